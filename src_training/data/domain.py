@@ -1,0 +1,367 @@
+"""A domain: images of one scanner or site, with their masks and fields of view."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_training.data.classes import BINARY, ClassValues
+from src_training.data.images import IMAGE_SUFFIXES, image_size, read_image, read_mask
+from src_training.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image of a domain.
+
+    Attributes
+    ----------
+    name
+        Stem of its files, or name of its layer.
+    image
+        (H, W) or (H, W, C), any real dtype.
+    mask
+        (H, W) uint8 class indices, 0 is background; None if there is none.
+    fov
+        (H, W) bool field of view; None if there is none.
+    """
+
+    name: str
+    image: NDArray[Any]
+    mask: NDArray[np.uint8] | None = None
+    fov: NDArray[np.bool_] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def values(self) -> tuple[int, ...] | None:
+        """Values found in the mask."""
+        return None if self.mask is None else tuple(np.unique(self.mask).tolist())
+
+    def read(self) -> "Case":
+        """The case itself: it is in memory already."""
+        return self
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Where a case lies on disk, and what its headers and mask told.
+
+    Attributes
+    ----------
+    size
+        Height and width, pixels.
+    values
+        Values stored in the mask file; None without mask.
+    classes
+        From stored values to class indices.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None
+    fov: Path | None
+    size: tuple[int, int]
+    values: tuple[int, ...] | None
+    classes: ClassValues
+
+    def read(self) -> Case:
+        """Read the files; raises InputError if one has changed or is broken."""
+        image = read_image(self.image)
+        if image.shape[:2] != self.size or image.ndim > 3:
+            raise InputError(
+                f"{self.image} has shape {image.shape}; expected a single image of {_by(self.size)}"
+            )
+        mask = None if self.mask is None else self.classes.indices(_labels(self.mask, self.size))
+        fov = None if self.fov is None else _labels(self.fov, self.size) != 0
+        return Case(self.name, image, mask, fov)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Images of one scanner or site; a sequence of `Case`, read when asked for.
+
+    Attributes
+    ----------
+    name
+        What the domain is called in tables and models.
+    names
+        Of the cases, in order.
+    classes
+        Class names; the first is ``background``, index 0 of every mask.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    _cases: Mapping[str, Case | CaseFiles]
+    _mapping: ClassValues
+    _notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: Path,
+        *,
+        name: str | None = None,
+        class_values: Mapping[str, int | list[int]] | None = None,
+        masks: Literal["required", "optional"] = "required",
+    ) -> "Domain":
+        """A domain in a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
+
+        Files belong together by their stem. Masks are read once, to find
+        their classes; images only when asked for.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        name
+            The folder's name when missing.
+        class_values
+            The stored value, or values, of each class; 0 is background unless
+            a class named ``background`` says otherwise. When missing, values
+            0, 1, ..., n (n from 2 to 32) are ``class_1`` to ``class_n``, and
+            any others are background (0) and foreground (the rest).
+        masks
+            Whether every image must have a mask.
+
+        Raises
+        ------
+        InputError
+            If there are no images, an image lacks its mask, sizes differ, a
+            value is not in `class_values`, every mask is background, or a
+            file cannot be read.
+        """
+        path = Path(path)
+        images, found, fovs = (_files(path / part) for part in ("images", "masks", "fov"))
+        if not images:
+            raise InputError(f"{path} has no readable image in images/; expected at least one")
+        if masks == "required":
+            _require_masks(path, images, found)
+        sizes = {stem: image_size(file) for stem, file in images.items()}
+        values = {
+            stem: tuple(np.unique(_labels(found[stem], sizes[stem])).tolist())
+            for stem in images
+            if stem in found
+        }
+        if class_values is None:
+            mapping = ClassValues.guessed(set().union(*values.values()))
+        else:
+            mapping = ClassValues.given(class_values)
+        for stem in values:
+            mapping.check(values[stem], found[stem])
+        cases = {
+            stem: CaseFiles(
+                stem, file, found.get(stem), fovs.get(stem), sizes[stem], values.get(stem), mapping
+            )
+            for stem, file in images.items()
+        }
+        called = name or path.resolve().name
+        notes = _strays(images, found)
+        domain = cls(called, tuple(images), mapping.names, cases, mapping, notes)
+        return domain._refused_if_background(str(path))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        images: Sequence[NDArray[Any]],
+        masks: Sequence[NDArray[Any] | None] | None = None,
+        fovs: Sequence[NDArray[Any] | None] | None = None,
+        classes: tuple[str, ...] = BINARY,
+        names: Sequence[str] | None = None,
+    ) -> "Domain":
+        """A domain of arrays in memory, such as opened layers.
+
+        Parameters
+        ----------
+        images
+            Each (H, W) or (H, W, C).
+        masks
+            Each (H, W) of class indices below ``len(classes)``, or None.
+        fovs
+            Each (H, W), non-zero inside the field of view, or None.
+        classes
+            Class names, ``background`` first.
+        names
+            Of the cases; numbered when missing.
+
+        Raises
+        ------
+        InputError
+            If counts or sizes differ, a name comes twice, a mask holds an
+            index beyond `classes`, or every mask is background.
+        """
+        if not images:
+            raise InputError(f"domain {name} has no images; expected at least one")
+        labels = _as_many(name, "masks", masks, len(images))
+        views = _as_many(name, "fovs", fovs, len(images))
+        called = (
+            tuple(names) if names is not None else tuple(f"{i:03d}" for i in range(len(images)))
+        )
+        if len(set(called)) != len(images):
+            raise InputError(
+                f"domain {name} has {len(images)} images and {len(set(called))} different names; "
+                "expected one name for each image"
+            )
+        cases = {
+            case: _in_memory(case, image, mask, fov, len(classes))
+            for case, image, mask, fov in zip(called, images, labels, views, strict=True)
+        }
+        domain = cls(name, called, tuple(classes), cases, ClassValues.identity(classes))
+        return domain._refused_if_background(name)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Case:
+        return self._cases[self.names[index]].read()
+
+    def __iter__(self) -> Iterator[Case]:
+        return (self[index] for index in range(len(self)))
+
+    def subset(self, names: Sequence[str]) -> "Domain":
+        """The cases of these names, in this order.
+
+        Raises
+        ------
+        InputError
+            If a name is not in the domain, or comes twice, or none is given.
+        """
+        unknown = [name for name in names if name not in self._cases]
+        if unknown or not names or len(set(names)) != len(names):
+            what = f"{unknown[0]!r}" if unknown else "no name, or one twice,"
+            raise InputError(
+                f"{what} was asked of domain {self.name}; expected {_list(self.names)}"
+            )
+        kept = {name: self._cases[name] for name in names}
+        return Domain(self.name, tuple(names), self.classes, kept, self._mapping)
+
+    def background_only(self) -> tuple[str, ...]:
+        """Names of the cases whose mask has no foreground."""
+        return tuple(
+            name
+            for name, case in self._cases.items()
+            if case.values is not None and not self._mapping.has_foreground(case.values)
+        )
+
+    def found(self) -> str:
+        """One line: how many images, their sizes, the classes, what is odd."""
+        cases = self._cases.values()
+        sizes = sorted({case.size for case in cases})
+        size = _by(sizes[0]) if len(sizes) == 1 else f"{_by(sizes[0])} to {_by(sizes[-1])}"
+        plural = "image" if len(self) == 1 else "images"
+        values = [case.values for case in cases if case.values is not None]
+        parts = [f"{len(self)} {plural} of {size}"]
+        parts.append(self._mapping.said(set().union(*values)) if values else "no masks")
+        if 0 < len(values) < len(self):
+            parts.append(f"{len(self) - len(values)} without mask")
+        if empty := self.background_only():
+            parts.append(f"all background: {_list(empty)}")
+        return f"{self.name}: " + "; ".join((*parts, *self._notes))
+
+    def _refused_if_background(self, where: str) -> "Domain":
+        masks = [case for case in self._cases.values() if case.values is not None]
+        empty = self.background_only()
+        if masks and len(empty) == len(masks):
+            raise InputError(
+                f"every mask of {where} is all background ({_list(empty)}); "
+                "expected foreground in at least one"
+            )
+        return self
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Image files by stem, in order; empty if there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    files: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
+            continue
+        if file.stem in files:
+            raise InputError(
+                f"{folder} has both {files[file.stem].name} and {file.name}; "
+                "expected one file for each stem"
+            )
+        files[file.stem] = file
+    return files
+
+
+def _require_masks(path: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> None:
+    missing = [file.name for stem, file in images.items() if stem not in masks]
+    if missing:
+        raise InputError(
+            f"{path} has no mask for {_list(missing)}; "
+            "expected a file of the same stem in masks/ for every image"
+        )
+
+
+def _strays(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[str, ...]:
+    alone = [file.name for stem, file in masks.items() if stem not in images]
+    return (f"masks without an image: {_list(alone)}",) if alone else ()
+
+
+def _labels(path: Path, size: tuple[int, int]) -> NDArray[np.integer]:
+    labels = read_mask(path)
+    if labels.shape != size:
+        raise InputError(f"{path} is {_by(labels.shape)}; expected {_by(size)}, as its image")
+    return labels
+
+
+def _as_many(
+    name: str, what: str, arrays: Sequence[NDArray[Any] | None] | None, count: int
+) -> Sequence[NDArray[Any] | None]:
+    if arrays is None:
+        return [None] * count
+    if len(arrays) != count:
+        raise InputError(
+            f"domain {name} has {count} images and {len(arrays)} {what}; expected as many"
+        )
+    return arrays
+
+
+def _in_memory(
+    name: str,
+    image: NDArray[Any],
+    mask: NDArray[Any] | None,
+    fov: NDArray[Any] | None,
+    classes: int,
+) -> Case:
+    if image.ndim not in (2, 3):
+        raise InputError(f"image {name} has shape {image.shape}; expected (H, W) or (H, W, C)")
+    size = image.shape[:2]
+    for what, array in (("mask", mask), ("field of view", fov)):
+        if array is not None and array.shape != size:
+            raise InputError(
+                f"the {what} of {name} is {_by(array.shape)}; expected {_by(size)}, as its image"
+            )
+    if mask is not None and (
+        mask.dtype.kind not in "bui" or ((mask < 0) | (mask >= classes)).any()
+    ):
+        raise InputError(
+            f"the mask of {name} holds {mask.dtype} from {mask.min()} to {mask.max()}; "
+            f"expected class indices from 0 to {classes - 1}"
+        )
+    indices = None if mask is None else mask.astype(np.uint8)
+    return Case(name, image, indices, None if fov is None else fov.astype(bool))
+
+
+def _within(mask: NDArray[Any], classes: int) -> bool:
+    return bool(((mask >= 0) & (mask < classes)).all())
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(str(length) for length in size) + " pixels"
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

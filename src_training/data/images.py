@@ -1,0 +1,320 @@
+"""Reading images and label masks from any format people keep them in."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+from src_training.atomic import write_atomic
+from src_training.errors import InputError
+
+Pixels = NDArray[Any]
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+IMAGE_SUFFIXES = PICTURE_SUFFIXES | TIFF_SUFFIXES | {".npy", ".zarr"}
+
+_PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+# What tifffile decodes without the large imagecodecs; Pillow reads the others (LZW, JPEG).
+_TIFFFILE_DECODES = frozenset(
+    {
+        tifffile.COMPRESSION.NONE,
+        tifffile.COMPRESSION.ADOBE_DEFLATE,
+        tifffile.COMPRESSION.DEFLATE,
+        tifffile.COMPRESSION.LZMA,
+    }
+)
+_GREY_MODES = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})
+
+
+def read_image(path: Path) -> Pixels:
+    """Read one image as it was stored.
+
+    Parameters
+    ----------
+    path
+        PNG, JPEG, BMP, GIF, TIFF, NPY or zarr, told by the suffix.
+
+    Returns
+    -------
+    ndarray
+        (H, W) or (H, W, C), or a stack (Z, H, W) or (Z, H, W, C) where the file
+        is one, of the dtype that was stored; bool becomes uint8. Alpha is
+        dropped and a palette resolved to RGB. PNG with 16-bit colour comes at
+        8 bits; every other depth is kept.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, truncated, of an unknown format or kind
+        of number, or holds NaN or infinity.
+    """
+    path = Path(path)
+    pixels = _plain(_stored(path, labels=False), path)
+    if pixels.ndim not in (2, 3, 4):
+        raise InputError(
+            f"{path} has shape {pixels.shape}; "
+            "expected (H, W), (H, W, C), or a stack of either along one axis"
+        )
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        bad = int((~np.isfinite(pixels)).sum())
+        raise InputError(f"{path} has {bad} values that are NaN or infinite; expected none")
+    return pixels
+
+
+def read_mask(path: Path) -> NDArray[np.integer]:
+    """Read one label mask as it was stored.
+
+    Parameters
+    ----------
+    path
+        As for `read_image`.
+
+    Returns
+    -------
+    ndarray
+        (H, W) or (Z, H, W) of an integer dtype: grey values, or the indices
+        of a coloured palette. A colour file whose channels are equal is grey.
+
+    Raises
+    ------
+    InputError
+        As `read_image`; also if the colours differ, or a value is fractional.
+    """
+    path = Path(path)
+    labels = _plain(_stored(path, labels=True), path)
+    if labels.ndim in (3, 4) and labels.shape[-1] in (3, 4):
+        labels = _one_channel(labels, path)
+    if labels.ndim not in (2, 3):
+        raise InputError(
+            f"{path} has shape {labels.shape}; "
+            "expected a mask (H, W), or a stack (Z, H, W), of one value per pixel"
+        )
+    if labels.dtype.kind == "f":
+        labels = _whole_numbers(labels, path)
+    return labels
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of the image (H, W) or (H, W, C) in a file.
+
+    Only the header is read, except of NPY and zarr, whose arrays are mapped.
+
+    Raises
+    ------
+    InputError
+        As `read_image`; also if the file holds a stack.
+    """
+    path = Path(path)
+    _require(path)
+    with _told(path):
+        shape = _stored_shape(path)
+    if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 2, 3, 4)):
+        return shape[0], shape[1]
+    raise InputError(f"{path} has shape {shape}; expected a single image, (H, W) or (H, W, C)")
+
+
+def write_labels(path: Path, labels: NDArray[Any]) -> None:
+    """Write labels as 8-bit PNG, or as zlib-compressed TIFF, atomically.
+
+    Parameters
+    ----------
+    path
+        Ends in .png, .tif or .tiff.
+    labels
+        (H, W), or (Z, H, W) for TIFF; bool or integers from 0 to 255.
+
+    Raises
+    ------
+    InputError
+        If the suffix, the shape or a value does not fit.
+    OSError
+        If the file cannot be written; a former file stays whole.
+    """
+    path = Path(path)
+    if labels.dtype.kind not in "bui" or ((labels < 0) | (labels > 255)).any():
+        raise InputError(f"labels for {path} are {_range(labels)}; expected integers from 0 to 255")
+    small = labels.astype(np.uint8)
+    suffix = path.suffix.lower()
+    if suffix == ".png" and labels.ndim == 2:
+        write_atomic(path, lambda to: Image.fromarray(small).save(to))
+    elif suffix in TIFF_SUFFIXES and labels.ndim in (2, 3):
+        write_atomic(path, lambda to: _write_tiff(to, small))
+    else:
+        raise InputError(
+            f"labels of shape {labels.shape} cannot be written to {path}; "
+            "expected (H, W) to .png, or (H, W) or (Z, H, W) to .tif"
+        )
+
+
+def _write_tiff(path: Path, labels: NDArray[np.uint8]) -> None:
+    tifffile.imwrite(path, labels, compression="zlib")
+
+
+def _require(path: Path) -> None:
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{path} ends in {suffix or 'no suffix'!r}; expected one of {known}")
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected an image file")
+    if suffix == ".zarr":
+        return
+    if not path.is_file():
+        raise InputError(f"{path} is a folder; expected an image file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); expected an image file")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say whatever a decoder stumbles over in one sentence, and keep its warnings in."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise anything on a broken file: zlib, struct, Syntax...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path} cannot be read ({reason}); expected a whole {path.suffix.lower()} image"
+        ) from error
+
+
+def _stored(path: Path, *, labels: bool) -> Pixels:
+    _require(path)
+    suffix = path.suffix.lower()
+    with _told(path):
+        if suffix in TIFF_SUFFIXES:
+            return _read_tiff(path, labels)
+        if suffix == ".npy":
+            return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+        if suffix == ".zarr":
+            return np.asarray(_open_zarr(path)[...])
+        return _read_picture(path, _PICTURE_FORMATS, labels)
+
+
+def _stored_shape(path: Path) -> tuple[int, ...]:
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            return tuple(series.shape[i] for i in _channels_last(series.axes))
+    if suffix == ".npy":
+        return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
+    if suffix == ".zarr":
+        return tuple(_open_zarr(path).shape)
+    with Image.open(path, formats=_PICTURE_FORMATS) as picture:
+        frames = _frame_count(picture)
+        return (frames, picture.height, picture.width)[0 if frames > 1 else 1 :]
+
+
+def _frame_count(picture: Image.Image) -> int:
+    # An MPO is one photograph with its previews; GIF and APNG frames are slices.
+    return getattr(picture, "n_frames", 1) if picture.format in ("GIF", "PNG", "TIFF") else 1
+
+
+def _read_picture(path: Path, formats: tuple[str, ...], labels: bool) -> Pixels:
+    with Image.open(path, formats=formats) as picture:
+        if _frame_count(picture) == 1:
+            return _frame(picture, labels)
+        return np.stack([_frame(frame, labels) for frame in ImageSequence.Iterator(picture)])
+
+
+def _frame(picture: Image.Image, labels: bool) -> Pixels:
+    picture.load()
+    if picture.mode == "P":
+        entries = np.array(picture.getpalette() or [0, 0, 0], np.uint8).reshape(-1, 3)
+        palette = np.pad(entries, ((0, 256 - len(entries)), (0, 0)))
+        return _resolved(np.asarray(picture), palette, labels)
+    if picture.mode in _GREY_MODES:
+        return np.asarray(picture)
+    if picture.mode in ("LA", "La"):
+        return np.asarray(picture)[..., 0]
+    # Premultiplied colours have no direct way to RGB.
+    whole = picture.convert("RGBA") if picture.mode in ("PA", "RGBa") else picture
+    return np.asarray(whole.convert("RGB"))
+
+
+def _resolved(indices: Pixels, palette: NDArray[np.uint8], labels: bool) -> Pixels:
+    """Colours of palette indices; for labels the indices, or grey values of a grey palette.
+
+    GIF masks are seen with white as index 0: a grey palette tells its values, not its order.
+    """
+    if not labels:
+        return np.asarray(palette[indices])
+    grey = (palette == palette[:, :1]).all()
+    return np.asarray(palette[indices, 0]) if grey else indices
+
+
+def _read_tiff(path: Path, labels: bool) -> Pixels:
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        page = series.keyframe
+        if page.compression not in _TIFFFILE_DECODES:
+            return _read_picture(path, ("TIFF",), labels)
+        pixels, axes = series.asarray(), series.axes
+        colours = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
+    order = _channels_last(axes)
+    pixels, axes = pixels.transpose(order), "".join(axes[i] for i in order)
+    if axes[-1] == "S" and pixels.shape[-1] in (2, 4):
+        pixels = pixels[..., :-1]
+        pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    if colours is not None:
+        return _resolved(pixels, (colours.T >> 8).astype(np.uint8), labels)
+    return np.asarray(pixels)
+
+
+def _channels_last(axes: str) -> list[int]:
+    return sorted(range(len(axes)), key=lambda i: "CS".find(axes[i]))
+
+
+def _open_zarr(path: Path) -> Any:
+    import zarr  # half a second that only zarr files are worth
+
+    node = zarr.open(store=str(path), mode="r")
+    if not isinstance(node, zarr.Array):
+        raise InputError(f"{path} is a zarr group; expected a zarr array")
+    return node
+
+
+def _plain(pixels: Pixels, path: Path) -> Pixels:
+    """Numbers in native byte order; refuses objects, text, complex and empty arrays."""
+    if pixels.dtype.kind == "b":
+        pixels = pixels.astype(np.uint8)
+    if pixels.dtype.kind not in "uif":
+        raise InputError(f"{path} holds {pixels.dtype}; expected integers or floating point")
+    if pixels.size == 0:
+        raise InputError(f"{path} has shape {pixels.shape}, no pixels; expected at least one")
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+
+
+def _one_channel(labels: Pixels, path: Path) -> Pixels:
+    colours = labels[..., :3]
+    if not (colours == colours[..., :1]).all():
+        raise InputError(
+            f"{path} is a colour mask whose channels differ; expected one label value per pixel"
+        )
+    return np.ascontiguousarray(colours[..., 0])
+
+
+def _whole_numbers(labels: Pixels, path: Path) -> NDArray[np.integer]:
+    if not np.isfinite(labels).all():
+        raise InputError(f"{path} has values that are NaN or infinite; expected integer labels")
+    rounded = np.round(labels)
+    if not (rounded == labels).all() or np.abs(rounded).max() >= 2**31:
+        raise InputError(f"{path} holds {_range(labels)}; expected integer labels")
+    return rounded.astype(np.int32)
+
+
+def _range(labels: Pixels) -> str:
+    if labels.dtype.kind not in "buif" or labels.size == 0:
+        return f"{labels.dtype}"
+    return f"{labels.dtype} from {labels.min():g} to {labels.max():g}"
