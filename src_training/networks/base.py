@@ -1,0 +1,119 @@
+"""What every network here has in common: encode, decode and named taps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Skips(NamedTuple):
+    """What the encoder hands to the decoder beside the bottleneck.
+
+    Attributes
+    ----------
+    features
+        Tensors (feature maps, or max-pooling indices) in the order the
+        encoder made them.
+    size
+        Height and width of the input before padding; `decode` crops to it.
+    """
+
+    features: tuple[Tensor, ...]
+    size: tuple[int, int]
+
+
+class SegmentationNetwork(nn.Module, ABC):
+    """An encoder, a bottleneck and a decoder.
+
+    ``forward(x) == decode(*encode(x))`` holds exactly. Cross distillation
+    relies on it: it swaps the bottleneck and keeps the skips.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of the image.
+    classes
+        Classes including the background; `decode` returns that many logits.
+
+    Attributes
+    ----------
+    stride
+        Input pixels per bottleneck pixel. Inputs of any size are padded at
+        the bottom and right to a multiple of it.
+    bottleneck_channels
+        Channels of the bottleneck.
+    taps
+        Named places whose features other distillations read: name -> path of
+        the submodule whose output is the feature. ``encoder_half``,
+        ``encoder_quarter``, ``encoder_eighth``, ``decoder_half`` and
+        ``decoder_quarter`` are what each network offers at least.
+    """
+
+    stride: ClassVar[int]
+    taps: ClassVar[dict[str, str]]
+    bottleneck_channels: int
+
+    def __init__(self, in_channels: int, classes: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.classes = classes
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
+        """Encode an image.
+
+        Parameters
+        ----------
+        x
+            Image (B, in_channels, H, W), float, any H and W >= 1.
+
+        Returns
+        -------
+        Skips
+            What `decode` needs beside the bottleneck.
+        Tensor
+            Bottleneck (B, bottleneck_channels, ceil(H/stride), ceil(W/stride)).
+        """
+
+    @abstractmethod
+    def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
+        """Decode a bottleneck to logits (B, classes, H, W) of the input's size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, classes, H, W) of an image (B, in_channels, H, W)."""
+        return self.decode(*self.encode(x))
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Pad the bottom and right to a multiple of the stride, repeating the edge."""
+        down, right = (-x.shape[-2] % self.stride, -x.shape[-1] % self.stride)
+        return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+
+    @contextmanager
+    def tapped(self, *names: str) -> Iterator[dict[str, Tensor]]:
+        """Collect the named taps of every pass inside the block.
+
+        Yields
+        ------
+        dict of str to Tensor
+            Filled by each forward pass; holds the features of the last one.
+        """
+        features: dict[str, Tensor] = {}
+
+        def keep(name: str) -> object:
+            def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+                features[name] = output
+
+            return hook
+
+        handles = [
+            self.get_submodule(self.taps[name]).register_forward_hook(keep(name))  # type: ignore[arg-type]
+            for name in names
+        ]
+        try:
+            yield features
+        finally:
+            for handle in handles:
+                handle.remove()
