@@ -41,8 +41,11 @@ def doubts(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
 
 
 def disc_likeness(fov: Mask) -> float:
-    """How much a field of view is a disc, 0 to 1: IoU with the disc of its
-    width or height (the longer), cut where the camera cut it."""
+    """How much a field of view (H, W) is a disc, 0 to 1.
+
+    IoU with the disc as wide, or as high, as the field of view, cut at its
+    bounding box as cameras cut it.
+    """
     rows, columns = np.flatnonzero(fov.any(1)), np.flatnonzero(fov.any(0))
     part = fov[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     height, width = part.shape

@@ -1,0 +1,1 @@
+"""How good a segmentation is, and how far apart two domains are."""

@@ -1,0 +1,154 @@
+"""Scores of a model over a domain."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from src_training.data.domain import Case, Domain
+from src_training.data.preprocess import Mask, find_field_of_view
+from src_training.errors import InputError
+from src_training.evaluation.metrics import Pooled, score
+from src_training.inference.predictor import Predictor
+
+Scores = dict[str, float]
+OnImage = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class DomainScores:
+    """Scores of a model over a domain; NaN where a metric is not defined.
+
+    Attributes
+    ----------
+    domain
+        Its name.
+    images
+        Image -> metric -> value, see `score`.
+    mean
+        Metric -> mean over the images where it is defined.
+    count
+        Metric -> how many images that mean is over.
+    pooled
+        Metric -> value over the pixels of all images, see `Pooled`.
+    interval
+        ``dice`` -> 95 % interval of its mean (percentile bootstrap over the
+        images); NaN with one image.
+    threshold
+        The one that was used.
+    """
+
+    domain: str
+    images: dict[str, Scores]
+    mean: Scores
+    count: dict[str, int]
+    pooled: Scores
+    interval: dict[str, tuple[float, float]]
+    threshold: float
+
+    def to_dict(self) -> dict[str, object]:
+        """As plain values for JSON, None where a metric is not defined."""
+        return {
+            "domain": self.domain,
+            "threshold": self.threshold,
+            "mean": _plain(self.mean),
+            "count": dict(self.count),
+            "pooled": _plain(self.pooled),
+            "interval": {
+                name: [_or_none(end) for end in ends] for name, ends in self.interval.items()
+            },
+            "images": {name: _plain(scores) for name, scores in self.images.items()},
+        }
+
+
+def evaluate(
+    predictor: Predictor,
+    domain: Domain,
+    on_image: OnImage | None = None,
+    *,
+    threshold: float | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> DomainScores:
+    """Segment and score every image of a domain, on its original pixels.
+
+    Parameters
+    ----------
+    predictor
+        What segments.
+    domain
+        Images with masks.
+    on_image
+        Called after each image with how many are done, how many there are,
+        and its name.
+    threshold
+        Probability from which a pixel is foreground; None: the model's own.
+    draws, seed
+        Of the bootstrap.
+
+    Raises
+    ------
+    InputError
+        If the domain is empty, an image has no mask, or the mask and the
+        model disagree; names the image.
+    """
+    card = predictor.model.card
+    if len(domain) == 0:
+        raise InputError(f"{domain.name}: the domain has no images; expected at least one")
+    used = card.threshold if threshold is None else threshold
+    pooled, images = Pooled(len(card.classes)), dict[str, Scores]()
+    for done, case in enumerate(domain, start=1):
+        images[case.name] = _score(predictor, case, used, pooled, domain.name)
+        if on_image is not None:
+            on_image(done, len(domain), case.name)
+    mean, count = _means(images)
+    interval = _bootstrap([scores["dice"] for scores in images.values()], draws, seed)
+    return DomainScores(domain.name, images, mean, count, pooled.result(), {"dice": interval}, used)
+
+
+def _score(
+    predictor: Predictor, case: Case, threshold: float, pooled: Pooled, domain: str
+) -> Scores:
+    if case.mask is None:
+        raise InputError(f"{domain}: image {case.name} has no mask; expected one to score against")
+    fov = _field_of_view(predictor, case)
+    try:
+        probabilities = predictor.predict(case.image, fov)
+        pooled.add(probabilities, case.mask, fov, threshold)
+        return score(probabilities, case.mask, fov, threshold, classes=predictor.model.card.classes)
+    except InputError as error:
+        raise InputError(f"{domain}: image {case.name}: {error}") from None
+
+
+def _field_of_view(predictor: Predictor, case: Case) -> Mask | None:
+    if case.fov is not None or predictor.model.card.preprocessing.kind != "fundus":
+        return case.fov
+    return find_field_of_view(case.image[..., :3] if case.image.ndim == 3 else case.image)
+
+
+def _means(images: dict[str, Scores]) -> tuple[Scores, dict[str, int]]:
+    names = next(iter(images.values())).keys()
+    mean, count = Scores(), dict[str, int]()
+    for name in names:
+        defined = [s[name] for s in images.values() if not math.isnan(s[name])]
+        mean[name] = float(np.mean(defined)) if defined else math.nan
+        count[name] = len(defined)
+    return mean, count
+
+
+def _bootstrap(values: list[float], draws: int, seed: int) -> tuple[float, float]:
+    if len(values) < 2:
+        return math.nan, math.nan
+    random = np.random.default_rng(seed)
+    chosen = random.integers(len(values), size=(draws, len(values)))
+    low, high = np.percentile(np.asarray(values)[chosen].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _plain(scores: Scores) -> dict[str, float | None]:
+    return {name: _or_none(value) for name, value in scores.items()}
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
