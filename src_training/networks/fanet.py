@@ -53,7 +53,7 @@ class FANet(SegmentationNetwork):
 
     def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__(in_channels, classes)
-        if not isinstance(width, int) or width < 1:
+        if type(width) is not int or width < 1:
             raise InputError(f"fanet: option width is {width!r}; expected a positive integer.")
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.bottleneck_channels = widths[-1]

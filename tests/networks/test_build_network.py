@@ -1,0 +1,42 @@
+"""Networks are built by name; a wrong request says what is known."""
+
+import re
+
+import pytest
+
+from src_training.errors import InputError
+from src_training.networks import NETWORKS, build_network
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_name_builds_its_class(name: str) -> None:
+    assert type(build_network(name, 1, 2)) is NETWORKS[name]
+
+
+def test_an_option_reaches_the_network() -> None:
+    assert build_network("fanet", 1, 2, width=8).bottleneck_channels == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("unet", {}, "network 'unet' is unknown; expected one of fanet, mobile_unet, enet, erfnet"),
+        ("fanet", {"depth": 3}, "fanet: option 'depth' is unknown; expected one of width"),
+        ("erfnet", {"width": 3}, "erfnet: option 'width' is unknown; expected none"),
+        ("fanet", {"width": 0}, "fanet: option width is 0; expected a positive integer"),
+        ("fanet", {"width": 8.5}, "fanet: option width is 8.5; expected a positive integer"),
+        ("fanet", {"width": True}, "fanet: option width is True; expected a positive integer"),
+        ("enet", {"unpooling": "max"}, "enet: option unpooling is 'max'; expected indices or bil"),
+    ],
+)
+def test_an_unknown_name_or_option_is_named_with_the_known_ones(
+    name: str, options: dict[str, int | float | str | bool], said: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        build_network(name, 1, 2, **options)
+
+
+@pytest.mark.parametrize(("in_channels", "classes"), [(0, 2), (1, 1)])
+def test_too_few_channels_or_classes_are_refused(in_channels: int, classes: int) -> None:
+    with pytest.raises(InputError, match="expected at least 1 and 2"):
+        build_network("enet", in_channels, classes)

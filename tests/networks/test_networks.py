@@ -1,0 +1,224 @@
+"""What must hold for every network: shapes, sizes, parts that join exactly, taps."""
+
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from src_training.networks import NETWORKS, SegmentationNetwork, build_network
+
+Options = dict[str, int | float | str | bool]
+SMALL: dict[str, Options] = {"fanet": {"width": 8}}
+SCALES = {"half": 2, "quarter": 4, "eighth": 8}
+VARIANTS: list[tuple[str, Options]] = [
+    *((name, SMALL.get(name, {})) for name in NETWORKS),
+    ("enet", {"unpooling": "bilinear"}),
+]
+
+
+def seeded(
+    name: str, in_channels: int = 1, classes: int = 2, **options: int | float | str | bool
+) -> SegmentationNetwork:
+    torch.manual_seed(0)
+    return build_network(name, in_channels, classes, **{**SMALL.get(name, {}), **options})
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, SegmentationNetwork]:
+    return {name: seeded(name).eval() for name in NETWORKS}
+
+
+@pytest.mark.parametrize(
+    ("name", "millions", "gmac", "bottleneck"),
+    [
+        ("fanet", 38.3, 41.7, (512, 16, 16)),
+        ("mobile_unet", 4.7, 0.24, (1280, 4, 4)),
+        ("enet", 0.35, 0.115, (128, 16, 16)),
+        ("erfnet", 2.06, 0.83, (128, 16, 16)),
+    ],
+)
+def test_size_and_cost_at_128_are_the_published_within_one_percent(
+    name: str, millions: float, gmac: float, bottleneck: tuple[int, int, int]
+) -> None:
+    # Multiplications are published to two digits for mobile_unet: 0.2425 rounds to its 0.24.
+    allowed = 0.005 if name == "mobile_unet" else 0.01 * gmac
+    with torch.device("meta"):
+        network = build_network(name, 1, 2).eval()
+        image = torch.empty(1, 1, 128, 128)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        skips, features = network.encode(image)
+        network.decode(skips, features)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert parameters == pytest.approx(millions * 1e6, rel=0.01)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, abs=allowed)
+    assert features.shape[1:] == bottleneck
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_forward_is_decode_of_encode_bit_for_bit(name: str, options: Options) -> None:
+    network = seeded(name, **options).eval()
+    image = torch.rand(2, 1, 40, 72)
+    assert torch.equal(network(image), network.decode(*network.encode(image)))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_logits_follow_the_bottleneck(
+    networks: dict[str, SegmentationNetwork], name: str
+) -> None:
+    network = networks[name]
+    skips, bottleneck = network.encode(torch.rand(1, 1, 64, 64))
+    swapped = network.decode(skips, torch.rand_like(bottleneck))
+    assert not torch.allclose(swapped, network.decode(skips, bottleneck))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@settings(max_examples=6, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70))
+def test_any_size_gives_logits_of_that_size(
+    networks: dict[str, SegmentationNetwork], name: str, height: int, width: int
+) -> None:
+    network = networks[name]
+    with torch.no_grad():
+        skips, bottleneck = network.encode(torch.rand(1, 1, height, width))
+        logits = network.decode(skips, bottleneck)
+    grid = (math.ceil(height / network.stride), math.ceil(width / network.stride))
+    assert logits.shape == (1, 2, height, width)
+    assert bottleneck.shape == (1, network.bottleneck_channels, *grid)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("size", [(1, 1), (33, 47)])
+def test_any_size_can_be_trained_on(name: str, size: tuple[int, int]) -> None:
+    network = seeded(name).train()
+    assert network(torch.rand(2, 1, *size)).shape == (2, 2, *size)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+@pytest.mark.parametrize(("in_channels", "classes"), [(3, 5), (20, 2)])
+def test_any_channels_and_classes(
+    name: str, options: Options, in_channels: int, classes: int
+) -> None:
+    network = seeded(name, in_channels, classes, **options).eval()
+    assert network(torch.rand(1, in_channels, 32, 32)).shape == (1, classes, 32, 32)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_fitting_image_is_not_padded_and_an_odd_one_repeats_its_edge(
+    networks: dict[str, SegmentationNetwork], name: str
+) -> None:
+    network = networks[name]
+    fitting = torch.rand(1, 1, 2 * network.stride, network.stride)
+    assert network.pad(fitting) is fitting
+    odd = fitting[..., :-1, :-1]
+    repeated = torch.cat((odd, odd[..., -1:]), dim=3)
+    repeated = torch.cat((repeated, repeated[..., -1:, :]), dim=2)
+    assert torch.equal(network.pad(odd), repeated)
+    assert torch.equal(network(odd), network(repeated)[..., :-1, :-1])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_taps_lie_at_their_scale(networks: dict[str, SegmentationNetwork], name: str) -> None:
+    network = networks[name]
+    image = torch.rand(1, 1, 64, 96)
+    with network.tapped(*network.taps) as features:
+        network(image)
+    least = {"encoder_half", "encoder_quarter", "encoder_eighth", "decoder_half", "decoder_quarter"}
+    assert least <= features.keys() == network.taps.keys()
+    for tap, feature in features.items():
+        scale = network.stride if tap == "bottleneck" else SCALES[tap.split("_")[1]]
+        assert feature.shape[2:] == (64 // scale, 96 // scale), tap
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_bottleneck_tap_is_the_bottleneck_and_nothing_changes_it_later(
+    networks: dict[str, SegmentationNetwork], name: str
+) -> None:
+    network = networks[name]
+    image = torch.rand(1, 1, 64, 64)
+    with network.tapped("bottleneck") as features:
+        network(image)
+    assert torch.equal(features["bottleneck"], network.encode(image)[1])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_tap_no_longer_collects_after_its_block(
+    networks: dict[str, SegmentationNetwork], name: str
+) -> None:
+    network = networks[name]
+    with network.tapped("decoder_half") as features:
+        pass
+    network(torch.rand(1, 1, 32, 32))
+    assert features == {}
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_gradients_reach_every_parameter(name: str, options: Options) -> None:
+    network = seeded(name, **options).train()
+    network(torch.rand(4, 1, 64, 64)).square().mean().backward()
+    without = [
+        parameter_name
+        for parameter_name, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().sum() > 0
+    ]
+    assert without == []
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_a_few_steps_lower_the_loss(name: str, options: Options) -> None:
+    network = seeded(name, **options).train()
+    image = torch.rand(4, 1, 32, 32)
+    target = (image[:, 0] > 0.5).long()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(6):
+        loss = nn.functional.cross_entropy(network(image), target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def difference(network: SegmentationNetwork, image: Tensor, reference: Tensor) -> float:
+    """Largest difference to the reference, relative to the largest logit of it."""
+    logits = network(image)
+    assert logits.dtype == image.dtype
+    return ((logits.double() - reference.double()).abs().max() / reference.abs().max()).item()
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_double_precision_and_channels_last_agree(name: str, options: Options) -> None:
+    network = seeded(name, **options).eval()
+    image = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        reference = network(image)
+        assert difference(copy.deepcopy(network).double(), image.double(), reference) < 1e-4
+        last = copy.deepcopy(network).to(memory_format=torch.channels_last)
+        channels_last_image = image.to(memory_format=torch.channels_last)
+        assert difference(last, channels_last_image, reference) < 1e-4
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_bfloat16_autocast_trains(name: str, options: Options) -> None:
+    network = seeded(name, **options).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(torch.rand(2, 1, 33, 33))
+    logits.float().square().mean().backward()
+    assert logits.isfinite().all()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_state_dict_makes_the_same_network_again(
+    networks: dict[str, SegmentationNetwork], name: str
+) -> None:
+    again = build_network(name, 1, 2, **SMALL.get(name, {})).eval()
+    again.load_state_dict(networks[name].state_dict())
+    image = torch.rand(1, 1, 32, 32)
+    assert torch.equal(again(image), networks[name](image))
