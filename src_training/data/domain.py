@@ -8,79 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from src_training.data.case import Case, CaseFiles, by, in_memory, read_labels
 from src_training.data.classes import BINARY, ClassValues
-from src_training.data.images import IMAGE_SUFFIXES, image_size, read_image, read_mask
+from src_training.data.images import IMAGE_SUFFIXES, image_size, write_image, write_labels
 from src_training.errors import InputError
 
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One image of a domain.
-
-    Attributes
-    ----------
-    name
-        Stem of its files, or name of its layer.
-    image
-        (H, W) or (H, W, C), any real dtype.
-    mask
-        (H, W) uint8 class indices, 0 is background; None if there is none.
-    fov
-        (H, W) bool field of view; None if there is none.
-    """
-
-    name: str
-    image: NDArray[Any]
-    mask: NDArray[np.uint8] | None = None
-    fov: NDArray[np.bool_] | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width, pixels."""
-        return self.image.shape[0], self.image.shape[1]
-
-    @property
-    def values(self) -> tuple[int, ...] | None:
-        """Values found in the mask."""
-        return None if self.mask is None else tuple(np.unique(self.mask).tolist())
-
-    def read(self) -> "Case":
-        """The case itself: it is in memory already."""
-        return self
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """Where a case lies on disk, and what its headers and mask told.
-
-    Attributes
-    ----------
-    size
-        Height and width, pixels.
-    values
-        Values stored in the mask file; None without mask.
-    classes
-        From stored values to class indices.
-    """
-
-    name: str
-    image: Path
-    mask: Path | None
-    fov: Path | None
-    size: tuple[int, int]
-    values: tuple[int, ...] | None
-    classes: ClassValues
-
-    def read(self) -> Case:
-        """Read the files; raises InputError if one has changed or is broken."""
-        image = read_image(self.image)
-        if image.shape[:2] != self.size or image.ndim > 3:
-            raise InputError(
-                f"{self.image} has shape {image.shape}; expected a single image of {_by(self.size)}"
-            )
-        mask = None if self.mask is None else self.classes.indices(_labels(self.mask, self.size))
-        fov = None if self.fov is None else _labels(self.fov, self.size) != 0
-        return Case(self.name, image, mask, fov)
+__all__ = ["Case", "Domain", "write_domain"]
 
 
 @dataclass(frozen=True)
@@ -147,7 +80,7 @@ class Domain:
             _require_masks(path, images, found)
         sizes = {stem: image_size(file) for stem, file in images.items()}
         values = {
-            stem: tuple(np.unique(_labels(found[stem], sizes[stem])).tolist())
+            stem: tuple(np.unique(read_labels(found[stem], sizes[stem])).tolist())
             for stem in images
             if stem in found
         }
@@ -212,7 +145,7 @@ class Domain:
                 "expected one name for each image"
             )
         cases = {
-            case: _in_memory(case, image, mask, fov, len(classes))
+            case: in_memory(case, image, mask, fov, len(classes))
             for case, image, mask, fov in zip(called, images, labels, views, strict=True)
         }
         domain = cls(name, called, tuple(classes), cases, ClassValues.identity(classes))
@@ -256,7 +189,7 @@ class Domain:
         """One line: how many images, their sizes, the classes, what is odd."""
         cases = self._cases.values()
         sizes = sorted({case.size for case in cases})
-        size = _by(sizes[0]) if len(sizes) == 1 else f"{_by(sizes[0])} to {_by(sizes[-1])}"
+        size = by(sizes[0]) if len(sizes) == 1 else f"{by(sizes[0])} to {by(sizes[-1])}"
         plural = "image" if len(self) == 1 else "images"
         values = [case.values for case in cases if case.values is not None]
         parts = [f"{len(self)} {plural} of {size}"]
@@ -276,6 +209,29 @@ class Domain:
                 "expected foreground in at least one"
             )
         return self
+
+
+def write_domain(domain: Domain, folder: Path) -> None:
+    """Save a domain as ``images/``, ``masks/`` and ``fov/`` of PNG files.
+
+    Masks hold class indices, fields of view 0 and 255. `Domain.from_folder`
+    reads it back.
+
+    Raises
+    ------
+    InputError
+        If an image is neither 8-bit grey or colour, nor 16-bit grey.
+    OSError
+        If a file cannot be written.
+    """
+    folder = Path(folder)
+    for case in domain:
+        file = f"{case.name}.png"
+        write_image(folder / "images" / file, case.image)
+        if case.mask is not None:
+            write_labels(folder / "masks" / file, case.mask)
+        if case.fov is not None:
+            write_labels(folder / "fov" / file, case.fov.astype(np.uint8) * 255)
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -309,13 +265,6 @@ def _strays(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[str,
     return (f"masks without an image: {_list(alone)}",) if alone else ()
 
 
-def _labels(path: Path, size: tuple[int, int]) -> NDArray[np.integer]:
-    labels = read_mask(path)
-    if labels.shape != size:
-        raise InputError(f"{path} is {_by(labels.shape)}; expected {_by(size)}, as its image")
-    return labels
-
-
 def _as_many(
     name: str, what: str, arrays: Sequence[NDArray[Any] | None] | None, count: int
 ) -> Sequence[NDArray[Any] | None]:
@@ -326,40 +275,6 @@ def _as_many(
             f"domain {name} has {count} images and {len(arrays)} {what}; expected as many"
         )
     return arrays
-
-
-def _in_memory(
-    name: str,
-    image: NDArray[Any],
-    mask: NDArray[Any] | None,
-    fov: NDArray[Any] | None,
-    classes: int,
-) -> Case:
-    if image.ndim not in (2, 3):
-        raise InputError(f"image {name} has shape {image.shape}; expected (H, W) or (H, W, C)")
-    size = image.shape[:2]
-    for what, array in (("mask", mask), ("field of view", fov)):
-        if array is not None and array.shape != size:
-            raise InputError(
-                f"the {what} of {name} is {_by(array.shape)}; expected {_by(size)}, as its image"
-            )
-    if mask is not None and (
-        mask.dtype.kind not in "bui" or ((mask < 0) | (mask >= classes)).any()
-    ):
-        raise InputError(
-            f"the mask of {name} holds {mask.dtype} from {mask.min()} to {mask.max()}; "
-            f"expected class indices from 0 to {classes - 1}"
-        )
-    indices = None if mask is None else mask.astype(np.uint8)
-    return Case(name, image, indices, None if fov is None else fov.astype(bool))
-
-
-def _within(mask: NDArray[Any], classes: int) -> bool:
-    return bool(((mask >= 0) & (mask < classes)).all())
-
-
-def _by(size: Sequence[int]) -> str:
-    return " x ".join(str(length) for length in size) + " pixels"
 
 
 def _list(names: Sequence[str]) -> str:

@@ -9,28 +9,15 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from src_training.atomic import write_atomic
+from src_training.data.decoders import IMAGE_SUFFIXES, TIFF_SUFFIXES, decode, decoded_shape
 from src_training.errors import InputError
 
+__all__ = ["IMAGE_SUFFIXES", "image_size", "read_image", "read_mask", "write_image", "write_labels"]
+
 Pixels = NDArray[Any]
-
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
-TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-IMAGE_SUFFIXES = PICTURE_SUFFIXES | TIFF_SUFFIXES | {".npy", ".zarr"}
-
-_PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF")
-# What tifffile decodes without the large imagecodecs; Pillow reads the others (LZW, JPEG).
-_TIFFFILE_DECODES = frozenset(
-    {
-        tifffile.COMPRESSION.NONE,
-        tifffile.COMPRESSION.ADOBE_DEFLATE,
-        tifffile.COMPRESSION.DEFLATE,
-        tifffile.COMPRESSION.LZMA,
-    }
-)
-_GREY_MODES = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})
 
 
 def read_image(path: Path) -> Pixels:
@@ -114,10 +101,37 @@ def image_size(path: Path) -> tuple[int, int]:
     path = Path(path)
     _require(path)
     with _told(path):
-        shape = _stored_shape(path)
+        shape = decoded_shape(path)
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 2, 3, 4)):
         return shape[0], shape[1]
     raise InputError(f"{path} has shape {shape}; expected a single image, (H, W) or (H, W, C)")
+
+
+def write_image(path: Path, image: Pixels) -> None:
+    """Write an image as PNG, atomically.
+
+    Parameters
+    ----------
+    path
+        Ends in .png.
+    image
+        (H, W) uint8 or uint16, or (H, W, 3) uint8.
+
+    Raises
+    ------
+    InputError
+        If the suffix, the shape or the dtype does not fit.
+    OSError
+        If the file cannot be written; a former file stays whole.
+    """
+    path = Path(path)
+    fits = (image.ndim, image.dtype.str[1:]) in ((2, "u1"), (2, "u2"), (3, "u1"))
+    if path.suffix.lower() != ".png" or not fits or image.shape[2:] not in ((), (3,)):
+        raise InputError(
+            f"an image of shape {image.shape} and {image.dtype} cannot be written to {path}; "
+            "expected (H, W) uint8 or uint16, or (H, W, 3) uint8, to .png"
+        )
+    write_atomic(path, lambda to: Image.fromarray(image).save(to))
 
 
 def write_labels(path: Path, labels: NDArray[Any]) -> None:
@@ -190,99 +204,8 @@ def _told(path: Path) -> Iterator[None]:
 
 def _stored(path: Path, *, labels: bool) -> Pixels:
     _require(path)
-    suffix = path.suffix.lower()
     with _told(path):
-        if suffix in TIFF_SUFFIXES:
-            return _read_tiff(path, labels)
-        if suffix == ".npy":
-            return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-        if suffix == ".zarr":
-            return np.asarray(_open_zarr(path)[...])
-        return _read_picture(path, _PICTURE_FORMATS, labels)
-
-
-def _stored_shape(path: Path) -> tuple[int, ...]:
-    suffix = path.suffix.lower()
-    if suffix in TIFF_SUFFIXES:
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            return tuple(series.shape[i] for i in _channels_last(series.axes))
-    if suffix == ".npy":
-        return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
-    if suffix == ".zarr":
-        return tuple(_open_zarr(path).shape)
-    with Image.open(path, formats=_PICTURE_FORMATS) as picture:
-        frames = _frame_count(picture)
-        return (frames, picture.height, picture.width)[0 if frames > 1 else 1 :]
-
-
-def _frame_count(picture: Image.Image) -> int:
-    # An MPO is one photograph with its previews; GIF and APNG frames are slices.
-    return getattr(picture, "n_frames", 1) if picture.format in ("GIF", "PNG", "TIFF") else 1
-
-
-def _read_picture(path: Path, formats: tuple[str, ...], labels: bool) -> Pixels:
-    with Image.open(path, formats=formats) as picture:
-        if _frame_count(picture) == 1:
-            return _frame(picture, labels)
-        return np.stack([_frame(frame, labels) for frame in ImageSequence.Iterator(picture)])
-
-
-def _frame(picture: Image.Image, labels: bool) -> Pixels:
-    picture.load()
-    if picture.mode == "P":
-        entries = np.array(picture.getpalette() or [0, 0, 0], np.uint8).reshape(-1, 3)
-        palette = np.pad(entries, ((0, 256 - len(entries)), (0, 0)))
-        return _resolved(np.asarray(picture), palette, labels)
-    if picture.mode in _GREY_MODES:
-        return np.asarray(picture)
-    if picture.mode in ("LA", "La"):
-        return np.asarray(picture)[..., 0]
-    # Premultiplied colours have no direct way to RGB.
-    whole = picture.convert("RGBA") if picture.mode in ("PA", "RGBa") else picture
-    return np.asarray(whole.convert("RGB"))
-
-
-def _resolved(indices: Pixels, palette: NDArray[np.uint8], labels: bool) -> Pixels:
-    """Colours of palette indices; for labels the indices, or grey values of a grey palette.
-
-    GIF masks are seen with white as index 0: a grey palette tells its values, not its order.
-    """
-    if not labels:
-        return np.asarray(palette[indices])
-    grey = (palette == palette[:, :1]).all()
-    return np.asarray(palette[indices, 0]) if grey else indices
-
-
-def _read_tiff(path: Path, labels: bool) -> Pixels:
-    with tifffile.TiffFile(path) as file:
-        series = file.series[0]
-        page = series.keyframe
-        if page.compression not in _TIFFFILE_DECODES:
-            return _read_picture(path, ("TIFF",), labels)
-        pixels, axes = series.asarray(), series.axes
-        colours = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
-    order = _channels_last(axes)
-    pixels, axes = pixels.transpose(order), "".join(axes[i] for i in order)
-    if axes[-1] == "S" and pixels.shape[-1] in (2, 4):
-        pixels = pixels[..., :-1]
-        pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    if colours is not None:
-        return _resolved(pixels, (colours.T >> 8).astype(np.uint8), labels)
-    return np.asarray(pixels)
-
-
-def _channels_last(axes: str) -> list[int]:
-    return sorted(range(len(axes)), key=lambda i: "CS".find(axes[i]))
-
-
-def _open_zarr(path: Path) -> Any:
-    import zarr  # half a second that only zarr files are worth
-
-    node = zarr.open(store=str(path), mode="r")
-    if not isinstance(node, zarr.Array):
-        raise InputError(f"{path} is a zarr group; expected a zarr array")
-    return node
+        return decode(path, labels)
 
 
 def _plain(pixels: Pixels, path: Path) -> Pixels:

@@ -1,0 +1,132 @@
+"""One image of a domain, in memory or on disk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_training.data.classes import ClassValues
+from src_training.data.images import read_image, read_mask
+from src_training.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image of a domain.
+
+    Attributes
+    ----------
+    name
+        Stem of its files, or name of its layer.
+    image
+        (H, W) or (H, W, C), any real dtype.
+    mask
+        (H, W) uint8 class indices, 0 is background; None if there is none.
+    fov
+        (H, W) bool field of view; None if there is none.
+    """
+
+    name: str
+    image: NDArray[Any]
+    mask: NDArray[np.uint8] | None = None
+    fov: NDArray[np.bool_] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def values(self) -> tuple[int, ...] | None:
+        """Values found in the mask."""
+        return None if self.mask is None else tuple(np.unique(self.mask).tolist())
+
+    def read(self) -> "Case":
+        """The case itself: it is in memory already."""
+        return self
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Where a case lies on disk, and what its headers and mask told.
+
+    Attributes
+    ----------
+    size
+        Height and width, pixels.
+    values
+        Values stored in the mask file; None without mask.
+    classes
+        From stored values to class indices.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None
+    fov: Path | None
+    size: tuple[int, int]
+    values: tuple[int, ...] | None
+    classes: ClassValues
+
+    def read(self) -> Case:
+        """Read the files; raises InputError if one has changed or is broken."""
+        image = read_image(self.image)
+        if image.shape[:2] != self.size or image.ndim > 3:
+            raise InputError(
+                f"{self.image} has shape {image.shape}; expected a single image of {by(self.size)}"
+            )
+        mask = (
+            None if self.mask is None else self.classes.indices(read_labels(self.mask, self.size))
+        )
+        fov = None if self.fov is None else read_labels(self.fov, self.size) != 0
+        return Case(self.name, image, mask, fov)
+
+
+def in_memory(
+    name: str,
+    image: NDArray[Any],
+    mask: NDArray[Any] | None,
+    fov: NDArray[Any] | None,
+    classes: int,
+) -> Case:
+    """Check the arrays of a case against each other; raises InputError.
+
+    Masks hold class indices below `classes`; a field of view is what is not 0.
+    """
+    if image.ndim not in (2, 3):
+        raise InputError(f"image {name} has shape {image.shape}; expected (H, W) or (H, W, C)")
+    size = image.shape[:2]
+    for what, array in (("mask", mask), ("field of view", fov)):
+        if array is not None and array.shape != size:
+            raise InputError(
+                f"the {what} of {name} is {by(array.shape)}; expected {by(size)}, as its image"
+            )
+    if mask is not None and (
+        mask.dtype.kind not in "bui" or ((mask < 0) | (mask >= classes)).any()
+    ):
+        raise InputError(
+            f"the mask of {name} holds {mask.dtype} from {mask.min()} to {mask.max()}; "
+            f"expected class indices from 0 to {classes - 1}"
+        )
+    indices = None if mask is None else mask.astype(np.uint8)
+    return Case(name, image, indices, None if fov is None else fov.astype(bool))
+
+
+def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.integer]:
+    """Stored values (H, W) of a mask file; raises InputError unless they are of `size`."""
+    labels = read_mask(path)
+    if labels.shape != size:
+        raise InputError(f"{path} is {by(labels.shape)}; expected {by(size)}, as its image")
+    return labels
+
+
+def by(size: Sequence[int]) -> str:
+    """A size in words: ``584 x 565 pixels``."""
+    return " x ".join(str(length) for length in size) + " pixels"
+
+
+def _within(mask: NDArray[Any], classes: int) -> bool:
+    return bool(((mask >= 0) & (mask < classes)).all())
