@@ -44,9 +44,7 @@ class Regrid:
         """
         rows, columns = (
             _reach(matrix, part, size)
-            for matrix, part, size in zip(
-                self._axes, window, self._geometry.prepared, strict=True
-            )
+            for matrix, part, size in zip(self._axes, window, self._geometry.prepared, strict=True)
         )
         region = (_shift(rows[1], self._corner[0]), _shift(columns[1], self._corner[1]))
         return (rows[0], columns[0]), region

@@ -1,0 +1,61 @@
+"""The smallest network with a stride, a bottleneck and BatchNorm."""
+
+import pytest
+import torch
+from torch import nn
+
+from src_training.data.preprocess import Preprocessing
+from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.networks import NETWORKS
+from src_training.networks.base import SegmentationNetwork, Skips
+
+
+class Tiny(SegmentationNetwork):
+    stride = 4
+    taps = {}  # noqa: RUF012 - as the base class declares it
+    bottleneck_channels = 8
+
+    def __init__(self, in_channels, classes, width=8):
+        super().__init__(in_channels, classes)
+        self.down = nn.Sequential(
+            nn.Conv2d(in_channels, width, 3, 2, 1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 2, 1),
+        )
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(width, width, 4, 4), nn.Conv2d(width, classes, 3, 1, 1)
+        )
+
+    def encode(self, x):
+        return Skips((), tuple(x.shape[-2:])), self.down(self.pad(x))
+
+    def decode(self, skips, bottleneck):
+        height, width = skips.size
+        return self.up(bottleneck)[..., :height, :width]
+
+
+@pytest.fixture
+def tiny_model(monkeypatch):
+    """Make models with lively weights and running statistics that are not the default."""
+    monkeypatch.setitem(NETWORKS, "tiny", Tiny)
+
+    def make(kind="minmax", classes=2, diameter=96, seed=0):
+        torch.manual_seed(seed)
+        network = Tiny(1, classes)
+        network(torch.rand(4, 1, 32, 32))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(3)
+        card = ModelCard(
+            name="tiny",
+            architecture="tiny",
+            options={"width": 8},
+            in_channels=1,
+            classes=["background", "vessel", "lesion"][:classes],
+            preprocessing=Preprocessing(kind=kind, diameter=diameter),
+            patch=32,
+        )
+        return SegmentationModel(card, network.eval())
+
+    return make

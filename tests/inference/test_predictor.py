@@ -1,0 +1,211 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from src_training.data.preprocess import Preprocessing
+from src_training.errors import InputError
+from src_training.inference import predictor as predictor_module
+from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.inference.predictor import Predictor, find_device, labels_from
+
+RADIUS = 12  # pixels the tiny network looks away, generously
+shared_fixture = settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def picture(height=90, width=117, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (height, width)).astype(np.uint8)
+
+
+def fundus(height=150, width=180, radius=70):
+    y, x = np.ogrid[:height, :width]
+    disc = np.hypot(y - height / 2, x - width / 2) < radius
+    red_to_blue = np.array([1.0, 0.6, 0.3])
+    grain = np.random.default_rng(0).integers(120, 220, (height, width, 1))
+    return (grain * disc[..., None] * red_to_blue).astype(np.uint8), disc
+
+
+def whole_pass(model, image):
+    """The same without a Predictor: prepare, one pass, map back."""
+    prepared = model.card.preprocessing.prepare(image)
+    with torch.no_grad():
+        logits = model.network(torch.from_numpy(prepared.pixels)[None])
+    return prepared.geometry.to_original(logits.softmax(1)[0].numpy())
+
+
+def inner_borders(size, tiles):
+    """Pixels within reach of a border between tiles."""
+    near = np.zeros(size, bool)
+    for region in tiles:
+        for axis, part in enumerate(region):
+            for edge in (part.start, part.stop):
+                if 0 < edge < size[axis]:
+                    band = slice(max(edge - RADIUS, 0), edge + RADIUS)
+                    near[(slice(None),) * axis + (band,)] = True
+    return near
+
+
+def test_one_tile_is_the_pass_over_the_whole_image(tiny_model):
+    model = tiny_model()
+    found = Predictor(model, "cpu").predict(picture())
+    np.testing.assert_allclose(found, whole_pass(model, picture()), atol=1e-5)
+
+
+@shared_fixture
+@given(st.integers(60, 130), st.integers(60, 130), st.integers(30, 70), st.floats(0, 0.7))
+def test_tiles_agree_with_the_whole_away_from_their_borders(
+    tiny_model, height, width, tile, overlap
+):
+    model, image = tiny_model(), picture(height, width)
+    tiled = Predictor(model, "cpu", tile=tile, overlap=overlap, batch=1)
+    found = tiled.predict(image)
+    regions = [progress.region for progress in tiled.tiles(image)]
+    away = ~inner_borders(image.shape, regions)
+    assert len(regions) == 1 or not away.all()
+    difference = np.abs(found - whole_pass(model, image))[:, away]
+    assert difference.size == 0 or difference.max() <= 1e-4
+
+
+def test_enet_in_tiles_agrees_with_the_whole_deep_inside_the_tiles():
+    torch.manual_seed(0)
+    card = ModelCard(
+        name="enet",
+        architecture="enet",
+        in_channels=1,
+        classes=["background", "vessel"],
+        preprocessing=Preprocessing(kind="minmax"),
+        patch=256,
+    )
+    model, image = SegmentationModel(card, card.build().eval()), picture(128, 1024)
+    found = Predictor(model, "cpu", tile=640, overlap=0.4, batch=1).predict(image)
+    difference = np.abs(found - whole_pass(model, image))[..., :120]
+    # Rounding alone flips the place of a maximum now and then, and unpooling follows it.
+    assert (difference > 1e-4).mean() < 0.002
+
+
+@pytest.mark.parametrize("kind", ["minmax", "fundus"])
+@pytest.mark.parametrize("diameter", [64, 96, 300])
+def test_the_regions_paste_together_to_the_map_brought_back_whole(tiny_model, kind, diameter):
+    model = tiny_model(kind, diameter=diameter)
+    image, disc = fundus()
+    tiled = Predictor(model, "cpu", tile=40, batch=3)
+    prepared = model.card.preprocessing.prepare(image, disc)
+    pixels = model.network.pad(torch.from_numpy(prepared.pixels)[None])[0]
+    windows = tiled._windows(tuple(pixels.shape[1:]), (40, 40))
+    blend = predictor_module._Blend(2, tuple(pixels.shape[1:]), windows[0])
+    for rows, columns in windows:
+        blend.add(tiled._probabilities(pixels[None, :, rows, columns]), [(rows, columns)])
+    height, width = prepared.geometry.prepared
+    expected = prepared.geometry.to_original(blend.read((slice(0, height), slice(0, width))))
+    found = tiled.predict(image, disc)
+    np.testing.assert_allclose(found[:, disc], expected[:, disc], atol=1e-5)
+
+
+def test_progress_counts_the_tiles_and_grows_to_the_whole_image(tiny_model):
+    tiled = Predictor(tiny_model(), "cpu", tile=40, batch=2)
+    seen = np.zeros((90, 117), bool)
+    for progress in tiled.tiles(picture()):
+        assert progress.probabilities.shape == (2, *seen[progress.region].shape)
+        assert progress.probabilities.dtype == np.float32
+        seen[progress.region] = True
+    assert seen.all() and progress.done == progress.total > 4
+
+
+def test_where_no_tile_has_been_the_background_is_certain(tiny_model):
+    tiled = Predictor(tiny_model(), "cpu", tile=40, batch=4)
+    first = next(iter(tiled.tiles(picture())))
+    np.testing.assert_allclose(first.probabilities.sum(0), 1, atol=1e-5)
+
+
+def test_closing_stops_at_the_next_batch(tiny_model, monkeypatch):
+    tiled = Predictor(tiny_model(), "cpu", tile=40, batch=1)
+    passes = []
+    original = Predictor._probabilities
+    monkeypatch.setattr(
+        Predictor, "_probabilities", lambda self, x: passes.append(1) or original(self, x)
+    )
+    tiles = tiled.tiles(picture())
+    next(tiles)
+    tiles.close()
+    assert len(passes) == 1
+
+
+def test_inference_mode_does_not_leak_to_the_caller(tiny_model):
+    for _ in Predictor(tiny_model(), "cpu", tile=40).tiles(picture()):
+        assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("given_fov", [True, False])
+def test_outside_the_field_of_view_all_is_background(tiny_model, given_fov):
+    image, disc = fundus()
+    found = Predictor(tiny_model("fundus"), "cpu").predict(image, disc if given_fov else None)
+    # A field of view that is found follows the rim to within its smoothing.
+    outside = ~disc if given_fov else ~fundus(radius=76)[1]
+    assert (found[0, outside] == 1).all() and (found[1, outside] == 0).all()
+    assert found[1, disc].max() > 0
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+
+
+def test_flips_average_the_four_mirrored_passes(tiny_model):
+    model, image = tiny_model(), picture(64, 64)
+    mirrored = [
+        np.flip(Predictor(model, "cpu").predict(np.flip(image, axes)), [1 + a for a in axes])
+        for axes in [(), (0,), (1,), (0, 1)]
+    ]
+    found = Predictor(model, "cpu", flips=True).predict(image)
+    np.testing.assert_allclose(found, np.mean(mirrored, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 5), (41, 40)])
+def test_any_size_comes_back_in_its_size(tiny_model, size):
+    image = np.arange(size[0] * size[1], dtype=np.uint8).reshape(size)
+    for tile in (None, 16):
+        found = Predictor(tiny_model(classes=3), "cpu", tile=tile).predict(image)
+        assert found.shape == (3, *size) and np.isfinite(found).all()
+
+
+def test_the_default_tile_is_the_whole_up_to_a_megapixel_and_512_beyond(tiny_model):
+    whole = Predictor(tiny_model(), "cpu")
+    assert whole._tile((1024, 1024)) == (1024, 1024)
+    assert whole._tile((1025, 1024)) == (512, 512)
+    assert whole._tile((300, 9000)) == (300, 512)
+
+
+def test_labels_follow_the_threshold_or_the_most_probable_class():
+    two = np.array([[[0.6, 0.5, 0.3]], [[0.4, 0.5, 0.7]]], np.float32)
+    assert labels_from(two, 0.5).tolist() == [[0, 1, 1]]
+    assert labels_from(two, 0.4).tolist() == [[1, 1, 1]]
+    three = np.array([[[0.2]], [[0.3]], [[0.5]]], np.float32)
+    assert labels_from(three, 0.9).tolist() == [[2]] and labels_from(three, 0.9).dtype == np.uint8
+
+
+def test_the_cpu_is_always_there_and_other_devices_are_not_taken_for_granted():
+    assert find_device("cpu") == torch.device("cpu")
+    assert find_device("auto").type in {"cuda", "mps", "cpu"}
+    for absent in ("cuda:99", "tpu", ""):
+        with pytest.raises(InputError, match="expected auto or one of"):
+            find_device(absent)
+
+
+@pytest.mark.parametrize("options", [{"tile": 0}, {"overlap": 1.0}, {"overlap": -1}, {"batch": 0}])
+def test_numbers_out_of_range_are_refused(tiny_model, options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        Predictor(tiny_model(), "cpu", **options)
+
+
+@pytest.mark.parametrize("kind", ["minmax", "fundus"])
+def test_a_field_of_view_of_another_size_is_refused(tiny_model, kind):
+    with pytest.raises(InputError, match="field of view has shape"):
+        Predictor(tiny_model(kind), "cpu").predict(picture(), np.ones((4, 4), bool))
+
+
+def test_a_half_channels_last_gpu_agrees_with_the_cpu(tiny_model):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    image = picture(300, 400)
+    on_cpu = Predictor(tiny_model(), "cpu", tile=128).predict(image)
+    on_gpu = Predictor(tiny_model(), "cuda", tile=128).predict(image)
+    assert np.abs(on_cpu - on_gpu).mean() < 0.01
