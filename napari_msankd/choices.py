@@ -1,0 +1,125 @@
+"""Comboboxes that follow the viewer: a layer of one kind, a model."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+_OPEN = "Open model file…"
+
+
+class LayerChoice(QComboBox):
+    """Layers of one kind, always those of the viewer.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers.
+    kind
+        Class of the layers.
+    none
+        First entry that stands for no layer; there is none if empty.
+    """
+
+    chosen = Signal()
+
+    def __init__(self, viewer: "ViewerModel", kind: type, none: str = "") -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._kind = kind
+        self._none = none
+        self._layers: list[Layer | None] = []
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+            event.connect(self.refresh)
+        self.refresh()
+        self.currentIndexChanged.connect(self._on_changed)
+
+    @property
+    def layer(self) -> Any:
+        """The chosen layer, or None."""
+        position = self.currentIndex()
+        return self._layers[position] if 0 <= position < len(self._layers) else None
+
+    @layer.setter
+    def layer(self, layer: "Layer | None") -> None:
+        self.setCurrentIndex(self._layers.index(layer))
+
+    def refresh(self, _event: object = None) -> None:
+        """Take the layers anew; the choice stays while its layer is there."""
+        before = self.layer
+        found: list[Layer | None] = [x for x in self._viewer.layers if isinstance(x, self._kind)]
+        self._layers = [None, *found] if self._none else found
+        self.blockSignals(True)
+        self.clear()
+        self.addItems([x.name if x is not None else self._none for x in self._layers])
+        default = 0 if self._none else len(self._layers) - 1
+        self.setCurrentIndex(self._layers.index(before) if before in self._layers else default)
+        self.blockSignals(False)
+        if self.layer is not before:
+            self.chosen.emit()
+
+    def _on_changed(self) -> None:
+        self.chosen.emit()
+
+
+class ModelChoice(QComboBox):
+    """The models that ship, those that were opened, and a way to open another."""
+
+    chosen = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self._last = -1
+        for path in shipped():
+            self.addItem(path.stem, path)
+        if self.count() == 0:
+            self.addItem("no model yet", None)
+        self.addItem(_OPEN, None)
+        self._last = 0
+        self.activated.connect(self._on_activated)
+        self.currentIndexChanged.connect(self._on_changed)
+
+    @property
+    def path(self) -> Path | None:
+        """File of the chosen model; None if there is none."""
+        data = self.currentData()
+        return data if isinstance(data, Path) else None
+
+    def open(self, path: Path) -> None:
+        """Add a model file and choose it."""
+        known = [self.itemData(i) for i in range(self.count())]
+        if path not in known:
+            self.insertItem(self.count() - 1, path.stem, path)
+            known.insert(self.count() - 2, path)
+        self.setCurrentIndex(known.index(path))
+
+    def _on_activated(self, position: int) -> None:
+        if self.itemText(position) != _OPEN:
+            return
+        self.setCurrentIndex(self._last)
+        title, kinds = "Open model file", "Models (*.safetensors)"
+        name, _ = QFileDialog.getOpenFileName(self, title, "", kinds)
+        if name:
+            self.open(Path(name))
+
+    def _on_changed(self, position: int) -> None:
+        if self.itemText(position) != _OPEN and position != self._last:
+            self._last = position
+            self.chosen.emit()
+
+
+def shipped() -> list[Path]:
+    """Files of the models that ship; found without loading the engine."""
+    folder = Path(str(files("src_training"))) / "weights"
+    return sorted(folder.glob("*.safetensors"))

@@ -1,0 +1,163 @@
+"""The controls of the Segment widget; what they do is in `segment`."""
+
+from typing import TYPE_CHECKING
+
+from napari.layers import Image, Labels
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QFrame,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msankd.choices import LayerChoice, ModelChoice
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class SegmentForm(QWidget):
+    """Everything a person sees in the Segment widget.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers the comboboxes follow.
+    """
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        super().__init__()
+        self.viewer = viewer
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 8, 8, 8)
+        layout.setSpacing(8)
+        for part in (self._empty(), self._input(), self._buttons(), self._news(), self._output()):
+            layout.addWidget(part)
+        layout.addStretch(1)
+        self.setMinimumWidth(280)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+
+    def _empty(self) -> QWidget:
+        self.empty = QFrame()
+        words = _wrapping("No image is open. Open one with File > Open, or begin with a sample.")
+        self.sample = QPushButton("Open a sample &fundus")
+        self.sample.setToolTip("A synthetic fundus photograph and its vessels; made here, offline")
+        layout = QVBoxLayout(self.empty)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(words)
+        layout.addWidget(self.sample)
+        return self.empty
+
+    def _input(self) -> QWidget:
+        self.image = LayerChoice(self.viewer, Image)
+        self.image.setToolTip(
+            "Image to segment: colour or grey, a single one or a stack, also lazy or a pyramid"
+        )
+        self.current_only = QCheckBox("&Current slice only")
+        self.current_only.setToolTip("Segment the slice in sight, not the whole stack")
+        self.model = ModelChoice()
+        self.model.setToolTip("What segments; the last entry opens a model file")
+        self.flips = QCheckBox("Average over &flips")
+        self.flips.setToolTip(
+            "Segment four mirrored copies too: a little better, four times slower"
+        )
+        self.outlook = _wrapping()
+        self.outlook.setToolTip("What the model expects, and what this layer is")
+        self.device = _wrapping()
+        self.device.setToolTip("Where the network runs; change it under Preferences > Plugins")
+        box = QGroupBox("Image and model")
+        form = _form(box)
+        form.addRow("&Image", self.image)
+        form.addRow("&Model", self.model)
+        checks = QHBoxLayout()
+        checks.addWidget(self.flips)
+        checks.addWidget(self.current_only)
+        checks.addStretch(1)
+        form.addRow(checks)
+        form.addRow(self.outlook)
+        form.addRow(self.device)
+        return box
+
+    def _buttons(self) -> QWidget:
+        self.run = QPushButton("&Run")
+        self.run.setToolTip("Segment the image into a new Labels layer")
+        self.stop = QPushButton("&Stop")
+        self.stop.setToolTip("Stop at the next tile and keep what is done")
+        self.stop.setEnabled(False)
+        row = QWidget()
+        layout = QHBoxLayout(row)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.run, 3)
+        layout.addWidget(self.stop, 1)
+        return row
+
+    def _news(self) -> QWidget:
+        self.progress = QProgressBar()
+        self.progress.setToolTip("Tiles done, and about how long the others take")
+        self.progress.setTextVisible(True)
+        self.progress.setVisible(False)
+        self.status = _wrapping("Ready.")
+        self.status.setToolTip("What happens, or what went wrong")
+        self.details = QPushButton("&Details…")
+        self.details.setToolTip("The whole story of the error, to send with a report")
+        self.details.setVisible(False)
+        part = QWidget()
+        layout = QVBoxLayout(part)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.status)
+        layout.addWidget(self.details, alignment=Qt.AlignmentFlag.AlignLeft)
+        return part
+
+    def _output(self) -> QWidget:
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(1, 99)
+        self.number = QDoubleSpinBox()
+        self.number.setRange(0.01, 0.99)
+        self.number.setSingleStep(0.01)
+        self.number.setDecimals(2)
+        for control in (self.slider, self.number):
+            control.setToolTip("Probability from which a pixel counts; acts at once, no new run")
+        self.reference = LayerChoice(self.viewer, Labels, none="none")
+        self.reference.setToolTip("Labels to compare with, such as those an expert painted")
+        self.scores = _wrapping()
+        self.scores.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.scores.setToolTip(
+            "Over all pixels segmented: Dice and sensitivity, 1 is best; "
+            "HD95, the 95th percentile of the distances between the outlines, 0 is best"
+        )
+        box = QGroupBox("Result")
+        form = _form(box)
+        row = QHBoxLayout()
+        row.addWidget(self.slider, 1)
+        row.addWidget(self.number)
+        name = QLabel("&Threshold")
+        name.setBuddy(self.slider)
+        form.addRow(name, row)
+        form.addRow("R&eference", self.reference)
+        form.addRow(self.scores)
+        return box
+
+
+def _form(box: QGroupBox) -> QFormLayout:
+    form = QFormLayout(box)
+    form.setContentsMargins(8, 12, 8, 8)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+    return form
+
+
+def _wrapping(text: str = "") -> QLabel:
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    return label

@@ -1,0 +1,134 @@
+"""What a segmentation leaves: labels, and the probabilities they were cut from."""
+
+import atexit
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_msankd.layers import Index
+
+STEPS = 200
+"""Probabilities are kept in steps of 1/200, so that every threshold in percent is exact."""
+
+_CHUNK = 512
+_BAND = 2**20
+_TOLERANCE = 1e-6
+
+
+class Result:
+    """Labels of a stack of planes, and its foreground probabilities.
+
+    The probabilities of two-class models are kept as uint8, so a threshold
+    acts without inference. Models with more classes keep their labels only.
+    A worker writes while the window reads and moves the threshold.
+
+    Parameters
+    ----------
+    shape
+        (..., Y, X).
+    classes
+        Number of classes, background included.
+    threshold
+        Probability from which a pixel is foreground.
+    folder
+        Where the arrays go as zarr, removed at exit; None keeps them in
+        memory.
+
+    Attributes
+    ----------
+    labels
+        uint8 class indices (..., Y, X), NumPy or zarr.
+    kept
+        uint8 probabilities in steps of 1/`STEPS`, same shape; None with more
+        than two classes.
+    written
+        Planes that hold something.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        threshold: float,
+        folder: Path | None = None,
+    ) -> None:
+        self.shape = shape
+        self.threshold = threshold
+        self.folder = folder
+        self.labels = self._array("labels")
+        self.kept = self._array("probabilities") if classes == 2 else None
+        self.written: set[Index] = set()
+        self._lock = Lock()
+
+    @staticmethod
+    def bytes(shape: tuple[int, ...]) -> int:
+        """Memory that a result of that shape takes, bytes."""
+        return 2 * int(np.prod(shape, dtype=np.int64))
+
+    def write(self, index: Index, region: tuple[slice, slice], maps: NDArray[np.float32]) -> None:
+        """Keep the probabilities (K, h, w) of a region of one plane."""
+        where = (*index, *region)
+        self.written.add(index)
+        if self.kept is None:
+            self.labels[where] = maps.argmax(0).astype(np.uint8)
+            return
+        steps = np.floor(maps[1] * STEPS + _TOLERANCE).astype(np.uint8)
+        with self._lock:
+            self.kept[where] = steps
+            self.labels[where] = _cut(steps, self.threshold)
+
+    def rethreshold(self, threshold: float, first: Index) -> Iterator[None]:
+        """Cut every plane anew, the plane `first` first; yields now and then.
+
+        A later call takes over from an unfinished one.
+        """
+        self.threshold = threshold
+        rest = (index for index in np.ndindex(self.shape[:-2]) if index != first)
+        for index in (first, *rest):
+            for band in _bands(self.shape[-2:]):
+                with self._lock:
+                    where = (*index, band)
+                    self.labels[where] = _cut(np.asarray(self.kept[where]), self.threshold)
+                yield
+
+    def detach(self) -> None:
+        """Leave the present labels to their layer and go on with new ones."""
+        self.labels = self._array(f"labels-{uuid4().hex[:6]}")
+
+    def probabilities(self, index: Index) -> NDArray[np.float32]:
+        """Foreground probabilities (Y, X) of a plane, in steps of 1/`STEPS`."""
+        return np.asarray(self.kept[index], np.float32) / STEPS
+
+    def _array(self, name: str) -> Any:
+        if self.folder is None:
+            return np.zeros(self.shape, np.uint8)
+        import zarr
+
+        chunks = (*(1 for _ in self.shape[:-2]), *(min(_CHUNK, side) for side in self.shape[-2:]))
+        store = self.folder / f"{name}.zarr"
+        return zarr.create_array(store, shape=self.shape, chunks=chunks, dtype="uint8")
+
+
+def new_folder(cache: Path) -> Path:
+    """A folder for one result, removed when the program ends."""
+    folder = cache / f"result-{uuid4().hex[:8]}"
+    folder.mkdir(parents=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _cut(steps: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
+    return (steps >= np.ceil(threshold * STEPS - _TOLERANCE)).astype(np.uint8)
+
+
+def _bands(size: tuple[int, ...]) -> Iterator[slice]:
+    """Rows at a time, about a million pixels, whole chunks."""
+    rows = max(_CHUNK, _BAND // max(1, size[1]) // _CHUNK * _CHUNK)
+    for top in range(0, size[0], rows):
+        yield slice(top, min(size[0], top + rows))

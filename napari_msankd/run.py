@@ -1,0 +1,239 @@
+"""One segmentation: a worker, the layer it fills, and the record of how it was made."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_msankd.layers import Index, placement, shown_index
+from napari_msankd.result import Result
+from napari_msankd.scoring import Comparison, comparison
+from napari_msankd.segmenting import About, Began, Request, Tile, segment
+from napari_msankd.work import Work
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+_REDRAW_MS = 100
+_CUT_BUDGET = 0.015
+_FOREGROUND = "#00d5ff"
+
+
+class Run(QObject):
+    """A segmentation under way, and its result afterwards.
+
+    Attributes
+    ----------
+    began
+        Emitted with `About` when model and arrays are there.
+    advanced
+        Emitted with the tiles done, and all of them.
+    failed
+        Emitted with a `Failure`.
+    ended
+        Emitted once, however it ends.
+    changed
+        Emitted when the labels in the layer changed and came to rest.
+    lost
+        Emitted when the layer was removed from the viewer.
+    """
+
+    began = Signal(object)
+    advanced = Signal(int, int)
+    failed = Signal(object)
+    ended = Signal()
+    changed = Signal()
+    lost = Signal()
+
+    def __init__(
+        self,
+        viewer: "ViewerModel",
+        image: "Image",
+        request: Request,
+        threshold: float | None,
+        parent: QObject,
+    ) -> None:
+        super().__init__(parent)
+        self.request = request
+        self.layer: Labels | None = None
+        self.result: Result | None = None
+        self.about: About | None = None
+        self.stopped = False
+        self.running = True
+        self.done = self.total = 0
+        self._viewer = viewer
+        self._place = placement(image, request.offset)
+        self._wanted = threshold
+        self._edited = False
+        self._cutting: Iterator[None] | None = None
+        self._cut_timer = self._timer(0, self._go_on_cutting, single=False)
+        self._redraw = self._timer(_REDRAW_MS, self._show)
+        self._record: dict[str, Any] = {}
+        self._clock = time.monotonic()
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def start(self) -> None:
+        """Begin; the layer appears with the first tile."""
+        self._record = _record_of(self.request)
+        self._work = Work(segment(self.request, self._wanted), self)
+        self._work.yielded.connect(self._on_step)
+        self._work.failed.connect(self.failed)
+        self._work.finished.connect(self._on_finished)
+        self._work.start()
+
+    def stop(self) -> None:
+        """Stop at the next tile; what is done stays."""
+        if self.running:
+            self.stopped = True
+            self._work.quit()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._clock
+
+    def set_threshold(self, threshold: float) -> None:
+        """Cut the kept probabilities anew, without inference.
+
+        Labels that were painted on are left alone: the new cut gets a new layer.
+        """
+        if self.result is None:
+            self._wanted = threshold
+        elif self.result.kept is not None and self.layer is not None:
+            if self._edited or self.layer.data is not self.result.labels:
+                self.result.detach()
+                self._add_layer()
+            self._record["options"]["threshold"] = threshold
+            first = self.request.place(self._shown())
+            self._cutting = self.result.rethreshold(threshold, first)
+            self._cut_timer.start()
+            self._go_on_cutting()
+
+    def compared_with(self, reference: "Labels") -> Comparison:
+        """What to score: the layer as it is now, on the planes that are done."""
+        assert self.layer is not None and self.result is not None and self.about is not None
+        done, classes = set(self.result.written), len(self.about.classes)
+        return comparison(self.layer, reference, self.request, done, classes)
+
+    def _on_step(self, step: Began | Tile) -> None:
+        if isinstance(step, Began):
+            self._on_began(step)
+            return
+        if self.layer is None:
+            self._add_layer()
+        self.done, self.total = step.done, step.total
+        self.advanced.emit(step.done, step.total)
+        if not self._redraw.isActive():
+            self._redraw.start()
+
+    def _on_began(self, step: Began) -> None:
+        self.about, self.result = step.about, step.result
+        if self._wanted is not None:
+            self.result.threshold = self._wanted
+        self._record |= {"model": step.about.name, "sha256": step.about.sha256}
+        self._record["device"] = step.about.device
+        self._record["options"]["threshold"] = step.result.threshold
+        self.began.emit(step.about)
+
+    def _add_layer(self) -> None:
+        from napari.layers import Labels
+
+        assert self.result is not None and self.about is not None
+        classes = self.about.classes
+        what = classes[1] if len(classes) == 2 else "labels"
+        self._edited = False
+        self.layer = Labels(
+            self.result.labels,
+            name=f"{self.request.planes.name} {what}",
+            metadata={"msankd": self._record},
+            features={"index": list(range(len(classes))), "class": list(classes)},
+            multiscale=False,
+            opacity=0.75,
+            colormap=_colours(len(classes)),
+            **self._place,
+        )
+        self.layer.events.paint.connect(self._on_paint)
+        self._viewer.add_layer(self.layer)
+
+    def _on_paint(self) -> None:
+        self._edited = True
+        self.changed.emit()
+
+    def _on_finished(self) -> None:
+        self.running = False
+        self._record["seconds"] = round(self.seconds, 3)
+        self._record["complete"] = not self.stopped and 0 < self.total == self.done
+        self._show()
+        self.ended.emit()
+        self.changed.emit()
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self.layer:
+            self.stop()
+            self._cut_timer.stop()
+            self._redraw.stop()
+            self.layer = None
+            self.lost.emit()
+
+    def _go_on_cutting(self) -> None:
+        """Spend a little time on the planes that still show the former threshold."""
+        until = time.monotonic() + _CUT_BUDGET
+        for _ in self._cutting or ():
+            if time.monotonic() > until:
+                break
+        else:
+            self._cut_timer.stop()
+            self.changed.emit()
+        self._show()
+
+    def _show(self) -> None:
+        if self.layer is not None:
+            self.layer.refresh(extent=False)
+
+    def _shown(self) -> Index:
+        if self.request.index is not None or self.layer is None:
+            return self.request.shown
+        return shown_index(self._viewer, self.layer)
+
+    def _timer(self, interval: int, slot: Any, single: bool = True) -> QTimer:
+        timer = QTimer(self)
+        timer.setInterval(interval)
+        timer.setSingleShot(single)
+        timer.timeout.connect(slot)
+        return timer
+
+
+def _record_of(request: Request) -> dict[str, Any]:
+    """How a result is made, as far as it is known at the start."""
+    try:
+        ours = version("napari-msankd")
+    except PackageNotFoundError:
+        ours = "unknown"
+    slices = "all" if request.index is None else json.dumps(request.index)
+    return {
+        "model": request.model.stem,
+        "sha256": "",
+        "version": ours,
+        "options": {"flips": request.flips, "slices": slices},
+        "input": request.planes.name,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "device": request.device,
+        "complete": False,
+    }
+
+
+def _colours(classes: int) -> Any:
+    """A bright colour that no fundus has for the one class; napari's own for more."""
+    from napari.utils.colormaps import DirectLabelColormap, label_colormap
+
+    if classes > 2:
+        return label_colormap()
+    return DirectLabelColormap(
+        color_dict={None: "#ff9f1a", 0: "transparent", 1: _FOREGROUND}, name="foreground"
+    )

@@ -1,0 +1,292 @@
+"""Segment: opened layers become labels, tile by tile, with the window free."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_msankd.form import SegmentForm
+from napari_msankd.layers import planes_of, shown_index
+from napari_msankd.run import Run
+from napari_msankd.samples import fundus_a
+from napari_msankd.scoring import Scores, compare
+from napari_msankd.segmenting import About, Outlook, Request, look
+from napari_msankd.settings import preferences
+from napari_msankd.story import show_story
+from napari_msankd.words import duration, place, prospect
+from napari_msankd.work import Failure, Work, failure_of
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+_REST_MS = 150
+
+
+class SegmentWidget(SegmentForm):
+    """The Segment widget.
+
+    Parameters
+    ----------
+    viewer
+        The viewer it is docked in.
+    """
+
+    def __init__(self, viewer: "Viewer") -> None:
+        super().__init__(viewer)
+        self._run: Run | None = None
+        self._works: dict[str, Work] = {}
+        self._asked: Request | None = None
+        self._story = ""
+        self._threshold_of: Path | None = None
+        self._look_soon = self._soon(self._look)
+        self._score_soon = self._soon(self._score)
+        self._connect()
+        self._on_image()
+        app = QApplication.instance()
+        assert app is not None
+        app.aboutToQuit.connect(self.end)
+
+    @property
+    def result(self) -> Any:
+        """The Labels layer of the last run; None if there is none."""
+        return self._run.layer if self._run else None
+
+    @property
+    def running(self) -> bool:
+        """Whether a segmentation is under way."""
+        return self._run is not None and self._run.running
+
+    def segment(self) -> None:
+        """Segment the chosen image with the chosen model; what Run does."""
+        if self.running:
+            return
+        try:
+            request = self._request()
+        except InputError as error:
+            self._fail(failure_of(error))
+            return
+        known = self._threshold_of == request.model
+        self._run = Run(
+            self.viewer, self.image.layer, request, self.number.value() if known else None, self
+        )
+        self._run.began.connect(self._on_model)
+        self._run.advanced.connect(self._on_advanced)
+        self._run.failed.connect(self._fail)
+        self._run.ended.connect(self._on_ended)
+        self._run.changed.connect(self._score_soon.start)
+        self._run.lost.connect(self._on_lost)
+        self._say("Loading the model…")
+        self.scores.clear()
+        self.progress.setRange(0, 0)
+        self._set_running(True)
+        self._run.start()
+
+    def end(self) -> None:
+        """Stop whatever is under way; called when the widget or napari goes."""
+        if self._run:
+            self._run.stop()
+        for name in tuple(self._works):
+            self._retire(name)
+
+    def event(self, event: QEvent) -> bool:
+        """Stop when a dock lets go of the widget; neither × nor the viewer closes it."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.end()
+        return super().event(event)
+
+    def _connect(self) -> None:
+        self.image.chosen.connect(self._on_image)
+        self.model.chosen.connect(self._look_soon.start)
+        self.flips.toggled.connect(self._look_soon.start)
+        self.current_only.toggled.connect(self._look_soon.start)
+        self.run.clicked.connect(self.segment)
+        self.stop.clicked.connect(self._on_stop)
+        self.sample.clicked.connect(self._open_sample)
+        self.details.clicked.connect(lambda: show_story(self, self._story))
+        self.slider.valueChanged.connect(lambda value: self.number.setValue(value / 100))
+        self.number.valueChanged.connect(self._on_threshold)
+        self.reference.chosen.connect(self._score_soon.start)
+
+    def _request(self) -> Request:
+        image, model = self.image.layer, self.model.path
+        if image is None:
+            raise InputError("No image layer is open; expected one to segment")
+        if model is None:
+            raise InputError("No model is chosen; expected one, see Model > Open model file…")
+        planes, shown = planes_of(image), shown_index(self.viewer, image)
+        only = self.current_only.isChecked() and len(planes.indices) > 1
+        chosen = preferences()
+        return Request(
+            planes,
+            shown if only else None,
+            shown,
+            model,
+            self.flips.isChecked(),
+            chosen.device,
+            chosen.memory_limit,
+            chosen.cache,
+        )
+
+    def _on_image(self) -> None:
+        layer = self.image.layer
+        self.empty.setVisible(layer is None)
+        self.run.setEnabled(layer is not None and not self.running)
+        self.current_only.setEnabled(layer is not None and layer.ndim > 2)
+        self._look_soon.start()
+
+    def _look(self) -> None:
+        """Ask the model what it thinks of the image; needs no run."""
+        if self.image.layer is None or self.model.path is None:
+            self.outlook.setText("")
+            return
+        try:
+            request = self._asked = self._request()
+        except InputError as error:
+            self.outlook.setText(f"⚠ {error}")
+            return
+        self.outlook.setText("Reading the model…")
+        self._begin("look", look(request), self._on_outlook, self._on_doubt)
+
+    def _on_doubt(self, failure: Failure) -> None:
+        self.outlook.setText(f"⚠ {failure.sentence}")
+
+    def _on_outlook(self, outlook: Outlook) -> None:
+        self._on_model(outlook.about)
+        if self._asked is not None:
+            self.outlook.setText(prospect(outlook, self._asked))
+        self.device.setText(place(outlook, psutil.virtual_memory().available))
+
+    def _on_model(self, about: About) -> None:
+        two = len(about.classes) == 2
+        self.slider.setEnabled(two)
+        self.number.setEnabled(two)
+        if self._threshold_of != self.model.path:
+            self._threshold_of = self.model.path
+            self.number.setValue(about.threshold)
+
+    def _on_threshold(self, value: float) -> None:
+        self.slider.blockSignals(True)
+        self.slider.setValue(round(value * 100))
+        self.slider.blockSignals(False)
+        if self._run is not None:
+            self._run.set_threshold(round(value, 2))
+
+    def _on_advanced(self, done: int, total: int) -> None:
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+        left = self._run.seconds / done * (total - done) if self._run else 0
+        self.progress.setFormat(f"{done} of {total} tiles · {duration(left)} left")
+        self._say("Segmenting…")
+
+    def _on_stop(self) -> None:
+        if self._run:
+            self._run.stop()
+            self.stop.setEnabled(False)
+            self._say("Stopping at the next tile…")
+
+    def _on_ended(self) -> None:
+        run = self._run
+        self._set_running(False)
+        if run is None or run.layer is None:
+            if run is not None and run.stopped:
+                self._say("Stopped before the first tile.")
+            return
+        took = duration(run.seconds)
+        if run.stopped:
+            self._say(f"Stopped after {run.done} of {run.total} tiles; what is done is kept.")
+        elif run.done == run.total:
+            self._say(f"✓ {run.layer.name!r} is ready, in {took}.")
+
+    def _on_lost(self) -> None:
+        if not self.running:
+            self._run = None
+        self.scores.clear()
+
+    def _set_running(self, running: bool) -> None:
+        self.run.setEnabled(not running and self.image.layer is not None)
+        self.stop.setEnabled(running)
+        self.progress.setVisible(running)
+        for control in (self.image, self.model, self.flips):
+            control.setEnabled(not running)
+        layer = self.image.layer
+        stack = layer is not None and layer.ndim > 2
+        self.current_only.setEnabled(stack and not running)
+
+    def _score(self) -> None:
+        reference, run = self.reference.layer, self._run
+        if reference is None or run is None or run.layer is None or run.result is None:
+            self.scores.setText("")
+            return
+        if reference is run.layer:
+            self.scores.setText("The reference is the result itself; choose another layer.")
+            return
+        try:
+            what = run.compared_with(reference)
+        except InputError as error:
+            self.scores.setText(f"⚠ {error}")
+            return
+        self._begin("score", compare(what), self._on_scores, self._on_score_failed)
+
+    def _on_scores(self, scores: Scores | None) -> None:
+        if scores is not None:
+            self.scores.setText(str(scores))
+
+    def _on_score_failed(self, failure: Failure) -> None:
+        self.scores.setText(f"⚠ {failure.sentence}")
+
+    def _open_sample(self) -> None:
+        self.sample.setEnabled(False)
+        self._say("Making a sample…")
+        self._begin("sample", _samples(), self._on_sample, self._fail)
+
+    def _on_sample(self, layers: list[Any]) -> None:
+        from napari.layers import Layer
+
+        for layer in layers:
+            self.viewer.add_layer(Layer.create(*layer))
+        self.sample.setEnabled(True)
+        self._say("Ready.")
+
+    def _begin(
+        self,
+        name: str,
+        steps: Iterator[Any],
+        yielded: Callable[[Any], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        """Start work; an earlier one of that name is no longer listened to."""
+        self._retire(name)
+        work = self._works[name] = Work(steps, self)
+        work.yielded.connect(yielded)
+        work.failed.connect(failed)
+        work.finished.connect(lambda: self._works.pop(name, None))
+        work.start()
+
+    def _retire(self, name: str) -> None:
+        if name in self._works:
+            self._works.pop(name).retire()
+
+    def _say(self, words: str) -> None:
+        self.status.setText(words)
+        self.details.setVisible(False)
+
+    def _fail(self, failure: Failure) -> None:
+        self._say(f"✕ {failure.sentence}")
+        self._story = failure.story
+        self.details.setVisible(bool(failure.story))
+
+    def _soon(self, slot: Any) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.setInterval(_REST_MS)
+        timer.timeout.connect(slot)
+        return timer
+
+
+def _samples() -> Iterator[list[Any]]:
+    """Make the sample, once."""
+    yield fundus_a()

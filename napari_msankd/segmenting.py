@@ -1,0 +1,234 @@
+"""What the Segment widget asks of the engine; runs in a worker, knows no Qt."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_msankd.engine import load_engine, no_collection
+from napari_msankd.layers import Index, Planes
+from napari_msankd.result import Result, new_folder
+from napari_msankd.words import size
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from src_training.inference.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to segment, and how.
+
+    Attributes
+    ----------
+    planes
+        The image.
+    index
+        The one plane to segment; None for all of them.
+    shown
+        The plane in sight; it is looked at first.
+    model
+        File of the model.
+    flips
+        Average over flips.
+    device
+        ``auto`` or a device of torch.
+    memory_limit
+        Results larger than this, bytes, go to the disk.
+    cache
+        Folder they go to.
+    """
+
+    planes: Planes
+    index: Index | None
+    shown: Index
+    model: Path
+    flips: bool
+    device: str
+    memory_limit: int
+    cache: Path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the result: a single plane keeps its axes, of length 1."""
+        shape = self.planes.shape
+        return shape if self.index is None else (*(1 for _ in shape[:-2]), *shape[-2:])
+
+    @property
+    def indices(self) -> tuple[Index, ...]:
+        """The planes to segment."""
+        return self.planes.indices if self.index is None else (self.index,)
+
+    @property
+    def offset(self) -> tuple[int, ...] | None:
+        """Data coordinates of the result's first pixel; None at the origin."""
+        return None if self.index is None else (*self.index, 0, 0)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the result is too large for the memory it may take."""
+        return Result.bytes(self.shape) > self.memory_limit
+
+    def place(self, index: Index) -> Index:
+        """Where the plane `index` lies in the result."""
+        return index if self.index is None else tuple(0 for _ in index)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a model is, and where it runs.
+
+    Attributes
+    ----------
+    name, description, classes, threshold
+        From its card.
+    sha256
+        Of its file.
+    device
+        In words.
+    """
+
+    name: str
+    description: str
+    classes: tuple[str, ...]
+    threshold: float
+    sha256: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What can be said before a run: doubts in words, and the memory it takes, bytes."""
+
+    about: About
+    doubts: tuple[str, ...]
+    memory: int
+
+
+@dataclass(frozen=True)
+class Began:
+    """A run has its model and its arrays."""
+
+    about: About
+    result: Result
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Tiles are done: `done` of `total`, `total` over all planes."""
+
+    done: int
+    total: int
+
+
+def look(request: Request) -> Iterator[Outlook]:
+    """Load the model and say what it thinks of the image; yields once."""
+    with no_collection():
+        predictor = _predictor(request)
+        memory = predictor.memory(request.planes.plane_shape)
+    if not request.on_disk:
+        memory += Result.bytes(request.shape)
+    doubts = predictor.check(_read(request.planes, request.shown))
+    yield Outlook(_about(predictor), tuple(doubts), memory)
+
+
+def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]:
+    """Segment the planes, tile by tile.
+
+    Parameters
+    ----------
+    request
+        What, and how.
+    threshold
+        Probability from which a pixel is foreground; the model's own if None.
+
+    Raises
+    ------
+    InputError
+        If the model or the image cannot be used, or the disk is too small.
+    """
+    predictor = _predictor(request)
+    about = _about(predictor)
+    cut = about.threshold if threshold is None else threshold
+    result = Result(request.shape, len(about.classes), cut, _folder(request))
+    yield Began(about, result)
+    planes = len(request.indices)
+    for number, index in enumerate(request.indices):
+        for progress in predictor.tiles(_read(request.planes, index)):
+            result.write(request.place(index), progress.region, progress.probabilities)
+            yield Tile(number * progress.total + progress.done, planes * progress.total)
+
+
+def _about(predictor: "Predictor") -> About:
+    card = predictor.model.card
+    return About(
+        name=card.name,
+        description=card.description,
+        classes=tuple(card.classes),
+        threshold=round(card.threshold, 2),
+        sha256=predictor.model.sha256 or "",
+        device=_words(predictor.device),
+    )
+
+
+def _predictor(request: Request) -> "Predictor":
+    try:
+        changed = request.model.stat().st_mtime_ns
+    except OSError:
+        raise InputError(f"{request.model}: there is no such file; expected a model") from None
+    return _loaded(request.model, changed, request.device, request.flips)
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, _changed: int, device: str, flips: bool) -> "Predictor":
+    load_engine()
+    from src_training.inference.model import load_model
+    from src_training.inference.predictor import Predictor, find_device
+
+    found = find_device(device)
+    # A processor gains nothing from batches, and one tile at a time is what
+    # shows first and stops first.
+    batch = 1 if found.type == "cpu" else 4
+    return Predictor(load_model(path, found), str(found), batch=batch, flips=flips)
+
+
+def _read(planes: Planes, index: Index) -> NDArray[np.generic]:
+    """A plane, named in what goes wrong with it."""
+    try:
+        return planes.read(index)
+    except InputError:
+        raise
+    except Exception as error:
+        where = f"layer {planes.name!r}" + (f", slice {list(index)}," if index else "")
+        raise InputError(f"{where} cannot be read ({error}); expected pixels") from error
+
+
+def _folder(request: Request) -> Path | None:
+    if not request.on_disk:
+        return None
+    request.cache.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(request.cache).free, Result.bytes(request.shape)
+    if free < needed:
+        raise InputError(
+            f"{request.cache}: the result takes up to {size(needed)} and {size(free)} are free; "
+            "expected more room, or segment the current slice only"
+        )
+    return new_folder(request.cache)
+
+
+def _words(device: "torch.device") -> str:
+    import torch
+
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    if device.type == "mps":
+        return "Apple GPU (mps)"
+    count = torch.get_num_threads()
+    return f"CPU ({count} thread{'s' if count > 1 else ''})"

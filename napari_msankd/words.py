@@ -1,0 +1,48 @@
+"""Sizes, durations and prospects in plain words."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_msankd.segmenting import Outlook, Request
+
+
+def size(count: int) -> str:
+    """Bytes: ``"12 MB"``."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6)):
+        if count >= scale:
+            value = count / scale
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{max(1, round(count / 1000))} kB"
+
+
+def duration(seconds: float) -> str:
+    """A time to wait: ``"8 s"``, ``"2 min 5 s"``, ``"1 h 10 min"``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def prospect(outlook: "Outlook", request: "Request") -> str:
+    """What the model is, what it thinks of the image, and how a stack is taken."""
+    lines = [outlook.about.description] if outlook.about.description else []
+    lines += [f"⚠ {doubt}" for doubt in outlook.doubts]
+    if not outlook.doubts:
+        lines.append("✓ This image is what the model expects.")
+    count = len(request.planes.indices)
+    if count > 1 and request.index is None:
+        disk = ", into a zarr on the disk" if request.on_disk else ""
+        lines.append(f"A stack: its {count} slices are segmented one by one{disk}.")
+    elif count > 1:
+        lines.append(f"Of {count} slices, only the one in sight is segmented.")
+    return "\n".join(lines)
+
+
+def place(outlook: "Outlook", free: int) -> str:
+    """Where it runs, and whether there is memory for it; `free` in bytes."""
+    line = f"{outlook.about.device} · about {size(outlook.memory)} of {size(free)} free memory"
+    return line if outlook.memory <= free else f"⚠ {line}: too little"
