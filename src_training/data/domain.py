@@ -172,7 +172,7 @@ class Domain:
         if unknown or not names or len(set(names)) != len(names):
             what = f"{unknown[0]!r}" if unknown else "no name, or one twice,"
             raise InputError(
-                f"{what} was asked of domain {self.name}; expected {_list(self.names)}"
+                f"{what} was asked of domain {self.name}; expected some of {_list(self.names)}"
             )
         kept = {name: self._cases[name] for name in names}
         return Domain(self.name, tuple(names), self.classes, kept, self._mapping)

@@ -50,8 +50,8 @@ def grow_eye(seed: int) -> Eye:
     disc = np.array([15.4, 1.4]) + rng.normal(0, 0.5, 2)
     width = rng.normal(2.75, 0.18)
     return Eye(
-        arteries=_tree(disc, 0.84, 0.050, rng),
-        veins=_tree(disc, 1.04, 0.060, rng),
+        arteries=_tree(disc, 0.84, 0.047, rng),
+        veins=_tree(disc, 1.04, 0.056, rng),
         disc=disc,
         disc_radii=np.array([width, width * rng.uniform(1.05, 1.14)]),
         cup=float(rng.uniform(0.35, 0.55)),

@@ -168,7 +168,7 @@ def write_labels(path: Path, labels: NDArray[Any]) -> None:
 
 
 def _write_tiff(path: Path, labels: NDArray[np.uint8]) -> None:
-    tifffile.imwrite(path, labels, compression="zlib")
+    tifffile.imwrite(path, labels, photometric="minisblack", compression="zlib")
 
 
 def _require(path: Path) -> None:

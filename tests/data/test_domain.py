@@ -1,0 +1,298 @@
+"""A folder or arrays become a domain, or one sentence says why not."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src_training.data.classes import ClassValues
+from src_training.data.domain import Case, Domain, write_domain
+from src_training.data.images import write_image, write_labels
+from src_training.data.split import patient_of, split
+from src_training.errors import InputError
+
+REAL = os.environ.get("MSANKD_DATA")
+needs_real = pytest.mark.skipif(not REAL, reason="MSANKD_DATA does not name the real images")
+
+
+def folder_of(path: Path, masks: dict[str, np.ndarray | None], fov: bool = False) -> Path:
+    """A domain on disk: grey 12 x 10 images a, b, ... and the masks given."""
+    for index, (name, mask) in enumerate(masks.items()):
+        write_image(path / "images" / f"{name}.png", np.full((12, 10), index, np.uint8))
+        if mask is not None:
+            write_labels(path / "masks" / f"{name}.tif", mask)
+        if fov:
+            write_labels(path / "fov" / f"{name}.png", np.full((12, 10), 255, np.uint8))
+    return path
+
+
+def blob(value: int = 255, size: tuple[int, int] = (12, 10)) -> np.ndarray:
+    mask = np.zeros(size, np.uint8)
+    mask[2:5, 3:6] = value
+    return mask
+
+
+def test_files_of_one_stem_make_a_case(tmp_path: Path) -> None:
+    domain = Domain.from_folder(folder_of(tmp_path, {"b": blob(), "a": blob()}, fov=True))
+    assert (domain.name, domain.names, len(domain)) == (tmp_path.name, ("a", "b"), 2)
+    assert domain.classes == ("background", "foreground")
+    case = domain[0]
+    assert case.name == "a"
+    assert (case.image == 1).all()
+    assert case.mask is not None and case.mask.dtype == np.uint8
+    np.testing.assert_array_equal(case.mask, blob(1))
+    assert case.fov is not None and case.fov.dtype == bool and case.fov.all()
+    assert [each.name for each in domain] == ["a", "b"]
+    assert domain[-1].name == "b"
+
+
+def test_a_domain_travels_to_another_process(tmp_path: Path) -> None:
+    domain = Domain.from_folder(folder_of(tmp_path, {"a": blob()}))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(domain))[0].mask, blob(1))
+
+
+def test_images_are_read_only_when_asked_for(tmp_path: Path) -> None:
+    domain = Domain.from_folder(folder_of(tmp_path, {"a": blob(), "b": blob()}))
+    (tmp_path / "images" / "b.png").write_bytes(b"")
+    assert domain[0].name == "a"
+    with pytest.raises(InputError, match=r"b\.png is empty"):
+        domain[1]
+
+
+def test_what_was_found_is_said_in_one_line(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"a": blob(), "b": blob(0)})
+    write_labels(tmp_path / "masks" / "stray.png", blob())
+    domain = Domain.from_folder(tmp_path, name="clinic")
+    assert domain.found() == (
+        "clinic: 2 images of 12 x 10 pixels; values 0, 255 -> background, foreground; "
+        "all background: b; masks without an image: stray.png"
+    )
+    assert domain.background_only() == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ((0, 1), ("background", "foreground")),
+        ((0, 255), ("background", "foreground")),
+        ((7,), ("background", "foreground")),
+        ((0, 1, 2), ("background", "class_1", "class_2")),
+        ((0, 2, 4), ("background", "foreground")),
+        (tuple(range(200)), ("background", "foreground")),
+    ],
+)
+def test_classes_are_found_from_the_values(
+    values: tuple[int, ...], classes: tuple[str, ...]
+) -> None:
+    mapping = ClassValues.guessed(values)
+    assert mapping.names == classes
+    mask = np.array([values])
+    expected = mask if len(classes) > 2 else mask != 0
+    np.testing.assert_array_equal(mapping.indices(mask), expected)
+
+
+def test_a_mapping_that_is_given_wins(tmp_path: Path) -> None:
+    mask = blob(1)
+    mask[8, 8], mask[9, 9] = 2, 3
+    folder_of(tmp_path, {"a": mask})
+    given_values = {"liver": 1, "kidney": [2, 3]}
+    domain = Domain.from_folder(tmp_path, class_values=given_values)
+    assert domain.classes == ("background", "liver", "kidney")
+    case = domain[0]
+    assert case.mask is not None
+    assert (case.mask[8, 8], case.mask[9, 9], case.mask[3, 4]) == (2, 2, 1)
+    tumour = Domain.from_folder(tmp_path, class_values={"background": [0, 1, 2], "tumour": 3})
+    assert tumour[0].mask is not None and tumour[0].mask.sum() == 1
+
+
+def test_a_value_outside_the_mapping_is_named(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"a": blob(1), "b": blob(9)})
+    with pytest.raises(InputError, match=r"b\.tif holds the value 9; expected only .*1 \(liver\)"):
+        Domain.from_folder(tmp_path, class_values={"liver": 1})
+
+
+@pytest.mark.parametrize("values", [{}, {"background": 0}, {"a": 1, "b": [1, 2]}, {"a": []}])
+def test_a_mapping_that_makes_no_sense_is_refused(values: dict[str, int | list[int]]) -> None:
+    with pytest.raises(InputError, match="class values are"):
+        ClassValues.given(values)
+
+
+def test_an_image_with_no_mask_is_named_unless_masks_are_optional(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"a": blob(), "lonely": None})
+    with pytest.raises(InputError, match=r"no mask for lonely\.png; expected a file"):
+        Domain.from_folder(tmp_path)
+    domain = Domain.from_folder(tmp_path, masks="optional")
+    assert domain[1].mask is None
+    assert "1 without mask" in domain.found()
+
+
+def test_a_domain_without_any_mask_is_a_target(tmp_path: Path) -> None:
+    domain = Domain.from_folder(folder_of(tmp_path, {"a": None}), masks="optional")
+    assert domain.found().endswith("no masks")
+    assert domain.classes == ("background", "foreground")
+
+
+def test_a_mask_of_another_size_is_named_with_both_sizes(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"a": blob(size=(12, 11))})
+    with pytest.raises(InputError, match=r"a\.tif is 12 x 11 pixels; expected 12 x 10 pixels"):
+        Domain.from_folder(tmp_path)
+
+
+def test_a_field_of_view_of_another_size_is_named(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"a": blob()})
+    write_labels(tmp_path / "fov" / "a.png", blob(size=(5, 5)))
+    with pytest.raises(InputError, match=r"fov.a\.png is 5 x 5 pixels; expected 12 x 10"):
+        Domain.from_folder(tmp_path)[0]
+
+
+def test_masks_that_are_all_background_are_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"a": blob(0), "b": blob(0)})
+    with pytest.raises(InputError, match=r"all background \(a, b\); expected foreground"):
+        Domain.from_folder(tmp_path)
+
+
+def test_no_images_and_two_files_of_one_stem_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no readable image in images/"):
+        Domain.from_folder(tmp_path)
+    folder_of(tmp_path, {"a": blob()})
+    write_labels(tmp_path / "images" / "a.tif", blob())
+    with pytest.raises(InputError, match=r"both a\.png and a\.tif"):
+        Domain.from_folder(tmp_path)
+
+
+def test_hidden_and_foreign_files_are_no_images(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"a": blob()})
+    for name in ("._a.png", "Thumbs.db", "notes.txt"):
+        (tmp_path / "images" / name).write_bytes(b"x")
+    assert Domain.from_folder(tmp_path).names == ("a",)
+
+
+def test_arrays_become_a_domain() -> None:
+    domain = Domain.from_arrays("layer", [np.zeros((12, 10, 3))], [blob(1)], [blob()])
+    assert domain.names == ("000",)
+    assert domain[0].fov is not None and domain[0].fov.sum() == 9
+    assert domain.found() == (
+        "layer: 1 image of 12 x 10 pixels; values 0, 1 -> background, foreground"
+    )
+    with pytest.raises(IndexError):
+        domain[1]
+
+
+@pytest.mark.parametrize(
+    ("masks", "found"),
+    [
+        ([blob(2)], "uint8 from 0 to 2; expected class indices from 0 to 1"),
+        ([blob(1, (3, 3))], "3 x 3 pixels; expected 12 x 10"),
+        ([blob(0)], "all background"),
+        ([blob(1), blob(1)], "1 images and 2 masks"),
+        ([blob(1) / 2], "float64"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(masks: list[np.ndarray], found: str) -> None:
+    with pytest.raises(InputError, match=found):
+        Domain.from_arrays("layer", [np.zeros((12, 10))], masks)
+
+
+def test_names_must_be_known_and_different() -> None:
+    images = [np.zeros((12, 10))] * 2
+    domain = Domain.from_arrays("layer", images, names=["a", "b"])
+    assert domain.subset(["b"]).names == ("b",)
+    for names in (["c"], [], ["a", "a"]):
+        with pytest.raises(InputError, match="domain layer; expected some of a, b"):
+            domain.subset(names)
+    with pytest.raises(InputError, match="1 different names"):
+        Domain.from_arrays("layer", images, names=["a", "a"])
+    with pytest.raises(InputError, match="no images"):
+        Domain.from_arrays("layer", [])
+
+
+def test_a_written_domain_reads_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (12, 10, 3), np.uint8)
+    domain = Domain.from_arrays("made", [image, image], [blob(1), None], [blob(1), blob(1)])
+    write_domain(domain, tmp_path)
+    read = Domain.from_folder(tmp_path, masks="optional")
+    for former, case in zip(domain, read, strict=True):
+        assert_same(former, case)
+
+
+def assert_same(one: Case, other: Case) -> None:
+    assert one.name == other.name
+    for a, b in ((one.image, other.image), (one.mask, other.mask), (one.fov, other.fov)):
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("Image_01L", "Image_01"),
+        ("Image_01R", "Image_01"),
+        ("12_left", "12"),
+        ("7-OD", "7"),
+        ("10001_95", "10001"),
+        ("P13_T1_00028", "P13_T1"),
+        ("malignant_1", "malignant_1"),
+        ("im0001", "im0001"),
+        ("01", "01"),
+    ],
+)
+def test_names_tell_patients(name: str, patient: str) -> None:
+    assert patient_of(name) == patient
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    slices=st.lists(st.integers(1, 6), min_size=2, max_size=12),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 5),
+)
+def test_a_split_parts_the_domain_and_no_patient(
+    slices: list[int], fraction: float, seed: int
+) -> None:
+    names = [f"{patient:03d}_{i}" for patient, count in enumerate(slices) for i in range(count)]
+    domain = Domain.from_arrays("ct", [np.zeros((2, 2))] * len(names), names=names)
+    train, validation = split(domain, fraction, seed)
+    assert sorted(train.names + validation.names) == sorted(names)
+    assert not {patient_of(n) for n in train.names} & {patient_of(n) for n in validation.names}
+    assert len(train) and len(validation)
+    again = split(domain, fraction, seed)
+    assert (again[0].names, again[1].names) == (train.names, validation.names)
+    if 1 <= fraction * len(names) <= len(names) - 6:
+        assert abs(len(validation) - fraction * len(names)) <= max(slices)
+
+
+def test_a_split_that_cannot_be_made_is_refused() -> None:
+    one = Domain.from_arrays("ct", [np.zeros((2, 2))] * 2, names=["01L", "01R"])
+    with pytest.raises(InputError, match="2 cases of 1 patient"):
+        split(one, 0.5, 0)
+    assert [len(part) for part in split(one, 0.5, 0, by_patient=False)] == [1, 1]
+    with pytest.raises(InputError, match="fraction is 1; expected"):
+        split(one, 1, 0)
+
+
+@needs_real
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["chasedb1", "drive", "stare"])
+def test_vessels_and_field_of_view_of_real_fundus_are_plausible(name: str) -> None:
+    domain = Domain.from_folder(Path(str(REAL)) / "retina" / name)
+    assert len(domain) == {"chasedb1": 28, "drive": 40, "stare": 20}[name]
+    case = domain[0]
+    assert case.mask is not None and case.fov is not None
+    assert 0.6 < case.fov.mean() < 0.8
+    assert 0.06 < case.mask[case.fov].mean() < 0.16
+    assert case.image[case.fov].mean() > 2 * case.image[~case.fov].mean()
+
+
+@needs_real
+@pytest.mark.real
+def test_both_eyes_of_a_chase_child_stay_together() -> None:
+    domain = Domain.from_folder(Path(str(REAL)) / "retina" / "chasedb1")
+    train, validation = split(domain.subset(domain.names[:20]), 0.2, 0)
+    assert (len(train), len(validation)) == (16, 4)
+    assert len({name[:-1] for name in validation.names}) == 2
