@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter
 
+from src_training.data.compression import compressed
 from src_training.data.domain import Case, Domain
 from src_training.data.eye import Eye, cloud, grow_eye
 from src_training.data.vessel_tree import VesselTree
@@ -75,19 +75,19 @@ SCANNERS: dict[ScannerName, Scanner] = {
     "A": Scanner(
         field=45, centre=(1.5, 0.4), crop=1, notch=True,
         retina=(0.78, 0.47, 0.28), disc=(0.95, 0.74, 0.42), cup=(1.0, 0.92, 0.60),
-        blood=1.0, choroid=0.035, sheen=0.35, vignette=0.34,
+        blood=1.0, choroid=0.028, sheen=0.35, vignette=0.34,
         blur=0.055, noise=0.010, compression=4,
     ),
     "B": Scanner(
         field=30, centre=(14.6, 0.8), crop=1, notch=False,
-        retina=(0.80, 0.28, 0.06), disc=(0.96, 0.60, 0.22), cup=(1.0, 0.84, 0.34),
-        blood=0.80, choroid=0.10, sheen=0.7, vignette=0.66,
+        retina=(0.80, 0.28, 0.06), disc=(0.97, 0.56, 0.17), cup=(1.0, 0.86, 0.34),
+        blood=1.05, choroid=0.11, sheen=0.8, vignette=0.72,
         blur=0.045, noise=0.012, compression=6,
     ),
     "C": Scanner(
         field=36, centre=(7.0, 0.4), crop=0.88, notch=False,
         retina=(0.84, 0.60, 0.42), disc=(0.99, 0.86, 0.62), cup=(1.0, 0.96, 0.80),
-        blood=0.62, choroid=0.06, sheen=0.3, vignette=0.22,
+        blood=0.62, choroid=0.045, sheen=0.3, vignette=0.22,
         blur=0.095, noise=0.024, compression=14,
     ),
 }  # fmt: skip
@@ -227,10 +227,11 @@ def _retina(view: _View) -> Map:
     rng = np.random.default_rng(eye.seed)
     broad, fine = cloud(x, y, 16, rng), cloud(x, y, 1.0, rng)
     bent = 0.7 * cloud(x, y, 5, rng), 0.7 * cloud(x, y, 5, rng)
-    choroid = 0.8 - np.abs(cloud(x + bent[0], y + bent[1], 2.6, rng))
-    choroid += 0.9 * np.clip(cloud(x, y, 1.8, rng) - 0.3, 0, None) + 0.25 * fine
-    texture = 0.05 * broad + camera.choroid * choroid * (1 + 0.4 * cloud(x, y, 9, rng))
-    tone = 1 + (texture - 0.10 * eye.pigment)[..., None] * np.array([0.8, 1.2, 1.0])
+    choroid = 0.5 - np.minimum(1.1, np.abs(cloud(x + bent[0], y + bent[1], 1.9, rng)))
+    choroid += 0.8 * np.clip(cloud(x, y, 1.2, rng) - 0.3, 0, None) + 0.25 * fine
+    choroid *= np.clip(1 + 0.5 * cloud(x, y, 8, rng), 0.1, 1.7)
+    tone = 1 + camera.choroid * choroid[..., None] * np.array([1.1, 1.1, 0.9])
+    tone += (0.06 * broad - 0.10 * eye.pigment)[..., None] * np.array([0.5, 1.2, 1.5])
     fovea = np.hypot(x, y)
     macula = 0.26 * np.exp(-((fovea / 3.6) ** 2)) + 0.24 * np.exp(-((fovea / 1.5) ** 2))
     tone *= 1 - macula[..., None] * np.array([0.7, 0.9, 1.0])
@@ -277,7 +278,7 @@ def _photograph(
     slope = (view.across * np.cos(turn) + view.up * np.sin(turn)) / radius
     rim = np.hypot(view.across, view.up) / radius
     light = 1.06 - camera.vignette * (0.75 * rim**2.4 + tilt * (slope + 0.2))
-    tinted = np.clip(light, 0.12, None)[..., None] ** np.array([1.1, 1.0, 0.85])
+    tinted = np.clip(light, 0.12, None)[..., None] ** np.array([1.25, 1.0, 0.8])
     exposed: Map = retina * tinted * rng.normal(1, 0.04)
     knee = 0.85
     over = np.clip(exposed - knee, 0, None)
@@ -289,17 +290,4 @@ def _photograph(
     grain = rng.standard_normal(blurred.shape)
     grain += 1.5 * gaussian_filter(rng.standard_normal(blurred.shape[:2]), 0.8)[..., None]
     noisy = blurred + camera.noise * grain * (0.25 + 0.9 * np.sqrt(np.clip(blurred, 0, 1)))
-    return _compressed(np.clip(noisy, 0, 1) * 255, camera.compression)
-
-
-def _compressed(image: Map, step: float) -> NDArray[np.uint8]:
-    """Quantised cosine coefficients of 8 x 8 blocks, coarser for higher frequencies, as JPEG."""
-    size = image.shape[0]
-    padded = np.pad(image, ((0, -size % 8), (0, -size % 8), (0, 0)), mode="edge")
-    count = padded.shape[0] // 8
-    blocks = padded.reshape(count, 8, count, 8, 3)
-    ramp = np.arange(8)
-    steps = step * (1 + 0.35 * (ramp[:, None] + ramp))[None, :, None, :, None]
-    coded = np.round(dctn(blocks, axes=(1, 3), norm="ortho") / steps) * steps
-    decoded = idctn(coded, axes=(1, 3), norm="ortho").reshape(padded.shape)
-    return np.clip(np.round(decoded[:size, :size]), 0, 255).astype(np.uint8)
+    return compressed(np.clip(noisy, 0, 1) * 255, camera.compression)

@@ -247,7 +247,7 @@ def test_a_truncated_file_is_never_filled_up(
         Image.fromarray(colours()).save(path, **options)
     whole = path.read_bytes()
     path.write_bytes(whole[: max(1, int(kept * len(whole)))])
-    with pytest.raises(InputError, match="image.*; expected"):
+    with pytest.raises(InputError, match=r"image.*; expected"):
         read_image(path)
 
 
