@@ -214,7 +214,9 @@ def _shrinkage(rows: Array, dimension: int) -> float:
     """Ledoit and Wolf's, which no rotation changes: zeros stand for the left-out directions."""
     from sklearn.covariance import ledoit_wolf_shrinkage
 
-    return float(ledoit_wolf_shrinkage(np.pad(rows, ((0, 0), (0, dimension - rows.shape[1])))))
+    padded = np.pad(rows, ((0, 0), (0, dimension - rows.shape[1])))
+    # Two vectors leave nothing to shrink, and rounding then gives a negative.
+    return min(1.0, max(0.0, float(ledoit_wolf_shrinkage(padded))))
 
 
 def _drawn(rows: Array, random: np.random.Generator) -> Array:

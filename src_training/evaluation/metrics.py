@@ -34,7 +34,7 @@ METRICS = ("dice", *POOLED, "hd95", "surface_dice")
 """The metrics of `score`."""
 
 _BINS = 8192
-_LOGIT = 16.0
+_LOGIT = 32.0
 
 
 def score(

@@ -94,8 +94,11 @@ class Predictor:
         self.overlap = overlap
         self.batch = batch
         self.flips = flips
-        layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format
-        self._network = model.network.to(self.device, memory_format=layout).eval()  # type: ignore[call-overload]
+        # A fifth faster on CPUs too; MPS has gaps in it.
+        mps = self.device.type == "mps"
+        self._layout = torch.contiguous_format if mps else torch.channels_last
+        network = model.network.to(self.device)
+        self._network = network.to(memory_format=self._layout).eval()  # type: ignore[call-overload]
 
     def check(self, image: NDArray[np.generic]) -> list[str]:
         """What speaks against this image, in plain words; empty if nothing does."""
@@ -196,8 +199,7 @@ class Predictor:
     @torch.inference_mode()
     def _probabilities(self, stack: Tensor) -> Tensor:
         """Class probabilities (B, K, h, w) float32 on the CPU of tiles (B, C, h, w)."""
-        layout = torch.channels_last if self.device.type == "cuda" else torch.preserve_format
-        stack = stack.to(self.device, memory_format=layout)
+        stack = stack.to(self.device).contiguous(memory_format=self._layout)
         total = torch.zeros(())
         flips = _FLIPS if self.flips else _FLIPS[:1]
         for axes in flips:

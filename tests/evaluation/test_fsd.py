@@ -100,6 +100,11 @@ def test_constant_vectors_differ_by_their_means_alone():
     assert found.value == pytest.approx(12) and found.low == found.high == found.value
 
 
+def test_a_shrinkage_that_rounds_below_zero_is_none():
+    b = np.array([[52.0, 14.875, 1.00001001], [1.00001001, 1.00001001, 1.00001001]])
+    assert np.isfinite(frechet_distance(np.zeros((2, 3)), b).value)
+
+
 def test_auto_shrinks_below_two_vectors_per_dimension_and_says_so():
     assert gaussian(correlated(19, 10)).covariance == "ledoit_wolf"
     assert gaussian(correlated(20, 10)).covariance == "empirical"
