@@ -1,0 +1,1 @@
+"""The engine: train, distil, segment and evaluate, with no window and no screen."""

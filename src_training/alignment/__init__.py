@@ -1,0 +1,1 @@
+"""Networks as semantic vectors: P-SAE, TAN, SAN and the training that aligns them."""

@@ -1,0 +1,106 @@
+"""Alignment Consistency Training: the losses under which a TAN or a SAN learns.
+
+GKD (arXiv 2207.12995) names the training; the form of its losses is our
+*reconstruction*.
+"""
+
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class AlignmentConsistency(BaseModel):
+    """Weights and form of the alignment losses.
+
+    Attributes
+    ----------
+    consistency
+        ``reconstruction``: the rebuilt bottleneck resembles the true one.
+        ``views`` adds that the vectors of a patch and of its augmented view
+        agree.
+    aligned
+        Weight of the distance to the mask's vector (lambda_a).
+    predicted
+        Weight of what the decoder makes of the rebuilt bottleneck (lambda_p).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    consistency: Literal["reconstruction", "views"] = "reconstruction"
+    aligned: Weight = 1.0
+    predicted: Weight = 1.0
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each loss that `alignment_losses` returns, by name."""
+        return {
+            "rebuilt": 1.0,
+            "aligned": self.aligned,
+            "predicted": self.predicted,
+            "agreed": self.predicted,
+            "views": 1.0,
+        }
+
+
+def alignment_losses(
+    bottleneck: Tensor,
+    rebuilt: Tensor,
+    vector: Tensor,
+    prior: Tensor,
+    logits: Tensor,
+    rebuilt_logits: Tensor,
+    mask: Tensor,
+    view_vector: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The terms of L_ACT, unweighted (*reconstruction*).
+
+    Parameters
+    ----------
+    bottleneck, rebuilt
+        F and H(E(F)), (B, C, h, w).
+    vector, prior
+        E(F) and the mask's vector z_y, (B, latent).
+    logits, rebuilt_logits
+        Dec(F) and Dec(H(E(F))), (B, classes, H, W).
+    mask
+        Classes (B, H, W), int64.
+    view_vector
+        E(F) of an augmented view, (B, latent).
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``rebuilt`` mean squared error of the bottleneck, ``aligned`` of the
+        vector to the prior, ``predicted`` cross entropy of the rebuilt
+        prediction, ``agreed`` KL(Dec(F) || Dec(H(E(F)))), and ``views``.
+    """
+    losses = {
+        "rebuilt": F.mse_loss(rebuilt, bottleneck),
+        "aligned": F.mse_loss(vector, prior),
+        "predicted": F.cross_entropy(rebuilt_logits, mask),
+        "agreed": pixel_divergence(logits, rebuilt_logits),
+    }
+    if view_vector is not None:
+        losses["views"] = F.mse_loss(view_vector, vector)
+    return losses
+
+
+def pixel_divergence(reference: Tensor, candidate: Tensor) -> Tensor:
+    """KL(softmax(reference) || softmax(candidate)), summed over classes, mean over pixels.
+
+    Parameters
+    ----------
+    reference, candidate
+        Logits (B, classes, H, W).
+
+    Returns
+    -------
+    Tensor
+        Scalar, >= 0.
+    """
+    log_p, log_q = F.log_softmax(reference, 1), F.log_softmax(candidate, 1)
+    return F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(1).mean()

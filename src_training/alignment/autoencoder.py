@@ -1,0 +1,70 @@
+"""P-SAE, the pre-trained semantic autoencoder: what masks have in common across scanners."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src_training.alignment.msan import AlignmentNetwork
+from src_training.networks.fanet import FANet
+
+
+class SemanticAutoencoder(nn.Module):
+    """Mask -> bottleneck -> semantic vector z_y -> bottleneck -> mask.
+
+    GKD (arXiv 2207.12995). That the input is the mask and not the image is
+    our *reconstruction*: masks are what stays the same between scanners.
+
+    Parameters
+    ----------
+    foreground
+        Foreground classes; one channel each, the background has none.
+    patch
+        Height and width of the masks, a multiple of 8; fixes the vector's
+        perceptron.
+    width
+        As the teacher's: the encoder is the teacher's, up to 8 * width channels.
+    latent, hidden
+        See `SemanticEncoder`.
+    """
+
+    def __init__(
+        self, foreground: int, patch: int, width: int = 64, latent: int = 512, hidden: int = 64
+    ) -> None:
+        super().__init__()
+        # Classes are of no account: only the encoder of this FANet is kept.
+        self.encoder = FANet(foreground, 2, width).encoder
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(8 * width, 4 * width, 2, stride=2),
+            nn.ConvTranspose2d(4 * width, 2 * width, 2, stride=2),
+            nn.ConvTranspose2d(2 * width, width, 2, stride=2),
+            nn.Dropout2d(0.5),
+            nn.Conv2d(width, foreground, 1),
+        )
+        grid = (patch // FANet.stride, patch // FANet.stride)
+        self.alignment = AlignmentNetwork(8 * width, grid, latent, hidden)
+
+    def encode(self, regions: Tensor) -> Tensor:
+        """Bottlenecks (B, 8 * width, patch / 8, patch / 8) of regions (B, foreground, patch, patch)."""
+        x = regions
+        for level, block in enumerate(self.encoder):
+            x = block(F.max_pool2d(x, 2) if level else x)
+        return x
+
+    def decode(self, bottleneck: Tensor) -> Tensor:
+        """Logits (B, foreground, patch, patch) of bottlenecks."""
+        logits: Tensor = self.decoder(bottleneck)
+        return logits
+
+    def vectors(self, mask: Tensor) -> Tensor:
+        """Semantic vectors z_y (B, latent) of class masks (B, patch, patch)."""
+        vector: Tensor = self.alignment.encoder(self.encode(regions_of(mask, self.foreground)))
+        return vector
+
+    @property
+    def foreground(self) -> int:
+        """Foreground classes."""
+        return int(self.decoder[-1].out_channels)  # type: ignore[arg-type]  # Sequential hides the layer's type
+
+
+def regions_of(mask: Tensor, foreground: int) -> Tensor:
+    """One channel per foreground class: (B, H, W) integer classes -> (B, foreground, H, W) float."""
+    return F.one_hot(mask.long(), foreground + 1)[..., 1:].movedim(-1, 1).float()

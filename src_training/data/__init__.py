@@ -1,0 +1,1 @@
+"""Images on disk to what networks learn from: reading, domains, preparation, views."""

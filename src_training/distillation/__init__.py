@@ -1,0 +1,1 @@
+"""What a teacher can teach: one interface, one file a method."""

@@ -1,0 +1,100 @@
+"""Dual Contrastive Graph Distillation (GKD, arXiv 2207.12995).
+
+The published graphs are a star between a sample's anchor and its views
+(intra) and a complete graph between the views (inter); the losses on their
+edges are our *reconstruction*.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src_training.distillation.base import Distillation, Pass
+
+EdgeLoss = Literal["mse", "softmax"]
+Scope = Literal["views", "batch"]
+
+
+def star_graph(vectors: Tensor) -> Tensor:
+    """Edges a_k = cos(z_0, z_k) between anchor and views: (B, 1 + K, d) -> (B, K)."""
+    unit = F.normalize(vectors, dim=-1)
+    return torch.einsum("bd,bkd->bk", unit[:, 0], unit[:, 1:])
+
+
+def complete_graph(vectors: Tensor) -> Tensor:
+    """Edges A_jk = cos(z_j, z_k) between all nodes: (G, N, d) -> (G, N, N)."""
+    unit = F.normalize(vectors, dim=-1)
+    return unit @ unit.transpose(-1, -2)
+
+
+def edge_distance(
+    student: Tensor, teacher: Tensor, loss: EdgeLoss, temperature: float = 0.1
+) -> Tensor:
+    """How far a student's edges are from the teacher's; 0 when they are equal.
+
+    Parameters
+    ----------
+    student, teacher
+        Rows of edges (..., K), cosines.
+    loss
+        ``mse``: mean squared difference. ``softmax``: KL(T || S) of each
+        row's softmax(edge / temperature), mean over rows.
+    temperature
+        For ``softmax``.
+    """
+    if loss == "mse":
+        return F.mse_loss(student, teacher)
+    log_s = F.log_softmax(student / temperature, -1)
+    log_t = F.log_softmax(teacher / temperature, -1)
+    return F.kl_div(log_s, log_t, log_target=True, reduction="none").sum(-1).mean()
+
+
+def without_diagonal(graph: Tensor) -> Tensor:
+    """Rows (G, N, N - 1) of a complete graph (G, N, N) without the nodes' edges to themselves."""
+    nodes = graph.shape[-1]
+    kept = ~torch.eye(nodes, dtype=torch.bool, device=graph.device)
+    return graph[:, kept].unflatten(-1, (nodes, nodes - 1))
+
+
+class DualContrastiveGraphs(Distillation):
+    """Teach the student the teacher's similarities between views.
+
+    Parameters
+    ----------
+    edge_loss
+        See `edge_distance` (*reconstruction*).
+    scope
+        ``views``: one complete graph over each sample's views. ``batch``:
+        one over all views of all samples.
+    temperature
+        Of the ``softmax`` edge loss.
+    """
+
+    def __init__(
+        self, edge_loss: EdgeLoss = "mse", scope: Scope = "views", temperature: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.edge_loss: EdgeLoss = edge_loss
+        self.scope = scope
+        self.temperature = temperature
+
+    def forward(self, teacher: Pass, student: Pass) -> dict[str, Tensor]:
+        """``intra`` (star) and ``inter`` (complete) losses, scalars >= 0; K >= 2 views."""
+        return self.compare(teacher.vectors.detach(), student.vectors)
+
+    def compare(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
+        """The same on bare vectors (B, 1 + K, d)."""
+        return {
+            "intra": self._distance(star_graph(student), star_graph(teacher)),
+            "inter": self._distance(self._between_views(student), self._between_views(teacher)),
+        }
+
+    def _between_views(self, vectors: Tensor) -> Tensor:
+        views = vectors[:, 1:]
+        nodes = views.flatten(0, 1)[None] if self.scope == "batch" else views
+        return without_diagonal(complete_graph(nodes))
+
+    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return edge_distance(student, teacher, self.edge_loss, self.temperature)

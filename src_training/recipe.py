@@ -1,0 +1,339 @@
+"""One typed recipe: everything a run depends on, as YAML and back."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from src_training.alignment.act import AlignmentConsistency
+from src_training.atomic import write_text
+from src_training.data.phantom import ScannerName
+from src_training.data.preprocess import Preprocessing
+from src_training.data.views import Augmentation
+from src_training.errors import InputError
+from src_training.networks import NETWORKS
+
+Weight = Annotated[float, Field(ge=0)]
+Steps = Annotated[int, Field(ge=0)]
+PRESETS = Path(__file__).parent / "recipes"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Phantoms(_Part):
+    """Synthetic fundus photographs in the place of a folder.
+
+    Attributes
+    ----------
+    scanner
+        Which synthetic camera.
+    images
+        How many.
+    size
+        Height and width, pixels.
+    seed
+        Of the first image.
+    """
+
+    scanner: ScannerName
+    images: Annotated[int, Field(ge=1)] = 12
+    size: Annotated[int, Field(ge=64)] = 512
+    seed: int = 0
+
+
+class DomainRecipe(_Part):
+    """Where the images of one domain are.
+
+    Attributes
+    ----------
+    name
+        What the domain is called in tables and in the model.
+    folder
+        Folder with ``images/``, ``masks/`` and perhaps ``fov/``. Environment
+        variables (``${NAME}``) are filled in; a relative path counts from
+        the recipe's folder.
+    phantoms
+        Instead of a folder.
+    only
+        Regular expression that a case's whole name must match; all if missing.
+    class_values
+        Stored value, or values, of each class; found and said if missing.
+    terms
+        Terms of the images, written into the model.
+    """
+
+    name: str
+    folder: str | None = None
+    phantoms: Phantoms | None = None
+    only: str | None = None
+    class_values: dict[str, int | list[int]] | None = None
+    terms: str = ""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "DomainRecipe":
+        if (self.folder is None) == (self.phantoms is None):
+            raise ValueError("expected either `folder` or `phantoms`")
+        if self.only is not None:
+            try:
+                re.compile(self.only)
+            except re.error as error:
+                raise ValueError(f"`only` is not a regular expression: {error}") from None
+        return self
+
+
+class NetworkRecipe(_Part):
+    """A network by its name, and its options."""
+
+    name: str
+    options: dict[str, bool | int | float | str] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> "NetworkRecipe":
+        if self.name not in NETWORKS:
+            raise ValueError(f"network {self.name!r} is unknown; expected one of {list(NETWORKS)}")
+        return self
+
+
+class StageRecipe(_Part):
+    """How long and how fast one stage learns.
+
+    Attributes
+    ----------
+    steps
+        Optimisation steps; 0 leaves the stage's network as it starts.
+    batch
+        Patches a step.
+    rate
+        Peak learning rate of Adam; it warms up and falls along a cosine.
+    validate_every
+        Steps between validations and checkpoints.
+    """
+
+    steps: Steps
+    batch: Annotated[int, Field(ge=1)] = 8
+    rate: Annotated[float, Field(gt=0)] = 1e-3
+    validate_every: Annotated[int, Field(ge=1)] = 50
+
+
+class Distilling(_Part):
+    """What the student is taught beside the masks.
+
+    Attributes
+    ----------
+    intra, inter, cross
+        Weights of the star graph, the complete graph and the cross
+        distillation (lambda_1 to lambda_3); 0 leaves one out.
+    views
+        Augmented views of each sample (K).
+    edge_loss, scope, temperature
+        See `DualContrastiveGraphs`.
+    start
+        ``alone``: from the student that was trained alone. ``fresh``: from
+        random weights.
+    """
+
+    intra: Weight = 1.0
+    inter: Weight = 1.0
+    cross: Weight = 1.0
+    views: Annotated[int, Field(ge=2)] = 4
+    edge_loss: Literal["mse", "softmax"] = "mse"
+    scope: Literal["views", "batch"] = "views"
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    start: Literal["alone", "fresh"] = "alone"
+
+
+class Recipe(_Part):
+    """Everything a run depends on.
+
+    Attributes
+    ----------
+    name
+        Of the run and of its model.
+    source
+        The labelled domain to learn from.
+    validation
+        Cases of the source that choose the checkpoints: their names, or a
+        share of them (whole patients, drawn by `seed`).
+    tests
+        Domains to report on; they choose nothing. Masks are needed only for scores.
+    preprocessing, augmentation
+        See `Preprocessing` and `Augmentation`.
+    patch
+        Side of the training patch, pixels of the prepared image; a multiple of 32.
+    teacher, student
+        The networks.
+    latent, hidden
+        Length of the semantic vectors, and width of their perceptrons.
+    alignment
+        Losses of the TAN and the SAN.
+    distilling
+        What the student is taught.
+    supervised
+        ``ce``: cross entropy, as published. ``dice_ce``: plus soft Dice.
+    weight_decay
+        Of Adam.
+    stages
+        ``teacher``, ``autoencoder`` (convolutions), ``vectors`` (its
+        perceptron), ``tan``, ``student``, ``alone`` (the undistilled
+        baseline's further steps, as many as ``distil`` has), ``san``,
+        ``distil``.
+    seed
+        Of everything random.
+    licence, description
+        Written into the model.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    source: DomainRecipe
+    validation: list[str] | Annotated[float, Field(gt=0, lt=1)] = 0.2
+    tests: list[DomainRecipe] = []
+    preprocessing: Preprocessing = Preprocessing()
+    augmentation: Augmentation = Augmentation()
+    patch: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    teacher: NetworkRecipe = NetworkRecipe(name="fanet")
+    student: NetworkRecipe = NetworkRecipe(name="enet")
+    latent: Annotated[int, Field(ge=1)] = 512
+    hidden: Annotated[int, Field(ge=1)] = 64
+    alignment: AlignmentConsistency = AlignmentConsistency()
+    distilling: Distilling = Distilling()
+    supervised: Literal["ce", "dice_ce"] = "ce"
+    weight_decay: Weight = 2e-4
+    stages: "Stages"
+    seed: Annotated[int, Field(ge=0)] = 0
+    licence: str = ""
+    description: str = ""
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: dict[str, str] | None = None) -> "Recipe":
+        """Read a recipe from YAML.
+
+        Parameters
+        ----------
+        path
+            A file, or the name of a preset that ships.
+        overrides
+            Values to set first: dotted field -> YAML text, as in
+            ``{"stages.teacher.steps": "10"}``.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or no YAML, or a field is unknown, missing
+            or of the wrong type.
+        """
+        file = _find(Path(path))
+        content = _parse(file.read_text(encoding="utf-8"), str(file))
+        for field, text in (overrides or {}).items():
+            _set(content, field, _parse_value(text, field))
+        recipe = cls.validated(content, str(file))
+        return recipe.model_copy(update=_rooted(recipe, file.resolve().parent))
+
+    @classmethod
+    def validated(cls, content: object, where: str) -> "Recipe":
+        """A recipe from parsed YAML; `where` names it in an error."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise InputError(f"{where}: {_first_fault(error)}") from None
+
+    def to_yaml(self) -> str:
+        """The whole recipe as YAML, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def save(self, path: Path) -> None:
+        """Write the recipe as YAML, atomically."""
+        write_text(path, self.to_yaml())
+
+
+class Stages(_Part):
+    """Length and rate of every stage; see `Recipe.stages`."""
+
+    teacher: StageRecipe
+    autoencoder: StageRecipe
+    vectors: StageRecipe
+    tan: StageRecipe
+    student: StageRecipe
+    san: StageRecipe
+    distil: StageRecipe
+
+
+Recipe.model_rebuild()
+
+
+def preset_recipes() -> dict[str, Path]:
+    """Recipes that ship with the package: name -> file."""
+    return {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        return path
+    presets = preset_recipes()
+    if str(path) in presets:
+        return presets[str(path)]
+    raise InputError(
+        f"{path}: there is no such recipe; expected a YAML file or one of {', '.join(presets)}"
+    )
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{where}: the file is not YAML ({first})") from None
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        raise InputError(f"{where}: the recipe is a {found}; expected fields and their values")
+    return content
+
+
+def _parse_value(text: str, field: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {field}={text}: the value is not YAML") from None
+
+
+def _set(content: dict[str, Any], field: str, value: object) -> None:
+    *parents, last = field.split(".")
+    place = content
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise InputError(f"--set {field}: {parent} has no fields; expected a group of them")
+    place[last] = value
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    field = ".".join(str(part) for part in fault["loc"]) or "recipe"
+    if fault["type"] == "extra_forbidden":
+        return f"the field {field} is unknown; expected only documented fields"
+    if fault["type"] == "missing":
+        return f"the field {field} is missing"
+    return f"the field {field} is {fault['input']!r}: {fault['msg']}"
+
+
+def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:
+    """Domain folders made absolute; the environment filled in."""
+    return {
+        "source": _with_folder(recipe.source, root),
+        "tests": [_with_folder(domain, root) for domain in recipe.tests],
+    }
+
+
+def _with_folder(domain: DomainRecipe, root: Path) -> DomainRecipe:
+    if domain.folder is None:
+        return domain
+    filled = os.path.expandvars(domain.folder)
+    if "$" in filled:
+        raise InputError(
+            f"domain {domain.name}: {domain.folder} names an environment variable that is not set"
+        )
+    return domain.model_copy(update={"folder": str((root / Path(filled).expanduser()).resolve())})

@@ -1,0 +1,1 @@
+"""Stages, the loop under them, and runs that outlive their window."""

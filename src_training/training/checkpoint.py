@@ -1,0 +1,109 @@
+"""A stage's weights and optimiser in one safetensors file: nothing is unpickled."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from src_training.atomic import write_atomic
+from src_training.errors import InputError
+
+_HEADER = "msankd-checkpoint"
+_WEIGHTS, _OPTIMISER = "weights/", "optimiser/"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage has come.
+
+    Attributes
+    ----------
+    step
+        Steps done.
+    score
+        Best validation score so far.
+    seconds
+        Time spent, over all processes that worked on it.
+    finished
+        Whether all its steps are done.
+    """
+
+    step: int = 0
+    score: float = float("-inf")
+    seconds: float = 0.0
+    finished: bool = False
+
+
+def save_checkpoint(
+    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None, progress: Progress
+) -> None:
+    """Write weights, optimiser (if any) and progress, atomically."""
+    tensors = {_WEIGHTS + name: value for name, value in module.state_dict().items()}
+    if optimiser is not None:
+        for index, slots in optimiser.state_dict()["state"].items():
+            for slot, value in slots.items():
+                tensors[f"{_OPTIMISER}{index}/{slot}"] = torch.as_tensor(value)
+    # Cloned one by one: views of shared memory are refused by the format.
+    whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    header = {_HEADER: json.dumps(asdict(progress))}
+    write_atomic(path, lambda temporary: save_file(whole, temporary, header))
+
+
+def load_checkpoint(
+    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None = None
+) -> Progress:
+    """Fill a module, and an optimiser of the same parameters, from a checkpoint.
+
+    Raises
+    ------
+    InputError
+        If the file is broken or does not fit; the message names it.
+    """
+    progress = read_progress(path)
+    try:
+        tensors = load_file(path)
+        weights = {
+            n.removeprefix(_WEIGHTS): t for n, t in tensors.items() if n.startswith(_WEIGHTS)
+        }
+        module.load_state_dict(weights)
+        if optimiser is not None:
+            optimiser.load_state_dict(
+                {"state": _slots(tensors), "param_groups": optimiser.state_dict()["param_groups"]}
+            )
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: the checkpoint does not fit the recipe's networks ({first})"
+        ) from None
+    return progress
+
+
+def read_progress(path: Path) -> Progress:
+    """The progress of a checkpoint, from its header alone.
+
+    Raises
+    ------
+    InputError
+        If the file is truncated or not one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return Progress(**json.loads(metadata[_HEADER]))
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path}: the checkpoint cannot be read ({error}); expected one written by msankd"
+        ) from None
+
+
+def _slots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_OPTIMISER):
+            index, slot = name.removeprefix(_OPTIMISER).split("/")
+            state.setdefault(int(index), {})[slot] = tensor
+    return state
