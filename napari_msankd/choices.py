@@ -1,11 +1,12 @@
 """Comboboxes that follow the viewer: a layer of one kind, a model."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QSizePolicy, QWidget
+
+from napari_msankd.shipped import shipped
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -35,8 +36,7 @@ class LayerChoice(QComboBox):
         self._kind = kind
         self._none = none
         self._layers: list[Layer | None] = []
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
+        _narrow(self)
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self.refresh)
@@ -64,7 +64,7 @@ class LayerChoice(QComboBox):
         default = 0 if self._none else len(self._layers) - 1
         self.setCurrentIndex(self._layers.index(before) if before in self._layers else default)
         self.blockSignals(False)
-        if self.layer is not before:
+        if self.layer != before:
             self.chosen.emit()
 
     def _on_changed(self) -> None:
@@ -78,8 +78,7 @@ class ModelChoice(QComboBox):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
+        _narrow(self)
         self._last = -1
         for path in shipped():
             self.addItem(path.stem, path)
@@ -119,7 +118,8 @@ class ModelChoice(QComboBox):
             self.chosen.emit()
 
 
-def shipped() -> list[Path]:
-    """Files of the models that ship; found without loading the engine."""
-    folder = Path(str(files("src_training"))) / "weights"
-    return sorted(folder.glob("*.safetensors"))
+def _narrow(box: QComboBox) -> None:
+    """Let a long name not widen the dock."""
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(12)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

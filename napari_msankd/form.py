@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
@@ -14,7 +15,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
-    QSizePolicy,
     QSlider,
     QVBoxLayout,
     QWidget,
@@ -44,12 +44,11 @@ class SegmentForm(QWidget):
         for part in (self._empty(), self._input(), self._buttons(), self._news(), self._output()):
             layout.addWidget(part)
         layout.addStretch(1)
-        self.setMinimumWidth(280)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.setMinimumWidth(300)
 
     def _empty(self) -> QWidget:
         self.empty = QFrame()
-        words = _wrapping("No image is open. Open one with File > Open, or begin with a sample.")
+        words = Words("No image is open. Open one with File > Open, or begin with a sample.")
         self.sample = QPushButton("Open a sample &fundus")
         self.sample.setToolTip("A synthetic fundus photograph and its vessels; made here, offline")
         layout = QVBoxLayout(self.empty)
@@ -71,21 +70,15 @@ class SegmentForm(QWidget):
         self.flips.setToolTip(
             "Segment four mirrored copies too: a little better, four times slower"
         )
-        self.outlook = _wrapping()
+        self.outlook = Words()
         self.outlook.setToolTip("What the model expects, and what this layer is")
-        self.device = _wrapping()
+        self.device = Words()
         self.device.setToolTip("Where the network runs; change it under Preferences > Plugins")
-        box = QGroupBox("Image and model")
-        form = _form(box)
+        box, form, below = _group("Image and model")
         form.addRow("&Image", self.image)
         form.addRow("&Model", self.model)
-        checks = QHBoxLayout()
-        checks.addWidget(self.flips)
-        checks.addWidget(self.current_only)
-        checks.addStretch(1)
-        form.addRow(checks)
-        form.addRow(self.outlook)
-        form.addRow(self.device)
+        for part in (self.flips, self.current_only, self.outlook, self.device):
+            below.addWidget(part)
         return box
 
     def _buttons(self) -> QWidget:
@@ -106,7 +99,7 @@ class SegmentForm(QWidget):
         self.progress.setToolTip("Tiles done, and about how long the others take")
         self.progress.setTextVisible(True)
         self.progress.setVisible(False)
-        self.status = _wrapping("Ready.")
+        self.status = Words()
         self.status.setToolTip("What happens, or what went wrong")
         self.details = QPushButton("&Details…")
         self.details.setToolTip("The whole story of the error, to send with a report")
@@ -126,18 +119,21 @@ class SegmentForm(QWidget):
         self.number.setRange(0.01, 0.99)
         self.number.setSingleStep(0.01)
         self.number.setDecimals(2)
+        self.number.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        self.number.setFixedWidth(56)
+        self.number.setValue(0.5)
+        self.slider.setValue(50)
         for control in (self.slider, self.number):
             control.setToolTip("Probability from which a pixel counts; acts at once, no new run")
         self.reference = LayerChoice(self.viewer, Labels, none="none")
         self.reference.setToolTip("Labels to compare with, such as those an expert painted")
-        self.scores = _wrapping()
+        self.scores = Words()
         self.scores.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.scores.setToolTip(
             "Over all pixels segmented: Dice and sensitivity, 1 is best; "
             "HD95, the 95th percentile of the distances between the outlines, 0 is best"
         )
-        box = QGroupBox("Result")
-        form = _form(box)
+        box, form, below = _group("Result")
         row = QHBoxLayout()
         row.addWidget(self.slider, 1)
         row.addWidget(self.number)
@@ -145,19 +141,39 @@ class SegmentForm(QWidget):
         name.setBuddy(self.slider)
         form.addRow(name, row)
         form.addRow("R&eference", self.reference)
-        form.addRow(self.scores)
+        below.addWidget(self.scores)
         return box
 
 
-def _form(box: QGroupBox) -> QFormLayout:
-    form = QFormLayout(box)
-    form.setContentsMargins(8, 12, 8, 8)
+class Words(QLabel):
+    """Text as tall as its lines need; a plain wrapping label in a dock is cut off."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setText(text)
+
+    def setText(self, text: str) -> None:
+        """Show `text`; nothing takes no room."""
+        super().setText(text)
+        self.setVisible(bool(text))
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Fit the height to the new width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
+
+
+def _group(title: str) -> tuple[QGroupBox, QFormLayout, QVBoxLayout]:
+    """A box with rows of controls, and room below them."""
+    box, form = QGroupBox(title), QFormLayout()
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-    return form
-
-
-def _wrapping(text: str = "") -> QLabel:
-    label = QLabel(text)
-    label.setWordWrap(True)
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    return label
+    below = QVBoxLayout(box)
+    below.setContentsMargins(8, 12, 8, 8)
+    below.addLayout(form)
+    return box, form, below

@@ -69,7 +69,7 @@ class Run(QObject):
         self._viewer = viewer
         self._place = placement(image, request.offset)
         self._wanted = threshold
-        self._edited = False
+        self._edited = self._removed = False
         self._cutting: Iterator[None] | None = None
         self._cut_timer = self._timer(0, self._go_on_cutting, single=False)
         self._redraw = self._timer(_REDRAW_MS, self._show)
@@ -124,6 +124,8 @@ class Run(QObject):
         if isinstance(step, Began):
             self._on_began(step)
             return
+        if self._removed:
+            return
         if self.layer is None:
             self._add_layer()
         self.done, self.total = step.done, step.total
@@ -173,7 +175,9 @@ class Run(QObject):
         self.changed.emit()
 
     def _on_removed(self, event: Any) -> None:
-        if event.value is self.layer:
+        # Plugins get the viewer through a proxy: equal, but not the same.
+        if self.layer is not None and event.value == self.layer:
+            self._removed = True
             self.stop()
             self._cut_timer.stop()
             self._redraw.stop()

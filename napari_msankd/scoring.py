@@ -45,7 +45,7 @@ class Scores:
         distance = f"{self.hd95:.1f} {self.unit}" if math.isfinite(self.hd95) else "n/a"
         found = f"{self.sensitivity:.3f}" if math.isfinite(self.sensitivity) else "n/a"
         over = f" · {self.planes} slices" if self.planes > 1 else ""
-        return f"Dice {self.dice:.3f} · sensitivity {found} · HD95 {distance}{over}"
+        return f"Dice {self.dice:.3f} · sensitivity {found}\nHD95 {distance}{over}"
 
 
 @dataclass(frozen=True)

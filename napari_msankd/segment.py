@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication
 
@@ -13,7 +14,7 @@ from napari_msankd.layers import planes_of, shown_index
 from napari_msankd.run import Run
 from napari_msankd.samples import fundus_a
 from napari_msankd.scoring import Scores, compare
-from napari_msankd.segmenting import About, Outlook, Request, look
+from napari_msankd.segmenting import About, Outlook, Request, find, look
 from napari_msankd.settings import preferences
 from napari_msankd.story import show_story
 from napari_msankd.words import duration, place, prospect
@@ -21,7 +22,7 @@ from napari_msankd.work import Failure, Work, failure_of
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
-    from napari.viewer import Viewer
+    import napari
 
 _REST_MS = 150
 
@@ -35,16 +36,17 @@ class SegmentWidget(SegmentForm):
         The viewer it is docked in.
     """
 
-    def __init__(self, viewer: "Viewer") -> None:
+    def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__(viewer)
         self._run: Run | None = None
-        self._works: dict[str, Work] = {}
+        self.works: dict[str, Work] = {}
         self._asked: Request | None = None
         self._story = ""
         self._threshold_of: Path | None = None
         self._look_soon = self._soon(self._look)
         self._score_soon = self._soon(self._score)
         self._connect()
+        self._on_theme()
         self._on_image()
         app = QApplication.instance()
         assert app is not None
@@ -89,7 +91,7 @@ class SegmentWidget(SegmentForm):
         """Stop whatever is under way; called when the widget or napari goes."""
         if self._run:
             self._run.stop()
-        for name in tuple(self._works):
+        for name in tuple(self.works):
             self._retire(name)
 
     def event(self, event: QEvent) -> bool:
@@ -110,6 +112,15 @@ class SegmentWidget(SegmentForm):
         self.slider.valueChanged.connect(lambda value: self.number.setValue(value / 100))
         self.number.valueChanged.connect(self._on_threshold)
         self.reference.chosen.connect(self._score_soon.start)
+        self.viewer.events.theme.connect(self._on_theme)
+
+    def _on_theme(self, _event: object = None) -> None:
+        """Run stands out, in the colour the theme has for what is chosen."""
+        theme = get_theme(self.viewer.theme)
+        self.run.setStyleSheet(
+            f"QPushButton:enabled {{ background-color: {theme.current.as_hex()}; "
+            "font-weight: bold; }"
+        )
 
     def _request(self) -> Request:
         image, model = self.image.layer, self.model.path
@@ -142,6 +153,7 @@ class SegmentWidget(SegmentForm):
         """Ask the model what it thinks of the image; needs no run."""
         if self.image.layer is None or self.model.path is None:
             self.outlook.setText("")
+            self._begin("look", find(preferences().device), self._on_device, self._on_doubt)
             return
         try:
             request = self._asked = self._request()
@@ -159,6 +171,9 @@ class SegmentWidget(SegmentForm):
         if self._asked is not None:
             self.outlook.setText(prospect(outlook, self._asked))
         self.device.setText(place(outlook, psutil.virtual_memory().available))
+
+    def _on_device(self, device: str) -> None:
+        self.device.setText(f"Runs on {device}")
 
     def _on_model(self, about: About) -> None:
         two = len(about.classes) == 2
@@ -199,7 +214,7 @@ class SegmentWidget(SegmentForm):
         if run.stopped:
             self._say(f"Stopped after {run.done} of {run.total} tiles; what is done is kept.")
         elif run.done == run.total:
-            self._say(f"✓ {run.layer.name!r} is ready, in {took}.")
+            self._say(f"✓ {run.layer.name!r} is ready, in {took}.{_kept_at(run)}")
 
     def _on_lost(self) -> None:
         if not self.running:
@@ -221,7 +236,7 @@ class SegmentWidget(SegmentForm):
         if reference is None or run is None or run.layer is None or run.result is None:
             self.scores.setText("")
             return
-        if reference is run.layer:
+        if reference == run.layer:
             self.scores.setText("The reference is the result itself; choose another layer.")
             return
         try:
@@ -249,7 +264,7 @@ class SegmentWidget(SegmentForm):
         for layer in layers:
             self.viewer.add_layer(Layer.create(*layer))
         self.sample.setEnabled(True)
-        self._say("Ready.")
+        self._say("")
 
     def _begin(
         self,
@@ -260,15 +275,15 @@ class SegmentWidget(SegmentForm):
     ) -> None:
         """Start work; an earlier one of that name is no longer listened to."""
         self._retire(name)
-        work = self._works[name] = Work(steps, self)
+        work = self.works[name] = Work(steps, self)
         work.yielded.connect(yielded)
         work.failed.connect(failed)
-        work.finished.connect(lambda: self._works.pop(name, None))
+        work.finished.connect(lambda: self.works.pop(name, None))
         work.start()
 
     def _retire(self, name: str) -> None:
-        if name in self._works:
-            self._works.pop(name).retire()
+        if name in self.works:
+            self.works.pop(name).retire()
 
     def _say(self, words: str) -> None:
         self.status.setText(words)
@@ -290,3 +305,9 @@ class SegmentWidget(SegmentForm):
 def _samples() -> Iterator[list[Any]]:
     """Make the sample, once."""
     yield fundus_a()
+
+
+def _kept_at(run: Run) -> str:
+    """Where a large result lies, and for how long."""
+    folder = run.result.folder if run.result else None
+    return f" It is in {folder} until napari closes; save it to keep it." if folder else ""

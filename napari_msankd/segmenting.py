@@ -128,6 +128,14 @@ class Tile:
     total: int
 
 
+def find(device: str) -> Iterator[str]:
+    """Say where networks will run; yields once."""
+    load_engine()
+    from src_training.inference.predictor import find_device
+
+    yield _words(find_device(device))
+
+
 def look(request: Request) -> Iterator[Outlook]:
     """Load the model and say what it thinks of the image; yields once."""
     with no_collection():

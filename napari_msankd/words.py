@@ -44,5 +44,7 @@ def prospect(outlook: "Outlook", request: "Request") -> str:
 
 def place(outlook: "Outlook", free: int) -> str:
     """Where it runs, and whether there is memory for it; `free` in bytes."""
-    line = f"{outlook.about.device} · about {size(outlook.memory)} of {size(free)} free memory"
-    return line if outlook.memory <= free else f"⚠ {line}: too little"
+    line = f"Runs on {outlook.about.device} · takes about {size(outlook.memory)}"
+    if outlook.memory <= free:
+        return f"{line}, {size(free)} are free"
+    return f"⚠ {line}, but only {size(free)} are free"

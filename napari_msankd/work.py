@@ -1,5 +1,6 @@
 """Generators in a worker thread, and what goes wrong in them said in a sentence."""
 
+import atexit
 import logging
 import traceback
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from superqt.utils import GeneratorWorker
 from src_training.errors import InputError
 
 log = logging.getLogger(__name__)
+
+# A script that ends with a worker under way would take its signals from under it.
+atexit.register(GeneratorWorker.await_workers, 5000)
 
 
 @dataclass(frozen=True)

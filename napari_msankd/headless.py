@@ -1,0 +1,64 @@
+"""The sample segmented without a window: engine only, no Qt."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_msankd.samples import fundus_a
+from napari_msankd.shipped import shipped
+from src_training.errors import InputError
+
+_COLOUR = np.array([0, 213, 255], np.float32)
+_OPACITY = 0.75
+
+
+def segment_sample(folder: Path, model: Path | None = None) -> list[Path]:
+    """Segment the sample fundus and write what came out.
+
+    Parameters
+    ----------
+    folder
+        Made if missing.
+    model
+        File of the model; the one that ships if None.
+
+    Returns
+    -------
+    list of Path
+        The image, its labels and both in one picture, PNG.
+
+    Raises
+    ------
+    InputError
+        If no model ships and none is given.
+    """
+    from src_training.data.images import write_labels
+    from src_training.inference.model import load_model
+    from src_training.inference.predictor import Predictor, labels_from
+
+    models = [model] if model else shipped()
+    if not models:
+        raise InputError("No model ships with this build; expected one in src_training/weights")
+    loaded = load_model(models[0])
+    image = fundus_a()[0][0]
+    labels = labels_from(Predictor(loaded).predict(image), loaded.card.threshold)
+    paths = [folder / f"{name}.png" for name in ("fundus", "labels", "overlay")]
+    _write_png(paths[0], image)
+    write_labels(paths[1], labels)
+    _write_png(paths[2], overlay(image, labels))
+    return paths
+
+
+def overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image (H, W, 3) with what is not background (H, W) in colour over it."""
+    tinted = (1 - _OPACITY) * image + _OPACITY * _COLOUR
+    return np.where(labels[..., None] > 0, tinted, image).astype(np.uint8)
+
+
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    from src_training.atomic import write_atomic
+
+    write_atomic(path, lambda temporary: Image.fromarray(pixels).save(temporary))

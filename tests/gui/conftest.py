@@ -1,0 +1,92 @@
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import torch
+from npe2 import PluginManifest
+
+import napari_msankd
+from napari_msankd import segment, settings
+from napari_msankd.segment import SegmentWidget
+from src_training.data.preprocess import Preprocessing
+from src_training.inference.model import ModelCard, save_model
+from src_training.networks import build_network
+
+MANIFEST = Path(napari_msankd.__file__).with_name("napari.yaml")
+
+
+def make_model(path: Path, classes=("background", "vessel"), threshold=0.5, channels=1) -> Path:
+    torch.manual_seed(0)
+    network = build_network("enet", channels, len(classes)).eval()
+    card = ModelCard(
+        name=path.stem,
+        architecture="enet",
+        in_channels=channels,
+        classes=list(classes),
+        preprocessing=Preprocessing(kind="minmax", channels=channels),
+        patch=32,
+        threshold=threshold,
+        description="Untrained.",
+    )
+    save_model(card, network, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    torch.set_num_threads(1)
+    return make_model(tmp_path_factory.mktemp("models") / "tiny.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def own_preferences(monkeypatch, tmp_path):
+    """Nothing a test does reaches the person's cache, nor their GPU."""
+    chosen = settings.Preferences(device="cpu", cache=tmp_path / "cache")
+    monkeypatch.setattr(segment, "preferences", lambda: chosen)
+    return chosen
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 255, (40, 48, 3), np.uint8)
+
+
+@pytest.fixture
+def stack():
+    return np.random.default_rng(1).random((4, 32, 40), np.float32)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy):
+    return make_napari_viewer_proxy()
+
+
+@pytest.fixture
+def widget(viewer, model, qtbot):
+    """A docked Segment widget with the tiny model chosen."""
+    made = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(made, name="Segment")
+    made.model.open(model)
+    yield made
+    made.end()
+    qtbot.waitUntil(lambda: not made.running and not made.works, timeout=10_000)
+
+
+@pytest.fixture
+def segmented(widget, qtbot):
+    """Press Run and wait for the end; gives the new layer."""
+
+    def press():
+        widget.run.click()
+        qtbot.waitUntil(lambda: not widget.running, timeout=20_000)
+        return widget.result
+
+    return press
+
+
+@pytest.fixture
+def manifest():
+    return PluginManifest.from_file(MANIFEST)

@@ -1,0 +1,89 @@
+"""What napari finds of the plugin."""
+
+import numpy as np
+import pytest
+
+from napari_msankd import commands, samples
+from napari_msankd.__main__ import has_display, main
+from napari_msankd.headless import overlay, segment_sample
+from napari_msankd.settings import Preferences, preferences
+
+
+def test_every_command_of_the_manifest_can_be_imported(manifest):
+    from importlib import import_module
+
+    for command in manifest.contributions.commands:
+        assert command.id.startswith("napari-msankd.")
+        module, name = command.python_name.split(":")
+        assert callable(getattr(import_module(module), name))
+
+
+@pytest.mark.parametrize("sample", [samples.fundus_a, samples.fundus_b, samples.fundus_c])
+def test_a_sample_is_an_image_and_its_vessels(sample):
+    (image, shown, kind), (mask, _, truth) = sample()
+    assert (kind, truth) == ("image", "labels")
+    assert shown["rgb"]
+    assert image.shape == (*mask.shape, 3)
+    assert image.dtype == np.uint8
+    assert 0.02 < mask.mean() < 0.3
+
+
+def test_the_samples_open_from_the_menu(viewer, npe2pm, manifest):
+    npe2pm.register(manifest)
+    opened = viewer.open_sample("napari-msankd", "fundus_a")
+    assert [type(layer).__name__ for layer in opened] == ["Image", "Labels"]
+
+
+def test_preferences_are_those_of_napari(plugin_settings, npe2pm, manifest):
+    from napari.settings import get_plugin_settings
+
+    assert preferences() == Preferences()
+    npe2pm.register(manifest)
+    assert preferences() == Preferences()
+    get_plugin_settings("napari-msankd").segment.memory_limit = 12
+    assert preferences().memory_limit == 12 * 10**6
+
+
+def test_the_current_slice_command_opens_the_widget_and_runs(
+    make_napari_viewer, npe2pm, manifest, model, stack, monkeypatch, qtbot
+):
+    npe2pm.register(manifest)
+    monkeypatch.setattr("napari_msankd.choices.shipped", lambda: [model])
+    viewer = make_napari_viewer()
+    viewer.add_image(stack)
+    viewer.dims.set_point(0, 1)
+    widget = commands.segment_current_slice(viewer)
+    qtbot.waitUntil(lambda: not widget.running, timeout=20_000)
+    assert widget.result.data.shape == (1, 32, 40)
+    assert commands.segment_current_slice(viewer) is widget
+    qtbot.waitUntil(lambda: not widget.running, timeout=20_000)
+    widget.end()
+
+
+def test_without_a_display_the_sample_goes_to_files(tmp_path, monkeypatch, model, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr("napari_msankd.headless.shipped", lambda: [model])
+    assert not has_display()
+    assert main() == 0
+    written = sorted(path.name for path in (tmp_path / "sample_output").iterdir())
+    assert written == ["fundus.png", "labels.png", "overlay.png"]
+    assert "no display" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_without_a_model_one_sentence_is_said(tmp_path, monkeypatch):
+    from src_training.errors import InputError
+
+    monkeypatch.setattr("napari_msankd.headless.shipped", list)
+    with pytest.raises(InputError, match="No model ships"):
+        segment_sample(tmp_path)
+
+
+def test_an_overlay_changes_the_foreground_only():
+    image = np.full((4, 5, 3), 100, np.uint8)
+    labels = np.zeros((4, 5), np.uint8)
+    labels[1, 2] = 1
+    changed = (overlay(image, labels) != image).any(-1)
+    assert np.array_equal(changed, labels == 1)

@@ -1,0 +1,366 @@
+"""The Segment widget in a real napari window."""
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from napari.layers import Labels
+
+from napari_msankd import segmenting
+from napari_msankd.layers import Planes
+from src_training.inference.model import load_model
+from src_training.inference.predictor import Predictor, labels_from
+
+from .conftest import make_model
+
+
+def expected(model, plane, threshold=0.5):
+    return labels_from(Predictor(load_model(model), "cpu").predict(plane), threshold)
+
+
+def pyramid(image):
+    return [image, image[::2, ::2]]
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Planes that can be counted: many of them, so that a run can be caught under way."""
+    return np.random.default_rng(3).random((150, 24, 24), np.float32)
+
+
+KINDS = {
+    "colour": lambda image: (image, {"rgb": True}),
+    "grey": lambda image: (image[..., 1], {}),
+    "float": lambda image: (image[..., 1] / 255, {}),
+    "16 bit": lambda image: (image[..., 1].astype(np.uint16) * 200, {}),
+    "bool": lambda image: (image[..., 1] > 100, {}),
+    "pyramid": lambda image: (pyramid(image[..., 1]), {"multiscale": True}),
+    "colour pyramid": lambda image: (pyramid(image), {"multiscale": True, "rgb": True}),
+    "dask": lambda image: (da.from_array(image, chunks=(16, 16, 3)), {"rgb": True}),
+    "zarr": lambda image: (zarr.array(image[..., 0]), {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_of_every_kind_becomes_the_labels_of_the_engine(
+    kind, image, viewer, segmented, model
+):
+    data, options = KINDS[kind](image)
+    layer = viewer.add_image(data, name="eye", **options)
+    labels = segmented()
+    finest = np.asarray(data[0] if layer.multiscale else data)
+    finest = finest.astype(np.uint8) if finest.dtype == bool else finest
+    assert isinstance(labels, Labels)
+    assert labels.data.dtype == np.uint8
+    assert np.array_equal(labels.data, expected(model, finest))
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, da.from_array, zarr.array])
+def test_a_stack_is_segmented_slice_by_slice(wrap, stack, viewer, segmented, model):
+    viewer.add_image(wrap(stack))
+    labels = segmented()
+    assert labels.data.shape == stack.shape
+    for found, plane in zip(labels.data, stack, strict=True):
+        assert np.array_equal(found, expected(model, plane))
+
+
+def test_a_stack_of_colour_with_two_sliders(viewer, segmented):
+    viewer.add_image(np.random.default_rng(0).random((2, 3, 24, 28, 3)), rgb=True)
+    labels = segmented()
+    assert labels.data.shape == (2, 3, 24, 28)
+    assert all(plane.any() for time in labels.data for plane in time)
+
+
+def test_place_units_and_axes_are_those_of_the_image(stack, viewer, segmented):
+    place = {
+        "scale": (4, 0.5, 0.5),
+        "translate": (1, 2, 3),
+        "rotate": (0, 0, 20),
+        "shear": (0, 0, 0.1),
+        "units": ("um", "um", "um"),
+        "axis_labels": ("z", "y", "x"),
+    }
+    image = viewer.add_image(stack, **place, affine=np.diag([1, 2, 2, 1]))
+    labels = segmented()
+    for point in [(0, 0, 0), (3, 31, 39), (1, 5, 7)]:
+        assert np.allclose(labels.data_to_world(point), image.data_to_world(point))
+    assert labels.units == image.units
+    assert labels.axis_labels == ("z", "y", "x")
+
+
+def test_the_current_slice_alone_lies_on_its_slice(stack, viewer, widget, segmented, model):
+    image = viewer.add_image(stack, scale=(3, 1, 1))
+    viewer.dims.set_point(0, 6)
+    widget.current_only.setChecked(True)
+    labels = segmented()
+    assert labels.data.shape == (1, 32, 40)
+    assert np.array_equal(labels.data[0], expected(model, stack[2]))
+    assert np.allclose(labels.data_to_world((0, 0, 0)), image.data_to_world((2, 0, 0)))
+
+
+def test_nothing_is_overwritten(image, viewer, segmented):
+    viewer.add_image(image, name="eye", rgb=True)
+    first = segmented()
+    before = first.data.copy()
+    first.data[:] = 7
+    second = segmented()
+    assert second is not first
+    assert (first.data == 7).all()
+    assert np.array_equal(second.data, before)
+    assert len({layer.name for layer in viewer.layers}) == 3
+
+
+def test_a_result_says_how_it_was_made(image, viewer, widget, segmented, model):
+    viewer.add_image(image, name="eye", rgb=True)
+    widget.flips.setChecked(True)
+    record = segmented().metadata["msankd"]
+    assert record["model"] == "tiny"
+    assert record["sha256"] == load_model(model).sha256
+    assert record["options"] == {"flips": True, "slices": "all", "threshold": 0.5}
+    assert record["input"] == "eye"
+    assert record["device"].startswith("CPU")
+    assert record["seconds"] > 0
+    assert record["complete"] is True
+    assert {"version", "started"} <= set(record)
+
+
+def test_the_threshold_acts_without_a_new_run(image, viewer, widget, segmented, model, qtbot):
+    viewer.add_image(image, rgb=True)
+    labels = segmented()
+    for threshold in (0.3, 0.62):
+        widget.number.setValue(threshold)
+        wanted = expected(model, image, threshold)
+        qtbot.waitUntil(lambda wanted=wanted: np.array_equal(labels.data, wanted))
+    assert labels.metadata["msankd"]["options"]["threshold"] == 0.62
+    assert widget.slider.value() == 62
+    assert len(viewer.layers) == 2
+
+
+def test_the_threshold_acts_on_every_slice(stack, viewer, widget, segmented, model, qtbot):
+    viewer.add_image(stack)
+    labels = segmented()
+    widget.slider.setValue(40)
+    wanted = np.stack([expected(model, plane, 0.4) for plane in stack])
+    qtbot.waitUntil(lambda: np.array_equal(labels.data, wanted))
+
+
+def test_the_threshold_leaves_painted_labels_alone(image, viewer, widget, segmented):
+    viewer.add_image(image, rgb=True)
+    painted = segmented()
+    painted.data_setitem((np.array([3]), np.array([4])), 1)
+    painted.data_setitem((np.array([3]), np.array([4])), 0)
+    before = painted.data.copy()
+    widget.number.setValue(0.2)
+    assert np.array_equal(painted.data, before)
+    assert widget.result is not painted
+    assert widget.result.data.sum() >= before.sum()
+
+
+def test_the_model_brings_its_threshold(image, viewer, widget, segmented, tmp_path, qtbot):
+    viewer.add_image(image, rgb=True)
+    widget.model.open(make_model(tmp_path / "eager.safetensors", threshold=0.37))
+    qtbot.waitUntil(lambda: widget.number.value() == 0.37, timeout=10_000)
+    assert segmented().metadata["msankd"]["options"]["threshold"] == 0.37
+
+
+def test_more_classes_need_no_threshold(image, viewer, widget, segmented, tmp_path):
+    viewer.add_image(image, rgb=True)
+    widget.model.open(
+        make_model(tmp_path / "organs.safetensors", ("background", "liver", "spleen"))
+    )
+    labels = segmented()
+    assert not widget.slider.isEnabled()
+    assert labels.data.max() <= 2
+    assert list(labels.features["class"]) == ["background", "liver", "spleen"]
+
+
+def test_stop_keeps_what_is_done(slow, viewer, widget, model, qtbot):
+    viewer.add_image(slow)
+    widget.run.click()
+    qtbot.waitUntil(lambda: widget.result is not None, timeout=20_000)
+    assert widget.stop.isEnabled()
+    widget.stop.click()
+    qtbot.waitUntil(lambda: not widget.running, timeout=10_000)
+    labels = widget.result
+    assert labels.data[0].any()
+    assert not labels.data[-1].any()
+    assert labels.metadata["msankd"]["complete"] is False
+    assert "is kept" in widget.status.text()
+    assert widget.run.isEnabled()
+    assert not widget.stop.isEnabled()
+
+
+def test_progress_counts_tiles_and_the_time_left(slow, viewer, widget, qtbot):
+    viewer.add_image(slow)
+    widget.run.click()
+    qtbot.waitUntil(lambda: widget.progress.value() > 2, timeout=20_000)
+    assert widget.progress.maximum() == len(slow)
+    assert "of 150 tiles" in widget.progress.format()
+    assert "left" in widget.progress.format()
+
+
+def test_removing_the_result_stops_the_run(slow, viewer, widget, qtbot):
+    viewer.add_image(slow)
+    widget.run.click()
+    qtbot.waitUntil(lambda: widget.result is not None, timeout=20_000)
+    viewer.layers.remove(widget.result)
+    qtbot.waitUntil(lambda: not widget.running, timeout=10_000)
+    assert len(viewer.layers) == 1
+    assert widget.run.isEnabled()
+
+
+def test_removing_the_image_lets_the_run_end_well(stack, viewer, widget, qtbot):
+    image = viewer.add_image(stack)
+    widget.run.click()
+    viewer.layers.remove(image)
+    qtbot.waitUntil(lambda: not widget.running, timeout=20_000)
+    assert widget.result.metadata["msankd"]["complete"] is True
+
+
+def test_closing_the_dock_stops_the_run(slow, viewer, widget, qtbot):
+    viewer.add_image(slow)
+    widget.run.click()
+    qtbot.waitUntil(lambda: widget.result is not None, timeout=20_000)
+    viewer.window.remove_dock_widget(widget)
+    qtbot.waitUntil(lambda: not widget.running, timeout=10_000)
+    assert widget.result.metadata["msankd"]["complete"] is False
+
+
+def test_an_image_that_cannot_be_used_is_named_in_one_sentence(viewer, widget, segmented):
+    data = np.ones((32, 32), np.float32)
+    data[3, 4] = np.nan
+    viewer.add_image(data, name="hole", contrast_limits=(0, 1))
+    assert segmented() is None
+    assert "NaN" in widget.status.text()
+    assert "Traceback" not in widget.status.text()
+    assert not widget.details.isVisible()
+    assert widget.run.isEnabled()
+
+
+def test_a_model_that_is_not_ours_is_named(image, viewer, widget, segmented, tmp_path):
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(b"not a model")
+    viewer.add_image(image, rgb=True)
+    widget.model.open(foreign)
+    assert segmented() is None
+    assert "foreign.safetensors" in widget.status.text()
+
+
+def test_a_fault_of_ours_is_a_sentence_with_its_story(
+    image, viewer, widget, segmented, monkeypatch, qtbot
+):
+    def broken(*_):
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.setattr(segmenting, "_about", broken)
+    viewer.add_image(image, rgb=True)
+    viewer.window.resize(1000, 800)
+    assert segmented() is None
+    assert "the sky fell" in widget.status.text()
+    assert "Traceback" not in widget.status.text()
+    assert not widget.details.isHidden()
+    widget.details.click()
+    assert widget.run.isEnabled()
+
+
+def test_a_layer_whose_pixels_cannot_be_read_is_named(viewer, widget, segmented, monkeypatch):
+    def gone(self, index):
+        raise OSError("the disk is gone")
+
+    viewer.add_image(np.random.rand(3, 24, 24), name="far")
+    monkeypatch.setattr(Planes, "read", gone)
+    assert segmented() is None
+    assert "'far'" in widget.status.text()
+    assert "the disk is gone" in widget.status.text()
+
+
+def test_a_reference_is_scored_beside_it(image, viewer, widget, segmented, qtbot):
+    viewer.add_image(image, rgb=True)
+    labels = segmented()
+    viewer.add_labels(labels.data * 255, name="expert")
+    widget.reference.layer = viewer.layers["expert"]
+    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=10_000)
+    assert "sensitivity 1.000" in widget.scores.text()
+    assert "HD95 0.0 px" in widget.scores.text()
+    widget.number.setValue(0.99)
+    qtbot.waitUntil(lambda: "Dice 0.000" in in widget.scores.text(), timeout=10_000)
+
+
+def test_one_slice_is_scored_against_its_slice(stack, viewer, widget, segmented, model, qtbot):
+    viewer.add_image(stack)
+    truth = np.zeros(stack.shape, np.uint8)
+    truth[3] = expected(model, stack[3])
+    viewer.dims.set_point(0, 3)
+    widget.current_only.setChecked(True)
+    segmented()
+    widget.reference.layer = viewer.add_labels(truth)
+    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=10_000)
+
+
+def test_a_reference_of_another_shape_is_refused(image, viewer, widget, segmented, qtbot):
+    viewer.add_image(image, rgb=True)
+    segmented()
+    widget.reference.layer = viewer.add_labels(np.zeros((5, 6), int), name="other")
+    qtbot.waitUntil(lambda: "'other' has shape (5, 6)" in widget.scores.text(), timeout=5_000)
+
+
+def test_a_large_result_goes_to_the_disk_and_says_so(
+    stack, viewer, widget, segmented, model, monkeypatch, own_preferences, qtbot
+):
+    from dataclasses import replace
+
+    from napari_msankd import segment
+
+    small = replace(own_preferences, memory_limit=1000)
+    monkeypatch.setattr(segment, "preferences", lambda: small)
+    viewer.add_image(stack)
+    qtbot.waitUntil(lambda: "zarr on the disk" in widget.outlook.text(), timeout=10_000)
+    labels = segmented()
+    assert isinstance(labels.data, zarr.Array)
+    widget.number.setValue(0.4)
+    wanted = np.stack([expected(model, plane, 0.4) for plane in stack])
+    qtbot.waitUntil(lambda: np.array_equal(labels.data[:], wanted), timeout=10_000)
+    assert str(small.cache) in widget.status.text()
+
+
+def test_the_outlook_and_the_device_are_said_before_a_run(stack, viewer, widget, qtbot):
+    qtbot.waitUntil(lambda: "Runs on CPU" in widget.device.text(), timeout=10_000)
+    viewer.add_image(stack)
+    qtbot.waitUntil(lambda: "A stack: its 4 slices" in widget.outlook.text(), timeout=10_000)
+    assert "takes about" in widget.device.text()
+
+
+def test_with_nothing_open_a_sample_is_offered(viewer, widget, qtbot):
+    assert not widget.empty.isHidden()
+    assert not widget.run.isEnabled()
+    widget.sample.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=30_000)
+    assert widget.empty.isHidden()
+    assert widget.run.isEnabled()
+    assert widget.image.layer.rgb
+
+
+def test_the_comboboxes_follow_the_layers(image, viewer, widget):
+    first = viewer.add_image(image, name="one", rgb=True)
+    second = viewer.add_image(image, name="two", rgb=True)
+    widget.image.layer = first
+    first.name = "uno"
+    assert widget.image.currentText() == "uno"
+    viewer.layers.remove(first)
+    assert widget.image.layer == second
+
+
+def test_it_fits_a_laptop_and_every_control_explains_itself(viewer, widget):
+    from qtpy.QtWidgets import QAbstractButton, QComboBox, QDoubleSpinBox, QSlider
+
+    assert widget.sizeHint().height() <= 600
+    for kind in (QAbstractButton, QSlider, QComboBox, QDoubleSpinBox):
+        for control in widget.findChildren(kind):
+            assert control.toolTip(), control
+
+
+def test_both_themes_have_a_run_button(viewer, widget):
+    viewer.theme = "light"
+    light = widget.run.styleSheet()
+    viewer.theme = "dark"
+    assert light != widget.run.styleSheet()
