@@ -140,6 +140,8 @@ class Pooled:
 def _checked(probabilities: Float, mask: Labels, fov: Mask | None) -> Mask:
     """The pixels that count."""
     size = probabilities.shape[1:]
+    if not np.isfinite(probabilities).all():
+        raise InputError("the model gives probabilities that are NaN or infinite; expected none")
     if mask.shape != size:
         raise InputError(f"the mask has shape {mask.shape}; expected that of the image, {size}")
     if mask.min() < 0 or mask.max() >= len(probabilities):
@@ -210,7 +212,9 @@ def _exact_auc(probabilities: Float, positive: Mask) -> float:
 
 
 def _histogram(probabilities: Float) -> NDArray[np.int64]:
-    position = np.clip(logit(probabilities), -_LOGIT, _LOGIT) / (2 * _LOGIT) + 0.5
+    # Resizing may round a probability to just above 1.
+    bounded = logit(np.clip(probabilities, 0, 1))
+    position = np.clip(bounded, -_LOGIT, _LOGIT) / (2 * _LOGIT) + 0.5
     bins = np.minimum((position * _BINS).astype(np.int64), _BINS - 1)
     return np.bincount(bins, minlength=_BINS)
 

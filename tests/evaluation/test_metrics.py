@@ -126,8 +126,13 @@ def test_pooling_needs_no_more_memory_for_more_images():
 def test_certain_probabilities_are_binned_too():
     mask = square(0, 0, 5, 10)
     pooled = Pooled(2)
-    pooled.add(two(mask), mask)
+    pooled.add(two(mask) * np.float32(1.0000002), mask)
     assert pooled.result()["auc"] == 1
+
+
+def test_a_model_that_gives_nan_is_refused():
+    with pytest.raises(InputError, match="NaN"):
+        score(two(np.full((8, 8), np.nan)), np.zeros((8, 8), np.uint8))
 
 
 @pytest.mark.parametrize(
