@@ -17,7 +17,8 @@ _MODULES = (
     "src_training.evaluation.metrics",
     "monai.data.utils",
 )
-_LIBRARIES = ("libtorch_global_deps.so", "libtorch_cpu.so", "libtorch.so", "libtorch_python.so")
+# Not libtorch_python: what it sets up needs the lock itself.
+_LIBRARIES = ("libtorch_global_deps.so", "libtorch_cpu.so", "libtorch.so")
 
 
 def load_engine() -> None:

@@ -283,7 +283,7 @@ def test_a_reference_is_scored_beside_it(image, viewer, widget, segmented, qtbot
     assert "sensitivity 1.000" in widget.scores.text()
     assert "HD95 0.0 px" in widget.scores.text()
     widget.number.setValue(0.99)
-    qtbot.waitUntil(lambda: "Dice 0.000" in in widget.scores.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "Dice 0.000" in widget.scores.text(), timeout=10_000)
 
 
 def test_one_slice_is_scored_against_its_slice(stack, viewer, widget, segmented, model, qtbot):
