@@ -1,1 +1,33 @@
-"""The engine: train, distil, segment and evaluate, with no window and no screen."""
+"""The engine: train, distil, segment and evaluate, with no window and no screen.
+
+>>> from src_training import Domain, Recipe, distil, load_model  # doctest: +SKIP
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from src_training.data.domain import Domain
+    from src_training.errors import InputError
+    from src_training.inference.model import load_model
+    from src_training.inference.predictor import Predictor
+    from src_training.recipe import Recipe
+    from src_training.training.run import distil
+
+__all__ = ["Domain", "InputError", "Predictor", "Recipe", "distil", "load_model"]
+
+_HOMES = {
+    "Domain": "src_training.data.domain",
+    "InputError": "src_training.errors",
+    "Predictor": "src_training.inference.predictor",
+    "Recipe": "src_training.recipe",
+    "distil": "src_training.training.run",
+    "load_model": "src_training.inference.model",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for: torch takes seconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -43,7 +43,7 @@ class SemanticAutoencoder(nn.Module):
         self.alignment = AlignmentNetwork(8 * width, grid, latent, hidden)
 
     def encode(self, regions: Tensor) -> Tensor:
-        """Bottlenecks (B, 8 * width, patch / 8, patch / 8) of regions (B, foreground, patch, patch)."""
+        """Bottlenecks (B, 8 width, h / 8, w / 8) of regions (B, foreground, h, w)."""
         x = regions
         for level, block in enumerate(self.encoder):
             x = block(F.max_pool2d(x, 2) if level else x)
@@ -66,5 +66,5 @@ class SemanticAutoencoder(nn.Module):
 
 
 def regions_of(mask: Tensor, foreground: int) -> Tensor:
-    """One channel per foreground class: (B, H, W) integer classes -> (B, foreground, H, W) float."""
+    """One channel per foreground class: integer (B, H, W) -> float (B, foreground, H, W)."""
     return F.one_hot(mask.long(), foreground + 1)[..., 1:].movedim(-1, 1).float()

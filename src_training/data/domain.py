@@ -160,6 +160,11 @@ class Domain:
     def __iter__(self) -> Iterator[Case]:
         return (self[index] for index in range(len(self)))
 
+    @property
+    def labelled(self) -> bool:
+        """Whether every case has a mask."""
+        return all(case.values is not None for case in self._cases.values())
+
     def subset(self, names: Sequence[str]) -> "Domain":
         """The cases of these names, in this order.
 

@@ -1,17 +1,20 @@
 """Training patches and validation images of a domain, prepared once and kept in memory."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from src_training.data.domain import Case, Domain
 from src_training.data.preprocess import Mask, Prepared, Preprocessing
 from src_training.data.views import Views
 from src_training.errors import InputError
+
+AnyArray = NDArray[Any]
 
 # As in nnU-Net: a third of the patches is centred on foreground, so that small
 # organs are seen at all.
@@ -43,7 +46,7 @@ class PreparedCase:
 
     name: str
     image: Prepared
-    mask: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+    mask: NDArray[np.uint8]
 
     @property
     def fov(self) -> Mask:
@@ -114,37 +117,31 @@ class Patches:
         return self._images[index][window], self._masks[index][window]
 
 
-def central_patches(
-    case: PreparedCase, patch: int, least_fov: float = 0.5
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Unaugmented patches side by side over a case: its image and mask, in reading order.
+def patch_corners(fov: Mask, patch: int, least_seen: float = 0.5) -> list[tuple[int, int]]:
+    """Top left corners of patches side by side over an image, in reading order.
 
     Parameters
     ----------
-    case
-        Smaller ones are framed with zeros to one patch.
+    fov
+        (h, w) bool.
     patch
-        Side, pixels.
-    least_fov
-        Patches that lie inside the field of view by less than this share are
-        left out, unless all would be.
-
-    Yields
-    ------
-    tuple of Tensor
-        (C, patch, patch) float32 and (patch, patch) uint8.
+        Side, pixels; may exceed the image, which then has one patch.
+    least_seen
+        Patches with a smaller share inside the field of view are left out,
+        unless all would be.
     """
-    image, mask = torch.from_numpy(case.image.pixels), torch.from_numpy(case.mask)
-    corners = [
-        (top, left)
-        for top in _starts(mask.shape[0], patch)
-        for left in _starts(mask.shape[1], patch)
-    ]
-    seen = {c: float(case.fov[c[0] : c[0] + patch, c[1] : c[1] + patch].mean()) for c in corners}
-    kept = [corner for corner in corners if seen[corner] >= least_fov]
-    for top, left in kept or corners:
-        window = (..., slice(top, top + patch), slice(left, left + patch))
-        yield _filled(image[window], patch), _filled(mask[window], patch)
+    rows, columns = (_starts(length, patch) for length in fov.shape)
+    corners = [(top, left) for top in rows for left in columns]
+    seen = [corner for corner in corners if cut(fov, corner, patch).mean() >= least_seen]
+    return seen or corners
+
+
+def cut(array: AnyArray, corner: tuple[int, int], patch: int) -> AnyArray:
+    """The patch (..., patch, patch) at a corner of (..., h, w), zeros beyond the image."""
+    top, left = corner
+    window = array[..., top : top + patch, left : left + patch]
+    missing = [(0, 0)] * (array.ndim - 2) + [(0, patch - side) for side in window.shape[-2:]]
+    return np.pad(window, missing)
 
 
 def _starts(length: int, patch: int) -> list[int]:
@@ -156,7 +153,3 @@ def _starts(length: int, patch: int) -> list[int]:
 
 def _framed(image: Tensor, margin: int) -> Tensor:
     return F.pad(image, (margin, margin, margin, margin))
-
-
-def _filled(image: Tensor, patch: int) -> Tensor:
-    return F.pad(image, (0, patch - image.shape[-1], 0, patch - image.shape[-2]))

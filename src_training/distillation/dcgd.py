@@ -53,9 +53,9 @@ def edge_distance(
 
 def without_diagonal(graph: Tensor) -> Tensor:
     """Rows (G, N, N - 1) of a complete graph (G, N, N) without the nodes' edges to themselves."""
-    nodes = graph.shape[-1]
+    groups, nodes, _ = graph.shape
     kept = ~torch.eye(nodes, dtype=torch.bool, device=graph.device)
-    return graph[:, kept].unflatten(-1, (nodes, nodes - 1))
+    return graph[:, kept].reshape(groups, nodes, nodes - 1)
 
 
 class DualContrastiveGraphs(Distillation):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from src_training import networks
+from src_training.alignment.msan import SemanticEncoder
 from src_training.atomic import write_atomic
 from src_training.data.preprocess import Preprocessing
 from src_training.errors import InputError
@@ -24,6 +25,7 @@ FORMAT = 1
 """Version of the card that this package writes, and the only one it reads."""
 
 _HEADER = "msankd"
+_SEMANTICS = "semantics."
 _SHIPPED = Path(__file__).parents[1] / "weights"
 
 
@@ -58,6 +60,16 @@ class TrainingDomain(BaseModel):
     terms: str = ""
 
 
+class SemanticSpace(BaseModel):
+    """Shape of a model's semantic encoder; see `SemanticEncoder`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grid: tuple[int, int]
+    latent: Annotated[int, Field(ge=1)]
+    hidden: Annotated[int, Field(ge=1)]
+
+
 class ModelCard(BaseModel):
     """What a model is, all that segmenting needs beside the weights.
 
@@ -80,6 +92,8 @@ class ModelCard(BaseModel):
     threshold
         Probability from which a pixel is foreground, chosen on the source's
         validation split; for two classes.
+    semantics
+        Of the semantic encoder that comes with the weights, if one does.
     domains
         What it was trained on.
     metrics
@@ -103,6 +117,7 @@ class ModelCard(BaseModel):
     preprocessing: Preprocessing
     patch: Annotated[int, Field(ge=1)]
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    semantics: SemanticSpace | None = None
     domains: list[TrainingDomain] = []
     metrics: dict[str, dict[str, float | None]] = {}
     method: str = ""
@@ -133,6 +148,13 @@ class ModelCard(BaseModel):
             self.architecture, self.in_channels, len(self.classes), **self.options
         )
 
+    def build_semantics(self, network: SegmentationNetwork) -> SemanticEncoder | None:
+        """The semantic encoder of this card for its network, with fresh weights."""
+        if self.semantics is None:
+            return None
+        space = self.semantics
+        return SemanticEncoder(network.bottleneck_channels, space.grid, space.latent, space.hidden)
+
 
 @dataclass
 class SegmentationModel:
@@ -148,20 +170,29 @@ class SegmentationModel:
         Of the file it came from; None before it is saved.
     source
         That file.
+    semantics
+        Encodes a bottleneck of `network` as a semantic vector; None where
+        the model came without.
     """
 
     card: ModelCard
     network: SegmentationNetwork
     sha256: str | None = None
     source: Path | None = None
+    semantics: SemanticEncoder | None = None
 
     def save(self, path: Path) -> None:
         """Write the model to a ``.safetensors`` file; see `save_model`."""
-        self.sha256 = save_model(self.card, self.network, path)
+        self.sha256 = save_model(self.card, self.network, path, self.semantics)
         self.source = path
 
 
-def save_model(card: ModelCard, network: SegmentationNetwork, path: Path) -> str:
+def save_model(
+    card: ModelCard,
+    network: SegmentationNetwork,
+    path: Path,
+    semantics: SemanticEncoder | None = None,
+) -> str:
     """Write weights and card to one ``.safetensors`` file, whole or not at all.
 
     Parameters
@@ -172,6 +203,8 @@ def save_model(card: ModelCard, network: SegmentationNetwork, path: Path) -> str
         Its parameters and buffers are written as they are.
     path
         File to make or to replace.
+    semantics
+        Semantic encoder to write beside the network; `card.semantics` is its shape.
 
     Returns
     -------
@@ -181,7 +214,7 @@ def save_model(card: ModelCard, network: SegmentationNetwork, path: Path) -> str
     # Cloned one by one: tied weights share memory, which the format refuses.
     state = {
         name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in network.state_dict().items()
+        for name, tensor in _state(network, semantics).items()
     }
     content = save(state, {_HEADER: card.model_dump_json()})
     write_atomic(path, lambda temporary: _write_bytes(temporary, content))
@@ -208,9 +241,12 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     path = _find(name_or_path)
     card = read_card(path)
     network = _build(card, path)
-    _fill(network, _read_weights(path), path)
-    network.float().to(device).eval()
-    return SegmentationModel(card, network, _sha256(path), path)
+    semantics = card.build_semantics(network)
+    _fill(network, semantics, _read_weights(path), path)
+    for module in (network, semantics):
+        if module is not None:
+            module.float().to(device).eval()
+    return SegmentationModel(card, network, _sha256(path), path, semantics)
 
 
 def read_card(path: Path) -> ModelCard:
@@ -289,8 +325,19 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _fill(network: SegmentationNetwork, weights: dict[str, Tensor], path: Path) -> None:
-    expected = network.state_dict()
+def _state(network: SegmentationNetwork, semantics: SemanticEncoder | None) -> dict[str, Tensor]:
+    """Names and tensors of the file: the network's own, and the encoder's under a prefix."""
+    extra = {} if semantics is None else semantics.state_dict()
+    return network.state_dict() | {_SEMANTICS + name: tensor for name, tensor in extra.items()}
+
+
+def _fill(
+    network: SegmentationNetwork,
+    semantics: SemanticEncoder | None,
+    weights: dict[str, Tensor],
+    path: Path,
+) -> None:
+    expected = _state(network, semantics)
     for name, tensor in expected.items():
         found = tuple(weights[name].shape) if name in weights else "missing"
         if found != tuple(tensor.shape):
@@ -300,7 +347,10 @@ def _fill(network: SegmentationNetwork, weights: dict[str, Tensor], path: Path) 
     unknown = sorted(weights.keys() - expected.keys())
     if unknown:
         raise InputError(f"{path}: {unknown[0]} is no weight of this architecture; expected none")
-    network.load_state_dict(weights)
+    extra = {n.removeprefix(_SEMANTICS): t for n, t in weights.items() if n.startswith(_SEMANTICS)}
+    network.load_state_dict({n: t for n, t in weights.items() if not n.startswith(_SEMANTICS)})
+    if semantics is not None:
+        semantics.load_state_dict(extra)
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

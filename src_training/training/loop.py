@@ -140,8 +140,8 @@ def _resumed(
 def _check_finite(total: torch.Tensor, stage: str, step: int) -> None:
     if not torch.isfinite(total):
         raise InputError(
-            f"stages.{stage}.rate: the loss is {total.item()} at step {step + 1}; expected a finite "
-            "number (a lower rate helps)"
+            f"stages.{stage}.rate: the loss is {total.item()} at step {step + 1}; "
+            "expected a finite number (a lower rate helps)"
         )
 
 

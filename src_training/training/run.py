@@ -174,7 +174,8 @@ def _claim(folder: RunFolder, recipe: Recipe, resume: bool) -> None:
         )
     if Recipe.load(folder.recipe) != recipe:
         raise InputError(
-            f"{folder.recipe}: the run was begun with another recipe; expected the same, or a new directory"
+            f"{folder.recipe}: the run was begun with another recipe; "
+            "expected the same, or a new directory"
         )
 
 

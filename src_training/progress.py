@@ -1,0 +1,89 @@
+"""Progress on a terminal: bars for files, and a live view of a run's events."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from src_training.events import (
+    Event,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    StepDone,
+    Validated,
+)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
+        console=console,
+    )
+
+
+@contextmanager
+def counted(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar over `total` things; the yielded function counts one and says its name."""
+    with _bar(console) as bar:
+        task = bar.add_task(what, total=total, said="")
+        yield lambda said: bar.update(task, advance=1, said=said)
+
+
+class RunDisplay:
+    """Shows a run's events: one bar a stage, with its loss and its validation score.
+
+    Parameters
+    ----------
+    console
+        Where to; without a terminal only finished bars are written.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = _bar(console)
+        self._task = self._bar.add_task("preparing", total=None, said="")
+        self._score = ""
+
+    def __enter__(self) -> "RunDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.stop()
+
+    def show(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case RunStarted():
+                self._bar.remove_task(self._task)
+                self._console.print(f"On {event.device} in {event.precision}", highlight=False)
+            case StageStarted():
+                self._score = ""
+                self._task = self._bar.add_task(
+                    event.stage, total=event.steps, completed=event.step, said=""
+                )
+            case StepDone():
+                said = f"loss {event.total:.3f}{self._score}"
+                self._bar.update(self._task, completed=event.step, said=said)
+            case Validated():
+                self._score = f", validation {event.score:.3f}"
+                self._bar.update(self._task, said=self._score.removeprefix(", "))
+            case StageFinished():
+                said = f"best {event.score:.3f} in {event.seconds:.0f} s"
+                self._bar.update(self._task, said=said)
