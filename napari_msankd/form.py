@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
+from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
@@ -45,6 +46,16 @@ class SegmentForm(QWidget):
             layout.addWidget(part)
         layout.addStretch(1)
         self.setMinimumWidth(300)
+        viewer.events.theme.connect(self._on_theme)
+        self._on_theme()
+
+    def _on_theme(self, _event: object = None) -> None:
+        """Run stands out, in the colour the theme has for what is chosen."""
+        theme = get_theme(self.viewer.theme)
+        self.run.setStyleSheet(
+            f"QPushButton:enabled {{ background-color: {theme.current.as_hex()}; "
+            "font-weight: bold; }"
+        )
 
     def _empty(self) -> QWidget:
         self.empty = QFrame()

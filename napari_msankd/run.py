@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -69,7 +70,7 @@ class Run(QObject):
         self._viewer = viewer
         self._place = placement(image, request.offset)
         self._wanted = threshold
-        self._edited = self._removed = False
+        self._edited = self._removed = self._retired = False
         self._cutting: Iterator[None] | None = None
         self._cut_timer = self._timer(0, self._go_on_cutting, single=False)
         self._redraw = self._timer(_REDRAW_MS, self._show)
@@ -92,10 +93,23 @@ class Run(QObject):
             self.stopped = True
             self._work.quit()
 
+    def retire(self) -> None:
+        """Say nothing more, and give the memory back once the labels are at rest."""
+        self.blockSignals(True)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._retired = True
+        if not self._cut_timer.isActive():
+            self.deleteLater()
+
     @property
     def seconds(self) -> float:
         """Since the start."""
         return time.monotonic() - self._clock
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the result lies, if it is too large for the memory."""
+        return self.result.folder if self.result else None
 
     def set_threshold(self, threshold: float) -> None:
         """Cut the kept probabilities anew, without inference.
@@ -193,6 +207,8 @@ class Run(QObject):
         else:
             self._cut_timer.stop()
             self.changed.emit()
+            if self._retired:
+                self.deleteLater()
         self._show()
 
     def _show(self) -> None:

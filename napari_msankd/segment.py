@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication
 
@@ -17,7 +16,7 @@ from napari_msankd.scoring import Scores, compare
 from napari_msankd.segmenting import About, Outlook, Request, find, look
 from napari_msankd.settings import preferences
 from napari_msankd.story import show_story
-from napari_msankd.words import duration, place, prospect
+from napari_msankd.words import duration, kept_at, place, prospect
 from napari_msankd.work import Failure, Work, failure_of
 from src_training.errors import InputError
 
@@ -46,7 +45,6 @@ class SegmentWidget(SegmentForm):
         self._look_soon = self._soon(self._look)
         self._score_soon = self._soon(self._score)
         self._connect()
-        self._on_theme()
         self._on_image()
         app = QApplication.instance()
         assert app is not None
@@ -71,6 +69,8 @@ class SegmentWidget(SegmentForm):
         except InputError as error:
             self._fail(failure_of(error))
             return
+        if self._run:
+            self._run.retire()
         known = self._threshold_of == request.model
         self._run = Run(
             self.viewer, self.image.layer, request, self.number.value() if known else None, self
@@ -112,15 +112,6 @@ class SegmentWidget(SegmentForm):
         self.slider.valueChanged.connect(lambda value: self.number.setValue(value / 100))
         self.number.valueChanged.connect(self._on_threshold)
         self.reference.chosen.connect(self._score_soon.start)
-        self.viewer.events.theme.connect(self._on_theme)
-
-    def _on_theme(self, _event: object = None) -> None:
-        """Run stands out, in the colour the theme has for what is chosen."""
-        theme = get_theme(self.viewer.theme)
-        self.run.setStyleSheet(
-            f"QPushButton:enabled {{ background-color: {theme.current.as_hex()}; "
-            "font-weight: bold; }"
-        )
 
     def _request(self) -> Request:
         image, model = self.image.layer, self.model.path
@@ -208,13 +199,13 @@ class SegmentWidget(SegmentForm):
         self._set_running(False)
         if run is None or run.layer is None:
             if run is not None and run.stopped:
-                self._say("Stopped before the first tile.")
+                self._say("Stopped; there is no result to keep.")
             return
         took = duration(run.seconds)
         if run.stopped:
             self._say(f"Stopped after {run.done} of {run.total} tiles; what is done is kept.")
         elif run.done == run.total:
-            self._say(f"✓ {run.layer.name!r} is ready, in {took}.{_kept_at(run)}")
+            self._say(f"✓ {run.layer.name!r} is ready, in {took}.{kept_at(run.folder)}")
 
     def _on_lost(self) -> None:
         if not self.running:
@@ -305,9 +296,3 @@ class SegmentWidget(SegmentForm):
 def _samples() -> Iterator[list[Any]]:
     """Make the sample, once."""
     yield fundus_a()
-
-
-def _kept_at(run: Run) -> str:
-    """Where a large result lies, and for how long."""
-    folder = run.result.folder if run.result else None
-    return f" It is in {folder} until napari closes; save it to keep it." if folder else ""

@@ -1,5 +1,6 @@
 """Sizes, durations and prospects in plain words."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,3 +49,8 @@ def place(outlook: "Outlook", free: int) -> str:
     if outlook.memory <= free:
         return f"{line}, {size(free)} are free"
     return f"⚠ {line}, but only {size(free)} are free"
+
+
+def kept_at(folder: Path | None) -> str:
+    """Where a large result lies, and for how long; nothing for one in memory."""
+    return f" It is in {folder} until napari closes; save it to keep it." if folder else ""

@@ -8,6 +8,8 @@ from napari_msankd.__main__ import has_display, main
 from napari_msankd.headless import overlay, segment_sample
 from napari_msankd.settings import Preferences, preferences
 
+from .conftest import PATIENCE
+
 
 def test_every_command_of_the_manifest_can_be_imported(manifest):
     from importlib import import_module
@@ -53,10 +55,10 @@ def test_the_current_slice_command_opens_the_widget_and_runs(
     viewer.add_image(stack)
     viewer.dims.set_point(0, 1)
     widget = commands.segment_current_slice(viewer)
-    qtbot.waitUntil(lambda: not widget.running, timeout=20_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
     assert widget.result.data.shape == (1, 32, 40)
     assert commands.segment_current_slice(viewer) is widget
-    qtbot.waitUntil(lambda: not widget.running, timeout=20_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
     widget.end()
 
 

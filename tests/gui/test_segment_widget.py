@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 import zarr
 from napari.layers import Labels
+from qtpy.QtCore import QThreadPool
 
 from napari_msankd import segmenting
 from napari_msankd.layers import Planes
+from napari_msankd.segment import SegmentWidget
 from src_training.inference.model import load_model
 from src_training.inference.predictor import Predictor, labels_from
 
-from .conftest import make_model
+from .conftest import PATIENCE, make_model
 
 
 def expected(model, plane, threshold=0.5):
@@ -130,7 +132,7 @@ def test_the_threshold_acts_without_a_new_run(image, viewer, widget, segmented, 
     for threshold in (0.3, 0.62):
         widget.number.setValue(threshold)
         wanted = expected(model, image, threshold)
-        qtbot.waitUntil(lambda wanted=wanted: np.array_equal(labels.data, wanted))
+        qtbot.waitUntil(lambda wanted=wanted: np.array_equal(labels.data, wanted), timeout=PATIENCE)
     assert labels.metadata["msankd"]["options"]["threshold"] == 0.62
     assert widget.slider.value() == 62
     assert len(viewer.layers) == 2
@@ -141,7 +143,7 @@ def test_the_threshold_acts_on_every_slice(stack, viewer, widget, segmented, mod
     labels = segmented()
     widget.slider.setValue(40)
     wanted = np.stack([expected(model, plane, 0.4) for plane in stack])
-    qtbot.waitUntil(lambda: np.array_equal(labels.data, wanted))
+    qtbot.waitUntil(lambda: np.array_equal(labels.data, wanted), timeout=PATIENCE)
 
 
 def test_the_threshold_leaves_painted_labels_alone(image, viewer, widget, segmented):
@@ -159,7 +161,7 @@ def test_the_threshold_leaves_painted_labels_alone(image, viewer, widget, segmen
 def test_the_model_brings_its_threshold(image, viewer, widget, segmented, tmp_path, qtbot):
     viewer.add_image(image, rgb=True)
     widget.model.open(make_model(tmp_path / "eager.safetensors", threshold=0.37))
-    qtbot.waitUntil(lambda: widget.number.value() == 0.37, timeout=10_000)
+    qtbot.waitUntil(lambda: widget.number.value() == 0.37, timeout=PATIENCE)
     assert segmented().metadata["msankd"]["options"]["threshold"] == 0.37
 
 
@@ -177,10 +179,10 @@ def test_more_classes_need_no_threshold(image, viewer, widget, segmented, tmp_pa
 def test_stop_keeps_what_is_done(slow, viewer, widget, model, qtbot):
     viewer.add_image(slow)
     widget.run.click()
-    qtbot.waitUntil(lambda: widget.result is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: widget.result is not None, timeout=PATIENCE)
     assert widget.stop.isEnabled()
     widget.stop.click()
-    qtbot.waitUntil(lambda: not widget.running, timeout=10_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
     labels = widget.result
     assert labels.data[0].any()
     assert not labels.data[-1].any()
@@ -193,7 +195,7 @@ def test_stop_keeps_what_is_done(slow, viewer, widget, model, qtbot):
 def test_progress_counts_tiles_and_the_time_left(slow, viewer, widget, qtbot):
     viewer.add_image(slow)
     widget.run.click()
-    qtbot.waitUntil(lambda: widget.progress.value() > 2, timeout=20_000)
+    qtbot.waitUntil(lambda: widget.progress.value() > 2, timeout=PATIENCE)
     assert widget.progress.maximum() == len(slow)
     assert "of 150 tiles" in widget.progress.format()
     assert "left" in widget.progress.format()
@@ -202,9 +204,9 @@ def test_progress_counts_tiles_and_the_time_left(slow, viewer, widget, qtbot):
 def test_removing_the_result_stops_the_run(slow, viewer, widget, qtbot):
     viewer.add_image(slow)
     widget.run.click()
-    qtbot.waitUntil(lambda: widget.result is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: widget.result is not None, timeout=PATIENCE)
     viewer.layers.remove(widget.result)
-    qtbot.waitUntil(lambda: not widget.running, timeout=10_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
     assert len(viewer.layers) == 1
     assert widget.run.isEnabled()
 
@@ -213,16 +215,16 @@ def test_removing_the_image_lets_the_run_end_well(stack, viewer, widget, qtbot):
     image = viewer.add_image(stack)
     widget.run.click()
     viewer.layers.remove(image)
-    qtbot.waitUntil(lambda: not widget.running, timeout=20_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
     assert widget.result.metadata["msankd"]["complete"] is True
 
 
 def test_closing_the_dock_stops_the_run(slow, viewer, widget, qtbot):
     viewer.add_image(slow)
     widget.run.click()
-    qtbot.waitUntil(lambda: widget.result is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: widget.result is not None, timeout=PATIENCE)
     viewer.window.remove_dock_widget(widget)
-    qtbot.waitUntil(lambda: not widget.running, timeout=10_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
     assert widget.result.metadata["msankd"]["complete"] is False
 
 
@@ -279,11 +281,11 @@ def test_a_reference_is_scored_beside_it(image, viewer, widget, segmented, qtbot
     labels = segmented()
     viewer.add_labels(labels.data * 255, name="expert")
     widget.reference.layer = viewer.layers["expert"]
-    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=PATIENCE)
     assert "sensitivity 1.000" in widget.scores.text()
     assert "HD95 0.0 px" in widget.scores.text()
     widget.number.setValue(0.99)
-    qtbot.waitUntil(lambda: "Dice 0.000" in widget.scores.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "Dice 0.000" in widget.scores.text(), timeout=PATIENCE)
 
 
 def test_one_slice_is_scored_against_its_slice(stack, viewer, widget, segmented, model, qtbot):
@@ -294,14 +296,14 @@ def test_one_slice_is_scored_against_its_slice(stack, viewer, widget, segmented,
     widget.current_only.setChecked(True)
     segmented()
     widget.reference.layer = viewer.add_labels(truth)
-    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=PATIENCE)
 
 
 def test_a_reference_of_another_shape_is_refused(image, viewer, widget, segmented, qtbot):
     viewer.add_image(image, rgb=True)
     segmented()
     widget.reference.layer = viewer.add_labels(np.zeros((5, 6), int), name="other")
-    qtbot.waitUntil(lambda: "'other' has shape (5, 6)" in widget.scores.text(), timeout=5_000)
+    qtbot.waitUntil(lambda: "'other' has shape (5, 6)" in widget.scores.text(), timeout=PATIENCE)
 
 
 def test_a_large_result_goes_to_the_disk_and_says_so(
@@ -314,19 +316,19 @@ def test_a_large_result_goes_to_the_disk_and_says_so(
     small = replace(own_preferences, memory_limit=1000)
     monkeypatch.setattr(segment, "preferences", lambda: small)
     viewer.add_image(stack)
-    qtbot.waitUntil(lambda: "zarr on the disk" in widget.outlook.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "zarr on the disk" in widget.outlook.text(), timeout=PATIENCE)
     labels = segmented()
     assert isinstance(labels.data, zarr.Array)
     widget.number.setValue(0.4)
     wanted = np.stack([expected(model, plane, 0.4) for plane in stack])
-    qtbot.waitUntil(lambda: np.array_equal(labels.data[:], wanted), timeout=10_000)
+    qtbot.waitUntil(lambda: np.array_equal(labels.data[:], wanted), timeout=PATIENCE)
     assert str(small.cache) in widget.status.text()
 
 
 def test_the_outlook_and_the_device_are_said_before_a_run(stack, viewer, widget, qtbot):
-    qtbot.waitUntil(lambda: "Runs on CPU" in widget.device.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "Runs on CPU" in widget.device.text(), timeout=PATIENCE)
     viewer.add_image(stack)
-    qtbot.waitUntil(lambda: "A stack: its 4 slices" in widget.outlook.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "A stack: its 4 slices" in widget.outlook.text(), timeout=PATIENCE)
     assert "takes about" in widget.device.text()
 
 
@@ -334,7 +336,7 @@ def test_with_nothing_open_a_sample_is_offered(viewer, widget, qtbot):
     assert not widget.empty.isHidden()
     assert not widget.run.isEnabled()
     widget.sample.click()
-    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=30_000)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=PATIENCE)
     assert widget.empty.isHidden()
     assert widget.run.isEnabled()
     assert widget.image.layer.rgb
@@ -364,3 +366,18 @@ def test_both_themes_have_a_run_button(viewer, widget):
     light = widget.run.styleSheet()
     viewer.theme = "dark"
     assert light != widget.run.styleSheet()
+
+
+def test_closing_the_viewer_during_a_run_ends_the_worker(make_napari_viewer, model, slow, qtbot):
+    viewer = make_napari_viewer()
+    widget = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Segment")
+    widget.model.open(model)
+    viewer.add_image(slow)
+    widget.run.click()
+    qtbot.waitUntil(lambda: widget.result is not None, timeout=PATIENCE)
+    labels = widget.result
+    viewer.close()
+    pool = QThreadPool.globalInstance()
+    qtbot.waitUntil(lambda: pool.activeThreadCount() == 0, timeout=PATIENCE)
+    assert not labels.data[-1].any()
