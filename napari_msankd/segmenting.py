@@ -131,7 +131,7 @@ class Tile:
 def find(device: str) -> Iterator[str]:
     """Say where networks will run; yields once."""
     load_engine()
-    from src_training.inference.predictor import find_device
+    from src_training.device import find_device
 
     yield _words(find_device(device))
 
@@ -197,8 +197,9 @@ def _predictor(request: Request) -> "Predictor":
 @lru_cache(maxsize=2)
 def _loaded(path: Path, _changed: int, device: str, flips: bool) -> "Predictor":
     load_engine()
+    from src_training.device import find_device
     from src_training.inference.model import load_model
-    from src_training.inference.predictor import Predictor, find_device
+    from src_training.inference.predictor import Predictor
 
     found = find_device(device)
     # A processor gains nothing from batches, and one tile at a time is what

@@ -176,10 +176,10 @@ def fsd(
     from itertools import combinations
 
     from src_training.data.domain import Domain
+    from src_training.device import find_device
     from src_training.evaluation.features import image_vectors
     from src_training.evaluation.fsd import frechet_distance
     from src_training.inference.model import load_model
-    from src_training.inference.predictor import find_device
 
     if len(domain) < 2:
         raise InputError(f"--domain was given {len(domain)} time; expected at least two domains")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_training.data.preprocess import Float, Mask, Prepared
+from src_training.device import find_device
 from src_training.errors import InputError
 from src_training.inference.expectations import doubts
 from src_training.inference.memory import estimate_memory
@@ -224,26 +225,6 @@ def labels_from(probabilities: Float, threshold: float) -> NDArray[np.uint8]:
     two = probabilities.shape[0] == 2
     chosen = probabilities[1] >= threshold if two else probabilities.argmax(0)
     return np.asarray(chosen, np.uint8)
-
-
-def find_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` is CUDA, else MPS, else the CPU.
-
-    Raises
-    ------
-    InputError
-        If this machine has no such device.
-    """
-    here = ["cpu"]
-    if torch.backends.mps.is_available():
-        here.insert(0, "mps")
-    here[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if name == "auto":
-        return torch.device(here[0])
-    wanted = "cuda:0" if name == "cuda" else name
-    if wanted not in here:
-        raise InputError(f"device is {name!r}; expected auto or one of {', '.join(here)}")
-    return torch.device(wanted)
 
 
 class _Blend:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 
 from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork
@@ -23,6 +24,7 @@ from src_training.data.patches import (
 from src_training.data.phantom import phantom_domain
 from src_training.data.split import split
 from src_training.data.views import Views
+from src_training.device import find_device, training_precision
 from src_training.distillation.base import Distillation
 from src_training.distillation.dcgd import DualContrastiveGraphs
 from src_training.distillation.dicd import CrossDistillation
@@ -30,7 +32,6 @@ from src_training.errors import InputError
 from src_training.events import Event
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.recipe import Distilling, DomainRecipe, Recipe, StageRecipe
-from src_training.training.device import make_fabric
 from src_training.training.loop import learn, step_seed
 from src_training.training.run import RunFolder
 from src_training.training.stages import (
@@ -66,7 +67,7 @@ class Pipeline:
     recipe, folder
         What to do, and where.
     device
-        See `make_fabric`.
+        See `find_device`.
     emit, stopping
         See `learn`.
 
@@ -86,9 +87,12 @@ class Pipeline:
     ) -> None:
         self.recipe, self.folder = recipe, folder
         self._emit, self._stopping = emit, stopping
-        self.fabric = make_fabric(device)
-        self.device_name = str(self.fabric.device)
-        self.precision = str(self.fabric._precision.precision)
+        self.precision = training_precision(found := find_device(device))
+        self.fabric = Fabric(
+            accelerator=found.type,
+            devices=[found.index] if found.index is not None else 1,
+            precision=self.precision,
+        )
         self.training, self.held_out = source_split(recipe)
         self.tests = [load_domain(test, masks_required=False) for test in recipe.tests]
         self._refuse_other_classes()

@@ -105,7 +105,7 @@ def distil(
     resume
         Continue what lies there. Stages that are done are not done again.
     device
-        See `make_fabric`.
+        ``auto``, or a device of torch; see `find_device`.
     listener
         Takes every event, in this process.
     stopping
@@ -143,7 +143,9 @@ def distil(
             pipeline = Pipeline(recipe, folder, device, emit, stopping)
             emit(
                 RunStarted(
-                    device=pipeline.device_name, precision=pipeline.precision, stages=list(STAGES)
+                    device=str(pipeline.fabric.device),
+                    precision=pipeline.precision,
+                    stages=list(STAGES),
                 )
             )
             pipeline.run()

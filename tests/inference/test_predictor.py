@@ -5,10 +5,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from src_training.data.preprocess import Preprocessing
+from src_training.device import find_device
 from src_training.errors import InputError
 from src_training.inference import predictor as predictor_module
 from src_training.inference.model import ModelCard, SegmentationModel
-from src_training.inference.predictor import Predictor, find_device, labels_from
+from src_training.inference.predictor import Predictor, labels_from
 
 RADIUS = 12  # pixels the tiny network looks away, generously
 shared_fixture = settings(

@@ -1,0 +1,44 @@
+# make run    open napari with a sample fundus and the Segment widget
+# make test   everything the fast tests need, then the fast tests
+PYTHON ?= python3
+BIN := .venv/bin
+DISPLAYED = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24")
+
+.PHONY: run test test-all check bench clean
+
+run: .venv/run.stamp
+	@$(BIN)/python -m napari_msankd
+
+test: check
+	$(DISPLAYED) $(BIN)/python -m pytest -m "not slow"
+
+test-all: check
+	$(DISPLAYED) $(BIN)/python -m pytest
+
+check: .venv/test.stamp
+	@.ci/system-packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/npe2 validate napari.yaml
+
+bench: .venv/test.stamp
+	$(BIN)/python -m tests.bench
+
+.venv/torch.stamp: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r constraints.txt
+	@touch $@
+
+.venv/run.stamp: .venv/torch.stamp setup.cfg
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[pyqt6]'
+	@touch $@
+
+.venv/test.stamp: .venv/torch.stamp setup.cfg
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[pyqt6,test]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info
