@@ -245,6 +245,15 @@ class Recipe(_Part):
         """The whole recipe as YAML, defaults included."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
+    def portable(self) -> "Recipe":
+        """The recipe as it may be handed on: folders by their last name only."""
+        return self.model_copy(
+            update={
+                "source": _by_last_name(self.source),
+                "tests": [_by_last_name(domain) for domain in self.tests],
+            }
+        )
+
     def save(self, path: Path) -> None:
         """Write the recipe as YAML, atomically."""
         write_text(path, self.to_yaml())
@@ -326,6 +335,12 @@ def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:
         "source": _with_folder(recipe.source, root),
         "tests": [_with_folder(domain, root) for domain in recipe.tests],
     }
+
+
+def _by_last_name(domain: DomainRecipe) -> DomainRecipe:
+    if domain.folder is None:
+        return domain
+    return domain.model_copy(update={"folder": Path(domain.folder).name})
 
 
 def _with_folder(domain: DomainRecipe, root: Path) -> DomainRecipe:

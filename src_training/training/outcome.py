@@ -107,7 +107,7 @@ def _draft(
         semantics=_space(alignment.encoder, recipe),
         domains=[learned_from],
         method=METHODS[role],
-        recipe=recipe.to_yaml(),
+        recipe=recipe.portable().to_yaml(),
         licence=recipe.licence,
         description=recipe.description,
     )
