@@ -85,11 +85,15 @@ class DualContrastiveGraphs(Distillation):
         return self.compare(teacher.vectors.detach(), student.vectors)
 
     def compare(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
-        """The same on bare vectors (B, 1 + K, d)."""
-        return {
-            "intra": self._distance(star_graph(student), star_graph(teacher)),
-            "inter": self._distance(self._between_views(student), self._between_views(teacher)),
-        }
+        """The same on bare vectors (B, 1 + K, d), in float32 at least."""
+        # Edges of alike views differ in the third digit: half precision would lose them.
+        exact = torch.promote_types(student.dtype, torch.float32)
+        with torch.autocast(student.device.type, enabled=False):
+            ours, theirs = student.to(exact), teacher.to(exact)
+            return {
+                "intra": self._distance(star_graph(ours), star_graph(theirs)),
+                "inter": self._distance(self._between_views(ours), self._between_views(theirs)),
+            }
 
     def _between_views(self, vectors: Tensor) -> Tensor:
         views = vectors[:, 1:]

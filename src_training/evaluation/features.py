@@ -93,7 +93,10 @@ def mask_vectors(
 
 def _patches(domain: Domain, preprocessing: Preprocessing, side: int) -> Iterator[_Patch]:
     for case in domain:
-        prepared = preprocessing.prepare(case.image, case.fov)
+        try:
+            prepared = preprocessing.prepare(case.image, case.fov)
+        except InputError as error:
+            raise InputError(f"{domain.name}/{case.name}: {error}") from None
         mask = None
         if case.mask is not None:
             mask = prepared.geometry.to_prepared(case.mask).astype(np.uint8)
@@ -114,7 +117,7 @@ def _encoded(
         images = torch.from_numpy(np.stack([patch.image for patch in batch]))
         masks = [patch.mask for patch in batch if patch.mask is not None]
         stacked = torch.from_numpy(np.stack(masks)) if len(masks) == len(batch) else None
-        values.append(encode(images, stacked).double().cpu().numpy())
+        values.append(encode(images, stacked).cpu().double().numpy())
     return SemanticVectors(
         np.concatenate(values),
         tuple(patch.case for patch in kept),

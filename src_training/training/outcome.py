@@ -111,7 +111,8 @@ def _draft(
         licence=recipe.licence,
         description=recipe.description,
     )
-    return SegmentationModel(card, network.eval(), semantics=alignment.encoder.eval())
+    encoder = alignment.encoder.to(pipeline.fabric.device)
+    return SegmentationModel(card, network.eval(), semantics=encoder.eval())
 
 
 def _space(encoder: SemanticEncoder, recipe: Recipe) -> SemanticSpace:
