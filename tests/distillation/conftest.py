@@ -1,0 +1,53 @@
+"""A network small enough to reason about, with a skip and BatchNorm on either side."""
+
+import pytest
+import torch
+from torch import nn
+
+from src_training.alignment.msan import AlignmentNetwork
+from src_training.distillation.base import Pass
+from src_training.networks.base import SegmentationNetwork, Skips
+
+
+class OneSkip(SegmentationNetwork):
+    stride = 2
+    taps = {}  # noqa: RUF012 - as the base class declares it
+
+    def __init__(self, width=3):
+        super().__init__(1, 2)
+        self.bottleneck_channels = 2 * width
+        self.encoder = nn.Sequential(nn.Conv2d(1, width, 3, 1, 1), nn.BatchNorm2d(width))
+        self.deeper = nn.Conv2d(width, 2 * width, 2, 2)
+        self.up = nn.ConvTranspose2d(2 * width, width, 2, 2)
+        self.norm = nn.BatchNorm2d(2 * width)
+        self.head = nn.Conv2d(2 * width, 2, 1)
+
+    def encode(self, x):
+        kept = self.encoder(x).tanh()
+        return Skips((kept,), tuple(x.shape[-2:])), self.deeper(kept)
+
+    def decode(self, skips, bottleneck):
+        return self.head(self.norm(torch.cat([skips.features[0], self.up(bottleneck)], 1)).tanh())
+
+    @property
+    def decoder_parameters(self):
+        return [*self.up.parameters(), *self.norm.parameters(), *self.head.parameters()]
+
+
+@pytest.fixture
+def make_pass():
+    """Make a `Pass` over 8 x 8 images; frozen: in evaluation mode, without gradients."""
+
+    def make(seed, frozen=False, width=3, images=None):
+        torch.manual_seed(seed)
+        network = OneSkip(width)
+        alignment = AlignmentNetwork(2 * width, (4, 4), 5, 3).eval().requires_grad_(False)
+        if frozen:
+            network.eval().requires_grad_(False)
+        images = torch.rand(2, 1, 8, 8) if images is None else images
+        skips, bottleneck = network.encode(images)
+        logits = network.decode(skips, bottleneck)
+        vectors = alignment.encoder(bottleneck)[:, None].repeat(1, 3, 1)
+        return Pass(network, alignment, skips, bottleneck, logits, vectors)
+
+    return make

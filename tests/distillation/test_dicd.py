@@ -1,0 +1,109 @@
+import dataclasses
+
+import pytest
+import torch
+
+from src_training.alignment.act import pixel_divergence
+from src_training.distillation.dicd import CrossDistillation, cross_predictions
+
+
+@pytest.fixture
+def passes(make_pass):
+    return make_pass(0, frozen=True, width=4), make_pass(1)
+
+
+def state(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def unchanged(module, former):
+    return all(torch.equal(tensor, former[name]) for name, tensor in module.state_dict().items())
+
+
+def test_each_network_decodes_the_others_vector_with_its_own_skips_and_header(passes):
+    teacher, student = passes
+    student.network.eval()
+    first, second = cross_predictions(teacher, student)
+    one = teacher.alignment.header(student.alignment.encoder(student.bottleneck))
+    two = student.alignment.header(teacher.alignment.encoder(teacher.bottleneck))
+    assert torch.equal(first, teacher.network.decode(teacher.skips, one))
+    assert torch.equal(second, student.network.decode(student.skips, two))
+
+
+def test_the_first_prediction_trains_the_students_encoder_through_the_frozen_teacher(passes):
+    teacher, student = passes
+    first, _ = cross_predictions(teacher, student)
+    pixel_divergence(teacher.logits, first).backward()
+    network = student.network
+    assert network.encoder[0].weight.grad.any() and network.deeper.weight.grad.any()
+    assert all(parameter.grad is None for parameter in network.decoder_parameters)
+
+
+def test_the_second_prediction_trains_the_students_decoder_and_by_the_skips_its_encoder(passes):
+    teacher, student = passes
+    _, second = cross_predictions(teacher, student)
+    pixel_divergence(teacher.logits, second).backward()
+    network = student.network
+    assert network.head.weight.grad.any() and network.up.weight.grad.any()
+    assert network.encoder[0].weight.grad.any()
+    # The bottleneck was the teacher's: nothing that is only below it learns.
+    assert network.deeper.weight.grad is None
+
+
+def test_the_loss_is_the_sum_of_both_divergences_from_the_teacher(passes):
+    teacher, student = passes
+    first, second = cross_predictions(teacher, student)
+    expected = pixel_divergence(teacher.logits, first) + pixel_divergence(teacher.logits, second)
+    assert CrossDistillation()(teacher, student)["cross"].item() == pytest.approx(expected.item())
+    assert expected > 0
+
+
+def test_there_is_nothing_to_learn_where_both_cross_predictions_are_the_teachers(make_pass):
+    images = torch.rand(2, 1, 8, 8)
+    teacher = make_pass(0, frozen=True, images=images)
+    rebuilt = teacher.alignment(teacher.bottleneck)
+    exact = dataclasses.replace(teacher, logits=teacher.network.decode(teacher.skips, rebuilt))
+    loss = CrossDistillation()(exact, exact)["cross"]
+    assert loss.item() == pytest.approx(0, abs=1e-7)
+
+
+def test_the_cross_pass_moves_no_running_statistics_and_normalises_by_the_batch(passes):
+    teacher, student = passes
+    frozen = (teacher.network, teacher.alignment, student.alignment)
+    former = [state(module) for module in frozen]
+    norm = student.network.norm
+    mean, variance = norm.running_mean.clone(), norm.running_var.clone()
+    _, second = cross_predictions(teacher, student)
+    assert torch.equal(norm.running_mean, mean) and torch.equal(norm.running_var, variance)
+    assert norm.momentum == 0.1
+    assert all(unchanged(module, was) for module, was in zip(frozen, former, strict=True))
+    student.network.eval()
+    assert not torch.allclose(cross_predictions(teacher, student)[1], second)
+
+
+def test_the_momentum_comes_back_after_an_error(passes):
+    teacher, student = passes
+    broken = dataclasses.replace(student, skips=student.skips._replace(features=()))
+    with pytest.raises(IndexError):
+        cross_predictions(teacher, broken)
+    assert student.network.norm.momentum == 0.1
+
+
+def test_gradients_agree_with_finite_differences_through_the_frozen_teacher(make_pass):
+    teacher, student = make_pass(0, frozen=True), make_pass(1)
+    for each in (teacher, student):
+        each.network.double().eval()
+        each.alignment.double()
+    image = torch.rand(1, 1, 4, 4, dtype=torch.float64)
+    wide = torch.nn.functional.interpolate(image, (8, 8))
+    skips, bottleneck = teacher.network.encode(wide)
+    logits = teacher.network.decode(skips, bottleneck)
+    taught = dataclasses.replace(teacher, skips=skips, bottleneck=bottleneck, logits=logits)
+    own, deep = student.network.encode(wide)
+    start = deep.detach().requires_grad_()
+
+    def loss(bottleneck):
+        learning = dataclasses.replace(student, skips=own, bottleneck=bottleneck)
+        return CrossDistillation()(taught, learning)["cross"]
+
+    assert torch.autograd.gradcheck(loss, (start,))
