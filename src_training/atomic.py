@@ -1,7 +1,8 @@
 """Writing files so that a reader sees the old or the new one, never a half."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,19 +21,30 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     Raises
     ------
     OSError
-        If the file cannot be written (disk full, no permission). The former
-        file is whole and the temporary one is removed.
+        If the file cannot be written (disk full, no permission); it names
+        `path`. The former file is whole and the temporary one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid4().hex[:8]}{path.suffix}")
     try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with naming(path):
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError of the block name the file: that of a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

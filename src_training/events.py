@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from src_training.atomic import naming
+
 VERSION = 1
 
 
@@ -103,24 +105,30 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        # Unbuffered: what a full disk refused is not tried again at the close.
+        self._file = path.open("ab", buffering=0)
         if torn:
-            self._file.write("\n")
+            self._append(b"\n")
 
     def write(self, event: Event) -> None:
-        """Append one event."""
-        self._file.write(event.model_dump_json() + "\n")
-        self._file.flush()
+        """Append one event; raises OSError, naming the file, if it cannot be written."""
+        self._append(event.model_dump_json().encode() + b"\n")
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
+    def _append(self, line: bytes) -> None:
+        with naming(self._path):
+            self._file.write(line)
+
 
 def read_events(path: Path) -> list[Event]:
     """All events of a run; torn lines and unknown kinds are left out."""
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    # By bytes: a torn line may end within a character.
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
             events.append(_event.validate_json(line))
         except ValidationError:

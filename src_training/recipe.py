@@ -227,7 +227,7 @@ class Recipe(_Part):
             or of the wrong type.
         """
         file = _find(Path(path))
-        content = _parse(file.read_text(encoding="utf-8"), str(file))
+        content = _parse(file.read_bytes(), str(file))
         for field, text in (overrides or {}).items():
             _set(content, field, _parse_value(text, field))
         recipe = cls.validated(content, str(file))
@@ -290,10 +290,10 @@ def _find(path: Path) -> Path:
     )
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _parse(text: bytes, where: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{where}: the file is not YAML ({first})") from None
     if not isinstance(content, dict):

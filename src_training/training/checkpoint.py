@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from src_training.atomic import write_atomic
@@ -41,7 +41,7 @@ class Progress:
 def save_checkpoint(
     path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None, progress: Progress
 ) -> None:
-    """Write weights, optimiser (if any) and progress, atomically."""
+    """Write weights, optimiser (if any) and progress, atomically; OSError if it cannot be."""
     tensors = {_WEIGHTS + name: value for name, value in module.state_dict().items()}
     if optimiser is not None:
         for index, slots in optimiser.state_dict()["state"].items():
@@ -49,8 +49,8 @@ def save_checkpoint(
                 tensors[f"{_OPTIMISER}{index}/{slot}"] = torch.as_tensor(value)
     # Cloned one by one: views of shared memory are refused by the format.
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    header = {_HEADER: json.dumps(asdict(progress))}
-    write_atomic(path, lambda temporary: save_file(whole, temporary, header))
+    content = save(whole, {_HEADER: json.dumps(asdict(progress))})
+    write_atomic(path, lambda temporary: _write_bytes(temporary, content))
 
 
 def load_checkpoint(
@@ -98,6 +98,10 @@ def read_progress(path: Path) -> Progress:
         raise InputError(
             f"{path}: the checkpoint cannot be read ({error}); expected one written by msankd"
         ) from None
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _slots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
