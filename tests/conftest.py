@@ -1,0 +1,170 @@
+"""The smallest recipe that runs every stage, and what a run of it leaves."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from src_training.events import Event
+    from src_training.inference.model import SegmentationModel
+    from src_training.recipe import Recipe
+
+STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "san", "distil")
+
+
+def _content(steps: int) -> dict[str, Any]:
+    small = {"name": "fanet", "options": {"width": 2}}
+    stage = {"steps": steps, "batch": 2, "validate_every": 2}
+    return {
+        "name": "tiny",
+        "source": {
+            "name": "A",
+            "phantoms": {"scanner": "A", "images": 3, "size": 64},
+            "terms": "no rights reserved",
+        },
+        "validation": 0.3,
+        "tests": [{"name": "B", "phantoms": {"scanner": "B", "images": 2, "size": 64, "seed": 9}}],
+        "preprocessing": {"kind": "fundus", "diameter": 64},
+        "patch": 32,
+        "teacher": small,
+        "student": copy.deepcopy(small),
+        "latent": 8,
+        "hidden": 4,
+        "distilling": {"views": 2},
+        "stages": {name: dict(stage) for name in STAGES},
+    }
+
+
+@pytest.fixture
+def tiny_content() -> dict[str, Any]:
+    """What the YAML file of the tiny recipe holds."""
+    return _content(steps=3)
+
+
+@pytest.fixture
+def make_recipe() -> Callable[..., "Recipe"]:
+    """Make tiny recipes; keywords replace whole fields."""
+    from src_training.recipe import Recipe
+
+    def make(steps: int = 3, **fields: Any) -> "Recipe":
+        return Recipe.validated(_content(steps) | fields, "tiny")
+
+    return make
+
+
+class FinishedRun(NamedTuple):
+    """A run that nothing interrupted."""
+
+    recipe: "Recipe"
+    path: Path
+    events: list["Event"]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """The tiny recipe, run once from its start to its end; not to be written to."""
+    from src_training.recipe import Recipe
+    from src_training.training.run import distil
+
+    recipe = Recipe.validated(_content(steps=3), "tiny")
+    path, events = tmp_path_factory.mktemp("runs") / "whole", list["Event"]()
+    distil(recipe, path, device="cpu", listener=events.append)
+    return FinishedRun(recipe, path, events)
+
+
+@pytest.fixture
+def tiny_model() -> Callable[..., "SegmentationModel"]:
+    """Make models of a real but tiny network, with a semantic encoder unless told otherwise."""
+    import torch
+
+    from src_training.alignment.msan import SemanticEncoder
+    from src_training.data.preprocess import Preprocessing
+    from src_training.inference.model import ModelCard, SegmentationModel, SemanticSpace
+    from src_training.networks import build_network
+
+    def make(kind: str = "minmax", semantics: bool = True, seed: int = 0) -> "SegmentationModel":
+        torch.manual_seed(seed)
+        network = build_network("fanet", 1, 2, width=2)
+        space = SemanticSpace(grid=(4, 4), latent=3, hidden=4) if semantics else None
+        card = ModelCard(
+            name="tiny",
+            architecture="fanet",
+            options={"width": 2},
+            in_channels=1,
+            classes=["background", "vessel"],
+            preprocessing=Preprocessing(kind=kind, diameter=64),
+            patch=32,
+            semantics=space,
+        )
+        encoder = SemanticEncoder(16, (4, 4), 3, 4).eval() if semantics else None
+        return SegmentationModel(card, network.eval(), semantics=encoder)
+
+    return make
+
+
+@pytest.fixture
+def model_file(tiny_model: Callable[..., "SegmentationModel"], tmp_path: Path) -> Path:
+    """A tiny model on disk."""
+    path = tmp_path / "tiny.safetensors"
+    tiny_model().save(path)
+    return path
+
+
+class Said(NamedTuple):
+    """What a command of `msankd` answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def msankd(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Run a command line in this process."""
+    import sys
+
+    from rich.console import Console
+
+    from src_training import cli
+
+    monkeypatch.setattr(cli, "out", Console(width=200))
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["msankd", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Said(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def make_domain(tmp_path: Path) -> Callable[..., Path]:
+    """Make folders with ``images/`` and ``masks/`` of random squares."""
+    import numpy as np
+
+    from src_training.data.domain import Domain, write_domain
+
+    def make(name: str = "scans", seed: int = 0, images: int = 3, masks: bool = True) -> Path:
+        random = np.random.default_rng(seed)
+        labels = [np.zeros((48, 48), np.uint8) for _ in range(images)]
+        for mask in labels:
+            top, left = random.integers(0, 30, 2)
+            mask[top : top + 15, left : left + 15] = 1
+        pixels = [
+            (mask * 120 + random.integers(0, 100, mask.shape)).astype(np.uint8) for mask in labels
+        ]
+        domain = Domain.from_arrays(name, pixels, labels if masks else None)
+        write_domain(domain, tmp_path / name)
+        return tmp_path / name
+
+    return make
