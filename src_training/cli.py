@@ -139,7 +139,10 @@ def evaluate(
 
     loaded = load_model(model)
     predictor = Predictor(loaded, device=device)
-    domains = [_for_model(Domain.from_folder(folder), loaded.card.classes) for folder in domain]
+    domains = [
+        _for_model(Domain.from_folder(folder, name=name), loaded.card.classes)
+        for name, folder in _named(domain).items()
+    ]
     results = []
     with counted(out, "scoring", sum(len(each) for each in domains)) as advance:
         for each in domains:
@@ -185,10 +188,8 @@ def fsd(
         raise InputError(f"--domain was given {len(domain)} time; expected at least two domains")
     loaded = load_model(model, find_device(device))
     vectors = {
-        folder.resolve().name: image_vectors(
-            loaded, Domain.from_folder(folder, masks="optional")
-        ).values
-        for folder in domain
+        name: image_vectors(loaded, Domain.from_folder(folder, name=name, masks="optional")).values
+        for name, folder in _named(domain).items()
     }
     table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
     for column in ("domain", "domain", "FSD", "95 % interval", "N", "N", "covariance"):
@@ -237,6 +238,18 @@ def _pair(setting: str) -> tuple[str, str]:
     if not equals:
         raise InputError(f"--set {setting}: there is no '='; expected key=value")
     return key, value
+
+
+def _named(folders: list[Path]) -> dict[str, Path]:
+    """Folders by name; by path where two have one name."""
+    own = [folder.resolve().name for folder in folders]
+    named: dict[str, Path] = {}
+    for name, folder in zip(own, folders, strict=True):
+        told = name if own.count(name) == 1 else str(folder)
+        if told in named:
+            raise InputError(f"--domain {folder} was given twice; expected different folders")
+        named[told] = folder
+    return named
 
 
 def _for_model(domain: "Domain", classes: list[str]) -> "Domain":

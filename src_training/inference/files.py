@@ -10,6 +10,9 @@ from src_training.data.images import IMAGE_SUFFIXES, read_image, write_labels
 from src_training.errors import InputError
 from src_training.inference.predictor import Predictor, labels_from
 
+# A last axis below this is channels, too many perhaps, but never the width of a slice.
+_NARROWEST = 8
+
 
 def writable_names(inputs: Sequence[Path]) -> dict[Path, str]:
     """The image files among files and folders, each with a stem for what is written of it.
@@ -84,7 +87,7 @@ def segment_file(
         If the file cannot be read or segmented; names it.
     """
     image = read_image(file)
-    planar = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (3, 4))
+    planar = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] < _NARROWEST)
     slices = [image] if planar else list(image)
     limit = predictor.model.card.threshold if threshold is None else threshold
     try:

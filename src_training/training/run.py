@@ -74,7 +74,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            # Whoever looks how the run stands holds it for an instant.
+            lock.acquire(timeout=0.2)
         except Timeout:
             raise InputError(
                 f"{self.path}: the run directory is in use by another process; expected a free one"
