@@ -16,6 +16,7 @@ _MODULES = (
     "src_training.inference.predictor",
     "src_training.evaluation.metrics",
     "monai.data.utils",
+    "monai.metrics",
 )
 # Not libtorch_python: what it sets up needs the lock itself.
 _LIBRARIES = ("libtorch_global_deps.so", "libtorch_cpu.so", "libtorch.so")

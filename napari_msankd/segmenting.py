@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,10 @@ from src_training.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from src_training.inference.predictor import Predictor
+    from src_training.inference.predictor import Predictor, Progress
+
+_turn = Lock()
+"""Networks are shared, and torch goes on importing itself at first use: one thread at a time."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def find(device: str) -> Iterator[str]:
 
 def look(request: Request) -> Iterator[Outlook]:
     """Load the model and say what it thinks of the image; yields once."""
-    with no_collection():
+    with _turn, no_collection():
         predictor = _predictor(request)
         memory = predictor.memory(request.planes.plane_shape)
     if not request.on_disk:
@@ -162,16 +166,29 @@ def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]
     InputError
         If the model or the image cannot be used, or the disk is too small.
     """
-    predictor = _predictor(request)
-    about = _about(predictor)
+    with _turn:
+        predictor = _predictor(request)
+        about = _about(predictor)
     cut = about.threshold if threshold is None else threshold
     result = Result(request.shape, len(about.classes), cut, _folder(request))
     yield Began(about, result)
     planes = len(request.indices)
     for number, index in enumerate(request.indices):
-        for progress in predictor.tiles(_read(request.planes, index)):
+        for progress in _in_turn(predictor, _read(request.planes, index)):
             result.write(request.place(index), progress.region, progress.probabilities)
             yield Tile(number * progress.total + progress.done, planes * progress.total)
+
+
+def _in_turn(predictor: "Predictor", plane: NDArray[np.generic]) -> "Iterator[Progress]":
+    """Tiles of a plane, none of them while `look` works on the same network."""
+    with _turn:
+        steps = predictor.tiles(plane)
+    while True:
+        with _turn:
+            progress = next(steps, None)
+        if progress is None:
+            return
+        yield progress
 
 
 def _about(predictor: "Predictor") -> About:
