@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = App(
     name="msankd",
     help="Distil small segmentation networks that still work on another scanner, and use them.",
+    default_parameter=Parameter(negative_iterable=()),
 )
 out = Console()
 err = Console(stderr=True)
@@ -42,13 +43,13 @@ def distil(
 ) -> None:
     """Train teacher, semantic autoencoder, student and distilled student by a recipe.
 
-    Examples
-    --------
+    For example:
+
+    ```
     msankd distil phantom --out runs/first
-
     msankd distil chasedb1 --out runs/chase --set seed=1
-
     msankd distil --resume runs/chase
+    ```
     """
     from src_training.progress import RunDisplay
     from src_training.recipe import Recipe
@@ -96,9 +97,11 @@ def segment(
 ) -> None:
     """Segment images; writes one labels file for each, of the same stem.
 
-    Examples
-    --------
+    For example:
+
+    ```
     msankd segment photo.png scans/ --model chasedb1 --out labels
+    ```
     """
     from src_training.inference.files import segment_file, writable_names
     from src_training.inference.model import load_model
@@ -127,9 +130,11 @@ def evaluate(
 ) -> None:
     """Score a model on labelled folders: per image and pooled, inside the field of view.
 
-    Examples
-    --------
+    For example:
+
+    ```
     msankd evaluate --model chasedb1 --domain data/drive --domain data/stare --json scores.json
+    ```
     """
     from src_training.data.domain import Domain
     from src_training.evaluation.evaluate import evaluate as score_domain
@@ -172,9 +177,11 @@ def fsd(
 ) -> None:
     """Measure the Fréchet semantic distance between domains: how far is a new scanner.
 
-    Examples
-    --------
+    For example:
+
+    ```
     msankd fsd --model chasedb1 --domain data/chasedb1 --domain data/ours
+    ```
     """
     from itertools import combinations
 

@@ -42,7 +42,7 @@ def learn(
     emit: Callable[[Event], None],
     stopping: Callable[[], bool],
 ) -> Progress:
-    """Train a stage, from where its checkpoint left off, and leave its best weights in it.
+    """Train a stage, from where its checkpoint left off; leave its best weights, to evaluate.
 
     A step's randomness and learning rate follow from its number alone, so an
     interrupted stage ends with the weights of an uninterrupted one.
@@ -77,6 +77,7 @@ def learn(
     last, best = folder / "last.safetensors", folder / "best.safetensors"
     if last.exists() and (done := read_progress(last)).finished:
         load_checkpoint(best, stage.trained)
+        stage.eval()
         return done
     learner, optimiser, progress = _resumed(stage, plan, weight_decay, last, fabric)
     emit(StageStarted(stage=stage.name, step=progress.step, steps=plan.steps))
@@ -108,6 +109,7 @@ def learn(
     finished = replace(progress, finished=True)
     save_checkpoint(last, stage.trained, optimiser, finished)
     load_checkpoint(best, stage.trained)
+    stage.eval()
     emit(StageFinished(stage=stage.name, score=finished.score, seconds=finished.seconds))
     return finished
 

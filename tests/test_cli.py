@@ -1,0 +1,209 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from src_training.data.domain import Domain
+from src_training.data.images import read_image
+from src_training.evaluation.evaluate import evaluate
+from src_training.inference import model as model_module
+from src_training.inference.model import load_model, read_card
+from src_training.inference.predictor import Predictor, labels_from
+from src_training.progress import RunDisplay
+from src_training.recipe import Recipe
+from src_training.training.run import run_state
+
+COMMANDS = ["distil", "segment", "evaluate", "fsd", "models", "runs"]
+
+
+def test_help_names_every_command(msankd):
+    said = msankd("--help")
+    assert said.code == 0 and all(command in said.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS[:4])
+def test_help_of_a_command_has_examples(msankd, command):
+    said = msankd(command, "--help")
+    assert said.code == 0 and "For example:" in said.out
+    examples = said.out.partition("For example:")[2]
+    assert f" msankd {command} " in examples and "--empty" not in said.out
+
+
+def test_the_true_command_has_exit_codes_and_a_quiet_stdout(tmp_path):
+    code = "from src_training.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "segment", "none.png", "--model", "m", "--out", "labels"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "none.png: there is no such file; expected an image\n"
+
+
+@pytest.mark.parametrize("arguments", [["segmant"], ["segment"], ["segment", "a", "--modell", "b"]])
+def test_a_command_that_is_not_understood_exits_with_2(msankd, arguments):
+    said = msankd(*arguments)
+    assert said.code == 2 and said.err and "Traceback" not in said.err
+
+
+def test_segment_writes_the_labels_of_every_image(msankd, make_domain, model_file, tmp_path):
+    images = make_domain() / "images"
+    said = msankd("segment", images, "--model", model_file, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    predictor = Predictor(load_model(model_file), device="cpu")
+    for file in sorted(images.iterdir()):
+        found = np.asarray(Image.open(tmp_path / "out" / file.name))
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, labels_from(predictor.predict(read_image(file)), 0.5))
+
+
+def test_segment_writes_probabilities_and_heeds_the_threshold(
+    msankd, make_domain, model_file, tmp_path
+):
+    image, out = make_domain() / "images" / "000.png", tmp_path / "out"
+    options = ("--model", model_file, "--out", out, "--probabilities", "--threshold")
+    assert msankd("segment", image, *options, "0").code == 0
+    assert np.asarray(Image.open(out / "000.png")).all()
+    maps = np.load(out / "000_probabilities.npy")
+    assert maps.shape == (2, 48, 48) and np.allclose(maps.sum(0), 1, atol=1e-5)
+    assert msankd("segment", image, *options, "1").code == 0
+    assert not np.asarray(Image.open(out / "000.png")).any()
+
+
+def test_a_stack_is_segmented_slice_by_slice(msankd, model_file, tmp_path):
+    stack = np.random.default_rng(0).integers(0, 255, (3, 40, 36), np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
+    said = msankd("segment", tmp_path / "stack.tif", "--model", model_file, "--out", tmp_path / "o")
+    assert said.code == 0, said.err
+    assert tifffile.imread(tmp_path / "o" / "stack.tif").shape == stack.shape
+
+
+def test_evaluate_scores_as_the_engine_does_and_writes_every_image(
+    msankd, make_domain, model_file, tmp_path
+):
+    folders = [make_domain("a"), make_domain("b", seed=1)]
+    domains = [argument for folder in folders for argument in ("--domain", folder)]
+    said = msankd("evaluate", "--model", model_file, *domains, "--json", tmp_path / "scores.json")
+    assert said.code == 0, said.err
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert list(scores) == ["a", "b"]
+    assert list(scores["a"]["images"]) == ["000", "001", "002"]
+    expected = evaluate(Predictor(load_model(model_file), "cpu"), Domain.from_folder(folders[1]))
+    assert scores["b"]["mean"]["dice"] == pytest.approx(expected.mean["dice"])
+    assert f"{expected.mean['dice']:.3f}" in said.out
+    assert {"accuracy", "sensitivity", "specificity", "miou", "f1", "auc"} <= set(
+        scores["a"]["pooled"]
+    )
+
+
+def test_fsd_is_symmetric_and_zero_between_a_domain_and_its_copy(
+    msankd, make_domain, model_file, tmp_path
+):
+    a, b, copy = make_domain("a", images=6), make_domain("b", 1, 6), make_domain("copy", 0, 6)
+
+    def measured(*folders):
+        domains = [argument for folder in folders for argument in ("--domain", folder)]
+        said = msankd("fsd", "--model", model_file, *domains, "--json", tmp_path / "fsd.json")
+        assert said.code == 0, said.err
+        return json.loads((tmp_path / "fsd.json").read_text())
+
+    found = {(each["a"], each["b"]): each["value"] for each in measured(a, b, copy)}
+    assert found.keys() == {("a", "b"), ("a", "copy"), ("b", "copy")}
+    assert found["a", "copy"] == pytest.approx(0, abs=1e-9)
+    assert found["a", "b"] == pytest.approx(found["b", "copy"], rel=1e-6)
+    (swapped,) = measured(b, a)
+    assert swapped["value"] == pytest.approx(found["a", "b"], rel=1e-6)
+    assert found["a", "b"] > 0 and swapped["n_a"] == 6
+
+
+def test_domains_of_one_folder_name_are_told_apart_by_their_paths(
+    msankd, make_domain, model_file, tmp_path
+):
+    folders = [make_domain("site1/test"), make_domain("site2/test", seed=1)]
+    domains = [argument for folder in folders for argument in ("--domain", folder)]
+    for command in ("evaluate", "fsd"):
+        said = msankd(command, "--model", model_file, *domains, "--json", tmp_path / "a.json")
+        assert said.code == 0, said.err
+        written = (tmp_path / "a.json").read_text()
+        assert all(str(folder) in written for folder in folders)
+    twice = msankd("fsd", "--model", model_file, *domains[:2], *domains[:2])
+    assert twice.code == 2 and "was given twice" in twice.err
+
+
+def test_models_lists_what_ships(msankd, model_file, monkeypatch):
+    monkeypatch.setattr(model_module, "_SHIPPED", model_file.parent)
+    said = msankd("models")
+    assert said.code == 0 and "tiny" in said.out and "vessel" in said.out and "fanet" in said.out
+
+
+def test_runs_says_how_each_run_stands(msankd, finished_run):
+    said = msankd("runs", finished_run.path.parent)
+    assert said.code == 0
+    assert "whole" in said.out and "finished" in said.out and "3 of 3" in said.out
+
+
+def test_distil_stops_at_a_signal_and_goes_on_to_a_model(
+    msankd, finished_run, tmp_path, monkeypatch
+):
+    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    finished_run.recipe.save(recipe)
+
+    def interrupt(self, event):
+        if getattr(event, "kind", "") == "step_done":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(RunDisplay, "show", interrupt)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    said = msankd("distil", recipe, "--out", run, "--set", "seed=4", "--device", "cpu")
+    assert said.code == 130 and f"msankd distil --resume {run}" in said.err.replace("\n", "")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert run_state(run).state == "stopped" and Recipe.load(run / "recipe.yaml").seed == 4
+
+
+def test_distil_prints_its_report_and_leaves_a_model_that_segments(
+    msankd, finished_run, make_domain, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("src_training.training.outcome.write_outcome", lambda *_: None)
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.path, run)
+    said = msankd("distil", "--resume", run, "--device", "cpu")
+    assert said.code == 0, said.err
+    assert "| distilled |" in said.out and "model.safetensors" in said.out
+    card = read_card(run / "model.safetensors")
+    assert card.name == "tiny" and card.domains[0].terms == "no rights reserved"
+    assert card.metrics.keys() == {"B"} and card.semantics is not None
+    image = make_domain() / "images" / "000.png"
+    said = msankd("segment", image, "--model", run / "model.safetensors", "--out", tmp_path / "o")
+    assert said.code == 0 and (tmp_path / "o" / "000.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["distil"], "distil takes either a recipe or --resume DIR"),
+        (["distil", "phantom", "--resume", "run"], "distil takes either"),
+        (["distil", "--resume", "run", "--set", "seed=1"], "--set changes a recipe"),
+        (["distil", "phantom", "--set", "seed"], "--set seed: there is no '='"),
+        (["distil", "phantom", "--set", "stages.tan.steps=many"], "stages.tan.steps is 'many'"),
+        (["distil", "none.yaml"], "none.yaml: there is no such recipe"),
+        (["fsd", "--model", "m", "--domain", "a"], "expected at least two domains"),
+        (["evaluate", "--model", "none", "--domain", "a"], "none: there is no such model"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_on_stderr_and_exit_code_2(
+    msankd, arguments, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    said = msankd(*arguments)
+    assert said.code == 2 and words in said.err
+    assert said.err.count("\n") == 1 and list(tmp_path.iterdir()) == []

@@ -1,0 +1,226 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from src_training.alignment.act import AlignmentConsistency
+from src_training.alignment.autoencoder import SemanticAutoencoder
+from src_training.alignment.msan import AlignmentNetwork
+from src_training.data.patches import Batch, PreparedCase
+from src_training.data.preprocess import Geometry, Prepared
+from src_training.distillation.base import Distillation
+from src_training.distillation.dcgd import DualContrastiveGraphs
+from src_training.distillation.dicd import CrossDistillation
+from src_training.networks import build_network
+from src_training.training.stages import (
+    Alignment,
+    Distil,
+    MaskAutoencoder,
+    MaskVectors,
+    Supervised,
+    mean_dice,
+    region_dice_loss,
+    supervised_losses,
+)
+
+VIEWS = 2
+
+
+def batch(views=VIEWS):
+    torch.manual_seed(0)
+    mask = torch.randint(2, (2, 32, 32))
+    image = (mask[:, None] + torch.rand(2, 1, 32, 32)) / 2
+    return Batch(image, mask, torch.rand(2 * views, 1, 32, 32) if views else None)
+
+
+def network(width=2):
+    return build_network("fanet", 1, 2, width=width)
+
+
+def alignment(of):
+    return AlignmentNetwork(of.bottleneck_channels, (4, 4), latent=8, hidden=4)
+
+
+def autoencoder():
+    return SemanticAutoencoder(1, patch=32, width=2, latent=8, hidden=4)
+
+
+def distil(distillations, weights=None):
+    torch.manual_seed(0)
+    student, teacher = network(), network(3)
+    return Distil(
+        (student, alignment(student)),
+        (teacher, alignment(teacher)),
+        distillations,
+        weights or {},
+        VIEWS,
+        with_dice=False,
+    )
+
+
+def act(consistency):
+    learned = network()
+    return Alignment("tan", alignment(learned), learned, autoencoder(), consistency)
+
+
+STAGES = {
+    "teacher": lambda: Supervised("teacher", network(), with_dice=True),
+    "autoencoder": lambda: MaskAutoencoder(autoencoder()),
+    "vectors": lambda: MaskVectors(autoencoder()),
+    "tan": lambda: act(AlignmentConsistency()),
+    "tan with views": lambda: act(AlignmentConsistency(consistency="views")),
+    "distil": lambda: distil([DualContrastiveGraphs(), CrossDistillation()]),
+}
+
+
+def state(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def running(module):
+    return {name: t.clone() for name, t in module.state_dict().items() if "running" in name}
+
+
+def step(stage):
+    learnable = [p for p in stage.trained.parameters() if p.requires_grad]
+    adam = torch.optim.Adam(learnable, lr=0.1, weight_decay=0.1)
+    stage.train()
+    losses = stage(batch(stage.views))
+    stage.total(losses).backward()
+    adam.step()
+    return losses
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_step_changes_what_is_trained_and_no_bit_of_what_is_frozen(name):
+    stage = STAGES[name]()
+    trained, frozen = state(stage.trained), state(stage.frozen)
+    losses = step(stage)
+    assert all(loss.ndim == 0 and torch.isfinite(loss) for loss in losses.values())
+    assert any(not torch.equal(t, trained[n]) for n, t in stage.trained.state_dict().items())
+    for key, tensor in stage.frozen.state_dict().items():
+        assert torch.equal(tensor, frozen[key]), key
+    assert all(parameter.grad is None for parameter in stage.frozen.parameters())
+    assert not any(module.training for module in stage.frozen.modules())
+    assert stage.trained.training
+
+
+@pytest.mark.parametrize("name", ["teacher", "autoencoder", "distil"])
+def test_every_weight_that_should_learn_gets_a_gradient(name):
+    stage = STAGES[name]()
+    step(stage)
+    learnable = [(n, p) for n, p in stage.trained.named_parameters() if p.requires_grad]
+    assert [n for n, p in learnable if p.grad is None] == []
+
+
+def test_the_first_phase_of_the_autoencoder_leaves_its_perceptron_to_the_second():
+    network = autoencoder()
+    former = state(network.alignment)
+    step(MaskAutoencoder(network))
+    assert all(torch.equal(t, former[n]) for n, t in network.alignment.state_dict().items())
+    convolutions = state(network.encoder)
+    step(MaskVectors(network))
+    assert all(torch.equal(t, convolutions[n]) for n, t in network.encoder.state_dict().items())
+    assert any(not torch.equal(t, former[n]) for n, t in network.alignment.state_dict().items())
+
+
+def test_a_distilled_student_is_free_again_after_its_alignment_froze_it():
+    learned = network()
+    Alignment("san", alignment(learned), learned, autoencoder(), AlignmentConsistency())
+    assert not any(parameter.requires_grad for parameter in learned.parameters())
+    Supervised("alone", learned, with_dice=False)
+    assert all(parameter.requires_grad for parameter in learned.parameters())
+
+
+def test_the_cross_pass_leaves_the_students_running_statistics_to_its_own_pass():
+    plain, crossed = distil([]), distil([CrossDistillation()])
+    former = running(plain.trained)
+    for stage in (plain, crossed):
+        stage.train()
+        stage(batch())
+    found = running(crossed.trained)
+    assert any(not torch.equal(tensor, former[name]) for name, tensor in found.items())
+    assert all(torch.equal(tensor, found[n]) for n, tensor in running(plain.trained).items())
+
+
+def test_views_stay_with_their_sample():
+    class Recorded(Distillation):
+        def forward(self, teacher, student):
+            self.passes = (teacher, student)
+            return {}
+
+    recorded = Recorded()
+    stage = distil([recorded]).eval()
+    given = batch()
+    copies = dataclasses.replace(given, views=given.image.repeat_interleave(VIEWS, 0))
+    with torch.no_grad():
+        stage(copies)
+    for each in recorded.passes:
+        assert each.vectors.shape == (2, 1 + VIEWS, 8)
+        assert torch.allclose(
+            each.vectors, each.vectors[:, :1].expand(-1, 1 + VIEWS, -1), atol=1e-5
+        )
+        assert not torch.allclose(each.vectors[0], each.vectors[1], atol=1e-5)
+        assert each.logits.shape == (2, 2, 32, 32) and each.bottleneck.shape[0] == 2
+        expected = each.network(given.image)
+        assert torch.allclose(each.logits, expected, atol=1e-5)
+
+
+def test_the_total_is_the_weighted_sum():
+    stage = distil([], {"intra": 2.0, "cross": 0.0})
+    losses = {"ce": torch.tensor(1.0), "intra": torch.tensor(3.0), "cross": torch.tensor(9.0)}
+    assert stage.total(losses).item() == 7
+
+
+def test_the_losses_have_the_names_that_recipes_weigh():
+    assert set(step(STAGES["distil"]())) == {"ce", "intra", "inter", "cross"}
+    assert set(step(STAGES["teacher"]())) == {"ce", "dice"}
+    assert set(step(STAGES["tan with views"]())) == set(AlignmentConsistency().weights)
+
+
+def test_a_perfect_prediction_costs_nothing():
+    mask = torch.randint(3, (2, 8, 8))
+    logits = 200.0 * nn.functional.one_hot(mask, 3).movedim(-1, 1)
+    losses = supervised_losses(logits, mask, with_dice=True)
+    assert losses["ce"].item() == pytest.approx(0, abs=1e-6)
+    assert losses["dice"].item() == pytest.approx(0, abs=1e-4)
+    regions = torch.ones(1, 1, 4, 4)
+    assert region_dice_loss(torch.zeros_like(regions), regions).item() == pytest.approx(1, abs=1e-3)
+
+
+class Echo(nn.Module):
+    """Predicts the class that the image holds."""
+
+    classes = 3
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return nn.functional.one_hot(x[:, 0].long(), 3).movedim(-1, 1).float()
+
+
+def prepared(predicted, mask, fov=None):
+    predicted, mask = np.array(predicted, np.float32), np.array(mask, np.uint8)
+    fov = np.ones(mask.shape, bool) if fov is None else np.array(fov, bool)
+    size = mask.shape
+    return PreparedCase(
+        "a", Prepared(predicted[None], fov, Geometry(size, (0, 0, *size), size)), mask
+    )
+
+
+@pytest.mark.parametrize(
+    ("predicted", "mask", "fov", "dice"),
+    [
+        ([[0, 1], [2, 2]], [[0, 1], [2, 2]], None, 1.0),
+        ([[0, 1], [1, 0]], [[0, 1], [0, 0]], None, 2 / 3),
+        ([[0, 1], [1, 0]], [[0, 1], [0, 0]], [[1, 1], [0, 1]], 1.0),
+        ([[1, 1], [2, 0]], [[1, 1], [0, 2]], None, 0.5),
+        ([[0, 0], [0, 0]], [[0, 0], [0, 0]], None, 0.0),
+    ],
+)
+def test_validation_is_the_mean_dice_of_classes_that_are_there(predicted, mask, fov, dice):
+    assert mean_dice(Echo(), [prepared(predicted, mask, fov)]) == pytest.approx(dice)
