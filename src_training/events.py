@@ -20,7 +20,7 @@ def _now() -> str:
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
     time: str = Field(default_factory=_now)
 
 

@@ -158,6 +158,7 @@ def _validated(
     stage.eval()
     with torch.no_grad():
         score = stage.score(validation)
+        score = score if math.isfinite(score) else -math.inf
     stage.train()
     better = score > progress.score or not best.exists()
     if better:

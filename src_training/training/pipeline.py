@@ -1,10 +1,8 @@
 """From a recipe to trained networks: the stages of GKD in their order."""
 
 import copy
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,17 +10,13 @@ from lightning_fabric import Fabric
 
 from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork
-from src_training.data.domain import Domain
 from src_training.data.patches import (
     Batch,
     Patches,
-    PreparedCase,
     cut,
     patch_corners,
     prepare_cases,
 )
-from src_training.data.phantom import phantom_domain
-from src_training.data.split import split
 from src_training.data.views import Views
 from src_training.device import find_device, training_precision
 from src_training.distillation.base import Distillation
@@ -31,9 +25,10 @@ from src_training.distillation.dicd import CrossDistillation
 from src_training.errors import InputError
 from src_training.events import Event
 from src_training.networks import SegmentationNetwork, build_network
-from src_training.recipe import Distilling, DomainRecipe, Recipe, StageRecipe
+from src_training.recipe import Distilling, Recipe, StageRecipe
 from src_training.training.loop import learn, step_seed
 from src_training.training.run import RunFolder
+from src_training.training.sources import load_domain, source_split
 from src_training.training.stages import (
     Alignment,
     Distil,
@@ -45,6 +40,7 @@ from src_training.training.stages import (
 )
 
 VALIDATION_PATCHES = 32
+Emit = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class Pipeline:
         What to do, and where.
     device
         See `find_device`.
-    emit, stopping
+    stopping
         See `learn`.
 
     Raises
@@ -82,11 +78,10 @@ class Pipeline:
         recipe: Recipe,
         folder: RunFolder,
         device: str,
-        emit: Callable[[Event], None],
         stopping: Callable[[], bool],
     ) -> None:
         self.recipe, self.folder = recipe, folder
-        self._emit, self._stopping = emit, stopping
+        self._stopping = stopping
         self.precision = training_precision(found := find_device(device))
         self.fabric = Fabric(
             accelerator=found.type,
@@ -96,36 +91,48 @@ class Pipeline:
         self.training, self.held_out = source_split(recipe)
         self.tests = [load_domain(test, masks_required=False) for test in recipe.tests]
         self._refuse_other_classes()
+        views = Views(recipe.augmentation, recipe.patch)
+        self._patches = Patches(prepare_cases(self.training, recipe.preprocessing), views)
+        self._validation = self._validation_split()
 
-    def run(self) -> None:
+    def run(self, emit: Emit) -> None:
         """Run every stage that is not done, then write models and report."""
         from src_training.training.outcome import write_outcome
 
-        networks = self.train()
-        write_outcome(self, networks)
+        write_outcome(self, self.train(emit))
 
-    def train(self) -> "TrainedNetworks":
+    def train(self, emit: Emit) -> TrainedNetworks:
         """Run every stage that is not done."""
         recipe, stages = self.recipe, self.recipe.stages
-        self._patches = Patches(
-            self._prepare(self.training), Views(recipe.augmentation, recipe.patch)
-        )
-        self._validation = self._validation_split()
         with_dice = recipe.supervised == "dice_ce"
 
+        def learned(stage: Stage, plan: StageRecipe) -> None:
+            learn(
+                stage,
+                plan,
+                self._patches,
+                self._validation,
+                self.folder.stage(stage.name),
+                fabric=self.fabric,
+                seed=recipe.seed,
+                weight_decay=recipe.weight_decay,
+                emit=emit,
+                stopping=self._stopping,
+            )
+
         teacher = self._network("teacher")
-        self._learn(Supervised("teacher", teacher, with_dice), stages.teacher)
+        learned(Supervised("teacher", teacher, with_dice), stages.teacher)
         autoencoder = self._autoencoder()
-        self._learn(MaskAutoencoder(autoencoder), stages.autoencoder)
-        self._learn(MaskVectors(autoencoder), stages.vectors)
+        learned(MaskAutoencoder(autoencoder), stages.autoencoder)
+        learned(MaskVectors(autoencoder), stages.vectors)
         tan = self._alignment("tan", teacher)
-        self._learn(Alignment("tan", tan, teacher, autoencoder, recipe.alignment), stages.tan)
+        learned(Alignment("tan", tan, teacher, autoencoder, recipe.alignment), stages.tan)
         student = self._network("student")
-        self._learn(Supervised("student", student, with_dice), stages.student)
+        learned(Supervised("student", student, with_dice), stages.student)
         alone = copy.deepcopy(student)
-        self._learn(Supervised("alone", alone, with_dice), stages.distil)
+        learned(Supervised("alone", alone, with_dice), stages.distil)
         san = self._alignment("san", student)
-        self._learn(Alignment("san", san, student, autoencoder, recipe.alignment), stages.san)
+        learned(Alignment("san", san, student, autoencoder, recipe.alignment), stages.san)
         fresh = recipe.distilling.start == "fresh"
         distilled = self._network("distil") if fresh else copy.deepcopy(student)
         distil = Distil(
@@ -136,22 +143,8 @@ class Pipeline:
             recipe.distilling.views,
             with_dice,
         )
-        self._learn(distil, stages.distil)
+        learned(distil, stages.distil)
         return TrainedNetworks(teacher, tan, autoencoder, alone, distilled, san)
-
-    def _learn(self, stage: Stage, plan: StageRecipe) -> None:
-        learn(
-            stage,
-            plan,
-            self._patches,
-            self._validation,
-            self.folder.stage(stage.name),
-            fabric=self.fabric,
-            seed=self.recipe.seed,
-            weight_decay=self.recipe.weight_decay,
-            emit=self._emit,
-            stopping=self._stopping,
-        )
 
     def _network(self, role: str) -> SegmentationNetwork:
         network = self.recipe.teacher if role == "teacher" else self.recipe.student
@@ -187,11 +180,9 @@ class Pipeline:
     def _seed(self, role: str) -> None:
         torch.manual_seed(step_seed(self.recipe.seed, role, "start"))
 
-    def _prepare(self, domain: Domain) -> list[PreparedCase]:
-        return prepare_cases(domain, self.recipe.preprocessing)
-
     def _validation_split(self) -> Validation:
-        cases, side = self._prepare(self.held_out), self.recipe.patch
+        cases = prepare_cases(self.held_out, self.recipe.preprocessing)
+        side = self.recipe.patch
         places = [(case, corner) for case in cases for corner in patch_corners(case.fov, side)]
         chosen = places[:: max(1, len(places) // VALIDATION_PATCHES)][:VALIDATION_PATCHES]
         image = np.stack([cut(case.image.pixels, corner, side) for case, corner in chosen])
@@ -221,54 +212,3 @@ def build_distillations(distilling: Distilling) -> list[Distillation]:
     if distilling.cross:
         chosen.append(CrossDistillation())
     return chosen
-
-
-def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
-    """The domain a recipe names.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or no case matches `only`.
-    """
-    if recipe.phantoms is not None:
-        made = recipe.phantoms
-        drawn = phantom_domain(made.scanner, made.images, made.size, made.seed)
-        domain = replace(drawn, name=recipe.name)
-    else:
-        domain = Domain.from_folder(
-            Path(recipe.folder or ""),
-            name=recipe.name,
-            class_values=recipe.class_values,
-            masks="required" if masks_required else "optional",
-        )
-    if recipe.only is None:
-        return domain
-    chosen = [name for name in domain.names if re.fullmatch(recipe.only, name)]
-    if not chosen:
-        raise InputError(
-            f"domain {recipe.name}: no case matches only={recipe.only!r}; "
-            f"found {domain.names[0]!r} and {len(domain) - 1} more"
-        )
-    return domain.subset(chosen)
-
-
-def source_split(recipe: Recipe) -> tuple[Domain, Domain]:
-    """Training and validation cases of the source.
-
-    Raises
-    ------
-    InputError
-        If the source cannot be read, a validation case is not in it, or
-        nothing is left to train on.
-    """
-    source = load_domain(recipe.source, masks_required=True)
-    if isinstance(recipe.validation, float):
-        return split(source, recipe.validation, recipe.seed)
-    held_out = source.subset(recipe.validation)
-    training = [name for name in source.names if name not in recipe.validation]
-    if not training:
-        raise InputError(
-            f"validation names all {len(source)} cases of {source.name}; expected some to train on"
-        )
-    return source.subset(training), held_out

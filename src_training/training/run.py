@@ -131,7 +131,11 @@ def distil(
 
     folder = RunFolder(Path(out))
     with folder.locked():
-        _claim(folder, recipe, resume)
+        _check(folder, recipe, resume)
+        # Before anything is written: a recipe that cannot be followed claims no directory.
+        pipeline = Pipeline(recipe, folder, device, stopping)
+        if not resume:
+            recipe.save(folder.recipe)
         log = EventLog(folder.events)
 
         def emit(event: Event) -> None:
@@ -141,7 +145,6 @@ def distil(
 
         began = time.monotonic()
         try:
-            pipeline = Pipeline(recipe, folder, device, emit, stopping)
             emit(
                 RunStarted(
                     device=str(pipeline.fabric.device),
@@ -149,7 +152,7 @@ def distil(
                     stages=list(STAGES),
                 )
             )
-            pipeline.run()
+            pipeline.run(emit)
             emit(RunFinished(model=str(folder.model.name), seconds=time.monotonic() - began))
         except Interrupted:
             emit(RunStopped(reason="stopped on request"))
@@ -162,14 +165,13 @@ def distil(
     return folder.model
 
 
-def _claim(folder: RunFolder, recipe: Recipe, resume: bool) -> None:
-    """Write the recipe into a new run, or see that an old one is of the same recipe."""
+def _check(folder: RunFolder, recipe: Recipe, resume: bool) -> None:
+    """See that a new run has its directory to itself, and an old one the same recipe."""
     if not folder.recipe.exists():
         if resume:
             raise InputError(
                 f"{folder.path}: there is no run to resume; expected recipe.yaml in it"
             )
-        recipe.save(folder.recipe)
         return
     if not resume:
         raise InputError(
@@ -192,7 +194,8 @@ class RunState:
         The directory, and the recipe's name.
     state
         ``running``, ``finished``, ``stopped`` (on request, or by an error
-        that it reported) or ``died`` (it ended without a word).
+        that it reported), ``died`` (it ended without a word) or
+        ``unreadable`` (its recipe is broken).
     stage, step, steps
         The last stage begun, and how far it came.
     finished_stages
@@ -245,7 +248,14 @@ def run_state(path: Path) -> RunState:
 def find_runs(root: Path) -> list[RunState]:
     """Every run directly below a folder, newest first."""
     recipes = sorted(root.glob("*/recipe.yaml"), key=lambda file: -file.stat().st_mtime)
-    return [run_state(recipe.parent) for recipe in recipes]
+    return [_state_or_fault(recipe.parent) for recipe in recipes]
+
+
+def _state_or_fault(path: Path) -> RunState:
+    try:
+        return run_state(path)
+    except InputError as error:
+        return RunState(path, path.name, "unreadable", "", 0, 0, (), str(error))
 
 
 def _is_locked(folder: RunFolder) -> bool:

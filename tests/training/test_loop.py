@@ -9,7 +9,14 @@ from torch import nn
 
 from src_training.data.patches import Batch
 from src_training.errors import InputError
-from src_training.events import StageFinished, StageStarted, StepDone, Validated
+from src_training.events import (
+    EventLog,
+    StageFinished,
+    StageStarted,
+    StepDone,
+    Validated,
+    read_events,
+)
 from src_training.networks import build_network
 from src_training.recipe import StageRecipe
 from src_training.training.checkpoint import read_progress
@@ -120,6 +127,17 @@ def test_the_best_weights_are_the_ones_left(train):
     assert not stage.trained.training
     assert same(weights(stage), stage.seen[1])
     assert not same(stage.seen[1], stage.seen[2])
+
+
+def test_a_score_that_is_no_number_is_the_worst_of_all(train, tmp_path):
+    stage = Line(scores=[float("nan"), 1, float("nan")])
+    assert train(stage).score == 1
+    assert same(weights(stage), stage.seen[1])
+    log = EventLog(tmp_path / "events.jsonl")
+    for event in train.events:
+        log.write(event)
+    log.close()
+    assert read_events(tmp_path / "events.jsonl") == train.events
 
 
 def test_the_first_of_two_equal_scores_is_kept(train):

@@ -138,14 +138,22 @@ def test_a_run_is_not_resumed_with_another_recipe(begun, make_recipe):
     assert folder.recipe.read_bytes() == former
 
 
-def test_a_run_that_cannot_read_its_domain_says_so_and_leaves_it_in_its_events(
-    make_recipe, tmp_path
-):
+def test_a_run_that_cannot_read_its_domain_claims_no_directory(make_recipe, tmp_path):
     recipe = make_recipe(source={"name": "A", "folder": str(tmp_path / "none")})
     with pytest.raises(InputError, match="none has no readable image"):
         distil(recipe, tmp_path / "run", device="cpu")
-    state = run_state(tmp_path / "run")
-    assert state.state == "stopped" and "no readable image" in state.last_words
+    assert not RunFolder(tmp_path / "run").recipe.exists()
+    assert find_runs(tmp_path) == []
+
+
+def test_a_run_whose_recipe_is_broken_does_not_hide_the_others(begun):
+    begun(name="whole")
+    broken = begun(name="broken")
+    broken.recipe.write_text("name: [")
+    states = {run.path.name: run for run in find_runs(broken.path.parent)}
+    assert states["whole"].state == "died"
+    assert states["broken"].state == "unreadable"
+    assert str(broken.recipe) in states["broken"].last_words
 
 
 def test_a_finished_run_leaves_recipe_models_and_report(finished_run):

@@ -1,0 +1,62 @@
+"""The domains that a recipe names."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from src_training.data.domain import Domain
+from src_training.data.phantom import phantom_domain
+from src_training.data.split import split
+from src_training.errors import InputError
+from src_training.recipe import DomainRecipe, Recipe
+
+
+def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
+    """The domain a recipe names.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or no case matches `only`.
+    """
+    if recipe.phantoms is not None:
+        made = recipe.phantoms
+        drawn = phantom_domain(made.scanner, made.images, made.size, made.seed)
+        domain = replace(drawn, name=recipe.name)
+    else:
+        domain = Domain.from_folder(
+            Path(recipe.folder or ""),
+            name=recipe.name,
+            class_values=recipe.class_values,
+            masks="required" if masks_required else "optional",
+        )
+    if recipe.only is None:
+        return domain
+    chosen = [name for name in domain.names if re.fullmatch(recipe.only, name)]
+    if not chosen:
+        raise InputError(
+            f"domain {recipe.name}: no case matches only={recipe.only!r}; "
+            f"found {domain.names[0]!r} and {len(domain) - 1} more"
+        )
+    return domain.subset(chosen)
+
+
+def source_split(recipe: Recipe) -> tuple[Domain, Domain]:
+    """Training and validation cases of the source.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be read, a validation case is not in it, or
+        nothing is left to train on.
+    """
+    source = load_domain(recipe.source, masks_required=True)
+    if isinstance(recipe.validation, float):
+        return split(source, recipe.validation, recipe.seed)
+    held_out = source.subset(recipe.validation)
+    training = [name for name in source.names if name not in recipe.validation]
+    if not training:
+        raise InputError(
+            f"validation names all {len(source)} cases of {source.name}; expected some to train on"
+        )
+    return source.subset(training), held_out
