@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DISPLAYED = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24")
 
-.PHONY: run test test-all check bench clean
+.PHONY: run test test-all check bench docs clean
 
 run: .venv/run.stamp
 	@$(BIN)/python -m napari_msankd
@@ -24,6 +24,10 @@ check: .venv/test.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python -m tests.bench
+
+docs: .venv/run.stamp
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/pdoc --docformat numpy --output-directory build/docs src_training napari_msankd
 
 .venv/torch.stamp: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
