@@ -18,6 +18,7 @@ from src_training.networks import NETWORKS
 
 Weight = Annotated[float, Field(ge=0)]
 Steps = Annotated[int, Field(ge=0)]
+_UNKNOWN = ("extra_forbidden", "invalid_key")
 PRESETS = Path(__file__).parent / "recipes"
 
 
@@ -320,9 +321,11 @@ def _set(content: dict[str, Any], field: str, value: object) -> None:
 
 
 def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
+    # An unknown field first: where a name is mistyped, the right one is missing too.
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
+    fault = faults[0]
     field = ".".join(str(part) for part in fault["loc"]) or "recipe"
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in _UNKNOWN:
         return f"the field {field} is unknown; expected only documented fields"
     if fault["type"] == "missing":
         return f"the field {field} is missing"

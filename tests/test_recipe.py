@@ -121,7 +121,7 @@ def test_a_field_that_makes_no_sense_is_named_in_one_sentence(written, changes, 
         (b"\x89PNG\r\n\x1a\n\x00\xff", "the file is not YAML"),
         (b"name: caf\xe9", "the file is not YAML"),
         (b"a: !!python/object/apply:os.getcwd []", "the file is not YAML"),
-        (b"1: 2", "1"),
+        (b"1: 2", "the field 1 is unknown"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, content, said):
