@@ -102,9 +102,11 @@ class Patches:
         cut = [self._cut(int(torch.randint(len(self._images), ()))) for _ in range(count)]
         image = torch.stack([image for image, _ in cut]).to(device)
         mask = torch.stack([mask for _, mask in cut]).to(device)
-        anchor, anchor_mask = self._views.anchor(image, mask)
-        further = self._views.views(anchor, views) if views else None
-        return Batch(anchor, anchor_mask.long(), further)
+        moved, moved_mask = self._views.moved(image, mask)
+        # Anchors and views are restyled once each: they share one distribution, and with
+        # it the statistics that a network normalises by.
+        further = self._views.views(moved, views) if views else None
+        return Batch(self._views.restyle(moved), moved_mask.long(), further)
 
     def _cut(self, index: int) -> tuple[Tensor, Tensor]:
         places = self._anywhere[index]

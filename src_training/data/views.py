@@ -71,8 +71,8 @@ class Views:
         """Side of the patches to cut from the images, pixels."""
         return round(self.patch * 1.5)
 
-    def anchor(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Vary geometry and grey values, alike for image and mask in the geometry.
+    def moved(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn, mirror and scale image and mask alike, and cut out their centres.
 
         Parameters
         ----------
@@ -84,13 +84,13 @@ class Views:
         Returns
         -------
         Tensor
-            (B, C, patch, patch), clipped to [0, 1].
+            (B, C, patch, patch), in [0, 1]; its grey values are as they were.
         Tensor
             (B, patch, patch), the dtype of `mask`.
         """
         moved, moved_mask = self._geometric(image, mask[:, None].to(image.dtype))
         centred, centred_mask = self._centre(moved), self._centre(moved_mask)
-        return self.restyle(centred), centred_mask[:, 0].to(mask.dtype)
+        return centred, centred_mask[:, 0].to(mask.dtype)
 
     def restyle(self, image: Tensor) -> Tensor:
         """The same patches (B, C, h, w) as other scanners would show them, in [0, 1]."""

@@ -33,7 +33,7 @@ def centre(image):
 def test_anchors_and_views_have_the_size_of_the_patch_and_the_range_of_images(channels):
     views = Views(Augmentation(), PATCH)
     image, mask = roomy(views, channels=channels)
-    anchor, anchor_mask = views.anchor(image, mask)
+    anchor, anchor_mask = views.moved(image, mask)
     further = views.views(anchor, 3)
     assert anchor.shape == (2, channels, PATCH, PATCH)
     assert anchor_mask.shape == (2, PATCH, PATCH) and anchor_mask.dtype == mask.dtype
@@ -44,14 +44,14 @@ def test_anchors_and_views_have_the_size_of_the_patch_and_the_range_of_images(ch
 
 def test_masks_keep_their_classes():
     views = Views(Augmentation(), PATCH)
-    _, mask = views.anchor(*roomy(views, count=8))
+    _, mask = views.moved(*roomy(views, count=8))
     assert set(mask.unique().tolist()) == {0, 1, 2}
 
 
 def test_with_nothing_to_vary_the_anchor_is_the_centre_and_every_view_the_anchor():
     views = Views(STILL, PATCH)
     image, mask = roomy(views)
-    anchor, anchor_mask = views.anchor(image, mask)
+    anchor, anchor_mask = views.moved(image, mask)
     assert torch.allclose(anchor, centre(image), atol=1e-4)
     assert torch.equal(anchor_mask, centre(mask))
     assert torch.allclose(views.views(anchor, 2), anchor.repeat_interleave(2, 0), atol=1e-5)
@@ -62,7 +62,7 @@ def test_image_and_mask_move_together():
     mask = torch.zeros(8, views.roomy, views.roomy, dtype=torch.int64)
     mask[:, 14:40, 20:30] = 1
     torch.manual_seed(0)
-    anchor, anchor_mask = views.anchor(mask[:, None].float(), mask)
+    anchor, anchor_mask = views.moved(mask[:, None].float(), mask)
     agreement = ((anchor[:, 0] > 0.5) == (anchor_mask > 0)).float().mean((1, 2))
     assert (agreement > 0.97).all()
     assert not torch.equal(anchor_mask[0], anchor_mask[1])
@@ -88,7 +88,7 @@ def test_the_seed_decides_everything():
 
     def drawn(seed):
         torch.manual_seed(seed)
-        anchor, mask = views.anchor(*roomy(views, seed=seed))
+        anchor, mask = views.moved(*roomy(views, seed=seed))
         return anchor, mask, views.views(anchor, 2)
 
     assert all(torch.equal(a, b) for a, b in zip(drawn(3), drawn(3), strict=True))
