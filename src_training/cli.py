@@ -152,17 +152,16 @@ def evaluate(
     with counted(out, "scoring", sum(len(each) for each in domains)) as advance:
         for each in domains:
             results.append(score_domain(predictor, each, lambda _d, _n, name: advance(name)))
-    names = ["dice", "hd95", "surface_dice"]
-    pooled = ["accuracy", "sensitivity", "specificity", "miou", "f1", "auc"]
     table = Table(title=f"{loaded.card.name}, threshold {loaded.card.threshold:g}")
-    for column in ("domain", "images", *names, *(f"pooled {name}" for name in pooled)):
-        table.add_column(column, justify="left" if column == "domain" else "right")
+    table.add_column("inside the field of view")
     for result in results:
-        low, high = result.interval["dice"]
-        row = [f"{result.mean['dice']:.3f} ({low:.3f}, {high:.3f})"]
-        row += [f"{result.mean[name]:.3f}" for name in names[1:]]
-        row += [f"{result.pooled[name]:.3f}" for name in pooled]
-        table.add_row(result.domain, str(len(result.images)), *row)
+        table.add_column(f"{result.domain} ({len(result.images)})", justify="right")
+    for name in ("dice", "hd95", "surface_dice"):
+        table.add_row(f"mean {name}", *(f"{result.mean[name]:.3f}" for result in results))
+    intervals = [_interval(result.interval["dice"]) for result in results]
+    table.add_row("95 % of mean dice", *intervals)
+    for name in results[0].pooled:
+        table.add_row(f"pooled {name}", *(f"{result.pooled[name]:.3f}" for result in results))
     out.print(table)
     _write_json(json_file, {result.domain: result.to_dict() for result in results})
 
@@ -266,6 +265,10 @@ def _for_model(domain: "Domain", classes: list[str]) -> "Domain":
             f"{domain.found()}; expected the model's {len(classes)} classes, {', '.join(classes)}"
         )
     return replace(domain, classes=tuple(classes))
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def _write_json(path: Path | None, content: object) -> None:
