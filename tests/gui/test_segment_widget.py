@@ -15,8 +15,12 @@ from src_training.inference.predictor import Predictor, labels_from
 
 from .conftest import PATIENCE, make_model
 
-# Workers restore the filters of warnings in any order: Python keeps one set for all threads.
-pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+# Python keeps one set of warning filters for all threads: while a worker's block ends, what napari
+# and MONAI silence in theirs is heard.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning"),
+]
 
 
 def expected(model, plane, threshold=0.5):
