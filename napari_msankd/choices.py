@@ -40,6 +40,7 @@ class LayerChoice(QComboBox):
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self.refresh)
+        viewer.layers.selection.events.active.connect(self._on_active)
         self.refresh()
         self.currentIndexChanged.connect(self._on_changed)
 
@@ -69,6 +70,11 @@ class LayerChoice(QComboBox):
 
     def _on_changed(self) -> None:
         self.chosen.emit()
+
+    def _on_active(self, event: Any) -> None:
+        """Follow the layer list; a choice that may be none is the person's own."""
+        if self.isEnabled() and not self._none and event.value in self._layers:
+            self.layer = event.value
 
 
 class ModelChoice(QComboBox):

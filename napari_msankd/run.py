@@ -1,5 +1,6 @@
 """One segmentation: a worker, the layer it fills, and the record of how it was made."""
 
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -121,6 +122,8 @@ class Run(QObject):
         elif self.result.kept is not None and self.layer is not None:
             if self._edited or self.layer.data is not self.result.labels:
                 self.result.detach()
+                # The former layer keeps the record of how it was cut.
+                self._record = copy.deepcopy(self._record)
                 self._add_layer()
             self._record["options"]["threshold"] = threshold
             first = self.request.place(self._shown())

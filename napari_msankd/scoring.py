@@ -81,7 +81,7 @@ def comparison(
     Raises
     ------
     InputError
-        If the reference has another shape.
+        If the reference has another shape, or lies elsewhere.
     """
     truth = array_of(reference)
     shape = tuple(truth.shape)
@@ -95,9 +95,24 @@ def comparison(
         for index in request.indices
         if request.place(index) in done
     )
+    for place, index in planes[:1]:
+        _check_place(labels, place, reference, index)
     height, width = (float(value) for value in labels.scale[-2:])
     unit = "px" if str(labels.units[-1]) == "pixel" else f"{labels.units[-1]:~}"
     return Comparison(array_of(labels), truth, planes, classes, (height, width), unit)
+
+
+def _check_place(labels: "Labels", place: Index, reference: "Labels", index: Index) -> None:
+    """See that two planes of the same pixels cover each other in the viewer."""
+    height, width = labels.data.shape[-2:]
+    for corner in ((0, 0), (0, width - 1), (height - 1, 0)):
+        here = labels.data_to_world((*place, *corner))
+        there = reference.data_to_world((*index, *corner))
+        if not np.allclose(here, there):
+            raise InputError(
+                f"Reference {reference.name!r} lies elsewhere than the result; "
+                "expected the same scale, translation and rotation"
+            )
 
 
 def compare(what: Comparison) -> Iterator[Scores | None]:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.data.domain import Domain
+    from src_training.progress import RunDisplay
 
 app = App(
     name="msankd",
@@ -66,7 +68,7 @@ def distil(
     else:
         plan = Recipe.load(str(recipe), dict(_pair(setting) for setting in settings or ()))
         folder = out_dir or Path("runs") / plan.name
-    with RunDisplay(out) as display, _stop_on_signal() as stopping:
+    with RunDisplay(out) as display, _stop_on_signal(display) as stopping:
         try:
             model = run(
                 plan,
@@ -80,7 +82,7 @@ def distil(
             display.close()
             err.print(f"Stopped; go on with: msankd distil --resume {folder}", highlight=False)
             raise SystemExit(130) from None
-    out.print((folder / "report" / "report.md").read_text(encoding="utf-8"), markup=False)
+    out.print(Markdown((folder / "report" / "report.md").read_text(encoding="utf-8")))
     out.print(f"The distilled student is {model}", highlight=False, soft_wrap=True)
 
 
@@ -100,7 +102,7 @@ def segment(
     For example:
 
     ```
-    msankd segment photo.png scans/ --model chasedb1 --out labels
+    msankd segment photo.png scans/ --model vessels-chasedb1 --out labels
     ```
     """
     from src_training.inference.files import segment_file, writable_names
@@ -108,7 +110,7 @@ def segment(
     from src_training.inference.predictor import Predictor
     from src_training.progress import counted
 
-    files = writable_names(inputs)
+    files = writable_names(inputs, out_dir)
     predictor = Predictor(load_model(model), device=device, flips=flips)
     with counted(out, "segmenting", len(files)) as advance:
         for file, stem in files.items():
@@ -133,7 +135,7 @@ def evaluate(
     For example:
 
     ```
-    msankd evaluate --model chasedb1 --domain data/drive --domain data/stare --json scores.json
+    msankd evaluate --model vessels-chasedb1 --domain data/drive --json scores.json
     ```
     """
     from src_training.data.domain import Domain
@@ -156,10 +158,14 @@ def evaluate(
     table.add_column("inside the field of view")
     for result in results:
         table.add_column(f"{result.domain} ({len(result.images)})", justify="right")
-    for name in ("dice", "hd95", "surface_dice"):
-        table.add_row(f"mean {name}", *(f"{result.mean[name]:.3f}" for result in results))
+    for name, said in (
+        ("dice", "dice"),
+        ("hd95", "hd95, pixels"),
+        ("surface_dice", "surface dice"),
+    ):
+        table.add_row(f"mean {said}", *(f"{result.mean[name]:.3f}" for result in results))
     intervals = [_interval(result.interval["dice"]) for result in results]
-    table.add_row("95 % of mean dice", *intervals)
+    table.add_row("95 % of mean Dice", *intervals)
     for name in results[0].pooled:
         table.add_row(f"pooled {name}", *(f"{result.pooled[name]:.3f}" for result in results))
     out.print(table)
@@ -179,7 +185,7 @@ def fsd(
     For example:
 
     ```
-    msankd fsd --model chasedb1 --domain data/chasedb1 --domain data/ours
+    msankd fsd --model vessels-chasedb1 --domain data/chasedb1 --domain data/ours
     ```
     """
     from itertools import combinations
@@ -198,7 +204,7 @@ def fsd(
         for name, folder in _named(domain).items()
     }
     table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
-    for column in ("domain", "domain", "FSD", "95 % interval", "N", "N", "covariance"):
+    for column in ("from", "to", "FSD", "95 % interval", "N from", "N to", "covariance"):
         table.add_column(column)
     found = []
     for a, b in combinations(vectors, 2):
@@ -279,8 +285,11 @@ def _write_json(path: Path | None, content: object) -> None:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn the first interrupt into a wish to stop after the step; a second one is immediate."""
+def _stop_on_signal(display: "RunDisplay") -> Iterator[Callable[[], bool]]:
+    """Turn the first interrupt into a wish to stop after the step.
+
+    A second one is immediate, and so is any before there is a step to finish.
+    """
     wished = False
 
     def wish(_number: int, _frame: FrameType | None) -> None:
@@ -288,6 +297,8 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
         wished = True
         for number, handler in former.items():
             signal.signal(number, handler)
+        if not display.stepping:
+            raise KeyboardInterrupt
 
     former = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -304,6 +315,8 @@ def main() -> None:
     except InputError as error:
         err.print(str(error), style="red", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         err.print(f"{where}{error.strerror or error}", style="red", highlight=False, soft_wrap=True)

@@ -43,6 +43,11 @@ class RunDisplay:
     ----------
     console
         Where to; without a terminal only finished bars are written.
+
+    Attributes
+    ----------
+    stepping
+        Whether a step has been seen: from then on there is something to keep.
     """
 
     def __init__(self, console: Console) -> None:
@@ -50,6 +55,7 @@ class RunDisplay:
         self._bar = _bar(console)
         self._task = self._bar.add_task("preparing", total=None, said="")
         self._score = ""
+        self.stepping = False
 
     def __enter__(self) -> "RunDisplay":
         self._bar.start()
@@ -79,6 +85,7 @@ class RunDisplay:
                     event.stage, total=event.steps, completed=event.step, said=""
                 )
             case StepDone():
+                self.stepping = True
                 said = f"loss {event.total:.3f}{self._score}"
                 self._bar.update(self._task, completed=event.step, said=said)
             case Validated():

@@ -158,8 +158,11 @@ def test_distil_stops_at_a_signal_and_goes_on_to_a_model(
     recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
     finished_run.recipe.save(recipe)
 
+    show = RunDisplay.show
+
     def interrupt(self, event):
-        if getattr(event, "kind", "") == "step_done":
+        show(self, event)
+        if event.kind == "step_done":
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(RunDisplay, "show", interrupt)
@@ -170,6 +173,17 @@ def test_distil_stops_at_a_signal_and_goes_on_to_a_model(
     assert run_state(run).state == "stopped" and Recipe.load(run / "recipe.yaml").seed == 4
 
 
+def test_a_signal_before_the_first_step_ends_at_once(msankd, finished_run, tmp_path, monkeypatch):
+    recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    finished_run.recipe.save(recipe)
+    monkeypatch.setattr(RunDisplay, "show", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    assert msankd("distil", recipe, "--out", run, "--device", "cpu").code == 130
+    assert not list(run.rglob("*.safetensors"))
+    monkeypatch.undo()
+    assert msankd("distil", "--resume", run, "--device", "cpu").code == 0
+    assert read_card(run / "model.safetensors").name == "tiny"
+
+
 def test_distil_prints_its_report_and_leaves_a_model_that_segments(
     msankd, finished_run, make_domain, tmp_path, monkeypatch
 ):
@@ -178,7 +192,7 @@ def test_distil_prints_its_report_and_leaves_a_model_that_segments(
     shutil.copytree(finished_run.path, run)
     said = msankd("distil", "--resume", run, "--device", "cpu")
     assert said.code == 0, said.err
-    assert "| distilled |" in said.out and "model.safetensors" in said.out
+    assert "distilled" in said.out and "|---|" not in said.out and "model.safetensors" in said.out
     card = read_card(run / "model.safetensors")
     assert card.name == "tiny" and card.domains[0].terms == "no rights reserved"
     assert card.metrics.keys() == {"B"} and card.semantics is not None
@@ -207,3 +221,11 @@ def test_what_makes_no_sense_is_one_line_on_stderr_and_exit_code_2(
     said = msankd(*arguments)
     assert said.code == 2 and words in said.err
     assert said.err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_labels_never_replace_the_images_they_are_of(msankd, make_domain, model_file):
+    images = make_domain() / "images"
+    former = {file.name: file.read_bytes() for file in images.iterdir()}
+    said = msankd("segment", images, "--model", model_file, "--out", images)
+    assert said.code == 2 and "would replace it" in said.err
+    assert {file.name: file.read_bytes() for file in images.iterdir()} == former

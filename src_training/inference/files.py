@@ -14,16 +14,22 @@ from src_training.inference.predictor import Predictor, labels_from
 _NARROWEST = 8
 
 
-def writable_names(inputs: Sequence[Path]) -> dict[Path, str]:
+def writable_names(inputs: Sequence[Path], folder: Path) -> dict[Path, str]:
     """The image files among files and folders, each with a stem for what is written of it.
 
     Raises
     ------
     InputError
-        If an input is missing, holds no image, or two images have one stem.
+        If an input is missing, holds no image or lies in `folder`, where its
+        labels would replace it, or if two images have one stem.
     """
     stems: dict[str, Path] = {}
     for file in (file for path in inputs for file in _images(path)):
+        if file.parent.resolve() == folder.resolve():
+            raise InputError(
+                f"{file} lies in {folder}, where its labels would replace it; "
+                "expected another folder for the labels"
+            )
         if file.stem in stems:
             raise InputError(
                 f"{file} and {stems[file.stem]} would write the same labels; "

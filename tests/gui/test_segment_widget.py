@@ -164,6 +164,17 @@ def test_the_threshold_leaves_painted_labels_alone(image, viewer, widget, segmen
     assert np.array_equal(painted.data, before)
     assert widget.result is not painted
     assert widget.result.data.sum() >= before.sum()
+    cuts = [each.metadata["msankd"]["options"]["threshold"] for each in (painted, widget.result)]
+    assert cuts == [0.5, 0.2]
+
+
+def test_the_image_follows_the_layer_list(image, viewer, widget):
+    one, two = (viewer.add_image(image, rgb=True) for _ in range(2))
+    for layer in (one, two, one):
+        viewer.layers.selection.active = layer
+        assert widget.image.layer == layer
+    viewer.layers.selection.active = viewer.add_labels(image[..., 0].astype(int))
+    assert widget.image.layer == one
 
 
 def test_the_model_brings_its_threshold(image, viewer, widget, segmented, tmp_path, qtbot):
@@ -305,6 +316,14 @@ def test_one_slice_is_scored_against_its_slice(stack, viewer, widget, segmented,
     segmented()
     widget.reference.layer = viewer.add_labels(truth)
     qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=PATIENCE)
+
+
+def test_a_reference_that_lies_elsewhere_is_refused(image, viewer, widget, segmented, qtbot):
+    viewer.add_image(image, rgb=True)
+    segmented()
+    truth = np.ones(image.shape[:2], int)
+    widget.reference.layer = viewer.add_labels(truth, name="moved", translate=(0, 5))
+    qtbot.waitUntil(lambda: "lies elsewhere" in widget.scores.text(), timeout=PATIENCE)
 
 
 def test_a_reference_of_another_shape_is_refused(image, viewer, widget, segmented, qtbot):
