@@ -1,6 +1,7 @@
 """What a run leaves: models with their cards, and a report of how they do on every domain."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -178,32 +179,43 @@ def _gmac(network: SegmentationNetwork, patch: int) -> float:
 
 
 def as_markdown(recipe: Recipe, outcomes: dict[str, Outcome]) -> str:
-    """The report as a table a person reads."""
-    domains = list(next(iter(outcomes.values())).fsd)
-    head = ["model", "parameters", "GMAC a patch", "threshold"]
-    head += [f"Dice {name}" for name in domains] + [f"FSD {name}" for name in domains]
-    lines = [f"# {recipe.name}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for role, outcome in outcomes.items():
-        row = [role, f"{outcome.parameters:,}", f"{outcome.gmac:.2f}", f"{outcome.threshold:.2f}"]
-        row += [_dice(outcome.scores.get(name)) for name in domains]
-        row += [_distance(outcome.fsd[name]) for name in domains]
-        lines.append("| " + " | ".join(row) + " |")
-    lines += [
-        "",
-        "Dice: mean over the images inside the field of view on the original pixels, with a 95 % "
-        "bootstrap interval over images. FSD: to the training images of "
-        f"{recipe.source.name}, with a 95 % bootstrap interval over patches.",
-        "",
+    """The report as two tables a person reads: the models, and how each does on each domain."""
+    models = [
+        (role, f"{found.parameters:,}", f"{found.gmac:.2f}", f"{found.threshold:.2f}")
+        for role, found in outcomes.items()
     ]
-    return "\n".join(lines)
+    rows = [
+        (domain, role, *_dice(found.scores.get(domain)), *_distance(found.fsd[domain]))
+        for domain in next(iter(outcomes.values())).fsd
+        for role, found in outcomes.items()
+    ]
+    return "\n".join(
+        [
+            f"# {recipe.name}",
+            "",
+            *_table(("model", "parameters", "GMAC a patch", "threshold"), models),
+            "",
+            *_table(("domain", "model", "Dice", "95 %", "FSD", "95 %", "N"), rows),
+            "",
+            "Dice: mean over the images, inside the field of view, on the original pixels; its "
+            "interval is a bootstrap over images. FSD: from the domain to the training images of "
+            f"{recipe.source.name}; N patches of the domain, over which its interval is drawn.",
+            "",
+        ]
+    )
 
 
-def _dice(scores: DomainScores | None) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
+
+
+def _dice(scores: DomainScores | None) -> tuple[str, str]:
     if scores is None:
-        return "no masks"
+        return "no masks", ""
     low, high = scores.interval["dice"]
-    return f"{scores.mean['dice']:.3f} ({low:.3f}, {high:.3f})"
+    return f"{scores.mean['dice']:.3f}", f"{low:.3f} to {high:.3f}"
 
 
-def _distance(fsd: FSD) -> str:
-    return f"{fsd.value:.3g} ({fsd.low:.3g}, {fsd.high:.3g}), N {fsd.n_a}"
+def _distance(fsd: FSD) -> tuple[str, str, str]:
+    return f"{fsd.value:.3g}", f"{fsd.low:.3g} to {fsd.high:.3g}", str(fsd.n_a)
