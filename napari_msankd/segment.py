@@ -138,6 +138,8 @@ class SegmentWidget(SegmentForm):
         self.empty.setVisible(layer is None)
         self.run.setEnabled(layer is not None and not self.running)
         self.current_only.setEnabled(layer is not None and layer.ndim > 2)
+        if not self.running:
+            self._say("")
         self._look_soon.start()
 
     def _look(self) -> None:
@@ -210,6 +212,7 @@ class SegmentWidget(SegmentForm):
     def _on_lost(self) -> None:
         if not self.running:
             self._run = None
+            self._say("")
         self.scores.clear()
 
     def _set_running(self, running: bool) -> None:

@@ -177,6 +177,14 @@ def test_the_image_follows_the_layer_list(image, viewer, widget):
     assert widget.image.layer == one
 
 
+def test_what_is_said_of_a_result_goes_with_its_layer(image, viewer, widget, segmented):
+    viewer.add_image(image, rgb=True)
+    labels = segmented()
+    assert "is ready" in widget.status.text()
+    viewer.layers.remove(labels)
+    assert widget.status.text() == ""
+
+
 def test_the_model_brings_its_threshold(image, viewer, widget, segmented, tmp_path, qtbot):
     viewer.add_image(image, rgb=True)
     widget.model.open(make_model(tmp_path / "eager.safetensors", threshold=0.37))
