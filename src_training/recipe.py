@@ -244,7 +244,8 @@ class Recipe(_Part):
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, defaults included."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        # Escaped: left as they are, some line breaks of Unicode come back as blanks.
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     def portable(self) -> "Recipe":
         """The recipe as it may be handed on: folders by their last name only."""

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from src_training.events import Event
     from src_training.inference.model import SegmentationModel
     from src_training.recipe import Recipe
+
+# How long an example takes is a question for the bench, never a failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "san", "distil")
 

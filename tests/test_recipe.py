@@ -50,6 +50,12 @@ def test_a_recipe_comes_back_from_its_file(written, tmp_path):
     assert Recipe.load(tmp_path / "again.yaml") == recipe
 
 
+@pytest.mark.parametrize("text", ["\x85", "\u2028", "é 漢", "a\n\nb ", "1:30"])
+def test_text_of_any_kind_comes_back_from_yaml(make_recipe, text):
+    recipe = make_recipe(description=text)
+    assert Recipe.validated(yaml.safe_load(recipe.to_yaml()), "again") == recipe
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(
     description=words,
