@@ -126,7 +126,3 @@ def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.integer]:
 def by(size: Sequence[int]) -> str:
     """A size in words: ``584 x 565 pixels``."""
     return " x ".join(str(length) for length in size) + " pixels"
-
-
-def _within(mask: NDArray[Any], classes: int) -> bool:
-    return bool(((mask >= 0) & (mask < classes)).all())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from src_training.data.case import Case, CaseFiles, by, in_memory, read_labels
 from src_training.data.classes import BINARY, ClassValues
-from src_training.data.images import IMAGE_SUFFIXES, image_size, write_image, write_labels
+from src_training.data.images import image_files, image_size, write_image, write_labels
 from src_training.errors import InputError
 
 __all__ = ["Case", "Domain", "write_domain"]
@@ -244,9 +244,7 @@ def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     files: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
-            continue
+    for file in image_files(folder):
         if file.stem in files:
             raise InputError(
                 f"{folder} has both {files[file.stem].name} and {file.name}; "

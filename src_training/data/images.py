@@ -15,9 +15,26 @@ from src_training.atomic import write_atomic
 from src_training.data.decoders import IMAGE_SUFFIXES, TIFF_SUFFIXES, decode, decoded_shape
 from src_training.errors import InputError
 
-__all__ = ["IMAGE_SUFFIXES", "image_size", "read_image", "read_mask", "write_image", "write_labels"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "image_files",
+    "image_size",
+    "read_image",
+    "read_mask",
+    "write_image",
+    "write_labels",
+]
 
 Pixels = NDArray[Any]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files of a folder that `read_image` may read, by name; hidden ones are left out."""
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    ]
 
 
 def read_image(path: Path) -> Pixels:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from src_training.atomic import write_atomic
-from src_training.data.images import IMAGE_SUFFIXES, read_image, write_labels
+from src_training.data.images import IMAGE_SUFFIXES, image_files, read_image, write_labels
 from src_training.errors import InputError
 from src_training.inference.predictor import Predictor, labels_from
 
@@ -49,11 +49,7 @@ def _images(path: Path) -> list[Path]:
             f"{path} is neither a folder nor an image; expected one of "
             f"{', '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    found = [
-        file
-        for file in sorted(path.iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    ]
+    found = image_files(path)
     if not found:
         raise InputError(f"{path} holds no image; expected at least one")
     return found

@@ -91,6 +91,10 @@ class SegmentationNetwork(nn.Module, ABC):
         down, right = (-x.shape[-2] % self.stride, -x.shape[-1] % self.stride)
         return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 
+    def crop(self, logits: Tensor, skips: Skips) -> Tensor:
+        """Undo `pad`: logits (B, classes, H', W') cut to the size of the input."""
+        return logits[..., : skips.size[0], : skips.size[1]]
+
     @contextmanager
     def tapped(self, *names: str) -> Iterator[dict[str, Tensor]]:
         """Collect the named taps of every pass inside the block.

@@ -80,7 +80,7 @@ class ENet(SegmentationNetwork):
         x = self.decoder_quarter(self.to_quarter(bottleneck, at_quarter))
         x = self.decoder_half(self.to_half(x, at_half))
         logits: Tensor = self.head(x)
-        return logits[..., : skips.size[0], : skips.size[1]]
+        return self.crop(logits, skips)
 
 
 class Bottleneck(nn.Module):

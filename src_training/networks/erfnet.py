@@ -66,7 +66,7 @@ class ERFNet(SegmentationNetwork):
     def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
         """Decode (B, 128, h, w) to logits (B, classes, H, W)."""
         logits: Tensor = self.head(self.decoder_half(self.decoder_quarter(bottleneck)))
-        return logits[..., : skips.size[0], : skips.size[1]]
+        return self.crop(logits, skips)
 
 
 class FactorisedResidual(nn.Module):

@@ -76,7 +76,7 @@ class MobileUNet(SegmentationNetwork):
         for level, skip in zip(self.decoder, reversed(skips.features), strict=True):
             x = level(x, skip)
         logits: Tensor = self.head(x)
-        return logits[..., : skips.size[0], : skips.size[1]]
+        return self.crop(logits, skips)
 
 
 class InvertedResidual(nn.Module):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from src_training.alignment.autoencoder import SemanticAutoencoder
@@ -23,6 +24,8 @@ from src_training.recipe import NetworkRecipe, Recipe
 
 if TYPE_CHECKING:
     from src_training.training.pipeline import Pipeline, TrainedNetworks
+
+Vectors = NDArray[np.float64]
 
 THRESHOLDS = np.arange(0.2, 0.81, 0.02)
 METHODS = {
@@ -80,9 +83,10 @@ def write_outcome(pipeline: "Pipeline", networks: "TrainedNetworks") -> None:
         "distilled": (networks.distilled, networks.san),
     }
     folder, outcomes = pipeline.folder, dict[str, Outcome]()
+    masks = _mask_vectors(pipeline, networks.autoencoder)
     for role, (network, alignment) in roles.items():
         draft = _draft(pipeline, role, network, alignment)
-        model, outcomes[role] = _judged(pipeline, draft, networks.autoencoder)
+        model, outcomes[role] = _judged(pipeline, draft, masks)
         model.save(folder.models / f"{role}.safetensors")
     report = {role: outcome.to_dict() for role, outcome in outcomes.items()}
     write_text(folder.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
@@ -120,8 +124,18 @@ def _space(encoder: SemanticEncoder, recipe: Recipe) -> SemanticSpace:
     return SemanticSpace(grid=encoder.grid, latent=recipe.latent, hidden=recipe.hidden)
 
 
+def _mask_vectors(pipeline: "Pipeline", autoencoder: SemanticAutoencoder) -> dict[str, Vectors]:
+    """P-SAE's vectors of every labelled test domain: the same for each model."""
+    preprocessing, patch = pipeline.recipe.preprocessing, pipeline.recipe.patch
+    return {
+        domain.name: mask_vectors(autoencoder, domain, preprocessing, patch).values
+        for domain in pipeline.tests
+        if domain.labelled
+    }
+
+
 def _judged(
-    pipeline: "Pipeline", draft: SegmentationModel, autoencoder: SemanticAutoencoder
+    pipeline: "Pipeline", draft: SegmentationModel, masks: dict[str, Vectors]
 ) -> tuple[SegmentationModel, Outcome]:
     """The model with its threshold and metrics, and the outcome they come from."""
     predictor = Predictor(draft, device=str(pipeline.fabric.device))
@@ -133,17 +147,17 @@ def _judged(
     }
     source = image_vectors(draft, pipeline.training).values
     fsd, prior = dict[str, FSD](), dict[str, FSD]()
-    recipe = pipeline.recipe
     for domain in pipeline.tests:
         vectors = image_vectors(draft, domain).values
         fsd[domain.name] = frechet_distance(vectors, source)
         if domain.labelled:
-            masks = mask_vectors(autoencoder, domain, recipe.preprocessing, recipe.patch)
-            prior[domain.name] = frechet_distance(vectors, masks.values)
+            prior[domain.name] = frechet_distance(vectors, masks[domain.name])
     metrics = {name: found.to_dict()["mean"] for name, found in scores.items()}
     card = draft.card.model_copy(update={"threshold": threshold, "metrics": metrics})
     parameters = sum(parameter.numel() for parameter in draft.network.parameters())
-    outcome = Outcome(parameters, _gmac(draft.network, recipe.patch), threshold, scores, fsd, prior)
+    outcome = Outcome(
+        parameters, _gmac(draft.network, pipeline.recipe.patch), threshold, scores, fsd, prior
+    )
     return SegmentationModel(card, draft.network, semantics=draft.semantics), outcome
 
 
@@ -159,8 +173,8 @@ def choose_threshold(predictor: Predictor, validation: Domain) -> float:
 
 
 def _dice_curve(
-    foreground: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    foreground: NDArray[np.float32],
+    mask: NDArray[np.bool_],
 ) -> list[float]:
     curve = []
     for threshold in THRESHOLDS:
