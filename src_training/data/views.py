@@ -69,7 +69,7 @@ class Views:
     @property
     def roomy(self) -> int:
         """Side of the patches to cut from the images, pixels."""
-        return round(self.patch * 1.5)
+        return round(self.patch * 1.2 * (1 + self.augmentation.scale))
 
     def moved(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Turn, mirror and scale image and mask alike, and cut out their centres.

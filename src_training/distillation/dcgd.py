@@ -70,15 +70,24 @@ class DualContrastiveGraphs(Distillation):
         one over all views of all samples.
     temperature
         Of the ``softmax`` edge loss.
+    centred
+        Compare each network's vectors after their mean over the batch is
+        taken off (*reconstruction*). What all vectors share puts every raw
+        cosine near 1, where the edges of any two networks agree already.
     """
 
     def __init__(
-        self, edge_loss: EdgeLoss = "mse", scope: Scope = "views", temperature: float = 0.1
+        self,
+        edge_loss: EdgeLoss = "mse",
+        scope: Scope = "views",
+        temperature: float = 0.1,
+        centred: bool = True,
     ) -> None:
         super().__init__()
         self.edge_loss: EdgeLoss = edge_loss
         self.scope = scope
         self.temperature = temperature
+        self.centred = centred
 
     def forward(self, teacher: Pass, student: Pass) -> dict[str, Tensor]:
         """``intra`` (star) and ``inter`` (complete) losses, scalars >= 0; K >= 2 views."""
@@ -89,11 +98,14 @@ class DualContrastiveGraphs(Distillation):
         # Edges of alike views differ in the third digit: half precision would lose them.
         exact = torch.promote_types(student.dtype, torch.float32)
         with torch.autocast(student.device.type, enabled=False):
-            ours, theirs = student.to(exact), teacher.to(exact)
+            ours, theirs = self._nodes(student.to(exact)), self._nodes(teacher.to(exact))
             return {
                 "intra": self._distance(star_graph(ours), star_graph(theirs)),
                 "inter": self._distance(self._between_views(ours), self._between_views(theirs)),
             }
+
+    def _nodes(self, vectors: Tensor) -> Tensor:
+        return vectors - vectors.mean((0, 1), keepdim=True) if self.centred else vectors
 
     def _between_views(self, vectors: Tensor) -> Tensor:
         views = vectors[:, 1:]

@@ -47,7 +47,8 @@ def make_pass():
         images = torch.rand(2, 1, 8, 8) if images is None else images
         skips, bottleneck = network.encode(images)
         logits = network.decode(skips, bottleneck)
-        vectors = alignment.encoder(bottleneck)[:, None].repeat(1, 3, 1)
+        views = [alignment.encoder(bottleneck.roll(shift, -1)) for shift in range(3)]
+        vectors = torch.stack(views, 1)
         return Pass(network, alignment, skips, bottleneck, logits, vectors)
 
     return make

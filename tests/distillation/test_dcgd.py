@@ -16,8 +16,8 @@ def vectors(seed, views=VIEWS):
     return np.random.default_rng(seed).normal(size=(BATCH, 1 + views, LENGTH))
 
 
-def graphs(edge_loss="mse", scope="views"):
-    distillation = DualContrastiveGraphs(edge_loss, scope, TEMPERATURE)
+def graphs(edge_loss="mse", scope="views", centred=True):
+    distillation = DualContrastiveGraphs(edge_loss, scope, TEMPERATURE, centred)
 
     def compare(teacher, student):
         losses = distillation.compare(torch.as_tensor(teacher), torch.as_tensor(student))
@@ -65,7 +65,24 @@ def test_the_losses_are_those_of_loops_over_the_edges(edge_loss, scope):
         "intra": distance(star_rows(teacher), star_rows(student), edge_loss),
         "inter": distance(between_views(teacher, scope), between_views(student, scope), edge_loss),
     }
-    assert graphs(edge_loss, scope)(teacher, student) == pytest.approx(expected, rel=1e-6)
+    assert graphs(edge_loss, scope, False)(teacher, student) == pytest.approx(expected, rel=1e-6)
+
+
+@BOTH
+@SCOPES
+def test_centred_edges_are_those_of_vectors_without_their_mean_over_the_batch(edge_loss, scope):
+    teacher, student = vectors(0), vectors(1)
+    plain = graphs(edge_loss, scope, False)
+    expected = plain(*(z - z.mean((0, 1)) for z in (teacher, student)))
+    assert graphs(edge_loss, scope)(teacher, student) == pytest.approx(expected, rel=1e-9)
+
+
+@BOTH
+@SCOPES
+def test_what_all_vectors_share_hides_a_difference_unless_the_edges_are_centred(edge_loss, scope):
+    teacher, student = vectors(0) + 20, vectors(1) + 20
+    plain, centred = (graphs(edge_loss, scope, c)(teacher, student) for c in (False, True))
+    assert all(centred[name] > 100 * plain[name] for name in ("intra", "inter"))
 
 
 def test_the_star_joins_the_anchor_to_each_view_and_the_complete_graph_all_views():
