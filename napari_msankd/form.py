@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSlider,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -136,6 +137,10 @@ class SegmentForm(QWidget):
         self.slider.setValue(50)
         for control in (self.slider, self.number):
             control.setToolTip("Probability from which a pixel counts; acts at once, no new run")
+        self.own_threshold = QToolButton()
+        self.own_threshold.setText("↺")
+        self.own_threshold.setEnabled(False)
+        self.own_threshold.setToolTip("Back to the threshold that the model was given in training")
         self.reference = LayerChoice(self.viewer, Labels, none="none")
         self.reference.setToolTip("Labels to compare with, such as those an expert painted")
         self.scores = Words()
@@ -148,6 +153,7 @@ class SegmentForm(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.slider, 1)
         row.addWidget(self.number)
+        row.addWidget(self.own_threshold)
         name = QLabel("&Threshold")
         name.setBuddy(self.slider)
         form.addRow(name, row)

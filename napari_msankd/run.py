@@ -187,6 +187,8 @@ class Run(QObject):
         self.running = False
         self._record["seconds"] = round(self.seconds, 3)
         self._record["complete"] = not self.stopped and 0 < self.total == self.done
+        if self.result is not None and not self._record["complete"]:
+            self._record["slices begun"] = sorted(self.result.written)
         self._show()
         self.ended.emit()
         self.changed.emit()

@@ -42,6 +42,7 @@ class SegmentWidget(SegmentForm):
         self._asked: Request | None = None
         self._story = ""
         self._threshold_of: Path | None = None
+        self._own_threshold = 0.5
         self._look_soon = self._soon(self._look)
         self._score_soon = self._soon(self._score)
         self._connect()
@@ -111,6 +112,7 @@ class SegmentWidget(SegmentForm):
         self.details.clicked.connect(lambda: show_story(self, self._story))
         self.slider.valueChanged.connect(lambda value: self.number.setValue(value / 100))
         self.number.valueChanged.connect(self._on_threshold)
+        self.own_threshold.clicked.connect(lambda: self.number.setValue(self._own_threshold))
         self.reference.chosen.connect(self._score_soon.start)
 
     def _request(self) -> Request:
@@ -172,6 +174,8 @@ class SegmentWidget(SegmentForm):
         two = len(about.classes) == 2
         self.slider.setEnabled(two)
         self.number.setEnabled(two)
+        self._own_threshold = about.threshold
+        self.own_threshold.setEnabled(two and self.number.value() != about.threshold)
         if self._threshold_of != self.model.path:
             self._threshold_of = self.model.path
             self.number.setValue(about.threshold)
@@ -180,6 +184,7 @@ class SegmentWidget(SegmentForm):
         self.slider.blockSignals(True)
         self.slider.setValue(round(value * 100))
         self.slider.blockSignals(False)
+        self.own_threshold.setEnabled(round(value, 2) != self._own_threshold)
         if self._run is not None:
             self._run.set_threshold(round(value, 2))
 

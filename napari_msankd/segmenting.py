@@ -67,8 +67,12 @@ class Request:
 
     @property
     def indices(self) -> tuple[Index, ...]:
-        """The planes to segment."""
-        return self.planes.indices if self.index is None else (self.index,)
+        """The planes to segment, from the one in sight on and then round."""
+        if self.index is not None:
+            return (self.index,)
+        every = self.planes.indices
+        first = every.index(self.shown)
+        return (*every[first:], *every[:first])
 
     @property
     def offset(self) -> tuple[int, ...] | None:

@@ -28,10 +28,23 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def clock(seconds: float) -> str:
+    """A time that passed, short: ``"0:08"``, ``"22:46"``, ``"1:10:05"``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def prospect(outlook: "Outlook", request: "Request") -> str:
     """What the model is, what it thinks of the image, and how a stack is taken."""
     lines = [outlook.about.description] if outlook.about.description else []
     lines += [f"⚠ {doubt}" for doubt in outlook.doubts]
+    shape = request.planes.shape
+    if len(shape) == 3 and shape[0] in (3, 4):
+        lines.append(
+            f"⚠ This layer is a stack of {shape[0]} slices; if they are colours, right-click "
+            "the layer and choose Split Stack, then Merge to RGB."
+        )
     if not outlook.doubts:
         lines.append("✓ This image is what the model expects.")
     count = len(request.planes.indices)

@@ -159,9 +159,9 @@ def evaluate(
     for result in results:
         table.add_column(f"{result.domain} ({len(result.images)})", justify="right")
     for name, said in (
-        ("dice", "dice"),
-        ("hd95", "hd95, pixels"),
-        ("surface_dice", "surface dice"),
+        ("dice", "Dice"),
+        ("hd95", "HD95, pixels"),
+        ("surface_dice", "surface Dice"),
     ):
         table.add_row(f"mean {said}", *(f"{result.mean[name]:.3f}" for result in results))
     intervals = [_interval(result.interval["dice"]) for result in results]

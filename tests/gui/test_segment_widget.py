@@ -205,6 +205,7 @@ def test_more_classes_need_no_threshold(image, viewer, widget, segmented, tmp_pa
 
 def test_stop_keeps_what_is_done(slow, viewer, widget, model, qtbot):
     viewer.add_image(slow)
+    viewer.dims.set_point(0, 0)
     widget.run.click()
     qtbot.waitUntil(lambda: widget.result is not None, timeout=PATIENCE)
     assert widget.stop.isEnabled()
