@@ -1,0 +1,162 @@
+"""A domain that a person chose, made ready for a run: a folder, or opened layers."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_msankd.engine import load_engine, no_collection
+from napari_msankd.layer_cases import (
+    HIGHEST,
+    Classes,
+    cases_of,
+    classes_of,
+    counted,
+    file_name,
+    several,
+    stored_labels,
+    stored_pixels,
+)
+from napari_msankd.layer_pairs import LayerPair
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.recipe import DomainRecipe
+
+Role = Literal["source", "targets"]
+"""What a run needs a domain for; also the folder its layers are written to."""
+
+_ANY_LABEL = ("background", *(f"label {value}" for value in range(1, HIGHEST + 1)))
+
+
+@dataclass(frozen=True)
+class ChosenFolder:
+    """A folder with ``images/``, perhaps ``masks/`` and ``fov/``.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    name
+        Of the domain; the folder's when missing.
+    """
+
+    path: Path
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.path.resolve().name or "folder")
+
+    def recipe(self, run_folder: Path, classes: Mapping[str, Any] | None = None) -> "DomainRecipe":
+        """Where the images are; nothing is copied. Call it in a worker.
+
+        Parameters
+        ----------
+        run_folder
+            Of the run; only layers are written there.
+        classes
+            `class_values` of the source, for a target: several classes have
+            the same values in every domain. Found in the masks when missing.
+        """
+        return _recipe(self.name, self.path.resolve(), classes if several(classes) else None)
+
+
+@dataclass(frozen=True)
+class ChosenLayers:
+    """Opened image layers and the Labels layers painted on them.
+
+    Attributes
+    ----------
+    name
+        Of the domain.
+    pairs
+        The layers' pixels, taken in the main thread.
+    role
+        What the run needs them for.
+    """
+
+    name: str
+    pairs: tuple[LayerPair, ...]
+    role: Role = "source"
+
+    def recipe(self, run_folder: Path, classes: Mapping[str, Any] | None = None) -> "DomainRecipe":
+        """Write the layers into the run's folder and say where. Call it in a worker.
+
+        Parameters
+        ----------
+        run_folder
+            The images go to ``source/NAME/`` or ``targets/NAME/`` in it.
+        classes
+            `class_values` of the source, for a target that has masks; found
+            in the labels when missing.
+
+        Raises
+        ------
+        InputError
+            If the folder holds images already, nothing is painted where
+            masks are required, or a label belongs to no class.
+        OSError
+            If a file cannot be written.
+        """
+        folder = Path(run_folder).resolve() / self.role / file_name(self.name)
+        meant = dict(classes) if classes else self.classes()
+        for _ in self.write(folder, meant):
+            pass
+        if meant and not several(meant):
+            # Written as 0 and 1, whatever was painted.
+            meant = {next(name for name in meant if name != "background"): 1}
+        return _recipe(self.name, folder, meant)
+
+    def classes(self) -> Classes | None:
+        """What is painted, read plane by plane; None if nothing is."""
+        counts = Counter[int]()
+        for case in cases_of(self.pairs):
+            if case.labels is not None:
+                counts += counted(case.labels)
+        return classes_of(counts)
+
+    def write(self, folder: Path, classes: Mapping[str, Any] | None) -> Iterator[str]:
+        """Write case by case; yields the name of each once it is on the disk.
+
+        Raises
+        ------
+        InputError, OSError
+            As `recipe`.
+        """
+        from src_training.data.domain import Domain, write_domain
+
+        if (folder / "images").exists():
+            raise InputError(f"{folder} holds images already; expected the folder of a new run")
+        for case in cases_of(self.pairs):
+            if case.labels is None and self.role == "source":
+                raise unpainted(case.pair)
+            mask = stored_labels(case, classes)
+            domain = Domain.from_arrays(
+                self.name, [stored_pixels(case)], [mask], classes=_ANY_LABEL, names=[case.name]
+            )
+            write_domain(domain, folder)
+            yield case.name
+
+
+ChosenDomain = ChosenFolder | ChosenLayers
+
+
+def unpainted(pair: LayerPair) -> InputError:
+    """What is said of an image that should have a mask."""
+    image = pair.image.name
+    if pair.labels is None:
+        return InputError(f"image layer {image!r} has no Labels layer; expected its mask painted")
+    return InputError(
+        f"Labels layer {pair.labels.name!r} is empty; expected the mask of {image!r} painted"
+    )
+
+
+def _recipe(name: str, folder: Path, classes: Mapping[str, Any] | None) -> "DomainRecipe":
+    load_engine()
+    with no_collection():
+        from src_training.recipe import DomainRecipe
+
+    meant = dict(classes) if classes else None
+    return DomainRecipe(name=name, folder=str(folder), class_values=meant)

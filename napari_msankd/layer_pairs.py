@@ -1,0 +1,97 @@
+"""Which Labels layer holds the mask of which image layer."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_msankd.layers import Index, Planes, array_of, planes_of
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+# A result of ours stands back where someone painted: a mask is what a person saw.
+_RESULT = 0.3
+
+
+@dataclass(frozen=True)
+class LayerPair:
+    """An image layer and its Labels layer, as their pixels: a worker may read them.
+
+    Attributes
+    ----------
+    image
+        The planes of the image layer.
+    labels
+        Labels of the same shape; None if there are none.
+    """
+
+    image: Planes
+    labels: Planes | None = None
+
+    @classmethod
+    def of(cls, image: "Image", labels: "Labels | None" = None) -> "LayerPair":
+        """Take the pixels of two layers; in the main thread.
+
+        Raises
+        ------
+        InputError
+            If the image cannot be used, or the shapes differ.
+        """
+        planes = planes_of(image)
+        if labels is None:
+            return cls(planes)
+        painted = Planes(array_of(labels), rgb=False, name=labels.name)
+        if painted.shape != planes.shape:
+            raise InputError(
+                f"Labels layer {labels.name!r} has shape {painted.shape}; "
+                f"expected {planes.shape}, as image layer {image.name!r}"
+            )
+        return cls(planes, painted)
+
+    def labels_at(self, index: Index) -> NDArray[np.integer] | None:
+        """The labels (Y, X) of a plane; None where nothing is painted."""
+        if self.labels is None:
+            return None
+        plane = self.labels.read(index)
+        return plane if plane.any() else None
+
+
+def matched(images: Sequence["Image"], labels: Sequence["Labels"]) -> list["Labels | None"]:
+    """For each image the Labels layer that most likely is its mask.
+
+    It must have the image's shape; among several the names decide (words in
+    common), then the order of the layers. No Labels layer is given twice.
+    """
+    scores = sorted(
+        (-_likeness(image, mask), abs(i - j), i, j)
+        for i, image in enumerate(images)
+        for j, mask in enumerate(labels)
+        if fits(image, mask)
+    )
+    chosen = dict[int, int]()
+    for _, _, i, j in scores:
+        if i not in chosen and j not in chosen.values():
+            chosen[i] = j
+    return [labels[chosen[i]] if i in chosen else None for i in range(len(images))]
+
+
+def fits(image: "Image", labels: "Labels") -> bool:
+    """Whether the layers have the same pixels, colours aside."""
+    shape = tuple(array_of(image).shape)
+    return tuple(array_of(labels).shape) == (shape[:-1] if image.rgb else shape)
+
+
+def _likeness(image: "Image", labels: "Labels") -> float:
+    """Share of words that both names have; from -0.3 to 1."""
+    ours, theirs = _words(image), _words(labels)
+    result = _RESULT if "msankd" in labels.metadata else 0.0
+    return len(ours & theirs) / max(1, len(ours | theirs)) - result
+
+
+def _words(layer: Any) -> set[str]:
+    return set(re.findall(r"[^\W_]+", layer.name.casefold()))
