@@ -28,13 +28,18 @@ def patient_of(name: str) -> str:
 def split(
     domain: Domain, fraction: float, seed: int, by_patient: bool = True
 ) -> tuple[Domain, Domain]:
-    """Split a domain at random.
+    """Split a domain at random, with foreground on both sides.
+
+    A domain of few images is split as far as it can be: by patient; if only
+    one patient has foreground, by image; if only one image has, all of it is
+    on both sides. `split_note` says what came of it.
 
     Parameters
     ----------
     fraction
         Share of the cases that goes to validation, above 0 and below 1. At
-        least one patient goes to either side.
+        least one patient goes to either side, and validation starts with one
+        that leaves most cases to train on, if there is one.
     seed
         The same seed gives the same split.
     by_patient
@@ -48,27 +53,66 @@ def split(
     Raises
     ------
     InputError
-        If the fraction is out of range, or there are fewer than two patients.
+        If the fraction is out of range.
     """
     if not 0 < fraction < 1:
         raise InputError(f"the validation fraction is {fraction:g}; expected above 0 and below 1")
-    groups: dict[str, list[str]] = {}
-    for name in domain.names:
-        groups.setdefault(patient_of(name) if by_patient else name, []).append(name)
-    if len(groups) < 2:
-        raise InputError(
-            f"domain {domain.name} has {len(domain)} cases of {len(groups)} patient; "
-            "expected two patients or more to split"
+    empty = set(domain.background_only())
+    for group_of in (patient_of, str) if by_patient else (str,):
+        groups: dict[str, list[str]] = {}
+        for name in domain.names:
+            groups.setdefault(group_of(name), []).append(name)
+        seen = [group for group, names in groups.items() if not empty.issuperset(names)]
+        if len(seen) > 1:
+            return _parted(domain, groups, seen, fraction, np.random.default_rng(seed))
+    return domain, domain
+
+
+def split_note(training: Domain, validation: Domain) -> str:
+    """What the scores on a validation split cannot tell, one sentence; empty if nothing."""
+    shared = set(training.names) & set(validation.names)
+    if shared:
+        return (
+            f"{training.name}: validation uses {_counted(len(shared), 'image')} that the networks "
+            "learn from, so its scores are too good; they tell learning, not how well new images do"
         )
-    patients = list(groups)
-    np.random.default_rng(seed).shuffle(patients)
-    validation = set(groups[patients[0]])
+    patients = {patient_of(name) for name in training.names}
+    both = sorted({patient_of(name) for name in validation.names} & patients)
+    if both:
+        return (
+            f"{training.name}: images of {both[0]} are in training and in validation, so its "
+            "scores may be a little too good for images of other patients"
+        )
+    return ""
+
+
+def _parted(
+    domain: Domain,
+    groups: dict[str, list[str]],
+    seen: list[str],
+    fraction: float,
+    random: np.random.Generator,
+) -> tuple[Domain, Domain]:
+    """Whole groups to either side; of those with foreground (`seen`), one at least to each."""
+    order = list(groups)
+    random.shuffle(order)
+    candidates = [group for group in order if group in seen]
+    fitting = [group for group in candidates if 2 * len(groups[group]) <= len(domain)]
+    first = fitting[0] if fitting else min(candidates, key=lambda group: len(groups[group]))
+    kept = next(group for group in reversed(candidates) if group != first)
+    validation = set(groups[first])
     wanted = fraction * len(domain)
-    for patient in patients[1:-1]:
+    for group in order:
+        if group in (first, kept):
+            continue
         # Half a patient too many is nearer to the fraction than half too few.
-        if len(validation) + len(groups[patient]) / 2 > wanted:
+        if len(validation) + len(groups[group]) / 2 > wanted:
             break
-        validation.update(groups[patient])
+        validation.update(groups[group])
     training = [name for name in domain.names if name not in validation]
     held_out = [name for name in domain.names if name in validation]
     return domain.subset(training), domain.subset(held_out)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -42,7 +42,7 @@ def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
 
 
 def source_split(recipe: Recipe) -> tuple[Domain, Domain]:
-    """Training and validation cases of the source.
+    """Training and validation cases of the source; `split_note` says what to think of them.
 
     Raises
     ------

@@ -6,13 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from src_training.data.classes import ClassValues
 from src_training.data.domain import Case, Domain, write_domain
 from src_training.data.images import write_image, write_labels
-from src_training.data.split import patient_of, split
 from src_training.errors import InputError
 
 REAL = os.environ.get("MSANKD_DATA")
@@ -228,54 +225,6 @@ def assert_same(one: Case, other: Case) -> None:
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(
-    ("name", "patient"),
-    [
-        ("Image_01L", "Image_01"),
-        ("Image_01R", "Image_01"),
-        ("12_left", "12"),
-        ("7-OD", "7"),
-        ("10001_95", "10001"),
-        ("P13_T1_00028", "P13_T1"),
-        ("malignant_1", "malignant_1"),
-        ("im0001", "im0001"),
-        ("01", "01"),
-    ],
-)
-def test_names_tell_patients(name: str, patient: str) -> None:
-    assert patient_of(name) == patient
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    slices=st.lists(st.integers(1, 6), min_size=2, max_size=12),
-    fraction=st.floats(0.01, 0.99),
-    seed=st.integers(0, 5),
-)
-def test_a_split_parts_the_domain_and_no_patient(
-    slices: list[int], fraction: float, seed: int
-) -> None:
-    names = [f"{patient:03d}_{i}" for patient, count in enumerate(slices) for i in range(count)]
-    domain = Domain.from_arrays("ct", [np.zeros((2, 2))] * len(names), names=names)
-    train, validation = split(domain, fraction, seed)
-    assert sorted(train.names + validation.names) == sorted(names)
-    assert not {patient_of(n) for n in train.names} & {patient_of(n) for n in validation.names}
-    assert len(train) and len(validation)
-    again = split(domain, fraction, seed)
-    assert (again[0].names, again[1].names) == (train.names, validation.names)
-    if 1 <= fraction * len(names) <= len(names) - 6:
-        assert abs(len(validation) - fraction * len(names)) <= max(slices)
-
-
-def test_a_split_that_cannot_be_made_is_refused() -> None:
-    one = Domain.from_arrays("ct", [np.zeros((2, 2))] * 2, names=["01L", "01R"])
-    with pytest.raises(InputError, match="2 cases of 1 patient"):
-        split(one, 0.5, 0)
-    assert [len(part) for part in split(one, 0.5, 0, by_patient=False)] == [1, 1]
-    with pytest.raises(InputError, match="fraction is 1; expected"):
-        split(one, 1, 0)
-
-
 @needs_real
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["chasedb1", "drive", "stare"])
@@ -287,12 +236,3 @@ def test_vessels_and_field_of_view_of_real_fundus_are_plausible(name: str) -> No
     assert 0.6 < case.fov.mean() < 0.8
     assert 0.06 < case.mask[case.fov].mean() < 0.16
     assert case.image[case.fov].mean() > 2 * case.image[~case.fov].mean()
-
-
-@needs_real
-@pytest.mark.real
-def test_both_eyes_of_a_chase_child_stay_together() -> None:
-    domain = Domain.from_folder(Path(str(REAL)) / "retina" / "chasedb1")
-    train, validation = split(domain.subset(domain.names[:20]), 0.2, 0)
-    assert (len(train), len(validation)) == (16, 4)
-    assert len({name[:-1] for name in validation.names}) == 2
