@@ -1,6 +1,7 @@
 """What a run says while it works: typed events, one JSON line each.
 
-The format is versioned by `VERSION`; a reader skips kinds it does not know.
+``docs/events.md`` writes the format down. It is versioned by `VERSION`: a later
+version may add kinds and fields, and a reader passes over those it does not know.
 """
 
 import os
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from src_training.atomic import naming
 
-VERSION = 1
+VERSION = 2
 
 
 def _now() -> str:
@@ -25,11 +26,12 @@ class _Event(BaseModel):
 
 
 class RunStarted(_Event):
-    """A process began, or resumed, the run."""
+    """A process began, or resumed, the run; `process` is the first of `processes`."""
 
     kind: Literal["run_started"] = "run_started"
     version: int = VERSION
     process: int = Field(default_factory=os.getpid)
+    processes: int = 1
     device: str
     precision: str
     stages: list[str]
@@ -64,6 +66,51 @@ class Validated(_Event):
     best: bool
 
 
+class Measured(_Event):
+    """FSD between the source and each test domain, by the student's own vectors."""
+
+    kind: Literal["measured"] = "measured"
+    stage: str
+    step: int
+    fsd: dict[str, float]
+
+
+class Previewed(_Event):
+    """The preview's image was segmented; `file` holds the labels, below the run's directory."""
+
+    kind: Literal["previewed"] = "previewed"
+    stage: str
+    step: int
+    file: str
+
+
+class BatchSplit(_Event):
+    """Memory was full: from this step on, `batch` goes in `parts`, their gradients summed."""
+
+    kind: Literal["batch_split"] = "batch_split"
+    stage: str
+    step: int
+    batch: int
+    parts: int
+
+
+class MemoryUsed(_Event):
+    """Bytes that the first process holds of the computer's memory and of its device's."""
+
+    kind: Literal["memory_used"] = "memory_used"
+    host: int
+    device: int
+
+
+class Noted(_Event):
+    """Something a person should know, in one sentence; the run goes on."""
+
+    kind: Literal["noted"] = "noted"
+    stage: str
+    step: int
+    sentence: str
+
+
 class StageFinished(_Event):
     """A stage is done; its best checkpoint is on disk."""
 
@@ -88,7 +135,20 @@ class RunStopped(_Event):
     reason: str
 
 
-Event = RunStarted | StageStarted | StepDone | Validated | StageFinished | RunFinished | RunStopped
+Event = (
+    RunStarted
+    | StageStarted
+    | StepDone
+    | Validated
+    | Measured
+    | Previewed
+    | BatchSplit
+    | MemoryUsed
+    | Noted
+    | StageFinished
+    | RunFinished
+    | RunStopped
+)
 _event: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 
@@ -124,13 +184,16 @@ class EventLog:
             self._file.write(line)
 
 
+def read_event(line: bytes) -> Event | None:
+    """The event of a line; None where it is torn, or of a kind that is not known."""
+    try:
+        return _event.validate_json(line)
+    except ValidationError:
+        return None
+
+
 def read_events(path: Path) -> list[Event]:
     """All events of a run; torn lines and unknown kinds are left out."""
-    events = []
     # By bytes: a torn line may end within a character.
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
-        try:
-            events.append(_event.validate_json(line))
-        except ValidationError:
-            continue
-    return events
+    lines = path.read_bytes().split(b"\n") if path.exists() else ()
+    return [event for event in map(read_event, lines) if event is not None]

@@ -1,9 +1,20 @@
+import re
+import typing
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from src_training.events import (
+    VERSION,
+    BatchSplit,
+    Event,
     EventLog,
+    Measured,
+    MemoryUsed,
+    Noted,
+    Previewed,
     RunFinished,
     RunStarted,
     RunStopped,
@@ -20,6 +31,11 @@ EVERY = [
     StageStarted(stage="teacher", step=0, steps=2),
     StepDone(stage="teacher", step=1, total=0.5, losses={"ce": 0.5}),
     Validated(stage="teacher", step=1, score=-0.25, best=True),
+    Measured(stage="distil", step=1, fsd={"B": 0.5}),
+    Previewed(stage="teacher", step=1, file="preview/labels.npy"),
+    BatchSplit(stage="teacher", step=1, batch=8, parts=2),
+    MemoryUsed(host=1, device=0),
+    Noted(stage="teacher", step=1, sentence="The preview's image cannot be read."),
     StageFinished(stage="teacher", score=-0.25, seconds=1.5),
     RunFinished(model="model.safetensors", seconds=2.0),
     RunStopped(reason="stopped on request"),
@@ -85,3 +101,26 @@ def test_kinds_and_fields_of_a_later_version_are_passed_over(path):
 
 def test_a_run_that_has_said_nothing_has_no_events(path):
     assert read_events(path) == []
+
+
+def test_every_kind_is_tried_here():
+    assert {type(event) for event in EVERY} == set(typing.get_args(Event))
+
+
+def test_the_format_is_written_down_field_by_field():
+    text = (Path(__file__).parents[1] / "docs" / "events.md").read_text(encoding="utf-8")
+    assert f"version {VERSION}\n" in text.partition("\n")[0] + "\n"
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| ([^|]*) \|", text, flags=re.MULTILINE)
+    written = {kind: set(re.findall(r"`(\w+)`", fields)) for kind, fields in rows}
+    built = {event.kind: type(event).model_fields.keys() - {"kind", "time"} for event in EVERY}
+    assert written == built
+
+
+def test_events_of_version_1_are_read_as_they_are(path):
+    line = (
+        '{"time":"2026-01-01T00:00:00.000+00:00","kind":"run_started","version":1,"process":7,'
+        '"device":"cpu","precision":"32-true","stages":["teacher"]}\n'
+    )
+    path.write_text(line)
+    (event,) = read_events(path)
+    assert (event.version, event.process, event.processes) == (1, 7, 1)

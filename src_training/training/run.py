@@ -1,11 +1,18 @@
-"""A run is a directory: its recipe, its events, its stages, its models, its report."""
+"""A run is a directory: its recipe, its events, its stages, its models, its report.
+
+Torch is imported only where a run is made: who looks at one does not wait for it.
+"""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import yaml
 from filelock import FileLock, Timeout
 
 from src_training.errors import InputError
@@ -20,8 +27,9 @@ from src_training.events import (
     StepDone,
     read_events,
 )
-from src_training.recipe import Recipe
-from src_training.training.loop import Interrupted
+
+if TYPE_CHECKING:
+    from src_training.recipe import Recipe
 
 STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "alone", "san", "distil")
 Listener = Callable[[Event], None]
@@ -58,6 +66,26 @@ class RunFolder:
         """Tables of scores."""
         return self.path / "report"
 
+    @property
+    def output(self) -> Path:
+        """What the process printed, where whoever started it kept that."""
+        return self.path / "output.log"
+
+    @property
+    def preview_input(self) -> Path:
+        """An image (H, W) or (H, W, C) that anyone may put here, at any time."""
+        return self.path / "preview" / "input.npy"
+
+    @property
+    def preview_labels(self) -> Path:
+        """Its labels (H, W) uint8 by the network in training, as of the last validation."""
+        return self.path / "preview" / "labels.npy"
+
+    @property
+    def estimate(self) -> Path:
+        """What the run was thought to cost before it began."""
+        return self.path / "estimate.json"
+
     def stage(self, name: str) -> Path:
         """Checkpoints of a stage."""
         return self.path / "stages" / name
@@ -87,7 +115,7 @@ class RunFolder:
 
 
 def distil(
-    recipe: Recipe,
+    recipe: "Recipe",
     out: Path,
     *,
     resume: bool = False,
@@ -125,8 +153,7 @@ def distil(
     Interrupted
         If `stopping` said so.
     """
-    # Torch, MONAI and Fabric take seconds to import: a caller that only
-    # looks at run folders does not pay for them.
+    from src_training.training.loop import Interrupted
     from src_training.training.pipeline import Pipeline
 
     folder = RunFolder(Path(out))
@@ -165,8 +192,10 @@ def distil(
     return folder.model
 
 
-def _check(folder: RunFolder, recipe: Recipe, resume: bool) -> None:
+def _check(folder: RunFolder, recipe: "Recipe", resume: bool) -> None:
     """See that a new run has its directory to itself, and an old one the same recipe."""
+    from src_training.recipe import Recipe
+
     if not folder.recipe.exists():
         if resume:
             raise InputError(
@@ -201,7 +230,7 @@ class RunState:
     finished_stages
         Stages that are done.
     last_words
-        Why it stopped, where it said so.
+        Why it stopped or died, as far as can be known.
     """
 
     path: Path
@@ -223,10 +252,11 @@ def run_state(path: Path) -> RunState:
         If there is no run in it.
     """
     folder = RunFolder(path)
-    recipe = Recipe.load(folder.recipe)
+    name = _name(folder.recipe)
     stage, step, steps, words, finished = "", 0, 0, "", []
     state = "died"
-    for event in read_events(folder.events):
+    events = read_events(folder.events)
+    for event in events:
         match event:
             case RunStarted():
                 state, words = "died", ""
@@ -240,9 +270,9 @@ def run_state(path: Path) -> RunState:
                 state = "finished"
             case RunStopped():
                 state, words = "stopped", event.reason
-    if state == "died" and _is_locked(folder):
-        state = "running"
-    return RunState(path, recipe.name, state, stage, step, steps, tuple(finished), words)
+    if state == "died":
+        state, words = _unsaid(folder, events[-1] if events else None)
+    return RunState(path, name, state, stage, step, steps, tuple(finished), words)
 
 
 def find_runs(root: Path) -> list[RunState]:
@@ -256,6 +286,45 @@ def _state_or_fault(path: Path) -> RunState:
         return run_state(path)
     except InputError as error:
         return RunState(path, path.name, "unreadable", "", 0, 0, (), str(error))
+
+
+def _name(recipe: Path) -> str:
+    """The name in a recipe, without the rest."""
+    try:
+        content = yaml.safe_load(recipe.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{recipe.parent}: there is no run in it; expected recipe.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{recipe}: the file is not YAML ({first})") from None
+    name = content.get("name") if isinstance(content, dict) else None
+    if not isinstance(name, str):
+        raise InputError(f"{recipe}: the recipe has no name; expected one that msankd wrote")
+    return name
+
+
+def _unsaid(folder: RunFolder, last: Event | None) -> tuple[str, str]:
+    """State and last words of a run that has not said how it ended."""
+    if _is_locked(folder):
+        return "running", ""
+    ended = datetime.fromisoformat(last.time).timestamp() if last is not None else 0.0
+    said = _last_line(folder.output, ended)
+    if last is None and not said:
+        return "stopped", "not begun yet"
+    if last is not None and psutil.boot_time() > ended:
+        return "died", "the machine was restarted"
+    return "died", said or "killed, or out of memory"
+
+
+def _last_line(output: Path, since: float) -> str:
+    """The last line that was printed, if it was at that time or later."""
+    try:
+        if output.stat().st_mtime < since:
+            return ""
+        lines = output.read_bytes()[-4096:].decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _is_locked(folder: RunFolder) -> bool:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_a_run_in_another_process_is_running_until_it_is_killed(begun, held, mak
     [
         (RunFinished(model="model.safetensors", seconds=1.0), "finished", ""),
         (RunStopped(reason="stopped on request"), "stopped", "stopped on request"),
-        (None, "died", ""),
+        (None, "died", "killed, or out of memory"),
     ],
 )
 def test_the_last_words_of_a_run_tell_how_it_stands(begun, event, state, words):
@@ -92,6 +93,38 @@ def test_the_last_words_of_a_run_tell_how_it_stands(begun, event, state, words):
 
 def test_a_run_that_was_resumed_and_died_is_not_called_stopped(begun):
     assert run_state(begun(RunStopped(reason="x"), STARTED).path).state == "died"
+
+
+def test_a_run_that_died_says_what_was_printed_last(begun):
+    folder = begun(StepDone(stage="teacher", step=2, total=1.0, losses={}))
+    folder.output.write_text("On cpu\nterminate called: CUDA error\n\n")
+    state = run_state(folder.path)
+    assert (state.state, state.last_words) == ("died", "terminate called: CUDA error")
+
+
+def test_what_was_printed_before_the_last_event_is_no_last_word(begun):
+    folder = begun()
+    folder.output.write_text("On cpu\n")
+    os.utime(folder.output, (1e9, 1e9))
+    assert run_state(folder.path).last_words == "killed, or out of memory"
+
+
+def test_a_machine_that_was_restarted_since_is_why_a_run_died(begun, monkeypatch):
+    folder = begun()
+    folder.output.write_text("On cpu\n")
+    monkeypatch.setattr("psutil.boot_time", lambda: time.time() + 60)
+    state = run_state(folder.path)
+    assert (state.state, state.last_words) == ("died", "the machine was restarted")
+
+
+def test_a_directory_with_a_recipe_alone_is_a_run_that_has_not_begun(make_recipe, tmp_path):
+    folder = RunFolder(tmp_path)
+    make_recipe().save(folder.recipe)
+    state = run_state(tmp_path)
+    assert (state.state, state.last_words) == ("stopped", "not begun yet")
+    folder.output.write_text("scans has no mask for a.png; expected ...\n")
+    state = run_state(tmp_path)
+    assert state.state == "died" and state.last_words.startswith("scans has no mask")
 
 
 def test_a_torn_last_line_does_not_hide_how_a_run_stands(begun):
