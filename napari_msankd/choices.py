@@ -36,7 +36,7 @@ class LayerChoice(QComboBox):
         self._kind = kind
         self._none = none
         self._layers: list[Layer | None] = []
-        _narrow(self)
+        narrow(self)
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self.refresh)
@@ -84,7 +84,7 @@ class ModelChoice(QComboBox):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        _narrow(self)
+        narrow(self)
         self._last = -1
         for path in shipped():
             self.addItem(path.stem, path)
@@ -124,7 +124,7 @@ class ModelChoice(QComboBox):
             self.chosen.emit()
 
 
-def _narrow(box: QComboBox) -> None:
+def narrow(box: QComboBox) -> None:
     """Let a long name not widen the dock."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(12)
