@@ -131,7 +131,7 @@ class Distilling(_Part):
         distillation (lambda_1 to lambda_3); 0 leaves one out.
     views
         Augmented views of each sample (K).
-    edge_loss, scope, temperature
+    edge_loss, scope, temperature, centred
         See `DualContrastiveGraphs`.
     start
         ``alone``: from the student that was trained alone. ``fresh``: from
@@ -145,6 +145,7 @@ class Distilling(_Part):
     edge_loss: Literal["mse", "softmax"] = "mse"
     scope: Literal["views", "batch"] = "views"
     temperature: Annotated[float, Field(gt=0)] = 0.1
+    centred: bool = True
     start: Literal["alone", "fresh"] = "alone"
 
 

@@ -206,9 +206,8 @@ def build_distillations(distilling: Distilling) -> list[Distillation]:
     """The distillations whose weights are not zero."""
     chosen: list[Distillation] = []
     if distilling.intra or distilling.inter:
-        chosen.append(
-            DualContrastiveGraphs(distilling.edge_loss, distilling.scope, distilling.temperature)
-        )
+        graphs = distilling.edge_loss, distilling.scope, distilling.temperature, distilling.centred
+        chosen.append(DualContrastiveGraphs(*graphs))
     if distilling.cross:
         chosen.append(CrossDistillation())
     return chosen
