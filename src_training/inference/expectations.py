@@ -7,7 +7,7 @@ from scipy import ndimage
 from src_training.data.preprocess import Mask, find_field_of_view
 from src_training.inference.model import ModelCard
 
-_ROUND = 0.03
+ROUND = 0.03
 """Deviation from a circle up to which a field of view counts as a disc."""
 
 _FEWEST = 20
@@ -73,7 +73,7 @@ def _inside(positions: NDArray[np.intp]) -> Mask:
 def _fundus(diameter: int, pixels: NDArray[np.generic]) -> list[str]:
     found = []
     fov = find_field_of_view(pixels)
-    if rim_deviation(fov) > _ROUND:
+    if rim_deviation(fov) > ROUND:
         found.append(
             "This model was trained on fundus photographs; this image shows no bright disc "
             "in a dark frame."

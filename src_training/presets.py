@@ -1,0 +1,166 @@
+"""Whole recipes from four choices: source, targets, student and time.
+
+Torch is imported only where a recipe is made: who offers the choices does not wait for it.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.data.preprocess import Preprocessing
+    from src_training.recipe import DomainRecipe, Recipe
+
+TIMES = ("quick", "standard", "full")
+
+PURPOSE = {
+    "quick": "A first look at what can be learnt, in minutes on two cores: small patches of "
+    "coarser images, a narrow teacher, few steps.",
+    "standard": "A student to work with, in about an hour on two cores: what the shipped model "
+    "was trained with.",
+    "full": "The teacher at its published width and long stages: for a GPU.",
+}
+"""What each preset of `TIMES` is for, in words."""
+
+
+def preset(time: str, student: str) -> dict[str, Any]:
+    """Fields of a recipe for a preset: networks, preparation, patch, losses and stages.
+
+    Parameters
+    ----------
+    time
+        One of `TIMES`; `PURPOSE` says what each is for.
+    student
+        Name of a network.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset.
+    """
+    if time not in TIMES:
+        raise InputError(f"time is {time!r}; expected one of {', '.join(TIMES)}")
+    width, diameter, patch = {
+        "quick": (8, 512, 128),
+        "standard": (8, 640, 256),
+        "full": (64, 640, 256),
+    }[time]
+    stages = {
+        "quick": _stages(4, teacher=240, between=60, student=500, distil=80),
+        "standard": _stages(4, teacher=1000, between=100, student=2000, distil=250),
+        "full": _stages(8, teacher=6000, between=500, student=8000, distil=2000),
+    }[time]
+    if time == "full":
+        # Wide as published, the teacher leaves the rails at the rate of a narrow one.
+        stages["teacher"]["rate"] = 1e-3
+    return {
+        "preprocessing": {"kind": "fundus", "diameter": diameter},
+        "patch": patch,
+        "teacher": {"name": "fanet", "options": {"width": width}},
+        "student": {"name": student},
+        "supervised": "dice_ce",
+        "stages": stages,
+    }
+
+
+def recipe_for(
+    name: str,
+    source: "DomainRecipe",
+    targets: Sequence["DomainRecipe"],
+    student: str,
+    time: str,
+    start_from: str | None = None,
+    preprocessing: "Preprocessing | None" = None,
+    validation: list[str] | float = 0.2,
+) -> "Recipe":
+    """The recipe of a preset for these domains.
+
+    Parameters
+    ----------
+    name
+        Of the run and of its model.
+    source, targets
+        Domain to learn from, and domains to report on.
+    student
+        Name of a network.
+    time
+        One of `TIMES`.
+    start_from
+        A model's name or file, the student's first weights. Its own stage is
+        then a third as long, at a third of the rate: what the model knows is
+        adapted, not overrun.
+    preprocessing
+        The fields that it was made with replace those of the preset.
+    validation
+        Names, or a share; see `Recipe` and `split`.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset or network, a name does not fit, or two
+        targets have one name.
+    """
+    from src_training.recipe import Recipe
+
+    called = [target.name for target in targets]
+    if twice := sorted({target for target in called if called.count(target) > 1}):
+        raise InputError(f"two targets are called {twice[0]}; expected a name of its own for each")
+    fields = preset(time, student)
+    if preprocessing is not None:
+        fields["preprocessing"] |= preprocessing.model_dump(exclude_unset=True)
+    if start_from is not None:
+        fields["start_from"] = start_from
+        own = fields["stages"]["student"]
+        own["steps"], own["rate"] = own["steps"] // 3, own["rate"] / 3
+    fields |= {
+        "name": name,
+        "source": source.model_dump(),
+        "validation": validation,
+        "tests": [target.model_dump() for target in targets],
+    }
+    return Recipe.validated(fields, f"{time} recipe of {name}")
+
+
+def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
+    """How images like this one are prepared when nobody says: ``fundus`` or ``percentile``.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, C). A colour photograph of a disc in a dark frame is
+        a fundus; of all others the channels are kept.
+    """
+    from src_training.data.preprocess import Preprocessing, find_field_of_view
+    from src_training.inference.expectations import ROUND, rim_deviation
+
+    colours = image.ndim == 3 and image.shape[-1] in (3, 4)
+    if not colours:
+        return Preprocessing(kind="percentile", channels=1)
+    fov = find_field_of_view(np.asarray(image[..., :3]))
+    if not fov.all() and rim_deviation(fov) <= ROUND:
+        return Preprocessing(kind="fundus")
+    return Preprocessing(kind="percentile", channels=3)
+
+
+def _stages(
+    batch: int, *, teacher: int, between: int, student: int, distil: int
+) -> dict[str, dict[str, Any]]:
+    """Stages of so many steps; rates are those the shipped model was trained at."""
+
+    def stage(steps: int, rate: float, validations: int) -> dict[str, Any]:
+        every = max(1, steps // validations)
+        return {"steps": steps, "batch": batch, "rate": rate, "validate_every": every}
+
+    return {
+        "teacher": stage(teacher, 3e-3, 5),
+        "autoencoder": stage(between, 2e-3, 2),
+        "vectors": stage(between, 2e-3, 2),
+        "tan": stage(between, 2e-3, 2),
+        "student": stage(student, 3e-3, 10),
+        "san": stage(between, 2e-3, 2),
+        "distil": stage(distil, 1e-3, 5),
+    }
