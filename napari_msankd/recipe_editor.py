@@ -1,0 +1,264 @@
+"""The whole recipe, as a form and as YAML."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtGui import QFontDatabase
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QHBoxLayout,
+    QListWidget,
+    QPlainTextEdit,
+    QScrollArea,
+    QStackedWidget,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msankd.field_docs import field_docs
+from napari_msankd.form import Words
+from napari_msankd.recipe_fields import LOADER
+from napari_msankd.recipe_form import Content, pages
+from napari_msankd.work import Failure, Work
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.recipe import Recipe
+
+_FORM, _YAML = 0, 1
+_REST_MS = 250
+_KINDS = "Recipes (*.yaml *.yml)"
+
+
+class RecipeEditor(QDialog):
+    """Everything a run depends on, to be read and changed.
+
+    The form is made from the typed recipe: a field that the recipe gains is
+    there by itself. The YAML always says the same. While a value is bad, the
+    fault is said in one sentence and neither OK nor the other tab is to be had.
+
+    Parameters
+    ----------
+    recipe
+        What it begins with.
+    parent
+        Where it belongs.
+
+    Attributes
+    ----------
+    changed
+        Emitted with each new `recipe`.
+    """
+
+    changed = Signal()
+
+    def __init__(self, recipe: "Recipe", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Recipe")
+        self.resize(720, 540)
+        self._recipe = recipe
+        self._works: list[Work] = []
+        self._read_soon = QTimer(self)
+        self._read_soon.setSingleShot(True)
+        self._read_soon.setInterval(_REST_MS)
+        self._read_soon.timeout.connect(self._read)
+        self.form = RecipeForm(type(recipe))
+        self.yaml = QPlainTextEdit()
+        self.yaml.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self.yaml.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.yaml.setToolTip("The same recipe as text; what is changed here changes the form")
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.form, "&Form")
+        self.tabs.addTab(self.yaml, "&YAML")
+        self.fault = Words()
+        self.fault.setToolTip("What is wrong with the recipe, and what is expected")
+        layout = QVBoxLayout(self)
+        for part in (self.tabs, self.fault, self._buttons()):
+            layout.addWidget(part)
+        self._show(recipe)
+        self.form.changed.connect(self._read)
+        self.yaml.textChanged.connect(self._read_soon.start)
+        self.tabs.currentChanged.connect(self._on_tab)
+
+    @property
+    def recipe(self) -> "Recipe":
+        """The last recipe without a fault."""
+        return self._recipe
+
+    def load(self, path: Path) -> None:
+        """Take the recipe of a file; a broken one is said, and changes nothing."""
+        self._begin(_loaded(type(self._recipe), path), self._on_loaded)
+
+    def save(self, path: Path) -> None:
+        """Write the recipe to a file."""
+        self._begin(_saved(self._recipe, path), self._say)
+
+    def accept(self) -> None:
+        """Close, unless there is a fault."""
+        if self._read():
+            super().accept()
+
+    def _buttons(self) -> QWidget:
+        kinds = QDialogButtonBox.StandardButton
+        self.buttons = QDialogButtonBox(kinds.Ok | kinds.Cancel)
+        role = QDialogButtonBox.ButtonRole.ResetRole
+        load, self._save = (self.buttons.addButton(t, role) for t in ("&Load…", "&Save…"))
+        self._ok = self.buttons.button(kinds.Ok)
+        told = {
+            load: "Take a recipe from a YAML file",
+            self._save: "Write this recipe to a YAML file",
+            self._ok: "Use this recipe",
+            self.buttons.button(kinds.Cancel): "Leave the recipe as it was",
+        }
+        for button, words in told.items():
+            button.setToolTip(words)
+        load.clicked.connect(self._on_load)
+        self._save.clicked.connect(self._on_save)
+        self.buttons.accepted.connect(self.accept)
+        self.buttons.rejected.connect(self.reject)
+        return self.buttons
+
+    def _on_load(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(self, "Load a recipe", "", _KINDS)
+        if name:
+            self.load(Path(name))
+
+    def _on_save(self) -> None:
+        start = f"{self._recipe.name}.yaml"
+        name, _ = QFileDialog.getSaveFileName(self, "Save the recipe", start, _KINDS)
+        if name:
+            self.save(Path(name))
+
+    def _on_loaded(self, recipe: "Recipe") -> None:
+        self._show(recipe)
+        self._take(recipe)
+
+    def _on_tab(self, _tab: int) -> None:
+        # The side in sight is the one that is written in; the other one follows here.
+        self._read_soon.stop()
+        self._show(self._recipe)
+
+    def _show(self, recipe: "Recipe") -> None:
+        for side in (self.form, self.yaml):
+            side.blockSignals(True)
+        self.form.content = recipe.model_dump(mode="json")
+        self.yaml.setPlainText(recipe.to_yaml())
+        for side in (self.form, self.yaml):
+            side.blockSignals(False)
+
+    def _read(self) -> bool:
+        """Judge what the side in sight says; whether it is a recipe."""
+        self._read_soon.stop()
+        try:
+            content = self.form.content if self.tabs.currentIndex() == _FORM else self._parsed()
+            recipe = type(self._recipe).validated(content, "The recipe")
+        except InputError as error:
+            self._stand(str(error))
+            return False
+        self._take(recipe)
+        return True
+
+    def _take(self, recipe: "Recipe") -> None:
+        self._stand("")
+        if recipe != self._recipe:
+            self._recipe = recipe
+            self.changed.emit()
+
+    def _stand(self, fault: str) -> None:
+        self._say(f"✕ {fault}" if fault else "")
+        for button in (self._ok, self._save):
+            button.setEnabled(not fault)
+        other = _YAML if self.tabs.currentIndex() == _FORM else _FORM
+        self.tabs.setTabEnabled(other, not fault)
+
+    def _parsed(self) -> Any:
+        try:
+            return yaml.load(self.yaml.toPlainText(), LOADER)
+        except yaml.YAMLError as error:
+            raise InputError(f"The recipe is not YAML: {_first_words(error)}") from None
+
+    def _begin(self, steps: Iterator[Any], yielded: Callable[[Any], None]) -> None:
+        work = Work(steps, self)
+        work.yielded.connect(yielded)
+        work.failed.connect(self._on_failed)
+        work.start()
+
+    def _on_failed(self, failure: Failure) -> None:
+        self._say(f"✕ {failure.sentence}")
+
+    def _say(self, words: str) -> None:
+        self.fault.setText(words)
+
+
+class RecipeForm(QWidget):
+    """Pages of the form, and the list of them."""
+
+    changed = Signal()
+
+    def __init__(self, model: type) -> None:
+        super().__init__()
+        self.pages: dict[str, Any] = {}
+        self.list = QListWidget()
+        self.list.setToolTip("Parts of the recipe")
+        self.list.setFixedWidth(130)
+        self._stack = QStackedWidget()
+        docs = field_docs(model)
+        for name, title, editor in pages(model):
+            self.pages[name] = editor
+            editor.changed.connect(self.changed)
+            editor.setContentsMargins(4, 4, 8, 4)
+            self.list.addItem(title)
+            self._stack.addWidget(_page(editor, docs.get(name, "")))
+        self.list.currentRowChanged.connect(self._stack.setCurrentIndex)
+        self.list.setCurrentRow(0)
+        row = QHBoxLayout(self)
+        row.addWidget(self.list)
+        row.addWidget(self._stack, 1)
+
+    @property
+    def content(self) -> Content:
+        """What `Recipe.validated` takes."""
+        groups = {name: editor.value for name, editor in self.pages.items() if name}
+        return self.pages[""].value | groups
+
+    @content.setter
+    def content(self, content: Content) -> None:
+        self.pages[""].value = content
+        for name, editor in self.pages.items():
+            if name:
+                editor.value = content[name]
+
+
+def _page(editor: QWidget, doc: str) -> QWidget:
+    """A page that scrolls, with what its part is for above."""
+    inside = QWidget()
+    layout = QVBoxLayout(inside)
+    layout.addWidget(Words(doc))
+    layout.addWidget(editor)
+    layout.addStretch(1)
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setWidget(inside)
+    return area
+
+
+def _loaded(model: "type[Recipe]", path: Path) -> Iterator["Recipe"]:
+    yield model.load(path)
+
+
+def _saved(recipe: "Recipe", path: Path) -> Iterator[str]:
+    recipe.save(path)
+    yield f"✓ Saved as {path}."
+
+
+def _first_words(error: yaml.YAMLError) -> str:
+    """The problem of a YAML error and its line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
+    return f"{problem} in line {mark.line + 1}" if mark else str(error).splitlines()[0]
