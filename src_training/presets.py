@@ -6,7 +6,6 @@ Torch is imported only where a recipe is made: who offers the choices does not w
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from src_training.errors import InputError
@@ -131,19 +130,17 @@ def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
     Parameters
     ----------
     image
-        (H, W) or (H, W, C). A colour photograph of a disc in a dark frame is
-        a fundus; of all others the channels are kept.
+        (H, W) or (H, W, C), in colour or grey. A bright disc in a dark frame
+        is a fundus; of all others the channels are kept.
     """
     from src_training.data.preprocess import Preprocessing, find_field_of_view
     from src_training.inference.expectations import ROUND, rim_deviation
 
     colours = image.ndim == 3 and image.shape[-1] in (3, 4)
-    if not colours:
-        return Preprocessing(kind="percentile", channels=1)
-    fov = find_field_of_view(np.asarray(image[..., :3]))
+    fov = find_field_of_view(image[..., :3] if colours else image)
     if not fov.all() and rim_deviation(fov) <= ROUND:
         return Preprocessing(kind="fundus")
-    return Preprocessing(kind="percentile", channels=3)
+    return Preprocessing(kind="percentile", channels=3 if colours else 1)
 
 
 def _stages(

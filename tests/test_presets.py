@@ -84,6 +84,7 @@ def test_a_choice_that_cannot_be_is_one_sentence(arguments, said):
     ("image", "expected"),
     [
         (fundus_phantom(1, 256, "A").image, Preprocessing(kind="fundus")),
+        (fundus_phantom(1, 256, "A").image[..., 1], Preprocessing(kind="fundus")),
         (np.zeros((40, 40)), Preprocessing(kind="percentile", channels=1)),
         (
             np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8),
