@@ -1,16 +1,17 @@
 """Scores of a model over a domain."""
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from src_training.data.domain import Case, Domain
-from src_training.data.preprocess import Mask, find_field_of_view
+from src_training.data.domain import Domain
 from src_training.errors import InputError
 from src_training.evaluation.metrics import Pooled, score
-from src_training.inference.predictor import Predictor
+from src_training.evaluation.prepared import PreparedImage, prepared_images
+from src_training.inference.predictor import Predictor, labels_from
 
 Scores = dict[str, float]
 OnImage = Callable[[int, int, str], None]
@@ -37,6 +38,10 @@ class DomainScores:
         images); NaN with one image.
     threshold
         The one that was used.
+    seconds
+        Image -> seconds from the image to its labels: field of view,
+        preparation, network and the way back. Not part of `to_dict`: two
+        runs that agree in all else differ here.
     """
 
     domain: str
@@ -46,6 +51,7 @@ class DomainScores:
     pooled: Scores
     interval: dict[str, tuple[float, float]]
     threshold: float
+    seconds: dict[str, float]
 
     def to_dict(self) -> dict[str, object]:
         """As plain values for JSON, None where a metric is not defined."""
@@ -68,6 +74,7 @@ def evaluate(
     on_image: OnImage | None = None,
     *,
     threshold: float | None = None,
+    images: Iterable[PreparedImage] | None = None,
     draws: int = 2000,
     seed: int = 0,
 ) -> DomainScores:
@@ -84,6 +91,8 @@ def evaluate(
         and its name.
     threshold
         Probability from which a pixel is foreground; None: the model's own.
+    images
+        What `prepared_images` makes of the domain, where it is there already.
     draws, seed
         Of the bootstrap.
 
@@ -97,34 +106,39 @@ def evaluate(
     if len(domain) == 0:
         raise InputError(f"{domain.name}: the domain has no images; expected at least one")
     used = card.threshold if threshold is None else threshold
-    pooled, images = Pooled(len(card.classes)), dict[str, Scores]()
-    for done, case in enumerate(domain, start=1):
-        images[case.name] = _score(predictor, case, used, pooled, domain.name)
+    if images is None:
+        images = prepared_images(domain, card.preprocessing)
+    pooled, scores, seconds = Pooled(len(card.classes)), dict[str, Scores](), dict[str, float]()
+    for done, image in enumerate(images, start=1):
+        name = image.case.name
+        scores[name], seconds[name] = _score(predictor, image, used, pooled, domain.name)
         if on_image is not None:
-            on_image(done, len(domain), case.name)
-    mean, count = _means(images)
-    interval = _bootstrap([scores["dice"] for scores in images.values()], draws, seed)
-    return DomainScores(domain.name, images, mean, count, pooled.result(), {"dice": interval}, used)
+            on_image(done, len(domain), name)
+    mean, count = _means(scores)
+    dice = _bootstrap([found["dice"] for found in scores.values()], draws, seed)
+    return DomainScores(
+        domain.name, scores, mean, count, pooled.result(), {"dice": dice}, used, seconds
+    )
 
 
 def _score(
-    predictor: Predictor, case: Case, threshold: float, pooled: Pooled, domain: str
-) -> Scores:
+    predictor: Predictor, image: PreparedImage, threshold: float, pooled: Pooled, domain: str
+) -> tuple[Scores, float]:
+    """Scores of an image, and the seconds from it to its labels."""
+    case, fov = image.case, image.fov
     if case.mask is None:
         raise InputError(f"{domain}: image {case.name} has no mask; expected one to score against")
-    fov = _field_of_view(predictor, case)
+    classes = predictor.model.card.classes
     try:
-        probabilities = predictor.predict(case.image, fov)
+        began = time.perf_counter()
+        probabilities = predictor.predict(case.image, fov, image.prepared)
+        labels_from(probabilities, threshold)
+        took = time.perf_counter() - began
         pooled.add(probabilities, case.mask, fov, threshold)
-        return score(probabilities, case.mask, fov, threshold, classes=predictor.model.card.classes)
+        scores = score(probabilities, case.mask, fov, threshold, classes=classes)
     except InputError as error:
         raise InputError(f"{domain}: image {case.name}: {error}") from None
-
-
-def _field_of_view(predictor: Predictor, case: Case) -> Mask | None:
-    if case.fov is not None or predictor.model.card.preprocessing.kind != "fundus":
-        return case.fov
-    return find_field_of_view(case.image[..., :3] if case.image.ndim == 3 else case.image)
+    return scores, image.seconds + took
 
 
 def _means(images: dict[str, Scores]) -> tuple[Scores, dict[str, int]]:

@@ -1,6 +1,6 @@
 """Domains as semantic vectors: what FSD compares."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from src_training.data.domain import Domain
 from src_training.data.patches import cut, patch_corners
 from src_training.data.preprocess import Preprocessing
 from src_training.errors import InputError
+from src_training.evaluation.prepared import PreparedImage, prepared_images
 from src_training.inference.model import SegmentationModel
 
 _BATCH = 8
@@ -45,11 +46,22 @@ class _Patch:
     mask: NDArray[np.uint8] | None
 
 
-def image_vectors(model: SegmentationModel, domain: Domain) -> SemanticVectors:
+def image_vectors(
+    model: SegmentationModel, domain: Domain, images: Iterable[PreparedImage] | None = None
+) -> SemanticVectors:
     """Vectors E(F) of patches side by side over the images of a domain (no masks needed).
 
     GKD (arXiv 2207.12995); that a domain is sampled by patches of the
     training size is our *reconstruction*: the encoder's perceptron is of that size.
+
+    Parameters
+    ----------
+    model
+        With its semantic encoder.
+    domain
+        What is sampled.
+    images
+        What `prepared_images` makes of the domain, where it is there already.
 
     Raises
     ------
@@ -68,13 +80,19 @@ def image_vectors(model: SegmentationModel, domain: Domain) -> SemanticVectors:
         vectors: Tensor = encoder(network.encode(images.to(device))[1])
         return vectors
 
-    return _encoded(_patches(domain, model.card.preprocessing, model.card.patch), encode)
+    if images is None:
+        images = prepared_images(domain, model.card.preprocessing)
+    return _encoded(_patches(images, model.card.patch), encode)
 
 
 def mask_vectors(
-    autoencoder: SemanticAutoencoder, domain: Domain, preprocessing: Preprocessing, patch: int
+    autoencoder: SemanticAutoencoder,
+    domain: Domain,
+    preprocessing: Preprocessing,
+    patch: int,
+    images: Iterable[PreparedImage] | None = None,
 ) -> SemanticVectors:
-    """Vectors z_y that P-SAE makes of the masks of the same patches.
+    """Vectors z_y that P-SAE makes of the masks of the same patches; `images` as above.
 
     Raises
     ------
@@ -88,22 +106,21 @@ def mask_vectors(
             raise InputError(f"{domain.name} has images without mask; expected one for every image")
         return autoencoder.vectors(masks.to(device))
 
-    return _encoded(_patches(domain, preprocessing, patch), encode)
+    if images is None:
+        images = prepared_images(domain, preprocessing)
+    return _encoded(_patches(images, patch), encode)
 
 
-def _patches(domain: Domain, preprocessing: Preprocessing, side: int) -> Iterator[_Patch]:
-    for case in domain:
-        try:
-            prepared = preprocessing.prepare(case.image, case.fov)
-        except InputError as error:
-            raise InputError(f"{domain.name}/{case.name}: {error}") from None
+def _patches(images: Iterable[PreparedImage], side: int) -> Iterator[_Patch]:
+    for image in images:
+        case, prepared = image.case, image.prepared
         mask = None
         if case.mask is not None:
             mask = prepared.geometry.to_prepared(case.mask).astype(np.uint8)
         for corner in patch_corners(prepared.fov, side):
-            image = cut(prepared.pixels, corner, side)
+            patch = cut(prepared.pixels, corner, side)
             yield _Patch(
-                case.name, corner, image, None if mask is None else cut(mask, corner, side)
+                case.name, corner, patch, None if mask is None else cut(mask, corner, side)
             )
 
 

@@ -116,7 +116,12 @@ class Predictor:
         count = min(self.batch, len(self._windows(size, tile)))
         return estimate_memory(self.model, shape, size, tile, count)
 
-    def predict(self, image: NDArray[np.generic], fov: Mask | None = None) -> Float:
+    def predict(
+        self,
+        image: NDArray[np.generic],
+        fov: Mask | None = None,
+        prepared: Prepared | None = None,
+    ) -> Float:
         """Probabilities of one image.
 
         Parameters
@@ -125,6 +130,8 @@ class Predictor:
             (H, W) or (H, W, C), as `Preprocessing.prepare` takes it.
         fov
             (H, W) bool field of view; found from the image when missing.
+        prepared
+            What the model's preprocessing makes of both, where it is there already.
 
         Returns
         -------
@@ -138,12 +145,17 @@ class Predictor:
             If the image or the field of view cannot be used.
         """
         probabilities = _background(len(self.model.card.classes), image.shape[:2])
-        for progress in self.tiles(image, fov):
+        for progress in self.tiles(image, fov, prepared):
             rows, columns = progress.region
             probabilities[:, rows, columns] = progress.probabilities
         return probabilities
 
-    def tiles(self, image: NDArray[np.generic], fov: Mask | None = None) -> Iterator[Progress]:
+    def tiles(
+        self,
+        image: NDArray[np.generic],
+        fov: Mask | None = None,
+        prepared: Prepared | None = None,
+    ) -> Iterator[Progress]:
         """Segment one image, a batch of tiles at a time; parameters as `predict`.
 
         Closing the iterator stops at the next batch.
@@ -159,7 +171,8 @@ class Predictor:
                 f"the field of view has shape {fov.shape}; expected that of the image, "
                 f"{image.shape[:2]}"
             )
-        prepared = self.model.card.preprocessing.prepare(image, fov)
+        if prepared is None:
+            prepared = self.model.card.preprocessing.prepare(image, fov)
         seen = _seen(prepared) if fov is None else fov.astype(bool)
         return self._run(prepared, seen)
 

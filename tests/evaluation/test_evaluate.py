@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from src_training.data.preprocess import Preprocessing
 from src_training.errors import InputError
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.metrics import METRICS, POOLED
+from src_training.evaluation.prepared import prepared_images
 from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor
 from src_training.networks.base import SegmentationNetwork, Skips
@@ -105,3 +107,31 @@ def test_a_mask_with_a_class_the_model_lacks_is_named(predictor):
     )
     with pytest.raises(InputError, match="image eye: the mask holds classes 0 to 2"):
         evaluate(predictor, many)
+
+
+def test_an_image_that_cannot_be_prepared_is_named(predictor):
+    broken = Domain.from_arrays(
+        "lab", [np.full((8, 8), np.nan)], [np.eye(8, dtype=np.uint8)], names=["eye"]
+    )
+    with pytest.raises(InputError, match="lab/eye: the image has 64 values that are NaN"):
+        evaluate(predictor, broken)
+
+
+def test_images_that_are_prepared_already_are_not_prepared_again(predictor, monkeypatch):
+    lab = domain()
+    expected = evaluate(predictor, lab)
+    images = list(prepared_images(lab, predictor.model.card.preprocessing))
+    monkeypatch.setattr(Preprocessing, "prepare", None)
+    assert evaluate(predictor, lab, images=images).to_dict() == expected.to_dict()
+
+
+def test_the_time_of_an_image_counts_from_the_image_to_its_labels(predictor):
+    lab = domain(2)
+    slow = [
+        dataclasses.replace(image, seconds=image.seconds + 50)
+        for image in prepared_images(lab, predictor.model.card.preprocessing)
+    ]
+    found = evaluate(predictor, lab, images=slow).seconds
+    assert list(found) == list(lab.names)
+    assert all(50 < seconds < 60 for seconds in found.values())
+    assert "seconds" not in evaluate(predictor, lab).to_dict()
