@@ -1,0 +1,178 @@
+"""What is in a chosen domain: looked at in a worker, said in words."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from napari_msankd.chosen_domain import ChosenDomain, ChosenLayers, unpainted
+from napari_msankd.engine import no_collection
+from napari_msankd.layer_cases import cases_of, stored_labels, stored_pixels
+from napari_msankd.layer_pairs import LayerPair
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.data.inspect import CaseLook, Problem
+
+Masks = Literal["required", "optional"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence that is no problem."""
+
+    sentence: str
+
+
+def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["CaseLook | Problem | Note"]:
+    """Every case, every problem, and what else should be said. Call it in a worker."""
+    with no_collection():
+        from src_training.data.inspect import Problem, inspect_folder
+
+    if isinstance(chosen, ChosenLayers):
+        yield from _look_at_layers(chosen, masks)
+    elif chosen.path.is_dir():
+        yield from inspect_folder(chosen.path, masks=masks)
+    else:
+        what = "a file" if chosen.path.exists() else "not there"
+        sentence = f"{chosen.path} is {what}; expected a folder with images/ and masks/"
+        yield Problem(chosen.path.name, sentence)
+
+
+def _look_at_layers(chosen: ChosenLayers, masks: Masks) -> Iterator["CaseLook | Problem | Note"]:
+    from src_training.data.inspect import Problem, inspect_arrays
+
+    classes = chosen.classes()
+    planes = Counter[str]()
+    for case in cases_of(chosen.pairs):
+        planes[case.pair.image.name] += 1
+        layer = case.pair.labels or case.pair.image
+        if case.labels is None and masks == "required":
+            if planes[case.pair.image.name] == 1:
+                yield Problem(layer.name, str(unpainted(case.pair)))
+            continue
+        try:
+            pixels, labels = stored_pixels(case), stored_labels(case, classes)
+        except InputError as error:
+            yield Problem(layer.name, str(error))
+            continue
+        yield from inspect_arrays(
+            chosen.name, [pixels], [labels], [case.name], classes, required="optional"
+        )
+    for pair in chosen.pairs:
+        if planes[pair.image.name] < len(pair.image.indices):
+            yield Note(_left_out(pair, planes[pair.image.name]))
+
+
+def _left_out(pair: LayerPair, count: int) -> str:
+    return (
+        f"{count} of {len(pair.image.indices)} slices of {pair.image.name!r} are painted; "
+        "the others are left out."
+    )
+
+
+class Found:
+    """What has been seen so far, in words.
+
+    Parameters
+    ----------
+    masks
+        Whether the domain is one to learn from.
+    """
+
+    def __init__(self, masks: Masks) -> None:
+        self.masks = masks
+        self.names: list[str] = []
+        self.notes: list[str] = []
+        self.problems: list[Problem] = []
+        self._sizes: set[tuple[int, int]] = set()
+        self._counts = Counter[str]()
+        self._classes: tuple[str, ...] = ()
+        self._labelled = 0
+
+    def take(self, seen: "CaseLook | Problem | Note") -> None:
+        """Add what was seen."""
+        from src_training.data.inspect import CaseLook
+
+        if isinstance(seen, Note):
+            self.notes.append(seen.sentence)
+        elif not isinstance(seen, CaseLook):
+            self.problems.append(seen)
+        else:
+            self.names.append(seen.name)
+            self._sizes.add(seen.size)
+            if seen.counts is not None:
+                self._labelled += 1
+                self._counts.update(seen.counts)
+                self._classes = tuple(seen.counts)
+
+    def close(self) -> None:
+        """Everything has been seen: judge the whole."""
+        from src_training.data.inspect import Problem
+        from src_training.data.split import patient_of
+
+        patients = {patient_of(name) for name in self.names}
+        if self.masks == "required" and self.names and len(patients) < 2 and not self.problems:
+            many = "1 image" if len(self.names) == 1 else f"{len(self.names)} images of one patient"
+            sentence = (
+                f"{self.names[0]}: there is {many}; expected images of two patients or more, "
+                "for one is held out to choose the best network"
+            )
+            self.problems.append(Problem(self.names[0], sentence))
+
+    @property
+    def usable(self) -> bool:
+        """Whether a run can use the domain: nothing stands in its way."""
+        return bool(self.names) and all(self._is_stray(problem) for problem in self.problems)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, background first; empty without masks."""
+        return self._classes
+
+    def words(self) -> str:
+        """How many images of which sizes, the share of each class, and the notes."""
+        if not self.names:
+            return ""
+        lines = [f"{_many(len(self.names))} of {self._size()} pixels{self._without()}"]
+        lines += [self._shares()] if self._labelled else []
+        lines += [self._use()] if self.masks == "optional" else []
+        return "\n".join(lines + self.notes)
+
+    def _size(self) -> str:
+        small, large = (f"{h} x {w}" for h, w in (min(self._sizes), max(self._sizes)))
+        return small if small == large else f"{small} to {large}"
+
+    def _without(self) -> str:
+        without = len(self.names) - self._labelled
+        return f", {without} without mask" if self._labelled and without else ""
+
+    def _shares(self) -> str:
+        total = sum(self._counts.values())
+        classes = self._classes[1:] or self._classes
+        parts = [f"{name} {share_of(self._counts[name], total)}" for name in classes]
+        return " · ".join(parts)
+
+    def _use(self) -> str:
+        if self._labelled == 0:
+            return "No masks, none needed: its distance to the source (FSD) is measured."
+        if self._labelled < len(self.names):
+            return "No scores: they need a mask for every image."
+        return "Has masks: used for scores only."
+
+    def _is_stray(self, problem: "Problem") -> bool:
+        """A mask without an image: said, but a run passes it over."""
+        file = PurePosixPath(problem.file)
+        broken = {Path(each.file).stem for each in self.problems if each.file[:7] == "images/"}
+        return file.parent.name == "masks" and file.stem not in broken.union(self.names)
+
+
+def share_of(pixels: int, total: int) -> str:
+    """``"8.1 % (63,712 pixels)"``."""
+    percent = 100 * pixels / max(1, total)
+    return f"{percent:.{1 if percent < 10 else 0}f} % ({pixels:,} pixels)"
+
+
+def _many(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
