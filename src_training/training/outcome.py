@@ -1,8 +1,9 @@
 """What a run leaves: models with their cards, and a report of how they do on every domain."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,13 +15,16 @@ from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork, SemanticEncoder
 from src_training.atomic import write_text
 from src_training.data.domain import Domain
+from src_training.data.split import split_note
 from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.evaluation.features import image_vectors, mask_vectors
 from src_training.evaluation.fsd import FSD, frechet_distance
+from src_training.evaluation.prepared import PreparedImage, prepared_images
 from src_training.inference.model import ModelCard, SegmentationModel, SemanticSpace, TrainingDomain
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import NetworkRecipe, Recipe
+from src_training.training.report import Outcome, as_markdown
 
 if TYPE_CHECKING:
     from src_training.training.pipeline import Pipeline, TrainedNetworks
@@ -35,62 +39,40 @@ METHODS = {
 }
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one model of a run does.
+@dataclass
+class _Judged:
+    """A model before its card is written, and what has been found of it so far."""
 
-    Attributes
-    ----------
-    parameters, gmac
-        Size of the network, and 1e9 multiply-adds for a training patch.
-    threshold
-        Chosen on the validation split.
-    scores
-        Test domain -> scores; domains without masks are left out.
-    fsd
-        Test domain -> distance of its image vectors to the source's.
-    prior_fsd
-        Test domain -> distance of its image vectors to its masks'.
-    """
-
-    parameters: int
-    gmac: float
+    predictor: Predictor
     threshold: float
-    scores: dict[str, DomainScores]
-    fsd: dict[str, FSD]
-    prior_fsd: dict[str, FSD]
-
-    def to_dict(self) -> dict[str, object]:
-        """As plain values, for JSON."""
-        return {
-            "parameters": self.parameters,
-            "gmac": self.gmac,
-            "threshold": self.threshold,
-            "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
-            "fsd": {name: fsd.to_dict() for name, fsd in self.fsd.items()},
-            "prior_fsd": {name: fsd.to_dict() for name, fsd in self.prior_fsd.items()},
-        }
+    source: Vectors
+    scores: dict[str, DomainScores] = field(default_factory=dict)
+    fsd: dict[str, FSD] = field(default_factory=dict)
+    prior_fsd: dict[str, FSD] = field(default_factory=dict)
 
 
 def write_outcome(pipeline: "Pipeline", networks: "TrainedNetworks") -> None:
     """Score teacher, student alone and distilled; write models, then report, then the model.
 
-    ``model.safetensors`` comes last: where it is, everything is.
+    Every image is prepared once for all three, and one domain at a time is
+    held. ``model.safetensors`` comes last: where it is, everything is.
     """
-    roles = {
-        "teacher": (networks.teacher, networks.tan),
-        "alone": (networks.alone, networks.san),
-        "distilled": (networks.distilled, networks.san),
+    drafts = {
+        "teacher": _draft(pipeline, "teacher", networks.teacher, networks.tan),
+        "alone": _draft(pipeline, "alone", networks.alone, networks.san),
+        "distilled": _draft(pipeline, "distilled", networks.distilled, networks.san),
     }
+    judged = _begun(pipeline, drafts)
+    for domain in _domains(pipeline):
+        _judge(pipeline, domain, judged, networks.autoencoder)
     folder, outcomes = pipeline.folder, dict[str, Outcome]()
-    masks = _mask_vectors(pipeline, networks.autoencoder)
-    for role, (network, alignment) in roles.items():
-        draft = _draft(pipeline, role, network, alignment)
-        model, outcomes[role] = _judged(pipeline, draft, masks)
-        model.save(folder.models / f"{role}.safetensors")
+    for role, found in judged.items():
+        model, file = _with_metrics(found), folder.models / f"{role}.safetensors"
+        model.save(file)
+        outcomes[role] = _outcome(found, file.stat().st_size)
     report = {role: outcome.to_dict() for role, outcome in outcomes.items()}
     write_text(folder.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    write_text(folder.report / "report.md", as_markdown(pipeline.recipe, outcomes))
+    write_text(folder.report / "report.md", _said(pipeline, outcomes))
     model.save(folder.model)
 
 
@@ -124,51 +106,98 @@ def _space(encoder: SemanticEncoder, recipe: Recipe) -> SemanticSpace:
     return SemanticSpace(grid=encoder.grid, latent=recipe.latent, hidden=recipe.hidden)
 
 
-def _mask_vectors(pipeline: "Pipeline", autoencoder: SemanticAutoencoder) -> dict[str, Vectors]:
-    """P-SAE's vectors of every labelled test domain: the same for each model."""
-    preprocessing, patch = pipeline.recipe.preprocessing, pipeline.recipe.patch
+def _begun(pipeline: "Pipeline", drafts: dict[str, SegmentationModel]) -> dict[str, _Judged]:
+    """Thresholds from the validation images, and vectors of the training images."""
+    preprocessing, device = pipeline.recipe.preprocessing, str(pipeline.fabric.device)
+    predictors = {role: Predictor(draft, device=device) for role, draft in drafts.items()}
+    held_out = list(prepared_images(pipeline.held_out, preprocessing))
+    thresholds = {role: choose_threshold(each, held_out) for role, each in predictors.items()}
+    images = list(prepared_images(pipeline.training, preprocessing))
     return {
-        domain.name: mask_vectors(autoencoder, domain, preprocessing, patch).values
-        for domain in pipeline.tests
-        if domain.labelled
+        role: _Judged(
+            predictors[role],
+            thresholds[role],
+            image_vectors(draft, pipeline.training, images).values,
+        )
+        for role, draft in drafts.items()
     }
 
 
-def _judged(
-    pipeline: "Pipeline", draft: SegmentationModel, masks: dict[str, Vectors]
-) -> tuple[SegmentationModel, Outcome]:
-    """The model with its threshold and metrics, and the outcome they come from."""
-    predictor = Predictor(draft, device=str(pipeline.fabric.device))
-    threshold = choose_threshold(predictor, pipeline.held_out)
-    scores = {
-        domain.name: evaluate(predictor, domain, threshold=threshold)
-        for domain in pipeline.tests
-        if domain.labelled
-    }
-    source = image_vectors(draft, pipeline.training).values
-    fsd, prior = dict[str, FSD](), dict[str, FSD]()
-    for domain in pipeline.tests:
-        vectors = image_vectors(draft, domain).values
-        fsd[domain.name] = frechet_distance(vectors, source)
-        if domain.labelled:
-            prior[domain.name] = frechet_distance(vectors, masks[domain.name])
-    metrics = {name: found.to_dict()["mean"] for name, found in scores.items()}
-    card = draft.card.model_copy(update={"threshold": threshold, "metrics": metrics})
-    parameters = sum(parameter.numel() for parameter in draft.network.parameters())
-    outcome = Outcome(
-        parameters, _gmac(draft.network, pipeline.recipe.patch), threshold, scores, fsd, prior
+def _domains(pipeline: "Pipeline") -> Iterator[Domain]:
+    """What is reported on: the validation split, then the test domains."""
+    yield replace(pipeline.held_out, name=f"{pipeline.held_out.name}, validation")
+    yield from pipeline.tests
+
+
+def _judge(
+    pipeline: "Pipeline",
+    domain: Domain,
+    judged: dict[str, _Judged],
+    autoencoder: SemanticAutoencoder,
+) -> None:
+    """Add what each model makes of a domain."""
+    preprocessing, patch = pipeline.recipe.preprocessing, pipeline.recipe.patch
+    images = list(prepared_images(domain, preprocessing))
+    # P-SAE's vectors of the masks are the same for each model.
+    masks = None
+    if domain.labelled:
+        masks = mask_vectors(autoencoder, domain, preprocessing, patch, images).values
+    for found in judged.values():
+        vectors = image_vectors(found.predictor.model, domain, images).values
+        if distance := _distance(vectors, found.source):
+            found.fsd[domain.name] = distance
+        if masks is None:
+            continue
+        found.scores[domain.name] = evaluate(
+            found.predictor, domain, threshold=found.threshold, images=images
+        )
+        if distance := _distance(vectors, masks):
+            found.prior_fsd[domain.name] = distance
+
+
+def _distance(a: Vectors, b: Vectors) -> FSD | None:
+    """FSD, where both sides have the two vectors it takes."""
+    return frechet_distance(a, b) if min(len(a), len(b)) > 1 else None
+
+
+def _with_metrics(found: _Judged) -> SegmentationModel:
+    """The model, its threshold and metrics on its card."""
+    metrics = {name: scores.to_dict()["mean"] for name, scores in found.scores.items()}
+    update = {"threshold": found.threshold, "metrics": metrics}
+    return replace(found.predictor.model, card=found.predictor.model.card.model_copy(update=update))
+
+
+def _outcome(found: _Judged, size: int) -> Outcome:
+    network = found.predictor.model.network
+    seconds = [took for scores in found.scores.values() for took in scores.seconds.values()]
+    return Outcome(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        gmac=_gmac(network, found.predictor.model.card.patch),
+        bytes=size,
+        threshold=found.threshold,
+        seconds_per_image=median(seconds),
+        scores=found.scores,
+        fsd=found.fsd,
+        prior_fsd=found.prior_fsd,
     )
-    return SegmentationModel(card, draft.network, semantics=draft.semantics), outcome
 
 
-def choose_threshold(predictor: Predictor, validation: Domain) -> float:
+def _said(pipeline: "Pipeline", outcomes: dict[str, Outcome]) -> str:
+    validation, *tests = [domain.name for domain in _domains(pipeline)]
+    notes = [f"{validation}: chose the checkpoints and the thresholds, so its Dice flatters"]
+    if note := split_note(pipeline.training, pipeline.held_out):
+        notes.append(note)
+    return as_markdown(pipeline.recipe.name, [validation, *tests], outcomes, notes)
+
+
+def choose_threshold(predictor: Predictor, validation: Sequence[PreparedImage]) -> float:
     """The threshold of the best mean Dice over the validation images; 0.5 with more classes."""
     if len(predictor.model.card.classes) > 2:
         return 0.5
     curves = []
-    for case in validation:
-        foreground = predictor.predict(case.image, case.fov)[1]
-        curves.append(_dice_curve(foreground, np.asarray(case.mask) > 0))
+    for image in validation:
+        foreground = predictor.predict(image.case.image, image.fov, image.prepared)[1]
+        curves.append(_dice_curve(foreground, np.asarray(image.case.mask) > 0))
     return round(float(THRESHOLDS[int(np.mean(curves, axis=0).argmax())]), 2)
 
 
@@ -190,46 +219,3 @@ def _gmac(network: SegmentationNetwork, patch: int) -> float:
     with counter, torch.no_grad():
         network(example.to(next(network.parameters()).device))
     return counter.get_total_flops() / 2e9
-
-
-def as_markdown(recipe: Recipe, outcomes: dict[str, Outcome]) -> str:
-    """The report as two tables a person reads: the models, and how each does on each domain."""
-    models = [
-        (role, f"{found.parameters:,}", f"{found.gmac:.2f}", f"{found.threshold:.2f}")
-        for role, found in outcomes.items()
-    ]
-    rows = [
-        (domain, role, *_dice(found.scores.get(domain)), *_distance(found.fsd[domain]))
-        for domain in next(iter(outcomes.values())).fsd
-        for role, found in outcomes.items()
-    ]
-    return "\n".join(
-        [
-            f"# {recipe.name}",
-            "",
-            *_table(("model", "parameters", "GMAC a patch", "threshold"), models),
-            "",
-            *_table(("domain", "model", "Dice", "95 %", "FSD", "95 %", "N"), rows),
-            "",
-            "Dice: mean over the images, inside the field of view, on the original pixels; its "
-            "interval is a bootstrap over images. FSD: from the domain to the training images of "
-            f"{recipe.source.name}; N patches of the domain, over which its interval is drawn.",
-            "",
-        ]
-    )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
-    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
-
-
-def _dice(scores: DomainScores | None) -> tuple[str, str]:
-    if scores is None:
-        return "no masks", ""
-    low, high = scores.interval["dice"]
-    return f"{scores.mean['dice']:.3f}", f"{low:.3f} to {high:.3f}"
-
-
-def _distance(fsd: FSD) -> tuple[str, str, str]:
-    return f"{fsd.value:.3g}", f"{fsd.low:.3g} to {fsd.high:.3g}", str(fsd.n_a)

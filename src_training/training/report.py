@@ -1,0 +1,127 @@
+"""How the models of a run do, as JSON and as tables a person reads."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from src_training.evaluation.evaluate import DomainScores
+from src_training.evaluation.fsd import FSD
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one model of a run does.
+
+    Attributes
+    ----------
+    parameters, gmac
+        Size of the network, and 1e9 multiply-adds for a training patch.
+    bytes
+        Size of the model file.
+    threshold
+        Chosen on the validation split.
+    seconds_per_image
+        From an image to its labels, on the device of the run: median over
+        the images that were scored.
+    scores
+        Domain -> scores; domains without masks are left out.
+    fsd
+        Domain -> distance of its image vectors to those of the training
+        images; domains of a single patch are left out.
+    prior_fsd
+        Domain -> distance of its image vectors to its masks'.
+    """
+
+    parameters: int
+    gmac: float
+    bytes: int
+    threshold: float
+    seconds_per_image: float
+    scores: dict[str, DomainScores]
+    fsd: dict[str, FSD]
+    prior_fsd: dict[str, FSD]
+
+    def to_dict(self) -> dict[str, object]:
+        """As plain values, for JSON."""
+        return {
+            "parameters": self.parameters,
+            "gmac": self.gmac,
+            "bytes": self.bytes,
+            "threshold": self.threshold,
+            "seconds_per_image": self.seconds_per_image,
+            "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
+            "fsd": {name: fsd.to_dict() for name, fsd in self.fsd.items()},
+            "prior_fsd": {name: fsd.to_dict() for name, fsd in self.prior_fsd.items()},
+        }
+
+
+def as_markdown(
+    title: str, domains: Sequence[str], outcomes: Mapping[str, Outcome], notes: Sequence[str]
+) -> str:
+    """The report as two tables: the models, and how each does on each domain.
+
+    Parameters
+    ----------
+    title
+        Name of the run.
+    domains
+        In the order of the table; one without masks has a distance only.
+    outcomes
+        Model -> how it does.
+    notes
+        Sentences on what the scores can tell.
+    """
+    models = [
+        (
+            role,
+            f"{found.parameters:,}",
+            f"{found.bytes / 1e6:.1f}",
+            f"{found.gmac:.2f}",
+            f"{found.seconds_per_image * 1000:.0f}",
+            f"{found.threshold:.2f}",
+        )
+        for role, found in outcomes.items()
+    ]
+    head = ("model", "parameters", "MB", "GMAC a patch", "ms an image", "threshold")
+    rows = [
+        (domain, role, *_dice(found.scores.get(domain)), *_distance(found.fsd.get(domain)))
+        for domain in domains
+        for role, found in outcomes.items()
+    ]
+    said = (
+        "Milliseconds: from an image to its labels, the median of those that were scored.",
+        "Dice: mean over the images, inside the field of view, on the original pixels; its "
+        "interval is a bootstrap over images. FSD: from the domain to the training images; N "
+        "patches of the domain, over which its interval is drawn.",
+        *(f"{note}." for note in notes),
+    )
+    return "\n".join(
+        [
+            f"# {title}",
+            "",
+            *_table(head, models),
+            "",
+            *_table(("domain", "model", "Dice", "95 %", "FSD", "95 %", "N"), rows),
+            *(line for paragraph in said for line in ("", paragraph)),
+            "",
+        ]
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
+
+
+def _dice(scores: DomainScores | None) -> tuple[str, str]:
+    if scores is None:
+        return "no masks", ""
+    low, high = scores.interval["dice"]
+    interval = "one image" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+    return f"{scores.mean['dice']:.3f}", interval
+
+
+def _distance(fsd: FSD | None) -> tuple[str, str, str]:
+    if fsd is None:
+        return "too few patches", "", ""
+    return f"{fsd.value:.3g}", f"{fsd.low:.3g} to {fsd.high:.3g}", str(fsd.n_a)
