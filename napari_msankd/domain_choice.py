@@ -157,6 +157,7 @@ class DomainChoice(DomainForm):
         self.sample.setEnabled(False)
         self._sampling = Work(_sample_eyes(), self)
         self._sampling.yielded.connect(self._on_eye)
+        self._sampling.failed.connect(lambda failure: self._fail(failure.sentence))
         self._sampling.finished.connect(self._on_eyes)
         self._sampling.start()
 

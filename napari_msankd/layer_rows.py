@@ -42,7 +42,7 @@ class LayerRows(QScrollArea):
     def __init__(self, masks: Masks) -> None:
         super().__init__()
         self._masks = masks
-        self._rows: list[tuple[Any, _Tick, _LabelsChoice]] = []
+        self.rows: list[tuple[Any, _Tick, _LabelsChoice]] = []
         self._ticked: dict[str, bool] = {}
         self._paired: dict[str, str | None] = {}
         self.setWidgetResizable(True)
@@ -53,10 +53,10 @@ class LayerRows(QScrollArea):
     @property
     def pairs(self) -> list[tuple["Image", "Labels | None"]]:
         """The ticked images and their labels."""
-        return [(image, choice.labels) for image, tick, choice in self._rows if tick.isChecked()]
+        return [(image, choice.labels) for image, tick, choice in self.rows if tick.isChecked()]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def show_layers(self, images: Sequence["Image"], labels: Sequence["Labels"]) -> None:
         """Make the rows anew for the layers there are."""
@@ -72,7 +72,7 @@ class LayerRows(QScrollArea):
         grid.setVerticalSpacing(2)
         grid.setColumnStretch(0, 2)
         grid.setColumnStretch(1, 3)
-        self._rows = []
+        self.rows = []
         for row, (image, mask) in enumerate(zip(images, pairs, strict=True)):
             wanted = mask is not None if self._masks == "required" else mask is None or not bare
             tick = _Tick(image.name, self._ticked.get(image.unique_id, wanted))
@@ -81,10 +81,10 @@ class LayerRows(QScrollArea):
             choice.activated.connect(lambda _, i=image, c=choice, t=tick: self._on_choice(i, c, t))
             grid.addWidget(tick, row, 0)
             grid.addWidget(choice, row, 1)
-            self._rows.append((image, tick, choice))
+            self.rows.append((image, tick, choice))
         self.setWidget(inside)
-        self.setVisible(bool(self._rows))
-        self.setFixedHeight(min(len(self._rows), _IN_SIGHT) * _ROW)
+        self.setVisible(bool(self.rows))
+        self.setFixedHeight(min(len(self.rows), _IN_SIGHT) * _ROW)
 
     def _on_tick(self, image: "Image", on: bool) -> None:
         self._ticked[image.unique_id] = on

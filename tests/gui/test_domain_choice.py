@@ -1,0 +1,377 @@
+"""Choosing a domain."""
+
+import time
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QDialog, QPlainTextEdit
+
+from napari_msankd.chosen_domain import ChosenFolder, ChosenLayers
+from napari_msankd.colours import contrast
+from napari_msankd.domain_choice import DomainChoice
+from napari_msankd.domain_form import RED
+from src_training.data.domain import Domain, write_domain
+
+from .conftest import PATIENCE
+
+SIDE = (40, 48)
+
+
+@pytest.fixture
+def viewer(qapp):
+    """Layers without a window: the choice needs no more, and a window takes seconds."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def make_choice(viewer, qtbot):
+    made = []
+
+    def make(masks="required"):
+        choice = DomainChoice(viewer, masks)
+        choice.resize(320, 400)
+        qtbot.addWidget(choice)
+        choice.show()
+        made.append(choice)
+        return choice
+
+    yield make
+    for choice in made:
+        choice.end()
+
+
+@pytest.fixture
+def looked(qtbot):
+    """Wait until a choice has looked at everything."""
+
+    def wait(choice):
+        # Rows follow the layers in the next round of the event loop.
+        QApplication.processEvents()
+        qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
+        return choice
+
+    return wait
+
+
+@pytest.fixture
+def add(viewer):
+    """Open an image, with a square painted on it unless told otherwise."""
+
+    def add(name, labels=True, shape=SIDE, value=1, **options):
+        pixels = np.random.default_rng(len(name)).integers(0, 255, shape, np.uint8)
+        image = viewer.add_image(pixels, name=name, **options)
+        mask = np.zeros(shape, np.uint8)
+        mask[..., 10:20, 10:22] = value
+        return image, viewer.add_labels(mask, name=f"{name} mask") if labels else None
+
+    return add
+
+
+def names(choice):
+    return [(pair.image.name, pair.labels and pair.labels.name) for pair in choice.value().pairs]
+
+
+def test_open_photographs_with_paint_are_found_at_once(add, make_choice, looked):
+    for name in ("eye 1", "eye 2", "eye 3"):
+        add(name)
+    choice = looked(make_choice())
+    value = choice.value()
+    assert isinstance(value, ChosenLayers)
+    assert (value.name, value.role) == ("eye", "source")
+    assert names(choice) == [(f"eye {n}", f"eye {n} mask") for n in (1, 2, 3)]
+    assert "3 images of 40 x 48 pixels" in choice.found.text()
+    assert "foreground 6.2 % (360 pixels)" in choice.found.text()
+    assert choice.strip.count() == 3
+    assert "eye_1 · 40 x 48" in choice.strip.item(0).toolTip()
+    assert choice.faults.text() == ""
+
+
+def test_in_a_real_window_the_choice_follows_the_layers_of_a_plugins_viewer(
+    make_napari_viewer_proxy, looked
+):
+    viewer = make_napari_viewer_proxy()
+    choice = DomainChoice(viewer)
+    viewer.window.add_dock_widget(choice, name="Domain")
+    for name in ("eye 1", "eye 2"):
+        viewer.add_image(np.ones((*SIDE, 3), np.uint8), name=name, rgb=True)
+        viewer.add_labels(np.ones(SIDE, int), name=f"{name} vessels")
+    assert names(looked(choice)) == [(f"eye {n}", f"eye {n} vessels") for n in (1, 2)]
+    labels = viewer.layers["eye 2 vessels"]
+    labels.data_setitem(np.nonzero(np.ones(SIDE)), 3)
+    assert choice.looking
+    assert looked(choice).classes == ("background", "class_1", "class_3")
+    choice.end()
+
+
+def test_layers_that_come_and_go_are_followed(add, viewer, make_choice, looked):
+    choice = looked(make_choice())
+    assert choice.value() is None
+    assert "No image is open" in choice.found.text()
+    image, _ = add("eye 1")
+    add("eye 2")
+    assert len(looked(choice).value().pairs) == 2
+    image.name = "left eye"
+    assert ("left eye", "eye 1 mask") in names(looked(choice))
+    viewer.layers.remove(image)
+    looked(choice)
+    assert choice.value() is None
+    assert "there is 1 image" in choice.faults.text()
+
+
+def test_an_image_without_labels_is_no_source_until_it_is_told_where_they_are(
+    add, viewer, make_choice, looked
+):
+    add("eye 1")
+    add("eye 2")
+    add("third", labels=False)
+    extra = viewer.add_labels(np.ones(SIDE, int), name="eye 1 other")
+    choice = looked(make_choice())
+    assert [name for name, _ in names(choice)] == ["eye 1", "eye 2", "third"]
+    viewer.layers.remove(extra)
+    assert [name for name, _ in names(looked(choice))] == ["eye 1", "eye 2"]
+    _, tick, labels = choice.rows.rows[2]
+    assert not tick.isChecked()
+    labels.setCurrentText("eye 1 mask")
+    labels.activated.emit(labels.currentIndex())
+    assert ("third", "eye 1 mask") in names(looked(choice))
+
+
+def test_what_a_person_ticked_stays_when_layers_come(add, make_choice, looked):
+    for name in ("eye 1", "eye 2", "eye 3"):
+        add(name)
+    choice = looked(make_choice())
+    choice.rows.rows[0][1].click()
+    add("eye 4")
+    assert [name for name, _ in names(looked(choice))] == ["eye 2", "eye 3", "eye 4"]
+
+
+def test_painting_is_seen(add, make_choice, looked):
+    add("eye 1")
+    _, labels = add("eye 2")
+    choice = looked(make_choice())
+    labels.data_setitem(np.nonzero(np.ones(SIDE)), 1)
+    assert choice.looking
+    assert choice.value() is None
+    looked(choice)
+    assert "53 % (2,040 pixels)" in choice.found.text()
+
+
+def test_labels_that_are_not_painted_are_a_problem_by_name(add, viewer, make_choice, looked):
+    add("eye 1")
+    _, labels = add("eye 2")
+    labels.data = np.zeros(SIDE, int)
+    choice = looked(make_choice())
+    assert "Labels layer 'eye 2 mask' is empty" in choice.faults.text()
+    assert choice.value() is None
+
+
+def test_of_a_stack_only_painted_slices_count_and_it_says_so(add, make_choice, looked):
+    _, labels = add("ct", shape=(6, *SIDE))
+    labels.data[[0, 2, 3, 5]] = 0
+    choice = looked(make_choice())
+    assert "2 of 6 slices of 'ct' are painted; the others are left out." in choice.found.text()
+    assert choice.strip.count() == 2
+    assert choice.value() is not None
+
+
+def test_several_labels_are_classes(add, make_choice, looked):
+    add("ct 1")
+    add("ct 2", value=4)
+    choice = looked(make_choice())
+    assert choice.classes == ("background", "class_1", "class_4")
+    assert "class_1 3.1 % (120 pixels) · class_4 3.1 % (120 pixels)" in choice.found.text()
+
+
+def test_a_pixel_that_is_no_number_names_its_layer(add, viewer, make_choice, looked):
+    add("eye 1")
+    add("eye 2")
+    viewer.layers["eye 2"].data = np.full(SIDE, np.nan)
+    choice = looked(make_choice())
+    assert "image layer 'eye 2' has 1920 values that are NaN" in choice.faults.text()
+    assert choice.value() is None
+
+
+def test_a_folder_is_found_and_layers_can_be_taken_again(add, make_choice, looked, make_domain):
+    add("eye 1")
+    add("eye 2")
+    folder = make_domain("sc äns with spaces")
+    choice = looked(make_choice())
+    choice.choose_folder(folder)
+    assert looked(choice).value() == ChosenFolder(folder)
+    assert choice.rows.isHidden()
+    assert "3 images of 48 x 48 pixels" in choice.found.text()
+    assert choice.where.currentText() == "sc äns with spaces"
+    choice.choose_layers()
+    assert isinstance(looked(choice).value(), ChosenLayers)
+    assert not choice.rows.isHidden()
+
+
+def drop(choice, path):
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    point = choice.rect().center()
+    how = Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    entering = QDragEnterEvent(point, *how)
+    QApplication.sendEvent(choice, entering)
+    assert entering.isAccepted()
+    assert "dashed" in choice.styleSheet()
+    QApplication.sendEvent(choice, QDropEvent(QPointF(point), *how))
+    assert choice.styleSheet() == ""
+
+
+def test_a_folder_can_be_dropped(make_choice, looked, make_domain):
+    folder = make_domain()
+    choice = make_choice()
+    drop(choice, folder)
+    assert looked(choice).value() == ChosenFolder(folder)
+
+
+def test_a_file_that_is_dropped_is_refused_by_name(make_choice, looked, tmp_path):
+    file = tmp_path / "eye.png"
+    file.touch()
+    choice = make_choice()
+    drop(choice, file)
+    looked(choice)
+    assert "eye.png is a file; expected a folder" in choice.problems[0]
+    assert choice.value() is None
+
+
+def test_every_problem_is_named_and_beyond_three_they_are_collapsed(
+    make_choice, looked, make_domain, qtbot
+):
+    folder = make_domain(images=7)
+    broken = sorted((folder / "images").iterdir())
+    for file in sorted((folder / "masks").iterdir())[:4]:
+        file.unlink()
+    broken[6].write_bytes(b"no picture")
+    choice = make_choice()
+    choice.choose_folder(folder)
+    looked(choice)
+    assert len(choice.problems) == 5
+    assert len(choice.faults.text().splitlines()) == 3
+    assert choice.more.text() == "All 5 problems…"
+    assert choice.value() is None
+    choice.more.click()
+    dialog = choice.findChild(QDialog)
+    story = dialog.findChild(QPlainTextEdit).toPlainText()
+    assert all(file.name in story for file in (*broken[:4], broken[6]))
+    dialog.close()
+
+
+def test_a_mask_without_an_image_is_said_but_stands_in_nobodys_way(
+    make_choice, looked, make_domain
+):
+    folder = make_domain()
+    first = next((folder / "masks").iterdir())
+    first.with_name("stray.png").write_bytes(first.read_bytes())
+    choice = make_choice()
+    choice.choose_folder(folder)
+    looked(choice)
+    assert "stray.png has no image" in choice.faults.text()
+    assert choice.value() == ChosenFolder(folder)
+
+
+def test_a_folder_that_is_gone_is_said(make_choice, looked, tmp_path):
+    choice = make_choice()
+    choice.choose_folder(tmp_path / "gone")
+    looked(choice)
+    assert "gone is not there" in choice.problems[0]
+
+
+def test_one_image_is_too_few_to_learn_from(make_choice, looked, make_domain):
+    choice = make_choice()
+    choice.choose_folder(make_domain(images=1))
+    looked(choice)
+    assert "there is 1 image; expected images of two patients" in choice.faults.text()
+    assert choice.value() is None
+
+
+def test_a_target_takes_what_is_not_labelled(add, make_choice, looked):
+    add("eye 1")
+    add("eye 2")
+    add("other scanner", labels=False)
+    choice = looked(make_choice("optional"))
+    assert names(choice) == [("other scanner", None)]
+    assert choice.value().role == "targets"
+    assert "No masks, none needed" in choice.found.text()
+
+
+def test_a_target_with_masks_says_what_they_are_for(make_choice, looked, make_domain):
+    choice = make_choice("optional")
+    folder = make_domain(images=1)
+    choice.choose_folder(folder)
+    assert "Has masks: used for scores only." in looked(choice).found.text()
+    assert choice.value() == ChosenFolder(folder)
+
+
+def test_with_nothing_open_samples_are_offered(viewer, make_choice, looked, qtbot):
+    choice = looked(make_choice())
+    assert not choice.sample.isHidden()
+    choice.sample.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 6, timeout=PATIENCE)
+    looked(choice)
+    assert choice.sample.isHidden()
+    assert len(choice.value().pairs) == 3
+    target = looked(make_choice("optional"))
+    assert target.sample.isHidden()
+
+
+def test_long_names_and_paths_do_not_widen_the_dock(add, make_choice, looked, tmp_path):
+    add("a photograph " * 15)
+    choice = looked(make_choice())
+    choice.choose_folder(tmp_path / ("long" * 40))
+    looked(choice)
+    assert choice.minimumSizeHint().width() <= 320
+
+
+def test_it_is_compact_and_every_control_explains_itself(add, make_choice, looked):
+    for number in range(12):
+        add(f"eye {number}")
+    choice = looked(make_choice())
+    assert choice.strip.height() <= 72
+    assert choice.sizeHint().height() <= 260
+    for kind in (QAbstractButton, QComboBox):
+        for control in choice.findChildren(kind):
+            assert control.toolTip(), control
+    reachable = [choice.where, choice.browse, choice.strip, *choice.rows.rows[0][1:]]
+    assert all(control.focusPolicy() & Qt.FocusPolicy.TabFocus for control in reachable)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_problems_can_be_read_in_either_theme(theme, viewer, make_choice):
+    from napari_msankd.colours import colours_of
+
+    viewer.theme = theme
+    choice = make_choice()
+    assert RED[theme] in choice.faults.styleSheet()
+    assert contrast(RED[theme], colours_of(viewer).background) >= 4.5
+
+
+def test_the_window_stays_free_while_a_large_domain_is_looked_at(make_choice, looked, tmp_path):
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 255, (256, 256), np.uint8) for _ in range(40)]
+    write_domain(Domain.from_arrays("many", images, [image > 128 for image in images]), tmp_path)
+    choice = looked(make_choice())
+    choice.choose_folder(tmp_path)
+    worst = []
+    while choice.looking:
+        start = time.perf_counter()
+        QApplication.processEvents()
+        worst.append(time.perf_counter() - start)
+        time.sleep(0.005)
+    assert len(choice.value().name) > 0
+    assert choice.strip.count() == 40
+    # Drawing the window for the first time is napari's; a quarter more is the machine's.
+    assert sorted(worst)[-3] < 0.05
+
+
+def test_ending_in_mid_look_says_nothing_more(make_choice, make_domain, qtbot):
+    choice = make_choice()
+    choice.choose_folder(make_domain(images=20))
+    qtbot.waitUntil(lambda: choice.found.text().startswith("Looking"), timeout=PATIENCE)
+    choice.end()
+    assert not choice.looking
+    assert choice.value() is None

@@ -1,0 +1,95 @@
+"""Choosing targets."""
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QAbstractButton, QApplication
+
+from napari_msankd.chosen_domain import ChosenFolder, ChosenLayers
+from napari_msankd.targets_choice import TargetsChoice
+
+from .conftest import PATIENCE
+
+
+@pytest.fixture
+def viewer(qapp):
+    """Layers without a window: the choice needs no more, and a window takes seconds."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def targets(viewer, qtbot):
+    made = TargetsChoice(viewer)
+    qtbot.addWidget(made)
+    made.show()
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def looked(targets, qtbot):
+    def wait():
+        QApplication.processEvents()
+        qtbot.waitUntil(lambda: not targets.looking, timeout=PATIENCE)
+        return targets
+
+    return wait
+
+
+def test_none_are_needed_and_it_says_what_they_are_for(targets):
+    assert targets.value() == []
+    assert "never learns from them" in targets.words.text()
+    assert not targets.words.isHidden()
+
+
+def test_folders_and_layers_beside_each_other(targets, viewer, looked, make_domain, qtbot):
+    viewer.add_image(np.zeros((20, 20), np.uint8), name="here")
+    folder = make_domain("there", masks=False)
+    with qtbot.waitSignal(targets.changed):
+        targets.add(folder)
+    targets.add_layers.click()
+    assert targets.value() is None
+    there, here = looked().value()
+    assert there == ChosenFolder(folder)
+    assert isinstance(here, ChosenLayers)
+    assert (here.name, here.role) == ("here", "targets")
+    assert targets.words.isHidden()
+
+
+def test_a_target_can_be_taken_away(targets, looked, make_domain):
+    first, second = make_domain("one"), make_domain("two")
+    for folder in (first, second):
+        targets.add(folder)
+    targets.remove(targets.choices[0])
+    assert [value.path for value in looked().value()] == [second]
+    targets.remove(targets.choices[0])
+    assert targets.value() == []
+    assert not targets.words.isHidden()
+
+
+def test_targets_of_one_name_are_told_apart(targets, looked, make_domain, tmp_path):
+    folder = make_domain("scans")
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    folder.rename(other / "scans")
+    targets.add(other / "scans")
+    targets.add(make_domain("scans"))
+    names = [value.name for value in looked().value()]
+    assert names == ["scans", "scans 2"]
+
+
+def test_one_that_cannot_be_used_holds_all_back_and_names_the_file(targets, looked, make_domain):
+    folder = make_domain("broken")
+    next((folder / "images").iterdir()).write_bytes(b"no picture")
+    targets.add(make_domain("whole"))
+    targets.add(folder)
+    assert looked().value() is None
+    assert len(targets.problems) == 1
+    assert str(folder) in targets.problems[0]
+
+
+def test_every_control_explains_itself(targets, looked, make_domain):
+    targets.add(make_domain())
+    looked()
+    for control in targets.findChildren(QAbstractButton):
+        assert control.toolTip(), control.text()
