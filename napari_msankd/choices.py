@@ -78,14 +78,22 @@ class LayerChoice(QComboBox):
 
 
 class ModelChoice(QComboBox):
-    """The models that ship, those that were opened, and a way to open another."""
+    """The models that ship, those that were opened, and a way to open another.
+
+    Parameters
+    ----------
+    none
+        First entry that stands for no model; there is none if empty.
+    """
 
     chosen = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, none: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent)
         narrow(self)
         self._last = -1
+        if none:
+            self.addItem(none, None)
         for path in shipped():
             self.addItem(path.stem, path)
         if self.count() == 0:

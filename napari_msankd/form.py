@@ -3,15 +3,11 @@
 from typing import TYPE_CHECKING
 
 from napari.layers import Image, Labels
-from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
-    QFormLayout,
     QFrame,
-    QGroupBox,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -23,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msankd.choices import LayerChoice, ModelChoice
+from napari_msankd.controls import Words, emphasised, group
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -47,16 +44,7 @@ class SegmentForm(QWidget):
             layout.addWidget(part)
         layout.addStretch(1)
         self.setMinimumWidth(300)
-        viewer.events.theme.connect(self._on_theme)
-        self._on_theme()
-
-    def _on_theme(self, _event: object = None) -> None:
-        """Run stands out, in the colour the theme has for what is chosen."""
-        theme = get_theme(self.viewer.theme)
-        self.run.setStyleSheet(
-            f"QPushButton:enabled {{ background-color: {theme.current.as_hex()}; "
-            "font-weight: bold; }"
-        )
+        emphasised(self.run, viewer)
 
     def _empty(self) -> QWidget:
         self.empty = QFrame()
@@ -86,7 +74,7 @@ class SegmentForm(QWidget):
         self.outlook.setToolTip("What the model expects, and what this layer is")
         self.device = Words()
         self.device.setToolTip("Where the network runs; change it under Preferences > Plugins")
-        box, form, below = _group("Image and model")
+        box, form, below = group("Image and model")
         form.addRow("&Image", self.image)
         form.addRow("&Model", self.model)
         for part in (self.flips, self.current_only, self.outlook, self.device):
@@ -149,7 +137,7 @@ class SegmentForm(QWidget):
             "Over all pixels segmented: Dice and sensitivity, 1 is best; "
             "HD95, the 95th percentile of the distances between the outlines, 0 is best"
         )
-        box, form, below = _group("Result")
+        box, form, below = group("Result")
         row = QHBoxLayout()
         row.addWidget(self.slider, 1)
         row.addWidget(self.number)
@@ -160,37 +148,3 @@ class SegmentForm(QWidget):
         form.addRow("R&eference", self.reference)
         below.addWidget(self.scores)
         return box
-
-
-class Words(QLabel):
-    """Text as tall as its lines need; a plain wrapping label in a dock is cut off."""
-
-    def __init__(self, text: str = "") -> None:
-        super().__init__()
-        self.setWordWrap(True)
-        self.setTextFormat(Qt.TextFormat.PlainText)
-        self.setText(text)
-
-    def setText(self, text: str) -> None:
-        """Show `text`; nothing takes no room."""
-        super().setText(text)
-        self.setVisible(bool(text))
-        self._fit()
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        """Fit the height to the new width."""
-        super().resizeEvent(event)
-        self._fit()
-
-    def _fit(self) -> None:
-        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
-
-
-def _group(title: str) -> tuple[QGroupBox, QFormLayout, QVBoxLayout]:
-    """A box with rows of controls, and room below them."""
-    box, form = QGroupBox(title), QFormLayout()
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-    below = QVBoxLayout(box)
-    below.setContentsMargins(8, 12, 8, 8)
-    below.addLayout(form)
-    return box, form, below

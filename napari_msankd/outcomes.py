@@ -15,11 +15,18 @@ ROLES = {"teacher": "teacher", "alone": "student alone", "distilled": "student d
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with the ends of its 95 % interval."""
+    """A number with the ends of its 95 % interval; a single image has none."""
 
-    value: float
-    low: float
-    high: float
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "—"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3g}\none image"
+        return f"{self.value:.3g}\n{self.low:.3g} to {self.high:.3g}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Segment: opened layers become labels, tile by tile, with the window free."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from napari_msankd.segmenting import About, Outlook, Request, find, look
 from napari_msankd.settings import preferences
 from napari_msankd.story import show_story
 from napari_msankd.words import duration, kept_at, place, prospect
-from napari_msankd.work import Failure, Work, failure_of
+from napari_msankd.work import Failure, Works, failure_of
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class SegmentWidget(SegmentForm):
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__(viewer)
         self._run: Run | None = None
-        self.works: dict[str, Work] = {}
+        self.works = Works(self, self._fail)
         self._asked: Request | None = None
         self._story = ""
         self._threshold_of: Path | None = None
@@ -92,8 +92,7 @@ class SegmentWidget(SegmentForm):
         """Stop whatever is under way; called when the widget or napari goes."""
         if self._run:
             self._run.stop()
-        for name in tuple(self.works):
-            self._retire(name)
+        self.works.end()
 
     def event(self, event: QEvent) -> bool:
         """Stop when a dock lets go of the widget; neither × nor the viewer closes it."""
@@ -148,7 +147,7 @@ class SegmentWidget(SegmentForm):
         """Ask the model what it thinks of the image; needs no run."""
         if self.image.layer is None or self.model.path is None:
             self.outlook.setText("")
-            self._begin("look", find(preferences().device), self._on_device, self._on_doubt)
+            self.works.begin("look", find(preferences().device), self._on_device, self._on_doubt)
             return
         try:
             request = self._asked = self._request()
@@ -156,7 +155,7 @@ class SegmentWidget(SegmentForm):
             self.outlook.setText(f"⚠ {error}")
             return
         self.outlook.setText("Reading the model…")
-        self._begin("look", look(request), self._on_outlook, self._on_doubt)
+        self.works.begin("look", look(request), self._on_outlook, self._on_doubt)
 
     def _on_doubt(self, failure: Failure) -> None:
         self.outlook.setText(f"⚠ {failure.sentence}")
@@ -243,7 +242,7 @@ class SegmentWidget(SegmentForm):
         except InputError as error:
             self.scores.setText(f"⚠ {error}")
             return
-        self._begin("score", compare(what), self._on_scores, self._on_score_failed)
+        self.works.begin("score", compare(what), self._on_scores, self._on_score_failed)
 
     def _on_scores(self, scores: Scores | None) -> None:
         if scores is not None:
@@ -255,7 +254,7 @@ class SegmentWidget(SegmentForm):
     def _open_sample(self) -> None:
         self.sample.setEnabled(False)
         self._say("Making a sample…")
-        self._begin("sample", _samples(), self._on_sample, self._fail)
+        self.works.begin("sample", _samples(), self._on_sample)
 
     def _on_sample(self, layers: list[Any]) -> None:
         from napari.layers import Layer
@@ -264,25 +263,6 @@ class SegmentWidget(SegmentForm):
             self.viewer.add_layer(Layer.create(*layer))
         self.sample.setEnabled(True)
         self._say("")
-
-    def _begin(
-        self,
-        name: str,
-        steps: Iterator[Any],
-        yielded: Callable[[Any], None],
-        failed: Callable[[Failure], None],
-    ) -> None:
-        """Start work; an earlier one of that name is no longer listened to."""
-        self._retire(name)
-        work = self.works[name] = Work(steps, self)
-        work.yielded.connect(yielded)
-        work.failed.connect(failed)
-        work.finished.connect(lambda: self.works.pop(name, None))
-        work.start()
-
-    def _retire(self, name: str) -> None:
-        if name in self.works:
-            self.works.pop(name).retire()
 
     def _say(self, words: str) -> None:
         self.status.setText(words)

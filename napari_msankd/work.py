@@ -3,7 +3,7 @@
 import atexit
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,54 @@ class Work(QObject):
         if self._heard:
             self.finished.emit()
         self.deleteLater()
+
+
+class Works:
+    """Work by name: what begins takes the place of what has its name.
+
+    Parameters
+    ----------
+    parent
+        With whom all of it goes.
+    failed
+        Called with the `Failure` of work that names no other to tell.
+    """
+
+    def __init__(self, parent: QObject, failed: Callable[["Failure"], None]) -> None:
+        self._parent = parent
+        self._failed = failed
+        self._under_way: dict[str, Work] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._under_way
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def begin(
+        self,
+        name: str,
+        steps: Iterator[Any],
+        yielded: Callable[[Any], None],
+        failed: Callable[["Failure"], None] | None = None,
+    ) -> None:
+        """Start work; an earlier one of that name is no longer listened to."""
+        self.retire(name)
+        work = self._under_way[name] = Work(steps, self._parent)
+        work.yielded.connect(yielded)
+        work.failed.connect(failed or self._failed)
+        work.finished.connect(lambda: self._under_way.pop(name, None))
+        work.start()
+
+    def retire(self, name: str) -> None:
+        """Listen no longer to the work of a name, if there is any; it ends at its next item."""
+        if name in self._under_way:
+            self._under_way.pop(name).retire()
+
+    def end(self) -> None:
+        """Retire everything."""
+        for name in tuple(self._under_way):
+            self.retire(name)
 
 
 def _told(steps: Iterator[Any]) -> Iterator[Any]:

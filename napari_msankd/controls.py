@@ -1,0 +1,59 @@
+"""Small pieces that every widget is made of."""
+
+from typing import TYPE_CHECKING
+
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QFormLayout, QGroupBox, QLabel, QPushButton, QVBoxLayout
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+def emphasised(button: QPushButton, viewer: "ViewerModel") -> None:
+    """Let a button stand out, in the colour the viewer's theme has for what is chosen."""
+
+    def dress(_event: object = None) -> None:
+        colour = get_theme(viewer.theme).current.as_hex()
+        button.setStyleSheet(
+            f"QPushButton:enabled {{ background-color: {colour}; font-weight: bold; }}"
+        )
+
+    viewer.events.theme.connect(dress)
+    button.destroyed.connect(lambda: viewer.events.theme.disconnect(dress))
+    dress()
+
+
+class Words(QLabel):
+    """Text as tall as its lines need; a plain wrapping label in a dock is cut off."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setText(text)
+
+    def setText(self, text: str) -> None:
+        """Show `text`; nothing takes no room."""
+        super().setText(text)
+        self.setVisible(bool(text))
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Fit the height to the new width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
+
+
+def group(title: str) -> tuple[QGroupBox, QFormLayout, QVBoxLayout]:
+    """A box with rows of controls, and room below them."""
+    box, form = QGroupBox(title), QFormLayout()
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+    below = QVBoxLayout(box)
+    below.setContentsMargins(8, 12, 8, 8)
+    below.addLayout(form)
+    return box, form, below

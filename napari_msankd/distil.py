@@ -1,0 +1,100 @@
+"""Train & distil: a student of one's own, from opened layers or a folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtWidgets import QApplication, QCheckBox, QMessageBox, QTabWidget, QVBoxLayout, QWidget
+
+from napari_msankd.jobs import Job
+from napari_msankd.prepare import PreparePage
+from napari_msankd.runs_page import RunsPage
+from napari_msankd.segment import SegmentWidget
+from napari_msankd.settings import preferences, remember_on_close
+
+if TYPE_CHECKING:
+    import napari
+
+_QUESTION = (
+    "A run is going on: {name}.\n\nIt can go on by itself; Train && distil finds it again when "
+    "napari is opened. Or it is stopped, and can be resumed."
+)
+
+
+class DistilWidget(QWidget):
+    """The Train & distil widget: Prepare a run, watch Runs.
+
+    Parameters
+    ----------
+    viewer
+        The viewer it is docked in.
+    """
+
+    def __init__(self, viewer: "napari.viewer.Viewer") -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.prepare = PreparePage(viewer)
+        self.runs = RunsPage(viewer)
+        self.pages = QTabWidget()
+        self.pages.addTab(self.prepare, "&Prepare")
+        self.pages.addTab(self.runs, "R&uns")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.pages)
+        self.setMinimumWidth(360)
+        self.prepare.started.connect(self._on_started)
+        self.runs.segment_with.connect(self.segment_with)
+        app = QApplication.instance()
+        assert app is not None
+        app.aboutToQuit.connect(self.end)
+
+    def segment_with(self, model: Path) -> None:
+        """Open the Segment widget with a model of a run."""
+        widget = SegmentWidget(self.viewer)
+        widget.model.open(model)
+        self.viewer.window.add_dock_widget(widget, name="Segment", tabify=True)
+
+    def end(self) -> None:
+        """Leave what runs to itself; called when the widget or napari goes."""
+        self.prepare.end()
+        self.runs.end()
+
+    def event(self, event: QEvent) -> bool:
+        """Follow the window the widget is in; end when a dock lets go of it."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.end()
+        if event.type() == QEvent.Type.Show:
+            self.window().installEventFilter(self)
+        return super().event(event)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Settle what becomes of a run that is going on, before napari closes."""
+        if watched is self.window() and event.type() == QEvent.Type.Close:
+            job = self.runs.job
+            if job is not None and job.running and not job.stopping and self._may_stop(job):
+                job.stop(wait=True)
+        return super().eventFilter(watched, event)
+
+    def _on_started(self, job: Job) -> None:
+        job.setParent(self.runs)
+        self.runs.watch(job)
+        self.pages.setCurrentWidget(self.runs)
+
+    def _may_stop(self, job: Job) -> bool:
+        """Whether a run is to be stopped: as remembered, or as the person says now."""
+        on_close = preferences().on_close
+        if on_close != "ask":
+            return on_close == "stop"
+        box = QMessageBox(self)
+        box.setWindowTitle("Train & distil")
+        box.setText(_QUESTION.format(name=job.folder.path.name))
+        leave = box.addButton("&Leave it running", QMessageBox.ButtonRole.AcceptRole)
+        stop = box.addButton("&Stop it", QMessageBox.ButtonRole.DestructiveRole)
+        box.setDefaultButton(leave)
+        always = QCheckBox("&Remember this")
+        box.setCheckBox(always)
+        box.exec()
+        stops = box.clickedButton() is stop
+        if always.isChecked():
+            remember_on_close("stop" if stops else "leave")
+        return stops

@@ -1,0 +1,95 @@
+"""What a person asks for on the Prepare page, and the recipe it becomes; knows no Qt."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from napari_msankd.chosen_domain import ChosenDomain
+from napari_msankd.engine import load_engine, no_collection
+
+if TYPE_CHECKING:
+    from src_training.recipe import Recipe
+
+Kind = Literal["auto", "fundus", "percentile", "minmax"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run as it was asked for.
+
+    Attributes
+    ----------
+    name
+        Of the run and its model.
+    source, targets
+        What to learn from, and what to measure the distance to.
+    kind
+        How images are prepared; ``auto`` looks at the first one.
+    student
+        Name of its network.
+    time
+        A preset's name.
+    start_from
+        Model file that the student starts from; None for random weights.
+    """
+
+    name: str
+    source: ChosenDomain
+    targets: tuple[ChosenDomain, ...]
+    kind: Kind
+    student: str
+    time: str
+    start_from: Path | None
+
+
+def recipe_of(plan: Plan, folder: Path) -> Iterator["Recipe"]:
+    """Write the layers of a plan into `folder` and yield its recipe; for a worker.
+
+    Raises
+    ------
+    InputError
+        If a domain cannot be used, or the plan makes no recipe.
+    """
+    load_engine()
+    with no_collection():
+        from src_training.data.preprocess import Preprocessing
+        from src_training.presets import preprocessing_for, recipe_for
+        from src_training.training.sources import load_domain
+
+    source = plan.source.recipe(folder)
+    targets = [target.recipe(folder, source.class_values) for target in plan.targets]
+    if plan.kind == "auto":
+        preprocessing = preprocessing_for(load_domain(source, masks_required=True)[0].image)
+    else:
+        preprocessing = Preprocessing(kind=plan.kind)
+    yield recipe_for(
+        plan.name,
+        source,
+        targets,
+        plan.student,
+        plan.time,
+        start_from=str(plan.start_from) if plan.start_from else None,
+        preprocessing=preprocessing,
+    )
+
+
+def with_domains_of(edited: "Recipe", fresh: "Recipe") -> "Recipe":
+    """A recipe that a person edited, on the domains as they were written just now."""
+    return edited.model_copy(
+        update={"name": fresh.name, "source": fresh.source, "tests": fresh.tests}
+    )
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that no run came to."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_folder(root: Path, name: str) -> Path:
+    """A directory for a new run: ``NAME``, or ``NAME-2`` where that is taken."""
+    folder, number = root / name, 2
+    while folder.exists():
+        folder, number = root / f"{name}-{number}", number + 1
+    return folder

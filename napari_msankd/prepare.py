@@ -1,0 +1,207 @@
+"""The Prepare page: from what a person chose to a run that has begun."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from qtpy.QtCore import QTimer, Signal
+
+from napari_msankd.estimating import Estimating, cost
+from napari_msankd.jobs import Job
+from napari_msankd.plan import Plan, discard, free_folder, recipe_of, with_domains_of
+from napari_msankd.prepare_form import PrepareForm
+from napari_msankd.recipe_editor import RecipeEditor
+from napari_msankd.settings import preferences
+from napari_msankd.work import Failure, Works, failure_of
+from src_training.atomic import write_text
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from src_training.recipe import Recipe
+
+_REST_MS = 600
+
+
+class PreparePage(PrepareForm):
+    """Choose, look, change, start.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers can be learned from.
+
+    Attributes
+    ----------
+    started
+        Emitted with the `Job` of the run that was begun.
+    edited
+        The recipe as it was changed under Advanced; None if it was not.
+    """
+
+    started = Signal(object)
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        super().__init__(viewer)
+        self.works = Works(self, self._fail)
+        self.edited: Recipe | None = None
+        self.editor: RecipeEditor | None = None
+        self._estimate: dict[str, Any] | None = None
+        self._scratch = preferences().cache / f"plan-{uuid4().hex[:8]}"
+        self._estimating = Estimating(self)
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_REST_MS)
+        self._connect()
+        self._on_domains()
+
+    def begin(self) -> None:
+        """Write what must be written and start the run; what Start does."""
+        try:
+            plan = self._plan()
+        except InputError as error:
+            self._fail(failure_of(error))
+            return
+        folder = free_folder(preferences().runs, plan.name)
+        self._estimating.stop()
+        self.start.setEnabled(False)
+        self._say("Writing the images…")
+
+        def failed(failure: Failure) -> None:
+            discard(folder)
+            self.start.setEnabled(True)
+            self._fail(failure)
+
+        steps = recipe_of(plan, folder)
+        self.works.begin("start", steps, lambda recipe: self._start(recipe, folder), failed)
+
+    def edit(self) -> None:
+        """Open the whole recipe; what Advanced does."""
+        if self.edited is not None:
+            self._open_editor(self.edited)
+            return
+        self._with_recipe(self._open_editor)
+
+    def end(self) -> None:
+        """Stop whatever is under way; called when the widget or napari goes."""
+        self._soon.stop()
+        self._estimating.stop()
+        self.source.end()
+        self.targets.end()
+        self.works.end()
+        discard(self._scratch)
+
+    def _connect(self) -> None:
+        for part in (self.source, self.targets):
+            part.changed.connect(self._on_domains)
+        for box in (self.kind, self.student, self.time):
+            box.currentIndexChanged.connect(self._on_choice)
+        self.start_from.chosen.connect(self._on_choice)
+        self.advanced.clicked.connect(self.edit)
+        self.start.clicked.connect(self.begin)
+        self._soon.timeout.connect(self._reckon)
+        self._estimating.done.connect(self._on_estimate)
+        self._estimating.failed.connect(lambda words: self.cost.setText(f"⚠ {words}"))
+
+    @property
+    def _ready(self) -> bool:
+        """Whether every domain can be used."""
+        return self.source.value() is not None and self.targets.value() is not None
+
+    def _plan(self) -> Plan:
+        source, targets = self.source.value(), self.targets.value()
+        if source is None or targets is None:
+            raise InputError("A domain is not ready; expected images with masks to learn from")
+        name = self.name.text().strip()
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise InputError(f"The name is {name!r}; expected letters, digits, '.', '-' and '_'")
+        return Plan(
+            name,
+            source,
+            tuple(targets),
+            self.kind.currentData(),
+            self.student.currentData(),
+            self.time.currentData(),
+            self.start_from.path,
+        )
+
+    def _on_domains(self) -> None:
+        self._on_choice()
+        for button in (self.start, self.advanced):
+            button.setEnabled(self._ready and "start" not in self.works)
+
+    def _on_choice(self) -> None:
+        """A choice was made: what was edited and estimated for another is of no use."""
+        if self.edited is not None:
+            self._say("Another choice was made: the changes under Advanced are gone.")
+        self.edited = self._estimate = None
+        self._estimating.stop()
+        self.cost.setText("")
+        if self._ready:
+            self._soon.start()
+
+    def _reckon(self) -> None:
+        """Time a few steps of the plan as it is now."""
+        if not self._ready:
+            return
+        self.cost.setText("Measuring what it costs on this machine…")
+        if self.edited is not None:
+            self._estimate_of(self.edited)
+        else:
+            self._with_recipe(self._estimate_of)
+
+    def _estimate_of(self, recipe: "Recipe") -> None:
+        file = self._scratch / "recipe.yaml"
+        recipe.save(file)
+        self._estimating.start(file, preferences().device)
+
+    def _on_estimate(self, estimate: dict[str, Any]) -> None:
+        self._estimate = estimate
+        self.cost.setText(f"{cost(estimate).capitalize()} · on {estimate['device']}")
+
+    def _with_recipe(self, then: Callable[["Recipe"], None]) -> None:
+        """Make the recipe of the plan on a copy of the layers, and hand it on."""
+        try:
+            plan = self._plan()
+        except InputError as error:
+            self._fail(failure_of(error))
+            return
+        discard(self._scratch)
+        self.works.begin("recipe", recipe_of(plan, self._scratch), then)
+
+    def _open_editor(self, recipe: "Recipe") -> None:
+        self.editor = RecipeEditor(recipe, self)
+        self.editor.accepted.connect(self._on_edited)
+        self.editor.open()
+
+    def _on_edited(self) -> None:
+        assert self.editor is not None
+        self.edited = self.editor.recipe
+        self._say("The recipe was changed under Advanced.")
+        self._soon.start()
+
+    def _start(self, recipe: "Recipe", folder: Path) -> None:
+        """Begin the run, on the edited recipe where there is one."""
+        self.start.setEnabled(True)
+        if self.edited is not None:
+            recipe = with_domains_of(self.edited, recipe)
+        try:
+            job = Job.start(recipe, folder, preferences().device)
+        except (InputError, OSError) as error:
+            discard(folder)
+            self._fail(failure_of(error))
+            return
+        if self._estimate is not None:
+            write_text(job.folder.estimate, json.dumps(self._estimate))
+        self._say("")
+        self.started.emit(job)
+
+    def _say(self, words: str) -> None:
+        self.status.setText(words)
+
+    def _fail(self, failure: Failure) -> None:
+        self._say(f"✕ {failure.sentence}")
