@@ -102,6 +102,19 @@ class DomainChoice(DomainForm):
         events = self.viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self._on_layer_list)
+        # The viewer outlives its docks, and Python what Qt has deleted.
+        self.destroyed.connect(lambda: self._let_go())
+
+    def _let_go(self) -> None:
+        """Listen to nothing any more."""
+        events = self.viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+            event.disconnect(self._on_layer_list)
+        for layer in self.viewer.layers:
+            if isinstance(layer, Image | Labels):
+                for event in _changes(layer):
+                    event.disconnect(self._on_painted)
+        self.viewer.events.theme.disconnect(self._on_theme)
 
     def _on_layer_list(self, _event: object = None) -> None:
         # Many layers may come at once: the rows are made when all are there.
@@ -114,17 +127,11 @@ class DomainChoice(DomainForm):
         labels = [layer for layer in layers if isinstance(layer, Labels)]
         self.rows.show_layers(images, labels)
         for layer in (*images, *labels):
-            self._listen(layer)
+            for event in _changes(layer):
+                event.connect(self._on_painted)
         self.rows.setVisible(self.folder is None and len(self.rows) > 0)
         if self.folder is None and self._ticked() != self._seen_rows:
             self._on_choice()
-
-    def _listen(self, layer: Any) -> None:
-        """Look again when a layer is painted on, or gets other pixels."""
-        layer.events.data.connect(self._on_painted)
-        if isinstance(layer, Labels):
-            layer.events.paint.connect(self._on_painted)
-            layer.events.labels_update.connect(self._on_painted)
 
     def _on_painted(self, event: Any) -> None:
         ticked = [layer for pair in self.rows.pairs for layer in pair if layer is not None]
@@ -251,6 +258,13 @@ class DomainChoice(DomainForm):
         timer.setInterval(interval)
         timer.timeout.connect(slot)
         return timer
+
+
+def _changes(layer: Any) -> list[Any]:
+    """What tells that a layer was painted on, or has other pixels."""
+    events = layer.events
+    painted = [events.paint, events.labels_update] if isinstance(layer, Labels) else []
+    return [events.data, *painted]
 
 
 def _common(names: list[str]) -> str:

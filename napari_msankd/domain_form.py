@@ -9,8 +9,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout
 
+from napari_msankd.controls import Words
 from napari_msankd.domain_look import Masks
-from napari_msankd.form import Words
 from napari_msankd.layer_rows import LayerRows
 from napari_msankd.story import show_story
 from napari_msankd.thumbnails import ThumbnailStrip
@@ -60,6 +60,7 @@ class DomainForm(QFrame):
         layout.addWidget(self.strip)
         layout.addWidget(self.faults)
         layout.addWidget(self.more, alignment=Qt.AlignmentFlag.AlignLeft)
+        layout.addStretch(1)
         viewer.events.theme.connect(self._on_theme)
         self._on_theme()
 

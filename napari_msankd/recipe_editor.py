@@ -21,8 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msankd.field_docs import field_docs
-from napari_msankd.form import Words
+from napari_msankd.controls import Words
 from napari_msankd.recipe_fields import LOADER
 from napari_msankd.recipe_form import Content, pages
 from napari_msankd.work import Failure, Work
@@ -140,17 +139,18 @@ class RecipeEditor(QDialog):
         self._take(recipe)
 
     def _on_tab(self, _tab: int) -> None:
-        # The side in sight is the one that is written in; the other one follows here.
         self._read_soon.stop()
         self._show(self._recipe)
 
     def _show(self, recipe: "Recipe") -> None:
-        for side in (self.form, self.yaml):
-            side.blockSignals(True)
-        self.form.content = recipe.model_dump(mode="json")
-        self.yaml.setPlainText(recipe.to_yaml())
-        for side in (self.form, self.yaml):
-            side.blockSignals(False)
+        """Let the side in sight say what the recipe says; the other follows when it is seen."""
+        side: Any = self.form if self.tabs.currentIndex() == _FORM else self.yaml
+        side.blockSignals(True)
+        if side is self.form:
+            self.form.content = recipe.model_dump(mode="json")
+        else:
+            self.yaml.setPlainText(recipe.to_yaml())
+        side.blockSignals(False)
 
     def _read(self) -> bool:
         """Judge what the side in sight says; whether it is a recipe."""
@@ -197,56 +197,72 @@ class RecipeEditor(QDialog):
 
 
 class RecipeForm(QWidget):
-    """Pages of the form, and the list of them."""
+    """Pages of the form and the list of them; each is made when it is first seen."""
 
     changed = Signal()
 
     def __init__(self, model: type) -> None:
         super().__init__()
-        self.pages: dict[str, Any] = {}
+        self._pages = pages(model)
+        self._editors: dict[str, Any] = {}
+        self._content = Content()
+        self._stack = QStackedWidget()
         self.list = QListWidget()
         self.list.setToolTip("Parts of the recipe")
         self.list.setFixedWidth(130)
-        self._stack = QStackedWidget()
-        docs = field_docs(model)
-        for name, title, editor in pages(model):
-            self.pages[name] = editor
-            editor.changed.connect(self.changed)
-            editor.setContentsMargins(4, 4, 8, 4)
-            self.list.addItem(title)
-            self._stack.addWidget(_page(editor, docs.get(name, "")))
-        self.list.currentRowChanged.connect(self._stack.setCurrentIndex)
-        self.list.setCurrentRow(0)
+        for page in self._pages:
+            self.list.addItem(page.title)
+            self._stack.addWidget(QScrollArea())
         row = QHBoxLayout(self)
         row.addWidget(self.list)
         row.addWidget(self._stack, 1)
+        self.list.currentRowChanged.connect(self._on_row)
 
     @property
     def content(self) -> Content:
         """What `Recipe.validated` takes."""
-        groups = {name: editor.value for name, editor in self.pages.items() if name}
-        return self.pages[""].value | groups
+        content = dict(self._content)
+        for name, editor in self._editors.items():
+            content |= {name: editor.value} if name else editor.value
+        return content
 
     @content.setter
     def content(self, content: Content) -> None:
-        self.pages[""].value = content
-        for name, editor in self.pages.items():
-            if name:
-                editor.value = content[name]
+        self._content = content
+        for name in self._editors:
+            self._fill(name)
+        if self.list.currentRow() < 0:
+            self.list.setCurrentRow(0)
+
+    def editor(self, name: str) -> Any:
+        """The editor of a group of fields; of all that are in none, if `name` is empty."""
+        if name not in self._editors:
+            row = next(i for i, page in enumerate(self._pages) if page.name == name)
+            editor = self._editors[name] = self._pages[row].make()
+            self._fill(name)
+            editor.changed.connect(self.changed)
+            _fill_page(self._stack.widget(row), editor, self._pages[row].doc)
+        return self._editors[name]
+
+    def _on_row(self, row: int) -> None:
+        self.editor(self._pages[row].name)
+        self._stack.setCurrentIndex(row)
+
+    def _fill(self, name: str) -> None:
+        self._editors[name].value = self._content[name] if name else self._content
 
 
-def _page(editor: QWidget, doc: str) -> QWidget:
+def _fill_page(area: QScrollArea, editor: QWidget, doc: str) -> None:
     """A page that scrolls, with what its part is for above."""
-    inside = QWidget()
+    inside, told = QWidget(), Words()
     layout = QVBoxLayout(inside)
-    layout.addWidget(Words(doc))
+    layout.addWidget(told)
     layout.addWidget(editor)
     layout.addStretch(1)
-    area = QScrollArea()
+    told.setText(doc)
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
     area.setWidget(inside)
-    return area
 
 
 def _loaded(model: "type[Recipe]", path: Path) -> Iterator["Recipe"]:

@@ -1,6 +1,8 @@
 """Editors of whole models: a form, a table, a list, made from their types."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -206,18 +208,43 @@ class ModelList(QWidget):
         box.deleteLater()
 
 
-def pages(model: type[BaseModel]) -> Iterator[tuple[str, str, Any]]:
-    """A page for the plain fields, then one for every group: field name or "", title, editor."""
+@dataclass(frozen=True)
+class Page:
+    """A part of a model that is edited by itself.
+
+    Attributes
+    ----------
+    name
+        Of the field; empty for all fields that are no group.
+    title, doc
+        What it is called, and what it is for.
+    make
+        Makes its editor.
+    """
+
+    name: str
+    title: str
+    doc: str
+    make: Callable[[], Any]
+
+
+def pages(model: type[BaseModel]) -> list[Page]:
+    """A page for the plain fields, then one for every group."""
     grouped = [name for name in model.model_fields if _is_group(model, name)]
-    yield "", "General", ModelForm(model, [n for n in model.model_fields if n not in grouped])
-    for name in grouped:
-        kind, _ = without_none(model.model_fields[name].annotation)
-        if get_origin(kind) is list:
-            yield name, said(name).capitalize(), ModelList(get_args(kind)[0])
-        elif _is_table(kind):
-            yield name, said(name).capitalize(), ModelTable(kind)
-        else:
-            yield name, said(name).capitalize(), ModelForm(kind)
+    plain = [name for name in model.model_fields if name not in grouped]
+    first = Page("", "General", summary(model), partial(ModelForm, model, plain))
+    return [first, *(_page_of(model, name) for name in grouped)]
+
+
+def _page_of(model: type[BaseModel], name: str) -> Page:
+    kind, _ = without_none(model.model_fields[name].annotation)
+    listed = get_origin(kind) is list
+    part = get_args(kind)[0] if listed else kind
+    make = ModelList if listed else ModelTable if _is_table(part) else ModelForm
+    doc = field_docs(model).get(name, "")
+    # "See ..." leads to a docstring that is nowhere in sight.
+    told = summary(part) if not doc or doc.startswith("See ") else doc
+    return Page(name, said(name).capitalize(), told, partial(make, part))
 
 
 def editor_of(model: type[BaseModel], name: str) -> Any:

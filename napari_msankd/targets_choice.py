@@ -10,9 +10,9 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_msankd.chosen_domain import ChosenDomain
+from napari_msankd.controls import Words
 from napari_msankd.domain_choice import DomainChoice
 from napari_msankd.domain_form import path_of
-from napari_msankd.form import Words
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -44,7 +44,7 @@ class TargetsChoice(QWidget):
         self.viewer = viewer
         self.choices: list[DomainChoice] = []
         self.setAcceptDrops(True)
-        self.words = Words(_WHAT)
+        self.words = Words()
         self.words.setToolTip("What targets are for")
         self.add_folder = QPushButton("Add folder…")
         self.add_folder.setToolTip("A folder with images/, perhaps masks/; it can be dropped here")
@@ -62,6 +62,7 @@ class TargetsChoice(QWidget):
         self._layout.setSpacing(6)
         self._layout.addWidget(self.words)
         self._layout.addLayout(buttons)
+        self.words.setText(_WHAT)
 
     @property
     def looking(self) -> bool:

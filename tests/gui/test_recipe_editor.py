@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit, 
 
 from napari_msankd.field_docs import field_docs
 from napari_msankd.recipe_editor import RecipeEditor
+from napari_msankd.recipe_form import pages
 from src_training.recipe import (
     Distilling,
     DomainRecipe,
@@ -20,6 +21,8 @@ from src_training.recipe import (
 )
 
 from .conftest import PATIENCE
+
+GROUPS = {page.name for page in pages(Recipe)}
 
 
 @pytest.fixture
@@ -38,8 +41,8 @@ def editor(recipe, qtbot):
 def field(editor, path):
     """The editor of a dotted field."""
     first, *rest = path.split(".")
-    place = editor.form.pages[first] if first in editor.form.pages else editor.form.pages[""]
-    for name in rest if first in editor.form.pages else [first]:
+    place = editor.form.editor(first if first in GROUPS else "")
+    for name in rest if first in GROUPS else [first]:
         places = place.rows if hasattr(place, "rows") else getattr(place, "editors", place)
         place = places[name]
     return place
@@ -61,7 +64,10 @@ def test_a_recipe_that_ships_goes_through_the_form_unchanged(preset, qtbot, monk
     recipe = Recipe.load(preset)
     editor = RecipeEditor(recipe)
     qtbot.addWidget(editor)
+    for name in GROUPS:
+        editor.form.editor(name)
     assert Recipe.validated(editor.form.content, "form") == recipe
+    editor.tabs.setCurrentIndex(1)
     assert Recipe.validated(yaml.safe_load(editor.yaml.toPlainText()), "yaml") == recipe
     assert editor.recipe == recipe
 
@@ -74,6 +80,8 @@ def test_every_field_of_the_recipe_has_an_editor(editor, recipe):
             else None
         )
 
+    for name in GROUPS:
+        editor.form.editor(name)
     assert editor.form.content.keys() == recipe.model_dump().keys()
     assert names(editor.form.content) == names(recipe.model_dump(mode="json"))
 
@@ -170,7 +178,7 @@ def test_what_may_be_missing_can_be_ticked_off(editor):
 
 
 def test_domains_are_added_and_removed(editor):
-    tests = editor.form.pages["tests"]
+    tests = editor.form.editor("tests")
     tests.add.click()
     assert "expected either" in editor.fault.text()
     line = tests.forms[1].editors["folder"]
@@ -230,6 +238,8 @@ def test_every_field_is_told(model):
 
 
 def test_every_control_explains_itself_and_it_fits_a_laptop(editor):
+    for name in GROUPS:
+        editor.form.editor(name)
     for kind in (QLineEdit, QSpinBox, QComboBox, QAbstractButton):
         for control in editor.findChildren(kind):
             part_of_another = isinstance(control.parentWidget(), QSpinBox | QComboBox | QTabBar)

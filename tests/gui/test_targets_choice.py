@@ -93,3 +93,18 @@ def test_every_control_explains_itself(targets, looked, make_domain):
     looked()
     for control in targets.findChildren(QAbstractButton):
         assert control.toolTip(), control.text()
+
+
+def test_a_target_that_was_taken_away_listens_to_nothing(targets, looked, viewer, qtbot):
+    image = viewer.add_image(np.zeros((20, 20), np.uint8), name="here")
+    labels = viewer.add_labels(np.zeros((20, 20), int), name="paint")
+    gone = targets.add()
+    looked()
+    with qtbot.waitSignal(gone.destroyed):
+        targets.remove(gone)
+    labels.data_setitem((np.array([1]), np.array([1])), 1)
+    image.data = np.ones((20, 20), np.uint8)
+    viewer.theme = "light"
+    viewer.add_image(np.zeros((20, 20), np.uint8))
+    QApplication.processEvents()
+    assert targets.value() == []
