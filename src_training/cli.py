@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -42,6 +42,7 @@ def distil(
         list[str] | None, Parameter(name="--set", help="key=value, e.g. stages.teacher.steps=100.")
     ] = None,
     device: Device = "auto",
+    devices: Annotated[int, Parameter(help="GPUs to train on at once; processes, on the CPU.")] = 1,
 ) -> None:
     """Train teacher, semantic autoencoder, student and distilled student by a recipe.
 
@@ -55,7 +56,8 @@ def distil(
     """
     from src_training.progress import RunDisplay
     from src_training.recipe import Recipe
-    from src_training.training.loop import Interrupted
+    from src_training.training.interruption import Interrupted
+    from src_training.training.ranks import follow_first, is_first
     from src_training.training.run import RunFolder
     from src_training.training.run import distil as run
 
@@ -68,6 +70,13 @@ def distil(
     else:
         plan = Recipe.load(str(recipe), dict(_pair(setting) for setting in settings or ()))
         folder = out_dir or Path("runs") / plan.name
+    if devices > 1 and not is_first():
+        # What is to be said, the first process says.
+        out.quiet = err.quiet = True
+        follow_first()
+        with suppress(Interrupted):
+            run(plan, folder, device=device, devices=devices)
+        return
     with RunDisplay(out) as display, _stop_on_signal(display) as stopping:
         try:
             model = run(
@@ -75,12 +84,14 @@ def distil(
                 folder,
                 resume=resume is not None,
                 device=device,
+                devices=devices,
                 listener=display.show,
                 stopping=stopping,
             )
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             display.close()
-            err.print(f"Stopped; go on with: msankd distil --resume {folder}", highlight=False)
+            if RunFolder(folder).recipe.exists():
+                err.print(f"Stopped; go on with: msankd distil --resume {folder}", highlight=False)
             raise SystemExit(130) from None
     out.print(Markdown((folder / "report" / "report.md").read_text(encoding="utf-8")))
     out.print(f"The distilled student is {model}", highlight=False, soft_wrap=True)
@@ -286,9 +297,9 @@ def _write_json(path: Path | None, content: object) -> None:
 
 @contextmanager
 def _stop_on_signal(display: "RunDisplay") -> Iterator[Callable[[], bool]]:
-    """Turn the first interrupt into a wish to stop after the step.
+    """Turn the first interrupt into a wish to stop, which keeps the steps done.
 
-    A second one is immediate, and so is any before there is a step to finish.
+    A second one is immediate, and so is any where there is no step to keep.
     """
     wished = False
 

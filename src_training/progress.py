@@ -8,13 +8,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from src_training.events import (
+    BatchSplit,
     Event,
+    Measured,
+    Noted,
     RunStarted,
     StageFinished,
     StageStarted,
     StepDone,
     Validated,
 )
+from src_training.training.follow import split_in_words
 
 
 def _bar(console: Console) -> Progress:
@@ -47,7 +51,8 @@ class RunDisplay:
     Attributes
     ----------
     stepping
-        Whether a step has been seen: from then on there is something to keep.
+        Whether a stage is between its first step and its end: only then is
+        there something to keep that is not on disk.
     """
 
     def __init__(self, console: Console) -> None:
@@ -78,7 +83,8 @@ class RunDisplay:
         match event:
             case RunStarted():
                 self._bar.remove_task(self._task)
-                self._console.print(f"On {event.device} in {event.precision}", highlight=False)
+                count = f"{event.processes} x " if event.processes > 1 else ""
+                self._say(f"On {count}{event.device} in {event.precision}")
             case StageStarted():
                 self._score = ""
                 self._task = self._bar.add_task(
@@ -91,6 +97,18 @@ class RunDisplay:
             case Validated():
                 self._score = f", validation {event.score:.3f}"
                 self._bar.update(self._task, said=self._score.removeprefix(", "))
+            case Measured():
+                distances = ", ".join(f"{name} {value:.3g}" for name, value in event.fsd.items())
+                self._say(f"{event.stage}, step {event.step}: FSD to the source {distances}")
+            case BatchSplit():
+                self._say(split_in_words(event))
+            case Noted():
+                self._say(event.sentence)
             case StageFinished():
+                self.stepping = False
                 said = f"best {event.score:.3f} in {event.seconds:.0f} s"
                 self._bar.update(self._task, said=said)
+
+    def _say(self, words: str) -> None:
+        """A line above the bars."""
+        self._console.print(words, highlight=False, soft_wrap=True)

@@ -169,6 +169,11 @@ class Recipe(_Part):
         Side of the training patch, pixels of the prepared image; a multiple of 32.
     teacher, student
         The networks.
+    start_from
+        Model whose weights the student learns on from: the name of one that
+        ships, or a file, whose relative path counts from the recipe's folder.
+        Its network, options, channels and number of classes are the student's.
+        The student starts at random if missing.
     latent, hidden
         Length of the semantic vectors, and width of their perceptrons.
     alignment
@@ -199,6 +204,7 @@ class Recipe(_Part):
     patch: Annotated[int, Field(ge=32, multiple_of=32)] = 256
     teacher: NetworkRecipe = NetworkRecipe(name="fanet")
     student: NetworkRecipe = NetworkRecipe(name="enet")
+    start_from: str | None = None
     latent: Annotated[int, Field(ge=1)] = 512
     hidden: Annotated[int, Field(ge=1)] = 64
     alignment: AlignmentConsistency = AlignmentConsistency()
@@ -254,6 +260,7 @@ class Recipe(_Part):
             update={
                 "source": _by_last_name(self.source),
                 "tests": [_by_last_name(domain) for domain in self.tests],
+                "start_from": self.start_from and Path(self.start_from).name,
             }
         )
 
@@ -335,10 +342,11 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:
-    """Domain folders made absolute; the environment filled in."""
+    """Paths made absolute; the environment filled in."""
     return {
         "source": _with_folder(recipe.source, root),
         "tests": [_with_folder(domain, root) for domain in recipe.tests],
+        "start_from": _with_model(recipe.start_from, root),
     }
 
 
@@ -351,9 +359,21 @@ def _by_last_name(domain: DomainRecipe) -> DomainRecipe:
 def _with_folder(domain: DomainRecipe, root: Path) -> DomainRecipe:
     if domain.folder is None:
         return domain
-    filled = os.path.expandvars(domain.folder)
+    return domain.model_copy(
+        update={"folder": _absolute(domain.folder, root, f"domain {domain.name}")}
+    )
+
+
+def _with_model(start_from: str | None, root: Path) -> str | None:
+    from src_training.inference.model import shipped_models
+
+    if start_from is None or start_from in shipped_models():
+        return start_from
+    return _absolute(start_from, root, "start_from")
+
+
+def _absolute(path: str, root: Path, what: str) -> str:
+    filled = os.path.expandvars(path)
     if "$" in filled:
-        raise InputError(
-            f"domain {domain.name}: {domain.folder} names an environment variable that is not set"
-        )
-    return domain.model_copy(update={"folder": str((root / Path(filled).expanduser()).resolve())})
+        raise InputError(f"{what}: {path} names an environment variable that is not set")
+    return str((root / Path(filled).expanduser()).resolve())

@@ -30,12 +30,15 @@ class Progress:
         Time spent, over all processes that worked on it.
     finished
         Whether all its steps are done.
+    validated
+        Step of the last validation; -1 before the first.
     """
 
     step: int = 0
     score: float = float("-inf")
     seconds: float = 0.0
     finished: bool = False
+    validated: int = -1
 
 
 def save_checkpoint(

@@ -22,7 +22,7 @@ from src_training.events import (
     Validated,
     read_event,
 )
-from src_training.training.run import STAGES, RunFolder
+from src_training.training.folder import STAGES, RunFolder
 
 
 class RunFollower:
@@ -169,8 +169,7 @@ class RunHistory:
                 self.device, self.precision = event.device, event.precision
                 self.process, self.processes = event.process, event.processes
             case StageStarted():
-                stage = self._stage(event.stage)
-                stage.state, stage.step, stage.steps = "running", event.step, event.steps
+                self._begin(event)
             case StepDone():
                 self._step(event)
             case Validated():
@@ -252,6 +251,13 @@ class RunHistory:
         """The stage of that name; one of a later version joins the others."""
         return self.stages.setdefault(name, StageProgress(name))
 
+    def _begin(self, event: StageStarted) -> None:
+        if (former := self._running()) is not None and former.name != event.stage:
+            # Killed between its last checkpoint and its last word.
+            former.state = "done"
+        stage = self._stage(event.stage)
+        stage.state, stage.step, stage.steps = "running", event.step, event.steps
+
     def _step(self, event: StepDone) -> None:
         self._stage(event.stage).step = event.step
         losses = self.losses.setdefault(event.stage, {})
@@ -271,12 +277,13 @@ class RunHistory:
             running.seconds += max(0.0, self._now - former)
 
     def _note(self, event: BatchSplit | Noted) -> None:
-        sentence = event.sentence if isinstance(event, Noted) else _split_in_words(event)
+        sentence = event.sentence if isinstance(event, Noted) else split_in_words(event)
         if sentence not in self.notes:
             self.notes.append(sentence)
 
 
-def _split_in_words(event: BatchSplit) -> str:
+def split_in_words(event: BatchSplit) -> str:
+    """One sentence on a batch that goes in parts."""
     return (
         f"Memory was full at step {event.step} of {event.stage}: its batch of {event.batch} "
         f"goes in {event.parts} parts, their gradients summed."

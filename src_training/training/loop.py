@@ -1,9 +1,9 @@
 """The training loop, written once; it knows no stage."""
 
-import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from src_training.data.patches import Patches
-from src_training.errors import InputError
-from src_training.events import Event, StageFinished, StageStarted, StepDone, Validated
+from src_training.events import Event, StageFinished, StageStarted, Validated
 from src_training.recipe import StageRecipe
 from src_training.training.checkpoint import (
     Progress,
@@ -20,13 +19,12 @@ from src_training.training.checkpoint import (
     read_progress,
     save_checkpoint,
 )
+from src_training.training.descent import Descent
+from src_training.training.interruption import Interrupted, interruptible
+from src_training.training.ranks import Ranks
 from src_training.training.stages import Stage, Validation
 
-WARM_UP = 0.05
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; what is done is on disk."""
+Watch = Callable[[Stage, int], None]
 
 
 def learn(
@@ -41,6 +39,7 @@ def learn(
     weight_decay: float,
     emit: Callable[[Event], None],
     stopping: Callable[[], bool],
+    watch: Watch = lambda _stage, _step: None,
 ) -> Progress:
     """Train a stage, from where its checkpoint left off; leave its best weights, to evaluate.
 
@@ -56,13 +55,16 @@ def learn(
     folder
         Holds ``last.safetensors`` and ``best.safetensors``.
     fabric
-        Owns device, precision and processes.
+        Owns device, precision and processes; launched.
     seed, weight_decay
         Of the recipe.
     emit
         Takes every event.
     stopping
-        Asked after each step; true ends the stage.
+        Asked all the time; true ends the stage at once, in the middle of a step.
+    watch
+        Shown the stage and its step, in evaluation mode: before the first
+        step and after every validation.
 
     Returns
     -------
@@ -79,72 +81,80 @@ def learn(
         load_checkpoint(best, stage.trained)
         stage.eval()
         return done
-    learner, optimiser, progress = _resumed(stage, plan, weight_decay, last, fabric)
+    ranks = Ranks(fabric)
+    stage.train()
+    descent = Descent(
+        stage,
+        plan,
+        patches,
+        fabric=fabric,
+        ranks=ranks,
+        seed=seed,
+        weight_decay=weight_decay,
+        emit=emit,
+    )
+    progress = Progress()
+    if last.exists():
+        progress = load_checkpoint(last, stage.trained, descent.optimiser)
+    ranks.wait()
+    kept = progress
     emit(StageStarted(stage=stage.name, step=progress.step, steps=plan.steps))
     began = time.monotonic() - progress.seconds
-    while progress.step < plan.steps:
-        step = progress.step
-        torch.manual_seed(step_seed(seed, stage.name, step))
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, plan.steps, plan.rate)
-        losses = learner(patches.draw(plan.batch, stage.views, fabric.device))
-        total = stage.total(losses)
-        _check_finite(total, stage.name, step)
-        optimiser.zero_grad()
-        fabric.backward(total)
-        optimiser.step()
-        said = {name: float(loss.detach()) for name, loss in losses.items()}
-        emit(StepDone(stage=stage.name, step=step + 1, total=float(total.detach()), losses=said))
-        progress = replace(progress, step=step + 1, seconds=time.monotonic() - began)
-        due = progress.step % plan.validate_every == 0 or progress.step == plan.steps
-        if due:
-            progress = _validated(stage, validation, progress, best, emit)
-        stop = stopping()
-        if due or stop:
-            save_checkpoint(last, stage.trained, optimiser, progress)
-        if stop and progress.step < plan.steps:
-            raise Interrupted
-    if not best.exists():
-        progress = _validated(stage, validation, progress, best, emit)
+
+    def keep() -> None:
+        nonlocal progress, kept
+        progress = kept = replace(progress, seconds=time.monotonic() - began)
+        if ranks.first:
+            save_checkpoint(last, stage.trained, descent.optimiser, progress)
+
+    try:
+        # One of several processes cannot leave the others alone in the middle of a step.
+        with interruptible(stage, stopping) if ranks.count == 1 else nullcontext():
+            if progress.step == 0:
+                with _evaluated(stage):
+                    watch(stage, 0)
+            while True:
+                if _due(progress, plan):
+                    with _evaluated(stage):
+                        progress = _validated(stage, validation, progress, best, ranks, emit)
+                        keep()
+                        watch(stage, progress.step)
+                if progress.step == plan.steps:
+                    break
+                if ranks.any(stopping()):
+                    raise Interrupted
+                said = descent.step(progress.step)
+                progress = replace(progress, step=said.step)
+                emit(said)
+    except Interrupted:
+        if progress != kept:
+            keep()
+        raise
     finished = replace(progress, finished=True)
-    save_checkpoint(last, stage.trained, optimiser, finished)
+    if ranks.first:
+        save_checkpoint(last, stage.trained, None, finished)
+    ranks.wait()
     load_checkpoint(best, stage.trained)
     stage.eval()
     emit(StageFinished(stage=stage.name, score=finished.score, seconds=finished.seconds))
     return finished
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over the first twentieth, then a cosine towards zero."""
-    warm = max(1, round(WARM_UP * steps))
-    if step < warm:
-        return peak * (step + 1) / warm
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+def _due(progress: Progress, plan: StageRecipe) -> bool:
+    """Whether a validation is due, and was not done before an interruption."""
+    step = progress.step
+    due = step == plan.steps or (step > 0 and step % plan.validate_every == 0)
+    return due and progress.validated < step
 
 
-def step_seed(seed: int, stage: str, step: int | str) -> int:
-    """A seed for one step of one stage, independent of every other's."""
-    text = f"{seed}/{stage}/{step}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")
-
-
-def _resumed(
-    stage: Stage, plan: StageRecipe, weight_decay: float, last: Path, fabric: Fabric
-) -> tuple[Callable[..., dict[str, torch.Tensor]], torch.optim.Optimizer, Progress]:
-    learnable = [parameter for parameter in stage.trained.parameters() if parameter.requires_grad]
-    adam = torch.optim.Adam(learnable, lr=plan.rate, weight_decay=weight_decay)
-    stage.train()
-    learner, optimiser = fabric.setup(stage, adam)
-    progress = load_checkpoint(last, stage.trained, adam) if last.exists() else Progress()
-    return learner, optimiser, progress
-
-
-def _check_finite(total: torch.Tensor, stage: str, step: int) -> None:
-    if not torch.isfinite(total):
-        raise InputError(
-            f"stages.{stage}.rate: the loss is {total.item()} at step {step + 1}; "
-            "expected a finite number (a lower rate helps)"
-        )
+@contextmanager
+def _evaluated(stage: Stage) -> Iterator[None]:
+    stage.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        stage.train()
 
 
 def _validated(
@@ -152,17 +162,17 @@ def _validated(
     validation: Validation,
     progress: Progress,
     best: Path,
+    ranks: Ranks,
     emit: Callable[[Event], None],
 ) -> Progress:
     """Score the stage, and keep its weights where they are the best so far."""
-    stage.eval()
-    with torch.no_grad():
-        score = stage.score(validation)
-        score = score if math.isfinite(score) else -math.inf
-    stage.train()
-    better = score > progress.score or not best.exists()
+    score = ranks.told(stage.score(validation) if ranks.first else 0.0)
+    score = score if math.isfinite(score) else -math.inf
+    better = score > progress.score or progress.score == -math.inf
+    progress = replace(progress, validated=progress.step)
     if better:
-        save_checkpoint(best, stage.trained, None, replace(progress, score=score))
         progress = replace(progress, score=score)
+        if ranks.first:
+            save_checkpoint(best, stage.trained, None, progress)
     emit(Validated(stage=stage.name, step=progress.step, score=score, best=better))
     return progress

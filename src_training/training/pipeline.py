@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork
@@ -18,7 +17,7 @@ from src_training.data.patches import (
     prepare_cases,
 )
 from src_training.data.views import Views
-from src_training.device import find_device, training_precision
+from src_training.device import training_precision
 from src_training.distillation.base import Distillation
 from src_training.distillation.dcgd import DualContrastiveGraphs
 from src_training.distillation.dicd import CrossDistillation
@@ -26,8 +25,10 @@ from src_training.errors import InputError
 from src_training.events import Event
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.recipe import Distilling, Recipe, StageRecipe
-from src_training.training.loop import learn, step_seed
-from src_training.training.run import RunFolder
+from src_training.training.folder import RunFolder
+from src_training.training.loop import learn
+from src_training.training.ranks import is_first, make_fabric
+from src_training.training.schedule import step_seed
 from src_training.training.sources import load_domain, source_split
 from src_training.training.stages import (
     Alignment,
@@ -38,6 +39,8 @@ from src_training.training.stages import (
     Supervised,
     Validation,
 )
+from src_training.training.start import starting_model
+from src_training.training.watching import Watching, patches_of
 
 VALIDATION_PATCHES = 32
 Emit = Callable[[Event], None]
@@ -66,11 +69,14 @@ class Pipeline:
         See `find_device`.
     stopping
         See `learn`.
+    devices
+        See `make_fabric`; beyond one, the other processes start here.
 
     Raises
     ------
     InputError
-        If the domains cannot be read or do not fit the recipe.
+        If the domains, or the model to start from, cannot be read or do not
+        fit the recipe.
     """
 
     def __init__(
@@ -79,20 +85,22 @@ class Pipeline:
         folder: RunFolder,
         device: str,
         stopping: Callable[[], bool],
+        devices: int = 1,
     ) -> None:
         self.recipe, self.folder = recipe, folder
         self._stopping = stopping
-        self.precision = training_precision(found := find_device(device))
-        self.fabric = Fabric(
-            accelerator=found.type,
-            devices=[found.index] if found.index is not None else 1,
-            precision=self.precision,
-        )
+        self.fabric = make_fabric(device, devices)
+        self.precision = training_precision(self.fabric.device)
+        self._refuse_small_batches(devices)
         self.training, self.held_out = source_split(recipe)
         self.tests = [load_domain(test, masks_required=False) for test in recipe.tests]
         self._refuse_other_classes()
-        views = Views(recipe.augmentation, recipe.patch)
-        self._patches = Patches(prepare_cases(self.training, recipe.preprocessing), views)
+        self._start = starting_model(recipe, folder, self.training.classes)
+        if devices > 1:
+            self.fabric.launch()
+        cases = prepare_cases(self.training, recipe.preprocessing)
+        self._patches = Patches(cases, Views(recipe.augmentation, recipe.patch))
+        self._source = patches_of([case.image for case in cases], recipe.patch)
         self._validation = self._validation_split()
 
     def run(self, emit: Emit) -> None:
@@ -104,6 +112,10 @@ class Pipeline:
     def train(self, emit: Emit) -> TrainedNetworks:
         """Run every stage that is not done."""
         recipe, stages = self.recipe, self.recipe.stages
+        if self._start is not None and is_first() and not self.folder.start.exists():
+            # The run does not depend on a file that may be gone when it is resumed.
+            self._start.save(self.folder.start)
+        watch = self._watching(emit) if is_first() else lambda _stage, _step: None
         with_dice = recipe.supervised == "dice_ce"
 
         def learned(stage: Stage, plan: StageRecipe) -> None:
@@ -118,6 +130,7 @@ class Pipeline:
                 weight_decay=recipe.weight_decay,
                 emit=emit,
                 stopping=self._stopping,
+                watch=watch,
             )
 
         teacher = self._network("teacher")
@@ -128,6 +141,8 @@ class Pipeline:
         tan = self._alignment("tan", teacher)
         learned(Alignment("tan", tan, teacher, autoencoder, recipe.alignment), stages.tan)
         student = self._network("student")
+        if self._start is not None:
+            student.load_state_dict(self._start.network.state_dict())
         learned(Supervised("student", student, with_dice), stages.student)
         alone = copy.deepcopy(student)
         learned(Supervised("alone", alone, with_dice), stages.distil)
@@ -192,6 +207,25 @@ class Pipeline:
             torch.from_numpy(image).to(device), torch.from_numpy(mask).long().to(device)
         )
         return Validation(cases, patches)
+
+    def _watching(self, emit: Emit) -> Watching:
+        return Watching(
+            self.recipe,
+            self.folder,
+            self.training.classes,
+            self._source,
+            self.tests,
+            self.fabric.device,
+            emit,
+        )
+
+    def _refuse_small_batches(self, devices: int) -> None:
+        for name, plan in self.recipe.stages:
+            if plan.steps and plan.batch < devices:
+                raise InputError(
+                    f"stages.{name}.batch is {plan.batch}; expected at least {devices}, "
+                    "one patch for each device"
+                )
 
     def _refuse_other_classes(self) -> None:
         for test in self.tests:

@@ -73,6 +73,11 @@ class Stage(nn.Module, ABC):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Unweighted losses by name, scalars."""
 
+    @property
+    def segmenting(self) -> SegmentationNetwork | None:
+        """The network that learns to segment; None where the stage has none."""
+        return None
+
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum that is minimised."""
         return torch.stack([self.weights.get(n, 1.0) * loss for n, loss in losses.items()]).sum()
@@ -98,6 +103,11 @@ class Supervised(Stage):
         super().__init__(name, network)
         self.network = network
         self._with_dice = with_dice
+
+    @property
+    def segmenting(self) -> SegmentationNetwork:
+        """The network."""
+        return self.network
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``ce``, and ``dice`` where asked for."""
@@ -222,6 +232,11 @@ class Distil(Stage):
         self.distillations = nn.ModuleList(distillations)
         self._with_dice = with_dice
 
+    @property
+    def segmenting(self) -> SegmentationNetwork:
+        """The student."""
+        return self._student[0]
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Supervised losses and those of each distillation."""
         assert batch.views is not None
@@ -238,6 +253,12 @@ class Distil(Stage):
     def score(self, validation: Validation) -> float:
         """Mean Dice of the foreground classes over the validation images."""
         return mean_dice(self._student[0], validation.cases)
+
+    def vectors(self, images: Tensor) -> Tensor:
+        """Semantic vectors (B, latent) that the student makes of images (B, C, patch, patch)."""
+        network, alignment = self._student
+        vectors: Tensor = alignment.encoder(network.encode(images)[1])
+        return vectors
 
     def _pass(
         self, network: SegmentationNetwork, alignment: AlignmentNetwork, images: Tensor, count: int

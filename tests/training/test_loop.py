@@ -20,7 +20,9 @@ from src_training.events import (
 from src_training.networks import build_network
 from src_training.recipe import StageRecipe
 from src_training.training.checkpoint import read_progress
-from src_training.training.loop import Interrupted, learn, learning_rate, step_seed
+from src_training.training.interruption import Interrupted
+from src_training.training.loop import learn
+from src_training.training.schedule import learning_rate, step_seed
 from src_training.training.stages import Stage, Supervised
 
 
@@ -34,12 +36,17 @@ class Noise:
 NOISE = Noise()
 
 
+def never():
+    return False
+
+
 class Line(Stage):
     """Learns y = 2x, is scored by a script, and remembers its weights at each score."""
 
-    def __init__(self, scores=(), poison=None):
+    def __init__(self, scores=(), poison=None, normalised=False):
         torch.manual_seed(0)
-        trained = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.3), nn.Linear(4, 3))
+        between = nn.BatchNorm1d(4) if normalised else nn.Identity()
+        trained = nn.Sequential(nn.Linear(3, 4), between, nn.Dropout(0.3), nn.Linear(4, 3))
         super().__init__("line", trained)
         self.scores = iter(scores)
         self.poison = poison
@@ -53,6 +60,7 @@ class Line(Stage):
 
     def score(self, _validation):
         assert not self.trained.training
+        self.trained(torch.ones(2, 3))
         self.seen.append(weights(self))
         return next(self.scores, 0.0)
 
@@ -71,7 +79,7 @@ def train(tmp_path):
     fabric = Fabric(accelerator="cpu", devices=1)
 
     def run(
-        stage, steps=6, every=2, stopping=lambda: False, folder="line", emit=None, patches=NOISE
+        stage, steps=6, every=2, stopping=never, folder="line", emit=None, patches=NOISE, **more
     ):
         plan = StageRecipe(steps=steps, batch=2, rate=0.02, validate_every=every)
         run.events = []
@@ -87,15 +95,16 @@ def train(tmp_path):
             weight_decay=0.0,
             emit=emit or run.events.append,
             stopping=stopping,
+            **more,
         )
 
     return run
 
 
 def after(count):
-    """A wish to stop after that many steps."""
-    steps = itertools.count(1)
-    return lambda: next(steps) >= count
+    """A wish to stop from the count-th time on that it is asked for."""
+    asked = itertools.count(1)
+    return lambda: next(asked) >= count
 
 
 def test_the_loss_falls(train):
@@ -171,19 +180,53 @@ def test_no_steps_leave_the_weights_as_they_start(train):
     assert same(weights(stage), former)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3, 5])
-def test_an_interrupted_stage_ends_with_the_weights_of_an_uninterrupted_one(train, stop):
-    whole, broken, resumed = (Line(scores=[1, 2, 3]) for _ in range(3))
+@pytest.mark.parametrize("asked", [1, 2, 4, 7, 10, 12, 14, 18, 23, 25, 28, 31, 45, 60])
+def test_a_stage_interrupted_anywhere_ends_with_the_weights_of_an_uninterrupted_one(train, asked):
+    whole, broken, resumed = (Line(scores=[1, 2, 3], normalised=True) for _ in range(3))
     train(whole, folder="whole")
     with pytest.raises(Interrupted):
-        train(broken, stopping=after(stop))
-    assert read_progress(train.folder / "last.safetensors").step == stop
+        train(broken, stopping=after(asked))
+    last = train.folder / "last.safetensors"
+    done = sum(isinstance(event, StepDone) for event in train.events)
+    assert (read_progress(last).step if last.exists() else 0) == done
     for _ in broken.seen:
         next(resumed.scores)
-    done = train(resumed)
-    assert train.events[0].step == stop
-    assert [e.step for e in train.events if isinstance(e, StepDone)] == [*range(stop + 1, 7)]
-    assert done.score == 3 and same(weights(resumed), weights(whole))
+    finished = train(resumed)
+    assert train.events[0].step == done
+    assert [e.step for e in train.events if isinstance(e, StepDone)] == [*range(done + 1, 7)]
+    assert finished.score == 3 and same(weights(resumed), weights(whole))
+    assert len(broken.seen) + len(resumed.seen) == len(whole.seen)
+
+
+def test_a_wish_to_stop_is_heard_at_every_layer_and_every_gradient(train):
+    stage, asked = Line(normalised=True), []
+
+    def wish():
+        asked.append(stage.steps)
+        return False
+
+    train(stage, steps=1, every=1, stopping=wish)
+    layers, parameters = 4, 6
+    assert len(asked) == 1 + layers + parameters + layers
+
+
+def test_no_hook_outlives_its_stage(train):
+    stage = Line()
+    train(stage)
+    assert not any(layer._forward_pre_hooks for layer in stage.modules())
+    assert not any(parameter._post_accumulate_grad_hooks for parameter in stage.parameters())
+
+
+def test_what_is_looked_at_is_in_evaluation_mode_before_the_first_step_and_at_validations(train):
+    stage, looked = Line(), []
+
+    def watch(seen, step):
+        assert seen is stage and not stage.trained.training and not torch.is_grad_enabled()
+        looked.append(step)
+
+    train(stage, steps=5, watch=watch)
+    assert looked == [0, 2, 4, 5]
+    assert stage.steps == 5
 
 
 def test_a_process_that_dies_between_two_files_loses_nothing(train):
@@ -209,10 +252,6 @@ def test_a_finished_stage_is_not_done_again(train):
     assert train.events == [] and second.steps == 0
     assert not second.trained.training
     assert same(weights(second), weights(first))
-
-
-def test_a_wish_to_stop_at_the_last_step_comes_too_late(train):
-    assert train(Line(), stopping=after(6)).finished
 
 
 def test_a_loss_that_is_not_finite_is_one_sentence_and_leaves_the_checkpoint(train):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from src_training.events import StageFinished, StepDone, read_events
-from src_training.training.loop import Interrupted
+from src_training.training.interruption import Interrupted
 from src_training.training.run import STAGES, RunFolder, distil, run_state
 
 MODELS = ("models/teacher", "models/alone", "models/distilled", "model")
@@ -46,6 +46,10 @@ def test_a_run_stopped_in_every_stage_ends_as_if_it_had_not_been(finished_run, t
     path = tmp_path / "run"
     for stage in STAGES:
         done = []
+
+        def stepped(stage=stage, done=done):
+            return any(isinstance(event, StepDone) and event.stage == stage for event in done)
+
         with pytest.raises(Interrupted):
             distil(
                 finished_run.recipe,
@@ -53,7 +57,7 @@ def test_a_run_stopped_in_every_stage_ends_as_if_it_had_not_been(finished_run, t
                 resume=path.exists(),
                 device="cpu",
                 listener=done.append,
-                stopping=lambda stage=stage, done=done: done[-1].stage == stage,
+                stopping=stepped,
             )
         state = run_state(path)
         assert (state.state, state.last_words) == ("stopped", "stopped on request")

@@ -1,0 +1,110 @@
+"""Where everything of a run lies: a window, a terminal or a notebook only watches it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from src_training.errors import InputError
+
+STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "alone", "san", "distil")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run; a window, a terminal or a notebook only watch them."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe, with every default written out."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def events(self) -> Path:
+        """What the run said, one JSON line each."""
+        return self.path / "events.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The distilled student."""
+        return self.path / "model.safetensors"
+
+    @property
+    def start(self) -> Path:
+        """The model that the student starts from, where the recipe names one."""
+        return self.path / "start.safetensors"
+
+    @property
+    def models(self) -> Path:
+        """Teacher, student alone and student distilled."""
+        return self.path / "models"
+
+    @property
+    def report(self) -> Path:
+        """Tables of scores."""
+        return self.path / "report"
+
+    @property
+    def output(self) -> Path:
+        """What the process printed, where whoever started it kept that."""
+        return self.path / "output.log"
+
+    @property
+    def preview_input(self) -> Path:
+        """An image (H, W) or (H, W, C) that anyone may put here, at any time."""
+        return self.path / "preview" / "input.npy"
+
+    @property
+    def preview_labels(self) -> Path:
+        """Its labels (H, W) uint8 by the network in training, as of the last validation."""
+        return self.path / "preview" / "labels.npy"
+
+    @property
+    def estimate(self) -> Path:
+        """What the run was thought to cost before it began."""
+        return self.path / "estimate.json"
+
+    def stage(self, name: str) -> Path:
+        """Checkpoints of a stage."""
+        return self.path / "stages" / name
+
+    def clear_halves(self) -> None:
+        """Remove what a killed process left half written; for who holds the run."""
+        for half in [*self.path.glob("stages/*/.*"), *self.path.glob("models/.*")]:
+            half.unlink()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run against other processes; released by the system if this one dies.
+
+        Raises
+        ------
+        InputError
+            If another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            # Whoever looks how the run stands holds it for an instant.
+            lock.acquire(timeout=0.2)
+        except Timeout:
+            raise InputError(
+                f"{self.path}: the run directory is in use by another process; expected a free one"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process holds it."""
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True

@@ -1,0 +1,137 @@
+"""Several processes at one run: each takes its share of every batch, the first one writes."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from itertools import accumulate
+
+import psutil
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from torch import Tensor, nn
+
+from src_training.data.patches import Batch
+from src_training.device import find_device, training_precision
+from src_training.errors import InputError
+
+
+def make_fabric(device: str, devices: int) -> Fabric:
+    """The device, precision and processes of a run.
+
+    Parameters
+    ----------
+    device
+        See `find_device`.
+    devices
+        GPUs to train on, one process each; on the CPU, processes. Beyond
+        one, `Fabric.launch` starts this program again for each of the others.
+
+    Raises
+    ------
+    InputError
+        If this machine has no such device, or fewer of them.
+    """
+    found = find_device(device)
+    precision = training_precision(found)
+    if devices == 1:
+        chosen = [found.index] if found.index is not None else 1
+        return Fabric(accelerator=found.type, devices=chosen, precision=precision)
+    most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(found.type, os.cpu_count() or 1)
+    if not 1 <= devices <= most:
+        raise InputError(f"devices is {devices}; expected 1 to {most} of {found.type}")
+    if ":" in device:
+        raise InputError(f"device is {device} and devices is {devices}; expected {found.type}")
+    return Fabric(accelerator=found.type, devices=devices, strategy="ddp", precision=precision)
+
+
+def is_first() -> bool:
+    """Whether this process is the first, or the only, one of its run."""
+    return int(rank_zero_only.rank) == 0
+
+
+def follow_first() -> None:
+    """Leave signals to the first process, and end when it does; for every other one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    first = os.getppid()
+
+    def watch() -> None:
+        # Not every system gives an orphan another parent.
+        while os.getppid() == first and psutil.pid_exists(first):
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Ranks:
+    """What the processes of a run tell each other; with one process, nothing.
+
+    All draw the same batch, and each takes the gradient of its own part of it.
+    The statistics of batch normalisation, and losses over a batch as a whole
+    (soft Dice), are of a part.
+
+    Parameters
+    ----------
+    fabric
+        Launched.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        self._rank, self.count = int(fabric.global_rank), int(fabric.world_size)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self._rank == 0
+
+    def share(self, batch: Batch) -> Batch:
+        """The part of a batch that is this process's."""
+        return parts_of(batch, self.count)[self._rank]
+
+    def any(self, wish: bool) -> bool:
+        """Whether any of them says so."""
+        return wish if self.count == 1 else bool(self.sum(torch.tensor([float(wish)])).any())
+
+    def told(self, value: float) -> float:
+        """What the first one says."""
+        return float(self._fabric.broadcast(value))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all of them."""
+        if self.count == 1:
+            return values
+        total: Tensor = self._fabric.all_reduce(self._fabric.to_device(values), reduce_op="sum")
+        return total
+
+    def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Let every gradient be the sum over all of them."""
+        if self.count == 1:
+            return
+        own = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        whole = self.sum(torch.cat([gradient.flatten() for gradient in own]))
+        *ends, _ = accumulate(gradient.numel() for gradient in own)
+        for gradient, summed in zip(own, whole.tensor_split(ends), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+    def wait(self) -> None:
+        """Wait for all of them."""
+        self._fabric.barrier()
+
+
+def parts_of(batch: Batch, count: int) -> list[Batch]:
+    """A batch in parts of about equal size, each sample with its views."""
+    if count == 1:
+        return [batch]
+    images, masks = batch.image.tensor_split(count), batch.mask.tensor_split(count)
+    parts = [Batch(image, mask) for image, mask in zip(images, masks, strict=True)]
+    if batch.views is None:
+        return parts
+    grouped = batch.views.reshape(len(batch.image), -1, *batch.views.shape[1:]).tensor_split(count)
+    return [
+        replace(part, views=views.flatten(0, 1)) for part, views in zip(parts, grouped, strict=True)
+    ]

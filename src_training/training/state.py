@@ -1,0 +1,135 @@
+"""How a run stands, told from its directory alone."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import yaml
+
+from src_training.errors import InputError
+from src_training.events import (
+    Event,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    StageFinished,
+    StageStarted,
+    StepDone,
+    read_events,
+)
+from src_training.training.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a run stands, told from its directory alone.
+
+    Attributes
+    ----------
+    path, name
+        The directory, and the recipe's name.
+    state
+        ``running``, ``finished``, ``stopped`` (on request, or by an error
+        that it reported), ``died`` (it ended without a word) or
+        ``unreadable`` (its recipe is broken).
+    stage, step, steps
+        The last stage begun, and how far it came.
+    finished_stages
+        Stages that are done.
+    last_words
+        Why it stopped or died, as far as can be known.
+    """
+
+    path: Path
+    name: str
+    state: str
+    stage: str
+    step: int
+    steps: int
+    finished_stages: tuple[str, ...]
+    last_words: str = ""
+
+
+def run_state(path: Path) -> RunState:
+    """How the run in a directory stands.
+
+    Raises
+    ------
+    InputError
+        If there is no run in it.
+    """
+    folder = RunFolder(path)
+    name = _name(folder.recipe)
+    stage, step, steps, words, finished = "", 0, 0, "", []
+    state = "died"
+    events = read_events(folder.events)
+    for event in events:
+        match event:
+            case RunStarted():
+                state, words = "died", ""
+            case StageStarted():
+                stage, step, steps = event.stage, event.step, event.steps
+            case StepDone():
+                step = event.step
+            case StageFinished():
+                finished.append(event.stage)
+            case RunFinished():
+                state = "finished"
+            case RunStopped():
+                state, words = "stopped", event.reason
+    if state == "died":
+        state, words = _unsaid(folder, events[-1] if events else None)
+    return RunState(path, name, state, stage, step, steps, tuple(finished), words)
+
+
+def find_runs(root: Path) -> list[RunState]:
+    """Every run directly below a folder, newest first."""
+    recipes = sorted(root.glob("*/recipe.yaml"), key=lambda file: -file.stat().st_mtime)
+    return [_state_or_fault(recipe.parent) for recipe in recipes]
+
+
+def _state_or_fault(path: Path) -> RunState:
+    try:
+        return run_state(path)
+    except InputError as error:
+        return RunState(path, path.name, "unreadable", "", 0, 0, (), str(error))
+
+
+def _name(recipe: Path) -> str:
+    """The name in a recipe, without the rest."""
+    try:
+        content = yaml.safe_load(recipe.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{recipe.parent}: there is no run in it; expected recipe.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{recipe}: the file is not YAML ({first})") from None
+    name = content.get("name") if isinstance(content, dict) else None
+    if not isinstance(name, str):
+        raise InputError(f"{recipe}: the recipe has no name; expected one that msankd wrote")
+    return name
+
+
+def _unsaid(folder: RunFolder, last: Event | None) -> tuple[str, str]:
+    """State and last words of a run that has not said how it ended."""
+    if folder.in_use:
+        return "running", ""
+    ended = datetime.fromisoformat(last.time).timestamp() if last is not None else 0.0
+    said = _last_line(folder.output, ended)
+    if last is None and not said:
+        return "stopped", "not begun yet"
+    if last is not None and psutil.boot_time() > ended:
+        return "died", "the machine was restarted"
+    return "died", said or "killed, or out of memory"
+
+
+def _last_line(output: Path, since: float) -> str:
+    """The last line that was printed, if it was at that time or later."""
+    try:
+        if output.stat().st_mtime < since:
+            return ""
+        lines = output.read_bytes()[-4096:].decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
