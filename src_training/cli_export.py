@@ -1,0 +1,51 @@
+"""`msankd export`: a model for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from src_training.errors import InputError
+
+
+def export(
+    model: Annotated[str, Parameter(help="Name of a shipped model, or a model file.")],
+    *,
+    onnx: Annotated[Path | None, Parameter(help="ONNX file to write.")] = None,
+    bioimageio: Annotated[Path | None, Parameter(help="bioimage.io folder to make.")] = None,
+    sample: Annotated[
+        Path | None, Parameter(help="Image that becomes the folder's test and cover.")
+    ] = None,
+) -> None:
+    """Export a model to ONNX or bioimage.io, checked against PyTorch on the spot.
+
+    For example:
+
+    ```
+    msankd export vessels-chasedb1 --onnx vessels.onnx
+    msankd export runs/mine/model.safetensors --bioimageio vessels --sample photo.png
+    ```
+    """
+    if onnx is None and bioimageio is None:
+        raise InputError("export takes --onnx FILE or --bioimageio FOLDER; expected at least one")
+    if sample is not None and bioimageio is None:
+        raise InputError("--sample goes into a bioimage.io folder; expected --bioimageio with it")
+    from src_training.cli import out
+    from src_training.data.images import read_image
+    from src_training.inference.export import OnnxCheck, export_bioimageio, export_onnx
+    from src_training.inference.model import load_model
+
+    loaded = load_model(model)
+    image = None if sample is None else read_image(sample)
+    written: dict[Path, OnnxCheck] = {}
+    with out.status("translating, and comparing with PyTorch"):
+        if onnx is not None:
+            written[onnx] = export_onnx(loaded, onnx)
+        if bioimageio is not None:
+            written[bioimageio] = export_bioimageio(loaded, bioimageio, image)
+    for path, check in written.items():
+        out.print(
+            f"{path} gives the probabilities of PyTorch within {check.largest_difference:.1e}",
+            highlight=False,
+            soft_wrap=True,
+        )

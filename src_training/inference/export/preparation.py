@@ -1,0 +1,70 @@
+"""In words, for those who run an exported graph elsewhere: what comes before and after."""
+
+from src_training.data.preprocess import Preprocessing
+from src_training.inference.model import ModelCard
+
+_FUNDUS = """\
+The input is one fundus photograph, prepared so:
+
+1. Take the photograph as float32 (H, W) or (H, W, 3) in the values it is stored in; drop alpha.
+2. Field of view, unless it is given as a mask: take the brightest channel of each pixel, smooth \
+it with a Gaussian of sigma 2 pixels (scipy.ndimage.gaussian_filter), and call bright what exceeds \
+min + 0.35 * (Otsu's threshold - min) of the smoothed image. If two or more of the four corner \
+pixels are bright, or the smoothed image is constant, all of the image is field of view. Otherwise \
+it is the largest component of the bright pixels (neighbours share an edge), its holes filled; if \
+that covers no more than a fifth of the image, all of the image.
+3. Crop to the bounding box of the field of view.
+4. Take the green channel (of a grey image, the only one) and resize it, bilinear with \
+antialiasing (torch.nn.functional.interpolate, mode="bilinear", antialias=True), so that the \
+longer side has {diameter} pixels; the other side is scaled alike and rounded. Resize the \
+field of view (0 and 1) in the same way; what exceeds 0.5 is inside.
+5. Erode the field of view by 3 pixels (4 neighbours; beyond the image counts as inside). Give \
+each pixel outside the field of view the value of the nearest pixel of the eroded one, or of \
+the field of view itself where nothing is left of it. Skip this step if no pixel is outside.
+6. Scale by the smallest and the largest value to [0, 1]; a constant image becomes 0.
+7. CLAHE: skimage.exposure.equalize_adapthist(image, kernel_size={tile}, clip_limit=0.01).
+8. Set what is outside the field of view to 0. The input is (1, 1, h, w) float32."""
+
+_STRETCH = """\
+The input is one image, prepared so:
+
+1. Take the image as float32 (H, W) or (H, W, 3) in the values it is stored in; drop alpha.
+2. Scale it linearly so that {low} becomes 0 and {high} becomes 1, both taken over all pixels and \
+channels (numpy.percentile), and clip to [0, 1]; a constant image becomes 0.
+3. {channels} The size stays. The input is (1, {count}, H, W) float32."""
+
+_CHANNELS = {
+    1: "Average colours to one channel: 0.299 red + 0.587 green + 0.114 blue.",
+    3: "Repeat a grey image to three channels; colours are red, green, blue.",
+}
+
+
+def preparation(preprocessing: Preprocessing) -> str:
+    """`Preprocessing.prepare` in words, exact enough to be programmed from them."""
+    if preprocessing.kind == "fundus":
+        tile = max(8, preprocessing.diameter // 8)
+        return _FUNDUS.format(diameter=preprocessing.diameter, tile=tile)
+    extremes = preprocessing.kind == "minmax"
+    return _STRETCH.format(
+        low="the smallest value" if extremes else "the 1st percentile",
+        high="the largest" if extremes else "the 99th",
+        channels=_CHANNELS[preprocessing.channels],
+        count=preprocessing.channels,
+    )
+
+
+def way_back(card: ModelCard) -> str:
+    """From a graph's probabilities to labels of the original image, in words."""
+    classes = ", ".join(f"{index} {name}" for index, name in enumerate(card.classes))
+    returned = (
+        ""
+        if card.preprocessing.kind != "fundus"
+        else "Resize them to the bounding box of the field of view as in step 4 and put them "
+        "there; outside the field of view the background has probability 1. "
+    )
+    chosen = (
+        f"A pixel is {card.classes[1]} where its probability is {card.threshold:g} or more."
+        if len(card.classes) == 2
+        else "A pixel belongs to its most probable class."
+    )
+    return f"The output holds the probabilities of the classes {classes}. {returned}{chosen}"
