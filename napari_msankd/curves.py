@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from src_training.training.follow import RunHistory
 
-POINTS = 300
-"""Most points of a line: about one a pixel."""
+POINTS = 200
+"""Most points of a line: one for every other pixel."""
 
 _REST_MS = 250
 _SPREAD = 30
-_CURRENT = "running stage"
+_LATEST = "latest stage"
 
 
 class Curves(QWidget):
@@ -56,6 +56,9 @@ class Curves(QWidget):
         self.fsd: Plot | None = None
         self.works: dict[str, Work] = {}
         self._since = QElapsedTimer()
+        self._next = QTimer(self)
+        self._next.setSingleShot(True)
+        self._next.timeout.connect(self._on_loaded)
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.timeout.connect(self.redraw)
@@ -107,7 +110,7 @@ class Curves(QWidget):
 
     def _build(self) -> None:
         self.stage = QComboBox()
-        self.stage.addItem(_CURRENT, None)
+        self.stage.addItem(_LATEST, None)
         self.stage.setToolTip("Stage whose losses are drawn")
         self.stage.activated.connect(self.redraw)
         name = QLabel("&Losses of")
@@ -127,7 +130,7 @@ class Curves(QWidget):
         self._layout.addLayout(row)
         self._layout.addWidget(self.empty)
 
-    def _on_loaded(self, _nothing: object) -> None:
+    def _on_loaded(self, _nothing: object = None) -> None:
         """Make the plots, one a turn of the event loop: each takes a moment."""
         colours = colours_of(self._viewer)
         if self.losses is None:
@@ -142,7 +145,7 @@ class Curves(QWidget):
             self._below.addWidget(self.fsd, 1)
             self.redraw()
             return
-        QTimer.singleShot(0, lambda: self._on_loaded(None))
+        self._next.start(0)
 
     def _forget(self) -> None:
         """Another run: what was seen and chosen of the last one goes."""

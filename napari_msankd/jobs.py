@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_msankd.run_process import GRACE, Output, ask_to_end, begin, find, is_alive, kill
 from napari_msankd.work import Work
 from src_training.errors import InputError
-from src_training.events import Event, RunStarted
+from src_training.events import Event, EventLog, RunStarted, RunStopped
 from src_training.training.follow import RunFollower, RunHistory
 from src_training.training.run import RunFolder, RunState, run_state
 
@@ -29,6 +29,9 @@ _BUDGET = 0.005
 """Seconds of a tick; a slice of events may go beyond it."""
 
 _JUDGE_AGAIN = 3.0
+
+ON_REQUEST = "stopped on request"
+"""Last words of a run that a person stopped; the engine's, too."""
 
 
 class Job(QObject):
@@ -191,9 +194,11 @@ class Job(QObject):
 
     def _take(self, event: Event) -> None:
         self.history.take(event)
+        # Whoever says more has not ended, or ended otherwise than was thought.
+        self.state = None
         if isinstance(event, RunStarted):
             self._started, self._unheard = event.time, None
-            self.state, self._stopping = None, False
+            self._stopping = False
 
     def _tell(self) -> None:
         self._told = time.monotonic()
@@ -209,7 +214,7 @@ class Job(QObject):
         if time.monotonic() - self._judged < _JUDGE_AGAIN:
             return
         self._judged = time.monotonic()
-        work = self.works["judge"] = Work(_judge(self.folder), self)
+        work = self.works["judge"] = Work(_judge(self.folder, self._stopping), self)
         work.yielded.connect(self._on_judged)
         work.finished.connect(lambda: self.works.pop("judge", None))
         work.start()
@@ -224,7 +229,7 @@ class Job(QObject):
         """Believe the directory, but for what a process said that never came to be the run."""
         if self._unheard is not None:
             found = found or RunState(self.folder.path, self.folder.path.name, "", "", 0, 0, ())
-            words = "stopped on request" if self._stopping else self._unheard.last_line()
+            words = ON_REQUEST if self._stopping else self._unheard.last_line()
             found = replace(found, state="stopped", last_words=words)
         if found is None or found.state == "running":
             return
@@ -233,6 +238,26 @@ class Job(QObject):
         self.ended.emit(found)
 
 
-def _judge(folder: RunFolder) -> Iterator[RunState | None]:
-    """How a run stands; None where there is none yet."""
-    yield run_state(folder.path) if folder.recipe.exists() else None
+def _judge(folder: RunFolder, stopped: bool) -> Iterator[RunState | None]:
+    """How a run stands; None where there is none yet.
+
+    For a run that was `stopped` by force its last words are written: no window
+    shall take it for one that died.
+    """
+    path = folder.path
+    if not folder.recipe.exists():
+        yield None
+        return
+    try:
+        if stopped and run_state(path).state == "died":
+            _say_stopped(folder)
+        yield run_state(path)
+    except InputError as error:
+        yield RunState(path, path.name, "unreadable", "", 0, 0, (), str(error))
+
+
+def _say_stopped(folder: RunFolder) -> None:
+    with folder.locked():
+        log = EventLog(folder.events)
+        log.write(RunStopped(reason=ON_REQUEST))
+        log.close()

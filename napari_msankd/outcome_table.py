@@ -70,11 +70,11 @@ class OutcomeTable(QWidget):
         """Show the report of a run; a sentence where there is none."""
         self._run = run
         try:
-            self._show(read_outcomes(run))
+            outcomes, fault = read_outcomes(run), ""
         except InputError as error:
-            self.clear()
-            self._run = run
-            self.words.setText(f"⚠ {error}")
+            outcomes, fault = [], f"⚠ {error}"
+        self._show(outcomes)
+        self.words.setText(fault)
 
     def clear(self) -> None:
         """Show nothing."""
@@ -158,14 +158,14 @@ def _dice(found: Measured | None) -> tuple[str, str]:
     if found is None:
         return _UNKNOWN, "This domain has no masks"
     tip = "Mean over the images, and its 95 % bootstrap interval over images"
-    return f"{found.value:.3f}\n{found.low:.3f} to {found.high:.3f}", tip
+    return str(found), tip
 
 
 def _fsd(found: Measured | None) -> tuple[str, str]:
     if found is None:
         return _UNKNOWN, _UNMEASURED
     tip = "Fréchet distance of the semantic vectors to the source's, and its 95 % interval"
-    return f"{found.value:.3g}\n{found.low:.3g} to {found.high:.3g}", tip
+    return str(found), tip
 
 
 def _size(count: int | None) -> tuple[str, str]:
@@ -193,6 +193,9 @@ def _table() -> QTableWidget:
     table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
     table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+    table.horizontalHeader().setMinimumSectionSize(100)
+    table.setWordWrap(False)
+    table.setMinimumHeight(180)
     table.setToolTip("Choose a column: the buttons act on its model")
     return table
 

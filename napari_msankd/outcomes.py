@@ -71,7 +71,7 @@ def read_outcomes(run: Path) -> list[ModelOutcome]:
     file = folder.report / "report.json"
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-        return [_outcome(role, report[role], folder) for role in ROLES if role in report]
+        return [_outcome(role, report[role], folder) for role in ROLES]
     except FileNotFoundError:
         raise InputError(f"{file}: there is no such file; expected a run that has ended") from None
     except (ValueError, KeyError, TypeError, AttributeError):

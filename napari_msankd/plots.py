@@ -2,12 +2,14 @@
 
 import importlib
 import math
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QGraphicsItem, QLabel, QVBoxLayout, QWidget
 
 from napari_msankd.colours import LINES, Colours
 from napari_msankd.engine import no_collection
@@ -15,16 +17,19 @@ from napari_msankd.engine import no_collection
 if TYPE_CHECKING:
     from napari_msankd.traces import Values
 
-_ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+_ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
 _LEFT, _BOTTOM = 52, 40
+_ROOM = 1.02
+"""So that a mark on the last step is whole."""
 
 
 def load_plots() -> Iterator[None]:
     """Import pyqtgraph; for a worker, it takes long."""
+    hooks = sys.excepthook, threading.excepthook
     with no_collection():
         importlib.import_module("pyqtgraph")
-        # It puts itself between napari and the errors that napari shows.
-        importlib.import_module("pyqtgraph.exceptionHandling").handler.remove()
+    # It puts itself between napari and the errors that napari shows.
+    sys.excepthook, threading.excepthook = hooks
     yield
 
 
@@ -42,6 +47,12 @@ class Plot(QWidget):
         Of the theme.
     marks
         Whether each point has a mark; for few points.
+
+    Attributes
+    ----------
+    ends
+        Last step, lowest and highest value of the axes; logarithms where the
+        axis is logarithmic.
     """
 
     def __init__(self, across: str, up: str, colours: Colours, marks: bool = False) -> None:
@@ -51,7 +62,7 @@ class Plot(QWidget):
         self._labels = {"bottom": across, "left": up}
         self._marks = marks
         self._lines: dict[str, Any] = {}
-        self._ends: tuple[float, ...] = ()
+        self.ends: tuple[float, ...] = ()
         self._log = False
         self.legend = QLabel()
         self.legend.setTextFormat(Qt.TextFormat.RichText)
@@ -64,7 +75,10 @@ class Plot(QWidget):
         self._item.hideButtons()
         self._item.disableAutoRange()
         for side in self._labels:
-            self._item.getAxis(side).enableAutoSIPrefix(False)
+            axis = self._item.getAxis(side)
+            axis.enableAutoSIPrefix(False)
+            # Its grid lies under the lines: it need not be drawn anew with them.
+            axis.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
         self._item.getAxis("left").setWidth(_LEFT)
         self._item.getAxis("bottom").setHeight(_BOTTOM)
         layout = QVBoxLayout(self)
@@ -124,26 +138,26 @@ class Plot(QWidget):
         import pyqtgraph
 
         self._item.clear()
-        self._log, self._ends = log, ()
+        self._log, self.ends = log, ()
         self._item.getAxis("left").setLogMode(log)
         self._lines = {}
         for name, colour in zip(names, _cycled(len(names)), strict=True):
-            marks = {"symbol": "o", "symbolSize": 5, "symbolBrush": colour, "symbolPen": None}
-            self._lines[name] = self._item.plot(
-                pen=pyqtgraph.mkPen(colour, width=1.5),
-                antialias=True,
-                connect="finite",
-                **(marks if self._marks else {}),
-            )
+            look = {"pen": pyqtgraph.mkPen(colour, width=1), "antialias": True}
+            look["connect"] = "finite"
+            if self._marks:
+                look |= {"symbol": "o", "symbolSize": 5, "symbolBrush": colour, "symbolPen": None}
+            kind = pyqtgraph.PlotDataItem if self._marks else pyqtgraph.PlotCurveItem
+            self._lines[name] = kind(**look)
+            self._item.addItem(self._lines[name])
 
     def _set_ends(self, end: float, values: "list[Values]") -> None:
         known = np.concatenate(values) if values else np.empty(0)
         known = known[np.isfinite(known)]
         low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
         ends = (end, *(_quarters(low, high) if self._log else _round_ends(low, high)))
-        if ends != self._ends:
-            self._ends = ends
-            self._item.setRange(xRange=(0, end), yRange=ends[1:], padding=0)
+        if ends != self.ends:
+            self.ends = ends
+            self._item.setRange(xRange=(0, _ROOM * end), yRange=ends[1:], padding=0)
 
     def _tell(self, lines: "Mapping[str, Values]") -> None:
         told = (
@@ -178,4 +192,4 @@ def _round_ends(low: float, high: float) -> tuple[float, float]:
         step = 10.0 ** math.floor(math.log10(high)) / 10
         return math.floor(low / step - 0.1) * step, math.ceil(high / step + 0.1) * step
     scale = 10.0 ** math.floor(math.log10(high))
-    return 0.0, next(scale * top for top in _ROUND if scale * top >= high)
+    return 0.0, next(scale * top for top in _ROUND if scale * top >= _ROOM * high)

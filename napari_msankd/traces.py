@@ -31,11 +31,10 @@ class Trace:
 
     def follow(self, series: Growing) -> None:
         """Take what was appended; all of it where a resumed run went back."""
-        steps = series.steps
-        if len(steps) < self.length or (self.length and steps[self.length - 1] != self._last):
+        if self.length and not self._begins(series):
             self.length = 0
-        if len(steps) > self.length:
-            self._append(steps[self.length :], series.values[self.length :])
+        if len(series.steps) > self.length:
+            self._append(series.steps[self.length :], series.values[self.length :])
 
     def thinned(self, limit: int) -> tuple[Values, Values]:
         """At most `limit` points (N,), (N,): means of equal numbers of steps.
@@ -45,9 +44,14 @@ class Trace:
         width = -(-self.length // limit) if self.length else 1
         return _means(self._steps[: self.length], width), _means(self._values[: self.length], width)
 
-    @property
-    def _last(self) -> float:
-        return float(self._steps[self.length - 1])
+    def _begins(self, series: Growing) -> bool:
+        """Whether the series still begins with what was taken, as its end there tells."""
+        last = self.length - 1
+        if len(series.steps) <= last:
+            return False
+        return bool(
+            series.steps[last] == self._steps[last] and series.values[last] == self._values[last]
+        )
 
     def _append(self, steps: Sequence[int], values: Sequence[float]) -> None:
         end = self.length + len(steps)

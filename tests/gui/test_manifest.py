@@ -89,3 +89,23 @@ def test_an_overlay_changes_the_foreground_only():
     labels[1, 2] = 1
     changed = (overlay(image, labels) != image).any(-1)
     assert np.array_equal(changed, labels == 1)
+
+
+def test_preferences_of_runs_come_from_the_manifest(manifest, monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from napari_msankd import settings
+
+    chosen = {
+        section.removeprefix("napari-msankd."): SimpleNamespace(
+            **{name: found.default for name, found in configuration.properties.items()}
+        )
+        for section, configuration in manifest.contributions.configurations.items()
+    }
+    plugin = SimpleNamespace(**chosen)
+    monkeypatch.setattr(settings, "get_plugin_settings", lambda _name: plugin)
+    assert settings.preferences() == settings.Preferences()
+    plugin.distil.runs = str(tmp_path / "mine")
+    settings.remember_on_close("leave")
+    assert settings.preferences().runs == tmp_path / "mine"
+    assert settings.preferences().on_close == "leave"

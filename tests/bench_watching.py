@@ -1,0 +1,130 @@
+"""What watching a run costs the window: ``xvfb-run python -m tests.bench_watching``.
+
+It prints milliseconds that the main thread computes, so that a busy machine changes
+little; nothing here passes or fails. Painting is measured into a picture: what a
+window's flush costs depends on the graphics card.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from napari import Viewer
+from qtpy.QtWidgets import QApplication
+
+from napari_msankd.curves import Curves
+from napari_msankd.jobs import Job
+from napari_msankd.plots import load_plots
+from napari_msankd.timeline import Timeline
+from src_training.events import EventLog, RunStarted, StageStarted, StepDone
+from src_training.training.follow import RunHistory
+
+STEPS = 10_000
+LOSSES = ("ce", "dice", "intra", "inter", "cross")
+
+
+def step(number: int) -> StepDone:
+    """A step with five losses of different sizes."""
+    noise = 1 + 0.2 * np.random.default_rng(number).standard_normal(len(LOSSES))
+    sizes = zip(LOSSES, noise, range(len(LOSSES)), strict=True)
+    fall = math.exp(-number / 3000)
+    losses = {name: abs(float(x)) * fall * 10.0**-place for name, x, place in sizes}
+    return StepDone(stage="distil", step=number, total=sum(losses.values()), losses=losses)
+
+
+def spin(seconds: float, work: Callable[[], object] = lambda: None) -> None:
+    """Let the event loop turn."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        QApplication.processEvents()
+        work()
+
+
+def told(what: str, took: list[float]) -> None:
+    """Print times in milliseconds."""
+    print(f"{what}: median {1000 * median(took):.1f} ms, longest {1000 * max(took):.1f} ms")
+
+
+def curves(viewer: Viewer) -> None:
+    """A redraw, painting and all, after 10,000 steps with 5 losses and a total."""
+    widget, timeline = Curves(viewer), Timeline(viewer)
+    viewer.window.add_dock_widget(widget, name="curves")
+    viewer.window.add_dock_widget(timeline, name="timeline")
+    spin(2)
+    history = RunHistory()
+    history.take(RunStarted(device="cpu", precision="32", stages=["distil"]))
+    history.take(StageStarted(stage="distil", step=0, steps=2 * STEPS))
+    for number in range(1, STEPS + 1):
+        history.take(step(number))
+    took: dict[str, list[float]] = {"first": [], "set": [], "paint": [], "timeline": []}
+    began = time.thread_time()
+    widget.draw(history)
+    widget.redraw()
+    took["first"].append(time.thread_time() - began)
+    spin(0.5)
+    for number in range(STEPS + 1, STEPS + 61):
+        history.take(step(number))
+        began = time.thread_time()
+        widget.redraw()
+        set_at = time.thread_time()
+        widget.losses.canvas.viewport().grab()
+        painted = time.thread_time()
+        timeline.draw(history)
+        timeline.grab()
+        took["set"].append(set_at - began)
+        took["paint"].append(painted - set_at)
+        took["timeline"].append(time.thread_time() - painted)
+        spin(0.02)
+    told("first redraw after attaching, 10,000 steps", took["first"])
+    told("redraw, 10,000 steps x 6 lines, lines set", took["set"])
+    told("redraw, 10,000 steps x 6 lines, painted", took["paint"])
+    told("timeline, drawn and painted", took["timeline"])
+
+
+def ticks() -> None:
+    """A tick while 500 events arrive, and reading 10,000 that were there."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = EventLog(Path(folder) / "events.jsonl")
+        log.write(RunStarted(device="cpu", precision="32", stages=["distil"]))
+        log.write(StageStarted(stage="distil", step=0, steps=2 * STEPS))
+        for number in range(1, STEPS + 1):
+            log.write(step(number))
+        job = Job(Path(folder))
+        job._timer.stop()
+        told("tick, 10,000 events to read", timed_until(job, STEPS))
+        took = []
+        for start in range(STEPS + 1, STEPS + 5001, 500):
+            for number in range(start, start + 500):
+                log.write(step(number))
+            took += timed_until(job, start + 499)
+        told("tick, 500 events arrived since the last", took)
+        job.close()
+
+
+def timed_until(job: Job, last: int) -> list[float]:
+    """Seconds of each tick until a step was read."""
+    took = []
+    while job.history.stages["distil"].step < last:
+        began = time.thread_time()
+        job.tick()
+        took.append(time.thread_time() - began)
+    return took
+
+
+def main() -> None:
+    """Measure all."""
+    viewer = Viewer()
+    began = time.perf_counter()
+    list(load_plots())
+    print(f"pyqtgraph is imported in {1000 * (time.perf_counter() - began):.0f} ms, by a worker")
+    curves(viewer)
+    ticks()
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()

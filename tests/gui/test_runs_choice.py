@@ -1,0 +1,163 @@
+"""The list of runs."""
+
+import os
+
+import pytest
+from filelock import FileLock
+
+from napari_msankd import run_list
+from napari_msankd.run_list import RunList
+from napari_msankd.runs_choice import RunsChoice
+from src_training.events import RunStarted, RunStopped
+from src_training.training.run import STAGES
+
+from .conftest import PATIENCE
+from .told import begun, finished, say, stage, write_run
+
+
+def age(run, seconds):
+    """Let a run have begun so long ago."""
+    recipe = run / "recipe.yaml"
+    when = recipe.stat().st_mtime - seconds
+    os.utime(recipe, (when, when))
+    return run
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "my runs é"
+
+
+@pytest.fixture
+def choose(qtbot):
+    made = []
+
+    def make(root):
+        choice = RunsChoice(root)
+        qtbot.addWidget(choice)
+        made.append(choice)
+        looked(choice)
+        return choice
+
+    def looked(choice):
+        with qtbot.waitSignal(choice.refreshed, timeout=PATIENCE):
+            choice.refresh()
+        qtbot.waitUntil(lambda: not choice.works, timeout=PATIENCE)
+
+    make.looked = looked
+    yield make
+    for choice in made:
+        choice.end()
+
+
+def entries(choice):
+    return [choice.itemText(i) for i in range(choice.count())]
+
+
+def look(runs):
+    return {state.path.name: state for state in next(runs.look())}
+
+
+def test_runs_are_listed_newest_first_with_their_states_in_words(root, choose):
+    age(write_run(root / "a", finished()), 10)
+    stopped = [*begun(), *stage("teacher", to=2), RunStopped(reason="stopped on request")]
+    age(write_run(root / "b", stopped, name="b"), 20)
+    age(write_run(root / "c", [*begun(), *stage("teacher", to=1)], name="c"), 30)
+    (root / "d").mkdir()
+    (root / "d" / "recipe.yaml").write_text("[")
+    age(root / "d", 40)
+    choice = choose(root)
+    assert entries(choice) == [
+        "told (a) · finished",
+        "b · stopped in teacher 50 %",
+        "c · died in teacher 25 %",
+        "d · cannot be read",
+        "Open run folder…",
+    ]
+    assert choice.path == root / "a"
+
+
+def test_a_folder_that_is_not_there_has_no_runs(root, choose):
+    choice = choose(root)
+    assert entries(choice) == ["no run yet", "Open run folder…"]
+    assert choice.path is None
+    write_run(root / "first", finished(), name="first")
+    choose.looked(choice)
+    assert choice.path == root / "first"
+
+
+def test_the_run_that_is_going_on_is_chosen_at_first(root, choose):
+    write_run(root / "new", finished())
+    age(write_run(root / "old", [*begun(), *stage("teacher", to=2)], name="old"), 100)
+    with FileLock(root / "old" / ".lock"):
+        choice = choose(root)
+        assert choice.path == root / "old"
+        assert choice.currentText() == "old · running, teacher 50 %"
+
+
+def test_the_choice_stays_when_newer_runs_appear(root, choose):
+    age(write_run(root / "a", finished()), 10)
+    choice = choose(root)
+    told = []
+    choice.chosen.connect(told.append)
+    write_run(root / "b", finished())
+    choose.looked(choice)
+    assert choice.count() == 3
+    assert choice.path == root / "a"
+    assert told == []
+    choice.activated.emit(0)
+    assert told == [root / "b"]
+
+
+def test_a_run_from_elsewhere_is_listed_and_chosen(root, choose, tmp_path):
+    write_run(root / "a", finished())
+    elsewhere = write_run(tmp_path / "elsewhere", finished(), name="elsewhere")
+    choice = choose(root)
+    told = []
+    choice.chosen.connect(told.append)
+    choice.open(elsewhere)
+    choose.looked(choice)
+    assert choice.path == elsewhere
+    assert told == [elsewhere]
+    assert choice.currentText() == "elsewhere · finished"
+
+
+def test_a_run_that_is_being_prepared_stays_chosen(root, choose):
+    write_run(root / "a", finished())
+    choice = choose(root)
+    choice.open(root / "coming")
+    choose.looked(choice)
+    assert choice.path == root / "coming"
+    write_run(root / "coming", begun(), name="coming")
+    choose.looked(choice)
+    assert choice.path == root / "coming"
+    assert len(entries(choice)) == 3
+
+
+def test_what_ended_is_read_once(root, monkeypatch):
+    for name in "abc":
+        write_run(root / name, finished())
+    runs, read = RunList(root), []
+    real = run_list.run_state
+    monkeypatch.setattr(run_list, "run_state", lambda path: read.append(path) or real(path))
+    for _ in range(3):
+        assert {state.state for state in look(runs).values()} == {"finished"}
+    assert len(read) == 3
+    say(root / "b", [RunStarted(device="cpu", precision="32-true", stages=list(STAGES))])
+    assert look(runs)["b"].state == "died"
+    assert len(read) == 4
+
+
+def test_of_what_runs_only_the_news_is_read(root, monkeypatch):
+    run = write_run(root / "a", [*begun(), *stage("teacher", steps=100, to=10)])
+    runs, read = RunList(root), []
+    real = run_list.run_state
+    monkeypatch.setattr(run_list, "run_state", lambda path: read.append(path) or real(path))
+    with FileLock(run / ".lock"):
+        assert look(runs)["a"].step == 10
+        say(run, stage("teacher", steps=100, to=20)[11:])
+        found = look(runs)["a"]
+        assert (found.state, found.stage, found.step) == ("running", "teacher", 20)
+        assert len(read) == 1
+    say(run, [RunStopped(reason="stopped on request")])
+    assert look(runs)["a"].state == "stopped"

@@ -1,0 +1,91 @@
+"""The stages of a run in a row."""
+
+from itertools import pairwise
+
+import pytest
+from qtpy.QtCore import QPointF
+
+from napari_msankd.timeline import Timeline
+from src_training.events import StepDone
+from src_training.training.follow import RunHistory
+
+from .told import begun, finished, stage
+
+
+def history_of(events):
+    history = RunHistory()
+    for event in events:
+        history.take(event)
+    return history
+
+
+@pytest.fixture
+def timeline(viewer):
+    made = Timeline(viewer)
+    viewer.window.add_dock_widget(made, name="Timeline")
+    return made
+
+
+def test_stages_are_done_running_or_waiting(timeline):
+    timeline.draw(history_of([*begun(), *stage("teacher"), *stage("autoencoder", steps=8, to=3)]))
+    told = timeline.accessibleDescription()
+    assert "teacher: ✓ 1:05" in told
+    assert "autoencoder: 37 %" in told
+    assert "vectors: waiting" in told
+    assert "autoencoder: step 3 of 8" in timeline.words
+
+
+def test_all_eight_stages_fit_beside_each_other(timeline):
+    timeline.draw(history_of(finished()))
+    timeline.resize(380, timeline.height())
+    boxes = timeline._boxes()
+    assert len(boxes) == 8
+    assert all(a.right() <= b.left() for a, b in pairwise(boxes))
+    assert boxes[-1].right() <= timeline.width()
+    assert timeline.height() <= 60
+
+
+def test_the_estimate_says_how_long_the_whole_run_takes(timeline):
+    events = [*begun(), *stage("teacher", steps=100, to=2)]
+    history = history_of(events)
+    timeline.draw(history)
+    assert "of this stage" in timeline.words or "left" not in timeline.words
+    estimate = dict.fromkeys(history.stages, 600.0)
+    timeline.draw(history, estimate)
+    assert timeline.words.endswith("left")
+    assert " h " in timeline.words
+
+
+def test_a_loss_said_again_after_a_resume_counts_once(timeline):
+    history = history_of([*begun(), *stage("teacher", steps=8, to=5)])
+    history.take(StepDone(stage="teacher", step=3, total=1.0, losses={"ce": 1.0}))
+    timeline.draw(history)
+    assert "teacher: 37 %" in timeline.accessibleDescription()
+
+
+def test_a_stage_explains_itself_under_the_pointer(timeline, qtbot):
+    from napari_msankd.timeline import _tip
+
+    timeline.draw(history_of(finished()))
+    stages = history_of(finished()).stages
+    assert "Best Dice on the source's validation images: 0.500" in _tip(stages["teacher"])
+    assert "negative loss" in _tip(stages["tan"])
+    assert timeline._boxes()[0].contains(QPointF(5, 5))
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_it_is_drawn_in_the_theme(timeline, viewer, theme):
+    viewer.theme = theme
+    timeline.draw(history_of([*begun(), *stage("teacher"), *stage("autoencoder", to=2)]))
+    picture = timeline.grab().toImage()
+    seen = {picture.pixelColor(x, 30).name() for x in range(picture.width())}
+    assert len(seen) > 3
+
+
+def test_other_words_take_the_place_of_the_line(timeline):
+    timeline.draw(history_of(begun()))
+    timeline.say("Stopped on request.")
+    assert timeline.words == "Stopped on request."
+    timeline.draw(None)
+    assert timeline.words == ""
+    assert timeline._boxes() == []

@@ -1,0 +1,83 @@
+"""Runs that were never trained: what a run would have said, for those who watch."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from src_training.events import (
+    Event,
+    EventLog,
+    Measured,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    StepDone,
+    Validated,
+)
+from src_training.training.run import STAGES, RunFolder
+
+NO_PROCESS = 2**22 + 1
+"""Larger than any process id."""
+
+
+def begun() -> list[Event]:
+    return [
+        RunStarted(device="cpu", precision="32-true", stages=list(STAGES), process=NO_PROCESS),
+    ]
+
+
+def stage(name: str, steps: int = 4, to: int | None = None, score: float = 0.5) -> list[Event]:
+    """A stage of so many steps; not finished where it came `to` an earlier one."""
+    last = steps if to is None else to
+    events: list[Event] = [StageStarted(stage=name, step=0, steps=steps)]
+    for step in range(1, last + 1):
+        losses = {"ce": 1 / step, "dice": 0.5 / step}
+        events.append(StepDone(stage=name, step=step, total=1.5 / step, losses=losses))
+    if last == steps:
+        events.append(Validated(stage=name, step=steps, score=score, best=True))
+        events.append(StageFinished(stage=name, score=score, seconds=65.0))
+    return events
+
+
+def finished() -> list[Event]:
+    events = begun()
+    for name in STAGES:
+        events += stage(name)
+    events.insert(-1, Measured(stage="distil", step=4, fsd={"DRIVE": 12.0}))
+    return [*events, RunFinished(model="model.safetensors", seconds=520.0)]
+
+
+def write_run(path: Path, events: list[Event], name: str = "told") -> Path:
+    """A run's directory with a recipe of that name and these events."""
+    path.mkdir(parents=True, exist_ok=True)
+    RunFolder(path).recipe.write_text(yaml.safe_dump({"name": name}))
+    say(path, events)
+    return path
+
+
+def say(path: Path, events: list[Event]) -> None:
+    log = EventLog(RunFolder(path).events)
+    for event in events:
+        log.write(event)
+    log.close()
+
+
+def write_report(path: Path, **costs: object) -> None:
+    """A report of three models on a domain with masks and one without."""
+    distance = {"value": 3.25, "low": 0.0, "high": 6.5, "n_a": 8, "n_b": 8}
+    report = {
+        role: {
+            "parameters": 1234567,
+            "scores": {
+                "DRIVE": {"mean": {"dice": dice}, "interval": {"dice": [dice - 0.01, dice + 0.01]}}
+            },
+            "fsd": {"DRIVE": distance, "bare": distance},
+            **costs,
+        }
+        for role, dice in (("teacher", 0.8), ("alone", 0.7), ("distilled", 0.75))
+    }
+    file = RunFolder(path).report / "report.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(report))
