@@ -137,8 +137,9 @@ def msankd(
     from rich.console import Console
 
     from src_training import cli
+    from src_training.cli import console
 
-    monkeypatch.setattr(cli, "out", Console(width=200))
+    monkeypatch.setattr(console, "out", Console(width=200))
 
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["msankd", *map(str, arguments)])

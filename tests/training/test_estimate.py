@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from src_training import cli_plan
 from src_training.errors import InputError
 from src_training.events import StageFinished, StageStarted, StepDone, Validated
 from src_training.training import estimate as estimating
@@ -121,23 +120,21 @@ def test_a_source_that_is_not_there_is_named(make_recipe, tmp_path):
         estimate(make_recipe(source={"name": "A", "folder": str(tmp_path / "none")}), "cpu")
 
 
-def test_the_last_line_of_the_command_is_the_estimate(make_recipe, tmp_path, capsys, monkeypatch):
+def test_the_last_line_of_the_command_is_the_estimate(make_recipe, tmp_path, msankd, monkeypatch):
     found = Estimate("cpu", 10**9, 1.5, {"teacher": 2.0}, 0.5)
     monkeypatch.setattr(estimating, "estimate", lambda _recipe, _device: found)
     make_recipe().save(tmp_path / "tiny.yaml")
-    cli_plan.estimate_command(str(tmp_path / "tiny.yaml"), json_file=cli_plan.Path("-"))
-    assert Estimate.from_dict(json.loads(capsys.readouterr().out.splitlines()[-1])) == found
-    cli_plan.estimate_command(str(tmp_path / "tiny.yaml"), json_file=tmp_path / "e.json")
-    assert "teacher" in capsys.readouterr().out
+    said = msankd("estimate", tmp_path / "tiny.yaml", "--json", "-")
+    assert Estimate.from_dict(json.loads(said.out.splitlines()[-1])) == found
+    said = msankd("estimate", tmp_path / "tiny.yaml", "--json", tmp_path / "e.json")
+    assert "teacher" in said.out
     assert json.loads((tmp_path / "e.json").read_text())["seconds"] == 4
 
 
-def test_the_command_that_looks_names_every_case_and_every_problem(make_domain, capsys):
+def test_the_command_that_looks_names_every_case_and_every_problem(make_domain, msankd):
     folder = make_domain()
-    cli_plan.inspect_command(folder)
-    said = capsys.readouterr()
+    said = msankd("inspect", folder)
     assert said.err == "" and all(name in said.out for name in ("000", "002", "foreground"))
     (folder / "masks" / "001.png").unlink()
-    with pytest.raises(SystemExit, match="1"):
-        cli_plan.inspect_command(folder)
-    assert "001.png has no mask" in capsys.readouterr().err
+    said = msankd("inspect", folder)
+    assert said.code == 1 and "001.png has no mask" in said.err

@@ -1,0 +1,36 @@
+"""The command line: `msankd`."""
+
+import sys
+
+from cyclopts import App, Parameter
+
+from src_training.cli import console
+from src_training.cli.domains import evaluate, fsd, inspect
+from src_training.cli.models import export, models, segment
+from src_training.cli.runs import distil, estimate, runs
+from src_training.errors import InputError
+
+app = App(
+    name="msankd",
+    help="Distil small segmentation networks that still work on another scanner, and use them.",
+    default_parameter=Parameter(negative_iterable=()),
+)
+for command in (inspect, estimate, distil, runs, segment, models, evaluate, fsd, export):
+    app.command(command)
+
+
+def main() -> None:
+    """Run the command line; exit code 2 for input that cannot be used, 130 for a stop."""
+    try:
+        app(sys.argv[1:])
+    except InputError as error:
+        console.err.print(str(error), style="red", highlight=False, soft_wrap=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        console.err.print(
+            f"{where}{error.strerror or error}", style="red", highlight=False, soft_wrap=True
+        )
+        raise SystemExit(1) from None

@@ -1,0 +1,22 @@
+"""Where the commands of `msankd` write, and what their options have in common."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from src_training.atomic import write_text
+
+out = Console()
+err = Console(stderr=True)
+
+Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
+Model = Annotated[str, Parameter(help="Name of a shipped model, or a model file.")]
+
+
+def write_json(path: Path | None, content: object) -> None:
+    """Write what was asked for as JSON, if a file was named."""
+    if path is not None:
+        write_text(path, json.dumps(content, indent=1, allow_nan=False))

@@ -1,0 +1,162 @@
+"""Commands about domains: what is in them, how a model does there, how far apart they are."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from src_training.cli import console
+from src_training.cli.console import Device, Model, write_json
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.data.domain import Domain
+
+
+def inspect(
+    folder: Annotated[Path, Parameter(help="Folder with images/, and perhaps masks/.")],
+) -> None:
+    """Look at every image and mask of a folder; exit code 1 if something is wrong.
+
+    For example:
+
+    ```
+    msankd inspect data/ours
+    ```
+    """
+    from src_training.data.inspect import CaseLook, Masks, inspect_folder
+
+    masks: Masks = "required" if (folder / "masks").is_dir() else "optional"
+    table, problems = Table("case", "pixels", "classes, pixels"), []
+    for found in inspect_folder(folder, masks=masks):
+        if isinstance(found, CaseLook):
+            counts = (found.counts or {}).items()
+            said = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
+            table.add_row(found.name, f"{found.size[1]} x {found.size[0]}", said)
+        else:
+            problems.append(found)
+    console.out.print(table)
+    for problem in problems:
+        console.err.print(problem.sentence, style="red", highlight=False, soft_wrap=True)
+    if problems:
+        raise SystemExit(1)
+
+
+def evaluate(
+    *,
+    model: Model,
+    domain: Annotated[list[Path], Parameter(help="Folder with images/ and masks/.")],
+    json_file: Annotated[Path | None, Parameter(name="--json", help="Write every score.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Score a model on labelled folders: per image and pooled, inside the field of view.
+
+    For example:
+
+    ```
+    msankd evaluate --model vessels-chasedb1 --domain data/drive --json scores.json
+    ```
+    """
+    from src_training.data.domain import Domain
+    from src_training.evaluation.evaluate import evaluate as score_domain
+    from src_training.inference.model import load_model
+    from src_training.inference.predictor import Predictor
+    from src_training.progress import counted
+
+    loaded = load_model(model)
+    predictor = Predictor(loaded, device=device)
+    domains = [
+        _for_model(Domain.from_folder(folder, name=name), loaded.card.classes)
+        for name, folder in _named(domain).items()
+    ]
+    results = []
+    with counted(console.out, "scoring", sum(len(each) for each in domains)) as advance:
+        for each in domains:
+            results.append(score_domain(predictor, each, lambda _d, _n, name: advance(name)))
+    table = Table(title=f"{loaded.card.name}, threshold {loaded.card.threshold:g}")
+    table.add_column("inside the field of view")
+    for result in results:
+        table.add_column(f"{result.domain} ({len(result.images)})", justify="right")
+    for name, said in (
+        ("dice", "Dice"),
+        ("hd95", "HD95, pixels"),
+        ("surface_dice", "surface Dice"),
+    ):
+        table.add_row(f"mean {said}", *(f"{result.mean[name]:.3f}" for result in results))
+    intervals = [_interval(result.interval["dice"]) for result in results]
+    table.add_row("95 % of mean Dice", *intervals)
+    for name in results[0].pooled:
+        table.add_row(f"pooled {name}", *(f"{result.pooled[name]:.3f}" for result in results))
+    console.out.print(table)
+    write_json(json_file, {result.domain: result.to_dict() for result in results})
+
+
+def fsd(
+    *,
+    model: Model,
+    domain: Annotated[list[Path], Parameter(help="Folder with images/; masks are not needed.")],
+    json_file: Annotated[Path | None, Parameter(name="--json", help="Write the matrix.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure the Fréchet semantic distance between domains: how far is a new scanner.
+
+    For example:
+
+    ```
+    msankd fsd --model vessels-chasedb1 --domain data/chasedb1 --domain data/ours
+    ```
+    """
+    from itertools import combinations
+
+    from src_training.data.domain import Domain
+    from src_training.device import find_device
+    from src_training.evaluation.features import image_vectors
+    from src_training.evaluation.fsd import frechet_distance
+    from src_training.inference.model import load_model
+
+    if len(domain) < 2:
+        raise InputError(f"--domain was given {len(domain)} time; expected at least two domains")
+    loaded = load_model(model, find_device(device))
+    vectors = {
+        name: image_vectors(loaded, Domain.from_folder(folder, name=name, masks="optional")).values
+        for name, folder in _named(domain).items()
+    }
+    table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
+    for column in ("from", "to", "FSD", "95 % interval", "N from", "N to", "covariance"):
+        table.add_column(column)
+    found = []
+    for a, b in combinations(vectors, 2):
+        distance = frechet_distance(vectors[a], vectors[b])
+        found.append({"a": a, "b": b, **distance.to_dict()})
+        interval = f"{distance.low:.4g} to {distance.high:.4g}"
+        counts = (str(distance.n_a), str(distance.n_b))
+        table.add_row(a, b, f"{distance.value:.4g}", interval, *counts, distance.covariance)
+    console.out.print(table)
+    write_json(json_file, found)
+
+
+def _named(folders: list[Path]) -> dict[str, Path]:
+    """Folders by name; by path where two have one name."""
+    own = [folder.resolve().name for folder in folders]
+    named: dict[str, Path] = {}
+    for name, folder in zip(own, folders, strict=True):
+        told = name if own.count(name) == 1 else str(folder)
+        if told in named:
+            raise InputError(f"--domain {folder} was given twice; expected different folders")
+        named[told] = folder
+    return named
+
+
+def _for_model(domain: "Domain", classes: list[str]) -> "Domain":
+    """The domain under the model's class names, where it has as many classes."""
+    if len(domain.classes) != len(classes):
+        raise InputError(
+            f"{domain.found()}; expected the model's {len(classes)} classes, {', '.join(classes)}"
+        )
+    return replace(domain, classes=tuple(classes))
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}"

@@ -1,0 +1,102 @@
+"""Commands that use a model: segment, list, export."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from src_training.cli import console
+from src_training.cli.console import Device, Model
+from src_training.errors import InputError
+
+
+def segment(
+    inputs: Annotated[list[Path], Parameter(help="Images, or folders of images.")],
+    *,
+    model: Model,
+    out_dir: Annotated[Path, Parameter(name="--out", help="Folder for the labels.")],
+    probabilities: Annotated[bool, Parameter(help="Write float32 probabilities too.")] = False,
+    flips: Annotated[bool, Parameter(help="Average over four flips: slower, smoother.")] = False,
+    threshold: Annotated[float | None, Parameter(help="Instead of the model's own.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Segment images; writes one labels file for each, of the same stem.
+
+    For example:
+
+    ```
+    msankd segment photo.png scans/ --model vessels-chasedb1 --out labels
+    ```
+    """
+    from src_training.inference.files import segment_file, writable_names
+    from src_training.inference.model import load_model
+    from src_training.inference.predictor import Predictor
+    from src_training.progress import counted
+
+    files = writable_names(inputs, out_dir)
+    predictor = Predictor(load_model(model), device=device, flips=flips)
+    with counted(console.out, "segmenting", len(files)) as advance:
+        for file, stem in files.items():
+            written, doubts = segment_file(
+                predictor, file, out_dir / stem, threshold, with_probabilities=probabilities
+            )
+            for doubt in doubts:
+                console.err.print(
+                    f"{file}: {doubt}", style="yellow", highlight=False, soft_wrap=True
+                )
+            advance(str(written))
+
+
+def models() -> None:
+    """List the models that come with the package."""
+    from src_training.inference.model import read_card, shipped_models
+
+    table = Table("name", "segments", "network", "trained on", "terms")
+    for name, path in shipped_models().items():
+        card = read_card(path)
+        trained = ", ".join(f"{d.name} ({d.images} images)" for d in card.domains)
+        table.add_row(name, ", ".join(card.classes[1:]), card.architecture, trained, card.licence)
+    console.out.print(table)
+
+
+def export(
+    model: Model,
+    *,
+    onnx: Annotated[Path | None, Parameter(help="ONNX file to write.")] = None,
+    bioimageio: Annotated[Path | None, Parameter(help="bioimage.io folder to make.")] = None,
+    sample: Annotated[
+        Path | None, Parameter(help="Image that becomes the folder's test and cover.")
+    ] = None,
+) -> None:
+    """Export a model to ONNX or bioimage.io, checked against PyTorch on the spot.
+
+    For example:
+
+    ```
+    msankd export vessels-chasedb1 --onnx vessels.onnx
+    msankd export runs/mine/model.safetensors --bioimageio vessels --sample photo.png
+    ```
+    """
+    if onnx is None and bioimageio is None:
+        raise InputError("export takes --onnx FILE or --bioimageio FOLDER; expected at least one")
+    if sample is not None and bioimageio is None:
+        raise InputError("--sample goes into a bioimage.io folder; expected --bioimageio with it")
+    from src_training.data.images import read_image
+    from src_training.inference.export import OnnxCheck, export_bioimageio, export_onnx
+    from src_training.inference.model import load_model
+
+    loaded = load_model(model)
+    image = None if sample is None else read_image(sample)
+    written: dict[Path, OnnxCheck] = {}
+    with console.out.status("translating, and comparing with PyTorch"):
+        if onnx is not None:
+            written[onnx] = export_onnx(loaded, onnx)
+        if bioimageio is not None:
+            written[bioimageio] = export_bioimageio(loaded, bioimageio, image)
+    for path, check in written.items():
+        console.out.print(
+            f"{path} gives the probabilities of PyTorch within {check.largest_difference:.1e}",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,172 @@
+"""Commands about runs: train, foretell, list."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.markdown import Markdown
+from rich.table import Table
+
+from src_training.cli import console
+from src_training.cli.console import Device
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.progress import RunDisplay
+
+
+def distil(
+    recipe: Annotated[str | None, Parameter(help="YAML file, or a preset's name.")] = None,
+    *,
+    out_dir: Annotated[Path | None, Parameter(name="--out", help="Run directory to make.")] = None,
+    resume: Annotated[Path | None, Parameter(help="Run directory to continue.")] = None,
+    settings: Annotated[
+        list[str] | None, Parameter(name="--set", help="key=value, e.g. stages.teacher.steps=100.")
+    ] = None,
+    device: Device = "auto",
+    devices: Annotated[int, Parameter(help="GPUs to train on at once; processes, on the CPU.")] = 1,
+) -> None:
+    """Train teacher, semantic autoencoder, student and distilled student by a recipe.
+
+    For example:
+
+    ```
+    msankd distil phantom --out runs/first
+    msankd distil chasedb1 --out runs/chase --set seed=1
+    msankd distil --resume runs/chase
+    ```
+    """
+    from src_training.progress import RunDisplay
+    from src_training.recipe import Recipe
+    from src_training.training.interruption import Interrupted
+    from src_training.training.ranks import follow_first, is_first
+    from src_training.training.run import RunFolder
+    from src_training.training.run import distil as run
+
+    if (recipe is None) == (resume is None):
+        raise InputError("distil takes either a recipe or --resume DIR; expected one of them")
+    if resume is not None and settings:
+        raise InputError("--set changes a recipe; expected none with --resume")
+    if resume is not None:
+        plan, folder = Recipe.load(RunFolder(resume).recipe), resume
+    else:
+        plan = Recipe.load(str(recipe), dict(_pair(setting) for setting in settings or ()))
+        folder = out_dir or Path("runs") / plan.name
+    if devices > 1 and not is_first():
+        # What is to be said, the first process says.
+        console.out.quiet = console.err.quiet = True
+        follow_first()
+        with suppress(Interrupted):
+            run(plan, folder, device=device, devices=devices)
+        return
+    with RunDisplay(console.out) as display, _stop_on_signal(display) as stopping:
+        try:
+            model = run(
+                plan,
+                folder,
+                resume=resume is not None,
+                device=device,
+                devices=devices,
+                listener=display.show,
+                stopping=stopping,
+            )
+        except (Interrupted, KeyboardInterrupt):
+            display.close()
+            if RunFolder(folder).recipe.exists():
+                console.err.print(
+                    f"Stopped; go on with: msankd distil --resume {folder}", highlight=False
+                )
+            raise SystemExit(130) from None
+    console.out.print(Markdown((folder / "report" / "report.md").read_text(encoding="utf-8")))
+    console.out.print(f"The distilled student is {model}", highlight=False, soft_wrap=True)
+
+
+def estimate(
+    recipe: Annotated[str, Parameter(help="YAML file, or a preset's name.")],
+    *,
+    json_file: Annotated[
+        Path | None,
+        Parameter(
+            name="--json", allow_leading_hyphen=True, help="Write the estimate; - for the terminal."
+        ),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Time a few real steps of every stage, and reckon what a run will cost here.
+
+    For example:
+
+    ```
+    msankd estimate phantom
+    msankd estimate chasedb1 --json -
+    ```
+    """
+    from src_training.atomic import write_text
+    from src_training.recipe import Recipe
+    from src_training.training.estimate import estimate as reckon
+
+    found = reckon(Recipe.load(recipe), device)
+    content = found.to_dict()
+    if json_file == Path("-"):
+        print(json.dumps(content, allow_nan=False))
+        return
+    table = Table("part", "minutes", title=f"{recipe} on {found.device}")
+    parts = {"preparing": found.preparing, **found.stage_seconds, "scoring": found.scoring}
+    for part, seconds in (parts | {"all": found.seconds}).items():
+        table.add_row(part, f"{seconds / 60:.1f}")
+    console.out.print(table)
+    console.out.print(f"About {found.memory / 1e9:.1f} GB of memory.", highlight=False)
+    for note in found.notes:
+        console.out.print(f"{note}.", highlight=False, soft_wrap=True)
+    if json_file is not None:
+        write_text(json_file, json.dumps(content, indent=1, allow_nan=False))
+
+
+def runs(
+    root: Annotated[Path, Parameter(help="Folder of run directories.")] = Path("runs"),
+) -> None:
+    """List the runs below a folder: how each stands, and why it stopped if it did."""
+    from src_training.training.run import find_runs
+
+    table = Table("run", "state", "stage", "step", "last words")
+    for run in find_runs(root):
+        table.add_row(
+            run.path.name, run.state, run.stage, f"{run.step} of {run.steps}", run.last_words
+        )
+    console.out.print(table)
+
+
+def _pair(setting: str) -> tuple[str, str]:
+    key, equals, value = setting.partition("=")
+    if not equals:
+        raise InputError(f"--set {setting}: there is no '='; expected key=value")
+    return key, value
+
+
+@contextmanager
+def _stop_on_signal(display: "RunDisplay") -> Iterator[Callable[[], bool]]:
+    """Turn the first interrupt into a wish to stop, which keeps the steps done.
+
+    A second one is immediate, and so is any where there is no step to keep.
+    """
+    wished = False
+
+    def wish(_number: int, _frame: FrameType | None) -> None:
+        nonlocal wished
+        wished = True
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        if not display.stepping:
+            raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: wished
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
