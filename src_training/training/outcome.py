@@ -20,7 +20,13 @@ from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.evaluation.features import image_vectors, mask_vectors
 from src_training.evaluation.fsd import FSD, frechet_distance
 from src_training.evaluation.prepared import PreparedImage, prepared_images
-from src_training.inference.model import ModelCard, SegmentationModel, SemanticSpace, TrainingDomain
+from src_training.inference.model import (
+    ModelCard,
+    SegmentationModel,
+    SemanticSpace,
+    TrainingDomain,
+    read_card,
+)
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import NetworkRecipe, Recipe
@@ -82,7 +88,13 @@ def _draft(
     """The model of a role before it is judged."""
     recipe, source = pipeline.recipe, pipeline.training
     used: NetworkRecipe = recipe.teacher if role == "teacher" else recipe.student
-    learned_from = TrainingDomain(name=source.name, images=len(source), terms=recipe.source.terms)
+    learned_from = [TrainingDomain(name=source.name, images=len(source), terms=recipe.source.terms)]
+    method = METHODS[role]
+    if recipe.start_from is not None and role != "teacher":
+        # Its images, and their terms, are in the weights still.
+        start = read_card(pipeline.folder.start)
+        learned_from = [*start.domains, *learned_from]
+        method += f", begun from {start.name}"
     card = ModelCard(
         name=recipe.name if role == "distilled" else f"{recipe.name}-{role}",
         architecture=used.name,
@@ -92,8 +104,8 @@ def _draft(
         preprocessing=recipe.preprocessing,
         patch=recipe.patch,
         semantics=_space(alignment.encoder, recipe),
-        domains=[learned_from],
-        method=METHODS[role],
+        domains=learned_from,
+        method=method,
         recipe=recipe.portable().to_yaml(),
         licence=recipe.licence,
         description=recipe.description,

@@ -70,6 +70,18 @@ def test_a_run_on_one_image_and_a_target_of_one_patch_comes_to_its_end(make_reci
     assert list(metrics) == ["A, validation", "B"]
 
 
+def test_a_student_that_began_from_a_model_says_so_and_keeps_its_terms(
+    finished_run, make_recipe, tmp_path
+):
+    began = finished_run.path / "models" / "alone.safetensors"
+    distil(make_recipe(1, name="tuned", start_from=str(began)), tmp_path / "run", device="cpu")
+    cards = {role: read_card(tmp_path / "run" / "models" / f"{role}.safetensors") for role in ROLES}
+    for role in ("alone", "distilled"):
+        assert cards[role].method.endswith(", begun from tiny-alone")
+        assert [domain.terms for domain in cards[role].domains] == ["no rights reserved"] * 2
+    assert "begun" not in cards["teacher"].method and len(cards["teacher"].domains) == 1
+
+
 def test_each_image_is_prepared_once_for_all_models(finished_run, make_recipe, monkeypatch):
     seen, prepare = [], Preprocessing.prepare
 
