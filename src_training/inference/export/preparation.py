@@ -18,9 +18,9 @@ that covers no more than a fifth of the image, all of the image.
 antialiasing (torch.nn.functional.interpolate, mode="bilinear", antialias=True), so that the \
 longer side has {diameter} pixels; the other side is scaled alike and rounded. Resize the \
 field of view (0 and 1) in the same way; what exceeds 0.5 is inside.
-5. Erode the field of view by 3 pixels (4 neighbours; beyond the image counts as inside). Give \
-each pixel outside the field of view the value of the nearest pixel of the eroded one, or of \
-the field of view itself where nothing is left of it. Skip this step if no pixel is outside.
+5. Erode the field of view by 3 pixels (4 neighbours; beyond the image counts as inside); where \
+nothing is left, take it as it is. Give each pixel outside of that the value of the nearest pixel \
+inside. Skip this step if the field of view is all of the crop.
 6. Scale by the smallest and the largest value to [0, 1]; a constant image becomes 0.
 7. CLAHE: skimage.exposure.equalize_adapthist(image, kernel_size={tile}, clip_limit=0.01).
 8. Set what is outside the field of view to 0. The input is (1, 1, h, w) float32."""

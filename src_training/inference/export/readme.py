@@ -20,11 +20,11 @@ has no words for this preparation, so **the caller does it**; napari-msankd does
 The same in Python, with napari-msankd installed:
 
 ```python
-import numpy as np, onnxruntime
+import onnxruntime
 from src_training.data.images import read_image
 from src_training.data.preprocess import Preprocessing
 
-prepared = Preprocessing({arguments}).prepare(read_image(path))
+prepared = Preprocessing({arguments}).prepare(read_image(image_path))
 session = onnxruntime.InferenceSession("weights.onnx")
 maps = session.run(None, {{"image": prepared.pixels[None]}})[0][0]
 probabilities = prepared.geometry.to_original(maps)
