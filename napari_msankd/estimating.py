@@ -68,5 +68,6 @@ class Estimating(QObject):
 
 
 def cost(estimate: dict[str, Any]) -> str:
-    """An estimate in words: ``about 5 min 10 s · 1.2 GB of memory``."""
-    return f"about {duration(estimate['seconds'])} · {size(estimate['memory'])} of memory"
+    """An estimate in words: ``About 5 min 10 s and 1.2 GB of memory on cpu``."""
+    words = f"About {duration(estimate['seconds'])} and {size(estimate['memory'])} of memory"
+    return "\n".join([f"{words} on {estimate['device']}", *estimate.get("notes", ())])

@@ -161,7 +161,7 @@ class PreparePage(PrepareForm):
 
     def _on_estimate(self, estimate: dict[str, Any]) -> None:
         self._estimate = estimate
-        self.cost.setText(f"{cost(estimate).capitalize()} · on {estimate['device']}")
+        self.cost.setText(cost(estimate))
 
     def _with_recipe(self, then: Callable[["Recipe"], None]) -> None:
         """Make the recipe of the plan on a copy of the layers, and hand it on."""
