@@ -23,7 +23,7 @@ def starting_model(
     for what, found, expected in (
         ("network", card.architecture, student.name),
         ("options", card.options, student.options),
-        ("channels", card.in_channels, recipe.preprocessing.in_channels),
+        ("number of channels", card.in_channels, recipe.preprocessing.in_channels),
         ("number of classes", len(card.classes), len(classes)),
     ):
         if found != expected:

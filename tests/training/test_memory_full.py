@@ -1,0 +1,144 @@
+"""A batch that memory has no room for goes in parts, and the step is the same."""
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from src_training.data.patches import Batch
+from src_training.errors import InputError
+from src_training.events import BatchSplit, StepDone
+from src_training.recipe import StageRecipe
+from src_training.training.checkpoint import read_progress
+from src_training.training.loop import learn
+from src_training.training.ranks import parts_of
+from src_training.training.stages import Stage
+
+
+class Noise:
+    """Patches that depend on the step's randomness and on nothing else."""
+
+    def draw(self, count, views, device):
+        further = torch.randn(count * views, 3) if views else None
+        return Batch(torch.randn(count, 3), torch.arange(count), further)
+
+
+class Narrow(Stage):
+    """Learns y = 2x where a pass has room for so many patches."""
+
+    def __init__(self, room, normalised=False, backward=False):
+        torch.manual_seed(0)
+        between = nn.BatchNorm1d(4) if normalised else nn.Tanh()
+        super().__init__("line", nn.Sequential(nn.Linear(3, 4), between, nn.Linear(4, 3)))
+        self.room, self.backward, self.sizes = room, backward, []
+
+    def forward(self, batch):
+        self.sizes.append(len(batch.image))
+        found = self.trained(batch.image)
+        if len(batch.image) > self.room:
+            if not self.backward:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            found.register_hook(self.fail)
+        difference = found - 2 * batch.image
+        return {"square": difference.square().mean(), "far": difference.abs().mean()}
+
+    def fail(self, _gradient):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def score(self, _validation):
+        return 0.0
+
+
+@pytest.fixture
+def train(tmp_path):
+    fabric = Fabric(accelerator="cpu", devices=1)
+
+    def run(stage, batch=8, steps=3, folder="line"):
+        run.events = []
+        run.folder = tmp_path / folder
+        plan = StageRecipe(steps=steps, batch=batch, rate=0.02, validate_every=2)
+        return learn(
+            stage,
+            plan,
+            Noise(),
+            None,
+            run.folder,
+            fabric=fabric,
+            seed=1,
+            weight_decay=0.0,
+            emit=run.events.append,
+            stopping=lambda: False,
+        )
+
+    return run
+
+
+def said(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(("room", "parts"), [(5, [2]), (3, [2, 4]), (1, [2, 4, 7])])
+def test_a_batch_in_parts_is_the_step_of_the_whole(train, room, parts, backward):
+    whole, narrow = Narrow(room=7), Narrow(room, backward=backward)
+    train(whole, batch=7, folder="whole")
+    expected = said(train.events, StepDone)
+    train(narrow, batch=7)
+    splits = said(train.events, BatchSplit)
+    assert [(e.stage, e.step, e.batch, e.parts) for e in splits] == [
+        ("line", 1, 7, count) for count in parts
+    ]
+    for found, step in zip(said(train.events, StepDone), expected, strict=True):
+        assert found.step == step.step
+        assert found.total == pytest.approx(step.total, rel=1e-5)
+        assert found.losses == pytest.approx(step.losses, rel=1e-5)
+    for name, tensor in whole.trained.state_dict().items():
+        torch.testing.assert_close(narrow.trained.state_dict()[name], tensor)
+
+
+def test_later_steps_are_not_tried_whole_again(train):
+    stage = Narrow(room=4)
+    train(stage)
+    assert stage.sizes == [8, 4, 4, 4, 4, 4, 4]
+    assert len(said(train.events, BatchSplit)) == 1
+
+
+def test_what_a_failed_pass_counted_is_forgotten(train):
+    full, parted = Narrow(room=8, normalised=True), Narrow(room=4, normalised=True)
+    train(full, folder="full")
+    train(parted)
+    counted = full.trained[1].num_batches_tracked
+    assert parted.trained[1].num_batches_tracked == 2 * counted
+
+
+def test_no_room_for_one_patch_is_a_sentence_that_names_the_batch(train):
+    with pytest.raises(InputError) as caught:
+        train(Narrow(room=0), batch=3)
+    message = str(caught.value)
+    assert message.startswith("stages.line.batch is 3: ") and "\n" not in message
+    assert [e.parts for e in said(train.events, BatchSplit)] == [2, 3]
+
+
+def test_memory_that_is_full_later_loses_no_step(train):
+    stage = Narrow(room=8)
+    forward = stage.forward
+
+    def fill(batch):
+        stage.room = 4 if len(stage.sizes) >= 2 else 8
+        return forward(batch)
+
+    stage.forward = fill
+    train(stage, steps=4)
+    assert [e.step for e in said(train.events, StepDone)] == [1, 2, 3, 4]
+    assert [e.step for e in said(train.events, BatchSplit)] == [3]
+    assert read_progress(train.folder / "last.safetensors").step == 4
+
+
+def test_every_part_keeps_the_views_of_its_samples():
+    views = torch.arange(5)[:, None] * torch.ones(2)
+    batch = Batch(torch.arange(5.0), torch.arange(5), views.flatten())
+    parts = parts_of(batch, 2)
+    assert [part.image.tolist() for part in parts] == [[0, 1, 2], [3, 4]]
+    assert [part.mask.tolist() for part in parts] == [[0, 1, 2], [3, 4]]
+    assert [part.views.tolist() for part in parts] == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4]]
+    assert parts_of(batch, 1) == [batch]
