@@ -1,31 +1,23 @@
 """How all runs of a folder stand, looked at again and again at little cost."""
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src_training.errors import InputError
-from src_training.training.follow import RunFollower, RunHistory
+from src_training.events import read_event
+from src_training.training.follow import RunHistory, StageProgress
 from src_training.training.run import RunFolder, RunState, run_state
 
-Stamp = tuple[float, float, int]
-
-
-@dataclass
-class _Seen:
-    """A run as it stood, and what it had written by then."""
-
-    stamp: Stamp
-    state: RunState
-    follower: RunFollower
-    history: RunHistory
+_TAIL = 2**15
+"""Bytes, some 150 events: enough to know how a run ended, little enough not to be noticed."""
 
 
 class RunList:
     """The runs directly below a folder, newest first, and others that were added.
 
-    Events of a run are read once: what ended is not read again until it is
-    resumed, and of what runs only the new lines are.
+    Of a run that ended, and of one that goes on, only the last events are
+    read; what ended is not read again until it is resumed.
 
     Parameters
     ----------
@@ -44,44 +36,66 @@ class RunList:
             self._added.append(path)
 
     def look(self) -> Iterator[list[RunState]]:
-        """How every run stands; for a worker, one at a time."""
+        """How every run stands, as far as its last events tell; for a worker, one at a time."""
         listed = [*self.root.glob("*/recipe.yaml"), *(path / "recipe.yaml" for path in self._added)]
-        recipes = {recipe: _written(recipe)[0] for recipe in listed if recipe.exists()}
-        newest = sorted(recipes, key=lambda recipe: -recipes[recipe])
-        yield [self._stand(recipe.parent, recipes[recipe]) for recipe in newest]
-
-    def _stand(self, path: Path, recipe_written: float) -> RunState:
-        stamp = (recipe_written, *_written(RunFolder(path).events))
-        seen = self._seen.get(path)
-        if seen is not None and seen.stamp == stamp and seen.state.state != "running":
-            return seen.state
-        if seen is not None and seen.stamp != stamp and seen.state.state == "running":
-            seen.stamp = stamp
-            if (state := _advanced(seen)) is not None:
-                return state
-        state = _judged(path)
-        self._seen[path] = _Seen(stamp, state, RunFollower(path), RunHistory())
-        return state
+        written = {recipe.parent: _written(recipe)[0] for recipe in listed if recipe.exists()}
+        newest = sorted(written, key=lambda path: -written[path])
+        yield [self._seen.setdefault(path, _Seen(path)).look() for path in newest]
 
 
-def _advanced(seen: _Seen) -> RunState | None:
-    """A run that ran and has said more since; None where it said its end."""
-    while events := seen.follower.poll():
-        for event in events:
-            seen.history.take(event)
-    running = [stage for stage in seen.history.stages.values() if stage.state == "running"]
-    if seen.history.state != "running" or not running:
-        return None
-    stage = running[0]
-    seen.state = replace(seen.state, stage=stage.name, step=stage.step, steps=stage.steps)
-    return seen.state
+class _Seen:
+    """A run as it stood, and what it had said by then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[float, int] | None = None
+        self._state: RunState | None = None
+
+    def look(self) -> RunState:
+        """How it stands now."""
+        stamp = _written(RunFolder(self._path).events)
+        former, says_more = self._state, stamp != self._stamp
+        if former is not None and not says_more and former.state != "running":
+            return former
+        said = _last_said(RunFolder(self._path).events)
+        goes_on = former is not None and former.state == "running" and says_more
+        if said.state in ("finished", "stopped") or goes_on:
+            self._state = self._as_it_said(said)
+        else:
+            self._state = self._judged()
+        self._stamp = stamp
+        return self._state
+
+    def _as_it_said(self, said: RunHistory) -> RunState:
+        """Its own words; how long a stage is was perhaps said too long ago."""
+        begun = [stage for stage in said.stages.values() if stage.step or stage.state != "waiting"]
+        stage = begun[-1] if begun else StageProgress("")
+        former = self._state
+        known = former.steps if former is not None and former.stage == stage.name else 0
+        state = "running" if said.state == "waiting" else said.state
+        name, steps = self._path.name, stage.steps or known
+        return RunState(self._path, name, state, stage.name, stage.step, steps, (), said.last_words)
+
+    def _judged(self) -> RunState:
+        try:
+            return run_state(self._path)
+        except (InputError, OSError) as error:
+            return RunState(self._path, self._path.name, "unreadable", "", 0, 0, (), str(error))
 
 
-def _judged(path: Path) -> RunState:
+def _last_said(events: Path) -> RunHistory:
+    """What the last events of a run add up to."""
+    said = RunHistory()
     try:
-        return run_state(path)
-    except (InputError, OSError) as error:
-        return RunState(path, path.name, "unreadable", "", 0, 0, (), str(error))
+        with events.open("rb") as file:
+            file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return said
+    for line in lines:
+        if (event := read_event(line)) is not None:
+            said.take(event)
+    return said
 
 
 def _written(file: Path) -> tuple[float, int]:

@@ -130,8 +130,8 @@ class RunsChoice(QComboBox):
 
 
 def in_words(state: RunState) -> str:
-    """A run in a line: ``"retina · running, distil 48 %"``."""
-    name = state.name if state.name == state.path.name else f"{state.name} ({state.path.name})"
+    """A run in a line, by its directory: ``"retina · running, distil 48 %"``."""
+    name = state.path.name
     share = f" {100 * state.step // state.steps} %" if state.steps else ""
     how = {
         "running": f"running, {state.stage or 'preparing'}{share}",
