@@ -67,8 +67,9 @@ def matched(images: Sequence["Image"], labels: Sequence["Labels"]) -> list["Labe
     It must have the image's shape; among several the names decide (words in
     common), then the order of the layers. No Labels layer is given twice.
     """
+    ours, theirs = ([_words(layer) for layer in layers] for layers in (images, labels))
     scores = sorted(
-        (-_likeness(image, mask), abs(i - j), i, j)
+        (_unlikeness(ours[i], theirs[j], mask), abs(i - j), i, j)
         for i, image in enumerate(images)
         for j, mask in enumerate(labels)
         if fits(image, mask)
@@ -86,11 +87,10 @@ def fits(image: "Image", labels: "Labels") -> bool:
     return tuple(array_of(labels).shape) == (shape[:-1] if image.rgb else shape)
 
 
-def _likeness(image: "Image", labels: "Labels") -> float:
-    """Share of words that both names have; from -0.3 to 1."""
-    ours, theirs = _words(image), _words(labels)
+def _unlikeness(ours: set[str], theirs: set[str], labels: "Labels") -> float:
+    """Less the share of words that both names have; from -1 to 0.3."""
     result = _RESULT if "msankd" in labels.metadata else 0.0
-    return len(ours & theirs) / max(1, len(ours | theirs)) - result
+    return result - len(ours & theirs) / max(1, len(ours | theirs))
 
 
 def _words(layer: Any) -> set[str]:

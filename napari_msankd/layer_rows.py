@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtCore import QEvent, QModelIndex, QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
-    QCheckBox,
+    QAbstractItemView,
     QComboBox,
-    QGridLayout,
-    QScrollArea,
-    QSizePolicy,
+    QHeaderView,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTreeWidget,
+    QTreeWidgetItem,
     QWidget,
 )
 
@@ -22,19 +23,26 @@ if TYPE_CHECKING:
 
 _NONE = "no labels"
 _IN_SIGHT = 3
-_ROW = 26
+_ROW = 24
+_IMAGE, _LABELS = 0, 1
 
 
-class LayerRows(QScrollArea):
+class LayerRows(QTreeWidget):
     """Which image layers belong to a domain, and where their masks are.
 
-    Pairs are matched by themselves; what a person changes stays.
+    Pairs are matched by themselves; what a person changes stays. Space ticks
+    a row; Enter or a click lists the Labels layers that fit its image.
 
     Parameters
     ----------
     masks
         With ``required``, images that have labels are ticked; with
         ``optional`` those that have none, or all if every one has some.
+
+    Attributes
+    ----------
+    changed
+        Emitted when a person changes what is ticked, or its labels.
     """
 
     changed = Signal()
@@ -42,101 +50,169 @@ class LayerRows(QScrollArea):
     def __init__(self, masks: Masks) -> None:
         super().__init__()
         self._masks = masks
-        self.rows: list[tuple[Any, _Tick, _LabelsChoice]] = []
+        self._rows: list[_Row] = []
         self._ticked: dict[str, bool] = {}
         self._paired: dict[str, str | None] = {}
-        self.setWidgetResizable(True)
-        self.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.setColumnCount(2)
+        self.setHeaderHidden(True)
+        self.setRootIsDecorated(False)
+        self.setUniformRowHeights(True)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setFrameShape(QTreeWidget.Shape.NoFrame)
+        self.setStyleSheet("LayerRows { background: transparent; padding: 0; }")
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setItemDelegate(_LabelsDelegate(self))
+        self.header().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.setToolTip("Images to use, and the Labels layer that is the mask of each")
+        self.setAccessibleName("Image layers and their labels")
+        self.itemChanged.connect(self._on_changed)
+        self.itemClicked.connect(self._on_clicked)
 
     @property
     def pairs(self) -> list[tuple["Image", "Labels | None"]]:
         """The ticked images and their labels."""
-        return [(image, choice.labels) for image, tick, choice in self.rows if tick.isChecked()]
+        return [(row.image, row.labels) for row in self._rows if row.ticked]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._rows)
 
     def show_layers(self, images: Sequence["Image"], labels: Sequence["Labels"]) -> None:
         """Make the rows anew for the layers there are."""
-        ids = {layer.unique_id: layer for layer in labels}
+        by_id = {layer.unique_id: layer for layer in labels}
         pairs = [
-            ids.get(self._paired[image.unique_id]) if image.unique_id in self._paired else guess
+            by_id.get(self._paired[image.unique_id] or "")
+            if image.unique_id in self._paired
+            else guess
             for image, guess in zip(images, matched(images, labels), strict=True)
         ]
-        bare = any(mask is None for mask in pairs)
-        inside = QWidget()
-        grid = QGridLayout(inside)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setVerticalSpacing(2)
-        grid.setColumnStretch(0, 2)
-        grid.setColumnStretch(1, 3)
-        self.rows = []
-        for row, (image, mask) in enumerate(zip(images, pairs, strict=True)):
+        bare = None in pairs
+        self.blockSignals(True)
+        self.clear()
+        self._rows = []
+        for image, mask in zip(images, pairs, strict=True):
             wanted = mask is not None if self._masks == "required" else mask is None or not bare
-            tick = _Tick(image.name, self._ticked.get(image.unique_id, wanted))
-            choice = _LabelsChoice(image, [x for x in labels if fits(image, x)], mask)
-            tick.toggled.connect(lambda on, i=image: self._on_tick(i, on))
-            choice.activated.connect(lambda _, i=image, c=choice, t=tick: self._on_choice(i, c, t))
-            grid.addWidget(tick, row, 0)
-            grid.addWidget(choice, row, 1)
-            self.rows.append((image, tick, choice))
-        self.setWidget(inside)
-        self.setVisible(bool(self.rows))
-        self.setFixedHeight(min(len(self.rows), _IN_SIGHT) * _ROW)
+            row = _Row(image, mask, [layer for layer in labels if fits(image, layer)])
+            row.ticked = self._ticked.get(image.unique_id, wanted)
+            self._rows.append(row)
+        self.addTopLevelItems(self._rows)
+        self.blockSignals(False)
+        self.setFixedHeight(min(len(self._rows), _IN_SIGHT) * _ROW + 4)
 
-    def _on_tick(self, image: "Image", on: bool) -> None:
-        self._ticked[image.unique_id] = on
+    def pair(self, row: int, labels: "Labels | None") -> None:
+        """Say which Labels layer is the mask of the image in a row."""
+        item = self._rows[row]
+        self._paired[item.image.unique_id] = None if labels is None else labels.unique_id
+        self.blockSignals(True)
+        item.labels = labels
+        if labels is not None and self._masks == "required":
+            # Whoever says where the mask is wants the image.
+            self._ticked[item.image.unique_id] = item.ticked = True
+        self.blockSignals(False)
+        self.viewport().update()
         self.changed.emit()
 
-    def _on_choice(self, image: "Image", choice: "_LabelsChoice", tick: "_Tick") -> None:
-        labels = choice.labels
-        self._paired[image.unique_id] = None if labels is None else labels.unique_id
-        if tick.isChecked() or labels is None or self._masks == "optional":
-            self.changed.emit()
+    def keyPressEvent(self, event: Any) -> None:
+        """List the labels of the current row on Enter."""
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_F2):
+            self._open(self.currentItem())
         else:
-            # Whoever says where the mask is wants the image.
-            tick.setChecked(True)
+            super().keyPressEvent(event)
+
+    def _on_changed(self, item: "_Row", column: int) -> None:
+        if column == _IMAGE:
+            self._ticked[item.image.unique_id] = item.ticked
+            self.changed.emit()
+
+    def _on_clicked(self, item: "_Row", column: int) -> None:
+        if column == _LABELS:
+            self._open(item)
+
+    def _open(self, item: Any) -> None:
+        if item is not None:
+            self.editItem(item, _LABELS)
 
 
-class _Tick(QCheckBox):
-    """A tick with a name as long as the room, the whole of it as tooltip."""
+class _Row(QTreeWidgetItem):
+    """An image layer, and the Labels layers that fit it."""
 
-    def __init__(self, name: str, on: bool) -> None:
+    def __init__(
+        self, image: "Image", labels: "Labels | None", fitting: Sequence["Labels"]
+    ) -> None:
         super().__init__()
-        self._name = name
-        self.setChecked(on)
-        self.setToolTip(f"Whether image layer {name!r} belongs to the domain")
-        self.setAccessibleName(name)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.image = image
+        self.fitting: list[Labels | None] = [None, *fitting]
+        self.setFlags(
+            Qt.ItemFlag.ItemIsEnabled
+            | Qt.ItemFlag.ItemIsSelectable
+            | Qt.ItemFlag.ItemIsUserCheckable
+            | Qt.ItemFlag.ItemIsEditable
+        )
+        self.setText(_IMAGE, image.name)
+        self.setToolTip(_IMAGE, f"Use image layer {image.name!r}")
+        self.labels = labels
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        room = max(0, self.width() - 28)
-        shown = self.fontMetrics().elidedText(self._name, Qt.TextElideMode.ElideMiddle, room)
-        self.setText(shown.replace("&", "&&"))
+    @property
+    def ticked(self) -> bool:
+        """Whether the image belongs to the domain."""
+        return self.checkState(_IMAGE) == Qt.CheckState.Checked
 
-
-class _LabelsChoice(QComboBox):
-    """The Labels layers of an image's shape."""
-
-    def __init__(self, image: "Image", labels: Sequence["Labels"], chosen: "Labels | None") -> None:
-        super().__init__()
-        self._labels: list[Labels | None] = [None, *labels]
-        self.addItems([_NONE, *(layer.name for layer in labels)])
-        self.setCurrentIndex(self._labels.index(chosen) if chosen in labels else 0)
-        self.setToolTip(f"Labels layer that holds the mask of {image.name!r}")
-        self.setAccessibleName(f"Labels of {image.name}")
-        self.setMinimumContentsLength(6)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    @ticked.setter
+    def ticked(self, on: bool) -> None:
+        self.setCheckState(_IMAGE, Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
 
     @property
     def labels(self) -> "Labels | None":
-        """The chosen layer."""
-        return self._labels[self.currentIndex()]
+        """The layer that is its mask."""
+        return self._labels
 
-    def wheelEvent(self, event: Any) -> None:
-        event.ignore()
+    @labels.setter
+    def labels(self, labels: "Labels | None") -> None:
+        self._labels = labels
+        name = _NONE if labels is None else labels.name
+        self.setText(_LABELS, f"{name} ▾")
+        self.setToolTip(_LABELS, f"The mask of {self.image.name!r}: {name}; click to change")
+
+
+class _LabelsDelegate(QStyledItemDelegate):
+    """Lists the Labels layers of a row in a combobox that opens at once."""
+
+    def createEditor(
+        self, parent: QWidget, option: QStyleOptionViewItem, index: QModelIndex
+    ) -> QWidget | None:
+        if index.column() != _LABELS:
+            return None
+        row = self._row(index)
+        box = QComboBox(parent)
+        box.addItems([_NONE if layer is None else layer.name for layer in row.fitting])
+        box.setToolTip("Labels layers of the image's shape")
+        box.setCurrentIndex(row.fitting.index(row.labels))
+        box.activated.connect(lambda: self._finish(box))
+        # Once it has its place; not at all if it is gone by then.
+        opening = QTimer(box)
+        opening.setSingleShot(True)
+        opening.timeout.connect(box.showPopup)
+        opening.start(0)
+        return box
+
+    def setEditorData(self, editor: QWidget, index: QModelIndex) -> None:
+        """The editor is made with its data."""
+
+    def setModelData(self, editor: QWidget, model: Any, index: QModelIndex) -> None:
+        assert isinstance(editor, QComboBox)
+        chosen = self._row(index).fitting[editor.currentIndex()]
+        if chosen != self._row(index).labels:
+            self.parent().pair(index.row(), chosen)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        # The popup takes the focus: that is no reason to close the editor.
+        if event.type() == QEvent.Type.FocusOut and watched.view().isVisible():
+            return False
+        return super().eventFilter(watched, event)
+
+    def _finish(self, box: QComboBox) -> None:
+        self.commitData.emit(box)
+        self.closeEditor.emit(box)
+
+    def _row(self, index: QModelIndex) -> Any:
+        return self.parent().topLevelItem(index.row())
