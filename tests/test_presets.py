@@ -43,7 +43,16 @@ def test_the_presets_differ_in_what_they_cost_and_each_says_what_it_is_for():
 def test_standard_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
     monkeypatch.setenv("MSANKD_DATA", str(tmp_path))
     shipped, ours = Recipe.load("chasedb1"), recipe_for("mine", SOURCE, [], "enet", "standard")
-    for field in ("preprocessing", "patch", "teacher", "student", "supervised", "stages"):
+    for field in (
+        "preprocessing",
+        "augmentation",
+        "patch",
+        "distilling",
+        "teacher",
+        "student",
+        "supervised",
+        "stages",
+    ):
         assert getattr(ours, field) == getattr(shipped, field), field
 
 
