@@ -158,14 +158,14 @@ def _dice(found: Measured | None) -> tuple[str, str]:
     if found is None:
         return _UNKNOWN, "This domain has no masks"
     tip = "Mean over the images, and its 95 % bootstrap interval over images"
-    return str(found), tip
+    return f"{found:.3f}", tip
 
 
 def _fsd(found: Measured | None) -> tuple[str, str]:
     if found is None:
         return _UNKNOWN, _UNMEASURED
     tip = "Fréchet distance of the semantic vectors to the source's, and its 95 % interval"
-    return str(found), tip
+    return f"{found:.3g}", tip
 
 
 def _size(count: int | None) -> tuple[str, str]:

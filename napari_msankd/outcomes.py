@@ -21,12 +21,12 @@ class Measured:
     low: float | None
     high: float | None
 
-    def __str__(self) -> str:
+    def __format__(self, form: str) -> str:
         if self.value is None:
             return "—"
         if self.low is None or self.high is None:
-            return f"{self.value:.3g}\none image"
-        return f"{self.value:.3g}\n{self.low:.3g} to {self.high:.3g}"
+            return f"{self.value:{form}}\none image"
+        return f"{self.value:{form}}\n{self.low:{form}} to {self.high:{form}}"
 
 
 @dataclass(frozen=True)

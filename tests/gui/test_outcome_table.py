@@ -40,7 +40,11 @@ def cells(table):
 def test_models_are_columns_and_measures_rows(table, run):
     table.open(run)
     found = cells(table)
-    assert found["Dice\nDRIVE"] == ["0.8\n0.79 to 0.81", "0.7\n0.69 to 0.71", "0.75\n0.74 to 0.76"]
+    assert found["Dice\nDRIVE"] == [
+        "0.800\n0.790 to 0.810",
+        "0.700\n0.690 to 0.710",
+        "0.750\n0.740 to 0.760",
+    ]
     assert found["FSD\nbare"] == ["3.25\n0 to 6.5"] * 3
     assert "Dice\nbare" not in found or found["Dice\nbare"] == ["—"] * 3
     assert found["parameters"] == ["1,234,567"] * 3
