@@ -128,6 +128,7 @@ class DomainForm(QFrame):
         return self.found
 
     def _on_theme(self, _event: object = None) -> None:
+        self.rows.dress(self.viewer.theme)
         self.faults.setStyleSheet(f"color: {RED[get_theme(self.viewer.theme).type]};")
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:

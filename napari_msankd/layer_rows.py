@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QModelIndex, QObject, Qt, QTimer, Signal
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, QModelIndex, QObject, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _NONE = "no labels"
 _IN_SIGHT = 3
-_ROW = 24
+_ROW = 22
 _IMAGE, _LABELS = 0, 1
 
 
@@ -60,7 +61,6 @@ class LayerRows(QTreeWidget):
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFrameShape(QTreeWidget.Shape.NoFrame)
-        self.setStyleSheet("LayerRows { background: transparent; padding: 0; }")
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setItemDelegate(_LabelsDelegate(self))
         self.header().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
@@ -76,6 +76,17 @@ class LayerRows(QTreeWidget):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def dress(self, theme: str) -> None:
+        """Let the ticks look like napari's own, in the theme of that name."""
+        colours = get_theme(theme)
+        self.setStyleSheet(
+            "LayerRows { background: transparent; padding: 0; }"
+            "LayerRows::indicator { width: 16px; height: 16px; border-radius: 2px;"
+            f" background-color: {colours.primary.as_hex()}; }}"
+            f"LayerRows::indicator:checked {{ background-color: {colours.current.as_hex()};"
+            f' image: url("theme_{theme}:/check.svg"); }}'
+        )
 
     def show_layers(self, images: Sequence["Image"], labels: Sequence["Labels"]) -> None:
         """Make the rows anew for the layers there are."""
@@ -148,6 +159,7 @@ class _Row(QTreeWidgetItem):
             | Qt.ItemFlag.ItemIsUserCheckable
             | Qt.ItemFlag.ItemIsEditable
         )
+        self.setSizeHint(_IMAGE, QSize(0, _ROW))
         self.setText(_IMAGE, image.name)
         self.setToolTip(_IMAGE, f"Use image layer {image.name!r}")
         self.labels = labels
