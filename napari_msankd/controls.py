@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QLabel, QPushButton, QVBoxLayout
 
@@ -37,15 +37,27 @@ class Words(QLabel):
     def setText(self, text: str) -> None:
         """Show `text`; nothing takes no room."""
         super().setText(text)
-        self.setVisible(bool(text))
+        self._show()
         self._fit()
+
+    def event(self, event: QEvent) -> bool:
+        """Show or hide once there is a parent; a label without one would open as a window."""
+        if event.type() == QEvent.Type.ParentChange:
+            self._show()
+        return super().event(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Fit the height to the new width."""
         super().resizeEvent(event)
         self._fit()
 
+    def _show(self) -> None:
+        if self.parent() is not None:
+            self.setVisible(bool(self.text()))
+
     def _fit(self) -> None:
+        # Else the height it had counts as one it needs.
+        self.setMinimumHeight(0)
         self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
 
