@@ -3,7 +3,7 @@
 import napari
 from napari.layers import Image
 
-from napari_msankd.segment import SegmentWidget
+from napari_msankd.segment.widget import SegmentWidget
 
 
 def segment_current_slice(viewer: napari.Viewer) -> SegmentWidget:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_msankd.segmenting import Outlook, Request
+    from napari_msankd.segment.segmenting import Outlook, Request
 
 
 def size(count: int) -> str:

@@ -16,10 +16,10 @@ import numpy as np
 from napari import Viewer
 from qtpy.QtWidgets import QApplication
 
-from napari_msankd.curves import Curves
-from napari_msankd.jobs import Job
-from napari_msankd.plots import load_plots
-from napari_msankd.timeline import Timeline
+from napari_msankd.runs.curves import Curves
+from napari_msankd.runs.jobs import Job
+from napari_msankd.runs.plots import load_plots
+from napari_msankd.runs.timeline import Timeline
 from src_training.events import EventLog, RunStarted, StageStarted, StepDone
 from src_training.training.follow import RunHistory
 

@@ -9,7 +9,8 @@ FACE = [
     "napari_msankd",
     "napari_msankd.layers",
     "napari_msankd.samples",
-    "napari_msankd.segment",
+    "napari_msankd.segment.widget",
+    "napari_msankd.distil.widget",
     "napari_msankd.commands",
     "napari_msankd.__main__",
 ]

@@ -9,9 +9,10 @@ import torch
 from npe2 import PluginManifest
 
 import napari_msankd
-from napari_msankd import segment, settings
+from napari_msankd import settings
 from napari_msankd.engine import load_engine
-from napari_msankd.segment import SegmentWidget
+from napari_msankd.segment import widget as segment
+from napari_msankd.segment.widget import SegmentWidget
 from src_training.data.preprocess import Preprocessing
 from src_training.inference.model import ModelCard, save_model
 from src_training.networks import build_network

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from napari.layers import Image, Labels
 
-from napari_msankd.chosen_domain import ChosenFolder, ChosenLayers
-from napari_msankd.layer_cases import LayerCase, case_names, cases_of, stored_pixels
-from napari_msankd.layer_pairs import LayerPair, matched
+from napari_msankd.domains.chosen_domain import ChosenFolder, ChosenLayers
+from napari_msankd.domains.layer_cases import LayerCase, case_names, cases_of, stored_pixels
+from napari_msankd.domains.layer_pairs import LayerPair, matched
 from src_training.data.split import patient_of
 from src_training.errors import InputError
 from src_training.training.sources import load_domain

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from napari.utils.theme import get_theme
 
 from napari_msankd.colours import LINES, contrast
-from napari_msankd.curves import Curves
-from napari_msankd.traces import Trace
+from napari_msankd.runs.curves import Curves
+from napari_msankd.runs.traces import Trace
 from src_training.events import Measured
 from src_training.training.follow import RunHistory, Series
 
@@ -193,8 +193,8 @@ def test_plots_take_the_colours_of_another_theme(curves, viewer):
 def test_errors_still_reach_napari_once_pyqtgraph_is_there():
     code = (
         "import sys; hook = sys.excepthook\n"
-        "from napari_msankd.plots import load_plots\n"
-        "import napari_msankd.curves; assert 'pyqtgraph' not in sys.modules\n"
+        "from napari_msankd.runs.plots import load_plots\n"
+        "import napari_msankd.runs.curves; assert 'pyqtgraph' not in sys.modules\n"
         "list(load_plots()); assert 'pyqtgraph' in sys.modules\n"
         "assert sys.excepthook is hook"
     )

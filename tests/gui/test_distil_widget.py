@@ -4,9 +4,11 @@ import psutil
 import pytest
 from qtpy.QtGui import QCloseEvent
 
-from napari_msankd import distil, prepare, runs_page, settings
-from napari_msankd.distil import DistilWidget
-from napari_msankd.segment import SegmentWidget
+from napari_msankd import settings
+from napari_msankd.distil import prepare, runs_page
+from napari_msankd.distil import widget as distil
+from napari_msankd.distil.widget import DistilWidget
+from napari_msankd.segment.widget import SegmentWidget
 from src_training.data.phantom import fundus_phantom
 from src_training.inference.model import read_card
 from src_training.recipe import Recipe

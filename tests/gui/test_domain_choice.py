@@ -9,10 +9,10 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QDialog, QPlainTextEdit
 
-from napari_msankd.chosen_domain import ChosenFolder, ChosenLayers
 from napari_msankd.colours import contrast
-from napari_msankd.domain_choice import DomainChoice
-from napari_msankd.domain_form import RED
+from napari_msankd.domains.chosen_domain import ChosenFolder, ChosenLayers
+from napari_msankd.domains.domain_choice import DomainChoice
+from napari_msankd.domains.domain_form import RED
 from src_training.data.domain import Domain, write_domain
 
 from .conftest import PATIENCE

@@ -6,8 +6,8 @@ import io
 import pytest
 from qtpy.QtGui import QGuiApplication
 
-from napari_msankd.outcome_table import OutcomeTable
-from napari_msankd.outcomes import read_outcomes
+from napari_msankd.runs.outcome_table import OutcomeTable
+from napari_msankd.runs.outcomes import read_outcomes
 from src_training.errors import InputError
 
 from .told import finished, write_report, write_run

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_msankd.preview import Preview
+from napari_msankd.runs.preview import Preview
 from src_training.training.run import RunFolder
 
 from .conftest import PATIENCE

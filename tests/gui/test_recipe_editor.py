@@ -8,9 +8,9 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit, QSpinBox, QTabBar
 
-from napari_msankd.field_docs import field_docs
-from napari_msankd.recipe_editor import RecipeEditor
-from napari_msankd.recipe_form import pages
+from napari_msankd.recipe.editor import RecipeEditor
+from napari_msankd.recipe.field_docs import field_docs
+from napari_msankd.recipe.form import pages
 from src_training.recipe import (
     Distilling,
     DomainRecipe,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from napari_msankd.result import STEPS, Result, new_folder
+from napari_msankd.segment.result import STEPS, Result, new_folder
 from src_training.inference.predictor import labels_from
 
 probabilities = arrays(np.float32, (6, 7), elements=st.floats(0, 1, width=32))

@@ -5,9 +5,9 @@ import os
 import pytest
 from filelock import FileLock
 
-from napari_msankd import run_list
-from napari_msankd.run_list import RunList
-from napari_msankd.runs_choice import RunsChoice
+from napari_msankd.runs import run_list
+from napari_msankd.runs.run_list import RunList
+from napari_msankd.runs.runs_choice import RunsChoice
 from src_training.events import RunStarted, RunStopped
 from src_training.training.run import STAGES
 

@@ -7,9 +7,9 @@ import zarr
 from napari.layers import Labels
 from qtpy.QtCore import QThreadPool
 
-from napari_msankd import segmenting
 from napari_msankd.layers import Planes
-from napari_msankd.segment import SegmentWidget
+from napari_msankd.segment import segmenting
+from napari_msankd.segment.widget import SegmentWidget
 from src_training.inference.model import load_model
 from src_training.inference.predictor import Predictor, labels_from
 
@@ -347,7 +347,7 @@ def test_a_large_result_goes_to_the_disk_and_says_so(
 ):
     from dataclasses import replace
 
-    from napari_msankd import segment
+    from napari_msankd.segment import widget as segment
 
     small = replace(own_preferences, memory_limit=1000)
     monkeypatch.setattr(segment, "preferences", lambda: small)

@@ -5,8 +5,8 @@ import pytest
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QAbstractButton, QApplication
 
-from napari_msankd.chosen_domain import ChosenFolder, ChosenLayers
-from napari_msankd.targets_choice import TargetsChoice
+from napari_msankd.domains.chosen_domain import ChosenFolder, ChosenLayers
+from napari_msankd.domains.targets_choice import TargetsChoice
 
 from .conftest import PATIENCE
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from qtpy.QtCore import QPointF
 
-from napari_msankd.timeline import Timeline
+from napari_msankd.runs.timeline import Timeline
 from src_training.events import StepDone
 from src_training.training.follow import RunHistory
 
@@ -64,7 +64,7 @@ def test_a_loss_said_again_after_a_resume_counts_once(timeline):
 
 
 def test_a_stage_explains_itself_under_the_pointer(timeline, qtbot):
-    from napari_msankd.timeline import _tip
+    from napari_msankd.runs.timeline import _tip
 
     timeline.draw(history_of(finished()))
     stages = history_of(finished()).stages

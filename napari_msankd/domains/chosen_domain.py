@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_msankd.engine import load_engine, no_collection
-from napari_msankd.layer_cases import (
+from napari_msankd.domains.layer_cases import (
     HIGHEST,
     Classes,
     cases_of,
@@ -18,7 +17,8 @@ from napari_msankd.layer_cases import (
     stored_labels,
     stored_pixels,
 )
-from napari_msankd.layer_pairs import LayerPair
+from napari_msankd.domains.layer_pairs import LayerPair
+from napari_msankd.engine import load_engine, no_collection
 from src_training.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog
 
-from napari_msankd.chosen_domain import ChosenDomain, ChosenFolder, ChosenLayers
-from napari_msankd.domain_form import DomainForm
-from napari_msankd.domain_look import Found, Masks, look_at
+from napari_msankd.domains.chosen_domain import ChosenDomain, ChosenFolder, ChosenLayers
+from napari_msankd.domains.domain_form import DomainForm
+from napari_msankd.domains.domain_look import Found, Masks, look_at
+from napari_msankd.domains.layer_pairs import LayerPair
 from napari_msankd.engine import no_collection
-from napari_msankd.layer_pairs import LayerPair
 from napari_msankd.work import Failure, Work
 from src_training.errors import InputError
 

@@ -10,10 +10,10 @@ from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout
 
 from napari_msankd.controls import Words
-from napari_msankd.domain_look import Masks
-from napari_msankd.layer_rows import LayerRows
+from napari_msankd.domains.domain_look import Masks
+from napari_msankd.domains.layer_rows import LayerRows
+from napari_msankd.domains.thumbnails import ThumbnailStrip
 from napari_msankd.story import show_story
-from napari_msankd.thumbnails import ThumbnailStrip
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -18,8 +18,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msankd.field_docs import field_docs, summary
-from napari_msankd.recipe_fields import ChoiceField, Field, field_for, without_none
+from napari_msankd.recipe.field_docs import field_docs, summary
+from napari_msankd.recipe.fields import ChoiceField, Field, field_for, without_none
 
 Content = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """The slice in sight as a run's student sees it, anew at each validation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_msankd.layers import Index, Planes, placement, planes_of, shown_index
-from napari_msankd.work import Work
+from napari_msankd.work import Works
 from src_training.atomic import write_atomic
 from src_training.errors import InputError
 from src_training.training.run import RunFolder
@@ -71,7 +71,7 @@ class Preview(QObject):
         self._given: _Given | None = None
         self._placed: _Given | None = None
         self.layer: Labels | None = None
-        self.works: dict[str, Work] = {}
+        self.works = Works(self, self.failed.emit)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(REST_MS)
@@ -93,14 +93,13 @@ class Preview(QObject):
         """Preview no more; the labels stay as they are."""
         self._watched = self._given = None
         self._soon.stop()
-        for name in tuple(self.works):
-            self.works.pop(name).retire()
+        self.works.end()
 
     def show(self, file: Path) -> None:
         """Read and show the labels of a run; those of another run are passed over."""
         given = self._given
         if given is not None and file == given.run.preview_labels:
-            self._begin("show", _read(given), lambda labels: self._on_labels(given, labels))
+            self.works.begin("show", _read(given), lambda labels: self._on_labels(given, labels))
 
     def _give(self) -> None:
         """Write the slice in sight for the run, if it is another."""
@@ -114,7 +113,7 @@ class Preview(QObject):
         given = _Given(run, layer, shown_index(self._viewer, layer), planes.size)
         if given != self._given:
             self._given = given
-            self._begin("give", _write(planes, given), lambda _nothing: self.given.emit())
+            self.works.begin("give", _write(planes, given), lambda _nothing: self.given.emit())
 
     def _on_slice(self, _event: object) -> None:
         if self._watched is not None:
@@ -151,16 +150,6 @@ class Preview(QObject):
             self.end()
         elif self._watched is not None and event.value is self._watched[0]:
             self.end()
-
-    def _begin(self, name: str, steps: Iterator[Any], yielded: Callable[[Any], None]) -> None:
-        """Start work; an earlier one of that name is no longer listened to."""
-        if name in self.works:
-            self.works.pop(name).retire()
-        work = self.works[name] = Work(steps, self)
-        work.yielded.connect(yielded)
-        work.failed.connect(self.failed)
-        work.finished.connect(lambda: self.works.pop(name, None))
-        work.start()
 
 
 def _alike(one: _Given, other: _Given) -> bool:

@@ -17,8 +17,8 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.choices import ModelChoice, narrow
 from napari_msankd.controls import Words, emphasised, group
-from napari_msankd.domain_choice import DomainChoice
-from napari_msankd.targets_choice import TargetsChoice
+from napari_msankd.domains.domain_choice import DomainChoice
+from napari_msankd.domains.targets_choice import TargetsChoice
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -6,7 +6,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
 from napari_msankd.choices import narrow
-from napari_msankd.run_list import RunList
+from napari_msankd.runs.run_list import RunList
 from napari_msankd.work import Work
 from src_training.training.run import RunState
 

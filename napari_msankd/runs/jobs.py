@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_msankd.run_process import GRACE, Output, ask_to_end, begin, find, is_alive, kill
+from napari_msankd.runs.process import GRACE, Output, ask_to_end, begin, find, is_alive, kill
 from napari_msankd.work import Work
 from src_training.errors import InputError
 from src_training.events import Event, EventLog, RunStarted, RunStopped

@@ -15,7 +15,7 @@ from napari_msankd.colours import LINES, Colours
 from napari_msankd.engine import no_collection
 
 if TYPE_CHECKING:
-    from napari_msankd.traces import Values
+    from napari_msankd.runs.traces import Values
 
 _ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
 _LEFT, _BOTTOM = 52, 40

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_msankd.engine import load_engine
 from napari_msankd.layers import Index, array_of
-from napari_msankd.segmenting import Request
+from napari_msankd.segment.segmenting import Request
 from src_training.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_msankd.colours import colours_of
-from napari_msankd.plots import Plot, load_plots
-from napari_msankd.timeline import DICE_STAGES
-from napari_msankd.traces import Growing, Trace, Values
+from napari_msankd.runs.plots import Plot, load_plots
+from napari_msankd.runs.timeline import DICE_STAGES
+from napari_msankd.runs.traces import Growing, Trace, Values
 from napari_msankd.work import Work
 
 if TYPE_CHECKING:

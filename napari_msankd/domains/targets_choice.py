@@ -9,10 +9,10 @@ from qtpy.QtCore import Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_msankd.chosen_domain import ChosenDomain
 from napari_msankd.controls import Words
-from napari_msankd.domain_choice import DomainChoice
-from napari_msankd.domain_form import path_of
+from napari_msankd.domains.chosen_domain import ChosenDomain
+from napari_msankd.domains.domain_choice import DomainChoice
+from napari_msankd.domains.domain_form import path_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -20,14 +20,14 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.choices import LayerChoice
 from napari_msankd.controls import Words
-from napari_msankd.curves import Curves
 from napari_msankd.engine import load_engine
-from napari_msankd.jobs import Job
-from napari_msankd.outcome_table import OutcomeTable
-from napari_msankd.preview import Preview
-from napari_msankd.runs_choice import RunsChoice
+from napari_msankd.runs.curves import Curves
+from napari_msankd.runs.jobs import Job
+from napari_msankd.runs.outcome_table import OutcomeTable
+from napari_msankd.runs.preview import Preview
+from napari_msankd.runs.runs_choice import RunsChoice
+from napari_msankd.runs.timeline import Timeline
 from napari_msankd.settings import preferences
-from napari_msankd.timeline import Timeline
 from napari_msankd.words import size
 from napari_msankd.work import Failure, Works, failure_of
 from src_training.errors import InputError
@@ -254,7 +254,6 @@ def _estimated(job: Job) -> dict[str, float] | None:
 def _exported(model: Path, onnx: Path | None, bioimageio: Path | None) -> Iterator[str]:
     load_engine()
     from src_training.inference.export import export_bioimageio, export_onnx
-
     from src_training.inference.model import load_model
 
     loaded = load_model(model)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_msankd.layers import Index, placement, shown_index
-from napari_msankd.result import Result
-from napari_msankd.scoring import Comparison, comparison
-from napari_msankd.segmenting import About, Began, Request, Tile, segment
+from napari_msankd.segment.result import Result
+from napari_msankd.segment.scoring import Comparison, comparison
+from napari_msankd.segment.segmenting import About, Began, Request, Tile, segment
 from napari_msankd.work import Work
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
 
-from napari_msankd.domain_look import share_of
+from napari_msankd.domains.domain_look import share_of
 
 if TYPE_CHECKING:
     from src_training.data.inspect import CaseLook

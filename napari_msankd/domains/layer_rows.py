@@ -16,8 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msankd.domain_look import Masks
-from napari_msankd.layer_pairs import fits, matched
+from napari_msankd.domains.domain_look import Masks
+from napari_msankd.domains.layer_pairs import fits, matched
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels

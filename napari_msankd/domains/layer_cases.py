@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_msankd.layer_pairs import LayerPair
+from napari_msankd.domains.layer_pairs import LayerPair
 from napari_msankd.layers import Index
 from src_training.errors import InputError
 

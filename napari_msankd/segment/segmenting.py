@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_msankd.engine import load_engine, no_collection
 from napari_msankd.layers import Index, Planes
-from napari_msankd.result import Result, new_folder
+from napari_msankd.segment.result import Result, new_folder
 from napari_msankd.words import size
 from src_training.errors import InputError
 

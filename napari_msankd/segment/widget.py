@@ -8,12 +8,12 @@ import psutil
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_msankd.form import SegmentForm
 from napari_msankd.layers import planes_of, shown_index
-from napari_msankd.run import Run
 from napari_msankd.samples import fundus_a
-from napari_msankd.scoring import Scores, compare
-from napari_msankd.segmenting import About, Outlook, Request, find, look
+from napari_msankd.segment.form import SegmentForm
+from napari_msankd.segment.run import Run
+from napari_msankd.segment.scoring import Scores, compare
+from napari_msankd.segment.segmenting import About, Outlook, Request, find, look
 from napari_msankd.settings import preferences
 from napari_msankd.story import show_story
 from napari_msankd.words import duration, kept_at, place, prospect

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 from qtpy.QtCore import QTimer, Signal
 
-from napari_msankd.estimating import Estimating, cost
-from napari_msankd.jobs import Job
-from napari_msankd.plan import Plan, discard, free_folder, recipe_of, with_domains_of
-from napari_msankd.prepare_form import PrepareForm
-from napari_msankd.recipe_editor import RecipeEditor
+from napari_msankd.distil.estimating import Estimating, cost
+from napari_msankd.distil.plan import Plan, discard, free_folder, recipe_of, with_domains_of
+from napari_msankd.distil.prepare_form import PrepareForm
+from napari_msankd.recipe.editor import RecipeEditor
+from napari_msankd.runs.jobs import Job
 from napari_msankd.settings import preferences
 from napari_msankd.work import Failure, Works, failure_of
 from src_training.atomic import write_text

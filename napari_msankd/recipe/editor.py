@@ -22,8 +22,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msankd.controls import Words
-from napari_msankd.recipe_fields import LOADER
-from napari_msankd.recipe_form import Content, pages
+from napari_msankd.recipe.fields import LOADER
+from napari_msankd.recipe.form import Content, pages
 from napari_msankd.work import Failure, Work
 from src_training.errors import InputError
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from napari_msankd.chosen_domain import ChosenDomain
+from napari_msankd.domains.chosen_domain import ChosenDomain
 from napari_msankd.engine import load_engine, no_collection
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QApplication, QCheckBox, QMessageBox, QTabWidget, QVBoxLayout, QWidget
 
-from napari_msankd.jobs import Job
-from napari_msankd.prepare import PreparePage
-from napari_msankd.runs_page import RunsPage
-from napari_msankd.segment import SegmentWidget
+from napari_msankd.distil.prepare import PreparePage
+from napari_msankd.distil.runs_page import RunsPage
+from napari_msankd.runs.jobs import Job
+from napari_msankd.segment.widget import SegmentWidget
 from napari_msankd.settings import preferences, remember_on_close
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from napari_msankd.chosen_domain import ChosenDomain, ChosenLayers, unpainted
+from napari_msankd.domains.chosen_domain import ChosenDomain, ChosenLayers, unpainted
+from napari_msankd.domains.layer_cases import cases_of, stored_labels, stored_pixels
+from napari_msankd.domains.layer_pairs import LayerPair
 from napari_msankd.engine import no_collection
-from napari_msankd.layer_cases import cases_of, stored_labels, stored_pixels
-from napari_msankd.layer_pairs import LayerPair
 from src_training.errors import InputError
 
 if TYPE_CHECKING:

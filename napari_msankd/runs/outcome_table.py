@@ -16,8 +16,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msankd.form import Words
-from napari_msankd.outcomes import ROLES, Measured, ModelOutcome, as_csv, domains, read_outcomes
+from napari_msankd.runs.outcomes import (
+    ROLES,
+    Measured,
+    ModelOutcome,
+    as_csv,
+    domains,
+    read_outcomes,
+)
+from napari_msankd.segment.form import Words
 from napari_msankd.words import size
 from src_training.errors import InputError
 

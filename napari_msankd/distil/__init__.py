@@ -1,0 +1,1 @@
+"""Train & distil: prepare a run, watch it, use what it made."""

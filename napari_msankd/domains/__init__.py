@@ -1,0 +1,1 @@
+"""Domains as a person chooses them: folders and opened layers."""

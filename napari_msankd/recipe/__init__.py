@@ -1,0 +1,1 @@
+"""The whole recipe, to be read and changed."""

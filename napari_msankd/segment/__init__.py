@@ -1,0 +1,1 @@
+"""Segment: opened layers become labels."""
