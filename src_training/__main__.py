@@ -1,6 +1,19 @@
 """``python -m src_training`` is ``msankd``."""
 
+import os
+import sys
+
 from src_training.cli import main
 
+_STOPPED = 130
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        if end.code != _STOPPED:
+            raise
+        # Torch takes more than a second to unload: too long for who asked for a stop.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_STOPPED)

@@ -11,10 +11,18 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def interruptible(module: nn.Module, stopping: Callable[[], bool]) -> Iterator[None]:
-    """Ask `stopping` at every layer of a pass forward, and at every gradient of one backward.
+def interruptible(module: nn.Module, stopping: Callable[[], bool], *, slow: bool) -> Iterator[None]:
+    """Ask `stopping` at every pass through a module.
 
-    A step of a wide network takes seconds on a CPU, which is too long to wait for.
+    Parameters
+    ----------
+    module
+        Whose passes are to end.
+    stopping
+        Whether they are to.
+    slow
+        Ask at every layer forward and at every gradient backward, too: on a
+        CPU a step of a wide network takes seconds, on a GPU less than that asking.
 
     Raises
     ------
@@ -26,9 +34,12 @@ def interruptible(module: nn.Module, stopping: Callable[[], bool]) -> Iterator[N
         if stopping():
             raise Interrupted
 
-    layers = [layer for layer in module.modules() if not any(True for _ in layer.children())]
-    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    handles = [layer.register_forward_pre_hook(ask) for layer in layers]
+    asked = set(module.children())
+    learnt: list[nn.Parameter] = []
+    if slow:
+        asked |= {layer for layer in module.modules() if not any(True for _ in layer.children())}
+        learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    handles = [layer.register_forward_pre_hook(ask) for layer in asked]
     for parameter in learnt:
         handles.append(parameter.register_post_accumulate_grad_hook(ask))  # type: ignore[no-untyped-call]  # torch's own lack
     try:

@@ -93,58 +93,106 @@ def learn(
         weight_decay=weight_decay,
         emit=emit,
     )
-    progress = Progress()
-    if last.exists():
-        progress = load_checkpoint(last, stage.trained, descent.optimiser)
-    ranks.wait()
-    kept = progress
-    emit(StageStarted(stage=stage.name, step=progress.step, steps=plan.steps))
-    began = time.monotonic() - progress.seconds
+    course = _Course(stage, plan, validation, descent, ranks, folder, emit)
+    asking = interruptible(stage, stopping, slow=fabric.device.type == "cpu")
+    # One of several processes cannot leave the others alone in the middle of a step.
+    with asking if ranks.count == 1 else nullcontext():
+        course.run(stopping, watch)
+    return course.finish()
 
-    def keep() -> None:
-        nonlocal progress, kept
-        progress = kept = replace(progress, seconds=time.monotonic() - began)
-        if ranks.first:
-            save_checkpoint(last, stage.trained, descent.optimiser, progress)
 
-    try:
-        # One of several processes cannot leave the others alone in the middle of a step.
-        with interruptible(stage, stopping) if ranks.count == 1 else nullcontext():
-            if progress.step == 0:
-                with _evaluated(stage):
-                    watch(stage, 0)
+class _Course:
+    """A stage on its way from its last checkpoint to its last step."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        plan: StageRecipe,
+        validation: Validation,
+        descent: Descent,
+        ranks: Ranks,
+        folder: Path,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._stage, self._plan, self._validation = stage, plan, validation
+        self._descent, self._ranks, self._emit = descent, ranks, emit
+        self._last, self._best = folder / "last.safetensors", folder / "best.safetensors"
+        self._progress = Progress()
+        if self._last.exists():
+            self._progress = load_checkpoint(self._last, stage.trained, descent.optimiser)
+        # None writes before all have read.
+        ranks.wait()
+        self._kept = self._progress
+        self._began = time.monotonic() - self._progress.seconds
+
+    def run(self, stopping: Callable[[], bool], watch: Watch) -> None:
+        """Take every step that is left."""
+        done, steps = self._progress.step, self._plan.steps
+        self._emit(StageStarted(stage=self._stage.name, step=done, steps=steps))
+        try:
+            if done == 0:
+                self._look(watch)
             while True:
-                if _due(progress, plan):
-                    with _evaluated(stage):
-                        progress = _validated(stage, validation, progress, best, ranks, emit)
-                        keep()
-                        watch(stage, progress.step)
-                if progress.step == plan.steps:
-                    break
-                if ranks.any(stopping()):
+                if self._due():
+                    self._validate()
+                    self._keep()
+                    self._look(watch)
+                if self._progress.step == steps:
+                    return
+                if self._ranks.any(stopping()):
                     raise Interrupted
-                said = descent.step(progress.step)
-                progress = replace(progress, step=said.step)
-                emit(said)
-    except Interrupted:
-        if progress != kept:
-            keep()
-        raise
-    finished = replace(progress, finished=True)
-    if ranks.first:
-        save_checkpoint(last, stage.trained, None, finished)
-    ranks.wait()
-    load_checkpoint(best, stage.trained)
-    stage.eval()
-    emit(StageFinished(stage=stage.name, score=finished.score, seconds=finished.seconds))
-    return finished
+                said = self._descent.step(self._progress.step)
+                self._progress = replace(self._progress, step=said.step)
+                self._emit(said)
+        except Interrupted:
+            if self._progress != self._kept:
+                self._keep()
+            raise
 
+    def finish(self) -> Progress:
+        """Leave the best weights."""
+        done, stage = replace(self._progress, finished=True), self._stage
+        if self._ranks.first:
+            save_checkpoint(self._last, stage.trained, None, done)
+        self._ranks.wait()
+        load_checkpoint(self._best, stage.trained)
+        stage.eval()
+        self._emit(StageFinished(stage=stage.name, score=done.score, seconds=done.seconds))
+        return done
 
-def _due(progress: Progress, plan: StageRecipe) -> bool:
-    """Whether a validation is due, and was not done before an interruption."""
-    step = progress.step
-    due = step == plan.steps or (step > 0 and step % plan.validate_every == 0)
-    return due and progress.validated < step
+    def _due(self) -> bool:
+        """Whether a validation is due, and was not done before an interruption."""
+        step, plan = self._progress.step, self._plan
+        due = step == plan.steps or (step > 0 and step % plan.validate_every == 0)
+        return due and self._progress.validated < step
+
+    def _validate(self) -> None:
+        """Score the stage, and keep its weights where they are the best so far."""
+        step, best = self._progress.step, self._progress.score
+        score = 0.0
+        if self._ranks.first:
+            with _evaluated(self._stage):
+                score = self._stage.score(self._validation)
+        score = self._ranks.told(score)
+        score = score if math.isfinite(score) else -math.inf
+        better = score > best or best == -math.inf
+        self._progress = replace(self._progress, validated=step, score=score if better else best)
+        if better and self._ranks.first:
+            save_checkpoint(self._best, self._stage.trained, None, self._progress)
+        self._emit(Validated(stage=self._stage.name, step=step, score=score, best=better))
+
+    def _keep(self) -> None:
+        """Write down every step done."""
+        seconds = time.monotonic() - self._began
+        self._progress = self._kept = replace(self._progress, seconds=seconds)
+        if self._ranks.first:
+            save_checkpoint(
+                self._last, self._stage.trained, self._descent.optimiser, self._progress
+            )
+
+    def _look(self, watch: Watch) -> None:
+        with _evaluated(self._stage):
+            watch(self._stage, self._progress.step)
 
 
 @contextmanager
@@ -155,24 +203,3 @@ def _evaluated(stage: Stage) -> Iterator[None]:
             yield
     finally:
         stage.train()
-
-
-def _validated(
-    stage: Stage,
-    validation: Validation,
-    progress: Progress,
-    best: Path,
-    ranks: Ranks,
-    emit: Callable[[Event], None],
-) -> Progress:
-    """Score the stage, and keep its weights where they are the best so far."""
-    score = ranks.told(stage.score(validation) if ranks.first else 0.0)
-    score = score if math.isfinite(score) else -math.inf
-    better = score > progress.score or progress.score == -math.inf
-    progress = replace(progress, validated=progress.step)
-    if better:
-        progress = replace(progress, score=score)
-        if ranks.first:
-            save_checkpoint(best, stage.trained, None, progress)
-    emit(Validated(stage=stage.name, step=progress.step, score=score, best=better))
-    return progress

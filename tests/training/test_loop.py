@@ -20,7 +20,7 @@ from src_training.events import (
 from src_training.networks import build_network
 from src_training.recipe import StageRecipe
 from src_training.training.checkpoint import read_progress
-from src_training.training.interruption import Interrupted
+from src_training.training.interruption import Interrupted, interruptible
 from src_training.training.loop import learn
 from src_training.training.schedule import learning_rate, step_seed
 from src_training.training.stages import Stage, Supervised
@@ -206,8 +206,16 @@ def test_a_wish_to_stop_is_heard_at_every_layer_and_every_gradient(train):
         return False
 
     train(stage, steps=1, every=1, stopping=wish)
-    layers, parameters = 4, 6
-    assert len(asked) == 1 + layers + parameters + layers
+    passes, layers, parameters = 2, 4, 6
+    assert len(asked) == 1 + passes * (1 + layers) + parameters
+
+
+@pytest.mark.parametrize(("slow", "least"), [(True, 9), (False, 1)])
+def test_where_steps_are_fast_a_wish_is_heard_once_a_pass(slow, least):
+    stage, asked = Line(), []
+    with interruptible(stage, lambda: asked.append(1) or False, slow=slow):
+        stage(Batch(torch.randn(2, 3), torch.zeros(2)))["fit"].backward()
+    assert len(asked) >= least and (slow or len(asked) == 1)
 
 
 def test_no_hook_outlives_its_stage(train):
