@@ -24,6 +24,7 @@ check: .venv/test.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python -m tests.bench
+	$(DISPLAYED) $(BIN)/python -m tests.bench_watching
 
 docs: .venv/run.stamp
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'

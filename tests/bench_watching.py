@@ -5,6 +5,7 @@ little; nothing here passes or fails. Painting is measured into a picture: what 
 window's flush costs depends on the graphics card.
 """
 
+import itertools
 import math
 import tempfile
 import time
@@ -14,16 +15,22 @@ from statistics import median
 
 import numpy as np
 from napari import Viewer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtWidgets import QApplication, QLabel
 
+from napari_msankd.distil.widget import DistilWidget
 from napari_msankd.runs.curves import Curves
 from napari_msankd.runs.jobs import Job
 from napari_msankd.runs.plots import load_plots
 from napari_msankd.runs.timeline import Timeline
 from src_training.events import EventLog, RunStarted, StageStarted, StepDone
+from src_training.presets import recipe_for
+from src_training.recipe import DomainRecipe, Phantoms
+from src_training.training.folder import RunFolder
 from src_training.training.follow import RunHistory
 
 STEPS = 10_000
+_PHANTOMS = DomainRecipe(name="A", phantoms=Phantoms(scanner="A", images=3, size=64))
 LOSSES = ("ce", "dice", "intra", "inter", "cross")
 
 
@@ -105,6 +112,54 @@ def ticks() -> None:
         job.close()
 
 
+def heartbeat(viewer: Viewer) -> None:
+    """Longest gaps between beats of the main thread while a run with 10,000 steps goes on."""
+    with tempfile.TemporaryDirectory() as root:
+        folder = RunFolder(Path(root) / "run")
+        recipe_for("run", _PHANTOMS, [], "enet", "quick").save(folder.recipe)
+        log = EventLog(folder.events)
+        log.write(RunStarted(device="cpu", precision="32", stages=["distil"]))
+        log.write(StageStarted(stage="distil", step=0, steps=2 * STEPS))
+        for number in range(1, STEPS + 1):
+            log.write(step(number))
+        label = QLabel("0")
+        viewer.window.add_dock_widget(label, name="label")
+        beats("a bare label that changes four times a second", lambda n: label.setText(str(n)))
+        viewer.window.remove_dock_widget(label)
+        widget = DistilWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Train & distil")
+        widget.pages.setCurrentWidget(widget.runs)
+        with folder.locked():
+            widget.runs.watch(Job(folder.path, widget.runs))
+            spin(4)
+            numbers = itertools.count(STEPS + 1)
+            beats("a run watched, 40 steps a second", lambda _: write(log, numbers, 10))
+        widget.end()
+        viewer.window.remove_dock_widget(widget)
+
+
+def write(log: EventLog, numbers: "itertools.count[int]", count: int) -> None:
+    """Let a run say some steps more."""
+    for number in itertools.islice(numbers, count):
+        log.write(step(number))
+
+
+def beats(what: str, each: Callable[[int], object], seconds: float = 10) -> None:
+    """Print the gaps between beats of the event loop, with `each` done four times a second."""
+    loop, beat, now_and_then = QEventLoop(), QTimer(), QTimer()
+    times, turns = [time.perf_counter()], itertools.count()
+    beat.timeout.connect(lambda: times.append(time.perf_counter()))
+    now_and_then.timeout.connect(lambda: each(next(turns)))
+    beat.start(1)
+    now_and_then.start(250)
+    QTimer.singleShot(round(1000 * seconds), loop.quit)
+    loop.exec()
+    beat.stop()
+    now_and_then.stop()
+    gaps = np.diff(times) * 1000
+    print(f"{what}: longest stall {gaps.max():.0f} ms, 99 % below {np.percentile(gaps, 99):.0f} ms")
+
+
 def timed_until(job: Job, last: int) -> list[float]:
     """Seconds of each tick until a step was read."""
     took = []
@@ -123,6 +178,7 @@ def main() -> None:
     print(f"pyqtgraph is imported in {1000 * (time.perf_counter() - began):.0f} ms, by a worker")
     curves(viewer)
     ticks()
+    heartbeat(viewer)
     viewer.close()
 
 
