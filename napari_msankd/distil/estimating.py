@@ -49,12 +49,19 @@ class Estimating(QObject):
         """Drop what is being timed."""
         if self._process is not None:
             process, self._process = self._process, None
+            process.finished.connect(process.deleteLater)
             process.kill()
-            process.waitForFinished(200)
-            process.deleteLater()
+
+    def end(self) -> None:
+        """Drop what is being timed, and see it gone; for when the widget goes."""
+        process = self._process
+        self.stop()
+        if process is not None:
+            process.waitForFinished(1000)
 
     def _on_finished(self, process: QProcess, code: int) -> None:
         if process is not self._process:
+            # It was dropped.
             return
         self._process = None
         printed = bytes(process.readAllStandardOutput().data()).decode(errors="replace")

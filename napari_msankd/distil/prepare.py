@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from qtpy.QtCore import QTimer, Signal
+from qtpy.QtGui import QShowEvent
 
 from napari_msankd.distil.estimating import Estimating, cost
 from napari_msankd.distil.plan import Plan, discard, free_folder, recipe_of, with_domains_of
@@ -89,7 +90,7 @@ class PreparePage(PrepareForm):
     def end(self) -> None:
         """Stop whatever is under way; called when the widget or napari goes."""
         self._soon.stop()
-        self._estimating.stop()
+        self._estimating.end()
         self.source.end()
         self.targets.end()
         self.works.end()
@@ -141,7 +142,16 @@ class PreparePage(PrepareForm):
         self.edited = self._estimate = None
         self._estimating.stop()
         self.cost.setText("")
-        if self._ready:
+        self._reckon_soon()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Time the plan once it is in sight: beside a run it would only be in the way."""
+        super().showEvent(event)
+        if self._estimate is None:
+            self._reckon_soon()
+
+    def _reckon_soon(self) -> None:
+        if self._ready and self.isVisible():
             self._soon.start()
 
     def _reckon(self) -> None:
