@@ -124,7 +124,7 @@ class DomainChoice(DomainForm):
         """Make the rows anew; look again only if what is ticked is another."""
         layers = list(self.viewer.layers)
         images = [layer for layer in layers if isinstance(layer, Image)]
-        labels = [layer for layer in layers if isinstance(layer, Labels)]
+        labels = [layer for layer in layers if isinstance(layer, Labels) and not _is_preview(layer)]
         self.rows.show_layers(images, labels)
         for layer in (*images, *labels):
             for event in _changes(layer):
@@ -265,6 +265,11 @@ def _changes(layer: Any) -> list[Any]:
     events = layer.events
     painted = [events.paint, events.labels_update] if isinstance(layer, Labels) else []
     return [events.data, *painted]
+
+
+def _is_preview(layer: Labels) -> bool:
+    """Whether a layer shows what a run makes of an image: nothing to learn from."""
+    return "preview" in layer.metadata.get("msankd", {})
 
 
 def _common(names: list[str]) -> str:

@@ -139,7 +139,10 @@ class Preview(QObject):
             self._viewer.layers.remove(former)
         active = self._viewer.layers.selection.active
         name = f"{given.layer.name} preview"
-        self.layer = self._viewer.add_labels(data, name=name, opacity=_OPACITY, **place)
+        record = {"msankd": {"preview": given.run.path.name}}
+        self.layer = self._viewer.add_labels(
+            data, name=name, opacity=_OPACITY, metadata=record, **place
+        )
         # Whatever would be painted here, the next validation paints over.
         self.layer.editable = False
         self._viewer.layers.selection.active = active

@@ -381,3 +381,12 @@ def test_ending_in_mid_look_says_nothing_more(make_choice, make_domain, qtbot):
     choice.end()
     assert not choice.looking
     assert choice.value() is None
+
+
+def test_a_preview_of_a_run_is_not_learned_from(add, viewer, make_choice, looked):
+    add("eye 1")
+    image, _ = add("eye 2", labels=False)
+    painted = np.ones(image.data.shape, np.uint8)
+    viewer.add_labels(painted, name="eye 2 preview", metadata={"msankd": {"preview": "run"}})
+    choice = looked(make_choice())
+    assert names(choice) == [("eye 1", "eye 1 mask")]
