@@ -108,18 +108,14 @@ class Found:
                 self._classes = tuple(seen.counts)
 
     def close(self) -> None:
-        """Everything has been seen: judge the whole."""
-        from src_training.data.inspect import Problem
+        """Everything has been seen: say what follows from the whole."""
         from src_training.data.split import patient_of
 
-        patients = {patient_of(name) for name in self.names}
-        if self.masks == "required" and self.names and len(patients) < 2 and not self.problems:
-            many = "1 image" if len(self.names) == 1 else f"{len(self.names)} images of one patient"
-            sentence = (
-                f"{self.names[0]}: there is {many}; expected images of two patients or more, "
-                "for one is held out to choose the best network"
+        if self.masks == "required" and len({patient_of(name) for name in self.names}) == 1:
+            few = "one image" if len(self.names) == 1 else "images of one patient"
+            self.notes.append(
+                f"{few} only: what is held out to choose the best network is much like the rest"
             )
-            self.problems.append(Problem(self.names[0], sentence))
 
     @property
     def usable(self) -> bool:

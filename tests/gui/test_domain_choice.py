@@ -287,12 +287,12 @@ def test_a_folder_that_is_gone_is_said(make_choice, looked, tmp_path):
     assert "gone is not there" in choice.problems[0]
 
 
-def test_one_image_is_too_few_to_learn_from(make_choice, looked, make_domain):
+def test_one_image_is_enough_but_said_to_be_little(make_choice, looked, make_domain):
     choice = make_choice()
     choice.choose_folder(make_domain(images=1))
     looked(choice)
-    assert "there is 1 image; expected images of two patients" in choice.faults.text()
-    assert choice.value() is None
+    assert "one image only" in choice.found.text()
+    assert choice.value() is not None
 
 
 def test_a_target_takes_what_is_not_labelled(add, make_choice, looked):
