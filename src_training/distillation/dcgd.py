@@ -11,22 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src_training.alignment.graphs import centred, complete_graph, star_graph
 from src_training.distillation.base import Distillation, Pass
 
 EdgeLoss = Literal["mse", "softmax"]
 Scope = Literal["views", "batch"]
-
-
-def star_graph(vectors: Tensor) -> Tensor:
-    """Edges a_k = cos(z_0, z_k) between anchor and views: (B, 1 + K, d) -> (B, K)."""
-    unit = F.normalize(vectors, dim=-1)
-    return torch.einsum("bd,bkd->bk", unit[:, 0], unit[:, 1:])
-
-
-def complete_graph(vectors: Tensor) -> Tensor:
-    """Edges A_jk = cos(z_j, z_k) between all nodes: (G, N, d) -> (G, N, N)."""
-    unit = F.normalize(vectors, dim=-1)
-    return unit @ unit.transpose(-1, -2)
 
 
 def edge_distance(
@@ -72,8 +61,7 @@ class DualContrastiveGraphs(Distillation):
         Of the ``softmax`` edge loss.
     centred
         Compare each network's vectors after their mean over the batch is
-        taken off (*reconstruction*). What all vectors share puts every raw
-        cosine near 1, where the edges of any two networks agree already.
+        taken off; see `src_training.alignment.graphs.centred`.
     """
 
     def __init__(
@@ -105,7 +93,7 @@ class DualContrastiveGraphs(Distillation):
             }
 
     def _nodes(self, vectors: Tensor) -> Tensor:
-        return vectors - vectors.mean((0, 1), keepdim=True) if self.centred else vectors
+        return centred(vectors) if self.centred else vectors
 
     def _between_views(self, vectors: Tensor) -> Tensor:
         views = vectors[:, 1:]

@@ -74,7 +74,7 @@ class RunFolder:
 
     def clear_halves(self) -> None:
         """Remove what a killed process left half written; for who holds the run."""
-        for half in [*self.path.glob("stages/*/.*"), *self.path.glob("models/.*")]:
+        for half in [*self.path.glob("stages/**/.*"), *self.path.glob("models/.*")]:
             half.unlink()
 
     @contextmanager

@@ -21,6 +21,7 @@ from src_training.training.checkpoint import (
 )
 from src_training.training.descent import Descent
 from src_training.training.interruption import Interrupted, interruptible
+from src_training.training.kept import keep_weights
 from src_training.training.ranks import Ranks
 from src_training.training.stages import Stage, Validation
 
@@ -116,6 +117,7 @@ class _Course:
     ) -> None:
         self._stage, self._plan, self._validation = stage, plan, validation
         self._descent, self._ranks, self._emit = descent, ranks, emit
+        self._folder = folder
         self._last, self._best = folder / "last.safetensors", folder / "best.safetensors"
         self._progress = Progress()
         if self._last.exists():
@@ -131,6 +133,7 @@ class _Course:
         self._emit(StageStarted(stage=self._stage.name, step=done, steps=steps))
         try:
             if done == 0:
+                self._keep_weights()
                 self._look(watch)
             while True:
                 if self._due():
@@ -179,6 +182,7 @@ class _Course:
         self._progress = replace(self._progress, validated=step, score=score if better else best)
         if better and self._ranks.first:
             save_checkpoint(self._best, self._stage.trained, None, self._progress)
+        self._keep_weights()
         self._emit(Validated(stage=self._stage.name, step=step, score=score, best=better))
 
     def _keep(self) -> None:
@@ -189,6 +193,11 @@ class _Course:
             save_checkpoint(
                 self._last, self._stage.trained, self._descent.optimiser, self._progress
             )
+
+    def _keep_weights(self) -> None:
+        """Leave these weights for who looks back at the stage's course."""
+        if self._ranks.first and self._stage.keeps:
+            keep_weights(self._folder, self._stage.trained, self._plan, self._progress)
 
     def _look(self, watch: Watch) -> None:
         with _evaluated(self._stage):

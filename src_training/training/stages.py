@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +49,14 @@ class Stage(nn.Module, ABC):
         Weight of each loss by name; 1 where missing.
     views
         Further views of each sample that `forward` needs.
+
+    Attributes
+    ----------
+    keeps
+        Whether its weights are kept along its course; see `kept_steps`.
     """
+
+    keeps: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -217,6 +225,8 @@ class Distil(Stage):
     with_dice
         Whether the supervised loss has soft Dice.
     """
+
+    keeps: ClassVar[bool] = True
 
     def __init__(
         self,

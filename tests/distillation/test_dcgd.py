@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from src_training.distillation.dcgd import DualContrastiveGraphs, complete_graph, star_graph
+from src_training.alignment.graphs import complete_graph, star_graph
+from src_training.distillation.dcgd import DualContrastiveGraphs
 
 BOTH = pytest.mark.parametrize("edge_loss", ["mse", "softmax"])
 SCOPES = pytest.mark.parametrize("scope", ["views", "batch"])
