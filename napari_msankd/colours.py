@@ -1,7 +1,7 @@
 """Colours of napari's themes, and colours of lines that can be read on all of them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 LINES = ("#2b83d6", "#d55f28", "#2f9556", "#b85fc4", "#8f7d1f", "#e0455f", "#168f9c", "#7a7f8c")
 """Each has a contrast of at least 3 to the background of napari's dark and of its light theme."""
 
+_FOREGROUND = "#00d5ff"
 _GREEN = (47, 149, 86)
 
 
@@ -76,3 +77,14 @@ def _between(one: tuple[float, ...], other: tuple[float, ...], share: float) -> 
 
 def _hex(colour: tuple[float, ...]) -> str:
     return "#" + "".join(f"{round(channel):02x}" for channel in colour[:3])
+
+
+def label_colours(classes: int) -> Any:
+    """Colours of labels: a bright one that no fundus has for the one class, napari's for more."""
+    from napari.utils.colormaps import DirectLabelColormap, label_colormap
+
+    if classes > 2:
+        return label_colormap()
+    return DirectLabelColormap(
+        color_dict={None: "#ff9f1a", 0: "transparent", 1: _FOREGROUND}, name="foreground"
+    )

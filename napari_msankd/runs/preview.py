@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_msankd.colours import label_colours
 from napari_msankd.layers import Index, Planes, placement, planes_of, shown_index
 from napari_msankd.work import Works
 from src_training.atomic import write_atomic
@@ -141,7 +142,12 @@ class Preview(QObject):
         name = f"{given.layer.name} preview"
         record = {"msankd": {"preview": given.run.path.name}}
         self.layer = self._viewer.add_labels(
-            data, name=name, opacity=_OPACITY, metadata=record, **place
+            data,
+            name=name,
+            opacity=_OPACITY,
+            colormap=label_colours(max(2, int(data.max()) + 1)),
+            metadata=record,
+            **place,
         )
         # Whatever would be painted here, the next validation paints over.
         self.layer.editable = False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_msankd.colours import label_colours
 from napari_msankd.layers import Index, placement, shown_index
 from napari_msankd.segment.result import Result
 from napari_msankd.segment.scoring import Comparison, comparison
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _REDRAW_MS = 100
 _CUT_BUDGET = 0.015
-_FOREGROUND = "#00d5ff"
 
 
 class Run(QObject):
@@ -173,7 +173,7 @@ class Run(QObject):
             features={"index": list(range(len(classes))), "class": list(classes)},
             multiscale=False,
             opacity=0.75,
-            colormap=_colours(len(classes)),
+            colormap=label_colours(len(classes)),
             **self._place,
         )
         self.layer.events.paint.connect(self._on_paint)
@@ -251,14 +251,3 @@ def _record_of(request: Request) -> dict[str, Any]:
         "device": request.device,
         "complete": False,
     }
-
-
-def _colours(classes: int) -> Any:
-    """A bright colour that no fundus has for the one class; napari's own for more."""
-    from napari.utils.colormaps import DirectLabelColormap, label_colormap
-
-    if classes > 2:
-        return label_colormap()
-    return DirectLabelColormap(
-        color_dict={None: "#ff9f1a", 0: "transparent", 1: _FOREGROUND}, name="foreground"
-    )
