@@ -1,0 +1,153 @@
+"""Semantic vectors in the plane: one projection for all models, so that they can be compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_training.errors import InputError
+
+Array = NDArray[np.float64]
+Method = Literal["pca", "tsne", "umap"]
+
+METHODS: dict[Method, str] = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+"""Projections, and how they are written."""
+
+_PERPLEXITY = 30.0
+_NEIGHBOURS = 15
+_COMPONENTS = 50
+_FEW = 4
+Setting = int | float | str
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Vectors in the plane, and all it takes to get the same picture again.
+
+    Attributes
+    ----------
+    points
+        Model -> (N, 2) float64, in the order of its vectors.
+    method
+        That was used: with fewer than four vectors that differ it is PCA,
+        whatever was asked for.
+    settings
+        Its parameters, the seed, and how many vectors of how many components
+        it was fitted to.
+    explained
+        Share of the variance along either axis; PCA only.
+    """
+
+    points: dict[str, Array]
+    method: Method
+    settings: dict[str, Setting]
+    explained: tuple[float, float] | None
+
+    @property
+    def said(self) -> str:
+        """One line for the foot of a figure: ``PCA: seed 0, vectors 40, components 512``."""
+        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
+        return f"{METHODS[self.method]}: {settings}"
+
+
+def project(tables: Mapping[str, Array], method: Method = "pca", seed: int = 0) -> Projection:
+    """Project the vectors of several models by one map, fitted to all of them.
+
+    Parameters
+    ----------
+    tables
+        Model -> (N, d); N may differ, d may not.
+    method
+        ``pca`` and ``tsne`` of scikit-learn, ``umap`` of umap-learn, an extra.
+        t-SNE and UMAP see the first 50 principal components.
+    seed
+        Of t-SNE and UMAP.
+
+    Raises
+    ------
+    InputError
+        If two models have vectors of different lengths, a value is not
+        finite, the method is unknown, or umap-learn is not installed.
+    """
+    if method not in METHODS:
+        raise InputError(f"projection {method!r} is unknown; expected one of {', '.join(METHODS)}")
+    _refuse(tables)
+    rows = np.concatenate([*tables.values()]) if tables else np.zeros((0, 0))
+    told: dict[str, Setting] = {"seed": seed, "vectors": rows.shape[0], "components": rows.shape[1]}
+    explained = None
+    if method != "pca" and len(np.unique(rows, axis=0)) < _FEW:
+        told["instead of"] = METHODS[method]
+        method = "pca"
+    if method == "pca":
+        plane, explained = _pca(rows)
+    else:
+        drawn, settings = (_tsne if method == "tsne" else _umap)(rows, seed)
+        plane, told = drawn, told | settings
+    ends = np.cumsum([len(vectors) for vectors in tables.values()])[:-1]
+    parts = np.split(plane, ends) if tables else []
+    return Projection(dict(zip(tables, parts, strict=True)), method, told, explained)
+
+
+def _refuse(tables: Mapping[str, Array]) -> None:
+    first = next(iter(tables), "")
+    for name, vectors in tables.items():
+        if vectors.shape[1] != tables[first].shape[1]:
+            raise InputError(
+                f"the vectors of {name} have {vectors.shape[1]} components and those of {first} "
+                f"{tables[first].shape[1]}; expected models of one latent size"
+            )
+        if not np.isfinite(vectors).all():
+            raise InputError(f"the vectors of {name} hold NaN or infinity; expected finite values")
+
+
+def _pca(rows: Array) -> tuple[Array, tuple[float, float]]:
+    plane = np.zeros((len(rows), 2))
+    components, shares = _principal(rows, 2)
+    plane[:, : components.shape[1]] = components
+    first, second = [*shares, 0.0, 0.0][:2]
+    return plane, (first, second)
+
+
+def _principal(rows: Array, count: int) -> tuple[Array, list[float]]:
+    """The first principal components (N, count or fewer), and their shares of the variance."""
+    from sklearn.decomposition import PCA
+
+    if not len(rows) or not np.ptp(rows, axis=0).any():
+        return np.zeros((len(rows), 0)), []
+    fitted = PCA(min(count, *rows.shape), svd_solver="full")
+    components = np.asarray(fitted.fit_transform(rows), np.float64)
+    return components, fitted.explained_variance_ratio_.tolist()
+
+
+def _tsne(rows: Array, seed: int) -> tuple[Array, dict[str, Setting]]:
+    from sklearn.manifold import TSNE
+
+    reduced = _principal(rows, _COMPONENTS)[0]
+    perplexity = min(_PERPLEXITY, (len(rows) - 1) / 3)
+    init = "pca" if reduced.shape[1] > 1 else "random"
+    fitted = TSNE(perplexity=perplexity, init=init, random_state=seed)
+    return np.asarray(fitted.fit_transform(reduced), np.float64), {
+        "perplexity": round(perplexity, 2),
+        "principal components first": reduced.shape[1],
+    }
+
+
+def _umap(rows: Array, seed: int) -> tuple[Array, dict[str, Setting]]:
+    try:
+        from umap import UMAP
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{error.name} is not installed; expected it for UMAP: "
+            "pip install 'napari-msankd[umap]'"
+        ) from None
+    reduced = _principal(rows, _COMPONENTS)[0]
+    neighbours = min(_NEIGHBOURS, len(rows) - 1)
+    # Its spectral start needs more vectors than it has neighbours to each.
+    init = "spectral" if len(rows) > 2 * _NEIGHBOURS else "random"
+    fitted = UMAP(n_neighbors=neighbours, init=init, random_state=seed, n_jobs=1)
+    return np.asarray(fitted.fit_transform(reduced), np.float64), {
+        "neighbours": neighbours,
+        "principal components first": reduced.shape[1],
+    }
