@@ -1,6 +1,7 @@
 """A model as a bioimage.io folder, accepted by bioimage.io's own validator."""
 
 import gc
+import math
 import re
 import shutil
 import warnings
@@ -38,7 +39,8 @@ from src_training.inference.predictor import labels_from
 
 # The oldest of the tried ones: newer readers take it too.
 _FORMAT = "0.5.12"
-_SAMPLE = 256
+_TOLERATED, _TOLERATED_SHARE = 1e-3, 1e-4
+_SIDES = (256, 128, 64)
 _PLACES = tuple(product((0.5, 0.25, 0.75), repeat=2))
 
 
@@ -99,25 +101,38 @@ def export_bioimageio(
 def _tested(
     model: SegmentationModel, sample: NDArray[np.generic] | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Part of the prepared sample (1, C, h, w) least moved by rounding, and its probabilities."""
-    image = fundus_phantom(0, 2 * _SAMPLE).image if sample is None else sample
+    """Part of the prepared sample (1, C, h, w) that rounding hardly moves, its probabilities."""
+    image = fundus_phantom(0, 512).image if sample is None else sample
     prepared = model.card.preprocessing.prepare(image)
     pixels = torch.from_numpy(prepared.pixels)[None]
     network = on_cpu(model.network)
-    part = min(_windows(pixels), key=Unsettledness(network)).contiguous()
+    part = _steadiest(_windows(pixels), Unsettledness(network)).contiguous()
     with torch.no_grad():
         probabilities = network(part).softmax(1)
     return part.numpy(), probabilities.numpy()
 
 
+def _steadiest(parts: list[Tensor], unsettledness: Unsettledness) -> Tensor:
+    """The first part that rounding moves by less than may be; failing that, the least moved."""
+    least, steadiest = math.inf, parts[0]
+    for part in parts:
+        moved = unsettledness(part)
+        if moved <= TOLERANCE / 2:
+            return part
+        if moved < least:
+            least, steadiest = moved, part
+    return steadiest
+
+
 def _windows(pixels: Tensor) -> list[Tensor]:
-    """Squares of the image, the central one first."""
+    """Squares of the image, the largest first, of one size the central one first."""
     height, width = pixels.shape[-2:]
-    side = min(_SAMPLE, height, width)
-    corners = [(int((height - side) * y), int((width - side) * x)) for y, x in _PLACES]
-    return [
-        pixels[..., top : top + side, left : left + side] for top, left in dict.fromkeys(corners)
-    ]
+    windows = []
+    for side in dict.fromkeys(min(side, height, width) for side in _SIDES):
+        corners = [(int((height - side) * y), int((width - side) * x)) for y, x in _PLACES]
+        for top, left in dict.fromkeys(corners):
+            windows.append(pixels[..., top : top + side, left : left + side])
+    return windows
 
 
 def _cover(pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -225,11 +240,13 @@ def _require_reproduced(half: Path, folder: Path) -> None:
     weights = half / "weights.onnx"
     session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
     found = session.run(None, {"image": np.load(half / "test_input.npy")})[0]
-    difference = float(np.abs(found - np.load(half / "test_output.npy")).max())
-    if not difference <= TOLERANCE:
+    expected = np.load(half / "test_output.npy")
+    # What bioimageio.core allows, and other machines need.
+    apart = np.abs(found - expected) > _TOLERATED * (1 + np.abs(expected))
+    if apart.mean() > _TOLERATED_SHARE:
         raise InputError(
-            f"{folder}: onnxruntime differs from PyTorch by {difference:.2g} in probability on "
-            f"the sample; expected at most {TOLERANCE:g} (large areas of one value can cause it)"
+            f"{folder}: onnxruntime differs from PyTorch on the sample in {apart.mean():.2%} of "
+            f"the probabilities; expected at most {_TOLERATED_SHARE:.2%} to differ"
         )
 
 

@@ -42,8 +42,8 @@ probabilities = prepared.geometry.to_original(maps)
 
 The graph was compared with PyTorch when it was exported: at most {difference:.1e} apart in \
 probability, on images of {sizes} pixels. Where max-unpooling finds two equal maxima, as in a \
-frame of zeros, the last bit of the arithmetic chooses, and runtimes may differ by some \
-thousandths in a few pixels there; `test_input.npy` has no such place.
+frame of zeros or a repeated edge, the last bit of the arithmetic chooses, and runtimes may \
+differ by some thousandths in a few pixels there.
 
 ## Training data and terms
 
@@ -72,7 +72,7 @@ def readme(card: ModelCard, difference: float, sizes: list[tuple[int, int]]) -> 
         way_back=way_back(card),
         metrics=_scores(card),
         difference=difference,
-        sizes=" and ".join(f"{height} x {width}" for height, width in sizes),
+        sizes=", ".join(f"{height} x {width}" for height, width in sizes),
         domains=_domains(card),
         licence=card.licence or "not stated.",
     )
