@@ -25,7 +25,7 @@ from napari_msankd.runs.outcomes import (
     read_outcomes,
 )
 from napari_msankd.segment.form import Words
-from napari_msankd.words import size
+from napari_msankd.words import duration, size
 from src_training.errors import InputError
 
 _UNKNOWN = "—"
@@ -182,7 +182,8 @@ def _size(count: int | None) -> tuple[str, str]:
 def _time(seconds: float | None) -> tuple[str, str]:
     if seconds is None:
         return _UNKNOWN, _UNMEASURED
-    return f"{1000 * seconds:.3g} ms", "Median over the test images, from image to labels"
+    told = f"{1000 * seconds:.0f} ms" if seconds < 1 else duration(seconds)
+    return told, "Median over the test images, from image to labels"
 
 
 def _cell(text: str, tip: str) -> QTableWidgetItem:
