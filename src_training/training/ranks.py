@@ -17,6 +17,8 @@ from src_training.data.patches import Batch
 from src_training.device import find_device, training_precision
 from src_training.errors import InputError
 
+_FIRST = "MSANKD_FIRST_PROCESS"
+
 
 def make_fabric(device: str, devices: int) -> Fabric:
     """The device, precision and processes of a run.
@@ -44,6 +46,8 @@ def make_fabric(device: str, devices: int) -> Fabric:
         raise InputError(f"devices is {devices}; expected 1 to {most} of {found.type}")
     if ":" in device:
         raise InputError(f"device is {device} and devices is {devices}; expected {found.type}")
+    if is_first():
+        os.environ[_FIRST] = str(os.getpid())
     return Fabric(accelerator=found.type, devices=devices, strategy="ddp", precision=precision)
 
 
@@ -56,15 +60,21 @@ def follow_first() -> None:
     """Leave signals to the first process, and end when it does; for every other one."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    first = os.getppid()
+    first = int(os.environ.get(_FIRST, os.getppid()))
 
     def watch() -> None:
-        # Not every system gives an orphan another parent.
-        while os.getppid() == first and psutil.pid_exists(first):
+        while _lives(first):
             time.sleep(0.2)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _lives(number: int) -> bool:
+    try:
+        return bool(psutil.Process(number).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Ranks:

@@ -37,7 +37,19 @@ def test_a_batch_with_less_than_one_patch_for_each_device_is_one_sentence(make_r
         Pipeline(recipe, RunFolder(tmp_path), "cpu", lambda: False, devices=2)
 
 
+def test_a_process_whose_first_is_gone_ends_too():
+    gone = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone.wait()
+    code = (
+        "import time; from src_training.training.ranks import follow_first;"
+        "follow_first(); time.sleep(600)"
+    )
+    env = os.environ | {"MSANKD_FIRST_PROCESS": str(gone.pid)}
+    assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 1
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
 def test_two_processes_learn_what_one_does(make_recipe, tmp_path):
     plan = {"batch": 3, "validate_every": 2}
