@@ -1,0 +1,160 @@
+"""Commands that explore: the semantic vectors of domains, and a page on them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from src_training.cli import console
+from src_training.cli.console import Device
+from src_training.cli.domains import _named
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.alignment.autoencoder import SemanticAutoencoder
+    from src_training.data.domain import Domain
+    from src_training.evaluation.vector_table import VectorTable
+    from src_training.inference.model import SegmentationModel
+
+Folders = Annotated[list[Path], Parameter(help="Folder with images/; masks are not needed.")]
+Views = Annotated[int, Parameter(help="Augmented views of each patch.")]
+Seed = Annotated[int, Parameter(help="Of everything random.")]
+
+
+def features(
+    *,
+    model: console.Model,
+    domain: Folders,
+    out_file: Annotated[Path, Parameter(name="--out", help="CSV file to write.")],
+    views: Views = 0,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Write the semantic vectors of every patch of folders, with Dice and areas where known.
+
+    For example:
+
+    ```
+    msankd features --model vessels-chasedb1 --domain data/ours --out vectors.csv
+    ```
+    """
+    from src_training.device import find_device
+    from src_training.inference.model import load_model
+
+    loaded = load_model(model, find_device(device))
+    table = _extracted(loaded, _folders(domain), views, seed)
+    table.save_csv(out_file)
+    console.out.print(f"{out_file}: {len(table)} vectors", highlight=False, soft_wrap=True)
+
+
+def report(
+    *,
+    out_file: Annotated[Path, Parameter(name="--out", help="HTML file to write.")],
+    model: Annotated[
+        str | None, Parameter(help="Name of a shipped model, or a model file.")
+    ] = None,
+    run: Annotated[
+        Path | None, Parameter(help="Run directory: teacher, student alone and distilled.")
+    ] = None,
+    domain: Annotated[
+        list[Path] | None, Parameter(help="Folder with images/; the domains of the run if missing.")
+    ] = None,
+    method: Annotated[
+        Literal["pca", "tsne", "umap"], Parameter(help="Projection of the vectors.")
+    ] = "pca",
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Write one page on how models see domains: vectors, distances, and images that stand out.
+
+    Distances are measured from the first domain.
+
+    For example:
+
+    ```
+    msankd report --run runs/chase --out chase.html
+    msankd report --model vessels-chasedb1 --domain data/chasedb1 --domain data/ours --out us.html
+    ```
+    """
+    from src_training.atomic import write_text
+    from src_training.evaluation.report_page import report_page
+
+    if (model is None) == (run is None):
+        raise InputError("report takes either --model or --run; expected one of them")
+    if run is None and not domain:
+        raise InputError("report of a model takes --domain FOLDER; expected at least one")
+    domains = _folders(domain) if domain else _domains_of(Path(str(run)))
+    tables = {
+        name: _extracted(loaded, domains, 0, seed, autoencoder)
+        for name, loaded, autoencoder in _models(model, run, device)
+    }
+    title = f"{model or Path(str(run)).resolve().name} on {', '.join(d.name for d in domains)}"
+    with console.out.status("measuring distances"):
+        page = report_page(title, tables, method=method, seed=seed)
+    write_text(out_file, page)
+    console.out.print(f"{out_file}", highlight=False, soft_wrap=True)
+
+
+def _folders(folders: list[Path]) -> list["Domain"]:
+    from src_training.data.domain import Domain
+
+    return [
+        Domain.from_folder(folder, name=name, masks="optional")
+        for name, folder in _named(folders).items()
+    ]
+
+
+def _domains_of(run: Path) -> list["Domain"]:
+    """The training images of a run, then its test domains."""
+    from src_training.recipe import Recipe
+    from src_training.training.folder import RunFolder
+    from src_training.training.sources import load_domain, source_split
+
+    recipe = Recipe.load(RunFolder(run).recipe)
+    training, _held_out = source_split(recipe)
+    tests = [load_domain(test, masks_required=False) for test in recipe.tests]
+    return [replace(training, name=f"{training.name}, training"), *tests]
+
+
+def _models(
+    model: str | None, run: Path | None, device: str
+) -> Iterator[tuple[str, "SegmentationModel", "SemanticAutoencoder | None"]]:
+    """Models by the name the page gives them, and the autoencoder of their run."""
+    from src_training.device import find_device
+    from src_training.inference.model import load_model
+    from src_training.training.folder import RunFolder
+    from src_training.training.networks_of_run import networks_of
+    from src_training.training.outcome import METHODS
+
+    found = find_device(device)
+    if run is None:
+        loaded = load_model(str(model), found)
+        yield loaded.card.name, loaded, None
+        return
+    folder = RunFolder(run)
+    if not folder.model.exists():
+        raise InputError(f"{run} has no models yet; expected a run that is finished")
+    autoencoder = networks_of(run).autoencoder.to(found)
+    for role in METHODS:
+        yield role, load_model(folder.models / f"{role}.safetensors", found), autoencoder
+
+
+def _extracted(
+    model: "SegmentationModel",
+    domains: list["Domain"],
+    views: int,
+    seed: int,
+    autoencoder: "SemanticAutoencoder | None" = None,
+) -> "VectorTable":
+    from src_training.evaluation.vector_table import Extracted, extract
+    from src_training.progress import counted
+
+    names = [name for domain in domains for name in domain.names]
+    last = Extracted(0, len(names))
+    with counted(console.out, f"encoding by {model.card.name}", len(names)) as advance:
+        for last in extract(model, domains, views=views, seed=seed, autoencoder=autoencoder):
+            advance(names[last.done - 1])
+    assert last.table is not None
+    return last.table
