@@ -180,6 +180,8 @@ def cross(networks: AlignedPair, image: NDArray[np.generic], fov: Mask | None = 
 
     DICD (GKD, arXiv 2207.12995), in evaluation mode and in patches as
     `rebuilt`: p1 = Dec_T(skips_T, H_T(E_S(F_S))), p2 = Dec_S(skips_S, H_S(E_T(F_T))).
+    In training the student decodes p2 by the statistics of its batch; by its
+    running ones, as here and when it segments, a foreign bottleneck fits worse.
     Parameters and errors as `rebuilt`. Outside the field of view the
     background has probability 1.
     """
