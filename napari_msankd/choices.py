@@ -113,7 +113,7 @@ class ModelChoice(QComboBox):
         """Add a model file and choose it."""
         known = [self.itemData(i) for i in range(self.count())]
         if path not in known:
-            self.insertItem(self.count() - 1, path.stem, path)
+            self.insertItem(self.count() - 1, _called(path), path)
             known.insert(self.count() - 2, path)
         self.setCurrentIndex(known.index(path))
 
@@ -130,6 +130,14 @@ class ModelChoice(QComboBox):
         if self.itemText(position) != _OPEN and position != self._last:
             self._last = position
             self.chosen.emit()
+
+
+def _called(model: Path) -> str:
+    """What tells a model file from others: those of runs all have the same few names."""
+    folder = model.parent
+    if model.stem == "model":
+        return folder.name
+    return f"{folder.parent.name} {model.stem}" if folder.name == "models" else model.stem
 
 
 def narrow(box: QComboBox) -> None:

@@ -6,6 +6,7 @@ from cyclopts import App, Parameter
 
 from src_training.cli import console
 from src_training.cli.domains import evaluate, fsd, inspect
+from src_training.cli.explore import features, report
 from src_training.cli.models import export, models, segment
 from src_training.cli.runs import distil, estimate, runs
 from src_training.errors import InputError
@@ -15,7 +16,19 @@ app = App(
     help="Distil small segmentation networks that still work on another scanner, and use them.",
     default_parameter=Parameter(negative_iterable=()),
 )
-for command in (inspect, estimate, distil, runs, segment, models, evaluate, fsd, export):
+for command in (
+    inspect,
+    estimate,
+    distil,
+    runs,
+    segment,
+    models,
+    evaluate,
+    fsd,
+    features,
+    report,
+    export,
+):
     app.command(command)
 
 

@@ -69,7 +69,7 @@ def evaluate(
     predictor = Predictor(loaded, device=device)
     domains = [
         _for_model(Domain.from_folder(folder, name=name), loaded.card.classes)
-        for name, folder in _named(domain).items()
+        for name, folder in named_folders(domain).items()
     ]
     results = []
     with counted(console.out, "scoring", sum(len(each) for each in domains)) as advance:
@@ -121,7 +121,7 @@ def fsd(
     loaded = load_model(model, find_device(device))
     vectors = {
         name: image_vectors(loaded, Domain.from_folder(folder, name=name, masks="optional")).values
-        for name, folder in _named(domain).items()
+        for name, folder in named_folders(domain).items()
     }
     table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
     for column in ("from", "to", "FSD", "95 % interval", "N from", "N to", "covariance"):
@@ -137,7 +137,7 @@ def fsd(
     write_json(json_file, found)
 
 
-def _named(folders: list[Path]) -> dict[str, Path]:
+def named_folders(folders: list[Path]) -> dict[str, Path]:
     """Folders by name; by path where two have one name."""
     own = [folder.resolve().name for folder in folders]
     named: dict[str, Path] = {}

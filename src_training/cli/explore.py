@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from src_training.cli import console
 from src_training.cli.console import Device
-from src_training.cli.domains import _named
+from src_training.cli.domains import named_folders
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _folders(folders: list[Path]) -> list["Domain"]:
 
     return [
         Domain.from_folder(folder, name=name, masks="optional")
-        for name, folder in _named(folders).items()
+        for name, folder in named_folders(folders).items()
     ]
 
 

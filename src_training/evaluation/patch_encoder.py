@@ -18,7 +18,7 @@ from src_training.evaluation.vector_table import Kind, VectorTable
 from src_training.inference.model import SegmentationModel
 from src_training.inference.predictor import labels_from
 from src_training.networks.fanet import FANet
-from src_training.training.schedule import step_seed
+from src_training.seeds import step_seed
 
 _BATCH = 8
 _SYMMETRIES = 8

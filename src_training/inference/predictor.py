@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_training.data.preprocess import Float, Mask, Prepared
+from src_training.data.preprocess import FRAME, Float, Mask, Prepared
 from src_training.device import find_device
 from src_training.errors import InputError
 from src_training.inference.expectations import doubts
@@ -112,6 +112,7 @@ class Predictor:
         if card.preprocessing.kind == "fundus":
             scale = card.preprocessing.diameter / max(size)
             size = (math.ceil(size[0] * scale), math.ceil(size[1] * scale))
+        size = (size[0] + 2 * FRAME, size[1] + 2 * FRAME)
         tile = self._tile(size)
         count = min(self.batch, len(self._windows(size, tile)))
         return estimate_memory(self.model, shape, size, tile, count)
@@ -177,17 +178,19 @@ class Predictor:
         return self._run(prepared, seen)
 
     def _run(self, prepared: Prepared, seen: Mask) -> Iterator[Progress]:
-        pixels = self._network.pad(torch.from_numpy(prepared.pixels)[None])[0]
+        framed = torch.from_numpy(prepared.framed)
+        pixels = self._network.pad(framed[None])[0]
         size = (pixels.shape[-2], pixels.shape[-1])
-        windows = self._windows(size, self._tile(prepared.geometry.prepared))
+        windows = self._windows(size, self._tile((framed.shape[-2], framed.shape[-1])))
         blend = _Blend(len(self.model.card.classes), size, windows[0])
         regrid = Regrid(prepared.geometry)
         for start in range(0, len(windows), self.batch):
             chosen = windows[start : start + self.batch]
             stack = torch.stack([pixels[:, rows, columns] for rows, columns in chosen])
             blend.add(self._probabilities(stack), chosen)
-            source, region = regrid.affected(_union(chosen))
-            maps = regrid.to_original(blend.read(source), source, region)
+            inside = _unframed(_union(chosen), prepared.geometry.prepared)
+            source, region = regrid.affected(inside)
+            maps = regrid.to_original(blend.read(_in_frame(source)), source, region)
             outside = ~seen[region]
             maps[0, outside], maps[1:, outside] = 1, 0
             yield Progress(start + len(chosen), len(windows), region, maps)
@@ -283,6 +286,21 @@ def _union(windows: list[Window]) -> Window:
         slice(min(r.start for r in first), max(r.stop for r in first)),
         slice(min(c.start for c in second), max(c.stop for c in second)),
     )
+
+
+def _unframed(window: Window, size: tuple[int, int]) -> Window:
+    """The part of a window of the framed image that lies in the image, at least a pixel."""
+    rows, columns = (
+        slice(min(max(0, part.start - FRAME), side - 1), max(1, min(side, part.stop - FRAME)))
+        for part, side in zip(window, size, strict=True)
+    )
+    return rows, columns
+
+
+def _in_frame(window: Window) -> Window:
+    """A window of the image as one of the framed image."""
+    rows, columns = (slice(part.start + FRAME, part.stop + FRAME) for part in window)
+    return rows, columns
 
 
 def _up(value: int, multiple: int) -> int:

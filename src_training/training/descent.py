@@ -11,9 +11,10 @@ from src_training.data.patches import Batch, Patches
 from src_training.errors import InputError
 from src_training.events import BatchSplit, Event, StepDone
 from src_training.recipe import StageRecipe
+from src_training.seeds import step_seed
 from src_training.training.interruption import Interrupted
 from src_training.training.ranks import Ranks, parts_of
-from src_training.training.schedule import learning_rate, step_seed
+from src_training.training.schedule import learning_rate
 from src_training.training.stages import Stage
 
 

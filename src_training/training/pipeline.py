@@ -25,11 +25,11 @@ from src_training.errors import InputError
 from src_training.events import Event
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import Distilling, Recipe, StageRecipe
+from src_training.seeds import step_seed
 from src_training.training.folder import RunFolder
 from src_training.training.fresh import fresh_alignment, fresh_autoencoder, fresh_network
 from src_training.training.loop import learn
 from src_training.training.ranks import is_first, make_fabric
-from src_training.training.schedule import step_seed
 from src_training.training.sources import load_domain, source_split
 from src_training.training.stages import (
     Alignment,

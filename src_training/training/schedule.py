@@ -1,6 +1,5 @@
-"""The learning rate and the seed of a step: they follow from its number alone."""
+"""The learning rate of a step: it follows from its number alone."""
 
-import hashlib
 import math
 
 WARM_UP = 0.05
@@ -12,9 +11,3 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     if step < warm:
         return peak * (step + 1) / warm
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-def step_seed(seed: int, stage: str, step: int | str) -> int:
-    """A seed for one step of one stage, independent of every other's."""
-    text = f"{seed}/{stage}/{step}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")

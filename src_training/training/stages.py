@@ -13,6 +13,7 @@ from src_training.alignment.act import AlignmentConsistency, alignment_losses
 from src_training.alignment.autoencoder import SemanticAutoencoder, regions_of
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import Batch, PreparedCase
+from src_training.data.preprocess import FRAME
 from src_training.distillation.base import Distillation, Pass
 from src_training.networks.base import SegmentationNetwork, Skips
 
@@ -319,8 +320,9 @@ def mean_dice(network: SegmentationNetwork, cases: list[PreparedCase]) -> float:
     device = next(network.parameters()).device
     scores = []
     for case in cases:
-        image = torch.from_numpy(case.image.pixels)[None].to(device)
-        predicted = network(image)[0].argmax(0).cpu().numpy()[case.fov]
+        image = torch.from_numpy(case.image.framed)[None].to(device)
+        labels = network(image)[0, :, FRAME:-FRAME, FRAME:-FRAME].argmax(0)
+        predicted = labels.cpu().numpy()[case.fov]
         truth = case.mask[case.fov]
         for index in range(1, network.classes):
             size = int((predicted == index).sum()) + int((truth == index).sum())

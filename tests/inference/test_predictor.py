@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src_training.data.preprocess import Preprocessing
+from src_training.data.preprocess import FRAME, Preprocessing
 from src_training.device import find_device
 from src_training.errors import InputError
 from src_training.inference import predictor as predictor_module
@@ -30,21 +31,22 @@ def fundus(height=150, width=180, radius=70):
 
 
 def whole_pass(model, image):
-    """The same without a Predictor: prepare, one pass, map back."""
+    """The same without a Predictor: prepare, one pass in a dark frame, map back."""
     prepared = model.card.preprocessing.prepare(image)
     with torch.no_grad():
-        logits = model.network(torch.from_numpy(prepared.pixels)[None])
+        framed = F.pad(torch.from_numpy(prepared.pixels)[None], [FRAME] * 4)
+        logits = model.network(framed)[..., FRAME:-FRAME, FRAME:-FRAME]
     return prepared.geometry.to_original(logits.softmax(1)[0].numpy())
 
 
-def inner_borders(size, tiles):
-    """Pixels within reach of a border between tiles."""
+def inner_borders(size, windows, whole):
+    """Pixels within reach of a border of a tile, which may lie in the frame."""
     near = np.zeros(size, bool)
-    for region in tiles:
-        for axis, part in enumerate(region):
+    for window in windows:
+        for axis, part in enumerate(window):
             for edge in (part.start, part.stop):
-                if 0 < edge < size[axis]:
-                    band = slice(max(edge - RADIUS, 0), edge + RADIUS)
+                if 0 < edge < whole[axis]:
+                    band = slice(max(edge - FRAME - RADIUS, 0), max(edge - FRAME + RADIUS, 0))
                     near[(slice(None),) * axis + (band,)] = True
     return near
 
@@ -63,9 +65,10 @@ def test_tiles_agree_with_the_whole_away_from_their_borders(
     model, image = tiny_model(), picture(height, width)
     tiled = Predictor(model, "cpu", tile=tile, overlap=overlap, batch=1)
     found = tiled.predict(image)
-    regions = [progress.region for progress in tiled.tiles(image)]
-    away = ~inner_borders(image.shape, regions)
-    assert len(regions) == 1 or not away.all()
+    whole = tuple(-(-(side + 2 * FRAME) // 8) * 8 for side in image.shape)
+    windows = tiled._windows(whole, tiled._tile(whole))
+    away = ~inner_borders(image.shape, windows, whole)
+    assert len(windows) == 1 or not away.all()
     difference = np.abs(found - whole_pass(model, image))[:, away]
     assert difference.size == 0 or difference.max() <= 1e-4
 
@@ -94,13 +97,14 @@ def test_the_regions_paste_together_to_the_map_brought_back_whole(tiny_model, ki
     image, disc = fundus()
     tiled = Predictor(model, "cpu", tile=40, batch=3)
     prepared = model.card.preprocessing.prepare(image, disc)
-    pixels = model.network.pad(torch.from_numpy(prepared.pixels)[None])[0]
+    pixels = model.network.pad(torch.from_numpy(prepared.framed)[None])[0]
     windows = tiled._windows(tuple(pixels.shape[1:]), (40, 40))
     blend = predictor_module._Blend(2, tuple(pixels.shape[1:]), windows[0])
     for rows, columns in windows:
         blend.add(tiled._probabilities(pixels[None, :, rows, columns]), [(rows, columns)])
     height, width = prepared.geometry.prepared
-    expected = prepared.geometry.to_original(blend.read((slice(0, height), slice(0, width))))
+    inside = (slice(FRAME, FRAME + height), slice(FRAME, FRAME + width))
+    expected = prepared.geometry.to_original(blend.read(inside))
     found = tiled.predict(image, disc)
     np.testing.assert_allclose(found[:, disc], expected[:, disc], atol=1e-5)
 
@@ -210,3 +214,16 @@ def test_a_half_channels_last_gpu_agrees_with_the_cpu(tiny_model):
     on_cpu = Predictor(tiny_model(), "cpu", tile=128).predict(image)
     on_gpu = Predictor(tiny_model(), "cuda", tile=128).predict(image)
     assert np.abs(on_cpu - on_gpu).mean() < 0.01
+
+
+def test_an_edge_of_the_picture_is_no_edge_to_the_network(tiny_model, monkeypatch):
+    seen = []
+    original = Predictor._probabilities
+    monkeypatch.setattr(
+        Predictor, "_probabilities", lambda self, x: seen.append(x) or original(self, x)
+    )
+    Predictor(tiny_model(), "cpu").predict(np.arange(1, 4001, dtype=np.uint16).reshape(50, 80))
+    rim = torch.ones(seen[0].shape[-2:], dtype=bool)
+    rim[FRAME : FRAME + 50, FRAME : FRAME + 80] = False
+    assert not seen[0][0, 0, :FRAME].any() and not seen[0][0, 0, :, :FRAME].any()
+    assert not seen[0][0, 0][rim].any() and seen[0][0, 0][~rim].min() >= 0

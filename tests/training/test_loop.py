@@ -19,10 +19,11 @@ from src_training.events import (
 )
 from src_training.networks import build_network
 from src_training.recipe import StageRecipe
+from src_training.seeds import step_seed
 from src_training.training.checkpoint import read_progress
 from src_training.training.interruption import Interrupted, interruptible
 from src_training.training.loop import learn
-from src_training.training.schedule import learning_rate, step_seed
+from src_training.training.schedule import learning_rate
 from src_training.training.stages import Stage, Supervised
 
 
