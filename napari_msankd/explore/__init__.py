@@ -1,0 +1,1 @@
+"""Explore: why a student works on one scanner and not on another."""

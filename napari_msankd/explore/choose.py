@@ -1,0 +1,151 @@
+"""The Choose page: which models and domains are explored, and their vectors made."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+
+from napari_msankd.explore.choose_form import ChooseForm
+from napari_msankd.explore.explored import Explored, Progress, Request, explore
+from napari_msankd.explore.saving import ask_file
+from napari_msankd.settings import preferences
+from napari_msankd.shipped import shipped
+from napari_msankd.story import show_story
+from napari_msankd.work import Failure, Works
+from src_training.atomic import write_text
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class ChoosePage(ChooseForm):
+    """Choose, and press Extract.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers are to be had.
+
+    Attributes
+    ----------
+    explored
+        Emitted with the `Explored` once every vector is there.
+    """
+
+    explored = Signal(object)
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        super().__init__(viewer)
+        self.works = Works(self, self._fail)
+        self._story = ""
+        self._found: Explored | None = None
+        self.run.chosen.connect(self._enable)
+        self.with_run.toggled.connect(self._enable)
+        self.model.chosen.connect(self._enable)
+        self.own_domains.toggled.connect(self._enable)
+        self.domains.changed.connect(self._enable)
+        self.extract.clicked.connect(self.begin)
+        self.stop.clicked.connect(self.halt)
+        self.sample.clicked.connect(self.begin_sample)
+        self.report.clicked.connect(self._on_report)
+        self.details.clicked.connect(lambda: show_story(self, self._story))
+        self._enable()
+
+    @property
+    def run_path(self) -> Path | None:
+        """The run whose models are looked at, if any."""
+        return self.run.path if self.with_run.isChecked() else None
+
+    def begin(self) -> None:
+        """Extract what is chosen; what the button does."""
+        run = self.run_path
+        self._begin(
+            Request(
+                run=run,
+                model=self.model.path,
+                domains=tuple(self.domains.value() or ()),
+                own_domains=run is not None and self.own_domains.isChecked(),
+                views=self.views.value(),
+                cache=preferences().cache / "vectors",
+            )
+        )
+
+    def begin_sample(self) -> None:
+        """Explore synthetic eyes with the first model that ships."""
+        cache = preferences().cache / "vectors"
+        self._begin(
+            Request(run=None, model=self.model.path or shipped()[0], phantoms=True, cache=cache)
+        )
+
+    def save_report(self, file: Path) -> None:
+        """Write a page on what was extracted, in a worker."""
+        assert self._found is not None
+        self.status.setText(f"Writing {file.name}…")
+        self.works.begin("report", _reported(self._found, file), self.status.setText)
+
+    def halt(self) -> None:
+        """Stop; what was cached stays."""
+        self.works.retire("extract")
+        self._rest("Stopped; what is done is kept.")
+
+    def end(self) -> None:
+        """Work no more; called when the widget or napari goes."""
+        self.run.end()
+        self.domains.end()
+        self.works.end()
+
+    def _begin(self, request: Request) -> None:
+        self.details.hide()
+        self.bar.setRange(0, 0)
+        self.bar.show()
+        self.works.begin("extract", explore(request), self._on_step)
+        self._enable()
+
+    def _on_step(self, step: Progress | Explored) -> None:
+        if isinstance(step, Progress):
+            self.status.setText(step.words)
+            self.bar.setRange(0, step.total)
+            self.bar.setValue(step.done)
+            return
+        table = next(iter(step.tables.values()))
+        models = "1 model" if len(step.models) == 1 else f"{len(step.models)} models"
+        self._rest(f"✓ {len(table):,} vectors of {len(step.domains)} domains by {models}.")
+        self._found = step
+        self.report.show()
+        self.explored.emit(step)
+
+    def _on_report(self) -> None:
+        file = ask_file(self, "Save the report", "HTML (*.html)")
+        if file is not None:
+            self.save_report(file)
+
+    def _rest(self, words: str) -> None:
+        self.works.retire("extract")
+        self.bar.hide()
+        self.status.setText(words)
+        self._enable()
+
+    def _fail(self, failure: Failure) -> None:
+        self._story = failure.story
+        self._rest(f"✕ {failure.sentence}")
+        self.details.setVisible(bool(failure.story))
+
+    def _enable(self, _what: object = None) -> None:
+        working = "extract" in self.works
+        run, domains = self.run_path, self.domains.value()
+        own = run is not None and self.own_domains.isChecked()
+        ready = (run or self.model.path) is not None and domains is not None
+        self.extract.setEnabled(not working and ready and (own or bool(domains)))
+        self.sample.setEnabled(not working and bool(self.model.path or shipped()))
+        self.stop.setEnabled(working)
+        self.run.setEnabled(self.with_run.isChecked())
+        self.own_domains.setEnabled(run is not None)
+
+
+def _reported(found: Explored, file: Path) -> Iterator[str]:
+    from src_training.evaluation.report_page import report_page
+
+    title = f"{', '.join(found.models)} on {', '.join(found.domains)}"
+    write_text(file, report_page(title, found.tables))
+    yield f"✓ {file} is written."

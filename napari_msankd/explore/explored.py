@@ -1,0 +1,227 @@
+"""What is explored: models, domains, and the semantic vectors that they make."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_msankd.domains.chosen_domain import ChosenDomain, ChosenFolder, ChosenLayers
+from napari_msankd.domains.layer_cases import case_names, cases_of, stored_labels, stored_pixels
+from napari_msankd.engine import load_engine, no_collection
+from napari_msankd.runs.outcomes import ROLES
+from src_training.errors import InputError
+from src_training.training.run import RunFolder
+
+if TYPE_CHECKING:
+    from src_training.alignment.autoencoder import SemanticAutoencoder
+    from src_training.data.domain import Domain
+    from src_training.evaluation.vector_table import VectorTable
+    from src_training.inference.model import SegmentationModel
+
+_SCANNERS = ("A", "B", "C")
+_EYES, _SIDE = 4, 512
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person wants to see.
+
+    Attributes
+    ----------
+    run
+        Whose models are looked at; None for none.
+    model
+        A model file beside them, or alone; None for none.
+    domains
+        Chosen folders and layers.
+    own_domains
+        Whether those of the run's recipe come too.
+    phantoms
+        Whether synthetic eyes of three cameras come too: the sample.
+    views
+        Further views of every patch.
+    cache
+        Folder in which vectors are kept.
+    """
+
+    run: Path | None
+    model: Path | None
+    domains: tuple[ChosenDomain, ...] = ()
+    own_domains: bool = False
+    phantoms: bool = False
+    views: int = 0
+    cache: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Explored:
+    """Models, domains and vectors, as the pictures need them.
+
+    Attributes
+    ----------
+    request
+        What was asked for.
+    models
+        By what they are called in every picture.
+    domains
+        By name, in the order of every picture.
+    tables
+        Vectors of each model; those of a run have vectors of masks, too.
+    layers
+        Name of the opened layer that an image is, by domain and case.
+    """
+
+    request: Request
+    models: dict[str, "SegmentationModel"]
+    domains: dict[str, "Domain"]
+    tables: dict[str, "VectorTable"] = field(default_factory=dict)
+    layers: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far it is: images done of all, and what is looked at."""
+
+    done: int
+    total: int
+    words: str
+
+
+def explore(request: Request) -> Iterator[Progress | Explored]:
+    """Read models and domains, encode every patch; the `Explored` comes last. For a worker.
+
+    Raises
+    ------
+    InputError
+        If there is no model or domain, one cannot be used, or a model has no
+        semantic encoder.
+    """
+    yield Progress(0, 0, "Loading the engine…")
+    load_engine()
+    with no_collection():
+        from src_training.evaluation.vector_table import extract
+
+    models = _models(request)
+    yield Progress(0, 0, "Reading the domains…")
+    domains = _domains(request)
+    autoencoder = _autoencoder(request)
+    found = Explored(request, models, {domain.name: domain for domain in domains})
+    found.layers.update(_layers(request, domains))
+    for name, model in models.items():
+        steps = extract(
+            model,
+            domains,
+            views=request.views,
+            autoencoder=autoencoder if name in ROLES.values() else None,
+            cache=request.cache,
+        )
+        for step in steps:
+            yield Progress(step.done, step.total, f"Vectors of {name}")
+            if step.table is not None:
+                found.tables[name] = step.table
+    yield found
+
+
+def _models(request: Request) -> dict[str, "SegmentationModel"]:
+    from src_training.inference.model import load_model
+
+    files: dict[str, Path] = {}
+    if request.run is not None:
+        folder = RunFolder(request.run).models
+        files = {
+            words: folder / f"{role}.safetensors"
+            for role, words in ROLES.items()
+            if (folder / f"{role}.safetensors").exists()
+        }
+        if not files:
+            raise InputError(f"{request.run} has no models yet; expected a run that has finished")
+    if request.model is not None:
+        files[request.model.stem] = request.model
+    if not files:
+        raise InputError("there is nothing to explore; expected a run or a model")
+    models = {name: load_model(file) for name, file in files.items()}
+    for name, model in models.items():
+        if model.semantics is None:
+            raise InputError(
+                f"model {name} has no semantic encoder, so it makes no semantic vectors; "
+                "expected one written by a distillation run"
+            )
+    return models
+
+
+def _domains(request: Request) -> list["Domain"]:
+    domains: list[Domain] = []
+    if request.run is not None and request.own_domains:
+        domains += _domains_of_run(request.run)
+    if request.phantoms:
+        from src_training.data.phantom import phantom_domain
+
+        domains += [
+            replace(phantom_domain(scanner, _EYES, _SIDE), name=f"scanner {scanner}")
+            for scanner in _SCANNERS
+        ]
+    domains += [_domain(chosen) for chosen in request.domains]
+    if not domains:
+        raise InputError("there is no domain to look at; expected a folder or open layers")
+    return _apart(domains)
+
+
+def _domains_of_run(run: Path) -> list["Domain"]:
+    """What the run learnt from, and what it was tested on."""
+    from src_training.recipe import Recipe
+    from src_training.training.sources import load_domain, source_split
+
+    recipe = Recipe.load(RunFolder(run).recipe)
+    learnt, _ = source_split(recipe)
+    tests = [load_domain(test, masks_required=False) for test in recipe.tests]
+    return [replace(learnt, name=f"{learnt.name} (learnt)"), *tests]
+
+
+def _domain(chosen: ChosenDomain) -> "Domain":
+    from src_training.data.domain import Domain
+
+    if isinstance(chosen, ChosenFolder):
+        return Domain.from_folder(chosen.path, name=chosen.name, masks="optional")
+    # As if they had been written to a folder: paint is foreground.
+    cases = list(cases_of(chosen.pairs))
+    return Domain.from_arrays(
+        chosen.name,
+        [stored_pixels(case) for case in cases],
+        [stored_labels(case, None) for case in cases],
+        names=[case.name for case in cases],
+    )
+
+
+def _layers(request: Request, domains: Sequence["Domain"]) -> Iterator[tuple[tuple[str, str], str]]:
+    """The images that are open as layers of their own; slices of a stack are not."""
+    chosen = request.domains
+    for domain, what in zip(domains[len(domains) - len(chosen) :], chosen, strict=True):
+        if isinstance(what, ChosenLayers):
+            for names, pair in zip(case_names(what.pairs), what.pairs, strict=True):
+                if pair.image.indices == ((),):
+                    yield (domain.name, names[0]), pair.image.name
+
+
+def _apart(domains: Sequence["Domain"]) -> list["Domain"]:
+    """The same domains; one whose name is taken gets a number."""
+    taken, named = set[str](), []
+    for domain in domains:
+        name, count = domain.name, 1
+        while name in taken:
+            count += 1
+            name = f"{domain.name} {count}"
+        taken.add(name)
+        named.append(replace(domain, name=name))
+    return named
+
+
+def _autoencoder(request: Request) -> "SemanticAutoencoder | None":
+    if request.run is None:
+        return None
+    from src_training.training.networks_of_run import networks_of
+
+    try:
+        return networks_of(request.run).autoencoder
+    except InputError:
+        # Models may outlive the checkpoints they were made of; the masks have no vectors then.
+        return None

@@ -1,0 +1,268 @@
+"""The FSD page: how far domains lie apart, over training, and which images do it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
+
+from napari_msankd.colours import colours_of
+from napari_msankd.controls import Words
+from napari_msankd.explore.contribution_table import ContributionTable
+from napari_msankd.explore.dice_table import DiceTable, agreement
+from napari_msankd.explore.matrix import Matrix
+from napari_msankd.explore.saving import SaveButton, save_picture, save_rows
+from napari_msankd.explore.selection import Selection, samples_of
+from napari_msankd.runs.plots import Plot
+from napari_msankd.work import Failure, Works
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_msankd.explore.explored import Explored
+    from src_training.evaluation.contributions import Contribution
+    from src_training.evaluation.distances import DistanceMatrix
+    from src_training.evaluation.vector_table import VectorTable
+    from src_training.training.follow import RunHistory
+
+_UNMEASURED = "This run did not measure FSD while it trained."
+_NO_RUN = "A run measures FSD while it trains; a model alone does not tell."
+_ONE = "One domain alone: choose another to see which images push it away."
+
+
+class FsdPage(QWidget):
+    """Distances between all domains, by one model at a time.
+
+    Parameters
+    ----------
+    viewer
+        Whose theme is followed.
+    selection
+        What is chosen.
+
+    Attributes
+    ----------
+    clicked
+        Emitted with the `Sample` to open, and the name of the model.
+    """
+
+    clicked = Signal(object, str)
+
+    def __init__(self, viewer: "ViewerModel", selection: Selection) -> None:
+        super().__init__()
+        self._viewer, self._selection = viewer, selection
+        self._explored: Explored | None = None
+        self._matrices: dict[str, DistanceMatrix] = {}
+        self._contributions: list[Contribution] = []
+        self.works = Works(self, self._fail)
+        self._build()
+        self._connect()
+
+    def show_explored(self, explored: "Explored") -> None:
+        """Measure the distances of what was extracted, and read the run's."""
+        self._explored, self._matrices = explored, {}
+        for box, names in (
+            (self.model, explored.tables),
+            (self.source, explored.domains),
+            (self.target, explored.domains),
+        ):
+            box.blockSignals(True)
+            box.clear()
+            box.addItems(list(names))
+            box.blockSignals(False)
+        self.model.setCurrentIndex(self.model.count() - 1)
+        self.target.setCurrentIndex(self.target.count() - 1)
+        self._measure()
+        self._contribute()
+        if explored.request.run is None:
+            self.course_words.setText(_NO_RUN)
+            self.course.hide()
+        else:
+            self.works.begin("course", _course(explored.request.run), self._on_course)
+
+    def end(self) -> None:
+        """Work no more."""
+        self.works.end()
+        self._viewer.events.theme.disconnect(self._on_theme)
+
+    def _build(self) -> None:
+        colours = colours_of(self._viewer)
+        self.model, self.source, self.target = QComboBox(), QComboBox(), QComboBox()
+        self.model.setToolTip("Whose semantic vectors are compared")
+        self.source.setToolTip("The domain that the target should be near")
+        self.target.setToolTip("The domain whose images are sorted")
+        self.save_button = SaveButton("The picture in sight, or its numbers")
+        self.matrix, self.dice = Matrix(colours), DiceTable()
+        self.contributions = ContributionTable(self._selection)
+        self.course = Plot("step of distil", "FSD to the source", colours, marks=True)
+        self.status, self.course_words, self.agreement = Words(), Words(), Words()
+        self.status.setToolTip("What to think of these numbers")
+        top = QHBoxLayout()
+        top.addWidget(_label("&Model", self.model))
+        top.addWidget(self.model, 1)
+        top.addWidget(self.save_button)
+        pair = QHBoxLayout()
+        pair.addWidget(_label("&From", self.source))
+        pair.addWidget(self.source, 1)
+        pair.addWidget(_label("&to", self.target))
+        pair.addWidget(self.target, 1)
+        self.pages = QTabWidget()
+        self.pages.addTab(self.matrix, "M&atrix")
+        self.pages.addTab(_page(pair, self.contributions), "&Images")
+        self.pages.addTab(_page(self.course_words, self.course), "Trainin&g")
+        self.pages.addTab(_page(self.dice, self.agreement), "&Dice")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.setSpacing(4)
+        layout.addLayout(top)
+        layout.addWidget(self.pages, 1)
+        layout.addWidget(self.status)
+
+    def _connect(self) -> None:
+        self.model.currentIndexChanged.connect(self._on_model)
+        self.source.currentIndexChanged.connect(self._contribute)
+        self.target.currentIndexChanged.connect(self._contribute)
+        self.matrix.clicked.connect(self._on_cell)
+        self.contributions.clicked_case.connect(self._on_case)
+        self.save_button.picture.connect(self._save_picture)
+        self.save_button.numbers.connect(self._save_numbers)
+        self._viewer.events.theme.connect(self._on_theme)
+
+    @property
+    def _table(self) -> "VectorTable":
+        assert self._explored is not None
+        return self._explored.tables[self.model.currentText()]
+
+    def _on_model(self) -> None:
+        self._measure()
+        self._contribute()
+
+    def _measure(self) -> None:
+        name = self.model.currentText()
+        if name in self._matrices:
+            self._on_measured(self._matrices[name])
+            return
+        self.status.setText("Measuring…")
+        self.works.begin("measure", _measured(self._table), self._on_measured)
+
+    def _on_measured(self, matrix: "DistanceMatrix") -> None:
+        from src_training.evaluation.distances import correlation, dice_by_domain
+
+        self._matrices[self.model.currentText()] = matrix
+        self.matrix.draw(matrix.names, matrix.fsd)
+        dice = dice_by_domain(self._table)
+        self.dice.draw(matrix, dice)
+        self.agreement.setText(agreement(matrix.names[0], correlation(matrix, dice)))
+        self.status.setText("\n".join(f"⚠ {warning}" for warning in matrix.warnings))
+
+    def _contribute(self) -> None:
+        source, target = self.source.currentText(), self.target.currentText()
+        if source == target:
+            self._on_contributions([])
+            self.status.setText(_ONE if self.source.count() < 2 else "")
+            return
+        steps = _contributed(self._table, source, target)
+        self.works.begin("contribute", steps, self._on_contributions)
+
+    def _on_contributions(self, found: "list[Contribution]") -> None:
+        self._contributions = found
+        self.contributions.draw(self.target.currentText(), found)
+
+    def _on_course(self, history: "RunHistory") -> None:
+        lines = {
+            name: (np.asarray(series.steps, float), np.asarray(series.values, float))
+            for name, series in history.fsd.items()
+        }
+        self.course_words.setText("" if lines else _UNMEASURED)
+        self.course.setVisible(bool(lines))
+        end = max((float(steps[-1]) for steps, _ in lines.values() if len(steps)), default=1.0)
+        self.course.draw(lines, end or 1.0)
+
+    def _on_cell(self, row: int, column: int) -> None:
+        """Show which images of the column's domain push it from the row's."""
+        matrix = self._matrices[self.model.currentText()]
+        if "masks" in (matrix.names[row], matrix.names[column]):
+            self.status.setText("Masks are no images of a domain: choose two domains.")
+            return
+        self.source.setCurrentText(matrix.names[row])
+        self.target.setCurrentText(matrix.names[column])
+        self.pages.setCurrentIndex(1)
+
+    def _on_case(self, case: str) -> None:
+        domain = self.target.currentText()
+        chosen = [s for s in samples_of(self._table) if (s.domain, s.case) == (domain, case)]
+        first = next(sample for sample in chosen if sample.kind == "image")
+        self._selection.choose(chosen, first)
+        self.clicked.emit(first, self.model.currentText())
+
+    def _save_picture(self, file: Path) -> None:
+        picture = self.course.canvas if self.pages.currentIndex() == 2 else self.matrix
+        save_picture(picture.getPlotItem(), file)
+        self.status.setText(f"✓ {file} is written.")
+
+    def _save_numbers(self, file: Path) -> None:
+        if self.pages.currentIndex() == 1:
+            rows: list[list[Any]] = [["image", "value", "share"]]
+            save_rows(file, [*rows, *([c.case, c.value, c.share] for c in self._contributions)])
+        else:
+            save_rows(file, _long(self._matrices))
+        self.status.setText(f"✓ {file} is written.")
+
+    def _fail(self, failure: Failure) -> None:
+        self.status.setText(f"✕ {failure.sentence}")
+
+    def _on_theme(self, _event: object = None) -> None:
+        for picture in (self.matrix, self.course):
+            picture.recolour(colours_of(self._viewer))
+
+
+def _label(text: str, box: QComboBox) -> QLabel:
+    label = QLabel(text)
+    label.setBuddy(box)
+    return label
+
+
+def _page(*parts: Any) -> QWidget:
+    page = QWidget()
+    layout = QVBoxLayout(page)
+    layout.setContentsMargins(4, 4, 4, 4)
+    for part in parts:
+        layout.addLayout(part) if isinstance(part, QHBoxLayout) else layout.addWidget(part)
+    return page
+
+
+def _measured(table: "VectorTable") -> Iterator["DistanceMatrix"]:
+    from src_training.evaluation.distances import distance_matrix
+
+    yield distance_matrix(table)
+
+
+def _contributed(table: "VectorTable", source: str, target: str) -> "Iterator[list[Contribution]]":
+    from src_training.evaluation.contributions import contributions
+
+    yield contributions(table, source, target)
+
+
+def _course(run: Path) -> Iterator["RunHistory"]:
+    from src_training.training.follow import RunFollower, RunHistory
+
+    follower, history = RunFollower(run), RunHistory()
+    while events := follower.poll():
+        for event in events:
+            history.take(event)
+    yield history
+
+
+def _long(matrices: "dict[str, DistanceMatrix]") -> list[list[Any]]:
+    """A line for each model and pair of domains, unrounded."""
+    rows: list[list[Any]] = [["model", "a", "b", "fsd", "low", "high", "n_a", "n_b", "covariance"]]
+    for model, matrix in matrices.items():
+        for row, name in enumerate(matrix.names):
+            for column, other in enumerate(matrix.names):
+                found = matrix.fsd[row][column]
+                if found is not None and row < column:
+                    numbers = [found.value, found.low, found.high, found.n_a, found.n_b]
+                    rows.append([model, name, other, *numbers, found.covariance])
+    return rows

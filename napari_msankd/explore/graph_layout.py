@@ -1,0 +1,107 @@
+"""Where the nodes of contrastive graphs are drawn, and which edges between them."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from src_training.evaluation.graphs import BatchGraphs, Graph
+
+PANELS = ("teacher", "student", "difference")
+EDGES = ("both", "star", "complete")
+
+_LARGEST = 0.5
+_TIGHT = 0.8
+_APART = 1.35
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """Nodes and edges in the plane, the same for every panel.
+
+    Attributes
+    ----------
+    places
+        (n, 2) x and y of each node.
+    side
+        Of a node's thumbnail, in the same unit.
+    images
+        What each node shows, (p, p) or (p, p, C) in [0, 1].
+    names
+        ``anchor``, ``view 1``, …
+    edges
+        (m, 2) indices of nodes.
+    values
+        (m,) of each panel: cosines, or their difference.
+    """
+
+    places: NDArray[np.float64]
+    side: float
+    images: list[NDArray[np.float32]]
+    names: list[str]
+    edges: NDArray[np.intp]
+    values: dict[str, NDArray[np.float64]]
+
+
+def drawing(graphs: "BatchGraphs", kinds: str, together: bool) -> Drawing:
+    """Lay out the first sample of a batch, or all of it.
+
+    Parameters
+    ----------
+    graphs
+        Of at least one sample.
+    kinds
+        One of `EDGES`.
+    together
+        Draw every sample, and the views of all in one complete graph.
+    """
+    samples = graphs.samples if together else graphs.samples[:1]
+    views = len(samples[0].images) - 1
+    ring = _ring(views)
+    centres = _ring(len(samples)) * _spread(len(samples)) if len(samples) > 1 else np.zeros((1, 2))
+    places = np.concatenate([centre + np.vstack([[0, 0], ring]) for centre in centres])
+    images = [image for sample in samples for image in sample.images]
+    names = ["anchor", *(f"view {k}" for k in range(1, views + 1))] * len(samples)
+    stars = [
+        (own * (views + 1), own * (views + 1) + k)
+        for own in range(len(samples))
+        for k in range(1, views + 1)
+    ]
+    rows, columns = np.triu_indices(len(samples) * views, 1)
+    node = rows // views * (views + 1) + rows % views + 1
+    other = columns // views * (views + 1) + columns % views + 1
+    star, complete = kinds != EDGES[2], kinds != EDGES[1]
+    edges = [np.array(stars)] * star + [np.stack([node, other], 1)] * complete
+    values = {}
+    for panel in PANELS:
+        owns: list[Graph] = [getattr(sample, panel) for sample in samples]
+        whole = getattr(graphs, panel) if together else owns[0].complete
+        parts = [np.concatenate([own.star for own in owns])] * star
+        values[panel] = np.concatenate([*parts, *([whole[rows, columns]] * complete)])
+    return Drawing(places, _side(views), images, names, np.concatenate(edges), values)
+
+
+def strongest(drawing: Drawing) -> dict[str, float]:
+    """Value of the thickest edge of each panel; teacher and student share one."""
+    both = max(float(np.abs(drawing.values[panel]).max()) for panel in PANELS[:2]) or 1.0
+    rest = float(np.abs(drawing.values["difference"]).max()) or 1.0
+    return {"teacher": both, "student": both, "difference": rest}
+
+
+def _ring(count: int) -> NDArray[np.float64]:
+    """Places on the unit circle, the first at the top."""
+    turns = 2 * np.pi * np.arange(count) / count
+    return np.stack([np.sin(turns), np.cos(turns)], 1)
+
+
+def _spread(count: int) -> float:
+    """Radius of the circle of circles that do not touch."""
+    return float(_APART / np.sin(np.pi / count))
+
+
+def _side(views: int) -> float:
+    """Side of thumbnails that leave room for the edges."""
+    chord = 2 * np.sin(np.pi / views) if views > 1 else 2.0
+    return float(min(_LARGEST, _TIGHT * chord / np.sqrt(2)))

@@ -1,0 +1,93 @@
+"""Patches of chosen samples through the networks of a run: what the graphs are drawn of."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_msankd.engine import load_engine, no_collection
+from napari_msankd.explore.selection import Sample
+
+if TYPE_CHECKING:
+    from napari_msankd.explore.explored import Explored
+    from src_training.evaluation.graphs import BatchGraphs
+
+FINAL = -1
+"""Stands for the student as its best validation left it."""
+
+
+class GraphSource:
+    """Makes graphs; reads the run once, and each patch once.
+
+    Parameters
+    ----------
+    explored
+        Whose samples.
+    run
+        Whose networks.
+    """
+
+    def __init__(self, explored: "Explored", run: Path) -> None:
+        self._explored, self._run = explored, run
+        self._networks: Any = None
+        self._patches: dict[Sample, Any] = {}
+        self._students: dict[int, Any] = {}
+
+    def steps(self) -> Iterator[list[int]]:
+        """Steps of the stage ``distil`` whose student was kept. For a worker."""
+        load_engine()
+        with no_collection():
+            from src_training.training.networks_of_run import checkpoints
+        yield checkpoints(self._run)
+
+    def graphs(
+        self, samples: Sequence[Sample], views: int, step: int = FINAL
+    ) -> "Iterator[BatchGraphs]":
+        """Graphs of these samples by the student of a step. For a worker.
+
+        Raises
+        ------
+        InputError
+            If the run's checkpoints are gone, or do not fit the samples.
+        """
+        load_engine()
+        with no_collection():
+            from src_training.evaluation.graphs import graphs_of
+            from src_training.training.networks_of_run import networks_of, student_at
+
+        if self._networks is None:
+            self._networks = networks_of(self._run)
+        if step != FINAL and step not in self._students:
+            self._students[step] = student_at(self._run, step)
+        student = self._networks.student if step == FINAL else self._students[step]
+        patches = [self._patch(sample) for sample in samples]
+        yield next(graphs_of(self._networks, [student], patches, views))
+
+    def _patch(self, sample: Sample) -> Any:
+        """(C, p, p) as the networks see it."""
+        from src_training.data.patches import cut
+        from src_training.evaluation.prepared import prepared_images
+
+        if sample not in self._patches:
+            domain = self._explored.domains[sample.domain].subset([sample.case])
+            [image] = prepared_images(domain, self._networks.preprocessing)
+            patch = cut(image.prepared.pixels, sample.corner, self._networks.patch)
+            self._patches[sample] = patch
+        return self._patches[sample]
+
+
+def as_it_is(sample: Sample) -> Sample:
+    """The patch that a view or a mask belongs to."""
+    return Sample(sample.domain, sample.case, sample.corner)
+
+
+def batch_of(
+    current: Sample, chosen: Sequence[Sample], known: Sequence[Sample], most: int
+) -> list[Sample]:
+    """The sample, those chosen beside it, and others of the extract where there are too few.
+
+    Like a batch of training: the mean over it is what is taken off the vectors.
+    """
+    bare = [sample for sample in known if sample.kind == "image" and sample.view == 0]
+    spread = bare[:: max(1, len(bare) // most)]
+    ordered = [as_it_is(current), *sorted(map(as_it_is, chosen)), *spread]
+    return list(dict.fromkeys(ordered))[:most]

@@ -1,0 +1,261 @@
+"""The Graphs page: what the views of a sample are to one another, for teacher and student."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSlider,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msankd.colours import colours_of
+from napari_msankd.controls import Words
+from napari_msankd.explore.graph_layers import add_graphs
+from napari_msankd.explore.graph_layout import EDGES, PANELS, Drawing, drawing, strongest
+from napari_msankd.explore.graph_picture import ALIKE, UNLIKE, GraphPicture
+from napari_msankd.explore.graph_source import FINAL, GraphSource, batch_of
+from napari_msankd.explore.saving import SaveButton, save_picture, save_rows
+from napari_msankd.explore.selection import Sample, Selection, samples_of
+from napari_msankd.work import Failure, Works
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_msankd.explore.explored import Explored
+    from src_training.evaluation.graphs import BatchGraphs
+
+_REST_MS = 150
+_BATCH = 4
+_NO_RUN = "Contrastive graphs compare a teacher with its student: choose a run on the first page."
+_NOTHING = "Click a sample on the Vectors page: its views and what they are to it show here."
+_NO_STEPS = "This run kept no students of earlier steps."
+
+
+class GraphsPage(QWidget):
+    """Star and complete graph of the sample that was clicked last.
+
+    Parameters
+    ----------
+    viewer
+        Whose theme is followed, and which gets the layers.
+    selection
+        What is chosen.
+
+    Attributes
+    ----------
+    pictures
+        Teacher, student, and the difference student - teacher.
+    """
+
+    def __init__(self, viewer: "ViewerModel", selection: Selection) -> None:
+        super().__init__()
+        self._viewer, self._selection = viewer, selection
+        self._source: GraphSource | None = None
+        self._known: list[Sample] = []
+        self._batch: list[Sample] = []
+        self._steps: list[int] = []
+        self._graphs: BatchGraphs | None = None
+        self._drawing: Drawing | None = None
+        self.works = Works(self, self._fail)
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_REST_MS)
+        self._soon.timeout.connect(self.look)
+        self._build()
+        self._connect()
+
+    def show_explored(self, explored: "Explored") -> None:
+        """Take the run of what was extracted."""
+        run, self._graphs, self._drawing = explored.request.run, None, None
+        self._known = samples_of(next(iter(explored.tables.values())))
+        self._source = None if run is None else GraphSource(explored, run)
+        for picture in self.pictures.values():
+            picture.getPlotItem().clear()
+        self._set_steps([])
+        if self._source is None:
+            self.status.setText(_NO_RUN)
+        else:
+            self.status.setText(_NOTHING)
+            self.works.begin("steps", self._source.steps(), self._set_steps)
+
+    def look(self) -> None:
+        """Make the graphs of the current sample."""
+        current = self._selection.current
+        if self._source is None or current is None:
+            return
+        chosen = list(self._selection.samples) if self._together else []
+        self._batch = batch_of(current, chosen, self._known, _BATCH)
+        self.status.setText("Looking…")
+        steps = self._source.graphs(self._batch, self.views.value(), self._step)
+        self.works.begin("graphs", steps, self._on_graphs)
+
+    def end(self) -> None:
+        """Work no more."""
+        self._soon.stop()
+        self.works.end()
+        self._viewer.events.theme.disconnect(self._on_theme)
+
+    @property
+    def _together(self) -> bool:
+        return self.scope.currentIndex() == 1
+
+    @property
+    def _step(self) -> int:
+        at = self.slider.value()
+        return self._steps[at] if at < len(self._steps) else FINAL
+
+    def _build(self) -> None:
+        self.scope, self.edges, self.views = QComboBox(), QComboBox(), QSpinBox()
+        self.scope.addItems(["sample", "batch"])
+        self.scope.setToolTip("One sample, or the views of up to four chosen samples together")
+        self.edges.addItems(list(EDGES))
+        self.edges.setToolTip("Star: anchor to views (intra). Complete: view to view (inter)")
+        self.views.setRange(2, 8)
+        self.views.setValue(4)
+        self.views.setToolTip("Views of a sample, made as training makes them")
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setToolTip("The student at earlier steps: the graphs converge")
+        self.step_words = QLabel()
+        self.open_button = QPushButton("&Open in viewer")
+        self.open_button.setToolTip("The views as an image, nodes as Points, edges as Vectors")
+        self.save_button = SaveButton("The three graphs as pictures, or all edges as CSV")
+        colours = colours_of(self._viewer)
+        titles = ("teacher", "student", "student - teacher")
+        self.pictures = {
+            panel: GraphPicture(title, colours) for panel, title in zip(PANELS, titles, strict=True)
+        }
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.legend.setText(
+            f'<span style="color:{ALIKE}">━</span> above 0: alike<br>'
+            f'<span style="color:{UNLIKE}">━</span> below 0: unlike<br>'
+            "the thicker, the more"
+        )
+        self.status = Words()
+        self.status.setToolTip("What is drawn")
+        grid = QGridLayout()
+        grid.setSpacing(2)
+        for place, picture in enumerate(self.pictures.values()):
+            grid.addWidget(picture, place // 2, place % 2)
+        grid.addWidget(self.legend, 1, 1)
+        for line in range(2):
+            grid.setRowStretch(line, 1)
+            grid.setColumnStretch(line, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.setSpacing(4)
+        for line in self._lines():
+            layout.addLayout(line)
+        layout.addLayout(grid, 1)
+        layout.addWidget(self.status)
+        self._set_steps([])
+
+    def _lines(self) -> list[QHBoxLayout]:
+        first, second, third = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        for words, control in (("Sco&pe", self.scope), ("&Edges", self.edges)):
+            label = QLabel(words)
+            label.setBuddy(control)
+            first.addWidget(label)
+            first.addWidget(control, 1)
+        label = QLabel("Vie&ws")
+        label.setBuddy(self.views)
+        second.addWidget(label)
+        second.addWidget(self.views)
+        second.addStretch(1)
+        second.addWidget(self.open_button)
+        second.addWidget(self.save_button)
+        third.addWidget(self.slider, 1)
+        third.addWidget(self.step_words)
+        return [first, second, third]
+
+    def _connect(self) -> None:
+        self.scope.currentIndexChanged.connect(lambda: self._soon.start())
+        self.edges.currentIndexChanged.connect(self._draw)
+        self.views.valueChanged.connect(lambda: self._soon.start())
+        self.slider.valueChanged.connect(self._on_slider)
+        self.open_button.clicked.connect(self.open)
+        self.save_button.picture.connect(self._save_picture)
+        self.save_button.numbers.connect(self._save_numbers)
+        self._selection.changed.connect(self._soon.start)
+        self._viewer.events.theme.connect(self._on_theme)
+
+    def _set_steps(self, steps: list[int]) -> None:
+        self._steps = steps
+        self.slider.blockSignals(True)
+        self.slider.setRange(0, len(steps))
+        self.slider.setValue(len(steps))
+        self.slider.blockSignals(False)
+        self.slider.setEnabled(bool(steps))
+        self.slider.setVisible(bool(steps))
+        self.step_words.setText(self._told_step())
+        self.step_words.setToolTip("" if steps else _NO_STEPS)
+        self._enable()
+
+    def _on_slider(self) -> None:
+        self.step_words.setText(self._told_step())
+        self._soon.start()
+
+    def _told_step(self) -> str:
+        return "the best student" if self._step == FINAL else f"student at step {self._step}"
+
+    def _on_graphs(self, graphs: "BatchGraphs") -> None:
+        self._graphs = graphs
+        self._draw()
+        first = self._batch[0]
+        words = f"{first.domain} / {first.case}, patch at {first.corner[0]}, {first.corner[1]}"
+        if self._together:
+            words = f"{words}, and {len(self._batch) - 1} others"
+        if graphs.centred:
+            words += f"\nThe mean over {len(self._batch)} samples is taken off, as in training."
+        self.status.setText(words)
+
+    def _draw(self) -> None:
+        if self._graphs is None:
+            return
+        self._drawing = drawing(self._graphs, self.edges.currentText(), self._together)
+        most = strongest(self._drawing)
+        for panel, picture in self.pictures.items():
+            picture.draw(self._drawing, self._drawing.values[panel], most[panel])
+        self._enable()
+
+    def open(self) -> None:
+        """Show the graphs as layers; what Open in viewer does."""
+        if self._drawing is not None:
+            add_graphs(self._viewer, self._drawing, self._batch[0].case)
+
+    def _save_picture(self, file: Path) -> None:
+        for panel, picture in self.pictures.items():
+            save_picture(picture.getPlotItem(), file.with_stem(f"{file.stem}-{panel}"))
+        self.status.setText(f"✓ {file} is written, one for each panel.")
+
+    def _save_numbers(self, file: Path) -> None:
+        assert self._drawing is not None
+        rows: list[list[Any]] = [["node", "other", *PANELS]]
+        per_sample = self.views.value() + 1
+        for edge, (one, other) in enumerate(self._drawing.edges.tolist()):
+            ends = [
+                f"{self._batch[node // per_sample].case} {self._drawing.names[node]}"
+                for node in (one, other)
+            ]
+            rows.append([*ends, *(self._drawing.values[panel][edge] for panel in PANELS)])
+        save_rows(file, rows)
+        self.status.setText(f"✓ {file} is written.")
+
+    def _enable(self) -> None:
+        for button in (self.open_button, self.save_button):
+            button.setEnabled(self._drawing is not None)
+
+    def _fail(self, failure: Failure) -> None:
+        self.status.setText(f"✕ {failure.sentence}")
+
+    def _on_theme(self, _event: object = None) -> None:
+        for picture in self.pictures.values():
+            picture.recolour(colours_of(self._viewer))

@@ -1,0 +1,132 @@
+"""What networks make of an image, as layers exactly over it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_msankd.engine import load_engine, no_collection
+from napari_msankd.explore.placing import over
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from src_training.inference.model import SegmentationModel
+
+_ENERGY, _ERROR, _PROBABILITY = "inferno", "magma", "viridis"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A map, and where it lies over the image.
+
+    Attributes
+    ----------
+    name
+        Of the layer.
+    pixels
+        (h, w), or (C, h, w): a slider goes through the channels.
+    scale, translate
+        From its pixels to those of the image.
+    colormap
+        Of napari.
+    limits
+        Lowest and highest value in sight; None: those it has.
+    said
+        A sentence about it; may be empty.
+    """
+
+    name: str
+    pixels: NDArray[np.float32]
+    scale: tuple[float, float] = (1.0, 1.0)
+    translate: tuple[float, float] = (0.0, 0.0)
+    colormap: str = "gray"
+    limits: tuple[float, float] | None = None
+    said: str = ""
+
+
+def features(
+    model: "SegmentationModel", name: str, image: NDArray[Any], tap: str, channels: bool
+) -> Iterator[list[Picture]]:
+    """Activation energy at a tap, and its channels if they are asked for. For a worker."""
+    load_engine()
+    with no_collection():
+        from src_training.evaluation.maps import feature_maps
+
+    found = feature_maps(model, image, tap)
+    place = {"scale": found.scale, "translate": found.translate}
+    count, height, width = found.maps.shape
+    said = f"{name} at {tap}: {count} channels of {height} x {width}."
+    pictures = [
+        Picture(f"energy of {tap}, {name}", found.energy, colormap=_ENERGY, said=said, **place)
+    ]
+    if channels:
+        pictures.append(Picture(f"{tap}, {name}", found.maps, **place))
+    yield pictures
+
+
+def rebuilding(run: "Path", image: NDArray[Any]) -> Iterator[list[Picture]]:
+    """What the headers of teacher and student rebuild badly. For a worker."""
+    load_engine()
+    with no_collection():
+        from src_training.evaluation.maps import rebuilt
+        from src_training.training.networks_of_run import networks_of
+
+    networks, pictures = networks_of(run), []
+    for role in ("teacher", "student"):
+        found = rebuilt(networks, role, image)
+        place = {"scale": found.rebuilt.scale, "translate": found.rebuilt.translate}
+        said = f"The {role}'s header misses {found.share:.0%} of its bottleneck's energy."
+        pictures += [
+            Picture(f"bottleneck rebuilt, {role}", found.rebuilt.energy, colormap=_ENERGY, **place),
+            Picture(
+                f"error of rebuilding, {role}", found.error, colormap=_ERROR, said=said, **place
+            ),
+        ]
+    yield pictures
+
+
+def crossing(run: "Path", image: NDArray[Any]) -> Iterator[list[Picture]]:
+    """Who decodes whom: p_T, p_S, p1 and p2 of DICD. For a worker."""
+    load_engine()
+    with no_collection():
+        from src_training.evaluation.maps import cross
+        from src_training.training.networks_of_run import networks_of
+
+    found = cross(networks_of(run), image)
+    maps = {
+        "p_T, teacher": found.teacher,
+        "p_S, student": found.student,
+        "p1, teacher decodes student": found.first,
+        "p2, student decodes teacher": found.second,
+    }
+    yield [
+        Picture(name, foreground, colormap=_PROBABILITY, limits=(0.0, 1.0))
+        for name, each in maps.items()
+        # The background is what is left; several classes have a slider.
+        for foreground in [each[1] if len(each) == 2 else each[1:]]
+    ]
+
+
+def add_pictures(viewer: "ViewerModel", image: "Image", pictures: list[Picture]) -> None:
+    """Add maps over their image; one of the same name gives way."""
+    for picture in pictures:
+        name = f"{picture.name} of {image.name}"
+        if name in viewer.layers:
+            viewer.layers.remove(name)
+        kept = {} if picture.limits is None else {"contrast_limits": picture.limits}
+        viewer.add_image(
+            picture.pixels,
+            name=name,
+            colormap=picture.colormap,
+            opacity=0.8,
+            rgb=False,
+            **kept,
+            **over(image, picture.scale, picture.translate, leading=picture.pixels.ndim - 2),
+        )
+    viewer.layers.selection.active = image

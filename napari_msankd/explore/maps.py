@@ -1,0 +1,178 @@
+"""The Maps page: features, rebuilt bottlenecks and cross predictions over an image."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msankd.choices import LayerChoice
+from napari_msankd.controls import Words, group
+from napari_msankd.explore.map_layers import Picture, add_pictures, crossing, features, rebuilding
+from napari_msankd.explore.selection import Selection
+from napari_msankd.layers import planes_of, shown_index
+from napari_msankd.work import Failure, Works, failure_of
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_msankd.explore.explored import Explored
+
+_NO_RUN = "Headers and cross predictions belong to a run: choose one on the first page."
+_WHAT = (
+    "What the networks make of the image, as layers over it. A sample that is clicked on another "
+    "page opens its image here."
+)
+
+
+class MapsPage(QWidget):
+    """Adds layers over the slice in sight of an image.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers.
+    selection
+        What is chosen.
+    """
+
+    def __init__(self, viewer: "ViewerModel", selection: Selection) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._explored: Explored | None = None
+        self.works = Works(self, self._fail)
+        self._build()
+        self.model.currentIndexChanged.connect(self._on_model)
+        self.image.chosen.connect(self._enable)
+        self.show_button.clicked.connect(self.show_features)
+        self.rebuild_button.clicked.connect(lambda: self._of_run(rebuilding))
+        self.cross_button.clicked.connect(lambda: self._of_run(crossing))
+
+    def show_explored(self, explored: "Explored") -> None:
+        """Offer the models that were extracted with."""
+        self._explored = explored
+        self.model.blockSignals(True)
+        self.model.clear()
+        self.model.addItems(list(explored.models))
+        self.model.setCurrentIndex(self.model.count() - 1)
+        self.model.blockSignals(False)
+        self._on_model()
+        self.run_words.setText("" if explored.request.run is not None else _NO_RUN)
+        self._enable()
+
+    def show_features(self) -> None:
+        """Add the energy at the tap, and its channels; what the button does."""
+        name = self.model.currentText()
+        assert self._explored is not None
+        model, tap = self._explored.models[name], self.tap.currentText()
+        channels = self.channels.isChecked()
+        self._begin(lambda pixels: features(model, name, pixels, tap, channels))
+
+    def end(self) -> None:
+        """Work no more."""
+        self.works.end()
+
+    def _build(self) -> None:
+        self.image = LayerChoice(self._viewer, Image)
+        self.image.setToolTip("The image whose slice in sight is looked at")
+        self.model, self.tap = QComboBox(), QComboBox()
+        self.model.setToolTip("Whose features are shown")
+        self.tap.setToolTip("Where in the network, from its first block to its last")
+        self.channels = QCheckBox("With all c&hannels")
+        self.channels.setToolTip("A stack with a slider through the channels, beside their energy")
+        self.show_button = _button("S&how", "Add the activation energy as a layer over the image")
+        self.rebuild_button = _button(
+            "Re&buildings", "The bottleneck as the header rebuilds it, and the error of it"
+        )
+        self.cross_button = _button(
+            "C&ross predictions",
+            "p_T and p_S, and p1 and p2: each network decoding the other's semantic vector",
+        )
+        self.run_words, self.status = Words(), Words()
+        self.status.setToolTip("What happens, or what went wrong")
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 0)
+        self.bar.setMaximumHeight(8)
+        self.bar.hide()
+        first, form, below = group("Features")
+        form.addRow("&Model", self.model)
+        form.addRow("&Tap", self.tap)
+        below.addWidget(self.channels)
+        below.addWidget(self.show_button)
+        second, _, below = group("Teacher and student of the run")
+        for part in (self.run_words, self.rebuild_button, self.cross_button):
+            below.addWidget(part)
+        top = QFormLayout()
+        top.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        top.addRow("&Image", self.image)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.setSpacing(6)
+        layout.addWidget(Words(_WHAT))
+        layout.addLayout(top)
+        for part in (first, second, self.bar, self.status):
+            layout.addWidget(part)
+        layout.addStretch(1)
+        self._enable()
+
+    def _on_model(self) -> None:
+        self.tap.clear()
+        if self._explored is not None and self.model.currentText():
+            self.tap.addItems(list(self._explored.models[self.model.currentText()].network.taps))
+            self.tap.setCurrentIndex(self.tap.findText("bottleneck"))
+
+    def _of_run(self, steps: Callable[[Path, Any], Iterator[list[Picture]]]) -> None:
+        assert self._explored is not None and self._explored.request.run is not None
+        run = self._explored.request.run
+        self._begin(lambda pixels: steps(run, pixels))
+
+    def _begin(self, steps: Callable[[Any], Iterator[list[Picture]]]) -> None:
+        layer = self.image.layer
+        try:
+            pixels = planes_of(layer).read(shown_index(self._viewer, layer))
+        except InputError as error:
+            self._fail(failure_of(error))
+            return
+
+        def show(pictures: list[Picture]) -> None:
+            self._rest("\n".join(picture.said for picture in pictures if picture.said) or "✓")
+            if layer in self._viewer.layers:
+                add_pictures(self._viewer, layer, pictures)
+
+        self.status.setText("Looking…")
+        self.bar.show()
+        self.works.begin("maps", steps(pixels), show)
+        self._enable()
+
+    def _rest(self, words: str) -> None:
+        self.works.retire("maps")
+        self.bar.hide()
+        self.status.setText(words)
+        self._enable()
+
+    def _fail(self, failure: Failure) -> None:
+        self._rest(f"✕ {failure.sentence}")
+
+    def _enable(self) -> None:
+        ready = self.image.layer is not None and self._explored is not None
+        ready = ready and "maps" not in self.works
+        run = self._explored is not None and self._explored.request.run is not None
+        self.show_button.setEnabled(ready)
+        for button in (self.rebuild_button, self.cross_button):
+            button.setEnabled(ready and run)
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button

@@ -1,0 +1,130 @@
+"""A sample in the viewer: its image, the patch framed, and the view that was made of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_msankd.explore.placing import over
+from napari_msankd.explore.selection import Sample
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_msankd.explore.explored import Explored
+
+PATCH, VIEW = "explored patch", "explored view"
+"""Names of the layers that are made anew for each sample."""
+
+_FRAME = "#ffd23f"
+_OF = "explored"
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A sample as layers show it.
+
+    Attributes
+    ----------
+    sample
+        Which it is.
+    image
+        (H, W) or (H, W, C) as it was read.
+    frame
+        Top, left, bottom, right of the patch, pixels of `image`.
+    view
+        (h, w) or (h, w, C), what the network saw; None for a patch as it is.
+    scale
+        Pixels of `image` across one of `view`, (y, x).
+    """
+
+    sample: Sample
+    image: NDArray[Any]
+    frame: tuple[float, float, float, float]
+    view: NDArray[np.float32] | None
+    scale: tuple[float, float]
+
+
+def read_sample(explored: "Explored", sample: Sample, model: str) -> Iterator[Opened]:
+    """Read the image of a sample and make its view again. For a worker."""
+    from src_training.evaluation.patch_encoder import PatchEncoder
+    from src_training.evaluation.prepared import prepared_images
+
+    [image] = prepared_images(
+        explored.domains[sample.domain].subset([sample.case]),
+        explored.models[model].card.preprocessing,
+    )
+    geometry = image.prepared.geometry
+    top, left, bottom, right = geometry.box
+    scale = (
+        (bottom - top) / geometry.prepared[0],
+        (right - left) / geometry.prepared[1],
+    )
+    view, side = None, explored.models[model].card.patch
+    if sample.view:
+        encoder = PatchEncoder(explored.models[model], views=explored.request.views)
+        seen = encoder.patch(image, sample.corner).images[sample.view]
+        view = np.moveaxis(seen, 0, -1) if len(seen) == 3 else seen[0]
+    y, x = top + sample.corner[0] * scale[0], left + sample.corner[1] * scale[1]
+    frame = (y, x, y + side * scale[0], x + side * scale[1])
+    yield Opened(sample, image.case.image, frame, view, scale)
+
+
+def show_sample(viewer: "ViewerModel", explored: "Explored", opened: Opened) -> "Image":
+    """Show a sample; the image is opened once, frame and view take the place of earlier ones."""
+    image = show_image(viewer, explored, opened.sample, opened.image)
+    for name in (PATCH, VIEW):
+        for layer in [layer for layer in viewer.layers if layer.metadata.get(_OF) == name]:
+            viewer.layers.remove(layer)
+    top, left, bottom, right = opened.frame
+    if opened.view is not None:
+        # The frame runs along edges of pixels, a layer begins at the centre of one.
+        begin = (top + (opened.scale[0] - 1) / 2, left + (opened.scale[1] - 1) / 2)
+        viewer.add_image(
+            opened.view,
+            name=f"{VIEW} {opened.sample.view}",
+            rgb=opened.view.ndim == 3,
+            metadata={_OF: VIEW},
+            **over(image, opened.scale, begin),
+        )
+    corners = np.array([[top, left], [bottom, right]]) - 0.5
+    viewer.add_shapes(
+        [corners],
+        shape_type="rectangle",
+        name=PATCH,
+        edge_color=_FRAME,
+        face_color="transparent",
+        edge_width=max(2.0, (bottom - top) / 100),
+        metadata={_OF: PATCH},
+        **over(image),
+    )
+    viewer.layers.selection.active = image
+    return image
+
+
+def show_image(
+    viewer: "ViewerModel", explored: "Explored", sample: Sample, pixels: NDArray[Any]
+) -> "Image":
+    """The layer of an image: the one it was taken from, one opened before, or a new one."""
+    key = (sample.domain, sample.case)
+    name = explored.layers.get(key)
+    if name is not None and name in viewer.layers:
+        return viewer.layers[name]
+    for layer in viewer.layers:
+        if layer.metadata.get(_OF) == key:
+            layer.visible = True
+            return layer
+    for layer in viewer.layers:
+        # One image of a domain at a time is in sight, else each would cover the last.
+        if isinstance(layer.metadata.get(_OF), tuple):
+            layer.visible = False
+    rgb = pixels.ndim == 3 and pixels.shape[-1] in (3, 4)
+    return viewer.add_image(
+        pixels if rgb or pixels.ndim == 2 else pixels[..., 0],
+        name=f"{sample.domain} / {sample.case}",
+        rgb=rgb,
+        metadata={_OF: key},
+    )

@@ -1,0 +1,159 @@
+"""Explore: why a student works on one scanner and not on another, linked to the images."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QApplication, QLabel, QTabWidget, QVBoxLayout, QWidget
+
+from napari_msankd.controls import Words
+from napari_msankd.explore.choose import ChoosePage
+from napari_msankd.explore.explored import Explored
+from napari_msankd.explore.opening import Opened, read_sample, show_sample
+from napari_msankd.explore.selection import Sample, Selection
+from napari_msankd.runs.plots import load_plots
+from napari_msankd.work import Failure, Works
+
+if TYPE_CHECKING:
+    import napari
+
+_PAGES = (
+    ("vectors", "VectorsPage", "&Vectors"),
+    ("fsd", "FsdPage", "&FSD"),
+    ("graphs", "GraphsPage", "&Graphs"),
+    ("maps", "MapsPage", "&Maps"),
+)
+"""Module, class and title of each picture's page; pyqtgraph comes with them."""
+
+
+class ExploreWidget(QWidget):
+    """The Explore widget: choose, then look.
+
+    Parameters
+    ----------
+    viewer
+        The viewer it is docked in.
+
+    Attributes
+    ----------
+    choose
+        The first page.
+    selection
+        What is chosen in one picture and seen in all.
+    parts
+        The pages of the pictures by module; empty until they were loaded.
+    """
+
+    def __init__(self, viewer: "napari.viewer.Viewer") -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.selection = Selection(self)
+        self.works = Works(self, self._fail)
+        self.parts: dict[str, Any] = {}
+        self._explored: Explored | None = None
+        self._modules: list[tuple[str, Any, str]] = []
+        self._ended = False
+        self.choose = ChoosePage(viewer)
+        self.pages = QTabWidget()
+        self.pages.addTab(self.choose, "&Choose")
+        for _, _, title in _PAGES:
+            self.pages.addTab(QLabel("Loading…"), title)
+            self.pages.setTabEnabled(self.pages.count() - 1, False)
+        self.status = Words()
+        self.status.setToolTip("What went wrong")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.pages)
+        layout.addWidget(self.status)
+        self.setMinimumWidth(360)
+        self.choose.explored.connect(self._on_explored)
+        app = QApplication.instance()
+        assert app is not None
+        app.aboutToQuit.connect(self.end)
+
+    def open_sample(self, sample: Sample, model: str) -> None:
+        """Show a sample in the viewer: image, patch and view."""
+        if self._explored is not None:
+            self.status.setText("")
+            steps = read_sample(self._explored, sample, model)
+            self.works.begin("open", steps, self._on_opened)
+
+    def end(self) -> None:
+        """Work no more; called when the widget or napari goes."""
+        if not self._ended:
+            self._ended = True
+            self.works.end()
+            self.choose.end()
+            for page in self.parts.values():
+                page.end()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Load what draws, once the widget is in sight."""
+        super().showEvent(event)
+        self._load()
+
+    def event(self, event: QEvent) -> bool:
+        """End when a dock lets go of the widget."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.end()
+        return super().event(event)
+
+    def _load(self) -> None:
+        if not self._modules and "load" not in self.works:
+            self.works.begin("load", _loaded(), self._on_loaded)
+
+    def _on_loaded(self, modules: list[tuple[str, Any, str]]) -> None:
+        self._modules = modules
+        QTimer.singleShot(0, self._make_page)
+
+    def _make_page(self) -> None:
+        """Make the pages, one a turn of the event loop."""
+        if self._ended or len(self.parts) == len(self._modules):
+            self._hand_on()
+            return
+        name, kind, title = self._modules[len(self.parts)]
+        page = self.parts[name] = kind(self.viewer, self.selection)
+        if hasattr(page, "clicked"):
+            page.clicked.connect(self.open_sample)
+        place = len(self.parts)
+        former = self.pages.widget(place)
+        self.pages.removeTab(place)
+        former.deleteLater()
+        self.pages.insertTab(place, page, title)
+        self.pages.setTabEnabled(place, self._explored is not None)
+        QTimer.singleShot(0, self._make_page)
+
+    def _on_explored(self, explored: Explored) -> None:
+        self._explored = explored
+        self.selection.clear()
+        self._load()
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give the pictures what there is to draw, as soon as both are there."""
+        if self._ended or self._explored is None or len(self.parts) < len(_PAGES):
+            return
+        for place, page in enumerate(self.parts.values(), 1):
+            self.pages.setTabEnabled(place, True)
+            page.show_explored(self._explored)
+        if self.pages.currentWidget() is self.choose:
+            self.pages.setCurrentIndex(1)
+
+    def _on_opened(self, opened: Opened) -> None:
+        if self._explored is not None:
+            show_sample(self.viewer, self._explored, opened)
+
+    def _fail(self, failure: Failure) -> None:
+        self.status.setText(f"✕ {failure.sentence}")
+
+
+def _loaded() -> Iterator[list[tuple[str, Any, str]]]:
+    """The classes of the pages, pyqtgraph imported before them."""
+    for _ in load_plots():
+        pass
+    yield [
+        (name, getattr(import_module(f"napari_msankd.explore.{name}"), kind), title)
+        for name, kind, title in _PAGES
+    ]

@@ -1,0 +1,253 @@
+"""Explore in a real napari window: clicks, a lasso, and pictures that follow one another."""
+
+import csv
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from napari.layers import Image, Points, Shapes, Vectors
+from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_msankd import settings
+from napari_msankd.explore import choose, choose_form
+from napari_msankd.explore.widget import ExploreWidget
+
+from .conftest import PATIENCE
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def own_folders(monkeypatch, tmp_path):
+    chosen = settings.Preferences("cpu", cache=tmp_path / "cache", runs=tmp_path / "runs")
+    for module in (choose, choose_form):
+        monkeypatch.setattr(module, "preferences", lambda: chosen)
+    return chosen
+
+
+@pytest.fixture
+def explore(viewer, qtbot):
+    made = ExploreWidget(viewer)
+    viewer.window.add_dock_widget(made, name="Explore")
+    # Places on a picture are those of a window that was laid out.
+    made.window().show()
+    yield made
+    made.end()
+    qtbot.waitUntil(lambda: not made.choose.works and not made.works, timeout=PATIENCE)
+
+
+@pytest.fixture
+def extracted(explore, qtbot):
+    """Choose a model or a run and folders, press Extract, wait for the pictures."""
+
+    def extract(*folders, model=None, run=None):
+        page = explore.choose
+        page.with_run.setChecked(run is not None)
+        page.own_domains.setChecked(not folders)
+        if run is not None:
+            page.run.open(run)
+        if model is not None:
+            page.model.open(model)
+        for folder in folders:
+            page.domains.add(folder)
+        qtbot.waitUntil(page.extract.isEnabled, timeout=PATIENCE)
+        page.extract.click()
+        qtbot.waitUntil(lambda: "extract" not in page.works, timeout=PATIENCE)
+        if page.status.text().startswith("✓"):
+            qtbot.waitUntil(lambda: len(explore.parts) == 4, timeout=PATIENCE)
+            still = lambda: any(part.works for part in explore.parts.values())  # noqa: E731
+            qtbot.waitUntil(lambda: not still(), timeout=PATIENCE)
+        return explore
+
+    return extract
+
+
+def at(scatter, point):
+    """Where a point of a scatter lies on its widget."""
+    return scatter.mapFromScene(scatter.box.mapViewToScene(QPointF(*point)))
+
+
+def drag(scatter, places):
+    """Drag with the left button along places of the widget."""
+    kinds = QEvent.Type.MouseButtonPress, QEvent.Type.MouseMove, QEvent.Type.MouseButtonRelease
+    last = len(places) - 1
+    for number, place in enumerate(places):
+        kind = kinds[0] if number == 0 else kinds[2] if number == last else kinds[1]
+        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        button = none if kind == kinds[1] else left
+        held = none if kind == kinds[2] else left
+        local = QPointF(place)
+        spot = QPointF(scatter.viewport().mapToGlobal(place))
+        event = QMouseEvent(kind, local, spot, button, held, Qt.KeyboardModifier.NoModifier)
+        QApplication.sendEvent(scatter.viewport(), event)
+        QApplication.processEvents()
+
+
+def around(scatter):
+    """A lasso around everything."""
+    low, high = scatter.points.min(0), scatter.points.max(0)
+    room = 0.04 * (high - low).max()
+    (left, down), (right, up) = low - room, high + room
+    corners = [(left, down), (right, down), (right, up), (left, up), (left, down)]
+    steps = [
+        np.array(a) + share * (np.array(b) - a)
+        for a, b in pairwise(corners)
+        for share in np.linspace(0, 1, 6)
+    ]
+    return [at(scatter, step) for step in steps]
+
+
+def test_a_click_opens_the_image_and_frames_the_patch(extracted, make_domain, model_file, qtbot):
+    explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
+    assert explore.pages.currentIndex() == 1
+    [scatter] = explore.parts["vectors"].scatters.values()
+    place = at(scatter, scatter.points[4])
+    found = scatter.nearest(scatter.mapToScene(place))
+    qtbot.mouseClick(scatter.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    layers = explore.viewer.layers
+    qtbot.waitUntil(lambda: any(isinstance(layer, Shapes) for layer in layers), timeout=PATIENCE)
+    sample = explore.parts["vectors"]._samples["tiny"][found]
+    assert explore.selection.current == sample
+    image = layers[f"{sample.domain} / {sample.case}"]
+    assert isinstance(image, Image) and image.data.shape == (48, 48)
+    [frame] = layers["explored patch"].data
+    assert np.ptp(frame, axis=0).tolist() == [32, 32]
+    assert sample.case in explore.parts["vectors"].status.text()
+
+
+def test_a_lasso_rings_points_and_marks_images_and_saves_a_list(
+    extracted, make_domain, model_file, tmp_path
+):
+    explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
+    vectors, fsd = explore.parts["vectors"], explore.parts["fsd"]
+    [scatter] = vectors.scatters.values()
+    vectors.lasso.click()
+    drag(scatter, around(scatter))
+    chosen = explore.selection.samples
+    assert len(chosen) == len(scatter.points) == len(scatter.rings.data)
+    assert len(fsd.contributions.selectedItems()) == 3 * len(fsd.contributions.cases) == 9
+    vectors.save_list(tmp_path / "chosen.csv")
+    rows = list(csv.DictReader((tmp_path / "chosen.csv").read_text().splitlines()))
+    assert {(row["domain"], row["case"]) for row in rows} == {(s.domain, s.case) for s in chosen}
+    vectors.save_list(tmp_path / "chosen.txt")
+    assert len((tmp_path / "chosen.txt").read_text().splitlines()) == 6
+
+
+def test_few_vectors_are_warned_of_and_one_image_is_no_trouble(extracted, make_domain, model_file):
+    explore = extracted(make_domain("many"), make_domain("lone", images=1), model=model_file)
+    fsd = explore.parts["fsd"]
+    assert "lone has 1 vector" in fsd.status.text() or "fewer than 30" in fsd.status.text()
+    assert fsd.matrix._names == ("many", "lone")
+
+
+def test_an_image_that_pushes_away_opens_at_a_click(extracted, make_domain, model_file, qtbot):
+    explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
+    fsd = explore.parts["fsd"]
+    explore.pages.setCurrentWidget(fsd)
+    fsd.pages.setCurrentIndex(1)
+    table = fsd.contributions
+    place = table.visualItemRect(table.item(0, 0)).center()
+    qtbot.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    name = f"two / {table.cases[0]}"
+    qtbot.waitUntil(lambda: name in explore.viewer.layers, timeout=PATIENCE)
+    [scatter] = explore.parts["vectors"].scatters.values()
+    assert 0 < len(scatter.rings.data) == len(explore.selection.samples)
+
+
+def test_a_model_without_semantic_encoder_says_what_it_lacks(
+    extracted, make_domain, tiny_model, tmp_path
+):
+    tiny_model(semantics=False).save(tmp_path / "bare.safetensors")
+    explore = extracted(make_domain(), model=tmp_path / "bare.safetensors")
+    assert "has no semantic encoder" in explore.choose.status.text()
+    assert not explore.pages.isTabEnabled(1)
+
+
+def test_models_of_two_latent_sizes_are_refused_in_words(extracted, finished_run, model_file):
+    explore = extracted(run=finished_run.path, model=model_file)
+    words = explore.parts["vectors"].status.text()
+    assert words.startswith("✕") and "expected models of one latent size" in words
+
+
+def test_a_run_shows_three_models_and_the_graphs_of_a_sample(
+    extracted, finished_run, tmp_path, qtbot
+):
+    explore = extracted(run=finished_run.path)
+    vectors, graphs = explore.parts["vectors"], explore.parts["graphs"]
+    assert list(vectors.scatters) == ["teacher", "student alone", "student distilled"]
+    first = vectors._samples["teacher"][0]
+    explore.selection.choose([first], first)
+    qtbot.waitUntil(lambda: graphs._drawing is not None, timeout=PATIENCE)
+    views = graphs.views.value()
+    edges = views + views * (views - 1) // 2
+    assert [len(picture.edges) for picture in graphs.pictures.values()] == [edges] * 3
+    graphs.open_button.click()
+    montage, lines, points = explore.viewer.layers[-3:]
+    assert (type(montage), type(lines), type(points)) == (Image, Vectors, Points)
+    assert len(lines.data) == 3 * edges and len(points.data) == 3 * (1 + views)
+    graphs._save_picture(tmp_path / "eye.svg")
+    graphs._save_numbers(tmp_path / "eye.csv")
+    assert (tmp_path / "eye-student.svg").exists()
+    assert len((tmp_path / "eye.csv").read_text().splitlines()) == 1 + edges
+    assert set(lines.features["panel"]) == {"teacher", "student", "difference"}
+
+
+def test_maps_lie_exactly_over_the_image(extracted, finished_run, qtbot):
+    explore = extracted(run=finished_run.path)
+    maps = explore.parts["maps"]
+    layer = explore.viewer.add_image(np.random.default_rng(0).random((64, 96)), scale=(2, 3))
+    layer.translate = (5, 7)
+
+    def press(button, count):
+        before = len(explore.viewer.layers)
+        maps.image.layer = layer
+        button.click()
+        wanted = before + count
+        qtbot.waitUntil(lambda: len(explore.viewer.layers) == wanted, timeout=PATIENCE)
+        return explore.viewer.layers[-count:]
+
+    maps.channels.setChecked(True)
+    for shown in press(maps.show_button, 2):
+        ends = shown.extent.world[:, -2:]
+        np.testing.assert_allclose(ends[1] - ends[0], (128, 288), atol=40)
+    press(maps.rebuild_button, 4)
+    for shown in press(maps.cross_button, 4):
+        np.testing.assert_allclose(shown.extent.world, layer.extent.world)
+        assert shown.data.min() >= 0 and shown.data.max() <= 1
+
+
+def test_a_report_is_one_page(extracted, make_domain, model_file, tmp_path, qtbot):
+    page = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file).choose
+    page.save_report(tmp_path / "report.html")
+    qtbot.waitUntil(lambda: "report" not in page.works, timeout=PATIENCE)
+    assert page.status.text().startswith("✓")
+    assert "one" in (tmp_path / "report.html").read_text()
+
+
+def test_an_open_layer_is_framed_where_it_lies(extracted, viewer, model_file, qtbot):
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8)
+    layer = viewer.add_image(pixels, name="mine", scale=(2, 2))
+    explore = extracted(None, model=model_file)
+    explore.open_sample(explore.parts["vectors"]._samples["tiny"][0], "tiny")
+    qtbot.waitUntil(lambda: "explored patch" in viewer.layers, timeout=PATIENCE)
+    assert list(viewer.layers) == [layer, viewer.layers["explored patch"]]
+    frame = viewer.layers["explored patch"].extent.world
+    np.testing.assert_allclose(np.diff(frame, axis=0), [[64, 64]], atol=6)
+
+
+def test_pictures_and_numbers_are_written(extracted, make_domain, model_file, tmp_path, qtbot):
+    explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
+    for name in ("vectors", "fsd"):
+        page = explore.parts[name]
+        for suffix in (".svg", ".png"):
+            page._save_picture(tmp_path / f"{name}{suffix}")
+        page._save_numbers(tmp_path / f"{name}.csv")
+        qtbot.waitUntil(lambda page=page: not page.works, timeout=PATIENCE)
+        assert (tmp_path / f"{name}.svg").read_text().lstrip().startswith("<?xml")
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert len((tmp_path / f"{name}.csv").read_text().splitlines()) > 1
