@@ -1,6 +1,7 @@
 """The smallest recipe that runs every stage, and what a run of it leaves."""
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from src_training.events import Event
     from src_training.inference.model import SegmentationModel
     from src_training.recipe import Recipe
+
+# Sums in another order round otherwise: every test has as many threads, whoever imports
+# torch first.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # How long an example takes is a question for the bench, never a failure.
 settings.register_profile("untimed", deadline=None)

@@ -11,6 +11,7 @@ FACE = [
     "napari_msankd.samples",
     "napari_msankd.segment.widget",
     "napari_msankd.distil.widget",
+    "napari_msankd.explore.widget",
     "napari_msankd.commands",
     "napari_msankd.__main__",
 ]

@@ -61,9 +61,10 @@ class DomainChoice(DomainForm):
 
     @property
     def looking(self) -> bool:
-        """Whether what is chosen is still being looked at."""
-        waiting = self._look_soon.isActive() or self._look_at_paint.isActive()
-        return waiting or self._work is not None
+        """Whether what is chosen is still to come, or being looked at."""
+        soon = (self._layers_soon, self._look_soon, self._look_at_paint)
+        waiting = any(timer.isActive() for timer in soon)
+        return waiting or self._work is not None or self._sampling is not None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -92,6 +93,7 @@ class DomainChoice(DomainForm):
         if self._work is not None:
             self._work.retire()
             self._work = None
+            self._chosen = None
 
     def _connect(self) -> None:
         self.where.currentIndexChanged.connect(self._on_where)
@@ -176,6 +178,7 @@ class DomainChoice(DomainForm):
     def _on_eyes(self) -> None:
         self._sampling = None
         self.sample.setEnabled(True)
+        self.changed.emit()
 
     def _look(self) -> None:
         """Look at what is chosen, from the beginning."""

@@ -1,7 +1,4 @@
-import os
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -52,7 +49,6 @@ def _soften(network, channels):
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    torch.set_num_threads(1)
     load_engine()
     return make_model(tmp_path_factory.mktemp("models") / "tiny.safetensors")
 

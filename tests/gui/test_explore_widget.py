@@ -4,6 +4,7 @@ import csv
 from itertools import pairwise
 
 import numpy as np
+import pyqtgraph
 import pytest
 from napari.layers import Image, Points, Shapes, Vectors
 from qtpy.QtCore import QEvent, QPointF, Qt
@@ -72,8 +73,16 @@ def at(scatter, point):
     return scatter.mapFromScene(scatter.box.mapViewToScene(QPointF(*point)))
 
 
-def drag(scatter, places):
-    """Drag with the left button along places of the widget."""
+@pytest.fixture
+def drag(monkeypatch):
+    """Drag with the left button along places of a scatter's widget."""
+    # pyqtgraph drops what is faster than any hand.
+    monkeypatch.setitem(pyqtgraph.CONFIG_OPTIONS, "mouseRateLimit", -1)
+    return dragged
+
+
+def dragged(scatter, places):
+    """Press at the first place, pass the others, let go at the last."""
     kinds = QEvent.Type.MouseButtonPress, QEvent.Type.MouseMove, QEvent.Type.MouseButtonRelease
     last = len(places) - 1
     for number, place in enumerate(places):
@@ -121,7 +130,7 @@ def test_a_click_opens_the_image_and_frames_the_patch(extracted, make_domain, mo
 
 
 def test_a_lasso_rings_points_and_marks_images_and_saves_a_list(
-    extracted, make_domain, model_file, tmp_path
+    extracted, make_domain, model_file, drag, tmp_path
 ):
     explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
     vectors, fsd = explore.parts["vectors"], explore.parts["fsd"]
