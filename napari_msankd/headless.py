@@ -42,7 +42,8 @@ def segment_sample(folder: Path, model: Path | None = None) -> list[Path]:
         raise InputError("No model ships with this build; expected one in src_training/weights")
     loaded = load_model(models[0])
     image = fundus_a()[0][0]
-    labels = labels_from(Predictor(loaded).predict(image), loaded.card.threshold)
+    probabilities = Predictor(loaded).predict(image)
+    labels = labels_from(probabilities, loaded.card.threshold_for(probabilities))
     paths = [folder / f"{name}.png" for name in ("fundus", "labels", "overlay")]
     _write_png(paths[0], image)
     write_labels(paths[1], labels)

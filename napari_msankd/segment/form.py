@@ -128,7 +128,9 @@ class SegmentForm(QWidget):
         self.own_threshold = QToolButton()
         self.own_threshold.setText("↺")
         self.own_threshold.setEnabled(False)
-        self.own_threshold.setToolTip("Back to the threshold that the model was given in training")
+        self.own_threshold.setToolTip(
+            "Back to the threshold that suits the model, and the image where it can tell"
+        )
         self.reference = LayerChoice(self.viewer, Labels, none="none")
         self.reference.setToolTip("Labels to compare with, such as those an expert painted")
         self.scores = Words()

@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.layers import Index
-
-STEPS = 200
-"""Probabilities are kept in steps of 1/200, so that every threshold in percent is exact."""
+from src_training.inference.own_threshold import STEPS, in_steps, threshold_of
 
 _CHUNK = 512
 _BAND = 2**20
@@ -34,8 +32,11 @@ class Result:
         (..., Y, X).
     classes
         Number of classes, background included.
+    first
+        Probability from which a pixel is foreground, as long as a plane is
+        not whole.
     threshold
-        Probability from which a pixel is foreground.
+        The same for every plane from the start; None: each has its own.
     folder
         Where the arrays go as zarr, removed at exit; None keeps them in
         memory.
@@ -49,17 +50,22 @@ class Result:
         than two classes.
     written
         Planes that hold something.
+    threshold
+        As above.
     """
 
     def __init__(
         self,
         shape: tuple[int, ...],
         classes: int,
-        threshold: float,
+        first: float,
+        threshold: float | None = None,
         folder: Path | None = None,
     ) -> None:
         self.shape = shape
         self.threshold = threshold
+        self._first = first
+        self._own: dict[Index, float] = {}
         self.folder = folder
         self.labels = self._array("labels")
         self.kept = self._array("probabilities") if classes == 2 else None
@@ -78,12 +84,27 @@ class Result:
         if self.kept is None:
             self.labels[where] = maps.argmax(0).astype(np.uint8)
             return
-        steps = np.floor(maps[1] * STEPS + _TOLERANCE).astype(np.uint8)
+        steps = in_steps(maps[1])
         with self._lock:
             self.kept[where] = steps
-            self.labels[where] = _cut(steps, self.threshold)
+            self.labels[where] = _cut(steps, self.threshold_at(index))
 
-    def rethreshold(self, threshold: float, first: Index) -> Iterator[None]:
+    def finish(self, index: Index) -> None:
+        """A plane is whole: from now on it has a threshold of its own."""
+        if self.kept is None:
+            return
+        self._own[index] = threshold_of(np.asarray(self.kept[index]))
+        if self.threshold is None:
+            for _ in self._recut(index):
+                pass
+
+    def threshold_at(self, index: Index) -> float:
+        """Probability from which a pixel of a plane is foreground."""
+        if self.threshold is not None:
+            return self.threshold
+        return self._own.get(index, self._first)
+
+    def rethreshold(self, threshold: float | None, first: Index) -> Iterator[None]:
         """Cut every plane anew, the plane `first` first; yields now and then.
 
         A later call takes over from an unfinished one.
@@ -91,11 +112,14 @@ class Result:
         self.threshold = threshold
         rest = (index for index in np.ndindex(self.shape[:-2]) if index != first)
         for index in (first, *rest):
-            for band in _bands(self.shape[-2:]):
-                with self._lock:
-                    where = (*index, band)
-                    self.labels[where] = _cut(np.asarray(self.kept[where]), self.threshold)
-                yield
+            yield from self._recut(index)
+
+    def _recut(self, index: Index) -> Iterator[None]:
+        for band in _bands(self.shape[-2:]):
+            with self._lock:
+                where, threshold = (*index, band), self.threshold_at(index)
+                self.labels[where] = _cut(np.asarray(self.kept[where]), threshold)
+            yield
 
     def detach(self) -> None:
         """Leave the present labels to their layer and go on with new ones."""

@@ -39,6 +39,8 @@ class Run(QObject):
         Emitted with a `Failure`.
     ended
         Emitted once, however it ends.
+    cut
+        Emitted with the threshold of the plane in sight, where it has its own.
     changed
         Emitted when the labels in the layer changed and came to rest.
     lost
@@ -49,6 +51,7 @@ class Run(QObject):
     advanced = Signal(int, int)
     failed = Signal(object)
     ended = Signal()
+    cut = Signal(float)
     changed = Signal()
     lost = Signal()
 
@@ -78,6 +81,7 @@ class Run(QObject):
         self._record: dict[str, Any] = {}
         self._clock = time.monotonic()
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.dims.events.current_step.connect(self._say_cut)
 
     def start(self) -> None:
         """Begin; the layer appears with the first tile."""
@@ -98,6 +102,7 @@ class Run(QObject):
         """Say nothing more, and give the memory back once the labels are at rest."""
         self.blockSignals(True)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._viewer.dims.events.current_step.disconnect(self._say_cut)
         self._retired = True
         if not self._cut_timer.isActive():
             self.deleteLater()
@@ -112,12 +117,12 @@ class Run(QObject):
         """Where the result lies, if it is too large for the memory."""
         return self.result.folder if self.result else None
 
-    def set_threshold(self, threshold: float) -> None:
-        """Cut the kept probabilities anew, without inference.
+    def set_threshold(self, threshold: float | None) -> None:
+        """Cut the kept probabilities anew, without inference; None cuts as the model says.
 
         Labels that were painted on are left alone: the new cut gets a new layer.
         """
-        if self.result is None:
+        if self.result is None or self.about is None:
             self._wanted = threshold
         elif self.result.kept is not None and self.layer is not None:
             if self._edited or self.layer.data is not self.result.labels:
@@ -125,11 +130,12 @@ class Run(QObject):
                 # The former layer keeps the record of how it was cut.
                 self._record = copy.deepcopy(self._record)
                 self._add_layer()
-            self._record["options"]["threshold"] = threshold
-            first = self.request.place(self._shown())
-            self._cutting = self.result.rethreshold(threshold, first)
+            cut = self.about.cut if threshold is None else threshold
+            self._cutting = self.result.rethreshold(cut, self.request.place(self._shown()))
             self._cut_timer.start()
             self._go_on_cutting()
+            self._record_cut()
+            self._say_cut()
 
     def compared_with(self, reference: "Labels") -> Comparison:
         """What to score: the layer as it is now, on the planes that are done."""
@@ -147,6 +153,7 @@ class Run(QObject):
             self._add_layer()
         self.done, self.total = step.done, step.total
         self.advanced.emit(step.done, step.total)
+        self._say_cut()
         if not self._redraw.isActive():
             self._redraw.start()
 
@@ -156,7 +163,7 @@ class Run(QObject):
             self.result.threshold = self._wanted
         self._record |= {"model": step.about.name, "sha256": step.about.sha256}
         self._record["device"] = step.about.device
-        self._record["options"]["threshold"] = step.result.threshold
+        self._record_cut()
         self.began.emit(step.about)
 
     def _add_layer(self) -> None:
@@ -185,6 +192,7 @@ class Run(QObject):
 
     def _on_finished(self) -> None:
         self.running = False
+        self._record_cut()
         self._record["seconds"] = round(self.seconds, 3)
         self._record["complete"] = not self.stopped and 0 < self.total == self.done
         if self.result is not None and not self._record["complete"]:
@@ -192,6 +200,19 @@ class Run(QObject):
         self._show()
         self.ended.emit()
         self.changed.emit()
+
+    def _record_cut(self) -> None:
+        """Write down at which threshold the labels are cut, once it is known."""
+        if self.result is None:
+            return
+        own, lone = self.result.threshold is None, len(self.request.indices) == 1
+        index = self.request.place(self.request.indices[0])
+        threshold = self.result.threshold_at(index) if lone or not own else "each slice's own"
+        self._record["options"]["threshold"] = threshold
+
+    def _say_cut(self) -> None:
+        if self.result is not None and self.result.threshold is None:
+            self.cut.emit(self.result.threshold_at(self.request.place(self._shown())))
 
     def _on_removed(self, event: Any) -> None:
         # Plugins get the viewer through a proxy: equal, but not the same.

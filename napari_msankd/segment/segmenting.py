@@ -95,7 +95,7 @@ class About:
 
     Attributes
     ----------
-    name, description, classes, threshold
+    name, description, classes, threshold, own_threshold
         From its card.
     sha256
         Of its file.
@@ -107,8 +107,14 @@ class About:
     description: str
     classes: tuple[str, ...]
     threshold: float
+    own_threshold: bool
     sha256: str
     device: str
+
+    @property
+    def cut(self) -> float | None:
+        """The threshold of every plane; None where each has its own."""
+        return None if self.own_threshold else self.threshold
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]
     request
         What, and how.
     threshold
-        Probability from which a pixel is foreground; the model's own if None.
+        Probability from which a pixel is foreground; as the model says if None.
 
     Raises
     ------
@@ -173,13 +179,15 @@ def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]
     with _turn:
         predictor = _predictor(request)
         about = _about(predictor)
-    cut = about.threshold if threshold is None else threshold
-    result = Result(request.shape, len(about.classes), cut, _folder(request))
+    cut = about.cut if threshold is None else threshold
+    result = Result(request.shape, len(about.classes), about.threshold, cut, _folder(request))
     yield Began(about, result)
     planes = len(request.indices)
     for number, index in enumerate(request.indices):
         for progress in _in_turn(predictor, _read(request.planes, index)):
             result.write(request.place(index), progress.region, progress.probabilities)
+            if progress.done == progress.total:
+                result.finish(request.place(index))
             yield Tile(number * progress.total + progress.done, planes * progress.total)
 
 
@@ -202,6 +210,7 @@ def _about(predictor: "Predictor") -> About:
         description=card.description,
         classes=tuple(card.classes),
         threshold=round(card.threshold, 2),
+        own_threshold=card.own_threshold and len(card.classes) == 2,
         sha256=predictor.model.sha256 or "",
         device=_words(predictor.device),
     )

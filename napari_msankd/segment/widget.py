@@ -42,7 +42,8 @@ class SegmentWidget(SegmentForm):
         self._asked: Request | None = None
         self._story = ""
         self._threshold_of: Path | None = None
-        self._own_threshold = 0.5
+        self._model_threshold = 0.5
+        self._by_hand = False
         self._look_soon = self._soon(self._look)
         self._score_soon = self._soon(self._score)
         self._connect()
@@ -72,10 +73,10 @@ class SegmentWidget(SegmentForm):
             return
         if self._run:
             self._run.retire()
-        known = self._threshold_of == request.model
-        self._run = Run(
-            self.viewer, self.image.layer, request, self.number.value() if known else None, self
-        )
+        by_hand = self._by_hand and self._threshold_of == request.model
+        threshold = round(self.number.value(), 2) if by_hand else None
+        self._run = Run(self.viewer, self.image.layer, request, threshold, self)
+        self._run.cut.connect(self._show_threshold)
         self._run.began.connect(self._on_model)
         self._run.advanced.connect(self._on_advanced)
         self._run.failed.connect(self._fail)
@@ -111,7 +112,7 @@ class SegmentWidget(SegmentForm):
         self.details.clicked.connect(lambda: show_story(self, self._story))
         self.slider.valueChanged.connect(lambda value: self.number.setValue(value / 100))
         self.number.valueChanged.connect(self._on_threshold)
-        self.own_threshold.clicked.connect(lambda: self.number.setValue(self._own_threshold))
+        self.own_threshold.clicked.connect(self._on_own_threshold)
         self.reference.chosen.connect(self._score_soon.start)
 
     def _request(self) -> Request:
@@ -173,19 +174,34 @@ class SegmentWidget(SegmentForm):
         two = len(about.classes) == 2
         self.slider.setEnabled(two)
         self.number.setEnabled(two)
-        self._own_threshold = about.threshold
-        self.own_threshold.setEnabled(two and self.number.value() != about.threshold)
+        self._model_threshold = about.threshold
         if self._threshold_of != self.model.path:
             self._threshold_of = self.model.path
-            self.number.setValue(about.threshold)
+            self._set_by_hand(False)
+            self._show_threshold(about.threshold)
 
     def _on_threshold(self, value: float) -> None:
-        self.slider.blockSignals(True)
-        self.slider.setValue(round(value * 100))
-        self.slider.blockSignals(False)
-        self.own_threshold.setEnabled(round(value, 2) != self._own_threshold)
+        self._show_threshold(value)
+        self._set_by_hand(True)
         if self._run is not None:
             self._run.set_threshold(round(value, 2))
+
+    def _on_own_threshold(self) -> None:
+        self._set_by_hand(False)
+        self._show_threshold(self._model_threshold)
+        if self._run is not None:
+            self._run.set_threshold(None)
+
+    def _set_by_hand(self, by_hand: bool) -> None:
+        self._by_hand = by_hand
+        self.own_threshold.setEnabled(by_hand)
+
+    def _show_threshold(self, value: float) -> None:
+        """Show a threshold that is in force already."""
+        for control, shown in ((self.slider, round(value * 100)), (self.number, value)):
+            control.blockSignals(True)
+            control.setValue(shown)
+            control.blockSignals(False)
 
     def _on_advanced(self, done: int, total: int) -> None:
         self.progress.setRange(0, total)

@@ -75,7 +75,10 @@ def evaluate(
     with counted(console.out, "scoring", sum(len(each) for each in domains)) as advance:
         for each in domains:
             results.append(score_domain(predictor, each, lambda _d, _n, name: advance(name)))
-    table = Table(title=f"{loaded.card.name}, threshold {loaded.card.threshold:g}")
+    cut = "each image's own threshold"
+    if not loaded.card.own_threshold:
+        cut = f"threshold {loaded.card.threshold:g}"
+    table = Table(title=f"{loaded.card.name}, {cut}")
     table.add_column("inside the field of view")
     for result in results:
         table.add_column(f"{result.domain} ({len(result.images)})", justify="right")

@@ -36,8 +36,8 @@ class DomainScores:
     interval
         ``dice`` -> 95 % interval of its mean (percentile bootstrap over the
         images); NaN with one image.
-    threshold
-        The one that was used.
+    thresholds
+        Image -> the one that was used.
     seconds
         Image -> seconds from the image to its labels: field of view,
         preparation, network and the way back. Not part of `to_dict`: two
@@ -50,14 +50,14 @@ class DomainScores:
     count: dict[str, int]
     pooled: Scores
     interval: dict[str, tuple[float, float]]
-    threshold: float
+    thresholds: dict[str, float]
     seconds: dict[str, float]
 
     def to_dict(self) -> dict[str, object]:
         """As plain values for JSON, None where a metric is not defined."""
         return {
             "domain": self.domain,
-            "threshold": self.threshold,
+            "thresholds": dict(self.thresholds),
             "mean": _plain(self.mean),
             "count": dict(self.count),
             "pooled": _plain(self.pooled),
@@ -105,40 +105,46 @@ def evaluate(
     card = predictor.model.card
     if len(domain) == 0:
         raise InputError(f"{domain.name}: the domain has no images; expected at least one")
-    used = card.threshold if threshold is None else threshold
     if images is None:
         images = prepared_images(domain, card.preprocessing)
-    pooled, scores, seconds = Pooled(len(card.classes)), dict[str, Scores](), dict[str, float]()
+    pooled, scores = Pooled(len(card.classes)), dict[str, Scores]()
+    thresholds, seconds = dict[str, float](), dict[str, float]()
     for done, image in enumerate(images, start=1):
         name = image.case.name
-        scores[name], seconds[name] = _score(predictor, image, used, pooled, domain.name)
+        scores[name], thresholds[name], seconds[name] = _score(
+            predictor, image, threshold, pooled, domain.name
+        )
         if on_image is not None:
             on_image(done, len(domain), name)
     mean, count = _means(scores)
     dice = _bootstrap([found["dice"] for found in scores.values()], draws, seed)
     return DomainScores(
-        domain.name, scores, mean, count, pooled.result(), {"dice": dice}, used, seconds
+        domain.name, scores, mean, count, pooled.result(), {"dice": dice}, thresholds, seconds
     )
 
 
 def _score(
-    predictor: Predictor, image: PreparedImage, threshold: float, pooled: Pooled, domain: str
-) -> tuple[Scores, float]:
-    """Scores of an image, and the seconds from it to its labels."""
-    case, fov = image.case, image.fov
+    predictor: Predictor,
+    image: PreparedImage,
+    threshold: float | None,
+    pooled: Pooled,
+    domain: str,
+) -> tuple[Scores, float, float]:
+    """Scores of an image, the threshold used, and the seconds from it to its labels."""
+    case, fov, card = image.case, image.fov, predictor.model.card
     if case.mask is None:
         raise InputError(f"{domain}: image {case.name} has no mask; expected one to score against")
-    classes = predictor.model.card.classes
     try:
         began = time.perf_counter()
         probabilities = predictor.predict(case.image, fov, image.prepared)
-        labels_from(probabilities, threshold)
+        used = card.threshold_for(probabilities) if threshold is None else threshold
+        labels_from(probabilities, used)
         took = time.perf_counter() - began
-        pooled.add(probabilities, case.mask, fov, threshold)
-        scores = score(probabilities, case.mask, fov, threshold, classes=classes)
+        pooled.add(probabilities, case.mask, fov, used)
+        scores = score(probabilities, case.mask, fov, used, classes=card.classes)
     except InputError as error:
         raise InputError(f"{domain}: image {case.name}: {error}") from None
-    return scores, image.seconds + took
+    return scores, used, image.seconds + took
 
 
 def _means(images: dict[str, Scores]) -> tuple[Scores, dict[str, int]]:

@@ -91,12 +91,12 @@ def segment_file(
     image = read_image(file)
     planar = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] < _NARROWEST)
     slices = [image] if planar else list(image)
-    limit = predictor.model.card.threshold if threshold is None else threshold
     try:
         maps = [predictor.predict(each) for each in slices]
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    labels = [labels_from(each, limit) for each in maps]
+    own = predictor.model.card.threshold_for
+    labels = [labels_from(each, own(each) if threshold is None else threshold) for each in maps]
     written = target.with_name(target.name + (".png" if planar else ".tif"))
     write_labels(written, labels[0] if planar else np.stack(labels))
     if with_probabilities:

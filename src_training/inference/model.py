@@ -17,8 +17,9 @@ from torch import Tensor
 from src_training import networks
 from src_training.alignment.msan import SemanticEncoder
 from src_training.atomic import write_atomic
-from src_training.data.preprocess import Preprocessing
+from src_training.data.preprocess import Float, Preprocessing
 from src_training.errors import InputError
+from src_training.inference.own_threshold import in_steps, threshold_of
 from src_training.networks.base import SegmentationNetwork
 
 FORMAT = 1
@@ -92,6 +93,13 @@ class ModelCard(BaseModel):
     threshold
         Probability from which a pixel is foreground, chosen on the source's
         validation split; for two classes.
+    own_threshold
+        Whether each image has a threshold of its own (`threshold_of`) once its
+        probabilities are there, because that was as good on the validation
+        split.
+    own_statistics
+        How far batch norms lean to the statistics of the image at hand
+        (`with_statistics_of`), from 0 to 1, chosen on the validation split.
     semantics
         Of the semantic encoder that comes with the weights, if one does.
     domains
@@ -117,6 +125,8 @@ class ModelCard(BaseModel):
     preprocessing: Preprocessing
     patch: Annotated[int, Field(ge=1)]
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    own_threshold: bool = False
+    own_statistics: Annotated[float, Field(ge=0, le=1)] = 0.0
     semantics: SemanticSpace | None = None
     domains: list[TrainingDomain] = []
     metrics: dict[str, dict[str, float | None]] = {}
@@ -135,6 +145,12 @@ class ModelCard(BaseModel):
                 f"{self.preprocessing.in_channels} channels"
             )
         return self
+
+    def threshold_for(self, probabilities: Float) -> float:
+        """Probability from which a pixel of an image is foreground; from its maps (K, H, W)."""
+        if self.own_threshold and len(self.classes) == 2:
+            return threshold_of(in_steps(probabilities[1]))
+        return self.threshold
 
     def build(self) -> SegmentationNetwork:
         """The network of this card, with fresh weights.

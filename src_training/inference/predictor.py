@@ -16,9 +16,12 @@ from src_training.errors import InputError
 from src_training.inference.expectations import doubts
 from src_training.inference.memory import estimate_memory
 from src_training.inference.model import SegmentationModel
+from src_training.inference.own_statistics import with_statistics_of
 from src_training.inference.regrid import Regrid
+from src_training.networks.base import SegmentationNetwork
 
 _WHOLE = 1024 * 1024
+_SAMPLE = 8
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
 Window = tuple[slice, slice]
@@ -113,7 +116,7 @@ class Predictor:
             scale = card.preprocessing.diameter / max(size)
             size = (math.ceil(size[0] * scale), math.ceil(size[1] * scale))
         size = (size[0] + 2 * FRAME, size[1] + 2 * FRAME)
-        tile = self._tile(size)
+        tile = self._tile(size, self.tile)
         count = min(self.batch, len(self._windows(size, tile)))
         return estimate_memory(self.model, shape, size, tile, count)
 
@@ -181,13 +184,14 @@ class Predictor:
         framed = torch.from_numpy(prepared.framed)
         pixels = self._network.pad(framed[None])[0]
         size = (pixels.shape[-2], pixels.shape[-1])
-        windows = self._windows(size, self._tile((framed.shape[-2], framed.shape[-1])))
+        windows = self._windows(size, self._tile((framed.shape[-2], framed.shape[-1]), self.tile))
         blend = _Blend(len(self.model.card.classes), size, windows[0])
         regrid = Regrid(prepared.geometry)
+        network = self._adapted(pixels, size)
         for start in range(0, len(windows), self.batch):
             chosen = windows[start : start + self.batch]
             stack = torch.stack([pixels[:, rows, columns] for rows, columns in chosen])
-            blend.add(self._probabilities(stack), chosen)
+            blend.add(self._probabilities(network, stack), chosen)
             inside = _unframed(_union(chosen), prepared.geometry.prepared)
             source, region = regrid.affected(inside)
             maps = regrid.to_original(blend.read(_in_frame(source)), source, region)
@@ -195,13 +199,13 @@ class Predictor:
             maps[0, outside], maps[1:, outside] = 1, 0
             yield Progress(start + len(chosen), len(windows), region, maps)
 
-    def _tile(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of a tile, multiples of the stride."""
+    def _tile(self, size: tuple[int, int], side: int | None) -> tuple[int, int]:
+        """Height and width of a tile of that side, see `tile`; multiples of the stride."""
         stride = self._network.stride
         whole = (_up(size[0], stride), _up(size[1], stride))
-        if self.tile is None and size[0] * size[1] <= _WHOLE:
+        if side is None and size[0] * size[1] <= _WHOLE:
             return whole
-        side = _up(self.tile or max(self.model.card.patch, 512), stride)
+        side = _up(side or max(self.model.card.patch, 512), stride)
         return min(side, whole[0]), min(side, whole[1])
 
     def _windows(self, size: tuple[int, int], tile: tuple[int, int]) -> list[Window]:
@@ -213,15 +217,29 @@ class Predictor:
         step = [max(stride, int(side * (1 - self.overlap)) // stride * stride) for side in tile]
         return [(w[0], w[1]) for w in dense_patch_slices(whole, tile, step)]
 
+    def _adapted(self, pixels: Tensor, size: tuple[int, int]) -> SegmentationNetwork:
+        """The network for an image (C, H, W), which does not depend on how it is tiled."""
+        share = self.model.card.own_statistics
+        if share == 0:
+            return self._network
+        windows = self._windows(size, self._tile(size, None))
+        spread = np.linspace(0, len(windows) - 1, min(_SAMPLE, len(windows))).round().astype(int)
+        tiles = (self._placed(pixels[None, :, *windows[index]]) for index in spread)
+        with self._precision():
+            return with_statistics_of(tiles, self._network, share)
+
+    def _placed(self, stack: Tensor) -> Tensor:
+        return stack.to(self.device).contiguous(memory_format=self._layout)
+
     @torch.inference_mode()
-    def _probabilities(self, stack: Tensor) -> Tensor:
+    def _probabilities(self, network: SegmentationNetwork, stack: Tensor) -> Tensor:
         """Class probabilities (B, K, h, w) float32 on the CPU of tiles (B, C, h, w)."""
-        stack = stack.to(self.device).contiguous(memory_format=self._layout)
+        stack = self._placed(stack)
         total = torch.zeros(())
         flips = _FLIPS if self.flips else _FLIPS[:1]
         for axes in flips:
             with self._precision():
-                logits = self._network(stack.flip(axes))
+                logits = network(stack.flip(axes))
             total = total + logits.flip(axes).float().softmax(1).cpu()
         return total / len(flips)
 

@@ -45,6 +45,8 @@ class SegmentationNetwork(nn.Module, ABC):
         the bottom and right to a multiple of it.
     bottleneck_channels
         Channels of the bottleneck.
+    head
+        The last layer, linear: its outputs are the logits.
     taps
         Named places whose features other distillations read: name -> path of
         the submodule whose output is the feature. ``encoder_half``,
@@ -55,6 +57,7 @@ class SegmentationNetwork(nn.Module, ABC):
     stride: ClassVar[int]
     taps: ClassVar[dict[str, str]]
     bottleneck_channels: int
+    head: nn.Conv2d | nn.ConvTranspose2d
 
     def __init__(self, in_channels: int, classes: int) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 """What a run leaves: models with their cards, and a report of how they do on every domain."""
 
+import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from src_training.data.split import split_note
 from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.evaluation.features import image_vectors, mask_vectors
 from src_training.evaluation.fsd import FSD, frechet_distance
-from src_training.evaluation.prepared import PreparedImage, prepared_images
+from src_training.evaluation.prepared import prepared_images
 from src_training.inference.model import (
     ModelCard,
     SegmentationModel,
@@ -31,13 +32,13 @@ from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import NetworkRecipe, Recipe
 from src_training.training.report import Outcome, as_markdown
+from src_training.training.tuning import tune
 
 if TYPE_CHECKING:
     from src_training.training.pipeline import Pipeline, TrainedNetworks
 
 Vectors = NDArray[np.float64]
 
-THRESHOLDS = np.arange(0.2, 0.81, 0.02)
 METHODS = {
     "teacher": "teacher, from masks alone",
     "alone": "student, from masks alone, as many steps as the distilled one",
@@ -50,7 +51,6 @@ class _Judged:
     """A model before its card is written, and what has been found of it so far."""
 
     predictor: Predictor
-    threshold: float
     source: Vectors
     scores: dict[str, DomainScores] = field(default_factory=dict)
     fsd: dict[str, FSD] = field(default_factory=dict)
@@ -111,7 +111,8 @@ def _draft(
         description=recipe.description,
     )
     encoder = alignment.encoder.to(pipeline.fabric.device)
-    return SegmentationModel(card, network.eval(), semantics=encoder.eval())
+    # A copy: calibration changes its weights, and the networks are the run's.
+    return SegmentationModel(card, copy.deepcopy(network).eval(), semantics=encoder.eval())
 
 
 def _space(encoder: SemanticEncoder, recipe: Recipe) -> SemanticSpace:
@@ -119,20 +120,17 @@ def _space(encoder: SemanticEncoder, recipe: Recipe) -> SemanticSpace:
 
 
 def _begun(pipeline: "Pipeline", drafts: dict[str, SegmentationModel]) -> dict[str, _Judged]:
-    """Thresholds from the validation images, and vectors of the training images."""
+    """Calibration and threshold from the validation images, vectors of the training images."""
     preprocessing, device = pipeline.recipe.preprocessing, str(pipeline.fabric.device)
-    predictors = {role: Predictor(draft, device=device) for role, draft in drafts.items()}
     held_out = list(prepared_images(pipeline.held_out, preprocessing))
-    thresholds = {role: choose_threshold(each, held_out) for role, each in predictors.items()}
     images = list(prepared_images(pipeline.training, preprocessing))
-    return {
-        role: _Judged(
-            predictors[role],
-            thresholds[role],
-            image_vectors(draft, pipeline.training, images).values,
-        )
-        for role, draft in drafts.items()
-    }
+    judged = {}
+    for role, draft in drafts.items():
+        predictor = Predictor(draft, device=device)
+        tune(predictor, held_out)
+        vectors = image_vectors(predictor.model, pipeline.training, images).values
+        judged[role] = _Judged(predictor, vectors)
+    return judged
 
 
 def _domains(pipeline: "Pipeline") -> Iterator[Domain]:
@@ -160,9 +158,7 @@ def _judge(
             found.fsd[domain.name] = distance
         if masks is None:
             continue
-        found.scores[domain.name] = evaluate(
-            found.predictor, domain, threshold=found.threshold, images=images
-        )
+        found.scores[domain.name] = evaluate(found.predictor, domain, images=images)
         if distance := _distance(vectors, masks):
             found.prior_fsd[domain.name] = distance
 
@@ -173,20 +169,22 @@ def _distance(a: Vectors, b: Vectors) -> FSD | None:
 
 
 def _with_metrics(found: _Judged) -> SegmentationModel:
-    """The model, its threshold and metrics on its card."""
+    """The model, its metrics on its card."""
     metrics = {name: scores.to_dict()["mean"] for name, scores in found.scores.items()}
-    update = {"threshold": found.threshold, "metrics": metrics}
-    return replace(found.predictor.model, card=found.predictor.model.card.model_copy(update=update))
+    model = found.predictor.model
+    return replace(model, card=model.card.model_copy(update={"metrics": metrics}))
 
 
 def _outcome(found: _Judged, size: int) -> Outcome:
-    network = found.predictor.model.network
+    network, card = found.predictor.model.network, found.predictor.model.card
     seconds = [took for scores in found.scores.values() for took in scores.seconds.values()]
     return Outcome(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        gmac=_gmac(network, found.predictor.model.card.patch),
+        gmac=_gmac(network, card.patch),
         bytes=size,
-        threshold=found.threshold,
+        threshold=card.threshold,
+        own_threshold=card.own_threshold,
+        own_statistics=card.own_statistics,
         seconds_per_image=median(seconds),
         scores=found.scores,
         fsd=found.fsd,
@@ -196,33 +194,10 @@ def _outcome(found: _Judged, size: int) -> Outcome:
 
 def _said(pipeline: "Pipeline", outcomes: dict[str, Outcome]) -> str:
     validation, *tests = [domain.name for domain in _domains(pipeline)]
-    notes = [f"{validation}: chose the checkpoints and the thresholds, so its Dice flatters"]
+    notes = [f"{validation}: chose checkpoints, calibration and thresholds, so its Dice flatters"]
     if note := split_note(pipeline.training, pipeline.held_out):
         notes.append(note)
     return as_markdown(pipeline.recipe.name, [validation, *tests], outcomes, notes)
-
-
-def choose_threshold(predictor: Predictor, validation: Sequence[PreparedImage]) -> float:
-    """The threshold of the best mean Dice over the validation images; 0.5 with more classes."""
-    if len(predictor.model.card.classes) > 2:
-        return 0.5
-    curves = []
-    for image in validation:
-        foreground = predictor.predict(image.case.image, image.fov, image.prepared)[1]
-        curves.append(_dice_curve(foreground, np.asarray(image.case.mask) > 0))
-    return round(float(THRESHOLDS[int(np.mean(curves, axis=0).argmax())]), 2)
-
-
-def _dice_curve(
-    foreground: NDArray[np.float32],
-    mask: NDArray[np.bool_],
-) -> list[float]:
-    curve = []
-    for threshold in THRESHOLDS:
-        predicted = foreground >= threshold
-        size = int(predicted.sum()) + int(mask.sum())
-        curve.append(2 * int((predicted & mask).sum()) / size if size else 1.0)
-    return curve
 
 
 def _gmac(network: SegmentationNetwork, patch: int) -> float:

@@ -18,8 +18,8 @@ class Outcome:
         Size of the network, and 1e9 multiply-adds for a training patch.
     bytes
         Size of the model file.
-    threshold
-        Chosen on the validation split.
+    threshold, own_threshold, own_statistics
+        Chosen on the validation split, see `ModelCard`.
     seconds_per_image
         From an image to its labels, on the device of the run: median over
         the images that were scored.
@@ -36,6 +36,8 @@ class Outcome:
     gmac: float
     bytes: int
     threshold: float
+    own_threshold: bool
+    own_statistics: float
     seconds_per_image: float
     scores: dict[str, DomainScores]
     fsd: dict[str, FSD]
@@ -48,6 +50,8 @@ class Outcome:
             "gmac": self.gmac,
             "bytes": self.bytes,
             "threshold": self.threshold,
+            "own_threshold": self.own_threshold,
+            "own_statistics": self.own_statistics,
             "seconds_per_image": self.seconds_per_image,
             "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
             "fsd": {name: fsd.to_dict() for name, fsd in self.fsd.items()},
@@ -78,7 +82,7 @@ def as_markdown(
             f"{found.bytes / 1e6:.1f}",
             f"{found.gmac:.2f}",
             f"{found.seconds_per_image * 1000:.0f}",
-            f"{found.threshold:.2f}",
+            "each image's own" if found.own_threshold else f"{found.threshold:.2f}",
         )
         for role, found in outcomes.items()
     ]

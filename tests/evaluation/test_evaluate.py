@@ -90,8 +90,9 @@ def test_one_image_has_no_interval(predictor):
 
 
 def test_the_models_own_threshold_is_used_unless_another_is_given(predictor):
-    assert evaluate(predictor, domain(1)).threshold == 0.5
-    assert evaluate(predictor, domain(1), threshold=0.3).threshold == 0.3
+    for threshold in (None, 0.3):
+        found = evaluate(predictor, domain(1), threshold=threshold)
+        assert list(found.thresholds.values()) == [threshold or 0.5]
 
 
 def test_an_image_without_mask_is_named(predictor):

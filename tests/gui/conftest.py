@@ -20,7 +20,9 @@ PATIENCE = 90_000
 MANIFEST = Path(napari_msankd.__file__).with_name("napari.yaml")
 
 
-def make_model(path: Path, classes=("background", "vessel"), threshold=0.5, channels=1) -> Path:
+def make_model(
+    path: Path, classes=("background", "vessel"), threshold=0.5, channels=1, **card
+) -> Path:
     torch.manual_seed(0)
     network = build_network("enet", channels, len(classes)).eval()
     _soften(network, channels)
@@ -33,6 +35,7 @@ def make_model(path: Path, classes=("background", "vessel"), threshold=0.5, chan
         patch=32,
         threshold=threshold,
         description="Untrained.",
+        **card,
     )
     save_model(card, network, path)
     return path

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from napari_msankd.segment.result import STEPS, Result, new_folder
+from napari_msankd.segment.result import Result, new_folder
+from src_training.inference.own_threshold import STEPS, in_steps, threshold_of
 from src_training.inference.predictor import labels_from
 
 probabilities = arrays(np.float32, (6, 7), elements=st.floats(0, 1, width=32))
@@ -42,6 +43,23 @@ def test_moving_the_threshold_is_as_if_it_had_been_there_from_the_start(foregrou
     assert np.array_equal(moved.labels, fresh.labels)
 
 
+def test_a_whole_plane_is_cut_at_its_own_threshold_until_it_is_given_one():
+    result, random = Result((2, 60, 70), 2, 0.5), np.random.default_rng(0)
+    planes = [random.beta(0.2, 0.9, (60, 70)).astype(np.float32) * faint for faint in (1, 0.6)]
+    own = [threshold_of(in_steps(plane)) for plane in planes]
+    assert own[0] != own[1] and 0.5 not in own
+    for index, plane in enumerate(planes):
+        result.write((index,), everywhere((60, 70)), maps_of(plane))
+        assert same_but_at_the_step(result.labels[index], plane, 0.5)
+        result.finish((index,))
+    for threshold in (None, 0.7, None):
+        list(result.rethreshold(threshold, (0,)))
+        for index, plane in enumerate(planes):
+            cut = threshold or own[index]
+            assert result.threshold_at((index,)) == cut
+            assert same_but_at_the_step(result.labels[index], plane, cut)
+
+
 def test_the_plane_in_sight_is_cut_first():
     result = Result((5, 6, 7), 2, 0.9)
     for index in range(5):
@@ -69,7 +87,7 @@ def test_more_classes_keep_the_most_probable():
 
 def test_on_disk_and_in_memory_hold_the_same(tmp_path):
     folder = new_folder(tmp_path / "cache")
-    disk, memory = Result((3, 6, 7), 2, 0.5, folder), Result((3, 6, 7), 2, 0.5)
+    disk, memory = Result((3, 6, 7), 2, 0.5, folder=folder), Result((3, 6, 7), 2, 0.5)
     foreground = np.random.default_rng(0).random((3, 6, 7), np.float32)
     for result in (disk, memory):
         for index in range(3):

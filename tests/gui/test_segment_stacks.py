@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from .conftest import PATIENCE
+from src_training.inference.model import load_model
+from src_training.inference.predictor import Predictor, labels_from
+
+from .conftest import PATIENCE, make_model
 
 
 @pytest.fixture
@@ -39,3 +42,54 @@ def test_the_threshold_goes_back_to_the_models_own(image, viewer, widget, qtbot)
     widget.own_threshold.click()
     assert widget.number.value() == 0.5
     assert not widget.own_threshold.isEnabled()
+
+
+@pytest.fixture
+def own_model(widget, tmp_path):
+    """A chosen model that gives every image a threshold of its own."""
+    path = make_model(tmp_path / "own.safetensors", threshold=0.45, own_threshold=True)
+    widget.model.open(path)
+    return path
+
+
+def own_labels(path, plane):
+    model = load_model(path)
+    maps = Predictor(model, "cpu").predict(plane)
+    return labels_from(maps, model.card.threshold_for(maps)), model.card.threshold_for(maps)
+
+
+def test_an_image_is_cut_at_its_own_threshold_which_the_slider_shows(
+    image, viewer, widget, own_model, segmented, qtbot
+):
+    viewer.add_image(image, rgb=True)
+    labels = segmented()
+    wanted, own = own_labels(own_model, image)
+    assert np.array_equal(labels.data, wanted) and own != 0.45
+    assert labels.metadata["msankd"]["options"]["threshold"] == own
+    assert widget.number.value() == own and not widget.own_threshold.isEnabled()
+    widget.number.setValue(0.9)
+    qtbot.waitUntil(lambda: not np.array_equal(labels.data, wanted), timeout=PATIENCE)
+    widget.own_threshold.click()
+    qtbot.waitUntil(lambda: np.array_equal(labels.data, wanted), timeout=PATIENCE)
+    assert widget.number.value() == own
+    assert labels.metadata["msankd"]["options"]["threshold"] == own
+
+
+def test_every_slice_has_its_own_threshold_and_the_slider_follows(
+    stack, viewer, widget, own_model, segmented, qtbot
+):
+    stack[1] **= 6
+    viewer.add_image(stack)
+    labels = segmented()
+    cuts = []
+    for index, plane in enumerate(stack):
+        wanted, own = own_labels(own_model, plane)
+        assert np.array_equal(labels.data[index], wanted)
+        viewer.dims.set_point(0, index)
+        assert widget.number.value() == own
+        cuts.append(own)
+    assert len(set(cuts)) > 1
+    assert labels.metadata["msankd"]["options"]["threshold"] == "each slice's own"
+    widget.slider.setValue(30)
+    viewer.dims.set_point(0, 0)
+    assert widget.number.value() == 0.3

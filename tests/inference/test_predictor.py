@@ -66,7 +66,7 @@ def test_tiles_agree_with_the_whole_away_from_their_borders(
     tiled = Predictor(model, "cpu", tile=tile, overlap=overlap, batch=1)
     found = tiled.predict(image)
     whole = tuple(-(-(side + 2 * FRAME) // 8) * 8 for side in image.shape)
-    windows = tiled._windows(whole, tiled._tile(whole))
+    windows = tiled._windows(whole, tiled._tile(whole, tile))
     away = ~inner_borders(image.shape, windows, whole)
     assert len(windows) == 1 or not away.all()
     difference = np.abs(found - whole_pass(model, image))[:, away]
@@ -101,7 +101,9 @@ def test_the_regions_paste_together_to_the_map_brought_back_whole(tiny_model, ki
     windows = tiled._windows(tuple(pixels.shape[1:]), (40, 40))
     blend = predictor_module._Blend(2, tuple(pixels.shape[1:]), windows[0])
     for rows, columns in windows:
-        blend.add(tiled._probabilities(pixels[None, :, rows, columns]), [(rows, columns)])
+        blend.add(
+            tiled._probabilities(tiled._network, pixels[None, :, rows, columns]), [(rows, columns)]
+        )
     height, width = prepared.geometry.prepared
     inside = (slice(FRAME, FRAME + height), slice(FRAME, FRAME + width))
     expected = prepared.geometry.to_original(blend.read(inside))
@@ -130,7 +132,7 @@ def test_closing_stops_at_the_next_batch(tiny_model, monkeypatch):
     passes = []
     original = Predictor._probabilities
     monkeypatch.setattr(
-        Predictor, "_probabilities", lambda self, x: passes.append(1) or original(self, x)
+        Predictor, "_probabilities", lambda self, *given: passes.append(1) or original(self, *given)
     )
     tiles = tiled.tiles(picture())
     next(tiles)
@@ -174,9 +176,9 @@ def test_any_size_comes_back_in_its_size(tiny_model, size):
 
 def test_the_default_tile_is_the_whole_up_to_a_megapixel_and_512_beyond(tiny_model):
     whole = Predictor(tiny_model(), "cpu")
-    assert whole._tile((1024, 1024)) == (1024, 1024)
-    assert whole._tile((1025, 1024)) == (512, 512)
-    assert whole._tile((300, 9000)) == (300, 512)
+    assert whole._tile((1024, 1024), None) == (1024, 1024)
+    assert whole._tile((1025, 1024), None) == (512, 512)
+    assert whole._tile((300, 9000), None) == (300, 512)
 
 
 def test_labels_follow_the_threshold_or_the_most_probable_class():
@@ -220,7 +222,7 @@ def test_an_edge_of_the_picture_is_no_edge_to_the_network(tiny_model, monkeypatc
     seen = []
     original = Predictor._probabilities
     monkeypatch.setattr(
-        Predictor, "_probabilities", lambda self, x: seen.append(x) or original(self, x)
+        Predictor, "_probabilities", lambda self, net, x: seen.append(x) or original(self, net, x)
     )
     Predictor(tiny_model(), "cpu").predict(np.arange(1, 4001, dtype=np.uint16).reshape(50, 80))
     rim = torch.ones(seen[0].shape[-2:], dtype=bool)

@@ -2,16 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from src_training.data.domain import Domain
 from src_training.data.preprocess import Preprocessing
 from src_training.evaluation.evaluate import evaluate
-from src_training.evaluation.prepared import prepared_images
 from src_training.inference.model import load_model, read_card
 from src_training.inference.predictor import Predictor
-from src_training.training.outcome import THRESHOLDS, choose_threshold
 from src_training.training.report import Outcome, as_markdown
 from src_training.training.run import distil
 from src_training.training.sources import load_domain
@@ -101,22 +97,8 @@ def test_each_image_is_prepared_once_for_all_models(finished_run, make_recipe, m
         assert seen.count(case.image.tobytes()) == 1
 
 
-def test_the_threshold_is_that_of_the_best_mean_dice(tiny_model):
-    predictor = Predictor(tiny_model(), "cpu")
-    random = np.random.default_rng(0)
-    masks = [(random.random((32, 32)) < 0.4).astype(np.uint8) for _ in range(2)]
-    lab = Domain.from_arrays("lab", [random.random((32, 32)) for _ in masks], masks)
-    images = list(prepared_images(lab, predictor.model.card.preprocessing))
-    chosen = choose_threshold(predictor, images)
-    dice = {
-        round(float(threshold), 2): evaluate(predictor, lab, threshold=threshold).mean["dice"]
-        for threshold in THRESHOLDS
-    }
-    assert dice[chosen] == pytest.approx(max(dice.values()))
-
-
 def test_a_domain_without_masks_has_a_row_without_scores():
-    outcome = Outcome(1_234_567, 0.5, 2_500_000, 0.4, 0.0123, {}, {}, {})
+    outcome = Outcome(1_234_567, 0.5, 2_500_000, 0.4, False, 0.1, 0.0123, {}, {}, {})
     said = as_markdown("mine", ["new"], {"alone": outcome}, ["new: nothing is known"])
     assert "| alone | 1,234,567 | 2.5 | 0.50 | 12 | 0.40 |" in said
     assert "| new | alone | no masks |" in said

@@ -85,7 +85,9 @@ def export_bioimageio(
         _write(half / "weights.onnx", lambda path: path.write_bytes(graph))
         _write(half / "test_input.npy", lambda path: np.save(path, image))
         _write(half / "test_output.npy", lambda path: np.save(path, probabilities))
-        cover = _cover(image[0], labels_from(probabilities[0], card.threshold))
+        cover = _cover(
+            image[0], labels_from(probabilities[0], card.threshold_for(probabilities[0]))
+        )
         _write(half / "cover.png", lambda path: Image.fromarray(cover).save(path))
         sizes = [(shape[2], shape[3]) for shape in check.shapes]
         write_text(half / "README.md", readme(card, check.largest_difference, sizes))

@@ -33,6 +33,12 @@ The input is one image, prepared so:
 channels (numpy.percentile), and clip to [0, 1]; a constant image becomes 0.
 3. {channels} The size stays. The input is (1, {count}, H, W) float32."""
 
+_OWN = (
+    ", or from a threshold found for each image: that of its best expected Dice, twice the sum "
+    "of the probabilities above it over the count of pixels above it plus the sum of all "
+    "probabilities, tried from 0.2 to 0.8 in steps of 0.01."
+)
+
 _CHANNELS = {
     1: "Average colours to one channel: 0.299 red + 0.587 green + 0.114 blue.",
     3: "Repeat a grey image to three channels; colours are red, green, blue.",
@@ -63,7 +69,8 @@ def way_back(card: ModelCard) -> str:
         "there; outside the field of view the background has probability 1. "
     )
     chosen = (
-        f"A pixel is {card.classes[1]} where its probability is {card.threshold:g} or more."
+        f"A pixel is {card.classes[1]} where its probability is {card.threshold:g} or more"
+        f"{_OWN if card.own_threshold else '.'}"
         if len(card.classes) == 2
         else "A pixel belongs to its most probable class."
     )

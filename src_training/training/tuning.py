@@ -1,0 +1,145 @@
+"""What a model does with an image beyond its weights, chosen on the validation split."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from src_training.data.preprocess import Float
+from src_training.evaluation.prepared import PreparedImage
+from src_training.inference.own_threshold import in_steps, threshold_of
+from src_training.inference.predictor import Predictor
+from src_training.networks import SegmentationNetwork
+
+THRESHOLDS = np.arange(0.2, 0.81, 0.02)
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)
+
+_EDGES = np.linspace(-16, 16, 513)
+_COST = 0.005
+"""Dice that own thresholds may cost on the images that the fixed one was fitted to."""
+
+
+def tune(predictor: Predictor, validation: Sequence[PreparedImage]) -> None:
+    """Choose how a model meets an image: its statistics, calibration and threshold.
+
+    The weights of the network's head take the calibration, the card the rest.
+    """
+    update_card(predictor, own_statistics=choose_statistics(predictor, validation))
+    calibrate(predictor, validation)
+    threshold, own = choose_threshold(predictor, validation)
+    update_card(predictor, threshold=threshold, own_threshold=own)
+
+
+def choose_statistics(predictor: Predictor, validation: Sequence[PreparedImage]) -> float:
+    """The share of the image's statistics with the best mean Dice, one of `SHARES`.
+
+    Each share is taken with the threshold that is best for it.
+    """
+    dice = []
+    for share in SHARES:
+        update_card(predictor, own_statistics=share)
+        curves = [_dice_curve(_maps(predictor, image), image) for image in validation]
+        dice.append(np.mean(curves, axis=0).max())
+    return SHARES[int(np.argmax(dice))]
+
+
+def calibrate(predictor: Predictor, validation: Sequence[PreparedImage]) -> None:
+    """Calibrate the foreground probability of a two-class network.
+
+    Platt's logistic regression of the mask on the logit, inside the field of
+    view, folded into the weights of the network's head. Nothing happens with
+    more than two classes, where the images hold one class only, or where the
+    logit says nothing of the mask (a slope that is not positive).
+    """
+    if len(predictor.model.card.classes) > 2:
+        return
+    counts = np.sum([_by_logit(_maps(predictor, each)[1], each) for each in validation], axis=0)
+    if not counts.any(axis=1).all():
+        return
+    slope, offset = _platt(counts)
+    if slope > 0:
+        _fold(predictor.model.network, slope, offset)
+
+
+def choose_threshold(
+    predictor: Predictor, validation: Sequence[PreparedImage]
+) -> tuple[float, bool]:
+    """The threshold of the best mean Dice, and whether each image may find its own.
+
+    Returns
+    -------
+    float
+        One of `THRESHOLDS`; 0.5 with more than two classes.
+    bool
+        Whether the thresholds that images find for themselves do as well, but
+        for half a point of Dice: the fixed one was fitted to these images.
+    """
+    if len(predictor.model.card.classes) > 2:
+        return 0.5, False
+    fixed, own = [], []
+    for image in validation:
+        maps = _maps(predictor, image)
+        fixed.append(_dice_curve(maps, image))
+        own.append(_dice(maps[1] >= threshold_of(in_steps(maps[1])), _mask(image)))
+    mean = np.mean(fixed, axis=0)
+    as_good = bool(np.mean(own) >= mean.max() - _COST)
+    return round(float(THRESHOLDS[int(mean.argmax())]), 2), as_good
+
+
+def update_card(predictor: Predictor, **fields: Any) -> None:
+    """Write fields of the card of a predictor's model."""
+    predictor.model.card = predictor.model.card.model_copy(update=fields)
+
+
+def _maps(predictor: Predictor, image: PreparedImage) -> Float:
+    return predictor.predict(image.case.image, image.fov, image.prepared)
+
+
+def _mask(image: PreparedImage) -> NDArray[np.integer]:
+    return np.asarray(image.case.mask)
+
+
+def _dice_curve(maps: Float, image: PreparedImage) -> list[float]:
+    """Dice at each of `THRESHOLDS`; with more than two classes, one mean over the foreground."""
+    mask = _mask(image)
+    if len(maps) == 2:
+        return [_dice(maps[1] >= threshold, mask) for threshold in THRESHOLDS]
+    labels = maps.argmax(0)
+    return [float(np.mean([_dice(labels == k, mask == k) for k in range(1, len(maps))]))]
+
+
+def _dice(found: NDArray[np.bool_], mask: NDArray[Any]) -> float:
+    truth = mask > 0
+    size = int(found.sum()) + int(truth.sum())
+    return 2 * int((found & truth).sum()) / size if size else 1.0
+
+
+def _by_logit(foreground: Float, image: PreparedImage) -> NDArray[np.int64]:
+    """Pixels of the field of view (2, bins), by mask and logit."""
+    positive = _mask(image) > 0
+    seen = np.ones_like(positive) if image.fov is None else image.fov.astype(np.bool_)
+    # Resizing may round a probability to just above 1.
+    logits = logit(np.clip(foreground.astype(np.float64), 0, 1)).clip(_EDGES[0], _EDGES[-1])
+    return np.stack([np.histogram(logits[seen & of], _EDGES)[0] for of in (~positive, positive)])
+
+
+def _platt(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Slope and offset of a logistic regression on pixels (2, bins)."""
+    from sklearn.linear_model import LogisticRegression
+
+    centres = (_EDGES[:-1] + _EDGES[1:]) / 2
+    truth = np.repeat([0, 1], len(centres))
+    fitted = LogisticRegression().fit(np.tile(centres, 2)[:, None], truth, counts.ravel())
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+
+
+@torch.no_grad()
+def _fold(network: SegmentationNetwork, slope: float, offset: float) -> None:
+    """Make the difference of two logits slope times what it was, plus offset."""
+    bias = network.head.bias
+    assert bias is not None
+    network.head.weight.mul_(slope)
+    bias.mul_(slope).add_(torch.tensor([-offset / 2, offset / 2], device=bias.device))

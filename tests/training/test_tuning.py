@@ -1,0 +1,167 @@
+"""What the validation split decides: statistics, calibration and thresholds."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+
+from src_training.data.domain import Domain
+from src_training.evaluation.evaluate import evaluate
+from src_training.evaluation.prepared import prepared_images
+from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.inference.predictor import Predictor
+from src_training.networks import NETWORKS, build_network
+from src_training.networks.base import SegmentationNetwork, Skips
+from src_training.training.tuning import (
+    SHARES,
+    THRESHOLDS,
+    calibrate,
+    choose_statistics,
+    choose_threshold,
+    tune,
+    update_card,
+)
+
+
+class Pixelwise(SegmentationNetwork):
+    """Logits that are a straight line of the pixel, as far from calibrated as wished.
+
+    The batch norm changes nothing as long as its statistics are those of training.
+    """
+
+    stride, taps, bottleneck_channels = 1, {}, 1
+
+    def __init__(self, in_channels, classes, slope=1.0, offset=0.0):
+        super().__init__(in_channels, classes)
+        self.norm = torch.nn.BatchNorm2d(1, eps=1e-12, affine=False)
+        self.head = torch.nn.Conv2d(1, classes, 1)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.linspace(-0.5, 0.5, classes).view(-1, 1, 1, 1) * slope)
+            self.head.bias.copy_(torch.linspace(-0.5, 0.5, classes) * offset)
+
+    def encode(self, x):
+        return Skips((), tuple(x.shape[-2:])), self.norm(x)
+
+    def decode(self, skips, bottleneck):
+        return self.head(bottleneck)
+
+
+@pytest.fixture
+def make_predictor(monkeypatch, tiny_model):
+    monkeypatch.setitem(NETWORKS, "pixelwise", Pixelwise)
+
+    def make(slope, offset, classes=2):
+        card = ModelCard(
+            name="pixelwise",
+            architecture="pixelwise",
+            in_channels=1,
+            classes=["background", "vessel", "lesion"][:classes],
+            preprocessing=tiny_model().card.preprocessing,
+            patch=32,
+        )
+        network = Pixelwise(1, classes, slope, offset).eval()
+        return Predictor(SegmentationModel(card, network), "cpu")
+
+    return make
+
+
+def images_of(predictor, lab):
+    return list(prepared_images(lab, predictor.model.card.preprocessing))
+
+
+def truthful(count=3, slope=8.0, offset=-6.0):
+    """Images whose pixels x are foreground with probability expit(slope x + offset)."""
+    random = np.random.default_rng(0)
+    pixels = [random.random((90, 90)).astype(np.float32) for _ in range(count)]
+    for each in pixels:
+        # Preparation scales by the smallest and the largest.
+        each.flat[:2] = 0, 1
+    masks = [(random.random(x.shape) < expit(slope * x + offset)).astype(np.uint8) for x in pixels]
+    return Domain.from_arrays("lab", pixels, masks)
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (18.0, -4.0), (8.0, -6.0)])
+def test_calibrated_probabilities_are_how_often_it_is_true(make_predictor, slope, offset):
+    predictor, lab = make_predictor(slope, offset), truthful()
+    calibrate(predictor, images_of(predictor, lab))
+    pixels = lab[0].image
+    found = predictor.predict(pixels)[1]
+    np.testing.assert_allclose(found, expit(8 * pixels - 6), atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("slope", "full"), [(-8.0, False), (8.0, True)], ids=["turned", "one class only"]
+)
+def test_where_nothing_can_be_learnt_the_network_stays(make_predictor, slope, full):
+    predictor, lab = make_predictor(slope, 1.0), truthful()
+    if full:
+        images = [case.image for case in lab]
+        lab = Domain.from_arrays("lab", images, [np.ones((90, 90), np.uint8)] * len(images))
+    before = copy.deepcopy(predictor.model.network.state_dict())
+    calibrate(predictor, images_of(predictor, lab))
+    after = predictor.model.network.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("name", ["fanet", "enet", "erfnet", "mobile_unet"])
+def test_every_network_takes_a_calibration_into_its_head(name, monkeypatch, tiny_model):
+    options = {"width": 2} if name == "fanet" else {}
+    model = tiny_model()
+    torch.manual_seed(0)
+    network = build_network(name, 1, 2, **options).eval()
+    image = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        before = network(image)
+    predictor = Predictor(SegmentationModel(model.card, network), "cpu")
+    monkeypatch.setattr("src_training.training.tuning._platt", lambda _counts: (0.7, -0.4))
+    calibrate(predictor, images_of(predictor, truthful(1)))
+    with torch.no_grad():
+        after = network(image)
+    wanted = 0.7 * (before[:, 1] - before[:, 0]) - 0.4
+    torch.testing.assert_close(after[:, 1] - after[:, 0], wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_the_threshold_is_that_of_the_best_mean_dice(tiny_model):
+    predictor = Predictor(tiny_model(), "cpu")
+    random = np.random.default_rng(0)
+    masks = [(random.random((32, 32)) < 0.4).astype(np.uint8) for _ in range(2)]
+    lab = Domain.from_arrays("lab", [random.random((32, 32)) for _ in masks], masks)
+    chosen, _ = choose_threshold(predictor, images_of(predictor, lab))
+    dice = {
+        round(float(threshold), 2): evaluate(predictor, lab, threshold=threshold).mean["dice"]
+        for threshold in THRESHOLDS
+    }
+    assert dice[chosen] == pytest.approx(max(dice.values()))
+
+
+def test_images_find_their_own_threshold_only_where_probabilities_mean_something(make_predictor):
+    lab = truthful()
+    honest, boastful = make_predictor(8.0, -6.0), make_predictor(30.0, -4.0)
+    assert choose_threshold(honest, images_of(honest, lab))[1] is True
+    assert choose_threshold(boastful, images_of(boastful, lab))[1] is False
+
+
+def test_the_share_of_the_images_statistics_is_the_best_of_those_tried(make_predictor):
+    predictor, lab = make_predictor(8.0, -4.0), truthful()
+    # The same eye in three lights: one threshold fits them better when they are told apart.
+    for case, light in zip(lab, (0.4, 0.7, 1.0), strict=True):
+        case.image[:, 1:] *= light
+    chosen = choose_statistics(predictor, images_of(predictor, lab))
+    best = {}
+    for share in SHARES:
+        update_card(predictor, own_statistics=share)
+        scores = [evaluate(predictor, lab, threshold=t).mean["dice"] for t in THRESHOLDS]
+        best[share] = max(scores)
+    assert best[chosen] == pytest.approx(max(best.values()))
+    assert best[chosen] > best[0.0] + 0.01
+
+
+def test_more_classes_need_no_threshold(make_predictor):
+    predictor, lab = make_predictor(8.0, -6.0, classes=3), truthful()
+    before = copy.deepcopy(predictor.model.network.state_dict())
+    tune(predictor, images_of(predictor, lab))
+    card = predictor.model.card
+    assert (card.threshold, card.own_threshold, card.own_statistics) == (0.5, False, 0.0)
+    assert torch.equal(predictor.model.network.state_dict()["head.weight"], before["head.weight"])
