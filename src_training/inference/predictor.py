@@ -102,7 +102,7 @@ class Predictor:
         mps = self.device.type == "mps"
         self._layout = torch.contiguous_format if mps else torch.channels_last
         network = model.network.to(self.device)
-        self._network = network.to(memory_format=self._layout).eval()  # type: ignore[call-overload]
+        self._network: SegmentationNetwork = network.to(memory_format=self._layout).eval()  # type: ignore[call-overload]
 
     def check(self, image: NDArray[np.generic]) -> list[str]:
         """What speaks against this image, in plain words; empty if nothing does."""
