@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import Batch, PreparedCase
 from src_training.data.preprocess import FRAME
 from src_training.distillation.base import Distillation, Pass
+from src_training.evaluation.thresholds import dice_curve
 from src_training.networks.base import SegmentationNetwork, Skips
 
 
@@ -313,19 +315,17 @@ def region_dice_loss(probabilities: Tensor, regions: Tensor) -> Tensor:
 
 
 def mean_dice(network: SegmentationNetwork, cases: list[PreparedCase]) -> float:
-    """Dice inside the field of view on the prepared grid, mean over classes and cases.
+    """Dice inside the field of view on the prepared grid, at the threshold that is best for it.
 
-    A class that is absent from both mask and prediction is left out.
+    Mean over classes and cases; a class that is absent from both mask and
+    prediction is left out. A network learns to tell pixels apart before it
+    learns where 0.5 lies, and the threshold is chosen once it is trained.
     """
     device = next(network.parameters()).device
-    scores = []
+    curves = []
     for case in cases:
         image = torch.from_numpy(case.image.framed)[None].to(device)
-        labels = network(image)[0, :, FRAME:-FRAME, FRAME:-FRAME].argmax(0)
-        predicted = labels.cpu().numpy()[case.fov]
-        truth = case.mask[case.fov]
-        for index in range(1, network.classes):
-            size = int((predicted == index).sum()) + int((truth == index).sum())
-            if size:
-                scores.append(2 * int(((predicted == index) & (truth == index)).sum()) / size)
-    return sum(scores) / len(scores) if scores else 0.0
+        maps = network(image)[0, :, FRAME:-FRAME, FRAME:-FRAME].float().softmax(0)
+        curves.append(dice_curve(maps.cpu().numpy(), case.mask, case.fov))
+    told = np.ma.masked_invalid(curves).mean(axis=0)
+    return float(np.ma.max(told)) if told.count() else 0.0

@@ -10,11 +10,11 @@ from scipy.special import logit
 
 from src_training.data.preprocess import Float
 from src_training.evaluation.prepared import PreparedImage
+from src_training.evaluation.thresholds import THRESHOLDS, dice_curve
 from src_training.inference.own_threshold import in_steps, threshold_of
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 
-THRESHOLDS = np.arange(0.2, 0.81, 0.02)
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)
 
 _EDGES = np.linspace(-16, 16, 513)
@@ -41,7 +41,7 @@ def choose_statistics(predictor: Predictor, validation: Sequence[PreparedImage])
     dice = []
     for share in SHARES:
         update_card(predictor, own_statistics=share)
-        curves = [_dice_curve(_maps(predictor, image), image) for image in validation]
+        curves = [_curve(_maps(predictor, image), image) for image in validation]
         dice.append(np.mean(curves, axis=0).max())
     return SHARES[int(np.argmax(dice))]
 
@@ -79,14 +79,13 @@ def choose_threshold(
     """
     if len(predictor.model.card.classes) > 2:
         return 0.5, False
-    fixed, own = [], []
+    curves, own = [], []
     for image in validation:
         maps = _maps(predictor, image)
-        fixed.append(_dice_curve(maps, image))
-        own.append(_dice(maps[1] >= threshold_of(in_steps(maps[1])), _mask(image)))
-    mean = np.mean(fixed, axis=0)
-    as_good = bool(np.mean(own) >= mean.max() - _COST)
-    return round(float(THRESHOLDS[int(mean.argmax())]), 2), as_good
+        curves.append(_curve(maps, image))
+        own.append(np.interp(threshold_of(in_steps(maps[1])), THRESHOLDS, curves[-1]))
+    mean = np.mean(curves, axis=0)
+    return float(THRESHOLDS[int(mean.argmax())]), bool(np.mean(own) >= mean.max() - _COST)
 
 
 def update_card(predictor: Predictor, **fields: Any) -> None:
@@ -102,19 +101,9 @@ def _mask(image: PreparedImage) -> NDArray[np.integer]:
     return np.asarray(image.case.mask)
 
 
-def _dice_curve(maps: Float, image: PreparedImage) -> list[float]:
-    """Dice at each of `THRESHOLDS`; with more than two classes, one mean over the foreground."""
-    mask = _mask(image)
-    if len(maps) == 2:
-        return [_dice(maps[1] >= threshold, mask) for threshold in THRESHOLDS]
-    labels = maps.argmax(0)
-    return [float(np.mean([_dice(labels == k, mask == k) for k in range(1, len(maps))]))]
-
-
-def _dice(found: NDArray[np.bool_], mask: NDArray[Any]) -> float:
-    truth = mask > 0
-    size = int(found.sum()) + int(truth.sum())
-    return 2 * int((found & truth).sum()) / size if size else 1.0
+def _curve(maps: Float, image: PreparedImage) -> Float:
+    """Dice at each of `THRESHOLDS`; nothing found where nothing is counts as perfect."""
+    return np.nan_to_num(dice_curve(maps, _mask(image)), nan=1.0)
 
 
 def _by_logit(foreground: Float, image: PreparedImage) -> NDArray[np.int64]:

@@ -203,6 +203,20 @@ class Echo(nn.Module):
         return nn.functional.one_hot(x[:, 0].long(), 3).movedim(-1, 1).float()
 
 
+class Timid(nn.Module):
+    """Tells foreground apart, but never with a probability above 0.4."""
+
+    classes = 2
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        foreground = 0.4 * x[:, 0] + 0.1 * (1 - x[:, 0])
+        return torch.stack([1 - foreground, foreground], 1).log()
+
+
 def prepared(predicted, mask, fov=None):
     predicted, mask = np.array(predicted, np.float32), np.array(mask, np.uint8)
     fov = np.ones(mask.shape, bool) if fov is None else np.array(fov, bool)
@@ -224,3 +238,10 @@ def prepared(predicted, mask, fov=None):
 )
 def test_validation_is_the_mean_dice_of_classes_that_are_there(predicted, mask, fov, dice):
     assert mean_dice(Echo(), [prepared(predicted, mask, fov)]) == pytest.approx(dice)
+
+
+def test_validation_takes_the_threshold_that_suits_all_cases_best():
+    truth, wrong = [[0, 1], [1, 0]], [[0, 1], [0, 0]]
+    assert mean_dice(Timid(), [prepared(truth, truth)]) == pytest.approx(1)
+    both = mean_dice(Timid(), [prepared(truth, truth), prepared(wrong, truth)])
+    assert both == pytest.approx((1 + 2 / 3) / 2)

@@ -10,13 +10,13 @@ from scipy.special import expit
 from src_training.data.domain import Domain
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.prepared import prepared_images
+from src_training.evaluation.thresholds import THRESHOLDS
 from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor
 from src_training.networks import NETWORKS, build_network
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.training.tuning import (
     SHARES,
-    THRESHOLDS,
     calibrate,
     choose_statistics,
     choose_threshold,
