@@ -13,10 +13,12 @@ from src_training.atomic import write_text
 from src_training.data.phantom import ScannerName
 from src_training.data.preprocess import Preprocessing
 from src_training.data.views import Augmentation
+from src_training.distillation import METHODS
 from src_training.errors import InputError
 from src_training.networks import NETWORKS
 
 Weight = Annotated[float, Field(ge=0)]
+Supervision = Literal["ce", "dice_ce", "dice_focal"]
 Steps = Annotated[int, Field(ge=0)]
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 PRESETS = Path(__file__).parent / "recipes"
@@ -126,11 +128,14 @@ class Distilling(_Part):
 
     Attributes
     ----------
+    methods
+        Weight of each method that is summed, by its name in `METHODS`; the
+        losses of a method keep the weights among them that its paper gives.
     intra, inter, cross
         Weights of the star graph, the complete graph and the cross
-        distillation (lambda_1 to lambda_3); 0 leaves one out.
+        distillation (lambda_1 to lambda_3) within ``gkd``; 0 leaves one out.
     views
-        Augmented views of each sample (K).
+        Augmented views of each sample (K), for ``gkd``.
     edge_loss, scope, temperature, centred
         See `DualContrastiveGraphs`.
     start
@@ -138,6 +143,7 @@ class Distilling(_Part):
         random weights.
     """
 
+    methods: dict[str, Weight] = {"gkd": 1.0}
     intra: Weight = 1.0
     inter: Weight = 1.0
     cross: Weight = 1.0
@@ -147,6 +153,27 @@ class Distilling(_Part):
     temperature: Annotated[float, Field(gt=0)] = 0.1
     centred: bool = True
     start: Literal["alone", "fresh"] = "alone"
+
+    @model_validator(mode="after")
+    def _known_and_apart(self) -> "Distilling":
+        of_loss: dict[str, tuple[str, type]] = {}
+        for method in self.methods:
+            if method not in METHODS:
+                raise ValueError(f"method {method!r} is unknown; expected one of {list(METHODS)}")
+            for part in METHODS[method].parts:
+                for loss in part.weights:
+                    other, same = of_loss.setdefault(loss, (method, part))
+                    if same is not part:
+                        raise ValueError(
+                            f"methods {other} and {method} each have a loss {loss!r} of their own; "
+                            "expected one of them"
+                        )
+        return self
+
+    def weight(self, loss: str, published: float) -> float:
+        """Weight of a loss within its method: the recipe's for ``gkd``, else the published one."""
+        own = {"intra": self.intra, "inter": self.inter, "cross": self.cross}
+        return own.get(loss, published)
 
 
 class Recipe(_Part):
@@ -181,14 +208,15 @@ class Recipe(_Part):
     distilling
         What the student is taught.
     supervised
-        ``ce``: cross entropy, as published. ``dice_ce``: plus soft Dice.
+        ``ce``: cross entropy, as GKD has it. ``dice_ce``: plus soft Dice.
+        ``dice_focal``: half focal loss, half soft Dice, as EMKD has it.
     weight_decay
         Of Adam.
     stages
         ``teacher``, ``autoencoder`` (convolutions), ``vectors`` (its
         perceptron), ``tan``, ``student``, ``alone`` (the undistilled
         baseline's further steps, as many as ``distil`` has), ``san``,
-        ``distil``.
+        ``paraphraser`` (where a method has one), ``distil``.
     seed
         Of everything random.
     licence, description
@@ -209,7 +237,7 @@ class Recipe(_Part):
     hidden: Annotated[int, Field(ge=1)] = 64
     alignment: AlignmentConsistency = AlignmentConsistency()
     distilling: Distilling = Distilling()
-    supervised: Literal["ce", "dice_ce"] = "ce"
+    supervised: Supervision = "ce"
     weight_decay: Weight = 2e-4
     stages: "Stages"
     seed: Annotated[int, Field(ge=0)] = 0
@@ -278,6 +306,7 @@ class Stages(_Part):
     tan: StageRecipe
     student: StageRecipe
     san: StageRecipe
+    paraphraser: StageRecipe = StageRecipe(steps=150)
     distil: StageRecipe
 
 

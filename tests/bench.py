@@ -18,7 +18,7 @@ from src_training.distillation.dicd import CrossDistillation
 from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork, build_network
-from src_training.training.stages import Distil
+from src_training.training.distilling import Distil
 
 PATCH, SAMPLES, VIEWS, WIDTH = 128, 4, 4, 8
 
@@ -80,7 +80,7 @@ def distillation() -> None:
     grid = (PATCH // 8, PATCH // 8)
     tan, san = (AlignmentNetwork(n.bottleneck_channels, grid) for n in (teacher, student))
     methods = [DualContrastiveGraphs(), CrossDistillation()]
-    stage = Distil((student, san), (teacher, tan), methods, {}, VIEWS, True).train()
+    stage = Distil((student, san), (teacher, tan), methods, {}, VIEWS, "dice_ce").train()
     anchors, views = (torch.rand(n, 1, PATCH, PATCH) for n in (SAMPLES, SAMPLES * VIEWS))
     batch = Batch(anchors, torch.randint(2, (SAMPLES, PATCH, PATCH)), views)
     images = torch.cat([anchors, views])

@@ -126,7 +126,7 @@ def _models(
     from src_training.inference.model import load_model
     from src_training.training.folder import RunFolder
     from src_training.training.networks_of_run import networks_of
-    from src_training.training.outcome import METHODS
+    from src_training.training.outcome import ROLES
 
     found = find_device(device)
     if run is None:
@@ -137,7 +137,7 @@ def _models(
     if not folder.model.exists():
         raise InputError(f"{run} has no models yet; expected a run that is finished")
     autoencoder = networks_of(run).autoencoder.to(found)
-    for role in METHODS:
+    for role in ROLES:
         yield role, load_model(folder.models / f"{role}.safetensors", found), autoencoder
 
 

@@ -1,1 +1,49 @@
-"""What a teacher can teach: one interface, one file a method."""
+"""What a teacher can teach: one interface, one file a method, all of them by name."""
+
+from typing import NamedTuple
+
+from src_training.distillation.adversarial import Adversarial
+from src_training.distillation.attention_transfer import AttentionTransfer
+from src_training.distillation.base import Distillation
+from src_training.distillation.coco import CrossLayerCorrelation
+from src_training.distillation.dcgd import DualContrastiveGraphs
+from src_training.distillation.dicd import CrossDistillation
+from src_training.distillation.emkd import EfficientMedical
+from src_training.distillation.fsp import SolutionFlow
+from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
+from src_training.distillation.ifvd import IntraClassVariation
+from src_training.distillation.logits import SoftenedLogits
+from src_training.distillation.skd import PairwiseSimilarity
+
+__all__ = ["METHODS", "Distillation", "Method"]
+
+
+class Method(NamedTuple):
+    """A method as its paper has it.
+
+    Attributes
+    ----------
+    title
+        What it is called in words, with where it is published.
+    parts
+        The distillations that it sums, each with its own weights.
+    """
+
+    title: str
+    parts: tuple[type[Distillation], ...]
+
+
+METHODS = {
+    "gkd": Method("GKD (arXiv 2207.12995)", (DualContrastiveGraphs, CrossDistillation)),
+    "emkd": Method("EMKD (arXiv 2108.09987)", (EfficientMedical,)),
+    "graph_flow": Method("Graph Flow (arXiv 2203.08667)", (GraphFlow, Adversarial)),
+    "graph_flow_normalised": Method(
+        "Graph Flow, normalised (arXiv 2203.08667)", (NormalisedGraphFlow, Adversarial)
+    ),
+    "logits": Method("logits KD (arXiv 1503.02531)", (SoftenedLogits,)),
+    "attention": Method("attention transfer (arXiv 1612.03928)", (AttentionTransfer,)),
+    "fsp": Method("FSP (CVPR 2017)", (SolutionFlow,)),
+    "ifvd": Method("IFVD (ECCV 2020)", (IntraClassVariation,)),
+    "skd": Method("SKD, pair-wise (arXiv 1903.04197)", (PairwiseSimilarity,)),
+    "coco": Method("CoCo (arXiv 2108.12173)", (CrossLayerCorrelation,)),
+}

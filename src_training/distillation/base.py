@@ -1,8 +1,11 @@
 """The one interface of every distillation: two passes in, named losses out."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from src_training.alignment.msan import AlignmentNetwork
@@ -24,7 +27,10 @@ class Pass:
         (B, C, h, w), logits (B, classes, H, W).
     vectors
         Semantic vectors (B, 1 + K, latent): the anchor's first, then those
-        of its K views.
+        of its K views. None unless a distillation has `views`.
+    taps
+        Features (B, C, h, w) of the anchors at the places that the
+        distillations named.
     """
 
     network: SegmentationNetwork
@@ -32,15 +38,96 @@ class Pass:
     skips: Skips
     bottleneck: Tensor
     logits: Tensor
-    vectors: Tensor
+    vectors: Tensor | None = None
+    taps: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same pass with every tensor changed."""
+        features = tuple(change(feature) for feature in self.skips.features)
+        return replace(
+            self,
+            skips=self.skips._replace(features=features),
+            bottleneck=change(self.bottleneck),
+            logits=change(self.logits),
+            vectors=None if self.vectors is None else change(self.vectors),
+            taps={name: change(feature) for name, feature in self.taps.items()},
+        )
+
+    def first(self, count: int) -> Self:
+        """The pass of the first samples alone: those that have a mask."""
+        return self if count == len(self.logits) else self.mapped(lambda tensor: tensor[:count])
 
 
 class Distillation(nn.Module, ABC):
     """A way in which a teacher's pass teaches a student's.
 
-    Knows no files, devices, recipes or loops.
+    Knows no files, devices, recipes or loops. Its own parameters, if it has
+    any, learn beside the student.
+
+    Attributes
+    ----------
+    taps
+        Places of `SegmentationNetwork.taps` whose features it reads.
+    views
+        Whether it compares semantic vectors of augmented views.
+    weights
+        Weight of each loss that it returns, by name, as published.
+    half_precision
+        Whether it may compute in half precision; otherwise passes are given
+        to it in float32 at least.
+    adam
+        What Adam is told of its own parameters instead of the stage's settings.
+    paraphrases
+        Whether it has a `paraphraser`, which learns before the student does.
     """
 
+    taps: ClassVar[tuple[str, ...]] = ()
+    views: ClassVar[bool] = False
+    weights: ClassVar[dict[str, float]]
+    half_precision: ClassVar[bool] = False
+    adam: ClassVar[dict[str, Any]] = {}
+    paraphrases: ClassVar[bool] = False
+    paraphraser: "Paraphrasing"
+
+    @classmethod
+    def between(
+        cls, teacher: SegmentationNetwork, student: SegmentationNetwork, **options: Any
+    ) -> Self:
+        """Made to the measures of two networks, where those matter."""
+        return cls(**options)
+
+    def forward(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+        """Unweighted scalar losses by name; gradients reach the student only.
+
+        Parameters
+        ----------
+        teacher, student
+            Passes of the same B samples.
+        mask
+            Classes (M, H, W), int64, of the first M <= B samples; the others
+            are unlabelled.
+        """
+        teacher = teacher.mapped(Tensor.detach)
+        if self.half_precision:
+            return self.losses(teacher, student, mask)
+        with torch.autocast(student.logits.device.type, enabled=False):
+            return self.losses(teacher.mapped(exact), student.mapped(exact), mask)
+
     @abstractmethod
-    def forward(self, teacher: Pass, student: Pass) -> dict[str, Tensor]:
-        """Unweighted scalar losses by name; gradients reach the student only."""
+    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+        """As `forward`, of a detached teacher and, unless `half_precision`, in full precision."""
+
+
+class Paraphrasing(nn.Module, ABC):
+    """Something that learns, unsupervised, to say a teacher's features in fewer channels."""
+
+    @abstractmethod
+    def reconstruction(self, taps: Mapping[str, Tensor]) -> Tensor:
+        """The loss it learns by, a scalar, of the teacher's features (B, C, h, w) by tap."""
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """The tensor in float32 at least; integers, such as pooling indices, as they are."""
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

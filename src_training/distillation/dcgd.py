@@ -5,7 +5,7 @@ The published graphs are a star between a sample's anchor and its views
 edges are our *reconstruction*.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,9 @@ class DualContrastiveGraphs(Distillation):
         taken off; see `src_training.alignment.graphs.centred`.
     """
 
+    views: ClassVar[bool] = True
+    weights: ClassVar[dict[str, float]] = {"intra": 1.0, "inter": 1.0}
+
     def __init__(
         self,
         edge_loss: EdgeLoss = "mse",
@@ -77,20 +80,18 @@ class DualContrastiveGraphs(Distillation):
         self.temperature = temperature
         self.centred = centred
 
-    def forward(self, teacher: Pass, student: Pass) -> dict[str, Tensor]:
+    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
         """``intra`` (star) and ``inter`` (complete) losses, scalars >= 0; K >= 2 views."""
-        return self.compare(teacher.vectors.detach(), student.vectors)
+        assert teacher.vectors is not None and student.vectors is not None
+        return self.compare(teacher.vectors, student.vectors)
 
     def compare(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
-        """The same on bare vectors (B, 1 + K, d), in float32 at least."""
-        # Edges of alike views differ in the third digit: half precision would lose them.
-        exact = torch.promote_types(student.dtype, torch.float32)
-        with torch.autocast(student.device.type, enabled=False):
-            ours, theirs = self._nodes(student.to(exact)), self._nodes(teacher.to(exact))
-            return {
-                "intra": self._distance(star_graph(ours), star_graph(theirs)),
-                "inter": self._distance(self._between_views(ours), self._between_views(theirs)),
-            }
+        """The same on bare vectors (B, 1 + K, d)."""
+        ours, theirs = self._nodes(student), self._nodes(teacher)
+        return {
+            "intra": self._distance(star_graph(ours), star_graph(theirs)),
+            "inter": self._distance(self._between_views(ours), self._between_views(theirs)),
+        }
 
     def _nodes(self, vectors: Tensor) -> Tensor:
         return centred(vectors) if self.centred else vectors

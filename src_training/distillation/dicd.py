@@ -6,6 +6,7 @@ The wiring (headers exchanged, skips kept) is published; the loss is our
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -22,10 +23,14 @@ class CrossDistillation(Distillation):
     L_cross = KL(p_T || p1) + KL(p_T || p2), mean over pixels.
     """
 
-    def forward(self, teacher: Pass, student: Pass) -> dict[str, Tensor]:
+    weights: ClassVar[dict[str, float]] = {"cross": 1.0}
+    # Its passes through the networks are most of it.
+    half_precision: ClassVar[bool] = True
+
+    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
         """The ``cross`` loss, a scalar >= 0."""
         first, second = cross_predictions(teacher, student)
-        target = teacher.logits.detach()
+        target = teacher.logits
         return {"cross": pixel_divergence(target, first) + pixel_divergence(target, second)}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -124,3 +125,13 @@ class SegmentationNetwork(nn.Module, ABC):
         finally:
             for handle in handles:
                 handle.remove()
+
+    @torch.no_grad()
+    def tap_channels(self, *names: str) -> dict[str, int]:
+        """How many channels the features of the named taps have."""
+        training, any_weight = self.training, next(self.parameters())
+        self.eval()
+        with self.tapped(*names) as features:
+            self(any_weight.new_zeros(1, self.in_channels, self.stride, self.stride))
+        self.train(training)
+        return {name: features[name].shape[1] for name in names}

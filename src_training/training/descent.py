@@ -39,7 +39,7 @@ class Descent:
     Attributes
     ----------
     optimiser
-        Adam over what the stage trains.
+        Adam over what learns in the stage.
     """
 
     def __init__(
@@ -58,10 +58,12 @@ class Descent:
         self._fabric, self._ranks = fabric, ranks
         self._seed, self._emit = seed, emit
         fabric.to_device(stage)
-        self._learnt = [each for each in stage.trained.parameters() if each.requires_grad]
-        self.optimiser = torch.optim.Adam(self._learnt, lr=plan.rate, weight_decay=weight_decay)
+        groups = stage.groups()
+        self._learnt = [parameter for group in groups for parameter in group["params"]]
+        self.optimiser = torch.optim.Adam(groups, lr=plan.rate, weight_decay=weight_decay)
+        self._peaks = [group["lr"] for group in self.optimiser.param_groups]
         self._scaled = fabric.setup_optimizers(self.optimiser)
-        self._statistics = _Statistics(stage.trained)
+        self._statistics = _Statistics(stage.learning)
         self._parts = 1
 
     def step(self, number: int) -> StepDone:
@@ -75,8 +77,8 @@ class Descent:
             From a hook of `interruptible`; weights and statistics are those before the step.
         """
         plan = self._plan
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(number, plan.steps, plan.rate)
+        for group, peak in zip(self.optimiser.param_groups, self._peaks, strict=True):
+            group["lr"] = learning_rate(number, plan.steps, peak)
         self._statistics.keep()
         while (losses := self._gradients(number)) is None:
             self._split(number)

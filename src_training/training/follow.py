@@ -65,7 +65,7 @@ class StageProgress:
     Attributes
     ----------
     name
-        One of `STAGES`.
+        One of `STAGES`, or of those that the run named.
     state
         ``waiting``, ``running`` (begun and not done, whether or not a process
         is at it) or ``done``.
@@ -168,6 +168,7 @@ class RunHistory:
                 self.state, self.last_words = "running", ""
                 self.device, self.precision = event.device, event.precision
                 self.process, self.processes = event.process, event.processes
+                self.stages = {name: self._stage(name) for name in (*event.stages, *self.stages)}
             case StageStarted():
                 self._begin(event)
             case StepDone():

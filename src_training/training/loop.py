@@ -121,7 +121,7 @@ class _Course:
         self._last, self._best = folder / "last.safetensors", folder / "best.safetensors"
         self._progress = Progress()
         if self._last.exists():
-            self._progress = load_checkpoint(self._last, stage.trained, descent.optimiser)
+            self._progress = load_checkpoint(self._last, stage.learning, descent.optimiser)
         # None writes before all have read.
         ranks.wait()
         self._kept = self._progress
@@ -191,7 +191,7 @@ class _Course:
         self._progress = self._kept = replace(self._progress, seconds=seconds)
         if self._ranks.first:
             save_checkpoint(
-                self._last, self._stage.trained, self._descent.optimiser, self._progress
+                self._last, self._stage.learning, self._descent.optimiser, self._progress
             )
 
     def _keep_weights(self) -> None:

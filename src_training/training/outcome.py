@@ -17,6 +17,7 @@ from src_training.alignment.msan import AlignmentNetwork, SemanticEncoder
 from src_training.atomic import write_text
 from src_training.data.domain import Domain
 from src_training.data.split import split_note
+from src_training.distillation import METHODS
 from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.evaluation.features import image_vectors, mask_vectors
 from src_training.evaluation.fsd import FSD, frechet_distance
@@ -39,11 +40,12 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float64]
 
-METHODS = {
+FROM_MASKS = {
     "teacher": "teacher, from masks alone",
     "alone": "student, from masks alone, as many steps as the distilled one",
-    "distilled": "student, distilled by GKD (arXiv 2207.12995)",
 }
+ROLES = (*FROM_MASKS, "distilled")
+"""The models that a run leaves."""
 
 
 @dataclass
@@ -89,7 +91,8 @@ def _draft(
     recipe, source = pipeline.recipe, pipeline.training
     used: NetworkRecipe = recipe.teacher if role == "teacher" else recipe.student
     learned_from = [TrainingDomain(name=source.name, images=len(source), terms=recipe.source.terms)]
-    method = METHODS[role]
+    titles = [METHODS[name].title for name, factor in recipe.distilling.methods.items() if factor]
+    method = FROM_MASKS.get(role, f"student, distilled by {' + '.join(titles)}")
     if recipe.start_from is not None and role != "teacher":
         # Its images, and their terms, are in the weights still.
         start = read_card(pipeline.folder.start)

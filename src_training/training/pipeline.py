@@ -18,14 +18,12 @@ from src_training.data.patches import (
 )
 from src_training.data.views import Views
 from src_training.device import training_precision
-from src_training.distillation.base import Distillation
-from src_training.distillation.dcgd import DualContrastiveGraphs
-from src_training.distillation.dicd import CrossDistillation
 from src_training.errors import InputError
 from src_training.events import Event
 from src_training.networks import SegmentationNetwork
-from src_training.recipe import Distilling, Recipe, StageRecipe
+from src_training.recipe import Recipe, StageRecipe
 from src_training.seeds import step_seed
+from src_training.training.distilling import Distil, Paraphrase, distillations_of, stage_names
 from src_training.training.folder import RunFolder
 from src_training.training.fresh import fresh_alignment, fresh_autoencoder, fresh_network
 from src_training.training.loop import learn
@@ -33,7 +31,6 @@ from src_training.training.ranks import is_first, make_fabric
 from src_training.training.sources import load_domain, source_split
 from src_training.training.stages import (
     Alignment,
-    Distil,
     MaskAutoencoder,
     MaskVectors,
     Stage,
@@ -117,7 +114,7 @@ class Pipeline:
             # The run does not depend on a file that may be gone when it is resumed.
             self._start.save(self.folder.start)
         watch = self._watching(emit) if is_first() else lambda _stage, _step: None
-        with_dice = recipe.supervised == "dice_ce"
+        supervision = recipe.supervised
 
         def learned(stage: Stage, plan: StageRecipe) -> None:
             learn(
@@ -135,7 +132,7 @@ class Pipeline:
             )
 
         teacher = self._network("teacher")
-        learned(Supervised("teacher", teacher, with_dice), stages.teacher)
+        learned(Supervised("teacher", teacher, supervision), stages.teacher)
         autoencoder = self._autoencoder()
         learned(MaskAutoencoder(autoencoder), stages.autoencoder)
         learned(MaskVectors(autoencoder), stages.vectors)
@@ -144,20 +141,24 @@ class Pipeline:
         student = self._network("student")
         if self._start is not None:
             student.load_state_dict(self._start.network.state_dict())
-        learned(Supervised("student", student, with_dice), stages.student)
+        learned(Supervised("student", student, supervision), stages.student)
         alone = copy.deepcopy(student)
-        learned(Supervised("alone", alone, with_dice), stages.distil)
+        learned(Supervised("alone", alone, supervision), stages.distil)
         san = self._alignment("san", student)
         learned(Alignment("san", san, student, autoencoder, recipe.alignment), stages.san)
         fresh = recipe.distilling.start == "fresh"
         distilled = self._network("distil") if fresh else copy.deepcopy(student)
+        self._seed("distillations")
+        distillations, weights = distillations_of(recipe.distilling, teacher, distilled)
+        if paraphrased := [each for each in distillations if each.paraphrases]:
+            learned(Paraphrase(paraphrased, teacher), stages.paraphraser)
         distil = Distil(
             (distilled, san),
             (teacher, tan),
-            build_distillations(recipe.distilling),
-            {name: getattr(recipe.distilling, name) for name in ("intra", "inter", "cross")},
+            distillations,
+            weights,
             recipe.distilling.views,
-            with_dice,
+            supervision,
         )
         learned(distil, stages.distil)
         return TrainedNetworks(teacher, tan, autoencoder, alone, distilled, san)
@@ -203,8 +204,9 @@ class Pipeline:
         )
 
     def _refuse_small_batches(self, devices: int) -> None:
+        unused = {name for name, _ in self.recipe.stages} - set(stage_names(self.recipe.distilling))
         for name, plan in self.recipe.stages:
-            if plan.steps and plan.batch < devices:
+            if name not in unused and plan.steps and plan.batch < devices:
                 raise InputError(
                     f"stages.{name}.batch is {plan.batch}; expected at least {devices}, "
                     "one patch for each device"
@@ -217,14 +219,3 @@ class Pipeline:
                     f"domain {test.name} has classes {list(test.classes)}; "
                     f"expected those of the source, {list(self.training.classes)}"
                 )
-
-
-def build_distillations(distilling: Distilling) -> list[Distillation]:
-    """The distillations whose weights are not zero."""
-    chosen: list[Distillation] = []
-    if distilling.intra or distilling.inter:
-        graphs = distilling.edge_loss, distilling.scope, distilling.temperature, distilling.centred
-        chosen.append(DualContrastiveGraphs(*graphs))
-    if distilling.cross:
-        chosen.append(CrossDistillation())
-    return chosen

@@ -88,6 +88,7 @@ def _run(
     pipeline: "Pipeline", folder: RunFolder, processes: int, listener: Listener | None
 ) -> None:
     """Run the stages, and let nothing end them without a word."""
+    from src_training.training.distilling import stage_names
     from src_training.training.interruption import Interrupted
     from src_training.training.memory import MemoryMeter
 
@@ -110,7 +111,7 @@ def _run(
                 processes=processes,
                 device=str(pipeline.fabric.device),
                 precision=pipeline.precision,
-                stages=list(STAGES),
+                stages=list(stage_names(pipeline.recipe.distilling)),
             )
         )
         pipeline.run(emit)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from src_training.alignment.autoencoder import SemanticAutoencoder, regions_of
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import Batch, PreparedCase
 from src_training.data.preprocess import FRAME
-from src_training.distillation.base import Distillation, Pass
 from src_training.evaluation.thresholds import dice_curve
-from src_training.networks.base import SegmentationNetwork, Skips
+from src_training.networks.base import SegmentationNetwork
+from src_training.recipe import Supervision
+from src_training.training.supervision import WEIGHTS, region_dice_loss, supervised_losses
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,15 @@ class Stage(nn.Module, ABC):
         """Unweighted losses by name, scalars."""
 
     @property
+    def learning(self) -> nn.Module:
+        """What has to be kept to go on: `trained`, and what learns beside it."""
+        return self.trained
+
+    def groups(self) -> list[dict[str, Any]]:
+        """What Adam is to change, as its parameter groups."""
+        return [{"params": learnable(self.trained)}]
+
+    @property
     def segmenting(self) -> SegmentationNetwork | None:
         """The network that learns to segment; None where the stage has none."""
         return None
@@ -110,10 +120,10 @@ class Stage(nn.Module, ABC):
 class Supervised(Stage):
     """A network learns from masks alone: the teacher, and the student alone."""
 
-    def __init__(self, name: str, network: SegmentationNetwork, with_dice: bool) -> None:
-        super().__init__(name, network)
+    def __init__(self, name: str, network: SegmentationNetwork, supervision: Supervision) -> None:
+        super().__init__(name, network, weights=WEIGHTS[supervision])
         self.network = network
-        self._with_dice = with_dice
+        self._supervision: Supervision = supervision
 
     @property
     def segmenting(self) -> SegmentationNetwork:
@@ -121,8 +131,8 @@ class Supervised(Stage):
         return self.network
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``ce``, and ``dice`` where asked for."""
-        return supervised_losses(self.trained(batch.image), batch.mask, self._with_dice)
+        """Those of `supervised_losses`."""
+        return supervised_losses(self.trained(batch.image), batch.mask, self._supervision)
 
     def score(self, validation: Validation) -> float:
         """Mean Dice of the foreground classes over the validation images."""
@@ -212,106 +222,9 @@ class Alignment(Stage):
         )
 
 
-class Distil(Stage):
-    """The student learns from masks and from the teacher.
-
-    Parameters
-    ----------
-    student, teacher
-        Each with its alignment network.
-    distillations
-        What the teacher teaches.
-    weights
-        Weight of each of their losses by name.
-    views
-        Views of each sample (K).
-    with_dice
-        Whether the supervised loss has soft Dice.
-    """
-
-    keeps: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        student: tuple[SegmentationNetwork, AlignmentNetwork],
-        teacher: tuple[SegmentationNetwork, AlignmentNetwork],
-        distillations: Sequence[Distillation],
-        weights: dict[str, float],
-        views: int,
-        with_dice: bool,
-    ) -> None:
-        super().__init__("distil", student[0], [student[1], *teacher], weights, views)
-        self._student, self._teacher = student, teacher
-        self.distillations = nn.ModuleList(distillations)
-        self._with_dice = with_dice
-
-    @property
-    def segmenting(self) -> SegmentationNetwork:
-        """The student."""
-        return self._student[0]
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Supervised losses and those of each distillation."""
-        assert batch.views is not None
-        images = torch.cat([batch.image, batch.views])
-        count = len(batch.image)
-        with torch.no_grad():
-            teacher = self._pass(*self._teacher, images, count)
-        student = self._pass(*self._student, images, count)
-        losses = supervised_losses(student.logits, batch.mask, self._with_dice)
-        for distillation in self.distillations:
-            losses |= distillation(teacher, student)
-        return losses
-
-    def score(self, validation: Validation) -> float:
-        """Mean Dice of the foreground classes over the validation images."""
-        return mean_dice(self._student[0], validation.cases)
-
-    def vectors(self, images: Tensor) -> Tensor:
-        """Semantic vectors (B, latent) that the student makes of images (B, C, patch, patch)."""
-        network, alignment = self._student
-        vectors: Tensor = alignment.encoder(network.encode(images)[1])
-        return vectors
-
-    def _pass(
-        self, network: SegmentationNetwork, alignment: AlignmentNetwork, images: Tensor, count: int
-    ) -> Pass:
-        """Encode anchors and views in one pass; decode the anchors only."""
-        skips, bottleneck = network.encode(images)
-        anchors = Skips(tuple(feature[:count] for feature in skips.features), skips.size)
-        vectors = alignment.encoder(bottleneck)
-        grouped = torch.cat(
-            [vectors[:count, None], vectors[count:].unflatten(0, (count, self.views))], dim=1
-        )
-        logits = network.decode(anchors, bottleneck[:count])
-        return Pass(network, alignment, anchors, bottleneck[:count], logits, grouped)
-
-
-def supervised_losses(logits: Tensor, mask: Tensor, with_dice: bool) -> dict[str, Tensor]:
-    """Cross entropy, and soft Dice (MONAI's) of the foreground where asked for.
-
-    Parameters
-    ----------
-    logits
-        (B, classes, H, W).
-    mask
-        (B, H, W), int64.
-    with_dice
-        Whether ``dice`` is added to ``ce``.
-    """
-    losses = {"ce": F.cross_entropy(logits, mask)}
-    if with_dice:
-        regions = regions_of(mask, logits.shape[1] - 1)
-        losses["dice"] = region_dice_loss(logits.softmax(1)[:, 1:], regions)
-    return losses
-
-
-def region_dice_loss(probabilities: Tensor, regions: Tensor) -> Tensor:
-    """Soft Dice loss over the whole batch (MONAI's): both (B, regions, H, W)."""
-    from monai.losses import DiceLoss
-
-    loss: Tensor = DiceLoss(batch=True)(probabilities, regions)
-    return loss
+def learnable(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a module that are to learn."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def mean_dice(network: SegmentationNetwork, cases: list[PreparedCase]) -> float:

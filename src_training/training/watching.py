@@ -23,8 +23,9 @@ from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import NetworkRecipe, Recipe
+from src_training.training.distilling import Distil
 from src_training.training.folder import RunFolder
-from src_training.training.stages import Distil, Stage
+from src_training.training.stages import Stage
 
 PATCHES = 32
 """Most patches of a domain that FSD is measured on while a run learns."""

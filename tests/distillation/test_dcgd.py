@@ -10,6 +10,7 @@ from src_training.distillation.dcgd import DualContrastiveGraphs
 
 BOTH = pytest.mark.parametrize("edge_loss", ["mse", "softmax"])
 SCOPES = pytest.mark.parametrize("scope", ["views", "batch"])
+MASK = torch.zeros(2, 8, 8, dtype=torch.long)
 BATCH, VIEWS, LENGTH, TEMPERATURE = 3, 4, 6, 0.1
 
 
@@ -153,7 +154,7 @@ def test_the_gradients_are_those_of_finite_differences(edge_loss, scope):
 
 def test_the_teacher_gets_no_gradient(make_pass):
     teacher, student = make_pass(0), make_pass(1)
-    losses = DualContrastiveGraphs()(teacher, student)
+    losses = DualContrastiveGraphs()(teacher, student, MASK)
     sum(losses.values()).backward()
     assert all(parameter.grad is None for parameter in teacher.network.parameters())
     assert student.network.deeper.weight.grad.any()

@@ -6,6 +6,8 @@ import torch
 from src_training.alignment.act import pixel_divergence
 from src_training.distillation.dicd import CrossDistillation, cross_predictions
 
+MASK = torch.zeros(2, 8, 8, dtype=torch.long)
+
 
 @pytest.fixture
 def passes(make_pass):
@@ -54,7 +56,9 @@ def test_the_loss_is_the_sum_of_both_divergences_from_the_teacher(passes):
     teacher, student = passes
     first, second = cross_predictions(teacher, student)
     expected = pixel_divergence(teacher.logits, first) + pixel_divergence(teacher.logits, second)
-    assert CrossDistillation()(teacher, student)["cross"].item() == pytest.approx(expected.item())
+    assert CrossDistillation()(teacher, student, MASK)["cross"].item() == pytest.approx(
+        expected.item()
+    )
     assert expected > 0
 
 
@@ -63,7 +67,7 @@ def test_there_is_nothing_to_learn_where_both_cross_predictions_are_the_teachers
     teacher = make_pass(0, frozen=True, images=images)
     rebuilt = teacher.alignment(teacher.bottleneck)
     exact = dataclasses.replace(teacher, logits=teacher.network.decode(teacher.skips, rebuilt))
-    loss = CrossDistillation()(exact, exact)["cross"]
+    loss = CrossDistillation()(exact, exact, MASK)["cross"]
     assert loss.item() == pytest.approx(0, abs=1e-7)
 
 
@@ -104,6 +108,6 @@ def test_gradients_agree_with_finite_differences_through_the_frozen_teacher(make
 
     def loss(bottleneck):
         learning = dataclasses.replace(student, skips=own, bottleneck=bottleneck)
-        return CrossDistillation()(taught, learning)["cross"]
+        return CrossDistillation()(taught, learning, MASK)["cross"]
 
     assert torch.autograd.gradcheck(loss, (start,))

@@ -123,7 +123,7 @@ def test_a_network_learns_one_patch_by_heart(train):
         def draw(self, *_):
             return Batch(image, mask)
 
-    stage = Supervised("teacher", build_network("fanet", 1, 2, width=2), with_dice=True)
+    stage = Supervised("teacher", build_network("fanet", 1, 2, width=2), supervision="dice_ce")
     stage.score = lambda _: 0.0
     train(stage, steps=25, every=25, patches=OnePatch())
     totals = [event.total for event in train.events if isinstance(event, StepDone)]

@@ -58,7 +58,7 @@ def watch(make_recipe, folder):
 @pytest.fixture
 def stage():
     torch.manual_seed(0)
-    return Supervised("teacher", build_network("fanet", 1, 2, width=2), with_dice=False).eval()
+    return Supervised("teacher", build_network("fanet", 1, 2, width=2), supervision="ce").eval()
 
 
 def train(make_recipe, folder, **stages):

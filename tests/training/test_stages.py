@@ -14,16 +14,15 @@ from src_training.distillation.base import Distillation
 from src_training.distillation.dcgd import DualContrastiveGraphs
 from src_training.distillation.dicd import CrossDistillation
 from src_training.networks import build_network
+from src_training.training.distilling import Distil
 from src_training.training.stages import (
     Alignment,
-    Distil,
     MaskAutoencoder,
     MaskVectors,
     Supervised,
     mean_dice,
-    region_dice_loss,
-    supervised_losses,
 )
+from src_training.training.supervision import region_dice_loss, supervised_losses
 
 VIEWS = 2
 
@@ -56,7 +55,7 @@ def distil(distillations, weights=None):
         distillations,
         weights or {},
         VIEWS,
-        with_dice=False,
+        supervision="ce",
     )
 
 
@@ -66,7 +65,7 @@ def act(consistency):
 
 
 STAGES = {
-    "teacher": lambda: Supervised("teacher", network(), with_dice=True),
+    "teacher": lambda: Supervised("teacher", network(), supervision="dice_ce"),
     "autoencoder": lambda: MaskAutoencoder(autoencoder()),
     "vectors": lambda: MaskVectors(autoencoder()),
     "tan": lambda: act(AlignmentConsistency()),
@@ -130,7 +129,7 @@ def test_a_distilled_student_is_free_again_after_its_alignment_froze_it():
     learned = network()
     Alignment("san", alignment(learned), learned, autoencoder(), AlignmentConsistency())
     assert not any(parameter.requires_grad for parameter in learned.parameters())
-    Supervised("alone", learned, with_dice=False)
+    Supervised("alone", learned, supervision="ce")
     assert all(parameter.requires_grad for parameter in learned.parameters())
 
 
@@ -147,7 +146,9 @@ def test_the_cross_pass_leaves_the_students_running_statistics_to_its_own_pass()
 
 def test_views_stay_with_their_sample():
     class Recorded(Distillation):
-        def forward(self, teacher, student):
+        views = True
+
+        def losses(self, teacher, student, mask):
             self.passes = (teacher, student)
             return {}
 
@@ -183,7 +184,7 @@ def test_the_losses_have_the_names_that_recipes_weigh():
 def test_a_perfect_prediction_costs_nothing():
     mask = torch.randint(3, (2, 8, 8))
     logits = 200.0 * nn.functional.one_hot(mask, 3).movedim(-1, 1)
-    losses = supervised_losses(logits, mask, with_dice=True)
+    losses = supervised_losses(logits, mask, supervision="dice_ce")
     assert losses["ce"].item() == pytest.approx(0, abs=1e-6)
     assert losses["dice"].item() == pytest.approx(0, abs=1e-4)
     regions = torch.ones(1, 1, 4, 4)

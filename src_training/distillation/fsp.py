@@ -1,0 +1,72 @@
+"""Flow of the solution procedure: Yim et al., "A gift from knowledge distillation", CVPR 2017."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src_training.distillation.base import Distillation, Pass
+from src_training.networks.base import SegmentationNetwork
+
+_FLOWS = (
+    ("encoder_half", "encoder_quarter"),
+    ("encoder_quarter", "encoder_eighth"),
+    ("decoder_quarter", "decoder_half"),
+)
+
+
+class SolutionFlow(Distillation):
+    """Teach how the teacher's features of one layer follow from those of another.
+
+    The paper asks for students with the teacher's channels. Where they differ
+    a 1x1 convolution, which learns beside the student, brings the student's to
+    the teacher's; it, the layers and the weight are our *reconstruction*.
+
+    Parameters
+    ----------
+    channels
+        Tap -> channels of the student and of the teacher, where they differ.
+    """
+
+    taps: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(tap for flow in _FLOWS for tap in flow))
+    weights: ClassVar[dict[str, float]] = {"flow": 1.0}
+
+    def __init__(self, channels: Mapping[str, tuple[int, int]]) -> None:
+        super().__init__()
+        self.adapted = nn.ModuleDict(
+            {tap: nn.Conv2d(*pair, 1, bias=False) for tap, pair in channels.items()}
+        )
+
+    @classmethod
+    def between(
+        cls, teacher: SegmentationNetwork, student: SegmentationNetwork, **options: Any
+    ) -> Self:
+        """With a convolution for every tap whose channels differ."""
+        theirs, ours = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
+        pairs = {tap: (ours[tap], theirs[tap]) for tap in cls.taps}
+        return cls({tap: pair for tap, pair in pairs.items() if pair[0] != pair[1]})
+
+    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+        """``flow``: mean squared difference of the flows, mean over pairs of layers."""
+        adapted = {
+            tap: self.adapted[tap](feature) if tap in self.adapted else feature
+            for tap, feature in student.taps.items()
+            if tap in self.taps
+        }
+        distances = [
+            F.mse_loss(flow(adapted[a], adapted[b]), flow(teacher.taps[a], teacher.taps[b]))
+            for a, b in _FLOWS
+        ]
+        return {"flow": torch.stack(distances).mean()}
+
+
+def flow(first: Tensor, second: Tensor) -> Tensor:
+    """G = Σ_xy F1 F2 / (h w) (eq. 1), (B, C1, C2) of two features.
+
+    The larger is max-pooled to the size of the smaller, as in the paper.
+    """
+    size = tuple(min(a, b) for a, b in zip(first.shape[-2:], second.shape[-2:], strict=True))
+    a, b = (F.adaptive_max_pool2d(feature, size).flatten(2) for feature in (first, second))
+    return a @ b.mT / a.shape[-1]

@@ -1,0 +1,137 @@
+"""Graph Flow: Zou et al., "Cross-layer graph flow distillation", IEEE TMI, arXiv 2203.08667.
+
+The scaffold (taps, paraphraser, weights, adversarial part) is published; what
+the salience graph is made of is our *reconstruction*.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from src_training.alignment.act import pixel_divergence
+from src_training.distillation.base import Distillation, Pass
+from src_training.distillation.paraphraser import Paraphrasers
+from src_training.errors import InputError
+from src_training.networks.base import SegmentationNetwork
+
+_ENCODER, _DECODER = "encoder_quarter", "decoder_quarter"
+PATCH = 3
+"""Side of a node, pixels of the feature."""
+
+
+class Graph(NamedTuple):
+    """Nodes (B, k, PATCH²) and edges (B, k, k), one node a channel."""
+
+    nodes: Tensor
+    edges: Tensor
+
+    def __sub__(self, other: "Graph") -> "Graph":
+        return Graph(self.nodes - other.nodes, self.edges - other.edges)
+
+
+class GraphFlow(Distillation):
+    """Teach how the salience graph changes from encoder to decoder, and the logits.
+
+    Raw sums, for which the published weights are; see `NormalisedGraphFlow`.
+
+    Parameters
+    ----------
+    paraphraser
+        Says the teacher's taps in the student's channels.
+    """
+
+    taps: ClassVar[tuple[str, ...]] = (_ENCODER, _DECODER)
+    weights: ClassVar[dict[str, float]] = {"vertices": 1e-5, "edges": 1e-9, "prediction": 1.0}
+    paraphrases: ClassVar[bool] = True
+    paraphraser: Paraphrasers
+
+    def __init__(self, paraphraser: Paraphrasers) -> None:
+        super().__init__()
+        self.paraphraser = paraphraser
+
+    @classmethod
+    def between(
+        cls, teacher: SegmentationNetwork, student: SegmentationNetwork, **options: Any
+    ) -> Self:
+        """With a paraphraser from the teacher's channels to the student's.
+
+        Raises
+        ------
+        InputError
+            If the student's two taps differ in channels: their graphs would
+            differ in nodes.
+        """
+        theirs, ours = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
+        if len(set(ours.values())) > 1:
+            raise InputError(
+                f"graph_flow: the student's {_ENCODER} has {ours[_ENCODER]} channels and its "
+                f"{_DECODER} {ours[_DECODER]}; expected as many"
+            )
+        return cls(Paraphrasers({tap: (theirs[tap], ours[tap]) for tap in cls.taps}))
+
+    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+        """``vertices`` and ``edges`` of the variation graphs, ``prediction`` of the logits."""
+        theirs = self._variation(self.paraphraser(teacher.taps))
+        difference = self._variation(student.taps) - theirs
+        return {
+            "vertices": self._size(difference.nodes),
+            "edges": self._size(difference.edges),
+            "prediction": pixel_divergence(teacher.logits, student.logits),
+        }
+
+    def _variation(self, taps: Mapping[str, Tensor]) -> Graph:
+        """Decoder graph minus encoder graph."""
+        return self._graph(taps[_DECODER]) - self._graph(taps[_ENCODER])
+
+    def _graph(self, feature: Tensor) -> Graph:
+        """The edges are inner products of nodes."""
+        nodes = salient_patches(feature)
+        return Graph(nodes, nodes @ nodes.mT)
+
+    def _size(self, difference: Tensor) -> Tensor:
+        """Sum of squares, mean over samples."""
+        return difference.square().flatten(1).sum(1).mean()
+
+
+class NormalisedGraphFlow(GraphFlow):
+    """Graph Flow with nodes of length 1, cosine edges and means: weights near 1 (*reconstruction*).
+
+    Neither the strength of the features nor their number of channels changes
+    how large the losses are.
+    """
+
+    weights: ClassVar[dict[str, float]] = {"vertices": 1.0, "edges": 1.0, "prediction": 1.0}
+
+    def _graph(self, feature: Tensor) -> Graph:
+        nodes = F.normalize(salient_patches(feature), dim=-1)
+        return Graph(nodes, nodes @ nodes.mT)
+
+    def _size(self, difference: Tensor) -> Tensor:
+        return difference.square().mean()
+
+
+def salient_patches(feature: Tensor) -> Tensor:
+    """The patch of each channel around its strongest response (*reconstruction*).
+
+    Parameters
+    ----------
+    feature
+        (B, k, h, w); zeros lie beyond its edge.
+
+    Returns
+    -------
+    Tensor
+        (B, k, PATCH²), row by row; the first of several strongest.
+    """
+    width = feature.shape[-1]
+    strongest = feature.flatten(2).argmax(-1)
+    # In the padded feature, the strongest pixel is the centre of what begins where it was.
+    padded = F.pad(feature, [PATCH // 2] * 4)
+    across = padded.shape[-1]
+    corner = strongest // width * across + strongest % width
+    steps = torch.arange(PATCH, device=feature.device)
+    offsets = (steps[:, None] * across + steps).flatten()
+    return padded.flatten(2).gather(-1, corner[..., None] + offsets)

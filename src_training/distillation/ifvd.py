@@ -1,0 +1,45 @@
+"""Intra-class feature variation: Wang et al., ECCV 2020, doi:10.1007/978-3-030-58571-6_21."""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from src_training.distillation.base import Distillation, Pass
+from src_training.distillation.resizing import region_means, regions
+
+
+class IntraClassVariation(Distillation):
+    """Teach how much each pixel's feature is like the mean feature of its class.
+
+    On the last features before the logits, with the weight of the published code.
+    """
+
+    taps: ClassVar[tuple[str, ...]] = ("decoder_half",)
+    weights: ClassVar[dict[str, float]] = {"variation": 200.0}
+
+    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+        """``variation``: mean squared difference of both networks' `typicality`."""
+        classes = student.logits.shape[1]
+        theirs, ours = (
+            typicality(each.first(len(mask)).taps["decoder_half"], mask, classes)
+            for each in (teacher, student)
+        )
+        return {"variation": F.mse_loss(ours, theirs)}
+
+
+def typicality(feature: Tensor, mask: Tensor, classes: int) -> Tensor:
+    """Cosine of each pixel's feature and its class's mean in the sample (eq. 2): (B, h, w).
+
+    Parameters
+    ----------
+    feature
+        (B, C, h, w).
+    mask
+        (B, H, W), integer classes; sampled at the feature's size.
+    classes
+        How many there are.
+    """
+    inside = regions(mask, classes, feature.shape[-2:])
+    own_mean = region_means(feature, inside).mT @ inside.flatten(2).to(feature.dtype)
+    return F.cosine_similarity(feature, own_mean.view_as(feature), dim=1)

@@ -1,0 +1,176 @@
+"""The stages in which a teacher teaches: its paraphraser, and the student itself."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from src_training.alignment.msan import AlignmentNetwork
+from src_training.data.patches import Batch
+from src_training.distillation import METHODS, Distillation
+from src_training.distillation.base import Pass
+from src_training.distillation.dcgd import DualContrastiveGraphs
+from src_training.networks.base import SegmentationNetwork, Skips
+from src_training.recipe import Distilling, Supervision
+from src_training.training.folder import STAGES
+from src_training.training.stages import Stage, Validation, learnable, mean_dice
+from src_training.training.supervision import WEIGHTS, supervised_losses
+
+
+class Paraphrase(Stage):
+    """Paraphrasers learn, unsupervised, to say the teacher's features.
+
+    Parameters
+    ----------
+    distillations
+        Those that have a paraphraser.
+    teacher
+        Is passed through.
+    """
+
+    def __init__(self, distillations: Sequence[Distillation], teacher: SegmentationNetwork) -> None:
+        paraphrasers = nn.ModuleList(each.paraphraser for each in distillations)
+        super().__init__("paraphraser", paraphrasers, [teacher])
+        self._paraphrasers = [each.paraphraser for each in distillations]
+        self._teacher, self._taps = teacher, _taps_of(distillations)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``reconstruction`` of the features."""
+        with torch.no_grad(), self._teacher.tapped(*self._taps) as taps:
+            self._teacher(batch.image)
+        distances = [paraphraser.reconstruction(taps) for paraphraser in self._paraphrasers]
+        return {"reconstruction": torch.stack(distances).sum()}
+
+
+class Distil(Stage):
+    """The student learns from masks and from the teacher.
+
+    Parameters
+    ----------
+    student, teacher
+        Each with its alignment network.
+    distillations
+        What the teacher teaches.
+    weights
+        Weight of each of their losses by name.
+    views
+        Views of each sample (K), for distillations that compare them.
+    supervision
+        What the student learns from masks; see `supervised_losses`.
+    """
+
+    keeps: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        student: tuple[SegmentationNetwork, AlignmentNetwork],
+        teacher: tuple[SegmentationNetwork, AlignmentNetwork],
+        distillations: Sequence[Distillation],
+        weights: dict[str, float],
+        views: int,
+        supervision: Supervision,
+    ) -> None:
+        paraphrasers = [each.paraphraser for each in distillations if each.paraphrases]
+        super().__init__(
+            "distil",
+            student[0],
+            [student[1], *teacher, *paraphrasers],
+            WEIGHTS[supervision] | weights,
+            views if any(each.views for each in distillations) else 0,
+        )
+        self._student, self._teacher = student, teacher
+        self.distillations = nn.ModuleList(distillations)
+        self._beside = [each for each in distillations if learnable(each)]
+        self._taps = _taps_of(distillations)
+        self._supervision: Supervision = supervision
+
+    @property
+    def learning(self) -> nn.Module:
+        """The student, and the distillations where one learns beside it."""
+        if not self._beside:
+            return self.trained
+        return nn.ModuleDict({"student": self.trained, "beside": nn.ModuleList(self._beside)})
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The student, and each distillation that learns with what it tells Adam."""
+        own = [{"params": learnable(each), **each.adam} for each in self._beside]
+        return super().groups() + own
+
+    @property
+    def segmenting(self) -> SegmentationNetwork:
+        """The student."""
+        return self._student[0]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Supervised losses and those of each distillation."""
+        with torch.no_grad():
+            teacher = self._pass(*self._teacher, batch)
+        student = self._pass(*self._student, batch)
+        losses = supervised_losses(student.logits, batch.mask, self._supervision)
+        for distillation in self.distillations:
+            losses |= distillation(teacher, student, batch.mask)
+        return losses
+
+    def score(self, validation: Validation) -> float:
+        """Mean Dice of the foreground classes over the validation images."""
+        return mean_dice(self._student[0], validation.cases)
+
+    def vectors(self, images: Tensor) -> Tensor:
+        """Semantic vectors (B, latent) that the student makes of images (B, C, patch, patch)."""
+        network, alignment = self._student
+        vectors: Tensor = alignment.encoder(network.encode(images)[1])
+        return vectors
+
+    def _pass(
+        self, network: SegmentationNetwork, alignment: AlignmentNetwork, batch: Batch
+    ) -> Pass:
+        """Encode anchors and views in one pass; decode the anchors only."""
+        count = len(batch.image)
+        images = batch.image if batch.views is None else torch.cat([batch.image, batch.views])
+        with network.tapped(*self._taps) as taps:
+            skips, bottleneck = network.encode(images)
+            anchors = Skips(tuple(feature[:count] for feature in skips.features), skips.size)
+            logits = network.decode(anchors, bottleneck[:count])
+        vectors = None
+        if self.views:
+            flat = alignment.encoder(bottleneck)
+            views = flat[count:].unflatten(0, (count, self.views))
+            vectors = torch.cat([flat[:count, None], views], dim=1)
+        features = {tap: feature[:count] for tap, feature in taps.items()}
+        return Pass(network, alignment, anchors, bottleneck[:count], logits, vectors, features)
+
+
+def distillations_of(
+    distilling: Distilling, teacher: SegmentationNetwork, student: SegmentationNetwork
+) -> tuple[list[Distillation], dict[str, float]]:
+    """The distillations that a recipe sums, and the weight of each of their losses.
+
+    A distillation whose losses all weigh nothing is left out.
+    """
+    graphs = {
+        name: getattr(distilling, name) for name in ("edge_loss", "scope", "temperature", "centred")
+    }
+    made: dict[type[Distillation], Distillation] = {}
+    weights: dict[str, float] = {}
+    for method, factor in distilling.methods.items():
+        for part in METHODS[method].parts:
+            own = {name: factor * distilling.weight(name, w) for name, w in part.weights.items()}
+            if not any(own.values()):
+                continue
+            options = graphs if part is DualContrastiveGraphs else {}
+            made[part] = made.get(part) or part.between(teacher, student, **options)
+            weights |= {name: weights.get(name, 0.0) + weight for name, weight in own.items()}
+    return list(made.values()), weights
+
+
+def stage_names(distilling: Distilling) -> tuple[str, ...]:
+    """The stages of a run, in their order."""
+    before, last = STAGES[:-1], STAGES[-1]
+    chosen = (METHODS[method] for method, factor in distilling.methods.items() if factor)
+    paraphrases = any(part.paraphrases for method in chosen for part in method.parts)
+    return (*before, *(["paraphraser"] if paraphrases else []), last)
+
+
+def _taps_of(distillations: Sequence[Distillation]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(tap for each in distillations for tap in each.taps))

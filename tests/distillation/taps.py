@@ -1,0 +1,35 @@
+"""Passes of which only taps, logits and mask matter, small enough for loops over pixels."""
+
+import torch
+
+from src_training.distillation.base import Pass
+from src_training.networks.base import Skips
+
+BATCH, CLASSES, SIDE = 2, 3, 16
+SCALES = {
+    "encoder_half": 2,
+    "encoder_quarter": 4,
+    "encoder_eighth": 8,
+    "decoder_quarter": 4,
+    "decoder_half": 2,
+}
+TEACHER = dict(zip(SCALES, (4, 5, 6, 5, 4), strict=True))
+STUDENT = dict(zip(SCALES, (3, 4, 5, 4, 3), strict=True))
+
+
+def made(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch=BATCH):
+    """A pass of noise: logits (B, CLASSES, side, side), features at each scale."""
+    random = torch.Generator().manual_seed(seed)
+
+    def noise(count, scale):
+        size = (batch, count, side // scale, side // scale)
+        return torch.randn(size, generator=random, dtype=torch.float64).to(dtype)
+
+    taps = {tap: noise(channels[tap], scale) for tap, scale in SCALES.items()}
+    nothing = torch.zeros(batch, 1, 1, 1, dtype=dtype)
+    return Pass(None, None, Skips((), (side, side)), nothing, noise(CLASSES, 1), None, taps)
+
+
+def masks(seed=0, side=SIDE, batch=BATCH, classes=CLASSES):
+    random = torch.Generator().manual_seed(seed)
+    return torch.randint(classes, (batch, side, side), generator=random)

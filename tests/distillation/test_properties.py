@@ -1,0 +1,250 @@
+"""What must hold for every distillation, whatever it computes."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from src_training.distillation import METHODS
+from src_training.distillation.adversarial import Adversarial, Critic
+from src_training.distillation.attention_transfer import AttentionTransfer
+from src_training.distillation.coco import CrossLayerCorrelation
+from src_training.distillation.emkd import EfficientMedical
+from src_training.distillation.fsp import SolutionFlow
+from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow, salient_patches
+from src_training.distillation.ifvd import IntraClassVariation
+from src_training.distillation.logits import SoftenedLogits
+from src_training.distillation.skd import PairwiseSimilarity
+from src_training.networks import NETWORKS, build_network
+from tests.distillation.taps import CLASSES, STUDENT, TEACHER, made, masks
+
+
+class Said(nn.Module):
+    """A paraphraser that has nothing to say differently."""
+
+    def forward(self, taps):
+        return taps
+
+
+DISTILLATIONS = {
+    "logits": SoftenedLogits,
+    "attention": AttentionTransfer,
+    "fsp": lambda: SolutionFlow({}),
+    "ifvd": IntraClassVariation,
+    "skd": PairwiseSimilarity,
+    "coco": CrossLayerCorrelation,
+    "emkd": EfficientMedical,
+    "graph_flow": lambda: GraphFlow(Said()),
+    "graph_flow_normalised": lambda: NormalisedGraphFlow(Said()),
+}
+SAME_CHANNELS = {"fsp", "graph_flow", "graph_flow_normalised"}
+ALL = pytest.mark.parametrize("name", DISTILLATIONS)
+
+
+def teacher_of(name, **how):
+    return made(0, STUDENT if name in SAME_CHANNELS else TEACHER, **how)
+
+
+def values(name, teacher, student, mask):
+    losses = DISTILLATIONS[name]()(teacher, student, mask)
+    return {loss: value.item() for loss, value in losses.items()}
+
+
+def test_every_distillation_of_every_method_is_looked_at():
+    parts = {part for method in METHODS.values() for part in method.parts}
+    seen = {type(make()) for make in DISTILLATIONS.values()}
+    others = {part.__name__ for part in parts - seen}
+    assert others == {"DualContrastiveGraphs", "CrossDistillation", "Adversarial"}
+
+
+@ALL
+def test_the_losses_have_the_names_that_are_weighed(name):
+    distillation = DISTILLATIONS[name]()
+    losses = distillation(teacher_of(name), made(1), masks())
+    assert losses.keys() == distillation.weights.keys()
+    assert all(loss.ndim == 0 and loss > 0 for loss in losses.values())
+
+
+@ALL
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(name):
+    same = made(0)
+    assert all(abs(loss) < 1e-12 for loss in values(name, same, same, masks()).values())
+
+
+@ALL
+def test_gradients_are_those_of_finite_differences_and_the_teacher_gets_none(name):
+    teacher, student = teacher_of(name, batch=1), made(1, batch=1)
+    distillation, mask = DISTILLATIONS[name](), masks(batch=1)
+    read = [tap for tap in distillation.taps if tap in student.taps]
+    leaves = [student.logits, *(student.taps[tap] for tap in read)]
+
+    def losses(logits, *features):
+        taps = student.taps | dict(zip(read, features, strict=True))
+        changed = dataclasses.replace(student, logits=logits, taps=taps)
+        return torch.stack(list(distillation(teacher, changed, mask).values()))
+
+    assert torch.autograd.gradcheck(losses, [leaf.requires_grad_() for leaf in leaves])
+    for leaf in (teacher.logits, *teacher.taps.values()):
+        leaf.requires_grad_()
+    losses(*leaves).sum().backward()
+    assert all(leaf.grad is None for leaf in (teacher.logits, *teacher.taps.values()))
+
+
+@ALL
+def test_the_order_of_the_samples_is_of_no_account(name):
+    teacher, student, mask = teacher_of(name), made(1), masks()
+    turned = [each.mapped(lambda tensor: tensor.flip(0)) for each in (teacher, student)]
+    expected = pytest.approx(values(name, teacher, student, mask), rel=1e-9)
+    assert values(name, *turned, mask.flip(0)) == expected
+
+
+@pytest.mark.parametrize("name", sorted(DISTILLATIONS.keys() - SAME_CHANNELS))
+def test_the_order_of_the_students_channels_is_of_no_account(name):
+    teacher, student = teacher_of(name), made(1)
+    taps = {tap: feature.flip(1) for tap, feature in student.taps.items()}
+    expected = pytest.approx(values(name, teacher, student, masks()), rel=1e-9)
+    turned = dataclasses.replace(student, taps=taps)
+    assert values(name, teacher, turned, masks()) == expected
+
+
+@pytest.mark.parametrize("name", sorted(SAME_CHANNELS))
+def test_the_order_of_the_nodes_is_of_no_account_but_which_is_which_is(name):
+    both = made(0), made(1)
+    expected = values(name, *both, masks())
+
+    def turned(each):
+        taps = {tap: feature.flip(1) for tap, feature in each.taps.items()}
+        return dataclasses.replace(each, taps=taps)
+
+    found = values(name, *map(turned, both), masks())
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert values(name, both[0], turned(both[1]), masks()) != pytest.approx(expected, rel=1e-3)
+
+
+STRENGTHS = {
+    "attention": True,
+    "ifvd": True,
+    "skd": True,
+    "coco": True,
+    "emkd": True,
+    "graph_flow_normalised": True,
+    "fsp": False,
+    "graph_flow": False,
+}
+
+
+@pytest.mark.parametrize(("name", "invariant"), STRENGTHS.items())
+def test_the_strength_of_the_students_features_counts_only_where_it_should(name, invariant):
+    teacher, student = teacher_of(name), made(1)
+    taps = {tap: 3 * feature for tap, feature in student.taps.items()}
+    expected = values(name, teacher, student, masks())
+    found = values(name, teacher, dataclasses.replace(student, taps=taps), masks())
+    assert (found == pytest.approx(expected, rel=1e-6)) == invariant
+
+
+@pytest.mark.parametrize("name", ["ifvd", "emkd"])
+@pytest.mark.parametrize("only", [0, 2])
+def test_a_mask_of_one_class_leaves_everything_finite(name, only):
+    teacher, student = teacher_of(name), made(1)
+    leaf = student.taps["decoder_half" if name == "ifvd" else "encoder_half"].requires_grad_()
+    losses = DISTILLATIONS[name]()(teacher, student, torch.full_like(masks(), only))
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert torch.isfinite(leaf.grad).all()
+    if name == "emkd":
+        assert losses["rad_low"] == losses["rad_high"] == 0
+
+
+@ALL
+def test_what_needs_masks_takes_the_labelled_and_the_rest_all_samples(name):
+    teacher, student, mask = teacher_of(name), made(1), masks()
+    found = values(name, teacher, student, mask[:1])
+    whole = values(name, teacher, student, mask)
+    labelled = values(name, teacher.first(1), student.first(1), mask[:1])
+    for loss, value in found.items():
+        masked = loss == "variation" or loss.startswith("rad")
+        assert value == pytest.approx((labelled if masked else whole)[loss], rel=1e-9)
+
+
+@ALL
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_finite(name, dtype):
+    passes = [each.mapped(lambda t: 100 * t) for each in (teacher_of(name), made(1))]
+    teacher, student = (each.mapped(lambda t: t.to(dtype)) for each in passes)
+    leaves = [leaf.requires_grad_() for leaf in (student.logits, *student.taps.values())]
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = DISTILLATIONS[name]()(teacher, student, masks())
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    weights = DISTILLATIONS[name]().weights
+    sum(weights[loss] * value for loss, value in losses.items()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert all(leaf.grad is None or torch.isfinite(leaf.grad).all() for leaf in leaves)
+
+
+class Largest(TorchDispatchMode):
+    """Bytes of the largest tensor that is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, torch.Tensor):
+                self.bytes = max(self.bytes, leaf.untyped_storage().nbytes())
+        return made
+
+
+@pytest.mark.parametrize("name", [*DISTILLATIONS, "adversarial"])
+def test_no_table_of_all_pixels_by_all_pixels_is_made(name):
+    teacher, student = (made(seed, STUDENT, torch.float32, side=512, batch=1) for seed in (0, 1))
+    for leaf in (student.logits, *student.taps.values()):
+        leaf.requires_grad_()
+    distillation = DISTILLATIONS.get(name, lambda: Adversarial(Critic(CLASSES)))()
+    with Largest() as largest:
+        losses = distillation(teacher, student, masks(side=512, batch=1))
+        torch.stack(list(losses.values())).sum().backward()
+    assert 0 < largest.bytes <= 64 * 2**20
+
+
+def test_a_salient_patch_moves_with_its_pixel_and_ends_at_the_edge():
+    feature = torch.zeros(1, 2, 6, 5)
+    feature[0, 0, 2, 3], feature[0, 0, 3, 3] = 5.0, 2.0
+    feature[0, 1, 5, 4] = 1.0
+    patches = salient_patches(feature)[0].view(2, 3, 3)
+    assert patches[0].tolist() == [[0, 0, 0], [0, 5, 0], [0, 2, 0]]
+    assert patches[1].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert torch.equal(salient_patches(feature.roll((1, -1), (2, 3)))[0, 0], patches[0].flatten())
+
+
+@pytest.mark.parametrize("student", ["enet", "erfnet", "mobile_unet"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_fits_every_student(method, student):
+    torch.manual_seed(0)
+    teacher, learner = build_network("fanet", 1, 2, width=2), build_network(student, 1, 2)
+    for part in METHODS[method].parts:
+        made_for = part.between(teacher, learner)
+        assert set(made_for.taps) <= teacher.taps.keys() & learner.taps.keys()
+        if made_for.paraphrases:
+            said = made_for.paraphraser(
+                {
+                    tap: torch.zeros(1, channels, 4, 4)
+                    for tap, channels in teacher.tap_channels(*made_for.taps).items()
+                }
+            )
+            widths = {feature.shape[1] for feature in said.values()}
+            assert widths == {24 if student == "mobile_unet" else 64}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_looking_for_channels_leaves_a_network_as_it_was(name):
+    network = build_network(name, 1, 2)
+    former = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    random = torch.get_rng_state()
+    network.tap_channels(*network.taps)
+    assert network.training and torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(t, former[key]) for key, t in network.state_dict().items())

@@ -1,0 +1,357 @@
+"""Each loss against loops over pixels, in numpy and float64."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from src_training.distillation.adversarial import Adversarial, Critic, gradient_penalty, seen
+from src_training.distillation.attention_transfer import AttentionTransfer
+from src_training.distillation.coco import CrossLayerCorrelation
+from src_training.distillation.emkd import EfficientMedical
+from src_training.distillation.fsp import SolutionFlow
+from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
+from src_training.distillation.ifvd import IntraClassVariation
+from src_training.distillation.logits import SoftenedLogits
+from src_training.distillation.paraphraser import Paraphraser, Paraphrasers
+from src_training.distillation.skd import PairwiseSimilarity
+from tests.distillation.taps import CLASSES, TEACHER, made, masks
+
+EXACT = pytest.approx
+
+
+def found(distillation, teacher, student, mask):
+    return {name: loss.item() for name, loss in distillation(teacher, student, mask).items()}
+
+
+def arrays(each):
+    return {name: feature.numpy() for name, feature in each.taps.items()}, each.logits.numpy()
+
+
+@pytest.fixture
+def both():
+    return made(0, TEACHER), made(1)
+
+
+def softmax(logits):
+    powers = [math.exp(value) for value in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def divergence(teacher, student, temperature):
+    terms = []
+    for b, y, x in np.ndindex(teacher.shape[0], *teacher.shape[2:]):
+        p, q = (
+            softmax(teacher[b, :, y, x] / temperature),
+            softmax(student[b, :, y, x] / temperature),
+        )
+        terms.append(sum(a * math.log(a / c) for a, c in zip(p, q, strict=True)))
+    return temperature**2 * sum(terms) / len(terms)
+
+
+def unit(vector):
+    return np.asarray(vector) / math.sqrt(sum(value**2 for value in vector))
+
+
+def cosine(a, b):
+    return float(sum(x * y for x, y in zip(unit(a), unit(b), strict=True)))
+
+
+def pixels(feature):
+    """The feature vectors of one sample (C, h, w), in reading order."""
+    return [feature[:, y, x] for y, x in np.ndindex(*feature.shape[1:])]
+
+
+def test_logits(both):
+    expected = divergence(both[0].logits.numpy(), both[1].logits.numpy(), 4.0)
+    assert found(SoftenedLogits(), *both, masks()) == {"logits": EXACT(expected, rel=1e-9)}
+
+
+def test_attention(both):
+    (theirs, _), (ours, _) = map(arrays, both)
+    expected = 0.0
+    for tap in AttentionTransfer.taps:
+        terms = []
+        for t, s in zip(theirs[tap], ours[tap], strict=True):
+            t_map = unit([sum(value**2 for value in pixel) for pixel in pixels(t)])
+            s_map = unit([sum(value**2 for value in pixel) for pixel in pixels(s)])
+            terms += [(a - b) ** 2 for a, b in zip(s_map, t_map, strict=True)]
+        expected += np.mean(terms)
+    assert found(AttentionTransfer(), *both, masks()) == {"attention": EXACT(expected, rel=1e-9)}
+
+
+def test_flow():
+    teacher, student = made(0), made(1)
+    (theirs, _), (ours, _) = arrays(teacher), arrays(student)
+
+    def flow(first, second):
+        block = first.shape[1] // second.shape[1] or 1
+        if second.shape[1] > first.shape[1]:
+            return flow(second, first).T
+        table = np.zeros((len(first), len(second)))
+        for i, j in np.ndindex(*table.shape):
+            for y, x in np.ndindex(*second.shape[1:]):
+                window = first[i, y * block : (y + 1) * block, x * block : (x + 1) * block]
+                table[i, j] += window.max() * second[j, y, x] / second[0].size
+        return table
+
+    pairs = [
+        ("encoder_half", "encoder_quarter"),
+        ("encoder_quarter", "encoder_eighth"),
+        ("decoder_quarter", "decoder_half"),
+    ]
+    terms = [
+        np.mean(
+            [
+                (flow(ours[a][b], ours[c][b]) - flow(theirs[a][b], theirs[c][b])) ** 2
+                for b in range(2)
+            ]
+        )
+        for a, c in pairs
+    ]
+    assert found(SolutionFlow({}), teacher, student, masks()) == {
+        "flow": EXACT(np.mean(terms), rel=1e-9)
+    }
+
+
+def test_flow_brings_other_channels_to_the_teachers(both):
+    pairs = {tap: (both[1].taps[tap].shape[1], TEACHER[tap]) for tap in SolutionFlow.taps}
+    distillation = SolutionFlow(pairs).double()
+    adapted = {
+        tap: torch.einsum("oi,bihw->bohw", distillation.adapted[tap].weight[..., 0, 0], feature)
+        for tap, feature in both[1].taps.items()
+        if tap in pairs
+    }
+    brought = made(1)
+    brought.taps.update({tap: feature.detach() for tap, feature in adapted.items()})
+    expected = found(SolutionFlow({}), both[0], brought, masks())
+    assert found(distillation, *both, masks()) == EXACT(expected, rel=1e-9)
+
+
+def typical(feature, mask):
+    """Cosine of each pixel with the mean of its class, one sample."""
+    step = mask.shape[0] // feature.shape[1]
+    small = mask[::step, ::step].flatten()
+    vectors = pixels(feature)
+    means = {
+        k: np.mean([v for v, c in zip(vectors, small, strict=True) if c == k], 0) for k in small
+    }
+    return [cosine(v, means[c]) for v, c in zip(vectors, small, strict=True)]
+
+
+def test_variation(both):
+    mask = masks().numpy()
+    (theirs, _), (ours, _) = map(arrays, both)
+    terms = [
+        (a - b) ** 2
+        for sample in range(2)
+        for a, b in zip(
+            typical(ours["decoder_half"][sample], mask[sample]),
+            typical(theirs["decoder_half"][sample], mask[sample]),
+            strict=True,
+        )
+    ]
+    expected = EXACT(np.mean(terms), rel=1e-6)
+    assert found(IntraClassVariation(), *both, masks()) == {"variation": expected}
+
+
+def similar(feature, nodes):
+    """Cosines between block means of one sample."""
+    block = feature.shape[1] // nodes
+    means = [
+        feature[:, y * block : (y + 1) * block, x * block : (x + 1) * block].mean((1, 2))
+        for y, x in np.ndindex(nodes, nodes)
+    ]
+    return np.array([[cosine(a, b) for b in means] for a in means])
+
+
+def test_pairwise():
+    teacher, student = made(0, TEACHER, side=32), made(1, side=32)
+    terms = [
+        (similar(s, 2) - similar(t, 2)) ** 2
+        for t, s in zip(
+            teacher.taps["encoder_eighth"].numpy(),
+            student.taps["encoder_eighth"].numpy(),
+            strict=True,
+        )
+    ]
+    expected = {"pairwise": EXACT(np.mean(terms), rel=1e-9)}
+    assert found(PairwiseSimilarity(), teacher, student, masks(side=32)) == expected
+
+
+def test_correlation():
+    teacher, student = made(0, TEACHER, side=32), made(1, side=32)
+    (theirs, _), (ours, _) = arrays(teacher), arrays(student)
+    taps = ("encoder_quarter", "encoder_eighth", "decoder_quarter")
+    terms = []
+    for a, c in itertools.combinations(taps, 2):
+        for b in range(2):
+            s, t = (
+                np.dot(similar(each[a][b], 2), similar(each[c][b], 2)) / 4
+                for each in (ours, theirs)
+            )
+            terms.append((s - t) ** 2)
+    expected = {"correlation": EXACT(np.mean(terms), rel=1e-9)}
+    assert found(CrossLayerCorrelation(), teacher, student, masks(side=32)) == expected
+
+
+def importance(feature):
+    return unit([np.mean([value**4 for value in pixel]) for pixel in pixels(feature)])
+
+
+def affinities(feature, mask):
+    """Cosine between mean features of each two classes that are there, one sample."""
+    step = mask.shape[0] // feature.shape[1]
+    small, vectors = mask[::step, ::step].flatten(), pixels(feature)
+    means = {
+        k: np.mean([v for v, c in zip(vectors, small, strict=True) if c == k], 0) for k in small
+    }
+    return {
+        pair: cosine(*map(means.get, pair)) for pair in itertools.combinations(sorted(means), 2)
+    }
+
+
+@pytest.mark.parametrize("absent", [None, 1])
+def test_emkd(both, absent):
+    mask = masks()
+    if absent is not None:
+        mask[0][mask[0] == absent] = 0
+    (theirs, t_logits), (ours, s_logits) = map(arrays, both)
+    expected = {"pmd": divergence(t_logits, s_logits, 4.0)}
+    for level, tap in (("low", "encoder_half"), ("high", "encoder_eighth")):
+        both_maps = [
+            (importance(s), importance(t)) for s, t in zip(ours[tap], theirs[tap], strict=True)
+        ]
+        expected[f"imd_{level}"] = np.mean([sum((s - t) ** 2) for s, t in both_maps])
+        squares = []
+        for b in range(2):
+            s, t = (
+                affinities(ours[tap][b], mask.numpy()[b]),
+                affinities(theirs[tap][b], mask.numpy()[b]),
+            )
+            squares += [(s[pair] - t[pair]) ** 2 for pair in s]
+        expected[f"rad_{level}"] = np.mean(squares)
+    assert found(EfficientMedical(), *both, mask) == EXACT(expected, rel=1e-6)
+
+
+def nodes_of(feature):
+    """3x3 patches around each channel's maximum, one sample, zeros beyond the edge."""
+    nodes = []
+    for channel in feature:
+        top, left = max(np.ndindex(*channel.shape), key=lambda place: channel[place])
+        nodes.append(
+            [
+                channel[y, x] if 0 <= y < channel.shape[0] and 0 <= x < channel.shape[1] else 0.0
+                for y in range(top - 1, top + 2)
+                for x in range(left - 1, left + 2)
+            ]
+        )
+    return np.array(nodes)
+
+
+def variation(encoder, decoder, normalised):
+    sides = []
+    for feature in (decoder, encoder):
+        nodes = nodes_of(feature)
+        if normalised:
+            nodes = np.array([unit(node) for node in nodes])
+        sides.append((nodes, np.array([[sum(a * b) for b in nodes] for a in nodes])))
+    return sides[0][0] - sides[1][0], sides[0][1] - sides[1][1]
+
+
+@pytest.mark.parametrize("form", [GraphFlow, NormalisedGraphFlow])
+def test_graph_flow(both, form):
+    teacher, student = both
+    pairs = {tap: (TEACHER[tap], student.taps[tap].shape[1]) for tap in GraphFlow.taps}
+    paraphrasers = Paraphrasers(pairs).double().requires_grad_(False)
+    said = {tap: feature.numpy() for tap, feature in paraphrasers(teacher.taps).items()}
+    ours, _ = arrays(student)
+    normalised = form is NormalisedGraphFlow
+    vertices, edges = [], []
+    for b in range(2):
+        s, t = (
+            variation(each["encoder_quarter"][b], each["decoder_quarter"][b], normalised)
+            for each in (ours, said)
+        )
+        vertices.append((s[0] - t[0]) ** 2)
+        edges.append((s[1] - t[1]) ** 2)
+    total = np.mean if normalised else lambda squares: np.sum(squares) / 2
+    expected = {
+        "vertices": total(vertices),
+        "edges": total(edges),
+        "prediction": divergence(teacher.logits.numpy(), student.logits.numpy(), 1.0),
+    }
+    assert found(form(paraphrasers), *both, masks()) == EXACT(expected, rel=1e-9)
+
+
+def test_a_paraphraser_is_three_convolutions_and_their_mirror():
+    paraphraser = Paraphraser(6, 4).double()
+    kinds = [type(layer).__name__ for layer in (*paraphraser.encoder, *paraphraser.decoder)]
+    assert kinds == ["Conv2d", "LeakyReLU"] * 3 + ["ConvTranspose2d", "LeakyReLU"] * 3
+    channels = [
+        (layer.in_channels, layer.out_channels)
+        for layer in (*paraphraser.encoder, *paraphraser.decoder)
+        if hasattr(layer, "in_channels")
+    ]
+    assert channels == [(6, 6), (6, 4), (4, 4), (4, 4), (4, 6), (6, 6)]
+    feature = torch.randn(2, 6, 5, 7).double()
+    assert paraphraser(feature).shape == feature.shape
+    assert paraphraser.encoder(feature).shape == (2, 4, 5, 7)
+
+
+class Linear(nn.Module):
+    """A critic whose slope is known: the sum of logits times a weight."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight, dtype=torch.float64))
+
+    def forward(self, logits):
+        return self.weight * logits.sum((1, 2, 3))
+
+
+def test_adversarial(both):
+    teacher, student = both
+    critic = Linear(0.1)
+    losses = found(Adversarial(critic), *both, masks())
+    real, fake = (np.mean([0.1 * sample.sum() for sample in each.logits.numpy()]) for each in both)
+    slope = 0.1 * math.sqrt(CLASSES * 16 * 16)
+    assert losses["adversarial"] == EXACT(-fake, rel=1e-9)
+    assert losses["critic"] == EXACT(fake - real + 10 * (slope - 1) ** 2, rel=1e-9)
+    assert teacher.logits.grad is None and not student.logits.requires_grad
+
+
+def test_the_penalty_teaches_the_critic_a_slope_of_one():
+    real, fake = torch.zeros(2, 1, 4, 4).double(), torch.ones(2, 1, 4, 4).double()
+    critic = Linear(1.0)
+    gradient_penalty(critic, real, fake).backward()
+    # (4 w - 1)² has the slope 8 (4 w - 1) at w = 1.
+    assert critic.weight.grad.item() == EXACT(24.0)
+    assert gradient_penalty(Linear(0.25), real, fake).item() == EXACT(0.0)
+
+
+def test_the_critic_learns_from_its_loss_alone_and_the_student_from_the_other(both):
+    torch.manual_seed(0)
+    distillation = Adversarial(Critic(CLASSES).double())
+    student = both[1]
+    student.logits.requires_grad_()
+    losses = distillation(*both, masks())
+    (for_student,) = torch.autograd.grad(losses["adversarial"], student.logits, retain_graph=True)
+    assert for_student.any()
+    losses["critic"].backward()
+    assert student.logits.grad is None
+    assert all(p.requires_grad and p.grad is not None for p in distillation.parameters())
+
+
+def test_the_critic_has_the_published_layers_and_sees_no_more_than_128_pixels_a_side():
+    critic = Critic(2)
+    convolutions = [layer for layer in critic.layers if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [64, 128, 256, 512]
+    assert {(layer.kernel_size, layer.stride) for layer in convolutions} == {((4, 4), (2, 2))}
+    norms = [torch.linalg.matrix_norm(c.weight.flatten(1), 2).item() for c in convolutions]
+    assert norms == EXACT([1.0] * 4, abs=0.3)
+    assert critic(torch.randn(3, 2, 32, 32)).shape == (3,)
+    assert seen(torch.randn(1, 2, 512, 96)).shape == (1, 2, 128, 96)

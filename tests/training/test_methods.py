@@ -1,0 +1,164 @@
+"""Every distillation by its name in a recipe: from shared stages to a distilled student."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from src_training.distillation import METHODS
+from src_training.errors import InputError
+from src_training.events import RunStarted, StageFinished, StepDone
+from src_training.networks import build_network
+from src_training.recipe import Distilling
+from src_training.training.distilling import distillations_of, stage_names
+from src_training.training.folder import STAGES
+from src_training.training.interruption import Interrupted
+from src_training.training.run import RunFolder, distil, run_state
+
+
+def chosen(**fields):
+    torch.manual_seed(0)
+    teacher, student = build_network("fanet", 1, 2, width=2), build_network("enet", 1, 2)
+    return distillations_of(Distilling(**fields), teacher, student)
+
+
+@pytest.fixture
+def begun(finished_run, tmp_path, monkeypatch):
+    """A run of other methods whose stages up to the last are those of the finished one."""
+    monkeypatch.setattr("src_training.training.outcome.write_outcome", lambda *_: None)
+
+    def begin(methods, name="run"):
+        path = tmp_path / name
+        shutil.copytree(finished_run.path / "stages", path / "stages")
+        shutil.rmtree(path / "stages" / "distil")
+        recipe = finished_run.recipe
+        stages = recipe.stages.model_copy(
+            update={"paraphraser": recipe.stages.tan, "distil": recipe.stages.distil}
+        )
+        distilling = recipe.distilling.model_copy(update={"methods": methods})
+        recipe = recipe.model_copy(update={"stages": stages, "distilling": distilling})
+        recipe.save(RunFolder(path).recipe)
+        return recipe, path
+
+    return begin
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_by_its_name_and_its_losses_are_in_the_events(begun, method):
+    recipe, path = begun({method: 1.0})
+    events = []
+    distil(recipe, path, resume=True, device="cpu", listener=events.append)
+    names = {loss for part in METHODS[method].parts for loss in part.weights}
+    steps = [event for event in events if isinstance(event, StepDone) and event.stage == "distil"]
+    assert [step.losses.keys() for step in steps] == [{"ce"} | names] * 3
+    finished = [event.stage for event in events if isinstance(event, StageFinished)]
+    with_paraphraser = method.startswith("graph_flow")
+    assert finished == ["paraphraser"] * with_paraphraser + ["distil"]
+    (started,) = (event for event in events if isinstance(event, RunStarted))
+    assert started.stages == list(stage_names(recipe.distilling))
+    assert run_state(path).state == "finished"
+    student = load_file(path / "stages" / "distil" / "best.safetensors")
+    alone = load_file(path / "stages" / "student" / "best.safetensors")
+    assert student.keys() == alone.keys()
+
+
+@pytest.mark.parametrize("methods", [{"graph_flow": 1.0}, {"fsp": 0.5, "gkd": 1.0}])
+def test_what_learns_beside_the_student_resumes_exactly_too(begun, methods):
+    recipe, whole = begun(methods, "whole")
+    distil(recipe, whole, resume=True, device="cpu")
+    _, path = begun(methods, "stopped")
+    done = []
+    with pytest.raises(Interrupted):
+        distil(
+            recipe,
+            path,
+            resume=True,
+            device="cpu",
+            listener=done.append,
+            stopping=lambda: any(e.kind == "step_done" and e.stage == "distil" for e in done),
+        )
+    distil(recipe, path, resume=True, device="cpu")
+    for checkpoint in ("last", "best"):
+        expected, found = (
+            load_file(run / "stages" / "distil" / f"{checkpoint}.safetensors")
+            for run in (whole, path)
+        )
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_gkd_is_what_a_recipe_distils_by_unless_it_says_otherwise():
+    distillations, weights = chosen(cross=0.1)
+    assert [type(each).__name__ for each in distillations] == [
+        "DualContrastiveGraphs",
+        "CrossDistillation",
+    ]
+    assert weights == {"intra": 1.0, "inter": 1.0, "cross": 0.1}
+
+
+def test_a_sum_weighs_each_loss_by_its_method_and_by_its_place_in_it():
+    distillations, weights = chosen(methods={"emkd": 0.5, "gkd": 2.0, "logits": 0.0}, cross=0)
+    assert [type(each).__name__ for each in distillations] == [
+        "EfficientMedical",
+        "DualContrastiveGraphs",
+    ]
+    expected = {"pmd": 0.05, "imd_low": 0.45, "rad_high": 0.45, "intra": 2.0, "inter": 2.0}
+    assert {name: weights[name] for name in expected} == pytest.approx(expected)
+    assert "logits" not in weights
+
+
+def test_published_weights():
+    assert chosen(methods={"graph_flow": 1})[1] == {
+        "vertices": 1e-5,
+        "edges": 1e-9,
+        "prediction": 1.0,
+        "adversarial": 0.1,
+        "critic": 1.0,
+    }
+    emkd = chosen(methods={"emkd": 1})[1]
+    assert emkd == {
+        "pmd": 0.1,
+        "imd_low": 0.9,
+        "imd_high": 0.9,
+        "rad_low": 0.9,
+        "rad_high": 0.9,
+    }
+
+
+def test_the_critic_has_its_own_rate_and_the_student_that_of_the_stage(begun, monkeypatch):
+    groups = []
+    step = torch.optim.Adam.step
+
+    def watched(self, *arguments, **keywords):
+        groups.append([(group["lr"], group["betas"]) for group in self.param_groups])
+        return step(self, *arguments, **keywords)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    recipe, path = begun({"graph_flow": 1.0})
+    distil(recipe, path, resume=True, device="cpu")
+    student, critic = groups[-3]
+    assert student == (recipe.stages.distil.rate, (0.9, 0.999))
+    assert critic == (3e-5, (0.9, 0.99))
+
+
+def test_a_method_without_weight_has_no_stage():
+    assert stage_names(Distilling(methods={"graph_flow": 0.0})) == STAGES
+    assert stage_names(Distilling(methods={"graph_flow": 1.0}))[-2:] == ("paraphraser", "distil")
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ({"gdk": 1.0}, "method 'gdk' is unknown; expected one of"),
+        ({"gkd": -1.0}, "the field distilling.methods.gkd is -1.0"),
+        (
+            {"graph_flow": 1.0, "graph_flow_normalised": 1.0},
+            "methods graph_flow and graph_flow_normalised each have a loss 'vertices'",
+        ),
+    ],
+)
+def test_methods_that_make_no_sense_are_refused_in_one_sentence(make_recipe, methods, said):
+    with pytest.raises(InputError) as caught:
+        make_recipe(distilling={"methods": methods})
+    assert said in str(caught.value) and "\n" not in str(caught.value)
