@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.recipe.field_docs import field_docs, summary
 from napari_msankd.recipe.fields import ChoiceField, Field, field_for, without_none
+from napari_msankd.recipe.weights_field import WeightsField
 
 Content = dict[str, Any]
 
@@ -258,6 +259,10 @@ def editor_of(model: type[BaseModel], name: str) -> Any:
         from src_training.networks import NETWORKS
 
         return ChoiceField(list(NETWORKS))
+    if (model.__name__, name) == ("Distilling", "methods"):
+        from src_training.distillation import METHODS
+
+        return WeightsField({name: method.title for name, method in METHODS.items()})
     return field_for(info)
 
 

@@ -198,6 +198,28 @@ def test_a_network_is_one_of_those_there_are(editor):
     assert editor.recipe.student.name == "mobile_unet"
 
 
+def test_methods_are_ticked_by_name_and_weighed(editor):
+    methods = field(editor, "distilling.methods")
+    assert methods.value == {"gkd": 1.0}
+    tick, weight = methods.rows["emkd"]
+    assert not weight.isEnabled() and "arXiv 2108.09987" in tick.toolTip()
+    tick.setChecked(True)
+    weight.setText("0.5")
+    weight.textEdited.emit("0.5")
+    methods.rows["gkd"][0].setChecked(False)
+    assert editor.recipe.distilling.methods == {"emkd": 0.5}
+    editor.tabs.setCurrentIndex(1)
+    assert yaml.safe_load(editor.yaml.toPlainText())["distilling"]["methods"] == {"emkd": 0.5}
+
+
+def test_methods_that_do_not_go_together_are_said(editor, recipe):
+    rows = field(editor, "distilling.methods").rows
+    for name in ("graph_flow", "graph_flow_normalised"):
+        rows[name][0].setChecked(True)
+    assert "methods graph_flow and graph_flow_normalised" in editor.fault.text()
+    assert not ok(editor).isEnabled()
+
+
 def test_save_and_load_give_the_recipe_back(editor, tmp_path, qtbot, recipe):
     path = tmp_path / "my recipe.yaml"
     field(editor, "seed").setValue(5)
