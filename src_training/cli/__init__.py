@@ -5,6 +5,7 @@ import sys
 from cyclopts import App, Parameter
 
 from src_training.cli import console
+from src_training.cli.compare import compare
 from src_training.cli.domains import evaluate, fsd, inspect
 from src_training.cli.explore import features, report
 from src_training.cli.models import export, models, segment
@@ -20,6 +21,7 @@ for command in (
     inspect,
     estimate,
     distil,
+    compare,
     runs,
     segment,
     models,

@@ -64,7 +64,7 @@ def distil(
         with suppress(Interrupted):
             run(plan, folder, device=device, devices=devices)
         return
-    with RunDisplay(console.out) as display, _stop_on_signal(display) as stopping:
+    with RunDisplay(console.out) as display, stop_on_signal(display) as stopping:
         try:
             model = run(
                 plan,
@@ -149,7 +149,7 @@ def _pair(setting: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _stop_on_signal(display: "RunDisplay") -> Iterator[Callable[[], bool]]:
+def stop_on_signal(display: "RunDisplay") -> Iterator[Callable[[], bool]]:
     """Turn the first interrupt into a wish to stop, which keeps the steps done.
 
     A second one is immediate, and so is any where there is no step to keep.

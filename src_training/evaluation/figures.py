@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
@@ -18,6 +19,7 @@ Range = tuple[float, float, float, float]
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _GREY = "#8c8c8c"
 _SIDE, _MARGIN = 320, 12
+_LEFT, _BOTTOM = 48, _SIDE - 28
 _BAR, _NAMES, _LENGTH, _NUMBERS = 20, 170, 260, 110
 
 
@@ -104,6 +106,83 @@ def bars_svg(title: str, found: Sequence[Contribution], colour: str) -> str:
             )
         parts.append(f'<text x="{_NAMES + _LENGTH + 8}" y="{middle:.1f}">{told}</text>')
     return _svg(title, _NAMES + _LENGTH + _NUMBERS, max(1, len(found)) * _BAR, parts)
+
+
+class Measured(NamedTuple):
+    """A score and what it costs: mark in the figure, name, cost, value and its interval."""
+
+    mark: str
+    name: str
+    cost: float
+    value: float
+    low: float
+    high: float
+
+
+def cost_svg(title: str, points: Sequence[Measured], level: float) -> str:
+    """Scores over their cost, each a numbered dot with its interval (none where it is NaN).
+
+    Parameters
+    ----------
+    title
+        Read out where the figure cannot be seen.
+    points
+        At least one; a cost is > 0.
+    level
+        Where a line is drawn across.
+    """
+    values = [end for p in points for end in (p.value, p.low, p.high) if not math.isnan(end)]
+    low, high = min([level, *values]), max([level, *values])
+    room = 0.1 * (high - low) or 0.01
+    plane = _Plane(1.1 * max(point.cost for point in points), low - room, high + room)
+    return _svg(title, _SIDE, _SIDE, [*plane.axes(level), *map(plane.dot, points)])
+
+
+class _Plane(NamedTuple):
+    """Costs from 0 across, scores from `low` to `high` upwards."""
+
+    dearest: float
+    low: float
+    high: float
+
+    def across(self, cost: float) -> float:
+        return _LEFT + cost / self.dearest * (_SIDE - _LEFT - _MARGIN)
+
+    def down(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return _BOTTOM - share * (_BOTTOM - _MARGIN)
+
+    def axes(self, level: float) -> list[str]:
+        end = _SIDE - _MARGIN
+        across = f"M{_LEFT} {self.down(level):.1f}H{end}"
+        lines = (
+            f'<path class="frame" d="M{_LEFT} {_MARGIN}V{_BOTTOM}H{end}"/>',
+            f'<path class="frame" stroke-dasharray="4 3" d="{across}"/>',
+        )
+        scores = [
+            f'<text x="{_LEFT - 6}" y="{self.down(tick) + 4:.1f}" text-anchor="end">'
+            f"{tick:.3f}</text>"
+            for tick in np.linspace(self.low, self.high, 5)[1:-1]
+        ]
+        costs = [
+            f'<text x="{self.across(tick):.1f}" y="{_BOTTOM + 18}" text-anchor="middle">'
+            f"{tick:.3g}</text>"
+            for tick in (0.0, self.dearest / 2, self.dearest / 1.1)
+        ]
+        return [*lines, *scores, *costs]
+
+    def dot(self, point: Measured) -> str:
+        x, y = self.across(point.cost), self.down(point.value)
+        interval = ""
+        if not math.isnan(point.low):
+            ends = f"M{x:.1f} {self.down(point.low):.1f}V{self.down(point.high):.1f}"
+            interval = f'<path class="frame" d="{ends}"/>'
+        return (
+            f'{interval}<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="{_COLOURS[0]}">'
+            f"<title>{escape(point.name)}: {point.value:.3f}</title></circle>"
+            f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" fill="white" '
+            f'font-size="10">{escape(point.mark)}</text>'
+        )
 
 
 def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> str:

@@ -15,24 +15,12 @@ from src_training.evaluation.distances import (
 )
 from src_training.evaluation.figures import bars_svg, colours_of, range_of, scatter_svg
 from src_training.evaluation.fsd import FSD
+from src_training.evaluation.page import html_page
 from src_training.evaluation.projection import Method, Projection, project
 from src_training.evaluation.vector_table import VectorTable
 
 SHOWN = 10
 """Most images of a domain whose contribution is shown."""
-
-_STYLE = """
-:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;margin:.5rem 0}
-th,td{padding:.3rem .7rem;text-align:right;border:1px solid #8886}
-th{font-weight:600}
-small{opacity:.75}
-.row{display:flex;flex-wrap:wrap;gap:1.5rem}
-.key i{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin:0 .4em 0 1em}
-figure{margin:0;max-width:100%}
-svg{max-width:100%;height:auto}
-""".strip()
 
 
 def report_page(
@@ -66,17 +54,12 @@ def report_page(
     first = next(iter(named.values()))
     source = source or first.domains[0]
     projection = project({model: each.values for model, each in named.items()}, method, seed)
-    parts = [f"<h1>{escape(title)}</h1>", _pictures(named, projection)]
+    parts = [_pictures(named, projection)]
     for model, table in named.items():
         matrix = distance_matrix(table, bootstrap, seed)
         parts += [f"<h2>{escape(model)}</h2>", *_distances(matrix, table, source)]
         parts += _pushing_away(table, matrix, source)
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
-    )
-    body = "\n".join(parts)
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+    return html_page(title, parts)
 
 
 def _as_they_are(table: VectorTable) -> VectorTable:

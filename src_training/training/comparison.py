@@ -1,0 +1,213 @@
+"""What the runs of a comparison tell: Dice on each domain against the cost of a step."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_training.events import Event, RunStarted, StepDone, Validated, read_events
+from src_training.training.compare import PlannedRun
+from src_training.training.folder import RunFolder
+
+ALONE, TEACHER = "student alone", "teacher"
+UNSEEN = "mean of unseen"
+
+_DRAWS = 2000
+# Domain -> Dice of each image, mean over seeds.
+Dice = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A mean over images and its 95 % interval, NaN with one image a domain."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of a comparison.
+
+    Attributes
+    ----------
+    label
+        A recipe's or a method's name, `ALONE` or `TEACHER`.
+    dice
+        Domain, or `UNSEEN`, -> Dice.
+    gain
+        The same, -> Dice minus that of the student alone, image by image;
+        empty for the student alone and the teacher.
+    by_seed
+        Seed -> domain -> mean Dice.
+    step
+        Seconds of a training step, median; NaN for the teacher.
+    """
+
+    label: str
+    dice: dict[str, Estimated]
+    gain: dict[str, Estimated]
+    by_seed: dict[int, dict[str, float]]
+    step: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows, and what is to be known of them.
+
+    Attributes
+    ----------
+    rows
+        Teacher, student alone, then the contestants in their order.
+    domains
+        Columns; the last is `UNSEEN` where there are such domains.
+    notes
+        Sentences.
+    """
+
+    rows: list[Row]
+    domains: list[str]
+    notes: list[str]
+
+
+def compared(plan: Sequence[PlannedRun]) -> Comparison:
+    """Read the reports and events of finished runs."""
+    source = plan[0].recipe.source.name
+    by_label: dict[str, list[PlannedRun]] = {}
+    for run in plan:
+        by_label.setdefault(run.label, []).append(run)
+    first = next(iter(by_label.values()))
+    alone = _scores(first, "alone")
+    contestants = {
+        label: (_scores(runs, "distilled"), _step_seconds(runs, "distil"))
+        for label, runs in by_label.items()
+    }
+    known = {
+        TEACHER: (_scores(first, "teacher"), float("nan")),
+        ALONE: (alone, _step_seconds(first, "alone")),
+        **contestants,
+    }
+    named = list(_pooled(alone))
+    unseen = [name for name in named if name not in (source, f"{source}, validation")]
+    rows = [
+        _row(label, scores, alone if label in contestants else None, unseen, step)
+        for label, (scores, step) in known.items()
+    ]
+    return Comparison(rows, [*named, UNSEEN] if unseen else named, _notes(plan, unseen))
+
+
+def _row(
+    label: str,
+    scores: Mapping[int, Dice],
+    alone: Mapping[int, Dice] | None,
+    unseen: Sequence[str],
+    step: float,
+) -> Row:
+    pooled = _pooled(scores)
+    gains = {}
+    if alone is not None:
+        gains = {name: dice - _pooled(alone)[name] for name, dice in pooled.items()}
+    return Row(
+        label,
+        _estimates(pooled, unseen),
+        _estimates(gains, unseen) if gains else {},
+        {seed: _means(dice, unseen) for seed, dice in scores.items()},
+        step,
+    )
+
+
+def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
+    """Seed -> Dice of each image by domain."""
+    found: dict[int, Dice] = {}
+    for run in runs:
+        report: dict[str, Any] = json.loads(
+            (run.folder.report / "report.json").read_text(encoding="utf-8")
+        )
+        found[run.recipe.seed] = {
+            domain: np.array([image["dice"] for image in scores["images"].values()])
+            for domain, scores in report[role]["scores"].items()
+        }
+    return found
+
+
+def _pooled(scores: Mapping[int, Dice]) -> Dice:
+    """Mean over seeds, image by image."""
+    first = next(iter(scores.values()))
+    return {domain: np.mean([each[domain] for each in scores.values()], axis=0) for domain in first}
+
+
+def _means(dice: Dice, unseen: Sequence[str]) -> dict[str, float]:
+    means = {domain: float(values.mean()) for domain, values in dice.items()}
+    if unseen:
+        means[UNSEEN] = float(np.mean([means[domain] for domain in unseen]))
+    return means
+
+
+def _estimates(dice: Dice, unseen: Sequence[str]) -> dict[str, Estimated]:
+    found = {domain: _estimated([values]) for domain, values in dice.items()}
+    if unseen:
+        found[UNSEEN] = _estimated([dice[domain] for domain in unseen])
+    return found
+
+
+def _estimated(domains: Sequence[NDArray[np.float64]]) -> Estimated:
+    """Mean over domains of their means, bootstrapped over the images of each."""
+    value = float(np.mean([values.mean() for values in domains]))
+    if min(map(len, domains)) < 2:
+        return Estimated(value, float("nan"), float("nan"))
+    random = np.random.default_rng(0)
+    drawn = np.mean(
+        [
+            values[random.integers(len(values), size=(_DRAWS, len(values)))].mean(1)
+            for values in domains
+        ],
+        axis=0,
+    )
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Estimated(value, float(low), float(high))
+
+
+def _step_seconds(runs: Sequence[PlannedRun], stage: str) -> float:
+    """Median time from one step of a stage to the next, validations left out."""
+    took = [seconds for run in runs for seconds in _between_steps(run.folder, stage)]
+    return median(took) if took else float("nan")
+
+
+def _between_steps(folder: RunFolder, stage: str) -> list[float]:
+    took, former = list[float](), None
+    for event in read_events(folder.events):
+        if isinstance(event, StepDone) and event.stage == stage:
+            now = datetime.fromisoformat(event.time).timestamp()
+            if former is not None:
+                took.append(now - former)
+            former = now
+        elif isinstance(event, Validated | RunStarted):
+            former = None
+    return took
+
+
+def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
+    seeds = sorted({run.recipe.seed for run in plan})
+    events: list[Event] = [event for run in plan for event in read_events(run.folder.events)]
+    hardware = {f"{e.device} in {e.precision}" for e in events if isinstance(e, RunStarted)}
+    steps = plan[0].recipe.stages.distil.steps
+    notes = [
+        "Dice: mean over images, inside the field of view, on the original pixels; with several "
+        "seeds each image counts with its mean over them. In brackets the 95 % interval of a "
+        "bootstrap over images; that of a gain is drawn over the differences of the same images. "
+        "It says nothing of other seeds.",
+        f"For each seed, all share teacher, data and first weights; the student alone and every "
+        f"distilled student then take {steps} steps. "
+        f"Seeds: {', '.join(map(str, seeds))}. On {', '.join(sorted(hardware))}.",
+        "Milliseconds: median from one step to the next, views and drawing of patches "
+        "included, validations and what learns before (alignment, paraphraser) left out.",
+    ]
+    if unseen:
+        notes.append(f"Unseen: {', '.join(unseen)}. The validation split chose checkpoints.")
+    return notes

@@ -1,0 +1,108 @@
+"""A comparison as Markdown, CSV and HTML."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from src_training.atomic import write_text
+from src_training.evaluation.figures import Measured, cost_svg
+from src_training.evaluation.page import html_page
+from src_training.training.comparison import ALONE, Comparison, Estimated
+
+_NUMBERS = (
+    *("model", "domain", "dice", "low", "high"),
+    *("gain", "gain_low", "gain_high", "seconds_a_step"),
+)
+
+
+def write_comparison(comparison: Comparison, title: str, out: Path) -> None:
+    """Write ``comparison.md``, ``comparison.csv`` and ``comparison.html``."""
+    write_text(out / "comparison.md", as_markdown(comparison, title))
+    write_text(out / "comparison.csv", as_csv(comparison))
+    write_text(out / "comparison.html", as_page(comparison, title))
+
+
+def as_markdown(comparison: Comparison, title: str) -> str:
+    """The table as a person reads it, and what is to be known of it."""
+    head, rows = _table_of(comparison)
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    lines.insert(1, "|" + "---|" * len(head))
+    notes = [line for note in comparison.notes for line in ("", note)]
+    return "\n".join([f"# {title}", "", *lines, *notes, ""])
+
+
+def as_csv(comparison: Comparison) -> str:
+    """A line for each row and domain; empty where a number is not defined."""
+    text, seeds = io.StringIO(), list(comparison.rows[0].by_seed)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_NUMBERS, *(f"dice_seed_{seed}" for seed in seeds)])
+    nothing = Estimated(math.nan, math.nan, math.nan)
+    for row in comparison.rows:
+        for domain in comparison.domains:
+            dice, gain = row.dice[domain], row.gain.get(domain, nothing)
+            numbers = [dice.value, dice.low, dice.high, gain.value, gain.low, gain.high, row.step]
+            numbers += [row.by_seed[seed][domain] for seed in seeds]
+            told = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
+            writer.writerow([row.label, domain, *told])
+    return text.getvalue()
+
+
+def as_page(comparison: Comparison, title: str) -> str:
+    """Table and figures as a page that needs no other file."""
+    head, rows = _table_of(comparison)
+    numbered = [[str(number), *row] for number, row in enumerate(rows, 1)]
+    figures = [_figure(comparison, domain) for domain in comparison.domains]
+    return html_page(
+        title,
+        [
+            _html_table(["", *head], numbered),
+            *(f"<p><small>{escape(note)}</small></p>" for note in comparison.notes),
+            "<h2>Dice against the cost of a step</h2>",
+            f'<div class="row">{"".join(figures)}</div>',
+            "<p><small>Across: milliseconds a step. Numbers are rows of the table, bars their "
+            "95 % intervals, the line is the student alone.</small></p>",
+        ],
+    )
+
+
+def _table_of(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Head and rows in words: Dice with intervals, gain over the student alone, cost."""
+    alone = next(row for row in comparison.rows if row.label == ALONE)
+    last = comparison.domains[-1]
+    head = ["model", *comparison.domains, f"gain, {last}", "ms a step", "steps of alone"]
+    rows = []
+    for row in comparison.rows:
+        gain = _said(row.gain[last], "+.3f") if row.gain else ""
+        cost = ["", ""]
+        if not math.isnan(row.step):
+            cost = [f"{row.step * 1000:.0f}", f"{row.step / alone.step:.2f}"]
+        rows.append([row.label, *(_said(row.dice[d]) for d in comparison.domains), gain, *cost])
+    return head, rows
+
+
+def _said(found: Estimated, form: str = ".3f") -> str:
+    if math.isnan(found.low):
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
+
+
+def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    titles = "".join(f"<th>{escape(each)}</th>" for each in head)
+    return f"<table><tr>{titles}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _figure(comparison: Comparison, domain: str) -> str:
+    points, line = list[Measured](), math.nan
+    for number, row in enumerate(comparison.rows, 1):
+        dice = row.dice[domain]
+        if row.label == ALONE:
+            line = dice.value
+        if not math.isnan(row.step):
+            measured = (row.step * 1000, dice.value, dice.low, dice.high)
+            points.append(Measured(str(number), row.label, *measured))
+    drawn = cost_svg(f"Dice on {domain} against milliseconds a step", points, line)
+    return f"<figure><figcaption>{escape(domain)}</figcaption>{drawn}</figure>"

@@ -1,0 +1,178 @@
+"""Methods compared under one teacher, student, data and count of steps."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from src_training.errors import InputError
+from src_training.events import StepDone, read_events
+from src_training.training.compare import SHARED, planned_runs
+from src_training.training.comparison import ALONE, TEACHER, UNSEEN, compared
+from src_training.training.comparison_report import as_markdown, as_page
+from src_training.training.interruption import Interrupted
+
+METHODS = ["gkd", "logits", "emkd"]
+
+
+def stages_trained(run):
+    events = read_events(run.folder.events)
+    return {event.stage for event in events if isinstance(event, StepDone)}
+
+
+@pytest.fixture(scope="module")
+def recipe(finished_run):
+    return finished_run.recipe
+
+
+@pytest.fixture(scope="module")
+def plan(recipe, tmp_path_factory):
+    """Three methods and two seeds, all run; the second run was interrupted once."""
+    out = tmp_path_factory.mktemp("comparison")
+    planned = planned_runs([recipe], METHODS, [0, 1], out)
+    for index, run in enumerate(planned):
+        if index == 1:
+            done = []
+            with pytest.raises(Interrupted):
+                run.run(
+                    "cpu", done.append, lambda done=done: any(e.kind == "step_done" for e in done)
+                )
+            assert not run.done
+        run.run("cpu", lambda _event: None, lambda: False)
+        assert run.done
+    return planned
+
+
+def test_what_is_shared_is_trained_once_for_each_seed(plan):
+    for first, *others in (plan[:3], plan[3:]):
+        assert stages_trained(first) == {*SHARED, "distil"}
+        for other in others:
+            assert stages_trained(other) == {"distil"}
+            for stage in SHARED:
+                ours, theirs = (
+                    load_file(run.folder.stage(stage) / "best.safetensors")
+                    for run in (other, first)
+                )
+                assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    teachers = [load_file(run.folder.stage("teacher") / "best.safetensors") for run in plan[::3]]
+    assert any(not torch.equal(tensor, teachers[1][n]) for n, tensor in teachers[0].items())
+
+
+def test_the_contestants_differ_in_what_distils_alone(plan, recipe):
+    for run in plan:
+        assert run.recipe.distilling.methods == {run.label: 1.0}
+        same = recipe.model_copy(
+            update={
+                "name": run.recipe.name,
+                "seed": run.recipe.seed,
+                "distilling": run.recipe.distilling,
+            }
+        )
+        assert run.recipe == same
+
+
+def test_the_student_alone_is_always_a_row_and_every_number_is_that_of_the_reports(plan):
+    found = compared(plan)
+    assert [row.label for row in found.rows] == [TEACHER, ALONE, *METHODS]
+    assert found.domains == ["A, validation", "B", UNSEEN]
+    rows = {row.label: row for row in found.rows}
+    reports = {
+        (run.label, run.recipe.seed): json.loads((run.folder.report / "report.json").read_text())
+        for run in plan
+    }
+
+    def dice(label, role, seed):
+        images = reports[label, seed][role]["scores"]["B"]["images"]
+        return np.array([image["dice"] for image in images.values()])
+
+    alone = (dice("gkd", "alone", 0) + dice("gkd", "alone", 1)) / 2
+    assert rows[ALONE].dice["B"].value == pytest.approx(alone.mean())
+    assert rows[ALONE].gain == {} and rows[TEACHER].gain == {}
+    for label in METHODS:
+        own = (dice(label, "distilled", 0) + dice(label, "distilled", 1)) / 2
+        row = rows[label]
+        assert row.dice["B"].value == pytest.approx(own.mean())
+        assert row.dice[UNSEEN] == row.dice["B"]
+        assert row.gain["B"].value == pytest.approx((own - alone).mean())
+        assert row.gain["B"].low <= row.gain["B"].value <= row.gain["B"].high
+        assert row.by_seed[1]["B"] == pytest.approx(dice(label, "distilled", 1).mean())
+        assert row.step > 0
+    assert np.isnan(rows[TEACHER].step) and np.isnan(rows[ALONE].dice["A, validation"].low)
+    assert rows["gkd"].dice["B"].low <= rows["gkd"].dice["B"].high
+
+
+def test_the_page_shows_every_row_and_a_figure_for_every_domain(plan):
+    found = compared(plan)
+    page = as_page(found, "tiny")
+    assert page.count("<svg") == len(found.domains)
+    # Alone and three methods have a cost, the teacher has none.
+    assert page.count("<circle") == 4 * len(found.domains)
+    assert all(f"<td>{row.label}</td>" in page for row in found.rows)
+    assert "nan" not in page.lower()
+    markdown = as_markdown(found, "tiny")
+    assert "| student alone |" in markdown and "Seeds: 0, 1" in markdown and "nan" not in markdown
+
+
+def test_the_command_goes_on_writes_all_three_and_repeats_nothing(
+    recipe, plan, msankd, tmp_path, monkeypatch
+):
+    shutil.copytree(plan[0].folder.path.parents[1], tmp_path / "out", symlinks=True)
+    recipe.save(tmp_path / "tiny.yaml")
+    chosen = [word for method in METHODS for word in ("--method", method)]
+    seeds = ["--seed", 0, "--seed", 1]
+    monkeypatch.setattr("src_training.training.compare.distil", pytest.fail)
+    said = msankd(
+        "compare",
+        tmp_path / "tiny.yaml",
+        *chosen,
+        *seeds,
+        "--out",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+    )
+    assert said.code == 0, said.err
+    assert "student alone" in said.out
+    with (tmp_path / "out" / "comparison.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert {line["model"] for line in lines} == {TEACHER, ALONE, *METHODS}
+    assert len(lines) == 5 * 3
+    emkd = next(line for line in lines if line["model"] == "emkd" and line["domain"] == "B")
+    expected = next(row for row in compared(plan).rows if row.label == "emkd")
+    assert float(emkd["dice"]) == pytest.approx(expected.dice["B"].value, rel=1e-5)
+    assert float(emkd["dice_seed_1"]) == pytest.approx(expected.by_seed[1]["B"], rel=1e-5)
+    assert (tmp_path / "out" / "comparison.md").exists()
+    assert (tmp_path / "out" / "comparison.html").exists()
+
+
+def test_recipes_that_differ_in_more_than_distilling_are_refused(make_recipe, tmp_path):
+    first = make_recipe(name="one")
+    allowed = make_recipe(name="two", distilling={"views": 3})
+    assert [run.label for run in planned_runs([first, allowed], [], [], tmp_path)] == ["one", "two"]
+    for field in ({"patch": 64}, {"steps": 4}):
+        with pytest.raises(InputError, match=r"two and one differ in (patch|stages)"):
+            planned_runs([first, make_recipe(name="two", **field)], [], [], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "methods", "said"),
+    [
+        (["one", "one"], [], "two recipes are called one"),
+        (["one"], ["gkd", "gdk"], "method 'gdk' is unknown"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(make_recipe, tmp_path, names, methods, said):
+    with pytest.raises(InputError, match=said):
+        planned_runs([make_recipe(name=name) for name in names], methods, [], tmp_path)
+
+
+def test_a_folder_of_another_comparison_is_not_written_over(plan, recipe):
+    out = plan[0].folder.path.parents[1]
+    (other,) = planned_runs([recipe.model_copy(update={"weight_decay": 0.5})], ["gkd"], [0], out)
+    assert not other.done
+    with pytest.raises(InputError, match="begun with another recipe"):
+        other.run("cpu", lambda _event: None, lambda: False)
