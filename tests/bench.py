@@ -8,17 +8,18 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import Batch
 from src_training.data.phantom import fundus_phantom
 from src_training.data.preprocess import Preprocessing
-from src_training.distillation.dcgd import DualContrastiveGraphs
-from src_training.distillation.dicd import CrossDistillation
+from src_training.distillation import METHODS
 from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor
-from src_training.networks import SegmentationNetwork, build_network
-from src_training.training.distilling import Distil
+from src_training.networks import SegmentationNetwork, Skips, build_network
+from src_training.recipe import Distilling
+from src_training.training.distilling import Distil, distillations_of
 
 PATCH, SAMPLES, VIEWS, WIDTH = 128, 4, 4, 8
 
@@ -74,28 +75,41 @@ def tiling() -> None:
 
 
 def distillation() -> None:
-    """A whole GKD step against the network passes that it cannot do without."""
+    """A whole step of each method against the network passes that it cannot do without."""
     torch.manual_seed(0)
     teacher, student = build_network("fanet", 1, 2, width=WIDTH), build_network("enet", 1, 2)
     grid = (PATCH // 8, PATCH // 8)
     tan, san = (AlignmentNetwork(n.bottleneck_channels, grid) for n in (teacher, student))
-    methods = [DualContrastiveGraphs(), CrossDistillation()]
-    stage = Distil((student, san), (teacher, tan), methods, {}, VIEWS, "dice_ce").train()
     anchors, views = (torch.rand(n, 1, PATCH, PATCH) for n in (SAMPLES, SAMPLES * VIEWS))
-    batch = Batch(anchors, torch.randint(2, (SAMPLES, PATCH, PATCH)), views)
-    images = torch.cat([anchors, views])
+    mask = torch.randint(2, (SAMPLES, PATCH, PATCH))
 
-    def step() -> None:
-        stage.total(stage(batch)).backward()
-
-    def passes() -> None:
+    def passes(further: Tensor) -> None:
+        images = torch.cat([anchors, further])
         with torch.no_grad():
-            teacher.encode(images)
-            teacher(anchors)
-        bottleneck = student.encode(images)[1]
-        (student(anchors).sum() + bottleneck.sum()).backward()
+            teacher.decode(*_first(teacher.encode(images)))
+        skips, bottleneck = student.encode(images)
+        (student.decode(*_first((skips, bottleneck))).sum() + bottleneck.sum()).backward()
 
-    print(f"a GKD step: {seconds(step, 3) / seconds(passes, 3):.2f} x its network passes")
+    for method in METHODS:
+        chosen = Distilling(methods={method: 1.0}, views=VIEWS)
+        taught = distillations_of(chosen, teacher, student)
+        stage = Distil((student, san), (teacher, tan), *taught, VIEWS, "dice_ce").train()
+        further = views if stage.views else views[:0]
+        batch = Batch(anchors, mask, views if stage.views else None)
+        step = seconds(partial(_step, stage, batch), 3)
+        ratio = step / seconds(partial(passes, further), 3)
+        print(f"a step of {method}: {ratio:.2f} x its network passes")
+
+
+def _step(stage: Distil, batch: Batch) -> None:
+    stage.total(stage(batch)).backward()
+
+
+def _first(encoded: tuple[Skips, Tensor]) -> tuple[Skips, Tensor]:
+    """What was encoded of the anchors."""
+    skips, bottleneck = encoded
+    features = tuple(feature[:SAMPLES] for feature in skips.features)
+    return skips._replace(features=features), bottleneck[:SAMPLES]
 
 
 if __name__ == "__main__":

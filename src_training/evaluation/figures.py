@@ -166,8 +166,8 @@ class _Plane(NamedTuple):
         ]
         costs = [
             f'<text x="{self.across(tick):.1f}" y="{_BOTTOM + 18}" text-anchor="middle">'
-            f"{tick:.3g}</text>"
-            for tick in (0.0, self.dearest / 2, self.dearest / 1.1)
+            f"{tick:,.0f}</text>"
+            for tick in (0.0, self.dearest / 2.2, self.dearest / 1.1)
         ]
         return [*lines, *scores, *costs]
 
