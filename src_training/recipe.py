@@ -190,6 +190,11 @@ class Recipe(_Part):
         share of them (whole patients, drawn by `seed`).
     tests
         Domains to report on; they choose nothing. Masks are needed only for scores.
+    unlabelled
+        Domains whose images join the stage ``distil`` without their masks, as
+        half of each batch: the student learns on them what needs no mask
+        (Graph Flow's semi-supervised paradigm). What it has learned on is no
+        unseen domain any more.
     preprocessing, augmentation
         See `Preprocessing` and `Augmentation`.
     patch
@@ -227,6 +232,7 @@ class Recipe(_Part):
     source: DomainRecipe
     validation: list[str] | Annotated[float, Field(gt=0, lt=1)] = 0.2
     tests: list[DomainRecipe] = []
+    unlabelled: list[DomainRecipe] = []
     preprocessing: Preprocessing = Preprocessing()
     augmentation: Augmentation = Augmentation()
     patch: Annotated[int, Field(ge=32, multiple_of=32)] = 256
@@ -288,6 +294,7 @@ class Recipe(_Part):
             update={
                 "source": _by_last_name(self.source),
                 "tests": [_by_last_name(domain) for domain in self.tests],
+                "unlabelled": [_by_last_name(domain) for domain in self.unlabelled],
                 "start_from": self.start_from and Path(self.start_from).name,
             }
         )
@@ -375,6 +382,7 @@ def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:
     return {
         "source": _with_folder(recipe.source, root),
         "tests": [_with_folder(domain, root) for domain in recipe.tests],
+        "unlabelled": [_with_folder(domain, root) for domain in recipe.unlabelled],
         "start_from": _with_model(recipe.start_from, root),
     }
 

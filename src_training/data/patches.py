@@ -1,7 +1,7 @@
 """Training patches and validation images of a domain, prepared once and kept in memory."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ class Batch:
     image
         Anchors (B, C, patch, patch), float32 in [0, 1].
     mask
-        Classes (B, patch, patch), int64.
+        Classes (M, patch, patch), int64, of the first M anchors; the other
+        B - M are unlabelled.
     views
         Further views (B * K, C, patch, patch), sample by sample; None if K is 0.
     """
@@ -54,25 +55,46 @@ class PreparedCase:
         return self.image.fov
 
 
-def prepare_cases(domain: Domain, preprocessing: Preprocessing) -> list[PreparedCase]:
-    """Prepare every case of a labelled domain.
+def prepare_cases(
+    domain: Domain, preprocessing: Preprocessing, *, labelled: bool = True
+) -> list[PreparedCase]:
+    """Prepare every case of a domain.
+
+    Parameters
+    ----------
+    domain, preprocessing
+        What, and how.
+    labelled
+        Whether masks are needed; otherwise all is background, for images of
+        which `HalfLabelled` hands no mask on.
 
     Raises
     ------
     InputError
-        If a case has no mask or cannot be prepared; the message names it.
+        If a case has no mask and needs one, or cannot be prepared; the
+        message names it.
     """
-    return [_prepared(case, preprocessing, domain.name) for case in domain]
+    return [_prepared(case, preprocessing, domain.name, labelled) for case in domain]
 
 
-def _prepared(case: Case, preprocessing: Preprocessing, domain: str) -> PreparedCase:
-    if case.mask is None:
+def _prepared(
+    case: Case, preprocessing: Preprocessing, domain: str, labelled: bool
+) -> PreparedCase:
+    mask = case.mask if labelled else np.zeros(case.size, np.uint8)
+    if mask is None:
         raise InputError(f"{domain}/{case.name} has no mask; expected one for every training image")
     try:
         image = preprocessing.prepare(case.image, case.fov)
     except InputError as error:
         raise InputError(f"{domain}/{case.name}: {error}") from None
-    return PreparedCase(case.name, image, image.geometry.to_prepared(case.mask).astype(np.uint8))
+    return PreparedCase(case.name, image, image.geometry.to_prepared(mask).astype(np.uint8))
+
+
+class Drawing(Protocol):
+    """Whatever batches are drawn from."""
+
+    def draw(self, count: int, views: int, device: torch.device) -> Batch:
+        """Draw a batch of `count` anchors and `views` views of each, on a device."""
 
 
 class Patches:
@@ -117,6 +139,32 @@ class Patches:
         side = self._views.roomy
         window = (..., slice(top, top + side), slice(left, left + side))
         return self._images[index][window], self._masks[index][window]
+
+
+class HalfLabelled:
+    """Draws batches whose second half has no masks.
+
+    The semi-supervised paradigm of Graph Flow (arXiv 2203.08667).
+
+    Parameters
+    ----------
+    labelled, unlabelled
+        Where each half is drawn from; of an odd batch, the larger is labelled.
+    """
+
+    def __init__(self, labelled: Patches, unlabelled: Patches) -> None:
+        self._labelled, self._unlabelled = labelled, unlabelled
+
+    def draw(self, count: int, views: int, device: torch.device) -> Batch:
+        """Draw a batch of `count` anchors and `views` views of each, on a device."""
+        first = self._labelled.draw(count - count // 2, views, device)
+        if count < 2:
+            return first
+        second = self._unlabelled.draw(count // 2, views, device)
+        further = None
+        if first.views is not None and second.views is not None:
+            further = torch.cat([first.views, second.views])
+        return Batch(torch.cat([first.image, second.image]), first.mask, further)
 
 
 def patch_corners(fov: Mask, patch: int, least_seen: float = 0.5) -> list[tuple[int, int]]:

@@ -94,7 +94,8 @@ def compared(plan: Sequence[PlannedRun]) -> Comparison:
         **contestants,
     }
     named = list(_pooled(alone))
-    unseen = [name for name in named if name not in (source, f"{source}, validation")]
+    seen = {source, f"{source}, validation", *(d.name for r in plan for d in r.recipe.unlabelled)}
+    unseen = [name for name in named if name not in seen]
     rows = [
         _row(label, scores, alone if label in contestants else None, unseen, step)
         for label, (scores, step) in known.items()

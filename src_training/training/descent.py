@@ -7,7 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from src_training.data.patches import Batch, Patches
+from src_training.data.patches import Batch, Drawing
 from src_training.errors import InputError
 from src_training.events import BatchSplit, Event, StepDone
 from src_training.recipe import StageRecipe
@@ -46,7 +46,7 @@ class Descent:
         self,
         stage: Stage,
         plan: StageRecipe,
-        patches: Patches,
+        patches: Drawing,
         *,
         fabric: Fabric,
         ranks: Ranks,

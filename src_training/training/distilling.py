@@ -103,11 +103,12 @@ class Distil(Stage):
         return self._student[0]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Supervised losses and those of each distillation."""
+        """Supervised losses of what is labelled, and those of each distillation."""
         with torch.no_grad():
             teacher = self._pass(*self._teacher, batch)
         student = self._pass(*self._student, batch)
-        losses = supervised_losses(student.logits, batch.mask, self._supervision)
+        labelled = student.logits[: len(batch.mask)]
+        losses = supervised_losses(labelled, batch.mask, self._supervision)
         for distillation in self.distillations:
             losses |= distillation(teacher, student, batch.mask)
         return losses

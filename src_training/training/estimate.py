@@ -104,10 +104,13 @@ def estimate(
     """
     began = time.perf_counter()
     training, held_out = source_split(recipe)
-    tests = [load_domain(test, masks_required=False) for test in recipe.tests]
+    tests, unlabelled = (
+        [load_domain(each, masks_required=False) for each in domains]
+        for domains in (recipe.tests, recipe.unlabelled)
+    )
     loading = time.perf_counter() - began
     found = find_device(device)
-    trial = _cut(recipe, training, held_out, tests, on_cpu=found.type == "cpu")
+    trial = _cut(recipe, training, held_out, tests, unlabelled, on_cpu=found.type == "cpu")
     with TemporaryDirectory() as folder, _Memory(found) as memory:
         began = time.perf_counter()
         pipeline = Pipeline(trial, RunFolder(Path(folder)), device, stopping)
@@ -115,12 +118,14 @@ def estimate(
         watch = _Watch(memory)
         pipeline.run(watch.take)
         scoring = time.perf_counter() - watch.last
+    prepared = (training, held_out, *unlabelled)
     tried = (pipeline.training, pipeline.held_out, *pipeline.tests)
     whole = (training, held_out, *tests)
     return Estimate(
         device=str(found),
         memory=_peak(recipe, trial, watch, training, on_gpu=found.type == "cuda"),
-        preparing=loading + preparing * _images(whole[:2]) / _images(tried[:2]),
+        preparing=loading
+        + preparing * _images(prepared) / _images((*tried[:2], *pipeline.unlabelled)),
         stage_seconds={
             stage: _stage_seconds(recipe, trial, stage, times, len(held_out))
             for stage, times in watch.stages.items()
@@ -207,7 +212,13 @@ class _Memory:
 
 
 def _cut(
-    recipe: Recipe, training: Domain, held_out: Domain, tests: list[Domain], *, on_cpu: bool
+    recipe: Recipe,
+    training: Domain,
+    held_out: Domain,
+    tests: list[Domain],
+    unlabelled: list[Domain],
+    *,
+    on_cpu: bool,
 ) -> Recipe:
     """The recipe with a few images, and a few steps of small batches."""
     images = list(training.names[:_TRAINING_IMAGES])
@@ -219,10 +230,11 @@ def _cut(
         empty = training.background_only()
         images = [name for name in training.names if name not in empty][:1]
     update["source"] = _only(recipe.source, images)
-    update["tests"] = [
-        _only(test, domain.names[:_TEST_IMAGES])
-        for test, domain in zip(recipe.tests, tests, strict=True)
-    ]
+    for group, domains in (("tests", tests), ("unlabelled", unlabelled)):
+        update[group] = [
+            _only(each, domain.names[:_TEST_IMAGES])
+            for each, domain in zip(getattr(recipe, group), domains, strict=True)
+        ]
     stages = {
         name: plan.model_copy(
             update={

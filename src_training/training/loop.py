@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from src_training.data.patches import Patches
+from src_training.data.patches import Drawing
 from src_training.events import Event, StageFinished, StageStarted, Validated
 from src_training.recipe import StageRecipe
 from src_training.training.checkpoint import (
@@ -31,7 +31,7 @@ Watch = Callable[[Stage, int], None]
 def learn(
     stage: Stage,
     plan: StageRecipe,
-    patches: Patches,
+    patches: Drawing,
     validation: Validation,
     folder: Path,
     *,

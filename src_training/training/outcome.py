@@ -91,6 +91,11 @@ def _draft(
     recipe, source = pipeline.recipe, pipeline.training
     used: NetworkRecipe = recipe.teacher if role == "teacher" else recipe.student
     learned_from = [TrainingDomain(name=source.name, images=len(source), terms=recipe.source.terms)]
+    if role == "distilled":
+        learned_from += [
+            TrainingDomain(name=domain.name, images=len(domain), terms=each.terms)
+            for each, domain in zip(recipe.unlabelled, pipeline.unlabelled, strict=True)
+        ]
     titles = [METHODS[name].title for name, factor in recipe.distilling.methods.items() if factor]
     method = FROM_MASKS.get(role, f"student, distilled by {' + '.join(titles)}")
     if recipe.start_from is not None and role != "teacher":

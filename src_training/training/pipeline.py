@@ -11,6 +11,8 @@ from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import (
     Batch,
+    Drawing,
+    HalfLabelled,
     Patches,
     cut,
     patch_corners,
@@ -93,11 +95,14 @@ class Pipeline:
         self.training, self.held_out = source_split(recipe)
         self.tests = [load_domain(test, masks_required=False) for test in recipe.tests]
         self._refuse_other_classes()
+        self.unlabelled = [load_domain(each, masks_required=False) for each in recipe.unlabelled]
         self._start = starting_model(recipe, folder, self.training.classes)
         if devices > 1:
             self.fabric.launch()
         cases = prepare_cases(self.training, recipe.preprocessing)
-        self._patches = Patches(cases, Views(recipe.augmentation, recipe.patch))
+        views = Views(recipe.augmentation, recipe.patch)
+        self._patches = Patches(cases, views)
+        self._taught = self._with_unlabelled(views)
         self._source = patches_of([case.image for case in cases], recipe.patch)
         self._validation = self._validation_split()
 
@@ -116,11 +121,11 @@ class Pipeline:
         watch = self._watching(emit) if is_first() else lambda _stage, _step: None
         supervision = recipe.supervised
 
-        def learned(stage: Stage, plan: StageRecipe) -> None:
+        def learned(stage: Stage, plan: StageRecipe, patches: Drawing = self._patches) -> None:
             learn(
                 stage,
                 plan,
-                self._patches,
+                patches,
                 self._validation,
                 self.folder.stage(stage.name),
                 fabric=self.fabric,
@@ -160,7 +165,7 @@ class Pipeline:
             recipe.distilling.views,
             supervision,
         )
-        learned(distil, stages.distil)
+        learned(distil, stages.distil, self._taught)
         return TrainedNetworks(teacher, tan, autoencoder, alone, distilled, san)
 
     def _network(self, role: str) -> SegmentationNetwork:
@@ -178,6 +183,16 @@ class Pipeline:
 
     def _seed(self, role: str) -> None:
         torch.manual_seed(step_seed(self.recipe.seed, role, "start"))
+
+    def _with_unlabelled(self, views: Views) -> Drawing:
+        """What the student is taught on: half of it unlabelled, where there are such images."""
+        preprocessing = self.recipe.preprocessing
+        cases = [
+            case
+            for domain in self.unlabelled
+            for case in prepare_cases(domain, preprocessing, labelled=False)
+        ]
+        return HalfLabelled(self._patches, Patches(cases, views)) if cases else self._patches
 
     def _validation_split(self) -> Validation:
         cases = prepare_cases(self.held_out, self.recipe.preprocessing)
@@ -206,10 +221,12 @@ class Pipeline:
     def _refuse_small_batches(self, devices: int) -> None:
         unused = {name for name, _ in self.recipe.stages} - set(stage_names(self.recipe.distilling))
         for name, plan in self.recipe.stages:
-            if name not in unused and plan.steps and plan.batch < devices:
+            halved = name == "distil" and self.recipe.unlabelled
+            least = 2 * devices - 1 if halved else devices
+            if name not in unused and plan.steps and plan.batch < least:
                 raise InputError(
-                    f"stages.{name}.batch is {plan.batch}; expected at least {devices}, "
-                    "one patch for each device"
+                    f"stages.{name}.batch is {plan.batch}; expected at least {least}, "
+                    f"one {'labelled ' if halved else ''}patch for each device"
                 )
 
     def _refuse_other_classes(self) -> None:

@@ -134,14 +134,24 @@ class Ranks:
 
 
 def parts_of(batch: Batch, count: int) -> list[Batch]:
-    """A batch in parts of about equal size, each sample with its views."""
+    """A batch in parts of about equal size, each sample with its views.
+
+    Labelled and unlabelled samples are spread alike: where at least half of a
+    batch is labelled, no part of it is without masks.
+    """
     if count == 1:
         return [batch]
-    images, masks = batch.image.tensor_split(count), batch.mask.tensor_split(count)
+    labelled = len(batch.mask)
+
+    def spread(samples: Tensor) -> list[Tensor]:
+        halves = samples[:labelled].tensor_split(count), samples[labelled:].tensor_split(count)
+        return [torch.cat(pair) for pair in zip(*halves, strict=True)]
+
+    images, masks = spread(batch.image), batch.mask.tensor_split(count)
     parts = [Batch(image, mask) for image, mask in zip(images, masks, strict=True)]
     if batch.views is None:
         return parts
-    grouped = batch.views.reshape(len(batch.image), -1, *batch.views.shape[1:]).tensor_split(count)
+    grouped = spread(batch.views.reshape(len(batch.image), -1, *batch.views.shape[1:]))
     return [
         replace(part, views=views.flatten(0, 1)) for part, views in zip(parts, grouped, strict=True)
     ]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src_training.data.domain import Domain
-from src_training.data.patches import Patches, cut, patch_corners, prepare_cases
+from src_training.data.patches import HalfLabelled, Patches, cut, patch_corners, prepare_cases
 from src_training.data.preprocess import Preprocessing
 from src_training.data.views import Augmentation, Views
 from src_training.errors import InputError
@@ -41,6 +41,21 @@ def test_a_batch_holds_anchors_masks_and_views_sample_by_sample():
     assert batch.mask.shape == (3, 32, 32) and batch.mask.dtype == torch.int64
     assert batch.views.shape == (6, 1, 32, 32)
     assert patches_of(noise(), mask).draw(1, 0, CPU).views is None
+
+
+@pytest.mark.parametrize(("count", "labelled"), [(4, 2), (5, 3), (1, 1)])
+def test_half_of_a_batch_may_be_without_masks(count, labelled):
+    mask = np.random.default_rng(1).integers(0, 3, (40, 50))
+    bright = Domain.from_arrays("bright", [np.linspace(10, 11, 2000).reshape(40, 50)], None)
+    unlabelled = Patches(prepare_cases(bright, PLAIN, labelled=False), Views(STILL, 32))
+    batch = HalfLabelled(patches_of(noise(), mask), unlabelled).draw(count, 2, CPU)
+    assert len(batch.image) == count and len(batch.mask) == labelled
+    assert batch.views.shape == (2 * count, 1, 32, 32)
+    # A ramp, unlike noise, has neighbours that are alike.
+    rough = batch.image.diff(dim=-1).abs().mean((1, 2, 3)) > 0.1
+    assert rough.tolist() == [True] * labelled + [False] * (count - labelled)
+    views = batch.views.diff(dim=-1).abs().mean((1, 2, 3)) > 0.1
+    assert views.tolist() == rough.repeat_interleave(2).tolist()
 
 
 def test_the_seed_decides_the_draw():

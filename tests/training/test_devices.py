@@ -37,6 +37,14 @@ def test_a_batch_with_less_than_one_patch_for_each_device_is_one_sentence(make_r
         Pipeline(recipe, RunFolder(tmp_path), "cpu", lambda: False, devices=2)
 
 
+def test_each_device_needs_a_labelled_patch(make_recipe, tmp_path):
+    stages = {name: {"steps": 1, "batch": 2} for name in make_recipe().stages.model_dump()}
+    unlabelled = [{"name": "C", "phantoms": {"scanner": "C", "images": 1, "size": 64}}]
+    recipe = make_recipe(stages=stages, unlabelled=unlabelled)
+    with pytest.raises(InputError, match=r"stages.distil.batch is 2; expected at least 3, one lab"):
+        Pipeline(recipe, RunFolder(tmp_path), "cpu", lambda: False, devices=2)
+
+
 def test_a_process_whose_first_is_gone_ends_too():
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()

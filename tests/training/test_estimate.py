@@ -27,6 +27,7 @@ def played(monkeypatch):
             self.training = domain("A", len(names) - 1)
             self.held_out = domain("A", 1)
             self.tests = [domain(test.name, 2) for test in recipe.tests]
+            self.unlabelled = []
             clock["now"] += 3
 
         def run(self, emit):

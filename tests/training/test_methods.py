@@ -6,12 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from src_training.alignment.msan import AlignmentNetwork
+from src_training.data.patches import Batch
 from src_training.distillation import METHODS
 from src_training.errors import InputError
 from src_training.events import RunStarted, StageFinished, StepDone
+from src_training.inference.model import read_card
 from src_training.networks import build_network
 from src_training.recipe import Distilling
-from src_training.training.distilling import distillations_of, stage_names
+from src_training.training.distilling import Distil, distillations_of, stage_names
 from src_training.training.folder import STAGES
 from src_training.training.interruption import Interrupted
 from src_training.training.run import RunFolder, distil, run_state
@@ -86,6 +89,56 @@ def test_what_learns_beside_the_student_resumes_exactly_too(begun, methods):
         )
         assert expected.keys() == found.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+UNLABELLED = {"name": "C", "phantoms": {"scanner": "C", "images": 1, "size": 64}, "terms": "c"}
+
+
+@pytest.mark.parametrize("methods", [{"emkd": 1.0}, {"gkd": 1.0, "graph_flow": 1.0}])
+def test_images_without_masks_join_the_last_stage_and_are_named_in_the_model(
+    make_recipe, tmp_path, monkeypatch, methods
+):
+    batches = []
+    distilled = Distil.forward
+
+    def watched(self, batch):
+        batches.append((len(batch.image), len(batch.mask)))
+        return distilled(self, batch)
+
+    monkeypatch.setattr(Distil, "forward", watched)
+    few = {"steps": 1, "batch": 2}
+    stages = dict.fromkeys((*STAGES, "paraphraser"), few) | {"distil": {"steps": 2, "batch": 3}}
+    del stages["alone"]
+    recipe = make_recipe(
+        stages=stages,
+        unlabelled=[UNLABELLED],
+        distilling={"views": 2, "methods": methods},
+    )
+    distil(recipe, tmp_path / "run", device="cpu")
+    assert batches == [(3, 2)] * 2
+    named = {
+        role: [domain.name for domain in read_card(model).domains]
+        for role in ("alone", "distilled")
+        for model in [tmp_path / "run" / "models" / f"{role}.safetensors"]
+    }
+    assert named == {"alone": ["A"], "distilled": ["A", "C"]}
+    assert read_card(tmp_path / "run" / "model.safetensors").domains[1].terms == "c"
+
+
+def test_unlabelled_images_teach_and_their_supervised_loss_is_not_asked_for():
+    torch.manual_seed(0)
+    teacher, student = build_network("fanet", 1, 2, width=2), build_network("enet", 1, 2)
+    tan, san = (AlignmentNetwork(n.bottleneck_channels, (4, 4), 8, 4) for n in (teacher, student))
+    taught = distillations_of(Distilling(methods={"logits": 1.0}), teacher, student)
+    stage = Distil((student, san), (teacher, tan), *taught, 0, "ce").eval()
+    images, mask = torch.rand(4, 1, 32, 32), torch.randint(2, (4, 32, 32))
+    half, labelled, whole = (
+        stage(batch)
+        for batch in (Batch(images, mask[:2]), Batch(images[:2], mask[:2]), Batch(images, mask))
+    )
+    assert half["ce"].item() == pytest.approx(labelled["ce"].item(), rel=1e-5)
+    assert half["logits"].item() == pytest.approx(whole["logits"].item(), rel=1e-5)
+    assert half["logits"].item() != pytest.approx(labelled["logits"].item(), rel=1e-5)
 
 
 def test_gkd_is_what_a_recipe_distils_by_unless_it_says_otherwise():

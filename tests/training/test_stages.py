@@ -22,7 +22,7 @@ from src_training.training.stages import (
     Supervised,
     mean_dice,
 )
-from src_training.training.supervision import region_dice_loss, supervised_losses
+from src_training.training.supervision import WEIGHTS, region_dice_loss, supervised_losses
 
 VIEWS = 2
 
@@ -189,6 +189,23 @@ def test_a_perfect_prediction_costs_nothing():
     assert losses["dice"].item() == pytest.approx(0, abs=1e-4)
     regions = torch.ones(1, 1, 4, 4)
     assert region_dice_loss(torch.zeros_like(regions), regions).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_the_focal_loss_is_that_of_a_loop_over_pixels():
+    torch.manual_seed(0)
+    logits, mask = torch.randn(2, 3, 4, 5).double(), torch.randint(3, (2, 4, 5))
+    terms = []
+    for b, y, x in np.ndindex(2, 4, 5):
+        powers = np.exp(logits[b, :, y, x].numpy())
+        p = powers[mask[b, y, x]] / powers.sum()
+        terms.append(-((1 - p) ** 2) * np.log(p))
+    losses = supervised_losses(logits, mask, "dice_focal")
+    assert losses["focal"].item() == pytest.approx(np.mean(terms), rel=1e-9)
+    assert losses.keys() == WEIGHTS["dice_focal"].keys()
+    stage = Supervised("teacher", network(), supervision="dice_focal")
+    assert stage.total(losses).item() == pytest.approx(
+        0.5 * losses["focal"].item() + 0.5 * losses["dice"].item()
+    )
 
 
 class Echo(nn.Module):
