@@ -13,7 +13,7 @@ from src_training.atomic import write_text
 from src_training.data.phantom import ScannerName
 from src_training.data.preprocess import Preprocessing
 from src_training.data.views import Augmentation
-from src_training.distillation import METHODS
+from src_training.distillation import refuse_sum
 from src_training.errors import InputError
 from src_training.networks import NETWORKS
 
@@ -155,19 +155,8 @@ class Distilling(_Part):
     start: Literal["alone", "fresh"] = "alone"
 
     @model_validator(mode="after")
-    def _known_and_apart(self) -> "Distilling":
-        of_loss: dict[str, tuple[str, type]] = {}
-        for method in self.methods:
-            if method not in METHODS:
-                raise ValueError(f"method {method!r} is unknown; expected one of {list(METHODS)}")
-            for part in METHODS[method].parts:
-                for loss in part.weights:
-                    other, same = of_loss.setdefault(loss, (method, part))
-                    if same is not part:
-                        raise ValueError(
-                            f"methods {other} and {method} each have a loss {loss!r} of their own; "
-                            "expected one of them"
-                        )
+    def _can_be_summed(self) -> "Distilling":
+        refuse_sum(self.methods)
         return self
 
     def weight(self, loss: str, published: float) -> float:

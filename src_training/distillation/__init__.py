@@ -1,5 +1,6 @@
 """What a teacher can teach: one interface, one file a method, all of them by name."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from src_training.distillation.adversarial import Adversarial
@@ -15,7 +16,7 @@ from src_training.distillation.ifvd import IntraClassVariation
 from src_training.distillation.logits import SoftenedLogits
 from src_training.distillation.skd import PairwiseSimilarity
 
-__all__ = ["METHODS", "Distillation", "Method"]
+__all__ = ["METHODS", "Distillation", "Method", "refuse_sum"]
 
 
 class Method(NamedTuple):
@@ -47,3 +48,19 @@ METHODS = {
     "skd": Method("SKD, pair-wise (arXiv 1903.04197)", (PairwiseSimilarity,)),
     "coco": Method("CoCo (arXiv 2108.12173)", (CrossLayerCorrelation,)),
 }
+
+
+def refuse_sum(methods: Iterable[str]) -> None:
+    """Raise ValueError if a method is unknown, or two have different losses of one name."""
+    of_loss: dict[str, tuple[str, type[Distillation]]] = {}
+    for method in methods:
+        if method not in METHODS:
+            raise ValueError(f"method {method!r} is unknown; expected one of {list(METHODS)}")
+        for part in METHODS[method].parts:
+            for loss in part.weights:
+                other, same = of_loss.setdefault(loss, (method, part))
+                if same is not part:
+                    raise ValueError(
+                        f"methods {other} and {method} each have a loss {loss!r} of their own; "
+                        "expected one of them"
+                    )
