@@ -1,4 +1,4 @@
-"""The eight stages of a run in a row, and a line of how far it is."""
+"""The stages of a run in a row, and a line of how far it is."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -23,7 +23,8 @@ ABOUT = {
     "student": "The student learns to segment from the masks alone",
     "alone": "The student goes on alone for as many steps as it will be distilled, to compare",
     "san": "The student's alignment network (SAN) learns to tell vectors from images",
-    "distil": "The student learns from the teacher, the vectors and the graphs between views",
+    "paraphraser": "A paraphraser learns to say the teacher's features in the student's channels",
+    "distil": "The student learns from the masks and from the teacher",
 }
 """What each stage is for."""
 

@@ -1,4 +1,4 @@
-"""From a recipe to trained networks: the stages of GKD in their order."""
+"""From a recipe to trained networks: the stages in their order."""
 
 import copy
 from collections.abc import Callable

@@ -146,6 +146,15 @@ def test_watching_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_the_stages_are_those_that_the_run_named_in_its_order():
+    history, named = RunHistory(), [*STAGES[:-1], "paraphraser", "distil"]
+    history.take(RunStarted(device="cpu", precision="32-true", stages=named))
+    history.take(step("paraphraser", 1))
+    assert list(history.stages) == named
+    history.take(RunStarted(device="cpu", precision="32-true", stages=named))
+    assert history.stages["paraphraser"].step == 1
+
+
 def test_before_the_first_event_every_stage_waits():
     history = RunHistory()
     assert tuple(history.stages) == STAGES
