@@ -20,7 +20,7 @@ from src_training.progress import RunDisplay
 from src_training.recipe import Recipe
 from src_training.training.run import run_state
 
-COMMANDS = ["distil", "segment", "evaluate", "fsd", "models", "runs"]
+COMMANDS = ["distil", "compare", "segment", "evaluate", "fsd", "models", "runs"]
 
 
 def test_help_names_every_command(msankd):
@@ -28,7 +28,7 @@ def test_help_names_every_command(msankd):
     assert said.code == 0 and all(command in said.out for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS[:4])
+@pytest.mark.parametrize("command", COMMANDS[:5])
 def test_help_of_a_command_has_examples(msankd, command):
     said = msankd(command, "--help")
     assert said.code == 0 and "For example:" in said.out

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import cached
 
 from src_training.distillation.base import Distillation, Pass
 from src_training.networks.base import SegmentationNetwork
@@ -58,11 +59,12 @@ class Adversarial(Distillation):
         with _held(self.critic):
             fooled = -self.critic(fake).mean()
         fake = fake.detach()
-        told_apart = self.critic(fake).mean() - self.critic(real).mean()
-        return {
-            "adversarial": fooled,
-            "critic": told_apart + _PENALTY * gradient_penalty(self.critic, real, fake),
-        }
+        # The weights' norms are the same for all that the critic learns from.
+        with cached():
+            as_fake, as_real = self.critic(torch.cat([fake, real])).chunk(2)
+            penalty = gradient_penalty(self.critic, real, fake)
+        told_apart = as_fake.mean() - as_real.mean()
+        return {"adversarial": fooled, "critic": told_apart + _PENALTY * penalty}
 
 
 class Critic(nn.Module):
