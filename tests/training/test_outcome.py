@@ -49,7 +49,7 @@ def test_the_report_says_what_each_model_costs_and_what_validation_is_worth(fini
     said = (finished_run.path / "report" / "report.md").read_text()
     assert "| model | parameters | MB | GMAC a patch | ms an image | threshold |" in said
     assert all(f"| {role} |" in said for role in ROLES)
-    assert "A, validation: chose the checkpoints" in said
+    assert "A, validation: chose checkpoints, calibration and thresholds" in said
 
 
 def test_a_run_on_one_image_and_a_target_of_one_patch_comes_to_its_end(make_recipe, tmp_path):
