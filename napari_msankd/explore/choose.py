@@ -1,6 +1,6 @@
 """The Choose page: which models and domains are explored, and their vectors made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,8 +123,8 @@ class ChoosePage(ChooseForm):
 
     def _on_explored(self, step: Explored) -> None:
         table = next(iter(step.tables.values()))
-        models = "1 model" if len(step.models) == 1 else f"{len(step.models)} models"
-        self._rest(f"✓ {len(table):,} vectors of {len(step.domains)} domains by {models}.")
+        domains, models = _counted(step.domains, "domain"), _counted(step.models, "model")
+        self._rest(f"✓ {len(table):,} vectors of {domains} by {models}.")
         self._found = step
         self.report.show()
         self.explored.emit(step)
@@ -163,3 +163,7 @@ def _reported(found: Explored, file: Path) -> Iterator[str]:
     title = f"{', '.join(found.models)} on {', '.join(found.domains)}"
     write_text(file, report_page(title, found.tables))
     yield f"✓ {file} is written."
+
+
+def _counted(things: Sized, what: str) -> str:
+    return f"1 {what}" if len(things) == 1 else f"{len(things)} {what}s"

@@ -57,8 +57,8 @@ class MapsPage(QWidget):
         self.show_button.clicked.connect(self.show_features)
         self.rebuild_button.clicked.connect(lambda: self._of_run(rebuilding))
         self.cross_button.clicked.connect(lambda: self._of_run(crossing, apart=True))
-        self.apart.toggled.connect(lambda on: setattr(viewer.grid, "enabled", on))
-        viewer.grid.events.enabled.connect(self._on_grid)
+        self.apart.toggled.connect(lambda on: setattr(viewer.canvas.grid, "enabled", on))
+        viewer.canvas.grid.events.enabled.connect(self._on_grid)
 
     def show_explored(self, explored: "Explored") -> None:
         """Offer the models that were extracted with."""
@@ -83,7 +83,7 @@ class MapsPage(QWidget):
     def end(self) -> None:
         """Work no more."""
         self.works.end()
-        self._viewer.grid.events.enabled.disconnect(self._on_grid)
+        self._viewer.canvas.grid.events.enabled.disconnect(self._on_grid)
 
     def _build(self) -> None:
         self.image = LayerChoice(self._viewer, Image)
@@ -103,7 +103,7 @@ class MapsPage(QWidget):
         )
         self.apart = QCheckBox("Side b&y side")
         self.apart.setToolTip("napari's grid: a field for each layer in sight, moved together")
-        self.apart.setChecked(self._viewer.grid.enabled)
+        self.apart.setChecked(self._viewer.canvas.grid.enabled)
         self.run_words, self.status = Words(), Words()
         self.status.setToolTip("What happens, or what went wrong")
         self.bar = QProgressBar()
@@ -138,7 +138,7 @@ class MapsPage(QWidget):
             self.tap.setCurrentIndex(self.tap.findText("bottleneck"))
 
     def _on_grid(self, _event: object = None) -> None:
-        self.apart.setChecked(self._viewer.grid.enabled)
+        self.apart.setChecked(self._viewer.canvas.grid.enabled)
 
     def _of_run(
         self, steps: Callable[[Path, Any], Iterator[list[Picture]]], apart: bool = False
@@ -147,9 +147,7 @@ class MapsPage(QWidget):
         run = self._explored.request.run
         self._begin(lambda pixels: steps(run, pixels), apart)
 
-    def _begin(
-        self, steps: Callable[[Any], Iterator[list[Picture]]], apart: bool = False
-    ) -> None:
+    def _begin(self, steps: Callable[[Any], Iterator[list[Picture]]], apart: bool = False) -> None:
         layer = self.image.layer
         try:
             pixels = planes_of(layer).read(shown_index(self._viewer, layer))

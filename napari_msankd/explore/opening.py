@@ -89,6 +89,8 @@ def show_sample(viewer: "ViewerModel", explored: "Explored", opened: Opened) -> 
             opened.view,
             name=f"{VIEW} {opened.sample.view}",
             rgb=opened.view.ndim == 3,
+            # As the network sees it, not stretched.
+            contrast_limits=(0, 1),
             metadata={_OF: VIEW},
             **over(image, opened.scale, begin),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QBuffer, QRectF, QSize, Signal
-from qtpy.QtGui import QPainter
+from qtpy.QtGui import QGuiApplication, QPainter
 from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QTableWidget, QWidget
 
 from src_training.atomic import write_atomic, write_text
@@ -120,6 +120,8 @@ def _painted(size: QSize, paint: Callable[[QPainter], object]) -> str:
     svg.setOutputDevice(buffer)
     svg.setSize(size)
     svg.setViewBox(QRectF(0, 0, size.width(), size.height()))
+    # That of the screen, else what is kept as a QPicture (axes) is drawn at another scale.
+    svg.setResolution(round(QGuiApplication.primaryScreen().logicalDotsPerInch()))
     painter = QPainter(svg)
     try:
         paint(painter)

@@ -74,7 +74,7 @@ class ExploreWidget(QWidget):
         app.aboutToQuit.connect(self.end)
 
     def open_sample(self, sample: Sample, model: str, seen: Any = None) -> None:
-        """Show a sample in the viewer: image, patch and view; `seen` is the view where it is had."""
+        """Show a sample in the viewer: image, patch and view; a view that was `seen` as it was."""
         if self._explored is not None:
             self.status.setText("")
             steps = read_sample(self._explored, sample, model, seen)

@@ -1,6 +1,7 @@
 """FSD, the Fréchet semantic distance between two sets of semantic vectors."""
 
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -218,13 +219,12 @@ def _fit(rows: Array, dimension: int, shrinkage: float | None) -> tuple[Gaussian
 
 def _triangular(factor: Array) -> Array:
     """R (d, d) of a tall factor = Q R, by Cholesky where that loses no digits."""
-    try:
+    with suppress(np.linalg.LinAlgError):
         lower = np.linalg.cholesky(factor.T @ factor)
-    except np.linalg.LinAlgError:
-        return np.linalg.qr(factor, mode="r")
-    sizes = lower.diagonal()
-    uneven = sizes.min() < _EVEN * sizes.max()
-    return np.linalg.qr(factor, mode="r") if uneven else lower.T
+        sizes = lower.diagonal()
+        if sizes.min() > _EVEN * sizes.max():
+            return np.asarray(lower.T, np.float64)
+    return np.asarray(np.linalg.qr(factor, mode="r"), np.float64)
 
 
 def _singular_sum(matrix: Array) -> float:
