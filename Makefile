@@ -25,6 +25,7 @@ check: .venv/test.stamp
 bench: .venv/test.stamp
 	$(BIN)/python -m tests.bench
 	$(DISPLAYED) $(BIN)/python -m tests.bench_watching
+	$(DISPLAYED) $(BIN)/python -m tests.bench_explore
 
 docs: .venv/run.stamp
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'

@@ -113,7 +113,7 @@ class ModelChoice(QComboBox):
         """Add a model file and choose it."""
         known = [self.itemData(i) for i in range(self.count())]
         if path not in known:
-            self.insertItem(self.count() - 1, _called(path), path)
+            self.insertItem(self.count() - 1, called(path), path)
             known.insert(self.count() - 2, path)
         self.setCurrentIndex(known.index(path))
 
@@ -132,7 +132,7 @@ class ModelChoice(QComboBox):
             self.chosen.emit()
 
 
-def _called(model: Path) -> str:
+def called(model: Path) -> str:
     """What tells a model file from others: those of runs all have the same few names."""
     folder = model.parent
     if model.stem == "model":

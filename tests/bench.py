@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+import scipy.linalg
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from src_training.alignment.msan import AlignmentNetwork
@@ -15,6 +18,7 @@ from src_training.data.patches import Batch
 from src_training.data.phantom import fundus_phantom
 from src_training.data.preprocess import Preprocessing
 from src_training.distillation import METHODS
+from src_training.evaluation.fsd import distance, frechet_distance, gaussian
 from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork, Skips, build_network
@@ -112,8 +116,39 @@ def _first(encoded: tuple[Skips, Tensor]) -> tuple[Skips, Tensor]:
     return skips._replace(features=features), bottleneck[:SAMPLES]
 
 
+def semantic_distance() -> None:
+    """FSD against scipy's square root of a matrix, on vectors of 512 components."""
+    random = np.random.default_rng(0)
+    mixing = random.normal(size=(512, 512)) / 512**0.5
+    for count in (2000, 256):
+        a, b = (random.normal(size=(count, 512)) @ mixing + shift for shift in (0.0, 0.1))
+        own = partial(frechet_distance, a, b, "empirical", bootstrap=0)
+        fitted = [gaussian(rows, "empirical") for rows in (a, b)]
+        covariances = [np.cov(rows, rowvar=False) for rows in (a, b)]
+        whole = seconds(partial(by_sqrtm, a, b), 3) / seconds(own, 3)
+        root = seconds(partial(trace_of_root, *covariances), 3)
+        alone = root / seconds(partial(distance, *fitted), 3)
+        print(
+            f"FSD of 2 x {count} vectors: {whole:.1f} x faster than by scipy.linalg.sqrtm; "
+            f"the fits left out, {alone:.1f} x"
+        )
+
+
+def trace_of_root(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Of two covariances, the textbook way."""
+    return float(np.trace(scipy.linalg.sqrtm(a @ b)).real)
+
+
+def by_sqrtm(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """The textbook formula."""
+    first, second = (np.cov(rows, rowvar=False) for rows in (a, b))
+    shift = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    return float(shift + np.trace(first + second)) - 2 * trace_of_root(first, second)
+
+
 if __name__ == "__main__":
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, on the CPU")
     inference()
     tiling()
     distillation()
+    semantic_distance()

@@ -1,13 +1,14 @@
 """The Choose page: which models and domains are explored, and their vectors made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 
 from napari_msankd.explore.choose_form import ChooseForm
-from napari_msankd.explore.explored import Explored, Progress, Request, explore
+from napari_msankd.explore.explored import Explored, Lacks, Progress, Request, explore
+from napari_msankd.explore.fitting import Fitted, fit
 from napari_msankd.explore.saving import ask_file
 from napari_msankd.settings import preferences
 from napari_msankd.shipped import shipped
@@ -17,6 +18,9 @@ from src_training.atomic import write_text
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+
+Step = Progress | Lacks | Fitted | Explored
 
 
 class ChoosePage(ChooseForm):
@@ -49,6 +53,7 @@ class ChoosePage(ChooseForm):
         self.stop.clicked.connect(self.halt)
         self.sample.clicked.connect(self.begin_sample)
         self.report.clicked.connect(self._on_report)
+        self.offer.accepted.connect(lambda lacks, domain: self._start(fit(lacks, domain)))
         self.details.clicked.connect(lambda: show_story(self, self._story))
         self._enable()
 
@@ -60,23 +65,21 @@ class ChoosePage(ChooseForm):
     def begin(self) -> None:
         """Extract what is chosen; what the button does."""
         run = self.run_path
-        self._begin(
-            Request(
-                run=run,
-                model=self.model.path,
-                domains=tuple(self.domains.value() or ()),
-                own_domains=run is not None and self.own_domains.isChecked(),
-                views=self.views.value(),
-                cache=preferences().cache / "vectors",
-            )
+        request = Request(
+            run=run,
+            model=self.model.path,
+            domains=tuple(self.domains.value() or ()),
+            own_domains=run is not None and self.own_domains.isChecked(),
+            views=self.views.value(),
+            cache=preferences().cache / "vectors",
         )
+        self._start(explore(request))
 
     def begin_sample(self) -> None:
         """Explore synthetic eyes with the first model that ships."""
         cache = preferences().cache / "vectors"
-        self._begin(
-            Request(run=None, model=self.model.path or shipped()[0], phantoms=True, cache=cache)
-        )
+        model = self.model.path or shipped()[0]
+        self._start(explore(Request(run=None, model=model, phantoms=True, cache=cache)))
 
     def save_report(self, file: Path) -> None:
         """Write a page on what was extracted, in a worker."""
@@ -86,8 +89,7 @@ class ChoosePage(ChooseForm):
 
     def halt(self) -> None:
         """Stop; what was cached stays."""
-        self.works.retire("extract")
-        self._rest("Stopped; what is done is kept.")
+        self._rest("Stopped; vectors that were made are kept.")
 
     def end(self) -> None:
         """Work no more; called when the widget or napari goes."""
@@ -95,22 +97,34 @@ class ChoosePage(ChooseForm):
         self.domains.end()
         self.works.end()
 
-    def _begin(self, request: Request) -> None:
+    def _start(self, steps: Iterator[Step]) -> None:
         self.details.hide()
+        self.offer.hide()
         self.bar.setRange(0, 0)
         self.bar.show()
-        self.works.begin("extract", explore(request), self._on_step)
+        self.works.begin("extract", steps, self._on_step)
         self._enable()
 
-    def _on_step(self, step: Progress | Explored) -> None:
-        if isinstance(step, Progress):
-            self.status.setText(step.words)
-            self.bar.setRange(0, step.total)
-            self.bar.setValue(step.done)
-            return
+    def _on_step(self, step: Step) -> None:
+        match step:
+            case Progress():
+                self.status.setText(step.words)
+                self.bar.setRange(0, step.total)
+                self.bar.setValue(step.done)
+            case Lacks():
+                self._rest("")
+                self.offer.show_lack(step)
+            case Fitted():
+                self._rest("")
+                self.model.open(step.path)
+                self._start(explore(step.request))
+            case Explored():
+                self._on_explored(step)
+
+    def _on_explored(self, step: Explored) -> None:
         table = next(iter(step.tables.values()))
-        models = "1 model" if len(step.models) == 1 else f"{len(step.models)} models"
-        self._rest(f"✓ {len(table):,} vectors of {len(step.domains)} domains by {models}.")
+        domains, models = _counted(step.domains, "domain"), _counted(step.models, "model")
+        self._rest(f"✓ {len(table):,} vectors of {domains} by {models}.")
         self._found = step
         self.report.show()
         self.explored.emit(step)
@@ -149,3 +163,7 @@ def _reported(found: Explored, file: Path) -> Iterator[str]:
     title = f"{', '.join(found.models)} on {', '.join(found.domains)}"
     write_text(file, report_page(title, found.tables))
     yield f"✓ {file} is written."
+
+
+def _counted(things: Sized, what: str) -> str:
+    return f"1 {what}" if len(things) == 1 else f"{len(things)} {what}s"

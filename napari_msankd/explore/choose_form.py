@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_msankd.choices import ModelChoice
 from napari_msankd.controls import Words, emphasised
 from napari_msankd.domains.targets_choice import TargetsChoice
+from napari_msankd.explore.fitting import Offer
 from napari_msankd.runs.runs_choice import RunsChoice
 from napari_msankd.settings import preferences
 
@@ -102,7 +103,7 @@ class ChooseForm(QWidget):
         self.extract = QPushButton("&Extract vectors")
         self.extract.setToolTip("Encode every patch with every model; what was made is kept")
         self.stop = QPushButton("Sto&p")
-        self.stop.setToolTip("Stop at the next image; what is done is kept")
+        self.stop.setToolTip("Stop at the next image or step; vectors that were made are kept")
         self.stop.setEnabled(False)
         self.sample = QPushButton("Explore a s&ample")
         self.sample.setToolTip(
@@ -112,6 +113,7 @@ class ChooseForm(QWidget):
         self.bar.hide()
         self.status = Words()
         self.status.setToolTip("What happens, or what went wrong")
+        self.offer = Offer()
         self.report = QPushButton("Rep&ort…")
         self.report.setToolTip("One page of HTML: projection, distances, images that stand out")
         self.report.hide()
@@ -127,6 +129,7 @@ class ChooseForm(QWidget):
         layout.addLayout(row)
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
+        layout.addWidget(self.offer)
         for button in (self.report, self.details):
             layout.addWidget(button, alignment=Qt.AlignmentFlag.AlignLeft)
         return layout

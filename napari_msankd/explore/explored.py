@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_msankd.choices import called
 from napari_msankd.domains.chosen_domain import ChosenDomain, ChosenFolder, ChosenLayers
 from napari_msankd.domains.layer_cases import case_names, cases_of, stored_labels, stored_pixels
 from napari_msankd.engine import load_engine, no_collection
@@ -78,23 +79,33 @@ class Explored:
     layers: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Lacks:
+    """A request whose model file has no semantic encoder, and labelled domains to fit one to."""
+
+    request: Request
+    domains: tuple["Domain", ...]
+
+
 @dataclass(frozen=True)
 class Progress:
-    """How far it is: images done of all, and what is looked at."""
+    """How far it is: images or steps done of all, and what is looked at."""
 
     done: int
     total: int
     words: str
 
 
-def explore(request: Request) -> Iterator[Progress | Explored]:
+def explore(request: Request) -> Iterator[Progress | Lacks | Explored]:
     """Read models and domains, encode every patch; the `Explored` comes last. For a worker.
+
+    Nothing is encoded where the model file has no semantic encoder: `Lacks`
+    comes last then.
 
     Raises
     ------
     InputError
-        If there is no model or domain, one cannot be used, or a model has no
-        semantic encoder.
+        If there is no model or domain, or one cannot be used.
     """
     yield Progress(0, 0, "Loading the engine…")
     load_engine()
@@ -104,6 +115,10 @@ def explore(request: Request) -> Iterator[Progress | Explored]:
     models = _models(request)
     yield Progress(0, 0, "Reading the domains…")
     domains = _domains(request)
+    if request.model is not None and models[_called(request)].semantics is None:
+        labelled = tuple(domain for domain in domains if domain.labelled)
+        yield Lacks(request, labelled)
+        return
     autoencoder = _autoencoder(request)
     found = Explored(request, models, {domain.name: domain for domain in domains})
     found.layers.update(_layers(request, domains))
@@ -116,7 +131,9 @@ def explore(request: Request) -> Iterator[Progress | Explored]:
             cache=request.cache,
         )
         for step in steps:
-            yield Progress(step.done, step.total, f"Vectors of {name}")
+            kept = f", {step.kept} kept from before" if step.kept else ""
+            words = f"Vectors of {name}: {step.done} of {step.total} images{kept}"
+            yield Progress(step.done, step.total, words)
             if step.table is not None:
                 found.tables[name] = step.table
     yield found
@@ -136,17 +153,17 @@ def _models(request: Request) -> dict[str, "SegmentationModel"]:
         if not files:
             raise InputError(f"{request.run} has no models yet; expected a run that has finished")
     if request.model is not None:
-        files[request.model.stem] = request.model
+        files[_called(request)] = request.model
     if not files:
         raise InputError("there is nothing to explore; expected a run or a model")
-    models = {name: load_model(file) for name, file in files.items()}
-    for name, model in models.items():
-        if model.semantics is None:
-            raise InputError(
-                f"model {name} has no semantic encoder, so it makes no semantic vectors; "
-                "expected one written by a distillation run"
-            )
-    return models
+    return {name: load_model(file) for name, file in files.items()}
+
+
+def _called(request: Request) -> str:
+    """What the model file is called beside the models of a run."""
+    assert request.model is not None
+    name = called(request.model)
+    return f"{name} (file)" if name in ROLES.values() else name
 
 
 def _domains(request: Request) -> list["Domain"]:

@@ -12,8 +12,14 @@ from napari_msankd.colours import colours_of
 from napari_msankd.controls import Words
 from napari_msankd.explore.contribution_table import ContributionTable
 from napari_msankd.explore.dice_table import DiceTable, agreement
+from napari_msankd.explore.fsd_rows import (
+    contribution_rows,
+    course_rows,
+    dice_rows,
+    distance_rows,
+)
 from napari_msankd.explore.matrix import Matrix
-from napari_msankd.explore.saving import SaveButton, save_picture, save_rows
+from napari_msankd.explore.saving import SaveButton, save_picture, save_rows, save_table
 from napari_msankd.explore.selection import Selection, samples_of
 from napari_msankd.runs.plots import Plot
 from napari_msankd.work import Failure, Works
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
 
 _UNMEASURED = "This run did not measure FSD while it trained."
 _NO_RUN = "A run measures FSD while it trains; a model alone does not tell."
-_ONE = "One domain alone: choose another to see which images push it away."
+_ONE = "A domain is at no distance from itself: choose two to see which images push one away."
 
 
 class FsdPage(QWidget):
@@ -55,6 +61,8 @@ class FsdPage(QWidget):
         self._viewer, self._selection = viewer, selection
         self._explored: Explored | None = None
         self._matrices: dict[str, DistanceMatrix] = {}
+        self._dice: dict[str, dict[str, float]] = {}
+        self._history: RunHistory | None = None
         self._contributions: list[Contribution] = []
         self.works = Works(self, self._fail)
         self._build()
@@ -62,7 +70,9 @@ class FsdPage(QWidget):
 
     def show_explored(self, explored: "Explored") -> None:
         """Measure the distances of what was extracted, and read the run's."""
-        self._explored, self._matrices = explored, {}
+        self.works.end()
+        self._explored, self._matrices, self._dice, self._history = explored, {}, {}, None
+        self.done.setText("")
         for box, names in (
             (self.model, explored.tables),
             (self.source, explored.domains),
@@ -97,7 +107,8 @@ class FsdPage(QWidget):
         self.matrix, self.dice = Matrix(colours), DiceTable()
         self.contributions = ContributionTable(self._selection)
         self.course = Plot("step of distil", "FSD to the source", colours, marks=True)
-        self.status, self.course_words, self.agreement = Words(), Words(), Words()
+        self.status, self.done = Words(), Words()
+        self.image_words, self.course_words, self.agreement = Words(), Words(), Words()
         self.status.setToolTip("What to think of these numbers")
         top = QHBoxLayout()
         top.addWidget(_label("&Model", self.model))
@@ -110,7 +121,7 @@ class FsdPage(QWidget):
         pair.addWidget(self.target, 1)
         self.pages = QTabWidget()
         self.pages.addTab(self.matrix, "M&atrix")
-        self.pages.addTab(_page(pair, self.contributions), "&Images")
+        self.pages.addTab(_page(pair, self.image_words, self.contributions), "&Images")
         self.pages.addTab(_page(self.course_words, self.course), "Trainin&g")
         self.pages.addTab(_page(self.dice, self.agreement), "&Dice")
         layout = QVBoxLayout(self)
@@ -119,6 +130,7 @@ class FsdPage(QWidget):
         layout.addLayout(top)
         layout.addWidget(self.pages, 1)
         layout.addWidget(self.status)
+        layout.addWidget(self.done)
 
     def _connect(self) -> None:
         self.model.currentIndexChanged.connect(self._on_model)
@@ -150,27 +162,37 @@ class FsdPage(QWidget):
     def _on_measured(self, matrix: "DistanceMatrix") -> None:
         from src_training.evaluation.distances import correlation, dice_by_domain
 
-        self._matrices[self.model.currentText()] = matrix
-        self.matrix.draw(matrix.names, matrix.fsd)
+        name = self.model.currentText()
         dice = dice_by_domain(self._table)
+        self._matrices[name], self._dice[name] = matrix, dice
+        self.matrix.draw(matrix.names, matrix.fsd)
         self.dice.draw(matrix, dice)
         self.agreement.setText(agreement(matrix.names[0], correlation(matrix, dice)))
         self.status.setText("\n".join(f"⚠ {warning}" for warning in matrix.warnings))
 
     def _contribute(self) -> None:
         source, target = self.source.currentText(), self.target.currentText()
+        self._on_contributions([])
+        self.image_words.setText(_ONE if source == target else "Measuring…")
         if source == target:
-            self._on_contributions([])
-            self.status.setText(_ONE if self.source.count() < 2 else "")
+            self.works.retire("contribute")
             return
         steps = _contributed(self._table, source, target)
-        self.works.begin("contribute", steps, self._on_contributions)
+        self.works.begin("contribute", steps, self._on_contributed, self._on_no_contributions)
+
+    def _on_contributed(self, found: "list[Contribution]") -> None:
+        self.image_words.setText("")
+        self._on_contributions(found)
+
+    def _on_no_contributions(self, failure: Failure) -> None:
+        self.image_words.setText(f"✕ {failure.sentence}")
 
     def _on_contributions(self, found: "list[Contribution]") -> None:
         self._contributions = found
         self.contributions.draw(self.target.currentText(), found)
 
     def _on_course(self, history: "RunHistory") -> None:
+        self._history = history
         lines = {
             name: (np.asarray(series.steps, float), np.asarray(series.values, float))
             for name, series in history.fsd.items()
@@ -184,7 +206,7 @@ class FsdPage(QWidget):
         """Show which images of the column's domain push it from the row's."""
         matrix = self._matrices[self.model.currentText()]
         if "masks" in (matrix.names[row], matrix.names[column]):
-            self.status.setText("Masks are no images of a domain: choose two domains.")
+            self.done.setText("Masks are no images of a domain: choose two domains.")
             return
         self.source.setCurrentText(matrix.names[row])
         self.target.setCurrentText(matrix.names[column])
@@ -198,17 +220,23 @@ class FsdPage(QWidget):
         self.clicked.emit(first, self.model.currentText())
 
     def _save_picture(self, file: Path) -> None:
-        picture = self.course.canvas if self.pages.currentIndex() == 2 else self.matrix
-        save_picture(picture.getPlotItem(), file)
-        self.status.setText(f"✓ {file} is written.")
+        plots = {0: self.matrix, 2: self.course.canvas}
+        place = self.pages.currentIndex()
+        if place in plots:
+            save_picture(plots[place].getPlotItem(), file)
+        else:
+            save_table(self.contributions if place == 1 else self.dice, file)
+        self.done.setText(f"✓ {file} is written.")
 
     def _save_numbers(self, file: Path) -> None:
-        if self.pages.currentIndex() == 1:
-            rows: list[list[Any]] = [["image", "value", "share"]]
-            save_rows(file, [*rows, *([c.case, c.value, c.share] for c in self._contributions)])
-        else:
-            save_rows(file, _long(self._matrices))
-        self.status.setText(f"✓ {file} is written.")
+        rows = (
+            lambda: distance_rows(self._matrices),
+            lambda: contribution_rows(self._contributions),
+            lambda: course_rows(self._history),
+            lambda: dice_rows(self._matrices, self._dice),
+        )
+        save_rows(file, rows[self.pages.currentIndex()]())
+        self.done.setText(f"✓ {file} is written.")
 
     def _fail(self, failure: Failure) -> None:
         self.status.setText(f"✕ {failure.sentence}")
@@ -253,16 +281,3 @@ def _course(run: Path) -> Iterator["RunHistory"]:
         for event in events:
             history.take(event)
     yield history
-
-
-def _long(matrices: "dict[str, DistanceMatrix]") -> list[list[Any]]:
-    """A line for each model and pair of domains, unrounded."""
-    rows: list[list[Any]] = [["model", "a", "b", "fsd", "low", "high", "n_a", "n_b", "covariance"]]
-    for model, matrix in matrices.items():
-        for row, name in enumerate(matrix.names):
-            for column, other in enumerate(matrix.names):
-                found = matrix.fsd[row][column]
-                if found is not None and row < column:
-                    numbers = [found.value, found.low, found.high, found.n_a, found.n_b]
-                    rows.append([model, name, other, *numbers, found.covariance])
-    return rows

@@ -39,7 +39,9 @@ def add_graphs(viewer: "ViewerModel", drawing: Drawing, name: str) -> "list[Laye
         "panel": np.repeat(PANELS, len(drawing.places)).tolist(),
     }
     return [
-        viewer.add_image(montage, name=f"views of {name}", rgb=montage.ndim == 3),
+        viewer.add_image(
+            montage, name=f"views of {name}", rgb=montage.ndim == 3, contrast_limits=(0, 1)
+        ),
         _edges(viewer, drawing, centres, name, pixel),
         viewer.add_points(
             points,

@@ -35,6 +35,8 @@ class Drawing:
         (m, 2) indices of nodes.
     values
         (m,) of each panel: cosines, or their difference.
+    views
+        Of each sample; its nodes are its anchor and they.
     """
 
     places: NDArray[np.float64]
@@ -43,6 +45,16 @@ class Drawing:
     names: list[str]
     edges: NDArray[np.intp]
     values: dict[str, NDArray[np.float64]]
+    views: int
+
+    def owner(self, node: int) -> tuple[int, int]:
+        """Which sample a node belongs to, and which of its views it is; 0 is the anchor."""
+        return divmod(node, self.views + 1)
+
+    def node_at(self, x: float, y: float) -> int | None:
+        """The node whose thumbnail lies at a place, the last drawn first."""
+        inside = np.abs(self.places - (x, y)).max(1) <= self.side / 2
+        return int(np.flatnonzero(inside)[-1]) if inside.any() else None
 
 
 def drawing(graphs: "BatchGraphs", kinds: str, together: bool) -> Drawing:
@@ -80,7 +92,7 @@ def drawing(graphs: "BatchGraphs", kinds: str, together: bool) -> Drawing:
         whole = getattr(graphs, panel) if together else owns[0].complete
         parts = [np.concatenate([own.star for own in owns])] * star
         values[panel] = np.concatenate([*parts, *([whole[rows, columns]] * complete)])
-    return Drawing(places, _side(views), images, names, np.concatenate(edges), values)
+    return Drawing(places, _side(views), images, names, np.concatenate(edges), values, views)
 
 
 def strongest(drawing: Drawing) -> dict[str, float]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyqtgraph
 from numpy.typing import NDArray
-from qtpy.QtCore import QRectF
+from qtpy.QtCore import QRectF, Qt, Signal
 from qtpy.QtWidgets import QFrame
 
 from napari_msankd.colours import LINES, Colours
@@ -27,12 +27,20 @@ class GraphPicture(pyqtgraph.PlotWidget):
         Above it.
     colours
         Of the theme.
+
+    Attributes
+    ----------
+    clicked
+        Emitted with the index of the node whose thumbnail was clicked.
     """
+
+    clicked = Signal(int)
 
     def __init__(self, title: str, colours: Colours) -> None:
         super().__init__()
         self.title = title
         self.edges: list[Any] = []
+        self._drawing: Drawing | None = None
         self.setFrameShape(QFrame.Shape.NoFrame)
         plot = self.getPlotItem()
         plot.hideButtons()
@@ -40,14 +48,14 @@ class GraphPicture(pyqtgraph.PlotWidget):
         plot.hideAxis("bottom")
         plot.setMenuEnabled(False)
         plot.setAspectLocked(True)
-        self.setToolTip("Drag to move, wheel to zoom")
+        self.setToolTip("Click a view to open it over its image; drag to move, wheel to zoom")
+        self.scene().sigMouseClicked.connect(self._on_clicked)
         self.recolour(colours)
 
     def draw(self, drawing: Drawing, values: NDArray[np.float64], most: float) -> None:
         """Show edges with these values (m,); `most` is the value of the thickest."""
-        plot = self.getPlotItem()
-        plot.clear()
-        self.edges = []
+        self.empty()
+        plot, self._drawing = self.getPlotItem(), drawing
         # The strongest are drawn last, over the others.
         for edge in np.argsort(np.abs(values)):
             self.edges.append(
@@ -60,10 +68,23 @@ class GraphPicture(pyqtgraph.PlotWidget):
         low, high = drawing.places.min(0) - room, drawing.places.max(0) + room
         plot.setRange(QRectF(*low, *(high - low)), padding=0)
 
+    def empty(self) -> None:
+        """Show nothing."""
+        self._drawing, self.edges = None, []
+        self.getPlotItem().clear()
+
     def recolour(self, colours: Colours) -> None:
         """Take the colours of another theme."""
         self.setBackground(colours.background)
         self.getPlotItem().setTitle(self.title, color=colours.text, size="9pt")
+
+    def _on_clicked(self, event: Any) -> None:
+        if event.button() != Qt.MouseButton.LeftButton or self._drawing is None:
+            return
+        at = self.getPlotItem().vb.mapSceneToView(event.scenePos())
+        node = self._drawing.node_at(at.x(), at.y())
+        if node is not None:
+            self.clicked.emit(node)
 
 
 def _line(ends: NDArray[np.float64], strength: float) -> Any:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QGridLayout,
@@ -51,15 +51,21 @@ class GraphsPage(QWidget):
 
     Attributes
     ----------
+    clicked
+        Emitted with the `Sample` to open, the name of a model, and the view
+        that was clicked, (p, p) or (p, p, C); None for the patch as it is.
     pictures
         Teacher, student, and the difference student - teacher.
     """
+
+    clicked = Signal(object, str, object)
 
     def __init__(self, viewer: "ViewerModel", selection: Selection) -> None:
         super().__init__()
         self._viewer, self._selection = viewer, selection
         self._source: GraphSource | None = None
         self._known: list[Sample] = []
+        self._model = ""
         self._batch: list[Sample] = []
         self._steps: list[int] = []
         self._graphs: BatchGraphs | None = None
@@ -74,11 +80,14 @@ class GraphsPage(QWidget):
 
     def show_explored(self, explored: "Explored") -> None:
         """Take the run of what was extracted."""
+        self.works.end()
         run, self._graphs, self._drawing = explored.request.run, None, None
+        # All models of a run see the same patches.
+        self._model = next(iter(explored.models))
         self._known = samples_of(next(iter(explored.tables.values())))
         self._source = None if run is None else GraphSource(explored, run)
         for picture in self.pictures.values():
-            picture.getPlotItem().clear()
+            picture.empty()
         self._set_steps([])
         if self._source is None:
             self.status.setText(_NO_RUN)
@@ -92,10 +101,10 @@ class GraphsPage(QWidget):
         if self._source is None or current is None:
             return
         chosen = list(self._selection.samples) if self._together else []
-        self._batch = batch_of(current, chosen, self._known, _BATCH)
+        batch = batch_of(current, chosen, self._known, _BATCH)
         self.status.setText("Looking…")
-        steps = self._source.graphs(self._batch, self.views.value(), self._step)
-        self.works.begin("graphs", steps, self._on_graphs)
+        steps = self._source.graphs(batch, self.views.value(), self._step)
+        self.works.begin("graphs", steps, lambda graphs: self._on_graphs(batch, graphs))
 
     def end(self) -> None:
         """Work no more."""
@@ -185,6 +194,8 @@ class GraphsPage(QWidget):
         self.save_button.picture.connect(self._save_picture)
         self.save_button.numbers.connect(self._save_numbers)
         self._selection.changed.connect(self._soon.start)
+        for picture in self.pictures.values():
+            picture.clicked.connect(self._on_clicked)
         self._viewer.events.theme.connect(self._on_theme)
 
     def _set_steps(self, steps: list[int]) -> None:
@@ -206,8 +217,8 @@ class GraphsPage(QWidget):
     def _told_step(self) -> str:
         return "the best student" if self._step == FINAL else f"student at step {self._step}"
 
-    def _on_graphs(self, graphs: "BatchGraphs") -> None:
-        self._graphs = graphs
+    def _on_graphs(self, batch: list[Sample], graphs: "BatchGraphs") -> None:
+        self._batch, self._graphs = batch, graphs
         self._draw()
         first = self._batch[0]
         words = f"{first.domain} / {first.case}, patch at {first.corner[0]}, {first.corner[1]}"
@@ -229,7 +240,14 @@ class GraphsPage(QWidget):
     def open(self) -> None:
         """Show the graphs as layers; what Open in viewer does."""
         if self._drawing is not None:
-            add_graphs(self._viewer, self._drawing, self._batch[0].case)
+            layers = add_graphs(self._viewer, self._drawing, self._batch[0].case)
+            self._viewer.fit_to_view(layers=layers)
+
+    def _on_clicked(self, node: int) -> None:
+        assert self._drawing is not None
+        own, view = self._drawing.owner(node)
+        seen = self._drawing.images[node] if view else None
+        self.clicked.emit(self._batch[own]._replace(view=view), self._model, seen)
 
     def _save_picture(self, file: Path) -> None:
         for panel, picture in self.pictures.items():
@@ -239,10 +257,9 @@ class GraphsPage(QWidget):
     def _save_numbers(self, file: Path) -> None:
         assert self._drawing is not None
         rows: list[list[Any]] = [["node", "other", *PANELS]]
-        per_sample = self.views.value() + 1
         for edge, (one, other) in enumerate(self._drawing.edges.tolist()):
             ends = [
-                f"{self._batch[node // per_sample].case} {self._drawing.names[node]}"
+                f"{self._batch[self._drawing.owner(node)[0]].case} {self._drawing.names[node]}"
                 for node in (one, other)
             ]
             rows.append([*ends, *(self._drawing.values[panel][edge] for panel in PANELS)])

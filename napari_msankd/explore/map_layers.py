@@ -113,8 +113,13 @@ def crossing(run: "Path", image: NDArray[Any]) -> Iterator[list[Picture]]:
     ]
 
 
-def add_pictures(viewer: "ViewerModel", image: "Image", pictures: list[Picture]) -> None:
-    """Add maps over their image; one of the same name gives way."""
+def add_pictures(
+    viewer: "ViewerModel", image: "Image", pictures: list[Picture], alone: bool = False
+) -> None:
+    """Add maps over their image; one of the same name gives way, `alone` hides all others."""
+    if alone:
+        for layer in viewer.layers:
+            layer.visible = layer is image
     for picture in pictures:
         name = f"{picture.name} of {image.name}"
         if name in viewer.layers:

@@ -56,7 +56,9 @@ class MapsPage(QWidget):
         self.image.chosen.connect(self._enable)
         self.show_button.clicked.connect(self.show_features)
         self.rebuild_button.clicked.connect(lambda: self._of_run(rebuilding))
-        self.cross_button.clicked.connect(lambda: self._of_run(crossing))
+        self.cross_button.clicked.connect(lambda: self._of_run(crossing, apart=True))
+        self.apart.toggled.connect(lambda on: setattr(viewer.canvas.grid, "enabled", on))
+        viewer.canvas.grid.events.enabled.connect(self._on_grid)
 
     def show_explored(self, explored: "Explored") -> None:
         """Offer the models that were extracted with."""
@@ -81,6 +83,7 @@ class MapsPage(QWidget):
     def end(self) -> None:
         """Work no more."""
         self.works.end()
+        self._viewer.canvas.grid.events.enabled.disconnect(self._on_grid)
 
     def _build(self) -> None:
         self.image = LayerChoice(self._viewer, Image)
@@ -98,6 +101,9 @@ class MapsPage(QWidget):
             "C&ross predictions",
             "p_T and p_S, and p1 and p2: each network decoding the other's semantic vector",
         )
+        self.apart = QCheckBox("Side b&y side")
+        self.apart.setToolTip("napari's grid: a field for each layer in sight, moved together")
+        self.apart.setChecked(self._viewer.canvas.grid.enabled)
         self.run_words, self.status = Words(), Words()
         self.status.setToolTip("What happens, or what went wrong")
         self.bar = QProgressBar()
@@ -120,7 +126,7 @@ class MapsPage(QWidget):
         layout.setSpacing(6)
         layout.addWidget(Words(_WHAT))
         layout.addLayout(top)
-        for part in (first, second, self.bar, self.status):
+        for part in (first, second, self.apart, self.bar, self.status):
             layout.addWidget(part)
         layout.addStretch(1)
         self._enable()
@@ -131,12 +137,17 @@ class MapsPage(QWidget):
             self.tap.addItems(list(self._explored.models[self.model.currentText()].network.taps))
             self.tap.setCurrentIndex(self.tap.findText("bottleneck"))
 
-    def _of_run(self, steps: Callable[[Path, Any], Iterator[list[Picture]]]) -> None:
+    def _on_grid(self, _event: object = None) -> None:
+        self.apart.setChecked(self._viewer.canvas.grid.enabled)
+
+    def _of_run(
+        self, steps: Callable[[Path, Any], Iterator[list[Picture]]], apart: bool = False
+    ) -> None:
         assert self._explored is not None and self._explored.request.run is not None
         run = self._explored.request.run
-        self._begin(lambda pixels: steps(run, pixels))
+        self._begin(lambda pixels: steps(run, pixels), apart)
 
-    def _begin(self, steps: Callable[[Any], Iterator[list[Picture]]]) -> None:
+    def _begin(self, steps: Callable[[Any], Iterator[list[Picture]]], apart: bool = False) -> None:
         layer = self.image.layer
         try:
             pixels = planes_of(layer).read(shown_index(self._viewer, layer))
@@ -147,7 +158,8 @@ class MapsPage(QWidget):
         def show(pictures: list[Picture]) -> None:
             self._rest("\n".join(picture.said for picture in pictures if picture.said) or "✓")
             if layer in self._viewer.layers:
-                add_pictures(self._viewer, layer, pictures)
+                add_pictures(self._viewer, layer, pictures, alone=apart)
+                self.apart.setChecked(apart or self.apart.isChecked())
 
         self.status.setText("Looking…")
         self.bar.show()

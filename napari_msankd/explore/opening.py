@@ -48,8 +48,10 @@ class Opened:
     scale: tuple[float, float]
 
 
-def read_sample(explored: "Explored", sample: Sample, model: str) -> Iterator[Opened]:
-    """Read the image of a sample and make its view again. For a worker."""
+def read_sample(
+    explored: "Explored", sample: Sample, model: str, seen: NDArray[np.float32] | None = None
+) -> Iterator[Opened]:
+    """Read the image of a sample, and make its view again unless it was `seen`. For a worker."""
     from src_training.evaluation.patch_encoder import PatchEncoder
     from src_training.evaluation.prepared import prepared_images
 
@@ -63,11 +65,11 @@ def read_sample(explored: "Explored", sample: Sample, model: str) -> Iterator[Op
         (bottom - top) / geometry.prepared[0],
         (right - left) / geometry.prepared[1],
     )
-    view, side = None, explored.models[model].card.patch
-    if sample.view:
+    view, side = seen, explored.models[model].card.patch
+    if sample.view and seen is None:
         encoder = PatchEncoder(explored.models[model], views=explored.request.views)
-        seen = encoder.patch(image, sample.corner).images[sample.view]
-        view = np.moveaxis(seen, 0, -1) if len(seen) == 3 else seen[0]
+        made = encoder.patch(image, sample.corner).images[sample.view]
+        view = np.moveaxis(made, 0, -1) if len(made) == 3 else made[0]
     y, x = top + sample.corner[0] * scale[0], left + sample.corner[1] * scale[1]
     frame = (y, x, y + side * scale[0], x + side * scale[1])
     yield Opened(sample, image.case.image, frame, view, scale)
@@ -87,6 +89,8 @@ def show_sample(viewer: "ViewerModel", explored: "Explored", opened: Opened) -> 
             opened.view,
             name=f"{VIEW} {opened.sample.view}",
             rgb=opened.view.ndim == 3,
+            # As the network sees it, not stretched.
+            contrast_limits=(0, 1),
             metadata={_OF: VIEW},
             **over(image, opened.scale, begin),
         )

@@ -2,13 +2,13 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QBuffer, QRectF, Signal
-from qtpy.QtGui import QPainter
-from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QWidget
+from qtpy.QtCore import QBuffer, QRectF, QSize, Signal
+from qtpy.QtGui import QGuiApplication, QPainter
+from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QTableWidget, QWidget
 
 from src_training.atomic import write_atomic, write_text
 
@@ -73,26 +73,59 @@ def save_picture(plot: Any, file: Path) -> None:
         write_text(file, _as_svg(plot))
 
 
+def save_table(table: QTableWidget, file: Path) -> None:
+    """Write all rows of a table as they look, PNG where the file says so and else SVG."""
+    former, frame = table.size(), 2 * table.frameWidth()
+    height = table.horizontalHeader().height() + table.verticalHeader().length()
+    # Back before anything is painted: what is out of sight would be left out.
+    table.resize(former.width(), height + frame)
+    try:
+        if file.suffix.lower() == ".png":
+            image = table.grab()
+            write_atomic(file, lambda temporary: image.save(str(temporary), "PNG"))
+        else:
+            size = table.size()
+            write_text(file, _painted(size, lambda painter: table.render(painter)))
+    finally:
+        table.resize(former)
+
+
 def _as_svg(plot: Any) -> str:
     """A plot as Qt writes it: pyqtgraph's own exporter stumbles over Qt's closed paths."""
     from pyqtgraph.exporters.Exporter import Exporter
+
+    exporter = Exporter(plot)
+    source, target = exporter.getSourceRect(), exporter.getTargetRect()
+    whole = QRectF(0, 0, target.width(), target.height())
+
+    def paint(painter: QPainter) -> None:
+        # Points become paths then, not pixels.
+        exporter.setExportMode(
+            True, {"antialias": True, "resolutionScale": 1.0, "painter": painter}
+        )
+        try:
+            painter.fillRect(whole, plot.getViewWidget().backgroundBrush())
+            exporter.getScene().render(painter, whole, source)
+        finally:
+            exporter.setExportMode(False)
+
+    return _painted(target.size().toSize(), paint)
+
+
+def _painted(size: QSize, paint: Callable[[QPainter], object]) -> str:
+    """What is painted, as SVG."""
     from qtpy.QtSvg import QSvgGenerator
 
-    exporter, buffer = Exporter(plot), QBuffer()
-    source, target = exporter.getSourceRect(), exporter.getTargetRect()
-    svg = QSvgGenerator()
+    buffer, svg = QBuffer(), QSvgGenerator()
     svg.setOutputDevice(buffer)
-    svg.setSize(target.size().toSize())
-    svg.setViewBox(QRectF(0, 0, target.width(), target.height()))
+    svg.setSize(size)
+    svg.setViewBox(QRectF(0, 0, size.width(), size.height()))
+    # That of the screen, else what is kept as a QPicture (axes) is drawn at another scale.
+    svg.setResolution(round(QGuiApplication.primaryScreen().logicalDotsPerInch()))
     painter = QPainter(svg)
-    # Points become paths then, not pixels.
-    exporter.setExportMode(True, {"antialias": True, "resolutionScale": 1.0, "painter": painter})
     try:
-        whole = QRectF(0, 0, target.width(), target.height())
-        painter.fillRect(whole, plot.getViewWidget().backgroundBrush())
-        exporter.getScene().render(painter, whole, source)
+        paint(painter)
     finally:
-        exporter.setExportMode(False)
         painter.end()
     return bytes(buffer.data().data()).decode()
 

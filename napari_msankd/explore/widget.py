@@ -73,11 +73,11 @@ class ExploreWidget(QWidget):
         assert app is not None
         app.aboutToQuit.connect(self.end)
 
-    def open_sample(self, sample: Sample, model: str) -> None:
-        """Show a sample in the viewer: image, patch and view."""
+    def open_sample(self, sample: Sample, model: str, seen: Any = None) -> None:
+        """Show a sample in the viewer: image, patch and view; a view that was `seen` as it was."""
         if self._explored is not None:
             self.status.setText("")
-            steps = read_sample(self._explored, sample, model)
+            steps = read_sample(self._explored, sample, model, seen)
             self.works.begin("open", steps, self._on_opened)
 
     def end(self) -> None:

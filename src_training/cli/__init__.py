@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 from src_training.cli import console
 from src_training.cli.compare import compare
 from src_training.cli.domains import evaluate, fsd, inspect
-from src_training.cli.explore import features, report
+from src_training.cli.explore import align, features, report
 from src_training.cli.models import export, models, segment
 from src_training.cli.runs import distil, estimate, runs
 from src_training.errors import InputError
@@ -29,6 +29,7 @@ for command in (
     fsd,
     features,
     report,
+    align,
     export,
 ):
     app.command(command)

@@ -1,4 +1,4 @@
-"""Commands that explore: the semantic vectors of domains, and a page on them."""
+"""Commands that explore: semantic vectors of domains, a page on them, an encoder to make them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +11,7 @@ from src_training.cli import console
 from src_training.cli.console import Device
 from src_training.cli.domains import named_folders
 from src_training.errors import InputError
+from src_training.events import StepDone
 
 if TYPE_CHECKING:
     from src_training.alignment.autoencoder import SemanticAutoencoder
@@ -94,6 +95,41 @@ def report(
     with console.out.status("measuring distances"):
         page = report_page(title, tables, method=method, seed=seed)
     write_text(out_file, page)
+    console.out.print(f"{out_file}", highlight=False, soft_wrap=True)
+
+
+def align(
+    model: console.Model,
+    *,
+    domain: Annotated[Path, Parameter(help="Folder with images/ and masks/.")],
+    out_file: Annotated[Path, Parameter(name="--out", help="Model file to write.")],
+    steps: Annotated[int, Parameter(help="Of each of the three stages.")] = 150,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Give a model the semantic encoder that it lacks: P-SAE and SAN, the network is not changed.
+
+    For example:
+
+    ```
+    msankd align bare.safetensors --domain data/ours --out aligned.safetensors
+    ```
+    """
+    from src_training.device import find_device
+    from src_training.inference.model import load_model
+    from src_training.progress import counted
+    from src_training.training.fitting import STAGES, fit_semantics
+
+    if out_file.exists():
+        raise InputError(f"{out_file} exists already; expected a new file")
+    loaded = load_model(model, find_device(device))
+    [labelled] = _folders([domain])
+    with counted(console.out, "fitting", STAGES * steps) as advance:
+        for said in fit_semantics(loaded, labelled, steps=steps, seed=seed):
+            if isinstance(said, StepDone):
+                advance(f"{said.stage}, loss {said.total:.3f}")
+            else:
+                said.save(out_file)
     console.out.print(f"{out_file}", highlight=False, soft_wrap=True)
 
 

@@ -61,7 +61,8 @@ def contributions(table: VectorTable, source: str, target: str) -> list[Contribu
     for name in (source, target):
         count = len(sets.get(name, ()))
         if count < _LEAST:
-            raise InputError(f"{name} has {count} vectors; expected at least two to measure FSD")
+            told = "1 vector" if count == 1 else f"{count} vectors"
+            raise InputError(f"{name} has {told}; expected at least two to measure FSD")
     rows = table.where(domain=target, kind="image", view=0)
     away = _LeftOut(sets[source], rows.values)
     whole = away.distance(np.zeros(len(rows), bool))

@@ -72,7 +72,7 @@ def image_vectors(
     if encoder is None:
         raise InputError(
             f"model {model.card.name} has no semantic encoder; expected one written by a "
-            "distillation run"
+            "distillation run or by msankd align"
         )
     device = next(network.parameters()).device
 

@@ -15,7 +15,7 @@ from src_training.data.views import Augmentation, Views
 from src_training.errors import InputError
 from src_training.evaluation.prepared import PreparedImage
 from src_training.evaluation.vector_table import Kind, VectorTable
-from src_training.inference.model import SegmentationModel
+from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import labels_from
 from src_training.networks.fanet import FANet
 from src_training.seeds import step_seed
@@ -76,13 +76,13 @@ class PatchEncoder:
         if model.semantics is None:
             raise InputError(
                 f"model {model.card.name} has no semantic encoder; expected one written by a "
-                "distillation run"
+                "distillation run or by msankd align"
             )
         if views < 0:
             raise InputError(f"views is {views}; expected 0 or more")
         self._model, self._semantics = model, model.semantics
         self._count, self._seed = views, seed
-        self._views = Views(_augmentation(model), model.card.patch) if views else None
+        self._views = Views(augmentation_of(model.card), model.card.patch) if views else None
         if autoencoder is not None:
             _refuse_autoencoder(model, autoencoder)
         self._autoencoder = autoencoder
@@ -219,13 +219,18 @@ class PatchEncoder:
         return " ".join(map(str, told))
 
 
-def _augmentation(model: SegmentationModel) -> Augmentation:
-    """How the model's recipe says views are made."""
-    recipe = yaml.safe_load(model.card.recipe)
+def augmentation_of(card: ModelCard) -> Augmentation:
+    """How a model's recipe says views are made.
+
+    Raises
+    ------
+    InputError
+        If the card carries no such recipe.
+    """
+    recipe = yaml.safe_load(card.recipe)
     if not isinstance(recipe, dict) or "augmentation" not in recipe:
         raise InputError(
-            f"model {model.card.name} carries no recipe; expected one that says how its views "
-            "are made"
+            f"model {card.name} carries no recipe; expected one that says how its views are made"
         )
     return Augmentation.model_validate(recipe["augmentation"])
 

@@ -127,12 +127,15 @@ class Extracted:
     ----------
     done, total
         Images, over all domains.
+    kept
+        Of those done, how many were in the cache.
     table
         All vectors, in the last; None before.
     """
 
     done: int
     total: int
+    kept: int = 0
     table: VectorTable | None = None
 
 
@@ -198,6 +201,7 @@ def extract(
     _refuse_names(domains)
     encoder = PatchEncoder(model, views=views, seed=seed, autoencoder=autoencoder)
     parts: list[VectorTable] = []
+    kept = 0
     total = sum(len(domain) for domain in domains)
     for domain in domains:
         for index, name in enumerate(domain.names):
@@ -205,6 +209,7 @@ def extract(
             if cache is not None and model.sha256 is not None:
                 file = cache / f"{_digest(encoder.stamp, domain[index])}.npz"
             rows = None if file is None else _read(file, domain.name, name)
+            kept += rows is not None
             if rows is None:
                 alone = domain.subset([name])
                 [image] = prepared_images(alone, model.card.preprocessing)
@@ -213,7 +218,7 @@ def extract(
                     _write(file, rows)
             parts.append(rows)
             done = len(parts)
-            yield Extracted(done, total, joined(parts) if done == total else None)
+            yield Extracted(done, total, kept, joined(parts) if done == total else None)
 
 
 def _refuse_names(domains: "Sequence[Domain]") -> None:

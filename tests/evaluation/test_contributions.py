@@ -111,7 +111,7 @@ def test_a_domain_against_itself_has_no_shares():
 
 def test_what_cannot_be_measured_is_said_in_one_sentence():
     rows = table(("S", "s", np.eye(3)), ("T", "t", [[1, 2, 3]]))
-    with pytest.raises(InputError, match="T has 1 vectors; expected at least two"):
+    with pytest.raises(InputError, match="T has 1 vector; expected at least two"):
         contributions(rows, "S", "T")
     with pytest.raises(InputError, match="none has 0 vectors"):
         contributions(rows, "none", "S")

@@ -4,8 +4,9 @@ import pytest
 from rich.console import Console
 
 from src_training.cli import console
-from src_training.cli.explore import features, report
+from src_training.cli.explore import align, features, report
 from src_training.errors import InputError
+from src_training.inference.model import load_model
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +46,20 @@ def test_what_cannot_be_reported_is_said_in_one_sentence(tmp_path, model_file):
     refused("either --model or --run", model="m", run=tmp_path)
     refused("takes --domain FOLDER", model=str(model_file))
     refused("there is no such", run=tmp_path / "none")
+
+
+def test_align_gives_a_model_what_features_needs(tiny_model, make_domain, tmp_path, capsys):
+    bare, aligned, folder = (
+        tmp_path / "bare.safetensors",
+        tmp_path / "new.safetensors",
+        make_domain(),
+    )
+    tiny_model(semantics=False).save(bare)
+    options = {"domain": folder, "out_file": aligned, "steps": 1, "device": "cpu"}
+    with pytest.raises(InputError, match="or by msankd align"):
+        features(model=str(bare), domain=[folder], out_file=tmp_path / "z.csv", device="cpu")
+    align(str(bare), **options)
+    assert load_model(aligned).card.semantics.latent == 512
+    features(model=str(aligned), domain=[folder], out_file=tmp_path / "z.csv", device="cpu")
+    with pytest.raises(InputError, match="exists already; expected a new file"):
+        align(str(bare), **options)

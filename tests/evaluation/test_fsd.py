@@ -54,6 +54,19 @@ def test_the_empirical_distance_is_that_of_sqrtm():
     assert found == pytest.approx(by_sqrtm(a, b, empirical), rel=1e-6)
 
 
+@pytest.mark.parametrize("least", [1.0, 1e-3, 1e-7, 0.0])
+def test_directions_that_hardly_vary_leave_the_distance_that_of_sqrtm(least):
+    scales = np.geomspace(1, least, 20) if least else np.r_[np.ones(15), np.zeros(5)]
+    turned = np.linalg.qr(correlated(20, 20))[0]
+    a, b = ((RANDOM.normal(size=(200, 20)) * scales) @ turned for _ in range(2))
+    found = frechet_distance(a, b + 1, "empirical", bootstrap=0).value
+    kept = scales > 0
+    flat_a, flat_b = (a @ turned.T)[:, kept], (b @ turned.T)[:, kept]
+    expected = by_sqrtm(flat_a, flat_b, empirical) - ((flat_a - flat_b).mean(0) ** 2).sum()
+    shift = ((a.mean(0) - b.mean(0) - 1) ** 2).sum()
+    assert found == pytest.approx(expected + shift, rel=1e-6)
+
+
 @pytest.mark.parametrize("n", [12, 60])
 def test_the_shrunk_distance_is_that_of_sqrtm(n):
     a, b = correlated(n, 40), correlated(n + 5, 40, shift=1.0)

@@ -1,6 +1,7 @@
 """Explore in a real napari window: clicks, a lasso, and pictures that follow one another."""
 
 import csv
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -8,12 +9,14 @@ import pyqtgraph
 import pytest
 from napari.layers import Image, Points, Shapes, Vectors
 from qtpy.QtCore import QEvent, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
+from qtpy.QtGui import QImage, QMouseEvent, QPainter
+from qtpy.QtSvg import QSvgRenderer
 from qtpy.QtWidgets import QApplication
 
 from napari_msankd import settings
-from napari_msankd.explore import choose, choose_form
+from napari_msankd.explore import choose, choose_form, explored
 from napari_msankd.explore.widget import ExploreWidget
+from src_training.training import fitting
 
 from .conftest import PATIENCE
 
@@ -46,7 +49,7 @@ def explore(viewer, qtbot):
 def extracted(explore, qtbot):
     """Choose a model or a run and folders, press Extract, wait for the pictures."""
 
-    def extract(*folders, model=None, run=None):
+    def extract(*folders, model=None, run=None, wait=True):
         page = explore.choose
         page.with_run.setChecked(run is not None)
         page.own_domains.setChecked(not folders)
@@ -58,6 +61,8 @@ def extracted(explore, qtbot):
             page.domains.add(folder)
         qtbot.waitUntil(page.extract.isEnabled, timeout=PATIENCE)
         page.extract.click()
+        if not wait:
+            return explore
         qtbot.waitUntil(lambda: "extract" not in page.works, timeout=PATIENCE)
         if page.status.text().startswith("✓"):
             qtbot.waitUntil(lambda: len(explore.parts) == 4, timeout=PATIENCE)
@@ -168,13 +173,59 @@ def test_an_image_that_pushes_away_opens_at_a_click(extracted, make_domain, mode
     assert 0 < len(scatter.rings.data) == len(explore.selection.samples)
 
 
-def test_a_model_without_semantic_encoder_says_what_it_lacks(
-    extracted, make_domain, tiny_model, tmp_path
-):
+@pytest.fixture
+def bare_file(tiny_model, tmp_path):
     tiny_model(semantics=False).save(tmp_path / "bare.safetensors")
-    explore = extracted(make_domain(), model=tmp_path / "bare.safetensors")
-    assert "has no semantic encoder" in explore.choose.status.text()
+    return tmp_path / "bare.safetensors"
+
+
+def test_a_model_without_semantic_encoder_has_one_fitted_beside_it(
+    extracted, make_domain, bare_file, qtbot, monkeypatch
+):
+    monkeypatch.setattr(fitting, "STEPS", 2)
+    explore = extracted(make_domain("seen", masks=False), make_domain("ours"), model=bare_file)
+    page = explore.choose
+    assert "bare.safetensors has no semantic encoder" in page.offer.words.text()
+    assert [page.offer.domain.itemText(i) for i in range(page.offer.domain.count())] == ["ours"]
     assert not explore.pages.isTabEnabled(1)
+    page.offer.button.click()
+    qtbot.waitUntil(lambda: page.status.text().startswith("✓"), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: explore.pages.isTabEnabled(1), timeout=PATIENCE)
+    assert page.model.path == bare_file.with_stem("bare-aligned") and page.model.path.exists()
+    assert page.offer.isHidden()
+
+
+def test_without_masks_no_encoder_is_offered(extracted, make_domain, bare_file):
+    page = extracted(make_domain(masks=False), model=bare_file).choose
+    assert page.offer.words.text().endswith("Add a domain with masks, and one can be fitted here.")
+    assert page.offer.button.isHidden()
+
+
+def test_a_stop_keeps_what_was_encoded(extracted, make_domain, model_file, qtbot, monkeypatch):
+    encoded, go_on, said = threading.Event(), threading.Event(), []
+
+    def held(request):
+        for step in explored.explore(request):
+            yield step
+            if getattr(step, "done", 0) == 1:
+                encoded.set()
+                go_on.wait(PATIENCE / 1000)
+
+    monkeypatch.setattr(choose, "explore", held)
+    explore = extracted(make_domain(), model=model_file, wait=False)
+    page = explore.choose
+    qtbot.waitUntil(encoded.is_set, timeout=PATIENCE)
+    page.stop.click()
+    go_on.set()
+    assert page.status.text().startswith("Stopped") and not page.stop.isEnabled()
+    qtbot.wait(200)
+    assert not explore.pages.isTabEnabled(1)
+    monkeypatch.setattr(choose, "explore", explored.explore)
+    monkeypatch.setattr(page.status, "setText", said.append)
+    page.extract.click()
+    qtbot.waitUntil(lambda: "extract" not in page.works, timeout=PATIENCE)
+    # The image at hand is encoded to its end.
+    assert "Vectors of tiny: 3 of 3 images, 2 kept from before" in said
 
 
 def test_models_of_two_latent_sizes_are_refused_in_words(extracted, finished_run, model_file):
@@ -206,6 +257,55 @@ def test_a_run_shows_three_models_and_the_graphs_of_a_sample(
     assert set(lines.features["panel"]) == {"teacher", "student", "difference"}
 
 
+def test_the_slider_shows_the_students_of_earlier_steps(extracted, finished_run, qtbot):
+    explore = extracted(run=finished_run.path)
+    graphs, first = explore.parts["graphs"], explore.parts["vectors"]._samples["teacher"][0]
+
+    def drawn(place):
+        before = graphs._drawing
+        graphs.slider.setValue(place)
+        qtbot.waitUntil(lambda: graphs._drawing is not before, timeout=PATIENCE)
+        return graphs._drawing.values
+
+    explore.selection.choose([first], first)
+    qtbot.waitUntil(lambda: graphs._drawing is not None, timeout=PATIENCE)
+    best = graphs._drawing.values
+    assert graphs._steps == [0, 2, 3] and graphs.step_words.text() == "the best student"
+    begun = drawn(0)
+    assert graphs.step_words.text() == "student at step 0"
+    np.testing.assert_array_equal(begun["teacher"], best["teacher"])
+    assert not np.array_equal(begun["student"], best["student"])
+    np.testing.assert_array_equal(drawn(3)["student"], best["student"])
+
+
+def test_a_click_on_a_thumbnail_opens_that_view_over_its_patch(extracted, finished_run, qtbot):
+    explore = extracted(run=finished_run.path)
+    graphs, first = explore.parts["graphs"], explore.parts["vectors"]._samples["teacher"][0]
+    explore.pages.setCurrentWidget(graphs)
+    explore.selection.choose([first], first)
+    qtbot.waitUntil(lambda: graphs._drawing is not None, timeout=PATIENCE)
+    picture, layers = graphs.pictures["student"], explore.viewer.layers
+    scene = picture.getPlotItem().vb.mapViewToScene(QPointF(*graphs._drawing.places[2]))
+    place = picture.mapFromScene(scene)
+    qtbot.mouseClick(picture.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.waitUntil(lambda: "explored view 2" in layers, timeout=PATIENCE)
+    np.testing.assert_array_equal(layers["explored view 2"].data, graphs._drawing.images[2])
+    frame, view = layers["explored patch"].data[0], layers["explored view 2"]
+    ends = [view.data_to_world((-0.5, -0.5)), view.data_to_world(np.array(view.data.shape) - 0.5)]
+    np.testing.assert_allclose(ends, [frame.min(0), frame.max(0)], atol=1e-6)
+
+
+def test_the_course_of_a_run_is_what_it_measured(extracted, finished_run, tmp_path):
+    fsd = extracted(run=finished_run.path).parts["fsd"]
+    measured = [event for event in finished_run.events if event.kind == "measured"]
+    assert fsd.course.names == ["B"] and fsd.course_words.text() == ""
+    fsd.pages.setCurrentIndex(2)
+    fsd._save_numbers(tmp_path / "course.csv")
+    rows = list(csv.DictReader((tmp_path / "course.csv").read_text().splitlines()))
+    expected = [(e.step, e.fsd["B"]) for e in measured if e.stage == "distil"]
+    assert [(int(row["step"]), float(row["fsd"])) for row in rows] == expected != []
+
+
 def test_maps_lie_exactly_over_the_image(extracted, finished_run, qtbot):
     explore = extracted(run=finished_run.path)
     maps = explore.parts["maps"]
@@ -228,6 +328,10 @@ def test_maps_lie_exactly_over_the_image(extracted, finished_run, qtbot):
     for shown in press(maps.cross_button, 4):
         np.testing.assert_allclose(shown.extent.world, layer.extent.world)
         assert shown.data.min() >= 0 and shown.data.max() <= 1
+    assert maps.apart.isChecked() and explore.viewer.canvas.grid.enabled
+    assert sum(each.visible for each in explore.viewer.layers) == 5
+    maps.apart.click()
+    assert not explore.viewer.canvas.grid.enabled
 
 
 def test_a_report_is_one_page(extracted, make_domain, model_file, tmp_path, qtbot):
@@ -249,6 +353,23 @@ def test_an_open_layer_is_framed_where_it_lies(extracted, viewer, model_file, qt
     np.testing.assert_allclose(np.diff(frame, axis=0), [[64, 64]], atol=6)
 
 
+def apart(svg, png):
+    """Mean difference of two pictures in grey, in shares of the range that the second has."""
+    shown = QImage(str(png)).convertToFormat(QImage.Format.Format_Grayscale8)
+    drawn = QImage(shown.size(), QImage.Format.Format_RGB32)
+    painter = QPainter(drawn)
+    QSvgRenderer(str(svg)).render(painter)
+    painter.end()
+    drawn = drawn.convertToFormat(QImage.Format.Format_Grayscale8)
+    one, other = (
+        np.frombuffer(image.constBits().asstring(image.sizeInBytes()), np.uint8)
+        .reshape(image.height(), image.bytesPerLine())[:, : image.width()]
+        .astype(float)
+        for image in (drawn, shown)
+    )
+    return np.abs(one - other).mean() / np.ptp(other)
+
+
 def test_pictures_and_numbers_are_written(extracted, make_domain, model_file, tmp_path, qtbot):
     explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
     for name in ("vectors", "fsd"):
@@ -257,6 +378,22 @@ def test_pictures_and_numbers_are_written(extracted, make_domain, model_file, tm
             page._save_picture(tmp_path / f"{name}{suffix}")
         page._save_numbers(tmp_path / f"{name}.csv")
         qtbot.waitUntil(lambda page=page: not page.works, timeout=PATIENCE)
-        assert (tmp_path / f"{name}.svg").read_text().lstrip().startswith("<?xml")
+        assert apart(tmp_path / f"{name}.svg", tmp_path / f"{name}.png") < 3e-4
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert len((tmp_path / f"{name}.csv").read_text().splitlines()) > 1
+
+
+def test_the_tables_of_distances_are_pictures_and_numbers_too(
+    extracted, make_domain, model_file, tmp_path
+):
+    folders = make_domain("one"), make_domain("two", seed=1, masks=False)
+    fsd = extracted(*folders, model=model_file).parts["fsd"]
+    assert [fsd.dice.item(row, 3).text() for row in range(2)][1] == "—"
+    for place, head in ((1, "image,value,share"), (3, "model,domain,vectors,fsd,dice")):
+        fsd.pages.setCurrentIndex(place)
+        for suffix in (".svg", ".png"):
+            fsd._save_picture(tmp_path / f"table{suffix}")
+        fsd._save_numbers(tmp_path / "table.csv")
+        assert (tmp_path / "table.csv").read_text().splitlines()[0] == head
+        assert "<text" in (tmp_path / "table.svg").read_text()
+        assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")

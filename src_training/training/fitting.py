@@ -1,0 +1,127 @@
+"""The semantic encoder that a model lacks: P-SAE on masks, and a SAN on the frozen network."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from src_training.alignment.act import AlignmentConsistency
+from src_training.alignment.autoencoder import SemanticAutoencoder
+from src_training.alignment.msan import AlignmentNetwork
+from src_training.data.domain import Domain
+from src_training.data.patches import Patches, prepare_cases
+from src_training.data.views import Augmentation, Views
+from src_training.errors import InputError
+from src_training.evaluation.patch_encoder import augmentation_of
+from src_training.events import StepDone
+from src_training.inference.model import SegmentationModel, SemanticSpace
+from src_training.networks.fanet import FANet
+from src_training.recipe import StageRecipe
+from src_training.seeds import step_seed
+from src_training.training.descent import Descent
+from src_training.training.ranks import Ranks, make_fabric
+from src_training.training.stages import Alignment, MaskAutoencoder, MaskVectors, Stage
+
+STEPS = 150
+"""Of each stage, as in the recipes that ship."""
+
+STAGES = 3
+
+_LATENT, _HIDDEN, _WIDTH = 512, 64, 8
+_BATCH, _RATE, _WEIGHT_DECAY = 8, 2e-3, 2e-4
+
+
+def fit_semantics(
+    model: SegmentationModel, domain: Domain, *, steps: int = STEPS, seed: int = 0
+) -> Iterator[StepDone | SegmentationModel]:
+    """Give a model the semantic encoder that it lacks; its network is not changed.
+
+    The stages ``autoencoder``, ``vectors`` and ``san`` of a run, after
+    which the last weights are kept: that no validation chooses among them is
+    our *reconstruction*, as are P-SAE's width (8) and a latent size of 512.
+
+    Parameters
+    ----------
+    model
+        Without semantic encoder; stays where it is. Its recipe says how
+        patches are varied, or the defaults of `Augmentation` where it
+        carries none.
+    domain
+        Labelled, with the model's classes.
+    steps
+        Of each stage (>= 1).
+    seed
+        Of everything random.
+
+    Yields
+    ------
+    StepDone or SegmentationModel
+        After each of ``STAGES * steps`` steps; the model comes last, unsaved.
+
+    Raises
+    ------
+    InputError
+        If the model has a semantic encoder, its patch is no multiple of 8 and
+        of its network's stride, or the domain lacks a mask or has other classes.
+    """
+    _refuse(model, domain, steps)
+    card, network = model.card, model.network
+    fabric = make_fabric(str(next(network.parameters()).device), 1)
+    augmentation = augmentation_of(card) if card.recipe else Augmentation()
+    cases = prepare_cases(domain, card.preprocessing)
+    patches = Patches(cases, Views(augmentation, card.patch))
+    torch.manual_seed(step_seed(seed, "fit", "start"))
+    autoencoder = SemanticAutoencoder(len(card.classes) - 1, card.patch, _WIDTH, _LATENT, _HIDDEN)
+    side = card.patch // network.stride
+    san = AlignmentNetwork(network.bottleneck_channels, (side, side), _LATENT, _HIDDEN)
+    plan = StageRecipe(steps=steps, batch=_BATCH, rate=_RATE)
+
+    def learned(stage: Stage) -> Iterator[StepDone]:
+        stage.train()
+        descent = Descent(
+            stage,
+            plan,
+            patches,
+            fabric=fabric,
+            ranks=Ranks(fabric),
+            seed=seed,
+            weight_decay=_WEIGHT_DECAY,
+            emit=lambda _event: None,
+        )
+        yield from map(descent.step, range(steps))
+        stage.eval()
+
+    yield from learned(MaskAutoencoder(autoencoder))
+    yield from learned(MaskVectors(autoencoder))
+    yield from learned(Alignment("san", san, network, autoencoder, AlignmentConsistency()))
+    space = SemanticSpace(grid=(side, side), latent=_LATENT, hidden=_HIDDEN)
+    images = "1 image" if len(domain) == 1 else f"{len(domain)} images"
+    told = f"{card.method}; semantic encoder fitted afterwards to {images} of {domain.name}"
+    update = {"semantics": space, "method": told.removeprefix("; ")}
+    yield replace(
+        model,
+        card=card.model_copy(update=update),
+        semantics=san.encoder.eval(),
+        sha256=None,
+        source=None,
+    )
+
+
+def _refuse(model: SegmentationModel, domain: Domain, steps: int) -> None:
+    card, network = model.card, model.network
+    if model.semantics is not None:
+        raise InputError(f"model {card.name} has a semantic encoder; expected one without")
+    if steps < 1:
+        raise InputError(f"steps is {steps}; expected 1 or more")
+    if card.patch % FANet.stride or card.patch % network.stride:
+        raise InputError(
+            f"the patch of model {card.name} is {card.patch} pixels; expected a multiple of "
+            f"{max(FANet.stride, network.stride)}"
+        )
+    if not domain.labelled:
+        raise InputError(f"{domain.found()}; expected a mask for every image")
+    if len(domain.classes) != len(card.classes):
+        raise InputError(
+            f"{domain.found()}; expected the model's {len(card.classes)} classes, "
+            f"{', '.join(card.classes)}"
+        )
