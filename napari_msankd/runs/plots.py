@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
 _FEW_DECADES = 3
-_LEFT, _BOTTOM = 52, 44
+_LEFT, _BOTTOM, _MARGIN = 52, 40, 7
 _ROOM = 1.02
 """So that a mark on the last step is whole."""
 
@@ -114,7 +114,10 @@ class Plot(QWidget):
             # Its grid lies under the lines: it need not be drawn anew with them.
             axis.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
         self._item.getAxis("left").setWidth(_LEFT)
-        self._item.getAxis("bottom").setHeight(_BOTTOM)
+        bottom = self._item.getAxis("bottom")
+        bottom.setHeight(_BOTTOM)
+        # Else the tails of its letters are cut off.
+        bottom.label.document().setDocumentMargin(_MARGIN)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
