@@ -36,6 +36,9 @@ class Words(QLabel):
 
     def setText(self, text: str) -> None:
         """Show `text`; nothing takes no room."""
+        if text == self.text():
+            # A label said anew is laid out anew, and the whole window with it.
+            return
         super().setText(text)
         self._show()
         self._fit()

@@ -358,12 +358,14 @@ def _first_fault(error: ValidationError) -> str:
     # An unknown field first: where a name is mistyped, the right one is missing too.
     faults = sorted(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
     fault = faults[0]
-    field = ".".join(str(part) for part in fault["loc"]) or "recipe"
+    field = ".".join(str(part) for part in fault["loc"])
+    if not field:
+        return f"found {fault['input']!r:.40}, expected fields with their values"
     if fault["type"] in _UNKNOWN:
         return f"the field {field} is unknown; expected only documented fields"
     if fault["type"] == "missing":
         return f"the field {field} is missing"
-    return f"the field {field} is {fault['input']!r}: {fault['msg']}"
+    return f"the field {field} is {fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:

@@ -2,7 +2,8 @@
 
 It prints milliseconds that the main thread computes, so that a busy machine changes
 little; nothing here passes or fails. Painting is measured into a picture: what a
-window's flush costs depends on the graphics card.
+window's flush costs depends on the graphics card. The bare label pays for the flush
+alone.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import psutil
 from napari import Viewer
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication, QLabel
@@ -23,6 +25,7 @@ from napari_msankd.runs.curves import Curves
 from napari_msankd.runs.jobs import Job
 from napari_msankd.runs.plots import load_plots
 from napari_msankd.runs.timeline import Timeline
+from src_training.data.phantom import fundus_phantom
 from src_training.events import EventLog, RunStarted, StageStarted, StepDone
 from src_training.presets import recipe_for
 from src_training.recipe import DomainRecipe, Phantoms
@@ -30,6 +33,7 @@ from src_training.training.folder import RunFolder
 from src_training.training.follow import RunHistory
 
 STEPS = 10_000
+INTERVALS = 4
 _PHANTOMS = DomainRecipe(name="A", phantoms=Phantoms(scanner="A", images=3, size=64))
 LOSSES = ("ce", "dice", "intra", "inter", "cross")
 
@@ -147,8 +151,8 @@ def write(log: EventLog, numbers: "itertools.count[int]", count: int) -> None:
 def beats(what: str, each: Callable[[int], object], seconds: float = 10) -> None:
     """Print the gaps between beats of the event loop, with `each` done four times a second."""
     loop, beat, now_and_then = QEventLoop(), QTimer(), QTimer()
-    times, turns = [time.perf_counter()], itertools.count()
-    beat.timeout.connect(lambda: times.append(time.perf_counter()))
+    times, turns = [(time.perf_counter(), time.thread_time())], itertools.count()
+    beat.timeout.connect(lambda: times.append((time.perf_counter(), time.thread_time())))
     now_and_then.timeout.connect(lambda: each(next(turns)))
     beat.start(1)
     now_and_then.start(250)
@@ -156,8 +160,69 @@ def beats(what: str, each: Callable[[int], object], seconds: float = 10) -> None
     loop.exec()
     beat.stop()
     now_and_then.stop()
-    gaps = np.diff(times) * 1000
-    print(f"{what}: longest stall {gaps.max():.0f} ms, 99 % below {np.percentile(gaps, 99):.0f} ms")
+    wall, own = 1000 * np.diff(times, axis=0).T
+    print(
+        f"{what}: longest stall {wall.max():.0f} ms, of which it computed at most "
+        f"{own.max():.0f} ms; 99 % below {np.percentile(wall, 99):.0f} ms"
+    )
+
+
+def speed(viewer: Viewer) -> None:
+    """Steps of a teacher while it is watched, previews and all, against those while it is not."""
+    image = viewer.add_image(fundus_phantom(7, 512).image, name="photograph")
+    recipe = recipe_for("speed", _PHANTOMS, [], "enet", "quick")
+    stages, every = recipe.stages, recipe.stages.teacher.validate_every
+    longer = stages.teacher.model_copy(update={"steps": (2 * INTERVALS + 2) * every})
+    recipe = recipe.model_copy(update={"stages": stages.model_copy(update={"teacher": longer})})
+    previews = 0
+    costs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    with tempfile.TemporaryDirectory() as root:
+        job = Job.start(recipe, Path(root) / "run", "cpu")
+        reach(job, every)
+        process = psutil.Process(job.history.process)
+        for turn in range(2 * INTERVALS):
+            watched = bool(turn % 2)
+            widget = watching(viewer, job) if watched else None
+            before = spent(process)
+            reach(job, (turn + 2) * every)
+            costs[watched].append(tuple(np.subtract(spent(process), before)))
+            if widget is not None:
+                previews += widget.runs.preview.layer is not None
+                widget.end()
+                viewer.window.remove_dock_widget(widget)
+                del viewer.layers[1:]
+                job.folder.preview_input.unlink()
+        job.stop(wait=True)
+        job.close()
+    viewer.layers.remove(image)
+    own, wall = np.median(costs[True], axis=0) / np.median(costs[False], axis=0)
+    print(
+        f"a step while watched takes {own:.3f} x the processor time and {wall:.3f} x the time, "
+        f"with {previews} previews in {INTERVALS} x {every} steps"
+    )
+
+
+def watching(viewer: Viewer, job: Job) -> DistilWidget:
+    """A window that watches a run and previews the first layer."""
+    widget = DistilWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Train & distil")
+    widget.pages.setCurrentWidget(widget.runs)
+    widget.runs.previewed.layer = viewer.layers["photograph"]
+    widget.runs.watch(Job(job.folder.path, widget.runs))
+    return widget
+
+
+def reach(job: Job, step: int) -> None:
+    """Let the event loop turn until a run's teacher has come so far."""
+    loop = QEventLoop()
+    job.advanced.connect(lambda history: history.stages["teacher"].step >= step and loop.quit())
+    loop.exec()
+
+
+def spent(process: psutil.Process) -> tuple[float, float]:
+    """Seconds of the processor that a process used, and of the clock."""
+    used = process.cpu_times()
+    return used.user + used.system, time.perf_counter()
 
 
 def timed_until(job: Job, last: int) -> list[float]:
@@ -179,6 +244,7 @@ def main() -> None:
     curves(viewer)
     ticks()
     heartbeat(viewer)
+    speed(viewer)
     viewer.close()
 
 

@@ -190,7 +190,9 @@ class PreparePage(PrepareForm):
 
     def _on_edited(self) -> None:
         assert self.editor is not None
-        self.edited = self.editor.recipe
+        self.edited, self._estimate = self.editor.recipe, None
+        self._estimating.stop()
+        self.cost.setText("")
         self._say("The recipe was changed under Advanced.")
         self._soon.start()
 

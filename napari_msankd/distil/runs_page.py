@@ -243,10 +243,11 @@ def _going(history: "RunHistory") -> str:
 
 
 def _estimated(job: Job) -> dict[str, float] | None:
-    """Seconds that each stage was thought to take; None if nobody asked."""
+    """Seconds that each stage and the report were thought to take; None if nobody asked."""
     try:
         found = json.loads(job.folder.estimate.read_text(encoding="utf-8"))
-        return {name: float(seconds) for name, seconds in found["stage_seconds"].items()}
+        parts = {**found["stage_seconds"], "report": found["scoring"]}
+        return {name: float(seconds) for name, seconds in parts.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

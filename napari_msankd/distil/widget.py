@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject
-from qtpy.QtWidgets import QApplication, QCheckBox, QMessageBox, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QDockWidget,
+    QMessageBox,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_msankd.distil.prepare import PreparePage
 from napari_msankd.distil.runs_page import RunsPage
@@ -61,8 +69,8 @@ class DistilWidget(QWidget):
 
     def event(self, event: QEvent) -> bool:
         """Follow the window the widget is in; end when a dock lets go of it."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.end()
+        if event.type() == QEvent.Type.ParentChange:
+            self._on_parent()
         if event.type() == QEvent.Type.Show:
             self.window().installEventFilter(self)
         return super().event(event)
@@ -74,6 +82,14 @@ class DistilWidget(QWidget):
             if job is not None and job.running and not job.stopping and self._may_stop(job):
                 job.stop(wait=True)
         return super().eventFilter(watched, event)
+
+    def _on_parent(self) -> None:
+        dock = self.parent()
+        if dock is None:
+            self.end()
+        elif isinstance(dock, QDockWidget):
+            # Tabs and menus take a single & for the mark of a shortcut.
+            dock.setWindowTitle(dock.windowTitle().replace("&&", "&").replace("&", "&&"))
 
     def _on_started(self, job: Job) -> None:
         job.setParent(self.runs)

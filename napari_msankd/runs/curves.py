@@ -138,7 +138,7 @@ class Curves(QWidget):
             self._layout.addWidget(self.losses, 4)
             self._layout.addLayout(self._below, 3)
         elif self.dice is None:
-            self.dice = Plot("stage done (%)", "Dice, source validation", colours, marks=True)
+            self.dice = Plot("stage done (%)", "validation Dice", colours, marks=True)
             self._below.addWidget(self.dice, 1)
         elif self.fsd is None:
             self.fsd = Plot("step of distil", "FSD to the source", colours, marks=True)

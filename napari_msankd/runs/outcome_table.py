@@ -201,7 +201,7 @@ def _table() -> QTableWidget:
     table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
     table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-    table.horizontalHeader().setMinimumSectionSize(100)
+    table.horizontalHeader().setMinimumSectionSize(84)
     table.setWordWrap(False)
     table.setMinimumHeight(180)
     table.setToolTip("Choose a column: the buttons act on its model")

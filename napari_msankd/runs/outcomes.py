@@ -26,7 +26,7 @@ class Measured:
             return "—"
         if self.low is None or self.high is None:
             return f"{self.value:{form}}\none image"
-        return f"{self.value:{form}}\n{self.low:{form}} to {self.high:{form}}"
+        return f"{self.value:{form}}\n{self.low:{form}}\N{EN DASH}{self.high:{form}}"
 
 
 @dataclass(frozen=True)

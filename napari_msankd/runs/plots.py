@@ -1,5 +1,6 @@
 """Line plots that follow the theme; pyqtgraph is loaded when the first is needed."""
 
+import html
 import importlib
 import math
 import sys
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QFrame, QGraphicsItem, QLabel, QVBoxLayout, QWidget
 
 from napari_msankd.colours import LINES, Colours
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from napari_msankd.runs.traces import Values
 
 _ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
-_LEFT, _BOTTOM = 52, 40
+_FEW_DECADES = 3
+_LEFT, _BOTTOM, _MARGIN = 52, 40, 7
 _ROOM = 1.02
 """So that a mark on the last step is whole."""
 
@@ -31,6 +34,39 @@ def load_plots() -> Iterator[None]:
     # It puts itself between napari and the errors that napari shows.
     sys.excepthook, threading.excepthook = hooks
     yield
+
+
+class Legend(QWidget):
+    """Rich text that wraps, and that changes often.
+
+    A label asks for a new layout of the whole window whenever its words change;
+    in here it asks in vain, until it needs more lines or fewer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._label = QLabel(self)
+        self._label.setTextFormat(Qt.TextFormat.RichText)
+        self._label.setWordWrap(True)
+        self._fit()
+
+    def text(self) -> str:
+        """What it says, as HTML."""
+        return self._label.text()
+
+    def setText(self, text: str) -> None:
+        """Say something else."""
+        self._label.setText(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Wrap at the new width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        self._label.resize(self.width(), self._label.heightForWidth(self.width()))
+        self.setFixedHeight(self._label.height())
 
 
 class Plot(QWidget):
@@ -64,9 +100,7 @@ class Plot(QWidget):
         self._lines: dict[str, Any] = {}
         self.ends: tuple[float, ...] = ()
         self._log = False
-        self.legend = QLabel()
-        self.legend.setTextFormat(Qt.TextFormat.RichText)
-        self.legend.setWordWrap(True)
+        self.legend = Legend()
         self.canvas = pyqtgraph.PlotWidget()
         self.canvas.setFrameShape(QFrame.Shape.NoFrame)
         # The wheel scrolls the dock that the plot lies in.
@@ -80,7 +114,10 @@ class Plot(QWidget):
             # Its grid lies under the lines: it need not be drawn anew with them.
             axis.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
         self._item.getAxis("left").setWidth(_LEFT)
-        self._item.getAxis("bottom").setHeight(_BOTTOM)
+        bottom = self._item.getAxis("bottom")
+        bottom.setHeight(_BOTTOM)
+        # Else the tails of its letters are cut off.
+        bottom.label.document().setDocumentMargin(_MARGIN)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -157,11 +194,12 @@ class Plot(QWidget):
         ends = (end, *(_quarters(low, high) if self._log else _round_ends(low, high)))
         if ends != self.ends:
             self.ends = ends
+            self._item.getAxis("left").setTicks([_decades(*ends[1:])] if self._log else None)
             self._item.setRange(xRange=(0, _ROOM * end), yRange=ends[1:], padding=0)
 
     def _tell(self, lines: "Mapping[str, Values]") -> None:
         told = (
-            f'<span style="color:{colour}">━</span>&nbsp;{name}&nbsp;{_short(values)}'
+            f'<span style="color:{colour}">━</span>&nbsp;{_unbroken(name)}&nbsp;{_short(values)}'
             for (name, values), colour in zip(lines.items(), _cycled(len(lines)), strict=True)
         )
         self.legend.setText(" &nbsp; ".join(told))
@@ -175,6 +213,11 @@ def _logs(values: "Values") -> "Values":
     return np.log10(values, out=np.full_like(values, np.nan), where=values > 0)
 
 
+def _unbroken(name: str) -> str:
+    """A name in HTML that stays in one line."""
+    return html.escape(name).replace(" ", "&nbsp;")
+
+
 def _short(values: "Values") -> str:
     return f"{values[-1]:.3g}" if len(values) else ""
 
@@ -182,6 +225,17 @@ def _short(values: "Values") -> str:
 def _quarters(low: float, high: float) -> tuple[float, float]:
     """Ends of an axis of logarithms, on quarters of a decade."""
     return math.floor(low * 4 - 0.1) / 4, math.ceil(high * 4 + 0.1) / 4
+
+
+def _decades(low: float, high: float) -> list[tuple[float, str]]:
+    """Marks of an axis of logarithms: powers of ten, and where these are few 2 and 5 times them."""
+    digits = (1, 2, 5) if high - low < _FEW_DECADES else (1,)
+    marks = (
+        (decade + math.log10(digit), f"{digit * 10.0**decade:g}")
+        for decade in range(math.floor(low), math.ceil(high) + 1)
+        for digit in digits
+    )
+    return [(place, words) for place, words in marks if low <= place <= high]
 
 
 def _round_ends(low: float, high: float) -> tuple[float, float]:

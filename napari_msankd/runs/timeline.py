@@ -159,7 +159,11 @@ def _paint_stage(painter: QPainter, stage: "StageProgress", box: QRectF, colours
     inner = box.adjusted(_PAD - 2, 2, 2 - _PAD, -2)
     upper = QRectF(inner.left(), inner.top(), inner.width(), inner.height() / 2)
     metrics = QFontMetricsF(painter.font())
-    for line, words in ((upper, _name(stage)), (upper.translated(0, upper.height()), _told(stage))):
+    told = _told(stage)
+    if metrics.horizontalAdvance(told) > inner.width():
+        # Its colour says it, too.
+        told = told.removeprefix("✓ ")
+    for line, words in ((upper, _name(stage)), (upper.translated(0, upper.height()), told)):
         fitting = metrics.elidedText(words, Qt.TextElideMode.ElideRight, line.width())
         painter.drawText(line, Qt.AlignmentFlag.AlignCenter, fitting)
 
@@ -197,12 +201,15 @@ def _progress(history: "RunHistory", estimate: Mapping[str, float] | None) -> st
     """How far a run is, in a line."""
     running = [stage for stage in history.stages.values() if stage.state == "running"]
     if not running:
-        return ""
+        scored = history.state == "running" and all(
+            stage.state == "done" for stage in history.stages.values()
+        )
+        return "Scoring the three models…" if scored else ""
     stage, left = running[0], history.seconds_left(estimate)
     words = [f"{_name(stage)}: step {stage.step} of {stage.steps}"]
     if left is not None:
-        words.append(f"about {duration(left)} left")
+        words.append(f"about {duration(max(1, left))} left")
     else:
         left = history.stage_seconds_left()
-        words += [f"about {duration(left)} left of this stage"] if left is not None else []
+        words += [f"about {duration(left)} left of this stage"] if left else []
     return " · ".join(words)

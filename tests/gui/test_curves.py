@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, QObject
 
 from napari_msankd.colours import LINES, contrast
 from napari_msankd.runs.curves import Curves
+from napari_msankd.runs.plots import Legend
 from napari_msankd.runs.traces import Trace
 from src_training.events import Measured
 from src_training.training.follow import RunHistory, Series
@@ -104,6 +106,49 @@ def test_losses_dice_and_fsd_are_drawn(curves):
     assert curves.fsd.names == ["DRIVE"]
     assert curves.fsd.isVisible()
     assert "DRIVE&nbsp;12" in curves.fsd.legend.text()
+
+
+def test_values_that_change_lay_nothing_out_anew(curves, qtbot):
+    class Asked(QObject):
+        count = 0
+
+        def eventFilter(self, watched, event):
+            self.count += event.type() == QEvent.Type.LayoutRequest
+            return False
+
+    history = history_of([*begun(), *stage("teacher", steps=9, to=2)])
+    curves.draw(history)
+    curves.redraw()
+    qtbot.wait(50)
+    asked = Asked()
+    curves.installEventFilter(asked)
+    curves.losses.installEventFilter(asked)
+    history.losses["teacher"]["ce"].add(3, 0.125)
+    curves.redraw()
+    qtbot.wait(50)
+    assert "ce&nbsp;0.125" in curves.losses.legend.text()
+    assert asked.count == 0
+
+
+def test_a_legend_is_as_tall_as_its_lines(qtbot):
+    legend = Legend()
+    qtbot.addWidget(legend)
+    legend.resize(300, 10)
+    legend.show()
+    legend.setText("teacher 0.123")
+    low = legend.height()
+    legend.setText(" ".join(["teacher 0.123"] * 9))
+    assert legend.height() > low > 0
+    legend.resize(1500, 10)
+    assert legend.height() == low
+
+
+def test_a_domain_of_any_name_is_named_in_one_line(curves):
+    events = [e for e in finished() if not isinstance(e, Measured)]
+    measured = Measured(stage="distil", step=4, fsd={"<A> & B": 2.0})
+    curves.draw(history_of([*events, measured]))
+    curves.redraw()
+    assert "&lt;A&gt;&nbsp;&amp;&nbsp;B&nbsp;2" in curves.fsd.legend.text()
 
 
 def test_a_run_of_the_first_version_has_no_fsd_and_no_empty_plot(curves):

@@ -1,5 +1,7 @@
 """Train & distil in a real napari window: from layers to a student that segments."""
 
+import json
+
 import psutil
 import pytest
 from qtpy.QtGui import QCloseEvent
@@ -8,13 +10,16 @@ from napari_msankd import settings
 from napari_msankd.distil import prepare, runs_page
 from napari_msankd.distil import widget as distil
 from napari_msankd.distil.widget import DistilWidget
+from napari_msankd.runs.jobs import Job
 from napari_msankd.segment.widget import SegmentWidget
 from src_training.data.phantom import fundus_phantom
 from src_training.inference.model import read_card
 from src_training.recipe import Recipe
-from src_training.training.run import RunFolder, run_state
+from src_training.training.run import STAGES, RunFolder, run_state
 
 from .conftest import PATIENCE
+from .told import begun as told_begun
+from .told import stage, write_run
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning"),
@@ -162,6 +167,34 @@ def test_closing_napari_leaves_or_stops_the_run_as_was_remembered(
     # Only what the widget does of it: napari would take the window apart.
     widget.eventFilter(widget.window(), QCloseEvent())
     assert run_state(widget.runs.job.folder.path).state == state
+
+
+def test_the_time_left_counts_the_report(make_widget, own_folders):
+    run = write_run(own_folders.runs / "told", [*told_begun(), *stage("teacher", 100, to=2)])
+    estimate = {"stage_seconds": dict.fromkeys(STAGES, 0.0), "scoring": 7200.0}
+    RunFolder(run).estimate.write_text(json.dumps(estimate))
+    widget = make_widget()
+    widget.runs.watch(Job(run))
+    widget.runs.job.tick()
+    assert "about 2 h 0 min" in widget.runs.timeline.words
+
+
+def test_a_changed_recipe_has_another_cost(make_widget, eyes, make_recipe, qtbot):
+    widget = make_widget()
+    prepare = widget.prepare
+    qtbot.waitUntil(lambda: prepare.source.value() is not None, timeout=PATIENCE)
+    prepare._estimating.done.emit({"seconds": 60.0, "memory": 10**9, "device": "cpu"})
+    assert prepare.cost.text().startswith("About 1 min")
+    prepare.edited = make_recipe(3)
+    prepare.advanced.click()
+    prepare.editor.accept()
+    assert prepare.cost.text() == ""
+    assert prepare._estimate is None
+
+
+def test_the_name_of_the_dock_is_whole_in_tabs_and_menus(make_widget, viewer):
+    dock = make_widget().parent()
+    assert dock.toggleViewAction().text() == "Train && distil"
 
 
 def test_nothing_begins_without_a_source(make_widget, qtbot):

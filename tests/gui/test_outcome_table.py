@@ -41,11 +41,11 @@ def test_models_are_columns_and_measures_rows(table, run):
     table.open(run)
     found = cells(table)
     assert found["Dice\nDRIVE"] == [
-        "0.800\n0.790 to 0.810",
-        "0.700\n0.690 to 0.710",
-        "0.750\n0.740 to 0.760",
+        "0.800\n0.790\N{EN DASH}0.810",
+        "0.700\n0.690\N{EN DASH}0.710",
+        "0.750\n0.740\N{EN DASH}0.760",
     ]
-    assert found["FSD\nbare"] == ["3.25\n0 to 6.5"] * 3
+    assert found["FSD\nbare"] == ["3.25\n0\N{EN DASH}6.5"] * 3
     assert "Dice\nbare" not in found or found["Dice\nbare"] == ["—"] * 3
     assert found["parameters"] == ["1,234,567"] * 3
     assert found["model file"] == ["2.5 MB"] * 3

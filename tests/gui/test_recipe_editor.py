@@ -143,7 +143,7 @@ def test_a_fault_that_is_mended_is_forgotten(editor):
     ("text", "said"),
     [
         ("name: [", "not YAML: .* in line 2"),
-        ("- a", "Input should be"),
+        ("- a", "expected fields"),
         ("naem: x", "the field naem is unknown"),
         ("", "recipe"),
     ],

@@ -56,6 +56,13 @@ def test_the_estimate_says_how_long_the_whole_run_takes(timeline):
     assert " h " in timeline.words
 
 
+def test_the_report_after_the_last_stage_is_not_passed_over_in_silence(timeline):
+    timeline.draw(history_of(finished()[:-1]))
+    assert timeline.words.startswith("Scoring")
+    timeline.draw(history_of(finished()))
+    assert timeline.words == ""
+
+
 def test_a_loss_said_again_after_a_resume_counts_once(timeline):
     history = history_of([*begun(), *stage("teacher", steps=8, to=5)])
     history.take(StepDone(stage="teacher", step=3, total=1.0, losses={"ce": 1.0}))
