@@ -159,7 +159,9 @@ class MapsPage(QWidget):
             self._rest("\n".join(picture.said for picture in pictures if picture.said) or "✓")
             if layer in self._viewer.layers:
                 add_pictures(self._viewer, layer, pictures, alone=apart)
-                self.apart.setChecked(apart or self.apart.isChecked())
+                if apart:
+                    self.apart.setChecked(True)
+                    self._viewer.fit_to_view()
 
         self.status.setText("Looking…")
         self.bar.show()

@@ -47,6 +47,7 @@ class Scatter(pyqtgraph.PlotWidget):
         self.title = title
         self.points: NDArray[np.float64] = np.empty((0, 2))
         self._words: Sequence[str] = ()
+        self._order: NDArray[np.intp] = np.empty(0, np.intp)
         self.dots = pyqtgraph.ScatterPlotItem(size=_SIZE, pen=None, pxMode=True)
         self.rings = pyqtgraph.ScatterPlotItem(size=_RING, brush=None, pxMode=True)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -65,15 +66,17 @@ class Scatter(pyqtgraph.PlotWidget):
     def draw(self, points: NDArray[np.float64], words: Sequence[str], kinds: Sequence[str]) -> None:
         """Show points (N, 2) and show all of them; masks are diamonds."""
         self.points, self._words = points, words
-        symbols = ["d" if kind == "mask" else "o" for kind in kinds]
-        self.dots.setData(pos=points, symbol=symbols)
+        # In the order of the table, the last domain would lie over all others.
+        self._order = np.random.default_rng(0).permutation(len(points))
+        symbols = ["d" if kinds[row] == "mask" else "o" for row in self._order]
+        self.dots.setData(pos=points[self._order], symbol=symbols)
         self.ring([])
         self.box.autoRange(padding=0.06)
 
     def colour(self, colouring: Colouring) -> None:
         """Colour the points."""
         brushes = np.array([_brush(colour) for colour in colouring.palette], object)
-        self.dots.setBrush(list(brushes[colouring.index]))
+        self.dots.setBrush(list(brushes[colouring.index[self._order]]))
 
     def ring(self, chosen: Sequence[int]) -> None:
         """Put a ring around the chosen points."""

@@ -14,6 +14,7 @@ from qtpy.QtSvg import QSvgRenderer
 from qtpy.QtWidgets import QApplication
 
 from napari_msankd import settings
+from napari_msankd.colours import LINES
 from napari_msankd.explore import choose, choose_form, explored
 from napari_msankd.explore.widget import ExploreWidget
 from src_training.training import fitting
@@ -132,6 +133,19 @@ def test_a_click_opens_the_image_and_frames_the_patch(extracted, make_domain, mo
     [frame] = layers["explored patch"].data
     assert np.ptp(frame, axis=0).tolist() == [32, 32]
     assert sample.case in explore.parts["vectors"].status.text()
+
+
+def test_a_dot_has_the_place_and_the_colour_of_its_row(extracted, make_domain, model_file):
+    folders = make_domain("one"), make_domain("two", seed=1, images=2)
+    explore = extracted(*folders, model=model_file)
+    [scatter] = explore.parts["vectors"].scatters.values()
+    table = explore.parts["fsd"]._table
+    shown = {
+        (dot.pos().x(), dot.pos().y()): dot.brush().color().name() for dot in scatter.dots.points()
+    }
+    assert len(shown) == len(table) == 5
+    for point, domain in zip(scatter.points.tolist(), table.domains, strict=True):
+        assert shown[tuple(point)] == LINES[("one", "two").index(domain)]
 
 
 def test_a_lasso_rings_points_and_marks_images_and_saves_a_list(
