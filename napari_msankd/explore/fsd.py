@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from src_training.evaluation.vector_table import VectorTable
     from src_training.training.follow import RunHistory
 
+_COURSE = (
+    "Measured while the student learnt, on at most 32 patches of a domain: how it moves is told, "
+    "its height does not compare with the matrix."
+)
 _UNMEASURED = "This run did not measure FSD while it trained."
 _NO_RUN = "A run measures FSD while it trains; a model alone does not tell."
 _ONE = "A domain is at no distance from itself: choose two to see which images push one away."
@@ -197,7 +201,7 @@ class FsdPage(QWidget):
             name: (np.asarray(series.steps, float), np.asarray(series.values, float))
             for name, series in history.fsd.items()
         }
-        self.course_words.setText("" if lines else _UNMEASURED)
+        self.course_words.setText(_COURSE if lines else _UNMEASURED)
         self.course.setVisible(bool(lines))
         end = max((float(steps[-1]) for steps, _ in lines.values() if len(steps)), default=1.0)
         self.course.draw(lines, end or 1.0)

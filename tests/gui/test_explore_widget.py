@@ -18,6 +18,7 @@ from napari_msankd.colours import LINES
 from napari_msankd.explore import choose, choose_form, explored
 from napari_msankd.explore.widget import ExploreWidget
 from src_training.training import fitting
+from src_training.training.watching import PATCHES
 
 from .conftest import PATIENCE
 
@@ -312,7 +313,8 @@ def test_a_click_on_a_thumbnail_opens_that_view_over_its_patch(extracted, finish
 def test_the_course_of_a_run_is_what_it_measured(extracted, finished_run, tmp_path):
     fsd = extracted(run=finished_run.path).parts["fsd"]
     measured = [event for event in finished_run.events if event.kind == "measured"]
-    assert fsd.course.names == ["B"] and fsd.course_words.text() == ""
+    assert fsd.course.names == ["B"]
+    assert f"at most {PATCHES} patches" in fsd.course_words.text()
     fsd.pages.setCurrentIndex(2)
     fsd._save_numbers(tmp_path / "course.csv")
     rows = list(csv.DictReader((tmp_path / "course.csv").read_text().splitlines()))
