@@ -60,7 +60,7 @@ def scatter_svg(
     groups, names
         Of each point: its colour's key, and what hovering says.
     colours
-        Group -> colour; groups are drawn in this order.
+        Group -> colour; the first lies on top, the last, the masks, below.
     shown
         See `range_of`; the same for figures to be compared.
     """
@@ -71,7 +71,7 @@ def scatter_svg(
     parts = [
         f'<rect x="0.5" y="0.5" width="{_SIDE - 1}" height="{_SIDE - 1}" class="frame"/>',
     ]
-    for group, colour in colours.items():
+    for group, colour in reversed(list(colours.items())):
         chosen = [i for i, each in enumerate(groups) if each == group]
         if not chosen:
             continue

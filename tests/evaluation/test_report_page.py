@@ -61,6 +61,12 @@ def test_two_figures_of_one_range_can_be_compared():
     assert range_of([np.ones((3, 2))])[2:] == (1, 1)
 
 
+def test_masks_which_come_last_lie_below_the_domains():
+    both, colours = np.zeros((2, 2)), {"eyes": "red", "masks": "grey"}
+    svg = scatter_svg("t", both, ["eyes", "masks"], ["an eye", "a mask"], colours, (0, 0, 1, 1))
+    assert svg.index("a mask") < svg.index("an eye")
+
+
 def test_hovering_names_a_point_whatever_its_name():
     svg = scatter_svg(
         'a "title" <', np.zeros((1, 2)), ["g"], ["<&>"], {"g": "red"}, (0.0, 0.0, 1.0, 1.0)
