@@ -134,6 +134,9 @@ class Distilling(_Part):
     intra, inter, cross
         Weights of the star graph, the complete graph and the cross
         distillation (lambda_1 to lambda_3) within ``gkd``; 0 leaves one out.
+    predictions
+        Weight, within ``gkd``, of the teacher's predictions of anchor and
+        views (*reconstruction*; the published sum has no such term).
     views
         Augmented views of each sample (K), for ``gkd``.
     edge_loss, scope, temperature, centred
@@ -147,6 +150,7 @@ class Distilling(_Part):
     intra: Weight = 1.0
     inter: Weight = 1.0
     cross: Weight = 1.0
+    predictions: Weight = 0.0
     views: Annotated[int, Field(ge=2)] = 4
     edge_loss: Literal["mse", "softmax"] = "mse"
     scope: Literal["views", "batch"] = "views"
@@ -161,7 +165,12 @@ class Distilling(_Part):
 
     def weight(self, loss: str, published: float) -> float:
         """Weight of a loss within its method: the recipe's for ``gkd``, else the published one."""
-        own = {"intra": self.intra, "inter": self.inter, "cross": self.cross}
+        own = {
+            "intra": self.intra,
+            "inter": self.inter,
+            "cross": self.cross,
+            "predictions": self.predictions,
+        }
         return own.get(loss, published)
 
 

@@ -15,6 +15,7 @@ from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
 from src_training.distillation.ifvd import IntraClassVariation
 from src_training.distillation.logits import SoftenedLogits
 from src_training.distillation.skd import PairwiseSimilarity
+from src_training.distillation.view_predictions import ViewPredictions
 
 __all__ = ["METHODS", "Distillation", "Method", "refuse_sum"]
 
@@ -35,7 +36,9 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "gkd": Method("GKD (arXiv 2207.12995)", (DualContrastiveGraphs, CrossDistillation)),
+    "gkd": Method(
+        "GKD (arXiv 2207.12995)", (DualContrastiveGraphs, CrossDistillation, ViewPredictions)
+    ),
     "emkd": Method("EMKD (arXiv 2108.09987)", (EfficientMedical,)),
     "graph_flow": Method("Graph Flow (arXiv 2203.08667)", (GraphFlow, Adversarial)),
     "graph_flow_normalised": Method(

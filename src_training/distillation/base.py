@@ -31,6 +31,9 @@ class Pass:
     taps
         Features (B, C, h, w) of the anchors at the places that the
         distillations named.
+    view_logits
+        What `decode` made of the views: (B, K, classes, H, W). None unless a
+        distillation `decodes_views`.
     """
 
     network: SegmentationNetwork
@@ -40,6 +43,7 @@ class Pass:
     logits: Tensor
     vectors: Tensor | None = None
     taps: Mapping[str, Tensor] = field(default_factory=dict)
+    view_logits: Tensor | None = None
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same pass with every tensor changed."""
@@ -51,6 +55,7 @@ class Pass:
             logits=change(self.logits),
             vectors=None if self.vectors is None else change(self.vectors),
             taps={name: change(feature) for name, feature in self.taps.items()},
+            view_logits=None if self.view_logits is None else change(self.view_logits),
         )
 
     def first(self, count: int) -> Self:
@@ -69,7 +74,9 @@ class Distillation(nn.Module, ABC):
     taps
         Places of `SegmentationNetwork.taps` whose features it reads.
     views
-        Whether it compares semantic vectors of augmented views.
+        Whether it reads augmented views: their semantic vectors.
+    decodes_views
+        Whether it reads what the networks make of those views, too.
     weights
         Weight of each loss that it returns, by name, as published.
     half_precision
@@ -83,6 +90,7 @@ class Distillation(nn.Module, ABC):
 
     taps: ClassVar[tuple[str, ...]] = ()
     views: ClassVar[bool] = False
+    decodes_views: ClassVar[bool] = False
     weights: ClassVar[dict[str, float]]
     half_precision: ClassVar[bool] = False
     adam: ClassVar[dict[str, Any]] = {}

@@ -33,7 +33,7 @@ def build_network(
     classes
         Classes including the background, >= 2.
     **options
-        The network's own (fanet: ``width``; enet: ``unpooling``).
+        The network's own (fanet, mobile_unet: ``width``; enet: ``unpooling``).
 
     Raises
     ------

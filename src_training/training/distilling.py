@@ -83,6 +83,7 @@ class Distil(Stage):
         self.distillations = nn.ModuleList(distillations)
         self._beside = [each for each in distillations if learnable(each)]
         self._taps = _taps_of(distillations)
+        self._decodes_views = any(each.decodes_views for each in distillations)
         self._supervision: Supervision = supervision
 
     @property
@@ -126,20 +127,33 @@ class Distil(Stage):
     def _pass(
         self, network: SegmentationNetwork, alignment: AlignmentNetwork, batch: Batch
     ) -> Pass:
-        """Encode anchors and views in one pass; decode the anchors only."""
+        """Encode anchors and views in one pass; decode the anchors, and the views if asked for."""
         count = len(batch.image)
         images = batch.image if batch.views is None else torch.cat([batch.image, batch.views])
         with network.tapped(*self._taps) as taps:
             skips, bottleneck = network.encode(images)
             anchors = Skips(tuple(feature[:count] for feature in skips.features), skips.size)
-            logits = network.decode(anchors, bottleneck[:count])
-        vectors = None
+            if self._decodes_views:
+                logits = network.decode(skips, bottleneck)
+            else:
+                logits = network.decode(anchors, bottleneck[:count])
+        vectors = view_logits = None
         if self.views:
             flat = alignment.encoder(bottleneck)
             views = flat[count:].unflatten(0, (count, self.views))
             vectors = torch.cat([flat[:count, None], views], dim=1)
-        features = {tap: feature[:count] for tap, feature in taps.items()}
-        return Pass(network, alignment, anchors, bottleneck[:count], logits, vectors, features)
+        if self._decodes_views:
+            view_logits = logits[count:].unflatten(0, (count, self.views))
+        return Pass(
+            network,
+            alignment,
+            anchors,
+            bottleneck[:count],
+            logits[:count],
+            vectors,
+            {tap: feature[:count] for tap, feature in taps.items()},
+            view_logits,
+        )
 
 
 def distillations_of(

@@ -5,7 +5,7 @@ import torch
 from src_training.distillation.base import Pass
 from src_training.networks.base import Skips
 
-BATCH, CLASSES, SIDE = 2, 3, 16
+BATCH, CLASSES, SIDE, VIEWS = 2, 3, 16, 2
 SCALES = {
     "encoder_half": 2,
     "encoder_quarter": 4,
@@ -18,7 +18,7 @@ STUDENT = dict(zip(SCALES, (3, 4, 5, 4, 3), strict=True))
 
 
 def made(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch=BATCH):
-    """A pass of noise: logits (B, CLASSES, side, side), features at each scale."""
+    """A pass of noise: logits (B, CLASSES, side, side), those of views, features at each scale."""
     random = torch.Generator().manual_seed(seed)
 
     def noise(count, scale):
@@ -27,7 +27,9 @@ def made(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch=BATCH):
 
     taps = {tap: noise(channels[tap], scale) for tap, scale in SCALES.items()}
     nothing = torch.zeros(batch, 1, 1, 1, dtype=dtype)
-    return Pass(None, None, Skips((), (side, side)), nothing, noise(CLASSES, 1), None, taps)
+    logits = noise(CLASSES, 1)
+    of_views = noise(VIEWS * CLASSES, 1).unflatten(1, (VIEWS, CLASSES))
+    return Pass(None, None, Skips((), (side, side)), nothing, logits, None, taps, of_views)
 
 
 def masks(seed=0, side=SIDE, batch=BATCH, classes=CLASSES):

@@ -18,6 +18,7 @@ from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow,
 from src_training.distillation.ifvd import IntraClassVariation
 from src_training.distillation.logits import SoftenedLogits
 from src_training.distillation.skd import PairwiseSimilarity
+from src_training.distillation.view_predictions import ViewPredictions
 from src_training.networks import NETWORKS, build_network
 from tests.distillation.taps import CLASSES, STUDENT, TEACHER, made, masks
 
@@ -31,6 +32,7 @@ class Said(nn.Module):
 
 DISTILLATIONS = {
     "logits": SoftenedLogits,
+    "predictions": ViewPredictions,
     "attention": AttentionTransfer,
     "fsp": lambda: SolutionFlow({}),
     "ifvd": IntraClassVariation,

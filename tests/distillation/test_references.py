@@ -18,6 +18,7 @@ from src_training.distillation.ifvd import IntraClassVariation
 from src_training.distillation.logits import SoftenedLogits
 from src_training.distillation.paraphraser import Paraphraser, Paraphrasers
 from src_training.distillation.skd import PairwiseSimilarity
+from src_training.distillation.view_predictions import ViewPredictions
 from tests.distillation.taps import CLASSES, TEACHER, made, masks
 
 EXACT = pytest.approx
@@ -68,6 +69,16 @@ def pixels(feature):
 def test_logits(both):
     expected = divergence(both[0].logits.numpy(), both[1].logits.numpy(), 4.0)
     assert found(SoftenedLogits(), *both, masks()) == {"logits": EXACT(expected, rel=1e-9)}
+
+
+def test_predictions_of_anchor_and_views_weigh_alike(both):
+    teacher, student = both
+    parts = [divergence(teacher.logits.numpy(), student.logits.numpy(), 1.0)]
+    for view in range(teacher.view_logits.shape[1]):
+        theirs, ours = (each.view_logits[:, view].numpy() for each in both)
+        parts.append(divergence(theirs, ours, 1.0))
+    expected = sum(parts) / len(parts)
+    assert found(ViewPredictions(), *both, masks()) == {"predictions": EXACT(expected, rel=1e-9)}
 
 
 def test_attention(both):

@@ -52,7 +52,7 @@ def test_every_method_runs_by_its_name_and_its_losses_are_in_the_events(begun, m
     recipe, path = begun({method: 1.0})
     events = []
     distil(recipe, path, resume=True, device="cpu", listener=events.append)
-    names = {loss for part in METHODS[method].parts for loss in part.weights}
+    names = {loss for part in METHODS[method].parts for loss in part.weights} - {"predictions"}
     steps = [event for event in events if isinstance(event, StepDone) and event.stage == "distil"]
     assert [step.losses.keys() for step in steps] == [{"ce"} | names] * 3
     finished = [event.stage for event in events if isinstance(event, StageFinished)]
@@ -148,6 +148,7 @@ def test_gkd_is_what_a_recipe_distils_by_unless_it_says_otherwise():
         "CrossDistillation",
     ]
     assert weights == {"intra": 1.0, "inter": 1.0, "cross": 0.1}
+    assert chosen(intra=0, inter=0, cross=0, predictions=0.5)[1] == {"predictions": 0.5}
 
 
 def test_a_sum_weighs_each_loss_by_its_method_and_by_its_place_in_it():

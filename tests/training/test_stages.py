@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from src_training.alignment.act import AlignmentConsistency
+from src_training.alignment.act import AlignmentConsistency, pixel_divergence
 from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import Batch, PreparedCase
@@ -13,6 +13,7 @@ from src_training.data.preprocess import Geometry, Prepared
 from src_training.distillation.base import Distillation
 from src_training.distillation.dcgd import DualContrastiveGraphs
 from src_training.distillation.dicd import CrossDistillation
+from src_training.distillation.view_predictions import ViewPredictions
 from src_training.networks import build_network
 from src_training.training.distilling import Distil
 from src_training.training.stages import (
@@ -71,6 +72,7 @@ STAGES = {
     "tan": lambda: act(AlignmentConsistency()),
     "tan with views": lambda: act(AlignmentConsistency(consistency="views")),
     "distil": lambda: distil([DualContrastiveGraphs(), CrossDistillation()]),
+    "distil with predictions": lambda: distil([ViewPredictions()]),
 }
 
 
@@ -131,6 +133,17 @@ def test_a_distilled_student_is_free_again_after_its_alignment_froze_it():
     assert not any(parameter.requires_grad for parameter in learned.parameters())
     Supervised("alone", learned, supervision="ce")
     assert all(parameter.requires_grad for parameter in learned.parameters())
+
+
+def test_views_are_decoded_for_who_asks_and_the_anchors_predictions_do_not_depend_on_it():
+    plain, decoding = (distil(asked).eval() for asked in ([], [ViewPredictions()]))
+    drawn = batch()
+    losses = decoding(drawn)
+    assert losses["ce"].item() == pytest.approx(plain(drawn)["ce"].item(), rel=1e-6)
+    (teacher, _), (student, _) = decoding._teacher, decoding._student
+    images = torch.cat([drawn.image, drawn.views])
+    expected = pixel_divergence(teacher(images), student(images))
+    assert losses["predictions"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_cross_pass_leaves_the_students_running_statistics_to_its_own_pass():
