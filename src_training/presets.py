@@ -25,6 +25,9 @@ PURPOSE = {
 }
 """What each preset of `TIMES` is for, in words."""
 
+_NARROW: dict[str, dict[str, Any]] = {"fanet": {"width": 8}, "mobile_unet": {"width": 0.35}}
+"""Options of the networks that would take a processor too long at their published width."""
+
 
 def preset(time: str, student: str) -> dict[str, Any]:
     """Fields of a recipe for a preset: networks, preparation, patch, losses and stages.
@@ -43,12 +46,13 @@ def preset(time: str, student: str) -> dict[str, Any]:
     """
     if time not in TIMES:
         raise InputError(f"time is {time!r}; expected one of {', '.join(TIMES)}")
-    width, diameter = {"quick": (8, 512), "standard": (8, 640), "full": (64, 640)}[time]
+    diameter = 512 if time == "quick" else 960
     stages = {
-        "quick": _stages(4, teacher=240, between=60, student=500, distil=90),
-        "standard": _stages(16, teacher=1200, between=150, student=2000, distil=300),
-        "full": _stages(32, teacher=6000, between=600, student=8000, distil=2400),
+        "quick": _stages(4, teacher=240, between=60, student=480, distil=90),
+        "standard": _stages(16, teacher=800, between=150, student=1200, distil=500),
+        "full": _stages(32, teacher=6000, between=600, student=7200, distil=2400),
     }[time]
+    widths = {} if time == "full" else _NARROW
     if time == "full":
         # Wide as published, the teacher leaves the rails at the rate of a narrow one.
         stages["teacher"]["rate"] = 1e-3
@@ -57,10 +61,10 @@ def preset(time: str, student: str) -> dict[str, Any]:
         # Wide: cameras of 30 and 45 degrees show vessels of different widths.
         "augmentation": {"scale": 0.6},
         "patch": 128,
-        "teacher": {"name": "fanet", "options": {"width": width}},
-        "student": {"name": student},
+        "teacher": {"name": "fanet", "options": widths.get("fanet", {})},
+        "student": {"name": student, "options": widths.get(student, {})},
         "supervised": "dice_ce",
-        "distilling": {"cross": 0.1, "views": 2},
+        "distilling": {"cross": 0.1, "predictions": 1.0, "views": 2},
         "stages": stages,
     }
 
@@ -147,16 +151,17 @@ def _stages(
 ) -> dict[str, dict[str, Any]]:
     """Stages of so many steps; rates are those the shipped model was trained at."""
 
-    def stage(steps: int, rate: float, validations: int) -> dict[str, Any]:
+    def stage(steps: int, rate: float, validations: int, patches: int = batch) -> dict[str, Any]:
         every = max(1, steps // validations)
-        return {"steps": steps, "batch": batch, "rate": rate, "validate_every": every}
+        return {"steps": steps, "batch": patches, "rate": rate, "validate_every": every}
 
     return {
-        "teacher": stage(teacher, 3e-3, 6),
+        "teacher": stage(teacher, 3e-3, 4),
         "autoencoder": stage(between, 2e-3, 3),
         "vectors": stage(between, 2e-3, 3),
         "tan": stage(between, 2e-3, 3),
-        "student": stage(student, 3e-3, 10),
+        "student": stage(student, 3e-3, 6),
         "san": stage(between, 2e-3, 3),
-        "distil": stage(distil, 1e-3, 6),
+        # Each patch comes with its views.
+        "distil": stage(distil, 2e-3, 5, max(4, batch // 2)),
     }

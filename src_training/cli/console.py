@@ -13,6 +13,7 @@ out = Console()
 err = Console(stderr=True)
 
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
+Flips = Annotated[bool, Parameter(help="Average over four flips: slower, smoother.")]
 Model = Annotated[str, Parameter(help="Name of a shipped model, or a model file.")]
 
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Device, Model, write_json
+from src_training.cli.console import Device, Flips, Model, write_json
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def evaluate(
     model: Model,
     domain: Annotated[list[Path], Parameter(help="Folder with images/ and masks/.")],
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write every score.")] = None,
+    flips: Flips = False,
     device: Device = "auto",
 ) -> None:
     """Score a model on labelled folders: per image and pooled, inside the field of view.
@@ -66,7 +67,7 @@ def evaluate(
     from src_training.progress import counted
 
     loaded = load_model(model)
-    predictor = Predictor(loaded, device=device)
+    predictor = Predictor(loaded, device=device, flips=flips)
     domains = [
         _for_model(Domain.from_folder(folder, name=name), loaded.card.classes)
         for name, folder in named_folders(domain).items()

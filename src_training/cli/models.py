@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Device, Model
+from src_training.cli.console import Device, Flips, Model
 from src_training.errors import InputError
 
 
@@ -17,7 +17,7 @@ def segment(
     model: Model,
     out_dir: Annotated[Path, Parameter(name="--out", help="Folder for the labels.")],
     probabilities: Annotated[bool, Parameter(help="Write float32 probabilities too.")] = False,
-    flips: Annotated[bool, Parameter(help="Average over four flips: slower, smoother.")] = False,
+    flips: Flips = False,
     threshold: Annotated[float | None, Parameter(help="Instead of the model's own.")] = None,
     device: Device = "auto",
 ) -> None:
