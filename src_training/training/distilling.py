@@ -143,7 +143,7 @@ class Distil(Stage):
             views = flat[count:].unflatten(0, (count, self.views))
             vectors = torch.cat([flat[:count, None], views], dim=1)
         if self._decodes_views:
-            view_logits = logits[count:].unflatten(0, (count, self.views))
+            view_logits = logits[count:].reshape(count, self.views, *logits.shape[1:])
         return Pass(
             network,
             alignment,
