@@ -1,5 +1,6 @@
 """From a raw image to what a network sees, and back: one door for training and segmenting."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from scipy import ndimage
 from skimage.exposure import equalize_adapthist
 from skimage.filters import threshold_otsu
@@ -17,8 +18,21 @@ from src_training.errors import InputError
 FRAME = 16
 """Pixels around a prepared image when it is segmented."""
 
+WINDOWS = {"liver": (-60.0, 140.0), "kidney": (-200.0, 300.0), "soft_tissue": (-160.0, 240.0)}
+"""Windows of CT by name: lowest and highest HU."""
+
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+
+def _window(value: object) -> object:
+    """The window of a name; what is no name stays."""
+    if not isinstance(value, str):
+        return value
+    if value not in WINDOWS:
+        raise ValueError(f"expected [low, high] in HU, or one of {', '.join(WINDOWS)}")
+    return WINDOWS[value]
+
 
 
 @dataclass(frozen=True)
@@ -94,26 +108,59 @@ class Preprocessing(BaseModel):
         ``fundus``: crop to the field of view, bring its diameter to
         `diameter`, green channel, CLAHE, [0, 1]. ``minmax`` and
         ``percentile``: scale the intensities of each image to [0, 1] by its
-        extremes, or by its 1st and 99th percentile (clipped).
+        extremes, or by its 1st and 99th percentile (clipped). ``window``:
+        scale HU by `window` (clipped), the same for every image.
     diameter
         Pixels across the field of view after preparation (``fundus``). One
         diameter for every camera is the resolution policy: cross-dataset
         losses are largely resolution.
     channels
-        1 or 3, for ``minmax`` and ``percentile``. Grey images are repeated
-        to 3; colour images are averaged (luma) to 1. Fundus is always 1.
+        1 or 3, for all but ``fundus``, which always has 1. Grey images are
+        repeated to 3; colour images are averaged (luma) to 1.
+    window
+        Lowest and highest HU, which become 0 and 1 (``window``); in a recipe
+        also a name of `WINDOWS`.
+    neighbours
+        Slices of a volume that are the channels: the slice and as many on
+        either side of it.
+    side
+        Pixels along the longer side after preparation, for all but
+        ``fundus``; None keeps the image's. Slices of one field of view in
+        many matrices need one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["fundus", "minmax", "percentile"] = "fundus"
+    kind: Literal["fundus", "minmax", "percentile", "window"] = "fundus"
     diameter: Annotated[int, Field(ge=32, le=4096)] = 640
     channels: Literal[1, 3] = 1
+    window: Annotated[tuple[float, float], BeforeValidator(_window)] = WINDOWS["soft_tissue"]
+    neighbours: Literal[1, 3, 5] = 1
+    side: Annotated[int, Field(ge=32, le=4096)] | None = None
+
+    @model_validator(mode="after")
+    def _can_be_followed(self) -> "Preprocessing":
+        low, high = self.window
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(f"window is {low:g} to {high:g}; expected a lower and a higher HU")
+        if self.neighbours > 1 and (self.kind == "fundus" or self.channels > 1):
+            raise ValueError(
+                f"neighbours is {self.neighbours}; expected 1 with kind fundus and with 3 channels"
+            )
+        return self
 
     @property
     def in_channels(self) -> int:
         """Channels of what `prepare` returns."""
-        return 1 if self.kind == "fundus" else self.channels
+        return 1 if self.kind == "fundus" else self.channels * self.neighbours
+
+    def grid_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of an image (H, W) once prepared; it is all field of view."""
+        side = self.diameter if self.kind == "fundus" else self.side
+        if side is None:
+            return size
+        scale = side / max(size)
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
     def prepare(self, image: NDArray[np.generic], fov: Mask | None = None) -> Prepared:
         """Prepare one image.
@@ -122,7 +169,8 @@ class Preprocessing(BaseModel):
         ----------
         image
             (H, W) or (H, W, C) with C = 1, 3 or 4 (alpha is dropped), any
-            real dtype.
+            real dtype. With more than one of `neighbours` (H, W, neighbours),
+            or a single slice (H, W), which is repeated.
         fov
             (H, W) bool; found from the image when missing (``fundus``).
 
@@ -132,25 +180,34 @@ class Preprocessing(BaseModel):
             If the image has another shape, or a value that is not finite, or
             the field of view is empty or of another size.
         """
-        pixels = _checked(image)
+        pixels = _checked(image, self.neighbours)
         if fov is not None and fov.shape != pixels.shape[:2]:
             found, expected = (" x ".join(map(str, size)) for size in (fov.shape, pixels.shape[:2]))
             raise InputError(f"the field of view is {found} pixels; expected {expected}")
         if self.kind == "fundus":
             return self._fundus(pixels, fov)
-        spread = _stretched(pixels, (0, 100) if self.kind == "minmax" else (1, 99))
-        channels = _with_channels(spread, self.channels)
         size = pixels.shape[:2]
+        channels = _with_channels(self._scaled(pixels), self.in_channels)
         seen = np.ones(size, bool) if fov is None else fov.astype(bool)
-        return Prepared(channels, seen, Geometry(size, (0, 0, *size), size))
+        geometry = Geometry(size, (0, 0, *size), self.grid_of(size))
+        if geometry.prepared == size:
+            return Prepared(channels, seen, geometry)
+        seen = geometry.to_prepared(seen.astype(np.uint8)).astype(bool)
+        return Prepared(_resize(channels, geometry.prepared), seen, geometry)
+
+    def _scaled(self, pixels: Float) -> Float:
+        """Intensities (H, W, C) in [0, 1]."""
+        if self.kind == "window":
+            return _stretched(pixels, *self.window)
+        percentiles = (0, 100) if self.kind == "minmax" else (1, 99)
+        return _stretched(pixels, *np.percentile(pixels, percentiles))
 
     def _fundus(self, pixels: Float, fov: Mask | None) -> Prepared:
         fov = find_field_of_view(pixels) if fov is None else fov.astype(bool)
         box = _bounding_box(fov)
         top, left, bottom, right = box
         height, width = bottom - top, right - left
-        scale = self.diameter / max(height, width)
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        size = self.grid_of((height, width))
         green = pixels[..., 1] if pixels.shape[-1] == 3 else pixels[..., 0]
         cut = _resize(green[None, top:bottom, left:right], size)[0]
         seen = _resize(fov[None, top:bottom, left:right].astype(np.float32), size)[0] > 0.5
@@ -197,22 +254,24 @@ def find_field_of_view(pixels: NDArray[np.generic]) -> Mask:
     return disc if disc.mean() > 0.2 else everything
 
 
-def _checked(image: NDArray[np.generic]) -> Float:
-    """The image as (H, W, 1 or 3) float32."""
+def _checked(image: NDArray[np.generic], neighbours: int) -> Float:
+    """The image as (H, W, 1 or 3) float32, or as (H, W, `neighbours`)."""
     channels = image[..., None] if image.ndim == 2 else image
-    if channels.ndim != 3 or channels.shape[-1] not in (1, 3, 4) or 0 in channels.shape:
+    known = (1, 3, 4) if neighbours == 1 else (1, neighbours)
+    if channels.ndim != 3 or channels.shape[-1] not in known or 0 in channels.shape:
+        *first, last = (str(count) for count in known)
         raise InputError(
-            f"the image has shape {image.shape}; expected (H, W), or (H, W, C) with C = 1, 3 or 4"
+            f"the image has shape {image.shape}; expected (H, W), or (H, W, C) with "
+            f"C = {', '.join(first)} or {last}"
         )
-    pixels = channels[..., :3].astype(np.float32)
+    pixels = (channels[..., :3] if neighbours == 1 else channels).astype(np.float32)
     if not np.isfinite(pixels).all():
         bad = int((~np.isfinite(pixels)).sum())
         raise InputError(f"the image has {bad} values that are NaN or infinite; expected none")
     return pixels
 
 
-def _stretched(pixels: Float, percentiles: tuple[int, int]) -> Float:
-    low, high = np.percentile(pixels, percentiles)
+def _stretched(pixels: Float, low: float, high: float) -> Float:
     if high <= low:
         return np.zeros_like(pixels)
     return np.asarray(np.clip((pixels - low) / (high - low), 0, 1), np.float32)

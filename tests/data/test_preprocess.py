@@ -12,7 +12,7 @@ from src_training.data.phantom import fundus_phantom
 from src_training.data.preprocess import Geometry, Preprocessing, find_field_of_view
 from src_training.errors import InputError
 
-KINDS = ("fundus", "minmax", "percentile")
+KINDS = ("fundus", "minmax", "percentile", "window")
 DTYPES = ["u1", "u2", "i2", "i4", "i8", "f2", "f4", "f8", "?"]
 
 
@@ -201,3 +201,61 @@ def test_unknown_fields_and_ranges_are_refused() -> None:
         with pytest.raises(ValidationError):
             Preprocessing(**fields)
     assert Preprocessing.model_validate_json(Preprocessing().model_dump_json()) == Preprocessing()
+
+
+def test_a_window_is_the_same_for_every_image():
+    window = Preprocessing(kind="window", window="liver")
+    assert window.window == (-60, 140)
+    image = np.array([[-1000, -60, 40], [140, 141, 3000]], np.int16)
+    assert np.allclose(window.prepare(image).pixels, [[[0, 0, 0.5], [1, 1, 1]]])
+    assert np.allclose(window.prepare(np.full((2, 2), 40.0)).pixels, 0.5)
+
+
+@pytest.mark.parametrize("window", ["lung", (10, 10), (20, -20), (0, np.inf), (0, 1, 2)])
+def test_a_window_that_is_none_is_refused(window):
+    with pytest.raises(ValidationError, match="window"):
+        Preprocessing(kind="window", window=window)
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_neighbouring_slices_are_channels_under_one_scale(count):
+    slices = np.random.default_rng(0).uniform(-200, 300, (8, 9, count))
+    window = Preprocessing(kind="window", window=(0, 100), neighbours=count)
+    assert window.in_channels == count
+    assert np.allclose(window.prepare(slices).pixels, np.clip(slices / 100, 0, 1).transpose(2, 0, 1))
+    minmax = Preprocessing(kind="minmax", neighbours=count).prepare(slices).pixels
+    assert (minmax.min(), minmax.max()) == (0, 1)
+    assert np.array_equal(minmax.argmax(0), slices.argmax(-1))
+
+
+def test_a_single_slice_is_its_own_neighbour():
+    image = np.arange(12.0).reshape(3, 4)
+    pixels = Preprocessing(kind="window", window=(0, 10), neighbours=3).prepare(image).pixels
+    assert pixels.shape == (3, 3, 4) and (pixels == pixels[0]).all()
+
+
+@pytest.mark.parametrize("fields", [{"kind": "fundus"}, {"kind": "minmax", "channels": 3}])
+def test_neighbours_go_with_grey_slices_only(fields):
+    with pytest.raises(ValidationError, match="neighbours is 3; expected 1"):
+        Preprocessing(neighbours=3, **fields)
+
+
+def test_another_number_of_slices_is_one_sentence():
+    with pytest.raises(InputError, match=r"shape \(4, 4, 4\); expected .* C = 1 or 3"):
+        Preprocessing(kind="window", neighbours=3).prepare(np.zeros((4, 4, 4)))
+
+
+@pytest.mark.parametrize("size", [(512, 512), (256, 256), (100, 300)])
+def test_a_side_brings_every_matrix_to_one_size_and_masks_back(size):
+    window = Preprocessing(kind="window", window=(0, 255), side=256)
+    image = np.full(size, 51, np.uint8)
+    mask = np.zeros(size, np.uint8)
+    mask[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = 1
+    prepared = window.prepare(image)
+    assert prepared.pixels.shape[1:] == window.grid_of(size) == prepared.fov.shape
+    assert max(prepared.fov.shape) == 256 and prepared.fov.all()
+    assert np.allclose(prepared.pixels, 0.2)
+    small = prepared.geometry.to_prepared(mask)
+    back = prepared.geometry.to_original(small[None].astype(np.float32))[0] >= 0.5
+    both = 2 * (back & (mask > 0)).sum() / (back.sum() + mask.sum())
+    assert both > 0.95

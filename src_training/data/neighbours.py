@@ -1,0 +1,34 @@
+"""The slices around a slice: what 2.5-D networks see as channels."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def neighbouring(volume: Any, index: int, count: int, axis: int = 0) -> NDArray[Any]:
+    """A slice of a volume and its neighbours, as channels.
+
+    Parameters
+    ----------
+    volume
+        (Z, Y, X), an array or whatever is read when it is sliced (dask, zarr).
+    index
+        Of the slice along `axis`.
+    count
+        Odd: the slice, and as many on either side of it.
+    axis
+        That the slices follow.
+
+    Returns
+    -------
+    ndarray
+        (H, W, count), from the slice before to the slice after; beyond the
+        ends of the volume its first or last slice is repeated.
+    """
+    length = volume.shape[axis]
+    wanted = np.clip(np.arange(index - count // 2, index + count // 2 + 1), 0, length - 1)
+    low = int(wanted[0])
+    before: tuple[slice, ...] = (slice(None),) * axis
+    read = np.asarray(volume[(*before, slice(low, int(wanted[-1]) + 1))])
+    return np.ascontiguousarray(np.moveaxis(read, axis, -1)[..., wanted - low])
