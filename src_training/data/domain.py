@@ -1,7 +1,7 @@
 """A domain: images of one scanner or site, with their masks and fields of view."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from src_training.data.case import Case, CaseFiles, by, in_memory, read_labels
 from src_training.data.classes import BINARY, ClassValues
 from src_training.data.images import image_files, image_size, write_image, write_labels
+from src_training.data.neighbours import slice_beside
 from src_training.errors import InputError
 
 __all__ = ["Case", "Domain", "write_domain"]
@@ -160,10 +161,61 @@ class Domain:
     def __iter__(self) -> Iterator[Case]:
         return (self[index] for index in range(len(self)))
 
+    def with_neighbours(self, count: int) -> Iterator[Case]:
+        """The cases in order, each image with its neighbouring slices as channels.
+
+        Neighbours are told by their names (`slice_beside`) and may be cases
+        that `subset` left out; where there is none, the last slice that there
+        is on that side is repeated.
+
+        Parameters
+        ----------
+        count
+            Odd, see `Preprocessing.neighbours`; 1 gives the cases as they are.
+
+        Raises
+        ------
+        InputError
+            If a slice has channels already, or its neighbour another size.
+        """
+        if count == 1:
+            yield from self
+            return
+        for name in self.names:
+            case = self._cases[name].read()
+            slices = [self._cases[beside].read().image for beside in self._beside(name, count)]
+            if any(image.shape != case.size for image in slices):
+                raise InputError(
+                    f"{self.name}/{name} and its neighbours have shapes "
+                    f"{sorted({image.shape for image in slices})}; expected grey slices of one size"
+                )
+            yield replace(case, image=np.stack(slices, axis=-1))
+
+    def alone(self, count: int) -> tuple[str, ...]:
+        """Names of the cases that lack some of `count` neighbouring slices."""
+        return tuple(n for n in self.names if len(set(self._beside(n, count))) < count)
+
+    def _beside(self, name: str, count: int) -> list[str]:
+        """Names of a slice and its neighbours, in order."""
+        found = [name]
+        for _ in range(count // 2):
+            found.insert(0, self._next(found[0], -1))
+            found.append(self._next(found[-1], 1))
+        return found
+
+    def _next(self, name: str, offset: int) -> str:
+        """Name of the slice at an offset, or `name` itself where there is none."""
+        beside = slice_beside(name, offset)
+        return beside if beside in self._cases else name
+
     @property
     def labelled(self) -> bool:
         """Whether every case has a mask."""
-        return all(case.values is not None for case in self._cases.values())
+        return all(case.values is not None for case in self._chosen)
+
+    @property
+    def _chosen(self) -> list[Case | CaseFiles]:
+        return [self._cases[name] for name in self.names]
 
     def subset(self, names: Sequence[str]) -> "Domain":
         """The cases of these names, in this order.
@@ -173,26 +225,26 @@ class Domain:
         InputError
             If a name is not in the domain, or comes twice, or none is given.
         """
-        unknown = [name for name in names if name not in self._cases]
+        known = set(self.names)
+        unknown = [name for name in names if name not in known]
         if unknown or not names or len(set(names)) != len(names):
             what = f"{unknown[0]!r}" if unknown else "no name, or one twice,"
             raise InputError(
                 f"{what} was asked of domain {self.name}; expected some of {_list(self.names)}"
             )
-        kept = {name: self._cases[name] for name in names}
-        return Domain(self.name, tuple(names), self.classes, kept, self._mapping)
+        return Domain(self.name, tuple(names), self.classes, self._cases, self._mapping)
 
     def background_only(self) -> tuple[str, ...]:
         """Names of the cases whose mask has no foreground."""
         return tuple(
             name
-            for name, case in self._cases.items()
+            for name, case in zip(self.names, self._chosen, strict=True)
             if case.values is not None and not self._mapping.has_foreground(case.values)
         )
 
     def found(self) -> str:
         """One line: how many images, their sizes, the classes, what is odd."""
-        cases = self._cases.values()
+        cases = self._chosen
         sizes = sorted({case.size for case in cases})
         size = by(sizes[0]) if len(sizes) == 1 else f"{by(sizes[0])} to {by(sizes[-1])}"
         plural = "image" if len(self) == 1 else "images"
@@ -206,7 +258,7 @@ class Domain:
         return f"{self.name}: " + "; ".join((*parts, *self._notes))
 
     def _refused_if_background(self, where: str) -> "Domain":
-        masks = [case for case in self._cases.values() if case.values is not None]
+        masks = [case for case in self._chosen if case.values is not None]
         empty = self.background_only()
         if masks and len(empty) == len(masks):
             raise InputError(

@@ -1,9 +1,27 @@
 """The slices around a slice: what 2.5-D networks see as channels."""
 
+import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# 10001_95, ct_z012, and stack-007 as slices of one layer are called; malignant_1 is no slice.
+_SLICE = re.compile(r"(?P<volume>.*\d.*_|.*_z|.*-)(?P<number>\d+)")
+
+
+def slice_beside(name: str, offset: int) -> str | None:
+    """What the slice so far from another is called, if it is there; None if `name` is no slice.
+
+    Examples
+    --------
+    >>> slice_beside("10001_95", 1), slice_beside("ct_z010", -1), slice_beside("malignant_1", 1)
+    ('10001_96', 'ct_z009', None)
+    """
+    match = _SLICE.fullmatch(name)
+    if match is None or (number := int(match["number"]) + offset) < 0:
+        return None
+    return f"{match['volume']}{number:0{len(match['number'])}d}"
 
 
 def neighbouring(volume: Any, index: int, count: int, axis: int = 0) -> NDArray[Any]:

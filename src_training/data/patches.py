@@ -74,7 +74,8 @@ def prepare_cases(
         If a case has no mask and needs one, or cannot be prepared; the
         message names it.
     """
-    return [_prepared(case, preprocessing, domain.name, labelled) for case in domain]
+    cases = domain.with_neighbours(preprocessing.neighbours)
+    return [_prepared(case, preprocessing, domain.name, labelled) for case in cases]
 
 
 def _prepared(

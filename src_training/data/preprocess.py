@@ -34,7 +34,6 @@ def _window(value: object) -> object:
     return WINDOWS[value]
 
 
-
 @dataclass(frozen=True)
 class Geometry:
     """Where a prepared image lies in its original.

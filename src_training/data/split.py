@@ -9,8 +9,8 @@ from src_training.errors import InputError
 
 # 01L and 01R, left and right, OD and OS: two eyes of one patient.
 _EYE = re.compile(r"(?P<patient>.*\d)[ _-]?(?:L|R|OD|OS|left|right)", re.IGNORECASE)
-# 10001_95: a slice of a patient; "malignant_1" is none, its prefix has no number.
-_SLICE = re.compile(r"(?P<patient>.*\d.*)_\d+")
+# 10001_95 and ct_z012: slices of a patient; "malignant_1" is none, its prefix has no number.
+_SLICE = re.compile(r"(?P<patient>.*\d.*(?=_\d)|.*(?=_z\d))_z?\d+")
 
 
 def patient_of(name: str) -> str:
@@ -18,8 +18,8 @@ def patient_of(name: str) -> str:
 
     Examples
     --------
-    >>> patient_of("Image_01L"), patient_of("10001_95"), patient_of("malignant_1")
-    ('Image_01', '10001', 'malignant_1')
+    >>> [patient_of(name) for name in ("Image_01L", "10001_95", "ct_z012", "malignant_1")]
+    ['Image_01', '10001', 'ct', 'malignant_1']
     """
     match = _EYE.fullmatch(name) or _SLICE.fullmatch(name)
     return match["patient"] if match else name

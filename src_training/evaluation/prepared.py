@@ -41,7 +41,7 @@ def prepared_images(domain: Domain, preprocessing: Preprocessing) -> Iterator[Pr
     InputError
         If an image cannot be prepared; names it.
     """
-    for case in domain:
+    for case in domain.with_neighbours(preprocessing.neighbours):
         began = time.perf_counter()
         try:
             fov = _field_of_view(case, preprocessing)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from src_training.data.preprocess import Mask, find_field_of_view
+from src_training.data.preprocess import Mask, Preprocessing, find_field_of_view
 from src_training.inference.model import ModelCard
 
 ROUND = 0.03
@@ -29,19 +29,24 @@ def doubts(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
     list of str
         One sentence each; empty if nothing was found.
     """
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] not in (1, 3, 4)):
+    how = card.preprocessing
+    known = (1, 3, 4) if how.neighbours == 1 else (1, how.neighbours)
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] not in known):
         return [
             f"This model segments single images (H, W) or (H, W, C); "
             f"this one has shape {image.shape}."
         ]
-    pixels = image[..., :3] if image.ndim == 3 else image[..., None]
+    pixels = image if image.ndim == 3 else image[..., None]
+    if how.neighbours == 1:
+        pixels = pixels[..., :3]
     if not np.isfinite(pixels).all():
         return ["This image has values that are NaN or infinite."]
     if pixels.min() == pixels.max():
         return [f"Every pixel of this image is {pixels.flat[0]}; there is nothing to segment."]
-    if card.preprocessing.kind == "fundus":
-        return _fundus(card.preprocessing.diameter, pixels)
-    return _channels(card.preprocessing.channels, pixels) + _scale(card.patch, pixels.shape)
+    if how.kind == "fundus":
+        return _fundus(how.diameter, pixels)
+    found = _window(how.window, pixels) if how.kind == "window" else []
+    return found + _channels(how, pixels) + _scale(card.patch, how.grid_of(pixels.shape[:2]))
 
 
 def rim_deviation(fov: Mask) -> float:
@@ -92,7 +97,31 @@ def _fundus(diameter: int, pixels: NDArray[np.generic]) -> list[str]:
     return found
 
 
-def _channels(channels: int, pixels: NDArray[np.generic]) -> list[str]:
+def _window(window: tuple[float, float], pixels: NDArray[np.generic]) -> list[str]:
+    """Whether HU can be in an image whose values are these."""
+    low, high = window
+    least, most = float(pixels.min()), float(pixels.max())
+    width = high - low
+    covers = least <= low + width / 20 and most >= low + width / 2
+    # No body without air: where all is far above the window but nothing below 0, air is 0.
+    shifted = least >= 0 and most > high + width
+    if covers and not shifted:
+        return []
+    return [
+        f"This model reads HU in {low:g}\N{HORIZONTAL ELLIPSIS}{high:g}; this image has "
+        f"{least:g}\N{HORIZONTAL ELLIPSIS}{most:g}, which may be no HU."
+    ]
+
+
+def _channels(how: Preprocessing, pixels: NDArray[np.generic]) -> list[str]:
+    channels = how.channels
+    if how.neighbours > pixels.shape[-1]:
+        return [
+            f"This model reads {how.neighbours} neighbouring slices; this image is one, "
+            "which is repeated."
+        ]
+    if how.neighbours > 1:
+        return []
     if channels == 1 and pixels.shape[-1] == 3:
         return ["This model was trained on grey images; the colours of this one are averaged."]
     if channels == 3 and pixels.shape[-1] == 1:
@@ -100,8 +129,8 @@ def _channels(channels: int, pixels: NDArray[np.generic]) -> list[str]:
     return []
 
 
-def _scale(patch: int, shape: tuple[int, ...]) -> list[str]:
-    side = max(shape[:2])
+def _scale(patch: int, shape: tuple[int, int]) -> list[str]:
+    side = max(shape)
     if patch / 2 <= side <= 4 * patch:
         return []
     return [

@@ -100,6 +100,9 @@ class ModelCard(BaseModel):
     own_statistics
         How far batch norms lean to the statistics of the image at hand
         (`with_statistics_of`), from 0 to 1, chosen on the validation split.
+    spacing
+        Median spacing of the training volumes in mm, from slice to slice, row
+        to row and column to column; None where it is not known.
     semantics
         Of the semantic encoder that comes with the weights, if one does.
     domains
@@ -127,6 +130,7 @@ class ModelCard(BaseModel):
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     own_threshold: bool = False
     own_statistics: Annotated[float, Field(ge=0, le=1)] = 0.0
+    spacing: tuple[float, float, float] | None = None
     semantics: SemanticSpace | None = None
     domains: list[TrainingDomain] = []
     metrics: dict[str, dict[str, float | None]] = {}

@@ -111,10 +111,7 @@ class Predictor:
     def memory(self, shape: tuple[int, ...]) -> int:
         """Estimated bytes that segmenting an image (H, W) or (H, W, C) takes at its peak."""
         card = self.model.card
-        size = (shape[0], shape[1])
-        if card.preprocessing.kind == "fundus":
-            scale = card.preprocessing.diameter / max(size)
-            size = (math.ceil(size[0] * scale), math.ceil(size[1] * scale))
+        size = card.preprocessing.grid_of((shape[0], shape[1]))
         size = (size[0] + 2 * FRAME, size[1] + 2 * FRAME)
         tile = self._tile(size, self.tile)
         count = min(self.batch, len(self._windows(size, tile)))

@@ -14,13 +14,12 @@ import psutil
 import torch
 
 from src_training.data.domain import Domain
-from src_training.data.split import split_note
 from src_training.device import find_device
 from src_training.events import Event, StageFinished, StageStarted, StepDone, Validated
 from src_training.recipe import DomainRecipe, Recipe, StageRecipe, Stages
 from src_training.training.folder import RunFolder
 from src_training.training.pipeline import VALIDATION_PATCHES, Pipeline
-from src_training.training.sources import load_domain, source_split
+from src_training.training.sources import load_domain, source_notes, source_split
 
 _STEPS = 3
 _TRAINING_IMAGES, _VALIDATION_IMAGES, _TEST_IMAGES = 2, 1, 2
@@ -52,7 +51,7 @@ class Estimate:
     scoring
         Seconds after the last stage, for the report.
     notes
-        What is to be known of the source, sentences; see `split_note`.
+        What is to be known of the source, sentences; see `source_notes`.
     """
 
     device: str
@@ -131,7 +130,7 @@ def estimate(
             for stage, times in watch.stages.items()
         },
         scoring=scoring * _images(whole) / _images(tried),
-        notes=tuple(note for note in (split_note(training, held_out),) if note),
+        notes=source_notes(recipe, training, held_out),
     )
 
 
@@ -278,7 +277,7 @@ def _peak(recipe: Recipe, trial: Recipe, watch: _Watch, training: Domain, *, on_
         return int(max(peaks))
     preparing = recipe.preprocessing
     fundus = preparing.kind == "fundus"
-    pixels = preparing.diameter**2 if fundus else math.prod(training[0].size)
+    pixels = preparing.diameter**2 if fundus else math.prod(preparing.grid_of(training[0].size))
     left_out = max(0, len(training) - _TRAINING_IMAGES)
     return int(max(peaks)) + left_out * pixels * (4 * preparing.in_channels + _HELD)
 

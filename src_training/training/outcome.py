@@ -16,7 +16,6 @@ from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork, SemanticEncoder
 from src_training.atomic import write_text
 from src_training.data.domain import Domain
-from src_training.data.split import split_note
 from src_training.distillation import METHODS
 from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.evaluation.features import image_vectors, mask_vectors
@@ -33,6 +32,7 @@ from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import NetworkRecipe, Recipe
 from src_training.training.report import Outcome, as_markdown
+from src_training.training.sources import source_notes
 from src_training.training.tuning import tune
 
 if TYPE_CHECKING:
@@ -203,8 +203,7 @@ def _outcome(found: _Judged, size: int) -> Outcome:
 def _said(pipeline: "Pipeline", outcomes: dict[str, Outcome]) -> str:
     validation, *tests = [domain.name for domain in _domains(pipeline)]
     notes = [f"{validation}: chose checkpoints, calibration and thresholds, so its Dice flatters"]
-    if note := split_note(pipeline.training, pipeline.held_out):
-        notes.append(note)
+    notes += source_notes(pipeline.recipe, pipeline.training, pipeline.held_out)
     return as_markdown(pipeline.recipe.name, [validation, *tests], outcomes, notes)
 
 

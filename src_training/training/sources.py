@@ -6,7 +6,7 @@ from pathlib import Path
 
 from src_training.data.domain import Domain
 from src_training.data.phantom import phantom_domain
-from src_training.data.split import split
+from src_training.data.split import split, split_note
 from src_training.errors import InputError
 from src_training.recipe import DomainRecipe, Recipe
 
@@ -42,7 +42,7 @@ def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
 
 
 def source_split(recipe: Recipe) -> tuple[Domain, Domain]:
-    """Training and validation cases of the source; `split_note` says what to think of them.
+    """Training and validation cases of the source; `source_notes` says what to think of them.
 
     Raises
     ------
@@ -60,3 +60,19 @@ def source_split(recipe: Recipe) -> tuple[Domain, Domain]:
             f"validation names all {len(source)} cases of {source.name}; expected some to train on"
         )
     return source.subset(training), held_out
+
+
+def source_notes(recipe: Recipe, training: Domain, held_out: Domain) -> tuple[str, ...]:
+    """What is to be known of what a run learns from, one sentence each.
+
+    That the validation scores flatter (`split_note`), and how many slices lack
+    the neighbours that the recipe asks for.
+    """
+    notes = [split_note(training, held_out)]
+    count = recipe.preprocessing.neighbours
+    if bare := training.alone(count):
+        notes.append(
+            f"{training.name}: {len(bare)} of {len(training)} slices lack some of their "
+            f"{count - 1} neighbours, and the nearest slice is repeated in their place"
+        )
+    return tuple(note for note in notes if note)

@@ -171,8 +171,9 @@ class Watching:
     def _prepared(self, domain: Domain) -> list[Prepared]:
         """A few images, spread over the domain."""
         chosen = domain.subset(_spread(domain.names, _CASES))
-        prepare = self._recipe.preprocessing.prepare
-        return [prepare(case.image, case.fov) for case in chosen]
+        how = self._recipe.preprocessing
+        cases = chosen.with_neighbours(how.neighbours)
+        return [how.prepare(case.image, case.fov) for case in cases]
 
     def _vectors(self, stage: Distil, patches: Tensor) -> NDArray[np.float64]:
         starts = range(0, len(patches), _BATCH)

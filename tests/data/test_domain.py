@@ -207,6 +207,43 @@ def test_names_must_be_known_and_different() -> None:
         Domain.from_arrays("layer", [])
 
 
+def numbered(names: list[str]) -> Domain:
+    """Slices that are full of their own number."""
+    images = [np.full((4, 5), int(name.rpartition("_")[2]), np.uint8) for name in names]
+    return Domain.from_arrays(
+        "ct", images, [np.eye(4, 5, dtype=np.uint8)] * len(names), names=names
+    )
+
+
+def test_neighbours_are_the_adjacent_numbers_of_a_patient_and_the_slice_itself_elsewhere() -> None:
+    domain = numbered(["101_08", "101_09", "101_10", "101_12", "102_11"])
+    found = {case.name: case.image[0, 0].tolist() for case in domain.with_neighbours(3)}
+    assert found == {
+        "101_08": [8, 8, 9],
+        "101_09": [8, 9, 10],
+        "101_10": [9, 10, 10],
+        "101_12": [12, 12, 12],
+        "102_11": [11, 11, 11],
+    }
+    assert domain.alone(3) == ("101_08", "101_10", "101_12", "102_11")
+    assert domain.alone(1) == ()
+    wide = next(iter(domain.subset(["101_10"]).with_neighbours(5)))
+    assert wide.image[0, 0].tolist() == [8, 9, 10, 10, 10] and wide.mask is not None
+
+
+def test_one_neighbour_is_the_slice_as_it_is() -> None:
+    domain = numbered(["101_08", "101_09"])
+    assert [case.image.shape for case in domain.with_neighbours(1)] == [(4, 5)] * 2
+
+
+def test_neighbours_of_another_size_or_in_colour_are_refused() -> None:
+    for other in ((4, 6), (4, 5, 3)):
+        images = [np.zeros((4, 5), np.uint8), np.zeros(other, np.uint8)]
+        domain = Domain.from_arrays("ct", images, names=["1_1", "1_2"])
+        with pytest.raises(InputError, match="ct/1_1 and its neighbours have shapes"):
+            list(domain.with_neighbours(3))
+
+
 def test_a_written_domain_reads_back(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (12, 10, 3), np.uint8)

@@ -222,7 +222,9 @@ def test_neighbouring_slices_are_channels_under_one_scale(count):
     slices = np.random.default_rng(0).uniform(-200, 300, (8, 9, count))
     window = Preprocessing(kind="window", window=(0, 100), neighbours=count)
     assert window.in_channels == count
-    assert np.allclose(window.prepare(slices).pixels, np.clip(slices / 100, 0, 1).transpose(2, 0, 1))
+    assert np.allclose(
+        window.prepare(slices).pixels, np.clip(slices / 100, 0, 1).transpose(2, 0, 1)
+    )
     minmax = Preprocessing(kind="minmax", neighbours=count).prepare(slices).pixels
     assert (minmax.min(), minmax.max()) == (0, 1)
     assert np.array_equal(minmax.argmax(0), slices.argmax(-1))

@@ -40,10 +40,12 @@ def tiny_model(monkeypatch):
     """Make models with lively weights and running statistics that are not the default."""
     monkeypatch.setitem(NETWORKS, "tiny", Tiny)
 
-    def make(kind="minmax", classes=2, diameter=96, seed=0):
+    def make(kind="minmax", classes=2, diameter=96, seed=0, **prepared):
         torch.manual_seed(seed)
-        network = Tiny(1, classes)
-        network(torch.rand(4, 1, 32, 32))
+        preprocessing = Preprocessing(kind=kind, diameter=diameter, **prepared)
+        channels = preprocessing.in_channels
+        network = Tiny(channels, classes)
+        network(torch.rand(4, channels, 32, 32))
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.mul_(3)
@@ -51,9 +53,9 @@ def tiny_model(monkeypatch):
             name="tiny",
             architecture="tiny",
             options={"width": 8},
-            in_channels=1,
+            in_channels=channels,
             classes=["background", "vessel", "lesion"][:classes],
-            preprocessing=Preprocessing(kind=kind, diameter=diameter),
+            preprocessing=preprocessing,
             patch=32,
         )
         return SegmentationModel(card, network.eval())

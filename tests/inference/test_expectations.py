@@ -81,6 +81,34 @@ def test_what_cannot_be_segmented_is_said_first(grey_card, image, words):
     assert words in doubt
 
 
+@pytest.mark.parametrize(
+    ("window", "values", "doubted"),
+    [
+        ("liver", (-1024, 1200), False),
+        ("liver", (0, 255), True),
+        ("liver", (0.0, 1.0), True),
+        ((0, 255), (0, 255), False),
+        ((0, 255), (-1000, 900), False),
+        ((0, 255), (0, 3000), True),
+    ],
+)
+def test_values_that_may_be_no_hu_are_told_beside_the_window(tiny_model, window, values, doubted):
+    card = tiny_model("window", window=window).card
+    image = np.linspace(*values, 64 * 64).reshape(64, 64)
+    words = f"reads HU in {card.preprocessing.window[0]:g}…"
+    assert any(words in doubt for doubt in doubts(card, image)) is doubted
+    if values == (0, 255) and doubted:
+        assert "this image has 0…255" in doubts(card, image)[0]
+
+
+def test_a_single_slice_is_doubted_by_a_model_of_neighbours(tiny_model):
+    card = tiny_model("window", window=(0, 63), neighbours=3).card
+    image = np.arange(64.0 * 64).reshape(64, 64) % 64
+    assert any("reads 3 neighbouring slices" in doubt for doubt in doubts(card, image))
+    assert doubts(card, np.stack([image] * 3, -1)) == []
+    assert any("has shape" in doubt for doubt in doubts(card, np.stack([image] * 4, -1)))
+
+
 def test_the_predictor_asks_the_card(tiny_model):
     assert Predictor(tiny_model(), "cpu").check(np.zeros((4, 4)))
 

@@ -338,6 +338,17 @@ def test_the_other_preparations_as_worded_give_the_networks_input(kind, limits, 
     assert ("Average colours" in words) == (channels == 1)
 
 
+def test_a_window_with_neighbours_as_worded_gives_the_networks_input():
+    slices = np.random.default_rng(0).integers(-1000, 1000, (60, 40, 3)).astype(np.float32)
+    preprocessing = Preprocessing(kind="window", window="liver", neighbours=3, side=32)
+    words = preparation(preprocessing)
+    for told in ("-60 HU becomes 0", "140 HU becomes 1", "(1, 3, h, w)", "has 32 pixels"):
+        assert told in words
+    scaled = torch.from_numpy(np.clip((slices + 60) / 200, 0, 1).transpose(2, 0, 1))[None]
+    resized = F.interpolate(scaled, (32, 21), mode="bilinear", antialias=True)[0]
+    np.testing.assert_allclose(preprocessing.prepare(slices).pixels, resized, atol=1e-6)
+
+
 @pytest.mark.usefixtures("translated")
 def test_the_command_says_how_close_the_file_is(msankd, model_file, tmp_path):
     said = msankd("export", model_file, "--onnx", tmp_path / "a.onnx")

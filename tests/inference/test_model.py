@@ -224,3 +224,18 @@ def test_a_card_cannot_contradict_its_preprocessing():
 def test_weights_go_to_numpy_unchanged(saved, tiny_model):
     for name, tensor in tiny_model().network.state_dict().items():
         np.testing.assert_array_equal(load_file(saved)[name], tensor)
+
+
+def test_a_card_from_before_windows_and_slices_still_loads():
+    card = read_card(shipped_models()["vessels-chasedb1"])
+    assert card.spacing is None and card.preprocessing.neighbours == 1
+    assert card.preprocessing.side is None and card.in_channels == 1
+
+
+def test_a_window_and_a_spacing_come_back_from_the_file(tiny_model, tmp_path):
+    model = tiny_model("window", window="kidney", neighbours=5, side=64)
+    model.card = model.card.model_copy(update={"spacing": (2.5, 0.7, 0.7)})
+    model.save(tmp_path / "a.safetensors")
+    card = load_model(tmp_path / "a.safetensors").card
+    assert card == model.card
+    assert card.preprocessing.window == (-200, 300) and card.in_channels == 5

@@ -229,3 +229,17 @@ def test_an_edge_of_the_picture_is_no_edge_to_the_network(tiny_model, monkeypatc
     rim[FRAME : FRAME + 50, FRAME : FRAME + 80] = False
     assert not seen[0][0, 0, :FRAME].any() and not seen[0][0, 0, :, :FRAME].any()
     assert not seen[0][0, 0][rim].any() and seen[0][0, 0][~rim].min() >= 0
+
+
+@pytest.mark.parametrize("side", [None, 48])
+def test_slices_with_their_neighbours_are_segmented_on_their_own_pixels(tiny_model, side):
+    model = tiny_model("window", window=(0, 100), neighbours=3, side=side)
+    slices = np.random.default_rng(0).uniform(-50, 150, (64, 80, 3)).astype(np.float32)
+    maps = Predictor(model, "cpu").predict(slices)
+    assert maps.shape == (2, 64, 80)
+    np.testing.assert_allclose(maps.sum(0), 1, atol=1e-5)
+    turned = Predictor(model, "cpu").predict(slices[..., ::-1])
+    assert not np.allclose(maps, turned), "the order of the slices counts"
+    alone = Predictor(model, "cpu").predict(slices[..., 1])
+    repeated = Predictor(model, "cpu").predict(np.repeat(slices[..., 1:2], 3, -1))
+    np.testing.assert_array_equal(alone, repeated)

@@ -187,6 +187,8 @@ def _tensor(name: str, test: str, channels: list[str], sides: list[dict[str, Any
 
 
 def _channels(card: ModelCard) -> list[str]:
+    if (count := card.preprocessing.neighbours) > 1:
+        return [f"slice {offset:+d}" for offset in range(-(count // 2), count // 2 + 1)]
     if card.in_channels == 3:
         return ["red", "green", "blue"]
     return ["green" if card.preprocessing.kind == "fundus" else "intensity"]

@@ -25,13 +25,30 @@ inside. Skip this step if the field of view is all of the crop.
 7. CLAHE: skimage.exposure.equalize_adapthist(image, kernel_size={tile}, clip_limit=0.01).
 8. Set what is outside the field of view to 0. The input is (1, 1, h, w) float32."""
 
-_STRETCH = """\
+_SCALED = """\
 The input is one image, prepared so:
 
-1. Take the image as float32 (H, W) or (H, W, 3) in the values it is stored in; drop alpha.
-2. Scale it linearly so that {low} becomes 0 and {high} becomes 1, both taken over all pixels and \
-channels (numpy.percentile), and clip to [0, 1]; a constant image becomes 0.
-3. {channels} The size stays. The input is (1, {count}, H, W) float32."""
+1. Take the image as float32 {taken}.
+2. Scale it linearly so that {low} becomes 0 and {high} becomes 1, and clip to [0, 1]; {constant}.
+3. {channels} {size} The input is (1, {count}, h, w) float32."""
+
+_OVER_ALL = ", both taken over all pixels and channels (numpy.percentile)"
+_ENDS = {
+    "minmax": ("the smallest value", f"the largest{_OVER_ALL}"),
+    "percentile": ("the 1st percentile", f"the 99th{_OVER_ALL}"),
+}
+
+_PLAIN = "(H, W) or (H, W, 3) in the values it is stored in; drop alpha"
+_SLICES = (
+    "(H, W, {count}): a slice of a volume between its neighbours, in their order; beyond the ends "
+    "of the volume the last slice is repeated"
+)
+
+_RESIZED = (
+    "Resize it, bilinear with antialiasing (torch.nn.functional.interpolate, "
+    'mode="bilinear", antialias=True), so that the longer side has {side} pixels; the other '
+    "side is scaled alike and rounded."
+)
 
 _OWN = (
     ", or from a threshold found for each image: that of its best expected Dice, twice the sum "
@@ -50,24 +67,35 @@ def preparation(preprocessing: Preprocessing) -> str:
     if preprocessing.kind == "fundus":
         tile = max(8, preprocessing.diameter // 8)
         return _FUNDUS.format(diameter=preprocessing.diameter, tile=tile)
-    extremes = preprocessing.kind == "minmax"
-    return _STRETCH.format(
-        low="the smallest value" if extremes else "the 1st percentile",
-        high="the largest" if extremes else "the 99th",
-        channels=_CHANNELS[preprocessing.channels],
-        count=preprocessing.channels,
+    if preprocessing.kind == "window":
+        low, high = (f"{end:g} HU" for end in preprocessing.window)
+        constant = "the values must be HU"
+    else:
+        low, high = _ENDS[preprocessing.kind]
+        constant = "a constant image becomes 0"
+    several, side = preprocessing.neighbours > 1, preprocessing.side
+    return _SCALED.format(
+        taken=_SLICES.format(count=preprocessing.neighbours) if several else _PLAIN,
+        low=low,
+        high=high,
+        constant=constant,
+        channels="The slices are the channels." if several else _CHANNELS[preprocessing.channels],
+        size="The size stays." if side is None else _RESIZED.format(side=side),
+        count=preprocessing.in_channels,
     )
 
 
 def way_back(card: ModelCard) -> str:
     """From a graph's probabilities to labels of the original image, in words."""
     classes = ", ".join(f"{index} {name}" for index, name in enumerate(card.classes))
-    returned = (
-        ""
-        if card.preprocessing.kind != "fundus"
-        else "Resize them to the bounding box of the field of view as in step 4 and put them "
-        "there; outside the field of view the background has probability 1. "
-    )
+    returned = ""
+    if card.preprocessing.kind == "fundus":
+        returned = (
+            "Resize them to the bounding box of the field of view as in step 4 and put them "
+            "there; outside the field of view the background has probability 1. "
+        )
+    elif card.preprocessing.side is not None:
+        returned = "Resize them to the size of the image as in step 3. "
     chosen = (
         f"A pixel is {card.classes[1]} where its probability is {card.threshold:g} or more"
         f"{_OWN if card.own_threshold else '.'}"
