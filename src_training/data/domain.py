@@ -206,7 +206,7 @@ class Domain:
     def _next(self, name: str, offset: int) -> str:
         """Name of the slice at an offset, or `name` itself where there is none."""
         beside = slice_beside(name, offset)
-        return beside if beside in self._cases else name
+        return name if beside is None or beside not in self._cases else beside
 
     @property
     def labelled(self) -> bool:
