@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src_training.data.neighbours import neighbouring
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,9 +57,18 @@ class Planes:
         """Shape of what `read` returns."""
         return (*self.size, int(self.data.shape[-1])) if self.rgb else self.size
 
-    def read(self, index: Index) -> NDArray[np.generic]:
-        """One plane (Y, X) or (Y, X, C), in memory; bool becomes uint8."""
-        plane = np.asarray(self.data[index])
+    def read(self, index: Index, neighbours: int = 1) -> NDArray[np.generic]:
+        """One plane (Y, X) or (Y, X, C), in memory; bool becomes uint8.
+
+        With more than one of `neighbours` a grey plane of a stack comes as
+        (Y, X, neighbours), see `neighbouring`; its neighbours are those along
+        the axis before Y.
+        """
+        if neighbours > 1 and index and not self.rgb:
+            *outer, at = index
+            plane = neighbouring(self.data[tuple(outer)] if outer else self.data, at, neighbours)
+        else:
+            plane = np.asarray(self.data[index])
         return plane.astype(np.uint8) if plane.dtype == bool else plane
 
 

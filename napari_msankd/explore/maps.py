@@ -149,8 +149,11 @@ class MapsPage(QWidget):
 
     def _begin(self, steps: Callable[[Any], Iterator[list[Picture]]], apart: bool = False) -> None:
         layer = self.image.layer
+        assert self._explored is not None
+        how = self._explored.models[self.model.currentText()].card.preprocessing
         try:
-            pixels = planes_of(layer).read(shown_index(self._viewer, layer))
+            index = shown_index(self._viewer, layer)
+            pixels = planes_of(layer).read(index, how.neighbours)
         except InputError as error:
             self._fail(failure_of(error))
             return

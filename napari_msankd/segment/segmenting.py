@@ -157,7 +157,7 @@ def look(request: Request) -> Iterator[Outlook]:
         memory = predictor.memory(request.planes.plane_shape)
     if not request.on_disk:
         memory += Result.bytes(request.shape)
-    doubts = predictor.check(_read(request.planes, request.shown))
+    doubts = predictor.check(_read(request.planes, request.shown, predictor))
     yield Outlook(_about(predictor), tuple(doubts), memory)
 
 
@@ -184,7 +184,7 @@ def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]
     yield Began(about, result)
     planes = len(request.indices)
     for number, index in enumerate(request.indices):
-        for progress in _in_turn(predictor, _read(request.planes, index)):
+        for progress in _in_turn(predictor, _read(request.planes, index, predictor)):
             result.write(request.place(index), progress.region, progress.probabilities)
             if progress.done == progress.total:
                 result.finish(request.place(index))
@@ -238,10 +238,10 @@ def _loaded(path: Path, _changed: int, device: str, flips: bool) -> "Predictor":
     return Predictor(load_model(path, found), str(found), batch=batch, flips=flips)
 
 
-def _read(planes: Planes, index: Index) -> NDArray[np.generic]:
-    """A plane, named in what goes wrong with it."""
+def _read(planes: Planes, index: Index, predictor: "Predictor") -> NDArray[np.generic]:
+    """A plane as the model takes it, named in what goes wrong with it."""
     try:
-        return planes.read(index)
+        return planes.read(index, predictor.model.card.preprocessing.neighbours)
     except InputError:
         raise
     except Exception as error:

@@ -13,6 +13,7 @@ from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.data.domain import Domain
+    from src_training.evaluation.evaluate import DomainScores
 
 
 def inspect(
@@ -47,12 +48,16 @@ def inspect(
 def evaluate(
     *,
     model: Model,
-    domain: Annotated[list[Path], Parameter(help="Folder with images/ and masks/.")],
+    domain: Annotated[
+        list[Path], Parameter(help="Folder with images/ and masks/, of images or NIfTI volumes.")
+    ],
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write every score.")] = None,
     flips: Flips = False,
     device: Device = "auto",
 ) -> None:
     """Score a model on labelled folders: per image and pooled, inside the field of view.
+
+    Of NIfTI volumes every slice is an image, and each volume is scored as a whole, in mm.
 
     For example:
 
@@ -94,6 +99,8 @@ def evaluate(
     for name in results[0].pooled:
         table.add_row(f"pooled {name}", *(f"{result.pooled[name]:.3f}" for result in results))
     console.out.print(table)
+    if any(result.volumes for result in results):
+        console.out.print(_volume_table(results))
     write_json(json_file, {result.domain: result.to_dict() for result in results})
 
 
@@ -160,6 +167,25 @@ def _for_model(domain: "Domain", classes: list[str]) -> "Domain":
             f"{domain.found()}; expected the model's {len(classes)} classes, {', '.join(classes)}"
         )
     return replace(domain, classes=tuple(classes))
+
+
+def _volume_table(results: list["DomainScores"]) -> Table:
+    """A line for each volume."""
+    table = Table("domain", "volume", title="volumes as wholes")
+    columns = {
+        "dice": "Dice",
+        "voe": "VOE",
+        "rvd": "RVD",
+        "hd95": "HD95, mm",
+        "assd": "average surface distance, mm",
+    }
+    for said in columns.values():
+        table.add_column(said, justify="right")
+    for result in results:
+        for volume, scores in result.volumes.items():
+            told = (f"{scores[name]:{'+' if name == 'rvd' else ''}.3f}" for name in columns)
+            table.add_row(result.domain, volume, *told)
+    return table
 
 
 def _interval(ends: tuple[float, float]) -> str:

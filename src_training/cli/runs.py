@@ -39,12 +39,13 @@ def distil(
     msankd distil phantom --out runs/first
     msankd distil chasedb1 --out runs/chase --set seed=1
     msankd distil --resume runs/chase
+    torchrun --nproc-per-node 2 -m src_training distil chasedb1 --out runs/chase
     ```
     """
     from src_training.progress import RunDisplay
     from src_training.recipe import Recipe
     from src_training.training.interruption import Interrupted
-    from src_training.training.ranks import follow_first, is_first
+    from src_training.training.ranks import follow_first, is_first, processes_of
     from src_training.training.run import RunFolder
     from src_training.training.run import distil as run
 
@@ -57,6 +58,7 @@ def distil(
     else:
         plan = Recipe.load(str(recipe), dict(_pair(setting) for setting in settings or ()))
         folder = out_dir or Path("runs") / plan.name
+    devices = processes_of(devices)
     if devices > 1 and not is_first():
         # What is to be said, the first process says.
         console.out.quiet = console.err.quiet = True

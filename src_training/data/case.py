@@ -13,6 +13,26 @@ from src_training.data.images import read_image, read_mask
 from src_training.errors import InputError
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a slice lies.
+
+    Attributes
+    ----------
+    volume
+        Name of its volume.
+    index, depth
+        Which of how many slices.
+    spacing
+        Millimetres from slice to slice, row to row, column to column.
+    """
+
+    volume: str
+    index: int
+    depth: int
+    spacing: tuple[float, float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """One image of a domain.
@@ -27,12 +47,15 @@ class Case:
         (H, W) uint8 class indices, 0 is background; None if there is none.
     fov
         (H, W) bool field of view; None if there is none.
+    place
+        Where it lies in a volume; None if it is no slice of one.
     """
 
     name: str
     image: NDArray[Any]
     mask: NDArray[np.uint8] | None = None
     fov: NDArray[np.bool_] | None = None
+    place: Place | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -70,6 +93,10 @@ class CaseFiles:
     size: tuple[int, int]
     values: tuple[int, ...] | None
     classes: ClassValues
+
+    @property
+    def place(self) -> None:
+        """Images are no slices of a volume."""
 
     def read(self) -> Case:
         """Read the files; raises InputError if one has changed or is broken."""

@@ -12,7 +12,10 @@ from src_training.data.case import Case, CaseFiles, by, in_memory, read_labels
 from src_training.data.classes import BINARY, ClassValues
 from src_training.data.images import image_files, image_size, write_image, write_labels
 from src_training.data.neighbours import slice_beside
+from src_training.data.volume_slices import SliceOfFile, slices_in, volume_files
 from src_training.errors import InputError
+
+AnyCase = Case | CaseFiles | SliceOfFile
 
 __all__ = ["Case", "Domain", "write_domain"]
 
@@ -34,7 +37,7 @@ class Domain:
     name: str
     names: tuple[str, ...]
     classes: tuple[str, ...]
-    _cases: Mapping[str, Case | CaseFiles]
+    _cases: Mapping[str, AnyCase]
     _mapping: ClassValues
     _notes: tuple[str, ...] = ()
 
@@ -50,7 +53,8 @@ class Domain:
         """A domain in a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
         Files belong together by their stem. Masks are read once, to find
-        their classes; images only when asked for.
+        their classes; images only when asked for. Where ``images/`` holds
+        volumes (NIfTI), every slice of each is a case.
 
         Parameters
         ----------
@@ -74,32 +78,17 @@ class Domain:
             file cannot be read.
         """
         path = Path(path)
-        images, found, fovs = (_files(path / part) for part in ("images", "masks", "fov"))
-        if not images:
-            raise InputError(f"{path} has no readable image in images/; expected at least one")
-        if masks == "required":
-            _require_masks(path, images, found)
-        sizes = {stem: image_size(file) for stem, file in images.items()}
-        values = {
-            stem: tuple(np.unique(read_labels(found[stem], sizes[stem])).tolist())
-            for stem in images
-            if stem in found
-        }
+        files, notes = _cases_in(path, masks)
+        values = {name: case.values for name, case in files.items() if case.values is not None}
         if class_values is None:
             mapping = ClassValues.guessed(set().union(*values.values()))
         else:
             mapping = ClassValues.given(class_values)
-        for stem in values:
-            mapping.check(values[stem], found[stem])
-        cases = {
-            stem: CaseFiles(
-                stem, file, found.get(stem), fovs.get(stem), sizes[stem], values.get(stem), mapping
-            )
-            for stem, file in images.items()
-        }
+        for stem, stored in values.items():
+            mapping.check(stored, files[stem].mask or path)
+        cases = {stem: replace(case, classes=mapping) for stem, case in files.items()}
         called = name or path.resolve().name
-        notes = _strays(images, found)
-        domain = cls(called, tuple(images), mapping.names, cases, mapping, notes)
+        domain = cls(called, tuple(cases), mapping.names, cases, mapping, notes)
         return domain._refused_if_background(str(path))
 
     @classmethod
@@ -214,7 +203,16 @@ class Domain:
         return all(case.values is not None for case in self._chosen)
 
     @property
-    def _chosen(self) -> list[Case | CaseFiles]:
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Median spacing of the volumes in mm (slice, row, column); None without volumes."""
+        places = {case.place.volume: case.place for case in self._chosen if case.place is not None}
+        if not places:
+            return None
+        z, y, x = np.median([place.spacing for place in places.values()], axis=0).tolist()
+        return z, y, x
+
+    @property
+    def _chosen(self) -> list[AnyCase]:
         return [self._cases[name] for name in self.names]
 
     def subset(self, names: Sequence[str]) -> "Domain":
@@ -289,6 +287,39 @@ def write_domain(domain: Domain, folder: Path) -> None:
             write_labels(folder / "masks" / file, case.mask)
         if case.fov is not None:
             write_labels(folder / "fov" / file, case.fov.astype(np.uint8) * 255)
+
+
+def _cases_in(
+    path: Path, masks: Literal["required", "optional"]
+) -> tuple[Mapping[str, CaseFiles | SliceOfFile], tuple[str, ...]]:
+    """What a folder holds, its classes not told yet, and what is odd about it."""
+    images, found, fovs = (_files(path / part) for part in ("images", "masks", "fov"))
+    volumes = volume_files(path / "images")
+    if volumes and images:
+        raise InputError(
+            f"{path}/images has {next(iter(volumes.values())).name} and "
+            f"{next(iter(images.values())).name}; expected either volumes or images"
+        )
+    if volumes:
+        return slices_in(path, masks), ()
+    if not images:
+        raise InputError(f"{path} has no readable image in images/; expected at least one")
+    if masks == "required":
+        _require_masks(path, images, found)
+    sizes = {stem: image_size(file) for stem, file in images.items()}
+    values = {
+        stem: tuple(np.unique(read_labels(found[stem], sizes[stem])).tolist())
+        for stem in images
+        if stem in found
+    }
+    unknown = ClassValues(BINARY)
+    cases = {
+        stem: CaseFiles(
+            stem, file, found.get(stem), fovs.get(stem), sizes[stem], values.get(stem), unknown
+        )
+        for stem, file in images.items()
+    }
+    return cases, _strays(images, found)
 
 
 def _files(folder: Path) -> dict[str, Path]:

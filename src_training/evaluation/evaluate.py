@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from src_training.data.case import Case
 from src_training.data.domain import Domain
 from src_training.errors import InputError
 from src_training.evaluation.metrics import Pooled, score
 from src_training.evaluation.prepared import PreparedImage, prepared_images
+from src_training.evaluation.volume_metrics import score_volume
 from src_training.inference.predictor import Predictor, labels_from
 
 Scores = dict[str, float]
+Labels = NDArray[np.uint8]
 OnImage = Callable[[int, int, str], None]
 
 
@@ -42,6 +46,9 @@ class DomainScores:
         Image -> seconds from the image to its labels: field of view,
         preparation, network and the way back. Not part of `to_dict`: two
         runs that agree in all else differ here.
+    volumes
+        Volume -> metric -> value, see `score_volume`; of the volumes all of
+        whose slices are in the domain.
     """
 
     domain: str
@@ -52,6 +59,12 @@ class DomainScores:
     interval: dict[str, tuple[float, float]]
     thresholds: dict[str, float]
     seconds: dict[str, float]
+    volumes: dict[str, Scores]
+
+    @property
+    def volume_mean(self) -> Scores:
+        """Metric -> mean over the volumes where it is defined; empty without volumes."""
+        return _means(self.volumes)[0] if self.volumes else {}
 
     def to_dict(self) -> dict[str, object]:
         """As plain values for JSON, None where a metric is not defined."""
@@ -65,6 +78,7 @@ class DomainScores:
                 name: [_or_none(end) for end in ends] for name, ends in self.interval.items()
             },
             "images": {name: _plain(scores) for name, scores in self.images.items()},
+            "volumes": {name: _plain(scores) for name, scores in self.volumes.items()},
         }
 
 
@@ -78,7 +92,7 @@ def evaluate(
     draws: int = 2000,
     seed: int = 0,
 ) -> DomainScores:
-    """Segment and score every image of a domain, on its original pixels.
+    """Segment and score every image of a domain, on its original pixels; volumes as wholes too.
 
     Parameters
     ----------
@@ -109,18 +123,51 @@ def evaluate(
         images = prepared_images(domain, card.preprocessing)
     pooled, scores = Pooled(len(card.classes)), dict[str, Scores]()
     thresholds, seconds = dict[str, float](), dict[str, float]()
+    stack = _Stack(card.classes)
     for done, image in enumerate(images, start=1):
         name = image.case.name
-        scores[name], thresholds[name], seconds[name] = _score(
+        scores[name], thresholds[name], seconds[name], labels = _score(
             predictor, image, threshold, pooled, domain.name
         )
+        stack.add(image.case, labels)
         if on_image is not None:
             on_image(done, len(domain), name)
     mean, count = _means(scores)
     dice = _bootstrap([found["dice"] for found in scores.values()], draws, seed)
     return DomainScores(
-        domain.name, scores, mean, count, pooled.result(), {"dice": dice}, thresholds, seconds
+        domain=domain.name,
+        images=scores,
+        mean=mean,
+        count=count,
+        pooled=pooled.result(),
+        interval={"dice": dice},
+        thresholds=thresholds,
+        seconds=seconds,
+        volumes=stack.scores,
     )
+
+
+class _Stack:
+    """Slices of one volume after another; each volume is scored when it is whole."""
+
+    def __init__(self, classes: list[str]) -> None:
+        self.scores = dict[str, Scores]()
+        self._classes = classes
+        self._volume = ""
+        self._slices = dict[int, tuple[Labels, Labels]]()
+
+    def add(self, case: Case, labels: Labels) -> None:
+        place, mask = case.place, case.mask
+        if place is None or mask is None:
+            return
+        if place.volume != self._volume:
+            self._volume, self._slices = place.volume, {}
+        self._slices[place.index] = labels, mask
+        if len(self._slices) == place.depth:
+            pairs = [self._slices[index] for index in range(place.depth)]
+            found, truth = (np.stack(part) for part in zip(*pairs, strict=True))
+            self.scores[place.volume] = score_volume(found, truth, place.spacing, self._classes)
+            self._slices = {}
 
 
 def _score(
@@ -129,8 +176,8 @@ def _score(
     threshold: float | None,
     pooled: Pooled,
     domain: str,
-) -> tuple[Scores, float, float]:
-    """Scores of an image, the threshold used, and the seconds from it to its labels."""
+) -> tuple[Scores, float, float, Labels]:
+    """Scores of an image, the threshold used, the seconds from it to its labels, and those."""
     case, fov, card = image.case, image.fov, predictor.model.card
     if case.mask is None:
         raise InputError(f"{domain}: image {case.name} has no mask; expected one to score against")
@@ -138,13 +185,13 @@ def _score(
         began = time.perf_counter()
         probabilities = predictor.predict(case.image, fov, image.prepared)
         used = card.threshold_for(probabilities) if threshold is None else threshold
-        labels_from(probabilities, used)
+        labels = labels_from(probabilities, used)
         took = time.perf_counter() - began
         pooled.add(probabilities, case.mask, fov, used)
         scores = score(probabilities, case.mask, fov, used, classes=card.classes)
     except InputError as error:
         raise InputError(f"{domain}: image {case.name}: {error}") from None
-    return scores, used, image.seconds + took
+    return scores, used, image.seconds + took, labels
 
 
 def _means(images: dict[str, Scores]) -> tuple[Scores, dict[str, int]]:

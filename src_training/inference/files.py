@@ -7,6 +7,7 @@ import numpy as np
 
 from src_training.atomic import write_atomic
 from src_training.data.images import IMAGE_SUFFIXES, image_files, read_image, write_labels
+from src_training.data.neighbours import neighbouring
 from src_training.errors import InputError
 from src_training.inference.predictor import Predictor, labels_from
 
@@ -90,7 +91,13 @@ def segment_file(
     """
     image = read_image(file)
     planar = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] < _NARROWEST)
-    slices = [image] if planar else list(image)
+    count = predictor.model.card.preprocessing.neighbours
+    if planar:
+        slices = [image]
+    elif count == 1:
+        slices = list(image)
+    else:
+        slices = [neighbouring(image, index, count) for index in range(len(image))]
     try:
         maps = [predictor.predict(each) for each in slices]
     except InputError as error:

@@ -111,6 +111,7 @@ def _draft(
         classes=list(source.classes),
         preprocessing=recipe.preprocessing,
         patch=recipe.patch,
+        spacing=source.spacing,
         semantics=_space(alignment.encoder, recipe),
         domains=learned_from,
         method=method,

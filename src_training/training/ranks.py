@@ -12,12 +12,32 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
+from torch.distributed import is_torchelastic_launched
 
 from src_training.data.patches import Batch
 from src_training.device import find_device, training_precision
 from src_training.errors import InputError
 
 _FIRST = "MSANKD_FIRST_PROCESS"
+
+
+def processes_of(devices: int) -> int:
+    """How many processes a run has: those of `torchrun` where it started this one, else `devices`.
+
+    Raises
+    ------
+    InputError
+        If both say how many, and not the same.
+    """
+    if not is_torchelastic_launched():
+        return devices
+    started = int(os.environ["WORLD_SIZE"])
+    if devices not in (1, started):
+        raise InputError(
+            f"--devices is {devices} and torchrun started {started} processes; "
+            "expected no --devices beside torchrun"
+        )
+    return started
 
 
 def make_fabric(device: str, devices: int) -> Fabric:
@@ -28,8 +48,9 @@ def make_fabric(device: str, devices: int) -> Fabric:
     device
         See `find_device`.
     devices
-        GPUs to train on, one process each; on the CPU, processes. Beyond
-        one, `Fabric.launch` starts this program again for each of the others.
+        GPUs to train on, one process each; on the CPU, processes; under
+        `torchrun` those of all machines. Beyond one, `Fabric.launch` starts
+        this program again for each of the others, unless `torchrun` did.
 
     Raises
     ------
@@ -41,14 +62,21 @@ def make_fabric(device: str, devices: int) -> Fabric:
     if devices == 1:
         chosen = [found.index] if found.index is not None else 1
         return Fabric(accelerator=found.type, devices=chosen, precision=precision)
+    here = int(os.environ["LOCAL_WORLD_SIZE"]) if is_torchelastic_launched() else devices
     most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(found.type, os.cpu_count() or 1)
-    if not 1 <= devices <= most:
-        raise InputError(f"devices is {devices}; expected 1 to {most} of {found.type}")
+    if not 1 <= here <= most:
+        raise InputError(f"devices is {here}; expected 1 to {most} of {found.type}")
     if ":" in device:
         raise InputError(f"device is {device} and devices is {devices}; expected {found.type}")
     if is_first():
         os.environ[_FIRST] = str(os.getpid())
-    return Fabric(accelerator=found.type, devices=devices, strategy="ddp", precision=precision)
+    return Fabric(
+        accelerator=found.type,
+        devices=here,
+        num_nodes=devices // here,
+        strategy="ddp",
+        precision=precision,
+    )
 
 
 def is_first() -> bool:
@@ -57,7 +85,10 @@ def is_first() -> bool:
 
 
 def follow_first() -> None:
-    """Leave signals to the first process, and end when it does; for every other one."""
+    """Leave signals to the first process, and end when it does; for every other one.
+
+    Under `torchrun` it is the agent of this machine whose end is watched.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     first = int(os.environ.get(_FIRST, os.getppid()))

@@ -98,6 +98,14 @@ def as_markdown(
         "interval is a bootstrap over images. FSD: from the domain to the training images; N "
         "patches of the domain, over which its interval is drawn.",
         *(f"{note}." for note in notes),
+        *(
+            f"{domain}, {role}: as {_counted(len(scores.volumes))} Dice "
+            f"{scores.volume_mean['dice']:.3f}, HD95 {scores.volume_mean['hd95']:.1f} mm, "
+            f"average surface distance {scores.volume_mean['assd']:.1f} mm."
+            for domain in domains
+            for role, found in outcomes.items()
+            if (scores := found.scores.get(domain)) and scores.volumes
+        ),
     )
     return "\n".join(
         [
@@ -115,6 +123,10 @@ def as_markdown(
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
     return [lines[0], "|" + "---|" * len(head), *lines[1:]]
+
+
+def _counted(volumes: int) -> str:
+    return "one whole volume" if volumes == 1 else f"{volumes} whole volumes, on average"
 
 
 def _dice(scores: DomainScores | None) -> tuple[str, str]:

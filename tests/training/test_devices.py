@@ -9,9 +9,10 @@ import torch
 
 from src_training.errors import InputError
 from src_training.events import RunStarted, StepDone, read_events
+from src_training.training import ranks
 from src_training.training.folder import STAGES, RunFolder
 from src_training.training.pipeline import Pipeline
-from src_training.training.ranks import make_fabric
+from src_training.training.ranks import make_fabric, processes_of
 from src_training.training.state import run_state
 
 # Their layers in training have no batch statistics: exact but for the order of sums.
@@ -56,6 +57,41 @@ def test_a_process_whose_first_is_gone_ends_too():
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 1
 
 
+def test_torchrun_says_how_many_processes_there_are(monkeypatch):
+    assert processes_of(3) == 3
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert processes_of(1) == processes_of(4) == 4
+    with pytest.raises(InputError, match="--devices is 2 and torchrun started 4 processes"):
+        processes_of(2)
+
+
+def test_the_processes_of_torchrun_are_spread_over_its_machines(monkeypatch):
+    made = {}
+    monkeypatch.setattr(ranks, "Fabric", lambda **how: made.update(how))
+    torchrun = {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "1"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    make_fabric("cpu", processes_of(1))
+    assert (made["devices"], made["num_nodes"], made["strategy"]) == (1, 4, "ddp")
+
+
+OWN = [sys.executable, "-m"]
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node=2",
+    "-m",
+]
+LAUNCHES = {
+    "one": (OWN, []),
+    "two, by --devices": (OWN, ["--devices", "2"]),
+    "two, by torchrun": (TORCHRUN, []),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
@@ -65,31 +101,32 @@ def test_two_processes_learn_what_one_does(make_recipe, tmp_path):
     stages["distil"]["steps"] = 2
     recipe = tmp_path / "recipe.yaml"
     make_recipe(stages=stages).save(recipe)
-    losses = {}
-    for devices in (1, 2):
-        run = tmp_path / f"run {devices}"
-        command = [sys.executable, "-m", "src_training", "distil", str(recipe), "--out", str(run)]
-        done = subprocess.run(
-            [*command, "--device", "cpu", "--devices", str(devices)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("The distilled student is") == 1
-        events = read_events(RunFolder(run).events)
-        assert [e.processes for e in events if isinstance(e, RunStarted)] == [devices]
-        losses[devices] = {
-            (e.stage, e.step): {"total": e.total, **e.losses}
-            for e in events
-            if isinstance(e, StepDone)
-        }
-        assert run_state(run).state == "finished" and run_state(run).finished_stages == STAGES
-    assert losses[1].keys() == losses[2].keys()
-    for (stage, step), expected in losses[1].items():
-        found = losses[2][stage, step]
-        assert found.keys() == expected.keys()
-        assert all(torch.isfinite(torch.tensor(list(found.values()))))
-        if stage in EXACT:
-            assert found == pytest.approx(expected, rel=1e-4, abs=1e-7), (stage, step)
+    losses = {launch: losses_of(launch, recipe, tmp_path / launch) for launch in LAUNCHES}
+    expected = losses.pop("one")
+    for launch, found in losses.items():
+        assert found.keys() == expected.keys(), launch
+        for step, values in found.items():
+            assert values.keys() == expected[step].keys(), (launch, step)
+            assert all(torch.isfinite(torch.tensor(list(values.values())))), (launch, step)
+            if step[0] in EXACT:
+                assert values == pytest.approx(expected[step], rel=1e-4, abs=1e-7), (launch, step)
+
+
+def losses_of(launch, recipe, run):
+    """Losses of a run by stage and step, after a look at all else that it should be."""
+    start, options = LAUNCHES[launch]
+    done = subprocess.run(
+        [*start, "src_training", "distil", recipe, "--out", run, "--device", "cpu", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("The distilled student is") == 1
+    events = read_events(RunFolder(run).events)
+    processes = 1 if launch == "one" else 2
+    assert [e.processes for e in events if isinstance(e, RunStarted)] == [processes]
+    assert run_state(run).state == "finished" and run_state(run).finished_stages == STAGES
+    steps = [e for e in events if isinstance(e, StepDone)]
+    return {(e.stage, e.step): {"total": e.total, **e.losses} for e in steps}

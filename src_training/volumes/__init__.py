@@ -1,0 +1,1 @@
+"""Volumes: read lazily on one grid, with what is known of their spacing."""
