@@ -21,17 +21,19 @@ MANIFEST = Path(napari_msankd.__file__).with_name("napari.yaml")
 
 
 def make_model(
-    path: Path, classes=("background", "vessel"), threshold=0.5, channels=1, **card
+    path: Path, classes=("background", "vessel"), threshold=0.5, channels=1, neighbours=1, **card
 ) -> Path:
     torch.manual_seed(0)
-    network = build_network("enet", channels, len(classes)).eval()
-    _soften(network, channels)
+    preprocessing = Preprocessing(kind="minmax", channels=channels, neighbours=neighbours)
+    seen = preprocessing.in_channels
+    network = build_network("enet", seen, len(classes)).eval()
+    _soften(network, seen)
     card = ModelCard(
         name=path.stem,
         architecture="enet",
-        in_channels=channels,
+        in_channels=seen,
         classes=list(classes),
-        preprocessing=Preprocessing(kind="minmax", channels=channels),
+        preprocessing=preprocessing,
         patch=32,
         threshold=threshold,
         description="Untrained.",

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from src_training.data.neighbours import neighbouring
 from src_training.inference.model import load_model
 from src_training.inference.predictor import Predictor, labels_from
 
@@ -93,3 +94,26 @@ def test_every_slice_has_its_own_threshold_and_the_slider_follows(
     widget.slider.setValue(30)
     viewer.dims.set_point(0, 0)
     assert widget.number.value() == 0.3
+
+
+def test_a_model_of_neighbouring_slices_sees_those_of_the_stack(
+    stack, viewer, widget, segmented, tmp_path
+):
+    path = make_model(tmp_path / "planes.safetensors", neighbours=3)
+    widget.model.open(path)
+    viewer.add_image(stack)
+    labels = segmented().data
+    predictor = Predictor(load_model(path), "cpu")
+    for z in range(len(stack)):
+        maps = predictor.predict(neighbouring(stack, z, 3))
+        np.testing.assert_array_equal(labels[z], labels_from(maps, 0.5))
+    alone = labels_from(predictor.predict(stack[1]), 0.5)
+    assert (labels[1] != alone).any(), "its neighbours count"
+
+
+def test_a_single_slice_for_a_model_of_neighbours_is_told(stack, viewer, widget, qtbot, tmp_path):
+    widget.model.open(make_model(tmp_path / "planes.safetensors", neighbours=3))
+    viewer.add_image(stack[0])
+    qtbot.waitUntil(
+        lambda: "reads 3 neighbouring slices" in widget.outlook.text(), timeout=PATIENCE
+    )
