@@ -51,6 +51,10 @@ def evaluate(
     domain: Annotated[
         list[Path], Parameter(help="Folder with images/ and masks/, of images or NIfTI volumes.")
     ],
+    class_values: Annotated[
+        list[str] | None,
+        Parameter(name="--class", help="Values of a class in the masks, e.g. liver=1,2."),
+    ] = None,
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write every score.")] = None,
     flips: Flips = False,
     device: Device = "auto",
@@ -63,6 +67,7 @@ def evaluate(
 
     ```
     msankd evaluate --model vessels-chasedb1 --domain data/drive --json scores.json
+    msankd evaluate --model liver.safetensors --domain data/ircad --class liver=1,2
     ```
     """
     from src_training.data.domain import Domain
@@ -73,15 +78,16 @@ def evaluate(
 
     loaded = load_model(model)
     predictor = Predictor(loaded, device=device, flips=flips)
+    values = dict(_class_values(told) for told in class_values or ()) or None
     domains = [
-        _for_model(Domain.from_folder(folder, name=name), loaded.card.classes)
+        _for_model(Domain.from_folder(folder, name=name, class_values=values), loaded.card.classes)
         for name, folder in named_folders(domain).items()
     ]
     results = []
     with counted(console.out, "scoring", sum(len(each) for each in domains)) as advance:
         for each in domains:
             results.append(score_domain(predictor, each, lambda _d, _n, name: advance(name)))
-    cut = "each image's own threshold"
+    several, cut = len(loaded.card.classes) > 2, "each image's own threshold"
     if not loaded.card.own_threshold:
         cut = f"threshold {loaded.card.threshold:g}"
     table = Table(title=f"{loaded.card.name}, {cut}")
@@ -90,6 +96,7 @@ def evaluate(
         table.add_column(f"{result.domain} ({len(result.images)})", justify="right")
     for name, said in (
         ("dice", "Dice"),
+        *((f"dice_{each}", f"Dice, {each}") for each in loaded.card.classes[1:] if several),
         ("hd95", "HD95, pixels"),
         ("surface_dice", "surface Dice"),
     ):
@@ -167,6 +174,17 @@ def _for_model(domain: "Domain", classes: list[str]) -> "Domain":
             f"{domain.found()}; expected the model's {len(classes)} classes, {', '.join(classes)}"
         )
     return replace(domain, classes=tuple(classes))
+
+
+def _class_values(told: str) -> tuple[str, int | list[int]]:
+    """Name and stored values of ``liver=1,2``."""
+    name, _, values = told.partition("=")
+    try:
+        return name, [int(value) for value in values.split(",")]
+    except ValueError:
+        raise InputError(
+            f"--class {told}: the values are no whole numbers; expected NAME=VALUE,..."
+        ) from None
 
 
 def _volume_table(results: list["DomainScores"]) -> Table:
