@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from src_training.data.preprocess import Preprocessing
     from src_training.recipe import DomainRecipe, Recipe
 
+_AIR = -500
+"""HU below which is nothing but air and lung; no other image goes so low."""
+
 TIMES = ("quick", "standard", "full")
 
 PURPOSE = {
@@ -128,17 +131,21 @@ def recipe_for(
 
 
 def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
-    """How images like this one are prepared when nobody says: ``fundus`` or ``percentile``.
+    """How images like this one are prepared when nobody says.
 
     Parameters
     ----------
     image
         (H, W) or (H, W, C), in colour or grey. A bright disc in a dark frame
-        is a fundus; of all others the channels are kept.
+        is a ``fundus``; grey values down to those of air are CT in HU, and
+        get the ``window`` of soft tissue; of all others (``percentile``) the
+        channels are kept.
     """
     from src_training.data.preprocess import Preprocessing, find_field_of_view
     from src_training.inference.expectations import ROUND, rim_deviation
 
+    if image.ndim == 2 and image.min() < _AIR:
+        return Preprocessing(kind="window")
     colours = image.ndim == 3 and image.shape[-1] in (3, 4)
     fov = find_field_of_view(image[..., :3] if colours else image)
     if not fov.all() and rim_deviation(fov) <= ROUND:

@@ -98,6 +98,7 @@ def test_a_choice_that_cannot_be_is_one_sentence(arguments, said):
         (fundus_phantom(1, 256, "A").image, Preprocessing(kind="fundus")),
         (fundus_phantom(1, 256, "A").image[..., 1], Preprocessing(kind="fundus")),
         (np.zeros((40, 40)), Preprocessing(kind="percentile", channels=1)),
+        (np.linspace(-1024, 900, 1600).reshape(40, 40), Preprocessing(kind="window")),
         (
             np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8),
             Preprocessing(kind="percentile", channels=3),

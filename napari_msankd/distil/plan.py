@@ -12,7 +12,7 @@ from napari_msankd.engine import load_engine, no_collection
 if TYPE_CHECKING:
     from src_training.recipe import Recipe
 
-Kind = Literal["auto", "fundus", "percentile", "minmax"]
+Kind = Literal["auto", "fundus", "window", "percentile", "minmax"]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ STUDENTS = {
 KINDS = {
     "auto": "what the first one looks like",
     "fundus": "fundus photographs",
+    "window": "CT in HU: soft tissue, -160 to 240",
     "percentile": "others: 1st to 99th percentile",
     "minmax": "others: minimum to maximum",
 }

@@ -143,12 +143,11 @@ def stored_labels(case: LayerCase, classes: Mapping[str, Any] | None) -> NDArray
 
 
 def stored_pixels(case: LayerCase) -> NDArray[Any]:
-    """The image of a case as a PNG holds it.
+    """The image of a case as a file holds it, grey in its own values.
 
-    Grey is uint8 or uint16: whole numbers are shifted to begin at 0 if they
-    must be, and stretched only if their range has no room; floating point is
-    stretched. Colours are uint8, without alpha. Shifting and stretching are
-    those of the whole plane, which no preparation of ours can tell.
+    Grey is uint8, uint16 or int16 where that holds all values of the plane,
+    else float32: HU stay HU. Colours are uint8, without alpha, stretched
+    where they are of another kind.
 
     Raises
     ------
@@ -158,19 +157,25 @@ def stored_pixels(case: LayerCase) -> NDArray[Any]:
     pixels = case.pair.image.read(case.index)
     colour = pixels.ndim == 3
     pixels = np.ascontiguousarray(pixels[..., :3] if colour else pixels)
-    if pixels.dtype == np.uint8 or (pixels.dtype == np.uint16 and not colour):
+    if pixels.dtype == np.uint8:
         return pixels
-    values = pixels.astype(np.float64)
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
+    if not np.isfinite(pixels).all():
+        bad = int((~np.isfinite(pixels)).sum())
         raise InputError(
             f"image layer {case.pair.image.name!r} has {bad} values that are NaN or infinite; "
             "expected none"
         )
-    kind, room = (np.uint8, 255) if colour else (np.uint16, 65535)
-    low, span = values.min(), values.max() - values.min()
-    scale = 1 if span == 0 or (pixels.dtype.kind in "ui" and span <= room) else room / span
-    return np.round((values - low) * scale).astype(kind)
+    low, high = pixels.min(), pixels.max()
+    if colour:
+        values = pixels.astype(np.float64) - low
+        fits = high == low or (pixels.dtype.kind in "ui" and values.max() <= 255)
+        scale = 1 if fits else 255 / values.max()
+        return np.round(values * scale).astype(np.uint8)
+    if pixels.dtype.kind in "ui":
+        for kind in (np.uint16, np.int16):
+            if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+                return pixels.astype(kind)
+    return pixels.astype(np.float32)
 
 
 def _tails(stack: tuple[int, ...]) -> list[str]:

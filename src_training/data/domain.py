@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from src_training.data.case import Case, CaseFiles, by, in_memory, read_labels
 from src_training.data.classes import BINARY, ClassValues
-from src_training.data.images import image_files, image_size, write_image, write_labels
+from src_training.data.images import (
+    image_files,
+    image_size,
+    image_suffix,
+    write_image,
+    write_labels,
+)
 from src_training.data.neighbours import slice_beside
 from src_training.data.volume_slices import SliceOfFile, slices_in, volume_files
 from src_training.errors import InputError
@@ -269,20 +275,20 @@ class Domain:
 def write_domain(domain: Domain, folder: Path) -> None:
     """Save a domain as ``images/``, ``masks/`` and ``fov/`` of PNG files.
 
-    Masks hold class indices, fields of view 0 and 255. `Domain.from_folder`
-    reads it back.
+    Images of int16 or float32, such as HU, become TIFF. Masks hold class
+    indices, fields of view 0 and 255. `Domain.from_folder` reads it back.
 
     Raises
     ------
     InputError
-        If an image is neither 8-bit grey or colour, nor 16-bit grey.
+        If an image is of another kind than `write_image` takes.
     OSError
         If a file cannot be written.
     """
     folder = Path(folder)
     for case in domain:
         file = f"{case.name}.png"
-        write_image(folder / "images" / file, case.image)
+        write_image(folder / "images" / f"{case.name}{image_suffix(case.image)}", case.image)
         if case.mask is not None:
             write_labels(folder / "masks" / file, case.mask)
         if case.fov is not None:

@@ -19,6 +19,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "image_files",
     "image_size",
+    "image_suffix",
     "read_image",
     "read_mask",
     "write_image",
@@ -124,15 +125,21 @@ def image_size(path: Path) -> tuple[int, int]:
     raise InputError(f"{path} has shape {shape}; expected a single image, (H, W) or (H, W, C)")
 
 
+def image_suffix(image: Pixels) -> str:
+    """Suffix of the file that `write_image` makes of an image: ``.png``, or ``.tif`` for HU."""
+    return ".tif" if image.dtype.kind in "if" else ".png"
+
+
 def write_image(path: Path, image: Pixels) -> None:
-    """Write an image as PNG, atomically.
+    """Write an image in its own values, as PNG or zlib-compressed TIFF, atomically.
 
     Parameters
     ----------
     path
-        Ends in .png.
+        Ends in .png or .tif, as `image_suffix` says.
     image
-        (H, W) uint8 or uint16, or (H, W, 3) uint8.
+        (H, W) uint8 or uint16, or (H, W, 3) uint8 to .png; (H, W) int16 or
+        float32 to .tif.
 
     Raises
     ------
@@ -142,13 +149,18 @@ def write_image(path: Path, image: Pixels) -> None:
         If the file cannot be written; a former file stays whole.
     """
     path = Path(path)
-    fits = (image.ndim, image.dtype.str[1:]) in ((2, "u1"), (2, "u2"), (3, "u1"))
-    if path.suffix.lower() != ".png" or not fits or image.shape[2:] not in ((), (3,)):
+    known = {(2, "u1"), (2, "u2"), (3, "u1"), (2, "i2"), (2, "f4")}
+    fits = (image.ndim, image.dtype.str[1:]) in known and image.shape[2:] in ((), (3,))
+    if not fits or path.suffix.lower() != image_suffix(image):
         raise InputError(
             f"an image of shape {image.shape} and {image.dtype} cannot be written to {path}; "
-            "expected (H, W) uint8 or uint16, or (H, W, 3) uint8, to .png"
+            "expected (H, W) uint8 or uint16, or (H, W, 3) uint8, to .png, or (H, W) int16 or "
+            "float32 to .tif"
         )
-    write_atomic(path, lambda to: Image.fromarray(image).save(to))
+    if path.suffix.lower() == ".png":
+        write_atomic(path, lambda to: Image.fromarray(image).save(to))
+    else:
+        write_atomic(path, lambda to: _write_tiff(to, image))
 
 
 def write_labels(path: Path, labels: NDArray[Any]) -> None:
@@ -184,8 +196,8 @@ def write_labels(path: Path, labels: NDArray[Any]) -> None:
         )
 
 
-def _write_tiff(path: Path, labels: NDArray[np.uint8]) -> None:
-    tifffile.imwrite(path, labels, photometric="minisblack", compression="zlib")
+def _write_tiff(path: Path, pixels: Pixels) -> None:
+    tifffile.imwrite(path, pixels, photometric="minisblack", compression="zlib")
 
 
 def _require(path: Path) -> None:
