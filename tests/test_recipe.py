@@ -1,5 +1,6 @@
 import copy
 import os
+import re
 
 import pytest
 import yaml
@@ -187,6 +188,20 @@ def test_every_preset_loads_by_its_name(preset, monkeypatch, tmp_path):
     recipe = Recipe.load(preset)
     assert recipe.name == preset
     assert recipe.source.terms and recipe.licence and recipe.description
+
+
+def test_the_liver_preset_holds_whole_patients_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("MSANKD_DATA", os.fspath(tmp_path))
+    recipe = Recipe.load("liver")
+    source, test = recipe.source, recipe.tests[0]
+    assert source.folder == test.folder and source.only and test.only
+    learned, held_out = (
+        {n for n in range(10001, 10124) if re.fullmatch(only, f"{n}_95")}
+        for only in (source.only, test.only)
+    )
+    assert not learned & held_out and len(learned | held_out) == 123
+    assert 0.19 < len(held_out) / 123 < 0.21
+    assert (recipe.preprocessing.window, recipe.preprocessing.kind) == ((0, 255), "window")
 
 
 def test_the_phantom_preset_needs_no_data(monkeypatch):

@@ -97,6 +97,21 @@ def test_a_number_changed_in_the_form_is_in_the_recipe_and_in_the_yaml(editor, q
     assert content["weight_decay"] == 1e-3
 
 
+def test_a_window_is_chosen_by_its_name_or_its_ends_and_slices_by_their_number(editor):
+    kind, neighbours = (
+        field(editor, "preprocessing.kind"),
+        field(editor, "preprocessing.neighbours"),
+    )
+    kind.setCurrentText("window")
+    neighbours.setCurrentText("3")
+    write(editor, "preprocessing.window", "liver")
+    assert editor.recipe.preprocessing.window == (-60, 140)
+    write(editor, "preprocessing.window", "[0, 255]")
+    write(editor, "preprocessing.side", "192")
+    made = editor.recipe.preprocessing
+    assert (made.window, made.neighbours, made.side) == ((0, 255), 3, 192)
+
+
 def test_text_changed_in_the_yaml_is_in_the_recipe_and_in_the_form(editor, qtbot):
     editor.tabs.setCurrentIndex(1)
     with qtbot.waitSignal(editor.changed):
@@ -115,6 +130,7 @@ def test_text_changed_in_the_yaml_is_in_the_recipe_and_in_the_form(editor, qtbot
         ("validation", "1.5", "the field validation"),
         ("student.options", "{width: [}", "the field student.options"),
         ("source.only", "(", "is not a regular expression"),
+        ("preprocessing.window", "lung", "expected [low, high] in HU, or one of liver"),
     ],
 )
 def test_a_bad_value_is_said_in_one_sentence_and_changes_nothing(editor, path, text, said, recipe):
