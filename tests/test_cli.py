@@ -211,6 +211,10 @@ def test_distil_prints_its_report_and_leaves_a_model_that_segments(
         (["distil", "phantom", "--set", "stages.tan.steps=many"], "stages.tan.steps is 'many'"),
         (["distil", "none.yaml"], "none.yaml: there is no such recipe"),
         (["fsd", "--model", "m", "--domain", "a"], "expected at least two domains"),
+        (
+            ["evaluate", "--model", "vessels-chasedb1", "--domain", "a", "--class", "liver=x"],
+            "--class liver=x: the values are no whole numbers; expected NAME=VALUE",
+        ),
         (["evaluate", "--model", "none", "--domain", "a"], "none: there is no such model"),
     ],
 )

@@ -114,15 +114,13 @@ class Patches:
 
     def __init__(self, cases: list[PreparedCase], views: Views) -> None:
         self._views = views
-        margin = views.roomy // 2
-        self._images = [_framed(torch.from_numpy(case.image.pixels), margin) for case in cases]
-        self._masks = [_framed(torch.from_numpy(case.mask), margin) for case in cases]
-        self._anywhere = [np.argwhere(case.fov) for case in cases]
-        self._foreground = [np.argwhere(case.mask > 0) for case in cases]
+        self._cases = cases
+        self._anywhere = [None if case.fov.all() else _places(case.fov) for case in cases]
+        self._foreground = [_places(case.mask > 0) for case in cases]
 
     def draw(self, count: int, views: int, device: torch.device) -> Batch:
         """Draw a batch of `count` anchors and `views` views of each, on a device."""
-        cut = [self._cut(int(torch.randint(len(self._images), ()))) for _ in range(count)]
+        cut = [self._cut(int(torch.randint(len(self._cases), ()))) for _ in range(count)]
         image = torch.stack([image for image, _ in cut]).to(device)
         mask = torch.stack([mask for _, mask in cut]).to(device)
         moved, moved_mask = self._views.moved(image, mask)
@@ -132,14 +130,19 @@ class Patches:
         return Batch(self._views.restyle(moved), moved_mask.long(), further)
 
     def _cut(self, index: int) -> tuple[Tensor, Tensor]:
-        places = self._anywhere[index]
+        case, places = self._cases[index], self._anywhere[index]
         wants_foreground = bool(torch.rand(()) < FOREGROUND_SHARE)
         if wants_foreground and len(self._foreground[index]):
             places = self._foreground[index]
-        top, left = places[int(torch.randint(len(places), ()))]
-        side = self._views.roomy
-        window = (..., slice(top, top + side), slice(left, left + side))
-        return self._images[index][window], self._masks[index][window]
+        chosen = int(torch.randint(case.mask.size if places is None else len(places), ()))
+        pixel = chosen if places is None else int(places[chosen])
+        row, column = divmod(pixel, case.mask.shape[1])
+        half = self._views.roomy // 2
+        image, mask = (
+            _roomy(torch.from_numpy(array), (row - half, column - half), self._views.roomy)
+            for array in (case.image.pixels, case.mask)
+        )
+        return image, mask
 
 
 class HalfLabelled:
@@ -202,5 +205,17 @@ def _starts(length: int, patch: int) -> list[int]:
     return [spare * (i + 1) // (count + 1) + i * patch for i in range(count)]
 
 
-def _framed(image: Tensor, margin: int) -> Tensor:
-    return F.pad(image, (margin, margin, margin, margin))
+def _places(mask: Mask) -> NDArray[np.int32]:
+    """Flat indices of the pixels that are true."""
+    return np.flatnonzero(mask).astype(np.int32)
+
+
+def _roomy(array: Tensor, corner: tuple[int, int], side: int) -> Tensor:
+    """The square (..., side, side) at a corner that may lie outside, zeros beyond the image."""
+    padding, window = list[int](), list[slice]()
+    for start, length in zip(corner, array.shape[-2:], strict=True):
+        first, last = max(0, start), min(length, start + side)
+        window.append(slice(first, last))
+        padding = [first - start, start + side - last, *padding]
+    rows, columns = window
+    return F.pad(array[..., rows, columns], padding)

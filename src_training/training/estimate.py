@@ -30,8 +30,8 @@ _CPU_BATCH = 2
 _WHOLE_IMAGES = {"teacher", "student", "alone", "distil"}
 """Stages that are validated on whole images, the others on patches."""
 
-_HELD = 17
-"""Bytes beside the channels that a training image's pixel takes: its mask and its place."""
+_HELD = 10
+"""Bytes beside the channels that a training image's pixel takes: mask, field of view, places."""
 
 
 @dataclass(frozen=True)

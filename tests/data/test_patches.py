@@ -136,3 +136,23 @@ def test_a_case_that_cannot_be_learned_from_is_named():
     broken = Domain.from_arrays("scans", [np.full((8, 8), np.nan)], [mask], names=["first"])
     with pytest.raises(InputError, match="scans/first: the image has 64 values that are NaN"):
         prepare_cases(broken, PLAIN)
+
+
+@given(st.integers(0, 2**31), st.booleans())
+def test_a_patch_is_cut_as_from_an_image_in_a_dark_frame(seed, disc):
+    size = (40, 50)
+    row, column = np.indices(size)
+    fov = np.hypot(row - 20, column - 25) < 15 if disc else None
+    image, mask = noise(), (noise(seed=1) > 0.9).astype(np.uint8)
+    torch.manual_seed(seed)
+    batch = patches_of(image, mask, fov).draw(1, 0, CPU)
+    roomy = Views(STILL, 32).roomy
+    torch.manual_seed(seed)
+    torch.randint(1, ())
+    places = np.argwhere(np.ones(size, bool) if fov is None else fov)
+    if bool(torch.rand(()) < 1 / 3):
+        places = np.argwhere(mask)
+    top, left = places[int(torch.randint(len(places), ()))]
+    framed = np.pad(mask, roomy // 2)[top : top + roomy, left : left + roomy]
+    edge = (roomy - 32) // 2
+    assert np.array_equal(batch.mask[0], framed[edge : edge + 32, edge : edge + 32])

@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
+import tifffile
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from src_training.data.neighbours import neighbouring
 from src_training.data.preprocess import FRAME, Preprocessing
 from src_training.device import find_device
 from src_training.errors import InputError
 from src_training.inference import predictor as predictor_module
+from src_training.inference.files import segment_file
 from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor, labels_from
 
@@ -243,3 +246,13 @@ def test_slices_with_their_neighbours_are_segmented_on_their_own_pixels(tiny_mod
     alone = Predictor(model, "cpu").predict(slices[..., 1])
     repeated = Predictor(model, "cpu").predict(np.repeat(slices[..., 1:2], 3, -1))
     np.testing.assert_array_equal(alone, repeated)
+
+
+def test_a_stack_in_a_file_is_segmented_with_its_neighbours(tiny_model, tmp_path):
+    predictor = Predictor(tiny_model("window", window=(0, 100), neighbours=3), "cpu")
+    stack = np.random.default_rng(0).integers(-50, 150, (3, 24, 32)).astype(np.int16)
+    tifffile.imwrite(tmp_path / "ct.tif", stack)
+    written, _ = segment_file(predictor, tmp_path / "ct.tif", tmp_path / "labels")
+    for z, labels in enumerate(tifffile.imread(written)):
+        maps = predictor.predict(neighbouring(stack, z, 3))
+        np.testing.assert_array_equal(labels, labels_from(maps, 0.5))
