@@ -1,6 +1,7 @@
 """Writing files so that a reader sees the old or the new one, never a half."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,42 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     _sync_folder(path.parent)
 
 
+def write_folder_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder through a temporary neighbour and rename it.
+
+    Parameters
+    ----------
+    path
+        The folder to make or to replace.
+    write
+        Called with the temporary path, which must be a whole folder after it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; it names `path`. The former folder is whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid4().hex[:8]
+    temporary, former = (path.with_name(f".{path.name}.{mark}.{end}") for end in ("new", "old"))
+    try:
+        with naming(path):
+            write(temporary)
+            _sync_files(temporary)
+            if path.exists():
+                path.replace(former)
+            try:
+                temporary.replace(path)
+            except OSError:
+                if former.exists():
+                    former.replace(path)
+                raise
+    finally:
+        for leftover in (temporary, former):
+            shutil.rmtree(leftover, ignore_errors=True)
+    _sync_folder(path.parent)
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Let an OSError of the block name the file: that of a full disk names none."""
@@ -54,6 +91,13 @@ def write_text(path: Path, text: str) -> None:
 
 def _write_utf8(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def _sync_files(folder: Path) -> None:
+    for each in folder.rglob("*"):
+        if each.is_file():
+            with each.open("rb+") as file:
+                os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

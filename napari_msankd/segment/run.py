@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_msankd.colours import label_colours
 from napari_msankd.layers import Index, placement, shown_index
+from napari_msankd.readers import VOLUME
 from napari_msankd.segment.result import Result
 from napari_msankd.segment.scoring import Comparison, comparison
 from napari_msankd.segment.segmenting import About, Began, Request, Tile, segment
@@ -73,6 +74,7 @@ class Run(QObject):
         self.done = self.total = 0
         self._viewer = viewer
         self._place = placement(image, request.offset)
+        self._volume = {key: image.metadata[key] for key in (VOLUME,) if key in image.metadata}
         self._wanted = threshold
         self._edited = self._removed = self._retired = False
         self._cutting: Iterator[None] | None = None
@@ -176,7 +178,7 @@ class Run(QObject):
         self.layer = Labels(
             self.result.labels,
             name=f"{self.request.planes.name} {what}",
-            metadata={"msankd": self._record},
+            metadata={"msankd": self._record, **self._volume},
             features={"index": list(range(len(classes))), "class": list(classes)},
             multiscale=False,
             opacity=0.75,

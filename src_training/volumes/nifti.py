@@ -9,7 +9,7 @@ import numpy as np
 from src_training.errors import InputError
 from src_training.extras import require
 from src_training.volumes.orientation import orientation_of, spacing_of
-from src_training.volumes.stored import StoredArray, lazily, told
+from src_training.volumes.stored import StoredArray, lazily, number_dtype, told
 from src_training.volumes.volume import Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -107,8 +107,6 @@ def _three_axes(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
 
 
 def _dtype(image: Any, path: Path) -> np.dtype[Any]:
-    dtype = image.get_data_dtype()
-    if dtype.kind not in "uif":
-        raise InputError(f"{path} holds {dtype}; expected integers or floating point")
+    dtype = number_dtype(image.get_data_dtype(), path)
     scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
-    return np.dtype(np.float32) if scaled else dtype.newbyteorder("=")
+    return np.dtype(np.float32) if scaled else dtype

@@ -1,6 +1,5 @@
 """Arrays in files as dask arrays: opened when read, and failing in one sentence."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,7 +14,7 @@ from src_training.errors import InputError
 
 @contextmanager
 def told(path: Path, expected: str) -> Iterator[None]:
-    """Say whatever a decoder stumbles over in one sentence, and keep its warnings in.
+    """Say whatever a decoder stumbles over in one sentence.
 
     Raises
     ------
@@ -23,9 +22,7 @@ def told(path: Path, expected: str) -> Iterator[None]:
         Names `path` and what was `expected`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except (InputError, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on a broken file: zlib, struct, EOF...
@@ -67,6 +64,20 @@ class StoredArray:
     def __getitem__(self, index: Any) -> NDArray[Any]:
         with told(self.path, "a whole file"):
             return np.asarray(self._array[index]).astype(self.dtype, copy=False)
+
+
+def number_dtype(dtype: DTypeLike, path: Path) -> np.dtype[Any]:
+    """A dtype of real numbers in native byte order; bool becomes uint8.
+
+    Raises
+    ------
+    InputError
+        If it is of other things: colours, complex numbers, text; names `path`.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "buif":
+        raise InputError(f"{path} holds {dtype}; expected integers or floating point")
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
 
 
 def lazily(stored: StoredArray, chunks: tuple[int, ...]) -> Any:

@@ -3,10 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from src_training.data.decoders import TIFF_SUFFIXES
 from src_training.errors import InputError
 from src_training.volumes.nifti import NIFTI_SUFFIXES
 from src_training.volumes.nifti_labels import write_nifti_labels
+from src_training.volumes.tiff_labels import write_tiff_labels
 from src_training.volumes.volume import Volume
+from src_training.volumes.zarr_labels import write_zarr_labels
+
+LABEL_SUFFIXES = (".nii.gz", ".nii", ".tif", ".tiff", ".zarr")
 
 
 def write_labels_like(volume: Volume, labels: Any, path: Path) -> None:
@@ -22,16 +27,20 @@ def write_labels_like(volume: Volume, labels: Any, path: Path) -> None:
         in memory at a time.
     path
         ``.nii`` or ``.nii.gz``: on the axes of the file, with its header where
-        that is NIfTI.
+        that is NIfTI. ``.tif``: canonical, with resolution. ``.zarr``, or
+        ``IMAGE.zarr/labels/NAME``: an OME-Zarr label image.
 
     Raises
     ------
     InputError
-        If the suffix, the shape or a value does not fit.
+        If the suffix, the shape or a value does not fit, or `path` is the
+        source itself.
     OSError
         If the file cannot be written; a former file stays whole.
     """
     path = Path(path)
+    if path.resolve() == volume.path.resolve():
+        raise InputError(f"{path} is the volume itself; expected another path for its labels")
     if tuple(labels.shape) != volume.shape:
         raise InputError(
             f"labels for {path} have shape {tuple(labels.shape)}; "
@@ -42,5 +51,11 @@ def write_labels_like(volume: Volume, labels: Any, path: Path) -> None:
     name = path.name.lower()
     if name.endswith(NIFTI_SUFFIXES):
         write_nifti_labels(volume, labels, path)
+    elif path.suffix.lower() in TIFF_SUFFIXES:
+        write_tiff_labels(volume, labels, path)
+    elif name.endswith(".zarr") or path.parent.name == "labels":
+        write_zarr_labels(volume, labels, path)
     else:
-        raise InputError(f"labels cannot be written to {path}; expected .nii or .nii.gz")
+        raise InputError(
+            f"labels cannot be written to {path}; expected one of {', '.join(LABEL_SUFFIXES)}"
+        )

@@ -10,38 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nibabel.orientations import aff2axcodes, axcodes2ornt, inv_ornt_aff, ornt_transform
+from nibabel.orientations import aff2axcodes, axcodes2ornt, ornt_transform
 
 from src_training.errors import InputError
 from src_training.volumes.opening import open_volume
 from src_training.volumes.orientation import orientation_of
 from src_training.volumes.writing import write_labels_like
 
+from .files import SHAPE, affine_of, save
+
 CODES = [
     tuple(pair[end] for pair, end in zip(pairs, ends, strict=True))
     for pairs in permutations(("LR", "PA", "IS"))
     for ends in product((0, 1), repeat=3)
 ]
-SHAPE = (3, 4, 5)
-
-
-def affine_of(codes, spacing=(0.5, 0.75, 2.0)):
-    """The affine of a file whose axes run as `codes` say, by nibabel's own algebra."""
-    ras = np.eye(4)
-    ras[:3, 3] = 7, -11, 13
-    towards = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
-    return ras @ inv_ornt_aff(towards, SHAPE) @ np.diag([*spacing, 1])
-
-
-def save(path, voxels, affine=None, code=1, slope=None):
-    image = nibabel.Nifti1Image(voxels, np.eye(4) if affine is None else affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(image.affine, code)
-    image.set_qform(image.affine, code)
-    if slope is not None:
-        image.header.set_slope_inter(*slope)
-    nibabel.save(image, path)
-    return path
 
 
 @pytest.fixture
