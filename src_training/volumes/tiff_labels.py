@@ -30,9 +30,9 @@ def write_tiff_labels(volume: Volume, labels: Any, path: Path) -> None:
     name = path.name.lower()
     large = int(np.prod(labels.shape, dtype=np.int64)) >= _IMAGEJ_BYTES
     described = _ome(volume) if large or ".ome." in name else _imagej(volume)
-    write_atomic(
-        path,
-        lambda temporary: tifffile.imwrite(
+
+    def write(temporary: Path) -> None:
+        tifffile.imwrite(
             temporary,
             _slices(labels, path),
             shape=tuple(labels.shape),
@@ -40,8 +40,9 @@ def write_tiff_labels(volume: Volume, labels: Any, path: Path) -> None:
             photometric="minisblack",
             compression="zlib",
             **described,
-        ),
-    )
+        )
+
+    write_atomic(path, write)
 
 
 def _slices(labels: Any, path: Path) -> Iterator[NDArray[np.uint8]]:
