@@ -3,6 +3,7 @@
 import napari
 from napari.layers import Image
 
+from napari_msankd.segment.slice_choice import CURRENT
 from napari_msankd.segment.widget import SegmentWidget
 
 
@@ -12,6 +13,6 @@ def segment_current_slice(viewer: napari.Viewer) -> SegmentWidget:
     active = viewer.layers.selection.active
     if isinstance(active, Image):
         widget.image.layer = active
-    widget.current_only.setChecked(True)
+    widget.slices.which.setCurrentText(CURRENT)
     widget.segment()
     return widget

@@ -16,6 +16,48 @@ if TYPE_CHECKING:
 
 Index = tuple[int, ...]
 
+_WHOLE = (slice(None), slice(None))
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """How an array (..., Y, X) falls into planes.
+
+    Attributes
+    ----------
+    shape
+        Of the array.
+    axis
+        Of a volume (Z, Y, X), the axis that its planes follow; 0 of anything else.
+    """
+
+    shape: tuple[int, ...]
+    axis: int = 0
+
+    @property
+    def stack(self) -> tuple[int, ...]:
+        """How many planes there are, by axis; ``()`` for a single image."""
+        return (self.shape[self.axis],) if len(self.shape) == 3 else self.shape[:-2]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a plane, pixels."""
+        height, width = self.shape[-2:]
+        if len(self.shape) == 3:
+            height, width = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        return height, width
+
+    @property
+    def indices(self) -> tuple[Index, ...]:
+        """Index of every plane, in order; ``((),)`` for a single image."""
+        return tuple(np.ndindex(self.stack))
+
+    def at(self, index: Index, sides: tuple[Any, Any] = _WHOLE) -> tuple[Any, ...]:
+        """What is told of a plane's index and of its rows and columns, in the array's order."""
+        if len(index) != 1:
+            return (*index, *sides)
+        return (*sides[: self.axis], *index, *sides[self.axis :])
+
 
 @dataclass(frozen=True)
 class Planes:
@@ -30,11 +72,18 @@ class Planes:
         Whether the last axis holds colours.
     name
         Of the layer.
+    axis
+        Of a volume, the one that its planes follow; 0 of anything else.
+    spacing
+        From plane to plane, row to row and column to column of a volume, mm;
+        None where that is not known.
     """
 
     data: Any
     rgb: bool
     name: str
+    axis: int = 0
+    spacing: tuple[float, float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,14 +92,19 @@ class Planes:
         return shape[:-1] if self.rgb else shape
 
     @property
+    def slicing(self) -> Slicing:
+        """How the array falls into planes."""
+        return Slicing(self.shape, self.axis)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of a plane, pixels."""
-        return self.shape[-2], self.shape[-1]
+        return self.slicing.size
 
     @property
     def indices(self) -> tuple[Index, ...]:
         """Index of every plane, in order; ``((),)`` for a single image."""
-        return tuple(np.ndindex(self.shape[:-2]))
+        return self.slicing.indices
 
     @property
     def plane_shape(self) -> tuple[int, ...]:
@@ -62,18 +116,19 @@ class Planes:
 
         With more than one of `neighbours` a grey plane of a stack comes as
         (Y, X, neighbours), see `neighbouring`; its neighbours are those along
-        the axis before Y.
+        the last axis that is no side of it.
         """
         if neighbours > 1 and index and not self.rgb:
             *outer, at = index
-            plane = neighbouring(self.data[tuple(outer)] if outer else self.data, at, neighbours)
+            volume = self.data[tuple(outer)] if outer else self.data
+            plane = neighbouring(volume, at, neighbours, self.axis)
         else:
-            plane = np.asarray(self.data[index])
+            plane = np.asarray(self.data[self.slicing.at(index)])
         return plane.astype(np.uint8) if plane.dtype == bool else plane
 
 
-def planes_of(layer: "Image") -> Planes:
-    """The planes of an image layer.
+def planes_of(layer: "Image", axis: int = 0) -> Planes:
+    """The planes of an image layer; of a volume those that follow `axis`.
 
     Raises
     ------
@@ -85,7 +140,22 @@ def planes_of(layer: "Image") -> Planes:
         raise InputError(f"layer {layer.name!r} is empty {tuple(data.shape)}; expected pixels")
     if np.dtype(data.dtype).kind not in "buif":
         raise InputError(f"layer {layer.name!r} holds {data.dtype}; expected real numbers")
-    return Planes(data, bool(layer.rgb), layer.name)
+    return Planes(data, bool(layer.rgb), layer.name, axis, _spacing(layer, axis))
+
+
+def _spacing(layer: "Layer", axis: int) -> tuple[float, float, float] | None:
+    """See `Planes.spacing`; napari's default unit, the pixel, is no length."""
+    if layer.ndim != 3:
+        return None
+    try:
+        mm = [
+            float((size * unit).to("mm").magnitude)
+            for size, unit in zip(layer.scale, layer.units, strict=True)
+        ]
+    except TypeError:  # pint's, of a unit that is no length
+        return None
+    rows, columns = (size for place, size in enumerate(mm) if place != axis)
+    return mm[axis], rows, columns
 
 
 def placement(layer: "Layer", offset: Sequence[int] | None = None) -> dict[str, Any]:
@@ -120,10 +190,11 @@ def placement(layer: "Layer", offset: Sequence[int] | None = None) -> dict[str, 
     }
 
 
-def shown_index(viewer: "ViewerModel", layer: "Layer") -> Index:
-    """Index of the plane of `layer` that the viewer's sliders point at."""
-    position = np.asarray(layer.world_to_data(viewer.dims.point))[: layer.ndim - 2]
-    last = np.asarray(array_of(layer).shape[: layer.ndim - 2]) - 1
+def shown_index(viewer: "ViewerModel", layer: "Layer", axis: int = 0) -> Index:
+    """Index of the plane of `layer` that the viewer's sliders point at; `axis` as in `Planes`."""
+    axes = slice(axis, axis + 1) if layer.ndim == 3 else slice(max(0, layer.ndim - 2))
+    position = np.asarray(layer.world_to_data(viewer.dims.point))[axes]
+    last = np.asarray(array_of(layer).shape[: layer.ndim])[axes] - 1
     return tuple(int(step) for step in np.clip(np.round(position), 0, last))
 
 

@@ -47,10 +47,12 @@ def prospect(outlook: "Outlook", request: "Request") -> str:
         )
     if not outlook.doubts:
         lines.append("✓ This image is what the model expects.")
-    count = len(request.planes.indices)
-    if count > 1 and request.index is None:
-        disk = ", into a zarr on the disk" if request.on_disk else ""
+    count, chosen = len(request.planes.indices), len(request.indices)
+    disk = ", into a zarr on the disk" if request.on_disk else ""
+    if request.whole and count > 1:
         lines.append(f"A stack: its {count} slices are segmented one by one{disk}.")
+    elif chosen > 1:
+        lines.append(f"Of {count} slices, {chosen} are segmented one by one{disk}.")
     elif count > 1:
         lines.append(f"Of {count} slices, only the one in sight is segmented.")
     return "\n".join(lines)

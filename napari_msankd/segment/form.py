@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.choices import LayerChoice, ModelChoice
 from napari_msankd.controls import Words, emphasised, group
+from napari_msankd.segment.slice_choice import SliceChoice
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -62,8 +63,7 @@ class SegmentForm(QWidget):
         self.image.setToolTip(
             "Image to segment: colour or grey, a single one or a stack, also lazy or a pyramid"
         )
-        self.current_only = QCheckBox("&Current slice only")
-        self.current_only.setToolTip("Segment the slice in sight, not the whole stack")
+        self.slices = SliceChoice()
         self.model = ModelChoice()
         self.model.setToolTip("What segments; the last entry opens a model file")
         self.flips = QCheckBox("Average over &flips")
@@ -77,7 +77,7 @@ class SegmentForm(QWidget):
         box, form, below = group("Image and model")
         form.addRow("&Image", self.image)
         form.addRow("&Model", self.model)
-        for part in (self.flips, self.current_only, self.outlook, self.device):
+        for part in (self.slices, self.flips, self.outlook, self.device):
             below.addWidget(part)
         return box
 
@@ -139,6 +139,13 @@ class SegmentForm(QWidget):
             "Over all pixels segmented: Dice and sensitivity, 1 is best; "
             "HD95, the 95th percentile of the distances between the outlines, 0 is best"
         )
+        self.volumes = Words()
+        self.volumes.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.volumes.setToolTip("Volume of each class, of the slices segmented")
+        self.solid = QPushButton("&3-D view")
+        self.solid.setCheckable(True)
+        self.solid.setToolTip("Show the result as a body, without the image; again for slices")
+        self.solid.setVisible(False)
         box, form, below = group("Result")
         row = QHBoxLayout()
         row.addWidget(self.slider, 1)
@@ -148,5 +155,6 @@ class SegmentForm(QWidget):
         name.setBuddy(self.slider)
         form.addRow(name, row)
         form.addRow("R&eference", self.reference)
-        below.addWidget(self.scores)
+        for part in (self.scores, self.volumes, self.solid):
+            below.addWidget(part)
         return box

@@ -11,7 +11,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_msankd.layers import Index
+from napari_msankd.layers import Index, Slicing
 from src_training.inference.own_threshold import STEPS, in_steps, threshold_of
 
 _CHUNK = 512
@@ -28,8 +28,8 @@ class Result:
 
     Parameters
     ----------
-    shape
-        (..., Y, X).
+    slicing
+        Shape of the stack, and how it falls into planes.
     classes
         Number of classes, background included.
     first
@@ -56,13 +56,13 @@ class Result:
 
     def __init__(
         self,
-        shape: tuple[int, ...],
+        slicing: Slicing,
         classes: int,
         first: float,
         threshold: float | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.shape = shape
+        self.slicing = slicing
         self.threshold = threshold
         self._first = first
         self._own: dict[Index, float] = {}
@@ -79,7 +79,7 @@ class Result:
 
     def write(self, index: Index, region: tuple[slice, slice], maps: NDArray[np.float32]) -> None:
         """Keep the probabilities (K, h, w) of a region of one plane."""
-        where = (*index, *region)
+        where = self.slicing.at(index, region)
         self.written.add(index)
         if self.kept is None:
             self.labels[where] = maps.argmax(0).astype(np.uint8)
@@ -93,7 +93,7 @@ class Result:
         """A plane is whole: from now on it has a threshold of its own."""
         if self.kept is None:
             return
-        self._own[index] = threshold_of(np.asarray(self.kept[index]))
+        self._own[index] = threshold_of(np.asarray(self.kept[self.slicing.at(index)]))
         if self.threshold is None:
             for _ in self._recut(index):
                 pass
@@ -110,14 +110,15 @@ class Result:
         A later call takes over from an unfinished one.
         """
         self.threshold = threshold
-        rest = (index for index in np.ndindex(self.shape[:-2]) if index != first)
+        rest = (index for index in self.slicing.indices if index != first)
         for index in (first, *rest):
             yield from self._recut(index)
 
     def _recut(self, index: Index) -> Iterator[None]:
-        for band in _bands(self.shape[-2:]):
+        for band in _bands(self.slicing.size):
             with self._lock:
-                where, threshold = (*index, band), self.threshold_at(index)
+                where = self.slicing.at(index, (band, slice(None)))
+                threshold = self.threshold_at(index)
                 self.labels[where] = _cut(np.asarray(self.kept[where]), threshold)
             yield
 
@@ -127,16 +128,18 @@ class Result:
 
     def probabilities(self, index: Index) -> NDArray[np.float32]:
         """Foreground probabilities (Y, X) of a plane, in steps of 1/`STEPS`."""
-        return np.asarray(self.kept[index], np.float32) / STEPS
+        return np.asarray(self.kept[self.slicing.at(index)], np.float32) / STEPS
 
     def _array(self, name: str) -> Any:
         if self.folder is None:
-            return np.zeros(self.shape, np.uint8)
+            return np.zeros(self.slicing.shape, np.uint8)
         import zarr
 
-        chunks = (*(1 for _ in self.shape[:-2]), *(min(_CHUNK, side) for side in self.shape[-2:]))
+        height, width = self.slicing.size
+        lone = (1,) * len(self.slicing.stack)
+        chunks = self.slicing.at(lone, (min(_CHUNK, height), min(_CHUNK, width)))
         store = self.folder / f"{name}.zarr"
-        return zarr.create_array(store, shape=self.shape, chunks=chunks, dtype="uint8")
+        return zarr.create_array(store, shape=self.slicing.shape, chunks=chunks, dtype="uint8")
 
 
 def new_folder(cache: Path) -> Path:

@@ -1,7 +1,6 @@
 """One segmentation: a worker, the layer it fills, and the record of how it was made."""
 
 import copy
-import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -66,6 +65,7 @@ class Run(QObject):
     ) -> None:
         super().__init__(parent)
         self.request = request
+        self.image = image
         self.layer: Labels | None = None
         self.result: Result | None = None
         self.about: About | None = None
@@ -133,7 +133,7 @@ class Run(QObject):
                 self._record = copy.deepcopy(self._record)
                 self._add_layer()
             cut = self.about.cut if threshold is None else threshold
-            self._cutting = self.result.rethreshold(cut, self.request.place(self._shown()))
+            self._cutting = self.result.rethreshold(cut, self._shown())
             self._cut_timer.start()
             self._go_on_cutting()
             self._record_cut()
@@ -214,7 +214,7 @@ class Run(QObject):
 
     def _say_cut(self) -> None:
         if self.result is not None and self.result.threshold is None:
-            self.cut.emit(self.result.threshold_at(self.request.place(self._shown())))
+            self.cut.emit(self.result.threshold_at(self._shown()))
 
     def _on_removed(self, event: Any) -> None:
         # Plugins get the viewer through a proxy: equal, but not the same.
@@ -244,9 +244,10 @@ class Run(QObject):
             self.layer.refresh(extent=False)
 
     def _shown(self) -> Index:
-        if self.request.index is not None or self.layer is None:
-            return self.request.shown
-        return shown_index(self._viewer, self.layer)
+        """Index in the result of the plane in sight, or of the one nearest to it."""
+        if self.layer is None:
+            return self.request.place(self.request.indices[0])
+        return shown_index(self._viewer, self.layer, self.request.planes.axis)
 
     def _timer(self, interval: int, slot: Any, single: bool = True) -> QTimer:
         timer = QTimer(self)
@@ -262,15 +263,25 @@ def _record_of(request: Request) -> dict[str, Any]:
         ours = version("napari-msankd")
     except PackageNotFoundError:
         ours = "unknown"
-    slices = "all" if request.index is None else json.dumps(request.index)
+    options = {"flips": request.flips, "slices": _said(request)}
+    if request.planes.axis:
+        options["axis"] = request.planes.axis
     return {
         "model": request.model.stem,
         "sha256": "",
         "version": ours,
-        "options": {"flips": request.flips, "slices": slices},
+        "options": options,
         "input": request.planes.name,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": 0.0,
         "device": request.device,
         "complete": False,
     }
+
+
+def _said(request: Request) -> str:
+    """Which slices: ``all``, ``[3]``, or ``[1, 10:20]``, from 0 and without the last."""
+    if request.whole:
+        return "all"
+    said = (str(r.start) if len(r) == 1 else f"{r.start}:{r.stop}" for r in request.part)
+    return f"[{', '.join(said)}]"

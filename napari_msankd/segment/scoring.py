@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.engine import load_engine
-from napari_msankd.layers import Index, array_of
+from napari_msankd.layers import Index, Slicing, array_of
 from napari_msankd.segment.segmenting import Request
 from src_training.errors import InputError
 
@@ -57,6 +57,8 @@ class Comparison:
     labels, reference
         (..., Y, X), of one shape, or the reference of the whole stack where
         the labels are one of its planes.
+    slicing
+        How both fall into planes.
     planes
         Index in `labels` and in `reference` of every plane that is done.
     classes
@@ -67,6 +69,7 @@ class Comparison:
 
     labels: Any
     reference: Any
+    slicing: Slicing
     planes: tuple[tuple[Index, Index], ...]
     classes: int
     spacing: tuple[float, float]
@@ -85,29 +88,33 @@ def comparison(
     """
     truth = array_of(reference)
     shape = tuple(truth.shape)
-    if shape not in (request.planes.shape, request.shape):
+    if shape not in (request.planes.shape, request.slicing.shape):
         raise InputError(
             f"Reference {reference.name!r} has shape {shape}; expected {request.planes.shape}"
         )
-    whole = shape == request.planes.shape
+    whole, slicing = shape == request.planes.shape, request.slicing
     planes = tuple(
         (request.place(index), index if whole else request.place(index))
         for index in request.indices
         if request.place(index) in done
     )
     for place, index in planes[:1]:
-        _check_place(labels, place, reference, index)
-    height, width = (float(value) for value in labels.scale[-2:])
+        _check_place(labels, slicing, place, reference, index)
+    sides = slicing.at((None,) * len(slicing.stack), (True, True))
+    height, width = (float(size) for size, kept in zip(labels.scale, sides, strict=True) if kept)
     unit = "px" if str(labels.units[-1]) == "pixel" else f"{labels.units[-1]:~}"
-    return Comparison(array_of(labels), truth, planes, classes, (height, width), unit)
+    data = array_of(labels)
+    return Comparison(data, truth, slicing, planes, classes, (height, width), unit)
 
 
-def _check_place(labels: "Labels", place: Index, reference: "Labels", index: Index) -> None:
+def _check_place(
+    labels: "Labels", slicing: Slicing, place: Index, reference: "Labels", index: Index
+) -> None:
     """See that two planes of the same pixels cover each other in the viewer."""
-    height, width = labels.data.shape[-2:]
+    height, width = slicing.size
     for corner in ((0, 0), (0, width - 1), (height - 1, 0)):
-        here = labels.data_to_world((*place, *corner))
-        there = reference.data_to_world((*index, *corner))
+        here = labels.data_to_world(slicing.at(place, corner))
+        there = reference.data_to_world(slicing.at(index, corner))
         if not np.allclose(here, there):
             raise InputError(
                 f"Reference {reference.name!r} lies elsewhere than the result; "
@@ -122,8 +129,8 @@ def compare(what: Comparison) -> Iterator[Scores | None]:
 
     pooled, distances = Pooled(what.classes), []
     for place, index in what.planes:
-        truth = _classes(np.asarray(what.reference[index]), what.classes)
-        found = _classes(np.asarray(what.labels[place]), what.classes)
+        truth = _classes(np.asarray(what.reference[what.slicing.at(index)]), what.classes)
+        found = _classes(np.asarray(what.labels[what.slicing.at(place)]), what.classes)
         maps = np.stack([found == k for k in range(what.classes)]).astype(np.float32)
         pooled.add(maps, truth)
         distances.append(score(maps, truth, spacing=what.spacing)["hd95"])

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.engine import load_engine, no_collection
-from napari_msankd.layers import Index, Planes
+from napari_msankd.layers import Index, Planes, Slicing
 from napari_msankd.segment.result import Result, new_folder
 from napari_msankd.words import size
 from src_training.errors import InputError
@@ -34,8 +35,8 @@ class Request:
     ----------
     planes
         The image.
-    index
-        The one plane to segment; None for all of them.
+    part
+        The planes to segment: a range for each axis of `Planes.stack`.
     shown
         The plane in sight; it is looked at first.
     model
@@ -51,7 +52,7 @@ class Request:
     """
 
     planes: Planes
-    index: Index | None
+    part: tuple[range, ...]
     shown: Index
     model: Path
     flips: bool
@@ -60,33 +61,37 @@ class Request:
     cache: Path
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the result: a single plane keeps its axes, of length 1."""
-        shape = self.planes.shape
-        return shape if self.index is None else (*(1 for _ in shape[:-2]), *shape[-2:])
+    def slicing(self) -> Slicing:
+        """How the result falls into planes; its shape is the image's, but for what is left out."""
+        image = self.planes.slicing
+        return Slicing(image.at(tuple(map(len, self.part)), image.size), image.axis)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every plane is segmented."""
+        return self.slicing == self.planes.slicing
 
     @property
     def indices(self) -> tuple[Index, ...]:
         """The planes to segment, from the one in sight on and then round."""
-        if self.index is not None:
-            return (self.index,)
-        every = self.planes.indices
-        first = every.index(self.shown)
+        every = tuple(product(*self.part))
+        first = every.index(self.shown) if self.shown in every else 0
         return (*every[first:], *every[:first])
 
     @property
     def offset(self) -> tuple[int, ...] | None:
         """Data coordinates of the result's first pixel; None at the origin."""
-        return None if self.index is None else (*self.index, 0, 0)
+        begun = self.planes.slicing.at(tuple(each.start for each in self.part), (0, 0))
+        return None if self.whole else begun
 
     @property
     def on_disk(self) -> bool:
         """Whether the result is too large for the memory it may take."""
-        return Result.bytes(self.shape) > self.memory_limit
+        return Result.bytes(self.slicing.shape) > self.memory_limit
 
     def place(self, index: Index) -> Index:
-        """Where the plane `index` lies in the result."""
-        return index if self.index is None else tuple(0 for _ in index)
+        """Index in the result of the plane `index` of the image."""
+        return tuple(at - each.start for at, each in zip(index, self.part, strict=True))
 
 
 @dataclass(frozen=True)
@@ -156,8 +161,9 @@ def look(request: Request) -> Iterator[Outlook]:
         predictor = _predictor(request)
         memory = predictor.memory(request.planes.plane_shape)
     if not request.on_disk:
-        memory += Result.bytes(request.shape)
+        memory += Result.bytes(request.slicing.shape)
     doubts = predictor.check(_read(request.planes, request.shown, predictor))
+    doubts += _spacing_doubts(predictor, request.planes)
     yield Outlook(_about(predictor), tuple(doubts), memory)
 
 
@@ -180,7 +186,7 @@ def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]
         predictor = _predictor(request)
         about = _about(predictor)
     cut = about.cut if threshold is None else threshold
-    result = Result(request.shape, len(about.classes), about.threshold, cut, _folder(request))
+    result = Result(request.slicing, len(about.classes), about.threshold, cut, _folder(request))
     yield Began(about, result)
     planes = len(request.indices)
     for number, index in enumerate(request.indices):
@@ -249,11 +255,17 @@ def _read(planes: Planes, index: Index, predictor: "Predictor") -> NDArray[np.ge
         raise InputError(f"{where} cannot be read ({error}); expected pixels") from error
 
 
+def _spacing_doubts(predictor: "Predictor", planes: Planes) -> list[str]:
+    from src_training.inference.expectations import spacing_doubts
+
+    return [] if planes.spacing is None else spacing_doubts(predictor.model.card, planes.spacing)
+
+
 def _folder(request: Request) -> Path | None:
     if not request.on_disk:
         return None
     request.cache.mkdir(parents=True, exist_ok=True)
-    free, needed = shutil.disk_usage(request.cache).free, Result.bytes(request.shape)
+    free, needed = shutil.disk_usage(request.cache).free, Result.bytes(request.slicing.shape)
     if free < needed:
         raise InputError(
             f"{request.cache}: the result takes up to {size(needed)} and {size(free)} are free; "

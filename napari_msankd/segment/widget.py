@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QApplication
 from napari_msankd.layers import planes_of, shown_index
 from napari_msankd.samples import fundus_a
 from napari_msankd.segment.form import SegmentForm
+from napari_msankd.segment.measuring import measurable, measure, said
 from napari_msankd.segment.run import Run
 from napari_msankd.segment.scoring import Scores, compare
 from napari_msankd.segment.segmenting import About, Outlook, Request, find, look
@@ -46,6 +47,7 @@ class SegmentWidget(SegmentForm):
         self._by_hand = False
         self._look_soon = self._soon(self._look)
         self._score_soon = self._soon(self._score)
+        self._measure_soon = self._soon(self._measure)
         self._connect()
         self._on_image()
         app = QApplication.instance()
@@ -82,9 +84,11 @@ class SegmentWidget(SegmentForm):
         self._run.failed.connect(self._fail)
         self._run.ended.connect(self._on_ended)
         self._run.changed.connect(self._score_soon.start)
+        self._run.changed.connect(self._measure_soon.start)
         self._run.lost.connect(self._on_lost)
         self._say("Loading the model…")
         self.scores.clear()
+        self.volumes.clear()
         self.progress.setRange(0, 0)
         self._set_running(True)
         self._run.start()
@@ -105,7 +109,7 @@ class SegmentWidget(SegmentForm):
         self.image.chosen.connect(self._on_image)
         self.model.chosen.connect(self._look_soon.start)
         self.flips.toggled.connect(self._look_soon.start)
-        self.current_only.toggled.connect(self._look_soon.start)
+        self.slices.changed.connect(self._look_soon.start)
         self.run.clicked.connect(self.segment)
         self.stop.clicked.connect(self._on_stop)
         self.sample.clicked.connect(self._open_sample)
@@ -114,6 +118,8 @@ class SegmentWidget(SegmentForm):
         self.number.valueChanged.connect(self._on_threshold)
         self.own_threshold.clicked.connect(self._on_own_threshold)
         self.reference.chosen.connect(self._score_soon.start)
+        self.solid.toggled.connect(self._on_solid)
+        self.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
 
     def _request(self) -> Request:
         image, model = self.image.layer, self.model.path
@@ -121,12 +127,12 @@ class SegmentWidget(SegmentForm):
             raise InputError("No image layer is open; expected one to segment")
         if model is None:
             raise InputError("No model is chosen; expected one, see Model > Open model file…")
-        planes, shown = planes_of(image), shown_index(self.viewer, image)
-        only = self.current_only.isChecked() and len(planes.indices) > 1
+        axis = self.slices.along if image.ndim == 3 else 0
+        planes, shown = planes_of(image, axis), shown_index(self.viewer, image, axis)
         chosen = preferences()
         return Request(
             planes,
-            shown if only else None,
+            self.slices.part(planes.slicing, shown),
             shown,
             model,
             self.flips.isChecked(),
@@ -139,7 +145,7 @@ class SegmentWidget(SegmentForm):
         layer = self.image.layer
         self.empty.setVisible(layer is None)
         self.run.setEnabled(layer is not None and not self.running)
-        self.current_only.setEnabled(layer is not None and layer.ndim > 2)
+        self.slices.follow(layer)
         if not self.running:
             self._say("")
         self._look_soon.start()
@@ -234,16 +240,15 @@ class SegmentWidget(SegmentForm):
             self._run = None
             self._say("")
         self.scores.clear()
+        self.volumes.clear()
+        self.solid.setVisible(False)
 
     def _set_running(self, running: bool) -> None:
         self.run.setEnabled(not running and self.image.layer is not None)
         self.stop.setEnabled(running)
         self.progress.setVisible(running)
-        for control in (self.image, self.model, self.flips):
+        for control in (self.image, self.model, self.flips, self.slices):
             control.setEnabled(not running)
-        layer = self.image.layer
-        stack = layer is not None and layer.ndim > 2
-        self.current_only.setEnabled(stack and not running)
 
     def _score(self) -> None:
         reference, run = self.reference.layer, self._run
@@ -266,6 +271,31 @@ class SegmentWidget(SegmentForm):
 
     def _on_score_failed(self, failure: Failure) -> None:
         self.scores.setText(f"⚠ {failure.sentence}")
+
+    def _measure(self) -> None:
+        """Say how large each class is, where the layer is a volume with lengths."""
+        run = self._run
+        if run is None or run.layer is None or run.about is None:
+            return
+        self.solid.setVisible(run.layer.ndim == 3 and min(run.layer.data.shape) > 1)
+        what = measurable(run.layer, run.about.classes)
+        if what is not None:
+            self.works.begin("measure", measure(what), self._on_volumes)
+
+    def _on_volumes(self, volumes: dict[str, float] | None) -> None:
+        if volumes is not None:
+            self.volumes.setText(said(volumes))
+
+    def _on_solid(self, solid: bool) -> None:
+        """Show the labels as a body: the image's brightest voxels would lie over it."""
+        self.viewer.dims.ndisplay = 3 if solid else 2
+        if self._run is not None and self._run.image in self.viewer.layers:
+            self._run.image.visible = not solid
+
+    def _on_ndisplay(self) -> None:
+        self.solid.blockSignals(True)
+        self.solid.setChecked(self.viewer.dims.ndisplay == 3)
+        self.solid.blockSignals(False)
 
     def _open_sample(self) -> None:
         self.sample.setEnabled(False)

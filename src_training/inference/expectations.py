@@ -10,6 +10,9 @@ from src_training.inference.model import ModelCard
 ROUND = 0.03
 """Deviation from a circle up to which a field of view counts as a disc."""
 
+FAR = 2.0
+"""Ratio of two spacings beyond which things look larger or smaller than in training."""
+
 _FEWEST = 20
 """Rim pixels below which there is no telling a circle."""
 
@@ -47,6 +50,30 @@ def doubts(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
         return _fundus(how.diameter, pixels)
     found = _window(how.window, pixels) if how.kind == "window" else []
     return found + _channels(how, pixels) + _scale(card.patch, how.grid_of(pixels.shape[:2]))
+
+
+def spacing_doubts(card: ModelCard, spacing: tuple[float, float, float]) -> list[str]:
+    """Why volumes of this spacing may not suit this model, in plain words.
+
+    Parameters
+    ----------
+    card
+        Of the model; one that was not trained on volumes has nothing to say.
+    spacing
+        From slice to slice, row to row and column to column, mm.
+    """
+    if card.spacing is None:
+        return []
+    # A network that sees one slice at a time does not know how far the next one is.
+    first = 1 if card.preprocessing.neighbours == 1 else 0
+    pairs = list(zip(spacing, card.spacing, strict=True))[first:]
+    if all(1 / FAR <= here / there <= FAR for here, there in pairs):
+        return []
+    here, there = (" x ".join(f"{mm:.3g}" for mm in side) for side in (spacing, card.spacing))
+    return [
+        f"This model was trained on voxels of {there} mm (slice, row, column); these are "
+        f"{here} mm, so things appear at a size it has not seen."
+    ]
 
 
 def rim_deviation(fov: Mask) -> float:

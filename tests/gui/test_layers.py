@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
-from napari_msankd.layers import placement, planes_of, shown_index
+from napari_msankd.layers import Slicing, placement, planes_of, shown_index
 from src_training.errors import InputError
 
 numbers = st.floats(-50, 50, allow_nan=False)
@@ -114,3 +114,43 @@ def test_pixels_that_cannot_be_used_are_refused_by_name(data, said):
     layer = SimpleNamespace(name="holo", data=data, multiscale=False, rgb=False)
     with pytest.raises(InputError, match=f"'holo' {said}"):
         planes_of(layer)
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=5), st.integers(0, 2))
+def test_planes_tile_their_array(shape, axis):
+    slicing = Slicing(tuple(shape), axis if len(shape) == 3 else 0)
+    seen = np.zeros(shape, int)
+    for index in slicing.indices:
+        assert seen[slicing.at(index)].shape == slicing.size
+        seen[slicing.at(index)] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_volume_is_read_along_any_axis_with_its_neighbours(stack, axis):
+    planes = planes_of(Image(stack), axis)
+    moved = np.moveaxis(stack, axis, 0)
+    assert planes.size == moved.shape[1:] and len(planes.indices) == len(moved)
+    assert np.array_equal(planes.read((1,)), moved[1])
+    assert np.array_equal(planes.read((1,), 3), np.moveaxis(moved[:3], 0, -1))
+
+
+def test_the_plane_in_sight_is_found_along_any_axis(stack):
+    viewer = ViewerModel()
+    layer = viewer.add_image(stack, scale=(3, 2, 1))
+    viewer.dims.set_point((0, 1, 2), (6, 10, 4))
+    assert [shown_index(viewer, layer, axis) for axis in range(3)] == [(2,), (5,), (4,)]
+
+
+@pytest.mark.parametrize(
+    ("units", "axis", "expected"),
+    [
+        (("mm", "mm", "mm"), 0, (3, 0.5, 0.7)),
+        (("mm", "mm", "mm"), 1, (0.5, 3, 0.7)),
+        (("cm", "mm", "um"), 2, (0.0007, 30, 0.5)),
+        (("pixel",) * 3, 0, None),
+    ],
+)
+def test_spacing_is_told_in_millimetres_where_there_are_lengths(stack, units, axis, expected):
+    found = planes_of(Image(stack, scale=(3, 0.5, 0.7), units=units), axis).spacing
+    assert found == (expected and pytest.approx(expected))

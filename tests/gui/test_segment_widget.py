@@ -9,6 +9,7 @@ from qtpy.QtCore import QThreadPool
 
 from napari_msankd.layers import Planes
 from napari_msankd.segment import segmenting
+from napari_msankd.segment.slice_choice import CURRENT
 from napari_msankd.segment.widget import SegmentWidget
 from src_training.inference.model import load_model
 from src_training.inference.predictor import Predictor, labels_from
@@ -100,7 +101,7 @@ def test_place_units_and_axes_are_those_of_the_image(stack, viewer, segmented):
 def test_the_current_slice_alone_lies_on_its_slice(stack, viewer, widget, segmented, model):
     image = viewer.add_image(stack, scale=(3, 1, 1))
     viewer.dims.set_point(0, 6)
-    widget.current_only.setChecked(True)
+    widget.slices.which.setCurrentText(CURRENT)
     labels = segmented()
     assert labels.data.shape == (1, 32, 40)
     assert np.array_equal(labels.data[0], expected(model, stack[2]))
@@ -321,7 +322,7 @@ def test_one_slice_is_scored_against_its_slice(stack, viewer, widget, segmented,
     truth = np.zeros(stack.shape, np.uint8)
     truth[3] = expected(model, stack[3])
     viewer.dims.set_point(0, 3)
-    widget.current_only.setChecked(True)
+    widget.slices.which.setCurrentText(CURRENT)
     segmented()
     widget.reference.layer = viewer.add_labels(truth)
     qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=PATIENCE)
