@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from src_training.data.case import Case, Place, by
 from src_training.data.classes import BINARY, ClassValues
 from src_training.errors import InputError
-from src_training.volumes.volume import NIFTI_SUFFIXES, open_volume
+from src_training.volumes.nifti import NIFTI_SUFFIXES
+from src_training.volumes.opening import open_volume
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def slices_in(folder: Path, masks: Literal["required", "optional"]) -> dict[str,
 
 def _slices(stem: str, file: Path, mask: Path | None) -> dict[str, SliceOfFile]:
     volume = open_volume(file)
+    assert volume.spacing is not None  # of NIfTI
     depth, height, width = volume.voxels.shape
     stored = None if mask is None else _labels(mask)
     if stored is not None and stored.shape != volume.voxels.shape:

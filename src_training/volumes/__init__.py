@@ -1,1 +1,1 @@
-"""Volumes: read lazily on one grid, with what is known of their spacing."""
+"""Volumes in and out: NIfTI, DICOM series, TIFF stacks, zarr and OME-Zarr, read lazily."""

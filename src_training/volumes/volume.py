@@ -1,63 +1,61 @@
-"""A volume in HU on canonical axes, whatever its file made of them."""
+"""A volume of a file: lazy voxels on canonical axes, and the way back onto the file's grid."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import dask.array as da
-import numpy as np
+from src_training.volumes.orientation import CANONICAL, Affine, Orientation, Spacing
 
-from src_training.errors import InputError
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
+Kind = Literal["nifti", "dicom", "tiff", "zarr2", "zarr3"]
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A volume that is read when it is sliced.
+    """A scan, read when its voxels are asked for.
 
     Attributes
     ----------
     voxels
-        (Z, Y, X) dask array, z from inferior to superior, y from anterior to
-        posterior, x from right to left (the LPS of DICOM), in HU where the
-        file tells a rescale.
+        Lazy (dask) array (Z, Y, X), chunked by slices of the file: z runs from
+        inferior to superior, y from anterior to posterior, x from right to
+        left (the LPS of DICOM). Hounsfield units where the file tells a
+        rescale. Reading raises `InputError` where the file is broken.
     spacing
-        Millimetres along z, y and x.
+        (z, y, x) in mm; None where the file does not tell.
+    path
+        File or folder.
+    kind
+        Format; zarr by its version.
+    orientation
+        From the file's axes to these. TIFF and zarr tell none: theirs are
+        taken to be canonical.
+    affine
+        4 × 4, from indices on the file's axes to RAS+ in mm; None where the
+        file tells none.
+    coarser
+        Further levels of a pyramid, (Z', Y', X') each, ever coarser.
+    name
+        Of the channel, where the file holds several.
     """
 
     voxels: Any
-    spacing: tuple[float, float, float]
+    spacing: Spacing | None
+    path: Path
+    kind: Kind
+    orientation: Orientation = CANONICAL
+    affine: Affine | None = None
+    coarser: tuple[Any, ...] = ()
+    name: str = ""
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(Z, Y, X)."""
+        z, y, x = self.voxels.shape
+        return int(z), int(y), int(x)
 
-def open_volume(path: Path) -> Volume:
-    """Open a NIfTI file, ``.nii`` or ``.nii.gz``.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or is no 3-D volume, or nibabel is missing.
-    """
-    try:
-        import nibabel as nib
-        from nibabel import orientations
-        from nibabel.filebasedimages import ImageFileError
-    except ImportError:
-        raise InputError(
-            f"{path}: reading volumes takes nibabel; expected napari-msankd[volumes]"
-        ) from None
-    try:
-        image = nib.load(path)
-        found = orientations.io_orientation(image.affine)
-        turned = image.as_reoriented(
-            orientations.ornt_transform(found, orientations.axcodes2ornt("LPS"))
-        )
-        voxels = np.asanyarray(turned.dataobj)
-    except (OSError, EOFError, ValueError, ImageFileError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} cannot be read ({reason}); expected a whole NIfTI file") from None
-    if voxels.ndim != 3:
-        raise InputError(f"{path} has shape {voxels.shape}; expected one volume of three axes")
-    x, y, z = (float(step) for step in turned.header.get_zooms()[:3])
-    planes = np.ascontiguousarray(voxels.transpose(2, 1, 0))
-    return Volume(da.from_array(planes, chunks=(1, -1, -1)), (z, y, x))
+    @property
+    def canonical_affine(self) -> Affine | None:
+        """4 × 4, from canonical (z, y, x) indices to RAS+ in mm; None as `affine`."""
+        if self.affine is None:
+            return None
+        return self.orientation.to_canonical_affine(self.affine, self.shape)

@@ -24,7 +24,7 @@ from torch import Tensor
 from src_training.atomic import write_atomic, write_text
 from src_training.data.phantom import fundus_phantom
 from src_training.errors import InputError
-from src_training.inference.export.extra import require
+from src_training.extras import require
 from src_training.inference.export.onnx_graph import (
     OPSET,
     TOLERANCE,
@@ -75,7 +75,7 @@ def export_bioimageio(
         If a package of the extra ``export`` is missing, the folder is not
         empty, the sample cannot be used, or a check fails.
     """
-    require("onnx", "onnxscript", "onnxruntime", "bioimageio.spec")
+    require("export", "the export", "onnx", "onnxscript", "onnxruntime", "bioimageio.spec")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} is there and not empty; expected a new or an empty folder")
     graph, check = checked_graph(model)

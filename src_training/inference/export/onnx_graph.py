@@ -16,7 +16,7 @@ from torch.export import Dim
 
 from src_training.atomic import write_atomic
 from src_training.errors import InputError
-from src_training.inference.export.extra import require
+from src_training.extras import require
 from src_training.inference.export.preparation import preparation, way_back
 from src_training.inference.export.settled import Unsettledness
 from src_training.inference.model import ModelCard, SegmentationModel
@@ -88,7 +88,7 @@ def export_onnx(model: SegmentationModel, path: Path) -> OnnxCheck:
 
 def checked_graph(model: SegmentationModel) -> tuple[bytes, OnnxCheck]:
     """The content of the ONNX file, and what its check found; see `export_onnx`."""
-    require("onnx", "onnxscript", "onnxruntime")
+    require("export", "the export", "onnx", "onnxscript", "onnxruntime")
     network = on_cpu(model.network)
     graph = _translate(network, model.card)
     content: bytes = graph.SerializeToString()
