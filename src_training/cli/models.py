@@ -1,4 +1,4 @@
-"""Commands that use a model: segment, list, export."""
+"""Commands about models: list, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,45 +7,8 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Device, Flips, Model
+from src_training.cli.console import Model
 from src_training.errors import InputError
-
-
-def segment(
-    inputs: Annotated[list[Path], Parameter(help="Images, or folders of images.")],
-    *,
-    model: Model,
-    out_dir: Annotated[Path, Parameter(name="--out", help="Folder for the labels.")],
-    probabilities: Annotated[bool, Parameter(help="Write float32 probabilities too.")] = False,
-    flips: Flips = False,
-    threshold: Annotated[float | None, Parameter(help="Instead of the model's own.")] = None,
-    device: Device = "auto",
-) -> None:
-    """Segment images; writes one labels file for each, of the same stem.
-
-    For example:
-
-    ```
-    msankd segment photo.png scans/ --model vessels-chasedb1 --out labels
-    ```
-    """
-    from src_training.inference.files import segment_file, writable_names
-    from src_training.inference.model import load_model
-    from src_training.inference.predictor import Predictor
-    from src_training.progress import counted
-
-    files = writable_names(inputs, out_dir)
-    predictor = Predictor(load_model(model), device=device, flips=flips)
-    with counted(console.out, "segmenting", len(files)) as advance:
-        for file, stem in files.items():
-            written, doubts = segment_file(
-                predictor, file, out_dir / stem, threshold, with_probabilities=probabilities
-            )
-            for doubt in doubts:
-                console.err.print(
-                    f"{file}: {doubt}", style="yellow", highlight=False, soft_wrap=True
-                )
-            advance(str(written))
 
 
 def models() -> None:

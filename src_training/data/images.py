@@ -18,6 +18,7 @@ from src_training.errors import InputError
 __all__ = [
     "IMAGE_SUFFIXES",
     "image_files",
+    "image_shape",
     "image_size",
     "image_suffix",
     "read_image",
@@ -107,22 +108,33 @@ def read_mask(path: Path) -> NDArray[np.integer]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of the image (H, W) or (H, W, C) in a file.
+    """Height and width of the image (H, W) or (H, W, C) in a file; see `image_shape`.
+
+    Raises
+    ------
+    InputError
+        As `image_shape`; also if the file holds a stack.
+    """
+    shape = image_shape(path)
+    if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 2, 3, 4)):
+        return shape[0], shape[1]
+    raise InputError(f"{path} has shape {shape}; expected a single image, (H, W) or (H, W, C)")
+
+
+def image_shape(path: Path) -> tuple[int, ...]:
+    """Shape of what `read_image` would return.
 
     Only the header is read, except of NPY and zarr, whose arrays are mapped.
 
     Raises
     ------
     InputError
-        As `read_image`; also if the file holds a stack.
+        As `read_image`.
     """
     path = Path(path)
     _require(path)
     with _told(path):
-        shape = decoded_shape(path)
-    if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 2, 3, 4)):
-        return shape[0], shape[1]
-    raise InputError(f"{path} has shape {shape}; expected a single image, (H, W) or (H, W, C)")
+        return decoded_shape(path)
 
 
 def image_suffix(image: Pixels) -> str:

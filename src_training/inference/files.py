@@ -11,8 +11,8 @@ from src_training.data.neighbours import neighbouring
 from src_training.errors import InputError
 from src_training.inference.predictor import Predictor, labels_from
 
-# A last axis below this is channels, too many perhaps, but never the width of a slice.
-_NARROWEST = 8
+NARROWEST = 8
+"""A last axis below this is channels, too many perhaps, but never the width of a slice."""
 
 
 def writable_names(inputs: Sequence[Path], folder: Path) -> dict[Path, str]:
@@ -90,7 +90,7 @@ def segment_file(
         If the file cannot be read or segmented; names it.
     """
     image = read_image(file)
-    planar = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] < _NARROWEST)
+    planar = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] < NARROWEST)
     count = predictor.model.card.preprocessing.neighbours
     if planar:
         slices = [image]
