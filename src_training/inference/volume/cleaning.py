@@ -35,18 +35,13 @@ def clean_up(labels: Any, *, largest: tuple[int, ...] = (), filled: tuple[int, .
     InputError
         If a class takes more memory than is free; the labels stay as they are.
     """
-    for index in sorted({*largest, *filled}):
-        box = _box(labels, index)
-        if box is None:
-            continue
-        _refuse_large(box, index)
-        part = np.asarray(labels[box])
-        if index in largest:
-            part = _largest(part, index)
-        if index in filled:
-            holes = ndimage.binary_fill_holes(part == index) & (part == 0)
-            part = np.where(holes, np.uint8(index), part)
-        labels[box] = part
+    # All bodies before any hole, so that cleaning what is partly cleaned ends the same.
+    for clean, classes in ((_largest, largest), (_filled, filled)):
+        for index in sorted(set(classes)):
+            box = _box(labels, index)
+            if box is not None:
+                _refuse_large(box, index)
+                labels[box] = clean(np.asarray(labels[box]), index)
 
 
 def _box(labels: Any, index: int) -> tuple[slice, ...] | None:
@@ -74,6 +69,11 @@ def _largest(part: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
     sizes[0] = 0
     others = (bodies != 0) & (bodies != sizes.argmax())
     return np.where(others, np.uint8(0), part)
+
+
+def _filled(part: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+    holes = ndimage.binary_fill_holes(part == index) & (part == 0)
+    return np.where(holes, np.uint8(index), part)
 
 
 def _refuse_large(box: tuple[slice, ...], index: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +86,17 @@ def stream_on(
     total = done + len(left) + len(growing.merging)
     yield Grown(done, total)
     if left:
-        [array] = client.scatter([voxels], broadcast=True)
-        tasks = client.map(
+        # Within the function the volume is told anew to every worker; scattered, it would
+        # be lost with the last one that held it.
+        segment = partial(
             _segment,
-            left,
-            voxels=array,
+            voxels=voxels,
             plan=growing.plan,
             folder=growing.folder.resolve(),
             model=model.resolve(),
             device=device,
-            retries=_TRIES,
-            pure=False,
         )
+        tasks = client.map(segment, left, retries=_TRIES, pure=False)
         try:
             for task in as_completed(tasks, loop=client.loop):
                 portion = task.result()

@@ -1,6 +1,5 @@
 """Labels that grow on the disk, and what is done of them."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,11 @@ class GrowingLabels:
         told = folder / "plan.json"
         if told.exists():
             plan.refuse_other(told.read_text(encoding="utf-8"), folder)
+        elif any(folder.glob("[!.]*")):
+            raise InputError(f"{folder} holds something else; expected labels that were begun")
         else:
-            _clear(folder)
+            # Before all else, so that what a killed process leaves is known for its own.
+            write_text(told, plan.to_json())
         self.labels = self._array("labels", plan.shape, chunks(plan.shape, plan.axes[0]))
         self._maps = {
             axis: self._array(
@@ -57,9 +59,6 @@ class GrowingLabels:
             for axis in (plan.axes if plan.orthogonal else ())
         }
         (folder / "done").mkdir(exist_ok=True)
-        if not told.exists():
-            # The last of all: where it is, the arrays are.
-            write_text(told, plan.to_json())
 
     @property
     def every(self) -> list[Portion]:
@@ -124,20 +123,9 @@ class GrowingLabels:
 
         store = self.folder / f"{name}.zarr"
         with naming(self.folder):
-            if store.exists():
+            if (store / "zarr.json").exists():
                 return zarr.open_array(store, mode="r+")
             return zarr.create_array(store, shape=shape, chunks=sides, dtype="uint8")
-
-
-def _clear(folder: Path) -> None:
-    """Remove arrays that were being made when a process ended."""
-    made = list(folder.iterdir()) if folder.exists() else []
-    if others := [each.name for each in made if not each.name.endswith((".zarr", "done", ".json"))]:
-        raise InputError(
-            f"{folder} holds something else ({others[0]}); expected labels that were begun"
-        )
-    for each in made:
-        shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
 def in_steps_above(steps: NDArray[np.uint16], probability: float) -> NDArray[np.uint8]:

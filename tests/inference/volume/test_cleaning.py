@@ -65,3 +65,16 @@ def test_what_memory_does_not_hold_is_refused_and_left_as_it_was(made, monkeypat
     with pytest.raises(InputError, match="cleaning class 1 up takes about"):
         clean_up(labels, largest=(1,))
     assert np.array_equal(labels[:], two_bodies())
+
+
+def test_cleaning_what_is_clean_changes_nothing_whatever_the_classes_enclose(made):
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[1:8, 1:8, 1:8] = 1
+    labels[3, 3, 3] = 2  # in the first class, and not the largest body of its own
+    labels[5, 5, 4:6] = 2
+    found = made(labels)
+    clean_up(found, largest=(1, 2), filled=(1, 2))
+    once = np.array(found[:])
+    assert once[3, 3, 3] == 1
+    clean_up(found, largest=(1, 2), filled=(1, 2))
+    assert np.array_equal(found[:], once)
