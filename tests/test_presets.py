@@ -42,7 +42,10 @@ def test_the_presets_differ_in_what_they_cost_and_each_says_what_it_is_for():
 
 def test_standard_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
     monkeypatch.setenv("MSANKD_DATA", str(tmp_path))
-    shipped, ours = Recipe.load("chasedb1"), recipe_for("mine", SOURCE, [], "mobile_unet", "standard")
+    shipped, ours = (
+        Recipe.load("chasedb1"),
+        recipe_for("mine", SOURCE, [], "mobile_unet", "standard"),
+    )
     for field in (
         "preprocessing",
         "augmentation",
