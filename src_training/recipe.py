@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -269,7 +270,7 @@ class Recipe(_Part):
         file = _find(Path(path))
         content = _parse(file.read_bytes(), str(file))
         for field, text in (overrides or {}).items():
-            _set(content, field, _parse_value(text, field))
+            _set(content, field, _parse_value(text, field), "--set")
         recipe = cls.validated(content, str(file))
         return recipe.model_copy(update=_rooted(recipe, file.resolve().parent))
 
@@ -280,6 +281,13 @@ class Recipe(_Part):
             return cls.model_validate(content)
         except ValidationError as error:
             raise InputError(f"{where}: {_first_fault(error)}") from None
+
+    def changed(self, fields: Mapping[str, object], where: str) -> "Recipe":
+        """The recipe with other values: dotted field -> value; `where` names them in an error."""
+        content = self.model_dump(mode="json")
+        for field, value in fields.items():
+            _set(content, field, value, where)
+        return Recipe.validated(content, where)
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, defaults included."""
@@ -353,13 +361,13 @@ def _parse_value(text: str, field: str) -> object:
         raise InputError(f"--set {field}={text}: the value is not YAML") from None
 
 
-def _set(content: dict[str, Any], field: str, value: object) -> None:
+def _set(content: dict[str, Any], field: str, value: object, where: str) -> None:
     *parents, last = field.split(".")
     place = content
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise InputError(f"--set {field}: {parent} has no fields; expected a group of them")
+            raise InputError(f"{where} {field}: {parent} has no fields; expected a group of them")
     place[last] = value
 
 
