@@ -187,6 +187,9 @@ class Recipe(_Part):
     validation
         Cases of the source that choose the checkpoints: their names, or a
         share of them (whole patients, drawn by `seed`).
+    labelled
+        Share of the source's further cases that keep their masks (whole
+        patients, drawn by `seed`); the others are `unlabelled`, too.
     tests
         Domains to report on; they choose nothing. Masks are needed only for scores.
     unlabelled
@@ -230,6 +233,7 @@ class Recipe(_Part):
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     source: DomainRecipe
     validation: list[str] | Annotated[float, Field(gt=0, lt=1)] = 0.2
+    labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
     tests: list[DomainRecipe] = []
     unlabelled: list[DomainRecipe] = []
     preprocessing: Preprocessing = Preprocessing()
@@ -248,6 +252,11 @@ class Recipe(_Part):
     seed: Annotated[int, Field(ge=0)] = 0
     licence: str = ""
     description: str = ""
+
+    @property
+    def semi_supervised(self) -> bool:
+        """Whether half of each batch of ``distil`` has no masks."""
+        return bool(self.unlabelled) or self.labelled < 1
 
     @classmethod
     def load(cls, path: str | Path, overrides: dict[str, str] | None = None) -> "Recipe":

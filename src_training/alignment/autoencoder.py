@@ -39,7 +39,7 @@ class SemanticAutoencoder(nn.Module):
         image_channels: int | None = None,
     ) -> None:
         super().__init__()
-        self._reads_image = image_channels is not None
+        self.image_channels = image_channels
         # Classes are of no account: only the encoder of this FANet is kept.
         self.encoder = FANet(image_channels or foreground, 2, width).encoder
         self.decoder = nn.Sequential(
@@ -54,7 +54,7 @@ class SemanticAutoencoder(nn.Module):
 
     def read(self, mask: Tensor, image: Tensor | None = None) -> Tensor:
         """What `encode` takes, of class masks (B, h, w) and images (B, C, h, w)."""
-        if not self._reads_image:
+        if self.image_channels is None:
             return regions_of(mask, self.foreground)
         assert image is not None
         return image

@@ -180,8 +180,10 @@ class PatchEncoder:
         masks = torch.from_numpy(np.stack([p.mask[0] for p in patches if p.mask is not None]))
         images = torch.from_numpy(np.stack([p.images[0] for p in patches]))
         parts: list[Tensor] = [
-            self._autoencoder.vectors(mask.to(device), image.to(device))
-            for mask, image in zip(masks.split(_BATCH), images.split(_BATCH), strict=True)
+            self._autoencoder.vectors(
+                masks[start : start + _BATCH].to(device), images[start : start + _BATCH].to(device)
+            )
+            for start in range(0, len(masks), _BATCH)
         ]
         return torch.cat(parts).cpu().double().numpy()
 
@@ -241,7 +243,7 @@ def _refuse_autoencoder(model: SegmentationModel, autoencoder: SemanticAutoencod
     found = [autoencoder.foreground + 1, side]
     expected = [len(card.classes), card.patch]
     if found == expected and card.semantics is not None:
-        found.append(_latent(autoencoder))
+        found.append(_latent(autoencoder, side))
         expected.append(card.semantics.latent)
     for what, has, needs in zip(("classes", "patch", "latent size"), found, expected, strict=False):
         if has != needs:
@@ -251,11 +253,10 @@ def _refuse_autoencoder(model: SegmentationModel, autoencoder: SemanticAutoencod
 
 
 @torch.inference_mode()
-def _latent(autoencoder: SemanticAutoencoder) -> int:
-    encoder = autoencoder.alignment.encoder
-    device = next(encoder.parameters()).device
-    channels = autoencoder.encoder[-1].shortcut[0].out_channels
-    return int(encoder(torch.zeros(1, channels, *encoder.grid, device=device)).shape[1])
+def _latent(autoencoder: SemanticAutoencoder, side: int) -> int:
+    nothing = torch.zeros(1, side, side, device=next(autoencoder.parameters()).device)
+    image = nothing.expand(1, autoencoder.image_channels or 1, -1, -1)
+    return int(autoencoder.vectors(nothing, image).shape[1])
 
 
 def _turned(array: NDArray[np.generic], symmetry: int) -> NDArray[np.generic]:

@@ -60,3 +60,22 @@ def source_split(recipe: Recipe) -> tuple[Domain, Domain]:
             f"validation names all {len(source)} cases of {source.name}; expected some to train on"
         )
     return source.subset(training), held_out
+
+
+def labelled_split(recipe: Recipe, training: Domain) -> tuple[Domain, Domain | None]:
+    """Training cases of the source that keep their masks, and the others, if there are any.
+
+    Raises
+    ------
+    InputError
+        If `Recipe.labelled` leaves no case, or no foreground, on one side.
+    """
+    if recipe.labelled == 1:
+        return training, None
+    others, kept = split(training, recipe.labelled, recipe.seed)
+    if others is kept:
+        raise InputError(
+            f"labelled is {recipe.labelled:g}, but one image alone of {training.name} has "
+            "foreground to learn from; expected two or more"
+        )
+    return kept, replace(others, name=f"{others.name}, without masks")
