@@ -195,7 +195,7 @@ def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, t
     other = runs["image-autoencoder"]
     assert other.recipe.alignment.prior == "image" and other.shared == plan[0].folder
     assert set(SHARED) - set(other.taken) == {"autoencoder", "vectors", "tan", "san"}
-    assert all(run.taken == SHARED for run in plan if run is not other)
+    assert all(run.taken == SHARED for run in plan[1:] if run is not other)
 
 
 @pytest.mark.parametrize(
