@@ -28,7 +28,15 @@ PURPOSE = {
 }
 """What each preset of `TIMES` is for, in words."""
 
-_NARROW: dict[str, dict[str, Any]] = {"fanet": {"width": 8}, "mobile_unet": {"width": 0.35}}
+_NARROW: dict[str, dict[str, Any]] = {
+    "fanet": {"width": 8},
+    "mobile_unet": {"width": 0.35},
+    "raunet": {"width": 8},
+    "pspnet": {"width": 8},
+    "unet_plus_plus": {"width": 8},
+    "mobilenetv2": {"width": 0.35},
+    "resnet18": {"width": 16},
+}
 """Options of the networks that would take a processor too long at their published width."""
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -186,6 +187,9 @@ class Recipe(_Part):
     validation
         Cases of the source that choose the checkpoints: their names, or a
         share of them (whole patients, drawn by `seed`).
+    labelled
+        Share of the source's further cases that keep their masks (whole
+        patients, drawn by `seed`); the others are `unlabelled`, too.
     tests
         Domains to report on; they choose nothing. Masks are needed only for scores.
     unlabelled
@@ -229,6 +233,7 @@ class Recipe(_Part):
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     source: DomainRecipe
     validation: list[str] | Annotated[float, Field(gt=0, lt=1)] = 0.2
+    labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
     tests: list[DomainRecipe] = []
     unlabelled: list[DomainRecipe] = []
     preprocessing: Preprocessing = Preprocessing()
@@ -247,6 +252,11 @@ class Recipe(_Part):
     seed: Annotated[int, Field(ge=0)] = 0
     licence: str = ""
     description: str = ""
+
+    @property
+    def semi_supervised(self) -> bool:
+        """Whether half of each batch of ``distil`` has no masks."""
+        return bool(self.unlabelled) or self.labelled < 1
 
     @classmethod
     def load(cls, path: str | Path, overrides: dict[str, str] | None = None) -> "Recipe":
@@ -269,7 +279,7 @@ class Recipe(_Part):
         file = _find(Path(path))
         content = _parse(file.read_bytes(), str(file))
         for field, text in (overrides or {}).items():
-            _set(content, field, _parse_value(text, field))
+            _set(content, field, _parse_value(text, field), "--set")
         recipe = cls.validated(content, str(file))
         return recipe.model_copy(update=_rooted(recipe, file.resolve().parent))
 
@@ -280,6 +290,13 @@ class Recipe(_Part):
             return cls.model_validate(content)
         except ValidationError as error:
             raise InputError(f"{where}: {_first_fault(error)}") from None
+
+    def changed(self, fields: Mapping[str, object], where: str) -> "Recipe":
+        """The recipe with other values: dotted field -> value; `where` names them in an error."""
+        content = self.model_dump(mode="json")
+        for field, value in fields.items():
+            _set(content, field, value, where)
+        return Recipe.validated(content, where)
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, defaults included."""
@@ -353,13 +370,13 @@ def _parse_value(text: str, field: str) -> object:
         raise InputError(f"--set {field}={text}: the value is not YAML") from None
 
 
-def _set(content: dict[str, Any], field: str, value: object) -> None:
+def _set(content: dict[str, Any], field: str, value: object, where: str) -> None:
     *parents, last = field.split(".")
     place = content
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise InputError(f"--set {field}: {parent} has no fields; expected a group of them")
+            raise InputError(f"{where} {field}: {parent} has no fields; expected a group of them")
     place[last] = value
 
 

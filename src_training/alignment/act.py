@@ -26,6 +26,9 @@ class AlignmentConsistency(BaseModel):
         Weight of the distance to the mask's vector (lambda_a).
     predicted
         Weight of what the decoder makes of the rebuilt bottleneck (lambda_p).
+    prior
+        What P-SAE reads to make the vector that is aligned to: the ``mask``,
+        or the ``image``, from which it then learns to draw the mask.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +36,7 @@ class AlignmentConsistency(BaseModel):
     consistency: Literal["reconstruction", "views"] = "reconstruction"
     aligned: Weight = 1.0
     predicted: Weight = 1.0
+    prior: Literal["mask", "image"] = "mask"
 
     @property
     def weights(self) -> dict[str, float]:

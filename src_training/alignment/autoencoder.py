@@ -24,14 +24,24 @@ class SemanticAutoencoder(nn.Module):
         As the teacher's: the encoder is the teacher's, up to 8 * width channels.
     latent, hidden
         See `SemanticEncoder`.
+    image_channels
+        Where given, the image is read in the place of the mask, and the mask
+        is drawn from it: what an ablation compares with.
     """
 
     def __init__(
-        self, foreground: int, patch: int, width: int = 64, latent: int = 512, hidden: int = 64
+        self,
+        foreground: int,
+        patch: int,
+        width: int = 64,
+        latent: int = 512,
+        hidden: int = 64,
+        image_channels: int | None = None,
     ) -> None:
         super().__init__()
+        self.image_channels = image_channels
         # Classes are of no account: only the encoder of this FANet is kept.
-        self.encoder = FANet(foreground, 2, width).encoder
+        self.encoder = FANet(image_channels or foreground, 2, width).encoder
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(8 * width, 4 * width, 2, stride=2),
             nn.ConvTranspose2d(4 * width, 2 * width, 2, stride=2),
@@ -42,9 +52,15 @@ class SemanticAutoencoder(nn.Module):
         grid = (patch // FANet.stride, patch // FANet.stride)
         self.alignment = AlignmentNetwork(8 * width, grid, latent, hidden)
 
-    def encode(self, regions: Tensor) -> Tensor:
-        """Bottlenecks (B, 8 width, h / 8, w / 8) of regions (B, foreground, h, w)."""
-        x = regions
+    def read(self, mask: Tensor, image: Tensor | None = None) -> Tensor:
+        """What `encode` takes, of class masks (B, h, w) and images (B, C, h, w)."""
+        if self.image_channels is None:
+            return regions_of(mask, self.foreground)
+        assert image is not None
+        return image
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Bottlenecks (B, 8 width, h / 8, w / 8) of regions (B, foreground, h, w), or of images."""
         for level, block in enumerate(self.encoder):
             x = block(F.max_pool2d(x, 2) if level else x)
         return x
@@ -54,9 +70,9 @@ class SemanticAutoencoder(nn.Module):
         logits: Tensor = self.decoder(bottleneck)
         return logits
 
-    def vectors(self, mask: Tensor) -> Tensor:
-        """Semantic vectors z_y (B, latent) of class masks (B, patch, patch)."""
-        vector: Tensor = self.alignment.encoder(self.encode(regions_of(mask, self.foreground)))
+    def vectors(self, mask: Tensor, image: Tensor | None = None) -> Tensor:
+        """Semantic vectors z_y (B, latent) of class masks (B, patch, patch), or of their images."""
+        vector: Tensor = self.alignment.encoder(self.encode(self.read(mask, image)))
         return vector
 
     @property

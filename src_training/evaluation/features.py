@@ -101,10 +101,10 @@ def mask_vectors(
     """
     device = next(autoencoder.parameters()).device
 
-    def encode(_images: Tensor, masks: Tensor | None) -> Tensor:
+    def encode(images: Tensor, masks: Tensor | None) -> Tensor:
         if masks is None:
             raise InputError(f"{domain.name} has images without mask; expected one for every image")
-        return autoencoder.vectors(masks.to(device))
+        return autoencoder.vectors(masks.to(device), images.to(device))
 
     if images is None:
         images = prepared_images(domain, preprocessing)

@@ -178,8 +178,11 @@ class PatchEncoder:
         assert self._autoencoder is not None
         device = next(self._autoencoder.parameters()).device
         masks = torch.from_numpy(np.stack([p.mask[0] for p in patches if p.mask is not None]))
+        images = torch.from_numpy(np.stack([p.images[0] for p in patches]))
         parts: list[Tensor] = [
-            self._autoencoder.vectors(masks[start : start + _BATCH].to(device))
+            self._autoencoder.vectors(
+                masks[start : start + _BATCH].to(device), images[start : start + _BATCH].to(device)
+            )
             for start in range(0, len(masks), _BATCH)
         ]
         return torch.cat(parts).cpu().double().numpy()
@@ -252,7 +255,8 @@ def _refuse_autoencoder(model: SegmentationModel, autoencoder: SemanticAutoencod
 @torch.inference_mode()
 def _latent(autoencoder: SemanticAutoencoder, side: int) -> int:
     nothing = torch.zeros(1, side, side, device=next(autoencoder.parameters()).device)
-    return int(autoencoder.vectors(nothing).shape[1])
+    image = nothing.expand(1, autoencoder.image_channels or 1, -1, -1)
+    return int(autoencoder.vectors(nothing, image).shape[1])
 
 
 def _turned(array: NDArray[np.generic], symmetry: int) -> NDArray[np.generic]:

@@ -8,6 +8,11 @@ from src_training.networks.enet import ENet
 from src_training.networks.erfnet import ERFNet
 from src_training.networks.fanet import FANet
 from src_training.networks.mobile_unet import MobileUNet
+from src_training.networks.mobilenetv2 import MobileNetV2
+from src_training.networks.pspnet import PSPNet
+from src_training.networks.raunet import RAUNet
+from src_training.networks.resnet18 import ResNet18
+from src_training.networks.unet_plus_plus import UNetPlusPlus
 
 __all__ = ["NETWORKS", "SegmentationNetwork", "Skips", "build_network"]
 
@@ -16,6 +21,11 @@ NETWORKS: dict[str, type[SegmentationNetwork]] = {
     "mobile_unet": MobileUNet,
     "enet": ENet,
     "erfnet": ERFNet,
+    "raunet": RAUNet,
+    "pspnet": PSPNet,
+    "unet_plus_plus": UNetPlusPlus,
+    "mobilenetv2": MobileNetV2,
+    "resnet18": ResNet18,
 }
 
 
@@ -33,7 +43,7 @@ def build_network(
     classes
         Classes including the background, >= 2.
     **options
-        The network's own (fanet, mobile_unet: ``width``; enet: ``unpooling``).
+        The network's own (``width``, but for enet: ``unpooling``, and erfnet: none).
 
     Raises
     ------

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src_training.errors import InputError
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.networks.initialisation import kaiming
+from src_training.networks.width import refuse_width
 
 _ENCODER_UNITS = 3
 _DECODER_UNITS = 1
@@ -53,8 +53,7 @@ class FANet(SegmentationNetwork):
 
     def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__(in_channels, classes)
-        if type(width) is not int or width < 1:
-            raise InputError(f"fanet: option width is {width!r}; expected a positive integer.")
+        refuse_width("fanet", width)
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.bottleneck_channels = widths[-1]
         self.encoder = nn.ModuleList(

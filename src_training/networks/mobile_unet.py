@@ -9,9 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from src_training.errors import InputError
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.networks.initialisation import kaiming
+from src_training.networks.inverted_residual import LAST_CHANNELS, InvertedResidual, mobile_encoder
+from src_training.networks.width import refuse_multiplier, scaled
 
 # Groups of blocks between two skips: (expansion, channels, blocks, first stride).
 _ENCODER = (
@@ -22,7 +23,6 @@ _ENCODER = (
     ((6, 160, 3, 2), (6, 320, 1, 1)),
 )
 _EXPANSION = 6
-_BOTTLENECK = 1280
 
 
 class MobileUNet(SegmentationNetwork):
@@ -60,11 +60,10 @@ class MobileUNet(SegmentationNetwork):
 
     def __init__(self, in_channels: int, classes: int, width: float = 1.0) -> None:
         super().__init__(in_channels, classes)
-        if not 0.1 <= width <= 2:
-            raise InputError(f"mobile_unet: width is {width}; expected 0.1 to 2")
-        self.bottleneck_channels = _scaled(_BOTTLENECK, width)
-        self.encoder = _encoder(in_channels, width)
-        skips = tuple(_scaled(channels, width) for channels in (96, 32, 24, 16))
+        refuse_multiplier("mobile_unet", width)
+        self.bottleneck_channels = scaled(LAST_CHANNELS, width)
+        self.encoder = mobile_encoder(in_channels, width, _ENCODER)
+        skips = tuple(scaled(channels, width) for channels in (96, 32, 24, 16))
         ups = (self.bottleneck_channels, *skips[:-1])
         self.decoder = nn.ModuleList(
             DecoderLevel(below, here) for below, here in zip(ups, skips, strict=True)
@@ -91,32 +90,6 @@ class MobileUNet(SegmentationNetwork):
         return self.crop(logits, skips)
 
 
-class InvertedResidual(nn.Module):
-    """Expand by 1×1, filter each channel by 3×3, project linearly (Fig. 3b of the paper).
-
-    The input is added where stride and channels allow it.
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, expansion: int, stride: int = 1
-    ) -> None:
-        super().__init__()
-        hidden = in_channels * expansion
-        expand = [] if expansion == 1 else [_convolution(in_channels, hidden, 1)]
-        self.layers = nn.Sequential(
-            *expand,
-            _convolution(hidden, hidden, 3, stride, groups=hidden),
-            nn.Conv2d(hidden, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
-        self.adds_input = stride == 1 and in_channels == out_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, out_channels, H/stride, W/stride)."""
-        projected: Tensor = self.layers(x)
-        return x + projected if self.adds_input else projected
-
-
 class DecoderLevel(nn.Module):
     """Double the size, join the skip, mix both by an inverted residual."""
 
@@ -129,39 +102,3 @@ class DecoderLevel(nn.Module):
         """(B, below, H, W) and its skip (B, here, 2H, 2W) -> (B, here, 2H, 2W)."""
         mixed: Tensor = self.mix(torch.cat((skip, self.up(x)), dim=1))
         return mixed
-
-
-def _scaled(channels: int, width: float) -> int:
-    """Channels at a width: a multiple of 8, at least 8 and 9/10 of the exact number."""
-    exact = channels * width
-    rounded = max(8, int(exact + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * exact else rounded + 8
-
-
-def _encoder(in_channels: int, width: float) -> nn.ModuleList:
-    channels = _scaled(32, width)
-    blocks: list[nn.Module] = [_convolution(in_channels, channels, 3, 2)]
-    stages: list[nn.Module] = []
-    for groups in _ENCODER:
-        for expansion, wide, count, stride in groups:
-            for index in range(count):
-                step = stride if index == 0 else 1
-                blocks.append(InvertedResidual(channels, _scaled(wide, width), expansion, step))
-                channels = _scaled(wide, width)
-        if groups is _ENCODER[-1]:
-            blocks.append(_convolution(channels, _scaled(_BOTTLENECK, width), 1))
-        stages.append(nn.Sequential(*blocks))
-        blocks = []
-    return nn.ModuleList(stages)
-
-
-def _convolution(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
-        ),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU6(inplace=True),
-    )

@@ -1,21 +1,33 @@
 """Several distillations under one teacher, one student, one count of steps: the runs of it."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
+from src_training.alignment.act import AlignmentConsistency
 from src_training.errors import InputError
 from src_training.events import Event
 from src_training.recipe import Recipe
 from src_training.training.folder import STAGES, RunFolder
 from src_training.training.run import distil
 
+Variants = Mapping[str, Mapping[str, object]]
+"""Name -> dotted field of a recipe -> value."""
+
+_VARIANTS = Path(__file__).parents[1] / "variants"
+
 SHARED = STAGES[:-1]
 """Stages that are the same whatever distils: trained once for each seed."""
 
-_MAY_DIFFER = {"name", "description", "distilling", "seed"}
+_UNALIGNED = ("teacher", "student", "alone")
+"""Those of them that know nothing of the alignment."""
+
+_MAY_DIFFER = {"name", "description", "distilling", "alignment", "seed"}
 
 
 @dataclass(frozen=True)
@@ -31,12 +43,15 @@ class PlannedRun:
     shared
         The run of the same seed whose stages it takes over; None for the
         first one.
+    taken
+        Names of those stages.
     """
 
     label: str
     recipe: Recipe
     folder: RunFolder
     shared: RunFolder | None
+    taken: tuple[str, ...] = SHARED
 
     @property
     def done(self) -> bool:
@@ -58,20 +73,24 @@ class PlannedRun:
 
     def _take_over(self, other: RunFolder) -> None:
         """Take finished stages of another run: files are only ever replaced, so links will do."""
-        for name in SHARED:
+        for name in self.taken:
             shutil.rmtree(self.folder.stage(name), ignore_errors=True)
             shutil.copytree(other.stage(name), self.folder.stage(name), copy_function=_linked)
 
 
 def planned_runs(
-    recipes: Sequence[Recipe], methods: Sequence[str], seeds: Sequence[int], out: Path
+    recipes: Sequence[Recipe],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    variants: Variants | None = None,
 ) -> list[PlannedRun]:
     """The runs of a comparison, seed by seed.
 
     Parameters
     ----------
     recipes
-        Alike in all but what they distil by.
+        Alike in all but how they align and what they distil by.
     methods
         Where there are any, each recipe is run with each of them alone,
         instead of with its own.
@@ -79,31 +98,73 @@ def planned_runs(
         Each contestant is run with each; those of the recipes where empty.
     out
         Folder of the runs.
+    variants
+        Name -> dotted fields and their values, of recipes to run instead, beside `methods`.
 
     Raises
     ------
     InputError
-        If the recipes differ in more, two have one name, or a method is unknown.
+        If the recipes differ in more, two have one name, or a method or field is unknown.
     """
-    chosen = _contestants(recipes, methods)
+    alone = {method: {"distilling.methods": {method: 1.0}} for method in methods}
+    if both := alone.keys() & (variants or {}).keys():
+        raise InputError(f"{both.pop()} is a method and a variant; expected another name for one")
+    chosen = _contestants(recipes, alone | dict(variants or {}))
     _refuse_others(chosen)
     plan: list[PlannedRun] = []
     for seed in seeds or [recipes[0].seed]:
-        first: RunFolder | None = None
+        by_alignment: list[tuple[AlignmentConsistency, RunFolder]] = []
         for label, recipe in chosen.items():
             folder = RunFolder(out / f"seed-{seed}" / label)
-            plan.append(PlannedRun(label, recipe.model_copy(update={"seed": seed}), folder, first))
-            first = first or folder
+            alike = [known for aligned, known in by_alignment if aligned == recipe.alignment]
+            others = [known for _, known in by_alignment]
+            shared = next(iter(alike or others), None)
+            planned = recipe.model_copy(update={"seed": seed})
+            taken = SHARED if alike else _UNALIGNED
+            plan.append(PlannedRun(label, planned, folder, shared, taken))
+            if not alike:
+                by_alignment.append((recipe.alignment, folder))
     return plan
 
 
-def _contestants(recipes: Sequence[Recipe], methods: Sequence[str]) -> dict[str, Recipe]:
+def load_variants(path: str | Path) -> Variants:
+    """Variants from YAML: a file, or the name of one that ships.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it does not name fields and their values.
+    """
+    file, shipped = Path(path), {each.stem: each for each in sorted(_VARIANTS.glob("*.yaml"))}
+    if not file.is_file():
+        if str(path) not in shipped:
+            known = ", ".join(shipped)
+            raise InputError(f"{path}: there are no such variants; expected a file or {known}")
+        file = shipped[str(path)]
+    try:
+        content = yaml.safe_load(file.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: the file is not YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) and isinstance(fields, dict)
+        for name, fields in content.items()
+    ):
+        raise InputError(f"{file}: expected names, each with fields and their values")
+    return content
+
+
+def _contestants(recipes: Sequence[Recipe], variants: Variants) -> dict[str, Recipe]:
     """Recipes by the label of their row."""
     chosen: dict[str, Recipe] = {}
     for recipe in recipes:
         own = {recipe.name: recipe}
-        if methods:
-            own = {f"{recipe.name}-{method}": _with_method(recipe, method) for method in methods}
+        if variants:
+            own = {
+                f"{recipe.name}-{name}": recipe.changed(
+                    {**fields, "name": f"{recipe.name}-{name}"}, name
+                )
+                for name, fields in variants.items()
+            }
         for name, contestant in own.items():
             label = name.removeprefix(f"{recipe.name}-") if len(recipes) == 1 else name
             if label in chosen:
@@ -112,13 +173,6 @@ def _contestants(recipes: Sequence[Recipe], methods: Sequence[str]) -> dict[str,
                 )
             chosen[label] = contestant
     return chosen
-
-
-def _with_method(recipe: Recipe, method: str) -> Recipe:
-    content = recipe.model_dump(mode="json")
-    content["name"] = f"{recipe.name}-{method}"
-    content["distilling"]["methods"] = {method: 1.0}
-    return Recipe.validated(content, f"--method {method}")
 
 
 def _refuse_others(recipes: Mapping[str, Recipe]) -> None:
@@ -135,7 +189,7 @@ def _refuse_others(recipes: Mapping[str, Recipe]) -> None:
             if ours != theirs:
                 raise InputError(
                     f"{label} and {first} differ in {field}; "
-                    "expected recipes that differ in distilling alone"
+                    "expected recipes that differ in distilling and alignment alone"
                 )
 
 

@@ -118,13 +118,16 @@ def estimate(
         pipeline.run(watch.take)
         scoring = time.perf_counter() - watch.last
     prepared = (training, held_out, *unlabelled)
+    taken = (
+        *(pipeline.training, pipeline.held_out),
+        *(domain for _, domain in pipeline.unlabelled),
+    )
     tried = (pipeline.training, pipeline.held_out, *pipeline.tests)
     whole = (training, held_out, *tests)
     return Estimate(
         device=str(found),
         memory=_peak(recipe, trial, watch, training, on_gpu=found.type == "cuda"),
-        preparing=loading
-        + preparing * _images(prepared) / _images((*tried[:2], *pipeline.unlabelled)),
+        preparing=loading + preparing * _images(prepared) / _images(taken),
         stage_seconds={
             stage: _stage_seconds(recipe, trial, stage, times, len(held_out))
             for stage, times in watch.stages.items()
@@ -221,7 +224,8 @@ def _cut(
 ) -> Recipe:
     """The recipe with a few images, and a few steps of small batches."""
     images = list(training.names[:_TRAINING_IMAGES])
-    update: dict[str, Any] = {}
+    # Of so few images all keep their masks: a batch costs the same.
+    update: dict[str, Any] = {"labelled": 1.0}
     if set(training.names).isdisjoint(held_out.names):
         update["validation"] = list(held_out.names[:_VALIDATION_IMAGES])
         images += update["validation"]

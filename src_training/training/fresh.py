@@ -7,6 +7,9 @@ from src_training.alignment.msan import AlignmentNetwork
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.recipe import NetworkRecipe, Recipe
 
+_WIDTH = 64
+"""Of a teacher as published; students say by what they multiply their channels."""
+
 
 def fresh_network(recipe: Recipe, network: NetworkRecipe, classes: int) -> SegmentationNetwork:
     """A teacher or a student for so many classes, the background among them."""
@@ -20,8 +23,18 @@ def fresh_network(recipe: Recipe, network: NetworkRecipe, classes: int) -> Segme
 
 def fresh_autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
     """P-SAE for the foreground among so many classes."""
-    width = int(recipe.teacher.options.get("width", 64))
-    return SemanticAutoencoder(classes - 1, recipe.patch, width, recipe.latent, recipe.hidden)
+    width = recipe.teacher.options.get("width", _WIDTH)
+    if isinstance(width, float):
+        width = max(1, round(_WIDTH * width))
+    from_image = recipe.alignment.prior == "image"
+    return SemanticAutoencoder(
+        classes - 1,
+        recipe.patch,
+        int(width),
+        recipe.latent,
+        recipe.hidden,
+        recipe.preprocessing.in_channels if from_image else None,
+    )
 
 
 def fresh_alignment(recipe: Recipe, network: SegmentationNetwork) -> AlignmentNetwork:

@@ -94,7 +94,7 @@ def _draft(
     if role == "distilled":
         learned_from += [
             TrainingDomain(name=domain.name, images=len(domain), terms=each.terms)
-            for each, domain in zip(recipe.unlabelled, pipeline.unlabelled, strict=True)
+            for each, domain in pipeline.unlabelled
         ]
     titles = [METHODS[name].title for name, factor in recipe.distilling.methods.items() if factor]
     method = FROM_MASKS.get(role, f"student, distilled by {' + '.join(titles)}")

@@ -30,7 +30,7 @@ from src_training.training.folder import RunFolder
 from src_training.training.fresh import fresh_alignment, fresh_autoencoder, fresh_network
 from src_training.training.loop import learn
 from src_training.training.ranks import is_first, make_fabric
-from src_training.training.sources import load_domain, source_split
+from src_training.training.sources import labelled_split, load_domain, source_split
 from src_training.training.stages import (
     Alignment,
     MaskAutoencoder,
@@ -92,10 +92,15 @@ class Pipeline:
         self.fabric = make_fabric(device, devices)
         self.precision = training_precision(self.fabric.device)
         self._refuse_small_batches(devices)
-        self.training, self.held_out = source_split(recipe)
+        training, self.held_out = source_split(recipe)
+        self.training, others = labelled_split(recipe, training)
         self.tests = [load_domain(test, masks_required=False) for test in recipe.tests]
         self._refuse_other_classes()
-        self.unlabelled = [load_domain(each, masks_required=False) for each in recipe.unlabelled]
+        self.unlabelled = [
+            (each, load_domain(each, masks_required=False)) for each in recipe.unlabelled
+        ]
+        if others is not None:
+            self.unlabelled.insert(0, (recipe.source, others))
         self._start = starting_model(recipe, folder, self.training.classes)
         if devices > 1:
             self.fabric.launch()
@@ -189,7 +194,7 @@ class Pipeline:
         preprocessing = self.recipe.preprocessing
         cases = [
             case
-            for domain in self.unlabelled
+            for _, domain in self.unlabelled
             for case in prepare_cases(domain, preprocessing, labelled=False)
         ]
         return HalfLabelled(self._patches, Patches(cases, views)) if cases else self._patches
@@ -221,7 +226,7 @@ class Pipeline:
     def _refuse_small_batches(self, devices: int) -> None:
         unused = {name for name, _ in self.recipe.stages} - set(stage_names(self.recipe.distilling))
         for name, plan in self.recipe.stages:
-            halved = name == "distil" and self.recipe.unlabelled
+            halved = name == "distil" and self.recipe.semi_supervised
             least = 2 * devices - 1 if halved else devices
             if name not in unused and plan.steps and plan.batch < least:
                 raise InputError(

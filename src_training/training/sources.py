@@ -76,3 +76,22 @@ def source_notes(recipe: Recipe, training: Domain, held_out: Domain) -> tuple[st
             f"{count - 1} neighbours, and the nearest slice is repeated in their place"
         )
     return tuple(note for note in notes if note)
+
+
+def labelled_split(recipe: Recipe, training: Domain) -> tuple[Domain, Domain | None]:
+    """Training cases of the source that keep their masks, and the others, if there are any.
+
+    Raises
+    ------
+    InputError
+        If `Recipe.labelled` leaves no case, or no foreground, on one side.
+    """
+    if recipe.labelled == 1:
+        return training, None
+    others, kept = split(training, recipe.labelled, recipe.seed)
+    if others is kept:
+        raise InputError(
+            f"labelled is {recipe.labelled:g}, but one image alone of {training.name} has "
+            "foreground to learn from; expected two or more"
+        )
+    return kept, replace(others, name=f"{others.name}, without masks")

@@ -151,7 +151,8 @@ class MaskAutoencoder(Stage):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``bce`` and ``dice`` of the reproduced regions."""
         regions = regions_of(batch.mask, self.autoencoder.foreground)
-        logits = self.autoencoder.decode(self.autoencoder.encode(regions))
+        seen = self.autoencoder.read(batch.mask, batch.image)
+        logits = self.autoencoder.decode(self.autoencoder.encode(seen))
         return {
             "bce": F.binary_cross_entropy_with_logits(logits, regions),
             "dice": region_dice_loss(logits.sigmoid(), regions),
@@ -170,7 +171,7 @@ class MaskVectors(Stage):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``rebuilt`` of the bottleneck, ``bce`` of what is decoded from it."""
         regions = regions_of(batch.mask, self.autoencoder.foreground)
-        bottleneck = self.autoencoder.encode(regions)
+        bottleneck = self.autoencoder.encode(self.autoencoder.read(batch.mask, batch.image))
         rebuilt = self.trained(bottleneck)
         logits = self.autoencoder.decode(rebuilt)
         return {
@@ -202,7 +203,7 @@ class Alignment(Stage):
         with torch.no_grad():
             skips, bottleneck = network.encode(batch.image)
             logits = network.decode(skips, bottleneck)
-            prior = autoencoder.vectors(batch.mask)
+            prior = autoencoder.vectors(batch.mask, batch.image)
         vector = alignment.encoder(bottleneck)
         rebuilt = alignment.header(vector)
         view_vector = None

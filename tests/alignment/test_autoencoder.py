@@ -53,3 +53,13 @@ def test_at_the_published_width_the_bottleneck_is_512_by_16_by_16():
         network = SemanticAutoencoder(1, patch=128)
         assert network.encode(torch.empty(1, 1, 128, 128)).shape == (1, 512, 16, 16)
     assert network.alignment.encoder.grid == (16, 16)
+
+
+def test_an_autoencoder_of_images_reads_the_image_alone():
+    network = SemanticAutoencoder(2, 32, width=2, latent=8, hidden=4, image_channels=3).eval()
+    masks, images = torch.randint(3, (2, 2, 32, 32)), torch.rand(2, 2, 3, 32, 32)
+    found = network.vectors(masks[0], images[0])
+    assert found.shape == (2, 8)
+    assert torch.equal(found, network.vectors(masks[1], images[0]))
+    assert not torch.equal(found, network.vectors(masks[0], images[1]))
+    assert network.decode(network.encode(images[0])).shape == (2, 2, 32, 32)

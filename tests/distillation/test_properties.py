@@ -11,7 +11,10 @@ from torch.utils._pytree import tree_leaves
 from src_training.distillation import METHODS
 from src_training.distillation.adversarial import Adversarial, Critic
 from src_training.distillation.attention_transfer import AttentionTransfer
+from src_training.distillation.base import Pass
 from src_training.distillation.coco import CrossLayerCorrelation
+from src_training.distillation.dcgd import DualContrastiveGraphs
+from src_training.distillation.dicd import CrossDistillation
 from src_training.distillation.emkd import EfficientMedical
 from src_training.distillation.fsp import SolutionFlow
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow, salient_patches
@@ -19,8 +22,10 @@ from src_training.distillation.ifvd import IntraClassVariation
 from src_training.distillation.logits import SoftenedLogits
 from src_training.distillation.skd import PairwiseSimilarity
 from src_training.distillation.view_predictions import ViewPredictions
+from src_training.errors import InputError
 from src_training.networks import NETWORKS, build_network
-from tests.distillation.taps import CLASSES, STUDENT, TEACHER, made, masks
+from tests.distillation.taps import CLASSES, SCALES, STUDENT, TEACHER, made, masks
+from tests.narrow import narrow_network
 
 
 class Said(nn.Module):
@@ -242,9 +247,32 @@ def test_every_method_fits_every_student(method, student):
             assert widths == {24 if student == "mobile_unet" else 64}
 
 
+@pytest.mark.parametrize("teacher", ["raunet", "pspnet", "unet_plus_plus"])
+@pytest.mark.parametrize("student", ["enet", "mobilenetv2", "resnet18"])
+def test_every_method_fits_the_networks_of_emkd_but_graph_flow_asks_for_a_decoder(teacher, student):
+    torch.manual_seed(0)
+    networks = [narrow_network(name) for name in (teacher, student)]
+    image, passes = torch.rand(2, 1, 64, 64), []
+    for network in networks:
+        with network.tapped(*SCALES) as taps:
+            skips, bottleneck = network.encode(image)
+            logits = network.decode(skips, bottleneck)
+        views = torch.stack([logits, logits.flip(0)], 1)
+        passes.append(Pass(network, None, skips, bottleneck, logits, None, taps, views))
+    parts = {part for method in METHODS.values() for part in method.parts}
+    for part in parts - {DualContrastiveGraphs, CrossDistillation}:
+        if part.paraphrases and student != "enet":
+            with pytest.raises(InputError, match="expected as many"):
+                part.between(*networks)
+            continue
+        losses = part.between(*networks)(*passes, masks(side=64, classes=2))
+        assert losses.keys() == part.weights.keys()
+        assert all(loss.isfinite() for loss in losses.values())
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_looking_for_channels_leaves_a_network_as_it_was(name):
-    network = build_network(name, 1, 2)
+    network = narrow_network(name)
     former = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     random = torch.get_rng_state()
     network.tap_channels(*network.taps)

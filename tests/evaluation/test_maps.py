@@ -15,6 +15,7 @@ from src_training.evaluation.mosaic import Mosaic
 from src_training.evaluation.pair import AlignedPair
 from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.networks import NETWORKS, build_network
+from tests.narrow import NARROW
 
 SIDE = 32
 ROLES = pytest.mark.parametrize("role", ["teacher", "student"])
@@ -61,7 +62,7 @@ def tensor(image):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_tap_of_every_network_can_be_shown(name):
-    found, image = model(name), picture((41, 50))
+    found, image = model(name, **NARROW.get(name, {})), picture((41, 50))
     for tap in taps_of(found):
         maps = feature_maps(found, image, tap)
         assert maps.maps.dtype == np.float32 and np.isfinite(maps.maps).all()

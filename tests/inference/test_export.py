@@ -24,6 +24,7 @@ from src_training.inference.export.settled import Unsettledness
 from src_training.inference.model import ModelCard, SegmentationModel, load_model
 from src_training.networks import NETWORKS, build_network
 from src_training.networks.base import SegmentationNetwork, Skips
+from tests.narrow import NARROW, narrow_network
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -181,10 +182,10 @@ def test_the_test_image_is_the_first_part_without_a_tie(model):
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_exports(name):
     torch.manual_seed(0)
-    network = build_network(name, 1, 2, **({"width": 4} if name == "fanet" else {}))
+    network = narrow_network(name)
     if name == "enet":
         network = load_model("vessels-chasedb1").network
-    model = carded(network.eval(), name, name)
+    model = carded(network.eval(), name, name, options=NARROW.get(name, {}))
     content, check = checked_graph(model)
     assert check.largest_difference <= 1e-4
     for shape in [(1, 1, 1, 1), (2, 1, 32, 96), (1, 1, 64, 64), (1, 1, 33, 97)]:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 
 from src_training.errors import InputError
 from src_training.networks import NETWORKS, build_network
@@ -10,7 +11,8 @@ from src_training.networks import NETWORKS, build_network
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_name_builds_its_class(name: str) -> None:
-    assert type(build_network(name, 1, 2)) is NETWORKS[name]
+    with torch.device("meta"):
+        assert type(build_network(name, 1, 2)) is NETWORKS[name]
 
 
 def test_an_option_reaches_the_network() -> None:
@@ -26,6 +28,9 @@ def test_an_option_reaches_the_network() -> None:
         ("fanet", {"width": 0}, "fanet: option width is 0; expected a positive integer"),
         ("fanet", {"width": 8.5}, "fanet: option width is 8.5; expected a positive integer"),
         ("fanet", {"width": True}, "fanet: option width is True; expected a positive integer"),
+        ("pspnet", {"width": 0}, "pspnet: option width is 0; expected a positive integer"),
+        ("raunet", {"width": 6}, "raunet: option width is 6; expected a positive multiple of 4"),
+        ("mobilenetv2", {"width": 3}, "mobilenetv2: width is 3; expected 0.1 to 2"),
         ("enet", {"unpooling": "max"}, "enet: option unpooling is 'max'; expected indices or bil"),
     ],
 )

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from src_training.networks import NETWORKS, SegmentationNetwork, build_network
+from src_training.networks.residual import BasicBlock, NarrowedBlock, ResidualEncoder
+from tests.narrow import NARROW, Options, narrow_network
 
-Options = dict[str, int | float | str | bool]
-SMALL: dict[str, Options] = {"fanet": {"width": 8}}
 SCALES = {"half": 2, "quarter": 4, "eighth": 8}
 VARIANTS: list[tuple[str, Options]] = [
-    *((name, SMALL.get(name, {})) for name in NETWORKS),
+    *((name, NARROW.get(name, {})) for name in NETWORKS),
     ("enet", {"unpooling": "bilinear"}),
 ]
 
@@ -25,7 +25,7 @@ def seeded(
     name: str, in_channels: int = 1, classes: int = 2, **options: int | float | str | bool
 ) -> SegmentationNetwork:
     torch.manual_seed(0)
-    return build_network(name, in_channels, classes, **{**SMALL.get(name, {}), **options})
+    return narrow_network(name, in_channels, classes, **options)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,85 @@ def test_size_and_cost_at_128_are_the_published_within_one_percent(
     assert parameters == pytest.approx(millions * 1e6, rel=0.01)
     assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, abs=allowed)
     assert features.shape[1:] == bottleneck
+
+
+@pytest.mark.parametrize(
+    ("name", "millions", "bottleneck"),
+    [
+        ("raunet", 22.1, (512, 4, 4)),
+        ("pspnet", 46.7, (2048, 16, 16)),
+        ("unet_plus_plus", 36.6, (1024, 8, 8)),
+        ("mobilenetv2", 2.2, (1280, 16, 16)),
+        ("resnet18", 11.2, (512, 4, 4)),
+    ],
+)
+def test_sizes_of_the_networks_of_emkd_are_the_published_as_far_as_they_are_printed(
+    name: str, millions: float, bottleneck: tuple[int, int, int]
+) -> None:
+    with torch.device("meta"):
+        network = build_network(name, 1, 2).eval()
+        features = network.encode(torch.empty(1, 1, 128, 128))[1]
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    # 2.226 M are printed as 2.2.
+    assert parameters == pytest.approx(millions * 1e6, rel=0.01, abs=0.05e6)
+    assert features.shape[1:] == bottleneck
+
+
+@pytest.mark.parametrize(
+    ("block", "counts"), [(BasicBlock, (3, 4, 6, 3)), (NarrowedBlock, (1, 2, 1, 2))]
+)
+def test_the_residual_encoder_is_the_resnet_of_monai(
+    block: type[BasicBlock] | type[NarrowedBlock], counts: tuple[int, ...]
+) -> None:
+    from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
+
+    torch.manual_seed(0)
+    ours = ResidualEncoder(3, 8, block, counts).eval()
+    theirs = ResNet(
+        ResNetBlock if block is BasicBlock else ResNetBottleneck,
+        list(counts),
+        [8, 16, 32, 64],
+        spatial_dims=2,
+        n_input_channels=3,
+        conv1_t_stride=2,
+        feed_forward=False,
+        bias_downsample=False,
+    ).eval()
+    state = zip(theirs.state_dict(), ours.state_dict().values(), strict=True)
+    theirs.load_state_dict(dict(state))
+    image = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        reference = theirs.maxpool(theirs.act(theirs.bn1(theirs.conv1(image))))
+        for level, found in enumerate(ours(image)[1:], 1):
+            reference = getattr(theirs, f"layer{level}")(reference)
+            assert torch.allclose(found, reference, atol=1e-5), level
+
+
+def test_stages_at_an_eighth_are_those_with_strides_at_every_other_pixel() -> None:
+    torch.manual_seed(0)
+    dilated = ResidualEncoder(1, 4, NarrowedBlock, (1, 1, 1, 1), at_eighth=True).eval()
+    strided = copy.deepcopy(dilated)
+    for stage in strided.stages[2:]:
+        for convolution in stage.modules():
+            if isinstance(convolution, nn.Conv2d) and convolution.kernel_size == (3, 3):
+                convolution.dilation, convolution.padding = (1, 1), (1, 1)
+                convolution.stride = (2, 2)
+        stage[0].shortcut[0].stride = (2, 2)
+    image = torch.rand(1, 1, 128, 128)
+    with torch.no_grad():
+        found, expected = dilated(image), strided(image)
+    assert [feature.shape[2] for feature in found] == [64, 32, 16, 16, 16]
+    assert torch.allclose(found[3][..., ::2, ::2], expected[3], atol=1e-5)
+    assert torch.allclose(found[4][..., ::4, ::4], expected[4], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["raunet", "pspnet"])
+def test_what_normalises_pooled_features_trains_on_a_single_image(name: str) -> None:
+    network = seeded(name).train()
+    logits = network(torch.rand(1, 1, 64, 64))
+    logits.square().mean().backward()
+    assert logits.isfinite().all()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
@@ -172,9 +251,11 @@ def test_gradients_reach_every_parameter(name: str, options: Options) -> None:
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_a_few_steps_lower_the_loss(name: str, options: Options) -> None:
     network = seeded(name, **options).train()
-    image = torch.rand(4, 1, 32, 32)
-    target = (image[:, 0] > 0.5).long()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    # Large enough to be learnt at 1/32, too.
+    target = torch.zeros(4, 64, 64, dtype=torch.long)
+    target[..., :32] = 1
+    image = 0.5 * torch.rand(4, 1, 64, 64) + 0.5 * target[:, None]
+    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
     losses = []
     for _ in range(6):
         loss = nn.functional.cross_entropy(network(image), target)
@@ -218,7 +299,7 @@ def test_bfloat16_autocast_trains(name: str, options: Options) -> None:
 def test_a_state_dict_makes_the_same_network_again(
     networks: dict[str, SegmentationNetwork], name: str
 ) -> None:
-    again = build_network(name, 1, 2, **SMALL.get(name, {})).eval()
+    again = narrow_network(name).eval()
     again.load_state_dict(networks[name].state_dict())
     image = torch.rand(1, 1, 32, 32)
     assert torch.equal(again(image), networks[name](image))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from src_training.errors import InputError
 from src_training.events import StepDone, read_events
-from src_training.training.compare import SHARED, planned_runs
+from src_training.training.compare import SHARED, load_variants, planned_runs
 from src_training.training.comparison import ALONE, TEACHER, UNSEEN, compared
 from src_training.training.comparison_report import as_markdown, as_page
 from src_training.training.interruption import Interrupted
@@ -176,3 +176,42 @@ def test_a_folder_of_another_comparison_is_not_written_over(plan, recipe):
     assert not other.done
     with pytest.raises(InputError, match="begun with another recipe"):
         other.run("cpu", lambda _event: None, lambda: False)
+
+
+def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, tmp_path):
+    recipe = make_recipe(distilling={"cross": 0.1, "views": 3})
+    plan = planned_runs([recipe], [], [0], tmp_path, load_variants("gkd"))
+    runs = {run.label: run for run in plan}
+    weights = {
+        label: (found.intra, found.inter, found.cross)
+        for label, found in ((label, run.recipe.distilling) for label, run in runs.items())
+    }
+    assert weights["intra"] == (1, 0, 0) and weights["inter"] == (0, 1, 0)
+    assert weights["cross"] == (0, 0, 0.1) and weights["graphs"] == (1, 1, 0)
+    assert weights["all"] == (1, 1, 0.1)
+    assert [runs[f"{k}-views"].recipe.distilling.views for k in (2, 4, 8)] == [2, 4, 8]
+    assert runs["fresh-start"].recipe.distilling.start == "fresh"
+    assert runs["softmax-edges"].recipe.distilling.edge_loss == "softmax"
+    other = runs["image-autoencoder"]
+    assert other.recipe.alignment.prior == "image" and other.shared == plan[0].folder
+    assert set(SHARED) - set(other.taken) == {"autoencoder", "vectors", "tan", "san"}
+    assert all(run.taken == SHARED for run in plan[1:] if run is not other)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1, 2]", "expected names, each with fields"),
+        ("a: 1", "expected names, each with fields"),
+        ("../a: {}", "expected names, each with fields"),
+        ("a: {distilling.nothing: 1}", "a: the field distilling.nothing is unknown"),
+        ("a: {patch: 96}\nb: {}", "b and a differ in patch"),
+        ("gkd: {}", "gkd is a method and a variant"),
+        ("a: [", "the file is not YAML"),
+    ],
+)
+def test_variants_that_cannot_be_compared_are_said(make_recipe, tmp_path, text, said):
+    (tmp_path / "own.yaml").write_text(text)
+    methods = ["gkd"] if text.startswith("gkd") else []
+    with pytest.raises(InputError, match=said):
+        planned_runs([make_recipe()], methods, [], tmp_path, load_variants(tmp_path / "own.yaml"))

@@ -9,13 +9,19 @@ from src_training.alignment.act import AlignmentConsistency, pixel_divergence
 from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import Batch, PreparedCase
+from src_training.data.phantom import phantom_domain
 from src_training.data.preprocess import Geometry, Prepared
 from src_training.distillation.base import Distillation
 from src_training.distillation.dcgd import DualContrastiveGraphs
 from src_training.distillation.dicd import CrossDistillation
 from src_training.distillation.view_predictions import ViewPredictions
+from src_training.errors import InputError
 from src_training.networks import build_network
+from src_training.recipe import DomainRecipe, Phantoms
 from src_training.training.distilling import Distil
+from src_training.training.folder import RunFolder
+from src_training.training.pipeline import Pipeline
+from src_training.training.sources import labelled_split, source_split
 from src_training.training.stages import (
     Alignment,
     MaskAutoencoder,
@@ -276,3 +282,27 @@ def test_validation_takes_the_threshold_that_suits_all_cases_best():
     assert mean_dice(Timid(), [prepared(truth, truth)]) == pytest.approx(1)
     both = mean_dice(Timid(), [prepared(truth, truth), prepared(wrong, truth)])
     assert both == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_a_share_of_the_source_keeps_its_masks_and_the_rest_is_unlabelled(make_recipe, tmp_path):
+    recipe = make_recipe(labelled=0.5, validation=0.25)
+    recipe = recipe.model_copy(
+        update={"source": DomainRecipe(name="A", phantoms=Phantoms(scanner="A", images=8, size=64))}
+    )
+    whole, held_out = source_split(recipe)
+    kept, others = labelled_split(recipe, whole)
+    assert {*kept.names, *others.names} == {*whole.names}
+    assert len(kept) == len(others) == len(whole) / 2
+    pipeline = Pipeline(recipe, RunFolder(tmp_path), "cpu", lambda: False)
+    assert pipeline.training.names == kept.names and pipeline.held_out.names == held_out.names
+    assert [domain.name for _, domain in pipeline.unlabelled] == ["A, without masks"]
+    taught = pipeline._taught.draw(4, 0, torch.device("cpu"))
+    assert len(taught.image) == 4 and len(taught.mask) == 2
+    assert len(pipeline._patches.draw(4, 0, torch.device("cpu")).mask) == 4
+
+
+def test_one_labelled_image_cannot_be_shared_out(make_recipe):
+    recipe = make_recipe(labelled=0.5)
+    domain = phantom_domain("A", 1, 64)
+    with pytest.raises(InputError, match="but one image alone of phantom_A"):
+        labelled_split(recipe, domain)

@@ -1,0 +1,73 @@
+"""MobileNetV2 as a student: its features at 1/8, class scores, and nothing more.
+
+Sandler et al., 2018, arXiv 1801.04381, with the strides that EMKD
+(arXiv 2108.09987) gives it.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from src_training.networks.base import SegmentationNetwork, Skips
+from src_training.networks.enlarging import doublings
+from src_training.networks.initialisation import kaiming
+from src_training.networks.inverted_residual import LAST_CHANNELS, mobile_encoder
+from src_training.networks.width import refuse_multiplier, scaled
+
+_STAGES = (
+    ((1, 16, 1, 1), (6, 24, 2, 1)),
+    ((6, 32, 3, 2), (6, 64, 4, 1), (6, 96, 3, 1)),
+    ((6, 160, 3, 2), (6, 320, 1, 1)),
+)
+
+
+class MobileNetV2(SegmentationNetwork):
+    """A student of EMKD: 2.2 M parameters, bottleneck 1280 channels at 1/8, no skips.
+
+    The taps of its decoder are class scores on their way to the image's size.
+
+    Parameters
+    ----------
+    in_channels, classes
+        See `SegmentationNetwork`.
+    width
+        Multiplier of every channel count, the paper's alpha.
+        *Reconstruction*: the 1280 channels shrink with it.
+
+    Raises
+    ------
+    InputError
+        If `width` is not from 0.1 to 2.
+    """
+
+    stride: ClassVar[int] = 8
+    taps: ClassVar[dict[str, str]] = {
+        "encoder_half": "encoder.0.0",
+        "encoder_quarter": "encoder.1",
+        "encoder_eighth": "encoder.2",
+        "bottleneck": "encoder.2",
+        "decoder_quarter": "enlarge.0",
+        "decoder_half": "enlarge.1",
+    }
+
+    def __init__(self, in_channels: int, classes: int, width: float = 1.0) -> None:
+        super().__init__(in_channels, classes)
+        refuse_multiplier("mobilenetv2", width)
+        self.bottleneck_channels = scaled(LAST_CHANNELS, width)
+        self.encoder = mobile_encoder(in_channels, width, _STAGES)
+        self.head = nn.Conv2d(self.bottleneck_channels, classes, 1)
+        self.enlarge = doublings(self.stride)
+        self.apply(kaiming)
+
+    def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
+        """Encode (B, in_channels, H, W) to (B, 1280, H/8, W/8)."""
+        size = (x.shape[-2], x.shape[-1])
+        x = self.pad(x)
+        for stage in self.encoder:
+            x = stage(x)
+        return Skips((), size), x
+
+    def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
+        """Decode (B, 1280, h, w) to logits (B, classes, H, W)."""
+        logits: Tensor = self.enlarge(self.head(bottleneck))
+        return self.crop(logits, skips)

@@ -1,0 +1,126 @@
+"""RA-UNet: a ResNet-34, and a decoder that weighs what it takes over by attention.
+
+Ni et al., "RAUNet: Residual attention U-Net for semantic segmentation of cataract
+surgical instruments", 2019, arXiv 1909.10360, as EMKD (arXiv 2108.09987) has it.
+"""
+
+from itertools import pairwise
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from src_training.networks.base import SegmentationNetwork, Skips
+from src_training.networks.initialisation import kaiming
+from src_training.networks.residual import BasicBlock, PooledNorm, ResidualEncoder, activated
+from src_training.networks.width import refuse_width
+
+
+class RAUNet(SegmentationNetwork):
+    """A teacher of EMKD: 22.1 M parameters, bottleneck 512 channels at 1/32.
+
+    EMKD begins with weights of ImageNet; here all weights are fresh. A bias
+    that a normalisation takes off again is left out.
+
+    Parameters
+    ----------
+    in_channels, classes
+        See `SegmentationNetwork`.
+    width
+        Channels at 1/2; 64 as published, 8 to 16 train on a CPU.
+
+    Raises
+    ------
+    InputError
+        If `width` is not a positive multiple of 4.
+    """
+
+    stride: ClassVar[int] = 32
+    taps: ClassVar[dict[str, str]] = {
+        "encoder_half": "encoder.stem",
+        "encoder_quarter": "encoder.stages.0",
+        "encoder_eighth": "encoder.stages.1",
+        "bottleneck": "encoder.stages.3",
+        "decoder_eighth": "attention.1",
+        "decoder_quarter": "attention.2",
+        "decoder_half": "decoder.3",
+    }
+
+    def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
+        super().__init__(in_channels, classes)
+        refuse_width("raunet", width, multiple=4)
+        self.encoder = ResidualEncoder(in_channels, width, BasicBlock, (3, 4, 6, 3))
+        widths = (8 * width, 4 * width, 2 * width, width, width)
+        self.bottleneck_channels = widths[0]
+        self.decoder = nn.ModuleList(DecoderLevel(below, here) for below, here in pairwise(widths))
+        self.attention = nn.ModuleList(AugmentedAttention(channels) for channels in widths[1:4])
+        # 2h + 1, 2h - 1, and 2h pixels a side after the head.
+        self.finish = nn.Sequential(
+            nn.ConvTranspose2d(width, width // 2, 3, stride=2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width // 2, width // 2, 3),
+            nn.ReLU(inplace=True),
+        )
+        self.head = nn.Conv2d(width // 2, classes, 2, padding=1)
+        self.apply(kaiming)
+
+    def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
+        """Encode (B, in_channels, H, W); the skips lie at 1/4, 1/8 and 1/16."""
+        size = (x.shape[-2], x.shape[-1])
+        _, *skips, bottleneck = self.encoder(self.pad(x))
+        return Skips(tuple(skips), size), bottleneck
+
+    def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
+        """Decode (B, 8 width, h, w) to logits (B, classes, H, W)."""
+        *levels, last = self.decoder
+        x = bottleneck
+        for level, attend, skip in zip(
+            levels, self.attention, reversed(skips.features), strict=True
+        ):
+            x = attend(level(x), skip)
+        logits: Tensor = self.head(self.finish(last(x)))
+        return self.crop(logits, skips)
+
+
+class DecoderLevel(nn.Module):
+    """Narrow to a quarter, double the size, widen: LinkNet's (arXiv 1707.03718)."""
+
+    def __init__(self, below: int, here: int) -> None:
+        super().__init__()
+        inner = below // 4
+        self.layers = nn.Sequential(
+            *activated(below, inner, 1),
+            nn.ConvTranspose2d(inner, inner, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(inplace=True),
+            *activated(inner, here, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, below, H, W) -> (B, here, 2H, 2W), >= 0."""
+        doubled: Tensor = self.layers(x)
+        return doubled
+
+
+class AugmentedAttention(nn.Module):
+    """Add the skip, its channels weighed by what the whole of both shows (Fig. 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.of_feature, self.of_skip = (_pooled(channels) for _ in range(2))
+        self.weigh = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.Softmax(dim=1))
+        self.mix = nn.Sequential(*activated(channels, channels, 1))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, channels, H, W) each -> the same shape."""
+        share = self.weigh(self.of_feature(x) + self.of_skip(skip))
+        attended: Tensor = x + self.mix(skip) * share
+        return attended
+
+
+def _pooled(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        PooledNorm(channels),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,96 @@
+"""UNet++: a U-Net whose skips are U-Nets.
+
+Zhou et al., "UNet++: A nested U-Net architecture for medical image segmentation",
+2018, arXiv 1807.10165, as EMKD (arXiv 2108.09987) has it.
+"""
+
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src_training.networks.base import SegmentationNetwork, Skips
+from src_training.networks.initialisation import kaiming
+from src_training.networks.residual import activated
+from src_training.networks.width import refuse_width
+
+_LEVELS = 5
+
+
+class UNetPlusPlus(SegmentationNetwork):
+    """A teacher of EMKD: 36.6 M parameters, bottleneck 1024 channels at 1/16.
+
+    Without deep supervision. Only what the encoder makes is a skip: the nested
+    nodes belong to the decoder. MONAI's enlarges otherwise, and has other counts.
+
+    Parameters
+    ----------
+    in_channels, classes
+        See `SegmentationNetwork`.
+    width
+        Channels at full resolution; 64 as published, 8 to 16 train on a CPU.
+
+    Raises
+    ------
+    InputError
+        If `width` is not a positive integer.
+    """
+
+    stride: ClassVar[int] = 16
+    taps: ClassVar[dict[str, str]] = {
+        "encoder_half": "encoder.1",
+        "encoder_quarter": "encoder.2",
+        "encoder_eighth": "encoder.3",
+        "bottleneck": "encoder.4",
+        "decoder_eighth": "nested.3-1",
+        "decoder_quarter": "nested.2-2",
+        "decoder_half": "nested.1-3",
+    }
+
+    def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
+        super().__init__(in_channels, classes)
+        refuse_width("unet_plus_plus", width)
+        widths = [width * 2**level for level in range(_LEVELS)]
+        self.bottleneck_channels = widths[-1]
+        self.encoder = nn.ModuleList(_double(*pair) for pair in pairwise([in_channels, *widths]))
+        self.nested = nn.ModuleDict(
+            {
+                _node(level, column): _double(column * widths[level] + widths[level + 1], here)
+                for level, here in enumerate(widths[:-1])
+                for column in range(1, _LEVELS - level)
+            }
+        )
+        self.head = nn.Conv2d(width, classes, 1)
+        self.apply(kaiming)
+
+    def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
+        """Encode (B, in_channels, H, W); the skips lie at 1, 1/2, 1/4 and 1/8."""
+        size = (x.shape[-2], x.shape[-1])
+        features = [self.encoder[0](self.pad(x))]
+        for block in list(self.encoder)[1:]:
+            features.append(block(F.max_pool2d(features[-1], 2)))
+        return Skips(tuple(features[:-1]), size), features[-1]
+
+    def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
+        """Decode (B, 16 width, h, w) to logits (B, classes, H, W)."""
+        rows = [[feature] for feature in (*skips.features, bottleneck)]
+        for column in range(1, _LEVELS):
+            for level in range(_LEVELS - column):
+                below = F.interpolate(rows[level + 1][-1], scale_factor=2.0, mode="bilinear")
+                joined = torch.cat([*rows[level], below], dim=1)
+                rows[level].append(self.nested[_node(level, column)](joined))
+        logits: Tensor = self.head(rows[0][-1])
+        return self.crop(logits, skips)
+
+
+def _node(level: int, column: int) -> str:
+    """X of level and column, as the paper numbers them."""
+    return f"{level}-{column}"
+
+
+def _double(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        *activated(in_channels, out_channels, 3), *activated(out_channels, out_channels, 3)
+    )
