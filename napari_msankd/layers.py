@@ -57,8 +57,18 @@ class Planes:
         return (*self.size, int(self.data.shape[-1])) if self.rgb else self.size
 
     def read(self, index: Index) -> NDArray[np.generic]:
-        """One plane (Y, X) or (Y, X, C), in memory; bool becomes uint8."""
-        plane = np.asarray(self.data[index])
+        """One plane (Y, X) or (Y, X, C), in memory; bool becomes uint8.
+
+        Raises
+        ------
+        InputError
+            If a lazy array cannot be read; names layer and slice.
+        """
+        try:
+            plane = np.asarray(self.data[index])
+        except Exception as error:
+            where = f"layer {self.name!r}" + (f", slice {list(index)}," if index else "")
+            raise InputError(f"{where} cannot be read ({error}); expected pixels") from error
         return plane.astype(np.uint8) if plane.dtype == bool else plane
 
 

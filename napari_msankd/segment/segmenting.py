@@ -157,7 +157,7 @@ def look(request: Request) -> Iterator[Outlook]:
         memory = predictor.memory(request.planes.plane_shape)
     if not request.on_disk:
         memory += Result.bytes(request.shape)
-    doubts = predictor.check(_read(request.planes, request.shown))
+    doubts = predictor.check(request.planes.read(request.shown))
     yield Outlook(_about(predictor), tuple(doubts), memory)
 
 
@@ -184,7 +184,7 @@ def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]
     yield Began(about, result)
     planes = len(request.indices)
     for number, index in enumerate(request.indices):
-        for progress in _in_turn(predictor, _read(request.planes, index)):
+        for progress in _in_turn(predictor, request.planes.read(index)):
             result.write(request.place(index), progress.region, progress.probabilities)
             if progress.done == progress.total:
                 result.finish(request.place(index))
@@ -236,17 +236,6 @@ def _loaded(path: Path, _changed: int, device: str, flips: bool) -> "Predictor":
     # shows first and stops first.
     batch = 1 if found.type == "cpu" else 4
     return Predictor(load_model(path, found), str(found), batch=batch, flips=flips)
-
-
-def _read(planes: Planes, index: Index) -> NDArray[np.generic]:
-    """A plane, named in what goes wrong with it."""
-    try:
-        return planes.read(index)
-    except InputError:
-        raise
-    except Exception as error:
-        where = f"layer {planes.name!r}" + (f", slice {list(index)}," if index else "")
-        raise InputError(f"{where} cannot be read ({error}); expected pixels") from error
 
 
 def _folder(request: Request) -> Path | None:
