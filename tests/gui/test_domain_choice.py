@@ -416,11 +416,17 @@ def test_a_lazy_layer_whose_disk_goes_is_a_problem_by_name_and_the_others_are_se
 
 @pytest.mark.parametrize(
     "shape, rgb, cases",
-    [((*SIDE, 4), True, 1), ((2, 3, *SIDE), False, 6), ((2, *SIDE, 3), True, 2), ((1, 1), False, 1)],
+    [
+        ((*SIDE, 4), True, 1),
+        ((2, 3, *SIDE), False, 6),
+        ((2, *SIDE, 3), True, 2),
+        ((1, 1), False, 1),
+    ],
     ids=["with alpha", "4-D", "a stack of colour", "one pixel"],
 )
 def test_layers_of_odd_shapes_are_cases(shape, rgb, cases, viewer, make_choice, looked):
-    viewer.add_image(np.random.default_rng(0).integers(0, 255, shape, np.uint8), rgb=rgb, name="眼 é")
+    pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    viewer.add_image(pixels, rgb=rgb, name="眼 é")
     painted = np.ones(shape[:-1] if rgb else shape, np.uint8)
     viewer.add_labels(painted, name="眼 é 1")
     choice = looked(make_choice())
