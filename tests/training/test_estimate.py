@@ -61,7 +61,9 @@ def test_a_trial_has_few_images_few_steps_and_small_batches(played, make_recipe)
     _, trial = played(recipe_of(make_recipe, 10))
     assert len(trial.source.only.split("|")) == 3 and len(trial.validation) == 1
     plans = [plan for _, plan in trial.stages]
-    assert {(plan.steps, plan.batch, plan.validate_every) for plan in plans} == {(3, 16, 3)}
+    assert {(plan.steps, plan.validate_every) for plan in plans} == {(3, 3)}
+    assert trial.stages.teacher.batch == 16, "a batch of 32 is cut"
+    assert trial.stages.paraphraser.batch == 8, "a batch of 8 is tried as it is"
     assert trial.teacher == recipe_of(make_recipe, 10).teacher and trial.patch == 32
 
 
