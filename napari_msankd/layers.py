@@ -117,14 +117,25 @@ class Planes:
         With more than one of `neighbours` a grey plane of a stack comes as
         (Y, X, neighbours), see `neighbouring`; its neighbours are those along
         the last axis that is no side of it.
+
+        Raises
+        ------
+        InputError
+            If a lazy array cannot be read; names layer and slice.
         """
-        if neighbours > 1 and index and not self.rgb:
-            *outer, at = index
-            volume = self.data[tuple(outer)] if outer else self.data
-            plane = neighbouring(volume, at, neighbours, self.axis)
-        else:
-            plane = np.asarray(self.data[self.slicing.at(index)])
+        try:
+            plane = self._read(index, neighbours)
+        except Exception as error:
+            where = f"layer {self.name!r}" + (f", slice {list(index)}," if index else "")
+            raise InputError(f"{where} cannot be read ({error}); expected pixels") from error
         return plane.astype(np.uint8) if plane.dtype == bool else plane
+
+    def _read(self, index: Index, neighbours: int) -> NDArray[np.generic]:
+        if neighbours == 1 or not index or self.rgb:
+            return np.asarray(self.data[self.slicing.at(index)])
+        *outer, at = index
+        volume = self.data[tuple(outer)] if outer else self.data
+        return neighbouring(volume, at, neighbours, self.axis)
 
 
 def planes_of(layer: "Image", axis: int = 0) -> Planes:

@@ -1,7 +1,7 @@
 """Colours of the points of a scatter, and what they mean in words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +41,13 @@ class Colouring:
 
 def colouring(table: "VectorTable", by: str) -> Colouring:
     """Colour the rows of a table by one of `BY`."""
+    found = _coloured(table, by)
+    if "mask" not in table.kinds:
+        return found
+    return replace(found, legend=f"{found.legend} &nbsp; ◆&nbsp;masks")
+
+
+def _coloured(table: "VectorTable", by: str) -> Colouring:
     if by == "domain":
         return _named(table.domains)
     if by == "sample":

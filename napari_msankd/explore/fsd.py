@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLayout,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_msankd.colours import colours_of
 from napari_msankd.controls import Words
@@ -118,11 +127,11 @@ class FsdPage(QWidget):
         top.addWidget(_label("&Model", self.model))
         top.addWidget(self.model, 1)
         top.addWidget(self.save_button)
-        pair = QHBoxLayout()
-        pair.addWidget(_label("&From", self.source))
-        pair.addWidget(self.source, 1)
-        pair.addWidget(_label("&to", self.target))
-        pair.addWidget(self.target, 1)
+        # One below the other: side by side, names of domains are cut in a narrow dock.
+        pair = QFormLayout()
+        pair.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        pair.addRow("&From", self.source)
+        pair.addRow("&to", self.target)
         self.pages = QTabWidget()
         self.pages.addTab(self.matrix, "M&atrix")
         self.pages.addTab(_page(pair, self.image_words, self.contributions), "&Images")
@@ -261,7 +270,7 @@ def _page(*parts: Any) -> QWidget:
     layout = QVBoxLayout(page)
     layout.setContentsMargins(4, 4, 4, 4)
     for part in parts:
-        layout.addLayout(part) if isinstance(part, QHBoxLayout) else layout.addWidget(part)
+        layout.addLayout(part) if isinstance(part, QLayout) else layout.addWidget(part)
     return page
 
 

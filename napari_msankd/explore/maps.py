@@ -19,7 +19,7 @@ from napari_msankd.choices import LayerChoice
 from napari_msankd.controls import Words, group
 from napari_msankd.explore.map_layers import Picture, add_pictures, crossing, features, rebuilding
 from napari_msankd.explore.selection import Selection
-from napari_msankd.layers import planes_of, shown_index
+from napari_msankd.layers import Index, Planes, planes_of, shown_index
 from napari_msankd.work import Failure, Works, failure_of
 from src_training.errors import InputError
 
@@ -152,11 +152,11 @@ class MapsPage(QWidget):
         assert self._explored is not None
         how = self._explored.models[self.model.currentText()].card.preprocessing
         try:
-            index = shown_index(self._viewer, layer)
-            pixels = planes_of(layer).read(index, how.neighbours)
+            planes = planes_of(layer)
         except InputError as error:
             self._fail(failure_of(error))
             return
+        index = shown_index(self._viewer, layer)
 
         def show(pictures: list[Picture]) -> None:
             self._rest("\n".join(picture.said for picture in pictures if picture.said) or "✓")
@@ -168,7 +168,7 @@ class MapsPage(QWidget):
 
         self.status.setText("Looking…")
         self.bar.show()
-        self.works.begin("maps", steps(pixels), show)
+        self.works.begin("maps", _looked(planes, index, how.neighbours, steps), show)
         self._enable()
 
     def _rest(self, words: str) -> None:
@@ -187,6 +187,16 @@ class MapsPage(QWidget):
         self.show_button.setEnabled(ready)
         for button in (self.rebuild_button, self.cross_button):
             button.setEnabled(ready and run)
+
+
+def _looked(
+    planes: Planes,
+    index: Index,
+    neighbours: int,
+    steps: Callable[[Any], Iterator[list[Picture]]],
+) -> Iterator[list[Picture]]:
+    """A lazy layer is read here, where the window does not wait for it."""
+    yield from steps(planes.read(index, neighbours))
 
 
 def _button(text: str, tip: str) -> QPushButton:

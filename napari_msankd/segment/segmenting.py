@@ -245,14 +245,8 @@ def _loaded(path: Path, _changed: int, device: str, flips: bool) -> "Predictor":
 
 
 def _read(planes: Planes, index: Index, predictor: "Predictor") -> NDArray[np.generic]:
-    """A plane as the model takes it, named in what goes wrong with it."""
-    try:
-        return planes.read(index, predictor.model.card.preprocessing.neighbours)
-    except InputError:
-        raise
-    except Exception as error:
-        where = f"layer {planes.name!r}" + (f", slice {list(index)}," if index else "")
-        raise InputError(f"{where} cannot be read ({error}); expected pixels") from error
+    """A plane as the model takes it."""
+    return planes.read(index, predictor.model.card.preprocessing.neighbours)
 
 
 def _spacing_doubts(predictor: "Predictor", planes: Planes) -> list[str]:

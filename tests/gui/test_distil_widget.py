@@ -1,10 +1,13 @@
 """Train & distil in a real napari window: from layers to a student that segments."""
 
+import dataclasses
 import json
 
 import psutil
 import pytest
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import QApplication
 
 from napari_msankd import settings
 from napari_msankd.distil import prepare, runs_page
@@ -167,6 +170,32 @@ def test_closing_napari_leaves_or_stops_the_run_as_was_remembered(
     # Only what the widget does of it: napari would take the window apart.
     widget.eventFilter(widget.window(), QCloseEvent())
     assert run_state(widget.runs.job.folder.path).state == state
+
+
+@pytest.mark.parametrize("answer, stops", [("&Leave it running", False), ("&Stop it", True)])
+@pytest.mark.parametrize("remembered", [False, True])
+def test_who_closes_napari_is_asked_once(
+    answer, stops, remembered, make_widget, own_folders, monkeypatch
+):
+    chosen = dataclasses.replace(own_folders, on_close="ask")
+    monkeypatch.setattr(distil, "preferences", lambda: chosen)
+    kept, stopped = [], []
+    monkeypatch.setattr(distil, "remember_on_close", kept.append)
+    run = write_run(own_folders.runs / "told", [*told_begun(), *stage("teacher", 100, to=2)])
+    widget = make_widget()
+    widget.runs.watch(Job(run))
+    monkeypatch.setattr(widget.runs.job, "stop", lambda wait=False: stopped.append(wait))
+
+    def reply():
+        box = QApplication.activeModalWidget()
+        assert "told" in box.text()
+        box.checkBox().setChecked(remembered)
+        next(button for button in box.buttons() if button.text() == answer).click()
+
+    QTimer.singleShot(100, reply)
+    widget.eventFilter(widget.window(), QCloseEvent())
+    assert stopped == [True] * stops
+    assert kept == (["stop" if stops else "leave"] if remembered else [])
 
 
 def test_the_time_left_counts_the_report(make_widget, own_folders):

@@ -2,6 +2,7 @@
 
 import time
 
+import dask.array as da
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -389,3 +390,46 @@ def test_a_preview_of_a_run_is_not_learned_from(add, viewer, make_choice, looked
     viewer.add_labels(painted, name="eye 2 preview", metadata={"msankd": {"preview": "run"}})
     choice = looked(make_choice())
     assert names(choice) == [("eye 1", "eye 1 mask")]
+
+
+def test_a_lazy_layer_whose_disk_goes_is_a_problem_by_name_and_the_others_are_seen(
+    viewer, make_choice, looked, add
+):
+    there = [True]
+
+    def read(block):
+        if not there[0]:
+            raise OSError("the disk is gone")
+        return block
+
+    add("near")
+    pixels = da.from_array(np.random.default_rng(0).integers(0, 255, SIDE, np.uint8), SIDE)
+    viewer.add_image(pixels.map_blocks(read, dtype=np.uint8, meta=np.zeros((0, 0))), name="far")
+    viewer.add_labels(np.ones(SIDE, np.uint8), name="far mask")
+    there[0] = False
+    choice = looked(make_choice())
+    [problem] = choice.problems
+    assert "'far' cannot be read (the disk is gone)" in problem
+    assert choice.found.text().startswith("1 image")
+    assert choice.value() is None
+
+
+@pytest.mark.parametrize(
+    "shape, rgb, cases",
+    [
+        ((*SIDE, 4), True, 1),
+        ((2, 3, *SIDE), False, 6),
+        ((2, *SIDE, 3), True, 2),
+        ((1, 1), False, 1),
+    ],
+    ids=["with alpha", "4-D", "a stack of colour", "one pixel"],
+)
+def test_layers_of_odd_shapes_are_cases(shape, rgb, cases, viewer, make_choice, looked):
+    pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    viewer.add_image(pixels, rgb=rgb, name="眼 é")
+    painted = np.ones(shape[:-1] if rgb else shape, np.uint8)
+    viewer.add_labels(painted, name="眼 é 1")
+    choice = looked(make_choice())
+    assert choice.problems == ()
+    assert choice.found.text().startswith(f"{cases} image")
+    assert choice.value() is not None

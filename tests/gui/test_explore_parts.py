@@ -1,5 +1,6 @@
 """What the pictures of Explore are made of, without a window."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,6 +81,12 @@ def test_every_row_has_a_colour_and_the_colours_are_told(table, by):
     found = colouring(table, by)
     assert found.index.shape == (8,) and found.index.max() < len(found.palette)
     assert "<span" in found.legend
+
+
+def test_what_the_diamonds_are_is_told_where_there_are_any(table):
+    assert "masks" not in colouring(table, "domain").legend
+    with_mask = replace(table, kinds=("image",) * 7 + ("mask",))
+    assert colouring(with_mask, "domain").legend.endswith("masks")
 
 
 def test_what_is_unknown_is_grey_and_dice_grows_along_the_ramp(table):

@@ -7,7 +7,6 @@ import zarr
 from napari.layers import Labels
 from qtpy.QtCore import QThreadPool
 
-from napari_msankd.layers import Planes
 from napari_msankd.segment import segmenting
 from napari_msankd.segment.slice_choice import CURRENT
 from napari_msankd.segment.widget import SegmentWidget
@@ -294,12 +293,17 @@ def test_a_fault_of_ours_is_a_sentence_with_its_story(
     assert widget.run.isEnabled()
 
 
-def test_a_layer_whose_pixels_cannot_be_read_is_named(viewer, widget, segmented, monkeypatch):
-    def gone(self, index):
-        raise OSError("the disk is gone")
+def test_a_layer_whose_pixels_cannot_be_read_is_named(viewer, widget, segmented):
+    there = [True]
 
-    viewer.add_image(np.random.rand(3, 24, 24), name="far")
-    monkeypatch.setattr(Planes, "read", gone)
+    def read(block):
+        if not there[0]:
+            raise OSError("the disk is gone")
+        return block
+
+    pixels = da.from_array(np.random.rand(3, 24, 24), (1, 24, 24))
+    viewer.add_image(pixels.map_blocks(read, dtype=float, meta=np.zeros((0, 0, 0))), name="far")
+    there[0] = False
     assert segmented() is None
     assert "'far'" in widget.status.text()
     assert "the disk is gone" in widget.status.text()

@@ -11,7 +11,7 @@ from src_training.training.estimate import Estimate, estimate
 from src_training.training.folder import STAGES
 from src_training.training.interruption import Interrupted
 
-PLAN = {"steps": 500, "batch": 4, "validate_every": 50}
+PLAN = {"steps": 500, "batch": 32, "validate_every": 50}
 
 
 @pytest.fixture
@@ -61,13 +61,15 @@ def test_a_trial_has_few_images_few_steps_and_small_batches(played, make_recipe)
     _, trial = played(recipe_of(make_recipe, 10))
     assert len(trial.source.only.split("|")) == 3 and len(trial.validation) == 1
     plans = [plan for _, plan in trial.stages]
-    assert {(plan.steps, plan.batch, plan.validate_every) for plan in plans} == {(3, 2, 3)}
+    assert {(plan.steps, plan.validate_every) for plan in plans} == {(3, 3)}
+    assert trial.stages.teacher.batch == 16, "a batch of 32 is cut"
+    assert trial.stages.paraphraser.batch == 8, "a batch of 8 is tried as it is"
     assert trial.teacher == recipe_of(make_recipe, 10).teacher and trial.patch == 32
 
 
 def test_steps_grow_with_the_batch_and_validations_with_the_images(played, make_recipe):
     found, _ = played(recipe_of(make_recipe, 10, validation=0.5))
-    steps, validations = 500 * 2 * (4 / 2), 10 * (4 * 5 + 1)
+    steps, validations = 500 * 2 * (32 / 16), 10 * (4 * 5 + 1)
     assert set(found.stage_seconds) == set(STAGES)
     assert found.stage_seconds["teacher"] == pytest.approx(steps + validations)
     assert found.stage_seconds["alone"] == found.stage_seconds["distil"]
@@ -86,7 +88,7 @@ def test_memory_grows_with_the_images_and_the_batch(played, make_recipe, monkeyp
     monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
     found, _ = played(recipe_of(make_recipe, 10, validation=0.5))
     held = 3 * 64 * 64 * (4 + estimating._HELD)
-    assert found.memory == 1000 + (3000 - 1000) * 4 // 2 + held
+    assert found.memory == 1000 + (3000 - 1000) * 32 // 16 + held
 
 
 def test_a_real_trial_tells_every_stage_and_leaves_nothing(make_recipe, tmp_path, monkeypatch):
