@@ -12,7 +12,8 @@ from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.data.preprocess import Preprocessing
-    from src_training.recipe import DomainRecipe, Recipe
+    from src_training.recipe import Recipe
+    from src_training.recipe_domains import DomainRecipe
 
 _AIR = -500
 """HU below which is nothing but air and lung; no other image goes so low."""

@@ -1,7 +1,5 @@
 """One typed recipe: everything a run depends on, as YAML and back."""
 
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from src_training.alignment.act import AlignmentConsistency
 from src_training.atomic import write_text
-from src_training.data.phantom import ScannerName
 from src_training.data.preprocess import Preprocessing
 from src_training.data.views import Augmentation
 from src_training.distillation import refuse_sum
 from src_training.errors import InputError
 from src_training.networks import NETWORKS
+from src_training.recipe_domains import DomainRecipe, absolute
 
 Weight = Annotated[float, Field(ge=0)]
 Supervision = Literal["ce", "dice_ce", "dice_focal"]
@@ -27,67 +25,6 @@ PRESETS = Path(__file__).parent / "recipes"
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Phantoms(_Part):
-    """Synthetic fundus photographs in the place of a folder.
-
-    Attributes
-    ----------
-    scanner
-        Which synthetic camera.
-    images
-        How many.
-    size
-        Height and width, pixels.
-    seed
-        Of the first image.
-    """
-
-    scanner: ScannerName
-    images: Annotated[int, Field(ge=1)] = 12
-    size: Annotated[int, Field(ge=64)] = 512
-    seed: int = 0
-
-
-class DomainRecipe(_Part):
-    """Where the images of one domain are.
-
-    Attributes
-    ----------
-    name
-        What the domain is called in tables and in the model.
-    folder
-        Folder with ``images/``, ``masks/`` and perhaps ``fov/``. Environment
-        variables (``${NAME}``) are filled in; a relative path counts from
-        the recipe's folder.
-    phantoms
-        Instead of a folder.
-    only
-        Regular expression that a case's whole name must match; all if missing.
-    class_values
-        Stored value, or values, of each class; found and said if missing.
-    terms
-        Terms of the images, written into the model.
-    """
-
-    name: str
-    folder: str | None = None
-    phantoms: Phantoms | None = None
-    only: str | None = None
-    class_values: dict[str, int | list[int]] | None = None
-    terms: str = ""
-
-    @model_validator(mode="after")
-    def _one_place(self) -> "DomainRecipe":
-        if (self.folder is None) == (self.phantoms is None):
-            raise ValueError("expected either `folder` or `phantoms`")
-        if self.only is not None:
-            try:
-                re.compile(self.only)
-            except re.error as error:
-                raise ValueError(f"`only` is not a regular expression: {error}") from None
-        return self
 
 
 class NetworkRecipe(_Part):
@@ -307,9 +244,9 @@ class Recipe(_Part):
         """The recipe as it may be handed on: folders by their last name only."""
         return self.model_copy(
             update={
-                "source": _by_last_name(self.source),
-                "tests": [_by_last_name(domain) for domain in self.tests],
-                "unlabelled": [_by_last_name(domain) for domain in self.unlabelled],
+                "source": self.source.by_last_name(),
+                "tests": [domain.by_last_name() for domain in self.tests],
+                "unlabelled": [domain.by_last_name() for domain in self.unlabelled],
                 "start_from": self.start_from and Path(self.start_from).name,
             }
         )
@@ -397,25 +334,11 @@ def _first_fault(error: ValidationError) -> str:
 def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:
     """Paths made absolute; the environment filled in."""
     return {
-        "source": _with_folder(recipe.source, root),
-        "tests": [_with_folder(domain, root) for domain in recipe.tests],
-        "unlabelled": [_with_folder(domain, root) for domain in recipe.unlabelled],
+        "source": recipe.source.rooted(root),
+        "tests": [domain.rooted(root) for domain in recipe.tests],
+        "unlabelled": [domain.rooted(root) for domain in recipe.unlabelled],
         "start_from": _with_model(recipe.start_from, root),
     }
-
-
-def _by_last_name(domain: DomainRecipe) -> DomainRecipe:
-    if domain.folder is None:
-        return domain
-    return domain.model_copy(update={"folder": Path(domain.folder).name})
-
-
-def _with_folder(domain: DomainRecipe, root: Path) -> DomainRecipe:
-    if domain.folder is None:
-        return domain
-    return domain.model_copy(
-        update={"folder": _absolute(domain.folder, root, f"domain {domain.name}")}
-    )
 
 
 def _with_model(start_from: str | None, root: Path) -> str | None:
@@ -423,11 +346,4 @@ def _with_model(start_from: str | None, root: Path) -> str | None:
 
     if start_from is None or start_from in shipped_models():
         return start_from
-    return _absolute(start_from, root, "start_from")
-
-
-def _absolute(path: str, root: Path, what: str) -> str:
-    filled = os.path.expandvars(path)
-    if "$" in filled:
-        raise InputError(f"{what}: {path} names an environment variable that is not set")
-    return str((root / Path(filled).expanduser()).resolve())
+    return absolute(start_from, root, "start_from")

@@ -28,7 +28,7 @@ from napari_msankd.runs.timeline import Timeline
 from src_training.data.phantom import fundus_phantom
 from src_training.events import EventLog, RunStarted, StageStarted, StepDone
 from src_training.presets import recipe_for
-from src_training.recipe import DomainRecipe, Phantoms
+from src_training.recipe_domains import DomainRecipe, Phantoms
 from src_training.training.folder import RunFolder
 from src_training.training.follow import RunHistory
 

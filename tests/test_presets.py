@@ -11,7 +11,8 @@ from src_training.data.preprocess import Preprocessing
 from src_training.errors import InputError
 from src_training.networks import NETWORKS
 from src_training.presets import PURPOSE, TIMES, preprocessing_for, preset, recipe_for
-from src_training.recipe import DomainRecipe, Phantoms, Recipe
+from src_training.recipe import Recipe
+from src_training.recipe_domains import DomainRecipe, Phantoms
 
 SOURCE = DomainRecipe(name="A", phantoms=Phantoms(scanner="A", images=3, size=64))
 TARGET = DomainRecipe(name="B", phantoms=Phantoms(scanner="B", images=1, size=64))

@@ -22,7 +22,7 @@ from napari_msankd.engine import load_engine, no_collection
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
-    from src_training.recipe import DomainRecipe
+    from src_training.recipe_domains import DomainRecipe
 
 Role = Literal["source", "targets"]
 """What a run needs a domain for; also the folder its layers are written to."""
@@ -156,7 +156,7 @@ def unpainted(pair: LayerPair) -> InputError:
 def _recipe(name: str, folder: Path, classes: Mapping[str, Any] | None) -> "DomainRecipe":
     load_engine()
     with no_collection():
-        from src_training.recipe import DomainRecipe
+        from src_training.recipe_domains import DomainRecipe
 
     meant = dict(classes) if classes else None
     return DomainRecipe(name=name, folder=str(folder), class_values=meant)

@@ -16,7 +16,8 @@ import torch
 from src_training.data.domain import Domain
 from src_training.device import find_device
 from src_training.events import Event, StageFinished, StageStarted, StepDone, Validated
-from src_training.recipe import DomainRecipe, Recipe, StageRecipe, Stages
+from src_training.recipe import Recipe, StageRecipe, Stages
+from src_training.recipe_domains import DomainRecipe
 from src_training.training.folder import RunFolder
 from src_training.training.pipeline import VALIDATION_PATCHES, Pipeline
 from src_training.training.sources import load_domain, source_notes, source_split

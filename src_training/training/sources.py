@@ -8,7 +8,8 @@ from src_training.data.domain import Domain
 from src_training.data.phantom import phantom_domain
 from src_training.data.split import split, split_note
 from src_training.errors import InputError
-from src_training.recipe import DomainRecipe, Recipe
+from src_training.recipe import Recipe
+from src_training.recipe_domains import DomainRecipe
 
 
 def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:

@@ -17,7 +17,7 @@ from src_training.distillation.dicd import CrossDistillation
 from src_training.distillation.view_predictions import ViewPredictions
 from src_training.errors import InputError
 from src_training.networks import build_network
-from src_training.recipe import DomainRecipe, Phantoms
+from src_training.recipe_domains import DomainRecipe, Phantoms
 from src_training.training.distilling import Distil
 from src_training.training.folder import RunFolder
 from src_training.training.pipeline import Pipeline
