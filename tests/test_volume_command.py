@@ -16,7 +16,7 @@ from src_training.inference.predictor import Predictor, labels_from
 from src_training.inference.volume import portions
 from src_training.training.tuning import update_card
 
-SHAPE = (40, 36, 14)  # x, y, z
+SHAPE = (80, 72, 14)  # x, y, z
 AFFINE = np.array([[-0.7, 0, 0, 10], [0, 0.8, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
 PLANES = 2
 """Planes of a portion, for a volume of several."""
@@ -45,7 +45,7 @@ def scan(tmp_path):
 def model_file(tiny_model, tmp_path):
     """A model that finds a vessel in half of the voxels of noise."""
     model = tiny_model()
-    noise = np.random.default_rng(1).integers(-1000, 1000, (36, 40)).astype(np.int16)
+    noise = np.random.default_rng(1).integers(-1000, 1000, (72, 80)).astype(np.int16)
     median = float(np.median(Predictor(model, "cpu").predict(noise)[1]))
     update_card(Predictor(model, "cpu"), threshold=median)
     model.save(tmp_path / "half.safetensors")
@@ -77,7 +77,7 @@ def test_labels_of_a_nifti_lie_on_its_grid_and_are_those_in_memory(
 ):
     said = msankd("segment", scan, "--model", model_file, "--out", tmp_path / "out")
     assert said.code == 0, said.err
-    assert "14 x 36 x 40 voxels, about" in said.out
+    assert "14 x 72 x 80 voxels, about" in said.out
     found = nib.load(tmp_path / "out" / "scan.nii.gz")
     assert np.allclose(found.affine, AFFINE) and found.get_data_dtype() == np.uint8
     labels = np.asarray(found.dataobj)
@@ -131,7 +131,7 @@ def test_a_full_disk_is_one_sentence_and_what_is_done_is_gone_on_with(
     msankd, scan, model_file, small_portions, tmp_path, largest_file
 ):
     options = ("segment", scan, "--model", model_file, "--out", tmp_path / "out")
-    with largest_file(900):
+    with largest_file(1200):
         said = msankd(*options)
     assert said.code == 1 and "scan.nii.gz.part" in said.err and "Traceback" not in said.err
     assert msankd(*options).code == 0

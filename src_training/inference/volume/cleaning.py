@@ -49,11 +49,14 @@ def _box(labels: Any, index: int) -> tuple[slice, ...] | None:
     low = np.array(labels.shape)
     high = np.zeros(3, int)
     for portion in portions(tuple(labels.shape), 0):
-        places = np.nonzero(np.asarray(labels[portion.region]) == index)
-        if not len(places[0]):
+        part = np.asarray(labels[portion.region]) == index
+        if not part.any():
             continue
-        found = np.array([[axis.min(), axis.max()] for axis in places])
-        found[0] += portion.start
+        planes, rows, columns = (
+            np.flatnonzero(part.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))
+        )
+        sides = (planes + portion.start, rows, columns)
+        found = np.array([[side[0], side[-1]] for side in sides])
         low, high = np.minimum(low, found[:, 0]), np.maximum(high, found[:, 1] + 1)
     if not high.any():
         return None

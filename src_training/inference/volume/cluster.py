@@ -99,9 +99,11 @@ def stream_on(
         tasks = client.map(segment, left, retries=_TRIES, pure=False)
         try:
             for task in as_completed(tasks, loop=client.loop):
-                portion = task.result()
+                found = task.result()
+                if isinstance(found, InputError):
+                    raise found
                 done += 1
-                yield Grown(done, total, portion)
+                yield Grown(done, total, found)
         finally:
             client.cancel(tasks)
     for number, portion in enumerate(growing.merge(), 1):
@@ -110,11 +112,14 @@ def stream_on(
 
 def _segment(
     portion: Portion, *, voxels: Any, plan: Plan, folder: Path, model: Path, device: str
-) -> Portion:
-    """On a worker: segment a portion and keep it."""
-    growing = GrowingLabels(folder, plan)
-    predictor = _loaded(model, plan.model, device, plan.flips)
-    growing.keep(portion, segment_portion(predictor, voxels, plan, portion))
+) -> Portion | InputError:
+    """On a worker: segment a portion and keep it; what is wrong with it is no reason to retry."""
+    try:
+        growing = GrowingLabels(folder, plan)
+        predictor = _loaded(model, plan.model, device, plan.flips)
+        growing.keep(portion, segment_portion(predictor, voxels, plan, portion))
+    except InputError as error:
+        return error
     return portion
 
 
