@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from src_training.recipe import Recipe
     from src_training.recipe_domains import DomainRecipe
 
-_AIR = -500
-"""HU below which is nothing but air and lung; no other image goes so low."""
-
 TIMES = ("quick", "standard", "full")
 
 PURPOSE = {
@@ -29,15 +26,7 @@ PURPOSE = {
 }
 """What each preset of `TIMES` is for, in words."""
 
-_NARROW: dict[str, dict[str, Any]] = {
-    "fanet": {"width": 8},
-    "mobile_unet": {"width": 0.35},
-    "raunet": {"width": 8},
-    "pspnet": {"width": 8},
-    "unet_plus_plus": {"width": 8},
-    "mobilenetv2": {"width": 0.35},
-    "resnet18": {"width": 16},
-}
+_NARROW: dict[str, dict[str, Any]] = {"fanet": {"width": 8}, "mobile_unet": {"width": 0.35}}
 """Options of the networks that would take a processor too long at their published width."""
 
 
@@ -58,13 +47,13 @@ def preset(time: str, student: str) -> dict[str, Any]:
     """
     if time not in TIMES:
         raise InputError(f"time is {time!r}; expected one of {', '.join(TIMES)}")
-    diameter = 512 if time == "quick" else 960
-    stages = {
-        "quick": _stages(4, teacher=240, between=60, student=480, distil=90),
-        "standard": _stages(16, teacher=800, between=150, student=1200, distil=500),
-        "full": _stages(32, teacher=6000, between=600, student=7200, distil=2400),
-    }[time]
+    diameter = 512 if time == "quick" else 640
     widths = {} if time == "full" else _NARROW
+    stages = {
+        "quick": _stages(4, teacher=240, between=60, student=500, distil=90),
+        "standard": _stages(16, teacher=1200, between=150, student=2000, distil=300),
+        "full": _stages(32, teacher=6000, between=600, student=8000, distil=2400),
+    }[time]
     if time == "full":
         # Wide as published, the teacher leaves the rails at the rate of a narrow one.
         stages["teacher"]["rate"] = 1e-3
@@ -76,7 +65,7 @@ def preset(time: str, student: str) -> dict[str, Any]:
         "teacher": {"name": "fanet", "options": widths.get("fanet", {})},
         "student": {"name": student, "options": widths.get(student, {})},
         "supervised": "dice_ce",
-        "distilling": {"cross": 0.1, "predictions": 1.0, "views": 2},
+        "distilling": {"cross": 0.1, "views": 2},
         "stages": stages,
     }
 
@@ -140,21 +129,17 @@ def recipe_for(
 
 
 def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
-    """How images like this one are prepared when nobody says.
+    """How images like this one are prepared when nobody says: ``fundus`` or ``percentile``.
 
     Parameters
     ----------
     image
         (H, W) or (H, W, C), in colour or grey. A bright disc in a dark frame
-        is a ``fundus``; grey values down to those of air are CT in HU, and
-        get the ``window`` of soft tissue; of all others (``percentile``) the
-        channels are kept.
+        is a fundus; of all others the channels are kept.
     """
     from src_training.data.preprocess import Preprocessing, find_field_of_view
     from src_training.inference.expectations import ROUND, rim_deviation
 
-    if image.ndim == 2 and image.min() < _AIR:
-        return Preprocessing(kind="window")
     colours = image.ndim == 3 and image.shape[-1] in (3, 4)
     fov = find_field_of_view(image[..., :3] if colours else image)
     if not fov.all() and rim_deviation(fov) <= ROUND:
@@ -167,17 +152,16 @@ def _stages(
 ) -> dict[str, dict[str, Any]]:
     """Stages of so many steps; rates are those the shipped model was trained at."""
 
-    def stage(steps: int, rate: float, validations: int, patches: int = batch) -> dict[str, Any]:
+    def stage(steps: int, rate: float, validations: int) -> dict[str, Any]:
         every = max(1, steps // validations)
-        return {"steps": steps, "batch": patches, "rate": rate, "validate_every": every}
+        return {"steps": steps, "batch": batch, "rate": rate, "validate_every": every}
 
     return {
-        "teacher": stage(teacher, 3e-3, 4),
+        "teacher": stage(teacher, 3e-3, 6),
         "autoencoder": stage(between, 2e-3, 3),
         "vectors": stage(between, 2e-3, 3),
         "tan": stage(between, 2e-3, 3),
-        "student": stage(student, 3e-3, 6),
+        "student": stage(student, 3e-3, 10),
         "san": stage(between, 2e-3, 3),
-        # Each patch comes with its views.
-        "distil": stage(distil, 2e-3, 5, max(4, batch // 2)),
+        "distil": stage(distil, 1e-3, 6),
     }

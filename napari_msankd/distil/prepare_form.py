@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 STUDENTS = {
-    "mobile_unet": "Mobile U-Net: fine structures",
     "enet": "ENet: the lightest",
+    "mobile_unet": "Mobile U-Net: with skips",
     "erfnet": "ERFNet: the largest",
 }
 KINDS = {

@@ -131,7 +131,7 @@ def fsd(
     from src_training.data.domain import Domain
     from src_training.device import find_device
     from src_training.evaluation.features import image_vectors
-    from src_training.evaluation.fsd import frechet_distance
+    from src_training.evaluation.fsd import all_alike, frechet_distance
     from src_training.inference.model import load_model
 
     if len(domain) < 2:
@@ -152,6 +152,14 @@ def fsd(
         counts = (str(distance.n_a), str(distance.n_b))
         table.add_row(a, b, f"{distance.value:.4g}", interval, *counts, distance.covariance)
     console.out.print(table)
+    for name in (name for name, each in vectors.items() if all_alike(each)):
+        console.err.print(
+            f"{name}: the vectors are all alike, since the network makes nothing of its "
+            "bottleneck; the distances say nothing",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
     write_json(json_file, found)
 
 

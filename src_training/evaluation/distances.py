@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from src_training.atomic import write_text
 from src_training.errors import InputError
-from src_training.evaluation.fsd import FSD, frechet_distance
+from src_training.evaluation.fsd import FSD, all_alike, frechet_distance
 from src_training.evaluation.vector_table import VectorTable
 
 Array = NDArray[np.float64]
@@ -168,6 +168,11 @@ def _warnings(sets: Mapping[str, Array], matrix: list[list[FSD | None]]) -> list
             said.append(
                 f"{name} has {len(rows)} vectors, fewer than {FEW}: "
                 "its distances may change much with other images."
+            )
+        if len(rows) >= _LEAST and all_alike(rows):
+            said.append(
+                f"{name} has vectors that are all alike: the network makes nothing of its "
+                "bottleneck, and distances say nothing."
             )
     if any(cell and cell.covariance == "ledoit_wolf" for row in matrix for cell in row):
         components = next(iter(sets.values())).shape[1]

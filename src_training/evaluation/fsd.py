@@ -20,6 +20,22 @@ _LOST = 1e-9
 """Largest share of a sum of roots that rounding of its squares may cost."""
 
 
+_ALIKE = 1e-3
+"""Spread of vectors, as a share of their length, below which they tell nothing apart."""
+
+
+def all_alike(vectors: ArrayLike) -> bool:
+    """Whether vectors (N, d) are so much alike that no distance between such sets means anything.
+
+    A network with skips may learn to segment without its bottleneck: the
+    semantic vectors that are made of it are then the same for every image, and
+    every FSD is near 0, however far a scanner is.
+    """
+    rows = np.asarray(vectors, np.float64)
+    spread = np.linalg.norm(rows - rows.mean(0), axis=1)
+    return bool(spread.max() <= _ALIKE * np.linalg.norm(rows, axis=1).max())
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """A normal distribution fitted to vectors.

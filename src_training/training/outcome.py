@@ -19,7 +19,7 @@ from src_training.data.domain import Domain
 from src_training.distillation import METHODS
 from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.evaluation.features import image_vectors, mask_vectors
-from src_training.evaluation.fsd import FSD, frechet_distance
+from src_training.evaluation.fsd import FSD, all_alike, frechet_distance
 from src_training.evaluation.prepared import prepared_images
 from src_training.inference.model import (
     ModelCard,
@@ -80,7 +80,8 @@ def write_outcome(pipeline: "Pipeline", networks: "TrainedNetworks") -> None:
         outcomes[role] = _outcome(found, file.stat().st_size)
     report = {role: outcome.to_dict() for role, outcome in outcomes.items()}
     write_text(folder.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    write_text(folder.report / "report.md", _said(pipeline, outcomes))
+    alike = [role for role, found in judged.items() if all_alike(found.source)]
+    write_text(folder.report / "report.md", _said(pipeline, outcomes, alike))
     model.save(folder.model)
 
 
@@ -201,10 +202,15 @@ def _outcome(found: _Judged, size: int) -> Outcome:
     )
 
 
-def _said(pipeline: "Pipeline", outcomes: dict[str, Outcome]) -> str:
+def _said(pipeline: "Pipeline", outcomes: dict[str, Outcome], alike: list[str]) -> str:
     validation, *tests = [domain.name for domain in _domains(pipeline)]
     notes = [f"{validation}: chose checkpoints, calibration and thresholds, so its Dice flatters"]
     notes += source_notes(pipeline.recipe, pipeline.training, pipeline.held_out)
+    notes += [
+        f"{role}: its semantic vectors are all alike, since the network makes nothing of its "
+        "bottleneck; its FSD says nothing"
+        for role in alike
+    ]
     return as_markdown(pipeline.recipe.name, [validation, *tests], outcomes, notes)
 
 

@@ -62,6 +62,13 @@ def test_few_vectors_are_warned_of_in_words():
     assert one.startswith("C has 1 vector: no distance")
 
 
+def test_vectors_that_tell_nothing_apart_are_warned_of():
+    alike = np.ones((40, 3)) + 1e-6 * np.asarray(normal(40))
+    found = distance_matrix(table(("A", "1", normal(40)), ("B", "1", alike)))
+    [said] = found.warnings
+    assert said.startswith("B has vectors that are all alike")
+
+
 def test_shrinkage_is_said():
     found = distance_matrix(table(("A", "1", normal(40, d=25)), ("B", "1", normal(60, d=25))))
     assert found.between("A", "B").covariance == "ledoit_wolf"
