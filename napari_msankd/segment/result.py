@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.layers import Index, Slicing
-from src_training.inference.own_threshold import STEPS, in_steps, threshold_of
+from src_training.inference.own_threshold import STEPS, at_least, in_steps, threshold_of
 
 _CHUNK = 512
 _BAND = 2**20
-_TOLERANCE = 1e-6
 
 
 class Result:
@@ -87,7 +86,7 @@ class Result:
         steps = in_steps(maps[1])
         with self._lock:
             self.kept[where] = steps
-            self.labels[where] = _cut(steps, self.threshold_at(index))
+            self.labels[where] = at_least(steps, self.threshold_at(index))
 
     def finish(self, index: Index) -> None:
         """A plane is whole: from now on it has a threshold of its own."""
@@ -119,7 +118,7 @@ class Result:
             with self._lock:
                 where = self.slicing.at(index, (band, slice(None)))
                 threshold = self.threshold_at(index)
-                self.labels[where] = _cut(np.asarray(self.kept[where]), threshold)
+                self.labels[where] = at_least(np.asarray(self.kept[where]), threshold)
             yield
 
     def detach(self) -> None:
@@ -148,10 +147,6 @@ def new_folder(cache: Path) -> Path:
     folder.mkdir(parents=True)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def _cut(steps: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
-    return (steps >= np.ceil(threshold * STEPS - _TOLERANCE)).astype(np.uint8)
 
 
 def _bands(size: tuple[int, ...]) -> Iterator[slice]:

@@ -19,6 +19,11 @@ def in_steps(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.clip(steps, 0, STEPS).astype(np.uint8)
 
 
+def at_least(steps: NDArray[np.integer], probability: float) -> NDArray[np.uint8]:
+    """1 where steps from `in_steps`, or sums of them, come to a probability; else 0."""
+    return np.asarray(steps >= np.ceil(probability * STEPS - _TOLERANCE), np.uint8)
+
+
 def threshold_of(steps: NDArray[np.uint8]) -> float:
     """The threshold at which the labels of an image have the best expected Dice.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from src_training.atomic import naming, write_text
 from src_training.errors import InputError
+from src_training.inference.own_threshold import at_least
 from src_training.inference.volume.plan import Plan
 from src_training.inference.volume.portions import Portion, chunks, portions
 
@@ -113,7 +114,7 @@ class GrowingLabels:
         if self.plan.classes > 2:
             return np.asarray(counts.argmax(0), np.uint8)
         assert self.plan.threshold is not None  # see `plan_for`
-        return in_steps_above(counts[0], self.plan.threshold * len(self._maps))
+        return at_least(counts[0], self.plan.threshold * len(self._maps))
 
     def _mark(self, portion: Portion) -> Path:
         return self.folder / "done" / f"{portion.axis}-{portion.start}"
@@ -126,10 +127,3 @@ class GrowingLabels:
             if (store / "zarr.json").exists():
                 return zarr.open_array(store, mode="r+")
             return zarr.create_array(store, shape=shape, chunks=sides, dtype="uint8")
-
-
-def in_steps_above(steps: NDArray[np.uint16], probability: float) -> NDArray[np.uint8]:
-    """1 where steps (see `in_steps`) come to at least a probability."""
-    from src_training.inference.own_threshold import STEPS
-
-    return np.asarray(steps >= np.ceil(probability * STEPS - 1e-6), np.uint8)
