@@ -14,6 +14,7 @@ from src_training.errors import InputError
 from src_training.events import Event
 from src_training.recipe import Recipe
 from src_training.training.folder import STAGES, RunFolder
+from src_training.training.outcome import FROM_MASKS
 from src_training.training.run import distil
 
 Variants = Mapping[str, Mapping[str, object]]
@@ -72,10 +73,24 @@ class PlannedRun:
         )
 
     def _take_over(self, other: RunFolder) -> None:
-        """Take finished stages of another run: files are only ever replaced, so links will do."""
+        """Take stages and scores of a finished run: files are only replaced, so links will do."""
         for name in self.taken:
             shutil.rmtree(self.folder.stage(name), ignore_errors=True)
             shutil.copytree(other.stage(name), self.folder.stage(name), copy_function=_linked)
+        if self.taken == SHARED:
+            self._take_over_scores(other)
+
+    def _take_over_scores(self, other: RunFolder) -> None:
+        own = self.folder
+        for role in FROM_MASKS:
+            model = f"{role}.safetensors"
+            for mine, theirs in (
+                (own.models / model, other.models / model),
+                (own.outcome(role), other.outcome(role)),
+            ):
+                mine.parent.mkdir(parents=True, exist_ok=True)
+                mine.unlink(missing_ok=True)
+                _linked(theirs, mine)
 
 
 def planned_runs(
@@ -193,7 +208,7 @@ def _refuse_others(recipes: Mapping[str, Recipe]) -> None:
                 )
 
 
-def _linked(source: str, target: str) -> None:
+def _linked(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)
     except OSError:

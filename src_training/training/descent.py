@@ -39,7 +39,7 @@ class Descent:
     Attributes
     ----------
     optimiser
-        Adam over what learns in the stage.
+        Adam with decoupled weight decay, over what learns in the stage.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Descent:
         fabric.to_device(stage)
         groups = stage.groups()
         self._learnt = [parameter for group in groups for parameter in group["params"]]
-        self.optimiser = torch.optim.Adam(groups, lr=plan.rate, weight_decay=weight_decay)
+        self.optimiser = torch.optim.AdamW(groups, lr=plan.rate, weight_decay=weight_decay)
         self._peaks = [group["lr"] for group in self.optimiser.param_groups]
         self._scaled = fabric.setup_optimizers(self.optimiser)
         self._statistics = _Statistics(stage.learning)

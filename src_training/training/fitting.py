@@ -28,7 +28,7 @@ STEPS = 150
 STAGES = 3
 
 _LATENT, _HIDDEN, _WIDTH = 512, 64, 8
-_BATCH, _RATE, _WEIGHT_DECAY = 8, 2e-3, 2e-4
+_BATCH, _RATE, _WEIGHT_DECAY = 8, 2e-3, 1e-2
 
 
 def fit_semantics(

@@ -48,6 +48,10 @@ class RunFolder:
         """Tables of scores."""
         return self.path / "report"
 
+    def outcome(self, role: str) -> Path:
+        """How a model that learned from masks alone does, whatever distils beside it."""
+        return self.report / f"{role}.json"
+
     @property
     def output(self) -> Path:
         """What the process printed, where whoever started it kept that."""

@@ -3,13 +3,14 @@
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch.utils.flop_counter import FlopCounterMode
 
 from src_training.alignment.autoencoder import SemanticAutoencoder
@@ -31,6 +32,7 @@ from src_training.inference.model import (
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import NetworkRecipe, Recipe
+from src_training.training.folder import RunFolder
 from src_training.training.report import Outcome, as_markdown
 from src_training.training.sources import source_notes
 from src_training.training.tuning import tune
@@ -63,26 +65,44 @@ def write_outcome(pipeline: "Pipeline", networks: "TrainedNetworks") -> None:
     """Score teacher, student alone and distilled; write models, then report, then the model.
 
     Every image is prepared once for all three, and one domain at a time is
-    held. ``model.safetensors`` comes last: where it is, everything is.
+    held. What is known of a model from masks alone is not found again: all
+    runs of a comparison have the same. ``model.safetensors`` comes last:
+    where it is, everything is.
     """
+    folder, outcomes = pipeline.folder, _known(pipeline.folder)
+    trained = {
+        "teacher": (networks.teacher, networks.tan),
+        "alone": (networks.alone, networks.san),
+        "distilled": (networks.distilled, networks.san),
+    }
     drafts = {
-        "teacher": _draft(pipeline, "teacher", networks.teacher, networks.tan),
-        "alone": _draft(pipeline, "alone", networks.alone, networks.san),
-        "distilled": _draft(pipeline, "distilled", networks.distilled, networks.san),
+        role: _draft(pipeline, role, *parts)
+        for role, parts in trained.items()
+        if role not in outcomes
     }
     judged = _begun(pipeline, drafts)
     for domain in _domains(pipeline):
         _judge(pipeline, domain, judged, networks.autoencoder)
-    folder, outcomes = pipeline.folder, dict[str, Outcome]()
     for role, found in judged.items():
         model, file = _with_metrics(found), folder.models / f"{role}.safetensors"
         model.save(file)
         outcomes[role] = _outcome(found, file.stat().st_size)
-    report = {role: outcome.to_dict() for role, outcome in outcomes.items()}
+        if role in FROM_MASKS:
+            write_text(folder.outcome(role), json.dumps(asdict(outcomes[role])))
+    report = {role: outcomes[role].to_dict() for role in ROLES}
     write_text(folder.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    alike = [role for role, found in judged.items() if all_alike(found.source)]
-    write_text(folder.report / "report.md", _said(pipeline, outcomes, alike))
+    write_text(folder.report / "report.md", _said(pipeline, outcomes))
     model.save(folder.model)
+
+
+def _known(folder: RunFolder) -> dict[str, Outcome]:
+    """How the models from masks alone do, where it was found before."""
+    outcome, files = TypeAdapter(Outcome), {role: folder.outcome(role) for role in FROM_MASKS}
+    return {
+        role: outcome.validate_json(file.read_bytes())
+        for role, file in files.items()
+        if file.exists()
+    }
 
 
 def _draft(
@@ -199,19 +219,22 @@ def _outcome(found: _Judged, size: int) -> Outcome:
         scores=found.scores,
         fsd=found.fsd,
         prior_fsd=found.prior_fsd,
+        vectors_alike=all_alike(found.source),
     )
 
 
-def _said(pipeline: "Pipeline", outcomes: dict[str, Outcome], alike: list[str]) -> str:
+def _said(pipeline: "Pipeline", outcomes: dict[str, Outcome]) -> str:
     validation, *tests = [domain.name for domain in _domains(pipeline)]
     notes = [f"{validation}: chose checkpoints, calibration and thresholds, so its Dice flatters"]
     notes += source_notes(pipeline.recipe, pipeline.training, pipeline.held_out)
     notes += [
         f"{role}: its semantic vectors are all alike, since the network makes nothing of its "
         "bottleneck; its FSD says nothing"
-        for role in alike
+        for role in ROLES
+        if outcomes[role].vectors_alike
     ]
-    return as_markdown(pipeline.recipe.name, [validation, *tests], outcomes, notes)
+    ordered = {role: outcomes[role] for role in ROLES}
+    return as_markdown(pipeline.recipe.name, [validation, *tests], ordered, notes)
 
 
 def _gmac(network: SegmentationNetwork, patch: int) -> float:

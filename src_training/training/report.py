@@ -30,6 +30,9 @@ class Outcome:
         images; domains of a single patch are left out.
     prior_fsd
         Domain -> distance of its image vectors to its masks'.
+    vectors_alike
+        Whether all training images have one and the same vector, see
+        `all_alike`; then the distances say nothing.
     """
 
     parameters: int
@@ -42,6 +45,7 @@ class Outcome:
     scores: dict[str, DomainScores]
     fsd: dict[str, FSD]
     prior_fsd: dict[str, FSD]
+    vectors_alike: bool
 
     def to_dict(self) -> dict[str, object]:
         """As plain values, for JSON."""
@@ -56,6 +60,7 @@ class Outcome:
             "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
             "fsd": {name: fsd.to_dict() for name, fsd in self.fsd.items()},
             "prior_fsd": {name: fsd.to_dict() for name, fsd in self.prior_fsd.items()},
+            "vectors_alike": self.vectors_alike,
         }
 
 

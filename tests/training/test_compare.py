@@ -62,6 +62,18 @@ def test_what_is_shared_is_trained_once_for_each_seed(plan):
     assert any(not torch.equal(tensor, teachers[1][n]) for n, tensor in teachers[0].items())
 
 
+def test_what_masks_alone_teach_is_scored_once_for_each_seed(plan):
+    for first, *others in (plan[:3], plan[3:]):
+        scores = json.loads((first.folder.report / "report.json").read_text())
+        for other in others:
+            found = json.loads((other.folder.report / "report.json").read_text())
+            assert list(found) == list(scores)
+            for role in ("teacher", "alone"):
+                assert found[role] == scores[role]
+                assert other.folder.outcome(role).samefile(first.folder.outcome(role))
+            assert found["distilled"] != scores["distilled"]
+
+
 def test_the_contestants_differ_in_what_distils_alone(plan, recipe):
     for run in plan:
         assert run.recipe.distilling.methods == {run.label: 1.0}

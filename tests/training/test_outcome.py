@@ -98,7 +98,7 @@ def test_each_image_is_prepared_once_for_all_models(finished_run, make_recipe, m
 
 
 def test_a_domain_without_masks_has_a_row_without_scores():
-    outcome = Outcome(1_234_567, 0.5, 2_500_000, 0.4, False, 0.1, 0.0123, {}, {}, {})
+    outcome = Outcome(1_234_567, 0.5, 2_500_000, 0.4, False, 0.1, 0.0123, {}, {}, {}, False)
     said = as_markdown("mine", ["new"], {"alone": outcome}, ["new: nothing is known"])
     assert "| alone | 1,234,567 | 2.5 | 0.50 | 12 | 0.40 |" in said
     assert "| new | alone | no masks |" in said
