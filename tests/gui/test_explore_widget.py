@@ -70,9 +70,23 @@ def extracted(explore, qtbot):
             qtbot.waitUntil(lambda: len(explore.parts) == 4, timeout=PATIENCE)
             still = lambda: any(part.works for part in explore.parts.values())  # noqa: E731
             qtbot.waitUntil(lambda: not still(), timeout=PATIENCE)
+            wait_until_laid_out(explore, qtbot)
         return explore
 
     return extract
+
+
+def wait_until_laid_out(explore, qtbot):
+    """Wait until the scatters keep their places: layouts are made when events are handled."""
+    scatters = explore.parts["vectors"].scatters.values()
+    former = None
+    for _ in range(100):
+        qtbot.wait(50)
+        now = [(scatter.geometry(), scatter.box.viewRect()) for scatter in scatters]
+        if now == former:
+            return
+        former = now
+    raise AssertionError("the scatters move on")
 
 
 def at(scatter, point):
