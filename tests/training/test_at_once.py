@@ -67,8 +67,9 @@ def process(arguments):
 
     yield start
     for each in begun:
-        each.kill()
-        each.communicate()
+        if each.poll() is None:
+            each.kill()
+            each.communicate()
 
 
 def seeds_of(out: Path) -> list[Path]:
