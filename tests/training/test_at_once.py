@@ -15,7 +15,7 @@ from src_training.errors import InputError
 from src_training.events import RunFinished, RunStarted, StepDone, read_events
 from src_training.recipe import Recipe
 from src_training.training import at_once, ranks
-from src_training.training.compare import planned_runs
+from src_training.training.compare import PlannedRun, planned_runs
 from src_training.training.comparison import compared
 from src_training.training.comparison_report import as_csv
 from src_training.training.ranks import spread_over
@@ -102,7 +102,51 @@ def but_for_times(text: str) -> list[dict[str, str]]:
     return lines
 
 
+STAND_IN = """
+import pathlib, shutil, sys
+if "--out" in sys.argv:
+    shutil.copy("asked.yaml", "recipe.yaml")
+sys.exit("emkd" in sys.argv[2] and "no teacher")
+"""
+
+
+class Recorder:
+    """A display that keeps what it is shown."""
+
+    def __init__(self):
+        self.begun, self.ended, self.most = [], {}, 0
+
+    def begin(self, name):
+        _, seed = name.split(", ")
+        assert name == f"logits, {seed}" or f"logits, {seed}" in self.ended
+        self.begun.append(name)
+        self.most = max(self.most, len(self.begun) - len(self.ended))
+
+    def end(self, name, why):
+        self.ended[name] = why
+
+
+def test_every_device_has_a_run_as_soon_as_one_is_ready(make_recipe, tmp_path, monkeypatch):
+    given = []
+
+    def stand_in(arguments):
+        given.append(arguments[-1])
+        return [sys.executable, "-c", STAND_IN, *arguments]
+
+    monkeypatch.setattr(at_once, "command", stand_in)
+    monkeypatch.setattr(PlannedRun, "_take_over", lambda *_: None)
+    plan = planned_runs([make_recipe()], ["logits", "fsp", "emkd"], [0, 1], tmp_path)
+    shown = Recorder()
+    failed = at_once.run_at_once(plan, ["cuda:0", "cuda:1"], shown, lambda: False)
+    assert failed == {f"emkd, seed {seed}": "no teacher" for seed in (0, 1)}
+    assert shown.begun[:2] == ["logits, seed 0", "logits, seed 1"] and shown.most == 2
+    assert shown.ended.keys() == {run.name for run in plan}
+    assert given[:2] == ["cuda:0", "cuda:1"] and set(given) == set(given[:2])
+
+
+@slow
 @needs_two
+@pytest.mark.timeout(900)
 def test_runs_at_once_wait_for_what_they_share_and_find_the_same(
     recipe, arguments, msankd, tmp_path
 ):
