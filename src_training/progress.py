@@ -5,13 +5,21 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from src_training.events import (
     BatchSplit,
     Event,
     Measured,
     Noted,
+    RunFinished,
     RunStarted,
     StageFinished,
     StageStarted,
@@ -112,3 +120,66 @@ class RunDisplay:
     def _say(self, words: str) -> None:
         """A line above the bars."""
         self._console.print(words, highlight=False, soft_wrap=True)
+
+
+class RunsDisplay:
+    """Shows several runs at once: a bar for each that is under way, at its stage.
+
+    Parameters
+    ----------
+    console
+        Where to; without a terminal only what began and ended is written.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = _bar(console)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "RunsDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.stop()
+
+    def begin(self, name: str) -> None:
+        """Take a run whose process was started."""
+        self._tasks[name] = self._bar.add_task(name, total=None, said="preparing")
+
+    def show(self, name: str, event: Event) -> None:
+        """Take one event of a run."""
+        task = self._tasks[name]
+        match event:
+            case RunStarted():
+                self._say(name, f"on {event.device} in {event.precision}")
+            case StageStarted():
+                self._bar.reset(task, total=event.steps, completed=event.step, said=event.stage)
+            case StepDone():
+                said = f"{event.stage}, loss {event.total:.3f}"
+                self._bar.update(task, completed=event.step, said=said)
+            case BatchSplit():
+                self._say(name, split_in_words(event))
+            case Noted():
+                self._say(name, event.sentence)
+            case RunFinished():
+                self._say(name, f"finished in {event.seconds:.0f} s")
+
+    def end(self, name: str, why: str) -> None:
+        """Take leave of a run whose process ended; `why` if it failed."""
+        self._bar.remove_task(self._tasks.pop(name))
+        if why:
+            self._say(name, why)
+
+    def _say(self, name: str, words: str) -> None:
+        """A line above the bars."""
+        self._console.print(f"{name}: {words}", highlight=False, soft_wrap=True)

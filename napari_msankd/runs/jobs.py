@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import psutil
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_msankd.runs.process import GRACE, Output, ask_to_end, begin, find, is_alive, kill
+from napari_msankd.runs.process import GRACE, ask_to_end, begin, find, is_alive, kill
 from napari_msankd.work import Work
 from src_training.errors import InputError
 from src_training.events import Event, EventLog, RunStarted, RunStopped
+from src_training.training.child import Output, to_begin, to_resume
 from src_training.training.follow import RunFollower, RunHistory
 from src_training.training.run import RunFolder, RunState, run_state
 
@@ -114,12 +115,9 @@ class Job(QObject):
         run = RunFolder(folder.absolute())
         if run.recipe.exists():
             raise InputError(f"{folder}: the directory holds a run already; expected another")
-        run.path.mkdir(parents=True, exist_ok=True)
-        # Not recipe.yaml: with that the process claims the directory, once it can follow it.
-        asked = run.path / "asked.yaml"
-        recipe.save(asked)
+        arguments = to_begin(recipe, run)
         job = cls(run.path, parent)
-        job._begin([str(asked), "--out", str(run.path)], device, devices)
+        job._begin(arguments, device, devices)
         return job
 
     @property
@@ -142,7 +140,7 @@ class Job(QObject):
         """
         if self.running:
             raise InputError(f"{self.folder.path}: the run is going on; expected one that ended")
-        self._begin(["--resume", str(self.folder.path)], device, devices)
+        self._begin(to_resume(self.folder), device, devices)
 
     def stop(self, wait: bool = False) -> None:
         """End the run: after its step, or by force after `GRACE` seconds.

@@ -1,38 +1,17 @@
 """The process of a run: begun apart from the viewer, found again, ended."""
 
-import sys
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 import psutil
 from qtpy.QtCore import QProcess
 
 from src_training.errors import InputError
+from src_training.training.child import command
 from src_training.training.run import RunFolder
 
 GRACE = 1.5
 """Seconds that a run is given to end by itself."""
-
-
-class Output:
-    """What is printed to a file from now on.
-
-    Parameters
-    ----------
-    path
-        The file; need not be there yet.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._from = path.stat().st_size if path.exists() else 0
-
-    def last_line(self) -> str:
-        """The last line since then; empty if there is none."""
-        printed = self._path.read_bytes()[self._from :] if self._path.exists() else b""
-        lines = printed.decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def begin(folder: RunFolder, arguments: Sequence[str]) -> psutil.Process:
@@ -46,9 +25,10 @@ def begin(folder: RunFolder, arguments: Sequence[str]) -> psutil.Process:
         If the system refuses.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
+    program, *rest = command(arguments)
     starter = QProcess()
-    starter.setProgram(sys.executable)
-    starter.setArguments(["-m", "src_training", "distil", *arguments])
+    starter.setProgram(program)
+    starter.setArguments(rest)
     # The directory the viewer was started in may hold modules of other names.
     starter.setWorkingDirectory(str(folder.path))
     starter.setStandardOutputFile(str(folder.output), QProcess.OpenModeFlag.Append)
@@ -57,7 +37,7 @@ def begin(folder: RunFolder, arguments: Sequence[str]) -> psutil.Process:
     if not begun:
         raise InputError(
             f"{folder.path}: the run could not be started ({starter.errorString()}); expected "
-            f"{sys.executable} to run and the directory to be writable"
+            f"{program} to run and the directory to be writable"
         )
     return psutil.Process(number)
 

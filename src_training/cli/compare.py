@@ -1,7 +1,9 @@
 """The command that compares distillations."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.markdown import Markdown
@@ -9,6 +11,9 @@ from rich.markdown import Markdown
 from src_training.cli import console
 from src_training.cli.console import Device
 from src_training.cli.runs import stop_on_signal
+
+if TYPE_CHECKING:
+    from src_training.training.compare import PlannedRun
 
 
 def compare(
@@ -24,42 +29,76 @@ def compare(
     ] = None,
     seed: Annotated[list[int] | None, Parameter(help="Instead of the recipe's own.")] = None,
     device: Device = "auto",
+    devices: Annotated[int, Parameter(help="Runs at once: a GPU each; processes, on the CPU.")] = 1,
 ) -> None:
     """Distil by several methods under one teacher, student, data and count of steps.
 
     Recipes may differ in `distilling` and `alignment` alone. What they share is trained once
-    for each seed. The same command again goes on where it was interrupted;
-    runs are done one after the other. For example:
+    for each seed. The same command again goes on where it was interrupted. With `--devices`
+    runs that do not wait for one another are done at once, a GPU each. For example:
 
     ```
     msankd compare phantom --method gkd --method emkd --out comparisons/first
     msankd compare chasedb1 --variants gkd --out comparisons/ablation
     msankd compare ours.yaml ablated.yaml --seed 0 --seed 1 --seed 2 --out comparisons/ours
+    msankd compare chasedb1 --variants gkd --seed 0 --seed 1 --devices 8 --out comparisons/two
     ```
     """
-    from src_training.progress import RunDisplay
     from src_training.recipe import Recipe
     from src_training.training.compare import load_variants, planned_runs
     from src_training.training.comparison import compared
     from src_training.training.comparison_report import as_markdown, write_comparison
-    from src_training.training.interruption import Interrupted
+    from src_training.training.ranks import spread_over
 
     recipes = [Recipe.load(each) for each in recipe]
     changed = load_variants(variants) if variants else {}
     plan = planned_runs(recipes, method or [], seed or [], out_dir, changed)
-    for number, each in enumerate(plan, 1):
-        if each.done:
-            continue
-        said = f"{number} of {len(plan)}: {each.label}, seed {each.recipe.seed}"
-        console.out.print(said, highlight=False)
-        with RunDisplay(console.out) as display, stop_on_signal(display) as stopping:
-            try:
-                each.run(device, display.show, stopping)
-            except (Interrupted, KeyboardInterrupt):
-                display.close()
-                console.err.print("Stopped; the same command goes on.", highlight=False)
-                raise SystemExit(130) from None
+    spread = spread_over(device, devices)
+    with _stopped_in_words():
+        if len(spread) > 1:
+            _run_at_once(plan, spread)
+        else:
+            _run_in_turn(plan, device)
     comparison = compared(plan)
     write_comparison(comparison, recipes[0].name, out_dir)
     console.out.print(Markdown(as_markdown(comparison, recipes[0].name)))
     console.out.print(f"Written to {out_dir}/comparison.*", highlight=False, soft_wrap=True)
+
+
+def _run_in_turn(plan: "list[PlannedRun]", device: str) -> None:
+    for number, each in enumerate(plan, 1):
+        if not each.done:
+            console.out.print(f"{number} of {len(plan)}: {each.name}", highlight=False)
+            _run_here(each, device)
+
+
+def _run_here(run: "PlannedRun", device: str) -> None:
+    from src_training.progress import RunDisplay
+
+    with RunDisplay(console.out) as display, stop_on_signal(lambda: display.stepping) as stopping:
+        run.run(device, display.show, stopping)
+
+
+def _run_at_once(plan: "list[PlannedRun]", devices: list[str]) -> None:
+    from src_training.progress import RunsDisplay
+    from src_training.training.at_once import run_at_once
+
+    # There are always steps to keep: those of the other processes.
+    with RunsDisplay(console.out) as display, stop_on_signal(lambda: True) as stopping:
+        failed = run_at_once(plan, devices, display, stopping)
+    if failed:
+        for name, why in failed.items():
+            said = f"{name}: {why}"
+            console.err.print(said, style="red", highlight=False, soft_wrap=True)
+        raise SystemExit(1)
+
+
+@contextmanager
+def _stopped_in_words() -> Iterator[None]:
+    from src_training.training.interruption import Interrupted
+
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        console.err.print("Stopped; the same command goes on.", highlight=False)
+        raise SystemExit(130) from None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.markdown import Markdown
@@ -15,9 +15,6 @@ from rich.table import Table
 from src_training.cli import console
 from src_training.cli.console import Device
 from src_training.errors import InputError
-
-if TYPE_CHECKING:
-    from src_training.progress import RunDisplay
 
 
 def distil(
@@ -45,7 +42,12 @@ def distil(
     from src_training.progress import RunDisplay
     from src_training.recipe import Recipe
     from src_training.training.interruption import Interrupted
-    from src_training.training.ranks import follow_first, is_first, processes_of
+    from src_training.training.ranks import (
+        follow_first,
+        follow_starter,
+        is_first,
+        processes_of,
+    )
     from src_training.training.run import RunFolder
     from src_training.training.run import distil as run
 
@@ -66,7 +68,11 @@ def distil(
         with suppress(Interrupted):
             run(plan, folder, device=device, devices=devices)
         return
-    with RunDisplay(console.out) as display, stop_on_signal(display) as stopping:
+    follow_starter()
+    with (
+        RunDisplay(console.out) as display,
+        stop_on_signal(lambda: display.stepping) as stopping,
+    ):
         try:
             model = run(
                 plan,
@@ -81,7 +87,9 @@ def distil(
             display.close()
             if RunFolder(folder).recipe.exists():
                 console.err.print(
-                    f"Stopped; go on with: msankd distil --resume {folder}", highlight=False
+                    f"Stopped; go on with: msankd distil --resume {folder}",
+                    highlight=False,
+                    soft_wrap=True,
                 )
             raise SystemExit(130) from None
     console.out.print(Markdown((folder / "report" / "report.md").read_text(encoding="utf-8")))
@@ -151,10 +159,10 @@ def _pair(setting: str) -> tuple[str, str]:
 
 
 @contextmanager
-def stop_on_signal(display: "RunDisplay") -> Iterator[Callable[[], bool]]:
+def stop_on_signal(keeping: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
     """Turn the first interrupt into a wish to stop, which keeps the steps done.
 
-    A second one is immediate, and so is any where there is no step to keep.
+    A second one is immediate, and so is any while there is nothing to keep.
     """
     wished = False
 
@@ -163,7 +171,7 @@ def stop_on_signal(display: "RunDisplay") -> Iterator[Callable[[], bool]]:
         wished = True
         for number, handler in former.items():
             signal.signal(number, handler)
-        if not display.stepping:
+        if not keeping():
             raise KeyboardInterrupt
 
     former = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -55,6 +55,11 @@ class PlannedRun:
     taken: tuple[str, ...] = SHARED
 
     @property
+    def name(self) -> str:
+        """What a person tells it by."""
+        return f"{self.label}, seed {self.recipe.seed}"
+
+    @property
     def done(self) -> bool:
         """Whether its models and report are there."""
         return self.folder.model.exists() and Recipe.load(self.folder.recipe) == self.recipe
@@ -63,14 +68,17 @@ class PlannedRun:
         self, device: str, listener: Callable[[Event], None], stopping: Callable[[], bool]
     ) -> None:
         """Run what is left of it; see `src_training.training.run.distil`."""
-        if self.shared is not None and not self.folder.recipe.exists():
-            self._take_over(self.shared)
-            self.recipe.save(self.folder.recipe)
-        resume = self.folder.recipe.exists()
-        path = self.folder.path
+        resume, path = self.prepare(), self.folder.path
         distil(
             self.recipe, path, resume=resume, device=device, listener=listener, stopping=stopping
         )
+
+    def prepare(self) -> bool:
+        """Take over what is shared, once; returns whether there is a run to resume then."""
+        if self.shared is not None and not self.folder.recipe.exists():
+            self._take_over(self.shared)
+            self.recipe.save(self.folder.recipe)
+        return self.folder.recipe.exists()
 
     def _take_over(self, other: RunFolder) -> None:
         """Take stages and scores of a finished run: files are only replaced, so links will do."""

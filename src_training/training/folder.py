@@ -24,6 +24,11 @@ class RunFolder:
         return self.path / "recipe.yaml"
 
     @property
+    def asked(self) -> Path:
+        """The recipe that a new process is given, before it claims the directory with its own."""
+        return self.path / "asked.yaml"
+
+    @property
     def events(self) -> Path:
         """What the run said, one JSON line each."""
         return self.path / "events.jsonl"

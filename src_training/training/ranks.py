@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate
 
@@ -19,6 +20,9 @@ from src_training.device import find_device, training_precision
 from src_training.errors import InputError
 
 _FIRST = "MSANKD_FIRST_PROCESS"
+
+STARTER = "MSANKD_STARTER"
+"""Environment variable: the process that this one is to end with."""
 
 
 def processes_of(devices: int) -> int:
@@ -63,11 +67,7 @@ def make_fabric(device: str, devices: int) -> Fabric:
         chosen = [found.index] if found.index is not None else 1
         return Fabric(accelerator=found.type, devices=chosen, precision=precision)
     here = int(os.environ["LOCAL_WORLD_SIZE"]) if is_torchelastic_launched() else devices
-    most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(found.type, os.cpu_count() or 1)
-    if not 1 <= here <= most:
-        raise InputError(f"devices is {here}; expected 1 to {most} of {found.type}")
-    if ":" in device:
-        raise InputError(f"device is {device} and devices is {devices}; expected {found.type}")
+    _refuse_unless_there(device, found.type, here)
     if is_first():
         os.environ[_FIRST] = str(os.getpid())
     return Fabric(
@@ -77,6 +77,29 @@ def make_fabric(device: str, devices: int) -> Fabric:
         strategy="ddp",
         precision=precision,
     )
+
+
+def spread_over(device: str, devices: int) -> list[str]:
+    """Names of the devices of as many runs at once: a GPU each; on the CPU, a process.
+
+    Raises
+    ------
+    InputError
+        If this machine has no such device, or fewer of them.
+    """
+    if devices == 1:
+        return [device]
+    kind = find_device(device).type
+    _refuse_unless_there(device, kind, devices)
+    return [f"cuda:{index}" if kind == "cuda" else kind for index in range(devices)]
+
+
+def _refuse_unless_there(device: str, kind: str, devices: int) -> None:
+    most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, os.cpu_count() or 1)
+    if not 1 <= devices <= most:
+        raise InputError(f"devices is {devices}; expected 1 to {most} of {kind}")
+    if ":" in device:
+        raise InputError(f"device is {device} and devices is {devices}; expected {kind}")
 
 
 def is_first() -> bool:
@@ -91,12 +114,20 @@ def follow_first() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    first = int(os.environ.get(_FIRST, os.getppid()))
+    _at_end_of(int(os.environ.get(_FIRST, os.getppid())), lambda: os._exit(1))
 
+
+def follow_starter() -> None:
+    """Stop as at a signal when `STARTER` is gone, where there is one: a killed one sends none."""
+    if starter := os.environ.get(STARTER):
+        _at_end_of(int(starter), lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def _at_end_of(process: int, end: Callable[[], None]) -> None:
     def watch() -> None:
-        while _lives(first):
+        while _lives(process):
             time.sleep(0.2)
-        os._exit(1)
+        end()
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from src_training.recipe import Recipe
     from src_training.training.pipeline import Pipeline
 
-__all__ = ["STAGES", "RunFolder", "RunState", "distil", "find_runs", "run_state"]
+__all__ = ["STAGES", "RunFolder", "RunState", "check_folder", "distil", "find_runs", "run_state"]
 
 Listener = Callable[[Event], None]
 
@@ -74,7 +74,7 @@ def distil(
         Pipeline(recipe, folder, device, stopping, devices).train(lambda _event: None)
         return folder.model
     with folder.locked():
-        _check(folder, recipe, resume)
+        check_folder(folder, recipe, resume)
         # Before anything is written: a recipe that cannot be followed claims no directory.
         pipeline = Pipeline(recipe, folder, device, stopping, devices)
         if not resume:
@@ -126,8 +126,14 @@ def _run(
         log.close()
 
 
-def _check(folder: RunFolder, recipe: "Recipe", resume: bool) -> None:
-    """See that a new run has its directory to itself, and an old one the same recipe."""
+def check_folder(folder: RunFolder, recipe: "Recipe", resume: bool) -> None:
+    """See that a new run has its directory to itself, and an old one the same recipe.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
     from src_training.recipe import Recipe
 
     if not folder.recipe.exists():
