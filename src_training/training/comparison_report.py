@@ -54,18 +54,8 @@ def as_page(comparison: Comparison, title: str) -> str:
     """Table and figures as a page that needs no other file."""
     head, rows = _table_of(comparison)
     numbered = [[str(number), *row] for number, row in enumerate(rows, 1)]
-    figures = [_figure(comparison, domain) for domain in comparison.domains]
-    return html_page(
-        title,
-        [
-            _html_table(["", *head], numbered),
-            *(f"<p><small>{escape(note)}</small></p>" for note in comparison.notes),
-            "<h2>Dice against the cost of a step</h2>",
-            f'<div class="row">{"".join(figures)}</div>',
-            "<p><small>Across: milliseconds a step. Numbers are rows of the table, bars their "
-            "95 % intervals, the line is the student alone.</small></p>",
-        ],
-    )
+    notes = [f"<p><small>{escape(note)}</small></p>" for note in comparison.notes]
+    return html_page(title, [_html_table(["", *head], numbered), *notes, *_figures(comparison)])
 
 
 def _table_of(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -93,6 +83,19 @@ def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
     titles = "".join(f"<th>{escape(each)}</th>" for each in head)
     return f"<table><tr>{titles}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _figures(comparison: Comparison) -> list[str]:
+    """A figure for each domain; none where no stage had two steps, between which to time one."""
+    if all(math.isnan(row.step) for row in comparison.rows):
+        return []
+    figures = [_figure(comparison, domain) for domain in comparison.domains]
+    return [
+        "<h2>Dice against the cost of a step</h2>",
+        f'<div class="row">{"".join(figures)}</div>',
+        "<p><small>Across: milliseconds a step. Numbers are rows of the table, bars their "
+        "95 % intervals, the line is the student alone.</small></p>",
+    ]
 
 
 def _figure(comparison: Comparison, domain: str) -> str:

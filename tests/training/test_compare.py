@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +129,14 @@ def test_the_page_shows_every_row_and_a_figure_for_every_domain(plan):
     assert "nan" not in page.lower()
     markdown = as_markdown(found, "tiny")
     assert "| student alone |" in markdown and "Seeds: 0, 1" in markdown and "nan" not in markdown
+
+
+def test_a_page_of_single_steps_has_no_figure_of_their_cost(plan):
+    found = compared(plan)
+    untimed = replace(found, rows=[replace(row, step=math.nan) for row in found.rows])
+    page = as_page(untimed, "tiny")
+    assert "<svg" not in page and "nan" not in page.lower()
+    assert "nan" not in as_markdown(untimed, "tiny")
 
 
 def test_the_command_goes_on_writes_all_three_and_repeats_nothing(
