@@ -17,6 +17,7 @@ from torch.nn.utils.parametrize import cached
 
 from src_training.distillation.base import Distillation, Pass
 from src_training.networks.base import SegmentationNetwork
+from src_training.whole_batch import uniform
 
 MOST_PIXELS = 128
 """A side of what the critic sees: with it, attention takes 256 KiB a sample at most."""
@@ -120,7 +121,7 @@ def seen(logits: Tensor) -> Tensor:
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     """(‖∇ critic‖ - 1)² between real and fake (B, ...), mean over samples (WGAN-GP, eq. 3)."""
-    share = torch.rand(len(real), *[1] * (real.ndim - 1), dtype=real.dtype, device=real.device)
+    share = uniform(real)
     # Where gradients are off, in a validation, the penalty needs its own still.
     with torch.enable_grad():
         between = torch.lerp(real, fake, share).requires_grad_()

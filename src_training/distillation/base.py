@@ -123,7 +123,10 @@ class Distillation(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
-        """As `forward`, of a detached teacher and, unless `half_precision`, in full precision."""
+        """As `forward`, of a detached teacher and, unless `half_precision`, in full precision.
+
+        What is no mean over all samples has to be of the `whole` batch.
+        """
 
 
 class Paraphrasing(nn.Module, ABC):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from src_training.alignment.graphs import centred, complete_graph, star_graph
 from src_training.distillation.base import Distillation, Pass
+from src_training.whole_batch import whole
 
 EdgeLoss = Literal["mse", "softmax"]
 Scope = Literal["views", "batch"]
@@ -83,7 +84,7 @@ class DualContrastiveGraphs(Distillation):
     def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
         """``intra`` (star) and ``inter`` (complete) losses, scalars >= 0; K >= 2 views."""
         assert teacher.vectors is not None and student.vectors is not None
-        return self.compare(teacher.vectors, student.vectors)
+        return self.compare(whole(teacher.vectors), whole(student.vectors))
 
     def compare(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
         """The same on bare vectors (B, 1 + K, d)."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from src_training.distillation.base import Distillation, Pass
 from src_training.distillation.logits import softened_divergence
 from src_training.distillation.resizing import region_means, regions, resized
+from src_training.whole_batch import whole
 
 TEMPERATURE = 4.0
 _LEVELS = {"low": "encoder_half", "high": "encoder_eighth"}
@@ -79,8 +80,8 @@ def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: i
     (theirs, known), (ours, also) = (
         region_cosines(feature, mask, classes) for feature in (teacher, student)
     )
-    counted = (known & also).to(ours.dtype)
-    return ((ours - theirs).square() * counted).sum() / counted.sum().clamp(min=1)
+    counted = whole((known & also).to(ours.dtype))
+    return (whole(ours - theirs).square() * counted).sum() / counted.sum().clamp(min=1)
 
 
 def region_cosines(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:

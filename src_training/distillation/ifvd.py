@@ -7,6 +7,7 @@ from torch import Tensor
 
 from src_training.distillation.base import Distillation, Pass
 from src_training.distillation.resizing import region_means, regions
+from src_training.whole_batch import whole
 
 
 class IntraClassVariation(Distillation):
@@ -22,7 +23,7 @@ class IntraClassVariation(Distillation):
         """``variation``: mean squared difference of both networks' `typicality`."""
         classes = student.logits.shape[1]
         theirs, ours = (
-            typicality(each.first(len(mask)).taps["decoder_half"], mask, classes)
+            whole(typicality(each.first(len(mask)).taps["decoder_half"], mask, classes))
             for each in (teacher, student)
         )
         return {"variation": F.mse_loss(ours, theirs)}

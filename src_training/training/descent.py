@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from lightning_fabric import Fabric
@@ -16,6 +17,7 @@ from src_training.training.interruption import Interrupted
 from src_training.training.ranks import Ranks, parts_of
 from src_training.training.schedule import learning_rate
 from src_training.training.stages import Stage
+from src_training.whole_batch import FullElsewhere
 
 
 class Descent:
@@ -96,6 +98,8 @@ class Descent:
         except Interrupted:
             self._statistics.restore()
             raise
+        except FullElsewhere:
+            return None
         except torch.OutOfMemoryError:
             pass
         if self._ranks.any(losses is None) or losses is None:
@@ -112,9 +116,11 @@ class Descent:
         drawn = self._patches.draw(self._plan.batch, self._stage.views, self._fabric.device)
         sums: dict[str, Tensor] = {}
         parts = parts_of(self._ranks.share(drawn), self._parts)
-        for part in (part for part in parts if len(part.image)):
-            for name, loss in self._backward(part).items():
-                sums[name] = sums[name] + loss if name in sums else loss
+        # Processes may differ in how many parts they have: then none waits for another.
+        with self._ranks.spread(drawn) if self._parts == 1 else nullcontext():
+            for part in (part for part in parts if len(part.image)):
+                for name, loss in self._backward(part).items():
+                    sums[name] = sums[name] + loss if name in sums else loss
         return sums
 
     def _backward(self, part: Batch) -> dict[str, Tensor]:

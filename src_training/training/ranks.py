@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import accumulate
 
@@ -18,6 +19,7 @@ from torch.distributed import is_torchelastic_launched
 from src_training.data.patches import Batch
 from src_training.device import find_device, training_precision
 from src_training.errors import InputError
+from src_training.whole_batch import FULL, Spread
 
 _FIRST = "MSANKD_FIRST_PROCESS"
 
@@ -142,42 +144,62 @@ def _lives(number: int) -> bool:
 class Ranks:
     """What the processes of a run tell each other; with one process, nothing.
 
-    All draw the same batch, and each takes the gradient of its own part of it.
-    The statistics of batch normalisation, and losses over a batch as a whole
-    (soft Dice), are of a part.
+    All draw the same batch, and each takes the gradient of its own part of it:
+    together those of the whole batch, see `src_training.whole_batch`.
 
     Parameters
     ----------
     fabric
         Launched.
+
+    Attributes
+    ----------
+    rank
+        Which process this is, from 0.
+    count
+        How many there are.
     """
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
-        self._rank, self.count = int(fabric.global_rank), int(fabric.world_size)
+        self.rank, self.count = int(fabric.global_rank), int(fabric.world_size)
 
     @property
     def first(self) -> bool:
         """Whether this is the process that writes."""
-        return self._rank == 0
+        return self.rank == 0
 
     def share(self, batch: Batch) -> Batch:
         """The part of a batch that is this process's."""
-        return parts_of(batch, self.count)[self._rank]
+        return parts_of(batch, self.count)[self.rank]
+
+    def spread(self, batch: Batch) -> AbstractContextManager[object]:
+        """Where the share of a batch is to be passed on as a part of it."""
+        if self.count == 1:
+            return nullcontext()
+        places = Batch(torch.arange(len(batch.image)), torch.arange(len(batch.mask)))
+        return Spread(self, self.share(places).image, len(batch.image))
+
+    def tell(self, number: int) -> list[int]:
+        """What each process tells, in their order."""
+        told = torch.zeros(self.count, dtype=torch.int64)
+        told[self.rank] = number
+        return [int(each) for each in self.sum(told)]
 
     def any(self, wish: bool) -> bool:
-        """Whether any of them says so."""
-        return wish if self.count == 1 else bool(self.sum(torch.tensor([float(wish)])).any())
+        """Whether any of them says so; also to who waits in a layer or a loss of a `Spread`."""
+        return wish if self.count == 1 else FULL in self.tell(FULL if wish else 0)
 
     def told(self, value: float) -> float:
         """What the first one says."""
         return float(self._fabric.broadcast(value))
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all of them."""
+        """The sum over all of them; the values themselves may change."""
         if self.count == 1:
             return values
-        total: Tensor = self._fabric.all_reduce(self._fabric.to_device(values), reduce_op="sum")
+        total: Tensor = self._fabric.to_device(values)
+        torch.distributed.all_reduce(total)
         return total
 
     def sum_gradients(self, parameters: list[nn.Parameter]) -> None:

@@ -19,6 +19,7 @@ from src_training.evaluation.thresholds import dice_curve
 from src_training.networks.base import SegmentationNetwork
 from src_training.recipe import Supervision
 from src_training.training.supervision import WEIGHTS, region_dice_loss, supervised_losses
+from src_training.whole_batch import whole
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Stage(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Unweighted losses by name, scalars."""
+        """Unweighted losses by name, scalars: means over samples, or of the `whole` batch."""
 
     @property
     def learning(self) -> nn.Module:
@@ -150,9 +151,9 @@ class MaskAutoencoder(Stage):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``bce`` and ``dice`` of the reproduced regions."""
-        regions = regions_of(batch.mask, self.autoencoder.foreground)
+        regions = whole(regions_of(batch.mask, self.autoencoder.foreground))
         seen = self.autoencoder.read(batch.mask, batch.image)
-        logits = self.autoencoder.decode(self.autoencoder.encode(seen))
+        logits = whole(self.autoencoder.decode(self.autoencoder.encode(seen)))
         return {
             "bce": F.binary_cross_entropy_with_logits(logits, regions),
             "dice": region_dice_loss(logits.sigmoid(), regions),

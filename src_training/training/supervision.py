@@ -5,6 +5,7 @@ from torch import Tensor
 
 from src_training.alignment.autoencoder import regions_of
 from src_training.recipe import Supervision
+from src_training.whole_batch import whole
 
 WEIGHTS: dict[Supervision, dict[str, float]] = {
     "ce": {"ce": 1.0},
@@ -17,7 +18,7 @@ _GAMMA = 2.0
 
 
 def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) -> dict[str, Tensor]:
-    """Losses from masks, unweighted.
+    """Losses from masks, unweighted, of the whole batch.
 
     Parameters
     ----------
@@ -35,6 +36,7 @@ def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) ->
         ``dice`` soft Dice of the foreground (MONAI's).
     """
     names = WEIGHTS[supervision]
+    logits, mask = whole(logits), whole(mask)
     losses = dict[str, Tensor]()
     if "ce" in names:
         losses["ce"] = F.cross_entropy(logits, mask)

@@ -5,18 +5,23 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
+from src_training.distillation import METHODS
 from src_training.errors import InputError
 from src_training.events import RunStarted, StepDone, read_events
+from src_training.recipe import Distilling
 from src_training.training import ranks
-from src_training.training.folder import STAGES, RunFolder
+from src_training.training.distilling import stage_names
+from src_training.training.folder import RunFolder
 from src_training.training.pipeline import Pipeline
 from src_training.training.ranks import make_fabric, processes_of
-from src_training.training.state import run_state
+from src_training.training.run import distil, run_state
 
-# Their layers in training have no batch statistics: exact but for the order of sums.
-EXACT = ("vectors", "tan", "san")
+# The order of sums alone differs. Adam then makes whole steps of gradients that are nothing
+# but rounding, such as those of a bias before a norm, and later stages begin with these.
+CLOSE = 1e-4
+# A critic's score is the small difference of large sums: 1.1e-4 off after its first step.
+CLOSE_FOR_A_CRITIC = 1e-3
 
 
 @pytest.mark.parametrize(
@@ -77,46 +82,41 @@ def test_the_processes_of_torchrun_are_spread_over_its_machines(monkeypatch):
 
 
 OWN = [sys.executable, "-m"]
-TORCHRUN = [
-    sys.executable,
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--nproc-per-node=2",
-    "-m",
-]
+TORCHRUN = [*OWN, "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
 LAUNCHES = {
-    "one": (OWN, []),
     "two, by --devices": (OWN, ["--devices", "2"]),
     "two, by torchrun": (TORCHRUN, []),
 }
+TWO = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
 
 
+@TWO
+def test_two_processes_learn_what_one_does(make_recipe, tmp_path):
+    assert_same("gkd", "two, by --devices", make_recipe, tmp_path)
+
+
+@TWO
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
-def test_two_processes_learn_what_one_does(make_recipe, tmp_path):
-    plan = {"batch": 3, "validate_every": 2}
-    stages = {name: {"steps": 2 * (name in EXACT), **plan} for name in STAGES if name != "alone"}
-    stages["distil"]["steps"] = 2
-    recipe = tmp_path / "recipe.yaml"
-    make_recipe(stages=stages).save(recipe)
-    losses = {launch: losses_of(launch, recipe, tmp_path / launch) for launch in LAUNCHES}
-    expected = losses.pop("one")
-    for launch, found in losses.items():
-        assert found.keys() == expected.keys(), launch
-        for step, values in found.items():
-            assert values.keys() == expected[step].keys(), (launch, step)
-            assert all(torch.isfinite(torch.tensor(list(values.values())))), (launch, step)
-            if step[0] in EXACT:
-                assert values == pytest.approx(expected[step], rel=1e-4, abs=1e-7), (launch, step)
+@pytest.mark.parametrize("method", METHODS)
+def test_they_do_by_torchrun_and_by_every_method(method, make_recipe, tmp_path):
+    assert_same(method, "two, by torchrun", make_recipe, tmp_path)
 
 
-def losses_of(launch, recipe, run):
-    """Losses of a run by stage and step, after a look at all else that it should be."""
+def assert_same(method, launch, make_recipe, folder):
+    """Every loss of two steps of every stage, three patches shared by two processes."""
+    names = stage_names(Distilling(methods={method: 1.0}))
+    plan = {"steps": 2, "batch": 3, "validate_every": 2}
+    recipe = make_recipe(
+        stages={name: plan for name in names if name != "alone"},
+        distilling={"views": 2, "methods": {method: 1.0}},
+        supervised="dice_ce",
+    )
+    recipe.save(folder / "recipe.yaml")
     start, options = LAUNCHES[launch]
+    arguments = ["src_training", "distil", folder / "recipe.yaml", "--out", folder / "two"]
     done = subprocess.run(
-        [*start, "src_training", "distil", recipe, "--out", run, "--device", "cpu", *options],
+        [*start, *arguments, "--device", "cpu", *options],
         capture_output=True,
         text=True,
         check=False,
@@ -124,9 +124,19 @@ def losses_of(launch, recipe, run):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("The distilled student is") == 1
-    events = read_events(RunFolder(run).events)
-    processes = 1 if launch == "one" else 2
-    assert [e.processes for e in events if isinstance(e, RunStarted)] == [processes]
-    assert run_state(run).state == "finished" and run_state(run).finished_stages == STAGES
-    steps = [e for e in events if isinstance(e, StepDone)]
-    return {(e.stage, e.step): {"total": e.total, **e.losses} for e in steps}
+    events, alone = read_events(RunFolder(folder / "two").events), []
+    assert [e.processes for e in events if isinstance(e, RunStarted)] == [2]
+    state = run_state(folder / "two")
+    assert state.state == "finished" and state.finished_stages == names
+    distil(recipe, folder / "one", device="cpu", listener=alone.append)
+    expected, found = losses_of(alone), losses_of(events)
+    assert found.keys() == expected.keys() and len(found) == 2 * len(names)
+    close = CLOSE_FOR_A_CRITIC if method.startswith("graph_flow") else CLOSE
+    for step, losses in found.items():
+        assert losses == pytest.approx(expected[step], rel=close, abs=1e-7), step
+
+
+def losses_of(events):
+    """By stage and step."""
+    steps = [event for event in events if isinstance(event, StepDone)]
+    return {(step.stage, step.step): {"total": step.total, **step.losses} for step in steps}
