@@ -11,21 +11,15 @@ import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from src_training.alignment.msan import AlignmentNetwork
-from src_training.data.patches import Batch
 from src_training.data.phantom import fundus_phantom
 from src_training.data.preprocess import Preprocessing
-from src_training.distillation import METHODS
 from src_training.evaluation.fsd import distance, frechet_distance, gaussian
 from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor
-from src_training.networks import SegmentationNetwork, Skips, build_network
-from src_training.recipe import Distilling
-from src_training.training.distilling import Distil, distillations_of
+from src_training.networks import SegmentationNetwork, build_network
 
-PATCH, SAMPLES, VIEWS, WIDTH = 128, 4, 4, 8
+PATCH, WIDTH = 128, 8
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
@@ -78,44 +72,6 @@ def tiling() -> None:
     print(f"768x768 in tiles of 256, overlap 0.25: {tiled / whole:.2f} x the whole-image pass")
 
 
-def distillation() -> None:
-    """A whole step of each method against the network passes that it cannot do without."""
-    torch.manual_seed(0)
-    teacher, student = build_network("fanet", 1, 2, width=WIDTH), build_network("enet", 1, 2)
-    grid = (PATCH // 8, PATCH // 8)
-    tan, san = (AlignmentNetwork(n.bottleneck_channels, grid) for n in (teacher, student))
-    anchors, views = (torch.rand(n, 1, PATCH, PATCH) for n in (SAMPLES, SAMPLES * VIEWS))
-    mask = torch.randint(2, (SAMPLES, PATCH, PATCH))
-
-    def passes(further: Tensor) -> None:
-        images = torch.cat([anchors, further])
-        with torch.no_grad():
-            teacher.decode(*_first(teacher.encode(images)))
-        skips, bottleneck = student.encode(images)
-        (student.decode(*_first((skips, bottleneck))).sum() + bottleneck.sum()).backward()
-
-    for method in METHODS:
-        chosen = Distilling(methods={method: 1.0}, views=VIEWS)
-        taught = distillations_of(chosen, teacher, student)
-        stage = Distil((student, san), (teacher, tan), *taught, VIEWS, "dice_ce").train()
-        further = views if stage.views else views[:0]
-        batch = Batch(anchors, mask, views if stage.views else None)
-        step = seconds(partial(_step, stage, batch), 3)
-        ratio = step / seconds(partial(passes, further), 3)
-        print(f"a step of {method}: {ratio:.2f} x its network passes")
-
-
-def _step(stage: Distil, batch: Batch) -> None:
-    stage.total(stage(batch)).backward()
-
-
-def _first(encoded: tuple[Skips, Tensor]) -> tuple[Skips, Tensor]:
-    """What was encoded of the anchors."""
-    skips, bottleneck = encoded
-    features = tuple(feature[:SAMPLES] for feature in skips.features)
-    return skips._replace(features=features), bottleneck[:SAMPLES]
-
-
 def semantic_distance() -> None:
     """FSD against scipy's square root of a matrix, on vectors of 512 components."""
     random = np.random.default_rng(0)
@@ -150,5 +106,4 @@ if __name__ == "__main__":
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, on the CPU")
     inference()
     tiling()
-    distillation()
     semantic_distance()

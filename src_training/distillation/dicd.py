@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from src_training.alignment.act import pixel_divergence
-from src_training.distillation.base import Distillation, Pass
+from src_training.distillation.base import Distillation, Pass, exact
 
 
 class CrossDistillation(Distillation):
@@ -29,8 +29,8 @@ class CrossDistillation(Distillation):
 
     def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
         """The ``cross`` loss, a scalar >= 0."""
-        first, second = cross_predictions(teacher, student)
-        target = teacher.logits
+        # Of logits in half precision a divergence soon overflows.
+        target, first, second = map(exact, (teacher.logits, *cross_predictions(teacher, student)))
         return {"cross": pixel_divergence(target, first) + pixel_divergence(target, second)}
 
 

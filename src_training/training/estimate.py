@@ -20,7 +20,7 @@ from src_training.recipe import Recipe, StageRecipe, Stages
 from src_training.recipe_domains import DomainRecipe
 from src_training.training.folder import RunFolder
 from src_training.training.pipeline import VALIDATION_PATCHES, Pipeline
-from src_training.training.sources import load_domain, source_notes, source_split
+from src_training.training.sources import labelled_split, load_domain, source_notes, source_split
 
 _STEPS = 3
 _TRAINING_IMAGES, _VALIDATION_IMAGES, _TEST_IMAGES = 2, 1, 2
@@ -105,13 +105,16 @@ def estimate(
     """
     began = time.perf_counter()
     training, held_out = source_split(recipe)
+    labelled, others = labelled_split(recipe, training)
     tests, unlabelled = (
         [load_domain(each, masks_required=False) for each in domains]
         for domains in (recipe.tests, recipe.unlabelled)
     )
     loading = time.perf_counter() - began
     found = find_device(device)
-    trial = _cut(recipe, training, held_out, tests, unlabelled, on_cpu=found.type == "cpu")
+    trial = _cut(recipe, labelled, held_out, tests, unlabelled, on_cpu=found.type == "cpu")
+    if others is not None:
+        trial = _with_others(trial, recipe, others)
     with TemporaryDirectory() as folder, _Memory(found) as memory:
         began = time.perf_counter()
         pipeline = Pipeline(trial, RunFolder(Path(folder)), device, stopping)
@@ -119,17 +122,16 @@ def estimate(
         watch = _Watch(memory)
         pipeline.run(watch.take)
         scoring = time.perf_counter() - watch.last
-    prepared = (training, held_out, *unlabelled)
-    taken = (
-        *(pipeline.training, pipeline.held_out),
-        *(domain for _, domain in pipeline.unlabelled),
-    )
+    drawn = _images((training, *unlabelled))
+    taken = _images((pipeline.training, *(domain for _, domain in pipeline.unlabelled)))
     tried = (pipeline.training, pipeline.held_out, *pipeline.tests)
-    whole = (training, held_out, *tests)
+    whole = (labelled, held_out, *tests)
     return Estimate(
         device=str(found),
-        memory=_peak(recipe, trial, watch, training, on_gpu=found.type == "cuda"),
-        preparing=loading + preparing * _images(prepared) / _images(taken),
+        memory=_peak(
+            recipe, trial, watch, training, max(0, drawn - taken), on_gpu=found.type == "cuda"
+        ),
+        preparing=loading + preparing * (drawn + len(held_out)) / (taken + len(pipeline.held_out)),
         stage_seconds={
             stage: _stage_seconds(recipe, trial, stage, times, len(held_out))
             for stage, times in watch.stages.items()
@@ -226,8 +228,7 @@ def _cut(
 ) -> Recipe:
     """The recipe with a few images, and a few steps of small batches."""
     images = list(training.names[:_TRAINING_IMAGES])
-    # Of so few images all keep their masks: a batch costs the same.
-    update: dict[str, Any] = {"labelled": 1.0}
+    update: dict[str, Any] = {}
     if set(training.names).isdisjoint(held_out.names):
         update["validation"] = list(held_out.names[:_VALIDATION_IMAGES])
         images += update["validation"]
@@ -253,6 +254,12 @@ def _cut(
     return recipe.model_copy(update=update | {"stages": Stages(**stages)})
 
 
+def _with_others(trial: Recipe, recipe: Recipe, others: Domain) -> Recipe:
+    """Where some cases go without masks, few of either kind, told apart as in the whole run."""
+    bare = _only(recipe.source, others.names[:_TRAINING_IMAGES])
+    return trial.model_copy(update={"labelled": 1.0, "unlabelled": [bare, *trial.unlabelled]})
+
+
 def _only(domain: DomainRecipe, names: list[str] | tuple[str, ...]) -> DomainRecipe:
     return domain.model_copy(update={"only": "|".join(re.escape(name) for name in names)})
 
@@ -272,8 +279,16 @@ def _stage_seconds(recipe: Recipe, trial: Recipe, stage: str, times: _Times, cas
     return plan.steps * times.step * plan.batch / tried.batch + validations * validation
 
 
-def _peak(recipe: Recipe, trial: Recipe, watch: _Watch, training: Domain, *, on_gpu: bool) -> int:
-    """Peak bytes: what the stages add grows with the batch, what is held with the images."""
+def _peak(
+    recipe: Recipe,
+    trial: Recipe,
+    watch: _Watch,
+    training: Domain,
+    left_out: int,
+    *,
+    on_gpu: bool,
+) -> int:
+    """Peak bytes: the stages' grow with the batch, and so many images more are held."""
     peaks = [
         watch.start
         + max(0, times.peak - watch.start) * _plan(recipe, stage).batch / _plan(trial, stage).batch
@@ -284,7 +299,6 @@ def _peak(recipe: Recipe, trial: Recipe, watch: _Watch, training: Domain, *, on_
     preparing = recipe.preprocessing
     fundus = preparing.kind == "fundus"
     pixels = preparing.diameter**2 if fundus else math.prod(preparing.grid_of(training[0].size))
-    left_out = max(0, len(training) - _TRAINING_IMAGES)
     return int(max(peaks)) + left_out * pixels * (4 * preparing.in_channels + _HELD)
 
 

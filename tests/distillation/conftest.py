@@ -36,15 +36,19 @@ class OneSkip(SegmentationNetwork):
 
 @pytest.fixture
 def make_pass():
-    """Make a `Pass` over 8 x 8 images; frozen: in evaluation mode, without gradients."""
+    """Make a `Pass`, over 8 x 8 images unless others are given.
+
+    Frozen: in evaluation mode, without gradients.
+    """
 
     def make(seed, frozen=False, width=3, images=None):
         torch.manual_seed(seed)
         network = OneSkip(width)
-        alignment = AlignmentNetwork(2 * width, (4, 4), 5, 3).eval().requires_grad_(False)
+        images = torch.rand(2, 1, 8, 8) if images is None else images
+        grid = (images.shape[-2] // 2, images.shape[-1] // 2)
+        alignment = AlignmentNetwork(2 * width, grid, 5, 3).eval().requires_grad_(False)
         if frozen:
             network.eval().requires_grad_(False)
-        images = torch.rand(2, 1, 8, 8) if images is None else images
         skips, bottleneck = network.encode(images)
         logits = network.decode(skips, bottleneck)
         views = [alignment.encoder(bottleneck.roll(shift, -1)) for shift in range(3)]

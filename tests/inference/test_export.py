@@ -19,6 +19,7 @@ from src_training.data.preprocess import Preprocessing
 from src_training.errors import InputError
 from src_training.inference.export import bioimageio, export_bioimageio, export_onnx, onnx_graph
 from src_training.inference.export.onnx_graph import checked_graph
+from src_training.inference.export.pooling import MeansOfParts, with_sizeable_means
 from src_training.inference.export.preparation import preparation, way_back
 from src_training.inference.export.settled import Unsettledness
 from src_training.inference.model import ModelCard, SegmentationModel, load_model
@@ -176,6 +177,16 @@ def test_the_test_image_is_the_first_part_without_a_tie(model):
     assert found.shape[-1] == 64 and not (found == 0.3).any()
     flat = bioimageio._windows(torch.full((1, 1, 20, 70), 0.3))
     assert bioimageio._steadiest(flat, Unsettledness(model.network)).shape == (1, 1, 20, 20)
+
+
+@pytest.mark.parametrize("grid", [1, 2, 3, 6])
+@pytest.mark.parametrize("size", [(1, 2), (6, 6), (7, 16), (12, 35)])
+def test_means_of_parts_are_those_of_adaptive_pooling(grid, size):
+    image = torch.rand(2, 3, *size)
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(grid))
+    sizeable = with_sizeable_means(network)
+    assert isinstance(sizeable[0], MeansOfParts) and not isinstance(network[0], MeansOfParts)
+    torch.testing.assert_close(sizeable(image), network(image))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from src_training.training import estimate as estimating
 from src_training.training.estimate import Estimate, estimate
 from src_training.training.folder import STAGES
 from src_training.training.interruption import Interrupted
+from src_training.training.sources import labelled_split, source_split
 
 PLAN = {"steps": 500, "batch": 32, "validate_every": 50}
 
@@ -23,11 +24,14 @@ def played(monkeypatch):
     class Played:
         def __init__(self, recipe, _folder, _device, _stopping):
             trials.append(recipe)
+            assert recipe.labelled == 1, "what the trial has no masks for is apart already"
             names = recipe.source.only.split("|")
             self.training = domain("A", len(names) - 1)
             self.held_out = domain("A", 1)
             self.tests = [domain(test.name, 2) for test in recipe.tests]
-            self.unlabelled = []
+            self.unlabelled = [
+                (each, domain(each.name, len(each.only.split("|")))) for each in recipe.unlabelled
+            ]
             clock["now"] += 3
 
         def run(self, emit):
@@ -91,10 +95,37 @@ def test_memory_grows_with_the_images_and_the_batch(played, make_recipe, monkeyp
     assert found.memory == 1000 + (3000 - 1000) * 32 // 16 + held
 
 
-def test_a_real_trial_tells_every_stage_and_leaves_nothing(make_recipe, tmp_path, monkeypatch):
+def test_cases_without_masks_are_tried_as_such_and_counted_where_the_run_uses_them(
+    played, make_recipe, monkeypatch
+):
+    peaks = iter([9000, *[1000] * 9])
+    monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
+    recipe = recipe_of(make_recipe, 10, validation=0.2, labelled=0.25)
+    found, trial = played(recipe)
+    kept, others = labelled_split(recipe, source_split(recipe)[0])
+    assert (len(kept), len(others)) == (2, 6)
+    assert trial.semi_supervised and trial.unlabelled[0].phantoms == recipe.source.phantoms
+    assert set(trial.unlabelled[0].only.split("|")) <= set(others.names)
+    assert set(trial.source.only.split("|")) == {*kept.names, *trial.validation}
+    assert found.preparing == pytest.approx(3 * (2 + 2 + 6) / (2 + 1 + 2))
+    assert found.memory == 1000 + (6 - 2) * 64 * 64 * (4 + estimating._HELD)
+    # The report looks at what has masks.
+    assert found.scoring == pytest.approx(10 * (2 + 2 + 2) / (2 + 1 + 2))
+
+
+def test_a_recipe_that_leaves_no_case_its_mask_is_refused_as_by_the_run(make_recipe):
+    source = {"name": "A", "phantoms": {"scanner": "A", "images": 2, "size": 64}}
+    with pytest.raises(InputError, match=r"labelled is 0\.5, but one image alone"):
+        estimate(make_recipe(source=source, validation=0.5, labelled=0.5), "cpu")
+
+
+@pytest.mark.parametrize("fields", [{}, {"labelled": 0.5}])
+def test_a_real_trial_tells_every_stage_and_leaves_nothing(
+    fields, make_recipe, tmp_path, monkeypatch
+):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    found = estimate(make_recipe(50), "cpu")
+    found = estimate(make_recipe(50, **fields), "cpu")
     assert tuple(found.stage_seconds) == STAGES
     assert all(0 < seconds < 600 for seconds in found.stage_seconds.values())
     assert found.device == "cpu" and 1e7 < found.memory < 1e11

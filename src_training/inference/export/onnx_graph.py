@@ -17,6 +17,7 @@ from torch.export import Dim
 from src_training.atomic import write_atomic
 from src_training.errors import InputError
 from src_training.extras import require
+from src_training.inference.export.pooling import with_sizeable_means
 from src_training.inference.export.preparation import preparation, way_back
 from src_training.inference.export.settled import Unsettledness
 from src_training.inference.model import ModelCard, SegmentationModel
@@ -109,9 +110,9 @@ class _AnySize(nn.Module):
     nothing to do.
     """
 
-    def __init__(self, network: SegmentationNetwork) -> None:
+    def __init__(self, network: nn.Module, stride: int) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.stride = network, stride
 
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
@@ -120,15 +121,15 @@ class _AnySize(nn.Module):
         return logits[..., :height, :width].softmax(1)
 
     def _places(self, size: int) -> Tensor:
-        stride = self.network.stride
-        return torch.arange((size + stride - 1) // stride * stride).clamp(max=size - 1)
+        fitting = (size + self.stride - 1) // self.stride * self.stride
+        return torch.arange(fitting).clamp(max=size - 1)
 
 
 def _translate(network: SegmentationNetwork, card: ModelCard) -> "onnx.ModelProto":
     sample = torch.rand(2, card.in_channels, 2 * network.stride + 1, 3 * network.stride)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            _AnySize(network).eval(),
+            _AnySize(with_sizeable_means(network), network.stride).eval(),
             (sample,),
             dynamo=True,
             opset_version=OPSET,

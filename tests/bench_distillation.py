@@ -1,0 +1,187 @@
+"""What a step of each distillation costs: ``python -m tests.bench_distillation``.
+
+A step is held against the network passes that it cannot do without: the teacher's
+forward, the student's forward and backward, the views' where they are compared, and
+those of what a method adds: the semantic encoders, the cross decodings, the
+paraphraser, and the critic, which passes the student's and the teacher's logits
+forward and backward once and again for its gradient penalty. The losses are profiled
+on passes that are kept. All is processor time of one thread, each the fastest of
+rounds in which all take turns: a busy machine changes little.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.utils.parametrize import cached
+
+from src_training.alignment.msan import AlignmentNetwork
+from src_training.data.patches import Batch
+from src_training.distillation import METHODS, Distillation
+from src_training.distillation.adversarial import Adversarial, seen
+from src_training.distillation.base import Pass
+from src_training.distillation.dicd import CrossDistillation, cross_predictions
+from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
+from src_training.networks import SegmentationNetwork, build_network
+from src_training.networks.base import Skips
+from src_training.recipe import Distilling
+from src_training.training.distilling import Distil, distillations_of
+from tests.distillation.taps import SCALES
+
+PATCH, SAMPLES, VIEWS, WIDTH = 128, 8, 4, 8
+ROUNDS = 3
+
+CHOSEN = {method: Distilling(methods={method: 1.0}, views=VIEWS) for method in METHODS} | {
+    "gkd with predictions": Distilling(methods={"gkd": 1.0}, views=VIEWS, predictions=1.0)
+}
+
+Aligned = tuple[SegmentationNetwork, AlignmentNetwork]
+
+
+def main() -> None:
+    """Print, for each method, the ratio of its step and what its losses take of it."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    grid = (PATCH // 8, PATCH // 8)
+    teacher, student = (
+        (network, AlignmentNetwork(network.bottleneck_channels, grid))
+        for network in (build_network("fanet", 1, 2, width=WIDTH), build_network("enet", 1, 2))
+    )
+    for name, chosen in CHOSEN.items():
+        print(f"a step of {name}: {cost(chosen, teacher, student)}", flush=True)
+
+
+def cost(chosen: Distilling, teacher: Aligned, student: Aligned) -> str:
+    """The ratio of a step and its parts, in words."""
+    parts, weights = distillations_of(chosen, teacher[0], student[0])
+    stage = Distil(student, teacher, parts, weights, VIEWS, "dice_ce").train()
+    anchors, views = (torch.rand(n, 1, PATCH, PATCH) for n in (SAMPLES, SAMPLES * VIEWS))
+    mask = torch.randint(2, (SAMPLES, PATCH, PATCH))
+    batch = Batch(anchors, mask, views if stage.views else None)
+    passed = partial(passes, teacher, student, batch, any(part.decodes_views for part in parts))
+    kept = [each.mapped(leaf) for each in passed()]
+    step, alone, losses, *added = fastest(
+        lambda: stage.total(stage(batch)).backward(),
+        lambda: backward(passed()[1]),
+        lambda: stage.total(taught(parts, *kept, mask)).backward(),
+        *[partial(add, part, *kept) for part in parts if type(part) in ADDED],
+    )
+    needed, own = alone + sum(added), max(0.0, losses - sum(added))
+    return (
+        f"{step / needed:.2f} x its network passes ({step / alone:.2f} x those of teacher and "
+        f"student alone); of it {sum(added) / step:.0%} networks that the method adds, "
+        f"{own / step:.1%} its losses"
+    )
+
+
+def fastest(*works: Callable[[], object]) -> list[float]:
+    """Seconds of the processor for each work: the least of `ROUNDS` turns, after one to warm up."""
+    took = [[turn(work) for work in works] for _ in range(1 + ROUNDS)]
+    return [min(times) for times in zip(*took[1:], strict=True)]
+
+
+def turn(work: Callable[[], object]) -> float:
+    """Seconds of the processor."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def passes(teacher: Aligned, student: Aligned, batch: Batch, decodes: bool) -> tuple[Pass, Pass]:
+    """Teacher's and student's, and no more of the views than the method compares."""
+    with torch.no_grad():
+        taught = one_pass(*teacher, batch, decodes)
+    return taught, one_pass(*student, batch, decodes)
+
+
+def one_pass(
+    network: SegmentationNetwork, alignment: AlignmentNetwork, batch: Batch, decodes: bool
+) -> Pass:
+    """What a network makes of a batch, written without regard to `Distil`."""
+    images = batch.image if batch.views is None else torch.cat([batch.image, batch.views])
+    with network.tapped(*SCALES) as taps:
+        skips, bottleneck = network.encode(images)
+        anchors = Skips(tuple(feature[:SAMPLES] for feature in skips.features), skips.size)
+        logits = (
+            network.decode(skips, bottleneck)
+            if decodes
+            else network.decode(anchors, bottleneck[:SAMPLES])
+        )
+    vectors = view_logits = None
+    if batch.views is not None:
+        flat = alignment.encoder(bottleneck)
+        views = flat[SAMPLES:].unflatten(0, (SAMPLES, VIEWS))
+        vectors = torch.cat([flat[:SAMPLES, None], views], dim=1)
+    if decodes:
+        view_logits = logits[SAMPLES:].unflatten(0, (SAMPLES, VIEWS))
+    return Pass(
+        network,
+        alignment,
+        anchors,
+        bottleneck[:SAMPLES],
+        logits[:SAMPLES],
+        vectors,
+        {tap: feature[:SAMPLES] for tap, feature in taps.items()},
+        view_logits,
+    )
+
+
+def cross(_part: Distillation, teacher: Pass, student: Pass) -> Sequence[Tensor]:
+    """Each network's decoding of the other's vector."""
+    return cross_predictions(teacher, student)
+
+
+def paraphrased(part: Distillation, teacher: Pass, _student: Pass) -> Sequence[Tensor]:
+    """Nothing to learn from: the paraphraser is the teacher's."""
+    part.paraphraser(teacher.taps)
+    return []
+
+
+def criticised(part: Distillation, teacher: Pass, student: Pass) -> Sequence[Tensor]:
+    """Scores of both, from which student and critic learn at once, and a slope between them."""
+    assert isinstance(part, Adversarial)
+    real, fake = seen(teacher.logits), seen(student.logits)
+    with cached():
+        scores = part.critic(torch.cat([fake, real]))
+        between = torch.lerp(real, fake, 0.5).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(part.critic(between).sum(), between, create_graph=True)
+    return [scores, slope.square()]
+
+
+ADDED: dict[type[Distillation], Callable[[Distillation, Pass, Pass], Sequence[Tensor]]] = {
+    CrossDistillation: cross,
+    GraphFlow: paraphrased,
+    NormalisedGraphFlow: paraphrased,
+    Adversarial: criticised,
+}
+"""What the networks that a method adds make of two passes, once each."""
+
+
+def add(part: Distillation, teacher: Pass, student: Pass) -> None:
+    """Pass a method's own networks forward, and backward where something learns."""
+    if made := ADDED[type(part)](part, teacher, student):
+        torch.stack([each.sum() for each in made]).sum().backward()
+
+
+def taught(
+    parts: Sequence[Distillation], teacher: Pass, student: Pass, mask: Tensor
+) -> dict[str, Tensor]:
+    """The losses of all parts."""
+    return {name: loss for part in parts for name, loss in part(teacher, student, mask).items()}
+
+
+def leaf(tensor: Tensor) -> Tensor:
+    """The tensor without its past, and with a gradient of its own."""
+    return tensor.detach().clone().requires_grad_(tensor.is_floating_point())
+
+
+def backward(student: Pass) -> None:
+    """Through all that a student's pass made."""
+    ends = (student.logits, student.bottleneck, student.vectors, student.view_logits)
+    torch.stack([end.sum() for end in ends if end is not None]).sum().backward()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""How much memory the losses take, and how large and small the numbers are that they stand."""
+
+import dataclasses
+from functools import partial
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from src_training.distillation import METHODS
+from src_training.distillation.adversarial import Adversarial, Critic
+from src_training.distillation.dcgd import DualContrastiveGraphs
+from src_training.distillation.dicd import CrossDistillation
+from src_training.distillation.view_predictions import ViewPredictions
+from tests.distillation.taps import STUDENT, made, masks
+from tests.distillation.test_properties import ALL, DISTILLATIONS, teacher_of
+
+MAKERS = {type(make()): make for make in DISTILLATIONS.values()} | {
+    DualContrastiveGraphs: DualContrastiveGraphs,
+    CrossDistillation: CrossDistillation,
+    Adversarial: lambda: Adversarial(Critic(2)),
+}
+PARTS = {part.__name__: MAKERS[part] for method in METHODS.values() for part in method.parts} | {
+    "one graph of all views": partial(DualContrastiveGraphs, scope="batch"),
+    "softmax of edges": partial(DualContrastiveGraphs, "softmax"),
+    "softmax of all edges": partial(DualContrastiveGraphs, "softmax", "batch"),
+}
+HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+SIDE, BATCH, VIEWS, LATENT = 256, 8, 16, 512
+
+
+class Largest(TorchDispatchMode):
+    """Bytes of the largest tensor that is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, torch.Tensor):
+                self.bytes = max(self.bytes, leaf.untyped_storage().nbytes())
+        return made
+
+
+@pytest.fixture
+def large_pass(make_pass):
+    """Make a pass of everything that any distillation reads, of leaves."""
+
+    def make(seed):
+        bare = make_pass(seed, images=torch.rand(BATCH, 1, SIDE, SIDE))
+        noise = made(seed, STUDENT, torch.float32, SIDE, BATCH)
+        vectors = torch.randn(BATCH, 1 + VIEWS, LATENT)
+        of_views = noise.view_logits[:, :, :2]
+        whole = dataclasses.replace(bare, vectors=vectors, taps=noise.taps, view_logits=of_views)
+        return whole.mapped(lambda tensor: tensor.detach().requires_grad_())
+
+    return make
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_table_of_all_pixels_by_all_pixels_is_made_in_any_part_of_a_method(part, large_pass):
+    teacher, student = large_pass(0), large_pass(1)
+    with Largest() as largest:
+        losses = PARTS[part]()(teacher, student, masks(side=SIDE, batch=BATCH, classes=2))
+        torch.stack(list(losses.values())).sum().backward()
+    assert 0 < largest.bytes <= 64 * 2**20
+
+
+@ALL
+@HALVES
+@pytest.mark.parametrize("strength", [0, 100])
+def test_half_precision_stays_finite(name, dtype, strength):
+    passes = [each.mapped(lambda t: strength * t) for each in (teacher_of(name), made(1))]
+    teacher, student = (each.mapped(lambda t: t.to(dtype)) for each in passes)
+    leaves = [leaf.requires_grad_() for leaf in (student.logits, *student.taps.values())]
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = DISTILLATIONS[name]()(teacher, student, masks())
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    weights = DISTILLATIONS[name]().weights
+    sum(weights[loss] * value for loss, value in losses.items()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert all(leaf.grad is None or torch.isfinite(leaf.grad).all() for leaf in leaves)
+
+
+GKD = {
+    "mse": DualContrastiveGraphs,
+    "softmax": partial(DualContrastiveGraphs, "softmax", "batch"),
+    "uncentred": partial(DualContrastiveGraphs, centred=False),
+    "cross": CrossDistillation,
+    "predictions": ViewPredictions,
+}
+
+
+@pytest.mark.parametrize("name", GKD)
+@HALVES
+@pytest.mark.parametrize("strength", [0, 1e3, 6e4])
+def test_half_precision_stays_finite_in_every_part_of_gkd(name, dtype, strength, make_pass):
+    """The strongest are near the largest float16, 65504, in whatever the part reads."""
+    noise = [made(seed).view_logits[:, :, :2, :8, :8] for seed in (0, 1)]
+    bare = make_pass(0, frozen=True), make_pass(1)
+    teacher, student = (
+        dataclasses.replace(each, view_logits=logits).mapped(
+            lambda t: (strength * t / t.abs().max()).detach().to(dtype).requires_grad_()
+        )
+        for each, logits in zip(bare, noise, strict=True)
+    )
+    with torch.autocast("cpu", dtype):
+        losses = GKD[name]()(teacher, student, masks(side=8, classes=2))
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    read = [student.logits, student.bottleneck, student.vectors, student.view_logits]
+    learnt = [leaf.grad for leaf in (*read, *student.skips.features) if leaf.grad is not None]
+    learnt += [each.grad for each in student.network.parameters() if each.grad is not None]
+    assert learnt and all(gradient.isfinite().all() for gradient in learnt)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@HALVES
+def test_one_vector_of_zeros_among_others_leaves_every_gradient_finite(dtype, centred):
+    teacher, student = (torch.randn(3, 5, 8).to(dtype) for _ in range(2))
+    student[1, 2] = student[0, 0] = 0
+    student.requires_grad_()
+    losses = DualContrastiveGraphs(centred=centred).compare(teacher.float(), student.float())
+    torch.stack(list(losses.values())).sum().backward()
+    assert student.grad.isfinite().all() and student.grad.abs().max() > 0
+
+
+@HALVES
+def test_a_teacher_that_is_certain_can_be_crossed_with(dtype, make_pass):
+    teacher, student = make_pass(0, frozen=True), make_pass(1)
+    certain = torch.tensor([6e4, -6e4]).view(1, 2, 1, 1).expand_as(teacher.logits)
+    with torch.autocast("cpu", dtype):
+        sure = dataclasses.replace(teacher, logits=certain.to(dtype))
+        loss = CrossDistillation()(sure, student, masks(side=8, classes=2))["cross"]
+    loss.backward()
+    learnt = [each.grad for each in student.network.parameters() if each.grad is not None]
+    assert loss.isfinite() and learnt and all(each.isfinite().all() for each in learnt)
