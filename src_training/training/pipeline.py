@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +22,11 @@ from src_training.data.patches import (
 from src_training.data.views import Views
 from src_training.device import training_precision
 from src_training.errors import InputError
-from src_training.events import Event
+from src_training.events import Event, Noted
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import Recipe, StageRecipe
 from src_training.seeds import step_seed
+from src_training.training.balance import SAMPLES, gradient_ratios, loud_in_words
 from src_training.training.distilling import Distil, Paraphrase, distillations_of, stage_names
 from src_training.training.folder import RunFolder
 from src_training.training.fresh import fresh_alignment, fresh_autoencoder, fresh_network
@@ -170,6 +172,8 @@ class Pipeline:
             recipe.distilling.views,
             supervision,
         )
+        if is_first():
+            self._note_loud(distil, emit)
         learned(distil, stages.distil, self._taught)
         return TrainedNetworks(teacher, tan, autoencoder, alone, distilled, san)
 
@@ -188,6 +192,19 @@ class Pipeline:
 
     def _seed(self, role: str) -> None:
         torch.manual_seed(step_seed(self.recipe.seed, role, "start"))
+
+    def _note_loud(self, stage: Distil, emit: Emit) -> None:
+        """Say which losses drown the masks, before the first step."""
+        plan = self.recipe.stages.distil
+        if not plan.steps or (self.folder.stage(stage.name) / "last.safetensors").exists():
+            return
+        self._seed("balance")
+        batch = self._taught.draw(min(plan.batch, SAMPLES), stage.views, self.fabric.device)
+        # It takes more memory than a step; a run that a step fits goes on without it.
+        with suppress(torch.OutOfMemoryError):
+            ratios = gradient_ratios(stage, batch, self.recipe.supervised, self.fabric)
+            for sentence in loud_in_words(ratios):
+                emit(Noted(stage=stage.name, step=0, sentence=sentence))
 
     def _with_unlabelled(self, views: Views) -> Drawing:
         """What the student is taught on: half of it unlabelled, where there are such images."""
