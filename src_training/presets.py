@@ -65,7 +65,7 @@ def preset(time: str, student: str) -> dict[str, Any]:
         "teacher": {"name": "fanet", "options": widths.get("fanet", {})},
         "student": {"name": student, "options": widths.get(student, {})},
         "supervised": "dice_ce",
-        "distilling": {"cross": 0.1, "views": 2},
+        "distilling": {"predictions": 2.0, "views": 2},
         "stages": stages,
     }
 

@@ -201,16 +201,16 @@ def test_a_folder_of_another_comparison_is_not_written_over(plan, recipe):
 
 
 def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, tmp_path):
-    recipe = make_recipe(distilling={"cross": 0.1, "views": 3})
+    recipe = make_recipe(distilling={"intra": 0.5, "inter": 0.2, "cross": 0.1, "views": 3})
     plan = planned_runs([recipe], [], [0], tmp_path, load_variants("gkd"))
     runs = {run.label: run for run in plan}
     weights = {
         label: (found.intra, found.inter, found.cross)
         for label, found in ((label, run.recipe.distilling) for label, run in runs.items())
     }
-    assert weights["intra"] == (1, 0, 0) and weights["inter"] == (0, 1, 0)
-    assert weights["cross"] == (0, 0, 0.1) and weights["graphs"] == (1, 1, 0)
-    assert weights["all"] == (1, 1, 0.1)
+    assert weights["intra"] == (0.5, 0, 0) and weights["inter"] == (0, 0.2, 0)
+    assert weights["cross"] == (0, 0, 0.1) and weights["graphs"] == (0.5, 0.2, 0)
+    assert weights["all"] == (0.5, 0.2, 0.1) and weights["published"] == (1, 1, 1)
     assert [runs[f"{k}-views"].recipe.distilling.views for k in (2, 4, 8)] == [2, 4, 8]
     assert runs["fresh-start"].recipe.distilling.start == "fresh"
     assert runs["softmax-edges"].recipe.distilling.edge_loss == "softmax"

@@ -147,7 +147,7 @@ def test_gkd_is_what_a_recipe_distils_by_unless_it_says_otherwise():
         "DualContrastiveGraphs",
         "CrossDistillation",
     ]
-    assert weights == {"intra": 1.0, "inter": 1.0, "cross": 0.1}
+    assert weights == {"intra": 0.02, "inter": 0.02, "cross": 0.1}
     assert chosen(intra=0, inter=0, cross=0, predictions=0.5)[1] == {"predictions": 0.5}
 
 
@@ -157,7 +157,7 @@ def test_a_sum_weighs_each_loss_by_its_method_and_by_its_place_in_it():
         "EfficientMedical",
         "DualContrastiveGraphs",
     ]
-    expected = {"pmd": 0.05, "imd_low": 0.45, "rad_high": 0.45, "intra": 2.0, "inter": 2.0}
+    expected = {"pmd": 0.05, "imd_low": 0.45, "rad_high": 0.45, "intra": 0.04, "inter": 0.04}
     assert {name: weights[name] for name in expected} == pytest.approx(expected)
     assert "logits" not in weights
 
