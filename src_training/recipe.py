@@ -73,7 +73,7 @@ class Distilling(_Part):
         Weights of the star graph, the complete graph and the cross
         distillation (lambda_1 to lambda_3) within ``gkd``; 0 leaves one out.
         Published without figures, hence with 1 each. Graphs of centred vectors
-        pull 25 to 1000 times as hard as masks of vessels then; a run says so
+        pulled 10 to 60 times as hard as masks of vessels then; a run says so
         where they do, see `gradient_ratios`.
     predictions
         Weight, within ``gkd``, of the teacher's predictions of anchor and
