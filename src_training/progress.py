@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -48,7 +49,31 @@ def counted(console: Console, what: str, total: int) -> Iterator[Callable[[str],
         yield lambda said: bar.update(task, advance=1, said=said)
 
 
-class RunDisplay:
+class _Bars:
+    """Bars on a console, while its context lasts."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = _bar(console)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.stop()
+
+
+class RunDisplay(_Bars):
     """Shows a run's events: one bar a stage, with its loss and its validation score.
 
     Parameters
@@ -64,27 +89,10 @@ class RunDisplay:
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = _bar(console)
+        super().__init__(console)
         self._task = self._bar.add_task("preparing", total=None, said="")
         self._score = ""
         self.stepping = False
-
-    def __enter__(self) -> "RunDisplay":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._bar.stop()
 
     def show(self, event: Event) -> None:
         """Take one event."""
@@ -122,7 +130,7 @@ class RunDisplay:
         self._console.print(words, highlight=False, soft_wrap=True)
 
 
-class RunsDisplay:
+class RunsDisplay(_Bars):
     """Shows several runs at once: a bar for each that is under way, at its stage.
 
     Parameters
@@ -132,25 +140,8 @@ class RunsDisplay:
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = _bar(console)
+        super().__init__(console)
         self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "RunsDisplay":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._bar.stop()
 
     def begin(self, name: str) -> None:
         """Take a run whose process was started."""

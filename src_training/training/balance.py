@@ -47,8 +47,7 @@ def gradient_ratios(
     """
     probe = fabric.to_device(copy.deepcopy(stage)).train()
     with fabric.autocast():
-        losses = probe(batch)
-    weighted = {name: probe.weights.get(name, 1.0) * loss for name, loss in losses.items()}
+        weighted = probe.weighted(probe(batch))
     parameters = learnable(probe.trained)
 
     def norm(loss: Tensor) -> float:

@@ -102,7 +102,11 @@ class Stage(nn.Module, ABC):
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum that is minimised."""
-        return torch.stack([self.weights.get(n, 1.0) * loss for n, loss in losses.items()]).sum()
+        return torch.stack(list(self.weighted(losses).values())).sum()
+
+    def weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Its terms."""
+        return {name: self.weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
     def score(self, validation: Validation) -> float:
         """How good `trained` is on the validation split; more is better.
