@@ -76,8 +76,8 @@ class Distilling(_Part):
         pulled 10 to 60 times as hard as masks of vessels then; a run says so
         where they do, see `gradient_ratios`.
     predictions
-        Weight, within ``gkd``, of the teacher's predictions of anchor and
-        views (*reconstruction*; the published sum has no such term).
+        Weight, within ``gkd``, of what the teacher predicts of the plain anchor
+        (*reconstruction*; the published sum has no such term).
     views
         Augmented views of each sample (K), for ``gkd``.
     edge_loss, scope, temperature, centred

@@ -11,6 +11,7 @@ rounds in which all take turns: a busy machine changes little.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -59,8 +60,11 @@ def cost(chosen: Distilling, teacher: Aligned, student: Aligned) -> str:
     stage = Distil(student, teacher, parts, weights, VIEWS, "dice_ce").train()
     anchors, views = (torch.rand(n, 1, PATCH, PATCH) for n in (SAMPLES, SAMPLES * VIEWS))
     mask = torch.randint(2, (SAMPLES, PATCH, PATCH))
-    batch = Batch(anchors, mask, views if stage.views else None)
-    passed = partial(passes, teacher, student, batch, any(part.decodes_views for part in parts))
+    batch = Batch(anchors, mask, views if stage.views else None, anchors)
+    compares, predicts = (
+        any(getattr(part, asked) for part in parts) for asked in ("views", "predicts_views")
+    )
+    passed = partial(passes, teacher, student, batch, compares, predicts)
     kept = [each.mapped(leaf) for each in passed()]
     step, alone, losses, *added = fastest(
         lambda: stage.total(stage(batch)).backward(),
@@ -89,11 +93,15 @@ def turn(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def passes(teacher: Aligned, student: Aligned, batch: Batch, decodes: bool) -> tuple[Pass, Pass]:
-    """Teacher's and student's, and no more of the views than the method compares."""
+def passes(
+    teacher: Aligned, student: Aligned, batch: Batch, compares: bool, predicts: bool
+) -> tuple[Pass, Pass]:
+    """Teacher's and student's, and no more of the views than the method reads."""
     with torch.no_grad():
-        taught = one_pass(*teacher, batch, decodes)
-    return taught, one_pass(*student, batch, decodes)
+        taught = one_pass(*teacher, batch if compares else replace(batch, views=None), False)
+        if predicts:
+            taught = replace(taught, plain_logits=teacher[0](batch.plain))
+    return taught, one_pass(*student, batch, predicts)
 
 
 def one_pass(

@@ -34,11 +34,14 @@ class Batch:
         B - M are unlabelled.
     views
         Further views (B * K, C, patch, patch), sample by sample; None if K is 0.
+    plain
+        The anchors (B, C, patch, patch) as their own scanner shows them.
     """
 
     image: Tensor
     mask: Tensor
     views: Tensor | None = None
+    plain: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Patches:
         # Anchors and views are restyled once each: they share one distribution, and with
         # it the statistics that a network normalises by.
         further = self._views.views(moved, views) if views else None
-        return Batch(self._views.restyle(moved), moved_mask.long(), further)
+        return Batch(self._views.restyle(moved), moved_mask.long(), further, moved)
 
     def _cut(self, index: int) -> tuple[Tensor, Tensor]:
         case, places = self._cases[index], self._anywhere[index]
@@ -165,10 +168,16 @@ class HalfLabelled:
         if count < 2:
             return first
         second = self._unlabelled.draw(count // 2, views, device)
-        further = None
-        if first.views is not None and second.views is not None:
-            further = torch.cat([first.views, second.views])
-        return Batch(torch.cat([first.image, second.image]), first.mask, further)
+        return Batch(
+            torch.cat([first.image, second.image]),
+            first.mask,
+            _both(first.views, second.views),
+            _both(first.plain, second.plain),
+        )
+
+
+def _both(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.cat([first, second])
 
 
 def patch_corners(fov: Mask, patch: int, least_seen: float = 0.5) -> list[tuple[int, int]]:

@@ -97,9 +97,11 @@ class Views:
         return self._coarsen(self._photometric(image)).clamp(0, 1)
 
     def views(self, image: Tensor, count: int) -> Tensor:
-        """Further views of each sample: (B, C, h, w) -> (B * count, C, h, w), sample by sample."""
-        repeated = image.repeat_interleave(count, dim=0)
-        return self.restyle(_turned_and_mirrored(repeated) if self.augmentation.flips else repeated)
+        """Further views of each sample: (B, C, h, w) -> (B * count, C, h, w), sample by sample.
+
+        The tissue stays in its place: a prediction for one view is one for all.
+        """
+        return self.restyle(image.repeat_interleave(count, dim=0))
 
     def _centre(self, image: Tensor) -> Tensor:
         top = (image.shape[-2] - self.patch) // 2
@@ -149,14 +151,3 @@ class Views:
         coarse = F.interpolate(image, size, mode="bilinear", antialias=True)
         back = F.interpolate(coarse, image.shape[-2:], mode="bilinear")
         return torch.where(chosen[:, None, None, None], back, image)
-
-
-def _turned_and_mirrored(image: Tensor) -> Tensor:
-    """Each sample of (B, C, n, n) under one of the eight symmetries of the square."""
-    turns = torch.randint(4, (image.shape[0],))
-    mirrors = torch.rand(image.shape[0]) < 0.5
-    turned = [
-        torch.rot90(sample.flip(-1) if mirror else sample, int(turn), (-2, -1))
-        for sample, turn, mirror in zip(image, turns, mirrors, strict=True)
-    ]
-    return torch.stack(turned)

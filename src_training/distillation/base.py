@@ -32,8 +32,11 @@ class Pass:
         Features (B, C, h, w) of the anchors at the places that the
         distillations named.
     view_logits
-        What `decode` made of the views: (B, K, classes, H, W). None unless a
-        distillation `decodes_views`.
+        What the student made of the views: (B, K, classes, H, W). None unless
+        a distillation `predicts_views`.
+    plain_logits
+        What the teacher made of the anchors as their own scanner shows them:
+        (B, classes, H, W). None unless a distillation `predicts_views`.
     """
 
     network: SegmentationNetwork
@@ -44,6 +47,7 @@ class Pass:
     vectors: Tensor | None = None
     taps: Mapping[str, Tensor] = field(default_factory=dict)
     view_logits: Tensor | None = None
+    plain_logits: Tensor | None = None
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same pass with every tensor changed."""
@@ -56,6 +60,7 @@ class Pass:
             vectors=None if self.vectors is None else change(self.vectors),
             taps={name: change(feature) for name, feature in self.taps.items()},
             view_logits=None if self.view_logits is None else change(self.view_logits),
+            plain_logits=None if self.plain_logits is None else change(self.plain_logits),
         )
 
     def first(self, count: int) -> Self:
@@ -75,8 +80,9 @@ class Distillation(nn.Module, ABC):
         Places of `SegmentationNetwork.taps` whose features it reads.
     views
         Whether it reads augmented views: their semantic vectors.
-    decodes_views
-        Whether it reads what the networks make of those views, too.
+    predicts_views
+        Whether it reads what the student predicts for those views, and what
+        the teacher predicts where nothing is restyled.
     weights
         Weight of each loss that it returns, by name, as published.
     half_precision
@@ -90,7 +96,7 @@ class Distillation(nn.Module, ABC):
 
     taps: ClassVar[tuple[str, ...]] = ()
     views: ClassVar[bool] = False
-    decodes_views: ClassVar[bool] = False
+    predicts_views: ClassVar[bool] = False
     weights: ClassVar[dict[str, float]]
     half_precision: ClassVar[bool] = False
     adam: ClassVar[dict[str, Any]] = {}

@@ -1,8 +1,10 @@
-"""The teacher's predictions of every view, as a further term of GKD (*reconstruction*).
+"""The teacher's prediction, in every style, as a further term of GKD (*reconstruction*).
 
 The published graphs compare what two networks make of the same views by one
 vector a view, which says little of where a vessel lies. Here the student also
-learns what the teacher predicts for each pixel of anchor and views.
+learns to predict of anchor and views, each in the style of another scanner,
+what the teacher predicts where it knows best: on the anchor as its own scanner
+shows it.
 """
 
 from typing import ClassVar
@@ -15,20 +17,18 @@ from src_training.distillation.base import Distillation, Pass
 
 
 class ViewPredictions(Distillation):
-    """Teach the teacher's prediction of the anchor and of each of its views.
+    """Teach the teacher's prediction of the plain anchor in anchor and views alike.
 
-    L_predictions = KL(p_T(v) || p_S(v)), mean over the pixels of all 1 + K views v.
+    L_predictions = KL(p_T(x) || p_S(v)), mean over the pixels of all 1 + K
+    views v of x. Views show the same tissue in the same place.
     """
 
-    views: ClassVar[bool] = True
-    decodes_views: ClassVar[bool] = True
+    predicts_views: ClassVar[bool] = True
     weights: ClassVar[dict[str, float]] = {"predictions": 1.0}
 
     def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
         """The ``predictions`` loss, a scalar >= 0."""
-        return {"predictions": pixel_divergence(_all_views(teacher), _all_views(student))}
-
-
-def _all_views(made: Pass) -> Tensor:
-    assert made.view_logits is not None
-    return torch.cat([made.logits, made.view_logits.flatten(0, 1)])
+        assert teacher.plain_logits is not None and student.view_logits is not None
+        styles = torch.cat([student.logits[:, None], student.view_logits], dim=1)
+        known = teacher.plain_logits[:, None].expand_as(styles)
+        return {"predictions": pixel_divergence(known.flatten(0, 1), styles.flatten(0, 1))}

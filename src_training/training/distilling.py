@@ -1,6 +1,7 @@
 """The stages in which a teacher teaches: its paraphraser, and the student itself."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -77,13 +78,14 @@ class Distil(Stage):
             student[0],
             [student[1], *teacher, *paraphrasers],
             WEIGHTS[supervision] | weights,
-            views if any(each.views for each in distillations) else 0,
+            views if any(each.views or each.predicts_views for each in distillations) else 0,
         )
         self._student, self._teacher = student, teacher
         self.distillations = nn.ModuleList(distillations)
         self._beside = [each for each in distillations if learnable(each)]
         self._taps = _taps_of(distillations)
-        self._decodes_views = any(each.decodes_views for each in distillations)
+        self._compares_views = any(each.views for each in distillations)
+        self._predicts_views = any(each.predicts_views for each in distillations)
         self._supervision: Supervision = supervision
 
     @property
@@ -106,8 +108,10 @@ class Distil(Stage):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Supervised losses of what is labelled, and those of each distillation."""
         with torch.no_grad():
-            teacher = self._pass(*self._teacher, batch)
-        student = self._pass(*self._student, batch)
+            teacher = self._pass(*self._teacher, batch, self._compares_views)
+            if self._predicts_views:
+                teacher = replace(teacher, plain_logits=self._teacher[0](batch.plain))
+        student = self._pass(*self._student, batch, bool(self.views), self._predicts_views)
         labelled = student.logits[: len(batch.mask)]
         losses = supervised_losses(labelled, batch.mask, self._supervision)
         for distillation in self.distillations:
@@ -125,24 +129,29 @@ class Distil(Stage):
         return vectors
 
     def _pass(
-        self, network: SegmentationNetwork, alignment: AlignmentNetwork, batch: Batch
+        self,
+        network: SegmentationNetwork,
+        alignment: AlignmentNetwork,
+        batch: Batch,
+        sees_views: bool,
+        decodes_views: bool = False,
     ) -> Pass:
-        """Encode anchors and views in one pass; decode the anchors, and the views if asked for."""
-        count = len(batch.image)
-        images = batch.image if batch.views is None else torch.cat([batch.image, batch.views])
+        """Encode anchors, and views with them; decode the anchors, and views if asked to."""
+        count, views = len(batch.image), batch.views if sees_views else None
+        images = batch.image if views is None else torch.cat([batch.image, views])
         with network.tapped(*self._taps) as taps:
             skips, bottleneck = network.encode(images)
             anchors = Skips(tuple(feature[:count] for feature in skips.features), skips.size)
-            if self._decodes_views:
+            if decodes_views:
                 logits = network.decode(skips, bottleneck)
             else:
                 logits = network.decode(anchors, bottleneck[:count])
         vectors = view_logits = None
-        if self.views:
+        if self._compares_views:
             flat = alignment.encoder(bottleneck)
-            views = flat[count:].unflatten(0, (count, self.views))
-            vectors = torch.cat([flat[:count, None], views], dim=1)
-        if self._decodes_views:
+            of_views = flat[count:].unflatten(0, (count, self.views))
+            vectors = torch.cat([flat[:count, None], of_views], dim=1)
+        if decodes_views:
             view_logits = logits[count:].reshape(count, self.views, *logits.shape[1:])
         return Pass(
             network,

@@ -54,6 +54,7 @@ def test_half_of_a_batch_may_be_without_masks(count, labelled):
     # A ramp, unlike noise, has neighbours that are alike.
     rough = batch.image.diff(dim=-1).abs().mean((1, 2, 3)) > 0.1
     assert rough.tolist() == [True] * labelled + [False] * (count - labelled)
+    assert torch.equal(batch.plain, batch.image)
     views = batch.views.diff(dim=-1).abs().mean((1, 2, 3)) > 0.1
     assert views.tolist() == rough.repeat_interleave(2).tolist()
 

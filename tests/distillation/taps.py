@@ -18,7 +18,7 @@ STUDENT = dict(zip(SCALES, (3, 4, 5, 4, 3), strict=True))
 
 
 def made(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch=BATCH):
-    """A pass of noise: logits (B, CLASSES, side, side), those of views, features at each scale."""
+    """A pass of noise: logits (B, CLASSES, side, side), those of views and plain, and taps."""
     random = torch.Generator().manual_seed(seed)
 
     def noise(count, scale):
@@ -29,7 +29,8 @@ def made(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch=BATCH):
     nothing = torch.zeros(batch, 1, 1, 1, dtype=dtype)
     logits = noise(CLASSES, 1)
     of_views = noise(VIEWS * CLASSES, 1).unflatten(1, (VIEWS, CLASSES))
-    return Pass(None, None, Skips((), (side, side)), nothing, logits, None, taps, of_views)
+    skips, plain = Skips((), (side, side)), noise(CLASSES, 1)
+    return Pass(None, None, skips, nothing, logits, None, taps, of_views, plain)
 
 
 def masks(seed=0, side=SIDE, batch=BATCH, classes=CLASSES):

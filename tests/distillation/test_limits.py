@@ -53,8 +53,11 @@ def large_pass(make_pass):
         bare = make_pass(seed, images=torch.rand(BATCH, 1, SIDE, SIDE))
         noise = made(seed, STUDENT, torch.float32, SIDE, BATCH)
         vectors = torch.randn(BATCH, 1 + VIEWS, LATENT)
-        of_views = noise.view_logits[:, :, :2]
-        whole = dataclasses.replace(bare, vectors=vectors, taps=noise.taps, view_logits=of_views)
+        predicted = {
+            "view_logits": noise.view_logits[:, :, :2],
+            "plain_logits": noise.plain_logits[:, :2],
+        }
+        whole = dataclasses.replace(bare, vectors=vectors, taps=noise.taps, **predicted)
         return whole.mapped(lambda tensor: tensor.detach().requires_grad_())
 
     return make
@@ -99,13 +102,19 @@ GKD = {
 @pytest.mark.parametrize("strength", [0, 1e3, 6e4])
 def test_half_precision_stays_finite_in_every_part_of_gkd(name, dtype, strength, make_pass):
     """The strongest are near the largest float16, 65504, in whatever the part reads."""
-    noise = [made(seed).view_logits[:, :, :2, :8, :8] for seed in (0, 1)]
+    noise = [
+        {
+            "view_logits": of.view_logits[:, :, :2, :8, :8],
+            "plain_logits": of.plain_logits[:, :2, :8, :8],
+        }
+        for of in map(made, (0, 1))
+    ]
     bare = make_pass(0, frozen=True), make_pass(1)
     teacher, student = (
-        dataclasses.replace(each, view_logits=logits).mapped(
+        dataclasses.replace(each, **predicted).mapped(
             lambda t: (strength * t / t.abs().max()).detach().to(dtype).requires_grad_()
         )
-        for each, logits in zip(bare, noise, strict=True)
+        for each, predicted in zip(bare, noise, strict=True)
     )
     with torch.autocast("cpu", dtype):
         losses = GKD[name]()(teacher, student, masks(side=8, classes=2))

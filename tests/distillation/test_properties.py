@@ -21,7 +21,7 @@ from src_training.distillation.skd import PairwiseSimilarity
 from src_training.distillation.view_predictions import ViewPredictions
 from src_training.errors import InputError
 from src_training.networks import NETWORKS, build_network
-from tests.distillation.taps import SCALES, STUDENT, TEACHER, made, masks
+from tests.distillation.taps import SCALES, STUDENT, TEACHER, VIEWS, made, masks
 from tests.narrow import narrow_network
 
 
@@ -74,7 +74,9 @@ def test_the_losses_have_the_names_that_are_weighed(name):
 
 @ALL
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(name):
-    same = made(0)
+    logits = (one := made(0)).logits
+    in_every_style = torch.stack([logits] * VIEWS, dim=1)
+    same = dataclasses.replace(one, view_logits=in_every_style, plain_logits=logits)
     assert all(abs(loss) < 1e-12 for loss in values(name, same, same, masks()).values())
 
 
@@ -213,7 +215,8 @@ def test_every_method_fits_the_networks_of_emkd_but_graph_flow_asks_for_a_decode
             skips, bottleneck = network.encode(image)
             logits = network.decode(skips, bottleneck)
         views = torch.stack([logits, logits.flip(0)], 1)
-        passes.append(Pass(network, None, skips, bottleneck, logits, None, taps, views))
+        made_of = (network, None, skips, bottleneck, logits, None, taps, views, logits)
+        passes.append(Pass(*made_of))
     parts = {part for method in METHODS.values() for part in method.parts}
     for part in parts - {DualContrastiveGraphs, CrossDistillation}:
         if part.paraphrases and student != "enet":

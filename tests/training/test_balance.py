@@ -32,7 +32,7 @@ def batch():
     torch.manual_seed(1)
     mask = torch.randint(2, (2, 32, 32))
     image = (mask[:, None] + torch.rand(2, 1, 32, 32)) / 2
-    return Batch(image, mask, torch.rand(2 * VIEWS, 1, 32, 32))
+    return Batch(image, mask, torch.rand(2 * VIEWS, 1, 32, 32), image)
 
 
 def ratios_of(stage):

@@ -134,20 +134,22 @@ def test_memory_that_is_full_later_loses_no_step(train):
     assert read_progress(train.folder / "last.safetensors").step == 4
 
 
-def test_every_part_keeps_the_views_of_its_samples():
+def test_every_part_keeps_the_views_of_its_samples_and_how_they_are_plain():
     views = torch.arange(5)[:, None] * torch.ones(2)
-    batch = Batch(torch.arange(5.0), torch.arange(5), views.flatten())
+    batch = Batch(torch.arange(5.0), torch.arange(5), views.flatten(), torch.arange(5.0))
     parts = parts_of(batch, 2)
     assert [part.image.tolist() for part in parts] == [[0, 1, 2], [3, 4]]
     assert [part.mask.tolist() for part in parts] == [[0, 1, 2], [3, 4]]
     assert [part.views.tolist() for part in parts] == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4]]
+    assert all(torch.equal(part.plain, part.image) for part in parts)
     assert parts_of(batch, 1) == [batch]
 
 
 def test_what_is_labelled_and_what_is_not_are_spread_over_the_parts_alike():
     views = torch.arange(5)[:, None] * torch.ones(2)
-    batch = Batch(torch.arange(5.0), torch.arange(3), views.flatten())
+    batch = Batch(torch.arange(5.0), torch.arange(3), views.flatten(), torch.arange(5.0))
     parts = parts_of(batch, 2)
     assert [part.image.tolist() for part in parts] == [[0, 1, 3], [2, 4]]
     assert [part.mask.tolist() for part in parts] == [[0, 1], [2]]
     assert [part.views.tolist() for part in parts] == [[0, 0, 1, 1, 3, 3], [2, 2, 4, 4]]
+    assert all(torch.equal(part.plain, part.image) for part in parts)

@@ -90,7 +90,8 @@ def batches(views):
     torch.manual_seed(2)
     image, mask = torch.rand(3, 1, SIDE, SIDE).double(), torch.randint(3, (3, SIDE, SIDE))
     further = torch.rand(3 * views, 1, SIDE, SIDE).double() if views else None
-    return Batch(image, mask, further), Batch(image, mask[:2], further)
+    plain = torch.rand(3, 1, SIDE, SIDE).double()
+    return Batch(image, mask, further, plain), Batch(image, mask[:2], further, plain)
 
 
 def assert_same(ranks, stage, batch):
