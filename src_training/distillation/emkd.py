@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src_training.alignment.graphs import directions
 from src_training.distillation.base import Distillation, Pass
 from src_training.distillation.logits import softened_divergence
 from src_training.distillation.resizing import region_means, regions, resized
@@ -87,7 +88,7 @@ def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: i
 def region_cosines(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Cosine of the mean features of each two regions, (B, pairs), and whether both are there."""
     inside = regions(mask, classes, feature.shape[-2:])
-    means = F.normalize(region_means(feature, inside), dim=-1)
+    means = directions(region_means(feature, inside))
     there = inside.flatten(2).any(-1)
     first, second = torch.triu_indices(classes, classes, 1, device=feature.device)
     cosines = (means[:, first] * means[:, second]).sum(-1)

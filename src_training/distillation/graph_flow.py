@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src_training.alignment.act import pixel_divergence
+from src_training.alignment.graphs import directions
 from src_training.distillation.base import Distillation, Pass
 from src_training.distillation.paraphraser import Paraphrasers
 from src_training.errors import InputError
@@ -106,7 +107,7 @@ class NormalisedGraphFlow(GraphFlow):
     weights: ClassVar[dict[str, float]] = {"vertices": 1.0, "edges": 1.0, "prediction": 1.0}
 
     def _graph(self, feature: Tensor) -> Graph:
-        nodes = F.normalize(salient_patches(feature), dim=-1)
+        nodes = directions(salient_patches(feature))
         return Graph(nodes, nodes @ nodes.mT)
 
     def _size(self, difference: Tensor) -> Tensor:

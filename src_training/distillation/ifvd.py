@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from src_training.alignment.graphs import directions
 from src_training.distillation.base import Distillation, Pass
 from src_training.distillation.resizing import region_means, regions
 from src_training.whole_batch import whole
@@ -43,4 +44,4 @@ def typicality(feature: Tensor, mask: Tensor, classes: int) -> Tensor:
     """
     inside = regions(mask, classes, feature.shape[-2:])
     own_mean = region_means(feature, inside).mT @ inside.flatten(2).to(feature.dtype)
-    return F.cosine_similarity(feature, own_mean.view_as(feature), dim=1)
+    return (directions(feature, 1) * directions(own_mean.view_as(feature), 1)).sum(1)

@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from src_training.alignment.graphs import directions
 from src_training.distillation.base import Distillation, Pass
 
 MOST_NODES = 16
@@ -36,5 +37,5 @@ def nodes_a_side(feature: Tensor) -> tuple[int, int]:
 
 def similarity(feature: Tensor, side: tuple[int, int]) -> Tensor:
     """Cosines (B, n, n) between the n = rows · columns nodes of a feature (B, C, h, w)."""
-    nodes = F.normalize(F.adaptive_avg_pool2d(feature, side).flatten(2), dim=1)
+    nodes = directions(F.adaptive_avg_pool2d(feature, side).flatten(2), dim=1)
     return nodes.mT @ nodes
