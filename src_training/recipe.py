@@ -11,7 +11,7 @@ from src_training.alignment.act import AlignmentConsistency
 from src_training.atomic import write_text
 from src_training.data.preprocess import Preprocessing
 from src_training.data.views import Augmentation
-from src_training.distillation import refuse_sum
+from src_training.distillation import METHODS, losses_of, refuse_sum
 from src_training.errors import InputError
 from src_training.networks import NETWORKS
 from src_training.recipe_domains import DomainRecipe, absolute
@@ -19,6 +19,7 @@ from src_training.recipe_domains import DomainRecipe, absolute
 Weight = Annotated[float, Field(ge=0)]
 Supervision = Literal["ce", "dice_ce", "dice_focal"]
 Steps = Annotated[int, Field(ge=0)]
+_OF_GKD = {"intra", "inter", "cross", "predictions"}
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 PRESETS = Path(__file__).parent / "recipes"
 
@@ -67,8 +68,10 @@ class Distilling(_Part):
     Attributes
     ----------
     methods
-        Weight of each method that is summed, by its name in `METHODS`; the
-        losses of a method keep the weights among them that its paper gives.
+        Weight of each method that is summed, by its name in `METHODS`.
+    weights
+        Weights of losses within their methods, by name, instead of those that
+        the papers give: ``{rad_high: 0.2}``. Those of ``gkd`` have fields of their own.
     intra, inter, cross
         Weights of the star graph, the complete graph and the cross
         distillation (lambda_1 to lambda_3) within ``gkd``; 0 leaves one out.
@@ -88,6 +91,7 @@ class Distilling(_Part):
     """
 
     methods: dict[str, Weight] = {"gkd": 1.0}
+    weights: dict[str, Weight] = {}
     intra: Weight = 0.02
     inter: Weight = 0.02
     cross: Weight = 1.0
@@ -102,17 +106,22 @@ class Distilling(_Part):
     @model_validator(mode="after")
     def _can_be_summed(self) -> "Distilling":
         refuse_sum(self.methods)
+        known = losses_of(METHODS) - _OF_GKD
+        for loss in self.weights.keys() - known:
+            found = "weighed by a field of its own" if loss in _OF_GKD else "no loss of any method"
+            raise ValueError(f"weights: {loss!r} is {found}; expected one of {sorted(known)}")
         return self
 
     def weight(self, loss: str, published: float) -> float:
-        """Weight of a loss within its method: the recipe's for ``gkd``, else the published one."""
-        own = {
-            "intra": self.intra,
-            "inter": self.inter,
-            "cross": self.cross,
-            "predictions": self.predictions,
-        }
-        return own.get(loss, published)
+        """Weight of a loss within its method: the recipe's where it has one."""
+        if loss in _OF_GKD:
+            return float(getattr(self, loss))
+        return self.weights.get(loss, published)
+
+    @staticmethod
+    def field_of(loss: str) -> str:
+        """The field of a recipe that weighs a loss."""
+        return f"distilling.{loss}" if loss in _OF_GKD else f"distilling.weights.{loss}"
 
 
 class Recipe(_Part):

@@ -104,6 +104,8 @@ def test_the_yaml_names_every_field_with_its_default(make_recipe):
         ({"name": "a/b"}, "the field name is 'a/b'"),
         ({"student__name": "unet"}, "'unet' is unknown; expected one of"),
         ({"distilling__edge_loss": "l1"}, "the field distilling.edge_loss is 'l1'"),
+        ({"distilling__weights": {"rad": 1}}, "weights: 'rad' is no loss of any method"),
+        ({"distilling__weights": {"intra": 1}}, "'intra' is weighed by a field of its own"),
         ({"source": None}, "the field source is missing"),
         ({"stages__san": None}, "the field stages.san is missing"),
         ({"source__folder": "images"}, "expected either `folder` or `phantoms`"),

@@ -17,7 +17,7 @@ from src_training.distillation.logits import SoftenedLogits
 from src_training.distillation.skd import PairwiseSimilarity
 from src_training.distillation.view_predictions import ViewPredictions
 
-__all__ = ["METHODS", "Distillation", "Method", "refuse_sum"]
+__all__ = ["METHODS", "Distillation", "Method", "losses_of", "refuse_sum"]
 
 
 class Method(NamedTuple):
@@ -51,6 +51,11 @@ METHODS = {
     "skd": Method("SKD, pair-wise (arXiv 1903.04197)", (PairwiseSimilarity,)),
     "coco": Method("CoCo (arXiv 2108.12173)", (CrossLayerCorrelation,)),
 }
+
+
+def losses_of(methods: Iterable[str]) -> set[str]:
+    """Names of the losses of methods."""
+    return {loss for method in methods for part in METHODS[method].parts for loss in part.weights}
 
 
 def refuse_sum(methods: Iterable[str]) -> None:

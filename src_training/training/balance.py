@@ -7,7 +7,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from src_training.data.patches import Batch
-from src_training.recipe import Supervision
+from src_training.recipe import Distilling, Supervision
 from src_training.training.distilling import Distil
 from src_training.training.stages import learnable
 from src_training.training.supervision import WEIGHTS
@@ -65,7 +65,8 @@ def loud_in_words(ratios: dict[str, float]) -> list[str]:
     """A sentence for each loss that drowns the masks."""
     return [
         f"The gradient of {name} is {ratio:.0f} times that of the masks, of which the student "
-        f"then learns little; a weight {ratio:.0f} times smaller would make them equal"
+        f"then learns little; a weight ({Distilling.field_of(name)}) {ratio:.0f} times smaller "
+        "would make them equal"
         for name, ratio in ratios.items()
         if ratio >= LOUD
     ]

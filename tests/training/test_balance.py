@@ -1,5 +1,7 @@
 """The gradients of the losses beside that of the masks, and what is said of them."""
 
+import re
+
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -8,7 +10,7 @@ from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import Batch
 from src_training.events import Noted
 from src_training.networks import build_network
-from src_training.recipe import Distilling
+from src_training.recipe import Distilling, Recipe
 from src_training.training.balance import gradient_ratios, loud_in_words
 from src_training.training.distilling import Distil, distillations_of
 from src_training.training.run import distil
@@ -33,6 +35,11 @@ def batch():
     mask = torch.randint(2, (2, 32, 32))
     image = (mask[:, None] + torch.rand(2, 1, 32, 32)) / 2
     return Batch(image, mask, torch.rand(2 * VIEWS, 1, 32, 32), image)
+
+
+def stage_weights(recipe):
+    networks = build_network("fanet", 1, 2, width=3), build_network("fanet", 1, 2, width=2)
+    return distillations_of(recipe.distilling, *networks)[1]
 
 
 def ratios_of(stage):
@@ -71,7 +78,11 @@ def test_the_stage_stays_as_it_is_and_a_critic_does_not_count(method):
 
 def test_what_is_loud_is_said_with_the_weight_that_would_not_be():
     (said,) = loud_in_words({"intra": 24.6, "cross": 0.7})
-    assert "intra" in said and "25 times" in said
+    assert "distilling.intra" in said and "25 times" in said
+    (said,) = loud_in_words({"rad_high": 5.2})
+    field = re.search(r"\(([\w.]+)\)", said)[1]
+    recipe = Recipe.load("phantom", {"distilling.methods": "{emkd: 1}", field: "0.2"})
+    assert stage_weights(recipe)["rad_high"] == 0.2
 
 
 @pytest.mark.parametrize(("weight", "said"), [(1e6, True), (1e-9, False)])

@@ -163,6 +163,15 @@ def test_a_sum_weighs_each_loss_by_its_method_and_by_its_place_in_it():
     assert "logits" not in weights
 
 
+def test_a_recipe_may_weigh_single_losses():
+    weights = chosen(methods={"emkd": 0.5}, weights={"rad_high": 0.2, "logits": 3.0})[1]
+    assert weights["rad_high"] == pytest.approx(0.1)
+    assert weights["rad_low"] == pytest.approx(0.45)
+    assert "logits" not in weights
+    left_out = dict.fromkeys(("imd_low", "imd_high", "rad_low", "rad_high", "pmd"), 0)
+    assert chosen(methods={"emkd": 1.0}, weights=left_out) == ([], {})
+
+
 def test_published_weights():
     assert chosen(methods={"graph_flow": 1})[1] == {
         "vertices": 1e-5,
