@@ -13,7 +13,7 @@ from napari_msankd.engine import no_collection
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
-    from src_training.data.inspect import CaseLook, Problem
+    from src_training.data.looks import CaseLook, Problem
 
 Masks = Literal["required", "optional"]
 
@@ -28,7 +28,8 @@ class Note:
 def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["CaseLook | Problem | Note"]:
     """Every case, every problem, and what else should be said. Call it in a worker."""
     with no_collection():
-        from src_training.data.inspect import Problem, inspect_folder
+        from src_training.data.inspect import inspect_folder
+        from src_training.data.looks import Problem
 
     if isinstance(chosen, ChosenLayers):
         yield from _look_at_layers(chosen, masks)
@@ -41,7 +42,8 @@ def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["CaseLook | Problem 
 
 
 def _look_at_layers(chosen: ChosenLayers, masks: Masks) -> Iterator["CaseLook | Problem | Note"]:
-    from src_training.data.inspect import Problem, inspect_arrays
+    from src_training.data.inspect import inspect_arrays
+    from src_training.data.looks import Problem
 
     classes = chosen.classes()
     planes = Counter[str]()
@@ -87,13 +89,14 @@ class Found:
         self.notes: list[str] = []
         self.problems: list[Problem] = []
         self._sizes: set[tuple[int, int]] = set()
+        self._slices = 0
         self._counts = Counter[str]()
         self._classes: tuple[str, ...] = ()
         self._labelled = 0
 
     def take(self, seen: "CaseLook | Problem | Note") -> None:
         """Add what was seen."""
-        from src_training.data.inspect import CaseLook
+        from src_training.data.looks import CaseLook
 
         if isinstance(seen, Note):
             self.notes.append(seen.sentence)
@@ -102,6 +105,7 @@ class Found:
         else:
             self.names.append(seen.name)
             self._sizes.add(seen.size)
+            self._slices += seen.slices
             if seen.counts is not None:
                 self._labelled += 1
                 self._counts.update(seen.counts)
@@ -112,7 +116,7 @@ class Found:
         from src_training.data.split import patient_of
 
         if self.masks == "required" and len({patient_of(name) for name in self.names}) == 1:
-            few = "one image" if len(self.names) == 1 else "images of one patient"
+            few = f"one {self._what}" if len(self.names) == 1 else f"{self._what}s of one patient"
             self.notes.append(
                 f"{few} only: what is held out to choose the best network is much like the rest"
             )
@@ -131,10 +135,16 @@ class Found:
         """How many images of which sizes, the share of each class, and the notes."""
         if not self.names:
             return ""
-        lines = [f"{_many(len(self.names))} of {self._size()} pixels{self._without()}"]
+        count = f"{len(self.names):,} {self._what}{'s' * (len(self.names) > 1)}"
+        slices = f", {self._slices:,} slices" if self._slices else ""
+        lines = [f"{count}{slices} of {self._size()} pixels{self._without()}"]
         lines += [self._shares()] if self._labelled else []
         lines += [self._use()] if self.masks == "optional" else []
         return "\n".join(lines + self.notes)
+
+    @property
+    def _what(self) -> str:
+        return "volume" if self._slices else "image"
 
     def _size(self) -> str:
         small, large = (f"{h} x {w}" for h, w in (min(self._sizes), max(self._sizes)))
@@ -154,7 +164,7 @@ class Found:
         if self._labelled == 0:
             return "No masks, none needed: its distance to the source (FSD) is measured."
         if self._labelled < len(self.names):
-            return "No scores: they need a mask for every image."
+            return f"No scores: they need a mask for every {self._what}."
         return "Has masks: used for scores only."
 
     def _is_stray(self, problem: "Problem") -> bool:
@@ -168,7 +178,3 @@ def share_of(pixels: int, total: int) -> str:
     """``"8.1 % (63,712 pixels)"``."""
     percent = 100 * pixels / max(1, total)
     return f"{percent:.{1 if percent < 10 else 0}f} % ({pixels:,} pixels)"
-
-
-def _many(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
 from napari_msankd.domains.domain_look import share_of
 
 if TYPE_CHECKING:
-    from src_training.data.inspect import CaseLook
+    from src_training.data.looks import CaseLook
 
 _SIDE = 48
 _BAR = 14
@@ -69,7 +69,8 @@ def _icon(look: "CaseLook") -> QIcon:
 
 
 def _told(look: "CaseLook") -> str:
-    lines = [f"{look.name} · {look.size[0]} x {look.size[1]} pixels"]
+    slices = f"{look.slices:,} slices of " if look.slices else ""
+    lines = [f"{look.name} · {slices}{look.size[0]} x {look.size[1]} pixels"]
     total = sum((look.counts or {}).values())
     lines += [f"{name} {share_of(count, total)}" for name, count in (look.counts or {}).items()]
     return "\n".join(lines)

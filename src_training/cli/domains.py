@@ -27,7 +27,8 @@ def inspect(
     msankd inspect data/ours
     ```
     """
-    from src_training.data.inspect import CaseLook, Masks, inspect_folder
+    from src_training.data.inspect import inspect_folder
+    from src_training.data.looks import CaseLook, Masks
 
     masks: Masks = "required" if (folder / "masks").is_dir() else "optional"
     table, problems = Table("case", "pixels", "classes, pixels"), []
@@ -35,7 +36,8 @@ def inspect(
         if isinstance(found, CaseLook):
             counts = (found.counts or {}).items()
             said = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
-            table.add_row(found.name, f"{found.size[1]} x {found.size[0]}", said)
+            slices = f" x {found.slices}" if found.slices else ""
+            table.add_row(found.name, f"{found.size[1]} x {found.size[0]}{slices}", said)
         else:
             problems.append(found)
     console.out.print(table)

@@ -4,72 +4,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 
 from src_training.data.case import by
 from src_training.data.classes import ClassValues
 from src_training.data.images import image_files, read_image, read_mask
+from src_training.data.inspect_volumes import inspect_volumes
+from src_training.data.looks import Array, CaseLook, Masks, Problem, Values, look_of
+from src_training.data.volume_slices import volume_files
 from src_training.errors import InputError
-
-Array = NDArray[Any]
-Values = Mapping[str, int | list[int]]
-Masks = Literal["required", "optional"]
-
-OUTLINES = (
-    (86, 180, 233),
-    (230, 159, 0),
-    (0, 158, 115),
-    (240, 228, 66),
-    (204, 121, 167),
-    (213, 94, 0),
-)
-"""Colours (RGB) of the outlines, class by class and then again: those of Okabe and Ito."""
-
-_COVERED = 0.25
-"""Share of a thumbnail's pixel from which a class is drawn there: thin vessels stay in sight."""
-
-
-@dataclass(frozen=True, eq=False)
-class CaseLook:
-    """One case at a glance.
-
-    Attributes
-    ----------
-    name
-        Stem of its files, or name of its layer.
-    size
-        Height and width, pixels.
-    counts
-        Class -> pixels, background too; None without a mask that can be used.
-    thumbnail
-        (h, w, 3) uint8, each class of the mask outlined.
-    """
-
-    name: str
-    size: tuple[int, int]
-    counts: dict[str, int] | None
-    thumbnail: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What keeps a case, or the whole domain, from being used.
-
-    Attributes
-    ----------
-    file
-        The file below the folder (``masks/01.png``), the layer, or the folder.
-    sentence
-        What was found, and what is expected.
-    """
-
-    file: str
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +36,8 @@ def inspect_folder(
 ) -> Iterator[CaseLook | Problem]:
     """Look at every case of a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
-    What `Domain.from_folder` refuses is a problem here, and no problem hides
+    Of NIfTI volumes each is a case; its thumbnail is that of the slice with
+    most foreground. What `Domain.from_folder` refuses is a problem here, and no problem hides
     another.
 
     Parameters
@@ -117,6 +63,9 @@ def inspect_folder(
         If `class_values` make no sense.
     """
     folder = Path(folder)
+    if volumes := volume_files(folder / "images"):
+        yield from inspect_volumes(folder, volumes, class_values, thumbnail, masks)
+        return
     parts: dict[str, dict[str, Path]] = {}
     for part in ("images", "masks", "fov"):
         parts[part], problems = _by_stem(folder / part)
@@ -217,7 +166,7 @@ def _looks(
         size = (image.shape[0], image.shape[1])
         indices, problems = _indices(case, size, classes, masks)
         yield from problems
-        look = _look(case.name, image, indices, classes.names, thumbnail)
+        look = look_of(case.name, image, indices, classes.names, thumbnail)
         yield look
         if look.counts is not None:
             counted += 1
@@ -278,38 +227,3 @@ def _labels(labels: Array, size: tuple[int, int], file: str) -> Array:
     if labels.shape != size:
         raise InputError(f"{file} is {by(labels.shape)}; expected {by(size)}, as its image")
     return labels
-
-
-def _look(
-    name: str,
-    image: Array,
-    indices: NDArray[np.uint8] | None,
-    classes: Sequence[str],
-    longest: int,
-) -> CaseLook:
-    size = (image.shape[0], image.shape[1])
-    scale = min(1.0, longest / max(size))
-    small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    picture = _resized(Image.fromarray(_displayed(image)), small)
-    if indices is None:
-        return CaseLook(name, size, None, picture)
-    totals = np.bincount(indices.ravel(), minlength=len(classes)).tolist()
-    for index in np.flatnonzero(totals[1:]) + 1:
-        covered = _resized(Image.fromarray((indices == index).astype(np.uint8) * 255), small)
-        region = covered > 255 * _COVERED
-        picture[region & ~ndimage.binary_erosion(region)] = OUTLINES[(index - 1) % len(OUTLINES)]
-    return CaseLook(name, size, dict(zip(classes, totals, strict=True)), picture)
-
-
-def _displayed(image: Array) -> NDArray[np.uint8]:
-    """The image as (H, W, 3) uint8; other depths are stretched between their percentiles."""
-    colours = image[..., None] if image.ndim == 2 else image[..., :3]
-    if colours.dtype != np.uint8:
-        values = np.nan_to_num(colours.astype(np.float32), posinf=0, neginf=0)
-        low, high = np.percentile(values, (1, 99))
-        colours = (((values - low) / max(high - low, 1e-12)).clip(0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
-
-
-def _resized(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.array(picture.resize((size[1], size[0]), Image.Resampling.BOX))

@@ -45,9 +45,14 @@ class SliceOfFile:
 
     def read(self) -> Case:
         """Read the slice; the volume it is of stays in memory until another is read."""
-        at = self.place.index
-        mask = None if self.mask is None else self.classes.indices(_labels(self.mask)[at])
-        return Case(self.name, _voxels(self.image)[at], mask, place=self.place)
+        image = _voxels(self.image)[self.place.index]
+        return Case(self.name, image, self.labels(), place=self.place)
+
+    def labels(self) -> NDArray[np.uint8] | None:
+        """Class indices (H, W); None without mask."""
+        if self.mask is None:
+            return None
+        return self.classes.indices(_labels(self.mask)[self.place.index])
 
 
 def volume_files(folder: Path) -> dict[str, Path]:
@@ -76,11 +81,18 @@ def slices_in(folder: Path, masks: Literal["required", "optional"]) -> dict[str,
     for stem, file in volume_files(folder / "images").items():
         if masks == "required" and stem not in labels:
             raise InputError(f"{folder} has no mask for {file.name}; expected one in masks/")
-        found |= _slices(stem, file, labels.get(stem))
+        found |= slices_of(stem, file, labels.get(stem))
     return found
 
 
-def _slices(stem: str, file: Path, mask: Path | None) -> dict[str, SliceOfFile]:
+def slices_of(stem: str, file: Path, mask: Path | None) -> dict[str, SliceOfFile]:
+    """Every slice of one volume, and what its mask, which is read, holds there.
+
+    Raises
+    ------
+    InputError
+        As `slices_in`.
+    """
     volume = open_volume(file)
     if volume.spacing is None:
         raise InputError(f"{file} tells no spacing; expected millimetres along each axis")

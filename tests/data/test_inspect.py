@@ -9,7 +9,8 @@ import pytest
 
 from src_training.data.domain import Domain
 from src_training.data.images import write_image, write_labels
-from src_training.data.inspect import OUTLINES, CaseLook, Problem, inspect_arrays, inspect_folder
+from src_training.data.inspect import inspect_arrays, inspect_folder
+from src_training.data.looks import OUTLINES, CaseLook, Problem
 from src_training.errors import InputError
 
 

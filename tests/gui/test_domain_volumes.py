@@ -1,0 +1,48 @@
+"""A folder of volumes is chosen like one of photographs."""
+
+import nibabel
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_msankd.domains.domain_choice import DomainChoice
+
+from .conftest import PATIENCE
+
+
+@pytest.fixture
+def folder(tmp_path):
+    labels = np.zeros((16, 12, 5), np.uint8)
+    labels[4:9, 3:8, 1:4] = 1
+    for name in ("first", "second"):
+        for part, voxels in (("images", labels.astype(np.int16) * 100), ("masks", labels)):
+            (tmp_path / part).mkdir(exist_ok=True)
+            file = tmp_path / part / f"{name}.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), file)
+    return tmp_path
+
+
+def test_volumes_can_be_learned_from_and_are_counted_as_such(folder, qtbot):
+    choice = DomainChoice(ViewerModel(), "required")
+    qtbot.addWidget(choice)
+    choice.choose_folder(folder)
+    qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
+    assert choice.faults.text() == ""
+    assert choice.value().path == folder
+    assert "2 volumes, 10 slices of 12 x 16 pixels" in choice.found.text()
+    assert choice.strip.count() == 2
+    assert "first · 5 slices of 12 x 16 pixels" in choice.strip.item(0).toolTip()
+    choice.end()
+
+
+def test_a_mask_that_does_not_fit_stands_in_the_way_and_one_volume_is_called_one(folder, qtbot):
+    choice = DomainChoice(ViewerModel(), "required")
+    qtbot.addWidget(choice)
+    wrong = folder / "masks" / "second.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones((16, 12, 4), np.uint8), np.eye(4)), wrong)
+    choice.choose_folder(folder)
+    qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
+    assert "second.nii.gz is 4 x 12 x 16" in choice.faults.text().replace("\u200b", "")
+    assert choice.value() is None
+    assert "one volume only" in choice.found.text()
+    choice.end()
