@@ -129,17 +129,21 @@ def recipe_for(
 
 
 def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
-    """How images like this one are prepared when nobody says: ``fundus`` or ``percentile``.
+    """How images like this one are prepared when nobody says.
 
     Parameters
     ----------
     image
-        (H, W) or (H, W, C), in colour or grey. A bright disc in a dark frame
-        is a fundus; of all others the channels are kept.
+        (H, W) or (H, W, C), in colour or grey. With values of air in HU it is
+        a CT, whose ``window`` is that of soft tissue. A bright disc in a dark
+        frame is a ``fundus``; of all others, ``percentile``, the channels are kept.
     """
+    from src_training.data.hounsfield import in_hounsfield
     from src_training.data.preprocess import Preprocessing, find_field_of_view
     from src_training.inference.expectations import ROUND, rim_deviation
 
+    if in_hounsfield(image):
+        return Preprocessing(kind="window")
     colours = image.ndim == 3 and image.shape[-1] in (3, 4)
     fov = find_field_of_view(image[..., :3] if colours else image)
     if not fov.all() and rim_deviation(fov) <= ROUND:

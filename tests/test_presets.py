@@ -90,12 +90,19 @@ def test_a_choice_that_cannot_be_is_one_sentence(arguments, said):
         recipe_for(*arguments)
 
 
+def ct_slice():
+    """A round body of 50 HU in air, which is no fundus."""
+    row, column = np.mgrid[:256, :256] - 128
+    return np.where(np.hypot(row, column) < 110, 50, -1000).astype(np.int16)
+
+
 @pytest.mark.parametrize(
     ("image", "expected"),
     [
         (fundus_phantom(1, 256, "A").image, Preprocessing(kind="fundus")),
         (fundus_phantom(1, 256, "A").image[..., 1], Preprocessing(kind="fundus")),
         (np.zeros((40, 40)), Preprocessing(kind="percentile", channels=1)),
+        (ct_slice(), Preprocessing(kind="window", window=(-160, 240))),
         (
             np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8),
             Preprocessing(kind="percentile", channels=3),

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from src_training.data.hounsfield import WINDOWS, in_hounsfield
+
 Array = NDArray[Any]
 Values = Mapping[str, int | list[int]]
 Masks = Literal["required", "optional"]
@@ -106,11 +108,12 @@ def look_of(
 
 
 def _displayed(image: Array) -> NDArray[np.uint8]:
-    """The image as (H, W, 3) uint8; other depths are stretched between their percentiles."""
+    """The image as (H, W, 3) uint8; CT in the window of soft tissue, else between percentiles."""
     colours = image[..., None] if image.ndim == 2 else image[..., :3]
     if colours.dtype != np.uint8:
         values = np.nan_to_num(colours.astype(np.float32), posinf=0, neginf=0)
-        low, high = np.percentile(values, (1, 99))
+        ct = in_hounsfield(values)
+        low, high = WINDOWS["soft_tissue"] if ct else np.percentile(values, (1, 99))
         colours = (((values - low) / max(high - low, 1e-12)).clip(0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
 

@@ -13,13 +13,11 @@ from scipy import ndimage
 from skimage.exposure import equalize_adapthist
 from skimage.filters import threshold_otsu
 
+from src_training.data.hounsfield import WINDOWS
 from src_training.errors import InputError
 
 FRAME = 16
 """Pixels around a prepared image when it is segmented."""
-
-WINDOWS = {"liver": (-60.0, 140.0), "kidney": (-200.0, 300.0), "soft_tissue": (-160.0, 240.0)}
-"""Windows of CT by name: lowest and highest HU."""
 
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -158,6 +158,12 @@ def test_layers_are_seen_one_at_a_time():
     assert "has no mask" in problems(found)["b"]
 
 
+def test_ct_is_shown_in_the_window_of_soft_tissue():
+    hu = np.array([[-1000, -160], [40, 3000]], np.int16)
+    picture = looks(inspect_arrays("ct", [hu], required="optional"))["000"].thumbnail
+    assert picture[..., 0].tolist() == [[0, 0], [127, 255]]
+
+
 def test_looking_loads_no_torch():
     code = "import sys, src_training.data.inspect; print('torch' in sys.modules)"
     done = subprocess.run(

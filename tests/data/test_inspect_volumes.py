@@ -66,7 +66,9 @@ def test_every_problem_is_said_by_its_file_and_hides_no_other(folder):
     assert list(looks(found)) == ["b"]
     said = problems(found)
     assert said.keys() == {"images/a.nii.gz", "masks/c.nii.gz", "images/d.png"}
-    assert "is 4 x 9 x 10 pixels; expected 4 x 9 x 11 pixels, as its image" in said["images/a.nii.gz"]
+    assert (
+        "is 4 x 9 x 10 pixels; expected 4 x 9 x 11 pixels, as its image" in said["images/a.nii.gz"]
+    )
     assert "no image of the same stem" in said["masks/c.nii.gz"]
     assert "either volumes or images" in said["images/d.png"]
 
