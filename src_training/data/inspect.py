@@ -12,7 +12,15 @@ from src_training.data.case import by
 from src_training.data.classes import ClassValues
 from src_training.data.images import image_files, read_image, read_mask
 from src_training.data.inspect_volumes import inspect_volumes
-from src_training.data.looks import Array, CaseLook, Masks, Problem, Values, look_of
+from src_training.data.looks import (
+    Array,
+    CaseLook,
+    Masks,
+    Problem,
+    Values,
+    look_of,
+    until_unpainted,
+)
 from src_training.data.volume_slices import volume_files
 from src_training.errors import InputError
 
@@ -37,8 +45,8 @@ def inspect_folder(
     """Look at every case of a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
     Of NIfTI volumes each is a case; its thumbnail is that of the slice with
-    most foreground. What `Domain.from_folder` refuses is a problem here, and no problem hides
-    another.
+    most foreground. What `Domain.from_folder` refuses is a problem here, and
+    no problem hides another.
 
     Parameters
     ----------
@@ -64,7 +72,8 @@ def inspect_folder(
     """
     folder = Path(folder)
     if volumes := volume_files(folder / "images"):
-        yield from inspect_volumes(folder, volumes, class_values, thumbnail, masks)
+        seen = inspect_volumes(folder, volumes, class_values, thumbnail, masks)
+        yield from until_unpainted(seen, folder.name)
         return
     parts: dict[str, dict[str, Path]] = {}
     for part in ("images", "masks", "fov"):
@@ -78,7 +87,8 @@ def inspect_folder(
         if stem not in parts["images"]:
             yield Problem(f"masks/{file.name}", f"{file} has no image of the same stem in images/")
     unread = [_on_disk(stem, parts) for stem in parts["images"]]
-    yield from _looks(unread, class_values, thumbnail, masks, folder.name)
+    seen = _looks(unread, class_values, thumbnail, masks)
+    yield from until_unpainted(seen, folder.name)
 
 
 def inspect_arrays(
@@ -117,7 +127,8 @@ def inspect_arrays(
         )
         for case, image, mask in zip(called, images, labels, strict=True)
     ]
-    yield from _looks(unread, class_values, thumbnail, required, name)
+    seen = _looks(unread, class_values, thumbnail, required)
+    yield from until_unpainted(seen, name)
 
 
 def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
@@ -150,13 +161,11 @@ def _looks(
     class_values: Values | None,
     thumbnail: int,
     masks: Masks,
-    domain: str,
 ) -> Iterator[CaseLook | Problem]:
     if class_values is None:
         classes = ClassValues.guessed(_stored_values(cases))
     else:
         classes = ClassValues.given(class_values)
-    counted = painted = 0
     for case in cases:
         try:
             image = _single(case.image(), case.image_file)
@@ -166,15 +175,7 @@ def _looks(
         size = (image.shape[0], image.shape[1])
         indices, problems = _indices(case, size, classes, masks)
         yield from problems
-        look = look_of(case.name, image, indices, classes.names, thumbnail)
-        yield look
-        if look.counts is not None:
-            counted += 1
-            painted += sum(list(look.counts.values())[1:]) > 0
-    if counted and not painted:
-        yield Problem(
-            domain, f"every mask of {domain} is all background; expected foreground in at least one"
-        )
+        yield look_of(case.name, image, indices, classes.names, thumbnail)
 
 
 def _stored_values(cases: Iterable[_Unread]) -> set[int]:

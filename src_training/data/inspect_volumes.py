@@ -49,7 +49,6 @@ def inspect_volumes(
     classes = ClassValues.guessed(stored)
     if class_values is not None:
         classes = ClassValues.given(class_values)
-    counted = painted = 0
     for stem, slices in whole.items():
         try:
             look = _look(stem, slices, classes, thumbnail)
@@ -57,12 +56,6 @@ def inspect_volumes(
             yield Problem(f"images/{images[stem].name}", str(error))
             continue
         yield look
-        if look.counts is not None:
-            counted += 1
-            painted += sum(list(look.counts.values())[1:]) > 0
-    if counted and not painted:
-        said = f"every mask of {folder.name} is all background"
-        yield Problem(folder.name, f"{said}; expected foreground in at least one")
 
 
 def _look(

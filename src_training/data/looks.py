@@ -1,6 +1,6 @@
 """A case at a glance: its size, its classes and a thumbnail with their outlines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,6 +69,22 @@ class Problem:
 
     file: str
     sentence: str
+
+
+def until_unpainted(
+    found: Iterable[CaseLook | Problem], domain: str
+) -> Iterator[CaseLook | Problem]:
+    """What was found, and a problem in the end if every mask of the domain is all background."""
+    counted = painted = 0
+    for each in found:
+        yield each
+        if isinstance(each, CaseLook) and each.counts is not None:
+            counted += 1
+            painted += sum(list(each.counts.values())[1:]) > 0
+    if counted and not painted:
+        yield Problem(
+            domain, f"every mask of {domain} is all background; expected foreground in at least one"
+        )
 
 
 def look_of(
