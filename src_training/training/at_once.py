@@ -83,8 +83,7 @@ class _Runs:
     def __init__(
         self, plan: Sequence[PlannedRun], devices: Sequence[str], display: "RunsDisplay"
     ) -> None:
-        self._done = {run.folder for run in plan if run.done}
-        self._waiting = [run for run in plan if run.folder not in self._done]
+        self._waiting = [run for run in plan if not run.done]
         self._free, self._display = list(devices), display
         self._environment = _environment(len(devices))
         self._children: list[_Child] = []
@@ -92,7 +91,7 @@ class _Runs:
 
     def begin(self) -> bool:
         """Give each free device a run that can be begun; whether any is under way then."""
-        ready = [run for run in self._waiting if run.shared is None or run.shared in self._done]
+        ready = [run for run in self._waiting if not run.shared or run.shared.model.exists()]
         for run, device in list(zip(ready, self._free, strict=False)):
             self._waiting.remove(run)
             self._free.remove(device)
@@ -128,8 +127,6 @@ class _Runs:
         self._display.end(child.run.name, why)
         if why:
             self.failed[child.run.name] = why
-        else:
-            self._done.add(child.run.folder)
 
 
 class _Child:

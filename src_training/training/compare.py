@@ -42,8 +42,8 @@ class PlannedRun:
     recipe, folder
         What to do, and where.
     shared
-        The run of the same seed whose stages it takes over; None for the
-        first one.
+        The run of the same seed whose stages it takes over, which may be of
+        an earlier comparison; None for the first one.
     taken
         Names of those stages.
     """
@@ -110,6 +110,9 @@ def planned_runs(
 ) -> list[PlannedRun]:
     """The runs of a comparison, seed by seed.
 
+    What they share is taken from runs that are finished in `out` where there
+    are any, of whichever method, and otherwise from the first of the seed.
+
     Parameters
     ----------
     recipes
@@ -136,11 +139,12 @@ def planned_runs(
     _refuse_others(chosen)
     plan: list[PlannedRun] = []
     for seed in seeds or [recipes[0].seed]:
-        by_alignment: list[tuple[AlignmentConsistency, RunFolder]] = []
+        by_alignment = _finished(out / f"seed-{seed}", next(iter(chosen.values())))
         for label, recipe in chosen.items():
             folder = RunFolder(out / f"seed-{seed}" / label)
-            alike = [known for aligned, known in by_alignment if aligned == recipe.alignment]
-            others = [known for _, known in by_alignment]
+            of_others = [(aligned, known) for aligned, known in by_alignment if known != folder]
+            alike = [known for aligned, known in of_others if aligned == recipe.alignment]
+            others = [known for _, known in of_others]
             shared = next(iter(alike or others), None)
             planned = recipe.model_copy(update={"seed": seed})
             taken = SHARED if alike else _UNALIGNED
@@ -202,18 +206,34 @@ def _refuse_others(recipes: Mapping[str, Recipe]) -> None:
     """Teacher, student, steps and data are to be the same."""
     (first, expected), *others = recipes.items()
     for label, recipe in others:
-        for field in Recipe.model_fields.keys() - _MAY_DIFFER:
-            ours, theirs = getattr(recipe, field), getattr(expected, field)
-            if field == "stages":
-                ours, theirs = (
-                    stages.model_copy(update={"paraphraser": expected.stages.paraphraser})
-                    for stages in (ours, theirs)
-                )
-            if ours != theirs:
-                raise InputError(
-                    f"{label} and {first} differ in {field}; "
-                    "expected recipes that differ in distilling and alignment alone"
-                )
+        if field := _difference(recipe, expected):
+            raise InputError(
+                f"{label} and {first} differ in {field}; "
+                "expected recipes that differ in distilling and alignment alone"
+            )
+
+
+def _difference(recipe: Recipe, expected: Recipe) -> str | None:
+    """A field in which recipes differ that contestants are to have alike."""
+    paraphraser = {"paraphraser": expected.stages.paraphraser}
+    alike = {"stages": recipe.stages.model_copy(update=paraphraser)}
+    for field in Recipe.model_fields.keys() - _MAY_DIFFER:
+        if alike.get(field, getattr(recipe, field)) != getattr(expected, field):
+            return field
+    return None
+
+
+def _finished(runs: Path, expected: Recipe) -> list[tuple[AlignmentConsistency, RunFolder]]:
+    """Finished runs of one seed whose stages a contestant may take over."""
+    found = []
+    for path in sorted(runs.glob("*/")):
+        folder = RunFolder(path)
+        if not folder.model.exists():
+            continue
+        recipe = Recipe.load(folder.recipe)
+        if _difference(recipe, expected) is None:
+            found.append((recipe.alignment, folder))
+    return found
 
 
 def _linked(source: str | Path, target: str | Path) -> None:

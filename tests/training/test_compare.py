@@ -64,6 +64,16 @@ def test_what_is_shared_is_trained_once_for_each_seed(plan):
     assert any(not torch.equal(tensor, teachers[1][n]) for n, tensor in teachers[0].items())
 
 
+def test_a_method_that_joins_later_takes_over_from_any_finished_run(plan, recipe):
+    out = plan[0].folder.path.parents[1]
+    later, again = planned_runs([recipe], ["attention", "gkd"], [1], out)
+    assert later.shared in [run.folder for run in plan[3:]] and later.taken == SHARED
+    assert again.shared != again.folder and again.done
+    longer = recipe.changed({"stages.teacher.steps": 9}, "longer")
+    (apart,) = planned_runs([longer], ["attention"], [1], out)
+    assert apart.shared is None
+
+
 def test_what_masks_alone_teach_is_scored_once_for_each_seed(plan):
     for first, *others in (plan[:3], plan[3:]):
         scores = json.loads((first.folder.report / "report.json").read_text())
