@@ -157,7 +157,8 @@ class Found:
     def _shares(self) -> str:
         total = sum(self._counts.values())
         classes = self._classes[1:] or self._classes
-        parts = [f"{name} {share_of(self._counts[name], total)}" for name in classes]
+        volumes = bool(self._slices)
+        parts = [f"{name} {share_of(self._counts[name], total, volumes)}" for name in classes]
         return " · ".join(parts)
 
     def _use(self) -> str:
@@ -174,7 +175,7 @@ class Found:
         return file.parent.name == "masks" and file.stem not in broken.union(self.names)
 
 
-def share_of(pixels: int, total: int) -> str:
-    """``"8.1 % (63,712 pixels)"``."""
-    percent = 100 * pixels / max(1, total)
-    return f"{percent:.{1 if percent < 10 else 0}f} % ({pixels:,} pixels)"
+def share_of(count: int, total: int, volumes: bool) -> str:
+    """``"8.1 % (63,712 pixels)"``, or voxels, where they are of volumes."""
+    percent, unit = 100 * count / max(1, total), "voxels" if volumes else "pixels"
+    return f"{percent:.{1 if percent < 10 else 0}f} % ({count:,} {unit})"

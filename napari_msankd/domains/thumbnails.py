@@ -71,6 +71,7 @@ def _icon(look: "CaseLook") -> QIcon:
 def _told(look: "CaseLook") -> str:
     slices = f"{look.slices:,} slices of " if look.slices else ""
     lines = [f"{look.name} · {slices}{look.size[0]} x {look.size[1]} pixels"]
-    total = sum((look.counts or {}).values())
-    lines += [f"{name} {share_of(count, total)}" for name, count in (look.counts or {}).items()]
+    counts, volume = look.counts or {}, bool(look.slices)
+    total = sum(counts.values())
+    lines += [f"{name} {share_of(count, total, volume)}" for name, count in counts.items()]
     return "\n".join(lines)

@@ -1,8 +1,10 @@
 """Whether one loss drowns the masks: the gradients that a student gets from each."""
 
 import copy
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -13,16 +15,40 @@ from src_training.training.stages import learnable
 from src_training.training.supervision import WEIGHTS
 
 LOUD = 5.0
-"""From how many times the gradient of the masks a loss is spoken of."""
+"""How many times the gradient of the masks a loss that is spoken of pulls at least."""
 
 SAMPLES = 8
 """A batch that tells: at most as many as these."""
 
 
-def gradient_ratios(
-    stage: Distil, batch: Batch, supervision: Supervision, fabric: Fabric
-) -> dict[str, float]:
-    """How strongly each distillation pulls at the student, beside the masks.
+class Pull(NamedTuple):
+    """How a loss pulls at the student, beside the masks.
+
+    Attributes
+    ----------
+    times
+        Norm of its weighted gradient, over that of the masks.
+    along
+        Cosine of the angle between the two.
+    """
+
+    times: float
+    along: float
+
+    @property
+    def drowns(self) -> bool:
+        """Whether it is loud, and a step of both no longer goes where the masks point.
+
+        The bound is the cosine that a loss at right angles, `LOUD` times as
+        strong, leaves. What says the same as the masks may be as loud as it likes.
+        """
+        both = (1 + 2 * self.times * self.along + self.times**2) ** 0.5
+        left = (1 + self.times * self.along) / max(both, 1e-12)
+        return self.times >= LOUD and left <= (1 + LOUD**2) ** -0.5 + 1e-9
+
+
+def pulls(stage: Distil, batch: Batch, supervision: Supervision, fabric: Fabric) -> dict[str, Pull]:
+    """How each distillation pulls at the student, beside the masks.
 
     Vectors that hardly differ make graphs whose edges turn at a touch: their
     losses are small, and their gradients are many times those of the masks.
@@ -42,31 +68,38 @@ def gradient_ratios(
     Returns
     -------
     dict
-        Loss -> norm of its weighted gradient at the student's parameters,
-        over the norm of that of all losses from masks.
+        Loss -> its pull; empty where the masks have no gradient.
     """
     probe = fabric.to_device(copy.deepcopy(stage)).train()
     with fabric.autocast():
         weighted = probe.weighted(probe(batch))
     parameters = learnable(probe.trained)
 
-    def norm(loss: Tensor) -> float:
-        if not loss.requires_grad:
-            return 0.0
-        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        each = [gradient.norm() for gradient in found if gradient is not None]
-        return float(torch.stack(each).norm()) if each else 0.0
+    def gradient(loss: Tensor) -> Tensor:
+        parts = [torch.zeros_like(parameter) for parameter in parameters]
+        if loss.requires_grad:
+            parts = list(
+                torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+            )
+        return torch.cat([part.flatten() for part in parts])
 
-    masks = norm(torch.stack([weighted.pop(name) for name in WEIGHTS[supervision]]).sum())
-    return {name: norm(loss) / masks for name, loss in weighted.items()} if masks else {}
+    masks = gradient(torch.stack([weighted.pop(name) for name in WEIGHTS[supervision]]).sum())
+    norm = float(masks.norm())
+    if not norm:
+        return {}
+    found = {name: gradient(loss) for name, loss in weighted.items()}
+    return {
+        name: Pull(float(each.norm()) / norm, float(F.cosine_similarity(each, masks, 0)))
+        for name, each in found.items()
+    }
 
 
-def loud_in_words(ratios: dict[str, float]) -> list[str]:
+def loud_in_words(found: dict[str, Pull]) -> list[str]:
     """A sentence for each loss that drowns the masks."""
     return [
-        f"The gradient of {name} is {ratio:.0f} times that of the masks, of which the student "
-        f"then learns little; a weight ({Distilling.field_of(name)}) {ratio:.0f} times smaller "
-        "would make them equal"
-        for name, ratio in ratios.items()
-        if ratio >= LOUD
+        f"The gradient of {name} is {pull.times:.0f} times that of the masks and points "
+        "elsewhere, so that the student learns little of them; a weight "
+        f"({Distilling.field_of(name)}) {pull.times:.0f} times smaller would make them equal"
+        for name, pull in found.items()
+        if pull.drowns
     ]

@@ -26,7 +26,7 @@ from src_training.events import Event, Noted
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import Recipe, StageRecipe
 from src_training.seeds import step_seed
-from src_training.training.balance import SAMPLES, gradient_ratios, loud_in_words
+from src_training.training.balance import SAMPLES, loud_in_words, pulls
 from src_training.training.distilling import Distil, Paraphrase, distillations_of, stage_names
 from src_training.training.folder import RunFolder
 from src_training.training.fresh import fresh_alignment, fresh_autoencoder, fresh_network
@@ -202,8 +202,8 @@ class Pipeline:
         batch = self._taught.draw(min(plan.batch, SAMPLES), stage.views, self.fabric.device)
         # It takes more memory than a step; a run that a step fits goes on without it.
         with suppress(torch.OutOfMemoryError):
-            ratios = gradient_ratios(stage, batch, self.recipe.supervised, self.fabric)
-            for sentence in loud_in_words(ratios):
+            found = pulls(stage, batch, self.recipe.supervised, self.fabric)
+            for sentence in loud_in_words(found):
                 emit(Noted(stage=stage.name, step=0, sentence=sentence))
 
     def _with_unlabelled(self, views: Views) -> Drawing:

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -11,7 +12,7 @@ from src_training.data.patches import Batch
 from src_training.events import Noted
 from src_training.networks import build_network
 from src_training.recipe import Distilling, Recipe
-from src_training.training.balance import gradient_ratios, loud_in_words
+from src_training.training.balance import LOUD, Pull, loud_in_words, pulls
 from src_training.training.distilling import Distil, distillations_of
 from src_training.training.run import distil
 
@@ -42,44 +43,67 @@ def stage_weights(recipe):
     return distillations_of(recipe.distilling, *networks)[1]
 
 
-def ratios_of(stage):
-    return gradient_ratios(stage, batch(), "dice_ce", Fabric(accelerator="cpu", devices=1))
+def pulls_of(stage):
+    return pulls(stage, batch(), "dice_ce", Fabric(accelerator="cpu", devices=1))
 
 
-def test_a_ratio_is_that_of_two_backward_passes():
+def test_a_pull_is_that_of_two_backward_passes():
     stage = stage_of(intra=3.0)
-    found = ratios_of(stage)
-    norms = {}
+    found = pulls_of(stage)
+    gradients = {}
     for names in (("ce", "dice"), ("intra",)):
         stage.train().zero_grad()
         losses = stage(batch())
         sum(stage.weights.get(name, 1.0) * losses[name] for name in names).backward()
-        gradients = [each.grad for each in stage.trained.parameters() if each.grad is not None]
-        norms[names[0]] = torch.cat([each.flatten() for each in gradients]).double().norm()
+        parts = [
+            np.zeros(each.shape) if each.grad is None else each.grad.double().numpy()
+            for each in stage.trained.parameters()
+        ]
+        gradients[names[0]] = np.concatenate([part.ravel() for part in parts])
     assert found.keys() == {"intra", "inter", "cross"}
-    assert found["intra"] == pytest.approx(float(norms["intra"] / norms["ce"]), rel=1e-4)
+    masks, intra = gradients["ce"], gradients["intra"]
+    times = np.linalg.norm(intra) / np.linalg.norm(masks)
+    assert found["intra"].times == pytest.approx(times, rel=1e-4)
+    cosine = (intra / np.linalg.norm(intra)) @ (masks / np.linalg.norm(masks))
+    assert found["intra"].along == pytest.approx(cosine, abs=1e-4)
 
 
-def test_a_ratio_grows_with_its_weight_alone():
-    one, ten = ratios_of(stage_of(inter=1.0)), ratios_of(stage_of(inter=10.0))
-    assert ten["inter"] == pytest.approx(10 * one["inter"], rel=1e-4)
+def test_a_pull_grows_with_its_weight_alone():
+    one, ten = pulls_of(stage_of(inter=1.0)), pulls_of(stage_of(inter=10.0))
+    assert ten["inter"].times == pytest.approx(10 * one["inter"].times, rel=1e-4)
+    assert ten["inter"].along == pytest.approx(one["inter"].along, abs=1e-4)
     assert ten["intra"] == pytest.approx(one["intra"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("times", "along", "drowns"),
+    [
+        (LOUD, 0.0, True),
+        (LOUD - 0.1, -1.0, False),
+        (60.0, 0.0, True),
+        (8.0, 0.6, False),
+        (8.0, -0.5, True),
+        (1000.0, 1.0, False),
+    ],
+)
+def test_what_points_where_the_masks_do_drowns_nothing(times, along, drowns):
+    assert Pull(times, along).drowns is drowns
 
 
 @pytest.mark.parametrize("method", ["gkd", "graph_flow"])
 def test_the_stage_stays_as_it_is_and_a_critic_does_not_count(method):
     stage = stage_of(method)
     before = {name: tensor.clone() for name, tensor in stage.state_dict().items()}
-    found = ratios_of(stage)
+    found = pulls_of(stage)
     assert all(torch.equal(tensor, before[name]) for name, tensor in stage.state_dict().items())
     assert all(each.grad is None for each in stage.parameters())
-    assert found.get("critic", 0.0) == 0.0
+    assert "critic" not in found or found["critic"].times == 0
 
 
 def test_what_is_loud_is_said_with_the_weight_that_would_not_be():
-    (said,) = loud_in_words({"intra": 24.6, "cross": 0.7})
+    (said,) = loud_in_words({"intra": Pull(24.6, 0.1), "cross": Pull(0.7, 0.0)})
     assert "distilling.intra" in said and "25 times" in said
-    (said,) = loud_in_words({"rad_high": 5.2})
+    (said,) = loud_in_words({"rad_high": Pull(5.2, 0.0)})
     field = re.search(r"\(([\w.]+)\)", said)[1]
     recipe = Recipe.load("phantom", {"distilling.methods": "{emkd: 1}", field: "0.2"})
     assert stage_weights(recipe)["rad_high"] == 0.2
