@@ -77,7 +77,7 @@ class Distilling(_Part):
         distillation (lambda_1 to lambda_3) within ``gkd``; 0 leaves one out.
         Published without figures, hence with 1 each. Graphs of centred vectors
         pulled 10 to 60 times as hard as masks of vessels then; a run says so
-        where they do, see `gradient_ratios`.
+        where they do, see `pulls`.
     predictions
         Weight, within ``gkd``, of what the teacher predicts of the plain anchor
         (*reconstruction*; the published sum has no such term).

@@ -40,11 +40,14 @@ from src_training.training.stages import (
     Stage,
     Supervised,
     Validation,
+    mean_dice,
 )
 from src_training.training.start import starting_model
 from src_training.training.watching import Watching, patches_of
 
 VALIDATION_PATCHES = 32
+WORTH_TEACHING = 0.01
+"""Dice by which a teacher leads: vessels of CHASE_DB1, taught with no more, gained nothing."""
 Emit = Callable[[Event], None]
 
 
@@ -172,7 +175,9 @@ class Pipeline:
             recipe.distilling.views,
             supervision,
         )
-        if is_first():
+        begun = (self.folder.stage(distil.name) / "last.safetensors").exists()
+        if is_first() and stages.distil.steps and not begun:
+            self._note_weak(teacher, alone, emit)
             self._note_loud(distil, emit)
         learned(distil, stages.distil, self._taught)
         return TrainedNetworks(teacher, tan, autoencoder, alone, distilled, san)
@@ -193,13 +198,26 @@ class Pipeline:
     def _seed(self, role: str) -> None:
         torch.manual_seed(step_seed(self.recipe.seed, role, "start"))
 
+    @torch.no_grad()
+    def _note_weak(
+        self, teacher: SegmentationNetwork, alone: SegmentationNetwork, emit: Emit
+    ) -> None:
+        """Say where the teacher knows hardly more than the student does without it."""
+        cases = self._validation.cases
+        knows, without = (mean_dice(network.eval(), cases) for network in (teacher, alone))
+        if knows - without < WORTH_TEACHING:
+            sentence = (
+                f"The teacher has a Dice of {knows:.3f} on the validation images and the student "
+                f"alone {without:.3f}, so that there is little to teach; a wider teacher, or more "
+                "steps of it (stages.teacher.steps), would know more"
+            )
+            emit(Noted(stage="distil", step=0, sentence=sentence))
+
     def _note_loud(self, stage: Distil, emit: Emit) -> None:
         """Say which losses drown the masks, before the first step."""
-        plan = self.recipe.stages.distil
-        if not plan.steps or (self.folder.stage(stage.name) / "last.safetensors").exists():
-            return
         self._seed("balance")
-        batch = self._taught.draw(min(plan.batch, SAMPLES), stage.views, self.fabric.device)
+        count = min(self.recipe.stages.distil.batch, SAMPLES)
+        batch = self._taught.draw(count, stage.views, self.fabric.device)
         # It takes more memory than a step; a run that a step fits goes on without it.
         with suppress(torch.OutOfMemoryError):
             found = pulls(stage, batch, self.recipe.supervised, self.fabric)

@@ -11,7 +11,10 @@ from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import Batch
 from src_training.events import Noted
 from src_training.networks import build_network
+from src_training.networks.enet import ENet
+from src_training.networks.fanet import FANet
 from src_training.recipe import Distilling, Recipe
+from src_training.training import pipeline
 from src_training.training.balance import LOUD, Pull, loud_in_words, pulls
 from src_training.training.distilling import Distil, distillations_of
 from src_training.training.run import distil
@@ -114,5 +117,22 @@ def test_a_run_says_so_before_its_first_step(weight, said, make_recipe, tmp_path
     recipe = make_recipe(distilling={"intra": weight, "inter": 0, "cross": 0, "views": 2})
     events = []
     distil(recipe, tmp_path / "run", device="cpu", listener=events.append)
-    notes = [event for event in events if isinstance(event, Noted) and event.stage == "distil"]
-    assert [("intra" in note.sentence, note.step) for note in notes] == [(True, 0)] * said
+    assert len(notes_of(events, "The gradient of intra")) == said
+
+
+@pytest.mark.parametrize("weak", [True, False])
+def test_a_run_says_where_its_teacher_has_little_to_teach(weak, make_recipe, tmp_path, monkeypatch):
+    known = {FANet: 0.7, ENet: 0.695 if weak else 0.68}
+    monkeypatch.setattr(pipeline, "mean_dice", lambda network, _cases: known[type(network)])
+    recipe = make_recipe(student={"name": "enet"})
+    events = []
+    distil(recipe, tmp_path / "run", device="cpu", listener=events.append)
+    notes = notes_of(events, "The teacher has a Dice of 0.700")
+    assert len(notes) == weak
+    assert all("0.695" in note and "stages.teacher.steps" in note for note in notes)
+
+
+def notes_of(events, beginning):
+    noted = [event for event in events if isinstance(event, Noted) and event.stage == "distil"]
+    assert all(event.step == 0 for event in noted)
+    return [event.sentence for event in noted if event.sentence.startswith(beginning)]
