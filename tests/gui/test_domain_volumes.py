@@ -30,7 +30,7 @@ def test_volumes_can_be_learned_from_and_are_counted_as_such(folder, qtbot):
     assert choice.faults.text() == ""
     assert choice.value().path == folder
     assert "2 volumes, 10 slices of 12 x 16 pixels" in choice.found.text()
-    assert "class_1 7.8 % (150 voxels)" in choice.found.text()
+    assert "foreground 7.8 % (150 voxels)" in choice.found.text()
     assert choice.strip.count() == 2
     told = choice.strip.item(0).toolTip()
     assert "first · 5 slices of 12 x 16 pixels" in told and "(75 voxels)" in told
