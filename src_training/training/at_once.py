@@ -83,7 +83,9 @@ class _Runs:
     def __init__(
         self, plan: Sequence[PlannedRun], devices: Sequence[str], display: "RunsDisplay"
     ) -> None:
-        self._waiting = [run for run in plan if not run.done]
+        earlier = {run.shared for run in plan if run.shared} - {run.folder for run in plan}
+        self._done = {run.folder for run in plan if run.done} | earlier
+        self._waiting = [run for run in plan if run.folder not in self._done]
         self._free, self._display = list(devices), display
         self._environment = _environment(len(devices))
         self._children: list[_Child] = []
@@ -91,7 +93,7 @@ class _Runs:
 
     def begin(self) -> bool:
         """Give each free device a run that can be begun; whether any is under way then."""
-        ready = [run for run in self._waiting if not run.shared or run.shared.model.exists()]
+        ready = [run for run in self._waiting if run.shared is None or run.shared in self._done]
         for run, device in list(zip(ready, self._free, strict=False)):
             self._waiting.remove(run)
             self._free.remove(device)
@@ -127,6 +129,8 @@ class _Runs:
         self._display.end(child.run.name, why)
         if why:
             self.failed[child.run.name] = why
+        else:
+            self._done.add(child.run.folder)
 
 
 class _Child:

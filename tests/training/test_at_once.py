@@ -18,6 +18,7 @@ from src_training.training import at_once, ranks
 from src_training.training.compare import PlannedRun, planned_runs
 from src_training.training.comparison import compared
 from src_training.training.comparison_report import as_csv
+from src_training.training.folder import RunFolder
 from src_training.training.ranks import spread_over
 from src_training.training.state import run_state
 
@@ -113,12 +114,13 @@ sys.exit("emkd" in sys.argv[2] and "no teacher")
 class Recorder:
     """A display that keeps what it is shown."""
 
-    def __init__(self):
-        self.begun, self.ended, self.most = [], {}, 0
+    def __init__(self, first):
+        self.begun, self.ended, self.most, self.first = [], {}, 0, first
 
     def begin(self, name):
         _, seed = name.split(", ")
-        assert name == f"logits, {seed}" or f"logits, {seed}" in self.ended
+        waited = f"{self.first}, {seed}"
+        assert self.first is None or name == waited or waited in self.ended
         self.begun.append(name)
         self.most = max(self.most, len(self.begun) - len(self.ended))
 
@@ -126,17 +128,36 @@ class Recorder:
         self.ended[name] = why
 
 
-def test_every_device_has_a_run_as_soon_as_one_is_ready(make_recipe, tmp_path, monkeypatch):
-    given = []
+@pytest.fixture
+def given(monkeypatch):
+    """The devices that runs are given; a stand-in takes their place."""
+    devices = []
 
     def stand_in(arguments):
-        given.append(arguments[-1])
+        devices.append(arguments[-1])
         return [sys.executable, "-c", STAND_IN, *arguments]
 
     monkeypatch.setattr(at_once, "command", stand_in)
     monkeypatch.setattr(PlannedRun, "_take_over", lambda *_: None)
+    return devices
+
+
+def test_methods_that_join_a_finished_run_wait_for_none(make_recipe, given, tmp_path):
+    recipe = make_recipe()
+    finished = RunFolder(tmp_path / "seed-0" / "gkd")
+    finished.path.mkdir(parents=True)
+    recipe.save(finished.recipe)
+    finished.model.touch()
+    plan = planned_runs([recipe], ["logits", "fsp"], [0], tmp_path)
+    assert [run.shared for run in plan] == [finished, finished]
+    shown = Recorder(first=None)
+    assert at_once.run_at_once(plan, ["cuda:0", "cuda:1"], shown, lambda: False) == {}
+    assert set(given) == {"cuda:0", "cuda:1"} and shown.most == 2
+
+
+def test_every_device_has_a_run_as_soon_as_one_is_ready(make_recipe, given, tmp_path):
     plan = planned_runs([make_recipe()], ["logits", "fsp", "emkd"], [0, 1], tmp_path)
-    shown = Recorder()
+    shown = Recorder(first="logits")
     failed = at_once.run_at_once(plan, ["cuda:0", "cuda:1"], shown, lambda: False)
     assert failed == {f"emkd, seed {seed}": "no teacher" for seed in (0, 1)}
     assert shown.begun[:2] == ["logits, seed 0", "logits, seed 1"] and shown.most == 2
