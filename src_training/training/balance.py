@@ -1,6 +1,7 @@
-"""Whether one loss drowns the masks: the gradients that a student gets from each."""
+"""What a distillation has to set against the masks: its teacher's lead, its losses' gradients."""
 
 import copy
+import math
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,9 @@ from src_training.training.supervision import WEIGHTS
 
 LOUD = 5.0
 """How many times the gradient of the masks a loss that is spoken of pulls at least."""
+
+WORTH_TEACHING = 0.01
+"""Dice by which a teacher leads: vessels of CHASE_DB1, taught with no more, gained nothing."""
 
 SAMPLES = 8
 """A batch that tells: at most as many as these."""
@@ -42,9 +46,10 @@ class Pull(NamedTuple):
         The bound is the cosine that a loss at right angles, `LOUD` times as
         strong, leaves. What says the same as the masks may be as loud as it likes.
         """
-        both = (1 + 2 * self.times * self.along + self.times**2) ** 0.5
-        left = (1 + self.times * self.along) / max(both, 1e-12)
-        return self.times >= LOUD and left <= (1 + LOUD**2) ** -0.5 + 1e-9
+        if self.times < LOUD:
+            return False
+        both = math.sqrt(1 + 2 * self.times * self.along + self.times**2)
+        return (1 + self.times * self.along) / both <= 1 / math.hypot(1, LOUD) + 1e-9
 
 
 def pulls(stage: Distil, batch: Batch, supervision: Supervision, fabric: Fabric) -> dict[str, Pull]:
@@ -76,22 +81,32 @@ def pulls(stage: Distil, batch: Batch, supervision: Supervision, fabric: Fabric)
     parameters = learnable(probe.trained)
 
     def gradient(loss: Tensor) -> Tensor:
-        parts = [torch.zeros_like(parameter) for parameter in parameters]
-        if loss.requires_grad:
-            parts = list(
-                torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
-            )
-        return torch.cat([part.flatten() for part in parts])
+        found = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+        return torch.cat([each.flatten() for each in found])
 
     masks = gradient(torch.stack([weighted.pop(name) for name in WEIGHTS[supervision]]).sum())
     norm = float(masks.norm())
     if not norm:
         return {}
-    found = {name: gradient(loss) for name, loss in weighted.items()}
-    return {
-        name: Pull(float(each.norm()) / norm, float(F.cosine_similarity(each, masks, 0)))
-        for name, each in found.items()
-    }
+
+    def pull(loss: Tensor) -> Pull:
+        if not loss.requires_grad:
+            return Pull(0.0, 0.0)
+        own = gradient(loss)
+        return Pull(float(own.norm()) / norm, float(F.cosine_similarity(own, masks, 0)))
+
+    return {name: pull(loss) for name, loss in weighted.items()}
+
+
+def little_to_teach(teacher: float, alone: float) -> list[str]:
+    """A sentence where the Dice of a teacher hardly exceeds that of the student alone."""
+    if teacher - alone >= WORTH_TEACHING:
+        return []
+    return [
+        f"The teacher has a Dice of {teacher:.3f} on the validation images and the student "
+        f"alone {alone:.3f}, so that there is little to teach; a wider teacher, or more "
+        "steps of it (stages.teacher.steps), would know more"
+    ]
 
 
 def loud_in_words(found: dict[str, Pull]) -> list[str]:

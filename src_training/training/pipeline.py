@@ -26,7 +26,7 @@ from src_training.events import Event, Noted
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import Recipe, StageRecipe
 from src_training.seeds import step_seed
-from src_training.training.balance import SAMPLES, loud_in_words, pulls
+from src_training.training.balance import SAMPLES, little_to_teach, loud_in_words, pulls
 from src_training.training.distilling import Distil, Paraphrase, distillations_of, stage_names
 from src_training.training.folder import RunFolder
 from src_training.training.fresh import fresh_alignment, fresh_autoencoder, fresh_network
@@ -40,14 +40,11 @@ from src_training.training.stages import (
     Stage,
     Supervised,
     Validation,
-    mean_dice,
 )
 from src_training.training.start import starting_model
 from src_training.training.watching import Watching, patches_of
 
 VALIDATION_PATCHES = 32
-WORTH_TEACHING = 0.01
-"""Dice by which a teacher leads: vessels of CHASE_DB1, taught with no more, gained nothing."""
 Emit = Callable[[Event], None]
 
 
@@ -131,8 +128,8 @@ class Pipeline:
         watch = self._watching(emit) if is_first() else lambda _stage, _step: None
         supervision = recipe.supervised
 
-        def learned(stage: Stage, plan: StageRecipe, patches: Drawing = self._patches) -> None:
-            learn(
+        def learned(stage: Stage, plan: StageRecipe, patches: Drawing = self._patches) -> float:
+            return learn(
                 stage,
                 plan,
                 patches,
@@ -144,10 +141,10 @@ class Pipeline:
                 emit=emit,
                 stopping=self._stopping,
                 watch=watch,
-            )
+            ).score
 
         teacher = self._network("teacher")
-        learned(Supervised("teacher", teacher, supervision), stages.teacher)
+        knows = learned(Supervised("teacher", teacher, supervision), stages.teacher)
         autoencoder = self._autoencoder()
         learned(MaskAutoencoder(autoencoder), stages.autoencoder)
         learned(MaskVectors(autoencoder), stages.vectors)
@@ -158,7 +155,7 @@ class Pipeline:
             student.load_state_dict(self._start.network.state_dict())
         learned(Supervised("student", student, supervision), stages.student)
         alone = copy.deepcopy(student)
-        learned(Supervised("alone", alone, supervision), stages.distil)
+        untaught = learned(Supervised("alone", alone, supervision), stages.distil)
         san = self._alignment("san", student)
         learned(Alignment("san", san, student, autoencoder, recipe.alignment), stages.san)
         fresh = recipe.distilling.start == "fresh"
@@ -177,8 +174,8 @@ class Pipeline:
         )
         begun = (self.folder.stage(distil.name) / "last.safetensors").exists()
         if is_first() and stages.distil.steps and not begun:
-            self._note_weak(teacher, alone, emit)
-            self._note_loud(distil, emit)
+            for sentence in [*little_to_teach(knows, untaught), *self._loud(distil)]:
+                emit(Noted(stage=distil.name, step=0, sentence=sentence))
         learned(distil, stages.distil, self._taught)
         return TrainedNetworks(teacher, tan, autoencoder, alone, distilled, san)
 
@@ -198,31 +195,15 @@ class Pipeline:
     def _seed(self, role: str) -> None:
         torch.manual_seed(step_seed(self.recipe.seed, role, "start"))
 
-    @torch.no_grad()
-    def _note_weak(
-        self, teacher: SegmentationNetwork, alone: SegmentationNetwork, emit: Emit
-    ) -> None:
-        """Say where the teacher knows hardly more than the student does without it."""
-        cases = self._validation.cases
-        knows, without = (mean_dice(network.eval(), cases) for network in (teacher, alone))
-        if knows - without < WORTH_TEACHING:
-            sentence = (
-                f"The teacher has a Dice of {knows:.3f} on the validation images and the student "
-                f"alone {without:.3f}, so that there is little to teach; a wider teacher, or more "
-                "steps of it (stages.teacher.steps), would know more"
-            )
-            emit(Noted(stage="distil", step=0, sentence=sentence))
-
-    def _note_loud(self, stage: Distil, emit: Emit) -> None:
-        """Say which losses drown the masks, before the first step."""
+    def _loud(self, stage: Distil) -> list[str]:
+        """Which losses drown the masks, a sentence each."""
         self._seed("balance")
         count = min(self.recipe.stages.distil.batch, SAMPLES)
         batch = self._taught.draw(count, stage.views, self.fabric.device)
         # It takes more memory than a step; a run that a step fits goes on without it.
         with suppress(torch.OutOfMemoryError):
-            found = pulls(stage, batch, self.recipe.supervised, self.fabric)
-            for sentence in loud_in_words(found):
-                emit(Noted(stage=stage.name, step=0, sentence=sentence))
+            return loud_in_words(pulls(stage, batch, self.recipe.supervised, self.fabric))
+        return []
 
     def _with_unlabelled(self, views: Views) -> Drawing:
         """What the student is taught on: half of it unlabelled, where there are such images."""

@@ -14,7 +14,7 @@ from src_training.networks import build_network
 from src_training.networks.enet import ENet
 from src_training.networks.fanet import FANet
 from src_training.recipe import Distilling, Recipe
-from src_training.training import pipeline
+from src_training.training import stages
 from src_training.training.balance import LOUD, Pull, loud_in_words, pulls
 from src_training.training.distilling import Distil, distillations_of
 from src_training.training.run import distil
@@ -100,7 +100,7 @@ def test_the_stage_stays_as_it_is_and_a_critic_does_not_count(method):
     found = pulls_of(stage)
     assert all(torch.equal(tensor, before[name]) for name, tensor in stage.state_dict().items())
     assert all(each.grad is None for each in stage.parameters())
-    assert "critic" not in found or found["critic"].times == 0
+    assert found.get("critic", Pull(0.0, 0.0)).times == 0.0
 
 
 def test_what_is_loud_is_said_with_the_weight_that_would_not_be():
@@ -117,13 +117,13 @@ def test_a_run_says_so_before_its_first_step(weight, said, make_recipe, tmp_path
     recipe = make_recipe(distilling={"intra": weight, "inter": 0, "cross": 0, "views": 2})
     events = []
     distil(recipe, tmp_path / "run", device="cpu", listener=events.append)
-    assert len(notes_of(events, "The gradient of intra")) == said
+    assert ["intra" in each for each in notes_of(events, "The gradient of")] == [True] * said
 
 
 @pytest.mark.parametrize("weak", [True, False])
 def test_a_run_says_where_its_teacher_has_little_to_teach(weak, make_recipe, tmp_path, monkeypatch):
     known = {FANet: 0.7, ENet: 0.695 if weak else 0.68}
-    monkeypatch.setattr(pipeline, "mean_dice", lambda network, _cases: known[type(network)])
+    monkeypatch.setattr(stages, "mean_dice", lambda network, _cases: known[type(network)])
     recipe = make_recipe(student={"name": "enet"})
     events = []
     distil(recipe, tmp_path / "run", device="cpu", listener=events.append)
