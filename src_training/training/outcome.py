@@ -17,6 +17,7 @@ from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork, SemanticEncoder
 from src_training.atomic import write_text
 from src_training.data.domain import Domain
+from src_training.data.views import Views
 from src_training.distillation import METHODS
 from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.evaluation.features import image_vectors, mask_vectors
@@ -154,10 +155,11 @@ def _begun(pipeline: "Pipeline", drafts: dict[str, SegmentationModel]) -> dict[s
     preprocessing, device = pipeline.recipe.preprocessing, str(pipeline.fabric.device)
     held_out = list(prepared_images(pipeline.held_out, preprocessing))
     images = list(prepared_images(pipeline.training, preprocessing))
+    restyle = Views(pipeline.recipe.augmentation, pipeline.recipe.patch).restyle
     judged = {}
     for role, draft in drafts.items():
         predictor = Predictor(draft, device=device)
-        tune(predictor, held_out)
+        tune(predictor, held_out, restyle)
         vectors = image_vectors(predictor.model, pipeline.training, images).values
         judged[role] = _Judged(predictor, vectors)
     return judged

@@ -1,12 +1,14 @@
 """What a model does with an image beyond its weights, chosen on the validation split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import logit
+from torch import Tensor
 
 from src_training.data.preprocess import Float
 from src_training.evaluation.prepared import PreparedImage
@@ -15,35 +17,60 @@ from src_training.inference.own_threshold import in_steps, threshold_of
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 
-SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)
+SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
+
+Restyle = Callable[[Tensor], Tensor]
+"""Images (B, C, h, w) as other scanners would show them; see `Views.restyle`."""
 
 _EDGES = np.linspace(-16, 16, 513)
 _COST = 0.005
 """Dice that own thresholds may cost on the images that the fixed one was fitted to."""
 
 
-def tune(predictor: Predictor, validation: Sequence[PreparedImage]) -> None:
+def tune(predictor: Predictor, validation: Sequence[PreparedImage], restyle: Restyle) -> None:
     """Choose how a model meets an image: its statistics, calibration and threshold.
 
     The weights of the network's head take the calibration, the card the rest.
     """
-    update_card(predictor, own_statistics=choose_statistics(predictor, validation))
+    update_card(predictor, own_statistics=choose_statistics(predictor, validation, restyle))
     calibrate(predictor, validation)
     threshold, own = choose_threshold(predictor, validation)
     update_card(predictor, threshold=threshold, own_threshold=own)
 
 
-def choose_statistics(predictor: Predictor, validation: Sequence[PreparedImage]) -> float:
+def choose_statistics(
+    predictor: Predictor, validation: Sequence[PreparedImage], restyle: Restyle
+) -> float:
     """The share of the image's statistics with the best mean Dice, one of `SHARES`.
 
-    Each share is taken with the threshold that is best for it.
+    Dice is that of each image as it is and as another scanner might show it:
+    of the source's own scanner a network knows the statistics, and what a
+    share of the image's own is for would not be seen. Each share is taken with
+    the thresholds that are best for it.
     """
+    styled = [_restyled(image, number, restyle) for number, image in enumerate(validation)]
     dice = []
     for share in SHARES:
         update_card(predictor, own_statistics=share)
-        curves = [_curve(_maps(predictor, image), image) for image in validation]
-        dice.append(np.mean(curves, axis=0).max())
+        dice.append(sum(_best_dice(predictor, images) for images in (validation, styled)))
     return SHARES[int(np.argmax(dice))]
+
+
+def _best_dice(predictor: Predictor, images: Sequence[PreparedImage]) -> float:
+    """Mean Dice at the threshold that is best for it."""
+    curves = [_curve(_maps(predictor, image), image) for image in images]
+    return float(np.mean(curves, axis=0).max())
+
+
+def _restyled(image: PreparedImage, number: int, restyle: Restyle) -> PreparedImage:
+    """The image as another scanner might show it, the same one whenever it is asked for."""
+    pixels = torch.from_numpy(image.prepared.pixels)[None]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(number)
+        shown = restyle(pixels)[0].numpy()
+    # Beyond the field of view every scanner shows nothing.
+    shown = np.where(image.prepared.fov, shown, image.prepared.pixels)
+    return replace(image, prepared=replace(image.prepared, pixels=shown))
 
 
 def calibrate(predictor: Predictor, validation: Sequence[PreparedImage]) -> None:

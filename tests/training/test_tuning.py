@@ -71,10 +71,14 @@ def images_of(predictor, lab):
     return list(prepared_images(lab, predictor.model.card.preprocessing))
 
 
-def truthful(count=3, slope=8.0, offset=-6.0):
+def as_it_is(pixels):
+    return pixels
+
+
+def truthful(count=3, slope=8.0, offset=-6.0, powers=(1, 1, 1)):
     """Images whose pixels x are foreground with probability expit(slope x + offset)."""
     random = np.random.default_rng(0)
-    pixels = [random.random((90, 90)).astype(np.float32) for _ in range(count)]
+    pixels = [random.random((90, 90)).astype(np.float32) ** powers[i] for i in range(count)]
     for each in pixels:
         # Preparation scales by the smallest and the largest.
         each.flat[:2] = 0, 1
@@ -148,7 +152,7 @@ def test_the_share_of_the_images_statistics_is_the_best_of_those_tried(make_pred
     # The same eye in three lights: one threshold fits them better when they are told apart.
     for case, light in zip(lab, (0.4, 0.7, 1.0), strict=True):
         case.image[:, 1:] *= light
-    chosen = choose_statistics(predictor, images_of(predictor, lab))
+    chosen = choose_statistics(predictor, images_of(predictor, lab), as_it_is)
     best = {}
     for share in SHARES:
         update_card(predictor, own_statistics=share)
@@ -158,10 +162,32 @@ def test_the_share_of_the_images_statistics_is_the_best_of_those_tried(make_pred
     assert best[chosen] > best[0.0] + 0.01
 
 
+def test_an_images_statistics_are_trusted_for_what_other_scanners_might_show(make_predictor):
+    # Tissue differs from eye to eye, and one scanner shows it as it is.
+    predictor, lab = (
+        make_predictor(8.0, -6.0),
+        truthful(slope=800.0, offset=-600.0, powers=(0.5, 1, 1.5)),
+    )
+    images, shown = images_of(predictor, lab), []
+
+    def in_other_lights(pixels):
+        shown.append(pixels * float(torch.empty(()).uniform_(0.3, 1.0)))
+        return shown[-1]
+
+    before = torch.get_rng_state()
+    assert choose_statistics(predictor, images, as_it_is) == 0.0
+    first = choose_statistics(predictor, images, in_other_lights)
+    again = choose_statistics(predictor, images, in_other_lights)
+    assert first == again > 0
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(*pair) for pair in zip(shown[:3], shown[3:], strict=True))
+    assert len({float(pixels.max()) for pixels in shown}) == 3
+
+
 def test_more_classes_need_no_threshold(make_predictor):
     predictor, lab = make_predictor(8.0, -6.0, classes=3), truthful()
     before = copy.deepcopy(predictor.model.network.state_dict())
-    tune(predictor, images_of(predictor, lab))
+    tune(predictor, images_of(predictor, lab), as_it_is)
     card = predictor.model.card
     assert (card.threshold, card.own_threshold, card.own_statistics) == (0.5, False, 0.0)
     assert torch.equal(predictor.model.network.state_dict()["head.weight"], before["head.weight"])
