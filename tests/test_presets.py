@@ -9,6 +9,7 @@ import pytest
 from src_training.data.phantom import fundus_phantom
 from src_training.data.preprocess import Preprocessing
 from src_training.errors import InputError
+from src_training.inference.model import load_model
 from src_training.networks import NETWORKS
 from src_training.presets import PURPOSE, TIMES, preprocessing_for, preset, recipe_for
 from src_training.recipe import Recipe
@@ -37,13 +38,14 @@ def test_the_presets_differ_in_what_they_cost_and_each_says_what_it_is_for():
     recipes = [recipe_for("mine", SOURCE, [], "enet", time) for time in TIMES]
     costs = [work(recipe) for recipe in recipes]
     assert costs == sorted(costs) and costs[0] * 5 < costs[1]
-    assert [recipe.teacher.options.get("width") for recipe in recipes] == [8, 8, None]
+    assert [recipe.teacher.options.get("width") for recipe in recipes] == [8, 8, 32]
     assert tuple(PURPOSE) == TIMES
 
 
-def test_standard_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
+def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
     monkeypatch.setenv("MSANKD_DATA", str(tmp_path))
-    shipped, ours = Recipe.load("chasedb1"), recipe_for("mine", SOURCE, [], "enet", "standard")
+    shipped = Recipe.load("chasedb1")
+    ours = recipe_for("mine", SOURCE, [], "mobile_unet", "full")
     for field in (
         "preprocessing",
         "augmentation",
@@ -52,9 +54,14 @@ def test_standard_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_pa
         "teacher",
         "student",
         "supervised",
-        "stages",
     ):
         assert getattr(ours, field) == getattr(shipped, field), field
+    for name in preset("full", "mobile_unet")["stages"]:
+        stage, known = getattr(ours.stages, name), getattr(shipped.stages, name)
+        assert stage == known.model_copy(update={"validate_every": stage.validate_every}), name
+    card = load_model("vessels-chasedb1").card
+    assert card.architecture == shipped.student.name and card.options == shipped.student.options
+    assert card.preprocessing == shipped.preprocessing and card.patch == shipped.patch
 
 
 def test_fine_tuning_is_shorter_and_slower(monkeypatch):

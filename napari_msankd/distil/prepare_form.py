@@ -89,8 +89,8 @@ class PrepareForm(QWidget):
     def _student(self) -> QWidget:
         self.student = _offered(STUDENTS)
         self.student.setToolTip(
-            "The small network that the run is for: Mobile U-Net has 0.6 M weights (4.7 M in full "
-            "size), ENet 0.35 M, ERFNet 2.1 M"
+            "The small network that the run is for: Mobile U-Net has 0.6 M weights, ENet 0.35 M, "
+            "ERFNet 2.1 M"
         )
         self.start_from = ModelChoice(none="nothing: random weights")
         self.start_from.setToolTip("A model of the same network to go on from: fine-tuning")
