@@ -1,5 +1,6 @@
 """Several processes at one run: each takes its share of every batch, the first one writes."""
 
+import logging
 import os
 import signal
 import threading
@@ -63,6 +64,8 @@ def make_fabric(device: str, devices: int) -> Fabric:
     InputError
         If this machine has no such device, or fewer of them.
     """
+    # Device and precision are said as events; its own words would break the bars.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     found = find_device(device)
     precision = training_precision(found)
     if devices == 1:

@@ -38,6 +38,18 @@ def test_more_devices_than_there_are_is_one_sentence(device, devices, words):
         make_fabric(device, devices)
 
 
+def test_half_precision_says_nothing_between_the_bars_of_a_run():
+    program = (
+        "from src_training.training import ranks\n"
+        "ranks.training_precision = lambda device: 'bf16-mixed'\n"
+        "ranks.make_fabric('cpu', 1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_a_batch_with_less_than_one_patch_for_each_device_is_one_sentence(make_recipe, tmp_path):
     stages = {name: {"steps": 1, "batch": 4} for name in make_recipe().stages.model_dump()}
     recipe = make_recipe(stages=stages | {"tan": {"steps": 1, "batch": 1}})
