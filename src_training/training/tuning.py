@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ SHARES = (0.0, 0.5, 1.0)
 
 Restyle = Callable[[Tensor], Tensor]
 """Images (B, C, h, w) as other scanners would show them; see `Views.restyle`."""
+
+_STYLED = 12
+"""Least number of restyled images: the styles of four decide by chance."""
 
 _EDGES = np.linspace(-16, 16, 513)
 _COST = 0.005
@@ -49,7 +53,9 @@ def choose_statistics(
     share of the image's own is for would not be seen. Each share is taken with
     the thresholds that are best for it.
     """
-    styled = [_restyled(image, number, restyle) for number, image in enumerate(validation)]
+    count = max(_STYLED, len(validation))
+    numbered = zip(range(count), cycle(validation), strict=False)
+    styled = [_restyled(image, number, restyle) for number, image in numbered]
     dice = []
     for share in SHARES:
         update_card(predictor, own_statistics=share)
