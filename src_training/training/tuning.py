@@ -24,8 +24,8 @@ SHARES = (0.0, 0.5, 1.0)
 Restyle = Callable[[Tensor], Tensor]
 """Images (B, C, h, w) as other scanners would show them; see `Views.restyle`."""
 
-_STYLED = 12
-"""Least number of restyled images: the styles of four decide by chance."""
+_STYLES, _ENOUGH = 3, 12
+"""Styles of an image, where that makes no more than a dozen: those of four decide by chance."""
 
 _EDGES = np.linspace(-16, 16, 513)
 _COST = 0.005
@@ -53,7 +53,7 @@ def choose_statistics(
     share of the image's own is for would not be seen. Each share is taken with
     the thresholds that are best for it.
     """
-    count = max(_STYLED, len(validation))
+    count = max(len(validation), min(_STYLES * len(validation), _ENOUGH))
     numbered = zip(range(count), cycle(validation), strict=False)
     styled = [_restyled(image, number, restyle) for number, image in numbered]
     dice = []
