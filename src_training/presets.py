@@ -4,7 +4,7 @@ Torch is imported only where a recipe is made: who offers the choices does not w
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -29,6 +29,67 @@ PURPOSE = {
 _STUDENTS: dict[str, dict[str, Any]] = {"mobile_unet": {"width": 0.35}}
 """Options of the students that are not small and fast at their published width."""
 
+_ALIGNMENT = ("autoencoder", "vectors", "tan", "san")
+
+
+class _Stage(NamedTuple):
+    """How long a stage is, and how fast it learns."""
+
+    steps: int
+    rate: float
+    validate_every: int
+
+
+class _Preset(NamedTuple):
+    """What the times differ in.
+
+    A wide teacher leaves the rails at the rate of a narrow one. Its
+    predictions are worth following closely where it knows much more.
+    """
+
+    diameter: int
+    width: int
+    predictions: float
+    batch: int
+    teacher: _Stage
+    alignment: _Stage
+    student: _Stage
+    distil: _Stage
+
+
+_PRESETS = {
+    "quick": _Preset(
+        diameter=512,
+        width=8,
+        predictions=2.0,
+        batch=4,
+        teacher=_Stage(240, 3e-3, 40),
+        alignment=_Stage(60, 2e-3, 20),
+        student=_Stage(500, 3e-3, 50),
+        distil=_Stage(90, 1e-3, 15),
+    ),
+    "standard": _Preset(
+        diameter=640,
+        width=8,
+        predictions=2.0,
+        batch=16,
+        teacher=_Stage(1200, 3e-3, 200),
+        alignment=_Stage(150, 2e-3, 50),
+        student=_Stage(2000, 3e-3, 200),
+        distil=_Stage(300, 1e-3, 50),
+    ),
+    "full": _Preset(
+        diameter=640,
+        width=32,
+        predictions=20.0,
+        batch=16,
+        teacher=_Stage(3000, 1e-3, 500),
+        alignment=_Stage(150, 2e-3, 75),
+        student=_Stage(1000, 3e-3, 250),
+        distil=_Stage(1200, 3e-3, 300),
+    ),
+}
+
 
 def preset(time: str, student: str) -> dict[str, Any]:
     """Fields of a recipe for a preset: networks, preparation, patch, losses and stages.
@@ -47,28 +108,19 @@ def preset(time: str, student: str) -> dict[str, Any]:
     """
     if time not in TIMES:
         raise InputError(f"time is {time!r}; expected one of {', '.join(TIMES)}")
-    diameter = 512 if time == "quick" else 640
-    wide = time == "full"
-    stages = {
-        "quick": _stages(4, teacher=240, between=60, student=500, distil=90),
-        "standard": _stages(16, teacher=1200, between=150, student=2000, distil=300),
-        "full": _stages(16, teacher=3000, between=150, student=1000, distil=1200),
-    }[time]
-    if wide:
-        # A wide teacher leaves the rails at the rate of a narrow one.
-        stages["teacher"]["rate"] = 1e-3
-        stages["distil"]["rate"] = 3e-3
+    how = _PRESETS[time]
+    stages = {"teacher": how.teacher, "student": how.student, "distil": how.distil}
+    stages |= dict.fromkeys(_ALIGNMENT, how.alignment)
     return {
-        "preprocessing": {"kind": "fundus", "diameter": diameter},
+        "preprocessing": {"kind": "fundus", "diameter": how.diameter},
         # Wide: cameras of 30 and 45 degrees show vessels of different widths.
         "augmentation": {"scale": 0.6},
         "patch": 128,
-        "teacher": {"name": "fanet", "options": {"width": 32 if wide else 8}},
+        "teacher": {"name": "fanet", "options": {"width": how.width}},
         "student": {"name": student, "options": _STUDENTS.get(student, {})},
         "supervised": "dice_ce",
-        # Worth following closely are predictions of a teacher that knows much more.
-        "distilling": {"predictions": 20.0 if wide else 2.0, "views": 2},
-        "stages": stages,
+        "distilling": {"predictions": how.predictions, "views": 2},
+        "stages": {name: {"batch": how.batch, **stage._asdict()} for name, stage in stages.items()},
     }
 
 
@@ -151,23 +203,3 @@ def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
     if not fov.all() and rim_deviation(fov) <= ROUND:
         return Preprocessing(kind="fundus")
     return Preprocessing(kind="percentile", channels=3 if colours else 1)
-
-
-def _stages(
-    batch: int, *, teacher: int, between: int, student: int, distil: int
-) -> dict[str, dict[str, Any]]:
-    """Stages of so many steps; rates are those the shipped model was trained at."""
-
-    def stage(steps: int, rate: float, validations: int) -> dict[str, Any]:
-        every = max(1, steps // validations)
-        return {"steps": steps, "batch": batch, "rate": rate, "validate_every": every}
-
-    return {
-        "teacher": stage(teacher, 3e-3, 6),
-        "autoencoder": stage(between, 2e-3, 3),
-        "vectors": stage(between, 2e-3, 3),
-        "tan": stage(between, 2e-3, 3),
-        "student": stage(student, 3e-3, 10),
-        "san": stage(between, 2e-3, 3),
-        "distil": stage(distil, 1e-3, 6),
-    }

@@ -57,8 +57,7 @@ def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
     ):
         assert getattr(ours, field) == getattr(shipped, field), field
     for name in preset("full", "mobile_unet")["stages"]:
-        stage, known = getattr(ours.stages, name), getattr(shipped.stages, name)
-        assert stage == known.model_copy(update={"validate_every": stage.validate_every}), name
+        assert getattr(ours.stages, name) == getattr(shipped.stages, name), name
     card = load_model("vessels-chasedb1").card
     assert card.architecture == shipped.student.name and card.options == shipped.student.options
     assert card.preprocessing == shipped.preprocessing and card.patch == shipped.patch

@@ -36,7 +36,7 @@ from src_training.recipe import NetworkRecipe, Recipe
 from src_training.training.folder import RunFolder
 from src_training.training.report import Outcome, as_markdown
 from src_training.training.sources import source_notes
-from src_training.training.tuning import tune
+from src_training.training.tuning import in_other_styles, tune
 
 if TYPE_CHECKING:
     from src_training.training.pipeline import Pipeline, TrainedNetworks
@@ -155,11 +155,12 @@ def _begun(pipeline: "Pipeline", drafts: dict[str, SegmentationModel]) -> dict[s
     preprocessing, device = pipeline.recipe.preprocessing, str(pipeline.fabric.device)
     held_out = list(prepared_images(pipeline.held_out, preprocessing))
     images = list(prepared_images(pipeline.training, preprocessing))
-    restyle = Views(pipeline.recipe.augmentation, pipeline.recipe.patch).restyle
+    views = Views(pipeline.recipe.augmentation, pipeline.recipe.patch)
+    styled = in_other_styles(held_out, views.restyle)
     judged = {}
     for role, draft in drafts.items():
         predictor = Predictor(draft, device=device)
-        tune(predictor, held_out, restyle)
+        tune(predictor, held_out, styled)
         vectors = image_vectors(predictor.model, pipeline.training, images).values
         judged[role] = _Judged(predictor, vectors)
     return judged

@@ -32,30 +32,36 @@ _COST = 0.005
 """Dice that own thresholds may cost on the images that the fixed one was fitted to."""
 
 
-def tune(predictor: Predictor, validation: Sequence[PreparedImage], restyle: Restyle) -> None:
+def tune(
+    predictor: Predictor, validation: Sequence[PreparedImage], styled: Sequence[PreparedImage]
+) -> None:
     """Choose how a model meets an image: its statistics, calibration and threshold.
 
     The weights of the network's head take the calibration, the card the rest.
     """
-    update_card(predictor, own_statistics=choose_statistics(predictor, validation, restyle))
+    update_card(predictor, own_statistics=choose_statistics(predictor, validation, styled))
     calibrate(predictor, validation)
     threshold, own = choose_threshold(predictor, validation)
     update_card(predictor, threshold=threshold, own_threshold=own)
 
 
+def in_other_styles(validation: Sequence[PreparedImage], restyle: Restyle) -> list[PreparedImage]:
+    """The images as other scanners might show them, the same ones whenever they are asked for."""
+    count = max(len(validation), min(_STYLES * len(validation), _ENOUGH))
+    numbered = zip(range(count), cycle(validation), strict=False)
+    return [_restyled(image, number, restyle) for number, image in numbered]
+
+
 def choose_statistics(
-    predictor: Predictor, validation: Sequence[PreparedImage], restyle: Restyle
+    predictor: Predictor, validation: Sequence[PreparedImage], styled: Sequence[PreparedImage]
 ) -> float:
     """The share of the image's statistics with the best mean Dice, one of `SHARES`.
 
-    Dice is that of each image as it is and as another scanner might show it:
-    of the source's own scanner a network knows the statistics, and what a
-    share of the image's own is for would not be seen. Each share is taken with
-    the thresholds that are best for it.
+    Dice is that of the validation images as they are and in other styles (see
+    `in_other_styles`): of the source's own scanner a network knows the
+    statistics, and what a share of the image's own is for would not be seen.
+    Each share is taken with the thresholds that are best for it.
     """
-    count = max(len(validation), min(_STYLES * len(validation), _ENOUGH))
-    numbered = zip(range(count), cycle(validation), strict=False)
-    styled = [_restyled(image, number, restyle) for number, image in numbered]
     dice = []
     for share in SHARES:
         update_card(predictor, own_statistics=share)
@@ -70,7 +76,6 @@ def _best_dice(predictor: Predictor, images: Sequence[PreparedImage]) -> float:
 
 
 def _restyled(image: PreparedImage, number: int, restyle: Restyle) -> PreparedImage:
-    """The image as another scanner might show it, the same one whenever it is asked for."""
     pixels = torch.from_numpy(image.prepared.pixels)[None]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(number)
