@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QFormLayout, QGroupBox, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import (
+    QDoubleSpinBox,
+    QFormLayout,
+    QGroupBox,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -62,6 +69,28 @@ class Words(QLabel):
         # Else the height it had counts as one it needs.
         self.setMinimumHeight(0)
         self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
+
+
+class CameraAngle(QDoubleSpinBox):
+    """Degrees that a fundus camera's field of view spans, or that nobody knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setRange(0, 200)
+        self.setDecimals(0)
+        self.setSingleStep(5)
+        self.setSuffix("°")
+        self.setSpecialValueText("not known")
+        self.setAccessibleName("Angle of the fundus camera")
+        self.setToolTip(
+            "Degrees that the fundus camera's field of view spans, such as 30 or 45; images of "
+            "all cameras are then brought to as many pixels a degree"
+        )
+
+    @property
+    def angle(self) -> float | None:
+        """Degrees; None if not known."""
+        return self.value() or None
 
 
 def group(title: str) -> tuple[QGroupBox, QFormLayout, QVBoxLayout]:

@@ -205,6 +205,15 @@ class Recipe(_Part):
     licence: str = ""
     description: str = ""
 
+    @model_validator(mode="after")
+    def _angles_agree(self) -> "Recipe":
+        for domain in (self.source, *self.tests, *self.unlabelled):
+            try:
+                self.preprocessing.for_camera(domain.angle)
+            except InputError as error:
+                raise ValueError(f"domain {domain.name}: {error}") from None
+        return self
+
     @property
     def semi_supervised(self) -> bool:
         """Whether half of each batch of ``distil`` has no masks."""
@@ -337,13 +346,16 @@ def _first_fault(error: ValidationError) -> str:
     faults = sorted(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
     fault = faults[0]
     field = ".".join(str(part) for part in fault["loc"])
+    said = fault["msg"].removeprefix("Value error, ")
+    if not field and fault["type"] == "value_error":
+        return said
     if not field:
         return f"found {fault['input']!r:.40}, expected fields with their values"
     if fault["type"] in _UNKNOWN:
         return f"the field {field} is unknown; expected only documented fields"
     if fault["type"] == "missing":
         return f"the field {field} is missing"
-    return f"the field {field} is {fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}"
+    return f"the field {field} is {fault['input']!r}: {said}"
 
 
 def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from src_training.data.phantom import ScannerName
+from src_training.data.preprocess import Angle
 from src_training.errors import InputError
 
 
@@ -51,6 +52,10 @@ class DomainRecipe(BaseModel):
         Regular expression that a case's whole name must match; all if missing.
     class_values
         Stored value, or values, of each class; found and said if missing.
+    angle
+        Degrees that the field of view of the fundus camera spans, such as 30
+        or 45, with `Preprocessing.angle`. If missing, images are brought to the
+        same diameter as those of the training camera.
     terms
         Terms of the images, written into the model.
     """
@@ -62,6 +67,7 @@ class DomainRecipe(BaseModel):
     phantoms: Phantoms | None = None
     only: str | None = None
     class_values: dict[str, int | list[int]] | None = None
+    angle: Angle | None = None
     terms: str = ""
 
     @model_validator(mode="after")

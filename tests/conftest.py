@@ -96,7 +96,9 @@ def tiny_model() -> Callable[..., "SegmentationModel"]:
     from src_training.inference.model import ModelCard, SegmentationModel, SemanticSpace
     from src_training.networks import build_network
 
-    def make(kind: str = "minmax", semantics: bool = True, seed: int = 0) -> "SegmentationModel":
+    def make(
+        kind: str = "minmax", semantics: bool = True, seed: int = 0, angle: float | None = None
+    ) -> "SegmentationModel":
         torch.manual_seed(seed)
         network = build_network("fanet", 1, 2, width=2)
         space = SemanticSpace(grid=(4, 4), latent=3, hidden=4) if semantics else None
@@ -106,7 +108,7 @@ def tiny_model() -> Callable[..., "SegmentationModel"]:
             options={"width": 2},
             in_channels=1,
             classes=["background", "vessel"],
-            preprocessing=Preprocessing(kind=kind, diameter=64),
+            preprocessing=Preprocessing(kind=kind, diameter=64, angle=angle),
             patch=32,
             semantics=space,
         )

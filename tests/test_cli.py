@@ -80,6 +80,33 @@ def test_segment_writes_probabilities_and_heeds_the_threshold(
     assert not np.asarray(Image.open(out / "000.png")).any()
 
 
+def test_the_angle_of_a_camera_is_heeded_and_goes_with_images(
+    msankd, make_domain, tiny_model, tmp_path
+):
+    model = tiny_model("fundus", angle=30)
+    model.save(tmp_path / "fundus.safetensors")
+    domain = make_domain()
+    of_model = ("--model", model.source)
+    image = sorted((domain / "images").iterdir())[0]
+    said = msankd("segment", image, *of_model, "--out", tmp_path, "--angle", 45, "--probabilities")
+    assert said.code == 0, said.err
+    found = np.load(tmp_path / f"{image.stem}_probabilities.npy")
+    expected = Predictor(model.for_camera(45), "cpu").predict(read_image(image))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    scores = []
+    for angle in (30, 60):
+        scores.append(tmp_path / f"{angle}.json")
+        asked = ("--domain", domain, "--angle", angle, "--json", scores[-1])
+        assert msankd("evaluate", *of_model, *asked).code == 0
+    assert scores[0].read_bytes() != scores[1].read_bytes()
+    several = msankd("fsd", *of_model, "--domain", domain, "--domain", tmp_path, "--angle", 45)
+    assert "--angle was given 1 times and --domain 2 times; expected one for each" in several.err
+    stack = tmp_path / "stack.tif"
+    tifffile.imwrite(stack, np.zeros((5, 20, 20), np.uint8))
+    refused = msankd("segment", stack, *of_model, "--out", tmp_path / "o", "--angle", 45)
+    assert refused.code == 2 and "--angle: " in refused.err and "is a volume" in refused.err
+
+
 def test_a_stack_is_segmented_slice_by_slice(msankd, model_file, tmp_path):
     stack = np.random.default_rng(0).integers(0, 255, (3, 40, 36), np.uint8)
     tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")

@@ -45,7 +45,8 @@ def test_the_presets_differ_in_what_they_cost_and_each_says_what_it_is_for():
 def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
     monkeypatch.setenv("MSANKD_DATA", str(tmp_path))
     shipped = Recipe.load("chasedb1")
-    ours = recipe_for("mine", SOURCE, [], "mobile_unet", "full")
+    source = SOURCE.model_copy(update={"angle": shipped.source.angle})
+    ours = recipe_for("mine", source, [], "mobile_unet", "full")
     for field in (
         "preprocessing",
         "augmentation",

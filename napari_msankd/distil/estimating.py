@@ -42,13 +42,15 @@ class Estimating(QObject):
         process.setProgram(sys.executable)
         options = ["--json", "-", "--device", device]
         process.setArguments(["-m", "src_training", "estimate", str(recipe), *options])
-        process.finished.connect(lambda code, _status: self._on_finished(process, code))
+        # Where this is deleted first, the process is killed with it, and tells nobody.
+        process.finished.connect(self._on_finished)
         process.start()
 
     def stop(self) -> None:
         """Drop what is being timed."""
         if self._process is not None:
             process, self._process = self._process, None
+            process.finished.disconnect(self._on_finished)
             process.finished.connect(process.deleteLater)
             process.kill()
 
@@ -59,11 +61,9 @@ class Estimating(QObject):
         if process is not None:
             process.waitForFinished(1000)
 
-    def _on_finished(self, process: QProcess, code: int) -> None:
-        if process is not self._process:
-            # It was dropped.
-            return
-        self._process = None
+    def _on_finished(self, code: int) -> None:
+        process, self._process = self._process, None
+        assert process is not None
         printed = bytes(process.readAllStandardOutput().data()).decode(errors="replace")
         said = bytes(process.readAllStandardError().data()).decode(errors="replace")
         process.deleteLater()

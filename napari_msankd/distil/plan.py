@@ -77,9 +77,11 @@ def recipe_of(plan: Plan, folder: Path) -> Iterator["Recipe"]:
 
 def with_domains_of(edited: "Recipe", fresh: "Recipe") -> "Recipe":
     """A recipe that a person edited, on the domains as they were written just now."""
-    return edited.model_copy(
-        update={"name": fresh.name, "source": fresh.source, "tests": fresh.tests}
-    )
+    taken = {"name": fresh.name, "source": fresh.source, "tests": fresh.tests}
+    if edited.preprocessing.kind == "fundus":
+        camera = {"angle": fresh.preprocessing.angle}
+        taken["preprocessing"] = edited.preprocessing.model_copy(update=camera)
+    return edited.model_copy(update=taken)
 
 
 def discard(folder: Path) -> None:

@@ -40,10 +40,13 @@ class ChosenFolder:
         The folder.
     name
         Of the domain; the folder's when missing.
+    angle
+        Degrees that the fundus camera's field of view spans; None if not known.
     """
 
     path: Path
     name: str = ""
+    angle: float | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -60,7 +63,8 @@ class ChosenFolder:
             `class_values` of the source, for a target: several classes have
             the same values in every domain. Found in the masks when missing.
         """
-        return _recipe(self.name, self.path.resolve(), classes if several(classes) else None)
+        meant = classes if several(classes) else None
+        return _recipe(self.name, self.path.resolve(), meant, self.angle)
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,14 @@ class ChosenLayers:
         The layers' pixels, taken in the main thread.
     role
         What the run needs them for.
+    angle
+        Degrees that the fundus camera's field of view spans; None if not known.
     """
 
     name: str
     pairs: tuple[LayerPair, ...]
     role: Role = "source"
+    angle: float | None = None
 
     def recipe(self, run_folder: Path, classes: Mapping[str, Any] | None = None) -> "DomainRecipe":
         """Write the layers into the run's folder and say where. Call it in a worker.
@@ -107,7 +114,7 @@ class ChosenLayers:
         if meant and not several(meant):
             # Written as 0 and 1, whatever was painted.
             meant = {next(name for name in meant if name != "background"): 1}
-        return _recipe(self.name, folder, meant)
+        return _recipe(self.name, folder, meant, self.angle)
 
     def classes(self) -> Classes | None:
         """What is painted, read plane by plane; None if nothing is."""
@@ -153,10 +160,12 @@ def unpainted(pair: LayerPair) -> InputError:
     )
 
 
-def _recipe(name: str, folder: Path, classes: Mapping[str, Any] | None) -> "DomainRecipe":
+def _recipe(
+    name: str, folder: Path, classes: Mapping[str, Any] | None, angle: float | None
+) -> "DomainRecipe":
     load_engine()
     with no_collection():
         from src_training.recipe_domains import DomainRecipe
 
     meant = dict(classes) if classes else None
-    return DomainRecipe(name=name, folder=str(folder), class_values=meant)
+    return DomainRecipe(name=name, folder=str(folder), class_values=meant, angle=angle)

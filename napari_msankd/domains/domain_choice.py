@@ -1,6 +1,7 @@
 """Choosing a domain: a folder, or opened layers; what is in it is said at once."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,9 @@ class DomainChoice(DomainForm):
 
     def value(self) -> ChosenDomain | None:
         """What was chosen; None while it is looked at, or cannot be used."""
-        return None if self.looking or not self._found.usable else self._chosen
+        if self._chosen is None or self.looking or not self._found.usable:
+            return None
+        return replace(self._chosen, angle=self.camera.angle)
 
     def end(self) -> None:
         """Stop looking; called when the widget or napari goes."""
@@ -101,6 +104,7 @@ class DomainChoice(DomainForm):
         self.sample.clicked.connect(self._on_sample)
         self.dropped.connect(self.choose_folder)
         self.rows.changed.connect(self._on_choice)
+        self.camera.valueChanged.connect(lambda _angle: self.changed.emit())
         events = self.viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self._on_layer_list)

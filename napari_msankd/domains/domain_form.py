@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
-from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+)
 
-from napari_msankd.controls import Words
+from napari_msankd.controls import CameraAngle, Words
 from napari_msankd.domains.domain_look import Masks
 from napari_msankd.domains.layer_rows import LayerRows
 from napari_msankd.domains.thumbnails import ThumbnailStrip
@@ -58,6 +66,7 @@ class DomainForm(QFrame):
         layout.addWidget(self._words())
         layout.addWidget(self.sample, alignment=Qt.AlignmentFlag.AlignLeft)
         layout.addWidget(self.strip)
+        layout.addLayout(self._camera())
         layout.addWidget(self.faults)
         layout.addWidget(self.more, alignment=Qt.AlignmentFlag.AlignLeft)
         layout.addStretch(1)
@@ -126,6 +135,15 @@ class DomainForm(QFrame):
         self.more.setVisible(False)
         self.more.clicked.connect(lambda: show_story(self, "\n".join(self._problems)))
         return self.found
+
+    def _camera(self) -> QHBoxLayout:
+        self.camera = CameraAngle()
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        row.addWidget(QLabel("Fundus camera"))
+        row.addWidget(self.camera)
+        row.addStretch(1)
+        return row
 
     def _on_theme(self, _event: object = None) -> None:
         self.rows.dress(self.viewer.theme)

@@ -198,15 +198,17 @@ def _domain(chosen: ChosenDomain) -> "Domain":
     from src_training.data.domain import Domain
 
     if isinstance(chosen, ChosenFolder):
-        return Domain.from_folder(chosen.path, name=chosen.name, masks="optional")
-    # As if they had been written to a folder: paint is foreground.
-    cases = list(cases_of(chosen.pairs))
-    return Domain.from_arrays(
-        chosen.name,
-        [stored_pixels(case) for case in cases],
-        [stored_labels(case, None) for case in cases],
-        names=[case.name for case in cases],
-    )
+        domain = Domain.from_folder(chosen.path, name=chosen.name, masks="optional")
+    else:
+        # As if they had been written to a folder: paint is foreground.
+        cases = list(cases_of(chosen.pairs))
+        domain = Domain.from_arrays(
+            chosen.name,
+            [stored_pixels(case) for case in cases],
+            [stored_labels(case, None) for case in cases],
+            names=[case.name for case in cases],
+        )
+    return replace(domain, angle=chosen.angle)
 
 
 def _layers(request: Request, domains: Sequence["Domain"]) -> Iterator[tuple[tuple[str, str], str]]:

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msankd.choices import LayerChoice, ModelChoice
-from napari_msankd.controls import Words, emphasised, group
+from napari_msankd.controls import CameraAngle, Words, emphasised, group
 from napari_msankd.segment.slice_choice import SliceChoice
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class SegmentForm(QWidget):
         self.slices = SliceChoice()
         self.model = ModelChoice()
         self.model.setToolTip("What segments; the last entry opens a model file")
+        self.camera = CameraAngle()
         self.flips = QCheckBox("Average over &flips")
         self.flips.setToolTip(
             "Segment four mirrored copies too: a little better, four times slower"
@@ -74,9 +75,11 @@ class SegmentForm(QWidget):
         self.outlook.setToolTip("What the model expects, and what this layer is")
         self.device = Words()
         self.device.setToolTip("Where the network runs; change it under Preferences > Plugins")
-        box, form, below = group("Image and model")
-        form.addRow("&Image", self.image)
-        form.addRow("&Model", self.model)
+        box, self.choices, below = group("Image and model")
+        self.choices.addRow("&Image", self.image)
+        self.choices.addRow("&Model", self.model)
+        self.choices.addRow("&Camera", self.camera)
+        self.choices.setRowVisible(self.camera, False)
         for part in (self.slices, self.flips, self.outlook, self.device):
             below.addWidget(part)
         return box

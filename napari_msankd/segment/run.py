@@ -263,7 +263,9 @@ def _record_of(request: Request) -> dict[str, Any]:
         ours = version("napari-msankd")
     except PackageNotFoundError:
         ours = "unknown"
-    options = {"flips": request.flips, "slices": _said(request)}
+    options: dict[str, Any] = {"flips": request.flips, "slices": _said(request)}
+    if request.angle is not None:
+        options["angle"] = request.angle
     if request.planes.axis:
         options["axis"] = request.planes.axis
     return {

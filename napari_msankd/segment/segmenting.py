@@ -43,6 +43,8 @@ class Request:
         File of the model.
     flips
         Average over flips.
+    angle
+        Degrees that the fundus camera's field of view spans; None if not known.
     device
         ``auto`` or a device of torch.
     memory_limit
@@ -56,6 +58,7 @@ class Request:
     shown: Index
     model: Path
     flips: bool
+    angle: float | None
     device: str
     memory_limit: int
     cache: Path
@@ -102,6 +105,8 @@ class About:
     ----------
     name, description, classes, threshold, own_threshold
         From its card.
+    knows_angle
+        Whether it knows that of its fundus camera, and takes that of another.
     sha256
         Of its file.
     device
@@ -113,6 +118,7 @@ class About:
     classes: tuple[str, ...]
     threshold: float
     own_threshold: bool
+    knows_angle: bool
     sha256: str
     device: str
 
@@ -217,6 +223,7 @@ def _about(predictor: "Predictor") -> About:
         classes=tuple(card.classes),
         threshold=round(card.threshold, 2),
         own_threshold=card.own_threshold and len(card.classes) == 2,
+        knows_angle=card.preprocessing.angle is not None,
         sha256=predictor.model.sha256 or "",
         device=_words(predictor.device),
     )
@@ -227,11 +234,13 @@ def _predictor(request: Request) -> "Predictor":
         changed = request.model.stat().st_mtime_ns
     except OSError:
         raise InputError(f"{request.model}: there is no such file; expected a model") from None
-    return _loaded(request.model, changed, request.device, request.flips)
+    return _loaded(request.model, changed, request.device, request.flips, request.angle)
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: Path, _changed: int, device: str, flips: bool) -> "Predictor":
+def _loaded(
+    path: Path, _changed: int, device: str, flips: bool, angle: float | None
+) -> "Predictor":
     load_engine()
     from src_training.device import find_device
     from src_training.inference.model import load_model
@@ -241,7 +250,8 @@ def _loaded(path: Path, _changed: int, device: str, flips: bool) -> "Predictor":
     # A processor gains nothing from batches, and one tile at a time is what
     # shows first and stops first.
     batch = 1 if found.type == "cpu" else 4
-    return Predictor(load_model(path, found), str(found), batch=batch, flips=flips)
+    model = load_model(path, found).for_camera(angle)
+    return Predictor(model, str(found), batch=batch, flips=flips)
 
 
 def _read(planes: Planes, index: Index, predictor: "Predictor") -> NDArray[np.generic]:

@@ -107,7 +107,8 @@ class SegmentWidget(SegmentForm):
 
     def _connect(self) -> None:
         self.image.chosen.connect(self._on_image)
-        self.model.chosen.connect(self._look_soon.start)
+        self.model.chosen.connect(self._on_choice_of_model)
+        self.camera.valueChanged.connect(self._look_soon.start)
         self.flips.toggled.connect(self._look_soon.start)
         self.slices.changed.connect(self._look_soon.start)
         self.run.clicked.connect(self.segment)
@@ -136,6 +137,7 @@ class SegmentWidget(SegmentForm):
             shown,
             model,
             self.flips.isChecked(),
+            self.camera.angle,
             chosen.device,
             chosen.memory_limit,
             chosen.cache,
@@ -148,6 +150,11 @@ class SegmentWidget(SegmentForm):
         self.slices.follow(layer)
         if not self.running:
             self._say("")
+        self._look_soon.start()
+
+    def _on_choice_of_model(self) -> None:
+        # Another model may know nothing of cameras.
+        self.camera.setValue(0)
         self._look_soon.start()
 
     def _look(self) -> None:
@@ -180,6 +187,7 @@ class SegmentWidget(SegmentForm):
         two = len(about.classes) == 2
         self.slider.setEnabled(two)
         self.number.setEnabled(two)
+        self.choices.setRowVisible(self.camera, about.knows_angle)
         self._model_threshold = about.threshold
         if self._threshold_of != self.model.path:
             self._threshold_of = self.model.path
@@ -247,7 +255,7 @@ class SegmentWidget(SegmentForm):
         self.run.setEnabled(not running and self.image.layer is not None)
         self.stop.setEnabled(running)
         self.progress.setVisible(running)
-        for control in (self.image, self.model, self.flips, self.slices):
+        for control in (self.image, self.model, self.camera, self.flips, self.slices):
             control.setEnabled(not running)
 
     def _score(self) -> None:

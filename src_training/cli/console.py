@@ -14,6 +14,10 @@ err = Console(stderr=True)
 
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
 Flips = Annotated[bool, Parameter(help="Average over four flips: slower, smoother.")]
+Angles = Annotated[
+    list[float] | None,
+    Parameter(name="--angle", help="Degrees of each domain's fundus camera, in their order."),
+]
 Model = Annotated[str, Parameter(help="Name of a shipped model, or a model file.")]
 
 

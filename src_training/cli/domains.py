@@ -8,11 +8,12 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Device, Flips, Model, write_json
+from src_training.cli.console import Angles, Device, Flips, Model, write_json
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.data.domain import Domain
+    from src_training.data.looks import Masks
     from src_training.evaluation.evaluate import DomainScores
 
 
@@ -57,6 +58,7 @@ def evaluate(
         list[str] | None,
         Parameter(name="--class", help="Values of a class in the masks, e.g. liver=1,2."),
     ] = None,
+    angle: Angles = None,
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write every score.")] = None,
     flips: Flips = False,
     device: Device = "auto",
@@ -68,11 +70,10 @@ def evaluate(
     For example:
 
     ```
-    msankd evaluate --model vessels-chasedb1 --domain data/drive --json scores.json
+    msankd evaluate --model vessels-chasedb1 --domain data/drive --angle 45 --json scores.json
     msankd evaluate --model liver.safetensors --domain data/ircad --class liver=1,2
     ```
     """
-    from src_training.data.domain import Domain
     from src_training.evaluation.evaluate import evaluate as score_domain
     from src_training.inference.model import load_model
     from src_training.inference.predictor import Predictor
@@ -82,8 +83,8 @@ def evaluate(
     predictor = Predictor(loaded, device=device, flips=flips)
     values = dict(_class_values(told) for told in class_values or ()) or None
     domains = [
-        _for_model(Domain.from_folder(folder, name=name, class_values=values), loaded.card.classes)
-        for name, folder in named_folders(domain).items()
+        _for_model(each, loaded.card.classes)
+        for each in domains_in(domain, angle, masks="required", class_values=values)
     ]
     results = []
     with counted(console.out, "scoring", sum(len(each) for each in domains)) as advance:
@@ -117,6 +118,7 @@ def fsd(
     *,
     model: Model,
     domain: Annotated[list[Path], Parameter(help="Folder with images/; masks are not needed.")],
+    angle: Angles = None,
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write the matrix.")] = None,
     device: Device = "auto",
 ) -> None:
@@ -130,7 +132,6 @@ def fsd(
     """
     from itertools import combinations
 
-    from src_training.data.domain import Domain
     from src_training.device import find_device
     from src_training.evaluation.features import image_vectors
     from src_training.evaluation.fsd import all_alike, frechet_distance
@@ -139,10 +140,7 @@ def fsd(
     if len(domain) < 2:
         raise InputError(f"--domain was given {len(domain)} time; expected at least two domains")
     loaded = load_model(model, find_device(device))
-    vectors = {
-        name: image_vectors(loaded, Domain.from_folder(folder, name=name, masks="optional")).values
-        for name, folder in named_folders(domain).items()
-    }
+    vectors = {each.name: image_vectors(loaded, each).values for each in domains_in(domain, angle)}
     table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
     for column in ("from", "to", "FSD", "95 % interval", "N from", "N to", "covariance"):
         table.add_column(column)
@@ -163,6 +161,32 @@ def fsd(
             soft_wrap=True,
         )
     write_json(json_file, found)
+
+
+def domains_in(
+    folders: list[Path],
+    angles: list[float] | None = None,
+    *,
+    masks: "Masks" = "optional",
+    class_values: dict[str, int | list[int]] | None = None,
+) -> list["Domain"]:
+    """The domains of folders, each with the angle of its camera where any is given."""
+    from src_training.data.domain import Domain
+
+    if angles and len(angles) != len(folders):
+        raise InputError(
+            f"--angle was given {len(angles)} times and --domain {len(folders)} times; "
+            "expected one for each"
+        )
+    named = named_folders(folders).items()
+    cameras: list[float | None] = [*angles] if angles else [None] * len(folders)
+    return [
+        replace(
+            Domain.from_folder(folder, name=name, class_values=class_values, masks=masks),
+            angle=angle,
+        )
+        for (name, folder), angle in zip(named, cameras, strict=True)
+    ]
 
 
 def named_folders(folders: list[Path]) -> dict[str, Path]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from src_training.cli import console
-from src_training.cli.console import Device
-from src_training.cli.domains import named_folders
+from src_training.cli.console import Angles, Device
+from src_training.cli.domains import domains_in
 from src_training.errors import InputError
 from src_training.events import StepDone
 
@@ -29,6 +29,7 @@ def features(
     model: console.Model,
     domain: Folders,
     out_file: Annotated[Path, Parameter(name="--out", help="CSV file to write.")],
+    angle: Angles = None,
     views: Views = 0,
     seed: Seed = 0,
     device: Device = "auto",
@@ -45,7 +46,7 @@ def features(
     from src_training.inference.model import load_model
 
     loaded = load_model(model, find_device(device))
-    table = _extracted(loaded, _folders(domain), views, seed)
+    table = _extracted(loaded, domains_in(domain, angle), views, seed)
     table.save_csv(out_file)
     console.out.print(f"{out_file}: {len(table)} vectors", highlight=False, soft_wrap=True)
 
@@ -62,6 +63,7 @@ def report(
     domain: Annotated[
         list[Path] | None, Parameter(help="Folder with images/; the domains of the run if missing.")
     ] = None,
+    angle: Angles = None,
     method: Annotated[
         Literal["pca", "tsne", "umap"], Parameter(help="Projection of the vectors.")
     ] = "pca",
@@ -84,9 +86,11 @@ def report(
 
     if (model is None) == (run is None):
         raise InputError("report takes either --model or --run; expected one of them")
+    if angle and not domain:
+        raise InputError("--angle goes with --domain; expected both, the run knows its cameras")
     if run is None and not domain:
         raise InputError("report of a model takes --domain FOLDER; expected at least one")
-    domains = _folders(domain) if domain else _domains_of(Path(str(run)))
+    domains = domains_in(domain, angle) if domain else _domains_of(Path(str(run)))
     tables = {
         name: _extracted(loaded, domains, 0, seed, autoencoder)
         for name, loaded, autoencoder in _models(model, run, device)
@@ -103,6 +107,7 @@ def align(
     *,
     domain: Annotated[Path, Parameter(help="Folder with images/ and masks/.")],
     out_file: Annotated[Path, Parameter(name="--out", help="Model file to write.")],
+    angle: Angles = None,
     steps: Annotated[int, Parameter(help="Of each of the three stages.")] = 150,
     seed: Seed = 0,
     device: Device = "auto",
@@ -123,7 +128,7 @@ def align(
     if out_file.exists():
         raise InputError(f"{out_file} exists already; expected a new file")
     loaded = load_model(model, find_device(device))
-    [labelled] = _folders([domain])
+    [labelled] = domains_in([domain], angle)
     with counted(console.out, "fitting", STAGES * steps) as advance:
         for said in fit_semantics(loaded, labelled, steps=steps, seed=seed):
             if isinstance(said, StepDone):
@@ -131,15 +136,6 @@ def align(
             else:
                 said.save(out_file)
     console.out.print(f"{out_file}", highlight=False, soft_wrap=True)
-
-
-def _folders(folders: list[Path]) -> list["Domain"]:
-    from src_training.data.domain import Domain
-
-    return [
-        Domain.from_folder(folder, name=name, masks="optional")
-        for name, folder in named_folders(folders).items()
-    ]
 
 
 def _domains_of(run: Path) -> list["Domain"]:

@@ -58,6 +58,9 @@ def segment(
     ] = False,
     flips: Flips = False,
     threshold: Annotated[float | None, Parameter(help="Instead of the model's own.")] = None,
+    angle: Annotated[
+        float | None, Parameter(help="Degrees that the fundus camera's field of view spans.")
+    ] = None,
     device: Device = "auto",
     volumes: Volumes = Volumes(),
 ) -> None:
@@ -67,7 +70,7 @@ def segment(
     the same command goes on with them. For example:
 
     ```
-    msankd segment photo.png scans/ --model vessels-chasedb1 --out labels
+    msankd segment photo.png scans/ --model vessels-chasedb1 --angle 45 --out labels
     msankd segment ct.nii.gz --model liver.safetensors --out labels --keep-largest liver
     msankd segment huge.zarr --model liver.safetensors --out labels --workers 4
     ```
@@ -78,10 +81,11 @@ def segment(
     from src_training.inference.volume.files import Wishes, volumes_among
 
     found, others = volumes_among(inputs)
-    if found and probabilities:
-        raise InputError(f"--probabilities: {found[0]} is a volume; expected images only")
+    for option, given in (("--probabilities", probabilities), ("--angle", angle is not None)):
+        if found and given:
+            raise InputError(f"{option}: {found[0]} is a volume; expected images only")
     files = writable_names(others, out_dir) if others else {}
-    predictor = Predictor(load_model(model), device=device, flips=flips)
+    predictor = Predictor(load_model(model).for_camera(angle), device=device, flips=flips)
     if files:
         _segment_images(predictor, files, out_dir, threshold, probabilities)
     wishes = Wishes(

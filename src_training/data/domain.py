@@ -38,6 +38,9 @@ class Domain:
         Of the cases, in order.
     classes
         Class names; the first is ``background``, index 0 of every mask.
+    angle
+        Degrees that the field of view of the fundus camera spans; None where
+        that is not known.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Domain:
     _cases: Mapping[str, AnyCase]
     _mapping: ClassValues
     _notes: tuple[str, ...] = ()
+    angle: float | None = None
 
     @classmethod
     def from_folder(
@@ -236,7 +240,7 @@ class Domain:
             raise InputError(
                 f"{what} was asked of domain {self.name}; expected some of {_list(self.names)}"
             )
-        return Domain(self.name, tuple(names), self.classes, self._cases, self._mapping)
+        return replace(self, names=tuple(names), _notes=())
 
     def background_only(self) -> tuple[str, ...]:
         """Names of the cases whose mask has no foreground."""

@@ -77,8 +77,9 @@ def prepare_cases(
         If a case has no mask and needs one, or cannot be prepared; the
         message names it.
     """
-    cases = domain.with_neighbours(preprocessing.neighbours)
-    return [_prepared(case, preprocessing, domain.name, labelled) for case in cases]
+    how = preprocessing.for_camera(domain.angle)
+    cases = domain.with_neighbours(how.neighbours)
+    return [_prepared(case, how, domain.name, labelled) for case in cases]
 
 
 def _prepared(

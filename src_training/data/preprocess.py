@@ -19,8 +19,13 @@ from src_training.errors import InputError
 FRAME = 16
 """Pixels around a prepared image when it is segmented."""
 
+WIDEST = 4096
+"""Pixels across a prepared image, at most."""
+
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Angle = Annotated[float, Field(gt=0, le=360)]
+"""Degrees that the field of view of a fundus camera spans."""
 
 
 def _window(value: object) -> object:
@@ -111,6 +116,10 @@ class Preprocessing(BaseModel):
         Pixels across the field of view after preparation (``fundus``). One
         diameter for every camera is the resolution policy: cross-dataset
         losses are largely resolution.
+    angle
+        Degrees that the field of view of the camera spans of which the network
+        learns (``fundus``); None where it is not known. With it, images of
+        another camera are brought to as many pixels a degree (`for_camera`).
     channels
         1 or 3, for all but ``fundus``, which always has 1. Grey images are
         repeated to 3; colour images are averaged (luma) to 1.
@@ -129,11 +138,12 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["fundus", "minmax", "percentile", "window"] = "fundus"
-    diameter: Annotated[int, Field(ge=32, le=4096)] = 640
+    diameter: Annotated[int, Field(ge=32, le=WIDEST)] = 640
+    angle: Angle | None = None
     channels: Literal[1, 3] = 1
     window: Annotated[tuple[float, float], BeforeValidator(_window)] = WINDOWS["soft_tissue"]
     neighbours: Literal[1, 3, 5] = 1
-    side: Annotated[int, Field(ge=32, le=4096)] | None = None
+    side: Annotated[int, Field(ge=32, le=WIDEST)] | None = None
 
     @model_validator(mode="after")
     def _can_be_followed(self) -> "Preprocessing":
@@ -144,12 +154,47 @@ class Preprocessing(BaseModel):
             raise ValueError(
                 f"neighbours is {self.neighbours}; expected 1 with kind fundus and with 3 channels"
             )
+        if self.angle is not None and self.kind != "fundus":
+            raise ValueError(f"angle is {self.angle:g} with kind {self.kind}; expected kind fundus")
         return self
 
     @property
     def in_channels(self) -> int:
         """Channels of what `prepare` returns."""
         return 1 if self.kind == "fundus" else self.channels * self.neighbours
+
+    def for_camera(self, angle: float | None) -> "Preprocessing":
+        """The same for images of another camera: as many pixels a degree.
+
+        A camera of 45 degrees shows vessels two thirds as wide as one of 30
+        does; a diameter one and a half times as large makes them equal.
+
+        Parameters
+        ----------
+        angle
+            Degrees that its field of view spans; None where that is not
+            known, and images are brought to `diameter`.
+
+        Raises
+        ------
+        InputError
+            If the angle of the training camera is not known, or the images
+            would be wider than `WIDEST` or narrower than 32 pixels.
+        """
+        if angle is None:
+            return self
+        if self.angle is None:
+            raise InputError(
+                f"the camera's angle is {angle:g} degrees, but that of the training camera is not "
+                "known; expected a model or recipe with preprocessing.angle, or no angle"
+            )
+        diameter = round(self.diameter * angle / self.angle)
+        if not 32 <= diameter <= WIDEST:
+            raise InputError(
+                f"the camera's angle is {angle:g} degrees, {diameter} pixels across where the "
+                f"training camera's {self.angle:g} are {self.diameter}; expected 32 to {WIDEST}"
+            )
+        return self.model_copy(update={"diameter": diameter, "angle": angle})
 
     def grid_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of an image (H, W) once prepared; it is all field of view."""

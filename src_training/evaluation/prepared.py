@@ -39,13 +39,14 @@ def prepared_images(domain: Domain, preprocessing: Preprocessing) -> Iterator[Pr
     Raises
     ------
     InputError
-        If an image cannot be prepared; names it.
+        If an image cannot be prepared, names it; see also `Preprocessing.for_camera`.
     """
-    for case in domain.with_neighbours(preprocessing.neighbours):
+    how = preprocessing.for_camera(domain.angle)
+    for case in domain.with_neighbours(how.neighbours):
         began = time.perf_counter()
         try:
-            fov = _field_of_view(case, preprocessing)
-            prepared = preprocessing.prepare(case.image, fov)
+            fov = _field_of_view(case, how)
+            prepared = how.prepare(case.image, fov)
         except InputError as error:
             raise InputError(f"{domain.name}/{case.name}: {error}") from None
         yield PreparedImage(case, fov, prepared, time.perf_counter() - began)

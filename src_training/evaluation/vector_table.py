@@ -207,7 +207,7 @@ def extract(
         for index, name in enumerate(domain.names):
             file = None
             if cache is not None and model.sha256 is not None:
-                file = cache / f"{_digest(encoder.stamp, domain[index])}.npz"
+                file = cache / f"{_digest(encoder.stamp, domain[index], domain.angle)}.npz"
             rows = None if file is None else _read(file, domain.name, name)
             kept += rows is not None
             if rows is None:
@@ -229,9 +229,9 @@ def _refuse_names(domains: "Sequence[Domain]") -> None:
         raise InputError(f"two domains are called {twice[0]}; expected different names")
 
 
-def _digest(stamp: str, case: "Case") -> str:
+def _digest(stamp: str, case: "Case", angle: float | None) -> str:
     """Of all that the rows of a case depend on; its name sets its views."""
-    digest = hashlib.sha256(f"{_FORMAT} {stamp} {case.name}".encode())
+    digest = hashlib.sha256(f"{_FORMAT} {stamp} {case.name} {angle}".encode())
     for array in (case.image, case.mask, case.fov):
         if array is None:
             digest.update(b"none")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -200,6 +200,22 @@ class SegmentationModel:
     sha256: str | None = None
     source: Path | None = None
     semantics: SemanticEncoder | None = None
+
+    def for_camera(self, angle: float | None) -> "SegmentationModel":
+        """The same network for images of another fundus camera.
+
+        Parameters
+        ----------
+        angle
+            Degrees that its field of view spans; None where that is not known.
+
+        Raises
+        ------
+        InputError
+            See `Preprocessing.for_camera`.
+        """
+        preprocessing = self.card.preprocessing.for_camera(angle)
+        return replace(self, card=self.card.model_copy(update={"preprocessing": preprocessing}))
 
     def save(self, path: Path) -> None:
         """Write the model to a ``.safetensors`` file; see `save_model`."""

@@ -31,6 +31,7 @@ def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
             class_values=recipe.class_values,
             masks="required" if masks_required else "optional",
         )
+    domain = replace(domain, angle=recipe.angle)
     if recipe.only is None:
         return domain
     chosen = [name for name in domain.names if re.fullmatch(recipe.only, name)]

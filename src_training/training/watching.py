@@ -171,7 +171,7 @@ class Watching:
     def _prepared(self, domain: Domain) -> list[Prepared]:
         """A few images, spread over the domain."""
         chosen = domain.subset(_spread(domain.names, _CASES))
-        how = self._recipe.preprocessing
+        how = self._recipe.preprocessing.for_camera(domain.angle)
         cases = chosen.with_neighbours(how.neighbours)
         return [how.prepare(case.image, case.fov) for case in cases]
 

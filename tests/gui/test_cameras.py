@@ -1,0 +1,110 @@
+"""The angle of a fundus camera: said where a domain or an image is chosen, kept in what is made."""
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QApplication
+
+from napari_msankd.distil.plan import with_domains_of
+from napari_msankd.domains.domain_choice import DomainChoice
+from napari_msankd.explore.explored import Explored, Request, explore
+from src_training.data.domain import Domain, write_domain
+from src_training.data.phantom import fundus_phantom
+from src_training.errors import InputError
+from src_training.inference.model import load_model
+from src_training.inference.predictor import Predictor, labels_from
+from src_training.presets import recipe_for
+from src_training.recipe import Recipe
+
+from .conftest import PATIENCE
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+
+
+@pytest.fixture
+def fundus_model(tiny_model, tmp_path):
+    """A model that learnt from a camera of 30 degrees."""
+    model = tiny_model("fundus", angle=30)
+    model.save(tmp_path / "fundus.safetensors")
+    return model.source
+
+
+def test_segment_asks_for_the_camera_where_the_model_knows_its_own(
+    viewer, widget, segmented, model, fundus_model, qtbot
+):
+    eye = fundus_phantom(1, 96, "A").image
+    viewer.add_image(eye, rgb=True, name="eye")
+    qtbot.waitUntil(lambda: bool(widget.outlook.text()) and not widget.works, timeout=PATIENCE)
+    assert not widget.choices.isRowVisible(widget.camera)
+    widget.model.open(fundus_model)
+    qtbot.waitUntil(lambda: widget.choices.isRowVisible(widget.camera), timeout=PATIENCE)
+    assert widget.camera.text() == "not known" and widget.camera.angle is None
+    widget.camera.setValue(45)
+    labels = segmented()
+    loaded = load_model(fundus_model)
+    maps = Predictor(loaded.for_camera(45), "cpu").predict(eye)
+    np.testing.assert_array_equal(labels.data, labels_from(maps, loaded.card.threshold))
+    assert labels.metadata["msankd"]["options"]["angle"] == 45
+    # Another model may know nothing of cameras.
+    widget.model.open(model)
+    assert widget.camera.angle is None
+    qtbot.waitUntil(lambda: not widget.choices.isRowVisible(widget.camera), timeout=PATIENCE)
+
+
+@pytest.fixture
+def eyes(tmp_path):
+    case = fundus_phantom(1, 96, "A")
+    write_domain(Domain.from_arrays("eyes", [case.image] * 2, [case.mask] * 2), tmp_path / "eyes")
+    return tmp_path / "eyes"
+
+
+@pytest.fixture
+def chosen(eyes, qtbot):
+    """Choose the eyes under a camera of some degrees."""
+    made = []
+
+    def choose(angle, masks="required"):
+        choice = DomainChoice(ViewerModel(), masks)
+        qtbot.addWidget(choice)
+        made.append(choice)
+        choice.choose_folder(eyes)
+        choice.camera.setValue(angle)
+        QApplication.processEvents()
+        qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
+        return choice
+
+    yield choose
+    for choice in made:
+        choice.end()
+
+
+def test_a_domains_camera_goes_into_the_recipe(chosen, tmp_path, qtbot):
+    choice = chosen(0)
+    assert choice.value().recipe(tmp_path).angle is None
+    with qtbot.waitSignal(choice.changed):
+        choice.camera.setValue(35)
+    source = choice.value().recipe(tmp_path)
+    assert source.angle == 35
+    target = source.model_copy(update={"name": "other", "angle": 50})
+    recipe = recipe_for("mine", source, [target], "enet", "quick")
+    assert recipe.preprocessing.angle == 35
+    unknown = recipe_for("mine", source.model_copy(update={"angle": None}), [], "enet", "quick")
+    assert with_domains_of(unknown, recipe).preprocessing.angle == 35
+    with pytest.raises(InputError, match="domain other: the camera's angle is 50 degrees, but"):
+        recipe_for("mine", source.model_copy(update={"angle": None}), [target], "enet", "quick")
+    with pytest.raises(InputError, match=r"recipe\.yaml: domain eyes: the camera's angle"):
+        Recipe.validated(recipe.model_dump() | {"preprocessing": {}}, "recipe.yaml")
+
+
+def test_vectors_are_those_of_the_camera(chosen, fundus_model, tmp_path):
+    def vectors(angle):
+        domains = (chosen(angle, "optional").value(),)
+        request = Request(run=None, model=fundus_model, domains=domains, cache=tmp_path / "cache")
+        *_, found = explore(request)
+        assert isinstance(found, Explored)
+        return next(iter(found.tables.values()))
+
+    unknown, same, wider = vectors(0), vectors(30), vectors(60)
+    np.testing.assert_array_equal(unknown.values, same.values)
+    # Twice the pixels across are four times the patches.
+    assert len(wider) > 2 * len(same)

@@ -1,0 +1,40 @@
+"""Timing a recipe in another process."""
+
+import pytest
+from qtpy.QtCore import QCoreApplication, QEvent, QObject
+
+from napari_msankd.distil.estimating import Estimating
+
+from .conftest import PATIENCE
+
+
+@pytest.fixture
+def parent(qapp):
+    return QObject()
+
+
+def test_what_cannot_be_timed_is_told_in_its_own_words(parent, qtbot, tmp_path):
+    estimating = Estimating(parent)
+    with qtbot.waitSignal(estimating.failed, timeout=PATIENCE) as told:
+        estimating.start(tmp_path / "none.yaml", "cpu")
+    assert "there is no such recipe" in told.args[0]
+    assert not estimating.running
+
+
+def test_what_was_dropped_says_nothing(parent, qtbot, tmp_path):
+    estimating, told = Estimating(parent), []
+    estimating.failed.connect(told.append)
+    estimating.start(tmp_path / "first.yaml", "cpu")
+    with qtbot.waitSignal(estimating.failed, timeout=PATIENCE):
+        estimating.start(tmp_path / "second.yaml", "cpu")
+    assert len(told) == 1 and "second.yaml" in told[0]
+
+
+def test_a_window_that_goes_takes_its_process_along_silently(parent, qtbot, tmp_path):
+    estimating = Estimating(parent)
+    estimating.start(tmp_path / "none.yaml", "cpu")
+    assert estimating._process.waitForStarted(PATIENCE)
+    with qtbot.captureExceptions() as raised, qtbot.waitSignal(estimating._process.destroyed):
+        parent.deleteLater()
+        QCoreApplication.sendPostedEvents(parent, QEvent.Type.DeferredDelete)
+    assert not raised
