@@ -178,15 +178,21 @@ class Preprocessing(BaseModel):
         Raises
         ------
         InputError
-            If the angle of the training camera is not known, or the images
-            would be wider than `WIDEST` or narrower than 32 pixels.
+            If there is an angle, but these are no fundus photographs or that
+            of the training camera is not known, or if the images would be
+            wider than `WIDEST` or narrower than 32 pixels.
         """
         if angle is None:
             return self
+        if self.kind != "fundus":
+            raise InputError(
+                f"the camera's angle is {angle:g} degrees, but images are prepared as {self.kind}; "
+                "expected fundus photographs, or no angle"
+            )
         if self.angle is None:
             raise InputError(
-                f"the camera's angle is {angle:g} degrees, but that of the training camera is not "
-                "known; expected a model or recipe with preprocessing.angle, or no angle"
+                f"the camera's angle is {angle:g} degrees, but that of the training camera "
+                "(preprocessing.angle) is not known; expected both or neither"
             )
         diameter = round(self.diameter * angle / self.angle)
         if not 32 <= diameter <= WIDEST:

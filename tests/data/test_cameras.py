@@ -54,6 +54,8 @@ def test_a_camera_that_nobody_knows_changes_nothing(learnt):
 def test_without_the_angle_of_the_training_camera_none_is_taken():
     with pytest.raises(InputError, match="angle is 45 degrees, but that of the training camera"):
         Preprocessing(diameter=200).for_camera(45)
+    with pytest.raises(InputError, match="but images are prepared as window; expected fundus"):
+        Preprocessing(kind="window").for_camera(45)
 
 
 @pytest.mark.parametrize("kind", ["minmax", "percentile", "window"])
