@@ -78,7 +78,7 @@ def semantic_distance() -> None:
     mixing = random.normal(size=(512, 512)) / 512**0.5
     for count in (2000, 256):
         a, b = (random.normal(size=(count, 512)) @ mixing + shift for shift in (0.0, 0.1))
-        own = partial(frechet_distance, a, b, "empirical", bootstrap=0)
+        own = partial(frechet_distance, a, b, "empirical", interval=False)
         fitted = [gaussian(rows, "empirical") for rows in (a, b)]
         covariances = [np.cov(rows, rowvar=False) for rows in (a, b)]
         whole = seconds(partial(by_sqrtm, a, b), 3) / seconds(own, 3)

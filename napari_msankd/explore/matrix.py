@@ -40,7 +40,7 @@ class Matrix(pyqtgraph.PlotWidget):
         self._cells: Sequence[Sequence[FSD | None]] = ()
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setToolTip(
-            "FSD between the domain of the row and of the column, and its 95 % bootstrap interval; "
+            "FSD between the domain of the row and of the column, and its 95 % interval; "
             "N vectors each. Click a cell to see which images push them apart"
         )
         plot = self.getPlotItem()

@@ -85,7 +85,7 @@ class _LeftOut:
     """
 
     def __init__(self, source: Array, target: Array) -> None:
-        estimator = frechet_distance(source, target, bootstrap=0).covariance
+        estimator = frechet_distance(source, target, interval=False).covariance
         self._shrunk = estimator == "ledoit_wolf"
         fitted = gaussian(source, "ledoit_wolf" if self._shrunk else "empirical")
         # Centred first: the sums lose no digits to a far mean.

@@ -89,15 +89,13 @@ def vectors_by_name(table: VectorTable) -> dict[str, Array]:
     return found
 
 
-def distance_matrix(table: VectorTable, bootstrap: int = 50, seed: int = 0) -> DistanceMatrix:
+def distance_matrix(table: VectorTable) -> DistanceMatrix:
     """FSD between every two domains, and between each and the masks' prior.
 
     Parameters
     ----------
     table
         Rows of any domains; see `vectors_by_name` for those that count.
-    bootstrap, seed
-        See `frechet_distance`.
     """
     sets = vectors_by_name(table)
     names, rows = tuple(sets), list(sets.values())
@@ -106,7 +104,7 @@ def distance_matrix(table: VectorTable, bootstrap: int = 50, seed: int = 0) -> D
         for j, b in enumerate(rows[: i + 1]):
             if min(len(a), len(b)) < _LEAST:
                 continue
-            found = frechet_distance(b, a, bootstrap=0 if i == j else bootstrap, seed=seed)
+            found = frechet_distance(b, a, interval=i != j)
             if i == j:
                 found = replace(found, value=0.0, low=0.0, high=0.0)
             matrix[j][i] = found
@@ -186,6 +184,6 @@ def _warnings(sets: Mapping[str, Array], matrix: list[list[FSD | None]]) -> list
 def _told(cell: FSD | None) -> list[str]:
     if cell is None:
         return [""] * 6
-    interval = [cell.low, cell.high] if cell.draws else [math.nan, math.nan]
+    interval = [cell.low, cell.high] if cell.low < cell.high else [math.nan, math.nan]
     numbers = ["" if math.isnan(n) else f"{n:.9g}" for n in (cell.value, *interval)]
     return [*numbers, str(cell.n_a), str(cell.n_b), cell.covariance]

@@ -29,7 +29,6 @@ def report_page(
     source: str | None = None,
     *,
     method: Method = "pca",
-    bootstrap: int = 50,
     seed: int = 0,
 ) -> str:
     """An HTML page that needs no other file.
@@ -42,8 +41,8 @@ def report_page(
         Model -> its vectors, of the same domains.
     source
         The domain the others are measured from; the first when missing.
-    method, bootstrap, seed
-        See `project` and `distance_matrix`.
+    method, seed
+        See `project`.
 
     Raises
     ------
@@ -56,7 +55,7 @@ def report_page(
     projection = project({model: each.values for model, each in named.items()}, method, seed)
     parts = [_pictures(named, projection)]
     for model, table in named.items():
-        matrix = distance_matrix(table, bootstrap, seed)
+        matrix = distance_matrix(table)
         parts += [f"<h2>{escape(model)}</h2>", *_distances(matrix, table, source)]
         parts += _pushing_away(table, matrix, source)
     return html_page(title, parts)
@@ -125,7 +124,7 @@ def _distances(matrix: DistanceMatrix, table: VectorTable, source: str) -> list[
     return [
         "<h3>Fréchet semantic distance</h3>",
         f"<table>{''.join(rows)}</table>",
-        "<p><small>In brackets: 95 % interval by a bootstrap over patches.</small></p>",
+        "<p><small>In brackets: 95 % interval, for want of more patches.</small></p>",
         *said,
     ]
 
@@ -134,7 +133,9 @@ def _cell(cell: FSD | None, highest: float) -> str:
     if cell is None:
         return "<td>too few</td>"
     strength = 0.6 * cell.value / highest if highest else 0.0
-    interval = f"<br><small>[{cell.low:.3g}, {cell.high:.3g}]</small>" if cell.draws else ""
+    interval = (
+        f"<br><small>[{cell.low:.3g}, {cell.high:.3g}]</small>" if cell.low < cell.high else ""
+    )
     return f'<td style="background:rgba(213,94,0,{strength:.2f})">{cell.value:.3g}{interval}</td>'
 
 

@@ -147,7 +147,7 @@ class Watching:
         try:
             source = self._vectors(stage, self._source)
             fsd = {
-                name: frechet_distance(source, self._vectors(stage, patches), bootstrap=0).value
+                name: frechet_distance(source, self._vectors(stage, patches), interval=False).value
                 for name, patches in self._patches.items()
             }
         except ValueError as error:

@@ -26,9 +26,10 @@ def sampled(seed, d, source, images):
 
 def reference(a, parts, left_out):
     """FSD measured anew without an image, by the estimator of the whole."""
-    whole = frechet_distance(a, np.concatenate([*parts.values()]), bootstrap=0)
+    whole = frechet_distance(a, np.concatenate([*parts.values()]), interval=False)
     rest = np.concatenate([rows for name, rows in parts.items() if name != left_out])
-    return whole.value, whole.value - frechet_distance(a, rest, whole.covariance, 0).value
+    without = frechet_distance(a, rest, whole.covariance, interval=False)
+    return whole.value, whole.value - without.value
 
 
 def domains(a, parts):
@@ -56,7 +57,7 @@ def test_a_contribution_is_the_distance_that_goes_with_the_image(seed, d, source
 @pytest.mark.parametrize("d", [3, 60])
 def test_both_estimators_are_exact(d):
     a, parts = sampled(1, d, 80, [20] * 5)
-    estimator = frechet_distance(a, np.concatenate([*parts.values()]), bootstrap=0).covariance
+    estimator = frechet_distance(a, np.concatenate([*parts.values()]), interval=False).covariance
     assert estimator == ("empirical" if d == 3 else "ledoit_wolf")
     for each in contributions(domains(a, parts), "S", "T"):
         whole, expected = reference(a, parts, each.case)

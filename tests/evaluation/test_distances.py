@@ -43,12 +43,11 @@ def test_views_are_left_out_and_masks_are_one_set():
             ("A", "1", masks[:30], 0, "mask"),
             ("B", "1", b),
             ("B", "1", masks[30:], 0, "mask"),
-        ),
-        bootstrap=0,
+        )
     )
     assert found.names == ("A", "B", MASKS)
-    assert found.between("A", "B") == frechet_distance(a, b, bootstrap=0)
-    assert found.between("B", MASKS) == frechet_distance(b, masks, bootstrap=0)
+    assert found.between("A", "B") == frechet_distance(a, b)
+    assert found.between("B", MASKS) == frechet_distance(b, masks)
 
 
 def test_few_vectors_are_warned_of_in_words():
@@ -101,14 +100,14 @@ def test_dice_that_falls_with_the_distance_correlates_by_minus_one():
     parts = [
         (name, "1", normal(40) * 0 + shift) for name, shift in zip("SABC", range(4), strict=True)
     ]
-    found = distance_matrix(table(*parts), bootstrap=0)
+    found = distance_matrix(table(*parts))
     dice = {name: 1 - found.between("S", name).value / 100 for name in "SABC"}
     assert correlation(found, dice) == (pytest.approx(-1), 3)
     assert correlation(found, dice, source="A")[1] == 3
 
 
 def test_too_little_to_correlate_is_none():
-    found = distance_matrix(table(*[(n, "1", normal(5)) for n in "SABC"]), bootstrap=0)
+    found = distance_matrix(table(*[(n, "1", normal(5)) for n in "SABC"]))
     assert correlation(found, {"S": 0.9, "A": 0.8, "B": 0.7}) is None
     assert correlation(found, dict.fromkeys("SABC", 0.5)) is None
     assert correlation(distance_matrix(table(("S", "1", normal(5)))), {}) is None

@@ -115,7 +115,7 @@ class Page(HTMLParser):
 
 def test_the_page_tells_all_and_needs_no_other_file():
     tables = {"teacher": domains(), "distilled": domains()}
-    page = report_page("On <ours>", tables, bootstrap=5)
+    page = report_page("On <ours>", tables)
     read = Page(page)
     assert not read.fetched and "script" not in read.tags
     assert read.tags.count("svg") == 2 + 2 and read.tags.count("table") == 2
@@ -129,7 +129,7 @@ def test_the_page_tells_all_and_needs_no_other_file():
         "too few images",
     ):
         assert words in read.text
-    near = distance_matrix(tables["teacher"].where(view=0), 5).between("S", "near")
+    near = distance_matrix(tables["teacher"].where(view=0)).between("S", "near")
     assert f"{near.value:.3g}" in read.text and f"[{near.low:.3g}, {near.high:.3g}]" in read.text
     first = contributions(tables["teacher"], "S", "near")[0]
     assert f"{first.value:.3g} ({first.share:.0%})" in read.text
@@ -137,7 +137,7 @@ def test_the_page_tells_all_and_needs_no_other_file():
 
 
 def test_every_figure_of_the_page_is_svg_by_itself():
-    page = report_page("t", {"m": domains()}, bootstrap=0)
+    page = report_page("t", {"m": domains()})
     figures = [f"<svg{part.partition('</svg>')[0]}</svg>" for part in page.split("<svg")[1:]]
     assert len(figures) == 2
     for figure in figures:
@@ -147,15 +147,15 @@ def test_every_figure_of_the_page_is_svg_by_itself():
 def test_enough_domains_are_correlated():
     parts = [(name, case, normal(15, i)) for i, name in enumerate("SABC") for case in "xy"]
     rows = table(*parts, dice=np.repeat([0.9, 0.8, 0.6, 0.3], 30))
-    text = Page(report_page("t", {"m": rows}, bootstrap=0)).text
-    matrix = distance_matrix(rows, bootstrap=0)
+    text = Page(report_page("t", {"m": rows})).text
+    matrix = distance_matrix(rows)
     r, count = correlation(matrix, dice_by_domain(rows))
     assert r < -0.9 and f"over {count} other domains: Pearson's r = {r:.2f}" in text
 
 
 def test_only_the_first_images_are_shown():
     parts = [("T", f"case {i}", normal(3, 1)) for i in range(14)]
-    text = Page(report_page("t", {"m": table(("S", "s", normal(9)), *parts)}, bootstrap=0)).text
+    text = Page(report_page("t", {"m": table(("S", "s", normal(9)), *parts)})).text
     assert "T: the first 10 images. 4 more images are not shown." in text
 
 
