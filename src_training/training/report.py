@@ -100,8 +100,8 @@ def as_markdown(
     said = (
         "Milliseconds: from an image to its labels, the median of those that were scored.",
         "Dice: mean over the images, inside the field of view, on the original pixels; its "
-        "interval is a bootstrap over images. FSD: from the domain to the training images; N "
-        "patches of the domain, over which its interval is drawn.",
+        "interval is a bootstrap over images. FSD: from the domain to the training images, with "
+        "an interval for want of more patches; N patches of the domain.",
         *(f"{note}." for note in notes),
         *(
             f"{domain}, {role}: as {_counted(len(scores.volumes))} Dice "

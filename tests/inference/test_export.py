@@ -332,9 +332,13 @@ def test_the_fundus_preparation_as_worded_gives_the_networks_input():
     green = green[tuple(nearest)]
     green = (green - green.min()) / (green.max() - green.min())  # 6
     green = equalize_adapthist(green, kernel_size=12, clip_limit=0.01)  # 7
-    expected = Preprocessing(diameter=96).prepare(fundus_phantom(3, 160).image).pixels
+    # 64 pixels for 30 degrees, and half as many again for 45.
+    learnt = Preprocessing(diameter=64, angle=30)
+    for how in (Preprocessing(diameter=96), learnt.for_camera(45)):
+        expected = how.prepare(fundus_phantom(3, 160).image).pixels
+        np.testing.assert_allclose(np.where(seen, green, 0), expected[0], atol=1e-5)  # 8
     assert "kernel_size=12" in preparation(Preprocessing(diameter=96))
-    np.testing.assert_allclose(np.where(seen, green, 0), expected[0], atol=1e-5)  # 8
+    assert "spans 30 degrees; where it spans x, x / 30 times as many" in preparation(learnt)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

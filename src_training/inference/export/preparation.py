@@ -16,7 +16,7 @@ that covers no more than a fifth of the image, all of the image.
 3. Crop to the bounding box of the field of view.
 4. Take the green channel (of a grey image, the only one) and resize it, bilinear with \
 antialiasing (torch.nn.functional.interpolate, mode="bilinear", antialias=True), so that the \
-longer side has {diameter} pixels; the other side is scaled alike and rounded. Resize the \
+longer side has {diameter} pixels{camera}; the other side is scaled alike and rounded. Resize the \
 field of view (0 and 1) in the same way; what exceeds 0.5 is inside.
 5. Erode the field of view by 3 pixels (4 neighbours; beyond the image counts as inside); where \
 nothing is left, take it as it is. Give each pixel outside of that the value of the nearest pixel \
@@ -24,6 +24,11 @@ inside. Skip this step if the field of view is all of the crop.
 6. Scale by the smallest and the largest value to [0, 1]; a constant image becomes 0.
 7. CLAHE: skimage.exposure.equalize_adapthist(image, kernel_size={tile}, clip_limit=0.01).
 8. Set what is outside the field of view to 0. The input is (1, 1, h, w) float32."""
+
+_CAMERA = (
+    " (where the camera's field of view spans {angle:g} degrees; where it spans x, x / {angle:g} "
+    "times as many, and the kernel of step 7 is an eighth of them)"
+)
 
 _SCALED = """\
 The input is one image, prepared so:
@@ -66,7 +71,8 @@ def preparation(preprocessing: Preprocessing) -> str:
     """`Preprocessing.prepare` in words, exact enough to be programmed from them."""
     if preprocessing.kind == "fundus":
         tile = max(8, preprocessing.diameter // 8)
-        return _FUNDUS.format(diameter=preprocessing.diameter, tile=tile)
+        camera = "" if preprocessing.angle is None else _CAMERA.format(angle=preprocessing.angle)
+        return _FUNDUS.format(diameter=preprocessing.diameter, camera=camera, tile=tile)
     if preprocessing.kind == "window":
         low, high = (f"{end:g} HU" for end in preprocessing.window)
         constant = "the values must be HU"
