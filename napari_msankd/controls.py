@@ -80,7 +80,7 @@ class CameraAngle(QDoubleSpinBox):
         self.setDecimals(0)
         self.setSingleStep(5)
         self.setSuffix("°")
-        self.setSpecialValueText("not known")
+        self.setSpecialValueText("angle not known")
         self.setAccessibleName("Angle of the fundus camera")
         self.setToolTip(
             "Degrees that the fundus camera's field of view spans, such as 30 or 45; images of "

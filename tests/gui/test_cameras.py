@@ -38,7 +38,7 @@ def test_segment_asks_for_the_camera_where_the_model_knows_its_own(
     assert not widget.choices.isRowVisible(widget.camera)
     widget.model.open(fundus_model)
     qtbot.waitUntil(lambda: widget.choices.isRowVisible(widget.camera), timeout=PATIENCE)
-    assert widget.camera.text() == "not known" and widget.camera.angle is None
+    assert widget.camera.text() == "angle not known" and widget.camera.angle is None
     widget.camera.setValue(45)
     labels = segmented()
     loaded = load_model(fundus_model)
