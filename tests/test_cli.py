@@ -100,7 +100,7 @@ def test_the_angle_of_a_camera_is_heeded_and_goes_with_images(
         assert msankd("evaluate", *of_model, *asked).code == 0
     assert scores[0].read_bytes() != scores[1].read_bytes()
     several = msankd("fsd", *of_model, "--domain", domain, "--domain", tmp_path, "--angle", 45)
-    assert "--angle was given 1 times and --domain 2 times; expected one for each" in several.err
+    assert "--angle and --domain were given 1 and 2 times; expected an angle for each" in several.err
     stack = tmp_path / "stack.tif"
     tifffile.imwrite(stack, np.zeros((5, 20, 20), np.uint8))
     refused = msankd("segment", stack, *of_model, "--out", tmp_path / "o", "--angle", 45)

@@ -175,8 +175,8 @@ def domains_in(
 
     if angles and len(angles) != len(folders):
         raise InputError(
-            f"--angle was given {len(angles)} times and --domain {len(folders)} times; "
-            "expected one for each"
+            f"--angle and --domain were given {len(angles)} and {len(folders)} times; "
+            "expected an angle for each domain"
         )
     named = named_folders(folders).items()
     cameras: list[float | None] = [*angles] if angles else [None] * len(folders)
