@@ -8,7 +8,7 @@ from src_training.inference.memory import bytes_per_pixel
 from src_training.inference.predictor import Predictor
 
 MEASURE = """
-import sys, threading, time
+import sys
 import numpy as np, torch
 from src_training.data.preprocess import Preprocessing
 from src_training.inference.model import ModelCard, SegmentationModel
@@ -20,19 +20,16 @@ card = ModelCard(name="a", architecture=sys.argv[1], in_channels=1, classes=["a"
 predictor = Predictor(SegmentationModel(card, card.build().eval()), "cpu")
 image = np.random.default_rng(0).integers(0, 255, (900, 900, 3)).astype(np.uint8)
 predictor.predict(image[:64, :64])
-resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096
-before, peak, running = resident(), 0, True
-def watch():
-    global peak
-    while running:
-        peak = max(peak, resident())
-        time.sleep(0.002)
-thread = threading.Thread(target=watch)
-thread.start()
+def peak():
+    with open("/proc/self/status") as told:
+        return next(int(line.split()[1]) * 1024 for line in told if line.startswith("VmHWM"))
+
+
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = peak()
 predictor.predict(image)
-running = False
-thread.join()
-print(predictor.memory(image.shape), peak - before)
+print(predictor.memory(image.shape), peak() - before)
 """
 
 
