@@ -20,6 +20,8 @@ card = ModelCard(name="a", architecture=sys.argv[1], in_channels=1, classes=["a"
 predictor = Predictor(SegmentationModel(card, card.build().eval()), "cpu")
 image = np.random.default_rng(0).integers(0, 255, (900, 900, 3)).astype(np.uint8)
 predictor.predict(image[:64, :64])
+
+
 def peak():
     with open("/proc/self/status") as told:
         return next(int(line.split()[1]) * 1024 for line in told if line.startswith("VmHWM"))
