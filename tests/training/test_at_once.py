@@ -68,9 +68,8 @@ def process(arguments):
 
     yield start
     for each in begun:
-        if each.poll() is None:
-            each.kill()
-            each.communicate()
+        each.kill()
+        each.communicate()
 
 
 def seeds_of(out: Path) -> list[Path]:

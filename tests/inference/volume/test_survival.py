@@ -55,7 +55,8 @@ from src_training.inference.volume.plan import Plan
 from src_training.inference.volume.streaming import stream
 model, source, labels, orthogonal = sys.argv[1:]
 predictor, voxels = Predictor(load_model(Path(model)), device="cpu"), zarr.open_array(source)
-plan = Plan(tuple(voxels.shape), "ct", predictor.model.sha256, 2, orthogonal=orthogonal == "True")
+wishes = {"orthogonal": True, "threshold": 0.5} if orthogonal == "True" else {}
+plan = Plan(tuple(voxels.shape), "ct", predictor.model.sha256, 2, **wishes)
 for grown in stream(predictor, voxels, GrowingLabels(Path(labels), plan)):
     print(grown.done, flush=True)
 """
@@ -68,12 +69,14 @@ def test_a_killed_process_is_gone_on_with_and_finished_portions_are_not_redone(
 ):
     voxels, killed, whole = ct(), tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-c", CHILD, liver_file, voxels.store.root, killed, str(orthogonal)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    for line in child.stdout:
-        if int(line) == 3:
-            child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    plan = plan_of(predictor.model, voxels, orthogonal=orthogonal)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        for line in child.stdout:
+            if int(line) == 3:
+                child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    # Averages over three axes are cut at one threshold; see `plan_for`.
+    wishes = {"orthogonal": True, "threshold": 0.5} if orthogonal else {}
+    plan = plan_of(predictor.model, voxels, **wishes)
     growing = GrowingLabels(killed, plan)
     before = growing.done
     assert 3 <= before < len(growing.every)
