@@ -151,8 +151,7 @@ def recipe_for(
         then a third as long, at a third of the rate: what the model knows is
         adapted, not overrun.
     preprocessing
-        The fields that it was made with replace those of the preset. The
-        angle of a fundus camera is that of the source.
+        The fields that it was made with replace those of the preset.
     validation
         Names, or a share; see `Recipe` and `split`.
 
@@ -170,8 +169,6 @@ def recipe_for(
     fields = preset(time, student)
     if preprocessing is not None:
         fields["preprocessing"] |= preprocessing.model_dump(exclude_unset=True)
-    if fields["preprocessing"]["kind"] == "fundus":
-        fields["preprocessing"].setdefault("angle", source.angle)
     if start_from is not None:
         fields["start_from"] = start_from
         own = fields["stages"]["student"]

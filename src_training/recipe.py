@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from src_training.alignment.act import AlignmentConsistency
 from src_training.atomic import write_text
@@ -147,7 +155,8 @@ class Recipe(_Part):
         (Graph Flow's semi-supervised paradigm). What it has learned on is no
         unseen domain any more.
     preprocessing, augmentation
-        See `Preprocessing` and `Augmentation`.
+        See `Preprocessing` and `Augmentation`. The angle of the training
+        camera is that of `source`.
     patch
         Side of the training patch, pixels of the prepared image; a multiple of 32.
     teacher, student
@@ -188,7 +197,7 @@ class Recipe(_Part):
     labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
     tests: list[DomainRecipe] = []
     unlabelled: list[DomainRecipe] = []
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Annotated[Preprocessing, Field(validate_default=True)] = Preprocessing()
     augmentation: Augmentation = Augmentation()
     patch: Annotated[int, Field(ge=32, multiple_of=32)] = 256
     teacher: NetworkRecipe = NetworkRecipe(name="fanet")
@@ -204,6 +213,17 @@ class Recipe(_Part):
     seed: Annotated[int, Field(ge=0)] = 0
     licence: str = ""
     description: str = ""
+
+    @field_validator("preprocessing")
+    @classmethod
+    def _for_the_source(cls, how: Preprocessing, info: ValidationInfo) -> Preprocessing:
+        source = info.data.get("source")
+        if source is None or how.kind != "fundus" or how.angle == source.angle:
+            return how
+        if how.angle is None:
+            return how.model_copy(update={"angle": source.angle})
+        said = "not said" if source.angle is None else f"{source.angle:g}"
+        raise ValueError(f"angle is {how.angle:g}, but source.angle is {said}; expected the same")
 
     @model_validator(mode="after")
     def _angles_agree(self) -> "Recipe":

@@ -51,6 +51,19 @@ def test_a_recipe_comes_back_from_its_file(written, tmp_path):
     assert Recipe.load(tmp_path / "again.yaml") == recipe
 
 
+def test_the_training_camera_is_said_once(written):
+    fundus = {"kind": "fundus", "diameter": 64}
+    assert Recipe.load(written(preprocessing=fundus)).preprocessing.angle is None
+    known = Recipe.load(written(preprocessing=fundus, source__angle=30))
+    assert known.preprocessing.angle == 30
+    assert Recipe.load(written(preprocessing=None, source__angle=30)).preprocessing.angle == 30
+    assert Recipe.validated(yaml.safe_load(known.to_yaml()), "again") == known
+    twice = refused(written(preprocessing=fundus | {"angle": 45}, source__angle=30))
+    assert "angle is 45, but source.angle is 30; expected the same" in twice
+    half = refused(written(preprocessing=fundus | {"angle": 45}))
+    assert "angle is 45, but source.angle is not said; expected the same" in half
+
+
 @pytest.mark.parametrize("text", ["\x85", "\u2028", "é 漢", "a\n\nb ", "1:30"])
 def test_text_of_any_kind_comes_back_from_yaml(make_recipe, text):
     recipe = make_recipe(description=text)

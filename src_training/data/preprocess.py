@@ -192,7 +192,7 @@ class Preprocessing(BaseModel):
         if self.angle is None:
             raise InputError(
                 f"the camera's angle is {angle:g} degrees, but that of the training camera "
-                "(preprocessing.angle) is not known; expected both or neither"
+                "is not known; expected both or neither"
             )
         diameter = round(self.diameter * angle / self.angle)
         if not 32 <= diameter <= WIDEST:

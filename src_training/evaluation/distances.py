@@ -184,6 +184,6 @@ def _warnings(sets: Mapping[str, Array], matrix: list[list[FSD | None]]) -> list
 def _told(cell: FSD | None) -> list[str]:
     if cell is None:
         return [""] * 6
-    interval = [cell.low, cell.high] if cell.low < cell.high else [math.nan, math.nan]
+    interval = [cell.low, cell.high] if cell.has_interval else [math.nan, math.nan]
     numbers = ["" if math.isnan(n) else f"{n:.9g}" for n in (cell.value, *interval)]
     return [*numbers, str(cell.n_a), str(cell.n_b), cell.covariance]

@@ -86,6 +86,11 @@ class FSD:
     n_b: int
     covariance: str
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether the interval was asked for, and has a width."""
+        return self.low < self.high
+
     def to_dict(self) -> dict[str, float | int | str]:
         """As plain values, for JSON."""
         return asdict(self)
@@ -120,9 +125,7 @@ def distance(a: Gaussian, b: Gaussian) -> float:
     of ``F_a F_b.T``: no square root of a matrix, never complex. Where both
     covariances have full rank they are the roots of eigenvalues, found sooner.
     """
-    shift = float(((a.mean - b.mean) ** 2).sum())
-    spread = float((a.factor**2).sum() + (b.factor**2).sum())
-    return max(0.0, shift + spread - 2 * _singular_sum(a.factor @ b.factor.T))
+    return _distance(a, b, _singular_sum(a.factor @ b.factor.T))
 
 
 def frechet_distance(
@@ -172,10 +175,22 @@ def frechet_distance(
     first, second = (_side(rows, dimension, shrunk) for rows in (rows_a, rows_b))
     # Nothing varies in the directions left out: shrinkage alone sets the variances there.
     gap = math.sqrt(first.rest) - math.sqrt(second.rest)
-    value = distance(first.normal, second.normal) + first.left_out * gap * gap
-    margin = 1.96 * _standard_error(first, second) if interval else 0.0
+    product = first.normal.factor @ second.normal.factor.T
+    if interval:
+        parts = np.linalg.svd(product, full_matrices=False)
+        common, margin = float(parts[1].sum()), 1.96 * _standard_error(first, second, parts)
+    else:
+        common, margin = _singular_sum(product), 0.0
+    value = _distance(first.normal, second.normal, common) + first.left_out * gap * gap
     low, high = max(0.0, value - margin), value + margin
     return FSD(value, low, high, len(rows_a), len(rows_b), estimator)
+
+
+def _distance(a: Gaussian, b: Gaussian, common: float) -> float:
+    """Of which `common` is the trace of the root of the covariances' product."""
+    shift = float(((a.mean - b.mean) ** 2).sum())
+    spread = float((a.factor**2).sum() + (b.factor**2).sum())
+    return max(0.0, shift + spread - 2 * common)
 
 
 def _checked(vectors: ArrayLike, name: str) -> Array:
@@ -281,9 +296,9 @@ def _side(rows: Array, dimension: int, shrunk: bool) -> _Side:
     return _Side(rows, normal, shrinkage or 0.0, dimension - rows.shape[1], rest)
 
 
-def _standard_error(a: _Side, b: _Side) -> float:
-    """Of the distance, for want of more vectors on both sides."""
-    left, sizes, right = np.linalg.svd(a.normal.factor @ b.normal.factor.T, full_matrices=False)
+def _standard_error(a: _Side, b: _Side, product: tuple[Array, Array, Array]) -> float:
+    """Of the distance, for want of more vectors; `product` is that of the factors, decomposed."""
+    left, sizes, right = product
     kept = sizes > _VANISHED * sizes.max()
     weights = 1 / np.sqrt(sizes[kept])[:, None]
     # T.T @ T is the map that carries the one distribution to the other.

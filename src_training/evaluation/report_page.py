@@ -133,9 +133,7 @@ def _cell(cell: FSD | None, highest: float) -> str:
     if cell is None:
         return "<td>too few</td>"
     strength = 0.6 * cell.value / highest if highest else 0.0
-    interval = (
-        f"<br><small>[{cell.low:.3g}, {cell.high:.3g}]</small>" if cell.low < cell.high else ""
-    )
+    interval = f"<br><small>[{cell.low:.3g}, {cell.high:.3g}]</small>" if cell.has_interval else ""
     return f'<td style="background:rgba(213,94,0,{strength:.2f})">{cell.value:.3g}{interval}</td>'
 
 

@@ -18,6 +18,7 @@ from src_training.data.patches import cut, patch_corners
 from src_training.data.preprocess import Prepared
 from src_training.errors import InputError
 from src_training.evaluation.fsd import frechet_distance
+from src_training.evaluation.prepared import prepared_images
 from src_training.events import Event, Measured, Noted, Previewed
 from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor, labels_from
@@ -171,9 +172,8 @@ class Watching:
     def _prepared(self, domain: Domain) -> list[Prepared]:
         """A few images, spread over the domain."""
         chosen = domain.subset(_spread(domain.names, _CASES))
-        how = self._recipe.preprocessing.for_camera(domain.angle)
-        cases = chosen.with_neighbours(how.neighbours)
-        return [how.prepare(case.image, case.fov) for case in cases]
+        seen = prepared_images(chosen, self._recipe.preprocessing)
+        return [image.prepared for image in seen]
 
     def _vectors(self, stage: Distil, patches: Tensor) -> NDArray[np.float64]:
         starts = range(0, len(patches), _BATCH)

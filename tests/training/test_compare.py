@@ -211,16 +211,18 @@ def test_a_folder_of_another_comparison_is_not_written_over(plan, recipe):
 
 
 def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, tmp_path):
-    recipe = make_recipe(distilling={"intra": 0.5, "inter": 0.2, "cross": 0.1, "views": 3})
+    weighs = {"intra": 0.5, "inter": 0.2, "cross": 0.1, "predictions": 7.0}
+    recipe = make_recipe(distilling={**weighs, "views": 3})
     plan = planned_runs([recipe], [], [0], tmp_path, load_variants("gkd"))
     runs = {run.label: run for run in plan}
     weights = {
-        label: (found.intra, found.inter, found.cross)
+        label: (found.intra, found.inter, found.cross, found.predictions)
         for label, found in ((label, run.recipe.distilling) for label, run in runs.items())
     }
-    assert weights["intra"] == (0.5, 0, 0) and weights["inter"] == (0, 0.2, 0)
-    assert weights["cross"] == (0, 0, 0.1) and weights["graphs"] == (0.5, 0.2, 0)
-    assert weights["all"] == (0.5, 0.2, 0.1) and weights["published"] == (1, 1, 1)
+    assert weights["intra"] == (0.5, 0, 0, 0) and weights["inter"] == (0, 0.2, 0, 0)
+    assert weights["cross"] == (0, 0, 0.1, 0) and weights["graphs"] == (0.5, 0.2, 0, 0)
+    assert weights["predictions"] == (0, 0, 0, 7) and weights["published"] == (1, 1, 1, 0)
+    assert weights["all"] == (0.5, 0.2, 0.1, 7)
     assert [runs[f"{k}-views"].recipe.distilling.views for k in (2, 4, 8)] == [2, 4, 8]
     assert runs["fresh-start"].recipe.distilling.start == "fresh"
     assert runs["softmax-edges"].recipe.distilling.edge_loss == "softmax"
