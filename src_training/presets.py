@@ -29,6 +29,14 @@ PURPOSE = {
 _STUDENTS: dict[str, dict[str, Any]] = {"mobile_unet": {"width": 0.35}}
 """Options of the students that are not small and fast at their published width."""
 
+_SLICE = 192
+_OF_SLICES: dict[str, Any] = {
+    # The liver lies on the right, and its double on the left is the spleen.
+    "augmentation": {"flips": False, "turn": 15, "scale": 0.3, "illumination": 0.1},
+    "patch": _SLICE,
+}
+"""Of CT: a patch holds a whole slice, for where an organ lies tells it from another."""
+
 _ALIGNMENT = ("autoencoder", "vectors", "tan", "san")
 
 
@@ -151,7 +159,9 @@ def recipe_for(
         then a third as long, at a third of the rate: what the model knows is
         adapted, not overrun.
     preprocessing
-        The fields that it was made with replace those of the preset.
+        The fields that it was made with replace those of the preset. CT
+        (``window``) is learnt from whole slices, 192 pixels across unless
+        `side` says otherwise, which are not mirrored.
     validation
         Names, or a share; see `Recipe` and `split`.
 
@@ -169,6 +179,9 @@ def recipe_for(
     fields = preset(time, student)
     if preprocessing is not None:
         fields["preprocessing"] |= preprocessing.model_dump(exclude_unset=True)
+    if fields["preprocessing"]["kind"] == "window":
+        fields["preprocessing"].setdefault("side", _SLICE)
+        fields |= _OF_SLICES
     if start_from is not None:
         fields["start_from"] = start_from
         own = fields["stages"]["student"]

@@ -243,6 +243,7 @@ class DomainChoice(DomainForm):
         self._say_soon.stop()
         self._work = None
         self._found.close()
+        self.show_camera(not self._found.volumes)
         self.found.setText(self._found.words())
         self.show_problems(self.problems)
         self.changed.emit()

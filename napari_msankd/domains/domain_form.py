@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
+    QWidget,
 )
 
 from napari_msankd.controls import CameraAngle, Words
@@ -66,7 +67,7 @@ class DomainForm(QFrame):
         layout.addWidget(self._words())
         layout.addWidget(self.sample, alignment=Qt.AlignmentFlag.AlignLeft)
         layout.addWidget(self.strip)
-        layout.addLayout(self._camera())
+        layout.addWidget(self._camera())
         layout.addWidget(self.faults)
         layout.addWidget(self.more, alignment=Qt.AlignmentFlag.AlignLeft)
         layout.addStretch(1)
@@ -136,14 +137,22 @@ class DomainForm(QFrame):
         self.more.clicked.connect(lambda: show_story(self, "\n".join(self._problems)))
         return self.found
 
-    def _camera(self) -> QHBoxLayout:
+    def show_camera(self, shown: bool) -> None:
+        """Ask for the angle of a fundus camera, or neither ask for nor know one."""
+        self._camera_line.setVisible(shown)
+        if not shown:
+            self.camera.setValue(0)
+
+    def _camera(self) -> QWidget:
         self.camera = CameraAngle()
-        row = QHBoxLayout()
+        self._camera_line = QWidget()
+        row = QHBoxLayout(self._camera_line)
+        row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(4)
         row.addWidget(QLabel("Fundus camera"))
         row.addWidget(self.camera)
         row.addStretch(1)
-        return row
+        return self._camera_line
 
     def _on_theme(self, _event: object = None) -> None:
         self.rows.dress(self.viewer.theme)

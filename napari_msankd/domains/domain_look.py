@@ -127,6 +127,11 @@ class Found:
         return bool(self.names) and all(self._is_stray(problem) for problem in self.problems)
 
     @property
+    def volumes(self) -> bool:
+        """Whether it is volumes that were seen."""
+        return self._slices > 0
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, background first; empty without masks."""
         return self._classes

@@ -17,7 +17,9 @@ class Augmentation(BaseModel):
     Attributes
     ----------
     flips
-        Mirror along both axes and turn by any angle.
+        Mirror along both axes.
+    turn
+        Largest turn either way, degrees.
     scale
         Largest relative change of size: 0.25 draws from [0.8, 1.25].
     brightness, contrast, gamma
@@ -35,6 +37,7 @@ class Augmentation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     flips: bool = True
+    turn: Annotated[float, Field(ge=0, le=180)] = 180.0
     scale: Strength = 0.25
     brightness: Strength = 0.2
     contrast: Strength = 0.4
@@ -113,10 +116,9 @@ class Views:
         import kornia.augmentation as K
 
         how = self.augmentation
-        turn = 180.0 if how.flips else 0.0
         steps = [
             K.RandomHorizontalFlip(p=0.5 * how.flips),
-            K.RandomAffine(turn, scale=(1 / (1 + how.scale), 1 + how.scale), p=1.0),
+            K.RandomAffine(how.turn, scale=(1 / (1 + how.scale), 1 + how.scale), p=1.0),
         ]
         sequence: Callable[..., tuple[Tensor, Tensor]] = K.AugmentationSequential(
             *steps, data_keys=["input", "mask"]

@@ -7,6 +7,7 @@ from src_training.data.views import Augmentation, Views
 PATCH = 32
 STILL = Augmentation(
     flips=False,
+    turn=0,
     scale=0,
     brightness=0,
     contrast=0,
@@ -16,7 +17,7 @@ STILL = Augmentation(
     resolution=1,
     illumination=0,
 )
-MOVED = STILL.model_copy(update={"flips": True, "scale": 0.25})
+MOVED = STILL.model_copy(update={"flips": True, "turn": 180, "scale": 0.25})
 
 
 def roomy(views, seed=0, count=2, channels=1):
@@ -56,6 +57,23 @@ def test_with_nothing_to_vary_the_anchor_is_the_centre_and_every_view_the_anchor
     assert torch.allclose(anchor, centre(image), atol=1e-4)
     assert torch.equal(anchor_mask, centre(mask))
     assert torch.allclose(views.views(anchor, 2), anchor.repeat_interleave(2, 0), atol=1e-5)
+
+
+def test_turning_is_as_wide_as_said_and_mirrors_nothing():
+    views = Views(STILL.model_copy(update={"turn": 20}), PATCH)
+    middle = (views.roomy - 1) / 2
+    row, column = torch.meshgrid(*(torch.arange(views.roomy) - middle,) * 2, indexing="ij")
+    # A blob at 45 degrees, 12 pixels from the middle.
+    blob = torch.exp(-((row - 8.5) ** 2 + (column - 8.5) ** 2) / 4)
+    torch.manual_seed(0)
+    moved, _ = views.moved(
+        blob.expand(64, 1, -1, -1), torch.zeros(64, *blob.shape, dtype=torch.int64)
+    )
+    weight = moved[:, 0] / moved.sum((2, 3))[:, :, None]
+    place = torch.arange(PATCH) - (PATCH - 1) / 2
+    down, right = (weight.sum(2) * place).sum(1), (weight.sum(1) * place).sum(1)
+    turned = torch.rad2deg(torch.atan2(down, right)) - 45
+    assert turned.abs().max() < 21 and turned.min() < -10 and turned.max() > 10
 
 
 def test_image_and_mask_move_together():

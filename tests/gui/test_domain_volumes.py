@@ -25,10 +25,13 @@ def folder(tmp_path):
 def test_volumes_can_be_learned_from_and_are_counted_as_such(folder, qtbot):
     choice = DomainChoice(ViewerModel(), "required")
     qtbot.addWidget(choice)
+    choice.camera.setValue(45)
     choice.choose_folder(folder)
     qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
     assert choice.faults.text() == ""
     assert choice.value().path == folder
+    # A fundus camera's angle is nothing to ask of volumes.
+    assert not choice.camera.isVisibleTo(choice) and choice.value().angle is None
     assert "2 volumes, 10 slices of 12 x 16 pixels" in choice.found.text()
     assert "foreground 7.8 % (150 voxels)" in choice.found.text()
     assert choice.strip.count() == 2

@@ -68,8 +68,8 @@ def process(arguments):
 
     yield start
     for each in begun:
-        each.kill()
-        each.communicate()
+        with each:
+            each.kill()
 
 
 def seeds_of(out: Path) -> list[Path]:
