@@ -29,13 +29,9 @@ PURPOSE = {
 _STUDENTS: dict[str, dict[str, Any]] = {"mobile_unet": {"width": 0.35}}
 """Options of the students that are not small and fast at their published width."""
 
-_SLICE = 192
-_OF_SLICES: dict[str, Any] = {
-    # The liver lies on the right, and its double on the left is the spleen.
-    "augmentation": {"flips": False, "turn": 15, "scale": 0.3, "illumination": 0.1},
-    "patch": _SLICE,
-}
-"""Of CT: a patch holds a whole slice, for where an organ lies tells it from another."""
+_SIDE_OF_CT = 192
+_CT: dict[str, Any] = {"flips": False, "turn": 15, "scale": 0.3, "illumination": 0.1}
+"""How CT is varied: the liver lies on the right, and its double on the left is the spleen."""
 
 _ALIGNMENT = ("autoencoder", "vectors", "tan", "san")
 
@@ -160,8 +156,8 @@ def recipe_for(
         adapted, not overrun.
     preprocessing
         The fields that it was made with replace those of the preset. CT
-        (``window``) is learnt from whole slices, 192 pixels across unless
-        `side` says otherwise, which are not mirrored.
+        (``window``) is brought to 192 pixels across unless `side` says
+        otherwise, so that a patch holds most of a slice, and not mirrored.
     validation
         Names, or a share; see `Recipe` and `split`.
 
@@ -180,8 +176,8 @@ def recipe_for(
     if preprocessing is not None:
         fields["preprocessing"] |= preprocessing.model_dump(exclude_unset=True)
     if fields["preprocessing"]["kind"] == "window":
-        fields["preprocessing"].setdefault("side", _SLICE)
-        fields |= _OF_SLICES
+        fields["preprocessing"].setdefault("side", _SIDE_OF_CT)
+        fields["augmentation"] = _CT
     if start_from is not None:
         fields["start_from"] = start_from
         own = fields["stages"]["student"]
