@@ -140,12 +140,10 @@ class Patches:
             places = self._foreground[index]
         chosen = int(torch.randint(case.mask.size if places is None else len(places), ()))
         pixel = chosen if places is None else int(places[chosen])
-        (height, width), patch = case.mask.shape, self._views.patch
-        row, column = divmod(pixel, width)
+        row, column = divmod(pixel, case.mask.shape[1])
         half = self._views.roomy // 2
-        corner = _inside(row, height, patch) - half, _inside(column, width, patch) - half
         image, mask = (
-            _roomy(torch.from_numpy(array), corner, self._views.roomy)
+            _roomy(torch.from_numpy(array), (row - half, column - half), self._views.roomy)
             for array in (case.image.pixels, case.mask)
         )
         return image, mask
@@ -220,12 +218,6 @@ def _starts(length: int, patch: int) -> list[int]:
 def _places(mask: Mask) -> NDArray[np.int32]:
     """Flat indices of the pixels that are true."""
     return np.flatnonzero(mask).astype(np.int32)
-
-
-def _inside(place: int, length: int, patch: int) -> int:
-    """The nearest centre of a patch that lies within the image, or the image's own centre."""
-    half = patch // 2
-    return length // 2 if length <= patch else min(max(place, half), length - half)
 
 
 def _roomy(array: Tensor, corner: tuple[int, int], side: int) -> Tensor:

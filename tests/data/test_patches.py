@@ -80,46 +80,24 @@ def test_image_and_mask_are_cut_at_the_same_place():
     assert torch.allclose(batch.image[:, 0], batch.mask.float(), atol=1e-4)
 
 
-def seen_at(row, column, size, count=4):
-    """Patches of an image of which that pixel alone is in the field of view, and in the mask."""
-    fov = np.zeros(size, bool)
-    fov[row, column] = True
-    image = noise(size)
-    expected = prepare_cases(Domain.from_arrays("d", [image], [fov]), PLAIN)[0].image.pixels
-    return patches_of(image, fov.astype(np.uint8), fov).draw(count, 0, CPU), expected[0]
-
-
-@given(st.integers(16, 23), st.integers(16, 33))
-def test_patches_are_centred_inside_the_field_of_view(row, column):
-    batch, pixels = seen_at(row, column, (40, 50))
-    assert torch.allclose(batch.image[:, 0, 16, 16], torch.tensor(pixels[row, column]), atol=1e-4)
+def test_patches_are_centred_inside_the_field_of_view():
+    fov = np.zeros((40, 50), bool)
+    fov[7, 41] = True
+    image = noise()
+    mask = np.zeros((40, 50), np.uint8)
+    mask[7, 41] = 1
+    expected = prepare_cases(Domain.from_arrays("d", [image], [mask]), PLAIN)[0].image.pixels
+    batch = patches_of(image, mask, fov).draw(4, 0, CPU)
+    assert torch.allclose(batch.image[:, 0, 16, 16], torch.tensor(expected[0, 7, 41]), atol=1e-4)
     assert (batch.mask[:, 16, 16] == 1).all()
 
 
-@given(st.integers(0, 39), st.integers(0, 49))
-def test_a_patch_lies_in_the_image_where_it_fits(row, column):
-    batch, pixels = seen_at(row, column, (40, 50), 1)
-    top, left = min(max(row - 16, 0), 8), min(max(column - 16, 0), 18)
-    expected = torch.tensor(pixels[top : top + 32, left : left + 32])
-    assert torch.allclose(batch.image[0, 0], expected, atol=1e-4)
-    assert batch.mask[0].nonzero().tolist() == [[row - top, column - left]]
-
-
-def test_a_patch_that_is_larger_than_the_image_has_it_in_its_middle():
-    image = noise((20, 32))
-    pixels = prepare_cases(Domain.from_arrays("d", [image], [image > 0.5]), PLAIN)[0].image.pixels
-    drawn = patches_of(image, (image > 0.5).astype(np.uint8)).draw(3, 0, CPU).image
-    assert torch.allclose(drawn[:, :, 6:26], torch.tensor(pixels)[None], atol=1e-4)
-    beyond = torch.cat([drawn[:, :, :6], drawn[:, :, 26:]], dim=2)
-    assert beyond.abs().max() < 1e-4
-
-
-def test_a_third_of_the_patches_is_for_the_foreground_however_small():
+def test_a_third_of_the_patches_is_centred_on_foreground_however_small():
     mask = np.zeros((400, 400), np.uint8)
     mask[3, 390] = 2
     torch.manual_seed(0)
     batch = patches_of(noise((400, 400)), mask).draw(150, 0, CPU)
-    share = (batch.mask == 2).any(2).any(1).float().mean().item()
+    share = (batch.mask[:, 16, 16] == 2).float().mean().item()
     assert 0.2 < share < 0.47
 
 
@@ -176,7 +154,7 @@ def test_a_patch_is_cut_as_from_an_image_in_a_dark_frame(seed, disc):
     places = np.argwhere(np.ones(size, bool) if fov is None else fov)
     if bool(torch.rand(()) < 1 / 3):
         places = np.argwhere(mask)
-    top, left = np.clip(places[int(torch.randint(len(places), ()))], 16, (24, 34))
+    top, left = places[int(torch.randint(len(places), ()))]
     framed = np.pad(mask, roomy // 2)[top : top + roomy, left : left + roomy]
     edge = (roomy - 32) // 2
     assert np.array_equal(batch.mask[0], framed[edge : edge + 32, edge : edge + 32])
