@@ -14,6 +14,7 @@ from src_training.errors import InputError
 from src_training.inference.model import load_model
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.presets import recipe_for
+from src_training.recipe import Recipe
 
 from .conftest import PATIENCE
 
@@ -91,6 +92,8 @@ def test_a_domains_camera_goes_into_the_recipe(chosen, tmp_path, qtbot):
     assert with_domains_of(unknown, recipe).preprocessing.angle == 35
     with pytest.raises(InputError, match="domain other: the camera's angle is 50 degrees, but"):
         recipe_for("mine", source.model_copy(update={"angle": None}), [target], "enet", "quick")
+    with pytest.raises(InputError, match=r"recipe\.yaml: domain eyes: the camera's angle"):
+        Recipe.validated(recipe.model_dump() | {"preprocessing": {"kind": "minmax"}}, "recipe.yaml")
 
 
 def test_vectors_are_those_of_the_camera(chosen, fundus_model, tmp_path):
