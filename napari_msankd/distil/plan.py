@@ -76,12 +76,15 @@ def recipe_of(plan: Plan, folder: Path) -> Iterator["Recipe"]:
 
 
 def with_domains_of(edited: "Recipe", fresh: "Recipe") -> "Recipe":
-    """A recipe that a person edited, on the domains as they were written just now."""
-    taken = {"name": fresh.name, "source": fresh.source, "tests": fresh.tests}
-    if edited.preprocessing.kind == "fundus":
-        camera = {"angle": fresh.preprocessing.angle}
-        taken["preprocessing"] = edited.preprocessing.model_copy(update=camera)
-    return edited.model_copy(update=taken)
+    """A recipe that a person edited, on the domains as they were written just now.
+
+    Raises
+    ------
+    InputError
+        If a domain has a camera that the edited recipe does not prepare images for.
+    """
+    written = fresh.model_dump(mode="json", include={"name", "source", "tests"})
+    return edited.changed(written | {"preprocessing.angle": None}, "Advanced…")
 
 
 def discard(folder: Path) -> None:

@@ -199,9 +199,9 @@ class PreparePage(PrepareForm):
     def _start(self, recipe: "Recipe", folder: Path) -> None:
         """Begin the run, on the edited recipe where there is one."""
         self.start.setEnabled(True)
-        if self.edited is not None:
-            recipe = with_domains_of(self.edited, recipe)
         try:
+            if self.edited is not None:
+                recipe = with_domains_of(self.edited, recipe)
             job = Job.start(recipe, folder, preferences().device)
         except (InputError, OSError) as error:
             discard(folder)

@@ -21,7 +21,6 @@ from src_training.networks.fanet import FANet
 from src_training.seeds import step_seed
 
 _BATCH = 8
-_SYMMETRIES = 8
 
 Float = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -83,6 +82,7 @@ class PatchEncoder:
         self._model, self._semantics = model, model.semantics
         self._count, self._seed = views, seed
         self._views = Views(augmentation_of(model.card), model.card.patch) if views else None
+        self._symmetries = _symmetries(self._views.augmentation) if self._views else []
         if autoencoder is not None:
             _refuse_autoencoder(model, autoencoder)
         self._autoencoder = autoencoder
@@ -139,8 +139,8 @@ class PatchEncoder:
             return PatchViews(pixels[None], None if mask is None else mask[None], fov[None])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(step_seed(self._seed, image.case.name, f"{corner[0]}/{corner[1]}"))
-            flips = self._views.augmentation.flips
-            turns = torch.randint(_SYMMETRIES if flips else 1, (self._count,)).tolist()
+            drawn = torch.randint(len(self._symmetries), (self._count,)).tolist()
+            turns = [self._symmetries[each] for each in drawn]
             turned = np.stack([_turned(pixels, turn) for turn in turns])
             restyled = self._views.restyle(torch.from_numpy(turned)).numpy()
         turns = [0, *turns]
@@ -257,6 +257,12 @@ def _latent(autoencoder: SemanticAutoencoder, side: int) -> int:
     nothing = torch.zeros(1, side, side, device=next(autoencoder.parameters()).device)
     image = nothing.expand(1, autoencoder.image_channels or 1, -1, -1)
     return int(autoencoder.vectors(nothing, image).shape[1])
+
+
+def _symmetries(augmentation: Augmentation) -> list[int]:
+    """Those of the eight symmetries of `_turned` that an augmentation may come to."""
+    quarters = [k for k in range(4) if 90 * min(k, 4 - k) <= augmentation.turn]
+    return [k + 4 * mirrored for mirrored in range(1 + augmentation.flips) for k in quarters]
 
 
 def _turned(array: NDArray[np.generic], symmetry: int) -> NDArray[np.generic]:

@@ -128,10 +128,14 @@ def test_a_view_can_be_shown_again_by_its_corner(model):
     assert shown.images.shape == (3, 1, 32, 32) and shown.images.dtype == np.float32
 
 
-def test_the_mask_of_a_view_is_turned_with_it(model):
+def unstyled(**moved):
+    """A recipe whose views differ by how they lie alone."""
     still = dict.fromkeys(("brightness", "contrast", "gamma", "blur", "noise", "illumination"), 0)
-    recipe = {"augmentation": {"resolution": 1, **still}}
-    model.card = model.card.model_copy(update={"recipe": str(recipe)})
+    return str({"augmentation": {"resolution": 1, **still, **moved}})
+
+
+def test_the_mask_of_a_view_is_turned_with_it(model):
+    model.card = model.card.model_copy(update={"recipe": unstyled()})
     shown = PatchEncoder(model, views=20).patch(first_image(model), (2, 4))
     # The mask is where the image is above a half of its range.
     image = first_image(model).case.image
@@ -139,6 +143,22 @@ def test_the_mask_of_a_view_is_turned_with_it(model):
     np.testing.assert_array_equal(shown.images[:, 0] > half, shown.mask == 1)
     assert len({view.tobytes() for view in shown.images}) > 4
     assert shown.fov.all()
+
+
+@pytest.mark.parametrize(
+    ("moved", "count"),
+    [
+        ({"flips": False, "turn": 15}, 1),
+        ({"flips": False, "turn": 90}, 3),
+        ({"flips": False}, 4),
+        ({"turn": 15}, 2),
+        ({}, 8),
+    ],
+)
+def test_views_lie_as_the_recipe_lets_them(model, moved, count):
+    model.card = model.card.model_copy(update={"recipe": unstyled(**moved)})
+    shown = PatchEncoder(model, views=80).patch(first_image(model), (2, 4))
+    assert len({view.tobytes() for view in shown.images.round(4)}) == count
 
 
 def test_what_was_extracted_is_read_again(model, autoencoder, tmp_path, monkeypatch):

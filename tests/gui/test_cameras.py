@@ -90,6 +90,9 @@ def test_a_domains_camera_goes_into_the_recipe(chosen, tmp_path, qtbot):
     assert recipe.preprocessing.angle == 35
     unknown = recipe_for("mine", source.model_copy(update={"angle": None}), [], "enet", "quick")
     assert with_domains_of(unknown, recipe).preprocessing.angle == 35
+    grey = unknown.changed({"preprocessing.kind": "minmax"}, "recipe.yaml")
+    with pytest.raises(InputError, match="Advanced…: domain eyes: the camera's angle is 35"):
+        with_domains_of(grey, recipe)
     with pytest.raises(InputError, match="domain other: the camera's angle is 50 degrees, but"):
         recipe_for("mine", source.model_copy(update={"angle": None}), [target], "enet", "quick")
     with pytest.raises(InputError, match=r"recipe\.yaml: domain eyes: the camera's angle"):

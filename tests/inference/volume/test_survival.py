@@ -1,5 +1,6 @@
 """Streaming a volume: the labels of the in-memory path, whatever is killed or broken."""
 
+import json
 import os
 import signal
 import subprocess
@@ -44,7 +45,7 @@ def predictor(liver_file):
 
 
 CHILD = """
-import sys, zarr
+import json, sys, zarr
 import src_training.inference.volume.portions as portions
 portions.planes_each = lambda *_: 4
 from pathlib import Path
@@ -53,29 +54,28 @@ from src_training.inference.predictor import Predictor
 from src_training.inference.volume.growing import GrowingLabels
 from src_training.inference.volume.plan import Plan
 from src_training.inference.volume.streaming import stream
-model, source, labels, orthogonal = sys.argv[1:]
+model, source, labels, wishes = sys.argv[1:]
 predictor, voxels = Predictor(load_model(Path(model)), device="cpu"), zarr.open_array(source)
-wishes = {"orthogonal": True, "threshold": 0.5} if orthogonal == "True" else {}
-plan = Plan(tuple(voxels.shape), "ct", predictor.model.sha256, 2, **wishes)
+plan = Plan(tuple(voxels.shape), "ct", predictor.model.sha256, 2, **json.loads(wishes))
 for grown in stream(predictor, voxels, GrowingLabels(Path(labels), plan)):
     print(grown.done, flush=True)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("orthogonal", [False, True])
+# Averages over three axes are cut at one threshold; see `plan_for`.
+@pytest.mark.parametrize("wishes", [{}, {"orthogonal": True, "threshold": 0.5}])
 def test_a_killed_process_is_gone_on_with_and_finished_portions_are_not_redone(
-    ct, predictor, liver_file, tmp_path, small_portions, orthogonal
+    ct, predictor, liver_file, tmp_path, small_portions, wishes
 ):
     voxels, killed, whole = ct(), tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-c", CHILD, liver_file, voxels.store.root, killed, str(orthogonal)]
+    command = [sys.executable, "-c", CHILD, liver_file, voxels.store.root, killed]
+    command.append(json.dumps(wishes))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         for line in child.stdout:
             if int(line) == 3:
                 child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
-    # Averages over three axes are cut at one threshold; see `plan_for`.
-    wishes = {"orthogonal": True, "threshold": 0.5} if orthogonal else {}
     plan = plan_of(predictor.model, voxels, **wishes)
     growing = GrowingLabels(killed, plan)
     before = growing.done
