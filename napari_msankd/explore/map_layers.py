@@ -70,14 +70,14 @@ def features(
     yield pictures
 
 
-def rebuilding(run: "Path", image: NDArray[Any]) -> Iterator[list[Picture]]:
+def rebuilding(run: "Path", image: NDArray[Any], angle: float | None) -> Iterator[list[Picture]]:
     """What the headers of teacher and student rebuild badly. For a worker."""
     load_engine()
     with no_collection():
         from src_training.evaluation.maps import rebuilt
         from src_training.training.networks_of_run import networks_of
 
-    networks, pictures = networks_of(run), []
+    networks, pictures = networks_of(run).for_camera(angle), []
     for role in ("teacher", "student"):
         found = rebuilt(networks, role, image)
         place = {"scale": found.rebuilt.scale, "translate": found.rebuilt.translate}
@@ -91,14 +91,14 @@ def rebuilding(run: "Path", image: NDArray[Any]) -> Iterator[list[Picture]]:
     yield pictures
 
 
-def crossing(run: "Path", image: NDArray[Any]) -> Iterator[list[Picture]]:
+def crossing(run: "Path", image: NDArray[Any], angle: float | None) -> Iterator[list[Picture]]:
     """Who decodes whom: p_T, p_S, p1 and p2 of DICD. For a worker."""
     load_engine()
     with no_collection():
         from src_training.evaluation.maps import cross
         from src_training.training.networks_of_run import networks_of
 
-    found = cross(networks_of(run), image)
+    found = cross(networks_of(run).for_camera(angle), image)
     maps = {
         "p_T, teacher": found.teacher,
         "p_S, student": found.student,

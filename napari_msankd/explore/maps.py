@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_msankd.choices import LayerChoice
 from napari_msankd.controls import Words, group
 from napari_msankd.explore.map_layers import Picture, add_pictures, crossing, features, rebuilding
+from napari_msankd.explore.opening import camera_of
 from napari_msankd.explore.selection import Selection
 from napari_msankd.layers import Index, Planes, planes_of, shown_index
 from napari_msankd.work import Failure, Works, failure_of
@@ -76,8 +77,8 @@ class MapsPage(QWidget):
         """Add the energy at the tap, and its channels; what the button does."""
         name = self.model.currentText()
         assert self._explored is not None
-        model, tap = self._explored.models[name], self.tap.currentText()
-        channels = self.channels.isChecked()
+        model = self._explored.models[name].for_camera(self._camera())
+        tap, channels = self.tap.currentText(), self.channels.isChecked()
         self._begin(lambda pixels: features(model, name, pixels, tap, channels))
 
     def end(self) -> None:
@@ -141,11 +142,17 @@ class MapsPage(QWidget):
         self.apart.setChecked(self._viewer.canvas.grid.enabled)
 
     def _of_run(
-        self, steps: Callable[[Path, Any], Iterator[list[Picture]]], apart: bool = False
+        self,
+        steps: Callable[[Path, Any, float | None], Iterator[list[Picture]]],
+        apart: bool = False,
     ) -> None:
         assert self._explored is not None and self._explored.request.run is not None
-        run = self._explored.request.run
-        self._begin(lambda pixels: steps(run, pixels), apart)
+        run, angle = self._explored.request.run, self._camera()
+        self._begin(lambda pixels: steps(run, pixels, angle), apart)
+
+    def _camera(self) -> float | None:
+        assert self._explored is not None
+        return camera_of(self._explored, self.image.layer)
 
     def _begin(self, steps: Callable[[Any], Iterator[list[Picture]]], apart: bool = False) -> None:
         layer = self.image.layer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_msankd.domains.chosen_domain import ChosenLayers
 from napari_msankd.explore.placing import over
 from napari_msankd.explore.selection import Sample
 
@@ -132,3 +133,14 @@ def show_image(
         rgb=rgb,
         metadata={_OF: key},
     )
+
+
+def camera_of(explored: "Explored", layer: "Image") -> float | None:
+    """Degrees that the camera of an open image spans; None where no explored domain says it."""
+    for chosen in explored.request.domains:
+        if isinstance(chosen, ChosenLayers) and any(
+            pair.image.name == layer.name for pair in chosen.pairs
+        ):
+            return chosen.angle
+    key = layer.metadata.get(_OF)
+    return explored.domains[key[0]].angle if key and key[0] in explored.domains else None

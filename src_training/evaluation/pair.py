@@ -1,6 +1,7 @@
 """A teacher and its student, as those take them who look at what one taught the other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.preprocess import Preprocessing
@@ -40,3 +41,7 @@ class AlignedPair:
     augmentation: Augmentation
     patch: int
     centred: bool
+
+    def for_camera(self, angle: float | None) -> Self:
+        """The same networks for images of another fundus camera; see `Preprocessing.for_camera`."""
+        return replace(self, preprocessing=self.preprocessing.for_camera(angle))

@@ -6,8 +6,13 @@ from napari.components import ViewerModel
 from qtpy.QtWidgets import QApplication
 
 from napari_msankd.distil.plan import with_domains_of
+from napari_msankd.domains.chosen_domain import ChosenLayers
 from napari_msankd.domains.domain_choice import DomainChoice
+from napari_msankd.domains.layer_pairs import LayerPair
 from napari_msankd.explore.explored import Explored, Request, explore
+from napari_msankd.explore.maps import MapsPage
+from napari_msankd.explore.opening import camera_of, show_image
+from napari_msankd.explore.selection import Sample, Selection
 from src_training.data.domain import Domain, write_domain
 from src_training.data.phantom import fundus_phantom
 from src_training.errors import InputError
@@ -97,6 +102,35 @@ def test_a_domains_camera_goes_into_the_recipe(chosen, tmp_path, qtbot):
         recipe_for("mine", source.model_copy(update={"angle": None}), [target], "enet", "quick")
     with pytest.raises(InputError, match=r"recipe\.yaml: domain eyes: the camera's angle"):
         Recipe.validated(recipe.model_dump() | {"preprocessing": {"kind": "minmax"}}, "recipe.yaml")
+
+
+def test_maps_are_those_of_the_camera_that_took_the_image(
+    chosen, fundus_model, tmp_path, viewer, qtbot
+):
+    domain = chosen(60, "optional").value()
+    *_, explored = explore(Request(None, fundus_model, (domain,), cache=tmp_path / "cache"))
+    image = explored.domains["eyes"][0]
+    wide = show_image(viewer, explored, Sample("eyes", image.name, (0, 0)), image.image)
+    unknown = viewer.add_image(image.image, rgb=True, name="another")
+    page = MapsPage(viewer, Selection())
+    qtbot.addWidget(page)
+    page.show_explored(explored)
+    sizes = []
+    for layer in (wide, unknown):
+        page.image.layer = layer
+        page.show_features()
+        qtbot.waitUntil(lambda: "maps" not in page.works, timeout=PATIENCE)
+        sizes.append(viewer.layers[-1].data.shape)
+    page.end()
+    # Twice the angle, twice the pixels across.
+    np.testing.assert_allclose(sizes[0], 2 * np.array(sizes[1]), atol=2)
+
+
+def test_a_stack_has_the_camera_of_the_domain_that_it_was_chosen_for(viewer):
+    stack, other = (viewer.add_image(np.zeros((3, 32, 32)), name=name) for name in ("a", "b"))
+    layers = ChosenLayers("eyes", (LayerPair.of(stack),), "targets", angle=45)
+    explored = Explored(Request(None, None, (layers,)), {}, {})
+    assert camera_of(explored, stack) == 45 and camera_of(explored, other) is None
 
 
 def test_vectors_are_those_of_the_camera(chosen, fundus_model, tmp_path):
