@@ -226,6 +226,13 @@ class Recipe(_Part):
         raise ValueError(f"angle is {how.angle:g}, but source.angle is {said}; expected the same")
 
     @model_validator(mode="after")
+    def _tests_are_told_apart(self) -> "Recipe":
+        names = [test.name for test in self.tests]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two tests are called {twice[0]}; expected different names")
+        return self
+
+    @model_validator(mode="after")
     def _angles_agree(self) -> "Recipe":
         for domain in (self.source, *self.tests, *self.unlabelled):
             try:

@@ -217,6 +217,30 @@ def test_a_recipe_with_an_unknown_key_or_a_wrong_type(
     one_sentence(said, words)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"student": {"name": "mobile_unet", "options": {"width": "0.35"}}}, "width is '0.35'"),
+        (
+            {"student": {"name": "resnet18"}, "distilling": {"methods": {"graph_flow": 1}}},
+            "graph_flow: the student's encoder_quarter has 64 channels",
+        ),
+        (
+            {"student": {"name": "mobile_unet"}, "stages.student.batch": 1},
+            "stages.student.batch is 1; expected at least 2",
+        ),
+    ],
+)
+def test_what_no_stage_can_come_to_is_said_before_the_first(
+    changes, words, msankd, make_domain, recipe_of, tmp_path
+):
+    options = ["--set", "stages.student.batch=1"] if changes.pop("stages.student.batch", 0) else []
+    recipe = recipe_of(make_domain(), **changes)
+    said = msankd("distil", recipe, "--out", tmp_path / "run", "--device", "cpu", *options)
+    one_sentence(said, words)
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
 def test_a_validation_case_that_is_not_there(msankd, make_domain, recipe_of, tmp_path):
     recipe = recipe_of(make_domain(), validation=["999"])
     said = msankd("distil", recipe, "--out", tmp_path / "run", "--device", "cpu")

@@ -13,6 +13,7 @@ from src_training.recipe import Recipe, preset_recipes
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 steps = st.integers(0, 10**6)
 positive = st.floats(1e-9, 1e9)
+PHANTOM = {"name": "B", "phantoms": {"scanner": "B", "images": 2, "size": 64}}
 
 
 @pytest.fixture
@@ -124,6 +125,7 @@ def test_the_yaml_names_every_field_with_its_default(make_recipe):
         ({"source__folder": "images"}, "expected either `folder` or `phantoms`"),
         ({"source__phantoms": None}, "expected either `folder` or `phantoms`"),
         ({"source__only": "("}, "`only` is not a regular expression"),
+        ({"tests": [PHANTOM, PHANTOM]}, "two tests are called B; expected different names"),
         ({"validation": 1.5}, "validation"),
         ({"seed": -1}, "the field seed is -1"),
     ],

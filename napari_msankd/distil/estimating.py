@@ -39,6 +39,8 @@ class Estimating(QObject):
         process = self._process = QProcess(self)
         # What another tool set for this process is of no use to a script.
         process.setProcessEnvironment(QProcessEnvironment.systemEnvironment())
+        # Not where napari was started: a file called like a module of ours may lie there.
+        process.setWorkingDirectory(str(recipe.parent))
         process.setProgram(sys.executable)
         options = ["--json", "-", "--device", device]
         process.setArguments(["-m", "src_training", "estimate", str(recipe), *options])

@@ -92,9 +92,19 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def free_folder(root: Path, name: str) -> Path:
-    """A directory for a new run: ``NAME``, or ``NAME-2`` where that is taken."""
+def new_folder(root: Path, name: str) -> Path:
+    """Make a directory for a new run: ``NAME``, or ``NAME-2`` where that is taken.
+
+    Raises
+    ------
+    OSError
+        If none can be made.
+    """
     folder, number = root / name, 2
-    while folder.exists():
-        folder, number = root / f"{name}-{number}", number + 1
-    return folder
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            folder, number = root / f"{name}-{number}", number + 1
+        else:
+            return folder

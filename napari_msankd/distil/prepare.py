@@ -11,7 +11,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QShowEvent
 
 from napari_msankd.distil.estimating import Estimating, cost
-from napari_msankd.distil.plan import Plan, discard, free_folder, recipe_of, with_domains_of
+from napari_msankd.distil.plan import Plan, discard, new_folder, recipe_of, with_domains_of
 from napari_msankd.distil.prepare_form import PrepareForm
 from napari_msankd.recipe.editor import RecipeEditor
 from napari_msankd.runs.jobs import Job
@@ -52,7 +52,8 @@ class PreparePage(PrepareForm):
         self.edited: Recipe | None = None
         self.editor: RecipeEditor | None = None
         self._estimate: dict[str, Any] | None = None
-        self._scratch = preferences().cache / f"plan-{uuid4().hex[:8]}"
+        self._scratches = preferences().cache / f"plan-{uuid4().hex[:8]}"
+        self._scratch = self._scratches
         self._estimating = Estimating(self)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
@@ -64,10 +65,10 @@ class PreparePage(PrepareForm):
         """Write what must be written and start the run; what Start does."""
         try:
             plan = self._plan()
-        except InputError as error:
+            folder = new_folder(preferences().runs, plan.name)
+        except (InputError, OSError) as error:
             self._fail(failure_of(error))
             return
-        folder = free_folder(preferences().runs, plan.name)
         self._estimating.stop()
         self.start.setEnabled(False)
         self._say("Writing the images…")
@@ -82,6 +83,7 @@ class PreparePage(PrepareForm):
 
     def edit(self) -> None:
         """Open the whole recipe; what Advanced does."""
+        self._estimating.stop()
         if self.edited is not None:
             self._open_editor(self.edited)
             return
@@ -94,7 +96,7 @@ class PreparePage(PrepareForm):
         self.source.end()
         self.targets.end()
         self.works.end()
-        discard(self._scratch)
+        discard(self._scratches)
 
     def _connect(self) -> None:
         for part in (self.source, self.targets):
@@ -166,7 +168,11 @@ class PreparePage(PrepareForm):
 
     def _estimate_of(self, recipe: "Recipe") -> None:
         file = self._scratch / "recipe.yaml"
-        recipe.save(file)
+        try:
+            recipe.save(file)
+        except OSError as error:
+            self.cost.setText(f"⚠ {failure_of(error).sentence}")
+            return
         self._estimating.start(file, preferences().device)
 
     def _on_estimate(self, estimate: dict[str, Any]) -> None:
@@ -181,6 +187,8 @@ class PreparePage(PrepareForm):
             self._fail(failure_of(error))
             return
         discard(self._scratch)
+        # A worker that is not listened to any more may still write into the last one.
+        self._scratch = self._scratches / uuid4().hex[:8]
         self.works.begin("recipe", recipe_of(plan, self._scratch), then)
 
     def _open_editor(self, recipe: "Recipe") -> None:
@@ -207,9 +215,12 @@ class PreparePage(PrepareForm):
             discard(folder)
             self._fail(failure_of(error))
             return
-        if self._estimate is not None:
-            write_text(job.folder.estimate, json.dumps(self._estimate))
         self._say("")
+        if self._estimate is not None:
+            try:
+                write_text(job.folder.estimate, json.dumps(self._estimate))
+            except OSError as error:
+                self._fail(failure_of(error))
         self.started.emit(job)
 
     def _say(self, words: str) -> None:

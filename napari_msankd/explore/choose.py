@@ -85,7 +85,7 @@ class ChoosePage(ChooseForm):
         """Write a page on what was extracted, in a worker."""
         assert self._found is not None
         self.status.setText(f"Writing {file.name}…")
-        self.works.begin("report", _reported(self._found, file), self.status.setText)
+        self.works.begin("report", _reported(self._found, file), self.status.setText, self._tell)
 
     def halt(self) -> None:
         """Stop; what was cached stays."""
@@ -141,8 +141,13 @@ class ChoosePage(ChooseForm):
         self._enable()
 
     def _fail(self, failure: Failure) -> None:
+        self._rest("")
+        self._tell(failure)
+
+    def _tell(self, failure: Failure) -> None:
+        """Say what went wrong; what else is under way goes on."""
         self._story = failure.story
-        self._rest(f"✕ {failure.sentence}")
+        self.status.setText(f"✕ {failure.sentence}")
         self.details.setVisible(bool(failure.story))
 
     def _enable(self, _what: object = None) -> None:

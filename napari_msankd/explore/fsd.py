@@ -28,7 +28,13 @@ from napari_msankd.explore.fsd_rows import (
     distance_rows,
 )
 from napari_msankd.explore.matrix import Matrix
-from napari_msankd.explore.saving import SaveButton, save_picture, save_rows, save_table
+from napari_msankd.explore.saving import (
+    SaveButton,
+    said_of,
+    save_picture,
+    save_rows,
+    save_table,
+)
 from napari_msankd.explore.selection import Selection, samples_of
 from napari_msankd.runs.plots import Plot
 from napari_msankd.work import Failure, Works
@@ -167,15 +173,16 @@ class FsdPage(QWidget):
     def _measure(self) -> None:
         name = self.model.currentText()
         if name in self._matrices:
-            self._on_measured(self._matrices[name])
+            self.works.retire("measure")
+            self._on_measured(name, self._matrices[name])
             return
         self.status.setText("Measuring…")
-        self.works.begin("measure", _measured(self._table), self._on_measured)
+        steps = _measured(self._table)
+        self.works.begin("measure", steps, lambda matrix: self._on_measured(name, matrix))
 
-    def _on_measured(self, matrix: "DistanceMatrix") -> None:
+    def _on_measured(self, name: str, matrix: "DistanceMatrix") -> None:
         from src_training.evaluation.distances import correlation, dice_by_domain
 
-        name = self.model.currentText()
         dice = dice_by_domain(self._table)
         self._matrices[name], self._dice[name] = matrix, dice
         self.matrix.draw(matrix.names, matrix.fsd)
@@ -217,7 +224,10 @@ class FsdPage(QWidget):
 
     def _on_cell(self, row: int, column: int) -> None:
         """Show which images of the column's domain push it from the row's."""
-        matrix = self._matrices[self.model.currentText()]
+        matrix = self._matrices.get(self.model.currentText())
+        if matrix is None:
+            # What is in sight is of another model, whose place is being measured for.
+            return
         if "masks" in (matrix.names[row], matrix.names[column]):
             self.done.setText("Masks are no images of a domain: choose two domains.")
             return
@@ -236,10 +246,11 @@ class FsdPage(QWidget):
         plots = {0: self.matrix, 2: self.course.canvas}
         place = self.pages.currentIndex()
         if place in plots:
-            save_picture(plots[place].getPlotItem(), file)
+            written = said_of(lambda: save_picture(plots[place].getPlotItem(), file), file)
         else:
-            save_table(self.contributions if place == 1 else self.dice, file)
-        self.done.setText(f"✓ {file} is written.")
+            table = self.contributions if place == 1 else self.dice
+            written = said_of(lambda: save_table(table, file), file)
+        self.done.setText(written)
 
     def _save_numbers(self, file: Path) -> None:
         rows = (
@@ -248,8 +259,8 @@ class FsdPage(QWidget):
             lambda: course_rows(self._history),
             lambda: dice_rows(self._matrices, self._dice),
         )
-        save_rows(file, rows[self.pages.currentIndex()]())
-        self.done.setText(f"✓ {file} is written.")
+        found = rows[self.pages.currentIndex()]()
+        self.done.setText(said_of(lambda: save_rows(file, found), file))
 
     def _fail(self, failure: Failure) -> None:
         self.status.setText(f"✕ {failure.sentence}")

@@ -21,8 +21,8 @@ from napari_msankd.controls import Words
 from napari_msankd.explore.graph_layers import add_graphs
 from napari_msankd.explore.graph_layout import EDGES, PANELS, Drawing, drawing, strongest
 from napari_msankd.explore.graph_picture import ALIKE, UNLIKE, GraphPicture
-from napari_msankd.explore.graph_source import FINAL, GraphSource, batch_of
-from napari_msankd.explore.saving import SaveButton, save_picture, save_rows
+from napari_msankd.explore.graph_source import FINAL, GraphSource, as_it_is, batch_of
+from napari_msankd.explore.saving import SaveButton, said_of, save_picture, save_rows
 from napari_msankd.explore.selection import Sample, Selection, samples_of
 from napari_msankd.work import Failure, Works
 
@@ -36,6 +36,9 @@ _REST_MS = 150
 _BATCH = 4
 _NO_RUN = "Contrastive graphs compare a teacher with its student: choose a run on the first page."
 _NOTHING = "Click a sample on the Vectors page: its views and what they are to it show here."
+_OTHER_GRID = (
+    "This patch is of another model's grid: click one in a picture of the teacher or a student."
+)
 _NO_STEPS = "This run kept no students of earlier steps."
 
 
@@ -99,6 +102,10 @@ class GraphsPage(QWidget):
         """Make the graphs of the current sample."""
         current = self._selection.current
         if self._source is None or current is None:
+            return
+        if as_it_is(current) not in self._known:
+            self.works.retire("graphs")
+            self.status.setText(_OTHER_GRID)
             return
         chosen = list(self._selection.samples) if self._together else []
         batch = batch_of(current, chosen, self._known, _BATCH)
@@ -250,9 +257,11 @@ class GraphsPage(QWidget):
         self.clicked.emit(self._batch[own]._replace(view=view), self._model, seen)
 
     def _save_picture(self, file: Path) -> None:
-        for panel, picture in self.pictures.items():
-            save_picture(picture.getPlotItem(), file.with_stem(f"{file.stem}-{panel}"))
-        self.status.setText(f"✓ {file} is written, one for each panel.")
+        def save() -> None:
+            for panel, picture in self.pictures.items():
+                save_picture(picture.getPlotItem(), file.with_stem(f"{file.stem}-{panel}"))
+
+        self.status.setText(said_of(save, file.with_stem(f"{file.stem}-…")))
 
     def _save_numbers(self, file: Path) -> None:
         assert self._drawing is not None
@@ -263,8 +272,7 @@ class GraphsPage(QWidget):
                 for node in (one, other)
             ]
             rows.append([*ends, *(self._drawing.values[panel][edge] for panel in PANELS)])
-        save_rows(file, rows)
-        self.status.setText(f"✓ {file} is written.")
+        self.status.setText(said_of(lambda: save_rows(file, rows), file))
 
     def _enable(self) -> None:
         for button in (self.open_button, self.save_button):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_msankd.explore.explored import Explored
+    from src_training.inference.model import SegmentationModel
 
 _NO_RUN = "Headers and cross predictions belong to a run: choose one on the first page."
 _WHAT = (
@@ -79,7 +80,7 @@ class MapsPage(QWidget):
         assert self._explored is not None
         model = self._explored.models[name].for_camera(self._camera())
         tap, channels = self.tap.currentText(), self.channels.isChecked()
-        self._begin(lambda pixels: features(model, name, pixels, tap, channels))
+        self._begin(model, lambda pixels: features(model, name, pixels, tap, channels))
 
     def end(self) -> None:
         """Work no more."""
@@ -148,16 +149,21 @@ class MapsPage(QWidget):
     ) -> None:
         assert self._explored is not None and self._explored.request.run is not None
         run, angle = self._explored.request.run, self._camera()
-        self._begin(lambda pixels: steps(run, pixels, angle), apart)
+        # Those of the run come first, and prepare images alike.
+        model = next(iter(self._explored.models.values()))
+        self._begin(model, lambda pixels: steps(run, pixels, angle), apart)
 
     def _camera(self) -> float | None:
         assert self._explored is not None
         return camera_of(self._explored, self.image.layer)
 
-    def _begin(self, steps: Callable[[Any], Iterator[list[Picture]]], apart: bool = False) -> None:
-        layer = self.image.layer
-        assert self._explored is not None
-        how = self._explored.models[self.model.currentText()].card.preprocessing
+    def _begin(
+        self,
+        model: "SegmentationModel",
+        steps: Callable[[Any], Iterator[list[Picture]]],
+        apart: bool = False,
+    ) -> None:
+        layer, how = self.image.layer, model.card.preprocessing
         try:
             planes = planes_of(layer)
         except InputError as error:

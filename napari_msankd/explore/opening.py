@@ -56,10 +56,8 @@ def read_sample(
     from src_training.evaluation.patch_encoder import PatchEncoder
     from src_training.evaluation.prepared import prepared_images
 
-    [image] = prepared_images(
-        explored.domains[sample.domain].subset([sample.case]),
-        explored.models[model].card.preprocessing,
-    )
+    how = explored.models[model].card.preprocessing
+    [image] = prepared_images(explored.domains[sample.domain].subset([sample.case]), how)
     geometry = image.prepared.geometry
     top, left, bottom, right = geometry.box
     scale = (
@@ -70,10 +68,17 @@ def read_sample(
     if sample.view and seen is None:
         encoder = PatchEncoder(explored.models[model], views=explored.request.views)
         made = encoder.patch(image, sample.corner).images[sample.view]
-        view = np.moveaxis(made, 0, -1) if len(made) == 3 else made[0]
+        view = _shown(np.moveaxis(made, 0, -1), how.neighbours)
     y, x = top + sample.corner[0] * scale[0], left + sample.corner[1] * scale[1]
     frame = (y, x, y + side * scale[0], x + side * scale[1])
-    yield Opened(sample, image.case.image, frame, view, scale)
+    yield Opened(sample, _shown(image.case.image, how.neighbours), frame, view, scale)
+
+
+def _shown(pixels: NDArray[Any], neighbours: int) -> NDArray[Any]:
+    """Colours as they are; of a slice and its neighbours, the slice."""
+    if neighbours > 1:
+        return pixels[..., neighbours // 2]
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
 
 
 def show_sample(viewer: "ViewerModel", explored: "Explored", opened: Opened) -> "Image":

@@ -10,6 +10,7 @@ from qtpy.QtCore import QBuffer, QRectF, QSize, Signal
 from qtpy.QtGui import QGuiApplication, QPainter
 from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QTableWidget, QWidget
 
+from napari_msankd.work import failure_of
 from src_training.atomic import write_atomic, write_text
 
 _PIXELS = 1600
@@ -58,6 +59,15 @@ def ask_file(parent: QWidget, title: str, kinds: str) -> Path | None:
         return None
     file = Path(name)
     return file if file.suffix else file.with_suffix(kind[kind.index("*") + 1 : -1])
+
+
+def said_of(save: Callable[[], None], file: Path) -> str:
+    """Save, and say that it is done or why it cannot be."""
+    try:
+        save()
+    except OSError as error:
+        return f"✕ {failure_of(error).sentence}"
+    return f"✓ {file} is written."
 
 
 def save_picture(plot: Any, file: Path) -> None:

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_msankd.colours import colours_of
 from napari_msankd.controls import Words
 from napari_msankd.explore.colouring import BY, colouring
-from napari_msankd.explore.saving import SaveButton, ask_file, save_picture, save_rows
+from napari_msankd.explore.saving import SaveButton, ask_file, said_of, save_picture, save_rows
 from napari_msankd.explore.scatter import Scatter
 from napari_msankd.explore.selection import Sample, Selection, samples_of
 from napari_msankd.work import Failure, Works
@@ -68,7 +68,9 @@ class VectorsPage(QWidget):
 
     def show_explored(self, explored: "Explored") -> None:
         """Project the vectors of what was extracted."""
-        self._explored = explored
+        # Points of what was explored before are of no sample of this.
+        self._renew([])
+        self._explored, self._projection = explored, None
         self._samples = {name: samples_of(table) for name, table in explored.tables.items()}
         self.project()
 
@@ -212,17 +214,18 @@ class VectorsPage(QWidget):
         chosen = sorted(self._selection.samples)
         if file.suffix == ".txt":
             names = sorted({(sample.domain, sample.case) for sample in chosen})
-            save_rows(file, [[f"{domain}/{case}"] for domain, case in names])
+            rows: list[list[Any]] = [[f"{domain}/{case}"] for domain, case in names]
         else:
-            head = ["domain", "case", "top", "left", "view", "kind"]
-            rows = [[s.domain, s.case, *s.corner, s.view, s.kind] for s in chosen]
-            save_rows(file, [head, *rows])
-        self.status.setText(f"✓ {file} is written.")
+            rows = [["domain", "case", "top", "left", "view", "kind"]]
+            rows += [[s.domain, s.case, *s.corner, s.view, s.kind] for s in chosen]
+        self.status.setText(said_of(lambda: save_rows(file, rows), file))
 
     def _save_picture(self, file: Path) -> None:
-        for name, scatter in self.scatters.items():
-            save_picture(scatter.getPlotItem(), _own(file, name, len(self.scatters)))
-        self.status.setText(f"✓ {file} is written.")
+        def save() -> None:
+            for name, scatter in self.scatters.items():
+                save_picture(scatter.getPlotItem(), _own(file, name, len(self.scatters)))
+
+        self.status.setText(said_of(save, file))
 
     def _save_numbers(self, file: Path) -> None:
         assert self._explored is not None

@@ -250,7 +250,7 @@ def _judge(folder: RunFolder, stopped: bool) -> Iterator[RunState | None]:
         if stopped and run_state(path).state == "died":
             _say_stopped(folder)
         yield run_state(path)
-    except InputError as error:
+    except (InputError, OSError) as error:
         yield RunState(path, path.name, "unreadable", "", 0, 0, (), str(error))
 
 

@@ -74,8 +74,8 @@ def prepare_cases(
     Raises
     ------
     InputError
-        If a case has no mask and needs one, or cannot be prepared; the
-        message names it.
+        If a case has no mask and needs one, has an empty field of view, or
+        cannot be prepared; the message names it.
     """
     how = preprocessing.for_camera(domain.angle)
     cases = domain.with_neighbours(how.neighbours)
@@ -92,6 +92,8 @@ def _prepared(
         image = preprocessing.prepare(case.image, case.fov)
     except InputError as error:
         raise InputError(f"{domain}/{case.name}: {error}") from None
+    if not image.fov.any():
+        raise InputError(f"{domain}/{case.name}: the field of view is empty; expected pixels in it")
     return PreparedCase(case.name, image, image.geometry.to_prepared(mask).astype(np.uint8))
 
 

@@ -17,7 +17,7 @@ class Augmentation(BaseModel):
     Attributes
     ----------
     flips
-        Mirror along both axes.
+        Mirror half of the patches from left to right.
     turn
         Largest turn either way, degrees.
     scale
@@ -60,7 +60,7 @@ class Views:
         How strongly to vary.
     patch
         Height and width of what is returned, pixels. Patches come in larger
-        (see `roomy`), so that turning and scaling bring in no empty corners.
+        (see `roomy`), so that turning and scaling bring in hardly any empty corners.
     """
 
     def __init__(self, augmentation: Augmentation, patch: int) -> None:

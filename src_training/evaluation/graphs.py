@@ -15,6 +15,7 @@ from src_training.data.views import Views
 from src_training.errors import InputError
 from src_training.evaluation.pair import AlignedPair
 from src_training.networks.base import SegmentationNetwork
+from src_training.seeds import drawing
 
 _BATCH = 8
 
@@ -156,8 +157,7 @@ def _with_views(networks: AlignedPair, patches: Sequence[Float], count: int, see
             raise InputError(f"a patch has shape {patch.shape}; expected {expected}")
     views = Views(networks.augmentation, networks.patch)
     shown = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawing(seed):
         for patch in patches:
             anchor = torch.from_numpy(np.array(patch, np.float32))[None]
             # One by one: the views of the first do not depend on who follows.

@@ -18,7 +18,7 @@ from src_training.evaluation.vector_table import Kind, VectorTable
 from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import labels_from
 from src_training.networks.fanet import FANet
-from src_training.seeds import step_seed
+from src_training.seeds import drawing, step_seed
 
 _BATCH = 8
 
@@ -137,8 +137,7 @@ class PatchEncoder:
             mask = cut(classes, corner, side)
         if self._views is None:
             return PatchViews(pixels[None], None if mask is None else mask[None], fov[None])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(step_seed(self._seed, image.case.name, f"{corner[0]}/{corner[1]}"))
+        with drawing(step_seed(self._seed, image.case.name, f"{corner[0]}/{corner[1]}")):
             drawn = torch.randint(len(self._symmetries), (self._count,)).tolist()
             turns = [self._symmetries[each] for each in drawn]
             turned = np.stack([_turned(pixels, turn) for turn in turns])

@@ -204,10 +204,10 @@ def extract(
     kept = 0
     total = sum(len(domain) for domain in domains)
     for domain in domains:
-        for index, name in enumerate(domain.names):
-            file = None
+        for case in domain.with_neighbours(model.card.preprocessing.neighbours):
+            name, file = case.name, None
             if cache is not None and model.sha256 is not None:
-                file = cache / f"{_digest(encoder.stamp, domain[index], domain.angle)}.npz"
+                file = cache / f"{_digest(encoder.stamp, case, domain.angle)}.npz"
             rows = None if file is None else _read(file, domain.name, name)
             kept += rows is not None
             if rows is None:

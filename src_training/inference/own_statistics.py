@@ -34,8 +34,9 @@ def with_statistics_of(
     trained = [tuple(part.clone() for part in _statistics(norm)) for norm in norms]
     for norm in norms:
         norm.train()
-        norm.reset_running_stats()
-        # The plain average over all tiles.
+        # The plain average over all tiles, whose first takes the place of what was known; a
+        # norm that counts none, of a single pooled value, goes on with that.
+        norm.get_buffer("num_batches_tracked").zero_()
         norm.momentum = None
     with torch.no_grad():
         for tile in tiles:

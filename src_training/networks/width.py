@@ -11,10 +11,10 @@ def refuse_width(network: str, width: object, multiple: int = 1) -> None:
     raise InputError(f"{network}: option width is {width!r}; expected a positive {expected}.")
 
 
-def refuse_multiplier(network: str, width: float) -> None:
-    """Raise InputError unless a multiplier of channels is from 0.1 to 2."""
-    if not 0.1 <= width <= 2:
-        raise InputError(f"{network}: width is {width}; expected 0.1 to 2")
+def refuse_multiplier(network: str, width: object) -> None:
+    """Raise InputError unless a multiplier of channels is a number from 0.1 to 2."""
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0.1 <= width <= 2:
+        raise InputError(f"{network}: width is {width!r}; expected a number from 0.1 to 2")
 
 
 def scaled(channels: int, width: float) -> int:

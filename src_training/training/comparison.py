@@ -18,7 +18,9 @@ ALONE, TEACHER = "student alone", "teacher"
 UNSEEN = "mean of unseen"
 
 _DRAWS = 2000
-# Domain -> Dice of each image, mean over seeds.
+# Domain -> Dice of each image of one seed, by its name.
+Scores = dict[str, dict[str, float]]
+# Domain -> Dice of each image, mean over the seeds that have it.
 Dice = dict[str, NDArray[np.float64]]
 
 
@@ -85,12 +87,12 @@ def compared(plan: Sequence[PlannedRun]) -> Comparison:
     first = next(iter(by_label.values()))
     alone = _scores(first, "alone")
     contestants = {
-        label: (_scores(runs, "distilled"), _step_seconds(runs, "distil"))
+        label: (_scores(runs, "distilled"), _step_seconds([run.folder for run in runs], "distil"))
         for label, runs in by_label.items()
     }
     known = {
         TEACHER: (_scores(first, "teacher"), float("nan")),
-        ALONE: (alone, _step_seconds(first, "alone")),
+        ALONE: (alone, _step_seconds(_of_same_seeds(first), "alone")),
         **contestants,
     }
     named = list(_pooled(alone))
@@ -105,8 +107,8 @@ def compared(plan: Sequence[PlannedRun]) -> Comparison:
 
 def _row(
     label: str,
-    scores: Mapping[int, Dice],
-    alone: Mapping[int, Dice] | None,
+    scores: Mapping[int, Scores],
+    alone: Mapping[int, Scores] | None,
     unseen: Sequence[str],
     step: float,
 ) -> Row:
@@ -118,33 +120,40 @@ def _row(
         label,
         _estimates(pooled, unseen),
         _estimates(gains, unseen) if gains else {},
-        {seed: _means(dice, unseen) for seed, dice in scores.items()},
+        {seed: _means(of_seed, unseen) for seed, of_seed in scores.items()},
         step,
     )
 
 
-def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
+def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Scores]:
     """Seed -> Dice of each image by domain."""
-    found: dict[int, Dice] = {}
+    found: dict[int, Scores] = {}
     for run in runs:
         report: dict[str, Any] = json.loads(
             (run.folder.report / "report.json").read_text(encoding="utf-8")
         )
         found[run.recipe.seed] = {
-            domain: np.array([image["dice"] for image in scores["images"].values()])
+            domain: {name: image["dice"] for name, image in scores["images"].items()}
             for domain, scores in report[role]["scores"].items()
         }
     return found
 
 
-def _pooled(scores: Mapping[int, Dice]) -> Dice:
-    """Mean over seeds, image by image."""
-    first = next(iter(scores.values()))
-    return {domain: np.mean([each[domain] for each in scores.values()], axis=0) for domain in first}
+def _pooled(scores: Mapping[int, Scores]) -> Dice:
+    """Mean over seeds, image by image; each seed may have validated on others."""
+    pooled: dict[str, dict[str, list[float]]] = {}
+    for of_seed in scores.values():
+        for domain, images in of_seed.items():
+            for name, dice in images.items():
+                pooled.setdefault(domain, {}).setdefault(name, []).append(dice)
+    return {
+        domain: np.array([np.mean(dice) for dice in images.values()])
+        for domain, images in pooled.items()
+    }
 
 
-def _means(dice: Dice, unseen: Sequence[str]) -> dict[str, float]:
-    means = {domain: float(values.mean()) for domain, values in dice.items()}
+def _means(scores: Scores, unseen: Sequence[str]) -> dict[str, float]:
+    means = {domain: float(np.mean(list(images.values()))) for domain, images in scores.items()}
     if unseen:
         means[UNSEEN] = float(np.mean([means[domain] for domain in unseen]))
     return means
@@ -174,9 +183,18 @@ def _estimated(domains: Sequence[NDArray[np.float64]]) -> Estimated:
     return Estimated(value, float(low), float(high))
 
 
-def _step_seconds(runs: Sequence[PlannedRun], stage: str) -> float:
+def _of_same_seeds(runs: Sequence[PlannedRun]) -> list[RunFolder]:
+    """All runs beside these: whichever came first has the steps of what all share."""
+    return [
+        RunFolder(recipe.parent)
+        for run in runs
+        for recipe in sorted(run.folder.path.parent.glob("*/recipe.yaml"))
+    ]
+
+
+def _step_seconds(folders: Sequence[RunFolder], stage: str) -> float:
     """Median time from one step of a stage to the next, validations left out."""
-    took = [seconds for run in runs for seconds in _between_steps(run.folder, stage)]
+    took = [seconds for folder in folders for seconds in _between_steps(folder, stage)]
     return median(took) if took else float("nan")
 
 
@@ -200,9 +218,9 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
     steps = plan[0].recipe.stages.distil.steps
     notes = [
         "Dice: mean over images, inside the field of view, on the original pixels; with several "
-        "seeds each image counts with its mean over them. In brackets the 95 % interval of a "
-        "bootstrap over images; that of a gain is drawn over the differences of the same images. "
-        "It says nothing of other seeds.",
+        "seeds each image counts with its mean over those that have it. In brackets the 95 % "
+        "interval of a bootstrap over images; that of a gain is drawn over the differences of "
+        "the same images. It says nothing of other seeds.",
         f"For each seed, all share teacher, data and first weights; the student alone and every "
         f"distilled student then take {steps} steps. "
         f"Seeds: {', '.join(map(str, seeds))}. On {', '.join(sorted(hardware))}.",

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
-
 from src_training.alignment.act import AlignmentConsistency
 from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork
@@ -17,7 +15,7 @@ from src_training.events import StepDone
 from src_training.inference.model import SegmentationModel, SemanticSpace
 from src_training.networks.fanet import FANet
 from src_training.recipe import StageRecipe
-from src_training.seeds import step_seed
+from src_training.seeds import drawing, step_seed
 from src_training.training.descent import Descent
 from src_training.training.ranks import Ranks, make_fabric
 from src_training.training.stages import Alignment, MaskAutoencoder, MaskVectors, Stage
@@ -70,10 +68,10 @@ def fit_semantics(
     augmentation = augmentation_of(card) if card.recipe else Augmentation()
     cases = prepare_cases(domain, card.preprocessing)
     patches = Patches(cases, Views(augmentation, card.patch))
-    torch.manual_seed(step_seed(seed, "fit", "start"))
-    autoencoder = SemanticAutoencoder(len(card.classes) - 1, card.patch, _WIDTH, _LATENT, _HIDDEN)
-    side = card.patch // network.stride
-    san = AlignmentNetwork(network.bottleneck_channels, (side, side), _LATENT, _HIDDEN)
+    classes, side = len(card.classes), card.patch // network.stride
+    with drawing(step_seed(seed, "fit", "start")):
+        autoencoder = SemanticAutoencoder(classes - 1, card.patch, _WIDTH, _LATENT, _HIDDEN)
+        san = AlignmentNetwork(network.bottleneck_channels, (side, side), _LATENT, _HIDDEN)
     plan = StageRecipe(steps=steps, batch=_BATCH, rate=_RATE)
 
     def learned(stage: Stage) -> Iterator[StepDone]:
@@ -88,7 +86,11 @@ def fit_semantics(
             weight_decay=_WEIGHT_DECAY,
             emit=lambda _event: None,
         )
-        yield from map(descent.step, range(steps))
+        for number in range(steps):
+            # A step seeds itself; whoever else draws in this process waits for it.
+            with drawing(seed):
+                said = descent.step(number)
+            yield said
         stage.eval()
 
     yield from learned(MaskAutoencoder(autoencoder))

@@ -78,7 +78,7 @@ class Pipeline:
     ------
     InputError
         If the domains, or the model to start from, cannot be read or do not
-        fit the recipe.
+        fit the recipe, or no network or distillation is as it says.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class Pipeline:
         ]
         if others is not None:
             self.unlabelled.insert(0, (recipe.source, others))
+        self._refuse_impossible_networks()
         self._start = starting_model(recipe, folder, self.training.classes)
         if devices > 1:
             self.fabric.launch()
@@ -248,6 +249,25 @@ class Pipeline:
                 raise InputError(
                     f"stages.{name}.batch is {plan.batch}; expected at least {least}, "
                     f"one {'labelled ' if halved else ''}patch for each device"
+                )
+
+    def _refuse_impossible_networks(self) -> None:
+        """Build all of it once, where it takes neither time nor memory: not after hours."""
+        recipe, stages, classes = self.recipe, self.recipe.stages, len(self.training.classes)
+        with torch.device("meta"):
+            teacher, student = (
+                fresh_network(recipe, network, classes)
+                for network in (recipe.teacher, recipe.student)
+            )
+            distillations_of(recipe.distilling, teacher, student)
+            fresh_autoencoder(recipe, classes)
+        taught = (("teacher", teacher), ("student", student), ("distil", student))
+        for name, network in taught:
+            plan: StageRecipe = getattr(stages, name)
+            if plan.steps and plan.batch == 1 and network.stride == recipe.patch:
+                raise InputError(
+                    f"stages.{name}.batch is 1; expected at least 2, as its network makes a "
+                    f"single value of a patch of {recipe.patch} pixels"
                 )
 
     def _refuse_other_classes(self) -> None:

@@ -92,7 +92,7 @@ def find_runs(root: Path) -> list[RunState]:
 def _state_or_fault(path: Path) -> RunState:
     try:
         return run_state(path)
-    except InputError as error:
+    except (InputError, OSError) as error:
         return RunState(path, path.name, "unreadable", "", 0, 0, (), str(error))
 
 

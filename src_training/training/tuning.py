@@ -17,6 +17,7 @@ from src_training.evaluation.thresholds import THRESHOLDS, dice_curve
 from src_training.inference.own_threshold import in_steps, threshold_of
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
+from src_training.seeds import drawing
 
 SHARES = (0.0, 0.5, 1.0)
 """Between these, differences on a few validation images are noise."""
@@ -77,8 +78,7 @@ def _best_dice(predictor: Predictor, images: Sequence[PreparedImage]) -> float:
 
 def _restyled(image: PreparedImage, number: int, restyle: Restyle) -> PreparedImage:
     pixels = torch.from_numpy(image.prepared.pixels)[None]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(number)
+    with drawing(number):
         shown = restyle(pixels)[0].numpy()
     # Beyond the field of view every scanner shows nothing.
     shown = np.where(image.prepared.fov, shown, image.prepared.pixels)

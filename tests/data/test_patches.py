@@ -138,6 +138,10 @@ def test_a_case_that_cannot_be_learned_from_is_named():
     broken = Domain.from_arrays("scans", [np.full((8, 8), np.nan)], [mask], names=["first"])
     with pytest.raises(InputError, match="scans/first: the image has 64 values that are NaN"):
         prepare_cases(broken, PLAIN)
+    dark = [np.zeros((8, 8), bool)]
+    unseen = Domain.from_arrays("scans", [np.eye(8)], [mask], dark, names=["first"])
+    with pytest.raises(InputError, match="scans/first: the field of view is empty"):
+        prepare_cases(unseen, PLAIN)
 
 
 @given(st.integers(0, 2**31), st.booleans())

@@ -13,6 +13,7 @@ from src_training.evaluation.metrics import score
 from src_training.evaluation.patch_encoder import PatchEncoder
 from src_training.evaluation.prepared import prepared_images
 from src_training.evaluation.vector_table import Extracted, extract, joined
+from src_training.networks import build_network
 
 RECIPE = "augmentation: {flips: true}"
 
@@ -159,6 +160,29 @@ def test_views_lie_as_the_recipe_lets_them(model, moved, count):
     model.card = model.card.model_copy(update={"recipe": unstyled(**moved)})
     shown = PatchEncoder(model, views=80).patch(first_image(model), (2, 4))
     assert len({view.tobytes() for view in shown.images.round(4)}) == count
+
+
+def test_what_was_extracted_is_stale_where_a_neighbouring_slice_is_another(tiny_model, tmp_path):
+    model = tiny_model()
+    how = model.card.preprocessing.model_copy(update={"neighbours": 3})
+    wide = build_network("fanet", 3, 2, width=2).eval()
+    model.card = model.card.model_copy(update={"preprocessing": how, "in_channels": 3})
+    model.network = wide
+    model.sha256 = "of no file"
+    slices = list(np.random.default_rng(0).random((3, 40, 40)))
+
+    def extracted():
+        scans = Domain.from_arrays("scans", slices, names=["ct_z0", "ct_z1", "ct_z2"])
+        *_, last = extract(model, [scans], cache=tmp_path)
+        return last
+
+    first = extracted()
+    assert extracted().kept == 3
+    slices[2] = slices[2].T.copy()
+    last = extracted()
+    assert last.kept == 1
+    np.testing.assert_array_equal(last.table.values[0], first.table.values[0])
+    assert not np.allclose(last.table.values[1], first.table.values[1])
 
 
 def test_what_was_extracted_is_read_again(model, autoencoder, tmp_path, monkeypatch):

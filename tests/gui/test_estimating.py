@@ -13,7 +13,12 @@ def parent(qapp):
     return QObject()
 
 
-def test_what_cannot_be_timed_is_told_in_its_own_words(parent, qtbot, tmp_path):
+def test_what_cannot_be_timed_is_told_in_its_own_words(parent, qtbot, tmp_path, monkeypatch):
+    # Of no account, though napari was started beside it.
+    started = tmp_path / "started"
+    started.mkdir()
+    (started / "yaml.py").write_text("raise RuntimeError('not ours')")
+    monkeypatch.chdir(started)
     estimating = Estimating(parent)
     with qtbot.waitSignal(estimating.failed, timeout=PATIENCE) as told:
         estimating.start(tmp_path / "none.yaml", "cpu")

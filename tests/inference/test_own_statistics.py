@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from src_training.inference.own_statistics import with_statistics_of
 from src_training.inference.predictor import Predictor
+from src_training.networks.residual import PooledNorm
 
 RADIUS = 16
 """Further than the tiny network sees."""
@@ -49,6 +50,21 @@ def test_the_network_itself_stays_as_it_was(tiny_model):
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(module.training for module in (*network.modules(), *adapted.modules()))
     assert not torch.equal(adapted.down[1].running_mean, network.down[1].running_mean)
+
+
+def test_a_norm_of_a_single_value_keeps_what_it_knows(tiny_model):
+    network, tiles = network_and_tiles(tiny_model)
+    network.down = torch.nn.Sequential(
+        *network.down, torch.nn.AdaptiveAvgPool2d(1), pooled := PooledNorm(8)
+    )
+    pooled.running_mean.fill_(0.53)
+    pooled.eval()
+    with torch.no_grad():
+        assert network.down(tiles[0]).shape == (1, 8, 1, 1)
+    adapted = with_statistics_of(tiles, network.down, 1.0)
+    assert torch.equal(adapted[-1].running_mean, pooled.running_mean)
+    assert torch.equal(adapted[-1].running_var, pooled.running_var)
+    assert not torch.equal(adapted[1].running_mean, network.down[1].running_mean)
 
 
 def test_a_network_without_batch_norm_is_the_same(tiny_model):

@@ -125,8 +125,29 @@ def test_the_student_alone_is_always_a_row_and_every_number_is_that_of_the_repor
         assert row.gain["B"].low <= row.gain["B"].value <= row.gain["B"].high
         assert row.by_seed[1]["B"] == pytest.approx(dice(label, "distilled", 1).mean())
         assert row.step > 0
-    assert np.isnan(rows[TEACHER].step) and np.isnan(rows[ALONE].dice["A, validation"].low)
+    assert np.isnan(rows[TEACHER].step)
     assert rows["gkd"].dice["B"].low <= rows["gkd"].dice["B"].high
+
+
+def test_images_that_one_seed_alone_validated_on_count_by_themselves(plan):
+    def validated(seed):
+        report = json.loads((plan[3 * seed].folder.report / "report.json").read_text())
+        images = report["distilled"]["scores"]["A, validation"]["images"]
+        return {name: image["dice"] for name, image in images.items()}
+
+    first, second = validated(0), validated(1)
+    assert first.keys() != second.keys()
+    expected = np.mean([*first.values(), *second.values()])
+    row = {row.label: row for row in compared(plan).rows}["gkd"]
+    assert row.dice["A, validation"].value == pytest.approx(expected)
+
+
+def test_a_method_that_joined_later_is_told_what_the_student_alone_costs(plan):
+    later = [run for run in plan if run.label == "emkd"]
+    assert "alone" not in stages_trained(later[0])
+    found = compared(later)
+    assert {row.label: row.step for row in found.rows}[ALONE] > 0
+    assert "nan" not in as_markdown(found, "tiny")
 
 
 def test_the_page_shows_every_row_and_a_figure_for_every_domain(plan):

@@ -189,6 +189,17 @@ def test_a_run_whose_recipe_is_broken_does_not_hide_the_others(begun):
     assert str(broken.recipe) in states["broken"].last_words
 
 
+def test_a_run_that_cannot_be_looked_at_does_not_hide_the_others(begun, finished_run, monkeypatch):
+    def refused(_folder):
+        raise PermissionError(13, "Permission denied", ".lock")
+
+    folder = begun(name="read-only")
+    monkeypatch.setattr(RunFolder, "in_use", property(refused))
+    (run,) = find_runs(folder.path.parent)
+    assert run.state == "unreadable" and "Permission denied" in run.last_words
+    assert find_runs(finished_run.path.parent)[0].state == "finished"
+
+
 def test_a_finished_run_leaves_recipe_models_and_report(finished_run):
     folder = RunFolder(finished_run.path)
     state = run_state(folder.path)

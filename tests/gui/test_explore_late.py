@@ -1,0 +1,118 @@
+"""What Explore was asked before comes late, or not at all: nothing is taken for something else."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_msankd.explore.explored import Explored, Request, explore
+from napari_msankd.explore.fsd import FsdPage
+from napari_msankd.explore.graphs import GraphsPage
+from napari_msankd.explore.opening import read_sample
+from napari_msankd.explore.saving import said_of, save_rows
+from napari_msankd.explore.selection import Sample, Selection
+from napari_msankd.explore.vectors import VectorsPage
+from src_training.data.domain import Domain
+from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.networks import build_network
+
+from .conftest import PATIENCE
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def explored(finished_run, tmp_path_factory):
+    """A run on its own domains: three models."""
+    cache = tmp_path_factory.mktemp("vectors")
+    *_, last = explore(Request(finished_run.path, None, own_domains=True, cache=cache))
+    assert isinstance(last, Explored)
+    return last
+
+
+@pytest.fixture
+def page(qtbot, request):
+    made = request.param(ViewerModel(), Selection())
+    qtbot.addWidget(made)
+    yield made
+    made.end()
+
+
+def at_rest(page, qtbot):
+    qtbot.waitUntil(lambda: not page.works, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("page", [FsdPage], indirect=True)
+def test_distances_of_a_model_that_was_left_are_not_those_of_the_one_in_sight(
+    page, explored, qtbot
+):
+    page.show_explored(explored)
+    at_rest(page, qtbot)
+    last, (first, *_) = page.model.currentText(), explored.tables
+    (own,) = page._matrices.values()
+    page.model.setCurrentText(first)
+    # The picture in sight is still of the other model.
+    page._on_cell(0, 1)
+    page.model.setCurrentText(last)
+    at_rest(page, qtbot)
+    assert list(page._matrices) == [last] and page._matrices[last] is own
+    page.model.setCurrentText(first)
+    at_rest(page, qtbot)
+    assert page._matrices[last] is own
+    values = [[[pair.value for pair in row] for row in m.fsd] for m in page._matrices.values()]
+    assert not np.allclose(*values)
+
+
+@pytest.mark.parametrize("page", [VectorsPage], indirect=True)
+def test_points_of_an_earlier_extract_are_gone_where_the_next_is_stopped(page, explored, qtbot):
+    page.show_explored(explored)
+    at_rest(page, qtbot)
+    assert len(page.scatters) == 3
+    fewer = {name: table.where(domain="B") for name, table in explored.tables.items()}
+    page.show_explored(replace(explored, tables=fewer))
+    page.stop()
+    assert page.scatters == {}
+    page.by.setCurrentIndex(1)
+    page._selection.choose(page._samples["teacher"][:1])
+    page.project()
+    at_rest(page, qtbot)
+    assert [len(page._samples[name]) for name in page.scatters] == [len(t) for t in fewer.values()]
+
+
+@pytest.mark.parametrize("page", [GraphsPage], indirect=True)
+def test_a_patch_of_another_grid_has_no_graphs_of_the_run(page, explored, qtbot):
+    page.show_explored(explored)
+    at_rest(page, qtbot)
+    case = explored.domains["B"].names[0]
+    page._selection.choose([], Sample("B", case, (999, 999)))
+    qtbot.waitUntil(lambda: "another model's grid" in page.status.text(), timeout=PATIENCE)
+    assert page._drawing is None
+
+
+def test_a_slice_is_shown_without_its_neighbours(tiny_model):
+    how = tiny_model().card.preprocessing.model_copy(update={"neighbours": 3})
+    card = ModelCard(
+        name="slices",
+        architecture="fanet",
+        options={"width": 2},
+        in_channels=3,
+        classes=("background", "liver"),
+        preprocessing=how,
+        patch=32,
+        recipe="augmentation: {}",
+    )
+    model = SegmentationModel(card, build_network("fanet", 3, 2, width=2).eval())
+    slices = list(np.random.default_rng(0).integers(-100, 200, (3, 40, 40)).astype(np.int16))
+    scans = Domain.from_arrays("scans", slices, names=["ct_z0", "ct_z1", "ct_z2"])
+    found = Explored(Request(None, None), {"slices": model}, {"scans": scans})
+    (opened,) = read_sample(found, Sample("scans", "ct_z1", (4, 4)), "slices")
+    np.testing.assert_array_equal(opened.image, slices[1])
+
+
+def test_a_place_that_cannot_be_written_to_is_said(tmp_path):
+    assert said_of(lambda: save_rows(tmp_path / "a.csv", [[1]]), tmp_path / "a.csv")[0] == "✓"
+    (tmp_path / "file").write_text("")
+    words = said_of(lambda: save_rows(tmp_path / "file" / "a.csv", [[1]]), tmp_path)
+    assert words.startswith("✕ A file could not be used") and os.linesep not in words
