@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
@@ -23,12 +23,12 @@ from src_training.distillation import METHODS, losses_of, refuse_sum
 from src_training.errors import InputError
 from src_training.networks import NETWORKS
 from src_training.recipe_domains import DomainRecipe, absolute
+from src_training.recipe_text import first_fault, parsed, parsed_value, set_field
 
 Weight = Annotated[float, Field(ge=0)]
 Supervision = Literal["ce", "dice_ce", "dice_focal"]
 Steps = Annotated[int, Field(ge=0)]
 _OF_GKD = {"intra", "inter", "cross", "predictions"}
-_UNKNOWN = ("extra_forbidden", "invalid_key")
 PRESETS = Path(__file__).parent / "recipes"
 
 
@@ -37,7 +37,15 @@ class _Part(BaseModel):
 
 
 class NetworkRecipe(_Part):
-    """A network by its name, and its options."""
+    """A network by its name, and its options.
+
+    Attributes
+    ----------
+    name
+        One of `NETWORKS`.
+    options
+        Its own, such as ``width``.
+    """
 
     name: str
     options: dict[str, bool | int | float | str] = {}
@@ -164,8 +172,8 @@ class Recipe(_Part):
     start_from
         Model whose weights the student learns on from: the name of one that
         ships, or a file, whose relative path counts from the recipe's folder.
-        Its network, options, channels and number of classes are the student's.
-        The student starts at random if missing.
+        It must have the network, options, channels and number of classes of
+        `student`, which starts at random if missing.
     latent, hidden
         Length of the semantic vectors, and width of their perceptrons.
     alignment
@@ -265,25 +273,25 @@ class Recipe(_Part):
             or of the wrong type.
         """
         file = _find(Path(path))
-        content = _parse(file.read_bytes(), str(file))
+        content = parsed(file.read_bytes(), str(file))
         for field, text in (overrides or {}).items():
-            _set(content, field, _parse_value(text, field), "--set")
+            set_field(content, field, parsed_value(text, field), "--set")
         recipe = cls.validated(content, str(file))
         return recipe.model_copy(update=_rooted(recipe, file.resolve().parent))
 
     @classmethod
     def validated(cls, content: object, where: str) -> "Recipe":
-        """A recipe from parsed YAML; `where` names it in an error."""
+        """A recipe from parsed YAML; `where` names it in the `InputError` that a fault raises."""
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise InputError(f"{where}: {_first_fault(error)}") from None
+            raise InputError(f"{where}: {first_fault(error)}") from None
 
     def changed(self, fields: Mapping[str, object], where: str) -> "Recipe":
         """The recipe with other values: dotted field -> value; `where` names them in an error."""
         content = self.model_dump(mode="json")
         for field, value in fields.items():
-            _set(content, field, value, where)
+            set_field(content, field, value, where)
         return Recipe.validated(content, where)
 
     def to_yaml(self) -> str:
@@ -337,52 +345,6 @@ def _find(path: Path) -> Path:
     raise InputError(
         f"{path}: there is no such recipe; expected a YAML file or one of {', '.join(presets)}"
     )
-
-
-def _parse(text: bytes, where: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{where}: the file is not YAML ({first})") from None
-    if not isinstance(content, dict):
-        found = type(content).__name__
-        raise InputError(f"{where}: the recipe is a {found}; expected fields and their values")
-    return content
-
-
-def _parse_value(text: str, field: str) -> object:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set {field}={text}: the value is not YAML") from None
-
-
-def _set(content: dict[str, Any], field: str, value: object, where: str) -> None:
-    *parents, last = field.split(".")
-    place = content
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise InputError(f"{where} {field}: {parent} has no fields; expected a group of them")
-    place[last] = value
-
-
-def _first_fault(error: ValidationError) -> str:
-    # An unknown field first: where a name is mistyped, the right one is missing too.
-    faults = sorted(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
-    fault = faults[0]
-    field = ".".join(str(part) for part in fault["loc"])
-    said = fault["msg"].removeprefix("Value error, ")
-    if not field and fault["type"] == "value_error":
-        return said
-    if not field:
-        return f"found {fault['input']!r:.40}, expected fields with their values"
-    if fault["type"] in _UNKNOWN:
-        return f"the field {field} is unknown; expected only documented fields"
-    if fault["type"] == "missing":
-        return f"the field {field} is missing"
-    return f"the field {field} is {fault['input']!r}: {said}"
 
 
 def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:

@@ -96,7 +96,13 @@ class DomainRecipe(BaseModel):
 
 
 def absolute(path: str, root: Path, what: str) -> str:
-    """A path from `root` on, the environment filled in; `what` names it in an error."""
+    """A path from `root` on, the environment filled in; `what` names it in an error.
+
+    Raises
+    ------
+    InputError
+        If it names an environment variable that is not set.
+    """
     filled = os.path.expandvars(path)
     if "$" in filled:
         raise InputError(f"{what}: {path} names an environment variable that is not set")

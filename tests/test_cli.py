@@ -16,11 +16,12 @@ from src_training.evaluation.evaluate import evaluate
 from src_training.inference import model as model_module
 from src_training.inference.model import load_model, read_card
 from src_training.inference.predictor import Predictor, labels_from
+from src_training.presets import preprocessing_for, recipe_for
 from src_training.progress import RunDisplay
 from src_training.recipe import Recipe
 from src_training.training.run import run_state
 
-COMMANDS = ["distil", "compare", "segment", "evaluate", "fsd", "models", "runs"]
+COMMANDS = ["recipe", "distil", "compare", "segment", "evaluate", "fsd", "models", "runs"]
 
 
 def test_help_names_every_command(msankd):
@@ -28,12 +29,35 @@ def test_help_names_every_command(msankd):
     assert said.code == 0 and all(command in said.out for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS[:5])
+@pytest.mark.parametrize("command", COMMANDS[:6])
 def test_help_of_a_command_has_examples(msankd, command):
     said = msankd(command, "--help")
     assert said.code == 0 and "For example:" in said.out
     examples = said.out.partition("For example:")[2]
     assert f" msankd {command} " in examples and "--empty" not in said.out
+
+
+def test_a_recipe_is_written_for_folders_and_not_over_another(msankd, make_domain, tmp_path):
+    ours, theirs, file = make_domain("ours"), make_domain("theirs"), tmp_path / "mine.yaml"
+    said = msankd("recipe", ours, "--target", theirs, "--time", "quick", "--out", file)
+    assert said.code == 0 and "mine.yaml is written" in said.out
+    recipe = Recipe.load(file)
+    assert (recipe.name, recipe.student.name) == ("mine", "enet")
+    assert [domain.folder for domain in (recipe.source, *recipe.tests)] == [str(ours), str(theirs)]
+    assert recipe == recipe_for(
+        "mine",
+        recipe.source,
+        recipe.tests,
+        "enet",
+        "quick",
+        preprocessing=preprocessing_for(read_image(next((ours / "images").iterdir()))),
+    )
+    before = file.read_bytes()
+    again = msankd("recipe", ours, "--out", file)
+    assert again.code == 2 and "mine.yaml is there already" in again.err.replace("\n", "")
+    assert file.read_bytes() == before
+    once = msankd("recipe", ours, "--target", theirs, "--angle", 30, "--out", tmp_path / "a.yaml")
+    assert once.code == 2 and "--angle was given 1 times; expected 2 or none" in once.err
 
 
 def test_the_true_command_has_exit_codes_and_a_quiet_stdout(tmp_path):

@@ -69,7 +69,7 @@ class SegmentForm(QWidget):
         self.camera = CameraAngle()
         self.flips = QCheckBox("Average over &flips")
         self.flips.setToolTip(
-            "Segment four mirrored copies too: a little better, four times slower"
+            "Segment three mirrored copies too: a little better, four times slower"
         )
         self.outlook = Words()
         self.outlook.setToolTip("What the model expects, and what this layer is")

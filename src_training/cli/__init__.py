@@ -9,7 +9,7 @@ from src_training.cli.compare import compare
 from src_training.cli.domains import evaluate, fsd, inspect
 from src_training.cli.explore import align, features, report
 from src_training.cli.models import export, models
-from src_training.cli.runs import distil, estimate, runs
+from src_training.cli.runs import distil, estimate, recipe, runs
 from src_training.cli.segment import segment
 from src_training.errors import InputError
 
@@ -20,6 +20,7 @@ app = App(
 )
 for command in (
     inspect,
+    recipe,
     estimate,
     distil,
     compare,

@@ -33,9 +33,11 @@ def compare(
 ) -> None:
     """Distil by several methods under one teacher, student, data and count of steps.
 
-    Recipes may differ in `distilling` and `alignment` alone. What they share is trained once
-    for each seed. The same command again goes on where it was interrupted. With `--devices`
-    runs that do not wait for one another are done at once, a GPU each. For example:
+    Recipes may differ in name, description, seed, `distilling` and `alignment` alone. What they
+    share is trained once for each seed. The same command again goes on where it was interrupted.
+    With `--devices` runs that do not wait for one another are done at once, a GPU each.
+
+    For example:
 
     ```
     msankd compare phantom --method gkd --method emkd --out comparisons/first

@@ -1,4 +1,4 @@
-"""Commands about runs: train, foretell, list."""
+"""Commands about runs: plan, foretell, train, list."""
 
 import json
 import signal
@@ -15,6 +15,50 @@ from rich.table import Table
 from src_training.cli import console
 from src_training.cli.console import Device
 from src_training.errors import InputError
+
+
+def recipe(
+    source: Annotated[Path, Parameter(help="Folder with images/ and masks/ to learn from.")],
+    *,
+    out_file: Annotated[Path, Parameter(name="--out", help="YAML file to write.")],
+    target: Annotated[
+        list[Path] | None,
+        Parameter(help="Folder of another scanner's images, to report on; with masks or without."),
+    ] = None,
+    student: Annotated[str, Parameter(help="enet, mobile_unet, erfnet …")] = "enet",
+    time: Annotated[str, Parameter(help="quick, standard or full.")] = "standard",
+    angle: Annotated[
+        list[float] | None,
+        Parameter(help="Degrees of the fundus cameras of source and targets, in their order."),
+    ] = None,
+) -> None:
+    """Write the recipe that Train & distil in napari would run on these folders.
+
+    For example:
+
+    ```
+    msankd recipe data/ours --target data/theirs --out ours.yaml
+    msankd recipe data/ours --target data/theirs --angle 30 --angle 45 --out ours.yaml
+    ```
+    """
+    from src_training.presets import preprocessing_for, recipe_for
+    from src_training.recipe_domains import DomainRecipe
+    from src_training.training.sources import load_domain
+
+    if out_file.exists():
+        raise InputError(f"{out_file} is there already; expected the name of a new file")
+    folders = [source, *(target or [])]
+    angles: list[float | None] = [*angle] if angle else [None] * len(folders)
+    if len(angles) != len(folders):
+        raise InputError(f"--angle was given {len(angles)} times; expected {len(folders)} or none")
+    learnt, *others = (
+        DomainRecipe(name=where.resolve().name, folder=str(where.resolve()), angle=degrees)
+        for where, degrees in zip(folders, angles, strict=True)
+    )
+    how = preprocessing_for(load_domain(learnt, masks_required=True)[0].image)
+    made = recipe_for(out_file.stem, learnt, others, student, time, preprocessing=how)
+    made.save(out_file)
+    console.out.print(f"{out_file} is written; images are prepared as {how.kind}.", soft_wrap=True)
 
 
 def distil(

@@ -141,6 +141,11 @@ def phantom_domain(scanner: ScannerName, n: int, size: int = 512, seed: int = 0)
     """A domain of `n` phantoms of one scanner, each of another eye.
 
     Domains of two scanners share no eye, whatever their seeds.
+
+    Raises
+    ------
+    InputError
+        If `n` is below 1 or there is no such scanner.
     """
     if n < 1:
         raise InputError(f"a domain of {n} phantoms was asked for; expected 1 or more")

@@ -48,9 +48,9 @@ class VectorTable:
         (N, foreground classes) float64 in [0, 1], share of the patch inside
         the field of view that each class covers; NaN without mask.
     dice
-        (N,) float64, Dice of the model's segmentation of that patch, mean
-        over the foreground classes; NaN without mask, and for rows of kind
-        ``mask``.
+        (N,) float64, Dice of that patch, mean over the foreground classes,
+        by the training's statistics and the model's fixed threshold: a patch
+        has none of its own. NaN without mask, and for rows of kind ``mask``.
     kinds
         ``image``: E(F) of the patch; ``mask``: z_y that P-SAE makes of its mask.
     """

@@ -82,7 +82,7 @@ class MobileUNet(SegmentationNetwork):
         return Skips(tuple(features[:-1]), size), features[-1]
 
     def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
-        """Decode (B, 1280, h, w) to logits (B, classes, H, W)."""
+        """Decode (B, bottleneck_channels, h, w), 1280 of width 1, to logits (B, classes, H, W)."""
         x = bottleneck
         for level, skip in zip(self.decoder, reversed(skips.features), strict=True):
             x = level(x, skip)

@@ -60,7 +60,7 @@ class MobileNetV2(SegmentationNetwork):
         self.apply(kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W) to (B, 1280, H/8, W/8)."""
+        """Encode (B, in_channels, H, W) to (B, 1280 of width 1, H/8, W/8)."""
         size = (x.shape[-2], x.shape[-1])
         x = self.pad(x)
         for stage in self.encoder:
@@ -68,6 +68,6 @@ class MobileNetV2(SegmentationNetwork):
         return Skips((), size), x
 
     def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
-        """Decode (B, 1280, h, w) to logits (B, classes, H, W)."""
+        """Decode (B, bottleneck_channels, h, w) to logits (B, classes, H, W)."""
         logits: Tensor = self.enlarge(self.head(bottleneck))
         return self.crop(logits, skips)

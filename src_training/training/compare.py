@@ -121,7 +121,7 @@ def planned_runs(
         Where there are any, each recipe is run with each of them alone,
         instead of with its own.
     seeds
-        Each contestant is run with each; those of the recipes where empty.
+        Each contestant is run with each; that of the first recipe where empty.
     out
         Folder of the runs.
     variants

@@ -30,9 +30,9 @@ class RunState:
     path, name
         The directory, and the recipe's name.
     state
-        ``running``, ``finished``, ``stopped`` (on request, or by an error
-        that it reported), ``died`` (it ended without a word) or
-        ``unreadable`` (its recipe is broken).
+        ``running``, ``finished``, ``stopped`` (on request, by an error that
+        it reported, or not begun yet), ``died`` (it ended without a word) or
+        ``unreadable`` (its recipe is broken, or its folder closed).
     stage, step, steps
         The last stage begun, and how far it came.
     finished_stages

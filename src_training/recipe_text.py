@@ -1,0 +1,60 @@
+"""The text of a recipe: parsed, changed field by field, and what is wrong with it in words."""
+
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from src_training.errors import InputError
+
+_UNKNOWN = ("extra_forbidden", "invalid_key")
+
+
+def parsed(text: bytes, where: str) -> dict[str, Any]:
+    """The fields of a YAML file; `where` names it in the `InputError` that a fault raises."""
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{where}: the file is not YAML ({first})") from None
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        raise InputError(f"{where}: the recipe is a {found}; expected fields and their values")
+    return content
+
+
+def parsed_value(text: str, field: str) -> object:
+    """What ``--set field=text`` sets a field to; `InputError` if it is no YAML."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {field}={text}: the value is not YAML") from None
+
+
+def set_field(content: dict[str, Any], field: str, value: object, where: str) -> None:
+    """Set a dotted field, whose groups are made; `InputError` if it lies in what is no group."""
+    *parents, last = field.split(".")
+    place = content
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise InputError(f"{where} {field}: {parent} has no fields; expected a group of them")
+    place[last] = value
+
+
+def first_fault(error: ValidationError) -> str:
+    """What a person should mend first, in a sentence without its end."""
+    # An unknown field first: where a name is mistyped, the right one is missing too.
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
+    fault = faults[0]
+    field = ".".join(str(part) for part in fault["loc"])
+    said = fault["msg"].removeprefix("Value error, ")
+    if not field and fault["type"] == "value_error":
+        return said
+    if not field:
+        return f"found {fault['input']!r:.40}, expected fields with their values"
+    if fault["type"] in _UNKNOWN:
+        return f"the field {field} is unknown; expected only documented fields"
+    if fault["type"] == "missing":
+        return f"the field {field} is missing"
+    return f"the field {field} is {fault['input']!r}: {said}"
