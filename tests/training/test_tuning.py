@@ -15,6 +15,7 @@ from src_training.inference.model import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor
 from src_training.networks import NETWORKS, build_network
 from src_training.networks.base import SegmentationNetwork, Skips
+from src_training.training import tuning
 from src_training.training.tuning import (
     SHARES,
     calibrate,
@@ -144,7 +145,7 @@ def test_images_find_their_own_threshold_only_where_probabilities_mean_something
     assert choose_threshold(boastful, images_of(boastful, lab))[1] is False
 
 
-def test_the_share_of_the_images_statistics_is_the_best_of_those_tried(make_predictor):
+def test_the_share_of_the_images_statistics_is_as_good_as_any_that_is_tried(make_predictor):
     predictor, lab = make_predictor(8.0, -4.0), truthful()
     # The same eye in three lights: one threshold fits them better when they are told apart.
     for case, light in zip(lab, (0.4, 0.7, 1.0), strict=True):
@@ -156,8 +157,27 @@ def test_the_share_of_the_images_statistics_is_the_best_of_those_tried(make_pred
         update_card(predictor, own_statistics=share)
         scores = [evaluate(predictor, lab, threshold=t).mean["dice"] for t in THRESHOLDS]
         best[share] = max(scores)
-    assert best[chosen] == pytest.approx(max(best.values()))
+    assert best[chosen] >= max(best.values()) - 0.01
     assert best[chosen] > best[0.0] + 0.01
+
+
+@pytest.mark.parametrize(
+    ("dice", "chosen"),
+    [
+        ((0.700, 0.695, 0.6), 0.5),
+        ((0.720, 0.695, 0.6), 0.0),
+        ((0.6, 0.700, 0.705), 0.5),
+        ((0.6, 0.700, 0.715), 1.0),
+    ],
+)
+def test_a_half_is_taken_unless_chance_cannot_have_made_another_better(
+    make_predictor, monkeypatch, dice, chosen
+):
+    found = dict(zip(SHARES, dice, strict=True))
+    monkeypatch.setattr(
+        tuning, "_best_dice", lambda predictor, _: found[predictor.model.card.own_statistics]
+    )
+    assert choose_statistics(make_predictor(8.0, -4.0), [], []) == chosen
 
 
 def test_an_images_statistics_are_trusted_for_what_other_scanners_might_show(make_predictor):
@@ -189,5 +209,5 @@ def test_more_classes_need_no_threshold(make_predictor):
     images = images_of(predictor, lab)
     tune(predictor, images, images)
     card = predictor.model.card
-    assert (card.threshold, card.own_threshold, card.own_statistics) == (0.5, False, 0.0)
+    assert (card.threshold, card.own_threshold) == (0.5, False)
     assert torch.equal(predictor.model.network.state_dict()["head.weight"], before["head.weight"])
