@@ -30,7 +30,8 @@ def test_an_option_reaches_the_network() -> None:
         ("fanet", {"width": True}, "fanet: option width is True; expected a positive integer"),
         ("pspnet", {"width": 0}, "pspnet: option width is 0; expected a positive integer"),
         ("raunet", {"width": 6}, "raunet: option width is 6; expected a positive multiple of 4"),
-        ("mobilenetv2", {"width": 3}, "mobilenetv2: width is 3; expected 0.1 to 2"),
+        ("mobilenetv2", {"width": 3}, "mobilenetv2: width is 3; expected a number from 0.1 to 2"),
+        ("mobile_unet", {"width": "1"}, "width is '1'; expected a number from 0.1 to 2"),
         ("enet", {"unpooling": "max"}, "enet: option unpooling is 'max'; expected indices or bil"),
     ],
 )
