@@ -69,7 +69,7 @@ class PreparePage(PrepareForm):
         except (InputError, OSError) as error:
             self._fail(failure_of(error))
             return
-        self._estimating.stop()
+        self._leave_off_reckoning()
         self.start.setEnabled(False)
         self._say("Writing the images…")
 
@@ -83,7 +83,7 @@ class PreparePage(PrepareForm):
 
     def edit(self) -> None:
         """Open the whole recipe; what Advanced does."""
-        self._estimating.stop()
+        self._leave_off_reckoning()
         if self.edited is not None:
             self._open_editor(self.edited)
             return
@@ -166,6 +166,14 @@ class PreparePage(PrepareForm):
         else:
             self._with_recipe(self._estimate_of)
 
+    def _leave_off_reckoning(self) -> None:
+        """Time no steps, now or soon: beside a run or an editor it would be in the way."""
+        self._soon.stop()
+        self.works.retire("recipe")
+        self._estimating.stop()
+        if self._estimate is None:
+            self.cost.setText("")
+
     def _estimate_of(self, recipe: "Recipe") -> None:
         file = self._scratch / "recipe.yaml"
         try:
@@ -194,6 +202,7 @@ class PreparePage(PrepareForm):
     def _open_editor(self, recipe: "Recipe") -> None:
         self.editor = RecipeEditor(recipe, self)
         self.editor.accepted.connect(self._on_edited)
+        self.editor.rejected.connect(self._reckon_soon)
         self.editor.open()
 
     def _on_edited(self) -> None:
