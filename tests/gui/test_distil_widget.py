@@ -116,15 +116,6 @@ def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
     segment.end()
 
 
-def test_no_steps_are_timed_beside_a_run(begun, qtbot):
-    widget = begun(steps=400)
-    prepare = widget.prepare
-    assert not prepare._soon.isActive() and "recipe" not in prepare.works
-    assert not prepare._estimating.running and prepare.cost.text() == ""
-    widget.runs.stop_button.click()
-    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
-
-
 def test_stop_ends_the_process_and_resume_goes_on(begun, qtbot):
     widget = begun(steps=400)
     runs = widget.runs
