@@ -63,9 +63,8 @@ def choose_statistics(
     `in_other_styles`): of the source's own scanner a network knows the
     statistics, and what a share of the image's own is for would not be seen.
     Each share is taken with the thresholds that are best for it. On few
-    images the shares differ by chance, and what another scanner loses by none
-    is more than what the source's own loses by a half (*reconstruction*; a
-    mixture is what Schneider et al. 2020, arXiv 2006.16971, advise).
+    images the shares differ by chance, and a mixture is what Schneider et al.
+    2020, arXiv 2006.16971, advise for another scanner (*reconstruction*).
     """
     dice = {}
     for share in SHARES:
