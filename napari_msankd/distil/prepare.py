@@ -149,11 +149,10 @@ class PreparePage(PrepareForm):
     def showEvent(self, event: QShowEvent) -> None:
         """Time the plan once it is in sight: beside a run it would only be in the way."""
         super().showEvent(event)
-        if self._estimate is None:
-            self._reckon_soon()
+        self._reckon_soon()
 
     def _reckon_soon(self) -> None:
-        if self._ready and self.isVisible():
+        if self._estimate is None and self._ready and self.isVisible():
             self._soon.start()
 
     def _reckon(self) -> None:
