@@ -116,6 +116,20 @@ def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
     segment.end()
 
 
+def test_no_steps_are_timed_beside_a_run(make_widget, eyes, make_recipe, qtbot):
+    widget = make_widget()
+    prepare = widget.prepare
+    qtbot.waitUntil(lambda: prepare.source.value() is not None, timeout=PATIENCE)
+    prepare.edited = make_recipe(3)
+    prepare.name.setText("mine")
+    # A choice was made just before Start.
+    prepare._soon.start()
+    prepare.start.click()
+    qtbot.waitUntil(lambda: widget.runs.job is not None, timeout=PATIENCE)
+    assert not prepare._soon.isActive() and not prepare._estimating.running
+    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
+
+
 def test_stop_ends_the_process_and_resume_goes_on(begun, qtbot):
     widget = begun(steps=400)
     runs = widget.runs
