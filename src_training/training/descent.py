@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from src_training.data.patches import Batch, Drawing
+from src_training.distillation.base import exact
 from src_training.errors import InputError
 from src_training.events import BatchSplit, Event, StepDone
 from src_training.recipe import StageRecipe
@@ -127,7 +128,7 @@ class Descent:
         """Losses of a part, weighted by its share of the batch, after their gradients."""
         with self._fabric.autocast():
             losses = self._stage(part)
-        losses = {name: loss.float() for name, loss in losses.items()}
+        losses = {name: exact(loss) for name, loss in losses.items()}
         share = len(part.image) / self._plan.batch
         total = self._stage.total(losses)
         self._fabric.backward(total * share)
