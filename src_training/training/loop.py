@@ -74,6 +74,9 @@ def learn(
 
     Raises
     ------
+    InputError
+        If a checkpoint cannot be read or does not fit, a loss is not finite,
+        or memory is full with a single patch.
     Interrupted
         If `stopping` said so; the checkpoint holds every step done.
     """
