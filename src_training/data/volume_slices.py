@@ -44,7 +44,13 @@ class SliceOfFile:
     classes: ClassValues
 
     def read(self) -> Case:
-        """Read the slice; the volume it is of stays in memory until another is read."""
+        """Read the slice; the volume it is of stays in memory until another is read.
+
+        Raises
+        ------
+        InputError
+            If the volume cannot be read, or has values that are not finite.
+        """
         image = _voxels(self.image)[self.place.index]
         return Case(self.name, image, self.labels(), place=self.place)
 
