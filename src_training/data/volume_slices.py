@@ -55,7 +55,7 @@ class SliceOfFile:
         return Case(self.name, image, self.labels(), place=self.place)
 
     def labels(self) -> NDArray[np.uint8] | None:
-        """Class indices (H, W); None without mask."""
+        """Class indices (H, W); None without mask. InputError if the mask cannot be read."""
         if self.mask is None:
             return None
         return self.classes.indices(_labels(self.mask)[self.place.index])

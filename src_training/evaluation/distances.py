@@ -96,6 +96,11 @@ def distance_matrix(table: VectorTable) -> DistanceMatrix:
     ----------
     table
         Rows of any domains; see `vectors_by_name` for those that count.
+
+    Raises
+    ------
+    InputError
+        If a domain is called as the masks are, or a vector is not finite.
     """
     sets = vectors_by_name(table)
     names, rows = tuple(sets), list(sets.values())

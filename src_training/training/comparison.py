@@ -88,7 +88,18 @@ class Comparison:
 
 
 def compared(plan: Sequence[PlannedRun]) -> Comparison:
-    """Read the reports and events of finished runs."""
+    """Read the reports and events of finished runs.
+
+    Parameters
+    ----------
+    plan
+        See `planned_runs`; all of them done.
+
+    Raises
+    ------
+    OSError, KeyError
+        If a report is not there, or lacks a model.
+    """
     source = plan[0].recipe.source.name
     by_label: dict[str, list[PlannedRun]] = {}
     for run in plan:
