@@ -30,7 +30,7 @@ class Plan:
     student
         Name of its network.
     time
-        A preset's name.
+        A preset's name, one of `TIMES`.
     start_from
         Model file that the student starts from; None for random weights.
     """
