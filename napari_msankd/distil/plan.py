@@ -51,6 +51,8 @@ def recipe_of(plan: Plan, folder: Path) -> Iterator["Recipe"]:
     ------
     InputError
         If a domain cannot be used, or the plan makes no recipe.
+    OSError
+        If a layer cannot be written.
     """
     load_engine()
     with no_collection():

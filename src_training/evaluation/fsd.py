@@ -140,7 +140,7 @@ def frechet_distance(
 
     GKD (arXiv 2207.12995) compares domains by it. Both sides use the same
     estimator of the covariance: with ``auto`` both are shrunk when either has
-    N < 2 d.
+    N < 2 d. That they are, and the interval, is our *reconstruction*.
 
     Parameters
     ----------
