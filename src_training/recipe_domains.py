@@ -24,7 +24,7 @@ class Phantoms(BaseModel):
     size
         Height and width, pixels.
     seed
-        Of the first image.
+        Of the eyes; those of two cameras differ, whatever their seeds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
