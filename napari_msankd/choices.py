@@ -46,7 +46,7 @@ class LayerChoice(QComboBox):
 
     @property
     def layer(self) -> Any:
-        """The chosen layer, or None."""
+        """The chosen layer; None for none, and while no layer is of the kind."""
         position = self.currentIndex()
         return self._layers[position] if 0 <= position < len(self._layers) else None
 

@@ -23,6 +23,11 @@ def folder_reader(path: str | Sequence[str]) -> Reader | None:
     """A reader of a DICOM series or an OME-Zarr image; None for any other folder.
 
     A bare zarr array is left to napari, which opens it.
+
+    Raises
+    ------
+    InputError
+        If a zarr store is broken.
     """
     from src_training.volumes.omezarr import is_zarr_array
 

@@ -35,7 +35,13 @@ class Failure:
 
 
 class WorkFailed(Exception):
-    """A generator in a worker raised; carries a `Failure`."""
+    """A generator in a worker raised.
+
+    Parameters
+    ----------
+    failure
+        What is said of it.
+    """
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.sentence)

@@ -26,7 +26,21 @@ class _Event(BaseModel):
 
 
 class RunStarted(_Event):
-    """A process began, or resumed, the run; `process` is the first of `processes`."""
+    """A process began, or resumed, the run.
+
+    Attributes
+    ----------
+    version
+        Of the format, `VERSION`.
+    process, processes
+        Id of the first process in the system, and how many there are.
+    device
+        As torch names it, such as ``cuda:0``.
+    precision
+        See `training_precision`.
+    stages
+        Names of all stages, in their order.
+    """
 
     kind: Literal["run_started"] = "run_started"
     version: int = VERSION
@@ -38,7 +52,15 @@ class RunStarted(_Event):
 
 
 class StageStarted(_Event):
-    """A stage begins at `step` of `steps`; `step` > 0 where it resumes."""
+    """A stage begins.
+
+    Attributes
+    ----------
+    stage
+        Its name.
+    step, steps
+        Steps done, more than 0 where it resumes, and steps in all.
+    """
 
     kind: Literal["stage_started"] = "stage_started"
     stage: str
@@ -47,7 +69,17 @@ class StageStarted(_Event):
 
 
 class StepDone(_Event):
-    """One optimisation step: losses by name, unweighted, and their weighted sum."""
+    """One optimisation step is done.
+
+    Attributes
+    ----------
+    stage, step
+        Which, of which stage; the first is 1.
+    total
+        The weighted sum of the losses, finite.
+    losses
+        Name -> value, unweighted, of the whole batch.
+    """
 
     kind: Literal["step_done"] = "step_done"
     stage: str
@@ -57,7 +89,19 @@ class StepDone(_Event):
 
 
 class Validated(_Event):
-    """Scores on the source's validation split; `best` where the checkpoint was kept."""
+    """A stage was scored on the source's validation split.
+
+    Attributes
+    ----------
+    stage, step
+        After which step of which stage.
+    score
+        More is better: mean Dice, from 0 to 1, of ``teacher``, ``student``,
+        ``alone`` and ``distil``; minus the total loss of the others. Minus
+        infinity where it is not finite.
+    best
+        Whether the checkpoint was kept as the best so far.
+    """
 
     kind: Literal["validated"] = "validated"
     stage: str
@@ -67,7 +111,16 @@ class Validated(_Event):
 
 
 class Measured(_Event):
-    """FSD between the source and each test domain, by the student's own vectors."""
+    """FSD between the source and test domains, by the student's own vectors.
+
+    Attributes
+    ----------
+    stage, step
+        After which step of which stage.
+    fsd
+        Test domain -> FSD on at most 32 patches of either side. Domains that
+        cannot be read, or have fewer than two patches, are missing.
+    """
 
     kind: Literal["measured"] = "measured"
     stage: str
@@ -76,7 +129,15 @@ class Measured(_Event):
 
 
 class Previewed(_Event):
-    """The preview's image was segmented; `file` holds the labels, below the run's directory."""
+    """The preview's image was segmented.
+
+    Attributes
+    ----------
+    stage, step
+        By the network of which stage, after which step.
+    file
+        Of the labels (H, W) uint8; a path below the run's directory.
+    """
 
     kind: Literal["previewed"] = "previewed"
     stage: str
@@ -85,7 +146,17 @@ class Previewed(_Event):
 
 
 class BatchSplit(_Event):
-    """Memory was full: from this step on, `batch` goes in `parts`, their gradients summed."""
+    """Memory was full: from this step on, a batch goes in parts, their gradients summed.
+
+    Attributes
+    ----------
+    stage, step
+        In which step of which stage; the first is 1.
+    batch
+        Patches of a step, over all processes.
+    parts
+        In how many parts each process takes its share of them.
+    """
 
     kind: Literal["batch_split"] = "batch_split"
     stage: str
@@ -95,7 +166,15 @@ class BatchSplit(_Event):
 
 
 class MemoryUsed(_Event):
-    """Bytes that the first process holds of the computer's memory and of its device's."""
+    """Memory that the first process holds.
+
+    Attributes
+    ----------
+    host
+        Bytes of the computer's memory.
+    device
+        Bytes that torch has taken from the device; 0 on the CPU.
+    """
 
     kind: Literal["memory_used"] = "memory_used"
     host: int
@@ -103,7 +182,15 @@ class MemoryUsed(_Event):
 
 
 class Noted(_Event):
-    """Something a person should know, in one sentence; the run goes on."""
+    """Something a person should know; the run goes on.
+
+    Attributes
+    ----------
+    stage, step
+        After which step of which stage; 0 before the first.
+    sentence
+        In words.
+    """
 
     kind: Literal["noted"] = "noted"
     stage: str
@@ -112,7 +199,17 @@ class Noted(_Event):
 
 
 class StageFinished(_Event):
-    """A stage is done; its best checkpoint is on disk."""
+    """A stage is done; its best checkpoint is on disk.
+
+    Attributes
+    ----------
+    stage
+        Its name.
+    score
+        The best, see `Validated`.
+    seconds
+        By the clock, those before it was resumed included.
+    """
 
     kind: Literal["stage_finished"] = "stage_finished"
     stage: str
@@ -121,7 +218,15 @@ class StageFinished(_Event):
 
 
 class RunFinished(_Event):
-    """The model and the report are written."""
+    """The model and the report are written.
+
+    Attributes
+    ----------
+    model
+        File of the distilled student, below the run's directory.
+    seconds
+        By the clock, since the last `RunStarted` alone.
+    """
 
     kind: Literal["run_finished"] = "run_finished"
     model: str
@@ -129,7 +234,13 @@ class RunFinished(_Event):
 
 
 class RunStopped(_Event):
-    """The run was interrupted, or failed; it can be resumed."""
+    """The run was interrupted, or failed; it can be resumed.
+
+    Attributes
+    ----------
+    reason
+        ``stopped on request``, or the error's type and message.
+    """
 
     kind: Literal["run_stopped"] = "run_stopped"
     reason: str
@@ -160,6 +271,11 @@ class EventLog:
     path
         The file; made if missing. A torn last line of a killed process is
         closed, so that it cannot swallow the next event.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -193,7 +309,7 @@ def read_event(line: bytes) -> Event | None:
 
 
 def read_events(path: Path) -> list[Event]:
-    """All events of a run; torn lines and unknown kinds are left out."""
+    """All events of a run, `[]` without the file; torn lines and unknown kinds are left out."""
     # By bytes: a torn line may end within a character.
     lines = path.read_bytes().split(b"\n") if path.exists() else ()
     return [event for event in map(read_event, lines) if event is not None]

@@ -269,8 +269,8 @@ class Recipe(_Part):
         Raises
         ------
         InputError
-            If the file is missing or no YAML, or a field is unknown, missing
-            or of the wrong type.
+            If the file is missing or no YAML, a field is unknown or missing,
+            a value is not allowed, or an environment variable is not set.
         """
         file = _find(Path(path))
         content = parsed(file.read_bytes(), str(file))
@@ -288,7 +288,14 @@ class Recipe(_Part):
             raise InputError(f"{where}: {first_fault(error)}") from None
 
     def changed(self, fields: Mapping[str, object], where: str) -> "Recipe":
-        """The recipe with other values: dotted field -> value; `where` names them in an error."""
+        """The recipe with other values: dotted field -> value.
+
+        Raises
+        ------
+        InputError
+            If the recipe has no such field, or a value is not allowed; `where`
+            names them.
+        """
         content = self.model_dump(mode="json")
         for field, value in fields.items():
             set_field(content, field, value, where)
@@ -316,7 +323,21 @@ class Recipe(_Part):
 
 
 class Stages(_Part):
-    """Length and rate of every stage; see `Recipe.stages`."""
+    """Length and rate of every stage.
+
+    Attributes
+    ----------
+    teacher, student
+        From masks alone.
+    autoencoder, vectors
+        P-SAE: its convolutions, then its perceptron.
+    tan, san
+        ACT, on the frozen teacher and on the frozen student.
+    paraphraser
+        Plays no part unless a method has one.
+    distil
+        Of the distilled student; and of the stage ``alone``, which is as long.
+    """
 
     teacher: StageRecipe
     autoencoder: StageRecipe

@@ -24,7 +24,7 @@ class Phantoms(BaseModel):
     size
         Height and width, pixels.
     seed
-        Of the first image.
+        Of the eyes; those of two cameras differ, whatever their seeds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,7 +82,7 @@ class DomainRecipe(BaseModel):
         return self
 
     def rooted(self, root: Path) -> Self:
-        """With its folder made absolute, from `root` on; the environment filled in."""
+        """With its folder made absolute, from `root` on; errors as `absolute`."""
         if self.folder is None:
             return self
         folder = absolute(self.folder, root, f"domain {self.name}")

@@ -11,7 +11,7 @@ _DRAWING = threading.Lock()
 
 
 def step_seed(seed: int, stage: str, step: int | str) -> int:
-    """A seed for one step of one stage, independent of every other's."""
+    """A seed for one step of one stage, independent of every other's; below 2**56."""
     text = f"{seed}/{stage}/{step}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")
 

@@ -30,7 +30,7 @@ class Plan:
     student
         Name of its network.
     time
-        A preset's name.
+        A preset's name, one of `TIMES`.
     start_from
         Model file that the student starts from; None for random weights.
     """
@@ -51,6 +51,8 @@ def recipe_of(plan: Plan, folder: Path) -> Iterator["Recipe"]:
     ------
     InputError
         If a domain cannot be used, or the plan makes no recipe.
+    OSError
+        If a layer cannot be written.
     """
     load_engine()
     with no_collection():

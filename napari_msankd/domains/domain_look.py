@@ -20,13 +20,27 @@ Masks = Literal["required", "optional"]
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence that is no problem."""
+    """A sentence that is no problem.
+
+    Attributes
+    ----------
+    sentence
+        Such as how many slices are left out.
+    """
 
     sentence: str
 
 
 def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["CaseLook | Problem | Note"]:
-    """Every case, every problem, and what else should be said. Call it in a worker."""
+    """Every case, every problem, and what else should be said. Call it in a worker.
+
+    Parameters
+    ----------
+    chosen
+        Where the images are; what cannot be used is a `Problem`, not raised.
+    masks
+        ``required`` where a network is to learn from them.
+    """
     with no_collection():
         from src_training.data.inspect import inspect_folder
         from src_training.data.looks import Problem

@@ -81,7 +81,15 @@ class Explored:
 
 @dataclass(frozen=True, eq=False)
 class Lacks:
-    """A request whose model file has no semantic encoder, and labelled domains to fit one to."""
+    """A model file has no semantic encoder.
+
+    Attributes
+    ----------
+    request
+        Whose `model` it is.
+    domains
+        Those of the request that have masks, to fit one to; may be empty.
+    """
 
     request: Request
     domains: tuple["Domain", ...]
@@ -89,7 +97,15 @@ class Lacks:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is: images or steps done of all, and what is looked at."""
+    """How far it is.
+
+    Attributes
+    ----------
+    done, total
+        Images of one model, or steps; 0 of 0 while that is not known.
+    words
+        What is under way.
+    """
 
     done: int
     total: int

@@ -26,7 +26,15 @@ _NO_MASKS = "Add a domain with masks, and one can be fitted here."
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model file that has its semantic encoder now, and what was asked for of it."""
+    """A model has its semantic encoder now.
+
+    Attributes
+    ----------
+    path
+        The new file, beside the model's.
+    request
+        What was asked for, of this file.
+    """
 
     path: Path
     request: Request
@@ -86,7 +94,7 @@ def fit(lacks: Lacks, domain: "Domain") -> Iterator[Progress | Fitted]:
     Raises
     ------
     InputError
-        If the domain does not fit the model.
+        If the domain does not fit the model; see `fit_semantics`.
     OSError
         If there is no room beside the model's file.
     """

@@ -53,7 +53,7 @@ class GraphPicture(pyqtgraph.PlotWidget):
         self.recolour(colours)
 
     def draw(self, drawing: Drawing, values: NDArray[np.float64], most: float) -> None:
-        """Show edges with these values (m,); `most` is the value of the thickest."""
+        """Show edges with these values (m,); `most`, above 0, is the size of the thickest."""
         self.empty()
         plot, self._drawing = self.getPlotItem(), drawing
         # The strongest are drawn last, over the others.

@@ -53,7 +53,13 @@ class Picture:
 def features(
     model: "SegmentationModel", name: str, image: NDArray[Any], tap: str, channels: bool
 ) -> Iterator[list[Picture]]:
-    """Activation energy at a tap, and its channels if they are asked for. For a worker."""
+    """Activation energy at a tap, and its channels if they are asked for. For a worker.
+
+    Raises
+    ------
+    InputError
+        As `feature_maps`.
+    """
     load_engine()
     with no_collection():
         from src_training.evaluation.maps import feature_maps
@@ -71,7 +77,22 @@ def features(
 
 
 def rebuilding(run: "Path", image: NDArray[Any], angle: float | None) -> Iterator[list[Picture]]:
-    """What the headers of teacher and student rebuild badly. For a worker."""
+    """What the headers of teacher and student rebuild badly. For a worker.
+
+    Parameters
+    ----------
+    run
+        Whose networks.
+    image
+        (H, W) or (H, W, C).
+    angle
+        Degrees that its camera spans; None where that is not known.
+
+    Raises
+    ------
+    InputError
+        As `networks_of`, `Preprocessing.for_camera` and `rebuilt`.
+    """
     load_engine()
     with no_collection():
         from src_training.evaluation.maps import rebuilt
@@ -92,7 +113,7 @@ def rebuilding(run: "Path", image: NDArray[Any], angle: float | None) -> Iterato
 
 
 def crossing(run: "Path", image: NDArray[Any], angle: float | None) -> Iterator[list[Picture]]:
-    """Who decodes whom: p_T, p_S, p1 and p2 of DICD. For a worker."""
+    """Who decodes whom: p_T, p_S, p1 and p2 of DICD; otherwise as `rebuilding`."""
     load_engine()
     with no_collection():
         from src_training.evaluation.maps import cross

@@ -28,7 +28,8 @@ class Matrix(pyqtgraph.PlotWidget):
     Attributes
     ----------
     clicked
-        Emitted with row and column of a cell that has a value.
+        Emitted with row and column of a cell off the diagonal, also of one
+        without a value.
     """
 
     clicked = Signal(int, int)

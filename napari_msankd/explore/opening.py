@@ -52,7 +52,22 @@ class Opened:
 def read_sample(
     explored: "Explored", sample: Sample, model: str, seen: NDArray[np.float32] | None = None
 ) -> Iterator[Opened]:
-    """Read the image of a sample, and make its view again unless it was `seen`. For a worker."""
+    """Read the image of a sample, and make its view again; yields once. For a worker.
+
+    Parameters
+    ----------
+    explored, sample
+        What was extracted, and which of it.
+    model
+        Name of the one whose patches and views these are.
+    seen
+        (h, w) or (h, w, C), the view as it was shown elsewhere; made again if None.
+
+    Raises
+    ------
+    InputError
+        If the image cannot be prepared.
+    """
     from src_training.evaluation.patch_encoder import PatchEncoder
     from src_training.evaluation.prepared import prepared_images
 

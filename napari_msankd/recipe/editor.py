@@ -197,7 +197,18 @@ class RecipeEditor(QDialog):
 
 
 class RecipeForm(QWidget):
-    """Pages of the form and the list of them; each is made when it is first seen."""
+    """Pages of the form and the list of them; each is made when it is first seen.
+
+    Parameters
+    ----------
+    model
+        Type of the recipe.
+
+    Attributes
+    ----------
+    changed
+        Emitted when a person changes a value.
+    """
 
     changed = Signal()
 

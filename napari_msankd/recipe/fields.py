@@ -16,7 +16,13 @@ _WIDEST = 2**31 - 1
 
 
 class TextField(QLineEdit):
-    """A text; empty where it is missing, if it may be."""
+    """A text.
+
+    Parameters
+    ----------
+    optional
+        Whether it may be missing: an empty one is None then.
+    """
 
     changed = Signal()
 
@@ -57,7 +63,10 @@ class NumberField(TextField):
 
 
 class YamlField(TextField):
-    """Anything else, in a line of YAML: ``{vessel: 255}``, ``[a, b]``, ``0.2``."""
+    """Anything else, in a line of YAML: ``{vessel: 255}``, ``[a, b]``, ``0.2``.
+
+    What is no YAML is its value as a text: the recipe says what is wrong with it.
+    """
 
     def _read(self, text: str) -> Any:
         try:
@@ -71,7 +80,15 @@ class YamlField(TextField):
 
 
 class CountField(QSpinBox):
-    """A whole number within its bounds."""
+    """A whole number.
+
+    Parameters
+    ----------
+    low, high
+        Its bounds, both included.
+    step
+        By which arrows and keys change it; any other number may be typed.
+    """
 
     changed = Signal()
 
@@ -112,7 +129,13 @@ class SwitchField(QCheckBox):
 
 
 class ChoiceField(QComboBox):
-    """One of a few values."""
+    """One of a few values.
+
+    Parameters
+    ----------
+    choices
+        Each is shown as its text; None as ``none``.
+    """
 
     changed = Signal()
 

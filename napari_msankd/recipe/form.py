@@ -70,7 +70,15 @@ class ModelForm(QWidget):
 
 
 class ModelBox(QGroupBox):
-    """A model within another; one that may be missing has a tick in its title."""
+    """A model within another.
+
+    Parameters
+    ----------
+    model, name
+        Of the field.
+    optional
+        Whether it may be missing: the title then has a tick.
+    """
 
     changed = Signal()
 
@@ -98,7 +106,13 @@ class ModelBox(QGroupBox):
 
 
 class ModelTable(QWidget):
-    """A model of models that are all alike, such as the stages: a row for each."""
+    """A row for each field of a model.
+
+    Parameters
+    ----------
+    model
+        Its fields are models of one type, such as the stages.
+    """
 
     changed = Signal()
 
@@ -147,7 +161,13 @@ class ModelTable(QWidget):
 
 
 class ModelList(QWidget):
-    """Any number of models, each in a box with a button that takes it away."""
+    """Any number of models, each in a box with a button that takes it away.
+
+    Parameters
+    ----------
+    model
+        Type of all of them.
+    """
 
     changed = Signal()
 

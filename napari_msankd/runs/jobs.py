@@ -111,6 +111,8 @@ class Job(QObject):
         ------
         InputError
             If the directory holds a run already, or no process can be started.
+        OSError
+            If the directory or the recipe cannot be written.
         """
         run = RunFolder(folder.absolute())
         if run.recipe.exists():

@@ -15,7 +15,15 @@ ROLES = {"teacher": "teacher", "alone": "student alone", "distilled": "student d
 
 @dataclass(frozen=True)
 class Measured:
-    """A number with the ends of its 95 % interval; a single image has none."""
+    """A number and its interval; formatted, it is in words.
+
+    Attributes
+    ----------
+    value
+        None where it is not defined.
+    low, high
+        Ends of the 95 % interval; None with a single image.
+    """
 
     value: float | None
     low: float | None
@@ -44,10 +52,11 @@ class ModelOutcome:
     bytes
         Size of the model file; None if it is gone.
     seconds
-        Median over the test images, from image to labels; None in reports
-        that did not measure it.
+        Median over the images that were scored, from image to labels; None in
+        reports that did not measure it.
     dice, fsd
-        By test domain; Dice is missing where there are no masks.
+        By domain: the validation split, then the test domains. Dice is missing
+        where there are no masks, FSD where there are too few patches.
     """
 
     role: str
@@ -93,7 +102,7 @@ def as_csv(outcomes: list[ModelOutcome]) -> str:
 
 
 def domains(outcomes: list[ModelOutcome]) -> list[str]:
-    """Test domains in the order of the report."""
+    """The validation split and the test domains, in the order of the report."""
     return list(dict.fromkeys(name for found in outcomes for name in (*found.dice, *found.fsd)))
 
 

@@ -10,7 +10,13 @@ Values = NDArray[np.float64]
 
 
 class Growing(Protocol):
-    """A series that someone else appends to; see `src_training.training.follow.Series`."""
+    """A series that someone else appends to; see `src_training.training.follow.Series`.
+
+    Attributes
+    ----------
+    steps, values
+        As many of either.
+    """
 
     steps: list[int]
     values: list[float]

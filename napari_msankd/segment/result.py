@@ -73,7 +73,7 @@ class Result:
 
     @staticmethod
     def bytes(shape: tuple[int, ...]) -> int:
-        """Memory that a result of that shape takes, bytes."""
+        """Bytes that a result of that shape takes at most; half of them with many classes."""
         return 2 * int(np.prod(shape, dtype=np.int64))
 
     def write(self, index: Index, region: tuple[slice, slice], maps: NDArray[np.float32]) -> None:

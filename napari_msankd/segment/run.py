@@ -29,8 +29,27 @@ _CUT_BUDGET = 0.015
 class Run(QObject):
     """A segmentation under way, and its result afterwards.
 
+    Parameters
+    ----------
+    viewer, image
+        Where the labels go, and the layer that they lie over.
+    request
+        What is segmented.
+    threshold
+        Probability from which a pixel is foreground; as the model says if None.
+    parent
+        With whom it goes.
+
     Attributes
     ----------
+    layer
+        The labels; None before the first tile, and once they were removed.
+    result, about
+        None until model and arrays are there.
+    done, total
+        Tiles; see `Tile`.
+    stopped, running
+        Whether it was stopped by hand, and whether it has not ended yet.
     began
         Emitted with `About` when model and arrays are there.
     advanced
@@ -140,7 +159,13 @@ class Run(QObject):
             self._say_cut()
 
     def compared_with(self, reference: "Labels") -> Comparison:
-        """What to score: the layer as it is now, on the planes that are done."""
+        """What to score: the layer as it is now, on the planes that are done.
+
+        Raises
+        ------
+        InputError
+            As `comparison`.
+        """
         assert self.layer is not None and self.result is not None and self.about is not None
         done, classes = set(self.result.written), len(self.about.classes)
         return comparison(self.layer, reference, self.request, done, classes)

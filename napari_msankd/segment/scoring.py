@@ -64,7 +64,8 @@ class Comparison:
     classes
         Number of classes, background included.
     spacing, unit
-        Height and width of a pixel.
+        Height and width of a pixel in the viewer, and what they are in; ``px``
+        where the layer has no other.
     """
 
     labels: Any
@@ -123,7 +124,13 @@ def _check_place(
 
 
 def compare(what: Comparison) -> Iterator[Scores | None]:
-    """Score plane by plane; None after each but the last, so that it can be stopped."""
+    """Score plane by plane; None after each, so that it can be stopped, then the scores.
+
+    Raises
+    ------
+    InputError
+        If a label is beyond the classes; of two, all but 0 is foreground.
+    """
     load_engine()
     from src_training.evaluation.metrics import Pooled, score
 

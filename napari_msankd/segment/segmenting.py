@@ -130,7 +130,18 @@ class About:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What can be said before a run: doubts in words, and the memory it takes, bytes."""
+    """What can be said before a run.
+
+    Attributes
+    ----------
+    about
+        The model.
+    doubts
+        Why the image may not suit it, a sentence each.
+    memory
+        Bytes at the peak: of one plane, and of the result unless that goes to
+        the disk.
+    """
 
     about: About
     doubts: tuple[str, ...]
@@ -139,7 +150,15 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Began:
-    """A run has its model and its arrays."""
+    """A run has its model and its arrays.
+
+    Attributes
+    ----------
+    about
+        The model.
+    result
+        Nothing is in it yet.
+    """
 
     about: About
     result: Result
@@ -147,14 +166,20 @@ class Began:
 
 @dataclass(frozen=True)
 class Tile:
-    """Tiles are done: `done` of `total`, `total` over all planes."""
+    """Tiles are done.
+
+    Attributes
+    ----------
+    done, total
+        Over all planes, as if each had as many as the one at hand.
+    """
 
     done: int
     total: int
 
 
 def find(device: str) -> Iterator[str]:
-    """Say where networks will run; yields once."""
+    """Say where networks will run; yields once. InputError if there is no such device."""
     load_engine()
     from src_training.device import find_device
 
@@ -162,7 +187,13 @@ def find(device: str) -> Iterator[str]:
 
 
 def look(request: Request) -> Iterator[Outlook]:
-    """Load the model and say what it thinks of the image; yields once."""
+    """Load the model and say what it thinks of the image; yields once.
+
+    Raises
+    ------
+    InputError
+        If model, device or image cannot be used.
+    """
     with _turn, no_collection():
         predictor = _predictor(request)
         memory = predictor.memory(request.planes.plane_shape)

@@ -67,20 +67,23 @@ def alignment_losses(
     bottleneck, rebuilt
         F and H(E(F)), (B, C, h, w).
     vector, prior
-        E(F) and the mask's vector z_y, (B, latent).
+        E(F) and the vector z_y that P-SAE makes of the mask, or of the image,
+        (B, latent).
     logits, rebuilt_logits
         Dec(F) and Dec(H(E(F))), (B, classes, H, W).
     mask
         Classes (B, H, W), int64.
     view_vector
-        E(F) of an augmented view, (B, latent).
+        E(F) of an augmented view, (B, latent); None without views.
 
     Returns
     -------
     dict of str to Tensor
         ``rebuilt`` mean squared error of the bottleneck, ``aligned`` of the
         vector to the prior, ``predicted`` cross entropy of the rebuilt
-        prediction, ``agreed`` KL(Dec(F) || Dec(H(E(F)))), and ``views``.
+        prediction, ``agreed`` KL(Dec(F) || Dec(H(E(F)))), and, with
+        `view_vector`, ``views``, its mean squared distance to the vector.
+        Scalars >= 0.
     """
     losses = {
         "rebuilt": F.mse_loss(rebuilt, bottleneck),

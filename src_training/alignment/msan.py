@@ -98,6 +98,12 @@ class AlignmentNetwork(nn.Module):
         self.header = SemanticHeader(channels, grid, latent, hidden)
 
     def forward(self, bottleneck: Tensor) -> Tensor:
-        """The bottleneck (B, channels, *grid) rebuilt from its own semantic vector."""
+        """The bottleneck (B, channels, *grid) rebuilt from its own semantic vector.
+
+        Raises
+        ------
+        ValueError
+            See `SemanticEncoder.forward`.
+        """
         rebuilt: Tensor = self.header(self.encoder(bottleneck))
         return rebuilt

@@ -170,7 +170,14 @@ def domains_in(
     masks: "Masks" = "optional",
     class_values: dict[str, int | list[int]] | None = None,
 ) -> list["Domain"]:
-    """The domains of folders, each with the angle of its camera where any is given."""
+    """The domains of folders, each with the angle of its camera where any is given.
+
+    Raises
+    ------
+    InputError
+        If there are not as many angles as folders, a folder was given twice,
+        or cannot be read.
+    """
     from src_training.data.domain import Domain
 
     if angles and len(angles) != len(folders):
@@ -190,7 +197,7 @@ def domains_in(
 
 
 def named_folders(folders: list[Path]) -> dict[str, Path]:
-    """Folders by name; by path where two have one name."""
+    """Folders by name; by path where two have one name. InputError if one was given twice."""
     own = [folder.resolve().name for folder in folders]
     named: dict[str, Path] = {}
     for name, folder in zip(own, folders, strict=True):

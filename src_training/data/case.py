@@ -64,7 +64,7 @@ class Case:
 
     @property
     def values(self) -> tuple[int, ...] | None:
-        """Values found in the mask."""
+        """Class indices found in the mask, rising; None without mask."""
         return None if self.mask is None else tuple(np.unique(self.mask).tolist())
 
     def read(self) -> "Case":
@@ -78,6 +78,10 @@ class CaseFiles:
 
     Attributes
     ----------
+    name
+        Stem of the files.
+    image, mask, fov
+        The files; None where there is no mask or field of view.
     size
         Height and width, pixels.
     values

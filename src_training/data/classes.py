@@ -68,7 +68,7 @@ class ClassValues:
 
     @classmethod
     def identity(cls, names: tuple[str, ...]) -> "ClassValues":
-        """Masks that hold class indices already."""
+        """Masks that hold indices into `names` already."""
         return cls(names, tuple((index,) for index in range(len(names))))
 
     def unknown(self, values: Iterable[int]) -> list[int]:

@@ -54,7 +54,7 @@ def decode(path: Path, labels: bool) -> Pixels:
 
 
 def decoded_shape(path: Path) -> tuple[int, ...]:
-    """Shape of what `decode` would return, from the header alone."""
+    """Shape of what `decode` would return, from the header alone; raises as it does."""
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         with tifffile.TiffFile(path) as file:

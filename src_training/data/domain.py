@@ -129,8 +129,8 @@ class Domain:
         Raises
         ------
         InputError
-            If counts or sizes differ, a name comes twice, a mask holds an
-            index beyond `classes`, or every mask is background.
+            If there are no images, counts or sizes differ, a name comes twice,
+            a mask holds an index beyond `classes`, or every mask is background.
         """
         if not images:
             raise InputError(f"domain {name} has no images; expected at least one")

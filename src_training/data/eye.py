@@ -30,6 +30,8 @@ class Eye:
         Diameter of the cup over that of the disc.
     pigment
         From pale (-1) to dark (1).
+    left
+        Whether it is a left eye: its photographs are mirrored, the nose on the left.
     seed
         Of the textures, the same for every scanner that looks at the eye.
     """
@@ -72,6 +74,8 @@ def cloud(
         Places of one shape, degrees.
     wavelength
         Size of a blob, degrees.
+    rng
+        Draws it; one of the same seed draws the same.
     """
     cell = max(wavelength / 6, 0.08)
     side = int(2 * (REACH[1] + 6) / cell)

@@ -114,6 +114,11 @@ def inspect_arrays(
         Of the cases; numbered when missing.
     class_values, thumbnail, required
         As `class_values`, `thumbnail` and `masks` of `inspect_folder`.
+
+    Raises
+    ------
+    InputError
+        If `class_values` make no sense.
     """
     called = names or [f"{index:03d}" for index in range(len(images))]
     labels = masks or [None] * len(images)

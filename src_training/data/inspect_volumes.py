@@ -29,6 +29,11 @@ def inspect_volumes(
         What `volume_files` finds there.
     folder, class_values, thumbnail, masks
         As for `inspect_folder`.
+
+    Raises
+    ------
+    InputError
+        If `class_values` make no sense.
     """
     labels = volume_files(folder / "masks")
     for file in image_files(folder / "images"):

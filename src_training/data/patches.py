@@ -35,7 +35,8 @@ class Batch:
     views
         Further views (B * K, C, patch, patch), sample by sample; None if K is 0.
     plain
-        The anchors (B, C, patch, patch) as their own scanner shows them.
+        The anchors (B, C, patch, patch) as their own scanner shows them; None
+        where `image` is just that, in a validation.
     """
 
     image: Tensor
@@ -46,7 +47,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case on the grid that networks see: image, classes (h, w), and the way back."""
+    """A case on the grid that networks see.
+
+    Attributes
+    ----------
+    name
+        Of the case.
+    image
+        Pixels (C, h, w), field of view, and the way back to the original grid.
+    mask
+        Classes (h, w) uint8; all 0 where a case was prepared as unlabelled.
+    """
 
     name: str
     image: Prepared

@@ -145,7 +145,7 @@ def phantom_domain(scanner: ScannerName, n: int, size: int = 512, seed: int = 0)
     Raises
     ------
     InputError
-        If `n` is below 1 or there is no such scanner.
+        If `n` is below 1, there is no such scanner or the size is too small.
     """
     if n < 1:
         raise InputError(f"a domain of {n} phantoms was asked for; expected 1 or more")

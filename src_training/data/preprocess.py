@@ -94,8 +94,9 @@ class Prepared:
 
     @property
     def framed(self) -> Float:
-        """The pixels in a dark frame of `FRAME` pixels, as the rim of an image is trained on.
+        """The pixels in a dark frame, as the rim of an image is trained on.
 
+        (C, h + 2 FRAME, w + 2 FRAME) float32, 0 in the frame.
         Without it a network takes the edge of a picture that cuts a disc for a vessel.
         """
         return np.pad(self.pixels, ((0, 0), (FRAME, FRAME), (FRAME, FRAME)))

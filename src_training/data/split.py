@@ -36,6 +36,8 @@ def split(
 
     Parameters
     ----------
+    domain
+        One without any foreground is on both sides, too.
     fraction
         Share of the cases that goes to validation, above 0 and below 1. At
         least one patient goes to either side, and validation starts with one

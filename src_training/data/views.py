@@ -22,10 +22,13 @@ class Augmentation(BaseModel):
         Largest turn either way, degrees.
     scale
         Largest relative change of size: 0.25 draws from [0.8, 1.25].
-    brightness, contrast, gamma
-        Largest relative change of the grey values.
+    brightness
+        Largest shift of the grey values either way (image range is [0, 1]).
+    contrast, gamma
+        Largest relative change of the factor, and of the exponent, of the grey
+        values: 0.4 draws from [0.71, 1.4].
     blur
-        Largest standard deviation of the blur, pixels.
+        Largest standard deviation of the blur, pixels, beyond the 0.1 of the least.
     noise
         Standard deviation of the added Gaussian noise (image range is [0, 1]).
     resolution

@@ -44,12 +44,18 @@ class SliceOfFile:
     classes: ClassValues
 
     def read(self) -> Case:
-        """Read the slice; the volume it is of stays in memory until another is read."""
+        """Read the slice; the volume it is of stays in memory until another is read.
+
+        Raises
+        ------
+        InputError
+            If the volume cannot be read, or has values that are not finite.
+        """
         image = _voxels(self.image)[self.place.index]
         return Case(self.name, image, self.labels(), place=self.place)
 
     def labels(self) -> NDArray[np.uint8] | None:
-        """Class indices (H, W); None without mask."""
+        """Class indices (H, W); None without mask. InputError if the mask cannot be read."""
         if self.mask is None:
             return None
         return self.classes.indices(_labels(self.mask)[self.place.index])

@@ -54,7 +54,7 @@ METHODS = {
 
 
 def losses_of(methods: Iterable[str]) -> set[str]:
-    """Names of the losses of methods."""
+    """Names of the losses of methods; KeyError if one is not in `METHODS`."""
     return {loss for method in methods for part in METHODS[method].parts for loss in part.weights}
 
 

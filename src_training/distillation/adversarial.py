@@ -55,7 +55,11 @@ class Adversarial(Distillation):
         return cls(Critic(student.classes))
 
     def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
-        """``adversarial`` for the student; for the critic ``critic``, with its penalty."""
+        """``adversarial`` for the student; for the critic ``critic``, with its penalty.
+
+        -mean D(s), and mean D(s) - mean D(t) + 10 times `gradient_penalty`,
+        of the logits as `seen`; either sign.
+        """
         real, fake = seen(teacher.logits), seen(student.logits)
         with _held(self.critic):
             fooled = -self.critic(fake).mean()
@@ -97,7 +101,13 @@ class Critic(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every place looks at every other (SAGAN, eq. 1-3); nothing at first, as gamma is 0."""
+    """Every place looks at every other (SAGAN, eq. 1-3); nothing at first, as gamma is 0.
+
+    Parameters
+    ----------
+    channels
+        Of the feature, 8 or more; a place is asked for by an eighth of them.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -107,7 +107,7 @@ class Distillation(nn.Module, ABC):
     def between(
         cls, teacher: SegmentationNetwork, student: SegmentationNetwork, **options: Any
     ) -> Self:
-        """Made to the measures of two networks, where those matter."""
+        """Made to the measures of two networks where those matter; options are the class's own."""
         return cls(**options)
 
     def forward(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:

@@ -32,7 +32,12 @@ def edge_distance(
         ``mse``: mean squared difference. ``softmax``: KL(T || S) of each
         row's softmax(edge / temperature), mean over rows.
     temperature
-        For ``softmax``.
+        For ``softmax``, > 0.
+
+    Returns
+    -------
+    Tensor
+        Scalar, >= 0.
     """
     if loss == "mse":
         return F.mse_loss(student, teacher)
@@ -87,7 +92,7 @@ class DualContrastiveGraphs(Distillation):
         return self.compare(whole(teacher.vectors), whole(student.vectors))
 
     def compare(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
-        """The same on bare vectors (B, 1 + K, d)."""
+        """The same on bare vectors (B, 1 + K, d), the anchors' first; d may differ."""
         ours, theirs = self._nodes(student), self._nodes(teacher)
         return {
             "intra": self._distance(star_graph(ours), star_graph(theirs)),

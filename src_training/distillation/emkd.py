@@ -49,7 +49,10 @@ class EfficientMedical(Distillation):
 
 
 def importance_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """IMD of features (B, C, h, w): ‖A_S - A_T‖², mean over samples."""
+    """IMD of features (B, C, h, w): ‖A_S - A_T‖², mean over samples; from 0 to 2.
+
+    Channels may differ; the student's is resized to the teacher's size.
+    """
     student = resized(student, teacher.shape[-2:])
     return (importance(student) - importance(teacher)).square().sum(1).mean()
 
@@ -64,6 +67,9 @@ def importance(feature: Tensor) -> Tensor:
 def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: int) -> Tensor:
     """RAD of features (B, C, h, w): (RC_S - RC_T)², mean over pairs of regions and samples.
 
+    That empty regions drop out is our *reconstruction*: the public code
+    divides by zero where the background is empty.
+
     Parameters
     ----------
     teacher, student
@@ -76,7 +82,8 @@ def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: i
     Returns
     -------
     Tensor
-        Pairs with an empty region drop out; 0 if all do.
+        Scalar, >= 0. Pairs with a region that is empty at either size drop
+        out; 0 if all do.
     """
     (theirs, known), (ours, also) = (
         region_cosines(feature, mask, classes) for feature in (teacher, student)
@@ -86,7 +93,17 @@ def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: i
 
 
 def region_cosines(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Cosine of the mean features of each two regions, (B, pairs), and whether both are there."""
+    """Cosine of the mean features of each two regions, (B, pairs), and whether both are there.
+
+    Parameters
+    ----------
+    feature
+        (B, C, h, w).
+    mask
+        (B, H, W), integer classes; sampled at the feature's size.
+    classes
+        How many there are; pairs are classes (classes - 1) / 2.
+    """
     inside = regions(mask, classes, feature.shape[-2:])
     means = directions(region_means(feature, inside))
     there = inside.flatten(2).any(-1)

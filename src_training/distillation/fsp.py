@@ -63,7 +63,7 @@ class SolutionFlow(Distillation):
 
 
 def flow(first: Tensor, second: Tensor) -> Tensor:
-    """G = Σ_xy F1 F2 / (h w) (eq. 1), (B, C1, C2) of two features.
+    """G = Σ_xy F1 F2 / (h w) (eq. 1), (B, C1, C2) of features (B, C1, ., .) and (B, C2, ., .).
 
     The larger is max-pooled to the size of the smaller, as in the paper.
     """

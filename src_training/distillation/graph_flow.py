@@ -24,7 +24,15 @@ PATCH = 3
 
 
 class Graph(NamedTuple):
-    """Nodes (B, k, PATCH²) and edges (B, k, k), one node a channel."""
+    """A salience graph, or the difference of two (*reconstruction*).
+
+    Attributes
+    ----------
+    nodes
+        (B, k, PATCH²), one for each channel; see `salient_patches`.
+    edges
+        (B, k, k), products of every two nodes, each with itself too.
+    """
 
     nodes: Tensor
     edges: Tensor
@@ -74,7 +82,11 @@ class GraphFlow(Distillation):
         return cls(Paraphrasers({tap: (theirs[tap], ours[tap]) for tap in cls.taps}))
 
     def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
-        """``vertices`` and ``edges`` of the variation graphs, ``prediction`` of the logits."""
+        """``vertices`` and ``edges`` of the variation graphs, ``prediction`` of the logits.
+
+        Σ (ΔV_S - ΔV_T)² and Σ (ΔE_S - ΔE_T)² of a sample, mean over samples,
+        where Δ is decoder minus encoder; and KL(p_T || p_S), mean over pixels.
+        """
         theirs = self._variation(self.paraphraser(teacher.taps))
         difference = self._variation(student.taps) - theirs
         return {
@@ -101,7 +113,12 @@ class NormalisedGraphFlow(GraphFlow):
     """Graph Flow with nodes of length 1, cosine edges and means: weights near 1 (*reconstruction*).
 
     Neither the strength of the features nor their number of channels changes
-    how large the losses are.
+    how large the losses are: they are means over nodes and edges, not sums.
+
+    Parameters
+    ----------
+    paraphraser
+        As in `GraphFlow`.
     """
 
     weights: ClassVar[dict[str, float]] = {"vertices": 1.0, "edges": 1.0, "prediction": 1.0}

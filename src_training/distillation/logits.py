@@ -17,7 +17,7 @@ class SoftenedLogits(Distillation):
     Parameters
     ----------
     temperature
-        T, by which logits are divided; the published 1 to 20 do alike.
+        T > 0, by which logits are divided; the published 1 to 20 do alike.
     """
 
     weights: ClassVar[dict[str, float]] = {"logits": 1.0}

@@ -60,7 +60,7 @@ class Paraphrasers(Paraphrasing):
         self.by_tap = nn.ModuleDict({tap: Paraphraser(*pair) for tap, pair in channels.items()})
 
     def reconstruction(self, taps: Mapping[str, Tensor]) -> Tensor:
-        """Mean squared error, mean over taps."""
+        """Mean squared error of features (B, C, h, w) said again, mean over taps; >= 0."""
         distances = [
             F.mse_loss(paraphraser(taps[tap]), taps[tap])
             for tap, paraphraser in self.by_tap.items()
@@ -68,7 +68,7 @@ class Paraphrasers(Paraphrasing):
         return torch.stack(distances).mean()
 
     def forward(self, taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features (B, k, h, w) of each tap."""
+        """Features (B, C, h, w) of each tap in the student's channels, (B, k, h, w)."""
         return {tap: each.encoder(taps[tap]) for tap, each in self.by_tap.items()}  # type: ignore[operator]  # ModuleDict hides the type
 
 

@@ -19,7 +19,7 @@ class PairwiseSimilarity(Distillation):
     weights: ClassVar[dict[str, float]] = {"pairwise": 1.0}
 
     def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
-        """``pairwise``: mean squared difference of the similarities."""
+        """``pairwise``: mean squared difference of the similarities, from 0 to 4."""
         theirs, ours = teacher.taps["encoder_eighth"], student.taps["encoder_eighth"]
         side = nodes_a_side(theirs)
         return {"pairwise": F.mse_loss(similarity(ours, side), similarity(theirs, side))}

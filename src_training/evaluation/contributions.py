@@ -28,7 +28,7 @@ class Contribution:
         FSD of the domain less FSD without the image; negative where the
         image holds its domain near, NaN where too little is left to tell.
     share
-        Of the FSD of the domain.
+        `value` over the FSD of the domain; 0 where that is 0, NaN as `value`.
     """
 
     case: str

@@ -37,7 +37,7 @@ class DistanceMatrix:
         Domains in the order of the table, then `MASKS` where there are any.
     fsd
         Row by row; None where a side has fewer than two vectors, 0 with
-        itself.
+        itself. `FSD.n_a` is the row's count, `FSD.n_b` the column's.
     warnings
         What weakens the distances, in sentences.
     """
@@ -47,7 +47,7 @@ class DistanceMatrix:
     warnings: list[str]
 
     def between(self, a: str, b: str) -> FSD | None:
-        """The distance of two sets by their names."""
+        """The distance of two sets by their names; ValueError if one is not in `names`."""
         return self.fsd[self.names.index(a)][self.names.index(b)]
 
     def to_csv(self, path: Path) -> None:
@@ -96,6 +96,11 @@ def distance_matrix(table: VectorTable) -> DistanceMatrix:
     ----------
     table
         Rows of any domains; see `vectors_by_name` for those that count.
+
+    Raises
+    ------
+    InputError
+        If a domain is called as the masks are, or a vector is not finite.
     """
     sets = vectors_by_name(table)
     names, rows = tuple(sets), list(sets.values())

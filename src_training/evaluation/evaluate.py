@@ -113,8 +113,8 @@ def evaluate(
     Raises
     ------
     InputError
-        If the domain is empty, an image has no mask, or the mask and the
-        model disagree; names the image.
+        If the domain is empty, an image has no mask or cannot be prepared or
+        segmented, or the mask and the model disagree; names the image.
     """
     card = predictor.model.card
     if len(domain) == 0:

@@ -66,7 +66,8 @@ def image_vectors(
     Raises
     ------
     InputError
-        If the model came without a semantic encoder.
+        If the model came without a semantic encoder, or an image cannot be
+        prepared.
     """
     encoder, network = model.semantics, model.network
     if encoder is None:
@@ -92,12 +93,27 @@ def mask_vectors(
     patch: int,
     images: Iterable[PreparedImage] | None = None,
 ) -> SemanticVectors:
-    """Vectors z_y that P-SAE makes of the masks of the same patches; `images` as above.
+    """Vectors z_y that P-SAE makes of the masks of the same patches.
+
+    GKD (arXiv 2207.12995).
+
+    Parameters
+    ----------
+    autoencoder
+        P-SAE; one that reads images makes the vectors of those.
+    domain
+        With masks.
+    preprocessing
+        From a raw image to the grid that patches are cut from.
+    patch
+        Side of the patches that the autoencoder was made for, pixels.
+    images
+        As in `image_vectors`.
 
     Raises
     ------
     InputError
-        If the domain has no masks.
+        If an image has no mask or cannot be prepared.
     """
     device = next(autoencoder.parameters()).device
 

@@ -85,7 +85,17 @@ def scatter_svg(
 
 
 def bars_svg(title: str, found: Sequence[Contribution], colour: str) -> str:
-    """Contributions as bars from a common zero, in their order; unknown ones say so."""
+    """Contributions as bars from a common zero, in their order; unknown ones (NaN) say so.
+
+    Parameters
+    ----------
+    title
+        Read out where the figure cannot be seen.
+    found
+        See `contributions`.
+    colour
+        Of the bars, as CSS has it.
+    """
     known = [each.value for each in found if not math.isnan(each.value)]
     low, high = min([0.0, *known]), max([0.0, *known])
     scale = _LENGTH / (high - low) if high > low else 0.0
@@ -109,7 +119,21 @@ def bars_svg(title: str, found: Sequence[Contribution], colour: str) -> str:
 
 
 class Measured(NamedTuple):
-    """A score and what it costs: mark in the figure, name, cost, value and its interval."""
+    """A score and what it costs.
+
+    Attributes
+    ----------
+    mark
+        What is written in its dot, such as a number.
+    name
+        What hovering says.
+    cost
+        Above 0, in any one unit; across.
+    value
+        The score; upwards.
+    low, high
+        Ends of its interval; both NaN where there is none.
+    """
 
     mark: str
     name: str

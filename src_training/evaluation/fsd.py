@@ -69,7 +69,7 @@ class FSD:
     Attributes
     ----------
     value
-        The distance, >= 0.
+        The distance, >= 0; squared, as is the custom, in no unit.
     low, high
         95 % interval: `value` -/+ 1.96 standard errors, not below 0. Equal to
         `value` where none was asked for.
@@ -122,8 +122,9 @@ def distance(a: Gaussian, b: Gaussian) -> float:
 
     ``|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))``, Dowson and Landau
     (1982). With ``S = F.T F`` the last trace is the sum of the singular values
-    of ``F_a F_b.T``: no square root of a matrix, never complex. Where both
-    covariances have full rank they are the roots of eigenvalues, found sooner.
+    of ``F_a F_b.T``: no square root of a matrix, never complex, the whole
+    >= 0. Where both covariances have full rank they are the roots of
+    eigenvalues, found sooner.
     """
     return _distance(a, b, _singular_sum(a.factor @ b.factor.T))
 
@@ -139,7 +140,7 @@ def frechet_distance(
 
     GKD (arXiv 2207.12995) compares domains by it. Both sides use the same
     estimator of the covariance: with ``auto`` both are shrunk when either has
-    N < 2 d.
+    N < 2 d. That they are, and the interval, is our *reconstruction*.
 
     Parameters
     ----------

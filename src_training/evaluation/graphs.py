@@ -29,9 +29,10 @@ class Graph:
     Attributes
     ----------
     star
-        (K,) between the anchor and each view (intra).
+        (K,) float64 between the anchor and each view (intra).
     complete
-        (K, K) between the views (inter), symmetric.
+        (K, K) float64 between the views (inter), symmetric; cosines are 1 on
+        its diagonal.
     """
 
     star: Edges
@@ -99,6 +100,11 @@ def sample_graphs(
         Patches that stand for the rest of a training batch: the mean that is
         taken off the vectors is over them, too. Without any the graphs are
         those of raw cosines, which lie near 1.
+
+    Raises
+    ------
+    InputError
+        As `graphs_of`.
     """
     return batch_graphs(networks, [patch, *others], views, seed).samples[0]
 
@@ -106,7 +112,7 @@ def sample_graphs(
 def batch_graphs(
     networks: AlignedPair, patches: Sequence[Float], views: int, seed: int = 0
 ) -> BatchGraphs:
-    """The graphs of several patches; parameters as `graphs_of`."""
+    """The graphs of several patches by the pair's own student; otherwise as `graphs_of`."""
     return next(graphs_of(networks, [networks.student], patches, views, seed))
 
 

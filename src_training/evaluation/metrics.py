@@ -69,14 +69,15 @@ def score(
     Returns
     -------
     dict of str to float
-        `METRICS`. ``hd95`` and ``surface_dice`` are those of MONAI
-        (`compute_hausdorff_distance`, percentile 95; `compute_surface_dice`).
+        `METRICS`; all but ``hd95`` from 0 to 1. ``hd95`` and ``surface_dice``
+        are those of MONAI (`compute_hausdorff_distance`, percentile 95;
+        `compute_surface_dice`).
 
     Raises
     ------
     InputError
-        If shapes differ, the mask holds an unknown class, or the field of
-        view is empty.
+        If shapes differ, a probability is not finite, the mask holds an
+        unknown class, or the field of view is empty.
     """
     seen = _checked(probabilities, mask, fov)
     labels = labels_from(probabilities, threshold)

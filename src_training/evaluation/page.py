@@ -18,7 +18,7 @@ svg{max-width:100%;height:auto}
 
 
 def html_page(title: str, parts: Sequence[str]) -> str:
-    """The page: its title, and elements of its body below each other."""
+    """The page: its title, and elements of its body, which are HTML, below each other."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"

@@ -63,7 +63,7 @@ def project(tables: Mapping[str, Array], method: Method = "pca", seed: int = 0) 
         ``pca`` and ``tsne`` of scikit-learn, ``umap`` of umap-learn, an extra.
         t-SNE and UMAP see the first 50 principal components.
     seed
-        Of t-SNE and UMAP.
+        Of t-SNE and UMAP; PCA draws nothing.
 
     Raises
     ------

@@ -85,7 +85,7 @@ class VectorTable:
     def where(
         self, *, domain: str | None = None, kind: Kind | None = None, view: int | None = None
     ) -> "VectorTable":
-        """The rows of a domain, a kind, a view."""
+        """The rows of a domain, a kind, a view; None takes any."""
         chosen = np.ones(len(self), bool)
         if domain is not None:
             chosen &= np.array(self.domains) == domain

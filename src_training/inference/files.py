@@ -68,6 +68,8 @@ def segment_file(
 
     Parameters
     ----------
+    predictor
+        What segments.
     file
         An image, or a stack (Z, H, W) that is segmented slice by slice.
     target
@@ -88,6 +90,8 @@ def segment_file(
     ------
     InputError
         If the file cannot be read or segmented; names it.
+    OSError
+        If the labels cannot be written.
     """
     image = read_image(file)
     planar = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] < NARROWEST)

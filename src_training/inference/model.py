@@ -62,7 +62,13 @@ class TrainingDomain(BaseModel):
 
 
 class SemanticSpace(BaseModel):
-    """Shape of a model's semantic encoder; see `SemanticEncoder`."""
+    """Shape of a model's semantic encoder.
+
+    Attributes
+    ----------
+    grid, latent, hidden
+        As in `SemanticEncoder`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -162,7 +168,8 @@ class ModelCard(BaseModel):
         Raises
         ------
         InputError
-            If the architecture or one of its options is unknown.
+            If the architecture or one of its options is unknown, or a value is
+            out of range.
         """
         return networks.build_network(
             self.architecture, self.in_channels, len(self.classes), **self.options
@@ -218,7 +225,7 @@ class SegmentationModel:
         return replace(self, card=self.card.model_copy(update={"preprocessing": preprocessing}))
 
     def save(self, path: Path) -> None:
-        """Write the model to a ``.safetensors`` file; see `save_model`."""
+        """Write the model to a ``.safetensors`` file, its `source` then; see `save_model`."""
         self.sha256 = save_model(self.card, self.network, path, self.semantics)
         self.source = path
 
@@ -246,6 +253,11 @@ def save_model(
     -------
     str
         SHA-256 of the file, hexadecimal.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; a former file stays whole.
     """
     # Cloned one by one: tied weights share memory, which the format refuses.
     state = {

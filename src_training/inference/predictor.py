@@ -166,6 +166,11 @@ class Predictor:
         Progress
             The region that changed; pasted one over the other, the regions
             make what `predict` returns.
+
+        Raises
+        ------
+        InputError
+            As `predict`, at the call and not at the first batch.
         """
         if fov is not None and fov.shape != image.shape[:2]:
             raise InputError(
@@ -248,7 +253,7 @@ class Predictor:
 
 
 def labels_from(probabilities: Float, threshold: float) -> NDArray[np.uint8]:
-    """Class indices (H, W) of probabilities (K, H, W).
+    """Class indices (H, W) uint8 of probabilities (K, H, W).
 
     Two classes: 1 where the second's probability is at least `threshold`.
     More: the most probable; `threshold` plays no part.

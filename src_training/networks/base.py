@@ -101,7 +101,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @contextmanager
     def tapped(self, *names: str) -> Iterator[dict[str, Tensor]]:
-        """Collect the named taps of every pass inside the block.
+        """Collect the named taps of every pass inside the block; KeyError if one is unknown.
 
         Yields
         ------
@@ -128,7 +128,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @torch.no_grad()
     def tap_channels(self, *names: str) -> dict[str, int]:
-        """How many channels the features of the named taps have."""
+        """How many channels the features of the named taps have; KeyError if one is unknown."""
         training, any_weight = self.training, next(self.parameters())
         self.eval()
         with self.tapped(*names) as features:

@@ -113,7 +113,15 @@ class Bottleneck(nn.Module):
 
 
 class DownBottleneck(nn.Module):
-    """Halve the size; the max-pooled input, padded with zero channels, is the main branch."""
+    """Halve the size; the max-pooled input, padded with zero channels, is the main branch.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Of what comes in and goes out; the latter are as many or more.
+    dropout
+        Probability to drop a channel of the residual.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()
@@ -134,7 +142,15 @@ class DownBottleneck(nn.Module):
 
 
 class UpBottleneck(nn.Module):
-    """Double the size; the main branch puts each value back where its maximum was."""
+    """Double the size; the main branch puts each value back where its maximum was.
+
+    Parameters
+    ----------
+    in_channels
+        Of what comes in.
+    out_channels
+        Of what goes out; as many as those of the max-pooling that is undone.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -151,7 +167,7 @@ class UpBottleneck(nn.Module):
         self.activation = nn.PReLU(out_channels)
 
     def forward(self, x: Tensor, indices: Tensor | None) -> Tensor:
-        """(B, in, H, W) -> (B, out, 2H, 2W); interpolates where there are no indices."""
+        """(B, in, H, W), indices (B, out, H, W) or None -> (B, out, 2H, 2W), bilinear without."""
         main = self.project(x)
         if indices is None:
             main = F.interpolate(main, scale_factor=2.0, mode="bilinear")

@@ -67,7 +67,7 @@ class FANet(SegmentationNetwork):
         self.apply(kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W); the skips are the three upper levels' features."""
+        """Encode (B, in_channels, H, W) to (B, 8 width, H/8, W/8); skips at 1, 1/2 and 1/4."""
         size = (x.shape[-2], x.shape[-1])
         features = [self.encoder[0](self.pad(x))]
         for block in list(self.encoder)[1:]:
@@ -89,6 +89,12 @@ class SelectiveKernel(nn.Module):
     Selective-kernel convolution (Li et al. 2019, arXiv 1903.06586, eq. 1–6).
     The softmax over two branches is written as the sigmoid it equals, and the
     squeeze is not normalised, so that a single image can be trained on.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Of what comes in and goes out. The squeeze has a sixteenth of the
+        latter, at least 32.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -108,7 +114,15 @@ class SelectiveKernel(nn.Module):
 
 
 class SelectiveBlock(nn.Module):
-    """Selective-kernel units in a row beside a 1×1 shortcut (*reconstruction*)."""
+    """Selective-kernel units in a row beside a 1×1 shortcut (*reconstruction*).
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Of what comes in and goes out.
+    units
+        How many; the first brings the channels to `out_channels`.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, units: int) -> None:
         super().__init__()
@@ -149,7 +163,15 @@ class StripAttention(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Upsample, join the skip, select kernels, attend along strips."""
+    """Upsample, join the skip, select kernels, attend along strips.
+
+    Parameters
+    ----------
+    below
+        Channels of the level below.
+    here
+        Channels of the skip, and of what goes out.
+    """
 
     def __init__(self, below: int, here: int) -> None:
         super().__init__()

@@ -21,6 +21,15 @@ class InvertedResidual(nn.Module):
     """Expand by 1×1, filter each channel by 3×3, project linearly (Fig. 3b of the paper).
 
     The input is added where stride and channels allow it.
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        Of what comes in and goes out.
+    expansion
+        How many times as many channels are filtered; with 1 nothing is expanded.
+    stride
+        Of the filter, pixels.
     """
 
     def __init__(
@@ -57,6 +66,11 @@ def mobile_encoder(
     stages
         Groups of blocks of each module of the list; the first convolution
         opens the first module, the last one closes the last.
+
+    Returns
+    -------
+    ModuleList
+        A module for each of `stages`, to be passed through in order.
     """
     channels = scaled(_FIRST_CHANNELS, width)
     blocks: list[nn.Module] = [_convolution(in_channels, channels, 3, 2)]

@@ -72,7 +72,7 @@ class MobileUNet(SegmentationNetwork):
         self.apply(kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W); the skips lie at 1/2, 1/4, 1/8 and 1/16."""
+        """Encode (B, in_channels, H, W) to 1/32; the skips lie at 1/2, 1/4, 1/8 and 1/16."""
         size = (x.shape[-2], x.shape[-1])
         features: list[Tensor] = []
         x = self.pad(x)
@@ -91,7 +91,15 @@ class MobileUNet(SegmentationNetwork):
 
 
 class DecoderLevel(nn.Module):
-    """Double the size, join the skip, mix both by an inverted residual."""
+    """Double the size, join the skip, mix both by an inverted residual.
+
+    Parameters
+    ----------
+    below
+        Channels of the level below.
+    here
+        Channels of the skip, and of what goes out.
+    """
 
     def __init__(self, below: int, here: int) -> None:
         super().__init__()

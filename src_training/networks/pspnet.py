@@ -30,7 +30,8 @@ class PSPNet(SegmentationNetwork):
     in_channels, classes
         See `SegmentationNetwork`.
     width
-        Channels at 1/2; 64 as published, 8 to 16 train on a CPU.
+        Channels of the first convolution, at 1/2; 64 as published, 8 to 16
+        train on a CPU.
 
     Raises
     ------
@@ -71,7 +72,13 @@ class PSPNet(SegmentationNetwork):
 
 
 class Pyramid(nn.Module):
-    """Means over 1, 4, 9 and 36 parts of the image, beside the features (Fig. 3)."""
+    """Means over 1, 4, 9 and 36 parts of the image, beside the features (Fig. 3).
+
+    Parameters
+    ----------
+    channels
+        Of the features, a multiple of 4; each mean has a quarter of them.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -64,7 +64,7 @@ class RAUNet(SegmentationNetwork):
         self.apply(kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W); the skips lie at 1/4, 1/8 and 1/16."""
+        """Encode (B, in_channels, H, W) to 1/32; the skips lie at 1/4, 1/8 and 1/16."""
         size = (x.shape[-2], x.shape[-1])
         _, *skips, bottleneck = self.encoder(self.pad(x))
         return Skips(tuple(skips), size), bottleneck
@@ -82,7 +82,13 @@ class RAUNet(SegmentationNetwork):
 
 
 class DecoderLevel(nn.Module):
-    """Narrow to a quarter, double the size, widen: LinkNet's (arXiv 1707.03718)."""
+    """Narrow to a quarter, double the size, widen: LinkNet's (arXiv 1707.03718).
+
+    Parameters
+    ----------
+    below, here
+        Channels of what comes in and of what goes out.
+    """
 
     def __init__(self, below: int, here: int) -> None:
         super().__init__()

@@ -13,7 +13,19 @@ from src_training.whole_batch import whole
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut: ResNet-18 and ResNet-34."""
+    """Two 3×3 convolutions beside a shortcut: ResNet-18 and ResNet-34.
+
+    Parameters
+    ----------
+    in_channels
+        Of what comes in.
+    width
+        Of both convolutions; `expansion` times as many go out.
+    stride
+        Of the first 3×3 convolution, pixels.
+    dilation
+        Of every 3×3 convolution, pixels.
+    """
 
     expansion = 1
 
@@ -31,7 +43,13 @@ class BasicBlock(nn.Module):
 
 
 class NarrowedBlock(nn.Module):
-    """1×1 to fewer channels, 3×3, 1×1 to four times as many, beside a shortcut: ResNet-50."""
+    """1×1 to fewer channels, 3×3, 1×1 to four times as many, beside a shortcut: ResNet-50.
+
+    Parameters
+    ----------
+    in_channels, width, stride, dilation
+        As in `BasicBlock`; `width` is that of the 3×3 convolution.
+    """
 
     expansion = 4
 
@@ -59,7 +77,8 @@ class ResidualEncoder(nn.Module):
         Channels of the image.
     width
         Channels of the stem and of the first stage's 3×3 convolutions; doubles
-        from stage to stage. 64 as published.
+        from stage to stage. 64 as published. With `at_eighth` the stem's last
+        convolution has twice as many.
     block
         What the stages are made of.
     counts
@@ -67,6 +86,11 @@ class ResidualEncoder(nn.Module):
     at_eighth
         Keep the last two stages at 1/8, with dilated convolutions in the place
         of strides, behind a stem of three 3×3 convolutions: as PSPNet has it.
+
+    Attributes
+    ----------
+    channels
+        Of the last stage.
     """
 
     def __init__(
@@ -98,7 +122,14 @@ class ResidualEncoder(nn.Module):
         self.channels = channels
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Features of the stem and of each stage of an image (B, in_channels, H, W)."""
+        """Features of the stem and of each stage of an image (B, in_channels, H, W).
+
+        Returns
+        -------
+        list of Tensor
+            Five, at 1/2, 1/4, 1/8, 1/16 and 1/32; with `at_eighth` the last
+            two at 1/8, too.
+        """
         features = [self.stem(x)]
         x = F.max_pool2d(features[0], 3, stride=2, padding=1)
         for stage in self.stages:
@@ -124,7 +155,7 @@ class PooledNorm(nn.BatchNorm2d):
 def activated(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1
 ) -> tuple[nn.Module, ...]:
-    """A convolution that keeps the size but for its stride, normalised, with ReLU."""
+    """A convolution that keeps the size but for its stride, normalised, with ReLU; `kernel` odd."""
     convolved = _normalised(in_channels, out_channels, kernel, stride, dilation)
     return *convolved, nn.ReLU(inplace=True)
 

@@ -66,7 +66,7 @@ class UNetPlusPlus(SegmentationNetwork):
         self.apply(kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W); the skips lie at 1, 1/2, 1/4 and 1/8."""
+        """Encode (B, in_channels, H, W) to 1/16; the skips lie at 1, 1/2, 1/4 and 1/8."""
         size = (x.shape[-2], x.shape[-1])
         features = [self.encoder[0](self.pad(x))]
         for block in list(self.encoder)[1:]:

@@ -64,7 +64,7 @@ def load_checkpoint(
     Raises
     ------
     InputError
-        If the file is broken or does not fit; the message names it.
+        If the file is missing, broken or does not fit; the message names it.
     """
     progress = read_progress(path)
     try:
@@ -91,7 +91,7 @@ def read_progress(path: Path) -> Progress:
     Raises
     ------
     InputError
-        If the file is truncated or not one of ours.
+        If the file is missing, truncated or not one of ours.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -61,13 +61,19 @@ class PlannedRun:
 
     @property
     def done(self) -> bool:
-        """Whether its models and report are there."""
+        """Whether its models and report are there, by this very recipe.
+
+        Raises
+        ------
+        InputError
+            If they are, and the recipe beside them cannot be read.
+        """
         return self.folder.model.exists() and Recipe.load(self.folder.recipe) == self.recipe
 
     def run(
         self, device: str, listener: Callable[[Event], None], stopping: Callable[[], bool]
     ) -> None:
-        """Run what is left of it; see `src_training.training.run.distil`."""
+        """Run what is left of it; parameters and errors as `src_training.training.run.distil`."""
         resume, path = self.prepare(), self.folder.path
         distil(
             self.recipe, path, resume=resume, device=device, listener=listener, stopping=stopping

@@ -26,7 +26,16 @@ Dice = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Estimated:
-    """A mean over images and its 95 % interval, NaN with one image a domain."""
+    """A mean over images, and how far to trust it.
+
+    Attributes
+    ----------
+    value
+        Dice, or a difference of two; of `UNSEEN`, the mean of the domains' means.
+    low, high
+        95 % interval: percentiles of a bootstrap over the images of each
+        domain. NaN where a domain has one image.
+    """
 
     value: float
     low: float
@@ -79,7 +88,18 @@ class Comparison:
 
 
 def compared(plan: Sequence[PlannedRun]) -> Comparison:
-    """Read the reports and events of finished runs."""
+    """Read the reports and events of finished runs.
+
+    Parameters
+    ----------
+    plan
+        See `planned_runs`; all of them done.
+
+    Raises
+    ------
+    OSError, KeyError
+        If a report is not there, or lacks a model.
+    """
     source = plan[0].recipe.source.name
     by_label: dict[str, list[PlannedRun]] = {}
     for run in plan:

@@ -19,7 +19,7 @@ _NUMBERS = (
 
 
 def write_comparison(comparison: Comparison, title: str, out: Path) -> None:
-    """Write ``comparison.md``, ``comparison.csv`` and ``comparison.html``."""
+    """Write ``comparison.md``, ``comparison.csv`` and ``comparison.html``; OSError if it cannot."""
     write_text(out / "comparison.md", as_markdown(comparison, title))
     write_text(out / "comparison.csv", as_csv(comparison))
     write_text(out / "comparison.html", as_page(comparison, title))

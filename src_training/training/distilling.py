@@ -37,7 +37,7 @@ class Paraphrase(Stage):
         self._teacher, self._taps = teacher, _taps_of(distillations)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``reconstruction`` of the features."""
+        """``reconstruction`` of the features, summed over the distillations."""
         with torch.no_grad(), self._teacher.tapped(*self._taps) as taps:
             self._teacher(batch.image)
         distances = [paraphraser.reconstruction(taps) for paraphraser in self._paraphrasers]
@@ -171,6 +171,11 @@ def distillations_of(
     """The distillations that a recipe sums, and the weight of each of their losses.
 
     A distillation whose losses all weigh nothing is left out.
+
+    Raises
+    ------
+    InputError
+        If a distillation cannot teach this student; see `GraphFlow.between`.
     """
     graphs = {
         name: getattr(distilling, name) for name in ("edge_loss", "scope", "temperature", "centred")
@@ -189,7 +194,7 @@ def distillations_of(
 
 
 def stage_names(distilling: Distilling) -> tuple[str, ...]:
-    """The stages of a run, in their order."""
+    """The stages of a run, in their order: `STAGES`, and ``paraphraser`` where a method has one."""
     before, last = STAGES[:-1], STAGES[-1]
     chosen = (METHODS[method] for method, factor in distilling.methods.items() if factor)
     paraphrases = any(part.paraphrases for method in chosen for part in method.parts)

@@ -43,9 +43,9 @@ class Estimate:
     Attributes
     ----------
     device
-        Where it was tried.
+        Where it was tried, as torch names it.
     memory
-        Peak bytes: of the GPU where there is one, else of the process.
+        Peak bytes: of the GPU with CUDA, else of the process.
     preparing
         Seconds until the first stage.
     stage_seconds

@@ -60,7 +60,9 @@ def fit_semantics(
     ------
     InputError
         If the model has a semantic encoder, its patch is no multiple of 8 and
-        of its network's stride, or the domain lacks a mask or has other classes.
+        of its network's stride, `steps` is less than 1, the domain lacks a
+        mask or has other classes, an image cannot be prepared, or a loss is
+        not finite.
     """
     _refuse(model, domain, steps)
     card, network = model.card, model.network

@@ -14,7 +14,13 @@ STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "alone", "san",
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of a run; a window, a terminal or a notebook only watch them."""
+    """The paths of a run; a window, a terminal or a notebook only watch them.
+
+    Attributes
+    ----------
+    path
+        Directory of the run; need not be there yet.
+    """
 
     path: Path
 
@@ -54,7 +60,7 @@ class RunFolder:
         return self.path / "report"
 
     def outcome(self, role: str) -> Path:
-        """How a model that learned from masks alone does, whatever distils beside it."""
+        """How a model of `FROM_MASKS` does, whatever distils beside it: an `Outcome` as JSON."""
         return self.report / f"{role}.json"
 
     @property

@@ -87,7 +87,15 @@ class StageProgress:
 
 @dataclass
 class Series:
-    """Values by step, steps rising; a step said again takes the place of all from it on."""
+    """Values by step; a step said again takes the place of all from it on.
+
+    Attributes
+    ----------
+    steps
+        Rising.
+    values
+        One for each.
+    """
 
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)

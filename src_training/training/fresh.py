@@ -12,7 +12,13 @@ _WIDTH = 64
 
 
 def fresh_network(recipe: Recipe, network: NetworkRecipe, classes: int) -> SegmentationNetwork:
-    """A teacher or a student for so many classes, the background among them."""
+    """A teacher or a student for so many classes, the background among them.
+
+    Raises
+    ------
+    InputError
+        As `build_network`.
+    """
     built = build_network(
         network.name, recipe.preprocessing.in_channels, classes, **network.options
     )
@@ -22,7 +28,7 @@ def fresh_network(recipe: Recipe, network: NetworkRecipe, classes: int) -> Segme
 
 
 def fresh_autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
-    """P-SAE for the foreground among so many classes."""
+    """P-SAE for the foreground among so many classes, as wide as the recipe's teacher."""
     width = recipe.teacher.options.get("width", _WIDTH)
     if isinstance(width, float):
         width = max(1, round(_WIDTH * width))
@@ -38,6 +44,6 @@ def fresh_autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
 
 
 def fresh_alignment(recipe: Recipe, network: SegmentationNetwork) -> AlignmentNetwork:
-    """A TAN or a SAN for a network."""
+    """A TAN or a SAN for a network, on the grid that it makes of a training patch."""
     side = recipe.patch // network.stride
     return AlignmentNetwork(network.bottleneck_channels, (side, side), recipe.latent, recipe.hidden)

@@ -62,7 +62,8 @@ def learn(
     emit
         Takes every event.
     stopping
-        Asked all the time; true ends the stage at once, in the middle of a step.
+        Asked all the time; true ends the stage at once, in the middle of a
+        step; with several processes, before the next one.
     watch
         Shown the stage and its step, in evaluation mode: before the first
         step and after every validation.
@@ -74,6 +75,9 @@ def learn(
 
     Raises
     ------
+    InputError
+        If a checkpoint cannot be read or does not fit, a loss is not finite,
+        or memory is full with a single patch.
     Interrupted
         If `stopping` said so; the checkpoint holds every step done.
     """

@@ -80,7 +80,7 @@ def networks_of(run: Path) -> RunNetworks:
 
 
 def checkpoints(run: Path) -> list[int]:
-    """Steps of the stage ``distil`` whose weights the run has kept, in their order."""
+    """Steps of the stage ``distil`` whose weights the run has kept, rising; empty without a run."""
     return list(kept_weights(RunFolder(Path(run)).stage("distil")))
 
 
@@ -90,7 +90,8 @@ def student_at(run: Path, step: int) -> SegmentationNetwork:
     Raises
     ------
     InputError
-        If the weights of that step were not kept, or are broken.
+        If the directory holds no run, or the weights of that step were not
+        kept or are broken.
     """
     folder, recipe = RunFolder(Path(run)), _recipe(Path(run))
     kept = kept_weights(folder.stage("distil"))

@@ -69,6 +69,13 @@ def write_outcome(pipeline: "Pipeline", networks: "TrainedNetworks") -> None:
     held. What is known of a model from masks alone is not found again: all
     runs of a comparison have the same. ``model.safetensors`` comes last:
     where it is, everything is.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be prepared or scored; names it.
+    OSError
+        If a file cannot be written.
     """
     folder, outcomes = pipeline.folder, _known(pipeline.folder)
     trained = {

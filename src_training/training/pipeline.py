@@ -50,7 +50,21 @@ Emit = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class TrainedNetworks:
-    """What a run has trained: networks, and the alignment networks between them."""
+    """What a run has trained, each with its best weights and in evaluation mode.
+
+    Attributes
+    ----------
+    teacher, tan
+        The teacher and its alignment network.
+    autoencoder
+        P-SAE.
+    alone
+        The student from masks alone, after as many steps as `distilled`.
+    distilled
+        The student that the teacher taught.
+    san
+        Of the student before it became `alone` and `distilled`; it serves both.
+    """
 
     teacher: SegmentationNetwork
     tan: AlignmentNetwork
@@ -74,11 +88,23 @@ class Pipeline:
     devices
         See `make_fabric`; beyond one, the other processes start here.
 
+    Attributes
+    ----------
+    training, held_out
+        Cases of the source to learn from, and those that choose checkpoints.
+    tests
+        Domains to report on.
+    unlabelled
+        What joins the stage ``distil`` without masks: recipe and domain.
+    precision
+        See `training_precision`.
+
     Raises
     ------
     InputError
         If the domains, or the model to start from, cannot be read or do not
-        fit the recipe, or no network or distillation is as it says.
+        fit the recipe, no network or distillation is as it says, a batch has
+        fewer patches than there are devices, or a device is not there.
     """
 
     def __init__(
@@ -115,13 +141,19 @@ class Pipeline:
         self._validation = self._validation_split()
 
     def run(self, emit: Emit) -> None:
-        """Run every stage that is not done, then write models and report."""
+        """Run every stage that is not done, then write models and report; errors as `train`."""
         from src_training.training.outcome import write_outcome
 
         write_outcome(self, self.train(emit))
 
     def train(self, emit: Emit) -> TrainedNetworks:
-        """Run every stage that is not done."""
+        """Run every stage that is not done.
+
+        Raises
+        ------
+        InputError, Interrupted
+            See `learn`.
+        """
         recipe, stages = self.recipe, self.recipe.stages
         if self._start is not None and is_first() and not self.folder.start.exists():
             # The run does not depend on a file that may be gone when it is resumed.

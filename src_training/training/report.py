@@ -24,7 +24,7 @@ class Outcome:
         From an image to its labels, on the device of the run: median over
         the images that were scored.
     scores
-        Domain -> scores; domains without masks are left out.
+        Domain -> scores; domains that lack a mask are left out.
     fsd
         Domain -> distance of its image vectors to those of the training
         images; domains of a single patch are left out.

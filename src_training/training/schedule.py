@@ -6,7 +6,17 @@ WARM_UP = 0.05
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over the first twentieth, then a cosine towards zero."""
+    """Linear warm-up over the first twentieth, then a cosine towards zero.
+
+    Parameters
+    ----------
+    step
+        Steps done before this one, from 0.
+    steps
+        Of the whole stage.
+    peak
+        The rate at the end of the warm-up.
+    """
     warm = max(1, round(WARM_UP * steps))
     if step < warm:
         return peak * (step + 1) / warm

@@ -123,7 +123,17 @@ class Stage(nn.Module, ABC):
 
 
 class Supervised(Stage):
-    """A network learns from masks alone: the teacher, and the student alone."""
+    """A network learns from masks alone: the teacher, and the student alone.
+
+    Parameters
+    ----------
+    name
+        ``teacher``, ``student`` or ``alone``.
+    network
+        What learns.
+    supervision
+        By which losses; see `supervised_losses`.
+    """
 
     def __init__(self, name: str, network: SegmentationNetwork, supervision: Supervision) -> None:
         super().__init__(name, network, weights=WEIGHTS[supervision])
@@ -145,7 +155,13 @@ class Supervised(Stage):
 
 
 class MaskAutoencoder(Stage):
-    """P-SAE, first phase: its convolutions learn to reproduce masks."""
+    """P-SAE (GKD, arXiv 2207.12995), first phase: its convolutions learn to reproduce masks.
+
+    Parameters
+    ----------
+    autoencoder
+        Its encoder and decoder learn; its perceptron stays as it is.
+    """
 
     def __init__(self, autoencoder: SemanticAutoencoder) -> None:
         super().__init__("autoencoder", autoencoder)
@@ -154,7 +170,7 @@ class MaskAutoencoder(Stage):
         autoencoder.alignment.requires_grad_(False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``bce`` and ``dice`` of the reproduced regions."""
+        """``bce`` and ``dice`` of the reproduced regions, of the `whole` batch."""
         regions = whole(regions_of(batch.mask, self.autoencoder.foreground))
         seen = self.autoencoder.read(batch.mask, batch.image)
         logits = whole(self.autoencoder.decode(self.autoencoder.encode(seen)))
@@ -165,7 +181,13 @@ class MaskAutoencoder(Stage):
 
 
 class MaskVectors(Stage):
-    """P-SAE, second phase: its perceptron learns to carry a bottleneck in one vector."""
+    """P-SAE, second phase: its perceptron learns to carry a bottleneck in one vector.
+
+    Parameters
+    ----------
+    autoencoder
+        Its perceptron learns; its encoder and decoder are frozen.
+    """
 
     def __init__(self, autoencoder: SemanticAutoencoder) -> None:
         super().__init__(
@@ -174,7 +196,7 @@ class MaskVectors(Stage):
         self.autoencoder = autoencoder
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``rebuilt`` of the bottleneck, ``bce`` of what is decoded from it."""
+        """``rebuilt``, the bottleneck's mean squared error; ``bce`` of what is decoded from it."""
         regions = regions_of(batch.mask, self.autoencoder.foreground)
         bottleneck = self.autoencoder.encode(self.autoencoder.read(batch.mask, batch.image))
         rebuilt = self.trained(bottleneck)
@@ -186,7 +208,19 @@ class MaskVectors(Stage):
 
 
 class Alignment(Stage):
-    """ACT: a TAN or a SAN learns on its frozen network."""
+    """ACT (GKD, arXiv 2207.12995): a TAN or a SAN learns on its frozen network.
+
+    Parameters
+    ----------
+    name
+        ``tan`` or ``san``.
+    alignment
+        What learns.
+    network, autoencoder
+        Whose bottlenecks are aligned, and P-SAE, to whose vectors; both frozen.
+    consistency
+        Weights and form of the losses.
+    """
 
     def __init__(
         self,
@@ -237,8 +271,9 @@ def mean_dice(network: SegmentationNetwork, cases: list[PreparedCase]) -> float:
     """Dice inside the field of view on the prepared grid, at the threshold that is best for it.
 
     Mean over classes and cases; a class that is absent from both mask and
-    prediction is left out. A network learns to tell pixels apart before it
-    learns where 0.5 lies, and the threshold is chosen once it is trained.
+    prediction is left out; 0 where all are. A network learns to tell pixels
+    apart before it learns where 0.5 lies, and the threshold is chosen once it
+    is trained.
     """
     device = next(network.parameters()).device
     curves = []

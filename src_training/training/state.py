@@ -34,7 +34,7 @@ class RunState:
         it reported, or not begun yet), ``died`` (it ended without a word) or
         ``unreadable`` (its recipe is broken, or its folder closed).
     stage, step, steps
-        The last stage begun, and how far it came.
+        The last stage begun, and how far it came; empty and 0 before the first.
     finished_stages
         Stages that are done.
     last_words
@@ -57,7 +57,7 @@ def run_state(path: Path) -> RunState:
     Raises
     ------
     InputError
-        If there is no run in it.
+        If there is no run in it, or its recipe is no YAML or has no name.
     """
     folder = RunFolder(path)
     name = _name(folder.recipe)
@@ -84,7 +84,7 @@ def run_state(path: Path) -> RunState:
 
 
 def find_runs(root: Path) -> list[RunState]:
-    """Every run directly below a folder, newest first."""
+    """Every run directly below a folder, the one begun last first; see `RunState.state`."""
     recipes = sorted(root.glob("*/recipe.yaml"), key=lambda file: -file.stat().st_mtime)
     return [_state_or_fault(recipe.parent) for recipe in recipes]
 

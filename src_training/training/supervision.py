@@ -49,13 +49,27 @@ def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) ->
 
 
 def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """-(1 - p)² log p of each pixel's true class, mean over pixels."""
+    """-(1 - p)² log p of each pixel's true class, mean over pixels (arXiv 1708.02002, eq. 4).
+
+    Parameters
+    ----------
+    logits
+        (B, classes, H, W).
+    mask
+        (B, H, W), int64.
+    """
     log_p = -F.cross_entropy(logits, mask, reduction="none")
     return -((1 - log_p.exp()) ** _GAMMA * log_p).mean()
 
 
 def region_dice_loss(probabilities: Tensor, regions: Tensor) -> Tensor:
-    """Soft Dice loss over the whole batch (MONAI's): both (B, regions, H, W)."""
+    """Soft Dice loss of each region over the whole batch, mean over regions (MONAI's); in [0, 1].
+
+    Parameters
+    ----------
+    probabilities, regions
+        (B, regions, H, W), in [0, 1]; regions are 0 or 1.
+    """
     from monai.losses import DiceLoss
 
     loss: Tensor = DiceLoss(batch=True)(probabilities, regions)

@@ -40,6 +40,20 @@ def tune(
     """Choose how a model meets an image: its statistics, calibration and threshold.
 
     The weights of the network's head take the calibration, the card the rest.
+
+    Parameters
+    ----------
+    predictor
+        Its model is changed, and keeps what is chosen.
+    validation
+        Images with masks, at least one.
+    styled
+        See `in_other_styles`.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be segmented.
     """
     update_card(predictor, own_statistics=choose_statistics(predictor, validation, styled))
     calibrate(predictor, validation)
@@ -48,7 +62,11 @@ def tune(
 
 
 def in_other_styles(validation: Sequence[PreparedImage], restyle: Restyle) -> list[PreparedImage]:
-    """The images as other scanners might show them, the same ones whenever they are asked for."""
+    """The images as other scanners might show them, the same ones whenever they are asked for.
+
+    Three of each but a dozen at most, or one of each where that is more. Field
+    of view and mask are the image's own.
+    """
     count = max(len(validation), min(_STYLES * len(validation), _ENOUGH))
     numbered = zip(range(count), cycle(validation), strict=False)
     return [_restyled(image, number, restyle) for number, image in numbered]
@@ -65,6 +83,7 @@ def choose_statistics(
     Each share is taken with the thresholds that are best for it. On few
     images the shares differ by chance, and a mixture is what Schneider et al.
     2020, arXiv 2006.16971, advise for another scanner (*reconstruction*).
+    The card is left with the last share that was tried.
     """
     dice = {}
     for share in SHARES:

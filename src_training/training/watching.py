@@ -187,7 +187,7 @@ class Watching:
 
 
 def patches_of(images: Sequence[Prepared], side: int) -> Tensor:
-    """At most `PATCHES` patches (N, C, side, side), spread over prepared images."""
+    """At most `PATCHES` patches (N, C, side, side) float32, spread over images, at least one."""
     places = [(image, corner) for image in images for corner in patch_corners(image.fov, side)]
     chosen = _spread(places, PATCHES)
     return torch.from_numpy(np.stack([cut(image.pixels, corner, side) for image, corner in chosen]))

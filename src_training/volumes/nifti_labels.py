@@ -28,6 +28,11 @@ def write_nifti_labels(volume: Volume, labels: Any, path: Path) -> None:
     ----------
     volume, labels, path
         As `src_training.volumes.writing.write_labels_like`.
+
+    Raises
+    ------
+    InputError, OSError
+        As there; the former also if nibabel is not installed.
     """
     require("volumes", "NIfTI", "nibabel")
     labels = labels if isinstance(labels, np.ndarray) else _lazy(labels)

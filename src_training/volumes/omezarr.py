@@ -23,7 +23,7 @@ def is_zarr(folder: Path) -> bool:
 
 
 def is_zarr_array(folder: Path) -> bool:
-    """Whether a folder is a bare array, and no group."""
+    """Whether a folder is a bare array, and no group; InputError if its store is broken."""
     import zarr
 
     if not is_zarr(folder):

@@ -33,7 +33,7 @@ def open_volume(path: Path) -> Volume:
 
 
 def open_volumes(path: Path) -> list[Volume]:
-    """Open every channel of a volume lazily; otherwise as `open_volume`."""
+    """Open every channel of a volume lazily, one at least; otherwise as `open_volume`."""
     path = Path(path)
     kind = volume_kind(path)
     if kind == "nifti":

@@ -26,6 +26,11 @@ def write_tiff_labels(volume: Volume, labels: Any, path: Path) -> None:
     ----------
     volume, labels, path
         As `src_training.volumes.writing.write_labels_like`.
+
+    Raises
+    ------
+    InputError, OSError
+        As there.
     """
     name = path.name.lower()
     large = int(np.prod(labels.shape, dtype=np.int64)) >= _IMAGEJ_BYTES

@@ -27,7 +27,7 @@ def write_zarr_labels(volume: Volume, labels: Any, path: Path) -> None:
     Raises
     ------
     InputError
-        If there is something at `path` that is no label image.
+        If there is something at `path` that is no label image, or as there.
     """
     import zarr
 

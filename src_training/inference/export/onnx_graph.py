@@ -79,8 +79,9 @@ def export_onnx(model: SegmentationModel, path: Path) -> OnnxCheck:
     Raises
     ------
     InputError
-        If a package of the extra ``export`` is missing, or the outputs differ
-        by more than `TOLERANCE`; nothing is written then.
+        If a package of the extra ``export`` is missing, the outputs differ by
+        more than `TOLERANCE`, or rounding alone moves the network's so far
+        that nothing can be told; nothing is written then.
     """
     content, check = checked_graph(model)
     write_atomic(path, lambda temporary: _write_bytes(temporary, content))

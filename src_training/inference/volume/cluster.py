@@ -28,12 +28,14 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
     scheduler
         Address of a running one; None starts one.
     workers
-        Processes to start, >= 1, each with one thread.
+        Processes to start, >= 1, each with one thread; of no account with
+        `scheduler`.
 
     Raises
     ------
     InputError
-        If `distributed` is not installed, or nothing answers at the address.
+        If `distributed` is not installed, nothing answers at the address, or
+        there is neither an address nor a worker.
     """
     require("cluster", "segmenting on several processes", "distributed")
     from distributed import Client, LocalCluster
@@ -79,6 +81,11 @@ def stream_on(
         See `find_device`.
     voxels, growing
         As `stream`.
+
+    Raises
+    ------
+    InputError, OSError
+        As `stream`; the former also where a worker has another model.
     """
     from distributed import as_completed
 

@@ -30,7 +30,13 @@ class VolumeEstimate:
 
 
 def estimate_volume(predictor: Predictor, voxels: Any, plan: Plan) -> VolumeEstimate:
-    """Try planes in the middle of each axis; see `VolumeEstimate`."""
+    """Try two planes in the middle of each axis of the plan.
+
+    Raises
+    ------
+    InputError
+        If a plane cannot be read or segmented.
+    """
     seconds = 0.0
     for axis in plan.axes:
         length, took = plan.shape[axis], []

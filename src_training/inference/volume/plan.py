@@ -26,7 +26,7 @@ class Plan:
     classes
         Number of classes, background included.
     axis
-        The axis that planes follow.
+        The axis that planes follow: 0, 1 or 2 of (Z, Y, X).
     orthogonal
         Whether the probabilities of planes along all three axes are averaged;
         `axis` is of no account then.
