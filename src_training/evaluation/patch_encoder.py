@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor
 
 from src_training.alignment.autoencoder import SemanticAutoencoder
@@ -227,14 +228,16 @@ def augmentation_of(card: ModelCard) -> Augmentation:
     Raises
     ------
     InputError
-        If the card carries no such recipe.
+        If the card carries no such recipe, or a broken one.
     """
-    recipe = yaml.safe_load(card.recipe)
-    if not isinstance(recipe, dict) or "augmentation" not in recipe:
-        raise InputError(
-            f"model {card.name} carries no recipe; expected one that says how its views are made"
-        )
-    return Augmentation.model_validate(recipe["augmentation"])
+    expected = "expected one that says how its views are made"
+    try:
+        recipe = yaml.safe_load(card.recipe)
+        if not isinstance(recipe, dict) or "augmentation" not in recipe:
+            raise InputError(f"model {card.name} carries no recipe; {expected}")
+        return Augmentation.model_validate(recipe["augmentation"])
+    except (yaml.YAMLError, ValidationError):
+        raise InputError(f"model {card.name} carries a broken recipe; {expected}") from None
 
 
 def _refuse_autoencoder(model: SegmentationModel, autoencoder: SemanticAutoencoder) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from torch import Tensor
 
-from src_training.data.preprocess import Float
+from src_training.data.preprocess import Float, Mask
 from src_training.evaluation.prepared import PreparedImage
 from src_training.evaluation.thresholds import THRESHOLDS, dice_curve
 from src_training.inference.own_threshold import in_steps, threshold_of
@@ -164,14 +164,20 @@ def _mask(image: PreparedImage) -> NDArray[np.integer]:
 
 
 def _curve(maps: Float, image: PreparedImage) -> Float:
-    """Dice at each of `THRESHOLDS`; nothing found where nothing is counts as perfect."""
-    return np.nan_to_num(dice_curve(maps, _mask(image)), nan=1.0)
+    """Dice at each of `THRESHOLDS` in the field of view; nothing where nothing is is perfect."""
+    return np.nan_to_num(dice_curve(maps, _mask(image), _seen(image)), nan=1.0)
+
+
+def _seen(image: PreparedImage) -> Mask | None:
+    return None if image.fov is None else image.fov.astype(np.bool_)
 
 
 def _by_logit(foreground: Float, image: PreparedImage) -> NDArray[np.int64]:
     """Pixels of the field of view (2, bins), by mask and logit."""
     positive = _mask(image) > 0
-    seen = np.ones_like(positive) if image.fov is None else image.fov.astype(np.bool_)
+    seen = _seen(image)
+    if seen is None:
+        seen = np.ones_like(positive)
     # Resizing may round a probability to just above 1.
     logits = logit(np.clip(foreground.astype(np.float64), 0, 1)).clip(_EDGES[0], _EDGES[-1])
     return np.stack([np.histogram(logits[seen & of], _EDGES)[0] for of in (~positive, positive)])

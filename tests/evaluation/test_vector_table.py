@@ -267,6 +267,10 @@ def test_what_cannot_be_extracted_is_said_in_one_sentence(tiny_model, model):
 
     refused("model tiny has no semantic encoder", tiny_model(semantics=False), [domain()])
     refused("carries no recipe", tiny_model(), [domain()], views=1)
+    for broken in ("augmentation: [", "augmentation: {scale: wide}"):
+        faulty = tiny_model()
+        faulty.card = faulty.card.model_copy(update={"recipe": broken})
+        refused("carries a broken recipe", faulty, [domain()], views=1)
     refused("views is -1", model, [domain()], views=-1)
     refused("no domain was given", model, [])
     refused("two domains are called scans", model, [domain(), domain()])
