@@ -139,13 +139,13 @@ def test_the_threshold_is_that_of_the_best_mean_dice(tiny_model):
 
 
 def test_only_the_field_of_view_decides_the_threshold(make_predictor):
-    predictor = make_predictor(8.0, -4.0)
-    pixels = np.random.default_rng(0).random((90, 90)).astype(np.float32)
-    pixels.flat[:2] = 0, 1
-    fov = np.indices(pixels.shape)[0] < 20
-    mask = expit(8 * pixels - 4) > np.where(fov, 0.6, 0.2)
-    lab = Domain.from_arrays("lab", [pixels], [mask.astype(np.uint8)], [fov])
-    assert choose_threshold(predictor, images_of(predictor, lab))[0] == pytest.approx(0.6, abs=0.02)
+    predictor, lab = make_predictor(8.0, -6.0), truthful()
+    fov = np.indices((90, 90))[0] < 45
+    masks = [np.where(fov, case.mask, 1).astype(np.uint8) for case in lab]
+    seen = Domain.from_arrays("lab", [case.image for case in lab], masks, [fov] * len(lab))
+    dice = [evaluate(predictor, seen, threshold=float(t)).mean["dice"] for t in THRESHOLDS]
+    chosen, _ = choose_threshold(predictor, images_of(predictor, seen))
+    assert chosen == THRESHOLDS[int(np.argmax(dice))]
 
 
 def test_images_find_their_own_threshold_only_where_probabilities_mean_something(make_predictor):
