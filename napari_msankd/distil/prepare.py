@@ -13,6 +13,7 @@ from qtpy.QtGui import QShowEvent
 from napari_msankd.distil.estimating import Estimating, cost
 from napari_msankd.distil.plan import Plan, discard, new_folder, recipe_of, with_domains_of
 from napari_msankd.distil.prepare_form import PrepareForm
+from napari_msankd.domains.chosen_domain import shared
 from napari_msankd.recipe.editor import RecipeEditor
 from napari_msankd.runs.jobs import Job
 from napari_msankd.settings import preferences
@@ -112,8 +113,16 @@ class PreparePage(PrepareForm):
 
     @property
     def _ready(self) -> bool:
-        """Whether every domain can be used."""
-        return self.source.value() is not None and self.targets.value() is not None
+        """Whether every domain can be used, and no target is learned from."""
+        domains = self.source.value(), self.targets.value()
+        return None not in domains and not self._clash
+
+    @property
+    def _clash(self) -> str:
+        """What the source and a target have in common, in a sentence."""
+        source = self.source.value()
+        targets = self.targets.value() or [] if source is not None else []
+        return next(filter(None, (shared(source, target) for target in targets)), "")
 
     def _plan(self) -> Plan:
         source, targets = self.source.value(), self.targets.value()
@@ -134,6 +143,7 @@ class PreparePage(PrepareForm):
 
     def _on_domains(self) -> None:
         self._on_choice()
+        self.clash.setText(f"✕ {self._clash}" if self._clash else "")
         for button in (self.start, self.advanced):
             button.setEnabled(self._ready and "start" not in self.works)
 
@@ -199,7 +209,7 @@ class PreparePage(PrepareForm):
         self.works.begin("recipe", recipe_of(plan, self._scratch), then)
 
     def _open_editor(self, recipe: "Recipe") -> None:
-        self.editor = RecipeEditor(recipe, self)
+        self.editor = RecipeEditor(recipe, self, self._scratches)
         self.editor.accepted.connect(self._on_edited)
         self.editor.rejected.connect(self._reckon_soon)
         self.editor.open()

@@ -84,6 +84,9 @@ class PrepareForm(QWidget):
             box, _, below = group(title)
             below.addWidget(part)
             rows.addWidget(box)
+        self.clash = Words()
+        self.clash.setToolTip("What the source and a target have in common")
+        below.addWidget(self.clash)
         return parts
 
     def _student(self) -> QWidget:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import napari
 
 _QUESTION = (
-    "A run is going on: {name}.\n\nIt can go on by itself; Train && distil finds it again when "
+    "A run is going on: {name}.\n\nIt can go on by itself; Train & distil finds it again when "
     "napari is opened. Or it is stopped, and can be resumed."
 )
 
@@ -51,6 +51,7 @@ class DistilWidget(QWidget):
         layout.addWidget(self.pages)
         self.setMinimumWidth(360)
         self.prepare.started.connect(self._on_started)
+        self.runs.choice.refreshed.connect(self._mark_runs)
         self.runs.segment_with.connect(self.segment_with)
         app = QApplication.instance()
         assert app is not None
@@ -90,6 +91,13 @@ class DistilWidget(QWidget):
         elif isinstance(dock, QDockWidget):
             # Tabs and menus take a single & for the mark of a shortcut.
             dock.setWindowTitle(dock.windowTitle().replace("&&", "&").replace("&", "&&"))
+
+    def _mark_runs(self) -> None:
+        """Let the tab tell of a run that is going on, also one from before."""
+        going = [s.path.name for s in self.runs.choice.states.values() if s.state == "running"]
+        tab = self.pages.indexOf(self.runs)
+        self.pages.setTabText(tab, "R&uns ●" if going else "R&uns")
+        self.pages.setTabToolTip(tab, f"Going on: {', '.join(going)}" if going else "")
 
     def _on_started(self, job: Job) -> None:
         job.setParent(self.runs)

@@ -150,6 +150,21 @@ class ChosenLayers:
 ChosenDomain = ChosenFolder | ChosenLayers
 
 
+def shared(source: ChosenDomain, target: ChosenDomain) -> str:
+    """A sentence where a target holds what is learned from; empty if it does not."""
+    if isinstance(source, ChosenFolder) and isinstance(target, ChosenFolder):
+        path = target.path.resolve()
+        if path == source.path.resolve():
+            return f"Target {path} is the source; expected images that are not learned from."
+    if isinstance(source, ChosenLayers) and isinstance(target, ChosenLayers):
+        learned = {pair.image.name for pair in source.pairs}
+        both = [pair.image.name for pair in target.pairs if pair.image.name in learned]
+        if both:
+            layers = ", ".join(repr(name) for name in both[:3]) + ", …" * (len(both) > 3)
+            return f"Ticked in the source and in a target: {layers}; expected each in one of them."
+    return ""
+
+
 def unpainted(pair: LayerPair) -> InputError:
     """What is said of an image that should have a mask."""
     image = pair.image.name

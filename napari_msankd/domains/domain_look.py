@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -13,25 +12,12 @@ from napari_msankd.engine import no_collection
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
-    from src_training.data.looks import CaseLook, Problem
+    from src_training.data.looks import Problem, Seen
 
 Masks = Literal["required", "optional"]
 
 
-@dataclass(frozen=True)
-class Note:
-    """A sentence that is no problem.
-
-    Attributes
-    ----------
-    sentence
-        Such as how many slices are left out.
-    """
-
-    sentence: str
-
-
-def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["CaseLook | Problem | Note"]:
+def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["Seen"]:
     """Every case, every problem, and what else should be said. Call it in a worker.
 
     Parameters
@@ -55,9 +41,9 @@ def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["CaseLook | Problem 
         yield Problem(chosen.path.name, sentence)
 
 
-def _look_at_layers(chosen: ChosenLayers, masks: Masks) -> Iterator["CaseLook | Problem | Note"]:
+def _look_at_layers(chosen: ChosenLayers, masks: Masks) -> Iterator["Seen"]:
     from src_training.data.inspect import inspect_arrays
-    from src_training.data.looks import Problem
+    from src_training.data.looks import Note, Problem
 
     classes = chosen.classes()
     planes = Counter[str]()
@@ -108,13 +94,13 @@ class Found:
         self._classes: tuple[str, ...] = ()
         self._labelled = 0
 
-    def take(self, seen: "CaseLook | Problem | Note") -> None:
+    def take(self, seen: "Seen") -> None:
         """Add what was seen."""
-        from src_training.data.looks import CaseLook
+        from src_training.data.looks import Note, Problem
 
         if isinstance(seen, Note):
             self.notes.append(seen.sentence)
-        elif not isinstance(seen, CaseLook):
+        elif isinstance(seen, Problem):
             self.problems.append(seen)
         else:
             self.names.append(seen.name)

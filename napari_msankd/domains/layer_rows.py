@@ -37,8 +37,9 @@ class LayerRows(QTreeWidget):
     Parameters
     ----------
     masks
-        With ``required``, images that have labels are ticked; with
-        ``optional`` those that have none, or all if every one has some.
+        With ``required``, images that have labels are ticked, whenever they
+        come; with ``optional`` those that have none, or all if every one has
+        some, of the images that are there first. Others wait for a person.
 
     Attributes
     ----------
@@ -97,12 +98,15 @@ class LayerRows(QTreeWidget):
             else guess
             for image, guess in zip(images, matched(images, labels), strict=True)
         ]
-        bare = None in pairs
+        bare, first = None in pairs, not self._ticked
         self.blockSignals(True)
         self.clear()
         self._rows = []
         for image, mask in zip(images, pairs, strict=True):
-            wanted = mask is not None if self._masks == "required" else mask is None or not bare
+            wanted = mask is not None
+            if self._masks == "optional":
+                wanted = first and (mask is None or not bare)
+                self._ticked.setdefault(image.unique_id, wanted)
             row = _Row(image, mask, [layer for layer in labels if fits(image, layer)])
             row.ticked = self._ticked.get(image.unique_id, wanted)
             self._rows.append(row)

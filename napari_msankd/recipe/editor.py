@@ -48,6 +48,9 @@ class RecipeEditor(QDialog):
         What it begins with.
     parent
         Where it belongs.
+    passing
+        Folder that goes with the parent: who saves a recipe of images there
+        is told.
 
     Attributes
     ----------
@@ -57,11 +60,14 @@ class RecipeEditor(QDialog):
 
     changed = Signal()
 
-    def __init__(self, recipe: "Recipe", parent: QWidget | None = None) -> None:
+    def __init__(
+        self, recipe: "Recipe", parent: QWidget | None = None, passing: Path | None = None
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Recipe")
         self.resize(720, 540)
         self._recipe = recipe
+        self._passing = passing
         self._works: list[Work] = []
         self._read_soon = QTimer(self)
         self._read_soon.setSingleShot(True)
@@ -96,7 +102,7 @@ class RecipeEditor(QDialog):
 
     def save(self, path: Path) -> None:
         """Write the recipe to a file."""
-        self._begin(_saved(self._recipe, path), self._say)
+        self._begin(_saved(self._recipe, path, self._passing), self._say)
 
     def accept(self) -> None:
         """Close, unless there is a fault."""
@@ -280,9 +286,17 @@ def _loaded(model: "type[Recipe]", path: Path) -> Iterator["Recipe"]:
     yield model.load(path)
 
 
-def _saved(recipe: "Recipe", path: Path) -> Iterator[str]:
+def _saved(recipe: "Recipe", path: Path, passing: Path | None) -> Iterator[str]:
     recipe.save(path)
-    yield f"✓ Saved as {path}."
+    domains = (recipe.source, *recipe.tests)
+    folders = [Path(domain.folder) for domain in domains if domain.folder]
+    words = f"✓ Saved as {path}."
+    if passing is not None and any(folder.is_relative_to(passing) for folder in folders):
+        words += (
+            "\n⚠ The images of open layers are kept until this window closes; recipe.yaml of a "
+            "run that was started has them in the run's own folder."
+        )
+    yield words
 
 
 def _first_words(error: yaml.YAMLError) -> str:

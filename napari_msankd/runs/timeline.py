@@ -207,6 +207,8 @@ def _progress(history: "RunHistory", estimate: Mapping[str, float] | None) -> st
         return "Scoring the three models…" if scored else ""
     stage, left = running[0], history.seconds_left(estimate)
     words = [f"{_name(stage)}: step {stage.step} of {stage.steps}"]
+    if history.state != "running":
+        return words[0]
     if left is not None:
         words.append(f"about {duration(max(1, left))} left")
     else:

@@ -29,19 +29,22 @@ def inspect(
     ```
     """
     from src_training.data.inspect import inspect_folder
-    from src_training.data.looks import CaseLook, Masks
+    from src_training.data.looks import CaseLook, Masks, Problem
 
     masks: Masks = "required" if (folder / "masks").is_dir() else "optional"
     table, problems = Table("case", "pixels", "classes, pixels"), []
+    notes = list[str]()
     for found in inspect_folder(folder, masks=masks):
         if isinstance(found, CaseLook):
             counts = (found.counts or {}).items()
             said = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
             slices = f" x {found.slices}" if found.slices else ""
             table.add_row(found.name, f"{found.size[1]} x {found.size[0]}{slices}", said)
-        else:
+        elif isinstance(found, Problem):
             problems.append(found)
-    console.out.print(table)
+        else:
+            notes.append(found.sentence)
+    console.out.print(table, *notes, sep="\n")
     for problem in problems:
         console.err.print(problem.sentence, style="red", highlight=False, soft_wrap=True)
     if problems:

@@ -14,11 +14,12 @@ from src_training.data.images import image_files, read_image, read_mask
 from src_training.data.inspect_volumes import inspect_volumes
 from src_training.data.looks import (
     Array,
-    CaseLook,
     Masks,
     Problem,
+    Seen,
     Values,
     look_of,
+    merged,
     until_unpainted,
 )
 from src_training.data.volume_slices import volume_files
@@ -41,7 +42,7 @@ def inspect_folder(
     class_values: Values | None = None,
     thumbnail: int = 96,
     masks: Masks = "required",
-) -> Iterator[CaseLook | Problem]:
+) -> Iterator[Seen]:
     """Look at every case of a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
     Of NIfTI volumes each is a case; its thumbnail is that of the slice with
@@ -61,7 +62,7 @@ def inspect_folder(
 
     Yields
     ------
-    CaseLook or Problem
+    CaseLook, Problem or Note
         Case by case, in the order of their names. A case whose mask cannot
         be used is seen without it.
 
@@ -99,7 +100,7 @@ def inspect_arrays(
     class_values: Values | None = None,
     thumbnail: int = 96,
     required: Masks = "required",
-) -> Iterator[CaseLook | Problem]:
+) -> Iterator[Seen]:
     """Look at arrays, such as opened layers; see `inspect_folder`.
 
     Parameters
@@ -166,9 +167,11 @@ def _looks(
     class_values: Values | None,
     thumbnail: int,
     masks: Masks,
-) -> Iterator[CaseLook | Problem]:
+) -> Iterator[Seen]:
     if class_values is None:
-        classes = ClassValues.guessed(_stored_values(cases))
+        values = _stored_values(cases)
+        classes = ClassValues.guessed(values)
+        yield from merged(classes, values)
     else:
         classes = ClassValues.given(class_values)
     for case in cases:
@@ -218,7 +221,8 @@ def _indices(
         problems.append(Problem(case.fov_file, str(error)))
     if case.mask is None:
         if masks == "required":
-            problems.append(Problem(case.image_file, f"{case.image_file} has no mask"))
+            missing = f"{case.image_file} has no mask; expected one of the same stem in masks/"
+            problems.append(Problem(case.image_file, missing))
         return None, problems
     try:
         labels = _labels(case.mask(), size, case.mask_file)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from src_training.data.classes import ClassValues
 from src_training.data.images import image_files
-from src_training.data.looks import CaseLook, Masks, Problem, Values, look_of
+from src_training.data.looks import CaseLook, Masks, Problem, Seen, Values, look_of, merged
 from src_training.data.volume_slices import SliceOfFile, slices_of, volume_files
 from src_training.errors import InputError
 
@@ -20,7 +20,7 @@ def inspect_volumes(
     class_values: Values | None,
     thumbnail: int,
     masks: Masks,
-) -> Iterator[CaseLook | Problem]:
+) -> Iterator[Seen]:
     """Look at every volume of ``images/`` in a folder; see `inspect_folder`.
 
     Parameters
@@ -46,13 +46,17 @@ def inspect_volumes(
     for stem, file in images.items():
         try:
             if masks == "required" and stem not in labels:
-                raise InputError(f"images/{file.name} has no mask")
+                raise InputError(
+                    f"images/{file.name} has no mask; expected one of the same stem in masks/"
+                )
             whole[stem] = list(slices_of(stem, file, labels.get(stem)).values())
         except InputError as error:
             yield Problem(f"images/{file.name}", str(error))
     stored = {value for slices in whole.values() for each in slices for value in each.values or ()}
-    classes = ClassValues.guessed(stored)
-    if class_values is not None:
+    if class_values is None:
+        classes = ClassValues.guessed(stored)
+        yield from merged(classes, stored)
+    else:
         classes = ClassValues.given(class_values)
     for stem, slices in whole.items():
         try:

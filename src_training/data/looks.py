@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from src_training.data.classes import ClassValues
 from src_training.data.hounsfield import WINDOWS, in_hounsfield
 
 Array = NDArray[Any]
@@ -71,9 +72,29 @@ class Problem:
     sentence: str
 
 
-def until_unpainted(
-    found: Iterable[CaseLook | Problem], domain: str
-) -> Iterator[CaseLook | Problem]:
+@dataclass(frozen=True)
+class Note:
+    """What a person should know of a domain, and is no problem.
+
+    Attributes
+    ----------
+    sentence
+        Such as which values of its masks are taken for one class.
+    """
+
+    sentence: str
+
+
+Seen = CaseLook | Problem | Note
+
+
+def merged(classes: ClassValues, values: set[int]) -> Iterator[Note]:
+    """A note where masks hold several values beside 0, and all are taken for one class."""
+    if classes.values is None and len(values - {0}) > 1:
+        yield Note(f"The masks hold {classes.said(values)}.")
+
+
+def until_unpainted(found: Iterable[Seen], domain: str) -> Iterator[Seen]:
     """What was found, and a problem in the end if every mask of the domain is all background."""
     counted = painted = 0
     for each in found:

@@ -10,7 +10,7 @@ import pytest
 from src_training.data.domain import Domain
 from src_training.data.images import write_image, write_labels
 from src_training.data.inspect import inspect_arrays, inspect_folder
-from src_training.data.looks import OUTLINES, CaseLook, Problem
+from src_training.data.looks import OUTLINES, CaseLook, Note, Problem
 from src_training.errors import InputError
 
 
@@ -40,6 +40,16 @@ def test_every_case_is_seen_with_its_size_and_its_pixels_of_each_class(folder):
     assert list(seen) == ["a", "b", "c"]
     assert seen["b"].size == (40, 30)
     assert seen["b"].counts == {"background": 1140, "foreground": 60}
+
+
+def test_values_that_are_taken_for_one_class_are_told(folder):
+    assert not [each for each in inspect_folder(folder) if isinstance(each, Note)]
+    write_labels(folder / "masks" / "b.png", np.full((40, 30), 67, np.uint8))
+    notes = [each.sentence for each in inspect_folder(folder) if isinstance(each, Note)]
+    merged = "0 is background, all others are foreground"
+    assert notes == [f"The masks hold values 0, 67, 255 -> {merged}."]
+    organs = inspect_folder(folder, {"liver": 67, "other": 255})
+    assert not [each for each in organs if isinstance(each, Note)]
 
 
 def test_the_classes_are_those_of_the_domain(tmp_path):

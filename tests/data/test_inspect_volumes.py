@@ -54,7 +54,9 @@ def test_without_masks_volumes_are_seen_in_their_middle(folder):
     assert look.counts is None and look.slices == 4
     assert len(np.unique(look.thumbnail)) > 20
     assert problems(inspect_folder(folder)) == {
-        f"images/{name}.nii.gz": f"images/{name}.nii.gz has no mask" for name in "ab"
+        f"images/{name}.nii.gz": f"images/{name}.nii.gz has no mask; expected one of the same stem "
+        "in masks/"
+        for name in "ab"
     }
 
 

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import os
 
 import psutil
 import pytest
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QApplication
 
@@ -160,6 +161,14 @@ def test_a_widget_opened_anew_finds_the_run_that_goes_on(begun, make_widget, vie
     second.runs.job.stop(wait=True)
 
 
+def test_the_tab_of_runs_tells_of_one_that_goes_on(make_widget, own_folders, qtbot):
+    going = [begun.model_copy(update={"process": os.getpid()}) for begun in told_begun()]
+    write_run(own_folders.runs / "from before", [*going, *stage("teacher", to=2)])
+    pages = make_widget().pages
+    qtbot.waitUntil(lambda: pages.tabText(1) == "R&uns ●", timeout=PATIENCE)
+    assert pages.tabToolTip(1) == "Going on: from before"
+
+
 def test_a_killed_run_is_told_from_one_that_was_stopped(begun, qtbot):
     widget = begun(steps=400)
     qtbot.waitUntil(at_work(widget), timeout=PATIENCE)
@@ -245,6 +254,27 @@ def test_nothing_begins_without_a_source(make_widget, qtbot):
     qtbot.waitUntil(lambda: not widget.prepare.source.looking, timeout=PATIENCE)
     assert not widget.prepare.start.isEnabled()
     assert widget.prepare.source.sample.isVisibleTo(widget)
+
+
+def test_no_target_is_learned_from(make_widget, eyes, make_domain, qtbot):
+    prepare = make_widget().prepare
+    qtbot.waitUntil(prepare.start.isEnabled, timeout=PATIENCE)
+    target = prepare.targets.add()
+    qtbot.waitUntil(lambda: prepare.targets.value() is not None, timeout=PATIENCE)
+    assert not prepare.start.isEnabled()
+    both = "'eye 0', 'eye 1', 'eye 2'; expected each in one of them"
+    assert both in prepare.clash.text()
+    first = prepare.source.rows.topLevelItem(0)
+    for row in range(1, 3):
+        target.rows.topLevelItem(row).setCheckState(0, Qt.CheckState.Unchecked)
+    first.setCheckState(0, Qt.CheckState.Unchecked)
+    qtbot.waitUntil(prepare.start.isEnabled, timeout=PATIENCE)
+    assert prepare.clash.text() == ""
+    folder = make_domain()
+    for choice in (prepare.source, target):
+        choice.choose_folder(folder)
+    qtbot.waitUntil(lambda: "is the source" in prepare.clash.text(), timeout=PATIENCE)
+    assert not prepare.start.isEnabled()
 
 
 def test_a_name_that_no_folder_can_have_is_said(begun, make_widget, eyes, qtbot):

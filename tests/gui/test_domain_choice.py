@@ -15,6 +15,7 @@ from napari_msankd.domains.chosen_domain import ChosenFolder, ChosenLayers
 from napari_msankd.domains.domain_choice import DomainChoice
 from napari_msankd.domains.domain_form import RED
 from src_training.data.domain import Domain, write_domain
+from src_training.data.images import write_labels
 
 from .conftest import PATIENCE
 
@@ -303,6 +304,31 @@ def test_a_target_takes_what_is_not_labelled(add, make_choice, looked):
     assert names(choice) == [("other scanner", None)]
     assert choice.value().role == "targets"
     assert "No masks, none needed" in choice.found.text()
+
+
+def test_what_is_opened_after_a_target_was_added_waits_for_a_person(
+    add, viewer, make_choice, looked, qtbot
+):
+    add("eye 1")
+    _, mask = add("eye 2")
+    add("other scanner", labels=False)
+    choice = looked(make_choice("optional"))
+    add("by chance", labels=False)
+    viewer.layers.remove(mask)
+    assert names(looked(choice)) == [("other scanner", None)]
+    choice.rows.setCurrentItem(choice.rows.topLevelItem(3))
+    qtbot.keyClick(choice.rows, Qt.Key.Key_Space)
+    assert names(looked(choice)) == [("other scanner", None), ("by chance", None)]
+
+
+def test_values_that_become_one_class_are_told(make_choice, looked, make_domain):
+    folder = make_domain()
+    first = min((folder / "masks").iterdir())
+    write_labels(first, (np.indices((48, 48))[0] % 7 * 40).astype(np.uint8))
+    choice = make_choice()
+    choice.choose_folder(folder)
+    assert "0 is background, all others are foreground" in looked(choice).found.text()
+    assert choice.value() is not None
 
 
 def test_a_target_with_masks_says_what_they_are_for(make_choice, looked, make_domain):

@@ -242,6 +242,21 @@ def test_save_and_load_give_the_recipe_back(editor, tmp_path, qtbot, recipe):
     assert field(editor, "seed").value == 5
 
 
+def test_who_saves_a_recipe_of_open_layers_is_told_that_their_images_go(tmp_path, qtbot, recipe):
+    layers = DomainRecipe(name="layers", folder=str(tmp_path / "plan" / "source" / "layers"))
+    editor = RecipeEditor(recipe.model_copy(update={"source": layers}), passing=tmp_path / "plan")
+    qtbot.addWidget(editor)
+    editor.save(tmp_path / "kept.yaml")
+    qtbot.waitUntil(
+        lambda: "kept until this window closes" in editor.fault.text(), timeout=PATIENCE
+    )
+    lasting = RecipeEditor(recipe, passing=tmp_path / "plan")
+    qtbot.addWidget(lasting)
+    lasting.save(tmp_path / "kept.yaml")
+    qtbot.waitUntil(lambda: "Saved" in lasting.fault.text(), timeout=PATIENCE)
+    assert "⚠" not in lasting.fault.text()
+
+
 def test_a_broken_file_is_said_and_changes_nothing(editor, tmp_path, qtbot, recipe):
     path = tmp_path / "broken.yaml"
     path.write_text("patch: -1")

@@ -6,7 +6,7 @@ import pytest
 from qtpy.QtCore import QPointF
 
 from napari_msankd.runs.timeline import Timeline
-from src_training.events import StepDone
+from src_training.events import RunStopped, StepDone
 from src_training.training.follow import RunHistory
 
 from .told import begun, finished, stage
@@ -54,6 +54,13 @@ def test_the_estimate_says_how_long_the_whole_run_takes(timeline):
     timeline.draw(history, estimate)
     assert timeline.words.endswith("left")
     assert " h " in timeline.words
+
+
+def test_of_a_run_that_was_stopped_no_time_is_left(timeline):
+    stopped = RunStopped(reason="stopped on request")
+    history = history_of([*begun(), *stage("teacher", steps=100, to=40), stopped])
+    timeline.draw(history, dict.fromkeys(history.stages, 600.0))
+    assert timeline.words == "teacher: step 40 of 100"
 
 
 def test_the_report_after_the_last_stage_is_not_passed_over_in_silence(timeline):
