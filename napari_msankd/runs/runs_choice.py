@@ -17,7 +17,7 @@ _NONE = "no run yet"
 
 
 class RunsChoice(QComboBox):
-    """Runs with how each stands, kept up to date while in sight.
+    """Runs with how each stands, kept up to date while in sight or while one goes on.
 
     The run that is going on is chosen at first, else the newest.
 
@@ -85,7 +85,8 @@ class RunsChoice(QComboBox):
         self.works.clear()
 
     def _on_timer(self) -> None:
-        if self.isVisible():
+        going = any(state.state == "running" for state in self.states.values())
+        if self.isVisible() or going:
             self.refresh()
 
     def _on_looked(self, states: list[RunState]) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 
 import psutil
 import pytest
@@ -153,20 +152,17 @@ def test_a_widget_opened_anew_finds_the_run_that_goes_on(begun, make_widget, vie
     qtbot.waitUntil(at_work(first), timeout=PATIENCE)
     viewer.window.remove_dock_widget(first)
     second = make_widget()
-    second.pages.setCurrentWidget(second.runs)
+    pages = second.pages
+    qtbot.waitUntil(lambda: pages.tabText(1) == "R&uns ●", timeout=PATIENCE)
+    assert pages.tabToolTip(1) == "Going on: mine"
+    pages.setCurrentWidget(second.runs)
     qtbot.waitUntil(lambda: second.runs.job is not None, timeout=PATIENCE)
     qtbot.waitUntil(at_work(second), timeout=PATIENCE)
     assert second.runs.job.folder.path.name == "mine"
     assert second.runs.job.running
     second.runs.job.stop(wait=True)
-
-
-def test_the_tab_of_runs_tells_of_one_that_goes_on(make_widget, own_folders, qtbot):
-    going = [begun.model_copy(update={"process": os.getpid()}) for begun in told_begun()]
-    write_run(own_folders.runs / "from before", [*going, *stage("teacher", to=2)])
-    pages = make_widget().pages
-    qtbot.waitUntil(lambda: pages.tabText(1) == "R&uns ●", timeout=PATIENCE)
-    assert pages.tabToolTip(1) == "Going on: from before"
+    pages.setCurrentWidget(second.prepare)
+    qtbot.waitUntil(lambda: pages.tabText(1) == "R&uns", timeout=PATIENCE)
 
 
 def test_a_killed_run_is_told_from_one_that_was_stopped(begun, qtbot):
