@@ -4,10 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.preprocess import Float, Mask
-from src_training.inference.own_threshold import HIGHEST, LOWEST, STEPS, in_steps
+from src_training.inference.own_threshold import HIGHEST, STEPS, in_steps
 
-THRESHOLDS = np.arange(round(100 * LOWEST), round(100 * HIGHEST) + 1) / 100
-"""Whole percents at which foreground may begin."""
+THRESHOLDS = np.arange(5, round(100 * HIGHEST) + 1) / 100
+"""Whole percents at which foreground may begin.
+
+Calibrated, a model of Dice d does best near d / 2: the lowest are for those that
+know little, and would else find nothing.
+"""
 
 
 def dice_curve(probabilities: Float, mask: NDArray[np.integer], seen: Mask | None = None) -> Float:

@@ -7,7 +7,7 @@ STEPS = 200
 """Probabilities are counted in steps of 1/200, so that every threshold in percent is exact."""
 
 LOWEST, HIGHEST = 0.2, 0.8
-"""A faint guess is never a finding, however little else there is in an image."""
+"""Left to an image, a faint guess is never a finding, however little else there is in it."""
 
 _TOLERANCE = 1e-6
 
