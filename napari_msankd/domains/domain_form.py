@@ -84,7 +84,7 @@ class DomainForm(QFrame):
         """Take a folder."""
         known = [self.where.itemData(i) for i in range(self.where.count())]
         if path not in known:
-            self.where.addItem(path.name or str(path), path)
+            self.where.addItem(f"{path.parent.name}/{path.name}".strip("/") or str(path), path)
             self.where.setItemData(len(known), str(path), Qt.ItemDataRole.ToolTipRole)
             known.append(path)
         self.where.setCurrentIndex(known.index(path))

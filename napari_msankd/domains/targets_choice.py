@@ -10,7 +10,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_msankd.controls import Words
-from napari_msankd.domains.chosen_domain import ChosenDomain
+from napari_msankd.domains.chosen_domain import ChosenDomain, ChosenFolder
 from napari_msankd.domains.domain_choice import DomainChoice
 from napari_msankd.domains.domain_form import path_of
 
@@ -135,9 +135,12 @@ class TargetsChoice(QWidget):
 
 
 def _apart(domains: list[ChosenDomain]) -> list[ChosenDomain]:
-    """The same domains; one whose name is taken gets a number."""
+    """The same domains: folders of one name say where they lie, others of one get a number."""
+    alike = Counter(domain.name for domain in domains)
     taken, named = Counter[str](), list[ChosenDomain]()
     for domain in domains:
+        if alike[domain.name] > 1 and isinstance(domain, ChosenFolder):
+            domain = replace(domain, name=f"{domain.path.resolve().parent.name} {domain.name}")
         taken[domain.name] += 1
         count = taken[domain.name]
         named.append(domain if count == 1 else replace(domain, name=f"{domain.name} {count}"))

@@ -210,7 +210,7 @@ def test_a_folder_is_found_and_layers_can_be_taken_again(add, make_choice, looke
     assert looked(choice).value() == ChosenFolder(folder)
     assert choice.rows.isHidden()
     assert "3 images of 48 x 48 pixels" in choice.found.text()
-    assert choice.where.currentText() == "sc äns with spaces"
+    assert choice.where.currentText() == f"{folder.parent.name}/sc äns with spaces"
     choice.choose_layers()
     assert isinstance(looked(choice).value(), ChosenLayers)
     assert not choice.rows.isHidden()

@@ -67,7 +67,7 @@ def test_a_target_can_be_taken_away(targets, looked, make_domain):
     assert not targets.words.isHidden()
 
 
-def test_targets_of_one_name_are_told_apart(targets, looked, make_domain, tmp_path):
+def test_targets_of_one_name_are_told_apart(targets, viewer, looked, make_domain, tmp_path):
     folder = make_domain("scans")
     other = tmp_path / "elsewhere"
     other.mkdir()
@@ -75,7 +75,13 @@ def test_targets_of_one_name_are_told_apart(targets, looked, make_domain, tmp_pa
     targets.add(other / "scans")
     targets.add(make_domain("scans"))
     names = [value.name for value in looked().value()]
-    assert names == ["scans", "scans 2"]
+    assert names == ["elsewhere scans", f"{tmp_path.name} scans"]
+    assert targets.choices[0].where.currentText() == "elsewhere/scans"
+    for _ in range(2):
+        viewer.add_image(np.zeros((20, 20), np.uint8), name="here")
+    targets.add()
+    targets.add()
+    assert [value.name for value in looked().value()][2:] == ["here", "here 2"]
 
 
 def test_one_that_cannot_be_used_holds_all_back_and_names_the_file(targets, looked, make_domain):
