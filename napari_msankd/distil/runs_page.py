@@ -108,6 +108,7 @@ class RunsPage(QWidget):
         except InputError as error:
             self._fail(failure_of(error))
             return
+        self._on_preview_chosen()
         self.status.setText("Going on…")
         self.pages.setCurrentWidget(self.curves)
         self._enable()
@@ -197,11 +198,13 @@ class RunsPage(QWidget):
 
     def _on_preview_chosen(self) -> None:
         self.preview.end()
-        if self.previewed.layer is not None and self.job is not None:
+        # An ended run answers no more, and its folder is left as it is.
+        if self.previewed.layer is not None and self.job is not None and self.job.running:
             self.preview.watch(self.previewed.layer, self.job.folder.path)
 
     def _enable(self) -> None:
         job = self.job
+        self.previewed.setEnabled(job is None or job.running)
         self.stop_button.setEnabled(job is not None and job.running and not job.stopping)
         ended = job.state.state if job is not None and job.state is not None else ""
         self.resume_button.setEnabled(ended in ("stopped", "died"))

@@ -227,6 +227,16 @@ def test_the_time_left_counts_the_report(make_widget, own_folders):
     assert "about 2 h 0 min" in widget.runs.timeline.words
 
 
+def test_a_run_that_ended_is_given_nothing_to_preview(make_widget, own_folders, eyes, qtbot):
+    run = write_run(own_folders.runs / "told", [*told_begun(), *stage("teacher", 100, to=2)])
+    widget = make_widget()
+    widget.runs.watch(Job(run))
+    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
+    assert not widget.runs.previewed.isEnabled()
+    widget.runs.previewed.layer = eyes.layers["eye 0"]
+    assert not widget.runs.preview.active
+
+
 def test_a_changed_recipe_has_another_cost(make_widget, eyes, make_recipe, qtbot):
     widget = make_widget()
     prepare = widget.prepare
