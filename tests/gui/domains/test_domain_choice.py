@@ -1,75 +1,18 @@
-"""Choosing a domain."""
-
-import time
+"""Choosing a domain among opened layers."""
 
 import dask.array as da
 import numpy as np
 import pytest
-from napari.components import ViewerModel
-from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QDialog, QPlainTextEdit
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractButton, QComboBox
 
 from napari_msankd.colours import contrast
-from napari_msankd.domains.chosen_domain import ChosenFolder, ChosenLayers
+from napari_msankd.domains.chosen_domain import ChosenLayers
 from napari_msankd.domains.domain_choice import DomainChoice
 from napari_msankd.domains.domain_form import RED
-from src_training.data.domain import Domain, write_domain
-from src_training.data.images import write_labels
 
-from .conftest import PATIENCE
-
-SIDE = (40, 48)
-
-
-@pytest.fixture
-def viewer(qapp):
-    """Layers without a window: the choice needs no more, and a window takes seconds."""
-    return ViewerModel()
-
-
-@pytest.fixture
-def make_choice(viewer, qtbot):
-    made = []
-
-    def make(masks="required"):
-        choice = DomainChoice(viewer, masks)
-        choice.resize(320, 400)
-        qtbot.addWidget(choice)
-        choice.show()
-        made.append(choice)
-        return choice
-
-    yield make
-    for choice in made:
-        choice.end()
-
-
-@pytest.fixture
-def looked(qtbot):
-    """Wait until a choice has looked at everything."""
-
-    def wait(choice):
-        # Rows follow the layers in the next round of the event loop.
-        QApplication.processEvents()
-        qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
-        return choice
-
-    return wait
-
-
-@pytest.fixture
-def add(viewer):
-    """Open an image, with a square painted on it unless told otherwise."""
-
-    def add(name, labels=True, shape=SIDE, value=1, **options):
-        pixels = np.random.default_rng(len(name)).integers(0, 255, shape, np.uint8)
-        image = viewer.add_image(pixels, name=name, **options)
-        mask = np.zeros(shape, np.uint8)
-        mask[..., 10:20, 10:22] = value
-        return image, viewer.add_labels(mask, name=f"{name} mask") if labels else None
-
-    return add
+from ..conftest import PATIENCE
+from .conftest import SIDE
 
 
 def names(choice):
@@ -201,101 +144,6 @@ def test_a_pixel_that_is_no_number_names_its_layer(add, viewer, make_choice, loo
     assert choice.value() is None
 
 
-def test_a_folder_is_found_and_layers_can_be_taken_again(add, make_choice, looked, make_domain):
-    add("eye 1")
-    add("eye 2")
-    folder = make_domain("sc äns with spaces")
-    choice = looked(make_choice())
-    choice.choose_folder(folder)
-    assert looked(choice).value() == ChosenFolder(folder)
-    assert choice.rows.isHidden()
-    assert "3 images of 48 x 48 pixels" in choice.found.text()
-    assert choice.where.currentText() == f"{folder.parent.name}/sc äns with spaces"
-    choice.choose_layers()
-    assert isinstance(looked(choice).value(), ChosenLayers)
-    assert not choice.rows.isHidden()
-
-
-def drop(choice, path):
-    data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile(str(path))])
-    point = choice.rect().center()
-    how = Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-    entering = QDragEnterEvent(point, *how)
-    QApplication.sendEvent(choice, entering)
-    assert entering.isAccepted()
-    assert "dashed" in choice.styleSheet()
-    QApplication.sendEvent(choice, QDropEvent(QPointF(point), *how))
-    assert choice.styleSheet() == ""
-
-
-def test_a_folder_can_be_dropped(make_choice, looked, make_domain):
-    folder = make_domain()
-    choice = make_choice()
-    drop(choice, folder)
-    assert looked(choice).value() == ChosenFolder(folder)
-
-
-def test_a_file_that_is_dropped_is_refused_by_name(make_choice, looked, tmp_path):
-    file = tmp_path / "eye.png"
-    file.touch()
-    choice = make_choice()
-    drop(choice, file)
-    looked(choice)
-    assert "eye.png is a file; expected a folder" in choice.problems[0]
-    assert choice.value() is None
-
-
-def test_every_problem_is_named_and_beyond_three_they_are_collapsed(
-    make_choice, looked, make_domain, qtbot
-):
-    folder = make_domain(images=7)
-    broken = sorted((folder / "images").iterdir())
-    for file in sorted((folder / "masks").iterdir())[:4]:
-        file.unlink()
-    broken[6].write_bytes(b"no picture")
-    choice = make_choice()
-    choice.choose_folder(folder)
-    looked(choice)
-    assert len(choice.problems) == 5
-    assert len(choice.faults.text().splitlines()) == 3
-    assert choice.more.text() == "All 5 problems…"
-    assert choice.value() is None
-    choice.more.click()
-    dialog = choice.findChild(QDialog)
-    story = dialog.findChild(QPlainTextEdit).toPlainText()
-    assert all(file.name in story for file in (*broken[:4], broken[6]))
-    dialog.close()
-
-
-def test_a_mask_without_an_image_is_said_but_stands_in_nobodys_way(
-    make_choice, looked, make_domain
-):
-    folder = make_domain()
-    first = next((folder / "masks").iterdir())
-    first.with_name("stray.png").write_bytes(first.read_bytes())
-    choice = make_choice()
-    choice.choose_folder(folder)
-    looked(choice)
-    assert "stray.png has no image" in choice.faults.text()
-    assert choice.value() == ChosenFolder(folder)
-
-
-def test_a_folder_that_is_gone_is_said(make_choice, looked, tmp_path):
-    choice = make_choice()
-    choice.choose_folder(tmp_path / "gone")
-    looked(choice)
-    assert "gone is not there" in choice.problems[0]
-
-
-def test_one_image_is_enough_but_said_to_be_little(make_choice, looked, make_domain):
-    choice = make_choice()
-    choice.choose_folder(make_domain(images=1))
-    looked(choice)
-    assert "one image only" in choice.found.text()
-    assert choice.value() is not None
-
-
 def test_a_target_takes_what_is_not_labelled(add, make_choice, looked):
     add("eye 1")
     add("eye 2")
@@ -321,24 +169,6 @@ def test_what_is_opened_after_a_target_was_added_waits_for_a_person(
     assert names(looked(choice)) == [("other scanner", None), ("by chance", None)]
 
 
-def test_values_that_become_one_class_are_told(make_choice, looked, make_domain):
-    folder = make_domain()
-    first = min((folder / "masks").iterdir())
-    write_labels(first, (np.indices((48, 48))[0] % 7 * 40).astype(np.uint8))
-    choice = make_choice()
-    choice.choose_folder(folder)
-    assert "0 is background, all others are foreground" in looked(choice).found.text()
-    assert choice.value() is not None
-
-
-def test_a_target_with_masks_says_what_they_are_for(make_choice, looked, make_domain):
-    choice = make_choice("optional")
-    folder = make_domain(images=1)
-    choice.choose_folder(folder)
-    assert "Has masks: used for scores only." in looked(choice).found.text()
-    assert choice.value() == ChosenFolder(folder)
-
-
 def test_with_nothing_open_samples_are_offered(viewer, make_choice, looked, qtbot):
     choice = looked(make_choice())
     assert not choice.sample.isHidden()
@@ -349,14 +179,6 @@ def test_with_nothing_open_samples_are_offered(viewer, make_choice, looked, qtbo
     assert len(choice.value().pairs) == 3
     target = looked(make_choice("optional"))
     assert target.sample.isHidden()
-
-
-def test_long_names_and_paths_do_not_widen_the_dock(add, make_choice, looked, tmp_path):
-    add("a photograph " * 15)
-    choice = looked(make_choice())
-    choice.choose_folder(tmp_path / ("long" * 40))
-    looked(choice)
-    assert choice.minimumSizeHint().width() <= 320
 
 
 def test_it_is_compact_and_every_control_explains_itself(add, make_choice, looked):
@@ -380,33 +202,6 @@ def test_problems_can_be_read_in_either_theme(theme, viewer, make_choice):
     choice = make_choice()
     assert RED[theme] in choice.faults.styleSheet()
     assert contrast(RED[theme], colours_of(viewer).background) >= 4.5
-
-
-def test_the_window_stays_free_while_a_large_domain_is_looked_at(make_choice, looked, tmp_path):
-    random = np.random.default_rng(0)
-    images = [random.integers(0, 255, (256, 256), np.uint8) for _ in range(40)]
-    write_domain(Domain.from_arrays("many", images, [image > 128 for image in images]), tmp_path)
-    choice = looked(make_choice())
-    choice.choose_folder(tmp_path)
-    worst = []
-    while choice.looking:
-        start = time.perf_counter()
-        QApplication.processEvents()
-        worst.append(time.perf_counter() - start)
-        time.sleep(0.005)
-    assert len(choice.value().name) > 0
-    assert choice.strip.count() == 40
-    # Drawing the window for the first time is napari's; a quarter more is the machine's.
-    assert sorted(worst)[-3] < 0.05
-
-
-def test_ending_in_mid_look_says_nothing_more(make_choice, make_domain, qtbot):
-    choice = make_choice()
-    choice.choose_folder(make_domain(images=20))
-    qtbot.waitUntil(lambda: choice.found.text().startswith("Looking"), timeout=PATIENCE)
-    choice.end()
-    assert not choice.looking
-    assert choice.value() is None
 
 
 def test_a_preview_of_a_run_is_not_learned_from(add, viewer, make_choice, looked):

@@ -2,19 +2,12 @@
 
 import numpy as np
 import pytest
-from napari.components import ViewerModel
 from qtpy.QtWidgets import QAbstractButton, QApplication
 
 from napari_msankd.domains.chosen_domain import ChosenFolder, ChosenLayers
 from napari_msankd.domains.targets_choice import TargetsChoice
 
-from .conftest import PATIENCE
-
-
-@pytest.fixture
-def viewer(qapp):
-    """Layers without a window: the choice needs no more, and a window takes seconds."""
-    return ViewerModel()
+from ..conftest import PATIENCE
 
 
 @pytest.fixture
