@@ -87,8 +87,7 @@ class SegmentWidget(SegmentForm):
         self._run.changed.connect(self._measure_soon.start)
         self._run.lost.connect(self._on_lost)
         self._say("Loading the model…")
-        self.scores.clear()
-        self.volumes.clear()
+        self._clear_figures()
         self.progress.setRange(0, 0)
         self._set_running(True)
         self._run.start()
@@ -247,6 +246,12 @@ class SegmentWidget(SegmentForm):
         if not self.running:
             self._run = None
             self._say("")
+        self._clear_figures()
+
+    def _clear_figures(self) -> None:
+        """Take away what was counted of a result, and what is being counted."""
+        for figure in ("score", "measure"):
+            self.works.retire(figure)
         self.scores.clear()
         self.volumes.clear()
         self.solid.setVisible(False)
@@ -259,6 +264,7 @@ class SegmentWidget(SegmentForm):
             control.setEnabled(not running)
 
     def _score(self) -> None:
+        self.works.retire("score")
         reference, run = self.reference.layer, self._run
         if reference is None or run is None or run.layer is None or run.result is None:
             self.scores.setText("")
@@ -282,6 +288,7 @@ class SegmentWidget(SegmentForm):
 
     def _measure(self) -> None:
         """Say how large each class is, where the layer is a volume with lengths."""
+        self.works.retire("measure")
         run = self._run
         if run is None or run.layer is None or run.about is None:
             return
