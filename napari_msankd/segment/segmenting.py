@@ -227,17 +227,21 @@ def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]
     yield Began(about, result)
     planes = len(request.indices)
     for number, index in enumerate(request.indices):
-        for progress in _in_turn(predictor, _read(request.planes, index, predictor)):
+        for progress in _in_turn(predictor, request.planes, index):
             result.write(request.place(index), progress.region, progress.probabilities)
             if progress.done == progress.total:
                 result.finish(request.place(index))
             yield Tile(number * progress.total + progress.done, planes * progress.total)
 
 
-def _in_turn(predictor: "Predictor", plane: NDArray[np.generic]) -> "Iterator[Progress]":
+def _in_turn(predictor: "Predictor", planes: Planes, index: Index) -> "Iterator[Progress]":
     """Tiles of a plane, none of them while `look` works on the same network."""
-    with _turn:
-        steps = predictor.tiles(plane)
+    plane = _read(planes, index, predictor)
+    try:
+        with _turn:
+            steps = predictor.tiles(plane)
+    except InputError as error:
+        raise InputError(f"{planes.called(index)} cannot be segmented: {error}") from None
     while True:
         with _turn:
             progress = next(steps, None)
