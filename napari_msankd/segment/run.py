@@ -145,8 +145,9 @@ class Run(QObject):
         """
         if self.result is None or self.about is None:
             self._wanted = threshold
-        elif self.result.kept is not None and self.layer is not None:
-            if self._edited or self.layer.data is not self.result.labels:
+        elif self.result.kept is not None and not self._removed:
+            ours = self.layer is None or self.layer.data is self.result.labels
+            if self._edited or not ours:
                 self.result.detach()
                 # The former layer keeps the record of how it was cut.
                 self._record = copy.deepcopy(self._record)
