@@ -39,6 +39,7 @@ class SegmentWidget(SegmentForm):
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__(viewer)
         self._run: Run | None = None
+        self._shown: Run | None = None
         self.works = Works(self, self._fail)
         self._asked: Request | None = None
         self._story = ""
@@ -56,8 +57,8 @@ class SegmentWidget(SegmentForm):
 
     @property
     def result(self) -> Any:
-        """The Labels layer of the last run; None if there is none."""
-        return self._run.layer if self._run else None
+        """The Labels layer of the last run that gave one; None if it is gone."""
+        return self._shown.layer if self._shown else None
 
     @property
     def running(self) -> bool:
@@ -73,21 +74,14 @@ class SegmentWidget(SegmentForm):
         except InputError as error:
             self._fail(failure_of(error))
             return
-        if self._run:
-            self._run.retire()
         by_hand = self._by_hand and self._threshold_of == request.model
         threshold = round(self.number.value(), 2) if by_hand else None
         self._run = Run(self.viewer, self.image.layer, request, threshold, self)
-        self._run.cut.connect(self._show_threshold)
         self._run.began.connect(self._on_model)
         self._run.advanced.connect(self._on_advanced)
         self._run.failed.connect(self._fail)
         self._run.ended.connect(self._on_ended)
-        self._run.changed.connect(self._score_soon.start)
-        self._run.changed.connect(self._measure_soon.start)
-        self._run.lost.connect(self._on_lost)
         self._say("Loading the model…")
-        self._clear_figures()
         self.progress.setRange(0, 0)
         self._set_running(True)
         self._run.start()
@@ -196,14 +190,18 @@ class SegmentWidget(SegmentForm):
     def _on_threshold(self, value: float) -> None:
         self._show_threshold(value)
         self._set_by_hand(True)
-        if self._run is not None:
-            self._run.set_threshold(round(value, 2))
+        self._cut(round(value, 2))
 
     def _on_own_threshold(self) -> None:
         self._set_by_hand(False)
         self._show_threshold(self._model_threshold)
-        if self._run is not None:
-            self._run.set_threshold(None)
+        self._cut(None)
+
+    def _cut(self, threshold: float | None) -> None:
+        """Cut what is in sight, and what is to come."""
+        for run in {self._shown, self._run}:
+            if run is not None:
+                run.set_threshold(threshold)
 
     def _set_by_hand(self, by_hand: bool) -> None:
         self._by_hand = by_hand
@@ -216,7 +214,20 @@ class SegmentWidget(SegmentForm):
             control.setValue(shown)
             control.blockSignals(False)
 
+    def _take_over(self, run: Run) -> None:
+        """Let slider, reference and figures be about a run that has come to its labels."""
+        if self._shown is not None:
+            self._shown.retire()
+        self._shown = run
+        run.cut.connect(self._show_threshold)
+        run.changed.connect(self._score_soon.start)
+        run.changed.connect(self._measure_soon.start)
+        run.lost.connect(self._on_lost)
+        self._clear_figures()
+
     def _on_advanced(self, done: int, total: int) -> None:
+        if self._run is not None and self._run is not self._shown:
+            self._take_over(self._run)
         self.progress.setRange(0, total)
         self.progress.setValue(done)
         left = self._run.seconds / done * (total - done) if self._run else 0
@@ -231,22 +242,27 @@ class SegmentWidget(SegmentForm):
 
     def _on_ended(self) -> None:
         run = self._run
+        assert run is not None
         self._set_running(False)
-        if run is None or run.layer is None:
-            if run is not None and run.stopped:
-                self._say("Stopped; there is no result to keep.")
-            return
         took = duration(run.seconds)
-        if run.stopped:
+        if run is not self._shown:
+            if run.stopped:
+                self._say("Stopped; there is no result to keep.")
+            run.retire()
+            self._run = None
+        elif run.stopped:
             self._say(f"Stopped after {run.done} of {run.total} tiles; what is done is kept.")
-        elif run.done == run.total:
+        elif run.layer is not None and run.done == run.total:
             self._say(f"✓ {run.layer.name!r} is ready, in {took}.{kept_at(run.folder)}")
 
     def _on_lost(self) -> None:
-        if not self.running:
-            self._run = None
-            self._say("")
+        run, self._shown = self._shown, None
         self._clear_figures()
+        if run is not None and not run.running:
+            run.retire()
+            if run is self._run:
+                self._run = None
+                self._say("")
 
     def _clear_figures(self) -> None:
         """Take away what was counted of a result, and what is being counted."""
@@ -265,7 +281,7 @@ class SegmentWidget(SegmentForm):
 
     def _score(self) -> None:
         self.works.retire("score")
-        reference, run = self.reference.layer, self._run
+        reference, run = self.reference.layer, self._shown
         if reference is None or run is None or run.layer is None or run.result is None:
             self.scores.setText("")
             return
@@ -289,7 +305,7 @@ class SegmentWidget(SegmentForm):
     def _measure(self) -> None:
         """Say how large each class is, where the layer is a volume with lengths."""
         self.works.retire("measure")
-        run = self._run
+        run = self._shown
         if run is None or run.layer is None or run.about is None:
             return
         self.solid.setVisible(run.layer.ndim == 3 and min(run.layer.data.shape) > 1)
@@ -304,8 +320,8 @@ class SegmentWidget(SegmentForm):
     def _on_solid(self, solid: bool) -> None:
         """Show the labels as a body: the image's brightest voxels would lie over it."""
         self.viewer.dims.ndisplay = 3 if solid else 2
-        if self._run is not None and self._run.image in self.viewer.layers:
-            self._run.image.visible = not solid
+        if self._shown is not None and self._shown.image in self.viewer.layers:
+            self._shown.image.visible = not solid
 
     def _on_ndisplay(self) -> None:
         self.solid.blockSignals(True)

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
 
+from napari_msankd.segment import segmenting
 from napari_msankd.segment import widget as segment
+from src_training.inference.model import load_model
+from src_training.inference.predictor import Predictor, labels_from
 
 from .conftest import PATIENCE
 
@@ -73,3 +76,47 @@ def test_figures_that_went_leave_no_empty_strip(volume, viewer, widget, segmente
     assert not widget.volumes.isHidden()
     viewer.layers.remove(labels)
     assert widget.volumes.isHidden()
+
+
+def test_a_run_that_fails_leaves_the_former_result_its_slider_and_scores(
+    image, viewer, widget, segmented, qtbot
+):
+    viewer.add_image(image, rgb=True)
+    labels = segmented()
+    before = labels.data.copy()
+    widget.reference.layer = viewer.add_labels(before)
+    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=PATIENCE)
+    hole = np.full((3, 32, 32), 0.5, np.float32)
+    hole[:, 3, 4] = np.nan
+    viewer.add_image(hole, name="hole", contrast_limits=(0, 1))
+    viewer.dims.set_point(0, 1)
+    assert segmented() == labels
+    assert "layer 'hole', slice [1], cannot be segmented: " in widget.status.text()
+    assert "Dice 1.000" in widget.scores.text()
+    widget.number.setValue(0.7)
+    qtbot.waitUntil(lambda: not np.array_equal(labels.data, before), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "Dice 1.000" not in widget.scores.text(), timeout=PATIENCE)
+    viewer.layers.remove(labels)
+    assert "'hole'" in widget.status.text()
+
+
+def test_a_threshold_that_is_set_before_the_first_tile_is_that_of_the_result(
+    image, viewer, widget, model, monkeypatch, qtbot
+):
+    loaded, going, tiles = Event(), Event(), segmenting._in_turn
+
+    def late(*what):
+        loaded.set()
+        going.wait(PATIENCE / 1000)
+        yield from tiles(*what)
+
+    monkeypatch.setattr(segmenting, "_in_turn", late)
+    viewer.add_image(image, rgb=True)
+    widget.run.click()
+    qtbot.waitUntil(loaded.is_set, timeout=PATIENCE)
+    qtbot.wait(200)
+    widget.number.setValue(0.7)
+    going.set()
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
+    wanted = labels_from(Predictor(load_model(model), "cpu").predict(image), 0.7)
+    qtbot.waitUntil(lambda: np.array_equal(widget.result.data, wanted), timeout=PATIENCE)
