@@ -171,7 +171,7 @@ class Tile:
     Attributes
     ----------
     done, total
-        Over all planes, as if each had as many as the one at hand.
+        Over all planes, as if each of those to come had as many as the one at hand.
     """
 
     done: int
@@ -225,13 +225,15 @@ def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]
     cut = about.cut if threshold is None else threshold
     result = Result(request.slicing, len(about.classes), about.threshold, cut, _folder(request))
     yield Began(about, result)
-    planes = len(request.indices)
+    before, planes = 0, len(request.indices)
     for number, index in enumerate(request.indices):
         for progress in _in_turn(predictor, request.planes, index):
             result.write(request.place(index), progress.region, progress.probabilities)
             if progress.done == progress.total:
                 result.finish(request.place(index))
-            yield Tile(number * progress.total + progress.done, planes * progress.total)
+            total = before + (planes - number) * progress.total
+            yield Tile(before + progress.done, total)
+        before += progress.total
 
 
 def _in_turn(predictor: "Predictor", planes: Planes, index: Index) -> "Iterator[Progress]":
