@@ -92,6 +92,11 @@ class Planes:
         return shape[:-1] if self.rgb else shape
 
     @property
+    def volume(self) -> bool:
+        """Whether these are grey slices of one thing, and no photographs."""
+        return len(self.shape) > 2 and not self.rgb
+
+    @property
     def slicing(self) -> Slicing:
         """How the array falls into planes."""
         return Slicing(self.shape, self.axis)

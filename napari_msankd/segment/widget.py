@@ -12,7 +12,7 @@ from napari_msankd.layers import planes_of, shown_index
 from napari_msankd.samples import fundus_a
 from napari_msankd.segment.form import SegmentForm
 from napari_msankd.segment.measuring import measurable, measure, said
-from napari_msankd.segment.run import Run
+from napari_msankd.segment.run import Run, recorded_angle
 from napari_msankd.segment.scoring import Scores, compare
 from napari_msankd.segment.segmenting import About, Outlook, Request, find, look
 from napari_msankd.settings import preferences
@@ -45,6 +45,7 @@ class SegmentWidget(SegmentForm):
         self._story = ""
         self._threshold_of: Path | None = None
         self._model_threshold = 0.5
+        self._knows_angle = False
         self._by_hand = False
         self._look_soon = self._soon(self._look)
         self._score_soon = self._soon(self._score)
@@ -130,7 +131,8 @@ class SegmentWidget(SegmentForm):
             shown,
             model,
             self.flips.isChecked(),
-            self.camera.angle,
+            # What is not in sight does not act.
+            self.camera.angle if self.choices.isRowVisible(self.camera) else None,
             chosen.device,
             chosen.memory_limit,
             chosen.cache,
@@ -141,6 +143,10 @@ class SegmentWidget(SegmentForm):
         self.empty.setVisible(layer is None)
         self.run.setEnabled(layer is not None and not self.running)
         self.slices.follow(layer)
+        if layer is not None:
+            # One camera takes many photographs: its angle stays, unless another was recorded.
+            self.camera.setValue(recorded_angle(self.viewer, layer, self.camera.value()))
+        self._offer_camera()
         if not self.running:
             self._say("")
         self._look_soon.start()
@@ -180,12 +186,19 @@ class SegmentWidget(SegmentForm):
         two = len(about.classes) == 2
         self.slider.setEnabled(two)
         self.number.setEnabled(two)
-        self.choices.setRowVisible(self.camera, about.knows_angle)
+        self._knows_angle = about.knows_angle
+        self._offer_camera()
         self._model_threshold = about.threshold
         if self._threshold_of != self.model.path:
             self._threshold_of = self.model.path
             self._set_by_hand(False)
             self._show_threshold(about.threshold)
+
+    def _offer_camera(self) -> None:
+        """Ask for the camera where the model knows its own, and the image is a photograph."""
+        layer = self.image.layer
+        photograph = layer is not None and (layer.rgb or layer.ndim == 2)
+        self.choices.setRowVisible(self.camera, self._knows_angle and photograph)
 
     def _on_threshold(self, value: float) -> None:
         self._show_threshold(value)
@@ -306,7 +319,7 @@ class SegmentWidget(SegmentForm):
         """Say how large each class is, where the layer is a volume with lengths."""
         self.works.retire("measure")
         run = self._shown
-        if run is None or run.layer is None or run.about is None:
+        if run is None or run.layer is None or run.about is None or not run.request.planes.volume:
             return
         self.solid.setVisible(run.layer.ndim == 3 and min(run.layer.data.shape) > 1)
         what = measurable(run.layer, run.about.classes)
