@@ -50,6 +50,10 @@ class Words(QLabel):
         self._show()
         self._fit()
 
+    def clear(self) -> None:
+        """Show nothing; a label's own keeps the room that its text took."""
+        self.setText("")
+
     def event(self, event: QEvent) -> bool:
         """Show or hide once there is a parent; a label without one would open as a window."""
         if event.type() == QEvent.Type.ParentChange:

@@ -92,6 +92,11 @@ class Planes:
         return shape[:-1] if self.rgb else shape
 
     @property
+    def volume(self) -> bool:
+        """Whether these are grey slices of one thing, and no photographs."""
+        return len(self.shape) > 2 and not self.rgb
+
+    @property
     def slicing(self) -> Slicing:
         """How the array falls into planes."""
         return Slicing(self.shape, self.axis)
@@ -111,6 +116,10 @@ class Planes:
         """Shape of what `read` returns."""
         return (*self.size, int(self.data.shape[-1])) if self.rgb else self.size
 
+    def called(self, index: Index) -> str:
+        """What a sentence about one plane begins with."""
+        return f"layer {self.name!r}" + (f", slice {list(index)}," if index else "")
+
     def read(self, index: Index, neighbours: int = 1) -> NDArray[np.generic]:
         """One plane (Y, X) or (Y, X, C), in memory; bool becomes uint8.
 
@@ -126,8 +135,9 @@ class Planes:
         try:
             plane = self._read(index, neighbours)
         except Exception as error:
-            where = f"layer {self.name!r}" + (f", slice {list(index)}," if index else "")
-            raise InputError(f"{where} cannot be read ({error}); expected pixels") from error
+            raise InputError(
+                f"{self.called(index)} cannot be read ({error}); expected pixels"
+            ) from error
         return plane.astype(np.uint8) if plane.dtype == bool else plane
 
     def _read(self, index: Index, neighbours: int) -> NDArray[np.generic]:

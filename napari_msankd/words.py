@@ -40,7 +40,7 @@ def prospect(outlook: "Outlook", request: "Request") -> str:
     lines = [outlook.about.description] if outlook.about.description else []
     lines += [f"⚠ {doubt}" for doubt in outlook.doubts]
     shape = request.planes.shape
-    if len(shape) == 3 and shape[0] in (3, 4):
+    if request.planes.volume and len(shape) == 3 and shape[0] in (3, 4):
         lines.append(
             f"⚠ This layer is a stack of {shape[0]} slices; if they are colours, right-click "
             "the layer and choose Split Stack, then Merge to RGB."

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSlider,
     QToolButton,
     QVBoxLayout,
@@ -38,13 +39,23 @@ class SegmentForm(QWidget):
     def __init__(self, viewer: "ViewerModel") -> None:
         super().__init__()
         self.viewer = viewer
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 8, 8, 8)
-        layout.setSpacing(8)
+        inside = QWidget()
+        rows = QVBoxLayout(inside)
+        rows.setContentsMargins(8, 8, 8, 8)
+        rows.setSpacing(8)
         for part in (self._empty(), self._input(), self._buttons(), self._news(), self._output()):
-            layout.addWidget(part)
-        layout.addStretch(1)
-        self.setMinimumWidth(300)
+            rows.addWidget(part)
+        rows.addStretch(1)
+        area = QScrollArea()
+        area.setWidget(inside)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(area)
+        # What is in it takes 300 pixels; the rest is room for the scroll bar.
+        self.setMinimumWidth(316)
         emphasised(self.run, viewer)
 
     def _empty(self) -> QWidget:
@@ -123,7 +134,10 @@ class SegmentForm(QWidget):
         self.number.setSingleStep(0.01)
         self.number.setDecimals(2)
         self.number.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
-        self.number.setFixedWidth(56)
+        # napari's style wants room for the buttons that are not there, at the slider's expense.
+        self.number.setStyleSheet(
+            "QDoubleSpinBox { min-width: 34px; max-width: 34px; padding: 1px 2px; }"
+        )
         self.number.setValue(0.5)
         self.slider.setValue(50)
         for control in (self.slider, self.number):

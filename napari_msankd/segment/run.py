@@ -145,8 +145,9 @@ class Run(QObject):
         """
         if self.result is None or self.about is None:
             self._wanted = threshold
-        elif self.result.kept is not None and self.layer is not None:
-            if self._edited or self.layer.data is not self.result.labels:
+        elif self.result.kept is not None and not self._removed:
+            ours = self.layer is None or self.layer.data is self.result.labels
+            if self._edited or not ours:
                 self.result.detach()
                 # The former layer keeps the record of how it was cut.
                 self._record = copy.deepcopy(self._record)
@@ -190,6 +191,8 @@ class Run(QObject):
             self.result.threshold = self._wanted
         self._record |= {"model": step.about.name, "sha256": step.about.sha256}
         self._record["device"] = step.about.device
+        if step.about.knows_angle:
+            self._record["options"]["angle"] = self.request.angle
         self._record_cut()
         self.began.emit(step.about)
 
@@ -282,6 +285,16 @@ class Run(QObject):
         return timer
 
 
+def recorded_angle(viewer: "ViewerModel", image: "Image", otherwise: float) -> float:
+    """Degrees of the camera that an image was last segmented for; 0 where it was not known."""
+    for layer in reversed(viewer.layers):
+        record = layer.metadata.get("msankd", {})
+        options = record.get("options", {})
+        if record.get("input") == image.name and "angle" in options:
+            return options["angle"] or 0
+    return otherwise
+
+
 def _record_of(request: Request) -> dict[str, Any]:
     """How a result is made, as far as it is known at the start."""
     try:
@@ -289,8 +302,6 @@ def _record_of(request: Request) -> dict[str, Any]:
     except PackageNotFoundError:
         ours = "unknown"
     options: dict[str, Any] = {"flips": request.flips, "slices": _said(request)}
-    if request.angle is not None:
-        options["angle"] = request.angle
     if request.planes.axis:
         options["axis"] = request.planes.axis
     return {

@@ -171,7 +171,7 @@ class Tile:
     Attributes
     ----------
     done, total
-        Over all planes, as if each had as many as the one at hand.
+        Over all planes, as if each of those to come had as many as the one at hand.
     """
 
     done: int
@@ -225,19 +225,25 @@ def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]
     cut = about.cut if threshold is None else threshold
     result = Result(request.slicing, len(about.classes), about.threshold, cut, _folder(request))
     yield Began(about, result)
-    planes = len(request.indices)
+    before, planes = 0, len(request.indices)
     for number, index in enumerate(request.indices):
-        for progress in _in_turn(predictor, _read(request.planes, index, predictor)):
+        for progress in _in_turn(predictor, request.planes, index):
             result.write(request.place(index), progress.region, progress.probabilities)
             if progress.done == progress.total:
                 result.finish(request.place(index))
-            yield Tile(number * progress.total + progress.done, planes * progress.total)
+            total = before + (planes - number) * progress.total
+            yield Tile(before + progress.done, total)
+        before += progress.total
 
 
-def _in_turn(predictor: "Predictor", plane: NDArray[np.generic]) -> "Iterator[Progress]":
+def _in_turn(predictor: "Predictor", planes: Planes, index: Index) -> "Iterator[Progress]":
     """Tiles of a plane, none of them while `look` works on the same network."""
-    with _turn:
-        steps = predictor.tiles(plane)
+    plane = _read(planes, index, predictor)
+    try:
+        with _turn:
+            steps = predictor.tiles(plane)
+    except InputError as error:
+        raise InputError(f"{planes.called(index)} cannot be segmented: {error}") from None
     while True:
         with _turn:
             progress = next(steps, None)

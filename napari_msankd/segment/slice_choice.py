@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 
+from napari_msankd.choices import narrow
 from napari_msankd.layers import Index, Slicing
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
-ALL, CURRENT, RANGE = "all slices", "the current slice", "slices from … to …"
+ALL, CURRENT, RANGE = "all slices", "current slice", "some slices"
 
 
 class SliceChoice(QWidget):
@@ -30,6 +31,7 @@ class SliceChoice(QWidget):
         self.which.addItems([ALL, CURRENT, RANGE])
         self.which.setToolTip("Segment the whole stack, the slice in sight, or some slices")
         self.axis = QComboBox()
+        narrow(self.axis)
         self.axis.setToolTip("The axis of the volume that slices follow: each is cut across it")
         self._along = QLabel("along")
         self.first, self.last = QSpinBox(), QSpinBox()
@@ -37,17 +39,19 @@ class SliceChoice(QWidget):
         self.last.setToolTip("Last slice to segment, itself included")
         self._bounds = QWidget()
         for row, parts in (
+            (across := QHBoxLayout(), (self._along, self.axis)),
             (QHBoxLayout(self._bounds), (QLabel("from"), self.first, QLabel("to"), self.last)),
-            (top := QHBoxLayout(), (self.which, self._along, self.axis)),
         ):
             row.setContentsMargins(0, 0, 0, 0)
             for part in parts:
                 row.addWidget(part, int(not isinstance(part, QLabel)))
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
-        rows.addLayout(top)
+        rows.addWidget(self.which)
+        rows.addLayout(across)
         rows.addWidget(self._bounds)
         self._shape: tuple[int, ...] = ()
+        self._labels: tuple[str, ...] = ()
         self.which.currentIndexChanged.connect(self._on_change)
         self.axis.currentIndexChanged.connect(self._on_axis)
         self.first.valueChanged.connect(self._on_first)
@@ -61,15 +65,16 @@ class SliceChoice(QWidget):
             return
         data = layer.data[0] if layer.multiscale else layer.data
         shape = tuple(int(size) for size in data.shape[: layer.ndim])
-        if shape != self._shape:
-            self._shape = shape
-            self._offer_axes(layer)
+        labels = layer.axis_labels if len(shape) == 3 and not layer.rgb else ()
+        if (shape, labels) != (self._shape, self._labels):
+            self._shape, self._labels = shape, labels
+            self._offer_axes()
             self._on_axis()
 
     @property
     def along(self) -> int:
         """The axis that planes follow, as `Slicing` has it."""
-        return max(0, self.axis.currentIndex()) if len(self._shape) == 3 else 0
+        return max(0, self.axis.currentIndex())
 
     def part(self, slicing: Slicing, shown: Index) -> tuple[range, ...]:
         """The planes that are chosen: a range for each axis of the stack."""
@@ -81,15 +86,15 @@ class SliceChoice(QWidget):
             return (*outer, range(shown[-1], shown[-1] + 1))
         return (*outer, range(self.first.value(), self.last.value() + 1))
 
-    def _offer_axes(self, layer: "Image") -> None:
-        volume = len(self._shape) == 3
+    def _offer_axes(self) -> None:
+        """Offer the axes of a volume; photographs are cut along no other than theirs."""
         self.axis.blockSignals(True)
         self.axis.clear()
-        for place, label in enumerate(layer.axis_labels if volume else ()):
+        for place, label in enumerate(self._labels):
             self.axis.addItem(f"axis {place}" if label.startswith("-") else label)
         self.axis.blockSignals(False)
         for part in (self._along, self.axis):
-            part.setVisible(volume)
+            part.setVisible(bool(self._labels))
 
     def _on_axis(self) -> None:
         count = Slicing(self._shape, self.along).stack[-1]

@@ -12,7 +12,7 @@ from napari_msankd.layers import planes_of, shown_index
 from napari_msankd.samples import fundus_a
 from napari_msankd.segment.form import SegmentForm
 from napari_msankd.segment.measuring import measurable, measure, said
-from napari_msankd.segment.run import Run
+from napari_msankd.segment.run import Run, recorded_angle
 from napari_msankd.segment.scoring import Scores, compare
 from napari_msankd.segment.segmenting import About, Outlook, Request, find, look
 from napari_msankd.settings import preferences
@@ -39,11 +39,13 @@ class SegmentWidget(SegmentForm):
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__(viewer)
         self._run: Run | None = None
+        self._shown: Run | None = None
         self.works = Works(self, self._fail)
         self._asked: Request | None = None
         self._story = ""
         self._threshold_of: Path | None = None
         self._model_threshold = 0.5
+        self._knows_angle = False
         self._by_hand = False
         self._look_soon = self._soon(self._look)
         self._score_soon = self._soon(self._score)
@@ -56,8 +58,8 @@ class SegmentWidget(SegmentForm):
 
     @property
     def result(self) -> Any:
-        """The Labels layer of the last run; None if there is none."""
-        return self._run.layer if self._run else None
+        """The Labels layer of the last run that gave one; None if it is gone."""
+        return self._shown.layer if self._shown else None
 
     @property
     def running(self) -> bool:
@@ -73,22 +75,14 @@ class SegmentWidget(SegmentForm):
         except InputError as error:
             self._fail(failure_of(error))
             return
-        if self._run:
-            self._run.retire()
         by_hand = self._by_hand and self._threshold_of == request.model
         threshold = round(self.number.value(), 2) if by_hand else None
         self._run = Run(self.viewer, self.image.layer, request, threshold, self)
-        self._run.cut.connect(self._show_threshold)
         self._run.began.connect(self._on_model)
         self._run.advanced.connect(self._on_advanced)
         self._run.failed.connect(self._fail)
         self._run.ended.connect(self._on_ended)
-        self._run.changed.connect(self._score_soon.start)
-        self._run.changed.connect(self._measure_soon.start)
-        self._run.lost.connect(self._on_lost)
         self._say("Loading the model…")
-        self.scores.clear()
-        self.volumes.clear()
         self.progress.setRange(0, 0)
         self._set_running(True)
         self._run.start()
@@ -137,7 +131,8 @@ class SegmentWidget(SegmentForm):
             shown,
             model,
             self.flips.isChecked(),
-            self.camera.angle,
+            # What is not in sight does not act.
+            self.camera.angle if self.choices.isRowVisible(self.camera) else None,
             chosen.device,
             chosen.memory_limit,
             chosen.cache,
@@ -148,6 +143,10 @@ class SegmentWidget(SegmentForm):
         self.empty.setVisible(layer is None)
         self.run.setEnabled(layer is not None and not self.running)
         self.slices.follow(layer)
+        if layer is not None:
+            # One camera takes many photographs: its angle stays, unless another was recorded.
+            self.camera.setValue(recorded_angle(self.viewer, layer, self.camera.value()))
+        self._offer_camera()
         if not self.running:
             self._say("")
         self._look_soon.start()
@@ -187,24 +186,35 @@ class SegmentWidget(SegmentForm):
         two = len(about.classes) == 2
         self.slider.setEnabled(two)
         self.number.setEnabled(two)
-        self.choices.setRowVisible(self.camera, about.knows_angle)
+        self._knows_angle = about.knows_angle
+        self._offer_camera()
         self._model_threshold = about.threshold
         if self._threshold_of != self.model.path:
             self._threshold_of = self.model.path
             self._set_by_hand(False)
             self._show_threshold(about.threshold)
 
+    def _offer_camera(self) -> None:
+        """Ask for the camera where the model knows its own, and the image is a photograph."""
+        layer = self.image.layer
+        photograph = layer is not None and (layer.rgb or layer.ndim == 2)
+        self.choices.setRowVisible(self.camera, self._knows_angle and photograph)
+
     def _on_threshold(self, value: float) -> None:
         self._show_threshold(value)
         self._set_by_hand(True)
-        if self._run is not None:
-            self._run.set_threshold(round(value, 2))
+        self._cut(round(value, 2))
 
     def _on_own_threshold(self) -> None:
         self._set_by_hand(False)
         self._show_threshold(self._model_threshold)
-        if self._run is not None:
-            self._run.set_threshold(None)
+        self._cut(None)
+
+    def _cut(self, threshold: float | None) -> None:
+        """Cut what is in sight, and what is to come."""
+        for run in {self._shown, self._run}:
+            if run is not None:
+                run.set_threshold(threshold)
 
     def _set_by_hand(self, by_hand: bool) -> None:
         self._by_hand = by_hand
@@ -217,7 +227,20 @@ class SegmentWidget(SegmentForm):
             control.setValue(shown)
             control.blockSignals(False)
 
+    def _take_over(self, run: Run) -> None:
+        """Let slider, reference and figures be about a run that has come to its labels."""
+        if self._shown is not None:
+            self._shown.retire()
+        self._shown = run
+        run.cut.connect(self._show_threshold)
+        run.changed.connect(self._score_soon.start)
+        run.changed.connect(self._measure_soon.start)
+        run.lost.connect(self._on_lost)
+        self._clear_figures()
+
     def _on_advanced(self, done: int, total: int) -> None:
+        if self._run is not None and self._run is not self._shown:
+            self._take_over(self._run)
         self.progress.setRange(0, total)
         self.progress.setValue(done)
         left = self._run.seconds / done * (total - done) if self._run else 0
@@ -232,21 +255,32 @@ class SegmentWidget(SegmentForm):
 
     def _on_ended(self) -> None:
         run = self._run
+        assert run is not None
         self._set_running(False)
-        if run is None or run.layer is None:
-            if run is not None and run.stopped:
-                self._say("Stopped; there is no result to keep.")
-            return
         took = duration(run.seconds)
-        if run.stopped:
+        if run is not self._shown:
+            if run.stopped:
+                self._say("Stopped; there is no result to keep.")
+            run.retire()
+            self._run = None
+        elif run.stopped:
             self._say(f"Stopped after {run.done} of {run.total} tiles; what is done is kept.")
-        elif run.done == run.total:
+        elif run.layer is not None and run.done == run.total:
             self._say(f"✓ {run.layer.name!r} is ready, in {took}.{kept_at(run.folder)}")
 
     def _on_lost(self) -> None:
-        if not self.running:
-            self._run = None
-            self._say("")
+        run, self._shown = self._shown, None
+        self._clear_figures()
+        if run is not None and not run.running:
+            run.retire()
+            if run is self._run:
+                self._run = None
+                self._say("")
+
+    def _clear_figures(self) -> None:
+        """Take away what was counted of a result, and what is being counted."""
+        for figure in ("score", "measure"):
+            self.works.retire(figure)
         self.scores.clear()
         self.volumes.clear()
         self.solid.setVisible(False)
@@ -259,7 +293,8 @@ class SegmentWidget(SegmentForm):
             control.setEnabled(not running)
 
     def _score(self) -> None:
-        reference, run = self.reference.layer, self._run
+        self.works.retire("score")
+        reference, run = self.reference.layer, self._shown
         if reference is None or run is None or run.layer is None or run.result is None:
             self.scores.setText("")
             return
@@ -282,8 +317,9 @@ class SegmentWidget(SegmentForm):
 
     def _measure(self) -> None:
         """Say how large each class is, where the layer is a volume with lengths."""
-        run = self._run
-        if run is None or run.layer is None or run.about is None:
+        self.works.retire("measure")
+        run = self._shown
+        if run is None or run.layer is None or run.about is None or not run.request.planes.volume:
             return
         self.solid.setVisible(run.layer.ndim == 3 and min(run.layer.data.shape) > 1)
         what = measurable(run.layer, run.about.classes)
@@ -297,8 +333,8 @@ class SegmentWidget(SegmentForm):
     def _on_solid(self, solid: bool) -> None:
         """Show the labels as a body: the image's brightest voxels would lie over it."""
         self.viewer.dims.ndisplay = 3 if solid else 2
-        if self._run is not None and self._run.image in self.viewer.layers:
-            self._run.image.visible = not solid
+        if self._shown is not None and self._shown.image in self.viewer.layers:
+            self._shown.image.visible = not solid
 
     def _on_ndisplay(self) -> None:
         self.solid.blockSignals(True)

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
+from napari_msankd.layers import planes_of
+from napari_msankd.segment import segmenting
+from napari_msankd.segment.result import Result
+from napari_msankd.segment.segmenting import Request, segment
 from src_training.data.neighbours import neighbouring
 from src_training.inference.model import load_model
-from src_training.inference.predictor import Predictor, labels_from
+from src_training.inference.predictor import Predictor, Progress, labels_from
 
 from .conftest import PATIENCE, make_model
 
@@ -33,6 +37,47 @@ def test_a_stack_begins_with_the_slice_in_sight_and_says_which_it_reached(
 def test_three_slices_are_asked_whether_they_are_colours(viewer, widget, qtbot):
     viewer.add_image(np.random.default_rng(0).random((3, 32, 40), np.float32))
     qtbot.waitUntil(lambda: "if they are colours" in widget.outlook.text(), timeout=PATIENCE)
+
+
+def test_photographs_in_a_stack_are_no_volume(viewer, widget, segmented, qtbot):
+    eyes = np.random.default_rng(0).integers(0, 255, (3, 32, 40, 3), np.uint8)
+    place = {"scale": (1, 0.5, 0.5), "units": ("mm",) * 3}
+    viewer.add_image(eyes[..., 1], name="ct", **place)
+    assert not widget.slices.axis.isHidden()
+    viewer.add_image(eyes, rgb=True, name="eyes", **place)
+    assert widget.slices.axis.isHidden()
+    qtbot.waitUntil(lambda: "A stack: its 3 slices" in widget.outlook.text(), timeout=PATIENCE)
+    assert "if they are colours" not in widget.outlook.text()
+    segmented()
+    qtbot.wait(300)
+    assert "measure" not in widget.works
+    assert widget.solid.isHidden() and widget.volumes.text() == ""
+
+
+def test_progress_never_goes_back_where_planes_fall_into_other_tiles(
+    stack, viewer, model, tmp_path, monkeypatch
+):
+    class Plane(Result):
+        def write(self, *_):
+            pass
+
+        finish = write
+
+    counts = iter((4, 1, 2, 3))
+
+    def tiles(*_):
+        total = next(counts)
+        for done in range(1, total + 1):
+            yield Progress(done, total, (slice(0), slice(0)), None)
+
+    monkeypatch.setattr(segmenting, "Result", Plane)
+    monkeypatch.setattr(segmenting, "_in_turn", tiles)
+    planes = planes_of(viewer.add_image(stack))
+    part = (range(4),)
+    request = Request(planes, part, (0,), model, False, None, "cpu", 10**9, tmp_path)
+    _, *told = segment(request, None)
+    assert [tile.done for tile in told] == list(range(1, 11))
+    assert [tile.total for tile in told] == [16] * 4 + [7] + [9] * 2 + [10] * 3
 
 
 def test_the_threshold_goes_back_to_the_models_own(image, viewer, widget, qtbot):
