@@ -1,8 +1,10 @@
 """Explore in a real napari window: what it shows, and what it writes, says what it is of."""
 
+import csv
 import sys
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage
 
 from napari_msankd.explore.vectors import METHODS
 from src_training.errors import InputError
@@ -42,3 +44,57 @@ def test_the_projection_named_is_the_one_shown_and_a_legend_has_its_points(
     assert not page.scatters and page.legend.text() == ""
     # The words stay at the foot of the page.
     assert page.status.geometry().bottom() > 0.9 * page.height()
+
+
+def test_numbers_of_the_fsd_page_say_what_they_are_of(extracted, finished_run, tmp_path):
+    page = extracted(run=finished_run.path).parts["fsd"]
+    first, second = page.source.itemText(0), page.target.currentText()
+    run = finished_run.path.name
+    what = (
+        {"model": "student distilled", "a": first},
+        {"model": "student distilled", "from": first, "to": second},
+        {"run": run},
+        {"model": "student distilled", "fsd_to": first},
+    )
+    for place, expected in enumerate(what):
+        page.pages.setCurrentIndex(place)
+        assert page.save_button.isEnabled()
+        page._save_numbers(tmp_path / "numbers.csv")
+        row, *_ = csv.DictReader((tmp_path / "numbers.csv").read_text().splitlines())
+        assert expected.items() <= row.items()
+
+
+def test_numbers_are_those_of_the_model_in_sight(extracted, finished_run, tmp_path, qtbot):
+    page = extracted(run=finished_run.path).parts["fsd"]
+    page.model.setCurrentText("teacher")
+    assert not page.save_button.isEnabled() and page.status.text() == "Measuring…"
+    qtbot.waitUntil(lambda: not page.works, timeout=PATIENCE)
+    for place in (0, 3):
+        page.pages.setCurrentIndex(place)
+        page._save_numbers(tmp_path / "numbers.csv")
+        rows = csv.DictReader((tmp_path / "numbers.csv").read_text().splitlines())
+        assert {row["model"] for row in rows} == {"teacher"}
+
+
+def test_a_course_that_is_not_there_is_not_saved(extracted, make_domain, model_file):
+    page = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file).parts["fsd"]
+    assert page.save_button.isEnabled()
+    page.pages.setCurrentIndex(2)
+    assert "a model alone does not tell" in page.course_words.text()
+    assert not page.save_button.isEnabled()
+
+
+def test_the_picture_of_the_matrix_is_full_and_names_the_model(
+    extracted, make_domain, model_file, tmp_path, qtbot
+):
+    explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
+    explore.window().resize(1200, 950)
+    page = explore.parts["fsd"]
+    explore.pages.setCurrentWidget(page)
+    plot = page.matrix.getPlotItem()
+    assert plot.titleLabel.text == "FSD by tiny"
+    laid_out = lambda: plot.height() == page.matrix.height() < 0.8 * page.height()  # noqa: E731
+    qtbot.waitUntil(laid_out, timeout=PATIENCE)
+    page._save_picture(tmp_path / "matrix.png")
+    picture = QImage(str(tmp_path / "matrix.png"))
+    assert picture.width() == 1600 and picture.height() < 2400
