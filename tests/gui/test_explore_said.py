@@ -3,6 +3,7 @@
 import csv
 import sys
 
+import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
 
@@ -98,3 +99,26 @@ def test_the_picture_of_the_matrix_is_full_and_names_the_model(
     page._save_picture(tmp_path / "matrix.png")
     picture = QImage(str(tmp_path / "matrix.png"))
     assert picture.width() == 1600 and picture.height() < 2400
+
+
+def test_maps_side_by_side_have_captions_and_their_own_colours(extracted, finished_run, qtbot):
+    explore = extracted(run=finished_run.path)
+    maps, layers = explore.parts["maps"], explore.viewer.layers
+    image = explore.viewer.add_image(np.random.default_rng(0).random((64, 96)), name="eye")
+    explore.viewer.add_image(np.zeros((64, 96)), name="other")
+    maps.image.layer = image
+    rebuilt = ["teacher rebuilt", "teacher error", "student rebuilt", "student error"]
+    crossed = ["p_T: teacher", "p_S: student"]
+    crossed += ["p1: teacher decodes student", "p2: student decodes teacher"]
+    for button, names in ((maps.rebuild_button, rebuilt), (maps.cross_button, crossed)):
+        button.click()
+        qtbot.waitUntil(lambda last=f"{names[-1]} · eye": last in layers, timeout=PATIENCE)
+        first, *shown = [layer for layer in layers if layer.visible]
+        assert first.name == "eye" and [each.name for each in shown] == [
+            f"{n} · eye" for n in names
+        ]
+        assert all(each.opacity == 1 and each.name_overlay.visible for each in shown)
+        quoted = [f"“{name}”" for name in names]
+        assert f"the image, {', '.join(quoted)}." in maps.status.text()
+    maps.apart.click()
+    assert all(each.opacity == 0.8 and not each.name_overlay.visible for each in shown)
