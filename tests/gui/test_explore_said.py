@@ -122,3 +122,31 @@ def test_maps_side_by_side_have_captions_and_their_own_colours(extracted, finish
         assert f"the image, {', '.join(quoted)}." in maps.status.text()
     maps.apart.click()
     assert all(each.opacity == 0.8 and not each.name_overlay.visible for each in shown)
+
+
+def test_graphs_in_the_viewer_have_titles_and_cover_no_image(
+    extracted, finished_run, tmp_path, qtbot
+):
+    explore = extracted(run=finished_run.path)
+    graphs, first = explore.parts["graphs"], explore.parts["vectors"]._samples["teacher"][0]
+    layers = explore.viewer.layers
+    explore.open_sample(first, "teacher")
+    explore.selection.choose([first], first)
+    qtbot.waitUntil(lambda: "explored patch" in layers, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: graphs._drawing is not None, timeout=PATIENCE)
+    words = graphs.status.text()
+    assert words.startswith(first.words)
+    graphs.open_button.click()
+    image, _frame, montage, _lines, points = layers
+    assert [layer.visible for layer in layers] == [False, False, True, True, True]
+    places = {
+        text: place for text, place in zip(points.text.values, points.data, strict=True) if text
+    }
+    assert list(places) == ["teacher", "student", "student - teacher"]
+    thirds = [int(3 * column / montage.data.shape[1]) for _, column in places.values()]
+    assert thirds == [0, 1, 2] and ", ".join(places) in graphs.done.text()
+    graphs._save_numbers(tmp_path / "eye.csv")
+    assert graphs.done.text().startswith("✓") and graphs.status.text() == words
+    explore.open_sample(first, "teacher")
+    qtbot.waitUntil(lambda: image.visible, timeout=PATIENCE)
+    assert not montage.visible and not points.visible
