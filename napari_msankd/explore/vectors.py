@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from src_training.evaluation.vector_table import VectorTable
 
 METHODS = {"PCA": "pca", "t-SNE": "tsne", "UMAP": "umap"}
+_PLACES = "In the CSV, top and left are pixels of the prepared image"
 _NO_UMAP = "UMAP is an extra that is not installed: pip install 'napari-msankd[umap]'"
 
 
@@ -114,8 +115,8 @@ class VectorsPage(QWidget):
         self.stop_button = QPushButton("Sto&p")
         self.stop_button.setToolTip("Give up the projection")
         self.list_button = QPushButton("Save lis&t…")
-        self.list_button.setToolTip("Write down the chosen samples, as CSV or plain names")
-        self.save_button = SaveButton("The scatters as pictures, or all vectors as CSV")
+        self.list_button.setToolTip(f"The chosen samples, as CSV or plain names. {_PLACES}")
+        self.save_button = SaveButton(f"The scatters as pictures, or all vectors as CSV. {_PLACES}")
         self.bar = QProgressBar()
         self.bar.setRange(0, 0)
         self.bar.setMaximumHeight(8)
