@@ -92,6 +92,7 @@ class FsdPage(QWidget):
         self.works.end()
         self._explored, self._matrices, self._dice, self._history = explored, {}, {}, None
         self.done.setText("")
+        self._enable()
         for box, names in (
             (self.model, explored.tables),
             (self.source, explored.domains),
@@ -139,7 +140,7 @@ class FsdPage(QWidget):
         pair.addRow("&From", self.source)
         pair.addRow("&to", self.target)
         self.pages = QTabWidget()
-        self.pages.addTab(self.matrix, "M&atrix")
+        self.pages.addTab(_page(self.matrix, QWidget()), "M&atrix")
         self.pages.addTab(_page(pair, self.image_words, self.contributions), "&Images")
         self.pages.addTab(_page(self.course_words, self.course), "Trainin&g")
         self.pages.addTab(_page(self.dice, self.agreement), "&Dice")
@@ -152,6 +153,7 @@ class FsdPage(QWidget):
         layout.addWidget(self.done)
 
     def _connect(self) -> None:
+        self.pages.currentChanged.connect(self._enable)
         self.model.currentIndexChanged.connect(self._on_model)
         self.source.currentIndexChanged.connect(self._contribute)
         self.target.currentIndexChanged.connect(self._contribute)
@@ -177,6 +179,7 @@ class FsdPage(QWidget):
             self._on_measured(name, self._matrices[name])
             return
         self.status.setText("Measuring…")
+        self._enable()
         steps = _measured(self._table)
         self.works.begin("measure", steps, lambda matrix: self._on_measured(name, matrix))
 
@@ -185,10 +188,11 @@ class FsdPage(QWidget):
 
         dice = dice_by_domain(self._table)
         self._matrices[name], self._dice[name] = matrix, dice
-        self.matrix.draw(matrix.names, matrix.fsd)
+        self.matrix.draw(name, matrix.names, matrix.fsd)
         self.dice.draw(matrix, dice)
         self.agreement.setText(agreement(matrix.names[0], correlation(matrix, dice)))
         self.status.setText("\n".join(f"⚠ {warning}" for warning in matrix.warnings))
+        self._enable()
 
     def _contribute(self) -> None:
         source, target = self.source.currentText(), self.target.currentText()
@@ -210,6 +214,7 @@ class FsdPage(QWidget):
     def _on_contributions(self, found: "list[Contribution]") -> None:
         self._contributions = found
         self.contributions.draw(self.target.currentText(), found)
+        self._enable()
 
     def _on_course(self, history: "RunHistory") -> None:
         self._history = history
@@ -221,6 +226,7 @@ class FsdPage(QWidget):
         self.course.setVisible(bool(lines))
         end = max((float(steps[-1]) for steps, _ in lines.values() if len(steps)), default=1.0)
         self.course.draw(lines, end or 1.0)
+        self._enable()
 
     def _on_cell(self, row: int, column: int) -> None:
         """Show which images of the column's domain push it from the row's."""
@@ -242,6 +248,13 @@ class FsdPage(QWidget):
         self._selection.choose(chosen, first)
         self.clicked.emit(first, self.model.currentText())
 
+    def _enable(self) -> None:
+        """Only what is in sight can be saved; where nothing is, the page says why."""
+        measured = self.model.currentText() in self._matrices
+        course = self._history is not None and bool(self._history.fsd)
+        there = (measured, bool(self._contributions), course, measured)
+        self.save_button.setEnabled(there[self.pages.currentIndex()])
+
     def _save_picture(self, file: Path) -> None:
         plots = {0: self.matrix, 2: self.course.canvas}
         place = self.pages.currentIndex()
@@ -253,14 +266,19 @@ class FsdPage(QWidget):
         self.done.setText(written)
 
     def _save_numbers(self, file: Path) -> None:
-        rows = (
-            lambda: distance_rows(self._matrices),
-            lambda: contribution_rows(self._contributions),
-            lambda: course_rows(self._history),
-            lambda: dice_rows(self._matrices, self._dice),
-        )
-        found = rows[self.pages.currentIndex()]()
-        self.done.setText(said_of(lambda: save_rows(file, found), file))
+        assert self._explored is not None
+        model, place = self.model.currentText(), self.pages.currentIndex()
+        if place == 1:
+            ends = self.source.currentText(), self.target.currentText()
+            rows = contribution_rows(model, *ends, self._contributions)
+        elif place == 2:
+            assert self._explored.request.run is not None and self._history is not None
+            rows = course_rows(self._explored.request.run, self._history)
+        elif place == 0:
+            rows = distance_rows(model, self._matrices[model])
+        else:
+            rows = dice_rows(model, self._matrices[model], self._dice[model])
+        self.done.setText(said_of(lambda: save_rows(file, rows), file))
 
     def _fail(self, failure: Failure) -> None:
         self.status.setText(f"✕ {failure.sentence}")

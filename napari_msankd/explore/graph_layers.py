@@ -5,19 +5,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_msankd.explore.graph_layout import PANELS, Drawing, strongest
+from napari_msankd.explore.graph_layout import PANELS, TITLES, Drawing, strongest
 from napari_msankd.explore.graph_picture import ALIKE, UNLIKE
+from napari_msankd.explore.opening import GRAPHS
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+_ABOVE = 0.75
+"""From the centre of a thumbnail to the title above it, sides of a thumbnail."""
+
 
 def add_graphs(viewer: "ViewerModel", drawing: Drawing, name: str) -> "list[Layer]":
     """Add an image, points and vectors; teacher, student and difference beside one another.
 
-    Points carry ``node`` and ``panel`` as features, vectors ``similarity`` and ``panel``.
+    They have the viewer to themselves: other layers are hidden. Points carry ``node``
+    and ``panel`` as features, and ``title`` where one is written; vectors
+    ``similarity`` and ``panel``.
     """
+    for layer in viewer.layers:
+        layer.visible = False
     shown = drawing.images[0]
     side = shown.shape[0]
     pixel = side / drawing.side
@@ -34,11 +42,15 @@ def add_graphs(viewer: "ViewerModel", drawing: Drawing, name: str) -> "list[Laye
             montage[top : top + side, left : left + side] = image
         centres.append(np.stack([y, x], 1))
     points = np.concatenate(centres)
+    nodes, highest = len(drawing.places), drawing.places[:, 1].argmax()
     features = {
         "node": drawing.names * len(PANELS),
-        "panel": np.repeat(PANELS, len(drawing.places)).tolist(),
+        "panel": np.repeat(PANELS, nodes).tolist(),
+        "title": [
+            TITLES[panel] if node == highest else "" for panel in PANELS for node in range(nodes)
+        ],
     }
-    return [
+    layers = [
         viewer.add_image(
             montage, name=f"views of {name}", rgb=montage.ndim == 3, contrast_limits=(0, 1)
         ),
@@ -49,8 +61,17 @@ def add_graphs(viewer: "ViewerModel", drawing: Drawing, name: str) -> "list[Laye
             size=max(4, side / 12),
             face_color="white",
             features=features,
+            text={
+                "string": "{title}",
+                "color": "white",
+                "size": 10,
+                "translation": (-_ABOVE * side, 0),
+            },
         ),
     ]
+    for layer in layers:
+        layer.metadata[GRAPHS] = True
+    return layers
 
 
 def _edges(

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from src_training.evaluation.graphs import BatchGraphs, Graph
 
-PANELS = ("teacher", "student", "difference")
+TITLES = {"teacher": "teacher", "student": "student", "difference": "student - teacher"}
+PANELS = tuple(TITLES)
 EDGES = ("both", "star", "complete")
 
 _LARGEST = 0.5

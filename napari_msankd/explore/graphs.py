@@ -19,7 +19,14 @@ from qtpy.QtWidgets import (
 from napari_msankd.colours import colours_of
 from napari_msankd.controls import Words
 from napari_msankd.explore.graph_layers import add_graphs
-from napari_msankd.explore.graph_layout import EDGES, PANELS, Drawing, drawing, strongest
+from napari_msankd.explore.graph_layout import (
+    EDGES,
+    PANELS,
+    TITLES,
+    Drawing,
+    drawing,
+    strongest,
+)
 from napari_msankd.explore.graph_picture import ALIKE, UNLIKE, GraphPicture
 from napari_msankd.explore.graph_source import FINAL, GraphSource, as_it_is, batch_of
 from napari_msankd.explore.saving import SaveButton, said_of, save_picture, save_rows
@@ -91,6 +98,7 @@ class GraphsPage(QWidget):
         self._source = None if run is None else GraphSource(explored, run)
         for picture in self.pictures.values():
             picture.empty()
+        self.done.setText("")
         self._set_steps([])
         if self._source is None:
             self.status.setText(_NO_RUN)
@@ -144,10 +152,7 @@ class GraphsPage(QWidget):
         self.open_button.setToolTip("The views as an image, nodes as Points, edges as Vectors")
         self.save_button = SaveButton("The three graphs as pictures, or all edges as CSV")
         colours = colours_of(self._viewer)
-        titles = ("teacher", "student", "student - teacher")
-        self.pictures = {
-            panel: GraphPicture(title, colours) for panel, title in zip(PANELS, titles, strict=True)
-        }
+        self.pictures = {panel: GraphPicture(title, colours) for panel, title in TITLES.items()}
         self.legend = QLabel()
         self.legend.setWordWrap(True)
         self.legend.setText(
@@ -155,7 +160,7 @@ class GraphsPage(QWidget):
             f'<span style="color:{UNLIKE}">━</span> below 0: unlike<br>'
             "the thicker, the more"
         )
-        self.status = Words()
+        self.status, self.done = Words(), Words()
         self.status.setToolTip("What is drawn")
         grid = QGridLayout()
         grid.setSpacing(2)
@@ -172,6 +177,7 @@ class GraphsPage(QWidget):
             layout.addLayout(line)
         layout.addLayout(grid, 1)
         layout.addWidget(self.status)
+        layout.addWidget(self.done)
         self._set_steps([])
 
     def _lines(self) -> list[QHBoxLayout]:
@@ -227,13 +233,13 @@ class GraphsPage(QWidget):
     def _on_graphs(self, batch: list[Sample], graphs: "BatchGraphs") -> None:
         self._batch, self._graphs = batch, graphs
         self._draw()
-        first = self._batch[0]
-        words = f"{first.domain} / {first.case}, patch at {first.corner[0]}, {first.corner[1]}"
+        words = batch[0].words
         if self._together:
-            words = f"{words}, and {len(self._batch) - 1} others"
+            words = f"{words}, and {len(batch) - 1} others"
         if graphs.centred:
-            words += f"\nThe mean over {len(self._batch)} samples is taken off, as in training."
+            words += f"\nThe mean over {len(batch)} samples is taken off, as in training."
         self.status.setText(words)
+        self.done.setText("")
 
     def _draw(self) -> None:
         if self._graphs is None:
@@ -249,6 +255,8 @@ class GraphsPage(QWidget):
         if self._drawing is not None:
             layers = add_graphs(self._viewer, self._drawing, self._batch[0].case)
             self._viewer.fit_to_view(layers=layers)
+            order = ", ".join(TITLES.values())
+            self.done.setText(f"In the viewer, left to right: {order}. Other layers are hidden.")
 
     def _on_clicked(self, node: int) -> None:
         assert self._drawing is not None
@@ -261,7 +269,7 @@ class GraphsPage(QWidget):
             for panel, picture in self.pictures.items():
                 save_picture(picture.getPlotItem(), file.with_stem(f"{file.stem}-{panel}"))
 
-        self.status.setText(said_of(save, file.with_stem(f"{file.stem}-…")))
+        self.done.setText(said_of(save, file.with_stem(f"{file.stem}-…")))
 
     def _save_numbers(self, file: Path) -> None:
         assert self._drawing is not None
@@ -272,7 +280,7 @@ class GraphsPage(QWidget):
                 for node in (one, other)
             ]
             rows.append([*ends, *(self._drawing.values[panel][edge] for panel in PANELS)])
-        self.status.setText(said_of(lambda: save_rows(file, rows), file))
+        self.done.setText(said_of(lambda: save_rows(file, rows), file))
 
     def _enable(self) -> None:
         for button in (self.open_button, self.save_button):

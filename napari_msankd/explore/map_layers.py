@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from src_training.inference.model import SegmentationModel
 
 _ENERGY, _ERROR, _PROBABILITY = "inferno", "magma", "viridis"
+_MAP = "explored map"
+_LETTERS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class Picture:
     Attributes
     ----------
     name
-        Of the layer.
+        What it is, for its caption and the begin of the layer's name.
     pixels
         (h, w), or (C, h, w): a slider goes through the channels.
     scale, translate
@@ -104,10 +106,8 @@ def rebuilding(run: "Path", image: NDArray[Any], angle: float | None) -> Iterato
         place = {"scale": found.rebuilt.scale, "translate": found.rebuilt.translate}
         said = f"The {role}'s header misses {found.share:.0%} of its bottleneck's energy."
         pictures += [
-            Picture(f"bottleneck rebuilt, {role}", found.rebuilt.energy, colormap=_ENERGY, **place),
-            Picture(
-                f"error of rebuilding, {role}", found.error, colormap=_ERROR, said=said, **place
-            ),
+            Picture(f"{role} rebuilt", found.rebuilt.energy, colormap=_ENERGY, **place),
+            Picture(f"{role} error", found.error, colormap=_ERROR, said=said, **place),
         ]
     yield pictures
 
@@ -121,10 +121,10 @@ def crossing(run: "Path", image: NDArray[Any], angle: float | None) -> Iterator[
 
     found = cross(networks_of(run).for_camera(angle), image)
     maps = {
-        "p_T, teacher": found.teacher,
-        "p_S, student": found.student,
-        "p1, teacher decodes student": found.first,
-        "p2, student decodes teacher": found.second,
+        "p_T: teacher": found.teacher,
+        "p_S: student": found.student,
+        "p1: teacher decodes student": found.first,
+        "p2: student decodes teacher": found.second,
     }
     yield [
         Picture(name, foreground, colormap=_PROBABILITY, limits=(0.0, 1.0))
@@ -134,15 +134,11 @@ def crossing(run: "Path", image: NDArray[Any], angle: float | None) -> Iterator[
     ]
 
 
-def add_pictures(
-    viewer: "ViewerModel", image: "Image", pictures: list[Picture], alone: bool = False
-) -> None:
-    """Add maps over their image; one of the same name gives way, `alone` hides all others."""
-    if alone:
-        for layer in viewer.layers:
-            layer.visible = layer is image
+def add_pictures(viewer: "ViewerModel", image: "Image", pictures: list[Picture]) -> None:
+    """Add maps over their image; one of the same name gives way."""
     for picture in pictures:
-        name = f"{picture.name} of {image.name}"
+        # What it is comes first: a list of layers leaves out the middle of a long name.
+        name = f"{picture.name} · {image.name}"
         if name in viewer.layers:
             viewer.layers.remove(name)
         kept = {} if picture.limits is None else {"contrast_limits": picture.limits}
@@ -150,9 +146,26 @@ def add_pictures(
             picture.pixels,
             name=name,
             colormap=picture.colormap,
-            opacity=0.8,
             rgb=False,
+            metadata={_MAP: True},
             **kept,
             **over(image, picture.scale, picture.translate, leading=picture.pixels.ndim - 2),
         )
+    lay_maps(viewer)
     viewer.layers.selection.active = image
+
+
+def lay_maps(viewer: "ViewerModel") -> None:
+    """Side by side, maps have captions and their true colours; else the image shows through."""
+    apart = viewer.canvas.grid.enabled
+    for layer in viewer.layers:
+        if layer.metadata.get(_MAP):
+            layer.opacity = 1.0 if apart else 0.8
+            layer.name_overlay.font_size = _LETTERS
+            layer.name_overlay.visible = apart
+
+
+def order_of(pictures: list[Picture]) -> str:
+    """What a grid of an image and its maps shows, in a sentence."""
+    names = ", ".join(f"“{picture.name}”" for picture in pictures)
+    return f"Side by side, row by row: the image, {names}."

@@ -17,7 +17,15 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.choices import LayerChoice
 from napari_msankd.controls import Words, group
-from napari_msankd.explore.map_layers import Picture, add_pictures, crossing, features, rebuilding
+from napari_msankd.explore.map_layers import (
+    Picture,
+    add_pictures,
+    crossing,
+    features,
+    lay_maps,
+    order_of,
+    rebuilding,
+)
 from napari_msankd.explore.opening import camera_of
 from napari_msankd.explore.selection import Selection
 from napari_msankd.layers import Index, Planes, planes_of, shown_index
@@ -58,7 +66,7 @@ class MapsPage(QWidget):
         self.image.chosen.connect(self._enable)
         self.show_button.clicked.connect(self.show_features)
         self.rebuild_button.clicked.connect(lambda: self._of_run(rebuilding))
-        self.cross_button.clicked.connect(lambda: self._of_run(crossing, apart=True))
+        self.cross_button.clicked.connect(lambda: self._of_run(crossing))
         self.apart.toggled.connect(lambda on: setattr(viewer.canvas.grid, "enabled", on))
         viewer.canvas.grid.events.enabled.connect(self._on_grid)
 
@@ -141,17 +149,14 @@ class MapsPage(QWidget):
 
     def _on_grid(self, _event: object = None) -> None:
         self.apart.setChecked(self._viewer.canvas.grid.enabled)
+        lay_maps(self._viewer)
 
-    def _of_run(
-        self,
-        steps: Callable[[Path, Any, float | None], Iterator[list[Picture]]],
-        apart: bool = False,
-    ) -> None:
+    def _of_run(self, steps: Callable[[Path, Any, float | None], Iterator[list[Picture]]]) -> None:
         assert self._explored is not None and self._explored.request.run is not None
         run, angle = self._explored.request.run, self._camera()
         # Those of the run come first, and prepare images alike.
         model = next(iter(self._explored.models.values()))
-        self._begin(model, lambda pixels: steps(run, pixels, angle), apart)
+        self._begin(model, lambda pixels: steps(run, pixels, angle), apart=True)
 
     def _camera(self) -> float | None:
         assert self._explored is not None
@@ -172,12 +177,17 @@ class MapsPage(QWidget):
         index = shown_index(self._viewer, layer)
 
         def show(pictures: list[Picture]) -> None:
-            self._rest("\n".join(picture.said for picture in pictures if picture.said) or "✓")
-            if layer in self._viewer.layers:
-                add_pictures(self._viewer, layer, pictures, alone=apart)
-                if apart:
-                    self.apart.setChecked(True)
-                    self._viewer.fit_to_view()
+            order = [order_of(pictures)] if apart else []
+            self._rest("\n".join([*order, *(each.said for each in pictures if each.said)]))
+            if layer not in self._viewer.layers:
+                return
+            if apart:
+                for other in self._viewer.layers:
+                    other.visible = other is layer
+                self.apart.setChecked(True)
+            add_pictures(self._viewer, layer, pictures)
+            if apart:
+                self._viewer.fit_to_view()
 
         self.status.setText("Looking…")
         self.bar.show()

@@ -37,6 +37,7 @@ class Matrix(pyqtgraph.PlotWidget):
     def __init__(self, colours: Colours) -> None:
         super().__init__()
         self._colours = colours
+        self._model = ""
         self._names: Sequence[str] = ()
         self._cells: Sequence[Sequence[FSD | None]] = ()
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -51,14 +52,19 @@ class Matrix(pyqtgraph.PlotWidget):
         plot.hideAxis("bottom")
         plot.invertY(True)
         plot.setAspectLocked(True)
+        plot.vb.sigResized.connect(self._fit)
         self.scene().sigMouseClicked.connect(self._on_clicked)
         self.recolour(colours)
 
-    def draw(self, names: Sequence[str], cells: "Sequence[Sequence[FSD | None]]") -> None:
-        """Show the distances between all of `names`; None where there are too few vectors."""
-        self._names, self._cells = names, cells
+    def draw(
+        self, model: str, names: Sequence[str], cells: "Sequence[Sequence[FSD | None]]"
+    ) -> None:
+        """Show a model's distances between `names`; None where there are too few vectors."""
+        self._model, self._names, self._cells = model, names, cells
         plot, count = self.getPlotItem(), len(names)
         plot.clear()
+        title = f"FSD by {model}" if model else None
+        plot.setTitle(title, color=self._colours.text, size="9pt")
         known = [found.value for row in cells for found in row if found is not None]
         most = max(known, default=0.0) or 1.0
         for row, found_in_row in enumerate(cells):
@@ -69,6 +75,7 @@ class Matrix(pyqtgraph.PlotWidget):
         for column in range(count):
             self._write(str(column + 1), column + 0.5, -0.3, 9)
         plot.setRange(QRectF(0, -_HEAD, max(1, count), max(1, count) + _HEAD), padding=0.01)
+        self._fit()
 
     def recolour(self, colours: Colours) -> None:
         """Take the colours of another theme."""
@@ -79,7 +86,13 @@ class Matrix(pyqtgraph.PlotWidget):
             set_pen(colours.background)
         axis.setTextPen(colours.text)
         axis.setStyle(tickLength=0)
-        self.draw(self._names, self._cells)
+        self.draw(self._model, self._names, self._cells)
+
+    def _fit(self) -> None:
+        """Be no taller than the cells need: they are square, and as wide as the dock."""
+        count, view = max(1, len(self._names)), self.getPlotItem().vb
+        cells = view.width() * (count + _HEAD) / count
+        self.setMaximumHeight(round(cells + self.height() - view.height()))
 
     def _add_cell(self, row: int, column: int, found: "FSD | None", most: float) -> None:
         plot = self.getPlotItem()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PATCH, VIEW = "explored patch", "explored view"
 """Names of the layers that are made anew for each sample."""
 
+GRAPHS = "explored graphs"
+"""Marks layers, in their metadata, that cover what is opened after them."""
+
 _FRAME = "#ffd23f"
 _OF = "explored"
 
@@ -98,6 +101,9 @@ def _shown(pixels: NDArray[Any], neighbours: int) -> NDArray[Any]:
 
 def show_sample(viewer: "ViewerModel", explored: "Explored", opened: Opened) -> "Image":
     """Show a sample; the image is opened once, frame and view take the place of earlier ones."""
+    for layer in viewer.layers:
+        if layer.metadata.get(GRAPHS):
+            layer.visible = False
     image = show_image(viewer, explored, opened.sample, opened.image)
     for name in (PATCH, VIEW):
         for layer in [layer for layer in viewer.layers if layer.metadata.get(_OF) == name]:
@@ -137,6 +143,7 @@ def show_image(
     key = (sample.domain, sample.case)
     name = explored.layers.get(key)
     if name is not None and name in viewer.layers:
+        viewer.layers[name].visible = True
         return viewer.layers[name]
     for layer in viewer.layers:
         if layer.metadata.get(_OF) == key:

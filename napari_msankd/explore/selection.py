@@ -32,9 +32,9 @@ class Sample(NamedTuple):
 
     @property
     def words(self) -> str:
-        """``"DRIVE / 01_test, patch at 0, 256, view 2"``."""
+        """``"DRIVE / 01_test, patch at 0, 256 of the prepared image, view 2"``."""
         top, left = self.corner
-        words = f"{self.domain} / {self.case}, patch at {top}, {left}"
+        words = f"{self.domain} / {self.case}, patch at {top}, {left} of the prepared image"
         if self.kind == "mask":
             return f"{words}, its mask"
         return f"{words}, view {self.view}" if self.view else words

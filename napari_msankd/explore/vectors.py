@@ -1,10 +1,11 @@
 """The Vectors page: semantic vectors of every model, in one projection side by side."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from src_training.evaluation.vector_table import VectorTable
 
 METHODS = {"PCA": "pca", "t-SNE": "tsne", "UMAP": "umap"}
+_PLACES = "In the CSV, top and left are pixels of the prepared image"
+_NO_UMAP = "UMAP is an extra that is not installed: pip install 'napari-msankd[umap]'"
 
 
 class VectorsPage(QWidget):
@@ -61,6 +64,7 @@ class VectorsPage(QWidget):
         self._explored: Explored | None = None
         self._samples: dict[str, list[Sample]] = {}
         self._projection: Projection | None = None
+        self._drawn_by = 0
         self.scatters: dict[str, Scatter] = {}
         self.works = Works(self, self._fail)
         self._build()
@@ -82,12 +86,13 @@ class VectorsPage(QWidget):
         method = METHODS[self.method.currentText()]
         self._busy(True)
         self.status.setText(f"Projecting by {self.method.currentText()}…")
-        self.works.begin("project", _projected(values, method), self._on_projected)
+        steps = _projected(values, method)
+        self.works.begin("project", steps, self._on_projected, self._on_unprojected)
 
     def stop(self) -> None:
         """Give the projection up; what was drawn stays."""
         self.works.retire("project")
-        self._busy(False)
+        self._go_back()
         self.status.setText("Stopped.")
 
     def end(self) -> None:
@@ -99,6 +104,10 @@ class VectorsPage(QWidget):
         self.method, self.by = QComboBox(), QComboBox()
         self.method.addItems(list(METHODS))
         self.method.setToolTip("How vectors become points: one projection for all models")
+        if find_spec("umap") is None:
+            place = list(METHODS).index("UMAP")
+            self.method.model().item(place).setEnabled(False)
+            self.method.setItemData(place, _NO_UMAP, Qt.ItemDataRole.ToolTipRole)
         self.by.addItems(list(BY))
         self.by.setToolTip("What the colours tell")
         self.lasso = QCheckBox("&Lasso")
@@ -106,8 +115,8 @@ class VectorsPage(QWidget):
         self.stop_button = QPushButton("Sto&p")
         self.stop_button.setToolTip("Give up the projection")
         self.list_button = QPushButton("Save lis&t…")
-        self.list_button.setToolTip("Write down the chosen samples, as CSV or plain names")
-        self.save_button = SaveButton("The scatters as pictures, or all vectors as CSV")
+        self.list_button.setToolTip(f"The chosen samples, as CSV or plain names. {_PLACES}")
+        self.save_button = SaveButton(f"The scatters as pictures, or all vectors as CSV. {_PLACES}")
         self.bar = QProgressBar()
         self.bar.setRange(0, 0)
         self.bar.setMaximumHeight(8)
@@ -123,7 +132,10 @@ class VectorsPage(QWidget):
         for part in (self.lasso, self.stop_button, self.list_button, self.save_button):
             second.addWidget(part)
         second.insertStretch(1, 1)
-        self._grid = QGridLayout()
+        # Without a picture it keeps its room: the words stay at the foot.
+        pictures = QWidget()
+        self._grid = QGridLayout(pictures)
+        self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setSpacing(2)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
@@ -131,7 +143,7 @@ class VectorsPage(QWidget):
         layout.addLayout(first)
         layout.addLayout(second)
         layout.addWidget(self.bar)
-        layout.addLayout(self._grid, 1)
+        layout.addWidget(pictures, 1)
         layout.addWidget(self.legend)
         layout.addWidget(self.status)
         self._busy(False)
@@ -149,7 +161,7 @@ class VectorsPage(QWidget):
         self._viewer.events.theme.connect(self._on_theme)
 
     def _on_projected(self, projection: "Projection") -> None:
-        self._projection = projection
+        self._projection, self._drawn_by = projection, self.method.currentIndex()
         self._busy(False)
         if list(self.scatters) != list(projection.points):
             self._renew(list(projection.points))
@@ -160,11 +172,23 @@ class VectorsPage(QWidget):
         self._colour()
         self._ring()
 
+    def _on_unprojected(self, failure: Failure) -> None:
+        self._go_back()
+        self._fail(failure)
+
+    def _go_back(self) -> None:
+        """What was drawn stays, and the box names what it was drawn by."""
+        self._busy(False)
+        self.method.blockSignals(True)
+        self.method.setCurrentIndex(self._drawn_by)
+        self.method.blockSignals(False)
+
     def _renew(self, names: list[str]) -> None:
         for scatter in self.scatters.values():
             self._grid.removeWidget(scatter)
             scatter.deleteLater()
         self.scatters = {}
+        self.legend.setText("")
         for place, name in enumerate(names):
             scatter = Scatter(name, colours_of(self._viewer))
             scatter.box.lasso = self.lasso.isChecked()
@@ -238,7 +262,6 @@ class VectorsPage(QWidget):
         self.save_button.setEnabled(not busy and bool(self.scatters or self._projection))
 
     def _fail(self, failure: Failure) -> None:
-        self._busy(False)
         self.status.setText(f"✕ {failure.sentence}")
 
     def _on_theme(self, _event: object = None) -> None:

@@ -36,6 +36,8 @@ def features(
 ) -> None:
     """Write the semantic vectors of every patch of folders, with Dice and areas where known.
 
+    The columns top and left are the corner of a patch, pixels of the prepared image.
+
     For example:
 
     ```

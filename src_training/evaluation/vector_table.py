@@ -98,6 +98,9 @@ class VectorTable:
     def save_csv(self, path: Path) -> None:
         """Write the table, a line for each row; what is not known is left empty.
 
+        ``top`` and ``left`` are the corner of the patch, pixels of the prepared
+        image; ``area_1`` is the first foreground class, ``z_0`` the first of the vector.
+
         Raises
         ------
         OSError

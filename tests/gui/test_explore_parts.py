@@ -15,6 +15,7 @@ from napari_msankd.explore.explored import Explored, Progress, Request, explore
 from napari_msankd.explore.graph_layers import add_graphs
 from napari_msankd.explore.graph_layout import EDGES, drawing, strongest
 from napari_msankd.explore.graph_source import batch_of
+from napari_msankd.explore.opening import show_image
 from napari_msankd.explore.placing import over
 from napari_msankd.explore.selection import Sample, Selection, samples_of
 from src_training.errors import InputError
@@ -72,7 +73,8 @@ def test_a_choice_is_told_once(qtbot, table):
 
 
 def test_a_sample_says_what_it_is():
-    assert Sample("DRIVE", "01", (0, 256), 2).words == "DRIVE / 01, patch at 0, 256, view 2"
+    words = Sample("DRIVE", "01", (0, 256), 2).words
+    assert words == "DRIVE / 01, patch at 0, 256 of the prepared image, view 2"
     assert Sample("DRIVE", "01", (0, 0), kind="mask").words.endswith("its mask")
 
 
@@ -141,6 +143,14 @@ def test_a_map_lies_over_a_layer_that_is_turned_and_scaled():
         shown.data_to_world((2, 1, 1))[1:], layer.data_to_world((1.5 + 4, 2.5 + 6)), rtol=1e-6
     )
     assert Affine(affine_matrix=shown.affine.affine_matrix).ndim == 3
+
+
+def test_a_hidden_layer_is_in_sight_again_when_its_sample_is_opened():
+    viewer = ViewerModel()
+    layer = viewer.add_image(np.zeros((20, 30)), name="scans", visible=False)
+    found = Explored(Request(None, None), {}, {}, layers={("ours", "x"): "scans"})
+    assert show_image(viewer, found, Sample("ours", "x", (0, 0)), layer.data) is layer
+    assert layer.visible
 
 
 def explored(request):

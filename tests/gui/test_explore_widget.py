@@ -419,7 +419,8 @@ def test_the_tables_of_distances_are_pictures_and_numbers_too(
     folders = make_domain("one"), make_domain("two", seed=1, masks=False)
     fsd = extracted(*folders, model=model_file).parts["fsd"]
     assert [fsd.dice.item(row, 3).text() for row in range(2)][1] == "—"
-    for place, head in ((1, "image,value,share"), (3, "model,domain,vectors,fsd,dice")):
+    heads = {1: "model,from,to,image,value,share", 3: "model,domain,vectors,fsd_to,fsd,dice"}
+    for place, head in heads.items():
         fsd.pages.setCurrentIndex(place)
         for suffix in (".svg", ".png"):
             fsd._save_picture(tmp_path / f"table{suffix}")
