@@ -21,7 +21,7 @@ from src_training.progress import RunDisplay
 from src_training.recipe import Recipe
 from src_training.training.run import run_state
 
-COMMANDS = ["recipe", "distil", "compare", "segment", "evaluate", "fsd", "models", "runs"]
+COMMANDS = ["recipe", "distil", "compare", "segment", "evaluate", "fsd", "models", "runs", "tune"]
 
 
 def test_help_names_every_command(msankd):
@@ -276,6 +276,29 @@ def test_what_makes_no_sense_is_one_line_on_stderr_and_exit_code_2(
     said = msankd(*arguments)
     assert said.code == 2 and words in said.err
     assert said.err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_tune_fits_a_model_to_labelled_images_and_leaves_the_model_it_was_given(
+    msankd, make_domain, model_file, tmp_path
+):
+    theirs, given = make_domain("theirs"), read_card(model_file)
+    out = tmp_path / "tuned.safetensors"
+    said = msankd("tune", model_file, "--domain", theirs, "--out", out)
+    assert said.code == 0, said.err
+    tuned = read_card(out)
+    assert (tuned.name, tuned.description) == ("tuned", "Tuned to 3 images of theirs.")
+    assert read_card(model_file) == given
+    before, after = (float(part.split()[0]) for part in said.out.split("Dice ")[1].split(", "))
+    assert after >= before
+    domain = Domain.from_folder(theirs)
+    scores = evaluate(Predictor(load_model(out), "cpu"), domain)
+    assert scores.mean["dice"] == pytest.approx(after, abs=5e-4)
+    again = msankd("tune", model_file, "--domain", theirs, "--out", out)
+    assert again.code == 2 and "exists already" in again.err
+    bare = make_domain("bare", masks=False)
+    unlabelled = msankd("tune", model_file, "--domain", bare, "--out", tmp_path / "other")
+    assert unlabelled.code == 2 and "mask" in unlabelled.err
+    assert not (tmp_path / "other").exists()
 
 
 def test_labels_never_replace_the_images_they_are_of(msankd, make_domain, model_file):

@@ -8,7 +8,7 @@ from src_training.cli import console
 from src_training.cli.compare import compare
 from src_training.cli.domains import evaluate, fsd, inspect
 from src_training.cli.explore import align, features, report
-from src_training.cli.models import export, models
+from src_training.cli.models import export, models, tune
 from src_training.cli.runs import distil, estimate, recipe, runs
 from src_training.cli.segment import segment
 from src_training.errors import InputError
@@ -32,6 +32,7 @@ for command in (
     features,
     report,
     align,
+    tune,
     export,
 ):
     app.command(command)

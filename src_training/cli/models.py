@@ -1,4 +1,4 @@
-"""Commands about models: list, export."""
+"""Commands about models: list, tune to a scanner, export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,8 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Model
+from src_training.cli.console import Angles, Device, Model
+from src_training.cli.domains import domains_in
 from src_training.errors import InputError
 
 
@@ -21,6 +22,46 @@ def models() -> None:
         trained = ", ".join(f"{d.name} ({d.images} images)" for d in card.domains)
         table.add_row(name, ", ".join(card.classes[1:]), card.architecture, trained, card.licence)
     console.out.print(table)
+
+
+def tune(
+    model: Model,
+    *,
+    domain: Annotated[Path, Parameter(help="Folder with images/ and masks/: two are of use.")],
+    out_file: Annotated[Path, Parameter(name="--out", help="Model file to write.")],
+    angle: Angles = None,
+    device: Device = "auto",
+) -> None:
+    """Fit a model to another scanner by a few labelled images: threshold, calibration, statistics.
+
+    Nothing is trained, and the model that is given stays as it is.
+
+    For example:
+
+    ```
+    msankd tune vessels-chasedb1 --domain data/ours --angle 45 --out ours.safetensors
+    ```
+    """
+    from src_training.device import find_device
+    from src_training.evaluation.evaluate import evaluate
+    from src_training.inference.model import load_model
+    from src_training.inference.predictor import Predictor
+    from src_training.training.tuning import tune_to, update_card
+
+    if out_file.exists():
+        raise InputError(f"{out_file} exists already; expected a new file")
+    found = find_device(device)
+    predictor = Predictor(load_model(model, found), device=str(found))
+    [labelled] = domains_in([domain], angle, masks="required")
+    with console.out.status("scoring, tuning, scoring again"):
+        before = evaluate(predictor, labelled).mean["dice"]
+        tune_to(predictor, labelled)
+        after = evaluate(predictor, labelled).mean["dice"]
+    # Beside the model that it comes of, it has a name of its own.
+    update_card(predictor, name=out_file.stem)
+    predictor.model.save(out_file)
+    said = f"{out_file}: Dice {before:.3f} before, {after:.3f} on the images it was tuned to"
+    console.out.print(said, highlight=False, soft_wrap=True)
 
 
 def export(

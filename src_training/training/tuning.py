@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from torch import Tensor
 
+from src_training.data.domain import Domain
 from src_training.data.preprocess import Float, Mask
-from src_training.evaluation.prepared import PreparedImage
+from src_training.evaluation.prepared import PreparedImage, prepared_images
 from src_training.evaluation.thresholds import THRESHOLDS, dice_curve
 from src_training.inference.own_threshold import in_steps, threshold_of
 from src_training.inference.predictor import Predictor
@@ -59,6 +60,31 @@ def tune(
     calibrate(predictor, validation)
     threshold, own = choose_threshold(predictor, validation)
     update_card(predictor, threshold=threshold, own_threshold=own)
+
+
+def tune_to(predictor: Predictor, domain: Domain) -> None:
+    """`tune` a finished model to one scanner, by labelled images of it; its card says so.
+
+    Nothing is trained: what experts there mark is met by another threshold,
+    what the scanner shows by other statistics.
+
+    Parameters
+    ----------
+    predictor
+        Its model is changed.
+    domain
+        At least one image, each with a mask of the model's classes.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be prepared or segmented.
+    """
+    card = predictor.model.card
+    images = list(prepared_images(domain, card.preprocessing))
+    tune(predictor, images, images)
+    said = f"Tuned to {len(images)} images of {domain.name}."
+    update_card(predictor, description=f"{card.description} {said}".strip())
 
 
 def in_other_styles(validation: Sequence[PreparedImage], restyle: Restyle) -> list[PreparedImage]:

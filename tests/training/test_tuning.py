@@ -23,6 +23,7 @@ from src_training.training.tuning import (
     choose_threshold,
     in_other_styles,
     tune,
+    tune_to,
     update_card,
 )
 
@@ -221,6 +222,16 @@ def test_an_images_statistics_are_trusted_for_what_other_scanners_might_show(mak
     assert len({float(pixels.max()) for pixels in shown}) == 9
     assert choose_statistics(predictor, images, images) == 0.0
     assert choose_statistics(predictor, images, styled) > 0
+
+
+def test_a_few_images_of_a_scanner_tell_what_is_marked_there(make_predictor):
+    # Its experts mark more than those of whom the network learnt.
+    predictor, theirs = make_predictor(8.0, -6.0), truthful(count=6, offset=-4.0, powers=(1,) * 6)
+    few, others = theirs.subset(theirs.names[:2]), theirs.subset(theirs.names[2:])
+    before = evaluate(predictor, others).mean["dice"]
+    tune_to(predictor, few)
+    assert evaluate(predictor, others).mean["dice"] > before + 0.02
+    assert predictor.model.card.description == "Tuned to 2 images of lab."
 
 
 def test_more_classes_need_no_threshold(make_predictor):
