@@ -84,7 +84,8 @@ def tune_to(predictor: Predictor, domain: Domain) -> None:
     images = list(prepared_images(domain, card.preprocessing))
     tune(predictor, images, images)
     said = f"Tuned to {len(images)} images of {domain.name}."
-    update_card(predictor, description=f"{card.description} {said}".strip())
+    # Scores on the card were those of other thresholds.
+    update_card(predictor, description=f"{card.description} {said}".strip(), metrics={})
 
 
 def in_other_styles(validation: Sequence[PreparedImage], restyle: Restyle) -> list[PreparedImage]:
