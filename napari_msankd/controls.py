@@ -8,10 +8,13 @@ from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFormLayout,
+    QFrame,
     QGroupBox,
     QLabel,
     QPushButton,
+    QScrollArea,
     QVBoxLayout,
+    QWidget,
 )
 
 if TYPE_CHECKING:
@@ -95,6 +98,16 @@ class CameraAngle(QDoubleSpinBox):
     def angle(self) -> float | None:
         """Degrees; None if not known."""
         return self.value() or None
+
+
+def scrolling(inside: QWidget) -> QScrollArea:
+    """A frameless area that scrolls what is too tall for a dock, and never sideways."""
+    area = QScrollArea()
+    area.setWidget(inside)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return area
 
 
 def group(title: str) -> tuple[QGroupBox, QFormLayout, QVBoxLayout]:

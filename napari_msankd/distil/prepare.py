@@ -143,7 +143,8 @@ class PreparePage(PrepareForm):
 
     def _on_domains(self) -> None:
         self._on_choice()
-        self.clash.setText(f"✕ {self._clash}" if self._clash else "")
+        clash = self._clash
+        self.clash.setText(f"✕ {clash}" if clash else "")
         for button in (self.start, self.advanced):
             button.setEnabled(self._ready and "start" not in self.works)
 

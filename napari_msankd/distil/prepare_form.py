@@ -2,21 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
-    QFrame,
     QHBoxLayout,
     QLineEdit,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_msankd.choices import ModelChoice, narrow
-from napari_msankd.controls import Words, emphasised, group
+from napari_msankd.controls import Words, emphasised, group, scrolling
 from napari_msankd.domains.domain_choice import DomainChoice
 from napari_msankd.domains.targets_choice import TargetsChoice
 
@@ -61,14 +58,9 @@ class PrepareForm(QWidget):
         for part in (self._domains(), self._student()):
             rows.addWidget(part)
         rows.addStretch(1)
-        area = QScrollArea()
-        area.setWidget(inside)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(area, 1)
+        layout.addWidget(scrolling(inside), 1)
         layout.addWidget(self._foot())
         emphasised(self.start, viewer)
 

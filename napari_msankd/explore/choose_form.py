@@ -6,19 +6,17 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_msankd.choices import ModelChoice
-from napari_msankd.controls import Words, emphasised
+from napari_msankd.controls import Words, emphasised, scrolling
 from napari_msankd.domains.targets_choice import TargetsChoice
 from napari_msankd.explore.fitting import Offer
 from napari_msankd.runs.runs_choice import RunsChoice
@@ -58,15 +56,10 @@ class ChooseForm(QWidget):
         self.domains.words.setToolTip("What domains are")
         layout.addWidget(self.domains)
         layout.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(4)
-        whole.addWidget(scroll, 1)
+        whole.addWidget(scrolling(inner), 1)
         whole.addLayout(self._below())
         emphasised(self.extract, viewer)
 

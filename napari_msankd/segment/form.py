@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSlider,
     QToolButton,
     QVBoxLayout,
@@ -20,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msankd.choices import LayerChoice, ModelChoice
-from napari_msankd.controls import CameraAngle, Words, emphasised, group
+from napari_msankd.controls import CameraAngle, Words, emphasised, group, scrolling
 from napari_msankd.segment.slice_choice import SliceChoice
 
 if TYPE_CHECKING:
@@ -46,14 +45,9 @@ class SegmentForm(QWidget):
         for part in (self._empty(), self._input(), self._buttons(), self._news(), self._output()):
             rows.addWidget(part)
         rows.addStretch(1)
-        area = QScrollArea()
-        area.setWidget(inside)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(area)
+        layout.addWidget(scrolling(inside))
         # What is in it takes 300 pixels; the rest is room for the scroll bar.
         self.setMinimumWidth(316)
         emphasised(self.run, viewer)

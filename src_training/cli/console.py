@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from src_training.atomic import write_text
+from src_training.errors import InputError
 
 out = Console()
 err = Console(stderr=True)
@@ -19,6 +20,12 @@ Angles = Annotated[
     Parameter(name="--angle", help="Degrees of each domain's fundus camera, in their order."),
 ]
 Model = Annotated[str, Parameter(help="Name of a shipped model, or a model file.")]
+
+
+def refuse_written(path: Path) -> None:
+    """InputError where a model file is there already: none is written over."""
+    if path.exists():
+        raise InputError(f"{path} exists already; expected a new file")
 
 
 def write_json(path: Path | None, content: object) -> None:

@@ -127,8 +127,7 @@ def align(
     from src_training.progress import counted
     from src_training.training.fitting import STAGES, fit_semantics
 
-    if out_file.exists():
-        raise InputError(f"{out_file} exists already; expected a new file")
+    console.refuse_written(out_file)
     loaded = load_model(model, find_device(device))
     [labelled] = domains_in([domain], angle)
     with counted(console.out, "fitting", STAGES * steps) as advance:

@@ -44,19 +44,20 @@ def tune(
     """
     from src_training.device import find_device
     from src_training.evaluation.evaluate import evaluate
+    from src_training.evaluation.prepared import prepared_images
     from src_training.inference.model import load_model
     from src_training.inference.predictor import Predictor
     from src_training.training.tuning import tune_to, update_card
 
-    if out_file.exists():
-        raise InputError(f"{out_file} exists already; expected a new file")
+    console.refuse_written(out_file)
     found = find_device(device)
     predictor = Predictor(load_model(model, found), device=str(found))
     [labelled] = domains_in([domain], angle, masks="required")
     with console.out.status("scoring, tuning, scoring again"):
-        before = evaluate(predictor, labelled).mean["dice"]
-        tune_to(predictor, labelled)
-        after = evaluate(predictor, labelled).mean["dice"]
+        images = list(prepared_images(labelled, predictor.model.card.preprocessing))
+        before = evaluate(predictor, labelled, images=images).mean["dice"]
+        tune_to(predictor, labelled, images)
+        after = evaluate(predictor, labelled, images=images).mean["dice"]
     # Beside the model that it comes of, it has a name of its own.
     update_card(predictor, name=out_file.stem)
     predictor.model.save(out_file)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src_training.data.domain import Domain
 from src_training.data.preprocess import Float, Mask
-from src_training.evaluation.prepared import PreparedImage, prepared_images
+from src_training.evaluation.prepared import PreparedImage
 from src_training.evaluation.thresholds import THRESHOLDS, dice_curve
 from src_training.inference.own_threshold import in_steps, threshold_of
 from src_training.inference.predictor import Predictor
@@ -49,7 +49,7 @@ def tune(
     validation
         Images with masks, at least one.
     styled
-        See `in_other_styles`.
+        See `in_other_styles`; none where these images are of the scanner that counts.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def tune(
     update_card(predictor, threshold=threshold, own_threshold=own)
 
 
-def tune_to(predictor: Predictor, domain: Domain) -> None:
+def tune_to(predictor: Predictor, domain: Domain, images: Sequence[PreparedImage]) -> None:
     """`tune` a finished model to one scanner, by labelled images of it; its card says so.
 
     Nothing is trained: what experts there mark is met by another threshold,
@@ -74,15 +74,16 @@ def tune_to(predictor: Predictor, domain: Domain) -> None:
         Its model is changed.
     domain
         At least one image, each with a mask of the model's classes.
+    images
+        What `prepared_images` makes of it.
 
     Raises
     ------
     InputError
-        If an image cannot be prepared or segmented.
+        If an image cannot be segmented.
     """
     card = predictor.model.card
-    images = list(prepared_images(domain, card.preprocessing))
-    tune(predictor, images, images)
+    tune(predictor, images, ())
     said = f"Tuned to {len(images)} images of {domain.name}."
     # Scores on the card were those of other thresholds.
     update_card(predictor, description=f"{card.description} {said}".strip(), metrics={})
@@ -112,10 +113,11 @@ def choose_statistics(
     2020, arXiv 2006.16971, advise for another scanner (*reconstruction*).
     The card is left with the last share that was tried.
     """
+    looks = (validation, styled) if styled else (validation,)
     dice = {}
     for share in SHARES:
         update_card(predictor, own_statistics=share)
-        dice[share] = np.mean([_best_dice(predictor, images) for images in (validation, styled)])
+        dice[share] = np.mean([_best_dice(predictor, images) for images in looks])
     best = max(SHARES, key=dice.__getitem__)
     return best if dice[best] > dice[USUAL] + _NOISE else USUAL
 

@@ -230,7 +230,7 @@ def test_a_few_images_of_a_scanner_tell_what_is_marked_there(make_predictor):
     few, others = theirs.subset(theirs.names[:2]), theirs.subset(theirs.names[2:])
     before = evaluate(predictor, others).mean["dice"]
     update_card(predictor, metrics={"lab": {"dice": before}})
-    tune_to(predictor, few)
+    tune_to(predictor, few, images_of(predictor, few))
     assert evaluate(predictor, others).mean["dice"] > before + 0.02
     card = predictor.model.card
     assert (card.description, card.metrics) == ("Tuned to 2 images of lab.", {})
