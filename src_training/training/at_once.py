@@ -85,7 +85,9 @@ class _Runs:
     ) -> None:
         earlier = {run.shared for run in plan if run.shared} - {run.folder for run in plan}
         self._done = {run.folder for run in plan if run.done} | earlier
-        self._waiting = [run for run in plan if run.folder not in self._done]
+        # Rows that ask for the same are one run.
+        left = {run.folder: run for run in reversed(plan) if run.folder not in self._done}
+        self._waiting = list(left.values())[::-1]
         self._free, self._display = list(devices), display
         self._environment = _environment(len(devices))
         self._children: list[_Child] = []

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -118,6 +118,8 @@ def planned_runs(
 
     What they share is taken from runs that are finished in `out` where there
     are any, of whichever method, and otherwise from the first of the seed.
+    Contestants that differ in name and description alone are one run with a
+    row for each.
 
     Parameters
     ----------
@@ -144,9 +146,14 @@ def planned_runs(
     chosen = _contestants(recipes, alone | dict(variants or {}))
     _refuse_others(chosen)
     plan: list[PlannedRun] = []
+    first = {label: _first_alike(recipe, chosen) for label, recipe in chosen.items()}
     for seed in seeds or [recipes[0].seed]:
         by_alignment = _finished(out / f"seed-{seed}", next(iter(chosen.values())))
+        runs: dict[str, PlannedRun] = {}
         for label, recipe in chosen.items():
+            if first[label] != label:
+                runs[label] = replace(runs[first[label]], label=label)
+                continue
             folder = RunFolder(out / f"seed-{seed}" / label)
             of_others = [(aligned, known) for aligned, known in by_alignment if known != folder]
             alike = [known for aligned, known in of_others if aligned == recipe.alignment]
@@ -154,9 +161,10 @@ def planned_runs(
             shared = next(iter(alike or others), None)
             planned = recipe.model_copy(update={"seed": seed})
             taken = SHARED if alike else _UNALIGNED
-            plan.append(PlannedRun(label, planned, folder, shared, taken))
+            runs[label] = PlannedRun(label, planned, folder, shared, taken)
             if not alike:
                 by_alignment.append((recipe.alignment, folder))
+        plan += runs.values()
     return plan
 
 
@@ -217,6 +225,12 @@ def _refuse_others(recipes: Mapping[str, Recipe]) -> None:
                 f"{label} and {first} differ in {field}; "
                 "expected recipes that differ in distilling and alignment alone"
             )
+
+
+def _first_alike(recipe: Recipe, chosen: Mapping[str, Recipe]) -> str:
+    """Label of the first that asks for the same; its own, where nobody did before."""
+    said = {"name": recipe.name, "description": recipe.description}
+    return next(label for label, other in chosen.items() if other.model_copy(update=said) == recipe)
 
 
 def _difference(recipe: Recipe, expected: Recipe) -> str | None:

@@ -247,6 +247,11 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
         "Milliseconds: median from one step to the next, views and drawing of patches "
         "included, validations and what learns before (alignment, paraphraser) left out.",
     ]
+    rows: dict[RunFolder, dict[str, None]] = {}
+    for run in plan:
+        rows.setdefault(run.folder, {})[run.label] = None
+    alike = dict.fromkeys(" and ".join(labels) for labels in rows.values() if len(labels) > 1)
+    notes += [f"{labels} ask for the same: one run." for labels in alike]
     if unseen:
         notes.append(f"Unseen: {', '.join(unseen)}. The validation split chose checkpoints.")
     return notes

@@ -164,6 +164,14 @@ def test_every_device_has_a_run_as_soon_as_one_is_ready(make_recipe, given, tmp_
     assert given[:2] == ["cuda:0", "cuda:1"] and set(given) == set(given[:2])
 
 
+def test_rows_that_ask_for_the_same_are_begun_once(make_recipe, given, tmp_path):
+    rows = {"one": {}, "two": {"distilling.views": 5}, "again": {}}
+    plan = planned_runs([make_recipe()], [], [0], tmp_path, rows)
+    shown = Recorder(first="one")
+    assert at_once.run_at_once(plan, ["cuda:0", "cuda:1"], shown, lambda: False) == {}
+    assert shown.begun == ["one, seed 0", "two, seed 0"]
+
+
 @slow
 @needs_two
 @pytest.mark.timeout(900)

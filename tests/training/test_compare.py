@@ -150,6 +150,14 @@ def test_a_method_that_joined_later_is_told_what_the_student_alone_costs(plan):
     assert "nan" not in as_markdown(found, "tiny")
 
 
+def test_rows_of_one_run_have_its_figures_and_the_page_says_so(plan):
+    twins = [replace(run, label="twin") for run in plan if run.label == "emkd"]
+    found = compared([*plan, *twins])
+    assert found.rows[-1] == replace(found.rows[-2], label="twin")
+    assert found.notes.count("emkd and twin ask for the same: one run.") == 1
+    assert not [note for note in compared(plan).notes if "one run" in note]
+
+
 def test_the_page_shows_every_row_and_a_figure_for_every_domain(plan):
     found = compared(plan)
     page = as_page(found, "tiny")
@@ -251,6 +259,20 @@ def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, t
     assert other.recipe.alignment.prior == "image" and other.shared == plan[0].folder
     assert set(SHARED) - set(other.taken) == {"autoencoder", "vectors", "tan", "san"}
     assert all(run.taken == SHARED for run in plan[1:] if run is not other)
+
+
+def test_rows_that_ask_for_the_same_are_one_run(make_recipe, tmp_path):
+    plan = planned_runs(
+        [make_recipe(distilling={"views": 2})], [], [0, 1], tmp_path, load_variants("gkd")
+    )
+    assert len(plan) == 28
+    runs = {run.name: run for run in plan}
+    for seed in (0, 1):
+        whole = runs[f"all, seed {seed}"]
+        for label in ("2-views", "mse-edges"):
+            same = runs[f"{label}, seed {seed}"]
+            assert (same.folder, same.recipe) == (whole.folder, whole.recipe)
+    assert len({run.folder for run in plan}) == 24
 
 
 @pytest.mark.parametrize(
