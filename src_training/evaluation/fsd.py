@@ -19,6 +19,8 @@ _EVEN = 1e-5
 _LOST = 1e-9
 """Largest share of a sum of roots that rounding of its squares may cost."""
 
+_ROUNDING = 1e-13
+"""Share of the variances below which what they differ by is rounding: of like sets, no distance."""
 
 _VANISHED = 1e-10
 """Singular values below this share of the largest are none."""
@@ -191,7 +193,8 @@ def _distance(a: Gaussian, b: Gaussian, common: float) -> float:
     """Of which `common` is the trace of the root of the covariances' product."""
     shift = float(((a.mean - b.mean) ** 2).sum())
     spread = float((a.factor**2).sum() + (b.factor**2).sum())
-    return max(0.0, shift + spread - 2 * common)
+    found = shift + spread - 2 * common
+    return found if found > _ROUNDING * spread else 0.0
 
 
 def _checked(vectors: ArrayLike, name: str) -> Array:
