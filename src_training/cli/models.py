@@ -43,26 +43,18 @@ def tune(
     ```
     """
     from src_training.device import find_device
-    from src_training.evaluation.evaluate import evaluate
-    from src_training.evaluation.prepared import prepared_images
     from src_training.inference.model import load_model
     from src_training.inference.predictor import Predictor
-    from src_training.training.tuning import tune_to, update_card
+    from src_training.training.tuning import tune_to
 
     console.refuse_written(out_file)
     found = find_device(device)
     predictor = Predictor(load_model(model, found), device=str(found))
     [labelled] = domains_in([domain], angle, masks="required")
-    with console.out.status("scoring, tuning, scoring again"):
-        images = list(prepared_images(labelled, predictor.model.card.preprocessing))
-        before = evaluate(predictor, labelled, images=images).mean["dice"]
-        tune_to(predictor, labelled, images)
-        after = evaluate(predictor, labelled, images=images).mean["dice"]
-    # Beside the model that it comes of, it has a name of its own.
-    update_card(predictor, name=out_file.stem)
-    predictor.model.save(out_file)
-    said = f"{out_file}: Dice {before:.3f} before, {after:.3f} on the images it was tuned to"
-    console.out.print(said, highlight=False, soft_wrap=True)
+    with console.out.status("") as status:
+        for said in tune_to(predictor, labelled, out_file):
+            status.update(said)
+    console.out.print(f"{out_file}: {said}", highlight=False, soft_wrap=True)
 
 
 def export(

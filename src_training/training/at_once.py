@@ -96,6 +96,9 @@ class _Runs:
     def begin(self) -> bool:
         """Give each free device a run that can be begun; whether any is under way then."""
         ready = [run for run in self._waiting if run.shared is None or run.shared in self._done]
+        # Those that others wait for come first, else a device may have nothing to do in the end.
+        awaited = {run.shared for run in self._waiting}
+        ready.sort(key=lambda run: run.folder not in awaited)
         for run, device in list(zip(ready, self._free, strict=False)):
             self._waiting.remove(run)
             self._free.remove(device)

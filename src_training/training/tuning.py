@@ -1,8 +1,9 @@
 """What a model does with an image beyond its weights, chosen on the validation split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from src_training.data.domain import Domain
 from src_training.data.preprocess import Float, Mask
-from src_training.evaluation.prepared import PreparedImage
+from src_training.errors import InputError
+from src_training.evaluation.evaluate import evaluate
+from src_training.evaluation.prepared import PreparedImage, prepared_images
 from src_training.evaluation.thresholds import THRESHOLDS, dice_curve
 from src_training.inference.own_threshold import in_steps, threshold_of
 from src_training.inference.predictor import Predictor
@@ -62,31 +65,52 @@ def tune(
     update_card(predictor, threshold=threshold, own_threshold=own)
 
 
-def tune_to(predictor: Predictor, domain: Domain, images: Sequence[PreparedImage]) -> None:
-    """`tune` a finished model to one scanner, by labelled images of it; its card says so.
+def tune_to(predictor: Predictor, domain: Domain, file: Path) -> Iterator[str]:
+    """`tune` a finished model to one scanner, by labelled images of it, and write the outcome.
 
     Nothing is trained: what experts there mark is met by another threshold,
-    what the scanner shows by other statistics.
+    what the scanner shows by other statistics. Closed before its end, it
+    writes nothing.
 
     Parameters
     ----------
     predictor
-        Its model is changed.
+        Its model is changed, and has the name of `file` then; the card says
+        what it was tuned to.
     domain
         At least one image, each with a mask of the model's classes.
-    images
-        What `prepared_images` makes of it.
+    file
+        ``.safetensors``, to make or to replace.
+
+    Yields
+    ------
+    str
+        What comes next; at the end what came of it, and the file is there.
 
     Raises
     ------
     InputError
-        If an image cannot be segmented.
+        If `file` is the model's own, or an image cannot be prepared, segmented or scored.
+    OSError
+        If the file cannot be written.
     """
-    card = predictor.model.card
+    model = predictor.model
+    if model.source is not None and file.resolve() == model.source.resolve():
+        raise InputError(f"{file} is the model that is tuned; expected another file")
+    yield "Scoring the model as it is…"
+    images = list(prepared_images(domain, model.card.preprocessing))
+    before = evaluate(predictor, domain, images=images).mean["dice"]
+    yield "Trying statistics, calibrations and thresholds…"
     tune(predictor, images, ())
+    yield "Scoring the tuned model…"
+    after = evaluate(predictor, domain, images=images).mean["dice"]
     said = f"Tuned to {len(images)} images of {domain.name}."
     # Scores on the card were those of other thresholds.
-    update_card(predictor, description=f"{card.description} {said}".strip(), metrics={})
+    told = {"description": f"{model.card.description} {said}".strip(), "metrics": {}}
+    # Beside the model that it comes of, it has a name of its own.
+    update_card(predictor, name=file.stem, **told)
+    model.save(file)
+    yield f"Dice {before:.3f} before, {after:.3f} on the images it was tuned to"
 
 
 def in_other_styles(validation: Sequence[PreparedImage], restyle: Restyle) -> list[PreparedImage]:

@@ -164,6 +164,21 @@ def test_every_device_has_a_run_as_soon_as_one_is_ready(make_recipe, given, tmp_
     assert given[:2] == ["cuda:0", "cuda:1"] and set(given) == set(given[:2])
 
 
+def test_a_run_that_others_wait_for_comes_before_those_that_none_waits_for(
+    make_recipe, given, tmp_path
+):
+    recipe = make_recipe()
+    finished = RunFolder(tmp_path / "seed-0" / "gkd")
+    finished.path.mkdir(parents=True)
+    recipe.save(finished.recipe)
+    finished.model.touch()
+    plan = planned_runs([recipe], ["logits", "fsp"], [0, 1], tmp_path)
+    shown = Recorder(first="logits")
+    assert at_once.run_at_once(plan, ["cuda:0"], shown, lambda: False) == {}
+    assert shown.begun[0] == "logits, seed 1"
+    assert shown.begun[1:3] == ["logits, seed 0", "fsp, seed 0"]
+
+
 def test_rows_that_ask_for_the_same_are_begun_once(make_recipe, given, tmp_path):
     rows = {"one": {}, "two": {"distilling.views": 5}, "again": {}}
     plan = planned_runs([make_recipe()], [], [0], tmp_path, rows)

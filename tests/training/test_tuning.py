@@ -8,10 +8,11 @@ import torch
 from scipy.special import expit
 
 from src_training.data.domain import Domain
+from src_training.errors import InputError
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.prepared import prepared_images
 from src_training.evaluation.thresholds import THRESHOLDS
-from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.inference.model import ModelCard, SegmentationModel, read_card
 from src_training.inference.predictor import Predictor
 from src_training.networks import NETWORKS, build_network
 from src_training.networks.base import SegmentationNetwork, Skips
@@ -224,16 +225,34 @@ def test_an_images_statistics_are_trusted_for_what_other_scanners_might_show(mak
     assert choose_statistics(predictor, images, styled) > 0
 
 
-def test_a_few_images_of_a_scanner_tell_what_is_marked_there(make_predictor):
+def test_a_few_images_of_a_scanner_tell_what_is_marked_there(make_predictor, tmp_path):
     # Its experts mark more than those of whom the network learnt.
     predictor, theirs = make_predictor(8.0, -6.0), truthful(count=6, offset=-4.0, powers=(1,) * 6)
     few, others = theirs.subset(theirs.names[:2]), theirs.subset(theirs.names[2:])
     before = evaluate(predictor, others).mean["dice"]
     update_card(predictor, metrics={"lab": {"dice": before}})
-    tune_to(predictor, few, images_of(predictor, few))
-    assert evaluate(predictor, others).mean["dice"] > before + 0.02
-    card = predictor.model.card
-    assert (card.description, card.metrics) == ("Tuned to 2 images of lab.", {})
+    file = tmp_path / "theirs.safetensors"
+    *_, said = tune_to(predictor, few, file)
+    after = evaluate(predictor, others).mean["dice"]
+    assert after > before + 0.02
+    scores = evaluate(predictor, few).mean["dice"]
+    assert said.endswith(f"before, {scores:.3f} on the images it was tuned to")
+    card = read_card(file)
+    assert (card.name, card.description) == ("theirs", "Tuned to 2 images of lab.")
+    assert card == predictor.model.card and card.metrics == {}
+
+
+def test_a_tuned_model_never_takes_the_place_of_the_one_it_comes_of(make_predictor, tmp_path):
+    predictor, theirs = make_predictor(8.0, -6.0), truthful()
+    file = tmp_path / "given.safetensors"
+    predictor.model.save(file)
+    given = file.read_bytes()
+    with pytest.raises(InputError, match=r"given.safetensors is the model that is tuned"):
+        next(tune_to(predictor, theirs, file))
+    steps = tune_to(predictor, theirs, tmp_path / "other.safetensors")
+    next(steps)
+    steps.close()
+    assert file.read_bytes() == given and list(tmp_path.iterdir()) == [file]
 
 
 def test_more_classes_need_no_threshold(make_predictor):
