@@ -1,8 +1,8 @@
 """A domain that a person chose, made ready for a run: a folder, or opened layers."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ from napari_msankd.engine import load_engine, no_collection
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
+    from src_training.data.domain import Domain
     from src_training.recipe_domains import DomainRecipe
 
 Role = Literal["source", "targets"]
@@ -65,6 +66,26 @@ class ChosenFolder:
         """
         meant = classes if several(classes) else None
         return _recipe(self.name, self.path.resolve(), meant, self.angle)
+
+    def domain(self, classes: Sequence[str] = ()) -> "Domain":
+        """The images, read when they are asked for, with the masks there are. In a worker.
+
+        Parameters
+        ----------
+        classes
+            Background first. Of more than two, masks hold the indices; else what they
+            hold is found in them.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be read.
+        """
+        from src_training.data.domain import Domain
+
+        meant = _indices(classes)
+        found = Domain.from_folder(self.path, name=self.name, class_values=meant, masks="optional")
+        return replace(found, angle=self.angle)
 
 
 @dataclass(frozen=True)
@@ -116,6 +137,32 @@ class ChosenLayers:
             meant = {next(name for name in meant if name != "background"): 1}
         return _recipe(self.name, folder, meant, self.angle)
 
+    def domain(self, classes: Sequence[str] = ()) -> "Domain":
+        """The layers as if they had been written to a folder, in memory. In a worker.
+
+        Parameters
+        ----------
+        classes
+            Background first. Of more than two, labels are the indices; else all
+            paint is foreground.
+
+        Raises
+        ------
+        InputError
+            If nothing is painted, or a label belongs to no class.
+        """
+        from src_training.data.domain import BINARY, Domain
+
+        cases, meant = list(cases_of(self.pairs)), _indices(classes)
+        found = Domain.from_arrays(
+            self.name,
+            [stored_pixels(case) for case in cases],
+            [stored_labels(case, meant) for case in cases],
+            classes=tuple(classes) if meant else BINARY,
+            names=[case.name for case in cases],
+        )
+        return replace(found, angle=self.angle)
+
     def classes(self) -> Classes | None:
         """What is painted, read plane by plane; None if nothing is."""
         counts = Counter[int]()
@@ -163,6 +210,11 @@ def shared(source: ChosenDomain, target: ChosenDomain) -> str:
             layers = ", ".join(repr(name) for name in both[:3]) + ", …" * (len(both) > 3)
             return f"Ticked in the source and in a target: {layers}; expected each in one of them."
     return ""
+
+
+def _indices(classes: Sequence[str]) -> dict[str, int | list[int]] | None:
+    """Label of each of several classes but the background; None of one."""
+    return {name: index for index, name in enumerate(classes) if index} if classes[2:] else None
 
 
 def unpainted(pair: LayerPair) -> InputError:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_msankd.choices import called
-from napari_msankd.domains.chosen_domain import ChosenDomain, ChosenFolder, ChosenLayers
-from napari_msankd.domains.layer_cases import case_names, cases_of, stored_labels, stored_pixels
+from napari_msankd.domains.chosen_domain import ChosenDomain, ChosenLayers
+from napari_msankd.domains.layer_cases import case_names
 from napari_msankd.engine import load_engine, no_collection
 from napari_msankd.runs.outcomes import ROLES
 from src_training.errors import InputError
@@ -193,7 +193,7 @@ def _domains(request: Request) -> list["Domain"]:
             replace(phantom_domain(scanner, _EYES, _SIDE), name=f"scanner {scanner}")
             for scanner in _SCANNERS
         ]
-    domains += [_domain(chosen) for chosen in request.domains]
+    domains += [chosen.domain() for chosen in request.domains]
     if not domains:
         raise InputError("there is no domain to look at; expected a folder or open layers")
     return _apart(domains)
@@ -208,23 +208,6 @@ def _domains_of_run(run: Path) -> list["Domain"]:
     learnt, _ = source_split(recipe)
     tests = [load_domain(test, masks_required=False) for test in recipe.tests]
     return [replace(learnt, name=f"{learnt.name} (learnt)"), *tests]
-
-
-def _domain(chosen: ChosenDomain) -> "Domain":
-    from src_training.data.domain import Domain
-
-    if isinstance(chosen, ChosenFolder):
-        domain = Domain.from_folder(chosen.path, name=chosen.name, masks="optional")
-    else:
-        # As if they had been written to a folder: paint is foreground.
-        cases = list(cases_of(chosen.pairs))
-        domain = Domain.from_arrays(
-            chosen.name,
-            [stored_pixels(case) for case in cases],
-            [stored_labels(case, None) for case in cases],
-            names=[case.name for case in cases],
-        )
-    return replace(domain, angle=chosen.angle)
 
 
 def _layers(request: Request, domains: Sequence["Domain"]) -> Iterator[tuple[tuple[str, str], str]]:

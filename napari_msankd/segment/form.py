@@ -150,6 +150,10 @@ class SegmentForm(QWidget):
             "Over all pixels segmented: Dice and sensitivity, 1 is best; "
             "HD95, the 95th percentile of the distances between the outlines, 0 is best"
         )
+        self.tune = QPushButton("T&une to a scanner…")
+        self.tune.setToolTip(
+            "Fit the model to another scanner by two labelled images of it; nothing is trained"
+        )
         self.volumes = Words()
         self.volumes.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.volumes.setToolTip("Volume of each class, of the slices segmented")
@@ -166,6 +170,6 @@ class SegmentForm(QWidget):
         name.setBuddy(self.slider)
         form.addRow(name, row)
         form.addRow("R&eference", self.reference)
-        for part in (self.scores, self.volumes, self.solid):
+        for part in (self.scores, self.tune, self.volumes, self.solid):
             below.addWidget(part)
         return box

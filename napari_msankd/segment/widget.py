@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_msankd.layers import planes_of, shown_index
@@ -15,6 +15,7 @@ from napari_msankd.segment.measuring import measurable, measure, said
 from napari_msankd.segment.run import Run, recorded_angle
 from napari_msankd.segment.scoring import Scores, compare
 from napari_msankd.segment.segmenting import About, Outlook, Request, find, look
+from napari_msankd.segment.tuning import TuneDialog
 from napari_msankd.settings import preferences
 from napari_msankd.story import show_story
 from napari_msankd.words import duration, kept_at, place, prospect
@@ -113,6 +114,7 @@ class SegmentWidget(SegmentForm):
         self.number.valueChanged.connect(self._on_threshold)
         self.own_threshold.clicked.connect(self._on_own_threshold)
         self.reference.chosen.connect(self._score_soon.start)
+        self.tune.clicked.connect(self._on_tune)
         self.solid.toggled.connect(self._on_solid)
         self.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
 
@@ -353,6 +355,24 @@ class SegmentWidget(SegmentForm):
             self.viewer.add_layer(Layer.create(*layer))
         self.sample.setEnabled(True)
         self._say("")
+
+    def _on_tune(self) -> None:
+        if self.model.path is None:
+            self._fail(Failure("No model is chosen; expected one to tune"))
+            return
+        dialog = TuneDialog(
+            self.viewer, self.model.path, self.camera.angle, preferences().device, self
+        )
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.tuned.connect(self._on_tuned)
+        dialog.show()
+
+    def _on_tuned(self, file: Path) -> None:
+        angle = self.camera.value()
+        self.model.open(file)
+        # The scanner is the same, whose angle was told.
+        self.camera.setValue(angle)
+        self._say(f"✓ {file.name} is chosen; Run segments with it.")
 
     def _say(self, words: str) -> None:
         self.status.setText(words)
