@@ -87,9 +87,14 @@ def fits(image: "Image", labels: "Labels") -> bool:
     return tuple(array_of(labels).shape) == (shape[:-1] if image.rgb else shape)
 
 
+def is_result(labels: "Labels") -> bool:
+    """Whether a model of ours made the layer, whoever mended it since."""
+    return "msankd" in labels.metadata
+
+
 def _unlikeness(ours: set[str], theirs: set[str], labels: "Labels") -> float:
     """Less the share of words that both names have; from -1 to 0.3."""
-    result = _RESULT if "msankd" in labels.metadata else 0.0
+    result = _RESULT if is_result(labels) else 0.0
     return result - len(ours & theirs) / max(1, len(ours | theirs))
 
 

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msankd.domains.domain_look import Masks
-from napari_msankd.domains.layer_pairs import fits, matched
+from napari_msankd.domains.layer_pairs import fits, is_result, matched
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -38,8 +38,9 @@ class LayerRows(QTreeWidget):
     ----------
     masks
         With ``required``, images that have labels are ticked, whenever they
-        come; with ``optional`` those that have none, or all if every one has
-        some, of the images that are there first. Others wait for a person.
+        come, unless a model of ours made the labels; with ``optional`` those
+        that have none, or all if every one has some, of the images that are
+        there first. Others wait for a person.
 
     Attributes
     ----------
@@ -103,7 +104,8 @@ class LayerRows(QTreeWidget):
         self.clear()
         self._rows = []
         for image, mask in zip(images, pairs, strict=True):
-            wanted = mask is not None
+            # What a model found is nothing to learn from, until a person says so.
+            wanted = mask is not None and not is_result(mask)
             if self._masks == "optional":
                 wanted = first and (mask is None or not bare)
                 self._ticked.setdefault(image.unique_id, wanted)
