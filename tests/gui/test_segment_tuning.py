@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_msankd.segment import tuning
 from napari_msankd.segment.tuning import TuneDialog
 from src_training.data.domain import Domain, write_domain
 from src_training.data.phantom import fundus_phantom
@@ -104,9 +105,20 @@ def test_what_cannot_be_tuned_is_said_and_nothing_is_written(
     assert asked.tune.isEnabled()
 
 
-def test_a_dialog_that_is_closed_writes_nothing(labelled, widget, dialog, save_as, qtbot):
-    asked, before = dialog(), widget.model.path
+def test_a_dialog_that_is_closed_writes_nothing(
+    labelled, widget, dialog, save_as, monkeypatch, qtbot
+):
+    asked, before, ended = dialog(), widget.model.path, []
+    steps = tuning._tuned
+
+    def noted(*arguments):
+        try:
+            yield from steps(*arguments)
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(tuning, "_tuned", noted)
     asked.tune.click()
     asked.reject()
-    qtbot.wait(1500)
+    qtbot.waitUntil(lambda: bool(ended), timeout=PATIENCE)
     assert not save_as.exists() and widget.model.path == before
