@@ -1,5 +1,7 @@
 """Tuning a model to a scanner in the Segment widget: from labelled layers to a file of its own."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog
@@ -108,17 +110,21 @@ def test_what_cannot_be_tuned_is_said_and_nothing_is_written(
 def test_a_dialog_that_is_closed_writes_nothing(
     labelled, widget, dialog, save_as, monkeypatch, qtbot
 ):
-    asked, before, ended = dialog(), widget.model.path, []
-    steps = tuning._tuned
+    asked, before, steps = dialog(), widget.model.path, tuning._tuned
+    closed, ended = Event(), Event()
 
-    def noted(*arguments):
+    def held(*arguments):
         try:
-            yield from steps(*arguments)
+            for step in steps(*arguments):
+                yield step
+                closed.wait(PATIENCE / 1000)
         finally:
-            ended.append(True)
+            ended.set()
 
-    monkeypatch.setattr(tuning, "_tuned", noted)
+    monkeypatch.setattr(tuning, "_tuned", held)
     asked.tune.click()
+    qtbot.waitUntil(lambda: "Loading" in asked.status.text(), timeout=PATIENCE)
     asked.reject()
-    qtbot.waitUntil(lambda: bool(ended), timeout=PATIENCE)
+    closed.set()
+    qtbot.waitUntil(ended.is_set, timeout=PATIENCE)
     assert not save_as.exists() and widget.model.path == before
