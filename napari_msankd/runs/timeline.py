@@ -182,14 +182,16 @@ def _name(stage: "StageProgress") -> str:
 def _told(stage: "StageProgress") -> str:
     """What stands below a stage's name."""
     if stage.state == "done":
-        return f"✓ {clock(stage.seconds)}"
+        return f"✓ {clock(stage.seconds)}" if stage.steps else "✓"
     return f"{int(100 * _share(stage))} %" if stage.state == "running" else ""
 
 
 def _tip(stage: "StageProgress") -> str:
     """A stage at length."""
     lines = [ABOUT.get(stage.name, stage.name)]
-    if stage.state != "waiting":
+    if stage.state == "done" and not stage.steps:
+        lines.append("Taken over from another run")
+    elif stage.state != "waiting":
         lines.append(f"Step {stage.step} of {stage.steps}, {duration(stage.seconds)}")
     if stage.score is not None:
         kind = "Dice" if stage.name in DICE_STAGES else "score (negative loss)"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -70,7 +71,8 @@ class StageProgress:
         ``waiting``, ``running`` (begun and not done, whether or not a process
         is at it) or ``done``.
     step, steps
-        Steps done, and to do in all; 0 of 0 before it begins.
+        Steps done, and to do in all; 0 of 0 before it begins, and where the
+        run took it over from another.
     seconds
         Spent on it, up to its last event.
     score
@@ -247,7 +249,7 @@ class RunHistory:
         done = [
             stage
             for name, stage in self.stages.items()
-            if stage.state == "done" and name in estimate
+            if stage.state == "done" and stage.steps and name in estimate
         ]
         thought = sum(estimate[stage.name] for stage in done)
         took = sum(stage.seconds for stage in done)
@@ -265,6 +267,9 @@ class RunHistory:
             # Killed between its last checkpoint and its last word.
             former.state = "done"
         stage = self._stage(event.stage)
+        for earlier in takewhile(lambda other: other is not stage, self.stages.values()):
+            # What comes before is there: a comparison trains once what its runs share.
+            earlier.state = "done"
         stage.state, stage.step, stage.steps = "running", event.step, event.steps
 
     def _step(self, event: StepDone) -> None:

@@ -87,6 +87,16 @@ def test_a_stage_explains_itself_under_the_pointer(timeline, qtbot):
     assert timeline._boxes()[0].contains(QPointF(5, 5))
 
 
+def test_stages_that_were_taken_over_are_done(timeline):
+    from napari_msankd.runs.timeline import _tip
+
+    history = history_of([*begun(), *stage("distil", to=3)])
+    timeline.draw(history)
+    assert "teacher: ✓. autoencoder: ✓. " in timeline.accessibleDescription()
+    assert "Taken over from another run" in _tip(history.stages["teacher"])
+    assert "Taken over" not in _tip(history.stages["distil"])
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_it_is_drawn_in_the_theme(timeline, viewer, theme):
     viewer.theme = theme

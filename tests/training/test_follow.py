@@ -269,6 +269,15 @@ def test_the_last_stage_needs_no_estimate():
     assert history.seconds_left() == 14
 
 
+def test_what_a_run_took_over_is_done_and_tells_nothing_of_its_pace():
+    history = told(*running(stage="san", done=3, pace=2))
+    *earlier, _, _ = history.stages.values()
+    assert {stage.state for stage in earlier} == {"done"}
+    assert {(stage.steps, stage.seconds) for stage in earlier} == {(0, 0.0)}
+    assert history.stages["distil"].state == "waiting"
+    assert history.seconds_left(dict.fromkeys(STAGES, 100.0)) == 7 * 2 + 100
+
+
 def test_a_whole_run_is_followed_to_its_end(finished_run):
     history = told(*RunFollower(finished_run.path).poll(limit=10_000))
     assert history.state == "finished"
