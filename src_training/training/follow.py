@@ -263,12 +263,10 @@ class RunHistory:
         return self.stages.setdefault(name, StageProgress(name))
 
     def _begin(self, event: StageStarted) -> None:
-        if (former := self._running()) is not None and former.name != event.stage:
-            # Killed between its last checkpoint and its last word.
-            former.state = "done"
         stage = self._stage(event.stage)
         for earlier in takewhile(lambda other: other is not stage, self.stages.values()):
-            # What comes before is there: a comparison trains once what its runs share.
+            # What comes before is there: taken over from another run, or killed between its
+            # last checkpoint and its last word.
             earlier.state = "done"
         stage.state, stage.step, stage.steps = "running", event.step, event.steps
 
