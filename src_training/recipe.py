@@ -102,8 +102,9 @@ class Distilling(_Part):
     edge_loss, scope, temperature, centred
         See `DualContrastiveGraphs`.
     start
-        ``alone``: from the student that was trained alone. ``fresh``: from
-        random weights.
+        ``alone``: from what the stage ``student`` learned of masks alone.
+        ``fresh``: from random weights, for as many steps as that stage and
+        ``distil`` have; the SAN is still that of the student.
     """
 
     methods: dict[str, Weight] = {"gkd": 1.0}
@@ -254,6 +255,19 @@ class Recipe(_Part):
         """Whether half of each batch of ``distil`` has no masks."""
         return bool(self.unlabelled) or self.labelled < 1
 
+    def plan(self, stage: str) -> StageRecipe:
+        """Length and rate of a stage, so that the student alone is a fair match of the distilled.
+
+        ``alone`` is as long as ``distil`` and sees as many patches with masks a
+        step; from a fresh start ``distil`` takes the steps of ``student``, too.
+        """
+        plan: StageRecipe = getattr(self.stages, "distil" if stage == "alone" else stage)
+        if stage == "alone" and self.semi_supervised:
+            return plan.model_copy(update={"batch": plan.batch - plan.batch // 2})
+        if stage == "distil" and self.distilling.start == "fresh":
+            return plan.model_copy(update={"steps": self.stages.student.steps + plan.steps})
+        return plan
+
     @classmethod
     def load(cls, path: str | Path, overrides: dict[str, str] | None = None) -> "Recipe":
         """Read a recipe from YAML.
@@ -336,7 +350,7 @@ class Stages(_Part):
     paraphraser
         Plays no part unless a method has one.
     distil
-        Of the distilled student; and of the stage ``alone``, which is as long.
+        Of the distilled student; and of the stage ``alone``, see `Recipe.plan`.
     """
 
     teacher: StageRecipe

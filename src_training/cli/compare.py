@@ -11,6 +11,7 @@ from rich.markdown import Markdown
 from src_training.cli import console
 from src_training.cli.console import Device
 from src_training.cli.runs import stop_on_signal
+from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.training.compare import PlannedRun
@@ -57,21 +58,34 @@ def compare(
     plan = planned_runs(recipes, method or [], seed or [], out_dir, changed)
     spread = spread_over(device, devices)
     with _stopped_in_words():
-        if len(spread) > 1:
-            _run_at_once(plan, spread)
-        else:
-            _run_in_turn(plan, device)
+        failed = _run_at_once(plan, spread) if len(spread) > 1 else _run_in_turn(plan, device)
+    if failed:
+        for name, why in failed.items():
+            said = f"{name}: {why}"
+            console.err.print(said, style="red", highlight=False, soft_wrap=True)
+        raise SystemExit(1)
     comparison = compared(plan)
     write_comparison(comparison, recipes[0].name, out_dir)
     console.out.print(Markdown(as_markdown(comparison, recipes[0].name)))
     console.out.print(f"Written to {out_dir}/comparison.*", highlight=False, soft_wrap=True)
 
 
-def _run_in_turn(plan: "list[PlannedRun]", device: str) -> None:
+def _run_in_turn(plan: "list[PlannedRun]", device: str) -> dict[str, str]:
+    """Name of each run that failed, or waits for one that did -> why."""
+    failed: dict[str, str] = {}
+    lacking = set()
     for number, each in enumerate(plan, 1):
-        if not each.done:
-            console.out.print(f"{number} of {len(plan)}: {each.name}", highlight=False)
+        if each.done or each.folder in lacking:
+            continue
+        console.out.print(f"{number} of {len(plan)}: {each.name}", highlight=False)
+        try:
+            if each.shared in lacking:
+                raise InputError(each.not_begun)
             _run_here(each, device)
+        except InputError as error:
+            failed[each.name] = str(error)
+            lacking.add(each.folder)
+    return failed
 
 
 def _run_here(run: "PlannedRun", device: str) -> None:
@@ -81,18 +95,13 @@ def _run_here(run: "PlannedRun", device: str) -> None:
         run.run(device, display.show, stopping)
 
 
-def _run_at_once(plan: "list[PlannedRun]", devices: list[str]) -> None:
+def _run_at_once(plan: "list[PlannedRun]", devices: list[str]) -> dict[str, str]:
     from src_training.progress import RunsDisplay
     from src_training.training.at_once import run_at_once
 
     # There are always steps to keep: those of the other processes.
     with RunsDisplay(console.out) as display, stop_on_signal(lambda: True) as stopping:
-        failed = run_at_once(plan, devices, display, stopping)
-    if failed:
-        for name, why in failed.items():
-            said = f"{name}: {why}"
-            console.err.print(said, style="red", highlight=False, soft_wrap=True)
-        raise SystemExit(1)
+        return run_at_once(plan, devices, display, stopping)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Training patches and validation images of a domain, prepared once and kept in memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from src_training.data.views import Views
 from src_training.errors import InputError
 
 AnyArray = NDArray[Any]
+T = TypeVar("T")
 
 # As in nnU-Net: a third of the patches is centred on foreground, so that small
 # organs are seen at all.
@@ -188,6 +190,13 @@ class HalfLabelled:
             _both(first.views, second.views),
             _both(first.plain, second.plain),
         )
+
+
+def evenly(everything: Sequence[T], count: int) -> list[T]:
+    """At most `count` of a sequence, evenly spaced."""
+    if len(everything) <= count:
+        return list(everything)
+    return [everything[i * len(everything) // count] for i in range(count)]
 
 
 def _both(first: Tensor | None, second: Tensor | None) -> Tensor | None:

@@ -47,8 +47,7 @@ def run_at_once(
     Returns
     -------
     dict
-        Name of each run that failed -> why. Those that wait for it were not
-        begun, all others are done.
+        Name of each run that failed, or waits for one that did -> why. All others are done.
 
     Raises
     ------
@@ -68,7 +67,7 @@ def run_at_once(
             runs.look()
     finally:
         runs.stop()
-    return runs.failed
+    return runs.failed | {run.name: run.not_begun for run in runs.waiting}
 
 
 class _Runs:
@@ -78,6 +77,8 @@ class _Runs:
     ----------
     failed
         Name -> why.
+    waiting
+        Those that were not begun.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class _Runs:
         self._done = {run.folder for run in plan if run.done} | earlier
         # Rows that ask for the same are one run.
         left = {run.folder: run for run in reversed(plan) if run.folder not in self._done}
-        self._waiting = list(left.values())[::-1]
+        self.waiting = list(left.values())[::-1]
         self._free, self._display = list(devices), display
         self._environment = _environment(len(devices))
         self._children: list[_Child] = []
@@ -95,12 +96,12 @@ class _Runs:
 
     def begin(self) -> bool:
         """Give each free device a run that can be begun; whether any is under way then."""
-        ready = [run for run in self._waiting if run.shared is None or run.shared in self._done]
+        ready = [run for run in self.waiting if run.shared is None or run.shared in self._done]
         # Those that others wait for come first, else a device may have nothing to do in the end.
-        awaited = {run.shared for run in self._waiting}
+        awaited = {run.shared for run in self.waiting}
         ready.sort(key=lambda run: run.folder not in awaited)
         for run, device in list(zip(ready, self._free, strict=False)):
-            self._waiting.remove(run)
+            self.waiting.remove(run)
             self._free.remove(device)
             self._display.begin(run.name)
             self._children.append(_Child(run, device, self._environment))

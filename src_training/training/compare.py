@@ -14,6 +14,7 @@ from src_training.errors import InputError
 from src_training.events import Event
 from src_training.recipe import Recipe
 from src_training.training.folder import STAGES, RunFolder
+from src_training.training.fresh import refuse_impossible_networks
 from src_training.training.outcome import FROM_MASKS
 from src_training.training.run import distil
 
@@ -21,6 +22,9 @@ Variants = Mapping[str, Mapping[str, object]]
 """Name -> dotted field of a recipe -> value."""
 
 _VARIANTS = Path(__file__).parents[1] / "variants"
+
+ALONE, TEACHER = "student alone", "teacher"
+"""Rows that every comparison has."""
 
 SHARED = STAGES[:-1]
 """Stages that are the same whatever distils: trained once for each seed."""
@@ -60,6 +64,12 @@ class PlannedRun:
         return f"{self.label}, seed {self.recipe.seed}"
 
     @property
+    def not_begun(self) -> str:
+        """Why it cannot begin where the run failed whose stages it takes over."""
+        assert self.shared is not None
+        return f"not begun: it takes over what {self.shared.path.name} learns first, which failed"
+
+    @property
     def done(self) -> bool:
         """Whether its models and report are there, by this very recipe.
 
@@ -80,17 +90,26 @@ class PlannedRun:
         )
 
     def prepare(self) -> bool:
-        """Take over what is shared, once; returns whether there is a run to resume then."""
-        if self.shared is not None and not self.folder.recipe.exists():
+        """Take over what is shared before it distils; whether there is a run to resume then."""
+        if self.shared is not None and self._may_take_over():
             self._take_over(self.shared)
             self.recipe.save(self.folder.recipe)
         return self.folder.recipe.exists()
+
+    def _may_take_over(self) -> bool:
+        """Not another recipe's run, nor one that distils already by what it learned itself."""
+        folder = self.folder
+        if not folder.recipe.exists():
+            return True
+        return not folder.begun("distil") and Recipe.load(folder.recipe) == self.recipe
 
     def _take_over(self, other: RunFolder) -> None:
         """Take stages and scores of a finished run: files are only replaced, so links will do."""
         for name in self.taken:
             shutil.rmtree(self.folder.stage(name), ignore_errors=True)
             shutil.copytree(other.stage(name), self.folder.stage(name), copy_function=_linked)
+        if other.start.exists():
+            _put(other.start, self.folder.start)
         if self.taken == SHARED:
             self._take_over_scores(other)
 
@@ -98,13 +117,8 @@ class PlannedRun:
         own = self.folder
         for role in FROM_MASKS:
             model = f"{role}.safetensors"
-            for mine, theirs in (
-                (own.models / model, other.models / model),
-                (own.outcome(role), other.outcome(role)),
-            ):
-                mine.parent.mkdir(parents=True, exist_ok=True)
-                mine.unlink(missing_ok=True)
-                _linked(theirs, mine)
+            _put(other.models / model, own.models / model)
+            _put(other.outcome(role), own.outcome(role))
 
 
 def planned_runs(
@@ -138,13 +152,17 @@ def planned_runs(
     Raises
     ------
     InputError
-        If the recipes differ in more, two have one name, or a method or field is unknown.
+        If the recipes differ in more, two have one name, a method or field is
+        unknown, or one cannot teach this student.
     """
     alone = {method: {"distilling.methods": {method: 1.0}} for method in methods}
     if both := alone.keys() & (variants or {}).keys():
         raise InputError(f"{both.pop()} is a method and a variant; expected another name for one")
     chosen = _contestants(recipes, alone | dict(variants or {}))
     _refuse_others(chosen)
+    for recipe in chosen.values():
+        # Before the first of them has run for hours; it does not hang on the number of classes.
+        refuse_impossible_networks(recipe, classes=2)
     plan: list[PlannedRun] = []
     first = {label: _first_alike(recipe, chosen) for label, recipe in chosen.items()}
     for seed in seeds or [recipes[0].seed]:
@@ -208,6 +226,8 @@ def _contestants(recipes: Sequence[Recipe], variants: Variants) -> dict[str, Rec
             }
         for name, contestant in own.items():
             label = name.removeprefix(f"{recipe.name}-") if len(recipes) == 1 else name
+            if label == TEACHER:
+                raise InputError(f"a recipe is called {label}; expected a name of its own")
             if label in chosen:
                 raise InputError(
                     f"two recipes are called {label}; expected a name of its own for each"
@@ -254,6 +274,12 @@ def _finished(runs: Path, expected: Recipe) -> list[tuple[AlignmentConsistency, 
         if _difference(recipe, expected) is None:
             found.append((recipe.alignment, folder))
     return found
+
+
+def _put(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    _linked(source, target)
 
 
 def _linked(source: str | Path, target: str | Path) -> None:

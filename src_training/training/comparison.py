@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.events import Event, RunStarted, StepDone, Validated, read_events
-from src_training.training.compare import PlannedRun
+from src_training.training.compare import ALONE, TEACHER, PlannedRun
 from src_training.training.folder import RunFolder
 
-ALONE, TEACHER = "student alone", "teacher"
 UNSEEN = "mean of unseen"
 
 _DRAWS = 2000
@@ -252,6 +251,13 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
         rows.setdefault(run.folder, {})[run.label] = None
     alike = dict.fromkeys(" and ".join(labels) for labels in rows.values() if len(labels) > 1)
     notes += [f"{labels} ask for the same: one run." for labels in alike]
+    notes += [
+        f"{label} starts from random weights and takes {run.recipe.plan('distil').steps} steps."
+        for label, run in {run.label: run for run in plan}.items()
+        if run.recipe.distilling.start == "fresh"
+    ]
+    if plan[0].recipe.semi_supervised:
+        notes.append("The student alone has as many patches with masks a step as the distilled.")
     if unseen:
         notes.append(f"Unseen: {', '.join(unseen)}. The validation split chose checkpoints.")
     return notes

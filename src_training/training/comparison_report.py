@@ -10,7 +10,8 @@ from pathlib import Path
 from src_training.atomic import write_text
 from src_training.evaluation.figures import Measured, cost_svg
 from src_training.evaluation.page import html_page
-from src_training.training.comparison import ALONE, Comparison, Estimated
+from src_training.training.compare import ALONE
+from src_training.training.comparison import Comparison, Estimated
 
 _NUMBERS = (
     *("model", "domain", "dice", "low", "high"),

@@ -16,7 +16,7 @@ import torch
 from src_training.data.domain import Domain
 from src_training.device import find_device
 from src_training.events import Event, StageFinished, StageStarted, StepDone, Validated
-from src_training.recipe import Recipe, StageRecipe, Stages
+from src_training.recipe import Recipe, Stages
 from src_training.recipe_domains import DomainRecipe
 from src_training.training.folder import RunFolder
 from src_training.training.pipeline import VALIDATION_PATCHES, Pipeline
@@ -264,15 +264,9 @@ def _only(domain: DomainRecipe, names: list[str] | tuple[str, ...]) -> DomainRec
     return domain.model_copy(update={"only": "|".join(re.escape(name) for name in names)})
 
 
-def _plan(recipe: Recipe, stage: str) -> StageRecipe:
-    # The student alone goes on for as long as the distilled one.
-    plan: StageRecipe = getattr(recipe.stages, "distil" if stage == "alone" else stage)
-    return plan
-
-
 def _stage_seconds(recipe: Recipe, trial: Recipe, stage: str, times: _Times, cases: int) -> float:
     """Steps, and validations on so many cases."""
-    plan, tried = _plan(recipe, stage), _plan(trial, stage)
+    plan, tried = recipe.plan(stage), trial.plan(stage)
     validations = max(1, math.ceil(plan.steps / plan.validate_every))
     grown = cases if stage in _WHOLE_IMAGES else min(cases, VALIDATION_PATCHES)
     validation = times.validation * grown / _VALIDATION_IMAGES + times.rest
@@ -291,7 +285,7 @@ def _peak(
     """Peak bytes: the stages' grow with the batch, and so many images more are held."""
     peaks = [
         watch.start
-        + max(0, times.peak - watch.start) * _plan(recipe, stage).batch / _plan(trial, stage).batch
+        + max(0, times.peak - watch.start) * recipe.plan(stage).batch / trial.plan(stage).batch
         for stage, times in watch.stages.items()
     ]
     if on_gpu:

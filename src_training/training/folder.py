@@ -87,6 +87,10 @@ class RunFolder:
         """Checkpoints of a stage."""
         return self.path / "stages" / name
 
+    def begun(self, stage: str) -> bool:
+        """Whether a stage has a checkpoint to go on from."""
+        return (self.stage(stage) / "last.safetensors").exists()
+
     def clear_halves(self) -> None:
         """Remove what a killed process left half written; for who holds the run."""
         for half in [*self.path.glob("stages/**/.*"), *self.path.glob("models/.*")]:

@@ -4,8 +4,10 @@ import torch
 
 from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork
+from src_training.errors import InputError
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.recipe import NetworkRecipe, Recipe
+from src_training.training.distilling import distillations_of
 
 _WIDTH = 64
 """Of a teacher as published; students say by what they multiply their channels."""
@@ -47,3 +49,30 @@ def fresh_alignment(recipe: Recipe, network: SegmentationNetwork) -> AlignmentNe
     """A TAN or a SAN for a network, on the grid that it makes of a training patch."""
     side = recipe.patch // network.stride
     return AlignmentNetwork(network.bottleneck_channels, (side, side), recipe.latent, recipe.hidden)
+
+
+def refuse_impossible_networks(recipe: Recipe, classes: int) -> None:
+    """Build all of it once, where it takes neither time nor memory: not after hours.
+
+    Raises
+    ------
+    InputError
+        If there is no such network, it cannot learn from batches this small,
+        or a distillation cannot teach this student.
+    """
+    with torch.device("meta"):
+        teacher, student = (
+            fresh_network(recipe, network, classes) for network in (recipe.teacher, recipe.student)
+        )
+        distillations_of(recipe.distilling, teacher, student)
+        fresh_autoencoder(recipe, classes)
+    taught = {"teacher": teacher, "student": student, "alone": student, "distil": student}
+    for name, network in taught.items():
+        plan = recipe.plan(name)
+        if plan.steps and plan.batch == 1 and network.stride == recipe.patch:
+            field = "distil" if name == "alone" else name
+            batch = getattr(recipe.stages, field).batch
+            raise InputError(
+                f"stages.{field}.batch is {batch}; expected at least {batch + 1}, as its "
+                f"network makes a single value of a patch of {recipe.patch} pixels"
+            )

@@ -16,6 +16,7 @@ from src_training.data.patches import (
     HalfLabelled,
     Patches,
     cut,
+    evenly,
     patch_corners,
     prepare_cases,
 )
@@ -24,12 +25,17 @@ from src_training.device import training_precision
 from src_training.errors import InputError
 from src_training.events import Event, Noted
 from src_training.networks import SegmentationNetwork
-from src_training.recipe import Recipe, StageRecipe
+from src_training.recipe import Recipe
 from src_training.seeds import step_seed
 from src_training.training.balance import SAMPLES, little_to_teach, loud_in_words, pulls
 from src_training.training.distilling import Distil, Paraphrase, distillations_of, stage_names
 from src_training.training.folder import RunFolder
-from src_training.training.fresh import fresh_alignment, fresh_autoencoder, fresh_network
+from src_training.training.fresh import (
+    fresh_alignment,
+    fresh_autoencoder,
+    fresh_network,
+    refuse_impossible_networks,
+)
 from src_training.training.loop import learn
 from src_training.training.ranks import is_first, make_fabric
 from src_training.training.sources import labelled_split, load_domain, source_split
@@ -129,7 +135,7 @@ class Pipeline:
         ]
         if others is not None:
             self.unlabelled.insert(0, (recipe.source, others))
-        self._refuse_impossible_networks()
+        refuse_impossible_networks(recipe, len(self.training.classes))
         self._start = starting_model(recipe, folder, self.training.classes)
         if devices > 1:
             self.fabric.launch()
@@ -154,17 +160,17 @@ class Pipeline:
         InputError, Interrupted
             See `learn`.
         """
-        recipe, stages = self.recipe, self.recipe.stages
+        recipe = self.recipe
         if self._start is not None and is_first() and not self.folder.start.exists():
             # The run does not depend on a file that may be gone when it is resumed.
             self._start.save(self.folder.start)
         watch = self._watching(emit) if is_first() else lambda _stage, _step: None
         supervision = recipe.supervised
 
-        def learned(stage: Stage, plan: StageRecipe, patches: Drawing = self._patches) -> float:
+        def learned(stage: Stage, patches: Drawing = self._patches) -> float:
             return learn(
                 stage,
-                plan,
+                recipe.plan(stage.name),
                 patches,
                 self._validation,
                 self.folder.stage(stage.name),
@@ -177,26 +183,26 @@ class Pipeline:
             ).score
 
         teacher = self._network("teacher")
-        knows = learned(Supervised("teacher", teacher, supervision), stages.teacher)
+        knows = learned(Supervised("teacher", teacher, supervision))
         autoencoder = self._autoencoder()
-        learned(MaskAutoencoder(autoencoder), stages.autoencoder)
-        learned(MaskVectors(autoencoder), stages.vectors)
+        learned(MaskAutoencoder(autoencoder))
+        learned(MaskVectors(autoencoder))
         tan = self._alignment("tan", teacher)
-        learned(Alignment("tan", tan, teacher, autoencoder, recipe.alignment), stages.tan)
+        learned(Alignment("tan", tan, teacher, autoencoder, recipe.alignment))
         student = self._network("student")
         if self._start is not None:
             student.load_state_dict(self._start.network.state_dict())
-        learned(Supervised("student", student, supervision), stages.student)
+        learned(Supervised("student", student, supervision))
         alone = copy.deepcopy(student)
-        untaught = learned(Supervised("alone", alone, supervision), stages.distil)
+        untaught = learned(Supervised("alone", alone, supervision))
         san = self._alignment("san", student)
-        learned(Alignment("san", san, student, autoencoder, recipe.alignment), stages.san)
+        learned(Alignment("san", san, student, autoencoder, recipe.alignment))
         fresh = recipe.distilling.start == "fresh"
         distilled = self._network("distil") if fresh else copy.deepcopy(student)
         self._seed("distillations")
         distillations, weights = distillations_of(recipe.distilling, teacher, distilled)
         if paraphrased := [each for each in distillations if each.paraphrases]:
-            learned(Paraphrase(paraphrased, teacher), stages.paraphraser)
+            learned(Paraphrase(paraphrased, teacher))
         distil = Distil(
             (distilled, san),
             (teacher, tan),
@@ -205,11 +211,10 @@ class Pipeline:
             recipe.distilling.views,
             supervision,
         )
-        begun = (self.folder.stage(distil.name) / "last.safetensors").exists()
-        if is_first() and stages.distil.steps and not begun:
+        if is_first() and recipe.stages.distil.steps and not self.folder.begun(distil.name):
             for sentence in [*little_to_teach(knows, untaught), *self._loud(distil)]:
                 emit(Noted(stage=distil.name, step=0, sentence=sentence))
-        learned(distil, stages.distil, self._taught)
+        learned(distil, self._taught)
         return TrainedNetworks(teacher, tan, autoencoder, alone, distilled, san)
 
     def _network(self, role: str) -> SegmentationNetwork:
@@ -252,7 +257,7 @@ class Pipeline:
         cases = prepare_cases(self.held_out, self.recipe.preprocessing)
         side = self.recipe.patch
         places = [(case, corner) for case in cases for corner in patch_corners(case.fov, side)]
-        chosen = places[:: max(1, len(places) // VALIDATION_PATCHES)][:VALIDATION_PATCHES]
+        chosen = evenly(places, VALIDATION_PATCHES)
         image = np.stack([cut(case.image.pixels, corner, side) for case, corner in chosen])
         mask = np.stack([cut(case.mask, corner, side) for case, corner in chosen])
         device = self.fabric.device
@@ -281,25 +286,6 @@ class Pipeline:
                 raise InputError(
                     f"stages.{name}.batch is {plan.batch}; expected at least {least}, "
                     f"one {'labelled ' if halved else ''}patch for each device"
-                )
-
-    def _refuse_impossible_networks(self) -> None:
-        """Build all of it once, where it takes neither time nor memory: not after hours."""
-        recipe, stages, classes = self.recipe, self.recipe.stages, len(self.training.classes)
-        with torch.device("meta"):
-            teacher, student = (
-                fresh_network(recipe, network, classes)
-                for network in (recipe.teacher, recipe.student)
-            )
-            distillations_of(recipe.distilling, teacher, student)
-            fresh_autoencoder(recipe, classes)
-        taught = (("teacher", teacher), ("student", student), ("distil", student))
-        for name, network in taught:
-            plan: StageRecipe = getattr(stages, name)
-            if plan.steps and plan.batch == 1 and network.stride == recipe.patch:
-                raise InputError(
-                    f"stages.{name}.batch is 1; expected at least 2, as its network makes a "
-                    f"single value of a patch of {recipe.patch} pixels"
                 )
 
     def _refuse_other_classes(self) -> None:

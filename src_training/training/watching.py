@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from src_training.atomic import write_atomic
 from src_training.data.domain import Domain
-from src_training.data.patches import cut, patch_corners
+from src_training.data.patches import cut, evenly, patch_corners
 from src_training.data.preprocess import Prepared
 from src_training.errors import InputError
 from src_training.evaluation.fsd import frechet_distance
@@ -35,7 +34,6 @@ _CASES = 8
 _BATCH = 8
 _SHARE, _FREE = 0.02, 2.0
 Emit = Callable[[Event], None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +169,7 @@ class Watching:
 
     def _prepared(self, domain: Domain) -> list[Prepared]:
         """A few images, spread over the domain."""
-        chosen = domain.subset(_spread(domain.names, _CASES))
+        chosen = domain.subset(evenly(domain.names, _CASES))
         seen = prepared_images(chosen, self._recipe.preprocessing)
         return [image.prepared for image in seen]
 
@@ -189,15 +187,8 @@ class Watching:
 def patches_of(images: Sequence[Prepared], side: int) -> Tensor:
     """At most `PATCHES` patches (N, C, side, side) float32, spread over images, at least one."""
     places = [(image, corner) for image in images for corner in patch_corners(image.fov, side)]
-    chosen = _spread(places, PATCHES)
+    chosen = evenly(places, PATCHES)
     return torch.from_numpy(np.stack([cut(image.pixels, corner, side) for image, corner in chosen]))
-
-
-def _spread(everything: Sequence[T], count: int) -> list[T]:
-    """At most `count` of a sequence, evenly spaced."""
-    if len(everything) <= count:
-        return list(everything)
-    return [everything[i * len(everything) // count] for i in range(count)]
 
 
 def _first(error: Exception) -> str:

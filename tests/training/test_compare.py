@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from src_training.errors import InputError
 from src_training.events import StepDone, read_events
-from src_training.training.compare import SHARED, load_variants, planned_runs
-from src_training.training.comparison import ALONE, TEACHER, UNSEEN, compared
+from src_training.training.compare import ALONE, SHARED, TEACHER, load_variants, planned_runs
+from src_training.training.comparison import UNSEEN, compared
 from src_training.training.comparison_report import as_markdown, as_page
 from src_training.training.interruption import Interrupted
 
@@ -210,6 +211,43 @@ def test_the_command_goes_on_writes_all_three_and_repeats_nothing(
     assert (tmp_path / "out" / "comparison.html").exists()
 
 
+@pytest.mark.parametrize("order", [("fine", "loud", "after"), ("loud", "after")])
+def test_a_row_that_fails_is_named_and_only_what_waits_for_it_is_left(
+    make_recipe, msankd, tmp_path, order
+):
+    make_recipe(1).save(tmp_path / "tiny.yaml")
+    rows = {"fine": {}, "loud": {"distilling.cross": 1e39}, "after": {"distilling.views": 3}}
+    chosen = {name: rows[name] for name in order}
+    (tmp_path / "rows.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False))
+    words = ["compare", tmp_path / "tiny.yaml", "--variants", tmp_path / "rows.yaml"]
+    said = msankd(*words, "--out", tmp_path / "out", "--device", "cpu")
+    assert said.code == 1
+    failed, *waits = said.err.splitlines()
+    assert failed.startswith("loud, seed 0: ") and "the loss is inf at step 1" in failed
+    done = {file.parent.name for file in (tmp_path / "out").rglob("model.safetensors")}
+    if "fine" in order:
+        assert not waits and done == {"fine", "after"}
+    else:
+        assert not done and len(waits) == 1
+        assert waits[0].startswith("after, seed 0: not begun: it takes over what loud learns")
+
+
+def test_a_row_begun_by_itself_takes_over_until_it_distils(plan, recipe, tmp_path):
+    (row,) = planned_runs([recipe], ["fsp"], [0], tmp_path)
+    said = []
+    with pytest.raises(Interrupted):
+        row.run("cpu", said.append, lambda: any(event.kind == "step_done" for event in said))
+    theirs = plan[0].folder.stage("teacher") / "last.safetensors"
+    own = row.folder.stage("teacher") / "last.safetensors"
+    assert not own.samefile(theirs)
+    joined = replace(row, shared=plan[0].folder)
+    assert joined.prepare() and own.samefile(theirs)
+    own.unlink()
+    row.folder.stage("distil").mkdir()
+    (row.folder.stage("distil") / "last.safetensors").touch()
+    assert joined.prepare() and not own.exists()
+
+
 def test_recipes_that_differ_in_more_than_distilling_are_refused(make_recipe, tmp_path):
     first = make_recipe(name="one")
     allowed = make_recipe(name="two", distilling={"views": 3})
@@ -229,6 +267,12 @@ def test_recipes_that_differ_in_more_than_distilling_are_refused(make_recipe, tm
 def test_what_cannot_be_compared_is_said(make_recipe, tmp_path, names, methods, said):
     with pytest.raises(InputError, match=said):
         planned_runs([make_recipe(name=name) for name in names], methods, [], tmp_path)
+
+
+def test_a_method_that_cannot_teach_the_student_is_refused_before_any_is_run(make_recipe, tmp_path):
+    recipe = make_recipe(student={"name": "mobilenetv2", "options": {"width": 0.1}})
+    with pytest.raises(InputError, match=r"graph_flow: the student's \w+ has 16 channels"):
+        planned_runs([recipe], ["gkd", "graph_flow"], [], tmp_path)
 
 
 def test_a_folder_of_another_comparison_is_not_written_over(plan, recipe):
@@ -285,6 +329,7 @@ def test_rows_that_ask_for_the_same_are_one_run(make_recipe, tmp_path):
         ("a: {patch: 96}\nb: {}", "b and a differ in patch"),
         ("gkd: {}", "gkd is a method and a variant"),
         ("a: [", "the file is not YAML"),
+        ("teacher: {}", "a recipe is called teacher"),
     ],
 )
 def test_variants_that_cannot_be_compared_are_said(make_recipe, tmp_path, text, said):

@@ -10,6 +10,7 @@ from src_training.errors import InputError
 from src_training.inference.model import load_model, shipped_models
 from src_training.networks import build_network
 from src_training.recipe import Recipe
+from src_training.training.compare import planned_runs
 from src_training.training.folder import RunFolder
 from src_training.training.pipeline import Pipeline
 
@@ -42,6 +43,15 @@ def test_a_run_goes_on_when_the_model_it_started_from_is_gone(make_recipe, model
         shutil.rmtree(folder.stage(stage))
     again = train(recipe, folder).alone.state_dict()
     assert all(torch.equal(tensor, former[name]) for name, tensor in again.items())
+
+
+def test_rows_of_a_comparison_start_from_a_model_that_is_gone(make_recipe, model_file, tmp_path):
+    recipe = make_recipe(1, start_from=str(model_file))
+    plan = planned_runs([recipe], ["logits", "fsp"], [], tmp_path / "out")
+    for run in plan:
+        run.run("cpu", lambda _event: None, lambda: False)
+        model_file.unlink(missing_ok=True)
+    assert all(run.done and run.folder.start.exists() for run in plan)
 
 
 @pytest.mark.parametrize(
