@@ -28,7 +28,7 @@ from src_training.recipe_text import first_fault, parsed, parsed_value, set_fiel
 Weight = Annotated[float, Field(ge=0)]
 Supervision = Literal["ce", "dice_ce", "dice_focal"]
 Steps = Annotated[int, Field(ge=0)]
-_OF_GKD = {"intra", "inter", "cross", "predictions"}
+_OF_GKD = losses_of(["gkd"])
 PRESETS = Path(__file__).parent / "recipes"
 
 

@@ -234,3 +234,13 @@ def test_no_preset_tests_on_what_it_trains_on(monkeypatch, tmp_path):
         learned = recipe.source.model_dump(exclude={"name", "terms", "class_values"})
         for domain in recipe.tests:
             assert domain.model_dump(exclude={"name", "terms", "class_values"}) != learned
+
+
+def test_the_student_alone_is_a_fair_match(make_recipe):
+    recipe = make_recipe(steps=5)
+    assert recipe.plan("alone") == recipe.plan("distil") == recipe.stages.distil
+    few = make_recipe(labelled=0.5)
+    halved = few.stages.distil.model_copy(update={"batch": 1})
+    assert few.plan("alone") == halved and few.plan("distil") == few.stages.distil
+    fresh = make_recipe(steps=5, distilling={"start": "fresh"})
+    assert fresh.plan("distil").steps == 10 and fresh.plan("alone").steps == 5

@@ -228,7 +228,7 @@ class Job(QObject):
     def _on_judged(self, found: RunState | None) -> None:
         """Believe the directory, but for what a process said that never came to be the run."""
         if self._unheard is not None:
-            found = found or RunState(self.folder.path, self.folder.path.name, "", "", 0, 0, ())
+            found = found or RunState(self.folder.path, self.folder.path.name, "", "", 0, 0)
             words = ON_REQUEST if self._stopping else self._unheard.last_line()
             found = replace(found, state="stopped", last_words=words)
         if found is None or found.state == "running":
@@ -253,7 +253,7 @@ def _judge(folder: RunFolder, stopped: bool) -> Iterator[RunState | None]:
             _say_stopped(folder)
         yield run_state(path)
     except (InputError, OSError) as error:
-        yield RunState(path, path.name, "unreadable", "", 0, 0, (), str(error))
+        yield RunState(path, path.name, "unreadable", "", 0, 0, str(error))
 
 
 def _say_stopped(folder: RunFolder) -> None:

@@ -74,13 +74,13 @@ class _Seen:
         known = former.steps if former is not None and former.stage == stage.name else 0
         state = "running" if said.state == "waiting" else said.state
         name, steps = self._path.name, stage.steps or known
-        return RunState(self._path, name, state, stage.name, stage.step, steps, (), said.last_words)
+        return RunState(self._path, name, state, stage.name, stage.step, steps, said.last_words)
 
     def _judged(self) -> RunState:
         try:
             return run_state(self._path)
         except (InputError, OSError) as error:
-            return RunState(self._path, self._path.name, "unreadable", "", 0, 0, (), str(error))
+            return RunState(self._path, self._path.name, "unreadable", "", 0, 0, str(error))
 
 
 def _last_said(events: Path) -> RunHistory:

@@ -64,7 +64,7 @@ class RunsChoice(QComboBox):
         path = path.absolute()
         self._list.add(path)
         if path not in self.states:
-            self._show([RunState(path, path.name, "", "", 0, 0, ()), *self.states.values()])
+            self._show([RunState(path, path.name, "", "", 0, 0), *self.states.values()])
         self._choose(path)
         self.refresh()
 

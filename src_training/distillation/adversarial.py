@@ -48,9 +48,7 @@ class Adversarial(Distillation):
         self.critic = critic
 
     @classmethod
-    def between(
-        cls, teacher: SegmentationNetwork, student: SegmentationNetwork, **options: Any
-    ) -> Self:
+    def between(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
         """With a critic for the student's classes."""
         return cls(Critic(student.classes))
 
@@ -132,10 +130,8 @@ def seen(logits: Tensor) -> Tensor:
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     """(‖∇ critic‖ - 1)² between real and fake (B, ...), mean over samples (WGAN-GP, eq. 3)."""
     share = uniform(real)
-    # Where gradients are off, in a validation, the penalty needs its own still.
-    with torch.enable_grad():
-        between = torch.lerp(real, fake, share).requires_grad_()
-        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    between = torch.lerp(real, fake, share).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     penalty: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
     return penalty
 

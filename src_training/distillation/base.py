@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.networks.base import SegmentationNetwork, Skips
+
+if TYPE_CHECKING:
+    from src_training.distillation.paraphraser import Paraphrasers
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,12 @@ class Distillation(nn.Module, ABC):
     half_precision: ClassVar[bool] = False
     adam: ClassVar[dict[str, Any]] = {}
     paraphrases: ClassVar[bool] = False
-    paraphraser: "Paraphrasing"
+    paraphraser: "Paraphrasers"
 
     @classmethod
-    def between(
-        cls, teacher: SegmentationNetwork, student: SegmentationNetwork, **options: Any
-    ) -> Self:
-        """Made to the measures of two networks where those matter; options are the class's own."""
-        return cls(**options)
+    def between(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
+        """Made to the measures of two networks where those matter."""
+        return cls()
 
     def forward(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
         """Unweighted scalar losses by name; gradients reach the student only.
@@ -133,14 +134,6 @@ class Distillation(nn.Module, ABC):
 
         What is no mean over all samples has to be of the `whole` batch.
         """
-
-
-class Paraphrasing(nn.Module, ABC):
-    """Something that learns, unsupervised, to say a teacher's features in fewer channels."""
-
-    @abstractmethod
-    def reconstruction(self, taps: Mapping[str, Tensor]) -> Tensor:
-        """The loss it learns by, a scalar, of the teacher's features (B, C, h, w) by tap."""
 
 
 def exact(tensor: Tensor) -> Tensor:

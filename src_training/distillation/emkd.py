@@ -11,11 +11,10 @@ from torch import Tensor
 
 from src_training.alignment.graphs import directions
 from src_training.distillation.base import Distillation, Pass
-from src_training.distillation.logits import softened_divergence
+from src_training.distillation.logits import TEMPERATURE, softened_divergence
 from src_training.distillation.resizing import region_means, regions, resized
 from src_training.whole_batch import whole
 
-TEMPERATURE = 4.0
 _LEVELS = {"low": "encoder_half", "high": "encoder_eighth"}
 
 

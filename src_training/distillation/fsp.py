@@ -1,7 +1,7 @@
 """Flow of the solution procedure: Yim et al., "A gift from knowledge distillation", CVPR 2017."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +40,7 @@ class SolutionFlow(Distillation):
         )
 
     @classmethod
-    def between(
-        cls, teacher: SegmentationNetwork, student: SegmentationNetwork, **options: Any
-    ) -> Self:
+    def between(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
         """With a convolution for every tap whose channels differ."""
         theirs, ours = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
         pairs = {tap: (ours[tap], theirs[tap]) for tap in cls.taps}

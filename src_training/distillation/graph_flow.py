@@ -5,7 +5,7 @@ the salience graph is made of is our *reconstruction*.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -55,16 +55,13 @@ class GraphFlow(Distillation):
     taps: ClassVar[tuple[str, ...]] = (_ENCODER, _DECODER)
     weights: ClassVar[dict[str, float]] = {"vertices": 1e-5, "edges": 1e-9, "prediction": 1.0}
     paraphrases: ClassVar[bool] = True
-    paraphraser: Paraphrasers
 
     def __init__(self, paraphraser: Paraphrasers) -> None:
         super().__init__()
         self.paraphraser = paraphraser
 
     @classmethod
-    def between(
-        cls, teacher: SegmentationNetwork, student: SegmentationNetwork, **options: Any
-    ) -> Self:
+    def between(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
         """With a paraphraser from the teacher's channels to the student's.
 
         Raises

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src_training.distillation.base import Paraphrasing
-
 _SLOPE = 0.1
 
 
@@ -46,7 +44,7 @@ class Paraphraser(nn.Module):
         return again
 
 
-class Paraphrasers(Paraphrasing):
+class Paraphrasers(nn.Module):
     """One paraphraser for each tap.
 
     Parameters

@@ -64,3 +64,9 @@ def build_network(
             expected = f"one of {', '.join(known)}" if known else "none"
             raise InputError(f"{name}: option {option!r} is unknown; expected {expected}.")
     return network(in_channels, classes, **options)
+
+
+def published_width(name: str) -> float:
+    """What a network has as ``width`` unless told otherwise: channels or a factor; 1 without."""
+    width = signature(NETWORKS[name]).parameters.get("width")
+    return 1.0 if width is None else float(width.default)

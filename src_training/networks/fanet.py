@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.networks.initialisation import kaiming
+from src_training.networks.residual import activated
 from src_training.networks.width import refuse_width
 
 _ENCODER_UNITS = 3
@@ -99,8 +100,8 @@ class SelectiveKernel(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.narrow = _convolution(in_channels, out_channels, 3)
-        self.wide = _convolution(in_channels, out_channels, 5)
+        self.narrow = nn.Sequential(*activated(in_channels, out_channels, 3))
+        self.wide = nn.Sequential(*activated(in_channels, out_channels, 5))
         squeezed = max(out_channels // 16, 32)
         self.squeeze = nn.Conv2d(out_channels, squeezed, 1)
         self.select = nn.Conv2d(squeezed, out_channels, 1)
@@ -152,7 +153,7 @@ class StripAttention(nn.Module):
         self.rows = _strip(channels, (3, 1))
         self.columns = _strip(channels, (1, 3))
         self.gate = nn.Conv2d(channels, channels, 1)
-        self.smooth = _convolution(channels, channels, 3)
+        self.smooth = nn.Sequential(*activated(channels, channels, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> the same shape, >= 0."""
@@ -175,7 +176,7 @@ class DecoderLevel(nn.Module):
 
     def __init__(self, below: int, here: int) -> None:
         super().__init__()
-        self.up = _convolution(below, here, 3)
+        self.up = nn.Sequential(*activated(below, here, 3))
         self.block = SelectiveBlock(2 * here, here, _DECODER_UNITS)
         self.attention = StripAttention(here)
 
@@ -184,14 +185,6 @@ class DecoderLevel(nn.Module):
         up = self.up(F.interpolate(x, scale_factor=2.0, mode="bilinear"))
         attended: Tensor = self.attention(self.block(torch.cat((up, skip), dim=1)))
         return attended
-
-
-def _convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
 
 
 def _strip(channels: int, kernel: tuple[int, int]) -> nn.Sequential:

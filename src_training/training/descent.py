@@ -67,7 +67,7 @@ class Descent:
         self._peaks = [group["lr"] for group in self.optimiser.param_groups]
         self._scaled = fabric.setup_optimizers(self.optimiser)
         self._statistics = _Statistics(stage.learning)
-        self._parts = 1
+        self._parts, self._labelled = 1, plan.batch
 
     def step(self, number: int) -> StepDone:
         """Take the step after `number` others.
@@ -75,7 +75,7 @@ class Descent:
         Raises
         ------
         InputError
-            If the loss is not finite, or memory is full with a single patch.
+            If the loss is not finite, or memory is full with a single labelled patch.
         Interrupted
             From a hook of `interruptible`; weights and statistics are those before the step.
         """
@@ -115,6 +115,7 @@ class Descent:
         torch.manual_seed(step_seed(self._seed, self._stage.name, number))
         self._scaled.zero_grad()
         drawn = self._patches.draw(self._plan.batch, self._stage.views, self._fabric.device)
+        self._labelled = len(drawn.mask)
         sums: dict[str, Tensor] = {}
         parts = parts_of(self._ranks.share(drawn), self._parts)
         # Processes may differ in how many parts they have: then none waits for another.
@@ -140,12 +141,12 @@ class Descent:
         # The failed pass counted into the running statistics.
         self._statistics.restore()
         self._scaled.zero_grad()
-        largest = -(-batch // self._ranks.count)
+        largest = -(-self._labelled // self._ranks.count)
         device = self._fabric.device
         if self._parts >= largest:
             raise InputError(
-                f"stages.{stage}.batch is {batch}: the memory of {device} is full with one patch "
-                "at a time; expected a smaller patch or a smaller network"
+                f"stages.{stage}.batch is {batch}: the memory of {device} is full with one "
+                "labelled patch at a time; expected a smaller patch or a smaller network"
             )
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -177,9 +177,6 @@ def distillations_of(
     InputError
         If a distillation cannot teach this student; see `GraphFlow.between`.
     """
-    graphs = {
-        name: getattr(distilling, name) for name in ("edge_loss", "scope", "temperature", "centred")
-    }
     made: dict[type[Distillation], Distillation] = {}
     weights: dict[str, float] = {}
     for method, factor in distilling.methods.items():
@@ -187,10 +184,20 @@ def distillations_of(
             own = {name: factor * distilling.weight(name, w) for name, w in part.weights.items()}
             if not any(own.values()):
                 continue
-            options = graphs if part is DualContrastiveGraphs else {}
-            made[part] = made.get(part) or part.between(teacher, student, **options)
+            made[part] = made.get(part) or _made(part, distilling, teacher, student)
             weights |= {name: weights.get(name, 0.0) + weight for name, weight in own.items()}
     return list(made.values()), weights
+
+
+def _made(
+    part: type[Distillation],
+    how: Distilling,
+    teacher: SegmentationNetwork,
+    student: SegmentationNetwork,
+) -> Distillation:
+    if part is DualContrastiveGraphs:
+        return DualContrastiveGraphs(how.edge_loss, how.scope, how.temperature, how.centred)
+    return part.between(teacher, student)
 
 
 def stage_names(distilling: Distilling) -> tuple[str, ...]:

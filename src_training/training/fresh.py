@@ -5,12 +5,12 @@ import torch
 from src_training.alignment.autoencoder import SemanticAutoencoder
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.errors import InputError
-from src_training.networks import SegmentationNetwork, build_network
+from src_training.networks import SegmentationNetwork, build_network, published_width
 from src_training.recipe import NetworkRecipe, Recipe
 from src_training.training.distilling import distillations_of
 
 _WIDTH = 64
-"""Of a teacher as published; students say by what they multiply their channels."""
+"""Of P-SAE, beside a teacher as wide as published."""
 
 
 def fresh_network(recipe: Recipe, network: NetworkRecipe, classes: int) -> SegmentationNetwork:
@@ -30,15 +30,14 @@ def fresh_network(recipe: Recipe, network: NetworkRecipe, classes: int) -> Segme
 
 
 def fresh_autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
-    """P-SAE for the foreground among so many classes, as wide as the recipe's teacher."""
-    width = recipe.teacher.options.get("width", _WIDTH)
-    if isinstance(width, float):
-        width = max(1, round(_WIDTH * width))
+    """P-SAE for the foreground among so many classes, widened as the recipe's teacher."""
+    published = published_width(recipe.teacher.name)
+    width = float(recipe.teacher.options.get("width", published)) / published
     from_image = recipe.alignment.prior == "image"
     return SemanticAutoencoder(
         classes - 1,
         recipe.patch,
-        int(width),
+        max(1, round(_WIDTH * width)),
         recipe.latent,
         recipe.hidden,
         recipe.preprocessing.in_channels if from_image else None,

@@ -13,7 +13,6 @@ from src_training.events import (
     RunFinished,
     RunStarted,
     RunStopped,
-    StageFinished,
     StageStarted,
     StepDone,
     read_events,
@@ -35,8 +34,6 @@ class RunState:
         ``unreadable`` (its recipe is broken, or its folder closed).
     stage, step, steps
         The last stage begun, and how far it came; empty and 0 before the first.
-    finished_stages
-        Stages that are done.
     last_words
         Why it stopped or died, as far as can be known.
     """
@@ -47,7 +44,6 @@ class RunState:
     stage: str
     step: int
     steps: int
-    finished_stages: tuple[str, ...]
     last_words: str = ""
 
 
@@ -61,7 +57,7 @@ def run_state(path: Path) -> RunState:
     """
     folder = RunFolder(path)
     name = _name(folder.recipe)
-    stage, step, steps, words, finished = "", 0, 0, "", []
+    stage, step, steps, words = "", 0, 0, ""
     state = "died"
     events = read_events(folder.events)
     for event in events:
@@ -72,15 +68,13 @@ def run_state(path: Path) -> RunState:
                 stage, step, steps = event.stage, event.step, event.steps
             case StepDone():
                 step = event.step
-            case StageFinished():
-                finished.append(event.stage)
             case RunFinished():
                 state = "finished"
             case RunStopped():
                 state, words = "stopped", event.reason
     if state == "died":
         state, words = _unsaid(folder, events[-1] if events else None)
-    return RunState(path, name, state, stage, step, steps, tuple(finished), words)
+    return RunState(path, name, state, stage, step, steps, words)
 
 
 def find_runs(root: Path) -> list[RunState]:
@@ -93,7 +87,7 @@ def _state_or_fault(path: Path) -> RunState:
     try:
         return run_state(path)
     except (InputError, OSError) as error:
-        return RunState(path, path.name, "unreadable", "", 0, 0, (), str(error))
+        return RunState(path, path.name, "unreadable", "", 0, 0, str(error))
 
 
 def _name(recipe: Path) -> str:

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src_training.data.domain import Domain
-from src_training.data.patches import HalfLabelled, Patches, cut, patch_corners, prepare_cases
+from src_training.data.patches import (
+    HalfLabelled,
+    Patches,
+    cut,
+    evenly,
+    patch_corners,
+    prepare_cases,
+)
 from src_training.data.preprocess import Preprocessing
 from src_training.data.views import Augmentation, Views
 from src_training.errors import InputError
@@ -162,3 +169,11 @@ def test_a_patch_is_cut_as_from_an_image_in_a_dark_frame(seed, disc):
     framed = np.pad(mask, roomy // 2)[top : top + roomy, left : left + roomy]
     edge = (roomy - 32) // 2
     assert np.array_equal(batch.mask[0], framed[edge : edge + 32, edge : edge + 32])
+
+
+@given(st.integers(0, 200), st.integers(1, 40))
+def test_what_is_chosen_evenly_leaves_no_stretch_out(length, count):
+    chosen = evenly(range(length), count)
+    assert len(chosen) == min(length, count) and chosen == sorted(set(chosen))
+    gaps = np.diff([*chosen, length])
+    assert not chosen or (chosen[0] == 0 and gaps.max() <= gaps.min() + 1)

@@ -20,6 +20,7 @@ from src_training.networks import build_network
 from src_training.recipe_domains import DomainRecipe, Phantoms
 from src_training.training.distilling import Distil
 from src_training.training.folder import RunFolder
+from src_training.training.fresh import fresh_autoencoder
 from src_training.training.pipeline import Pipeline
 from src_training.training.sources import labelled_split, source_split
 from src_training.training.stages import (
@@ -308,3 +309,13 @@ def test_one_labelled_image_cannot_be_shared_out(make_recipe):
     domain = phantom_domain("A", 1, 64)
     with pytest.raises(InputError, match="but one image alone of phantom_A"):
         labelled_split(recipe, domain)
+
+
+def test_the_autoencoder_is_widened_as_its_teacher(make_recipe):
+    def width(name, **options):
+        recipe = make_recipe(teacher={"name": name, "options": options})
+        return next(fresh_autoencoder(recipe, 2).parameters()).shape[0]
+
+    whole = width("fanet")
+    assert whole == width("mobile_unet") == width("mobile_unet", width=1) == width("enet")
+    assert whole == 2 * width("fanet", width=32) == 2 * width("mobilenetv2", width=0.5)

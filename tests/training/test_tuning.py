@@ -14,7 +14,7 @@ from src_training.evaluation.prepared import prepared_images
 from src_training.evaluation.thresholds import THRESHOLDS
 from src_training.inference.model import ModelCard, SegmentationModel, read_card
 from src_training.inference.predictor import Predictor
-from src_training.networks import NETWORKS, build_network
+from src_training.networks import NETWORKS
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.training import tuning
 from src_training.training.tuning import (
@@ -27,6 +27,7 @@ from src_training.training.tuning import (
     tune_to,
     update_card,
 )
+from tests.narrow import narrow_network
 
 
 class Pixelwise(SegmentationNetwork):
@@ -109,12 +110,11 @@ def test_where_nothing_can_be_learnt_the_network_stays(make_predictor, slope, fu
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-@pytest.mark.parametrize("name", ["fanet", "enet", "erfnet", "mobile_unet"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_takes_a_calibration_into_its_head(name, monkeypatch, tiny_model):
-    options = {"width": 2} if name == "fanet" else {}
     model = tiny_model()
     torch.manual_seed(0)
-    network = build_network(name, 1, 2, **options).eval()
+    network = narrow_network(name).eval()
     image = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         before = network(image)
