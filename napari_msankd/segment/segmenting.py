@@ -44,7 +44,8 @@ class Request:
     flips
         Average over flips.
     angle
-        Degrees that the fundus camera's field of view spans; None if not known.
+        Degrees that the fundus camera's field of view spans; None if not
+        known. Plays no part where the model knows none of its own.
     device
         ``auto`` or a device of torch.
     memory_limit
@@ -287,7 +288,9 @@ def _loaded(
     # A processor gains nothing from batches, and one tile at a time is what
     # shows first and stops first.
     batch = 1 if found.type == "cpu" else 4
-    model = load_model(path, found).for_camera(angle)
+    model = load_model(path, found)
+    if model.card.preprocessing.angle is not None:
+        model = model.for_camera(angle)
     return Predictor(model, str(found), batch=batch, flips=flips)
 
 

@@ -133,8 +133,7 @@ class SegmentWidget(SegmentForm):
             shown,
             model,
             self.flips.isChecked(),
-            # What is not in sight does not act.
-            self.camera.angle if self.choices.isRowVisible(self.camera) else None,
+            self.camera.angle if self._photograph else None,
             chosen.device,
             chosen.memory_limit,
             chosen.cache,
@@ -198,9 +197,12 @@ class SegmentWidget(SegmentForm):
 
     def _offer_camera(self) -> None:
         """Ask for the camera where the model knows its own, and the image is a photograph."""
+        self.choices.setRowVisible(self.camera, self._knows_angle and self._photograph)
+
+    @property
+    def _photograph(self) -> bool:
         layer = self.image.layer
-        photograph = layer is not None and (layer.rgb or layer.ndim == 2)
-        self.choices.setRowVisible(self.camera, self._knows_angle and photograph)
+        return layer is not None and (layer.rgb or layer.ndim == 2)
 
     def _on_threshold(self, value: float) -> None:
         self._show_threshold(value)

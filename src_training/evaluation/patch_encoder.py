@@ -1,6 +1,7 @@
 """From a prepared image to the rows of a table: patches, their views, their masks."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from src_training.errors import InputError
 from src_training.evaluation.prepared import PreparedImage
 from src_training.evaluation.vector_table import Kind, VectorTable
 from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.inference.own_statistics import with_statistics_of
 from src_training.inference.predictor import labels_from
 from src_training.networks.fanet import FANet
 from src_training.seeds import drawing, step_seed
@@ -153,25 +155,38 @@ class PatchEncoder:
     @torch.inference_mode()
     def _encode(self, patches: list[PatchViews]) -> tuple[Array, Array]:
         """Vectors (N, d) and Dice (N,) of all patches and views."""
-        network = self._model.network
-        device = next(network.parameters()).device
-        images = np.concatenate([patch.images for patch in patches])
-        labelled = patches[0].mask is not None
-        vectors, labels = [], []
-        for start in range(0, len(images), _BATCH):
-            batch = torch.from_numpy(images[start : start + _BATCH]).to(device)
-            skips, bottleneck = network.encode(batch)
-            vectors.append(self._semantics(bottleneck).cpu().double().numpy())
-            if labelled:
-                maps = network.decode(skips, bottleneck).softmax(1).cpu().numpy()
-                labels += [labels_from(each, self._model.card.threshold) for each in maps]
+        network, images = self._model.network, [patch.images for patch in patches]
+        bottlenecks = (network.encode(batch)[1] for batch in self._batches(images))
+        vectors = [self._semantics(each).cpu().double().numpy() for each in bottlenecks]
         values = np.concatenate(vectors)
-        if not labelled:
+        if patches[0].mask is None:
             return values, np.full(len(values), np.nan)
         masks = np.concatenate([patch.mask for patch in patches if patch.mask is not None])
         fovs = np.concatenate([patch.fov for patch in patches])
+        labels = self._labels(patches)
         dice = [_dice(*each, self._classes) for each in zip(labels, masks, fovs, strict=True)]
         return values, np.array(dice)
+
+    def _labels(self, patches: list[PatchViews]) -> list[NDArray[np.uint8]]:
+        """Of all patches and views, by the statistics and the threshold of their image."""
+        card, network = self._model.card, self._model.network
+        if card.own_statistics:
+            plain = self._batches([patch.images[:1] for patch in patches])
+            network = with_statistics_of(plain, network, card.own_statistics)
+        batches = self._batches([patch.images for patch in patches])
+        maps = np.concatenate([network(batch).softmax(1).cpu().numpy() for batch in batches])
+        of_image = [
+            each * patch.fov[0]
+            for each, patch in zip(maps[:: 1 + self._count], patches, strict=True)
+        ]
+        threshold = card.threshold_for(np.concatenate(of_image, axis=1))
+        return [labels_from(each, threshold) for each in maps]
+
+    def _batches(self, images: list[Float]) -> Iterator[Tensor]:
+        device = next(self._model.network.parameters()).device
+        every = np.concatenate(images)
+        for start in range(0, len(every), _BATCH):
+            yield torch.from_numpy(every[start : start + _BATCH]).to(device)
 
     @torch.inference_mode()
     def _mask_vectors(self, patches: list[PatchViews]) -> Array:
@@ -210,7 +225,9 @@ class PatchEncoder:
             )
 
     def _stamp(self) -> str:
-        told: list[object] = [self._model.sha256, self._model.card.preprocessing.model_dump_json()]
+        card = self._model.card
+        told: list[object] = [self._model.sha256, card.preprocessing.model_dump_json()]
+        told.append(card.own_statistics)
         # Without views the seed is of no account.
         told += [self._count, self._seed if self._count else 0]
         if self._autoencoder is not None:

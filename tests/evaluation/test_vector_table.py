@@ -13,6 +13,8 @@ from src_training.evaluation.metrics import score
 from src_training.evaluation.patch_encoder import PatchEncoder
 from src_training.evaluation.prepared import prepared_images
 from src_training.evaluation.vector_table import Extracted, extract, joined
+from src_training.inference.own_statistics import with_statistics_of
+from src_training.inference.own_threshold import in_steps, threshold_of
 from src_training.networks import build_network
 
 RECIPE = "augmentation: {flips: true}"
@@ -81,6 +83,29 @@ def test_areas_and_dice_are_those_of_the_patch(model):
             maps = model.network(torch.from_numpy(pixels)).softmax(1)[0].numpy()
         maps = maps[:, : seen.shape[0], : seen.shape[1]]
         assert found.dice[row] == pytest.approx(score(maps, mask)["dice"])
+
+
+def test_dice_is_by_the_statistics_and_the_threshold_of_the_whole_image(model):
+    model.network.head.bias.data[1] -= 1
+    update = {"own_statistics": 1.0, "own_threshold": True, "threshold": 0.01}
+    plain = table_of(model, [domain()])
+    model.card = model.card.model_copy(update=update)
+    found, scans = table_of(model, [domain()], views=2), domain()
+    tall = found.where(view=0).corners[:2]
+    pixels = model.card.preprocessing.prepare(scans[0].image).pixels
+    windows = [(slice(top, top + 32), slice(left, left + 32)) for top, left in tall]
+    stack = torch.from_numpy(np.stack([pixels[:, rows, columns] for rows, columns in windows]))
+    with torch.no_grad():
+        adapted = with_statistics_of([stack], model.network, 1.0)
+        maps = adapted(stack).softmax(1).numpy()
+    threshold = threshold_of(in_steps(np.concatenate(list(maps[:, 1]))))
+    for each, window, row in zip(maps, windows, (0, 3), strict=True):
+        labels, mask = each[1] >= threshold, scans[0].mask[window] == 1
+        assert found.dice[row] == pytest.approx(
+            2 * (labels & mask).sum() / (labels.sum() + mask.sum())
+        )
+    np.testing.assert_allclose(found.where(view=0).values, plain.values, atol=1e-6)
+    assert not np.allclose(found.where(view=0).dice, plain.dice)
 
 
 def test_what_lies_outside_the_field_of_view_counts_for_nothing(model):

@@ -54,6 +54,10 @@ def test_segment_asks_for_the_camera_where_the_model_knows_its_own(
     widget.model.open(model)
     assert widget.camera.angle is None
     qtbot.waitUntil(lambda: not widget.choices.isRowVisible(widget.camera), timeout=PATIENCE)
+    # Who runs a model before it has been read means the angle that was told.
+    widget.model.open(fundus_model)
+    widget.camera.setValue(45)
+    assert segmented().metadata["msankd"]["options"]["angle"] == 45
 
 
 @pytest.fixture
