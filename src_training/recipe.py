@@ -129,10 +129,12 @@ class Distilling(_Part):
             raise ValueError(f"weights: {loss!r} is {found}; expected one of {sorted(known)}")
         return self
 
-    def weight(self, loss: str, published: float) -> float:
-        """Weight of a loss within its method: the recipe's where it has one."""
+    def weight(self, loss: str) -> float:
+        """Weight of a loss within its method: the recipe's where it has one, else as published."""
         if loss in _OF_GKD:
             return float(getattr(self, loss))
+        parts = (part for method in self.methods for part in METHODS[method].parts)
+        published = next(part.weights[loss] for part in parts if loss in part.weights)
         return self.weights.get(loss, published)
 
     @staticmethod

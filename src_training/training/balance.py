@@ -109,12 +109,23 @@ def little_to_teach(teacher: float, alone: float) -> list[str]:
     ]
 
 
-def loud_in_words(found: dict[str, Pull]) -> list[str]:
-    """A sentence for each loss that drowns the masks."""
+def nothing_gained(distilled: float, alone: float) -> list[str]:
+    """A sentence where the Dice of a student is no better for what it was taught."""
+    if distilled > alone:
+        return []
+    return [
+        f"Distilled, the student has a Dice of {distilled:.3f} on the validation images, and "
+        f"{alone:.3f} from masks alone: its teacher did not help it"
+    ]
+
+
+def loud_in_words(found: dict[str, Pull], distilling: Distilling) -> list[str]:
+    """A sentence for each loss that drowns the masks, with the weight that would not let it."""
     return [
         f"The gradient of {name} is {pull.times:.0f} times that of the masks and points "
-        "elsewhere, so that the student learns little of them; a weight "
-        f"({Distilling.field_of(name)}) {pull.times:.0f} times smaller would make them equal"
+        "elsewhere, so that the student learns little of them; "
+        f"{distilling.field_of(name)} of {distilling.weight(name) / pull.times:.2g} "
+        f"instead of {distilling.weight(name):g} would make them equal"
         for name, pull in found.items()
         if pull.drowns
     ]

@@ -181,7 +181,7 @@ def distillations_of(
     weights: dict[str, float] = {}
     for method, factor in distilling.methods.items():
         for part in METHODS[method].parts:
-            own = {name: factor * distilling.weight(name, w) for name, w in part.weights.items()}
+            own = {name: factor * distilling.weight(name) for name in part.weights}
             if not any(own.values()):
                 continue
             made[part] = made.get(part) or _made(part, distilling, teacher, student)

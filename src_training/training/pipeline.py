@@ -27,7 +27,13 @@ from src_training.events import Event, Noted
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import Recipe
 from src_training.seeds import step_seed
-from src_training.training.balance import SAMPLES, little_to_teach, loud_in_words, pulls
+from src_training.training.balance import (
+    SAMPLES,
+    little_to_teach,
+    loud_in_words,
+    nothing_gained,
+    pulls,
+)
 from src_training.training.distilling import Distil, Paraphrase, distillations_of, stage_names
 from src_training.training.folder import RunFolder
 from src_training.training.fresh import (
@@ -214,7 +220,12 @@ class Pipeline:
         if is_first() and recipe.stages.distil.steps and not self.folder.begun(distil.name):
             for sentence in [*little_to_teach(knows, untaught), *self._loud(distil)]:
                 emit(Noted(stage=distil.name, step=0, sentence=sentence))
-        learned(distil, self._taught)
+        taught = learned(distil, self._taught)
+        if is_first():
+            for sentence in nothing_gained(taught, untaught):
+                emit(
+                    Noted(stage=distil.name, step=recipe.plan(distil.name).steps, sentence=sentence)
+                )
         return TrainedNetworks(teacher, tan, autoencoder, alone, distilled, san)
 
     def _network(self, role: str) -> SegmentationNetwork:
@@ -240,7 +251,8 @@ class Pipeline:
         batch = self._taught.draw(count, stage.views, self.fabric.device)
         # It takes more memory than a step; a run that a step fits goes on without it.
         with suppress(torch.OutOfMemoryError):
-            return loud_in_words(pulls(stage, batch, self.recipe.supervised, self.fabric))
+            found = pulls(stage, batch, self.recipe.supervised, self.fabric)
+            return loud_in_words(found, self.recipe.distilling)
         return []
 
     def _with_unlabelled(self, views: Views) -> Drawing:

@@ -15,7 +15,7 @@ from src_training.networks.enet import ENet
 from src_training.networks.fanet import FANet
 from src_training.recipe import Distilling, Recipe
 from src_training.training import stages
-from src_training.training.balance import LOUD, Pull, loud_in_words, pulls
+from src_training.training.balance import LOUD, Pull, loud_in_words, nothing_gained, pulls
 from src_training.training.distilling import Distil, distillations_of
 from src_training.training.run import distil
 
@@ -104,12 +104,20 @@ def test_the_stage_stays_as_it_is_and_a_critic_does_not_count(method):
 
 
 def test_what_is_loud_is_said_with_the_weight_that_would_not_be():
-    (said,) = loud_in_words({"intra": Pull(24.6, 0.1), "cross": Pull(0.7, 0.0)})
-    assert "distilling.intra" in said and "25 times" in said
-    (said,) = loud_in_words({"rad_high": Pull(5.2, 0.0)})
-    field = re.search(r"\(([\w.]+)\)", said)[1]
-    recipe = Recipe.load("phantom", {"distilling.methods": "{emkd: 1}", field: "0.2"})
-    assert stage_weights(recipe)["rad_high"] == 0.2
+    gkd = Recipe.load("phantom", {"distilling.intra": "0.5"}).distilling
+    (said,) = loud_in_words({"intra": Pull(25, 0.1), "cross": Pull(0.7, 0.0)}, gkd)
+    assert "distilling.intra of 0.02 instead of 0.5" in said and "25 times" in said
+    emkd = Recipe.load("phantom", {"distilling.methods": "{emkd: 0.5}"}).distilling
+    (said,) = loud_in_words({"rad_high": Pull(6, 0.0)}, emkd)
+    field, value, now = re.search(r"([\w.]+) of ([\d.]+) instead of ([\d.]+)", said).groups()
+    assert float(now) == 0.9 and float(value) == pytest.approx(0.9 / 6)
+    recipe = Recipe.load("phantom", {"distilling.methods": "{emkd: 0.5}", field: value})
+    assert stage_weights(recipe)["rad_high"] == 0.5 * float(value)
+
+
+@pytest.mark.parametrize(("distilled", "said"), [(0.71, 0), (0.7, 1), (0.6, 1)])
+def test_a_student_that_gained_nothing_is_said_to_have(distilled, said):
+    assert len(nothing_gained(distilled, 0.7)) == said
 
 
 @pytest.mark.parametrize(("weight", "said"), [(1e6, True), (1e-9, False)])
@@ -130,9 +138,11 @@ def test_a_run_says_where_its_teacher_has_little_to_teach(weak, make_recipe, tmp
     notes = notes_of(events, "The teacher has a Dice of 0.700")
     assert len(notes) == weak
     assert all("0.695" in note and "stages.teacher.steps" in note for note in notes)
+    assert len(notes_of(events, "Distilled, the student has", step=3)) == 1
 
 
-def notes_of(events, beginning):
+def notes_of(events, beginning, step=0):
     noted = [event for event in events if isinstance(event, Noted) and event.stage == "distil"]
-    assert all(event.step == 0 for event in noted)
-    return [event.sentence for event in noted if event.sentence.startswith(beginning)]
+    said = [event for event in noted if event.sentence.startswith(beginning)]
+    assert all(event.step == step for event in said)
+    return [event.sentence for event in said]
