@@ -38,6 +38,7 @@ def _bar(console: Console) -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[said]}"),
         console=console,
+        disable=not console.is_terminal,
     )
 
 
@@ -79,7 +80,7 @@ class RunDisplay(_Bars):
     Parameters
     ----------
     console
-        Where to; without a terminal only finished bars are written.
+        Where to; without a terminal a line is written as each stage ends.
 
     Attributes
     ----------
@@ -124,6 +125,8 @@ class RunDisplay(_Bars):
                 self.stepping = False
                 said = f"best {event.score:.3f} in {event.seconds:.0f} s"
                 self._bar.update(self._task, said=said)
+                if not self._console.is_terminal:
+                    self._say(f"{event.stage}: {said}")
 
     def _say(self, words: str) -> None:
         """A line above the bars."""
