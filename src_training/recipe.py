@@ -123,6 +123,8 @@ class Distilling(_Part):
     @model_validator(mode="after")
     def _can_be_summed(self) -> "Distilling":
         refuse_sum(self.methods)
+        if not any(self.methods.values()):
+            raise ValueError("methods: nothing teaches; expected a method that weighs something")
         known = losses_of(METHODS) - _OF_GKD
         for loss in self.weights.keys() - known:
             found = "weighed by a field of its own" if loss in _OF_GKD else "no loss of any method"

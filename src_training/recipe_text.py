@@ -8,6 +8,21 @@ from pydantic import ValidationError
 from src_training.errors import InputError
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
+_EXPECTED = {
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "fields with values"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "text",
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:g}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "literal_error": "{expected}",
+}
+"""What a value should have been, by the type of pydantic's fault and its context."""
 
 
 def parsed(text: bytes, where: str) -> dict[str, Any]:
@@ -15,12 +30,17 @@ def parsed(text: bytes, where: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{where}: the file is not YAML ({first})") from None
+        raise InputError(f"{where}: the file is not YAML ({first_words(error)})") from None
     if not isinstance(content, dict):
         found = type(content).__name__
         raise InputError(f"{where}: the recipe is a {found}; expected fields and their values")
     return content
+
+
+def first_words(error: Exception) -> str:
+    """What a parser of YAML stumbled over, and in which line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
+    return f"{problem} in line {mark.line + 1}" if mark else str(error).splitlines()[0]
 
 
 def parsed_value(text: str, field: str) -> object:
@@ -57,4 +77,9 @@ def first_fault(error: ValidationError) -> str:
         return f"the field {field} is unknown; expected only documented fields"
     if fault["type"] == "missing":
         return f"the field {field} is missing"
+    if fault["type"] in _EXPECTED:
+        said = "expected " + _EXPECTED[fault["type"]].format(**fault.get("ctx", {}))
+        return f"the field {field} is {fault['input']!r}; {said}"
+    if isinstance(fault["input"], dict):
+        return f"the field {field}: {said}"
     return f"the field {field} is {fault['input']!r}: {said}"

@@ -307,3 +307,16 @@ def test_labels_never_replace_the_images_they_are_of(msankd, make_domain, model_
     said = msankd("segment", images, "--model", model_file, "--out", images)
     assert said.code == 2 and "would replace it" in said.err
     assert {file.name: file.read_bytes() for file in images.iterdir()} == former
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["inspect", "nowhere"], "nowhere: there is no such folder; expected one with images/"),
+        (["distil", "--resume", "nowhere"], "nowhere: there is no run in it; expected recipe.yaml"),
+    ],
+)
+def test_a_folder_that_is_not_there_is_said_to_be_missing(msankd, words, said):
+    answer = msankd(*words)
+    assert answer.code != 0 and not answer.out
+    assert answer.err.startswith(said)

@@ -244,3 +244,32 @@ def test_the_student_alone_is_a_fair_match(make_recipe):
     assert few.plan("alone") == halved and few.plan("distil") == few.stages.distil
     fresh = make_recipe(steps=5, distilling={"start": "fresh"})
     assert fresh.plan("distil").steps == 10 and fresh.plan("alone").steps == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"distilling": {"methods": "emkd"}}, "'emkd'; expected fields with values"),
+        ({"distilling": {"intra": -1}}, "distilling.intra is -1; expected at least 0"),
+        ({"distilling": {"cross": "abc"}}, "distilling.cross is 'abc'; expected a number"),
+        ({"distilling": {"views": 2.5}}, "distilling.views is 2.5; expected a whole number"),
+        ({"distilling": {"edge_loss": "l1"}}, "expected 'mse' or 'softmax'"),
+        ({"patch": 50}, "patch is 50; expected a multiple of 32"),
+        ({"distilling": {"methods": {"emkd": 0}}}, "methods: nothing teaches; expected a method"),
+        (
+            {"distilling": {"methods": {"emdk": 1}}},
+            "the field distilling: method 'emdk' is unknown",
+        ),
+    ],
+)
+def test_a_wrong_value_is_said_with_what_is_expected(make_recipe, fields, said):
+    with pytest.raises(InputError) as caught:
+        make_recipe(**fields)
+    assert said in str(caught.value) and "Input should" not in str(caught.value)
+    assert "{" not in str(caught.value)
+
+
+def test_what_is_no_yaml_is_said_with_its_line(tmp_path):
+    (tmp_path / "bad.yaml").write_text("name: a\npatch: [")
+    with pytest.raises(InputError, match=r"not YAML \(.+ in line 2\)"):
+        Recipe.load(tmp_path / "bad.yaml")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_msankd.explore.explored import Explored
     from src_training.inference.model import SegmentationModel
 
-_NO_RUN = "Headers and cross predictions belong to a run: choose one on the first page."
+_NO_RUN = "Rebuildings and cross predictions belong to a run: choose one on the first page."
 _WHAT = (
     "What the networks make of the image, as layers over it. A sample that is clicked on another "
     "page opens its image here."

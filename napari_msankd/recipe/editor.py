@@ -26,6 +26,7 @@ from napari_msankd.recipe.fields import LOADER
 from napari_msankd.recipe.form import Content, pages
 from napari_msankd.work import Failure, Work
 from src_training.errors import InputError
+from src_training.recipe_text import first_words
 
 if TYPE_CHECKING:
     from src_training.recipe import Recipe
@@ -187,7 +188,7 @@ class RecipeEditor(QDialog):
         try:
             return yaml.load(self.yaml.toPlainText(), LOADER)
         except yaml.YAMLError as error:
-            raise InputError(f"The recipe is not YAML: {_first_words(error)}") from None
+            raise InputError(f"The recipe is not YAML: {first_words(error)}") from None
 
     def _begin(self, steps: Iterator[Any], yielded: Callable[[Any], None]) -> None:
         work = Work(steps, self)
@@ -297,9 +298,3 @@ def _saved(recipe: "Recipe", path: Path, passing: Path | None) -> Iterator[str]:
             "run that was started has them in the run's own folder."
         )
     yield words
-
-
-def _first_words(error: yaml.YAMLError) -> str:
-    """The problem of a YAML error and its line."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
-    return f"{problem} in line {mark.line + 1}" if mark else str(error).splitlines()[0]

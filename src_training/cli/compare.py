@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.markdown import Markdown
+from rich.text import Text
 
 from src_training.cli import console
-from src_training.cli.console import Device
+from src_training.cli.console import Device, Settings, overrides
 from src_training.cli.runs import stop_on_signal
 from src_training.errors import InputError
 
@@ -29,6 +30,7 @@ def compare(
         Parameter(help="YAML of names, each with fields to change; gkd ships its ablation."),
     ] = None,
     seed: Annotated[list[int] | None, Parameter(help="Instead of the recipe's own.")] = None,
+    settings: Settings = None,
     device: Device = "auto",
     devices: Annotated[int, Parameter(help="Runs at once: a GPU each; processes, on the CPU.")] = 1,
 ) -> None:
@@ -53,7 +55,7 @@ def compare(
     from src_training.training.comparison_report import as_markdown, write_comparison
     from src_training.training.ranks import spread_over
 
-    recipes = [Recipe.load(each) for each in recipe]
+    recipes = [Recipe.load(each, overrides(settings)) for each in recipe]
     changed = load_variants(variants) if variants else {}
     plan = planned_runs(recipes, method or [], seed or [], out_dir, changed)
     spread = spread_over(device, devices)
@@ -66,7 +68,10 @@ def compare(
         raise SystemExit(1)
     comparison = compared(plan)
     write_comparison(comparison, recipes[0].name, out_dir)
-    console.out.print(Markdown(as_markdown(comparison, recipes[0].name)))
+    told = as_markdown(comparison, recipes[0].name)
+    # A table that is cut to the width of the terminal keeps its figures to itself.
+    fits = max(len(line) for line in told.splitlines() if line[:1] == "|") <= console.out.width
+    console.out.print(Markdown(told) if fits else Text(told), soft_wrap=not fits)
     console.out.print(f"Written to {out_dir}/comparison.*", highlight=False, soft_wrap=True)
 
 

@@ -19,7 +19,18 @@ Angles = Annotated[
     list[float] | None,
     Parameter(name="--angle", help="Degrees of each domain's fundus camera, in their order."),
 ]
+Settings = Annotated[
+    list[str] | None, Parameter(name="--set", help="key=value, e.g. stages.teacher.steps=100.")
+]
 Model = Annotated[str, Parameter(help="Name of a shipped model, or a model file.")]
+
+
+def overrides(settings: list[str] | None) -> dict[str, str]:
+    """Fields of a recipe and the text of their values; InputError where there is no ``=``."""
+    for setting in settings or ():
+        if "=" not in setting:
+            raise InputError(f"--set {setting}: there is no '='; expected key=value")
+    return {field: value for field, _, value in (each.partition("=") for each in settings or ())}
 
 
 def refuse_written(path: Path) -> None:

@@ -31,6 +31,8 @@ def inspect(
     from src_training.data.inspect import inspect_folder
     from src_training.data.looks import CaseLook, Masks, Problem
 
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; expected one with images/")
     masks: Masks = "required" if (folder / "masks").is_dir() else "optional"
     table, problems = Table("case", "pixels", "classes, pixels"), []
     notes = list[str]()
@@ -39,12 +41,12 @@ def inspect(
             counts = (found.counts or {}).items()
             said = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
             slices = f" x {found.slices}" if found.slices else ""
-            table.add_row(found.name, f"{found.size[1]} x {found.size[0]}{slices}", said)
+            table.add_row(found.name, f"{found.size[0]} x {found.size[1]}{slices}", said)
         elif isinstance(found, Problem):
             problems.append(found)
         else:
             notes.append(found.sentence)
-    console.out.print(table, *notes, sep="\n")
+    console.out.print(table, f"{table.row_count:,} in all", *notes, sep="\n")
     for problem in problems:
         console.err.print(problem.sentence, style="red", highlight=False, soft_wrap=True)
     if problems:

@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Device
+from src_training.cli.console import Device, Settings, overrides
 from src_training.errors import InputError
 
 
@@ -66,9 +66,7 @@ def distil(
     *,
     out_dir: Annotated[Path | None, Parameter(name="--out", help="Run directory to make.")] = None,
     resume: Annotated[Path | None, Parameter(help="Run directory to continue.")] = None,
-    settings: Annotated[
-        list[str] | None, Parameter(name="--set", help="key=value, e.g. stages.teacher.steps=100.")
-    ] = None,
+    settings: Settings = None,
     device: Device = "auto",
     devices: Annotated[int, Parameter(help="GPUs to train on at once; processes, on the CPU.")] = 1,
 ) -> None:
@@ -100,9 +98,11 @@ def distil(
     if resume is not None and settings:
         raise InputError("--set changes a recipe; expected none with --resume")
     if resume is not None:
+        if not RunFolder(resume).recipe.exists():
+            raise InputError(f"{resume}: there is no run in it; expected recipe.yaml of one")
         plan, folder = Recipe.load(RunFolder(resume).recipe), resume
     else:
-        plan = Recipe.load(str(recipe), dict(_pair(setting) for setting in settings or ()))
+        plan = Recipe.load(str(recipe), overrides(settings))
         folder = out_dir or Path("runs") / plan.name
     devices = processes_of(devices)
     if devices > 1 and not is_first():
@@ -193,13 +193,6 @@ def runs(
             run.path.name, run.state, run.stage, f"{run.step} of {run.steps}", run.last_words
         )
     console.out.print(table)
-
-
-def _pair(setting: str) -> tuple[str, str]:
-    key, equals, value = setting.partition("=")
-    if not equals:
-        raise InputError(f"--set {setting}: there is no '='; expected key=value")
-    return key, value
 
 
 @contextmanager

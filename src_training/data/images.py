@@ -1,5 +1,6 @@
 """Reading images and label masks from any format people keep them in."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -230,6 +231,8 @@ def _require(path: Path) -> None:
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Say whatever a decoder stumbles over in one sentence, and keep its warnings in."""
+    said = logging.getLogger("tifffile")
+    muted, said.disabled = said.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -237,10 +240,14 @@ def _told(path: Path) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on a broken file: zlib, struct, Syntax...
-        reason = " ".join(str(error).split()) or type(error).__name__
+        # What a decoder looked up in vain says nothing of the file.
+        told = "" if isinstance(error, LookupError) else " ".join(str(error).split())
+        reason = told or "it is broken"
         raise InputError(
             f"{path} cannot be read ({reason}); expected a whole {path.suffix.lower()} image"
         ) from error
+    finally:
+        said.disabled = muted
 
 
 def _stored(path: Path, *, labels: bool) -> Pixels:

@@ -73,8 +73,9 @@ class GraphFlow(Distillation):
         theirs, ours = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
         if len(set(ours.values())) > 1:
             raise InputError(
-                f"graph_flow: the student's {_ENCODER} has {ours[_ENCODER]} channels and its "
-                f"{_DECODER} {ours[_DECODER]}; expected as many"
+                f"distilling.methods: graph_flow cannot teach this student, whose {_ENCODER} has "
+                f"{ours[_ENCODER]} channels and whose {_DECODER} has {ours[_DECODER]}; "
+                "expected one whose decoder has features"
             )
         return cls(Paraphrasers({tap: (theirs[tap], ours[tap]) for tap in cls.taps}))
 

@@ -161,6 +161,6 @@ def _scale(patch: int, shape: tuple[int, int]) -> list[str]:
     if patch / 2 <= side <= 4 * patch:
         return []
     return [
-        f"This image is {shape[1]} x {shape[0]} pixels; the model was trained on patches of "
+        f"This image is {shape[0]} x {shape[1]} pixels; the model was trained on patches of "
         f"{patch} x {patch}, so things may appear at a size it has not seen."
     ]

@@ -13,6 +13,7 @@ from src_training.alignment.act import AlignmentConsistency
 from src_training.errors import InputError
 from src_training.events import Event
 from src_training.recipe import Recipe
+from src_training.recipe_text import first_words
 from src_training.training.folder import STAGES, RunFolder
 from src_training.training.fresh import refuse_impossible_networks
 from src_training.training.outcome import FROM_MASKS
@@ -203,7 +204,7 @@ def load_variants(path: str | Path) -> Variants:
     try:
         content = yaml.safe_load(file.read_bytes())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: the file is not YAML ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{file}: the file is not YAML ({first_words(error)})") from None
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) and isinstance(fields, dict)
         for name, fields in content.items()

@@ -16,7 +16,7 @@ from src_training.training.folder import RunFolder
 
 UNSEEN = "mean of unseen"
 
-_DRAWS = 2000
+_DRAWS, _FEW = 2000, 5
 # Domain -> Dice of each image of one seed, by its name.
 Scores = dict[str, dict[str, float]]
 # Domain -> Dice of each image, mean over the seeds that have it.
@@ -121,7 +121,8 @@ def compared(plan: Sequence[PlannedRun]) -> Comparison:
         _row(label, scores, alone if label in contestants else None, unseen, step)
         for label, (scores, step) in known.items()
     ]
-    return Comparison(rows, [*named, UNSEEN] if unseen else named, _notes(plan, unseen))
+    notes = [*_notes(plan, unseen), _counted(_pooled(alone))]
+    return Comparison(rows, [*named, UNSEEN] if unseen else named, notes)
 
 
 def _row(
@@ -230,6 +231,15 @@ def _between_steps(folder: RunFolder, stage: str) -> list[float]:
     return took
 
 
+def _counted(dice: Dice) -> str:
+    """How many images the figures are of, and where they are too few to trust an interval."""
+    counts = {name: len(values) for name, values in dice.items()}
+    said = "Images: " + ", ".join(f"{name} {count}" for name, count in counts.items()) + "."
+    if few := [name for name, count in counts.items() if count < _FEW]:
+        said += f" So few as of {', '.join(few)} tell little, whatever their interval."
+    return said
+
+
 def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
     seeds = sorted({run.recipe.seed for run in plan})
     events: list[Event] = [event for run in plan for event in read_events(run.folder.events)]
@@ -244,7 +254,8 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
         f"distilled student then take {steps} steps. "
         f"Seeds: {', '.join(map(str, seeds))}. On {', '.join(sorted(hardware))}.",
         "Milliseconds: median from one step to the next, views and drawing of patches "
-        "included, validations and what learns before (alignment, paraphraser) left out.",
+        "included, validations and what learns before (alignment, paraphraser) left out; "
+        "x alone: in steps of the student alone.",
     ]
     rows: dict[RunFolder, dict[str, None]] = {}
     for run in plan:

@@ -63,7 +63,7 @@ def _table_of(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Head and rows in words: Dice with intervals, gain over the student alone, cost."""
     alone = next(row for row in comparison.rows if row.label == ALONE)
     last = comparison.domains[-1]
-    head = ["model", *comparison.domains, f"gain, {last}", "ms a step", "steps of alone"]
+    head = ["model", *comparison.domains, f"gain, {last}", "ms a step", "x alone"]
     rows = []
     for row in comparison.rows:
         gain = _said(row.gain[last], "+.3f") if row.gain else ""

@@ -114,7 +114,8 @@ def fit_semantics(
 def _refuse(model: SegmentationModel, domain: Domain, steps: int) -> None:
     card, network = model.card, model.network
     if model.semantics is not None:
-        raise InputError(f"model {card.name} has a semantic encoder; expected one without")
+        where = model.source or f"model {card.name}"
+        raise InputError(f"{where} has a semantic encoder already; expected a model without")
     if steps < 1:
         raise InputError(f"steps is {steps}; expected 1 or more")
     if card.patch % FANet.stride or card.patch % network.stride:

@@ -17,6 +17,7 @@ from src_training.events import (
     StepDone,
     read_events,
 )
+from src_training.recipe_text import first_words
 from src_training.training.folder import RunFolder
 
 
@@ -97,8 +98,7 @@ def _name(recipe: Path) -> str:
     except FileNotFoundError:
         raise InputError(f"{recipe.parent}: there is no run in it; expected recipe.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{recipe}: the file is not YAML ({first})") from None
+        raise InputError(f"{recipe}: the file is not YAML ({first_words(error)})") from None
     name = content.get("name") if isinstance(content, dict) else None
     if not isinstance(name, str):
         raise InputError(f"{recipe}: the recipe has no name; expected one that msankd wrote")

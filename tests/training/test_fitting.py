@@ -55,7 +55,7 @@ def test_what_cannot_be_fitted_is_said_in_one_sentence(tiny_model, domain, make_
         with pytest.raises(InputError, match=words):
             list(fit_semantics(model, domain, **options))
 
-    refused("has a semantic encoder; expected one without", tiny_model(), domain)
+    refused("has a semantic encoder already; expected a model without", tiny_model(), domain)
     bare = tiny_model(semantics=False)
     refused("steps is 0; expected 1 or more", bare, domain, steps=0)
     unlabelled = Domain.from_folder(make_domain("bare", masks=False), masks="optional")
