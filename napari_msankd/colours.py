@@ -8,7 +8,18 @@ from napari.utils.theme import get_theme
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-LINES = ("#2b83d6", "#d55f28", "#2f9556", "#b85fc4", "#8f7d1f", "#e0455f", "#168f9c", "#7a7f8c")
+LINES = (
+    "#2b83d6",
+    "#d55f28",
+    "#2f9556",
+    "#b85fc4",
+    "#8f7d1f",
+    "#e0455f",
+    "#168f9c",
+    "#7a7f8c",
+    "#7d6bd1",
+    "#a5645a",
+)
 """Each has a contrast of at least 3 to the background of napari's dark and of its light theme."""
 
 _FOREGROUND = "#00d5ff"

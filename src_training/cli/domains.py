@@ -138,8 +138,9 @@ def fsd(
     from itertools import combinations
 
     from src_training.device import find_device
+    from src_training.evaluation.distances import warnings_of
     from src_training.evaluation.features import image_vectors
-    from src_training.evaluation.fsd import all_alike, frechet_distance
+    from src_training.evaluation.fsd import frechet_distance
     from src_training.inference.model import load_model
 
     if len(domain) < 2:
@@ -149,22 +150,17 @@ def fsd(
     table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
     for column in ("from", "to", "FSD", "95 % interval", "N from", "N to", "covariance"):
         table.add_column(column)
-    found = []
-    for a, b in combinations(vectors, 2):
-        distance = frechet_distance(vectors[a], vectors[b])
-        found.append({"a": a, "b": b, **distance.to_dict()})
+    distances = {
+        (a, b): frechet_distance(vectors[a], vectors[b]) for a, b in combinations(vectors, 2)
+    }
+    for (a, b), distance in distances.items():
         interval = f"{distance.low:.4g} to {distance.high:.4g}"
         counts = (str(distance.n_a), str(distance.n_b))
         table.add_row(a, b, f"{distance.value:.4g}", interval, *counts, distance.covariance)
     console.out.print(table)
-    for name in (name for name, each in vectors.items() if all_alike(each)):
-        console.err.print(
-            f"{name}: the vectors are all alike, since the network makes nothing of its "
-            "bottleneck; the distances say nothing",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
-        )
+    for sentence in warnings_of(vectors, distances.values()):
+        console.err.print(sentence, style="yellow", highlight=False, soft_wrap=True)
+    found = [{"a": a, "b": b, **each.to_dict()} for (a, b), each in distances.items()]
     write_json(json_file, found)
 
 

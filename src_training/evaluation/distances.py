@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,7 +114,9 @@ def distance_matrix(table: VectorTable) -> DistanceMatrix:
                 found = replace(found, value=0.0, low=0.0, high=0.0)
             matrix[j][i] = found
             matrix[i][j] = replace(found, n_a=found.n_b, n_b=found.n_a)
-    return DistanceMatrix(names, matrix, _warnings(sets, matrix))
+    return DistanceMatrix(
+        names, matrix, warnings_of(sets, (cell for row in matrix for cell in row if cell))
+    )
 
 
 def dice_by_domain(table: VectorTable) -> dict[str, float]:
@@ -159,7 +161,8 @@ def correlation(
     return float(np.corrcoef(distances, scores)[0, 1]), len(pairs)
 
 
-def _warnings(sets: Mapping[str, Array], matrix: list[list[FSD | None]]) -> list[str]:
+def warnings_of(sets: Mapping[str, Array], distances: Iterable[FSD]) -> list[str]:
+    """What speaks against distances between sets of vectors (N, d) by name, a sentence each."""
     said = []
     for name, rows in sets.items():
         if len(rows) < _LEAST:
@@ -177,7 +180,7 @@ def _warnings(sets: Mapping[str, Array], matrix: list[list[FSD | None]]) -> list
                 f"{name} has vectors that are all alike: the network makes nothing of its "
                 "bottleneck, and distances say nothing."
             )
-    if any(cell and cell.covariance == "ledoit_wolf" for row in matrix for cell in row):
+    if any(each.covariance == "ledoit_wolf" for each in distances):
         components = next(iter(sets.values())).shape[1]
         said.append(
             f"Where a side has fewer than {2 * components} vectors, covariances are shrunk "
