@@ -29,6 +29,9 @@ from napari_msankd.words import duration, size
 from src_training.errors import InputError
 
 _UNKNOWN = "—"
+_NOT_THE_CURVES = (
+    "Statistics, calibration and threshold were chosen last: the curves know a Dice without them."
+)
 _UNMEASURED = "Not measured when this run was made"
 
 
@@ -77,11 +80,11 @@ class OutcomeTable(QWidget):
         """Show the report of a run; a sentence where there is none."""
         self._run = run
         try:
-            outcomes, fault = read_outcomes(run), ""
+            outcomes, said = read_outcomes(run), _NOT_THE_CURVES
         except InputError as error:
-            outcomes, fault = [], f"⚠ {error}"
+            outcomes, said = [], f"⚠ {error}"
         self._show(outcomes)
-        self.words.setText(fault)
+        self.words.setText(said)
 
     def clear(self) -> None:
         """Show nothing."""
