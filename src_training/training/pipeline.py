@@ -203,30 +203,36 @@ class Pipeline:
         untaught = learned(Supervised("alone", alone, supervision))
         san = self._alignment("san", student)
         learned(Alignment("san", san, student, autoencoder, recipe.alignment))
-        fresh = recipe.distilling.start == "fresh"
-        distilled = self._network("distil") if fresh else copy.deepcopy(student)
-        self._seed("distillations")
-        distillations, weights = distillations_of(recipe.distilling, teacher, distilled)
-        if paraphrased := [each for each in distillations if each.paraphrases]:
-            learned(Paraphrase(paraphrased, teacher))
-        distil = Distil(
-            (distilled, san),
-            (teacher, tan),
-            distillations,
-            weights,
-            recipe.distilling.views,
-            supervision,
-        )
-        if is_first() and recipe.stages.distil.steps and not self.folder.begun(distil.name):
-            for sentence in [*little_to_teach(knows, untaught), *self._loud(distil)]:
-                emit(Noted(stage=distil.name, step=0, sentence=sentence))
+        distil = self._distil((student, san), (teacher, tan), learned)
+        teaches = is_first() and recipe.stages.distil.steps > 0
+
+        def note(sentences: list[str], step: int) -> None:
+            for sentence in sentences:
+                emit(Noted(stage=distil.name, step=step, sentence=sentence))
+
+        if teaches and not self.folder.begun(distil.name):
+            note([*little_to_teach(knows, untaught), *self._loud(distil)], 0)
         taught = learned(distil, self._taught)
-        if is_first():
-            for sentence in nothing_gained(taught, untaught):
-                emit(
-                    Noted(stage=distil.name, step=recipe.plan(distil.name).steps, sentence=sentence)
-                )
-        return TrainedNetworks(teacher, tan, autoencoder, alone, distilled, san)
+        if teaches:
+            note(nothing_gained(taught, untaught), recipe.plan(distil.name).steps)
+        return TrainedNetworks(teacher, tan, autoencoder, alone, distil.segmenting, san)
+
+    def _distil(
+        self,
+        student: tuple[SegmentationNetwork, AlignmentNetwork],
+        teacher: tuple[SegmentationNetwork, AlignmentNetwork],
+        learned: Callable[[Stage], float],
+    ) -> Distil:
+        """The stage that teaches a student, once the paraphrasers that it needs have learned."""
+        how, (trained, san) = self.recipe.distilling, student
+        fresh = how.start == "fresh"
+        taught = self._network("distil") if fresh else copy.deepcopy(trained)
+        self._seed("distillations")
+        distillations, weights = distillations_of(how, teacher[0], taught)
+        if paraphrased := [each for each in distillations if each.paraphrases]:
+            learned(Paraphrase(paraphrased, teacher[0]))
+        supervision = self.recipe.supervised
+        return Distil((taught, san), teacher, distillations, weights, how.views, supervision)
 
     def _network(self, role: str) -> SegmentationNetwork:
         self._seed(role)

@@ -207,7 +207,7 @@ def test_the_critic_has_its_own_rate_and_the_student_that_of_the_stage(begun, mo
 
 
 def test_a_method_without_weight_has_no_stage():
-    assert stage_names(Distilling(methods={"graph_flow": 0.0})) == STAGES
+    assert stage_names(Distilling(methods={"gkd": 1.0, "graph_flow": 0.0})) == STAGES
     assert stage_names(Distilling(methods={"graph_flow": 1.0}))[-2:] == ("paraphraser", "distil")
 
 
