@@ -30,7 +30,8 @@ from src_training.errors import InputError
 
 _UNKNOWN = "—"
 _NOT_THE_CURVES = (
-    "Statistics, calibration and threshold were chosen last: the curves know a Dice without them."
+    "Dice with the statistics, calibration and threshold that were chosen last; the curves show it "
+    "without."
 )
 _UNMEASURED = "Not measured when this run was made"
 

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ __all__ = [
 ]
 
 Pixels = NDArray[Any]
+
+# What a decoder logs of a broken file, it raises too: one sentence is enough.
+_READING = ContextVar("reading", default=False)
+logging.getLogger("tifffile").addFilter(lambda _record: not _READING.get())
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -231,8 +236,7 @@ def _require(path: Path) -> None:
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Say whatever a decoder stumbles over in one sentence, and keep its warnings in."""
-    said = logging.getLogger("tifffile")
-    muted, said.disabled = said.disabled, True
+    reading = _READING.set(True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -247,7 +251,7 @@ def _told(path: Path) -> Iterator[None]:
             f"{path} cannot be read ({reason}); expected a whole {path.suffix.lower()} image"
         ) from error
     finally:
-        said.disabled = muted
+        _READING.reset(reading)
 
 
 def _stored(path: Path, *, labels: bool) -> Pixels:

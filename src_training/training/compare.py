@@ -98,11 +98,12 @@ class PlannedRun:
         return self.folder.recipe.exists()
 
     def _may_take_over(self) -> bool:
-        """Not another recipe's run, nor one that distils already by what it learned itself."""
+        """Not another recipe's run, nor one under way, nor one that distils by what it learned."""
         folder = self.folder
         if not folder.recipe.exists():
             return True
-        return not folder.begun("distil") and Recipe.load(folder.recipe) == self.recipe
+        own = folder.begun("distil") or Recipe.load(folder.recipe) != self.recipe
+        return not own and not folder.in_use
 
     def _take_over(self, other: RunFolder) -> None:
         """Take stages and scores of a finished run: files are only replaced, so links will do."""
