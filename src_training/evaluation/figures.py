@@ -143,7 +143,7 @@ class Measured(NamedTuple):
     high: float
 
 
-def cost_svg(title: str, points: Sequence[Measured], level: float) -> str:
+def cost_svg(title: str, points: Sequence[Measured], level: float, axes: tuple[str, str]) -> str:
     """Scores over their cost, each a numbered dot with its interval (none where it is NaN).
 
     Parameters
@@ -154,12 +154,19 @@ def cost_svg(title: str, points: Sequence[Measured], level: float) -> str:
         At least one; a cost is > 0.
     level
         Where a line is drawn across.
+    axes
+        What is written along the axes: across, upwards.
     """
     values = [end for p in points for end in (p.value, p.low, p.high) if not math.isnan(end)]
     low, high = min([level, *values]), max([level, *values])
     room = 0.1 * (high - low) or 0.01
     plane = _Plane(1.1 * max(point.cost for point in points), low - room, high + room)
-    return _svg(title, _SIDE, _SIDE, [*plane.axes(level), *map(plane.dot, points)])
+    names = [
+        f'<text x="{_SIDE - _MARGIN}" y="{_SIDE + 6}" text-anchor="end">{escape(axes[0])}</text>',
+        f'<text x="{_LEFT - 6}" y="{_MARGIN}" text-anchor="end">{escape(axes[1])}</text>',
+    ]
+    parts = [*names, *plane.axes(level), *map(plane.dot, points)]
+    return _svg(title, _SIDE, _SIDE + _MARGIN, parts)
 
 
 class _Plane(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.events import Event, RunStarted, StepDone, Validated, read_events
+from src_training.recipe import Recipe
 from src_training.training.compare import ALONE, TEACHER, PlannedRun
 from src_training.training.folder import RunFolder
 
@@ -58,6 +59,9 @@ class Row:
         Seed -> domain -> mean Dice.
     step
         Seconds of a training step, median; NaN for the teacher.
+    settings
+        Dotted fields in which the contestants' recipes differ -> its value;
+        empty for the student alone and the teacher.
     """
 
     label: str
@@ -65,6 +69,7 @@ class Row:
     gain: dict[str, Estimated]
     by_seed: dict[int, dict[str, float]]
     step: float
+    settings: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,9 @@ def compared(plan: Sequence[PlannedRun]) -> Comparison:
     named = list(_pooled(alone))
     seen = {source, f"{source}, validation", *(d.name for r in plan for d in r.recipe.unlabelled)}
     unseen = [name for name in named if name not in seen]
+    settings = _settings({label: runs[0].recipe for label, runs in by_label.items()})
     rows = [
-        _row(label, scores, alone if label in contestants else None, unseen, step)
+        _row(label, scores, alone if label in contestants else None, unseen, step, settings)
         for label, (scores, step) in known.items()
     ]
     notes = [*_notes(plan, unseen), _counted(_pooled(alone))]
@@ -131,6 +137,7 @@ def _row(
     alone: Mapping[int, Scores] | None,
     unseen: Sequence[str],
     step: float,
+    settings: Mapping[str, dict[str, object]],
 ) -> Row:
     pooled = _pooled(scores)
     gains = {}
@@ -142,7 +149,25 @@ def _row(
         _estimates(gains, unseen) if gains else {},
         {seed: _means(of_seed, unseen) for seed, of_seed in scores.items()},
         step,
+        settings.get(label, {}),
     )
+
+
+def _settings(recipes: Mapping[str, Recipe]) -> dict[str, dict[str, object]]:
+    """Label -> field -> value, of the fields in which recipes differ and which they may."""
+    fields = {label: _contested(recipe) for label, recipe in recipes.items()}
+    first = next(iter(fields.values()))
+    differ = [name for name in first if any(own[name] != first[name] for own in fields.values())]
+    return {label: {name: own[name] for name in differ} for label, own in fields.items()}
+
+
+def _contested(recipe: Recipe) -> dict[str, object]:
+    groups = {
+        "distilling": recipe.distilling,
+        "alignment": recipe.alignment,
+        "stages.paraphraser": recipe.stages.paraphraser,
+    }
+    return {f"{group}.{name}": value for group, fields in groups.items() for name, value in fields}
 
 
 def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Scores]:

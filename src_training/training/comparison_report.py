@@ -11,12 +11,15 @@ from src_training.atomic import write_text
 from src_training.evaluation.figures import Measured, cost_svg
 from src_training.evaluation.page import html_page
 from src_training.training.compare import ALONE
-from src_training.training.comparison import Comparison, Estimated
+from src_training.training.comparison import Comparison, Estimated, Row
 
 _NUMBERS = (
     *("model", "domain", "dice", "low", "high"),
     *("gain", "gain_low", "gain_high", "seconds_a_step"),
 )
+
+
+_SETTINGS = "What the rows differ in"
 
 
 def write_comparison(comparison: Comparison, title: str, out: Path) -> None:
@@ -28,11 +31,12 @@ def write_comparison(comparison: Comparison, title: str, out: Path) -> None:
 
 def as_markdown(comparison: Comparison, title: str) -> str:
     """The table as a person reads it, and what is to be known of it."""
-    head, rows = _table_of(comparison)
-    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
-    lines.insert(1, "|" + "---|" * len(head))
     notes = [line for note in comparison.notes for line in ("", note)]
-    return "\n".join([f"# {title}", "", *lines, *notes, ""])
+    lines = [f"# {title}", "", *_markdown_table(*_table_of(comparison)), *notes]
+    head, rows = _settings_of(comparison)
+    if rows:
+        lines += ["", f"## {_SETTINGS}", "", *_markdown_table(head, rows)]
+    return "\n".join([*lines, ""])
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -55,23 +59,52 @@ def as_page(comparison: Comparison, title: str) -> str:
     """Table and figures as a page that needs no other file."""
     head, rows = _table_of(comparison)
     numbered = [[str(number), *row] for number, row in enumerate(rows, 1)]
-    notes = [f"<p><small>{escape(note)}</small></p>" for note in comparison.notes]
-    return html_page(title, [_html_table(["", *head], numbered), *notes, *_figures(comparison)])
+    parts = [_html_table(["", *head], numbered)]
+    parts += [f"<p><small>{escape(note)}</small></p>" for note in comparison.notes]
+    parts += _figures(comparison)
+    head, rows = _settings_of(comparison)
+    if rows:
+        parts += [f"<h2>{_SETTINGS}</h2>", _html_table(head, rows)]
+    return html_page(title, parts)
 
 
 def _table_of(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Head and rows in words: Dice with intervals, gain over the student alone, cost."""
     alone = next(row for row in comparison.rows if row.label == ALONE)
     last = comparison.domains[-1]
-    head = ["model", *comparison.domains, f"gain, {last}", "ms a step", "x alone"]
+    head = ["model", *comparison.domains, f"gain, {last}", "by seed", "ms a step", "x alone"]
     rows = []
     for row in comparison.rows:
-        gain = _said(row.gain[last], "+.3f") if row.gain else ""
-        cost = ["", ""]
+        gain, cost = ["", ""], ["", ""]
+        if row.gain:
+            gain = [_said(row.gain[last], "+.3f"), _by_seed(row, alone, last)]
         if not math.isnan(row.step):
             cost = [f"{row.step * 1000:.0f}", f"{row.step / alone.step:.2f}"]
-        rows.append([row.label, *(_said(row.dice[d]) for d in comparison.domains), gain, *cost])
+        rows.append([row.label, *(_said(row.dice[d]) for d in comparison.domains), *gain, *cost])
     return head, rows
+
+
+def _by_seed(row: Row, alone: Row, domain: str) -> str:
+    gains = [own[domain] - alone.by_seed[seed][domain] for seed, own in row.by_seed.items()]
+    return ", ".join(f"{gain:+.3f}" for gain in gains)
+
+
+def _settings_of(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of what the contestants' recipes differ in; no rows where in nothing."""
+    told = [row for row in comparison.rows if row.settings]
+    fields = list(told[0].settings) if told else []
+    return ["model", *fields], [[row.label, *map(_setting, row.settings.values())] for row in told]
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {part:g}" for name, part in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
 
 
 def _said(found: Estimated, form: str = ".3f") -> str:
@@ -94,8 +127,8 @@ def _figures(comparison: Comparison) -> list[str]:
     return [
         "<h2>Dice against the cost of a step</h2>",
         f'<div class="row">{"".join(figures)}</div>',
-        "<p><small>Across: milliseconds a step. Numbers are rows of the table, bars their "
-        "95 % intervals, the line is the student alone.</small></p>",
+        "<p><small>Numbers are rows of the table, bars their 95 % intervals, the dashed line is "
+        "the student alone.</small></p>",
     ]
 
 
@@ -108,5 +141,6 @@ def _figure(comparison: Comparison, domain: str) -> str:
         if not math.isnan(row.step):
             measured = (row.step * 1000, dice.value, dice.low, dice.high)
             points.append(Measured(str(number), row.label, *measured))
-    drawn = cost_svg(f"Dice on {domain} against milliseconds a step", points, line)
+    title = f"Dice on {domain} against milliseconds a step"
+    drawn = cost_svg(title, points, line, ("milliseconds a step", "Dice"))
     return f"<figure><figcaption>{escape(domain)}</figcaption>{drawn}</figure>"

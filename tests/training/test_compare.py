@@ -174,6 +174,33 @@ def test_the_page_shows_every_row_and_a_figure_for_every_domain(plan):
     assert "| student alone |" in markdown and "Seeds: 0, 1" in markdown and "nan" not in markdown
 
 
+def test_the_table_has_the_gain_of_each_seed(plan):
+    lines = as_markdown(compared(plan), "tiny").splitlines()
+    (row,) = [line.split("|") for line in lines if line.startswith("| emkd") and "(" in line]
+    gains = [float(gain) for gain in row[-4].split(",")]
+
+    def mean(run, role):
+        images = json.loads((run.folder.report / "report.json").read_text())[role]["scores"]["B"]
+        return np.mean([image["dice"] for image in images["images"].values()])
+
+    runs = [run for run in plan if run.label == "emkd"]
+    expected = [mean(run, "distilled") - mean(run, "alone") for run in runs]
+    assert gains == pytest.approx(expected, abs=5e-4)
+
+
+def test_the_fields_in_which_rows_differ_are_told_with_their_values(plan):
+    changed = plan[1].recipe.changed({"distilling.views": 7, "alignment.prior": "image"}, "")
+    found = compared([plan[0], replace(plan[1], recipe=changed)])
+    fields = ["distilling.methods", "distilling.views", "alignment.prior"]
+    assert [list(row.settings) for row in found.rows] == [[], [], fields, fields]
+    assert list(found.rows[-1].settings.values()) == [{"logits": 1.0}, 7, "image"]
+    markdown, page = as_markdown(found, "tiny"), as_page(found, "tiny")
+    assert "| model | distilling.methods | distilling.views | alignment.prior |" in markdown
+    assert markdown.splitlines()[-1] == "| logits | logits: 1 | 7 | image |"
+    assert "<td>logits: 1</td><td>7</td><td>image</td>" in page
+    assert "differ in" not in as_markdown(compared(plan[:1]), "tiny")
+
+
 def test_a_page_of_single_steps_has_no_figure_of_their_cost(plan):
     found = compared(plan)
     untimed = replace(found, rows=[replace(row, step=math.nan) for row in found.rows])
