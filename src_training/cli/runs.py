@@ -184,13 +184,25 @@ def estimate(
 def runs(
     root: Annotated[Path, Parameter(help="Folder of run directories.")] = Path("runs"),
 ) -> None:
-    """List the runs below a folder: how each stands, and why it stopped if it did."""
+    """List the runs below a folder, those of comparisons too: how each stands, and why it stopped.
+
+    For example:
+
+    ```
+    msankd runs
+    msankd runs comparisons/first
+    ```
+    """
     from src_training.training.run import find_runs
 
     table = Table("run", "state", "stage", "step", "last words")
     for run in find_runs(root):
         table.add_row(
-            run.path.name, run.state, run.stage, f"{run.step} of {run.steps}", run.last_words
+            str(run.path.relative_to(root)),
+            run.state,
+            run.stage,
+            f"{run.step} of {run.steps}",
+            run.last_words,
         )
     console.out.print(table)
 

@@ -79,8 +79,12 @@ def run_state(path: Path) -> RunState:
 
 
 def find_runs(root: Path) -> list[RunState]:
-    """Every run directly below a folder, the one begun last first; see `RunState.state`."""
-    recipes = sorted(root.glob("*/recipe.yaml"), key=lambda file: -file.stat().st_mtime)
+    """Every run below a folder, the one begun last first; see `RunState.state`.
+
+    A comparison among them has its own by seed and method: ``NAME/seed-0/gkd``.
+    """
+    found = [file for deep in ("*", "*/*", "*/*/*") for file in root.glob(f"{deep}/recipe.yaml")]
+    recipes = sorted(found, key=lambda file: -file.stat().st_mtime)
     return [_state_or_fault(recipe.parent) for recipe in recipes]
 
 

@@ -150,6 +150,15 @@ def test_runs_are_found_below_a_folder_newest_first(begun, tmp_path):
     assert find_runs(tmp_path / "missing") == []
 
 
+def test_the_runs_of_a_comparison_are_found_too(begun, tmp_path):
+    seed = tmp_path / "comparison" / "seed-1"
+    seed.mkdir(parents=True)
+    begun(name="gkd").path.rename(seed / "gkd")
+    (run,) = find_runs(tmp_path)
+    assert run.path == seed / "gkd" and run.state == "died"
+    assert find_runs(tmp_path / "comparison") == find_runs(seed) == [run]
+
+
 def test_a_folder_without_a_run_has_no_state(tmp_path):
     with pytest.raises(InputError, match=r"recipe\.yaml"):
         run_state(tmp_path)
