@@ -197,10 +197,18 @@ def test_models_lists_what_ships(msankd, model_file, monkeypatch):
     assert said.code == 0 and "tiny" in said.out and "vessel" in said.out and "fanet" in said.out
 
 
-def test_runs_says_how_each_run_stands(msankd, finished_run):
-    said = msankd("runs", finished_run.path.parent)
+def test_runs_says_how_each_run_stands(msankd, finished_run, tmp_path):
+    shutil.copytree(finished_run.path, tmp_path / "whole")
+    shutil.copytree(finished_run.path, tmp_path / "killed")
+    said = (tmp_path / "killed" / "events.jsonl").read_text().splitlines(keepends=True)
+    second = next(i for i, line in enumerate(said) if '"step_done"' in line and '"step":2' in line)
+    (tmp_path / "killed" / "events.jsonl").write_text("".join(said[: second + 1]))
+    said = msankd("runs", tmp_path)
+    lines = {line.split("│")[1].strip(): line for line in said.out.splitlines() if "│" in line}
     assert said.code == 0
-    assert "whole" in said.out and "finished" in said.out and "3 of 3" in said.out
+    assert "finished" in lines["whole"] and "distil" not in lines["whole"]
+    assert "died" in lines["killed"] and "teacher" in lines["killed"]
+    assert "2 of 3" in lines["killed"]
 
 
 def test_distil_stops_at_a_signal_and_goes_on_to_a_model(

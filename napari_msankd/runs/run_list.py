@@ -7,7 +7,8 @@ from pathlib import Path
 from src_training.errors import InputError
 from src_training.events import read_event
 from src_training.training.follow import RunHistory, StageProgress
-from src_training.training.run import RunFolder, RunState, run_state
+from src_training.training.run import STAGES, RunFolder, RunState, run_state
+from src_training.training.state import SCORING
 
 _TAIL = 2**15
 """Bytes, some 150 events: enough to know how a run ended, little enough not to be noticed."""
@@ -70,6 +71,10 @@ class _Seen:
         """Its own words; how long a stage is was perhaps said too long ago."""
         begun = [stage for stage in said.stages.values() if stage.step or stage.state != "waiting"]
         stage = begun[-1] if begun else StageProgress("")
+        if said.state == "finished":
+            stage = StageProgress("")
+        elif stage.name == STAGES[-1] and stage.state == "done":
+            stage = StageProgress(SCORING)
         former = self._state
         known = former.steps if former is not None and former.stage == stage.name else 0
         state = "running" if said.state == "waiting" else said.state

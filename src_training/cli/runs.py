@@ -201,7 +201,7 @@ def runs(
             str(run.path.relative_to(root)),
             run.state,
             run.stage,
-            f"{run.step} of {run.steps}",
+            f"{run.step} of {run.steps}" if run.steps else "",
             run.last_words,
         )
     console.out.print(table)

@@ -13,12 +13,16 @@ from src_training.events import (
     RunFinished,
     RunStarted,
     RunStopped,
+    StageFinished,
     StageStarted,
     StepDone,
     read_events,
 )
 from src_training.recipe_text import first_words
-from src_training.training.folder import RunFolder
+from src_training.training.folder import STAGES, RunFolder
+
+SCORING = "scoring"
+"""What follows the last stage: statistics, calibration, thresholds, scores."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class RunState:
         it reported, or not begun yet), ``died`` (it ended without a word) or
         ``unreadable`` (its recipe is broken, or its folder closed).
     stage, step, steps
-        The last stage begun, and how far it came; empty and 0 before the first.
+        The last stage begun, and how far it came; `SCORING` and 0 after the
+        last; empty and 0 before the first and at the end.
     last_words
         Why it stopped or died, as far as can be known.
     """
@@ -69,8 +74,10 @@ def run_state(path: Path) -> RunState:
                 stage, step, steps = event.stage, event.step, event.steps
             case StepDone():
                 step = event.step
+            case StageFinished() if event.stage == STAGES[-1]:
+                stage, step, steps = SCORING, 0, 0
             case RunFinished():
-                state = "finished"
+                state, stage, step, steps = "finished", "", 0, 0
             case RunStopped():
                 state, words = "stopped", event.reason
     if state == "died":

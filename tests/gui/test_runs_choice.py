@@ -77,6 +77,19 @@ def test_runs_are_listed_newest_first_with_their_states_in_words(root, choose):
     assert choice.path == root / "a"
 
 
+def test_a_run_that_scores_its_models_is_past_its_last_stage(root, choose):
+    scoring = finished()[:-1]
+    write_run(root / "new", scoring)
+    age(write_run(root / "old", [*scoring, RunStopped(reason="stopped on request")]), 10)
+    age(write_run(root / "killed", scoring), 20)
+    with FileLock(root / "new" / ".lock"):
+        assert entries(choose(root))[:3] == [
+            "new · running, scoring",
+            "old · stopped in scoring",
+            "killed · died in scoring",
+        ]
+
+
 def test_a_folder_that_is_not_there_has_no_runs(root, choose):
     choice = choose(root)
     assert entries(choice) == ["no run yet", "Open run folder…"]
