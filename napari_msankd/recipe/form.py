@@ -41,7 +41,7 @@ class ModelForm(QWidget):
     def __init__(self, model: type[BaseModel], names: list[str] | None = None) -> None:
         super().__init__()
         self.editors: dict[str, Any] = {}
-        rows = QFormLayout(self)
+        rows = self._rows = QFormLayout(self)
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         rows.setContentsMargins(0, 0, 0, 0)
         docs = field_docs(model)
@@ -67,6 +67,30 @@ class ModelForm(QWidget):
     def value(self, value: Content) -> None:
         for name, editor in self.editors.items():
             editor.value = value[name]
+
+
+class DistillingForm(ModelForm):
+    """The fields of `Distilling`: those that ``gkd`` alone reads are grey where it does not teach.
+
+    Parameters
+    ----------
+    model
+        `Distilling`.
+    """
+
+    _OF_ALL = ("methods", "weights", "start")
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        super().__init__(model)
+        self.editors["methods"].changed.connect(self._on_methods)
+        self._on_methods()
+
+    def _on_methods(self) -> None:
+        taught = "gkd" in self.editors["methods"].value
+        for name, editor in self.editors.items():
+            if name not in self._OF_ALL:
+                editor.setEnabled(taught)
+                self._rows.labelForField(editor).setEnabled(taught)
 
 
 class ModelBox(QGroupBox):
@@ -261,7 +285,8 @@ def _page_of(model: type[BaseModel], name: str) -> Page:
     kind, _ = without_none(model.model_fields[name].annotation)
     listed = get_origin(kind) is list
     part = get_args(kind)[0] if listed else kind
-    make = ModelList if listed else ModelTable if _is_table(part) else ModelForm
+    of_one = DistillingForm if part.__name__ == "Distilling" else ModelForm
+    make = ModelList if listed else ModelTable if _is_table(part) else of_one
     doc = field_docs(model).get(name, "")
     # "See ..." leads to a docstring that is nowhere in sight.
     told = summary(part) if not doc or doc.startswith("See ") else doc

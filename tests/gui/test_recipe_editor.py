@@ -218,6 +218,11 @@ def test_methods_are_ticked_by_name_and_weighed(editor):
     weight.textEdited.emit("0.5")
     methods.rows["gkd"][0].setChecked(False)
     assert editor.recipe.distilling.methods == {"emkd": 0.5}
+    assert not field(editor, "distilling.views").isEnabled()
+    assert field(editor, "distilling.weights").isEnabled()
+    methods.rows["gkd"][0].setChecked(True)
+    assert field(editor, "distilling.views").isEnabled()
+    methods.rows["gkd"][0].setChecked(False)
     editor.tabs.setCurrentIndex(1)
     assert yaml.safe_load(editor.yaml.toPlainText())["distilling"]["methods"] == {"emkd": 0.5}
 
