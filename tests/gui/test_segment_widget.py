@@ -5,11 +5,9 @@ import numpy as np
 import pytest
 import zarr
 from napari.layers import Labels
-from qtpy.QtCore import QThreadPool
 
 from napari_msankd.segment import segmenting
 from napari_msankd.segment.slice_choice import CURRENT
-from napari_msankd.segment.widget import SegmentWidget
 from src_training.inference.model import load_model
 from src_training.inference.predictor import Predictor, labels_from
 
@@ -29,12 +27,6 @@ def expected(model, plane, threshold=0.5):
 
 def pyramid(image):
     return [image, image[::2, ::2]]
-
-
-@pytest.fixture
-def slow(monkeypatch):
-    """Planes that can be counted: many of them, so that a run can be caught under way."""
-    return np.random.default_rng(3).random((150, 24, 24), np.float32)
 
 
 KINDS = {
@@ -203,59 +195,6 @@ def test_more_classes_need_no_threshold(image, viewer, widget, segmented, tmp_pa
     assert list(labels.features["class"]) == ["background", "liver", "spleen"]
 
 
-def test_stop_keeps_what_is_done(slow, viewer, widget, model, qtbot):
-    viewer.add_image(slow)
-    viewer.dims.set_point(0, 0)
-    widget.run.click()
-    qtbot.waitUntil(lambda: widget.result is not None, timeout=PATIENCE)
-    assert widget.stop.isEnabled()
-    widget.stop.click()
-    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
-    labels = widget.result
-    assert labels.data[0].any()
-    assert not labels.data[-1].any()
-    assert labels.metadata["msankd"]["complete"] is False
-    assert "is kept" in widget.status.text()
-    assert widget.run.isEnabled()
-    assert not widget.stop.isEnabled()
-
-
-def test_progress_counts_tiles_and_the_time_left(slow, viewer, widget, qtbot):
-    viewer.add_image(slow)
-    widget.run.click()
-    qtbot.waitUntil(lambda: widget.progress.value() > 2, timeout=PATIENCE)
-    assert widget.progress.maximum() == len(slow)
-    assert "of 150 tiles" in widget.progress.format()
-    assert "left" in widget.progress.format()
-
-
-def test_removing_the_result_stops_the_run(slow, viewer, widget, qtbot):
-    viewer.add_image(slow)
-    widget.run.click()
-    qtbot.waitUntil(lambda: widget.result is not None, timeout=PATIENCE)
-    viewer.layers.remove(widget.result)
-    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
-    assert len(viewer.layers) == 1
-    assert widget.run.isEnabled()
-
-
-def test_removing_the_image_lets_the_run_end_well(stack, viewer, widget, qtbot):
-    image = viewer.add_image(stack)
-    widget.run.click()
-    viewer.layers.remove(image)
-    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
-    assert widget.result.metadata["msankd"]["complete"] is True
-
-
-def test_closing_the_dock_stops_the_run(slow, viewer, widget, qtbot):
-    viewer.add_image(slow)
-    widget.run.click()
-    qtbot.waitUntil(lambda: widget.result is not None, timeout=PATIENCE)
-    viewer.window.remove_dock_widget(widget)
-    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
-    assert widget.result.metadata["msankd"]["complete"] is False
-
-
 def test_an_image_that_cannot_be_used_is_named_in_one_sentence(viewer, widget, segmented):
     data = np.ones((32, 32), np.float32)
     data[3, 4] = np.nan
@@ -407,18 +346,3 @@ def test_both_themes_have_a_run_button(viewer, widget):
     light = widget.run.styleSheet()
     viewer.theme = "dark"
     assert light != widget.run.styleSheet()
-
-
-def test_closing_the_viewer_during_a_run_ends_the_worker(make_napari_viewer, model, slow, qtbot):
-    viewer = make_napari_viewer()
-    widget = SegmentWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="Segment")
-    widget.model.open(model)
-    viewer.add_image(slow)
-    widget.run.click()
-    qtbot.waitUntil(lambda: widget.result is not None, timeout=PATIENCE)
-    labels = widget.result
-    viewer.close()
-    pool = QThreadPool.globalInstance()
-    qtbot.waitUntil(lambda: pool.activeThreadCount() == 0, timeout=PATIENCE)
-    assert not labels.data[-1].any()
