@@ -5,7 +5,8 @@ import sys
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QImage
+from qtpy.QtGui import QImage, QPainter
+from qtpy.QtSvg import QSvgRenderer
 
 from napari_msankd.explore.vectors import METHODS
 from src_training.errors import InputError
@@ -150,3 +151,50 @@ def test_graphs_in_the_viewer_have_titles_and_cover_no_image(
     explore.open_sample(first, "teacher")
     qtbot.waitUntil(lambda: image.visible, timeout=PATIENCE)
     assert not montage.visible and not points.visible
+
+
+def apart(svg, png):
+    """Mean difference of two pictures in grey, in shares of the range that the second has."""
+    shown = QImage(str(png)).convertToFormat(QImage.Format.Format_Grayscale8)
+    drawn = QImage(shown.size(), QImage.Format.Format_RGB32)
+    painter = QPainter(drawn)
+    QSvgRenderer(str(svg)).render(painter)
+    painter.end()
+    drawn = drawn.convertToFormat(QImage.Format.Format_Grayscale8)
+    one, other = (
+        np.frombuffer(image.constBits().asstring(image.sizeInBytes()), np.uint8)
+        .reshape(image.height(), image.bytesPerLine())[:, : image.width()]
+        .astype(float)
+        for image in (drawn, shown)
+    )
+    return np.abs(one - other).mean() / np.ptp(other)
+
+
+def test_pictures_and_numbers_are_written(extracted, make_domain, model_file, tmp_path, qtbot):
+    explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
+    for name in ("vectors", "fsd"):
+        page = explore.parts[name]
+        for suffix in (".svg", ".png"):
+            page._save_picture(tmp_path / f"{name}{suffix}")
+        page._save_numbers(tmp_path / f"{name}.csv")
+        qtbot.waitUntil(lambda page=page: not page.works, timeout=PATIENCE)
+        assert apart(tmp_path / f"{name}.svg", tmp_path / f"{name}.png") < 3e-4
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert len((tmp_path / f"{name}.csv").read_text().splitlines()) > 1
+
+
+def test_the_tables_of_distances_are_pictures_and_numbers_too(
+    extracted, make_domain, model_file, tmp_path
+):
+    folders = make_domain("one"), make_domain("two", seed=1, masks=False)
+    fsd = extracted(*folders, model=model_file).parts["fsd"]
+    assert [fsd.dice.item(row, 3).text() for row in range(2)][1] == "—"
+    heads = {1: "model,from,to,image,value,share", 3: "model,domain,vectors,fsd_to,fsd,dice"}
+    for place, head in heads.items():
+        fsd.pages.setCurrentIndex(place)
+        for suffix in (".svg", ".png"):
+            fsd._save_picture(tmp_path / f"table{suffix}")
+        fsd._save_numbers(tmp_path / "table.csv")
+        assert (tmp_path / "table.csv").read_text().splitlines()[0] == head
+        assert "<text" in (tmp_path / "table.svg").read_text()
+        assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
