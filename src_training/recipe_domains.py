@@ -88,6 +88,19 @@ class DomainRecipe(BaseModel):
         folder = absolute(self.folder, root, f"domain {self.name}")
         return self.model_copy(update={"folder": folder})
 
+    def shares_with(self, other: "DomainRecipe") -> bool:
+        """Whether both are of one scanner, as far as can be told: by name, or by where they are.
+
+        Parts of one folder that `only` tells apart, each with a name of its
+        own, are taken for two.
+        """
+        if self.name == other.name:
+            return True
+        if self.phantoms is not None and other.phantoms is not None:
+            return self.phantoms.scanner == other.phantoms.scanner
+        parted = None not in (self.only, other.only) and self.only != other.only
+        return self.folder is not None and self.folder == other.folder and not parted
+
     def by_last_name(self) -> Self:
         """As it may be handed on: its folder by the last name only."""
         if self.folder is None:

@@ -36,9 +36,11 @@ def compare(
 ) -> None:
     """Distil by several methods under one teacher, student, data and count of steps.
 
-    Recipes may differ in name, description, seed, `distilling` and `alignment` alone. What they
-    share is trained once for each seed. The same command again goes on where it was interrupted.
-    With `--devices` runs that do not wait for one another are done at once, a GPU each.
+    Recipes may differ in name, description, `distilling` and `alignment` alone; their seeds give
+    way to `--seed`, or to that of the first. What they share is trained once for each seed. The
+    same command again goes on where it was interrupted. Where a run fails, the table is of the
+    rows that are whole. With `--devices` runs that do not wait for one another are done at once,
+    a GPU each.
 
     For example:
 
@@ -50,7 +52,7 @@ def compare(
     ```
     """
     from src_training.recipe import Recipe
-    from src_training.training.compare import load_variants, planned_runs
+    from src_training.training.compare import load_variants, planned_runs, refuse_other_runs
     from src_training.training.comparison import compared
     from src_training.training.comparison_report import as_markdown, write_comparison
     from src_training.training.ranks import spread_over
@@ -58,21 +60,23 @@ def compare(
     recipes = [Recipe.load(each, overrides(settings)) for each in recipe]
     changed = load_variants(variants) if variants else {}
     plan = planned_runs(recipes, method or [], seed or [], out_dir, changed)
+    refuse_other_runs(plan)
     spread = spread_over(device, devices)
     with _stopped_in_words():
         failed = _run_at_once(plan, spread) if len(spread) > 1 else _run_in_turn(plan, device)
+    lacking = {run.label for run in plan if not run.done}
+    if whole := [run for run in plan if run.label not in lacking]:
+        comparison = compared(whole)
+        write_comparison(comparison, recipes[0].name, out_dir)
+        told = as_markdown(comparison, recipes[0].name)
+        # A table that is cut to the width of the terminal keeps its figures to itself.
+        fits = max(len(line) for line in told.splitlines() if line[:1] == "|") <= console.out.width
+        console.out.print(Markdown(told) if fits else Text(told), soft_wrap=not fits)
+        console.out.print(f"Written to {out_dir}/comparison.*", highlight=False, soft_wrap=True)
+    for name, why in failed.items():
+        console.err.print(f"{name}: {why}", style="red", highlight=False, soft_wrap=True)
     if failed:
-        for name, why in failed.items():
-            said = f"{name}: {why}"
-            console.err.print(said, style="red", highlight=False, soft_wrap=True)
         raise SystemExit(1)
-    comparison = compared(plan)
-    write_comparison(comparison, recipes[0].name, out_dir)
-    told = as_markdown(comparison, recipes[0].name)
-    # A table that is cut to the width of the terminal keeps its figures to itself.
-    fits = max(len(line) for line in told.splitlines() if line[:1] == "|") <= console.out.width
-    console.out.print(Markdown(told) if fits else Text(told), soft_wrap=not fits)
-    console.out.print(f"Written to {out_dir}/comparison.*", highlight=False, soft_wrap=True)
 
 
 def _run_in_turn(plan: "list[PlannedRun]", device: str) -> dict[str, str]:

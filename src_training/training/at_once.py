@@ -13,7 +13,7 @@ from src_training.training.compare import PlannedRun
 from src_training.training.follow import RunFollower
 from src_training.training.interruption import Interrupted
 from src_training.training.ranks import STARTER
-from src_training.training.run import check_folder, run_state
+from src_training.training.run import run_state
 
 if TYPE_CHECKING:
     from src_training.progress import RunsDisplay
@@ -51,13 +51,9 @@ def run_at_once(
 
     Raises
     ------
-    InputError
-        If a directory holds another run; nothing was begun then.
     Interrupted
         If `stopping` said so.
     """
-    for run in plan:
-        check_folder(run.folder, run.recipe, resume=run.folder.recipe.exists())
     runs = _Runs(plan, devices, display)
     try:
         while runs.begin():

@@ -17,7 +17,7 @@ from src_training.recipe_text import first_words
 from src_training.training.folder import STAGES, RunFolder
 from src_training.training.fresh import refuse_impossible_networks
 from src_training.training.outcome import FROM_MASKS
-from src_training.training.run import distil
+from src_training.training.run import check_folder, distil
 
 Variants = Mapping[str, Mapping[str, object]]
 """Name -> dotted field of a recipe -> value."""
@@ -168,7 +168,7 @@ def planned_runs(
     plan: list[PlannedRun] = []
     first = {label: _first_alike(recipe, chosen) for label, recipe in chosen.items()}
     for seed in seeds or [recipes[0].seed]:
-        by_alignment = _finished(out / f"seed-{seed}", next(iter(chosen.values())))
+        by_alignment = finished_alike(out / f"seed-{seed}", next(iter(chosen.values())))
         runs: dict[str, PlannedRun] = {}
         for label, recipe in chosen.items():
             if first[label] != label:
@@ -186,6 +186,25 @@ def planned_runs(
                 by_alignment.append((recipe.alignment, folder))
         plan += runs.values()
     return plan
+
+
+def refuse_other_runs(plan: Sequence[PlannedRun]) -> None:
+    """Raise InputError if a directory holds a run of another recipe: before hours of the others."""
+    for run in plan:
+        check_folder(run.folder, run.recipe, resume=run.folder.recipe.exists())
+
+
+def finished_alike(runs: Path, expected: Recipe) -> list[tuple[AlignmentConsistency, RunFolder]]:
+    """Finished runs of one seed whose stages a recipe shares, each with how it aligns."""
+    found = []
+    for path in sorted(runs.glob("*/")):
+        folder = RunFolder(path)
+        if not folder.model.exists():
+            continue
+        recipe = Recipe.load(folder.recipe)
+        if _difference(recipe, expected) is None:
+            found.append((recipe.alignment, folder))
+    return found
 
 
 def load_variants(path: str | Path) -> Variants:
@@ -263,19 +282,6 @@ def _difference(recipe: Recipe, expected: Recipe) -> str | None:
         if alike.get(field, getattr(recipe, field)) != getattr(expected, field):
             return field
     return None
-
-
-def _finished(runs: Path, expected: Recipe) -> list[tuple[AlignmentConsistency, RunFolder]]:
-    """Finished runs of one seed whose stages a contestant may take over."""
-    found = []
-    for path in sorted(runs.glob("*/")):
-        folder = RunFolder(path)
-        if not folder.model.exists():
-            continue
-        recipe = Recipe.load(folder.recipe)
-        if _difference(recipe, expected) is None:
-            found.append((recipe.alignment, folder))
-    return found
 
 
 def _put(source: Path, target: Path) -> None:

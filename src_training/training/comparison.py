@@ -7,39 +7,20 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from src_training.events import Event, RunStarted, StepDone, Validated, read_events
 from src_training.recipe import Recipe
-from src_training.training.compare import ALONE, TEACHER, PlannedRun
+from src_training.training.compare import ALONE, TEACHER, PlannedRun, finished_alike
+from src_training.training.comparison_scores import (
+    UNSEEN,
+    Dice,
+    Estimated,
+    counted,
+    difference,
+    estimates,
+    means,
+    pooled,
+)
 from src_training.training.folder import RunFolder
-
-UNSEEN = "mean of unseen"
-
-_DRAWS, _FEW = 2000, 5
-# Domain -> Dice of each image of one seed, by its name.
-Scores = dict[str, dict[str, float]]
-# Domain -> Dice of each image, mean over the seeds that have it.
-Dice = dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Estimated:
-    """A mean over images, and how far to trust it.
-
-    Attributes
-    ----------
-    value
-        Dice, or a difference of two; of `UNSEEN`, the mean of the domains' means.
-    low, high
-        95 % interval: percentiles of a bootstrap over the images of each
-        domain. NaN where a domain has one image.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -104,9 +85,8 @@ def compared(plan: Sequence[PlannedRun]) -> Comparison:
     OSError, KeyError
         If a report is not there, or lacks a model.
     """
-    source = plan[0].recipe.source.name
     by_label: dict[str, list[PlannedRun]] = {}
-    for run in plan:
+    for run in sorted(plan, key=lambda run: run.recipe.seed):
         by_label.setdefault(run.label, []).append(run)
     first = next(iter(by_label.values()))
     alone = _scores(first, "alone")
@@ -119,35 +99,31 @@ def compared(plan: Sequence[PlannedRun]) -> Comparison:
         ALONE: (alone, _step_seconds(_of_same_seeds(first), "alone")),
         **contestants,
     }
-    named = list(_pooled(alone))
-    seen = {source, f"{source}, validation", *(d.name for r in plan for d in r.recipe.unlabelled)}
-    unseen = [name for name in named if name not in seen]
+    named = list(pooled(alone))
+    unseen = [name for name in named if name in _unseen(plan)]
     settings = _settings({label: runs[0].recipe for label, runs in by_label.items()})
     rows = [
         _row(label, scores, alone if label in contestants else None, unseen, step, settings)
         for label, (scores, step) in known.items()
     ]
-    notes = [*_notes(plan, unseen), _counted(_pooled(alone))]
+    notes = [*_notes(plan, unseen), counted(pooled(alone))]
     return Comparison(rows, [*named, UNSEEN] if unseen else named, notes)
 
 
 def _row(
     label: str,
-    scores: Mapping[int, Scores],
-    alone: Mapping[int, Scores] | None,
+    scores: Mapping[int, Dice],
+    alone: Mapping[int, Dice] | None,
     unseen: Sequence[str],
     step: float,
     settings: Mapping[str, dict[str, object]],
 ) -> Row:
-    pooled = _pooled(scores)
-    gains = {}
-    if alone is not None:
-        gains = {name: dice - _pooled(alone)[name] for name, dice in pooled.items()}
+    dice = pooled(scores)
     return Row(
         label,
-        _estimates(pooled, unseen),
-        _estimates(gains, unseen) if gains else {},
-        {seed: _means(of_seed, unseen) for seed, of_seed in scores.items()},
+        estimates(dice, unseen),
+        {} if alone is None else estimates(difference(dice, pooled(alone)), unseen),
+        {seed: means(of_seed, unseen) for seed, of_seed in scores.items()},
         step,
         settings.get(label, {}),
     )
@@ -170,9 +146,18 @@ def _contested(recipe: Recipe) -> dict[str, object]:
     return {f"{group}.{name}": value for group, fields in groups.items() for name, value in fields}
 
 
-def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Scores]:
+def _unseen(plan: Sequence[PlannedRun]) -> set[str]:
+    """Names of the tests that no student has learned from, nor from others of their scanner."""
+    recipe = plan[0].recipe
+    learnt = [recipe.source, *(domain for run in plan for domain in run.recipe.unlabelled)]
+    return {
+        test.name for test in recipe.tests if not any(test.shares_with(each) for each in learnt)
+    }
+
+
+def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
     """Seed -> Dice of each image by domain."""
-    found: dict[int, Scores] = {}
+    found: dict[int, Dice] = {}
     for run in runs:
         report: dict[str, Any] = json.loads(
             (run.folder.report / "report.json").read_text(encoding="utf-8")
@@ -184,57 +169,10 @@ def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Scores]:
     return found
 
 
-def _pooled(scores: Mapping[int, Scores]) -> Dice:
-    """Mean over seeds, image by image; each seed may have validated on others."""
-    pooled: dict[str, dict[str, list[float]]] = {}
-    for of_seed in scores.values():
-        for domain, images in of_seed.items():
-            for name, dice in images.items():
-                pooled.setdefault(domain, {}).setdefault(name, []).append(dice)
-    return {
-        domain: np.array([np.mean(dice) for dice in images.values()])
-        for domain, images in pooled.items()
-    }
-
-
-def _means(scores: Scores, unseen: Sequence[str]) -> dict[str, float]:
-    means = {domain: float(np.mean(list(images.values()))) for domain, images in scores.items()}
-    if unseen:
-        means[UNSEEN] = float(np.mean([means[domain] for domain in unseen]))
-    return means
-
-
-def _estimates(dice: Dice, unseen: Sequence[str]) -> dict[str, Estimated]:
-    found = {domain: _estimated([values]) for domain, values in dice.items()}
-    if unseen:
-        found[UNSEEN] = _estimated([dice[domain] for domain in unseen])
-    return found
-
-
-def _estimated(domains: Sequence[NDArray[np.float64]]) -> Estimated:
-    """Mean over domains of their means, bootstrapped over the images of each."""
-    value = float(np.mean([values.mean() for values in domains]))
-    if min(map(len, domains)) < 2:
-        return Estimated(value, float("nan"), float("nan"))
-    random = np.random.default_rng(0)
-    drawn = np.mean(
-        [
-            values[random.integers(len(values), size=(_DRAWS, len(values)))].mean(1)
-            for values in domains
-        ],
-        axis=0,
-    )
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimated(value, float(low), float(high))
-
-
 def _of_same_seeds(runs: Sequence[PlannedRun]) -> list[RunFolder]:
-    """All runs beside these: whichever came first has the steps of what all share."""
-    return [
-        RunFolder(recipe.parent)
-        for run in runs
-        for recipe in sorted(run.folder.path.parent.glob("*/recipe.yaml"))
-    ]
+    """The runs beside these that share with them: whichever came first has the steps of that."""
+    beside = ((run.folder.path.parent, run.recipe) for run in runs)
+    return [folder for seed, recipe in beside for _, folder in finished_alike(seed, recipe)]
 
 
 def _step_seconds(folders: Sequence[RunFolder], stage: str) -> float:
@@ -256,15 +194,6 @@ def _between_steps(folder: RunFolder, stage: str) -> list[float]:
     return took
 
 
-def _counted(dice: Dice) -> str:
-    """How many images the figures are of, and where they are too few to trust an interval."""
-    counts = {name: len(values) for name, values in dice.items()}
-    said = "Images: " + ", ".join(f"{name} {count}" for name, count in counts.items()) + "."
-    if few := [name for name, count in counts.items() if count < _FEW]:
-        said += f" So few as of {', '.join(few)} tell little, whatever their interval."
-    return said
-
-
 def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
     seeds = sorted({run.recipe.seed for run in plan})
     events: list[Event] = [event for run in plan for event in read_events(run.folder.events)]
@@ -273,8 +202,8 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
     notes = [
         "Dice: mean over images, inside the field of view, on the original pixels; with several "
         "seeds each image counts with its mean over those that have it. In brackets the 95 % "
-        "interval of a bootstrap over images; that of a gain is drawn over the differences of "
-        "the same images. It says nothing of other seeds.",
+        "interval of a bootstrap over patients, as the names of images tell them; that of a gain "
+        "is drawn over the differences of the same images. It says nothing of other seeds.",
         f"For each seed, all share teacher, data and first weights; the student alone and every "
         f"distilled student then take {steps} steps. "
         f"Seeds: {', '.join(map(str, seeds))}. On {', '.join(sorted(hardware))}.",
@@ -295,5 +224,8 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
     if plan[0].recipe.semi_supervised:
         notes.append("The student alone has as many patches with masks a step as the distilled.")
     if unseen:
-        notes.append(f"Unseen: {', '.join(unseen)}. The validation split chose checkpoints.")
+        notes.append(
+            f"Unseen, for no student has learned from images of that name or folder: "
+            f"{', '.join(unseen)}. The validation split chose checkpoints."
+        )
     return notes

@@ -11,7 +11,8 @@ from src_training.atomic import write_text
 from src_training.evaluation.figures import Measured, cost_svg
 from src_training.evaluation.page import html_page
 from src_training.training.compare import ALONE
-from src_training.training.comparison import Comparison, Estimated, Row
+from src_training.training.comparison import Comparison, Row
+from src_training.training.comparison_scores import Estimated
 
 _NUMBERS = (
     *("model", "domain", "dice", "low", "high"),
@@ -72,7 +73,8 @@ def _table_of(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Head and rows in words: Dice with intervals, gain over the student alone, cost."""
     alone = next(row for row in comparison.rows if row.label == ALONE)
     last = comparison.domains[-1]
-    head = ["model", *comparison.domains, f"gain, {last}", "by seed", "ms a step", "x alone"]
+    seeds = f"by seed ({', '.join(map(str, alone.by_seed))})"
+    head = ["model", *comparison.domains, f"gain, {last}", seeds, "ms a step", "x alone"]
     rows = []
     for row in comparison.rows:
         gain, cost = ["", ""], ["", ""]

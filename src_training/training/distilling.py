@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import Batch
-from src_training.distillation import METHODS, Distillation
+from src_training.distillation import Distillation
 from src_training.distillation.base import Pass
 from src_training.distillation.dcgd import DualContrastiveGraphs
 from src_training.networks.base import SegmentationNetwork, Skips
@@ -170,23 +170,14 @@ def distillations_of(
 ) -> tuple[list[Distillation], dict[str, float]]:
     """The distillations that a recipe sums, and the weight of each of their losses.
 
-    A distillation whose losses all weigh nothing is left out.
-
     Raises
     ------
     InputError
         If a distillation cannot teach this student; see `GraphFlow.between`.
     """
-    made: dict[type[Distillation], Distillation] = {}
-    weights: dict[str, float] = {}
-    for method, factor in distilling.methods.items():
-        for part in METHODS[method].parts:
-            own = {name: factor * distilling.weight(name) for name in part.weights}
-            if not any(own.values()):
-                continue
-            made[part] = made.get(part) or _made(part, distilling, teacher, student)
-            weights |= {name: weights.get(name, 0.0) + weight for name, weight in own.items()}
-    return list(made.values()), weights
+    taught = distilling.taught()
+    weights = {name: weight for own in taught.values() for name, weight in own.items()}
+    return [_made(part, distilling, teacher, student) for part in taught], weights
 
 
 def _made(
@@ -203,8 +194,7 @@ def _made(
 def stage_names(distilling: Distilling) -> tuple[str, ...]:
     """The stages of a run, in their order: `STAGES`, and ``paraphraser`` where a method has one."""
     before, last = STAGES[:-1], STAGES[-1]
-    chosen = (METHODS[method] for method, factor in distilling.methods.items() if factor)
-    paraphrases = any(part.paraphrases for method in chosen for part in method.parts)
+    paraphrases = any(part.paraphrases for part in distilling.taught())
     return (*before, *(["paraphraser"] if paraphrases else []), last)
 
 

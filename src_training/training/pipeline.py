@@ -299,11 +299,12 @@ class Pipeline:
         unused = {name for name, _ in self.recipe.stages} - set(stage_names(self.recipe.distilling))
         for name, plan in self.recipe.stages:
             halved = name == "distil" and self.recipe.semi_supervised
-            least = 2 * devices - 1 if halved else devices
+            least = max(2, 2 * devices - 1) if halved else devices
             if name not in unused and plan.steps and plan.batch < least:
                 raise InputError(
                     f"stages.{name}.batch is {plan.batch}; expected at least {least}, "
                     f"one {'labelled ' if halved else ''}patch for each device"
+                    f"{' and one without a mask' if halved else ''}"
                 )
 
     def _refuse_other_classes(self) -> None:

@@ -16,9 +16,17 @@ from safetensors.torch import load_file
 from src_training.cli import console
 from src_training.errors import InputError
 from src_training.events import StepDone, read_events
-from src_training.training.compare import ALONE, SHARED, TEACHER, load_variants, planned_runs
-from src_training.training.comparison import UNSEEN, compared
+from src_training.training.compare import (
+    ALONE,
+    SHARED,
+    TEACHER,
+    load_variants,
+    planned_runs,
+    refuse_other_runs,
+)
+from src_training.training.comparison import compared
 from src_training.training.comparison_report import as_markdown, as_page
+from src_training.training.comparison_scores import UNSEEN, counted, estimates
 from src_training.training.interruption import Interrupted
 
 METHODS = ["gkd", "logits", "emkd"]
@@ -103,8 +111,8 @@ def test_the_contestants_differ_in_what_distils_alone(plan, recipe):
 
 
 def test_the_student_alone_is_always_a_row_and_every_number_is_that_of_the_reports(plan):
-    found = compared(plan)
-    assert [row.label for row in found.rows] == [TEACHER, ALONE, *METHODS]
+    found = compared(plan[::-1])
+    assert [row.label for row in found.rows] == [TEACHER, ALONE, *METHODS[::-1]]
     assert found.domains == ["A, validation", "B", UNSEEN]
     rows = {row.label: row for row in found.rows}
     reports = {
@@ -146,6 +154,55 @@ def test_images_that_one_seed_alone_validated_on_count_by_themselves(plan):
     assert row.dice["A, validation"].value == pytest.approx(expected)
 
 
+def test_slices_of_one_patient_are_no_two_witnesses():
+    slices = {
+        f"p{patient}_z{i:03}": dice for patient, dice in enumerate((0.2, 0.9)) for i in range(9)
+    }
+    found = estimates({"CT": slices, "one": {"p1_z000": 0.5, "p1_z001": 0.7}}, ["CT"])
+    assert found["CT"].value == pytest.approx(0.55)
+    # Every fourth draw has the one patient twice, every fourth the other.
+    assert (found["CT"].low, found["CT"].high) == pytest.approx((0.2, 0.9))
+    assert found["one"].value == pytest.approx(0.6) and math.isnan(found["one"].low)
+    assert counted({"CT": slices}).startswith("Images: CT 18 (patients: 2). So few as of CT")
+    apart = {f"case-{i}": dice for i, dice in enumerate(slices.values())}
+    assert estimates({"CT": apart}, [])["CT"].low > 0.3
+
+
+def test_a_domain_of_more_images_of_a_patient_weighs_each_image_alike():
+    images = {"a1_z000": 0.0, "a2_z000": 1.0, "a2_z001": 1.0}
+    found = estimates({"CT": images}, [])["CT"]
+    assert found.value == pytest.approx(2 / 3) and found.low == 0 and found.high == 1
+
+
+def test_what_was_learnt_from_is_not_unseen_whatever_it_is_called(plan):
+    def unseen(**fields):
+        runs = [replace(run, recipe=run.recipe.model_copy(update=fields)) for run in plan]
+        return next((n for n in compared(runs).notes if n.startswith("Unseen")), "")
+
+    source, (test,) = plan[0].recipe.source, plan[0].recipe.tests
+    assert unseen().startswith("Unseen, for no student has learned") and ": B." in unseen()
+    assert not unseen(unlabelled=[test.model_copy(update={"name": "target"})])
+    of_its_scanner = test.model_copy(update={"phantoms": source.phantoms})
+    assert not unseen(tests=[of_its_scanner])
+
+
+def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe):
+    out = plan[0].folder.path.parent
+    before = compared(plan[:1]).rows[1].step
+    shutil.copytree(plan[0].folder.path, out / "other")
+    recipe.model_copy(update={"patch": 64}).save(out / "other" / "recipe.yaml")
+    events = (out / "other" / "events.jsonl").read_text().splitlines()
+    slow = [line for line in events if '"stage":"alone"' in line and '"step_done"' in line]
+    for number in range(200):
+        late = json.loads(slow[0]) | {
+            "time": f"2030-01-01T{number // 60:02}:{number % 60:02}:00+00:00"
+        }
+        events.append(json.dumps(late))
+    (out / "other" / "events.jsonl").write_text("\n".join(events) + "\n")
+    assert compared(plan[:1]).rows[1].step == before
+    shutil.rmtree(out / "other")
+
+
 def test_a_method_that_joined_later_is_told_what_the_student_alone_costs(plan):
     later = [run for run in plan if run.label == "emkd"]
     assert "alone" not in stages_trained(later[0])
@@ -174,8 +231,9 @@ def test_the_page_shows_every_row_and_a_figure_for_every_domain(plan):
     assert "| student alone |" in markdown and "Seeds: 0, 1" in markdown and "nan" not in markdown
 
 
-def test_the_table_has_the_gain_of_each_seed(plan):
-    lines = as_markdown(compared(plan), "tiny").splitlines()
+def test_the_table_has_the_gain_of_each_seed_in_their_order(plan):
+    lines = as_markdown(compared(plan[::-1]), "tiny").splitlines()
+    assert "| by seed (0, 1) |" in lines[2]
     (row,) = [line.split("|") for line in lines if line.startswith("| emkd") and "(" in line]
     gains = [float(gain) for gain in row[-4].split(",")]
 
@@ -257,9 +315,12 @@ def test_a_row_that_fails_is_named_and_only_what_waits_for_it_is_left(
     failed, *waits = said.err.splitlines()
     assert failed.startswith("loud, seed 0: ") and "the loss is inf at step 1" in failed
     done = {file.parent.name for file in (tmp_path / "out").rglob("model.safetensors")}
+    table = tmp_path / "out" / "comparison.md"
     if "fine" in order:
         assert not waits and done == {"fine", "after"}
+        assert "| fine |" in table.read_text() and "| loud |" not in table.read_text()
     else:
+        assert not table.exists()
         assert not done and len(waits) == 1
         assert waits[0].startswith("after, seed 0: not begun: it takes over what loud learns")
 
@@ -324,6 +385,9 @@ def test_a_folder_of_another_comparison_is_not_written_over(plan, recipe):
     assert not other.done
     with pytest.raises(InputError, match="begun with another recipe"):
         other.run("cpu", lambda _event: None, lambda: False)
+    with pytest.raises(InputError, match="begun with another recipe"):
+        refuse_other_runs([*plan, other])
+    refuse_other_runs(plan)
 
 
 def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, tmp_path):
@@ -345,14 +409,15 @@ def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, t
     other = runs["image-autoencoder"]
     assert other.recipe.alignment.prior == "image" and other.shared == plan[0].folder
     assert set(SHARED) - set(other.taken) == {"autoencoder", "vectors", "tan", "san"}
-    assert all(run.taken == SHARED for run in plan[1:] if run is not other)
+    own = [run for run in plan if run.folder not in (plan[0].folder, other.folder)]
+    assert len(own) == 11 and all(run.taken == SHARED for run in own)
 
 
 def test_rows_that_ask_for_the_same_are_one_run(make_recipe, tmp_path):
-    plan = planned_runs(
-        [make_recipe(distilling={"views": 2})], [], [0, 1], tmp_path, load_variants("gkd")
-    )
+    recipe = make_recipe(distilling={"views": 2, "predictions": 2, "methods": {"emkd": 1.0}})
+    plan = planned_runs([recipe], [], [0, 1], tmp_path, load_variants("gkd"))
     assert len(plan) == 28
+    assert all(run.recipe.distilling.methods == {"gkd": 1.0} for run in plan)
     runs = {run.name: run for run in plan}
     for seed in (0, 1):
         whole = runs[f"all, seed {seed}"]
@@ -370,6 +435,7 @@ def test_rows_that_ask_for_the_same_are_one_run(make_recipe, tmp_path):
         ("../a: {}", "expected names, each with fields"),
         ("a: {distilling.nothing: 1}", "a: the field distilling.nothing is unknown"),
         ("a: {patch: 96}\nb: {}", "b and a differ in patch"),
+        ("a: {distilling.methods: {gkd: 0}}", "a: the field distilling: methods: nothing teaches"),
         ("gkd: {}", "gkd is a method and a variant"),
         ("a: [", "the file is not YAML"),
         ("teacher: {}", "a recipe is called teacher"),

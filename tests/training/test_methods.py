@@ -168,8 +168,17 @@ def test_a_recipe_may_weigh_single_losses():
     assert weights["rad_high"] == pytest.approx(0.1)
     assert weights["rad_low"] == pytest.approx(0.45)
     assert "logits" not in weights
+
+
+def test_what_weighs_nothing_is_left_out_and_its_stage_with_it():
     left_out = dict.fromkeys(("imd_low", "imd_high", "rad_low", "rad_high", "pmd"), 0)
-    assert chosen(methods={"emkd": 1.0}, weights=left_out) == ([], {})
+    distillations, weights = chosen(methods={"emkd": 1.0, "logits": 1.0}, weights=left_out)
+    assert [type(each).__name__ for each in distillations] == ["SoftenedLogits"]
+    assert weights == {"logits": 1.0}
+    no_graphs = {"vertices": 0, "edges": 0, "prediction": 0}
+    for taught, stages in (({}, ["paraphraser"]), (no_graphs, [])):
+        named = stage_names(Distilling(methods={"graph_flow": 1.0}, weights=taught))
+        assert [name for name in named if name not in STAGES] == stages
 
 
 def test_published_weights():
