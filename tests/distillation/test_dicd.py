@@ -1,7 +1,10 @@
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax
 
 from src_training.alignment.act import pixel_divergence
 from src_training.distillation.dicd import CrossDistillation, cross_predictions
@@ -52,14 +55,31 @@ def test_the_second_prediction_trains_the_students_decoder_and_by_the_skips_its_
     assert network.deeper.weight.grad is None
 
 
+def divergence(teacher, student):
+    """Mean over pixels of KL(teacher || student), of logits (B, classes, H, W) as arrays."""
+    terms = []
+    for b, y, x in np.ndindex(len(teacher), *teacher.shape[2:]):
+        p, q = log_softmax(teacher[b, :, y, x]), log_softmax(student[b, :, y, x])
+        terms.append(sum(math.exp(a) * (a - c) for a, c in zip(p, q, strict=True)))
+    return sum(terms) / len(terms)
+
+
 def test_the_loss_is_the_sum_of_both_divergences_from_the_teacher(passes):
-    teacher, student = passes
-    first, second = cross_predictions(teacher, student)
-    expected = pixel_divergence(teacher.logits, first) + pixel_divergence(teacher.logits, second)
-    assert CrossDistillation()(teacher, student, MASK)["cross"].item() == pytest.approx(
-        expected.item()
-    )
+    for each in passes:
+        each.network.double()
+        each.alignment.double()
+    teacher, student = (each.mapped(torch.Tensor.double) for each in passes)
+    cross = [each.detach().numpy() for each in cross_predictions(teacher, student)]
+    expected = sum(divergence(teacher.logits.numpy(), each) for each in cross)
+    loss = CrossDistillation()(teacher, student, MASK)["cross"]
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
     assert expected > 0
+
+
+def test_the_order_of_the_samples_is_of_no_account(passes):
+    turned = [each.mapped(lambda tensor: tensor.flip(0)) for each in passes]
+    expected = CrossDistillation()(*passes, MASK)["cross"].item()
+    assert CrossDistillation()(*turned, MASK)["cross"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_there_is_nothing_to_learn_where_both_cross_predictions_are_the_teachers(make_pass):
@@ -105,9 +125,11 @@ def test_gradients_agree_with_finite_differences_through_the_frozen_teacher(make
     taught = dataclasses.replace(teacher, skips=skips, bottleneck=bottleneck, logits=logits)
     own, deep = student.network.encode(wide)
     start = deep.detach().requires_grad_()
+    (kept,) = (feature.detach().requires_grad_() for feature in own.features)
 
-    def loss(bottleneck):
-        learning = dataclasses.replace(student, skips=own, bottleneck=bottleneck)
+    def loss(bottleneck, skip):
+        skips = own._replace(features=(skip,))
+        learning = dataclasses.replace(student, skips=skips, bottleneck=bottleneck)
         return CrossDistillation()(taught, learning, MASK)["cross"]
 
-    assert torch.autograd.gradcheck(loss, (start,))
+    assert torch.autograd.gradcheck(loss, (start, kept))

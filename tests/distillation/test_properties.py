@@ -21,7 +21,7 @@ from src_training.distillation.skd import PairwiseSimilarity
 from src_training.distillation.view_predictions import ViewPredictions
 from src_training.errors import InputError
 from src_training.networks import NETWORKS, build_network
-from tests.distillation.taps import SCALES, STUDENT, TEACHER, VIEWS, made, masks
+from tests.distillation.taps import CLASSES, SCALES, STUDENT, TEACHER, VIEWS, made, masks
 from tests.narrow import narrow_network
 
 
@@ -85,11 +85,11 @@ def test_gradients_are_those_of_finite_differences_and_the_teacher_gets_none(nam
     teacher, student = teacher_of(name, batch=1), made(1, batch=1)
     distillation, mask = DISTILLATIONS[name](), masks(batch=1)
     read = [tap for tap in distillation.taps if tap in student.taps]
-    leaves = [student.logits, *(student.taps[tap] for tap in read)]
+    leaves = [student.logits, student.view_logits, *(student.taps[tap] for tap in read)]
 
-    def losses(logits, *features):
+    def losses(logits, view_logits, *features):
         taps = student.taps | dict(zip(read, features, strict=True))
-        changed = dataclasses.replace(student, logits=logits, taps=taps)
+        changed = dataclasses.replace(student, logits=logits, view_logits=view_logits, taps=taps)
         return torch.stack(list(distillation(teacher, changed, mask).values()))
 
     assert torch.autograd.gradcheck(losses, [leaf.requires_grad_() for leaf in leaves])
@@ -105,6 +105,20 @@ def test_the_order_of_the_samples_is_of_no_account(name):
     turned = [each.mapped(lambda tensor: tensor.flip(0)) for each in (teacher, student)]
     expected = pytest.approx(values(name, teacher, student, mask), rel=1e-9)
     assert values(name, *turned, mask.flip(0)) == expected
+
+
+def test_the_order_of_the_views_is_of_no_account():
+    teacher, student = made(0, TEACHER), made(1)
+    turned = dataclasses.replace(student, view_logits=student.view_logits.flip(1))
+    expected = pytest.approx(values("predictions", teacher, student, masks()), rel=1e-9)
+    assert values("predictions", teacher, turned, masks()) == expected
+
+
+@pytest.mark.parametrize("name", ["ifvd", "emkd"])
+def test_which_class_has_which_number_is_of_no_account(name):
+    teacher, student, mask = teacher_of(name), made(1), masks()
+    expected = pytest.approx(values(name, teacher, student, mask), rel=1e-9)
+    assert values(name, teacher, student, (mask + 1) % CLASSES) == expected
 
 
 @pytest.mark.parametrize("name", sorted(DISTILLATIONS.keys() - SAME_CHANNELS))

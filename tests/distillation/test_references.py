@@ -6,9 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from src_training.distillation.adversarial import Adversarial, Critic, gradient_penalty, seen
 from src_training.distillation.attention_transfer import AttentionTransfer
 from src_training.distillation.coco import CrossLayerCorrelation
 from src_training.distillation.emkd import EfficientMedical
@@ -19,7 +17,7 @@ from src_training.distillation.logits import SoftenedLogits
 from src_training.distillation.paraphraser import Paraphraser, Paraphrasers
 from src_training.distillation.skd import PairwiseSimilarity
 from src_training.distillation.view_predictions import ViewPredictions
-from tests.distillation.taps import CLASSES, TEACHER, made, masks
+from tests.distillation.taps import TEACHER, made, masks
 
 EXACT = pytest.approx
 
@@ -313,54 +311,21 @@ def test_a_paraphraser_is_three_convolutions_and_their_mirror():
     assert paraphraser.encoder(feature).shape == (2, 4, 5, 7)
 
 
-class Linear(nn.Module):
-    """A critic whose slope is known: the sum of logits times a weight."""
-
-    def __init__(self, weight):
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor(weight, dtype=torch.float64))
-
-    def forward(self, logits):
-        return self.weight * logits.sum((1, 2, 3))
-
-
-def test_adversarial(both):
-    critic = Linear(0.1)
-    losses = found(Adversarial(critic), *both, masks())
-    real, fake = (np.mean([0.1 * sample.sum() for sample in each.logits.numpy()]) for each in both)
-    slope = 0.1 * math.sqrt(CLASSES * 16 * 16)
-    assert losses["adversarial"] == EXACT(-fake, rel=1e-9)
-    assert losses["critic"] == EXACT(fake - real + 10 * (slope - 1) ** 2, rel=1e-9)
-
-
-def test_the_penalty_teaches_the_critic_a_slope_of_one():
-    real, fake = torch.zeros(2, 1, 4, 4).double(), torch.ones(2, 1, 4, 4).double()
-    critic = Linear(1.0)
-    gradient_penalty(critic, real, fake).backward()
-    # (4 w - 1)² has the slope 8 (4 w - 1) at w = 1.
-    assert critic.weight.grad.item() == EXACT(24.0)
-    assert gradient_penalty(Linear(0.25), real, fake).item() == EXACT(0.0)
-
-
-def test_the_critic_learns_from_its_loss_alone_and_the_student_from_the_other(both):
+def test_what_a_paraphraser_learns_is_the_mean_squared_error_of_what_it_says_again():
     torch.manual_seed(0)
-    distillation = Adversarial(Critic(CLASSES).double())
-    student = both[1]
-    student.logits.requires_grad_()
-    losses = distillation(*both, masks())
-    (for_student,) = torch.autograd.grad(losses["adversarial"], student.logits, retain_graph=True)
-    assert for_student.any()
-    losses["critic"].backward()
-    assert student.logits.grad is None
-    assert all(p.requires_grad and p.grad is not None for p in distillation.parameters())
+    taps = made(0, TEACHER).taps
+    read = {tap: taps[tap] for tap in ("encoder_half", "encoder_eighth")}
+    paraphrasers = Paraphrasers({tap: (each.shape[1], 2) for tap, each in read.items()}).double()
+    squares = []
+    for tap, feature in read.items():
+        again = paraphrasers.by_tap[tap](feature).detach().numpy()
+        differences = (again - feature.numpy()).ravel()
+        squares.append(sum(difference**2 for difference in differences) / len(differences))
+    assert paraphrasers.reconstruction(read).item() == EXACT(sum(squares) / 2, rel=1e-9)
+    learnt = [*paraphrasers.parameters()]
+    fast = {"fast_mode": True, "atol": 1e-4}
 
+    def loss(*_weights):
+        return paraphrasers.reconstruction(read)
 
-def test_the_critic_has_the_published_layers_and_sees_no_more_than_128_pixels_a_side():
-    critic = Critic(2)
-    convolutions = [layer for layer in critic.layers if isinstance(layer, nn.Conv2d)]
-    assert [layer.out_channels for layer in convolutions] == [64, 128, 256, 512]
-    assert {(layer.kernel_size, layer.stride) for layer in convolutions} == {((4, 4), (2, 2))}
-    norms = [torch.linalg.matrix_norm(c.weight.flatten(1), 2).item() for c in convolutions]
-    assert norms == EXACT([1.0] * 4, abs=0.3)
-    assert critic(torch.randn(3, 2, 32, 32)).shape == (3,)
-    assert seen(torch.randn(1, 2, 512, 96)).shape == (1, 2, 128, 96)
+    assert torch.autograd.gradcheck(loss, learnt, **fast)
