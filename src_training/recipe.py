@@ -19,7 +19,7 @@ from src_training.alignment.act import AlignmentConsistency
 from src_training.atomic import write_text
 from src_training.data.preprocess import Preprocessing
 from src_training.data.views import Augmentation
-from src_training.distillation import METHODS, Distillation, losses_of, refuse_sum
+from src_training.distillation import METHODS, losses_of, refuse_sum
 from src_training.errors import InputError
 from src_training.networks import NETWORKS
 from src_training.recipe_domains import DomainRecipe, absolute
@@ -124,27 +124,13 @@ class Distilling(_Part):
     @model_validator(mode="after")
     def _can_be_summed(self) -> "Distilling":
         refuse_sum(self.methods)
+        if not any(self.methods.values()):
+            raise ValueError("methods: nothing teaches; expected a method that weighs something")
         known = losses_of(METHODS) - _OF_GKD
         for loss in self.weights.keys() - known:
             found = "weighed by a field of its own" if loss in _OF_GKD else "no loss of any method"
             raise ValueError(f"weights: {loss!r} is {found}; expected one of {sorted(known)}")
-        if not self.taught():
-            raise ValueError("methods: nothing teaches; expected a loss that weighs something")
         return self
-
-    def taught(self) -> dict[type[Distillation], dict[str, float]]:
-        """Each distillation that teaches, and the weight of each of its losses.
-
-        A distillation whose losses all weigh nothing is left out.
-        """
-        found: dict[type[Distillation], dict[str, float]] = {}
-        for method, factor in self.methods.items():
-            for part in METHODS[method].parts:
-                own = {name: factor * self.weight(name) for name in part.weights}
-                if any(own.values()):
-                    known = found.get(part, {})
-                    found[part] = {n: known.get(n, 0.0) + weight for n, weight in own.items()}
-        return found
 
     def weight(self, loss: str) -> float:
         """Weight of a loss within its method: the recipe's where it has one, else as published."""
@@ -177,8 +163,8 @@ class Recipe(_Part):
         patients, drawn by `seed`); the others are `unlabelled`, too.
     tests
         Domains to report on; they choose nothing. Masks are needed only for scores.
-        One named like `source` is further images of its scanner, which a
-        comparison does not count as unseen.
+        One that has the name or the folder of `source`, or of one of
+        `unlabelled`, a comparison does not count as unseen.
     unlabelled
         Domains whose images join the stage ``distil`` without their masks, as
         half of each batch: the student learns on them what needs no mask

@@ -89,17 +89,12 @@ class DomainRecipe(BaseModel):
         return self.model_copy(update={"folder": folder})
 
     def shares_with(self, other: "DomainRecipe") -> bool:
-        """Whether both are of one scanner, as far as can be told: by name, or by where they are.
-
-        Parts of one folder that `only` tells apart, each with a name of its
-        own, are taken for two.
-        """
+        """Whether both may be of one scanner: they have one name, one folder or one phantom."""
         if self.name == other.name:
             return True
         if self.phantoms is not None and other.phantoms is not None:
             return self.phantoms.scanner == other.phantoms.scanner
-        parted = None not in (self.only, other.only) and self.only != other.only
-        return self.folder is not None and self.folder == other.folder and not parted
+        return self.folder is not None and self.folder == other.folder
 
     def by_last_name(self) -> Self:
         """As it may be handed on: its folder by the last name only."""

@@ -86,7 +86,7 @@ class DistillingForm(ModelForm):
         self._on_methods()
 
     def _on_methods(self) -> None:
-        taught = "gkd" in self.editors["methods"].value
+        taught = bool(self.editors["methods"].value.get("gkd"))
         for name, editor in self.editors.items():
             if name not in self._OF_ALL:
                 editor.setEnabled(taught)

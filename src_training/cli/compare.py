@@ -52,7 +52,7 @@ def compare(
     ```
     """
     from src_training.recipe import Recipe
-    from src_training.training.compare import load_variants, planned_runs, refuse_other_runs
+    from src_training.training.compare import load_variants, planned_runs
     from src_training.training.comparison import compared
     from src_training.training.comparison_report import as_markdown, write_comparison
     from src_training.training.ranks import spread_over
@@ -60,27 +60,31 @@ def compare(
     recipes = [Recipe.load(each, overrides(settings)) for each in recipe]
     changed = load_variants(variants) if variants else {}
     plan = planned_runs(recipes, method or [], seed or [], out_dir, changed)
-    refuse_other_runs(plan)
     spread = spread_over(device, devices)
     with _stopped_in_words():
         failed = _run_at_once(plan, spread) if len(spread) > 1 else _run_in_turn(plan, device)
-    lacking = {run.label for run in plan if not run.done}
+    for name, why in failed.items():
+        console.err.print(f"{name}: {why}", style="red", highlight=False, soft_wrap=True)
+    lacking = dict.fromkeys(run.label for run in plan if not run.done)
     if whole := [run for run in plan if run.label not in lacking]:
         comparison = compared(whole)
+        if lacking:
+            comparison.notes.append(f"Not here, for a run of theirs failed: {', '.join(lacking)}.")
         write_comparison(comparison, recipes[0].name, out_dir)
         told = as_markdown(comparison, recipes[0].name)
         # A table that is cut to the width of the terminal keeps its figures to itself.
         fits = max(len(line) for line in told.splitlines() if line[:1] == "|") <= console.out.width
         console.out.print(Markdown(told) if fits else Text(told), soft_wrap=not fits)
         console.out.print(f"Written to {out_dir}/comparison.*", highlight=False, soft_wrap=True)
-    for name, why in failed.items():
-        console.err.print(f"{name}: {why}", style="red", highlight=False, soft_wrap=True)
     if failed:
         raise SystemExit(1)
 
 
 def _run_in_turn(plan: "list[PlannedRun]", device: str) -> dict[str, str]:
     """Name of each run that failed, or waits for one that did -> why."""
+    from src_training.training.compare import refuse_other_runs
+
+    refuse_other_runs(plan)
     failed: dict[str, str] = {}
     lacking = set()
     for number, each in enumerate(plan, 1):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from src_training.errors import InputError
 from src_training.events import Event, RunStarted
 from src_training.training.child import Output, command, to_begin, to_resume
-from src_training.training.compare import PlannedRun
+from src_training.training.compare import PlannedRun, refuse_other_runs
 from src_training.training.follow import RunFollower
 from src_training.training.interruption import Interrupted
 from src_training.training.ranks import STARTER
@@ -51,9 +51,12 @@ def run_at_once(
 
     Raises
     ------
+    InputError
+        If a directory holds another run; nothing was begun then.
     Interrupted
         If `stopping` said so.
     """
+    refuse_other_runs(plan)
     runs = _Runs(plan, devices, display)
     try:
         while runs.begin():

@@ -155,16 +155,19 @@ def planned_runs(
     ------
     InputError
         If the recipes differ in more, two have one name, a method or field is
-        unknown, or one cannot teach this student.
+        unknown, or one teaches nothing, or cannot teach this student.
     """
     alone = {method: {"distilling.methods": {method: 1.0}} for method in methods}
     if both := alone.keys() & (variants or {}).keys():
         raise InputError(f"{both.pop()} is a method and a variant; expected another name for one")
     chosen = _contestants(recipes, alone | dict(variants or {}))
     _refuse_others(chosen)
-    for recipe in chosen.values():
+    for label, recipe in chosen.items():
         # Before the first of them has run for hours; it does not hang on the number of classes.
-        refuse_impossible_networks(recipe, classes=2)
+        try:
+            refuse_impossible_networks(recipe, classes=2)
+        except InputError as error:
+            raise InputError(f"{label}: {error}") from None
     plan: list[PlannedRun] = []
     first = {label: _first_alike(recipe, chosen) for label, recipe in chosen.items()}
     for seed in seeds or [recipes[0].seed]:

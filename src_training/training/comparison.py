@@ -84,6 +84,8 @@ def compared(plan: Sequence[PlannedRun]) -> Comparison:
     ------
     OSError, KeyError
         If a report is not there, or lacks a model.
+    InputError
+        If the recipe of a run beside them cannot be read.
     """
     by_label: dict[str, list[PlannedRun]] = {}
     for run in sorted(plan, key=lambda run: run.recipe.seed):
@@ -147,7 +149,7 @@ def _contested(recipe: Recipe) -> dict[str, object]:
 
 
 def _unseen(plan: Sequence[PlannedRun]) -> set[str]:
-    """Names of the tests that no student has learned from, nor from others of their scanner."""
+    """Names of the tests that share neither name nor place with what students learned from."""
     recipe = plan[0].recipe
     learnt = [recipe.source, *(domain for run in plan for domain in run.recipe.unlabelled)]
     return {
@@ -225,7 +227,7 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
         notes.append("The student alone has as many patches with masks a step as the distilled.")
     if unseen:
         notes.append(
-            f"Unseen, for no student has learned from images of that name or folder: "
+            f"Unseen, for no student has learned from a domain of that name or folder: "
             f"{', '.join(unseen)}. The validation split chose checkpoints."
         )
     return notes

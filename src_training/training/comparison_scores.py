@@ -84,6 +84,8 @@ def counted(dice: Dice) -> str:
     said = f"Images: {', '.join(told)}."
     if few := [name for name, count in counts.items() if count < _FEW]:
         said += f" So few as of {', '.join(few)} tell little, whatever their interval."
+    if single := [name for name, count in counts.items() if count == 1]:
+        said += f" Of the one patient of {', '.join(single)} none is known, nor of a mean with it."
     return said
 
 

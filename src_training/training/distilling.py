@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from src_training.alignment.msan import AlignmentNetwork
 from src_training.data.patches import Batch
-from src_training.distillation import Distillation
+from src_training.distillation import METHODS, Distillation
 from src_training.distillation.base import Pass
 from src_training.distillation.dcgd import DualContrastiveGraphs
+from src_training.errors import InputError
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.recipe import Distilling, Supervision
 from src_training.training.folder import STAGES
@@ -165,17 +166,37 @@ class Distil(Stage):
         )
 
 
+def taught_by(distilling: Distilling) -> dict[type[Distillation], dict[str, float]]:
+    """Each distillation that a recipe sums, and the weight of each of its losses.
+
+    One whose losses all weigh nothing is left out.
+    """
+    found: dict[type[Distillation], dict[str, float]] = {}
+    for method, factor in distilling.methods.items():
+        for part in METHODS[method].parts:
+            own = {name: factor * distilling.weight(name) for name in part.weights}
+            if any(own.values()):
+                known = found.get(part, {})
+                found[part] = {name: known.get(name, 0.0) + own[name] for name in own}
+    return found
+
+
 def distillations_of(
     distilling: Distilling, teacher: SegmentationNetwork, student: SegmentationNetwork
 ) -> tuple[list[Distillation], dict[str, float]]:
-    """The distillations that a recipe sums, and the weight of each of their losses.
+    """The distillations of `taught_by`, made for two networks, and the weights of all losses.
 
     Raises
     ------
     InputError
-        If a distillation cannot teach this student; see `GraphFlow.between`.
+        If a distillation cannot teach this student, see `GraphFlow.between`;
+        or if nothing teaches it.
     """
-    taught = distilling.taught()
+    if not (taught := taught_by(distilling)):
+        methods = " and ".join(name for name, factor in distilling.methods.items() if factor)
+        raise InputError(
+            f"distilling: every loss of {methods} weighs 0; expected one that weighs something"
+        )
     weights = {name: weight for own in taught.values() for name, weight in own.items()}
     return [_made(part, distilling, teacher, student) for part in taught], weights
 
@@ -194,7 +215,7 @@ def _made(
 def stage_names(distilling: Distilling) -> tuple[str, ...]:
     """The stages of a run, in their order: `STAGES`, and ``paraphraser`` where a method has one."""
     before, last = STAGES[:-1], STAGES[-1]
-    paraphrases = any(part.paraphrases for part in distilling.taught())
+    paraphrases = any(part.paraphrases for part in taught_by(distilling))
     return (*before, *(["paraphraser"] if paraphrases else []), last)
 
 

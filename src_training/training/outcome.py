@@ -33,6 +33,7 @@ from src_training.inference.model import (
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 from src_training.recipe import NetworkRecipe, Recipe
+from src_training.training.distilling import taught_by
 from src_training.training.folder import RunFolder
 from src_training.training.report import Outcome, as_markdown
 from src_training.training.sources import source_notes
@@ -125,7 +126,12 @@ def _draft(
             TrainingDomain(name=domain.name, images=len(domain), terms=each.terms)
             for each, domain in pipeline.unlabelled
         ]
-    titles = [METHODS[name].title for name, factor in recipe.distilling.methods.items() if factor]
+    taught = taught_by(recipe.distilling)
+    titles = [
+        METHODS[name].title
+        for name, factor in recipe.distilling.methods.items()
+        if factor and any(part in taught for part in METHODS[name].parts)
+    ]
     method = FROM_MASKS.get(role, f"student, distilled by {' + '.join(titles)}")
     if recipe.start_from is not None and role != "teacher":
         # Its images, and their terms, are in the weights still.

@@ -323,9 +323,9 @@ def test_what_a_paraphraser_learns_is_the_mean_squared_error_of_what_it_says_aga
         squares.append(sum(difference**2 for difference in differences) / len(differences))
     assert paraphrasers.reconstruction(read).item() == EXACT(sum(squares) / 2, rel=1e-9)
     learnt = [*paraphrasers.parameters()]
-    fast = {"fast_mode": True, "atol": 1e-4}
 
     def loss(*_weights):
-        return paraphrasers.reconstruction(read)
+        # Its slopes at the encoder are far below what is taken for equal.
+        return 1e4 * paraphrasers.reconstruction(read)
 
-    assert torch.autograd.gradcheck(loss, learnt, **fast)
+    assert torch.autograd.gradcheck(loss, learnt, fast_mode=True)

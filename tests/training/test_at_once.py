@@ -222,6 +222,14 @@ def test_a_run_that_fails_is_named_and_what_waits_for_it_is_not_begun(
     assert not (tmp_path / "out" / "seed-0" / "fsp").exists()
 
 
+def test_a_folder_of_another_comparison_begins_nothing(make_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(at_once.subprocess, "Popen", pytest.fail)
+    plan = planned_runs([make_recipe()], ["logits"], [0, 1], tmp_path)
+    make_recipe(patch=64).save(plan[1].folder.recipe)
+    with pytest.raises(InputError, match="begun with another recipe"):
+        at_once.run_at_once(plan, ["cpu", "cpu"], None, lambda: False)
+
+
 def test_each_run_has_a_gpu_and_no_more_than_there_are(monkeypatch):
     assert spread_over("cuda:1", 1) == ["cuda:1"]
     monkeypatch.setattr(ranks.torch.cuda, "device_count", lambda: 3)

@@ -22,11 +22,11 @@ from src_training.training.compare import (
     TEACHER,
     load_variants,
     planned_runs,
-    refuse_other_runs,
 )
 from src_training.training.comparison import compared
 from src_training.training.comparison_report import as_markdown, as_page
 from src_training.training.comparison_scores import UNSEEN, counted, estimates
+from src_training.training.folder import RunFolder
 from src_training.training.interruption import Interrupted
 
 METHODS = ["gkd", "logits", "emkd"]
@@ -164,6 +164,8 @@ def test_slices_of_one_patient_are_no_two_witnesses():
     assert (found["CT"].low, found["CT"].high) == pytest.approx((0.2, 0.9))
     assert found["one"].value == pytest.approx(0.6) and math.isnan(found["one"].low)
     assert counted({"CT": slices}).startswith("Images: CT 18 (patients: 2). So few as of CT")
+    assert math.isnan(estimates({"CT": slices, "one": {"p1": 0.5}}, ["CT", "one"])[UNSEEN].low)
+    assert "Of the one patient of one none is known" in counted({"CT": slices, "one": {"p1": 0.5}})
     apart = {f"case-{i}": dice for i, dice in enumerate(slices.values())}
     assert estimates({"CT": apart}, [])["CT"].low > 0.3
 
@@ -184,11 +186,21 @@ def test_what_was_learnt_from_is_not_unseen_whatever_it_is_called(plan):
     assert not unseen(unlabelled=[test.model_copy(update={"name": "target"})])
     of_its_scanner = test.model_copy(update={"phantoms": source.phantoms})
     assert not unseen(tests=[of_its_scanner])
+    by_folder = {"phantoms": None, "folder": "/eyes"}
+    parts = [
+        domain.model_copy(update={**by_folder, "only": only})
+        for domain, only in ((source, "a.*"), (test, "b.*"))
+    ]
+    assert not unseen(source=parts[0], tests=parts[1:])
+    elsewhere = parts[1].model_copy(update={"folder": "/others"})
+    assert ": B." in unseen(source=parts[0], tests=[elsewhere])
 
 
-def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe):
-    out = plan[0].folder.path.parent
-    before = compared(plan[:1]).rows[1].step
+def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe, tmp_path):
+    out = tmp_path / "seed-0"
+    shutil.copytree(plan[0].folder.path, out / "gkd")
+    copied = [replace(plan[0], folder=RunFolder(out / "gkd"))]
+    before = compared(copied).rows[1].step
     shutil.copytree(plan[0].folder.path, out / "other")
     recipe.model_copy(update={"patch": 64}).save(out / "other" / "recipe.yaml")
     events = (out / "other" / "events.jsonl").read_text().splitlines()
@@ -199,8 +211,7 @@ def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe):
         }
         events.append(json.dumps(late))
     (out / "other" / "events.jsonl").write_text("\n".join(events) + "\n")
-    assert compared(plan[:1]).rows[1].step == before
-    shutil.rmtree(out / "other")
+    assert compared(copied).rows[1].step == before
 
 
 def test_a_method_that_joined_later_is_told_what_the_student_alone_costs(plan):
@@ -319,6 +330,7 @@ def test_a_row_that_fails_is_named_and_only_what_waits_for_it_is_left(
     if "fine" in order:
         assert not waits and done == {"fine", "after"}
         assert "| fine |" in table.read_text() and "| loud |" not in table.read_text()
+        assert "Not here, for a run of theirs failed: loud." in table.read_text()
     else:
         assert not table.exists()
         assert not done and len(waits) == 1
@@ -385,9 +397,19 @@ def test_a_folder_of_another_comparison_is_not_written_over(plan, recipe):
     assert not other.done
     with pytest.raises(InputError, match="begun with another recipe"):
         other.run("cpu", lambda _event: None, lambda: False)
-    with pytest.raises(InputError, match="begun with another recipe"):
-        refuse_other_runs([*plan, other])
-    refuse_other_runs(plan)
+
+
+def test_a_folder_of_another_comparison_is_said_before_anything_is_run(
+    make_recipe, msankd, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("src_training.training.compare.distil", pytest.fail)
+    make_recipe().save(tmp_path / "tiny.yaml")
+    out = tmp_path / "out"
+    make_recipe(patch=64).save(RunFolder(out / "seed-0" / "fsp").recipe)
+    words = ["compare", tmp_path / "tiny.yaml", "--method", "logits", "--method", "fsp"]
+    said = msankd(*words, "--out", out)
+    assert said.code == 2 and "begun with another recipe" in said.err
+    assert not (out / "seed-0" / "logits").exists()
 
 
 def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, tmp_path):
@@ -435,7 +457,10 @@ def test_rows_that_ask_for_the_same_are_one_run(make_recipe, tmp_path):
         ("../a: {}", "expected names, each with fields"),
         ("a: {distilling.nothing: 1}", "a: the field distilling.nothing is unknown"),
         ("a: {patch: 96}\nb: {}", "b and a differ in patch"),
-        ("a: {distilling.methods: {gkd: 0}}", "a: the field distilling: methods: nothing teaches"),
+        (
+            "a: {distilling.intra: 0, distilling.inter: 0, distilling.cross: 0}",
+            "a: distilling: every loss of gkd weighs 0; expected one that weighs something",
+        ),
         ("gkd: {}", "gkd is a method and a variant"),
         ("a: [", "the file is not YAML"),
         ("teacher: {}", "a recipe is called teacher"),

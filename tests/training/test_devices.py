@@ -61,6 +61,16 @@ def test_each_device_needs_a_labelled_patch(make_recipe, tmp_path):
         Pipeline(recipe, RunFolder(tmp_path), "cpu", lambda: False, devices=2)
 
 
+def test_half_of_a_batch_needs_a_patch_without_a_mask(make_recipe, tmp_path):
+    stages = {name: {"steps": 1, "batch": 2} for name in make_recipe().stages.model_dump()}
+    stages["distil"]["batch"] = 1
+    unlabelled = [{"name": "C", "phantoms": {"scanner": "C", "images": 1, "size": 64}}]
+    said = r"distil.batch is 1; expected at least 2, .* and one without a mask"
+    with pytest.raises(InputError, match=said):
+        recipe = make_recipe(stages=stages, unlabelled=unlabelled)
+        Pipeline(recipe, RunFolder(tmp_path), "cpu", lambda: False)
+
+
 def test_a_process_whose_first_is_gone_ends_too():
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
