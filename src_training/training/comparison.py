@@ -101,21 +101,21 @@ def compared(plan: Sequence[PlannedRun]) -> Comparison:
         ALONE: (alone, _step_seconds(_of_same_seeds(first), "alone")),
         **contestants,
     }
-    named = list(pooled(alone))
-    unseen = [name for name in named if name in _unseen(plan)]
+    base, not_learnt = pooled(alone), _unseen(plan)
+    unseen = [name for name in base if name in not_learnt]
     settings = _settings({label: runs[0].recipe for label, runs in by_label.items()})
     rows = [
-        _row(label, scores, alone if label in contestants else None, unseen, step, settings)
+        _row(label, scores, base if label in contestants else None, unseen, step, settings)
         for label, (scores, step) in known.items()
     ]
-    notes = [*_notes(plan, unseen), counted(pooled(alone))]
-    return Comparison(rows, [*named, UNSEEN] if unseen else named, notes)
+    notes = [*_notes(plan, unseen), counted(base)]
+    return Comparison(rows, [*base, UNSEEN] if unseen else [*base], notes)
 
 
 def _row(
     label: str,
     scores: Mapping[int, Dice],
-    alone: Mapping[int, Dice] | None,
+    base: Dice | None,
     unseen: Sequence[str],
     step: float,
     settings: Mapping[str, dict[str, object]],
@@ -124,7 +124,7 @@ def _row(
     return Row(
         label,
         estimates(dice, unseen),
-        {} if alone is None else estimates(difference(dice, pooled(alone)), unseen),
+        {} if base is None else estimates(difference(dice, base), unseen),
         {seed: means(of_seed, unseen) for seed, of_seed in scores.items()},
         step,
         settings.get(label, {}),
