@@ -33,9 +33,9 @@ def segment_sample(folder: Path, model: Path | None = None) -> list[Path]:
     InputError
         If no model ships and none is given.
     """
-    from src_training.data.images import write_labels
-    from src_training.inference.model import load_model
+    from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor, labels_from
+    from src_training.io.images import write_labels
 
     models = [model] if model else shipped()
     if not models:
@@ -60,6 +60,6 @@ def overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.u
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     from PIL import Image
 
-    from src_training.atomic import write_atomic
+    from src_training.io.atomic import write_atomic
 
     write_atomic(path, lambda temporary: Image.fromarray(pixels).save(temporary))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.neighbours import neighbouring
+from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError
 
 if TYPE_CHECKING:

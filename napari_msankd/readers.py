@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from src_training.volumes.volume import Volume
+    from src_training.io.volumes.base import Volume
 
 LayerData = tuple[Any, dict[str, Any], str]
 Reader = Callable[[str], list[LayerData]]
@@ -29,7 +29,7 @@ def folder_reader(path: str | Sequence[str]) -> Reader | None:
     InputError
         If a zarr store is broken.
     """
-    from src_training.volumes.omezarr import is_zarr_array
+    from src_training.io.volumes.omezarr import is_zarr_array
 
     if isinstance(path, str) and is_zarr_array(Path(path)):
         return None
@@ -37,7 +37,7 @@ def folder_reader(path: str | Sequence[str]) -> Reader | None:
 
 
 def _reader(path: str | Sequence[str], *kinds: str) -> Reader | None:
-    from src_training.volumes.opening import volume_kind
+    from src_training.io.volumes.registry import volume_kind
 
     # A list is several files for one stack: a volume is a file or a folder by itself.
     if not isinstance(path, str) or volume_kind(Path(path)) not in kinds:
@@ -46,7 +46,7 @@ def _reader(path: str | Sequence[str], *kinds: str) -> Reader | None:
 
 
 def _read(path: str) -> list[LayerData]:
-    from src_training.volumes.opening import open_volumes
+    from src_training.io.volumes.registry import open_volumes
 
     return [_layer(volume) for volume in open_volumes(Path(path))]
 

@@ -24,7 +24,7 @@ def fundus_c() -> list[LayerData]:
 
 
 def _fundus(scanner: Literal["A", "B", "C"]) -> list[LayerData]:
-    from src_training.data.phantom import fundus_phantom
+    from src_training.data.phantom.camera import fundus_phantom
 
     case = fundus_phantom(_EYE, _SIZE, scanner)
     name = f"fundus {scanner}"

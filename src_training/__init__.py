@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from src_training.config.recipe import Recipe
     from src_training.data.domain import Domain
     from src_training.errors import InputError
-    from src_training.inference.model import load_model
+    from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
-    from src_training.recipe import Recipe
-    from src_training.training.run import distil
+    from src_training.runs.run import distil
 
 __all__ = ["Domain", "InputError", "Predictor", "Recipe", "distil", "load_model"]
 
@@ -20,9 +20,9 @@ _HOMES = {
     "Domain": "src_training.data.domain",
     "InputError": "src_training.errors",
     "Predictor": "src_training.inference.predictor",
-    "Recipe": "src_training.recipe",
-    "distil": "src_training.training.run",
-    "load_model": "src_training.inference.model",
+    "Recipe": "src_training.config.recipe",
+    "distil": "src_training.runs.run",
+    "load_model": "src_training.inference.model_file",
 }
 
 

@@ -12,10 +12,10 @@ import scipy.linalg
 import torch
 from numpy.typing import NDArray
 
-from src_training.data.phantom import fundus_phantom
-from src_training.data.preprocess import Preprocessing
-from src_training.evaluation.fsd import distance, frechet_distance, gaussian
-from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.data.phantom.camera import fundus_phantom
+from src_training.data.preprocessing import Preprocessing
+from src_training.explore.fsd import distance, frechet_distance, gaussian
+from src_training.inference.model_file import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork, build_network
 

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.parametrize import cached
 
-from src_training.alignment.msan import AlignmentNetwork
-from src_training.data.patches import Batch
+from src_training.alignment.alignment_network import AlignmentNetwork
+from src_training.config.recipe import Distilling
+from src_training.data.sampling import Batch
 from src_training.distillation import METHODS, Distillation
 from src_training.distillation.adversarial import Adversarial, seen
 from src_training.distillation.base import Pass
@@ -27,8 +28,7 @@ from src_training.distillation.dicd import CrossDistillation, cross_predictions
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.networks.base import Skips
-from src_training.recipe import Distilling
-from src_training.training.distilling import Distil, distillations_of
+from src_training.training.stages.distillation import Distil, distillations_of
 from tests.distillation.taps import SCALES
 
 PATCH, SAMPLES, VIEWS, WIDTH = 128, 8, 4, 8

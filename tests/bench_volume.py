@@ -35,12 +35,12 @@ def peak() -> int:
 
 def stream_in_this_process(source: Path, labels: Path) -> None:
     """Segment a volume; prints its peak, bytes, and seconds."""
-    from src_training.data.preprocess import Preprocessing
-    from src_training.inference.model import ModelCard, SegmentationModel
+    from src_training.data.preprocessing import Preprocessing
+    from src_training.inference.model_file import ModelCard, SegmentationModel
     from src_training.inference.predictor import Predictor
-    from src_training.inference.volume.growing import GrowingLabels
-    from src_training.inference.volume.plan import Plan
-    from src_training.inference.volume.streaming import stream
+    from src_training.inference.volumes.job import Plan
+    from src_training.inference.volumes.label_store import GrowingLabels
+    from src_training.inference.volumes.streaming import stream
     from src_training.networks import build_network
 
     card = ModelCard(

@@ -25,12 +25,12 @@ from napari_msankd.runs.curves import Curves
 from napari_msankd.runs.jobs import Job
 from napari_msankd.runs.plots import load_plots
 from napari_msankd.runs.timeline import Timeline
-from src_training.data.phantom import fundus_phantom
-from src_training.events import EventLog, RunStarted, StageStarted, StepDone
-from src_training.presets import recipe_for
-from src_training.recipe_domains import DomainRecipe, Phantoms
-from src_training.training.folder import RunFolder
-from src_training.training.follow import RunHistory
+from src_training.config.domains import DomainRecipe, Phantoms
+from src_training.config.presets import recipe_for
+from src_training.data.phantom.camera import fundus_phantom
+from src_training.runs.directory import RunFolder
+from src_training.runs.events import EventLog, RunStarted, StageStarted, StepDone
+from src_training.runs.history import RunHistory
 
 STEPS = 10_000
 INTERVALS = 4

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from src_training.events import Event
-    from src_training.inference.model import SegmentationModel
-    from src_training.recipe import Recipe
+    from src_training.config.recipe import Recipe
+    from src_training.inference.model_file import SegmentationModel
+    from src_training.runs.events import Event
 
 # Sums in another order round otherwise: every test has as many threads, whoever imports
 # torch first.
@@ -58,7 +58,7 @@ def tiny_content() -> dict[str, Any]:
 @pytest.fixture
 def make_recipe() -> Callable[..., "Recipe"]:
     """Make tiny recipes; keywords replace whole fields."""
-    from src_training.recipe import Recipe
+    from src_training.config.recipe import Recipe
 
     def make(steps: int = 3, **fields: Any) -> "Recipe":
         return Recipe.validated(_content(steps) | fields, "tiny")
@@ -77,8 +77,8 @@ class FinishedRun(NamedTuple):
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """The tiny recipe, run once from its start to its end; not to be written to."""
-    from src_training.recipe import Recipe
-    from src_training.training.run import distil
+    from src_training.config.recipe import Recipe
+    from src_training.runs.run import distil
 
     recipe = Recipe.validated(_content(steps=3), "tiny")
     path, events = tmp_path_factory.mktemp("runs") / "whole", list["Event"]()
@@ -91,9 +91,9 @@ def tiny_model() -> Callable[..., "SegmentationModel"]:
     """Make models of a real but tiny network, with a semantic encoder unless told otherwise."""
     import torch
 
-    from src_training.alignment.msan import SemanticEncoder
-    from src_training.data.preprocess import Preprocessing
-    from src_training.inference.model import ModelCard, SegmentationModel, SemanticSpace
+    from src_training.alignment.alignment_network import SemanticEncoder
+    from src_training.data.preprocessing import Preprocessing
+    from src_training.inference.model_file import ModelCard, SegmentationModel, SemanticSpace
     from src_training.networks import build_network
 
     def make(

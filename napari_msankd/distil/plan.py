@@ -10,7 +10,7 @@ from napari_msankd.domains.chosen_domain import ChosenDomain
 from napari_msankd.engine import load_engine, no_collection
 
 if TYPE_CHECKING:
-    from src_training.recipe import Recipe
+    from src_training.config.recipe import Recipe
 
 Kind = Literal["auto", "fundus", "window", "percentile", "minmax"]
 
@@ -56,9 +56,9 @@ def recipe_of(plan: Plan, folder: Path) -> Iterator["Recipe"]:
     """
     load_engine()
     with no_collection():
-        from src_training.data.preprocess import Preprocessing
-        from src_training.presets import preprocessing_for, recipe_for
-        from src_training.training.sources import load_domain
+        from src_training.config.presets import preprocessing_for, recipe_for
+        from src_training.data.preprocessing import Preprocessing
+        from src_training.runs.data import load_domain
 
     source = plan.source.recipe(folder)
     targets = [target.recipe(folder, source.class_values) for target in plan.targets]

@@ -18,13 +18,13 @@ from napari_msankd.recipe.editor import RecipeEditor
 from napari_msankd.runs.jobs import Job
 from napari_msankd.settings import preferences
 from napari_msankd.work import Failure, Works, failure_of
-from src_training.atomic import write_text
 from src_training.errors import InputError
+from src_training.io.atomic import write_text
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from src_training.recipe import Recipe
+    from src_training.config.recipe import Recipe
 
 _REST_MS = 600
 

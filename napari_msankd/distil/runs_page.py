@@ -35,8 +35,8 @@ from src_training.errors import InputError
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from src_training.training.follow import RunHistory
-    from src_training.training.run import RunState
+    from src_training.runs.history import RunHistory
+    from src_training.runs.run import RunState
 
 _ENDED = {
     "finished": "✓ Finished.",
@@ -257,8 +257,8 @@ def _estimated(job: Job) -> dict[str, float] | None:
 
 def _exported(model: Path, onnx: Path | None, bioimageio: Path | None) -> Iterator[str]:
     load_engine()
-    from src_training.inference.export import export_bioimageio, export_onnx
-    from src_training.inference.model import load_model
+    from src_training.export import export_bioimageio, export_onnx
+    from src_training.inference.model_file import load_model
 
     loaded = load_model(model)
     if onnx is not None:

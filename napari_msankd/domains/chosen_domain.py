@@ -22,8 +22,8 @@ from napari_msankd.engine import load_engine, no_collection
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
+    from src_training.config.domains import DomainRecipe
     from src_training.data.domain import Domain
-    from src_training.recipe_domains import DomainRecipe
 
 Role = Literal["source", "targets"]
 """What a run needs a domain for; also the folder its layers are written to."""
@@ -232,7 +232,7 @@ def _recipe(
 ) -> "DomainRecipe":
     load_engine()
     with no_collection():
-        from src_training.recipe_domains import DomainRecipe
+        from src_training.config.domains import DomainRecipe
 
     meant = dict(classes) if classes else None
     return DomainRecipe(name=name, folder=str(folder), class_values=meant, angle=angle)

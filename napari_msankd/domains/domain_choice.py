@@ -291,7 +291,7 @@ def _common(names: list[str]) -> str:
 def _sample_eyes() -> Iterator[tuple[Any, Any, str]]:
     """Three eyes as one camera sees them: image, vessels, name."""
     with no_collection():
-        from src_training.data.phantom import fundus_phantom
+        from src_training.data.phantom.camera import fundus_phantom
 
     for eye in range(3):
         case = fundus_phantom(eye, _SAMPLE_SIZE, "A")

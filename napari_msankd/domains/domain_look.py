@@ -12,7 +12,7 @@ from napari_msankd.engine import no_collection
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
-    from src_training.data.looks import Problem, Seen
+    from src_training.data.summary import Problem, Seen
 
 Masks = Literal["required", "optional"]
 
@@ -28,8 +28,8 @@ def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["Seen"]:
         ``required`` where a network is to learn from them.
     """
     with no_collection():
-        from src_training.data.inspect import inspect_folder
-        from src_training.data.looks import Problem
+        from src_training.data.summary import Problem
+        from src_training.data.validation import inspect_folder
 
     if isinstance(chosen, ChosenLayers):
         yield from _look_at_layers(chosen, masks)
@@ -42,8 +42,8 @@ def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["Seen"]:
 
 
 def _look_at_layers(chosen: ChosenLayers, masks: Masks) -> Iterator["Seen"]:
-    from src_training.data.inspect import inspect_arrays
-    from src_training.data.looks import Note, Problem
+    from src_training.data.summary import Note, Problem
+    from src_training.data.validation import inspect_arrays
 
     classes = chosen.classes()
     planes = Counter[str]()
@@ -96,7 +96,7 @@ class Found:
 
     def take(self, seen: "Seen") -> None:
         """Add what was seen."""
-        from src_training.data.looks import Note, Problem
+        from src_training.data.summary import Note, Problem
 
         if isinstance(seen, Note):
             self.notes.append(seen.sentence)

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
 from napari_msankd.domains.domain_look import share_of
 
 if TYPE_CHECKING:
-    from src_training.data.looks import CaseLook
+    from src_training.data.summary import CaseLook
 
 _SIDE = 48
 _BAR = 14

@@ -14,7 +14,7 @@ from napari_msankd.settings import preferences
 from napari_msankd.shipped import shipped
 from napari_msankd.story import show_story
 from napari_msankd.work import Failure, Works
-from src_training.atomic import write_text
+from src_training.io.atomic import write_text
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -163,7 +163,7 @@ class ChoosePage(ChooseForm):
 
 
 def _reported(found: Explored, file: Path) -> Iterator[str]:
-    from src_training.evaluation.report_page import report_page
+    from src_training.reports.domains import report_page
 
     title = f"{', '.join(found.models)} on {', '.join(found.domains)}"
     write_text(file, report_page(title, found.tables))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_msankd.colours import LINES
 
 if TYPE_CHECKING:
-    from src_training.evaluation.vector_table import VectorTable
+    from src_training.explore.embedding_table import VectorTable
 
 BY = ("domain", "sample", "view", "class area", "Dice")
 

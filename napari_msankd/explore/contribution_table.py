@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableW
 from napari_msankd.explore.selection import Selection
 
 if TYPE_CHECKING:
-    from src_training.evaluation.contributions import Contribution
+    from src_training.explore.fsd_influence import Contribution
 
 
 class ContributionTable(QTableWidget):

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from src_training.evaluation.distances import DistanceMatrix
+    from src_training.explore.fsd_matrix import DistanceMatrix
 
 
 _FEW = 10

@@ -11,13 +11,13 @@ from napari_msankd.domains.layer_cases import case_names
 from napari_msankd.engine import load_engine, no_collection
 from napari_msankd.runs.outcomes import ROLES
 from src_training.errors import InputError
-from src_training.training.run import RunFolder
+from src_training.runs.run import RunFolder
 
 if TYPE_CHECKING:
-    from src_training.alignment.autoencoder import SemanticAutoencoder
+    from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
     from src_training.data.domain import Domain
-    from src_training.evaluation.vector_table import VectorTable
-    from src_training.inference.model import SegmentationModel
+    from src_training.explore.embedding_table import VectorTable
+    from src_training.inference.model_file import SegmentationModel
 
 _SCANNERS = ("A", "B", "C")
 _EYES, _SIDE = 4, 512
@@ -126,7 +126,7 @@ def explore(request: Request) -> Iterator[Progress | Lacks | Explored]:
     yield Progress(0, 0, "Loading the engine…")
     load_engine()
     with no_collection():
-        from src_training.evaluation.vector_table import extract
+        from src_training.explore.embedding_table import extract
 
     models = _models(request)
     yield Progress(0, 0, "Reading the domains…")
@@ -156,7 +156,7 @@ def explore(request: Request) -> Iterator[Progress | Lacks | Explored]:
 
 
 def _models(request: Request) -> dict[str, "SegmentationModel"]:
-    from src_training.inference.model import load_model
+    from src_training.inference.model_file import load_model
 
     files: dict[str, Path] = {}
     if request.run is not None:
@@ -187,7 +187,7 @@ def _domains(request: Request) -> list["Domain"]:
     if request.run is not None and request.own_domains:
         domains += _domains_of_run(request.run)
     if request.phantoms:
-        from src_training.data.phantom import phantom_domain
+        from src_training.data.phantom.camera import phantom_domain
 
         domains += [
             replace(phantom_domain(scanner, _EYES, _SIDE), name=f"scanner {scanner}")
@@ -201,8 +201,8 @@ def _domains(request: Request) -> list["Domain"]:
 
 def _domains_of_run(run: Path) -> list["Domain"]:
     """What the run learnt from, and what it was tested on."""
-    from src_training.recipe import Recipe
-    from src_training.training.sources import load_domain, source_split
+    from src_training.config.recipe import Recipe
+    from src_training.runs.data import load_domain, source_split
 
     recipe = Recipe.load(RunFolder(run).recipe)
     learnt, _ = source_split(recipe)
@@ -236,7 +236,7 @@ def _apart(domains: Sequence["Domain"]) -> list["Domain"]:
 def _autoencoder(request: Request) -> "SemanticAutoencoder | None":
     if request.run is None:
         return None
-    from src_training.training.networks_of_run import networks_of
+    from src_training.runs.load import networks_of
 
     try:
         return networks_of(request.run).autoencoder

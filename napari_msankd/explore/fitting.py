@@ -101,9 +101,9 @@ def fit(lacks: Lacks, domain: "Domain") -> Iterator[Progress | Fitted]:
     yield Progress(0, 0, "Preparing the images…")
     model = _file_of(lacks)
     with no_collection():
-        from src_training.events import StepDone
-        from src_training.inference.model import load_model
-        from src_training.training.fitting import STAGES, STEPS, fit_semantics
+        from src_training.inference.model_file import load_model
+        from src_training.runs.events import StepDone
+        from src_training.training.semantic_encoder import STAGES, STEPS, fit_semantics
 
     done, total = 0, STAGES * STEPS
     for said in fit_semantics(load_model(model), domain, steps=STEPS):

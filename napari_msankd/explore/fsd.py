@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_msankd.explore.explored import Explored
-    from src_training.evaluation.contributions import Contribution
-    from src_training.evaluation.distances import DistanceMatrix
-    from src_training.evaluation.vector_table import VectorTable
-    from src_training.training.follow import RunHistory
+    from src_training.explore.embedding_table import VectorTable
+    from src_training.explore.fsd_influence import Contribution
+    from src_training.explore.fsd_matrix import DistanceMatrix
+    from src_training.runs.history import RunHistory
 
 _COURSE = (
     "Measured while the student learnt, on at most 32 patches of a domain: how it moves is told, "
@@ -184,7 +184,7 @@ class FsdPage(QWidget):
         self.works.begin("measure", steps, lambda matrix: self._on_measured(name, matrix))
 
     def _on_measured(self, name: str, matrix: "DistanceMatrix") -> None:
-        from src_training.evaluation.distances import correlation, dice_by_domain
+        from src_training.explore.fsd_matrix import correlation, dice_by_domain
 
         dice = dice_by_domain(self._table)
         self._matrices[name], self._dice[name] = matrix, dice
@@ -304,19 +304,19 @@ def _page(*parts: Any) -> QWidget:
 
 
 def _measured(table: "VectorTable") -> Iterator["DistanceMatrix"]:
-    from src_training.evaluation.distances import distance_matrix
+    from src_training.explore.fsd_matrix import distance_matrix
 
     yield distance_matrix(table)
 
 
 def _contributed(table: "VectorTable", source: str, target: str) -> "Iterator[list[Contribution]]":
-    from src_training.evaluation.contributions import contributions
+    from src_training.explore.fsd_influence import contributions
 
     yield contributions(table, source, target)
 
 
 def _course(run: Path) -> Iterator["RunHistory"]:
-    from src_training.training.follow import RunFollower, RunHistory
+    from src_training.runs.history import RunFollower, RunHistory
 
     follower, history = RunFollower(run), RunHistory()
     while events := follower.poll():

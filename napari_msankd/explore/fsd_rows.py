@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from src_training.evaluation.contributions import Contribution
-    from src_training.evaluation.distances import DistanceMatrix
-    from src_training.training.follow import RunHistory
+    from src_training.explore.fsd_influence import Contribution
+    from src_training.explore.fsd_matrix import DistanceMatrix
+    from src_training.runs.history import RunHistory
 
 Rows = list[list[Any]]
 

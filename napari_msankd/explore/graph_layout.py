@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from src_training.evaluation.graphs import BatchGraphs, Graph
+    from src_training.explore.view_graphs import BatchGraphs, Graph
 
 TITLES = {"teacher": "teacher", "student": "student", "difference": "student - teacher"}
 PANELS = tuple(TITLES)

@@ -9,7 +9,7 @@ from napari_msankd.explore.selection import Sample
 
 if TYPE_CHECKING:
     from napari_msankd.explore.explored import Explored
-    from src_training.evaluation.graphs import BatchGraphs
+    from src_training.explore.view_graphs import BatchGraphs
 
 FINAL = -1
 """Stands for the student as its best validation left it."""
@@ -36,7 +36,7 @@ class GraphSource:
         """Steps of the stage ``distil`` whose student was kept. For a worker."""
         load_engine()
         with no_collection():
-            from src_training.training.networks_of_run import checkpoints
+            from src_training.runs.load import checkpoints
         yield checkpoints(self._run)
 
     def graphs(
@@ -51,8 +51,8 @@ class GraphSource:
         """
         load_engine()
         with no_collection():
-            from src_training.evaluation.graphs import graphs_of
-            from src_training.training.networks_of_run import networks_of, student_at
+            from src_training.explore.view_graphs import graphs_of
+            from src_training.runs.load import networks_of, student_at
 
         if self._networks is None:
             self._networks = networks_of(self._run)
@@ -64,8 +64,8 @@ class GraphSource:
 
     def _patch(self, sample: Sample) -> Any:
         """(C, p, p) as the networks see it."""
-        from src_training.data.patches import cut
-        from src_training.evaluation.prepared import prepared_images
+        from src_training.data.prepared import prepared_images
+        from src_training.data.sampling import cut
 
         if sample not in self._patches:
             domain = self._explored.domains[sample.domain].subset([sample.case])

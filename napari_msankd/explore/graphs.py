@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_msankd.explore.explored import Explored
-    from src_training.evaluation.graphs import BatchGraphs
+    from src_training.explore.view_graphs import BatchGraphs
 
 _REST_MS = 150
 _BATCH = 4

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from src_training.inference.model import SegmentationModel
+    from src_training.inference.model_file import SegmentationModel
 
 _ENERGY, _ERROR, _PROBABILITY = "inferno", "magma", "viridis"
 _MAP = "explored map"
@@ -64,7 +64,7 @@ def features(
     """
     load_engine()
     with no_collection():
-        from src_training.evaluation.maps import feature_maps
+        from src_training.explore.feature_maps import feature_maps
 
     found = feature_maps(model, image, tap)
     place = {"scale": found.scale, "translate": found.translate}
@@ -97,8 +97,8 @@ def rebuilding(run: "Path", image: NDArray[Any], angle: float | None) -> Iterato
     """
     load_engine()
     with no_collection():
-        from src_training.evaluation.maps import rebuilt
-        from src_training.training.networks_of_run import networks_of
+        from src_training.explore.feature_maps import rebuilt
+        from src_training.runs.load import networks_of
 
     networks, pictures = networks_of(run).for_camera(angle), []
     for role in ("teacher", "student"):
@@ -116,8 +116,8 @@ def crossing(run: "Path", image: NDArray[Any], angle: float | None) -> Iterator[
     """Who decodes whom: p_T, p_S, p1 and p2 of DICD; otherwise as `rebuilding`."""
     load_engine()
     with no_collection():
-        from src_training.evaluation.maps import cross
-        from src_training.training.networks_of_run import networks_of
+        from src_training.explore.feature_maps import cross
+        from src_training.runs.load import networks_of
 
     found = cross(networks_of(run).for_camera(angle), image)
     maps = {

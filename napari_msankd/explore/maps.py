@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_msankd.explore.explored import Explored
-    from src_training.inference.model import SegmentationModel
+    from src_training.inference.model_file import SegmentationModel
 
 _NO_RUN = "Rebuildings and cross predictions belong to a run: choose one on the first page."
 _WHAT = (

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFrame, QGraphicsRectItem
 from napari_msankd.colours import LINES, Colours
 
 if TYPE_CHECKING:
-    from src_training.evaluation.fsd import FSD
+    from src_training.explore.fsd import FSD
 
 _STRONG = 150
 _LONGEST = 18

@@ -71,8 +71,8 @@ def read_sample(
     InputError
         If the image cannot be prepared.
     """
-    from src_training.evaluation.patch_encoder import PatchEncoder
-    from src_training.evaluation.prepared import prepared_images
+    from src_training.data.prepared import prepared_images
+    from src_training.explore.patch_embeddings import PatchEncoder
 
     how = explored.models[model].card.preprocessing
     [image] = prepared_images(explored.domains[sample.domain].subset([sample.case]), how)

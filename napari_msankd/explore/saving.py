@@ -11,7 +11,7 @@ from qtpy.QtGui import QGuiApplication, QPainter
 from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QTableWidget, QWidget
 
 from napari_msankd.work import failure_of
-from src_training.atomic import write_atomic, write_text
+from src_training.io.atomic import write_atomic, write_text
 
 _PIXELS = 1600
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from qtpy.QtCore import QObject, Signal
 
 if TYPE_CHECKING:
-    from src_training.evaluation.vector_table import VectorTable
+    from src_training.explore.embedding_table import VectorTable
 
 
 class Sample(NamedTuple):

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_msankd.explore.explored import Explored
-    from src_training.evaluation.projection import Projection
-    from src_training.evaluation.vector_table import VectorTable
+    from src_training.explore.embedding_table import VectorTable
+    from src_training.explore.projection import Projection
 
 METHODS = {"PCA": "pca", "t-SNE": "tsne", "UMAP": "umap"}
 _PLACES = "In the CSV, top and left are pixels of the prepared image"
@@ -270,7 +270,7 @@ class VectorsPage(QWidget):
 
 
 def _projected(values: dict[str, Any], method: str) -> Iterator["Projection"]:
-    from src_training.evaluation.projection import project
+    from src_training.explore.projection import project
 
     yield project(values, method)
 

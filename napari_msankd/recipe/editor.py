@@ -25,11 +25,11 @@ from napari_msankd.controls import Words
 from napari_msankd.recipe.fields import LOADER
 from napari_msankd.recipe.form import Content, pages
 from napari_msankd.work import Failure, Work
+from src_training.config.yaml_io import first_words
 from src_training.errors import InputError
-from src_training.recipe_text import first_words
 
 if TYPE_CHECKING:
-    from src_training.recipe import Recipe
+    from src_training.config.recipe import Recipe
 
 _FORM, _YAML = 0, 1
 _REST_MS = 250

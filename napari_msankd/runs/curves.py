@@ -16,7 +16,7 @@ from napari_msankd.work import Work
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from src_training.training.follow import RunHistory
+    from src_training.runs.history import RunHistory
 
 POINTS = 200
 """Most points of a line: one for every other pixel."""

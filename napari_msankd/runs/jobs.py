@@ -13,13 +13,13 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_msankd.runs.process import GRACE, ask_to_end, begin, find, is_alive, kill
 from napari_msankd.work import Work
 from src_training.errors import InputError
-from src_training.events import Event, EventLog, RunStarted, RunStopped
-from src_training.training.child import Output, to_begin, to_resume
-from src_training.training.follow import RunFollower, RunHistory
-from src_training.training.run import RunFolder, RunState, run_state
+from src_training.runs.events import Event, EventLog, RunStarted, RunStopped
+from src_training.runs.history import RunFollower, RunHistory
+from src_training.runs.process import Output, to_begin, to_resume
+from src_training.runs.run import RunFolder, RunState, run_state
 
 if TYPE_CHECKING:
-    from src_training.recipe import Recipe
+    from src_training.config.recipe import Recipe
 
 TICK_MS = 250
 _BUSY_MS = 5
@@ -103,7 +103,7 @@ class Job(QObject):
         folder
             Directory of the run; made if missing, and it may hold images.
         device, devices
-            See `src_training.training.run.distil`.
+            See `src_training.runs.run.distil`.
         parent
             See the class.
 

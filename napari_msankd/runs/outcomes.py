@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from src_training.errors import InputError
-from src_training.training.run import RunFolder
+from src_training.runs.run import RunFolder
 
 ROLES = {"teacher": "teacher", "alone": "student alone", "distilled": "student distilled"}
 

@@ -12,9 +12,9 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_msankd.colours import label_colours
 from napari_msankd.layers import Index, Planes, placement, planes_of, shown_index
 from napari_msankd.work import Works
-from src_training.atomic import write_atomic
 from src_training.errors import InputError
-from src_training.training.run import RunFolder
+from src_training.io.atomic import write_atomic
+from src_training.runs.run import RunFolder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -7,8 +7,8 @@ import psutil
 from qtpy.QtCore import QProcess
 
 from src_training.errors import InputError
-from src_training.training.child import command
-from src_training.training.run import RunFolder
+from src_training.runs.process import command
+from src_training.runs.run import RunFolder
 
 GRACE = 1.5
 """Seconds that a run is given to end by itself."""

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src_training.errors import InputError
-from src_training.events import read_event
-from src_training.training.follow import RunHistory, StageProgress
-from src_training.training.run import STAGES, RunFolder, RunState, run_state
-from src_training.training.state import SCORING
+from src_training.runs.events import read_event
+from src_training.runs.history import RunHistory, StageProgress
+from src_training.runs.run import STAGES, RunFolder, RunState, run_state
+from src_training.runs.state import SCORING
 
 _TAIL = 2**15
 """Bytes, some 150 events: enough to know how a run ended, little enough not to be noticed."""

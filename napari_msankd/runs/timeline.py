@@ -13,7 +13,7 @@ from napari_msankd.words import clock, duration
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from src_training.training.follow import RunHistory, StageProgress
+    from src_training.runs.history import RunHistory, StageProgress
 
 ABOUT = {
     "teacher": "The teacher learns to segment from the source's masks",

@@ -10,7 +10,7 @@ Values = NDArray[np.float64]
 
 
 class Growing(Protocol):
-    """A series that someone else appends to; see `src_training.training.follow.Series`.
+    """A series that someone else appends to; see `src_training.runs.history.Series`.
 
     Attributes
     ----------

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.layers import Index, Slicing
-from src_training.inference.own_threshold import STEPS, at_least, in_steps, threshold_of
+from src_training.inference.image_threshold import STEPS, at_least, in_steps, threshold_of
 
 _CHUNK = 512
 _BAND = 2**20

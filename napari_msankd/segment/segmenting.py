@@ -281,7 +281,7 @@ def _loaded(
 ) -> "Predictor":
     load_engine()
     from src_training.device import find_device
-    from src_training.inference.model import load_model
+    from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
 
     found = find_device(device)
@@ -300,7 +300,7 @@ def _read(planes: Planes, index: Index, predictor: "Predictor") -> NDArray[np.ge
 
 
 def _spacing_doubts(predictor: "Predictor", planes: Planes) -> list[str]:
-    from src_training.inference.expectations import spacing_doubts
+    from src_training.inference.input_checks import spacing_doubts
 
     return [] if planes.spacing is None else spacing_doubts(predictor.model.card, planes.spacing)
 

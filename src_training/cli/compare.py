@@ -15,7 +15,7 @@ from src_training.cli.runs import stop_on_signal
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
-    from src_training.training.compare import PlannedRun
+    from src_training.comparison.plan import PlannedRun
 
 
 def compare(
@@ -51,11 +51,11 @@ def compare(
     msankd compare chasedb1 --variants gkd --seed 0 --seed 1 --devices 8 --out comparisons/two
     ```
     """
-    from src_training.recipe import Recipe
-    from src_training.training.compare import load_variants, planned_runs
-    from src_training.training.comparison import compared
-    from src_training.training.comparison_report import as_markdown, write_comparison
-    from src_training.training.ranks import spread_over
+    from src_training.comparison.plan import load_variants, planned_runs
+    from src_training.comparison.table import compared
+    from src_training.config.recipe import Recipe
+    from src_training.reports.comparison import as_markdown, write_comparison
+    from src_training.training.distributed.ranks import spread_over
 
     recipes = [Recipe.load(each, overrides(settings)) for each in recipe]
     changed = load_variants(variants) if variants else {}
@@ -82,7 +82,7 @@ def compare(
 
 def _run_in_turn(plan: "list[PlannedRun]", device: str) -> dict[str, str]:
     """Name of each run that failed, or waits for one that did -> why."""
-    from src_training.training.compare import refuse_other_runs
+    from src_training.comparison.plan import refuse_other_runs
 
     refuse_other_runs(plan)
     failed: dict[str, str] = {}
@@ -102,15 +102,15 @@ def _run_in_turn(plan: "list[PlannedRun]", device: str) -> dict[str, str]:
 
 
 def _run_here(run: "PlannedRun", device: str) -> None:
-    from src_training.progress import RunDisplay
+    from src_training.cli.progress import RunDisplay
 
     with RunDisplay(console.out) as display, stop_on_signal(lambda: display.stepping) as stopping:
         run.run(device, display.show, stopping)
 
 
 def _run_at_once(plan: "list[PlannedRun]", devices: list[str]) -> dict[str, str]:
-    from src_training.progress import RunsDisplay
-    from src_training.training.at_once import run_at_once
+    from src_training.cli.progress import RunsDisplay
+    from src_training.comparison.scheduler import run_at_once
 
     # There are always steps to keep: those of the other processes.
     with RunsDisplay(console.out) as display, stop_on_signal(lambda: True) as stopping:

@@ -7,8 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from src_training.atomic import write_text
 from src_training.errors import InputError
+from src_training.io.atomic import write_text
 
 out = Console()
 err = Console(stderr=True)

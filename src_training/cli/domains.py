@@ -13,7 +13,7 @@ from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.data.domain import Domain
-    from src_training.data.looks import Masks
+    from src_training.data.summary import Masks
     from src_training.evaluation.evaluate import DomainScores
 
 
@@ -28,8 +28,8 @@ def inspect(
     msankd inspect data/ours
     ```
     """
-    from src_training.data.inspect import inspect_folder
-    from src_training.data.looks import CaseLook, Masks, Problem
+    from src_training.data.summary import CaseLook, Masks, Problem
+    from src_training.data.validation import inspect_folder
 
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; expected one with images/")
@@ -79,10 +79,10 @@ def evaluate(
     msankd evaluate --model liver.safetensors --domain data/ircad --class liver=1,2
     ```
     """
+    from src_training.cli.progress import counted
     from src_training.evaluation.evaluate import evaluate as score_domain
-    from src_training.inference.model import load_model
+    from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
-    from src_training.progress import counted
 
     loaded = load_model(model)
     predictor = Predictor(loaded, device=device, flips=flips)
@@ -138,10 +138,10 @@ def fsd(
     from itertools import combinations
 
     from src_training.device import find_device
-    from src_training.evaluation.distances import warnings_of
-    from src_training.evaluation.features import image_vectors
-    from src_training.evaluation.fsd import frechet_distance
-    from src_training.inference.model import load_model
+    from src_training.explore.embeddings import image_vectors
+    from src_training.explore.fsd import frechet_distance
+    from src_training.explore.fsd_matrix import warnings_of
+    from src_training.inference.model_file import load_model
 
     if len(domain) < 2:
         raise InputError(f"--domain was given {len(domain)} time; expected at least two domains")

@@ -11,13 +11,13 @@ from src_training.cli import console
 from src_training.cli.console import Angles, Device
 from src_training.cli.domains import domains_in
 from src_training.errors import InputError
-from src_training.events import StepDone
+from src_training.runs.events import StepDone
 
 if TYPE_CHECKING:
-    from src_training.alignment.autoencoder import SemanticAutoencoder
+    from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
     from src_training.data.domain import Domain
-    from src_training.evaluation.vector_table import VectorTable
-    from src_training.inference.model import SegmentationModel
+    from src_training.explore.embedding_table import VectorTable
+    from src_training.inference.model_file import SegmentationModel
 
 Folders = Annotated[list[Path], Parameter(help="Folder with images/; masks are not needed.")]
 Views = Annotated[int, Parameter(help="Augmented views of each patch.")]
@@ -45,7 +45,7 @@ def features(
     ```
     """
     from src_training.device import find_device
-    from src_training.inference.model import load_model
+    from src_training.inference.model_file import load_model
 
     loaded = load_model(model, find_device(device))
     table = _extracted(loaded, domains_in(domain, angle), views, seed)
@@ -83,8 +83,8 @@ def report(
     msankd report --model vessels-chasedb1 --domain data/chasedb1 --domain data/ours --out us.html
     ```
     """
-    from src_training.atomic import write_text
-    from src_training.evaluation.report_page import report_page
+    from src_training.io.atomic import write_text
+    from src_training.reports.domains import report_page
 
     if (model is None) == (run is None):
         raise InputError("report takes either --model or --run; expected one of them")
@@ -122,10 +122,10 @@ def align(
     msankd align bare.safetensors --domain data/ours --out aligned.safetensors
     ```
     """
+    from src_training.cli.progress import counted
     from src_training.device import find_device
-    from src_training.inference.model import load_model
-    from src_training.progress import counted
-    from src_training.training.fitting import STAGES, fit_semantics
+    from src_training.inference.model_file import load_model
+    from src_training.training.semantic_encoder import STAGES, fit_semantics
 
     console.refuse_written(out_file)
     loaded = load_model(model, find_device(device))
@@ -141,9 +141,9 @@ def align(
 
 def _domains_of(run: Path) -> list["Domain"]:
     """The training images of a run, then its test domains."""
-    from src_training.recipe import Recipe
-    from src_training.training.folder import RunFolder
-    from src_training.training.sources import load_domain, source_split
+    from src_training.config.recipe import Recipe
+    from src_training.runs.data import load_domain, source_split
+    from src_training.runs.directory import RunFolder
 
     recipe = Recipe.load(RunFolder(run).recipe)
     training, _held_out = source_split(recipe)
@@ -156,10 +156,10 @@ def _models(
 ) -> Iterator[tuple[str, "SegmentationModel", "SemanticAutoencoder | None"]]:
     """Models by the name the page gives them, and the autoencoder of their run."""
     from src_training.device import find_device
-    from src_training.inference.model import load_model
-    from src_training.training.folder import RunFolder
-    from src_training.training.networks_of_run import networks_of
-    from src_training.training.outcome import ROLES
+    from src_training.inference.model_file import load_model
+    from src_training.runs.directory import RunFolder
+    from src_training.runs.finalise import ROLES
+    from src_training.runs.load import networks_of
 
     found = find_device(device)
     if run is None:
@@ -181,8 +181,8 @@ def _extracted(
     seed: int,
     autoencoder: "SemanticAutoencoder | None" = None,
 ) -> "VectorTable":
-    from src_training.evaluation.vector_table import Extracted, extract
-    from src_training.progress import counted
+    from src_training.cli.progress import counted
+    from src_training.explore.embedding_table import Extracted, extract
 
     names = [name for domain in domains for name in domain.names]
     last = Extracted(0, len(names))

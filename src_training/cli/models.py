@@ -14,7 +14,7 @@ from src_training.errors import InputError
 
 def models() -> None:
     """List the models that come with the package."""
-    from src_training.inference.model import read_card, shipped_models
+    from src_training.inference.model_file import read_card, shipped_models
 
     table = Table("name", "segments", "network", "trained on", "terms")
     for name, path in shipped_models().items():
@@ -43,9 +43,9 @@ def tune(
     ```
     """
     from src_training.device import find_device
-    from src_training.inference.model import load_model
+    from src_training.evaluation.calibration import tune_to
+    from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
-    from src_training.training.tuning import tune_to
 
     console.refuse_written(out_file)
     found = find_device(device)
@@ -79,9 +79,9 @@ def export(
         raise InputError("export takes --onnx FILE or --bioimageio FOLDER; expected at least one")
     if sample is not None and bioimageio is None:
         raise InputError("--sample goes into a bioimage.io folder; expected --bioimageio with it")
-    from src_training.data.images import read_image
-    from src_training.inference.export import OnnxCheck, export_bioimageio, export_onnx
-    from src_training.inference.model import load_model
+    from src_training.export import OnnxCheck, export_bioimageio, export_onnx
+    from src_training.inference.model_file import load_model
+    from src_training.io.images import read_image
 
     loaded = load_model(model)
     image = None if sample is None else read_image(sample)

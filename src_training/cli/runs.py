@@ -41,9 +41,9 @@ def recipe(
     msankd recipe data/ours --target data/theirs --angle 30 --angle 45 --out ours.yaml
     ```
     """
-    from src_training.presets import preprocessing_for, recipe_for
-    from src_training.recipe_domains import DomainRecipe
-    from src_training.training.sources import load_domain
+    from src_training.config.domains import DomainRecipe
+    from src_training.config.presets import preprocessing_for, recipe_for
+    from src_training.runs.data import load_domain
 
     if out_file.exists():
         raise InputError(f"{out_file} is there already; expected the name of a new file")
@@ -81,17 +81,17 @@ def distil(
     torchrun --nproc-per-node 2 -m src_training distil chasedb1 --out runs/chase
     ```
     """
-    from src_training.progress import RunDisplay
-    from src_training.recipe import Recipe
-    from src_training.training.interruption import Interrupted
-    from src_training.training.ranks import (
+    from src_training.cli.progress import RunDisplay
+    from src_training.config.recipe import Recipe
+    from src_training.runs.run import RunFolder
+    from src_training.runs.run import distil as run
+    from src_training.training.distributed.ranks import (
         follow_first,
         follow_starter,
         is_first,
         processes_of,
     )
-    from src_training.training.run import RunFolder
-    from src_training.training.run import distil as run
+    from src_training.training.interruption import Interrupted
 
     if (recipe is None) == (resume is None):
         raise InputError("distil takes either a recipe or --resume DIR; expected one of them")
@@ -160,9 +160,9 @@ def estimate(
     msankd estimate chasedb1 --json -
     ```
     """
-    from src_training.atomic import write_text
-    from src_training.recipe import Recipe
-    from src_training.training.estimate import estimate as reckon
+    from src_training.config.recipe import Recipe
+    from src_training.io.atomic import write_text
+    from src_training.runs.estimate import estimate as reckon
 
     found = reckon(Recipe.load(recipe), device)
     content = found.to_dict()
@@ -193,7 +193,7 @@ def runs(
     msankd runs comparisons/first
     ```
     """
-    from src_training.training.run import find_runs
+    from src_training.runs.run import find_runs
 
     table = Table("run", "state", "stage", "step", "last words")
     for run in find_runs(root):

@@ -14,7 +14,7 @@ from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.inference.predictor import Predictor
-    from src_training.inference.volume.files import Stream, Wishes
+    from src_training.inference.volumes.files import Stream, Wishes
 
 Classes = list[str] | None
 
@@ -75,10 +75,10 @@ def segment(
     msankd segment huge.zarr --model liver.safetensors --out labels --workers 4
     ```
     """
-    from src_training.inference.files import writable_names
-    from src_training.inference.model import load_model
+    from src_training.inference.image_files import writable_names
+    from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
-    from src_training.inference.volume.files import Wishes, volumes_among
+    from src_training.inference.volumes.files import Wishes, volumes_among
 
     found, others = volumes_among(inputs)
     for option, given in (("--probabilities", probabilities), ("--angle", angle is not None)):
@@ -109,8 +109,8 @@ def _segment_images(
     threshold: float | None,
     probabilities: bool,
 ) -> None:
-    from src_training.inference.files import segment_file
-    from src_training.progress import counted
+    from src_training.cli.progress import counted
+    from src_training.inference.image_files import segment_file
 
     with counted(console.out, "segmenting", len(files)) as advance:
         for file, stem in files.items():
@@ -127,8 +127,8 @@ def _segment_images(
 @contextmanager
 def _streaming(predictor: "Predictor", device: str, volumes: Volumes) -> "Iterator[Stream]":
     """How portions are segmented: here, or on a cluster for as long as the block lasts."""
-    from src_training.inference.volume.cluster import connected, stream_on
-    from src_training.inference.volume.streaming import stream
+    from src_training.inference.volumes.cluster import connected, stream_on
+    from src_training.inference.volumes.streaming import stream
 
     if volumes.workers is None and volumes.scheduler is None:
         yield lambda volume, growing: stream(predictor, volume.voxels, growing)
@@ -144,10 +144,10 @@ def _streaming(predictor: "Predictor", device: str, volumes: Volumes) -> "Iterat
 def _segment_volume(
     predictor: "Predictor", path: Path, out_dir: Path, wishes: "Wishes", stream: "Stream"
 ) -> None:
-    from src_training.inference.volume.estimate import estimate_volume
-    from src_training.inference.volume.files import labels_file, plan_for, segment_volume
-    from src_training.progress import counted
-    from src_training.volumes.opening import open_volume
+    from src_training.cli.progress import counted
+    from src_training.inference.volumes.estimate import estimate_volume
+    from src_training.inference.volumes.files import labels_file, plan_for, segment_volume
+    from src_training.io.volumes.registry import open_volume
 
     volume = open_volume(path)
     target = labels_file(volume, out_dir)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.classes import ClassValues
-from src_training.data.images import read_image, read_mask
 from src_training.errors import InputError
+from src_training.io.images import read_image, read_mask
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from src_training.data.case import Case, CaseFiles, by, in_memory, read_labels
 from src_training.data.classes import BINARY, ClassValues
-from src_training.data.images import (
+from src_training.data.slice_context import slice_beside
+from src_training.data.volume_slices import SliceOfFile, slices_in, volume_files
+from src_training.errors import InputError
+from src_training.io.images import (
     image_files,
     image_size,
     image_suffix,
     write_image,
     write_labels,
 )
-from src_training.data.neighbours import slice_beside
-from src_training.data.volume_slices import SliceOfFile, slices_in, volume_files
-from src_training.errors import InputError
 
 AnyCase = Case | CaseFiles | SliceOfFile
 

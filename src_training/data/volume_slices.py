@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from src_training.data.case import Case, Place, by
 from src_training.data.classes import BINARY, ClassValues
 from src_training.errors import InputError
-from src_training.volumes.nifti import NIFTI_SUFFIXES
-from src_training.volumes.opening import open_volume
+from src_training.io.volumes.nifti import NIFTI_SUFFIXES
+from src_training.io.volumes.registry import open_volume
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.nn.utils.parametrize import cached
 
 from src_training.distillation.base import Distillation, Pass
 from src_training.networks.base import SegmentationNetwork
-from src_training.whole_batch import uniform
+from src_training.training.distributed.whole_batch import uniform
 
 MOST_PIXELS = 128
 """A side of what the critic sees: with it, attention takes 256 KiB a sample at most."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src_training.distillation.base import Distillation, Pass
-from src_training.distillation.resizing import resized
+from src_training.losses.regions import resized
 
 
 class AttentionTransfer(Distillation):

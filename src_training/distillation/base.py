@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from src_training.alignment.msan import AlignmentNetwork
+from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.networks.base import SegmentationNetwork, Skips
 
 if TYPE_CHECKING:

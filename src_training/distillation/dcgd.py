@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.graphs import centred, complete_graph, star_graph
+from src_training.alignment.contrastive_graphs import centred, complete_graph, star_graph
 from src_training.distillation.base import Distillation, Pass
-from src_training.whole_batch import whole
+from src_training.training.distributed.whole_batch import whole
 
 EdgeLoss = Literal["mse", "softmax"]
 Scope = Literal["views", "batch"]
@@ -67,7 +67,7 @@ class DualContrastiveGraphs(Distillation):
         Of the ``softmax`` edge loss.
     centred
         Compare each network's vectors after their mean over the batch is
-        taken off; see `src_training.alignment.graphs.centred`.
+        taken off; see `src_training.alignment.contrastive_graphs.centred`.
     """
 
     views: ClassVar[bool] = True

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.graphs import directions
+from src_training.alignment.contrastive_graphs import directions
 from src_training.distillation.base import Distillation, Pass
 from src_training.distillation.logits import TEMPERATURE, softened_divergence
-from src_training.distillation.resizing import region_means, regions, resized
-from src_training.whole_batch import whole
+from src_training.losses.regions import region_means, regions, resized
+from src_training.training.distributed.whole_batch import whole
 
 _LEVELS = {"low": "encoder_half", "high": "encoder_eighth"}
 

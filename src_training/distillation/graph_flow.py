@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.act import pixel_divergence
-from src_training.alignment.graphs import directions
+from src_training.alignment.consistency import pixel_divergence
+from src_training.alignment.contrastive_graphs import directions
 from src_training.distillation.base import Distillation, Pass
 from src_training.distillation.paraphraser import Paraphrasers
 from src_training.errors import InputError

@@ -5,10 +5,10 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.graphs import directions
+from src_training.alignment.contrastive_graphs import directions
 from src_training.distillation.base import Distillation, Pass
-from src_training.distillation.resizing import region_means, regions
-from src_training.whole_batch import whole
+from src_training.losses.regions import region_means, regions
+from src_training.training.distributed.whole_batch import whole
 
 
 class IntraClassVariation(Distillation):

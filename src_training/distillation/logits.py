@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from src_training.alignment.act import pixel_divergence
+from src_training.alignment.consistency import pixel_divergence
 from src_training.distillation.base import Distillation, Pass
 
 TEMPERATURE = 4.0

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.graphs import directions
+from src_training.alignment.contrastive_graphs import directions
 from src_training.distillation.base import Distillation, Pass
 
 MOST_NODES = 16

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from src_training.alignment.act import pixel_divergence
+from src_training.alignment.consistency import pixel_divergence
 from src_training.distillation.base import Distillation, Pass
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from src_training.data.case import Case
 from src_training.data.domain import Domain
+from src_training.data.prepared import PreparedImage, prepared_images
 from src_training.errors import InputError
 from src_training.evaluation.metrics import Pooled, score
-from src_training.evaluation.prepared import PreparedImage, prepared_images
 from src_training.evaluation.volume_metrics import score_volume
 from src_training.inference.predictor import Predictor, labels_from
 

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from src_training.data.preprocess import Float, Mask
+from src_training.data.preprocessing import Float, Mask
 from src_training.errors import InputError
 from src_training.inference.predictor import labels_from
 

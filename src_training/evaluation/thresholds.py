@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.preprocess import Float, Mask
-from src_training.inference.own_threshold import HIGHEST, STEPS, in_steps
+from src_training.data.preprocessing import Float, Mask
+from src_training.inference.image_threshold import HIGHEST, STEPS, in_steps
 
 THRESHOLDS = np.arange(5, round(100 * HIGHEST) + 1) / 100
 """Whole percents at which foreground may begin.

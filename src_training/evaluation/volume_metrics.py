@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src_training.data.preprocess import Mask
+from src_training.data.preprocessing import Mask
 from src_training.errors import InputError
 
 VOLUME_METRICS = ("dice", "voe", "rvd", "hd95", "assd")

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_training.data.preprocess import FRAME, Float, Mask, Prepared
+from src_training.data.preprocessing import FRAME, Float, Mask, Prepared
 from src_training.device import find_device
 from src_training.errors import InputError
-from src_training.inference.expectations import doubts
-from src_training.inference.memory import estimate_memory
-from src_training.inference.model import SegmentationModel
-from src_training.inference.own_statistics import with_statistics_of
-from src_training.inference.regrid import Regrid
+from src_training.inference.bn_adaptation import with_statistics_of
+from src_training.inference.input_checks import doubts
+from src_training.inference.memory_estimate import estimate_memory
+from src_training.inference.model_file import SegmentationModel
+from src_training.inference.window_resampling import Regrid
 from src_training.networks.base import SegmentationNetwork
 
 _WHOLE = 1024 * 1024

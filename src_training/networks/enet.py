@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from src_training.errors import InputError
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.downsampling import PooledConvolution, stem_channels
-from src_training.networks.initialisation import kaiming
+from src_training.networks.blocks.downsampling import PooledConvolution, stem_channels
+from src_training.networks.blocks.initialisation import kaiming
 
 _UNPOOLINGS = ("indices", "bilinear")
 

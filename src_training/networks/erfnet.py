@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.downsampling import PooledConvolution, stem_channels
-from src_training.networks.initialisation import kaiming
+from src_training.networks.blocks.downsampling import PooledConvolution, stem_channels
+from src_training.networks.blocks.initialisation import kaiming
 
 _DILATIONS = (2, 4, 8, 16) * 2
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.initialisation import kaiming
-from src_training.networks.residual import activated
-from src_training.networks.width import refuse_width
+from src_training.networks.blocks.initialisation import kaiming
+from src_training.networks.blocks.residual import activated
+from src_training.networks.blocks.width import refuse_width
 
 _ENCODER_UNITS = 3
 _DECODER_UNITS = 1

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.initialisation import kaiming
-from src_training.networks.inverted_residual import LAST_CHANNELS, InvertedResidual, mobile_encoder
-from src_training.networks.width import refuse_multiplier, scaled
+from src_training.networks.blocks.initialisation import kaiming
+from src_training.networks.blocks.inverted_residual import (
+    LAST_CHANNELS,
+    InvertedResidual,
+    mobile_encoder,
+)
+from src_training.networks.blocks.width import refuse_multiplier, scaled
 
 # Groups of blocks between two skips: (expansion, channels, blocks, first stride).
 _ENCODER = (

@@ -9,10 +9,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.enlarging import doublings
-from src_training.networks.initialisation import kaiming
-from src_training.networks.inverted_residual import LAST_CHANNELS, mobile_encoder
-from src_training.networks.width import refuse_multiplier, scaled
+from src_training.networks.blocks.initialisation import kaiming
+from src_training.networks.blocks.inverted_residual import LAST_CHANNELS, mobile_encoder
+from src_training.networks.blocks.upsampling import doublings
+from src_training.networks.blocks.width import refuse_multiplier, scaled
 
 _STAGES = (
     ((1, 16, 1, 1), (6, 24, 2, 1)),

@@ -11,10 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.enlarging import doublings
-from src_training.networks.initialisation import kaiming
-from src_training.networks.residual import NarrowedBlock, PooledNorm, ResidualEncoder, activated
-from src_training.networks.width import refuse_width
+from src_training.networks.blocks.initialisation import kaiming
+from src_training.networks.blocks.residual import (
+    NarrowedBlock,
+    PooledNorm,
+    ResidualEncoder,
+    activated,
+)
+from src_training.networks.blocks.upsampling import doublings
+from src_training.networks.blocks.width import refuse_width
 
 _GRIDS = (1, 2, 3, 6)
 

@@ -10,9 +10,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.initialisation import kaiming
-from src_training.networks.residual import BasicBlock, PooledNorm, ResidualEncoder, activated
-from src_training.networks.width import refuse_width
+from src_training.networks.blocks.initialisation import kaiming
+from src_training.networks.blocks.residual import BasicBlock, PooledNorm, ResidualEncoder, activated
+from src_training.networks.blocks.width import refuse_width
 
 
 class RAUNet(SegmentationNetwork):

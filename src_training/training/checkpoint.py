@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from src_training.atomic import write_atomic
 from src_training.errors import InputError
+from src_training.io.atomic import write_atomic
 
 _HEADER = "msankd-checkpoint"
 _WEIGHTS, _OPTIMISER = "weights/", "optimiser/"

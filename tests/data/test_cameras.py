@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from src_training.config.domains import DomainRecipe, Phantoms
 from src_training.data.domain import Domain
-from src_training.data.patches import prepare_cases
-from src_training.data.preprocess import Preprocessing
+from src_training.data.prepared import prepared_images
+from src_training.data.preprocessing import Preprocessing
+from src_training.data.sampling import prepare_cases
 from src_training.errors import InputError
-from src_training.evaluation.prepared import prepared_images
 from src_training.inference.predictor import Predictor
-from src_training.recipe_domains import DomainRecipe, Phantoms
-from src_training.training.sources import load_domain
+from src_training.runs.data import load_domain
 
 LEARNT = Preprocessing(kind="fundus", diameter=200, angle=30)
 

@@ -9,8 +9,8 @@ import pytest
 
 from src_training.data.classes import ClassValues
 from src_training.data.domain import Case, Domain, write_domain
-from src_training.data.images import write_image, write_labels
 from src_training.errors import InputError
+from src_training.io.images import write_image, write_labels
 
 REAL = os.environ.get("MSANKD_DATA")
 needs_real = pytest.mark.skipif(not REAL, reason="MSANKD_DATA does not name the real images")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from src_training.alignment.msan import AlignmentNetwork
+from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.distillation.base import Pass
 from src_training.networks.base import SegmentationNetwork, Skips
 

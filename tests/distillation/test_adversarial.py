@@ -16,7 +16,7 @@ from src_training.distillation.adversarial import (
     gradient_penalty,
     seen,
 )
-from src_training.whole_batch import uniform
+from src_training.training.distributed.whole_batch import uniform
 from tests.distillation.taps import CLASSES, TEACHER, made, masks
 
 EXACT = pytest.approx

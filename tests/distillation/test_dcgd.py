@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from src_training.alignment.graphs import complete_graph, star_graph
+from src_training.alignment.contrastive_graphs import complete_graph, star_graph
 from src_training.distillation.dcgd import DualContrastiveGraphs
 from tests.distillation.taps import made
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from src_training.alignment.act import pixel_divergence
+from src_training.alignment.consistency import pixel_divergence
 from src_training.distillation.dicd import CrossDistillation, cross_predictions
 
 MASK = torch.zeros(2, 8, 8, dtype=torch.long)

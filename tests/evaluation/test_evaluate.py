@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from src_training.data.domain import Domain
-from src_training.data.preprocess import Preprocessing
+from src_training.data.prepared import prepared_images
+from src_training.data.preprocessing import Preprocessing
 from src_training.errors import InputError
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.metrics import METRICS, POOLED
-from src_training.evaluation.prepared import prepared_images
-from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.inference.model_file import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor
 from src_training.networks.base import SegmentationNetwork, Skips
 

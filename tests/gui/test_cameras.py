@@ -13,13 +13,13 @@ from napari_msankd.explore.explored import Explored, Request, explore
 from napari_msankd.explore.maps import MapsPage
 from napari_msankd.explore.opening import camera_of, show_image
 from napari_msankd.explore.selection import Sample, Selection
+from src_training.config.presets import recipe_for
+from src_training.config.recipe import Recipe
 from src_training.data.domain import Domain, write_domain
-from src_training.data.phantom import fundus_phantom
+from src_training.data.phantom.camera import fundus_phantom
 from src_training.errors import InputError
-from src_training.inference.model import load_model
+from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
-from src_training.presets import recipe_for
-from src_training.recipe import Recipe
 
 from .conftest import PATIENCE
 

@@ -13,7 +13,7 @@ from napari_msankd.domains.layer_cases import LayerCase, case_names, cases_of, s
 from napari_msankd.domains.layer_pairs import LayerPair, matched
 from src_training.data.split import patient_of
 from src_training.errors import InputError
-from src_training.training.sources import load_domain
+from src_training.runs.data import load_domain
 
 SIDE = (20, 24)
 

@@ -14,8 +14,8 @@ from napari_msankd.colours import LINES, contrast
 from napari_msankd.runs.curves import Curves
 from napari_msankd.runs.plots import Legend
 from napari_msankd.runs.traces import Trace
-from src_training.events import Measured
-from src_training.training.follow import RunHistory, Series
+from src_training.runs.events import Measured
+from src_training.runs.history import RunHistory, Series
 
 from .conftest import PATIENCE
 from .told import begun, finished, stage

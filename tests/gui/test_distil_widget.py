@@ -15,10 +15,10 @@ from napari_msankd.distil import widget as distil
 from napari_msankd.distil.widget import DistilWidget
 from napari_msankd.runs.jobs import Job
 from napari_msankd.segment.widget import SegmentWidget
-from src_training.data.phantom import fundus_phantom
-from src_training.inference.model import read_card
-from src_training.recipe import Recipe
-from src_training.training.run import STAGES, RunFolder, run_state
+from src_training.config.recipe import Recipe
+from src_training.data.phantom.camera import fundus_phantom
+from src_training.inference.model_file import read_card
+from src_training.runs.run import STAGES, RunFolder, run_state
 
 from .conftest import PATIENCE
 from .told import begun as told_begun

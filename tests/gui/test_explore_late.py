@@ -15,7 +15,7 @@ from napari_msankd.explore.saving import said_of, save_rows
 from napari_msankd.explore.selection import Sample, Selection
 from napari_msankd.explore.vectors import VectorsPage
 from src_training.data.domain import Domain
-from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.inference.model_file import ModelCard, SegmentationModel
 from src_training.networks import build_network
 
 from .conftest import PATIENCE

@@ -19,7 +19,7 @@ from napari_msankd.explore.opening import show_image
 from napari_msankd.explore.placing import over
 from napari_msankd.explore.selection import Sample, Selection, samples_of
 from src_training.errors import InputError
-from src_training.evaluation.vector_table import VectorTable
+from src_training.explore.embedding_table import VectorTable
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from qtpy.QtSvg import QSvgRenderer
 
 from napari_msankd.explore.vectors import METHODS
 from src_training.errors import InputError
-from src_training.evaluation import projection
+from src_training.explore import projection
 
 from . import test_explore_widget as window
 from .conftest import PATIENCE

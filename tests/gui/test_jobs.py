@@ -9,8 +9,8 @@ import pytest
 
 from napari_msankd.runs.jobs import Job
 from src_training.errors import InputError
-from src_training.events import Previewed, RunFinished, RunStarted, RunStopped
-from src_training.training.run import STAGES, RunFolder
+from src_training.runs.events import Previewed, RunFinished, RunStarted, RunStopped
+from src_training.runs.run import STAGES, RunFolder
 
 from .conftest import PATIENCE
 from .told import begun, finished, say, stage, write_run
@@ -137,7 +137,7 @@ def test_the_run_outlives_the_viewer(watch, make_recipe, tmp_path, until):
     viewer = (
         "import sys; from pathlib import Path\n"
         "from qtpy.QtCore import QCoreApplication\n"
-        "from napari_msankd.runs.jobs import Job; from src_training.recipe import Recipe\n"
+        "from napari_msankd.runs.jobs import Job; from src_training.config.recipe import Recipe\n"
         "app = QCoreApplication([])\n"
         "job = Job.start(Recipe.load(sys.argv[1]), Path(sys.argv[2]), 'cpu')\n"
     )

@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_msankd.runs.preview import Preview
-from src_training.training.run import RunFolder
+from src_training.runs.run import RunFolder
 
 from .conftest import PATIENCE
 

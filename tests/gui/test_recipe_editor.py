@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit, 
 from napari_msankd.recipe.editor import RecipeEditor
 from napari_msankd.recipe.field_docs import field_docs
 from napari_msankd.recipe.form import pages
-from src_training.recipe import Distilling, Recipe, StageRecipe, preset_recipes
-from src_training.recipe_domains import DomainRecipe, Phantoms
+from src_training.config.domains import DomainRecipe, Phantoms
+from src_training.config.recipe import Distilling, Recipe, StageRecipe, preset_recipes
 
 from .conftest import PATIENCE
 

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from napari_msankd.layers import Slicing
 from napari_msankd.segment.result import Result, new_folder
-from src_training.inference.own_threshold import STEPS, in_steps, threshold_of
+from src_training.inference.image_threshold import STEPS, in_steps, threshold_of
 from src_training.inference.predictor import labels_from
 
 probabilities = arrays(np.float32, (6, 7), elements=st.floats(0, 1, width=32))

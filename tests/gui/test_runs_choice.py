@@ -8,8 +8,8 @@ from filelock import FileLock
 from napari_msankd.runs import run_list
 from napari_msankd.runs.run_list import RunList
 from napari_msankd.runs.runs_choice import RunsChoice
-from src_training.events import RunStarted, RunStopped
-from src_training.training.run import STAGES
+from src_training.runs.events import RunStarted, RunStopped
+from src_training.runs.run import STAGES
 
 from .conftest import PATIENCE
 from .told import begun, finished, say, stage, write_run

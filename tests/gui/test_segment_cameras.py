@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src_training.data.phantom import fundus_phantom
+from src_training.data.phantom.camera import fundus_phantom
 
 from .conftest import PATIENCE
 

@@ -8,7 +8,7 @@ from qtpy.QtCore import QThreadPool
 
 from napari_msankd.segment import segmenting
 from napari_msankd.segment import widget as segment
-from src_training.inference.model import load_model
+from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
 
 from .conftest import PATIENCE

@@ -7,8 +7,8 @@ from napari_msankd.layers import planes_of
 from napari_msankd.segment import segmenting
 from napari_msankd.segment.result import Result
 from napari_msankd.segment.segmenting import Request, segment
-from src_training.data.neighbours import neighbouring
-from src_training.inference.model import load_model
+from src_training.data.slice_context import neighbouring
+from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, Progress, labels_from
 
 from .conftest import PATIENCE, make_model

@@ -9,9 +9,9 @@ from qtpy.QtWidgets import QFileDialog
 from napari_msankd.segment import tuning
 from napari_msankd.segment.tuning import TuneDialog
 from src_training.data.domain import Domain, write_domain
-from src_training.data.phantom import fundus_phantom
+from src_training.data.phantom.camera import fundus_phantom
 from src_training.evaluation.evaluate import evaluate
-from src_training.inference.model import load_model, read_card
+from src_training.inference.model_file import load_model, read_card
 from src_training.inference.predictor import Predictor
 
 from .conftest import PATIENCE

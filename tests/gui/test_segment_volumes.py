@@ -5,7 +5,7 @@ import pytest
 
 from napari_msankd.commands import segment_current_slice
 from napari_msankd.segment.slice_choice import CURRENT, RANGE
-from src_training.inference.model import load_model
+from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
 
 from .conftest import PATIENCE, make_model

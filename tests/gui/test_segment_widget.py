@@ -8,7 +8,7 @@ from napari.layers import Labels
 
 from napari_msankd.segment import segmenting
 from napari_msankd.segment.slice_choice import CURRENT
-from src_training.inference.model import load_model
+from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
 
 from .conftest import PATIENCE, make_model

@@ -6,8 +6,8 @@ import pytest
 from qtpy.QtCore import QPointF
 
 from napari_msankd.runs.timeline import Timeline
-from src_training.events import RunStopped, StepDone
-from src_training.training.follow import RunHistory
+from src_training.runs.events import RunStopped, StepDone
+from src_training.runs.history import RunHistory
 
 from .told import begun, finished, stage
 

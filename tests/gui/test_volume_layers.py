@@ -6,11 +6,11 @@ import pytest
 import tifffile
 import zarr
 from napari.layers import Labels
-from volumes.files import Series, affine_of, save, save_ome
 
 from napari_msankd.readers import folder_reader, nifti_reader
 from src_training.errors import InputError
-from src_training.volumes.opening import open_volume
+from src_training.io.volumes.registry import open_volume
+from tests.io.volumes.files import Series, affine_of, save, save_ome
 
 PLUGIN = "napari-msankd"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from src_training.events import (
+from src_training.runs.events import (
     Event,
     EventLog,
     Measured,
@@ -16,7 +16,7 @@ from src_training.events import (
     StepDone,
     Validated,
 )
-from src_training.training.run import STAGES, RunFolder
+from src_training.runs.run import STAGES, RunFolder
 
 NO_PROCESS = 2**22 + 1
 """Larger than any process id."""

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from src_training.data.preprocess import Preprocessing
-from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.data.preprocessing import Preprocessing
+from src_training.inference.model_file import ModelCard, SegmentationModel
 from src_training.networks import NETWORKS
 from src_training.networks.base import SegmentationNetwork, Skips
 

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src_training.data.neighbours import neighbouring
-from src_training.data.preprocess import FRAME, Preprocessing
+from src_training.data.preprocessing import FRAME, Preprocessing
+from src_training.data.slice_context import neighbouring
 from src_training.device import find_device
 from src_training.errors import InputError
 from src_training.inference import predictor as predictor_module
-from src_training.inference.files import segment_file
-from src_training.inference.model import ModelCard, SegmentationModel
+from src_training.inference.image_files import segment_file
+from src_training.inference.model_file import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor, labels_from
 
 RADIUS = 12  # pixels the tiny network looks away, generously

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from src_training.networks import NETWORKS, SegmentationNetwork, build_network
-from src_training.networks.residual import BasicBlock, NarrowedBlock, ResidualEncoder
+from src_training.networks.blocks.residual import BasicBlock, NarrowedBlock, ResidualEncoder
 from tests.narrow import NARROW, Options, narrow_network
 
 SCALES = {"half": 2, "quarter": 4, "eighth": 8}

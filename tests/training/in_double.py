@@ -6,7 +6,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import tree_map_only
 
 from src_training.cli import main
-from src_training.training import pipeline, ranks
+from src_training.runs import pipeline
+from src_training.training.distributed import ranks
 
 
 def widened(tensor: Tensor) -> Tensor:

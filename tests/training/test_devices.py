@@ -6,16 +6,16 @@ import sys
 
 import pytest
 
+from src_training.config.recipe import Distilling
 from src_training.distillation import METHODS
 from src_training.errors import InputError
-from src_training.events import RunStarted, StepDone, read_events
-from src_training.recipe import Distilling
-from src_training.training import ranks
-from src_training.training.distilling import stage_names
-from src_training.training.folder import RunFolder
-from src_training.training.pipeline import Pipeline
-from src_training.training.ranks import make_fabric, processes_of
-from src_training.training.run import run_state
+from src_training.runs.directory import RunFolder
+from src_training.runs.events import RunStarted, StepDone, read_events
+from src_training.runs.pipeline import Pipeline
+from src_training.runs.run import run_state
+from src_training.training.distributed import ranks
+from src_training.training.distributed.ranks import make_fabric, processes_of
+from src_training.training.stages.distillation import stage_names
 
 # In double precision the order of sums is nothing: all are equal to 1e-7. In single precision
 # Adam makes whole steps of gradients that are nothing but rounding, 1e-3 off within two steps.
@@ -75,7 +75,7 @@ def test_a_process_whose_first_is_gone_ends_too():
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
     code = (
-        "import time; from src_training.training.ranks import follow_first;"
+        "import time; from src_training.training.distributed.ranks import follow_first;"
         "follow_first(); time.sleep(600)"
     )
     env = os.environ | {"MSANKD_FIRST_PROCESS": str(gone.pid)}

@@ -5,14 +5,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from src_training.data.patches import Batch
+from src_training.config.recipe import StageRecipe
+from src_training.data.sampling import Batch
 from src_training.errors import InputError
-from src_training.events import BatchSplit, StepDone
-from src_training.recipe import StageRecipe
+from src_training.runs.events import BatchSplit, StepDone
 from src_training.training.checkpoint import read_progress
-from src_training.training.loop import learn
-from src_training.training.ranks import parts_of
-from src_training.training.stages import Stage
+from src_training.training.distributed.ranks import parts_of
+from src_training.training.stages.base import Stage
+from src_training.training.trainer import learn
 
 
 class Noise:

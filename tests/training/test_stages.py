@@ -5,32 +5,32 @@ import pytest
 import torch
 from torch import nn
 
-from src_training.alignment.act import AlignmentConsistency, pixel_divergence
-from src_training.alignment.autoencoder import SemanticAutoencoder
-from src_training.alignment.msan import AlignmentNetwork
-from src_training.data.patches import Batch, PreparedCase
-from src_training.data.phantom import phantom_domain
-from src_training.data.preprocess import Geometry, Prepared
+from src_training.alignment.alignment_network import AlignmentNetwork
+from src_training.alignment.consistency import AlignmentConsistency, pixel_divergence
+from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
+from src_training.config.domains import DomainRecipe, Phantoms
+from src_training.data.phantom.camera import phantom_domain
+from src_training.data.preprocessing import Geometry, Prepared
+from src_training.data.sampling import Batch, PreparedCase
 from src_training.distillation.base import Distillation
 from src_training.distillation.dcgd import DualContrastiveGraphs
 from src_training.distillation.dicd import CrossDistillation
 from src_training.distillation.view_predictions import ViewPredictions
 from src_training.errors import InputError
+from src_training.losses.segmentation import WEIGHTS, region_dice_loss, supervised_losses
 from src_training.networks import build_network
-from src_training.recipe_domains import DomainRecipe, Phantoms
-from src_training.training.distilling import Distil
-from src_training.training.folder import RunFolder
-from src_training.training.fresh import fresh_autoencoder
-from src_training.training.pipeline import Pipeline
-from src_training.training.sources import labelled_split, source_split
-from src_training.training.stages import (
+from src_training.runs.data import labelled_split, source_split
+from src_training.runs.directory import RunFolder
+from src_training.runs.pipeline import Pipeline
+from src_training.training.builders import fresh_autoencoder
+from src_training.training.stages.base import (
     Alignment,
     MaskAutoencoder,
     MaskVectors,
     Supervised,
     mean_dice,
 )
-from src_training.training.supervision import WEIGHTS, region_dice_loss, supervised_losses
+from src_training.training.stages.distillation import Distil
 
 VIEWS = 2
 

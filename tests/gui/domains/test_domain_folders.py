@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QApplication, QDialog, QPlainTextEdit
 
 from napari_msankd.domains.chosen_domain import ChosenFolder, ChosenLayers
 from src_training.data.domain import Domain, write_domain
-from src_training.data.images import write_labels
+from src_training.io.images import write_labels
 
 from ..conftest import PATIENCE
 

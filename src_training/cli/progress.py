@@ -1,0 +1,179 @@
+"""Progress on a terminal: bars for files, and a live view of a run's events."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from src_training.runs.events import (
+    BatchSplit,
+    Event,
+    Measured,
+    Noted,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    StepDone,
+    Validated,
+)
+from src_training.runs.history import split_in_words
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def counted(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar over `total` things; the yielded function counts one and says its name."""
+    with _bar(console) as bar:
+        task = bar.add_task(what, total=total, said="")
+        yield lambda said: bar.update(task, advance=1, said=said)
+
+
+class _Bars:
+    """Bars on a console, while its context lasts."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = _bar(console)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.stop()
+
+
+class RunDisplay(_Bars):
+    """Shows a run's events: one bar a stage, with its loss and its validation score.
+
+    Parameters
+    ----------
+    console
+        Where to; without a terminal a line is written as each stage ends.
+
+    Attributes
+    ----------
+    stepping
+        Whether a stage is between its first step and its end: only then is
+        there something to keep that is not on disk.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._task = self._bar.add_task("preparing", total=None, said="")
+        self._score = ""
+        self.stepping = False
+
+    def show(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case RunStarted():
+                self._bar.remove_task(self._task)
+                count = f"{event.processes} x " if event.processes > 1 else ""
+                self._say(f"On {count}{event.device} in {event.precision}")
+            case StageStarted():
+                self._score = ""
+                self._task = self._bar.add_task(
+                    event.stage, total=event.steps, completed=event.step, said=""
+                )
+            case StepDone():
+                self.stepping = True
+                said = f"loss {event.total:.3f}{self._score}"
+                self._bar.update(self._task, completed=event.step, said=said)
+            case Validated():
+                self._score = f", validation {event.score:.3f}"
+                self._bar.update(self._task, said=self._score.removeprefix(", "))
+            case Measured():
+                distances = ", ".join(f"{name} {value:.3g}" for name, value in event.fsd.items())
+                self._say(f"{event.stage}, step {event.step}: FSD to the source {distances}")
+            case BatchSplit():
+                self._say(split_in_words(event))
+            case Noted():
+                self._say(event.sentence)
+            case StageFinished():
+                self.stepping = False
+                said = f"best {event.score:.3f} in {event.seconds:.0f} s"
+                self._bar.update(self._task, said=said)
+                if not self._console.is_terminal:
+                    self._say(f"{event.stage}: {said}")
+
+    def _say(self, words: str) -> None:
+        """A line above the bars."""
+        self._console.print(words, highlight=False, soft_wrap=True)
+
+
+class RunsDisplay(_Bars):
+    """Shows several runs at once: a bar for each that is under way, at its stage.
+
+    Parameters
+    ----------
+    console
+        Where to; without a terminal only what began and ended is written.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._tasks: dict[str, TaskID] = {}
+
+    def begin(self, name: str) -> None:
+        """Take a run whose process was started."""
+        self._tasks[name] = self._bar.add_task(name, total=None, said="preparing")
+
+    def show(self, name: str, event: Event) -> None:
+        """Take one event of a run."""
+        task = self._tasks[name]
+        match event:
+            case RunStarted():
+                self._say(name, f"on {event.device} in {event.precision}")
+            case StageStarted():
+                self._bar.reset(task, total=event.steps, completed=event.step, said=event.stage)
+            case StepDone():
+                said = f"{event.stage}, loss {event.total:.3f}"
+                self._bar.update(task, completed=event.step, said=said)
+            case BatchSplit():
+                self._say(name, split_in_words(event))
+            case Noted():
+                self._say(name, event.sentence)
+            case RunFinished():
+                self._say(name, f"finished in {event.seconds:.0f} s")
+
+    def end(self, name: str, why: str) -> None:
+        """Take leave of a run whose process ended; `why` if it failed."""
+        self._bar.remove_task(self._tasks.pop(name))
+        if why:
+            self._say(name, why)
+
+    def _say(self, name: str, words: str) -> None:
+        """A line above the bars."""
+        self._console.print(f"{name}: {words}", highlight=False, soft_wrap=True)

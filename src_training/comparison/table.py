@@ -1,0 +1,233 @@
+"""What the runs of a comparison tell: Dice on each domain against the cost of a step."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+from src_training.comparison.plan import ALONE, TEACHER, PlannedRun, finished_alike
+from src_training.comparison.scores import (
+    UNSEEN,
+    Dice,
+    Estimated,
+    counted,
+    difference,
+    estimates,
+    means,
+    pooled,
+)
+from src_training.config.recipe import Recipe
+from src_training.runs.directory import RunFolder
+from src_training.runs.events import Event, RunStarted, StepDone, Validated, read_events
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of a comparison.
+
+    Attributes
+    ----------
+    label
+        A recipe's or a method's name, `ALONE` or `TEACHER`.
+    dice
+        Domain, or `UNSEEN`, -> Dice.
+    gain
+        The same, -> Dice minus that of the student alone, image by image;
+        empty for the student alone and the teacher.
+    by_seed
+        Seed -> domain -> mean Dice.
+    step
+        Seconds of a training step, median; NaN for the teacher.
+    settings
+        Dotted fields in which the contestants' recipes differ -> its value;
+        empty for the student alone and the teacher.
+    """
+
+    label: str
+    dice: dict[str, Estimated]
+    gain: dict[str, Estimated]
+    by_seed: dict[int, dict[str, float]]
+    step: float
+    settings: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows, and what is to be known of them.
+
+    Attributes
+    ----------
+    rows
+        Teacher, student alone, then the contestants in their order.
+    domains
+        Columns; the last is `UNSEEN` where there are such domains.
+    notes
+        Sentences.
+    """
+
+    rows: list[Row]
+    domains: list[str]
+    notes: list[str]
+
+
+def compared(plan: Sequence[PlannedRun]) -> Comparison:
+    """Read the reports and events of finished runs.
+
+    Parameters
+    ----------
+    plan
+        See `planned_runs`; all of them done.
+
+    Raises
+    ------
+    OSError, KeyError
+        If a report is not there, or lacks a model.
+    InputError
+        If the recipe of a run beside them cannot be read.
+    """
+    by_label: dict[str, list[PlannedRun]] = {}
+    for run in sorted(plan, key=lambda run: run.recipe.seed):
+        by_label.setdefault(run.label, []).append(run)
+    first = next(iter(by_label.values()))
+    alone = _scores(first, "alone")
+    contestants = {
+        label: (_scores(runs, "distilled"), _step_seconds([run.folder for run in runs], "distil"))
+        for label, runs in by_label.items()
+    }
+    known = {
+        TEACHER: (_scores(first, "teacher"), float("nan")),
+        ALONE: (alone, _step_seconds(_of_same_seeds(first), "alone")),
+        **contestants,
+    }
+    base, not_learnt = pooled(alone), _unseen(plan)
+    unseen = [name for name in base if name in not_learnt]
+    settings = _settings({label: runs[0].recipe for label, runs in by_label.items()})
+    rows = [
+        _row(label, scores, base if label in contestants else None, unseen, step, settings)
+        for label, (scores, step) in known.items()
+    ]
+    notes = [*_notes(plan, unseen), counted(base)]
+    return Comparison(rows, [*base, UNSEEN] if unseen else [*base], notes)
+
+
+def _row(
+    label: str,
+    scores: Mapping[int, Dice],
+    base: Dice | None,
+    unseen: Sequence[str],
+    step: float,
+    settings: Mapping[str, dict[str, object]],
+) -> Row:
+    dice = pooled(scores)
+    return Row(
+        label,
+        estimates(dice, unseen),
+        {} if base is None else estimates(difference(dice, base), unseen),
+        {seed: means(of_seed, unseen) for seed, of_seed in scores.items()},
+        step,
+        settings.get(label, {}),
+    )
+
+
+def _settings(recipes: Mapping[str, Recipe]) -> dict[str, dict[str, object]]:
+    """Label -> field -> value, of the fields in which recipes differ and which they may."""
+    fields = {label: _contested(recipe) for label, recipe in recipes.items()}
+    first = next(iter(fields.values()))
+    differ = [name for name in first if any(own[name] != first[name] for own in fields.values())]
+    return {label: {name: own[name] for name in differ} for label, own in fields.items()}
+
+
+def _contested(recipe: Recipe) -> dict[str, object]:
+    groups = {
+        "distilling": recipe.distilling,
+        "alignment": recipe.alignment,
+        "stages.paraphraser": recipe.stages.paraphraser,
+    }
+    return {f"{group}.{name}": value for group, fields in groups.items() for name, value in fields}
+
+
+def _unseen(plan: Sequence[PlannedRun]) -> set[str]:
+    """Names of the tests that share neither name nor place with what students learned from."""
+    recipe = plan[0].recipe
+    learnt = [recipe.source, *(domain for run in plan for domain in run.recipe.unlabelled)]
+    return {
+        test.name for test in recipe.tests if not any(test.shares_with(each) for each in learnt)
+    }
+
+
+def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
+    """Seed -> Dice of each image by domain."""
+    found: dict[int, Dice] = {}
+    for run in runs:
+        report: dict[str, Any] = json.loads(
+            (run.folder.report / "report.json").read_text(encoding="utf-8")
+        )
+        found[run.recipe.seed] = {
+            domain: {name: image["dice"] for name, image in scores["images"].items()}
+            for domain, scores in report[role]["scores"].items()
+        }
+    return found
+
+
+def _of_same_seeds(runs: Sequence[PlannedRun]) -> list[RunFolder]:
+    """The runs beside these that share with them: whichever came first has the steps of that."""
+    beside = ((run.folder.path.parent, run.recipe) for run in runs)
+    return [folder for seed, recipe in beside for _, folder in finished_alike(seed, recipe)]
+
+
+def _step_seconds(folders: Sequence[RunFolder], stage: str) -> float:
+    """Median time from one step of a stage to the next, validations left out."""
+    took = [seconds for folder in folders for seconds in _between_steps(folder, stage)]
+    return median(took) if took else float("nan")
+
+
+def _between_steps(folder: RunFolder, stage: str) -> list[float]:
+    took, former = list[float](), None
+    for event in read_events(folder.events):
+        if isinstance(event, StepDone) and event.stage == stage:
+            now = datetime.fromisoformat(event.time).timestamp()
+            if former is not None:
+                took.append(now - former)
+            former = now
+        elif isinstance(event, Validated | RunStarted):
+            former = None
+    return took
+
+
+def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
+    seeds = sorted({run.recipe.seed for run in plan})
+    events: list[Event] = [event for run in plan for event in read_events(run.folder.events)]
+    hardware = {f"{e.device} in {e.precision}" for e in events if isinstance(e, RunStarted)}
+    steps = plan[0].recipe.stages.distil.steps
+    notes = [
+        "Dice: mean over images, inside the field of view, on the original pixels; with several "
+        "seeds each image counts with its mean over those that have it. In brackets the 95 % "
+        "interval of a bootstrap over patients, as the names of images tell them; that of a gain "
+        "is drawn over the differences of the same images. It says nothing of other seeds.",
+        f"For each seed, all share teacher, data and first weights; the student alone and every "
+        f"distilled student then take {steps} steps. "
+        f"Seeds: {', '.join(map(str, seeds))}. On {', '.join(sorted(hardware))}.",
+        "Milliseconds: median from one step to the next, views and drawing of patches "
+        "included, validations and what learns before (alignment, paraphraser) left out; "
+        "x alone: in steps of the student alone.",
+    ]
+    rows: dict[RunFolder, dict[str, None]] = {}
+    for run in plan:
+        rows.setdefault(run.folder, {})[run.label] = None
+    alike = dict.fromkeys(" and ".join(labels) for labels in rows.values() if len(labels) > 1)
+    notes += [f"{labels} ask for the same: one run." for labels in alike]
+    notes += [
+        f"{label} starts from random weights and takes {run.recipe.plan('distil').steps} steps."
+        for label, run in {run.label: run for run in plan}.items()
+        if run.recipe.distilling.start == "fresh"
+    ]
+    if plan[0].recipe.semi_supervised:
+        notes.append("The student alone has as many patches with masks a step as the distilled.")
+    if unseen:
+        notes.append(
+            f"Unseen, for no student has learned from a domain of that name or folder: "
+            f"{', '.join(unseen)}. The validation split chose checkpoints."
+        )
+    return notes

@@ -1,0 +1,117 @@
+"""Where the images of a recipe are."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from src_training.data.phantom.camera import ScannerName
+from src_training.data.preprocessing import Angle
+from src_training.errors import InputError
+
+
+class Phantoms(BaseModel):
+    """Synthetic fundus photographs in the place of a folder.
+
+    Attributes
+    ----------
+    scanner
+        Which synthetic camera.
+    images
+        How many.
+    size
+        Height and width, pixels.
+    seed
+        Of the eyes; those of two cameras differ, whatever their seeds.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scanner: ScannerName
+    images: Annotated[int, Field(ge=1)] = 12
+    size: Annotated[int, Field(ge=64)] = 512
+    seed: int = 0
+
+
+class DomainRecipe(BaseModel):
+    """Where the images of one domain are.
+
+    Attributes
+    ----------
+    name
+        What the domain is called in tables and in the model.
+    folder
+        Folder with ``images/``, ``masks/`` and perhaps ``fov/``. Environment
+        variables (``${NAME}``) are filled in; a relative path counts from
+        the recipe's folder.
+    phantoms
+        Instead of a folder.
+    only
+        Regular expression that a case's whole name must match; all if missing.
+    class_values
+        Stored value, or values, of each class; found and said if missing.
+    angle
+        Degrees that the field of view of the fundus camera spans, such as 30
+        or 45, with `Preprocessing.angle`. If missing, images are brought to the
+        same diameter as those of the training camera.
+    terms
+        Terms of the images, written into the model.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    folder: str | None = None
+    phantoms: Phantoms | None = None
+    only: str | None = None
+    class_values: dict[str, int | list[int]] | None = None
+    angle: Angle | None = None
+    terms: str = ""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "DomainRecipe":
+        if (self.folder is None) == (self.phantoms is None):
+            raise ValueError("expected either `folder` or `phantoms`")
+        if self.only is not None:
+            try:
+                re.compile(self.only)
+            except re.error as error:
+                raise ValueError(f"`only` is not a regular expression: {error}") from None
+        return self
+
+    def rooted(self, root: Path) -> Self:
+        """With its folder made absolute, from `root` on; errors as `absolute`."""
+        if self.folder is None:
+            return self
+        folder = absolute(self.folder, root, f"domain {self.name}")
+        return self.model_copy(update={"folder": folder})
+
+    def shares_with(self, other: "DomainRecipe") -> bool:
+        """Whether both may be of one scanner: they have one name, one folder or one phantom."""
+        if self.name == other.name:
+            return True
+        if self.phantoms is not None and other.phantoms is not None:
+            return self.phantoms.scanner == other.phantoms.scanner
+        return self.folder is not None and self.folder == other.folder
+
+    def by_last_name(self) -> Self:
+        """As it may be handed on: its folder by the last name only."""
+        if self.folder is None:
+            return self
+        return self.model_copy(update={"folder": Path(self.folder).name})
+
+
+def absolute(path: str, root: Path, what: str) -> str:
+    """A path from `root` on, the environment filled in; `what` names it in an error.
+
+    Raises
+    ------
+    InputError
+        If it names an environment variable that is not set.
+    """
+    filled = os.path.expandvars(path)
+    if "$" in filled:
+        raise InputError(f"{what}: {path} names an environment variable that is not set")
+    return str((root / Path(filled).expanduser()).resolve())

@@ -1,0 +1,407 @@
+"""One typed recipe: everything a run depends on, as YAML and back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from src_training.alignment.consistency import AlignmentConsistency
+from src_training.config.domains import DomainRecipe, absolute
+from src_training.config.yaml_io import first_fault, parsed, parsed_value, set_field
+from src_training.data.augmentation import Augmentation
+from src_training.data.preprocessing import Preprocessing
+from src_training.distillation import METHODS, losses_of, refuse_sum
+from src_training.errors import InputError
+from src_training.io.atomic import write_text
+from src_training.networks import NETWORKS
+
+Weight = Annotated[float, Field(ge=0)]
+Supervision = Literal["ce", "dice_ce", "dice_focal"]
+Steps = Annotated[int, Field(ge=0)]
+_OF_GKD = losses_of(["gkd"])
+PRESETS = Path(__file__).parent / "presets"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkRecipe(_Part):
+    """A network by its name, and its options.
+
+    Attributes
+    ----------
+    name
+        One of `NETWORKS`.
+    options
+        Its own, such as ``width``.
+    """
+
+    name: str
+    options: dict[str, bool | int | float | str] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> "NetworkRecipe":
+        if self.name not in NETWORKS:
+            raise ValueError(f"network {self.name!r} is unknown; expected one of {list(NETWORKS)}")
+        return self
+
+
+class StageRecipe(_Part):
+    """How long and how fast one stage learns.
+
+    Attributes
+    ----------
+    steps
+        Optimisation steps; 0 leaves the stage's network as it starts.
+    batch
+        Patches a step.
+    rate
+        Peak learning rate of Adam; it warms up and falls along a cosine.
+    validate_every
+        Steps between validations and checkpoints.
+    """
+
+    steps: Steps
+    batch: Annotated[int, Field(ge=1)] = 8
+    rate: Annotated[float, Field(gt=0)] = 1e-3
+    validate_every: Annotated[int, Field(ge=1)] = 50
+
+
+class Distilling(_Part):
+    """What the student is taught beside the masks.
+
+    Attributes
+    ----------
+    methods
+        Weight of each method that is summed, by its name in `METHODS`.
+    weights
+        Weights of losses within their methods, by name, instead of those that
+        the papers give: ``{rad_high: 0.2}``. Those of ``gkd`` have fields of their own;
+        those of methods that are not summed are of no account.
+    intra, inter, cross
+        Weights of the star graph, the complete graph and the cross
+        distillation (lambda_1 to lambda_3) within ``gkd``; 0 leaves one out.
+        Published without figures, hence with 1 each. Graphs of centred vectors
+        pulled 10 to 60 times as hard as masks of vessels then; a run says so
+        where they do, see `pulls`.
+    predictions
+        Weight, within ``gkd``, of what the teacher predicts of the plain anchor
+        (*reconstruction*; the published sum has no such term).
+    views
+        Augmented views of each sample (K), for ``gkd``.
+    edge_loss, scope, temperature, centred
+        See `DualContrastiveGraphs`.
+    start
+        ``alone``: from what the stage ``student`` learned of masks alone.
+        ``fresh``: from random weights, for as many steps as that stage and
+        ``distil`` have; the SAN is still that of the student.
+    """
+
+    methods: dict[str, Weight] = {"gkd": 1.0}
+    weights: dict[str, Weight] = {}
+    intra: Weight = 0.02
+    inter: Weight = 0.02
+    cross: Weight = 1.0
+    predictions: Weight = 0.0
+    views: Annotated[int, Field(ge=2)] = 4
+    edge_loss: Literal["mse", "softmax"] = "mse"
+    scope: Literal["views", "batch"] = "views"
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    centred: bool = True
+    start: Literal["alone", "fresh"] = "alone"
+
+    @model_validator(mode="after")
+    def _can_be_summed(self) -> "Distilling":
+        refuse_sum(self.methods)
+        if not any(self.methods.values()):
+            raise ValueError("methods: nothing teaches; expected a method that weighs something")
+        known = losses_of(METHODS) - _OF_GKD
+        for loss in self.weights.keys() - known:
+            found = "weighed by a field of its own" if loss in _OF_GKD else "no loss of any method"
+            raise ValueError(f"weights: {loss!r} is {found}; expected one of {sorted(known)}")
+        return self
+
+    def weight(self, loss: str) -> float:
+        """Weight of a loss within its method: the recipe's where it has one, else as published."""
+        if loss in _OF_GKD:
+            return float(getattr(self, loss))
+        parts = (part for method in self.methods for part in METHODS[method].parts)
+        published = next(part.weights[loss] for part in parts if loss in part.weights)
+        return self.weights.get(loss, published)
+
+    @staticmethod
+    def field_of(loss: str) -> str:
+        """The field of a recipe that weighs a loss."""
+        return f"distilling.{loss}" if loss in _OF_GKD else f"distilling.weights.{loss}"
+
+
+class Recipe(_Part):
+    """Everything a run depends on.
+
+    Attributes
+    ----------
+    name
+        Of the run and of its model.
+    source
+        The labelled domain to learn from.
+    validation
+        Cases of the source that choose the checkpoints: their names, or a
+        share of them (whole patients, drawn by `seed`).
+    labelled
+        Share of the source's further cases that keep their masks (whole
+        patients, drawn by `seed`); the others are `unlabelled`, too.
+    tests
+        Domains to report on; they choose nothing. Masks are needed only for scores.
+        One that has the name or the folder of `source`, or of one of
+        `unlabelled`, a comparison does not count as unseen.
+    unlabelled
+        Domains whose images join the stage ``distil`` without their masks, as
+        half of each batch: the student learns on them what needs no mask
+        (Graph Flow's semi-supervised paradigm). What it has learned on is no
+        unseen domain any more.
+    preprocessing, augmentation
+        See `Preprocessing` and `Augmentation`. The angle of the training
+        camera is that of `source`.
+    patch
+        Side of the training patch, pixels of the prepared image; a multiple of 32.
+    teacher, student
+        The networks.
+    start_from
+        Model whose weights the student learns on from: the name of one that
+        ships, or a file, whose relative path counts from the recipe's folder.
+        It must have the network, options, channels and number of classes of
+        `student`, which starts at random if missing.
+    latent, hidden
+        Length of the semantic vectors, and width of their perceptrons.
+    alignment
+        Losses of the TAN and the SAN.
+    distilling
+        What the student is taught.
+    supervised
+        ``ce``: cross entropy, as GKD has it. ``dice_ce``: plus soft Dice.
+        ``dice_focal``: half focal loss, half soft Dice, as EMKD has it.
+    weight_decay
+        Of Adam, decoupled (Loshchilov and Hutter, 2019). As a term of the
+        gradient, 2e-4 as the paper has it, it shrinks what a network with
+        skips can do without: the layers around the bottleneck, whose vectors
+        are then the same for every image.
+    stages
+        ``teacher``, ``autoencoder`` (convolutions), ``vectors`` (its
+        perceptron), ``tan``, ``student``, ``alone`` (the undistilled
+        baseline's further steps, as many as ``distil`` has), ``san``,
+        ``paraphraser`` (where a method has one), ``distil``.
+    seed
+        Of everything random.
+    licence, description
+        Written into the model.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    source: DomainRecipe
+    validation: list[str] | Annotated[float, Field(gt=0, lt=1)] = 0.2
+    labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
+    tests: list[DomainRecipe] = []
+    unlabelled: list[DomainRecipe] = []
+    preprocessing: Annotated[Preprocessing, Field(validate_default=True)] = Preprocessing()
+    augmentation: Augmentation = Augmentation()
+    patch: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    teacher: NetworkRecipe = NetworkRecipe(name="fanet")
+    student: NetworkRecipe = NetworkRecipe(name="enet")
+    start_from: str | None = None
+    latent: Annotated[int, Field(ge=1)] = 512
+    hidden: Annotated[int, Field(ge=1)] = 64
+    alignment: AlignmentConsistency = AlignmentConsistency()
+    distilling: Distilling = Distilling()
+    supervised: Supervision = "ce"
+    weight_decay: Weight = 1e-2
+    stages: "Stages"
+    seed: Annotated[int, Field(ge=0)] = 0
+    licence: str = ""
+    description: str = ""
+
+    @field_validator("preprocessing")
+    @classmethod
+    def _for_the_source(cls, how: Preprocessing, info: ValidationInfo) -> Preprocessing:
+        source = info.data.get("source")
+        if source is None or how.kind != "fundus" or how.angle == source.angle:
+            return how
+        if how.angle is None:
+            return how.model_copy(update={"angle": source.angle})
+        said = "not said" if source.angle is None else f"{source.angle:g}"
+        raise ValueError(f"angle is {how.angle:g}, but source.angle is {said}; expected the same")
+
+    @model_validator(mode="after")
+    def _tests_are_told_apart(self) -> "Recipe":
+        names = [test.name for test in self.tests]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two tests are called {twice[0]}; expected different names")
+        return self
+
+    @model_validator(mode="after")
+    def _angles_agree(self) -> "Recipe":
+        for domain in (self.source, *self.tests, *self.unlabelled):
+            try:
+                self.preprocessing.for_camera(domain.angle)
+            except InputError as error:
+                raise ValueError(f"domain {domain.name}: {error}") from None
+        return self
+
+    @property
+    def semi_supervised(self) -> bool:
+        """Whether half of each batch of ``distil`` has no masks."""
+        return bool(self.unlabelled) or self.labelled < 1
+
+    def plan(self, stage: str) -> StageRecipe:
+        """Length and rate of a stage, so that the student alone is a fair match of the distilled.
+
+        ``alone`` is as long as ``distil`` and sees as many patches with masks a
+        step; from a fresh start ``distil`` takes the steps of ``student``, too.
+        """
+        plan: StageRecipe = getattr(self.stages, "distil" if stage == "alone" else stage)
+        if stage == "alone" and self.semi_supervised:
+            return plan.model_copy(update={"batch": plan.batch - plan.batch // 2})
+        if stage == "distil" and self.distilling.start == "fresh":
+            return plan.model_copy(update={"steps": self.stages.student.steps + plan.steps})
+        return plan
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: dict[str, str] | None = None) -> "Recipe":
+        """Read a recipe from YAML.
+
+        Parameters
+        ----------
+        path
+            A file, or the name of a preset that ships.
+        overrides
+            Values to set first: dotted field -> YAML text, as in
+            ``{"stages.teacher.steps": "10"}``.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or no YAML, a field is unknown or missing,
+            a value is not allowed, or an environment variable is not set.
+        """
+        file = _find(Path(path))
+        content = parsed(file.read_bytes(), str(file))
+        for field, text in (overrides or {}).items():
+            set_field(content, field, parsed_value(text, field), "--set")
+        recipe = cls.validated(content, str(file))
+        return recipe.model_copy(update=_rooted(recipe, file.resolve().parent))
+
+    @classmethod
+    def validated(cls, content: object, where: str) -> "Recipe":
+        """A recipe from parsed YAML; `where` names it in the `InputError` that a fault raises."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise InputError(f"{where}: {first_fault(error)}") from None
+
+    def changed(self, fields: Mapping[str, object], where: str) -> "Recipe":
+        """The recipe with other values: dotted field -> value.
+
+        Raises
+        ------
+        InputError
+            If the recipe has no such field, or a value is not allowed; `where`
+            names them.
+        """
+        content = self.model_dump(mode="json")
+        for field, value in fields.items():
+            set_field(content, field, value, where)
+        return Recipe.validated(content, where)
+
+    def to_yaml(self) -> str:
+        """The whole recipe as YAML, defaults included."""
+        # Escaped: left as they are, some line breaks of Unicode come back as blanks.
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def portable(self) -> "Recipe":
+        """The recipe as it may be handed on: folders by their last name only."""
+        return self.model_copy(
+            update={
+                "source": self.source.by_last_name(),
+                "tests": [domain.by_last_name() for domain in self.tests],
+                "unlabelled": [domain.by_last_name() for domain in self.unlabelled],
+                "start_from": self.start_from and Path(self.start_from).name,
+            }
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the recipe as YAML, atomically."""
+        write_text(path, self.to_yaml())
+
+
+class Stages(_Part):
+    """Length and rate of every stage.
+
+    Attributes
+    ----------
+    teacher, student
+        From masks alone.
+    autoencoder, vectors
+        P-SAE: its convolutions, then its perceptron.
+    tan, san
+        ACT, on the frozen teacher and on the frozen student.
+    paraphraser
+        Plays no part unless a method has one.
+    distil
+        Of the distilled student; and of the stage ``alone``, see `Recipe.plan`.
+    """
+
+    teacher: StageRecipe
+    autoencoder: StageRecipe
+    vectors: StageRecipe
+    tan: StageRecipe
+    student: StageRecipe
+    san: StageRecipe
+    paraphraser: StageRecipe = StageRecipe(steps=150)
+    distil: StageRecipe
+
+
+Recipe.model_rebuild()
+
+
+def preset_recipes() -> dict[str, Path]:
+    """Recipes that ship with the package: name -> file."""
+    return {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        return path
+    presets = preset_recipes()
+    if str(path) in presets:
+        return presets[str(path)]
+    raise InputError(
+        f"{path}: there is no such recipe; expected a YAML file or one of {', '.join(presets)}"
+    )
+
+
+def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:
+    """Paths made absolute; the environment filled in."""
+    return {
+        "source": recipe.source.rooted(root),
+        "tests": [domain.rooted(root) for domain in recipe.tests],
+        "unlabelled": [domain.rooted(root) for domain in recipe.unlabelled],
+        "start_from": _with_model(recipe.start_from, root),
+    }
+
+
+def _with_model(start_from: str | None, root: Path) -> str | None:
+    from src_training.inference.model_file import shipped_models
+
+    if start_from is None or start_from in shipped_models():
+        return start_from
+    return absolute(start_from, root, "start_from")

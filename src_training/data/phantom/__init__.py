@@ -1,0 +1,1 @@
+"""Synthetic fundus photographs of three scanners."""

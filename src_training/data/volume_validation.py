@@ -1,0 +1,91 @@
+"""What is in a domain of volumes before it is used: every volume at a glance."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_training.data.classes import ClassValues
+from src_training.data.summary import CaseLook, Masks, Problem, Seen, Values, look_of, merged
+from src_training.data.volume_slices import SliceOfFile, slices_of, volume_files
+from src_training.errors import InputError
+from src_training.io.images import image_files
+
+
+def inspect_volumes(
+    folder: Path,
+    images: Mapping[str, Path],
+    class_values: Values | None,
+    thumbnail: int,
+    masks: Masks,
+) -> Iterator[Seen]:
+    """Look at every volume of ``images/`` in a folder; see `inspect_folder`.
+
+    Parameters
+    ----------
+    images
+        What `volume_files` finds there.
+    folder, class_values, thumbnail, masks
+        As for `inspect_folder`.
+
+    Raises
+    ------
+    InputError
+        If `class_values` make no sense.
+    """
+    labels = volume_files(folder / "masks")
+    for file in image_files(folder / "images"):
+        mixed = f"{file} lies beside volumes; expected either volumes or images"
+        yield Problem(f"images/{file.name}", mixed)
+    for stem, file in labels.items():
+        if stem not in images:
+            yield Problem(f"masks/{file.name}", f"{file} has no image of the same stem in images/")
+    whole = dict[str, list[SliceOfFile]]()
+    for stem, file in images.items():
+        try:
+            if masks == "required" and stem not in labels:
+                raise InputError(
+                    f"images/{file.name} has no mask; expected one of the same stem in masks/"
+                )
+            whole[stem] = list(slices_of(stem, file, labels.get(stem)).values())
+        except InputError as error:
+            yield Problem(f"images/{file.name}", str(error))
+    stored = {value for slices in whole.values() for each in slices for value in each.values or ()}
+    if class_values is None:
+        classes = ClassValues.guessed(stored)
+        yield from merged(classes, stored)
+    else:
+        classes = ClassValues.given(class_values)
+    for stem, slices in whole.items():
+        try:
+            look = _look(stem, slices, classes, thumbnail)
+        except InputError as error:
+            yield Problem(f"images/{images[stem].name}", str(error))
+            continue
+        yield look
+
+
+def _look(
+    stem: str, slices: Sequence[SliceOfFile], classes: ClassValues, thumbnail: int
+) -> CaseLook:
+    counts = None
+    shown = slices[len(slices) // 2]
+    if shown.mask is not None:
+        classes.check({v for each in slices for v in each.values or ()}, shown.mask)
+        table = [_counted(replace(each, classes=classes)) for each in slices]
+        counts = dict(zip(classes.names, np.sum(table, axis=0).tolist(), strict=True))
+        foreground = [int(row[1:].sum()) for row in table]
+        if any(foreground):
+            shown = slices[int(np.argmax(foreground))]
+    case = replace(shown, classes=classes).read()
+    look = look_of(stem, case.image, case.mask, classes.names, thumbnail)
+    return replace(look, counts=counts, slices=len(slices))
+
+
+def _counted(of: SliceOfFile) -> NDArray[np.intp]:
+    """Voxels of each class."""
+    labels = of.labels()
+    assert labels is not None
+    return np.bincount(labels.ravel(), minlength=len(of.classes.names))

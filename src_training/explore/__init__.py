@@ -1,0 +1,1 @@
+"""What semantic vectors, graphs and feature maps tell about domains."""

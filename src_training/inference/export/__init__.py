@@ -1,6 +1,0 @@
-"""Models for other programs: an ONNX file, or a folder for bioimage.io."""
-
-from src_training.inference.export.bioimageio import export_bioimageio
-from src_training.inference.export.onnx_graph import OnnxCheck, export_onnx
-
-__all__ = ["OnnxCheck", "export_bioimageio", "export_onnx"]

@@ -1,0 +1,117 @@
+"""Segmenting files: which ones, and where their labels go."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src_training.data.slice_context import neighbouring
+from src_training.errors import InputError
+from src_training.inference.predictor import Predictor, labels_from
+from src_training.io.atomic import write_atomic
+from src_training.io.images import IMAGE_SUFFIXES, image_files, read_image, write_labels
+
+NARROWEST = 8
+"""A last axis below this is channels, too many perhaps, but never the width of a slice."""
+
+
+def writable_names(inputs: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """The image files among files and folders, each with a stem for what is written of it.
+
+    Raises
+    ------
+    InputError
+        If an input is missing, holds no image or lies in `folder`, where its
+        labels would replace it, or if two images have one stem.
+    """
+    stems: dict[str, Path] = {}
+    for file in (file for path in inputs for file in _images(path)):
+        if file.parent.resolve() == folder.resolve():
+            raise InputError(
+                f"{file} lies in {folder}, where its labels would replace it; "
+                "expected another folder for the labels"
+            )
+        if file.stem in stems:
+            raise InputError(
+                f"{file} and {stems[file.stem]} would write the same labels; "
+                "expected different stems"
+            )
+        stems[file.stem] = file
+    return {file: stem for stem, file in stems.items()}
+
+
+def _images(path: Path) -> list[Path]:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file; expected an image")
+        return [path]
+    if not path.is_dir():
+        raise InputError(
+            f"{path} is neither a folder nor an image; expected one of "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    found = image_files(path)
+    if not found:
+        raise InputError(f"{path} holds no image; expected at least one")
+    return found
+
+
+def segment_file(
+    predictor: Predictor,
+    file: Path,
+    target: Path,
+    threshold: float | None = None,
+    *,
+    with_probabilities: bool = False,
+) -> tuple[Path, list[str]]:
+    """Segment one image file.
+
+    Parameters
+    ----------
+    predictor
+        What segments.
+    file
+        An image, or a stack (Z, H, W) that is segmented slice by slice.
+    target
+        Path to write, without suffix: ``.png`` for an image, ``.tif`` for a stack.
+    threshold
+        Instead of the model's own.
+    with_probabilities
+        Also write ``*_probabilities.npy``: float32 (K, H, W), or (Z, K, H, W).
+
+    Returns
+    -------
+    Path
+        The labels' file: uint8 class indices.
+    list of str
+        What speaks against the image, in plain words.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or segmented; names it.
+    OSError
+        If the labels cannot be written.
+    """
+    image = read_image(file)
+    planar = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] < NARROWEST)
+    count = predictor.model.card.preprocessing.neighbours
+    if planar:
+        slices = [image]
+    elif count == 1:
+        slices = list(image)
+    else:
+        slices = [neighbouring(image, index, count) for index in range(len(image))]
+    try:
+        maps = [predictor.predict(each) for each in slices]
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    own = predictor.model.card.threshold_for
+    labels = [labels_from(each, own(each) if threshold is None else threshold) for each in maps]
+    written = target.with_name(target.name + (".png" if planar else ".tif"))
+    write_labels(written, labels[0] if planar else np.stack(labels))
+    if with_probabilities:
+        whole = maps[0] if planar else np.stack(maps)
+        path = target.with_name(target.name + "_probabilities.npy")
+        write_atomic(path, lambda temporary: np.save(temporary, whole))
+    return written, predictor.check(slices[0])

@@ -1,0 +1,295 @@
+"""Reading images and label masks from any format people keep them in."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from src_training.errors import InputError
+from src_training.io.atomic import write_atomic
+from src_training.io.image_decoders import IMAGE_SUFFIXES, TIFF_SUFFIXES, decode, decoded_shape
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "image_files",
+    "image_shape",
+    "image_size",
+    "image_suffix",
+    "read_image",
+    "read_mask",
+    "write_image",
+    "write_labels",
+]
+
+Pixels = NDArray[Any]
+
+# What a decoder logs of a broken file, it raises too: one sentence is enough.
+_READING = ContextVar("reading", default=False)
+logging.getLogger("tifffile").addFilter(lambda _record: not _READING.get())
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files of a folder that `read_image` may read, by name; hidden ones are left out."""
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    ]
+
+
+def read_image(path: Path) -> Pixels:
+    """Read one image as it was stored.
+
+    Parameters
+    ----------
+    path
+        PNG, JPEG, BMP, GIF, TIFF, NPY or zarr, told by the suffix.
+
+    Returns
+    -------
+    ndarray
+        (H, W) or (H, W, C), or a stack (Z, H, W) or (Z, H, W, C) where the file
+        is one, of the dtype that was stored; bool becomes uint8. Alpha is
+        dropped and a palette resolved to RGB. PNG with 16-bit colour comes at
+        8 bits; every other depth is kept.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, truncated, of an unknown format or kind
+        of number, or holds NaN or infinity.
+    """
+    path = Path(path)
+    pixels = _plain(_stored(path, labels=False), path)
+    if pixels.ndim not in (2, 3, 4):
+        raise InputError(
+            f"{path} has shape {pixels.shape}; "
+            "expected (H, W), (H, W, C), or a stack of either along one axis"
+        )
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        bad = int((~np.isfinite(pixels)).sum())
+        raise InputError(f"{path} has {bad} values that are NaN or infinite; expected none")
+    return pixels
+
+
+def read_mask(path: Path) -> NDArray[np.integer]:
+    """Read one label mask as it was stored.
+
+    Parameters
+    ----------
+    path
+        As for `read_image`.
+
+    Returns
+    -------
+    ndarray
+        (H, W) or (Z, H, W) of an integer dtype: grey values, or the indices
+        of a coloured palette. A colour file whose channels are equal is grey.
+
+    Raises
+    ------
+    InputError
+        As `read_image`; also if the colours differ, or a value is fractional.
+    """
+    path = Path(path)
+    labels = _plain(_stored(path, labels=True), path)
+    if labels.ndim in (3, 4) and labels.shape[-1] in (3, 4):
+        labels = _one_channel(labels, path)
+    if labels.ndim not in (2, 3):
+        raise InputError(
+            f"{path} has shape {labels.shape}; "
+            "expected a mask (H, W), or a stack (Z, H, W), of one value per pixel"
+        )
+    if labels.dtype.kind == "f":
+        labels = _whole_numbers(labels, path)
+    return labels
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of the image (H, W) or (H, W, C) in a file; see `image_shape`.
+
+    Raises
+    ------
+    InputError
+        As `image_shape`; also if the file holds a stack.
+    """
+    shape = image_shape(path)
+    if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 2, 3, 4)):
+        return shape[0], shape[1]
+    raise InputError(f"{path} has shape {shape}; expected a single image, (H, W) or (H, W, C)")
+
+
+def image_shape(path: Path) -> tuple[int, ...]:
+    """Shape of what `read_image` would return.
+
+    Only the header is read, except of NPY and zarr, whose arrays are mapped.
+
+    Raises
+    ------
+    InputError
+        As `read_image`.
+    """
+    path = Path(path)
+    _require(path)
+    with _told(path):
+        return decoded_shape(path)
+
+
+def image_suffix(image: Pixels) -> str:
+    """Suffix of the file that `write_image` makes of an image: ``.png``, or ``.tif`` for HU."""
+    return ".tif" if image.dtype.kind in "if" else ".png"
+
+
+def write_image(path: Path, image: Pixels) -> None:
+    """Write an image in its own values, as PNG or zlib-compressed TIFF, atomically.
+
+    Parameters
+    ----------
+    path
+        Ends in .png or .tif, as `image_suffix` says.
+    image
+        (H, W) uint8 or uint16, or (H, W, 3) uint8 to .png; (H, W) int16 or
+        float32 to .tif.
+
+    Raises
+    ------
+    InputError
+        If the suffix, the shape or the dtype does not fit.
+    OSError
+        If the file cannot be written; a former file stays whole.
+    """
+    path = Path(path)
+    known = {(2, "u1"), (2, "u2"), (3, "u1"), (2, "i2"), (2, "f4")}
+    fits = (image.ndim, image.dtype.str[1:]) in known and image.shape[2:] in ((), (3,))
+    if not fits or path.suffix.lower() != image_suffix(image):
+        raise InputError(
+            f"an image of shape {image.shape} and {image.dtype} cannot be written to {path}; "
+            "expected (H, W) uint8 or uint16, or (H, W, 3) uint8, to .png, or (H, W) int16 or "
+            "float32 to .tif"
+        )
+    if path.suffix.lower() == ".png":
+        write_atomic(path, lambda to: Image.fromarray(image).save(to))
+    else:
+        write_atomic(path, lambda to: _write_tiff(to, image))
+
+
+def write_labels(path: Path, labels: NDArray[Any]) -> None:
+    """Write labels as 8-bit PNG, or as zlib-compressed TIFF, atomically.
+
+    Parameters
+    ----------
+    path
+        Ends in .png, .tif or .tiff.
+    labels
+        (H, W), or (Z, H, W) for TIFF; bool or integers from 0 to 255.
+
+    Raises
+    ------
+    InputError
+        If the suffix, the shape or a value does not fit.
+    OSError
+        If the file cannot be written; a former file stays whole.
+    """
+    path = Path(path)
+    if labels.dtype.kind not in "bui" or ((labels < 0) | (labels > 255)).any():
+        raise InputError(f"labels for {path} are {_range(labels)}; expected integers from 0 to 255")
+    small = labels.astype(np.uint8)
+    suffix = path.suffix.lower()
+    if suffix == ".png" and labels.ndim == 2:
+        write_atomic(path, lambda to: Image.fromarray(small).save(to))
+    elif suffix in TIFF_SUFFIXES and labels.ndim in (2, 3):
+        write_atomic(path, lambda to: _write_tiff(to, small))
+    else:
+        raise InputError(
+            f"labels of shape {labels.shape} cannot be written to {path}; "
+            "expected (H, W) to .png, or (H, W) or (Z, H, W) to .tif"
+        )
+
+
+def _write_tiff(path: Path, pixels: Pixels) -> None:
+    tifffile.imwrite(path, pixels, photometric="minisblack", compression="zlib")
+
+
+def _require(path: Path) -> None:
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{path} ends in {suffix or 'no suffix'!r}; expected one of {known}")
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected an image file")
+    if suffix == ".zarr":
+        return
+    if not path.is_file():
+        raise InputError(f"{path} is a folder; expected an image file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); expected an image file")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say whatever a decoder stumbles over in one sentence, and keep its warnings in."""
+    reading = _READING.set(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise anything on a broken file: zlib, struct, Syntax...
+        # What a decoder looked up in vain says nothing of the file.
+        told = "" if isinstance(error, LookupError) else " ".join(str(error).split())
+        reason = told or "it is broken"
+        raise InputError(
+            f"{path} cannot be read ({reason}); expected a whole {path.suffix.lower()} image"
+        ) from error
+    finally:
+        _READING.reset(reading)
+
+
+def _stored(path: Path, *, labels: bool) -> Pixels:
+    _require(path)
+    with _told(path):
+        return decode(path, labels)
+
+
+def _plain(pixels: Pixels, path: Path) -> Pixels:
+    """Numbers in native byte order; refuses objects, text, complex and empty arrays."""
+    if pixels.dtype.kind == "b":
+        pixels = pixels.astype(np.uint8)
+    if pixels.dtype.kind not in "uif":
+        raise InputError(f"{path} holds {pixels.dtype}; expected integers or floating point")
+    if pixels.size == 0:
+        raise InputError(f"{path} has shape {pixels.shape}, no pixels; expected at least one")
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+
+
+def _one_channel(labels: Pixels, path: Path) -> Pixels:
+    colours = labels[..., :3]
+    if not (colours == colours[..., :1]).all():
+        raise InputError(
+            f"{path} is a colour mask whose channels differ; expected one label value per pixel"
+        )
+    return np.ascontiguousarray(colours[..., 0])
+
+
+def _whole_numbers(labels: Pixels, path: Path) -> NDArray[np.integer]:
+    if not np.isfinite(labels).all():
+        raise InputError(f"{path} has values that are NaN or infinite; expected integer labels")
+    rounded = np.round(labels)
+    if not (rounded == labels).all() or np.abs(rounded).max() >= 2**31:
+        raise InputError(f"{path} holds {_range(labels)}; expected integer labels")
+    return rounded.astype(np.int32)
+
+
+def _range(labels: Pixels) -> str:
+    if labels.dtype.kind not in "buif" or labels.size == 0:
+        return f"{labels.dtype}"
+    return f"{labels.dtype} from {labels.min():g} to {labels.max():g}"

@@ -1,0 +1,1 @@
+"""A run: its directory, its events, and who watches it."""

@@ -1,0 +1,148 @@
+"""How the models of a run do, as JSON and as tables a person reads."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from src_training.evaluation.evaluate import DomainScores
+from src_training.explore.fsd import FSD
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one model of a run does.
+
+    Attributes
+    ----------
+    parameters, gmac
+        Size of the network, and 1e9 multiply-adds for a training patch.
+    bytes
+        Size of the model file.
+    threshold, own_threshold, own_statistics
+        Chosen on the validation split, see `ModelCard`.
+    seconds_per_image
+        From an image to its labels, on the device of the run: median over
+        the images that were scored.
+    scores
+        Domain -> scores; domains that lack a mask are left out.
+    fsd
+        Domain -> distance of its image vectors to those of the training
+        images; domains of a single patch are left out.
+    prior_fsd
+        Domain -> distance of its image vectors to its masks'.
+    vectors_alike
+        Whether all training images have one and the same vector, see
+        `all_alike`; then the distances say nothing.
+    """
+
+    parameters: int
+    gmac: float
+    bytes: int
+    threshold: float
+    own_threshold: bool
+    own_statistics: float
+    seconds_per_image: float
+    scores: dict[str, DomainScores]
+    fsd: dict[str, FSD]
+    prior_fsd: dict[str, FSD]
+    vectors_alike: bool
+
+    def to_dict(self) -> dict[str, object]:
+        """As plain values, for JSON."""
+        return {
+            "parameters": self.parameters,
+            "gmac": self.gmac,
+            "bytes": self.bytes,
+            "threshold": self.threshold,
+            "own_threshold": self.own_threshold,
+            "own_statistics": self.own_statistics,
+            "seconds_per_image": self.seconds_per_image,
+            "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
+            "fsd": {name: fsd.to_dict() for name, fsd in self.fsd.items()},
+            "prior_fsd": {name: fsd.to_dict() for name, fsd in self.prior_fsd.items()},
+            "vectors_alike": self.vectors_alike,
+        }
+
+
+def as_markdown(
+    title: str, domains: Sequence[str], outcomes: Mapping[str, Outcome], notes: Sequence[str]
+) -> str:
+    """The report as two tables: the models, and how each does on each domain.
+
+    Parameters
+    ----------
+    title
+        Name of the run.
+    domains
+        In the order of the table; one without masks has a distance only.
+    outcomes
+        Model -> how it does.
+    notes
+        Sentences on what the scores can tell.
+    """
+    models = [
+        (
+            role,
+            f"{found.parameters:,}",
+            f"{found.bytes / 1e6:.1f}",
+            f"{found.gmac:.2f}",
+            f"{found.seconds_per_image * 1000:.0f}",
+            "each image's own" if found.own_threshold else f"{found.threshold:.2f}",
+        )
+        for role, found in outcomes.items()
+    ]
+    head = ("model", "parameters", "MB", "GMAC a patch", "ms an image", "threshold")
+    rows = [
+        (domain, role, *_dice(found.scores.get(domain)), *_distance(found.fsd.get(domain)))
+        for domain in domains
+        for role, found in outcomes.items()
+    ]
+    said = (
+        "Milliseconds: from an image to its labels, the median of those that were scored.",
+        "Dice: mean over the images, inside the field of view, on the original pixels; its "
+        "interval is a bootstrap over images. FSD: from the domain to the training images, with "
+        "an interval for want of more patches; N patches of the domain.",
+        *(f"{note}." for note in notes),
+        *(
+            f"{domain}, {role}: as {_counted(len(scores.volumes))} Dice "
+            f"{scores.volume_mean['dice']:.3f}, HD95 {scores.volume_mean['hd95']:.1f} mm, "
+            f"average surface distance {scores.volume_mean['assd']:.1f} mm."
+            for domain in domains
+            for role, found in outcomes.items()
+            if (scores := found.scores.get(domain)) and scores.volumes
+        ),
+    )
+    return "\n".join(
+        [
+            f"# {title}",
+            "",
+            *_table(head, models),
+            "",
+            *_table(("domain", "model", "Dice", "95 %", "FSD", "95 %", "N"), rows),
+            *(line for paragraph in said for line in ("", paragraph)),
+            "",
+        ]
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
+
+
+def _counted(volumes: int) -> str:
+    return "one whole volume" if volumes == 1 else f"{volumes} whole volumes, on average"
+
+
+def _dice(scores: DomainScores | None) -> tuple[str, str]:
+    if scores is None:
+        return "no masks", ""
+    low, high = scores.interval["dice"]
+    interval = "one image" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+    return f"{scores.mean['dice']:.3f}", interval
+
+
+def _distance(fsd: FSD | None) -> tuple[str, str, str]:
+    if fsd is None:
+        return "too few patches", "", ""
+    return f"{fsd.value:.3g}", f"{fsd.low:.3g} to {fsd.high:.3g}", str(fsd.n_a)

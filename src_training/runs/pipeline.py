@@ -1,0 +1,321 @@
+"""From a recipe to trained networks: the stages in their order."""
+
+import copy
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from src_training.alignment.alignment_network import AlignmentNetwork
+from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
+from src_training.config.recipe import Recipe
+from src_training.data.augmentation import Views
+from src_training.data.sampling import (
+    Batch,
+    Drawing,
+    HalfLabelled,
+    Patches,
+    cut,
+    evenly,
+    patch_corners,
+    prepare_cases,
+)
+from src_training.device import training_precision
+from src_training.errors import InputError
+from src_training.networks import SegmentationNetwork
+from src_training.runs.data import labelled_split, load_domain, source_split
+from src_training.runs.directory import RunFolder
+from src_training.runs.events import Event, Noted
+from src_training.seeds import step_seed
+from src_training.training.builders import (
+    fresh_alignment,
+    fresh_autoencoder,
+    fresh_network,
+    refuse_impossible_networks,
+)
+from src_training.training.callbacks import Watching, patches_of
+from src_training.training.distributed.ranks import is_first, make_fabric
+from src_training.training.gradient_balance import (
+    SAMPLES,
+    little_to_teach,
+    loud_in_words,
+    nothing_gained,
+    pulls,
+)
+from src_training.training.pretrained import starting_model
+from src_training.training.stages.base import (
+    Alignment,
+    MaskAutoencoder,
+    MaskVectors,
+    Stage,
+    Supervised,
+    Validation,
+)
+from src_training.training.stages.distillation import (
+    Distil,
+    Paraphrase,
+    distillations_of,
+    stage_names,
+)
+from src_training.training.trainer import learn
+
+VALIDATION_PATCHES = 32
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class TrainedNetworks:
+    """What a run has trained, each with its best weights and in evaluation mode.
+
+    Attributes
+    ----------
+    teacher, tan
+        The teacher and its alignment network.
+    autoencoder
+        P-SAE.
+    alone
+        The student from masks alone, after as many steps as `distilled`.
+    distilled
+        The student that the teacher taught.
+    san
+        Of the student before it became `alone` and `distilled`; it serves both.
+    """
+
+    teacher: SegmentationNetwork
+    tan: AlignmentNetwork
+    autoencoder: SemanticAutoencoder
+    alone: SegmentationNetwork
+    distilled: SegmentationNetwork
+    san: AlignmentNetwork
+
+
+class Pipeline:
+    """The stages of one run.
+
+    Parameters
+    ----------
+    recipe, folder
+        What to do, and where.
+    device
+        See `find_device`.
+    stopping
+        See `learn`.
+    devices
+        See `make_fabric`; beyond one, the other processes start here.
+
+    Attributes
+    ----------
+    training, held_out
+        Cases of the source to learn from, and those that choose checkpoints.
+    tests
+        Domains to report on.
+    unlabelled
+        What joins the stage ``distil`` without masks: recipe and domain.
+    precision
+        See `training_precision`.
+
+    Raises
+    ------
+    InputError
+        If the domains, or the model to start from, cannot be read or do not
+        fit the recipe, no network or distillation is as it says, a batch has
+        fewer patches than there are devices, or a device is not there.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        device: str,
+        stopping: Callable[[], bool],
+        devices: int = 1,
+    ) -> None:
+        self.recipe, self.folder = recipe, folder
+        self._stopping = stopping
+        self.fabric = make_fabric(device, devices)
+        self.precision = training_precision(self.fabric.device)
+        self._refuse_small_batches(devices)
+        training, self.held_out = source_split(recipe)
+        self.training, others = labelled_split(recipe, training)
+        self.tests = [load_domain(test, masks_required=False) for test in recipe.tests]
+        self._refuse_other_classes()
+        self.unlabelled = [
+            (each, load_domain(each, masks_required=False)) for each in recipe.unlabelled
+        ]
+        if others is not None:
+            self.unlabelled.insert(0, (recipe.source, others))
+        refuse_impossible_networks(recipe, len(self.training.classes))
+        self._start = starting_model(recipe, folder, self.training.classes)
+        if devices > 1:
+            self.fabric.launch()
+        cases = prepare_cases(self.training, recipe.preprocessing)
+        views = Views(recipe.augmentation, recipe.patch)
+        self._patches = Patches(cases, views)
+        self._taught = self._with_unlabelled(views)
+        self._source = patches_of([case.image for case in cases], recipe.patch)
+        self._validation = self._validation_split()
+
+    def run(self, emit: Emit) -> None:
+        """Run every stage that is not done, then write models and report; errors as `train`."""
+        from src_training.runs.finalise import write_outcome
+
+        write_outcome(self, self.train(emit))
+
+    def train(self, emit: Emit) -> TrainedNetworks:
+        """Run every stage that is not done.
+
+        Raises
+        ------
+        InputError, Interrupted
+            See `learn`.
+        """
+        recipe = self.recipe
+        if self._start is not None and is_first() and not self.folder.start.exists():
+            # The run does not depend on a file that may be gone when it is resumed.
+            self._start.save(self.folder.start)
+        watch = self._watching(emit) if is_first() else lambda _stage, _step: None
+        supervision = recipe.supervised
+
+        def learned(stage: Stage, patches: Drawing = self._patches) -> float:
+            return learn(
+                stage,
+                recipe.plan(stage.name),
+                patches,
+                self._validation,
+                self.folder.stage(stage.name),
+                fabric=self.fabric,
+                seed=recipe.seed,
+                weight_decay=recipe.weight_decay,
+                emit=emit,
+                stopping=self._stopping,
+                watch=watch,
+            ).score
+
+        teacher = self._network("teacher")
+        knows = learned(Supervised("teacher", teacher, supervision))
+        autoencoder = self._autoencoder()
+        learned(MaskAutoencoder(autoencoder))
+        learned(MaskVectors(autoencoder))
+        tan = self._alignment("tan", teacher)
+        learned(Alignment("tan", tan, teacher, autoencoder, recipe.alignment))
+        student = self._network("student")
+        if self._start is not None:
+            student.load_state_dict(self._start.network.state_dict())
+        learned(Supervised("student", student, supervision))
+        alone = copy.deepcopy(student)
+        untaught = learned(Supervised("alone", alone, supervision))
+        san = self._alignment("san", student)
+        learned(Alignment("san", san, student, autoencoder, recipe.alignment))
+        distil = self._distil((student, san), (teacher, tan), learned)
+        teaches = is_first() and recipe.stages.distil.steps > 0
+
+        def note(sentences: list[str], step: int) -> None:
+            for sentence in sentences:
+                emit(Noted(stage=distil.name, step=step, sentence=sentence))
+
+        if teaches and not self.folder.begun(distil.name):
+            note([*little_to_teach(knows, untaught), *self._loud(distil)], 0)
+        taught = learned(distil, self._taught)
+        if teaches:
+            note(nothing_gained(taught, untaught), recipe.plan(distil.name).steps)
+        return TrainedNetworks(teacher, tan, autoencoder, alone, distil.segmenting, san)
+
+    def _distil(
+        self,
+        student: tuple[SegmentationNetwork, AlignmentNetwork],
+        teacher: tuple[SegmentationNetwork, AlignmentNetwork],
+        learned: Callable[[Stage], float],
+    ) -> Distil:
+        """The stage that teaches a student, once the paraphrasers that it needs have learned."""
+        how, (trained, san) = self.recipe.distilling, student
+        fresh = how.start == "fresh"
+        taught = self._network("distil") if fresh else copy.deepcopy(trained)
+        self._seed("distillations")
+        distillations, weights = distillations_of(how, teacher[0], taught)
+        if paraphrased := [each for each in distillations if each.paraphrases]:
+            learned(Paraphrase(paraphrased, teacher[0]))
+        supervision = self.recipe.supervised
+        return Distil((taught, san), teacher, distillations, weights, how.views, supervision)
+
+    def _network(self, role: str) -> SegmentationNetwork:
+        self._seed(role)
+        used = self.recipe.teacher if role == "teacher" else self.recipe.student
+        return fresh_network(self.recipe, used, len(self.training.classes))
+
+    def _autoencoder(self) -> SemanticAutoencoder:
+        self._seed("autoencoder")
+        return fresh_autoencoder(self.recipe, len(self.training.classes))
+
+    def _alignment(self, role: str, network: SegmentationNetwork) -> AlignmentNetwork:
+        self._seed(role)
+        return fresh_alignment(self.recipe, network)
+
+    def _seed(self, role: str) -> None:
+        torch.manual_seed(step_seed(self.recipe.seed, role, "start"))
+
+    def _loud(self, stage: Distil) -> list[str]:
+        """Which losses drown the masks, a sentence each."""
+        self._seed("balance")
+        count = min(self.recipe.stages.distil.batch, SAMPLES)
+        batch = self._taught.draw(count, stage.views, self.fabric.device)
+        # It takes more memory than a step; a run that a step fits goes on without it.
+        with suppress(torch.OutOfMemoryError):
+            found = pulls(stage, batch, self.recipe.supervised, self.fabric)
+            return loud_in_words(found, self.recipe.distilling)
+        return []
+
+    def _with_unlabelled(self, views: Views) -> Drawing:
+        """What the student is taught on: half of it unlabelled, where there are such images."""
+        preprocessing = self.recipe.preprocessing
+        cases = [
+            case
+            for _, domain in self.unlabelled
+            for case in prepare_cases(domain, preprocessing, labelled=False)
+        ]
+        return HalfLabelled(self._patches, Patches(cases, views)) if cases else self._patches
+
+    def _validation_split(self) -> Validation:
+        cases = prepare_cases(self.held_out, self.recipe.preprocessing)
+        side = self.recipe.patch
+        places = [(case, corner) for case in cases for corner in patch_corners(case.fov, side)]
+        chosen = evenly(places, VALIDATION_PATCHES)
+        image = np.stack([cut(case.image.pixels, corner, side) for case, corner in chosen])
+        mask = np.stack([cut(case.mask, corner, side) for case, corner in chosen])
+        device = self.fabric.device
+        patches = Batch(
+            torch.from_numpy(image).to(device), torch.from_numpy(mask).long().to(device)
+        )
+        return Validation(cases, patches)
+
+    def _watching(self, emit: Emit) -> Watching:
+        return Watching(
+            self.recipe,
+            self.folder,
+            self.training.classes,
+            self._source,
+            self.tests,
+            self.fabric.device,
+            emit,
+        )
+
+    def _refuse_small_batches(self, devices: int) -> None:
+        unused = {name for name, _ in self.recipe.stages} - set(stage_names(self.recipe.distilling))
+        for name, plan in self.recipe.stages:
+            halved = name == "distil" and self.recipe.semi_supervised
+            least = max(2, 2 * devices - 1) if halved else devices
+            if name not in unused and plan.steps and plan.batch < least:
+                raise InputError(
+                    f"stages.{name}.batch is {plan.batch}; expected at least {least}, "
+                    f"one {'labelled ' if halved else ''}patch for each device"
+                    f"{' and one without a mask' if halved else ''}"
+                )
+
+    def _refuse_other_classes(self) -> None:
+        for test in self.tests:
+            if test.labelled and test.classes != self.training.classes:
+                raise InputError(
+                    f"domain {test.name} has classes {list(test.classes)}; "
+                    f"expected those of the source, {list(self.training.classes)}"
+                )

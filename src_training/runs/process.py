@@ -1,0 +1,56 @@
+"""A run in a process of its own: how it is begun, and what it prints."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src_training.runs.directory import RunFolder
+
+if TYPE_CHECKING:
+    from src_training.config.recipe import Recipe
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    """``msankd distil`` with these arguments, by this interpreter."""
+    return [sys.executable, "-m", "src_training", "distil", *arguments]
+
+
+def to_begin(recipe: "Recipe", folder: RunFolder) -> list[str]:
+    """Arguments that begin a new run; its directory is made if missing.
+
+    Parameters
+    ----------
+    recipe
+        What to do; its folders absolute.
+    folder
+        Directory of the run.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    recipe.save(folder.asked)
+    return [str(folder.asked.absolute()), "--out", str(folder.path.absolute())]
+
+
+def to_resume(folder: RunFolder) -> list[str]:
+    """Arguments that go on with a run."""
+    return ["--resume", str(folder.path.absolute())]
+
+
+class Output:
+    """What is printed to a file from now on.
+
+    Parameters
+    ----------
+    path
+        The file; need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._from = path.stat().st_size if path.exists() else 0
+
+    def last_line(self) -> str:
+        """The last line since then; empty if there is none."""
+        printed = self._path.read_bytes()[self._from :] if self._path.exists() else b""
+        lines = printed.decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")

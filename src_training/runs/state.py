@@ -1,0 +1,140 @@
+"""How a run stands, told from its directory alone."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import yaml
+
+from src_training.config.yaml_io import first_words
+from src_training.errors import InputError
+from src_training.runs.directory import STAGES, RunFolder
+from src_training.runs.events import (
+    Event,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+    StageFinished,
+    StageStarted,
+    StepDone,
+    read_events,
+)
+
+SCORING = "scoring"
+"""What follows the last stage: statistics, calibration, thresholds, scores."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a run stands, told from its directory alone.
+
+    Attributes
+    ----------
+    path, name
+        The directory, and the recipe's name.
+    state
+        ``running``, ``finished``, ``stopped`` (on request, by an error that
+        it reported, or not begun yet), ``died`` (it ended without a word) or
+        ``unreadable`` (its recipe is broken, or its folder closed).
+    stage, step, steps
+        The last stage begun, and how far it came; `SCORING` and 0 after the
+        last; empty and 0 before the first and at the end.
+    last_words
+        Why it stopped or died, as far as can be known.
+    """
+
+    path: Path
+    name: str
+    state: str
+    stage: str
+    step: int
+    steps: int
+    last_words: str = ""
+
+
+def run_state(path: Path) -> RunState:
+    """How the run in a directory stands.
+
+    Raises
+    ------
+    InputError
+        If there is no run in it, or its recipe is no YAML or has no name.
+    """
+    folder = RunFolder(path)
+    name = _name(folder.recipe)
+    stage, step, steps, words = "", 0, 0, ""
+    state = "died"
+    events = read_events(folder.events)
+    for event in events:
+        match event:
+            case RunStarted():
+                state, words = "died", ""
+            case StageStarted():
+                stage, step, steps = event.stage, event.step, event.steps
+            case StepDone():
+                step = event.step
+            case StageFinished() if event.stage == STAGES[-1]:
+                stage, step, steps = SCORING, 0, 0
+            case RunFinished():
+                state, stage, step, steps = "finished", "", 0, 0
+            case RunStopped():
+                state, words = "stopped", event.reason
+    if state == "died":
+        state, words = _unsaid(folder, events[-1] if events else None)
+    return RunState(path, name, state, stage, step, steps, words)
+
+
+def find_runs(root: Path) -> list[RunState]:
+    """Every run below a folder, the one begun last first; see `RunState.state`.
+
+    A comparison among them has its own by seed and method: ``NAME/seed-0/gkd``.
+    """
+    found = [file for deep in ("*", "*/*", "*/*/*") for file in root.glob(f"{deep}/recipe.yaml")]
+    recipes = sorted(found, key=lambda file: -file.stat().st_mtime)
+    return [_state_or_fault(recipe.parent) for recipe in recipes]
+
+
+def _state_or_fault(path: Path) -> RunState:
+    try:
+        return run_state(path)
+    except (InputError, OSError) as error:
+        return RunState(path, path.name, "unreadable", "", 0, 0, str(error))
+
+
+def _name(recipe: Path) -> str:
+    """The name in a recipe, without the rest."""
+    try:
+        content = yaml.safe_load(recipe.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{recipe.parent}: there is no run in it; expected recipe.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{recipe}: the file is not YAML ({first_words(error)})") from None
+    name = content.get("name") if isinstance(content, dict) else None
+    if not isinstance(name, str):
+        raise InputError(f"{recipe}: the recipe has no name; expected one that msankd wrote")
+    return name
+
+
+def _unsaid(folder: RunFolder, last: Event | None) -> tuple[str, str]:
+    """State and last words of a run that has not said how it ended."""
+    if folder.in_use:
+        return "running", ""
+    ended = datetime.fromisoformat(last.time).timestamp() if last is not None else 0.0
+    said = _last_line(folder.output, ended)
+    if last is None and not said:
+        return "stopped", "not begun yet"
+    if last is not None and psutil.boot_time() > ended:
+        return "died", "the machine was restarted"
+    return "died", said or "killed, or out of memory"
+
+
+def _last_line(output: Path, since: float) -> str:
+    """The last line that was printed, if it was at that time or later."""
+    try:
+        if output.stat().st_mtime < since:
+            return ""
+        lines = output.read_bytes()[-4096:].decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

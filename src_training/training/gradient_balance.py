@@ -1,0 +1,131 @@
+"""What a distillation has to set against the masks: its teacher's lead, its losses' gradients."""
+
+import copy
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from src_training.config.recipe import Distilling, Supervision
+from src_training.data.sampling import Batch
+from src_training.losses.segmentation import WEIGHTS
+from src_training.training.stages.base import learnable
+from src_training.training.stages.distillation import Distil
+
+LOUD = 5.0
+"""How many times the gradient of the masks a loss that is spoken of pulls at least."""
+
+WORTH_TEACHING = 0.01
+"""Dice by which a teacher leads: vessels of CHASE_DB1, taught with no more, gained nothing."""
+
+SAMPLES = 8
+"""A batch that tells: at most as many as these."""
+
+
+class Pull(NamedTuple):
+    """How a loss pulls at the student, beside the masks.
+
+    Attributes
+    ----------
+    times
+        Norm of its weighted gradient, over that of the masks.
+    along
+        Cosine of the angle between the two.
+    """
+
+    times: float
+    along: float
+
+    @property
+    def drowns(self) -> bool:
+        """Whether it is loud, and a step of both no longer goes where the masks point.
+
+        The bound is the cosine that a loss at right angles, `LOUD` times as
+        strong, leaves. What says the same as the masks may be as loud as it likes.
+        """
+        if self.times < LOUD:
+            return False
+        both = math.sqrt(1 + 2 * self.times * self.along + self.times**2)
+        return (1 + self.times * self.along) / both <= 1 / math.hypot(1, LOUD) + 1e-9
+
+
+def pulls(stage: Distil, batch: Batch, supervision: Supervision, fabric: Fabric) -> dict[str, Pull]:
+    """How each distillation pulls at the student, beside the masks.
+
+    Vectors that hardly differ make graphs whose edges turn at a touch: their
+    losses are small, and their gradients are many times those of the masks.
+    Adam then goes where they point, whatever the masks say.
+
+    Parameters
+    ----------
+    stage
+        Stays as it is.
+    batch
+        As it learns from.
+    supervision
+        Tells which losses come from masks.
+    fabric
+        Owns device and precision.
+
+    Returns
+    -------
+    dict
+        Loss -> its pull; empty where the masks have no gradient.
+    """
+    probe = fabric.to_device(copy.deepcopy(stage)).train()
+    with fabric.autocast():
+        weighted = probe.weighted(probe(batch))
+    parameters = learnable(probe.trained)
+
+    def gradient(loss: Tensor) -> Tensor:
+        found = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+        return torch.cat([each.flatten() for each in found])
+
+    masks = gradient(torch.stack([weighted.pop(name) for name in WEIGHTS[supervision]]).sum())
+    norm = float(masks.norm())
+    if not norm:
+        return {}
+
+    def pull(loss: Tensor) -> Pull:
+        if not loss.requires_grad:
+            return Pull(0.0, 0.0)
+        own = gradient(loss)
+        return Pull(float(own.norm()) / norm, float(F.cosine_similarity(own, masks, 0)))
+
+    return {name: pull(loss) for name, loss in weighted.items()}
+
+
+def little_to_teach(teacher: float, alone: float) -> list[str]:
+    """A sentence where the Dice of a teacher hardly exceeds that of the student alone."""
+    if teacher - alone >= WORTH_TEACHING:
+        return []
+    return [
+        f"The teacher has a Dice of {teacher:.3f} on the validation images and the student "
+        f"alone {alone:.3f}, so that there is little to teach; a wider teacher, or more "
+        "steps of it (stages.teacher.steps), would know more"
+    ]
+
+
+def nothing_gained(distilled: float, alone: float) -> list[str]:
+    """A sentence where the Dice of a student is no better for what it was taught."""
+    if distilled > alone:
+        return []
+    return [
+        f"Distilled, the student has a Dice of {distilled:.3f} on the validation images, and "
+        f"{alone:.3f} from masks alone: its teacher did not help it"
+    ]
+
+
+def loud_in_words(found: dict[str, Pull], distilling: Distilling) -> list[str]:
+    """A sentence for each loss that drowns the masks, with the weight that would not let it."""
+    return [
+        f"The gradient of {name} is {pull.times:.0f} times that of the masks and points "
+        "elsewhere, so that the student learns little of them; "
+        f"{distilling.field_of(name)} of {distilling.weight(name) / pull.times:.2g} "
+        f"instead of {distilling.weight(name):g} would make them equal"
+        for name, pull in found.items()
+        if pull.drowns
+    ]

@@ -1,0 +1,132 @@
+"""The semantic encoder that a model lacks: P-SAE on masks, and a SAN on the frozen network."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from src_training.alignment.alignment_network import AlignmentNetwork
+from src_training.alignment.consistency import AlignmentConsistency
+from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
+from src_training.config.recipe import StageRecipe
+from src_training.data.augmentation import Augmentation, Views
+from src_training.data.domain import Domain
+from src_training.data.sampling import Patches, prepare_cases
+from src_training.errors import InputError
+from src_training.explore.patch_embeddings import augmentation_of
+from src_training.inference.model_file import SegmentationModel, SemanticSpace
+from src_training.networks.fanet import FANet
+from src_training.runs.events import StepDone
+from src_training.seeds import drawing, step_seed
+from src_training.training.distributed.ranks import Ranks, make_fabric
+from src_training.training.stages.base import Alignment, MaskAutoencoder, MaskVectors, Stage
+from src_training.training.train_step import Descent
+
+STEPS = 150
+"""Of each stage, as in the recipes that ship."""
+
+STAGES = 3
+
+_LATENT, _HIDDEN, _WIDTH = 512, 64, 8
+_BATCH, _RATE, _WEIGHT_DECAY = 8, 2e-3, 1e-2
+
+
+def fit_semantics(
+    model: SegmentationModel, domain: Domain, *, steps: int = STEPS, seed: int = 0
+) -> Iterator[StepDone | SegmentationModel]:
+    """Give a model the semantic encoder that it lacks; its network is not changed.
+
+    The stages ``autoencoder``, ``vectors`` and ``san`` of a run, after
+    which the last weights are kept: that no validation chooses among them is
+    our *reconstruction*, as are P-SAE's width (8) and a latent size of 512.
+
+    Parameters
+    ----------
+    model
+        Without semantic encoder; stays where it is. Its recipe says how
+        patches are varied, or the defaults of `Augmentation` where it
+        carries none.
+    domain
+        Labelled, with the model's classes.
+    steps
+        Of each stage (>= 1).
+    seed
+        Of everything random.
+
+    Yields
+    ------
+    StepDone or SegmentationModel
+        After each of ``STAGES * steps`` steps; the model comes last, unsaved.
+
+    Raises
+    ------
+    InputError
+        If the model has a semantic encoder, its patch is no multiple of 8 and
+        of its network's stride, `steps` is less than 1, the domain lacks a
+        mask or has other classes, an image cannot be prepared, or a loss is
+        not finite.
+    """
+    _refuse(model, domain, steps)
+    card, network = model.card, model.network
+    fabric = make_fabric(str(next(network.parameters()).device), 1)
+    augmentation = augmentation_of(card) if card.recipe else Augmentation()
+    cases = prepare_cases(domain, card.preprocessing)
+    patches = Patches(cases, Views(augmentation, card.patch))
+    classes, side = len(card.classes), card.patch // network.stride
+    with drawing(step_seed(seed, "fit", "start")):
+        autoencoder = SemanticAutoencoder(classes - 1, card.patch, _WIDTH, _LATENT, _HIDDEN)
+        san = AlignmentNetwork(network.bottleneck_channels, (side, side), _LATENT, _HIDDEN)
+    plan = StageRecipe(steps=steps, batch=_BATCH, rate=_RATE)
+
+    def learned(stage: Stage) -> Iterator[StepDone]:
+        stage.train()
+        descent = Descent(
+            stage,
+            plan,
+            patches,
+            fabric=fabric,
+            ranks=Ranks(fabric),
+            seed=seed,
+            weight_decay=_WEIGHT_DECAY,
+            emit=lambda _event: None,
+        )
+        for number in range(steps):
+            # A step seeds itself; whoever else draws in this process waits for it.
+            with drawing(seed):
+                said = descent.step(number)
+            yield said
+        stage.eval()
+
+    yield from learned(MaskAutoencoder(autoencoder))
+    yield from learned(MaskVectors(autoencoder))
+    yield from learned(Alignment("san", san, network, autoencoder, AlignmentConsistency()))
+    space = SemanticSpace(grid=(side, side), latent=_LATENT, hidden=_HIDDEN)
+    images = "1 image" if len(domain) == 1 else f"{len(domain)} images"
+    told = f"{card.method}; semantic encoder fitted afterwards to {images} of {domain.name}"
+    update = {"semantics": space, "method": told.removeprefix("; ")}
+    yield replace(
+        model,
+        card=card.model_copy(update=update),
+        semantics=san.encoder.eval(),
+        sha256=None,
+        source=None,
+    )
+
+
+def _refuse(model: SegmentationModel, domain: Domain, steps: int) -> None:
+    card, network = model.card, model.network
+    if model.semantics is not None:
+        where = model.source or f"model {card.name}"
+        raise InputError(f"{where} has a semantic encoder already; expected a model without")
+    if steps < 1:
+        raise InputError(f"steps is {steps}; expected 1 or more")
+    if card.patch % FANet.stride or card.patch % network.stride:
+        raise InputError(
+            f"the patch of model {card.name} is {card.patch} pixels; expected a multiple of "
+            f"{max(FANet.stride, network.stride)}"
+        )
+    if not domain.labelled:
+        raise InputError(f"{domain.found()}; expected a mask for every image")
+    if len(domain.classes) != len(card.classes):
+        raise InputError(
+            f"{domain.found()}; expected the model's {len(card.classes)} classes, "
+            f"{', '.join(card.classes)}"
+        )

@@ -1,0 +1,1 @@
+"""The stages of a run: what each trains, freezes and is scored by."""

@@ -1,0 +1,200 @@
+"""`msankd segment` of volumes: files in and out, kills, clusters."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from src_training.evaluation.calibration import update_card
+from src_training.inference.model_file import load_model
+from src_training.inference.predictor import Predictor, labels_from
+from src_training.inference.volumes import slabs as portions
+
+SHAPE = (80, 72, 14)  # x, y, z
+AFFINE = np.array([[-0.7, 0, 0, 10], [0, 0.8, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
+PLANES = 2
+"""Planes of a portion, for a volume of several."""
+
+# What a child runs: the command, on portions of a few planes.
+CHILD = f"""
+from src_training.inference.volumes import slabs as portions
+portions._VOXELS = {PLANES * SHAPE[0] * SHAPE[1]}
+from src_training.cli import main
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A NIfTI file whose axes are not canonical."""
+    voxels = np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16)
+    image = nib.Nifti1Image(voxels, AFFINE)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, tmp_path / "scan.nii.gz")
+    return tmp_path / "scan.nii.gz"
+
+
+@pytest.fixture
+def model_file(tiny_model, tmp_path):
+    """A model that finds a vessel in half of the voxels of noise."""
+    model = tiny_model()
+    noise = np.random.default_rng(1).integers(-1000, 1000, (72, 80)).astype(np.int16)
+    median = float(np.median(Predictor(model, "cpu").predict(noise)[1]))
+    update_card(Predictor(model, "cpu"), threshold=median)
+    model.save(tmp_path / "half.safetensors")
+    return tmp_path / "half.safetensors"
+
+
+@pytest.fixture
+def small_portions(monkeypatch):
+    monkeypatch.setattr(portions, "_VOXELS", PLANES * SHAPE[0] * SHAPE[1])
+
+
+def voxels_of(path):
+    return np.asarray(nib.load(path).dataobj)
+
+
+def in_memory(model_file, scan):
+    """Labels on the file's axes, slice by slice: canonical y runs the other way than its own."""
+    predictor = Predictor(load_model(model_file), "cpu")
+    labels = np.zeros(SHAPE, np.uint8)
+    for z, plane in enumerate(np.moveaxis(voxels_of(scan), 2, 0)):
+        maps = predictor.predict(plane.T[::-1])
+        cut = labels_from(maps, predictor.model.card.threshold_for(maps))
+        labels[..., z] = cut[::-1].T
+    return labels
+
+
+def test_labels_of_a_nifti_lie_on_its_grid_and_are_those_in_memory(
+    msankd, scan, model_file, small_portions, tmp_path
+):
+    said = msankd("segment", scan, "--model", model_file, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert "14 x 72 x 80 voxels, about" in said.out
+    found = nib.load(tmp_path / "out" / "scan.nii.gz")
+    assert np.allclose(found.affine, AFFINE) and found.get_data_dtype() == np.uint8
+    labels = np.asarray(found.dataobj)
+    assert np.array_equal(labels, in_memory(model_file, scan)) and 0 < labels.mean() < 1
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["scan.nii.gz"]
+
+
+def test_a_folder_of_volumes_and_images_is_segmented_each_in_its_way(
+    msankd, scan, make_domain, model_file, tmp_path
+):
+    folder = make_domain() / "images"
+    scan.rename(folder / scan.name)
+    said = msankd("segment", folder, "--model", model_file, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    written = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert written == ["000.png", "001.png", "002.png", "scan.nii.gz"]
+
+
+def test_axis_average_and_clean_up_are_heeded(msankd, scan, model_file, tmp_path):
+    def labels(name, *options):
+        said = msankd("segment", scan, "--model", model_file, "--out", tmp_path / name, *options)
+        assert said.code == 0, said.err
+        return voxels_of(tmp_path / name / "scan.nii.gz")
+
+    z, x, average = labels("z"), labels("x", "--axis", "x"), labels("o", "--orthogonal")
+    assert (z != x).any() and (average != z).any() and (average != x).any()
+    cleaned = labels("c", "--keep-largest", "vessel", "--fill-holes", "vessel")
+    assert (cleaned != z).any()
+
+
+def test_wishes_that_cannot_be_met_are_one_sentence(msankd, scan, model_file, tmp_path):
+    options = ("--model", model_file, "--out", tmp_path / "out")
+    for wish, words in (
+        (("--keep-largest", "spleen"), "--keep-largest spleen: the model has no such class"),
+        (("--workers", "0"), "--workers is 0; expected at least 1"),
+        (("--workers", "2", "--scheduler", "tcp://nowhere:1"), "expected either"),
+        (("--probabilities",), "is a volume; expected images only"),
+    ):
+        said = msankd("segment", scan, *options, *wish)
+        assert said.code == 2 and words in said.err and said.err.count("\n") == 1
+
+
+def test_labels_never_replace_their_volume(msankd, scan, model_file):
+    before = scan.read_bytes()
+    said = msankd("segment", scan, "--model", model_file, "--out", scan.parent)
+    assert said.code == 2 and "would replace it" in said.err
+    assert scan.read_bytes() == before
+
+
+def test_a_full_disk_is_one_sentence_and_what_is_done_is_gone_on_with(
+    msankd, scan, model_file, small_portions, tmp_path, largest_file
+):
+    options = ("segment", scan, "--model", model_file, "--out", tmp_path / "out")
+    with largest_file(1200):
+        said = msankd(*options)
+    assert said.code == 1 and "scan.nii.gz.part" in said.err and "Traceback" not in said.err
+    assert msankd(*options).code == 0
+    labels = voxels_of(tmp_path / "out" / "scan.nii.gz")
+    assert np.array_equal(labels, in_memory(model_file, scan))
+
+
+def started(tmp_path, scan, model_file, *options):
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    arguments = ["segment", scan, "--model", model_file, "--out", tmp_path / "out", *options]
+    return subprocess.Popen(
+        [sys.executable, script, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, child, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        if child.poll() is not None and not condition():
+            pytest.fail(child.communicate()[0])
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_a_killed_segmentation_goes_on_with_what_is_left(scan, model_file, tmp_path):
+    part = tmp_path / "out" / "scan.nii.gz.part"
+    child = started(tmp_path, scan, model_file)
+    wait_for(lambda: len(list((part / "done").glob("0-*"))) >= 2, child)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    marks = {mark: mark.stat().st_mtime_ns for mark in (part / "done").glob("0-*")}
+    assert 2 <= len(marks) <= SHAPE[2] // PLANES
+    child = started(tmp_path, scan, model_file)
+    wait_for(lambda: len(list((part / "done").glob("0-*"))) > len(marks), child)
+    assert all(mark.stat().st_mtime_ns == at for mark, at in marks.items() if mark.exists())
+    out, _ = child.communicate(timeout=120)
+    assert child.returncode == 0, out
+    labels = voxels_of(tmp_path / "out" / "scan.nii.gz")
+    assert np.array_equal(labels, in_memory(model_file, scan))
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_bits_and_one_that_is_killed_loses_nothing(
+    scan, model_file, tmp_path
+):
+    import psutil
+
+    child = started(tmp_path, scan, model_file, "--workers", "2")
+    part = tmp_path / "out" / "scan.nii.gz.part"
+    wait_for(lambda: len(list((part / "done").glob("0-*"))) >= 1, child)
+    workers = [
+        process
+        for process in psutil.Process(child.pid).children(recursive=True)
+        if "spawn_main" in " ".join(process.cmdline())
+    ]
+    workers[0].kill()
+    out, _ = child.communicate(timeout=200)
+    assert child.returncode == 0, out
+    labels = voxels_of(tmp_path / "out" / "scan.nii.gz")
+    assert np.array_equal(labels, in_memory(model_file, scan))

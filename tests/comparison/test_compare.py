@@ -1,0 +1,362 @@
+"""Methods compared under one teacher, student, data and count of steps."""
+
+import csv
+import json
+import math
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from safetensors.torch import load_file
+
+from src_training.cli import console
+from src_training.comparison.plan import (
+    ALONE,
+    SHARED,
+    TEACHER,
+    planned_runs,
+)
+from src_training.comparison.scores import UNSEEN
+from src_training.comparison.table import compared
+from src_training.errors import InputError
+from src_training.reports.comparison import as_markdown, as_page
+from src_training.runs.directory import RunFolder
+from src_training.runs.events import StepDone, read_events
+from src_training.training.interruption import Interrupted
+
+METHODS = ["gkd", "logits", "emkd"]
+
+
+def stages_trained(run):
+    events = read_events(run.folder.events)
+    return {event.stage for event in events if isinstance(event, StepDone)}
+
+
+@pytest.fixture(scope="module")
+def recipe(finished_run):
+    return finished_run.recipe
+
+
+@pytest.fixture(scope="module")
+def plan(recipe, tmp_path_factory):
+    """Three methods and two seeds, all run; the second run was interrupted once."""
+    out = tmp_path_factory.mktemp("comparison")
+    planned = planned_runs([recipe], METHODS, [0, 1], out)
+    for index, run in enumerate(planned):
+        if index == 1:
+            done = []
+            with pytest.raises(Interrupted):
+                run.run(
+                    "cpu", done.append, lambda done=done: any(e.kind == "step_done" for e in done)
+                )
+            assert not run.done
+        run.run("cpu", lambda _event: None, lambda: False)
+        assert run.done
+    return planned
+
+
+def test_what_is_shared_is_trained_once_for_each_seed(plan):
+    for first, *others in (plan[:3], plan[3:]):
+        assert stages_trained(first) == {*SHARED, "distil"}
+        for other in others:
+            assert stages_trained(other) == {"distil"}
+            for stage in SHARED:
+                ours, theirs = (
+                    load_file(run.folder.stage(stage) / "best.safetensors")
+                    for run in (other, first)
+                )
+                assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    teachers = [load_file(run.folder.stage("teacher") / "best.safetensors") for run in plan[::3]]
+    assert any(not torch.equal(tensor, teachers[1][n]) for n, tensor in teachers[0].items())
+
+
+def test_a_method_that_joins_later_takes_over_from_any_finished_run(plan, recipe):
+    out = plan[0].folder.path.parents[1]
+    later, again = planned_runs([recipe], ["attention", "gkd"], [1], out)
+    assert later.shared in [run.folder for run in plan[3:]] and later.taken == SHARED
+    assert again.shared != again.folder and again.done
+    longer = recipe.changed({"stages.teacher.steps": 9}, "longer")
+    (apart,) = planned_runs([longer], ["attention"], [1], out)
+    assert apart.shared is None
+
+
+def test_what_masks_alone_teach_is_scored_once_for_each_seed(plan):
+    for first, *others in (plan[:3], plan[3:]):
+        scores = json.loads((first.folder.report / "report.json").read_text())
+        for other in others:
+            found = json.loads((other.folder.report / "report.json").read_text())
+            assert list(found) == list(scores)
+            for role in ("teacher", "alone"):
+                assert found[role] == scores[role]
+                assert other.folder.outcome(role).samefile(first.folder.outcome(role))
+            assert found["distilled"] != scores["distilled"]
+
+
+def test_the_contestants_differ_in_what_distils_alone(plan, recipe):
+    for run in plan:
+        assert run.recipe.distilling.methods == {run.label: 1.0}
+        same = recipe.model_copy(
+            update={
+                "name": run.recipe.name,
+                "seed": run.recipe.seed,
+                "distilling": run.recipe.distilling,
+            }
+        )
+        assert run.recipe == same
+
+
+def test_the_student_alone_is_always_a_row_and_every_number_is_that_of_the_reports(plan):
+    found = compared(plan[::-1])
+    assert [row.label for row in found.rows] == [TEACHER, ALONE, *METHODS[::-1]]
+    assert found.domains == ["A, validation", "B", UNSEEN]
+    rows = {row.label: row for row in found.rows}
+    reports = {
+        (run.label, run.recipe.seed): json.loads((run.folder.report / "report.json").read_text())
+        for run in plan
+    }
+
+    def dice(label, role, seed):
+        images = reports[label, seed][role]["scores"]["B"]["images"]
+        return np.array([image["dice"] for image in images.values()])
+
+    alone = (dice("gkd", "alone", 0) + dice("gkd", "alone", 1)) / 2
+    assert rows[ALONE].dice["B"].value == pytest.approx(alone.mean())
+    assert rows[ALONE].gain == {} and rows[TEACHER].gain == {}
+    for label in METHODS:
+        own = (dice(label, "distilled", 0) + dice(label, "distilled", 1)) / 2
+        row = rows[label]
+        assert row.dice["B"].value == pytest.approx(own.mean())
+        assert row.dice[UNSEEN] == row.dice["B"]
+        assert row.gain["B"].value == pytest.approx((own - alone).mean())
+        assert row.gain["B"].low <= row.gain["B"].value <= row.gain["B"].high
+        assert row.by_seed[1]["B"] == pytest.approx(dice(label, "distilled", 1).mean())
+        assert row.step > 0
+    assert np.isnan(rows[TEACHER].step)
+    assert "Images: A, validation 2, B 2. So few as of A, validation, B tell" in found.notes[-1]
+    assert rows["gkd"].dice["B"].low <= rows["gkd"].dice["B"].high
+
+
+def test_images_that_one_seed_alone_validated_on_count_by_themselves(plan):
+    def validated(seed):
+        report = json.loads((plan[3 * seed].folder.report / "report.json").read_text())
+        images = report["distilled"]["scores"]["A, validation"]["images"]
+        return {name: image["dice"] for name, image in images.items()}
+
+    first, second = validated(0), validated(1)
+    assert first.keys() != second.keys()
+    expected = np.mean([*first.values(), *second.values()])
+    row = {row.label: row for row in compared(plan).rows}["gkd"]
+    assert row.dice["A, validation"].value == pytest.approx(expected)
+
+
+def test_what_was_learnt_from_is_not_unseen_whatever_it_is_called(plan):
+    def unseen(**fields):
+        runs = [replace(run, recipe=run.recipe.model_copy(update=fields)) for run in plan]
+        return next((n for n in compared(runs).notes if n.startswith("Unseen")), "")
+
+    source, (test,) = plan[0].recipe.source, plan[0].recipe.tests
+    assert unseen().startswith("Unseen, for no student has learned") and ": B." in unseen()
+    assert not unseen(unlabelled=[test.model_copy(update={"name": "target"})])
+    of_its_scanner = test.model_copy(update={"phantoms": source.phantoms})
+    assert not unseen(tests=[of_its_scanner])
+    by_folder = {"phantoms": None, "folder": "/eyes"}
+    parts = [
+        domain.model_copy(update={**by_folder, "only": only})
+        for domain, only in ((source, "a.*"), (test, "b.*"))
+    ]
+    assert not unseen(source=parts[0], tests=parts[1:])
+    elsewhere = parts[1].model_copy(update={"folder": "/others"})
+    assert ": B." in unseen(source=parts[0], tests=[elsewhere])
+
+
+def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe, tmp_path):
+    out = tmp_path / "seed-0"
+    shutil.copytree(plan[0].folder.path, out / "gkd")
+    copied = [replace(plan[0], folder=RunFolder(out / "gkd"))]
+    before = compared(copied).rows[1].step
+    shutil.copytree(plan[0].folder.path, out / "other")
+    recipe.model_copy(update={"patch": 64}).save(out / "other" / "recipe.yaml")
+    events = (out / "other" / "events.jsonl").read_text().splitlines()
+    slow = [line for line in events if '"stage":"alone"' in line and '"step_done"' in line]
+    for number in range(200):
+        late = json.loads(slow[0]) | {
+            "time": f"2030-01-01T{number // 60:02}:{number % 60:02}:00+00:00"
+        }
+        events.append(json.dumps(late))
+    (out / "other" / "events.jsonl").write_text("\n".join(events) + "\n")
+    assert compared(copied).rows[1].step == before
+
+
+def test_a_method_that_joined_later_is_told_what_the_student_alone_costs(plan):
+    later = [run for run in plan if run.label == "emkd"]
+    assert "alone" not in stages_trained(later[0])
+    found = compared(later)
+    assert {row.label: row.step for row in found.rows}[ALONE] > 0
+    assert "nan" not in as_markdown(found, "tiny")
+
+
+def test_rows_of_one_run_have_its_figures_and_the_page_says_so(plan):
+    twins = [replace(run, label="twin") for run in plan if run.label == "emkd"]
+    found = compared([*plan, *twins])
+    assert found.rows[-1] == replace(found.rows[-2], label="twin")
+    assert found.notes.count("emkd and twin ask for the same: one run.") == 1
+    assert not [note for note in compared(plan).notes if "one run" in note]
+
+
+def test_the_page_shows_every_row_and_a_figure_for_every_domain(plan):
+    found = compared(plan)
+    page = as_page(found, "tiny")
+    assert page.count("<svg") == len(found.domains)
+    # Alone and three methods have a cost, the teacher has none.
+    assert page.count("<circle") == 4 * len(found.domains)
+    assert all(f"<td>{row.label}</td>" in page for row in found.rows)
+    assert "nan" not in page.lower()
+    markdown = as_markdown(found, "tiny")
+    assert "| student alone |" in markdown and "Seeds: 0, 1" in markdown and "nan" not in markdown
+
+
+def test_the_table_has_the_gain_of_each_seed_in_their_order(plan):
+    lines = as_markdown(compared(plan[::-1]), "tiny").splitlines()
+    assert "| by seed (0, 1) |" in lines[2]
+    (row,) = [line.split("|") for line in lines if line.startswith("| emkd") and "(" in line]
+    gains = [float(gain) for gain in row[-4].split(",")]
+
+    def mean(run, role):
+        images = json.loads((run.folder.report / "report.json").read_text())[role]["scores"]["B"]
+        return np.mean([image["dice"] for image in images["images"].values()])
+
+    runs = [run for run in plan if run.label == "emkd"]
+    expected = [mean(run, "distilled") - mean(run, "alone") for run in runs]
+    assert gains == pytest.approx(expected, abs=5e-4)
+
+
+def test_the_fields_in_which_rows_differ_are_told_with_their_values(plan):
+    changed = plan[1].recipe.changed({"distilling.views": 7, "alignment.prior": "image"}, "")
+    found = compared([plan[0], replace(plan[1], recipe=changed)])
+    fields = ["distilling.methods", "distilling.views", "alignment.prior"]
+    assert [list(row.settings) for row in found.rows] == [[], [], fields, fields]
+    assert list(found.rows[-1].settings.values()) == [{"logits": 1.0}, 7, "image"]
+    markdown, page = as_markdown(found, "tiny"), as_page(found, "tiny")
+    assert "| model | distilling.methods | distilling.views | alignment.prior |" in markdown
+    assert markdown.splitlines()[-1] == "| logits | logits: 1 | 7 | image |"
+    assert "<td>logits: 1</td><td>7</td><td>image</td>" in page
+    assert "differ in" not in as_markdown(compared(plan[:1]), "tiny")
+
+
+def test_a_page_of_single_steps_has_no_figure_of_their_cost(plan):
+    found = compared(plan)
+    untimed = replace(found, rows=[replace(row, step=math.nan) for row in found.rows])
+    page = as_page(untimed, "tiny")
+    assert "<svg" not in page and "nan" not in page.lower()
+    assert "nan" not in as_markdown(untimed, "tiny")
+
+
+def test_the_command_goes_on_writes_all_three_and_repeats_nothing(
+    recipe, plan, msankd, tmp_path, monkeypatch
+):
+    shutil.copytree(plan[0].folder.path.parents[1], tmp_path / "out", symlinks=True)
+    recipe.save(tmp_path / "tiny.yaml")
+    chosen = [word for method in METHODS for word in ("--method", method)]
+    seeds = ["--seed", 0, "--seed", 1]
+    monkeypatch.setattr("src_training.comparison.plan.distil", pytest.fail)
+    monkeypatch.setattr(console, "out", Console(width=80))
+    said = msankd(
+        "compare",
+        tmp_path / "tiny.yaml",
+        *chosen,
+        *seeds,
+        "--out",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+    )
+    assert said.code == 0, said.err
+    assert "student alone" in said.out
+    with (tmp_path / "out" / "comparison.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert {line["model"] for line in lines} == {TEACHER, ALONE, *METHODS}
+    assert len(lines) == 5 * 3
+    emkd = next(line for line in lines if line["model"] == "emkd" and line["domain"] == "B")
+    expected = next(row for row in compared(plan).rows if row.label == "emkd")
+    assert float(emkd["dice"]) == pytest.approx(expected.dice["B"].value, rel=1e-5)
+    assert float(emkd["dice_seed_1"]) == pytest.approx(expected.by_seed[1]["B"], rel=1e-5)
+    # The whole table, however narrow the terminal is.
+    assert (tmp_path / "out" / "comparison.md").read_text() in said.out
+    assert (tmp_path / "out" / "comparison.html").exists()
+
+
+@pytest.mark.parametrize("order", [("fine", "loud", "after"), ("loud", "after")])
+def test_a_row_that_fails_is_named_and_only_what_waits_for_it_is_left(
+    make_recipe, msankd, tmp_path, order
+):
+    make_recipe(1).save(tmp_path / "tiny.yaml")
+    rows = {"fine": {}, "loud": {"distilling.cross": 1e39}, "after": {"distilling.views": 3}}
+    chosen = {name: rows[name] for name in order}
+    (tmp_path / "rows.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False))
+    words = ["compare", tmp_path / "tiny.yaml", "--variants", tmp_path / "rows.yaml"]
+    said = msankd(*words, "--out", tmp_path / "out", "--device", "cpu")
+    assert said.code == 1
+    failed, *waits = said.err.splitlines()
+    assert failed.startswith("loud, seed 0: ") and "the loss is inf at step 1" in failed
+    done = {file.parent.name for file in (tmp_path / "out").rglob("model.safetensors")}
+    table = tmp_path / "out" / "comparison.md"
+    if "fine" in order:
+        assert not waits and done == {"fine", "after"}
+        assert "| fine |" in table.read_text() and "| loud |" not in table.read_text()
+        assert "Not here, for a run of theirs failed: loud." in table.read_text()
+    else:
+        assert not table.exists()
+        assert not done and len(waits) == 1
+        assert waits[0].startswith("after, seed 0: not begun: it takes over what loud learns")
+
+
+def test_a_row_begun_by_itself_takes_over_until_it_distils(plan, recipe, tmp_path):
+    (row,) = planned_runs([recipe], ["fsp"], [0], tmp_path)
+    said = []
+    with pytest.raises(Interrupted):
+        row.run("cpu", said.append, lambda: any(event.kind == "step_done" for event in said))
+    theirs = plan[0].folder.stage("teacher") / "last.safetensors"
+    own = row.folder.stage("teacher") / "last.safetensors"
+    assert not own.samefile(theirs)
+    joined = replace(row, shared=plan[0].folder)
+    assert joined.prepare() and own.samefile(theirs)
+    own.unlink()
+    row.folder.stage("distil").mkdir()
+    (row.folder.stage("distil") / "last.safetensors").touch()
+    assert joined.prepare() and not own.exists()
+
+
+def test_a_field_is_set_for_every_contestant(make_recipe, msankd, tmp_path, monkeypatch):
+    def planned(recipes, *_others):
+        assert [recipe.seed for recipe in recipes] == [3]
+        raise InputError("as it should be")
+
+    monkeypatch.setattr("src_training.comparison.plan.planned_runs", planned)
+    make_recipe().save(tmp_path / "tiny.yaml")
+    words = ["compare", tmp_path / "tiny.yaml", "--set", "seed=3", "--out", tmp_path / "out"]
+    assert msankd(*words).err.startswith("as it should be")
+
+
+def test_a_folder_of_another_comparison_is_not_written_over(plan, recipe):
+    out = plan[0].folder.path.parents[1]
+    (other,) = planned_runs([recipe.model_copy(update={"weight_decay": 0.5})], ["gkd"], [0], out)
+    assert not other.done
+    with pytest.raises(InputError, match="begun with another recipe"):
+        other.run("cpu", lambda _event: None, lambda: False)
+
+
+def test_a_folder_of_another_comparison_is_said_before_anything_is_run(
+    make_recipe, msankd, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("src_training.comparison.plan.distil", pytest.fail)
+    make_recipe().save(tmp_path / "tiny.yaml")
+    out = tmp_path / "out"
+    make_recipe(patch=64).save(RunFolder(out / "seed-0" / "fsp").recipe)
+    words = ["compare", tmp_path / "tiny.yaml", "--method", "logits", "--method", "fsp"]
+    said = msankd(*words, "--out", out)
+    assert said.code == 2 and "begun with another recipe" in said.err
+    assert not (out / "seed-0" / "logits").exists()

@@ -1,0 +1,142 @@
+"""Four choices make a whole recipe."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from src_training.config.domains import DomainRecipe, Phantoms
+from src_training.config.presets import PURPOSE, TIMES, preprocessing_for, preset, recipe_for
+from src_training.config.recipe import Recipe
+from src_training.data.phantom.camera import fundus_phantom
+from src_training.data.preprocessing import Preprocessing
+from src_training.errors import InputError
+from src_training.inference.model_file import load_model
+from src_training.networks import NETWORKS
+
+SOURCE = DomainRecipe(name="A", phantoms=Phantoms(scanner="A", images=3, size=64))
+TARGET = DomainRecipe(name="B", phantoms=Phantoms(scanner="B", images=1, size=64))
+
+
+def work(recipe):
+    stages = recipe.stages
+    return sum(stage.steps * stage.batch for _, stage in stages) * recipe.patch**2
+
+
+@pytest.mark.parametrize("student", NETWORKS)
+@pytest.mark.parametrize("time", TIMES)
+def test_every_preset_makes_a_recipe_with_every_student(time, student):
+    recipe = recipe_for("mine", SOURCE, [TARGET], student, time)
+    assert recipe.source == SOURCE and recipe.tests == [TARGET]
+    assert recipe.student.name == student
+    assert all(stage.steps for _, stage in recipe.stages)
+    assert all(stage.steps % stage.validate_every == 0 for _, stage in recipe.stages)
+
+
+def test_the_presets_differ_in_what_they_cost_and_each_says_what_it_is_for():
+    recipes = [recipe_for("mine", SOURCE, [], "enet", time) for time in TIMES]
+    costs = [work(recipe) for recipe in recipes]
+    assert costs == sorted(costs) and costs[0] * 5 < costs[1]
+    assert [recipe.teacher.options.get("width") for recipe in recipes] == [8, 8, 32]
+    assert tuple(PURPOSE) == TIMES
+
+
+def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
+    monkeypatch.setenv("MSANKD_DATA", str(tmp_path))
+    shipped = Recipe.load("chasedb1")
+    source = SOURCE.model_copy(update={"angle": shipped.source.angle})
+    ours = recipe_for("mine", source, [], "mobile_unet", "full")
+    for field in (
+        "preprocessing",
+        "augmentation",
+        "patch",
+        "distilling",
+        "teacher",
+        "student",
+        "supervised",
+    ):
+        assert getattr(ours, field) == getattr(shipped, field), field
+    for name in preset("full", "mobile_unet")["stages"]:
+        assert getattr(ours.stages, name) == getattr(shipped.stages, name), name
+    card = load_model("vessels-chasedb1").card
+    assert card.architecture == shipped.student.name and card.options == shipped.student.options
+    assert card.preprocessing == shipped.preprocessing and card.patch == shipped.patch
+
+
+def test_fine_tuning_is_shorter_and_slower(monkeypatch):
+    made = {}
+    monkeypatch.setattr(Recipe, "validated", lambda content, _where: made.update(content))
+    recipe_for("mine", SOURCE, [], "enet", "standard", start_from="vessels-chasedb1")
+    fresh = preset("standard", "enet")["stages"]["student"]
+    assert made["start_from"] == "vessels-chasedb1"
+    assert made["stages"]["student"]["steps"] == fresh["steps"] // 3
+    assert made["stages"]["student"]["rate"] == pytest.approx(fresh["rate"] / 3)
+
+
+def test_only_what_was_said_of_the_preparation_replaces_the_presets():
+    def prepared(preprocessing):
+        return recipe_for("a", SOURCE, [], "enet", "quick", None, preprocessing).preprocessing
+
+    assert prepared(Preprocessing(kind="fundus")).diameter == 512
+    assert prepared(Preprocessing(kind="fundus", diameter=900)).diameter == 900
+    assert prepared(Preprocessing(kind="percentile", channels=3)).in_channels == 3
+
+
+def test_ct_is_learnt_from_most_of_a_slice_the_right_way_round():
+    def made(preprocessing):
+        return recipe_for("a", SOURCE, [], "enet", "quick", preprocessing=preprocessing)
+
+    ct = made(preprocessing_for(ct_slice()))
+    assert ct.patch < ct.preprocessing.side <= 1.5 * ct.patch
+    assert not ct.augmentation.flips and 0 < ct.augmentation.turn < 45
+    finer = made(Preprocessing(kind="window", window=(0, 100), side=256)).preprocessing
+    assert finer.side == 256 and finer.window == (0, 100)
+    other = made(Preprocessing(kind="percentile"))
+    assert other.preprocessing.side is None and other.augmentation.flips
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("mine", SOURCE, [], "enet", "slow"), "time is 'slow'; expected one of quick"),
+        (("mine", SOURCE, [], "unet", "quick"), "'unet' is unknown"),
+        (("my run", SOURCE, [], "enet", "quick"), "the field name is 'my run'"),
+        (("mine", SOURCE, [TARGET, TARGET], "enet", "quick"), "two targets are called B"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_one_sentence(arguments, said):
+    with pytest.raises(InputError, match=said):
+        recipe_for(*arguments)
+
+
+def ct_slice():
+    """A round body of 50 HU in air, which is no fundus."""
+    row, column = np.mgrid[:256, :256] - 128
+    return np.where(np.hypot(row, column) < 110, 50, -1000).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (fundus_phantom(1, 256, "A").image, Preprocessing(kind="fundus")),
+        (fundus_phantom(1, 256, "A").image[..., 1], Preprocessing(kind="fundus")),
+        (np.zeros((40, 40)), Preprocessing(kind="percentile", channels=1)),
+        (ct_slice(), Preprocessing(kind="window", window=(-160, 240))),
+        (
+            np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8),
+            Preprocessing(kind="percentile", channels=3),
+        ),
+    ],
+)
+def test_images_tell_how_they_are_prepared(image, expected):
+    assert preprocessing_for(image) == expected
+
+
+def test_offering_the_choices_loads_no_torch():
+    code = (
+        "import sys; from src_training.config.presets import TIMES, preset\n"
+        "[preset(time, 'enet') for time in TIMES]; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

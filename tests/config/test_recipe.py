@@ -1,0 +1,275 @@
+import copy
+import os
+import re
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from src_training.config.recipe import Recipe, preset_recipes
+from src_training.errors import InputError
+
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+steps = st.integers(0, 10**6)
+positive = st.floats(1e-9, 1e9)
+PHANTOM = {"name": "B", "phantoms": {"scanner": "B", "images": 2, "size": 64}}
+
+
+@pytest.fixture
+def written(tmp_path, tiny_content):
+    """Write the tiny recipe with changes: dotted field -> value, None to leave it out."""
+
+    def write(**changes):
+        content = copy.deepcopy(tiny_content)
+        for field, value in changes.items():
+            *parents, last = field.split("__")
+            place = content
+            for parent in parents:
+                place = place[parent]
+            if value is None:
+                del place[last]
+            else:
+                place[last] = value
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+def refused(path, overrides=None):
+    with pytest.raises(InputError) as caught:
+        Recipe.load(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_recipe_comes_back_from_its_file(written, tmp_path):
+    recipe = Recipe.load(written())
+    recipe.save(tmp_path / "again.yaml")
+    assert Recipe.load(tmp_path / "again.yaml") == recipe
+
+
+def test_the_training_camera_is_said_once(written):
+    fundus = {"kind": "fundus", "diameter": 64}
+    assert Recipe.load(written(preprocessing=fundus)).preprocessing.angle is None
+    known = Recipe.load(written(preprocessing=fundus, source__angle=30))
+    assert known.preprocessing.angle == 30
+    assert Recipe.load(written(preprocessing=None, source__angle=30)).preprocessing.angle == 30
+    assert Recipe.validated(yaml.safe_load(known.to_yaml()), "again") == known
+    twice = refused(written(preprocessing=fundus | {"angle": 45}, source__angle=30))
+    assert "angle is 45, but source.angle is 30; expected the same" in twice
+    half = refused(written(preprocessing=fundus | {"angle": 45}))
+    assert "angle is 45, but source.angle is not said; expected the same" in half
+
+
+@pytest.mark.parametrize("text", ["\x85", "\u2028", "é 漢", "a\n\nb ", "1:30"])
+def test_text_of_any_kind_comes_back_from_yaml(make_recipe, text):
+    recipe = make_recipe(description=text)
+    assert Recipe.validated(yaml.safe_load(recipe.to_yaml()), "again") == recipe
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(
+    description=words,
+    terms=words,
+    length=steps,
+    rate=positive,
+    weight=st.floats(0, 1e6),
+    validation=st.one_of(st.lists(words, max_size=3), st.floats(0.001, 0.999)),
+    values=st.dictionaries(words, st.one_of(st.integers(), st.lists(st.integers())), max_size=3),
+    options=st.dictionaries(words, st.one_of(st.booleans(), st.integers(), words), max_size=2),
+)
+def test_any_recipe_comes_back_from_its_yaml(
+    tiny_content, description, terms, length, rate, weight, validation, values, options
+):
+    content = tiny_content | {
+        "description": description,
+        "validation": validation,
+        "student": {"name": "enet", "options": options},
+    }
+    content["source"] = content["source"] | {"terms": terms, "class_values": values}
+    content["stages"] = content["stages"] | {"tan": {"steps": length, "rate": rate}}
+    content["distilling"] = {"cross": weight}
+    recipe = Recipe.validated(content, "tiny")
+    assert Recipe.validated(yaml.safe_load(recipe.to_yaml()), "again") == recipe
+
+
+def test_the_yaml_names_every_field_with_its_default(make_recipe):
+    content = yaml.safe_load(make_recipe().to_yaml())
+    assert content.keys() == Recipe.model_fields.keys()
+    assert content["distilling"]["start"] == "alone"
+    assert content["alignment"]["consistency"] == "reconstruction"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"colour": 1}, "the field colour is unknown"),
+        ({"stages__tan__speed": 1}, "the field stages.tan.speed is unknown"),
+        ({"stages__alone": {"steps": 1}}, "the field stages.alone is unknown"),
+        ({"stages__tan__steps": "many"}, "the field stages.tan.steps is 'many'"),
+        ({"stages__tan__steps": -1}, "the field stages.tan.steps is -1"),
+        ({"stages__tan__rate": 0}, "the field stages.tan.rate is 0"),
+        ({"stages__tan__rate": float("nan")}, "the field stages.tan.rate is nan"),
+        ({"patch": 33}, "the field patch is 33"),
+        ({"name": "a/b"}, "the field name is 'a/b'"),
+        ({"student__name": "unet"}, "'unet' is unknown; expected one of"),
+        ({"distilling__edge_loss": "l1"}, "the field distilling.edge_loss is 'l1'"),
+        ({"distilling__weights": {"rad": 1}}, "weights: 'rad' is no loss of any method"),
+        ({"distilling__weights": {"intra": 1}}, "'intra' is weighed by a field of its own"),
+        ({"source": None}, "the field source is missing"),
+        ({"stages__san": None}, "the field stages.san is missing"),
+        ({"source__folder": "images"}, "expected either `folder` or `phantoms`"),
+        ({"source__phantoms": None}, "expected either `folder` or `phantoms`"),
+        ({"source__only": "("}, "`only` is not a regular expression"),
+        ({"tests": [PHANTOM, PHANTOM]}, "two tests are called B; expected different names"),
+        ({"validation": 1.5}, "validation"),
+        ({"seed": -1}, "the field seed is -1"),
+    ],
+)
+def test_a_field_that_makes_no_sense_is_named_in_one_sentence(written, changes, said):
+    path = written(**changes)
+    message = refused(path)
+    assert message.startswith(f"{path}: ") and said in message
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the recipe is a NoneType"),
+        (b"- a\n- b", "the recipe is a list"),
+        (b"a: [", "the file is not YAML"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff", "the file is not YAML"),
+        (b"name: caf\xe9", "the file is not YAML"),
+        (b"a: !!python/object/apply:os.getcwd []", "the file is not YAML"),
+        (b"1: 2", "the field 1 is unknown"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, content, said):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    message = refused(path)
+    assert message.startswith(f"{path}: ") and said in message
+
+
+def test_a_recipe_that_is_not_there_is_named_with_the_presets(tmp_path):
+    message = refused(tmp_path / "none.yaml")
+    assert "none.yaml" in message and "phantom" in message
+
+
+def test_settings_change_fields_before_the_recipe_is_checked(written):
+    changed = {"stages.tan.steps": "7", "name": "other", "validation": "[a, b]", "seed": "3"}
+    recipe = Recipe.load(written(), changed)
+    assert (recipe.stages.tan.steps, recipe.name, recipe.seed) == (7, "other", 3)
+    assert recipe.validation == ["a", "b"]
+    assert recipe.stages.tan.batch == 2
+
+
+def test_settings_may_make_a_group_that_the_file_leaves_out(written):
+    assert Recipe.load(written(distilling=None), {"distilling.views": "3"}).distilling.views == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("name.first", "a", "name has no fields"),
+        ("tests.0.name", "a", "tests has no fields"),
+        ("seed", "[", "the value is not YAML"),
+        ("seeed", "1", "the field seeed is unknown"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(written, field, value, said):
+    assert said in refused(written(), {field: value})
+
+
+def test_folders_count_from_the_recipe_and_know_the_environment(written, tmp_path, monkeypatch):
+    path = written(source={"name": "A", "folder": "data/a"})
+    assert Recipe.load(path).source.folder == str((tmp_path / "data/a").resolve())
+    monkeypatch.setenv("MY_IMAGES", str(tmp_path / "elsewhere"))
+    path = written(source={"name": "A", "folder": "${MY_IMAGES}/a"})
+    assert Recipe.load(path).source.folder == str(tmp_path / "elsewhere" / "a")
+
+
+def test_a_variable_that_is_not_set_is_named(written, monkeypatch):
+    monkeypatch.delenv("MY_IMAGES", raising=False)
+    message = refused(written(source={"name": "A", "folder": "${MY_IMAGES}/a"}))
+    assert "domain A" in message and "${MY_IMAGES}/a" in message
+
+
+@pytest.mark.parametrize("preset", sorted(preset_recipes()))
+def test_every_preset_loads_by_its_name(preset, monkeypatch, tmp_path):
+    monkeypatch.setenv("MSANKD_DATA", os.fspath(tmp_path))
+    recipe = Recipe.load(preset)
+    assert recipe.name == preset
+    assert recipe.source.terms and recipe.licence and recipe.description
+
+
+def test_the_liver_preset_holds_whole_patients_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("MSANKD_DATA", os.fspath(tmp_path))
+    recipe = Recipe.load("liver")
+    source, test = recipe.source, recipe.tests[0]
+    assert source.folder == test.folder and source.only and test.only
+    learned, held_out = (
+        {n for n in range(10001, 10124) if re.fullmatch(only, f"{n}_95")}
+        for only in (source.only, test.only)
+    )
+    assert not learned & held_out and len(learned | held_out) == 123
+    assert 0.19 < len(held_out) / 123 < 0.21
+    assert (recipe.preprocessing.window, recipe.preprocessing.kind) == ((0, 255), "window")
+
+
+def test_the_phantom_preset_needs_no_data(monkeypatch):
+    monkeypatch.delenv("MSANKD_DATA", raising=False)
+    recipe = Recipe.load("phantom")
+    assert all(domain.phantoms for domain in (recipe.source, *recipe.tests))
+
+
+def test_no_preset_tests_on_what_it_trains_on(monkeypatch, tmp_path):
+    monkeypatch.setenv("MSANKD_DATA", os.fspath(tmp_path))
+    for preset in preset_recipes():
+        recipe = Recipe.load(preset)
+        learned = recipe.source.model_dump(exclude={"name", "terms", "class_values"})
+        for domain in recipe.tests:
+            assert domain.model_dump(exclude={"name", "terms", "class_values"}) != learned
+
+
+def test_the_student_alone_is_a_fair_match(make_recipe):
+    recipe = make_recipe(steps=5)
+    assert recipe.plan("alone") == recipe.plan("distil") == recipe.stages.distil
+    few = make_recipe(labelled=0.5)
+    halved = few.stages.distil.model_copy(update={"batch": 1})
+    assert few.plan("alone") == halved and few.plan("distil") == few.stages.distil
+    fresh = make_recipe(steps=5, distilling={"start": "fresh"})
+    assert fresh.plan("distil").steps == 10 and fresh.plan("alone").steps == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"distilling": {"methods": "emkd"}}, "'emkd'; expected fields with values"),
+        ({"distilling": {"intra": -1}}, "distilling.intra is -1; expected at least 0"),
+        ({"distilling": {"cross": "abc"}}, "distilling.cross is 'abc'; expected a number"),
+        ({"distilling": {"views": 2.5}}, "distilling.views is 2.5; expected a whole number"),
+        ({"distilling": {"edge_loss": "l1"}}, "expected 'mse' or 'softmax'"),
+        ({"patch": 50}, "patch is 50; expected a multiple of 32"),
+        ({"distilling": {"methods": {"emkd": 0}}}, "methods: nothing teaches; expected a method"),
+        (
+            {"distilling": {"methods": {"emdk": 1}}},
+            "the field distilling: method 'emdk' is unknown",
+        ),
+    ],
+)
+def test_a_wrong_value_is_said_with_what_is_expected(make_recipe, fields, said):
+    with pytest.raises(InputError) as caught:
+        make_recipe(**fields)
+    assert said in str(caught.value) and "Input should" not in str(caught.value)
+    assert "{" not in str(caught.value)
+
+
+def test_what_is_no_yaml_is_said_with_its_line(tmp_path):
+    (tmp_path / "bad.yaml").write_text("name: a\npatch: [")
+    with pytest.raises(InputError, match=r"not YAML \(.+ in line 2\)"):
+        Recipe.load(tmp_path / "bad.yaml")

@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src_training.data.augmentation import Augmentation, Views
+from src_training.data.domain import Domain
+from src_training.data.preprocessing import Preprocessing
+from src_training.data.sampling import (
+    HalfLabelled,
+    Patches,
+    cut,
+    evenly,
+    patch_corners,
+    prepare_cases,
+)
+from src_training.errors import InputError
+
+CPU = torch.device("cpu")
+PLAIN = Preprocessing(kind="minmax")
+STILL = Augmentation(
+    flips=False,
+    turn=0,
+    scale=0,
+    brightness=0,
+    contrast=0,
+    gamma=0,
+    blur=0,
+    noise=0,
+    resolution=1,
+    illumination=0,
+)
+
+
+def patches_of(image, mask, fov=None, augmentation=STILL):
+    domain = Domain.from_arrays("d", [image], [mask], [fov], classes=("background", "a", "b"))
+    return Patches(prepare_cases(domain, PLAIN), Views(augmentation, 32))
+
+
+def noise(size=(40, 50), seed=0):
+    return np.random.default_rng(seed).random(size).astype(np.float32)
+
+
+def test_a_batch_holds_anchors_masks_and_views_sample_by_sample():
+    mask = np.random.default_rng(1).integers(0, 3, (40, 50))
+    batch = patches_of(noise(), mask, augmentation=Augmentation()).draw(3, 2, CPU)
+    assert batch.image.shape == (3, 1, 32, 32) and batch.image.dtype == torch.float32
+    assert batch.mask.shape == (3, 32, 32) and batch.mask.dtype == torch.int64
+    assert batch.views.shape == (6, 1, 32, 32)
+    assert patches_of(noise(), mask).draw(1, 0, CPU).views is None
+
+
+@pytest.mark.parametrize(("count", "labelled"), [(4, 2), (5, 3), (1, 1)])
+def test_half_of_a_batch_may_be_without_masks(count, labelled):
+    mask = np.random.default_rng(1).integers(0, 3, (40, 50))
+    bright = Domain.from_arrays("bright", [np.linspace(10, 11, 2000).reshape(40, 50)], None)
+    unlabelled = Patches(prepare_cases(bright, PLAIN, labelled=False), Views(STILL, 32))
+    batch = HalfLabelled(patches_of(noise(), mask), unlabelled).draw(count, 2, CPU)
+    assert len(batch.image) == count and len(batch.mask) == labelled
+    assert batch.views.shape == (2 * count, 1, 32, 32)
+    # A ramp, unlike noise, has neighbours that are alike.
+    rough = batch.image.diff(dim=-1).abs().mean((1, 2, 3)) > 0.1
+    assert rough.tolist() == [True] * labelled + [False] * (count - labelled)
+    assert torch.equal(batch.plain, batch.image)
+    views = batch.views.diff(dim=-1).abs().mean((1, 2, 3)) > 0.1
+    assert views.tolist() == rough.repeat_interleave(2).tolist()
+
+
+def test_the_seed_decides_the_draw():
+    mask = np.random.default_rng(1).integers(0, 3, (40, 50))
+    patches = patches_of(noise(), mask, augmentation=Augmentation())
+
+    def drawn(seed):
+        torch.manual_seed(seed)
+        batch = patches.draw(2, 1, CPU)
+        return batch.image, batch.mask, batch.views
+
+    assert all(torch.equal(a, b) for a, b in zip(drawn(1), drawn(1), strict=True))
+    assert not torch.equal(drawn(1)[0], drawn(2)[0])
+
+
+def test_image_and_mask_are_cut_at_the_same_place():
+    mask = np.zeros((40, 50), np.uint8)
+    mask[5:30, 10:20] = 1
+    batch = patches_of(mask.astype(np.float32), mask).draw(8, 0, CPU)
+    assert torch.allclose(batch.image[:, 0], batch.mask.float(), atol=1e-4)
+
+
+def test_patches_are_centred_inside_the_field_of_view():
+    fov = np.zeros((40, 50), bool)
+    fov[7, 41] = True
+    image = noise()
+    mask = np.zeros((40, 50), np.uint8)
+    mask[7, 41] = 1
+    expected = prepare_cases(Domain.from_arrays("d", [image], [mask]), PLAIN)[0].image.pixels
+    batch = patches_of(image, mask, fov).draw(4, 0, CPU)
+    assert torch.allclose(batch.image[:, 0, 16, 16], torch.tensor(expected[0, 7, 41]), atol=1e-4)
+    assert (batch.mask[:, 16, 16] == 1).all()
+
+
+def test_a_third_of_the_patches_is_centred_on_foreground_however_small():
+    mask = np.zeros((400, 400), np.uint8)
+    mask[3, 390] = 2
+    torch.manual_seed(0)
+    batch = patches_of(noise((400, 400)), mask).draw(150, 0, CPU)
+    share = (batch.mask[:, 16, 16] == 2).float().mean().item()
+    assert 0.2 < share < 0.47
+
+
+def test_an_image_of_one_pixel_can_be_drawn_from():
+    batch = patches_of(np.ones((1, 1)), np.ones((1, 1), np.uint8)).draw(2, 1, CPU)
+    assert batch.image.shape == (2, 1, 32, 32) and torch.isfinite(batch.image).all()
+    assert (batch.mask.sum((1, 2)) == 1).all()
+
+
+@given(
+    st.integers(1, 150), st.integers(1, 150), st.integers(8, 64), st.floats(0, 1), st.integers(0, 9)
+)
+def test_corners_are_inside_apart_and_seen(height, width, patch, least, seed):
+    fov = np.random.default_rng(seed).random((height, width)) < 0.5
+    corners = patch_corners(fov, patch, least)
+    every = patch_corners(np.ones_like(fov), patch)
+    assert corners and set(corners) <= set(every)
+    assert len(every) == max(1, height // patch) * max(1, width // patch)
+    for top, left in every:
+        assert 0 <= top <= max(0, height - patch) and 0 <= left <= max(0, width - patch)
+    for number, (top, left) in enumerate(every):
+        for other in every[number + 1 :]:
+            assert abs(top - other[0]) >= patch or abs(left - other[1]) >= patch
+    shares = [cut(fov, corner, patch).mean() for corner in corners]
+    assert corners == every or min(shares) >= least
+
+
+def test_a_patch_beyond_the_image_is_filled_with_zeros():
+    array = np.arange(1, 7).reshape(1, 2, 3)
+    assert cut(array, (1, 1), 3).tolist() == [[[5, 6, 0], [0, 0, 0], [0, 0, 0]]]
+
+
+def test_a_case_that_cannot_be_learned_from_is_named():
+    mask = np.ones((8, 8), np.uint8)
+    unlabelled = Domain.from_arrays("scans", [np.ones((8, 8))], names=["first"])
+    with pytest.raises(InputError, match="scans/first has no mask"):
+        prepare_cases(unlabelled, PLAIN)
+    broken = Domain.from_arrays("scans", [np.full((8, 8), np.nan)], [mask], names=["first"])
+    with pytest.raises(InputError, match="scans/first: the image has 64 values that are NaN"):
+        prepare_cases(broken, PLAIN)
+    dark = [np.zeros((8, 8), bool)]
+    unseen = Domain.from_arrays("scans", [np.eye(8)], [mask], dark, names=["first"])
+    with pytest.raises(InputError, match="scans/first: the field of view is empty"):
+        prepare_cases(unseen, PLAIN)
+
+
+@given(st.integers(0, 2**31), st.booleans())
+def test_a_patch_is_cut_as_from_an_image_in_a_dark_frame(seed, disc):
+    size = (40, 50)
+    row, column = np.indices(size)
+    fov = np.hypot(row - 20, column - 25) < 15 if disc else None
+    image, mask = noise(), (noise(seed=1) > 0.9).astype(np.uint8)
+    torch.manual_seed(seed)
+    batch = patches_of(image, mask, fov).draw(1, 0, CPU)
+    roomy = Views(STILL, 32).roomy
+    torch.manual_seed(seed)
+    torch.randint(1, ())
+    places = np.argwhere(np.ones(size, bool) if fov is None else fov)
+    if bool(torch.rand(()) < 1 / 3):
+        places = np.argwhere(mask)
+    top, left = places[int(torch.randint(len(places), ()))]
+    framed = np.pad(mask, roomy // 2)[top : top + roomy, left : left + roomy]
+    edge = (roomy - 32) // 2
+    assert np.array_equal(batch.mask[0], framed[edge : edge + 32, edge : edge + 32])
+
+
+@given(st.integers(0, 200), st.integers(1, 40))
+def test_what_is_chosen_evenly_leaves_no_stretch_out(length, count):
+    chosen = evenly(range(length), count)
+    assert len(chosen) == min(length, count) and chosen == sorted(set(chosen))
+    gaps = np.diff([*chosen, length])
+    assert not chosen or (chosen[0] == 0 and gaps.max() <= gaps.min() + 1)

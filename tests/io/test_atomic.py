@@ -1,0 +1,96 @@
+import errno
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src_training.io.atomic import write_atomic, write_text
+
+posix = pytest.mark.skipif(os.name != "posix", reason="limits and signals are POSIX's")
+
+
+def beside(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def full(temporary: Path) -> None:
+    temporary.write_bytes(b"half of it")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_file_and_its_folders_are_made(tmp_path):
+    write_text(tmp_path / "a" / "b" / "file.txt", "é\n")
+    assert (tmp_path / "a" / "b" / "file.txt").read_bytes() == "é\n".encode()
+
+
+def test_the_temporary_file_is_a_hidden_neighbour_with_the_same_suffix(tmp_path):
+    seen = []
+    write_atomic(tmp_path / "labels.png", lambda path: (seen.append(path), path.touch()))
+    (temporary,) = seen
+    assert temporary.parent == tmp_path
+    assert temporary.suffix == ".png" and temporary.name.startswith(".")
+    assert beside(tmp_path) == ["labels.png"]
+
+
+def test_a_reader_sees_the_former_file_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "former")
+
+    def slowly(temporary: Path) -> None:
+        temporary.write_text("new")
+        assert path.read_text() == "former"
+
+    write_atomic(path, slowly)
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), ValueError(), KeyboardInterrupt()]
+)
+def test_a_write_that_fails_leaves_the_former_file_whole_and_nothing_beside_it(tmp_path, error):
+    path = tmp_path / "file.txt"
+    write_text(path, "former")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half of")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomic(path, fail)
+    assert path.read_text() == "former" and beside(tmp_path) == ["file.txt"]
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
+    with pytest.raises(OSError) as caught:
+        write_atomic(tmp_path / "model.safetensors", full)
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / "model.safetensors")
+    assert beside(tmp_path) == []
+
+
+@posix
+def test_the_file_may_be_read_by_whom_the_umask_allows(tmp_path):
+    former = os.umask(0o022)
+    try:
+        write_text(tmp_path / "file.txt", "")
+    finally:
+        os.umask(former)
+    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o644
+
+
+@posix
+def test_a_writer_killed_half_way_leaves_the_former_file_whole(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "former")
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from src_training.io.atomic import write_atomic\n"
+        "def die(path): path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_atomic(Path(sys.argv[1]), die)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert done.returncode == -9
+    assert path.read_text() == "former"

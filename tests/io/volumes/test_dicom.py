@@ -1,0 +1,155 @@
+"""A DICOM series lies in the order of the patient, whatever its files are called."""
+
+import nibabel
+import numpy as np
+import pytest
+from pydicom.uid import generate_uid
+
+from src_training.errors import InputError
+from src_training.io.volumes.label_writing import write_labels_like
+from src_training.io.volumes.registry import open_volume
+
+from .files import NAMES, Series, save_slice
+
+
+@pytest.fixture
+def series(tmp_path):
+    return Series(tmp_path / "series")
+
+
+def test_slices_lie_by_position_and_values_are_hounsfield_units(series):
+    (series.folder / "readme.txt").write_text("no slice")
+    volume = open_volume(series.folder)
+    assert volume.voxels.chunks[0] == (1,) * 5
+    assert volume.spacing == (2, 0.75, 0.5)
+    assert volume.voxels.dtype == np.int32  # 16 unsigned bits less 1024
+    assert np.array_equal(volume.voxels.compute(), series.stored.astype(int) - 1024)
+    assert np.array_equal(volume.voxels[2:4, 1, ::2].compute(), series.stored[2:4, 1, ::2] - 1024.0)
+
+
+def test_twelve_bits_fit_sixteen_and_a_fraction_needs_floats(series):
+    for k in range(5):
+        series.save(k, BitsStored=12, HighBit=11)
+    assert open_volume(series.folder).voxels.dtype == np.int16
+    series.save(1, BitsStored=12, HighBit=11, RescaleSlope="0.5")
+    voxels = open_volume(series.folder).voxels
+    assert voxels.dtype == np.float32
+    assert np.array_equal(voxels[1].compute(), series.stored[1] * 0.5 - 1024)
+    assert np.array_equal(voxels[2].compute(), series.stored[2] - 1024.0)
+
+
+@pytest.mark.parametrize(
+    "orientation", [(1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1), (-1, 0, 0, 0, 1, 0)]
+)
+def test_sagittal_coronal_and_mirrored_slices_come_canonical(orientation, series, tmp_path):
+    directions = np.reshape(orientation, (2, 3)).astype(float)
+    normal = np.cross(*directions)
+    for k in range(5):
+        series.save(
+            k, np.array([5, 6, 7]) + 2 * k * normal, ImageOrientationPatient=list(orientation)
+        )
+    volume = open_volume(series.folder)
+    # Where DICOM's own equation puts each voxel, the canonical affine must find its value.
+    canonical = np.linalg.inv(np.diag([-1, -1, 1, 1]) @ volume.canonical_affine)
+    voxels = volume.voxels.compute()
+    for k, j, i in np.ndindex(5, 4, 6):
+        place = [5, 6, 7] + 2 * k * normal + 0.75 * j * directions[1] + 0.5 * i * directions[0]
+        index = np.rint((canonical @ [*place, 1])[:3]).astype(int)
+        assert voxels[tuple(index)] == int(series.stored[k, j, i]) - 1024
+    steps = np.diag(volume.canonical_affine[[2, 1, 0], :3])
+    assert (np.sign(steps) == [1, -1, -1]).all()
+
+
+def test_labels_go_to_nifti_in_the_place_of_the_series(series, tmp_path):
+    volume = open_volume(series.folder)
+    labels = (volume.voxels > 0).astype(np.uint8)
+    write_labels_like(volume, labels, tmp_path / "labels.nii.gz")
+    image = nibabel.load(tmp_path / "labels.nii.gz")
+    assert nibabel.aff2axcodes(image.affine) == ("L", "P", "S")
+    assert image.affine[:3, 3] == pytest.approx([10, 20, 30])
+    again = open_volume(tmp_path / "labels.nii.gz")
+    assert again.spacing == volume.spacing
+    assert np.array_equal(again.voxels.compute(), labels.compute())
+
+
+def missing(series):
+    (series.folder / NAMES[2]).unlink()
+    return "misses a slice between a and c, 4 mm apart; expected 2 mm"
+
+
+def duplicate(series):
+    save_slice(series.folder / "f", series.stored[1], (-10, -20, 32), series.uid)
+    return "has a duplicate slice, a and f in one place"
+
+
+def mixed_gaps(series):
+    series.save(4, (-10, -20, 30 + 2 * 3 + 1.5))
+    return "has mixed spacings, 1.5 mm between c and b"
+
+
+def mixed_pixels(series):
+    series.save(3, PixelSpacing=[0.8, 0.5])
+    return "c has PixelSpacing 0.8 x 0.5; expected 0.75 x 0.5"
+
+
+def mixed_sizes(series):
+    series.save(3, pixels=np.zeros((4, 4), np.uint16))
+    return "c has size 4 x 4; expected 4 x 6"
+
+
+def tilted(series):
+    for k in range(5):
+        series.save(k, (-10, -20 + 2 * k * np.tan(np.radians(15)), 30 + 2 * k))
+    return "15.0 degrees off the right angle (gantry tilt)"
+
+
+def no_orientation(series):
+    series.save(2, ImageOrientationPatient=None)
+    return "e tells no ImageOrientationPatient"
+
+
+def two_series(series):
+    series.save(2, uid=generate_uid())
+    return "holds 2 series"
+
+
+def frames(series):
+    series.save(2, NumberOfFrames=3)
+    return "e holds 3 frames"
+
+
+def colours(series):
+    series.save(2, PhotometricInterpretation="RGB")
+    return "e is RGB; expected MONOCHROME2"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        missing,
+        duplicate,
+        mixed_gaps,
+        mixed_pixels,
+        mixed_sizes,
+        tilted,
+        no_orientation,
+        two_series,
+        frames,
+        colours,
+    ],
+)
+def test_a_series_that_is_not_one_regular_volume(fault, series):
+    words = fault(series)
+    with pytest.raises(InputError) as told:
+        open_volume(series.folder)
+    said = str(told.value)
+    assert str(series.folder) in said and words in said and "\n" not in said
+
+
+def test_a_slice_cut_short_is_told_when_read(series):
+    file = series.folder / NAMES[3]
+    file.write_bytes(file.read_bytes()[:-10])
+    volume = open_volume(series.folder)
+    assert volume.voxels[0].compute().any()
+    with pytest.raises(InputError, match="c cannot be read"):
+        volume.voxels[3].compute()

@@ -1,0 +1,174 @@
+"""A few real steps tell what a whole run will cost."""
+
+import json
+
+import pytest
+
+from src_training.errors import InputError
+from src_training.runs import estimate as estimating
+from src_training.runs.data import labelled_split, source_split
+from src_training.runs.directory import STAGES
+from src_training.runs.estimate import Estimate, estimate
+from src_training.runs.events import StageFinished, StageStarted, StepDone, Validated
+from src_training.training.interruption import Interrupted
+
+PLAN = {"steps": 500, "batch": 32, "validate_every": 50}
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """Estimate a recipe of which every trial event arrives at a time that is written here."""
+    clock = {"now": 0.0}
+    trials = []
+
+    class Played:
+        def __init__(self, recipe, _folder, _device, _stopping):
+            trials.append(recipe)
+            assert recipe.labelled == 1, "what the trial has no masks for is apart already"
+            names = recipe.source.only.split("|")
+            self.training = domain("A", len(names) - 1)
+            self.held_out = domain("A", 1)
+            self.tests = [domain(test.name, 2) for test in recipe.tests]
+            self.unlabelled = [
+                (each, domain(each.name, len(each.only.split("|")))) for each in recipe.unlabelled
+            ]
+            clock["now"] += 3
+
+        def run(self, emit):
+            def said(seconds, event):
+                clock["now"] += seconds
+                emit(event)
+
+            for stage in STAGES:
+                said(0, StageStarted(stage=stage, step=0, steps=3))
+                for step, seconds in enumerate((60, 2.5, 2), start=1):
+                    said(seconds, StepDone(stage=stage, step=step, total=1.0, losses={}))
+                said(4, Validated(stage=stage, step=3, score=0.0, best=True))
+                said(1, StageFinished(stage=stage, score=0.0, seconds=0.0))
+            clock["now"] += 10
+
+    def domain(name, count):
+        return [name] * count
+
+    monkeypatch.setattr(estimating, "Pipeline", Played)
+    monkeypatch.setattr(estimating.time, "perf_counter", lambda: clock["now"])
+    return lambda recipe: (estimate(recipe, "cpu"), trials[-1])
+
+
+def recipe_of(make_recipe, images, **fields):
+    source = {"name": "A", "phantoms": {"scanner": "A", "images": images, "size": 64}}
+    stages = {name: dict(PLAN) for name in STAGES if name != "alone"}
+    return make_recipe(source=source, stages=stages, **fields)
+
+
+def test_a_trial_has_few_images_few_steps_and_small_batches(played, make_recipe):
+    _, trial = played(recipe_of(make_recipe, 10))
+    assert len(trial.source.only.split("|")) == 3 and len(trial.validation) == 1
+    plans = [plan for _, plan in trial.stages]
+    assert {(plan.steps, plan.validate_every) for plan in plans} == {(3, 3)}
+    assert trial.stages.teacher.batch == 16, "a batch of 32 is cut"
+    assert trial.stages.paraphraser.batch == 8, "a batch of 8 is tried as it is"
+    assert trial.teacher == recipe_of(make_recipe, 10).teacher and trial.patch == 32
+
+
+def test_steps_grow_with_the_batch_and_validations_with_the_images(played, make_recipe):
+    found, _ = played(recipe_of(make_recipe, 10, validation=0.5))
+    steps, validations = 500 * 2 * (32 / 16), 10 * (4 * 5 + 1)
+    assert set(found.stage_seconds) == set(STAGES)
+    assert found.stage_seconds["teacher"] == pytest.approx(steps + validations)
+    assert found.stage_seconds["alone"] == found.stage_seconds["distil"]
+
+
+def test_what_comes_before_and_after_grows_with_the_images(played, make_recipe):
+    found, _ = played(recipe_of(make_recipe, 10, validation=0.5))
+    assert found.preparing == pytest.approx(3 * 10 / 3)
+    assert found.scoring == pytest.approx(10 * 12 / 5)
+    total = found.preparing + found.scoring + sum(found.stage_seconds.values())
+    assert found.seconds == pytest.approx(total)
+
+
+def test_memory_grows_with_the_images_and_the_batch(played, make_recipe, monkeypatch):
+    peaks = iter([9000, 1000, 1500, 3000, *[1000] * 6])
+    monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
+    found, _ = played(recipe_of(make_recipe, 10, validation=0.5))
+    held = 3 * 64 * 64 * (4 + estimating._HELD)
+    assert found.memory == 1000 + (3000 - 1000) * 32 // 16 + held
+
+
+def test_cases_without_masks_are_tried_as_such_and_counted_where_the_run_uses_them(
+    played, make_recipe, monkeypatch
+):
+    peaks = iter([9000, *[1000] * 9])
+    monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
+    recipe = recipe_of(make_recipe, 10, validation=0.2, labelled=0.25)
+    found, trial = played(recipe)
+    kept, others = labelled_split(recipe, source_split(recipe)[0])
+    assert (len(kept), len(others)) == (2, 6)
+    assert trial.semi_supervised and trial.unlabelled[0].phantoms == recipe.source.phantoms
+    assert set(trial.unlabelled[0].only.split("|")) <= set(others.names)
+    assert set(trial.source.only.split("|")) == {*kept.names, *trial.validation}
+    assert found.preparing == pytest.approx(3 * (2 + 2 + 6) / (2 + 1 + 2))
+    assert found.memory == 1000 + (6 - 2) * 64 * 64 * (4 + estimating._HELD)
+    # The report looks at what has masks.
+    assert found.scoring == pytest.approx(10 * (2 + 2 + 2) / (2 + 1 + 2))
+
+
+def test_a_recipe_that_leaves_no_case_its_mask_is_refused_as_by_the_run(make_recipe):
+    source = {"name": "A", "phantoms": {"scanner": "A", "images": 2, "size": 64}}
+    with pytest.raises(InputError, match=r"labelled is 0\.5, but one image alone"):
+        estimate(make_recipe(source=source, validation=0.5, labelled=0.5), "cpu")
+
+
+@pytest.mark.parametrize("fields", [{}, {"labelled": 0.5}])
+def test_a_real_trial_tells_every_stage_and_leaves_nothing(
+    fields, make_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    found = estimate(make_recipe(50, **fields), "cpu")
+    assert tuple(found.stage_seconds) == STAGES
+    assert all(0 < seconds < 600 for seconds in found.stage_seconds.values())
+    assert found.device == "cpu" and 1e7 < found.memory < 1e11
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_image_is_tried_too_and_what_that_means_is_told(make_recipe):
+    source = {"name": "A", "phantoms": {"scanner": "A", "images": 1, "size": 64}}
+    found = estimate(make_recipe(1, source=source, tests=[]), "cpu")
+    assert len(found.notes) == 1 and "validation uses 1 image" in found.notes[0]
+
+
+def test_an_estimate_comes_back_from_json():
+    found = Estimate("cpu", 10**9, 1.5, {"teacher": 2.0}, 0.5, ("a note",))
+    content = json.loads(json.dumps(found.to_dict()))
+    assert content["seconds"] == 4 and Estimate.from_dict(content) == found
+
+
+def test_an_estimate_can_be_stopped(make_recipe):
+    with pytest.raises(Interrupted):
+        estimate(make_recipe(), "cpu", stopping=lambda: True)
+
+
+def test_a_source_that_is_not_there_is_named(make_recipe, tmp_path):
+    with pytest.raises(InputError, match="none has no readable image"):
+        estimate(make_recipe(source={"name": "A", "folder": str(tmp_path / "none")}), "cpu")
+
+
+def test_the_last_line_of_the_command_is_the_estimate(make_recipe, tmp_path, msankd, monkeypatch):
+    found = Estimate("cpu", 10**9, 1.5, {"teacher": 2.0}, 0.5)
+    monkeypatch.setattr(estimating, "estimate", lambda _recipe, _device: found)
+    make_recipe().save(tmp_path / "tiny.yaml")
+    said = msankd("estimate", tmp_path / "tiny.yaml", "--json", "-")
+    assert Estimate.from_dict(json.loads(said.out.splitlines()[-1])) == found
+    said = msankd("estimate", tmp_path / "tiny.yaml", "--json", tmp_path / "e.json")
+    assert "teacher" in said.out
+    assert json.loads((tmp_path / "e.json").read_text())["seconds"] == 4
+
+
+def test_the_command_that_looks_names_every_case_and_every_problem(make_domain, msankd):
+    folder = make_domain()
+    said = msankd("inspect", folder)
+    assert said.err == "" and all(name in said.out for name in ("000", "002", "foreground"))
+    (folder / "masks" / "001.png").unlink()
+    said = msankd("inspect", folder)
+    assert said.code == 1 and "001.png has no mask" in said.err

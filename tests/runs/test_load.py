@@ -1,0 +1,130 @@
+"""The networks of a run come back from its checkpoints, the student's course with them."""
+
+import copy
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from src_training.config.recipe import StageRecipe
+from src_training.errors import InputError
+from src_training.explore.view_graphs import sample_graphs
+from src_training.inference.model_file import load_model
+from src_training.runs.load import checkpoints, networks_of, student_at
+from src_training.training.checkpoint import load_checkpoint, read_progress
+from src_training.training.snapshots import MOST, kept_steps
+
+
+@pytest.fixture(scope="module")
+def networks(finished_run):
+    return networks_of(finished_run.path)
+
+
+def assert_same(module, other):
+    expected = other.state_dict()
+    assert module.state_dict().keys() == expected.keys()
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_they_are_those_of_the_models_that_the_run_left(networks, finished_run):
+    for role, network, encoder in (
+        ("teacher", networks.teacher, networks.tan.encoder),
+        ("alone", networks.alone, networks.san.encoder),
+        ("distilled", networks.student, networks.san.encoder),
+    ):
+        model = load_model(finished_run.path / "models" / f"{role}.safetensors")
+        # The model's head took the calibration in.
+        model.network.head.load_state_dict(network.head.state_dict())
+        assert_same(network, model.network)
+        assert_same(encoder, model.semantics)
+
+
+def test_nothing_of_them_learns_on_and_no_domain_is_read(networks, finished_run, monkeypatch):
+    monkeypatch.setattr("src_training.runs.data.load_domain", pytest.fail)
+    networks_of(finished_run.path)
+    for module in (networks.teacher, networks.tan, networks.autoencoder, networks.alone):
+        assert not module.training
+    assert not networks.student.training and not networks.san.training
+    assert networks.recipe == finished_run.recipe
+    assert networks.patch == finished_run.recipe.patch
+
+
+def test_the_autoencoder_has_both_its_phases(networks, finished_run):
+    stage = finished_run.path / "stages" / "vectors"
+    fresh = networks_of(finished_run.path).autoencoder.alignment
+    load_checkpoint(stage / "best.safetensors", fresh)
+    assert_same(networks.autoencoder.alignment, fresh)
+
+
+def test_the_students_course_is_kept_from_its_start_to_its_end(networks, finished_run):
+    assert checkpoints(finished_run.path) == [0, 2, 3]
+    start = copy.deepcopy(networks.alone)
+    load_checkpoint(finished_run.path / "stages" / "student" / "best.safetensors", start)
+    assert_same(student_at(finished_run.path, 0), start)
+    best = read_progress(finished_run.path / "stages" / "distil" / "best.safetensors").step
+    assert_same(student_at(finished_run.path, best), networks.student)
+    assert not student_at(finished_run.path, 3).training
+
+
+def test_no_other_stage_keeps_its_course(finished_run):
+    kept = {path.parent.name for path in finished_run.path.glob("stages/*/kept")}
+    assert kept == {"distil"}
+
+
+def test_an_earlier_student_takes_the_place_of_the_last_in_the_graphs(networks, finished_run):
+    patch = np.random.default_rng(0).random((1, 32, 32), np.float32)
+    last = sample_graphs(networks, patch, 2)
+    first = replace(networks, student=student_at(finished_run.path, 0))
+    found = sample_graphs(first, patch, 2)
+    assert np.array_equal(found.teacher.star, last.teacher.star)
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"),
+    [
+        (0, 50, [0]),
+        (3, 2, [0, 2, 3]),
+        (4, 2, [0, 2, 4]),
+        (1, 50, [0, 1]),
+        (250, 50, [0, 50, 100, 150, 200, 250]),
+    ],
+)
+def test_every_validation_is_kept_where_they_are_few(steps, every, expected):
+    assert kept_steps(StageRecipe(steps=steps, validate_every=every)) == expected
+
+
+@pytest.mark.parametrize("steps", [951, 1000, 1049, 5000, 100_000])
+def test_of_many_validations_a_few_are_kept_evenly_with_first_and_last(steps):
+    kept = kept_steps(StageRecipe(steps=steps, validate_every=50))
+    gaps = [b - a for a, b in pairwise(kept)]
+    assert len(kept) == MOST and kept[0] == 0 and kept[-1] == steps
+    assert all(step % 50 == 0 for step in kept[:-1])
+    assert min(gaps) > 0 and max(gaps) - min(gaps[:-1]) <= 50
+
+
+def test_what_a_run_lacks_is_said_in_one_sentence(finished_run, tmp_path):
+    with pytest.raises(InputError, match=r"there is no run; expected recipe\.yaml in it"):
+        networks_of(tmp_path)
+    with pytest.raises(InputError, match="no student of step 1 was kept; expected one of 0, 2, 3"):
+        student_at(finished_run.path, 1)
+    half = tmp_path / "half"
+    shutil.copytree(finished_run.path, half)
+    shutil.rmtree(half / "stages" / "distil")
+    assert checkpoints(half) == []
+    with pytest.raises(InputError, match="half: stage distil has no checkpoint yet"):
+        networks_of(half)
+    with pytest.raises(InputError, match="no student of step 0 was kept; expected one of none"):
+        student_at(half, 0)
+
+
+def test_a_broken_checkpoint_is_named(finished_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.path, run)
+    file = run / "stages" / "tan" / "best.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"tan.best\.safetensors: the checkpoint cannot be read"):
+        networks_of(run)

@@ -1,0 +1,94 @@
+"""Whatever ends a process, the resumed run ends with the weights of an uninterrupted one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from src_training.runs.events import StageFinished, StepDone, read_events
+from src_training.runs.run import STAGES, RunFolder, distil, run_state
+from src_training.training.interruption import Interrupted
+
+MODELS = ("models/teacher", "models/alone", "models/distilled", "model")
+
+
+def assert_same_outcome(path, finished_run):
+    for model in MODELS:
+        expected = load_file(finished_run.path / f"{model}.safetensors")
+        found = load_file(path / f"{model}.safetensors")
+        assert expected.keys() == found.keys()
+        for name, tensor in expected.items():
+            assert torch.equal(found[name], tensor), f"{name} of {model}"
+    reports = [
+        json.loads((p / "report/report.json").read_text()) for p in (path, finished_run.path)
+    ]
+    for report in reports:
+        for found in report.values():
+            # What the same work took is the one thing that may differ.
+            del found["seconds_per_image"]
+    assert reports[0] == reports[1]
+
+
+def assert_nothing_done_twice(path):
+    events = read_events(path / "events.jsonl")
+    steps = [(event.stage, event.step) for event in events if isinstance(event, StepDone)]
+    assert len(steps) == len(set(steps))
+    assert [e.stage for e in events if isinstance(e, StageFinished)] == list(STAGES)
+
+
+def test_a_run_stopped_in_every_stage_ends_as_if_it_had_not_been(finished_run, tmp_path):
+    path = tmp_path / "run"
+    for stage in STAGES:
+        done = []
+
+        def stepped(stage=stage, done=done):
+            return any(isinstance(event, StepDone) and event.stage == stage for event in done)
+
+        with pytest.raises(Interrupted):
+            distil(
+                finished_run.recipe,
+                path,
+                resume=path.exists(),
+                device="cpu",
+                listener=done.append,
+                stopping=stepped,
+            )
+        state = run_state(path)
+        assert (state.state, state.last_words) == ("stopped", "stopped on request")
+        assert (state.stage, state.step) == (stage, 1)
+    distil(finished_run.recipe, path, resume=True, device="cpu")
+    assert_same_outcome(path, finished_run)
+    assert_nothing_done_twice(path)
+    assert run_state(path).state == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+def test_a_killed_process_is_resumed_to_the_same_weights(finished_run, tmp_path):
+    recipe, path = tmp_path / "recipe.yaml", tmp_path / "run"
+    finished_run.recipe.save(recipe)
+    msankd = [sys.executable, "-c", "from src_training.cli import main; main()"]
+    child = subprocess.Popen(
+        [*msankd, "distil", str(recipe), "--out", str(path), "--device", "cpu"],
+        stdout=subprocess.DEVNULL,
+        # As many threads as here: sums in another order round otherwise.
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    while child.poll() is None:
+        reached = {e.stage for e in read_events(path / "events.jsonl") if isinstance(e, StepDone)}
+        if "student" in reached:
+            break
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    state = run_state(path)
+    assert state.state == "died" and not RunFolder(path).model.exists()
+    distil(finished_run.recipe, path, resume=True, device="cpu")
+    assert_same_outcome(path, finished_run)

@@ -1,0 +1,199 @@
+"""What processes make of a batch that is spread over them is what one makes of it."""
+
+import copy
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from src_training.alignment.alignment_network import AlignmentNetwork
+from src_training.alignment.consistency import AlignmentConsistency
+from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
+from src_training.config.recipe import Distilling, StageRecipe
+from src_training.data.sampling import Batch
+from src_training.distillation import METHODS
+from src_training.distillation.dicd import running_statistics_kept
+from src_training.networks import build_network
+from src_training.training.distributed.ranks import Ranks
+from src_training.training.stages.base import (
+    Alignment,
+    MaskAutoencoder,
+    MaskVectors,
+    Stage,
+    Supervised,
+)
+from src_training.training.stages.distillation import Distil, Paraphrase, distillations_of
+from src_training.training.train_step import Descent
+
+SIDE, VIEWS = 32, 2
+
+
+def in_two_processes(check, *arguments):
+    Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(check, *arguments)
+
+
+def step(stage, batch, ranks):
+    """Losses, gradients and statistics after one pass of a batch."""
+    torch.manual_seed(1)
+    stage.zero_grad()
+    own = ranks.share(batch) if ranks else batch
+    share = len(own.image) / len(batch.image)
+    if ranks:
+        with ranks.spread(batch):
+            losses = stage(own)
+    else:
+        losses = stage(own)
+    (share * stage.total(losses)).backward()
+    parameters = [each for group in stage.groups() for each in group["params"]]
+    used = [each for each in parameters if each.grad is not None]
+    said = share * torch.stack(list(losses.values())).detach()
+    if ranks:
+        ranks.sum_gradients(used)
+        said = ranks.sum(said)
+    named = dict(zip(losses, said, strict=True))
+    return named, [each.grad for each in used], dict(stage.named_buffers())
+
+
+def stages():
+    """Every stage but the last, and networks with dropout and with a norm of single values."""
+    torch.manual_seed(0)
+    teacher = build_network("fanet", 1, 3, width=2)
+    autoencoder = SemanticAutoencoder(2, SIDE, 2, latent=8, hidden=4, image_channels=1)
+    tan = alignment(teacher)
+    views = AlignmentConsistency(consistency="views")
+    yield MaskAutoencoder(autoencoder)
+    yield MaskVectors(autoencoder)
+    yield Alignment("tan", tan, teacher, autoencoder, views)
+    for form in ("ce", "dice_ce", "dice_focal"):
+        yield Supervised("teacher", copy.deepcopy(teacher), form)
+    yield Supervised("enet", build_network("enet", 1, 3), "dice_ce")
+    yield Supervised("pspnet", build_network("pspnet", 1, 3, width=2), "dice_ce")
+
+
+def last_stages(methods):
+    """The last stage by each method, after that of its paraphraser."""
+    torch.manual_seed(0)
+    teacher = build_network("fanet", 1, 3, width=2)
+    for method in methods:
+        student = build_network("fanet", 1, 3, width=2)
+        options = {"scope": "batch", "edge_loss": "softmax", "predictions": 1.0}
+        distilling = Distilling(methods={method: 1.0}, **options if method == "gkd" else {})
+        taught = distillations_of(distilling, teacher, student)
+        if paraphrased := [each for each in taught[0] if each.paraphrases]:
+            yield Paraphrase(paraphrased, teacher)
+        networks = (student, alignment(student)), (teacher, alignment(teacher))
+        yield Distil(*networks, *taught, VIEWS, "dice_ce")
+
+
+def alignment(network):
+    side = SIDE // network.stride
+    return AlignmentNetwork(network.bottleneck_channels, (side, side), 8, 4)
+
+
+def batches(views):
+    """Three samples, over two processes: all of them labelled, and two."""
+    torch.manual_seed(2)
+    image, mask = torch.rand(3, 1, SIDE, SIDE).double(), torch.randint(3, (3, SIDE, SIDE))
+    further = torch.rand(3 * views, 1, SIDE, SIDE).double() if views else None
+    plain = torch.rand(3, 1, SIDE, SIDE).double()
+    return Batch(image, mask, further, plain), Batch(image, mask[:2], further, plain)
+
+
+def assert_same(ranks, stage, batch):
+    """One process and several, from the same weights in double precision."""
+    stage.double().train()
+    spread = copy.deepcopy(stage)
+    expected, found = step(stage, batch, None), step(spread, batch, ranks)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def assert_norm(ranks):
+    """Of maps and of vectors, in parts of different size; a foreign pass leaves no trace."""
+    torch.manual_seed(3)
+    for norm, values in (
+        (nn.BatchNorm2d(4), 3 + 2 * torch.randn(5, 4, 6, 7)),
+        (nn.BatchNorm1d(4), torch.randn(3, 4)),
+    ):
+        nn.init.normal_(norm.weight)
+        assert_same(ranks, Squares(norm), Batch(values.double(), torch.zeros(len(values))))
+        with running_statistics_kept(norm), ranks.spread(Batch(values, torch.zeros(len(values)))):
+            kept = norm.running_var.clone()
+            norm(ranks.share(Batch(values.double(), torch.zeros(len(values)))).image)
+        assert torch.equal(norm.running_var, kept)
+
+
+class Squares(Stage):
+    """A loss that differs for every value, of what a layer makes of a batch."""
+
+    def __init__(self, layer):
+        super().__init__("squares", layer)
+
+    def forward(self, batch):
+        found = self.trained(batch.image)
+        weight = torch.linspace(-1, 2, found[0].numel()).view_as(found[0])
+        return {"squares": (weight * (found - batch.image.detach().cos()).square()).mean()}
+
+
+class Noise:
+    def draw(self, count, views, device):
+        return Batch(torch.randn(count, 4), torch.zeros(count))
+
+
+def assert_memory_may_be_full(fabric, ranks, backward):
+    """One process runs out of memory where the other waits for it; both go on in parts."""
+    torch.manual_seed(4)
+    layers = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.BatchNorm1d(4))
+    stage, splits = Squares(layers), []
+    passes = []
+
+    def fail(*_):
+        passes.append(ranks.rank)
+        if passes == [1]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    if backward:
+        layers[1].weight.register_hook(fail)
+    else:
+        layers[1].register_forward_pre_hook(fail)
+    descent = Descent(
+        stage.train(),
+        StageRecipe(steps=2, batch=8, rate=0.01),
+        Noise(),
+        fabric=fabric,
+        ranks=ranks,
+        seed=1,
+        weight_decay=0.0,
+        emit=splits.append,
+    )
+    totals = [descent.step(number).total for number in range(2)]
+    assert [(each.step, each.parts) for each in splits] == [(1, 2)]
+    assert totals == [ranks.told(total) for total in totals]
+
+
+def check(fabric, methods):
+    ranks = Ranks(fabric)
+    assert_norm(ranks)
+    for backward in (False, True):
+        assert_memory_may_be_full(fabric, ranks, backward)
+    for stage in stages():
+        assert_same(ranks, stage, batches(stage.views)[0])
+    check_methods(fabric, methods)
+
+
+def check_methods(fabric, methods):
+    for stage in last_stages(methods):
+        for batch in batches(stage.views):
+            assert_same(Ranks(fabric), stage, batch)
+
+
+OFTEN = ["gkd", "ifvd"]
+
+
+def test_norms_losses_gradients_and_statistics_are_those_of_one_process():
+    in_two_processes(check, OFTEN)
+
+
+@pytest.mark.slow
+def test_so_they_are_by_every_other_method():
+    in_two_processes(check_methods, [method for method in METHODS if method not in OFTEN])

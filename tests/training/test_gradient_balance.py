@@ -1,0 +1,148 @@
+"""The gradients of the losses beside that of the masks, and what is said of them."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from src_training.alignment.alignment_network import AlignmentNetwork
+from src_training.config.recipe import Distilling, Recipe
+from src_training.data.sampling import Batch
+from src_training.networks import build_network
+from src_training.networks.enet import ENet
+from src_training.networks.fanet import FANet
+from src_training.runs.events import Noted
+from src_training.runs.run import distil
+from src_training.training.gradient_balance import LOUD, Pull, loud_in_words, nothing_gained, pulls
+from src_training.training.stages import base as stages
+from src_training.training.stages.distillation import Distil, distillations_of
+
+VIEWS = 2
+
+
+def stage_of(method="gkd", **weights):
+    torch.manual_seed(0)
+    student, teacher = build_network("fanet", 1, 2, width=2), build_network("fanet", 1, 2, width=3)
+    aligned = [
+        (network, AlignmentNetwork(network.bottleneck_channels, (4, 4), latent=8, hidden=4))
+        for network in (student, teacher)
+    ]
+    chosen = Distilling(methods={method: 1.0}, views=VIEWS, **weights)
+    taught = distillations_of(chosen, teacher, student)
+    return Distil(*aligned, *taught, VIEWS, "dice_ce")
+
+
+def batch():
+    torch.manual_seed(1)
+    mask = torch.randint(2, (2, 32, 32))
+    image = (mask[:, None] + torch.rand(2, 1, 32, 32)) / 2
+    return Batch(image, mask, torch.rand(2 * VIEWS, 1, 32, 32), image)
+
+
+def stage_weights(recipe):
+    networks = build_network("fanet", 1, 2, width=3), build_network("fanet", 1, 2, width=2)
+    return distillations_of(recipe.distilling, *networks)[1]
+
+
+def pulls_of(stage):
+    return pulls(stage, batch(), "dice_ce", Fabric(accelerator="cpu", devices=1))
+
+
+def test_a_pull_is_that_of_two_backward_passes():
+    stage = stage_of(intra=3.0)
+    found = pulls_of(stage)
+    gradients = {}
+    for names in (("ce", "dice"), ("intra",)):
+        stage.train().zero_grad()
+        losses = stage(batch())
+        sum(stage.weights.get(name, 1.0) * losses[name] for name in names).backward()
+        parts = [
+            np.zeros(each.shape) if each.grad is None else each.grad.double().numpy()
+            for each in stage.trained.parameters()
+        ]
+        gradients[names[0]] = np.concatenate([part.ravel() for part in parts])
+    assert found.keys() == {"intra", "inter", "cross"}
+    masks, intra = gradients["ce"], gradients["intra"]
+    times = np.linalg.norm(intra) / np.linalg.norm(masks)
+    assert found["intra"].times == pytest.approx(times, rel=1e-4)
+    cosine = (intra / np.linalg.norm(intra)) @ (masks / np.linalg.norm(masks))
+    assert found["intra"].along == pytest.approx(cosine, abs=1e-4)
+
+
+def test_a_pull_grows_with_its_weight_alone():
+    one, ten = pulls_of(stage_of(inter=1.0)), pulls_of(stage_of(inter=10.0))
+    assert ten["inter"].times == pytest.approx(10 * one["inter"].times, rel=1e-4)
+    assert ten["inter"].along == pytest.approx(one["inter"].along, abs=1e-4)
+    assert ten["intra"] == pytest.approx(one["intra"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("times", "along", "drowns"),
+    [
+        (LOUD, 0.0, True),
+        (LOUD - 0.1, -1.0, False),
+        (60.0, 0.0, True),
+        (8.0, 0.6, False),
+        (8.0, -0.5, True),
+        (1000.0, 1.0, False),
+    ],
+)
+def test_what_points_where_the_masks_do_drowns_nothing(times, along, drowns):
+    assert Pull(times, along).drowns is drowns
+
+
+@pytest.mark.parametrize("method", ["gkd", "graph_flow"])
+def test_the_stage_stays_as_it_is_and_a_critic_does_not_count(method):
+    stage = stage_of(method)
+    before = {name: tensor.clone() for name, tensor in stage.state_dict().items()}
+    found = pulls_of(stage)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in stage.state_dict().items())
+    assert all(each.grad is None for each in stage.parameters())
+    assert found.get("critic", Pull(0.0, 0.0)).times == 0.0
+
+
+def test_what_is_loud_is_said_with_the_weight_that_would_not_be():
+    gkd = Recipe.load("phantom", {"distilling.intra": "0.5"}).distilling
+    (said,) = loud_in_words({"intra": Pull(25, 0.1), "cross": Pull(0.7, 0.0)}, gkd)
+    assert "distilling.intra of 0.02 instead of 0.5" in said and "25 times" in said
+    emkd = Recipe.load("phantom", {"distilling.methods": "{emkd: 0.5}"}).distilling
+    (said,) = loud_in_words({"rad_high": Pull(6, 0.0)}, emkd)
+    field, value, now = re.search(r"([\w.]+) of ([\d.]+) instead of ([\d.]+)", said).groups()
+    assert float(now) == 0.9 and float(value) == pytest.approx(0.9 / 6)
+    recipe = Recipe.load("phantom", {"distilling.methods": "{emkd: 0.5}", field: value})
+    assert stage_weights(recipe)["rad_high"] == 0.5 * float(value)
+
+
+@pytest.mark.parametrize(("distilled", "said"), [(0.71, 0), (0.7, 1), (0.6, 1)])
+def test_a_student_that_gained_nothing_is_said_to_have(distilled, said):
+    assert len(nothing_gained(distilled, 0.7)) == said
+
+
+@pytest.mark.parametrize(("weight", "said"), [(1e6, True), (1e-9, False)])
+def test_a_run_says_so_before_its_first_step(weight, said, make_recipe, tmp_path):
+    recipe = make_recipe(distilling={"intra": weight, "inter": 0, "cross": 0, "views": 2})
+    events = []
+    distil(recipe, tmp_path / "run", device="cpu", listener=events.append)
+    assert ["intra" in each for each in notes_of(events, "The gradient of")] == [True] * said
+
+
+@pytest.mark.parametrize("weak", [True, False])
+def test_a_run_says_where_its_teacher_has_little_to_teach(weak, make_recipe, tmp_path, monkeypatch):
+    known = {FANet: 0.7, ENet: 0.695 if weak else 0.68}
+    monkeypatch.setattr(stages, "mean_dice", lambda network, _cases: known[type(network)])
+    recipe = make_recipe(student={"name": "enet"})
+    events = []
+    distil(recipe, tmp_path / "run", device="cpu", listener=events.append)
+    notes = notes_of(events, "The teacher has a Dice of 0.700")
+    assert len(notes) == weak
+    assert all("0.695" in note and "stages.teacher.steps" in note for note in notes)
+    assert len(notes_of(events, "Distilled, the student has", step=3)) == 1
+
+
+def notes_of(events, beginning, step=0):
+    noted = [event for event in events if isinstance(event, Noted) and event.stage == "distil"]
+    said = [event for event in noted if event.sentence.startswith(beginning)]
+    assert all(event.step == step for event in said)
+    return [event.sentence for event in said]
