@@ -23,8 +23,8 @@ from src_training.config.recipe import Distilling
 from src_training.data.sampling import Batch
 from src_training.distillation import METHODS, Distillation
 from src_training.distillation.adversarial import Adversarial, seen
-from src_training.distillation.base import Pass
-from src_training.distillation.dicd import CrossDistillation, cross_predictions
+from src_training.distillation.base import ForwardOutputs
+from src_training.distillation.dicd import DICD, cross_predictions
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.networks.base import Skips
@@ -95,7 +95,7 @@ def turn(work: Callable[[], object]) -> float:
 
 def passes(
     teacher: Aligned, student: Aligned, batch: Batch, compares: bool, predicts: bool
-) -> tuple[Pass, Pass]:
+) -> tuple[ForwardOutputs, ForwardOutputs]:
     """Teacher's and student's, and no more of the views than the method reads."""
     with torch.no_grad():
         taught = one_pass(*teacher, batch if compares else replace(batch, views=None), False)
@@ -106,7 +106,7 @@ def passes(
 
 def one_pass(
     network: SegmentationNetwork, alignment: AlignmentNetwork, batch: Batch, decodes: bool
-) -> Pass:
+) -> ForwardOutputs:
     """What a network makes of a batch, written without regard to `Distil`."""
     images = batch.image if batch.views is None else torch.cat([batch.image, batch.views])
     with network.tapped(*SCALES) as taps:
@@ -124,7 +124,7 @@ def one_pass(
         vectors = torch.cat([flat[:SAMPLES, None], views], dim=1)
     if decodes:
         view_logits = logits[SAMPLES:].unflatten(0, (SAMPLES, VIEWS))
-    return Pass(
+    return ForwardOutputs(
         network,
         alignment,
         anchors,
@@ -136,18 +136,24 @@ def one_pass(
     )
 
 
-def cross(_part: Distillation, teacher: Pass, student: Pass) -> Sequence[Tensor]:
+def cross(
+    _part: Distillation, teacher: ForwardOutputs, student: ForwardOutputs
+) -> Sequence[Tensor]:
     """Each network's decoding of the other's vector."""
     return cross_predictions(teacher, student)
 
 
-def paraphrased(part: Distillation, teacher: Pass, _student: Pass) -> Sequence[Tensor]:
+def paraphrased(
+    part: Distillation, teacher: ForwardOutputs, _student: ForwardOutputs
+) -> Sequence[Tensor]:
     """Nothing to learn from: the paraphraser is the teacher's."""
     part.paraphraser(teacher.taps)
     return []
 
 
-def criticised(part: Distillation, teacher: Pass, student: Pass) -> Sequence[Tensor]:
+def criticised(
+    part: Distillation, teacher: ForwardOutputs, student: ForwardOutputs
+) -> Sequence[Tensor]:
     """Scores of both, from which student and critic learn at once, and a slope between them."""
     assert isinstance(part, Adversarial)
     real, fake = seen(teacher.logits), seen(student.logits)
@@ -158,8 +164,10 @@ def criticised(part: Distillation, teacher: Pass, student: Pass) -> Sequence[Ten
     return [scores, slope.square()]
 
 
-ADDED: dict[type[Distillation], Callable[[Distillation, Pass, Pass], Sequence[Tensor]]] = {
-    CrossDistillation: cross,
+ADDED: dict[
+    type[Distillation], Callable[[Distillation, ForwardOutputs, ForwardOutputs], Sequence[Tensor]]
+] = {
+    DICD: cross,
     GraphFlow: paraphrased,
     NormalisedGraphFlow: paraphrased,
     Adversarial: criticised,
@@ -167,14 +175,14 @@ ADDED: dict[type[Distillation], Callable[[Distillation, Pass, Pass], Sequence[Te
 """What the networks that a method adds make of two passes, once each."""
 
 
-def add(part: Distillation, teacher: Pass, student: Pass) -> None:
+def add(part: Distillation, teacher: ForwardOutputs, student: ForwardOutputs) -> None:
     """Pass a method's own networks forward, and backward where something learns."""
     if made := ADDED[type(part)](part, teacher, student):
         torch.stack([each.sum() for each in made]).sum().backward()
 
 
 def taught(
-    parts: Sequence[Distillation], teacher: Pass, student: Pass, mask: Tensor
+    parts: Sequence[Distillation], teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
 ) -> dict[str, Tensor]:
     """The losses of all parts."""
     return {name: loss for part in parts for name, loss in part(teacher, student, mask).items()}
@@ -185,7 +193,7 @@ def leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_(tensor.is_floating_point())
 
 
-def backward(student: Pass) -> None:
+def backward(student: ForwardOutputs) -> None:
     """Through all that a student's pass made."""
     ends = (student.logits, student.bottleneck, student.vectors, student.view_logits)
     torch.stack([end.sum() for end in ends if end is not None]).sum().backward()

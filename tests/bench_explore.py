@@ -43,7 +43,7 @@ def main() -> None:
     scatter = Scatter("vectors", colours_of(viewer))
     scatter.resize(SIDE, SIDE)
     scatter.show()
-    scatter.draw(points, [str(number) for number in range(POINTS)], kinds)
+    scatter.sample(points, [str(number) for number in range(POINTS)], kinds)
     scatter.colour(Colouring(LINES, random.integers(0, len(LINES), POINTS), ""))
     QApplication.processEvents()
     for what, move in (

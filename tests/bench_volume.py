@@ -39,7 +39,7 @@ def stream_in_this_process(source: Path, labels: Path) -> None:
     from src_training.inference.model_file import ModelCard, SegmentationModel
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import Plan
-    from src_training.inference.volumes.label_store import GrowingLabels
+    from src_training.inference.volumes.label_store import LabelStore
     from src_training.inference.volumes.streaming import stream
     from src_training.networks import build_network
 
@@ -54,7 +54,7 @@ def stream_in_this_process(source: Path, labels: Path) -> None:
     )
     model = SegmentationModel(card, build_network("fanet", 3, 2, width=2).eval())
     voxels = zarr.open_array(source)
-    growing = GrowingLabels(labels, Plan(voxels.shape, str(source), "", 2))
+    growing = LabelStore(labels, Plan(voxels.shape, str(source), "", 2))
     began = time.perf_counter()
     for _ in stream(Predictor(model, device="cpu"), voxels, growing):
         pass

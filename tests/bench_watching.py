@@ -28,7 +28,7 @@ from napari_msankd.runs.timeline import Timeline
 from src_training.config.domains import DomainRecipe, Phantoms
 from src_training.config.presets import recipe_for
 from src_training.data.phantom.camera import fundus_phantom
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import EventLog, RunStarted, StageStarted, StepDone
 from src_training.runs.history import RunHistory
 
@@ -73,7 +73,7 @@ def curves(viewer: Viewer) -> None:
         history.take(step(number))
     took: dict[str, list[float]] = {"first": [], "set": [], "paint": [], "timeline": []}
     began = time.thread_time()
-    widget.draw(history)
+    widget.sample(history)
     widget.redraw()
     took["first"].append(time.thread_time() - began)
     spin(0.5)
@@ -84,7 +84,7 @@ def curves(viewer: Viewer) -> None:
         set_at = time.thread_time()
         widget.losses.canvas.viewport().grab()
         painted = time.thread_time()
-        timeline.draw(history)
+        timeline.sample(history)
         timeline.grab()
         took["set"].append(set_at - began)
         took["paint"].append(painted - set_at)
@@ -119,7 +119,7 @@ def ticks() -> None:
 def heartbeat(viewer: Viewer) -> None:
     """Longest gaps between beats of the main thread while a run with 10,000 steps goes on."""
     with tempfile.TemporaryDirectory() as root:
-        folder = RunFolder(Path(root) / "run")
+        folder = RunDirectory(Path(root) / "run")
         recipe_for("run", _PHANTOMS, [], "enet", "quick").save(folder.recipe)
         log = EventLog(folder.events)
         log.write(RunStarted(device="cpu", precision="32", stages=["distil"]))

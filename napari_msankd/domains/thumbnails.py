@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
 from napari_msankd.domains.domain_look import share_of
 
 if TYPE_CHECKING:
-    from src_training.data.summary import CaseLook
+    from src_training.data.summary import CaseSummary
 
 _SIDE = 48
 _BAR = 14
@@ -42,7 +42,7 @@ class ThumbnailStrip(QListWidget):
         self.clear()
         self.hide()
 
-    def add(self, look: "CaseLook") -> None:
+    def add(self, look: "CaseSummary") -> None:
         """Show one more case."""
         if self.count() >= _MOST:
             return
@@ -57,7 +57,7 @@ class ThumbnailStrip(QListWidget):
         self.setFixedHeight(_SIDE + 8 + _BAR * (high > 0))
 
 
-def _icon(look: "CaseLook") -> QIcon:
+def _icon(look: "CaseSummary") -> QIcon:
     height, width, _ = look.thumbnail.shape
     pixels = look.thumbnail.tobytes()
     image = QImage(pixels, width, height, 3 * width, QImage.Format.Format_RGB888)
@@ -68,7 +68,7 @@ def _icon(look: "CaseLook") -> QIcon:
     return icon
 
 
-def _told(look: "CaseLook") -> str:
+def _told(look: "CaseSummary") -> str:
     slices = f"{look.slices:,} slices of " if look.slices else ""
     lines = [f"{look.name} · {slices}{look.size[0]} x {look.size[1]} pixels"]
     counts, volume = look.counts or {}, bool(look.slices)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_msankd.colours import LINES
 
 if TYPE_CHECKING:
-    from src_training.explore.embedding_table import VectorTable
+    from src_training.explore.embedding_table import EmbeddingTable
 
 BY = ("domain", "sample", "view", "class area", "Dice")
 
@@ -39,7 +39,7 @@ class Colouring:
     legend: str
 
 
-def colouring(table: "VectorTable", by: str) -> Colouring:
+def colouring(table: "EmbeddingTable", by: str) -> Colouring:
     """Colour the rows of a table by one of `BY`."""
     found = _coloured(table, by)
     if "mask" not in table.kinds:
@@ -47,7 +47,7 @@ def colouring(table: "VectorTable", by: str) -> Colouring:
     return replace(found, legend=f"{found.legend} &nbsp; ◆&nbsp;masks")
 
 
-def _coloured(table: "VectorTable", by: str) -> Colouring:
+def _coloured(table: "EmbeddingTable", by: str) -> Colouring:
     if by == "domain":
         return _named(table.domains)
     if by == "sample":

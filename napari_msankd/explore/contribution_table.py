@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableW
 from napari_msankd.explore.selection import Selection
 
 if TYPE_CHECKING:
-    from src_training.explore.fsd_influence import Contribution
+    from src_training.explore.fsd_influence import Influence
 
 
 class ContributionTable(QTableWidget):
@@ -50,7 +50,7 @@ class ContributionTable(QTableWidget):
         """Names of the images, in order."""
         return [self.item(row, 0).text() for row in range(self.rowCount())]
 
-    def draw(self, domain: str, found: "list[Contribution]") -> None:
+    def draw(self, domain: str, found: "list[Influence]") -> None:
         """Show the contributions of the images of a domain."""
         self._domain = domain
         self.setRowCount(len(found))

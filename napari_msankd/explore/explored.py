@@ -11,12 +11,12 @@ from napari_msankd.domains.layer_cases import case_names
 from napari_msankd.engine import load_engine, no_collection
 from napari_msankd.runs.outcomes import ROLES
 from src_training.errors import InputError
-from src_training.runs.run import RunFolder
+from src_training.runs.run import RunDirectory
 
 if TYPE_CHECKING:
     from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
     from src_training.data.domain import Domain
-    from src_training.explore.embedding_table import VectorTable
+    from src_training.explore.embedding_table import EmbeddingTable
     from src_training.inference.model_file import SegmentationModel
 
 _SCANNERS = ("A", "B", "C")
@@ -75,7 +75,7 @@ class Explored:
     request: Request
     models: dict[str, "SegmentationModel"]
     domains: dict[str, "Domain"]
-    tables: dict[str, "VectorTable"] = field(default_factory=dict)
+    tables: dict[str, "EmbeddingTable"] = field(default_factory=dict)
     layers: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -160,7 +160,7 @@ def _models(request: Request) -> dict[str, "SegmentationModel"]:
 
     files: dict[str, Path] = {}
     if request.run is not None:
-        folder = RunFolder(request.run).models
+        folder = RunDirectory(request.run).models
         files = {
             words: folder / f"{role}.safetensors"
             for role, words in ROLES.items()
@@ -204,7 +204,7 @@ def _domains_of_run(run: Path) -> list["Domain"]:
     from src_training.config.recipe import Recipe
     from src_training.runs.data import load_domain, source_split
 
-    recipe = Recipe.load(RunFolder(run).recipe)
+    recipe = Recipe.load(RunDirectory(run).recipe)
     learnt, _ = source_split(recipe)
     tests = [load_domain(test, masks_required=False) for test in recipe.tests]
     return [replace(learnt, name=f"{learnt.name} (learnt)"), *tests]
@@ -236,10 +236,10 @@ def _apart(domains: Sequence["Domain"]) -> list["Domain"]:
 def _autoencoder(request: Request) -> "SemanticAutoencoder | None":
     if request.run is None:
         return None
-    from src_training.runs.load import networks_of
+    from src_training.runs.load import load_networks
 
     try:
-        return networks_of(request.run).autoencoder
+        return load_networks(request.run).autoencoder
     except InputError:
         # Models may outlive the checkpoints they were made of; the masks have no vectors then.
         return None

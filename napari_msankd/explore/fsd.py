@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_msankd.explore.explored import Explored
-    from src_training.explore.embedding_table import VectorTable
-    from src_training.explore.fsd_influence import Contribution
+    from src_training.explore.embedding_table import EmbeddingTable
+    from src_training.explore.fsd_influence import Influence
     from src_training.explore.fsd_matrix import DistanceMatrix
     from src_training.runs.history import RunHistory
 
@@ -82,7 +82,7 @@ class FsdPage(QWidget):
         self._matrices: dict[str, DistanceMatrix] = {}
         self._dice: dict[str, dict[str, float]] = {}
         self._history: RunHistory | None = None
-        self._contributions: list[Contribution] = []
+        self._contributions: list[Influence] = []
         self.works = Works(self, self._fail)
         self._build()
         self._connect()
@@ -164,7 +164,7 @@ class FsdPage(QWidget):
         self._viewer.events.theme.connect(self._on_theme)
 
     @property
-    def _table(self) -> "VectorTable":
+    def _table(self) -> "EmbeddingTable":
         assert self._explored is not None
         return self._explored.tables[self.model.currentText()]
 
@@ -204,14 +204,14 @@ class FsdPage(QWidget):
         steps = _contributed(self._table, source, target)
         self.works.begin("contribute", steps, self._on_contributed, self._on_no_contributions)
 
-    def _on_contributed(self, found: "list[Contribution]") -> None:
+    def _on_contributed(self, found: "list[Influence]") -> None:
         self.image_words.setText("")
         self._on_contributions(found)
 
     def _on_no_contributions(self, failure: Failure) -> None:
         self.image_words.setText(f"✕ {failure.sentence}")
 
-    def _on_contributions(self, found: "list[Contribution]") -> None:
+    def _on_contributions(self, found: "list[Influence]") -> None:
         self._contributions = found
         self.contributions.draw(self.target.currentText(), found)
         self._enable()
@@ -303,16 +303,16 @@ def _page(*parts: Any) -> QWidget:
     return page
 
 
-def _measured(table: "VectorTable") -> Iterator["DistanceMatrix"]:
+def _measured(table: "EmbeddingTable") -> Iterator["DistanceMatrix"]:
     from src_training.explore.fsd_matrix import distance_matrix
 
     yield distance_matrix(table)
 
 
-def _contributed(table: "VectorTable", source: str, target: str) -> "Iterator[list[Contribution]]":
-    from src_training.explore.fsd_influence import contributions
+def _contributed(table: "EmbeddingTable", source: str, target: str) -> "Iterator[list[Influence]]":
+    from src_training.explore.fsd_influence import leave_one_out_influence
 
-    yield contributions(table, source, target)
+    yield leave_one_out_influence(table, source, target)
 
 
 def _course(run: Path) -> Iterator["RunHistory"]:

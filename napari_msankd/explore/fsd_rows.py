@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from src_training.explore.fsd_influence import Contribution
+    from src_training.explore.fsd_influence import Influence
     from src_training.explore.fsd_matrix import DistanceMatrix
     from src_training.runs.history import RunHistory
 
@@ -24,9 +24,7 @@ def distance_rows(model: str, matrix: "DistanceMatrix") -> Rows:
     return rows
 
 
-def contribution_rows(
-    model: str, source: str, target: str, found: "Iterable[Contribution]"
-) -> Rows:
+def contribution_rows(model: str, source: str, target: str, found: "Iterable[Influence]") -> Rows:
     """A line for each image of the target."""
     rows: Rows = [["model", "from", "to", "image", "value", "share"]]
     return rows + [[model, source, target, c.case, c.value, c.share] for c in found]

@@ -52,10 +52,10 @@ class GraphSource:
         load_engine()
         with no_collection():
             from src_training.explore.view_graphs import graphs_of
-            from src_training.runs.load import networks_of, student_at
+            from src_training.runs.load import load_networks, student_at
 
         if self._networks is None:
-            self._networks = networks_of(self._run)
+            self._networks = load_networks(self._run)
         if step != FINAL and step not in self._students:
             self._students[step] = student_at(self._run, step)
         student = self._networks.student if step == FINAL else self._students[step]
@@ -65,12 +65,12 @@ class GraphSource:
     def _patch(self, sample: Sample) -> Any:
         """(C, p, p) as the networks see it."""
         from src_training.data.prepared import prepared_images
-        from src_training.data.sampling import cut
+        from src_training.data.sampling import crop_patch
 
         if sample not in self._patches:
             domain = self._explored.domains[sample.domain].subset([sample.case])
             [image] = prepared_images(domain, self._networks.preprocessing)
-            patch = cut(image.prepared.pixels, sample.corner, self._networks.patch)
+            patch = crop_patch(image.prepared.pixels, sample.corner, self._networks.patch)
             self._patches[sample] = patch
         return self._patches[sample]
 

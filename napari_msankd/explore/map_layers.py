@@ -93,14 +93,14 @@ def rebuilding(run: "Path", image: NDArray[Any], angle: float | None) -> Iterato
     Raises
     ------
     InputError
-        As `networks_of`, `Preprocessing.for_camera` and `rebuilt`.
+        As `load_networks`, `Preprocessing.for_camera` and `rebuilt`.
     """
     load_engine()
     with no_collection():
         from src_training.explore.feature_maps import rebuilt
-        from src_training.runs.load import networks_of
+        from src_training.runs.load import load_networks
 
-    networks, pictures = networks_of(run).for_camera(angle), []
+    networks, pictures = load_networks(run).for_camera(angle), []
     for role in ("teacher", "student"):
         found = rebuilt(networks, role, image)
         place = {"scale": found.rebuilt.scale, "translate": found.rebuilt.translate}
@@ -117,9 +117,9 @@ def crossing(run: "Path", image: NDArray[Any], angle: float | None) -> Iterator[
     load_engine()
     with no_collection():
         from src_training.explore.feature_maps import cross
-        from src_training.runs.load import networks_of
+        from src_training.runs.load import load_networks
 
-    found = cross(networks_of(run).for_camera(angle), image)
+    found = cross(load_networks(run).for_camera(angle), image)
     maps = {
         "p_T: teacher": found.teacher,
         "p_S: student": found.student,

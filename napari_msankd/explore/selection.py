@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from qtpy.QtCore import QObject, Signal
 
 if TYPE_CHECKING:
-    from src_training.explore.embedding_table import VectorTable
+    from src_training.explore.embedding_table import EmbeddingTable
 
 
 class Sample(NamedTuple):
@@ -74,7 +74,7 @@ class Selection(QObject):
             self.changed.emit()
 
 
-def samples_of(table: "VectorTable") -> list[Sample]:
+def samples_of(table: "EmbeddingTable") -> list[Sample]:
     """The sample of every row of a table."""
     rows = zip(
         table.domains,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_msankd.explore.explored import Explored
-    from src_training.explore.embedding_table import VectorTable
+    from src_training.explore.embedding_table import EmbeddingTable
     from src_training.explore.projection import Projection
 
 METHODS = {"PCA": "pca", "t-SNE": "tsne", "UMAP": "umap"}
@@ -275,7 +275,7 @@ def _projected(values: dict[str, Any], method: str) -> Iterator["Projection"]:
     yield project(values, method)
 
 
-def _written(tables: "dict[str, VectorTable]", file: Path) -> Iterator[str]:
+def _written(tables: "dict[str, EmbeddingTable]", file: Path) -> Iterator[str]:
     for name, table in tables.items():
         table.save_csv(_own(file, name, len(tables)))
     yield f"✓ {file} is written."

@@ -16,7 +16,7 @@ from src_training.errors import InputError
 from src_training.runs.events import Event, EventLog, RunStarted, RunStopped
 from src_training.runs.history import RunFollower, RunHistory
 from src_training.runs.process import Output, to_begin, to_resume
-from src_training.runs.run import RunFolder, RunState, run_state
+from src_training.runs.run import RunDirectory, RunState, run_state
 
 if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
@@ -69,7 +69,7 @@ class Job(QObject):
 
     def __init__(self, folder: Path, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.folder = RunFolder(folder.absolute())
+        self.folder = RunDirectory(folder.absolute())
         self.history = RunHistory()
         self.state: RunState | None = None
         self.works: dict[str, Work] = {}
@@ -114,7 +114,7 @@ class Job(QObject):
         OSError
             If the directory or the recipe cannot be written.
         """
-        run = RunFolder(folder.absolute())
+        run = RunDirectory(folder.absolute())
         if run.recipe.exists():
             raise InputError(f"{folder}: the directory holds a run already; expected another")
         arguments = to_begin(recipe, run)
@@ -238,7 +238,7 @@ class Job(QObject):
         self.ended.emit(found)
 
 
-def _judge(folder: RunFolder, stopped: bool) -> Iterator[RunState | None]:
+def _judge(folder: RunDirectory, stopped: bool) -> Iterator[RunState | None]:
     """How a run stands; None where there is none yet.
 
     For a run that was `stopped` by force its last words are written: no window
@@ -256,7 +256,7 @@ def _judge(folder: RunFolder, stopped: bool) -> Iterator[RunState | None]:
         yield RunState(path, path.name, "unreadable", "", 0, 0, str(error))
 
 
-def _say_stopped(folder: RunFolder) -> None:
+def _say_stopped(folder: RunDirectory) -> None:
     with folder.locked():
         log = EventLog(folder.events)
         log.write(RunStopped(reason=ON_REQUEST))

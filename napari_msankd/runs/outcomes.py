@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from src_training.errors import InputError
-from src_training.runs.run import RunFolder
+from src_training.runs.run import RunDirectory
 
 ROLES = {"teacher": "teacher", "alone": "student alone", "distilled": "student distilled"}
 
@@ -76,7 +76,7 @@ def read_outcomes(run: Path) -> list[ModelOutcome]:
     InputError
         If the run has no report, or it is none of ours.
     """
-    folder = RunFolder(run)
+    folder = RunDirectory(run)
     file = folder.report / "report.json"
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
@@ -106,7 +106,7 @@ def domains(outcomes: list[ModelOutcome]) -> list[str]:
     return list(dict.fromkeys(name for found in outcomes for name in (*found.dice, *found.fsd)))
 
 
-def _outcome(role: str, report: dict[str, Any], folder: RunFolder) -> ModelOutcome:
+def _outcome(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelOutcome:
     file = folder.models / f"{role}.safetensors"
     size = report.get("bytes", file.stat().st_size if file.exists() else None)
     return ModelOutcome(

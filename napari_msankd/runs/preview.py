@@ -14,7 +14,7 @@ from napari_msankd.layers import Index, Planes, placement, planes_of, shown_inde
 from napari_msankd.work import Works
 from src_training.errors import InputError
 from src_training.io.atomic import write_atomic
-from src_training.runs.run import RunFolder
+from src_training.runs.run import RunDirectory
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -30,7 +30,7 @@ _OPACITY = 0.5
 class _Given:
     """What a run was given to segment, and where its labels go."""
 
-    run: RunFolder
+    run: RunDirectory
     layer: "Image"
     index: Index
     size: tuple[int, int]
@@ -68,7 +68,7 @@ class Preview(QObject):
     def __init__(self, viewer: "ViewerModel", parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._watched: tuple[Image, RunFolder] | None = None
+        self._watched: tuple[Image, RunDirectory] | None = None
         self._given: _Given | None = None
         self._placed: _Given | None = None
         self.layer: Labels | None = None
@@ -87,7 +87,7 @@ class Preview(QObject):
 
     def watch(self, layer: "Image", run: Path) -> None:
         """Preview the slice in sight of a layer, now and later, by the network of a run."""
-        self._watched, self._given = (layer, RunFolder(run.absolute())), None
+        self._watched, self._given = (layer, RunDirectory(run.absolute())), None
         self._give()
 
     def end(self) -> None:

@@ -8,13 +8,13 @@ from qtpy.QtCore import QProcess
 
 from src_training.errors import InputError
 from src_training.runs.process import command
-from src_training.runs.run import RunFolder
+from src_training.runs.run import RunDirectory
 
 GRACE = 1.5
 """Seconds that a run is given to end by itself."""
 
 
-def begin(folder: RunFolder, arguments: Sequence[str]) -> psutil.Process:
+def begin(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Process:
     """Start ``msankd distil`` with these arguments; it outlives this process.
 
     What it prints goes to the run's ``output.log``.

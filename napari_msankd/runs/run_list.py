@@ -7,7 +7,7 @@ from pathlib import Path
 from src_training.errors import InputError
 from src_training.runs.events import read_event
 from src_training.runs.history import RunHistory, StageProgress
-from src_training.runs.run import STAGES, RunFolder, RunState, run_state
+from src_training.runs.run import STAGES, RunDirectory, RunState, run_state
 from src_training.runs.state import SCORING
 
 _TAIL = 2**15
@@ -54,11 +54,11 @@ class _Seen:
 
     def look(self) -> RunState:
         """How it stands now."""
-        stamp = _written(RunFolder(self._path).events)
+        stamp = _written(RunDirectory(self._path).events)
         former, says_more = self._state, stamp != self._stamp
         if former is not None and not says_more and former.state != "running":
             return former
-        said = _last_said(RunFolder(self._path).events)
+        said = _last_said(RunDirectory(self._path).events)
         goes_on = former is not None and former.state == "running" and says_more
         if said.state in ("finished", "stopped") or goes_on:
             self._state = self._as_it_said(said)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.layers import Index, Slicing
-from src_training.inference.image_threshold import STEPS, at_least, in_steps, threshold_of
+from src_training.inference.image_threshold import STEPS, at_least, quantise, threshold_of
 
 _CHUNK = 512
 _BAND = 2**20
@@ -83,7 +83,7 @@ class Result:
         if self.kept is None:
             self.labels[where] = maps.argmax(0).astype(np.uint8)
             return
-        steps = in_steps(maps[1])
+        steps = quantise(maps[1])
         with self._lock:
             self.kept[where] = steps
             self.labels[where] = at_least(steps, self.threshold_at(index))

@@ -145,7 +145,7 @@ class Outlook:
     """
 
     about: About
-    doubts: tuple[str, ...]
+    input_warnings: tuple[str, ...]
     memory: int
 
 
@@ -200,9 +200,9 @@ def look(request: Request) -> Iterator[Outlook]:
         memory = predictor.memory(request.planes.plane_shape)
     if not request.on_disk:
         memory += Result.bytes(request.slicing.shape)
-    doubts = predictor.check(_read(request.planes, request.shown, predictor))
-    doubts += _spacing_doubts(predictor, request.planes)
-    yield Outlook(_about(predictor), tuple(doubts), memory)
+    input_warnings = predictor.check(_read(request.planes, request.shown, predictor))
+    input_warnings += _spacing_doubts(predictor, request.planes)
+    yield Outlook(_about(predictor), tuple(input_warnings), memory)
 
 
 def segment(request: Request, threshold: float | None) -> Iterator[Began | Tile]:

@@ -8,7 +8,7 @@ _SHORTEST = 1e-4
 """Of a vector that has a direction."""
 
 
-def directions(vectors: Tensor, dim: int = -1) -> Tensor:
+def unit_vectors(vectors: Tensor, dim: int = -1) -> Tensor:
     """Vectors along a dimension, divided by their length.
 
     The shorter a vector, the larger the gradient of its direction. One that is
@@ -20,13 +20,13 @@ def directions(vectors: Tensor, dim: int = -1) -> Tensor:
 
 def star_graph(vectors: Tensor) -> Tensor:
     """Edges a_k = cos(z_0, z_k) between anchor and views: (B, 1 + K, d) -> (B, K)."""
-    unit = directions(vectors)
+    unit = unit_vectors(vectors)
     return torch.einsum("bd,bkd->bk", unit[:, 0], unit[:, 1:])
 
 
 def complete_graph(vectors: Tensor) -> Tensor:
     """Edges A_jk = cos(z_j, z_k) between all nodes: (G, N, d) -> (G, N, N)."""
-    unit = directions(vectors)
+    unit = unit_vectors(vectors)
     return unit @ unit.transpose(-1, -2)
 
 

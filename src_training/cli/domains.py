@@ -28,7 +28,7 @@ def inspect(
     msankd inspect data/ours
     ```
     """
-    from src_training.data.summary import CaseLook, Masks, Problem
+    from src_training.data.summary import CaseSummary, Masks, Problem
     from src_training.data.validation import inspect_folder
 
     if not folder.is_dir():
@@ -37,7 +37,7 @@ def inspect(
     table, problems = Table("case", "pixels", "classes, pixels"), []
     notes = list[str]()
     for found in inspect_folder(folder, masks=masks):
-        if isinstance(found, CaseLook):
+        if isinstance(found, CaseSummary):
             counts = (found.counts or {}).items()
             said = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
             slices = f" x {found.slices}" if found.slices else ""

@@ -16,7 +16,7 @@ from src_training.runs.events import StepDone
 if TYPE_CHECKING:
     from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
     from src_training.data.domain import Domain
-    from src_training.explore.embedding_table import VectorTable
+    from src_training.explore.embedding_table import EmbeddingTable
     from src_training.inference.model_file import SegmentationModel
 
 Folders = Annotated[list[Path], Parameter(help="Folder with images/; masks are not needed.")]
@@ -143,9 +143,9 @@ def _domains_of(run: Path) -> list["Domain"]:
     """The training images of a run, then its test domains."""
     from src_training.config.recipe import Recipe
     from src_training.runs.data import load_domain, source_split
-    from src_training.runs.directory import RunFolder
+    from src_training.runs.directory import RunDirectory
 
-    recipe = Recipe.load(RunFolder(run).recipe)
+    recipe = Recipe.load(RunDirectory(run).recipe)
     training, _held_out = source_split(recipe)
     tests = [load_domain(test, masks_required=False) for test in recipe.tests]
     return [replace(training, name=f"{training.name}, training"), *tests]
@@ -157,19 +157,19 @@ def _models(
     """Models by the name the page gives them, and the autoencoder of their run."""
     from src_training.device import find_device
     from src_training.inference.model_file import load_model
-    from src_training.runs.directory import RunFolder
+    from src_training.runs.directory import RunDirectory
     from src_training.runs.finalise import ROLES
-    from src_training.runs.load import networks_of
+    from src_training.runs.load import load_networks
 
     found = find_device(device)
     if run is None:
         loaded = load_model(str(model), found)
         yield loaded.card.name, loaded, None
         return
-    folder = RunFolder(run)
+    folder = RunDirectory(run)
     if not folder.model.exists():
         raise InputError(f"{run} has no models yet; expected a run that is finished")
-    autoencoder = networks_of(run).autoencoder.to(found)
+    autoencoder = load_networks(run).autoencoder.to(found)
     for role in ROLES:
         yield role, load_model(folder.models / f"{role}.safetensors", found), autoencoder
 
@@ -180,7 +180,7 @@ def _extracted(
     views: int,
     seed: int,
     autoencoder: "SemanticAutoencoder | None" = None,
-) -> "VectorTable":
+) -> "EmbeddingTable":
     from src_training.cli.progress import counted
     from src_training.explore.embedding_table import Extracted, extract
 

@@ -83,7 +83,7 @@ def distil(
     """
     from src_training.cli.progress import RunDisplay
     from src_training.config.recipe import Recipe
-    from src_training.runs.run import RunFolder
+    from src_training.runs.run import RunDirectory
     from src_training.runs.run import distil as run
     from src_training.training.distributed.ranks import (
         follow_first,
@@ -98,9 +98,9 @@ def distil(
     if resume is not None and settings:
         raise InputError("--set changes a recipe; expected none with --resume")
     if resume is not None:
-        if not RunFolder(resume).recipe.exists():
+        if not RunDirectory(resume).recipe.exists():
             raise InputError(f"{resume}: there is no run in it; expected recipe.yaml of one")
-        plan, folder = Recipe.load(RunFolder(resume).recipe), resume
+        plan, folder = Recipe.load(RunDirectory(resume).recipe), resume
     else:
         plan = Recipe.load(str(recipe), overrides(settings))
         folder = out_dir or Path("runs") / plan.name
@@ -129,7 +129,7 @@ def distil(
             )
         except (Interrupted, KeyboardInterrupt):
             display.close()
-            if RunFolder(folder).recipe.exists():
+            if RunDirectory(folder).recipe.exists():
                 console.err.print(
                     f"Stopped; go on with: msankd distil --resume {folder}",
                     highlight=False,

@@ -14,7 +14,7 @@ from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.inference.predictor import Predictor
-    from src_training.inference.volumes.files import Stream, Wishes
+    from src_training.inference.volumes.files import Stream, VolumeOptions
 
 Classes = list[str] | None
 
@@ -78,7 +78,7 @@ def segment(
     from src_training.inference.image_files import writable_names
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
-    from src_training.inference.volumes.files import Wishes, volumes_among
+    from src_training.inference.volumes.files import VolumeOptions, volumes_among
 
     found, others = volumes_among(inputs)
     for option, given in (("--probabilities", probabilities), ("--angle", angle is not None)):
@@ -88,7 +88,7 @@ def segment(
     predictor = Predictor(load_model(model).for_camera(angle), device=device, flips=flips)
     if files:
         _segment_images(predictor, files, out_dir, threshold, probabilities)
-    wishes = Wishes(
+    wishes = VolumeOptions(
         "zyx".index(volumes.axis),
         volumes.orthogonal,
         flips,
@@ -114,10 +114,10 @@ def _segment_images(
 
     with counted(console.out, "segmenting", len(files)) as advance:
         for file, stem in files.items():
-            written, doubts = segment_file(
+            written, input_warnings = segment_file(
                 predictor, file, out_dir / stem, threshold, with_probabilities=probabilities
             )
-            for doubt in doubts:
+            for doubt in input_warnings:
                 console.err.print(
                     f"{file}: {doubt}", style="yellow", highlight=False, soft_wrap=True
                 )
@@ -142,7 +142,7 @@ def _streaming(predictor: "Predictor", device: str, volumes: Volumes) -> "Iterat
 
 
 def _segment_volume(
-    predictor: "Predictor", path: Path, out_dir: Path, wishes: "Wishes", stream: "Stream"
+    predictor: "Predictor", path: Path, out_dir: Path, wishes: "VolumeOptions", stream: "Stream"
 ) -> None:
     from src_training.cli.progress import counted
     from src_training.inference.volumes.estimate import estimate_volume

@@ -13,7 +13,7 @@ from src_training.alignment.consistency import AlignmentConsistency
 from src_training.config.recipe import Recipe
 from src_training.config.yaml_io import first_words
 from src_training.errors import InputError
-from src_training.runs.directory import STAGES, RunFolder
+from src_training.runs.directory import STAGES, RunDirectory
 from src_training.runs.events import Event
 from src_training.runs.finalise import FROM_MASKS
 from src_training.runs.run import check_folder, distil
@@ -55,8 +55,8 @@ class PlannedRun:
 
     label: str
     recipe: Recipe
-    folder: RunFolder
-    shared: RunFolder | None
+    folder: RunDirectory
+    shared: RunDirectory | None
     taken: tuple[str, ...] = SHARED
 
     @property
@@ -105,7 +105,7 @@ class PlannedRun:
         own = folder.begun("distil") or Recipe.load(folder.recipe) != self.recipe
         return not own and not folder.in_use
 
-    def _take_over(self, other: RunFolder) -> None:
+    def _take_over(self, other: RunDirectory) -> None:
         """Take stages and scores of a finished run: files are only replaced, so links will do."""
         for name in self.taken:
             shutil.rmtree(self.folder.stage(name), ignore_errors=True)
@@ -115,7 +115,7 @@ class PlannedRun:
         if self.taken == SHARED:
             self._take_over_scores(other)
 
-    def _take_over_scores(self, other: RunFolder) -> None:
+    def _take_over_scores(self, other: RunDirectory) -> None:
         own = self.folder
         for role in FROM_MASKS:
             model = f"{role}.safetensors"
@@ -177,7 +177,7 @@ def planned_runs(
             if first[label] != label:
                 runs[label] = replace(runs[first[label]], label=label)
                 continue
-            folder = RunFolder(out / f"seed-{seed}" / label)
+            folder = RunDirectory(out / f"seed-{seed}" / label)
             of_others = [(aligned, known) for aligned, known in by_alignment if known != folder]
             alike = [known for aligned, known in of_others if aligned == recipe.alignment]
             others = [known for _, known in of_others]
@@ -197,11 +197,11 @@ def refuse_other_runs(plan: Sequence[PlannedRun]) -> None:
         check_folder(run.folder, run.recipe, resume=run.folder.recipe.exists())
 
 
-def finished_alike(runs: Path, expected: Recipe) -> list[tuple[AlignmentConsistency, RunFolder]]:
+def finished_alike(runs: Path, expected: Recipe) -> list[tuple[AlignmentConsistency, RunDirectory]]:
     """Finished runs of one seed whose stages a recipe shares, each with how it aligns."""
     found = []
     for path in sorted(runs.glob("*/")):
-        folder = RunFolder(path)
+        folder = RunDirectory(path)
         if not folder.model.exists():
             continue
         recipe = Recipe.load(folder.recipe)

@@ -19,7 +19,7 @@ from src_training.comparison.scores import (
     pooled,
 )
 from src_training.config.recipe import Recipe
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event, RunStarted, StepDone, Validated, read_events
 
 
@@ -171,19 +171,19 @@ def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
     return found
 
 
-def _of_same_seeds(runs: Sequence[PlannedRun]) -> list[RunFolder]:
+def _of_same_seeds(runs: Sequence[PlannedRun]) -> list[RunDirectory]:
     """The runs beside these that share with them: whichever came first has the steps of that."""
     beside = ((run.folder.path.parent, run.recipe) for run in runs)
     return [folder for seed, recipe in beside for _, folder in finished_alike(seed, recipe)]
 
 
-def _step_seconds(folders: Sequence[RunFolder], stage: str) -> float:
+def _step_seconds(folders: Sequence[RunDirectory], stage: str) -> float:
     """Median time from one step of a stage to the next, validations left out."""
     took = [seconds for folder in folders for seconds in _between_steps(folder, stage)]
     return median(took) if took else float("nan")
 
 
-def _between_steps(folder: RunFolder, stage: str) -> list[float]:
+def _between_steps(folder: RunDirectory, stage: str) -> list[float]:
     took, former = list[float](), None
     for event in read_events(folder.events):
         if isinstance(event, StepDone) and event.stage == stage:
@@ -213,7 +213,7 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
         "included, validations and what learns before (alignment, paraphraser) left out; "
         "x alone: in steps of the student alone.",
     ]
-    rows: dict[RunFolder, dict[str, None]] = {}
+    rows: dict[RunDirectory, dict[str, None]] = {}
     for run in plan:
         rows.setdefault(run.folder, {})[run.label] = None
     alike = dict.fromkeys(" and ".join(labels) for labels in rows.values() if len(labels) > 1)

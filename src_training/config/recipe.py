@@ -94,14 +94,14 @@ class Distilling(_Part):
         distillation (lambda_1 to lambda_3) within ``gkd``; 0 leaves one out.
         Published without figures, hence with 1 each. Graphs of centred vectors
         pulled 10 to 60 times as hard as masks of vessels then; a run says so
-        where they do, see `pulls`.
+        where they do, see `gradient_ratios`.
     predictions
         Weight, within ``gkd``, of what the teacher predicts of the plain anchor
         (*reconstruction*; the published sum has no such term).
     views
         Augmented views of each sample (K), for ``gkd``.
     edge_loss, scope, temperature, centred
-        See `DualContrastiveGraphs`.
+        See `DCGD`.
     start
         ``alone``: from what the stage ``student`` learned of masks alone.
         ``fresh``: from random weights, for as many steps as that stage and

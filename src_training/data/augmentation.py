@@ -51,7 +51,7 @@ class Augmentation(BaseModel):
     illumination: Strength = 0.2
 
 
-class Views:
+class Augmenter:
     """Turns roomy patches into training patches and into further views of them.
 
     Kornia draws one set of parameters per sample and works on the whole
@@ -63,7 +63,7 @@ class Views:
         How strongly to vary.
     patch
         Height and width of what is returned, pixels. Patches come in larger
-        (see `roomy`), so that turning and scaling bring in hardly any empty corners.
+        (see `crop_size`), so that turning and scaling bring in hardly any empty corners.
     """
 
     def __init__(self, augmentation: Augmentation, patch: int) -> None:
@@ -73,7 +73,7 @@ class Views:
         self._photometric = self._build_photometric()
 
     @property
-    def roomy(self) -> int:
+    def crop_size(self) -> int:
         """Side of the patches to cut from the images, pixels."""
         return round(self.patch * 1.2 * (1 + self.augmentation.scale))
 

@@ -14,7 +14,7 @@ from src_training.io.images import read_image, read_mask
 
 
 @dataclass(frozen=True)
-class Place:
+class SlicePosition:
     """Where a slice lies.
 
     Attributes
@@ -55,7 +55,7 @@ class Case:
     image: NDArray[Any]
     mask: NDArray[np.uint8] | None = None
     fov: NDArray[np.bool_] | None = None
-    place: Place | None = None
+    place: SlicePosition | None = None
 
     @property
     def size(self) -> tuple[int, int]:

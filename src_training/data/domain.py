@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from src_training.data.case import Case, CaseFiles, by, in_memory, read_labels
 from src_training.data.classes import BINARY, ClassValues
-from src_training.data.slice_context import slice_beside
-from src_training.data.volume_slices import SliceOfFile, slices_in, volume_files
+from src_training.data.slice_context import adjacent_slice_name
+from src_training.data.volume_slices import VolumeSlice, slices_in, volume_files
 from src_training.errors import InputError
 from src_training.io.images import (
     image_files,
@@ -21,7 +21,7 @@ from src_training.io.images import (
     write_labels,
 )
 
-AnyCase = Case | CaseFiles | SliceOfFile
+AnyCase = Case | CaseFiles | VolumeSlice
 
 __all__ = ["Case", "Domain", "write_domain"]
 
@@ -163,7 +163,7 @@ class Domain:
     def with_neighbours(self, count: int) -> Iterator[Case]:
         """The cases in order, each image with its neighbouring slices as channels.
 
-        Neighbours are told by their names (`slice_beside`) and may be cases
+        Neighbours are told by their names (`adjacent_slice_name`) and may be cases
         that `subset` left out; where there is none, the last slice that there
         is on that side is repeated.
 
@@ -204,7 +204,7 @@ class Domain:
 
     def _next(self, name: str, offset: int) -> str:
         """Name of the slice at an offset, or `name` itself where there is none."""
-        beside = slice_beside(name, offset)
+        beside = adjacent_slice_name(name, offset)
         return name if beside is None or beside not in self._cases else beside
 
     @property
@@ -301,7 +301,7 @@ def write_domain(domain: Domain, folder: Path) -> None:
 
 def _cases_in(
     path: Path, masks: Literal["required", "optional"]
-) -> tuple[Mapping[str, CaseFiles | SliceOfFile], tuple[str, ...]]:
+) -> tuple[Mapping[str, CaseFiles | VolumeSlice], tuple[str, ...]]:
     """What a folder holds, its classes not told yet, and what is odd about it."""
     images, found, fovs = (_files(path / part) for part in ("images", "masks", "fov"))
     volumes = volume_files(path / "images")

@@ -16,7 +16,7 @@ from skimage.filters import threshold_otsu
 from src_training.data.ct import WINDOWS
 from src_training.errors import InputError
 
-FRAME = 16
+PADDING = 16
 """Pixels around a prepared image when it is segmented."""
 
 WIDEST = 4096
@@ -93,13 +93,13 @@ class Prepared:
     geometry: Geometry
 
     @property
-    def framed(self) -> Float:
+    def padded(self) -> Float:
         """The pixels in a dark frame, as the rim of an image is trained on.
 
         (C, h + 2 FRAME, w + 2 FRAME) float32, 0 in the frame.
         Without it a network takes the edge of a picture that cuts a disc for a vessel.
         """
-        return np.pad(self.pixels, ((0, 0), (FRAME, FRAME), (FRAME, FRAME)))
+        return np.pad(self.pixels, ((0, 0), (PADDING, PADDING), (PADDING, PADDING)))
 
 
 class Preprocessing(BaseModel):

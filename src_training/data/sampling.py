@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_training.data.augmentation import Views
+from src_training.data.augmentation import Augmenter
 from src_training.data.domain import Case, Domain
 from src_training.data.preprocessing import Mask, Prepared, Preprocessing
 from src_training.errors import InputError
@@ -82,7 +82,7 @@ def prepare_cases(
         What, and how.
     labelled
         Whether masks are needed; otherwise all is background, for images of
-        which `HalfLabelled` hands no mask on.
+        which `SemiSupervisedSampler` hands no mask on.
 
     Raises
     ------
@@ -110,14 +110,14 @@ def _prepared(
     return PreparedCase(case.name, image, image.geometry.to_prepared(mask).astype(np.uint8))
 
 
-class Drawing(Protocol):
+class Sampler(Protocol):
     """Whatever batches are drawn from."""
 
-    def draw(self, count: int, views: int, device: torch.device) -> Batch:
+    def sample(self, count: int, views: int, device: torch.device) -> Batch:
         """Draw a batch of `count` anchors and `views` views of each, on a device."""
 
 
-class Patches:
+class PatchSampler:
     """Draws batches of patches from prepared cases.
 
     Every draw comes from torch's global generator, so a step is the same
@@ -131,17 +131,17 @@ class Patches:
         Makes anchors and views of what is cut.
     """
 
-    def __init__(self, cases: list[PreparedCase], views: Views) -> None:
+    def __init__(self, cases: list[PreparedCase], views: Augmenter) -> None:
         self._views = views
         self._cases = cases
         self._anywhere = [None if case.fov.all() else _places(case.fov) for case in cases]
         self._foreground = [_places(case.mask > 0) for case in cases]
 
-    def draw(self, count: int, views: int, device: torch.device) -> Batch:
+    def sample(self, count: int, views: int, device: torch.device) -> Batch:
         """Draw a batch of `count` anchors and `views` views of each, on a device."""
-        cut = [self._cut(int(torch.randint(len(self._cases), ()))) for _ in range(count)]
-        image = torch.stack([image for image, _ in cut]).to(device)
-        mask = torch.stack([mask for _, mask in cut]).to(device)
+        crop_patch = [self._cut(int(torch.randint(len(self._cases), ()))) for _ in range(count)]
+        image = torch.stack([image for image, _ in crop_patch]).to(device)
+        mask = torch.stack([mask for _, mask in crop_patch]).to(device)
         moved, moved_mask = self._views.moved(image, mask)
         # Anchors and views are restyled once each: they share one distribution, and with
         # it the statistics that a network normalises by.
@@ -156,15 +156,15 @@ class Patches:
         chosen = int(torch.randint(case.mask.size if places is None else len(places), ()))
         pixel = chosen if places is None else int(places[chosen])
         row, column = divmod(pixel, case.mask.shape[1])
-        half = self._views.roomy // 2
+        half = self._views.crop_size // 2
         image, mask = (
-            _roomy(torch.from_numpy(array), (row - half, column - half), self._views.roomy)
+            _roomy(torch.from_numpy(array), (row - half, column - half), self._views.crop_size)
             for array in (case.image.pixels, case.mask)
         )
         return image, mask
 
 
-class HalfLabelled:
+class SemiSupervisedSampler:
     """Draws batches whose second half has no masks.
 
     The semi-supervised paradigm of Graph Flow (arXiv 2203.08667).
@@ -175,15 +175,15 @@ class HalfLabelled:
         Where each half is drawn from; of an odd batch, the larger is labelled.
     """
 
-    def __init__(self, labelled: Patches, unlabelled: Patches) -> None:
+    def __init__(self, labelled: PatchSampler, unlabelled: PatchSampler) -> None:
         self._labelled, self._unlabelled = labelled, unlabelled
 
-    def draw(self, count: int, views: int, device: torch.device) -> Batch:
+    def sample(self, count: int, views: int, device: torch.device) -> Batch:
         """Draw a batch of `count` anchors and `views` views of each, on a device."""
-        first = self._labelled.draw(count - count // 2, views, device)
+        first = self._labelled.sample(count - count // 2, views, device)
         if count < 2:
             return first
-        second = self._unlabelled.draw(count // 2, views, device)
+        second = self._unlabelled.sample(count // 2, views, device)
         return Batch(
             torch.cat([first.image, second.image]),
             first.mask,
@@ -192,7 +192,7 @@ class HalfLabelled:
         )
 
 
-def evenly(everything: Sequence[T], count: int) -> list[T]:
+def evenly_spaced(everything: Sequence[T], count: int) -> list[T]:
     """At most `count` of a sequence, evenly spaced."""
     if len(everything) <= count:
         return list(everything)
@@ -218,11 +218,11 @@ def patch_corners(fov: Mask, patch: int, least_seen: float = 0.5) -> list[tuple[
     """
     rows, columns = (_starts(length, patch) for length in fov.shape)
     corners = [(top, left) for top in rows for left in columns]
-    seen = [corner for corner in corners if cut(fov, corner, patch).mean() >= least_seen]
+    seen = [corner for corner in corners if crop_patch(fov, corner, patch).mean() >= least_seen]
     return seen or corners
 
 
-def cut(array: AnyArray, corner: tuple[int, int], patch: int) -> AnyArray:
+def crop_patch(array: AnyArray, corner: tuple[int, int], patch: int) -> AnyArray:
     """The patch (..., patch, patch) at a corner of (..., h, w), zeros beyond the image."""
     top, left = corner
     window = array[..., top : top + patch, left : left + patch]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 _SLICE = re.compile(r"(?P<volume>.*\d.*_|.*_z|.*-)(?P<number>\d+)")
 
 
-def slice_beside(name: str, offset: int) -> str | None:
+def adjacent_slice_name(name: str, offset: int) -> str | None:
     """What the slice so far from another is called, if it is there; None if `name` is no slice.
 
     Examples

@@ -31,7 +31,7 @@ _COVERED = 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class CaseLook:
+class CaseSummary:
     """One case at a glance.
 
     Attributes
@@ -85,7 +85,7 @@ class Note:
     sentence: str
 
 
-Seen = CaseLook | Problem | Note
+Seen = CaseSummary | Problem | Note
 
 
 def merged(classes: ClassValues, values: set[int]) -> Iterator[Note]:
@@ -94,12 +94,12 @@ def merged(classes: ClassValues, values: set[int]) -> Iterator[Note]:
         yield Note(f"The masks hold {classes.said(values)}.")
 
 
-def until_unpainted(found: Iterable[Seen], domain: str) -> Iterator[Seen]:
+def require_foreground(found: Iterable[Seen], domain: str) -> Iterator[Seen]:
     """What was found, and a problem in the end if every mask of the domain is all background."""
     counted = painted = 0
     for each in found:
         yield each
-        if isinstance(each, CaseLook) and each.counts is not None:
+        if isinstance(each, CaseSummary) and each.counts is not None:
             counted += 1
             painted += sum(list(each.counts.values())[1:]) > 0
     if counted and not painted:
@@ -114,7 +114,7 @@ def look_of(
     indices: NDArray[np.uint8] | None,
     classes: Sequence[str],
     longest: int,
-) -> CaseLook:
+) -> CaseSummary:
     """A case at a glance.
 
     Parameters
@@ -135,13 +135,13 @@ def look_of(
     small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     picture = _resized(Image.fromarray(_displayed(image)), small)
     if indices is None:
-        return CaseLook(name, size, None, picture)
+        return CaseSummary(name, size, None, picture)
     totals = np.bincount(indices.ravel(), minlength=len(classes)).tolist()
     for index in np.flatnonzero(totals[1:]) + 1:
         covered = _resized(Image.fromarray((indices == index).astype(np.uint8) * 255), small)
         region = covered > 255 * _COVERED
         picture[region & ~ndimage.binary_erosion(region)] = OUTLINES[(index - 1) % len(OUTLINES)]
-    return CaseLook(name, size, dict(zip(classes, totals, strict=True)), picture)
+    return CaseSummary(name, size, dict(zip(classes, totals, strict=True)), picture)
 
 
 def _displayed(image: Array) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from src_training.data.summary import (
     Values,
     look_of,
     merged,
-    until_unpainted,
+    require_foreground,
 )
 from src_training.data.volume_slices import volume_files
 from src_training.data.volume_validation import inspect_volumes
@@ -74,7 +74,7 @@ def inspect_folder(
     folder = Path(folder)
     if volumes := volume_files(folder / "images"):
         seen = inspect_volumes(folder, volumes, class_values, thumbnail, masks)
-        yield from until_unpainted(seen, folder.name)
+        yield from require_foreground(seen, folder.name)
         return
     parts: dict[str, dict[str, Path]] = {}
     for part in ("images", "masks", "fov"):
@@ -89,7 +89,7 @@ def inspect_folder(
             yield Problem(f"masks/{file.name}", f"{file} has no image of the same stem in images/")
     unread = [_on_disk(stem, parts) for stem in parts["images"]]
     seen = _looks(unread, class_values, thumbnail, masks)
-    yield from until_unpainted(seen, folder.name)
+    yield from require_foreground(seen, folder.name)
 
 
 def inspect_arrays(
@@ -134,7 +134,7 @@ def inspect_arrays(
         for case, image, mask in zip(called, images, labels, strict=True)
     ]
     seen = _looks(unread, class_values, thumbnail, required)
-    yield from until_unpainted(seen, name)
+    yield from require_foreground(seen, name)
 
 
 def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import Case, Place, by
+from src_training.data.case import Case, SlicePosition, by
 from src_training.data.classes import BINARY, ClassValues
 from src_training.errors import InputError
 from src_training.io.volumes.nifti import NIFTI_SUFFIXES
@@ -16,13 +16,13 @@ from src_training.io.volumes.registry import open_volume
 
 
 @dataclass(frozen=True)
-class SliceOfFile:
+class VolumeSlice:
     """A slice of a volume on disk, and what the mask told.
 
     Attributes
     ----------
     name
-        ``STEM_z012``, so that `patient_of` and `slice_beside` know it.
+        ``STEM_z012``, so that `patient_of` and `adjacent_slice_name` know it.
     image, mask
         NIfTI files; None without mask.
     place
@@ -38,7 +38,7 @@ class SliceOfFile:
     name: str
     image: Path
     mask: Path | None
-    place: Place
+    place: SlicePosition
     size: tuple[int, int]
     values: tuple[int, ...] | None
     classes: ClassValues
@@ -71,7 +71,7 @@ def volume_files(folder: Path) -> dict[str, Path]:
     }
 
 
-def slices_in(folder: Path, masks: Literal["required", "optional"]) -> dict[str, SliceOfFile]:
+def slices_in(folder: Path, masks: Literal["required", "optional"]) -> dict[str, VolumeSlice]:
     """Every slice of the volumes in ``images/``, with ``masks/`` of the same stem.
 
     Masks are read once, to find their values.
@@ -83,7 +83,7 @@ def slices_in(folder: Path, masks: Literal["required", "optional"]) -> dict[str,
         holds what is no label.
     """
     labels = volume_files(folder / "masks")
-    found = dict[str, SliceOfFile]()
+    found = dict[str, VolumeSlice]()
     for stem, file in volume_files(folder / "images").items():
         if masks == "required" and stem not in labels:
             raise InputError(f"{folder} has no mask for {file.name}; expected one in masks/")
@@ -91,7 +91,7 @@ def slices_in(folder: Path, masks: Literal["required", "optional"]) -> dict[str,
     return found
 
 
-def slices_of(stem: str, file: Path, mask: Path | None) -> dict[str, SliceOfFile]:
+def slices_of(stem: str, file: Path, mask: Path | None) -> dict[str, VolumeSlice]:
     """Every slice of one volume, and what its mask, which is read, holds there.
 
     Raises
@@ -111,8 +111,8 @@ def slices_of(stem: str, file: Path, mask: Path | None) -> dict[str, SliceOfFile
     for index in range(depth):
         name = f"{stem}_z{index:0{digits}d}"
         values = None if stored is None else tuple(np.unique(stored[index]).tolist())
-        place = Place(stem, index, depth, volume.spacing)
-        slices[name] = SliceOfFile(
+        place = SlicePosition(stem, index, depth, volume.spacing)
+        slices[name] = VolumeSlice(
             name, file, mask, place, (height, width), values, ClassValues(BINARY)
         )
     return slices

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.classes import ClassValues
-from src_training.data.summary import CaseLook, Masks, Problem, Seen, Values, look_of, merged
-from src_training.data.volume_slices import SliceOfFile, slices_of, volume_files
+from src_training.data.summary import CaseSummary, Masks, Problem, Seen, Values, look_of, merged
+from src_training.data.volume_slices import VolumeSlice, slices_of, volume_files
 from src_training.errors import InputError
 from src_training.io.images import image_files
 
@@ -42,7 +42,7 @@ def inspect_volumes(
     for stem, file in labels.items():
         if stem not in images:
             yield Problem(f"masks/{file.name}", f"{file} has no image of the same stem in images/")
-    whole = dict[str, list[SliceOfFile]]()
+    whole = dict[str, list[VolumeSlice]]()
     for stem, file in images.items():
         try:
             if masks == "required" and stem not in labels:
@@ -68,8 +68,8 @@ def inspect_volumes(
 
 
 def _look(
-    stem: str, slices: Sequence[SliceOfFile], classes: ClassValues, thumbnail: int
-) -> CaseLook:
+    stem: str, slices: Sequence[VolumeSlice], classes: ClassValues, thumbnail: int
+) -> CaseSummary:
     counts = None
     shown = slices[len(slices) // 2]
     if shown.mask is not None:
@@ -84,7 +84,7 @@ def _look(
     return replace(look, counts=counts, slices=len(slices))
 
 
-def _counted(of: SliceOfFile) -> NDArray[np.intp]:
+def _counted(of: VolumeSlice) -> NDArray[np.intp]:
     """Voxels of each class."""
     labels = of.labels()
     assert labels is not None

@@ -6,15 +6,15 @@ from typing import NamedTuple
 from src_training.distillation.adversarial import Adversarial
 from src_training.distillation.attention_transfer import AttentionTransfer
 from src_training.distillation.base import Distillation
-from src_training.distillation.coco import CrossLayerCorrelation
-from src_training.distillation.dcgd import DualContrastiveGraphs
-from src_training.distillation.dicd import CrossDistillation
-from src_training.distillation.emkd import EfficientMedical
-from src_training.distillation.fsp import SolutionFlow
+from src_training.distillation.coco import CoCo
+from src_training.distillation.dcgd import DCGD
+from src_training.distillation.dicd import DICD
+from src_training.distillation.emkd import EMKD
+from src_training.distillation.fsp import FSP
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
-from src_training.distillation.ifvd import IntraClassVariation
-from src_training.distillation.logits import SoftenedLogits
-from src_training.distillation.skd import PairwiseSimilarity
+from src_training.distillation.ifvd import IFVD
+from src_training.distillation.logits import LogitsKD
+from src_training.distillation.skd import SKD
 from src_training.distillation.view_predictions import ViewPredictions
 
 __all__ = ["METHODS", "Distillation", "Method", "losses_of", "refuse_sum"]
@@ -36,20 +36,18 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "gkd": Method(
-        "GKD (arXiv 2207.12995)", (DualContrastiveGraphs, CrossDistillation, ViewPredictions)
-    ),
-    "emkd": Method("EMKD (arXiv 2108.09987)", (EfficientMedical,)),
+    "gkd": Method("GKD (arXiv 2207.12995)", (DCGD, DICD, ViewPredictions)),
+    "emkd": Method("EMKD (arXiv 2108.09987)", (EMKD,)),
     "graph_flow": Method("Graph Flow (arXiv 2203.08667)", (GraphFlow, Adversarial)),
     "graph_flow_normalised": Method(
         "Graph Flow, normalised (arXiv 2203.08667)", (NormalisedGraphFlow, Adversarial)
     ),
-    "logits": Method("logits KD (arXiv 1503.02531)", (SoftenedLogits,)),
+    "logits": Method("logits KD (arXiv 1503.02531)", (LogitsKD,)),
     "attention": Method("attention transfer (arXiv 1612.03928)", (AttentionTransfer,)),
-    "fsp": Method("FSP (CVPR 2017)", (SolutionFlow,)),
-    "ifvd": Method("IFVD (ECCV 2020)", (IntraClassVariation,)),
-    "skd": Method("SKD, pair-wise (arXiv 1903.04197)", (PairwiseSimilarity,)),
-    "coco": Method("CoCo (arXiv 2108.12173)", (CrossLayerCorrelation,)),
+    "fsp": Method("FSP (CVPR 2017)", (FSP,)),
+    "ifvd": Method("IFVD (ECCV 2020)", (IFVD,)),
+    "skd": Method("SKD, pair-wise (arXiv 1903.04197)", (SKD,)),
+    "coco": Method("CoCo (arXiv 2108.12173)", (CoCo,)),
 }
 
 

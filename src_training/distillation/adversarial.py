@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import cached
 
-from src_training.distillation.base import Distillation, Pass
+from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.networks.base import SegmentationNetwork
-from src_training.training.distributed.whole_batch import uniform
+from src_training.training.distributed.whole_batch import rand_per_sample
 
 MOST_PIXELS = 128
 """A side of what the critic sees: with it, attention takes 256 KiB a sample at most."""
@@ -48,18 +48,20 @@ class Adversarial(Distillation):
         self.critic = critic
 
     @classmethod
-    def between(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
+    def for_pair(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
         """With a critic for the student's classes."""
         return cls(Critic(student.classes))
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """``adversarial`` for the student; for the critic ``critic``, with its penalty.
 
         -mean D(s), and mean D(s) - mean D(t) + 10 times `gradient_penalty`,
         of the logits as `seen`; either sign.
         """
         real, fake = seen(teacher.logits), seen(student.logits)
-        with _held(self.critic):
+        with frozen(self.critic):
             fooled = -self.critic(fake).mean()
         fake = fake.detach()
         # The weights' norms are the same for all that the critic learns from.
@@ -129,7 +131,7 @@ def seen(logits: Tensor) -> Tensor:
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     """(‖∇ critic‖ - 1)² between real and fake (B, ...), mean over samples (WGAN-GP, eq. 3)."""
-    share = uniform(real)
+    share = rand_per_sample(real)
     between = torch.lerp(real, fake, share).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     penalty: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
@@ -137,7 +139,7 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
 
 
 @contextmanager
-def _held(module: nn.Module) -> Iterator[None]:
+def frozen(module: nn.Module) -> Iterator[None]:
     """Let gradients pass through a module and change nothing in it."""
     learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in learnt:

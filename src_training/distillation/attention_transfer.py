@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.distillation.base import Distillation, Pass
+from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.losses.regions import resized
 
 
@@ -20,7 +20,9 @@ class AttentionTransfer(Distillation):
     taps: ClassVar[tuple[str, ...]] = ("encoder_quarter", "encoder_eighth", "decoder_quarter")
     weights: ClassVar[dict[str, float]] = {"attention": 1e3}
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """``attention``: squared difference of attention maps, mean over pixels, sum over taps."""
         distances = []
         for tap in self.taps:

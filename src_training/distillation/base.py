@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pass:
+class ForwardOutputs:
     """What one network made of a batch.
 
     Attributes
@@ -107,11 +107,13 @@ class Distillation(nn.Module, ABC):
     paraphraser: "Paraphrasers"
 
     @classmethod
-    def between(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
+    def for_pair(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
         """Made to the measures of two networks where those matter."""
         return cls()
 
-    def forward(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """Unweighted scalar losses by name; gradients reach the student only.
 
         Parameters
@@ -129,10 +131,12 @@ class Distillation(nn.Module, ABC):
             return self.losses(teacher.mapped(exact), student.mapped(exact), mask)
 
     @abstractmethod
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """As `forward`, of a detached teacher and, unless `half_precision`, in full precision.
 
-        What is no mean over all samples has to be of the `whole` batch.
+        What is no mean over all samples has to be of the whole batch.
         """
 
 

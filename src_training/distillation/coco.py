@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.distillation.base import Distillation, Pass
+from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.distillation.skd import nodes_a_side, similarity
 
 
-class CrossLayerCorrelation(Distillation):
+class CoCo(Distillation):
     """Teach how the spatial similarities of different layers go together.
 
     The abstract tells what is modelled: correlations, between layers, of
@@ -23,7 +23,9 @@ class CrossLayerCorrelation(Distillation):
     taps: ClassVar[tuple[str, ...]] = ("encoder_quarter", "encoder_eighth", "decoder_quarter")
     weights: ClassVar[dict[str, float]] = {"correlation": 1.0}
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """``correlation``: mean squared difference, mean over pairs of layers."""
         side = nodes_a_side(teacher.taps["encoder_eighth"])
         theirs, ours = (

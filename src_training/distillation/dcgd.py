@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src_training.alignment.contrastive_graphs import centred, complete_graph, star_graph
-from src_training.distillation.base import Distillation, Pass
-from src_training.training.distributed.whole_batch import whole
+from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.training.distributed.whole_batch import all_gather_samples
 
 EdgeLoss = Literal["mse", "softmax"]
 Scope = Literal["views", "batch"]
@@ -53,7 +53,7 @@ def without_diagonal(graph: Tensor) -> Tensor:
     return graph[:, kept].reshape(groups, nodes, nodes - 1)
 
 
-class DualContrastiveGraphs(Distillation):
+class DCGD(Distillation):
     """Teach the student the teacher's similarities between views.
 
     Parameters
@@ -86,10 +86,14 @@ class DualContrastiveGraphs(Distillation):
         self.temperature = temperature
         self.centred = centred
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """``intra`` (star) and ``inter`` (complete) losses, scalars >= 0; K >= 2 views."""
         assert teacher.vectors is not None and student.vectors is not None
-        return self.compare(whole(teacher.vectors), whole(student.vectors))
+        return self.compare(
+            all_gather_samples(teacher.vectors), all_gather_samples(student.vectors)
+        )
 
     def compare(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
         """The same on bare vectors (B, 1 + K, d), the anchors' first; d may differ."""

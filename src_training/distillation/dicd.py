@@ -11,10 +11,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from src_training.alignment.consistency import pixel_divergence
-from src_training.distillation.base import Distillation, Pass, exact
+from src_training.distillation.base import Distillation, ForwardOutputs, exact
 
 
-class CrossDistillation(Distillation):
+class DICD(Distillation):
     """Let each network decode the other's semantic vector.
 
     p1 = Dec_T(skips_T, H_T(E_S(F_S))) trains the student's encoder, through
@@ -27,14 +27,16 @@ class CrossDistillation(Distillation):
     # Its passes through the networks are most of it.
     half_precision: ClassVar[bool] = True
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """The ``cross`` loss, a scalar >= 0."""
         # Of logits in half precision a divergence soon overflows.
         target, first, second = map(exact, (teacher.logits, *cross_predictions(teacher, student)))
         return {"cross": pixel_divergence(target, first) + pixel_divergence(target, second)}
 
 
-def cross_predictions(teacher: Pass, student: Pass) -> tuple[Tensor, Tensor]:
+def cross_predictions(teacher: ForwardOutputs, student: ForwardOutputs) -> tuple[Tensor, Tensor]:
     """Logits of p1 and p2, each (B, classes, H, W)."""
     student_vector = student.alignment.encoder(student.bottleneck)
     teacher_vector = teacher.alignment.encoder(teacher.bottleneck).detach()

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.contrastive_graphs import directions
-from src_training.distillation.base import Distillation, Pass
+from src_training.alignment.contrastive_graphs import unit_vectors
+from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.distillation.logits import TEMPERATURE, softened_divergence
 from src_training.losses.regions import region_means, regions, resized
-from src_training.training.distributed.whole_batch import whole
+from src_training.training.distributed.whole_batch import all_gather_samples
 
 _LEVELS = {"low": "encoder_half", "high": "encoder_eighth"}
 
 
-class EfficientMedical(Distillation):
+class EMKD(Distillation):
     """Teach prediction maps, importance maps and the affinity of regions.
 
     Its schedule is the recipe's: ``supervised: dice_focal`` is its loss from
@@ -34,7 +34,9 @@ class EfficientMedical(Distillation):
         "rad_high": 0.9,
     }
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """``pmd`` of the logits, ``imd`` and ``rad`` of a low and of a high feature."""
         found = {"pmd": softened_divergence(teacher.logits, student.logits, TEMPERATURE)}
         classes, labelled = student.logits.shape[1], len(mask)
@@ -87,8 +89,8 @@ def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: i
     (theirs, known), (ours, also) = (
         region_cosines(feature, mask, classes) for feature in (teacher, student)
     )
-    counted = whole((known & also).to(ours.dtype))
-    return (whole(ours - theirs).square() * counted).sum() / counted.sum().clamp(min=1)
+    counted = all_gather_samples((known & also).to(ours.dtype))
+    return (all_gather_samples(ours - theirs).square() * counted).sum() / counted.sum().clamp(min=1)
 
 
 def region_cosines(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -104,7 +106,7 @@ def region_cosines(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor,
         How many there are; pairs are classes (classes - 1) / 2.
     """
     inside = regions(mask, classes, feature.shape[-2:])
-    means = directions(region_means(feature, inside))
+    means = unit_vectors(region_means(feature, inside))
     there = inside.flatten(2).any(-1)
     first, second = torch.triu_indices(classes, classes, 1, device=feature.device)
     cosines = (means[:, first] * means[:, second]).sum(-1)

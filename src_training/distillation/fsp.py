@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src_training.distillation.base import Distillation, Pass
+from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.networks.base import SegmentationNetwork
 
 _FLOWS = (
@@ -17,7 +17,7 @@ _FLOWS = (
 )
 
 
-class SolutionFlow(Distillation):
+class FSP(Distillation):
     """Teach how the teacher's features of one layer follow from those of another.
 
     The paper asks for students with the teacher's channels. Where they differ
@@ -40,13 +40,15 @@ class SolutionFlow(Distillation):
         )
 
     @classmethod
-    def between(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
+    def for_pair(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
         """With a convolution for every tap whose channels differ."""
         theirs, ours = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
         pairs = {tap: (ours[tap], theirs[tap]) for tap in cls.taps}
         return cls({tap: pair for tap, pair in pairs.items() if pair[0] != pair[1]})
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """``flow``: mean squared difference of the flows, mean over pairs of layers."""
         adapted = {
             tap: self.adapted[tap](feature) if tap in self.adapted else feature

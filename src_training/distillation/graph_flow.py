@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src_training.alignment.consistency import pixel_divergence
-from src_training.alignment.contrastive_graphs import directions
-from src_training.distillation.base import Distillation, Pass
+from src_training.alignment.contrastive_graphs import unit_vectors
+from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.distillation.paraphraser import Paraphrasers
 from src_training.errors import InputError
 from src_training.networks.base import SegmentationNetwork
@@ -61,7 +61,7 @@ class GraphFlow(Distillation):
         self.paraphraser = paraphraser
 
     @classmethod
-    def between(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
+    def for_pair(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
         """With a paraphraser from the teacher's channels to the student's.
 
         Raises
@@ -79,7 +79,9 @@ class GraphFlow(Distillation):
             )
         return cls(Paraphrasers({tap: (theirs[tap], ours[tap]) for tap in cls.taps}))
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """``vertices`` and ``edges`` of the variation graphs, ``prediction`` of the logits.
 
         Σ (ΔV_S - ΔV_T)² and Σ (ΔE_S - ΔE_T)² of a sample, mean over samples,
@@ -122,7 +124,7 @@ class NormalisedGraphFlow(GraphFlow):
     weights: ClassVar[dict[str, float]] = {"vertices": 1.0, "edges": 1.0, "prediction": 1.0}
 
     def _graph(self, feature: Tensor) -> Graph:
-        nodes = directions(salient_patches(feature))
+        nodes = unit_vectors(salient_patches(feature))
         return Graph(nodes, nodes @ nodes.mT)
 
     def _size(self, difference: Tensor) -> Tensor:

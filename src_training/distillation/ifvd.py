@@ -5,13 +5,13 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.contrastive_graphs import directions
-from src_training.distillation.base import Distillation, Pass
+from src_training.alignment.contrastive_graphs import unit_vectors
+from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.losses.regions import region_means, regions
-from src_training.training.distributed.whole_batch import whole
+from src_training.training.distributed.whole_batch import all_gather_samples
 
 
-class IntraClassVariation(Distillation):
+class IFVD(Distillation):
     """Teach how much each pixel's feature is like the mean feature of its class.
 
     On the last features before the logits, with the weight of the published code.
@@ -20,11 +20,15 @@ class IntraClassVariation(Distillation):
     taps: ClassVar[tuple[str, ...]] = ("decoder_half",)
     weights: ClassVar[dict[str, float]] = {"variation": 200.0}
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """``variation``: mean squared difference of both networks' `typicality`."""
         classes = student.logits.shape[1]
         theirs, ours = (
-            whole(typicality(each.first(len(mask)).taps["decoder_half"], mask, classes))
+            all_gather_samples(
+                typicality(each.first(len(mask)).taps["decoder_half"], mask, classes)
+            )
             for each in (teacher, student)
         )
         return {"variation": F.mse_loss(ours, theirs)}
@@ -44,4 +48,4 @@ def typicality(feature: Tensor, mask: Tensor, classes: int) -> Tensor:
     """
     inside = regions(mask, classes, feature.shape[-2:])
     own_mean = region_means(feature, inside).mT @ inside.flatten(2).to(feature.dtype)
-    return (directions(feature, 1) * directions(own_mean.view_as(feature), 1)).sum(1)
+    return (unit_vectors(feature, 1) * unit_vectors(own_mean.view_as(feature), 1)).sum(1)

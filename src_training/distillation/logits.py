@@ -8,18 +8,20 @@ from typing import ClassVar
 from torch import Tensor
 
 from src_training.alignment.consistency import pixel_divergence
-from src_training.distillation.base import Distillation, Pass
+from src_training.distillation.base import Distillation, ForwardOutputs
 
 TEMPERATURE = 4.0
 """T, by which logits are divided; the published 1 to 20 do alike."""
 
 
-class SoftenedLogits(Distillation):
+class LogitsKD(Distillation):
     """Teach the teacher's softened prediction of every pixel."""
 
     weights: ClassVar[dict[str, float]] = {"logits": 1.0}
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """``logits``: see `softened_divergence`."""
         return {"logits": softened_divergence(teacher.logits, student.logits, TEMPERATURE)}
 

@@ -5,20 +5,22 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.contrastive_graphs import directions
-from src_training.distillation.base import Distillation, Pass
+from src_training.alignment.contrastive_graphs import unit_vectors
+from src_training.distillation.base import Distillation, ForwardOutputs
 
 MOST_NODES = 16
 """A side: larger features are pooled, so that a graph takes 256 KiB a sample at most."""
 
 
-class PairwiseSimilarity(Distillation):
+class SKD(Distillation):
     """Teach how much any two places of the deepest common features are alike (eq. 2)."""
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_eighth",)
     weights: ClassVar[dict[str, float]] = {"pairwise": 1.0}
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """``pairwise``: mean squared difference of the similarities, from 0 to 4."""
         theirs, ours = teacher.taps["encoder_eighth"], student.taps["encoder_eighth"]
         side = nodes_a_side(theirs)
@@ -37,5 +39,5 @@ def nodes_a_side(feature: Tensor) -> tuple[int, int]:
 
 def similarity(feature: Tensor, side: tuple[int, int]) -> Tensor:
     """Cosines (B, n, n) between the n = rows · columns nodes of a feature (B, C, h, w)."""
-    nodes = directions(F.adaptive_avg_pool2d(feature, side).flatten(2), dim=1)
+    nodes = unit_vectors(F.adaptive_avg_pool2d(feature, side).flatten(2), dim=1)
     return nodes.mT @ nodes

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from src_training.alignment.consistency import pixel_divergence
-from src_training.distillation.base import Distillation, Pass
+from src_training.distillation.base import Distillation, ForwardOutputs
 
 
 class ViewPredictions(Distillation):
@@ -26,7 +26,9 @@ class ViewPredictions(Distillation):
     predicts_views: ClassVar[bool] = True
     weights: ClassVar[dict[str, float]] = {"predictions": 1.0}
 
-    def losses(self, teacher: Pass, student: Pass, mask: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
         """The ``predictions`` loss, a scalar >= 0."""
         assert teacher.plain_logits is not None and student.view_logits is not None
         styles = torch.cat([student.logits[:, None], student.view_logits], dim=1)

@@ -18,7 +18,7 @@ from src_training.data.preprocessing import Float, Mask
 from src_training.errors import InputError
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.thresholds import THRESHOLDS, dice_curve
-from src_training.inference.image_threshold import in_steps, threshold_of
+from src_training.inference.image_threshold import quantise, threshold_of
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 from src_training.seeds import drawing
@@ -28,7 +28,7 @@ USUAL, _NOISE = 0.5, 0.01
 """The share that is taken unless another has a mean Dice that is higher by more than this."""
 
 Restyle = Callable[[Tensor], Tensor]
-"""Images (B, C, h, w) as other scanners would show them; see `Views.restyle`."""
+"""Images (B, C, h, w) as other scanners would show them; see `Augmenter.restyle`."""
 
 _STYLES, _ENOUGH = 3, 12
 """Styles of an image, where that makes no more than a dozen: those of four decide by chance."""
@@ -198,7 +198,7 @@ def choose_threshold(
     for image in validation:
         maps = _maps(predictor, image)
         curves.append(_curve(maps, image))
-        own.append(np.interp(threshold_of(in_steps(maps[1])), THRESHOLDS, curves[-1]))
+        own.append(np.interp(threshold_of(quantise(maps[1])), THRESHOLDS, curves[-1]))
     mean = np.mean(curves, axis=0)
     return float(THRESHOLDS[int(mean.argmax())]), bool(np.mean(own) >= mean.max() - _COST)
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.preprocessing import Float, Mask
-from src_training.inference.image_threshold import HIGHEST, STEPS, in_steps
+from src_training.inference.image_threshold import HIGHEST, STEPS, quantise
 
 THRESHOLDS = np.arange(5, round(100 * HIGHEST) + 1) / 100
 """Whole percents at which foreground may begin.
@@ -35,7 +35,7 @@ def dice_curve(probabilities: Float, mask: NDArray[np.integer], seen: Mask | Non
     inside = np.ones(mask.shape, np.bool_) if seen is None else seen
     truth = mask[inside]
     if len(probabilities) == 2:
-        return _overlap_curve(in_steps(probabilities[1][inside]), truth > 0)
+        return _overlap_curve(quantise(probabilities[1][inside]), truth > 0)
     labels = probabilities.argmax(0)[inside]
     classes = [_dice(labels == k, truth == k) for k in range(1, len(probabilities))]
     defined = [dice for dice in classes if not np.isnan(dice)]

@@ -31,7 +31,7 @@ _NUMBERS = ("values", "corners", "views", "areas", "dice")
 
 
 @dataclass(frozen=True, eq=False)
-class VectorTable:
+class EmbeddingTable:
     """Semantic vectors of one model, a row for each patch, view and mask.
 
     Attributes
@@ -67,11 +67,11 @@ class VectorTable:
     def __len__(self) -> int:
         return len(self.values)
 
-    def take(self, indices: ArrayLike) -> "VectorTable":
+    def take(self, indices: ArrayLike) -> "EmbeddingTable":
         """The rows at these indices, or where a mask (N,) bool is true, in this order."""
         wanted = np.asarray(indices)
         chosen = np.arange(len(self))[wanted] if wanted.size else np.arange(0)
-        return VectorTable(
+        return EmbeddingTable(
             values=self.values[chosen],
             domains=tuple(self.domains[i] for i in chosen),
             cases=tuple(self.cases[i] for i in chosen),
@@ -84,7 +84,7 @@ class VectorTable:
 
     def where(
         self, *, domain: str | None = None, kind: Kind | None = None, view: int | None = None
-    ) -> "VectorTable":
+    ) -> "EmbeddingTable":
         """The rows of a domain, a kind, a view; None takes any."""
         chosen = np.ones(len(self), bool)
         if domain is not None:
@@ -139,12 +139,12 @@ class Extracted:
     done: int
     total: int
     kept: int = 0
-    table: VectorTable | None = None
+    table: EmbeddingTable | None = None
 
 
-def joined(tables: Sequence[VectorTable]) -> VectorTable:
+def joined(tables: Sequence[EmbeddingTable]) -> EmbeddingTable:
     """The rows of at least one table after those of another."""
-    return VectorTable(
+    return EmbeddingTable(
         values=np.concatenate([table.values for table in tables]),
         domains=tuple(name for table in tables for name in table.domains),
         cases=tuple(name for table in tables for name in table.cases),
@@ -199,11 +199,11 @@ def extract(
         not fit it, or an image cannot be prepared.
     """
     from src_training.data.prepared import prepared_images
-    from src_training.explore.patch_embeddings import PatchEncoder
+    from src_training.explore.patch_embeddings import PatchEmbedder
 
     _refuse_names(domains)
-    encoder = PatchEncoder(model, views=views, seed=seed, autoencoder=autoencoder)
-    parts: list[VectorTable] = []
+    encoder = PatchEmbedder(model, views=views, seed=seed, autoencoder=autoencoder)
+    parts: list[EmbeddingTable] = []
     kept = 0
     total = sum(len(domain) for domain in domains)
     for domain in domains:
@@ -244,13 +244,13 @@ def _digest(stamp: str, case: "Case", angle: float | None) -> str:
     return digest.hexdigest()
 
 
-def _write(file: Path, rows: VectorTable) -> None:
+def _write(file: Path, rows: EmbeddingTable) -> None:
     numbers = {name: getattr(rows, name) for name in _NUMBERS}
     kinds = np.array(rows.kinds)
     write_atomic(file, lambda temporary: np.savez(temporary, kinds=kinds, **numbers))
 
 
-def _read(file: Path, domain: str, case: str) -> VectorTable | None:
+def _read(file: Path, domain: str, case: str) -> EmbeddingTable | None:
     """What was cached; None where there is nothing, or nothing whole."""
     try:
         with file.open("rb") as content, np.load(content, allow_pickle=False) as stored:
@@ -258,6 +258,6 @@ def _read(file: Path, domain: str, case: str) -> VectorTable | None:
             kinds = tuple(stored["kinds"].tolist())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return VectorTable(
+    return EmbeddingTable(
         domains=(domain,) * len(kinds), cases=(case,) * len(kinds), kinds=kinds, **numbers
     )

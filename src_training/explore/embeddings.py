@@ -12,7 +12,7 @@ from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.domain import Domain
 from src_training.data.prepared import PreparedImage, prepared_images
 from src_training.data.preprocessing import Preprocessing
-from src_training.data.sampling import cut, patch_corners
+from src_training.data.sampling import crop_patch, patch_corners
 from src_training.errors import InputError
 from src_training.inference.model_file import SegmentationModel
 
@@ -134,9 +134,9 @@ def _patches(images: Iterable[PreparedImage], side: int) -> Iterator[_Patch]:
         if case.mask is not None:
             mask = prepared.geometry.to_prepared(case.mask).astype(np.uint8)
         for corner in patch_corners(prepared.fov, side):
-            patch = cut(prepared.pixels, corner, side)
+            patch = crop_patch(prepared.pixels, corner, side)
             yield _Patch(
-                case.name, corner, patch, None if mask is None else cut(mask, corner, side)
+                case.name, corner, patch, None if mask is None else crop_patch(mask, corner, side)
             )
 
 

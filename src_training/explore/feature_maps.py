@@ -16,7 +16,7 @@ from torch import Tensor
 
 from src_training.data.preprocessing import Float, Geometry, Mask, Prepared
 from src_training.errors import InputError
-from src_training.explore.teacher_student import AlignedPair
+from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.explore.tiling import Mosaic
 from src_training.inference.model_file import SegmentationModel
 from src_training.networks.base import SegmentationNetwork
@@ -135,7 +135,7 @@ def feature_maps(
 
 @torch.inference_mode()
 def rebuilt(
-    networks: AlignedPair, role: Role, image: NDArray[np.generic], fov: Mask | None = None
+    networks: TeacherStudentPair, role: Role, image: NDArray[np.generic], fov: Mask | None = None
 ) -> Rebuilt:
     """A network's bottleneck over an image, and what its own header rebuilds of it.
 
@@ -175,7 +175,9 @@ def rebuilt(
 
 
 @torch.inference_mode()
-def cross(networks: AlignedPair, image: NDArray[np.generic], fov: Mask | None = None) -> CrossMaps:
+def cross(
+    networks: TeacherStudentPair, image: NDArray[np.generic], fov: Mask | None = None
+) -> CrossMaps:
     """Teacher, student, and what each decodes from the other's semantic vector.
 
     DICD (GKD, arXiv 2207.12995), in evaluation mode and in patches as
@@ -198,7 +200,7 @@ def cross(networks: AlignedPair, image: NDArray[np.generic], fov: Mask | None = 
     return CrossMaps(*maps)
 
 
-def _cross_probabilities(networks: AlignedPair, patches: Tensor) -> Tensor:
+def _cross_probabilities(networks: TeacherStudentPair, patches: Tensor) -> Tensor:
     """p_T, p_S, p1 and p2, (B, 4, K, p, p) on the CPU, of patches (B, C, p, p)."""
     teacher, student = networks.teacher, networks.student
     images = _on_device(patches, teacher)

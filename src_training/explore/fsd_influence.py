@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.errors import InputError
-from src_training.explore.embedding_table import VectorTable
+from src_training.explore.embedding_table import EmbeddingTable
 from src_training.explore.fsd import frechet_distance, gaussian
 from src_training.explore.fsd_matrix import vectors_by_name
 
@@ -17,7 +17,7 @@ _LEAST = 2
 
 
 @dataclass(frozen=True)
-class Contribution:
+class Influence:
     """How much an image adds to the distance of its domain.
 
     Attributes
@@ -36,7 +36,7 @@ class Contribution:
     share: float
 
 
-def contributions(table: VectorTable, source: str, target: str) -> list[Contribution]:
+def leave_one_out_influence(table: EmbeddingTable, source: str, target: str) -> list[Influence]:
     """How much nearer the target would be without each of its images, most first.
 
     Every image is left out in turn, all its patches at once, and FSD is
@@ -71,7 +71,7 @@ def contributions(table: VectorTable, source: str, target: str) -> list[Contribu
     for case in dict.fromkeys(rows.cases):
         value = whole - away.distance(cases == case)
         share = value / whole if whole > 0 else 0.0 * value
-        found.append(Contribution(case, value, share))
+        found.append(Influence(case, value, share))
     return sorted(found, key=lambda each: (math.isnan(each.value), -each.value))
 
 

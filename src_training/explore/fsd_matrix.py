@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.errors import InputError
-from src_training.explore.embedding_table import VectorTable
+from src_training.explore.embedding_table import EmbeddingTable
 from src_training.explore.fsd import FSD, all_alike, frechet_distance
 from src_training.io.atomic import write_text
 
@@ -67,7 +67,7 @@ class DistanceMatrix:
         write_text(path, text.getvalue())
 
 
-def vectors_by_name(table: VectorTable) -> dict[str, Array]:
+def vectors_by_name(table: EmbeddingTable) -> dict[str, Array]:
     """The vectors (N, d) of each domain's patches as they are, and of all masks as `MASKS`.
 
     Augmented views are left out: they would pass for further patches.
@@ -89,7 +89,7 @@ def vectors_by_name(table: VectorTable) -> dict[str, Array]:
     return found
 
 
-def distance_matrix(table: VectorTable) -> DistanceMatrix:
+def distance_matrix(table: EmbeddingTable) -> DistanceMatrix:
     """FSD between every two domains, and between each and the masks' prior.
 
     Parameters
@@ -119,7 +119,7 @@ def distance_matrix(table: VectorTable) -> DistanceMatrix:
     )
 
 
-def dice_by_domain(table: VectorTable) -> dict[str, float]:
+def dice_by_domain(table: EmbeddingTable) -> dict[str, float]:
     """Domain -> mean Dice over its patches as they are; domains without masks are left out."""
     found = {}
     for domain in dict.fromkeys(table.domains):

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.data.augmentation import Augmentation, Views
+from src_training.data.augmentation import Augmentation, Augmenter
 from src_training.data.prepared import PreparedImage
-from src_training.data.sampling import cut, patch_corners
+from src_training.data.sampling import crop_patch, patch_corners
 from src_training.errors import InputError
-from src_training.explore.embedding_table import Kind, VectorTable
-from src_training.inference.bn_adaptation import with_statistics_of
+from src_training.explore.embedding_table import EmbeddingTable, Kind
+from src_training.inference.bn_adaptation import adapt_batch_norm
 from src_training.inference.model_file import ModelCard, SegmentationModel
 from src_training.inference.predictor import labels_from
 from src_training.networks.fanet import FANet
@@ -48,7 +48,7 @@ class PatchViews:
     fov: NDArray[np.bool_]
 
 
-class PatchEncoder:
+class PatchEmbedder:
     """Encodes the images of domains patch by patch.
 
     Parameters
@@ -84,14 +84,14 @@ class PatchEncoder:
             raise InputError(f"views is {views}; expected 0 or more")
         self._model, self._semantics = model, model.semantics
         self._count, self._seed = views, seed
-        self._views = Views(augmentation_of(model.card), model.card.patch) if views else None
+        self._views = Augmenter(augmentation_of(model.card), model.card.patch) if views else None
         self._symmetries = _symmetries(self._views.augmentation) if self._views else []
         if autoencoder is not None:
             _refuse_autoencoder(model, autoencoder)
         self._autoencoder = autoencoder
         self.stamp = self._stamp()
 
-    def rows(self, image: PreparedImage, domain: str) -> VectorTable:
+    def rows(self, image: PreparedImage, domain: str) -> EmbeddingTable:
         """All rows of an image: its patches in reading order, each before its views; masks last.
 
         Raises
@@ -115,7 +115,7 @@ class PatchEncoder:
             areas = np.concatenate([areas, areas[::seen]])
             dice = np.concatenate([dice, np.full(len(corners), np.nan)])
         kinds: list[Kind] = ["image" if row < rows else "mask" for row in range(len(values))]
-        return VectorTable(
+        return EmbeddingTable(
             values=values,
             domains=(domain,) * len(values),
             cases=(image.case.name,) * len(values),
@@ -133,11 +133,11 @@ class PatchEncoder:
         alone: they are the same whenever they are asked for.
         """
         side, prepared = self._model.card.patch, image.prepared
-        pixels = cut(prepared.pixels, corner, side)
-        fov, mask = cut(prepared.fov, corner, side), None
+        pixels = crop_patch(prepared.pixels, corner, side)
+        fov, mask = crop_patch(prepared.fov, corner, side), None
         if image.case.mask is not None:
             classes = prepared.geometry.to_prepared(image.case.mask).astype(np.uint8)
-            mask = cut(classes, corner, side)
+            mask = crop_patch(classes, corner, side)
         if self._views is None:
             return PatchViews(pixels[None], None if mask is None else mask[None], fov[None])
         with drawing(step_seed(self._seed, image.case.name, f"{corner[0]}/{corner[1]}")):
@@ -172,7 +172,7 @@ class PatchEncoder:
         card, network = self._model.card, self._model.network
         if card.own_statistics:
             plain = self._batches([patch.images[:1] for patch in patches])
-            network = with_statistics_of(plain, network, card.own_statistics)
+            network = adapt_batch_norm(plain, network, card.own_statistics)
         batches = self._batches([patch.images for patch in patches])
         maps = np.concatenate([network(batch).softmax(1).cpu().numpy() for batch in batches])
         of_image = [

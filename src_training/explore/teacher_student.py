@@ -10,7 +10,7 @@ from src_training.networks.base import SegmentationNetwork
 
 
 @dataclass(frozen=True, eq=False)
-class AlignedPair:
+class TeacherStudentPair:
     """A teacher and a student, and what they were shown.
 
     `dataclasses.replace` puts another student in the place of this one, such

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.contrastive_graphs import centred, complete_graph, star_graph
-from src_training.data.augmentation import Views
+from src_training.data.augmentation import Augmenter
 from src_training.data.preprocessing import Float
 from src_training.errors import InputError
-from src_training.explore.teacher_student import AlignedPair
+from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.networks.base import SegmentationNetwork
 from src_training.seeds import drawing
 
@@ -84,7 +84,7 @@ class BatchGraphs:
 
 
 def sample_graphs(
-    networks: AlignedPair,
+    networks: TeacherStudentPair,
     patch: Float,
     views: int,
     seed: int = 0,
@@ -110,14 +110,14 @@ def sample_graphs(
 
 
 def batch_graphs(
-    networks: AlignedPair, patches: Sequence[Float], views: int, seed: int = 0
+    networks: TeacherStudentPair, patches: Sequence[Float], views: int, seed: int = 0
 ) -> BatchGraphs:
     """The graphs of several patches by the pair's own student; otherwise as `graphs_of`."""
     return next(graphs_of(networks, [networks.student], patches, views, seed))
 
 
 def graphs_of(
-    networks: AlignedPair,
+    networks: TeacherStudentPair,
     students: Iterable[SegmentationNetwork],
     patches: Sequence[Float],
     views: int,
@@ -153,7 +153,9 @@ def graphs_of(
         yield _compared(images, teacher, student, taken_off)
 
 
-def _with_views(networks: AlignedPair, patches: Sequence[Float], count: int, seed: int) -> Tensor:
+def _with_views(
+    networks: TeacherStudentPair, patches: Sequence[Float], count: int, seed: int
+) -> Tensor:
     """Anchors, and their views behind them: (B, 1 + count, C, p, p)."""
     if count < 1:
         raise InputError(f"views is {count}; expected at least 1")
@@ -161,7 +163,7 @@ def _with_views(networks: AlignedPair, patches: Sequence[Float], count: int, see
     for patch in patches:
         if patch.shape != expected:
             raise InputError(f"a patch has shape {patch.shape}; expected {expected}")
-    views = Views(networks.augmentation, networks.patch)
+    views = Augmenter(networks.augmentation, networks.patch)
     shown = []
     with drawing(seed):
         for patch in patches:

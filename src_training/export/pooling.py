@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class MeansOfParts(nn.Module):
+class ExportableAvgPool(nn.Module):
     """What `nn.AdaptiveAvgPool2d` gives, as products with two matrices.
 
     Parameters
@@ -29,12 +29,12 @@ class MeansOfParts(nn.Module):
 
 
 def with_sizeable_means(network: nn.Module) -> nn.Module:
-    """A copy of a network, with `MeansOfParts` wherever it takes means over parts."""
+    """A copy of a network, with `ExportableAvgPool` wherever it takes means over parts."""
     copied = copy.deepcopy(network)
     for module in list(copied.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d) and isinstance(child.output_size, int):
-                setattr(module, name, MeansOfParts(child.output_size))
+                setattr(module, name, ExportableAvgPool(child.output_size))
     return copied
 
 

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from src_training.networks.base import SegmentationNetwork
 
 
-def with_statistics_of(
+def adapt_batch_norm(
     tiles: Iterable[Tensor], network: SegmentationNetwork, share: float
 ) -> SegmentationNetwork:
     """A copy of a network whose batch norms know the image as well as the training images.

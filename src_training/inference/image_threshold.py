@@ -12,7 +12,7 @@ LOWEST, HIGHEST = 0.2, 0.8
 _TOLERANCE = 1e-6
 
 
-def in_steps(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
+def quantise(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Probabilities in whole steps of 1/`STEPS`, rounded down; uint8 of the same shape."""
     # Resizing may round a probability to just above 1.
     steps = np.floor(np.asarray(probabilities) * STEPS + _TOLERANCE)
@@ -20,7 +20,7 @@ def in_steps(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def at_least(steps: NDArray[np.integer], probability: float) -> NDArray[np.uint8]:
-    """1 where steps from `in_steps`, or sums of them, come to a probability; else 0."""
+    """1 where steps from `quantise`, or sums of them, come to a probability; else 0."""
     return np.asarray(steps >= np.ceil(probability * STEPS - _TOLERANCE), np.uint8)
 
 
@@ -36,7 +36,7 @@ def threshold_of(steps: NDArray[np.uint8]) -> float:
     Parameters
     ----------
     steps
-        Foreground probabilities (H, W) from `in_steps`; 0 outside the field
+        Foreground probabilities (H, W) from `quantise`; 0 outside the field
         of view.
 
     Returns

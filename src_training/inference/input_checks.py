@@ -17,7 +17,7 @@ _FEWEST = 20
 """Rim pixels below which there is no telling a circle."""
 
 
-def doubts(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
+def input_warnings(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
     """Why this image may not suit this model, in plain words.
 
     Parameters
@@ -76,7 +76,7 @@ def spacing_doubts(card: ModelCard, spacing: tuple[float, float, float]) -> list
     ]
 
 
-def rim_deviation(fov: Mask) -> float:
+def circularity_rmse(fov: Mask) -> float:
     """How far the rim of a field of view (H, W) is from a circle.
 
     Root mean square distance to the circle fitted to it (Kåsa, 1976), per
@@ -105,7 +105,7 @@ def _inside(positions: NDArray[np.intp]) -> Mask:
 def _fundus(diameter: int, pixels: NDArray[np.generic]) -> list[str]:
     found = []
     fov = find_field_of_view(pixels)
-    if rim_deviation(fov) > ROUND:
+    if circularity_rmse(fov) > ROUND:
         found.append(
             "This model was trained on fundus photographs; this image shows no bright disc "
             "in a dark frame."

@@ -18,7 +18,7 @@ from src_training import networks
 from src_training.alignment.alignment_network import SemanticEncoder
 from src_training.data.preprocessing import Float, Preprocessing
 from src_training.errors import InputError
-from src_training.inference.image_threshold import in_steps, threshold_of
+from src_training.inference.image_threshold import quantise, threshold_of
 from src_training.io.atomic import write_atomic
 from src_training.networks.base import SegmentationNetwork
 
@@ -105,7 +105,7 @@ class ModelCard(BaseModel):
         split.
     own_statistics
         How far batch norms lean to the statistics of the image at hand
-        (`with_statistics_of`), from 0 to 1, chosen on the validation split.
+        (`adapt_batch_norm`), from 0 to 1, chosen on the validation split.
     spacing
         Median spacing of the training volumes in mm, from slice to slice, row
         to row and column to column; None where it is not known.
@@ -159,7 +159,7 @@ class ModelCard(BaseModel):
     def threshold_for(self, probabilities: Float) -> float:
         """Probability from which a pixel of an image is foreground; from its maps (K, H, W)."""
         if self.own_threshold and len(self.classes) == 2:
-            return threshold_of(in_steps(probabilities[1]))
+            return threshold_of(quantise(probabilities[1]))
         return self.threshold
 
     def build(self) -> SegmentationNetwork:

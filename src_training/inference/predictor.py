@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_training.data.preprocessing import FRAME, Float, Mask, Prepared
+from src_training.data.preprocessing import PADDING, Float, Mask, Prepared
 from src_training.device import find_device
 from src_training.errors import InputError
-from src_training.inference.bn_adaptation import with_statistics_of
-from src_training.inference.input_checks import doubts
+from src_training.inference.bn_adaptation import adapt_batch_norm
+from src_training.inference.input_checks import input_warnings
 from src_training.inference.memory_estimate import estimate_memory
 from src_training.inference.model_file import SegmentationModel
 from src_training.inference.window_resampling import Regrid
@@ -106,13 +106,13 @@ class Predictor:
 
     def check(self, image: NDArray[np.generic]) -> list[str]:
         """What speaks against this image, in plain words; empty if nothing does."""
-        return doubts(self.model.card, image)
+        return input_warnings(self.model.card, image)
 
     def memory(self, shape: tuple[int, ...]) -> int:
         """Estimated bytes that segmenting an image (H, W) or (H, W, C) takes at its peak."""
         card = self.model.card
         size = card.preprocessing.grid_of((shape[0], shape[1]))
-        size = (size[0] + 2 * FRAME, size[1] + 2 * FRAME)
+        size = (size[0] + 2 * PADDING, size[1] + 2 * PADDING)
         tile = self._tile(size, self.tile)
         count = min(self.batch, len(self._windows(size, tile)))
         return estimate_memory(self.model, shape, size, tile, count)
@@ -183,10 +183,10 @@ class Predictor:
         return self._run(prepared, seen)
 
     def _run(self, prepared: Prepared, seen: Mask) -> Iterator[Progress]:
-        framed = torch.from_numpy(prepared.framed)
-        pixels = self._network.pad(framed[None])[0]
+        padded = torch.from_numpy(prepared.padded)
+        pixels = self._network.pad(padded[None])[0]
         size = (pixels.shape[-2], pixels.shape[-1])
-        windows = self._windows(size, self._tile((framed.shape[-2], framed.shape[-1]), self.tile))
+        windows = self._windows(size, self._tile((padded.shape[-2], padded.shape[-1]), self.tile))
         blend = _Blend(len(self.model.card.classes), size, windows[0])
         regrid = Regrid(prepared.geometry)
         network = self._adapted(pixels, size)
@@ -228,7 +228,7 @@ class Predictor:
         spread = np.linspace(0, len(windows) - 1, min(_SAMPLE, len(windows))).round().astype(int)
         tiles = (self._placed(pixels[None, :, *windows[index]]) for index in spread)
         with self._precision():
-            return with_statistics_of(tiles, self._network, share)
+            return adapt_batch_norm(tiles, self._network, share)
 
     def _placed(self, stack: Tensor) -> Tensor:
         return stack.to(self.device).contiguous(memory_format=self._layout)
@@ -311,7 +311,7 @@ def _union(windows: list[Window]) -> Window:
 def _unframed(window: Window, size: tuple[int, int]) -> Window:
     """The part of a window of the framed image that lies in the image, at least a pixel."""
     rows, columns = (
-        slice(min(max(0, part.start - FRAME), side - 1), max(1, min(side, part.stop - FRAME)))
+        slice(min(max(0, part.start - PADDING), side - 1), max(1, min(side, part.stop - PADDING)))
         for part, side in zip(window, size, strict=True)
     )
     return rows, columns
@@ -319,7 +319,7 @@ def _unframed(window: Window, size: tuple[int, int]) -> Window:
 
 def _in_frame(window: Window) -> Window:
     """A window of the image as one of the framed image."""
-    rows, columns = (slice(part.start + FRAME, part.stop + FRAME) for part in window)
+    rows, columns = (slice(part.start + PADDING, part.stop + PADDING) for part in window)
     return rows, columns
 
 

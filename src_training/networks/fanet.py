@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.networks.blocks.initialisation import kaiming
-from src_training.networks.blocks.residual import activated
+from src_training.networks.blocks.residual import conv_bn_relu
 from src_training.networks.blocks.width import refuse_width
 
 _ENCODER_UNITS = 3
@@ -100,8 +100,8 @@ class SelectiveKernel(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.narrow = nn.Sequential(*activated(in_channels, out_channels, 3))
-        self.wide = nn.Sequential(*activated(in_channels, out_channels, 5))
+        self.narrow = nn.Sequential(*conv_bn_relu(in_channels, out_channels, 3))
+        self.wide = nn.Sequential(*conv_bn_relu(in_channels, out_channels, 5))
         squeezed = max(out_channels // 16, 32)
         self.squeeze = nn.Conv2d(out_channels, squeezed, 1)
         self.select = nn.Conv2d(squeezed, out_channels, 1)
@@ -153,7 +153,7 @@ class StripAttention(nn.Module):
         self.rows = _strip(channels, (3, 1))
         self.columns = _strip(channels, (1, 3))
         self.gate = nn.Conv2d(channels, channels, 1)
-        self.smooth = nn.Sequential(*activated(channels, channels, 3))
+        self.smooth = nn.Sequential(*conv_bn_relu(channels, channels, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> the same shape, >= 0."""
@@ -176,7 +176,7 @@ class DecoderLevel(nn.Module):
 
     def __init__(self, below: int, here: int) -> None:
         super().__init__()
-        self.up = nn.Sequential(*activated(below, here, 3))
+        self.up = nn.Sequential(*conv_bn_relu(below, here, 3))
         self.block = SelectiveBlock(2 * here, here, _DECODER_UNITS)
         self.attention = StripAttention(here)
 

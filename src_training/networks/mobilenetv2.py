@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.networks.blocks.initialisation import kaiming
 from src_training.networks.blocks.inverted_residual import LAST_CHANNELS, mobile_encoder
-from src_training.networks.blocks.upsampling import doublings
+from src_training.networks.blocks.upsampling import upsample_by
 from src_training.networks.blocks.width import refuse_multiplier, scaled
 
 _STAGES = (
@@ -56,7 +56,7 @@ class MobileNetV2(SegmentationNetwork):
         self.bottleneck_channels = scaled(LAST_CHANNELS, width)
         self.encoder = mobile_encoder(in_channels, width, _STAGES)
         self.head = nn.Conv2d(self.bottleneck_channels, classes, 1)
-        self.enlarge = doublings(self.stride)
+        self.enlarge = upsample_by(self.stride)
         self.apply(kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.networks.blocks.initialisation import kaiming
 from src_training.networks.blocks.residual import (
-    NarrowedBlock,
+    BottleneckBlock,
     PooledNorm,
     ResidualEncoder,
-    activated,
+    conv_bn_relu,
 )
-from src_training.networks.blocks.upsampling import doublings
+from src_training.networks.blocks.upsampling import upsample_by
 from src_training.networks.blocks.width import refuse_width
 
 _GRIDS = (1, 2, 3, 6)
@@ -58,11 +58,11 @@ class PSPNet(SegmentationNetwork):
         super().__init__(in_channels, classes)
         refuse_width("pspnet", width)
         blocks = (3, 4, 6, 3)
-        self.encoder = ResidualEncoder(in_channels, width, NarrowedBlock, blocks, at_eighth=True)
+        self.encoder = ResidualEncoder(in_channels, width, BottleneckBlock, blocks, at_eighth=True)
         self.bottleneck_channels = self.encoder.channels
         self.pyramid = Pyramid(self.bottleneck_channels)
         self.head = nn.Conv2d(self.bottleneck_channels // 4, classes, 1)
-        self.enlarge = doublings(self.stride)
+        self.enlarge = upsample_by(self.stride)
         self.apply(kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
@@ -97,7 +97,7 @@ class Pyramid(nn.Module):
             )
             for grid in _GRIDS
         )
-        self.mix = nn.Sequential(*activated(2 * channels, inner, 3), nn.Dropout2d(0.1))
+        self.mix = nn.Sequential(*conv_bn_relu(2 * channels, inner, 3), nn.Dropout2d(0.1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, h, w) -> (B, channels/4, h, w)."""

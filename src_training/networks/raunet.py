@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.networks.blocks.initialisation import kaiming
-from src_training.networks.blocks.residual import BasicBlock, PooledNorm, ResidualEncoder, activated
+from src_training.networks.blocks.residual import (
+    BasicBlock,
+    PooledNorm,
+    ResidualEncoder,
+    conv_bn_relu,
+)
 from src_training.networks.blocks.width import refuse_width
 
 
@@ -94,11 +99,11 @@ class DecoderLevel(nn.Module):
         super().__init__()
         inner = below // 4
         self.layers = nn.Sequential(
-            *activated(below, inner, 1),
+            *conv_bn_relu(below, inner, 1),
             nn.ConvTranspose2d(inner, inner, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(inner),
             nn.ReLU(inplace=True),
-            *activated(inner, here, 1),
+            *conv_bn_relu(inner, here, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,7 +119,7 @@ class AugmentedAttention(nn.Module):
         super().__init__()
         self.of_feature, self.of_skip = (_pooled(channels) for _ in range(2))
         self.weigh = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.Softmax(dim=1))
-        self.mix = nn.Sequential(*activated(channels, channels, 1))
+        self.mix = nn.Sequential(*conv_bn_relu(channels, channels, 1))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, channels, H, W) each -> the same shape."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.networks.blocks.initialisation import kaiming
 from src_training.networks.blocks.residual import BasicBlock, ResidualEncoder
-from src_training.networks.blocks.upsampling import doublings
+from src_training.networks.blocks.upsampling import upsample_by
 from src_training.networks.blocks.width import refuse_width
 
 
@@ -49,7 +49,7 @@ class ResNet18(SegmentationNetwork):
         self.encoder = ResidualEncoder(in_channels, width, BasicBlock, (2, 2, 2, 2))
         self.bottleneck_channels = self.encoder.channels
         self.head = nn.Conv2d(self.bottleneck_channels, classes, 1)
-        self.enlarge = doublings(self.stride)
+        self.enlarge = upsample_by(self.stride)
         self.apply(kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.networks.blocks.initialisation import kaiming
-from src_training.networks.blocks.residual import activated
+from src_training.networks.blocks.residual import conv_bn_relu
 from src_training.networks.blocks.width import refuse_width
 
 _LEVELS = 5
@@ -92,5 +92,5 @@ def _node(level: int, column: int) -> str:
 
 def _double(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        *activated(in_channels, out_channels, 3), *activated(out_channels, out_channels, 3)
+        *conv_bn_relu(in_channels, out_channels, 3), *conv_bn_relu(out_channels, out_channels, 3)
     )

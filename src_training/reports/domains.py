@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from src_training.explore.embedding_table import VectorTable
+from src_training.explore.embedding_table import EmbeddingTable
 from src_training.explore.fsd import FSD
-from src_training.explore.fsd_influence import contributions
+from src_training.explore.fsd_influence import leave_one_out_influence
 from src_training.explore.fsd_matrix import (
     MASKS,
     DistanceMatrix,
@@ -25,7 +25,7 @@ SHOWN = 10
 
 def report_page(
     title: str,
-    tables: Mapping[str, VectorTable],
+    tables: Mapping[str, EmbeddingTable],
     source: str | None = None,
     *,
     method: Method = "pca",
@@ -61,12 +61,12 @@ def report_page(
     return html_page(title, parts)
 
 
-def _as_they_are(table: VectorTable) -> VectorTable:
+def _as_they_are(table: EmbeddingTable) -> EmbeddingTable:
     """Patches and masks without augmented views."""
     return table.where(view=0)
 
 
-def _pictures(tables: Mapping[str, VectorTable], projection: Projection) -> str:
+def _pictures(tables: Mapping[str, EmbeddingTable], projection: Projection) -> str:
     groups = {model: _groups(table) for model, table in tables.items()}
     colours = colours_of(list(dict.fromkeys(name for each in groups.values() for name in each)))
     shown = range_of(list(projection.points.values()))
@@ -96,14 +96,14 @@ def _pictures(tables: Mapping[str, VectorTable], projection: Projection) -> str:
     )
 
 
-def _groups(table: VectorTable) -> list[str]:
+def _groups(table: EmbeddingTable) -> list[str]:
     return [
         MASKS if kind == "mask" else domain
         for domain, kind in zip(table.domains, table.kinds, strict=True)
     ]
 
 
-def _distances(matrix: DistanceMatrix, table: VectorTable, source: str) -> list[str]:
+def _distances(matrix: DistanceMatrix, table: EmbeddingTable, source: str) -> list[str]:
     counts = {name: len(rows) for name, rows in vectors_by_name(table).items()}
     dice = dice_by_domain(table)
     highest = max((cell.value for row in matrix.fsd for cell in row if cell), default=0.0)
@@ -137,11 +137,11 @@ def _cell(cell: FSD | None, highest: float) -> str:
     return f'<td style="background:rgba(213,94,0,{strength:.2f})">{cell.value:.3g}{interval}</td>'
 
 
-def _pushing_away(table: VectorTable, matrix: DistanceMatrix, source: str) -> list[str]:
+def _pushing_away(table: EmbeddingTable, matrix: DistanceMatrix, source: str) -> list[str]:
     colours = colours_of(matrix.names)
     parts: list[str] = []
     for target in _targets(matrix, source):
-        found = contributions(table, source, target)
+        found = leave_one_out_influence(table, source, target)
         known = [each for each in found if not math.isnan(each.value)]
         if not known:
             parts.append(f"<p>{escape(target)}: too few images to leave one out.</p>")

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.explore.fsd_influence import Contribution
+from src_training.explore.fsd_influence import Influence
 from src_training.explore.fsd_matrix import MASKS
 
 Array = NDArray[np.float64]
@@ -84,7 +84,7 @@ def scatter_svg(
     return _svg(title, _SIDE, _SIDE, parts)
 
 
-def bars_svg(title: str, found: Sequence[Contribution], colour: str) -> str:
+def bars_svg(title: str, found: Sequence[Influence], colour: str) -> str:
     """Contributions as bars from a common zero, in their order; unknown ones (NaN) say so.
 
     Parameters
@@ -92,7 +92,7 @@ def bars_svg(title: str, found: Sequence[Contribution], colour: str) -> str:
     title
         Read out where the figure cannot be seen.
     found
-        See `contributions`.
+        See `leave_one_out_influence`.
     colour
         Of the bars, as CSS has it.
     """

@@ -80,7 +80,7 @@ def source_notes(recipe: Recipe, training: Domain, held_out: Domain) -> tuple[st
     return tuple(note for note in notes if note)
 
 
-def labelled_split(recipe: Recipe, training: Domain) -> tuple[Domain, Domain | None]:
+def split_labelled(recipe: Recipe, training: Domain) -> tuple[Domain, Domain | None]:
     """Training cases of the source that keep their masks, and the others, if there are any.
 
     Raises

@@ -13,7 +13,7 @@ STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "alone", "san",
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RunDirectory:
     """The paths of a run; a window, a terminal or a notebook only watch them.
 
     Attributes

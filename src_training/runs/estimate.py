@@ -17,8 +17,8 @@ from src_training.config.domains import DomainRecipe
 from src_training.config.recipe import Recipe, Stages
 from src_training.data.domain import Domain
 from src_training.device import find_device
-from src_training.runs.data import labelled_split, load_domain, source_notes, source_split
-from src_training.runs.directory import RunFolder
+from src_training.runs.data import load_domain, source_notes, source_split, split_labelled
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event, StageFinished, StageStarted, StepDone, Validated
 from src_training.runs.pipeline import VALIDATION_PATCHES, Pipeline
 
@@ -105,7 +105,7 @@ def estimate(
     """
     began = time.perf_counter()
     training, held_out = source_split(recipe)
-    labelled, others = labelled_split(recipe, training)
+    labelled, others = split_labelled(recipe, training)
     tests, unlabelled = (
         [load_domain(each, masks_required=False) for each in domains]
         for domains in (recipe.tests, recipe.unlabelled)
@@ -117,7 +117,7 @@ def estimate(
         trial = _with_others(trial, recipe, others)
     with TemporaryDirectory() as folder, _Memory(found) as memory:
         began = time.perf_counter()
-        pipeline = Pipeline(trial, RunFolder(Path(folder)), device, stopping)
+        pipeline = Pipeline(trial, RunDirectory(Path(folder)), device, stopping)
         preparing = max(0.0, time.perf_counter() - began - loading)
         watch = _Watch(memory)
         pipeline.run(watch.take)

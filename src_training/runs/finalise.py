@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from src_training.alignment.alignment_network import AlignmentNetwork, SemanticEncoder
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.recipe import NetworkRecipe, Recipe
-from src_training.data.augmentation import Views
+from src_training.data.augmentation import Augmenter
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepared_images
 from src_training.distillation import METHODS
@@ -35,7 +35,7 @@ from src_training.inference.predictor import Predictor
 from src_training.io.atomic import write_text
 from src_training.networks import SegmentationNetwork
 from src_training.runs.data import source_notes
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 from src_training.runs.outcome import Outcome, as_markdown
 from src_training.training.stages.distillation import taught_by
 
@@ -63,7 +63,7 @@ class _Judged:
     prior_fsd: dict[str, FSD] = field(default_factory=dict)
 
 
-def write_outcome(pipeline: "Pipeline", networks: "TrainedNetworks") -> None:
+def finalise(pipeline: "Pipeline", networks: "TrainedNetworks") -> None:
     """Score teacher, student alone and distilled; write models, then report, then the model.
 
     Every image is prepared once for all three, and one domain at a time is
@@ -104,7 +104,7 @@ def write_outcome(pipeline: "Pipeline", networks: "TrainedNetworks") -> None:
     model.save(folder.model)
 
 
-def _known(folder: RunFolder) -> dict[str, Outcome]:
+def _known(folder: RunDirectory) -> dict[str, Outcome]:
     """How the models from masks alone do, where it was found before."""
     outcome, files = TypeAdapter(Outcome), {role: folder.outcome(role) for role in FROM_MASKS}
     return {
@@ -168,7 +168,7 @@ def _begun(pipeline: "Pipeline", drafts: dict[str, SegmentationModel]) -> dict[s
     preprocessing, device = pipeline.recipe.preprocessing, str(pipeline.fabric.device)
     held_out = list(prepared_images(pipeline.held_out, preprocessing))
     images = list(prepared_images(pipeline.training, preprocessing))
-    views = Views(pipeline.recipe.augmentation, pipeline.recipe.patch)
+    views = Augmenter(pipeline.recipe.augmentation, pipeline.recipe.patch)
     styled = in_other_styles(held_out, views.restyle)
     judged = {}
     for role, draft in drafts.items():

@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
-from src_training.runs.directory import STAGES, RunFolder
+from src_training.runs.directory import STAGES, RunDirectory
 from src_training.runs.events import (
     BatchSplit,
     Event,
@@ -36,7 +36,7 @@ class RunFollower:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = RunFolder(folder).events
+        self._path = RunDirectory(folder).events
         self._read = 0
 
     def poll(self, limit: int = 500) -> list[Event]:

@@ -9,19 +9,23 @@ from torch import nn
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.recipe import Recipe
 from src_training.errors import InputError
-from src_training.explore.teacher_student import AlignedPair
+from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.networks import SegmentationNetwork
-from src_training.runs.directory import RunFolder
-from src_training.training.builders import fresh_alignment, fresh_autoencoder, fresh_network
+from src_training.runs.directory import RunDirectory
+from src_training.training.builders import (
+    build_alignment_network,
+    build_autoencoder,
+    build_recipe_network,
+)
 from src_training.training.checkpoint import load_checkpoint, read_progress
-from src_training.training.snapshots import kept_weights
+from src_training.training.snapshots import snapshot_files
 
 # The last layer of P-SAE has a channel for every foreground class.
 _FOREGROUND = "weights/decoder.4.bias"
 
 
 @dataclass(frozen=True, eq=False)
-class RunNetworks(AlignedPair):
+class RunNetworks(TeacherStudentPair):
     """What a run has trained, on the CPU and in evaluation mode.
 
     Attributes
@@ -39,7 +43,7 @@ class RunNetworks(AlignedPair):
     alone: SegmentationNetwork
 
 
-def networks_of(run: Path) -> RunNetworks:
+def load_networks(run: Path) -> RunNetworks:
     """The networks of a run, each by its best validation so far.
 
     Raises
@@ -48,12 +52,12 @@ def networks_of(run: Path) -> RunNetworks:
         If the directory holds no run, a stage has not come to its first
         validation, or a checkpoint is broken; the message names it.
     """
-    folder, recipe = RunFolder(Path(run)), _recipe(Path(run))
+    folder, recipe = RunDirectory(Path(run)), _recipe(Path(run))
     classes = _classes(folder)
-    autoencoder = fresh_autoencoder(recipe, classes)
-    teacher = fresh_network(recipe, recipe.teacher, classes)
-    alone, student = (fresh_network(recipe, recipe.student, classes) for _ in range(2))
-    tan, san = fresh_alignment(recipe, teacher), fresh_alignment(recipe, student)
+    autoencoder = build_autoencoder(recipe, classes)
+    teacher = build_recipe_network(recipe, recipe.teacher, classes)
+    alone, student = (build_recipe_network(recipe, recipe.student, classes) for _ in range(2))
+    tan, san = build_alignment_network(recipe, teacher), build_alignment_network(recipe, student)
     for stage, module in (
         ("teacher", teacher),
         ("autoencoder", autoencoder),
@@ -81,7 +85,7 @@ def networks_of(run: Path) -> RunNetworks:
 
 def checkpoints(run: Path) -> list[int]:
     """Steps of the stage ``distil`` whose weights the run has kept, rising; empty without a run."""
-    return list(kept_weights(RunFolder(Path(run)).stage("distil")))
+    return list(snapshot_files(RunDirectory(Path(run)).stage("distil")))
 
 
 def student_at(run: Path, step: int) -> SegmentationNetwork:
@@ -93,24 +97,24 @@ def student_at(run: Path, step: int) -> SegmentationNetwork:
         If the directory holds no run, or the weights of that step were not
         kept or are broken.
     """
-    folder, recipe = RunFolder(Path(run)), _recipe(Path(run))
-    kept = kept_weights(folder.stage("distil"))
+    folder, recipe = RunDirectory(Path(run)), _recipe(Path(run))
+    kept = snapshot_files(folder.stage("distil"))
     if step not in kept:
         known = ", ".join(map(str, kept)) or "none"
         raise InputError(f"{run}: no student of step {step} was kept; expected one of {known}")
-    student = fresh_network(recipe, recipe.student, _classes(folder))
+    student = build_recipe_network(recipe, recipe.student, _classes(folder))
     _fill(student, kept[step])
     return student
 
 
 def _recipe(run: Path) -> Recipe:
-    file = RunFolder(run).recipe
+    file = RunDirectory(run).recipe
     if not file.is_file():
         raise InputError(f"{run}: there is no run; expected recipe.yaml in it")
     return Recipe.load(file)
 
 
-def _best(folder: RunFolder, stage: str) -> Path:
+def _best(folder: RunDirectory, stage: str) -> Path:
     path = folder.stage(stage) / "best.safetensors"
     if not path.exists():
         raise InputError(
@@ -120,7 +124,7 @@ def _best(folder: RunFolder, stage: str) -> Path:
     return path
 
 
-def _classes(folder: RunFolder) -> int:
+def _classes(folder: RunDirectory) -> int:
     """How many classes the run's networks tell apart."""
     path = _best(folder, "autoencoder")
     read_progress(path)

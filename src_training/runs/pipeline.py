@@ -11,40 +11,40 @@ import torch
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.recipe import Recipe
-from src_training.data.augmentation import Views
+from src_training.data.augmentation import Augmenter
 from src_training.data.sampling import (
     Batch,
-    Drawing,
-    HalfLabelled,
-    Patches,
-    cut,
-    evenly,
+    PatchSampler,
+    Sampler,
+    SemiSupervisedSampler,
+    crop_patch,
+    evenly_spaced,
     patch_corners,
     prepare_cases,
 )
 from src_training.device import training_precision
 from src_training.errors import InputError
 from src_training.networks import SegmentationNetwork
-from src_training.runs.data import labelled_split, load_domain, source_split
-from src_training.runs.directory import RunFolder
+from src_training.runs.data import load_domain, source_split, split_labelled
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event, Noted
 from src_training.seeds import step_seed
 from src_training.training.builders import (
-    fresh_alignment,
-    fresh_autoencoder,
-    fresh_network,
+    build_alignment_network,
+    build_autoencoder,
+    build_recipe_network,
     refuse_impossible_networks,
 )
-from src_training.training.callbacks import Watching, patches_of
+from src_training.training.callbacks import TrainingMonitor, patches_of
 from src_training.training.distributed.ranks import is_first, make_fabric
 from src_training.training.gradient_balance import (
     SAMPLES,
+    dominance_warnings,
+    gradient_ratios,
     little_to_teach,
-    loud_in_words,
     nothing_gained,
-    pulls,
 )
-from src_training.training.pretrained import starting_model
+from src_training.training.pretrained import pretrained_student
 from src_training.training.stages.base import (
     Alignment,
     MaskAutoencoder,
@@ -59,7 +59,7 @@ from src_training.training.stages.distillation import (
     distillations_of,
     stage_names,
 )
-from src_training.training.trainer import learn
+from src_training.training.trainer import fit
 
 VALIDATION_PATCHES = 32
 Emit = Callable[[Event], None]
@@ -101,7 +101,7 @@ class Pipeline:
     device
         See `find_device`.
     stopping
-        See `learn`.
+        See `fit`.
     devices
         See `make_fabric`; beyond one, the other processes start here.
 
@@ -127,7 +127,7 @@ class Pipeline:
     def __init__(
         self,
         recipe: Recipe,
-        folder: RunFolder,
+        folder: RunDirectory,
         device: str,
         stopping: Callable[[], bool],
         devices: int = 1,
@@ -138,7 +138,7 @@ class Pipeline:
         self.precision = training_precision(self.fabric.device)
         self._refuse_small_batches(devices)
         training, self.held_out = source_split(recipe)
-        self.training, others = labelled_split(recipe, training)
+        self.training, others = split_labelled(recipe, training)
         self.tests = [load_domain(test, masks_required=False) for test in recipe.tests]
         self._refuse_other_classes()
         self.unlabelled = [
@@ -147,21 +147,21 @@ class Pipeline:
         if others is not None:
             self.unlabelled.insert(0, (recipe.source, others))
         refuse_impossible_networks(recipe, len(self.training.classes))
-        self._start = starting_model(recipe, folder, self.training.classes)
+        self._start = pretrained_student(recipe, folder, self.training.classes)
         if devices > 1:
             self.fabric.launch()
         cases = prepare_cases(self.training, recipe.preprocessing)
-        views = Views(recipe.augmentation, recipe.patch)
-        self._patches = Patches(cases, views)
+        views = Augmenter(recipe.augmentation, recipe.patch)
+        self._patches = PatchSampler(cases, views)
         self._taught = self._with_unlabelled(views)
         self._source = patches_of([case.image for case in cases], recipe.patch)
         self._validation = self._validation_split()
 
     def run(self, emit: Emit) -> None:
         """Run every stage that is not done, then write models and report; errors as `train`."""
-        from src_training.runs.finalise import write_outcome
+        from src_training.runs.finalise import finalise
 
-        write_outcome(self, self.train(emit))
+        finalise(self, self.train(emit))
 
     def train(self, emit: Emit) -> TrainedNetworks:
         """Run every stage that is not done.
@@ -169,7 +169,7 @@ class Pipeline:
         Raises
         ------
         InputError, Interrupted
-            See `learn`.
+            See `fit`.
         """
         recipe = self.recipe
         if self._start is not None and is_first() and not self.folder.start.exists():
@@ -178,8 +178,8 @@ class Pipeline:
         watch = self._watching(emit) if is_first() else lambda _stage, _step: None
         supervision = recipe.supervised
 
-        def learned(stage: Stage, patches: Drawing = self._patches) -> float:
-            return learn(
+        def learned(stage: Stage, patches: Sampler = self._patches) -> float:
+            return fit(
                 stage,
                 recipe.plan(stage.name),
                 patches,
@@ -242,15 +242,15 @@ class Pipeline:
     def _network(self, role: str) -> SegmentationNetwork:
         self._seed(role)
         used = self.recipe.teacher if role == "teacher" else self.recipe.student
-        return fresh_network(self.recipe, used, len(self.training.classes))
+        return build_recipe_network(self.recipe, used, len(self.training.classes))
 
     def _autoencoder(self) -> SemanticAutoencoder:
         self._seed("autoencoder")
-        return fresh_autoencoder(self.recipe, len(self.training.classes))
+        return build_autoencoder(self.recipe, len(self.training.classes))
 
     def _alignment(self, role: str, network: SegmentationNetwork) -> AlignmentNetwork:
         self._seed(role)
-        return fresh_alignment(self.recipe, network)
+        return build_alignment_network(self.recipe, network)
 
     def _seed(self, role: str) -> None:
         torch.manual_seed(step_seed(self.recipe.seed, role, "start"))
@@ -259,14 +259,14 @@ class Pipeline:
         """Which losses drown the masks, a sentence each."""
         self._seed("balance")
         count = min(self.recipe.stages.distil.batch, SAMPLES)
-        batch = self._taught.draw(count, stage.views, self.fabric.device)
+        batch = self._taught.sample(count, stage.views, self.fabric.device)
         # It takes more memory than a step; a run that a step fits goes on without it.
         with suppress(torch.OutOfMemoryError):
-            found = pulls(stage, batch, self.recipe.supervised, self.fabric)
-            return loud_in_words(found, self.recipe.distilling)
+            found = gradient_ratios(stage, batch, self.recipe.supervised, self.fabric)
+            return dominance_warnings(found, self.recipe.distilling)
         return []
 
-    def _with_unlabelled(self, views: Views) -> Drawing:
+    def _with_unlabelled(self, views: Augmenter) -> Sampler:
         """What the student is taught on: half of it unlabelled, where there are such images."""
         preprocessing = self.recipe.preprocessing
         cases = [
@@ -274,23 +274,27 @@ class Pipeline:
             for _, domain in self.unlabelled
             for case in prepare_cases(domain, preprocessing, labelled=False)
         ]
-        return HalfLabelled(self._patches, Patches(cases, views)) if cases else self._patches
+        return (
+            SemiSupervisedSampler(self._patches, PatchSampler(cases, views))
+            if cases
+            else self._patches
+        )
 
     def _validation_split(self) -> Validation:
         cases = prepare_cases(self.held_out, self.recipe.preprocessing)
         side = self.recipe.patch
         places = [(case, corner) for case in cases for corner in patch_corners(case.fov, side)]
-        chosen = evenly(places, VALIDATION_PATCHES)
-        image = np.stack([cut(case.image.pixels, corner, side) for case, corner in chosen])
-        mask = np.stack([cut(case.mask, corner, side) for case, corner in chosen])
+        chosen = evenly_spaced(places, VALIDATION_PATCHES)
+        image = np.stack([crop_patch(case.image.pixels, corner, side) for case, corner in chosen])
+        mask = np.stack([crop_patch(case.mask, corner, side) for case, corner in chosen])
         device = self.fabric.device
         patches = Batch(
             torch.from_numpy(image).to(device), torch.from_numpy(mask).long().to(device)
         )
         return Validation(cases, patches)
 
-    def _watching(self, emit: Emit) -> Watching:
-        return Watching(
+    def _watching(self, emit: Emit) -> TrainingMonitor:
+        return TrainingMonitor(
             self.recipe,
             self.folder,
             self.training.classes,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
@@ -16,7 +16,7 @@ def command(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "src_training", "distil", *arguments]
 
 
-def to_begin(recipe: "Recipe", folder: RunFolder) -> list[str]:
+def to_begin(recipe: "Recipe", folder: RunDirectory) -> list[str]:
     """Arguments that begin a new run; its directory is made if missing.
 
     Parameters
@@ -31,7 +31,7 @@ def to_begin(recipe: "Recipe", folder: RunFolder) -> list[str]:
     return [str(folder.asked.absolute()), "--out", str(folder.path.absolute())]
 
 
-def to_resume(folder: RunFolder) -> list[str]:
+def to_resume(folder: RunDirectory) -> list[str]:
     """Arguments that go on with a run."""
     return ["--resume", str(folder.path.absolute())]
 

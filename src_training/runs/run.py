@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src_training.errors import InputError
-from src_training.runs.directory import STAGES, RunFolder
+from src_training.runs.directory import STAGES, RunDirectory
 from src_training.runs.events import Event, EventLog, RunFinished, RunStarted, RunStopped, StepDone
 from src_training.runs.state import RunState, find_runs, run_state
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
     from src_training.runs.pipeline import Pipeline
 
-__all__ = ["STAGES", "RunFolder", "RunState", "check_folder", "distil", "find_runs", "run_state"]
+__all__ = ["STAGES", "RunDirectory", "RunState", "check_folder", "distil", "find_runs", "run_state"]
 
 Listener = Callable[[Event], None]
 
@@ -69,7 +69,7 @@ def distil(
     from src_training.runs.pipeline import Pipeline
     from src_training.training.distributed.ranks import is_first
 
-    folder = RunFolder(Path(out))
+    folder = RunDirectory(Path(out))
     if devices > 1 and not is_first():
         Pipeline(recipe, folder, device, stopping, devices).train(lambda _event: None)
         return folder.model
@@ -85,7 +85,7 @@ def distil(
 
 
 def _run(
-    pipeline: "Pipeline", folder: RunFolder, processes: int, listener: Listener | None
+    pipeline: "Pipeline", folder: RunDirectory, processes: int, listener: Listener | None
 ) -> None:
     """Run the stages, and let nothing end them without a word."""
     from src_training.training.interruption import Interrupted
@@ -126,7 +126,7 @@ def _run(
         log.close()
 
 
-def check_folder(folder: RunFolder, recipe: "Recipe", resume: bool) -> None:
+def check_folder(folder: RunDirectory, recipe: "Recipe", resume: bool) -> None:
     """See that a new run has its directory to itself, and an old one the same recipe.
 
     Raises

@@ -9,7 +9,7 @@ import yaml
 
 from src_training.config.yaml_io import first_words
 from src_training.errors import InputError
-from src_training.runs.directory import STAGES, RunFolder
+from src_training.runs.directory import STAGES, RunDirectory
 from src_training.runs.events import (
     Event,
     RunFinished,
@@ -61,7 +61,7 @@ def run_state(path: Path) -> RunState:
     InputError
         If there is no run in it, or its recipe is no YAML or has no name.
     """
-    folder = RunFolder(path)
+    folder = RunDirectory(path)
     name = _name(folder.recipe)
     stage, step, steps, words = "", 0, 0, ""
     state = "died"
@@ -116,7 +116,7 @@ def _name(recipe: Path) -> str:
     return name
 
 
-def _unsaid(folder: RunFolder, last: Event | None) -> tuple[str, str]:
+def _unsaid(folder: RunDirectory, last: Event | None) -> tuple[str, str]:
     """State and last words of a run that has not said how it ended."""
     if folder.in_use:
         return "running", ""

@@ -13,7 +13,9 @@ _WIDTH = 64
 """Of P-SAE, beside a teacher as wide as published."""
 
 
-def fresh_network(recipe: Recipe, network: NetworkRecipe, classes: int) -> SegmentationNetwork:
+def build_recipe_network(
+    recipe: Recipe, network: NetworkRecipe, classes: int
+) -> SegmentationNetwork:
     """A teacher or a student for so many classes, the background among them.
 
     Raises
@@ -29,7 +31,7 @@ def fresh_network(recipe: Recipe, network: NetworkRecipe, classes: int) -> Segme
     return built
 
 
-def fresh_autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
+def build_autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
     """P-SAE for the foreground among so many classes, widened as the recipe's teacher."""
     published = published_width(recipe.teacher.name)
     width = float(recipe.teacher.options.get("width", published)) / published
@@ -44,7 +46,7 @@ def fresh_autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
     )
 
 
-def fresh_alignment(recipe: Recipe, network: SegmentationNetwork) -> AlignmentNetwork:
+def build_alignment_network(recipe: Recipe, network: SegmentationNetwork) -> AlignmentNetwork:
     """A TAN or a SAN for a network, on the grid that it makes of a training patch."""
     side = recipe.patch // network.stride
     return AlignmentNetwork(network.bottleneck_channels, (side, side), recipe.latent, recipe.hidden)
@@ -61,10 +63,11 @@ def refuse_impossible_networks(recipe: Recipe, classes: int) -> None:
     """
     with torch.device("meta"):
         teacher, student = (
-            fresh_network(recipe, network, classes) for network in (recipe.teacher, recipe.student)
+            build_recipe_network(recipe, network, classes)
+            for network in (recipe.teacher, recipe.student)
         )
         distillations_of(recipe.distilling, teacher, student)
-        fresh_autoencoder(recipe, classes)
+        build_autoencoder(recipe, classes)
     taught = {"teacher": teacher, "student": student, "alone": student, "distil": student}
     for name, network in taught.items():
         plan = recipe.plan(name)

@@ -15,14 +15,14 @@ from src_training.config.recipe import NetworkRecipe, Recipe
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepared_images
 from src_training.data.preprocessing import Prepared
-from src_training.data.sampling import cut, evenly, patch_corners
+from src_training.data.sampling import crop_patch, evenly_spaced, patch_corners
 from src_training.errors import InputError
 from src_training.explore.fsd import frechet_distance
 from src_training.inference.model_file import ModelCard, SegmentationModel
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.atomic import write_atomic
 from src_training.networks import SegmentationNetwork
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event, Measured, Noted, Previewed
 from src_training.training.stages.base import Stage
 from src_training.training.stages.distillation import Distil
@@ -45,7 +45,7 @@ class _Image:
     prepared: Prepared
 
 
-class Watching:
+class TrainingMonitor:
     """Shows each stage to whoever watches the run.
 
     Previews take at most a fiftieth of the run's time, after the first
@@ -70,7 +70,7 @@ class Watching:
     def __init__(
         self,
         recipe: Recipe,
-        folder: RunFolder,
+        folder: RunDirectory,
         classes: Sequence[str],
         source: Tensor,
         targets: Sequence[Domain],
@@ -169,7 +169,7 @@ class Watching:
 
     def _prepared(self, domain: Domain) -> list[Prepared]:
         """A few images, spread over the domain."""
-        chosen = domain.subset(evenly(domain.names, _CASES))
+        chosen = domain.subset(evenly_spaced(domain.names, _CASES))
         seen = prepared_images(chosen, self._recipe.preprocessing)
         return [image.prepared for image in seen]
 
@@ -187,8 +187,10 @@ class Watching:
 def patches_of(images: Sequence[Prepared], side: int) -> Tensor:
     """At most `PATCHES` patches (N, C, side, side) float32, spread over images, at least one."""
     places = [(image, corner) for image in images for corner in patch_corners(image.fov, side)]
-    chosen = evenly(places, PATCHES)
-    return torch.from_numpy(np.stack([cut(image.pixels, corner, side) for image, corner in chosen]))
+    chosen = evenly_spaced(places, PATCHES)
+    return torch.from_numpy(
+        np.stack([crop_patch(image.pixels, corner, side) for image, corner in chosen])
+    )
 
 
 def _first(error: Exception) -> str:

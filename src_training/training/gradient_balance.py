@@ -12,10 +12,10 @@ from torch import Tensor
 from src_training.config.recipe import Distilling, Supervision
 from src_training.data.sampling import Batch
 from src_training.losses.segmentation import WEIGHTS
-from src_training.training.stages.base import learnable
+from src_training.training.stages.base import trainable_parameters
 from src_training.training.stages.distillation import Distil
 
-LOUD = 5.0
+DOMINANCE_RATIO = 5.0
 """How many times the gradient of the masks a loss that is spoken of pulls at least."""
 
 WORTH_TEACHING = 0.01
@@ -25,7 +25,7 @@ SAMPLES = 8
 """A batch that tells: at most as many as these."""
 
 
-class Pull(NamedTuple):
+class GradientRatio(NamedTuple):
     """How a loss pulls at the student, beside the masks.
 
     Attributes
@@ -40,19 +40,21 @@ class Pull(NamedTuple):
     along: float
 
     @property
-    def drowns(self) -> bool:
+    def dominates(self) -> bool:
         """Whether it is loud, and a step of both no longer goes where the masks point.
 
-        The bound is the cosine that a loss at right angles, `LOUD` times as
+        The bound is the cosine that a loss at right angles, `DOMINANCE_RATIO` times as
         strong, leaves. What says the same as the masks may be as loud as it likes.
         """
-        if self.times < LOUD:
+        if self.times < DOMINANCE_RATIO:
             return False
         both = math.sqrt(1 + 2 * self.times * self.along + self.times**2)
-        return (1 + self.times * self.along) / both <= 1 / math.hypot(1, LOUD) + 1e-9
+        return (1 + self.times * self.along) / both <= 1 / math.hypot(1, DOMINANCE_RATIO) + 1e-9
 
 
-def pulls(stage: Distil, batch: Batch, supervision: Supervision, fabric: Fabric) -> dict[str, Pull]:
+def gradient_ratios(
+    stage: Distil, batch: Batch, supervision: Supervision, fabric: Fabric
+) -> dict[str, GradientRatio]:
     """How each distillation pulls at the student, beside the masks.
 
     Vectors that hardly differ make graphs whose edges turn at a touch: their
@@ -78,7 +80,7 @@ def pulls(stage: Distil, batch: Batch, supervision: Supervision, fabric: Fabric)
     probe = fabric.to_device(copy.deepcopy(stage)).train()
     with fabric.autocast():
         weighted = probe.weighted(probe(batch))
-    parameters = learnable(probe.trained)
+    parameters = trainable_parameters(probe.trained)
 
     def gradient(loss: Tensor) -> Tensor:
         found = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
@@ -89,11 +91,11 @@ def pulls(stage: Distil, batch: Batch, supervision: Supervision, fabric: Fabric)
     if not norm:
         return {}
 
-    def pull(loss: Tensor) -> Pull:
+    def pull(loss: Tensor) -> GradientRatio:
         if not loss.requires_grad:
-            return Pull(0.0, 0.0)
+            return GradientRatio(0.0, 0.0)
         own = gradient(loss)
-        return Pull(float(own.norm()) / norm, float(F.cosine_similarity(own, masks, 0)))
+        return GradientRatio(float(own.norm()) / norm, float(F.cosine_similarity(own, masks, 0)))
 
     return {name: pull(loss) for name, loss in weighted.items()}
 
@@ -119,7 +121,7 @@ def nothing_gained(distilled: float, alone: float) -> list[str]:
     ]
 
 
-def loud_in_words(found: dict[str, Pull], distilling: Distilling) -> list[str]:
+def dominance_warnings(found: dict[str, GradientRatio], distilling: Distilling) -> list[str]:
     """A sentence for each loss that drowns the masks, with the weight that would not let it."""
     return [
         f"The gradient of {name} is {pull.times:.0f} times that of the masks and points "
@@ -127,5 +129,5 @@ def loud_in_words(found: dict[str, Pull], distilling: Distilling) -> list[str]:
         f"{distilling.field_of(name)} of {distilling.weight(name) / pull.times:.2g} "
         f"instead of {distilling.weight(name):g} would make them equal"
         for name, pull in found.items()
-        if pull.drowns
+        if pull.dominates
     ]

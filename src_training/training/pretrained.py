@@ -3,11 +3,11 @@
 from src_training.config.recipe import Recipe
 from src_training.errors import InputError
 from src_training.inference.model_file import SegmentationModel, load_model
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 
 
-def starting_model(
-    recipe: Recipe, folder: RunFolder, classes: tuple[str, ...]
+def pretrained_student(
+    recipe: Recipe, folder: RunDirectory, classes: tuple[str, ...]
 ) -> SegmentationModel | None:
     """The model of `start_from`, or the run's own copy of it; None where there is none.
 

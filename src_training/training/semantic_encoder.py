@@ -7,9 +7,9 @@ from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.consistency import AlignmentConsistency
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.recipe import StageRecipe
-from src_training.data.augmentation import Augmentation, Views
+from src_training.data.augmentation import Augmentation, Augmenter
 from src_training.data.domain import Domain
-from src_training.data.sampling import Patches, prepare_cases
+from src_training.data.sampling import PatchSampler, prepare_cases
 from src_training.errors import InputError
 from src_training.explore.patch_embeddings import augmentation_of
 from src_training.inference.model_file import SegmentationModel, SemanticSpace
@@ -18,7 +18,7 @@ from src_training.runs.events import StepDone
 from src_training.seeds import drawing, step_seed
 from src_training.training.distributed.ranks import Ranks, make_fabric
 from src_training.training.stages.base import Alignment, MaskAutoencoder, MaskVectors, Stage
-from src_training.training.train_step import Descent
+from src_training.training.train_step import TrainStep
 
 STEPS = 150
 """Of each stage, as in the recipes that ship."""
@@ -69,7 +69,7 @@ def fit_semantics(
     fabric = make_fabric(str(next(network.parameters()).device), 1)
     augmentation = augmentation_of(card) if card.recipe else Augmentation()
     cases = prepare_cases(domain, card.preprocessing)
-    patches = Patches(cases, Views(augmentation, card.patch))
+    patches = PatchSampler(cases, Augmenter(augmentation, card.patch))
     classes, side = len(card.classes), card.patch // network.stride
     with drawing(step_seed(seed, "fit", "start")):
         autoencoder = SemanticAutoencoder(classes - 1, card.patch, _WIDTH, _LATENT, _HIDDEN)
@@ -78,7 +78,7 @@ def fit_semantics(
 
     def learned(stage: Stage) -> Iterator[StepDone]:
         stage.train()
-        descent = Descent(
+        descent = TrainStep(
             stage,
             plan,
             patches,

@@ -10,7 +10,7 @@ from src_training.training.checkpoint import Progress, save_checkpoint
 MOST = 20
 
 
-def kept_steps(plan: StageRecipe) -> list[int]:
+def snapshot_steps(plan: StageRecipe) -> list[int]:
     """The steps whose weights are kept: the first, the last, and validations between.
 
     At most `MOST`, evenly spread; known before the first step, so that an
@@ -22,13 +22,13 @@ def kept_steps(plan: StageRecipe) -> list[int]:
     return [validated[i * (len(validated) - 1) // (MOST - 1)] for i in range(MOST)]
 
 
-def keep_weights(folder: Path, trained: nn.Module, plan: StageRecipe, progress: Progress) -> None:
+def save_snapshot(folder: Path, trained: nn.Module, plan: StageRecipe, progress: Progress) -> None:
     """Write the weights of a step to a stage's folder, if they are to be kept."""
-    if progress.step in kept_steps(plan):
+    if progress.step in snapshot_steps(plan):
         save_checkpoint(_kept(folder, progress.step), trained, None, progress)
 
 
-def kept_weights(folder: Path) -> dict[int, Path]:
+def snapshot_files(folder: Path) -> dict[int, Path]:
     """Step -> file of the weights that a stage has kept so far, in the order of steps."""
     files = folder.glob("kept/[0-9]*.safetensors")
     return dict(sorted((int(file.stem), file) for file in files))

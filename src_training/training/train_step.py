@@ -9,19 +9,19 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from src_training.config.recipe import StageRecipe
-from src_training.data.sampling import Batch, Drawing
+from src_training.data.sampling import Batch, Sampler
 from src_training.distillation.base import exact
 from src_training.errors import InputError
 from src_training.runs.events import BatchSplit, Event, StepDone
 from src_training.seeds import step_seed
 from src_training.training.distributed.ranks import Ranks, parts_of
-from src_training.training.distributed.whole_batch import FullElsewhere
+from src_training.training.distributed.whole_batch import RemoteOutOfMemory
 from src_training.training.interruption import Interrupted
 from src_training.training.schedule import learning_rate
 from src_training.training.stages.base import Stage
 
 
-class Descent:
+class TrainStep:
     """Takes the optimisation steps of a stage; a step is taken whole or not at all.
 
     Parameters
@@ -49,7 +49,7 @@ class Descent:
         self,
         stage: Stage,
         plan: StageRecipe,
-        patches: Drawing,
+        patches: Sampler,
         *,
         fabric: Fabric,
         ranks: Ranks,
@@ -99,7 +99,7 @@ class Descent:
         except Interrupted:
             self._statistics.restore()
             raise
-        except FullElsewhere:
+        except RemoteOutOfMemory:
             return None
         except torch.OutOfMemoryError:
             pass
@@ -114,7 +114,7 @@ class Descent:
         """Add up losses and gradients over the parts of this process's share."""
         torch.manual_seed(step_seed(self._seed, self._stage.name, number))
         self._scaled.zero_grad()
-        drawn = self._patches.draw(self._plan.batch, self._stage.views, self._fabric.device)
+        drawn = self._patches.sample(self._plan.batch, self._stage.views, self._fabric.device)
         self._labelled = len(drawn.mask)
         sums: dict[str, Tensor] = {}
         parts = parts_of(self._ranks.share(drawn), self._parts)

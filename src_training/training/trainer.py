@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from src_training.config.recipe import StageRecipe
-from src_training.data.sampling import Drawing
+from src_training.data.sampling import Sampler
 from src_training.runs.events import Event, StageFinished, StageStarted, Validated
 from src_training.training.checkpoint import (
     Progress,
@@ -21,17 +21,17 @@ from src_training.training.checkpoint import (
 )
 from src_training.training.distributed.ranks import Ranks
 from src_training.training.interruption import Interrupted, interruptible
-from src_training.training.snapshots import keep_weights
+from src_training.training.snapshots import save_snapshot
 from src_training.training.stages.base import Stage, Validation
-from src_training.training.train_step import Descent
+from src_training.training.train_step import TrainStep
 
 Watch = Callable[[Stage, int], None]
 
 
-def learn(
+def fit(
     stage: Stage,
     plan: StageRecipe,
-    patches: Drawing,
+    patches: Sampler,
     validation: Validation,
     folder: Path,
     *,
@@ -88,7 +88,7 @@ def learn(
         return done
     ranks = Ranks(fabric)
     stage.train()
-    descent = Descent(
+    descent = TrainStep(
         stage,
         plan,
         patches,
@@ -98,7 +98,7 @@ def learn(
         weight_decay=weight_decay,
         emit=emit,
     )
-    course = _Course(stage, plan, validation, descent, ranks, folder, emit)
+    course = _FitLoop(stage, plan, validation, descent, ranks, folder, emit)
     asking = interruptible(stage, stopping, slow=fabric.device.type == "cpu")
     # One of several processes cannot leave the others alone in the middle of a step.
     with asking if ranks.count == 1 else nullcontext():
@@ -106,7 +106,7 @@ def learn(
     return course.finish()
 
 
-class _Course:
+class _FitLoop:
     """A stage on its way from its last checkpoint to its last step."""
 
     def __init__(
@@ -114,7 +114,7 @@ class _Course:
         stage: Stage,
         plan: StageRecipe,
         validation: Validation,
-        descent: Descent,
+        descent: TrainStep,
         ranks: Ranks,
         folder: Path,
         emit: Callable[[Event], None],
@@ -201,7 +201,7 @@ class _Course:
     def _keep_weights(self) -> None:
         """Leave these weights for who looks back at the stage's course."""
         if self._ranks.first and self._stage.keeps:
-            keep_weights(self._folder, self._stage.trained, self._plan, self._progress)
+            save_snapshot(self._folder, self._stage.trained, self._plan, self._progress)
 
     def _look(self, watch: Watch) -> None:
         with _evaluated(self._stage):

@@ -246,7 +246,7 @@ def test_a_signal_before_the_first_step_ends_at_once(msankd, finished_run, tmp_p
 def test_distil_prints_its_report_and_leaves_a_model_that_segments(
     msankd, finished_run, make_domain, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("src_training.runs.finalise.write_outcome", lambda *_: None)
+    monkeypatch.setattr("src_training.runs.finalise.finalise", lambda *_: None)
     run = tmp_path / "run"
     shutil.copytree(finished_run.path, run)
     said = msankd("distil", "--resume", run, "--device", "cpu")

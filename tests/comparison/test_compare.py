@@ -24,7 +24,7 @@ from src_training.comparison.scores import UNSEEN
 from src_training.comparison.table import compared
 from src_training.errors import InputError
 from src_training.reports.comparison import as_markdown, as_page
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import StepDone, read_events
 from src_training.training.interruption import Interrupted
 
@@ -176,7 +176,7 @@ def test_what_was_learnt_from_is_not_unseen_whatever_it_is_called(plan):
 def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe, tmp_path):
     out = tmp_path / "seed-0"
     shutil.copytree(plan[0].folder.path, out / "gkd")
-    copied = [replace(plan[0], folder=RunFolder(out / "gkd"))]
+    copied = [replace(plan[0], folder=RunDirectory(out / "gkd"))]
     before = compared(copied).rows[1].step
     shutil.copytree(plan[0].folder.path, out / "other")
     recipe.model_copy(update={"patch": 64}).save(out / "other" / "recipe.yaml")
@@ -355,7 +355,7 @@ def test_a_folder_of_another_comparison_is_said_before_anything_is_run(
     monkeypatch.setattr("src_training.comparison.plan.distil", pytest.fail)
     make_recipe().save(tmp_path / "tiny.yaml")
     out = tmp_path / "out"
-    make_recipe(patch=64).save(RunFolder(out / "seed-0" / "fsp").recipe)
+    make_recipe(patch=64).save(RunDirectory(out / "seed-0" / "fsp").recipe)
     words = ["compare", tmp_path / "tiny.yaml", "--method", "logits", "--method", "fsp"]
     said = msankd(*words, "--out", out)
     assert said.code == 2 and "begun with another recipe" in said.err

@@ -17,7 +17,7 @@ from src_training.comparison.table import compared
 from src_training.config.recipe import Recipe
 from src_training.errors import InputError
 from src_training.reports.comparison import as_csv
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunFinished, RunStarted, StepDone, read_events
 from src_training.runs.state import run_state
 from src_training.training.distributed import ranks
@@ -144,7 +144,7 @@ def given(monkeypatch):
 
 def test_methods_that_join_a_finished_run_wait_for_none(make_recipe, given, tmp_path):
     recipe = make_recipe()
-    finished = RunFolder(tmp_path / "seed-0" / "gkd")
+    finished = RunDirectory(tmp_path / "seed-0" / "gkd")
     finished.path.mkdir(parents=True)
     recipe.save(finished.recipe)
     finished.model.touch()
@@ -169,7 +169,7 @@ def test_a_run_that_others_wait_for_comes_before_those_that_none_waits_for(
     make_recipe, given, tmp_path
 ):
     recipe = make_recipe()
-    finished = RunFolder(tmp_path / "seed-0" / "gkd")
+    finished = RunDirectory(tmp_path / "seed-0" / "gkd")
     finished.path.mkdir(parents=True)
     recipe.save(finished.recipe)
     finished.model.touch()

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src_training.data.augmentation import Augmentation, Views
+from src_training.data.augmentation import Augmentation, Augmenter
 
 PATCH = 32
 STILL = Augmentation(
@@ -20,9 +20,9 @@ STILL = Augmentation(
 MOVED = STILL.model_copy(update={"flips": True, "turn": 180, "scale": 0.25})
 
 
-def roomy(views, seed=0, count=2, channels=1):
+def crop_size(views, seed=0, count=2, channels=1):
     torch.manual_seed(seed)
-    side = views.roomy
+    side = views.crop_size
     return torch.rand(count, channels, side, side), torch.randint(3, (count, side, side))
 
 
@@ -33,8 +33,8 @@ def centre(image):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_anchors_and_views_have_the_size_of_the_patch_and_the_range_of_images(channels):
-    views = Views(Augmentation(), PATCH)
-    image, mask = roomy(views, channels=channels)
+    views = Augmenter(Augmentation(), PATCH)
+    image, mask = crop_size(views, channels=channels)
     anchor, anchor_mask = views.moved(image, mask)
     further = views.views(anchor, 3)
     assert anchor.shape == (2, channels, PATCH, PATCH)
@@ -45,14 +45,14 @@ def test_anchors_and_views_have_the_size_of_the_patch_and_the_range_of_images(ch
 
 
 def test_masks_keep_their_classes():
-    views = Views(Augmentation(), PATCH)
-    _, mask = views.moved(*roomy(views, count=8))
+    views = Augmenter(Augmentation(), PATCH)
+    _, mask = views.moved(*crop_size(views, count=8))
     assert set(mask.unique().tolist()) == {0, 1, 2}
 
 
 def test_with_nothing_to_vary_the_anchor_is_the_centre_and_every_view_the_anchor():
-    views = Views(STILL, PATCH)
-    image, mask = roomy(views)
+    views = Augmenter(STILL, PATCH)
+    image, mask = crop_size(views)
     anchor, anchor_mask = views.moved(image, mask)
     assert torch.allclose(anchor, centre(image), atol=1e-4)
     assert torch.equal(anchor_mask, centre(mask))
@@ -60,9 +60,9 @@ def test_with_nothing_to_vary_the_anchor_is_the_centre_and_every_view_the_anchor
 
 
 def test_turning_is_as_wide_as_said_and_mirrors_nothing():
-    views = Views(STILL.model_copy(update={"turn": 20}), PATCH)
-    middle = (views.roomy - 1) / 2
-    row, column = torch.meshgrid(*(torch.arange(views.roomy) - middle,) * 2, indexing="ij")
+    views = Augmenter(STILL.model_copy(update={"turn": 20}), PATCH)
+    middle = (views.crop_size - 1) / 2
+    row, column = torch.meshgrid(*(torch.arange(views.crop_size) - middle,) * 2, indexing="ij")
     # A blob at 45 degrees, 12 pixels from the middle.
     blob = torch.exp(-((row - 8.5) ** 2 + (column - 8.5) ** 2) / 4)
     torch.manual_seed(0)
@@ -77,8 +77,8 @@ def test_turning_is_as_wide_as_said_and_mirrors_nothing():
 
 
 def test_image_and_mask_move_together():
-    views = Views(MOVED, PATCH)
-    mask = torch.zeros(8, views.roomy, views.roomy, dtype=torch.int64)
+    views = Augmenter(MOVED, PATCH)
+    mask = torch.zeros(8, views.crop_size, views.crop_size, dtype=torch.int64)
     mask[:, 14:40, 20:30] = 1
     torch.manual_seed(0)
     anchor, anchor_mask = views.moved(mask[:, None].float(), mask)
@@ -88,7 +88,7 @@ def test_image_and_mask_move_together():
 
 
 def test_every_view_shows_its_own_sample_in_its_place():
-    views = Views(Augmentation(), PATCH)
+    views = Augmenter(Augmentation(), PATCH)
     torch.manual_seed(0)
     image = F.interpolate(torch.rand(3, 1, 8, 8), PATCH, mode="bilinear")
     further = views.views(image, 4).unflatten(0, (3, 4))
@@ -105,11 +105,11 @@ def _correlation(a, b):
 
 
 def test_the_seed_decides_everything():
-    views = Views(Augmentation(), PATCH)
+    views = Augmenter(Augmentation(), PATCH)
 
     def drawn(seed):
         torch.manual_seed(seed)
-        anchor, mask = views.moved(*roomy(views, seed=seed))
+        anchor, mask = views.moved(*crop_size(views, seed=seed))
         return anchor, mask, views.views(anchor, 2)
 
     assert all(torch.equal(a, b) for a, b in zip(drawn(3), drawn(3), strict=True))
@@ -119,7 +119,7 @@ def test_the_seed_decides_everything():
 @pytest.mark.parametrize("name", ["brightness", "contrast", "gamma", "blur", "noise", "resolution"])
 def test_each_strength_changes_grey_values(name):
     still = STILL.model_dump()
-    views = Views(Augmentation(**(still | {name: 2.0 if name == "resolution" else 0.9})), PATCH)
+    views = Augmenter(Augmentation(**(still | {name: 2.0 if name == "resolution" else 0.9})), PATCH)
     torch.manual_seed(0)
     image = torch.rand(16, 1, PATCH, PATCH)
     assert not torch.allclose(views.restyle(image), image, atol=1e-2)

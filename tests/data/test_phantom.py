@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, laplace
 
 from src_training.data.case import Case
-from src_training.data.phantom.anatomy import grow_eye
+from src_training.data.phantom.anatomy import grow_anatomy
 from src_training.data.phantom.camera import SCANNERS, ScannerName, fundus_phantom, phantom_domain
 from src_training.data.phantom.vessel_tree import murray_radii
 from src_training.data.preprocessing import find_field_of_view
@@ -25,7 +25,7 @@ def phantoms() -> dict[ScannerName, Case]:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_murrays_law_holds_at_every_branching(seed: int) -> None:
-    eye = grow_eye(seed)
+    eye = grow_anatomy(seed)
     for tree in (eye.arteries, eye.veins):
         child = np.flatnonzero(tree.parent >= 0)
         children = np.bincount(tree.parent[child], minlength=len(tree.parent))
@@ -46,7 +46,7 @@ def test_a_root_carries_the_cubes_of_its_leaves(draws: list[int], leaf: float) -
 
 
 def test_veins_are_wider_than_arteries() -> None:
-    eye = grow_eye(3)
+    eye = grow_anatomy(3)
     assert eye.veins.radius.max() > eye.arteries.radius.max()
 
 
@@ -107,7 +107,7 @@ def test_scanners_differ_in_colour_scale_and_sharpness(
 
 
 def test_a_scanner_sees_both_left_and_right_eyes() -> None:
-    assert {grow_eye(seed).left for seed in range(4)} == {True, False}
+    assert {grow_anatomy(seed).left for seed in range(4)} == {True, False}
 
 
 def test_a_domain_has_its_own_eyes() -> None:

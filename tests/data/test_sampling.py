@@ -4,14 +4,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src_training.data.augmentation import Augmentation, Views
+from src_training.data.augmentation import Augmentation, Augmenter
 from src_training.data.domain import Domain
 from src_training.data.preprocessing import Preprocessing
 from src_training.data.sampling import (
-    HalfLabelled,
-    Patches,
-    cut,
-    evenly,
+    PatchSampler,
+    SemiSupervisedSampler,
+    crop_patch,
+    evenly_spaced,
     patch_corners,
     prepare_cases,
 )
@@ -35,7 +35,7 @@ STILL = Augmentation(
 
 def patches_of(image, mask, fov=None, augmentation=STILL):
     domain = Domain.from_arrays("d", [image], [mask], [fov], classes=("background", "a", "b"))
-    return Patches(prepare_cases(domain, PLAIN), Views(augmentation, 32))
+    return PatchSampler(prepare_cases(domain, PLAIN), Augmenter(augmentation, 32))
 
 
 def noise(size=(40, 50), seed=0):
@@ -44,19 +44,19 @@ def noise(size=(40, 50), seed=0):
 
 def test_a_batch_holds_anchors_masks_and_views_sample_by_sample():
     mask = np.random.default_rng(1).integers(0, 3, (40, 50))
-    batch = patches_of(noise(), mask, augmentation=Augmentation()).draw(3, 2, CPU)
+    batch = patches_of(noise(), mask, augmentation=Augmentation()).sample(3, 2, CPU)
     assert batch.image.shape == (3, 1, 32, 32) and batch.image.dtype == torch.float32
     assert batch.mask.shape == (3, 32, 32) and batch.mask.dtype == torch.int64
     assert batch.views.shape == (6, 1, 32, 32)
-    assert patches_of(noise(), mask).draw(1, 0, CPU).views is None
+    assert patches_of(noise(), mask).sample(1, 0, CPU).views is None
 
 
 @pytest.mark.parametrize(("count", "labelled"), [(4, 2), (5, 3), (1, 1)])
 def test_half_of_a_batch_may_be_without_masks(count, labelled):
     mask = np.random.default_rng(1).integers(0, 3, (40, 50))
     bright = Domain.from_arrays("bright", [np.linspace(10, 11, 2000).reshape(40, 50)], None)
-    unlabelled = Patches(prepare_cases(bright, PLAIN, labelled=False), Views(STILL, 32))
-    batch = HalfLabelled(patches_of(noise(), mask), unlabelled).draw(count, 2, CPU)
+    unlabelled = PatchSampler(prepare_cases(bright, PLAIN, labelled=False), Augmenter(STILL, 32))
+    batch = SemiSupervisedSampler(patches_of(noise(), mask), unlabelled).sample(count, 2, CPU)
     assert len(batch.image) == count and len(batch.mask) == labelled
     assert batch.views.shape == (2 * count, 1, 32, 32)
     # A ramp, unlike noise, has neighbours that are alike.
@@ -73,7 +73,7 @@ def test_the_seed_decides_the_draw():
 
     def drawn(seed):
         torch.manual_seed(seed)
-        batch = patches.draw(2, 1, CPU)
+        batch = patches.sample(2, 1, CPU)
         return batch.image, batch.mask, batch.views
 
     assert all(torch.equal(a, b) for a, b in zip(drawn(1), drawn(1), strict=True))
@@ -83,7 +83,7 @@ def test_the_seed_decides_the_draw():
 def test_image_and_mask_are_cut_at_the_same_place():
     mask = np.zeros((40, 50), np.uint8)
     mask[5:30, 10:20] = 1
-    batch = patches_of(mask.astype(np.float32), mask).draw(8, 0, CPU)
+    batch = patches_of(mask.astype(np.float32), mask).sample(8, 0, CPU)
     assert torch.allclose(batch.image[:, 0], batch.mask.float(), atol=1e-4)
 
 
@@ -94,7 +94,7 @@ def test_patches_are_centred_inside_the_field_of_view():
     mask = np.zeros((40, 50), np.uint8)
     mask[7, 41] = 1
     expected = prepare_cases(Domain.from_arrays("d", [image], [mask]), PLAIN)[0].image.pixels
-    batch = patches_of(image, mask, fov).draw(4, 0, CPU)
+    batch = patches_of(image, mask, fov).sample(4, 0, CPU)
     assert torch.allclose(batch.image[:, 0, 16, 16], torch.tensor(expected[0, 7, 41]), atol=1e-4)
     assert (batch.mask[:, 16, 16] == 1).all()
 
@@ -103,13 +103,13 @@ def test_a_third_of_the_patches_is_centred_on_foreground_however_small():
     mask = np.zeros((400, 400), np.uint8)
     mask[3, 390] = 2
     torch.manual_seed(0)
-    batch = patches_of(noise((400, 400)), mask).draw(150, 0, CPU)
+    batch = patches_of(noise((400, 400)), mask).sample(150, 0, CPU)
     share = (batch.mask[:, 16, 16] == 2).float().mean().item()
     assert 0.2 < share < 0.47
 
 
 def test_an_image_of_one_pixel_can_be_drawn_from():
-    batch = patches_of(np.ones((1, 1)), np.ones((1, 1), np.uint8)).draw(2, 1, CPU)
+    batch = patches_of(np.ones((1, 1)), np.ones((1, 1), np.uint8)).sample(2, 1, CPU)
     assert batch.image.shape == (2, 1, 32, 32) and torch.isfinite(batch.image).all()
     assert (batch.mask.sum((1, 2)) == 1).all()
 
@@ -128,13 +128,13 @@ def test_corners_are_inside_apart_and_seen(height, width, patch, least, seed):
     for number, (top, left) in enumerate(every):
         for other in every[number + 1 :]:
             assert abs(top - other[0]) >= patch or abs(left - other[1]) >= patch
-    shares = [cut(fov, corner, patch).mean() for corner in corners]
+    shares = [crop_patch(fov, corner, patch).mean() for corner in corners]
     assert corners == every or min(shares) >= least
 
 
 def test_a_patch_beyond_the_image_is_filled_with_zeros():
     array = np.arange(1, 7).reshape(1, 2, 3)
-    assert cut(array, (1, 1), 3).tolist() == [[[5, 6, 0], [0, 0, 0], [0, 0, 0]]]
+    assert crop_patch(array, (1, 1), 3).tolist() == [[[5, 6, 0], [0, 0, 0], [0, 0, 0]]]
 
 
 def test_a_case_that_cannot_be_learned_from_is_named():
@@ -158,22 +158,22 @@ def test_a_patch_is_cut_as_from_an_image_in_a_dark_frame(seed, disc):
     fov = np.hypot(row - 20, column - 25) < 15 if disc else None
     image, mask = noise(), (noise(seed=1) > 0.9).astype(np.uint8)
     torch.manual_seed(seed)
-    batch = patches_of(image, mask, fov).draw(1, 0, CPU)
-    roomy = Views(STILL, 32).roomy
+    batch = patches_of(image, mask, fov).sample(1, 0, CPU)
+    crop_size = Augmenter(STILL, 32).crop_size
     torch.manual_seed(seed)
     torch.randint(1, ())
     places = np.argwhere(np.ones(size, bool) if fov is None else fov)
     if bool(torch.rand(()) < 1 / 3):
         places = np.argwhere(mask)
     top, left = places[int(torch.randint(len(places), ()))]
-    framed = np.pad(mask, roomy // 2)[top : top + roomy, left : left + roomy]
-    edge = (roomy - 32) // 2
-    assert np.array_equal(batch.mask[0], framed[edge : edge + 32, edge : edge + 32])
+    padded = np.pad(mask, crop_size // 2)[top : top + crop_size, left : left + crop_size]
+    edge = (crop_size - 32) // 2
+    assert np.array_equal(batch.mask[0], padded[edge : edge + 32, edge : edge + 32])
 
 
 @given(st.integers(0, 200), st.integers(1, 40))
 def test_what_is_chosen_evenly_leaves_no_stretch_out(length, count):
-    chosen = evenly(range(length), count)
+    chosen = evenly_spaced(range(length), count)
     assert len(chosen) == min(length, count) and chosen == sorted(set(chosen))
     gaps = np.diff([*chosen, length])
     assert not chosen or (chosen[0] == 0 and gaps.max() <= gaps.min() + 1)

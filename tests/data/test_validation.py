@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from src_training.data.domain import Domain
-from src_training.data.summary import OUTLINES, CaseLook, Note, Problem
+from src_training.data.summary import OUTLINES, CaseSummary, Note, Problem
 from src_training.data.validation import inspect_arrays, inspect_folder
 from src_training.errors import InputError
 from src_training.io.images import write_image, write_labels
 
 
 def looks(found):
-    return {look.name: look for look in found if isinstance(look, CaseLook)}
+    return {look.name: look for look in found if isinstance(look, CaseSummary)}
 
 
 def problems(found):

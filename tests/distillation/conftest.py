@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.distillation.base import Pass
+from src_training.distillation.base import ForwardOutputs
 from src_training.networks.base import SegmentationNetwork, Skips
 
 
@@ -36,7 +36,7 @@ class OneSkip(SegmentationNetwork):
 
 @pytest.fixture
 def make_pass():
-    """Make a `Pass`, over 8 x 8 images unless others are given.
+    """Make a `ForwardOutputs`, over 8 x 8 images unless others are given.
 
     Frozen: in evaluation mode, without gradients.
     """
@@ -53,6 +53,6 @@ def make_pass():
         logits = network.decode(skips, bottleneck)
         views = [alignment.encoder(bottleneck.roll(shift, -1)) for shift in range(3)]
         vectors = torch.stack(views, 1)
-        return Pass(network, alignment, skips, bottleneck, logits, vectors)
+        return ForwardOutputs(network, alignment, skips, bottleneck, logits, vectors)
 
     return make

@@ -2,7 +2,7 @@
 
 import torch
 
-from src_training.distillation.base import Pass
+from src_training.distillation.base import ForwardOutputs
 from src_training.networks.base import Skips
 
 BATCH, CLASSES, SIDE, VIEWS = 2, 3, 16, 2
@@ -30,7 +30,7 @@ def made(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch=BATCH):
     logits = noise(CLASSES, 1)
     of_views = noise(VIEWS * CLASSES, 1).unflatten(1, (VIEWS, CLASSES))
     skips, plain = Skips((), (side, side)), noise(CLASSES, 1)
-    return Pass(None, None, skips, nothing, logits, None, taps, of_views, plain)
+    return ForwardOutputs(None, None, skips, nothing, logits, None, taps, of_views, plain)
 
 
 def masks(seed=0, side=SIDE, batch=BATCH, classes=CLASSES):

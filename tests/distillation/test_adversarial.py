@@ -16,7 +16,7 @@ from src_training.distillation.adversarial import (
     gradient_penalty,
     seen,
 )
-from src_training.training.distributed.whole_batch import uniform
+from src_training.training.distributed.whole_batch import rand_per_sample
 from tests.distillation.taps import CLASSES, TEACHER, made, masks
 
 EXACT = pytest.approx
@@ -115,7 +115,7 @@ def test_the_penalty_looks_at_a_place_of_its_own_between_each_two_samples(monkey
     shares = [0.25, 0.9]
     monkeypatch.setattr(
         adversarial,
-        "uniform",
+        "rand_per_sample",
         lambda samples: torch.tensor(shares, dtype=torch.float64).view(2, 1, 1, 1),
     )
     real, fake = (torch.randn(2, 3, 4, 4).double() for _ in range(2))
@@ -128,7 +128,7 @@ def test_the_penalty_looks_at_a_place_of_its_own_between_each_two_samples(monkey
 
 
 def test_each_sample_draws_a_place_of_its_own():
-    drawn = uniform(torch.zeros(5, 2, 4, 4))
+    drawn = rand_per_sample(torch.zeros(5, 2, 4, 4))
     assert drawn.shape == (5, 1, 1, 1) and len(drawn.unique()) == 5
 
 
@@ -152,7 +152,9 @@ def test_a_critic_cannot_tell_a_student_that_is_its_teacher(attentive, monkeypat
 
 def test_the_order_of_the_samples_is_of_no_account(attentive, both, monkeypatch):
     monkeypatch.setattr(
-        adversarial, "uniform", lambda samples: samples.new_full((len(samples), 1, 1, 1), 0.3)
+        adversarial,
+        "rand_per_sample",
+        lambda samples: samples.new_full((len(samples), 1, 1, 1), 0.3),
     )
     losses = attentive(*both, masks())
     turned = attentive(*(each.mapped(lambda t: t.flip(0)) for each in both), masks().flip(0))

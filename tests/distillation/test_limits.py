@@ -10,21 +10,21 @@ from torch.utils._pytree import tree_leaves
 
 from src_training.distillation import METHODS
 from src_training.distillation.adversarial import Adversarial, Critic
-from src_training.distillation.dcgd import DualContrastiveGraphs
-from src_training.distillation.dicd import CrossDistillation
+from src_training.distillation.dcgd import DCGD
+from src_training.distillation.dicd import DICD
 from src_training.distillation.view_predictions import ViewPredictions
 from tests.distillation.taps import STUDENT, made, masks
 from tests.distillation.test_properties import ALL, DISTILLATIONS, teacher_of
 
 MAKERS = {type(make()): make for make in DISTILLATIONS.values()} | {
-    DualContrastiveGraphs: DualContrastiveGraphs,
-    CrossDistillation: CrossDistillation,
+    DCGD: DCGD,
+    DICD: DICD,
     Adversarial: lambda: Adversarial(Critic(2)),
 }
 PARTS = {part.__name__: MAKERS[part] for method in METHODS.values() for part in method.parts} | {
-    "one graph of all views": partial(DualContrastiveGraphs, scope="batch"),
-    "softmax of edges": partial(DualContrastiveGraphs, "softmax"),
-    "softmax of all edges": partial(DualContrastiveGraphs, "softmax", "batch"),
+    "one graph of all views": partial(DCGD, scope="batch"),
+    "softmax of edges": partial(DCGD, "softmax"),
+    "softmax of all edges": partial(DCGD, "softmax", "batch"),
 }
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 SIDE, BATCH, VIEWS, LATENT = 256, 8, 16, 512
@@ -89,10 +89,10 @@ def test_half_precision_stays_finite(name, dtype, strength):
 
 
 GKD = {
-    "mse": DualContrastiveGraphs,
-    "softmax": partial(DualContrastiveGraphs, "softmax", "batch"),
-    "uncentred": partial(DualContrastiveGraphs, centred=False),
-    "cross": CrossDistillation,
+    "mse": DCGD,
+    "softmax": partial(DCGD, "softmax", "batch"),
+    "uncentred": partial(DCGD, centred=False),
+    "cross": DICD,
     "predictions": ViewPredictions,
 }
 
@@ -132,7 +132,7 @@ def test_one_vector_of_zeros_among_others_leaves_every_gradient_finite(dtype, ce
     teacher, student = (torch.randn(3, 5, 8).to(dtype) for _ in range(2))
     student[1, 2] = student[0, 0] = 0
     student.requires_grad_()
-    losses = DualContrastiveGraphs(centred=centred).compare(teacher.float(), student.float())
+    losses = DCGD(centred=centred).compare(teacher.float(), student.float())
     torch.stack(list(losses.values())).sum().backward()
     assert student.grad.isfinite().all() and student.grad.abs().max() > 0
 
@@ -160,7 +160,7 @@ def test_a_teacher_that_is_certain_can_be_crossed_with(dtype, make_pass):
     certain = torch.tensor([6e4, -6e4]).view(1, 2, 1, 1).expand_as(teacher.logits)
     with torch.autocast("cpu", dtype):
         sure = dataclasses.replace(teacher, logits=certain.to(dtype))
-        loss = CrossDistillation()(sure, student, masks(side=8, classes=2))["cross"]
+        loss = DICD()(sure, student, masks(side=8, classes=2))["cross"]
     loss.backward()
     learnt = [each.grad for each in student.network.parameters() if each.grad is not None]
     assert loss.isfinite() and learnt and all(each.isfinite().all() for each in learnt)

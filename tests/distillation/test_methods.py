@@ -15,7 +15,7 @@ from src_training.inference.model_file import read_card
 from src_training.networks import build_network
 from src_training.runs.directory import STAGES
 from src_training.runs.events import RunStarted, StageFinished, StepDone
-from src_training.runs.run import RunFolder, distil, run_state
+from src_training.runs.run import RunDirectory, distil, run_state
 from src_training.training.interruption import Interrupted
 from src_training.training.stages.distillation import Distil, distillations_of, stage_names
 
@@ -29,7 +29,7 @@ def chosen(**fields):
 @pytest.fixture
 def begun(finished_run, tmp_path, monkeypatch):
     """A run of other methods whose stages up to the last are those of the finished one."""
-    monkeypatch.setattr("src_training.runs.finalise.write_outcome", lambda *_: None)
+    monkeypatch.setattr("src_training.runs.finalise.finalise", lambda *_: None)
 
     def begin(methods, name="run"):
         path = tmp_path / name
@@ -41,7 +41,7 @@ def begun(finished_run, tmp_path, monkeypatch):
         )
         distilling = recipe.distilling.model_copy(update={"methods": methods})
         recipe = recipe.model_copy(update={"stages": stages, "distilling": distilling})
-        recipe.save(RunFolder(path).recipe)
+        recipe.save(RunDirectory(path).recipe)
         return recipe, path
 
     return begin
@@ -145,8 +145,8 @@ def test_unlabelled_images_teach_and_their_supervised_loss_is_not_asked_for():
 def test_gkd_is_what_a_recipe_distils_by_unless_it_says_otherwise():
     distillations, weights = chosen(cross=0.1)
     assert [type(each).__name__ for each in distillations] == [
-        "DualContrastiveGraphs",
-        "CrossDistillation",
+        "DCGD",
+        "DICD",
     ]
     assert weights == {"intra": 0.02, "inter": 0.02, "cross": 0.1}
     assert chosen(intra=0, inter=0, cross=0, predictions=0.5)[1] == {"predictions": 0.5}
@@ -155,8 +155,8 @@ def test_gkd_is_what_a_recipe_distils_by_unless_it_says_otherwise():
 def test_a_sum_weighs_each_loss_by_its_method_and_by_its_place_in_it():
     distillations, weights = chosen(methods={"emkd": 0.5, "gkd": 2.0, "logits": 0.0}, cross=0)
     assert [type(each).__name__ for each in distillations] == [
-        "EfficientMedical",
-        "DualContrastiveGraphs",
+        "EMKD",
+        "DCGD",
     ]
     expected = {"pmd": 0.05, "imd_low": 0.45, "rad_high": 0.45, "intra": 0.04, "inter": 0.04}
     assert {name: weights[name] for name in expected} == pytest.approx(expected)
@@ -173,7 +173,7 @@ def test_a_recipe_may_weigh_single_losses():
 def test_what_weighs_nothing_is_left_out_and_its_stage_with_it():
     left_out = dict.fromkeys(("imd_low", "imd_high", "rad_low", "rad_high", "pmd"), 0)
     distillations, weights = chosen(methods={"emkd": 1.0, "logits": 1.0}, weights=left_out)
-    assert [type(each).__name__ for each in distillations] == ["SoftenedLogits"]
+    assert [type(each).__name__ for each in distillations] == ["LogitsKD"]
     assert weights == {"logits": 1.0}
     no_graphs = {"vertices": 0, "edges": 0, "prediction": 0}
     for taught, stages in (({}, ["paraphraser"]), (no_graphs, [])):

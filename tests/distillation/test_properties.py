@@ -8,16 +8,16 @@ from torch import nn
 
 from src_training.distillation import METHODS
 from src_training.distillation.attention_transfer import AttentionTransfer
-from src_training.distillation.base import Pass
-from src_training.distillation.coco import CrossLayerCorrelation
-from src_training.distillation.dcgd import DualContrastiveGraphs
-from src_training.distillation.dicd import CrossDistillation
-from src_training.distillation.emkd import EfficientMedical
-from src_training.distillation.fsp import SolutionFlow
+from src_training.distillation.base import ForwardOutputs
+from src_training.distillation.coco import CoCo
+from src_training.distillation.dcgd import DCGD
+from src_training.distillation.dicd import DICD
+from src_training.distillation.emkd import EMKD
+from src_training.distillation.fsp import FSP
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow, salient_patches
-from src_training.distillation.ifvd import IntraClassVariation
-from src_training.distillation.logits import SoftenedLogits
-from src_training.distillation.skd import PairwiseSimilarity
+from src_training.distillation.ifvd import IFVD
+from src_training.distillation.logits import LogitsKD
+from src_training.distillation.skd import SKD
 from src_training.distillation.view_predictions import ViewPredictions
 from src_training.errors import InputError
 from src_training.networks import NETWORKS, build_network
@@ -33,14 +33,14 @@ class Said(nn.Module):
 
 
 DISTILLATIONS = {
-    "logits": SoftenedLogits,
+    "logits": LogitsKD,
     "predictions": ViewPredictions,
     "attention": AttentionTransfer,
-    "fsp": lambda: SolutionFlow({}),
-    "ifvd": IntraClassVariation,
-    "skd": PairwiseSimilarity,
-    "coco": CrossLayerCorrelation,
-    "emkd": EfficientMedical,
+    "fsp": lambda: FSP({}),
+    "ifvd": IFVD,
+    "skd": SKD,
+    "coco": CoCo,
+    "emkd": EMKD,
     "graph_flow": lambda: GraphFlow(Said()),
     "graph_flow_normalised": lambda: NormalisedGraphFlow(Said()),
 }
@@ -61,7 +61,7 @@ def test_every_distillation_of_every_method_is_looked_at():
     parts = {part for method in METHODS.values() for part in method.parts}
     seen = {type(make()) for make in DISTILLATIONS.values()}
     others = {part.__name__ for part in parts - seen}
-    assert others == {"DualContrastiveGraphs", "CrossDistillation", "Adversarial"}
+    assert others == {"DCGD", "DICD", "Adversarial"}
 
 
 @ALL
@@ -205,7 +205,7 @@ def test_every_method_fits_every_student(method, student):
     torch.manual_seed(0)
     teacher, learner = build_network("fanet", 1, 2, width=2), build_network(student, 1, 2)
     for part in METHODS[method].parts:
-        made_for = part.between(teacher, learner)
+        made_for = part.for_pair(teacher, learner)
         assert set(made_for.taps) <= teacher.taps.keys() & learner.taps.keys()
         if made_for.paraphrases:
             said = made_for.paraphraser(
@@ -230,14 +230,14 @@ def test_every_method_fits_the_networks_of_emkd_but_graph_flow_asks_for_a_decode
             logits = network.decode(skips, bottleneck)
         views = torch.stack([logits, logits.flip(0)], 1)
         made_of = (network, None, skips, bottleneck, logits, None, taps, views, logits)
-        passes.append(Pass(*made_of))
+        passes.append(ForwardOutputs(*made_of))
     parts = {part for method in METHODS.values() for part in method.parts}
-    for part in parts - {DualContrastiveGraphs, CrossDistillation}:
+    for part in parts - {DCGD, DICD}:
         if part.paraphrases and student != "enet":
             with pytest.raises(InputError, match="cannot teach this student"):
-                part.between(*networks)
+                part.for_pair(*networks)
             continue
-        losses = part.between(*networks)(*passes, masks(side=64, classes=2))
+        losses = part.for_pair(*networks)(*passes, masks(side=64, classes=2))
         assert losses.keys() == part.weights.keys()
         assert all(loss.isfinite() for loss in losses.values())
 

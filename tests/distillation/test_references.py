@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from src_training.distillation.attention_transfer import AttentionTransfer
-from src_training.distillation.coco import CrossLayerCorrelation
-from src_training.distillation.emkd import EfficientMedical
-from src_training.distillation.fsp import SolutionFlow
+from src_training.distillation.coco import CoCo
+from src_training.distillation.emkd import EMKD
+from src_training.distillation.fsp import FSP
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
-from src_training.distillation.ifvd import IntraClassVariation
-from src_training.distillation.logits import SoftenedLogits
+from src_training.distillation.ifvd import IFVD
+from src_training.distillation.logits import LogitsKD
 from src_training.distillation.paraphraser import Paraphraser, Paraphrasers
-from src_training.distillation.skd import PairwiseSimilarity
+from src_training.distillation.skd import SKD
 from src_training.distillation.view_predictions import ViewPredictions
 from tests.distillation.taps import TEACHER, made, masks
 
@@ -66,7 +66,7 @@ def pixels(feature):
 
 def test_logits(both):
     expected = divergence(both[0].logits.numpy(), both[1].logits.numpy(), 4.0)
-    assert found(SoftenedLogits(), *both, masks()) == {"logits": EXACT(expected, rel=1e-9)}
+    assert found(LogitsKD(), *both, masks()) == {"logits": EXACT(expected, rel=1e-9)}
 
 
 def test_anchor_and_views_learn_alike_what_the_teacher_predicts_of_the_plain_anchor(both):
@@ -121,14 +121,12 @@ def test_flow():
         )
         for a, c in pairs
     ]
-    assert found(SolutionFlow({}), teacher, student, masks()) == {
-        "flow": EXACT(np.mean(terms), rel=1e-9)
-    }
+    assert found(FSP({}), teacher, student, masks()) == {"flow": EXACT(np.mean(terms), rel=1e-9)}
 
 
 def test_flow_brings_other_channels_to_the_teachers(both):
-    pairs = {tap: (both[1].taps[tap].shape[1], TEACHER[tap]) for tap in SolutionFlow.taps}
-    distillation = SolutionFlow(pairs).double()
+    pairs = {tap: (both[1].taps[tap].shape[1], TEACHER[tap]) for tap in FSP.taps}
+    distillation = FSP(pairs).double()
     adapted = {
         tap: torch.einsum("oi,bihw->bohw", distillation.adapted[tap].weight[..., 0, 0], feature)
         for tap, feature in both[1].taps.items()
@@ -136,7 +134,7 @@ def test_flow_brings_other_channels_to_the_teachers(both):
     }
     brought = made(1)
     brought.taps.update({tap: feature.detach() for tap, feature in adapted.items()})
-    expected = found(SolutionFlow({}), both[0], brought, masks())
+    expected = found(FSP({}), both[0], brought, masks())
     assert found(distillation, *both, masks()) == EXACT(expected, rel=1e-9)
 
 
@@ -164,7 +162,7 @@ def test_variation(both):
         )
     ]
     expected = EXACT(np.mean(terms), rel=1e-6)
-    assert found(IntraClassVariation(), *both, masks()) == {"variation": expected}
+    assert found(IFVD(), *both, masks()) == {"variation": expected}
 
 
 def similar(feature, nodes):
@@ -188,7 +186,7 @@ def test_pairwise():
         )
     ]
     expected = {"pairwise": EXACT(np.mean(terms), rel=1e-9)}
-    assert found(PairwiseSimilarity(), teacher, student, masks(side=32)) == expected
+    assert found(SKD(), teacher, student, masks(side=32)) == expected
 
 
 def test_correlation():
@@ -204,7 +202,7 @@ def test_correlation():
             )
             terms.append((s - t) ** 2)
     expected = {"correlation": EXACT(np.mean(terms), rel=1e-9)}
-    assert found(CrossLayerCorrelation(), teacher, student, masks(side=32)) == expected
+    assert found(CoCo(), teacher, student, masks(side=32)) == expected
 
 
 def importance(feature):
@@ -243,7 +241,7 @@ def test_emkd(both, absent):
             )
             squares += [(s[pair] - t[pair]) ** 2 for pair in s]
         expected[f"rad_{level}"] = np.mean(squares)
-    assert found(EfficientMedical(), *both, mask) == EXACT(expected, rel=1e-6)
+    assert found(EMKD(), *both, mask) == EXACT(expected, rel=1e-6)
 
 
 def nodes_of(feature):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from src_training.explore.embedding_table import VectorTable
+from src_training.explore.embedding_table import EmbeddingTable
 
 
 def table(*parts, dice=None):
@@ -14,7 +14,7 @@ def table(*parts, dice=None):
         told += [(domain, case, view, kind)] * len(rows)
     domains, cases, views, kinds = zip(*told, strict=True)
     count = len(told)
-    return VectorTable(
+    return EmbeddingTable(
         values=np.concatenate(values),
         domains=domains,
         cases=cases,

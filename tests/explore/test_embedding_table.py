@@ -12,9 +12,9 @@ from src_training.errors import InputError
 from src_training.evaluation.metrics import score
 from src_training.explore.embedding_table import Extracted, extract, joined
 from src_training.explore.embeddings import image_vectors, mask_vectors
-from src_training.explore.patch_embeddings import PatchEncoder
-from src_training.inference.bn_adaptation import with_statistics_of
-from src_training.inference.image_threshold import in_steps, threshold_of
+from src_training.explore.patch_embeddings import PatchEmbedder
+from src_training.inference.bn_adaptation import adapt_batch_norm
+from src_training.inference.image_threshold import quantise, threshold_of
 from src_training.networks import build_network
 
 RECIPE = "augmentation: {flips: true}"
@@ -96,9 +96,9 @@ def test_dice_is_by_the_statistics_and_the_threshold_of_the_whole_image(model):
     windows = [(slice(top, top + 32), slice(left, left + 32)) for top, left in tall]
     stack = torch.from_numpy(np.stack([pixels[:, rows, columns] for rows, columns in windows]))
     with torch.no_grad():
-        adapted = with_statistics_of([stack], model.network, 1.0)
+        adapted = adapt_batch_norm([stack], model.network, 1.0)
         maps = adapted(stack).softmax(1).numpy()
-    threshold = threshold_of(in_steps(np.concatenate(list(maps[:, 1]))))
+    threshold = threshold_of(quantise(np.concatenate(list(maps[:, 1]))))
     for each, window, row in zip(maps, windows, (0, 3), strict=True):
         labels, mask = each[1] >= threshold, scans[0].mask[window] == 1
         assert found.dice[row] == pytest.approx(
@@ -146,7 +146,7 @@ def test_views_leave_the_generator_as_it_was(model):
 
 def test_a_view_can_be_shown_again_by_its_corner(model):
     found = table_of(model, [domain()], views=2)
-    encoder = PatchEncoder(model, views=2)
+    encoder = PatchEmbedder(model, views=2)
     shown = encoder.patch(first_image(model), (36, 4))
     with torch.no_grad():
         vectors = model.semantics(model.network.encode(torch.from_numpy(shown.images))[1])
@@ -162,7 +162,7 @@ def unstyled(**moved):
 
 def test_the_mask_of_a_view_is_turned_with_it(model):
     model.card = model.card.model_copy(update={"recipe": unstyled()})
-    shown = PatchEncoder(model, views=20).patch(first_image(model), (2, 4))
+    shown = PatchEmbedder(model, views=20).patch(first_image(model), (2, 4))
     # The mask is where the image is above a half of its range.
     image = first_image(model).case.image
     half = (0.5 - image.min()) / (image.max() - image.min())
@@ -183,7 +183,7 @@ def test_the_mask_of_a_view_is_turned_with_it(model):
 )
 def test_views_lie_as_the_recipe_lets_them(model, moved, count):
     model.card = model.card.model_copy(update={"recipe": unstyled(**moved)})
-    shown = PatchEncoder(model, views=80).patch(first_image(model), (2, 4))
+    shown = PatchEmbedder(model, views=80).patch(first_image(model), (2, 4))
     assert len({view.tobytes() for view in shown.images.round(4)}) == count
 
 
@@ -215,7 +215,7 @@ def test_what_was_extracted_is_read_again(model, autoencoder, tmp_path, monkeypa
     cache, options = tmp_path / "cache", {"views": 1, "autoencoder": autoencoder}
     made = table_of(model, [domain()], cache=cache, **options)
     assert len(list(cache.iterdir())) == 2
-    monkeypatch.setattr(PatchEncoder, "rows", None)
+    monkeypatch.setattr(PatchEmbedder, "rows", None)
     read = table_of(model, [domain("renamed")], cache=cache, **options)
     for name in ("values", "corners", "views", "areas", "dice"):
         np.testing.assert_array_equal(getattr(made, name), getattr(read, name))

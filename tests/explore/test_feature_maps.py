@@ -7,11 +7,11 @@ import torch
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import Preprocessing
-from src_training.distillation.base import Pass
+from src_training.distillation.base import ForwardOutputs
 from src_training.distillation.dicd import cross_predictions
 from src_training.errors import InputError
 from src_training.explore.feature_maps import cross, feature_maps, rebuilt, taps_of
-from src_training.explore.teacher_student import AlignedPair
+from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.explore.tiling import Mosaic
 from src_training.inference.model_file import ModelCard, SegmentationModel
 from src_training.networks import NETWORKS, build_network
@@ -27,7 +27,7 @@ def pair(kind="minmax", diameter=64):
     student = build_network("enet", 1, 2).eval()
     tan, san = (AlignmentNetwork(c, (4, 4), 6, 4).eval() for c in (16, 128))
     how = Preprocessing(kind=kind, diameter=diameter)
-    return AlignedPair(teacher, tan, student, san, how, Augmentation(), SIDE, True)
+    return TeacherStudentPair(teacher, tan, student, san, how, Augmentation(), SIDE, True)
 
 
 def model(network="fanet", kind="minmax", diameter=64, **options):
@@ -139,7 +139,7 @@ def test_who_decodes_whom_is_what_distillation_makes_of_it():
         ):
             skips, bottleneck = network.encode(tensor(image))
             logits = network.decode(skips, bottleneck)
-            passes.append(Pass(network, alignment, skips, bottleneck, logits, bottleneck))
+            passes.append(ForwardOutputs(network, alignment, skips, bottleneck, logits, bottleneck))
         logits = [each.logits for each in passes] + list(cross_predictions(*passes))
     found = cross(networks, image)
     maps = (found.teacher, found.student, found.first, found.second)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from src_training.errors import InputError
 from src_training.explore.fsd import frechet_distance
-from src_training.explore.fsd_influence import contributions
+from src_training.explore.fsd_influence import leave_one_out_influence
 from src_training.explore.fsd_matrix import MASKS
 from tests.explore.tables import table
 
@@ -45,7 +45,7 @@ def domains(a, parts):
 )
 def test_a_contribution_is_the_distance_that_goes_with_the_image(seed, d, source, images):
     a, parts = sampled(seed, d, source, images)
-    found = contributions(domains(a, parts), "S", "T")
+    found = leave_one_out_influence(domains(a, parts), "S", "T")
     assert sorted(each.case for each in found) == sorted(parts)
     assert [each.value for each in found] == sorted((each.value for each in found), reverse=True)
     for each in found:
@@ -59,7 +59,7 @@ def test_both_estimators_are_exact(d):
     a, parts = sampled(1, d, 80, [20] * 5)
     estimator = frechet_distance(a, np.concatenate([*parts.values()]), interval=False).covariance
     assert estimator == ("empirical" if d == 3 else "ledoit_wolf")
-    for each in contributions(domains(a, parts), "S", "T"):
+    for each in leave_one_out_influence(domains(a, parts), "S", "T"):
         whole, expected = reference(a, parts, each.case)
         assert each.value == pytest.approx(expected, abs=1e-8 * whole)
 
@@ -67,7 +67,7 @@ def test_both_estimators_are_exact(d):
 def test_the_image_that_is_off_comes_first_and_views_count_for_nothing():
     random = np.random.default_rng(0)
     rows = [random.normal(size=(10, 4)) for _ in range(4)]
-    found = contributions(
+    found = leave_one_out_influence(
         table(
             ("S", "s", rows[0]),
             ("T", "near", rows[1]),
@@ -85,34 +85,38 @@ def test_the_image_that_is_off_comes_first_and_views_count_for_nothing():
 def test_the_masks_may_be_the_source():
     random = np.random.default_rng(0)
     a, b = random.normal(size=(12, 3)), random.normal(size=(12, 3))
-    found = contributions(
+    found = leave_one_out_influence(
         table(("T", "x", a[:6]), ("T", "y", a[6:]), ("T", "x", b, 0, "mask")), MASKS, "T"
     )
-    expected = contributions(table(("T", "x", a[:6]), ("T", "y", a[6:]), ("S", "s", b)), "S", "T")
+    expected = leave_one_out_influence(
+        table(("T", "x", a[:6]), ("T", "y", a[6:]), ("S", "s", b)), "S", "T"
+    )
     assert found == expected
 
 
 def test_without_its_only_image_nothing_can_be_told():
-    [only] = contributions(table(("S", "s", np.eye(4)), ("T", "t", np.eye(4) + 1)), "S", "T")
+    [only] = leave_one_out_influence(
+        table(("S", "s", np.eye(4)), ("T", "t", np.eye(4) + 1)), "S", "T"
+    )
     assert math.isnan(only.value) and math.isnan(only.share)
 
 
 def test_where_only_one_vector_would_be_left_the_image_comes_last():
     random = np.random.default_rng(0)
     parts = [("T", "many", random.normal(size=(5, 2))), ("T", "one", random.normal(size=(1, 2)))]
-    found = contributions(table(("S", "s", random.normal(size=(5, 2))), *parts), "S", "T")
+    found = leave_one_out_influence(table(("S", "s", random.normal(size=(5, 2))), *parts), "S", "T")
     assert [each.case for each in found] == ["one", "many"] and math.isnan(found[1].value)
 
 
 def test_a_domain_against_itself_has_no_shares():
     rows = np.random.default_rng(0).normal(size=(10, 2))
-    found = contributions(table(("T", "x", rows[:5]), ("T", "y", rows[5:])), "T", "T")
+    found = leave_one_out_influence(table(("T", "x", rows[:5]), ("T", "y", rows[5:])), "T", "T")
     assert all(np.isfinite((each.value, each.share)).all() for each in found)
 
 
 def test_what_cannot_be_measured_is_said_in_one_sentence():
     rows = table(("S", "s", np.eye(3)), ("T", "t", [[1, 2, 3]]))
     with pytest.raises(InputError, match="T has 1 vector; expected at least two"):
-        contributions(rows, "S", "T")
+        leave_one_out_influence(rows, "S", "T")
     with pytest.raises(InputError, match="none has 0 vectors"):
-        contributions(rows, "none", "S")
+        leave_one_out_influence(rows, "none", "S")

@@ -9,9 +9,9 @@ import torch
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import Preprocessing
-from src_training.distillation.dcgd import DualContrastiveGraphs
+from src_training.distillation.dcgd import DCGD
 from src_training.errors import InputError
-from src_training.explore.teacher_student import AlignedPair
+from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.explore.view_graphs import batch_graphs, graphs_of, sample_graphs
 from src_training.networks import build_network
 
@@ -24,7 +24,7 @@ def pair(centred=True, seed=0, channels=1):
     student = build_network("fanet", channels, 2, width=1).eval()
     tan, san = (AlignmentNetwork(c, (4, 4), 6, 4).eval() for c in (16, 8))
     kind = Preprocessing(kind="minmax", channels=channels)
-    return AlignedPair(teacher, tan, student, san, kind, Augmentation(), SIDE, centred)
+    return TeacherStudentPair(teacher, tan, student, san, kind, Augmentation(), SIDE, centred)
 
 
 def patches(count, channels=1, seed=0):
@@ -94,7 +94,7 @@ def test_the_differences_shown_are_those_that_training_minimises(scope):
         )
         for _, network, alignment in both(networks)
     )
-    losses = DualContrastiveGraphs("mse", scope, centred=True).compare(teacher, student)
+    losses = DCGD("mse", scope, centred=True).compare(teacher, student)
     intra = np.mean([sample.difference.star**2 for sample in found.samples])
     blocks = [found.difference]
     if scope == "views":

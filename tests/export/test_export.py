@@ -20,7 +20,7 @@ from src_training.errors import InputError
 from src_training.export import bioimageio, export_bioimageio, export_onnx
 from src_training.export import onnx as onnx_graph
 from src_training.export.onnx import checked_graph
-from src_training.export.pooling import MeansOfParts, with_sizeable_means
+from src_training.export.pooling import ExportableAvgPool, with_sizeable_means
 from src_training.export.preprocessing_spec import preparation, way_back
 from src_training.export.rounding_sensitivity import Unsettledness
 from src_training.inference.model_file import ModelCard, SegmentationModel
@@ -186,7 +186,9 @@ def test_means_of_parts_are_those_of_adaptive_pooling(grid, size):
     image = torch.rand(2, 3, *size)
     network = nn.Sequential(nn.AdaptiveAvgPool2d(grid))
     sizeable = with_sizeable_means(network)
-    assert isinstance(sizeable[0], MeansOfParts) and not isinstance(network[0], MeansOfParts)
+    assert isinstance(sizeable[0], ExportableAvgPool) and not isinstance(
+        network[0], ExportableAvgPool
+    )
     torch.testing.assert_close(sizeable(image), network(image))
 
 

@@ -18,7 +18,7 @@ from napari_msankd.segment.widget import SegmentWidget
 from src_training.config.recipe import Recipe
 from src_training.data.phantom.camera import fundus_phantom
 from src_training.inference.model_file import read_card
-from src_training.runs.run import STAGES, RunFolder, run_state
+from src_training.runs.run import STAGES, RunDirectory, run_state
 
 from .conftest import PATIENCE
 from .told import begun as told_begun
@@ -104,7 +104,7 @@ def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
     assert runs.job.state.state == "finished", runs.job.state.last_words
     assert "Finished" in runs.status.text()
     assert runs.pages.currentWidget() is runs.outcome
-    folder = RunFolder(runs.job.folder.path)
+    folder = RunDirectory(runs.job.folder.path)
     assert Recipe.load(folder.recipe).source.folder.startswith(str(folder.path))
     runs.outcome.segment.click()
     segment = next(w for w in viewer.window.dock_widgets.values() if isinstance(w, SegmentWidget))
@@ -220,7 +220,7 @@ def test_who_closes_napari_is_asked_once(
 def test_the_time_left_counts_the_report(make_widget, own_folders):
     run = write_run(own_folders.runs / "told", [*told_begun(), *stage("teacher", 100, to=2)])
     estimate = {"stage_seconds": dict.fromkeys(STAGES, 0.0), "scoring": 7200.0}
-    RunFolder(run).estimate.write_text(json.dumps(estimate))
+    RunDirectory(run).estimate.write_text(json.dumps(estimate))
     widget = make_widget()
     widget.runs.watch(Job(run))
     widget.runs.job.tick()

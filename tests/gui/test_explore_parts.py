@@ -19,7 +19,7 @@ from napari_msankd.explore.opening import show_image
 from napari_msankd.explore.placing import over
 from napari_msankd.explore.selection import Sample, Selection, samples_of
 from src_training.errors import InputError
-from src_training.explore.embedding_table import VectorTable
+from src_training.explore.embedding_table import EmbeddingTable
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def table():
     rows = [(d, c, v) for d in ("A", "B") for c in ("x", "y") for v in (0, 1)]
     domains, cases, views = zip(*rows, strict=True)
     known = np.array([domain == "A" for domain in domains])
-    return VectorTable(
+    return EmbeddingTable(
         values=np.random.default_rng(0).random((8, 3)),
         domains=domains,
         cases=cases,

@@ -10,7 +10,7 @@ import pytest
 from napari_msankd.runs.jobs import Job
 from src_training.errors import InputError
 from src_training.runs.events import Previewed, RunFinished, RunStarted, RunStopped
-from src_training.runs.run import STAGES, RunFolder
+from src_training.runs.run import STAGES, RunDirectory
 
 from .conftest import PATIENCE
 from .told import begun, finished, say, stage, write_run
@@ -194,7 +194,7 @@ def test_only_the_latest_preview_is_told(watch, tmp_path, until):
     job, told = watch(run), []
     job.previewed.connect(told.append)
     until(ended(job))
-    assert told == [RunFolder(run).preview_labels]
+    assert told == [RunDirectory(run).preview_labels]
     say(run, [Previewed(stage="teacher", step=3, file="preview/labels.npy")])
     until(lambda: len(told) == 2)
 

@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_msankd.runs.preview import Preview
-from src_training.runs.run import RunFolder
+from src_training.runs.run import RunDirectory
 
 from .conftest import PATIENCE
 
@@ -19,7 +19,7 @@ def viewer():
 
 @pytest.fixture
 def run(tmp_path):
-    return RunFolder(tmp_path / "run é")
+    return RunDirectory(tmp_path / "run é")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from src_training.runs.events import (
     StepDone,
     Validated,
 )
-from src_training.runs.run import STAGES, RunFolder
+from src_training.runs.run import STAGES, RunDirectory
 
 NO_PROCESS = 2**22 + 1
 """Larger than any process id."""
@@ -52,13 +52,13 @@ def finished() -> list[Event]:
 def write_run(path: Path, events: list[Event], name: str = "told") -> Path:
     """A run's directory with a recipe of that name and these events."""
     path.mkdir(parents=True, exist_ok=True)
-    RunFolder(path).recipe.write_text(yaml.safe_dump({"name": name}))
+    RunDirectory(path).recipe.write_text(yaml.safe_dump({"name": name}))
     say(path, events)
     return path
 
 
 def say(path: Path, events: list[Event]) -> None:
-    log = EventLog(RunFolder(path).events)
+    log = EventLog(RunDirectory(path).events)
     for event in events:
         log.write(event)
     log.close()
@@ -78,6 +78,6 @@ def write_report(path: Path, **costs: object) -> None:
         }
         for role, dice in (("teacher", 0.8), ("alone", 0.7), ("distilled", 0.75))
     }
-    file = RunFolder(path).report / "report.json"
+    file = RunDirectory(path).report / "report.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(report))

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src_training.inference.bn_adaptation import with_statistics_of
+from src_training.inference.bn_adaptation import adapt_batch_norm
 from src_training.inference.predictor import Predictor
 from src_training.networks.blocks.residual import PooledNorm
 
@@ -39,14 +39,14 @@ def test_statistics_are_a_mean_of_those_of_training_and_of_the_image(tiny_model,
     ]
     trained = norm.running_mean, norm.running_var
     mixed = [(1 - share) * a + share * b for a, b in zip(trained, image, strict=True)]
-    found = with_statistics_of(tiles, network, share)
+    found = adapt_batch_norm(tiles, network, share)
     torch.testing.assert_close(found(tiles[0]).detach(), by_hand(network, tiles[0], *mixed))
 
 
 def test_the_network_itself_stays_as_it_was(tiny_model):
     network, tiles = network_and_tiles(tiny_model)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    adapted = with_statistics_of(tiles, network, 0.5)
+    adapted = adapt_batch_norm(tiles, network, 0.5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(module.training for module in (*network.modules(), *adapted.modules()))
     assert not torch.equal(adapted.down[1].running_mean, network.down[1].running_mean)
@@ -61,7 +61,7 @@ def test_a_norm_of_a_single_value_keeps_what_it_knows(tiny_model):
     pooled.eval()
     with torch.no_grad():
         assert network.down(tiles[0]).shape == (1, 8, 1, 1)
-    adapted = with_statistics_of(tiles, network.down, 1.0)
+    adapted = adapt_batch_norm(tiles, network.down, 1.0)
     assert torch.equal(adapted[-1].running_mean, pooled.running_mean)
     assert torch.equal(adapted[-1].running_var, pooled.running_var)
     assert not torch.equal(adapted[1].running_mean, network.down[1].running_mean)
@@ -70,7 +70,7 @@ def test_a_norm_of_a_single_value_keeps_what_it_knows(tiny_model):
 def test_a_network_without_batch_norm_is_the_same(tiny_model):
     network, tiles = network_and_tiles(tiny_model)
     network.down[1] = torch.nn.Identity()
-    adapted = with_statistics_of(tiles, network, 1.0)
+    adapted = adapt_batch_norm(tiles, network, 1.0)
     torch.testing.assert_close(adapted(tiles[0]), network(tiles[0]))
 
 
@@ -96,7 +96,7 @@ def test_a_large_image_is_sampled(tiny_model, monkeypatch):
     predictor = Predictor(model, "cpu")
     monkeypatch.setattr("src_training.inference.predictor._WHOLE", 0)
     monkeypatch.setattr(
-        "src_training.inference.predictor.with_statistics_of",
+        "src_training.inference.predictor.adapt_batch_norm",
         lambda tiles, network, share: seen.extend(tiles) or network,
     )
     next(predictor.tiles(picture(900, 2600)))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from src_training.inference.image_threshold import HIGHEST, LOWEST, STEPS, in_steps, threshold_of
+from src_training.inference.image_threshold import HIGHEST, LOWEST, STEPS, quantise, threshold_of
 
 
 def dice(found, mask):
@@ -41,23 +41,23 @@ def test_no_other_threshold_is_expected_to_do_better(steps):
 @pytest.mark.parametrize("faintness", [1.0, 0.7, 0.45])
 def test_without_a_mask_it_comes_to_what_the_mask_would_have_chosen(faintness):
     probabilities, mask = vessels(0, faintness)
-    own = dice(probabilities >= threshold_of(in_steps(probabilities)), mask)
+    own = dice(probabilities >= threshold_of(quantise(probabilities)), mask)
     best = max(dice(probabilities >= t, mask) for t in np.arange(LOWEST, HIGHEST, 0.01))
     assert own > best - 0.005
 
 
 def test_a_fainter_image_has_a_lower_threshold():
-    found = [threshold_of(in_steps(vessels(1, faintness)[0])) for faintness in (1, 0.7, 0.5)]
+    found = [threshold_of(quantise(vessels(1, faintness)[0])) for faintness in (1, 0.7, 0.5)]
     assert found == sorted(found, reverse=True) and found[0] > found[-1]
 
 
 @pytest.mark.parametrize("guess", [0.0, 0.05, 0.19])
 def test_a_faint_guess_everywhere_is_no_finding(guess):
     probabilities = np.full((20, 20), guess)
-    assert not (probabilities >= threshold_of(in_steps(probabilities))).any()
+    assert not (probabilities >= threshold_of(quantise(probabilities))).any()
 
 
 def test_rounding_leaves_the_steps_whole():
     percents = np.arange(101) / 100
-    assert in_steps(percents).tolist() == list(range(0, STEPS + 1, 2))
-    assert in_steps(np.float32([1.0000001, -1e-9])).tolist() == [STEPS, 0]
+    assert quantise(percents).tolist() == list(range(0, STEPS + 1, 2))
+    assert quantise(np.float32([1.0000001, -1e-9])).tolist() == [STEPS, 0]

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src_training.inference.input_checks import doubts, rim_deviation
+from src_training.inference.input_checks import circularity_rmse, input_warnings
 from src_training.inference.predictor import Predictor
 from src_training.io.images import read_image
 
@@ -29,13 +29,13 @@ def grey_card(tiny_model):
 
 
 def test_a_fundus_photograph_raises_no_doubt(fundus_card):
-    assert doubts(fundus_card, photograph(ellipse(200, 200))) == []
+    assert input_warnings(fundus_card, photograph(ellipse(200, 200))) == []
 
 
 def test_a_disc_cut_above_and_below_is_still_a_disc():
     disc = ellipse(200, 200)
     disc[:90], disc[310:] = False, False
-    assert rim_deviation(disc) < 0.02 < 0.045 < rim_deviation(ellipse(200, 200, ratio=1.3))
+    assert circularity_rmse(disc) < 0.02 < 0.045 < circularity_rmse(ellipse(200, 200, ratio=1.3))
 
 
 @pytest.mark.parametrize(
@@ -47,24 +47,26 @@ def test_a_disc_cut_above_and_below_is_still_a_disc():
     ids=["noise without a frame", "an elliptic body"],
 )
 def test_an_image_without_a_disc_is_doubted_by_a_fundus_model(fundus_card, image):
-    assert any("no bright disc" in doubt for doubt in doubts(fundus_card, image))
+    assert any("no bright disc" in doubt for doubt in input_warnings(fundus_card, image))
 
 
 def test_a_green_disc_is_doubted_by_a_fundus_model(fundus_card):
     green = photograph(ellipse(200, 200))[..., [1, 0, 2]]
-    assert any("reddish" in doubt for doubt in doubts(fundus_card, green))
+    assert any("reddish" in doubt for doubt in input_warnings(fundus_card, green))
 
 
 def test_a_small_field_of_view_is_doubted(fundus_card):
     small = photograph(ellipse(200, 200))[::3, ::3]
-    assert any("pixels across" in doubt for doubt in doubts(fundus_card, small))
+    assert any("pixels across" in doubt for doubt in input_warnings(fundus_card, small))
 
 
 def test_colours_and_sizes_are_held_against_the_training(grey_card, tiny_model):
     grey = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
-    assert doubts(grey_card, grey) == []
-    assert any("averaged" in d for d in doubts(grey_card, np.stack([grey] * 3, -1)))
-    assert any("size it has not seen" in d for d in doubts(grey_card, np.tile(grey, (1, 9))))
+    assert input_warnings(grey_card, grey) == []
+    assert any("averaged" in d for d in input_warnings(grey_card, np.stack([grey] * 3, -1)))
+    assert any(
+        "size it has not seen" in d for d in input_warnings(grey_card, np.tile(grey, (1, 9)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_colours_and_sizes_are_held_against_the_training(grey_card, tiny_model):
     ],
 )
 def test_what_cannot_be_segmented_is_said_first(grey_card, image, words):
-    (doubt,) = doubts(grey_card, image)
+    (doubt,) = input_warnings(grey_card, image)
     assert words in doubt
 
 
@@ -96,17 +98,17 @@ def test_values_that_may_be_no_hu_are_told_beside_the_window(tiny_model, window,
     card = tiny_model("window", window=window).card
     image = np.linspace(*values, 64 * 64).reshape(64, 64)
     words = f"reads HU in {card.preprocessing.window[0]:g}…"
-    assert any(words in doubt for doubt in doubts(card, image)) is doubted
+    assert any(words in doubt for doubt in input_warnings(card, image)) is doubted
     if values == (0, 255) and doubted:
-        assert "this image has 0…255" in doubts(card, image)[0]
+        assert "this image has 0…255" in input_warnings(card, image)[0]
 
 
 def test_a_single_slice_is_doubted_by_a_model_of_neighbours(tiny_model):
     card = tiny_model("window", window=(0, 63), neighbours=3).card
     image = np.arange(64.0 * 64).reshape(64, 64) % 64
-    assert any("reads 3 neighbouring slices" in doubt for doubt in doubts(card, image))
-    assert doubts(card, np.stack([image] * 3, -1)) == []
-    assert any("has shape" in doubt for doubt in doubts(card, np.stack([image] * 4, -1)))
+    assert any("reads 3 neighbouring slices" in doubt for doubt in input_warnings(card, image))
+    assert input_warnings(card, np.stack([image] * 3, -1)) == []
+    assert any("has shape" in doubt for doubt in input_warnings(card, np.stack([image] * 4, -1)))
 
 
 def test_the_predictor_asks_the_card(tiny_model):
@@ -122,4 +124,4 @@ def test_real_photographs_raise_no_doubt_and_real_slices_do(fundus_card, folder,
     if "MSANKD_DATA" not in os.environ:
         pytest.skip("needs the real images named by MSANKD_DATA")
     for path in sorted((Path(os.environ["MSANKD_DATA"]) / folder / "images").iterdir())[:6]:
-        assert bool(doubts(fundus_card, read_image(path))) is doubted
+        assert bool(input_warnings(fundus_card, read_image(path))) is doubted

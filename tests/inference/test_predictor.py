@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src_training.data.preprocessing import FRAME, Preprocessing
+from src_training.data.preprocessing import PADDING, Preprocessing
 from src_training.data.slice_context import neighbouring
 from src_training.device import find_device
 from src_training.errors import InputError
@@ -37,8 +37,8 @@ def whole_pass(model, image):
     """The same without a Predictor: prepare, one pass in a dark frame, map back."""
     prepared = model.card.preprocessing.prepare(image)
     with torch.no_grad():
-        framed = F.pad(torch.from_numpy(prepared.pixels)[None], [FRAME] * 4)
-        logits = model.network(framed)[..., FRAME:-FRAME, FRAME:-FRAME]
+        padded = F.pad(torch.from_numpy(prepared.pixels)[None], [PADDING] * 4)
+        logits = model.network(padded)[..., PADDING:-PADDING, PADDING:-PADDING]
     return prepared.geometry.to_original(logits.softmax(1)[0].numpy())
 
 
@@ -49,7 +49,7 @@ def inner_borders(size, windows, whole):
         for axis, part in enumerate(window):
             for edge in (part.start, part.stop):
                 if 0 < edge < whole[axis]:
-                    band = slice(max(edge - FRAME - RADIUS, 0), max(edge - FRAME + RADIUS, 0))
+                    band = slice(max(edge - PADDING - RADIUS, 0), max(edge - PADDING + RADIUS, 0))
                     near[(slice(None),) * axis + (band,)] = True
     return near
 
@@ -68,7 +68,7 @@ def test_tiles_agree_with_the_whole_away_from_their_borders(
     model, image = tiny_model(), picture(height, width)
     tiled = Predictor(model, "cpu", tile=tile, overlap=overlap, batch=1)
     found = tiled.predict(image)
-    whole = tuple(-(-(side + 2 * FRAME) // 8) * 8 for side in image.shape)
+    whole = tuple(-(-(side + 2 * PADDING) // 8) * 8 for side in image.shape)
     windows = tiled._windows(whole, tiled._tile(whole, tile))
     away = ~inner_borders(image.shape, windows, whole)
     assert len(windows) == 1 or not away.all()
@@ -100,7 +100,7 @@ def test_the_regions_paste_together_to_the_map_brought_back_whole(tiny_model, ki
     image, disc = fundus()
     tiled = Predictor(model, "cpu", tile=40, batch=3)
     prepared = model.card.preprocessing.prepare(image, disc)
-    pixels = model.network.pad(torch.from_numpy(prepared.framed)[None])[0]
+    pixels = model.network.pad(torch.from_numpy(prepared.padded)[None])[0]
     windows = tiled._windows(tuple(pixels.shape[1:]), (40, 40))
     blend = predictor_module._Blend(2, tuple(pixels.shape[1:]), windows[0])
     for rows, columns in windows:
@@ -108,7 +108,7 @@ def test_the_regions_paste_together_to_the_map_brought_back_whole(tiny_model, ki
             tiled._probabilities(tiled._network, pixels[None, :, rows, columns]), [(rows, columns)]
         )
     height, width = prepared.geometry.prepared
-    inside = (slice(FRAME, FRAME + height), slice(FRAME, FRAME + width))
+    inside = (slice(PADDING, PADDING + height), slice(PADDING, PADDING + width))
     expected = prepared.geometry.to_original(blend.read(inside))
     found = tiled.predict(image, disc)
     np.testing.assert_allclose(found[:, disc], expected[:, disc], atol=1e-5)
@@ -229,8 +229,8 @@ def test_an_edge_of_the_picture_is_no_edge_to_the_network(tiny_model, monkeypatc
     )
     Predictor(tiny_model(), "cpu").predict(np.arange(1, 4001, dtype=np.uint16).reshape(50, 80))
     rim = torch.ones(seen[0].shape[-2:], dtype=bool)
-    rim[FRAME : FRAME + 50, FRAME : FRAME + 80] = False
-    assert not seen[0][0, 0, :FRAME].any() and not seen[0][0, 0, :, :FRAME].any()
+    rim[PADDING : PADDING + 50, PADDING : PADDING + 80] = False
+    assert not seen[0][0, 0, :PADDING].any() and not seen[0][0, 0, :, :PADDING].any()
     assert not seen[0][0, 0][rim].any() and seen[0][0, 0][~rim].min() >= 0
 
 

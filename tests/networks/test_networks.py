@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from src_training.networks import NETWORKS, SegmentationNetwork, build_network
-from src_training.networks.blocks.residual import BasicBlock, NarrowedBlock, ResidualEncoder
+from src_training.networks.blocks.residual import BasicBlock, BottleneckBlock, ResidualEncoder
 from tests.narrow import NARROW, Options, narrow_network
 
 SCALES = {"half": 2, "quarter": 4, "eighth": 8}
@@ -82,10 +82,10 @@ def test_sizes_of_the_networks_of_emkd_are_the_published_as_far_as_they_are_prin
 
 
 @pytest.mark.parametrize(
-    ("block", "counts"), [(BasicBlock, (3, 4, 6, 3)), (NarrowedBlock, (1, 2, 1, 2))]
+    ("block", "counts"), [(BasicBlock, (3, 4, 6, 3)), (BottleneckBlock, (1, 2, 1, 2))]
 )
 def test_the_residual_encoder_is_the_resnet_of_monai(
-    block: type[BasicBlock] | type[NarrowedBlock], counts: tuple[int, ...]
+    block: type[BasicBlock] | type[BottleneckBlock], counts: tuple[int, ...]
 ) -> None:
     from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 
@@ -113,7 +113,7 @@ def test_the_residual_encoder_is_the_resnet_of_monai(
 
 def test_stages_at_an_eighth_are_those_with_strides_at_every_other_pixel() -> None:
     torch.manual_seed(0)
-    dilated = ResidualEncoder(1, 4, NarrowedBlock, (1, 1, 1, 1), at_eighth=True).eval()
+    dilated = ResidualEncoder(1, 4, BottleneckBlock, (1, 1, 1, 1), at_eighth=True).eval()
     strided = copy.deepcopy(dilated)
     for stage in strided.stages[2:]:
         for convolution in stage.modules():

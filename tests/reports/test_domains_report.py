@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src_training.errors import InputError
-from src_training.explore.fsd_influence import Contribution, contributions
+from src_training.explore.fsd_influence import Influence, leave_one_out_influence
 from src_training.explore.fsd_matrix import (
     MASKS,
     correlation,
@@ -78,9 +78,9 @@ def test_hovering_names_a_point_whatever_its_name():
 
 def test_bars_start_at_a_common_zero():
     found = [
-        Contribution("far", 3.0, 0.3),
-        Contribution("near", -1.0, -0.1),
-        Contribution("a" * 99, math.nan, math.nan),
+        Influence("far", 3.0, 0.3),
+        Influence("near", -1.0, -0.1),
+        Influence("a" * 99, math.nan, math.nan),
     ]
     drawn = ElementTree.fromstring(bars_svg("t", found, "red"))
     bars = [(float(bar.get("x")), float(bar.get("width"))) for bar in drawn.iter(f"{SVG}rect")]
@@ -131,7 +131,7 @@ def test_the_page_tells_all_and_needs_no_other_file():
         assert words in read.text
     near = distance_matrix(tables["teacher"].where(view=0)).between("S", "near")
     assert f"{near.value:.3g}" in read.text and f"[{near.low:.3g}, {near.high:.3g}]" in read.text
-    first = contributions(tables["teacher"], "S", "near")[0]
+    first = leave_one_out_influence(tables["teacher"], "S", "near")[0]
     assert f"{first.value:.3g} ({first.share:.0%})" in read.text
     assert "0.850" in read.text and "Pearson" not in read.text
 

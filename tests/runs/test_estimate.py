@@ -6,7 +6,7 @@ import pytest
 
 from src_training.errors import InputError
 from src_training.runs import estimate as estimating
-from src_training.runs.data import labelled_split, source_split
+from src_training.runs.data import source_split, split_labelled
 from src_training.runs.directory import STAGES
 from src_training.runs.estimate import Estimate, estimate
 from src_training.runs.events import StageFinished, StageStarted, StepDone, Validated
@@ -102,7 +102,7 @@ def test_cases_without_masks_are_tried_as_such_and_counted_where_the_run_uses_th
     monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
     recipe = recipe_of(make_recipe, 10, validation=0.2, labelled=0.25)
     found, trial = played(recipe)
-    kept, others = labelled_split(recipe, source_split(recipe)[0])
+    kept, others = split_labelled(recipe, source_split(recipe)[0])
     assert (len(kept), len(others)) == (2, 6)
     assert trial.semi_supervised and trial.unlabelled[0].phantoms == recipe.source.phantoms
     assert set(trial.unlabelled[0].only.split("|")) <= set(others.names)

@@ -86,9 +86,9 @@ def test_each_image_is_prepared_once_for_all_models(finished_run, make_recipe, m
         return prepare(self, image, fov)
 
     from src_training.runs.pipeline import Pipeline
-    from src_training.runs.run import RunFolder
+    from src_training.runs.run import RunDirectory
 
-    pipeline = Pipeline(finished_run.recipe, RunFolder(finished_run.path), "cpu", lambda: False)
+    pipeline = Pipeline(finished_run.recipe, RunDirectory(finished_run.path), "cpu", lambda: False)
     monkeypatch.setattr("src_training.runs.finalise.write_text", lambda *_: None)
     monkeypatch.setattr("src_training.inference.model_file.SegmentationModel.save", lambda *_: None)
     monkeypatch.setattr(Preprocessing, "prepare", counted)

@@ -26,7 +26,7 @@ from src_training.runs.events import (
     read_events,
 )
 from src_training.runs.history import RunFollower, RunHistory, Series
-from src_training.runs.run import STAGES, RunFolder
+from src_training.runs.run import STAGES, RunDirectory
 
 
 def at(seconds):
@@ -59,7 +59,7 @@ def running(stage="teacher", steps=10, done=3, pace=2):
 
 @pytest.fixture
 def log(tmp_path):
-    log = EventLog(RunFolder(tmp_path).events)
+    log = EventLog(RunDirectory(tmp_path).events)
     yield log
     log.close()
 
@@ -76,7 +76,7 @@ def test_what_was_read_is_not_read_again(log, tmp_path):
 def test_a_run_that_is_not_there_yet_says_nothing(tmp_path):
     follower = RunFollower(tmp_path / "later")
     assert follower.poll() == []
-    log = EventLog(RunFolder(tmp_path / "later").events)
+    log = EventLog(RunDirectory(tmp_path / "later").events)
     log.write(event := started())
     log.close()
     assert follower.poll() == [event]
@@ -94,7 +94,7 @@ def test_no_more_than_the_limit_at_a_time_and_nothing_lost(log, tmp_path):
 
 @given(cut=st.integers(min_value=1))
 def test_a_half_written_line_waits_until_it_is_whole(tmp_path_factory, cut):
-    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    folder = RunDirectory(tmp_path_factory.mktemp("run"))
     event = RunStopped(reason="é")
     line = event.model_dump_json().encode() + b"\n"
     cut %= len(line)
@@ -107,14 +107,14 @@ def test_a_half_written_line_waits_until_it_is_whole(tmp_path_factory, cut):
 
 
 def test_torn_lines_and_unknown_kinds_are_passed_over(log, tmp_path):
-    with RunFolder(tmp_path).events.open("ab") as file:
+    with RunDirectory(tmp_path).events.open("ab") as file:
         file.write(b'{"kind":"step_d\n{"kind":"of_later","time":""}\n\n')
     log.write(event := started())
     assert RunFollower(tmp_path).poll(limit=1) == [event]
 
 
 def test_a_file_that_was_written_anew_is_read_anew(log, tmp_path):
-    follower, path = RunFollower(tmp_path), RunFolder(tmp_path).events
+    follower, path = RunFollower(tmp_path), RunDirectory(tmp_path).events
     for number in range(3):
         log.write(step("teacher", number, ce=0.5))
     assert len(follower.poll()) == 3
@@ -287,7 +287,7 @@ def test_a_whole_run_is_followed_to_its_end(finished_run):
 
 
 def test_a_run_of_version_1_is_read(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.events.write_text(
         '{"time":"2026-01-01T00:00:00.000+00:00","kind":"run_started","version":1,"process":7,'
         '"device":"cpu","precision":"32-true","stages":["teacher"]}\n'

@@ -13,14 +13,14 @@ from src_training.config.recipe import StageRecipe
 from src_training.errors import InputError
 from src_training.explore.view_graphs import sample_graphs
 from src_training.inference.model_file import load_model
-from src_training.runs.load import checkpoints, networks_of, student_at
+from src_training.runs.load import checkpoints, load_networks, student_at
 from src_training.training.checkpoint import load_checkpoint, read_progress
-from src_training.training.snapshots import MOST, kept_steps
+from src_training.training.snapshots import MOST, snapshot_steps
 
 
 @pytest.fixture(scope="module")
 def networks(finished_run):
-    return networks_of(finished_run.path)
+    return load_networks(finished_run.path)
 
 
 def assert_same(module, other):
@@ -45,7 +45,7 @@ def test_they_are_those_of_the_models_that_the_run_left(networks, finished_run):
 
 def test_nothing_of_them_learns_on_and_no_domain_is_read(networks, finished_run, monkeypatch):
     monkeypatch.setattr("src_training.runs.data.load_domain", pytest.fail)
-    networks_of(finished_run.path)
+    load_networks(finished_run.path)
     for module in (networks.teacher, networks.tan, networks.autoencoder, networks.alone):
         assert not module.training
     assert not networks.student.training and not networks.san.training
@@ -55,7 +55,7 @@ def test_nothing_of_them_learns_on_and_no_domain_is_read(networks, finished_run,
 
 def test_the_autoencoder_has_both_its_phases(networks, finished_run):
     stage = finished_run.path / "stages" / "vectors"
-    fresh = networks_of(finished_run.path).autoencoder.alignment
+    fresh = load_networks(finished_run.path).autoencoder.alignment
     load_checkpoint(stage / "best.safetensors", fresh)
     assert_same(networks.autoencoder.alignment, fresh)
 
@@ -94,12 +94,12 @@ def test_an_earlier_student_takes_the_place_of_the_last_in_the_graphs(networks, 
     ],
 )
 def test_every_validation_is_kept_where_they_are_few(steps, every, expected):
-    assert kept_steps(StageRecipe(steps=steps, validate_every=every)) == expected
+    assert snapshot_steps(StageRecipe(steps=steps, validate_every=every)) == expected
 
 
 @pytest.mark.parametrize("steps", [951, 1000, 1049, 5000, 100_000])
 def test_of_many_validations_a_few_are_kept_evenly_with_first_and_last(steps):
-    kept = kept_steps(StageRecipe(steps=steps, validate_every=50))
+    kept = snapshot_steps(StageRecipe(steps=steps, validate_every=50))
     gaps = [b - a for a, b in pairwise(kept)]
     assert len(kept) == MOST and kept[0] == 0 and kept[-1] == steps
     assert all(step % 50 == 0 for step in kept[:-1])
@@ -108,7 +108,7 @@ def test_of_many_validations_a_few_are_kept_evenly_with_first_and_last(steps):
 
 def test_what_a_run_lacks_is_said_in_one_sentence(finished_run, tmp_path):
     with pytest.raises(InputError, match=r"there is no run; expected recipe\.yaml in it"):
-        networks_of(tmp_path)
+        load_networks(tmp_path)
     with pytest.raises(InputError, match="no student of step 1 was kept; expected one of 0, 2, 3"):
         student_at(finished_run.path, 1)
     half = tmp_path / "half"
@@ -116,7 +116,7 @@ def test_what_a_run_lacks_is_said_in_one_sentence(finished_run, tmp_path):
     shutil.rmtree(half / "stages" / "distil")
     assert checkpoints(half) == []
     with pytest.raises(InputError, match="half: stage distil has no checkpoint yet"):
-        networks_of(half)
+        load_networks(half)
     with pytest.raises(InputError, match="no student of step 0 was kept; expected one of none"):
         student_at(half, 0)
 
@@ -127,4 +127,4 @@ def test_a_broken_checkpoint_is_named(finished_run, tmp_path):
     file = run / "stages" / "tan" / "best.safetensors"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match=r"tan.best\.safetensors: the checkpoint cannot be read"):
-        networks_of(run)
+        load_networks(run)

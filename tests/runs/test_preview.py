@@ -10,12 +10,12 @@ from src_training.data.domain import Domain, write_domain
 from src_training.data.phantom.camera import phantom_domain
 from src_training.inference.predictor import labels_from
 from src_training.networks import build_network
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Measured, Noted, Previewed
 from src_training.runs.pipeline import Pipeline
 from src_training.training import callbacks as watching
 from src_training.training import memory_meter as memory
-from src_training.training.callbacks import Watching, patches_of
+from src_training.training.callbacks import TrainingMonitor, patches_of
 from src_training.training.memory_meter import MemoryMeter
 from src_training.training.stages.base import MaskVectors, Supervised
 
@@ -37,13 +37,13 @@ def kinds(events, kind):
 
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder(tmp_path / "run")
+    return RunDirectory(tmp_path / "run")
 
 
 @pytest.fixture
 def watch(make_recipe, folder):
     """A watch of no run; what it says is kept in `watch.said`."""
-    watch = Watching(
+    watch = TrainingMonitor(
         make_recipe(),
         folder,
         ("background", "foreground"),
@@ -75,7 +75,7 @@ def test_every_validation_is_previewed_and_nothing_that_is_learnt_changes(
 ):
     monkeypatch.setattr(watching, "_FREE", float("inf"))
     steps = {"teacher": 1, "student": 1, "distil": 2}
-    alone, unseen = train(make_recipe, RunFolder(folder.path / "unseen"), **steps)
+    alone, unseen = train(make_recipe, RunDirectory(folder.path / "unseen"), **steps)
     put(folder, photograph())
     shown, events = train(make_recipe, folder, **steps)
     assert [(e.stage, e.step) for e in kinds(events, Previewed)] == [
@@ -210,7 +210,7 @@ def test_patches_are_spread_over_the_images(make_recipe):
 def test_a_domain_of_one_patch_is_not_measured(make_recipe, folder, watch):
     small = Domain.from_arrays("small", [np.full((40, 40), 9, np.uint8)])
     assert (
-        Watching(
+        TrainingMonitor(
             make_recipe(patch=64),
             folder,
             ("background", "foreground"),

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from src_training.runs.events import StageFinished, StepDone, read_events
-from src_training.runs.run import STAGES, RunFolder, distil, run_state
+from src_training.runs.run import STAGES, RunDirectory, distil, run_state
 from src_training.training.interruption import Interrupted
 
 MODELS = ("models/teacher", "models/alone", "models/distilled", "model")
@@ -89,6 +89,6 @@ def test_a_killed_process_is_resumed_to_the_same_weights(finished_run, tmp_path)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     state = run_state(path)
-    assert state.state == "died" and not RunFolder(path).model.exists()
+    assert state.state == "died" and not RunDirectory(path).model.exists()
     distil(finished_run.recipe, path, resume=True, device="cpu")
     assert_same_outcome(path, finished_run)

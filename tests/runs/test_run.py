@@ -12,7 +12,7 @@ import pytest
 from src_training.config.recipe import Recipe
 from src_training.errors import InputError
 from src_training.runs.events import EventLog, Noted, RunFinished, RunStarted, RunStopped, StepDone
-from src_training.runs.run import STAGES, RunFolder, distil, find_runs, run_state
+from src_training.runs.run import STAGES, RunDirectory, distil, find_runs, run_state
 
 STARTED = RunStarted(device="cpu", precision="32-true", stages=list(STAGES))
 
@@ -22,7 +22,7 @@ def begun(make_recipe, tmp_path):
     """A run directory with a recipe and the events that are given."""
 
     def begin(*events, name="run"):
-        folder = RunFolder(tmp_path / name)
+        folder = RunDirectory(tmp_path / name)
         make_recipe().save(folder.recipe)
         log = EventLog(folder.events)
         for event in (STARTED, *events):
@@ -118,7 +118,7 @@ def test_a_machine_that_was_restarted_since_is_why_a_run_died(begun, monkeypatch
 
 
 def test_a_directory_with_a_recipe_alone_is_a_run_that_has_not_begun(make_recipe, tmp_path):
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     make_recipe().save(folder.recipe)
     state = run_state(tmp_path)
     assert (state.state, state.last_words) == ("stopped", "not begun yet")
@@ -184,7 +184,7 @@ def test_a_run_that_cannot_read_its_domain_claims_no_directory(make_recipe, tmp_
     recipe = make_recipe(source={"name": "A", "folder": str(tmp_path / "none")})
     with pytest.raises(InputError, match="none has no readable image"):
         distil(recipe, tmp_path / "run", device="cpu")
-    assert not RunFolder(tmp_path / "run").recipe.exists()
+    assert not RunDirectory(tmp_path / "run").recipe.exists()
     assert find_runs(tmp_path) == []
 
 
@@ -203,14 +203,14 @@ def test_a_run_that_cannot_be_looked_at_does_not_hide_the_others(begun, finished
         raise PermissionError(13, "Permission denied", ".lock")
 
     folder = begun(name="read-only")
-    monkeypatch.setattr(RunFolder, "in_use", property(refused))
+    monkeypatch.setattr(RunDirectory, "in_use", property(refused))
     (run,) = find_runs(folder.path.parent)
     assert run.state == "unreadable" and "Permission denied" in run.last_words
     assert find_runs(finished_run.path.parent)[0].state == "finished"
 
 
 def test_a_finished_run_leaves_recipe_models_and_report(finished_run):
-    folder = RunFolder(finished_run.path)
+    folder = RunDirectory(finished_run.path)
     state = run_state(folder.path)
     assert state.state == "finished"
     assert Recipe.load(folder.recipe) == finished_run.recipe
@@ -225,7 +225,7 @@ def test_a_finished_run_leaves_recipe_models_and_report(finished_run):
 
 def test_stages_that_are_finished_are_not_repeated(finished_run, tmp_path, monkeypatch):
     shutil.copytree(finished_run.path, tmp_path / "run")
-    monkeypatch.setattr("src_training.runs.finalise.write_outcome", lambda *_: None)
+    monkeypatch.setattr("src_training.runs.finalise.finalise", lambda *_: None)
     events = []
     distil(finished_run.recipe, tmp_path / "run", resume=True, device="cpu", listener=events.append)
     # That nothing was gained is said to whoever goes on, too.

@@ -8,7 +8,7 @@ import pytest
 from src_training.data.slice_context import neighbouring
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 from src_training.runs.run import distil
 
 nib = pytest.importorskip("nibabel")
@@ -48,7 +48,7 @@ def test_organs_of_volumes_are_learned_from_neighbouring_slices(make_recipe, msa
     assert card.spacing in ((3, 1, 1), (5, 2, 2)), "the volume that was trained on"
     assert card.preprocessing.window == (-160, 240)
     assert Predictor(model, "cpu").predict(neighbouring(hu, 0, 3)).shape == (3, 40, 44)
-    report = json.loads((RunFolder(tmp_path / "run").report / "report.json").read_text())
+    report = json.loads((RunDirectory(tmp_path / "run").report / "report.json").read_text())
     scores = report["distilled"]["scores"]["ct"]
     assert len(scores["images"]) == 6 and {"dice_liver", "dice_kidney"} <= scores["mean"].keys()
     assert {"dice", "hd95_liver", "assd_kidney"} <= scores["volumes"]["c"].keys()

@@ -9,7 +9,7 @@ import pytest
 from src_training.config.recipe import Distilling
 from src_training.distillation import METHODS
 from src_training.errors import InputError
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunStarted, StepDone, read_events
 from src_training.runs.pipeline import Pipeline
 from src_training.runs.run import run_state
@@ -50,7 +50,7 @@ def test_a_batch_with_less_than_one_patch_for_each_device_is_one_sentence(make_r
     stages = {name: {"steps": 1, "batch": 4} for name in make_recipe().stages.model_dump()}
     recipe = make_recipe(stages=stages | {"tan": {"steps": 1, "batch": 1}})
     with pytest.raises(InputError, match=r"stages.tan.batch is 1; expected at least 2"):
-        Pipeline(recipe, RunFolder(tmp_path), "cpu", lambda: False, devices=2)
+        Pipeline(recipe, RunDirectory(tmp_path), "cpu", lambda: False, devices=2)
 
 
 def test_each_device_needs_a_labelled_patch(make_recipe, tmp_path):
@@ -58,7 +58,7 @@ def test_each_device_needs_a_labelled_patch(make_recipe, tmp_path):
     unlabelled = [{"name": "C", "phantoms": {"scanner": "C", "images": 1, "size": 64}}]
     recipe = make_recipe(stages=stages, unlabelled=unlabelled)
     with pytest.raises(InputError, match=r"stages.distil.batch is 2; expected at least 3, one lab"):
-        Pipeline(recipe, RunFolder(tmp_path), "cpu", lambda: False, devices=2)
+        Pipeline(recipe, RunDirectory(tmp_path), "cpu", lambda: False, devices=2)
 
 
 def test_half_of_a_batch_needs_a_patch_without_a_mask(make_recipe, tmp_path):
@@ -68,7 +68,7 @@ def test_half_of_a_batch_needs_a_patch_without_a_mask(make_recipe, tmp_path):
     said = r"distil.batch is 1; expected at least 2, .* and one without a mask"
     with pytest.raises(InputError, match=said):
         recipe = make_recipe(stages=stages, unlabelled=unlabelled)
-        Pipeline(recipe, RunFolder(tmp_path), "cpu", lambda: False)
+        Pipeline(recipe, RunDirectory(tmp_path), "cpu", lambda: False)
 
 
 def test_a_process_whose_first_is_gone_ends_too():
@@ -155,7 +155,7 @@ def learnt(processes, start, options, folder):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("The distilled student is") == 1
     assert run_state(out).state == "finished"
-    events = read_events(RunFolder(out).events)
+    events = read_events(RunDirectory(out).events)
     assert [e.processes for e in events if isinstance(e, RunStarted)] == [processes]
     steps = [event for event in events if isinstance(event, StepDone)]
     return {(step.stage, step.step): {"total": step.total, **step.losses} for step in steps}

@@ -24,7 +24,7 @@ from src_training.training.stages.base import (
     Supervised,
 )
 from src_training.training.stages.distillation import Distil, Paraphrase, distillations_of
-from src_training.training.train_step import Descent
+from src_training.training.train_step import TrainStep
 
 SIDE, VIEWS = 32, 2
 
@@ -136,7 +136,7 @@ class Squares(Stage):
 
 
 class Noise:
-    def draw(self, count, views, device):
+    def sample(self, count, views, device):
         return Batch(torch.randn(count, 4), torch.zeros(count))
 
 
@@ -156,7 +156,7 @@ def assert_memory_may_be_full(fabric, ranks, backward):
         layers[1].weight.register_hook(fail)
     else:
         layers[1].register_forward_pre_hook(fail)
-    descent = Descent(
+    descent = TrainStep(
         stage.train(),
         StageRecipe(steps=2, batch=8, rate=0.01),
         Noise(),

@@ -15,7 +15,13 @@ from src_training.networks.enet import ENet
 from src_training.networks.fanet import FANet
 from src_training.runs.events import Noted
 from src_training.runs.run import distil
-from src_training.training.gradient_balance import LOUD, Pull, loud_in_words, nothing_gained, pulls
+from src_training.training.gradient_balance import (
+    DOMINANCE_RATIO,
+    GradientRatio,
+    dominance_warnings,
+    gradient_ratios,
+    nothing_gained,
+)
 from src_training.training.stages import base as stages
 from src_training.training.stages.distillation import Distil, distillations_of
 
@@ -47,7 +53,7 @@ def stage_weights(recipe):
 
 
 def pulls_of(stage):
-    return pulls(stage, batch(), "dice_ce", Fabric(accelerator="cpu", devices=1))
+    return gradient_ratios(stage, batch(), "dice_ce", Fabric(accelerator="cpu", devices=1))
 
 
 def test_a_pull_is_that_of_two_backward_passes():
@@ -81,8 +87,8 @@ def test_a_pull_grows_with_its_weight_alone():
 @pytest.mark.parametrize(
     ("times", "along", "drowns"),
     [
-        (LOUD, 0.0, True),
-        (LOUD - 0.1, -1.0, False),
+        (DOMINANCE_RATIO, 0.0, True),
+        (DOMINANCE_RATIO - 0.1, -1.0, False),
         (60.0, 0.0, True),
         (8.0, 0.6, False),
         (8.0, -0.5, True),
@@ -90,7 +96,7 @@ def test_a_pull_grows_with_its_weight_alone():
     ],
 )
 def test_what_points_where_the_masks_do_drowns_nothing(times, along, drowns):
-    assert Pull(times, along).drowns is drowns
+    assert GradientRatio(times, along).dominates is drowns
 
 
 @pytest.mark.parametrize("method", ["gkd", "graph_flow"])
@@ -100,15 +106,17 @@ def test_the_stage_stays_as_it_is_and_a_critic_does_not_count(method):
     found = pulls_of(stage)
     assert all(torch.equal(tensor, before[name]) for name, tensor in stage.state_dict().items())
     assert all(each.grad is None for each in stage.parameters())
-    assert found.get("critic", Pull(0.0, 0.0)).times == 0.0
+    assert found.get("critic", GradientRatio(0.0, 0.0)).times == 0.0
 
 
 def test_what_is_loud_is_said_with_the_weight_that_would_not_be():
     gkd = Recipe.load("phantom", {"distilling.intra": "0.5"}).distilling
-    (said,) = loud_in_words({"intra": Pull(25, 0.1), "cross": Pull(0.7, 0.0)}, gkd)
+    (said,) = dominance_warnings(
+        {"intra": GradientRatio(25, 0.1), "cross": GradientRatio(0.7, 0.0)}, gkd
+    )
     assert "distilling.intra of 0.02 instead of 0.5" in said and "25 times" in said
     emkd = Recipe.load("phantom", {"distilling.methods": "{emkd: 0.5}"}).distilling
-    (said,) = loud_in_words({"rad_high": Pull(6, 0.0)}, emkd)
+    (said,) = dominance_warnings({"rad_high": GradientRatio(6, 0.0)}, emkd)
     field, value, now = re.search(r"([\w.]+) of ([\d.]+) instead of ([\d.]+)", said).groups()
     assert float(now) == 0.9 and float(value) == pytest.approx(0.9 / 6)
     recipe = Recipe.load("phantom", {"distilling.methods": "{emkd: 0.5}", field: value})

@@ -12,13 +12,13 @@ from src_training.runs.events import BatchSplit, StepDone
 from src_training.training.checkpoint import read_progress
 from src_training.training.distributed.ranks import parts_of
 from src_training.training.stages.base import Stage
-from src_training.training.trainer import learn
+from src_training.training.trainer import fit
 
 
 class Noise:
     """Patches that depend on the step's randomness and on nothing else."""
 
-    def draw(self, count, views, device):
+    def sample(self, count, views, device):
         further = torch.randn(count * views, 3) if views else None
         return Batch(torch.randn(count, 3), torch.arange(count), further)
 
@@ -57,7 +57,7 @@ def train(tmp_path):
         run.events = []
         run.folder = tmp_path / folder
         plan = StageRecipe(steps=steps, batch=batch, rate=0.02, validate_every=2)
-        return learn(
+        return fit(
             stage,
             plan,
             Noise(),

@@ -11,7 +11,7 @@ from src_training.config.recipe import Recipe
 from src_training.errors import InputError
 from src_training.inference.model_file import load_model, shipped_models
 from src_training.networks import build_network
-from src_training.runs.directory import RunFolder
+from src_training.runs.directory import RunDirectory
 from src_training.runs.pipeline import Pipeline
 
 SHIPPED = next(iter(shipped_models()))
@@ -23,7 +23,7 @@ def train(recipe, folder):
 
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder(tmp_path / "run")
+    return RunDirectory(tmp_path / "run")
 
 
 def test_the_student_begins_with_the_weights_of_the_model(make_recipe, model_file, folder):

@@ -11,15 +11,15 @@ from torch import nn
 from src_training.config.recipe import StageRecipe
 from src_training.data.sampling import Batch
 from src_training.training.interruption import Interrupted
-from src_training.training.snapshots import kept_weights
+from src_training.training.snapshots import snapshot_files
 from src_training.training.stages.base import Stage
-from src_training.training.trainer import learn
+from src_training.training.trainer import fit
 
 PLAN = StageRecipe(steps=5, batch=2, rate=0.02, validate_every=2)
 
 
 class Noise:
-    def draw(self, count, views, device):
+    def sample(self, count, views, device):
         return Batch(torch.randn(count, 3), torch.zeros(count))
 
 
@@ -45,7 +45,7 @@ def train(tmp_path):
     def run(name, stage, stopping=lambda: False):
         more = {"fabric": fabric, "seed": 1, "weight_decay": 0.0, "emit": lambda _event: None}
         try:
-            learn(stage, PLAN, Noise(), None, tmp_path / name, stopping=stopping, **more)
+            fit(stage, PLAN, Noise(), None, tmp_path / name, stopping=stopping, **more)
         except Interrupted:
             return False, tmp_path / name
         return True, tmp_path / name
@@ -54,7 +54,7 @@ def train(tmp_path):
 
 
 def content(folder):
-    return {step: load_file(path) for step, path in kept_weights(folder).items()}
+    return {step: load_file(path) for step, path in snapshot_files(folder).items()}
 
 
 def test_the_weights_of_every_validation_are_kept_and_those_of_the_start(train):

@@ -13,16 +13,16 @@ from src_training.data.phantom.camera import phantom_domain
 from src_training.data.preprocessing import Geometry, Prepared
 from src_training.data.sampling import Batch, PreparedCase
 from src_training.distillation.base import Distillation
-from src_training.distillation.dcgd import DualContrastiveGraphs
-from src_training.distillation.dicd import CrossDistillation
+from src_training.distillation.dcgd import DCGD
+from src_training.distillation.dicd import DICD
 from src_training.distillation.view_predictions import ViewPredictions
 from src_training.errors import InputError
 from src_training.losses.segmentation import WEIGHTS, region_dice_loss, supervised_losses
 from src_training.networks import build_network
-from src_training.runs.data import labelled_split, source_split
-from src_training.runs.directory import RunFolder
+from src_training.runs.data import source_split, split_labelled
+from src_training.runs.directory import RunDirectory
 from src_training.runs.pipeline import Pipeline
-from src_training.training.builders import fresh_autoencoder
+from src_training.training.builders import build_autoencoder
 from src_training.training.stages.base import (
     Alignment,
     MaskAutoencoder,
@@ -79,7 +79,7 @@ STAGES = {
     "vectors": lambda: MaskVectors(autoencoder()),
     "tan": lambda: act(AlignmentConsistency()),
     "tan with views": lambda: act(AlignmentConsistency(consistency="views")),
-    "distil": lambda: distil([DualContrastiveGraphs(), CrossDistillation()]),
+    "distil": lambda: distil([DCGD(), DICD()]),
     "distil with predictions": lambda: distil([ViewPredictions()]),
 }
 
@@ -93,8 +93,8 @@ def running(module):
 
 
 def step(stage):
-    learnable = [p for p in stage.trained.parameters() if p.requires_grad]
-    adam = torch.optim.Adam(learnable, lr=0.1, weight_decay=0.1)
+    trainable_parameters = [p for p in stage.trained.parameters() if p.requires_grad]
+    adam = torch.optim.Adam(trainable_parameters, lr=0.1, weight_decay=0.1)
     stage.train()
     losses = stage(batch(stage.views))
     stage.total(losses).backward()
@@ -120,8 +120,8 @@ def test_a_step_changes_what_is_trained_and_no_bit_of_what_is_frozen(name):
 def test_every_weight_that_should_learn_gets_a_gradient(name):
     stage = STAGES[name]()
     step(stage)
-    learnable = [(n, p) for n, p in stage.trained.named_parameters() if p.requires_grad]
-    assert [n for n, p in learnable if p.grad is None] == []
+    trainable_parameters = [(n, p) for n, p in stage.trained.named_parameters() if p.requires_grad]
+    assert [n for n, p in trainable_parameters if p.grad is None] == []
 
 
 def test_the_first_phase_of_the_autoencoder_leaves_its_perceptron_to_the_second():
@@ -156,7 +156,7 @@ def test_views_are_decoded_for_who_asks_and_the_anchors_predictions_do_not_depen
 
 
 def test_the_cross_pass_leaves_the_students_running_statistics_to_its_own_pass():
-    plain, crossed = distil([]), distil([CrossDistillation()])
+    plain, crossed = distil([]), distil([DICD()])
     former = running(plain.trained)
     for stage in (plain, crossed):
         stage.train()
@@ -293,13 +293,13 @@ def test_a_share_of_the_source_keeps_its_masks_and_the_rest_is_unlabelled(make_r
         update={"source": DomainRecipe(name="A", phantoms=Phantoms(scanner="A", images=8, size=64))}
     )
     whole, held_out = source_split(recipe)
-    kept, others = labelled_split(recipe, whole)
+    kept, others = split_labelled(recipe, whole)
     assert {*kept.names, *others.names} == {*whole.names}
     assert len(kept) == len(others) == len(whole) / 2
-    pipeline = Pipeline(recipe, RunFolder(tmp_path), "cpu", lambda: False)
+    pipeline = Pipeline(recipe, RunDirectory(tmp_path), "cpu", lambda: False)
     assert pipeline.training.names == kept.names and pipeline.held_out.names == held_out.names
     assert [domain.name for _, domain in pipeline.unlabelled] == ["A, without masks"]
-    taught = pipeline._taught.draw(4, 0, torch.device("cpu"))
+    taught = pipeline._taught.sample(4, 0, torch.device("cpu"))
     assert len(taught.image) == 4 and len(taught.mask) == 2
     assert recipe.stages.distil.batch == 2 * recipe.plan("alone").batch
 
@@ -308,13 +308,13 @@ def test_one_labelled_image_cannot_be_shared_out(make_recipe):
     recipe = make_recipe(labelled=0.5)
     domain = phantom_domain("A", 1, 64)
     with pytest.raises(InputError, match="but one image alone of phantom_A"):
-        labelled_split(recipe, domain)
+        split_labelled(recipe, domain)
 
 
 def test_the_autoencoder_is_widened_as_its_teacher(make_recipe):
     def width(name, **options):
         recipe = make_recipe(teacher={"name": name, "options": options})
-        return next(fresh_autoencoder(recipe, 2).parameters()).shape[0]
+        return next(build_autoencoder(recipe, 2).parameters()).shape[0]
 
     whole = width("fanet")
     assert whole == width("mobile_unet") == width("mobile_unet", width=1) == width("enet")

@@ -24,13 +24,13 @@ from src_training.training.checkpoint import read_progress
 from src_training.training.interruption import Interrupted, interruptible
 from src_training.training.schedule import learning_rate
 from src_training.training.stages.base import Stage, Supervised
-from src_training.training.trainer import learn
+from src_training.training.trainer import fit
 
 
 class Noise:
     """Patches that depend on the step's randomness and on nothing else."""
 
-    def draw(self, count, views, device):
+    def sample(self, count, views, device):
         return Batch(torch.randn(count, 3), torch.zeros(count))
 
 
@@ -85,7 +85,7 @@ def train(tmp_path):
         plan = StageRecipe(steps=steps, batch=2, rate=0.02, validate_every=every)
         run.events = []
         run.folder = tmp_path / folder
-        return learn(
+        return fit(
             stage,
             plan,
             patches,
@@ -120,7 +120,7 @@ def test_a_network_learns_one_patch_by_heart(train):
     mask = (image[:, 0] > 0.5).long()
 
     class OnePatch:
-        def draw(self, *_):
+        def sample(self, *_):
             return Batch(image, mask)
 
     stage = Supervised("teacher", build_network("fanet", 1, 2, width=2), supervision="dice_ce")

@@ -203,12 +203,12 @@ def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
     """
     from src_training.data.ct import in_hounsfield
     from src_training.data.preprocessing import Preprocessing, find_field_of_view
-    from src_training.inference.input_checks import ROUND, rim_deviation
+    from src_training.inference.input_checks import ROUND, circularity_rmse
 
     if in_hounsfield(image):
         return Preprocessing(kind="window")
     colours = image.ndim == 3 and image.shape[-1] in (3, 4)
     fov = find_field_of_view(image[..., :3] if colours else image)
-    if not fov.all() and rim_deviation(fov) <= ROUND:
+    if not fov.all() and circularity_rmse(fov) <= ROUND:
         return Preprocessing(kind="fundus")
     return Preprocessing(kind="percentile", channels=3 if colours else 1)

@@ -15,7 +15,7 @@ _SPACINGS = (8.0, 4.6, 2.7)
 
 
 @dataclass(frozen=True, eq=False)
-class Eye:
+class FundusAnatomy:
     """One eye; lengths in degrees, fovea at the origin, nose at positive x.
 
     Attributes
@@ -46,12 +46,12 @@ class Eye:
     seed: int
 
 
-def grow_eye(seed: int) -> Eye:
+def grow_anatomy(seed: int) -> FundusAnatomy:
     """An eye, the same for the same seed."""
     rng = np.random.default_rng(seed)
     disc = np.array([15.4, 1.4]) + rng.normal(0, 0.5, 2)
     width = rng.normal(2.75, 0.18)
-    return Eye(
+    return FundusAnatomy(
         arteries=_tree(disc, 0.84, 0.047, rng),
         veins=_tree(disc, 1.04, 0.056, rng),
         disc=disc,
@@ -63,7 +63,7 @@ def grow_eye(seed: int) -> Eye:
     )
 
 
-def cloud(
+def smooth_noise(
     x: NDArray[np.float64], y: NDArray[np.float64], wavelength: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Smooth random texture of unit variance at places (x, y), tied to the retina.

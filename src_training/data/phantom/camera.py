@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from src_training.data.domain import Case, Domain
-from src_training.data.phantom.anatomy import Eye, cloud, grow_eye
+from src_training.data.phantom.anatomy import FundusAnatomy, grow_anatomy, smooth_noise
 from src_training.data.phantom.vessel_tree import VesselTree
 from src_training.errors import InputError
 from src_training.io.image_compression import compressed
@@ -24,7 +24,7 @@ Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Scanner:
+class FundusCamera:
     """A fundus camera, its optics and its colours (RGB in [0, 1]).
 
     Attributes
@@ -71,20 +71,20 @@ class Scanner:
 
 ScannerName = Literal["A", "B", "C"]
 
-SCANNERS: dict[ScannerName, Scanner] = {
-    "A": Scanner(
+SCANNERS: dict[ScannerName, FundusCamera] = {
+    "A": FundusCamera(
         field=45, centre=(1.5, 0.4), crop=1, notch=True,
         retina=(0.78, 0.47, 0.28), disc=(0.95, 0.74, 0.42), cup=(1.0, 0.92, 0.60),
         blood=1.0, choroid=0.028, sheen=0.35, vignette=0.34,
         blur=0.055, noise=0.010, compression=4,
     ),
-    "B": Scanner(
+    "B": FundusCamera(
         field=30, centre=(14.6, 0.8), crop=1, notch=False,
         retina=(0.80, 0.28, 0.06), disc=(0.97, 0.56, 0.17), cup=(1.0, 0.86, 0.34),
         blood=1.05, choroid=0.11, sheen=0.8, vignette=0.72,
         blur=0.045, noise=0.012, compression=6,
     ),
-    "C": Scanner(
+    "C": FundusCamera(
         field=36, centre=(7.0, 0.4), crop=0.88, notch=False,
         retina=(0.84, 0.60, 0.42), disc=(0.99, 0.86, 0.62), cup=(1.0, 0.96, 0.80),
         blood=0.62, choroid=0.045, sheen=0.3, vignette=0.22,
@@ -123,7 +123,7 @@ def fundus_phantom(seed: int, size: int = 512, scanner: ScannerName = "A") -> Ca
             f"a phantom was asked of scanner {scanner!r} at {size} pixels; "
             f"expected one of {', '.join(SCANNERS)} and 32 pixels or more"
         )
-    camera, eye = SCANNERS[scanner], grow_eye(seed)
+    camera, eye = SCANNERS[scanner], grow_anatomy(seed)
     view = _View(eye, camera, size)
     shot = np.random.default_rng([seed, ord(scanner)])
     fov = view.field_of_view()
@@ -173,7 +173,7 @@ class _Drawn:
 class _View:
     """The pixels of a photograph and the places on the retina they see."""
 
-    def __init__(self, eye: Eye, camera: Scanner, size: int) -> None:
+    def __init__(self, eye: FundusAnatomy, camera: FundusCamera, size: int) -> None:
         self.eye, self.camera, self.size = eye, camera, size
         self.scale = 0.96 * size / camera.field
         middle = (size - 1) / 2
@@ -230,11 +230,11 @@ def _retina(view: _View) -> Map:
     """Colours of the retina without vessels, (H, W, 3)."""
     eye, camera, x, y = view.eye, view.camera, view.x, view.y
     rng = np.random.default_rng(eye.seed)
-    broad, fine = cloud(x, y, 16, rng), cloud(x, y, 1.0, rng)
-    bent = 0.7 * cloud(x, y, 5, rng), 0.7 * cloud(x, y, 5, rng)
-    choroid = 0.5 - np.minimum(1.1, np.abs(cloud(x + bent[0], y + bent[1], 1.9, rng)))
-    choroid += 0.8 * np.clip(cloud(x, y, 1.2, rng) - 0.3, 0, None) + 0.25 * fine
-    choroid *= np.clip(1 + 0.5 * cloud(x, y, 8, rng), 0.1, 1.7)
+    broad, fine = smooth_noise(x, y, 16, rng), smooth_noise(x, y, 1.0, rng)
+    bent = 0.7 * smooth_noise(x, y, 5, rng), 0.7 * smooth_noise(x, y, 5, rng)
+    choroid = 0.5 - np.minimum(1.1, np.abs(smooth_noise(x + bent[0], y + bent[1], 1.9, rng)))
+    choroid += 0.8 * np.clip(smooth_noise(x, y, 1.2, rng) - 0.3, 0, None) + 0.25 * fine
+    choroid *= np.clip(1 + 0.5 * smooth_noise(x, y, 8, rng), 0.1, 1.7)
     tone = 1 + camera.choroid * choroid[..., None] * np.array([1.1, 1.1, 0.9])
     tone += (0.06 * broad - 0.10 * eye.pigment)[..., None] * np.array([0.5, 1.2, 1.5])
     fovea = np.hypot(x, y)
@@ -252,13 +252,13 @@ def _sheen(view: _View, rng: np.random.Generator) -> Map:
     spokes = gaussian_filter(rng.standard_normal(720), 2.0, mode="wrap") * 2.0
     streak = np.interp(angle, np.linspace(-np.pi, np.pi, 720), spokes)
     fade = np.exp(-((distance - 3.5) ** 2) / 18) * (0.25 + np.sin(angle) ** 2)
-    patches = np.clip(0.5 + 0.5 * cloud(view.x, view.y, 3.0, rng), 0, 2)
+    patches = np.clip(0.5 + 0.5 * smooth_noise(view.x, view.y, 3.0, rng), 0, 2)
     return np.asarray(0.05 * view.camera.sheen * fade * np.clip(0.6 + streak, 0, None) * patches)
 
 
 def _with_disc(colour: Map, view: _View, rng: np.random.Generator) -> Map:
     eye, camera = view.eye, view.camera
-    ripple = 0.035 * cloud(view.x, view.y, 2.5, rng)
+    ripple = 0.035 * smooth_noise(view.x, view.y, 2.5, rng)
     east = (view.x - eye.disc[0]) / eye.disc_radii[0]
     north = (view.y - eye.disc[1]) / eye.disc_radii[1]
     radius = np.hypot(east, north) + ripple

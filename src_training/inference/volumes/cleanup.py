@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from src_training.errors import InputError
-from src_training.inference.volumes.slabs import portions
+from src_training.inference.volumes.slabs import slabs_of
 
 _BYTES = 10
 """Of memory for a voxel of a class's box: its mask, numbers of bodies, and copies of both."""
@@ -48,7 +48,7 @@ def _box(labels: Any, index: int) -> tuple[slice, ...] | None:
     """Where a class lies, with one voxel around it; portion by portion."""
     low = np.array(labels.shape)
     high = np.zeros(3, int)
-    for portion in portions(tuple(labels.shape), 0):
+    for portion in slabs_of(tuple(labels.shape), 0):
         part = np.asarray(labels[portion.region]) == index
         if not part.any():
             continue

@@ -10,9 +10,9 @@ from src_training.errors import InputError
 from src_training.extras import require
 from src_training.inference.predictor import Predictor
 from src_training.inference.volumes.job import Plan
-from src_training.inference.volumes.label_store import GrowingLabels
+from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.segment import segment_portion
-from src_training.inference.volumes.slabs import Portion
+from src_training.inference.volumes.slabs import Slab
 from src_training.inference.volumes.streaming import Grown
 
 _TRIES = 5
@@ -63,7 +63,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
 
 
 def stream_on(
-    client: Any, model: Path, device: str, voxels: Any, growing: GrowingLabels
+    client: Any, model: Path, device: str, voxels: Any, growing: LabelStore
 ) -> Iterator[Grown]:
     """As `stream`, its portions segmented by the workers of a cluster.
 
@@ -118,11 +118,11 @@ def stream_on(
 
 
 def _segment(
-    portion: Portion, *, voxels: Any, plan: Plan, folder: Path, model: Path, device: str
-) -> Portion | InputError:
+    portion: Slab, *, voxels: Any, plan: Plan, folder: Path, model: Path, device: str
+) -> Slab | InputError:
     """On a worker: segment a portion and keep it; what is wrong with it is no reason to retry."""
     try:
-        growing = GrowingLabels(folder, plan)
+        growing = LabelStore(folder, plan)
         predictor = _loaded(model, plan.model, device, plan.flips)
         growing.keep(portion, segment_portion(predictor, voxels, plan, portion))
     except InputError as error:

@@ -8,7 +8,7 @@ from typing import Any
 from src_training.inference.predictor import Predictor
 from src_training.inference.volumes.job import Plan
 from src_training.inference.volumes.segment import segment_portion
-from src_training.inference.volumes.slabs import Portion
+from src_training.inference.volumes.slabs import Slab
 
 _TRIED = 2
 
@@ -42,7 +42,7 @@ def estimate_volume(predictor: Predictor, voxels: Any, plan: Plan) -> VolumeEsti
         length, took = plan.shape[axis], []
         for plane in range(length // 2, min(length, length // 2 + _TRIED)):
             began = time.perf_counter()
-            segment_portion(predictor, voxels, plan, Portion(axis, plane, plane + 1))
+            segment_portion(predictor, voxels, plan, Slab(axis, plane, plane + 1))
             took.append(time.perf_counter() - began)
         # The first pass of a network over a new size takes longer than those that follow.
         seconds += length * min(median(took), took[-1])

@@ -10,14 +10,14 @@ from src_training.inference.image_files import NARROWEST
 from src_training.inference.model_file import SegmentationModel
 from src_training.inference.volumes.cleanup import clean_up
 from src_training.inference.volumes.job import Plan
-from src_training.inference.volumes.label_store import GrowingLabels
+from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.streaming import Grown
 from src_training.io.images import IMAGE_SUFFIXES, image_files, image_shape
 from src_training.io.volumes.base import Kind, Volume
 from src_training.io.volumes.label_writing import write_labels_like
 from src_training.io.volumes.registry import volume_kind
 
-Stream = Callable[[Volume, GrowingLabels], Iterator[Grown]]
+Stream = Callable[[Volume, LabelStore], Iterator[Grown]]
 """`stream` or `stream_on`, all but the volume and its labels told."""
 
 _WRITTEN: dict[Kind, str] = {
@@ -31,7 +31,7 @@ _STRIPPED = (".nii", ".nii.gz", ".tif", ".tiff", ".ome.tif", ".ome.tiff", ".zarr
 
 
 @dataclass(frozen=True)
-class Wishes:
+class VolumeOptions:
     """What a person asks for beside the model; see `Plan`.
 
     Attributes
@@ -50,7 +50,7 @@ class Wishes:
     filled: Sequence[str] = ()
 
 
-def plan_for(model: SegmentationModel, volume: Volume, wishes: Wishes) -> Plan:
+def plan_for(model: SegmentationModel, volume: Volume, wishes: VolumeOptions) -> Plan:
     """The plan of a volume.
 
     Raises
@@ -135,7 +135,7 @@ def segment_volume(volume: Volume, plan: Plan, target: Path, stream: Stream) -> 
         If the disk is full; likewise.
     """
     folder = target.with_name(target.name + ".part")
-    growing = GrowingLabels(folder, plan)
+    growing = LabelStore(folder, plan)
     yield from stream(volume, growing)
     clean_up(growing.labels, largest=plan.largest, filled=plan.filled)
     write_labels_like(volume, growing.labels, target)

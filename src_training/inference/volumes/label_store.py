@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from src_training.errors import InputError
 from src_training.inference.image_threshold import at_least
 from src_training.inference.volumes.job import Plan
-from src_training.inference.volumes.slabs import Portion, chunks, portions
+from src_training.inference.volumes.slabs import Slab, chunks, slabs_of
 from src_training.io.atomic import naming, write_text
 
 _MERGING_AXIS = 0
 
 
-class GrowingLabels:
+class LabelStore:
     """A folder with the labels of a volume as zarr, some portions of which are done.
 
     A portion is written whole and then marked as done by a file of its own,
@@ -62,16 +62,16 @@ class GrowingLabels:
         (folder / "done").mkdir(exist_ok=True)
 
     @property
-    def every(self) -> list[Portion]:
+    def every(self) -> list[Slab]:
         """All portions to segment, in order."""
-        return [each for axis in self.plan.axes for each in portions(self.plan.shape, axis)]
+        return [each for axis in self.plan.axes for each in slabs_of(self.plan.shape, axis)]
 
     @property
-    def merging(self) -> list[Portion]:
+    def merging(self) -> list[Slab]:
         """Where three axes are averaged, the portions to average once they are segmented."""
-        return portions(self.plan.shape, _MERGING_AXIS) if self.plan.orthogonal else []
+        return slabs_of(self.plan.shape, _MERGING_AXIS) if self.plan.orthogonal else []
 
-    def left(self) -> list[Portion]:
+    def left(self) -> list[Slab]:
         """The portions that are not segmented yet."""
         return [each for each in self.every if not self._mark(each).exists()]
 
@@ -80,7 +80,7 @@ class GrowingLabels:
         """How many portions are segmented."""
         return len(self.every) - len(self.left())
 
-    def keep(self, portion: Portion, found: NDArray[np.uint8]) -> None:
+    def keep(self, portion: Slab, found: NDArray[np.uint8]) -> None:
         """Write what was found in a portion, and mark it as done.
 
         Parameters
@@ -97,7 +97,7 @@ class GrowingLabels:
                 self.labels[portion.region] = found
         write_text(self._mark(portion), "")
 
-    def merge(self) -> Iterator[Portion]:
+    def merge(self) -> Iterator[Slab]:
         """Average the axes, portion by portion; again where that was interrupted."""
         for portion in self.merging:
             mark = self.folder / "done" / f"merged-{portion.start}"
@@ -107,7 +107,7 @@ class GrowingLabels:
                 write_text(mark, "")
             yield portion
 
-    def _merged(self, portion: Portion) -> NDArray[np.uint8]:
+    def _merged(self, portion: Slab) -> NDArray[np.uint8]:
         where = (slice(None), *portion.region)
         total = sum(np.asarray(maps[where]).astype(np.uint16) for maps in self._maps.values())
         counts = np.asarray(total)
@@ -116,7 +116,7 @@ class GrowingLabels:
         assert self.plan.threshold is not None  # see `plan_for`
         return at_least(counts[0], self.plan.threshold * len(self._maps))
 
-    def _mark(self, portion: Portion) -> Path:
+    def _mark(self, portion: Slab) -> Path:
         return self.folder / "done" / f"{portion.axis}-{portion.start}"
 
     def _array(self, name: str, shape: tuple[int, ...], sides: tuple[int, ...]) -> Any:

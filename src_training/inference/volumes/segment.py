@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError
-from src_training.inference.image_threshold import in_steps
+from src_training.inference.image_threshold import quantise
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.inference.volumes.job import AXES, Plan
-from src_training.inference.volumes.slabs import Portion
+from src_training.inference.volumes.slabs import Slab
 
 
 def segment_portion(
-    predictor: Predictor, voxels: Any, plan: Plan, portion: Portion
+    predictor: Predictor, voxels: Any, plan: Plan, portion: Slab
 ) -> NDArray[np.uint8]:
     """Segment one portion.
 
@@ -31,7 +31,7 @@ def segment_portion(
     Returns
     -------
     ndarray
-        As `GrowingLabels.keep` takes it.
+        As `LabelStore.keep` takes it.
 
     Raises
     ------
@@ -50,14 +50,14 @@ def segment_portion(
             where = f"plane {portion.start + number} along {AXES[axis]}"
             raise InputError(f"{where}: {error}") from None
         if plan.orthogonal:
-            planes.append(in_steps(maps[1:] if plan.maps == 1 else maps))
+            planes.append(quantise(maps[1:] if plan.maps == 1 else maps))
         else:
             own = predictor.model.card.threshold_for(maps)
             planes.append(labels_from(maps, own if plan.threshold is None else plan.threshold))
     return np.stack(planes, axis=axis + 1 if plan.orthogonal else axis)
 
 
-def _read(voxels: Any, region: tuple[slice, ...], portion: Portion) -> NDArray[Any]:
+def _read(voxels: Any, region: tuple[slice, ...], portion: Slab) -> NDArray[Any]:
     """A region in memory; one chunk of the source at a time, so that memory stays bounded."""
     try:
         part = voxels[region]

@@ -13,7 +13,7 @@ Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Portion:
+class Slab:
     """Some successive planes of a volume.
 
     Attributes
@@ -48,11 +48,11 @@ class Portion:
         return (slice(None),) * self.axis + (slice(first, last),), self.start - first
 
 
-def portions(shape: Shape, axis: int) -> list[Portion]:
+def slabs_of(shape: Shape, axis: int) -> list[Slab]:
     """All portions of a volume along an axis, in order."""
     count = planes_each(shape, axis)
     length = shape[axis]
-    return [Portion(axis, at, min(length, at + count)) for at in range(0, length, count)]
+    return [Slab(axis, at, min(length, at + count)) for at in range(0, length, count)]
 
 
 def planes_each(shape: Shape, axis: int) -> int:

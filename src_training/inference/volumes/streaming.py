@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from src_training.inference.predictor import Predictor
-from src_training.inference.volumes.label_store import GrowingLabels
+from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.segment import segment_portion
-from src_training.inference.volumes.slabs import Portion
+from src_training.inference.volumes.slabs import Slab
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Grown:
 
     done: int
     total: int
-    portion: Portion | None = None
+    portion: Slab | None = None
 
 
-def stream(predictor: Predictor, voxels: Any, growing: GrowingLabels) -> Iterator[Grown]:
+def stream(predictor: Predictor, voxels: Any, growing: LabelStore) -> Iterator[Grown]:
     """Segment every portion that is left; closing the iterator stops after the present one.
 
     Peak memory does not depend on the number of planes: a portion, its

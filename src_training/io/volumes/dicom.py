@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from src_training.errors import InputError
 from src_training.extras import require
 from src_training.io.volumes.base import Volume
-from src_training.io.volumes.lazy import StoredArray, lazily, told
+from src_training.io.volumes.lazy import StoredArray, as_dask, told
 from src_training.io.volumes.orientation import Affine, orientation_of, spacing_of
 
 # A gap between slices may differ from the median by this share: positions are rounded.
@@ -118,7 +118,7 @@ def read_dicom(folder: Path) -> Volume:
     files = tuple(each.path for each in slices)
     stored = StoredArray(folder, partial(_SliceFiles, files, rescales), shape, _dtype(slices))
     return Volume(
-        voxels=orientation.to_canonical(lazily(stored, (1, *shape[1:]))),
+        voxels=orientation.to_canonical(as_dask(stored, (1, *shape[1:]))),
         spacing=orientation.spacing(spacing),
         path=folder,
         kind="dicom",
@@ -212,22 +212,22 @@ def _in_order(slices: Sequence[_Slice], folder: Path) -> list[_Slice]:
 
 
 def _normal(of: _Slice) -> NDArray[np.float64]:
-    directions = np.asarray(of.header.ImageOrientationPatient, float)
-    return np.cross(directions[:3], directions[3:])
+    unit_vectors = np.asarray(of.header.ImageOrientationPatient, float)
+    return np.cross(unit_vectors[:3], unit_vectors[3:])
 
 
 def _affine(slices: Sequence[_Slice]) -> Affine:
     """4 × 4, from (slice, row, column) to RAS+ in mm (DICOM PS3.3 C.7.6.2.1.1)."""
     first, last = slices[0], slices[-1]
-    directions = np.asarray(first.header.ImageOrientationPatient, float)
+    unit_vectors = np.asarray(first.header.ImageOrientationPatient, float)
     between_rows, between_columns = (float(each) for each in first.header.PixelSpacing)
     affine = np.eye(4)
     if len(slices) > 1:
         affine[:3, 0] = (last.position - first.position) / (len(slices) - 1)
     else:
         affine[:3, 0] = _normal(first) * float(first.header.get("SliceThickness") or 0)
-    affine[:3, 1] = directions[3:] * between_rows
-    affine[:3, 2] = directions[:3] * between_columns
+    affine[:3, 1] = unit_vectors[3:] * between_rows
+    affine[:3, 2] = unit_vectors[:3] * between_columns
     affine[:3, 3] = first.position
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 

@@ -80,7 +80,7 @@ def number_dtype(dtype: DTypeLike, path: Path) -> np.dtype[Any]:
     return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
 
 
-def lazily(stored: StoredArray, chunks: tuple[int, ...]) -> Any:
+def as_dask(stored: StoredArray, chunks: tuple[int, ...]) -> Any:
     """A dask array of a stored one; a later error is an `InputError` that names the file."""
     import dask.array as da
 

@@ -9,7 +9,7 @@ import numpy as np
 from src_training.errors import InputError
 from src_training.extras import require
 from src_training.io.volumes.base import Volume
-from src_training.io.volumes.lazy import StoredArray, lazily, number_dtype, told
+from src_training.io.volumes.lazy import StoredArray, as_dask, number_dtype, told
 from src_training.io.volumes.orientation import orientation_of, spacing_of
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -57,7 +57,7 @@ def read_nifti(path: Path) -> Volume:
     spacing = spacing_of(affine, path)
     orientation = orientation_of(affine)
     stored = StoredArray(path, partial(_voxels, path, shape), shape, dtype)
-    voxels = lazily(stored, (shape[0], shape[1], _slices_at_once(image, path)))
+    voxels = as_dask(stored, (shape[0], shape[1], _slices_at_once(image, path)))
     return Volume(
         voxels=orientation.to_canonical(voxels),
         spacing=orientation.spacing(spacing),

@@ -10,7 +10,7 @@ import numpy as np
 from src_training.errors import InputError
 from src_training.io.volumes.base import Kind, Volume
 from src_training.io.volumes.blosc import WholeChunks, packs_with_blosc
-from src_training.io.volumes.lazy import StoredArray, lazily, number_dtype, told
+from src_training.io.volumes.lazy import StoredArray, as_dask, number_dtype, told
 from src_training.io.volumes.orientation import Spacing
 from src_training.io.volumes.units import MILLIMETRES
 
@@ -97,7 +97,7 @@ def _lazy(path: Path, array: Any) -> Any:
     dtype = number_dtype(array.dtype, path)
     opened = partial(_open_array, path, array.path)
     chunks = getattr(array, "shards", None) or array.chunks
-    return lazily(StoredArray(path, opened, array.shape, dtype), chunks)
+    return as_dask(StoredArray(path, opened, array.shape, dtype), chunks)
 
 
 def _open_array(path: Path, within: str) -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from src_training.errors import InputError
 from src_training.io.volumes.base import Volume
-from src_training.io.volumes.lazy import StoredArray, lazily, number_dtype, told
+from src_training.io.volumes.lazy import StoredArray, as_dask, number_dtype, told
 from src_training.io.volumes.orientation import Spacing
 from src_training.io.volumes.units import MILLIMETRES
 
@@ -49,7 +49,7 @@ def read_tiff(path: Path) -> Volume:
     plane = int(np.prod(shape[1:])) * dtype.itemsize
     stored = StoredArray(path, partial(_Pages, path), shape, dtype)
     chunks = (min(shape[0], max(1, _CHUNK // plane)), *shape[1:])
-    return Volume(lazily(stored, chunks), spacing, path, "tiff")
+    return Volume(as_dask(stored, chunks), spacing, path, "tiff")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src_training.training.distributed.whole_batch import whole
+from src_training.training.distributed.whole_batch import all_gather_samples
 
 
 class BasicBlock(nn.Module):
@@ -32,7 +32,7 @@ class BasicBlock(nn.Module):
     def __init__(self, in_channels: int, width: int, stride: int, dilation: int) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            *activated(in_channels, width, 3, stride, dilation),
+            *conv_bn_relu(in_channels, width, 3, stride, dilation),
             *_normalised(width, width, 3, dilation=dilation),
         )
         self.shortcut = _shortcut(in_channels, width, stride)
@@ -42,7 +42,7 @@ class BasicBlock(nn.Module):
         return F.relu(self.residual(x) + self.shortcut(x))
 
 
-class NarrowedBlock(nn.Module):
+class BottleneckBlock(nn.Module):
     """1×1 to fewer channels, 3×3, 1×1 to four times as many, beside a shortcut: ResNet-50.
 
     Parameters
@@ -57,8 +57,8 @@ class NarrowedBlock(nn.Module):
         super().__init__()
         out_channels = width * self.expansion
         self.residual = nn.Sequential(
-            *activated(in_channels, width, 1),
-            *activated(width, width, 3, stride, dilation),
+            *conv_bn_relu(in_channels, width, 1),
+            *conv_bn_relu(width, width, 3, stride, dilation),
             *_normalised(width, out_channels, 1),
         )
         self.shortcut = _shortcut(in_channels, out_channels, stride)
@@ -97,17 +97,17 @@ class ResidualEncoder(nn.Module):
         self,
         in_channels: int,
         width: int,
-        block: type[BasicBlock] | type[NarrowedBlock],
+        block: type[BasicBlock] | type[BottleneckBlock],
         counts: Sequence[int],
         at_eighth: bool = False,
     ) -> None:
         super().__init__()
-        first = activated(in_channels, width, 3 if at_eighth else 7, 2)
+        first = conv_bn_relu(in_channels, width, 3 if at_eighth else 7, 2)
         self.stem = nn.Sequential(nn.Sequential(*first))
         channels = width
         if at_eighth:
-            self.stem.append(nn.Sequential(*activated(width, width, 3)))
-            self.stem.append(nn.Sequential(*activated(width, 2 * width, 3)))
+            self.stem.append(nn.Sequential(*conv_bn_relu(width, width, 3)))
+            self.stem.append(nn.Sequential(*conv_bn_relu(width, 2 * width, 3)))
             channels = 2 * width
         dilations = (1, 1, 2, 4) if at_eighth else (1, 1, 1, 1)
         self.stages = nn.ModuleList()
@@ -146,13 +146,13 @@ class PooledNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> the same shape."""
-        if not self.training or whole(x).numel() > x.shape[1]:
+        if not self.training or all_gather_samples(x).numel() > x.shape[1]:
             return super().forward(x)
         mean, variance = self.running_mean, self.running_var
         return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
 
 
-def activated(
+def conv_bn_relu(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1
 ) -> tuple[nn.Module, ...]:
     """A convolution that keeps the size but for its stride, normalised, with ReLU; `kernel` odd."""

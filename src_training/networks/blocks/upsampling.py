@@ -3,7 +3,7 @@
 from torch import nn
 
 
-def doublings(stride: int) -> nn.Sequential:
+def upsample_by(stride: int) -> nn.Sequential:
     """Bilinear enlargement by `stride`, two by two, so that there is a feature at each scale.
 
     *Reconstruction*: EMKD's networks enlarge at once, and have no features between.

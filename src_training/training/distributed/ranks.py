@@ -20,7 +20,7 @@ from torch.distributed import is_torchelastic_launched
 from src_training.data.sampling import Batch
 from src_training.device import find_device, training_precision
 from src_training.errors import InputError
-from src_training.training.distributed.whole_batch import FULL, Spread
+from src_training.training.distributed.whole_batch import FULL, SyncMode
 
 _FIRST = "MSANKD_FIRST_PROCESS"
 
@@ -181,7 +181,7 @@ class Ranks:
         if self.count == 1:
             return nullcontext()
         places = Batch(torch.arange(len(batch.image)), torch.arange(len(batch.mask)))
-        return Spread(self, self.share(places).image, len(batch.image))
+        return SyncMode(self, self.share(places).image, len(batch.image))
 
     def tell(self, number: int) -> list[int]:
         """What each process tells, in their order."""
@@ -190,7 +190,7 @@ class Ranks:
         return [int(each) for each in self.sum(told)]
 
     def any(self, wish: bool) -> bool:
-        """Whether any of them says so; also to who waits in a layer or a loss of a `Spread`."""
+        """Whether any of them says so; also to who waits in a layer or a loss of a `SyncMode`."""
         return wish if self.count == 1 else FULL in self.tell(FULL if wish else 0)
 
     def told(self, value: float) -> float:

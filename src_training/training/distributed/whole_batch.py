@@ -2,7 +2,7 @@
 
 Each process passes its own samples on. Batch normalisation takes its mean and
 variance from the samples of all, dropout and draws are those that one process
-would make, and a loss that is no mean over samples is computed of what `whole`
+would make, and a loss that is no mean over samples is computed of what `all_gather_samples`
 gathers. Its gradients are summed over processes, and the shares of the batch
 by which they weight their losses add up to 1: losses and gradients are those
 of one process with the batch to itself, whatever the loss.
@@ -24,11 +24,11 @@ FULL = -1
 """What a process tells the others when its memory is full."""
 
 
-class FullElsewhere(Exception):
+class RemoteOutOfMemory(Exception):
     """The memory of another process is full in this step."""
 
 
-class Link(Protocol):
+class ProcessGroup(Protocol):
     """What a process says to the others and hears from them; all say as much.
 
     Attributes
@@ -49,28 +49,28 @@ class Link(Protocol):
         """The sum over processes; the values themselves may change."""
 
 
-def whole(samples: Tensor) -> Tensor:
-    """The samples (B, ...) of all processes, of this one's; those alone, unless they are `Spread`.
+def all_gather_samples(samples: Tensor) -> Tensor:
+    """The samples (B, ...) of all processes, of this one's; those alone, unless in a `SyncMode`.
 
     Their order is that of the processes, for all that has as many samples.
     Gradients are summed over processes.
     """
     if has_torch_function_unary(samples):
-        gathered: Tensor = handle_torch_function(whole, (samples,), samples)
+        gathered: Tensor = handle_torch_function(all_gather_samples, (samples,), samples)
         return gathered
     return samples
 
 
-def uniform(samples: Tensor) -> Tensor:
+def rand_per_sample(samples: Tensor) -> Tensor:
     """A number in [0, 1) drawn for each sample: (B, ...) -> (B, 1, ...)."""
     if has_torch_function_unary(samples):
-        drawn: Tensor = handle_torch_function(uniform, (samples,), samples)
+        drawn: Tensor = handle_torch_function(rand_per_sample, (samples,), samples)
         return drawn
     shape = len(samples), *[1] * (samples.ndim - 1)
     return torch.rand(shape, dtype=samples.dtype, device=samples.device)
 
 
-class Spread(TorchFunctionMode):
+class SyncMode(TorchFunctionMode):
     """A context in which layers and losses know that their batch is a part.
 
     It takes the place of functions, not of layers: networks, and what is
@@ -88,12 +88,12 @@ class Spread(TorchFunctionMode):
         Samples of the whole batch.
     """
 
-    def __init__(self, link: Link, own: Tensor, batch: int) -> None:
+    def __init__(self, link: ProcessGroup, own: Tensor, batch: int) -> None:
         super().__init__()
         self._link, self._own, self._batch = link, own, batch
         self._instead: dict[Any, Callable[..., Tensor]] = {
-            whole: self._whole,
-            uniform: self._uniform,
+            all_gather_samples: self._whole,
+            rand_per_sample: self._uniform,
             F.batch_norm: self._batch_norm,
             F.dropout2d: self._dropout2d,
         }
@@ -107,7 +107,7 @@ class Spread(TorchFunctionMode):
         return _gathered(samples, self._link, _meet(self._link, len(samples)))
 
     def _uniform(self, samples: Tensor) -> Tensor:
-        return self._drawn(uniform, samples)
+        return self._drawn(rand_per_sample, samples)
 
     def _dropout2d(
         self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
@@ -165,15 +165,15 @@ class Spread(TorchFunctionMode):
         return mean, variance, counts.sum(0)
 
 
-def _meet(link: Link, number: int) -> list[int]:
+def _meet(link: ProcessGroup, number: int) -> list[int]:
     """What each process tells, unless the memory of one is full: that one waits for no other."""
     told = link.tell(number)
     if FULL in told:
-        raise FullElsewhere
+        raise RemoteOutOfMemory
     return told
 
 
-def _gathered(samples: Tensor, link: Link, counts: list[int]) -> Tensor:
+def _gathered(samples: Tensor, link: ProcessGroup, counts: list[int]) -> Tensor:
     """The samples of all processes, so many of each."""
     gathered: Tensor = _Gathered.apply(samples, link, counts)  # type: ignore[no-untyped-call]  # torch's own lack
     return gathered
@@ -186,7 +186,7 @@ class _Gathered(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, samples: Tensor, link: Link, counts: list[int]) -> Tensor:
+    def forward(ctx: Any, samples: Tensor, link: ProcessGroup, counts: list[int]) -> Tensor:
         first = sum(counts[: link.rank])
         ctx.link, ctx.own = link, slice(first, first + len(samples))
         gathered = samples.new_zeros(sum(counts), *samples.shape[1:])

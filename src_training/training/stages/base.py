@@ -14,12 +14,12 @@ from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.consistency import AlignmentConsistency, alignment_losses
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder, regions_of
 from src_training.config.recipe import Supervision
-from src_training.data.preprocessing import FRAME
+from src_training.data.preprocessing import PADDING
 from src_training.data.sampling import Batch, PreparedCase
 from src_training.evaluation.thresholds import dice_curve
 from src_training.losses.segmentation import WEIGHTS, region_dice_loss, supervised_losses
 from src_training.networks.base import SegmentationNetwork
-from src_training.training.distributed.whole_batch import whole
+from src_training.training.distributed.whole_batch import all_gather_samples
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Stage(nn.Module, ABC):
     Attributes
     ----------
     keeps
-        Whether its weights are kept along its course; see `kept_steps`.
+        Whether its weights are kept along its course; see `snapshot_steps`.
     """
 
     keeps: ClassVar[bool] = False
@@ -84,7 +84,7 @@ class Stage(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Unweighted losses by name, scalars: means over samples, or of the `whole` batch."""
+        """Unweighted losses by name, scalars: means over samples, or of the whole batch."""
 
     @property
     def learning(self) -> nn.Module:
@@ -93,7 +93,7 @@ class Stage(nn.Module, ABC):
 
     def groups(self) -> list[dict[str, Any]]:
         """What Adam is to change, as its parameter groups."""
-        return [{"params": learnable(self.trained)}]
+        return [{"params": trainable_parameters(self.trained)}]
 
     @property
     def segmenting(self) -> SegmentationNetwork | None:
@@ -170,10 +170,10 @@ class MaskAutoencoder(Stage):
         autoencoder.alignment.requires_grad_(False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``bce`` and ``dice`` of the reproduced regions, of the `whole` batch."""
-        regions = whole(regions_of(batch.mask, self.autoencoder.foreground))
+        """``bce`` and ``dice`` of the reproduced regions, of the whole batch."""
+        regions = all_gather_samples(regions_of(batch.mask, self.autoencoder.foreground))
         seen = self.autoencoder.read(batch.mask, batch.image)
-        logits = whole(self.autoencoder.decode(self.autoencoder.encode(seen)))
+        logits = all_gather_samples(self.autoencoder.decode(self.autoencoder.encode(seen)))
         return {
             "bce": F.binary_cross_entropy_with_logits(logits, regions),
             "dice": region_dice_loss(logits.sigmoid(), regions),
@@ -262,7 +262,7 @@ class Alignment(Stage):
         )
 
 
-def learnable(module: nn.Module) -> list[nn.Parameter]:
+def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
     """The parameters of a module that are to learn."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
@@ -278,8 +278,8 @@ def mean_dice(network: SegmentationNetwork, cases: list[PreparedCase]) -> float:
     device = next(network.parameters()).device
     curves = []
     for case in cases:
-        image = torch.from_numpy(case.image.framed)[None].to(device)
-        maps = network(image)[0, :, FRAME:-FRAME, FRAME:-FRAME].float().softmax(0)
+        image = torch.from_numpy(case.image.padded)[None].to(device)
+        maps = network(image)[0, :, PADDING:-PADDING, PADDING:-PADDING].float().softmax(0)
         curves.append(dice_curve(maps.cpu().numpy(), case.mask, case.fov))
     told = np.ma.masked_invalid(curves).mean(axis=0)
     return float(np.ma.max(told)) if told.count() else 0.0

@@ -11,13 +11,13 @@ from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.config.recipe import Distilling, Supervision
 from src_training.data.sampling import Batch
 from src_training.distillation import METHODS, Distillation
-from src_training.distillation.base import Pass
-from src_training.distillation.dcgd import DualContrastiveGraphs
+from src_training.distillation.base import ForwardOutputs
+from src_training.distillation.dcgd import DCGD
 from src_training.errors import InputError
 from src_training.losses.segmentation import WEIGHTS, supervised_losses
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.runs.directory import STAGES
-from src_training.training.stages.base import Stage, Validation, learnable, mean_dice
+from src_training.training.stages.base import Stage, Validation, mean_dice, trainable_parameters
 
 
 class Paraphrase(Stage):
@@ -83,7 +83,7 @@ class Distil(Stage):
         )
         self._student, self._teacher = student, teacher
         self.distillations = nn.ModuleList(distillations)
-        self._beside = [each for each in distillations if learnable(each)]
+        self._beside = [each for each in distillations if trainable_parameters(each)]
         self._taps = _taps_of(distillations)
         self._compares_views = any(each.views for each in distillations)
         self._predicts_views = any(each.predicts_views for each in distillations)
@@ -98,7 +98,7 @@ class Distil(Stage):
 
     def groups(self) -> list[dict[str, Any]]:
         """The student, and each distillation that learns with what it tells Adam."""
-        own = [{"params": learnable(each), **each.adam} for each in self._beside]
+        own = [{"params": trainable_parameters(each), **each.adam} for each in self._beside]
         return super().groups() + own
 
     @property
@@ -136,7 +136,7 @@ class Distil(Stage):
         batch: Batch,
         sees_views: bool,
         decodes_views: bool = False,
-    ) -> Pass:
+    ) -> ForwardOutputs:
         """Encode anchors, and views with them; decode the anchors, and views if asked to."""
         count, views = len(batch.image), batch.views if sees_views else None
         images = batch.image if views is None else torch.cat([batch.image, views])
@@ -154,7 +154,7 @@ class Distil(Stage):
             vectors = torch.cat([flat[:count, None], of_views], dim=1)
         if decodes_views:
             view_logits = logits[count:].reshape(count, self.views, *logits.shape[1:])
-        return Pass(
+        return ForwardOutputs(
             network,
             alignment,
             anchors,
@@ -189,7 +189,7 @@ def distillations_of(
     Raises
     ------
     InputError
-        If a distillation cannot teach this student, see `GraphFlow.between`;
+        If a distillation cannot teach this student, see `GraphFlow.for_pair`;
         or if nothing teaches it.
     """
     if not (taught := taught_by(distilling)):
@@ -207,9 +207,9 @@ def _made(
     teacher: SegmentationNetwork,
     student: SegmentationNetwork,
 ) -> Distillation:
-    if part is DualContrastiveGraphs:
-        return DualContrastiveGraphs(how.edge_loss, how.scope, how.temperature, how.centred)
-    return part.between(teacher, student)
+    if part is DCGD:
+        return DCGD(how.edge_loss, how.scope, how.temperature, how.centred)
+    return part.for_pair(teacher, student)
 
 
 def stage_names(distilling: Distilling) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import zarr
 
 from src_training.errors import InputError
 from src_training.inference.volumes import cleanup as cleaning
-from src_training.inference.volumes import slabs as portions
+from src_training.inference.volumes import slabs as slabs_of
 from src_training.inference.volumes.cleanup import clean_up
 
 
@@ -26,7 +26,7 @@ def two_bodies():
 
 
 def test_only_the_largest_body_stays_and_other_classes_are_untouched(made, monkeypatch):
-    monkeypatch.setattr(portions, "_VOXELS", 300)
+    monkeypatch.setattr(slabs_of, "_VOXELS", 300)
     labels = made(two_bodies())
     clean_up(labels, largest=(1,))
     wanted = two_bodies()

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError
-from src_training.inference.image_threshold import STEPS, in_steps
+from src_training.inference.image_threshold import STEPS, quantise
 from src_training.inference.predictor import Predictor
 from src_training.inference.volumes import slabs as portions_module
 from src_training.inference.volumes.job import Plan
-from src_training.inference.volumes.label_store import GrowingLabels
-from src_training.inference.volumes.slabs import chunks, portions
+from src_training.inference.volumes.label_store import LabelStore
+from src_training.inference.volumes.slabs import chunks, slabs_of
 from src_training.inference.volumes.streaming import stream
 
 SHAPE = (7, 24, 20)
@@ -36,7 +36,7 @@ def plan(classes=2, **wishes):
 
 
 def grown(folder, predictor, voxels, plan):
-    growing = GrowingLabels(folder, plan)
+    growing = LabelStore(folder, plan)
     steps = list(stream(predictor, voxels, growing))
     assert [step.done for step in steps] == list(range(steps[0].done, steps[0].total + 1))
     return np.asarray(growing.labels[:])
@@ -54,7 +54,7 @@ def plane_maps(predictor, volume, axis):
 
 @given(st.tuples(*[st.integers(1, 300)] * 3), st.integers(0, 2))
 def test_portions_cover_a_volume_once_and_share_no_chunk(shape, axis):
-    found = portions(shape, axis)
+    found = slabs_of(shape, axis)
     assert [each.start for each in found] == [0, *(each.stop for each in found[:-1])]
     assert found[-1].stop == shape[axis]
     side = chunks(shape, axis)[axis]
@@ -63,7 +63,7 @@ def test_portions_cover_a_volume_once_and_share_no_chunk(shape, axis):
 
 def test_a_portion_of_a_longer_volume_is_no_larger(monkeypatch):
     monkeypatch.undo()
-    short, long = (portions((depth, 512, 512), 0)[0] for depth in (100, 100_000))
+    short, long = (slabs_of((depth, 512, 512), 0)[0] for depth in (100, 100_000))
     assert short == long and (short.stop - short.start) * 512**2 * 4 <= 2**26
 
 
@@ -92,7 +92,7 @@ def test_lazy_volumes_give_the_labels_of_those_in_memory(kind, volume, tiny_mode
 @pytest.mark.parametrize("classes", [2, 3])
 def test_three_axes_are_averaged_by_voxel(classes, volume, tiny_model, tmp_path):
     predictor = Predictor(tiny_model("window", classes=classes), "cpu")
-    steps = [in_steps(plane_maps(predictor, volume, axis)).astype(int) for axis in range(3)]
+    steps = [quantise(plane_maps(predictor, volume, axis)).astype(int) for axis in range(3)]
     total = np.sum(steps, axis=0)
     wanted = total.argmax(0) if classes > 2 else total[1] >= 3 * 0.5 * STEPS
     made = plan(classes, orthogonal=True, threshold=0.5 if classes == 2 else None)
@@ -119,7 +119,7 @@ def test_what_is_done_is_not_done_again_and_the_end_is_the_same(
 ):
     predictor = Predictor(tiny_model("window"), "cpu")
     made = plan(orthogonal=orthogonal, threshold=0.5)
-    whole, reads = Counted(volume), GrowingLabels(tmp_path / "n", made).every
+    whole, reads = Counted(volume), LabelStore(tmp_path / "n", made).every
     wanted = grown(tmp_path / "whole", predictor, whole, made)
     assert whole.read == len(reads)
     broken = Counted(volume, breaks_at=3)
@@ -131,10 +131,10 @@ def test_what_is_done_is_not_done_again_and_the_end_is_the_same(
 
 
 def test_labels_begun_with_another_model_are_not_gone_on_with(volume, tiny_model, tmp_path):
-    GrowingLabels(tmp_path / "begun", plan())
+    LabelStore(tmp_path / "begun", plan())
     with pytest.raises(InputError, match=r"begun with threshold None, not 0\.3; expected the same"):
-        GrowingLabels(tmp_path / "begun", plan(threshold=0.3))
+        LabelStore(tmp_path / "begun", plan(threshold=0.3))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").touch()
     with pytest.raises(InputError, match="other holds something else"):
-        GrowingLabels(tmp_path / "other", plan())
+        LabelStore(tmp_path / "other", plan())

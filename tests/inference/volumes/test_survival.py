@@ -15,8 +15,8 @@ from src_training.errors import InputError
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.inference.volumes.job import Plan
-from src_training.inference.volumes.label_store import GrowingLabels
-from src_training.inference.volumes.slabs import Portion
+from src_training.inference.volumes.label_store import LabelStore
+from src_training.inference.volumes.slabs import Slab
 from src_training.inference.volumes.streaming import stream
 
 
@@ -77,13 +77,13 @@ def test_a_killed_process_is_gone_on_with_and_finished_portions_are_not_redone(
                 child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
     plan = plan_of(predictor.model, voxels, **wishes)
-    growing = GrowingLabels(killed, plan)
+    growing = LabelStore(killed, plan)
     before = growing.done
     assert 3 <= before < len(growing.every)
     steps = list(stream(predictor, voxels, growing))
     assert steps[0].done == before
     assert len(steps) - 1 == len(growing.every) - before + len(growing.merging)
-    unbroken = GrowingLabels(whole, plan)
+    unbroken = LabelStore(whole, plan)
     list(stream(predictor, voxels, unbroken))
     np.testing.assert_array_equal(growing.labels[:], unbroken.labels[:])
 
@@ -104,8 +104,8 @@ def test_a_folder_whose_process_was_killed_while_making_it_is_gone_on_with(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(zarr, "create_array", killed)
-        GrowingLabels(tmp_path / "labels", plan)
-    growing = GrowingLabels(tmp_path / "labels", plan)
+        LabelStore(tmp_path / "labels", plan)
+    growing = LabelStore(tmp_path / "labels", plan)
     list(stream(predictor, voxels, growing))
     np.testing.assert_array_equal(growing.labels[:], in_memory(predictor, voxels))
 
@@ -118,13 +118,13 @@ def test_a_corrupt_chunk_is_one_sentence_and_finished_portions_are_kept(
     whole = chunk.read_bytes()
     chunk.write_bytes(whole[: len(whole) // 2])
     plan = plan_of(predictor.model, voxels)
-    growing = GrowingLabels(tmp_path / "labels", plan)
+    growing = LabelStore(tmp_path / "labels", plan)
     with pytest.raises(InputError, match="planes 8 to 11 along z cannot be read") as caught:
         list(stream(predictor, voxels, growing))
     assert "\n" not in str(caught.value)
     assert growing.done == 2
     chunk.write_bytes(whole)
-    assert len(list(stream(predictor, voxels, GrowingLabels(tmp_path / "labels", plan)))) == 4
+    assert len(list(stream(predictor, voxels, LabelStore(tmp_path / "labels", plan)))) == 4
     np.testing.assert_array_equal(growing.labels[:], in_memory(predictor, voxels))
 
 
@@ -140,7 +140,7 @@ def test_the_only_worker_that_is_killed_loses_nothing(
     voxels = ct((45, 32, 32))
     plan = plan_of(predictor.model, voxels)
     monkeypatch.setattr("src_training.inference.volumes.slabs.planes_each", lambda *_: 3)
-    growing = GrowingLabels(tmp_path / "labels", plan)
+    growing = LabelStore(tmp_path / "labels", plan)
     with connected(None, 1) as client:
         lazy = da.from_zarr(voxels)
         steps = stream_on(client, liver_file, "cpu", lazy, growing)
@@ -158,10 +158,10 @@ def test_closing_the_iterator_stops_after_the_present_portion(
     ct, predictor, tmp_path, small_portions
 ):
     voxels = ct()
-    growing = GrowingLabels(tmp_path / "labels", plan_of(predictor.model, voxels))
+    growing = LabelStore(tmp_path / "labels", plan_of(predictor.model, voxels))
     steps = stream(predictor, voxels, growing)
     next(steps)
-    assert next(steps).portion == Portion(0, 0, 4)
+    assert next(steps).portion == Slab(0, 0, 4)
     steps.close()
     assert growing.done == 1
 
@@ -169,5 +169,5 @@ def test_closing_the_iterator_stops_after_the_present_portion(
 def test_a_folder_of_something_else_is_refused_and_stays(ct, predictor, tmp_path):
     voxels = ct(name="scans/patient.zarr")
     with pytest.raises(InputError, match="scans holds something else"):
-        GrowingLabels(tmp_path / "scans", plan_of(predictor.model, voxels))
+        LabelStore(tmp_path / "scans", plan_of(predictor.model, voxels))
     assert voxels[:].any()

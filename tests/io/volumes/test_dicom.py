@@ -42,8 +42,8 @@ def test_twelve_bits_fit_sixteen_and_a_fraction_needs_floats(series):
     "orientation", [(1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1), (-1, 0, 0, 0, 1, 0)]
 )
 def test_sagittal_coronal_and_mirrored_slices_come_canonical(orientation, series, tmp_path):
-    directions = np.reshape(orientation, (2, 3)).astype(float)
-    normal = np.cross(*directions)
+    unit_vectors = np.reshape(orientation, (2, 3)).astype(float)
+    normal = np.cross(*unit_vectors)
     for k in range(5):
         series.save(
             k, np.array([5, 6, 7]) + 2 * k * normal, ImageOrientationPatient=list(orientation)
@@ -53,7 +53,7 @@ def test_sagittal_coronal_and_mirrored_slices_come_canonical(orientation, series
     canonical = np.linalg.inv(np.diag([-1, -1, 1, 1]) @ volume.canonical_affine)
     voxels = volume.voxels.compute()
     for k, j, i in np.ndindex(5, 4, 6):
-        place = [5, 6, 7] + 2 * k * normal + 0.75 * j * directions[1] + 0.5 * i * directions[0]
+        place = [5, 6, 7] + 2 * k * normal + 0.75 * j * unit_vectors[1] + 0.5 * i * unit_vectors[0]
         index = np.rint((canonical @ [*place, 1])[:3]).astype(int)
         assert voxels[tuple(index)] == int(series.stored[k, j, i]) - 1024
     steps = np.diag(volume.canonical_affine[[2, 1, 0], :3])
