@@ -4,16 +4,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 DISPLAYED = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24")
 
+WORKERS ?= 2
+TESTS = $(DISPLAYED) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+
 .PHONY: run test test-all check bench docs clean
 
 run: .venv/run.stamp
 	@$(BIN)/python -m napari_msankd
 
 test: check
-	$(DISPLAYED) $(BIN)/python -m pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 test-all: check
-	$(DISPLAYED) $(BIN)/python -m pytest
+	$(TESTS)
 
 check: .venv/test.stamp
 	@.ci/system-packages

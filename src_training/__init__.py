@@ -1,6 +1,6 @@
 """The engine: train, distil, segment and evaluate, with no window and no screen.
 
->>> from src_training import Domain, Recipe, distil, load_model  # doctest: +SKIP
+>>> from src_training import Recipe, distil, load_model
 """
 
 from importlib import import_module

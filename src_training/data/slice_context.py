@@ -15,8 +15,8 @@ def adjacent_slice_name(name: str, offset: int) -> str | None:
 
     Examples
     --------
-    >>> slice_beside("10001_95", 1), slice_beside("ct_z010", -1), slice_beside("malignant_1", 1)
-    ('10001_96', 'ct_z009', None)
+    >>> [adjacent_slice_name(*pair) for pair in (("10001_95", 1), ("ct_z010", -1), ("lesion_1", 1))]
+    ['10001_96', 'ct_z009', None]
     """
     match = _SLICE.fullmatch(name)
     if match is None or (number := int(match["number"]) + offset) < 0:
