@@ -47,7 +47,7 @@ class Case:
         (H, W) uint8 class indices, 0 is background; None if there is none.
     fov
         (H, W) bool field of view; None if there is none.
-    place
+    position
         Where it lies in a volume; None if it is no slice of one.
     """
 
@@ -55,7 +55,7 @@ class Case:
     image: NDArray[Any]
     mask: NDArray[np.uint8] | None = None
     fov: NDArray[np.bool_] | None = None
-    place: SlicePosition | None = None
+    position: SlicePosition | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -99,7 +99,7 @@ class CaseFiles:
     classes: ClassValues
 
     @property
-    def place(self) -> None:
+    def position(self) -> None:
         """Images are no slices of a volume."""
 
     def read(self) -> Case:
@@ -107,7 +107,8 @@ class CaseFiles:
         image = read_image(self.image)
         if image.shape[:2] != self.size or image.ndim > 3:
             raise InputError(
-                f"{self.image} has shape {image.shape}; expected a single image of {by(self.size)}"
+                f"{self.image} has shape {image.shape}; "
+                f"expected a single image of {format_size(self.size)}"
             )
         mask = (
             None if self.mask is None else self.classes.indices(read_labels(self.mask, self.size))
@@ -131,10 +132,8 @@ def in_memory(
         raise InputError(f"image {name} has shape {image.shape}; expected (H, W) or (H, W, C)")
     size = image.shape[:2]
     for what, array in (("mask", mask), ("field of view", fov)):
-        if array is not None and array.shape != size:
-            raise InputError(
-                f"the {what} of {name} is {by(array.shape)}; expected {by(size)}, as its image"
-            )
+        if array is not None:
+            require_size(array.shape, size, f"the {what} of {name}")
     if mask is not None and (
         mask.dtype.kind not in "bui" or ((mask < 0) | (mask >= classes)).any()
     ):
@@ -149,11 +148,24 @@ def in_memory(
 def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.integer]:
     """Stored values (H, W) of a mask file; raises InputError unless they are of `size`."""
     labels = read_mask(path)
-    if labels.shape != size:
-        raise InputError(f"{path} is {by(labels.shape)}; expected {by(size)}, as its image")
+    require_size(labels.shape, size, path)
     return labels
 
 
-def by(size: Sequence[int]) -> str:
-    """A size in words: ``584 x 565 pixels``."""
+def require_size(found: Sequence[int], expected: Sequence[int], what: object) -> None:
+    """Raise InputError unless a mask (`what`, named in the sentence) is as large as its image."""
+    if tuple(found) != tuple(expected):
+        raise InputError(
+            f"{what} is {format_size(found)}; expected {format_size(expected)}, as its image"
+        )
+
+
+def format_size(size: Sequence[int]) -> str:
+    """A size as text.
+
+    Examples
+    --------
+    >>> format_size((584, 565))
+    '584 x 565 pixels'
+    """
     return " x ".join(str(length) for length in size) + " pixels"

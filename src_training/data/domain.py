@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import Case, CaseFiles, by, in_memory, read_labels
+from src_training.data.case import Case, CaseFiles, format_size, in_memory, read_labels
 from src_training.data.classes import BINARY, ClassValues
 from src_training.data.slice_context import adjacent_slice_name
 from src_training.data.volume_slices import VolumeSlice, slices_in, volume_files
@@ -190,7 +190,7 @@ class Domain:
                 )
             yield replace(case, image=np.stack(slices, axis=-1))
 
-    def alone(self, count: int) -> tuple[str, ...]:
+    def missing_context(self, count: int) -> tuple[str, ...]:
         """Names of the cases that lack some of `count` neighbouring slices."""
         return tuple(n for n in self.names if len(set(self._beside(n, count))) < count)
 
@@ -215,10 +215,10 @@ class Domain:
     @property
     def spacing(self) -> tuple[float, float, float] | None:
         """Median spacing of the volumes in mm (slice, row, column); None without volumes."""
-        places = {case.place.volume: case.place for case in self._chosen if case.place is not None}
-        if not places:
+        spacings = {at.volume: at.spacing for case in self._chosen if (at := case.position)}
+        if not spacings:
             return None
-        z, y, x = np.median([place.spacing for place in places.values()], axis=0).tolist()
+        z, y, x = np.median(list(spacings.values()), axis=0).tolist()
         return z, y, x
 
     @property
@@ -254,7 +254,7 @@ class Domain:
         """One line: how many images, their sizes, the classes, what is odd."""
         cases = self._chosen
         sizes = sorted({case.size for case in cases})
-        size = by(sizes[0]) if len(sizes) == 1 else f"{by(sizes[0])} to {by(sizes[-1])}"
+        size = " to ".join(format_size(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
         plural = "image" if len(self) == 1 else "images"
         values = [case.values for case in cases if case.values is not None]
         parts = [f"{len(self)} {plural} of {size}"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import by
+from src_training.data.case import require_size
 from src_training.data.classes import ClassValues
 from src_training.data.summary import (
     Array,
@@ -234,6 +234,5 @@ def _indices(
 
 
 def _labels(labels: Array, size: tuple[int, int], file: str) -> Array:
-    if labels.shape != size:
-        raise InputError(f"{file} is {by(labels.shape)}; expected {by(size)}, as its image")
+    require_size(labels.shape, size, file)
     return labels

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import Case, SlicePosition, by
+from src_training.data.case import Case, SlicePosition, require_size
 from src_training.data.classes import BINARY, ClassValues
 from src_training.errors import InputError
 from src_training.io.volumes.nifti import NIFTI_SUFFIXES
@@ -25,7 +25,7 @@ class VolumeSlice:
         ``STEM_z012``, so that `patient_of` and `adjacent_slice_name` know it.
     image, mask
         NIfTI files; None without mask.
-    place
+    position
         Where in the volume.
     size
         Height and width, pixels.
@@ -38,7 +38,7 @@ class VolumeSlice:
     name: str
     image: Path
     mask: Path | None
-    place: SlicePosition
+    position: SlicePosition
     size: tuple[int, int]
     values: tuple[int, ...] | None
     classes: ClassValues
@@ -51,14 +51,14 @@ class VolumeSlice:
         InputError
             If the volume cannot be read, or has values that are not finite.
         """
-        image = _voxels(self.image)[self.place.index]
-        return Case(self.name, image, self.labels(), place=self.place)
+        image = _voxels(self.image)[self.position.index]
+        return Case(self.name, image, self.labels(), position=self.position)
 
     def labels(self) -> NDArray[np.uint8] | None:
         """Class indices (H, W); None without mask. InputError if the mask cannot be read."""
         if self.mask is None:
             return None
-        return self.classes.indices(_labels(self.mask)[self.place.index])
+        return self.classes.indices(_labels(self.mask)[self.position.index])
 
 
 def volume_files(folder: Path) -> dict[str, Path]:
@@ -104,16 +104,16 @@ def slices_of(stem: str, file: Path, mask: Path | None) -> dict[str, VolumeSlice
         raise InputError(f"{file} tells no spacing; expected millimetres along each axis")
     depth, height, width = volume.shape
     stored = None if mask is None else _labels(mask)
-    if stored is not None and stored.shape != volume.shape:
-        raise InputError(f"{mask} is {by(stored.shape)}; expected {by(volume.shape)}, as its image")
+    if stored is not None:
+        require_size(stored.shape, volume.shape, mask)
     digits = max(3, len(str(depth - 1)))
     slices = {}
     for index in range(depth):
         name = f"{stem}_z{index:0{digits}d}"
         values = None if stored is None else tuple(np.unique(stored[index]).tolist())
-        place = SlicePosition(stem, index, depth, volume.spacing)
+        position = SlicePosition(stem, index, depth, volume.spacing)
         slices[name] = VolumeSlice(
-            name, file, mask, place, (height, width), values, ClassValues(BINARY)
+            name, file, mask, position, (height, width), values, ClassValues(BINARY)
         )
     return slices
 

@@ -157,16 +157,18 @@ class _Stack:
         self._slices = dict[int, tuple[Labels, Labels]]()
 
     def add(self, case: Case, labels: Labels) -> None:
-        place, mask = case.place, case.mask
-        if place is None or mask is None:
+        position, mask = case.position, case.mask
+        if position is None or mask is None:
             return
-        if place.volume != self._volume:
-            self._volume, self._slices = place.volume, {}
-        self._slices[place.index] = labels, mask
-        if len(self._slices) == place.depth:
-            pairs = [self._slices[index] for index in range(place.depth)]
+        if position.volume != self._volume:
+            self._volume, self._slices = position.volume, {}
+        self._slices[position.index] = labels, mask
+        if len(self._slices) == position.depth:
+            pairs = [self._slices[index] for index in range(position.depth)]
             found, truth = (np.stack(part) for part in zip(*pairs, strict=True))
-            self.scores[place.volume] = score_volume(found, truth, place.spacing, self._classes)
+            self.scores[position.volume] = score_volume(
+                found, truth, position.spacing, self._classes
+            )
             self._slices = {}
 
 

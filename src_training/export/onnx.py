@@ -20,7 +20,7 @@ from src_training.export.preprocessing_spec import preparation, way_back
 from src_training.export.rounding_sensitivity import Unsettledness
 from src_training.extras import require
 from src_training.inference.model_file import ModelCard, SegmentationModel
-from src_training.io.atomic import write_atomic
+from src_training.io.atomic import write_bytes
 from src_training.networks.base import SegmentationNetwork
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def export_onnx(model: SegmentationModel, path: Path) -> OnnxCheck:
         that nothing can be told; nothing is written then.
     """
     content, check = checked_graph(model)
-    write_atomic(path, lambda temporary: _write_bytes(temporary, content))
+    write_bytes(path, content)
     return check
 
 
@@ -257,7 +257,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         exporter.setLevel(former)
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

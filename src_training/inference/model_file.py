@@ -19,7 +19,7 @@ from src_training.alignment.alignment_network import SemanticEncoder
 from src_training.data.preprocessing import Float, Preprocessing
 from src_training.errors import InputError
 from src_training.inference.image_threshold import quantise, threshold_of
-from src_training.io.atomic import write_atomic
+from src_training.io.atomic import write_bytes
 from src_training.networks.base import SegmentationNetwork
 
 FORMAT = 1
@@ -265,7 +265,7 @@ def save_model(
         for name, tensor in _state(network, semantics).items()
     }
     content = save(state, {_HEADER: card.model_dump_json()})
-    write_atomic(path, lambda temporary: _write_bytes(temporary, content))
+    write_bytes(path, content)
     return _sha256(path)
 
 
@@ -399,10 +399,6 @@ def _fill(
     network.load_state_dict({n: t for n, t in weights.items() if not n.startswith(_SEMANTICS)})
     if semantics is not None:
         semantics.load_state_dict(extra)
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _sha256(path: Path) -> str:

@@ -84,13 +84,22 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically; see `write_atomic`."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_atomic(path, write)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically; see `write_atomic`."""
-    write_atomic(path, lambda temporary: _write_utf8(temporary, text))
 
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
 
-def _write_utf8(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_atomic(path, write)
 
 
 def _sync_files(folder: Path) -> None:

@@ -72,7 +72,7 @@ def source_notes(recipe: Recipe, training: Domain, held_out: Domain) -> tuple[st
     """
     notes = [split_note(training, held_out)]
     count = recipe.preprocessing.neighbours
-    if bare := training.alone(count):
+    if bare := training.missing_context(count):
         notes.append(
             f"{training.name}: {len(bare)} of {len(training)} slices lack some of their "
             f"{count - 1} neighbours, and the nearest slice is repeated in their place"

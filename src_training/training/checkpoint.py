@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from src_training.errors import InputError
-from src_training.io.atomic import write_atomic
+from src_training.io.atomic import write_bytes
 
 _HEADER = "msankd-checkpoint"
 _WEIGHTS, _OPTIMISER = "weights/", "optimiser/"
@@ -53,7 +53,7 @@ def save_checkpoint(
     # Cloned one by one: views of shared memory are refused by the format.
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     content = save(whole, {_HEADER: json.dumps(asdict(progress))})
-    write_atomic(path, lambda temporary: _write_bytes(temporary, content))
+    write_bytes(path, content)
 
 
 def load_checkpoint(
@@ -101,10 +101,6 @@ def read_progress(path: Path) -> Progress:
         raise InputError(
             f"{path}: the checkpoint cannot be read ({error}); expected one written by msankd"
         ) from None
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _slots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:

@@ -225,8 +225,8 @@ def test_neighbours_are_the_adjacent_numbers_of_a_patient_and_the_slice_itself_e
         "101_12": [12, 12, 12],
         "102_11": [11, 11, 11],
     }
-    assert domain.alone(3) == ("101_08", "101_10", "101_12", "102_11")
-    assert domain.alone(1) == ()
+    assert domain.missing_context(3) == ("101_08", "101_10", "101_12", "102_11")
+    assert domain.missing_context(1) == ()
     wide = next(iter(domain.subset(["101_10"]).with_neighbours(5)))
     assert wide.image[0, 0].tolist() == [8, 9, 10, 10, 10] and wide.mask is not None
 

@@ -40,8 +40,8 @@ def test_every_slice_is_a_case_that_knows_its_place(folder):
     case = domain[4]
     assert case.image.dtype == np.int16 and case.size == (9, 11) and case.image[0, 0] == 1
     assert case.mask[2:5, 3:6].all() and case.mask.sum() == 9
-    assert (case.place.volume, case.place.index, case.place.depth) == ("b", 1, 4)
-    assert domain.spacing == case.place.spacing == pytest.approx(SPACING)
+    assert (case.position.volume, case.position.index, case.position.depth) == ("b", 1, 4)
+    assert domain.spacing == case.position.spacing == pytest.approx(SPACING)
     assert domain.background_only() == ("a_z000", "b_z000")
 
 
@@ -49,7 +49,7 @@ def test_neighbours_are_the_slices_of_the_same_volume(folder):
     domain = Domain.from_folder(folder).subset(["a_z002", "b_z000"])
     ends = [case.image[0, 0].tolist() for case in domain.with_neighbours(3)]
     assert ends == [[1, 2, 2], [0, 0, 1]]
-    assert domain.alone(3) == ("a_z002", "b_z000")
+    assert domain.missing_context(3) == ("a_z002", "b_z000")
 
 
 def test_a_volume_is_on_one_side_of_a_split(folder):

@@ -15,9 +15,9 @@ from scipy.ndimage import gaussian_filter
 
 from src_training.data.domain import Case, Domain
 from src_training.data.phantom.anatomy import FundusAnatomy, grow_anatomy, smooth_noise
+from src_training.data.phantom.compression import compressed
 from src_training.data.phantom.vessel_tree import VesselTree
 from src_training.errors import InputError
-from src_training.io.image_compression import compressed
 
 Map = NDArray[np.float64]
 Colour = tuple[float, float, float]
