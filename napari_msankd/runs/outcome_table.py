@@ -168,7 +168,7 @@ def _rows(outcomes: list[ModelOutcome]) -> list[tuple[str, list[tuple[str, str]]
 def _dice(found: Measured | None) -> tuple[str, str]:
     if found is None:
         return _UNKNOWN, "This domain has no masks"
-    tip = "Mean over the images, and its 95 % bootstrap interval over images"
+    tip = "Mean over the images, and its 95 % bootstrap interval over patients"
     return f"{found:.3f}", tip
 
 

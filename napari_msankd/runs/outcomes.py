@@ -33,7 +33,7 @@ class Measured:
         if self.value is None:
             return "—"
         if self.low is None or self.high is None:
-            return f"{self.value:{form}}\none image"
+            return f"{self.value:{form}}\none patient"
         return f"{self.value:{form}}\n{self.low:{form}}\N{EN DASH}{self.high:{form}}"
 
 

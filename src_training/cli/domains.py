@@ -1,5 +1,6 @@
 """Commands about domains: what is in them, how a model does there, how far apart they are."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,6 +72,7 @@ def evaluate(
     """Score a model on labelled folders: per image and pooled, inside the field of view.
 
     Of NIfTI volumes every slice is an image, and each volume is scored as a whole, in mm.
+    The interval of mean Dice is a bootstrap over patients, as the names of images tell them.
 
     For example:
 
@@ -110,7 +112,8 @@ def evaluate(
     ):
         table.add_row(f"mean {said}", *(f"{result.mean[name]:.3f}" for result in results))
     intervals = [_interval(result.interval["dice"]) for result in results]
-    table.add_row("95 % of mean Dice", *intervals)
+    table.add_row("95 % of mean Dice, over patients", *intervals)
+    table.add_row("patients", *(str(result.patients) for result in results))
     for name in results[0].pooled:
         table.add_row(f"pooled {name}", *(f"{result.pooled[name]:.3f}" for result in results))
     console.out.print(table)
@@ -249,4 +252,4 @@ def _volume_table(results: list["DomainScores"]) -> Table:
 
 
 def _interval(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.3f} to {ends[1]:.3f}"
+    return "one patient" if math.isnan(ends[0]) else f"{ends[0]:.3f} to {ends[1]:.3f}"

@@ -11,7 +11,6 @@ from src_training.comparison.plan import ALONE, TEACHER, PlannedRun, finished_al
 from src_training.comparison.scores import (
     UNSEEN,
     Dice,
-    Estimated,
     counted,
     difference,
     estimates,
@@ -19,6 +18,7 @@ from src_training.comparison.scores import (
     pooled,
 )
 from src_training.config.recipe import Recipe
+from src_training.evaluation.bootstrap import Estimate
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event, RunStarted, StepDone, Validated, read_events
 
@@ -46,8 +46,8 @@ class Row:
     """
 
     label: str
-    dice: dict[str, Estimated]
-    gain: dict[str, Estimated]
+    dice: dict[str, Estimate]
+    gain: dict[str, Estimate]
     by_seed: dict[int, dict[str, float]]
     step: float
     settings: dict[str, object]

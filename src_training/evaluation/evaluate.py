@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from src_training.data.case import Case
 from src_training.data.domain import Domain
 from src_training.data.prepared import PreparedImage, prepared_images
 from src_training.errors import InputError
-from src_training.evaluation.metrics import Pooled, score
+from src_training.evaluation.bootstrap import bootstrap_by_patient, count_patients
+from src_training.evaluation.metrics import Pooled, mean_defined, score
 from src_training.evaluation.volume_metrics import score_volume
 from src_training.inference.predictor import Predictor, labels_from
 
@@ -34,20 +35,20 @@ class DomainScores:
     mean
         Metric -> mean over the images where it is defined.
     count
-        Metric -> how many images that mean is over.
+        Metric -> number of images in that mean.
     pooled
         Metric -> value over the pixels of all images, see `Pooled`.
     interval
-        ``dice`` -> 95 % interval of its mean (percentile bootstrap over the
-        images); NaN with one image.
+        ``dice`` -> 95 % interval of its mean, see `bootstrap_by_patient`; NaN
+        with one patient.
     thresholds
-        Image -> the one that was used.
+        Image -> threshold of the foreground probability.
     seconds
         Image -> seconds from the image to its labels: field of view,
-        preparation, network and the way back. Not part of `to_dict`: two
-        runs that agree in all else differ here.
+        preprocessing, network and resampling. Not part of `to_dict`, so that
+        scores of equal runs are equal.
     volumes
-        Volume -> metric -> value, see `score_volume`; of the volumes all of
+        Volume -> metric -> value, see `score_volume`; for the volumes all of
         whose slices are in the domain.
     """
 
@@ -62,23 +63,29 @@ class DomainScores:
     volumes: dict[str, Scores]
 
     @property
+    def patients(self) -> int:
+        """Number of patients that the images are of, see `count_patients`."""
+        return count_patients(self.images)
+
+    @property
     def volume_mean(self) -> Scores:
         """Metric -> mean over the volumes where it is defined; empty without volumes."""
-        return _means(self.volumes)[0] if self.volumes else {}
+        return _means(self.volumes)
 
     def to_dict(self) -> dict[str, object]:
-        """As plain values for JSON, None where a metric is not defined."""
+        """As values for JSON, None where a metric is not defined."""
         return {
             "domain": self.domain,
             "thresholds": dict(self.thresholds),
-            "mean": _plain(self.mean),
+            "mean": _json_scores(self.mean),
             "count": dict(self.count),
-            "pooled": _plain(self.pooled),
+            "pooled": _json_scores(self.pooled),
             "interval": {
-                name: [_or_none(end) for end in ends] for name, ends in self.interval.items()
+                name: [_none_if_nan(end) for end in ends] for name, ends in self.interval.items()
             },
-            "images": {name: _plain(scores) for name, scores in self.images.items()},
-            "volumes": {name: _plain(scores) for name, scores in self.volumes.items()},
+            "patients": self.patients,
+            "images": {name: _json_scores(scores) for name, scores in self.images.items()},
+            "volumes": {name: _json_scores(scores) for name, scores in self.volumes.items()},
         }
 
 
@@ -89,32 +96,28 @@ def evaluate(
     *,
     threshold: float | None = None,
     images: Iterable[PreparedImage] | None = None,
-    draws: int = 2000,
-    seed: int = 0,
 ) -> DomainScores:
-    """Segment and score every image of a domain, on its original pixels; volumes as wholes too.
+    """Segment every image of a domain and score it on its original pixels; whole volumes too.
 
     Parameters
     ----------
     predictor
-        What segments.
+        Segments the images.
     domain
         Images with masks.
     on_image
-        Called after each image with how many are done, how many there are,
-        and its name.
+        Called after each image with the number of images done, the number of
+        images, and the image's name.
     threshold
         Probability from which a pixel is foreground; None: the model's own.
     images
-        What `prepared_images` makes of the domain, where it is there already.
-    draws, seed
-        Of the bootstrap.
+        The result of `prepared_images` for this domain, if it has been computed already.
 
     Raises
     ------
     InputError
         If the domain is empty, an image has no mask or cannot be prepared or
-        segmented, or the mask and the model disagree; names the image.
+        segmented, or the mask does not fit the model; names the image.
     """
     card = predictor.model.card
     if len(domain) == 0:
@@ -123,32 +126,31 @@ def evaluate(
         images = prepared_images(domain, card.preprocessing)
     pooled, scores = Pooled(len(card.classes)), dict[str, Scores]()
     thresholds, seconds = dict[str, float](), dict[str, float]()
-    stack = _Stack(card.classes)
+    volumes = _VolumeScores(card.classes)
     for done, image in enumerate(images, start=1):
         name = image.case.name
         scores[name], thresholds[name], seconds[name], labels = _score(
             predictor, image, threshold, pooled, domain.name
         )
-        stack.add(image.case, labels)
+        volumes.add(image.case, labels)
         if on_image is not None:
             on_image(done, len(domain), name)
-    mean, count = _means(scores)
-    dice = _bootstrap([found["dice"] for found in scores.values()], draws, seed)
+    dice = bootstrap_by_patient([{name: each["dice"] for name, each in scores.items()}])
     return DomainScores(
         domain=domain.name,
         images=scores,
-        mean=mean,
-        count=count,
+        mean=_means(scores),
+        count={name: int((~np.isnan(each)).sum()) for name, each in _columns(scores)},
         pooled=pooled.result(),
-        interval={"dice": dice},
+        interval={"dice": (dice.low, dice.high)},
         thresholds=thresholds,
         seconds=seconds,
-        volumes=stack.scores,
+        volumes=volumes.scores,
     )
 
 
-class _Stack:
-    """Slices of one volume after another; each volume is scored when it is whole."""
+class _VolumeScores:
+    """Collects the slices of one volume after another, and scores a volume once it is complete."""
 
     def __init__(self, classes: list[str]) -> None:
         self.scores = dict[str, Scores]()
@@ -165,9 +167,9 @@ class _Stack:
         self._slices[position.index] = labels, mask
         if len(self._slices) == position.depth:
             pairs = [self._slices[index] for index in range(position.depth)]
-            found, truth = (np.stack(part) for part in zip(*pairs, strict=True))
+            predicted, true = (np.stack(part) for part in zip(*pairs, strict=True))
             self.scores[position.volume] = score_volume(
-                found, truth, position.spacing, self._classes
+                predicted, true, position.spacing, self._classes
             )
             self._slices = {}
 
@@ -179,7 +181,7 @@ def _score(
     pooled: Pooled,
     domain: str,
 ) -> tuple[Scores, float, float, Labels]:
-    """Scores of an image, the threshold used, the seconds from it to its labels, and those."""
+    """Scores of an image, the threshold used, the seconds it took, and the labels."""
     case, fov, card = image.case, image.fov, predictor.model.card
     if case.mask is None:
         raise InputError(f"{domain}: image {case.name} has no mask; expected one to score against")
@@ -188,36 +190,27 @@ def _score(
         probabilities = predictor.predict(case.image, fov, image.prepared)
         used = card.threshold_for(probabilities) if threshold is None else threshold
         labels = labels_from(probabilities, used)
-        took = time.perf_counter() - began
+        elapsed = time.perf_counter() - began
         pooled.add(probabilities, case.mask, fov, used)
         scores = score(probabilities, case.mask, fov, used, classes=card.classes)
     except InputError as error:
         raise InputError(f"{domain}: image {case.name}: {error}") from None
-    return scores, used, image.seconds + took, labels
+    return scores, used, image.seconds + elapsed, labels
 
 
-def _means(images: dict[str, Scores]) -> tuple[Scores, dict[str, int]]:
-    names = next(iter(images.values())).keys()
-    mean, count = Scores(), dict[str, int]()
-    for name in names:
-        defined = [s[name] for s in images.values() if not math.isnan(s[name])]
-        mean[name] = float(np.mean(defined)) if defined else math.nan
-        count[name] = len(defined)
-    return mean, count
+def _columns(images: Mapping[str, Scores]) -> list[tuple[str, list[float]]]:
+    """Each metric with its values over the images."""
+    rows = list(images.values())
+    return [(name, [row[name] for row in rows]) for name in (rows[0] if rows else ())]
 
 
-def _bootstrap(values: list[float], draws: int, seed: int) -> tuple[float, float]:
-    if len(values) < 2:
-        return math.nan, math.nan
-    random = np.random.default_rng(seed)
-    chosen = random.integers(len(values), size=(draws, len(values)))
-    low, high = np.percentile(np.asarray(values)[chosen].mean(1), [2.5, 97.5])
-    return float(low), float(high)
+def _means(images: Mapping[str, Scores]) -> Scores:
+    return {name: mean_defined(values) for name, values in _columns(images)}
 
 
-def _plain(scores: Scores) -> dict[str, float | None]:
-    return {name: _or_none(value) for name, value in scores.items()}
+def _json_scores(scores: Scores) -> dict[str, float | None]:
+    return {name: _none_if_nan(value) for name, value in scores.items()}
 
 
-def _or_none(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value

@@ -1,27 +1,26 @@
-"""How well probabilities agree with a mask, for one image and pooled over many.
+"""Agreement of predicted probabilities with a mask, for one image and pooled over many.
 
-Everything is counted inside the field of view. Where a metric is not defined
-it is NaN, and leaves the means it would enter:
+Only pixels inside the field of view count. A metric that is not defined is
+NaN, and is left out of means:
 
-* Dice, F1, surface Dice: 1 if a class is in neither prediction nor mask, 0 if
-  in one of them.
-* IoU and HD95 of a class: NaN if it is in neither, HD95 also if in only one.
+* Dice, F1, surface Dice: an empty prediction of an empty mask scores 1; if
+  only one of them is empty the score is 0.
+* IoU of a class: NaN if prediction and mask are empty; HD95 if either is.
 * Sensitivity, specificity, AUC: NaN without positive or negative pixels.
 
-With more than two classes, all but accuracy and mIoU are means over the
-foreground classes, each against the rest.
+With more than two classes, all metrics but accuracy and mIoU are means over
+the foreground classes, each against the rest.
 """
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
 
 from src_training.data.preprocessing import Float, Mask
 from src_training.errors import InputError
+from src_training.evaluation.surfaces import hausdorff95, surface_dice
 from src_training.inference.predictor import labels_from
 
 Labels = NDArray[np.integer]
@@ -34,7 +33,82 @@ METRICS = ("dice", *POOLED, "hd95", "surface_dice")
 """The metrics of `score`."""
 
 _BINS = 8192
-_LOGIT = 32.0
+_LARGEST_LOGIT = 32.0
+
+
+def dice(overlap: ArrayLike, predicted: ArrayLike, true: ArrayLike, empty: float = 1.0) -> Array:
+    """Dice coefficient ``2 |A and B| / (|A| + |B|)`` from counts of pixels, in [0, 1].
+
+    The one definition of Dice in this package. It takes counts because the
+    pooled, thresholded and volumetric scores all have counts at hand; MONAI's
+    `compute_dice` takes one-hot tensors, and computes in single precision.
+
+    Parameters
+    ----------
+    overlap, predicted, true
+        Pixels in both, in the prediction, in the mask; of any one shape.
+    empty
+        Value where prediction and mask are empty. 1, so that a correct empty
+        prediction counts as correct, or NaN to leave it out of means.
+
+    Returns
+    -------
+    ndarray
+        float64, of the shape of the counts.
+
+    Examples
+    --------
+    >>> dice([2, 0, 0], [4, 5, 0], [4, 3, 0])
+    array([0.5, 0. , 1. ])
+    """
+    size = np.asarray(predicted) + np.asarray(true)
+    return np.where(size > 0, 2 * np.asarray(overlap) / np.maximum(size, 1), empty)
+
+
+def class_dice(labels: Labels, mask: Labels, classes: int, empty: float = 1.0) -> Array:
+    """Dice of each foreground class, (classes - 1,) float64.
+
+    Parameters
+    ----------
+    labels, mask
+        Class indices below `classes`, of one shape.
+    classes
+        Number of classes including the background.
+    empty
+        See `dice`.
+
+    Examples
+    --------
+    >>> class_dice(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]), 4)
+    array([0.66666667, 0.66666667, 1.        ])
+    """
+    return _table_dice(confusion_matrix(labels, mask, classes), empty)
+
+
+def confusion_matrix(labels: Labels, mask: Labels, classes: int) -> NDArray[np.int64]:
+    """Number of pixels by true class (rows) and predicted class (columns).
+
+    Examples
+    --------
+    >>> confusion_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
+    index = mask.astype(np.int64) * classes + labels
+    return np.bincount(index.ravel(), minlength=classes**2).reshape(classes, classes)
+
+
+def mean_defined(values: Sequence[float] | Array) -> float:
+    """Mean of the values that are not NaN; NaN if all are.
+
+    Examples
+    --------
+    >>> mean_defined([0.5, float("nan"), 1.0])
+    0.75
+    """
+    defined = np.asarray(values, np.float64)
+    defined = defined[~np.isnan(defined)]
+    return float(defined.mean()) if defined.size else float("nan")
 
 
 def score(
@@ -62,38 +136,45 @@ def score(
     spacing
         Height and width of a pixel; the unit of `tolerance` and of HD95.
     tolerance
-        Distance up to which a boundary counts as found, for surface Dice.
+        Largest distance at which boundaries count as equal, for surface Dice.
     classes
         K names; with more than two classes each gets its own ``dice_NAME``.
 
     Returns
     -------
     dict of str to float
-        `METRICS`; all but ``hd95`` from 0 to 1. ``hd95`` and ``surface_dice``
-        are those of MONAI (`compute_hausdorff_distance`, percentile 95;
-        `compute_surface_dice`).
+        `METRICS`; all but ``hd95`` from 0 to 1. For ``hd95`` and
+        ``surface_dice`` see `hausdorff95` and `surface_dice`.
 
     Raises
     ------
     InputError
         If shapes differ, a probability is not finite, the mask holds an
         unknown class, or the field of view is empty.
+
+    Examples
+    --------
+    >>> mask = np.array([[0, 1], [1, 1]], np.uint8)
+    >>> foreground = np.array([[0.2, 0.9], [0.8, 0.4]], np.float32)
+    >>> scores = score(np.stack([1 - foreground, foreground]), mask)
+    >>> scores["dice"], scores["accuracy"], scores["auc"]
+    (0.8, 0.75, 1.0)
     """
-    seen = _checked(probabilities, mask, fov)
+    inside = _pixels_to_score(probabilities, mask, fov)
     labels = labels_from(probabilities, threshold)
-    table = _confusion(labels[seen], mask[seen], len(probabilities))
-    per_class = _overlap(table)[1:]
-    found = {"dice": float(per_class.mean())} | _from_table(table)
-    found["auc"] = _mean(
-        [_exact_auc(p[seen], mask[seen] == k) for k, p in _foreground(probabilities)]
+    table = confusion_matrix(labels[inside], mask[inside], len(probabilities))
+    per_class = _table_dice(table)
+    scores = {"dice": float(per_class.mean())} | _table_scores(table)
+    scores["auc"] = mean_defined(
+        [_exact_auc(p[inside], mask[inside] == k) for k, p in _foreground(probabilities)]
     )
-    found["hd95"], found["surface_dice"] = _boundaries(
-        labels, mask, seen, table, spacing, tolerance
+    scores["hd95"], scores["surface_dice"] = _surface_scores(
+        labels, mask, inside, table, spacing, tolerance
     )
     if len(probabilities) > 2:
         names = classes or [str(k) for k in range(len(probabilities))]
-        found |= {f"dice_{n}": float(d) for n, d in zip(names[1:], per_class, strict=True)}
-    return found
+        scores |= {f"dice_{n}": float(d) for n, d in zip(names[1:], per_class, strict=True)}
+    return scores
 
 
 class Pooled:
@@ -102,13 +183,22 @@ class Pooled:
     Parameters
     ----------
     classes
-        Classes including the background.
+        Number of classes including the background.
 
     Notes
     -----
     AUC comes from histograms of the probabilities, 8192 bins evenly spaced in
     the logit so that confident networks keep their order; pixels of one bin
     count as ties.
+
+    Examples
+    --------
+    >>> pooled = Pooled(2)
+    >>> for pixels in ([0, 1], [0, 0]):
+    ...     mask = np.array([pixels], np.uint8)
+    ...     pooled.add(np.stack([1 - mask, mask]).astype(np.float32), mask)
+    >>> pooled.result()["f1"]
+    1.0
     """
 
     def __init__(self, classes: int) -> None:
@@ -122,24 +212,24 @@ class Pooled:
         fov: Mask | None = None,
         threshold: float = 0.5,
     ) -> None:
-        """Count one image; parameters and errors as in `score`."""
-        seen = _checked(probabilities, mask, fov)
-        labels, truth = labels_from(probabilities, threshold)[seen], mask[seen]
-        self._table += _confusion(labels, truth, len(self._table))
+        """Add one image; parameters and errors as in `score`."""
+        inside = _pixels_to_score(probabilities, mask, fov)
+        labels, true = labels_from(probabilities, threshold)[inside], mask[inside]
+        self._table += confusion_matrix(labels, true, len(self._table))
         for k, p in _foreground(probabilities):
             for positive in (0, 1):
-                chosen = p[seen][(truth == k) == bool(positive)]
+                chosen = p[inside][(true == k) == bool(positive)]
                 self._histograms[k - 1, positive] += _histogram(chosen)
 
     def result(self) -> dict[str, float]:
-        """`POOLED` over everything that was added."""
-        found = _from_table(self._table)
-        found["auc"] = _mean([_binned_auc(*pair) for pair in self._histograms])
-        return found
+        """`POOLED` over the pixels of all images that were added."""
+        scores = _table_scores(self._table)
+        scores["auc"] = mean_defined([_binned_auc(*pair) for pair in self._histograms])
+        return scores
 
 
-def _checked(probabilities: Float, mask: Labels, fov: Mask | None) -> Mask:
-    """The pixels that count."""
+def _pixels_to_score(probabilities: Float, mask: Labels, fov: Mask | None) -> Mask:
+    """The pixels (H, W) inside the field of view, once the input has been checked."""
     size = probabilities.shape[1:]
     if not np.isfinite(probabilities).all():
         raise InputError("the model gives probabilities that are NaN or infinite; expected none")
@@ -165,43 +255,29 @@ def _foreground(probabilities: Float) -> list[tuple[int, Float]]:
     return list(enumerate(probabilities))[1:]
 
 
-def _confusion(labels: Labels, truth: Labels, classes: int) -> NDArray[np.int64]:
-    """Pixels by true class (rows) and by found class (columns)."""
-    index = truth.astype(np.int64) * classes + labels
-    return np.bincount(index, minlength=classes**2).reshape(classes, classes)
+def _table_dice(table: NDArray[np.int64], empty: float = 1.0) -> Array:
+    """Dice of each foreground class of a confusion matrix."""
+    return dice(table.diagonal(), table.sum(0), table.sum(1), empty)[1:]
 
 
-def _overlap(table: NDArray[np.int64]) -> Array:
-    """Dice of every class; 1 where a class is nowhere."""
-    both, either = 2.0 * table.diagonal(), table.sum(0) + table.sum(1)
-    return np.where(either > 0, both / np.maximum(either, 1), 1.0)
-
-
-def _from_table(table: NDArray[np.int64]) -> dict[str, float]:
-    true = table.diagonal().astype(np.float64)
-    truth, found = table.sum(1), table.sum(0)
+def _table_scores(table: NDArray[np.int64]) -> dict[str, float]:
+    correct = table.diagonal().astype(np.float64)
+    true, predicted = table.sum(1), table.sum(0)
     total = table.sum()
-    negative = total - truth
+    negative = total - true
     return {
-        "accuracy": float(_ratio(true.sum(), total)),
-        "sensitivity": _mean(_ratio(true, truth)[1:]),
-        "specificity": _mean(_ratio(negative - (found - true), negative)[1:]),
-        "miou": _mean(_ratio(true, truth + found - true)),
-        "f1": float(_overlap(table)[1:].mean()),
+        "accuracy": float(_ratio(correct.sum(), total)),
+        "sensitivity": mean_defined(_ratio(correct, true)[1:]),
+        "specificity": mean_defined(_ratio(negative - (predicted - correct), negative)[1:]),
+        "miou": mean_defined(_ratio(correct, true + predicted - correct)),
+        "f1": float(_table_dice(table).mean()),
     }
 
 
 def _ratio(part: NDArray[np.generic], whole: NDArray[np.generic]) -> Array:
-    """NaN where the whole is nothing."""
+    """Quotient of two counts; NaN where both are 0."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.true_divide(part, whole), np.float64)
-
-
-def _mean(values: Sequence[float] | Array) -> float:
-    """Over what is defined; NaN if nothing is."""
-    defined = np.asarray(values, np.float64)
-    defined = defined[~np.isnan(defined)]
-    return float(defined.mean()) if defined.size else float("nan")
 
 
 def _exact_auc(probabilities: Float, positive: Mask) -> float:
@@ -214,14 +290,14 @@ def _exact_auc(probabilities: Float, positive: Mask) -> float:
 
 def _histogram(probabilities: Float) -> NDArray[np.int64]:
     # Resizing may round a probability to just above 1.
-    bounded = logit(np.clip(probabilities, 0, 1))
-    position = np.clip(bounded, -_LOGIT, _LOGIT) / (2 * _LOGIT) + 0.5
+    logits = logit(np.clip(probabilities, 0, 1)).clip(-_LARGEST_LOGIT, _LARGEST_LOGIT)
+    position = logits / (2 * _LARGEST_LOGIT) + 0.5
     bins = np.minimum((position * _BINS).astype(np.int64), _BINS - 1)
     return np.bincount(bins, minlength=_BINS)
 
 
 def _binned_auc(negative: NDArray[np.int64], positive: NDArray[np.int64]) -> float:
-    """Chance that a positive lies above a negative, ties counting half."""
+    """Probability that a positive ranks above a negative, ties counting half."""
     pairs = float(negative.sum()) * float(positive.sum())
     if pairs == 0:
         return float("nan")
@@ -229,10 +305,10 @@ def _binned_auc(negative: NDArray[np.int64], positive: NDArray[np.int64]) -> flo
     return float((positive * below).sum() / pairs)
 
 
-def _boundaries(
+def _surface_scores(
     labels: Labels,
     mask: Labels,
-    seen: Mask,
+    inside: Mask,
     table: NDArray[np.int64],
     spacing: tuple[float, float],
     tolerance: float,
@@ -242,24 +318,9 @@ def _boundaries(
     for k in range(1, len(table)):
         in_mask, in_labels = table[k].sum() > 0, table[:, k].sum() > 0
         if in_mask and in_labels:
-            hd95, surface = _monai((labels == k) & seen, (mask == k) & seen, spacing, tolerance)
+            predicted, true = (labels == k) & inside, (mask == k) & inside
+            distances.append(hausdorff95(predicted, true, spacing))
+            surfaces.append(surface_dice(predicted, true, spacing, tolerance))
         else:
-            hd95, surface = float("nan"), float(in_mask == in_labels)
-        distances.append(hd95)
-        surfaces.append(surface)
-    return _mean(distances), _mean(surfaces)
-
-
-def _monai(
-    found: Mask, truth: Mask, spacing: tuple[float, float], tolerance: float
-) -> tuple[float, float]:
-    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
-
-    y_pred, y = (torch.from_numpy(mask)[None, None].float() for mask in (found, truth))
-    common = {"include_background": True, "spacing": list(spacing)}
-    with warnings.catch_warnings():
-        # MONAI 1.6 calls its own deprecated argument.
-        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-        hd95 = compute_hausdorff_distance(y_pred, y, percentile=95, **common)
-        surface = compute_surface_dice(y_pred, y, [tolerance], **common)
-    return float(hd95), float(surface)
+            surfaces.append(float(in_mask == in_labels))
+    return mean_defined(distances), mean_defined(surfaces)

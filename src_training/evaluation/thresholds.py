@@ -1,20 +1,21 @@
-"""Dice at every threshold at once."""
+"""Dice of an image at many thresholds at once."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.preprocessing import Float, Mask
+from src_training.evaluation.metrics import class_dice, dice, mean_defined
 from src_training.inference.image_threshold import HIGHEST, STEPS, quantise
 
 THRESHOLDS = np.arange(5, round(100 * HIGHEST) + 1) / 100
-"""Whole percents at which foreground may begin.
+"""Candidate thresholds for the foreground probability, in whole percent.
 
-Calibrated, a model of Dice d does best near d / 2: the lowest are for those that
-know little, and would else find nothing.
+A calibrated model of Dice d does best near d / 2, so the lowest are for weak
+models, which would otherwise predict no foreground at all.
 """
 
 
-def dice_curve(probabilities: Float, mask: NDArray[np.integer], seen: Mask | None = None) -> Float:
+def dice_curve(probabilities: Float, mask: NDArray[np.integer], fov: Mask | None = None) -> Float:
     """Mean Dice over the foreground classes of an image at each of `THRESHOLDS`.
 
     Parameters
@@ -24,35 +25,36 @@ def dice_curve(probabilities: Float, mask: NDArray[np.integer], seen: Mask | Non
         probable one, whatever the threshold.
     mask
         (H, W) class indices below K.
-    seen
-        (H, W) bool; the pixels that count, all if None.
+    fov
+        (H, W) bool, the pixels that count; None: all.
 
     Returns
     -------
     ndarray
-        (T,) float32; NaN where no class is in mask or labels.
+        (T,) float32. Where a class is in neither mask nor labels its Dice is
+        left out of the mean; NaN where that leaves no class.
+
+    Examples
+    --------
+    >>> foreground = np.array([[0.1, 0.3, 0.7]], np.float32)
+    >>> curve = dice_curve(np.stack([1 - foreground, foreground]), np.array([[0, 1, 1]]))
+    >>> curve[np.searchsorted(THRESHOLDS, [0.05, 0.2, 0.5])]
+    array([0.8      , 1.       , 0.6666667], dtype=float32)
     """
-    inside = np.ones(mask.shape, np.bool_) if seen is None else seen
-    truth = mask[inside]
+    inside = np.ones(mask.shape, np.bool_) if fov is None else fov
+    true = mask[inside]
     if len(probabilities) == 2:
-        return _overlap_curve(quantise(probabilities[1][inside]), truth > 0)
+        return _foreground_curve(quantise(probabilities[1][inside]), true > 0)
     labels = probabilities.argmax(0)[inside]
-    classes = [_dice(labels == k, truth == k) for k in range(1, len(probabilities))]
-    defined = [dice for dice in classes if not np.isnan(dice)]
-    return np.full(len(THRESHOLDS), np.mean(defined) if defined else np.nan, np.float32)
+    per_class = class_dice(labels, true, len(probabilities), empty=np.nan)
+    return np.full(len(THRESHOLDS), mean_defined(per_class), np.float32)
 
 
-def _overlap_curve(steps: NDArray[np.uint8], truth: Mask) -> Float:
+def _foreground_curve(steps: NDArray[np.uint8], true: Mask) -> Float:
+    """Dice at each threshold, by counting pixels in steps of 1/`STEPS` from the top."""
     first = np.round(THRESHOLDS * STEPS).astype(int)
-    found, both = (
+    predicted, overlap = (
         np.bincount(chosen, minlength=STEPS + 1)[::-1].cumsum()[::-1][first]
-        for chosen in (steps, steps[truth])
+        for chosen in (steps, steps[true])
     )
-    size = found + truth.sum()
-    with np.errstate(invalid="ignore"):
-        return np.asarray(2 * both / size, np.float32)
-
-
-def _dice(found: Mask, truth: Mask) -> float:
-    size = int(found.sum()) + int(truth.sum())
-    return 2 * int((found & truth).sum()) / size if size else float("nan")
+    return dice(overlap, predicted, true.sum(), empty=np.nan).astype(np.float32)

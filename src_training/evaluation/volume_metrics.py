@@ -1,21 +1,21 @@
-"""How well labels of a whole volume agree with its mask, in millimetres.
+"""Agreement of the labels of a whole volume with its mask, distances in mm.
 
-Where a metric is not defined it is NaN: all but Dice and VOE where a class is
-in neither labels nor mask (Dice is then 1, VOE 0), the distances where it is
-in only one of them, RVD where the mask has none of it. With more than two classes
-each metric is the mean over the foreground classes, each against the rest,
-and each class has its own ``METRIC_NAME`` beside it.
+A metric that is not defined is NaN: the distances where labels or mask are
+empty, RVD where the mask is. An empty prediction of an empty mask has Dice 1
+and VOE 0. With more than two classes each metric is the mean over the
+foreground classes, each against the rest, and each class has its own
+``METRIC_NAME`` beside it.
 """
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from src_training.data.preprocessing import Mask
 from src_training.errors import InputError
+from src_training.evaluation.metrics import dice, mean_defined
+from src_training.evaluation.surfaces import average_surface_distance, hausdorff95
 
 VOLUME_METRICS = ("dice", "voe", "rvd", "hd95", "assd")
 """The metrics of `score_volume`."""
@@ -34,7 +34,7 @@ def score_volume(
     labels, mask
         (Z, Y, X) class indices below ``len(classes)``.
     spacing
-        Millimetres from slice to slice, row to row, column to column.
+        Millimetres between slices, rows and columns.
     classes
         Names, the background first.
 
@@ -43,16 +43,22 @@ def score_volume(
     dict of str to float
         ``dice``; ``voe``, the volumetric overlap error, 1 - intersection over
         union; ``rvd``, the relative volume difference, signed (positive: too
-        much was found); ``hd95``, the larger of the two 95th percentiles of
-        the surface distances, and ``assd``, the average symmetric surface
-        distance, both in mm and by MONAI (`compute_hausdorff_distance`,
-        `compute_average_surface_distance`). As in the SLIVER07 challenge
-        (Heimann et al. 2009), but for HD95 in the place of the maximum.
+        much was predicted); ``hd95`` and ``assd`` in mm, see `hausdorff95`
+        and `average_surface_distance`. As in the SLIVER07 challenge (Heimann
+        et al. 2009), with HD95 in place of the maximum.
 
     Raises
     ------
     InputError
         If the shapes differ or a spacing is not positive.
+
+    Examples
+    --------
+    >>> mask = np.zeros((4, 8, 8), np.uint8)
+    >>> mask[1:3, 2:6, 2:6] = 1
+    >>> scores = score_volume(np.roll(mask, 1, axis=2), mask, (2, 1, 1), ("background", "liver"))
+    >>> scores["dice"], scores["rvd"], scores["hd95"]
+    (0.75, 0.0, 1.0)
     """
     if labels.shape != mask.shape or labels.ndim != 3:
         raise InputError(
@@ -61,55 +67,27 @@ def score_volume(
         )
     if min(spacing) <= 0:
         raise InputError(f"the spacing is {spacing} mm; expected above 0 along every axis")
-    each = [_of_class(labels == k, mask == k, spacing) for k in range(1, len(classes))]
-    found = {name: _mean([scores[name] for scores in each]) for name in VOLUME_METRICS}
+    each = [_class_scores(labels == k, mask == k, spacing) for k in range(1, len(classes))]
+    scores = {name: mean_defined([own[name] for own in each]) for name in VOLUME_METRICS}
     if len(each) > 1:
-        for name, scores in zip(classes[1:], each, strict=True):
-            found |= {f"{metric}_{name}": value for metric, value in scores.items()}
-    return found
+        for name, own in zip(classes[1:], each, strict=True):
+            scores |= {f"{metric}_{name}": value for metric, value in own.items()}
+    return scores
 
 
-def _of_class(found: Mask, truth: Mask, spacing: Spacing) -> dict[str, float]:
-    both, n_found, n_truth = (int(np.count_nonzero(part)) for part in (found & truth, found, truth))
-    either = n_found + n_truth - both
+def _class_scores(predicted: Mask, true: Mask, spacing: Spacing) -> dict[str, float]:
+    overlap, n_predicted, n_true = (
+        int(np.count_nonzero(part)) for part in (predicted & true, predicted, true)
+    )
+    union = n_predicted + n_true - overlap
     hd95 = assd = float("nan")
-    if n_found and n_truth:
-        hd95, assd = _distances(found, truth, spacing)
+    if n_predicted and n_true:
+        hd95 = hausdorff95(predicted, true, spacing)
+        assd = average_surface_distance(predicted, true, spacing)
     return {
-        "dice": 2 * both / (n_found + n_truth) if either else 1.0,
-        "voe": 1 - both / either if either else 0.0,
-        "rvd": (n_found - n_truth) / n_truth if n_truth else float("nan"),
+        "dice": float(dice(overlap, n_predicted, n_true)),
+        "voe": 1 - overlap / union if union else 0.0,
+        "rvd": (n_predicted - n_true) / n_true if n_true else float("nan"),
         "hd95": hd95,
         "assd": assd,
     }
-
-
-def _distances(found: Mask, truth: Mask, spacing: Spacing) -> tuple[float, float]:
-    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
-
-    box = _around(found | truth)
-    y_pred, y = (
-        torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None] for mask in (found, truth)
-    )
-    common = {"include_background": True, "spacing": list(spacing)}
-    with warnings.catch_warnings():
-        # MONAI 1.6 calls its own deprecated argument.
-        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-        hd95 = compute_hausdorff_distance(y_pred, y, percentile=95, **common)
-        assd = compute_average_surface_distance(y_pred, y, symmetric=True, **common)
-    return float(hd95), float(assd)
-
-
-def _around(mask: Mask) -> tuple[slice, ...]:
-    """The bounding box of a mask and a voxel around it, inside the volume."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        places = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(max(0, int(places[0]) - 1), int(places[-1]) + 2))
-    return tuple(box)
-
-
-def _mean(values: list[float]) -> float:
-    defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else float("nan")

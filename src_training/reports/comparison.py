@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 
 from src_training.comparison.plan import ALONE
-from src_training.comparison.scores import Estimated
 from src_training.comparison.table import Comparison, Row
+from src_training.evaluation.bootstrap import Estimate
 from src_training.io.atomic import write_text
 from src_training.reports.html import html_page
 from src_training.reports.svg import Measured, cost_svg
@@ -45,7 +45,7 @@ def as_csv(comparison: Comparison) -> str:
     text, seeds = io.StringIO(), list(comparison.rows[0].by_seed)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_NUMBERS, *(f"dice_seed_{seed}" for seed in seeds)])
-    nothing = Estimated(math.nan, math.nan, math.nan)
+    nothing = Estimate(math.nan, math.nan, math.nan)
     for row in comparison.rows:
         for domain in comparison.domains:
             dice, gain = row.dice[domain], row.gain.get(domain, nothing)
@@ -109,7 +109,7 @@ def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
     return [lines[0], "|" + "---|" * len(head), *lines[1:]]
 
 
-def _said(found: Estimated, form: str = ".3f") -> str:
+def _said(found: Estimate, form: str = ".3f") -> str:
     if math.isnan(found.low):
         return f"{found.value:{form}}"
     return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"

@@ -100,8 +100,9 @@ def as_markdown(
     said = (
         "Milliseconds: from an image to its labels, the median of those that were scored.",
         "Dice: mean over the images, inside the field of view, on the original pixels; its "
-        "interval is a bootstrap over images. FSD: from the domain to the training images, with "
-        "an interval for want of more patches; N patches of the domain.",
+        "interval is a bootstrap over patients, as the names of images tell them. FSD: from the "
+        "domain to the training images, with an interval for want of more patches; N patches of "
+        "the domain.",
         *(f"{note}." for note in notes),
         *(
             f"{domain}, {role}: as {_counted(len(scores.volumes))} Dice "
@@ -138,7 +139,7 @@ def _dice(scores: DomainScores | None) -> tuple[str, str]:
     if scores is None:
         return "no masks", ""
     low, high = scores.interval["dice"]
-    interval = "one image" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
+    interval = "one patient" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
     return f"{scores.mean['dice']:.3f}", interval
 
 

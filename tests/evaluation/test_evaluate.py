@@ -10,6 +10,7 @@ from src_training.data.domain import Domain
 from src_training.data.prepared import prepared_images
 from src_training.data.preprocessing import Preprocessing
 from src_training.errors import InputError
+from src_training.evaluation.bootstrap import bootstrap_by_patient
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.metrics import METRICS, POOLED
 from src_training.inference.model_file import ModelCard, SegmentationModel
@@ -87,6 +88,18 @@ def test_what_is_not_defined_leaves_the_mean_and_is_null_in_json(predictor):
 
 def test_one_image_has_no_interval(predictor):
     assert evaluate(predictor, domain(1)).to_dict()["interval"] == {"dice": [None, None]}
+
+
+def test_the_interval_is_over_patients(predictor):
+    lab = domain(4, wrong=0.3)
+    images, masks = ([getattr(case, part) for case in lab] for part in ("image", "mask"))
+    eyes = Domain.from_arrays("lab", images, masks, names=["1L", "1R", "2L", "2R"])
+    found, independent = evaluate(predictor, eyes), evaluate(predictor, lab)
+    assert (found.patients, independent.patients) == (2, 4)
+    dice = {name: scores["dice"] for name, scores in found.images.items()}
+    expected = bootstrap_by_patient([dice])
+    assert found.interval["dice"] == (expected.low, expected.high)
+    assert found.interval != independent.interval
 
 
 def test_the_models_own_threshold_is_used_unless_another_is_given(predictor):

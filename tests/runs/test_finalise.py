@@ -61,7 +61,7 @@ def test_a_run_on_one_image_and_a_target_of_one_patch_comes_to_its_end(make_reci
     distil(recipe, tmp_path / "run", device="cpu")
     said = (tmp_path / "run" / "report" / "report.md").read_text()
     assert "validation uses 1 image that the networks learn from" in said
-    assert "too few patches" in said and "one image" in said and "nan" not in said
+    assert "too few patches" in said and "one patient" in said and "nan" not in said
     metrics = read_card(tmp_path / "run" / "model.safetensors").metrics
     assert list(metrics) == ["A, validation", "B"]
 
