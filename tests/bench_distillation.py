@@ -65,7 +65,7 @@ def cost(chosen: Distilling, teacher: Aligned, student: Aligned) -> str:
         any(getattr(part, asked) for part in parts) for asked in ("views", "predicts_views")
     )
     passed = partial(passes, teacher, student, batch, compares, predicts)
-    kept = [each.mapped(leaf) for each in passed()]
+    kept = [each.map(leaf) for each in passed()]
     step, alone, losses, *added = fastest(
         lambda: stage.total(stage(batch)).backward(),
         lambda: backward(passed()[1]),

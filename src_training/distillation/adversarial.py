@@ -17,7 +17,6 @@ from torch.nn.utils.parametrize import cached
 
 from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.networks.base import SegmentationNetwork
-from src_training.training.distributed.whole_batch import rand_per_sample
 
 MOST_PIXELS = 128
 """A side of what the critic sees: with it, attention takes 256 KiB a sample at most."""
@@ -131,7 +130,7 @@ def seen(logits: Tensor) -> Tensor:
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     """(‖∇ critic‖ - 1)² between real and fake (B, ...), mean over samples (WGAN-GP, eq. 3)."""
-    share = rand_per_sample(real)
+    share = torch.rand_like(real[:, :1, :1, :1])
     between = torch.lerp(real, fake, share).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     penalty: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -52,23 +52,32 @@ class ForwardOutputs:
     view_logits: Tensor | None = None
     plain_logits: Tensor | None = None
 
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The same pass with every tensor changed."""
-        features = tuple(change(feature) for feature in self.skips.features)
-        return replace(
-            self,
-            skips=self.skips._replace(features=features),
-            bottleneck=change(self.bottleneck),
-            logits=change(self.logits),
-            vectors=None if self.vectors is None else change(self.vectors),
-            taps={name: change(feature) for name, feature in self.taps.items()},
-            view_logits=None if self.view_logits is None else change(self.view_logits),
-            plain_logits=None if self.plain_logits is None else change(self.plain_logits),
-        )
+    def map(self, change: Callable[[Tensor], Tensor], *fields: str) -> Self:
+        """Apply a function to every tensor, or to those of the named fields alone."""
+        names = fields or _TENSOR_FIELDS
+        return replace(self, **{name: _map(getattr(self, name), change) for name in names})
 
-    def first(self, count: int) -> Self:
-        """The pass of the first samples alone: those that have a mask."""
-        return self if count == len(self.logits) else self.mapped(lambda tensor: tensor[:count])
+
+_TENSOR_FIELDS = (
+    "skips",
+    "bottleneck",
+    "logits",
+    "vectors",
+    "taps",
+    "view_logits",
+    "plain_logits",
+)
+_Tensors = TypeVar("_Tensors", Tensor, Skips, Mapping[str, Tensor], None)
+
+
+def _map(value: _Tensors, change: Callable[[Tensor], Tensor]) -> _Tensors:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Skips):
+        return value._replace(features=tuple(change(feature) for feature in value.features))
+    if value is None:
+        return None
+    return {name: change(tensor) for name, tensor in value.items()}
 
 
 class Distillation(nn.Module, ABC):
@@ -93,6 +102,10 @@ class Distillation(nn.Module, ABC):
         to it in float32 at least.
     adam
         What Adam is told of its own parameters instead of the stage's settings.
+    whole_batch
+        Fields of `ForwardOutputs` that its losses need of the whole batch
+        where that is spread over processes: those of losses that are no means
+        over all samples. The masks are then of the whole batch, too.
     paraphrases
         Whether it has a `paraphraser`, which learns before the student does.
     """
@@ -103,6 +116,7 @@ class Distillation(nn.Module, ABC):
     weights: ClassVar[dict[str, float]]
     half_precision: ClassVar[bool] = False
     adam: ClassVar[dict[str, Any]] = {}
+    whole_batch: ClassVar[tuple[str, ...]] = ()
     paraphrases: ClassVar[bool] = False
     paraphraser: "Paraphrasers"
 
@@ -124,11 +138,11 @@ class Distillation(nn.Module, ABC):
             Classes (M, H, W), int64, of the first M <= B samples; the others
             are unlabelled.
         """
-        teacher = teacher.mapped(Tensor.detach)
+        teacher = teacher.map(Tensor.detach)
         if self.half_precision:
             return self.losses(teacher, student, mask)
         with torch.autocast(student.logits.device.type, enabled=False):
-            return self.losses(teacher.mapped(exact), student.mapped(exact), mask)
+            return self.losses(teacher.map(exact), student.map(exact), mask)
 
     @abstractmethod
     def losses(
@@ -136,7 +150,7 @@ class Distillation(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """As `forward`, of a detached teacher and, unless `half_precision`, in full precision.
 
-        What is no mean over all samples has to be of the whole batch.
+        A loss is a mean over all samples, or needs its fields in `whole_batch`.
         """
 
 

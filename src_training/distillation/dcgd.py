@@ -13,7 +13,6 @@ from torch import Tensor
 
 from src_training.alignment.contrastive_graphs import centred, complete_graph, star_graph
 from src_training.distillation.base import Distillation, ForwardOutputs
-from src_training.training.distributed.whole_batch import all_gather_samples
 
 EdgeLoss = Literal["mse", "softmax"]
 Scope = Literal["views", "batch"]
@@ -72,6 +71,8 @@ class DCGD(Distillation):
 
     views: ClassVar[bool] = True
     weights: ClassVar[dict[str, float]] = {"intra": 1.0, "inter": 1.0}
+    # Vectors are centred on the mean of the batch, and compared across it.
+    whole_batch: ClassVar[tuple[str, ...]] = ("vectors",)
 
     def __init__(
         self,
@@ -91,9 +92,7 @@ class DCGD(Distillation):
     ) -> dict[str, Tensor]:
         """``intra`` (star) and ``inter`` (complete) losses, scalars >= 0; K >= 2 views."""
         assert teacher.vectors is not None and student.vectors is not None
-        return self.compare(
-            all_gather_samples(teacher.vectors), all_gather_samples(student.vectors)
-        )
+        return self.compare(teacher.vectors, student.vectors)
 
     def compare(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
         """The same on bare vectors (B, 1 + K, d), the anchors' first; d may differ."""

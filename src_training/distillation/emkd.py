@@ -13,7 +13,6 @@ from src_training.alignment.contrastive_graphs import unit_vectors
 from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.distillation.logits import TEMPERATURE, softened_divergence
 from src_training.losses.regions import region_means, regions, resized
-from src_training.training.distributed.whole_batch import all_gather_samples
 
 _LEVELS = {"low": "encoder_half", "high": "encoder_eighth"}
 
@@ -33,6 +32,8 @@ class EMKD(Distillation):
         "rad_low": 0.9,
         "rad_high": 0.9,
     }
+    # Pairs of regions are counted over all labelled samples.
+    whole_batch: ClassVar[tuple[str, ...]] = ("taps",)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
@@ -89,8 +90,8 @@ def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: i
     (theirs, known), (ours, also) = (
         region_cosines(feature, mask, classes) for feature in (teacher, student)
     )
-    counted = all_gather_samples((known & also).to(ours.dtype))
-    return (all_gather_samples(ours - theirs).square() * counted).sum() / counted.sum().clamp(min=1)
+    counted = (known & also).to(ours.dtype)
+    return ((ours - theirs).square() * counted).sum() / counted.sum().clamp(min=1)
 
 
 def region_cosines(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,6 @@ from torch import Tensor
 from src_training.alignment.contrastive_graphs import unit_vectors
 from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.losses.regions import region_means, regions
-from src_training.training.distributed.whole_batch import all_gather_samples
 
 
 class IFVD(Distillation):
@@ -19,6 +18,8 @@ class IFVD(Distillation):
 
     taps: ClassVar[tuple[str, ...]] = ("decoder_half",)
     weights: ClassVar[dict[str, float]] = {"variation": 200.0}
+    # A mean over the labelled samples alone.
+    whole_batch: ClassVar[tuple[str, ...]] = ("taps",)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
@@ -26,9 +27,7 @@ class IFVD(Distillation):
         """``variation``: mean squared difference of both networks' `typicality`."""
         classes = student.logits.shape[1]
         theirs, ours = (
-            all_gather_samples(
-                typicality(each.first(len(mask)).taps["decoder_half"], mask, classes)
-            )
+            typicality(each.taps["decoder_half"][: len(mask)], mask, classes)
             for each in (teacher, student)
         )
         return {"variation": F.mse_loss(ours, theirs)}

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from src_training.alignment.semantic_autoencoder import regions_of
 from src_training.config.recipe import Supervision
-from src_training.training.distributed.whole_batch import all_gather_samples
 
 WEIGHTS: dict[Supervision, dict[str, float]] = {
     "ce": {"ce": 1.0},
@@ -18,7 +17,7 @@ _GAMMA = 2.0
 
 
 def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) -> dict[str, Tensor]:
-    """Losses from masks, unweighted, of the whole batch.
+    """Losses from masks, unweighted.
 
     Parameters
     ----------
@@ -36,7 +35,6 @@ def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) ->
         ``dice`` soft Dice of the foreground (MONAI's).
     """
     names = WEIGHTS[supervision]
-    logits, mask = all_gather_samples(logits), all_gather_samples(mask)
     losses = dict[str, Tensor]()
     if "ce" in names:
         losses["ce"] = F.cross_entropy(logits, mask)

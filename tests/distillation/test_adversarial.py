@@ -16,7 +16,6 @@ from src_training.distillation.adversarial import (
     gradient_penalty,
     seen,
 )
-from src_training.training.distributed.whole_batch import rand_per_sample
 from tests.distillation.taps import CLASSES, TEACHER, made, masks
 
 EXACT = pytest.approx
@@ -114,9 +113,9 @@ def test_the_penalty_looks_at_a_place_of_its_own_between_each_two_samples(monkey
 
     shares = [0.25, 0.9]
     monkeypatch.setattr(
-        adversarial,
-        "rand_per_sample",
-        lambda samples: torch.tensor(shares, dtype=torch.float64).view(2, 1, 1, 1),
+        torch,
+        "rand_like",
+        lambda _: torch.tensor(shares, dtype=torch.float64).view(2, 1, 1, 1),
     )
     real, fake = (torch.randn(2, 3, 4, 4).double() for _ in range(2))
     expected = []
@@ -128,8 +127,15 @@ def test_the_penalty_looks_at_a_place_of_its_own_between_each_two_samples(monkey
 
 
 def test_each_sample_draws_a_place_of_its_own():
-    drawn = rand_per_sample(torch.zeros(5, 2, 4, 4))
-    assert drawn.shape == (5, 1, 1, 1) and len(drawn.unique()) == 5
+    seen_by_critic = []
+
+    def critic(logits):
+        seen_by_critic.append(logits.detach())
+        return logits.sum((1, 2, 3))
+
+    gradient_penalty(critic, torch.zeros(5, 2, 4, 4), torch.ones(5, 2, 4, 4))
+    places = [sample.unique() for sample in seen_by_critic[0]]
+    assert all(len(place) == 1 for place in places) and len(torch.cat(places).unique()) == 5
 
 
 def test_the_students_gradient_is_that_of_finite_differences(attentive, both):
@@ -152,12 +158,12 @@ def test_a_critic_cannot_tell_a_student_that_is_its_teacher(attentive, monkeypat
 
 def test_the_order_of_the_samples_is_of_no_account(attentive, both, monkeypatch):
     monkeypatch.setattr(
-        adversarial,
-        "rand_per_sample",
-        lambda samples: samples.new_full((len(samples), 1, 1, 1), 0.3),
+        torch,
+        "rand_like",
+        lambda samples: samples.new_full(samples.shape, 0.3),
     )
     losses = attentive(*both, masks())
-    turned = attentive(*(each.mapped(lambda t: t.flip(0)) for each in both), masks().flip(0))
+    turned = attentive(*(each.map(lambda t: t.flip(0)) for each in both), masks().flip(0))
     assert {name: loss.item() for name, loss in turned.items()} == {
         name: EXACT(loss.item(), rel=1e-9) for name, loss in losses.items()
     }
@@ -168,7 +174,7 @@ def test_the_order_of_the_samples_is_of_no_account(attentive, both, monkeypatch)
 def test_half_precision_stays_finite(both, dtype, strength):
     torch.manual_seed(0)
     distillation = Adversarial(Critic(CLASSES))
-    teacher, student = (each.mapped(lambda t: (strength * t).to(dtype)) for each in both)
+    teacher, student = (each.map(lambda t: (strength * t).to(dtype)) for each in both)
     student.logits.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         losses = distillation(teacher, student, masks())

@@ -68,7 +68,7 @@ def test_the_loss_is_the_sum_of_both_divergences_from_the_teacher(passes):
     for each in passes:
         each.network.double()
         each.alignment.double()
-    teacher, student = (each.mapped(torch.Tensor.double) for each in passes)
+    teacher, student = (each.map(torch.Tensor.double) for each in passes)
     cross = [each.detach().numpy() for each in cross_predictions(teacher, student)]
     expected = sum(divergence(teacher.logits.numpy(), each) for each in cross)
     loss = DICD()(teacher, student, MASK)["cross"]
@@ -77,7 +77,7 @@ def test_the_loss_is_the_sum_of_both_divergences_from_the_teacher(passes):
 
 
 def test_the_order_of_the_samples_is_of_no_account(passes):
-    turned = [each.mapped(lambda tensor: tensor.flip(0)) for each in passes]
+    turned = [each.map(lambda tensor: tensor.flip(0)) for each in passes]
     expected = DICD()(*passes, MASK)["cross"].item()
     assert DICD()(*turned, MASK)["cross"].item() == pytest.approx(expected, rel=1e-5)
 

@@ -58,7 +58,7 @@ def large_pass(make_pass):
             "plain_logits": noise.plain_logits[:, :2],
         }
         whole = dataclasses.replace(bare, vectors=vectors, taps=noise.taps, **predicted)
-        return whole.mapped(lambda tensor: tensor.detach().requires_grad_())
+        return whole.map(lambda tensor: tensor.detach().requires_grad_())
 
     return make
 
@@ -76,8 +76,8 @@ def test_no_table_of_all_pixels_by_all_pixels_is_made_in_any_part_of_a_method(pa
 @HALVES
 @pytest.mark.parametrize("strength", [0, 100])
 def test_half_precision_stays_finite(name, dtype, strength):
-    passes = [each.mapped(lambda t: strength * t) for each in (teacher_of(name), made(1))]
-    teacher, student = (each.mapped(lambda t: t.to(dtype)) for each in passes)
+    passes = [each.map(lambda t: strength * t) for each in (teacher_of(name), made(1))]
+    teacher, student = (each.map(lambda t: t.to(dtype)) for each in passes)
     leaves = [leaf.requires_grad_() for leaf in (student.logits, *student.taps.values())]
     with torch.autocast("cpu", torch.bfloat16):
         losses = DISTILLATIONS[name]()(teacher, student, masks())
@@ -111,7 +111,7 @@ def test_half_precision_stays_finite_in_every_part_of_gkd(name, dtype, strength,
     ]
     bare = make_pass(0, frozen=True), make_pass(1)
     teacher, student = (
-        dataclasses.replace(each, **predicted).mapped(
+        dataclasses.replace(each, **predicted).map(
             lambda t: (strength * t / t.abs().max()).detach().to(dtype).requires_grad_()
         )
         for each, predicted in zip(bare, noise, strict=True)
@@ -141,7 +141,7 @@ def test_one_vector_of_zeros_among_others_leaves_every_gradient_finite(dtype, ce
 @HALVES
 def test_a_node_of_zeros_among_others_leaves_every_gradient_finite(name, dtype):
     teacher, student = (
-        each.mapped(lambda tensor: tensor.to(dtype)) for each in (teacher_of(name), made(1))
+        each.map(lambda tensor: tensor.to(dtype)) for each in (teacher_of(name), made(1))
     )
     for feature in student.taps.values():
         feature[:, :, :4, :4] = 0

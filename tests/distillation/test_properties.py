@@ -102,7 +102,7 @@ def test_gradients_are_those_of_finite_differences_and_the_teacher_gets_none(nam
 @ALL
 def test_the_order_of_the_samples_is_of_no_account(name):
     teacher, student, mask = teacher_of(name), made(1), masks()
-    turned = [each.mapped(lambda tensor: tensor.flip(0)) for each in (teacher, student)]
+    turned = [each.map(lambda tensor: tensor.flip(0)) for each in (teacher, student)]
     expected = pytest.approx(values(name, teacher, student, mask), rel=1e-9)
     assert values(name, *turned, mask.flip(0)) == expected
 
@@ -183,7 +183,9 @@ def test_what_needs_masks_takes_the_labelled_and_the_rest_all_samples(name):
     teacher, student, mask = teacher_of(name), made(1), masks()
     found = values(name, teacher, student, mask[:1])
     whole = values(name, teacher, student, mask)
-    labelled = values(name, teacher.first(1), student.first(1), mask[:1])
+    labelled = values(
+        name, *(each.map(lambda tensor: tensor[:1]) for each in (teacher, student)), mask[:1]
+    )
     for loss, value in found.items():
         masked = loss == "variation" or loss.startswith("rad")
         assert value == pytest.approx((labelled if masked else whole)[loss], rel=1e-9)

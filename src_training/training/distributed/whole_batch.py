@@ -13,6 +13,7 @@ decode and judge the whole batch again.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -20,8 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 
+from src_training.distillation.base import Distillation, ForwardOutputs, exact
+
 FULL = -1
 """What a process tells the others when its memory is full."""
+
+
+Places = Tensor | slice
 
 
 class RemoteOutOfMemory(Exception):
@@ -50,10 +56,10 @@ class ProcessGroup(Protocol):
 
 
 def all_gather_samples(samples: Tensor) -> Tensor:
-    """The samples (B, ...) of all processes, of this one's; those alone, unless in a `SyncMode`.
+    """The samples of all processes, of this one's (b, ...); those alone, unless in a `SyncMode`.
 
-    Their order is that of the processes, for all that has as many samples.
-    Gradients are summed over processes.
+    The samples are all that a process has of the batch, or the labelled ones;
+    they return in the order of the batch. Gradients are summed over processes.
     """
     if has_torch_function_unary(samples):
         gathered: Tensor = handle_torch_function(all_gather_samples, (samples,), samples)
@@ -61,13 +67,37 @@ def all_gather_samples(samples: Tensor) -> Tensor:
     return samples
 
 
-def rand_per_sample(samples: Tensor) -> Tensor:
-    """A number in [0, 1) drawn for each sample: (B, ...) -> (B, 1, ...)."""
-    if has_torch_function_unary(samples):
-        drawn: Tensor = handle_torch_function(rand_per_sample, (samples,), samples)
-        return drawn
-    shape = len(samples), *[1] * (samples.ndim - 1)
-    return torch.rand(shape, dtype=samples.dtype, device=samples.device)
+def gather_inputs(
+    distillation: Distillation, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+) -> tuple[ForwardOutputs, ForwardOutputs, Tensor]:
+    """What a distillation is to be called with: its `whole_batch` fields gathered.
+
+    Parameters
+    ----------
+    distillation
+        Declares the fields, and the taps that it reads.
+    teacher, student
+        Outputs of this process's samples.
+    mask
+        Classes (M, H, W) of its labelled samples.
+
+    Returns
+    -------
+    tuple
+        Teacher, student and mask; unchanged if the distillation declares no
+        field, or outside a `SyncMode`.
+    """
+    if not distillation.whole_batch:
+        return teacher, student, mask
+
+    def gather(outputs: ForwardOutputs) -> ForwardOutputs:
+        read = {tap: outputs.taps[tap] for tap in distillation.taps}
+        # In full precision, as the losses are computed.
+        return replace(outputs, taps=read).map(
+            lambda tensor: all_gather_samples(exact(tensor)), *distillation.whole_batch
+        )
+
+    return gather(teacher), gather(student), all_gather_samples(mask)
 
 
 class SyncMode(TorchFunctionMode):
@@ -93,7 +123,7 @@ class SyncMode(TorchFunctionMode):
         self._link, self._own, self._batch = link, own, batch
         self._instead: dict[Any, Callable[..., Tensor]] = {
             all_gather_samples: self._whole,
-            rand_per_sample: self._uniform,
+            torch.rand_like: self._rand_like,
             F.batch_norm: self._batch_norm,
             F.dropout2d: self._dropout2d,
         }
@@ -104,10 +134,15 @@ class SyncMode(TorchFunctionMode):
         return self._instead.get(func, func)(*args, **(kwargs or {}))
 
     def _whole(self, samples: Tensor) -> Tensor:
-        return _gathered(samples, self._link, _meet(self._link, len(samples)))
+        batch = sum(_meet(self._link, len(samples)))
+        return _gathered(samples, self._link, self._places(samples), batch)
 
-    def _uniform(self, samples: Tensor) -> Tensor:
-        return self._drawn(rand_per_sample, samples)
+    def _places(self, samples: Tensor) -> Tensor:
+        """Places in the batch of all samples of this process, or of the labelled ones."""
+        return self._own[: len(samples)].to(samples.device)
+
+    def _rand_like(self, samples: Tensor) -> Tensor:
+        return self._drawn(torch.rand_like, samples)
 
     def _dropout2d(
         self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
@@ -157,7 +192,8 @@ class SyncMode(TorchFunctionMode):
         """Mean and variance of each channel over all processes, and of how many values."""
         variance, mean = torch.var_mean(x, over, correction=0)
         own = torch.stack([mean, variance, torch.full_like(mean, x.numel() // x.shape[1])])
-        parts = _gathered(own[None], self._link, [1] * self._link.count)
+        place = slice(self._link.rank, self._link.rank + 1)
+        parts = _gathered(own[None], self._link, place, self._link.count)
         means, variances, counts = parts.unbind(1)
         shares = counts / counts.sum(0)
         mean = (shares * means).sum(0)
@@ -173,9 +209,9 @@ def _meet(link: ProcessGroup, number: int) -> list[int]:
     return told
 
 
-def _gathered(samples: Tensor, link: ProcessGroup, counts: list[int]) -> Tensor:
-    """The samples of all processes, so many of each."""
-    gathered: Tensor = _Gathered.apply(samples, link, counts)  # type: ignore[no-untyped-call]  # torch's own lack
+def _gathered(samples: Tensor, link: ProcessGroup, places: Places, batch: int) -> Tensor:
+    """The samples of all processes, `batch` in number; those of this one belong in `places`."""
+    gathered: Tensor = _Gathered.apply(samples, link, places, batch)  # type: ignore[no-untyped-call]  # torch's own lack
     return gathered
 
 
@@ -186,16 +222,15 @@ class _Gathered(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, samples: Tensor, link: ProcessGroup, counts: list[int]) -> Tensor:
-        first = sum(counts[: link.rank])
-        ctx.link, ctx.own = link, slice(first, first + len(samples))
-        gathered = samples.new_zeros(sum(counts), *samples.shape[1:])
-        gathered[ctx.own] = samples
+    def forward(ctx: Any, samples: Tensor, link: ProcessGroup, own: Places, batch: int) -> Tensor:
+        ctx.link, ctx.own = link, own
+        gathered = samples.new_zeros(batch, *samples.shape[1:])
+        gathered[own] = samples
         _meet(link, 0)
         return link.sum(gathered)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         _meet(ctx.link, 0)
-        return ctx.link.sum(gradient)[ctx.own], None, None
+        return ctx.link.sum(gradient)[ctx.own], None, None, None

@@ -146,8 +146,9 @@ class Supervised(Stage):
         return self.network
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Those of `supervised_losses`."""
-        return supervised_losses(self.trained(batch.image), batch.mask, self._supervision)
+        """Those of `supervised_losses`, of the whole batch."""
+        logits = all_gather_samples(self.trained(batch.image))
+        return supervised_losses(logits, all_gather_samples(batch.mask), self._supervision)
 
     def score(self, validation: Validation) -> float:
         """Mean Dice of the foreground classes over the validation images."""

@@ -17,6 +17,7 @@ from src_training.errors import InputError
 from src_training.losses.segmentation import WEIGHTS, supervised_losses
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.runs.directory import STAGES
+from src_training.training.distributed.whole_batch import all_gather_samples, gather_inputs
 from src_training.training.stages.base import Stage, Validation, mean_dice, trainable_parameters
 
 
@@ -82,6 +83,7 @@ class Distil(Stage):
             views if any(each.views or each.predicts_views for each in distillations) else 0,
         )
         self._student, self._teacher = student, teacher
+        self._distillations = distillations
         self.distillations = nn.ModuleList(distillations)
         self._beside = [each for each in distillations if trainable_parameters(each)]
         self._taps = _taps_of(distillations)
@@ -113,10 +115,11 @@ class Distil(Stage):
             if self._predicts_views:
                 teacher = replace(teacher, plain_logits=self._teacher[0](batch.plain))
         student = self._pass(*self._student, batch, bool(self.views), self._predicts_views)
-        labelled = student.logits[: len(batch.mask)]
-        losses = supervised_losses(labelled, batch.mask, self._supervision)
-        for distillation in self.distillations:
-            losses |= distillation(teacher, student, batch.mask)
+        labelled = all_gather_samples(student.logits[: len(batch.mask)])
+        mask = all_gather_samples(batch.mask)
+        losses = supervised_losses(labelled, mask, self._supervision)
+        for distillation in self._distillations:
+            losses |= distillation(*gather_inputs(distillation, teacher, student, batch.mask))
         return losses
 
     def score(self, validation: Validation) -> float:
