@@ -35,14 +35,8 @@ IMPORT_ORDER = (
 
 KNOWN_IMPORTS = {
     ("comparison/scheduler.py", "cli"),
-    ("distillation/adversarial.py", "training"),
-    ("distillation/dcgd.py", "training"),
-    ("distillation/emkd.py", "training"),
-    ("distillation/ifvd.py", "training"),
     ("losses/segmentation.py", "alignment"),
     ("losses/segmentation.py", "config"),
-    ("losses/segmentation.py", "training"),
-    ("networks/blocks/residual.py", "training"),
     ("training/callbacks.py", "runs"),
     ("training/memory_meter.py", "runs"),
     ("training/pretrained.py", "runs"),
