@@ -1,5 +1,6 @@
 # make run    open napari with a sample fundus and the Segment widget
 # make test   everything the fast tests need, then the fast tests
+# make docs   the site of the documentation, into build/docs
 PYTHON ?= python3
 BIN := .venv/bin
 DISPLAYED = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24")
@@ -31,9 +32,8 @@ bench: .venv/test.stamp
 	$(DISPLAYED) $(BIN)/python -m tests.bench_watching
 	$(DISPLAYED) $(BIN)/python -m tests.bench_explore
 
-docs: .venv/run.stamp
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
-	$(BIN)/pdoc --docformat numpy --output-directory build/docs src_training napari_msankd
+docs: .venv/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .venv/torch.stamp: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -48,6 +48,11 @@ docs: .venv/run.stamp
 
 .venv/test.stamp: .venv/torch.stamp setup.cfg
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[pyqt6,test]'
+	@touch $@
+
+# The pages are made without importing the packages.
+.venv/docs.stamp: .venv/torch.stamp setup.cfg
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@
 
 clean:

@@ -127,6 +127,14 @@ def test_a_folder_imports_only_what_stands_before_it():
     assert not KNOWN_IMPORTS - against, "these are gone: take them off KNOWN_IMPORTS"
 
 
+def test_the_architecture_page_has_this_order_and_folders():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    order = next(block for block in page.split("```") if " < " in block).removeprefix("text")
+    assert tuple(set(re.split(r",\s*", row.strip())) for row in order.split("<")) == IMPORT_ORDER
+    described = set(re.findall(r"^\| `(\w+)` \| \S", page, re.MULTILINE))
+    assert described == {path.parent.name for path in ENGINE.glob("*/__init__.py")}
+
+
 def test_no_folder_has_too_many_files_or_a_single_one():
     large = set()
     for folder in (path for path in ENGINE.rglob("*") if path.is_dir()):
