@@ -140,10 +140,10 @@ def _tuned(model: Path, chosen: ChosenDomain, file: Path, device: str) -> Iterat
     yield "Loading the model…"
     load_engine()
     with no_collection():
-        from src_training.evaluation.calibration import tune_to
+        from src_training.evaluation.calibration import adapt_to_domain
         from src_training.inference.model_file import load_model
         from src_training.inference.predictor import Predictor
 
     predictor = Predictor(load_model(model), device)
-    yield from tune_to(predictor, chosen.domain(predictor.model.card.classes), file)
+    yield from adapt_to_domain(predictor, chosen.domain(predictor.model.card.classes), file)
     yield file

@@ -43,7 +43,7 @@ def tune(
     ```
     """
     from src_training.device import find_device
-    from src_training.evaluation.calibration import tune_to
+    from src_training.evaluation.calibration import adapt_to_domain
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
 
@@ -52,9 +52,9 @@ def tune(
     predictor = Predictor(load_model(model, found), device=str(found))
     [labelled] = domains_in([domain], angle, masks="required")
     with console.out.status("") as status:
-        for said in tune_to(predictor, labelled, out_file):
-            status.update(said)
-    console.out.print(f"{out_file}: {said}", highlight=False, soft_wrap=True)
+        for sentence in adapt_to_domain(predictor, labelled, out_file):
+            status.update(sentence)
+    console.out.print(f"{out_file}: {sentence}", highlight=False, soft_wrap=True)
 
 
 def export(

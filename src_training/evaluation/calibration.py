@@ -1,4 +1,7 @@
-"""What a model does with an image beyond its weights, chosen on the validation split."""
+"""Calibration of a trained model on validation images: batch-norm mixing, Platt scaling, threshold.
+
+Nothing is trained. The card and the head of the network take the results.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -23,69 +26,72 @@ from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 from src_training.seeds import drawing
 
-SHARES = (0.0, 0.5, 1.0)
-USUAL, _NOISE = 0.5, 0.01
-"""The share that is taken unless another has a mean Dice that is higher by more than this."""
+BN_MIXINGS = (0.0, 0.5, 1.0)
+"""Candidate shares of the image's own statistics in batch normalisation."""
+
+DEFAULT_BN_MIXING, _LEAST_GAIN = 0.5, 0.01
+"""The share to use, unless the mean Dice of another is higher by more than this gain."""
 
 Restyle = Callable[[Tensor], Tensor]
-"""Images (B, C, h, w) as other scanners would show them; see `Augmenter.restyle`."""
+"""Images (B, C, h, w) -> the same as another scanner might show them; see `Augmenter.restyle`."""
 
-_STYLES, _ENOUGH = 3, 12
-"""Styles of an image, where that makes no more than a dozen: those of four decide by chance."""
+_STYLES, _MOST_STYLED = 3, 12
+"""Styles of each validation image, and the number of styled images that is enough."""
 
-_EDGES = np.linspace(-16, 16, 513)
-_COST = 0.005
-"""Dice that own thresholds may cost on the images that the fixed one was fitted to."""
+_LOGIT_EDGES = np.linspace(-16, 16, 513)
+_IMAGE_THRESHOLD_COST = 0.005
+"""Dice that image thresholds may lose to the fixed one, which was fitted to the same images."""
 
 
-def tune(
-    predictor: Predictor, validation: Sequence[PreparedImage], styled: Sequence[PreparedImage]
+def calibrate(
+    predictor: Predictor, validation: Sequence[PreparedImage], styled: Sequence[PreparedImage] = ()
 ) -> None:
-    """Choose how a model meets an image: its statistics, calibration and threshold.
-
-    The weights of the network's head take the calibration, the card the rest.
+    """Choose batch-norm mixing, then Platt scaling, then the threshold of a model.
 
     Parameters
     ----------
     predictor
-        Its model is changed, and keeps what is chosen.
+        Its model is changed: the weights of the network's head take the
+        Platt scaling, the card the rest.
     validation
-        Images with masks, at least one.
+        At least one image with mask that the model was not trained on.
     styled
-        See `in_other_styles`; none where these images are of the scanner that counts.
+        See `style_augmented`; none where the validation images are of the
+        scanner on which the model will be used.
 
     Raises
     ------
     InputError
         If an image cannot be segmented.
     """
-    update_card(predictor, own_statistics=choose_statistics(predictor, validation, styled))
-    calibrate(predictor, validation)
-    threshold, own = choose_threshold(predictor, validation)
-    update_card(predictor, threshold=threshold, own_threshold=own)
+    update_card(predictor, own_statistics=choose_bn_mixing(predictor, validation, styled))
+    fit_platt_scaling(predictor, validation)
+    threshold, by_image = choose_threshold(predictor, validation)
+    update_card(predictor, threshold=threshold, own_threshold=by_image)
 
 
-def tune_to(predictor: Predictor, domain: Domain, file: Path) -> Iterator[str]:
-    """`tune` a finished model to one scanner, by labelled images of it, and write the outcome.
+def adapt_to_domain(predictor: Predictor, domain: Domain, file: Path) -> Iterator[str]:
+    """Calibrate a finished model on labelled images of one scanner, and save it as a new file.
 
-    Nothing is trained: what experts there mark is met by another threshold,
-    what the scanner shows by other statistics. Closed before its end, it
-    writes nothing.
+    The threshold follows how much the experts of that domain mark, batch-norm
+    mixing how its scanner shows it. If the iterator is closed before its end,
+    nothing is written.
 
     Parameters
     ----------
     predictor
-        Its model is changed, and has the name of `file` then; the card says
-        what it was tuned to.
+        Its model is changed, and named after `file`; its card says what it
+        was adapted to.
     domain
         At least one image, each with a mask of the model's classes.
     file
-        ``.safetensors``, to make or to replace.
+        ``.safetensors`` to write or to replace.
 
     Yields
     ------
     str
-        What comes next; at the end what came of it, and the file is there.
+        A sentence before each step. The last one, with Dice before and after,
+        comes when the file is there.
 
     Raises
     ------
@@ -96,119 +102,139 @@ def tune_to(predictor: Predictor, domain: Domain, file: Path) -> Iterator[str]:
     """
     model = predictor.model
     if model.source is not None and file.resolve() == model.source.resolve():
-        raise InputError(f"{file} is the model that is tuned; expected another file")
+        raise InputError(f"{file} is the model to adapt; expected another file")
     yield "Scoring the model as it is…"
     images = list(prepared_images(domain, model.card.preprocessing))
     before = evaluate(predictor, domain, images=images).mean["dice"]
-    yield "Trying statistics, calibrations and thresholds…"
-    tune(predictor, images, ())
-    yield "Scoring the tuned model…"
+    yield "Choosing statistics, calibration and threshold…"
+    calibrate(predictor, images)
+    yield "Scoring the adapted model…"
     after = evaluate(predictor, domain, images=images).mean["dice"]
-    said = f"Tuned to {len(images)} images of {domain.name}."
-    # Scores on the card were those of other thresholds.
-    told = {"description": f"{model.card.description} {said}".strip(), "metrics": {}}
-    # Beside the model that it comes of, it has a name of its own.
-    update_card(predictor, name=file.stem, **told)
+    note = f"Tuned to {len(images)} images of {domain.name}."
+    update_card(
+        predictor,
+        name=file.stem,
+        description=f"{model.card.description} {note}".strip(),
+        # The scores on the card belong to the former threshold.
+        metrics={},
+    )
     model.save(file)
     yield f"Dice {before:.3f} before, {after:.3f} on the images it was tuned to"
 
 
-def in_other_styles(validation: Sequence[PreparedImage], restyle: Restyle) -> list[PreparedImage]:
-    """The images as other scanners might show them, the same ones whenever they are asked for.
+def style_augmented(validation: Sequence[PreparedImage], restyle: Restyle) -> list[PreparedImage]:
+    """The images as other scanners might show them, with their own fields of view and masks.
 
-    Three of each but a dozen at most, or one of each where that is more. Field
-    of view and mask are the image's own.
+    Three styles of each image but at most twelve images, or one style of each
+    of more than twelve images. The styles are the same in every call.
     """
-    count = max(len(validation), min(_STYLES * len(validation), _ENOUGH))
+    count = max(len(validation), min(_STYLES * len(validation), _MOST_STYLED))
     numbered = zip(range(count), cycle(validation), strict=False)
-    return [_restyled(image, number, restyle) for number, image in numbered]
+    return [_restyled(image, seed, restyle) for seed, image in numbered]
 
 
-def choose_statistics(
+def choose_bn_mixing(
     predictor: Predictor, validation: Sequence[PreparedImage], styled: Sequence[PreparedImage]
 ) -> float:
-    """The share of the image's statistics, one of `SHARES`: `USUAL`, unless another is better.
+    """Choose the share of the image's statistics in batch normalisation, one of `BN_MIXINGS`.
 
-    Dice is that of the validation images as they are and in other styles (see
-    `in_other_styles`): of the source's own scanner a network knows the
-    statistics, and what a share of the image's own is for would not be seen.
-    Each share is taken with the thresholds that are best for it. On few
-    images the shares differ by chance, and a mixture is what Schneider et al.
-    2020, arXiv 2006.16971, advise for another scanner (*reconstruction*).
-    The card is left with the last share that was tried.
+    Each candidate is scored by its mean Dice at its best threshold, over the
+    validation images and over the styled ones: on images of the source's own
+    scanner the training statistics are right, and the benefit of mixing would
+    not show. `DEFAULT_BN_MIXING` is chosen unless another candidate is
+    clearly better: on few images they differ by chance, and a mixture is what
+    Schneider et al. 2020, arXiv 2006.16971, advise for another scanner
+    (*reconstruction*). The card is left with the last candidate.
     """
-    looks = (validation, styled) if styled else (validation,)
+    groups = (validation, styled) if styled else (validation,)
     dice = {}
-    for share in SHARES:
+    for share in BN_MIXINGS:
         update_card(predictor, own_statistics=share)
-        dice[share] = np.mean([_best_dice(predictor, images) for images in looks])
-    best = max(SHARES, key=dice.__getitem__)
-    return best if dice[best] > dice[USUAL] + _NOISE else USUAL
+        dice[share] = np.mean([best_dice(predictor, images) for images in groups])
+    best = max(BN_MIXINGS, key=dice.__getitem__)
+    return best if dice[best] > dice[DEFAULT_BN_MIXING] + _LEAST_GAIN else DEFAULT_BN_MIXING
 
 
-def _best_dice(predictor: Predictor, images: Sequence[PreparedImage]) -> float:
-    """Mean Dice at the threshold that is best for it."""
-    curves = [_curve(_maps(predictor, image), image) for image in images]
+def best_dice(predictor: Predictor, images: Sequence[PreparedImage]) -> float:
+    """Mean Dice of images at the threshold that is best for all of them together."""
+    curves = [_dice_curve(_probabilities(predictor, image), image) for image in images]
     return float(np.mean(curves, axis=0).max())
 
 
-def _restyled(image: PreparedImage, number: int, restyle: Restyle) -> PreparedImage:
-    pixels = torch.from_numpy(image.prepared.pixels)[None]
-    with drawing(number):
-        shown = restyle(pixels)[0].numpy()
-    # Beyond the field of view every scanner shows nothing.
-    shown = np.where(image.prepared.fov, shown, image.prepared.pixels)
-    return replace(image, prepared=replace(image.prepared, pixels=shown))
-
-
-def calibrate(predictor: Predictor, validation: Sequence[PreparedImage]) -> None:
+def fit_platt_scaling(predictor: Predictor, validation: Sequence[PreparedImage]) -> None:
     """Calibrate the foreground probability of a two-class network.
 
     Platt's logistic regression of the mask on the logit, inside the field of
-    view, folded into the weights of the network's head. Nothing happens with
-    more than two classes, where the images hold one class only, or where the
-    logit says nothing of the mask (a slope that is not positive).
+    view, folded into the weights of the network's head. The network is left
+    unchanged if it has more than two classes, if all pixels are of one class,
+    or if the fitted slope is not positive (the logit does not predict the
+    mask).
     """
     if len(predictor.model.card.classes) > 2:
         return
-    counts = np.sum([_by_logit(_maps(predictor, each)[1], each) for each in validation], axis=0)
+    counts = np.sum(
+        [_logit_histograms(_probabilities(predictor, each)[1], each) for each in validation],
+        axis=0,
+    )
     if not counts.any(axis=1).all():
         return
-    slope, offset = _platt(counts)
+    slope, offset = _fit_logistic(counts)
     if slope > 0:
-        _fold(predictor.model.network, slope, offset)
+        fold_platt_scaling(predictor.model.network, slope, offset)
+
+
+@torch.no_grad()
+def fold_platt_scaling(network: SegmentationNetwork, slope: float, offset: float) -> None:
+    """Scale the foreground logit of a two-class network by its head: ``slope * logit + offset``.
+
+    The logit is the difference between the network's two outputs.
+    """
+    bias = network.head.bias
+    assert bias is not None
+    network.head.weight.mul_(slope)
+    bias.mul_(slope).add_(torch.tensor([-offset / 2, offset / 2], device=bias.device))
 
 
 def choose_threshold(
     predictor: Predictor, validation: Sequence[PreparedImage]
 ) -> tuple[float, bool]:
-    """The threshold of the best mean Dice, and whether each image may find its own.
+    """Choose the threshold of the best mean Dice, and whether each image has its own instead.
 
     Returns
     -------
     float
         One of `THRESHOLDS`; 0.5 with more than two classes.
     bool
-        Whether the thresholds that images find for themselves do as well, but
-        for half a point of Dice: the fixed one was fitted to these images.
+        Whether the images' own thresholds (`threshold_of`) have a mean Dice at most
+        0.005 lower: the fixed threshold was fitted to these images, they were not.
     """
     if len(predictor.model.card.classes) > 2:
         return 0.5, False
-    curves, own = [], []
+    curves, by_image = [], []
     for image in validation:
-        maps = _maps(predictor, image)
-        curves.append(_curve(maps, image))
-        own.append(np.interp(threshold_of(quantise(maps[1])), THRESHOLDS, curves[-1]))
+        maps = _probabilities(predictor, image)
+        curves.append(_dice_curve(maps, image))
+        by_image.append(np.interp(threshold_of(quantise(maps[1])), THRESHOLDS, curves[-1]))
     mean = np.mean(curves, axis=0)
-    return float(THRESHOLDS[int(mean.argmax())]), bool(np.mean(own) >= mean.max() - _COST)
+    threshold = float(THRESHOLDS[int(mean.argmax())])
+    return threshold, bool(np.mean(by_image) >= mean.max() - _IMAGE_THRESHOLD_COST)
 
 
 def update_card(predictor: Predictor, **fields: Any) -> None:
-    """Write fields of the card of a predictor's model."""
+    """Set fields of the card of a predictor's model."""
     predictor.model.card = predictor.model.card.model_copy(update=fields)
 
 
-def _maps(predictor: Predictor, image: PreparedImage) -> Float:
+def _restyled(image: PreparedImage, seed: int, restyle: Restyle) -> PreparedImage:
+    pixels = torch.from_numpy(image.prepared.pixels)[None]
+    with drawing(seed):
+        styled = restyle(pixels)[0].numpy()
+    # Outside the field of view every scanner shows the same.
+    styled = np.where(image.prepared.fov, styled, image.prepared.pixels)
+    return replace(image, prepared=replace(image.prepared, pixels=styled))
+
+
+def _probabilities(predictor: Predictor, image: PreparedImage) -> Float:
     return predictor.predict(image.case.image, image.fov, image.prepared)
 
 
@@ -216,40 +242,34 @@ def _mask(image: PreparedImage) -> NDArray[np.integer]:
     return np.asarray(image.case.mask)
 
 
-def _curve(maps: Float, image: PreparedImage) -> Float:
-    """Dice at each of `THRESHOLDS` in the field of view; nothing where nothing is is perfect."""
-    return np.nan_to_num(dice_curve(maps, _mask(image), _seen(image)), nan=1.0)
+def _dice_curve(probabilities: Float, image: PreparedImage) -> Float:
+    """Dice at each of `THRESHOLDS`; an empty prediction of an empty mask scores 1."""
+    return np.nan_to_num(dice_curve(probabilities, _mask(image), _field_of_view(image)), nan=1.0)
 
 
-def _seen(image: PreparedImage) -> Mask | None:
+def _field_of_view(image: PreparedImage) -> Mask | None:
     return None if image.fov is None else image.fov.astype(np.bool_)
 
 
-def _by_logit(foreground: Float, image: PreparedImage) -> NDArray[np.int64]:
-    """Pixels of the field of view (2, bins), by mask and logit."""
+def _logit_histograms(foreground: Float, image: PreparedImage) -> NDArray[np.int64]:
+    """Pixels of background and of foreground (2, bins) by their logit, in the field of view."""
     positive = _mask(image) > 0
-    seen = _seen(image)
-    if seen is None:
-        seen = np.ones_like(positive)
+    inside = _field_of_view(image)
+    if inside is None:
+        inside = np.ones_like(positive)
     # Resizing may round a probability to just above 1.
-    logits = logit(np.clip(foreground.astype(np.float64), 0, 1)).clip(_EDGES[0], _EDGES[-1])
-    return np.stack([np.histogram(logits[seen & of], _EDGES)[0] for of in (~positive, positive)])
+    logits = logit(np.clip(foreground.astype(np.float64), 0, 1))
+    logits = logits.clip(_LOGIT_EDGES[0], _LOGIT_EDGES[-1])
+    return np.stack(
+        [np.histogram(logits[inside & chosen], _LOGIT_EDGES)[0] for chosen in (~positive, positive)]
+    )
 
 
-def _platt(counts: NDArray[np.int64]) -> tuple[float, float]:
-    """Slope and offset of a logistic regression on pixels (2, bins)."""
+def _fit_logistic(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Slope and offset of a logistic regression on `_logit_histograms` (2, bins)."""
     from sklearn.linear_model import LogisticRegression
 
-    centres = (_EDGES[:-1] + _EDGES[1:]) / 2
-    truth = np.repeat([0, 1], len(centres))
-    fitted = LogisticRegression().fit(np.tile(centres, 2)[:, None], truth, counts.ravel())
+    centres = (_LOGIT_EDGES[:-1] + _LOGIT_EDGES[1:]) / 2
+    positive = np.repeat([0, 1], len(centres))
+    fitted = LogisticRegression().fit(np.tile(centres, 2)[:, None], positive, counts.ravel())
     return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-
-
-@torch.no_grad()
-def _fold(network: SegmentationNetwork, slope: float, offset: float) -> None:
-    """Make the difference of two logits slope times what it was, plus offset."""
-    bias = network.head.bias
-    assert bias is not None
-    network.head.weight.mul_(slope)
-    bias.mul_(slope).add_(torch.tensor([-offset / 2, offset / 2], device=bias.device))

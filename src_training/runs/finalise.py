@@ -20,7 +20,7 @@ from src_training.data.augmentation import Augmenter
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepared_images
 from src_training.distillation import METHODS
-from src_training.evaluation.calibration import in_other_styles, tune
+from src_training.evaluation.calibration import calibrate, style_augmented
 from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.explore.embeddings import image_vectors, mask_vectors
 from src_training.explore.fsd import FSD, all_alike, frechet_distance
@@ -169,11 +169,11 @@ def _begun(pipeline: "Pipeline", drafts: dict[str, SegmentationModel]) -> dict[s
     held_out = list(prepared_images(pipeline.held_out, preprocessing))
     images = list(prepared_images(pipeline.training, preprocessing))
     views = Augmenter(pipeline.recipe.augmentation, pipeline.recipe.patch)
-    styled = in_other_styles(held_out, views.restyle)
+    styled = style_augmented(held_out, views.restyle)
     judged = {}
     for role, draft in drafts.items():
         predictor = Predictor(draft, device=device)
-        tune(predictor, held_out, styled)
+        calibrate(predictor, held_out, styled)
         vectors = image_vectors(predictor.model, pipeline.training, images).values
         judged[role] = _Judged(predictor, vectors)
     return judged

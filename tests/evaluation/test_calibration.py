@@ -1,4 +1,4 @@
-"""What the validation split decides: statistics, calibration and thresholds."""
+"""What is chosen on validation images: batch-norm mixing, Platt scaling and thresholds."""
 
 import copy
 
@@ -10,15 +10,15 @@ from scipy.special import expit
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepared_images
 from src_training.errors import InputError
-from src_training.evaluation import calibration as tuning
 from src_training.evaluation.calibration import (
-    SHARES,
+    BN_MIXINGS,
+    adapt_to_domain,
     calibrate,
-    choose_statistics,
+    choose_bn_mixing,
     choose_threshold,
-    in_other_styles,
-    tune,
-    tune_to,
+    fit_platt_scaling,
+    fold_platt_scaling,
+    style_augmented,
     update_card,
 )
 from src_training.evaluation.evaluate import evaluate
@@ -31,9 +31,9 @@ from tests.narrow import narrow_network
 
 
 class Pixelwise(SegmentationNetwork):
-    """Logits that are a straight line of the pixel, as far from calibrated as wished.
+    """Logits that are a linear function of the pixel: calibrated or not, as a test wants it.
 
-    The batch norm changes nothing as long as its statistics are those of training.
+    With the training statistics the batch norm is the identity.
     """
 
     stride, taps, bottleneck_channels = 1, {}, 1
@@ -76,7 +76,7 @@ def images_of(predictor, lab):
     return list(prepared_images(lab, predictor.model.card.preprocessing))
 
 
-def truthful(count=3, slope=8.0, offset=-6.0, powers=(1, 1, 1)):
+def logistic_domain(count=3, slope=8.0, offset=-6.0, powers=(1, 1, 1)):
     """Images whose pixels x are foreground with probability expit(slope x + offset)."""
     random = np.random.default_rng(0)
     pixels = [random.random((90, 90)).astype(np.float32) ** powers[i] for i in range(count)]
@@ -88,39 +88,36 @@ def truthful(count=3, slope=8.0, offset=-6.0, powers=(1, 1, 1)):
 
 
 @pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.0), (18.0, -4.0), (8.0, -6.0)])
-def test_calibrated_probabilities_are_how_often_it_is_true(make_predictor, slope, offset):
-    predictor, lab = make_predictor(slope, offset), truthful()
-    calibrate(predictor, images_of(predictor, lab))
+def test_calibrated_probabilities_are_frequencies(make_predictor, slope, offset):
+    predictor, lab = make_predictor(slope, offset), logistic_domain()
+    fit_platt_scaling(predictor, images_of(predictor, lab))
     pixels = lab[0].image
     found = predictor.predict(pixels)[1]
     np.testing.assert_allclose(found, expit(8 * pixels - 6), atol=0.03)
 
 
 @pytest.mark.parametrize(
-    ("slope", "full"), [(-8.0, False), (8.0, True)], ids=["turned", "one class only"]
+    ("slope", "full"), [(-8.0, False), (8.0, True)], ids=["negative slope", "one class only"]
 )
-def test_where_nothing_can_be_learnt_the_network_stays(make_predictor, slope, full):
-    predictor, lab = make_predictor(slope, 1.0), truthful()
+def test_an_impossible_calibration_changes_nothing(make_predictor, slope, full):
+    predictor, lab = make_predictor(slope, 1.0), logistic_domain()
     if full:
         images = [case.image for case in lab]
         lab = Domain.from_arrays("lab", images, [np.ones((90, 90), np.uint8)] * len(images))
     before = copy.deepcopy(predictor.model.network.state_dict())
-    calibrate(predictor, images_of(predictor, lab))
+    fit_platt_scaling(predictor, images_of(predictor, lab))
     after = predictor.model.network.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_takes_a_calibration_into_its_head(name, monkeypatch, tiny_model):
-    model = tiny_model()
+def test_every_network_takes_platt_scaling_into_its_head(name):
     torch.manual_seed(0)
     network = narrow_network(name).eval()
     image = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         before = network(image)
-    predictor = Predictor(SegmentationModel(model.card, network), "cpu")
-    monkeypatch.setattr("src_training.evaluation.calibration._platt", lambda _counts: (0.7, -0.4))
-    calibrate(predictor, images_of(predictor, truthful(1)))
+    fold_platt_scaling(network, 0.7, -0.4)
     with torch.no_grad():
         after = network(image)
     wanted = 0.7 * (before[:, 1] - before[:, 0]) - 0.4
@@ -140,8 +137,8 @@ def test_the_threshold_is_that_of_the_best_mean_dice(tiny_model):
     assert dice[chosen] == pytest.approx(max(dice.values()))
 
 
-def test_only_the_field_of_view_decides_the_threshold(make_predictor):
-    predictor, lab = make_predictor(8.0, -6.0), truthful()
+def test_only_the_field_of_view_counts_for_the_threshold(make_predictor):
+    predictor, lab = make_predictor(8.0, -6.0), logistic_domain()
     fov = np.indices((90, 90))[0] < 45
     masks = [np.where(fov, case.mask, 1).astype(np.uint8) for case in lab]
     seen = Domain.from_arrays("lab", [case.image for case in lab], masks, [fov] * len(lab))
@@ -150,9 +147,9 @@ def test_only_the_field_of_view_decides_the_threshold(make_predictor):
     assert chosen == THRESHOLDS[int(np.argmax(dice))]
 
 
-def test_a_model_that_knows_little_finds_what_it_can(make_predictor):
+def test_a_weak_model_gets_a_low_threshold(make_predictor):
     faint = make_predictor(1.0, -2.4)
-    lab = truthful(slope=1.0, offset=-2.4)
+    lab = logistic_domain(slope=1.0, offset=-2.4)
     images = images_of(faint, lab)
     threshold, own = choose_threshold(faint, images)
     assert faint.predict(images[0].case.image, None, images[0].prepared)[1].max() < 0.2
@@ -160,22 +157,22 @@ def test_a_model_that_knows_little_finds_what_it_can(make_predictor):
     assert own is False
 
 
-def test_images_find_their_own_threshold_only_where_probabilities_mean_something(make_predictor):
-    lab = truthful()
-    honest, boastful = make_predictor(8.0, -6.0), make_predictor(30.0, -4.0)
-    assert choose_threshold(honest, images_of(honest, lab))[1] is True
-    assert choose_threshold(boastful, images_of(boastful, lab))[1] is False
+def test_image_thresholds_need_calibrated_probabilities(make_predictor):
+    lab = logistic_domain()
+    calibrated, overconfident = make_predictor(8.0, -6.0), make_predictor(30.0, -4.0)
+    assert choose_threshold(calibrated, images_of(calibrated, lab))[1] is True
+    assert choose_threshold(overconfident, images_of(overconfident, lab))[1] is False
 
 
-def test_the_share_of_the_images_statistics_is_as_good_as_any_that_is_tried(make_predictor):
-    predictor, lab = make_predictor(8.0, -4.0), truthful()
-    # The same eye in three lights: one threshold fits them better when they are told apart.
+def test_bn_mixing_is_as_good_as_any_candidate(make_predictor):
+    predictor, lab = make_predictor(8.0, -4.0), logistic_domain()
+    # The same pixels at three brightnesses: with their own statistics one threshold fits all.
     for case, light in zip(lab, (0.4, 0.7, 1.0), strict=True):
         case.image[:, 1:] *= light
     images = images_of(predictor, lab)
-    chosen = choose_statistics(predictor, images, images)
+    chosen = choose_bn_mixing(predictor, images, images)
     best = {}
-    for share in SHARES:
+    for share in BN_MIXINGS:
         update_card(predictor, own_statistics=share)
         scores = [evaluate(predictor, lab, threshold=t).mean["dice"] for t in THRESHOLDS]
         best[share] = max(scores)
@@ -192,21 +189,22 @@ def test_the_share_of_the_images_statistics_is_as_good_as_any_that_is_tried(make
         ((0.6, 0.700, 0.715), 1.0),
     ],
 )
-def test_a_half_is_taken_unless_chance_cannot_have_made_another_better(
+def test_bn_mixing_is_a_half_unless_another_is_clearly_better(
     make_predictor, monkeypatch, dice, chosen
 ):
-    found = dict(zip(SHARES, dice, strict=True))
+    found = dict(zip(BN_MIXINGS, dice, strict=True))
     monkeypatch.setattr(
-        tuning, "_best_dice", lambda predictor, _: found[predictor.model.card.own_statistics]
+        "src_training.evaluation.calibration.best_dice",
+        lambda predictor, _: found[predictor.model.card.own_statistics],
     )
-    assert choose_statistics(make_predictor(8.0, -4.0), [], []) == chosen
+    assert choose_bn_mixing(make_predictor(8.0, -4.0), [], []) == chosen
 
 
-def test_an_images_statistics_are_trusted_for_what_other_scanners_might_show(make_predictor):
-    # Tissue differs from eye to eye, and one scanner shows it as it is.
+def test_styles_of_other_scanners_favour_bn_mixing(make_predictor):
+    # Brightness is of the tissue here, so on this scanner the training statistics are right.
     predictor, lab = (
         make_predictor(8.0, -6.0),
-        truthful(slope=800.0, offset=-600.0, powers=(0.5, 1, 1.5)),
+        logistic_domain(slope=800.0, offset=-600.0, powers=(0.5, 1, 1.5)),
     )
     images, shown = images_of(predictor, lab), []
 
@@ -215,51 +213,54 @@ def test_an_images_statistics_are_trusted_for_what_other_scanners_might_show(mak
         return shown[-1]
 
     before = torch.get_rng_state()
-    styled = in_other_styles(images, in_other_lights)
-    in_other_styles(images, in_other_lights)
+    styled = style_augmented(images, in_other_lights)
+    style_augmented(images, in_other_lights)
     assert torch.equal(torch.get_rng_state(), before)
-    # Three images in three lights each, the same ones whenever it is asked.
+    # Three images in three styles each, the same styles in both calls.
     assert all(torch.equal(*pair) for pair in zip(shown[:9], shown[9:], strict=True))
     assert len({float(pixels.max()) for pixels in shown}) == 9
-    assert choose_statistics(predictor, images, images) == 0.0
-    assert choose_statistics(predictor, images, styled) > 0
+    assert choose_bn_mixing(predictor, images, images) == 0.0
+    assert choose_bn_mixing(predictor, images, styled) > 0
 
 
-def test_a_few_images_of_a_scanner_tell_what_is_marked_there(make_predictor, tmp_path):
-    # Its experts mark more than those of whom the network learnt.
-    predictor, theirs = make_predictor(8.0, -6.0), truthful(count=6, offset=-4.0, powers=(1,) * 6)
+def test_adapting_to_two_images_helps_on_the_others(make_predictor, tmp_path):
+    # These experts mark more than those of the training set.
+    predictor, theirs = (
+        make_predictor(8.0, -6.0),
+        logistic_domain(count=6, offset=-4.0, powers=(1,) * 6),
+    )
     few, others = theirs.subset(theirs.names[:2]), theirs.subset(theirs.names[2:])
     before = evaluate(predictor, others).mean["dice"]
     update_card(predictor, metrics={"lab": {"dice": before}})
     file = tmp_path / "theirs.safetensors"
-    *_, said = tune_to(predictor, few, file)
+    *_, sentence = adapt_to_domain(predictor, few, file)
     after = evaluate(predictor, others).mean["dice"]
     assert after > before + 0.02
     scores = evaluate(predictor, few).mean["dice"]
-    assert said.endswith(f"before, {scores:.3f} on the images it was tuned to")
+    assert sentence.endswith(f"before, {scores:.3f} on the images it was tuned to")
     card = read_card(file)
     assert (card.name, card.description) == ("theirs", "Tuned to 2 images of lab.")
     assert card == predictor.model.card and card.metrics == {}
 
 
-def test_a_tuned_model_never_takes_the_place_of_the_one_it_comes_of(make_predictor, tmp_path):
-    predictor, theirs = make_predictor(8.0, -6.0), truthful()
+def test_adapting_never_overwrites_the_model_itself(make_predictor, tmp_path):
+    predictor, theirs = make_predictor(8.0, -6.0), logistic_domain()
     file = tmp_path / "given.safetensors"
     predictor.model.save(file)
     given = file.read_bytes()
-    with pytest.raises(InputError, match=r"given.safetensors is the model that is tuned"):
-        next(tune_to(predictor, theirs, file))
-    steps = tune_to(predictor, theirs, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"given.safetensors is the model to adapt"):
+        next(adapt_to_domain(predictor, theirs, file))
+    steps = adapt_to_domain(predictor, theirs, tmp_path / "other.safetensors")
     next(steps)
     steps.close()
     assert file.read_bytes() == given and list(tmp_path.iterdir()) == [file]
 
 
-def test_more_classes_need_no_threshold(make_predictor):
-    predictor, lab = make_predictor(8.0, -6.0, classes=3), truthful()
+def test_more_than_two_classes_need_no_threshold(make_predictor):
+    predictor, lab = make_predictor(8.0, -6.0, classes=3), logistic_domain()
     before = copy.deepcopy(predictor.model.network.state_dict())
     images = images_of(predictor, lab)
-    tune(predictor, images, images)
+    calibrate(predictor, images, images)
     card = predictor.model.card
     assert (card.threshold, card.own_threshold) == (0.5, False)
     assert torch.equal(predictor.model.network.state_dict()["head.weight"], before["head.weight"])

@@ -2,13 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from src_training.data.preprocessing import Preprocessing
+from src_training.evaluation.calibration import calibrate
 from src_training.evaluation.evaluate import evaluate
 from src_training.inference.model_file import load_model, read_card
 from src_training.inference.predictor import Predictor
-from src_training.runs.data import load_domain
+from src_training.runs.data import load_domain, source_split
 from src_training.runs.outcome import Outcome, as_markdown
 from src_training.runs.run import distil
 
@@ -64,6 +66,29 @@ def test_a_run_on_one_image_and_a_target_of_one_patch_comes_to_its_end(make_reci
     assert "too few patches" in said and "one patient" in said and "nan" not in said
     metrics = read_card(tmp_path / "run" / "model.safetensors").metrics
     assert list(metrics) == ["A, validation", "B"]
+
+
+def test_calibration_is_alike_and_on_held_out_images(make_recipe, tmp_path, monkeypatch):
+    calls = {}
+
+    def recorded(predictor, *images):
+        calls[predictor.model.card.name] = images
+        calibrate(predictor, *images)
+
+    monkeypatch.setattr("src_training.runs.finalise.calibrate", recorded)
+    recipe = make_recipe(1)
+    distil(recipe, tmp_path / "run", device="cpu")
+    training, held_out = source_split(recipe)
+    assert not set(training.names) & set(held_out.names)
+    assert list(calls) == ["tiny-teacher", "tiny-alone", "tiny"]
+    for validation, styled in calls.values():
+        assert [image.case.name for image in validation] == list(held_out.names)
+        assert {image.case.name for image in styled} == set(held_out.names)
+    pixels = [
+        np.stack([image.prepared.pixels for image in (*validation, *styled)])
+        for validation, styled in calls.values()
+    ]
+    np.testing.assert_array_equal(pixels[1:], [pixels[0]] * 2)
 
 
 def test_a_student_that_began_from_a_model_says_so_and_keeps_its_terms(
