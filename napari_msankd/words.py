@@ -38,14 +38,14 @@ def clock(seconds: float) -> str:
 def prospect(outlook: "Outlook", request: "Request") -> str:
     """What the model is, what it thinks of the image, and how a stack is taken."""
     lines = [outlook.about.description] if outlook.about.description else []
-    lines += [f"⚠ {doubt}" for doubt in outlook.doubts]
+    lines += [f"⚠ {doubt}" for doubt in outlook.input_warnings]
     shape = request.planes.shape
     if request.planes.volume and len(shape) == 3 and shape[0] in (3, 4):
         lines.append(
             f"⚠ This layer is a stack of {shape[0]} slices; if they are colours, right-click "
             "the layer and choose Split Stack, then Merge to RGB."
         )
-    if not outlook.doubts:
+    if not outlook.input_warnings:
         lines.append("✓ This image is what the model expects.")
     count, chosen = len(request.planes.indices), len(request.indices)
     disk = ", into a zarr on the disk" if request.on_disk else ""

@@ -137,7 +137,7 @@ class Outlook:
     ----------
     about
         The model.
-    doubts
+    input_warnings
         Why the image may not suit it, a sentence each.
     memory
         Bytes at the peak: of one plane, and of the result unless that goes to
