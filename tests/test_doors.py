@@ -19,7 +19,8 @@ IMPORT_ORDER = (
     {"io"},
     {"data"},
     {"networks"},
-    {"losses", "alignment"},
+    {"losses"},
+    {"alignment"},
     {"distillation"},
     {"inference"},
     {"evaluation"},
@@ -35,8 +36,6 @@ IMPORT_ORDER = (
 
 KNOWN_IMPORTS = {
     ("comparison/scheduler.py", "cli"),
-    ("losses/segmentation.py", "alignment"),
-    ("losses/segmentation.py", "config"),
     ("training/callbacks.py", "runs"),
     ("training/memory_meter.py", "runs"),
     ("training/pretrained.py", "runs"),

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from src_training.losses.divergence import pixel_divergence
+
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -94,20 +96,3 @@ def alignment_losses(
     if view_vector is not None:
         losses["views"] = F.mse_loss(view_vector, vector)
     return losses
-
-
-def pixel_divergence(reference: Tensor, candidate: Tensor) -> Tensor:
-    """KL(softmax(reference) || softmax(candidate)), summed over classes, mean over pixels.
-
-    Parameters
-    ----------
-    reference, candidate
-        Logits (B, classes, H, W).
-
-    Returns
-    -------
-    Tensor
-        Scalar, >= 0.
-    """
-    log_p, log_q = F.log_softmax(reference, 1), F.log_softmax(candidate, 1)
-    return F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(1).mean()

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
+from src_training.losses.regions import one_hot
 from src_training.networks.fanet import FANet
 
 
@@ -55,9 +56,13 @@ class SemanticAutoencoder(nn.Module):
     def read(self, mask: Tensor, image: Tensor | None = None) -> Tensor:
         """What `encode` takes, of class masks (B, h, w) and images (B, C, h, w)."""
         if self.image_channels is None:
-            return regions_of(mask, self.foreground)
+            return self.regions(mask)
         assert image is not None
         return image
+
+    def regions(self, mask: Tensor) -> Tensor:
+        """One channel for each foreground class: classes (B, h, w) -> (B, foreground, h, w)."""
+        return one_hot(mask, self.foreground + 1)[:, 1:].float()
 
     def encode(self, x: Tensor) -> Tensor:
         """Bottlenecks (B, 8 width, h / 8, w / 8) of regions (B, foreground, h, w), or of images."""
@@ -79,8 +84,3 @@ class SemanticAutoencoder(nn.Module):
     def foreground(self) -> int:
         """Foreground classes."""
         return int(self.decoder[-1].out_channels)  # type: ignore[arg-type]  # Sequential hides the layer's type
-
-
-def regions_of(mask: Tensor, foreground: int) -> Tensor:
-    """One channel per foreground class: integer (B, H, W) -> float (B, foreground, H, W)."""
-    return F.one_hot(mask.long(), foreground + 1)[..., 1:].movedim(-1, 1).float()

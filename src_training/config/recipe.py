@@ -23,10 +23,10 @@ from src_training.data.preprocessing import Preprocessing
 from src_training.distillation import METHODS, losses_of, refuse_sum
 from src_training.errors import InputError
 from src_training.io.atomic import write_text
+from src_training.losses.segmentation import Supervision
 from src_training.networks import NETWORKS
 
 Weight = Annotated[float, Field(ge=0)]
-Supervision = Literal["ce", "dice_ce", "dice_focal"]
 Steps = Annotated[int, Field(ge=0)]
 _OF_GKD = losses_of(["gkd"])
 PRESETS = Path(__file__).parent / "presets"

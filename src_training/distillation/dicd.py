@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from src_training.alignment.consistency import pixel_divergence
 from src_training.distillation.base import Distillation, ForwardOutputs, exact
+from src_training.losses.divergence import pixel_divergence
 
 
 class DICD(Distillation):

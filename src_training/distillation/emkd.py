@@ -11,7 +11,8 @@ from torch import Tensor
 
 from src_training.alignment.contrastive_graphs import unit_vectors
 from src_training.distillation.base import Distillation, ForwardOutputs
-from src_training.distillation.logits import TEMPERATURE, softened_divergence
+from src_training.distillation.logits import TEMPERATURE
+from src_training.losses.divergence import softened_divergence
 from src_training.losses.regions import region_means, regions, resized
 
 _LEVELS = {"low": "encoder_half", "high": "encoder_eighth"}

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.consistency import pixel_divergence
 from src_training.alignment.contrastive_graphs import unit_vectors
 from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.distillation.paraphraser import Paraphrasers
 from src_training.errors import InputError
+from src_training.losses.divergence import pixel_divergence
 from src_training.networks.base import SegmentationNetwork
 
 _ENCODER, _DECODER = "encoder_quarter", "decoder_quarter"

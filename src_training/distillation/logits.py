@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from src_training.alignment.consistency import pixel_divergence
 from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.losses.divergence import softened_divergence
 
 TEMPERATURE = 4.0
 """T, by which logits are divided; the published 1 to 20 do alike."""
@@ -24,8 +24,3 @@ class LogitsKD(Distillation):
     ) -> dict[str, Tensor]:
         """``logits``: see `softened_divergence`."""
         return {"logits": softened_divergence(teacher.logits, student.logits, TEMPERATURE)}
-
-
-def softened_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """T² KL(softmax(t / T) || softmax(s / T)), mean over pixels, of logits (B, classes, H, W)."""
-    return temperature**2 * pixel_divergence(teacher / temperature, student / temperature)

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from src_training.alignment.consistency import pixel_divergence
 from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.losses.divergence import pixel_divergence
 
 
 class ViewPredictions(Distillation):

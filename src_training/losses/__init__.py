@@ -1,1 +1,5 @@
-"""Loss terms that several stages and methods share."""
+"""Loss terms that several stages and distillations share.
+
+`segmentation` compares logits with masks, `divergence` compares two predictions,
+`regions` brings features and masks to one size.
+"""

@@ -1,10 +1,14 @@
-"""What a network learns from masks."""
+"""Losses between a network's logits and the masks."""
+
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.semantic_autoencoder import regions_of
-from src_training.config.recipe import Supervision
+from src_training.losses.regions import one_hot
+
+Supervision = Literal["ce", "dice_ce", "dice_focal"]
+"""Which losses a network learns from masks by; see `WEIGHTS`."""
 
 WEIGHTS: dict[Supervision, dict[str, float]] = {
     "ce": {"ce": 1.0},
@@ -17,22 +21,33 @@ _GAMMA = 2.0
 
 
 def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) -> dict[str, Tensor]:
-    """Losses from masks, unweighted.
+    """Losses of logits and masks, unweighted.
+
+    ``dice`` sums over the samples of a batch: it needs the whole batch, and is
+    no mean over samples.
 
     Parameters
     ----------
     logits
-        (B, classes, H, W).
+        (B, classes, H, W), float.
     mask
-        (B, H, W), int64.
+        Classes (B, H, W), int64.
     supervision
-        See `Recipe.supervised`; the losses are those that `WEIGHTS` weighs.
+        Which losses: those that `WEIGHTS` has a weight for.
 
     Returns
     -------
     dict of str to Tensor
-        ``ce`` cross entropy, ``focal`` focal loss (gamma 2, arXiv 1708.02002),
-        ``dice`` soft Dice of the foreground (MONAI's).
+        ``ce`` cross entropy; ``focal`` `focal_loss`; ``dice``
+        `region_dice_loss` of the foreground classes. Scalars >= 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> mask = torch.tensor([[[0, 1], [1, 1]]])
+    >>> losses = supervised_losses(torch.zeros(1, 2, 2, 2), mask, "dice_ce")
+    >>> {name: round(loss.item(), 4) for name, loss in losses.items()}
+    {'ce': 0.6931, 'dice': 0.4}
     """
     names = WEIGHTS[supervision]
     losses = dict[str, Tensor]()
@@ -41,33 +56,66 @@ def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) ->
     if "focal" in names:
         losses["focal"] = focal_loss(logits, mask)
     if "dice" in names:
-        regions = regions_of(mask, logits.shape[1] - 1)
-        losses["dice"] = region_dice_loss(logits.softmax(1)[:, 1:], regions)
+        foreground = one_hot(mask, logits.shape[1])[:, 1:].float()
+        losses["dice"] = region_dice_loss(logits.softmax(1)[:, 1:], foreground)
     return losses
 
 
 def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """-(1 - p)² log p of each pixel's true class, mean over pixels (arXiv 1708.02002, eq. 4).
+    """-(1 - p)² log p of the true class, mean over pixels (arXiv 1708.02002, eq. 4), by MONAI.
 
     Parameters
     ----------
     logits
-        (B, classes, H, W).
+        (B, classes, H, W); computed in single precision.
     mask
-        (B, H, W), int64.
+        Classes (B, H, W), int64.
+
+    Returns
+    -------
+    Tensor
+        Scalar, >= 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> loss = focal_loss(torch.zeros(1, 2, 1, 3), torch.tensor([[[0, 1, 1]]]))
+    >>> round(loss.item(), 6)  # a quarter of log 2
+    0.173287
     """
-    log_p = -F.cross_entropy(logits, mask, reduction="none")
-    return -((1 - log_p.exp()) ** _GAMMA * log_p).mean()
+    # Loaded when it is needed: MONAI takes seconds to import.
+    from monai.losses import FocalLoss
+
+    focal = FocalLoss(to_onehot_y=True, use_softmax=True, gamma=_GAMMA)
+    mean_over_classes: Tensor = focal(logits, mask[:, None])
+    return logits.shape[1] * mean_over_classes
 
 
 def region_dice_loss(probabilities: Tensor, regions: Tensor) -> Tensor:
-    """Soft Dice loss of each region over the whole batch, mean over regions (MONAI's); in [0, 1].
+    """1 - soft Dice of each region over the whole batch, mean over regions (MONAI's).
 
     Parameters
     ----------
-    probabilities, regions
-        (B, regions, H, W), in [0, 1]; regions are 0 or 1.
+    probabilities
+        (B, regions, H, W), in [0, 1].
+    regions
+        Of the same shape, 0 or 1.
+
+    Returns
+    -------
+    Tensor
+        Scalar in [0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> region = torch.tensor([[[[1.0, 0.0]]]])
+    >>> round(region_dice_loss(region, region).item(), 4)
+    0.0
+    >>> round(region_dice_loss(1 - region, region).item(), 4)
+    1.0
     """
+    # Loaded when it is needed: MONAI takes seconds to import.
     from monai.losses import DiceLoss
 
     loss: Tensor = DiceLoss(batch=True)(probabilities, regions)

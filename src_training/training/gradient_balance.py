@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from src_training.config.recipe import Distilling, Supervision
+from src_training.config.recipe import Distilling
 from src_training.data.sampling import Batch
-from src_training.losses.segmentation import WEIGHTS
+from src_training.losses.segmentation import WEIGHTS, Supervision
 from src_training.training.stages.base import trainable_parameters
 from src_training.training.stages.distillation import Distil
 

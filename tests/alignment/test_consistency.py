@@ -7,7 +7,6 @@ from scipy.special import log_softmax, softmax
 from src_training.alignment.consistency import (
     AlignmentConsistency,
     alignment_losses,
-    pixel_divergence,
 )
 
 RANDOM = np.random.default_rng(0)
@@ -48,13 +47,6 @@ def test_a_perfect_alignment_costs_only_what_the_network_gets_wrong():
     assert found["rebuilt"] == found["aligned"] == 0
     assert found["agreed"].item() == pytest.approx(0, abs=1e-12)
     assert found["predicted"] > 0
-
-
-def test_the_divergence_has_a_direction_and_is_never_negative():
-    a, b = torch.from_numpy(LOGITS), torch.from_numpy(REBUILT_LOGITS)
-    assert pixel_divergence(a, b).item() == pytest.approx(divergence(LOGITS, REBUILT_LOGITS))
-    assert pixel_divergence(a, b) > 0
-    assert pixel_divergence(a, b) != pytest.approx(pixel_divergence(b, a).item(), rel=1e-3)
 
 
 def test_every_loss_has_a_weight():

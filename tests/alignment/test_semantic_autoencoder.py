@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from src_training.alignment.semantic_autoencoder import SemanticAutoencoder, regions_of
+from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 
 
 def autoencoder(foreground=2):
@@ -12,7 +12,7 @@ def autoencoder(foreground=2):
 @pytest.mark.parametrize("foreground", [1, 3])
 def test_regions_bring_the_mask_back(foreground):
     mask = torch.randint(foreground + 1, (2, 5, 7))
-    regions = regions_of(mask, foreground)
+    regions = autoencoder(foreground).regions(mask)
     assert regions.shape == (2, foreground, 5, 7) and regions.dtype == torch.float32
     background = 1 - regions.sum(1, keepdim=True)
     assert torch.equal(torch.cat([background, regions], 1).argmax(1), mask)
@@ -31,7 +31,7 @@ def test_every_part_has_the_published_shape():
 def test_the_vector_of_a_mask_is_that_of_its_regions():
     network = autoencoder()
     mask = torch.randint(3, (1, 32, 32))
-    expected = network.alignment.encoder(network.encode(regions_of(mask, 2)))
+    expected = network.alignment.encoder(network.encode(network.regions(mask)))
     assert torch.equal(network.vectors(mask), expected)
 
 

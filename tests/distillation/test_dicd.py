@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from src_training.alignment.consistency import pixel_divergence
 from src_training.distillation.dicd import DICD, cross_predictions
+from src_training.losses.divergence import pixel_divergence
 
 MASK = torch.zeros(2, 8, 8, dtype=torch.long)
 

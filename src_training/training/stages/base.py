@@ -12,12 +12,16 @@ from torch import Tensor, nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.consistency import AlignmentConsistency, alignment_losses
-from src_training.alignment.semantic_autoencoder import SemanticAutoencoder, regions_of
-from src_training.config.recipe import Supervision
+from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.preprocessing import PADDING
 from src_training.data.sampling import Batch, PreparedCase
 from src_training.evaluation.thresholds import dice_curve
-from src_training.losses.segmentation import WEIGHTS, region_dice_loss, supervised_losses
+from src_training.losses.segmentation import (
+    WEIGHTS,
+    Supervision,
+    region_dice_loss,
+    supervised_losses,
+)
 from src_training.networks.base import SegmentationNetwork
 from src_training.training.distributed.whole_batch import all_gather_samples
 
@@ -172,7 +176,7 @@ class MaskAutoencoder(Stage):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``bce`` and ``dice`` of the reproduced regions, of the whole batch."""
-        regions = all_gather_samples(regions_of(batch.mask, self.autoencoder.foreground))
+        regions = all_gather_samples(self.autoencoder.regions(batch.mask))
         seen = self.autoencoder.read(batch.mask, batch.image)
         logits = all_gather_samples(self.autoencoder.decode(self.autoencoder.encode(seen)))
         return {
@@ -198,7 +202,7 @@ class MaskVectors(Stage):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``rebuilt``, the bottleneck's mean squared error; ``bce`` of what is decoded from it."""
-        regions = regions_of(batch.mask, self.autoencoder.foreground)
+        regions = self.autoencoder.regions(batch.mask)
         bottleneck = self.autoencoder.encode(self.autoencoder.read(batch.mask, batch.image))
         rebuilt = self.trained(bottleneck)
         logits = self.autoencoder.decode(rebuilt)

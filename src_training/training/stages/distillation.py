@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.config.recipe import Distilling, Supervision
+from src_training.config.recipe import Distilling
 from src_training.data.sampling import Batch
 from src_training.distillation import METHODS, Distillation
 from src_training.distillation.base import ForwardOutputs
 from src_training.distillation.dcgd import DCGD
 from src_training.errors import InputError
-from src_training.losses.segmentation import WEIGHTS, supervised_losses
+from src_training.losses.segmentation import WEIGHTS, Supervision, supervised_losses
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.runs.directory import STAGES
 from src_training.training.distributed.whole_batch import all_gather_samples, gather_inputs
