@@ -55,7 +55,7 @@ def spin(seconds: float, work: Callable[[], object] = lambda: None) -> None:
         work()
 
 
-def told(what: str, took: list[float]) -> None:
+def report(what: str, took: list[float]) -> None:
     """Print times in milliseconds."""
     print(f"{what}: median {1000 * median(took):.1f} ms, longest {1000 * max(took):.1f} ms")
 
@@ -90,10 +90,10 @@ def curves(viewer: Viewer) -> None:
         took["paint"].append(painted - set_at)
         took["timeline"].append(time.thread_time() - painted)
         spin(0.02)
-    told("first redraw after attaching, 10,000 steps", took["first"])
-    told("redraw, 10,000 steps x 6 lines, lines set", took["set"])
-    told("redraw, 10,000 steps x 6 lines, painted", took["paint"])
-    told("timeline, drawn and painted", took["timeline"])
+    report("first redraw after attaching, 10,000 steps", took["first"])
+    report("redraw, 10,000 steps x 6 lines, lines set", took["set"])
+    report("redraw, 10,000 steps x 6 lines, painted", took["paint"])
+    report("timeline, drawn and painted", took["timeline"])
 
 
 def ticks() -> None:
@@ -106,13 +106,13 @@ def ticks() -> None:
             log.write(step(number))
         job = Job(Path(folder))
         job._timer.stop()
-        told("tick, 10,000 events to read", timed_until(job, STEPS))
+        report("tick, 10,000 events to read", timed_until(job, STEPS))
         took = []
         for start in range(STEPS + 1, STEPS + 5001, 500):
             for number in range(start, start + 500):
                 log.write(step(number))
             took += timed_until(job, start + 499)
-        told("tick, 500 events arrived since the last", took)
+        report("tick, 500 events arrived since the last", took)
         job.close()
 
 

@@ -142,8 +142,8 @@ def model_file(tiny_model: Callable[..., "SegmentationModel"], tmp_path: Path) -
     return path
 
 
-class Said(NamedTuple):
-    """What a command of `msankd` answered."""
+class CommandResult(NamedTuple):
+    """Exit code and output of a command of `msankd`."""
 
     code: int
     out: str
@@ -153,7 +153,7 @@ class Said(NamedTuple):
 @pytest.fixture
 def msankd(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
+) -> Callable[..., CommandResult]:
     """Run a command line in this process."""
     import sys
 
@@ -164,7 +164,7 @@ def msankd(
 
     monkeypatch.setattr(console, "out", Console(width=200))
 
-    def run(*arguments: object) -> Said:
+    def run(*arguments: object) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["msankd", *map(str, arguments)])
         capsys.readouterr()
         code = 0
@@ -172,7 +172,7 @@ def msankd(
             cli.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
-        return Said(code, *capsys.readouterr())
+        return CommandResult(code, *capsys.readouterr())
 
     return run
 

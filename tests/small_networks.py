@@ -4,7 +4,7 @@ from src_training.networks import SegmentationNetwork, build_network
 
 Options = dict[str, int | float | str | bool]
 
-NARROW: dict[str, Options] = {
+SMALL_OPTIONS: dict[str, Options] = {
     "fanet": {"width": 8},
     "raunet": {"width": 8},
     "pspnet": {"width": 4},
@@ -15,8 +15,8 @@ NARROW: dict[str, Options] = {
 """Options by name; the others are small enough as they are."""
 
 
-def narrow_network(
+def small_network(
     name: str, in_channels: int = 1, classes: int = 2, **options: int | float | str | bool
 ) -> SegmentationNetwork:
     """A network by name, narrow unless an option says otherwise."""
-    return build_network(name, in_channels, classes, **{**NARROW.get(name, {}), **options})
+    return build_network(name, in_channels, classes, **{**SMALL_OPTIONS.get(name, {}), **options})

@@ -59,8 +59,6 @@ FOLDERS_WITH_LONG_TEST_NAMES = {
     "tests/evaluation",
     "tests/explore",
     "tests/export",
-    "tests/gui",
-    "tests/gui/domains",
     "tests/inference",
     "tests/inference/volumes",
     "tests/io",

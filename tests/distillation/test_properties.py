@@ -22,7 +22,7 @@ from src_training.distillation.view_predictions import ViewPredictions
 from src_training.errors import InputError
 from src_training.networks import NETWORKS, build_network
 from tests.distillation.taps import CLASSES, SCALES, STUDENT, TEACHER, VIEWS, made, masks
-from tests.narrow import narrow_network
+from tests.small_networks import small_network
 
 
 class Said(nn.Module):
@@ -224,7 +224,7 @@ def test_every_method_fits_every_student(method, student):
 @pytest.mark.parametrize("student", ["enet", "mobilenetv2", "resnet18"])
 def test_every_method_fits_the_networks_of_emkd_but_graph_flow_asks_for_a_decoder(teacher, student):
     torch.manual_seed(0)
-    networks = [narrow_network(name) for name in (teacher, student)]
+    networks = [small_network(name) for name in (teacher, student)]
     image, passes = torch.rand(2, 1, 64, 64), []
     for network in networks:
         with network.tapped(*SCALES) as taps:
@@ -246,7 +246,7 @@ def test_every_method_fits_the_networks_of_emkd_but_graph_flow_asks_for_a_decode
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_looking_for_channels_leaves_a_network_as_it_was(name):
-    network = narrow_network(name)
+    network = small_network(name)
     former = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     random = torch.get_rng_state()
     network.tap_channels(*network.taps)

@@ -27,7 +27,7 @@ from src_training.inference.model_file import ModelCard, SegmentationModel, read
 from src_training.inference.predictor import Predictor
 from src_training.networks import NETWORKS
 from src_training.networks.base import SegmentationNetwork, Skips
-from tests.narrow import narrow_network
+from tests.small_networks import small_network
 
 
 class Pixelwise(SegmentationNetwork):
@@ -113,7 +113,7 @@ def test_an_impossible_calibration_changes_nothing(make_predictor, slope, full):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_takes_platt_scaling_into_its_head(name):
     torch.manual_seed(0)
-    network = narrow_network(name).eval()
+    network = small_network(name).eval()
     image = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         before = network(image)

@@ -15,7 +15,7 @@ from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.explore.tiling import Mosaic
 from src_training.inference.model_file import ModelCard, SegmentationModel
 from src_training.networks import NETWORKS, build_network
-from tests.narrow import NARROW
+from tests.small_networks import SMALL_OPTIONS
 
 SIDE = 32
 ROLES = pytest.mark.parametrize("role", ["teacher", "student"])
@@ -62,7 +62,7 @@ def tensor(image):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_tap_of_every_network_can_be_shown(name):
-    found, image = model(name, **NARROW.get(name, {})), picture((41, 50))
+    found, image = model(name, **SMALL_OPTIONS.get(name, {})), picture((41, 50))
     for tap in taps_of(found):
         maps = feature_maps(found, image, tap)
         assert maps.maps.dtype == np.float32 and np.isfinite(maps.maps).all()

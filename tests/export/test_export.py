@@ -26,7 +26,7 @@ from src_training.export.rounding_sensitivity import Unsettledness
 from src_training.inference.model_file import ModelCard, SegmentationModel
 from src_training.networks import NETWORKS, build_network
 from src_training.networks.base import SegmentationNetwork, Skips
-from tests.narrow import NARROW, narrow_network
+from tests.small_networks import SMALL_OPTIONS, small_network
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -196,12 +196,12 @@ def test_means_of_parts_are_those_of_adaptive_pooling(grid, size):
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_exports(name):
     torch.manual_seed(0)
-    network = narrow_network(name).train()
+    network = small_network(name).train()
     # Statistics as training leaves them: without, logits are so large that rounding is, too.
     with torch.no_grad():
         for _ in range(20):
             network(torch.rand(4, 1, 64, 64))
-    model = carded(network.eval(), name, name, options=NARROW.get(name, {}))
+    model = carded(network.eval(), name, name, options=SMALL_OPTIONS.get(name, {}))
     content, check = checked_graph(model)
     assert check.largest_difference <= 1e-4
     for shape in [(1, 1, 1, 1), (2, 1, 32, 96), (1, 1, 64, 64), (1, 1, 33, 97)]:

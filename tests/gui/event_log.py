@@ -1,4 +1,4 @@
-"""Runs that were never trained: what a run would have said, for those who watch."""
+"""Event logs of runs that were never trained, written as a run would write them."""
 
 import json
 from pathlib import Path
@@ -22,13 +22,15 @@ NO_PROCESS = 2**22 + 1
 """Larger than any process id."""
 
 
-def begun() -> list[Event]:
+def start_events() -> list[Event]:
     return [
         RunStarted(device="cpu", precision="32-true", stages=list(STAGES), process=NO_PROCESS),
     ]
 
 
-def stage(name: str, steps: int = 4, to: int | None = None, score: float = 0.5) -> list[Event]:
+def stage_events(
+    name: str, steps: int = 4, to: int | None = None, score: float = 0.5
+) -> list[Event]:
     """A stage of so many steps; not finished where it came `to` an earlier one."""
     last = steps if to is None else to
     events: list[Event] = [StageStarted(stage=name, step=0, steps=steps)]
@@ -41,23 +43,23 @@ def stage(name: str, steps: int = 4, to: int | None = None, score: float = 0.5) 
     return events
 
 
-def finished() -> list[Event]:
-    events = begun()
+def run_events() -> list[Event]:
+    events = start_events()
     for name in STAGES:
-        events += stage(name)
+        events += stage_events(name)
     events.insert(-1, Measured(stage="distil", step=4, fsd={"DRIVE": 12.0}))
     return [*events, RunFinished(model="model.safetensors", seconds=520.0)]
 
 
-def write_run(path: Path, events: list[Event], name: str = "told") -> Path:
+def write_run(path: Path, events: list[Event], name: str = "recorded") -> Path:
     """A run's directory with a recipe of that name and these events."""
     path.mkdir(parents=True, exist_ok=True)
     RunDirectory(path).recipe.write_text(yaml.safe_dump({"name": name}))
-    say(path, events)
+    append_events(path, events)
     return path
 
 
-def say(path: Path, events: list[Event]) -> None:
+def append_events(path: Path, events: list[Event]) -> None:
     log = EventLog(RunDirectory(path).events)
     for event in events:
         log.write(event)

@@ -34,7 +34,7 @@ def fundus_model(tiny_model, tmp_path):
     return model.source
 
 
-def test_segment_asks_for_the_camera_where_the_model_knows_its_own(
+def test_segment_asks_for_the_camera_if_the_model_has_an_angle(
     viewer, widget, segmented, model, fundus_model, qtbot
 ):
     eye = fundus_phantom(1, 96, "A").image
@@ -54,7 +54,7 @@ def test_segment_asks_for_the_camera_where_the_model_knows_its_own(
     widget.model.open(model)
     assert widget.camera.angle is None
     qtbot.waitUntil(lambda: not widget.choices.isRowVisible(widget.camera), timeout=PATIENCE)
-    # Who runs a model before it has been read means the angle that was told.
+    # Who runs a model before it has been read means the angle that was given.
     widget.model.open(fundus_model)
     widget.camera.setValue(45)
     assert segmented().metadata["msankd"]["options"]["angle"] == 45
@@ -130,7 +130,7 @@ def test_maps_are_those_of_the_camera_that_took_the_image(
     np.testing.assert_allclose(sizes[0], 2 * np.array(sizes[1]), atol=2)
 
 
-def test_a_stack_has_the_camera_of_the_domain_that_it_was_chosen_for(viewer):
+def test_a_stack_has_the_camera_of_the_domain_it_is_in(viewer):
     stack, other = (viewer.add_image(np.zeros((3, 32, 32)), name=name) for name in ("a", "b"))
     layers = ChosenLayers("eyes", (LayerPair.of(stack),), "targets", angle=45)
     explored = Explored(Request(None, None, (layers,)), {}, {})

@@ -37,7 +37,7 @@ def read_back(domain, folder, masks=True, classes=None):
     return load_domain(domain.recipe(folder, classes), masks_required=masks)
 
 
-def test_photographs_come_back_as_they_were_with_what_was_painted(tmp_path):
+def test_photographs_and_painted_labels_are_saved_unchanged(tmp_path):
     layers = [(photograph(f"eye {n}", n), painted(f"mask {n}")) for n in (1, 2)]
     domain = read_back(chosen(*layers), tmp_path)
     assert domain.name == "eyes"
@@ -56,7 +56,7 @@ def test_source_and_targets_have_folders_of_their_own(tmp_path):
     assert other.class_values is None
 
 
-def test_only_planes_with_paint_are_cases_and_their_names_tell_the_slice(tmp_path):
+def test_only_painted_slices_are_cases_named_by_their_index(tmp_path):
     stack = np.random.default_rng(0).integers(0, 4000, (5, *SIDE), np.uint16)
     labels = painted("paint", shape=(5, *SIDE))
     labels.data[[0, 3]] = 0
@@ -161,14 +161,14 @@ def test_a_target_takes_the_classes_of_the_source(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pair", "said"),
+    ("pair", "message"),
     [
         ((photograph("a"),), "image layer 'a' has no Labels layer"),
         ((photograph("a"), Labels(np.zeros(SIDE, int), name="b")), "Labels layer 'b' is empty"),
     ],
 )
-def test_a_source_without_paint_is_refused_by_name(pair, said, tmp_path):
-    with pytest.raises(InputError, match=said):
+def test_a_source_without_paint_is_refused_by_name(pair, message, tmp_path):
+    with pytest.raises(InputError, match=message):
         chosen(pair).recipe(tmp_path)
 
 
@@ -201,7 +201,7 @@ def test_every_plane_has_a_file_name_of_its_own(names, depths):
     assert len(every) == sum(len(pair.image.indices) for pair in pairs)
 
 
-def test_slices_of_a_stack_stay_together_among_others_and_part_when_alone():
+def test_a_stack_is_split_only_when_it_is_the_whole_domain():
     stack = LayerPair.of(Image(np.zeros((3, 4, 4), np.uint8), name="ct"))
     alone, together = case_names([stack]), case_names([stack, stack])
     assert len({patient_of(name) for name in alone[0]}) == 3
@@ -234,7 +234,7 @@ def test_planes_are_read_when_they_are_asked_for():
         (["a", "b"], ["b"], [None, 0]),
     ],
 )
-def test_labels_go_with_the_image_whose_name_they_share_and_else_in_order(images, labels, expected):
+def test_labels_are_paired_by_name_and_otherwise_in_order(images, labels, expected):
     masks = [painted(name) for name in labels]
     found = matched([photograph(name) for name in images], masks)
     assert [None if mask is None else masks.index(mask) for mask in found] == expected
@@ -262,7 +262,7 @@ def test_a_folder_is_used_where_it_is(make_domain, tmp_path):
     assert len(load_domain(recipe, masks_required=True)) == 2
 
 
-def test_a_folder_has_the_values_of_several_classes_of_the_source(tmp_path):
+def test_a_folder_has_the_several_class_values_of_the_source(tmp_path):
     folder = ChosenFolder(tmp_path)
     assert folder.recipe(tmp_path, {"class_1": 1, "class_2": 2}).class_values
     assert folder.recipe(tmp_path, {"foreground": 1}).class_values is None

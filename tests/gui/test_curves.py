@@ -18,7 +18,7 @@ from src_training.runs.events import Measured
 from src_training.runs.history import RunHistory, Series
 
 from .conftest import PATIENCE
-from .told import begun, finished, stage
+from .event_log import run_events, stage_events, start_events
 
 
 def history_of(events):
@@ -83,7 +83,7 @@ def test_steps_said_again_after_a_resume_replace_the_old():
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_lines_can_be_told_from_the_background(theme):
+def test_lines_differ_from_the_background(theme):
     background = get_theme(theme).background.as_hex()[:7]
     assert min(contrast(line, background) for line in LINES) >= 3
     assert len(set(LINES)) == len(LINES)
@@ -95,7 +95,7 @@ def test_contrast_is_that_of_wcag():
 
 
 def test_losses_dice_and_fsd_are_drawn(curves):
-    curves.draw(history_of(finished()))
+    curves.draw(history_of(run_events()))
     curves.redraw()
     assert curves.losses.names == ["ce", "dice", "total"]
     steps, values = shown(curves.losses)["ce"]
@@ -116,7 +116,7 @@ def test_values_that_change_lay_nothing_out_anew(curves, qtbot):
             self.count += event.type() == QEvent.Type.LayoutRequest
             return False
 
-    history = history_of([*begun(), *stage("teacher", steps=9, to=2)])
+    history = history_of([*start_events(), *stage_events("teacher", steps=9, to=2)])
     curves.draw(history)
     curves.redraw()
     qtbot.wait(50)
@@ -144,7 +144,7 @@ def test_a_legend_is_as_tall_as_its_lines(qtbot):
 
 
 def test_a_domain_of_any_name_is_named_in_one_line(curves):
-    events = [e for e in finished() if not isinstance(e, Measured)]
+    events = [e for e in run_events() if not isinstance(e, Measured)]
     measured = Measured(stage="distil", step=4, fsd={"<A> & B": 2.0})
     curves.draw(history_of([*events, measured]))
     curves.redraw()
@@ -152,13 +152,17 @@ def test_a_domain_of_any_name_is_named_in_one_line(curves):
 
 
 def test_a_run_of_the_first_version_has_no_fsd_and_no_empty_plot(curves):
-    curves.draw(history_of([e for e in finished() if not isinstance(e, Measured)]))
+    curves.draw(history_of([e for e in run_events() if not isinstance(e, Measured)]))
     curves.redraw()
     assert not curves.fsd.isVisible()
 
 
-def test_the_losses_are_those_of_the_latest_stage_or_of_the_chosen(curves):
-    curves.draw(history_of([*begun(), *stage("teacher"), *stage("autoencoder", steps=9, to=2)]))
+def test_losses_are_of_the_latest_or_the_selected_stage(curves):
+    curves.draw(
+        history_of(
+            [*start_events(), *stage_events("teacher"), *stage_events("autoencoder", steps=9, to=2)]
+        )
+    )
     curves.redraw()
     assert len(shown(curves.losses)["ce"][0]) == 2
     curves.stage.setCurrentText("teacher")
@@ -167,7 +171,7 @@ def test_the_losses_are_those_of_the_latest_stage_or_of_the_chosen(curves):
 
 
 def test_losses_of_different_sizes_are_drawn_as_logarithms(curves):
-    history = history_of([*begun(), *stage("teacher")])
+    history = history_of([*start_events(), *stage_events("teacher")])
     curves.draw(history)
     curves.redraw()
     assert not curves.losses.log
@@ -183,7 +187,7 @@ def test_losses_of_different_sizes_are_drawn_as_logarithms(curves):
 
 
 def test_ten_thousand_steps_are_few_points(curves):
-    history = history_of([*begun(), *stage("teacher")])
+    history = history_of([*start_events(), *stage_events("teacher")])
     steps = list(range(1, 10_001))
     history.losses["teacher"] = {"ce": Series(steps, [1 / step for step in steps])}
     curves.draw(history)
@@ -194,7 +198,7 @@ def test_ten_thousand_steps_are_few_points(curves):
 def test_it_is_drawn_at_most_four_times_a_second(curves, qtbot, monkeypatch):
     drawn = []
     monkeypatch.setattr(curves.losses, "draw", lambda *_: drawn.append(1))
-    history = history_of(finished())
+    history = history_of(run_events())
     curves.redraw()
     drawn.clear()
     for _ in range(25):
@@ -204,7 +208,7 @@ def test_it_is_drawn_at_most_four_times_a_second(curves, qtbot, monkeypatch):
 
 
 def test_axes_stay_while_lines_grow_a_little(curves):
-    history = history_of([*begun(), *stage("teacher", steps=100, to=50)])
+    history = history_of([*start_events(), *stage_events("teacher", steps=100, to=50)])
     curves.draw(history)
     curves.redraw()
     before = curves.losses.ends
@@ -215,10 +219,10 @@ def test_axes_stay_while_lines_grow_a_little(curves):
 
 
 def test_another_run_takes_the_place_of_the_first(curves):
-    curves.draw(history_of(finished()))
+    curves.draw(history_of(run_events()))
     curves.redraw()
     curves.stage.setCurrentText("tan")
-    curves.draw(history_of([*begun(), *stage("teacher", to=3, steps=9)]))
+    curves.draw(history_of([*start_events(), *stage_events("teacher", to=3, steps=9)]))
     curves.redraw()
     assert [curves.stage.itemText(i) for i in range(curves.stage.count())][1:] == ["teacher"]
     assert len(shown(curves.losses)["ce"][0]) == 3

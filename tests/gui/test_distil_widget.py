@@ -21,8 +21,7 @@ from src_training.inference.model_file import read_card
 from src_training.runs.run import STAGES, RunDirectory, run_state
 
 from .conftest import PATIENCE
-from .told import begun as told_begun
-from .told import stage, write_run
+from .event_log import stage_events, start_events, write_run
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning"),
@@ -165,7 +164,7 @@ def test_a_widget_opened_anew_finds_the_run_that_goes_on(begun, make_widget, vie
     qtbot.waitUntil(lambda: pages.tabText(1) == "R&uns", timeout=PATIENCE)
 
 
-def test_a_killed_run_is_told_from_one_that_was_stopped(begun, qtbot):
+def test_a_killed_run_is_not_shown_as_stopped(begun, qtbot):
     widget = begun(steps=400)
     qtbot.waitUntil(at_work(widget), timeout=PATIENCE)
     psutil.Process(widget.runs.job.history.process).kill()
@@ -176,7 +175,7 @@ def test_a_killed_run_is_told_from_one_that_was_stopped(begun, qtbot):
 
 
 @pytest.mark.parametrize("on_close, state", [("leave", "running"), ("stop", "stopped")])
-def test_closing_napari_leaves_or_stops_the_run_as_was_remembered(
+def test_closing_napari_leaves_or_stops_the_run_as_preferred(
     on_close, state, begun, own_folders, monkeypatch, qtbot
 ):
     chosen = settings.Preferences(
@@ -200,14 +199,16 @@ def test_who_closes_napari_is_asked_once(
     monkeypatch.setattr(distil, "preferences", lambda: chosen)
     kept, stopped = [], []
     monkeypatch.setattr(distil, "remember_on_close", kept.append)
-    run = write_run(own_folders.runs / "told", [*told_begun(), *stage("teacher", 100, to=2)])
+    run = write_run(
+        own_folders.runs / "recorded", [*start_events(), *stage_events("teacher", 100, to=2)]
+    )
     widget = make_widget()
     widget.runs.watch(Job(run))
     monkeypatch.setattr(widget.runs.job, "stop", lambda wait=False: stopped.append(wait))
 
     def reply():
         box = QApplication.activeModalWidget()
-        assert "told" in box.text()
+        assert "recorded" in box.text()
         box.checkBox().setChecked(remembered)
         next(button for button in box.buttons() if button.text() == answer).click()
 
@@ -218,7 +219,9 @@ def test_who_closes_napari_is_asked_once(
 
 
 def test_the_time_left_counts_the_report(make_widget, own_folders):
-    run = write_run(own_folders.runs / "told", [*told_begun(), *stage("teacher", 100, to=2)])
+    run = write_run(
+        own_folders.runs / "recorded", [*start_events(), *stage_events("teacher", 100, to=2)]
+    )
     estimate = {"stage_seconds": dict.fromkeys(STAGES, 0.0), "scoring": 7200.0}
     RunDirectory(run).estimate.write_text(json.dumps(estimate))
     widget = make_widget()
@@ -228,7 +231,9 @@ def test_the_time_left_counts_the_report(make_widget, own_folders):
 
 
 def test_a_run_that_ended_is_given_nothing_to_preview(make_widget, own_folders, eyes, qtbot):
-    run = write_run(own_folders.runs / "told", [*told_begun(), *stage("teacher", 100, to=2)])
+    run = write_run(
+        own_folders.runs / "recorded", [*start_events(), *stage_events("teacher", 100, to=2)]
+    )
     widget = make_widget()
     widget.runs.watch(Job(run))
     qtbot.waitUntil(ended(widget), timeout=PATIENCE)

@@ -35,12 +35,12 @@ def test_volumes_can_be_learned_from_and_are_counted_as_such(folder, qtbot):
     assert "2 volumes, 10 slices of 12 x 16 pixels" in choice.found.text()
     assert "foreground 7.8 % (150 voxels)" in choice.found.text()
     assert choice.strip.count() == 2
-    told = choice.strip.item(0).toolTip()
-    assert "first · 5 slices of 12 x 16 pixels" in told and "(75 voxels)" in told
+    text = choice.strip.item(0).toolTip()
+    assert "first · 5 slices of 12 x 16 pixels" in text and "(75 voxels)" in text
     choice.end()
 
 
-def test_a_mask_that_does_not_fit_stands_in_the_way_and_one_volume_is_called_one(folder, qtbot):
+def test_an_unfitting_mask_is_a_problem_and_one_volume_is_noted(folder, qtbot):
     choice = DomainChoice(ViewerModel(), "required")
     qtbot.addWidget(choice)
     wrong = folder / "masks" / "second.nii.gz"

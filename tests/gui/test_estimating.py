@@ -13,26 +13,26 @@ def parent(qapp):
     return QObject()
 
 
-def test_what_cannot_be_timed_is_told_in_its_own_words(parent, qtbot, tmp_path, monkeypatch):
+def test_an_estimate_that_fails_emits_the_sentence(parent, qtbot, tmp_path, monkeypatch):
     # Of no account, though napari was started beside it.
     started = tmp_path / "started"
     started.mkdir()
     (started / "yaml.py").write_text("raise RuntimeError('not ours')")
     monkeypatch.chdir(started)
     estimating = Estimating(parent)
-    with qtbot.waitSignal(estimating.failed, timeout=PATIENCE) as told:
+    with qtbot.waitSignal(estimating.failed, timeout=PATIENCE) as failed:
         estimating.start(tmp_path / "none.yaml", "cpu")
-    assert "there is no such recipe" in told.args[0]
+    assert "there is no such recipe" in failed.args[0]
     assert not estimating.running
 
 
 def test_what_was_dropped_says_nothing(parent, qtbot, tmp_path):
-    estimating, told = Estimating(parent), []
-    estimating.failed.connect(told.append)
+    estimating, messages = Estimating(parent), []
+    estimating.failed.connect(messages.append)
     estimating.start(tmp_path / "first.yaml", "cpu")
     with qtbot.waitSignal(estimating.failed, timeout=PATIENCE):
         estimating.start(tmp_path / "second.yaml", "cpu")
-    assert len(told) == 1 and "second.yaml" in told[0]
+    assert len(messages) == 1 and "second.yaml" in messages[0]
 
 
 def test_a_window_that_goes_takes_its_process_along_silently(parent, qtbot, tmp_path):

@@ -27,7 +27,7 @@ def test_umap_cannot_be_chosen_where_it_is_not_installed(explore, qtbot, monkeyp
     assert "'napari-msankd[umap]'" in box.itemData(place, Qt.ItemDataRole.ToolTipRole)
 
 
-def test_the_projection_named_is_the_one_shown_and_a_legend_has_its_points(
+def test_the_status_names_the_shown_projection_and_its_legend(
     extracted, make_domain, model_file, monkeypatch, qtbot
 ):
     def refused(*_):

@@ -61,7 +61,7 @@ def graphs():
     return SimpleNamespace(samples=samples, **whole)
 
 
-def test_a_choice_is_told_once(qtbot, table):
+def test_a_selection_is_emitted_once(qtbot, table):
     selection, samples = Selection(), samples_of(table)
     with qtbot.waitSignal(selection.changed):
         selection.choose(samples[:3], samples[0])
@@ -79,13 +79,13 @@ def test_a_sample_says_what_it_is():
 
 
 @pytest.mark.parametrize("by", BY)
-def test_every_row_has_a_colour_and_the_colours_are_told(table, by):
+def test_every_row_has_a_colour_and_the_legend_names_the_colours(table, by):
     found = colouring(table, by)
     assert found.index.shape == (8,) and found.index.max() < len(found.palette)
     assert "<span" in found.legend
 
 
-def test_what_the_diamonds_are_is_told_where_there_are_any(table):
+def test_the_legend_names_diamonds_where_there_are_any(table):
     assert "masks" not in colouring(table, "domain").legend
     with_mask = replace(table, kinds=("image",) * 7 + ("mask",))
     assert colouring(with_mask, "domain").legend.endswith("masks")
@@ -99,7 +99,7 @@ def test_what_is_unknown_is_grey_and_dice_grows_along_the_ramp(table):
 
 
 @pytest.mark.parametrize("edges, count", [(EDGES[0], 6), (EDGES[1], 3), (EDGES[2], 3)])
-def test_a_star_has_an_edge_a_view_and_a_complete_graph_one_a_pair(graphs, edges, count):
+def test_a_star_has_an_edge_a_view_a_complete_graph_one_a_pair(graphs, edges, count):
     drawn = drawing(graphs, edges, together=False)
     assert len(drawn.edges) == count and len(drawn.places) == 4
     assert all(len(values) == count for values in drawn.values.values())
@@ -145,7 +145,7 @@ def test_a_map_lies_over_a_layer_that_is_turned_and_scaled():
     assert Affine(affine_matrix=shown.affine.affine_matrix).ndim == 3
 
 
-def test_a_hidden_layer_is_in_sight_again_when_its_sample_is_opened():
+def test_opening_a_sample_shows_its_hidden_layer():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros((20, 30)), name="scans", visible=False)
     found = Explored(Request(None, None), {}, {}, layers={("ours", "x"): "scans"})

@@ -45,9 +45,7 @@ def at_rest(page, qtbot):
 
 
 @pytest.mark.parametrize("page", [FsdPage], indirect=True)
-def test_distances_of_a_model_that_was_left_are_not_those_of_the_one_in_sight(
-    page, explored, qtbot
-):
+def test_late_distances_of_another_model_are_not_shown(page, explored, qtbot):
     page.show_explored(explored)
     at_rest(page, qtbot)
     last, (first, *_) = page.model.currentText(), explored.tables
@@ -66,7 +64,7 @@ def test_distances_of_a_model_that_was_left_are_not_those_of_the_one_in_sight(
 
 
 @pytest.mark.parametrize("page", [VectorsPage], indirect=True)
-def test_points_of_an_earlier_extract_are_gone_where_the_next_is_stopped(page, explored, qtbot):
+def test_a_stopped_extract_removes_the_points_of_the_earlier(page, explored, qtbot):
     page.show_explored(explored)
     at_rest(page, qtbot)
     assert len(page.scatters) == 3

@@ -207,7 +207,7 @@ def bare_file(tiny_model, tmp_path):
     return tmp_path / "bare.safetensors"
 
 
-def test_a_model_without_semantic_encoder_has_one_fitted_beside_it(
+def test_a_model_without_semantic_encoder_has_one_fitted(
     extracted, make_domain, bare_file, qtbot, monkeypatch
 ):
     monkeypatch.setattr(fitting, "STEPS", 2)
@@ -230,7 +230,7 @@ def test_without_masks_no_encoder_is_offered(extracted, make_domain, bare_file):
 
 
 def test_a_stop_keeps_what_was_encoded(extracted, make_domain, model_file, qtbot, monkeypatch):
-    encoded, go_on, said = threading.Event(), threading.Event(), []
+    encoded, go_on, messages = threading.Event(), threading.Event(), []
 
     def held(request):
         for step in explored.explore(request):
@@ -249,11 +249,11 @@ def test_a_stop_keeps_what_was_encoded(extracted, make_domain, model_file, qtbot
     qtbot.wait(200)
     assert not explore.pages.isTabEnabled(1)
     monkeypatch.setattr(choose, "explore", explored.explore)
-    monkeypatch.setattr(page.status, "setText", said.append)
+    monkeypatch.setattr(page.status, "setText", messages.append)
     page.extract.click()
     qtbot.waitUntil(lambda: "extract" not in page.works, timeout=PATIENCE)
     # The image at hand is encoded to its end.
-    assert "Vectors of tiny: 3 of 3 images, 2 kept from before" in said
+    assert "Vectors of tiny: 3 of 3 images, 2 kept from before" in messages
 
 
 def test_models_of_two_latent_sizes_are_refused_in_words(extracted, finished_run, model_file):

@@ -13,7 +13,7 @@ from src_training.runs.events import Previewed, RunFinished, RunStarted, RunStop
 from src_training.runs.run import STAGES, RunDirectory
 
 from .conftest import PATIENCE
-from .told import begun, finished, say, stage, write_run
+from .event_log import append_events, run_events, stage_events, start_events, write_run
 
 ENDLESS = 10**6
 
@@ -151,29 +151,31 @@ def test_the_run_outlives_the_viewer(watch, make_recipe, tmp_path, until):
 
 
 def test_a_directory_with_a_run_is_not_begun_again(make_recipe, tmp_path):
-    write_run(tmp_path / "run", finished())
+    write_run(tmp_path / "run", run_events())
     with pytest.raises(InputError, match="holds a run already"):
         Job.start(make_recipe(), tmp_path / "run")
 
 
 def test_a_finished_run_is_read_whole(watch, tmp_path, until):
-    told = []
-    job = watch(write_run(tmp_path / "run", finished()))
-    job.advanced.connect(told.append)
+    received = []
+    job = watch(write_run(tmp_path / "run", run_events()))
+    job.advanced.connect(received.append)
     until(ended(job))
     assert job.state.state == "finished"
-    assert told == [job.history]
+    assert received == [job.history]
     assert set(job.history.losses) == set(STAGES)
 
 
 def test_a_run_that_another_window_resumes_is_followed_again(watch, tmp_path, until):
-    run = write_run(tmp_path / "run", [*begun(), RunStopped(reason="stopped on request")])
+    run = write_run(tmp_path / "run", [*start_events(), RunStopped(reason="stopped on request")])
     job, states = watch(run), []
     job.ended.connect(states.append)
     until(ended(job))
-    say(run, [RunStarted(device="cpu", precision="32-true", stages=list(STAGES))])
+    append_events(run, [RunStarted(device="cpu", precision="32-true", stages=list(STAGES))])
     until(lambda: job.running)
-    say(run, [*stage("teacher"), RunFinished(model="model.safetensors", seconds=1.0)])
+    append_events(
+        run, [*stage_events("teacher"), RunFinished(model="model.safetensors", seconds=1.0)]
+    )
     until(ended(job))
     assert [state.state for state in states] == ["stopped", "finished"]
 
@@ -183,24 +185,24 @@ def test_a_run_is_awaited_where_there_is_none_yet(watch, tmp_path, until, qtbot)
     qtbot.wait(600)
     assert job.running
     assert job.history.state == "waiting"
-    write_run(tmp_path / "coming", finished())
+    write_run(tmp_path / "coming", run_events())
     until(lambda: job.history.state == "finished")
     until(ended(job))
 
 
-def test_only_the_latest_preview_is_told(watch, tmp_path, until):
+def test_only_the_latest_preview_is_emitted(watch, tmp_path, until):
     previews = [Previewed(stage="teacher", step=n, file="preview/labels.npy") for n in (1, 2)]
-    run = write_run(tmp_path / "run", [*begun(), *previews])
-    job, told = watch(run), []
-    job.previewed.connect(told.append)
+    run = write_run(tmp_path / "run", [*start_events(), *previews])
+    job, received = watch(run), []
+    job.previewed.connect(received.append)
     until(ended(job))
-    assert told == [RunDirectory(run).preview_labels]
-    say(run, [Previewed(stage="teacher", step=3, file="preview/labels.npy")])
-    until(lambda: len(told) == 2)
+    assert received == [RunDirectory(run).preview_labels]
+    append_events(run, [Previewed(stage="teacher", step=3, file="preview/labels.npy")])
+    until(lambda: len(received) == 2)
 
 
 def test_many_events_are_read_a_little_at_a_time(watch, tmp_path, until):
-    run = write_run(tmp_path / "run", [*begun(), *stage("teacher", steps=5000)])
+    run = write_run(tmp_path / "run", [*start_events(), *stage_events("teacher", steps=5000)])
     job, longest = watch(run), 0.0
     job._timer.stop()
     while not at(job, "teacher")() or job.history.stages["teacher"].step < 5000:
@@ -211,9 +213,9 @@ def test_many_events_are_read_a_little_at_a_time(watch, tmp_path, until):
     assert longest < 0.05
 
 
-def test_another_process_that_bears_the_number_by_now_is_not_ours(watch, tmp_path, until):
+def test_another_process_with_the_same_id_is_not_the_run(watch, tmp_path, until):
     number = psutil.Process().pid
-    run = write_run(tmp_path / "run", [begun()[0].model_copy(update={"process": number})])
+    run = write_run(tmp_path / "run", [start_events()[0].model_copy(update={"process": number})])
     job = watch(run)
     until(ended(job))
     assert job.state.state == "died"

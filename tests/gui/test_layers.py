@@ -107,12 +107,12 @@ def test_bool_is_read_as_numbers():
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [(np.ones((4, 4), complex), "holds complex128"), (np.ones((0, 4)), r"is empty \(0, 4\)")],
 )
-def test_pixels_that_cannot_be_used_are_refused_by_name(data, said):
+def test_pixels_that_cannot_be_used_are_refused_by_name(data, message):
     layer = SimpleNamespace(name="holo", data=data, multiscale=False, rgb=False)
-    with pytest.raises(InputError, match=f"'holo' {said}"):
+    with pytest.raises(InputError, match=f"'holo' {message}"):
         planes_of(layer)
 
 
@@ -151,6 +151,6 @@ def test_the_plane_in_sight_is_found_along_any_axis(stack):
         (("pixel",) * 3, 0, None),
     ],
 )
-def test_spacing_is_told_in_millimetres_where_there_are_lengths(stack, units, axis, expected):
+def test_spacing_is_in_millimetres_where_there_are_lengths(stack, units, axis, expected):
     found = planes_of(Image(stack, scale=(3, 0.5, 0.7), units=units), axis).spacing
     assert found == (expected and pytest.approx(expected))

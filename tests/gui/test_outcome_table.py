@@ -10,12 +10,12 @@ from napari_msankd.runs.outcome_table import OutcomeTable
 from napari_msankd.runs.outcomes import read_outcomes
 from src_training.errors import InputError
 
-from .told import finished, write_report, write_run
+from .event_log import run_events, write_report, write_run
 
 
 @pytest.fixture
 def run(tmp_path):
-    path = write_run(tmp_path / "a run é", finished())
+    path = write_run(tmp_path / "a run é", run_events())
     write_report(path, bytes=2_500_000, seconds_per_image=0.0421)
     return path
 
@@ -53,7 +53,7 @@ def test_models_are_columns_and_measures_rows(table, run):
 
 
 def test_a_report_without_times_is_shown_without_times(table, tmp_path):
-    run = write_run(tmp_path / "old", finished())
+    run = write_run(tmp_path / "old", run_events())
     write_report(run)
     (run / "models").mkdir()
     (run / "models" / "teacher.safetensors").write_bytes(b"x" * 3_000_000)

@@ -80,7 +80,7 @@ def test_every_field_of_the_recipe_has_an_editor(editor, recipe):
     assert names(editor.form.content) == names(recipe.model_dump(mode="json"))
 
 
-def test_a_number_changed_in_the_form_is_in_the_recipe_and_in_the_yaml(editor, qtbot):
+def test_a_number_changed_in_the_form_changes_recipe_and_yaml(editor, qtbot):
     with qtbot.waitSignal(editor.changed):
         field(editor, "stages.teacher")["steps"].setValue(77)
     assert editor.recipe.stages.teacher.steps == 77
@@ -91,7 +91,7 @@ def test_a_number_changed_in_the_form_is_in_the_recipe_and_in_the_yaml(editor, q
     assert content["weight_decay"] == 1e-3
 
 
-def test_a_window_is_chosen_by_its_name_or_its_ends_and_slices_by_their_number(editor):
+def test_a_window_is_chosen_by_name_or_ends_slices_by_number(editor):
     kind, neighbours = (
         field(editor, "preprocessing.kind"),
         field(editor, "preprocessing.neighbours"),
@@ -106,7 +106,7 @@ def test_a_window_is_chosen_by_its_name_or_its_ends_and_slices_by_their_number(e
     assert (made.window, made.neighbours, made.side) == ((0, 255), 3, 192)
 
 
-def test_text_changed_in_the_yaml_is_in_the_recipe_and_in_the_form(editor, qtbot):
+def test_text_changed_in_the_yaml_changes_recipe_and_form(editor, qtbot):
     editor.tabs.setCurrentIndex(1)
     with qtbot.waitSignal(editor.changed):
         editor.yaml.setPlainText(editor.yaml.toPlainText().replace("patch: 32", "patch: 64"))
@@ -116,7 +116,7 @@ def test_text_changed_in_the_yaml_is_in_the_recipe_and_in_the_form(editor, qtbot
 
 
 @pytest.mark.parametrize(
-    ("path", "text", "said"),
+    ("path", "text", "message"),
     [
         ("weight_decay", "much", "the field weight_decay is 'much'"),
         ("weight_decay", "-1", "the field weight_decay is -1.0"),
@@ -127,9 +127,9 @@ def test_text_changed_in_the_yaml_is_in_the_recipe_and_in_the_form(editor, qtbot
         ("preprocessing.window", "lung", "expected [low, high] in HU, or one of liver"),
     ],
 )
-def test_a_bad_value_is_said_in_one_sentence_and_changes_nothing(editor, path, text, said, recipe):
+def test_a_bad_value_is_one_sentence_and_changes_nothing(editor, path, text, message, recipe):
     write(editor, path, text)
-    assert said in editor.fault.text()
+    assert message in editor.fault.text()
     assert len(editor.fault.text().splitlines()) == 1
     assert editor.recipe == recipe
     assert not ok(editor).isEnabled()
@@ -150,7 +150,7 @@ def test_a_fault_that_is_mended_is_forgotten(editor):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("name: [", "not YAML: .* in line 2"),
         ("- a", "expected fields"),
@@ -158,12 +158,12 @@ def test_a_fault_that_is_mended_is_forgotten(editor):
         ("", "recipe"),
     ],
 )
-def test_bad_yaml_is_said_in_one_sentence(editor, text, said, qtbot, recipe):
+def test_bad_yaml_is_reported_in_one_sentence(editor, text, message, qtbot, recipe):
     import re
 
     editor.tabs.setCurrentIndex(1)
     editor.yaml.setPlainText(text)
-    qtbot.waitUntil(lambda: bool(re.search(said, editor.fault.text())), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: bool(re.search(message, editor.fault.text())), timeout=PATIENCE)
     assert editor.recipe == recipe
     assert not editor.tabs.isTabEnabled(0)
 
@@ -247,7 +247,7 @@ def test_save_and_load_give_the_recipe_back(editor, tmp_path, qtbot, recipe):
     assert field(editor, "seed").value == 5
 
 
-def test_who_saves_a_recipe_of_open_layers_is_told_that_their_images_go(tmp_path, qtbot, recipe):
+def test_saving_a_recipe_of_layers_warns_of_temporary_images(tmp_path, qtbot, recipe):
     layers = DomainRecipe(name="layers", folder=str(tmp_path / "plan" / "source" / "layers"))
     editor = RecipeEditor(recipe.model_copy(update={"source": layers}), passing=tmp_path / "plan")
     qtbot.addWidget(editor)
@@ -285,7 +285,7 @@ def test_the_docstrings_are_the_tooltips(editor):
 
 
 @pytest.mark.parametrize("model", [Recipe, DomainRecipe, Phantoms, StageRecipe, Distilling])
-def test_every_field_is_told(model):
+def test_every_field_has_a_description(model):
     assert field_docs(model).keys() >= model.model_fields.keys()
 
 

@@ -36,7 +36,7 @@ def test_kept_probabilities_cut_as_the_engine_does(foreground, threshold):
 
 
 @given(probabilities, percent, percent)
-def test_moving_the_threshold_is_as_if_it_had_been_there_from_the_start(foreground, first, then):
+def test_moving_the_threshold_equals_starting_with_it(foreground, first, then):
     moved, fresh = Result(Slicing((6, 7)), 2, first), Result(Slicing((6, 7)), 2, then)
     for result in (moved, fresh):
         result.write((), everywhere(), maps_of(foreground))
@@ -44,7 +44,7 @@ def test_moving_the_threshold_is_as_if_it_had_been_there_from_the_start(foregrou
     assert np.array_equal(moved.labels, fresh.labels)
 
 
-def test_a_whole_plane_is_cut_at_its_own_threshold_until_it_is_given_one():
+def test_a_slice_has_its_own_threshold_until_one_is_set():
     result, random = Result(Slicing((2, 60, 70)), 2, 0.5), np.random.default_rng(0)
     planes = [random.beta(0.2, 0.9, (60, 70)).astype(np.float32) * faint for faint in (1, 0.6)]
     own = [threshold_of(quantise(plane)) for plane in planes]

@@ -1,4 +1,4 @@
-"""The fundus camera in the Segment widget: of which layers it is asked, and whose angle it is."""
+"""The fundus camera in the Segment widget: for which layers it is shown, and whose angle it is."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ def eye():
 
 
 @pytest.fixture
-def asked(widget, tiny_model, tmp_path, qtbot):
-    """Wait until a model of a camera of 30 degrees has been asked; gives whether it asks back."""
+def shows_camera(widget, tiny_model, tmp_path, qtbot):
+    """Load a model of a camera of 30 degrees; return whether the camera field shows."""
     tiny_model("fundus", angle=30).save(tmp_path / "fundus.safetensors")
     widget.model.open(tmp_path / "fundus.safetensors")
 
@@ -30,24 +30,24 @@ def asked(widget, tiny_model, tmp_path, qtbot):
 
 
 def test_no_camera_is_asked_for_of_a_volume_and_none_acts(
-    eye, viewer, widget, asked, segmented, qtbot
+    eye, viewer, widget, shows_camera, segmented, qtbot
 ):
     viewer.add_image(eye, rgb=True, name="eye")
-    assert asked()
+    assert shows_camera()
     widget.camera.setValue(45)
     viewer.add_image(np.stack([eye[..., 1]] * 2), name="ct")
     assert not widget.choices.isRowVisible(widget.camera)
-    assert not asked()
+    assert not shows_camera()
     assert segmented().metadata["msankd"]["options"]["angle"] is None
     viewer.add_image(np.stack([eye] * 2), rgb=True, name="eyes")
-    assert asked() and widget.camera.angle == 45
+    assert shows_camera() and widget.camera.angle == 45
 
 
-def test_the_angle_stays_for_the_next_photograph_and_comes_back_with_the_former(
-    eye, viewer, widget, asked, segmented
+def test_the_angle_stays_for_the_next_photograph_and_is_restored(
+    eye, viewer, widget, shows_camera, segmented
 ):
     one, two, new = (viewer.add_image(eye, rgb=True, name=name) for name in ("one", "two", "new"))
-    assert asked()
+    assert shows_camera()
     for image, angle in ((one, 45), (two, 60)):
         widget.image.layer = image
         widget.camera.setValue(angle)

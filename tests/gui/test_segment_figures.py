@@ -78,9 +78,7 @@ def test_figures_that_went_leave_no_empty_strip(volume, viewer, widget, segmente
     assert widget.volumes.isHidden()
 
 
-def test_a_run_that_fails_leaves_the_former_result_its_slider_and_scores(
-    image, viewer, widget, segmented, qtbot
-):
+def test_a_failed_run_leaves_the_former_result_and_scores(image, viewer, widget, segmented, qtbot):
     viewer.add_image(image, rgb=True)
     labels = segmented()
     before = labels.data.copy()
@@ -100,7 +98,7 @@ def test_a_run_that_fails_leaves_the_former_result_its_slider_and_scores(
     assert "'hole'" in widget.status.text()
 
 
-def test_a_threshold_that_is_set_before_the_first_tile_is_that_of_the_result(
+def test_a_threshold_set_before_the_first_tile_is_used(
     image, viewer, widget, model, monkeypatch, qtbot
 ):
     loaded, going, tiles = Event(), Event(), segmenting._in_turn

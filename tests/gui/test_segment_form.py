@@ -19,9 +19,7 @@ def small_window(widget, qtbot):
     qtbot.wait(100)
 
 
-def test_a_small_window_stays_small_whatever_the_widget_has_to_say(
-    viewer, widget, segmented, qtbot
-):
+def test_a_small_window_stays_small_with_long_messages(viewer, widget, segmented, qtbot):
     volume = np.random.default_rng(5).random((3, 32, 40), np.float32)
     viewer.add_image(volume, **MM)
     widget.slices.which.setCurrentText(RANGE)

@@ -19,9 +19,7 @@ def long_stack():
     return np.random.default_rng(3).random((150, 24, 24), np.float32)
 
 
-def test_a_stack_begins_with_the_slice_in_sight_and_says_which_it_reached(
-    long_stack, viewer, widget, qtbot
-):
+def test_a_stack_begins_with_the_displayed_slice(long_stack, viewer, widget, qtbot):
     viewer.add_image(long_stack)
     viewer.dims.set_point(0, 140)
     widget.run.click()
@@ -54,9 +52,7 @@ def test_photographs_in_a_stack_are_no_volume(viewer, widget, segmented, qtbot):
     assert widget.solid.isHidden() and widget.volumes.text() == ""
 
 
-def test_progress_never_goes_back_where_planes_fall_into_other_tiles(
-    stack, viewer, model, tmp_path, monkeypatch
-):
+def test_progress_never_decreases_with_uneven_tiles(stack, viewer, model, tmp_path, monkeypatch):
     class Plane(Result):
         def write(self, *_):
             pass
@@ -75,9 +71,9 @@ def test_progress_never_goes_back_where_planes_fall_into_other_tiles(
     planes = planes_of(viewer.add_image(stack))
     part = (range(4),)
     request = Request(planes, part, (0,), model, False, None, "cpu", 10**9, tmp_path)
-    _, *told = segment(request, None)
-    assert [tile.done for tile in told] == list(range(1, 11))
-    assert [tile.total for tile in told] == [16] * 4 + [7] + [9] * 2 + [10] * 3
+    _, *tiles = segment(request, None)
+    assert [tile.done for tile in tiles] == list(range(1, 11))
+    assert [tile.total for tile in tiles] == [16] * 4 + [7] + [9] * 2 + [10] * 3
 
 
 def test_the_threshold_goes_back_to_the_models_own(image, viewer, widget, qtbot):
@@ -104,7 +100,7 @@ def own_labels(path, plane):
     return labels_from(maps, model.card.threshold_for(maps)), model.card.threshold_for(maps)
 
 
-def test_an_image_is_cut_at_its_own_threshold_which_the_slider_shows(
+def test_the_slider_shows_the_threshold_of_the_image(
     image, viewer, widget, own_model, segmented, qtbot
 ):
     viewer.add_image(image, rgb=True)
@@ -121,7 +117,7 @@ def test_an_image_is_cut_at_its_own_threshold_which_the_slider_shows(
     assert labels.metadata["msankd"]["options"]["threshold"] == own
 
 
-def test_every_slice_has_its_own_threshold_and_the_slider_follows(
+def test_the_slider_follows_the_threshold_of_each_slice(
     stack, viewer, widget, own_model, segmented, qtbot
 ):
     stack[1] **= 6
@@ -156,7 +152,9 @@ def test_a_model_of_neighbouring_slices_sees_those_of_the_stack(
     assert (labels[1] != alone).any(), "its neighbours count"
 
 
-def test_a_single_slice_for_a_model_of_neighbours_is_told(stack, viewer, widget, qtbot, tmp_path):
+def test_a_single_slice_for_a_model_of_neighbours_is_warned_of(
+    stack, viewer, widget, qtbot, tmp_path
+):
     widget.model.open(make_model(tmp_path / "planes.safetensors", neighbours=3))
     viewer.add_image(stack[0])
     qtbot.waitUntil(

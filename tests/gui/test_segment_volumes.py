@@ -95,23 +95,23 @@ def test_the_menus_command_segments_the_slice_in_sight(volume, viewer, model, qt
     widget.end()
 
 
-def test_volumes_are_told_in_millilitres_and_follow_the_threshold(
+def test_volumes_are_in_millilitres_and_follow_the_threshold(
     volume, viewer, widget, segmented, qtbot
 ):
     viewer.add_image(volume, **MM)
     labels = segmented()
 
-    def told():
+    def volume_shown():
         ml = np.count_nonzero(labels.data) * 3 * 0.5 * 0.5 / 1000
         return f"vessel {ml:.3g} ml" == widget.volumes.text()
 
-    qtbot.waitUntil(told, timeout=PATIENCE)
+    qtbot.waitUntil(volume_shown, timeout=PATIENCE)
     before = widget.volumes.text()
     widget.number.setValue(0.8)
-    qtbot.waitUntil(lambda: widget.volumes.text() != before and told(), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: widget.volumes.text() != before and volume_shown(), timeout=PATIENCE)
 
 
-def test_without_lengths_no_volume_is_told(volume, viewer, widget, segmented, qtbot):
+def test_without_lengths_no_volume_is_shown(volume, viewer, widget, segmented, qtbot):
     viewer.add_image(volume)
     segmented()
     qtbot.waitUntil(lambda: not widget.solid.isHidden(), timeout=PATIENCE)

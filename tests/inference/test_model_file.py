@@ -22,7 +22,7 @@ from src_training.inference.model_file import (
     shipped_models,
 )
 from src_training.networks import NETWORKS, build_network
-from tests.narrow import NARROW
+from tests.small_networks import SMALL_OPTIONS
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_saved_model_loads_with_the_same_card_and_the_same_output(tiny_model, 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_survives_its_file_with_buffers(name, tmp_path):
-    options = NARROW.get(name, {})
+    options = SMALL_OPTIONS.get(name, {})
     network = build_network(name, 1, 2, **options)
     for buffer in network.buffers():
         buffer.add_(2)

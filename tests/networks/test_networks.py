@@ -12,11 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src_training.networks import NETWORKS, SegmentationNetwork, build_network
 from src_training.networks.blocks.residual import BasicBlock, BottleneckBlock, ResidualEncoder
-from tests.narrow import NARROW, Options, narrow_network
+from tests.small_networks import SMALL_OPTIONS, Options, small_network
 
 SCALES = {"half": 2, "quarter": 4, "eighth": 8}
 VARIANTS: list[tuple[str, Options]] = [
-    *((name, NARROW.get(name, {})) for name in NETWORKS),
+    *((name, SMALL_OPTIONS.get(name, {})) for name in NETWORKS),
     ("enet", {"unpooling": "bilinear"}),
 ]
 
@@ -25,7 +25,7 @@ def seeded(
     name: str, in_channels: int = 1, classes: int = 2, **options: int | float | str | bool
 ) -> SegmentationNetwork:
     torch.manual_seed(0)
-    return narrow_network(name, in_channels, classes, **options)
+    return small_network(name, in_channels, classes, **options)
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +299,7 @@ def test_bfloat16_autocast_trains(name: str, options: Options) -> None:
 def test_a_state_dict_makes_the_same_network_again(
     networks: dict[str, SegmentationNetwork], name: str
 ) -> None:
-    again = narrow_network(name).eval()
+    again = small_network(name).eval()
     again.load_state_dict(networks[name].state_dict())
     image = torch.rand(1, 1, 32, 32)
     assert torch.equal(again(image), networks[name](image))

@@ -36,8 +36,8 @@ def make_choice(viewer, qtbot):
 
 
 @pytest.fixture
-def looked(qtbot):
-    """Wait until a choice has looked at everything."""
+def await_summary(qtbot):
+    """Wait until a choice has summarised everything that is chosen."""
 
     def wait(choice):
         # Rows follow the layers in the next round of the event loop.
@@ -50,7 +50,7 @@ def looked(qtbot):
 
 @pytest.fixture
 def add(viewer):
-    """Open an image, with a square painted on it unless told otherwise."""
+    """Open an image, with a square painted on it unless `labels` is false."""
 
     def add(name, labels=True, shape=SIDE, value=1, **options):
         pixels = np.random.default_rng(len(name)).integers(0, 255, shape, np.uint8)

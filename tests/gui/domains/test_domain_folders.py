@@ -14,18 +14,20 @@ from src_training.io.images import write_labels
 from ..conftest import PATIENCE
 
 
-def test_a_folder_is_found_and_layers_can_be_taken_again(add, make_choice, looked, make_domain):
+def test_a_folder_is_found_and_layers_can_be_taken_again(
+    add, make_choice, await_summary, make_domain
+):
     add("eye 1")
     add("eye 2")
     folder = make_domain("sc äns with spaces")
-    choice = looked(make_choice())
+    choice = await_summary(make_choice())
     choice.choose_folder(folder)
-    assert looked(choice).value() == ChosenFolder(folder)
+    assert await_summary(choice).value() == ChosenFolder(folder)
     assert choice.rows.isHidden()
     assert "3 images of 48 x 48 pixels" in choice.found.text()
     assert choice.where.currentText() == f"{folder.parent.name}/sc äns with spaces"
     choice.choose_layers()
-    assert isinstance(looked(choice).value(), ChosenLayers)
+    assert isinstance(await_summary(choice).value(), ChosenLayers)
     assert not choice.rows.isHidden()
 
 
@@ -42,25 +44,25 @@ def drop(choice, path):
     assert choice.styleSheet() == ""
 
 
-def test_a_folder_can_be_dropped(make_choice, looked, make_domain):
+def test_a_folder_can_be_dropped(make_choice, await_summary, make_domain):
     folder = make_domain()
     choice = make_choice()
     drop(choice, folder)
-    assert looked(choice).value() == ChosenFolder(folder)
+    assert await_summary(choice).value() == ChosenFolder(folder)
 
 
-def test_a_file_that_is_dropped_is_refused_by_name(make_choice, looked, tmp_path):
+def test_a_file_that_is_dropped_is_refused_by_name(make_choice, await_summary, tmp_path):
     file = tmp_path / "eye.png"
     file.touch()
     choice = make_choice()
     drop(choice, file)
-    looked(choice)
+    await_summary(choice)
     assert "eye.png is a file; expected a folder" in choice.problems[0]
     assert choice.value() is None
 
 
-def test_every_problem_is_named_and_beyond_three_they_are_collapsed(
-    make_choice, looked, make_domain, qtbot
+def test_problems_are_named_and_collapsed_beyond_three(
+    make_choice, await_summary, make_domain, qtbot
 ):
     folder = make_domain(images=7)
     broken = sorted((folder / "images").iterdir())
@@ -69,7 +71,7 @@ def test_every_problem_is_named_and_beyond_three_they_are_collapsed(
     broken[6].write_bytes(b"no picture")
     choice = make_choice()
     choice.choose_folder(folder)
-    looked(choice)
+    await_summary(choice)
     assert len(choice.problems) == 5
     assert len(choice.faults.text().splitlines()) == 3
     assert choice.more.text() == "All 5 problems…"
@@ -81,65 +83,67 @@ def test_every_problem_is_named_and_beyond_three_they_are_collapsed(
     dialog.close()
 
 
-def test_a_mask_without_an_image_is_said_but_stands_in_nobodys_way(
-    make_choice, looked, make_domain
+def test_a_mask_without_an_image_is_noted_and_not_a_problem(
+    make_choice, await_summary, make_domain
 ):
     folder = make_domain()
     first = next((folder / "masks").iterdir())
     first.with_name("stray.png").write_bytes(first.read_bytes())
     choice = make_choice()
     choice.choose_folder(folder)
-    looked(choice)
+    await_summary(choice)
     assert "stray.png has no image" in choice.faults.text()
     assert choice.value() == ChosenFolder(folder)
 
 
-def test_a_folder_that_is_gone_is_said(make_choice, looked, tmp_path):
+def test_a_folder_that_is_gone_is_named(make_choice, await_summary, tmp_path):
     choice = make_choice()
     choice.choose_folder(tmp_path / "gone")
-    looked(choice)
+    await_summary(choice)
     assert "gone is not there" in choice.problems[0]
 
 
-def test_one_image_is_enough_but_said_to_be_little(make_choice, looked, make_domain):
+def test_one_image_is_enough_but_noted_as_few(make_choice, await_summary, make_domain):
     choice = make_choice()
     choice.choose_folder(make_domain(images=1))
-    looked(choice)
+    await_summary(choice)
     assert "one image only" in choice.found.text()
     assert choice.value() is not None
 
 
-def test_values_that_become_one_class_are_told(make_choice, looked, make_domain):
+def test_values_that_become_one_class_are_noted(make_choice, await_summary, make_domain):
     folder = make_domain()
     first = min((folder / "masks").iterdir())
     write_labels(first, (np.indices((48, 48))[0] % 7 * 40).astype(np.uint8))
     choice = make_choice()
     choice.choose_folder(folder)
-    assert "0 is background, all others are foreground" in looked(choice).found.text()
+    assert "0 is background, all others are foreground" in await_summary(choice).found.text()
     assert choice.value() is not None
 
 
-def test_a_target_with_masks_says_what_they_are_for(make_choice, looked, make_domain):
+def test_a_target_with_masks_says_what_they_are_for(make_choice, await_summary, make_domain):
     choice = make_choice("optional")
     folder = make_domain(images=1)
     choice.choose_folder(folder)
-    assert "Has masks: used for scores only." in looked(choice).found.text()
+    assert "Has masks: used for scores only." in await_summary(choice).found.text()
     assert choice.value() == ChosenFolder(folder)
 
 
-def test_long_names_and_paths_do_not_widen_the_dock(add, make_choice, looked, tmp_path):
+def test_long_names_and_paths_do_not_widen_the_dock(add, make_choice, await_summary, tmp_path):
     add("a photograph " * 15)
-    choice = looked(make_choice())
+    choice = await_summary(make_choice())
     choice.choose_folder(tmp_path / ("long" * 40))
-    looked(choice)
+    await_summary(choice)
     assert choice.minimumSizeHint().width() <= 320
 
 
-def test_the_window_stays_free_while_a_large_domain_is_looked_at(make_choice, looked, tmp_path):
+def test_the_window_stays_free_while_a_large_domain_is_looked_at(
+    make_choice, await_summary, tmp_path
+):
     random = np.random.default_rng(0)
     images = [random.integers(0, 255, (256, 256), np.uint8) for _ in range(40)]
     write_domain(Domain.from_arrays("many", images, [image > 128 for image in images]), tmp_path)
-    choice = looked(make_choice())
+    choice = await_summary(make_choice())
     choice.choose_folder(tmp_path)
     worst = []
     while choice.looking:
