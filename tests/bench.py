@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from src_training.data.phantom.camera import fundus_phantom
 from src_training.data.preprocessing import Preprocessing
 from src_training.explore.fsd import distance, frechet_distance, gaussian
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork, build_network
 

@@ -36,7 +36,8 @@ def peak() -> int:
 def stream_in_this_process(source: Path, labels: Path) -> None:
     """Segment a volume; prints its peak, bytes, and seconds."""
     from src_training.data.preprocessing import Preprocessing
-    from src_training.inference.model_file import ModelCard, SegmentationModel
+    from src_training.inference.model_card import ModelCard
+    from src_training.inference.model_file import SegmentationModel
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import Plan
     from src_training.inference.volumes.label_store import LabelStore

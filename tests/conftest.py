@@ -109,7 +109,8 @@ def tiny_model() -> Callable[..., "SegmentationModel"]:
 
     from src_training.alignment.alignment_network import SemanticEncoder
     from src_training.data.preprocessing import Preprocessing
-    from src_training.inference.model_file import ModelCard, SegmentationModel, SemanticSpace
+    from src_training.inference.model_card import ModelCard, SemanticSpace
+    from src_training.inference.model_file import SegmentationModel
     from src_training.networks import build_network
 
     def make(

@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.layers import Index, Slicing
-from src_training.inference.image_threshold import STEPS, at_least, quantise, threshold_of
+from src_training.inference.image_threshold import (
+    STEPS,
+    binarise,
+    expected_dice_threshold,
+    quantise,
+)
 
 _CHUNK = 512
 _BAND = 2**20
@@ -86,13 +91,13 @@ class Result:
         steps = quantise(maps[1])
         with self._lock:
             self.kept[where] = steps
-            self.labels[where] = at_least(steps, self.threshold_at(index))
+            self.labels[where] = binarise(steps, self.threshold_at(index))
 
     def finish(self, index: Index) -> None:
         """A plane is whole: from now on it has a threshold of its own."""
         if self.kept is None:
             return
-        self._own[index] = threshold_of(np.asarray(self.kept[self.slicing.at(index)]))
+        self._own[index] = expected_dice_threshold(np.asarray(self.kept[self.slicing.at(index)]))
         if self.threshold is None:
             for _ in self._recut(index):
                 pass
@@ -118,7 +123,7 @@ class Result:
             with self._lock:
                 where = self.slicing.at(index, (band, slice(None)))
                 threshold = self.threshold_at(index)
-                self.labels[where] = at_least(np.asarray(self.kept[where]), threshold)
+                self.labels[where] = binarise(np.asarray(self.kept[where]), threshold)
             yield
 
     def detach(self) -> None:

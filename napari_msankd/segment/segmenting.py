@@ -201,7 +201,7 @@ def look(request: Request) -> Iterator[Outlook]:
     if not request.on_disk:
         memory += Result.bytes(request.slicing.shape)
     input_warnings = predictor.check(_read(request.planes, request.shown, predictor))
-    input_warnings += _spacing_doubts(predictor, request.planes)
+    input_warnings += _spacing_warnings(predictor, request.planes)
     yield Outlook(_about(predictor), tuple(input_warnings), memory)
 
 
@@ -260,7 +260,7 @@ def _about(predictor: "Predictor") -> About:
         description=card.description,
         classes=tuple(card.classes),
         threshold=round(card.threshold, 2),
-        own_threshold=card.own_threshold and len(card.classes) == 2,
+        own_threshold=card.per_image_threshold and len(card.classes) == 2,
         knows_angle=card.preprocessing.angle is not None,
         sha256=predictor.model.sha256 or "",
         device=_words(predictor.device),
@@ -299,10 +299,10 @@ def _read(planes: Planes, index: Index, predictor: "Predictor") -> NDArray[np.ge
     return planes.read(index, predictor.model.card.preprocessing.neighbours)
 
 
-def _spacing_doubts(predictor: "Predictor", planes: Planes) -> list[str]:
-    from src_training.inference.input_checks import spacing_doubts
+def _spacing_warnings(predictor: "Predictor", planes: Planes) -> list[str]:
+    from src_training.inference.input_checks import spacing_warnings
 
-    return [] if planes.spacing is None else spacing_doubts(predictor.model.card, planes.spacing)
+    return [] if planes.spacing is None else spacing_warnings(predictor.model.card, planes.spacing)
 
 
 def _folder(request: Request) -> Path | None:

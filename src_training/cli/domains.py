@@ -98,7 +98,7 @@ def evaluate(
         for each in domains:
             results.append(score_domain(predictor, each, lambda _d, _n, name: advance(name)))
     several, cut = len(loaded.card.classes) > 2, "each image's own threshold"
-    if not loaded.card.own_threshold:
+    if not loaded.card.per_image_threshold:
         cut = f"threshold {loaded.card.threshold:g}"
     table = Table(title=f"{loaded.card.name}, {cut}")
     table.add_column("inside the field of view")

@@ -19,7 +19,7 @@ def models() -> None:
     table = Table("name", "segments", "network", "trained on", "terms")
     for name, path in shipped_models().items():
         card = read_card(path)
-        trained = ", ".join(f"{d.name} ({d.images} images)" for d in card.domains)
+        trained = ", ".join(f"{d.name} ({d.images} images)" for d in card.sources)
         table.add_row(name, ", ".join(card.classes[1:]), card.architecture, trained, card.licence)
     console.out.print(table)
 

@@ -21,7 +21,7 @@ from src_training.data.preprocessing import Float, Mask
 from src_training.errors import InputError
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.thresholds import THRESHOLDS, dice_curve
-from src_training.inference.image_threshold import quantise, threshold_of
+from src_training.inference.image_threshold import expected_dice_threshold, quantise
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
 from src_training.seeds import drawing
@@ -64,10 +64,10 @@ def calibrate(
     InputError
         If an image cannot be segmented.
     """
-    update_card(predictor, own_statistics=choose_bn_mixing(predictor, validation, styled))
+    update_card(predictor, bn_mixing=choose_bn_mixing(predictor, validation, styled))
     fit_platt_scaling(predictor, validation)
     threshold, by_image = choose_threshold(predictor, validation)
-    update_card(predictor, threshold=threshold, own_threshold=by_image)
+    update_card(predictor, threshold=threshold, per_image_threshold=by_image)
 
 
 def adapt_to_domain(predictor: Predictor, domain: Domain, file: Path) -> Iterator[str]:
@@ -149,7 +149,7 @@ def choose_bn_mixing(
     groups = (validation, styled) if styled else (validation,)
     dice = {}
     for share in BN_MIXINGS:
-        update_card(predictor, own_statistics=share)
+        update_card(predictor, bn_mixing=share)
         dice[share] = np.mean([best_dice(predictor, images) for images in groups])
     best = max(BN_MIXINGS, key=dice.__getitem__)
     return best if dice[best] > dice[DEFAULT_BN_MIXING] + _LEAST_GAIN else DEFAULT_BN_MIXING
@@ -205,7 +205,7 @@ def choose_threshold(
     float
         One of `THRESHOLDS`; 0.5 with more than two classes.
     bool
-        Whether the images' own thresholds (`threshold_of`) have a mean Dice at most
+        Whether the images' own thresholds (`expected_dice_threshold`) have a mean Dice at most
         0.005 lower: the fixed threshold was fitted to these images, they were not.
     """
     if len(predictor.model.card.classes) > 2:
@@ -214,7 +214,8 @@ def choose_threshold(
     for image in validation:
         maps = _probabilities(predictor, image)
         curves.append(_dice_curve(maps, image))
-        by_image.append(np.interp(threshold_of(quantise(maps[1])), THRESHOLDS, curves[-1]))
+        threshold = expected_dice_threshold(quantise(maps[1]))
+        by_image.append(np.interp(threshold, THRESHOLDS, curves[-1]))
     mean = np.mean(curves, axis=0)
     threshold = float(THRESHOLDS[int(mean.argmax())])
     return threshold, bool(np.mean(by_image) >= mean.max() - _IMAGE_THRESHOLD_COST)

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor
 
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
@@ -18,7 +16,8 @@ from src_training.data.sampling import crop_patch, patch_corners
 from src_training.errors import InputError
 from src_training.explore.embedding_table import EmbeddingTable, Kind
 from src_training.inference.bn_adaptation import adapt_batch_norm
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import labels_from
 from src_training.networks.fanet import FANet
 from src_training.seeds import drawing, step_seed
@@ -170,9 +169,9 @@ class PatchEmbedder:
     def _labels(self, patches: list[PatchViews]) -> list[NDArray[np.uint8]]:
         """Of all patches and views, by the statistics and the threshold of their image."""
         card, network = self._model.card, self._model.network
-        if card.own_statistics:
+        if card.bn_mixing:
             plain = self._batches([patch.images[:1] for patch in patches])
-            network = adapt_batch_norm(plain, network, card.own_statistics)
+            network = adapt_batch_norm(plain, network, card.bn_mixing)
         batches = self._batches([patch.images for patch in patches])
         maps = np.concatenate([network(batch).softmax(1).cpu().numpy() for batch in batches])
         of_image = [
@@ -227,7 +226,7 @@ class PatchEmbedder:
     def _stamp(self) -> str:
         card = self._model.card
         told: list[object] = [self._model.sha256, card.preprocessing.model_dump_json()]
-        told.append(card.own_statistics)
+        told.append(card.bn_mixing)
         # Without views the seed is of no account.
         told += [self._count, self._seed if self._count else 0]
         if self._autoencoder is not None:
@@ -240,21 +239,18 @@ class PatchEmbedder:
 
 
 def augmentation_of(card: ModelCard) -> Augmentation:
-    """How a model's recipe says views are made.
+    """How the training patches of a model were augmented, for views alike.
 
     Raises
     ------
     InputError
-        If the card carries no such recipe, or a broken one.
+        If the card does not say so.
     """
-    expected = "expected one that says how its views are made"
-    try:
-        recipe = yaml.safe_load(card.recipe)
-        if not isinstance(recipe, dict) or "augmentation" not in recipe:
-            raise InputError(f"model {card.name} carries no recipe; {expected}")
-        return Augmentation.model_validate(recipe["augmentation"])
-    except (yaml.YAMLError, ValidationError):
-        raise InputError(f"model {card.name} carries a broken recipe; {expected}") from None
+    if card.augmentation is None:
+        raise InputError(
+            f"the card of model {card.name} has no augmentation; expected one to make views by"
+        )
+    return card.augmentation
 
 
 def _refuse_autoencoder(model: SegmentationModel, autoencoder: SemanticAutoencoder) -> None:

@@ -33,7 +33,8 @@ from src_training.export.onnx import (
 from src_training.export.readme import readme
 from src_training.export.rounding_sensitivity import Unsettledness
 from src_training.extras import require
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import labels_from
 from src_training.io.atomic import write_atomic, write_text
 

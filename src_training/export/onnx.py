@@ -19,7 +19,8 @@ from src_training.export.pooling import with_sizeable_means
 from src_training.export.preprocessing_spec import preparation, way_back
 from src_training.export.rounding_sensitivity import Unsettledness
 from src_training.extras import require
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.io.atomic import write_bytes
 from src_training.networks.base import SegmentationNetwork
 

@@ -1,7 +1,7 @@
 """In words, for those who run an exported graph elsewhere: what comes before and after."""
 
 from src_training.data.preprocessing import Preprocessing
-from src_training.inference.model_file import ModelCard
+from src_training.inference.model_card import ModelCard
 
 _FUNDUS = """\
 The input is one fundus photograph, prepared so:
@@ -104,7 +104,7 @@ def way_back(card: ModelCard) -> str:
         returned = "Resize them to the size of the image as in step 3. "
     chosen = (
         f"A pixel is {card.classes[1]} where its probability is {card.threshold:g} or more"
-        f"{_OWN if card.own_threshold else '.'}"
+        f"{_OWN if card.per_image_threshold else '.'}"
         if len(card.classes) == 2
         else "A pixel belongs to its most probable class."
     )

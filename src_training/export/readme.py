@@ -1,7 +1,7 @@
 """The documentation inside a bioimage.io folder."""
 
 from src_training.export.preprocessing_spec import preparation, way_back
-from src_training.inference.model_file import ModelCard
+from src_training.inference.model_card import ModelCard
 
 _README = """\
 # {name}
@@ -91,9 +91,9 @@ def _scores(card: ModelCard) -> str:
 
 
 def _domains(card: ModelCard) -> str:
-    if not card.domains:
+    if not card.sources:
         return "The model came without a word on its training data."
     return "\n".join(
         f"- {domain.name}: {domain.images} images; {domain.terms or 'terms not stated'}"
-        for domain in card.domains
+        for domain in card.sources
     )

@@ -1,4 +1,4 @@
-"""Batch norms that lean towards the statistics of the image at hand."""
+"""Prediction-time adaptation of batch norms to the image at hand."""
 
 import copy
 from collections.abc import Iterable
@@ -11,31 +11,36 @@ from src_training.networks.base import SegmentationNetwork
 
 
 def adapt_batch_norm(
-    tiles: Iterable[Tensor], network: SegmentationNetwork, share: float
+    tiles: Iterable[Tensor], network: SegmentationNetwork, mixing: float
 ) -> SegmentationNetwork:
-    """A copy of a network whose batch norms know the image as well as the training images.
+    """Copy a network and mix an image's statistics into its batch norms.
 
     Prediction-time batch normalization (Nado et al. 2020, arXiv 2006.10963),
-    with the training's statistics as a prior (Schneider et al. 2020, arXiv
-    2006.16971): means and variances are ``(1 - share) * training + share *
-    image``. It takes neither masks nor gradients.
+    with the statistics of training as a prior (Schneider et al. 2020, arXiv
+    2006.16971): means and variances become ``(1 - mixing) * training + mixing
+    * image``. It needs neither masks nor gradients.
 
     Parameters
     ----------
     tiles
-        (B, C, H, W) of the image, each as large as the memory allows.
+        Tiles (B, C, H, W) of the image; statistics are averaged over them.
     network
-        In eval mode; stays as it is.
-    share
-        From 0, the training's statistics, to 1, the image's.
+        In eval mode; not changed.
+    mixing
+        Share of the image's statistics, from 0 to 1.
+
+    Returns
+    -------
+    SegmentationNetwork
+        The adapted copy, in eval mode.
     """
     adapted = copy.deepcopy(network)
     norms = [module for module in adapted.modules() if isinstance(module, _BatchNorm)]
     trained = [tuple(part.clone() for part in _statistics(norm)) for norm in norms]
     for norm in norms:
         norm.train()
-        # The plain average over all tiles, whose first takes the place of what was known; a
-        # norm that counts none, of a single pooled value, goes on with that.
+        # Without momentum a norm averages over all tiles, and the first one replaces the
+        # training's statistics. `PooledNorm` counts no single pooled value, and keeps them.
         norm.get_buffer("num_batches_tracked").zero_()
         norm.momentum = None
     with torch.no_grad():
@@ -43,8 +48,8 @@ def adapt_batch_norm(
             adapted(tile)
     for norm, former in zip(norms, trained, strict=True):
         norm.eval()
-        for found, known in zip(_statistics(norm), former, strict=True):
-            found.copy_(torch.lerp(known, found, share))
+        for measured, training in zip(_statistics(norm), former, strict=True):
+            measured.copy_(torch.lerp(training, measured, mixing))
     return adapted
 
 

@@ -1,37 +1,46 @@
-"""The threshold that an image itself asks for, where its probabilities are calibrated."""
+"""The threshold of best expected Dice of an image, from its calibrated probabilities."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 STEPS = 200
-"""Probabilities are counted in steps of 1/200, so that every threshold in percent is exact."""
+"""Quantisation steps from probability 0 to 1; every threshold in whole percent is exact."""
 
 LOWEST, HIGHEST = 0.2, 0.8
-"""Left to an image, a faint guess is never a finding, however little else there is in it."""
+"""Range of the threshold: a lower probability is never foreground, however empty the image."""
 
 _TOLERANCE = 1e-6
 
 
 def quantise(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Probabilities in whole steps of 1/`STEPS`, rounded down; uint8 of the same shape."""
+    """Probabilities in whole steps of 1/`STEPS`, rounded down; uint8 of the same shape.
+
+    >>> quantise(np.array([0.0, 0.009, 0.5, 1.0])).tolist()
+    [0, 1, 100, 200]
+    """
     # Resizing may round a probability to just above 1.
     steps = np.floor(np.asarray(probabilities) * STEPS + _TOLERANCE)
     return np.clip(steps, 0, STEPS).astype(np.uint8)
 
 
-def at_least(steps: NDArray[np.integer], probability: float) -> NDArray[np.uint8]:
-    """1 where steps from `quantise`, or sums of them, come to a probability; else 0."""
-    return np.asarray(steps >= np.ceil(probability * STEPS - _TOLERANCE), np.uint8)
+def binarise(steps: NDArray[np.integer], threshold: float) -> NDArray[np.uint8]:
+    """1 where quantised probabilities, or sums of them, reach a threshold; else 0.
+
+    >>> binarise(np.array([99, 100, 101]), 0.5).tolist()
+    [0, 1, 1]
+    """
+    return np.asarray(steps >= np.ceil(threshold * STEPS - _TOLERANCE), np.uint8)
 
 
-def threshold_of(steps: NDArray[np.uint8]) -> float:
+def expected_dice_threshold(steps: NDArray[np.uint8]) -> float:
     """The threshold at which the labels of an image have the best expected Dice.
 
-    With calibrated probabilities p the labels above a threshold are expected
-    to overlap by ``sum(p[above])``, and the mask to have ``sum(p)`` pixels, so
-    that the Dice of the expectations is known without a mask (Lipton, Elkan
-    and Naryanaswamy 2014, arXiv 1402.1892: the best threshold is half the best
-    F1). Faint images get a lower threshold, clear ones a higher.
+    With calibrated probabilities p, the labels above a threshold are expected
+    to overlap the mask in ``sum(p[above])`` pixels, and the mask to have
+    ``sum(p)`` pixels, so that the Dice of the expectations is known without a
+    mask (Lipton, Elkan and Naryanaswamy 2014, arXiv 1402.1892: the best
+    threshold is half the best F1). Faint images get a lower threshold than
+    clear ones.
 
     Parameters
     ----------
@@ -42,15 +51,22 @@ def threshold_of(steps: NDArray[np.uint8]) -> float:
     Returns
     -------
     float
-        In whole percent, from `LOWEST` to `HIGHEST`; `LOWEST` where nothing
-        is expected.
+        In whole percent, from `LOWEST` to `HIGHEST`; `LOWEST` where no
+        foreground is expected.
+
+    Examples
+    --------
+    >>> clear = np.linspace(0, 1, 1001)[None]
+    >>> faint = 0.6 * clear
+    >>> expected_dice_threshold(quantise(clear)), expected_dice_threshold(quantise(faint))
+    (0.38, 0.28)
     """
     pixels = np.bincount(steps.ravel(), minlength=STEPS + 1).astype(np.float64)
-    # A step holds what lies above it; the lowest one nearly nothing.
+    # Quantising rounds down, so a step stands for its centre; the outer two are exact.
     probability = (np.arange(STEPS + 1) + 0.5) / STEPS
     probability[[0, -1]] = 0, 1
     expected = pixels * probability
-    found, overlap = (np.cumsum(part[::-1])[::-1] for part in (pixels, expected))
-    dice = 2 * overlap / np.maximum(found + expected.sum(), 1)
+    above, overlap = (np.cumsum(part[::-1])[::-1] for part in (pixels, expected))
+    dice = 2 * overlap / np.maximum(above + expected.sum(), 1)
     allowed = np.arange(round(LOWEST * STEPS), round(HIGHEST * STEPS) + 1, STEPS // 100)
     return float(allowed[int(dice[allowed].argmax())] / STEPS)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from src_training.data.preprocessing import Mask, Preprocessing, find_field_of_view
-from src_training.inference.model_file import ModelCard
+from src_training.inference.model_card import ModelCard
 
 ROUND = 0.03
 """Deviation from a circle up to which a field of view counts as a disc."""
@@ -52,7 +52,7 @@ def input_warnings(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
     return found + _channels(how, pixels) + _scale(card.patch, how.grid_of(pixels.shape[:2]))
 
 
-def spacing_doubts(card: ModelCard, spacing: tuple[float, float, float]) -> list[str]:
+def spacing_warnings(card: ModelCard, spacing: tuple[float, float, float]) -> list[str]:
     """Why volumes of this spacing may not suit this model, in plain words.
 
     Parameters

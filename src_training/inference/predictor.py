@@ -221,7 +221,7 @@ class Predictor:
 
     def _adapted(self, pixels: Tensor, size: tuple[int, int]) -> SegmentationNetwork:
         """The network for an image (C, H, W), which does not depend on how it is tiled."""
-        share = self.model.card.own_statistics
+        share = self.model.card.bn_mixing
         if share == 0:
             return self._network
         windows = self._windows(size, self._tile(size, None))

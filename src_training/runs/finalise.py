@@ -24,13 +24,8 @@ from src_training.evaluation.calibration import calibrate, style_augmented
 from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.explore.embeddings import image_vectors, mask_vectors
 from src_training.explore.fsd import FSD, all_alike, frechet_distance
-from src_training.inference.model_file import (
-    ModelCard,
-    SegmentationModel,
-    SemanticSpace,
-    TrainingDomain,
-    read_card,
-)
+from src_training.inference.model_card import ModelCard, SemanticSpace, TrainingDomain
+from src_training.inference.model_file import SegmentationModel, read_card
 from src_training.inference.predictor import Predictor
 from src_training.io.atomic import write_text
 from src_training.networks import SegmentationNetwork
@@ -136,7 +131,7 @@ def _draft(
     if recipe.start_from is not None and role != "teacher":
         # Its images, and their terms, are in the weights still.
         start = read_card(pipeline.folder.start)
-        learned_from = [*start.domains, *learned_from]
+        learned_from = [*start.sources, *learned_from]
         method += f", begun from {start.name}"
     card = ModelCard(
         name=recipe.name if role == "distilled" else f"{recipe.name}-{role}",
@@ -148,8 +143,9 @@ def _draft(
         patch=recipe.patch,
         spacing=source.spacing,
         semantics=_space(alignment.encoder, recipe),
-        domains=learned_from,
+        sources=learned_from,
         method=method,
+        augmentation=recipe.augmentation,
         recipe=recipe.portable().to_yaml(),
         licence=recipe.licence,
         description=recipe.description,
@@ -229,8 +225,8 @@ def _outcome(found: _Judged, size: int) -> Outcome:
         gmac=_gmac(network, card.patch),
         bytes=size,
         threshold=card.threshold,
-        own_threshold=card.own_threshold,
-        own_statistics=card.own_statistics,
+        own_threshold=card.per_image_threshold,
+        own_statistics=card.bn_mixing,
         seconds_per_image=median(seconds),
         scores=found.scores,
         fsd=found.fsd,

@@ -18,7 +18,8 @@ from src_training.data.preprocessing import Prepared
 from src_training.data.sampling import crop_patch, evenly_spaced, patch_corners
 from src_training.errors import InputError
 from src_training.explore.fsd import frechet_distance
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.atomic import write_atomic
 from src_training.networks import SegmentationNetwork

@@ -11,8 +11,8 @@ from src_training.data.augmentation import Augmentation, Augmenter
 from src_training.data.domain import Domain
 from src_training.data.sampling import PatchSampler, prepare_cases
 from src_training.errors import InputError
-from src_training.explore.patch_embeddings import augmentation_of
-from src_training.inference.model_file import SegmentationModel, SemanticSpace
+from src_training.inference.model_card import SemanticSpace
+from src_training.inference.model_file import SegmentationModel
 from src_training.networks.fanet import FANet
 from src_training.runs.events import StepDone
 from src_training.seeds import drawing, step_seed
@@ -41,9 +41,8 @@ def fit_semantics(
     Parameters
     ----------
     model
-        Without semantic encoder; stays where it is. Its recipe says how
-        patches are varied, or the defaults of `Augmentation` where it
-        carries none.
+        Without semantic encoder; stays where it is. Patches are augmented as
+        its card says, or by the defaults of `Augmentation` where it does not.
     domain
         Labelled, with the model's classes.
     steps
@@ -67,7 +66,7 @@ def fit_semantics(
     _refuse(model, domain, steps)
     card, network = model.card, model.network
     fabric = make_fabric(str(next(network.parameters()).device), 1)
-    augmentation = augmentation_of(card) if card.recipe else Augmentation()
+    augmentation = card.augmentation or Augmentation()
     cases = prepare_cases(domain, card.preprocessing)
     patches = PatchSampler(cases, Augmenter(augmentation, card.patch))
     classes, side = len(card.classes), card.patch // network.stride

@@ -253,7 +253,7 @@ def test_distil_prints_its_report_and_leaves_a_model_that_segments(
     assert said.code == 0, said.err
     assert "distilled" in said.out and "|---|" not in said.out and "model.safetensors" in said.out
     card = read_card(run / "model.safetensors")
-    assert card.name == "tiny" and card.domains[0].terms == "no rights reserved"
+    assert card.name == "tiny" and card.sources[0].terms == "no rights reserved"
     assert card.metrics.keys() == {"A, validation", "B"} and card.semantics is not None
     image = make_domain() / "images" / "000.png"
     said = msankd("segment", image, "--model", run / "model.safetensors", "--out", tmp_path / "o")

@@ -118,12 +118,12 @@ def test_images_without_masks_join_the_last_stage_and_are_named_in_the_model(
     # One before the first step, to see how loud each loss is.
     assert batches == [(3, 2)] * (1 + 2)
     named = {
-        role: [domain.name for domain in read_card(model).domains]
+        role: [domain.name for domain in read_card(model).sources]
         for role in ("alone", "distilled")
         for model in [tmp_path / "run" / "models" / f"{role}.safetensors"]
     }
     assert named == {"alone": ["A"], "distilled": ["A", "C"]}
-    assert read_card(tmp_path / "run" / "model.safetensors").domains[1].terms == "c"
+    assert read_card(tmp_path / "run" / "model.safetensors").sources[1].terms == "c"
 
 
 def test_unlabelled_images_teach_and_their_supervised_loss_is_not_asked_for():

@@ -23,7 +23,8 @@ from src_training.evaluation.calibration import (
 )
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.thresholds import THRESHOLDS
-from src_training.inference.model_file import ModelCard, SegmentationModel, read_card
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel, read_card
 from src_training.inference.predictor import Predictor
 from src_training.networks import NETWORKS
 from src_training.networks.base import SegmentationNetwork, Skips
@@ -173,7 +174,7 @@ def test_bn_mixing_is_as_good_as_any_candidate(make_predictor):
     chosen = choose_bn_mixing(predictor, images, images)
     best = {}
     for share in BN_MIXINGS:
-        update_card(predictor, own_statistics=share)
+        update_card(predictor, bn_mixing=share)
         scores = [evaluate(predictor, lab, threshold=t).mean["dice"] for t in THRESHOLDS]
         best[share] = max(scores)
     assert best[chosen] >= max(best.values()) - 0.01
@@ -195,7 +196,7 @@ def test_bn_mixing_is_a_half_unless_another_is_clearly_better(
     found = dict(zip(BN_MIXINGS, dice, strict=True))
     monkeypatch.setattr(
         "src_training.evaluation.calibration.best_dice",
-        lambda predictor, _: found[predictor.model.card.own_statistics],
+        lambda predictor, _: found[predictor.model.card.bn_mixing],
     )
     assert choose_bn_mixing(make_predictor(8.0, -4.0), [], []) == chosen
 
@@ -262,5 +263,5 @@ def test_more_than_two_classes_need_no_threshold(make_predictor):
     images = images_of(predictor, lab)
     calibrate(predictor, images, images)
     card = predictor.model.card
-    assert (card.threshold, card.own_threshold) == (0.5, False)
+    assert (card.threshold, card.per_image_threshold) == (0.5, False)
     assert torch.equal(predictor.model.network.state_dict()["head.weight"], before["head.weight"])

@@ -13,7 +13,8 @@ from src_training.errors import InputError
 from src_training.evaluation.bootstrap import bootstrap_by_patient
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.metrics import METRICS, POOLED
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import Predictor
 from src_training.networks.base import SegmentationNetwork, Skips
 

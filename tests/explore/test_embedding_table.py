@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
+from src_training.data.augmentation import Augmentation
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepared_images
 from src_training.errors import InputError
@@ -14,10 +15,8 @@ from src_training.explore.embedding_table import Extracted, extract, joined
 from src_training.explore.embeddings import image_vectors, mask_vectors
 from src_training.explore.patch_embeddings import PatchEmbedder
 from src_training.inference.bn_adaptation import adapt_batch_norm
-from src_training.inference.image_threshold import quantise, threshold_of
+from src_training.inference.image_threshold import expected_dice_threshold, quantise
 from src_training.networks import build_network
-
-RECIPE = "augmentation: {flips: true}"
 
 
 def domain(name="scans", masks=True, fovs=None, seed=0):
@@ -30,7 +29,7 @@ def domain(name="scans", masks=True, fovs=None, seed=0):
 @pytest.fixture
 def model(tiny_model):
     made = tiny_model()
-    made.card = made.card.model_copy(update={"recipe": RECIPE})
+    made.card = made.card.model_copy(update={"augmentation": Augmentation()})
     return made
 
 
@@ -87,7 +86,7 @@ def test_areas_and_dice_are_those_of_the_patch(model):
 
 def test_dice_is_by_the_statistics_and_the_threshold_of_the_whole_image(model):
     model.network.head.bias.data[1] -= 1
-    update = {"own_statistics": 1.0, "own_threshold": True, "threshold": 0.01}
+    update = {"bn_mixing": 1.0, "per_image_threshold": True, "threshold": 0.01}
     plain = table_of(model, [domain()])
     model.card = model.card.model_copy(update=update)
     found, scans = table_of(model, [domain()], views=2), domain()
@@ -98,7 +97,7 @@ def test_dice_is_by_the_statistics_and_the_threshold_of_the_whole_image(model):
     with torch.no_grad():
         adapted = adapt_batch_norm([stack], model.network, 1.0)
         maps = adapted(stack).softmax(1).numpy()
-    threshold = threshold_of(quantise(np.concatenate(list(maps[:, 1]))))
+    threshold = expected_dice_threshold(quantise(np.concatenate(list(maps[:, 1]))))
     for each, window, row in zip(maps, windows, (0, 3), strict=True):
         labels, mask = each[1] >= threshold, scans[0].mask[window] == 1
         assert found.dice[row] == pytest.approx(
@@ -155,13 +154,13 @@ def test_a_view_can_be_shown_again_by_its_corner(model):
 
 
 def unstyled(**moved):
-    """A recipe whose views differ by how they lie alone."""
+    """Views that differ by how they lie alone."""
     still = dict.fromkeys(("brightness", "contrast", "gamma", "blur", "noise", "illumination"), 0)
-    return str({"augmentation": {"resolution": 1, **still, **moved}})
+    return Augmentation(resolution=1, **still, **moved)
 
 
 def test_the_mask_of_a_view_is_turned_with_it(model):
-    model.card = model.card.model_copy(update={"recipe": unstyled()})
+    model.card = model.card.model_copy(update={"augmentation": unstyled()})
     shown = PatchEmbedder(model, views=20).patch(first_image(model), (2, 4))
     # The mask is where the image is above a half of its range.
     image = first_image(model).case.image
@@ -181,8 +180,8 @@ def test_the_mask_of_a_view_is_turned_with_it(model):
         ({}, 8),
     ],
 )
-def test_views_lie_as_the_recipe_lets_them(model, moved, count):
-    model.card = model.card.model_copy(update={"recipe": unstyled(**moved)})
+def test_views_lie_as_the_augmentation_lets_them(model, moved, count):
+    model.card = model.card.model_copy(update={"augmentation": unstyled(**moved)})
     shown = PatchEmbedder(model, views=80).patch(first_image(model), (2, 4))
     assert len({view.tobytes() for view in shown.images.round(4)}) == count
 
@@ -291,11 +290,7 @@ def test_what_cannot_be_extracted_is_said_in_one_sentence(tiny_model, model):
             list(extract(*arguments, **options))
 
     refused("model tiny has no semantic encoder", tiny_model(semantics=False), [domain()])
-    refused("carries no recipe", tiny_model(), [domain()], views=1)
-    for broken in ("augmentation: [", "augmentation: {scale: wide}"):
-        faulty = tiny_model()
-        faulty.card = faulty.card.model_copy(update={"recipe": broken})
-        refused("carries a broken recipe", faulty, [domain()], views=1)
+    refused("card of model tiny has no augmentation", tiny_model(), [domain()], views=1)
     refused("views is -1", model, [domain()], views=-1)
     refused("no domain was given", model, [])
     refused("two domains are called scans", model, [domain(), domain()])

@@ -13,7 +13,8 @@ from src_training.errors import InputError
 from src_training.explore.feature_maps import cross, feature_maps, rebuilt, taps_of
 from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.explore.tiling import Mosaic
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.networks import NETWORKS, build_network
 from tests.small_networks import SMALL_OPTIONS
 

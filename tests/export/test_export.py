@@ -23,7 +23,8 @@ from src_training.export.onnx import checked_graph
 from src_training.export.pooling import ExportableAvgPool, with_sizeable_means
 from src_training.export.preprocessing_spec import preparation, way_back
 from src_training.export.rounding_sensitivity import Unsettledness
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.networks import NETWORKS, build_network
 from src_training.networks.base import SegmentationNetwork, Skips
 from tests.small_networks import SMALL_OPTIONS, small_network

@@ -11,7 +11,8 @@ from napari_msankd.engine import load_engine
 from napari_msankd.segment import widget as segment
 from napari_msankd.segment.widget import SegmentWidget
 from src_training.data.preprocessing import Preprocessing
-from src_training.inference.model_file import ModelCard, save_model
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import save_model
 from src_training.networks import build_network
 
 PATIENCE = 90_000

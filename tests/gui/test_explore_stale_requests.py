@@ -14,8 +14,10 @@ from napari_msankd.explore.opening import read_sample
 from napari_msankd.explore.saving import said_of, save_rows
 from napari_msankd.explore.selection import Sample, Selection
 from napari_msankd.explore.vectors import VectorsPage
+from src_training.data.augmentation import Augmentation
 from src_training.data.domain import Domain
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.networks import build_network
 
 from .conftest import PATIENCE
@@ -99,7 +101,7 @@ def test_a_slice_is_shown_without_its_neighbours(tiny_model):
         classes=("background", "liver"),
         preprocessing=how,
         patch=32,
-        recipe="augmentation: {}",
+        augmentation=Augmentation(),
     )
     model = SegmentationModel(card, build_network("fanet", 3, 2, width=2).eval())
     slices = list(np.random.default_rng(0).integers(-100, 200, (3, 40, 40)).astype(np.int16))

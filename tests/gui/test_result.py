@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from napari_msankd.layers import Slicing
 from napari_msankd.segment.result import Result, new_folder
-from src_training.inference.image_threshold import STEPS, quantise, threshold_of
+from src_training.inference.image_threshold import STEPS, expected_dice_threshold, quantise
 from src_training.inference.predictor import labels_from
 
 probabilities = arrays(np.float32, (6, 7), elements=st.floats(0, 1, width=32))
@@ -47,7 +47,7 @@ def test_moving_the_threshold_equals_starting_with_it(foreground, first, then):
 def test_a_slice_has_its_own_threshold_until_one_is_set():
     result, random = Result(Slicing((2, 60, 70)), 2, 0.5), np.random.default_rng(0)
     planes = [random.beta(0.2, 0.9, (60, 70)).astype(np.float32) * faint for faint in (1, 0.6)]
-    own = [threshold_of(quantise(plane)) for plane in planes]
+    own = [expected_dice_threshold(quantise(plane)) for plane in planes]
     assert own[0] != own[1] and 0.5 not in own
     for index, plane in enumerate(planes):
         result.write((index,), everywhere((60, 70)), maps_of(plane))

@@ -89,7 +89,7 @@ def test_the_threshold_goes_back_to_the_models_own(image, viewer, widget, qtbot)
 @pytest.fixture
 def own_model(widget, tmp_path):
     """A chosen model that gives every image a threshold of its own."""
-    path = make_model(tmp_path / "own.safetensors", threshold=0.45, own_threshold=True)
+    path = make_model(tmp_path / "own.safetensors", threshold=0.45, per_image_threshold=True)
     widget.model.open(path)
     return path
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from src_training.data.preprocessing import Preprocessing
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.networks import NETWORKS
 from src_training.networks.base import SegmentationNetwork, Skips
 

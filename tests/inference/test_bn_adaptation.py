@@ -76,7 +76,7 @@ def test_a_network_without_batch_norm_is_the_same(tiny_model):
 
 def leaning(tiny_model, share):
     model = tiny_model()
-    model.card = model.card.model_copy(update={"own_statistics": share})
+    model.card = model.card.model_copy(update={"bn_mixing": share})
     return model
 
 

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from src_training.inference.image_threshold import HIGHEST, LOWEST, STEPS, quantise, threshold_of
+from src_training.inference.image_threshold import (
+    HIGHEST,
+    LOWEST,
+    STEPS,
+    expected_dice_threshold,
+    quantise,
+)
 
 
 def dice(found, mask):
@@ -35,26 +41,28 @@ def test_no_other_threshold_is_expected_to_do_better(steps):
 
     percents = range(round(100 * LOWEST), round(100 * HIGHEST) + 1)
     best = max(expected(percent / 100) for percent in percents)
-    assert expected(threshold_of(steps)) == pytest.approx(best, abs=1e-9)
+    assert expected(expected_dice_threshold(steps)) == pytest.approx(best, abs=1e-9)
 
 
 @pytest.mark.parametrize("faintness", [1.0, 0.7, 0.45])
 def test_without_a_mask_it_comes_to_what_the_mask_would_have_chosen(faintness):
     probabilities, mask = vessels(0, faintness)
-    own = dice(probabilities >= threshold_of(quantise(probabilities)), mask)
+    own = dice(probabilities >= expected_dice_threshold(quantise(probabilities)), mask)
     best = max(dice(probabilities >= t, mask) for t in np.arange(LOWEST, HIGHEST, 0.01))
     assert own > best - 0.005
 
 
 def test_a_fainter_image_has_a_lower_threshold():
-    found = [threshold_of(quantise(vessels(1, faintness)[0])) for faintness in (1, 0.7, 0.5)]
+    found = [
+        expected_dice_threshold(quantise(vessels(1, faintness)[0])) for faintness in (1, 0.7, 0.5)
+    ]
     assert found == sorted(found, reverse=True) and found[0] > found[-1]
 
 
 @pytest.mark.parametrize("guess", [0.0, 0.05, 0.19])
 def test_a_faint_guess_everywhere_is_no_finding(guess):
     probabilities = np.full((20, 20), guess)
-    assert not (probabilities >= threshold_of(quantise(probabilities))).any()
+    assert not (probabilities >= expected_dice_threshold(quantise(probabilities))).any()
 
 
 def test_rounding_leaves_the_steps_whole():

@@ -11,7 +11,8 @@ MEASURE = """
 import sys
 import numpy as np, torch
 from src_training.data.preprocessing import Preprocessing
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import Predictor
 
 torch.set_num_threads(1)

@@ -12,7 +12,8 @@ from src_training.device import find_device
 from src_training.errors import InputError
 from src_training.inference import predictor as predictor_module
 from src_training.inference.image_files import segment_file
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import Predictor, labels_from
 
 RADIUS = 12  # pixels the tiny network looks away, generously

@@ -99,8 +99,8 @@ def test_a_student_that_began_from_a_model_says_so_and_keeps_its_terms(
     cards = {role: read_card(tmp_path / "run" / "models" / f"{role}.safetensors") for role in ROLES}
     for role in ("alone", "distilled"):
         assert cards[role].method.endswith(", begun from tiny-alone")
-        assert [domain.terms for domain in cards[role].domains] == ["no rights reserved"] * 2
-    assert "begun" not in cards["teacher"].method and len(cards["teacher"].domains) == 1
+        assert [domain.terms for domain in cards[role].sources] == ["no rights reserved"] * 2
+    assert "begun" not in cards["teacher"].method and len(cards["teacher"].sources) == 1
 
 
 def test_each_image_is_prepared_once_for_all_models(finished_run, make_recipe, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.errors import InputError
-from src_training.inference.image_threshold import at_least
+from src_training.inference.image_threshold import binarise
 from src_training.inference.volumes.job import Plan
 from src_training.inference.volumes.slabs import Slab, chunks, slabs_of
 from src_training.io.atomic import naming, write_text
@@ -114,7 +114,7 @@ class LabelStore:
         if self.plan.classes > 2:
             return np.asarray(counts.argmax(0), np.uint8)
         assert self.plan.threshold is not None  # see `plan_for`
-        return at_least(counts[0], self.plan.threshold * len(self._maps))
+        return binarise(counts[0], self.plan.threshold * len(self._maps))
 
     def _mark(self, portion: Slab) -> Path:
         return self.folder / "done" / f"{portion.axis}-{portion.start}"

@@ -6,7 +6,8 @@ import torch
 import zarr
 
 from src_training.data.preprocessing import Preprocessing
-from src_training.inference.model_file import ModelCard, SegmentationModel
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import SegmentationModel
 from src_training.networks import build_network
 
 

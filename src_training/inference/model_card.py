@@ -1,0 +1,250 @@
+"""The card in a model file: what the model segments and everything that using it needs."""
+
+import json
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from src_training.alignment.alignment_network import SemanticEncoder
+from src_training.data.augmentation import Augmentation
+from src_training.data.preprocessing import Float, Preprocessing
+from src_training.errors import InputError
+from src_training.inference.image_threshold import expected_dice_threshold, quantise
+from src_training.networks import build_network
+from src_training.networks.base import SegmentationNetwork
+
+FORMAT: Final = 2
+"""Version of the card that this package writes; it reads this one and format 1."""
+
+_RENAMED_SINCE_1 = {
+    "own_threshold": "per_image_threshold",
+    "own_statistics": "bn_mixing",
+    "domains": "sources",
+}
+
+
+def _package_version() -> str:
+    try:
+        return version("napari-msankd")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class TrainingDomain(BaseModel):
+    """A domain whose images trained a model.
+
+    Attributes
+    ----------
+    name
+        Name of the domain.
+    images
+        Number of its images that were used.
+    terms
+        Terms of use of its images; empty if not stated.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    images: Annotated[int, Field(ge=0)]
+    terms: str = ""
+
+
+class SemanticSpace(BaseModel):
+    """Shape of a model's semantic encoder.
+
+    Attributes
+    ----------
+    grid, latent, hidden
+        As in `SemanticEncoder`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grid: tuple[int, int]
+    latent: Annotated[int, Field(ge=1)]
+    hidden: Annotated[int, Field(ge=1)]
+
+
+class ModelCard(BaseModel):
+    """Everything about a model except its weights.
+
+    Attributes
+    ----------
+    format
+        Version of this card; see `parse_card` for older ones.
+    name
+        Name that the model is listed under.
+    architecture, options
+        Name of the network in `NETWORKS`, and its keyword options.
+    in_channels
+        Channels that the network takes, equal to `preprocessing.in_channels`.
+    classes
+        Names of the classes; the first is the background.
+    preprocessing
+        How a raw image becomes the network's input.
+    augmentation
+        How training patches were augmented; None if it is not known.
+    patch
+        Side of the training patch, pixels of the prepared image.
+    threshold
+        Probability from which a pixel is foreground, in [0, 1], chosen on the
+        validation split. Used by models of two classes only.
+    per_image_threshold
+        Whether each image gets its own threshold, that of its best expected
+        Dice (`expected_dice_threshold`), in place of `threshold`.
+    bn_mixing
+        Share of the image's own batch-norm statistics in prediction, in
+        [0, 1]; see `adapt_batch_norm`.
+    spacing
+        Median voxel size of the training volumes in mm (slice, row, column);
+        None if it is not known.
+    semantics
+        Shape of the semantic encoder stored with the weights; None without one.
+    sources
+        Domains whose images trained the model, unlabelled ones and those of a
+        model that training started from included.
+    metrics
+        Scores: domain -> metric -> value.
+    method
+        One sentence on how the model was trained.
+    recipe
+        The recipe of the training run as YAML, for a reader; nothing parses it.
+    package_version
+        Version of this package that wrote the card.
+    created
+        Time of writing, ISO 8601 in UTC.
+    licence, description
+        Terms of use of the weights, and what the model is for.
+
+    Examples
+    --------
+    >>> from src_training.data.preprocessing import Preprocessing
+    >>> card = ModelCard(
+    ...     name="vessels",
+    ...     architecture="enet",
+    ...     in_channels=1,
+    ...     classes=["background", "vessel"],
+    ...     preprocessing=Preprocessing(kind="fundus"),
+    ...     patch=256,
+    ... )
+    >>> parse_card(card.model_dump_json(), "vessels.safetensors") == card
+    True
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[2] = FORMAT
+    name: Annotated[str, Field(min_length=1)]
+    architecture: str
+    options: dict[str, bool | int | float | str] = {}
+    in_channels: Annotated[int, Field(ge=1)]
+    classes: Annotated[list[str], Field(min_length=2, max_length=256)]
+    preprocessing: Preprocessing
+    augmentation: Augmentation | None = None
+    patch: Annotated[int, Field(ge=1)]
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    per_image_threshold: bool = False
+    bn_mixing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    spacing: tuple[float, float, float] | None = None
+    semantics: SemanticSpace | None = None
+    sources: list[TrainingDomain] = []
+    metrics: dict[str, dict[str, float | None]] = {}
+    method: str = ""
+    recipe: str = ""
+    package_version: str = Field(default_factory=_package_version)
+    created: str = Field(default_factory=_now)
+    licence: str = ""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> "ModelCard":
+        if self.in_channels != self.preprocessing.in_channels:
+            raise ValueError(
+                f"in_channels is {self.in_channels}; expected the "
+                f"{self.preprocessing.in_channels} channels that the preprocessing makes"
+            )
+        return self
+
+    def threshold_for(self, probabilities: Float) -> float:
+        """Probability from which a pixel is foreground in an image with maps (K, H, W)."""
+        if self.per_image_threshold and len(self.classes) == 2:
+            return expected_dice_threshold(quantise(probabilities[1]))
+        return self.threshold
+
+    def build(self) -> SegmentationNetwork:
+        """Build the network of this card, with untrained weights.
+
+        Raises
+        ------
+        InputError
+            If the architecture or one of its options is unknown, or a value is
+            out of range.
+        """
+        return build_network(self.architecture, self.in_channels, len(self.classes), **self.options)
+
+    def build_semantics(self, network: SegmentationNetwork) -> SemanticEncoder | None:
+        """Build the semantic encoder for a network of this card, with untrained weights."""
+        if self.semantics is None:
+            return None
+        space = self.semantics
+        return SemanticEncoder(network.bottleneck_channels, space.grid, space.latent, space.hidden)
+
+
+def parse_card(text: str, where: Path | str) -> ModelCard:
+    """Parse a card from JSON, migrating one of format 1.
+
+    Parameters
+    ----------
+    text
+        JSON of a card, as it stands in the header of a model file.
+    where
+        Name of the file in error messages.
+
+    Raises
+    ------
+    InputError
+        If the text is no JSON, of an unknown format, or a field is not valid.
+    """
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError:
+        raise InputError(f"{where}: the card is not JSON; expected one written by msankd") from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found not in (1, FORMAT):
+        raise InputError(f"{where}: the card has format {found}; expected format 1 or {FORMAT}")
+    try:
+        return ModelCard.model_validate(_from_format_1(content) if found == 1 else content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "card"
+        raise InputError(f"{where}: {field} of the card is not valid: {first['msg']}") from None
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a format 1 card under their format 2 names."""
+    migrated = {_RENAMED_SINCE_1.get(name, name): value for name, value in content.items()}
+    migrated["augmentation"] = _augmentation_in(content.get("recipe"))
+    return migrated | {"format": FORMAT}
+
+
+def _augmentation_in(recipe: object) -> Augmentation | None:
+    """The augmentation in a recipe's YAML, where alone format 1 stored it; None without one.
+
+    A broken recipe counts as none: it never kept a model from segmenting.
+    """
+    try:
+        content = yaml.safe_load(recipe) if isinstance(recipe, str) else None
+        if isinstance(content, dict) and "augmentation" in content:
+            return Augmentation.model_validate(content["augmentation"])
+    except (yaml.YAMLError, ValidationError):
+        pass
+    return None
