@@ -1,0 +1,60 @@
+"""The code on the pages about extending, read out of the pages and run."""
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from src_training.networks import NETWORKS
+from tests.networks.test_networks import SCALES
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs" / "extending"
+
+
+class Page:
+    """The blocks of code of a page by their titles: a file, or what is done with it."""
+
+    def __init__(self, name: str) -> None:
+        text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+        blocks = re.findall(r'```python title="([^"]+)"\n(.*?)```', text, re.DOTALL)
+        self.blocks = dict(blocks)
+        files = [title for title in self.blocks if title.endswith(".py")]
+        self.changed = [file for file in files if (ROOT / file).exists()]
+        self.added = [file for file in files if file not in self.changed]
+
+    def new_module(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        """The one file that the page adds, imported."""
+        (file,) = self.added
+        module = ModuleType(file.removesuffix(".py").replace("/", "."))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(self.blocks[file], file, "exec"), vars(module))
+        return module
+
+    def registry_line(self, module: ModuleType) -> dict[str, object]:
+        """What the line that the page adds to a registry says: a name and its value."""
+        (file,) = self.changed
+        return eval(f"{{{self.blocks[file].strip()}}}", dict(vars(module)))
+
+    def try_it(self) -> dict[str, object]:
+        """Run what the page tries, with its assertions; gives the names that it defines."""
+        names: dict[str, object] = {}
+        exec(compile(self.blocks["try it"], "try it", "exec"), names)
+        return names
+
+
+def test_the_network_of_the_page_keeps_its_promises(monkeypatch):
+    page = Page("network")
+    for name, network in page.registry_line(page.new_module(monkeypatch)).items():
+        monkeypatch.setitem(NETWORKS, name, network)
+    network = page.try_it()["network"].eval()
+    image = torch.rand(2, 1, 64, 48)
+    torch.testing.assert_close(network(image), network.decode(*network.encode(image)))
+    with network.tapped(*network.taps) as features:
+        network(image)
+    for name, feature in features.items():
+        scale = SCALES[name.split("_")[1]]
+        assert feature.shape[-2:] == (64 // scale, 48 // scale)
