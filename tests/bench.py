@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from src_training.data.phantom.camera import fundus_phantom
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.explore.fsd import distance, frechet_distance, gaussian
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel
@@ -57,7 +57,7 @@ def inference() -> None:
 
 def tiling() -> None:
     """Tiles with overlap against the whole image in one pass."""
-    preprocessing = Preprocessing(kind="minmax")
+    preprocessing = IntensityPreprocessing(percentiles=(0, 100))
     card = ModelCard(
         name="bench",
         architecture="enet",

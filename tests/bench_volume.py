@@ -35,7 +35,7 @@ def peak() -> int:
 
 def stream_in_this_process(source: Path, labels: Path) -> None:
     """Segment a volume; prints its peak, bytes, and seconds."""
-    from src_training.data.preprocessing import Preprocessing
+    from src_training.data.preprocessing import WindowPreprocessing
     from src_training.inference.model_card import ModelCard
     from src_training.inference.model_file import SegmentationModel
     from src_training.inference.predictor import Predictor
@@ -50,7 +50,7 @@ def stream_in_this_process(source: Path, labels: Path) -> None:
         options={"width": 2},
         in_channels=3,
         classes=["background", "liver"],
-        preprocessing=Preprocessing(kind="window", window="liver", neighbours=3, side=192),
+        preprocessing=WindowPreprocessing(window="liver", neighbours=3, side=192),
         patch=192,
     )
     model = SegmentationModel(card, build_network("fanet", 3, 2, width=2).eval())

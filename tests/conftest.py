@@ -12,6 +12,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
+    from src_training.data.preprocessing import Preprocessing
     from src_training.inference.model_file import SegmentationModel
     from src_training.runs.events import Event
 
@@ -108,13 +109,15 @@ def tiny_model() -> Callable[..., "SegmentationModel"]:
     import torch
 
     from src_training.alignment.alignment_network import SemanticEncoder
-    from src_training.data.preprocessing import Preprocessing
+    from src_training.data.preprocessing import IntensityPreprocessing
     from src_training.inference.model_card import ModelCard, SemanticSpace
     from src_training.inference.model_file import SegmentationModel
     from src_training.networks import build_network
 
+    minmax = IntensityPreprocessing(percentiles=(0, 100))
+
     def make(
-        kind: str = "minmax", semantics: bool = True, seed: int = 0, angle: float | None = None
+        preprocessing: "Preprocessing" = minmax, semantics: bool = True, seed: int = 0
     ) -> "SegmentationModel":
         torch.manual_seed(seed)
         network = build_network("fanet", 1, 2, width=2)
@@ -125,7 +128,7 @@ def tiny_model() -> Callable[..., "SegmentationModel"]:
             options={"width": 2},
             in_channels=1,
             classes=["background", "vessel"],
-            preprocessing=Preprocessing(kind=kind, diameter=64, angle=angle),
+            preprocessing=preprocessing,
             patch=32,
             semantics=space,
         )

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -57,15 +58,25 @@ def recipe_of(plan: Plan, folder: Path) -> Iterator["Recipe"]:
     load_engine()
     with no_collection():
         from src_training.config.presets import preprocessing_for, recipe_for
-        from src_training.data.preprocessing import Preprocessing
+        from src_training.data.preprocessing import (
+            FundusPreprocessing,
+            IntensityPreprocessing,
+            WindowPreprocessing,
+        )
         from src_training.runs.data import load_domain
 
     source = plan.source.recipe(folder)
     targets = [target.recipe(folder, source.class_values) for target in plan.targets]
+    made = {
+        "fundus": FundusPreprocessing,
+        "window": WindowPreprocessing,
+        "percentile": IntensityPreprocessing,
+        "minmax": partial(IntensityPreprocessing, percentiles=(0, 100)),
+    }
     if plan.kind == "auto":
         preprocessing = preprocessing_for(load_domain(source, masks_required=True)[0].image)
     else:
-        preprocessing = Preprocessing(kind=plan.kind)
+        preprocessing = made[plan.kind]()
     yield recipe_for(
         plan.name,
         source,

@@ -9,9 +9,19 @@ _HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 
 @cache
 def field_docs(model: type) -> dict[str, str]:
-    """Text of each field in the section ``Attributes`` of a numpydoc docstring, by its name."""
+    """Text of each field in the section ``Attributes`` of a numpydoc docstring, by its name.
+
+    Fields that a class inherits are those of its bases' docstrings.
+    """
+    docs = dict[str, str]()
+    for base in reversed(model.__mro__):
+        docs |= _own_docs(base)
+    return docs
+
+
+def _own_docs(model: type) -> dict[str, str]:
     docs, names = dict[str, list[str]](), list[str]()
-    for line in _attributes(inspect.getdoc(model) or "").splitlines():
+    for line in _attributes(inspect.cleandoc(model.__doc__ or "")).splitlines():
         if line and not line[0].isspace():
             names = [name.strip() for name in line.split(":")[0].split(",")]
         for name in names if line.startswith(" ") else ():

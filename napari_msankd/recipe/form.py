@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from qtpy.QtCore import Qt, Signal
@@ -67,6 +68,71 @@ class ModelForm(QWidget):
     def value(self, value: Content) -> None:
         for name, editor in self.editors.items():
             editor.value = value[name]
+
+
+class UnionForm(QWidget):
+    """One of several models, told apart by their field ``kind``, and the rows of the chosen one.
+
+    Parameters
+    ----------
+    models
+        All of them; each has a ``kind`` of one value.
+    """
+
+    changed = Signal()
+
+    def __init__(self, *models: type[BaseModel]) -> None:
+        super().__init__()
+        self._models = {model.model_fields["kind"].default: model for model in models}
+        self._form: ModelForm | None = None
+        self._kind = ChoiceField(list(self._models))
+        self._kind.setToolTip("\n".join(f"{k}: {summary(m)}" for k, m in self._models.items()))
+        rows = QFormLayout()
+        rows.addRow("kind", self._kind)
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.addLayout(rows)
+        self._show(self._kind.value)
+        self._kind.changed.connect(self._on_kind)
+
+    @property
+    def editors(self) -> dict[str, Any]:
+        """Field name -> editor, of the chosen model."""
+        assert self._form is not None
+        return {"kind": self._kind, **self._form.editors}
+
+    @property
+    def value(self) -> Content:
+        """Field name -> value, of the chosen model."""
+        return {name: editor.value for name, editor in self.editors.items()}
+
+    @value.setter
+    def value(self, value: Content) -> None:
+        self._kind.blockSignals(True)
+        self._kind.value = value["kind"]
+        self._kind.blockSignals(False)
+        self._show(value["kind"])
+        for name, editor in self.editors.items():
+            editor.value = value[name]
+
+    def _on_kind(self) -> None:
+        before, kind = self.value, self._kind.value
+        self._show(kind)
+        # Fields that both models have keep their values.
+        for name, value in blank(self._models[kind]).items():
+            self.editors[name].value = before.get(name, value)
+        self.changed.emit()
+
+    def _show(self, kind: str) -> None:
+        """The rows of the model of a kind in place of those shown."""
+        if self._form is not None:
+            self._layout.removeWidget(self._form)
+            self._form.hide()
+            self._form.deleteLater()
+        model = self._models[kind]
+        self._form = ModelForm(model, [name for name in model.model_fields if name != "kind"])
+        self._form.changed.connect(self.changed)
+        self._layout.addWidget(self._form)
 
 
 class DistillingForm(ModelForm):
@@ -283,6 +349,9 @@ def pages(model: type[BaseModel]) -> list[Page]:
 
 def _page_of(model: type[BaseModel], name: str) -> Page:
     kind, _ = without_none(model.model_fields[name].annotation)
+    if _is_union(kind):
+        doc = field_docs(model).get(name, "")
+        return Page(name, said(name).capitalize(), doc, partial(UnionForm, *get_args(kind)))
     listed = get_origin(kind) is list
     part = get_args(kind)[0] if listed else kind
     of_one = DistillingForm if part.__name__ == "Distilling" else ModelForm
@@ -340,11 +409,19 @@ def _first(kind: Any) -> Any:
 
 def _is_group(model: type[BaseModel], name: str) -> bool:
     kind, _ = without_none(model.model_fields[name].annotation)
-    return _is_model(kind) or (get_origin(kind) is list and _is_model(get_args(kind)[0]))
+    return (
+        _is_model(kind)
+        or _is_union(kind)
+        or (get_origin(kind) is list and _is_model(get_args(kind)[0]))
+    )
 
 
 def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType) and all(map(_is_model, get_args(kind)))
 
 
 def _is_table(model: type[BaseModel]) -> bool:

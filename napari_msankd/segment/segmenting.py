@@ -21,6 +21,7 @@ from src_training.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    from src_training.inference.model_file import ModelCard
     from src_training.inference.predictor import Predictor, Progress
 
 _turn = Lock()
@@ -261,7 +262,7 @@ def _about(predictor: "Predictor") -> About:
         classes=tuple(card.classes),
         threshold=round(card.threshold, 2),
         own_threshold=card.per_image_threshold and len(card.classes) == 2,
-        knows_angle=card.preprocessing.angle is not None,
+        knows_angle=_knows_angle(card),
         sha256=predictor.model.sha256 or "",
         device=_words(predictor.device),
     )
@@ -273,6 +274,11 @@ def _predictor(request: Request) -> "Predictor":
     except OSError:
         raise InputError(f"{request.model}: there is no such file; expected a model") from None
     return _loaded(request.model, changed, request.device, request.flips, request.angle)
+
+
+def _knows_angle(card: "ModelCard") -> bool:
+    """Whether the angle of the training camera is known."""
+    return card.preprocessing.kind == "fundus" and card.preprocessing.angle is not None
 
 
 @lru_cache(maxsize=2)
@@ -289,7 +295,7 @@ def _loaded(
     # shows first and stops first.
     batch = 1 if found.type == "cpu" else 4
     model = load_model(path, found)
-    if model.card.preprocessing.angle is not None:
+    if _knows_angle(model.card):
         model = model.for_camera(angle)
     return Predictor(model, str(found), batch=batch, flips=flips)
 

@@ -17,9 +17,10 @@ from pydantic import (
 
 from src_training.alignment.consistency import AlignmentConsistency
 from src_training.config.domains import DomainRecipe, absolute
+from src_training.config.migration import migrate_recipe
 from src_training.config.yaml_io import first_fault, parsed, parsed_value, set_field
 from src_training.data.augmentation import Augmentation
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import FundusPreprocessing, Preprocessing
 from src_training.distillation import METHODS, losses_of, refuse_sum
 from src_training.errors import InputError
 from src_training.io.atomic import write_text
@@ -170,9 +171,12 @@ class Recipe(_Part):
         half of each batch: the student learns on them what needs no mask
         (Graph Flow's semi-supervised paradigm). What it has learned on is no
         unseen domain any more.
-    preprocessing, augmentation
-        See `Preprocessing` and `Augmentation`. The angle of the training
+    preprocessing
+        How images are prepared: as ``fundus`` photographs, by their own
+        ``intensity``, or in a ``window`` of CT. The angle of the training
         camera is that of `source`.
+    augmentation
+        See `Augmentation`.
     patch
         Side of the training patch, pixels of the prepared image; a multiple of 32.
     teacher, student
@@ -213,7 +217,7 @@ class Recipe(_Part):
     labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
     tests: list[DomainRecipe] = []
     unlabelled: list[DomainRecipe] = []
-    preprocessing: Annotated[Preprocessing, Field(validate_default=True)] = Preprocessing()
+    preprocessing: Annotated[Preprocessing, Field(validate_default=True)] = FundusPreprocessing()
     augmentation: Augmentation = Augmentation()
     patch: Annotated[int, Field(ge=32, multiple_of=32)] = 256
     teacher: NetworkRecipe = NetworkRecipe(name="fanet")
@@ -303,8 +307,9 @@ class Recipe(_Part):
     @classmethod
     def validated(cls, content: object, where: str) -> "Recipe":
         """A recipe from parsed YAML; `where` names it in the `InputError` that a fault raises."""
+        migrated, _ = migrate_recipe(content)
         try:
-            return cls.model_validate(content)
+            return cls.model_validate(migrated)
         except ValidationError as error:
             raise InputError(f"{where}: {first_fault(error)}") from None
 

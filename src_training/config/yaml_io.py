@@ -67,7 +67,7 @@ def first_fault(error: ValidationError) -> str:
     # An unknown field first: where a name is mistyped, the right one is missing too.
     faults = sorted(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
     fault = faults[0]
-    field = ".".join(str(part) for part in fault["loc"])
+    field = ".".join(_path(fault["loc"]))
     said = fault["msg"].removeprefix("Value error, ")
     if not field and fault["type"] == "value_error":
         return said
@@ -77,9 +77,19 @@ def first_fault(error: ValidationError) -> str:
         return f"the field {field} is unknown; expected only documented fields"
     if fault["type"] == "missing":
         return f"the field {field} is missing"
+    if fault["type"] == "union_tag_invalid":
+        context = fault["ctx"]
+        tag = f"{field}.{context['discriminator'].strip(chr(39))}"
+        return f"the field {tag} is {context['tag']!r}; expected one of {context['expected_tags']}"
     if fault["type"] in _EXPECTED:
         said = "expected " + _EXPECTED[fault["type"]].format(**fault.get("ctx", {}))
         return f"the field {field} is {fault['input']!r}; {said}"
     if isinstance(fault["input"], dict):
         return f"the field {field}: {said}"
     return f"the field {field} is {fault['input']!r}: {said}"
+
+
+def _path(location: tuple[int | str, ...]) -> list[str]:
+    """The names that lead to a field, without the kind of preprocessing that pydantic adds."""
+    path = [str(part) for part in location]
+    return path[:1] + path[2:] if path[:1] == ["preprocessing"] else path

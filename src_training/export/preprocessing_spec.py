@@ -37,11 +37,8 @@ The input is one image, prepared so:
 2. Scale it linearly so that {low} becomes 0 and {high} becomes 1, and clip to [0, 1]; {constant}.
 3. {channels} {size} The input is (1, {count}, h, w) float32."""
 
-_OVER_ALL = ", both taken over all pixels and channels (numpy.percentile)"
-_ENDS = {
-    "minmax": ("the smallest value", f"the largest{_OVER_ALL}"),
-    "percentile": ("the 1st percentile", f"the 99th{_OVER_ALL}"),
-}
+_OVER_ALL = "both taken over all pixels and channels (numpy.percentile)"
+_EXTREMES = {0.0: "the smallest value", 100.0: "the largest"}
 
 _PLAIN = "(H, W) or (H, W, 3) in the values it is stored in; drop alpha"
 _SLICES = (
@@ -77,7 +74,8 @@ def preparation(preprocessing: Preprocessing) -> str:
         low, high = (f"{end:g} HU" for end in preprocessing.window)
         constant = "the values must be HU"
     else:
-        low, high = _ENDS[preprocessing.kind]
+        low, high = (_EXTREMES.get(p, f"percentile {p:g}") for p in preprocessing.percentiles)
+        high = f"{high}, {_OVER_ALL}"
         constant = "a constant image becomes 0"
     several, side = preprocessing.neighbours > 1, preprocessing.side
     return _SCALED.format(

@@ -22,9 +22,9 @@ The same in Python, with napari-msankd installed:
 ```python
 import onnxruntime
 from src_training.io.images import read_image
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import {preprocessing}
 
-prepared = Preprocessing({arguments}).prepare(read_image(image_path))
+prepared = {preprocessing}({arguments}).prepare(read_image(image_path))
 session = onnxruntime.InferenceSession("weights.onnx")
 maps = session.run(None, {{"image": prepared.pixels[None]}})[0][0]
 probabilities = prepared.geometry.to_original(maps)
@@ -68,6 +68,7 @@ def readme(card: ModelCard, difference: float, sizes: list[tuple[int, int]]) -> 
         channels=card.in_channels,
         classes=len(card.classes),
         preparation=preparation(card.preprocessing),
+        preprocessing=type(card.preprocessing).__name__,
         arguments=", ".join(f"{k}={v!r}" for k, v in card.preprocessing.model_dump().items()),
         way_back=way_back(card),
         metrics=_scores(card),

@@ -4,7 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from src_training.data.preprocessing import Mask, Preprocessing, find_field_of_view
+from src_training.data.field_of_view import find_field_of_view
+from src_training.data.geometry import Mask
+from src_training.data.preprocessing import ScaledPreprocessing
 from src_training.inference.model_card import ModelCard
 
 ROUND = 0.03
@@ -140,7 +142,7 @@ def _window(window: tuple[float, float], pixels: NDArray[np.generic]) -> list[st
     ]
 
 
-def _channels(how: Preprocessing, pixels: NDArray[np.generic]) -> list[str]:
+def _channels(how: ScaledPreprocessing, pixels: NDArray[np.generic]) -> list[str]:
     channels = how.channels
     if how.neighbours > pixels.shape[-1]:
         return [

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from src_training.alignment.alignment_network import SemanticEncoder
 from src_training.data.augmentation import Augmentation
-from src_training.data.preprocessing import Float, Preprocessing
+from src_training.data.geometry import Float
+from src_training.data.preprocessing import Preprocessing, migrate_preprocessing
 from src_training.errors import InputError
 from src_training.inference.image_threshold import expected_dice_threshold, quantise
 from src_training.networks import build_network
@@ -127,13 +128,13 @@ class ModelCard(BaseModel):
 
     Examples
     --------
-    >>> from src_training.data.preprocessing import Preprocessing
+    >>> from src_training.data.preprocessing import FundusPreprocessing
     >>> card = ModelCard(
     ...     name="vessels",
     ...     architecture="enet",
     ...     in_channels=1,
     ...     classes=["background", "vessel"],
-    ...     preprocessing=Preprocessing(kind="fundus"),
+    ...     preprocessing=FundusPreprocessing(),
     ...     patch=256,
     ... )
     >>> parse_card(card.model_dump_json(), "vessels.safetensors") == card
@@ -232,6 +233,8 @@ def parse_card(text: str, where: Path | str) -> ModelCard:
 def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
     """The fields of a format 1 card under their format 2 names."""
     migrated = {_RENAMED_SINCE_1.get(name, name): value for name, value in content.items()}
+    if isinstance(preprocessing := content.get("preprocessing"), dict):
+        migrated["preprocessing"] = migrate_preprocessing(preprocessing)
     migrated["augmentation"] = _augmentation_in(content.get("recipe"))
     return migrated | {"format": FORMAT}
 

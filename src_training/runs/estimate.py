@@ -291,8 +291,11 @@ def _peak(
     if on_gpu:
         return int(max(peaks))
     preparing = recipe.preprocessing
-    fundus = preparing.kind == "fundus"
-    pixels = preparing.diameter**2 if fundus else math.prod(preparing.grid_of(training[0].size))
+    pixels = (
+        preparing.diameter**2
+        if preparing.kind == "fundus"
+        else math.prod(preparing.grid_of(training[0].size))
+    )
     return int(max(peaks)) + left_out * pixels * (4 * preparing.in_channels + _HELD)
 
 

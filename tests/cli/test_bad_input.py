@@ -12,7 +12,7 @@ from filelock import FileLock
 from PIL import Image
 from safetensors.torch import save_file
 
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import FundusPreprocessing, IntensityPreprocessing
 from src_training.errors import InputError
 from src_training.inference.model_file import read_card
 from src_training.inference.predictor import Predictor
@@ -109,7 +109,7 @@ def recipe_of(tiny_content, tmp_path):
     """A recipe over a folder, with changes to its fields."""
 
     def write(folder=None, **changes):
-        content = tiny_content | {"preprocessing": {"kind": "minmax"}, "tests": []} | changes
+        content = tiny_content | {"preprocessing": {"kind": "intensity"}, "tests": []} | changes
         if folder is not None:
             content["source"] = {"name": "scans", "folder": str(folder)}
         path = tmp_path / "recipe.yaml"
@@ -139,9 +139,18 @@ def test_scoring_a_faulty_domain(fault, msankd, make_domain, model_file, tmp_pat
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 2)])
-@pytest.mark.parametrize("kind", ["minmax", "percentile", "fundus"])
-def test_an_image_of_few_pixels_is_segmented_in_its_size(kind, size, msankd, tiny_model, tmp_path):
-    tiny_model(kind).save(tmp_path / "m.safetensors")
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        IntensityPreprocessing(percentiles=(0, 100)),
+        IntensityPreprocessing(),
+        FundusPreprocessing(diameter=64),
+    ],
+)
+def test_an_image_of_few_pixels_is_segmented_in_its_size(
+    preprocessing, size, msankd, tiny_model, tmp_path
+):
+    tiny_model(preprocessing).save(tmp_path / "m.safetensors")
     grey(tmp_path / "dot.png", size, 9)
     model, out = tmp_path / "m.safetensors", tmp_path / "out"
     said = msankd("segment", tmp_path / "dot.png", "--model", model, "--out", out)
@@ -189,7 +198,7 @@ def test_values_that_are_not_finite(value, msankd, tiny_model, model_file, tmp_p
     with pytest.raises(InputError, match="1 value"):
         Predictor(tiny_model(), device="cpu").predict(image)
     with pytest.raises(InputError, match="1 value"):
-        Preprocessing().prepare(image)
+        FundusPreprocessing().prepare(image)
 
 
 def test_a_domain_of_more_classes_than_the_model(msankd, make_domain, model_file):

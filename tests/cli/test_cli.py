@@ -14,6 +14,7 @@ from src_training.cli.progress import RunDisplay
 from src_training.config.presets import preprocessing_for, recipe_for
 from src_training.config.recipe import Recipe
 from src_training.data.domain import Domain
+from src_training.data.preprocessing import FundusPreprocessing
 from src_training.evaluation.evaluate import evaluate
 from src_training.inference import model_file as model_module
 from src_training.inference.model_file import load_model, read_card
@@ -107,7 +108,7 @@ def test_segment_writes_probabilities_and_heeds_the_threshold(
 def test_the_angle_of_a_camera_is_heeded_and_goes_with_images(
     msankd, make_domain, tiny_model, tmp_path
 ):
-    model = tiny_model("fundus", angle=30)
+    model = tiny_model(FundusPreprocessing(diameter=64, angle=30))
     model.save(tmp_path / "fundus.safetensors")
     domain = make_domain()
     of_model = ("--model", model.source)

@@ -10,7 +10,11 @@ from src_training.config.domains import DomainRecipe, Phantoms
 from src_training.config.presets import PURPOSE, TIMES, preprocessing_for, preset, recipe_for
 from src_training.config.recipe import Recipe
 from src_training.data.phantom.camera import fundus_phantom
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import (
+    FundusPreprocessing,
+    IntensityPreprocessing,
+    WindowPreprocessing,
+)
 from src_training.errors import InputError
 from src_training.inference.model_file import load_model
 from src_training.networks import NETWORKS
@@ -78,9 +82,9 @@ def test_only_what_was_said_of_the_preparation_replaces_the_presets():
     def prepared(preprocessing):
         return recipe_for("a", SOURCE, [], "enet", "quick", None, preprocessing).preprocessing
 
-    assert prepared(Preprocessing(kind="fundus")).diameter == 512
-    assert prepared(Preprocessing(kind="fundus", diameter=900)).diameter == 900
-    assert prepared(Preprocessing(kind="percentile", channels=3)).in_channels == 3
+    assert prepared(FundusPreprocessing()).diameter == 512
+    assert prepared(FundusPreprocessing(diameter=900)).diameter == 900
+    assert prepared(IntensityPreprocessing(channels=3)).in_channels == 3
 
 
 def test_ct_is_learnt_from_most_of_a_slice_the_right_way_round():
@@ -90,9 +94,9 @@ def test_ct_is_learnt_from_most_of_a_slice_the_right_way_round():
     ct = made(preprocessing_for(ct_slice()))
     assert ct.patch < ct.preprocessing.side <= 1.5 * ct.patch
     assert not ct.augmentation.flips and 0 < ct.augmentation.turn < 45
-    finer = made(Preprocessing(kind="window", window=(0, 100), side=256)).preprocessing
+    finer = made(WindowPreprocessing(window=(0, 100), side=256)).preprocessing
     assert finer.side == 256 and finer.window == (0, 100)
-    other = made(Preprocessing(kind="percentile"))
+    other = made(IntensityPreprocessing())
     assert other.preprocessing.side is None and other.augmentation.flips
 
 
@@ -119,13 +123,13 @@ def ct_slice():
 @pytest.mark.parametrize(
     ("image", "expected"),
     [
-        (fundus_phantom(1, 256, "A").image, Preprocessing(kind="fundus")),
-        (fundus_phantom(1, 256, "A").image[..., 1], Preprocessing(kind="fundus")),
-        (np.zeros((40, 40)), Preprocessing(kind="percentile", channels=1)),
-        (ct_slice(), Preprocessing(kind="window", window=(-160, 240))),
+        (fundus_phantom(1, 256, "A").image, FundusPreprocessing()),
+        (fundus_phantom(1, 256, "A").image[..., 1], FundusPreprocessing()),
+        (np.zeros((40, 40)), IntensityPreprocessing(channels=1)),
+        (ct_slice(), WindowPreprocessing(window=(-160, 240))),
         (
             np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8),
-            Preprocessing(kind="percentile", channels=3),
+            IntensityPreprocessing(channels=3),
         ),
     ],
 )

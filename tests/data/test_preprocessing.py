@@ -5,14 +5,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from scipy.ndimage import gaussian_filter
 
+from src_training.data.field_of_view import find_field_of_view
+from src_training.data.geometry import Geometry
 from src_training.data.phantom.camera import fundus_phantom
-from src_training.data.preprocessing import Geometry, Preprocessing, find_field_of_view
+from src_training.data.preprocessing import (
+    FundusPreprocessing,
+    IntensityPreprocessing,
+    Preprocessing,
+    WindowPreprocessing,
+    migrate_preprocessing,
+)
 from src_training.errors import InputError
 
-KINDS = ("fundus", "minmax", "percentile", "window")
+FUNDUS = FundusPreprocessing(diameter=64)
+MINMAX = IntensityPreprocessing(percentiles=(0, 100))
+KINDS = pytest.mark.parametrize(
+    "preprocessing",
+    [FUNDUS, MINMAX, IntensityPreprocessing(), WindowPreprocessing()],
+    ids=lambda preprocessing: preprocessing.kind,
+)
+content = TypeAdapter(Preprocessing)
 DTYPES = ["u1", "u2", "i2", "i4", "i8", "f2", "f4", "f8", "?"]
 
 
@@ -30,13 +45,25 @@ def disc(size: tuple[int, int], centre: tuple[float, float], radius: float) -> n
             elements={"min_value": 0, "max_value": 100} if dtype != "?" else None,
         )
     ),
-    kind=st.sampled_from(KINDS),
-    channels=st.sampled_from([1, 3]),
+    preprocessing=st.one_of(
+        st.builds(FundusPreprocessing, diameter=st.just(64)),
+        st.builds(
+            IntensityPreprocessing,
+            percentiles=st.sampled_from([(0, 100), (1, 99), (0, 50)]),
+            channels=st.sampled_from([1, 3]),
+            side=st.sampled_from([None, 32]),
+        ),
+        st.builds(
+            WindowPreprocessing,
+            window=st.sampled_from(["liver", (0, 255)]),
+            channels=st.sampled_from([1, 3]),
+            side=st.sampled_from([None, 32]),
+        ),
+    ),
 )
 def test_any_dtype_and_size_comes_out_finite_in_0_1(
-    image: np.ndarray, kind: str, channels: int
+    image: np.ndarray, preprocessing: Preprocessing
 ) -> None:
-    preprocessing = Preprocessing(kind=kind, diameter=64, channels=channels)
     prepared = preprocessing.prepare(image)
     assert prepared.pixels.dtype == np.float32
     assert prepared.pixels.shape == (preprocessing.in_channels, *prepared.fov.shape)
@@ -68,7 +95,7 @@ def test_labels_there_and_probabilities_back_stay_in_place() -> None:
     seen = disc((200, 260), (95, 130), 85)
     labels = disc((200, 260), (80, 150), 30).astype(np.uint8) * 2
     image = np.where(seen, 120, 3).astype(np.uint8)
-    geometry = Preprocessing(diameter=128).prepare(image, seen).geometry
+    geometry = FundusPreprocessing(diameter=128).prepare(image, seen).geometry
     there = geometry.to_prepared(labels)
     assert there.dtype == np.uint8
     assert set(np.unique(there)) == {0, 2}
@@ -86,7 +113,7 @@ def test_labels_keep_every_class_index() -> None:
 @pytest.mark.parametrize("size", [192, 256, 400])
 def test_every_camera_comes_to_one_diameter(size: int) -> None:
     case = fundus_phantom(1, size, "B")
-    prepared = Preprocessing(diameter=160).prepare(case.image, case.fov)
+    prepared = FundusPreprocessing(diameter=160).prepare(case.image, case.fov)
     assert max(prepared.fov.shape) == 160
     assert prepared.fov.mean() == pytest.approx(np.pi / 4, abs=0.02)
     assert not prepared.pixels[0][~prepared.fov].any()
@@ -95,7 +122,7 @@ def test_every_camera_comes_to_one_diameter(size: int) -> None:
 @pytest.mark.parametrize("scanner", ["A", "B", "C"])
 def test_the_field_of_view_is_found_as_if_it_were_given(scanner: str) -> None:
     case = fundus_phantom(2, 256, scanner)
-    preprocessing = Preprocessing(diameter=128)
+    preprocessing = FundusPreprocessing(diameter=128)
     given_fov = preprocessing.prepare(case.image, case.fov)
     found = preprocessing.prepare(case.image)
     np.testing.assert_allclose(found.geometry.box, given_fov.geometry.box, atol=4)
@@ -105,7 +132,7 @@ def test_only_the_green_channel_of_a_fundus_counts() -> None:
     case = fundus_phantom(3, 128, "A")
     other = case.image.copy()
     other[..., 0], other[..., 2] = 99, 7
-    preprocessing = Preprocessing(diameter=96)
+    preprocessing = FundusPreprocessing(diameter=96)
     np.testing.assert_array_equal(
         preprocessing.prepare(case.image, case.fov).pixels,
         preprocessing.prepare(other, case.fov).pixels,
@@ -114,7 +141,7 @@ def test_only_the_green_channel_of_a_fundus_counts() -> None:
 
 def test_a_fundus_does_not_depend_on_gain_and_offset() -> None:
     case = fundus_phantom(3, 128, "A")
-    preprocessing = Preprocessing(diameter=96)
+    preprocessing = FundusPreprocessing(diameter=96)
     one = preprocessing.prepare(case.image, case.fov).pixels
     other = preprocessing.prepare(case.image * np.float32(13.5) + 40, case.fov).pixels
     np.testing.assert_allclose(one, other, atol=2e-3)
@@ -123,35 +150,35 @@ def test_a_fundus_does_not_depend_on_gain_and_offset() -> None:
 def test_minmax_and_percentile_are_their_closed_forms() -> None:
     image = np.random.default_rng(0).normal(50, 20, (40, 30)).astype(np.float32)
     expected = (image - image.min()) / (image.max() - image.min())
-    prepared = Preprocessing(kind="minmax").prepare(image).pixels[0]
+    prepared = IntensityPreprocessing(percentiles=(0, 100)).prepare(image).pixels[0]
     np.testing.assert_allclose(prepared, expected, atol=1e-6)
     low, high = np.percentile(image, (1, 99))
     expected = np.clip((image - low) / (high - low), 0, 1)
-    prepared = Preprocessing(kind="percentile").prepare(image).pixels[0]
+    prepared = IntensityPreprocessing().prepare(image).pixels[0]
     np.testing.assert_allclose(prepared, expected, atol=1e-5)
 
 
 def test_channels_are_repeated_or_weighted() -> None:
     grey = np.random.default_rng(1).random((9, 8))
-    repeated = Preprocessing(kind="minmax", channels=3).prepare(grey).pixels
+    repeated = IntensityPreprocessing(percentiles=(0, 100), channels=3).prepare(grey).pixels
     assert repeated.shape == (3, 9, 8)
     assert (repeated == repeated[:1]).all()
     colour = np.random.default_rng(2).random((9, 8, 3))
-    kept = Preprocessing(kind="minmax", channels=3).prepare(colour).pixels
-    one = Preprocessing(kind="minmax", channels=1).prepare(colour).pixels
+    kept = IntensityPreprocessing(percentiles=(0, 100), channels=3).prepare(colour).pixels
+    one = IntensityPreprocessing(percentiles=(0, 100), channels=1).prepare(colour).pixels
     np.testing.assert_allclose(one[0], np.tensordot([0.299, 0.587, 0.114], kept, 1), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@KINDS
 @pytest.mark.parametrize("value", [0, 255])
-def test_a_uniform_image_comes_out_uniform(kind: str, value: int) -> None:
-    pixels = Preprocessing(kind=kind, diameter=64).prepare(np.full((20, 30), value, "u1")).pixels
+def test_a_uniform_image_comes_out_uniform(preprocessing: Preprocessing, value: int) -> None:
+    pixels = preprocessing.prepare(np.full((20, 30), value, "u1")).pixels
     assert np.ptp(pixels) < 1e-6
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_1x1_image_is_prepared(kind: str) -> None:
-    prepared = Preprocessing(kind=kind, diameter=32).prepare(np.array([[5]], np.uint8))
+@KINDS
+def test_a_1x1_image_is_prepared(preprocessing: Preprocessing) -> None:
+    prepared = preprocessing.prepare(np.array([[5]], np.uint8))
     assert np.isfinite(prepared.pixels).all()
     assert prepared.geometry.to_original(prepared.pixels).shape[1:] == (1, 1)
 
@@ -166,21 +193,23 @@ def test_a_1x1_image_is_prepared(kind: str) -> None:
         (np.array([[np.inf, np.nan]]), "2 values"),
     ],
 )
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_image_is_refused(kind: str, image: np.ndarray, found: str) -> None:
+@KINDS
+def test_what_is_no_image_is_refused(
+    preprocessing: Preprocessing, image: np.ndarray, found: str
+) -> None:
     with pytest.raises(InputError, match=found):
-        Preprocessing(kind=kind).prepare(image)
+        preprocessing.prepare(image)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_field_of_view_of_another_size_is_refused(kind: str) -> None:
+@KINDS
+def test_a_field_of_view_of_another_size_is_refused(preprocessing: Preprocessing) -> None:
     with pytest.raises(InputError, match="3 x 3 pixels; expected 8 x 9"):
-        Preprocessing(kind=kind).prepare(np.zeros((8, 9)), np.ones((3, 3), bool))
+        preprocessing.prepare(np.zeros((8, 9)), np.ones((3, 3), bool))
 
 
 def test_an_empty_field_of_view_is_refused() -> None:
     with pytest.raises(InputError, match="field of view is empty"):
-        Preprocessing().prepare(np.ones((8, 9)), np.zeros((8, 9), bool))
+        FundusPreprocessing().prepare(np.ones((8, 9)), np.zeros((8, 9), bool))
 
 
 def test_a_photograph_without_frame_is_all_field_of_view() -> None:
@@ -196,15 +225,70 @@ def test_a_disc_in_a_dark_frame_is_found() -> None:
     assert (found & truth).sum() / (found | truth).sum() > 0.95
 
 
-def test_unknown_fields_and_ranges_are_refused() -> None:
-    for fields in ({"kind": "magic"}, {"diameter": 3}, {"channels": 2}, {"surprise": 1}):
-        with pytest.raises(ValidationError):
-            Preprocessing(**fields)
-    assert Preprocessing.model_validate_json(Preprocessing().model_dump_json()) == Preprocessing()
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "magic"}, "expected tags: 'fundus', 'intensity', 'window'"),
+        ({"kind": "fundus", "diameter": 3}, "greater than or equal to 32"),
+        ({"kind": "fundus", "side": 64}, "Extra inputs"),
+        ({"kind": "fundus", "neighbours": 3}, "Extra inputs"),
+        ({"kind": "intensity", "channels": 2}, "Input should be 1 or 3"),
+        ({"kind": "intensity", "percentiles": [99, 1]}, "expected a lower and a higher"),
+        ({"kind": "intensity", "percentiles": [-1, 50]}, "greater than or equal to 0"),
+        ({"kind": "window", "surprise": 1}, "Extra inputs"),
+    ],
+)
+def test_unknown_fields_and_ranges_are_refused(fields, message) -> None:
+    with pytest.raises(ValidationError, match=message):
+        content.validate_python(fields)
+
+
+@KINDS
+def test_each_kind_comes_back_from_json(preprocessing: Preprocessing) -> None:
+    json = content.dump_json(preprocessing)
+    assert content.validate_json(json) == preprocessing
+    assert migrate_preprocessing(content.dump_python(preprocessing)) == (
+        content.dump_python(preprocessing)
+    )
+
+
+FORMER = {
+    "diameter": 512,
+    "angle": None,
+    "channels": 1,
+    "window": [-60.0, 140.0],
+    "neighbours": 1,
+    "side": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("fundus", FundusPreprocessing(diameter=512)),
+        ("minmax", IntensityPreprocessing(percentiles=(0, 100), side=64)),
+        ("percentile", IntensityPreprocessing(percentiles=(1, 99), side=64)),
+        ("window", WindowPreprocessing(window="liver", side=64)),
+    ],
+)
+def test_former_content_becomes_the_class_of_its_kind(kind, expected) -> None:
+    former = {"kind": kind, **FORMER}
+    assert content.validate_python(migrate_preprocessing(former)) == expected
+    assert former == {"kind": kind, **FORMER}
+
+
+def test_former_content_without_a_kind_is_a_fundus() -> None:
+    assert content.validate_python(migrate_preprocessing({})) == FundusPreprocessing()
+
+
+@pytest.mark.parametrize("change", [{"angle": 30}, {"surprise": 1}, {"kind": "magic"}])
+def test_migration_hides_no_fault(change) -> None:
+    with pytest.raises(ValidationError):
+        content.validate_python(migrate_preprocessing({"kind": "minmax", **FORMER, **change}))
 
 
 def test_a_window_is_the_same_for_every_image():
-    window = Preprocessing(kind="window", window="liver")
+    window = WindowPreprocessing(window="liver")
     assert window.window == (-60, 140)
     image = np.array([[-1000, -60, 40], [140, 141, 3000]], np.int16)
     assert np.allclose(window.prepare(image).pixels, [[[0, 0, 0.5], [1, 1, 1]]])
@@ -214,42 +298,42 @@ def test_a_window_is_the_same_for_every_image():
 @pytest.mark.parametrize("window", ["lung", (10, 10), (20, -20), (0, np.inf), (0, 1, 2)])
 def test_a_window_that_is_none_is_refused(window):
     with pytest.raises(ValidationError, match="window"):
-        Preprocessing(kind="window", window=window)
+        WindowPreprocessing(window=window)
 
 
 @pytest.mark.parametrize("count", [3, 5])
 def test_neighbouring_slices_are_channels_under_one_scale(count):
     slices = np.random.default_rng(0).uniform(-200, 300, (8, 9, count))
-    window = Preprocessing(kind="window", window=(0, 100), neighbours=count)
+    window = WindowPreprocessing(window=(0, 100), neighbours=count)
     assert window.in_channels == count
     assert np.allclose(
         window.prepare(slices).pixels, np.clip(slices / 100, 0, 1).transpose(2, 0, 1)
     )
-    minmax = Preprocessing(kind="minmax", neighbours=count).prepare(slices).pixels
+    minmax = IntensityPreprocessing(percentiles=(0, 100), neighbours=count).prepare(slices).pixels
     assert (minmax.min(), minmax.max()) == (0, 1)
     assert np.array_equal(minmax.argmax(0), slices.argmax(-1))
 
 
 def test_a_single_slice_is_its_own_neighbour():
     image = np.arange(12.0).reshape(3, 4)
-    pixels = Preprocessing(kind="window", window=(0, 10), neighbours=3).prepare(image).pixels
+    pixels = WindowPreprocessing(window=(0, 10), neighbours=3).prepare(image).pixels
     assert pixels.shape == (3, 3, 4) and (pixels == pixels[0]).all()
 
 
-@pytest.mark.parametrize("fields", [{"kind": "fundus"}, {"kind": "minmax", "channels": 3}])
-def test_neighbours_go_with_grey_slices_only(fields):
+@pytest.mark.parametrize("kind", [IntensityPreprocessing, WindowPreprocessing])
+def test_neighbours_go_with_grey_slices_only(kind):
     with pytest.raises(ValidationError, match="neighbours is 3; expected 1"):
-        Preprocessing(neighbours=3, **fields)
+        kind(neighbours=3, channels=3)
 
 
 def test_another_number_of_slices_is_one_sentence():
     with pytest.raises(InputError, match=r"shape \(4, 4, 4\); expected .* C = 1 or 3"):
-        Preprocessing(kind="window", neighbours=3).prepare(np.zeros((4, 4, 4)))
+        WindowPreprocessing(neighbours=3).prepare(np.zeros((4, 4, 4)))
 
 
 @pytest.mark.parametrize("size", [(512, 512), (256, 256), (100, 300)])
 def test_a_side_brings_every_matrix_to_one_size_and_masks_back(size):
-    window = Preprocessing(kind="window", window=(0, 255), side=256)
+    window = WindowPreprocessing(window=(0, 255), side=256)
     image = np.full(size, 51, np.uint8)
     mask = np.zeros(size, np.uint8)
     mask[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = 1

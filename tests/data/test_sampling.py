@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from src_training.data.augmentation import Augmentation, Augmenter
 from src_training.data.domain import Domain
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.data.sampling import (
     PatchSampler,
     SemiSupervisedSampler,
@@ -18,7 +18,7 @@ from src_training.data.sampling import (
 from src_training.errors import InputError
 
 CPU = torch.device("cpu")
-PLAIN = Preprocessing(kind="minmax")
+PLAIN = IntensityPreprocessing(percentiles=(0, 100))
 STILL = Augmentation(
     flips=False,
     turn=0,

@@ -8,7 +8,7 @@ from torch import nn
 
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepared_images
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.errors import InputError
 from src_training.evaluation.bootstrap import bootstrap_by_patient
 from src_training.evaluation.evaluate import evaluate
@@ -47,7 +47,7 @@ def predictor():
         architecture="brightness",
         in_channels=1,
         classes=["background", "bright"],
-        preprocessing=Preprocessing(kind="minmax"),
+        preprocessing=IntensityPreprocessing(percentiles=(0, 100)),
         patch=32,
     )
     return Predictor(SegmentationModel(card, Brightness()), device="cpu")
@@ -136,7 +136,7 @@ def test_images_that_are_prepared_already_are_not_prepared_again(predictor, monk
     lab = domain()
     expected = evaluate(predictor, lab)
     images = list(prepared_images(lab, predictor.model.card.preprocessing))
-    monkeypatch.setattr(Preprocessing, "prepare", None)
+    monkeypatch.setattr(IntensityPreprocessing, "prepare", None)
     assert evaluate(predictor, lab, images=images).to_dict() == expected.to_dict()
 
 

@@ -4,7 +4,7 @@ import torch
 
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.domain import Domain
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.errors import InputError
 from src_training.explore.embeddings import image_vectors, mask_vectors
 
@@ -45,7 +45,7 @@ def test_the_same_images_have_the_same_vectors(tiny_model):
 
 def test_masks_have_vectors_at_the_same_places(tiny_model):
     autoencoder = SemanticAutoencoder(1, patch=32, width=2, latent=3, hidden=4).eval()
-    preprocessing = Preprocessing(kind="minmax")
+    preprocessing = IntensityPreprocessing(percentiles=(0, 100))
     found = mask_vectors(autoencoder, domain(), preprocessing, 32)
     images = image_vectors(tiny_model(), domain())
     assert found.values.shape == images.values.shape and found.cases == images.cases
@@ -57,7 +57,9 @@ def test_what_has_no_vectors_is_said_in_one_sentence(tiny_model):
         image_vectors(tiny_model(semantics=False), domain())
     autoencoder = SemanticAutoencoder(1, patch=32, width=2, latent=3, hidden=4)
     with pytest.raises(InputError, match="scans has images without mask"):
-        mask_vectors(autoencoder, domain(masks=False), Preprocessing(kind="minmax"), 32)
+        mask_vectors(
+            autoencoder, domain(masks=False), IntensityPreprocessing(percentiles=(0, 100)), 32
+        )
     broken = Domain.from_arrays("scans", [np.full((8, 8), np.inf)], names=["first"])
     with pytest.raises(InputError, match="scans/first: the image has 64 values"):
         image_vectors(tiny_model(), broken)

@@ -6,7 +6,7 @@ import torch
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.data.augmentation import Augmentation
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import FundusPreprocessing, IntensityPreprocessing
 from src_training.distillation.base import ForwardOutputs
 from src_training.distillation.dicd import cross_predictions
 from src_training.errors import InputError
@@ -22,16 +22,18 @@ SIDE = 32
 ROLES = pytest.mark.parametrize("role", ["teacher", "student"])
 
 
-def pair(kind="minmax", diameter=64):
+MINMAX = IntensityPreprocessing(percentiles=(0, 100))
+
+
+def pair(how=MINMAX):
     torch.manual_seed(0)
     teacher = build_network("fanet", 1, 2, width=2).eval()
     student = build_network("enet", 1, 2).eval()
     tan, san = (AlignmentNetwork(c, (4, 4), 6, 4).eval() for c in (16, 128))
-    how = Preprocessing(kind=kind, diameter=diameter)
     return TeacherStudentPair(teacher, tan, student, san, how, Augmentation(), SIDE, True)
 
 
-def model(network="fanet", kind="minmax", diameter=64, **options):
+def model(network="fanet", how=MINMAX, **options):
     torch.manual_seed(0)
     card = ModelCard(
         name="mine",
@@ -39,7 +41,7 @@ def model(network="fanet", kind="minmax", diameter=64, **options):
         options=options,
         in_channels=1,
         classes=["background", "vessel"],
-        preprocessing=Preprocessing(kind=kind, diameter=diameter),
+        preprocessing=how,
         patch=SIDE,
     )
     return SegmentationModel(card, card.build().eval())
@@ -84,7 +86,7 @@ def test_energy_is_the_mean_square_over_the_channels():
 @pytest.mark.parametrize("tap", ["encoder_half", "bottleneck"])
 def test_maps_lie_where_their_pixels_came_from(tap):
     image, inside = eye()
-    found = model(kind="fundus", diameter=72)
+    found = model(how=FundusPreprocessing(diameter=72))
     maps = feature_maps(found, image, tap, inside)
     geometry = found.card.preprocessing.prepare(image, inside).geometry
     # Where each original pixel lies on the prepared grid, by the way back itself.
@@ -152,7 +154,7 @@ def test_who_decodes_whom_is_what_distillation_makes_of_it():
 def test_predictions_lie_on_the_images_own_grid_and_outside_is_background():
     image, inside = eye()
     for fov in (None, inside):
-        found = cross(pair(kind="fundus"), image, fov)
+        found = cross(pair(FundusPreprocessing(diameter=64)), image, fov)
         for maps in (found.teacher, found.student, found.first, found.second):
             assert maps.shape == (2, *image.shape)
             assert np.allclose(maps.sum(0), 1, atol=1e-5)

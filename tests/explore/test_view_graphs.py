@@ -8,7 +8,7 @@ import torch
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.data.augmentation import Augmentation
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.distillation.dcgd import DCGD
 from src_training.errors import InputError
 from src_training.explore.teacher_student import TeacherStudentPair
@@ -23,7 +23,7 @@ def pair(centred=True, seed=0, channels=1):
     teacher = build_network("fanet", channels, 2, width=2).eval()
     student = build_network("fanet", channels, 2, width=1).eval()
     tan, san = (AlignmentNetwork(c, (4, 4), 6, 4).eval() for c in (16, 8))
-    kind = Preprocessing(kind="minmax", channels=channels)
+    kind = IntensityPreprocessing(percentiles=(0, 100), channels=channels)
     return TeacherStudentPair(teacher, tan, student, san, kind, Augmentation(), SIDE, centred)
 
 

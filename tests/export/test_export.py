@@ -15,7 +15,11 @@ from skimage.filters import threshold_otsu
 from torch import nn
 
 from src_training.data.phantom.camera import fundus_phantom
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import (
+    FundusPreprocessing,
+    IntensityPreprocessing,
+    WindowPreprocessing,
+)
 from src_training.errors import InputError
 from src_training.export import bioimageio, export_bioimageio, export_onnx
 from src_training.export import onnx as onnx_graph
@@ -56,13 +60,16 @@ class Unpooling(SegmentationNetwork):
         return self.crop(self.head(F.max_unpool2d(bottleneck, skips.features[0], 2)), skips)
 
 
-def carded(network, name, architecture, kind="fundus", **fields):
+FUNDUS = FundusPreprocessing(diameter=96)
+
+
+def carded(network, name, architecture, preprocessing=FUNDUS, **fields):
     card = ModelCard(
         name=name,
         architecture=architecture,
         in_channels=network.in_channels,
         classes=["background", *(f"class {i}" for i in range(1, network.classes))],
-        preprocessing=Preprocessing(kind=kind, diameter=96),
+        preprocessing=preprocessing,
         patch=32,
         **fields,
     )
@@ -337,32 +344,33 @@ def test_the_fundus_preparation_as_worded_gives_the_networks_input():
     green = (green - green.min()) / (green.max() - green.min())  # 6
     green = equalize_adapthist(green, kernel_size=12, clip_limit=0.01)  # 7
     # 64 pixels for 30 degrees, and half as many again for 45.
-    learnt = Preprocessing(diameter=64, angle=30)
-    for how in (Preprocessing(diameter=96), learnt.for_camera(45)):
+    learnt = FundusPreprocessing(diameter=64, angle=30)
+    for how in (FundusPreprocessing(diameter=96), learnt.for_camera(45)):
         expected = how.prepare(fundus_phantom(3, 160).image).pixels
         np.testing.assert_allclose(np.where(seen, green, 0), expected[0], atol=1e-5)  # 8
-    assert "kernel_size=12" in preparation(Preprocessing(diameter=96))
+    assert "kernel_size=12" in preparation(FundusPreprocessing(diameter=96))
     assert "spans 30 degrees; where it spans x, x / 30 times as many" in preparation(learnt)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("kind", "limits"), [("minmax", (0, 100)), ("percentile", (1, 99))])
-def test_the_other_preparations_as_worded_give_the_networks_input(kind, limits, channels):
+@pytest.mark.parametrize("percentiles", [(0, 100), (1, 99), (0.5, 100)])
+def test_the_other_preparations_as_worded_give_the_networks_input(percentiles, channels):
     image = np.random.default_rng(0).integers(0, 4000, (20, 30, 3)).astype(np.float32)
-    low, high = np.percentile(image, limits)
+    low, high = np.percentile(image, percentiles)
     scaled = np.clip((image - low) / (high - low), 0, 1)
     weights = np.eye(3) if channels == 3 else np.array([[0.299], [0.587], [0.114]])
-    preprocessing = Preprocessing(kind=kind, channels=channels)
+    preprocessing = IntensityPreprocessing(percentiles=percentiles, channels=channels)
     expected = preprocessing.prepare(image).pixels
     np.testing.assert_allclose((scaled @ weights).transpose(2, 0, 1), expected, atol=1e-6)
     words = preparation(preprocessing)
-    assert ("percentile" in words.replace("numpy.percentile", "")) == (kind == "percentile")
+    ends = {0: "the smallest value", 100: "the largest"}
+    assert all(ends.get(end, f"percentile {end}") in words for end in percentiles)
     assert ("Average colours" in words) == (channels == 1)
 
 
 def test_a_window_with_neighbours_as_worded_gives_the_networks_input():
     slices = np.random.default_rng(0).integers(-1000, 1000, (60, 40, 3)).astype(np.float32)
-    preprocessing = Preprocessing(kind="window", window="liver", neighbours=3, side=32)
+    preprocessing = WindowPreprocessing(window="liver", neighbours=3, side=32)
     words = preparation(preprocessing)
     for told in ("-60 HU becomes 0", "140 HU becomes 1", "(1, 3, h, w)", "has 32 pixels"):
         assert told in words

@@ -10,7 +10,7 @@ from napari_msankd import settings
 from napari_msankd.engine import load_engine
 from napari_msankd.segment import widget as segment
 from napari_msankd.segment.widget import SegmentWidget
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import save_model
 from src_training.networks import build_network
@@ -25,7 +25,9 @@ def make_model(
     path: Path, classes=("background", "vessel"), threshold=0.5, channels=1, neighbours=1, **card
 ) -> Path:
     torch.manual_seed(0)
-    preprocessing = Preprocessing(kind="minmax", channels=channels, neighbours=neighbours)
+    preprocessing = IntensityPreprocessing(
+        percentiles=(0, 100), channels=channels, neighbours=neighbours
+    )
     seen = preprocessing.in_channels
     network = build_network("enet", seen, len(classes)).eval()
     _soften(network, seen)

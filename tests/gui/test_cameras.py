@@ -17,6 +17,7 @@ from src_training.config.presets import recipe_for
 from src_training.config.recipe import Recipe
 from src_training.data.domain import Domain, write_domain
 from src_training.data.phantom.camera import fundus_phantom
+from src_training.data.preprocessing import FundusPreprocessing
 from src_training.errors import InputError
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureW
 @pytest.fixture
 def fundus_model(tiny_model, tmp_path):
     """A model that learnt from a camera of 30 degrees."""
-    model = tiny_model("fundus", angle=30)
+    model = tiny_model(FundusPreprocessing(diameter=64, angle=30))
     model.save(tmp_path / "fundus.safetensors")
     return model.source
 
@@ -99,13 +100,15 @@ def test_a_domains_camera_goes_into_the_recipe(chosen, tmp_path, qtbot):
     assert recipe.preprocessing.angle == 35
     unknown = recipe_for("mine", source.model_copy(update={"angle": None}), [], "enet", "quick")
     assert with_domains_of(unknown, recipe).preprocessing.angle == 35
-    grey = unknown.changed({"preprocessing.kind": "minmax"}, "recipe.yaml")
+    grey = unknown.changed({"preprocessing.kind": "intensity"}, "recipe.yaml")
     with pytest.raises(InputError, match="Advanced…: domain eyes: the camera's angle is 35"):
         with_domains_of(grey, recipe)
     with pytest.raises(InputError, match="domain other: the camera's angle is 50 degrees, but"):
         recipe_for("mine", source.model_copy(update={"angle": None}), [target], "enet", "quick")
     with pytest.raises(InputError, match=r"recipe\.yaml: domain eyes: the camera's angle"):
-        Recipe.validated(recipe.model_dump() | {"preprocessing": {"kind": "minmax"}}, "recipe.yaml")
+        Recipe.validated(
+            recipe.model_dump() | {"preprocessing": {"kind": "intensity"}}, "recipe.yaml"
+        )
 
 
 def test_maps_are_those_of_the_camera_that_took_the_image(

@@ -1,6 +1,7 @@
 """The recipe as a form and as YAML."""
 
 import time
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from napari_msankd.recipe.field_docs import field_docs
 from napari_msankd.recipe.form import pages
 from src_training.config.domains import DomainRecipe, Phantoms
 from src_training.config.recipe import Distilling, Recipe, StageRecipe, preset_recipes
+from src_training.data.preprocessing import Preprocessing
 
 from .conftest import PATIENCE
 
@@ -92,18 +94,28 @@ def test_a_number_changed_in_the_form_changes_recipe_and_yaml(editor, qtbot):
 
 
 def test_a_window_is_chosen_by_name_or_ends_slices_by_number(editor):
-    kind, neighbours = (
-        field(editor, "preprocessing.kind"),
-        field(editor, "preprocessing.neighbours"),
-    )
-    kind.setCurrentText("window")
-    neighbours.setCurrentText("3")
+    field(editor, "preprocessing.kind").setCurrentText("window")
+    field(editor, "preprocessing.neighbours").setCurrentText("3")
     write(editor, "preprocessing.window", "liver")
     assert editor.recipe.preprocessing.window == (-60, 140)
     write(editor, "preprocessing.window", "[0, 255]")
     write(editor, "preprocessing.side", "192")
     made = editor.recipe.preprocessing
     assert (made.window, made.neighbours, made.side) == ((0, 255), 3, 192)
+    write(editor, "preprocessing.window", "lung")
+    assert "expected [low, high] in HU, or one of liver" in editor.fault.text()
+    assert editor.recipe.preprocessing == made
+
+
+def test_another_kind_of_preprocessing_has_its_own_fields(editor):
+    assert "neighbours" not in editor.form.editor("preprocessing").editors
+    field(editor, "preprocessing.kind").setCurrentText("intensity")
+    field(editor, "preprocessing.channels").setCurrentText("3")
+    field(editor, "preprocessing.kind").setCurrentText("window")
+    made = editor.recipe.preprocessing
+    assert (made.kind, made.channels) == ("window", 3)
+    assert "Lowest and highest HU" in field(editor, "preprocessing.window").toolTip()
+    assert "Grey images are repeated" in field(editor, "preprocessing.channels").toolTip()
 
 
 def test_text_changed_in_the_yaml_changes_recipe_and_form(editor, qtbot):
@@ -124,7 +136,7 @@ def test_text_changed_in_the_yaml_changes_recipe_and_form(editor, qtbot):
         ("validation", "1.5", "the field validation"),
         ("student.options", "{width: [}", "the field student.options"),
         ("source.only", "(", "is not a regular expression"),
-        ("preprocessing.window", "lung", "expected [low, high] in HU, or one of liver"),
+        ("preprocessing.diameter", "3", "the field preprocessing.diameter is 3"),
     ],
 )
 def test_a_bad_value_is_one_sentence_and_changes_nothing(editor, path, text, message, recipe):
@@ -284,7 +296,17 @@ def test_the_docstrings_are_the_tooltips(editor):
     assert field(editor, "stages.san")["rate"].toolTip().startswith("Peak learning rate")
 
 
-@pytest.mark.parametrize("model", [Recipe, DomainRecipe, Phantoms, StageRecipe, Distilling])
+@pytest.mark.parametrize(
+    "model",
+    [
+        Recipe,
+        DomainRecipe,
+        Phantoms,
+        StageRecipe,
+        Distilling,
+        *get_args(get_args(Preprocessing)[0]),
+    ],
+)
 def test_every_field_has_a_description(model):
     assert field_docs(model).keys() >= model.model_fields.keys()
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from src_training.data.phantom.camera import fundus_phantom
+from src_training.data.preprocessing import FundusPreprocessing
 
 from .conftest import PATIENCE
 
@@ -18,7 +19,7 @@ def eye():
 @pytest.fixture
 def shows_camera(widget, tiny_model, tmp_path, qtbot):
     """Load a model of a camera of 30 degrees; return whether the camera field shows."""
-    tiny_model("fundus", angle=30).save(tmp_path / "fundus.safetensors")
+    tiny_model(FundusPreprocessing(diameter=64, angle=30)).save(tmp_path / "fundus.safetensors")
     widget.model.open(tmp_path / "fundus.safetensors")
 
     def look():

@@ -4,7 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import (
+    FundusPreprocessing,
+    IntensityPreprocessing,
+    WindowPreprocessing,
+)
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel
 from src_training.networks import NETWORKS
@@ -36,14 +40,22 @@ class Tiny(SegmentationNetwork):
         return self.up(bottleneck)[..., :height, :width]
 
 
+PREPROCESSING = {
+    "fundus": FundusPreprocessing,
+    "intensity": IntensityPreprocessing,
+    "window": WindowPreprocessing,
+}
+DEFAULTS = {"fundus": {"diameter": 96}, "intensity": {"percentiles": (0, 100)}, "window": {}}
+
+
 @pytest.fixture
 def tiny_model(monkeypatch):
     """Make models with lively weights and running statistics that are not the default."""
     monkeypatch.setitem(NETWORKS, "tiny", Tiny)
 
-    def make(kind="minmax", classes=2, diameter=96, seed=0, **prepared):
+    def make(kind="intensity", classes=2, seed=0, **fields):
         torch.manual_seed(seed)
-        preprocessing = Preprocessing(kind=kind, diameter=diameter, **prepared)
+        preprocessing = PREPROCESSING[kind](**(DEFAULTS[kind] | fields))
         channels = preprocessing.in_channels
         network = Tiny(channels, classes)
         network(torch.rand(4, channels, 32, 32))

@@ -25,7 +25,7 @@ def fundus_card(tiny_model):
 
 @pytest.fixture
 def grey_card(tiny_model):
-    return tiny_model("minmax").card
+    return tiny_model("intensity").card
 
 
 def test_a_fundus_photograph_raises_no_doubt(fundus_card):

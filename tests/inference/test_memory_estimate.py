@@ -10,14 +10,14 @@ from src_training.inference.predictor import Predictor
 MEASURE = """
 import sys
 import numpy as np, torch
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import Predictor
 
 torch.set_num_threads(1)
 card = ModelCard(name="a", architecture=sys.argv[1], in_channels=1, classes=["a", "b"],
-                 preprocessing=Preprocessing(kind="minmax"), patch=256)
+                 preprocessing=IntensityPreprocessing(percentiles=(0, 100)), patch=256)
 predictor = Predictor(SegmentationModel(card, card.build().eval()), "cpu")
 image = np.random.default_rng(0).integers(0, 255, (900, 900, 3)).astype(np.uint8)
 predictor.predict(image[:64, :64])

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from src_training.data.augmentation import Augmentation
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import FundusPreprocessing
 from src_training.errors import InputError
 from src_training.inference.model_card import FORMAT, ModelCard, TrainingDomain, parse_card
 from src_training.inference.model_file import load_model, read_card, save_model
@@ -76,7 +76,7 @@ def test_channels_must_be_those_of_the_preprocessing():
             architecture="enet",
             in_channels=3,
             classes=["a", "b"],
-            preprocessing=Preprocessing(),
+            preprocessing=FundusPreprocessing(),
             patch=8,
         )
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import FundusPreprocessing
 from src_training.errors import InputError
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import load_model, read_card, save_model
@@ -46,7 +46,7 @@ def test_every_network_survives_its_file_with_buffers(name, tmp_path):
         options=options,
         in_channels=1,
         classes=["background", "vessel"],
-        preprocessing=Preprocessing(),
+        preprocessing=FundusPreprocessing(),
         patch=64,
     )
     save_model(card, network, tmp_path / "a.safetensors")

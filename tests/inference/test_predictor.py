@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src_training.data.preprocessing import PADDING, Preprocessing
+from src_training.data.geometry import PADDING
+from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.data.slice_context import neighbouring
 from src_training.device import find_device
 from src_training.errors import InputError
@@ -84,7 +85,7 @@ def test_enet_in_tiles_agrees_with_the_whole_deep_inside_the_tiles():
         architecture="enet",
         in_channels=1,
         classes=["background", "vessel"],
-        preprocessing=Preprocessing(kind="minmax"),
+        preprocessing=IntensityPreprocessing(percentiles=(0, 100)),
         patch=256,
     )
     model, image = SegmentationModel(card, card.build().eval()), picture(128, 1024)
@@ -94,10 +95,10 @@ def test_enet_in_tiles_agrees_with_the_whole_deep_inside_the_tiles():
     assert (difference > 1e-4).mean() < 0.002
 
 
-@pytest.mark.parametrize("kind", ["minmax", "fundus"])
+@pytest.mark.parametrize("kind", ["intensity", "fundus"])
 @pytest.mark.parametrize("diameter", [64, 96, 300])
 def test_the_regions_paste_together_to_the_map_brought_back_whole(tiny_model, kind, diameter):
-    model = tiny_model(kind, diameter=diameter)
+    model = tiny_model(kind, **({"diameter": diameter} if kind == "fundus" else {}))
     image, disc = fundus()
     tiled = Predictor(model, "cpu", tile=40, batch=3)
     prepared = model.card.preprocessing.prepare(image, disc)
@@ -207,7 +208,7 @@ def test_numbers_out_of_range_are_refused(tiny_model, options):
         Predictor(tiny_model(), "cpu", **options)
 
 
-@pytest.mark.parametrize("kind", ["minmax", "fundus"])
+@pytest.mark.parametrize("kind", ["intensity", "fundus"])
 def test_a_field_of_view_of_another_size_is_refused(tiny_model, kind):
     with pytest.raises(InputError, match="field of view has shape"):
         Predictor(tiny_model(kind), "cpu").predict(picture(), np.ones((4, 4), bool))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import BasePreprocessing
 from src_training.evaluation.calibration import calibrate
 from src_training.evaluation.evaluate import evaluate
 from src_training.inference.model_file import load_model, read_card
@@ -104,7 +104,7 @@ def test_a_student_that_began_from_a_model_says_so_and_keeps_its_terms(
 
 
 def test_each_image_is_prepared_once_for_all_models(finished_run, make_recipe, monkeypatch):
-    seen, prepare = [], Preprocessing.prepare
+    seen, prepare = [], BasePreprocessing.prepare
 
     def counted(self, image, fov=None):
         seen.append(image.tobytes())
@@ -116,7 +116,7 @@ def test_each_image_is_prepared_once_for_all_models(finished_run, make_recipe, m
     pipeline = Pipeline(finished_run.recipe, RunDirectory(finished_run.path), "cpu", lambda: False)
     monkeypatch.setattr("src_training.runs.finalise.write_text", lambda *_: None)
     monkeypatch.setattr("src_training.inference.model_file.SegmentationModel.save", lambda *_: None)
-    monkeypatch.setattr(Preprocessing, "prepare", counted)
+    monkeypatch.setattr(BasePreprocessing, "prepare", counted)
     pipeline.run(lambda _event: None)
     for case in pipeline.tests[0]:
         assert seen.count(case.image.tobytes()) == 1

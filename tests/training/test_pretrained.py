@@ -63,7 +63,7 @@ def test_rows_of_a_comparison_start_from_a_model_that_is_gone(make_recipe, model
             "options is {'width': 2}; expected {'width': 4}",
         ),
         (
-            {"preprocessing": {"kind": "minmax", "channels": 3}},
+            {"preprocessing": {"kind": "intensity", "channels": 3}},
             "number of channels is 1; expected 3",
         ),
         ({"start_from": "none"}, "none: there is no such model"),

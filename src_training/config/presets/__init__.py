@@ -174,7 +174,9 @@ def recipe_for(
         raise InputError(f"two targets are called {twice[0]}; expected a name of its own for each")
     fields = preset(time, student)
     if preprocessing is not None:
-        fields["preprocessing"] |= preprocessing.model_dump(exclude_unset=True)
+        made = {"kind": preprocessing.kind, **preprocessing.model_dump(exclude_unset=True)}
+        base = fields["preprocessing"] if preprocessing.kind == "fundus" else {}
+        fields["preprocessing"] = base | made
     if fields["preprocessing"]["kind"] == "window":
         fields["preprocessing"].setdefault("side", _SIDE_OF_CT)
         fields["augmentation"] = _CT
@@ -199,16 +201,21 @@ def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
     image
         (H, W) or (H, W, C), in colour or grey. With values of air in HU it is
         a CT, whose ``window`` is that of soft tissue. A bright disc in a dark
-        frame is a ``fundus``; of all others, ``percentile``, the channels are kept.
+        frame is a ``fundus``; any other image is an ``intensity`` image, in colour if it is.
     """
     from src_training.data.ct import in_hounsfield
-    from src_training.data.preprocessing import Preprocessing, find_field_of_view
+    from src_training.data.field_of_view import find_field_of_view
+    from src_training.data.preprocessing import (
+        FundusPreprocessing,
+        IntensityPreprocessing,
+        WindowPreprocessing,
+    )
     from src_training.inference.input_checks import ROUND, circularity_rmse
 
     if in_hounsfield(image):
-        return Preprocessing(kind="window")
+        return WindowPreprocessing()
     colours = image.ndim == 3 and image.shape[-1] in (3, 4)
     fov = find_field_of_view(image[..., :3] if colours else image)
     if not fov.all() and circularity_rmse(fov) <= ROUND:
-        return Preprocessing(kind="fundus")
-    return Preprocessing(kind="percentile", channels=3 if colours else 1)
+        return FundusPreprocessing()
+    return IntensityPreprocessing(channels=3 if colours else 1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 import zarr
 
-from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing import WindowPreprocessing
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel
 from src_training.networks import build_network
@@ -25,7 +25,7 @@ def liver_file(tmp_path_factory):
         options={"width": 2},
         in_channels=3,
         classes=["background", "liver"],
-        preprocessing=Preprocessing(kind="window", window="liver", neighbours=3),
+        preprocessing=WindowPreprocessing(window="liver", neighbours=3),
         patch=32,
     )
     path = tmp_path_factory.mktemp("models") / "liver.safetensors"

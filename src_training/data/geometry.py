@@ -1,0 +1,99 @@
+"""A prepared image, and its place in the original image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+PADDING = 16
+"""Pixels of zeros around a prepared image when it is segmented."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a prepared image lies in its original.
+
+    Attributes
+    ----------
+    original
+        Height and width of the original image, pixels.
+    box
+        Top, left, bottom, right of the part that was prepared, original pixels.
+    prepared
+        Height and width of the prepared image, pixels.
+    """
+
+    original: tuple[int, int]
+    box: tuple[int, int, int, int]
+    prepared: tuple[int, int]
+
+    def to_prepared(self, mask: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Resample labels (H, W) of the original to the prepared grid, nearest neighbour.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> geometry = Geometry(original=(2, 4), box=(0, 2, 2, 4), prepared=(1, 1))
+        >>> geometry.to_prepared(np.array([[0, 0, 3, 3], [0, 0, 3, 3]]))
+        array([[3]])
+        """
+        top, left, bottom, right = self.box
+        part = torch.from_numpy(np.ascontiguousarray(mask[top:bottom, left:right]).astype(np.int32))
+        resized = F.interpolate(part[None, None].float(), self.prepared, mode="nearest-exact")
+        return resized[0, 0].numpy().astype(mask.dtype)
+
+    def to_original(self, maps: Float, outside: float = 0.0) -> Float:
+        """Resample maps (K, h, w) of the prepared grid to the original grid, bilinear.
+
+        Pixels outside the box are set to `outside`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> geometry = Geometry(original=(1, 4), box=(0, 2, 1, 4), prepared=(1, 1))
+        >>> geometry.to_original(np.ones((1, 1, 1), np.float32))
+        array([[[0., 0., 1., 1.]]], dtype=float32)
+        """
+        top, left, bottom, right = self.box
+        whole = np.full((maps.shape[0], *self.original), outside, np.float32)
+        whole[:, top:bottom, left:right] = resize(maps, (bottom - top, right - left))
+        return whole
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image as a network sees it.
+
+    Attributes
+    ----------
+    pixels
+        (C, h, w) float32, roughly in [0, 1].
+    fov
+        (h, w) bool, the pixels inside the field of view.
+    geometry
+        The way back to the original grid.
+    """
+
+    pixels: Float
+    fov: Mask
+    geometry: Geometry
+
+    @property
+    def padded(self) -> Float:
+        """The pixels with `PADDING` zeros on each side, (C, h + 2 PADDING, w + 2 PADDING).
+
+        Training patches reach beyond the image in the same way. Without it a network
+        takes the edge of a picture that cuts a disc for a vessel.
+        """
+        return np.pad(self.pixels, ((0, 0), (PADDING, PADDING), (PADDING, PADDING)))
+
+
+def resize(maps: Float, size: tuple[int, int]) -> Float:
+    """Resize (K, h, w) to (K, *size), bilinear with antialiasing."""
+    tensor = torch.from_numpy(np.ascontiguousarray(maps, np.float32))[None]
+    return F.interpolate(tensor, size, mode="bilinear", antialias=True)[0].numpy()
