@@ -136,7 +136,7 @@ def test_text_changed_in_the_yaml_changes_recipe_and_form(editor, qtbot):
         ("validation", "1.5", "the field validation"),
         ("student.options", "{width: [}", "the field student.options"),
         ("source.only", "(", "is not a regular expression"),
-        ("preprocessing.diameter", "3", "the field preprocessing.diameter is 3"),
+        ("preprocessing.angle", "400", "the field preprocessing.angle is 400"),
     ],
 )
 def test_a_bad_value_is_one_sentence_and_changes_nothing(editor, path, text, message, recipe):
