@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from src_training.data.case import Case
 from src_training.data.domain import Domain
-from src_training.data.field_of_view import find_field_of_view
-from src_training.data.geometry import Mask, Prepared
 from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing.field_of_view import find_field_of_view
+from src_training.data.preprocessing.geometry import Mask, Prepared
 from src_training.errors import InputError
 
 

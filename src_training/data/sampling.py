@@ -12,8 +12,8 @@ from torch import Tensor
 
 from src_training.data.augmentation import Augmenter
 from src_training.data.domain import Case, Domain
-from src_training.data.geometry import Mask, Prepared
 from src_training.data.preprocessing import Preprocessing
+from src_training.data.preprocessing.geometry import Mask, Prepared
 from src_training.errors import InputError
 
 AnyArray = NDArray[Any]

@@ -16,8 +16,8 @@ from scipy.special import logit
 from torch import Tensor
 
 from src_training.data.domain import Domain
-from src_training.data.geometry import Float, Mask
 from src_training.data.prepared import PreparedImage, prepared_images
+from src_training.data.preprocessing.geometry import Float, Mask
 from src_training.errors import InputError
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.thresholds import THRESHOLDS, dice_curve

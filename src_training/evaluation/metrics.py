@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
 
-from src_training.data.geometry import Float, Mask
+from src_training.data.preprocessing.geometry import Float, Mask
 from src_training.errors import InputError
 from src_training.evaluation.surfaces import hausdorff95, surface_dice
 from src_training.inference.predictor import labels_from

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from src_training.data.geometry import Mask
+from src_training.data.preprocessing.geometry import Mask
 
 
 def hausdorff95(predicted: Mask, true: Mask, spacing: Sequence[float]) -> float:

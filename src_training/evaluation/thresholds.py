@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.geometry import Float, Mask
+from src_training.data.preprocessing.geometry import Float, Mask
 from src_training.evaluation.metrics import class_dice, dice, mean_defined
 from src_training.inference.image_threshold import HIGHEST, STEPS, quantise
 

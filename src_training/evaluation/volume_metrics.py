@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.geometry import Mask
+from src_training.data.preprocessing.geometry import Mask
 from src_training.errors import InputError
 from src_training.evaluation.metrics import dice, mean_defined
 from src_training.evaluation.surfaces import average_surface_distance, hausdorff95

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_training.data.geometry import Float, Geometry, Mask, Prepared
+from src_training.data.preprocessing.geometry import Float, Geometry, Mask, Prepared
 from src_training.errors import InputError
 from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.explore.tiling import Mosaic

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.data.geometry import Float
+from src_training.data.preprocessing.geometry import Float
 
 _BATCH = 4
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.contrastive_graphs import centred, complete_graph, star_graph
 from src_training.data.augmentation import Augmenter
-from src_training.data.geometry import Float
+from src_training.data.preprocessing.geometry import Float
 from src_training.errors import InputError
 from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.networks.base import SegmentationNetwork

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from src_training.data.field_of_view import find_field_of_view
-from src_training.data.geometry import Mask
 from src_training.data.preprocessing import ScaledPreprocessing
+from src_training.data.preprocessing.field_of_view import find_field_of_view
+from src_training.data.preprocessing.geometry import Mask
 from src_training.inference.model_card import ModelCard
 
 ROUND = 0.03

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from src_training.alignment.alignment_network import SemanticEncoder
 from src_training.data.augmentation import Augmentation
-from src_training.data.geometry import Float
 from src_training.data.preprocessing import Preprocessing, migrate_preprocessing
+from src_training.data.preprocessing.geometry import Float
 from src_training.errors import InputError
 from src_training.inference.image_threshold import expected_dice_threshold, quantise
 from src_training.networks import build_network

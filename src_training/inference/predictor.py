@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_training.data.geometry import PADDING, Float, Mask, Prepared
+from src_training.data.preprocessing.geometry import PADDING, Float, Mask, Prepared
 from src_training.device import find_device
 from src_training.errors import InputError
 from src_training.inference.bn_adaptation import adapt_batch_norm

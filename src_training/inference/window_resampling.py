@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from src_training.data.geometry import Float, Geometry
+from src_training.data.preprocessing.geometry import Float, Geometry
 
 Window = tuple[slice, slice]
 

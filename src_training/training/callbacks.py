@@ -13,8 +13,8 @@ from torch import Tensor
 
 from src_training.config.recipe import NetworkRecipe, Recipe
 from src_training.data.domain import Domain
-from src_training.data.geometry import Prepared
 from src_training.data.prepared import prepared_images
+from src_training.data.preprocessing.geometry import Prepared
 from src_training.data.sampling import crop_patch, evenly_spaced, patch_corners
 from src_training.errors import InputError
 from src_training.explore.fsd import frechet_distance

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, laplace
 
 from src_training.data.case import Case
-from src_training.data.field_of_view import find_field_of_view
 from src_training.data.phantom.anatomy import grow_anatomy
 from src_training.data.phantom.camera import SCANNERS, ScannerName, fundus_phantom, phantom_domain
 from src_training.data.phantom.vessel_tree import murray_radii
+from src_training.data.preprocessing.field_of_view import find_field_of_view
 from src_training.errors import InputError
 
 NAMES: tuple[ScannerName, ...] = ("A", "B", "C")

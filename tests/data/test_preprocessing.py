@@ -8,8 +8,6 @@ from hypothesis.extra import numpy as hnp
 from pydantic import TypeAdapter, ValidationError
 from scipy.ndimage import gaussian_filter
 
-from src_training.data.field_of_view import find_field_of_view
-from src_training.data.geometry import Geometry
 from src_training.data.phantom.camera import fundus_phantom
 from src_training.data.preprocessing import (
     FundusPreprocessing,
@@ -18,6 +16,8 @@ from src_training.data.preprocessing import (
     WindowPreprocessing,
     migrate_preprocessing,
 )
+from src_training.data.preprocessing.field_of_view import find_field_of_view
+from src_training.data.preprocessing.geometry import Geometry
 from src_training.errors import InputError
 
 FUNDUS = FundusPreprocessing(diameter=64)

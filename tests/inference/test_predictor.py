@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from src_training.data.geometry import PADDING
 from src_training.data.preprocessing import IntensityPreprocessing
+from src_training.data.preprocessing.geometry import PADDING
 from src_training.data.slice_context import neighbouring
 from src_training.device import find_device
 from src_training.errors import InputError

@@ -9,8 +9,8 @@ from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.consistency import AlignmentConsistency
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.domains import DomainRecipe, Phantoms
-from src_training.data.geometry import Geometry, Prepared
 from src_training.data.phantom.camera import phantom_domain
+from src_training.data.preprocessing.geometry import Geometry, Prepared
 from src_training.data.sampling import Batch, PreparedCase
 from src_training.distillation.base import Distillation
 from src_training.distillation.dcgd import DCGD

@@ -204,12 +204,12 @@ def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
         frame is a ``fundus``; any other image is an ``intensity`` image, in colour if it is.
     """
     from src_training.data.ct import in_hounsfield
-    from src_training.data.field_of_view import find_field_of_view
     from src_training.data.preprocessing import (
         FundusPreprocessing,
         IntensityPreprocessing,
         WindowPreprocessing,
     )
+    from src_training.data.preprocessing.field_of_view import find_field_of_view
     from src_training.inference.input_checks import ROUND, circularity_rmse
 
     if in_hounsfield(image):

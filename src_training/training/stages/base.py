@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.consistency import AlignmentConsistency, alignment_losses
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.data.geometry import PADDING
+from src_training.data.preprocessing.geometry import PADDING
 from src_training.data.sampling import Batch, PreparedCase
 from src_training.evaluation.thresholds import dice_curve
 from src_training.losses.segmentation import (

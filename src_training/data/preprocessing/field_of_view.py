@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from src_training.data.geometry import Float, Mask
+from src_training.data.preprocessing.geometry import Float, Mask
 from src_training.errors import InputError
 
 

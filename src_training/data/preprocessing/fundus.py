@@ -1,0 +1,111 @@
+"""Preprocessing of fundus photographs."""
+
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from skimage.exposure import equalize_adapthist
+
+from src_training.data.preprocessing.base import MAX_SIDE, BasePreprocessing, Side, as_float
+from src_training.data.preprocessing.field_of_view import (
+    bounding_box,
+    extend_rim,
+    find_field_of_view,
+)
+from src_training.data.preprocessing.geometry import Float, Geometry, Mask, Prepared, resize
+from src_training.errors import InputError
+
+Angle = Annotated[float, Field(gt=0, le=360)]
+"""Degrees that the field of view of a fundus camera spans."""
+
+
+class FundusPreprocessing(BasePreprocessing):
+    """Photographs of the retina: the green channel of the field of view, with CLAHE.
+
+    The image is cropped to its field of view, brought to `diameter`, scaled to
+    [0, 1] and equalised; pixels outside the field of view are 0.
+
+    Attributes
+    ----------
+    kind
+        ``fundus``.
+    diameter
+        Pixels across the field of view after preparation. One diameter for
+        every camera is the resolution policy: cross-dataset losses are
+        largely resolution.
+    angle
+        Degrees that the field of view of the training camera spans; None
+        where it is not known. With it, images of another camera are brought
+        to as many pixels a degree (`for_camera`).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> FundusPreprocessing(diameter=64).prepare(np.full((20, 40, 3), 7)).pixels.shape
+    (1, 32, 64)
+    """
+
+    kind: Literal["fundus"] = "fundus"
+    diameter: Side = 640
+    angle: Angle | None = None
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of what `prepare` returns: 1."""
+        return 1
+
+    @property
+    def longer_side(self) -> int:
+        """Pixels along the longer side of a prepared image: the diameter."""
+        return self.diameter
+
+    @property
+    def neighbours(self) -> int:
+        """Slices of a volume that are the channels: 1, as a photograph has none beside it."""
+        return 1
+
+    def for_camera(self, angle: float | None) -> Self:
+        """The same for images of another camera; see `BasePreprocessing.for_camera`.
+
+        A camera of 45 degrees shows vessels two thirds as wide as one of 30
+        does; a diameter one and a half times as large makes them equal.
+
+        Examples
+        --------
+        >>> FundusPreprocessing(diameter=640, angle=30).for_camera(45).diameter
+        960
+        """
+        if angle is None:
+            return self
+        if self.angle is None:
+            raise InputError(
+                f"the camera's angle is {angle:g} degrees, but that of the training camera "
+                "is not known; expected both or neither"
+            )
+        diameter = round(self.diameter * angle / self.angle)
+        if not 32 <= diameter <= MAX_SIDE:
+            raise InputError(
+                f"the camera's angle is {angle:g} degrees, {diameter} pixels across where the "
+                f"training camera's {self.angle:g} are {self.diameter}; expected 32 to {MAX_SIDE}"
+            )
+        return self.model_copy(update={"diameter": diameter, "angle": angle})
+
+    def _pixels(self, image: NDArray[np.generic]) -> Float:
+        return as_float(image, 1)
+
+    def _prepared(self, pixels: Float, fov: Mask | None) -> Prepared:
+        fov = find_field_of_view(pixels) if fov is None else fov
+        box = bounding_box(fov)
+        top, left, bottom, right = box
+        size = self.grid_of((bottom - top, right - left))
+        green = pixels[..., 1] if pixels.shape[-1] == 3 else pixels[..., 0]
+        cropped = resize(green[None, top:bottom, left:right], size)[0]
+        seen = resize(fov[None, top:bottom, left:right].astype(np.float32), size)[0] > 0.5
+        filled = extend_rim(cropped, seen)
+        low, high = float(filled.min()), float(filled.max())
+        scaled = (filled - low) / (high - low) if high > low else np.zeros_like(filled)
+        tile = max(8, self.diameter // 8)
+        equalised = equalize_adapthist(scaled, kernel_size=tile, clip_limit=0.01)
+        pixels_out = np.where(seen, equalised, 0).astype(np.float32)[None]
+        return Prepared(pixels_out, seen, Geometry(pixels.shape[:2], box, size))
