@@ -14,15 +14,10 @@ VOLUME = "volume"
 """Where the metadata of a layer keep the volume it was read from."""
 
 
-def nifti_reader(path: str | Sequence[str]) -> Reader | None:
-    """A reader of a NIfTI file; None for anything else."""
-    return _reader(path, "nifti")
+def volume_reader(path: str | Sequence[str]) -> Reader | None:
+    """A reader of a volume in any format that the engine knows and napari does not open itself.
 
-
-def folder_reader(path: str | Sequence[str]) -> Reader | None:
-    """A reader of a DICOM series or an OME-Zarr image; None for any other folder.
-
-    A bare zarr array is left to napari, which opens it.
+    TIFF stacks and bare zarr arrays are left to napari.
 
     Raises
     ------
@@ -30,19 +25,13 @@ def folder_reader(path: str | Sequence[str]) -> Reader | None:
         If a zarr store is broken.
     """
     from src_training.io.volumes.omezarr import is_zarr_array
-
-    if isinstance(path, str) and is_zarr_array(Path(path)):
-        return None
-    return _reader(path, "dicom", "zarr2", "zarr3")
-
-
-def _reader(path: str | Sequence[str], *kinds: str) -> Reader | None:
-    from src_training.io.volumes.registry import volume_kind
+    from src_training.io.volumes.registry import format_of
 
     # A list is several files for one stack: a volume is a file or a folder by itself.
-    if not isinstance(path, str) or volume_kind(Path(path)) not in kinds:
+    if not isinstance(path, str) or is_zarr_array(Path(path)):
         return None
-    return _read
+    found = format_of(Path(path))
+    return None if found is None or found.name == "tiff" else _read
 
 
 def _read(path: str) -> list[LayerData]:
@@ -53,8 +42,10 @@ def _read(path: str) -> list[LayerData]:
 
 def _layer(volume: "Volume") -> LayerData:
     """An image that reads its slices as they come in sight, in millimetres."""
+    from src_training.io.volumes.registry import volume_name
+
     pyramid = [volume.voxels, *volume.coarser]
-    name = volume.path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".zarr")
+    name = volume_name(volume.path)
     place: dict[str, Any] = {"axis_labels": ("z", "y", "x")}
     if volume.spacing is not None:
         place |= {"scale": volume.spacing, "units": ("millimeter",) * 3}

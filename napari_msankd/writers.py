@@ -8,8 +8,7 @@ from napari_msankd.readers import VOLUME
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
-    from src_training.io.volumes.base import Volume
-    from src_training.io.volumes.orientation import Spacing
+    from src_training.io.volumes.base import Spacing, Volume
 
 
 def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
@@ -35,7 +34,7 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
 
 
 def _write(path: Path, data: Any, attributes: Mapping[str, Any]) -> None:
-    from src_training.io.volumes.label_writing import write_labels_like
+    from src_training.io.volumes.registry import write_labels_like
 
     labels = data[0] if attributes.get("multiscale") else data
     if len(labels.shape) != 3:
@@ -52,7 +51,7 @@ def _source(labels: Any, attributes: Mapping[str, Any]) -> "Volume":
     source = attributes.get("metadata", {}).get(VOLUME)
     if isinstance(source, Volume) and source.shape == tuple(labels.shape):
         return source
-    return Volume(labels, _spacing(attributes), Path(attributes["name"]), "tiff")
+    return Volume(labels, _spacing(attributes), Path(attributes["name"]))
 
 
 def _spacing(attributes: Mapping[str, Any]) -> "Spacing | None":

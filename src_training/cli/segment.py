@@ -146,11 +146,11 @@ def _segment_volume(
 ) -> None:
     from src_training.cli.progress import counted
     from src_training.inference.volumes.estimate import estimate_volume
-    from src_training.inference.volumes.files import labels_file, plan_for, segment_volume
-    from src_training.io.volumes.registry import open_volume
+    from src_training.inference.volumes.files import plan_for, segment_volume
+    from src_training.io.volumes.registry import label_path, open_volume
 
     volume = open_volume(path)
-    target = labels_file(volume, out_dir)
+    target = label_path(volume, out_dir)
     if target.resolve() == path.resolve():
         raise InputError(
             f"{path} lies in {out_dir}, where its labels would replace it; "

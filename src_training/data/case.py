@@ -1,7 +1,8 @@
 """One image of a domain, in memory or on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,34 @@ def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.integer]:
     labels = read_mask(path)
     require_size(labels.shape, size, path)
     return labels
+
+
+def by_stem(
+    files: Iterable[Path], stem_of: Callable[[Path], str] = attrgetter("stem")
+) -> tuple[dict[str, Path], dict[Path, str]]:
+    """Return files by stem, and those whose stem another has already.
+
+    Parameters
+    ----------
+    files
+        In the order in which the first of a stem counts.
+    stem_of
+        What files that belong together have alike.
+
+    Returns
+    -------
+    dict of str to Path
+        The first file of each stem.
+    dict of Path to str
+        The sentence that refuses each of the others.
+    """
+    found, others = dict[str, Path](), dict[Path, str]()
+    for file in files:
+        first = found.setdefault(stem_of(file), file)
+        if first is not file:
+            both = f"{file.parent} has both {first.name} and {file.name}"
+            others[file] = f"{both}; expected one file for each stem"
+    return found, others
 
 
 def require_size(found: Sequence[int], expected: Sequence[int], what: object) -> None:

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import Case, CaseFiles, format_size, in_memory, read_labels
+from src_training.data.case import Case, CaseFiles, by_stem, format_size, in_memory, read_labels
 from src_training.data.classes import BINARY, ClassValues
 from src_training.data.slice_context import adjacent_slice_name
-from src_training.data.volume_slices import VolumeSlice, slices_in, volume_files
+from src_training.data.volume_slices import VolumeSlice, slices_in
 from src_training.errors import InputError
 from src_training.io.images import (
     image_files,
@@ -20,6 +20,7 @@ from src_training.io.images import (
     write_image,
     write_labels,
 )
+from src_training.io.volumes.registry import list_folder
 
 AnyCase = Case | CaseFiles | VolumeSlice
 
@@ -63,8 +64,8 @@ class Domain:
         """A domain in a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
         Files belong together by their stem. Masks are read once, to find
-        their classes; images only when asked for. Where ``images/`` holds
-        volumes (NIfTI), every slice of each is a case.
+        their classes, and images when they are indexed. Where ``images/`` holds
+        volumes (of a format in `FORMATS`), every slice of each is a case.
 
         Parameters
         ----------
@@ -302,16 +303,16 @@ def write_domain(domain: Domain, folder: Path) -> None:
 def _cases_in(
     path: Path, masks: Literal["required", "optional"]
 ) -> tuple[Mapping[str, CaseFiles | VolumeSlice], tuple[str, ...]]:
-    """What a folder holds, its classes not told yet, and what is odd about it."""
-    images, found, fovs = (_files(path / part) for part in ("images", "masks", "fov"))
-    volumes = volume_files(path / "images")
-    if volumes and images:
+    """Return the cases of a folder, their classes still unknown, and what is odd about it."""
+    volumes, pictures = list_folder(path / "images", domain=True)
+    if volumes and pictures:
         raise InputError(
-            f"{path}/images has {next(iter(volumes.values())).name} and "
-            f"{next(iter(images.values())).name}; expected either volumes or images"
+            f"{path}/images has {volumes[0].name} and {pictures[0].name}; "
+            "expected either volumes or images"
         )
     if volumes:
-        return slices_in(path, masks), ()
+        return slices_in(path, volumes, masks), ()
+    images, found, fovs = (_files(path / part) for part in ("images", "masks", "fov"))
     if not images:
         raise InputError(f"{path} has no readable image in images/; expected at least one")
     if masks == "required":
@@ -333,17 +334,10 @@ def _cases_in(
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Image files by stem, in order; empty if there is no such folder."""
-    if not folder.is_dir():
-        return {}
-    files: dict[str, Path] = {}
-    for file in image_files(folder):
-        if file.stem in files:
-            raise InputError(
-                f"{folder} has both {files[file.stem].name} and {file.name}; "
-                "expected one file for each stem"
-            )
-        files[file.stem] = file
+    """Return image files by stem, in order; empty if there is no such folder."""
+    files, doubles = by_stem(image_files(folder) if folder.is_dir() else ())
+    for sentence in doubles.values():
+        raise InputError(sentence)
     return files
 
 

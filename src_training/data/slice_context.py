@@ -1,42 +1,80 @@
-"""The slices around a slice: what 2.5-D networks see as channels."""
+"""Names of slices, and the slices around one: the channels of a 2.5-D network."""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-# 10001_95, ct_z012, and stack-007 as slices of one layer are called; malignant_1 is no slice.
-_SLICE = re.compile(r"(?P<volume>.*\d.*_|.*_z|.*-)(?P<number>\d+)")
+# stack-007 is how slices of a single layer are named.
+_SLICE_NAME = re.compile(
+    r"(?P<volume>.*\d.*(?=_\d)|.*(?=_z\d)|.*(?=-\d))(?P<joint>_z?|-)(?P<number>\d+)"
+)
 
 
-def adjacent_slice_name(name: str, offset: int) -> str | None:
-    """What the slice so far from another is called, if it is there; None if `name` is no slice.
+class SliceName(NamedTuple):
+    """The parts of a slice's name, such as ``ct``, ``_z`` and ``012``."""
+
+    volume: str
+    joint: str
+    number: str
+
+
+def parse_slice_name(name: str) -> SliceName | None:
+    """Return the parts of the name of a slice; None if it is of no slice.
+
+    ``_`` joins a number only to a volume whose name has a digit:
+    ``malignant_1`` is no slice.
 
     Examples
     --------
-    >>> [adjacent_slice_name(*pair) for pair in (("10001_95", 1), ("ct_z010", -1), ("lesion_1", 1))]
-    ['10001_96', 'ct_z009', None]
+    >>> parse_slice_name("ct_z012")
+    SliceName(volume='ct', joint='_z', number='012')
+    >>> parse_slice_name("10001_95").volume, parse_slice_name("malignant_1")
+    ('10001', None)
     """
-    match = _SLICE.fullmatch(name)
-    if match is None or (number := int(match["number"]) + offset) < 0:
+    match = _SLICE_NAME.fullmatch(name)
+    return SliceName(*match.group("volume", "joint", "number")) if match else None
+
+
+def slice_name(volume: str, index: int, depth: int) -> str:
+    """Return the name of a slice of a volume of `depth` slices.
+
+    Examples
+    --------
+    >>> slice_name("ct", 12, 90)
+    'ct_z012'
+    """
+    return f"{volume}_z{index:0{max(3, len(str(depth - 1)))}d}"
+
+
+def adjacent_slice_name(name: str, offset: int) -> str | None:
+    """Return the name of the slice at an offset from another; None if `name` is of no slice.
+
+    Examples
+    --------
+    >>> adjacent_slice_name("10001_95", 1), adjacent_slice_name("ct_z010", -1)
+    ('10001_96', 'ct_z009')
+    """
+    parts = parse_slice_name(name)
+    if parts is None or (number := int(parts.number) + offset) < 0:
         return None
-    return f"{match['volume']}{number:0{len(match['number'])}d}"
+    return f"{parts.volume}{parts.joint}{number:0{len(parts.number)}d}"
 
 
 def neighbouring(volume: Any, index: int, count: int, axis: int = 0) -> NDArray[Any]:
-    """A slice of a volume and its neighbours, as channels.
+    """Return a slice of a volume and its neighbours as channels.
 
     Parameters
     ----------
     volume
-        (Z, Y, X), an array or whatever is read when it is sliced (dask, zarr).
+        (Z, Y, X), an array, or dask or zarr that is read when it is sliced.
     index
-        Of the slice along `axis`.
+        Index of the slice along `axis`.
     count
-        Odd: the slice, and as many on either side of it.
+        Number of slices, odd: as many on either side of the slice.
     axis
-        That the slices follow.
+        Axis along which the slices follow each other.
 
     Returns
     -------

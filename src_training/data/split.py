@@ -5,12 +5,11 @@ import re
 import numpy as np
 
 from src_training.data.domain import Domain
+from src_training.data.slice_context import parse_slice_name
 from src_training.errors import InputError
 
 # 01L and 01R, left and right, OD and OS: two eyes of one patient.
 _EYE = re.compile(r"(?P<patient>.*\d)[ _-]?(?:L|R|OD|OS|left|right)", re.IGNORECASE)
-# 10001_95 and ct_z012: slices of a patient; "malignant_1" is none, its prefix has no number.
-_SLICE = re.compile(r"(?P<patient>.*\d.*(?=_\d)|.*(?=_z\d))_z?\d+")
 
 
 def patient_of(name: str) -> str:
@@ -21,8 +20,10 @@ def patient_of(name: str) -> str:
     >>> [patient_of(name) for name in ("Image_01L", "10001_95", "ct_z012", "malignant_1")]
     ['Image_01', '10001', 'ct', 'malignant_1']
     """
-    match = _EYE.fullmatch(name) or _SLICE.fullmatch(name)
-    return match["patient"] if match else name
+    if match := _EYE.fullmatch(name):
+        return match["patient"]
+    parts = parse_slice_name(name)
+    return name if parts is None or parts.joint == "-" else parts.volume
 
 
 def split(

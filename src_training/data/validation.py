@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import require_size
+from src_training.data.case import by_stem, require_size
 from src_training.data.classes import ClassValues
 from src_training.data.summary import (
     Array,
@@ -20,10 +20,10 @@ from src_training.data.summary import (
     merged,
     require_foreground,
 )
-from src_training.data.volume_slices import volume_files
 from src_training.data.volume_validation import inspect_volumes
 from src_training.errors import InputError
 from src_training.io.images import image_files, read_image, read_mask
+from src_training.io.volumes.registry import list_folder
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def inspect_folder(
 ) -> Iterator[Seen]:
     """Look at every case of a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
-    Of NIfTI volumes each is a case; its thumbnail is that of the slice with
+    Of volumes each is a case; its thumbnail is that of the slice with
     most foreground. What `Domain.from_folder` refuses is a problem here, and
     no problem hides another.
 
@@ -72,14 +72,17 @@ def inspect_folder(
         If `class_values` make no sense.
     """
     folder = Path(folder)
-    if volumes := volume_files(folder / "images"):
-        seen = inspect_volumes(folder, volumes, class_values, thumbnail, masks)
+    volumes, pictures = list_folder(folder / "images", domain=True)
+    if volumes:
+        seen = inspect_volumes(folder, volumes, pictures, class_values, thumbnail, masks)
         yield from require_foreground(seen, folder.name)
         return
     parts: dict[str, dict[str, Path]] = {}
     for part in ("images", "masks", "fov"):
-        parts[part], problems = _by_stem(folder / part)
-        yield from problems
+        inside = folder / part
+        parts[part], doubles = by_stem(image_files(inside) if inside.is_dir() else ())
+        for file, sentence in doubles.items():
+            yield Problem(f"{part}/{file.name}", sentence)
     if not parts["images"]:
         yield Problem(
             folder.name, f"{folder} has no readable image in images/; expected at least one"
@@ -135,18 +138,6 @@ def inspect_arrays(
     ]
     seen = _looks(unread, class_values, thumbnail, required)
     yield from require_foreground(seen, name)
-
-
-def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
-    """Image files of a folder, the first of each stem, and the others as problems."""
-    files, problems = dict[str, Path](), []
-    for file in image_files(folder) if folder.is_dir() else ():
-        first = files.setdefault(file.stem, file)
-        if first is not file:
-            both = f"{folder} has both {first.name} and {file.name}"
-            said = Problem(f"{folder.name}/{file.name}", f"{both}; expected one file for each stem")
-            problems.append(said)
-    return files, problems
 
 
 def _on_disk(stem: str, parts: Mapping[str, Mapping[str, Path]]) -> _Unread:

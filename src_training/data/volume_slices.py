@@ -1,5 +1,6 @@
 """The slices of whole volumes as cases of a domain."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,25 +9,25 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import Case, SlicePosition, require_size
+from src_training.data.case import Case, SlicePosition, by_stem, require_size
 from src_training.data.classes import BINARY, ClassValues
+from src_training.data.slice_context import slice_name
 from src_training.errors import InputError
-from src_training.io.volumes.nifti import NIFTI_SUFFIXES
-from src_training.io.volumes.registry import open_volume
+from src_training.io.volumes.registry import list_folder, open_volume, volume_name
 
 
 @dataclass(frozen=True)
 class VolumeSlice:
-    """A slice of a volume on disk, and what the mask told.
+    """A slice of a volume on disk.
 
     Attributes
     ----------
     name
-        ``STEM_z012``, so that `patient_of` and `adjacent_slice_name` know it.
+        ``STEM_z012``, see `slice_name`.
     image, mask
-        NIfTI files; None without mask.
+        Files or folders of volumes; None without mask.
     position
-        Where in the volume.
+        Where the slice lies in the volume.
     size
         Height and width, pixels.
     values
@@ -44,72 +45,87 @@ class VolumeSlice:
     classes: ClassValues
 
     def read(self) -> Case:
-        """Read the slice; the volume it is of stays in memory until another is read.
+        """Read the slice; its whole volume stays in memory until another one is read.
 
         Raises
         ------
         InputError
             If the volume cannot be read, or has values that are not finite.
         """
-        image = _voxels(self.image)[self.position.index]
+        image = _read_voxels(self.image, _last_change(self.image))[self.position.index]
         return Case(self.name, image, self.labels(), position=self.position)
 
     def labels(self) -> NDArray[np.uint8] | None:
-        """Class indices (H, W); None without mask. InputError if the mask cannot be read."""
+        """Return class indices (H, W), None without mask; InputError if it cannot be read."""
         if self.mask is None:
             return None
-        return self.classes.indices(_labels(self.mask)[self.position.index])
+        stored = _read_labels(self.mask, _last_change(self.mask))
+        return self.classes.indices(stored[self.position.index])
 
 
-def volume_files(folder: Path) -> dict[str, Path]:
-    """The NIfTI files of a folder by stem, in order; empty if there is no such folder."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {
-        _stem(file): file
-        for file in files
-        if file.name.lower().endswith(NIFTI_SUFFIXES) and not file.name.startswith(".")
-    }
+def volumes_by_stem(volumes: Iterable[Path]) -> tuple[dict[str, Path], dict[Path, str]]:
+    """Return volumes by their names without suffix; further as `by_stem`."""
+    return by_stem(volumes, volume_name)
 
 
-def slices_in(folder: Path, masks: Literal["required", "optional"]) -> dict[str, VolumeSlice]:
-    """Every slice of the volumes in ``images/``, with ``masks/`` of the same stem.
+def slices_in(
+    folder: Path, volumes: Iterable[Path], masks: Literal["required", "optional"]
+) -> dict[str, VolumeSlice]:
+    """Return every slice of volumes in ``images/``, with ``masks/`` of the same stem.
 
     Masks are read once, to find their values.
+
+    Parameters
+    ----------
+    folder
+        The domain's.
+    volumes
+        Those that `list_folder` finds in its ``images/``.
+    masks
+        Whether every volume must have one, of any format.
 
     Raises
     ------
     InputError
-        If a file cannot be read, a mask is missing or of another size, or
-        holds what is no label.
+        If a file cannot be read, two have one stem, a mask is missing or of
+        another size, or holds what is no label.
     """
-    labels = volume_files(folder / "masks")
+    images, doubles = volumes_by_stem(volumes)
+    labels, double_masks = volumes_by_stem(list_folder(folder / "masks", domain=True)[0])
+    for sentence in (doubles | double_masks).values():
+        raise InputError(sentence)
     found = dict[str, VolumeSlice]()
-    for stem, file in volume_files(folder / "images").items():
+    for stem, file in images.items():
         if masks == "required" and stem not in labels:
-            raise InputError(f"{folder} has no mask for {file.name}; expected one in masks/")
+            raise InputError(
+                f"{folder} has no mask for {file.name}; expected a volume of its name in masks/"
+            )
         found |= slices_of(stem, file, labels.get(stem))
     return found
 
 
 def slices_of(stem: str, file: Path, mask: Path | None) -> dict[str, VolumeSlice]:
-    """Every slice of one volume, and what its mask, which is read, holds there.
+    """Return every slice of one volume by name, with the values of its mask, which is read.
 
     Raises
     ------
     InputError
-        As `slices_in`.
+        If a file cannot be read, the image has no spacing, or the mask is of
+        another size or holds what is no label.
     """
     volume = open_volume(file)
-    if volume.spacing is None:
-        raise InputError(f"{file} tells no spacing; expected millimetres along each axis")
     depth, height, width = volume.shape
-    stored = None if mask is None else _labels(mask)
+    if volume.spacing is None:
+        raise InputError(
+            f"{file} is a volume of {depth} slices without spacing; "
+            "expected millimetres along each axis"
+        )
+    stored = None if mask is None else _read_labels(mask, _last_change(mask))
     if stored is not None:
         require_size(stored.shape, volume.shape, mask)
-    digits = max(3, len(str(depth - 1)))
     slices = {}
     for index in range(depth):
-        name = f"{stem}_z{index:0{digits}d}"
+        name = slice_name(stem, index, depth)
         values = None if stored is None else tuple(np.unique(stored[index]).tolist())
         position = SlicePosition(stem, index, depth, volume.spacing)
         slices[name] = VolumeSlice(
@@ -118,21 +134,15 @@ def slices_of(stem: str, file: Path, mask: Path | None) -> dict[str, VolumeSlice
     return slices
 
 
-def _stem(file: Path) -> str:
-    return file.name[: file.name.lower().rindex(".nii")]
-
-
-def _voxels(file: Path) -> NDArray[Any]:
-    return _read_voxels(file, file.stat().st_mtime_ns)
-
-
-def _labels(file: Path) -> NDArray[np.integer]:
-    return _read_labels(file, file.stat().st_mtime_ns)
+def _last_change(path: Path) -> int:
+    """Return when a file, or a folder or anything directly in it, last changed, in ns."""
+    inside = list(path.iterdir()) if path.is_dir() else []
+    return max(each.stat().st_mtime_ns for each in [path, *inside])
 
 
 @lru_cache(maxsize=1)
 def _read_voxels(file: Path, _changed: int) -> NDArray[Any]:
-    """Whole numbers as int16 where they fit, anything else as float32."""
+    """Return whole numbers as int16 where they fit, anything else as float32."""
     voxels = np.asarray(open_volume(file).voxels)
     if not np.isfinite(voxels).all():
         raise InputError(f"{file} has values that are NaN or infinite; expected none")

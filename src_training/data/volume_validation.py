@@ -1,6 +1,6 @@
-"""What is in a domain of volumes before it is used: every volume at a glance."""
+"""A domain of volumes before it is used: a summary of every volume, and every problem."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,24 +9,25 @@ from numpy.typing import NDArray
 
 from src_training.data.classes import ClassValues
 from src_training.data.summary import CaseSummary, Masks, Problem, Seen, Values, look_of, merged
-from src_training.data.volume_slices import VolumeSlice, slices_of, volume_files
+from src_training.data.volume_slices import VolumeSlice, slices_of, volumes_by_stem
 from src_training.errors import InputError
-from src_training.io.images import image_files
+from src_training.io.volumes.registry import list_folder
 
 
 def inspect_volumes(
     folder: Path,
-    images: Mapping[str, Path],
+    volumes: Sequence[Path],
+    pictures: Sequence[Path],
     class_values: Values | None,
     thumbnail: int,
     masks: Masks,
 ) -> Iterator[Seen]:
-    """Look at every volume of ``images/`` in a folder; see `inspect_folder`.
+    """Summarise every volume in ``images/`` of a folder; see `inspect_folder`.
 
     Parameters
     ----------
-    images
-        What `volume_files` finds there.
+    volumes, pictures
+        What `list_folder` finds there.
     folder, class_values, thumbnail, masks
         As for `inspect_folder`.
 
@@ -35,10 +36,13 @@ def inspect_volumes(
     InputError
         If `class_values` make no sense.
     """
-    labels = volume_files(folder / "masks")
-    for file in image_files(folder / "images"):
+    for file in pictures:
         mixed = f"{file} lies beside volumes; expected either volumes or images"
         yield Problem(f"images/{file.name}", mixed)
+    images, doubles = volumes_by_stem(volumes)
+    labels, double_masks = volumes_by_stem(list_folder(folder / "masks", domain=True)[0])
+    for file, sentence in (doubles | double_masks).items():
+        yield Problem(f"{file.parent.name}/{file.name}", sentence)
     for stem, file in labels.items():
         if stem not in images:
             yield Problem(f"masks/{file.name}", f"{file} has no image of the same stem in images/")

@@ -9,10 +9,8 @@ from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.atomic import write_atomic
+from src_training.io.decoders import NARROWEST
 from src_training.io.images import IMAGE_SUFFIXES, image_files, read_image, write_labels
-
-NARROWEST = 8
-"""A last axis below this is channels, too many perhaps, but never the width of a slice."""
 
 
 def writable_names(inputs: Sequence[Path], folder: Path) -> dict[Path, str]:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+_REMOVALS = 5
+
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file through a temporary neighbour, fsync it and rename it.
@@ -70,8 +72,16 @@ def write_folder_atomic(path: Path, write: Callable[[Path], None]) -> None:
                 raise
     finally:
         for leftover in (temporary, former):
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove(leftover)
     _sync_folder(path.parent)
+
+
+def _remove(folder: Path) -> None:
+    # Threads of zarr that were still writing when one of them failed may make it anew.
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 @contextmanager

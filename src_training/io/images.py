@@ -1,12 +1,10 @@
 """Reading images and label masks from any format people keep them in."""
 
-import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tifffile
@@ -15,7 +13,14 @@ from PIL import Image
 
 from src_training.errors import InputError
 from src_training.io.atomic import write_atomic
-from src_training.io.image_decoders import IMAGE_SUFFIXES, TIFF_SUFFIXES, decode, decoded_shape
+from src_training.io.decoders import (
+    IMAGE_SUFFIXES,
+    TIFF_SUFFIXES,
+    Pixels,
+    as_input_error,
+    decode,
+    decoded_shape,
+)
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -29,11 +34,7 @@ __all__ = [
     "write_labels",
 ]
 
-Pixels = NDArray[Any]
-
-# What a decoder logs of a broken file, it raises too: one sentence is enough.
-_READING = ContextVar("reading", default=False)
-logging.getLogger("tifffile").addFilter(lambda _record: not _READING.get())
+Decoded = TypeVar("Decoded")
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -68,7 +69,7 @@ def read_image(path: Path) -> Pixels:
         of number, or holds NaN or infinity.
     """
     path = Path(path)
-    pixels = _plain(_stored(path, labels=False), path)
+    pixels = _plain(_decoded(path, partial(decode, labels=False)), path)
     if pixels.ndim not in (2, 3, 4):
         raise InputError(
             f"{path} has shape {pixels.shape}; "
@@ -100,7 +101,7 @@ def read_mask(path: Path) -> NDArray[np.integer]:
         As `read_image`; also if the colours differ, or a value is fractional.
     """
     path = Path(path)
-    labels = _plain(_stored(path, labels=True), path)
+    labels = _plain(_decoded(path, partial(decode, labels=True)), path)
     if labels.ndim in (3, 4) and labels.shape[-1] in (3, 4):
         labels = _one_channel(labels, path)
     if labels.ndim not in (2, 3):
@@ -137,10 +138,7 @@ def image_shape(path: Path) -> tuple[int, ...]:
     InputError
         As `read_image`.
     """
-    path = Path(path)
-    _require(path)
-    with _told(path):
-        return decoded_shape(path)
+    return _decoded(Path(path), decoded_shape)
 
 
 def image_suffix(image: Pixels) -> str:
@@ -233,31 +231,12 @@ def _require(path: Path) -> None:
         raise InputError(f"{path} is empty (0 bytes); expected an image file")
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say whatever a decoder stumbles over in one sentence, and keep its warnings in."""
-    reading = _READING.set(True)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # decoders raise anything on a broken file: zlib, struct, Syntax...
-        # What a decoder looked up in vain says nothing of the file.
-        told = "" if isinstance(error, LookupError) else " ".join(str(error).split())
-        reason = told or "it is broken"
-        raise InputError(
-            f"{path} cannot be read ({reason}); expected a whole {path.suffix.lower()} image"
-        ) from error
-    finally:
-        _READING.reset(reading)
-
-
-def _stored(path: Path, *, labels: bool) -> Pixels:
+def _decoded(path: Path, decoder: Callable[[Path], Decoded]) -> Decoded:
     _require(path)
-    with _told(path):
-        return decode(path, labels)
+    expected = f"a whole {path.suffix.lower()} image"
+    with warnings.catch_warnings(), as_input_error(path, expected):
+        warnings.simplefilter("ignore")
+        return decoder(path)
 
 
 def _plain(pixels: Pixels, path: Path) -> Pixels:

@@ -7,7 +7,7 @@ import tifffile
 import zarr
 from napari.layers import Labels
 
-from napari_msankd.readers import folder_reader, nifti_reader
+from napari_msankd.readers import volume_reader
 from src_training.errors import InputError
 from src_training.io.volumes.registry import open_volume
 from tests.io.volumes.files import Series, affine_of, save, save_ome
@@ -70,9 +70,8 @@ def test_other_folders_files_and_bare_arrays_are_left_to_others(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 9, 9), np.uint8))
     zarr.create_array(tmp_path / "a.zarr", shape=(3, 4, 5), dtype="uint8")
     for name in ("images", "a.tif", "a.zarr", "not there"):
-        assert folder_reader(str(tmp_path / name)) is None
-        assert nifti_reader(str(tmp_path / name)) is None
-    assert folder_reader([str(tmp_path / "images")]) is None
+        assert volume_reader(str(tmp_path / name)) is None
+    assert volume_reader([str(tmp_path / "images")]) is None
 
 
 def test_a_broken_volume_is_one_sentence(shown, scan):

@@ -6,28 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src_training.errors import InputError
-from src_training.inference.image_files import NARROWEST
 from src_training.inference.model_file import SegmentationModel
 from src_training.inference.volumes.cleanup import clean_up
 from src_training.inference.volumes.job import Plan
 from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.streaming import Grown
-from src_training.io.images import IMAGE_SUFFIXES, image_files, image_shape
-from src_training.io.volumes.base import Kind, Volume
-from src_training.io.volumes.label_writing import write_labels_like
-from src_training.io.volumes.registry import volume_kind
+from src_training.io.volumes.base import Volume
+from src_training.io.volumes.registry import format_of, list_folder, write_labels_like
 
 Stream = Callable[[Volume, LabelStore], Iterator[Grown]]
 """`stream` or `stream_on`, all but the volume and its labels told."""
-
-_WRITTEN: dict[Kind, str] = {
-    "nifti": ".nii.gz",
-    "dicom": ".nii.gz",
-    "tiff": ".tif",
-    "zarr2": ".zarr",
-    "zarr3": ".zarr",
-}
-_STRIPPED = (".nii", ".nii.gz", ".tif", ".tiff", ".ome.tif", ".ome.tiff", ".zarr", ".ome.zarr")
 
 
 @dataclass(frozen=True)
@@ -76,43 +64,20 @@ def plan_for(model: SegmentationModel, volume: Volume, wishes: VolumeOptions) ->
     )
 
 
-def labels_file(volume: Volume, folder: Path) -> Path:
-    """Where the labels of a volume go: its own format, NIfTI for a DICOM series."""
-    name = volume.path.name
-    ending = max((each for each in _STRIPPED if name.lower().endswith(each)), key=len, default="")
-    suffix = ".nii" if ending == ".nii" else _WRITTEN[volume.kind]
-    return folder / (name[: len(name) - len(ending)] + suffix)
-
-
 def volumes_among(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The volumes among files and folders, those in folders too; and the other inputs.
+    """Part files and folders into volumes, those in the folders too, and other inputs.
 
-    A TIFF or zarr array is a volume where it is a grey stack. A folder that
-    holds volumes and nothing else is no input any more.
+    A folder that holds volumes is replaced by them and by its images.
     """
     volumes, others = list[Path](), list[Path]()
     for path in inputs:
-        if _is_volume(path):
+        if format_of(path) is not None:
             volumes.append(path)
             continue
-        inside = sorted(path.iterdir()) if path.is_dir() else []
-        found = [each for each in inside if _is_volume(each)]
-        volumes += found
-        if not found or image_files(path):
-            others.append(path)
+        inside, images = list_folder(path)
+        volumes += inside
+        others += images if inside else [path]
     return volumes, others
-
-
-def _is_volume(path: Path) -> bool:
-    kind = volume_kind(path)
-    if kind is None or kind in ("nifti", "dicom") or path.suffix.lower() not in IMAGE_SUFFIXES:
-        return kind is not None
-    try:
-        shape = image_shape(path)
-    except InputError:
-        # A group of arrays, as OME-Zarr is; what is broken says so when it is opened.
-        return path.is_dir()
-    return len(shape) == 3 and shape[-1] >= NARROWEST
 
 
 def segment_volume(volume: Volume, plan: Plan, target: Path, stream: Stream) -> Iterator[Grown]:

@@ -1,4 +1,4 @@
-"""A DICOM series: its slices in the order of the patient, on one regular grid."""
+"""A DICOM series in a folder: slices sorted along the patient, on one regular grid."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 
 from src_training.errors import InputError
 from src_training.extras import require
-from src_training.io.volumes.base import Volume
-from src_training.io.volumes.lazy import StoredArray, as_dask, told
-from src_training.io.volumes.orientation import Affine, orientation_of, spacing_of
+from src_training.io.decoders import as_input_error
+from src_training.io.volumes.base import (
+    Affine,
+    Volume,
+    VolumeFormat,
+    orientation_of,
+    spacing_of,
+)
+from src_training.io.volumes.lazy import StoredArray, as_dask
 
 # A gap between slices may differ from the median by this share: positions are rounded.
 _UNEVEN = 0.1
@@ -69,41 +75,28 @@ class _Slice:
         return slope, intercept
 
 
-def dicom_files(folder: Path) -> list[Path]:
-    """The DICOM files in a folder, told by their mark and not by their names."""
-    return [file for file in sorted(folder.iterdir()) if is_dicom(file)]
-
-
-def is_dicom(file: Path) -> bool:
-    """Whether a file bears the mark of DICOM, ``DICM`` after 128 bytes."""
-    if not file.is_file():
-        return False
-    with file.open("rb") as opened:
-        return opened.read(132)[128:] == b"DICM"
-
-
-def read_dicom(folder: Path) -> Volume:
+def read_dicom(folder: Path) -> list[Volume]:
     """Open the one series of a folder.
 
-    Slices are put in order along the normal of their plane; names of files
-    and instance numbers tell nothing. Each slice has its own rescale, as PET
-    needs.
+    Slices are sorted along the normal of their plane, whatever the names of
+    their files and their instance numbers. Each slice has its own rescale, as
+    PET needs.
 
     Returns
     -------
-    Volume
-        In chunks of one slice: int16 or int32 where every rescale is whole,
-        else float32.
+    list of Volume
+        One, in chunks of one slice: int16 or int32 where every rescale is
+        whole, else float32.
 
     Raises
     ------
     InputError
         If there is no DICOM file or more than one series, a slice is missing,
-        double, of another spacing, size or orientation, or tells no place;
+        double, of another spacing, size or orientation, or has no position;
         if the gantry was tilted; or if files hold colours or many frames.
     """
     require("volumes", "DICOM", "pydicom", "nibabel")
-    slices = [_slice(file) for file in dicom_files(folder)]
+    slices = [_slice(file) for file in sorted(folder.iterdir()) if _is_dicom(file)]
     if not slices:
         raise InputError(f"{folder} holds no DICOM file; expected the slices of a series")
     _one_series(slices, folder)
@@ -117,15 +110,16 @@ def read_dicom(folder: Path) -> Volume:
     rescales = tuple(each.rescale for each in slices)
     files = tuple(each.path for each in slices)
     stored = StoredArray(folder, partial(_SliceFiles, files, rescales), shape, _dtype(slices))
-    return Volume(
+    volume = Volume(
         voxels=orientation.to_canonical(as_dask(stored, (1, *shape[1:]))),
         spacing=orientation.spacing(spacing),
         path=folder,
-        kind="dicom",
+        format="dicom",
         orientation=orientation,
         affine=affine,
         name=str(first.get("SeriesDescription", "")),
     )
+    return [volume]
 
 
 @dataclass(frozen=True)
@@ -145,18 +139,18 @@ class _SliceFiles:
         from pydicom import dcmread
 
         slope, intercept = self.rescales[number]
-        with told(self.files[number], "a whole DICOM slice"):
+        with as_input_error(self.files[number], "a whole DICOM slice"):
             return np.asarray(dcmread(self.files[number]).pixel_array * slope + intercept)
 
 
 def _slice(file: Path) -> _Slice:
     from pydicom import dcmread
 
-    with told(file, "a DICOM slice"):
+    with as_input_error(file, "a DICOM slice"):
         header = dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
     for tag in _NEEDED:
         if header.get(tag) in (None, ""):
-            raise InputError(f"{file} tells no {tag}; expected every slice to tell its place")
+            raise InputError(f"{file} has no {tag}; expected every slice to have its position")
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise InputError(
             f"{file} holds {header.NumberOfFrames} frames; expected a file for each slice"
@@ -196,7 +190,7 @@ def _in_order(slices: Sequence[_Slice], folder: Path) -> list[_Slice]:
         if gap < _SAME:
             raise InputError(
                 f"{folder} has a duplicate slice, {before.path.name} and {after.path.name} "
-                "in one place; expected each place once"
+                "at one position; expected each position once"
             )
         if gap > 1.5 * usual:
             raise InputError(
@@ -253,3 +247,18 @@ def _rounded(numbers: Any) -> tuple[float, ...]:
 
 def _listed(numbers: Sequence[float]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
+
+
+def _is_dicom(file: Path) -> bool:
+    """Whether a file, whatever its name, has ``DICM`` after 128 bytes."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(132)[128:] == b"DICM"
+
+
+def _recognises(path: Path) -> bool:
+    return path.is_dir() and any(_is_dicom(file) for file in path.iterdir())
+
+
+DICOM = VolumeFormat(name="dicom", suffixes=(), recognises=_recognises, read=read_dicom)

@@ -1,7 +1,6 @@
-"""Arrays in files as dask arrays: opened when read, and failing in one sentence."""
+"""Arrays in files as dask arrays, opened when they are read; labels a few slices at a time."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,30 +9,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from src_training.errors import InputError
+from src_training.io.decoders import as_input_error
 
-
-@contextmanager
-def told(path: Path, expected: str) -> Iterator[None]:
-    """Say whatever a decoder stumbles over in one sentence.
-
-    Raises
-    ------
-    InputError
-        Names `path` and what was `expected`.
-    """
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # decoders raise anything on a broken file: zlib, struct, EOF...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} cannot be read ({reason}); expected {expected}") from error
+# Bytes of labels, as uint8, in memory at a time.
+_SLAB = 2**26
 
 
 class StoredArray:
     """An array in a file, opened once in each process that reads it.
 
-    What is pickled, to another machine say, is the path and not the open file.
+    Pickling it, to another machine for example, sends the path and not the
+    open file.
 
     Parameters
     ----------
@@ -42,7 +28,7 @@ class StoredArray:
     opened
         Opens the array: a function of a module, or a partial of one.
     shape, dtype
-        Of what is read; the values are cast.
+        What is read; the values are cast.
     """
 
     def __init__(
@@ -62,17 +48,31 @@ class StoredArray:
         return self._opened()
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        with told(self.path, "a whole file"):
+        with as_input_error(self.path, "a whole file"):
             return np.asarray(self._array[index]).astype(self.dtype, copy=False)
 
 
+def as_dask(stored: StoredArray, chunks: tuple[int, ...]) -> Any:
+    """Return a dask array of a stored one; computing it raises `InputError` as that does."""
+    import dask.array as da
+
+    return da.from_array(
+        stored, chunks=chunks, name=False, asarray=False, meta=np.empty(0, stored.dtype)
+    )
+
+
 def number_dtype(dtype: DTypeLike, path: Path) -> np.dtype[Any]:
-    """A dtype of real numbers in native byte order; bool becomes uint8.
+    """Return a dtype of real numbers in native byte order; bool becomes uint8.
 
     Raises
     ------
     InputError
         If it is of other things: colours, complex numbers, text; names `path`.
+
+    Examples
+    --------
+    >>> number_dtype(">i2", Path("scan.nii"))
+    dtype('int16')
     """
     dtype = np.dtype(dtype)
     if dtype.kind not in "buif":
@@ -80,10 +80,68 @@ def number_dtype(dtype: DTypeLike, path: Path) -> np.dtype[Any]:
     return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
 
 
-def as_dask(stored: StoredArray, chunks: tuple[int, ...]) -> Any:
-    """A dask array of a stored one; a later error is an `InputError` that names the file."""
-    import dask.array as da
+def three_axes(shape: tuple[int, ...], path: Path, leading: bool) -> tuple[int, int, int]:
+    """Return the three axes of one volume, without further ones of length 1.
 
-    return da.from_array(
-        stored, chunks=chunks, name=False, asarray=False, meta=np.empty(0, stored.dtype)
-    )
+    Parameters
+    ----------
+    shape
+        As stored.
+    path
+        Named by errors.
+    leading
+        Whether further axes come before the three, or after them.
+
+    Raises
+    ------
+    InputError
+        If there are fewer axes, a further one is longer, or one is empty.
+
+    Examples
+    --------
+    >>> three_axes((512, 512, 90, 1), Path("scan.nii"), leading=False)
+    (512, 512, 90)
+    """
+    kept, dropped = (shape[-3:], shape[:-3]) if leading else (shape[:3], shape[3:])
+    if len(shape) < 3 or any(length != 1 for length in dropped):
+        raise InputError(
+            f"{path} has {len(shape)} axes, {' x '.join(map(str, shape))}; "
+            "expected the three of one volume"
+        )
+    if 0 in shape:
+        raise InputError(f"{path} has shape {shape}, no voxels; expected at least one")
+    return kept[0], kept[1], kept[2]
+
+
+def label_slabs(labels: Any, path: Path, axis: int = 0) -> Iterator[NDArray[np.uint8]]:
+    """Yield successive slabs of labels across an axis, checked.
+
+    Parameters
+    ----------
+    labels
+        (A, B, C), NumPy, dask or zarr, bool or integer.
+    path
+        What they are written to; named by errors.
+    axis
+        The axis that is cut.
+
+    Yields
+    ------
+    ndarray
+        uint8, of at most about 64 MB or one slice.
+
+    Raises
+    ------
+    InputError
+        If a value is below 0 or above 255.
+    """
+    slices = int(labels.shape[axis])
+    count = max(1, _SLAB * slices // max(1, int(np.prod(labels.shape, dtype=np.int64))))
+    for first in range(0, slices, count):
+        slab = np.asarray(labels[(slice(None),) * axis + (slice(first, first + count),)])
+        if slab.min() < 0 or slab.max() > 255:
+            raise InputError(
+                f"labels for {path} run from {slab.min()} to {slab.max()}; "
+                "expected integers from 0 to 255"
+            )
+        yield slab.astype(np.uint8)

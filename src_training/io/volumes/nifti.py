@@ -1,25 +1,40 @@
-"""NIfTI: what a header says of a grid, and voxels slice by slice."""
+"""NIfTI: the grid of its header, voxels slice by slice, and labels on the same grid."""
 
+import gzip
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
 from src_training.errors import InputError
 from src_training.extras import require
-from src_training.io.volumes.base import Volume
-from src_training.io.volumes.lazy import StoredArray, as_dask, number_dtype, told
-from src_training.io.volumes.orientation import orientation_of, spacing_of
+from src_training.io.atomic import write_atomic
+from src_training.io.decoders import as_input_error
+from src_training.io.volumes.base import (
+    Affine,
+    Volume,
+    VolumeFormat,
+    orientation_of,
+    spacing_of,
+)
+from src_training.io.volumes.lazy import (
+    StoredArray,
+    as_dask,
+    label_slabs,
+    number_dtype,
+    three_axes,
+)
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-
-# Bytes between two points of the index of a .nii.gz: less cannot be had without them.
+_SUFFIXES = (".nii.gz", ".nii")
+# Bytes between two points of the index of a .nii.gz: less cannot be read without them.
 _INDEXED = 2**22
 _MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+# "Aligned" and "scanner": the codes of what an affine relates to (nifti1.h).
+_SCANNER, _ALIGNED = 1, 2
 
 
-def read_nifti(path: Path) -> Volume:
+def read_nifti(path: Path) -> list[Volume]:
     """Open a NIfTI-1 or NIfTI-2 file.
 
     Parameters
@@ -31,9 +46,9 @@ def read_nifti(path: Path) -> Volume:
 
     Returns
     -------
-    Volume
-        Of the stored dtype, or float32 where the header has a slope or an
-        intercept, in chunks of one slice of the file (about 4 MB of ``.nii.gz``).
+    list of Volume
+        One, of the stored dtype, or of float32 where the header has a slope
+        or an intercept, in chunks of one slice (about 4 MB of ``.nii.gz``).
 
     Raises
     ------
@@ -42,14 +57,14 @@ def read_nifti(path: Path) -> Volume:
         or complex numbers, sheared, or without an orientation code.
     """
     require("volumes", "NIfTI", "nibabel", "indexed_gzip")
-    with told(path, "a NIfTI file"):
+    with as_input_error(path, "a NIfTI file"):
         image = _load(path)
     header = image.header
-    shape = _three_axes(image.shape, path)
+    shape = three_axes(image.shape, path, leading=False)
     if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
         raise InputError(
             f"{path} has neither a qform nor an sform code; "
-            "expected one, which tells how its axes lie in the patient"
+            "expected one, which says how its axes lie in the patient"
         )
     dtype = _dtype(image, path)
     affine = np.asarray(image.affine, float).copy()
@@ -58,14 +73,15 @@ def read_nifti(path: Path) -> Volume:
     orientation = orientation_of(affine)
     stored = StoredArray(path, partial(_voxels, path, shape), shape, dtype)
     voxels = as_dask(stored, (shape[0], shape[1], _slices_at_once(image, path)))
-    return Volume(
+    volume = Volume(
         voxels=orientation.to_canonical(voxels),
         spacing=orientation.spacing(spacing),
         path=path,
-        kind="nifti",
+        format="nifti",
         orientation=orientation,
         affine=affine,
     )
+    return [volume]
 
 
 def _load(path: Path) -> Any:
@@ -91,22 +107,111 @@ def _slices_at_once(image: Any, path: Path) -> int:
 
 
 def _voxels(path: Path, shape: tuple[int, ...]) -> Any:
-    """The file's array proxy, which scales what it reads; trailing axes of one are dropped."""
+    """Return the array proxy, which scales what it reads, without trailing axes of one."""
     return _load(path).dataobj.reshape(shape)
-
-
-def _three_axes(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
-    if len(shape) < 3 or any(size != 1 for size in shape[3:]):
-        raise InputError(
-            f"{path} has {len(shape)} axes, {' x '.join(map(str, shape))}; "
-            "expected the three of one volume"
-        )
-    if 0 in shape:
-        raise InputError(f"{path} has shape {shape}, no voxels; expected at least one")
-    return shape[0], shape[1], shape[2]
 
 
 def _dtype(image: Any, path: Path) -> np.dtype[Any]:
     dtype = number_dtype(image.get_data_dtype(), path)
     scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
     return np.dtype(np.float32) if scaled else dtype
+
+
+def write_nifti_labels(volume: Volume, labels: Any, path: Path) -> None:
+    """Write labels as uint8 NIfTI, slab by slab; see `write_labels_like`.
+
+    The header is that of the source where this is NIfTI: affine, codes, units,
+    description and extensions. Otherwise the axes are (x, y, z) and the affine
+    is the volume's, or, where it has none, that of canonical axes at its
+    spacing, or at 1 of unknown unit where it has no spacing either.
+
+    Raises
+    ------
+    InputError
+        If a label is out of range, or nibabel is not installed.
+    OSError
+        If the file cannot be written; a former file stays whole.
+    """
+    require("volumes", "NIfTI", "nibabel")
+    labels = labels if isinstance(labels, np.ndarray) else _lazy(labels)
+    if volume.format == "nifti":
+        header, voxels = _source_header(volume), volume.orientation.to_source(labels)
+    else:
+        header, voxels = _new_header(volume), labels.transpose(2, 1, 0)
+    write_atomic(path, lambda temporary: _write(temporary, path, header, voxels))
+
+
+def _lazy(labels: Any) -> Any:
+    import dask.array as da
+
+    return labels if isinstance(labels, da.Array) else da.from_array(labels, name=False)
+
+
+def _source_header(volume: Volume) -> Any:
+    import nibabel
+
+    source = cast(Any, nibabel.load(volume.path))
+    header = source.header.copy()
+    header["cal_min"] = header["cal_max"] = 0
+    header["intent_code"] = 0
+    return _as_labels(header, source.shape)
+
+
+def _new_header(volume: Volume) -> Any:
+    import nibabel
+
+    header = nibabel.Nifti1Header()
+    affine = _affine_of_xyz(volume)
+    code = _ALIGNED if volume.affine is None else _SCANNER
+    header.set_data_shape(volume.shape[::-1])
+    header.set_sform(affine, code)
+    header.set_qform(affine, code)
+    header.set_xyzt_units("unknown" if volume.spacing is None else "mm")
+    return _as_labels(header, volume.shape[::-1])
+
+
+def _affine_of_xyz(volume: Volume) -> Affine:
+    """4 × 4, from canonical indices in the order (x, y, z) to RAS+."""
+    affine = volume.canonical_affine
+    if affine is not None:
+        return affine[:, [2, 1, 0, 3]]
+    z, y, x = volume.spacing or (1.0, 1.0, 1.0)
+    return np.diag([-x, -y, z, 1.0])
+
+
+def _as_labels(header: Any, shape: tuple[int, ...]) -> Any:
+    header.set_data_shape(shape)
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["vox_offset"] = 0  # computed when written
+    return header
+
+
+def _write(temporary: Path, path: Path, header: Any, voxels: Any) -> None:
+    with temporary.open("wb") as raw:
+        if path.suffix.lower() == ".gz":
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
+                _stream(cast(IO[bytes], packed), path, header, voxels)
+        else:
+            _stream(raw, path, header, voxels)
+
+
+def _stream(file: IO[bytes], path: Path, header: Any, voxels: Any) -> None:
+    header.write_to(file)
+    file.write(bytes(int(header["vox_offset"]) - file.tell()))
+    for slab in label_slabs(voxels, path, axis=2):
+        file.write(slab.tobytes(order="F"))
+
+
+def _recognises(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(_SUFFIXES)
+
+
+NIFTI = VolumeFormat(
+    name="nifti",
+    suffixes=_SUFFIXES,
+    recognises=_recognises,
+    read=read_nifti,
+    write_labels=write_nifti_labels,
+    label_suffixes=_SUFFIXES,
+)

@@ -1,4 +1,4 @@
-"""zarr arrays and OME-Zarr multiscales, 0.4 and 0.5, read by their attributes."""
+"""zarr arrays and OME-Zarr multiscales, 0.4 and 0.5; labels as OME-Zarr label images."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,18 +8,25 @@ from typing import Any
 import numpy as np
 
 from src_training.errors import InputError
-from src_training.io.volumes.base import Kind, Volume
-from src_training.io.volumes.blosc import WholeChunks, packs_with_blosc
-from src_training.io.volumes.lazy import StoredArray, as_dask, number_dtype, told
-from src_training.io.volumes.orientation import Spacing
-from src_training.io.volumes.units import MILLIMETRES
+from src_training.io.atomic import write_folder_atomic
+from src_training.io.decoders import NARROWEST, as_input_error, open_zarr_array
+from src_training.io.volumes.base import MILLIMETRES, Spacing, Volume, VolumeFormat
+from src_training.io.volumes.lazy import (
+    StoredArray,
+    as_dask,
+    label_slabs,
+    number_dtype,
+    three_axes,
+)
 
-_MARKS = (".zarray", ".zgroup", "zarr.json")
+_METADATA = (".zarray", ".zgroup", "zarr.json")
+_EXPECTED = "a zarr array or an OME-Zarr image"
+_CHUNK = 512
 
 
 def is_zarr(folder: Path) -> bool:
     """Whether a folder is a zarr array or group, of version 2 or 3."""
-    return any((folder / mark).is_file() for mark in _MARKS)
+    return any((folder / name).is_file() for name in _METADATA)
 
 
 def is_zarr_array(folder: Path) -> bool:
@@ -28,7 +35,7 @@ def is_zarr_array(folder: Path) -> bool:
 
     if not is_zarr(folder):
         return False
-    with told(folder, "a zarr array or an OME-Zarr image"):
+    with as_input_error(folder, _EXPECTED):
         return isinstance(zarr.open(store=str(folder), mode="r"), zarr.Array)
 
 
@@ -50,11 +57,11 @@ def read_zarr(path: Path) -> list[Volume]:
     """
     import zarr
 
-    with told(path, "a zarr array or an OME-Zarr image"):
+    with as_input_error(path, _EXPECTED):
         node = zarr.open(store=str(path), mode="r")
         if isinstance(node, zarr.Array):
             voxels = _three_axes(_lazy(path, node), path)
-            return [Volume(voxels, None, path, _kind(node))]
+            return [Volume(voxels, None, path, "omezarr")]
         return _image(path, node)
 
 
@@ -73,7 +80,6 @@ def _image(path: Path, group: Any) -> list[Volume]:
         times = levels[0].shape[names.index("t")]
         raise InputError(f"{path} has {times} times; expected a single one")
     spacing = _spacing(scales, axes)
-    kind = _kind(group)
     count = levels[0].shape[names.index("c")] if "c" in names else 1
     labels = _channel_names(attributes, count)
     volumes = []
@@ -85,7 +91,7 @@ def _image(path: Path, group: Any) -> list[Volume]:
                 _three_axes(first, path),
                 spacing,
                 path,
-                kind,
+                "omezarr",
                 coarser=tuple(coarser),
                 name=labels[channel],
             )
@@ -95,36 +101,18 @@ def _image(path: Path, group: Any) -> list[Volume]:
 
 def _lazy(path: Path, array: Any) -> Any:
     dtype = number_dtype(array.dtype, path)
-    opened = partial(_open_array, path, array.path)
+    opened = partial(open_zarr_array, path, array.path)
     chunks = getattr(array, "shards", None) or array.chunks
     return as_dask(StoredArray(path, opened, array.shape, dtype), chunks)
 
 
-def _open_array(path: Path, within: str) -> Any:
-    import zarr
-
-    array = zarr.open_array(store=str(path), path=within, mode="r")
-    return WholeChunks(path, array) if packs_with_blosc(array) else array
-
-
-def _kind(node: Any) -> Kind:
-    return "zarr2" if node.metadata.zarr_format == 2 else "zarr3"
-
-
 def _three_axes(voxels: Any, path: Path) -> Any:
-    lead = voxels.shape[:-3]
-    if voxels.ndim < 3 or any(size != 1 for size in lead):
-        raise InputError(
-            f"{path} has {voxels.ndim} axes, {' x '.join(map(str, voxels.shape))}; "
-            "expected the three of one volume"
-        )
-    if 0 in voxels.shape:
-        raise InputError(f"{path} has shape {voxels.shape}, no voxels; expected at least one")
-    return voxels[(0,) * len(lead)]
+    three_axes(voxels.shape, path, leading=True)
+    return voxels[(0,) * (voxels.ndim - 3)]
 
 
 def _spacing(scales: Mapping[str, Any], axes: list[Mapping[str, Any]]) -> Spacing | None:
-    """(z, y, x) in mm of the finest level: its own scale times that of the whole."""
+    """Return (z, y, x) in mm of the finest level: its own scale times that of the image."""
     scale = np.ones(len(axes))
     for holder in (scales["datasets"][0], scales):
         for transformation in holder.get("coordinateTransformations", ()):
@@ -136,6 +124,117 @@ def _spacing(scales: Mapping[str, Any], axes: list[Mapping[str, Any]]) -> Spacin
 
 
 def _channel_names(attributes: Mapping[str, Any], count: int) -> list[str]:
-    told_by = attributes.get("omero", {}).get("channels", [])
-    names = [str(each.get("label", "")) for each in told_by][:count]
+    channels = (attributes.get("omero") or {}).get("channels", [])
+    names = [str(each.get("label", "")) for each in channels][:count]
     return names + [""] * (count - len(names))
+
+
+def write_zarr_labels(volume: Volume, labels: Any, path: Path) -> None:
+    """Write an OME-Zarr label image, slab by slab; see `write_labels_like`.
+
+    OME-Zarr 0.5 in zarr v3; 0.4 in v2 where the source is v2. One level, so
+    that napari can edit it. At ``IMAGE.zarr/labels/NAME`` it joins the labels
+    of that image; anywhere else it is an image of its own.
+
+    Raises
+    ------
+    InputError
+        If a label is out of range, or what exists at `path` is no label image.
+    OSError
+        If the folder cannot be written; a former one stays whole.
+    """
+    import zarr
+
+    if path.exists() and "image-label" not in _attributes(path):
+        raise InputError(f"{path} exists and holds no labels; expected a free path")
+    zarr_format = 2 if _is_version_2(volume) else 3
+    image = path.parent.parent if path.parent.name == "labels" else None
+    joins = image is not None and is_zarr(image)
+
+    def write(temporary: Path) -> None:
+        group = zarr.create_group(temporary, zarr_format=zarr_format)
+        group.attrs.update(_described(volume, path.name, zarr_format, joins))
+        array = _array(group, volume.shape, zarr_format)
+        first = 0
+        for slab in label_slabs(labels, path):
+            array[first : first + len(slab)] = slab
+            first += len(slab)
+
+    write_folder_atomic(path, write)
+    if joins:
+        _list_among(path, zarr_format)
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    import zarr
+
+    if not is_zarr(path):
+        return {}
+    attributes = dict(zarr.open(store=str(path), mode="r").attrs)
+    return dict(attributes.get("ome", attributes))
+
+
+def _array(group: Any, shape: tuple[int, int, int], zarr_format: int) -> Any:
+    chunks = (1, min(_CHUNK, shape[1]), min(_CHUNK, shape[2]))
+    described: dict[str, Any] = (
+        {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+        if zarr_format == 2
+        else {"dimension_names": ("z", "y", "x")}
+    )
+    return group.create_array("0", shape=shape, chunks=chunks, dtype="uint8", **described)
+
+
+def _described(volume: Volume, name: str, zarr_format: int, joins: bool) -> dict[str, Any]:
+    unit = {} if volume.spacing is None else {"unit": "millimeter"}
+    scale = {"type": "scale", "scale": list(volume.spacing or (1.0, 1.0, 1.0))}
+    scales = {
+        "name": name,
+        "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
+        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+    }
+    label = {"source": {"image": "../../"}} if joins else {}
+    if zarr_format == 2:
+        version = {"version": "0.4"}
+        return {"multiscales": [scales | version], "image-label": label | version}
+    return {"ome": {"version": "0.5", "multiscales": [scales], "image-label": label}}
+
+
+def _list_among(path: Path, zarr_format: int) -> None:
+    """Name the labels in the attributes of their group."""
+    import zarr
+
+    group = zarr.open_group(path.parent, mode="a", zarr_format=zarr_format)
+    attributes = dict(group.attrs)
+    holder = dict(attributes.get("ome", {"version": "0.5"})) if zarr_format == 3 else attributes
+    names = list(holder.get("labels", []))
+    holder["labels"] = names if path.name in names else [*names, path.name]
+    group.attrs.update({"ome": holder} if zarr_format == 3 else holder)
+
+
+def _is_version_2(volume: Volume) -> bool:
+    if volume.format != "omezarr":
+        return False
+    return not (volume.path / "zarr.json").is_file()
+
+
+def _recognises(path: Path) -> bool:
+    """Whether a folder is an OME-Zarr image, or an array that is a stack and no photograph."""
+    if not is_zarr(path):
+        return False
+    try:
+        with as_input_error(path, _EXPECTED):
+            array = open_zarr_array(path)
+    except InputError:  # a group, or broken: reading it says what is wrong
+        return True
+    return bool(array.ndim == 3 and array.shape[-1] >= NARROWEST)
+
+
+OME_ZARR = VolumeFormat(
+    name="omezarr",
+    suffixes=(".ome.zarr", ".zarr"),
+    recognises=_recognises,
+    read=read_zarr,
+    write_labels=write_zarr_labels,
+    label_suffixes=(".zarr",),
+    takes_labels=lambda path: path.parent.name == "labels",
+)

@@ -1,5 +1,6 @@
-"""TIFF stacks: ImageJ and OME metadata for the spacing, pages as slices."""
+"""TIFF stacks: ImageJ and OME metadata for the spacing, pages as slices; labels likewise."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,24 +12,26 @@ import tifffile
 from numpy.typing import NDArray
 
 from src_training.errors import InputError
-from src_training.io.volumes.base import Volume
-from src_training.io.volumes.lazy import StoredArray, as_dask, number_dtype, told
-from src_training.io.volumes.orientation import Spacing
-from src_training.io.volumes.units import MILLIMETRES
+from src_training.io.atomic import write_atomic
+from src_training.io.decoders import NARROWEST, TIFF_SUFFIXES, as_input_error, black_is_zero
+from src_training.io.volumes.base import MILLIMETRES, Spacing, Volume, VolumeFormat
+from src_training.io.volumes.lazy import StoredArray, as_dask, label_slabs, number_dtype
 
 # Bytes of a chunk: each opens the file anew.
 _CHUNK = 2**22
+# Beyond it, ImageJ's own TIFF holds no more.
+_IMAGEJ_BYTES = 2**32
 
 
-def read_tiff(path: Path) -> Volume:
+def read_tiff(path: Path) -> list[Volume]:
     """Open a TIFF stack or an OME-TIFF.
 
     Returns
     -------
-    Volume
-        Taken to lie on canonical axes, of which TIFF tells nothing; spacing
-        from OME or ImageJ metadata, None where these tell none of all three
-        axes. In chunks of about 4 MB.
+    list of Volume
+        One, taken to lie on canonical axes, which TIFF does not record;
+        spacing from OME or ImageJ metadata, None unless these have it of all
+        three axes. In chunks of about 4 MB.
 
     Raises
     ------
@@ -36,11 +39,10 @@ def read_tiff(path: Path) -> Volume:
         If the file is missing or broken, or not (Z, Y, X): colours, channels
         or times.
     """
-    with told(path, "a TIFF stack"), tifffile.TiffFile(path) as file:
+    with as_input_error(path, "a TIFF stack"), tifffile.TiffFile(path) as file:
         series = file.series[0]
-        axes = series.get_axes(squeeze=True)
-        shape = series.get_shape(squeeze=True)
-        if len(shape) != 3 or axes[0] not in "ZIQ" or axes[1:] != "YX":
+        axes, shape = _axes(series)
+        if not _is_stack(axes):
             raise InputError(
                 f"{path} has axes {axes} {shape}; expected a stack of slices (Z, Y, X)"
             )
@@ -49,7 +51,16 @@ def read_tiff(path: Path) -> Volume:
     plane = int(np.prod(shape[1:])) * dtype.itemsize
     stored = StoredArray(path, partial(_Pages, path), shape, dtype)
     chunks = (min(shape[0], max(1, _CHUNK // plane)), *shape[1:])
-    return Volume(as_dask(stored, chunks), spacing, path, "tiff")
+    return [Volume(as_dask(stored, chunks), spacing, path, "tiff")]
+
+
+def _axes(series: Any) -> tuple[str, tuple[int, ...]]:
+    return series.get_axes(squeeze=True), series.get_shape(squeeze=True)
+
+
+def _is_stack(axes: str) -> bool:
+    """Whether axes are slices (Z), or pages of which nothing is known (I, Q), of (Y, X)."""
+    return len(axes) == 3 and axes[0] in "ZIQ" and axes[1:] == "YX"
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ class _Pages:
         with tifffile.TiffFile(self.path) as file:
             array: Any = zarr.open(store=file.series[0].aszarr(level=0), mode="r")
             lead = (0,) * (array.ndim - 3)
-            return np.asarray(array[(*lead, *index)])
+            return black_is_zero(np.asarray(array[(*lead, *index)]), file.series[0].keyframe)
 
 
 def _spacing(file: tifffile.TiffFile, series: Any) -> Spacing | None:
@@ -85,9 +96,91 @@ def _ome_spacing(file: tifffile.TiffFile) -> Spacing | None:
 
 
 def _imagej_spacing(file: tifffile.TiffFile, series: Any) -> Spacing | None:
-    told_by: dict[str, Any] = file.imagej_metadata or {}
-    unit = MILLIMETRES.get(str(told_by.get("unit", "")).replace("\\u00B5", "µ"))
+    metadata: dict[str, Any] = file.imagej_metadata or {}
+    unit = MILLIMETRES.get(str(metadata.get("unit", "")).replace("\\u00B5", "µ"))
     across, down = series.keyframe.resolution
-    if "spacing" not in told_by or unit is None or not across or not down:
+    if "spacing" not in metadata or unit is None or not across or not down:
         return None
-    return float(told_by["spacing"]) * unit, unit / down, unit / across
+    return float(metadata["spacing"]) * unit, unit / down, unit / across
+
+
+def write_tiff_labels(volume: Volume, labels: Any, path: Path) -> None:
+    """Write labels as zlib-compressed TIFF on canonical axes; see `write_labels_like`.
+
+    With ImageJ's metadata, or those of OME where the name ends in
+    ``.ome.tif`` or the labels are 4 GB or more; without spacing where the
+    volume has none.
+
+    Raises
+    ------
+    InputError
+        If a label is out of range.
+    OSError
+        If the file cannot be written; a former file stays whole.
+    """
+    name = path.name.lower()
+    large = int(np.prod(labels.shape, dtype=np.int64)) >= _IMAGEJ_BYTES
+    described = _ome(volume) if large or ".ome." in name else _imagej(volume)
+
+    def write(temporary: Path) -> None:
+        tifffile.imwrite(
+            temporary,
+            _slices(labels, path),
+            shape=tuple(labels.shape),
+            dtype=np.uint8,
+            photometric="minisblack",
+            compression="zlib",
+            **described,
+        )
+
+    write_atomic(path, write)
+
+
+def _slices(labels: Any, path: Path) -> Iterator[NDArray[np.uint8]]:
+    for slab in label_slabs(labels, path):
+        yield from slab
+
+
+def _imagej(volume: Volume) -> dict[str, Any]:
+    if volume.spacing is None:
+        return {"imagej": True, "metadata": {"axes": "ZYX"}}
+    z, y, x = volume.spacing
+    return {
+        "imagej": True,
+        "resolution": (1 / x, 1 / y),
+        "metadata": {"axes": "ZYX", "spacing": z, "unit": "mm"},
+    }
+
+
+def _ome(volume: Volume) -> dict[str, Any]:
+    described: dict[str, Any] = {"axes": "ZYX"}
+    for axis, step in zip("ZYX", volume.spacing or (), strict=False):
+        described[f"PhysicalSize{axis}"] = step
+        described[f"PhysicalSize{axis}Unit"] = "mm"
+    return {"ome": True, "bigtiff": True, "metadata": described}
+
+
+def _recognises(path: Path) -> bool:
+    """Whether a TIFF is a stack of slices and no photograph.
+
+    Pages of which nothing is known are a stack, unless they are so narrow
+    that their last axis must be one of channels.
+    """
+    if not path.is_file() or path.suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    try:
+        with as_input_error(path, "a TIFF stack"), tifffile.TiffFile(path) as file:
+            axes, shape = _axes(file.series[0])
+    except InputError:
+        return False
+    return _is_stack(axes) and (axes[0] == "Z" or shape[-1] >= NARROWEST)
+
+
+TIFF = VolumeFormat(
+    name="tiff",
+    suffixes=(".ome.tiff", ".ome.tif", ".tiff", ".tif"),
+    recognises=_recognises,
+    read=read_tiff,
+    write_labels=write_tiff_labels,
+    label_suffixes=(".tif",),
+)

@@ -6,8 +6,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from src_training.errors import InputError
-from src_training.io.volumes.label_writing import write_labels_like
-from src_training.io.volumes.registry import open_volume
+from src_training.io.volumes.registry import open_volume, write_labels_like
 
 from .files import NAMES, Series, save_slice
 
@@ -79,7 +78,7 @@ def missing(series):
 
 def duplicate(series):
     save_slice(series.folder / "f", series.stored[1], (-10, -20, 32), series.uid)
-    return "has a duplicate slice, a and f in one place"
+    return "has a duplicate slice, a and f at one position"
 
 
 def mixed_gaps(series):
@@ -105,7 +104,7 @@ def tilted(series):
 
 def no_orientation(series):
     series.save(2, ImageOrientationPatient=None)
-    return "e tells no ImageOrientationPatient"
+    return "e has no ImageOrientationPatient"
 
 
 def two_series(series):

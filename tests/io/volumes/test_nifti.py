@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from nibabel.orientations import aff2axcodes, axcodes2ornt, ornt_transform
 
 from src_training.errors import InputError
-from src_training.io.volumes.label_writing import write_labels_like
-from src_training.io.volumes.orientation import orientation_of
-from src_training.io.volumes.registry import open_volume
+from src_training.io.volumes.base import orientation_of
+from src_training.io.volumes.registry import open_volume, write_labels_like
 
 from .files import SHAPE, affine_of, save
 
@@ -120,7 +119,7 @@ def test_a_volume_is_pickled_as_its_path(numbers, tmp_path):
 
 
 def test_a_slab_is_all_that_is_computed_at_a_time(numbers, tmp_path, monkeypatch):
-    monkeypatch.setattr("src_training.io.volumes.slabs._SLAB", 12)
+    monkeypatch.setattr("src_training.io.volumes.lazy._SLAB", 12)
     volume = open_volume(save(tmp_path / "a.nii", numbers, affine_of("SLP")))
     write_labels_like(volume, volume.voxels, tmp_path / "b.nii")
     assert np.array_equal(np.asarray(nibabel.load(tmp_path / "b.nii").dataobj), numbers)

@@ -7,8 +7,7 @@ import pytest
 import zarr
 
 from src_training.errors import InputError
-from src_training.io.volumes.label_writing import write_labels_like
-from src_training.io.volumes.registry import open_volume, open_volumes
+from src_training.io.volumes.registry import open_volume, open_volumes, write_labels_like
 
 from .files import save_ome
 
@@ -24,7 +23,7 @@ def test_a_bare_array_comes_in_its_own_chunks(zarr_format, voxels, tmp_path):
     zarr.create_array(path, data=voxels, chunks=(2, 10, 30), zarr_format=zarr_format)
     volume = open_volume(path)
     assert volume.voxels.chunks == ((2, 2, 2), (10, 10), (30,))
-    assert volume.spacing is None and volume.kind == f"zarr{zarr_format}"
+    assert volume.spacing is None and volume.format == "omezarr"
     assert np.array_equal(volume.voxels.compute(), voxels)
 
 
@@ -126,7 +125,7 @@ def test_labels_join_those_of_their_image(zarr_format, version, voxels, tmp_path
     assert own["image-label"]["source"] == {"image": "../../"}
     assert own.get("version", own["multiscales"][0].get("version")) == version
     again = open_volume(path / "labels" / "liver")
-    assert again.spacing == pytest.approx(volume.spacing) and again.kind == f"zarr{zarr_format}"
+    assert again.spacing == pytest.approx(volume.spacing) and again.format == "omezarr"
     assert again.voxels.dtype == np.uint8 and np.array_equal(again.voxels.compute(), voxels > 0)
     assert sorted(file.name for file in (path / "labels").iterdir() if file.is_dir()) == [
         "kidney",

@@ -7,8 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from src_training.io.volumes.label_writing import write_labels_like
-from src_training.io.volumes.registry import open_volume
+from src_training.io.volumes.registry import open_volume, write_labels_like
 
 DATA = os.environ.get("MSANKD_DATA")
 

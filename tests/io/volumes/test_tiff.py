@@ -7,8 +7,7 @@ import pytest
 import tifffile
 
 from src_training.errors import InputError
-from src_training.io.volumes.label_writing import write_labels_like
-from src_training.io.volumes.registry import open_volume
+from src_training.io.volumes.registry import open_volume, write_labels_like
 
 
 @pytest.fixture

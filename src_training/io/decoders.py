@@ -1,0 +1,262 @@
+"""Decoders of image files: Pillow, tifffile, NumPy and zarr behind one function."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+from src_training.errors import InputError
+
+Pixels = NDArray[Any]
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+IMAGE_SUFFIXES = PICTURE_SUFFIXES | TIFF_SUFFIXES | {".npy", ".zarr"}
+
+NARROWEST = 8
+"""Of a grey stack (Z, H, W) the least width: a shorter last axis is one of channels."""
+
+_PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+_COLOUR_MODES = {
+    tifffile.PHOTOMETRIC.SEPARATED: ("CMYK", 4),
+    tifffile.PHOTOMETRIC.YCBCR: ("YCbCr", 3),
+}
+# The decoders of these turn YCbCr into RGB themselves.
+_JPEG = (
+    tifffile.COMPRESSION.OJPEG,
+    tifffile.COMPRESSION.JPEG,
+    tifffile.COMPRESSION.JPEG_LOSSY,
+    tifffile.COMPRESSION.ALT_JPEG,
+)
+_ZARR_METADATA = (".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json")
+_GREY_MODES = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})
+
+# What tifffile logs about a broken file, it raises too: one sentence is enough.
+_DECODING = ContextVar("decoding", default=False)
+logging.getLogger("tifffile").addFilter(lambda _record: not _DECODING.get())
+
+
+@contextmanager
+def as_input_error(what: object, expected: str) -> Iterator[None]:
+    """Raise whatever a decoder raises on a broken file as one `InputError`.
+
+    Parameters
+    ----------
+    what
+        The file, as the sentence names it.
+    expected
+        What it should have been, such as ``a whole .png image``.
+
+    Examples
+    --------
+    >>> with as_input_error("scan.nii", "a NIfTI file"):
+    ...     raise OSError("unexpected end of file")
+    Traceback (most recent call last):
+        ...
+    src_training.errors.InputError: scan.nii cannot be read (unexpected end of file); expected a \
+NIfTI file
+    """
+    decoding = _DECODING.set(True)
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise anything on a broken file: zlib, struct, Syntax...
+        # The key that a decoder looked up in vain says nothing about the file.
+        reason = "" if isinstance(error, LookupError) else " ".join(str(error).split())
+        raise InputError(
+            f"{what} cannot be read ({reason or 'it is broken'}); expected {expected}"
+        ) from error
+    finally:
+        _DECODING.reset(decoding)
+
+
+def decode(path: Path, labels: bool) -> Pixels:
+    """Decode a file as it is stored, without its alpha channel.
+
+    Parameters
+    ----------
+    path
+        Its suffix, one of `IMAGE_SUFFIXES`, chooses the decoder.
+    labels
+        Return palette indices (grey values where the palette is grey) instead of colours.
+
+    Raises
+    ------
+    Exception
+        Of any kind, from the decoders, if the file is broken.
+    """
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        return _read_tiff(path, labels)
+    if suffix == ".npy":
+        # Mapped first, so that a short file fails before memory is allocated for it.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    if suffix == ".zarr":
+        return np.asarray(open_zarr_array(path)[...])
+    return _read_picture(path, labels)
+
+
+def decoded_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of what `decode` returns, from the header alone; raises as it does."""
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            shape = tuple(series.shape[axis] for axis in _channels_last(series.axes))
+            return shape[:-1] + _colour_axis(series.axes, shape[-1])
+    if suffix == ".npy":
+        return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
+    if suffix == ".zarr":
+        return tuple(open_zarr_array(path).shape)
+    with Image.open(path, formats=_PICTURE_FORMATS) as picture:
+        frames = _frame_count(picture)
+        return (frames, picture.height, picture.width)[0 if frames > 1 else 1 :]
+
+
+def open_zarr_array(path: Path, within: str = "") -> Any:
+    """Open a zarr array, whose blosc chunks are measured before they are decoded.
+
+    Blosc has no checksum, and its decoder reads beyond the end of a truncated
+    chunk without an error.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    within
+        Path of the array in that store.
+
+    Raises
+    ------
+    InputError
+        If there is a group at that place; when read, if a chunk is truncated.
+    """
+    import zarr  # half a second that only zarr files need
+
+    node = zarr.open(store=str(path), path=within, mode="r")
+    if not isinstance(node, zarr.Array):
+        raise InputError(f"{path} is a zarr group; expected a zarr array")
+    outermost = "".join(type(codec).__name__ for codec in node.compressors[-1:])
+    if "blosc" not in outermost.lower() or node.shards is not None:
+        return node
+    return zarr.open_array(store=_blosc_store(path), path=within, mode="r")
+
+
+def _blosc_store(path: Path) -> Any:
+    from zarr.storage import LocalStore
+
+    class BloscStore(LocalStore):  # type: ignore[misc] # zarr is imported without its types
+        async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
+            value = await super().get(key, *arguments, **options)
+            if value is not None and key.rpartition("/")[2] not in _ZARR_METADATA:
+                # A chunk's header of 16 bytes ends in the size of the whole chunk.
+                header = value[:16].to_bytes()
+                whole = max(16, int.from_bytes(header[12:], "little"))
+                if len(value) != whole:
+                    raise InputError(
+                        f"{path / key} is a truncated chunk: {len(value)} of {whole} bytes; "
+                        "expected all of them"
+                    )
+            return value
+
+    return BloscStore(path, read_only=True)
+
+
+def black_is_zero(pixels: Pixels, page: Any) -> Pixels:
+    """Return the pixels of a TIFF page with high values bright.
+
+    Where the page stores white as zero (MINISWHITE), booleans and unsigned
+    integers are inverted, as every viewer does; other numbers stay.
+    """
+    if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE or pixels.dtype.kind not in "bu":
+        return pixels
+    highest = True if pixels.dtype.kind == "b" else 2**page.bitspersample - 1
+    return np.asarray(pixels ^ pixels.dtype.type(highest))
+
+
+def _read_tiff(path: Path, labels: bool) -> Pixels:
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        page = series.keyframe
+        pixels, axes = series.asarray(), series.axes
+    order = _channels_last(axes)
+    pixels = black_is_zero(pixels.transpose(order), page)
+    if axes[order[-1]] == "S":
+        pixels = _as_grey_or_rgb(pixels, page, path)
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+        return _resolve_palette(pixels, (page.colormap.T >> 8).astype(np.uint8), labels)
+    return pixels
+
+
+def _channels_last(axes: str) -> list[int]:
+    return sorted(range(len(axes)), key=lambda axis: "CS".find(axes[axis]))
+
+
+def _colour_axis(axes: str, length: int) -> tuple[int, ...]:
+    """Return the last axis after decoding: none for grey with alpha, 3 for RGBA and CMYK."""
+    if "S" not in axes or length not in (2, 4):
+        return (length,)
+    return (3,) if length == 4 else ()
+
+
+def _as_grey_or_rgb(samples: Pixels, page: Any, path: Path) -> Pixels:
+    """Return grey (...) or RGB (..., 3) of the samples (..., S) of a page, without alpha."""
+    mode, bands = _COLOUR_MODES.get(page.photometric, ("", 0))
+    if mode == "CMYK" or (mode == "YCbCr" and page.compression not in _JPEG):
+        if samples.dtype != np.uint8 or samples.shape[-1] != bands:
+            raise InputError(
+                f"{path} holds {mode} as {samples.shape[-1]} channels of {samples.dtype}; "
+                f"expected {bands} channels of uint8, or RGB"
+            )
+        height, width = int(np.prod(samples.shape[:-2])), samples.shape[-2]
+        picture = Image.frombytes(mode, (width, height), samples.tobytes())
+        return np.asarray(picture.convert("RGB")).reshape(*samples.shape[:-1], 3)
+    if samples.shape[-1] == 2:
+        return np.asarray(samples[..., 0])
+    return np.asarray(samples[..., :3]) if samples.shape[-1] == 4 else samples
+
+
+def _frame_count(picture: Image.Image) -> int:
+    # An MPO is one photograph with its previews; GIF and APNG frames are slices.
+    return getattr(picture, "n_frames", 1) if picture.format in ("GIF", "PNG") else 1
+
+
+def _read_picture(path: Path, labels: bool) -> Pixels:
+    with Image.open(path, formats=_PICTURE_FORMATS) as picture:
+        if _frame_count(picture) == 1:
+            return _frame(picture, labels)
+        return np.stack([_frame(frame, labels) for frame in ImageSequence.Iterator(picture)])
+
+
+def _frame(picture: Image.Image, labels: bool) -> Pixels:
+    picture.load()
+    if picture.mode == "P":
+        entries = np.array(picture.getpalette() or [0, 0, 0], np.uint8).reshape(-1, 3)
+        palette = np.pad(entries, ((0, 256 - len(entries)), (0, 0)))
+        return _resolve_palette(np.asarray(picture), palette, labels)
+    if picture.mode in _GREY_MODES:
+        return np.asarray(picture)
+    if picture.mode in ("LA", "La"):
+        return np.asarray(picture)[..., 0]
+    # Premultiplied colours have no direct way to RGB.
+    whole = picture.convert("RGBA") if picture.mode in ("PA", "RGBa") else picture
+    return np.asarray(whole.convert("RGB"))
+
+
+def _resolve_palette(indices: Pixels, palette: NDArray[np.uint8], labels: bool) -> Pixels:
+    """Return colours of palette indices; for labels the indices, or grey values of a grey palette.
+
+    GIF masks exist whose index 0 is white: the values of a grey palette count, not its order.
+    """
+    if not labels:
+        return np.asarray(palette[indices])
+    grey = (palette == palette[:, :1]).all()
+    return np.asarray(palette[indices, 0]) if grey else indices
