@@ -12,7 +12,7 @@ With more than two classes, all metrics but accuracy and mIoU are means over
 the foreground classes, each against the rest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,12 +25,6 @@ from src_training.inference.predictor import labels_from
 
 Labels = NDArray[np.integer]
 Array = NDArray[np.float64]
-
-POOLED = ("accuracy", "sensitivity", "specificity", "miou", "f1", "auc")
-"""The metrics of `Pooled.result`."""
-
-METRICS = ("dice", *POOLED, "hd95", "surface_dice")
-"""The metrics of `score`."""
 
 _BINS = 8192
 _LARGEST_LOGIT = 32.0
@@ -111,6 +105,80 @@ def mean_defined(values: Sequence[float] | Array) -> float:
     return float(defined.mean()) if defined.size else float("nan")
 
 
+def accuracy(table: NDArray[np.int64]) -> float:
+    """Share of the pixels of a confusion matrix that have their true class.
+
+    Examples
+    --------
+    >>> accuracy(np.array([[5, 1], [2, 2]]))
+    0.7
+    """
+    return float(_ratio(table.trace(), table.sum()))
+
+
+def sensitivity(table: NDArray[np.int64]) -> float:
+    """Share of the pixels of a class that are predicted as it (recall), foreground mean.
+
+    Examples
+    --------
+    >>> sensitivity(np.array([[5, 1], [2, 2]]))
+    0.5
+    """
+    return mean_defined(_ratio(table.diagonal(), table.sum(1))[1:])
+
+
+def specificity(table: NDArray[np.int64]) -> float:
+    """Share of the pixels outside a class that are not predicted as it, foreground mean.
+
+    Examples
+    --------
+    >>> specificity(np.array([[3, 1], [2, 2]]))
+    0.75
+    """
+    outside = table.sum() - table.sum(1)
+    false_positive = table.sum(0) - table.diagonal()
+    return mean_defined(_ratio(outside - false_positive, outside)[1:])
+
+
+def mean_iou(table: NDArray[np.int64]) -> float:
+    """Intersection over union, mean over all classes, the background included.
+
+    Examples
+    --------
+    >>> mean_iou(np.array([[2, 1], [1, 0]]))
+    0.25
+    """
+    correct = table.diagonal()
+    return mean_defined(_ratio(correct, table.sum(0) + table.sum(1) - correct))
+
+
+def mean_f1(table: NDArray[np.int64]) -> float:
+    """F1, which is the Dice of the counts, foreground mean.
+
+    Examples
+    --------
+    >>> mean_f1(np.array([[5, 1], [1, 1]]))
+    0.5
+    """
+    return float(_table_dice(table).mean())
+
+
+COUNT_METRICS: dict[str, Callable[[NDArray[np.int64]], float]] = {
+    "accuracy": accuracy,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "miou": mean_iou,
+    "f1": mean_f1,
+}
+"""Metrics of a `confusion_matrix`, for each image and pooled over all."""
+
+POOLED = (*COUNT_METRICS, "auc")
+"""The metrics of `Pooled.result`."""
+
+METRICS = ("dice", *POOLED, "hd95", "surface_dice")
+"""The metrics of `score`."""
+
+
 def score(
     probabilities: Float,
     mask: Labels,
@@ -164,7 +232,7 @@ def score(
     labels = labels_from(probabilities, threshold)
     table = confusion_matrix(labels[inside], mask[inside], len(probabilities))
     per_class = _table_dice(table)
-    scores = {"dice": float(per_class.mean())} | _table_scores(table)
+    scores = {"dice": float(per_class.mean())} | _count_scores(table)
     scores["auc"] = mean_defined(
         [_exact_auc(p[inside], mask[inside] == k) for k, p in _foreground(probabilities)]
     )
@@ -223,7 +291,7 @@ class Pooled:
 
     def result(self) -> dict[str, float]:
         """`POOLED` over the pixels of all images that were added."""
-        scores = _table_scores(self._table)
+        scores = _count_scores(self._table)
         scores["auc"] = mean_defined([_binned_auc(*pair) for pair in self._histograms])
         return scores
 
@@ -260,21 +328,11 @@ def _table_dice(table: NDArray[np.int64], empty: float = 1.0) -> Array:
     return dice(table.diagonal(), table.sum(0), table.sum(1), empty)[1:]
 
 
-def _table_scores(table: NDArray[np.int64]) -> dict[str, float]:
-    correct = table.diagonal().astype(np.float64)
-    true, predicted = table.sum(1), table.sum(0)
-    total = table.sum()
-    negative = total - true
-    return {
-        "accuracy": float(_ratio(correct.sum(), total)),
-        "sensitivity": mean_defined(_ratio(correct, true)[1:]),
-        "specificity": mean_defined(_ratio(negative - (predicted - correct), negative)[1:]),
-        "miou": mean_defined(_ratio(correct, true + predicted - correct)),
-        "f1": float(_table_dice(table).mean()),
-    }
+def _count_scores(table: NDArray[np.int64]) -> dict[str, float]:
+    return {name: metric(table) for name, metric in COUNT_METRICS.items()}
 
 
-def _ratio(part: NDArray[np.generic], whole: NDArray[np.generic]) -> Array:
+def _ratio(part: ArrayLike, whole: ArrayLike) -> Array:
     """Quotient of two counts; NaN where both are 0."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.true_divide(part, whole), np.float64)
