@@ -1,5 +1,6 @@
 """The code on the pages about extending, read out of the pages and run."""
 
+import doctest
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from src_training.evaluation.metrics import COUNT_METRICS
 from src_training.networks import NETWORKS
 from tests.networks.test_networks import SCALES
 
@@ -27,11 +29,12 @@ class Page:
         self.added = [file for file in files if file not in self.changed]
 
     def new_module(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-        """The one file that the page adds, imported."""
+        """The one file that the page adds, imported; its examples run."""
         (file,) = self.added
         module = ModuleType(file.removesuffix(".py").replace("/", "."))
         monkeypatch.setitem(sys.modules, module.__name__, module)
         exec(compile(self.blocks[file], file, "exec"), vars(module))
+        assert doctest.testmod(module).failed == 0
         return module
 
     def registry_line(self, module: ModuleType) -> dict[str, object]:
@@ -58,3 +61,10 @@ def test_the_network_of_the_page_keeps_its_promises(monkeypatch):
     for name, feature in features.items():
         scale = SCALES[name.split("_")[1]]
         assert feature.shape[-2:] == (64 // scale, 48 // scale)
+
+
+def test_the_metric_of_the_page_is_scored_and_pooled(monkeypatch):
+    page = Page("metric")
+    for name, metric in page.registry_line(page.new_module(monkeypatch)).items():
+        monkeypatch.setitem(COUNT_METRICS, name, metric)
+    page.try_it()
