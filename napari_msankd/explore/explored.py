@@ -126,7 +126,7 @@ def explore(request: Request) -> Iterator[Progress | Lacks | Explored]:
     yield Progress(0, 0, "Loading the engine…")
     load_engine()
     with no_collection():
-        from src_training.explore.embedding_table import extract
+        from src_training.explore.extraction import extract
 
     models = _models(request)
     yield Progress(0, 0, "Reading the domains…")
@@ -147,7 +147,7 @@ def explore(request: Request) -> Iterator[Progress | Lacks | Explored]:
             cache=request.cache,
         )
         for step in steps:
-            kept = f", {step.kept} kept from before" if step.kept else ""
+            kept = f", {step.cached} kept from before" if step.cached else ""
             words = f"Vectors of {name}: {step.done} of {step.total} images{kept}"
             yield Progress(step.done, step.total, words)
             if step.table is not None:

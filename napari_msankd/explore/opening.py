@@ -72,7 +72,7 @@ def read_sample(
         If the image cannot be prepared.
     """
     from src_training.data.prepared import prepared_images
-    from src_training.explore.patch_embeddings import PatchEmbedder
+    from src_training.explore.embeddings import PatchEmbedder
 
     how = explored.models[model].card.preprocessing
     [image] = prepared_images(explored.domains[sample.domain].subset([sample.case]), how)
@@ -84,8 +84,8 @@ def read_sample(
     )
     view, side = seen, explored.models[model].card.patch
     if sample.view and seen is None:
-        encoder = PatchEmbedder(explored.models[model], views=explored.request.views)
-        made = encoder.patch(image, sample.corner).images[sample.view]
+        embedder = PatchEmbedder(explored.models[model], views=explored.request.views)
+        made = embedder.views(image, sample.corner).images[sample.view]
         view = _shown(np.moveaxis(made, 0, -1), how.neighbours)
     y, x = top + sample.corner[0] * scale[0], left + sample.corner[1] * scale[1]
     frame = (y, x, y + side * scale[0], x + side * scale[1])

@@ -149,7 +149,7 @@ def fsd(
     if len(domain) < 2:
         raise InputError(f"--domain was given {len(domain)} time; expected at least two domains")
     loaded = load_model(model, find_device(device))
-    vectors = {each.name: image_vectors(loaded, each).values for each in domains_in(domain, angle)}
+    vectors = {each.name: image_vectors(loaded, each) for each in domains_in(domain, angle)}
     table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
     for column in ("from", "to", "FSD", "95 % interval", "N from", "N to", "covariance"):
         table.add_column(column)

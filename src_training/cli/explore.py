@@ -182,12 +182,12 @@ def _extracted(
     autoencoder: "SemanticAutoencoder | None" = None,
 ) -> "EmbeddingTable":
     from src_training.cli.progress import counted
-    from src_training.explore.embedding_table import Extracted, extract
+    from src_training.explore.extraction import ExtractionProgress, extract
 
     names = [name for domain in domains for name in domain.names]
-    last = Extracted(0, len(names))
+    progress = ExtractionProgress(0, len(names))
     with counted(console.out, f"encoding by {model.card.name}", len(names)) as advance:
-        for last in extract(model, domains, views=views, seed=seed, autoencoder=autoencoder):
-            advance(names[last.done - 1])
-    assert last.table is not None
-    return last.table
+        for progress in extract(model, domains, views=views, seed=seed, autoencoder=autoencoder):
+            advance(names[progress.done - 1])
+    assert progress.table is not None
+    return progress.table

@@ -1,111 +1,130 @@
-"""Domains as semantic vectors: what FSD compares."""
+"""Semantic vectors of patches: E(F) of images, z_y of masks (GKD, arXiv 2207.12995).
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+Domains are sampled by patches of the training size, side by side: the
+encoder's perceptron has that size (*reconstruction*).
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from src_training.alignment.alignment_network import SemanticEncoder
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.domain import Domain
 from src_training.data.prepared import PreparedImage, prepared_images
 from src_training.data.preprocessing import Preprocessing
-from src_training.data.sampling import crop_patch, patch_corners
 from src_training.errors import InputError
+from src_training.evaluation.metrics import class_dice
+from src_training.explore.embedding_table import EmbeddingTable, concatenate
+from src_training.explore.patches import PatchViews, ViewGenerator, cut_patches
+from src_training.inference.bn_adaptation import adapt_batch_norm
 from src_training.inference.model_file import SegmentationModel
+from src_training.inference.predictor import labels_from
+from src_training.networks.base import SegmentationNetwork
+from src_training.networks.fanet import FANet
+
+Array = NDArray[np.float64]
 
 _BATCH = 8
 
 
-@dataclass(frozen=True)
-class SemanticVectors:
-    """The semantic vectors of a domain, one per patch.
+@torch.inference_mode()
+def encode_batches(
+    encode: Callable[..., Tensor], *inputs: Tensor | NDArray[Any], device: torch.device
+) -> Array:
+    """Apply an encoder to N patches, eight at a time.
 
-    Attributes
+    Parameters
     ----------
-    values
+    encode
+        Takes a batch of each of the inputs, gives vectors (B, latent).
+    inputs
+        Arrays or tensors whose first dimension is N.
+    device
+        The encoder's.
+
+    Returns
+    -------
+    ndarray
         (N, latent) float64.
-    cases
-        Name of the case of each row.
-    corners
-        (N, 2) top and left of each patch on the prepared grid, pixels.
     """
-
-    values: NDArray[np.float64]
-    cases: tuple[str, ...]
-    corners: NDArray[np.int64]
+    parts = [encode(*batch).cpu() for batch in _batches(inputs, device)]
+    return torch.cat(parts).double().numpy()
 
 
-@dataclass(frozen=True)
-class _Patch:
-    case: str
-    corner: tuple[int, int]
-    image: NDArray[np.float32]
-    mask: NDArray[np.uint8] | None
+def encode_images(
+    network: SegmentationNetwork, encoder: SemanticEncoder, images: Tensor | NDArray[Any]
+) -> Array:
+    """Vectors E(F) (N, latent) of image patches (N, C, patch, patch) by their bottlenecks F."""
+
+    def encode(batch: Tensor) -> Tensor:
+        vectors: Tensor = encoder(network.encode(batch)[1])
+        return vectors
+
+    return encode_batches(encode, images, device=_device(network))
+
+
+def encode_masks(
+    autoencoder: SemanticAutoencoder, masks: NDArray[Any], images: NDArray[Any]
+) -> Array:
+    """Vectors z_y (N, latent) of class masks (N, patch, patch) by P-SAE.
+
+    A P-SAE that reads images makes them of `images` (N, C, patch, patch).
+    """
+    return encode_batches(autoencoder.vectors, masks, images, device=_device(autoencoder))
 
 
 def image_vectors(
     model: SegmentationModel, domain: Domain, images: Iterable[PreparedImage] | None = None
-) -> SemanticVectors:
-    """Vectors E(F) of patches side by side over the images of a domain (no masks needed).
-
-    GKD (arXiv 2207.12995); that a domain is sampled by patches of the
-    training size is our *reconstruction*: the encoder's perceptron is of that size.
+) -> Array:
+    """Vectors E(F) (N, latent) of the patches of a domain, in reading order; no masks needed.
 
     Parameters
     ----------
     model
         With its semantic encoder.
     domain
-        What is sampled.
+        At least one image.
     images
-        What `prepared_images` makes of the domain, where it is there already.
+        The result of `prepared_images` for this domain, if it has been computed already.
 
     Raises
     ------
     InputError
-        If the model came without a semantic encoder, or an image cannot be
-        prepared.
+        If the model has no semantic encoder, or an image cannot be prepared.
     """
-    encoder, network = model.semantics, model.network
-    if encoder is None:
-        raise InputError(
-            f"model {model.card.name} has no semantic encoder; expected one written by a "
-            "distillation run or by msankd align"
-        )
-    device = next(network.parameters()).device
-
-    def encode(images: Tensor, _masks: Tensor | None) -> Tensor:
-        vectors: Tensor = encoder(network.encode(images.to(device))[1])
-        return vectors
-
+    encoder = _semantic_encoder(model)
     if images is None:
         images = prepared_images(domain, model.card.preprocessing)
-    return _encoded(_patches(images, model.card.patch), encode)
+    patches = [patch for image in images for patch in cut_patches(image, model.card.patch)]
+    return encode_images(
+        model.network, encoder, np.concatenate([patch.images for patch in patches])
+    )
 
 
 def mask_vectors(
     autoencoder: SemanticAutoencoder,
     domain: Domain,
     preprocessing: Preprocessing,
-    patch: int,
+    side: int,
     images: Iterable[PreparedImage] | None = None,
-) -> SemanticVectors:
-    """Vectors z_y that P-SAE makes of the masks of the same patches.
-
-    GKD (arXiv 2207.12995).
+) -> Array:
+    """Vectors z_y (N, latent) that P-SAE makes of the masks of the same patches.
 
     Parameters
     ----------
     autoencoder
-        P-SAE; one that reads images makes the vectors of those.
+        P-SAE.
     domain
-        With masks.
+        At least one image, each with a mask.
     preprocessing
         From a raw image to the grid that patches are cut from.
-    patch
+    side
         Side of the patches that the autoencoder was made for, pixels.
     images
         As in `image_vectors`.
@@ -115,44 +134,213 @@ def mask_vectors(
     InputError
         If an image has no mask or cannot be prepared.
     """
-    device = next(autoencoder.parameters()).device
-
-    def encode(images: Tensor, masks: Tensor | None) -> Tensor:
-        if masks is None:
-            raise InputError(f"{domain.name} has images without mask; expected one for every image")
-        return autoencoder.vectors(masks.to(device), images.to(device))
-
     if images is None:
         images = prepared_images(domain, preprocessing)
-    return _encoded(_patches(images, patch), encode)
+    patches = [patch for image in images for patch in cut_patches(image, side)]
+    masks = [patch.masks for patch in patches if patch.masks is not None]
+    if len(masks) < len(patches):
+        raise InputError(f"{domain.name} has images without mask; expected one for every image")
+    return encode_masks(
+        autoencoder,
+        np.concatenate(masks),
+        np.concatenate([patch.images for patch in patches]),
+    )
 
 
-def _patches(images: Iterable[PreparedImage], side: int) -> Iterator[_Patch]:
-    for image in images:
-        case, prepared = image.case, image.prepared
-        mask = None
-        if case.mask is not None:
-            mask = prepared.geometry.to_prepared(case.mask).astype(np.uint8)
-        for corner in patch_corners(prepared.fov, side):
-            patch = crop_patch(prepared.pixels, corner, side)
-            yield _Patch(
-                case.name, corner, patch, None if mask is None else crop_patch(mask, corner, side)
+class PatchEmbedder:
+    """Makes the rows of an `EmbeddingTable` from prepared images.
+
+    Parameters
+    ----------
+    model, views, seed, autoencoder
+        See `extract`.
+
+    Attributes
+    ----------
+    fingerprint
+        Differs between embedders that give different rows for the same image.
+
+    Raises
+    ------
+    InputError
+        See `extract`.
+    """
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        *,
+        views: int = 0,
+        seed: int = 0,
+        autoencoder: SemanticAutoencoder | None = None,
+    ) -> None:
+        self._model, self._encoder = model, _semantic_encoder(model)
+        if views < 0:
+            raise InputError(f"views is {views}; expected 0 or more")
+        self._count = views
+        self._views: ViewGenerator | None = None
+        if views:
+            if model.card.augmentation is None:
+                raise InputError(
+                    f"the card of model {model.card.name} has no augmentation; expected one to "
+                    "make views by"
+                )
+            self._views = ViewGenerator(model.card.augmentation, model.card.patch, views, seed)
+        if autoencoder is not None:
+            _check_autoencoder(model, autoencoder)
+        self._autoencoder = autoencoder
+        self.fingerprint = self._fingerprint(seed)
+
+    def rows(self, image: PreparedImage, domain: str) -> EmbeddingTable:
+        """All rows of an image: its patches in reading order, each before its views; masks last.
+
+        Raises
+        ------
+        InputError
+            If the mask holds a class that the model does not have.
+        """
+        self._check_classes(image, domain)
+        patches = [self._with_views(patch) for patch in cut_patches(image, self._model.card.patch)]
+        corners = np.array([patch.corner for patch in patches], np.int64)
+        areas, views = np.stack([self._areas(patch) for patch in patches]), 1 + self._count
+        images = np.concatenate([patch.images for patch in patches])
+        table = EmbeddingTable.of_case(
+            domain,
+            image.case.name,
+            "image",
+            values=encode_images(self._model.network, self._encoder, images),
+            corners=np.repeat(corners, views, axis=0),
+            views=np.tile(np.arange(views), len(patches)),
+            areas=np.repeat(areas, views, axis=0),
+            dice=self._dice(patches, images),
+        )
+        masks = [patch.masks[0] for patch in patches if patch.masks is not None]
+        if self._autoencoder is None or not masks:
+            return table
+        of_masks = EmbeddingTable.of_case(
+            domain,
+            image.case.name,
+            "mask",
+            values=encode_masks(self._autoencoder, np.stack(masks), images[::views]),
+            corners=corners,
+            views=np.zeros(len(patches), np.int64),
+            areas=areas,
+            dice=np.full(len(patches), np.nan),
+        )
+        return concatenate([table, of_masks])
+
+    def views(self, image: PreparedImage, corner: tuple[int, int]) -> PatchViews:
+        """The patch at a corner of `patch_corners` with its views, as `rows` encodes them."""
+        [patch] = cut_patches(image, self._model.card.patch, [corner])
+        return self._with_views(patch)
+
+    def _with_views(self, patch: PatchViews) -> PatchViews:
+        return patch if self._views is None else self._views(patch)
+
+    @torch.inference_mode()
+    def _dice(self, patches: list[PatchViews], images: NDArray[np.float32]) -> Array:
+        """Dice (N,) of all patches and views; NaN without mask or outside the field of view."""
+        if patches[0].masks is None:
+            return np.full(len(images), np.nan)
+        masks = np.concatenate([patch.masks for patch in patches if patch.masks is not None])
+        fovs = np.concatenate([patch.fovs for patch in patches])
+        each = zip(self._labels(patches, images), masks, fovs, strict=True)
+        return np.array(
+            [
+                class_dice(labels[fov], mask[fov], self._classes).mean() if fov.any() else np.nan
+                for labels, mask, fov in each
+            ]
+        )
+
+    def _labels(
+        self, patches: list[PatchViews], images: NDArray[np.float32]
+    ) -> list[NDArray[np.uint8]]:
+        """Labels of all patches and views, by the statistics and the threshold of their image."""
+        card, network, views = self._model.card, self._model.network, 1 + self._count
+        if card.bn_mixing:
+            plain = _batches([images[::views]], _device(network))
+            network = adapt_batch_norm((batch for [batch] in plain), network, card.bn_mixing)
+        batches = _batches([images], _device(network))
+        maps = np.concatenate([network(batch).softmax(1).cpu().numpy() for [batch] in batches])
+        of_image = [
+            each * patch.fovs[0] for each, patch in zip(maps[::views], patches, strict=True)
+        ]
+        threshold = card.threshold_for(np.concatenate(of_image, axis=1))
+        return [labels_from(each, threshold) for each in maps]
+
+    def _areas(self, patch: PatchViews) -> Array:
+        """Share of the field of view that each foreground class covers, (classes - 1,)."""
+        if patch.masks is None or not patch.fovs[0].any():
+            return np.full(self._classes - 1, np.nan)
+        inside = patch.masks[0][patch.fovs[0]]
+        areas: Array = np.bincount(inside, minlength=self._classes)[1:] / inside.size
+        return areas
+
+    @property
+    def _classes(self) -> int:
+        return len(self._model.card.classes)
+
+    def _check_classes(self, image: PreparedImage, domain: str) -> None:
+        mask = image.case.mask
+        if mask is not None and mask.max() >= self._classes:
+            raise InputError(
+                f"{domain}/{image.case.name}: the mask holds class {mask.max()}; expected the "
+                f"{self._classes} classes of model {self._model.card.name}"
+            )
+
+    def _fingerprint(self, seed: int) -> str:
+        card = self._model.card
+        parts: list[object] = [self._model.sha256, card.preprocessing.model_dump_json()]
+        parts.append(card.bn_mixing)
+        # Without views the seed changes nothing.
+        parts += [self._count, seed if self._count else 0]
+        if self._autoencoder is not None:
+            digest = hashlib.sha256()
+            for name, tensor in self._autoencoder.state_dict().items():
+                digest.update(name.encode())
+                digest.update(tensor.cpu().contiguous().numpy().data)
+            parts.append(digest.hexdigest())
+        return " ".join(map(str, parts))
+
+
+def _semantic_encoder(model: SegmentationModel) -> SemanticEncoder:
+    if model.semantics is None:
+        raise InputError(
+            f"model {model.card.name} has no semantic encoder; expected one written by a "
+            "distillation run or by msankd align"
+        )
+    return model.semantics
+
+
+def _check_autoencoder(model: SegmentationModel, autoencoder: SemanticAutoencoder) -> None:
+    card, side = model.card, autoencoder.alignment.encoder.grid[0] * FANet.stride
+    found = {"classes": autoencoder.foreground + 1, "patch": side}
+    expected = {"classes": len(card.classes), "patch": card.patch}
+    if found == expected and card.semantics is not None:
+        found["latent size"] = _latent_size(autoencoder, side)
+        expected["latent size"] = card.semantics.latent
+    for what, value in found.items():
+        if value != expected[what]:
+            raise InputError(
+                f"the autoencoder's {what} is {value}; expected {expected[what]}, as of model "
+                f"{card.name}"
             )
 
 
 @torch.inference_mode()
-def _encoded(
-    patches: Iterator[_Patch], encode: Callable[[Tensor, Tensor | None], Tensor]
-) -> SemanticVectors:
-    values, kept = [], list(patches)
-    for start in range(0, len(kept), _BATCH):
-        batch = kept[start : start + _BATCH]
-        images = torch.from_numpy(np.stack([patch.image for patch in batch]))
-        masks = [patch.mask for patch in batch if patch.mask is not None]
-        stacked = torch.from_numpy(np.stack(masks)) if len(masks) == len(batch) else None
-        values.append(encode(images, stacked).cpu().double().numpy())
-    return SemanticVectors(
-        np.concatenate(values),
-        tuple(patch.case for patch in kept),
-        np.array([patch.corner for patch in kept]),
-    )
+def _latent_size(autoencoder: SemanticAutoencoder, side: int) -> int:
+    mask = torch.zeros(1, side, side, device=_device(autoencoder))
+    image = mask.expand(1, autoencoder.image_channels or 1, -1, -1)
+    return int(autoencoder.vectors(mask, image).shape[1])
+
+
+def _batches(
+    inputs: Sequence[Tensor | NDArray[Any]], device: torch.device
+) -> Iterator[list[Tensor]]:
+    tensors = [torch.as_tensor(each) for each in inputs]
+    for start in range(0, len(tensors[0]), _BATCH):
+        yield [each[start : start + _BATCH].to(device) for each in tensors]
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device

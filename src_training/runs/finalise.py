@@ -170,7 +170,7 @@ def _begun(pipeline: "Pipeline", drafts: dict[str, SegmentationModel]) -> dict[s
     for role, draft in drafts.items():
         predictor = Predictor(draft, device=device)
         calibrate(predictor, held_out, styled)
-        vectors = image_vectors(predictor.model, pipeline.training, images).values
+        vectors = image_vectors(predictor.model, pipeline.training, images)
         judged[role] = _Judged(predictor, vectors)
     return judged
 
@@ -193,9 +193,9 @@ def _judge(
     # P-SAE's vectors of the masks are the same for each model.
     masks = None
     if domain.labelled:
-        masks = mask_vectors(autoencoder, domain, preprocessing, patch, images).values
+        masks = mask_vectors(autoencoder, domain, preprocessing, patch, images)
     for found in judged.values():
-        vectors = image_vectors(found.predictor.model, domain, images).values
+        vectors = image_vectors(found.predictor.model, domain, images)
         if distance := _distance(vectors, found.source):
             found.fsd[domain.name] = distance
         if masks is None:

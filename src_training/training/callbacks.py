@@ -17,6 +17,7 @@ from src_training.data.prepared import prepared_images
 from src_training.data.preprocessing.geometry import Prepared
 from src_training.data.sampling import crop_patch, evenly_spaced, patch_corners
 from src_training.errors import InputError
+from src_training.explore.embeddings import encode_batches
 from src_training.explore.fsd import frechet_distance
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel
@@ -32,7 +33,6 @@ PATCHES = 32
 """Most patches of a domain that FSD is measured on while a run learns."""
 
 _CASES = 8
-_BATCH = 8
 _SHARE, _FREE = 0.02, 2.0
 Emit = Callable[[Event], None]
 
@@ -175,9 +175,7 @@ class TrainingMonitor:
         return [image.prepared for image in seen]
 
     def _vectors(self, stage: Distil, patches: Tensor) -> NDArray[np.float64]:
-        starts = range(0, len(patches), _BATCH)
-        parts = [stage.vectors(patches[i : i + _BATCH].to(self._device)) for i in starts]
-        return torch.cat(parts).cpu().double().numpy()
+        return encode_batches(stage.vectors, patches, device=self._device)
 
     def _note(self, stage: str, step: int, sentence: str) -> None:
         if sentence not in self._noted:

@@ -4,7 +4,7 @@ import torch
 
 from src_training.data.domain import Domain
 from src_training.errors import InputError
-from src_training.explore.embedding_table import extract
+from src_training.explore.extraction import extract
 from src_training.inference.model_file import load_model
 from src_training.runs.events import StepDone
 from src_training.training.semantic_encoder import STAGES, fit_semantics
