@@ -1,4 +1,4 @@
-"""What is known of CT, whose values are Hounsfield units (HU)."""
+"""CT images, whose values are Hounsfield units (HU)."""
 
 from typing import Any
 
@@ -11,6 +11,13 @@ _AIR = -500
 """HU below which there is hardly anything but air."""
 
 
-def in_hounsfield(image: NDArray[Any]) -> bool:
-    """Whether an image is in HU: every CT has air, at -1000, and nothing else is that low."""
+def looks_like_hounsfield(image: NDArray[Any]) -> bool:
+    """Return whether an image seems to be in HU: it has values as low as those of air.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> looks_like_hounsfield(np.array([-1000, 40])), looks_like_hounsfield(np.array([0, 255]))
+    (True, False)
+    """
     return bool(image.min() <= _AIR)

@@ -92,9 +92,9 @@ class Domain:
         files, notes = _cases_in(path, masks)
         values = {name: case.values for name, case in files.items() if case.values is not None}
         if class_values is None:
-            mapping = ClassValues.guessed(set().union(*values.values()))
+            mapping = ClassValues.infer(set().union(*values.values()))
         else:
-            mapping = ClassValues.given(class_values)
+            mapping = ClassValues.from_mapping(class_values)
         for stem, stored in values.items():
             mapping.check(stored, files[stem].mask or path)
         cases = {stem: replace(case, classes=mapping) for stem, case in files.items()}
@@ -259,7 +259,7 @@ class Domain:
         plural = "image" if len(self) == 1 else "images"
         values = [case.values for case in cases if case.values is not None]
         parts = [f"{len(self)} {plural} of {size}"]
-        parts.append(self._mapping.said(set().union(*values)) if values else "no masks")
+        parts.append(self._mapping.describe(set().union(*values)) if values else "no masks")
         if 0 < len(values) < len(self):
             parts.append(f"{len(self) - len(values)} without mask")
         if empty := self.background_only():

@@ -1,4 +1,4 @@
-"""Splitting a domain for training and validation, patients kept together."""
+"""Split a domain into training and validation, the cases of a patient on one side."""
 
 import re
 
@@ -13,7 +13,7 @@ _EYE = re.compile(r"(?P<patient>.*\d)[ _-]?(?:L|R|OD|OS|left|right)", re.IGNOREC
 
 
 def patient_of(name: str) -> str:
-    """The patient that the name of a case tells; the name itself if it tells none.
+    """Return the patient in the name of a case; the name itself if it has none.
 
     Examples
     --------
@@ -26,27 +26,24 @@ def patient_of(name: str) -> str:
     return name if parts is None or parts.joint == "-" else parts.volume
 
 
-def split(
-    domain: Domain, fraction: float, seed: int, by_patient: bool = True
-) -> tuple[Domain, Domain]:
+def split(domain: Domain, fraction: float, seed: int) -> tuple[Domain, Domain]:
     """Split a domain at random, with foreground on both sides.
 
-    A domain of few images is split as far as it can be: by patient; if only
-    one patient has foreground, by image; if only one image has, all of it is
-    on both sides. `split_note` says what came of it.
+    The cases of a patient (`patient_of`) are kept together. If only one
+    patient has foreground, the split is by image; if only one image has, or
+    none, all of the domain is on both sides. `split_note` describes what that
+    means for the scores.
 
     Parameters
     ----------
     domain
-        One without any foreground is on both sides, too.
+        What to split.
     fraction
         Share of the cases that goes to validation, above 0 and below 1. At
         least one patient goes to either side, and validation starts with one
-        that leaves most cases to train on, if there is one.
+        that has at most half of the cases, if there is one.
     seed
         The same seed gives the same split.
-    by_patient
-        Keep the cases of a patient, told by `patient_of`, on one side.
 
     Returns
     -------
@@ -57,26 +54,36 @@ def split(
     ------
     InputError
         If the fraction is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> names = ["01L", "01R", "02L", "02R"]
+    >>> images, masks = [np.ones((2, 2))] * 4, [np.eye(2, dtype=int)] * 4
+    >>> eyes = Domain.from_arrays("eyes", images, masks, names=names)
+    >>> training, validation = split(eyes, 0.5, seed=0)
+    >>> training.names, validation.names
+    (('02L', '02R'), ('01L', '01R'))
     """
     if not 0 < fraction < 1:
         raise InputError(f"the validation fraction is {fraction:g}; expected above 0 and below 1")
     empty = set(domain.background_only())
-    for group_of in (patient_of, str) if by_patient else (str,):
+    for group_of in (patient_of, str):
         groups: dict[str, list[str]] = {}
         for name in domain.names:
             groups.setdefault(group_of(name), []).append(name)
-        seen = [group for group, names in groups.items() if not empty.issuperset(names)]
-        if len(seen) > 1:
-            return _parted(domain, groups, seen, fraction, np.random.default_rng(seed))
+        painted = [group for group, names in groups.items() if not empty.issuperset(names)]
+        if len(painted) > 1:
+            return _split_groups(domain, groups, painted, fraction, np.random.default_rng(seed))
     return domain, domain
 
 
 def split_note(training: Domain, validation: Domain) -> str:
-    """What the scores on a validation split cannot tell, one sentence; empty if nothing."""
+    """Describe in one sentence why scores on a validation split may be too good; empty if not."""
     shared = set(training.names) & set(validation.names)
     if shared:
         return (
-            f"{training.name}: validation uses {_counted(len(shared), 'image')} that the networks "
+            f"{training.name}: validation uses {_count(len(shared), 'image')} that the networks "
             "learn from, so its scores are too good; they tell learning, not how well new images do"
         )
     patients = {patient_of(name) for name in training.names}
@@ -89,24 +96,24 @@ def split_note(training: Domain, validation: Domain) -> str:
     return ""
 
 
-def _parted(
+def _split_groups(
     domain: Domain,
     groups: dict[str, list[str]],
-    seen: list[str],
+    painted: list[str],
     fraction: float,
     random: np.random.Generator,
 ) -> tuple[Domain, Domain]:
-    """Whole groups to either side; of those with foreground (`seen`), one at least to each."""
+    """Put whole groups on either side, at least one with foreground (`painted`) on each."""
     order = list(groups)
     random.shuffle(order)
-    candidates = [group for group in order if group in seen]
+    candidates = [group for group in order if group in painted]
     fitting = [group for group in candidates if 2 * len(groups[group]) <= len(domain)]
     first = fitting[0] if fitting else min(candidates, key=lambda group: len(groups[group]))
-    kept = next(group for group in reversed(candidates) if group != first)
+    first_training = next(group for group in reversed(candidates) if group != first)
     validation = set(groups[first])
     wanted = fraction * len(domain)
     for group in order:
-        if group in (first, kept):
+        if group in (first, first_training):
             continue
         # Half a patient too many is nearer to the fraction than half too few.
         if len(validation) + len(groups[group]) / 2 > wanted:
@@ -117,5 +124,5 @@ def _parted(
     return domain.subset(training), domain.subset(held_out)
 
 
-def _counted(count: int, what: str) -> str:
+def _count(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

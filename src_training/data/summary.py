@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from src_training.data.classes import ClassValues
-from src_training.data.ct import WINDOWS, in_hounsfield
+from src_training.data.ct import WINDOWS, looks_like_hounsfield
 
 Array = NDArray[Any]
 Values = Mapping[str, int | list[int]]
@@ -91,7 +91,7 @@ Seen = CaseSummary | Problem | Note
 def merged(classes: ClassValues, values: set[int]) -> Iterator[Note]:
     """A note where masks hold several values beside 0, and all are taken for one class."""
     if classes.values is None and len(values - {0}) > 1:
-        yield Note(f"The masks hold {classes.said(values)}.")
+        yield Note(f"The masks hold {classes.describe(values)}.")
 
 
 def require_foreground(found: Iterable[Seen], domain: str) -> Iterator[Seen]:
@@ -149,7 +149,7 @@ def _displayed(image: Array) -> NDArray[np.uint8]:
     colours = image[..., None] if image.ndim == 2 else image[..., :3]
     if colours.dtype != np.uint8:
         values = np.nan_to_num(colours.astype(np.float32), posinf=0, neginf=0)
-        ct = in_hounsfield(values)
+        ct = looks_like_hounsfield(values)
         low, high = WINDOWS["soft_tissue"] if ct else np.percentile(values, (1, 99))
         colours = (((values - low) / max(high - low, 1e-12)).clip(0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))

@@ -161,10 +161,10 @@ def _looks(
 ) -> Iterator[Seen]:
     if class_values is None:
         values = _stored_values(cases)
-        classes = ClassValues.guessed(values)
+        classes = ClassValues.infer(values)
         yield from merged(classes, values)
     else:
-        classes = ClassValues.given(class_values)
+        classes = ClassValues.from_mapping(class_values)
     for case in cases:
         try:
             image = _single(case.image(), case.image_file)

@@ -58,10 +58,10 @@ def inspect_volumes(
             yield Problem(f"images/{file.name}", str(error))
     stored = {value for slices in whole.values() for each in slices for value in each.values or ()}
     if class_values is None:
-        classes = ClassValues.guessed(stored)
+        classes = ClassValues.infer(stored)
         yield from merged(classes, stored)
     else:
-        classes = ClassValues.given(class_values)
+        classes = ClassValues.from_mapping(class_values)
     for stem, slices in whole.items():
         try:
             look = _look(stem, slices, classes, thumbnail)

@@ -85,7 +85,7 @@ def test_what_was_found_is_said_in_one_line(tmp_path: Path) -> None:
 def test_classes_are_found_from_the_values(
     values: tuple[int, ...], classes: tuple[str, ...]
 ) -> None:
-    mapping = ClassValues.guessed(values)
+    mapping = ClassValues.infer(values)
     assert mapping.names == classes
     mask = np.array([values])
     expected = mask if len(classes) > 2 else mask != 0
@@ -115,7 +115,7 @@ def test_a_value_outside_the_mapping_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("values", [{}, {"background": 0}, {"a": 1, "b": [1, 2]}, {"a": []}])
 def test_a_mapping_that_makes_no_sense_is_refused(values: dict[str, int | list[int]]) -> None:
     with pytest.raises(InputError, match="class values are"):
-        ClassValues.given(values)
+        ClassValues.from_mapping(values)
 
 
 def test_an_image_with_no_mask_is_named_unless_masks_are_optional(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
         a CT, whose ``window`` is that of soft tissue. A bright disc in a dark
         frame is a ``fundus``; any other image is an ``intensity`` image, in colour if it is.
     """
-    from src_training.data.ct import in_hounsfield
+    from src_training.data.ct import looks_like_hounsfield
     from src_training.data.preprocessing import (
         FundusPreprocessing,
         IntensityPreprocessing,
@@ -212,7 +212,7 @@ def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
     from src_training.data.preprocessing.field_of_view import find_field_of_view
     from src_training.inference.input_checks import ROUND, circularity_rmse
 
-    if in_hounsfield(image):
+    if looks_like_hounsfield(image):
         return WindowPreprocessing()
     colours = image.ndim == 3 and image.shape[-1] in (3, 4)
     fov = find_field_of_view(image[..., :3] if colours else image)
