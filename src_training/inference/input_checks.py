@@ -1,4 +1,4 @@
-"""What a model expects of an image, held against one."""
+"""Checks of whether an image suits a model: kind, intensities, channels, size and spacing."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,30 +9,30 @@ from src_training.data.preprocessing.field_of_view import find_field_of_view
 from src_training.data.preprocessing.geometry import Mask
 from src_training.inference.model_card import ModelCard
 
-ROUND = 0.03
-"""Deviation from a circle up to which a field of view counts as a disc."""
+MAX_DISC_RMSE = 0.03
+"""Largest `circularity_rmse` of a field of view that counts as a disc."""
 
-FAR = 2.0
-"""Ratio of two spacings beyond which things look larger or smaller than in training."""
+MAX_SPACING_RATIO = 2.0
+"""Largest ratio of two spacings at which things still look as large as in training."""
 
-_FEWEST = 20
-"""Rim pixels below which there is no telling a circle."""
+_MIN_RIM_PIXELS = 20
+"""Rim pixels that fitting a circle takes."""
 
 
 def input_warnings(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
-    """Why this image may not suit this model, in plain words.
+    """Reasons why an image may not suit a model.
 
     Parameters
     ----------
     card
-        Of the model.
+        Card of the model.
     image
         (H, W) or (H, W, C).
 
     Returns
     -------
     list of str
-        One sentence each; empty if nothing was found.
+        One sentence each; empty if there are none.
     """
     how = card.preprocessing
     known = (1, 3, 4) if how.neighbours == 1 else (1, how.neighbours)
@@ -55,21 +55,21 @@ def input_warnings(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
 
 
 def spacing_warnings(card: ModelCard, spacing: tuple[float, float, float]) -> list[str]:
-    """Why volumes of this spacing may not suit this model, in plain words.
+    """Reasons why volumes of a spacing may not suit a model; see `input_warnings`.
 
     Parameters
     ----------
     card
-        Of the model; one that was not trained on volumes has nothing to say.
+        Card of the model; without a spacing of its own there are no reasons.
     spacing
-        From slice to slice, row to row and column to column, mm.
+        Voxel size (slice, row, column), mm.
     """
     if card.spacing is None:
         return []
-    # A network that sees one slice at a time does not know how far the next one is.
+    # The distance between slices does not matter to a network of single slices.
     first = 1 if card.preprocessing.neighbours == 1 else 0
     pairs = list(zip(spacing, card.spacing, strict=True))[first:]
-    if all(1 / FAR <= here / there <= FAR for here, there in pairs):
+    if all(1 / MAX_SPACING_RATIO <= here / there <= MAX_SPACING_RATIO for here, there in pairs):
         return []
     here, there = (" x ".join(f"{mm:.3g}" for mm in side) for side in (spacing, card.spacing))
     return [
@@ -79,19 +79,19 @@ def spacing_warnings(card: ModelCard, spacing: tuple[float, float, float]) -> li
 
 
 def circularity_rmse(fov: Mask) -> float:
-    """How far the rim of a field of view (H, W) is from a circle.
+    """Deviation of the rim of a field of view (H, W) from a circle.
 
-    Root mean square distance to the circle fitted to it (Kåsa, 1976), per
-    radius: below 0.02 for fundus cameras, above 0.045 for bodies in CT and
-    MR. Straight cuts along the bounding box are left out, as cameras make
-    them; infinite if hardly any rim is left.
+    Root mean square distance to the circle fitted to it (Kåsa, 1976), divided
+    by the radius: below 0.02 for fundus cameras, above 0.045 for bodies in CT
+    and MR. Rims along the bounding box, where cameras cut the disc straight,
+    do not count; infinite if too few rim pixels remain.
     """
     rows, columns = np.nonzero(fov & ~ndimage.binary_erosion(fov, border_value=1))
     if rows.size == 0:
         return float("inf")
     round_part = _inside(rows) & _inside(columns)
     y, x = rows[round_part].astype(np.float64), columns[round_part].astype(np.float64)
-    if x.size < _FEWEST:
+    if x.size < _MIN_RIM_PIXELS:
         return float("inf")
     design = np.stack([x, y, np.ones_like(x)], axis=1)
     a, b, c = np.linalg.lstsq(design, x**2 + y**2, rcond=None)[0]
@@ -107,7 +107,7 @@ def _inside(positions: NDArray[np.intp]) -> Mask:
 def _fundus(diameter: int, pixels: NDArray[np.generic]) -> list[str]:
     found = []
     fov = find_field_of_view(pixels)
-    if circularity_rmse(fov) > ROUND:
+    if circularity_rmse(fov) > MAX_DISC_RMSE:
         found.append(
             "This model was trained on fundus photographs; this image shows no bright disc "
             "in a dark frame."
@@ -127,12 +127,12 @@ def _fundus(diameter: int, pixels: NDArray[np.generic]) -> list[str]:
 
 
 def _window(window: tuple[float, float], pixels: NDArray[np.generic]) -> list[str]:
-    """Whether HU can be in an image whose values are these."""
+    """A warning if the values of an image cannot be HU that the window is meant for."""
     low, high = window
     least, most = float(pixels.min()), float(pixels.max())
     width = high - low
     covers = least <= low + width / 20 and most >= low + width / 2
-    # No body without air: where all is far above the window but nothing below 0, air is 0.
+    # Air is in every CT: where values go far above the window and none below 0, air is 0.
     shifted = least >= 0 and most > high + width
     if covers and not shifted:
         return []

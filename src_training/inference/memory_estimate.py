@@ -1,4 +1,4 @@
-"""How much memory segmenting one image will take, before it is tried."""
+"""Estimate of the memory that segmenting one image takes."""
 
 import weakref
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from torch.utils._pytree import tree_leaves
 from src_training.inference.model_file import SegmentationModel
 from src_training.networks.base import SegmentationNetwork
 
-_PREPARING = 24
+_FIELD_OF_VIEW_BYTES = 24
 """Bytes per original pixel while the field of view is found (measured)."""
 
-_EQUALIZING = 60
+_CLAHE_BYTES = 60
 """Bytes per prepared pixel at the peak of CLAHE (measured)."""
 
 _WORKSPACE = 2.0
-"""What convolutions hold for themselves, as a factor on the activations (measured)."""
+"""Factor on the activations for the workspace of convolutions (measured)."""
 
 
 def estimate_memory(
@@ -28,25 +28,25 @@ def estimate_memory(
     tile: tuple[int, int],
     tiles: int,
 ) -> int:
-    """Peak bytes for one image, beyond the image and the weights.
+    """Estimate the peak memory for one image in bytes, without the image and the weights.
 
     Parameters
     ----------
     model
-        What segments.
+        Model to segment with.
     shape
-        Of the original image, (H, W) or (H, W, C).
+        Shape of the original image, (H, W) or (H, W, C).
     prepared
         Height and width of the prepared image.
     tile, tiles
-        Height and width of a tile, and how many pass at once.
+        Height and width of a tile, and the number of tiles per forward pass.
     """
     classes, original = len(model.card.classes), shape[0] * shape[1]
     channels = shape[2] if len(shape) > 2 else 1
     grid = prepared[0] * prepared[1]
-    preparing = original * (_PREPARING + 4 * channels)
+    preparing = original * (_FIELD_OF_VIEW_BYTES + 4 * channels)
     if model.card.preprocessing.kind == "fundus":
-        preparing += grid * _EQUALIZING
+        preparing += grid * _CLAHE_BYTES
     maps = 4 * (grid * (2 * classes + model.card.in_channels + 1) + original * (2 * classes + 1))
     passing = tiles * tile[0] * tile[1] * bytes_per_pixel(model.network) * _WORKSPACE
     return max(preparing, maps + int(passing))
@@ -56,7 +56,7 @@ def bytes_per_pixel(network: SegmentationNetwork) -> int:
     """Peak bytes of live activations per input pixel, float32, without gradients.
 
     Counted on one small image: activations of a convolutional network grow
-    with its pixels.
+    in proportion to its pixels.
     """
     parameter = next(network.parameters())
     side = 2 * network.stride
@@ -67,7 +67,7 @@ def bytes_per_pixel(network: SegmentationNetwork) -> int:
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    """Follows the bytes that the results of every operation hold."""
+    """Counts the bytes of all tensors that are alive after every operation."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above

@@ -1,6 +1,5 @@
-"""From an image to probabilities: tiles, blended, one batch after another."""
+"""From an image to class probabilities, by a sliding window."""
 
-import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,29 +16,33 @@ from src_training.inference.bn_adaptation import adapt_batch_norm
 from src_training.inference.input_checks import input_warnings
 from src_training.inference.memory_estimate import estimate_memory
 from src_training.inference.model_file import SegmentationModel
-from src_training.inference.window_resampling import Regrid
+from src_training.inference.sliding_window import (
+    BlendedMaps,
+    Window,
+    sliding_windows,
+    tile_shape,
+)
+from src_training.inference.window_resampling import WindowResampler
 from src_training.networks.base import SegmentationNetwork
 
-_WHOLE = 1024 * 1024
-_SAMPLE = 8
+_OVERLAP = 0.25
+_ADAPTATION_TILES = 8
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
-
-Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What changed with the last batch of tiles.
+    """The part of an image that the last batch of tiles changed.
 
     Attributes
     ----------
     done, total
-        Tiles.
+        Number of tiles.
     region
         Rows and columns of the original image that changed.
     probabilities
-        (K, h, w) float32, what is known about that region so far; where no
-        tile has been, the background has probability 1.
+        (K, h, w) float32, the present probabilities of that region; where no
+        tile has been yet, the background has probability 1.
     """
 
     done: int
@@ -52,29 +55,27 @@ class Predictor:
     """Segments images of any size with one model.
 
     Memory is bounded by a batch of tiles and the maps of one image. Tiles
-    start at multiples of the network's stride, so that away from their
-    borders they agree with a pass over the whole image.
+    overlap by a quarter and start at multiples of the network's stride, so
+    that away from their borders they agree with a pass over the whole image.
 
     Parameters
     ----------
     model
-        What segments. Its network is moved to the device.
+        Model to segment with. Its network is moved to the device.
     device
         ``auto`` (CUDA, else MPS, else the CPU) or a device of torch.
     tile
-        Side of a tile, pixels of the prepared grid. None: the whole image
+        Side of a tile, pixels of the prepared image. None: the whole image
         up to 1024 x 1024 pixels, else the training patch, at least 512.
-    overlap
-        Part of a tile that the next one covers again, in [0, 1).
     batch
-        Tiles per pass.
+        Tiles per forward pass.
     flips
-        Average over the four flips of each tile; four times the work.
+        Average over the four flips of each tile, at four times the cost.
 
     Raises
     ------
     InputError
-        If the device is not there, or a number is out of its range.
+        If the device does not exist, or a number is out of its range.
     """
 
     def __init__(
@@ -82,34 +83,30 @@ class Predictor:
         model: SegmentationModel,
         device: str = "auto",
         tile: int | None = None,
-        overlap: float = 0.25,
         batch: int = 4,
         flips: bool = False,
     ) -> None:
         if tile is not None and tile < 1:
             raise InputError(f"tile is {tile}; expected at least 1 pixel")
-        if not 0 <= overlap < 1:
-            raise InputError(f"overlap is {overlap}; expected 0 or more, and less than 1")
         if batch < 1:
             raise InputError(f"batch is {batch}; expected at least 1 tile")
         self.model = model
         self.device = find_device(device)
         self.tile = tile
-        self.overlap = overlap
         self.batch = batch
         self.flips = flips
-        # A fifth faster on CPUs too; MPS has gaps in it.
+        # A fifth faster on CPUs too; MPS does not support it everywhere.
         mps = self.device.type == "mps"
         self._layout = torch.contiguous_format if mps else torch.channels_last
         network = model.network.to(self.device)
         self._network: SegmentationNetwork = network.to(memory_format=self._layout).eval()  # type: ignore[call-overload]
 
     def check(self, image: NDArray[np.generic]) -> list[str]:
-        """What speaks against this image, in plain words; empty if nothing does."""
+        """Warnings about this image, see `input_warnings`; empty if there are none."""
         return input_warnings(self.model.card, image)
 
     def memory(self, shape: tuple[int, ...]) -> int:
-        """Estimated bytes that segmenting an image (H, W) or (H, W, C) takes at its peak."""
+        """Estimated peak memory in bytes for segmenting an image (H, W) or (H, W, C)."""
         card = self.model.card
         size = card.preprocessing.grid_of((shape[0], shape[1]))
         size = (size[0] + 2 * PADDING, size[1] + 2 * PADDING)
@@ -130,15 +127,15 @@ class Predictor:
         image
             (H, W) or (H, W, C), as `Preprocessing.prepare` takes it.
         fov
-            (H, W) bool field of view; found from the image when missing.
+            (H, W) bool field of view; found in the image if missing.
         prepared
-            What the model's preprocessing makes of both, where it is there already.
+            The image as the model's preprocessing prepares it, to save that step.
 
         Returns
         -------
         ndarray
-            (K, H, W) float32, sums to 1 over the K classes; outside the field
-            of view the background has 1.
+            (K, H, W) float32 in [0, 1], sums to 1 over the K classes; outside
+            the field of view the background has 1.
 
         Raises
         ------
@@ -164,13 +161,13 @@ class Predictor:
         Yields
         ------
         Progress
-            The region that changed; pasted one over the other, the regions
-            make what `predict` returns.
+            The region that changed; the regions pasted one over the other
+            make the maps that `predict` returns.
 
         Raises
         ------
         InputError
-            As `predict`, at the call and not at the first batch.
+            As `predict`, and before the first batch is asked for.
         """
         if fov is not None and fov.shape != image.shape[:2]:
             raise InputError(
@@ -179,56 +176,46 @@ class Predictor:
             )
         if prepared is None:
             prepared = self.model.card.preprocessing.prepare(image, fov)
-        seen = _seen(prepared) if fov is None else fov.astype(bool)
-        return self._run(prepared, seen)
+        inside = _field_of_view(prepared) if fov is None else fov.astype(bool)
+        return self._run(prepared, inside)
 
-    def _run(self, prepared: Prepared, seen: Mask) -> Iterator[Progress]:
+    def _run(self, prepared: Prepared, inside: Mask) -> Iterator[Progress]:
         padded = torch.from_numpy(prepared.padded)
         pixels = self._network.pad(padded[None])[0]
         size = (pixels.shape[-2], pixels.shape[-1])
-        windows = self._windows(size, self._tile((padded.shape[-2], padded.shape[-1]), self.tile))
-        blend = _Blend(len(self.model.card.classes), size, windows[0])
-        regrid = Regrid(prepared.geometry)
+        tile = self._tile((padded.shape[-2], padded.shape[-1]), self.tile)
+        windows = self._windows(size, tile)
+        blended = BlendedMaps(len(self.model.card.classes), size, tile)
+        resampler = WindowResampler(prepared.geometry)
         network = self._adapted(pixels, size)
         for start in range(0, len(windows), self.batch):
             chosen = windows[start : start + self.batch]
             stack = torch.stack([pixels[:, rows, columns] for rows, columns in chosen])
-            blend.add(self._probabilities(network, stack), chosen)
-            inside = _unframed(_union(chosen), prepared.geometry.prepared)
-            source, region = regrid.affected(inside)
-            maps = regrid.to_original(blend.read(_in_frame(source)), source, region)
-            outside = ~seen[region]
+            blended.add(self._probabilities(network, stack), chosen)
+            changed = _without_padding(_bounding_window(chosen), prepared.geometry.prepared)
+            source, region = resampler.footprint(changed)
+            maps = resampler.to_original(blended.read(_with_padding(source)), source, region)
+            outside = ~inside[region]
             maps[0, outside], maps[1:, outside] = 1, 0
             yield Progress(start + len(chosen), len(windows), region, maps)
 
     def _tile(self, size: tuple[int, int], side: int | None) -> tuple[int, int]:
-        """Height and width of a tile of that side, see `tile`; multiples of the stride."""
-        stride = self._network.stride
-        whole = (_up(size[0], stride), _up(size[1], stride))
-        if side is None and size[0] * size[1] <= _WHOLE:
-            return whole
-        side = _up(side or max(self.model.card.patch, 512), stride)
-        return min(side, whole[0]), min(side, whole[1])
+        return tile_shape(size, side, self.model.card.patch, self._network.stride)
 
     def _windows(self, size: tuple[int, int], tile: tuple[int, int]) -> list[Window]:
-        """Where the tiles lie on the prepared grid, all of one size, covering it."""
-        from monai.data.utils import dense_patch_slices
-
-        stride = self._network.stride
-        whole = (_up(size[0], stride), _up(size[1], stride))
-        step = [max(stride, int(side * (1 - self.overlap)) // stride * stride) for side in tile]
-        return [(w[0], w[1]) for w in dense_patch_slices(whole, tile, step)]
+        return sliding_windows(size, tile, _OVERLAP, self._network.stride)
 
     def _adapted(self, pixels: Tensor, size: tuple[int, int]) -> SegmentationNetwork:
-        """The network for an image (C, H, W), which does not depend on how it is tiled."""
-        share = self.model.card.bn_mixing
-        if share == 0:
+        """The network for an image (C, H, W), however it is tiled; see `adapt_batch_norm`."""
+        mixing = self.model.card.bn_mixing
+        if mixing == 0:
             return self._network
         windows = self._windows(size, self._tile(size, None))
-        spread = np.linspace(0, len(windows) - 1, min(_SAMPLE, len(windows))).round().astype(int)
-        tiles = (self._placed(pixels[None, :, *windows[index]]) for index in spread)
+        count = min(_ADAPTATION_TILES, len(windows))
+        chosen = np.linspace(0, len(windows) - 1, count).round().astype(int)
+        tiles = (self._placed(pixels[None, :, *windows[index]]) for index in chosen)
         with self._precision():
-            return adapt_batch_norm(tiles, self._network, share)
+            return adapt_batch_norm(tiles, self._network, mixing)
 
     def _placed(self, stack: Tensor) -> Tensor:
         return stack.to(self.device).contiguous(memory_format=self._layout)
@@ -255,39 +242,19 @@ class Predictor:
 def labels_from(probabilities: Float, threshold: float) -> NDArray[np.uint8]:
     """Class indices (H, W) uint8 of probabilities (K, H, W).
 
-    Two classes: 1 where the second's probability is at least `threshold`.
-    More: the most probable; `threshold` plays no part.
+    With two classes a pixel is 1 where the probability of the second is at
+    least `threshold`; with more it is the most probable class, whatever the
+    threshold.
+
+    >>> labels_from(np.array([[[0.7, 0.4]], [[0.3, 0.6]]]), 0.5).tolist()
+    [[0, 1]]
     """
     two = probabilities.shape[0] == 2
     chosen = probabilities[1] >= threshold if two else probabilities.argmax(0)
     return np.asarray(chosen, np.uint8)
 
 
-class _Blend:
-    """Tiles summed with Gaussian weights, on the CPU."""
-
-    def __init__(self, classes: int, size: tuple[int, int], window: Window) -> None:
-        from monai.data.utils import compute_importance_map
-
-        tile = tuple(part.stop - part.start for part in window)
-        self._importance = compute_importance_map(tile, mode="gaussian")
-        self._sum = torch.zeros(classes, *size)
-        self._weight = torch.zeros(size)
-
-    def add(self, tiles: Tensor, windows: list[Window]) -> None:
-        for tile, (rows, columns) in zip(tiles, windows, strict=True):
-            self._sum[:, rows, columns] += tile * self._importance
-            self._weight[rows, columns] += self._importance
-
-    def read(self, window: Window) -> Float:
-        rows, columns = window
-        weight = self._weight[rows, columns]
-        maps = self._sum[:, rows, columns] / weight.clamp(min=torch.finfo(torch.float32).tiny)
-        maps[0][weight == 0] = 1
-        return maps.numpy()
-
-
-def _seen(prepared: Prepared) -> Mask:
+def _field_of_view(prepared: Prepared) -> Mask:
     """The field of view (H, W) on the original grid."""
     cover = prepared.geometry.to_original(prepared.fov[None].astype(np.float32))[0]
     return np.asarray(cover > 0.5, np.bool_)
@@ -299,17 +266,17 @@ def _background(classes: int, size: tuple[int, ...]) -> Float:
     return maps
 
 
-def _union(windows: list[Window]) -> Window:
-    """The smallest window that holds all of them."""
-    first, second = zip(*windows, strict=True)
+def _bounding_window(windows: list[Window]) -> Window:
+    """The smallest window that contains all of them."""
+    rows, columns = zip(*windows, strict=True)
     return (
-        slice(min(r.start for r in first), max(r.stop for r in first)),
-        slice(min(c.start for c in second), max(c.stop for c in second)),
+        slice(min(r.start for r in rows), max(r.stop for r in rows)),
+        slice(min(c.start for c in columns), max(c.stop for c in columns)),
     )
 
 
-def _unframed(window: Window, size: tuple[int, int]) -> Window:
-    """The part of a window of the framed image that lies in the image, at least a pixel."""
+def _without_padding(window: Window, size: tuple[int, int]) -> Window:
+    """The part of a window of the padded image that lies in the image; at least one pixel."""
     rows, columns = (
         slice(min(max(0, part.start - PADDING), side - 1), max(1, min(side, part.stop - PADDING)))
         for part, side in zip(window, size, strict=True)
@@ -317,11 +284,7 @@ def _unframed(window: Window, size: tuple[int, int]) -> Window:
     return rows, columns
 
 
-def _in_frame(window: Window) -> Window:
-    """A window of the image as one of the framed image."""
+def _with_padding(window: Window) -> Window:
+    """A window of the image as a window of the padded image."""
     rows, columns = (slice(part.start + PADDING, part.stop + PADDING) for part in window)
     return rows, columns
-
-
-def _up(value: int, multiple: int) -> int:
-    return math.ceil(value / multiple) * multiple

@@ -1,4 +1,4 @@
-"""A part of a prepared image on the original grid, as if the whole had been mapped back."""
+"""Resampling of one window of a prepared image to the original grid."""
 
 import numpy as np
 import torch
@@ -6,16 +6,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from src_training.data.preprocessing.geometry import Float, Geometry
+from src_training.inference.sliding_window import Window
 
-Window = tuple[slice, slice]
 
+class WindowResampler:
+    """`Geometry.to_original`, window by window, with the result for the whole image.
 
-class Regrid:
-    """`Geometry.to_original`, window by window.
-
-    The resize is linear and separable. One matrix per axis (outputs x
-    inputs), made by resizing the identity, holds it exactly and tells which
-    outputs a range of inputs reaches.
+    The bilinear resize is linear and separable. One matrix per axis (outputs x
+    inputs), made by resizing the identity, represents it exactly and shows
+    which outputs depend on a range of inputs.
 
     Parameters
     ----------
@@ -32,25 +31,25 @@ class Regrid:
             _resize_matrix(geometry.prepared[1], right - left),
         )
 
-    def affected(self, window: Window) -> tuple[Window, Window]:
-        """What a change in a window of the prepared grid reaches.
+    def footprint(self, window: Window) -> tuple[Window, Window]:
+        """The pixels that a change in a window of the prepared image affects.
 
         Returns
         -------
         source
-            The window of the prepared grid that `to_original` needs.
+            Window of the prepared image that `to_original` needs.
         region
-            Rows and columns of the original that change.
+            Rows and columns of the original image that change.
         """
         rows, columns = (
-            _reach(matrix, part, size)
+            _axis_footprint(matrix, part, size)
             for matrix, part, size in zip(self._axes, window, self._geometry.prepared, strict=True)
         )
         region = (_shift(rows[1], self._corner[0]), _shift(columns[1], self._corner[1]))
         return (rows[0], columns[0]), region
 
     def to_original(self, maps: Float, source: Window, region: Window) -> Float:
-        """Maps (K, h, w) of `source` on the pixels of `region`, (K, H, W)."""
+        """Resample maps (K, h, w) of `source` to the pixels of `region`, (K, H, W) float32."""
         resized = torch.from_numpy(np.ascontiguousarray(maps))
         for axis in (0, 1):
             matrix = self._axes[axis]
@@ -69,16 +68,17 @@ def _resize_matrix(inputs: int, outputs: int) -> torch.Tensor | None:
     return F.interpolate(identity, (outputs, inputs), mode="bilinear", antialias=True)[0, 0]
 
 
-def _reach(matrix: torch.Tensor | None, part: slice, size: int) -> tuple[slice, slice]:
-    """Inputs needed for, and range of, the outputs that the inputs `part` reach."""
+def _axis_footprint(matrix: torch.Tensor | None, part: slice, size: int) -> tuple[slice, slice]:
+    """The outputs that depend on the inputs `part`, and before them all inputs they depend on."""
     part = slice(part.start, min(part.stop, size))
     if matrix is None:
         return part, part
-    outputs = _span((matrix[:, part] != 0).any(1).numpy())
-    return _span((matrix[outputs] != 0).any(0).numpy()), outputs
+    outputs = _extent((matrix[:, part] != 0).any(1).numpy())
+    return _extent((matrix[outputs] != 0).any(0).numpy()), outputs
 
 
-def _span(mask: NDArray[np.bool_]) -> slice:
+def _extent(mask: NDArray[np.bool_]) -> slice:
+    """From the first to the last true element."""
     true = np.flatnonzero(mask)
     return slice(int(true[0]), int(true[-1]) + 1)
 

@@ -1,4 +1,4 @@
-"""Batch norms that lean towards an image, against what batch norm is by definition."""
+"""Adapted batch norms, against what batch norm is by definition."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,8 @@ def by_hand(network, x, means, variances):
     return network.up(last(y))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_statistics_are_a_mean_of_those_of_training_and_of_the_image(tiny_model, share):
+@pytest.mark.parametrize("mixing", [0.0, 0.3, 1.0])
+def test_statistics_are_a_mean_of_training_and_image(tiny_model, mixing):
     network, tiles = network_and_tiles(tiny_model, tiles=3)
     norm, features = network.down[1], [network.down[0](tile).detach() for tile in tiles]
     image = [
@@ -38,8 +38,8 @@ def test_statistics_are_a_mean_of_those_of_training_and_of_the_image(tiny_model,
         for f in (torch.mean, torch.var)
     ]
     trained = norm.running_mean, norm.running_var
-    mixed = [(1 - share) * a + share * b for a, b in zip(trained, image, strict=True)]
-    found = adapt_batch_norm(tiles, network, share)
+    mixed = [(1 - mixing) * a + mixing * b for a, b in zip(trained, image, strict=True)]
+    found = adapt_batch_norm(tiles, network, mixing)
     torch.testing.assert_close(found(tiles[0]).detach(), by_hand(network, tiles[0], *mixed))
 
 
@@ -52,7 +52,7 @@ def test_the_network_itself_stays_as_it_was(tiny_model):
     assert not torch.equal(adapted.down[1].running_mean, network.down[1].running_mean)
 
 
-def test_a_norm_of_a_single_value_keeps_what_it_knows(tiny_model):
+def test_a_norm_of_a_single_value_keeps_its_statistics(tiny_model):
     network, tiles = network_and_tiles(tiny_model)
     network.down = torch.nn.Sequential(
         *network.down, torch.nn.AdaptiveAvgPool2d(1), pooled := PooledNorm(8)
@@ -74,16 +74,16 @@ def test_a_network_without_batch_norm_is_the_same(tiny_model):
     torch.testing.assert_close(adapted(tiles[0]), network(tiles[0]))
 
 
-def leaning(tiny_model, share):
+def adapting(tiny_model, mixing):
     model = tiny_model()
-    model.card = model.card.model_copy(update={"bn_mixing": share})
+    model.card = model.card.model_copy(update={"bn_mixing": mixing})
     return model
 
 
-def test_how_an_image_is_tiled_does_not_change_its_statistics(tiny_model):
-    model, image = leaning(tiny_model, 0.4), picture(100, 120)
+def test_statistics_do_not_depend_on_the_tiling(tiny_model):
+    model, image = adapting(tiny_model, 0.4), picture(100, 120)
     whole = Predictor(model, "cpu").predict(image)
-    tiled = Predictor(model, "cpu", tile=96, overlap=0.5, batch=2).predict(image)
+    tiled = Predictor(model, "cpu", tile=96, batch=2).predict(image)
     # The corner lies in the first tile alone, far from its border.
     corner = (slice(None), slice(0, 32 - RADIUS), slice(0, 32 - RADIUS))
     np.testing.assert_allclose(tiled[corner], whole[corner], atol=1e-4)
@@ -92,12 +92,11 @@ def test_how_an_image_is_tiled_does_not_change_its_statistics(tiny_model):
 
 
 def test_a_large_image_is_sampled(tiny_model, monkeypatch):
-    model, seen = leaning(tiny_model, 0.4), []
+    model, seen = adapting(tiny_model, 0.4), []
     predictor = Predictor(model, "cpu")
-    monkeypatch.setattr("src_training.inference.predictor._WHOLE", 0)
     monkeypatch.setattr(
         "src_training.inference.predictor.adapt_batch_norm",
-        lambda tiles, network, share: seen.extend(tiles) or network,
+        lambda tiles, network, mixing: seen.extend(tiles) or network,
     )
     next(predictor.tiles(picture(900, 2600)))
     assert len(seen) == 8

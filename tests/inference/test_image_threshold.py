@@ -27,7 +27,7 @@ def vessels(seed, faintness=1.0):
 
 
 @given(arrays(np.uint8, (6, 7), elements=st.integers(0, STEPS)))
-def test_no_other_threshold_is_expected_to_do_better(steps):
+def test_no_other_threshold_has_a_better_expected_dice(steps):
     probability = np.where(steps > 0, (steps + 0.5) / STEPS, 0.0).clip(0, 1)
     probability[steps == STEPS] = 1
 
@@ -45,7 +45,7 @@ def test_no_other_threshold_is_expected_to_do_better(steps):
 
 
 @pytest.mark.parametrize("faintness", [1.0, 0.7, 0.45])
-def test_without_a_mask_it_comes_to_what_the_mask_would_have_chosen(faintness):
+def test_it_is_nearly_the_threshold_the_mask_would_choose(faintness):
     probabilities, mask = vessels(0, faintness)
     own = dice(probabilities >= expected_dice_threshold(quantise(probabilities)), mask)
     best = max(dice(probabilities >= t, mask) for t in np.arange(LOWEST, HIGHEST, 0.01))
@@ -60,7 +60,7 @@ def test_a_fainter_image_has_a_lower_threshold():
 
 
 @pytest.mark.parametrize("guess", [0.0, 0.05, 0.19])
-def test_a_faint_guess_everywhere_is_no_finding(guess):
+def test_faint_probabilities_are_never_foreground(guess):
     probabilities = np.full((20, 20), guess)
     assert not (probabilities >= expected_dice_threshold(quantise(probabilities))).any()
 

@@ -39,7 +39,7 @@ print(predictor.memory(image.shape), peak() - before)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("name", ["enet", "mobile_unet"])
-def test_the_estimate_is_within_a_factor_of_two_of_what_is_used(name):
+def test_the_estimate_is_right_within_a_factor_of_two(name):
     run = subprocess.run(
         [sys.executable, "-c", MEASURE, name], capture_output=True, text=True, check=True
     )

@@ -11,11 +11,11 @@ from src_training.data.preprocessing.geometry import PADDING
 from src_training.data.slice_context import neighbouring
 from src_training.device import find_device
 from src_training.errors import InputError
-from src_training.inference import predictor as predictor_module
 from src_training.inference.image_files import segment_file
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import Predictor, labels_from
+from src_training.inference.sliding_window import BlendedMaps, round_up, sliding_windows, tile_shape
 
 RADIUS = 12  # pixels the tiny network looks away, generously
 shared_fixture = settings(
@@ -36,7 +36,7 @@ def fundus(height=150, width=180, radius=70):
 
 
 def whole_pass(model, image):
-    """The same without a Predictor: prepare, one pass in a dark frame, map back."""
+    """The same without a Predictor: prepare, one pass with padding, map back."""
     prepared = model.card.preprocessing.prepare(image)
     with torch.no_grad():
         padded = F.pad(torch.from_numpy(prepared.pixels)[None], [PADDING] * 4)
@@ -45,7 +45,7 @@ def whole_pass(model, image):
 
 
 def inner_borders(size, windows, whole):
-    """Pixels within reach of a border of a tile, which may lie in the frame."""
+    """Pixels within reach of a border of a tile, which may lie in the padding."""
     near = np.zeros(size, bool)
     for window in windows:
         for axis, part in enumerate(window):
@@ -63,22 +63,32 @@ def test_one_tile_is_the_pass_over_the_whole_image(tiny_model):
 
 
 @shared_fixture
-@given(st.integers(60, 130), st.integers(60, 130), st.integers(30, 70), st.floats(0, 0.7))
-def test_tiles_agree_with_the_whole_away_from_their_borders(
-    tiny_model, height, width, tile, overlap
-):
+@given(st.integers(60, 130), st.integers(60, 130), st.integers(30, 70))
+def test_tiles_agree_with_the_whole_away_from_their_borders(tiny_model, height, width, side):
     model, image = tiny_model(), picture(height, width)
-    tiled = Predictor(model, "cpu", tile=tile, overlap=overlap, batch=1)
-    found = tiled.predict(image)
-    whole = tuple(-(-(side + 2 * PADDING) // 8) * 8 for side in image.shape)
-    windows = tiled._windows(whole, tiled._tile(whole, tile))
+    found = Predictor(model, "cpu", tile=side, batch=1).predict(image)
+    size = (height + 2 * PADDING, width + 2 * PADDING)
+    whole = tuple(round_up(length, 4) for length in size)
+    windows = sliding_windows(size, tile_shape(size, side, 32, 4), 0.25, 4)
     away = ~inner_borders(image.shape, windows, whole)
     assert len(windows) == 1 or not away.all()
     difference = np.abs(found - whole_pass(model, image))[:, away]
     assert difference.size == 0 or difference.max() <= 1e-4
 
 
-def test_enet_in_tiles_agrees_with_the_whole_deep_inside_the_tiles():
+@given(*[st.integers(1, 400)] * 2, st.integers(1, 200), st.floats(0, 0.95), st.sampled_from([1, 8]))
+def test_windows_cover_the_image_at_multiples_of_the_stride(height, width, side, overlap, stride):
+    size = (height, width)
+    tile = tile_shape(size, side, 64, stride)
+    covered = np.zeros([round_up(length, stride) for length in size], bool)
+    for window in sliding_windows(size, tile, overlap, stride):
+        assert all(part.start % stride == 0 for part in window)
+        assert covered[window].shape == tile
+        covered[window] = True
+    assert covered.all()
+
+
+def test_enet_in_tiles_agrees_deep_inside_the_tiles():
     torch.manual_seed(0)
     card = ModelCard(
         name="enet",
@@ -89,7 +99,7 @@ def test_enet_in_tiles_agrees_with_the_whole_deep_inside_the_tiles():
         patch=256,
     )
     model, image = SegmentationModel(card, card.build().eval()), picture(128, 1024)
-    found = Predictor(model, "cpu", tile=640, overlap=0.4, batch=1).predict(image)
+    found = Predictor(model, "cpu", tile=640, batch=1).predict(image)
     difference = np.abs(found - whole_pass(model, image))[..., :120]
     # Rounding alone flips the place of a maximum now and then, and unpooling follows it.
     assert (difference > 1e-4).mean() < 0.002
@@ -97,26 +107,23 @@ def test_enet_in_tiles_agrees_with_the_whole_deep_inside_the_tiles():
 
 @pytest.mark.parametrize("kind", ["intensity", "fundus"])
 @pytest.mark.parametrize("diameter", [64, 96, 300])
-def test_the_regions_paste_together_to_the_map_brought_back_whole(tiny_model, kind, diameter):
+def test_regions_paste_together_to_the_whole_map(tiny_model, kind, diameter):
     model = tiny_model(kind, **({"diameter": diameter} if kind == "fundus" else {}))
     image, disc = fundus()
-    tiled = Predictor(model, "cpu", tile=40, batch=3)
     prepared = model.card.preprocessing.prepare(image, disc)
-    pixels = model.network.pad(torch.from_numpy(prepared.padded)[None])[0]
-    windows = tiled._windows(tuple(pixels.shape[1:]), (40, 40))
-    blend = predictor_module._Blend(2, tuple(pixels.shape[1:]), windows[0])
-    for rows, columns in windows:
-        blend.add(
-            tiled._probabilities(tiled._network, pixels[None, :, rows, columns]), [(rows, columns)]
-        )
+    with torch.inference_mode():
+        pixels = model.network.pad(torch.from_numpy(prepared.padded)[None])
+        blended = BlendedMaps(2, tuple(pixels.shape[2:]), (40, 40))
+        for window in sliding_windows(tuple(pixels.shape[2:]), (40, 40), 0.25, 4):
+            blended.add(model.network(pixels[:, :, *window]).softmax(1), [window])
     height, width = prepared.geometry.prepared
     inside = (slice(PADDING, PADDING + height), slice(PADDING, PADDING + width))
-    expected = prepared.geometry.to_original(blend.read(inside))
-    found = tiled.predict(image, disc)
+    expected = prepared.geometry.to_original(blended.read(inside))
+    found = Predictor(model, "cpu", tile=40, batch=3).predict(image, disc)
     np.testing.assert_allclose(found[:, disc], expected[:, disc], atol=1e-5)
 
 
-def test_progress_counts_the_tiles_and_grows_to_the_whole_image(tiny_model):
+def test_progress_grows_to_the_whole_image(tiny_model):
     tiled = Predictor(tiny_model(), "cpu", tile=40, batch=2)
     seen = np.zeros((90, 117), bool)
     for progress in tiled.tiles(picture()):
@@ -132,14 +139,10 @@ def test_where_no_tile_has_been_the_background_is_certain(tiny_model):
     np.testing.assert_allclose(first.probabilities.sum(0), 1, atol=1e-5)
 
 
-def test_closing_stops_at_the_next_batch(tiny_model, monkeypatch):
-    tiled = Predictor(tiny_model(), "cpu", tile=40, batch=1)
-    passes = []
-    original = Predictor._probabilities
-    monkeypatch.setattr(
-        Predictor, "_probabilities", lambda self, *given: passes.append(1) or original(self, *given)
-    )
-    tiles = tiled.tiles(picture())
+def test_closing_stops_at_the_next_batch(tiny_model):
+    model, passes = tiny_model(), []
+    model.network.register_forward_hook(lambda *_: passes.append(1))
+    tiles = Predictor(model, "cpu", tile=40, batch=1).tiles(picture())
     next(tiles)
     tiles.close()
     assert len(passes) == 1
@@ -179,11 +182,11 @@ def test_any_size_comes_back_in_its_size(tiny_model, size):
         assert found.shape == (3, *size) and np.isfinite(found).all()
 
 
-def test_the_default_tile_is_the_whole_up_to_a_megapixel_and_512_beyond(tiny_model):
-    whole = Predictor(tiny_model(), "cpu")
-    assert whole._tile((1024, 1024), None) == (1024, 1024)
-    assert whole._tile((1025, 1024), None) == (512, 512)
-    assert whole._tile((300, 9000), None) == (300, 512)
+def test_the_default_tile_is_the_whole_up_to_a_megapixel():
+    assert tile_shape((1024, 1024), None, 32, 4) == (1024, 1024)
+    assert tile_shape((1025, 1024), None, 32, 4) == (512, 512)
+    assert tile_shape((1025, 1024), None, 640, 4) == (640, 640)
+    assert tile_shape((300, 9000), None, 32, 4) == (300, 512)
 
 
 def test_labels_follow_the_threshold_or_the_most_probable_class():
@@ -194,7 +197,7 @@ def test_labels_follow_the_threshold_or_the_most_probable_class():
     assert labels_from(three, 0.9).tolist() == [[2]] and labels_from(three, 0.9).dtype == np.uint8
 
 
-def test_the_cpu_is_always_there_and_other_devices_are_not_taken_for_granted():
+def test_a_device_that_does_not_exist_is_refused():
     assert find_device("cpu") == torch.device("cpu")
     assert find_device("auto").type in {"cuda", "mps", "cpu"}
     for absent in ("cuda:99", "tpu", ""):
@@ -202,7 +205,7 @@ def test_the_cpu_is_always_there_and_other_devices_are_not_taken_for_granted():
             find_device(absent)
 
 
-@pytest.mark.parametrize("options", [{"tile": 0}, {"overlap": 1.0}, {"overlap": -1}, {"batch": 0}])
+@pytest.mark.parametrize("options", [{"tile": 0}, {"batch": 0}])
 def test_numbers_out_of_range_are_refused(tiny_model, options):
     with pytest.raises(InputError, match=next(iter(options))):
         Predictor(tiny_model(), "cpu", **options)
@@ -223,21 +226,18 @@ def test_a_half_channels_last_gpu_agrees_with_the_cpu(tiny_model):
     assert np.abs(on_cpu - on_gpu).mean() < 0.01
 
 
-def test_an_edge_of_the_picture_is_no_edge_to_the_network(tiny_model, monkeypatch):
-    seen = []
-    original = Predictor._probabilities
-    monkeypatch.setattr(
-        Predictor, "_probabilities", lambda self, net, x: seen.append(x) or original(self, net, x)
-    )
-    Predictor(tiny_model(), "cpu").predict(np.arange(1, 4001, dtype=np.uint16).reshape(50, 80))
-    rim = torch.ones(seen[0].shape[-2:], dtype=bool)
-    rim[PADDING : PADDING + 50, PADDING : PADDING + 80] = False
-    assert not seen[0][0, 0, :PADDING].any() and not seen[0][0, 0, :, :PADDING].any()
-    assert not seen[0][0, 0][rim].any() and seen[0][0, 0][~rim].min() >= 0
+def test_a_network_sees_an_image_in_a_dark_frame(tiny_model):
+    model, seen = tiny_model(), []
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    Predictor(model, "cpu").predict(np.arange(1, 4001, dtype=np.uint16).reshape(50, 80))
+    frame = torch.ones(seen[0].shape[-2:], dtype=bool)
+    frame[PADDING : PADDING + 50, PADDING : PADDING + 80] = False
+    assert not seen[0][0, 0][frame].any() and frame[:PADDING].all() and frame[:, :PADDING].all()
+    assert (seen[0][0, 0][~frame] > 0).sum() == 50 * 80 - 1
 
 
 @pytest.mark.parametrize("side", [None, 48])
-def test_slices_with_their_neighbours_are_segmented_on_their_own_pixels(tiny_model, side):
+def test_neighbouring_slices_keep_the_pixels_of_the_slice(tiny_model, side):
     model = tiny_model("window", window=(0, 100), neighbours=3, side=side)
     slices = np.random.default_rng(0).uniform(-50, 150, (64, 80, 3)).astype(np.float32)
     maps = Predictor(model, "cpu").predict(slices)

@@ -210,12 +210,12 @@ def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
         WindowPreprocessing,
     )
     from src_training.data.preprocessing.field_of_view import find_field_of_view
-    from src_training.inference.input_checks import ROUND, circularity_rmse
+    from src_training.inference.input_checks import MAX_DISC_RMSE, circularity_rmse
 
     if looks_like_hounsfield(image):
         return WindowPreprocessing()
     colours = image.ndim == 3 and image.shape[-1] in (3, 4)
     fov = find_field_of_view(image[..., :3] if colours else image)
-    if not fov.all() and circularity_rmse(fov) <= ROUND:
+    if not fov.all() and circularity_rmse(fov) <= MAX_DISC_RMSE:
         return FundusPreprocessing()
     return IntensityPreprocessing(channels=3 if colours else 1)
