@@ -19,23 +19,29 @@ from torch import Tensor
 from torch.nn.utils.parametrize import cached
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.config.recipe import Distilling
 from src_training.data.sampling import Batch
-from src_training.distillation import METHODS, Distillation
+from src_training.distillation import (
+    METHODS,
+    Distillation,
+    MethodOptions,
+    build_distillations,
+    parse_options,
+)
 from src_training.distillation.adversarial import Adversarial, seen
 from src_training.distillation.base import ForwardOutputs
-from src_training.distillation.dicd import DICD, cross_predictions
+from src_training.distillation.gkd import DICD, cross_predictions
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.networks.base import Skips
-from src_training.training.stages.distillation import Distil, distillations_of
+from src_training.training.stages.distillation import Distil
 from tests.distillation.taps import SCALES
 
 PATCH, SAMPLES, VIEWS, WIDTH = 128, 8, 4, 8
 ROUNDS = 3
 
-CHOSEN = {method: Distilling(methods={method: 1.0}, views=VIEWS) for method in METHODS} | {
-    "gkd with predictions": Distilling(methods={"gkd": 1.0}, views=VIEWS, predictions=1.0)
+CHOSEN = {method: parse_options({"method": method}) for method in METHODS} | {
+    "gkd": parse_options({"method": "gkd", "views": VIEWS}),
+    "gkd with predictions": parse_options({"method": "gkd", "views": VIEWS, "predictions": 1.0}),
 }
 
 Aligned = tuple[SegmentationNetwork, AlignmentNetwork]
@@ -54,15 +60,15 @@ def main() -> None:
         print(f"a step of {name}: {cost(chosen, teacher, student)}", flush=True)
 
 
-def cost(chosen: Distilling, teacher: Aligned, student: Aligned) -> str:
+def cost(chosen: MethodOptions, teacher: Aligned, student: Aligned) -> str:
     """The ratio of a step and its parts, in words."""
-    parts, weights = distillations_of(chosen, teacher[0], student[0])
-    stage = Distil(student, teacher, parts, weights, VIEWS, "dice_ce").train()
+    parts = build_distillations([chosen], teacher[0], student[0])
+    stage = Distil(student, teacher, parts, "dice_ce").train()
     anchors, views = (torch.rand(n, 1, PATCH, PATCH) for n in (SAMPLES, SAMPLES * VIEWS))
     mask = torch.randint(2, (SAMPLES, PATCH, PATCH))
     batch = Batch(anchors, mask, views if stage.views else None, anchors)
     compares, predicts = (
-        any(getattr(part, asked) for part in parts) for asked in ("views", "predicts_views")
+        any(getattr(part, asked) for part in parts) for asked in ("reads_vectors", "predicts_views")
     )
     passed = partial(passes, teacher, student, batch, compares, predicts)
     kept = [each.map(leaf) for each in passed()]

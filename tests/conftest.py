@@ -61,7 +61,7 @@ def _content(steps: int) -> dict[str, Any]:
         "student": copy.deepcopy(small),
         "latent": 8,
         "hidden": 4,
-        "distilling": {"views": 2},
+        "distillation": [{"method": "gkd", "views": 2}],
         "stages": {name: dict(stage) for name in STAGES},
     }
 

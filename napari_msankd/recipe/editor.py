@@ -141,9 +141,12 @@ class RecipeEditor(QDialog):
         if name:
             self.save(Path(name))
 
-    def _on_loaded(self, recipe: "Recipe") -> None:
+    def _on_loaded(self, loaded: "tuple[Recipe, list[str]]") -> None:
+        recipe, notes = loaded
         self._show(recipe)
         self._take(recipe)
+        if notes:
+            self._say("\n".join(f"⚠ {note}." for note in notes))
 
     def _on_tab(self, _tab: int) -> None:
         self._read_soon.stop()
@@ -283,8 +286,9 @@ def _fill_page(area: QScrollArea, editor: QWidget, doc: str) -> None:
     area.setWidget(inside)
 
 
-def _loaded(model: "type[Recipe]", path: Path) -> Iterator["Recipe"]:
-    yield model.load(path)
+def _loaded(model: "type[Recipe]", path: Path) -> Iterator["tuple[Recipe, list[str]]"]:
+    notes: list[str] = []
+    yield model.load(path, notes=notes), notes
 
 
 def _saved(recipe: "Recipe", path: Path, passing: Path | None) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from qtpy.QtCore import Qt, Signal
@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.recipe.field_docs import field_docs, summary
 from napari_msankd.recipe.fields import ChoiceField, Field, field_for, without_none
-from napari_msankd.recipe.weights_field import WeightsField
 
 Content = dict[str, Any]
 
@@ -42,7 +41,7 @@ class ModelForm(QWidget):
     def __init__(self, model: type[BaseModel], names: list[str] | None = None) -> None:
         super().__init__()
         self.editors: dict[str, Any] = {}
-        rows = self._rows = QFormLayout(self)
+        rows = QFormLayout(self)
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         rows.setContentsMargins(0, 0, 0, 0)
         docs = field_docs(model)
@@ -135,30 +134,6 @@ class UnionForm(QWidget):
         self._layout.addWidget(self._form)
 
 
-class DistillingForm(ModelForm):
-    """The fields of `Distilling`: those that ``gkd`` alone reads are grey where it does not teach.
-
-    Parameters
-    ----------
-    model
-        `Distilling`.
-    """
-
-    _OF_ALL = ("methods", "weights", "start")
-
-    def __init__(self, model: type[BaseModel]) -> None:
-        super().__init__(model)
-        self.editors["methods"].changed.connect(self._on_methods)
-        self._on_methods()
-
-    def _on_methods(self) -> None:
-        taught = bool(self.editors["methods"].value.get("gkd"))
-        for name, editor in self.editors.items():
-            if name not in self._OF_ALL:
-                editor.setEnabled(taught)
-                self._rows.labelForField(editor).setEnabled(taught)
-
-
 class ModelBox(QGroupBox):
     """A model within another.
 
@@ -168,14 +143,18 @@ class ModelBox(QGroupBox):
         Of the field.
     optional
         Whether it may be missing: the title then has a tick.
+    fields
+        Which fields of the model; all if missing.
     """
 
     changed = Signal()
 
-    def __init__(self, model: type[BaseModel], name: str, optional: bool) -> None:
+    def __init__(
+        self, model: type[BaseModel], name: str, optional: bool, fields: list[str] | None = None
+    ) -> None:
         super().__init__(said(name))
         self.setCheckable(optional)
-        self.form = ModelForm(model)
+        self.form = ModelForm(model, fields)
         self._optional = optional
         self._model = model
         layout = QVBoxLayout(self)
@@ -319,6 +298,48 @@ class ModelList(QWidget):
         box.deleteLater()
 
 
+class MethodsForm(QWidget):
+    """A box with a tick for each distillation method; its options show once it is ticked."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        # Whoever has a recipe has torch: this import is free.
+        from src_training.distillation import METHODS
+
+        super().__init__()
+        self.boxes: dict[str, ModelBox] = {}
+        self._order: list[str] = []
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for name, spec in METHODS.items():
+            fields = [field for field in spec.options.model_fields if field != "method"]
+            box = self.boxes[name] = ModelBox(spec.options, name, True, fields)
+            box.setToolTip(str(spec))
+            box.toggled.connect(box.form.setVisible)
+            box.changed.connect(self.changed)
+            box.value = None
+            box.form.hide()
+            layout.addWidget(box)
+
+    @property
+    def value(self) -> list[Content]:
+        """Options of each ticked method: in the order of the recipe, then what was added."""
+        order = dict.fromkeys([*self._order, *self.boxes])
+        return [
+            {"method": name, **options}
+            for name in order
+            if (options := self.boxes[name].value) is not None
+        ]
+
+    @value.setter
+    def value(self, value: list[Content]) -> None:
+        options = {each["method"]: each for each in value}
+        self._order = list(options)
+        for name, box in self.boxes.items():
+            box.value = options.get(name)
+
+
 @dataclass(frozen=True)
 class Page:
     """A part of a model that is edited by itself.
@@ -353,12 +374,13 @@ def _page_of(model: type[BaseModel], name: str) -> Page:
         doc = field_docs(model).get(name, "")
         return Page(name, said(name).capitalize(), doc, partial(UnionForm, *get_args(kind)))
     listed = get_origin(kind) is list
-    part = get_args(kind)[0] if listed else kind
-    of_one = DistillingForm if part.__name__ == "Distilling" else ModelForm
-    make = ModelList if listed else ModelTable if _is_table(part) else of_one
+    part = _item(kind) if listed else kind
     doc = field_docs(model).get(name, "")
     # "See ..." leads to a docstring that is nowhere in sight.
     told = summary(part) if not doc or doc.startswith("See ") else doc
+    if part.__name__ == "MethodOptions":
+        return Page(name, said(name).capitalize(), told, MethodsForm)
+    make = ModelList if listed else ModelTable if _is_table(part) else ModelForm
     return Page(name, said(name).capitalize(), told, partial(make, part))
 
 
@@ -373,10 +395,6 @@ def editor_of(model: type[BaseModel], name: str) -> Any:
         from src_training.networks import NETWORKS
 
         return ChoiceField(list(NETWORKS))
-    if (model.__name__, name) == ("Distilling", "methods"):
-        from src_training.distillation import METHODS
-
-        return WeightsField({name: method.title for name, method in METHODS.items()})
     return field_for(info)
 
 
@@ -410,10 +428,14 @@ def _first(kind: Any) -> Any:
 def _is_group(model: type[BaseModel], name: str) -> bool:
     kind, _ = without_none(model.model_fields[name].annotation)
     return (
-        _is_model(kind)
-        or _is_union(kind)
-        or (get_origin(kind) is list and _is_model(get_args(kind)[0]))
+        _is_model(kind) or _is_union(kind) or (get_origin(kind) is list and _is_model(_item(kind)))
     )
+
+
+def _item(kind: Any) -> Any:
+    """Type of the items of a list, without what `Annotated` adds."""
+    (item,) = get_args(kind)
+    return get_args(item)[0] if get_origin(item) is Annotated else item
 
 
 def _is_model(kind: Any) -> bool:

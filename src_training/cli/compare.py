@@ -10,7 +10,7 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from src_training.cli import console
-from src_training.cli.console import Device, Settings, overrides
+from src_training.cli.console import Device, Settings, load_recipe
 from src_training.cli.runs import stop_on_signal
 from src_training.errors import InputError
 
@@ -36,11 +36,11 @@ def compare(
 ) -> None:
     """Distil by several methods under one teacher, student, data and count of steps.
 
-    Recipes may differ in name, description, `distilling` and `alignment` alone; their seeds give
-    way to `--seed`, or to that of the first. What they share is trained once for each seed. The
-    same command again goes on where it was interrupted. Where a run fails, the table is of the
-    rows that are whole. With `--devices` runs that do not wait for one another are done at once,
-    a GPU each.
+    Recipes may differ in name, description, `distillation`, `distil_from` and `alignment` alone;
+    their seeds give way to `--seed`, or to that of the first. What they share is trained once for
+    each seed. The same command again goes on where it was interrupted. Where a run fails, the
+    table is of the rows that are whole. With `--devices` runs that do not wait for one another are
+    done at once, a GPU each.
 
     For example:
 
@@ -53,11 +53,10 @@ def compare(
     """
     from src_training.comparison.plan import load_variants, planned_runs
     from src_training.comparison.table import compared
-    from src_training.config.recipe import Recipe
     from src_training.reports.comparison import as_markdown, write_comparison
     from src_training.training.distributed.ranks import spread_over
 
-    recipes = [Recipe.load(each, overrides(settings)) for each in recipe]
+    recipes = [load_recipe(each, settings) for each in recipe]
     changed = load_variants(variants) if variants else {}
     plan = planned_runs(recipes, method or [], seed or [], out_dir, changed)
     spread = spread_over(device, devices)

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 
 from src_training.errors import InputError
 from src_training.io.atomic import write_text
+
+if TYPE_CHECKING:
+    from src_training.config.recipe import Recipe
 
 out = Console()
 err = Console(stderr=True)
@@ -20,7 +23,7 @@ Angles = Annotated[
     Parameter(name="--angle", help="Degrees of each domain's fundus camera, in their order."),
 ]
 Settings = Annotated[
-    list[str] | None, Parameter(name="--set", help="key=value, e.g. stages.teacher.steps=100.")
+    list[str] | None, Parameter(name="--set", help="key=value, e.g. distillation.gkd.views=2.")
 ]
 Model = Annotated[str, Parameter(help="Name of a shipped model, or a model file.")]
 
@@ -31,6 +34,17 @@ def overrides(settings: list[str] | None) -> dict[str, str]:
         if "=" not in setting:
             raise InputError(f"--set {setting}: there is no '='; expected key=value")
     return {field: value for field, _, value in (each.partition("=") for each in settings or ())}
+
+
+def load_recipe(path: str | Path, settings: list[str] | None = None) -> "Recipe":
+    """Read a recipe that a person named, and print what of it was read as something else."""
+    from src_training.config.recipe import Recipe
+
+    notes: list[str] = []
+    recipe = Recipe.load(path, overrides(settings), notes)
+    for note in notes:
+        err.print(f"{note}.", highlight=False, markup=False, soft_wrap=True)
+    return recipe
 
 
 def refuse_written(path: Path) -> None:

@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Device, Settings, overrides
+from src_training.cli.console import Device, Settings, load_recipe
 from src_training.errors import InputError
 
 
@@ -82,7 +82,6 @@ def distil(
     ```
     """
     from src_training.cli.progress import RunDisplay
-    from src_training.config.recipe import Recipe
     from src_training.runs.run import RunDirectory
     from src_training.runs.run import distil as run
     from src_training.training.distributed.ranks import (
@@ -97,17 +96,17 @@ def distil(
         raise InputError("distil takes either a recipe or --resume DIR; expected one of them")
     if resume is not None and settings:
         raise InputError("--set changes a recipe; expected none with --resume")
+    devices = processes_of(devices)
+    if devices > 1 and not is_first():
+        # The first process prints for all of them.
+        console.out.quiet = console.err.quiet = True
     if resume is not None:
         if not RunDirectory(resume).recipe.exists():
             raise InputError(f"{resume}: there is no run in it; expected recipe.yaml of one")
-        plan, folder = Recipe.load(RunDirectory(resume).recipe), resume
+        plan, folder = load_recipe(RunDirectory(resume).recipe), resume
     else:
-        plan = Recipe.load(str(recipe), overrides(settings))
+        plan = load_recipe(str(recipe), settings)
         folder = out_dir or Path("runs") / plan.name
-    devices = processes_of(devices)
-    if devices > 1 and not is_first():
-        # What is to be said, the first process says.
-        console.out.quiet = console.err.quiet = True
         follow_first()
         with suppress(Interrupted):
             run(plan, folder, device=device, devices=devices)
@@ -160,11 +159,10 @@ def estimate(
     msankd estimate chasedb1 --json -
     ```
     """
-    from src_training.config.recipe import Recipe
     from src_training.io.atomic import write_text
     from src_training.runs.estimate import estimate as reckon
 
-    found = reckon(Recipe.load(recipe), device)
+    found = reckon(load_recipe(recipe), device)
     content = found.to_dict()
     if json_file == Path("-"):
         print(json.dumps(content, allow_nan=False))

@@ -33,7 +33,7 @@ SHARED = STAGES[:-1]
 _UNALIGNED = ("teacher", "student", "alone")
 """Those of them that know nothing of the alignment."""
 
-_MAY_DIFFER = {"name", "description", "distilling", "alignment", "seed"}
+_MAY_DIFFER = {"name", "description", "distillation", "distil_from", "alignment", "seed"}
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,9 @@ def planned_runs(
         If the recipes differ in more, two have one name, a method or field is
         unknown, or one teaches nothing, or cannot teach this student.
     """
-    alone = {method: {"distilling.methods": {method: 1.0}} for method in methods}
+    alone = {
+        method: {"distillation": method, f"distillation.{method}.weight": 1.0} for method in methods
+    }
     if both := alone.keys() & (variants or {}).keys():
         raise InputError(f"{both.pop()} is a method and a variant; expected another name for one")
     chosen = _contestants(recipes, alone | dict(variants or {}))
@@ -267,7 +269,7 @@ def _refuse_others(recipes: Mapping[str, Recipe]) -> None:
         if field := _difference(recipe, expected):
             raise InputError(
                 f"{label} and {first} differ in {field}; "
-                "expected recipes that differ in distilling and alignment alone"
+                "expected recipes that differ in distillation and alignment alone"
             )
 
 

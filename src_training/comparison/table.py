@@ -7,6 +7,8 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
+from pydantic import BaseModel
+
 from src_training.comparison.plan import ALONE, TEACHER, PlannedRun, finished_alike
 from src_training.comparison.scores import (
     UNSEEN,
@@ -133,19 +135,23 @@ def _row(
 
 def _settings(recipes: Mapping[str, Recipe]) -> dict[str, dict[str, object]]:
     """Label -> field -> value, of the fields in which recipes differ and which they may."""
-    fields = {label: _contested(recipe) for label, recipe in recipes.items()}
-    first = next(iter(fields.values()))
-    differ = [name for name in first if any(own[name] != first[name] for own in fields.values())]
-    return {label: {name: own[name] for name in differ} for label, own in fields.items()}
+    fields = {label: _may_differ(recipe) for label, recipe in recipes.items()}
+    names = dict.fromkeys(name for own in fields.values() for name in own)
+    values = {name: [own.get(name) for own in fields.values()] for name in names}
+    differ = [name for name, each in values.items() if any(value != each[0] for value in each)]
+    return {label: {name: own.get(name) for name in differ} for label, own in fields.items()}
 
 
-def _contested(recipe: Recipe) -> dict[str, object]:
-    groups = {
-        "distilling": recipe.distilling,
-        "alignment": recipe.alignment,
-        "stages.paraphraser": recipe.stages.paraphraser,
+def _may_differ(recipe: Recipe) -> dict[str, object]:
+    """Fields that the recipes of a comparison may have differently; options by their method."""
+    fields: dict[str, object] = {"distillation": [each.method for each in recipe.distillation]}
+    groups: dict[str, BaseModel] = {
+        f"distillation.{each.method}": each for each in recipe.distillation
     }
-    return {f"{group}.{name}": value for group, fields in groups.items() for name, value in fields}
+    groups |= {"alignment": recipe.alignment, "stages.paraphraser": recipe.stages.paraphraser}
+    for group, model in groups.items():
+        fields |= {f"{group}.{name}": value for name, value in model if name != "method"}
+    return fields | {"distil_from": recipe.distil_from}
 
 
 def _unseen(plan: Sequence[PlannedRun]) -> set[str]:
@@ -221,7 +227,7 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
     notes += [
         f"{label} starts from random weights and takes {run.recipe.plan('distil').steps} steps."
         for label, run in {run.label: run for run in plan}.items()
-        if run.recipe.distilling.start == "fresh"
+        if run.recipe.distil_from == "scratch"
     ]
     if plan[0].recipe.semi_supervised:
         notes.append("The student alone has as many patches with masks a step as the distilled.")

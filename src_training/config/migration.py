@@ -1,15 +1,30 @@
 """Recipes of former versions, turned into the present format."""
 
+from typing import Any
+
+import yaml
+
 from src_training.data.preprocessing import migrate_preprocessing
+from src_training.distillation import METHODS
+from src_training.errors import InputError
+
+_GKD_FIELDS = (
+    *("intra", "inter", "cross", "predictions", "views"),
+    *("edge_loss", "scope", "temperature", "centred"),
+)
+_DISTILLING_FIELDS = ("methods", "weights", "start", *_GKD_FIELDS)
+_DISTIL_FROM = {"alone": "student", "fresh": "scratch"}
 
 
-def migrate_recipe(content: object) -> tuple[object, list[str]]:
+def migrate_recipe(content: Any, where: str = "recipe") -> tuple[Any, list[str]]:
     """Turn a recipe of a former version into one of the present version.
 
     Parameters
     ----------
     content
         Parsed YAML; need not be valid.
+    where
+        Names the recipe in errors.
 
     Returns
     -------
@@ -18,6 +33,11 @@ def migrate_recipe(content: object) -> tuple[object, list[str]]:
     list of str
         A sentence on each part that changed.
 
+    Raises
+    ------
+    InputError
+        If a former field is given beside its successor, or has a wrong form.
+
     Examples
     --------
     >>> content, changes = migrate_recipe({"preprocessing": {"kind": "minmax", "side": 64}})
@@ -25,6 +45,8 @@ def migrate_recipe(content: object) -> tuple[object, list[str]]:
     {'preprocessing': {'kind': 'intensity', 'side': 64, 'percentiles': (0.0, 100.0)}}
     >>> changes
     ['preprocessing of a former version is read as kind intensity']
+    >>> migrate_recipe({"distilling": {"views": 2}})[0]
+    {'distillation': [{'method': 'gkd', 'weight': 1.0, 'views': 2}]}
     """
     if not isinstance(content, dict):
         return content, []
@@ -33,4 +55,57 @@ def migrate_recipe(content: object) -> tuple[object, list[str]]:
     if isinstance(former, dict) and (present := migrate_preprocessing(former)) != former:
         content = content | {"preprocessing": present}
         changes.append(f"preprocessing of a former version is read as kind {present['kind']}")
+    if "distilling" in content:
+        new = _migrate_distilling(content, where)
+        content = {name: value for name, value in content.items() if name != "distilling"} | new
+        text = yaml.safe_dump(new, default_flow_style=True, sort_keys=False, width=10**6)
+        changes.append(f"distilling of a former version is read as {text.strip()[1:-1]}")
     return content, changes
+
+
+def _migrate_distilling(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """``distillation`` and ``distil_from`` in place of ``distilling: {methods: …, views: …}``."""
+    if both := content.keys() & {"distillation", "distil_from"}:
+        raise InputError(
+            f"{where}: the former field distilling is given beside {min(both)}; "
+            "expected distillation and distil_from alone"
+        )
+    former = content["distilling"] or {}
+    _refuse_other_fields(former, where)
+    methods = former.get("methods", {"gkd": 1.0})
+    new: dict[str, Any] = {
+        "distillation": [
+            {"method": method, "weight": weight, **_options(method, former)}
+            for method, weight in methods.items()
+        ]
+    }
+    if "start" in former:
+        new["distil_from"] = _DISTIL_FROM.get(former["start"], former["start"])
+    return new
+
+
+def _options(method: str, former: dict[str, Any]) -> dict[str, Any]:
+    """Options of one method among the former fields; those of methods not in use are dropped."""
+    if method == "gkd":
+        return {name: former[name] for name in _GKD_FIELDS if name in former}
+    known = METHODS[method].options.model_fields if method in METHODS else {}
+    return {loss: weight for loss, weight in former.get("weights", {}).items() if loss in known}
+
+
+def _refuse_other_fields(former: object, where: str) -> None:
+    if not isinstance(former, dict):
+        raise InputError(
+            f"{where}: the field distilling is {former!r}; expected fields with values"
+        )
+    for field in former:
+        if field not in _DISTILLING_FIELDS:
+            raise InputError(
+                f"{where}: the field distilling.{field} is unknown; "
+                f"expected one of {', '.join(_DISTILLING_FIELDS)}"
+            )
+    for field in ("methods", "weights"):
+        if not isinstance(former.get(field, {}), dict):
+            raise InputError(
+                f"{where}: the field distilling.{field} is {former[field]!r}; "
+                "expected fields with values"
+            )

@@ -1,14 +1,17 @@
 """One typed recipe: everything a run depends on, as YAML and back."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    SerializeAsAny,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -21,7 +24,7 @@ from src_training.config.migration import migrate_recipe
 from src_training.config.yaml_io import first_fault, parsed, parsed_value, set_field
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import FundusPreprocessing, Preprocessing
-from src_training.distillation import METHODS, losses_of, refuse_sum
+from src_training.distillation import METHODS, MethodOptions, active_parts, parse_options
 from src_training.errors import InputError
 from src_training.io.atomic import write_text
 from src_training.losses.segmentation import Supervision
@@ -29,7 +32,6 @@ from src_training.networks import NETWORKS
 
 Weight = Annotated[float, Field(ge=0)]
 Steps = Annotated[int, Field(ge=0)]
-_OF_GKD = losses_of(["gkd"])
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -79,72 +81,13 @@ class StageRecipe(_Part):
     validate_every: Annotated[int, Field(ge=1)] = 50
 
 
-class Distilling(_Part):
-    """What the student is taught beside the masks.
+def _parse_methods(content: Any) -> Any:
+    """Options of each method of a list; anything else as it is, for pydantic to refuse."""
+    return [parse_options(each) for each in content] if isinstance(content, list) else content
 
-    Attributes
-    ----------
-    methods
-        Weight of each method that is summed, by its name in `METHODS`.
-    weights
-        Weights of losses within their methods, by name, instead of those that
-        the papers give: ``{rad_high: 0.2}``. Those of ``gkd`` have fields of their own;
-        those of methods that are not summed are of no account.
-    intra, inter, cross
-        Weights of the star graph, the complete graph and the cross
-        distillation (lambda_1 to lambda_3) within ``gkd``; 0 leaves one out.
-        Published without figures, hence with 1 each. Graphs of centred vectors
-        pulled 10 to 60 times as hard as masks of vessels then; a run says so
-        where they do, see `gradient_ratios`.
-    predictions
-        Weight, within ``gkd``, of what the teacher predicts of the plain anchor
-        (*reconstruction*; the published sum has no such term).
-    views
-        Augmented views of each sample (K), for ``gkd``.
-    edge_loss, scope, temperature, centred
-        See `DCGD`.
-    start
-        ``alone``: from what the stage ``student`` learned of masks alone.
-        ``fresh``: from random weights, for as many steps as that stage and
-        ``distil`` have; the SAN is still that of the student.
-    """
 
-    methods: dict[str, Weight] = {"gkd": 1.0}
-    weights: dict[str, Weight] = {}
-    intra: Weight = 0.02
-    inter: Weight = 0.02
-    cross: Weight = 1.0
-    predictions: Weight = 0.0
-    views: Annotated[int, Field(ge=2)] = 4
-    edge_loss: Literal["mse", "softmax"] = "mse"
-    scope: Literal["views", "batch"] = "views"
-    temperature: Annotated[float, Field(gt=0)] = 0.1
-    centred: bool = True
-    start: Literal["alone", "fresh"] = "alone"
-
-    @model_validator(mode="after")
-    def _can_be_summed(self) -> "Distilling":
-        refuse_sum(self.methods)
-        if not any(self.methods.values()):
-            raise ValueError("methods: nothing teaches; expected a method that weighs something")
-        known = losses_of(METHODS) - _OF_GKD
-        for loss in self.weights.keys() - known:
-            found = "weighed by a field of its own" if loss in _OF_GKD else "no loss of any method"
-            raise ValueError(f"weights: {loss!r} is {found}; expected one of {sorted(known)}")
-        return self
-
-    def weight(self, loss: str) -> float:
-        """Weight of a loss within its method: the recipe's where it has one, else as published."""
-        if loss in _OF_GKD:
-            return float(getattr(self, loss))
-        parts = (part for method in self.methods for part in METHODS[method].parts)
-        published = next(part.weights[loss] for part in parts if loss in part.weights)
-        return self.weights.get(loss, published)
-
-    @staticmethod
-    def field_of(loss: str) -> str:
-        """The field of a recipe that weighs a loss."""
-        return f"distilling.{loss}" if loss in _OF_GKD else f"distilling.weights.{loss}"
+Distillation = Annotated[list[SerializeAsAny[MethodOptions]], BeforeValidator(_parse_methods)]
+DEFAULT_METHODS = [{"method": "gkd"}]
 
 
 class Recipe(_Part):
@@ -190,8 +133,13 @@ class Recipe(_Part):
         Length of the semantic vectors, and width of their perceptrons.
     alignment
         Losses of the TAN and the SAN.
-    distilling
-        What the student is taught.
+    distillation
+        Methods that teach the student beside the masks, each with its `weight` and its
+        own options; see `METHODS`. Their losses are summed.
+    distil_from
+        Weights that the distilled student starts from. ``student``: those of the stage
+        ``student``. ``scratch``: random ones; ``distil`` then takes the steps of
+        ``student`` as well, and the SAN is still that of the stage ``student``.
     supervised
         ``ce``: cross entropy, as GKD has it. ``dice_ce``: plus soft Dice.
         ``dice_focal``: half focal loss, half soft Dice, as EMKD has it.
@@ -226,7 +174,8 @@ class Recipe(_Part):
     latent: Annotated[int, Field(ge=1)] = 512
     hidden: Annotated[int, Field(ge=1)] = 64
     alignment: AlignmentConsistency = AlignmentConsistency()
-    distilling: Distilling = Distilling()
+    distillation: Distillation = Field(default_factory=lambda: _parse_methods(DEFAULT_METHODS))
+    distil_from: Literal["student", "scratch"] = "student"
     supervised: Supervision = "ce"
     weight_decay: Weight = 1e-2
     stages: "Stages"
@@ -244,6 +193,21 @@ class Recipe(_Part):
             return how.model_copy(update={"angle": source.angle})
         said = "not said" if source.angle is None else f"{source.angle:g}"
         raise ValueError(f"angle is {how.angle:g}, but source.angle is {said}; expected the same")
+
+    @field_validator("distillation")
+    @classmethod
+    def _something_teaches(cls, methods: list[MethodOptions]) -> list[MethodOptions]:
+        names = [options.method for options in methods]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"method {twice[0]} is given twice; expected each method once")
+        if not methods:
+            raise ValueError(f"there is no method; expected at least one of {list(METHODS)}")
+        if not any(options.weight for options in methods):
+            raise ValueError("all method weights are 0; expected one above 0")
+        if not any(active_parts(options) for options in methods):
+            losses = " and ".join(options.method for options in methods if options.weight)
+            raise ValueError(f"all weights of the losses of {losses} are 0; expected one above 0")
+        return methods
 
     @model_validator(mode="after")
     def _tests_are_told_apart(self) -> "Recipe":
@@ -270,17 +234,28 @@ class Recipe(_Part):
         """Length and rate of a stage, so that the student alone is a fair match of the distilled.
 
         ``alone`` is as long as ``distil`` and sees as many patches with masks a
-        step; from a fresh start ``distil`` takes the steps of ``student``, too.
+        step; from scratch ``distil`` takes the steps of ``student``, too.
         """
         plan: StageRecipe = getattr(self.stages, "distil" if stage == "alone" else stage)
         if stage == "alone" and self.semi_supervised:
             return plan.model_copy(update={"batch": plan.batch - plan.batch // 2})
-        if stage == "distil" and self.distilling.start == "fresh":
+        if stage == "distil" and self.distil_from == "scratch":
             return plan.model_copy(update={"steps": self.stages.student.steps + plan.steps})
         return plan
 
+    @property
+    def centred_vectors(self) -> bool:
+        """Whether the distillation subtracts the batch mean from semantic vectors."""
+        asked = [options.centred_vectors for options in self.distillation]
+        return next((centred for centred in asked if centred is not None), True)
+
     @classmethod
-    def load(cls, path: str | Path, overrides: dict[str, str] | None = None) -> "Recipe":
+    def load(
+        cls,
+        path: str | Path,
+        overrides: dict[str, str] | None = None,
+        notes: list[str] | None = None,
+    ) -> "Recipe":
         """Read a recipe from YAML.
 
         Parameters
@@ -289,7 +264,9 @@ class Recipe(_Part):
             A file, or the name of a preset that ships.
         overrides
             Values to set first: dotted field -> YAML text, as in
-            ``{"stages.teacher.steps": "10"}``.
+            ``{"stages.teacher.steps": "10"}``; see `set_field`.
+        notes
+            Takes a sentence for each part of a former version; see `migrate_recipe`.
 
         Raises
         ------
@@ -299,6 +276,10 @@ class Recipe(_Part):
         """
         file = _find(Path(path))
         content = parsed(file.read_bytes(), str(file))
+        content, changes = migrate_recipe(content, str(file))
+        if notes is not None:
+            notes += [f"{file}: {change}" for change in changes]
+        content.setdefault("distillation", deepcopy(DEFAULT_METHODS))
         for field, text in (overrides or {}).items():
             set_field(content, field, parsed_value(text, field), "--set")
         recipe = cls.validated(content, str(file))
@@ -306,8 +287,11 @@ class Recipe(_Part):
 
     @classmethod
     def validated(cls, content: object, where: str) -> "Recipe":
-        """A recipe from parsed YAML; `where` names it in the `InputError` that a fault raises."""
-        migrated, _ = migrate_recipe(content)
+        """A recipe from parsed YAML; `where` names it in the `InputError` that a fault raises.
+
+        Fields of former versions are migrated; see `migrate_recipe`.
+        """
+        migrated, _ = migrate_recipe(content, where)
         try:
             return cls.model_validate(migrated)
         except ValidationError as error:

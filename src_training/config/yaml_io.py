@@ -24,6 +24,9 @@ _EXPECTED = {
 }
 """What a value should have been, by the type of pydantic's fault and its context."""
 
+_METHODS = "distillation"
+"""The field that is a list of methods, each of which can be set by its name."""
+
 
 def parsed(text: bytes, where: str) -> dict[str, Any]:
     """The fields of a YAML file; `where` names it in the `InputError` that a fault raises."""
@@ -52,14 +55,48 @@ def parsed_value(text: str, field: str) -> object:
 
 
 def set_field(content: dict[str, Any], field: str, value: object, where: str) -> None:
-    """Set a dotted field, whose groups are made; `InputError` if it lies in what is no group."""
+    """Set a dotted field of a recipe, and make the groups that it lies in.
+
+    ``distillation.gkd.views`` is a field of the entry of ``distillation`` whose
+    method is ``gkd``; a missing entry is added. ``distillation`` set to a bare
+    name, ``gkd``, leaves this method alone, with the options that it has.
+
+    Raises
+    ------
+    InputError
+        If the field lies in what is no group of fields; `where` names it.
+    """
+    head, _, rest = field.partition(".")
+    methods: Any = content.get(_METHODS)
+    if head != _METHODS or not _are_methods(methods):
+        _set_nested(content, field, value, f"{where} {field}")
+        return
+    by_name = {each["method"]: each for each in methods}
+    if rest:
+        _set_nested(by_name, rest, value, f"{where} {field}")
+        content[_METHODS] = [
+            {"method": name, **each} if isinstance(each, dict) else each
+            for name, each in by_name.items()
+        ]
+    else:
+        alone = isinstance(value, str)
+        content[_METHODS] = [by_name.get(value, {"method": value})] if alone else value
+
+
+def _set_nested(content: dict[str, Any], field: str, value: object, where: str) -> None:
     *parents, last = field.split(".")
     place = content
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise InputError(f"{where} {field}: {parent} has no fields; expected a group of them")
+            raise InputError(f"{where}: {parent} has no fields; expected a group of them")
     place[last] = value
+
+
+def _are_methods(listed: Any) -> bool:
+    return isinstance(listed, list) and all(
+        isinstance(each, dict) and isinstance(each.get("method"), str) for each in listed
+    )
 
 
 def first_fault(error: ValidationError) -> str:
@@ -77,10 +114,11 @@ def first_fault(error: ValidationError) -> str:
         return f"the field {field} is unknown; expected only documented fields"
     if fault["type"] == "missing":
         return f"the field {field} is missing"
+    if fault["type"] == "union_tag_not_found":
+        return f"the field {field}.{_tag(fault)} is missing"
     if fault["type"] == "union_tag_invalid":
-        context = fault["ctx"]
-        tag = f"{field}.{context['discriminator'].strip(chr(39))}"
-        return f"the field {tag} is {context['tag']!r}; expected one of {context['expected_tags']}"
+        tag, expected = fault["ctx"]["tag"], fault["ctx"]["expected_tags"]
+        return f"the field {field}.{_tag(fault)} is {tag!r}; expected one of {expected}"
     if fault["type"] in _EXPECTED:
         said = "expected " + _EXPECTED[fault["type"]].format(**fault.get("ctx", {}))
         return f"the field {field} is {fault['input']!r}; {said}"
@@ -93,3 +131,8 @@ def _path(location: tuple[int | str, ...]) -> list[str]:
     """The names that lead to a field, without the kind of preprocessing that pydantic adds."""
     path = [str(part) for part in location]
     return path[:1] + path[2:] if path[:1] == ["preprocessing"] else path
+
+
+def _tag(fault: Any) -> str:
+    """The field that tells the members of a union apart; pydantic quotes it."""
+    return str(fault["ctx"]["discriminator"]).strip("'")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import cached
 
-from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions
 from src_training.networks.base import SegmentationNetwork
 
 MOST_PIXELS = 128
@@ -27,7 +27,7 @@ _ATTENDED = (256, 512)
 _SLOPE = 0.1
 
 
-class Adversarial(Distillation):
+class Adversarial(Distillation[MethodOptions]):
     """Teach what makes the teacher's logits tell as a whole.
 
     The critic learns beside the student: its loss has no gradient for the
@@ -35,21 +35,25 @@ class Adversarial(Distillation):
 
     Parameters
     ----------
+    options
+        Of a method with fields ``adversarial`` and ``critic``, the weights of the losses.
     critic
         See `Critic`.
     """
 
-    weights: ClassVar[dict[str, float]] = {"adversarial": 0.1, "critic": 1.0}
+    loss_names: ClassVar[tuple[str, ...]] = ("adversarial", "critic")
     adam: ClassVar[dict[str, Any]] = {"lr": 3e-5, "betas": (0.9, 0.99), "weight_decay": 0.0}
 
-    def __init__(self, critic: "Critic") -> None:
-        super().__init__()
+    def __init__(self, options: MethodOptions, critic: "Critic") -> None:
+        super().__init__(options)
         self.critic = critic
 
     @classmethod
-    def for_pair(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
+    def for_pair(
+        cls, options: MethodOptions, teacher: SegmentationNetwork, student: SegmentationNetwork
+    ) -> Self:
         """With a critic for the student's classes."""
-        return cls(Critic(student.classes))
+        return cls(options, Critic(student.classes))
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor

@@ -1,16 +1,29 @@
 """Attention transfer: Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
 from src_training.losses.regions import resized
 
 
-class AttentionTransfer(Distillation):
+class AttentionTransferOptions(MethodOptions):
+    """Options of ``attention``.
+
+    Attributes
+    ----------
+    attention
+        Weight of the distance between attention maps; 1000 in the published code.
+    """
+
+    method: Literal["attention"] = "attention"
+    attention: Weight = 1000.0
+
+
+class AttentionTransfer(Distillation[AttentionTransferOptions]):
     """Teach where the teacher's features are strong.
 
     Activation-based, with the weight of the published code; which taps is our
@@ -18,7 +31,7 @@ class AttentionTransfer(Distillation):
     """
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_quarter", "encoder_eighth", "decoder_quarter")
-    weights: ClassVar[dict[str, float]] = {"attention": 1e3}
+    loss_names: ClassVar[tuple[str, ...]] = ("attention",)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor

@@ -1,18 +1,49 @@
-"""The one interface of every distillation: two passes in, named losses out."""
+"""The interface of every distillation: options, and losses from two forward passes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.networks.base import SegmentationNetwork, Skips
 
 if TYPE_CHECKING:
-    from src_training.distillation.paraphraser import Paraphrasers
+    from src_training.distillation.graph_flow import Paraphrasers
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class MethodOptions(BaseModel):
+    """Options of a distillation method, as a recipe has them.
+
+    Each method derives its own: ``method`` becomes a `Literal` of its name, and
+    every loss of the method has a field of the loss's name, its weight.
+
+    Attributes
+    ----------
+    method
+        Name of the method.
+    weight
+        Factor of all losses of the method.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    weight: Weight = 1.0
+
+    @property
+    def centred_vectors(self) -> bool | None:
+        """Whether vectors are compared after their batch mean is subtracted; None without any."""
+        return None
+
+
+Options = TypeVar("Options", bound=MethodOptions)
 
 
 @dataclass(frozen=True)
@@ -30,7 +61,7 @@ class ForwardOutputs:
         (B, C, h, w), logits (B, classes, H, W).
     vectors
         Semantic vectors (B, 1 + K, latent): the anchor's first, then those
-        of its K views. None unless a distillation has `views`.
+        of its K views. None unless a distillation reads them.
     taps
         Features (B, C, h, w) of the anchors at the places that the
         distillations named.
@@ -57,6 +88,14 @@ class ForwardOutputs:
         names = fields or _TENSOR_FIELDS
         return replace(self, **{name: _map(getattr(self, name), change) for name in names})
 
+    def with_views(self, count: int) -> Self:
+        """The same outputs with no more than the first views of each sample."""
+        return replace(
+            self,
+            vectors=None if self.vectors is None else self.vectors[:, : 1 + count],
+            view_logits=None if self.view_logits is None else self.view_logits[:, :count],
+        )
+
 
 _TENSOR_FIELDS = (
     "skips",
@@ -80,50 +119,71 @@ def _map(value: _Tensors, change: Callable[[Tensor], Tensor]) -> _Tensors:
     return {name: change(tensor) for name, tensor in value.items()}
 
 
-class Distillation(nn.Module, ABC):
-    """A way in which a teacher's pass teaches a student's.
+class Distillation(nn.Module, ABC, Generic[Options]):
+    """A loss, or several, that a student learns from its teacher's outputs.
 
-    Knows no files, devices, recipes or loops. Its own parameters, if it has
-    any, learn beside the student.
+    It knows no files, devices, recipes or training loops. Parameters of its
+    own, if it has any, are trained together with the student.
+
+    Parameters
+    ----------
+    options
+        Options of the method that this is a part of.
 
     Attributes
     ----------
+    loss_names
+        Names of the losses; the options have a field of each name, its weight.
     taps
-        Places of `SegmentationNetwork.taps` whose features it reads.
-    views
-        Whether it reads augmented views: their semantic vectors.
+        Names of the features of `SegmentationNetwork.taps` that it reads.
+    reads_vectors
+        Whether it reads the semantic vectors of anchors and views.
     predicts_views
-        Whether it reads what the student predicts for those views, and what
-        the teacher predicts where nothing is restyled.
-    weights
-        Weight of each loss that it returns, by name, as published.
+        Whether it reads the student's logits of the views, and the teacher's
+        logits of the anchors without style augmentation.
     half_precision
-        Whether it may compute in half precision; otherwise passes are given
-        to it in float32 at least.
+        Whether it may compute in half precision; otherwise all tensors are
+        converted to float32 or better first.
     adam
-        What Adam is told of its own parameters instead of the stage's settings.
+        Settings of Adam for its own parameters, instead of those of the stage.
     whole_batch
         Fields of `ForwardOutputs` that its losses need of the whole batch
         where that is spread over processes: those of losses that are no means
         over all samples. The masks are then of the whole batch, too.
     paraphrases
-        Whether it has a `paraphraser`, which learns before the student does.
+        Whether it has a `paraphraser`, which is trained before the student.
     """
 
+    loss_names: ClassVar[tuple[str, ...]]
     taps: ClassVar[tuple[str, ...]] = ()
-    views: ClassVar[bool] = False
+    reads_vectors: ClassVar[bool] = False
     predicts_views: ClassVar[bool] = False
-    weights: ClassVar[dict[str, float]]
     half_precision: ClassVar[bool] = False
     adam: ClassVar[dict[str, Any]] = {}
     whole_batch: ClassVar[tuple[str, ...]] = ()
     paraphrases: ClassVar[bool] = False
     paraphraser: "Paraphrasers"
 
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.options = options
+
     @classmethod
-    def for_pair(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
-        """Made to the measures of two networks where those matter."""
-        return cls()
+    def for_pair(
+        cls, options: Options, teacher: SegmentationNetwork, student: SegmentationNetwork
+    ) -> Self:
+        """Build it for two networks, whose numbers of channels or classes it may need."""
+        return cls(options)
+
+    @classmethod
+    def weights(cls, options: Options) -> dict[str, float]:
+        """Weight of each loss by name, the weight of the method included."""
+        return {name: options.weight * getattr(options, name) for name in cls.loss_names}
+
+    @property
+    def views(self) -> int:
+        """Number K of augmented views that it reads of each sample."""
+        return 0
 
     def forward(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor

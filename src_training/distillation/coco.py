@@ -1,17 +1,30 @@
 """Cross-layer correlation: Zou et al., "CoCo DistillNet", BIBM 2021, arXiv 2108.12173."""
 
 from itertools import combinations
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
 from src_training.distillation.skd import nodes_a_side, similarity
 
 
-class CoCo(Distillation):
+class CoCoOptions(MethodOptions):
+    """Options of ``coco``.
+
+    Attributes
+    ----------
+    correlation
+        Weight of the distance between cross-layer correlations (*reconstruction*).
+    """
+
+    method: Literal["coco"] = "coco"
+    correlation: Weight = 1.0
+
+
+class CoCo(Distillation[CoCoOptions]):
     """Teach how the spatial similarities of different layers go together.
 
     The abstract tells what is modelled: correlations, between layers, of
@@ -21,7 +34,7 @@ class CoCo(Distillation):
     """
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_quarter", "encoder_eighth", "decoder_quarter")
-    weights: ClassVar[dict[str, float]] = {"correlation": 1.0}
+    loss_names: ClassVar[tuple[str, ...]] = ("correlation",)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor

@@ -3,14 +3,14 @@
 IEEE TMI 2021, arXiv 2108.09987; the weights and the taps are the published ones.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from src_training.alignment.contrastive_graphs import unit_vectors
-from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
 from src_training.distillation.logits import TEMPERATURE
 from src_training.losses.divergence import softened_divergence
 from src_training.losses.regions import region_means, regions, resized
@@ -18,7 +18,28 @@ from src_training.losses.regions import region_means, regions, resized
 _LEVELS = {"low": "encoder_half", "high": "encoder_eighth"}
 
 
-class EMKD(Distillation):
+class EMKDOptions(MethodOptions):
+    """Options of ``emkd``; the weights are the published ones.
+
+    Attributes
+    ----------
+    pmd
+        Weight of the distance between prediction maps.
+    imd_low, imd_high
+        Weights of the distance between importance maps, at 1/2 and at 1/8 of the resolution.
+    rad_low, rad_high
+        Weights of the distance between region affinities, at 1/2 and at 1/8.
+    """
+
+    method: Literal["emkd"] = "emkd"
+    pmd: Weight = 0.1
+    imd_low: Weight = 0.9
+    imd_high: Weight = 0.9
+    rad_low: Weight = 0.9
+    rad_high: Weight = 0.9
+
+
+class EMKD(Distillation[EMKDOptions]):
     """Teach prediction maps, importance maps and the affinity of regions.
 
     Its schedule is the recipe's: ``supervised: dice_focal`` is its loss from
@@ -26,13 +47,7 @@ class EMKD(Distillation):
     """
 
     taps: ClassVar[tuple[str, ...]] = tuple(_LEVELS.values())
-    weights: ClassVar[dict[str, float]] = {
-        "pmd": 0.1,
-        "imd_low": 0.9,
-        "imd_high": 0.9,
-        "rad_low": 0.9,
-        "rad_high": 0.9,
-    }
+    loss_names: ClassVar[tuple[str, ...]] = ("pmd", "imd_low", "imd_high", "rad_low", "rad_high")
     # Pairs of regions are counted over all labelled samples.
     whole_batch: ClassVar[tuple[str, ...]] = ("taps",)
 

@@ -1,13 +1,13 @@
 """Flow of the solution procedure: Yim et al., "A gift from knowledge distillation", CVPR 2017."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
 from src_training.networks.base import SegmentationNetwork
 
 _FLOWS = (
@@ -17,7 +17,20 @@ _FLOWS = (
 )
 
 
-class FSP(Distillation):
+class FSPOptions(MethodOptions):
+    """Options of ``fsp``.
+
+    Attributes
+    ----------
+    flow
+        Weight of the distance between flow matrices (*reconstruction*).
+    """
+
+    method: Literal["fsp"] = "fsp"
+    flow: Weight = 1.0
+
+
+class FSP(Distillation[FSPOptions]):
     """Teach how the teacher's features of one layer follow from those of another.
 
     The paper asks for students with the teacher's channels. Where they differ
@@ -26,25 +39,29 @@ class FSP(Distillation):
 
     Parameters
     ----------
+    options
+        Weight of the loss.
     channels
         Tap -> channels of the student and of the teacher, where they differ.
     """
 
     taps: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(tap for flow in _FLOWS for tap in flow))
-    weights: ClassVar[dict[str, float]] = {"flow": 1.0}
+    loss_names: ClassVar[tuple[str, ...]] = ("flow",)
 
-    def __init__(self, channels: Mapping[str, tuple[int, int]]) -> None:
-        super().__init__()
+    def __init__(self, options: FSPOptions, channels: Mapping[str, tuple[int, int]]) -> None:
+        super().__init__(options)
         self.adapted = nn.ModuleDict(
             {tap: nn.Conv2d(*pair, 1, bias=False) for tap, pair in channels.items()}
         )
 
     @classmethod
-    def for_pair(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
+    def for_pair(
+        cls, options: FSPOptions, teacher: SegmentationNetwork, student: SegmentationNetwork
+    ) -> Self:
         """With a convolution for every tap whose channels differ."""
         theirs, ours = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
         pairs = {tap: (ours[tap], theirs[tap]) for tap in cls.taps}
-        return cls({tap: pair for tap, pair in pairs.items() if pair[0] != pair[1]})
+        return cls(options, {tap: pair for tap, pair in pairs.items() if pair[0] != pair[1]})
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor

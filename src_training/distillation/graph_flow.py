@@ -1,23 +1,25 @@
 """Graph Flow: Zou et al., "Cross-layer graph flow distillation", IEEE TMI, arXiv 2203.08667.
 
 The scaffold (taps, paraphraser, weights, adversarial part) is published; what
-the salience graph is made of is our *reconstruction*.
+the salience graph is made of is our *reconstruction*. The paraphraser is that of
+Kim et al., "Paraphrasing complex network" (factor transfer), NeurIPS 2018,
+arXiv 1802.04977.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from src_training.alignment.contrastive_graphs import unit_vectors
-from src_training.distillation.base import Distillation, ForwardOutputs
-from src_training.distillation.paraphraser import Paraphrasers
+from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
 from src_training.errors import InputError
 from src_training.losses.divergence import pixel_divergence
 from src_training.networks.base import SegmentationNetwork
 
+_SLOPE = 0.1
 _ENCODER, _DECODER = "encoder_quarter", "decoder_quarter"
 PATCH = 3
 """Side of a node, pixels of the feature."""
@@ -41,27 +43,134 @@ class Graph(NamedTuple):
         return Graph(self.nodes - other.nodes, self.edges - other.edges)
 
 
-class GraphFlow(Distillation):
+class GraphFlowOptions(MethodOptions):
+    """Options of ``graph_flow``; the weights are the published ones, for raw sums.
+
+    Attributes
+    ----------
+    vertices, edges
+        Weights of the distance between the nodes, and the edges, of the variation graphs.
+    prediction
+        Weight of the divergence of the logits.
+    adversarial, critic
+        Weights of the losses of `Adversarial`: the student's and the critic's own.
+    """
+
+    method: Literal["graph_flow"] = "graph_flow"
+    vertices: Weight = 1e-5
+    edges: Weight = 1e-9
+    prediction: Weight = 1.0
+    adversarial: Weight = 0.1
+    critic: Weight = 1.0
+
+
+class NormalisedGraphFlowOptions(MethodOptions):
+    """Options of ``graph_flow_normalised``, whose losses are means (*reconstruction*).
+
+    Attributes
+    ----------
+    vertices, edges
+        Weights of the distance between the nodes, and the edges, of the variation graphs.
+    prediction
+        Weight of the divergence of the logits.
+    adversarial, critic
+        Weights of the losses of `Adversarial`: the student's and the critic's own.
+    """
+
+    method: Literal["graph_flow_normalised"] = "graph_flow_normalised"
+    vertices: Weight = 1.0
+    edges: Weight = 1.0
+    prediction: Weight = 1.0
+    adversarial: Weight = 0.1
+    critic: Weight = 1.0
+
+
+class Paraphraser(nn.Module):
+    """Three convolutions to fewer channels, and transposed ones back.
+
+    Parameters
+    ----------
+    channels
+        C, of the teacher's feature.
+    paraphrased
+        k, channels of what it is said in.
+    """
+
+    def __init__(self, channels: int, paraphrased: int) -> None:
+        super().__init__()
+        c, k = channels, paraphrased
+        self.encoder = nn.Sequential(
+            *_activated(nn.Conv2d(c, c, 3, padding=1)),
+            *_activated(nn.Conv2d(c, k, 3, padding=1)),
+            *_activated(nn.Conv2d(k, k, 3, padding=1)),
+        )
+        self.decoder = nn.Sequential(
+            *_activated(nn.ConvTranspose2d(k, k, 3, padding=1)),
+            *_activated(nn.ConvTranspose2d(k, c, 3, padding=1)),
+            *_activated(nn.ConvTranspose2d(c, c, 3, padding=1)),
+        )
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """A feature (B, C, h, w) said again."""
+        again: Tensor = self.decoder(self.encoder(feature))
+        return again
+
+
+class Paraphrasers(nn.Module):
+    """One paraphraser for each tap.
+
+    Parameters
+    ----------
+    channels
+        Tap -> channels of the teacher and of the student.
+    """
+
+    def __init__(self, channels: Mapping[str, tuple[int, int]]) -> None:
+        super().__init__()
+        self.by_tap = nn.ModuleDict({tap: Paraphraser(*pair) for tap, pair in channels.items()})
+
+    def reconstruction(self, taps: Mapping[str, Tensor]) -> Tensor:
+        """Mean squared error of features (B, C, h, w) said again, mean over taps; >= 0."""
+        distances = [
+            F.mse_loss(paraphraser(taps[tap]), taps[tap])
+            for tap, paraphraser in self.by_tap.items()
+        ]
+        return torch.stack(distances).mean()
+
+    def forward(self, taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Features (B, C, h, w) of each tap in the student's channels, (B, k, h, w)."""
+        return {tap: each.encoder(taps[tap]) for tap, each in self.by_tap.items()}  # type: ignore[operator]  # ModuleDict hides the type
+
+
+def _activated(convolution: nn.Module) -> tuple[nn.Module, ...]:
+    return convolution, nn.LeakyReLU(_SLOPE)
+
+
+class GraphFlow(Distillation[MethodOptions]):
     """Teach how the salience graph changes from encoder to decoder, and the logits.
 
     Raw sums, for which the published weights are; see `NormalisedGraphFlow`.
 
     Parameters
     ----------
+    options
+        Weights of the losses.
     paraphraser
         Says the teacher's taps in the student's channels.
     """
 
     taps: ClassVar[tuple[str, ...]] = (_ENCODER, _DECODER)
-    weights: ClassVar[dict[str, float]] = {"vertices": 1e-5, "edges": 1e-9, "prediction": 1.0}
+    loss_names: ClassVar[tuple[str, ...]] = ("vertices", "edges", "prediction")
     paraphrases: ClassVar[bool] = True
 
-    def __init__(self, paraphraser: Paraphrasers) -> None:
-        super().__init__()
+    def __init__(self, options: MethodOptions, paraphraser: Paraphrasers) -> None:
+        super().__init__(options)
         self.paraphraser = paraphraser
 
     @classmethod
-    def for_pair(cls, teacher: SegmentationNetwork, student: SegmentationNetwork) -> Self:
+    def for_pair(
+        cls, options: MethodOptions, teacher: SegmentationNetwork, student: SegmentationNetwork
+    ) -> Self:
         """With a paraphraser from the teacher's channels to the student's.
 
         Raises
@@ -73,11 +182,11 @@ class GraphFlow(Distillation):
         theirs, ours = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
         if len(set(ours.values())) > 1:
             raise InputError(
-                f"distilling.methods: graph_flow cannot teach this student, whose {_ENCODER} has "
+                f"distillation: {options.method} cannot teach this student, whose {_ENCODER} has "
                 f"{ours[_ENCODER]} channels and whose {_DECODER} has {ours[_DECODER]}; "
                 "expected one whose decoder has features"
             )
-        return cls(Paraphrasers({tap: (theirs[tap], ours[tap]) for tap in cls.taps}))
+        return cls(options, Paraphrasers({tap: (theirs[tap], ours[tap]) for tap in cls.taps}))
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
@@ -117,11 +226,9 @@ class NormalisedGraphFlow(GraphFlow):
 
     Parameters
     ----------
-    paraphraser
+    options, paraphraser
         As in `GraphFlow`.
     """
-
-    weights: ClassVar[dict[str, float]] = {"vertices": 1.0, "edges": 1.0, "prediction": 1.0}
 
     def _graph(self, feature: Tensor) -> Graph:
         nodes = unit_vectors(salient_patches(feature))

@@ -1,23 +1,36 @@
 """Intra-class feature variation: Wang et al., ECCV 2020, doi:10.1007/978-3-030-58571-6_21."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from src_training.alignment.contrastive_graphs import unit_vectors
-from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
 from src_training.losses.regions import region_means, regions
 
 
-class IFVD(Distillation):
+class IFVDOptions(MethodOptions):
+    """Options of ``ifvd``.
+
+    Attributes
+    ----------
+    variation
+        Weight of the distance between intra-class variations; 200 in the published code.
+    """
+
+    method: Literal["ifvd"] = "ifvd"
+    variation: Weight = 200.0
+
+
+class IFVD(Distillation[IFVDOptions]):
     """Teach how much each pixel's feature is like the mean feature of its class.
 
     On the last features before the logits, with the weight of the published code.
     """
 
     taps: ClassVar[tuple[str, ...]] = ("decoder_half",)
-    weights: ClassVar[dict[str, float]] = {"variation": 200.0}
+    loss_names: ClassVar[tuple[str, ...]] = ("variation",)
     # A mean over the labelled samples alone.
     whole_batch: ClassVar[tuple[str, ...]] = ("taps",)
 

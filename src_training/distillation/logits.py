@@ -3,21 +3,34 @@
 arXiv 1503.02531, applied to every pixel.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
 from src_training.losses.divergence import softened_divergence
 
 TEMPERATURE = 4.0
 """T, by which logits are divided; the published 1 to 20 do alike."""
 
 
-class LogitsKD(Distillation):
+class LogitsKDOptions(MethodOptions):
+    """Options of ``logits``.
+
+    Attributes
+    ----------
+    logits
+        Weight of the softened divergence.
+    """
+
+    method: Literal["logits"] = "logits"
+    logits: Weight = 1.0
+
+
+class LogitsKD(Distillation[LogitsKDOptions]):
     """Teach the teacher's softened prediction of every pixel."""
 
-    weights: ClassVar[dict[str, float]] = {"logits": 1.0}
+    loss_names: ClassVar[tuple[str, ...]] = ("logits",)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor

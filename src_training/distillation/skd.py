@@ -1,22 +1,35 @@
 """Structured knowledge distillation, pair-wise: Liu et al., CVPR 2019, arXiv 1903.04197."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from src_training.alignment.contrastive_graphs import unit_vectors
-from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
 
 MOST_NODES = 16
 """A side: larger features are pooled, so that a graph takes 256 KiB a sample at most."""
 
 
-class SKD(Distillation):
+class SKDOptions(MethodOptions):
+    """Options of ``skd``.
+
+    Attributes
+    ----------
+    pairwise
+        Weight of the distance between pair-wise similarities.
+    """
+
+    method: Literal["skd"] = "skd"
+    pairwise: Weight = 1.0
+
+
+class SKD(Distillation[SKDOptions]):
     """Teach how much any two places of the deepest common features are alike (eq. 2)."""
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_eighth",)
-    weights: ClassVar[dict[str, float]] = {"pairwise": 1.0}
+    loss_names: ClassVar[tuple[str, ...]] = ("pairwise",)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor

@@ -99,8 +99,10 @@ def _settings_of(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def _setting(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {part:g}" for name, part in value.items())
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

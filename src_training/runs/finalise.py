@@ -19,7 +19,7 @@ from src_training.config.recipe import NetworkRecipe, Recipe
 from src_training.data.augmentation import Augmenter
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepared_images
-from src_training.distillation import METHODS
+from src_training.distillation import METHODS, active_parts
 from src_training.evaluation.calibration import calibrate, style_augmented
 from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.explore.embeddings import image_vectors, mask_vectors
@@ -32,7 +32,6 @@ from src_training.networks import SegmentationNetwork
 from src_training.runs.data import source_notes
 from src_training.runs.directory import RunDirectory
 from src_training.runs.outcome import Outcome, as_markdown
-from src_training.training.stages.distillation import taught_by
 
 if TYPE_CHECKING:
     from src_training.runs.pipeline import Pipeline, TrainedNetworks
@@ -121,12 +120,7 @@ def _draft(
             TrainingDomain(name=domain.name, images=len(domain), terms=each.terms)
             for each, domain in pipeline.unlabelled
         ]
-    taught = taught_by(recipe.distilling)
-    titles = [
-        METHODS[name].title
-        for name, factor in recipe.distilling.methods.items()
-        if factor and any(part in taught for part in METHODS[name].parts)
-    ]
+    titles = [str(METHODS[each.method]) for each in recipe.distillation if active_parts(each)]
     method = FROM_MASKS.get(role, f"student, distilled by {' + '.join(titles)}")
     if recipe.start_from is not None and role != "teacher":
         # Its images, and their terms, are in the weights still.

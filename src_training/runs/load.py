@@ -76,7 +76,7 @@ def load_networks(run: Path) -> RunNetworks:
         preprocessing=recipe.preprocessing,
         augmentation=recipe.augmentation,
         patch=recipe.patch,
-        centred=recipe.distilling.centred,
+        centred=recipe.centred_vectors,
         recipe=recipe,
         autoencoder=autoencoder,
         alone=alone,

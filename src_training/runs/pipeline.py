@@ -23,6 +23,7 @@ from src_training.data.sampling import (
     prepare_cases,
 )
 from src_training.device import training_precision
+from src_training.distillation import build_distillations
 from src_training.errors import InputError
 from src_training.networks import SegmentationNetwork
 from src_training.runs.data import load_domain, source_split, split_labelled
@@ -56,7 +57,6 @@ from src_training.training.stages.base import (
 from src_training.training.stages.distillation import (
     Distil,
     Paraphrase,
-    distillations_of,
     stage_names,
 )
 from src_training.training.trainer import fit
@@ -229,15 +229,14 @@ class Pipeline:
         learned: Callable[[Stage], float],
     ) -> Distil:
         """The stage that teaches a student, once the paraphrasers that it needs have learned."""
-        how, (trained, san) = self.recipe.distilling, student
-        fresh = how.start == "fresh"
-        taught = self._network("distil") if fresh else copy.deepcopy(trained)
+        trained, san = student
+        scratch = self.recipe.distil_from == "scratch"
+        taught = self._network("distil") if scratch else copy.deepcopy(trained)
         self._seed("distillations")
-        distillations, weights = distillations_of(how, teacher[0], taught)
+        distillations = build_distillations(self.recipe.distillation, teacher[0], taught)
         if paraphrased := [each for each in distillations if each.paraphrases]:
             learned(Paraphrase(paraphrased, teacher[0]))
-        supervision = self.recipe.supervised
-        return Distil((taught, san), teacher, distillations, weights, how.views, supervision)
+        return Distil((taught, san), teacher, distillations, self.recipe.supervised)
 
     def _network(self, role: str) -> SegmentationNetwork:
         self._seed(role)
@@ -262,8 +261,8 @@ class Pipeline:
         batch = self._taught.sample(count, stage.views, self.fabric.device)
         # It takes more memory than a step; a run that a step fits goes on without it.
         with suppress(torch.OutOfMemoryError):
-            found = gradient_ratios(stage, batch, self.recipe.supervised, self.fabric)
-            return dominance_warnings(found, self.recipe.distilling)
+            found = gradient_ratios(stage, batch, self.fabric)
+            return dominance_warnings(found, self.recipe.distillation)
         return []
 
     def _with_unlabelled(self, views: Augmenter) -> Sampler:
@@ -305,11 +304,11 @@ class Pipeline:
         )
 
     def _refuse_small_batches(self, devices: int) -> None:
-        unused = {name for name, _ in self.recipe.stages} - set(stage_names(self.recipe.distilling))
+        used = stage_names(self.recipe.distillation)
         for name, plan in self.recipe.stages:
             halved = name == "distil" and self.recipe.semi_supervised
             least = max(2, 2 * devices - 1) if halved else devices
-            if name not in unused and plan.steps and plan.batch < least:
+            if name in used and plan.steps and plan.batch < least:
                 raise InputError(
                     f"stages.{name}.batch is {plan.batch}; expected at least {least}, "
                     f"one {'labelled ' if halved else ''}patch for each device"

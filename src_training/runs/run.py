@@ -111,7 +111,7 @@ def _run(
                 processes=processes,
                 device=str(pipeline.fabric.device),
                 precision=pipeline.precision,
-                stages=list(stage_names(pipeline.recipe.distilling)),
+                stages=list(stage_names(pipeline.recipe.distillation)),
             )
         )
         pipeline.run(emit)

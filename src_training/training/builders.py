@@ -5,9 +5,9 @@ import torch
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.recipe import NetworkRecipe, Recipe
+from src_training.distillation import build_distillations
 from src_training.errors import InputError
 from src_training.networks import SegmentationNetwork, build_network, published_width
-from src_training.training.stages.distillation import distillations_of
 
 _WIDTH = 64
 """Of P-SAE, beside a teacher as wide as published."""
@@ -66,7 +66,7 @@ def refuse_impossible_networks(recipe: Recipe, classes: int) -> None:
             build_recipe_network(recipe, network, classes)
             for network in (recipe.teacher, recipe.student)
         )
-        distillations_of(recipe.distilling, teacher, student)
+        build_distillations(recipe.distillation, teacher, student)
         build_autoencoder(recipe, classes)
     taught = {"teacher": teacher, "student": student, "alone": student, "distil": student}
     for name, network in taught.items():

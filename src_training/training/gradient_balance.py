@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,10 +10,9 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from src_training.config.recipe import Distilling
 from src_training.data.sampling import Batch
-from src_training.losses.segmentation import WEIGHTS, Supervision
-from src_training.training.stages.base import trainable_parameters
+from src_training.distillation import MethodOptions
+from src_training.training.stages.base import SEGMENTATION, trainable_parameters
 from src_training.training.stages.distillation import Distil
 
 DOMINANCE_RATIO = 5.0
@@ -52,9 +52,7 @@ class GradientRatio(NamedTuple):
         return (1 + self.times * self.along) / both <= 1 / math.hypot(1, DOMINANCE_RATIO) + 1e-9
 
 
-def gradient_ratios(
-    stage: Distil, batch: Batch, supervision: Supervision, fabric: Fabric
-) -> dict[str, GradientRatio]:
+def gradient_ratios(stage: Distil, batch: Batch, fabric: Fabric) -> dict[str, GradientRatio]:
     """How each distillation pulls at the student, beside the masks.
 
     Vectors that hardly differ make graphs whose edges turn at a touch: their
@@ -67,8 +65,6 @@ def gradient_ratios(
         Stays as it is.
     batch
         As it learns from.
-    supervision
-        Tells which losses come from masks.
     fabric
         Owns device and precision.
 
@@ -86,7 +82,8 @@ def gradient_ratios(
         found = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
         return torch.cat([each.flatten() for each in found])
 
-    masks = gradient(torch.stack([weighted.pop(name) for name in WEIGHTS[supervision]]).sum())
+    of_masks = [name for name in weighted if name.startswith(f"{SEGMENTATION}/")]
+    masks = gradient(torch.stack([weighted.pop(name) for name in of_masks]).sum())
     norm = float(masks.norm())
     if not norm:
         return {}
@@ -121,13 +118,28 @@ def nothing_gained(distilled: float, alone: float) -> list[str]:
     ]
 
 
-def dominance_warnings(found: dict[str, GradientRatio], distilling: Distilling) -> list[str]:
-    """A sentence for each loss that drowns the masks, with the weight that would not let it."""
-    return [
-        f"The gradient of {name} is {pull.times:.0f} times that of the masks and points "
-        "elsewhere, so that the student learns little of them; "
-        f"{distilling.field_of(name)} of {distilling.weight(name) / pull.times:.2g} "
-        f"instead of {distilling.weight(name):g} would make them equal"
-        for name, pull in found.items()
-        if pull.dominates
-    ]
+def dominance_warnings(
+    ratios: Mapping[str, GradientRatio], methods: Sequence[MethodOptions]
+) -> list[str]:
+    """A sentence for each loss that dominates the masks, with a weight that would not.
+
+    Parameters
+    ----------
+    ratios
+        Ratio of each loss by its name, ``<method>/<loss>``; see `gradient_ratios`.
+    methods
+        Options of the methods, as in `Recipe.distillation`.
+    """
+    sentences = []
+    options = {each.method: each for each in methods}
+    for name, ratio in ratios.items():
+        if ratio.dominates:
+            method, loss = name.split("/")
+            weight = getattr(options[method], loss)
+            sentences.append(
+                f"The gradient of {name} is {ratio.times:.0f} times that of the masks and points "
+                "elsewhere, so that the student learns little of them; "
+                f"distillation.{method}.{loss} of {weight / ratio.times:.2g} "
+                f"instead of {weight:g} would make them equal"
+            )
+    return sentences

@@ -231,7 +231,7 @@ def test_a_recipe_with_an_unknown_key_or_a_wrong_type(
     [
         ({"student": {"name": "mobile_unet", "options": {"width": "0.35"}}}, "width is '0.35'"),
         (
-            {"student": {"name": "resnet18"}, "distilling": {"methods": {"graph_flow": 1}}},
+            {"student": {"name": "resnet18"}, "distillation": [{"method": "graph_flow"}]},
             "graph_flow cannot teach this student, whose encoder_quarter has 64 channels",
         ),
         (

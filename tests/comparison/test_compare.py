@@ -22,6 +22,7 @@ from src_training.comparison.plan import (
 )
 from src_training.comparison.scores import UNSEEN
 from src_training.comparison.table import compared
+from src_training.distillation.gkd import GKDOptions
 from src_training.errors import InputError
 from src_training.reports.comparison import as_markdown, as_page
 from src_training.runs.directory import RunDirectory
@@ -98,12 +99,12 @@ def test_what_masks_alone_teach_is_scored_once_for_each_seed(plan):
 
 def test_the_contestants_differ_in_what_distils_alone(plan, recipe):
     for run in plan:
-        assert run.recipe.distilling.methods == {run.label: 1.0}
+        assert [each.method for each in run.recipe.distillation] == [run.label]
         same = recipe.model_copy(
             update={
                 "name": run.recipe.name,
                 "seed": run.recipe.seed,
-                "distilling": run.recipe.distilling,
+                "distillation": run.recipe.distillation,
             }
         )
         assert run.recipe == same
@@ -235,15 +236,22 @@ def test_the_table_has_the_gain_of_each_seed_in_their_order(plan):
 
 
 def test_the_fields_in_which_rows_differ_are_told_with_their_values(plan):
-    changed = plan[1].recipe.changed({"distilling.views": 7, "alignment.prior": "image"}, "")
+    changed = plan[1].recipe.changed(
+        {"distillation.logits.logits": 7, "alignment.prior": "image"}, ""
+    )
     found = compared([plan[0], replace(plan[1], recipe=changed)])
-    fields = ["distilling.methods", "distilling.views", "alignment.prior"]
+    of_gkd = [f"distillation.gkd.{name}" for name in GKDOptions.model_fields if name != "method"]
+    of_logits = ["distillation.logits.weight", "distillation.logits.logits"]
+    fields = ["distillation", *of_gkd, "alignment.prior", *of_logits]
     assert [list(row.settings) for row in found.rows] == [[], [], fields, fields]
-    assert list(found.rows[-1].settings.values()) == [{"logits": 1.0}, 7, "image"]
+    settings = found.rows[-1].settings
+    assert [settings[name] for name in ("distillation", *of_logits)] == [["logits"], 1.0, 7.0]
+    assert settings["distillation.gkd.views"] is None and settings["alignment.prior"] == "image"
     markdown, page = as_markdown(found, "tiny"), as_page(found, "tiny")
-    assert "| model | distilling.methods | distilling.views | alignment.prior |" in markdown
-    assert markdown.splitlines()[-1] == "| logits | logits: 1 | 7 | image |"
-    assert "<td>logits: 1</td><td>7</td><td>image</td>" in page
+    assert "| model | distillation | distillation.gkd.weight |" in markdown
+    assert markdown.splitlines()[-1].startswith("| logits | logits |  |")
+    assert markdown.splitlines()[-1].endswith("| image | 1 | 7 |")
+    assert "<td>image</td><td>1</td><td>7</td>" in page
     assert "differ in" not in as_markdown(compared(plan[:1]), "tiny")
 
 
@@ -294,7 +302,11 @@ def test_a_row_that_fails_is_named_and_only_what_waits_for_it_is_left(
     make_recipe, msankd, tmp_path, order
 ):
     make_recipe(1).save(tmp_path / "tiny.yaml")
-    rows = {"fine": {}, "loud": {"distilling.cross": 1e39}, "after": {"distilling.views": 3}}
+    rows = {
+        "fine": {},
+        "loud": {"distillation.gkd.cross": 1e39},
+        "after": {"distillation.gkd.views": 3},
+    }
     chosen = {name: rows[name] for name in order}
     (tmp_path / "rows.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False))
     words = ["compare", tmp_path / "tiny.yaml", "--variants", tmp_path / "rows.yaml"]

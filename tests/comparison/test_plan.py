@@ -8,7 +8,7 @@ from src_training.errors import InputError
 
 def test_recipes_that_differ_in_more_than_distilling_are_refused(make_recipe, tmp_path):
     first = make_recipe(name="one")
-    allowed = make_recipe(name="two", distilling={"views": 3})
+    allowed = make_recipe(name="two", distillation=[{"method": "gkd", "views": 3}])
     assert [run.label for run in planned_runs([first, allowed], [], [], tmp_path)] == ["one", "two"]
     for field in ({"patch": 64}, {"steps": 4}):
         with pytest.raises(InputError, match=r"two and one differ in (patch|stages)"):
@@ -19,7 +19,7 @@ def test_recipes_that_differ_in_more_than_distilling_are_refused(make_recipe, tm
     ("names", "methods", "said"),
     [
         (["one", "one"], [], "two recipes are called one"),
-        (["one"], ["gkd", "gdk"], "method 'gdk' is unknown"),
+        (["one"], ["gkd", "gdk"], "distillation.method is 'gdk'; expected one of"),
     ],
 )
 def test_what_cannot_be_compared_is_said(make_recipe, tmp_path, names, methods, said):
@@ -35,20 +35,20 @@ def test_a_method_that_cannot_teach_the_student_is_refused_before_any_is_run(mak
 
 def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, tmp_path):
     weighs = {"intra": 0.5, "inter": 0.2, "cross": 0.1, "predictions": 7.0}
-    recipe = make_recipe(distilling={**weighs, "views": 3})
+    recipe = make_recipe(distillation=[{"method": "gkd", **weighs, "views": 3}])
     plan = planned_runs([recipe], [], [0], tmp_path, load_variants("gkd"))
     runs = {run.label: run for run in plan}
     weights = {
         label: (found.intra, found.inter, found.cross, found.predictions)
-        for label, found in ((label, run.recipe.distilling) for label, run in runs.items())
+        for label, found in ((label, run.recipe.distillation[0]) for label, run in runs.items())
     }
     assert weights["intra"] == (0.5, 0, 0, 0) and weights["inter"] == (0, 0.2, 0, 0)
     assert weights["cross"] == (0, 0, 0.1, 0) and weights["graphs"] == (0.5, 0.2, 0, 0)
     assert weights["predictions"] == (0, 0, 0, 7) and weights["published"] == (1, 1, 1, 0)
     assert weights["all"] == (0.5, 0.2, 0.1, 7)
-    assert [runs[f"{k}-views"].recipe.distilling.views for k in (2, 4, 8)] == [2, 4, 8]
-    assert runs["fresh-start"].recipe.distilling.start == "fresh"
-    assert runs["softmax-edges"].recipe.distilling.edge_loss == "softmax"
+    assert [runs[f"{k}-views"].recipe.distillation[0].views for k in (2, 4, 8)] == [2, 4, 8]
+    assert runs["fresh-start"].recipe.distil_from == "scratch"
+    assert runs["softmax-edges"].recipe.distillation[0].edge_loss == "softmax"
     other = runs["image-autoencoder"]
     assert other.recipe.alignment.prior == "image" and other.shared == plan[0].folder
     assert set(SHARED) - set(other.taken) == {"autoencoder", "vectors", "tan", "san"}
@@ -57,10 +57,18 @@ def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, t
 
 
 def test_rows_that_ask_for_the_same_are_one_run(make_recipe, tmp_path):
-    recipe = make_recipe(distilling={"views": 2, "predictions": 2, "methods": {"emkd": 1.0}})
+    recipe = make_recipe(
+        distillation=[
+            {"method": "gkd", "weight": 0, "views": 2, "predictions": 2},
+            {"method": "emkd"},
+        ]
+    )
     plan = planned_runs([recipe], [], [0, 1], tmp_path, load_variants("gkd"))
     assert len(plan) == 28
-    assert all(run.recipe.distilling.methods == {"gkd": 1.0} for run in plan)
+    assert all(
+        [(each.method, each.weight) for each in run.recipe.distillation] == [("gkd", 1)]
+        for run in plan
+    )
     runs = {run.name: run for run in plan}
     for seed in (0, 1):
         whole = runs[f"all, seed {seed}"]
@@ -76,11 +84,11 @@ def test_rows_that_ask_for_the_same_are_one_run(make_recipe, tmp_path):
         ("[1, 2]", "expected names, each with fields"),
         ("a: 1", "expected names, each with fields"),
         ("../a: {}", "expected names, each with fields"),
-        ("a: {distilling.nothing: 1}", "a: the field distilling.nothing is unknown"),
+        ("a: {distillation.gkd.nothing: 1}", "a: the field distillation.gkd.nothing is unknown"),
         ("a: {patch: 96}\nb: {}", "b and a differ in patch"),
         (
-            "a: {distilling.intra: 0, distilling.inter: 0, distilling.cross: 0}",
-            "a: distilling: every loss of gkd weighs 0; expected one that weighs something",
+            "a: {distillation.gkd.intra: 0, distillation.gkd.inter: 0, distillation.gkd.cross: 0}",
+            "all weights of the losses of gkd are 0; expected one above 0",
         ),
         ("gkd: {}", "gkd is a method and a variant"),
         ("a: [", "the file is not YAML"),

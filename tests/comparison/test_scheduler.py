@@ -181,7 +181,7 @@ def test_a_run_that_others_wait_for_comes_before_those_that_none_waits_for(
 
 
 def test_rows_that_ask_for_the_same_are_begun_once(make_recipe, given, tmp_path):
-    rows = {"one": {}, "two": {"distilling.views": 5}, "again": {}}
+    rows = {"one": {}, "two": {"distillation.gkd.views": 5}, "again": {}}
     plan = planned_runs([make_recipe()], [], [0], tmp_path, rows)
     shown = Recorder(first="one")
     assert at_once.run_at_once(plan, ["cuda:0", "cuda:1"], shown, lambda: False) == {}

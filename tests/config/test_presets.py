@@ -55,7 +55,7 @@ def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
         "preprocessing",
         "augmentation",
         "patch",
-        "distilling",
+        "distillation",
         "teacher",
         "student",
         "supervised",

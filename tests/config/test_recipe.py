@@ -13,6 +13,12 @@ from src_training.errors import InputError
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 steps = st.integers(0, 10**6)
 positive = st.floats(1e-9, 1e9)
+
+
+def gkd(**options):
+    return [{"method": "gkd", **options}]
+
+
 PHANTOM = {"name": "B", "phantoms": {"scanner": "B", "images": 2, "size": 64}}
 
 
@@ -92,7 +98,7 @@ def test_any_recipe_comes_back_from_its_yaml(
     }
     content["source"] = content["source"] | {"terms": terms, "class_values": values}
     content["stages"] = content["stages"] | {"tan": {"steps": length, "rate": rate}}
-    content["distilling"] = {"cross": weight}
+    content["distillation"] = [{"method": "gkd", "cross": weight or 1.0}]
     recipe = Recipe.validated(content, "tiny")
     assert Recipe.validated(yaml.safe_load(recipe.to_yaml()), "again") == recipe
 
@@ -100,7 +106,8 @@ def test_any_recipe_comes_back_from_its_yaml(
 def test_the_yaml_names_every_field_with_its_default(make_recipe):
     content = yaml.safe_load(make_recipe().to_yaml())
     assert content.keys() == Recipe.model_fields.keys()
-    assert content["distilling"]["start"] == "alone"
+    assert content["distil_from"] == "student"
+    assert content["distillation"][0]["edge_loss"] == "mse"
     assert content["alignment"]["consistency"] == "reconstruction"
 
 
@@ -117,9 +124,7 @@ def test_the_yaml_names_every_field_with_its_default(make_recipe):
         ({"patch": 33}, "the field patch is 33"),
         ({"name": "a/b"}, "the field name is 'a/b'"),
         ({"student__name": "unet"}, "'unet' is unknown; expected one of"),
-        ({"distilling__edge_loss": "l1"}, "the field distilling.edge_loss is 'l1'"),
-        ({"distilling__weights": {"rad": 1}}, "weights: 'rad' is no loss of any method"),
-        ({"distilling__weights": {"intra": 1}}, "'intra' is weighed by a field of its own"),
+        ({"distil_from": "teacher"}, "the field distil_from is 'teacher'"),
         ({"source": None}, "the field source is missing"),
         ({"stages__san": None}, "the field stages.san is missing"),
         ({"source__folder": "images"}, "expected either `folder` or `phantoms`"),
@@ -169,7 +174,23 @@ def test_settings_change_fields_before_the_recipe_is_checked(written):
 
 
 def test_settings_may_make_a_group_that_the_file_leaves_out(written):
-    assert Recipe.load(written(distilling=None), {"distilling.views": "3"}).distilling.views == 3
+    path = written(distillation=None)
+    (gkd,) = Recipe.load(path, {"distillation.gkd.views": "3"}).distillation
+    assert gkd.views == 3
+
+
+def test_settings_reach_a_method_by_its_name(written):
+    path = written(distillation=[{"method": "gkd", "views": 2}, {"method": "fsp"}])
+    gkd, fsp = Recipe.load(path, {"distillation.gkd.intra": "0.5"}).distillation
+    assert (gkd.intra, gkd.views, fsp.flow) == (0.5, 2, 1.0)
+    added = Recipe.load(path, {"distillation.emkd.weight": "0.3"}).distillation[-1]
+    assert (added.method, added.weight) == ("emkd", 0.3)
+    (alone,) = Recipe.load(path, {"distillation": "gkd"}).distillation
+    assert (alone.method, alone.views) == ("gkd", 2)
+    (other,) = Recipe.load(path, {"distillation": "skd"}).distillation
+    assert other.method == "skd"
+    (whole,) = Recipe.load(path, {"distillation": "[{method: coco, weight: 2}]"}).distillation
+    assert (whole.method, whole.weight) == ("coco", 2)
 
 
 @pytest.mark.parametrize(
@@ -242,24 +263,18 @@ def test_the_student_alone_is_a_fair_match(make_recipe):
     few = make_recipe(labelled=0.5)
     halved = few.stages.distil.model_copy(update={"batch": 1})
     assert few.plan("alone") == halved and few.plan("distil") == few.stages.distil
-    fresh = make_recipe(steps=5, distilling={"start": "fresh"})
+    fresh = make_recipe(steps=5, distil_from="scratch")
     assert fresh.plan("distil").steps == 10 and fresh.plan("alone").steps == 5
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"distilling": {"methods": "emkd"}}, "'emkd'; expected fields with values"),
-        ({"distilling": {"intra": -1}}, "distilling.intra is -1; expected at least 0"),
-        ({"distilling": {"cross": "abc"}}, "distilling.cross is 'abc'; expected a number"),
-        ({"distilling": {"views": 2.5}}, "distilling.views is 2.5; expected a whole number"),
-        ({"distilling": {"edge_loss": "l1"}}, "expected 'mse' or 'softmax'"),
+        ({"distillation": gkd(intra=-1)}, "distillation.gkd.intra is -1; expected at least 0"),
+        ({"distillation": gkd(cross="abc")}, "distillation.gkd.cross is 'abc'; expected a number"),
+        ({"distillation": gkd(views=2.5)}, "gkd.views is 2.5; expected a whole number"),
+        ({"distillation": gkd(edge_loss="l1")}, "expected 'mse' or 'softmax'"),
         ({"patch": 50}, "patch is 50; expected a multiple of 32"),
-        ({"distilling": {"methods": {"emkd": 0}}}, "methods: nothing teaches; expected a method"),
-        (
-            {"distilling": {"methods": {"emdk": 1}}},
-            "the field distilling: method 'emdk' is unknown",
-        ),
     ],
 )
 def test_a_wrong_value_is_said_with_what_is_expected(make_recipe, fields, said):

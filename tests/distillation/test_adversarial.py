@@ -16,6 +16,7 @@ from src_training.distillation.adversarial import (
     gradient_penalty,
     seen,
 )
+from src_training.distillation.graph_flow import GraphFlowOptions
 from tests.distillation.taps import CLASSES, TEACHER, made, masks
 
 EXACT = pytest.approx
@@ -30,7 +31,7 @@ def both():
 def attentive():
     """An adversarial distillation in double precision, past its first steps: places attend."""
     torch.manual_seed(0)
-    distillation = Adversarial(Critic(CLASSES)).double().eval()
+    distillation = Adversarial(GraphFlowOptions(), Critic(CLASSES)).double().eval()
     for module in distillation.modules():
         if isinstance(module, SelfAttention):
             module.gamma.data.fill_(0.5)
@@ -50,7 +51,10 @@ class Linear(nn.Module):
 
 def test_adversarial(both):
     critic = Linear(0.1)
-    losses = {n: loss.item() for n, loss in Adversarial(critic)(*both, masks()).items()}
+    losses = {
+        n: loss.item()
+        for n, loss in Adversarial(GraphFlowOptions(), critic)(*both, masks()).items()
+    }
     real, fake = (np.mean([0.1 * sample.sum() for sample in each.logits.numpy()]) for each in both)
     slope = 0.1 * math.sqrt(CLASSES * 16 * 16)
     assert losses["adversarial"] == EXACT(-fake, rel=1e-9)
@@ -68,7 +72,7 @@ def test_the_penalty_teaches_the_critic_a_slope_of_one():
 
 def test_the_critic_learns_from_its_loss_alone_and_the_student_from_the_other(both):
     torch.manual_seed(0)
-    distillation = Adversarial(Critic(CLASSES).double())
+    distillation = Adversarial(GraphFlowOptions(), Critic(CLASSES).double())
     student = both[1]
     student.logits.requires_grad_()
     losses = distillation(*both, masks())
@@ -173,7 +177,7 @@ def test_the_order_of_the_samples_is_of_no_account(attentive, both, monkeypatch)
 @pytest.mark.parametrize("strength", [0, 100])
 def test_half_precision_stays_finite(both, dtype, strength):
     torch.manual_seed(0)
-    distillation = Adversarial(Critic(CLASSES))
+    distillation = Adversarial(GraphFlowOptions(), Critic(CLASSES))
     teacher, student = (each.map(lambda t: (strength * t).to(dtype)) for each in both)
     student.logits.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):

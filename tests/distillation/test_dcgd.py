@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 
 from src_training.alignment.contrastive_graphs import complete_graph, star_graph
-from src_training.distillation.dcgd import DCGD
+from src_training.distillation.gkd import DCGD, GKDOptions
 from tests.distillation.taps import made
 
 BOTH = pytest.mark.parametrize("edge_loss", ["mse", "softmax"])
@@ -22,7 +22,9 @@ def vectors(seed, views=VIEWS):
 
 
 def graphs(edge_loss="mse", scope="views", centred=True):
-    distillation = DCGD(edge_loss, scope, TEMPERATURE, centred)
+    distillation = DCGD(
+        GKDOptions(edge_loss=edge_loss, scope=scope, temperature=TEMPERATURE, centred=centred)
+    )
 
     def compare(teacher, student):
         losses = distillation.compare(torch.as_tensor(teacher), torch.as_tensor(student))
@@ -149,7 +151,7 @@ def test_the_losses_are_never_negative_and_a_difference_costs(edge_loss, scope):
 @BOTH
 @SCOPES
 def test_the_gradients_are_those_of_finite_differences(edge_loss, scope):
-    distillation = DCGD(edge_loss, scope, temperature=0.5)
+    distillation = DCGD(GKDOptions(edge_loss=edge_loss, scope=scope, temperature=0.5))
     teacher = taught(torch.from_numpy(vectors(0, views=2)))
     student = torch.from_numpy(vectors(1, views=2)).requires_grad_()
 
@@ -161,7 +163,7 @@ def test_the_gradients_are_those_of_finite_differences(edge_loss, scope):
 
 def test_the_teacher_gets_no_gradient(make_pass):
     teacher, student = make_pass(0), make_pass(1)
-    losses = DCGD()(teacher, student, MASK)
+    losses = DCGD(GKDOptions())(teacher, student, MASK)
     sum(losses.values()).backward()
     assert all(parameter.grad is None for parameter in teacher.network.parameters())
     assert student.network.deeper.weight.grad.any()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from src_training.distillation.dicd import DICD, cross_predictions
+from src_training.distillation.gkd import DICD, GKDOptions, cross_predictions
 from src_training.losses.divergence import pixel_divergence
 
 MASK = torch.zeros(2, 8, 8, dtype=torch.long)
@@ -71,15 +71,15 @@ def test_the_loss_is_the_sum_of_both_divergences_from_the_teacher(passes):
     teacher, student = (each.map(torch.Tensor.double) for each in passes)
     cross = [each.detach().numpy() for each in cross_predictions(teacher, student)]
     expected = sum(divergence(teacher.logits.numpy(), each) for each in cross)
-    loss = DICD()(teacher, student, MASK)["cross"]
+    loss = DICD(GKDOptions())(teacher, student, MASK)["cross"]
     assert loss.item() == pytest.approx(expected, rel=1e-9)
     assert expected > 0
 
 
 def test_the_order_of_the_samples_is_of_no_account(passes):
     turned = [each.map(lambda tensor: tensor.flip(0)) for each in passes]
-    expected = DICD()(*passes, MASK)["cross"].item()
-    assert DICD()(*turned, MASK)["cross"].item() == pytest.approx(expected, rel=1e-5)
+    expected = DICD(GKDOptions())(*passes, MASK)["cross"].item()
+    assert DICD(GKDOptions())(*turned, MASK)["cross"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_there_is_nothing_to_learn_where_both_cross_predictions_are_the_teachers(make_pass):
@@ -87,7 +87,7 @@ def test_there_is_nothing_to_learn_where_both_cross_predictions_are_the_teachers
     teacher = make_pass(0, frozen=True, images=images)
     rebuilt = teacher.alignment(teacher.bottleneck)
     exact = dataclasses.replace(teacher, logits=teacher.network.decode(teacher.skips, rebuilt))
-    loss = DICD()(exact, exact, MASK)["cross"]
+    loss = DICD(GKDOptions())(exact, exact, MASK)["cross"]
     assert loss.item() == pytest.approx(0, abs=1e-7)
 
 
@@ -130,6 +130,6 @@ def test_gradients_agree_with_finite_differences_through_the_frozen_teacher(make
     def loss(bottleneck, skip):
         skips = own._replace(features=(skip,))
         learning = dataclasses.replace(student, skips=skips, bottleneck=bottleneck)
-        return DICD()(taught, learning, MASK)["cross"]
+        return DICD(GKDOptions())(taught, learning, MASK)["cross"]
 
     assert torch.autograd.gradcheck(loss, (start, kept))

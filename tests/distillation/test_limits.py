@@ -10,21 +10,25 @@ from torch.utils._pytree import tree_leaves
 
 from src_training.distillation import METHODS
 from src_training.distillation.adversarial import Adversarial, Critic
-from src_training.distillation.dcgd import DCGD
-from src_training.distillation.dicd import DICD
-from src_training.distillation.view_predictions import ViewPredictions
+from src_training.distillation.gkd import DCGD, DICD, GKDOptions, ViewPredictions
+from src_training.distillation.graph_flow import GraphFlowOptions
 from tests.distillation.taps import STUDENT, made, masks
 from tests.distillation.test_properties import ALL, DISTILLATIONS, teacher_of
 
+
+def graphs(**options):
+    return DCGD(GKDOptions(**options))
+
+
 MAKERS = {type(make()): make for make in DISTILLATIONS.values()} | {
-    DCGD: DCGD,
-    DICD: DICD,
-    Adversarial: lambda: Adversarial(Critic(2)),
+    DCGD: lambda: graphs(),
+    DICD: lambda: DICD(GKDOptions()),
+    Adversarial: lambda: Adversarial(GraphFlowOptions(), Critic(2)),
 }
 PARTS = {part.__name__: MAKERS[part] for method in METHODS.values() for part in method.parts} | {
-    "one graph of all views": partial(DCGD, scope="batch"),
-    "softmax of edges": partial(DCGD, "softmax"),
-    "softmax of all edges": partial(DCGD, "softmax", "batch"),
+    "one graph of all views": partial(graphs, scope="batch"),
+    "softmax of edges": partial(graphs, edge_loss="softmax"),
+    "softmax of all edges": partial(graphs, edge_loss="softmax", scope="batch"),
 }
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 SIDE, BATCH, VIEWS, LATENT = 256, 8, 16, 512
@@ -82,18 +86,19 @@ def test_half_precision_stays_finite(name, dtype, strength):
     with torch.autocast("cpu", torch.bfloat16):
         losses = DISTILLATIONS[name]()(teacher, student, masks())
     assert all(loss.dtype == torch.float32 for loss in losses.values())
-    weights = DISTILLATIONS[name]().weights
+    made_for = DISTILLATIONS[name]()
+    weights = made_for.weights(made_for.options)
     sum(weights[loss] * value for loss, value in losses.items()).backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert all(leaf.grad is None or torch.isfinite(leaf.grad).all() for leaf in leaves)
 
 
 GKD = {
-    "mse": DCGD,
-    "softmax": partial(DCGD, "softmax", "batch"),
-    "uncentred": partial(DCGD, centred=False),
-    "cross": DICD,
-    "predictions": ViewPredictions,
+    "mse": graphs,
+    "softmax": partial(graphs, edge_loss="softmax", scope="batch"),
+    "uncentred": partial(graphs, centred=False),
+    "cross": MAKERS[DICD],
+    "predictions": MAKERS[ViewPredictions],
 }
 
 
@@ -132,7 +137,7 @@ def test_one_vector_of_zeros_among_others_leaves_every_gradient_finite(dtype, ce
     teacher, student = (torch.randn(3, 5, 8).to(dtype) for _ in range(2))
     student[1, 2] = student[0, 0] = 0
     student.requires_grad_()
-    losses = DCGD(centred=centred).compare(teacher.float(), student.float())
+    losses = graphs(centred=centred).compare(teacher.float(), student.float())
     torch.stack(list(losses.values())).sum().backward()
     assert student.grad.isfinite().all() and student.grad.abs().max() > 0
 
@@ -149,7 +154,8 @@ def test_a_node_of_zeros_among_others_leaves_every_gradient_finite(name, dtype):
     leaves = [leaf.requires_grad_() for leaf in (student.logits, *student.taps.values())]
     distillation = DISTILLATIONS[name]()
     losses = distillation(teacher, student, masks())
-    sum(distillation.weights[loss] * value for loss, value in losses.items()).backward()
+    weights = distillation.weights(distillation.options)
+    sum(weights[loss] * value for loss, value in losses.items()).backward()
     learnt = [leaf.grad for leaf in leaves if leaf.grad is not None]
     assert learnt and all(gradient.isfinite().all() for gradient in learnt)
 
@@ -160,7 +166,7 @@ def test_a_teacher_that_is_certain_can_be_crossed_with(dtype, make_pass):
     certain = torch.tensor([6e4, -6e4]).view(1, 2, 1, 1).expand_as(teacher.logits)
     with torch.autocast("cpu", dtype):
         sure = dataclasses.replace(teacher, logits=certain.to(dtype))
-        loss = DICD()(sure, student, masks(side=8, classes=2))["cross"]
+        loss = MAKERS[DICD]()(sure, student, masks(side=8, classes=2))["cross"]
     loss.backward()
     learnt = [each.grad for each in student.network.parameters() if each.grad is not None]
     assert loss.isfinite() and learnt and all(each.isfinite().all() for each in learnt)

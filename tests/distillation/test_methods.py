@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.config.recipe import Distilling
+from src_training.config.recipe import Recipe
 from src_training.data.sampling import Batch
-from src_training.distillation import METHODS
+from src_training.distillation import METHODS, build_distillations, parse_options
 from src_training.errors import InputError
 from src_training.inference.model_file import read_card
 from src_training.networks import build_network
@@ -17,13 +17,23 @@ from src_training.runs.directory import STAGES
 from src_training.runs.events import RunStarted, StageFinished, StepDone
 from src_training.runs.run import RunDirectory, distil, run_state
 from src_training.training.interruption import Interrupted
-from src_training.training.stages.distillation import Distil, distillations_of, stage_names
+from src_training.training.stages.distillation import Distil, stage_names
 
 
-def chosen(**fields):
+def options_of(*methods):
+    return [parse_options({"method": each} if isinstance(each, str) else each) for each in methods]
+
+
+def build(*methods):
+    """Distillations of methods, and the weights of their losses."""
     torch.manual_seed(0)
     teacher, student = build_network("fanet", 1, 2, width=2), build_network("enet", 1, 2)
-    return distillations_of(Distilling(**fields), teacher, student)
+    parts = build_distillations(options_of(*methods), teacher, student)
+    return parts, {
+        f"{part.options.method}/{name}": weight
+        for part in parts
+        for name, weight in part.weights(part.options).items()
+    }
 
 
 @pytest.fixture
@@ -39,8 +49,7 @@ def begun(finished_run, tmp_path, monkeypatch):
         stages = recipe.stages.model_copy(
             update={"paraphraser": recipe.stages.tan, "distil": recipe.stages.distil}
         )
-        distilling = recipe.distilling.model_copy(update={"methods": methods})
-        recipe = recipe.model_copy(update={"stages": stages, "distilling": distilling})
+        recipe = recipe.model_copy(update={"stages": stages, "distillation": options_of(*methods)})
         recipe.save(RunDirectory(path).recipe)
         return recipe, path
 
@@ -49,24 +58,25 @@ def begun(finished_run, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs_by_its_name_and_its_losses_are_in_the_events(begun, method):
-    recipe, path = begun({method: 1.0})
+    recipe, path = begun([{"method": method, "views": 2} if method == "gkd" else method])
     events = []
     distil(recipe, path, resume=True, device="cpu", listener=events.append)
-    names = {loss for part in METHODS[method].parts for loss in part.weights} - {"predictions"}
+    names = {f"{method}/{loss}" for part in METHODS[method].parts for loss in part.loss_names}
+    names -= {"gkd/predictions"}
     steps = [event for event in events if isinstance(event, StepDone) and event.stage == "distil"]
-    assert [step.losses.keys() for step in steps] == [{"ce"} | names] * 3
+    assert [step.losses.keys() for step in steps] == [{"segmentation/ce"} | names] * 3
     finished = [event.stage for event in events if isinstance(event, StageFinished)]
     with_paraphraser = method.startswith("graph_flow")
     assert finished == ["paraphraser"] * with_paraphraser + ["distil"]
     (started,) = (event for event in events if isinstance(event, RunStarted))
-    assert started.stages == list(stage_names(recipe.distilling))
+    assert started.stages == list(stage_names(recipe.distillation))
     assert run_state(path).state == "finished"
     student = load_file(path / "stages" / "distil" / "best.safetensors")
     alone = load_file(path / "stages" / "student" / "best.safetensors")
     assert student.keys() == alone.keys()
 
 
-@pytest.mark.parametrize("methods", [{"graph_flow": 1.0}, {"fsp": 0.5, "gkd": 1.0}])
+@pytest.mark.parametrize("methods", [["graph_flow"], [{"method": "fsp", "weight": 0.5}, "gkd"]])
 def test_what_learns_beside_the_student_resumes_exactly_too(begun, methods):
     recipe, whole = begun(methods, "whole")
     distil(recipe, whole, resume=True, device="cpu")
@@ -94,7 +104,7 @@ def test_what_learns_beside_the_student_resumes_exactly_too(begun, methods):
 UNLABELLED = {"name": "C", "phantoms": {"scanner": "C", "images": 1, "size": 64}, "terms": "c"}
 
 
-@pytest.mark.parametrize("methods", [{"emkd": 1.0}, {"gkd": 1.0, "graph_flow": 1.0}])
+@pytest.mark.parametrize("methods", [["emkd"], ["gkd", "graph_flow"]])
 def test_images_without_masks_join_the_last_stage_and_are_named_in_the_model(
     make_recipe, tmp_path, monkeypatch, methods
 ):
@@ -112,7 +122,7 @@ def test_images_without_masks_join_the_last_stage_and_are_named_in_the_model(
     recipe = make_recipe(
         stages=stages,
         unlabelled=[UNLABELLED],
-        distilling={"views": 2, "methods": methods},
+        distillation=[each.model_dump() for each in options_of(*methods)],
     )
     distil(recipe, tmp_path / "run", device="cpu")
     # One before the first step, to see how loud each loss is.
@@ -130,73 +140,80 @@ def test_unlabelled_images_teach_and_their_supervised_loss_is_not_asked_for():
     torch.manual_seed(0)
     teacher, student = build_network("fanet", 1, 2, width=2), build_network("enet", 1, 2)
     tan, san = (AlignmentNetwork(n.bottleneck_channels, (4, 4), 8, 4) for n in (teacher, student))
-    taught = distillations_of(Distilling(methods={"logits": 1.0}), teacher, student)
-    stage = Distil((student, san), (teacher, tan), *taught, 0, "ce").eval()
+    parts = build_distillations(options_of("logits"), teacher, student)
+    stage = Distil((student, san), (teacher, tan), parts, "ce").eval()
     images, mask = torch.rand(4, 1, 32, 32), torch.randint(2, (4, 32, 32))
     half, labelled, whole = (
         stage(batch)
         for batch in (Batch(images, mask[:2]), Batch(images[:2], mask[:2]), Batch(images, mask))
     )
-    assert half["ce"].item() == pytest.approx(labelled["ce"].item(), rel=1e-5)
-    assert half["logits"].item() == pytest.approx(whole["logits"].item(), rel=1e-5)
-    assert half["logits"].item() != pytest.approx(labelled["logits"].item(), rel=1e-5)
+    assert half["segmentation/ce"].item() == pytest.approx(
+        labelled["segmentation/ce"].item(), rel=1e-5
+    )
+    assert half["logits/logits"].item() == pytest.approx(whole["logits/logits"].item(), rel=1e-5)
+    assert half["logits/logits"].item() != pytest.approx(labelled["logits/logits"].item(), rel=1e-5)
 
 
-def test_gkd_is_what_a_recipe_distils_by_unless_it_says_otherwise():
-    distillations, weights = chosen(cross=0.1)
-    assert [type(each).__name__ for each in distillations] == [
-        "DCGD",
-        "DICD",
-    ]
-    assert weights == {"intra": 0.02, "inter": 0.02, "cross": 0.1}
-    assert chosen(intra=0, inter=0, cross=0, predictions=0.5)[1] == {"predictions": 0.5}
+def test_gkd_is_the_default(make_recipe):
+    recipe = make_recipe()
+    bare = Recipe.validated(recipe.model_dump(exclude={"distillation"}), "bare")
+    assert [each.method for each in bare.distillation] == ["gkd"]
+    parts, weights = build({"method": "gkd", "cross": 0.1})
+    assert [type(each).__name__ for each in parts] == ["DCGD", "DICD"]
+    assert weights == {"gkd/intra": 0.02, "gkd/inter": 0.02, "gkd/cross": 0.1}
+    predictions = {"method": "gkd", "intra": 0, "inter": 0, "cross": 0, "predictions": 0.5}
+    assert build(predictions)[1] == {"gkd/predictions": 0.5}
 
 
-def test_a_sum_weighs_each_loss_by_its_method_and_by_its_place_in_it():
-    distillations, weights = chosen(methods={"emkd": 0.5, "gkd": 2.0, "logits": 0.0}, cross=0)
-    assert [type(each).__name__ for each in distillations] == [
-        "EMKD",
-        "DCGD",
-    ]
-    expected = {"pmd": 0.05, "imd_low": 0.45, "rad_high": 0.45, "intra": 0.04, "inter": 0.04}
+def test_weights_of_methods_and_losses_multiply():
+    parts, weights = build(
+        {"method": "emkd", "weight": 0.5, "rad_high": 0.2},
+        {"method": "gkd", "weight": 2.0, "cross": 0},
+        {"method": "logits", "weight": 0.0},
+    )
+    assert [type(each).__name__ for each in parts] == ["EMKD", "DCGD"]
+    expected = {"emkd/pmd": 0.05, "emkd/imd_low": 0.45, "emkd/rad_high": 0.1, "gkd/intra": 0.04}
     assert {name: weights[name] for name in expected} == pytest.approx(expected)
-    assert "logits" not in weights
+    assert not [name for name in weights if name.startswith("logits")]
 
 
-def test_a_recipe_may_weigh_single_losses():
-    weights = chosen(methods={"emkd": 0.5}, weights={"rad_high": 0.2, "logits": 3.0})[1]
-    assert weights["rad_high"] == pytest.approx(0.1)
-    assert weights["rad_low"] == pytest.approx(0.45)
-    assert "logits" not in weights
-
-
-def test_what_weighs_nothing_is_left_out_and_its_stage_with_it():
+def test_parts_without_weight_have_no_stage():
     left_out = dict.fromkeys(("imd_low", "imd_high", "rad_low", "rad_high", "pmd"), 0)
-    distillations, weights = chosen(methods={"emkd": 1.0, "logits": 1.0}, weights=left_out)
-    assert [type(each).__name__ for each in distillations] == ["LogitsKD"]
-    assert weights == {"logits": 1.0}
+    parts, weights = build({"method": "emkd", **left_out}, "logits")
+    assert [type(each).__name__ for each in parts] == ["LogitsKD"]
+    assert weights == {"logits/logits": 1.0}
     no_graphs = {"vertices": 0, "edges": 0, "prediction": 0}
-    for taught, stages in (({}, ["paraphraser"]), (no_graphs, [])):
-        named = stage_names(Distilling(methods={"graph_flow": 1.0}, weights=taught))
-        assert [name for name in named if name not in STAGES] == stages
+    for options, stages in (({}, ["paraphraser"]), (no_graphs, [])):
+        names = stage_names(options_of({"method": "graph_flow", **options}))
+        assert [name for name in names if name not in STAGES] == stages
+    assert stage_names(options_of("gkd", {"method": "graph_flow", "weight": 0})) == STAGES
+    assert stage_names(options_of("graph_flow"))[-2:] == ("paraphraser", "distil")
 
 
 def test_published_weights():
-    assert chosen(methods={"graph_flow": 1})[1] == {
-        "vertices": 1e-5,
-        "edges": 1e-9,
-        "prediction": 1.0,
-        "adversarial": 0.1,
-        "critic": 1.0,
+    assert build("graph_flow")[1] == {
+        "graph_flow/vertices": 1e-5,
+        "graph_flow/edges": 1e-9,
+        "graph_flow/prediction": 1.0,
+        "graph_flow/adversarial": 0.1,
+        "graph_flow/critic": 1.0,
     }
-    emkd = chosen(methods={"emkd": 1})[1]
-    assert emkd == {
-        "pmd": 0.1,
-        "imd_low": 0.9,
-        "imd_high": 0.9,
-        "rad_low": 0.9,
-        "rad_high": 0.9,
+    assert build("emkd")[1] == {
+        "emkd/pmd": 0.1,
+        "emkd/imd_low": 0.9,
+        "emkd/imd_high": 0.9,
+        "emkd/rad_low": 0.9,
+        "emkd/rad_high": 0.9,
     }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_loss_has_an_option(method):
+    spec = METHODS[method]
+    losses = [name for part in spec.parts for name in part.loss_names]
+    assert len(set(losses)) == len(losses)
+    assert set(losses) <= spec.options.model_fields.keys()
+    assert spec.options().method == method
 
 
 def test_the_critic_has_its_own_rate_and_the_student_that_of_the_stage(begun, monkeypatch):
@@ -208,30 +225,30 @@ def test_the_critic_has_its_own_rate_and_the_student_that_of_the_stage(begun, mo
         return step(self, *arguments, **keywords)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    recipe, path = begun({"graph_flow": 1.0})
+    recipe, path = begun(["graph_flow"])
     distil(recipe, path, resume=True, device="cpu")
     student, critic = groups[-3]
     assert student == (recipe.stages.distil.rate, (0.9, 0.999))
     assert critic == (3e-5, (0.9, 0.99))
 
 
-def test_a_method_without_weight_has_no_stage():
-    assert stage_names(Distilling(methods={"gkd": 1.0, "graph_flow": 0.0})) == STAGES
-    assert stage_names(Distilling(methods={"graph_flow": 1.0}))[-2:] == ("paraphraser", "distil")
-
-
 @pytest.mark.parametrize(
-    ("methods", "said"),
+    ("methods", "words"),
     [
-        ({"gdk": 1.0}, "method 'gdk' is unknown; expected one of"),
-        ({"gkd": -1.0}, "the field distilling.methods.gkd is -1.0"),
-        (
-            {"graph_flow": 1.0, "graph_flow_normalised": 1.0},
-            "methods graph_flow and graph_flow_normalised each have a loss 'vertices'",
-        ),
+        (["gkd"], "the field distillation is 'gkd'; expected fields with values"),
+        ([{"views": 2}], "the field distillation.method is missing"),
+        ([{"method": "gdk"}], "the field distillation.method is 'gdk'; expected one of 'gkd', 'e"),
+        ([{"method": "gkd", "weight": -1}], "distillation.gkd.weight is -1; expected at least 0"),
+        ([{"method": "gkd", "vews": 2}], "the field distillation.gkd.vews is unknown"),
+        ([{"method": "emkd", "views": 2}], "the field distillation.emkd.views is unknown"),
+        ([{"method": "emkd", "weight": 0}], "all method weights are 0; expected one above 0"),
+        ([{"method": "fsp", "flow": 0}], "all weights of the losses of fsp are 0"),
+        ([{"method": "fsp"}, {"method": "fsp"}], "method fsp is given twice"),
+        ([], "there is no method; expected at least one of"),
+        ({"method": "gkd"}, "expected a list"),
     ],
 )
-def test_methods_that_make_no_sense_are_refused_in_one_sentence(make_recipe, methods, said):
+def test_wrong_methods_are_refused_in_one_sentence(make_recipe, methods, words):
     with pytest.raises(InputError) as caught:
-        make_recipe(distilling={"methods": methods})
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+        make_recipe(distillation=methods)
+    assert words in str(caught.value) and "\n" not in str(caught.value)

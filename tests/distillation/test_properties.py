@@ -6,43 +6,46 @@ import pytest
 import torch
 from torch import nn
 
-from src_training.distillation import METHODS
+from src_training.distillation import METHODS, parse_options
 from src_training.distillation.attention_transfer import AttentionTransfer
 from src_training.distillation.base import ForwardOutputs
 from src_training.distillation.coco import CoCo
-from src_training.distillation.dcgd import DCGD
-from src_training.distillation.dicd import DICD
 from src_training.distillation.emkd import EMKD
 from src_training.distillation.fsp import FSP
+from src_training.distillation.gkd import DCGD, DICD, ViewPredictions
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow, salient_patches
 from src_training.distillation.ifvd import IFVD
 from src_training.distillation.logits import LogitsKD
 from src_training.distillation.skd import SKD
-from src_training.distillation.view_predictions import ViewPredictions
 from src_training.errors import InputError
 from src_training.networks import NETWORKS, build_network
 from tests.distillation.taps import CLASSES, SCALES, STUDENT, TEACHER, VIEWS, made, masks
 from tests.small_networks import small_network
 
 
-class Said(nn.Module):
-    """A paraphraser that has nothing to say differently."""
+class SameTaps(nn.Module):
+    """A paraphraser that returns the taps as they are."""
 
     def forward(self, taps):
         return taps
 
 
+def maker(part, method, *arguments):
+    """Makes a distillation with the default options of a method."""
+    return lambda: part(parse_options({"method": method}), *arguments)
+
+
 DISTILLATIONS = {
-    "logits": LogitsKD,
-    "predictions": ViewPredictions,
-    "attention": AttentionTransfer,
-    "fsp": lambda: FSP({}),
-    "ifvd": IFVD,
-    "skd": SKD,
-    "coco": CoCo,
-    "emkd": EMKD,
-    "graph_flow": lambda: GraphFlow(Said()),
-    "graph_flow_normalised": lambda: NormalisedGraphFlow(Said()),
+    "logits": maker(LogitsKD, "logits"),
+    "predictions": maker(ViewPredictions, "gkd"),
+    "attention": maker(AttentionTransfer, "attention"),
+    "fsp": maker(FSP, "fsp", {}),
+    "ifvd": maker(IFVD, "ifvd"),
+    "skd": maker(SKD, "skd"),
+    "coco": maker(CoCo, "coco"),
+    "emkd": maker(EMKD, "emkd"),
+    "graph_flow": maker(GraphFlow, "graph_flow", SameTaps()),
+    "graph_flow_normalised": maker(NormalisedGraphFlow, "graph_flow_normalised", SameTaps()),
 }
 SAME_CHANNELS = {"fsp", "graph_flow", "graph_flow_normalised"}
 ALL = pytest.mark.parametrize("name", DISTILLATIONS)
@@ -68,7 +71,7 @@ def test_every_distillation_of_every_method_is_looked_at():
 def test_the_losses_have_the_names_that_are_weighed(name):
     distillation = DISTILLATIONS[name]()
     losses = distillation(teacher_of(name), made(1), masks())
-    assert losses.keys() == distillation.weights.keys()
+    assert losses.keys() == set(distillation.loss_names)
     assert all(loss.ndim == 0 and loss > 0 for loss in losses.values())
 
 
@@ -207,7 +210,7 @@ def test_every_method_fits_every_student(method, student):
     torch.manual_seed(0)
     teacher, learner = build_network("fanet", 1, 2, width=2), build_network(student, 1, 2)
     for part in METHODS[method].parts:
-        made_for = part.for_pair(teacher, learner)
+        made_for = part.for_pair(parse_options({"method": method}), teacher, learner)
         assert set(made_for.taps) <= teacher.taps.keys() & learner.taps.keys()
         if made_for.paraphrases:
             said = made_for.paraphraser(
@@ -233,14 +236,15 @@ def test_every_method_fits_the_networks_of_emkd_but_graph_flow_asks_for_a_decode
         views = torch.stack([logits, logits.flip(0)], 1)
         made_of = (network, None, skips, bottleneck, logits, None, taps, views, logits)
         passes.append(ForwardOutputs(*made_of))
-    parts = {part for method in METHODS.values() for part in method.parts}
-    for part in parts - {DCGD, DICD}:
+    parts = {part: name for name, method in METHODS.items() for part in method.parts}
+    for part in parts.keys() - {DCGD, DICD}:
+        options = parse_options({"method": parts[part]})
         if part.paraphrases and student != "enet":
-            with pytest.raises(InputError, match="cannot teach this student"):
-                part.for_pair(*networks)
+            with pytest.raises(InputError, match=f"{options.method} cannot teach this student"):
+                part.for_pair(options, *networks)
             continue
-        losses = part.for_pair(*networks)(*passes, masks(side=64, classes=2))
-        assert losses.keys() == part.weights.keys()
+        losses = part.for_pair(options, *networks)(*passes, masks(side=64, classes=2))
+        assert losses.keys() == set(part.loss_names)
         assert all(loss.isfinite() for loss in losses.values())
 
 

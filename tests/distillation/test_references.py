@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from src_training.distillation.attention_transfer import AttentionTransfer
-from src_training.distillation.coco import CoCo
-from src_training.distillation.emkd import EMKD
-from src_training.distillation.fsp import FSP
-from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
-from src_training.distillation.ifvd import IFVD
-from src_training.distillation.logits import LogitsKD
-from src_training.distillation.paraphraser import Paraphraser, Paraphrasers
-from src_training.distillation.skd import SKD
-from src_training.distillation.view_predictions import ViewPredictions
+from src_training.distillation.attention_transfer import AttentionTransfer, AttentionTransferOptions
+from src_training.distillation.coco import CoCo, CoCoOptions
+from src_training.distillation.emkd import EMKD, EMKDOptions
+from src_training.distillation.fsp import FSP, FSPOptions
+from src_training.distillation.gkd import GKDOptions, ViewPredictions
+from src_training.distillation.graph_flow import (
+    GraphFlow,
+    GraphFlowOptions,
+    NormalisedGraphFlow,
+    Paraphraser,
+    Paraphrasers,
+)
+from src_training.distillation.ifvd import IFVD, IFVDOptions
+from src_training.distillation.logits import LogitsKD, LogitsKDOptions
+from src_training.distillation.skd import SKD, SKDOptions
 from tests.distillation.taps import TEACHER, made, masks
 
 EXACT = pytest.approx
@@ -66,7 +71,9 @@ def pixels(feature):
 
 def test_logits(both):
     expected = divergence(both[0].logits.numpy(), both[1].logits.numpy(), 4.0)
-    assert found(LogitsKD(), *both, masks()) == {"logits": EXACT(expected, rel=1e-9)}
+    assert found(LogitsKD(LogitsKDOptions()), *both, masks()) == {
+        "logits": EXACT(expected, rel=1e-9)
+    }
 
 
 def test_anchor_and_views_learn_alike_what_the_teacher_predicts_of_the_plain_anchor(both):
@@ -76,7 +83,9 @@ def test_anchor_and_views_learn_alike_what_the_teacher_predicts_of_the_plain_anc
     for view in range(student.view_logits.shape[1]):
         parts.append(divergence(plain, student.view_logits[:, view].numpy(), 1.0))
     expected = sum(parts) / len(parts)
-    assert found(ViewPredictions(), *both, masks()) == {"predictions": EXACT(expected, rel=1e-9)}
+    assert found(ViewPredictions(GKDOptions()), *both, masks()) == {
+        "predictions": EXACT(expected, rel=1e-9)
+    }
 
 
 def test_attention(both):
@@ -89,7 +98,9 @@ def test_attention(both):
             s_map = unit([sum(value**2 for value in pixel) for pixel in pixels(s)])
             terms += [(a - b) ** 2 for a, b in zip(s_map, t_map, strict=True)]
         expected += np.mean(terms)
-    assert found(AttentionTransfer(), *both, masks()) == {"attention": EXACT(expected, rel=1e-9)}
+    assert found(AttentionTransfer(AttentionTransferOptions()), *both, masks()) == {
+        "attention": EXACT(expected, rel=1e-9)
+    }
 
 
 def test_flow():
@@ -121,12 +132,14 @@ def test_flow():
         )
         for a, c in pairs
     ]
-    assert found(FSP({}), teacher, student, masks()) == {"flow": EXACT(np.mean(terms), rel=1e-9)}
+    assert found(FSP(FSPOptions(), {}), teacher, student, masks()) == {
+        "flow": EXACT(np.mean(terms), rel=1e-9)
+    }
 
 
 def test_flow_brings_other_channels_to_the_teachers(both):
     pairs = {tap: (both[1].taps[tap].shape[1], TEACHER[tap]) for tap in FSP.taps}
-    distillation = FSP(pairs).double()
+    distillation = FSP(FSPOptions(), pairs).double()
     adapted = {
         tap: torch.einsum("oi,bihw->bohw", distillation.adapted[tap].weight[..., 0, 0], feature)
         for tap, feature in both[1].taps.items()
@@ -134,7 +147,7 @@ def test_flow_brings_other_channels_to_the_teachers(both):
     }
     brought = made(1)
     brought.taps.update({tap: feature.detach() for tap, feature in adapted.items()})
-    expected = found(FSP({}), both[0], brought, masks())
+    expected = found(FSP(FSPOptions(), {}), both[0], brought, masks())
     assert found(distillation, *both, masks()) == EXACT(expected, rel=1e-9)
 
 
@@ -162,7 +175,7 @@ def test_variation(both):
         )
     ]
     expected = EXACT(np.mean(terms), rel=1e-6)
-    assert found(IFVD(), *both, masks()) == {"variation": expected}
+    assert found(IFVD(IFVDOptions()), *both, masks()) == {"variation": expected}
 
 
 def similar(feature, nodes):
@@ -186,7 +199,7 @@ def test_pairwise():
         )
     ]
     expected = {"pairwise": EXACT(np.mean(terms), rel=1e-9)}
-    assert found(SKD(), teacher, student, masks(side=32)) == expected
+    assert found(SKD(SKDOptions()), teacher, student, masks(side=32)) == expected
 
 
 def test_correlation():
@@ -202,7 +215,7 @@ def test_correlation():
             )
             terms.append((s - t) ** 2)
     expected = {"correlation": EXACT(np.mean(terms), rel=1e-9)}
-    assert found(CoCo(), teacher, student, masks(side=32)) == expected
+    assert found(CoCo(CoCoOptions()), teacher, student, masks(side=32)) == expected
 
 
 def importance(feature):
@@ -241,7 +254,7 @@ def test_emkd(both, absent):
             )
             squares += [(s[pair] - t[pair]) ** 2 for pair in s]
         expected[f"rad_{level}"] = np.mean(squares)
-    assert found(EMKD(), *both, mask) == EXACT(expected, rel=1e-6)
+    assert found(EMKD(EMKDOptions()), *both, mask) == EXACT(expected, rel=1e-6)
 
 
 def nodes_of(feature):
@@ -291,7 +304,9 @@ def test_graph_flow(both, form):
         "edges": total(edges),
         "prediction": divergence(teacher.logits.numpy(), student.logits.numpy(), 1.0),
     }
-    assert found(form(paraphrasers), *both, masks()) == EXACT(expected, rel=1e-9)
+    assert found(form(GraphFlowOptions(), paraphrasers), *both, masks()) == EXACT(
+        expected, rel=1e-9
+    )
 
 
 def test_a_paraphraser_is_three_convolutions_and_their_mirror():

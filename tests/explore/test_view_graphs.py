@@ -9,7 +9,7 @@ import torch
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import IntensityPreprocessing
-from src_training.distillation.dcgd import DCGD
+from src_training.distillation.gkd import DCGD, GKDOptions
 from src_training.errors import InputError
 from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.explore.view_graphs import batch_graphs, graphs_of, sample_graphs
@@ -94,7 +94,7 @@ def test_the_differences_shown_are_those_that_training_minimises(scope):
         )
         for _, network, alignment in both(networks)
     )
-    losses = DCGD("mse", scope, centred=True).compare(teacher, student)
+    losses = DCGD(GKDOptions(scope=scope)).compare(teacher, student)
     intra = np.mean([sample.difference.star**2 for sample in found.samples])
     blocks = [found.difference]
     if scope == "views":

@@ -13,8 +13,9 @@ from napari_msankd.recipe.editor import RecipeEditor
 from napari_msankd.recipe.field_docs import field_docs
 from napari_msankd.recipe.form import pages
 from src_training.config.domains import DomainRecipe, Phantoms
-from src_training.config.recipe import Distilling, Recipe, StageRecipe, preset_recipes
+from src_training.config.recipe import Recipe, StageRecipe, preset_recipes
 from src_training.data.preprocessing import Preprocessing
+from src_training.distillation import METHODS
 
 from .conftest import PATIENCE
 
@@ -39,7 +40,9 @@ def field(editor, path):
     first, *rest = path.split(".")
     place = editor.form.editor(first if first in GROUPS else "")
     for name in rest if first in GROUPS else [first]:
-        places = place.rows if hasattr(place, "rows") else getattr(place, "editors", place)
+        place = getattr(place, "form", place)
+        kinds = ("rows", "boxes", "editors")
+        places = next((getattr(place, kind) for kind in kinds if hasattr(place, kind)), place)
         place = places[name]
     return place
 
@@ -220,31 +223,35 @@ def test_a_network_is_one_of_those_there_are(editor):
     assert editor.recipe.student.name == "mobile_unet"
 
 
-def test_methods_are_ticked_by_name_and_weighed(editor):
-    methods = field(editor, "distilling.methods")
-    assert methods.value == {"gkd": 1.0}
-    tick, weight = methods.rows["emkd"]
-    assert not weight.isEnabled() and "arXiv 2108.09987" in tick.toolTip()
-    tick.setChecked(True)
-    weight.setText("0.5")
-    weight.textEdited.emit("0.5")
-    methods.rows["gkd"][0].setChecked(False)
-    assert editor.recipe.distilling.methods == {"emkd": 0.5}
-    assert not field(editor, "distilling.views").isEnabled()
-    assert field(editor, "distilling.weights").isEnabled()
-    methods.rows["gkd"][0].setChecked(True)
-    assert field(editor, "distilling.views").isEnabled()
-    methods.rows["gkd"][0].setChecked(False)
+def test_methods_are_ticked_and_have_their_own_options(editor):
+    boxes = editor.form.editor("distillation").boxes
+    assert [name for name, box in boxes.items() if box.isChecked()] == ["gkd"]
+    assert "arXiv 2108.09987" in boxes["emkd"].toolTip()
+    boxes["emkd"].setChecked(True)
+    write(editor, "distillation.emkd.weight", "0.5")
+    write(editor, "distillation.emkd.rad_high", "0.2")
+    gkd, emkd = editor.recipe.distillation
+    assert (gkd.method, gkd.views) == ("gkd", 2)
+    assert (emkd.method, emkd.weight, emkd.rad_high, emkd.rad_low) == ("emkd", 0.5, 0.2, 0.9)
+    boxes["gkd"].setChecked(False)
+    assert [each.method for each in editor.recipe.distillation] == ["emkd"]
+    assert boxes["gkd"].form.isHidden() and not boxes["emkd"].form.isHidden()
     editor.tabs.setCurrentIndex(1)
-    assert yaml.safe_load(editor.yaml.toPlainText())["distilling"]["methods"] == {"emkd": 0.5}
+    assert yaml.safe_load(editor.yaml.toPlainText())["distillation"][0]["weight"] == 0.5
 
 
-def test_methods_that_do_not_go_together_are_said(editor, recipe):
-    rows = field(editor, "distilling.methods").rows
-    for name in ("graph_flow", "graph_flow_normalised"):
-        rows[name][0].setChecked(True)
-    assert "methods graph_flow and graph_flow_normalised" in editor.fault.text()
+def test_a_recipe_without_a_method_is_refused(editor):
+    editor.form.editor("distillation").boxes["gkd"].setChecked(False)
+    assert "there is no method" in editor.fault.text()
     assert not ok(editor).isEnabled()
+
+
+def test_the_order_of_methods_is_kept(make_recipe, qtbot):
+    methods = [{"method": "skd"}, {"method": "emkd", "weight": 0.5}]
+    editor = RecipeEditor(make_recipe(distillation=methods))
+    qtbot.addWidget(editor)
+    editor.form.editor("distillation")
+    assert Recipe.validated(editor.form.content, "form") == editor.recipe
 
 
 def test_save_and_load_give_the_recipe_back(editor, tmp_path, qtbot, recipe):
@@ -292,7 +299,7 @@ def test_loading_mends_what_was_wrong(editor, tmp_path, qtbot, recipe):
 
 def test_the_docstrings_are_the_tooltips(editor):
     assert "multiple of 32" in field(editor, "patch").toolTip()
-    assert "Weights of the star graph" in field(editor, "distilling.cross").toolTip()
+    assert "Weights of the star graph" in field(editor, "distillation.gkd.cross").toolTip()
     assert field(editor, "stages.san")["rate"].toolTip().startswith("Peak learning rate")
 
 
@@ -303,7 +310,7 @@ def test_the_docstrings_are_the_tooltips(editor):
         DomainRecipe,
         Phantoms,
         StageRecipe,
-        Distilling,
+        *[spec.options for spec in METHODS.values()],
         *get_args(get_args(Preprocessing)[0]),
     ],
 )

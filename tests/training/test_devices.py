@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from src_training.config.recipe import Distilling
-from src_training.distillation import METHODS
+from src_training.distillation import METHODS, parse_options
 from src_training.errors import InputError
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunStarted, StepDone, read_events
@@ -125,11 +124,12 @@ def test_they_do_by_torchrun_and_by_every_method(method, make_recipe, tmp_path):
 
 def assert_same(method, launch, make_recipe, folder):
     """Every loss of two steps of every stage, three patches shared by two processes."""
-    names = stage_names(Distilling(methods={method: 1.0}))
+    options = {"method": method, **({"views": 2} if method == "gkd" else {})}
+    names = stage_names([parse_options(options)])
     plan = {"steps": 2, "batch": 3, "validate_every": 2}
     recipe = make_recipe(
         stages={name: plan for name in names if name != "alone"},
-        distilling={"views": 2, "methods": {method: 1.0}},
+        distillation=[options],
         supervised="dice_ce",
     )
     recipe.save(folder / "recipe.yaml")

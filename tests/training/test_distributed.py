@@ -10,10 +10,10 @@ from torch import nn
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.consistency import AlignmentConsistency
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.config.recipe import Distilling, StageRecipe
+from src_training.config.recipe import StageRecipe
 from src_training.data.sampling import Batch
-from src_training.distillation import METHODS
-from src_training.distillation.dicd import running_statistics_kept
+from src_training.distillation import METHODS, build_distillations, parse_options
+from src_training.distillation.gkd import running_statistics_kept
 from src_training.networks import build_network
 from src_training.training.distributed.ranks import Ranks
 from src_training.training.stages.base import (
@@ -23,7 +23,7 @@ from src_training.training.stages.base import (
     Stage,
     Supervised,
 )
-from src_training.training.stages.distillation import Distil, Paraphrase, distillations_of
+from src_training.training.stages.distillation import Distil, Paraphrase
 from src_training.training.train_step import TrainStep
 
 SIDE, VIEWS = 32, 2
@@ -77,13 +77,13 @@ def last_stages(methods):
     teacher = build_network("fanet", 1, 3, width=2)
     for method in methods:
         student = build_network("fanet", 1, 3, width=2)
-        options = {"scope": "batch", "edge_loss": "softmax", "predictions": 1.0}
-        distilling = Distilling(methods={method: 1.0}, **options if method == "gkd" else {})
-        taught = distillations_of(distilling, teacher, student)
-        if paraphrased := [each for each in taught[0] if each.paraphrases]:
+        of_gkd = {"scope": "batch", "edge_loss": "softmax", "predictions": 1.0, "views": VIEWS}
+        options = parse_options({"method": method, **(of_gkd if method == "gkd" else {})})
+        parts = build_distillations([options], teacher, student)
+        if paraphrased := [each for each in parts if each.paraphrases]:
             yield Paraphrase(paraphrased, teacher)
         networks = (student, alignment(student)), (teacher, alignment(teacher))
-        yield Distil(*networks, *taught, VIEWS, "dice_ce")
+        yield Distil(*networks, parts, "dice_ce")
 
 
 def alignment(network):

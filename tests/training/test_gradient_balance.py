@@ -8,8 +8,9 @@ import torch
 from lightning_fabric import Fabric
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.config.recipe import Distilling, Recipe
+from src_training.config.recipe import Recipe
 from src_training.data.sampling import Batch
+from src_training.distillation import build_distillations, parse_options
 from src_training.networks import build_network
 from src_training.networks.enet import ENet
 from src_training.networks.fanet import FANet
@@ -23,21 +24,22 @@ from src_training.training.gradient_balance import (
     nothing_gained,
 )
 from src_training.training.stages import base as stages
-from src_training.training.stages.distillation import Distil, distillations_of
+from src_training.training.stages.distillation import Distil
 
 VIEWS = 2
 
 
-def stage_of(method="gkd", **weights):
+def stage_of(method="gkd", **options):
     torch.manual_seed(0)
     student, teacher = build_network("fanet", 1, 2, width=2), build_network("fanet", 1, 2, width=3)
     aligned = [
         (network, AlignmentNetwork(network.bottleneck_channels, (4, 4), latent=8, hidden=4))
         for network in (student, teacher)
     ]
-    chosen = Distilling(methods={method: 1.0}, views=VIEWS, **weights)
-    taught = distillations_of(chosen, teacher, student)
-    return Distil(*aligned, *taught, VIEWS, "dice_ce")
+    if method == "gkd":
+        options["views"] = VIEWS
+    parts = build_distillations([parse_options({"method": method, **options})], teacher, student)
+    return Distil(*aligned, parts, "dice_ce")
 
 
 def batch():
@@ -49,18 +51,19 @@ def batch():
 
 def stage_weights(recipe):
     networks = build_network("fanet", 1, 2, width=3), build_network("fanet", 1, 2, width=2)
-    return distillations_of(recipe.distilling, *networks)[1]
+    (part,) = build_distillations(recipe.distillation, *networks)
+    return part.weights(part.options)
 
 
 def pulls_of(stage):
-    return gradient_ratios(stage, batch(), "dice_ce", Fabric(accelerator="cpu", devices=1))
+    return gradient_ratios(stage, batch(), Fabric(accelerator="cpu", devices=1))
 
 
 def test_a_pull_is_that_of_two_backward_passes():
     stage = stage_of(intra=3.0)
     found = pulls_of(stage)
     gradients = {}
-    for names in (("ce", "dice"), ("intra",)):
+    for names in (("segmentation/ce", "segmentation/dice"), ("gkd/intra",)):
         stage.train().zero_grad()
         losses = stage(batch())
         sum(stage.weights.get(name, 1.0) * losses[name] for name in names).backward()
@@ -69,19 +72,19 @@ def test_a_pull_is_that_of_two_backward_passes():
             for each in stage.trained.parameters()
         ]
         gradients[names[0]] = np.concatenate([part.ravel() for part in parts])
-    assert found.keys() == {"intra", "inter", "cross"}
-    masks, intra = gradients["ce"], gradients["intra"]
+    assert found.keys() == {"gkd/intra", "gkd/inter", "gkd/cross"}
+    masks, intra = gradients["segmentation/ce"], gradients["gkd/intra"]
     times = np.linalg.norm(intra) / np.linalg.norm(masks)
-    assert found["intra"].times == pytest.approx(times, rel=1e-4)
+    assert found["gkd/intra"].times == pytest.approx(times, rel=1e-4)
     cosine = (intra / np.linalg.norm(intra)) @ (masks / np.linalg.norm(masks))
-    assert found["intra"].along == pytest.approx(cosine, abs=1e-4)
+    assert found["gkd/intra"].along == pytest.approx(cosine, abs=1e-4)
 
 
 def test_a_pull_grows_with_its_weight_alone():
     one, ten = pulls_of(stage_of(inter=1.0)), pulls_of(stage_of(inter=10.0))
-    assert ten["inter"].times == pytest.approx(10 * one["inter"].times, rel=1e-4)
-    assert ten["inter"].along == pytest.approx(one["inter"].along, abs=1e-4)
-    assert ten["intra"] == pytest.approx(one["intra"], rel=1e-4)
+    assert ten["gkd/inter"].times == pytest.approx(10 * one["gkd/inter"].times, rel=1e-4)
+    assert ten["gkd/inter"].along == pytest.approx(one["gkd/inter"].along, abs=1e-4)
+    assert ten["gkd/intra"] == pytest.approx(one["gkd/intra"], rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -106,20 +109,20 @@ def test_the_stage_stays_as_it_is_and_a_critic_does_not_count(method):
     found = pulls_of(stage)
     assert all(torch.equal(tensor, before[name]) for name, tensor in stage.state_dict().items())
     assert all(each.grad is None for each in stage.parameters())
-    assert found.get("critic", GradientRatio(0.0, 0.0)).times == 0.0
+    assert found.get("graph_flow/critic", GradientRatio(0.0, 0.0)).times == 0.0
 
 
 def test_what_is_loud_is_said_with_the_weight_that_would_not_be():
-    gkd = Recipe.load("phantom", {"distilling.intra": "0.5"}).distilling
+    gkd = Recipe.load("phantom", {"distillation.gkd.intra": "0.5"}).distillation
     (said,) = dominance_warnings(
-        {"intra": GradientRatio(25, 0.1), "cross": GradientRatio(0.7, 0.0)}, gkd
+        {"gkd/intra": GradientRatio(25, 0.1), "gkd/cross": GradientRatio(0.7, 0.0)}, gkd
     )
-    assert "distilling.intra of 0.02 instead of 0.5" in said and "25 times" in said
-    emkd = Recipe.load("phantom", {"distilling.methods": "{emkd: 0.5}"}).distilling
-    (said,) = dominance_warnings({"rad_high": GradientRatio(6, 0.0)}, emkd)
+    assert "distillation.gkd.intra of 0.02 instead of 0.5" in said and "25 times" in said
+    emkd = Recipe.load("phantom", {"distillation": "[{method: emkd, weight: 0.5}]"}).distillation
+    (said,) = dominance_warnings({"emkd/rad_high": GradientRatio(6, 0.0)}, emkd)
     field, value, now = re.search(r"([\w.]+) of ([\d.]+) instead of ([\d.]+)", said).groups()
     assert float(now) == 0.9 and float(value) == pytest.approx(0.9 / 6)
-    recipe = Recipe.load("phantom", {"distilling.methods": "{emkd: 0.5}", field: value})
+    recipe = Recipe.load("phantom", {"distillation": "[{method: emkd, weight: 0.5}]", field: value})
     assert stage_weights(recipe)["rad_high"] == 0.5 * float(value)
 
 
@@ -130,7 +133,9 @@ def test_a_student_that_gained_nothing_is_said_to_have(distilled, said):
 
 @pytest.mark.parametrize(("weight", "said"), [(1e6, True), (1e-9, False)])
 def test_a_run_says_so_before_its_first_step(weight, said, make_recipe, tmp_path):
-    recipe = make_recipe(distilling={"intra": weight, "inter": 0, "cross": 0, "views": 2})
+    recipe = make_recipe(
+        distillation=[{"method": "gkd", "intra": weight, "inter": 0, "cross": 0, "views": 2}]
+    )
     events = []
     distil(recipe, tmp_path / "run", device="cpu", listener=events.append)
     assert ["intra" in each for each in notes_of(events, "The gradient of")] == [True] * said

@@ -46,7 +46,7 @@ def test_the_same_seed_gives_the_same_encoder(tiny_model, domain):
 
 def test_more_steps_rebuild_the_bottleneck_better(tiny_model, domain):
     steps, _ = fitted(tiny_model(semantics=False), domain, steps=30)
-    rebuilt = [step.losses["rebuilt"] for step in steps if step.stage == "san"]
+    rebuilt = [step.losses["alignment/rebuilt"] for step in steps if step.stage == "san"]
     assert np.mean(rebuilt[-5:]) < np.mean(rebuilt[:5])
 
 

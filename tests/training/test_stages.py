@@ -13,9 +13,7 @@ from src_training.data.phantom.camera import phantom_domain
 from src_training.data.preprocessing.geometry import Geometry, Prepared
 from src_training.data.sampling import Batch, PreparedCase
 from src_training.distillation.base import Distillation
-from src_training.distillation.dcgd import DCGD
-from src_training.distillation.dicd import DICD
-from src_training.distillation.view_predictions import ViewPredictions
+from src_training.distillation.gkd import DCGD, DICD, GKDOptions, ViewPredictions
 from src_training.errors import InputError
 from src_training.losses.divergence import pixel_divergence
 from src_training.networks import build_network
@@ -43,6 +41,9 @@ def batch(views=VIEWS):
     return Batch(image, mask, further, mask[:, None].float())
 
 
+GKD = GKDOptions(views=VIEWS)
+
+
 def network(width=2):
     return build_network("fanet", 1, 2, width=width)
 
@@ -55,15 +56,13 @@ def autoencoder():
     return SemanticAutoencoder(1, patch=32, width=2, latent=8, hidden=4)
 
 
-def distil(distillations, weights=None):
+def distil(distillations):
     torch.manual_seed(0)
     student, teacher = network(), network(3)
     return Distil(
         (student, alignment(student)),
         (teacher, alignment(teacher)),
         distillations,
-        weights or {},
-        VIEWS,
         supervision="ce",
     )
 
@@ -79,8 +78,8 @@ STAGES = {
     "vectors": lambda: MaskVectors(autoencoder()),
     "tan": lambda: act(AlignmentConsistency()),
     "tan with views": lambda: act(AlignmentConsistency(consistency="views")),
-    "distil": lambda: distil([DCGD(), DICD()]),
-    "distil with predictions": lambda: distil([ViewPredictions()]),
+    "distil": lambda: distil([DCGD(GKD), DICD(GKD)]),
+    "distil with predictions": lambda: distil([ViewPredictions(GKD)]),
 }
 
 
@@ -144,19 +143,21 @@ def test_a_distilled_student_is_free_again_after_its_alignment_froze_it():
 
 
 def test_views_are_decoded_for_who_asks_and_the_anchors_predictions_do_not_depend_on_it():
-    plain, decoding = (distil(asked).eval() for asked in ([], [ViewPredictions()]))
+    plain, decoding = (distil(asked).eval() for asked in ([], [ViewPredictions(GKD)]))
     drawn = batch()
     losses = decoding(drawn)
-    assert losses["ce"].item() == pytest.approx(plain(drawn)["ce"].item(), rel=1e-6)
+    assert losses["segmentation/ce"].item() == pytest.approx(
+        plain(drawn)["segmentation/ce"].item(), rel=1e-6
+    )
     (teacher, _), (student, _) = decoding._teacher, decoding._student
     images = torch.cat([drawn.image, drawn.views])
     plain = torch.cat([drawn.plain, drawn.plain.repeat_interleave(VIEWS, 0)])
     expected = pixel_divergence(teacher(plain), student(images))
-    assert losses["predictions"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses["gkd/predictions"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_cross_pass_leaves_the_students_running_statistics_to_its_own_pass():
-    plain, crossed = distil([]), distil([DICD()])
+    plain, crossed = distil([]), distil([DICD(GKD)])
     former = running(plain.trained)
     for stage in (plain, crossed):
         stage.train()
@@ -168,13 +169,15 @@ def test_the_cross_pass_leaves_the_students_running_statistics_to_its_own_pass()
 
 def test_views_stay_with_their_sample():
     class Recorded(Distillation):
-        views = True
+        reads_vectors = True
+        loss_names = ()
+        views = VIEWS
 
         def losses(self, teacher, student, mask):
             self.passes = (teacher, student)
             return {}
 
-    recorded = Recorded()
+    recorded = Recorded(GKD)
     stage = distil([recorded]).eval()
     given = batch()
     copies = dataclasses.replace(given, views=given.image.repeat_interleave(VIEWS, 0))
@@ -192,20 +195,25 @@ def test_views_stay_with_their_sample():
 
 
 def test_the_total_is_the_weighted_sum():
-    stage = distil([], {"intra": 2.0, "cross": 0.0})
-    losses = {"ce": torch.tensor(1.0), "intra": torch.tensor(3.0), "cross": torch.tensor(9.0)}
-    assert stage.total(losses).item() == 7
+    options = GKDOptions(weight=0.5, intra=4.0, inter=0.0)
+    values = {"segmentation/ce": 1.0, "gkd/intra": 3.0, "gkd/inter": 9.0}
+    losses = {name: torch.tensor(value) for name, value in values.items()}
+    assert distil([DCGD(options)]).total(losses).item() == 7
 
 
 def test_the_losses_have_the_names_that_recipes_weigh():
-    assert set(step(STAGES["distil"]())) == {"ce", "intra", "inter", "cross"}
-    assert set(step(STAGES["teacher"]())) == {"ce", "dice"}
-    assert set(step(STAGES["tan with views"]())) == set(AlignmentConsistency().weights)
+    assert set(step(STAGES["distil"]())) == {
+        *("segmentation/ce", "gkd/intra", "gkd/inter", "gkd/cross")
+    }
+    assert set(step(STAGES["teacher"]())) == {"segmentation/ce", "segmentation/dice"}
+    assert set(step(STAGES["tan with views"]())) == {
+        f"alignment/{name}" for name in AlignmentConsistency().weights
+    }
 
 
 def test_dice_focal_is_half_focal_and_half_dice():
     stage = Supervised("teacher", network(), supervision="dice_focal")
-    losses = {"focal": torch.tensor(3.0), "dice": torch.tensor(0.5)}
+    losses = {"segmentation/focal": torch.tensor(3.0), "segmentation/dice": torch.tensor(0.5)}
     assert stage.total(losses).item() == 1.75
 
 

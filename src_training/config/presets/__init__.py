@@ -123,7 +123,7 @@ def preset(time: str, student: str) -> dict[str, Any]:
         "teacher": {"name": "fanet", "options": {"width": how.width}},
         "student": {"name": student, "options": _STUDENTS.get(student, {})},
         "supervised": "dice_ce",
-        "distilling": {"predictions": how.predictions, "views": 2},
+        "distillation": [{"method": "gkd", "predictions": how.predictions, "views": 2}],
         "stages": {name: {"batch": how.batch, **stage._asdict()} for name, stage in stages.items()},
     }
 

@@ -68,7 +68,7 @@ def all_gather_samples(samples: Tensor) -> Tensor:
 
 
 def gather_inputs(
-    distillation: Distillation, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    distillation: Distillation[Any], teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
 ) -> tuple[ForwardOutputs, ForwardOutputs, Tensor]:
     """What a distillation is to be called with: its `whole_batch` fields gathered.
 

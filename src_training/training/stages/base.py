@@ -1,9 +1,9 @@
 """The stages of a run: what each trains, what it freezes, what its losses are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,20 @@ from src_training.losses.segmentation import (
 )
 from src_training.networks.base import SegmentationNetwork
 from src_training.training.distributed.whole_batch import all_gather_samples
+
+SEGMENTATION = "segmentation"
+"""Namespace of the losses from masks."""
+
+Value = TypeVar("Value")
+
+
+def namespaced(namespace: str, values: Mapping[str, Value]) -> dict[str, Value]:
+    """Prefix the names of losses with what defines them, as in ``segmentation/ce``.
+
+    >>> namespaced("segmentation", {"ce": 1.0})
+    {'segmentation/ce': 1.0}
+    """
+    return {f"{namespace}/{name}": value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -140,7 +154,7 @@ class Supervised(Stage):
     """
 
     def __init__(self, name: str, network: SegmentationNetwork, supervision: Supervision) -> None:
-        super().__init__(name, network, weights=WEIGHTS[supervision])
+        super().__init__(name, network, weights=namespaced(SEGMENTATION, WEIGHTS[supervision]))
         self.network = network
         self._supervision: Supervision = supervision
 
@@ -152,7 +166,8 @@ class Supervised(Stage):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Those of `supervised_losses`, of the whole batch."""
         logits = all_gather_samples(self.trained(batch.image))
-        return supervised_losses(logits, all_gather_samples(batch.mask), self._supervision)
+        losses = supervised_losses(logits, all_gather_samples(batch.mask), self._supervision)
+        return namespaced(SEGMENTATION, losses)
 
     def score(self, validation: Validation) -> float:
         """Mean Dice of the foreground classes over the validation images."""
@@ -180,8 +195,8 @@ class MaskAutoencoder(Stage):
         seen = self.autoencoder.read(batch.mask, batch.image)
         logits = all_gather_samples(self.autoencoder.decode(self.autoencoder.encode(seen)))
         return {
-            "bce": F.binary_cross_entropy_with_logits(logits, regions),
-            "dice": region_dice_loss(logits.sigmoid(), regions),
+            "autoencoder/bce": F.binary_cross_entropy_with_logits(logits, regions),
+            "autoencoder/dice": region_dice_loss(logits.sigmoid(), regions),
         }
 
 
@@ -201,14 +216,14 @@ class MaskVectors(Stage):
         self.autoencoder = autoencoder
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``rebuilt``, the bottleneck's mean squared error; ``bce`` of what is decoded from it."""
+        """Mean squared error of the bottleneck, and ``bce`` of what is decoded from it."""
         regions = self.autoencoder.regions(batch.mask)
         bottleneck = self.autoencoder.encode(self.autoencoder.read(batch.mask, batch.image))
         rebuilt = self.trained(bottleneck)
         logits = self.autoencoder.decode(rebuilt)
         return {
-            "rebuilt": F.mse_loss(rebuilt, bottleneck),
-            "bce": F.binary_cross_entropy_with_logits(logits, regions),
+            "autoencoder/reconstruction": F.mse_loss(rebuilt, bottleneck),
+            "autoencoder/bce": F.binary_cross_entropy_with_logits(logits, regions),
         }
 
 
@@ -237,7 +252,11 @@ class Alignment(Stage):
     ) -> None:
         with_views = consistency.consistency == "views"
         super().__init__(
-            name, alignment, [network, autoencoder], consistency.weights, int(with_views)
+            name,
+            alignment,
+            [network, autoencoder],
+            namespaced("alignment", consistency.weights),
+            int(with_views),
         )
         self._parts = (alignment, network, autoencoder)
 
@@ -255,7 +274,7 @@ class Alignment(Stage):
             with torch.no_grad():
                 view_bottleneck = network.encode(batch.views)[1]
             view_vector = alignment.encoder(view_bottleneck)
-        return alignment_losses(
+        losses = alignment_losses(
             bottleneck,
             rebuilt,
             vector,
@@ -265,6 +284,7 @@ class Alignment(Stage):
             batch.mask,
             view_vector,
         )
+        return namespaced("alignment", losses)
 
 
 def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""The stages in which a teacher teaches: its paraphraser, and the student itself."""
+"""The stages in which a student learns from its teacher: paraphrasers, and the student."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,17 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.config.recipe import Distilling
 from src_training.data.sampling import Batch
-from src_training.distillation import METHODS, Distillation
+from src_training.distillation import Distillation, MethodOptions, active_parts
 from src_training.distillation.base import ForwardOutputs
-from src_training.distillation.dcgd import DCGD
-from src_training.errors import InputError
 from src_training.losses.segmentation import WEIGHTS, Supervision, supervised_losses
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.runs.directory import STAGES
 from src_training.training.distributed.whole_batch import all_gather_samples, gather_inputs
-from src_training.training.stages.base import Stage, Validation, mean_dice, trainable_parameters
+from src_training.training.stages.base import (
+    SEGMENTATION,
+    Stage,
+    Validation,
+    mean_dice,
+    namespaced,
+    trainable_parameters,
+)
 
 
 class Paraphrase(Stage):
@@ -32,7 +36,9 @@ class Paraphrase(Stage):
         Is passed through.
     """
 
-    def __init__(self, distillations: Sequence[Distillation], teacher: SegmentationNetwork) -> None:
+    def __init__(
+        self, distillations: Sequence[Distillation[Any]], teacher: SegmentationNetwork
+    ) -> None:
         paraphrasers = nn.ModuleList(each.paraphraser for each in distillations)
         super().__init__("paraphraser", paraphrasers, [teacher])
         self._paraphrasers = [each.paraphraser for each in distillations]
@@ -43,7 +49,7 @@ class Paraphrase(Stage):
         with torch.no_grad(), self._teacher.tapped(*self._taps) as taps:
             self._teacher(batch.image)
         distances = [paraphraser.reconstruction(taps) for paraphraser in self._paraphrasers]
-        return {"reconstruction": torch.stack(distances).sum()}
+        return {"paraphraser/reconstruction": torch.stack(distances).sum()}
 
 
 class Distil(Stage):
@@ -54,11 +60,7 @@ class Distil(Stage):
     student, teacher
         Each with its alignment network.
     distillations
-        What the teacher teaches.
-    weights
-        Weight of each of their losses by name.
-    views
-        Views of each sample (K), for distillations that compare them.
+        What the student learns from its teacher; see `build_distillations`.
     supervision
         What the student learns from masks; see `supervised_losses`.
     """
@@ -69,9 +71,7 @@ class Distil(Stage):
         self,
         student: tuple[SegmentationNetwork, AlignmentNetwork],
         teacher: tuple[SegmentationNetwork, AlignmentNetwork],
-        distillations: Sequence[Distillation],
-        weights: dict[str, float],
-        views: int,
+        distillations: Sequence[Distillation[Any]],
         supervision: Supervision,
     ) -> None:
         paraphrasers = [each.paraphraser for each in distillations if each.paraphrases]
@@ -79,15 +79,15 @@ class Distil(Stage):
             "distil",
             student[0],
             [student[1], *teacher, *paraphrasers],
-            WEIGHTS[supervision] | weights,
-            views if any(each.views or each.predicts_views for each in distillations) else 0,
+            _weights(distillations, supervision),
+            max((each.views for each in distillations), default=0),
         )
         self._student, self._teacher = student, teacher
         self._distillations = distillations
         self.distillations = nn.ModuleList(distillations)
         self._beside = [each for each in distillations if trainable_parameters(each)]
         self._taps = _taps_of(distillations)
-        self._compares_views = any(each.views for each in distillations)
+        self._reads_vectors = any(each.reads_vectors for each in distillations)
         self._predicts_views = any(each.predicts_views for each in distillations)
         self._supervision: Supervision = supervision
 
@@ -111,15 +111,17 @@ class Distil(Stage):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Supervised losses of what is labelled, and those of each distillation."""
         with torch.no_grad():
-            teacher = self._pass(*self._teacher, batch, self._compares_views)
+            teacher = self._pass(*self._teacher, batch, self._reads_vectors)
             if self._predicts_views:
                 teacher = replace(teacher, plain_logits=self._teacher[0](batch.plain))
         student = self._pass(*self._student, batch, bool(self.views), self._predicts_views)
         labelled = all_gather_samples(student.logits[: len(batch.mask)])
         mask = all_gather_samples(batch.mask)
-        losses = supervised_losses(labelled, mask, self._supervision)
-        for distillation in self._distillations:
-            losses |= distillation(*gather_inputs(distillation, teacher, student, batch.mask))
+        losses = namespaced(SEGMENTATION, supervised_losses(labelled, mask, self._supervision))
+        for each in self._distillations:
+            theirs, ours = teacher.with_views(each.views), student.with_views(each.views)
+            own = each(*gather_inputs(each, theirs, ours, batch.mask))
+            losses |= namespaced(each.options.method, own)
         return losses
 
     def score(self, validation: Validation) -> float:
@@ -151,7 +153,7 @@ class Distil(Stage):
             else:
                 logits = network.decode(anchors, bottleneck[:count])
         vectors = view_logits = None
-        if self._compares_views:
+        if self._reads_vectors:
             flat = alignment.encoder(bottleneck)
             of_views = flat[count:].unflatten(0, (count, self.views))
             vectors = torch.cat([flat[:count, None], of_views], dim=1)
@@ -169,58 +171,25 @@ class Distil(Stage):
         )
 
 
-def taught_by(distilling: Distilling) -> dict[type[Distillation], dict[str, float]]:
-    """Each distillation that a recipe sums, and the weight of each of its losses.
-
-    One whose losses all weigh nothing is left out.
-    """
-    found: dict[type[Distillation], dict[str, float]] = {}
-    for method, factor in distilling.methods.items():
-        for part in METHODS[method].parts:
-            own = {name: factor * distilling.weight(name) for name in part.weights}
-            if any(own.values()):
-                known = found.get(part, {})
-                found[part] = {name: known.get(name, 0.0) + own[name] for name in own}
-    return found
+def _weights(
+    distillations: Sequence[Distillation[Any]], supervision: Supervision
+) -> dict[str, float]:
+    """Weight of each loss by its namespaced name."""
+    weights = namespaced(SEGMENTATION, WEIGHTS[supervision])
+    for part in distillations:
+        own = namespaced(part.options.method, part.weights(part.options))
+        if both := weights.keys() & own.keys():
+            raise ValueError(f"two losses are called {min(both)}; expected different names")
+        weights |= own
+    return weights
 
 
-def distillations_of(
-    distilling: Distilling, teacher: SegmentationNetwork, student: SegmentationNetwork
-) -> tuple[list[Distillation], dict[str, float]]:
-    """The distillations of `taught_by`, made for two networks, and the weights of all losses.
-
-    Raises
-    ------
-    InputError
-        If a distillation cannot teach this student, see `GraphFlow.for_pair`;
-        or if nothing teaches it.
-    """
-    if not (taught := taught_by(distilling)):
-        methods = " and ".join(name for name, factor in distilling.methods.items() if factor)
-        raise InputError(
-            f"distilling: every loss of {methods} weighs 0; expected one that weighs something"
-        )
-    weights = {name: weight for own in taught.values() for name, weight in own.items()}
-    return [_made(part, distilling, teacher, student) for part in taught], weights
-
-
-def _made(
-    part: type[Distillation],
-    how: Distilling,
-    teacher: SegmentationNetwork,
-    student: SegmentationNetwork,
-) -> Distillation:
-    if part is DCGD:
-        return DCGD(how.edge_loss, how.scope, how.temperature, how.centred)
-    return part.for_pair(teacher, student)
-
-
-def stage_names(distilling: Distilling) -> tuple[str, ...]:
+def stage_names(methods: Sequence[MethodOptions]) -> tuple[str, ...]:
     """The stages of a run, in their order: `STAGES`, and ``paraphraser`` where a method has one."""
     before, last = STAGES[:-1], STAGES[-1]
-    paraphrases = any(part.paraphrases for part in taught_by(distilling))
+    paraphrases = any(part.paraphrases for each in methods for part in active_parts(each))
     return (*before, *(["paraphraser"] if paraphrases else []), last)
 
 
-def _taps_of(distillations: Sequence[Distillation]) -> tuple[str, ...]:
+def _taps_of(distillations: Sequence[Distillation[Any]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tap for each in distillations for tap in each.taps))

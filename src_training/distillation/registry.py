@@ -1,0 +1,119 @@
+"""Every distillation method by its name; a new one is a file and a line here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Union
+
+from pydantic import Field, TypeAdapter
+
+from src_training.distillation.adversarial import Adversarial
+from src_training.distillation.attention_transfer import (
+    AttentionTransfer,
+    AttentionTransferOptions,
+)
+from src_training.distillation.base import Distillation, MethodOptions
+from src_training.distillation.coco import CoCo, CoCoOptions
+from src_training.distillation.emkd import EMKD, EMKDOptions
+from src_training.distillation.fsp import FSP, FSPOptions
+from src_training.distillation.gkd import DCGD, DICD, GKDOptions, ViewPredictions
+from src_training.distillation.graph_flow import (
+    GraphFlow,
+    GraphFlowOptions,
+    NormalisedGraphFlow,
+    NormalisedGraphFlowOptions,
+)
+from src_training.distillation.ifvd import IFVD, IFVDOptions
+from src_training.distillation.logits import LogitsKD, LogitsKDOptions
+from src_training.distillation.skd import SKD, SKDOptions
+from src_training.networks.base import SegmentationNetwork
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A distillation method.
+
+    Attributes
+    ----------
+    title
+        Its name in prose.
+    citation
+        Where it is published.
+    options
+        What a recipe may set, with the published defaults.
+    parts
+        The distillations that it sums.
+    """
+
+    title: str
+    citation: str
+    options: type[MethodOptions]
+    parts: tuple[type[Distillation[Any]], ...]
+
+    def __str__(self) -> str:
+        return f"{self.title} ({self.citation})"
+
+
+METHODS: dict[str, MethodSpec] = {
+    "gkd": MethodSpec("GKD", "arXiv 2207.12995", GKDOptions, (DCGD, DICD, ViewPredictions)),
+    "emkd": MethodSpec("EMKD", "arXiv 2108.09987", EMKDOptions, (EMKD,)),
+    "graph_flow": MethodSpec(
+        "Graph Flow", "arXiv 2203.08667", GraphFlowOptions, (GraphFlow, Adversarial)
+    ),
+    "graph_flow_normalised": MethodSpec(
+        "Graph Flow, normalised",
+        "arXiv 2203.08667",
+        NormalisedGraphFlowOptions,
+        (NormalisedGraphFlow, Adversarial),
+    ),
+    "logits": MethodSpec("logits KD", "arXiv 1503.02531", LogitsKDOptions, (LogitsKD,)),
+    "attention": MethodSpec(
+        "attention transfer", "arXiv 1612.03928", AttentionTransferOptions, (AttentionTransfer,)
+    ),
+    "fsp": MethodSpec("FSP", "CVPR 2017", FSPOptions, (FSP,)),
+    "ifvd": MethodSpec("IFVD", "ECCV 2020", IFVDOptions, (IFVD,)),
+    "skd": MethodSpec("SKD, pair-wise", "arXiv 1903.04197", SKDOptions, (SKD,)),
+    "coco": MethodSpec("CoCo", "arXiv 2108.12173", CoCoOptions, (CoCo,)),
+}
+
+
+def parse_options(content: object) -> MethodOptions:
+    """Options of a method from the fields of a recipe, ``{"method": "gkd", "views": 2}``.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If the method is none of `METHODS`, or one of its options is unknown or not allowed.
+    """
+    if isinstance(content, MethodOptions):
+        return content
+    # Made when asked: a method may be registered after this module was imported.
+    return _adapter(tuple(spec.options for spec in METHODS.values())).validate_python(content)
+
+
+@cache
+def _adapter(options: tuple[type[MethodOptions], ...]) -> TypeAdapter[MethodOptions]:
+    union: Any = Union[options]  # noqa: UP007 built from a tuple
+    return TypeAdapter(Annotated[union, Field(discriminator="method")])
+
+
+def active_parts(options: MethodOptions) -> list[type[Distillation[Any]]]:
+    """Parts of a method that have a loss whose weight is not 0."""
+    return [part for part in METHODS[options.method].parts if any(part.weights(options).values())]
+
+
+def build_distillations(
+    methods: Sequence[MethodOptions], teacher: SegmentationNetwork, student: SegmentationNetwork
+) -> list[Distillation[Any]]:
+    """The active parts of all methods, built for two networks.
+
+    Raises
+    ------
+    InputError
+        If a method cannot teach this student, see `GraphFlow.for_pair`.
+    """
+    return [
+        part.for_pair(options, teacher, student)
+        for options in methods
+        for part in active_parts(options)
+    ]
