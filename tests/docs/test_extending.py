@@ -5,11 +5,14 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
+from src_training.errors import InputError
 from src_training.evaluation.metrics import COUNT_METRICS
+from src_training.io.volumes.registry import FORMATS, open_volume
 from src_training.networks import NETWORKS
 from tests.networks.test_networks import SCALES
 
@@ -22,7 +25,7 @@ class Page:
 
     def __init__(self, name: str) -> None:
         text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
-        blocks = re.findall(r'```python title="([^"]+)"\n(.*?)```', text, re.DOTALL)
+        blocks = re.findall(r'^```[{ .]*python title="([^"]+)"[ }]*\n(.*?)^```', text, re.M | re.S)
         self.blocks = dict(blocks)
         files = [title for title in self.blocks if title.endswith(".py")]
         self.changed = [file for file in files if (ROOT / file).exists()]
@@ -37,14 +40,14 @@ class Page:
         assert doctest.testmod(module).failed == 0
         return module
 
-    def registry_line(self, module: ModuleType) -> dict[str, object]:
-        """What the line that the page adds to a registry says: a name and its value."""
+    def registry_line(self, module: ModuleType) -> Any:
+        """What the line that the page adds to a registry says: a dict with a name, or a set."""
         (file,) = self.changed
         return eval(f"{{{self.blocks[file].strip()}}}", dict(vars(module)))
 
-    def try_it(self) -> dict[str, object]:
+    def try_it(self) -> dict[str, Any]:
         """Run what the page tries, with its assertions; gives the names that it defines."""
-        names: dict[str, object] = {}
+        names: dict[str, Any] = {}
         exec(compile(self.blocks["try it"], "try it", "exec"), names)
         return names
 
@@ -68,3 +71,14 @@ def test_the_metric_of_the_page_is_scored_and_pooled(monkeypatch):
     for name, metric in page.registry_line(page.new_module(monkeypatch)).items():
         monkeypatch.setitem(COUNT_METRICS, name, metric)
     page.try_it()
+
+
+def test_volumes_of_the_page_open_and_are_a_domain(monkeypatch, tmp_path):
+    page = Page("volume_format")
+    module = page.new_module(monkeypatch)
+    for volume_format in page.registry_line(module):
+        monkeypatch.setitem(FORMATS, volume_format.name, volume_format)
+    page.try_it()
+    (tmp_path / "broken.mha").write_bytes(b"no header")
+    with pytest.raises(InputError, match=r"broken\.mha cannot be read"):
+        open_volume(tmp_path / "broken.mha")

@@ -14,7 +14,15 @@ from src_training.io.volumes.nifti import NIFTI
 from src_training.io.volumes.omezarr import OME_ZARR
 from src_training.io.volumes.tiff import TIFF
 
-FORMATS: dict[str, VolumeFormat] = {each.name: each for each in (NIFTI, TIFF, OME_ZARR, DICOM)}
+FORMATS: dict[str, VolumeFormat] = {
+    each.name: each
+    for each in (
+        NIFTI,
+        TIFF,
+        OME_ZARR,
+        DICOM,
+    )
+}
 """By name, in the order in which they are asked whether they recognise a path."""
 
 
