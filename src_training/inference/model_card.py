@@ -236,6 +236,10 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
     if isinstance(preprocessing := content.get("preprocessing"), dict):
         migrated["preprocessing"] = migrate_preprocessing(preprocessing)
     migrated["augmentation"] = _augmentation_in(content.get("recipe"))
+    options = content.get("options")
+    if content.get("architecture") == "enet" and options == {"unpooling": "indices"}:
+        # Formerly an option, and this its default; now there is no other unpooling.
+        migrated["options"] = {}
     return migrated | {"format": FORMAT}
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from src_training.data.augmentation import Augmentation
-from src_training.data.preprocessing import FundusPreprocessing
+from src_training.data.preprocessing import FundusPreprocessing, IntensityPreprocessing
 from src_training.errors import InputError
 from src_training.inference.model_card import FORMAT, ModelCard, TrainingDomain, parse_card
 from src_training.inference.model_file import load_model, read_card, save_model
@@ -168,6 +168,22 @@ def test_the_oldest_format_1_cards_lack_later_fields():
     card = parse_card(json.dumps(content), "former")
     assert card.spacing is None and card.bn_mixing == 0 and not card.per_image_threshold
     assert card.preprocessing.neighbours == 1
+
+
+def test_the_former_default_of_enet_is_no_option():
+    former = {"architecture": "enet", "options": {"unpooling": "indices"}}
+    card = parse_card(json.dumps(former_content("fundus") | former), "former")
+    assert card.options == {} and card.build().in_channels == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "percentiles"), [("minmax", (0.0, 100.0)), ("percentile", (1.0, 99.0))]
+)
+def test_former_kinds_of_scaling_are_percentiles(kind, percentiles):
+    content = former_content("fundus")
+    content["preprocessing"] |= {"kind": kind, "angle": None}
+    card = parse_card(json.dumps(content), "former")
+    assert card.preprocessing == IntensityPreprocessing(percentiles=percentiles)
 
 
 def test_a_format_1_card_is_as_strict_as_it_was():

@@ -34,6 +34,28 @@ def test_a_saved_model_loads_with_its_card_and_output(tiny_model, tmp_path):
         assert torch.equal(loaded.network(image), model.network(image))
 
 
+WEIGHTS = {
+    "enet": "71120ee43bb1736e",
+    "erfnet": "31049ec6d5f0f3af",
+    "fanet": "6a113d9163eb4fa9",
+    "mobile_unet": "87bec9da43e60435",
+    "mobilenetv2": "6fbaa763d7e4940b",
+    "pspnet": "6c5808b2177f02d5",
+    "raunet": "43c9856f15e9ed2f",
+    "resnet18": "b6ee233e3b36776f",
+    "unet_plus_plus": "da2dbd846e255663",
+}
+"""SHA-256, shortened, of the names and shapes of each network's weights in model files."""
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTS))
+def test_weights_keep_the_names_that_files_hold(name):
+    with torch.device("meta"):
+        state = build_network(name, 3, 2).state_dict()
+    lines = "\n".join(f"{key} {tuple(tensor.shape)}" for key, tensor in sorted(state.items()))
+    assert hashlib.sha256(lines.encode()).hexdigest().startswith(WEIGHTS[name])
+
+
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_survives_its_file_with_buffers(name, tmp_path):
     options = SMALL_OPTIONS.get(name, {})
