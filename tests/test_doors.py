@@ -62,7 +62,6 @@ FOLDERS_WITH_LONG_TEST_NAMES = {
     "tests/inference/volumes",
     "tests/io",
     "tests/io/volumes",
-    "tests/networks",
     "tests/reports",
     "tests/runs",
     "tests/training",

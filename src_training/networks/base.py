@@ -1,4 +1,4 @@
-"""What every network here has in common: encode, decode and named taps."""
+"""The interface of every network: encode, decode and named taps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 
 class Skips(NamedTuple):
-    """What the encoder hands to the decoder beside the bottleneck.
+    """What the encoder passes to the decoder beside the bottleneck.
 
     Attributes
     ----------
     features
-        Tensors (feature maps, or max-pooling indices) in the order the
-        encoder made them.
+        Feature maps, or indices of max-pooling, in the order in which the
+        encoder computes them.
     size
         Height and width of the input before padding; `decode` crops to it.
     """
@@ -30,7 +30,7 @@ class SegmentationNetwork(nn.Module, ABC):
     """An encoder, a bottleneck and a decoder.
 
     ``forward(x) == decode(*encode(x))`` holds exactly. Cross distillation
-    relies on it: it swaps the bottleneck and keeps the skips.
+    relies on it: it replaces the bottleneck and keeps the skips.
 
     Parameters
     ----------
@@ -47,12 +47,13 @@ class SegmentationNetwork(nn.Module, ABC):
     bottleneck_channels
         Channels of the bottleneck.
     head
-        The last layer, linear: its outputs are the logits.
+        The last layer, linear: its outputs are the logits, or become them by
+        upsampling.
     taps
-        Named places whose features other distillations read: name -> path of
-        the submodule whose output is the feature. ``encoder_half``,
-        ``encoder_quarter``, ``encoder_eighth``, ``decoder_half`` and
-        ``decoder_quarter`` are what each network offers at least.
+        Features that distillations may read: name -> path of the submodule
+        whose output is the feature. Every network has ``encoder_half``,
+        ``encoder_quarter``, ``encoder_eighth``, ``bottleneck``,
+        ``decoder_half`` and ``decoder_quarter``.
     """
 
     stride: ClassVar[int]
@@ -96,28 +97,33 @@ class SegmentationNetwork(nn.Module, ABC):
         return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 
     def crop(self, logits: Tensor, skips: Skips) -> Tensor:
-        """Undo `pad`: logits (B, classes, H', W') cut to the size of the input."""
+        """Undo `pad`: crop logits (B, classes, H', W') to the size of the input."""
         return logits[..., : skips.size[0], : skips.size[1]]
 
     @contextmanager
     def tapped(self, *names: str) -> Iterator[dict[str, Tensor]]:
-        """Collect the named taps of every pass inside the block; KeyError if one is unknown.
+        """Collect the features of taps from every forward pass inside the block.
 
         Yields
         ------
         dict of str to Tensor
-            Filled by each forward pass; holds the features of the last one.
+            Features by tap; those of the last pass replace earlier ones.
+
+        Raises
+        ------
+        KeyError
+            If a name is not in `taps`.
         """
         features: dict[str, Tensor] = {}
 
-        def keep(name: str) -> object:
+        def recorder(name: str) -> object:
             def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
                 features[name] = output
 
             return hook
 
         handles = [
-            self.get_submodule(self.taps[name]).register_forward_hook(keep(name))  # type: ignore[arg-type]
+            self.get_submodule(self.taps[name]).register_forward_hook(recorder(name))  # type: ignore[arg-type]
             for name in names
         ]
         try:
@@ -128,7 +134,13 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @torch.no_grad()
     def tap_channels(self, *names: str) -> dict[str, int]:
-        """How many channels the features of the named taps have; KeyError if one is unknown."""
+        """Number of channels of the features of taps, by name.
+
+        Raises
+        ------
+        KeyError
+            If a name is not in `taps`.
+        """
         training, any_weight = self.training, next(self.parameters())
         self.eval()
         with self.tapped(*names) as features:

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.blocks.downsampling import PooledConvolution, stem_channels
-from src_training.networks.blocks.initialisation import kaiming
+from src_training.networks.blocks.channels import stem_channels
+from src_training.networks.blocks.convolution import init_kaiming
+from src_training.networks.blocks.pooling import DownsamplerBlock
 
 _DILATIONS = (2, 4, 8, 16) * 2
 
@@ -19,7 +20,7 @@ _DILATIONS = (2, 4, 8, 16) * 2
 class ERFNet(SegmentationNetwork):
     """An encoder to 128 channels at 1/8 and a small decoder, without skips.
 
-    2.06 M parameters, 0.83 GMAC at 128².
+    2.06 M parameters, 0.83 GMAC at 128 x 128.
 
     Parameters
     ----------
@@ -43,19 +44,15 @@ class ERFNet(SegmentationNetwork):
         stem = stem_channels(in_channels)
         self.encoder_half = _down(in_channels, stem)
         self.encoder_quarter = nn.Sequential(
-            _down(stem, 64), *(FactorisedResidual(64, dropout=0.03) for _ in range(5))
+            _down(stem, 64), *(NonBottleneck1D(64, dropout=0.03) for _ in range(5))
         )
         self.encoder_eighth = nn.Sequential(
-            _down(64, 128), *(FactorisedResidual(128, dilation, 0.3) for dilation in _DILATIONS)
+            _down(64, 128), *(NonBottleneck1D(128, dilation, 0.3) for dilation in _DILATIONS)
         )
-        self.decoder_quarter = nn.Sequential(
-            _up(128, 64), FactorisedResidual(64), FactorisedResidual(64)
-        )
-        self.decoder_half = nn.Sequential(
-            _up(64, 16), FactorisedResidual(16), FactorisedResidual(16)
-        )
+        self.decoder_quarter = nn.Sequential(_up(128, 64), NonBottleneck1D(64), NonBottleneck1D(64))
+        self.decoder_half = nn.Sequential(_up(64, 16), NonBottleneck1D(16), NonBottleneck1D(16))
         self.head = nn.ConvTranspose2d(16, classes, 2, stride=2)
-        self.apply(kaiming)
+        self.apply(init_kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
         """Encode (B, in_channels, H, W) to (B, 128, H/8, W/8); there are no skips."""
@@ -69,15 +66,15 @@ class ERFNet(SegmentationNetwork):
         return self.crop(logits, skips)
 
 
-class FactorisedResidual(nn.Module):
-    """Two 3×3 convolutions, each as 3×1 then 1×3, beside the identity (Fig. 2c of the paper).
+class NonBottleneck1D(nn.Module):
+    """Two 3x3 convolutions, each as 3x1 then 1x3, beside the identity (fig. 2c of the paper).
 
     Parameters
     ----------
     channels
-        Channels in and out.
+        Input and output channels.
     dilation
-        Of the second pair, in pixels.
+        Of the second pair of convolutions, in pixels.
     dropout
         Probability to drop a channel of the residual.
     """
@@ -108,7 +105,7 @@ def _factorised(channels: int, dilation: int) -> tuple[nn.Module, ...]:
 
 
 def _down(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(PooledConvolution(in_channels, out_channels), nn.ReLU(inplace=True))
+    return nn.Sequential(DownsamplerBlock(in_channels, out_channels), nn.ReLU(inplace=True))
 
 
 def _up(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""FANet, the teacher: a U-Net of selective-kernel blocks with attention along strips.
+"""FANet, the teacher of GKD: a U-Net of selective-kernel blocks and strip attention.
 
 After Li et al., "Accurate retinal vessel segmentation in color fundus images via
 fully attention-based networks", IEEE JBHI 2020, doi:10.1109/JBHI.2020.3028180.
@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.blocks.initialisation import kaiming
-from src_training.networks.blocks.residual import conv_bn_relu
-from src_training.networks.blocks.width import refuse_width
+from src_training.networks.blocks.channels import check_width
+from src_training.networks.blocks.convolution import conv_bn, conv_bn_relu, init_kaiming
 
 _ENCODER_UNITS = 3
 _DECODER_UNITS = 1
@@ -23,10 +22,10 @@ _DECODER_UNITS = 1
 class FANet(SegmentationNetwork):
     """Four encoder levels of width, 2, 4 and 8 times width; three decoder levels.
 
-    *Reconstruction.* The paper gives the plan; the units per block (three in
-    the encoder, one in the decoder), the kernels (3 and 5) and the 3×3
-    convolutions around the attention are chosen to meet the teacher's published
-    38.3 M parameters and 41.7 GMAC at 128² for width 64.
+    38.3 M parameters, 41.7 GMAC at 128 x 128 for width 64. *Reconstruction*:
+    the paper gives the plan; the units per block (three in the encoder, one in
+    the decoder), the kernels (3 and 5) and the 3x3 convolutions around the
+    attention are chosen to meet these published numbers.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ class FANet(SegmentationNetwork):
 
     def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__(in_channels, classes)
-        refuse_width("fanet", width)
+        check_width("fanet", width)
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.bottleneck_channels = widths[-1]
         self.encoder = nn.ModuleList(
@@ -62,10 +61,10 @@ class FANet(SegmentationNetwork):
             for before, after in pairwise([in_channels, *widths])
         )
         self.decoder = nn.ModuleList(
-            DecoderLevel(below, here) for below, here in pairwise(reversed(widths))
+            DecoderLevel(before, after) for before, after in pairwise(reversed(widths))
         )
         self.head = nn.Conv2d(width, classes, 1)
-        self.apply(kaiming)
+        self.apply(init_kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
         """Encode (B, in_channels, H, W) to (B, 8 width, H/8, W/8); skips at 1, 1/2 and 1/4."""
@@ -85,17 +84,17 @@ class FANet(SegmentationNetwork):
 
 
 class SelectiveKernel(nn.Module):
-    """A 3×3 and a 5×5 convolution, mixed per channel by what the whole image shows.
+    """A 3x3 and a 5x5 convolution, mixed per channel with weights pooled from the whole image.
 
-    Selective-kernel convolution (Li et al. 2019, arXiv 1903.06586, eq. 1–6).
+    Selective-kernel convolution (Li et al. 2019, arXiv 1903.06586, eq. 1-6).
     The softmax over two branches is written as the sigmoid it equals, and the
     squeeze is not normalised, so that a single image can be trained on.
 
     Parameters
     ----------
     in_channels, out_channels
-        Of what comes in and goes out. The squeeze has a sixteenth of the
-        latter, at least 32.
+        Input and output channels. The squeeze has a sixteenth of the latter,
+        at least 32.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -109,20 +108,20 @@ class SelectiveKernel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H, W), >= 0."""
         narrow, wide = self.narrow(x), self.wide(x)
-        seen = narrow.mean((2, 3), keepdim=True) + wide.mean((2, 3), keepdim=True)
-        share = torch.sigmoid(self.select(F.relu(self.squeeze(seen))))
-        return torch.lerp(wide, narrow, share)
+        pooled = narrow.mean((2, 3), keepdim=True) + wide.mean((2, 3), keepdim=True)
+        weight = torch.sigmoid(self.select(F.relu(self.squeeze(pooled))))
+        return torch.lerp(wide, narrow, weight)
 
 
 class SelectiveBlock(nn.Module):
-    """Selective-kernel units in a row beside a 1×1 shortcut (*reconstruction*).
+    """Selective-kernel units in a row beside a 1x1 shortcut (*reconstruction*).
 
     Parameters
     ----------
     in_channels, out_channels
-        Of what comes in and goes out.
+        Input and output channels.
     units
-        How many; the first brings the channels to `out_channels`.
+        Number of units; the first changes the channels to `out_channels`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, units: int) -> None:
@@ -131,9 +130,7 @@ class SelectiveBlock(nn.Module):
         self.units = nn.Sequential(
             *(SelectiveKernel(before, after) for before, after in pairwise(channels))
         )
-        self.shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
-        )
+        self.shortcut = nn.Sequential(*conv_bn(in_channels, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H, W), >= 0."""
@@ -141,11 +138,11 @@ class SelectiveBlock(nn.Module):
 
 
 class StripAttention(nn.Module):
-    """Weigh each pixel by the row and the column it lies in, then smooth.
+    """Weight each pixel by features pooled over its row and over its column, then convolve.
 
-    Strip pooling (Hou et al. 2020, arXiv 2003.13328, eq. 1–5) in the place of
+    Strip pooling (Hou et al. 2020, arXiv 2003.13328, eq. 1-5) in the place of
     FANet's dual-direction attention, which also pools along both directions
-    (*reconstruction*, as is the closing 3×3 convolution).
+    (*reconstruction*, as is the closing 3x3 convolution).
     """
 
     def __init__(self, channels: int) -> None:
@@ -159,32 +156,32 @@ class StripAttention(nn.Module):
         """(B, channels, H, W) -> the same shape, >= 0."""
         rows = self.rows(x.mean(3, keepdim=True))
         columns = self.columns(x.mean(2, keepdim=True))
-        smoothed: Tensor = self.smooth(x * torch.sigmoid(self.gate(F.relu(rows + columns))))
-        return smoothed
+        output: Tensor = self.smooth(x * torch.sigmoid(self.gate(F.relu(rows + columns))))
+        return output
 
 
 class DecoderLevel(nn.Module):
-    """Upsample, join the skip, select kernels, attend along strips.
+    """Upsample, concatenate the skip, a selective-kernel block, strip attention.
 
     Parameters
     ----------
-    below
-        Channels of the level below.
-    here
-        Channels of the skip, and of what goes out.
+    in_channels
+        Input channels, of half the size.
+    out_channels
+        Channels of the skip and of the output.
     """
 
-    def __init__(self, below: int, here: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.up = nn.Sequential(*conv_bn_relu(below, here, 3))
-        self.block = SelectiveBlock(2 * here, here, _DECODER_UNITS)
-        self.attention = StripAttention(here)
+        self.up = nn.Sequential(*conv_bn_relu(in_channels, out_channels, 3))
+        self.block = SelectiveBlock(2 * out_channels, out_channels, _DECODER_UNITS)
+        self.attention = StripAttention(out_channels)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, below, H, W) and its skip (B, here, 2H, 2W) -> (B, here, 2H, 2W)."""
+        """(B, in, H, W) and its skip (B, out, 2H, 2W) -> (B, out, 2H, 2W)."""
         up = self.up(F.interpolate(x, scale_factor=2.0, mode="bilinear"))
-        attended: Tensor = self.attention(self.block(torch.cat((up, skip), dim=1)))
-        return attended
+        output: Tensor = self.attention(self.block(torch.cat((up, skip), dim=1)))
+        return output
 
 
 def _strip(channels: int, kernel: tuple[int, int]) -> nn.Sequential:

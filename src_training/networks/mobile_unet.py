@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.blocks.initialisation import kaiming
+from src_training.networks.blocks.channels import check_multiplier, scaled_channels
+from src_training.networks.blocks.convolution import init_kaiming
 from src_training.networks.blocks.inverted_residual import (
     LAST_CHANNELS,
     InvertedResidual,
-    mobile_encoder,
+    mobilenetv2_encoder,
 )
-from src_training.networks.blocks.width import refuse_multiplier, scaled
 
 # Groups of blocks between two skips: (expansion, channels, blocks, first stride).
 _ENCODER = (
@@ -32,18 +32,19 @@ _EXPANSION = 6
 class MobileUNet(SegmentationNetwork):
     """MobileNetV2 to 1280 channels at 1/32, four decoder levels, logits from 1/2.
 
-    4.7 M parameters, 0.24 GMAC at 128². Each decoder level is a transposed
+    4.7 M parameters, 0.24 GMAC at 128 x 128. Each decoder level is a transposed
     convolution, the skip, and an inverted residual. *Reconstruction*: the last
-    doubling is a transposed convolution to the logits, so that structures a
-    pixel wide can still be drawn.
+    doubling is a transposed convolution to the logits, so that structures one
+    pixel wide can still be segmented.
 
     Parameters
     ----------
     in_channels, classes
         See `SegmentationNetwork`.
     width
-        Multiplier of every channel count, the paper's alpha; 0.35 makes 0.60 M parameters.
-        *Reconstruction*: the 1280 channels shrink with it.
+        Multiplier of every channel count, the paper's alpha, from 0.1 to 2;
+        0.35 gives 0.60 M parameters. *Reconstruction*: the 1280 channels are
+        multiplied, too.
 
     Raises
     ------
@@ -64,16 +65,16 @@ class MobileUNet(SegmentationNetwork):
 
     def __init__(self, in_channels: int, classes: int, width: float = 1.0) -> None:
         super().__init__(in_channels, classes)
-        refuse_multiplier("mobile_unet", width)
-        self.bottleneck_channels = scaled(LAST_CHANNELS, width)
-        self.encoder = mobile_encoder(in_channels, width, _ENCODER)
-        skips = tuple(scaled(channels, width) for channels in (96, 32, 24, 16))
+        check_multiplier("mobile_unet", width)
+        self.bottleneck_channels = scaled_channels(LAST_CHANNELS, width)
+        self.encoder = mobilenetv2_encoder(in_channels, width, _ENCODER)
+        skips = tuple(scaled_channels(channels, width) for channels in (96, 32, 24, 16))
         ups = (self.bottleneck_channels, *skips[:-1])
         self.decoder = nn.ModuleList(
-            DecoderLevel(below, here) for below, here in zip(ups, skips, strict=True)
+            DecoderLevel(before, after) for before, after in zip(ups, skips, strict=True)
         )
         self.head = nn.ConvTranspose2d(skips[-1], classes, 4, stride=2, padding=1)
-        self.apply(kaiming)
+        self.apply(init_kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
         """Encode (B, in_channels, H, W) to 1/32; the skips lie at 1/2, 1/4, 1/8 and 1/16."""
@@ -95,22 +96,22 @@ class MobileUNet(SegmentationNetwork):
 
 
 class DecoderLevel(nn.Module):
-    """Double the size, join the skip, mix both by an inverted residual.
+    """Double the size, concatenate the skip, an inverted residual.
 
     Parameters
     ----------
-    below
-        Channels of the level below.
-    here
-        Channels of the skip, and of what goes out.
+    in_channels
+        Input channels, of half the size.
+    out_channels
+        Channels of the skip and of the output.
     """
 
-    def __init__(self, below: int, here: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(below, here, 4, stride=2, padding=1)
-        self.mix = InvertedResidual(2 * here, here, _EXPANSION)
+        self.up = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1)
+        self.mix = InvertedResidual(2 * out_channels, out_channels, _EXPANSION)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, below, H, W) and its skip (B, here, 2H, 2W) -> (B, here, 2H, 2W)."""
-        mixed: Tensor = self.mix(torch.cat((skip, self.up(x)), dim=1))
-        return mixed
+        """(B, in, H, W) and its skip (B, out, 2H, 2W) -> (B, out, 2H, 2W)."""
+        output: Tensor = self.mix(torch.cat((skip, self.up(x)), dim=1))
+        return output

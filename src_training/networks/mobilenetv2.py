@@ -1,4 +1,4 @@
-"""MobileNetV2 as a student: its features at 1/8, class scores, and nothing more.
+"""MobileNetV2 as a student: an encoder to 1/8 and a 1x1 convolution to logits.
 
 Sandler et al., 2018, arXiv 1801.04381, with the strides that EMKD
 (arXiv 2108.09987) gives it.
@@ -9,10 +9,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.blocks.initialisation import kaiming
-from src_training.networks.blocks.inverted_residual import LAST_CHANNELS, mobile_encoder
-from src_training.networks.blocks.upsampling import upsample_by
-from src_training.networks.blocks.width import refuse_multiplier, scaled
+from src_training.networks.blocks.channels import check_multiplier, scaled_channels
+from src_training.networks.blocks.convolution import init_kaiming, upsample_by
+from src_training.networks.blocks.inverted_residual import LAST_CHANNELS, mobilenetv2_encoder
 
 _STAGES = (
     ((1, 16, 1, 1), (6, 24, 2, 1)),
@@ -24,15 +23,15 @@ _STAGES = (
 class MobileNetV2(SegmentationNetwork):
     """A student of EMKD: 2.2 M parameters, bottleneck 1280 channels at 1/8, no skips.
 
-    The taps of its decoder are class scores on their way to the image's size.
+    The taps of its decoder are the logits while they are upsampled.
 
     Parameters
     ----------
     in_channels, classes
         See `SegmentationNetwork`.
     width
-        Multiplier of every channel count, the paper's alpha.
-        *Reconstruction*: the 1280 channels shrink with it.
+        Multiplier of every channel count, the paper's alpha, from 0.1 to 2.
+        *Reconstruction*: the 1280 channels are multiplied, too.
 
     Raises
     ------
@@ -42,22 +41,23 @@ class MobileNetV2(SegmentationNetwork):
 
     stride: ClassVar[int] = 8
     taps: ClassVar[dict[str, str]] = {
+        # The first convolution: the blocks behind it, still at 1/2, are not named.
         "encoder_half": "encoder.0.0",
         "encoder_quarter": "encoder.1",
         "encoder_eighth": "encoder.2",
         "bottleneck": "encoder.2",
-        "decoder_quarter": "enlarge.0",
-        "decoder_half": "enlarge.1",
+        "decoder_quarter": "upsample.0",
+        "decoder_half": "upsample.1",
     }
 
     def __init__(self, in_channels: int, classes: int, width: float = 1.0) -> None:
         super().__init__(in_channels, classes)
-        refuse_multiplier("mobilenetv2", width)
-        self.bottleneck_channels = scaled(LAST_CHANNELS, width)
-        self.encoder = mobile_encoder(in_channels, width, _STAGES)
+        check_multiplier("mobilenetv2", width)
+        self.bottleneck_channels = scaled_channels(LAST_CHANNELS, width)
+        self.encoder = mobilenetv2_encoder(in_channels, width, _STAGES)
         self.head = nn.Conv2d(self.bottleneck_channels, classes, 1)
-        self.enlarge = upsample_by(self.stride)
-        self.apply(kaiming)
+        self.upsample = upsample_by(self.stride)
+        self.apply(init_kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
         """Encode (B, in_channels, H, W) to (B, 1280 of width 1, H/8, W/8)."""
@@ -69,5 +69,5 @@ class MobileNetV2(SegmentationNetwork):
 
     def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
         """Decode (B, bottleneck_channels, h, w) to logits (B, classes, H, W)."""
-        logits: Tensor = self.enlarge(self.head(bottleneck))
+        logits: Tensor = self.upsample(self.head(bottleneck))
         return self.crop(logits, skips)

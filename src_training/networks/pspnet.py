@@ -1,4 +1,4 @@
-"""PSPNet: a dilated ResNet-50, and a pyramid of what its features show on average.
+"""PSPNet: a dilated ResNet-50 and a pyramid of pooled features.
 
 Zhao et al., "Pyramid scene parsing network", CVPR 2017, arXiv 1612.01105, as EMKD
 (arXiv 2108.09987) has it.
@@ -11,15 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.blocks.initialisation import kaiming
-from src_training.networks.blocks.residual import (
-    BottleneckBlock,
-    PooledNorm,
-    ResidualEncoder,
-    conv_bn_relu,
-)
-from src_training.networks.blocks.upsampling import upsample_by
-from src_training.networks.blocks.width import refuse_width
+from src_training.networks.blocks.channels import check_width
+from src_training.networks.blocks.convolution import conv_bn_relu, init_kaiming, upsample_by
+from src_training.networks.blocks.pooling import PooledBatchNorm2d
+from src_training.networks.blocks.residual import BottleneckBlock, ResidualEncoder
 
 _GRIDS = (1, 2, 3, 6)
 
@@ -27,8 +22,8 @@ _GRIDS = (1, 2, 3, 6)
 class PSPNet(SegmentationNetwork):
     """A teacher of EMKD: 46.7 M parameters, bottleneck 2048 channels at 1/8, no skips.
 
-    The taps of its decoder are class scores on their way to the image's size;
-    the auxiliary branch, which EMKD leaves out, is left out.
+    The taps of its decoder are the logits while they are upsampled. The
+    auxiliary branch is left out, as in EMKD.
 
     Parameters
     ----------
@@ -46,24 +41,25 @@ class PSPNet(SegmentationNetwork):
 
     stride: ClassVar[int] = 8
     taps: ClassVar[dict[str, str]] = {
+        # The first of the stem's three convolutions.
         "encoder_half": "encoder.stem.0",
         "encoder_quarter": "encoder.stages.0",
         "encoder_eighth": "encoder.stages.3",
         "bottleneck": "encoder.stages.3",
-        "decoder_quarter": "enlarge.0",
-        "decoder_half": "enlarge.1",
+        "decoder_quarter": "upsample.0",
+        "decoder_half": "upsample.1",
     }
 
     def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__(in_channels, classes)
-        refuse_width("pspnet", width)
+        check_width("pspnet", width)
         blocks = (3, 4, 6, 3)
         self.encoder = ResidualEncoder(in_channels, width, BottleneckBlock, blocks, at_eighth=True)
         self.bottleneck_channels = self.encoder.channels
         self.pyramid = Pyramid(self.bottleneck_channels)
         self.head = nn.Conv2d(self.bottleneck_channels // 4, classes, 1)
-        self.enlarge = upsample_by(self.stride)
-        self.apply(kaiming)
+        self.upsample = upsample_by(self.stride)
+        self.apply(init_kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
         """Encode (B, in_channels, H, W) to (B, 32 width, H/8, W/8)."""
@@ -72,17 +68,17 @@ class PSPNet(SegmentationNetwork):
 
     def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
         """Decode (B, 32 width, h, w) to logits (B, classes, H, W)."""
-        logits: Tensor = self.enlarge(self.head(self.pyramid(bottleneck)))
+        logits: Tensor = self.upsample(self.head(self.pyramid(bottleneck)))
         return self.crop(logits, skips)
 
 
 class Pyramid(nn.Module):
-    """Means over 1, 4, 9 and 36 parts of the image, beside the features (Fig. 3).
+    """Means over 1, 4, 9 and 36 parts of the image, concatenated to the features (fig. 3).
 
     Parameters
     ----------
     channels
-        Of the features, a multiple of 4; each mean has a quarter of them.
+        Channels of the features, a multiple of 4; each mean is projected to a quarter.
     """
 
     def __init__(self, channels: int) -> None:
@@ -92,7 +88,7 @@ class Pyramid(nn.Module):
             nn.Sequential(
                 nn.AdaptiveAvgPool2d(grid),
                 nn.Conv2d(channels, inner, 1, bias=False),
-                PooledNorm(inner),
+                PooledBatchNorm2d(inner),
                 nn.ReLU(inplace=True),
             )
             for grid in _GRIDS
@@ -103,5 +99,5 @@ class Pyramid(nn.Module):
         """(B, channels, h, w) -> (B, channels/4, h, w)."""
         size = x.shape[-2:]
         means = [F.interpolate(mean(x), size, mode="bilinear") for mean in self.means]
-        mixed: Tensor = self.mix(torch.cat([x, *means], dim=1))
-        return mixed
+        output: Tensor = self.mix(torch.cat([x, *means], dim=1))
+        return output

@@ -1,4 +1,4 @@
-"""RA-UNet: a ResNet-34, and a decoder that weighs what it takes over by attention.
+"""RA-UNet: a ResNet-34, and a decoder that weights the skips by attention.
 
 Ni et al., "RAUNet: Residual attention U-Net for semantic segmentation of cataract
 surgical instruments", 2019, arXiv 1909.10360, as EMKD (arXiv 2108.09987) has it.
@@ -10,21 +10,17 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.blocks.initialisation import kaiming
-from src_training.networks.blocks.residual import (
-    BasicBlock,
-    PooledNorm,
-    ResidualEncoder,
-    conv_bn_relu,
-)
-from src_training.networks.blocks.width import refuse_width
+from src_training.networks.blocks.channels import check_width
+from src_training.networks.blocks.convolution import conv_bn_relu, init_kaiming
+from src_training.networks.blocks.pooling import PooledBatchNorm2d
+from src_training.networks.blocks.residual import BasicBlock, ResidualEncoder
 
 
 class RAUNet(SegmentationNetwork):
     """A teacher of EMKD: 22.1 M parameters, bottleneck 512 channels at 1/32.
 
-    EMKD begins with weights of ImageNet; here all weights are fresh. A bias
-    that a normalisation takes off again is left out.
+    EMKD begins with weights trained on ImageNet; here training starts from
+    random ones. Convolutions before a batch normalisation have no bias.
 
     Parameters
     ----------
@@ -52,13 +48,13 @@ class RAUNet(SegmentationNetwork):
 
     def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__(in_channels, classes)
-        refuse_width("raunet", width, multiple=4)
+        check_width("raunet", width, multiple=4)
         self.encoder = ResidualEncoder(in_channels, width, BasicBlock, (3, 4, 6, 3))
         widths = (8 * width, 4 * width, 2 * width, width, width)
         self.bottleneck_channels = widths[0]
-        self.decoder = nn.ModuleList(DecoderLevel(below, here) for below, here in pairwise(widths))
+        self.decoder = nn.ModuleList(DecoderLevel(*pair) for pair in pairwise(widths))
         self.attention = nn.ModuleList(AugmentedAttention(channels) for channels in widths[1:4])
-        # 2h + 1, 2h - 1, and 2h pixels a side after the head.
+        # Of h pixels a side, the layers make 2h + 1, 2h - 1 and, after the head, 2h.
         self.finish = nn.Sequential(
             nn.ConvTranspose2d(width, width // 2, 3, stride=2),
             nn.ReLU(inplace=True),
@@ -66,7 +62,7 @@ class RAUNet(SegmentationNetwork):
             nn.ReLU(inplace=True),
         )
         self.head = nn.Conv2d(width // 2, classes, 2, padding=1)
-        self.apply(kaiming)
+        self.apply(init_kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
         """Encode (B, in_channels, H, W) to 1/32; the skips lie at 1/4, 1/8 and 1/16."""
@@ -87,51 +83,51 @@ class RAUNet(SegmentationNetwork):
 
 
 class DecoderLevel(nn.Module):
-    """Narrow to a quarter, double the size, widen: LinkNet's (arXiv 1707.03718).
+    """1x1 to a quarter of the channels, double the size, 1x1: LinkNet (arXiv 1707.03718).
 
     Parameters
     ----------
-    below, here
-        Channels of what comes in and of what goes out.
+    in_channels, out_channels
+        Input and output channels.
     """
 
-    def __init__(self, below: int, here: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        inner = below // 4
+        inner = in_channels // 4
         self.layers = nn.Sequential(
-            *conv_bn_relu(below, inner, 1),
+            *conv_bn_relu(in_channels, inner, 1),
             nn.ConvTranspose2d(inner, inner, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(inner),
             nn.ReLU(inplace=True),
-            *conv_bn_relu(inner, here, 1),
+            *conv_bn_relu(inner, out_channels, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, below, H, W) -> (B, here, 2H, 2W), >= 0."""
-        doubled: Tensor = self.layers(x)
-        return doubled
+        """(B, in_channels, H, W) -> (B, out_channels, 2H, 2W), >= 0."""
+        output: Tensor = self.layers(x)
+        return output
 
 
 class AugmentedAttention(nn.Module):
-    """Add the skip, its channels weighed by what the whole of both shows (Fig. 3)."""
+    """Add the skip, its channels weighted by the spatial means of both inputs (fig. 3)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.of_feature, self.of_skip = (_pooled(channels) for _ in range(2))
+        self.of_feature, self.of_skip = (_global_context(channels) for _ in range(2))
         self.weigh = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.Softmax(dim=1))
         self.mix = nn.Sequential(*conv_bn_relu(channels, channels, 1))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, channels, H, W) each -> the same shape."""
-        share = self.weigh(self.of_feature(x) + self.of_skip(skip))
-        attended: Tensor = x + self.mix(skip) * share
-        return attended
+        weight = self.weigh(self.of_feature(x) + self.of_skip(skip))
+        output: Tensor = x + self.mix(skip) * weight
+        return output
 
 
-def _pooled(channels: int) -> nn.Sequential:
+def _global_context(channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.AdaptiveAvgPool2d(1),
         nn.Conv2d(channels, channels, 1, bias=False),
-        PooledNorm(channels),
+        PooledBatchNorm2d(channels),
         nn.ReLU(inplace=True),
     )

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.blocks.initialisation import kaiming
-from src_training.networks.blocks.residual import conv_bn_relu
-from src_training.networks.blocks.width import refuse_width
+from src_training.networks.blocks.channels import check_width
+from src_training.networks.blocks.convolution import conv_bn_relu, init_kaiming
 
 _LEVELS = 5
 
@@ -22,8 +21,9 @@ _LEVELS = 5
 class UNetPlusPlus(SegmentationNetwork):
     """A teacher of EMKD: 36.6 M parameters, bottleneck 1024 channels at 1/16.
 
-    Without deep supervision. Only what the encoder makes is a skip: the nested
-    nodes belong to the decoder. MONAI's enlarges otherwise, and has other counts.
+    Without deep supervision. Only features of the encoder are skips: the nested
+    nodes belong to the decoder. MONAI's BasicUNetPlusPlus upsamples by
+    transposed convolutions and has another number of parameters.
 
     Parameters
     ----------
@@ -51,19 +51,23 @@ class UNetPlusPlus(SegmentationNetwork):
 
     def __init__(self, in_channels: int, classes: int, width: int = 64) -> None:
         super().__init__(in_channels, classes)
-        refuse_width("unet_plus_plus", width)
+        check_width("unet_plus_plus", width)
         widths = [width * 2**level for level in range(_LEVELS)]
         self.bottleneck_channels = widths[-1]
-        self.encoder = nn.ModuleList(_double(*pair) for pair in pairwise([in_channels, *widths]))
+        self.encoder = nn.ModuleList(
+            _double_conv(*pair) for pair in pairwise([in_channels, *widths])
+        )
         self.nested = nn.ModuleDict(
             {
-                _node(level, column): _double(column * widths[level] + widths[level + 1], here)
-                for level, here in enumerate(widths[:-1])
+                _node(level, column): _double_conv(
+                    column * widths[level] + widths[level + 1], out_channels
+                )
+                for level, out_channels in enumerate(widths[:-1])
                 for column in range(1, _LEVELS - level)
             }
         )
         self.head = nn.Conv2d(width, classes, 1)
-        self.apply(kaiming)
+        self.apply(init_kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
         """Encode (B, in_channels, H, W) to 1/16; the skips lie at 1, 1/2, 1/4 and 1/8."""
@@ -86,11 +90,11 @@ class UNetPlusPlus(SegmentationNetwork):
 
 
 def _node(level: int, column: int) -> str:
-    """X of level and column, as the paper numbers them."""
+    """Name of node X^(level, column), as the paper numbers them."""
     return f"{level}-{column}"
 
 
-def _double(in_channels: int, out_channels: int) -> nn.Sequential:
+def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         *conv_bn_relu(in_channels, out_channels, 3), *conv_bn_relu(out_channels, out_channels, 3)
     )

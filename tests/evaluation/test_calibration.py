@@ -26,7 +26,7 @@ from src_training.evaluation.thresholds import THRESHOLDS
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel, read_card
 from src_training.inference.predictor import Predictor
-from src_training.networks import NETWORKS
+from src_training.networks import NETWORKS, NetworkSpec
 from src_training.networks.base import SegmentationNetwork, Skips
 from tests.small_networks import small_network
 
@@ -56,7 +56,8 @@ class Pixelwise(SegmentationNetwork):
 
 @pytest.fixture
 def make_predictor(monkeypatch, tiny_model):
-    monkeypatch.setitem(NETWORKS, "pixelwise", Pixelwise)
+    spec = NetworkSpec(Pixelwise, parameters=0, suits="tests", citation="none")
+    monkeypatch.setitem(NETWORKS, "pixelwise", spec)
 
     def make(slope, offset, classes=2):
         card = ModelCard(

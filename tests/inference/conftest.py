@@ -11,7 +11,7 @@ from src_training.data.preprocessing import (
 )
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel
-from src_training.networks import NETWORKS
+from src_training.networks import NETWORKS, NetworkSpec
 from src_training.networks.base import SegmentationNetwork, Skips
 
 
@@ -51,7 +51,8 @@ DEFAULTS = {"fundus": {"diameter": 96}, "intensity": {"percentiles": (0, 100)}, 
 @pytest.fixture
 def tiny_model(monkeypatch):
     """Make models with lively weights and running statistics that are not the default."""
-    monkeypatch.setitem(NETWORKS, "tiny", Tiny)
+    spec = NetworkSpec(Tiny, parameters=0, suits="tests", citation="none")
+    monkeypatch.setitem(NETWORKS, "tiny", spec)
 
     def make(kind="intensity", classes=2, seed=0, **fields):
         torch.manual_seed(seed)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from src_training.inference.bn_adaptation import adapt_batch_norm
 from src_training.inference.predictor import Predictor
-from src_training.networks.blocks.residual import PooledNorm
+from src_training.networks.blocks.pooling import PooledBatchNorm2d
 
 RADIUS = 16
 """Further than the tiny network sees."""
@@ -55,7 +55,7 @@ def test_the_network_itself_stays_as_it_was(tiny_model):
 def test_a_norm_of_a_single_value_keeps_its_statistics(tiny_model):
     network, tiles = network_and_tiles(tiny_model)
     network.down = torch.nn.Sequential(
-        *network.down, torch.nn.AdaptiveAvgPool2d(1), pooled := PooledNorm(8)
+        *network.down, torch.nn.AdaptiveAvgPool2d(1), pooled := PooledBatchNorm2d(8)
     )
     pooled.running_mean.fill_(0.53)
     pooled.eval()

@@ -1,4 +1,4 @@
-"""Networks are built by name; a wrong request says what is known."""
+"""Networks are built by name; errors list the known names and options."""
 
 import re
 
@@ -12,15 +12,39 @@ from src_training.networks import NETWORKS, build_network
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_name_builds_its_class(name: str) -> None:
     with torch.device("meta"):
-        assert type(build_network(name, 1, 2)) is NETWORKS[name]
+        assert type(build_network(name, 1, 2)) is NETWORKS[name].network
 
 
 def test_an_option_reaches_the_network() -> None:
     assert build_network("fanet", 1, 2, width=8).bottleneck_channels == 64
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameter_counts_are_within_one_percent(name: str) -> None:
+    with torch.device("meta"):
+        network = build_network(name, 1, 2)
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    assert millions == pytest.approx(NETWORKS[name].parameters, rel=0.01)
+
+
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "width", "relative"),
+    [("fanet", 8, 0.125), ("mobile_unet", 0.35, 0.35), ("pspnet", None, 1.0)],
+)
+def test_relative_width_compares_with_the_published(
+    name: str, width: float | None, relative: float
+) -> None:
+    options = {} if width is None else {"width": width}
+    assert NETWORKS[name].relative_width(options) == relative
+
+
+def test_networks_without_a_width_have_the_published_one() -> None:
+    assert (NETWORKS["enet"].options, NETWORKS["enet"].published_width) == ({}, 1)
+    assert (NETWORKS["fanet"].options, NETWORKS["fanet"].published_width) == ({"width": 64}, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
     [
         ("unet", {}, "network 'unet' is unknown; expected one of fanet, mobile_unet, enet, erfnet"),
         ("fanet", {"depth": 3}, "fanet: option 'depth' is unknown; expected one of width"),
@@ -32,13 +56,13 @@ def test_an_option_reaches_the_network() -> None:
         ("raunet", {"width": 6}, "raunet: option width is 6; expected a positive multiple of 4"),
         ("mobilenetv2", {"width": 3}, "mobilenetv2: width is 3; expected a number from 0.1 to 2"),
         ("mobile_unet", {"width": "1"}, "width is '1'; expected a number from 0.1 to 2"),
-        ("enet", {"unpooling": "max"}, "enet: option unpooling is 'max'; expected indices or bil"),
+        ("enet", {"unpooling": "indices"}, "enet: option 'unpooling' is unknown; expected none"),
     ],
 )
-def test_an_unknown_name_or_option_is_named_with_the_known_ones(
-    name: str, options: dict[str, int | float | str | bool], said: str
+def test_an_unknown_name_or_option_is_refused(
+    name: str, options: dict[str, int | float | str | bool], message: str
 ) -> None:
-    with pytest.raises(InputError, match=re.escape(said)):
+    with pytest.raises(InputError, match=re.escape(message)):
         build_network(name, 1, 2, **options)
 
 

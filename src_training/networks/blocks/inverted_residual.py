@@ -1,4 +1,4 @@
-"""What MobileNetV2 is made of: inverted residuals, and an encoder of them.
+"""Inverted residual blocks, and the encoder that MobileNetV2 makes of them.
 
 Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", 2018,
 arXiv 1801.04381, table 2.
@@ -8,28 +8,29 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from src_training.networks.blocks.width import scaled
+from src_training.networks.blocks.channels import scaled_channels
 
 Group = tuple[int, int, int, int]
-"""Blocks alike: expansion, channels, how many, stride of the first."""
+"""Blocks of one row of table 2: expansion t, channels c, number n, stride s of the first."""
 
 LAST_CHANNELS = 1280
 _FIRST_CHANNELS = 32
 
 
 class InvertedResidual(nn.Module):
-    """Expand by 1×1, filter each channel by 3×3, project linearly (Fig. 3b of the paper).
+    """Expand by 1x1, filter each channel by 3x3, project linearly (fig. 3b of the paper).
 
     The input is added where stride and channels allow it.
 
     Parameters
     ----------
     in_channels, out_channels
-        Of what comes in and goes out.
+        Input and output channels.
     expansion
-        How many times as many channels are filtered; with 1 nothing is expanded.
+        Factor between the input channels and the filtered ones; 1 leaves the
+        expanding convolution out.
     stride
-        Of the filter, pixels.
+        Of the 3x3 convolution, in pixels.
     """
 
     def __init__(
@@ -37,10 +38,10 @@ class InvertedResidual(nn.Module):
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        expand = [] if expansion == 1 else [_convolution(in_channels, hidden, 1)]
+        expand = [] if expansion == 1 else [_conv_bn_relu6(in_channels, hidden, 1)]
         self.layers = nn.Sequential(
             *expand,
-            _convolution(hidden, hidden, 3, stride, groups=hidden),
+            _conv_bn_relu6(hidden, hidden, 3, stride, groups=hidden),
             nn.Conv2d(hidden, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
@@ -52,43 +53,44 @@ class InvertedResidual(nn.Module):
         return x + projected if self.adds_input else projected
 
 
-def mobile_encoder(
+def mobilenetv2_encoder(
     in_channels: int, width: float, stages: Sequence[Sequence[Group]]
 ) -> nn.ModuleList:
-    """A 3×3 convolution of stride 2, groups of blocks, a 1×1 convolution to 1280 channels.
+    """A 3x3 convolution of stride 2, groups of blocks, a 1x1 convolution to 1280 channels.
 
     Parameters
     ----------
     in_channels
         Channels of the image.
     width
-        Multiplier of every channel count.
+        Multiplier of every channel count, the paper's alpha.
     stages
-        Groups of blocks of each module of the list; the first convolution
-        opens the first module, the last one closes the last.
+        Groups of blocks for each module of the returned list. The 3x3
+        convolution opens the first module, the 1x1 convolution closes the last.
 
     Returns
     -------
     ModuleList
-        A module for each of `stages`, to be passed through in order.
+        One module for each of `stages`, to be applied in order.
     """
-    channels = scaled(_FIRST_CHANNELS, width)
-    blocks: list[nn.Module] = [_convolution(in_channels, channels, 3, 2)]
-    made: list[nn.Module] = []
+    channels = scaled_channels(_FIRST_CHANNELS, width)
+    blocks: list[nn.Module] = [_conv_bn_relu6(in_channels, channels, 3, 2)]
+    modules: list[nn.Module] = []
     for groups in stages:
-        for expansion, wide, count, stride in groups:
+        for expansion, group_channels, count, stride in groups:
+            out_channels = scaled_channels(group_channels, width)
             for index in range(count):
-                step = stride if index == 0 else 1
-                blocks.append(InvertedResidual(channels, scaled(wide, width), expansion, step))
-                channels = scaled(wide, width)
+                first_stride = stride if index == 0 else 1
+                blocks.append(InvertedResidual(channels, out_channels, expansion, first_stride))
+                channels = out_channels
         if groups is stages[-1]:
-            blocks.append(_convolution(channels, scaled(LAST_CHANNELS, width), 1))
-        made.append(nn.Sequential(*blocks))
+            blocks.append(_conv_bn_relu6(channels, scaled_channels(LAST_CHANNELS, width), 1))
+        modules.append(nn.Sequential(*blocks))
         blocks = []
-    return nn.ModuleList(made)
+    return nn.ModuleList(modules)
 
 
-def _convolution(
+def _conv_bn_relu6(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
     return nn.Sequential(

@@ -1,7 +1,8 @@
-"""What ResNets are made of: residual blocks, and an encoder of them.
+"""Residual blocks, and the encoder that ResNets make of them.
 
 He et al., "Deep residual learning for image recognition", CVPR 2016,
-arXiv 1512.03385, table 1. Ours and not a library's: PSPNet's has dilated stages.
+arXiv 1512.03385, table 1. Neither MONAI's nor torchvision's ResNet is used:
+PSPNet's last stages are dilated, behind a stem of three convolutions.
 """
 
 from collections.abc import Sequence
@@ -9,20 +10,22 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src_training.networks.blocks.convolution import conv_bn, conv_bn_relu
+
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut: ResNet-18 and ResNet-34.
+    """Two 3x3 convolutions beside a shortcut: ResNet-18 and ResNet-34.
 
     Parameters
     ----------
     in_channels
-        Of what comes in.
+        Input channels.
     width
-        Of both convolutions; `expansion` times as many go out.
+        Channels of both convolutions; `expansion` times as many leave the block.
     stride
-        Of the first 3×3 convolution, pixels.
+        Of the first 3x3 convolution, in pixels.
     dilation
-        Of every 3×3 convolution, pixels.
+        Of every 3x3 convolution, in pixels.
     """
 
     expansion = 1
@@ -31,7 +34,7 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.residual = nn.Sequential(
             *conv_bn_relu(in_channels, width, 3, stride, dilation),
-            *_normalised(width, width, 3, dilation=dilation),
+            *conv_bn(width, width, 3, dilation=dilation),
         )
         self.shortcut = _shortcut(in_channels, width, stride)
 
@@ -41,12 +44,12 @@ class BasicBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """1×1 to fewer channels, 3×3, 1×1 to four times as many, beside a shortcut: ResNet-50.
+    """1x1 to fewer channels, 3x3, 1x1 to four times as many, beside a shortcut: ResNet-50.
 
     Parameters
     ----------
     in_channels, width, stride, dilation
-        As in `BasicBlock`; `width` is that of the 3×3 convolution.
+        As in `BasicBlock`; `width` is that of the 3x3 convolution.
     """
 
     expansion = 4
@@ -57,7 +60,7 @@ class BottleneckBlock(nn.Module):
         self.residual = nn.Sequential(
             *conv_bn_relu(in_channels, width, 1),
             *conv_bn_relu(width, width, 3, stride, dilation),
-            *_normalised(width, out_channels, 1),
+            *conv_bn(width, out_channels, 1),
         )
         self.shortcut = _shortcut(in_channels, out_channels, stride)
 
@@ -74,21 +77,22 @@ class ResidualEncoder(nn.Module):
     in_channels
         Channels of the image.
     width
-        Channels of the stem and of the first stage's 3×3 convolutions; doubles
+        Channels of the stem and of the first stage's 3x3 convolutions; doubles
         from stage to stage. 64 as published. With `at_eighth` the stem's last
         convolution has twice as many.
     block
-        What the stages are made of.
+        Block of all stages.
     counts
         Blocks of each stage.
     at_eighth
-        Keep the last two stages at 1/8, with dilated convolutions in the place
-        of strides, behind a stem of three 3×3 convolutions: as PSPNet has it.
+        Keep the last two stages at 1/8 of the image, with dilated convolutions
+        in the place of strides, behind a stem of three 3x3 convolutions:
+        PSPNet (arXiv 1612.01105).
 
     Attributes
     ----------
     channels
-        Of the last stage.
+        Channels of the last stage.
     """
 
     def __init__(
@@ -110,12 +114,12 @@ class ResidualEncoder(nn.Module):
         dilations = (1, 1, 2, 4) if at_eighth else (1, 1, 1, 1)
         self.stages = nn.ModuleList()
         for level, (count, dilation) in enumerate(zip(counts, dilations, strict=True)):
-            wide = width * 2**level
+            stage_width = width * 2**level
             stride = 1 if level == 0 or dilation > 1 else 2
-            # The first block sees what the stride would have brought together.
-            first_block = block(channels, wide, stride, max(1, dilation // 2))
-            channels = wide * block.expansion
-            further = (block(channels, wide, 1, dilation) for _ in range(count - 1))
+            # The first block still reads features of the spacing before this stage.
+            first_block = block(channels, stage_width, stride, max(1, dilation // 2))
+            channels = stage_width * block.expansion
+            further = (block(channels, stage_width, 1, dilation) for _ in range(count - 1))
             self.stages.append(nn.Sequential(first_block, *further))
         self.channels = channels
 
@@ -136,43 +140,7 @@ class ResidualEncoder(nn.Module):
         return features
 
 
-class PooledNorm(nn.BatchNorm2d):
-    """Batch normalisation of what was pooled; a single value has no spread of its own.
-
-    It is normalised by the running statistics, so that one image can be trained on.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> the same shape."""
-        try:
-            return super().forward(x)
-        except ValueError:
-            # PyTorch refuses a batch that is a single value for each channel.
-            if x.numel() > x.shape[1]:
-                raise
-        mean, variance = self.running_mean, self.running_var
-        return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
-
-
-def conv_bn_relu(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1
-) -> tuple[nn.Module, ...]:
-    """A convolution that keeps the size but for its stride, normalised, with ReLU; `kernel` odd."""
-    convolved = _normalised(in_channels, out_channels, kernel, stride, dilation)
-    return *convolved, nn.ReLU(inplace=True)
-
-
-def _normalised(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1
-) -> tuple[nn.Module, ...]:
-    padding = kernel // 2 * dilation
-    return (
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False),
-        nn.BatchNorm2d(out_channels),
-    )
-
-
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return nn.Sequential(*_normalised(in_channels, out_channels, 1, stride))
+    return nn.Sequential(*conv_bn(in_channels, out_channels, 1, stride))

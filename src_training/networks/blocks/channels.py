@@ -1,0 +1,46 @@
+"""How many channels: the option ``width`` of a network, and what follows from it."""
+
+from src_training.errors import InputError
+
+
+def check_width(network: str, width: object, multiple: int = 1) -> None:
+    """Raise InputError unless a width is a positive integer, a multiple of `multiple`."""
+    if type(width) is int and width > 0 and width % multiple == 0:
+        return
+    expected = "integer" if multiple == 1 else f"multiple of {multiple}"
+    raise InputError(f"{network}: option width is {width!r}; expected a positive {expected}.")
+
+
+def check_multiplier(network: str, width: object) -> None:
+    """Raise InputError unless a multiplier of channels is a number from 0.1 to 2."""
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0.1 <= width <= 2:
+        raise InputError(f"{network}: width is {width!r}; expected a number from 0.1 to 2")
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """Channels at a multiplier, as MobileNets round them.
+
+    A multiple of 8, at least 8, and at least nine tenths of the exact number.
+
+    Examples
+    --------
+    >>> scaled_channels(32, 1.0), scaled_channels(24, 0.35), scaled_channels(320, 0.35)
+    (32, 8, 112)
+    """
+    exact = channels * width
+    rounded = max(8, int(exact + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * exact else rounded + 8
+
+
+def stem_channels(in_channels: int) -> int:
+    """Channels after the first `DownsamplerBlock` of ENet and ERFNet.
+
+    16 for grey and colour images, as published; more than three input channels
+    still get 13 learned filters beside them.
+
+    Examples
+    --------
+    >>> stem_channels(1), stem_channels(3), stem_channels(5)
+    (16, 16, 18)
+    """
+    return max(16, 13 + in_channels)

@@ -1,0 +1,163 @@
+"""The networks by name: recipes and model cards refer to these names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+
+from src_training.errors import InputError
+from src_training.networks.base import SegmentationNetwork
+from src_training.networks.enet import ENet
+from src_training.networks.erfnet import ERFNet
+from src_training.networks.fanet import FANet
+from src_training.networks.mobile_unet import MobileUNet
+from src_training.networks.mobilenetv2 import MobileNetV2
+from src_training.networks.pspnet import PSPNet
+from src_training.networks.raunet import RAUNet
+from src_training.networks.resnet18 import ResNet18
+from src_training.networks.unet_plus_plus import UNetPlusPlus
+
+Option = int | float | str | bool
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network of the registry.
+
+    Attributes
+    ----------
+    network
+        Its class; called with the image's channels, the number of classes, and options.
+    parameters
+        Parameters in millions at the published width, for one image channel
+        and two classes.
+    suits
+        What it is good for, in one line.
+    citation
+        Authors, year, and where it is published.
+    """
+
+    network: type[SegmentationNetwork]
+    parameters: float
+    suits: str
+    citation: str
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """Its options by name, and their defaults: the published network."""
+        parameters = list(signature(self.network).parameters.values())[2:]
+        return {parameter.name: parameter.default for parameter in parameters}
+
+    @property
+    def published_width(self) -> float:
+        """Default of the option ``width``, channels or a factor; 1 where there is none."""
+        return float(self.options.get("width", 1))
+
+    def relative_width(self, options: Mapping[str, Option]) -> float:
+        """Width with these options over the published width."""
+        return float(options.get("width", self.published_width)) / self.published_width
+
+
+NETWORKS: dict[str, NetworkSpec] = {
+    "fanet": NetworkSpec(
+        FANet,
+        38.3,
+        "teacher of GKD: features at full resolution; width 8 to 16 trains on a CPU",
+        "Li et al. 2020, doi:10.1109/JBHI.2020.3028180",
+    ),
+    "mobile_unet": NetworkSpec(
+        MobileUNet,
+        4.7,
+        "student of GKD: few operations; halves the image first, which loses thin vessels",
+        "Sandler et al. 2018, arXiv 1801.04381",
+    ),
+    "enet": NetworkSpec(
+        ENet,
+        0.35,
+        "student of GKD: the fewest parameters and operations; halves the image first",
+        "Paszke et al. 2016, arXiv 1606.02147",
+    ),
+    "erfnet": NetworkSpec(
+        ERFNet,
+        2.06,
+        "student of GKD: convolutions in one dimension, no skips",
+        "Romera et al. 2018, doi:10.1109/TITS.2017.2750080",
+    ),
+    "raunet": NetworkSpec(
+        RAUNet,
+        22.1,
+        "teacher of EMKD: skips weighted by attention",
+        "Ni et al. 2019, arXiv 1909.10360",
+    ),
+    "pspnet": NetworkSpec(
+        PSPNet,
+        46.7,
+        "teacher of EMKD for large structures: context from the whole image, logits at 1/8",
+        "Zhao et al. 2017, arXiv 1612.01105",
+    ),
+    "unet_plus_plus": NetworkSpec(
+        UNetPlusPlus,
+        36.6,
+        "teacher of EMKD: nested skips up to full resolution",
+        "Zhou et al. 2018, arXiv 1807.10165",
+    ),
+    "mobilenetv2": NetworkSpec(
+        MobileNetV2,
+        2.23,
+        "student of EMKD for large structures: no decoder, logits at 1/8",
+        "Sandler et al. 2018, arXiv 1801.04381",
+    ),
+    "resnet18": NetworkSpec(
+        ResNet18,
+        11.2,
+        "student of EMKD for large structures: no decoder, logits at 1/32",
+        "He et al. 2016, arXiv 1512.03385",
+    ),
+}
+"""A new network is a file beside these and one entry here."""
+
+
+def build_network(
+    name: str, in_channels: int, classes: int, **options: Option
+) -> SegmentationNetwork:
+    """Build a network by its name in `NETWORKS`, with random weights.
+
+    Parameters
+    ----------
+    name
+        Key of `NETWORKS`.
+    in_channels
+        Channels of the image, >= 1.
+    classes
+        Classes including the background, >= 2.
+    **options
+        Those of the network: ``width``, which `enet` and `erfnet` do not have.
+
+    Raises
+    ------
+    InputError
+        If the name or an option is unknown, or a value is out of range.
+
+    Examples
+    --------
+    >>> network = build_network("fanet", in_channels=1, classes=2, width=8)
+    >>> network.bottleneck_channels, network.stride
+    (64, 8)
+    """
+    if name not in NETWORKS:
+        raise InputError(f"network {name!r} is unknown; expected one of {', '.join(NETWORKS)}.")
+    if in_channels < 1 or classes < 2:
+        raise InputError(
+            f"{name}: in_channels is {in_channels} and classes is {classes}; "
+            "expected at least 1 and 2."
+        )
+    spec = NETWORKS[name]
+    for option in options:
+        if option not in spec.options:
+            expected = f"one of {', '.join(spec.options)}" if spec.options else "none"
+            raise InputError(f"{name}: option {option!r} is unknown; expected {expected}.")
+    return spec.network(in_channels, classes, **options)
+
+
+def published_width(name: str) -> float:
+    """See `NetworkSpec.published_width`."""
+    return NETWORKS[name].published_width
