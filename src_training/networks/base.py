@@ -52,8 +52,8 @@ class SegmentationNetwork(nn.Module, ABC):
     taps
         Features that distillations may read: name -> path of the submodule
         whose output is the feature. Every network has ``encoder_half``,
-        ``encoder_quarter``, ``encoder_eighth``, ``bottleneck``,
-        ``decoder_half`` and ``decoder_quarter``.
+        ``encoder_quarter``, ``encoder_eighth``, ``decoder_half`` and
+        ``decoder_quarter``, at these parts of the image's size.
     """
 
     stride: ClassVar[int]
