@@ -1,6 +1,7 @@
 """Patches of chosen samples through the networks of a run: what the graphs are drawn of."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,16 +52,17 @@ class GraphSource:
         """
         load_engine()
         with no_collection():
-            from src_training.explore.view_graphs import graphs_of
+            from src_training.explore.view_graphs import view_graphs
             from src_training.runs.load import load_networks, student_at
 
         if self._networks is None:
             self._networks = load_networks(self._run)
         if step != FINAL and step not in self._students:
             self._students[step] = student_at(self._run, step)
-        student = self._networks.student if step == FINAL else self._students[step]
-        patches = [self._patch(sample) for sample in samples]
-        yield next(graphs_of(self._networks, [student], patches, views))
+        networks = self._networks
+        if step != FINAL:
+            networks = replace(networks, student=self._students[step])
+        yield view_graphs(networks, [self._patch(sample) for sample in samples], views)
 
     def _patch(self, sample: Sample) -> Any:
         """(C, p, p) as the networks see it."""

@@ -93,20 +93,21 @@ def rebuilding(run: "Path", image: NDArray[Any], angle: float | None) -> Iterato
     Raises
     ------
     InputError
-        As `load_networks`, `Preprocessing.for_camera` and `rebuilt`.
+        As `load_networks`, `Preprocessing.for_camera` and `reconstruct_bottleneck`.
     """
     load_engine()
     with no_collection():
-        from src_training.explore.feature_maps import rebuilt
+        from src_training.explore.feature_maps import reconstruct_bottleneck
         from src_training.runs.load import load_networks
 
     networks, pictures = load_networks(run).for_camera(angle), []
     for role in ("teacher", "student"):
-        found = rebuilt(networks, role, image)
-        place = {"scale": found.rebuilt.scale, "translate": found.rebuilt.translate}
-        said = f"The {role}'s header misses {found.share:.0%} of its bottleneck's energy."
+        found = reconstruct_bottleneck(networks, role, image)
+        maps = found.reconstructed
+        place = {"scale": maps.scale, "translate": maps.translate}
+        said = f"The {role}'s header misses {found.relative_error:.0%} of its bottleneck's energy."
         pictures += [
-            Picture(f"{role} rebuilt", found.rebuilt.energy, colormap=_ENERGY, **place),
+            Picture(f"{role} rebuilt", maps.energy, colormap=_ENERGY, **place),
             Picture(f"{role} error", found.error, colormap=_ERROR, said=said, **place),
         ]
     yield pictures
@@ -116,15 +117,15 @@ def crossing(run: "Path", image: NDArray[Any], angle: float | None) -> Iterator[
     """Who decodes whom: p_T, p_S, p1 and p2 of DICD; otherwise as `rebuilding`."""
     load_engine()
     with no_collection():
-        from src_training.explore.feature_maps import cross
+        from src_training.explore.feature_maps import cross_predictions
         from src_training.runs.load import load_networks
 
-    found = cross(load_networks(run).for_camera(angle), image)
+    found = cross_predictions(load_networks(run).for_camera(angle), image)
     maps = {
         "p_T: teacher": found.teacher,
         "p_S: student": found.student,
-        "p1: teacher decodes student": found.first,
-        "p2: student decodes teacher": found.second,
+        "p1: teacher decodes student": found.p1,
+        "p2: student decodes teacher": found.p2,
     }
     yield [
         Picture(name, foreground, colormap=_PROBABILITY, limits=(0.0, 1.0))

@@ -1,29 +1,29 @@
-"""What networks make of one image, laid over it: features, what headers rebuild, who decodes whom.
+"""Maps of one image: features at a tap, reconstructed bottlenecks, DICD's cross predictions.
 
-Every map knows where its grid lies in the image: pixel (i, j) of a map has its
-centre at ``translate + scale * (i, j)``, in pixels of the image, which is what
-a layer of napari takes.
+A map knows its grid: pixel (i, j) has its centre at ``translate + scale * (i, j)``
+in pixels of the image, as a layer of napari takes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from src_training.data.preprocessing.geometry import Float, Geometry, Mask, Prepared
 from src_training.errors import InputError
 from src_training.explore.teacher_student import TeacherStudentPair
-from src_training.explore.tiling import Mosaic
 from src_training.inference.model_file import SegmentationModel
 from src_training.networks.base import SegmentationNetwork
 
 Role = Literal["teacher", "student"]
 
-_LARGEST = 2048 * 2048
+_MOST_PIXELS = 2048 * 2048
+_BATCH = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class FeatureMaps:
     scale
         Height and width of a pixel of the maps, pixels of the image.
     translate
-        Row and column of the centre of the first, pixels of the image.
+        Row and column of the centre of the first pixel, pixels of the image.
     """
 
     maps: Float
@@ -46,110 +46,103 @@ class FeatureMaps:
 
     @property
     def energy(self) -> Float:
-        """Activation energy (h, w): the mean of the squares over the channels."""
+        """Activation energy (h, w): the mean over the channels of the squared features."""
         return np.asarray(np.square(self.maps).mean(0), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
-class Rebuilt:
-    """A bottleneck, and what a header makes of its semantic vectors.
+class Reconstruction:
+    """A bottleneck F, and its reconstruction H(E(F)) from its semantic vectors.
 
     Attributes
     ----------
-    bottleneck, rebuilt
-        F and H(E(F)), of one grid.
+    bottleneck, reconstructed
+        On the same grid.
     """
 
     bottleneck: FeatureMaps
-    rebuilt: FeatureMaps
+    reconstructed: FeatureMaps
 
     @property
     def error(self) -> Float:
         """Squared error (h, w), mean over the channels."""
-        return np.asarray(np.square(self.rebuilt.maps - self.bottleneck.maps).mean(0), np.float32)
+        difference = self.reconstructed.maps - self.bottleneck.maps
+        return np.asarray(np.square(difference).mean(0), np.float32)
 
     @property
-    def share(self) -> float:
-        """The error as a part of the bottleneck's energy, over the whole image; >= 0."""
+    def relative_error(self) -> float:
+        """The squared error over the bottleneck's energy, both over the whole image; >= 0."""
         return float(self.error.sum() / max(self.bottleneck.energy.sum(), np.finfo("f4").tiny))
 
 
 @dataclass(frozen=True, eq=False)
-class CrossMaps:
-    """Probabilities (K, H, W) float32 on the image's own grid.
+class CrossPredictions:
+    """Probabilities (K, H, W) float32 on the grid of the image.
 
     Attributes
     ----------
     teacher, student
-        p_T and p_S.
-    first
-        p1: the teacher decodes the student's semantic vector.
-    second
-        p2: the student decodes the teacher's.
+        p_T and p_S, each network's own prediction.
+    p1
+        The teacher decodes the student's semantic vector.
+    p2
+        The student decodes the teacher's semantic vector.
     """
 
     teacher: Float
     student: Float
-    first: Float
-    second: Float
-
-
-def taps_of(model: SegmentationModel) -> tuple[str, ...]:
-    """Names of the places in a model's network whose features can be shown."""
-    return tuple(model.network.taps)
+    p1: Float
+    p2: Float
 
 
 @torch.inference_mode()
-def feature_maps(
-    model: SegmentationModel, image: NDArray[np.generic], tap: str, fov: Mask | None = None
-) -> FeatureMaps:
+def feature_maps(model: SegmentationModel, image: NDArray[np.generic], tap: str) -> FeatureMaps:
     """Features of a whole image at a tap.
 
     Parameters
     ----------
     model
-        Where its network is, the image goes.
+        Computes on the device of its network.
     image
-        (H, W) or (H, W, C), as `Preprocessing.prepare` takes it.
+        (H, W) or (H, W, C), as `BasePreprocessing.prepare` takes it.
     tap
-        One of `taps_of`.
-    fov
-        (H, W) bool field of view; found from the image when missing.
+        Name of a tap of the network.
 
     Raises
     ------
     InputError
         If there is no such tap, or the image cannot be used or is larger
-        than 2048 x 2048 pixels after preparation.
+        than 2048 x 2048 pixels after preprocessing.
     """
     network, card = model.network, model.card
     if tap not in network.taps:
         known = ", ".join(network.taps)
         raise InputError(f"{card.name} has no tap {tap!r}; expected one of {known}")
-    prepared = card.preprocessing.prepare(image, fov)
-    pixels = network.pad(_on_device(torch.from_numpy(_checked(prepared))[None], network))
-    with network.tapped(tap) as found:
-        network(pixels)
-    return _laid(found[tap][0], prepared.geometry, pixels.shape[-2:])
+    prepared = _checked(card.preprocessing.prepare(image))
+    pixels = torch.from_numpy(prepared.pixels)[None].to(_device(network))
+    padded = network.pad(pixels)
+    with network.tapped(tap) as taps:
+        network(padded)
+    return _on_image(taps[tap][0], prepared.geometry, padded.shape[-2:])
 
 
 @torch.inference_mode()
-def rebuilt(
-    networks: TeacherStudentPair, role: Role, image: NDArray[np.generic], fov: Mask | None = None
-) -> Rebuilt:
-    """A network's bottleneck over an image, and what its own header rebuilds of it.
+def reconstruct_bottleneck(
+    networks: TeacherStudentPair, role: Role, image: NDArray[np.generic]
+) -> Reconstruction:
+    """A network's bottleneck over an image, and its reconstruction by its alignment network.
 
     The alignment networks take patches of the training size, so the image is
-    seen in such patches, side by side; see `Mosaic`.
+    encoded patch by patch, side by side; maps are averaged where patches overlap.
 
     Parameters
     ----------
     networks
         Of a run.
     role
-        Whose bottleneck: the teacher's with the TAN, or the student's with the SAN.
-    image, fov
-        As `feature_maps` takes them.
+        ``teacher``: its bottleneck by the TAN; ``student``: its bottleneck by the SAN.
+    image
+        As `feature_maps` takes it.
 
     Raises
     ------
@@ -160,52 +153,77 @@ def rebuilt(
         "teacher": (networks.teacher, networks.tan),
         "student": (networks.student, networks.san),
     }[role]
-    prepared = networks.preprocessing.prepare(image, fov)
-    mosaic = Mosaic(_checked(prepared), networks.patch, network.stride)
-    true, again = [], []
-    for patches in mosaic.batches():
-        bottleneck = network.encode(_on_device(patches, network))[1]
-        true.append(bottleneck.cpu())
-        again.append(alignment(bottleneck).cpu())
-    maps = [
-        _laid(mosaic.joined(torch.cat(each)), prepared.geometry, mosaic.size)
-        for each in (true, again)
-    ]
-    return Rebuilt(*maps)
+
+    def encode(patches: Tensor) -> tuple[Tensor, Tensor]:
+        bottleneck = network.encode(patches)[1]
+        return bottleneck, alignment(bottleneck)
+
+    prepared = _checked(networks.preprocessing.prepare(image))
+    maps, size = _by_patches(networks, prepared.pixels, encode, network.stride)
+    return Reconstruction(*(_on_image(each[0], prepared.geometry, size) for each in maps))
 
 
 @torch.inference_mode()
-def cross(
-    networks: TeacherStudentPair, image: NDArray[np.generic], fov: Mask | None = None
-) -> CrossMaps:
-    """Teacher, student, and what each decodes from the other's semantic vector.
+def cross_predictions(networks: TeacherStudentPair, image: NDArray[np.generic]) -> CrossPredictions:
+    """Predictions of teacher and student, and of each from the other's semantic vector.
 
-    DICD (GKD, arXiv 2207.12995), in evaluation mode and in patches as
-    `rebuilt`: p1 = Dec_T(skips_T, H_T(E_S(F_S))), p2 = Dec_S(skips_S, H_S(E_T(F_T))).
-    In training the student decodes p2 by the statistics of its batch; by its
-    running ones, as here and when it segments, a foreign bottleneck fits worse.
-    Parameters and errors as `rebuilt`. Outside the field of view the
-    background has probability 1.
+    DICD (GKD, arXiv 2207.12995), in evaluation mode and patch by patch as
+    `reconstruct_bottleneck`: p1 = Dec_T(skips_T, H_T(E_S(F_S))),
+    p2 = Dec_S(skips_S, H_S(E_T(F_T))). In training the student decodes p2 with the
+    batch-norm statistics of its batch; with the running ones, as here and in
+    segmentation, a foreign bottleneck fits less well. Parameters and errors as
+    `reconstruct_bottleneck`. Outside the field of view the background has probability 1.
     """
-    prepared = networks.preprocessing.prepare(image, fov)
-    mosaic = Mosaic(_checked(prepared), networks.patch)
-    parts = [_cross_probabilities(networks, patches) for patches in mosaic.batches()]
+
+    def predict(patches: Tensor) -> Tensor:
+        return _cross_probabilities(networks, patches).flatten(1, 2)
+
+    prepared = _checked(networks.preprocessing.prepare(image))
+    stitched, _ = _by_patches(networks, prepared.pixels, predict)
     height, width = prepared.geometry.prepared
-    seen = _seen(prepared) if fov is None else fov.astype(bool)
-    maps = []
-    for each in mosaic.joined(torch.cat(parts))[..., :height, :width].numpy():
+    inside, predictions = _field_of_view(prepared), []
+    for each in stitched[0].unflatten(0, (4, -1))[..., :height, :width].numpy():
         probabilities = prepared.geometry.to_original(each)
-        probabilities[0, ~seen], probabilities[1:, ~seen] = 1, 0
-        maps.append(probabilities)
-    return CrossMaps(*maps)
+        probabilities[0, ~inside], probabilities[1:, ~inside] = 1, 0
+        predictions.append(probabilities)
+    return CrossPredictions(*predictions)
+
+
+def _by_patches(
+    networks: TeacherStudentPair, pixels: Float, predict: Callable[[Tensor], Any], stride: int = 1
+) -> tuple[Any, tuple[int, int]]:
+    """Apply networks to patches side by side, and stitch the outputs.
+
+    The image (C, h, w) is padded with zeros at its end to at least one patch
+    and to multiples of `stride`. The last patch of a row or a column overlaps
+    its neighbour, where the outputs are averaged. Outputs may be smaller than
+    the patches.
+
+    Returns
+    -------
+    Tensor or tuple of Tensor
+        (1, C', H', W'), on the CPU.
+    tuple of int
+        Height and width of the padded image.
+    """
+    from monai.inferers.utils import sliding_window_inference
+
+    side = networks.patch
+    height, width = (max(side, -(-length // stride) * stride) for length in pixels.shape[-2:])
+    missing = (0, width - pixels.shape[-1], 0, height - pixels.shape[-2])
+    padded = F.pad(torch.from_numpy(pixels)[None], missing)
+    device = _device(networks.teacher)
+    stitched = sliding_window_inference(
+        padded, (side, side), _BATCH, predict, overlap=0, sw_device=device
+    )
+    return stitched, (height, width)
 
 
 def _cross_probabilities(networks: TeacherStudentPair, patches: Tensor) -> Tensor:
-    """p_T, p_S, p1 and p2, (B, 4, K, p, p) on the CPU, of patches (B, C, p, p)."""
+    """p_T, p_S, p1 and p2 (B, 4, K, p, p) of patches (B, C, p, p)."""
     teacher, student = networks.teacher, networks.student
-    images = _on_device(patches, teacher)
-    teacher_skips, teacher_bottleneck = teacher.encode(images)
-    student_skips, student_bottleneck = student.encode(images)
+    teacher_skips, teacher_bottleneck = teacher.encode(patches)
+    student_skips, student_bottleneck = student.encode(patches)
     logits = (
         teacher.decode(teacher_skips, teacher_bottleneck),
         student.decode(student_skips, student_bottleneck),
@@ -216,37 +234,37 @@ def _cross_probabilities(networks: TeacherStudentPair, patches: Tensor) -> Tenso
             student_skips, networks.san.header(networks.tan.encoder(teacher_bottleneck))
         ),
     )
-    return torch.stack([each.float().softmax(1).cpu() for each in logits], 1)
+    return torch.stack([each.float().softmax(1) for each in logits], 1)
 
 
-def _checked(prepared: Prepared) -> Float:
+def _checked(prepared: Prepared) -> Prepared:
     height, width = prepared.geometry.prepared
-    if height * width > _LARGEST:
+    if height * width > _MOST_PIXELS:
         raise InputError(
             f"the prepared image is {height} x {width} pixels; "
             "expected at most 2048 x 2048 to show its features"
         )
-    return prepared.pixels
+    return prepared
 
 
-def _on_device(pixels: Tensor, network: SegmentationNetwork) -> Tensor:
-    return pixels.to(next(network.parameters()).device)
+def _device(network: SegmentationNetwork) -> torch.device:
+    return next(network.parameters()).device
 
 
-def _laid(maps: Tensor, geometry: Geometry, covered: Sequence[int]) -> FeatureMaps:
-    """Maps (C, h, w) that cover so many prepared pixels, as they lie on the original."""
+def _on_image(maps: Tensor, geometry: Geometry, covered: Sequence[int]) -> FeatureMaps:
+    """Place maps (C, h, w) that cover so many prepared pixels on the grid of the image."""
     (top, left, bottom, right), (height, width) = geometry.box, geometry.prepared
-    # A pixel of the maps in prepared pixels, and that in pixels of the original.
+    # The size of a pixel of the maps in prepared pixels, times that of those in the image.
     scale = (
         covered[0] / maps.shape[-2] * (bottom - top) / height,
         covered[1] / maps.shape[-1] * (right - left) / width,
     )
-    # Pixel centres lie at whole numbers: the box begins half a pixel before its first.
+    # Pixel centres lie at whole numbers, so the box begins half a pixel before its first.
     translate = (top + (scale[0] - 1) / 2, left + (scale[1] - 1) / 2)
     return FeatureMaps(maps.float().cpu().numpy(), scale, translate)
 
 
-def _seen(prepared: Prepared) -> Mask:
-    """The field of view (H, W) on the original grid."""
+def _field_of_view(prepared: Prepared) -> Mask:
+    """The field of view (H, W) on the grid of the image."""
     cover = prepared.geometry.to_original(prepared.fov[None].astype(np.float32))[0]
     return np.asarray(cover > 0.5, np.bool_)

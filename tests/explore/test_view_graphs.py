@@ -1,4 +1,4 @@
-"""Contrastive graphs of samples: cosines, as loops over the vectors find them."""
+"""Contrastive graphs of samples against cosines computed in loops."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.distillation.gkd import DCGD, GKDOptions
 from src_training.errors import InputError
 from src_training.explore.teacher_student import TeacherStudentPair
-from src_training.explore.view_graphs import batch_graphs, graphs_of, sample_graphs
+from src_training.explore.view_graphs import view_graphs
 from src_training.networks import build_network
 
 K, SIDE = 3, 32
@@ -45,16 +45,17 @@ def cosine(a, b):
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
-def both(networks):
+def by_role(networks):
     yield "teacher", networks.teacher, networks.tan
     yield "student", networks.student, networks.san
 
 
-def test_edges_of_one_patch_are_the_cosines_of_its_vectors():
+def test_edges_of_one_patch_are_cosines_of_its_vectors():
     networks = pair()
-    found = sample_graphs(networks, patches(1)[0], K)
-    assert not found.centred and found.images.shape == (1 + K, SIDE, SIDE)
-    for role, network, alignment in both(networks):
+    graphs = view_graphs(networks, patches(1), K)
+    [found] = graphs.samples
+    assert not graphs.centred and found.images.shape == (1 + K, SIDE, SIDE)
+    for role, network, alignment in by_role(networks):
         anchor, *views = vectors(network, alignment, found.images)
         graph = getattr(found, role)
         assert np.allclose(graph.star, [cosine(anchor, view) for view in views], atol=1e-6)
@@ -62,11 +63,11 @@ def test_edges_of_one_patch_are_the_cosines_of_its_vectors():
         assert np.allclose(graph.complete, expected, atol=1e-6)
 
 
-def test_within_a_batch_the_mean_of_all_vectors_is_taken_off():
+def test_the_mean_over_the_batch_is_subtracted():
     networks, drawn = pair(), patches(2)
-    found = batch_graphs(networks, drawn, K)
-    assert found.centred and all(sample.centred for sample in found.samples)
-    for role, network, alignment in both(networks):
+    found = view_graphs(networks, drawn, K)
+    assert found.centred
+    for role, network, alignment in by_role(networks):
         of_each = [vectors(network, alignment, sample.images) for sample in found.samples]
         mean = np.concatenate(of_each).mean(0)
         nodes = [view - mean for found in of_each for view in found[1:]]
@@ -78,21 +79,21 @@ def test_within_a_batch_the_mean_of_all_vectors_is_taken_off():
 
 
 def test_each_sample_is_a_block_of_the_graph_of_its_batch():
-    found = batch_graphs(pair(), patches(3), K)
+    found = view_graphs(pair(), patches(3), K)
     for i, sample in enumerate(found.samples):
         block = slice(i * K, (i + 1) * K)
         assert np.allclose(sample.teacher.complete, found.teacher[block, block])
 
 
 @pytest.mark.parametrize("scope", ["views", "batch"])
-def test_the_differences_shown_are_those_that_training_minimises(scope):
+def test_differences_are_those_that_training_minimises(scope):
     networks = pair()
-    found = batch_graphs(networks, patches(3), K)
+    found = view_graphs(networks, patches(3), K)
     teacher, student = (
         torch.stack(
             [torch.from_numpy(vectors(network, alignment, s.images)) for s in found.samples]
         )
-        for _, network, alignment in both(networks)
+        for _, network, alignment in by_role(networks)
     )
     losses = DCGD(GKDOptions(scope=scope)).compare(teacher, student)
     intra = np.mean([sample.difference.star**2 for sample in found.samples])
@@ -105,52 +106,43 @@ def test_the_differences_shown_are_those_that_training_minimises(scope):
     assert losses["inter"].item() == pytest.approx(inter, rel=1e-4)
 
 
-def test_a_student_that_is_its_teacher_differs_in_nothing():
+def test_a_student_equal_to_its_teacher_has_no_difference():
     networks = pair()
     networks = replace(networks, student=networks.teacher, san=networks.tan)
-    found = batch_graphs(networks, patches(2), K)
+    found = view_graphs(networks, patches(2), K)
     assert not found.difference.any() and not found.samples[1].difference.star.any()
 
 
-def test_the_views_follow_from_the_seed_whoever_else_is_there():
+def test_views_depend_on_the_seed_not_on_other_patches():
     networks, drawn = pair(), patches(3)
     state = torch.random.get_rng_state()
-    first = sample_graphs(networks, drawn[0], K, seed=5)
-    again = sample_graphs(networks, drawn[0], K, seed=5, others=drawn[1:])
-    other = sample_graphs(networks, drawn[0], K, seed=6)
-    assert np.array_equal(first.images, again.images) and again.centred
+    first = view_graphs(networks, drawn[:1], K, seed=5).samples[0]
+    again = view_graphs(networks, drawn, K, seed=5).samples[0]
+    other = view_graphs(networks, drawn[:1], K, seed=6).samples[0]
+    assert np.array_equal(first.images, again.images)
     assert not np.array_equal(first.images[1:], other.images[1:])
     assert np.array_equal(first.images[0], drawn[0][0])
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_vectors_that_were_taught_as_they_are_are_shown_as_they_are():
+def test_vectors_are_centred_only_if_they_were_in_training():
     networks, drawn = pair(centred=False), patches(2)
-    found = batch_graphs(networks, drawn, K)
+    found = view_graphs(networks, drawn, K)
     assert not found.centred
-    alone = sample_graphs(networks, drawn[0], K)
-    assert np.allclose(found.samples[0].student.star, alone.student.star, atol=1e-6)
+    single = view_graphs(networks, drawn[:1], K).samples[0]
+    assert np.allclose(found.samples[0].student.star, single.student.star, atol=1e-6)
 
 
-def test_students_one_after_another_see_the_same_views():
-    networks, later = pair(), pair(seed=1).student
-    found = list(graphs_of(networks, [networks.student, later], patches(2), K, seed=3))
-    assert np.array_equal(found[0].teacher, found[1].teacher)
-    assert not np.allclose(found[0].student, found[1].student)
-    expected = batch_graphs(replace(networks, student=later), patches(2), K, seed=3)
-    assert np.allclose(found[1].student, expected.student)
-
-
-def test_colours_come_last_in_the_pictures():
+def test_colour_channels_come_last_in_the_images():
     drawn = patches(1, channels=3)[0]
-    found = sample_graphs(pair(channels=3), drawn, 1)
+    [found] = view_graphs(pair(channels=3), [drawn], 1).samples
     assert found.images.shape == (2, SIDE, SIDE, 3)
     assert np.array_equal(found.images[0], drawn.transpose(1, 2, 0))
     assert found.images.min() >= 0 and found.images.max() <= 1
 
 
-def test_what_has_no_graphs_is_said_in_one_sentence():
+def test_other_patches_and_no_views_are_refused():
     with pytest.raises(InputError, match=r"a patch has shape \(1, 16, 16\); expected \(1, 32, 32"):
-        sample_graphs(pair(), np.zeros((1, 16, 16), np.float32), K)
+        view_graphs(pair(), [np.zeros((1, 16, 16), np.float32)], K)
     with pytest.raises(InputError, match="views is 0; expected at least 1"):
-        sample_graphs(pair(), patches(1)[0], 0)
+        view_graphs(pair(), patches(1), 0)

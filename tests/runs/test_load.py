@@ -11,7 +11,7 @@ import torch
 
 from src_training.config.recipe import StageRecipe
 from src_training.errors import InputError
-from src_training.explore.view_graphs import sample_graphs
+from src_training.explore.view_graphs import view_graphs
 from src_training.inference.model_file import load_model
 from src_training.runs.load import checkpoints, load_networks, student_at
 from src_training.training.checkpoint import load_checkpoint, read_progress
@@ -77,9 +77,9 @@ def test_no_other_stage_keeps_its_course(finished_run):
 
 def test_an_earlier_student_takes_the_place_of_the_last_in_the_graphs(networks, finished_run):
     patch = np.random.default_rng(0).random((1, 32, 32), np.float32)
-    last = sample_graphs(networks, patch, 2)
+    last = view_graphs(networks, [patch], 2).samples[0]
     first = replace(networks, student=student_at(finished_run.path, 0))
-    found = sample_graphs(first, patch, 2)
+    found = view_graphs(first, [patch], 2).samples[0]
     assert np.array_equal(found.teacher.star, last.teacher.star)
 
 
