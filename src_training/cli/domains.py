@@ -58,7 +58,7 @@ def evaluate(
     *,
     model: Model,
     domain: Annotated[
-        list[Path], Parameter(help="Folder with images/ and masks/, of images or NIfTI volumes.")
+        list[Path], Parameter(help="Folder with images/ and masks/, of images or volumes.")
     ],
     class_values: Annotated[
         list[str] | None,
@@ -71,7 +71,7 @@ def evaluate(
 ) -> None:
     """Score a model on labelled folders: per image and pooled, inside the field of view.
 
-    Of NIfTI volumes every slice is an image, and each volume is scored as a whole, in mm.
+    Every slice of a volume is an image, and each volume is scored as a whole, in mm.
     The interval of mean Dice is a bootstrap over patients, as the names of images tell them.
 
     For example:

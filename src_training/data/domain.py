@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from src_training.data.case import Case, CaseFiles, by_stem, format_size, in_memory, read_labels
 from src_training.data.classes import BINARY, ClassValues
 from src_training.data.slice_context import adjacent_slice_name
-from src_training.data.volume_slices import VolumeSlice, slices_in
+from src_training.data.volume_slices import VolumeSlice, no_images, slices_in
 from src_training.errors import InputError
 from src_training.io.images import (
     image_files,
@@ -314,7 +314,7 @@ def _cases_in(
         return slices_in(path, volumes, masks), ()
     images, found, fovs = (_files(path / part) for part in ("images", "masks", "fov"))
     if not images:
-        raise InputError(f"{path} has no readable image in images/; expected at least one")
+        raise InputError(no_images(path))
     if masks == "required":
         _require_masks(path, images, found)
     sizes = {stem: image_size(file) for stem, file in images.items()}

@@ -20,6 +20,7 @@ from src_training.data.summary import (
     merged,
     require_foreground,
 )
+from src_training.data.volume_slices import no_images
 from src_training.data.volume_validation import inspect_volumes
 from src_training.errors import InputError
 from src_training.io.images import image_files, read_image, read_mask
@@ -84,9 +85,7 @@ def inspect_folder(
         for file, sentence in doubles.items():
             yield Problem(f"{part}/{file.name}", sentence)
     if not parts["images"]:
-        yield Problem(
-            folder.name, f"{folder} has no readable image in images/; expected at least one"
-        )
+        yield Problem(folder.name, no_images(folder))
     for stem, file in parts["masks"].items():
         if stem not in parts["images"]:
             yield Problem(f"masks/{file.name}", f"{file} has no image of the same stem in images/")

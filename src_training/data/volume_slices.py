@@ -13,7 +13,7 @@ from src_training.data.case import Case, SlicePosition, by_stem, require_size
 from src_training.data.classes import BINARY, ClassValues
 from src_training.data.slice_context import slice_name
 from src_training.errors import InputError
-from src_training.io.volumes.registry import list_folder, open_volume, volume_name
+from src_training.io.volumes.registry import format_of, list_folder, open_volume, volume_name
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,14 @@ class VolumeSlice:
 def volumes_by_stem(volumes: Iterable[Path]) -> tuple[dict[str, Path], dict[Path, str]]:
     """Return volumes by their names without suffix; further as `by_stem`."""
     return by_stem(volumes, volume_name)
+
+
+def no_images(folder: Path) -> str:
+    """Return why a domain without images and volumes is refused."""
+    images = folder / "images"
+    if images.is_dir() and format_of(images) is not None:
+        return f"{images} is itself a volume; expected it in a folder of its own in images/"
+    return f"{folder} has no readable image in images/; expected at least one"
 
 
 def slices_in(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from src_training.data.classes import ClassValues
 from src_training.data.domain import Case, Domain, write_domain
@@ -159,6 +160,47 @@ def test_no_images_and_two_files_of_one_stem_are_refused(tmp_path: Path) -> None
     write_labels(tmp_path / "images" / "a.tif", blob())
     with pytest.raises(InputError, match=r"both a\.png and a\.tif"):
         Domain.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((12, 10), {}),
+        ((12, 10, 3), {"photometric": "rgb"}),
+        ((12, 10, 4), {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+        ((3, 12, 10), {"photometric": "rgb", "planarconfig": "separate"}),
+        ((3, 12, 10), {"photometric": "minisblack", "metadata": {"axes": "CYX"}}),
+        ((12, 10, 3), {"photometric": "minisblack"}),
+    ],
+)
+def test_a_tiff_of_one_picture_is_an_image(
+    shape: tuple[int, ...], options: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", np.ones(shape, np.uint8), **options)
+    write_labels(tmp_path / "masks" / "a.tif", blob())
+    domain = Domain.from_folder(tmp_path)
+    assert domain.names == ("a",) and domain.spacing is None
+    assert domain[0].size == (12, 10)
+
+
+@pytest.mark.parametrize("axes", ["TYX", "TZYX"])
+def test_a_tiff_of_several_times_is_refused(axes: str, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    series = np.ones((2, 5, 12, 10)[-len(axes) :], np.uint8)
+    path = tmp_path / "images" / "a.tif"
+    tifffile.imwrite(path, series, imagej=True, metadata={"axes": axes})
+    with pytest.raises(InputError, match=r"a\.tif has shape .*; expected a single image"):
+        Domain.from_folder(tmp_path, masks="optional")
+
+
+def test_a_stack_beside_photographs_is_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"a": blob()})
+    stack = np.ones((5, 12, 10), np.uint8)
+    tifffile.imwrite(tmp_path / "images" / "b.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+    found = r"images has b\.tif and a\.png; expected either volumes or images"
+    with pytest.raises(InputError, match=found):
+        Domain.from_folder(tmp_path, masks="optional")
 
 
 def test_hidden_and_foreign_files_are_no_images(tmp_path: Path) -> None:

@@ -1,35 +1,44 @@
-"""Folders of NIfTI volumes as domains: every slice a case."""
+"""Folders of volumes as domains: every slice a case."""
 
 import numpy as np
 import pytest
+import tifffile
 
 from src_training.data.domain import Domain
 from src_training.data.split import patient_of, split
 from src_training.errors import InputError
-
-nib = pytest.importorskip("nibabel")
+from tests.io.volumes.files import WRITERS, save_volume
 
 SPACING = (2.5, 0.7, 0.8)
 
 
-def write_volume(path, voxels, spacing=SPACING):
-    """Write (Z, Y, X) of our canonical axes as a NIfTI, whose axes are X, Y, Z to R, A, S."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    affine = np.diag([*spacing[::-1], 1.0])
-    nib.save(nib.Nifti1Image(voxels.transpose(2, 1, 0)[::-1, ::-1], affine), path)
+def write_volume(path, voxels):
+    """Write canonical (Z, Y, X) as ``.nii.gz``."""
+    save_volume("nifti", path.parent, path.name.removesuffix(".nii.gz"), voxels, SPACING)
 
 
 @pytest.fixture
-def folder(tmp_path):
-    random = np.random.default_rng(0)
-    for name, depth in (("b", 4), ("a", 3)):
-        hu = random.integers(-1000, 1500, (depth, 9, 11)).astype(np.int16)
-        hu[:, 0, 0] = np.arange(depth)
-        labels = np.zeros(hu.shape, np.uint8)
-        labels[1:, 2:5, 3:6] = 1
-        write_volume(tmp_path / "images" / f"{name}.nii.gz", hu)
-        write_volume(tmp_path / "masks" / f"{name}.nii.gz", labels)
-    return tmp_path
+def make_folder(tmp_path):
+    """Make a domain of two volumes, the images and the masks each in a format."""
+
+    def make(images="nifti", masks="nifti"):
+        folder = tmp_path / f"{images}-{masks}"
+        random = np.random.default_rng(0)
+        for name, depth in (("b", 4), ("a", 3)):
+            hu = random.integers(-1000, 1500, (depth, 9, 11)).astype(np.int16)
+            hu[:, 0, 0] = np.arange(depth)
+            labels = np.zeros(hu.shape, np.uint8)
+            labels[1:, 2:5, 3:6] = 1
+            save_volume(images, folder / "images", name, hu, SPACING)
+            save_volume(masks, folder / "masks", name, labels, SPACING)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def folder(make_folder):
+    return make_folder()
 
 
 def test_every_slice_is_a_case_that_knows_its_place(folder):
@@ -43,6 +52,61 @@ def test_every_slice_is_a_case_that_knows_its_place(folder):
     assert (case.position.volume, case.position.index, case.position.depth) == ("b", 1, 4)
     assert domain.spacing == case.position.spacing == pytest.approx(SPACING)
     assert domain.background_only() == ("a_z000", "b_z000")
+
+
+@pytest.mark.parametrize("images", WRITERS)
+@pytest.mark.parametrize("masks", WRITERS)
+def test_every_format_gives_the_same_cases(images, masks, make_folder, folder):
+    expected, found = Domain.from_folder(folder), Domain.from_folder(make_folder(images, masks))
+    assert found.names == expected.names and found.spacing == pytest.approx(SPACING)
+    for one, other in zip(expected, found, strict=True):
+        assert np.array_equal(one.image, other.image) and np.array_equal(one.mask, other.mask)
+        assert one.image.dtype == other.image.dtype
+
+
+def test_formats_may_be_mixed_in_a_folder(folder):
+    voxels = np.ones((2, 9, 11), np.int16)
+    for part in ("images", "masks"):
+        tifffile.imwrite(folder / part / "c.tif", voxels, metadata={"axes": "ZYX"})
+        save_volume("omezarr", folder / part, "d", voxels, SPACING)
+    (folder / "images" / "c.tif").unlink()
+    save_volume("dicom", folder / "images", "c", voxels, SPACING)
+    domain = Domain.from_folder(folder)
+    assert [name for name in domain.names if name[0] in "cd"] == [
+        *("c_z000", "c_z001"),
+        *("d_z000", "d_z001"),
+    ]
+
+
+def test_a_volume_that_changes_is_read_again(make_folder):
+    folder = make_folder("dicom", "omezarr")
+    domain = Domain.from_folder(folder)
+    assert domain[0].image[0, 0] == 0
+    for file in (folder / "images" / "a").iterdir():
+        file.unlink()
+    (folder / "images" / "a").rmdir()
+    save_volume("dicom", folder / "images", "a", np.full((3, 9, 11), 77), SPACING)
+    assert domain[0].image[0, 0] == 77
+
+
+def test_two_volumes_of_one_stem_are_refused(folder):
+    save_volume("tiff", folder / "images", "a", np.ones((3, 9, 11), np.int16), SPACING)
+    with pytest.raises(InputError, match=r"both a\.nii\.gz and a\.ome\.tif; expected one file"):
+        Domain.from_folder(folder)
+
+
+def test_a_stack_without_spacing_is_refused(folder):
+    pages = np.zeros((3, 9, 11), np.uint8)
+    tifffile.imwrite(folder / "images" / "c.tif", pages, photometric="minisblack")
+    expected = r"c\.tif is a volume of 3 slices without spacing; expected millimetres"
+    with pytest.raises(InputError, match=expected):
+        Domain.from_folder(folder, masks="optional")
+
+
+def test_a_series_without_a_folder_is_refused(tmp_path):
+    save_volume("dicom", tmp_path, "images", np.zeros((3, 9, 11)), SPACING)
+    with pytest.raises(InputError, match="images is itself a volume; expected it in a folder"):
+        Domain.from_folder(tmp_path)
 
 
 def test_neighbours_are_the_slices_of_the_same_volume(folder):

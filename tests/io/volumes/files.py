@@ -2,6 +2,7 @@
 
 import nibabel
 import numpy as np
+import tifffile
 import zarr
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -101,3 +102,49 @@ def save_ome(path, voxels, zarr_format=3, axes="zyx", unit="micrometer", levels=
         described["version"] = "0.4"
     group.attrs.update(attributes)
     return path
+
+
+def save_volume(name, folder, stem, voxels, spacing):
+    """Write canonical (Z, Y, X) at a spacing (z, y, x) in mm in the format of a name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return WRITERS[name](folder, stem, voxels, spacing)
+
+
+def _nifti(folder, stem, voxels, spacing):
+    affine = np.diag([*spacing[::-1], 1.0])
+    return save(folder / f"{stem}.nii.gz", voxels.transpose(2, 1, 0)[::-1, ::-1], affine)
+
+
+def _tiff(folder, stem, voxels, spacing):
+    path = folder / f"{stem}.ome.tif"
+    sizes = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", spacing, strict=True)} | {
+        f"PhysicalSize{axis}Unit": "mm" for axis in "ZYX"
+    }
+    tifffile.imwrite(path, voxels, ome=True, metadata={"axes": "ZYX"} | sizes, compression="lzw")
+    return path
+
+
+def _dicom(folder, stem, voxels, spacing):
+    path = folder / stem
+    path.mkdir()
+    series = generate_uid()
+    for k, plane in enumerate(voxels):
+        pixels, place = (plane + 1024.0).astype(np.uint16), (0, 0, spacing[0] * k)
+        save_slice(path / f"{k}.dcm", pixels, place, series, PixelSpacing=list(spacing[1:]))
+    return path
+
+
+def _omezarr(folder, stem, voxels, spacing):
+    path = folder / f"{stem}.zarr"
+    group = zarr.create_group(path)
+    group.create_array("0", data=voxels, chunks=(1, *voxels.shape[1:]))
+    scale = {"type": "scale", "scale": list(spacing)}
+    multiscale = {
+        "axes": [{"name": axis, "type": "space", "unit": "millimeter"} for axis in "zyx"],
+        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+    }
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
+    return path
+
+
+WRITERS = {"nifti": _nifti, "tiff": _tiff, "dicom": _dicom, "omezarr": _omezarr}

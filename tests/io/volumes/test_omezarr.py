@@ -2,6 +2,7 @@
 
 import errno
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -98,6 +99,36 @@ def test_a_store_that_is_not_one_volume(fault, voxels, tmp_path):
         open_volume(tmp_path / "a.zarr")
     assert str(tmp_path / "a.zarr") in str(told.value) and words in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("zarr_format", "compressors"),
+    [
+        (2, numcodecs.Blosc()),
+        (3, zarr.codecs.BloscCodec()),
+        (3, [zarr.codecs.BloscCodec(), zarr.codecs.Crc32cCodec()]),
+    ],
+)
+def test_a_truncated_blosc_chunk_is_refused(zarr_format, compressors, voxels, tmp_path):
+    path = tmp_path / "a.zarr"
+    options = {"compressors": compressors, "zarr_format": zarr_format}
+    zarr.create_array(path, data=voxels, chunks=(1, 20, 30), **options)
+    volume = open_volume(path)
+    assert np.array_equal(volume.voxels.compute(), voxels)
+    chunk = path / ("c/3/0/0" if zarr_format == 3 else "3.0.0")
+    chunk.write_bytes(chunk.read_bytes()[:-40])
+    assert np.array_equal(volume.voxels[2].compute(), voxels[2])
+    with pytest.raises(InputError, match=r"a\.zarr"):
+        volume.voxels[3].compute()
+
+
+def test_a_sharded_blosc_array_is_read(voxels, tmp_path):
+    path, codec = tmp_path / "a.zarr", zarr.codecs.BloscCodec()
+    options = {"chunks": (1, 20, 30), "shards": (3, 20, 30), "compressors": codec}
+    zarr.create_array(path, data=voxels, **options)
+    volume = open_volume(path)
+    assert volume.voxels.chunks[0] == (3, 3)
+    assert np.array_equal(volume.voxels.compute(), voxels)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

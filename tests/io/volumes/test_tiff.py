@@ -47,6 +47,16 @@ def test_spacing_is_read_in_any_unit(save, unit, per, voxels, tmp_path):
     assert volume.voxels.dtype == np.uint16
 
 
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd", "packbits"])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_a_stack_is_the_same_in_every_compression(photometric, compression, voxels, tmp_path):
+    stored = (voxels + 1000).astype(np.uint16)
+    values = 65535 - stored if photometric == "miniswhite" else stored
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stored, photometric=photometric, compression=compression)
+    assert np.array_equal(open_volume(path).voxels.compute(), values)
+
+
 def test_a_plain_stack_tells_no_spacing(voxels, tmp_path, monkeypatch):
     monkeypatch.setattr("src_training.io.volumes.tiff._CHUNK", 2400)
     tifffile.imwrite(tmp_path / "a.tif", voxels, compression="zlib")
