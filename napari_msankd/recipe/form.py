@@ -9,6 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QFormLayout,
     QGridLayout,
     QGroupBox,
@@ -143,18 +144,14 @@ class ModelBox(QGroupBox):
         Of the field.
     optional
         Whether it may be missing: the title then has a tick.
-    fields
-        Which fields of the model; all if missing.
     """
 
     changed = Signal()
 
-    def __init__(
-        self, model: type[BaseModel], name: str, optional: bool, fields: list[str] | None = None
-    ) -> None:
+    def __init__(self, model: type[BaseModel], name: str, optional: bool) -> None:
         super().__init__(said(name))
         self.setCheckable(optional)
-        self.form = ModelForm(model, fields)
+        self.form = ModelForm(model)
         self._optional = optional
         self._model = model
         layout = QVBoxLayout(self)
@@ -299,7 +296,7 @@ class ModelList(QWidget):
 
 
 class MethodsForm(QWidget):
-    """A box with a tick for each distillation method; its options show once it is ticked."""
+    """A tick for each distillation method, and its options below while it is ticked."""
 
     changed = Signal()
 
@@ -308,36 +305,40 @@ class MethodsForm(QWidget):
         from src_training.distillation import METHODS
 
         super().__init__()
-        self.boxes: dict[str, ModelBox] = {}
+        self.ticks: dict[str, QCheckBox] = {}
+        self.forms: dict[str, ModelForm] = {}
         self._order: list[str] = []
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for name, spec in METHODS.items():
-            fields = [field for field in spec.options.model_fields if field != "method"]
-            box = self.boxes[name] = ModelBox(spec.options, name, True, fields)
-            box.setToolTip(str(spec))
-            box.toggled.connect(box.form.setVisible)
-            box.changed.connect(self.changed)
-            box.value = None
-            box.form.hide()
-            layout.addWidget(box)
+            tick = self.ticks[name] = QCheckBox(said(name))
+            options = [field for field in spec.options.model_fields if field != "method"]
+            form = self.forms[name] = ModelForm(spec.options, options)
+            tick.setToolTip(str(spec))
+            form.value = blank(spec.options)
+            form.setContentsMargins(24, 0, 0, 6)
+            form.hide()
+            tick.toggled.connect(form.setVisible)
+            tick.toggled.connect(self.changed)
+            form.changed.connect(self.changed)
+            layout.addWidget(tick)
+            layout.addWidget(form)
 
     @property
     def value(self) -> list[Content]:
         """Options of each ticked method: in the order of the recipe, then what was added."""
-        order = dict.fromkeys([*self._order, *self.boxes])
-        return [
-            {"method": name, **options}
-            for name in order
-            if (options := self.boxes[name].value) is not None
-        ]
+        names = dict.fromkeys([*self._order, *self.ticks])
+        ticked = [name for name in names if self.ticks[name].isChecked()]
+        return [{"method": name, **self.forms[name].value} for name in ticked]
 
     @value.setter
     def value(self, value: list[Content]) -> None:
-        options = {each["method"]: each for each in value}
-        self._order = list(options)
-        for name, box in self.boxes.items():
-            box.value = options.get(name)
+        self._order = [each["method"] for each in value]
+        for tick in self.ticks.values():
+            tick.setChecked(False)
+        for each in value:
+            self.forms[each["method"]].value = each
+            self.ticks[each["method"]].setChecked(True)
 
 
 @dataclass(frozen=True)

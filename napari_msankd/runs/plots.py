@@ -215,7 +215,7 @@ def _logs(values: "Values") -> "Values":
 
 def _unbroken(name: str) -> str:
     """A name in HTML that stays in one line."""
-    return html.escape(name).replace(" ", "&nbsp;")
+    return html.escape(name).replace(" ", "&nbsp;").replace("/", "/&#8288;")
 
 
 def _short(values: "Values") -> str:

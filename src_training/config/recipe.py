@@ -134,8 +134,8 @@ class Recipe(_Part):
     alignment
         Losses of the TAN and the SAN.
     distillation
-        Methods that teach the student beside the masks, each with its `weight` and its
-        own options; see `METHODS`. Their losses are summed.
+        Methods by which the student learns from its teacher, each with its `weight` and
+        options of its own. Their losses are added to those from the masks.
     distil_from
         Weights that the distilled student starts from. ``student``: those of the stage
         ``student``. ``scratch``: random ones; ``distil`` then takes the steps of

@@ -16,6 +16,7 @@ from src_training.config.domains import DomainRecipe, Phantoms
 from src_training.config.recipe import Recipe, StageRecipe, preset_recipes
 from src_training.data.preprocessing import Preprocessing
 from src_training.distillation import METHODS
+from tests.distillation.new_method import SPEC
 
 from .conftest import PATIENCE
 
@@ -40,8 +41,7 @@ def field(editor, path):
     first, *rest = path.split(".")
     place = editor.form.editor(first if first in GROUPS else "")
     for name in rest if first in GROUPS else [first]:
-        place = getattr(place, "form", place)
-        kinds = ("rows", "boxes", "editors")
+        kinds = ("rows", "forms", "editors")
         places = next((getattr(place, kind) for kind in kinds if hasattr(place, kind)), place)
         place = places[name]
     return place
@@ -224,26 +224,37 @@ def test_a_network_is_one_of_those_there_are(editor):
 
 
 def test_methods_are_ticked_and_have_their_own_options(editor):
-    boxes = editor.form.editor("distillation").boxes
-    assert [name for name, box in boxes.items() if box.isChecked()] == ["gkd"]
-    assert "arXiv 2108.09987" in boxes["emkd"].toolTip()
-    boxes["emkd"].setChecked(True)
+    page = editor.form.editor("distillation")
+    assert [name for name, tick in page.ticks.items() if tick.isChecked()] == ["gkd"]
+    assert "arXiv 2108.09987" in page.ticks["emkd"].toolTip()
+    page.ticks["emkd"].setChecked(True)
     write(editor, "distillation.emkd.weight", "0.5")
     write(editor, "distillation.emkd.rad_high", "0.2")
     gkd, emkd = editor.recipe.distillation
     assert (gkd.method, gkd.views) == ("gkd", 2)
     assert (emkd.method, emkd.weight, emkd.rad_high, emkd.rad_low) == ("emkd", 0.5, 0.2, 0.9)
-    boxes["gkd"].setChecked(False)
+    page.ticks["gkd"].setChecked(False)
     assert [each.method for each in editor.recipe.distillation] == ["emkd"]
-    assert boxes["gkd"].form.isHidden() and not boxes["emkd"].form.isHidden()
+    assert page.forms["gkd"].isHidden() and not page.forms["emkd"].isHidden()
     editor.tabs.setCurrentIndex(1)
     assert yaml.safe_load(editor.yaml.toPlainText())["distillation"][0]["weight"] == 0.5
 
 
 def test_a_recipe_without_a_method_is_refused(editor):
-    editor.form.editor("distillation").boxes["gkd"].setChecked(False)
+    editor.form.editor("distillation").ticks["gkd"].setChecked(False)
     assert "there is no method" in editor.fault.text()
     assert not ok(editor).isEnabled()
+
+
+def test_a_registered_method_is_on_the_page(recipe, qtbot, monkeypatch):
+    monkeypatch.setitem(METHODS, "mean_logits", SPEC)
+    editor = RecipeEditor(recipe)
+    qtbot.addWidget(editor)
+    page = editor.form.editor("distillation")
+    page.ticks["mean_logits"].setChecked(True)
+    field(editor, "distillation.mean_logits.power").setValue(5)
+    assert "absolute difference" in field(editor, "distillation.mean_logits.power").toolTip()
+    assert editor.recipe.distillation[1] == SPEC.options(power=5)
 
 
 def test_the_order_of_methods_is_kept(make_recipe, qtbot):
