@@ -39,9 +39,9 @@ def stream_in_this_process(source: Path, labels: Path) -> None:
     from src_training.inference.model_card import ModelCard
     from src_training.inference.model_file import SegmentationModel
     from src_training.inference.predictor import Predictor
-    from src_training.inference.volumes.job import Plan
+    from src_training.inference.volumes.job import VolumeJob
     from src_training.inference.volumes.label_store import LabelStore
-    from src_training.inference.volumes.streaming import stream
+    from src_training.inference.volumes.segment import segment_slabs
     from src_training.networks import build_network
 
     card = ModelCard(
@@ -55,9 +55,9 @@ def stream_in_this_process(source: Path, labels: Path) -> None:
     )
     model = SegmentationModel(card, build_network("fanet", 3, 2, width=2).eval())
     voxels = zarr.open_array(source)
-    growing = LabelStore(labels, Plan(voxels.shape, str(source), "", 2))
+    store = LabelStore(labels, VolumeJob(voxels.shape, str(source), "", 2))
     began = time.perf_counter()
-    for _ in stream(Predictor(model, device="cpu"), voxels, growing):
+    for _ in segment_slabs(Predictor(model, device="cpu"), voxels, store):
         pass
     print(peak(), time.perf_counter() - began)
 

@@ -59,7 +59,6 @@ FOLDERS_WITH_LONG_TEST_NAMES = {
     "tests/evaluation",
     "tests/explore",
     "tests/export",
-    "tests/inference/volumes",
     "tests/io",
     "tests/io/volumes",
     "tests/reports",

@@ -1,4 +1,4 @@
-"""The command that segments: images, stacks and volumes."""
+"""The command ``msankd segment``: images, stacks and volumes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,8 @@ from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.inference.predictor import Predictor
-    from src_training.inference.volumes.files import Stream, VolumeOptions
+    from src_training.inference.volumes.job import VolumeOptions
+    from src_training.inference.volumes.segment import SlabSegmenter
 
 Classes = list[str] | None
 
@@ -22,22 +23,22 @@ Classes = list[str] | None
 @Parameter(name="*", group="Volumes")
 @dataclass(frozen=True)
 class Volumes:
-    """How volumes are segmented.
+    """Options of segmenting volumes.
 
     Attributes
     ----------
     axis
-        The axis that planes follow: z is from foot to head.
+        The axis along which slices are taken; z is from foot to head.
     orthogonal
-        Average the planes along all three axes: three times the work.
+        Average the slices along all three axes, at three times the cost.
     keep_largest
-        Class of which only the largest body is kept.
+        Class of which only the largest connected component stays.
     fill_holes
-        Class whose holes become part of it.
+        Class whose holes are filled.
     workers
-        Segment in so many processes.
+        Number of processes to segment in.
     scheduler
-        Address of a running dask cluster that segments.
+        Address of a running dask cluster to segment on.
     """
 
     axis: Literal["z", "y", "x"] = "z"
@@ -54,7 +55,7 @@ def segment(
     model: Model,
     out_dir: Annotated[Path, Parameter(name="--out", help="Folder for the labels.")],
     probabilities: Annotated[
-        bool, Parameter(help="Write float32 probabilities of images too.")
+        bool, Parameter(help="Also write float32 probabilities of images.")
     ] = False,
     flips: Flips = False,
     threshold: Annotated[float | None, Parameter(help="Instead of the model's own.")] = None,
@@ -66,8 +67,8 @@ def segment(
 ) -> None:
     """Segment images and volumes; writes one labels file for each, of the same stem.
 
-    Volumes (NIfTI, DICOM folders, TIFF stacks, zarr) may be larger than memory. Interrupted,
-    the same command goes on with them. For example:
+    Volumes (NIfTI, DICOM folders, TIFF stacks, zarr) may be larger than memory. If it is
+    interrupted, the same command resumes it. For example:
 
     ```
     msankd segment photo.png scans/ --model vessels-chasedb1 --angle 45 --out labels
@@ -78,28 +79,29 @@ def segment(
     from src_training.inference.image_files import writable_names
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
-    from src_training.inference.volumes.files import VolumeOptions, volumes_among
+    from src_training.inference.volumes.job import VolumeOptions
+    from src_training.inference.volumes.segment import find_volumes
 
-    found, others = volumes_among(inputs)
+    paths, others = find_volumes(inputs)
     for option, given in (("--probabilities", probabilities), ("--angle", angle is not None)):
-        if found and given:
-            raise InputError(f"{option}: {found[0]} is a volume; expected images only")
+        if paths and given:
+            raise InputError(f"{option}: {paths[0]} is a volume; expected images only")
     files = writable_names(others, out_dir) if others else {}
     predictor = Predictor(load_model(model).for_camera(angle), device=device, flips=flips)
     if files:
         _segment_images(predictor, files, out_dir, threshold, probabilities)
-    wishes = VolumeOptions(
-        "zyx".index(volumes.axis),
-        volumes.orthogonal,
-        flips,
-        threshold,
-        volumes.keep_largest or (),
-        volumes.fill_holes or (),
+    options = VolumeOptions(
+        axis="zyx".index(volumes.axis),
+        orthogonal=volumes.orthogonal,
+        flips=flips,
+        threshold=threshold,
+        largest=volumes.keep_largest or (),
+        filled=volumes.fill_holes or (),
     )
-    if found:
-        with _streaming(predictor, device, volumes) as stream:
-            for path in found:
-                _segment_volume(predictor, path, out_dir, wishes, stream)
+    if paths:
+        with _slab_segmenter(predictor, device, volumes) as segment_slabs:
+            for path in paths:
+                _segment_volume(predictor, path, out_dir, options, segment_slabs)
 
 
 def _segment_images(
@@ -117,36 +119,43 @@ def _segment_images(
             written, input_warnings = segment_file(
                 predictor, file, out_dir / stem, threshold, with_probabilities=probabilities
             )
-            for doubt in input_warnings:
+            for warning in input_warnings:
                 console.err.print(
-                    f"{file}: {doubt}", style="yellow", highlight=False, soft_wrap=True
+                    f"{file}: {warning}", style="yellow", highlight=False, soft_wrap=True
                 )
             advance(str(written))
 
 
 @contextmanager
-def _streaming(predictor: "Predictor", device: str, volumes: Volumes) -> "Iterator[Stream]":
-    """How portions are segmented: here, or on a cluster for as long as the block lasts."""
-    from src_training.inference.volumes.cluster import connected, stream_on
-    from src_training.inference.volumes.streaming import stream
+def _slab_segmenter(
+    predictor: "Predictor", device: str, volumes: Volumes
+) -> "Iterator[SlabSegmenter]":
+    """Segment slabs in this process, or on a cluster that lives as long as the block."""
+    from src_training.inference.volumes.cluster import cluster_client, segment_slabs_on
+    from src_training.inference.volumes.segment import segment_slabs
 
     if volumes.workers is None and volumes.scheduler is None:
-        yield lambda volume, growing: stream(predictor, volume.voxels, growing)
+        yield lambda volume, store: segment_slabs(predictor, volume.voxels, store)
         return
     if volumes.workers is not None and volumes.scheduler is not None:
         raise InputError("--workers starts a cluster and --scheduler names one; expected either")
     path = predictor.model.source
     assert path is not None  # it was loaded
-    with connected(volumes.scheduler, volumes.workers) as client:
-        yield lambda volume, growing: stream_on(client, path, device, volume.voxels, growing)
+    with cluster_client(volumes.scheduler, volumes.workers) as client:
+        yield lambda volume, store: segment_slabs_on(client, path, device, volume.voxels, store)
 
 
 def _segment_volume(
-    predictor: "Predictor", path: Path, out_dir: Path, wishes: "VolumeOptions", stream: "Stream"
+    predictor: "Predictor",
+    path: Path,
+    out_dir: Path,
+    options: "VolumeOptions",
+    segment_slabs: "SlabSegmenter",
 ) -> None:
     from src_training.cli.progress import counted
     from src_training.inference.volumes.estimate import estimate_volume
-    from src_training.inference.volumes.files import plan_for, segment_volume
+    from src_training.inference.volumes.job import VolumeJob
+    from src_training.inference.volumes.segment import segment_volume
     from src_training.io.volumes.registry import label_path, open_volume
 
     volume = open_volume(path)
@@ -156,21 +165,21 @@ def _segment_volume(
             f"{path} lies in {out_dir}, where its labels would replace it; "
             "expected another folder for the labels"
         )
-    plan = plan_for(predictor.model, volume, wishes)
-    cost = estimate_volume(predictor, volume.voxels, plan)
-    size = " x ".join(map(str, plan.shape))
+    job = VolumeJob.of(predictor.model, volume, options)
+    cost = estimate_volume(predictor, volume.voxels, job)
+    size = " x ".join(map(str, job.shape))
     console.out.print(
         f"{path}: {size} voxels, about {cost.seconds / 60:.1f} minutes in one process "
         f"and at most {cost.disk / 1e9:.2g} GB of disk",
         highlight=False,
         soft_wrap=True,
     )
-    grown = segment_volume(volume, plan, target, stream)
-    first = next(grown)
-    with counted(console.out, "segmenting", first.total) as advance:
-        for _ in range(first.done):
-            advance("done before")
-        for step in grown:
-            assert step.portion is not None
-            advance(f"planes {step.portion.start} to {step.portion.stop - 1}")
+    progress = segment_volume(volume, job, target, segment_slabs)
+    start = next(progress)
+    with counted(console.out, "segmenting", start.total) as advance:
+        for _ in range(start.done):
+            advance("finished before")
+        for step in progress:
+            assert step.slab is not None
+            advance(f"slices {step.slab.start} to {step.slab.stop - 1}")
     console.out.print(f"Written to {target}", highlight=False, soft_wrap=True)

@@ -14,17 +14,17 @@ import pytest
 from src_training.evaluation.calibration import update_card
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
-from src_training.inference.volumes import slabs as portions
+from src_training.inference.volumes import slabs
 
 SHAPE = (80, 72, 14)  # x, y, z
 AFFINE = np.array([[-0.7, 0, 0, 10], [0, 0.8, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
-PLANES = 2
-"""Planes of a portion, for a volume of several."""
+SLICES = 2
+"""Slices of a slab, for a volume of several."""
 
-# What a child runs: the command, on portions of a few planes.
+# What a child runs: the command, on slabs of a few slices.
 CHILD = f"""
-from src_training.inference.volumes import slabs as portions
-portions._VOXELS = {PLANES * SHAPE[0] * SHAPE[1]}
+from src_training.inference.volumes import slabs
+slabs.SLAB_VOXELS = {SLICES * SHAPE[0] * SHAPE[1]}
 from src_training.cli import main
 if __name__ == "__main__":
     main()
@@ -53,8 +53,8 @@ def model_file(tiny_model, tmp_path):
 
 
 @pytest.fixture
-def small_portions(monkeypatch):
-    monkeypatch.setattr(portions, "_VOXELS", PLANES * SHAPE[0] * SHAPE[1])
+def small_slabs(monkeypatch):
+    monkeypatch.setattr(slabs, "SLAB_VOXELS", SLICES * SHAPE[0] * SHAPE[1])
 
 
 def voxels_of(path):
@@ -72,8 +72,8 @@ def in_memory(model_file, scan):
     return labels
 
 
-def test_labels_of_a_nifti_lie_on_its_grid_and_are_those_in_memory(
-    msankd, scan, model_file, small_portions, tmp_path
+def test_labels_of_a_nifti_are_those_in_memory_on_its_grid(
+    msankd, scan, model_file, small_slabs, tmp_path
 ):
     said = msankd("segment", scan, "--model", model_file, "--out", tmp_path / "out")
     assert said.code == 0, said.err
@@ -85,9 +85,7 @@ def test_labels_of_a_nifti_lie_on_its_grid_and_are_those_in_memory(
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["scan.nii.gz"]
 
 
-def test_a_folder_of_volumes_and_images_is_segmented_each_in_its_way(
-    msankd, scan, make_domain, model_file, tmp_path
-):
+def test_a_folder_may_hold_volumes_and_images(msankd, scan, make_domain, model_file, tmp_path):
     folder = make_domain() / "images"
     scan.rename(folder / scan.name)
     said = msankd("segment", folder, "--model", model_file, "--out", tmp_path / "out")
@@ -127,8 +125,8 @@ def test_labels_never_replace_their_volume(msankd, scan, model_file):
     assert scan.read_bytes() == before
 
 
-def test_a_full_disk_is_one_sentence_and_what_is_done_is_gone_on_with(
-    msankd, scan, model_file, small_portions, tmp_path, largest_file
+def test_a_full_disk_is_one_sentence_and_is_resumed_from(
+    msankd, scan, model_file, small_slabs, tmp_path, largest_file
 ):
     options = ("segment", scan, "--model", model_file, "--out", tmp_path / "out")
     with largest_file(1200):
@@ -162,14 +160,14 @@ def wait_for(condition, child, seconds=120):
 
 
 @pytest.mark.slow
-def test_a_killed_segmentation_goes_on_with_what_is_left(scan, model_file, tmp_path):
+def test_a_killed_segmentation_is_resumed(scan, model_file, tmp_path):
     part = tmp_path / "out" / "scan.nii.gz.part"
     child = started(tmp_path, scan, model_file)
     wait_for(lambda: len(list((part / "done").glob("0-*"))) >= 2, child)
     child.send_signal(signal.SIGKILL)
     child.communicate()
     marks = {mark: mark.stat().st_mtime_ns for mark in (part / "done").glob("0-*")}
-    assert 2 <= len(marks) <= SHAPE[2] // PLANES
+    assert 2 <= len(marks) <= SHAPE[2] // SLICES
     child = started(tmp_path, scan, model_file)
     wait_for(lambda: len(list((part / "done").glob("0-*"))) > len(marks), child)
     assert all(mark.stat().st_mtime_ns == at for mark, at in marks.items() if mark.exists())
@@ -180,9 +178,7 @@ def test_a_killed_segmentation_goes_on_with_what_is_left(scan, model_file, tmp_p
 
 
 @pytest.mark.slow
-def test_workers_give_the_same_bits_and_one_that_is_killed_loses_nothing(
-    scan, model_file, tmp_path
-):
+def test_workers_give_the_same_bits_though_one_is_killed(scan, model_file, tmp_path):
     import psutil
 
     child = started(tmp_path, scan, model_file, "--workers", "2")

@@ -1,1 +1,1 @@
-"""Volumes larger than memory: segmented portion by portion into zarr, on one machine or many."""
+"""Volumes larger than memory, segmented slab by slab on one machine or many."""

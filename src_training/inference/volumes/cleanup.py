@@ -1,4 +1,4 @@
-"""Cleaning labels up: the largest body of a class, no holes in it."""
+"""Clean-up of labels: the largest connected component of a class, its holes filled."""
 
 from typing import Any
 
@@ -8,82 +8,89 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from src_training.errors import InputError
-from src_training.inference.volumes.slabs import slabs_of
+from src_training.inference.volumes.slabs import slabs_along
 
-_BYTES = 10
-"""Of memory for a voxel of a class's box: its mask, numbers of bodies, and copies of both."""
+BYTES_PER_VOXEL = 10
+"""Memory per voxel of a class's bounding box: mask, component numbers, and copies of both."""
 
 
 def clean_up(labels: Any, *, largest: tuple[int, ...] = (), filled: tuple[int, ...] = ()) -> None:
-    """Clean labels up in place.
+    """Clean up labels in place.
 
-    A class is held in memory where it lies, in its bounding box.
+    Each class is loaded into memory within its bounding box.
 
     Parameters
     ----------
     labels
         (Z, Y, X) uint8, NumPy or zarr.
     largest
-        Classes of which only the largest body is kept (26 neighbours);
-        the rest becomes background.
+        Classes of which only the largest connected component (26 neighbours)
+        stays; the others become background.
     filled
-        Classes whose holes, background that they enclose (6 neighbours),
-        become theirs. After `largest`.
+        Classes whose holes, background that they enclose (6 neighbours), are
+        filled. Done after `largest`.
 
     Raises
     ------
     InputError
-        If a class takes more memory than is free; the labels stay as they are.
+        If a class needs more memory than is free; its labels stay as they are.
+
+    Examples
+    --------
+    >>> labels = np.array([[[1, 1, 0, 0, 1]]], np.uint8)
+    >>> clean_up(labels, largest=(1,))
+    >>> labels.tolist()
+    [[[1, 1, 0, 0, 0]]]
     """
-    # All bodies before any hole, so that cleaning what is partly cleaned ends the same.
-    for clean, classes in ((_largest, largest), (_filled, filled)):
+    # All components before any hole, so that cleaning up twice ends like cleaning up once.
+    for clean, classes in ((_keep_largest, largest), (_fill_holes, filled)):
         for index in sorted(set(classes)):
-            box = _box(labels, index)
+            box = _bounding_box(labels, index)
             if box is not None:
                 _refuse_large(box, index)
                 labels[box] = clean(np.asarray(labels[box]), index)
 
 
-def _box(labels: Any, index: int) -> tuple[slice, ...] | None:
-    """Where a class lies, with one voxel around it; portion by portion."""
+def _bounding_box(labels: Any, index: int) -> tuple[slice, ...] | None:
+    """The bounding box of a class with one voxel around it, read slab by slab; None if absent."""
     low = np.array(labels.shape)
     high = np.zeros(3, int)
-    for portion in slabs_of(tuple(labels.shape), 0):
-        part = np.asarray(labels[portion.region]) == index
+    for slab in slabs_along(tuple(labels.shape), 0):
+        part = np.asarray(labels[slab.region]) == index
         if not part.any():
             continue
-        planes, rows, columns = (
+        slices, rows, columns = (
             np.flatnonzero(part.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))
         )
-        sides = (planes + portion.start, rows, columns)
-        found = np.array([[side[0], side[-1]] for side in sides])
-        low, high = np.minimum(low, found[:, 0]), np.maximum(high, found[:, 1] + 1)
+        sides = (slices + slab.start, rows, columns)
+        ends = np.array([[side[0], side[-1]] for side in sides])
+        low, high = np.minimum(low, ends[:, 0]), np.maximum(high, ends[:, 1] + 1)
     if not high.any():
         return None
-    ends = np.minimum(high + 1, labels.shape)
-    return tuple(slice(max(0, a - 1), b) for a, b in zip(low.tolist(), ends.tolist(), strict=True))
+    stops = np.minimum(high + 1, labels.shape)
+    return tuple(slice(max(0, a - 1), b) for a, b in zip(low.tolist(), stops.tolist(), strict=True))
 
 
-def _largest(part: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
-    bodies, count = ndimage.label(part == index, np.ones((3, 3, 3)))
+def _keep_largest(part: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+    components, count = ndimage.label(part == index, np.ones((3, 3, 3)))
     if count < 2:
         return part
-    sizes = np.bincount(bodies.ravel())
+    sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    others = (bodies != 0) & (bodies != sizes.argmax())
+    others = (components != 0) & (components != sizes.argmax())
     return np.where(others, np.uint8(0), part)
 
 
-def _filled(part: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+def _fill_holes(part: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
     holes = ndimage.binary_fill_holes(part == index) & (part == 0)
     return np.where(holes, np.uint8(index), part)
 
 
 def _refuse_large(box: tuple[slice, ...], index: int) -> None:
-    needed = _BYTES * int(np.prod([each.stop - each.start for each in box], dtype=np.int64))
-    free = psutil.virtual_memory().available
+    voxels = int(np.prod([side.stop - side.start for side in box], dtype=np.int64))
+    needed, free = BYTES_PER_VOXEL * voxels, psutil.virtual_memory().available
     if needed > free:
         raise InputError(
-            f"cleaning class {index} up takes about {needed / 1e9:.1f} GB of memory and "
+            f"cleaning up class {index} takes about {needed / 1e9:.1f} GB of memory and "
             f"{free / 1e9:.1f} GB are free; expected more, or no clean-up"
         )

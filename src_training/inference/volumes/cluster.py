@@ -1,4 +1,4 @@
-"""Portions of a volume on many machines, or in several processes of this one."""
+"""Segmenting the slabs of a volume on many machines, or in several processes of this one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,27 +8,27 @@ from typing import Any
 
 from src_training.errors import InputError
 from src_training.extras import require
+from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor
-from src_training.inference.volumes.job import Plan
+from src_training.inference.volumes.job import VolumeJob
 from src_training.inference.volumes.label_store import LabelStore
-from src_training.inference.volumes.segment import segment_portion
+from src_training.inference.volumes.segment import SlabProgress, segment_slab
 from src_training.inference.volumes.slabs import Slab
-from src_training.inference.volumes.streaming import Grown
 
-_TRIES = 5
-"""How many workers may die over one portion before it is given up."""
+_RETRIES = 5
+"""Workers that may die over one slab before it fails."""
 
 
 @contextmanager
-def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
-    """A client of a running dask cluster, or of one that is started here.
+def cluster_client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
+    """Client of a running dask cluster, or of one that is started for the block.
 
     Parameters
     ----------
     scheduler
-        Address of a running one; None starts one.
+        Address of a running scheduler; None starts a cluster.
     workers
-        Processes to start, >= 1, each with one thread; of no account with
+        Processes to start, >= 1, each with one thread; not used with
         `scheduler`.
 
     Raises
@@ -62,79 +62,76 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Any]:
         yield client
 
 
-def stream_on(
-    client: Any, model: Path, device: str, voxels: Any, growing: LabelStore
-) -> Iterator[Grown]:
-    """As `stream`, its portions segmented by the workers of a cluster.
+def segment_slabs_on(
+    client: Any, model: Path, device: str, voxels: Any, store: LabelStore
+) -> Iterator[SlabProgress]:
+    """Segment every pending slab on the workers of a cluster; otherwise as `segment_slabs`.
 
-    Workers read the volume and write the labels themselves, so both must lie
-    where every one of them finds them. A portion whose worker died is done
-    by another.
+    Workers read the volume and write the labels themselves, so every worker
+    must find both under the same path. A slab whose worker died is given to
+    another.
 
     Parameters
     ----------
     client
-        See `connected`.
+        See `cluster_client`.
     model
-        File of the plan's model.
+        File of the job's model.
     device
         See `find_device`.
-    voxels, growing
-        As `stream`.
+    voxels, store
+        As in `segment_slabs`.
 
     Raises
     ------
     InputError, OSError
-        As `stream`; the former also where a worker has another model.
+        As `segment_slabs`; also `InputError` where a worker finds another model.
     """
     from distributed import as_completed
 
-    left, done = growing.left(), growing.done
-    total = done + len(left) + len(growing.merging)
-    yield Grown(done, total)
-    if left:
-        # Within the function the volume is told anew to every worker; scattered, it would
-        # be lost with the last one that held it.
+    slabs, pending = store.slabs, store.pending
+    done, total = len(slabs) - len(pending), len(slabs) + len(store.averaged_slabs)
+    yield SlabProgress(done, total)
+    if pending:
+        # Bound to the function, the volume is sent to every worker; scattered, it would be
+        # lost with the last worker that held it.
         segment = partial(
             _segment,
             voxels=voxels,
-            plan=growing.plan,
-            folder=growing.folder.resolve(),
+            job=store.job,
+            folder=store.folder.resolve(),
             model=model.resolve(),
             device=device,
         )
-        tasks = client.map(segment, left, retries=_TRIES, pure=False)
+        tasks = client.map(segment, pending, retries=_RETRIES, pure=False)
         try:
             for task in as_completed(tasks, loop=client.loop):
-                found = task.result()
-                if isinstance(found, InputError):
-                    raise found
+                slab = task.result()
+                if isinstance(slab, InputError):
+                    raise slab
                 done += 1
-                yield Grown(done, total, found)
+                yield SlabProgress(done, total, slab)
         finally:
             client.cancel(tasks)
-    for number, portion in enumerate(growing.merge(), 1):
-        yield Grown(done + number, total, portion)
+    for number, slab in enumerate(store.average(), done + 1):
+        yield SlabProgress(number, total, slab)
 
 
 def _segment(
-    portion: Slab, *, voxels: Any, plan: Plan, folder: Path, model: Path, device: str
+    slab: Slab, *, voxels: Any, job: VolumeJob, folder: Path, model: Path, device: str
 ) -> Slab | InputError:
-    """On a worker: segment a portion and keep it; what is wrong with it is no reason to retry."""
+    """Segment and write a slab on a worker; an input error is returned, as retrying is no use."""
     try:
-        growing = LabelStore(folder, plan)
-        predictor = _loaded(model, plan.model, device, plan.flips)
-        growing.keep(portion, segment_portion(predictor, voxels, plan, portion))
+        predictor = _cached_predictor(model, job.model, device, job.flips)
+        LabelStore(folder, job).write(slab, segment_slab(predictor, voxels, job, slab))
     except InputError as error:
         return error
-    return portion
+    return slab
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: Path, sha256: str, device: str, flips: bool) -> Predictor:
+def _cached_predictor(model: Path, sha256: str, device: str, flips: bool) -> Predictor:
     """The predictor, loaded once in each worker."""
-    from src_training.inference.model_file import load_model
-
     loaded = load_model(model)
     if loaded.sha256 != sha256:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What segmenting a volume will cost, from a few real planes."""
+"""Estimate of the cost of segmenting a volume, from a few of its slices."""
 
 import time
 from dataclasses import dataclass
@@ -6,44 +6,44 @@ from statistics import median
 from typing import Any
 
 from src_training.inference.predictor import Predictor
-from src_training.inference.volumes.job import Plan
-from src_training.inference.volumes.segment import segment_portion
+from src_training.inference.volumes.job import VolumeJob
+from src_training.inference.volumes.segment import segment_slab
 from src_training.inference.volumes.slabs import Slab
 
-_TRIED = 2
+_SLICES = 2
 
 
 @dataclass(frozen=True)
 class VolumeEstimate:
-    """The cost of a volume.
+    """The cost of segmenting a volume.
 
     Attributes
     ----------
     seconds
-        On this machine, in one process.
+        Time on this machine, in one process.
     disk
-        Bytes at most, before compression.
+        Bytes on the disk at most, before compression.
     """
 
     seconds: float
     disk: int
 
 
-def estimate_volume(predictor: Predictor, voxels: Any, plan: Plan) -> VolumeEstimate:
-    """Try two planes in the middle of each axis of the plan.
+def estimate_volume(predictor: Predictor, voxels: Any, job: VolumeJob) -> VolumeEstimate:
+    """Segment two slices in the middle of each axis of a job, and extrapolate.
 
     Raises
     ------
     InputError
-        If a plane cannot be read or segmented.
+        If a slice cannot be read or segmented.
     """
     seconds = 0.0
-    for axis in plan.axes:
-        length, took = plan.shape[axis], []
-        for plane in range(length // 2, min(length, length // 2 + _TRIED)):
-            began = time.perf_counter()
-            segment_portion(predictor, voxels, plan, Slab(axis, plane, plane + 1))
-            took.append(time.perf_counter() - began)
+    for axis in job.axes:
+        length, times = job.shape[axis], []
+        for index in range(length // 2, min(length, length // 2 + _SLICES)):
+            start = time.perf_counter()
+            segment_slab(predictor, voxels, job, Slab(axis, index, index + 1))
+            times.append(time.perf_counter() - start)
         # The first pass of a network over a new size takes longer than those that follow.
-        seconds += length * min(median(took), took[-1])
-    return VolumeEstimate(seconds, plan.disk)
+        seconds += length * min(median(times), times[-1])
+    return VolumeEstimate(seconds, job.disk)

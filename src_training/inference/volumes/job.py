@@ -1,43 +1,65 @@
-"""What is to be made of a volume: all that its labels depend on."""
+"""The job of segmenting a volume: everything that its labels depend on."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from src_training.errors import InputError
+from src_training.inference.model_file import SegmentationModel
 from src_training.inference.volumes.slabs import Shape
+from src_training.io.volumes.base import Volume
 
 AXES = "zyx"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the labels of a volume depend on; labels that are begun go on under the same plan only.
+class VolumeOptions:
+    """Options of segmenting volumes, beside the model; see `VolumeJob`.
+
+    Attributes
+    ----------
+    axis, orthogonal, flips, threshold
+        As in `VolumeJob`.
+    largest, filled
+        Names of classes.
+    """
+
+    axis: int = 0
+    orthogonal: bool = False
+    flips: bool = False
+    threshold: float | None = None
+    largest: Sequence[str] = ()
+    filled: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class VolumeJob:
+    """Everything that the labels of a volume depend on; a job resumes only under equal values.
 
     Attributes
     ----------
     shape
         (Z, Y, X) of the volume.
     source
-        What tells the volume from another, such as its path, size and time.
+        Identifies the volume; see `fingerprint`.
     model
         SHA-256 of the model's file.
     classes
         Number of classes, background included.
     axis
-        The axis that planes follow: 0, 1 or 2 of (Z, Y, X).
+        The axis of (Z, Y, X) along which slices are taken: 0, 1 or 2.
     orthogonal
-        Whether the probabilities of planes along all three axes are averaged;
-        `axis` is of no account then.
+        Whether to average the probabilities of slices along all three axes
+        instead.
     flips
         See `Predictor`.
     threshold
         Probability from which a voxel of a two-class model is foreground.
-        None: as the model says, which may be anew for each plane; of an
-        average of three always its fixed one.
+        None: the model's own, which may differ from slice to slice; never
+        None where three axes are averaged.
     largest, filled
-        Classes that are cleaned up at the end; see `clean_up`.
+        Indices of classes that are cleaned up at the end; see `clean_up`.
     """
 
     shape: Shape
@@ -51,33 +73,73 @@ class Plan:
     largest: tuple[int, ...] = ()
     filled: tuple[int, ...] = ()
 
+    @classmethod
+    def of(cls, model: SegmentationModel, volume: Volume, options: VolumeOptions) -> "VolumeJob":
+        """The job of segmenting a volume with a model.
+
+        Raises
+        ------
+        InputError
+            If the model has no class of a name in the options.
+        """
+        card, threshold = model.card, options.threshold
+        if options.orthogonal and threshold is None:
+            threshold = card.threshold
+        return cls(
+            shape=volume.shape,
+            source=fingerprint(volume.path),
+            model=model.sha256 or "",
+            classes=len(card.classes),
+            axis=options.axis,
+            orthogonal=options.orthogonal,
+            flips=options.flips,
+            threshold=threshold,
+            largest=_class_indices(card.classes, options.largest, "--keep-largest"),
+            filled=_class_indices(card.classes, options.filled, "--fill-holes"),
+        )
+
     @property
     def axes(self) -> tuple[int, ...]:
-        """The axes along which planes are segmented."""
+        """The axes along which slices are segmented."""
         return (0, 1, 2) if self.orthogonal else (self.axis,)
 
     @property
     def maps(self) -> int:
-        """Probabilities kept of a voxel and an axis for the average; one tells two classes."""
+        """Probabilities per voxel and axis that an average needs: one for two classes."""
         return 1 if self.classes == 2 else self.classes
 
     @property
     def disk(self) -> int:
-        """Bytes that labels and kept probabilities take at most; they are compressed."""
+        """Bytes of labels and stored probabilities before compression."""
         z, y, x = self.shape
         return z * y * x * (1 + (len(self.axes) * self.maps if self.orthogonal else 0))
 
     def to_json(self) -> str:
-        """As it is kept beside the labels."""
+        """The job as JSON, as it is stored beside the labels."""
         return json.dumps(asdict(self), indent=1)
 
-    def refuse_other(self, kept: str, where: Path) -> None:
-        """Raise `InputError` if what is kept in `where` is another plan than this one."""
-        told: dict[str, Any] = json.loads(kept)
-        ours = json.loads(self.to_json())
+    def refuse_other(self, stored: str, where: Path) -> None:
+        """Raise `InputError` if the job that is stored in a folder is not this one."""
+        theirs, ours = json.loads(stored), json.loads(self.to_json())
         for name, value in ours.items():
-            if told.get(name) != value:
+            if theirs.get(name) != value:
                 raise InputError(
-                    f"{where} holds labels that were begun with {name} {told.get(name)!r}, "
+                    f"{where} holds labels that were begun with {name} {theirs.get(name)!r}, "
                     f"not {value!r}; expected the same, another folder, or that one removed"
                 )
+
+
+def fingerprint(path: Path) -> str:
+    """Identify a volume by its path, its size and the time of its newest file."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    stats = [each.stat() for each in files]
+    newest = max((each.st_mtime_ns for each in stats), default=0)
+    return f"{path.resolve()}, {sum(each.st_size for each in stats)} bytes, {newest}"
+
+
+def _class_indices(classes: list[str], names: Sequence[str], option: str) -> tuple[int, ...]:
+    for name in names:
+        if name not in classes[1:]:
+            known = ", ".join(classes[1:])
+            raise InputError(f"{option} {name}: the model has no such class; expected {known}")
+    return tuple(sorted(classes.index(name) for name in set(names)))

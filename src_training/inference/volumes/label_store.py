@@ -1,4 +1,4 @@
-"""Labels that grow on the disk, and what is done of them."""
+"""A resumable store for the labels of a volume on the disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 
 from src_training.errors import InputError
 from src_training.inference.image_threshold import binarise
-from src_training.inference.volumes.job import Plan
-from src_training.inference.volumes.slabs import Slab, chunks, slabs_of
+from src_training.inference.volumes.job import VolumeJob
+from src_training.inference.volumes.slabs import Slab, chunk_shape, slabs_along
 from src_training.io.atomic import naming, write_text
 
-_MERGING_AXIS = 0
+_AVERAGING_AXIS = 0
 
 
 class LabelStore:
-    """A folder with the labels of a volume as zarr, some portions of which are done.
+    """A folder with the labels of a volume as zarr, and marks of the slabs that are finished.
 
-    A portion is written whole and then marked as done by a file of its own,
-    so that several processes may write, and any may be killed at any moment.
+    A slab is written whole and then marked by a file of its own, so that
+    several processes may write, and any may be killed at any moment.
 
     Parameters
     ----------
     folder
-        Made if missing; one that is there is gone on with.
-    plan
-        What the labels depend on.
+        Made if missing; one with labels of the same job is resumed.
+    job
+        Everything that the labels depend on.
 
     Attributes
     ----------
@@ -37,93 +37,90 @@ class LabelStore:
     Raises
     ------
     InputError
-        If the folder holds labels of another plan, or is no such folder.
+        If the folder holds labels of another job, or something else.
     """
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder, self.plan = folder, plan
-        told = folder / "plan.json"
-        if told.exists():
-            plan.refuse_other(told.read_text(encoding="utf-8"), folder)
+    def __init__(self, folder: Path, job: VolumeJob) -> None:
+        self.folder, self.job = folder, job
+        stored = folder / "plan.json"
+        if stored.exists():
+            job.refuse_other(stored.read_text(encoding="utf-8"), folder)
         elif any(folder.glob("[!.]*")):
             raise InputError(f"{folder} holds something else; expected labels that were begun")
         else:
-            # Before all else, so that what a killed process leaves is known for its own.
-            write_text(told, plan.to_json())
-        self.labels = self._array("labels", plan.shape, chunks(plan.shape, plan.axes[0]))
-        self._maps = {
+            # First of all, so that a folder left by a killed process is recognised.
+            write_text(stored, job.to_json())
+        self.labels = self._array("labels", job.shape, chunk_shape(job.shape, job.axes[0]))
+        self._probabilities = {
             axis: self._array(
                 f"probabilities-{axis}",
-                (plan.maps, *plan.shape),
-                (1, *chunks(plan.shape, axis)),
+                (job.maps, *job.shape),
+                (1, *chunk_shape(job.shape, axis)),
             )
-            for axis in (plan.axes if plan.orthogonal else ())
+            for axis in (job.axes if job.orthogonal else ())
         }
         (folder / "done").mkdir(exist_ok=True)
 
     @property
-    def every(self) -> list[Slab]:
-        """All portions to segment, in order."""
-        return [each for axis in self.plan.axes for each in slabs_of(self.plan.shape, axis)]
+    def slabs(self) -> list[Slab]:
+        """All slabs to segment, in order."""
+        return [slab for axis in self.job.axes for slab in slabs_along(self.job.shape, axis)]
 
     @property
-    def merging(self) -> list[Slab]:
-        """Where three axes are averaged, the portions to average once they are segmented."""
-        return slabs_of(self.plan.shape, _MERGING_AXIS) if self.plan.orthogonal else []
-
-    def left(self) -> list[Slab]:
-        """The portions that are not segmented yet."""
-        return [each for each in self.every if not self._mark(each).exists()]
+    def averaged_slabs(self) -> list[Slab]:
+        """The slabs of `average`; none unless three axes are averaged."""
+        return slabs_along(self.job.shape, _AVERAGING_AXIS) if self.job.orthogonal else []
 
     @property
-    def done(self) -> int:
-        """How many portions are segmented."""
-        return len(self.every) - len(self.left())
+    def pending(self) -> list[Slab]:
+        """The slabs that are not segmented yet."""
+        return [slab for slab in self.slabs if not self._mark(slab).exists()]
 
-    def keep(self, portion: Slab, found: NDArray[np.uint8]) -> None:
-        """Write what was found in a portion, and mark it as done.
+    def write(self, slab: Slab, values: NDArray[np.uint8]) -> None:
+        """Write a segmented slab, and mark it as finished.
 
         Parameters
         ----------
-        portion
-            One of `every`.
-        found
-            Labels of its region; for an average (maps, *region), in steps.
+        slab
+            One of `slabs`.
+        values
+            Labels of its region, uint8; where three axes are averaged,
+            quantised probabilities (maps, *region).
         """
         with naming(self.folder):
-            if self.plan.orthogonal:
-                self._maps[portion.axis][(slice(None), *portion.region)] = found
+            if self.job.orthogonal:
+                self._probabilities[slab.axis][(slice(None), *slab.region)] = values
             else:
-                self.labels[portion.region] = found
-        write_text(self._mark(portion), "")
+                self.labels[slab.region] = values
+        write_text(self._mark(slab), "")
 
-    def merge(self) -> Iterator[Slab]:
-        """Average the axes, portion by portion; again where that was interrupted."""
-        for portion in self.merging:
-            mark = self.folder / "done" / f"merged-{portion.start}"
+    def average(self) -> Iterator[Slab]:
+        """Average the axes into labels, slab by slab; finished slabs are skipped."""
+        for slab in self.averaged_slabs:
+            mark = self.folder / "done" / f"merged-{slab.start}"
             if not mark.exists():
                 with naming(self.folder):
-                    self.labels[portion.region] = self._merged(portion)
+                    self.labels[slab.region] = self._averaged(slab)
                 write_text(mark, "")
-            yield portion
+            yield slab
 
-    def _merged(self, portion: Slab) -> NDArray[np.uint8]:
-        where = (slice(None), *portion.region)
-        total = sum(np.asarray(maps[where]).astype(np.uint16) for maps in self._maps.values())
-        counts = np.asarray(total)
-        if self.plan.classes > 2:
-            return np.asarray(counts.argmax(0), np.uint8)
-        assert self.plan.threshold is not None  # see `plan_for`
-        return binarise(counts[0], self.plan.threshold * len(self._maps))
+    def _averaged(self, slab: Slab) -> NDArray[np.uint8]:
+        region = (slice(None), *slab.region)
+        parts = (np.asarray(each[region]) for each in self._probabilities.values())
+        total = np.asarray(sum(part.astype(np.uint16) for part in parts))
+        if self.job.classes > 2:
+            return np.asarray(total.argmax(0), np.uint8)
+        assert self.job.threshold is not None  # see `VolumeJob.of`
+        return binarise(total[0], self.job.threshold * len(self._probabilities))
 
-    def _mark(self, portion: Slab) -> Path:
-        return self.folder / "done" / f"{portion.axis}-{portion.start}"
+    def _mark(self, slab: Slab) -> Path:
+        return self.folder / "done" / f"{slab.axis}-{slab.start}"
 
-    def _array(self, name: str, shape: tuple[int, ...], sides: tuple[int, ...]) -> Any:
+    def _array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
         import zarr
 
         store = self.folder / f"{name}.zarr"
         with naming(self.folder):
             if (store / "zarr.json").exists():
                 return zarr.open_array(store, mode="r+")
-            return zarr.create_array(store, shape=shape, chunks=sides, dtype="uint8")
+            return zarr.create_array(store, shape=shape, chunks=chunks, dtype="uint8")

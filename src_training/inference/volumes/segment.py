@@ -1,5 +1,9 @@
-"""The planes of a portion of a volume, segmented one after the other in memory."""
+"""Segmenting a volume slab by slab, from its voxels to a file of labels."""
 
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,65 +13,173 @@ from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError
 from src_training.inference.image_threshold import quantise
 from src_training.inference.predictor import Predictor, labels_from
-from src_training.inference.volumes.job import AXES, Plan
+from src_training.inference.volumes.cleanup import clean_up
+from src_training.inference.volumes.job import AXES, VolumeJob
+from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.slabs import Slab
+from src_training.io.volumes.base import Volume
+from src_training.io.volumes.registry import format_of, list_folder, write_labels_like
 
 
-def segment_portion(
-    predictor: Predictor, voxels: Any, plan: Plan, portion: Slab
-) -> NDArray[np.uint8]:
-    """Segment one portion.
+@dataclass(frozen=True)
+class SlabProgress:
+    """Progress of segmenting a volume.
 
-    Parameters
+    Attributes
     ----------
-    predictor
-        Of the plan's model and options.
-    voxels
-        (Z, Y, X), NumPy, dask or zarr; only the portion and the planes beside
-        it are read.
-    plan, portion
-        What is to be made, and of which planes.
+    done, total
+        Number of slabs; the averaging of three axes counts too.
+    slab
+        The slab that was finished last; None at the start.
+    """
 
-    Returns
-    -------
-    ndarray
-        As `LabelStore.keep` takes it.
+    done: int
+    total: int
+    slab: Slab | None = None
+
+
+SlabSegmenter = Callable[[Volume, LabelStore], Iterator[SlabProgress]]
+"""`segment_slabs` or `segment_slabs_on`, all other arguments bound."""
+
+
+def find_volumes(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Separate files and folders into volumes, those in the folders included, and other inputs.
+
+    A folder that holds volumes is replaced by them and by its images.
+    """
+    volumes, others = list[Path](), list[Path]()
+    for path in inputs:
+        if format_of(path) is not None:
+            volumes.append(path)
+            continue
+        inside, images = list_folder(path)
+        volumes += inside
+        others += images if inside else [path]
+    return volumes, others
+
+
+def segment_volume(
+    volume: Volume, job: VolumeJob, target: Path, segment: SlabSegmenter
+) -> Iterator[SlabProgress]:
+    """Segment a volume into a file of labels, resuming what was begun before.
+
+    Labels are stored in ``<target>.part`` beside the file, which is removed
+    once the file is written.
+
+    Yields
+    ------
+    SlabProgress
+        See `segment_slabs`.
 
     Raises
     ------
     InputError
-        If a plane cannot be read or segmented; names the planes.
+        If labels of another job were begun there, or a slice cannot be read
+        or segmented; finished slabs stay.
+    OSError
+        If the disk is full; finished slabs stay.
     """
-    neighbours, axis = predictor.model.card.preprocessing.neighbours, portion.axis
-    region, before = portion.with_neighbours(neighbours, plan.shape[axis])
-    slab = _read(voxels, region, portion)
-    planes = []
-    for number in range(portion.stop - portion.start):
-        plane = neighbouring(slab, before + number, neighbours, axis)
+    store = LabelStore(target.with_name(target.name + ".part"), job)
+    yield from segment(volume, store)
+    clean_up(store.labels, largest=job.largest, filled=job.filled)
+    write_labels_like(volume, store.labels, target)
+    shutil.rmtree(store.folder)
+
+
+def segment_slabs(predictor: Predictor, voxels: Any, store: LabelStore) -> Iterator[SlabProgress]:
+    """Segment every pending slab; closing the iterator stops after the present one.
+
+    Peak memory does not depend on the number of slices: a slab, its labels,
+    and a batch of tiles.
+
+    Parameters
+    ----------
+    predictor
+        Has the model and the options of the job.
+    voxels
+        (Z, Y, X), NumPy, dask or zarr.
+    store
+        Where the labels go; finished slabs are skipped.
+
+    Yields
+    ------
+    SlabProgress
+        At the start, and after every slab.
+
+    Raises
+    ------
+    InputError
+        If a slice cannot be read or segmented; finished slabs stay.
+    OSError
+        If the disk is full; finished slabs stay.
+    """
+    slabs, pending = store.slabs, store.pending
+    done, total = len(slabs) - len(pending), len(slabs) + len(store.averaged_slabs)
+    yield SlabProgress(done, total)
+    for slab in pending:
+        store.write(slab, segment_slab(predictor, voxels, store.job, slab))
+        done += 1
+        yield SlabProgress(done, total, slab)
+    for number, slab in enumerate(store.average(), done + 1):
+        yield SlabProgress(number, total, slab)
+
+
+def segment_slab(
+    predictor: Predictor, voxels: Any, job: VolumeJob, slab: Slab
+) -> NDArray[np.uint8]:
+    """Segment one slab.
+
+    Parameters
+    ----------
+    predictor
+        Has the model and the options of the job.
+    voxels
+        (Z, Y, X), NumPy, dask or zarr; only the slab and its neighbouring
+        slices are read.
+    job, slab
+        The job, and the slices to segment.
+
+    Returns
+    -------
+    ndarray
+        As `LabelStore.write` takes it.
+
+    Raises
+    ------
+    InputError
+        If a slice cannot be read or segmented; names the slices.
+    """
+    neighbours, axis = predictor.model.card.preprocessing.neighbours, slab.axis
+    region, before = slab.with_neighbours(neighbours, job.shape[axis])
+    part = _read(voxels, region, slab)
+    segmented = []
+    for number in range(slab.stop - slab.start):
+        pixels = neighbouring(part, before + number, neighbours, axis)
         try:
-            maps = predictor.predict(plane if neighbours > 1 else plane[..., 0])
+            maps = predictor.predict(pixels if neighbours > 1 else pixels[..., 0])
         except InputError as error:
-            where = f"plane {portion.start + number} along {AXES[axis]}"
+            where = f"slice {slab.start + number} along {AXES[axis]}"
             raise InputError(f"{where}: {error}") from None
-        if plan.orthogonal:
-            planes.append(quantise(maps[1:] if plan.maps == 1 else maps))
+        if job.orthogonal:
+            segmented.append(quantise(maps[1:] if job.maps == 1 else maps))
         else:
             own = predictor.model.card.threshold_for(maps)
-            planes.append(labels_from(maps, own if plan.threshold is None else plan.threshold))
-    return np.stack(planes, axis=axis + 1 if plan.orthogonal else axis)
+            segmented.append(labels_from(maps, own if job.threshold is None else job.threshold))
+    return np.stack(segmented, axis=axis + 1 if job.orthogonal else axis)
 
 
-def _read(voxels: Any, region: tuple[slice, ...], portion: Slab) -> NDArray[Any]:
-    """A region in memory; one chunk of the source at a time, so that memory stays bounded."""
+def _read(voxels: Any, region: tuple[slice, ...], slab: Slab) -> NDArray[Any]:
+    """Read a region into memory, one chunk of the source at a time to bound the memory."""
     try:
         part = voxels[region]
-        read = part.compute(scheduler="synchronous") if hasattr(part, "compute") else part
-        return np.asarray(read)
+        return np.asarray(
+            part.compute(scheduler="synchronous") if hasattr(part, "compute") else part
+        )
     except (InputError, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on a broken chunk
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"planes {portion.start} to {portion.stop - 1} along {AXES[portion.axis]} cannot be "
+            f"slices {slab.start} to {slab.stop - 1} along {AXES[slab.axis]} cannot be "
             f"read ({reason}); expected whole chunks"
         ) from error

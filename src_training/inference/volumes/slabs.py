@@ -1,27 +1,31 @@
-"""How a volume falls into portions: what is read, segmented and written at a time."""
+"""Slabs: runs of slices of a volume that are read, segmented and written at a time."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-_VOXELS = 2**24
-"""Most voxels of a portion: 64 MB of float32."""
+SLAB_VOXELS = 2**24
+"""Most voxels of a slab: 64 MB of float32."""
 
-_SIDE = 256
+SLAB_SLICES = 64
+"""Most slices of a slab."""
+
+_CHUNK_SIDE = 256
 
 Shape = tuple[int, int, int]
+"""(Z, Y, X)."""
 
 
 @dataclass(frozen=True)
 class Slab:
-    """Some successive planes of a volume.
+    """Consecutive slices of a volume.
 
     Attributes
     ----------
     axis
-        The axis of (Z, Y, X) that the planes follow.
+        The axis of (Z, Y, X) along which the slices follow each other.
     start, stop
-        The first plane, and the one after the last.
+        The first slice, and the one after the last.
     """
 
     axis: int
@@ -30,40 +34,48 @@ class Slab:
 
     @property
     def region(self) -> tuple[slice, ...]:
-        """Where it lies in the volume."""
+        """Index of the slab in the volume."""
         return (slice(None),) * self.axis + (slice(self.start, self.stop),)
 
     def with_neighbours(self, neighbours: int, length: int) -> tuple[tuple[slice, ...], int]:
-        """Where it lies with the planes that its outermost ones look at, and how many come before.
+        """Index of the slab with the neighbours of its slices, and how many come before it.
 
         Parameters
         ----------
         neighbours
-            See `Preprocessing.neighbours`.
+            Slices that the network takes at once; see `ScaledPreprocessing`.
         length
-            Planes of the volume along the axis.
+            Slices of the volume along the axis.
+
+        Examples
+        --------
+        >>> Slab(0, 4, 8).with_neighbours(3, length=9)
+        ((slice(3, 9, None),), 1)
         """
         first = max(0, self.start - neighbours // 2)
         last = min(length, self.stop + neighbours // 2)
         return (slice(None),) * self.axis + (slice(first, last),), self.start - first
 
 
-def slabs_of(shape: Shape, axis: int) -> list[Slab]:
-    """All portions of a volume along an axis, in order."""
-    count = planes_each(shape, axis)
-    length = shape[axis]
+def slabs_along(shape: Shape, axis: int) -> list[Slab]:
+    """All slabs of a volume along an axis, in order.
+
+    >>> [(slab.start, slab.stop) for slab in slabs_along((100, 512, 512), 0)]
+    [(0, 64), (64, 100)]
+    """
+    count, length = slices_per_slab(shape, axis), shape[axis]
     return [Slab(axis, at, min(length, at + count)) for at in range(0, length, count)]
 
 
-def planes_each(shape: Shape, axis: int) -> int:
-    """Planes of a portion: it does not grow with the number of planes."""
-    plane = int(np.prod(shape, dtype=np.int64)) // shape[axis]
-    return max(1, min(shape[axis], 64, _VOXELS // plane))
+def slices_per_slab(shape: Shape, axis: int) -> int:
+    """Slices of a slab, such that it has at most `SLAB_VOXELS`, however long the volume is."""
+    per_slice = int(np.prod(shape, dtype=np.int64)) // shape[axis]
+    return max(1, min(shape[axis], SLAB_SLICES, SLAB_VOXELS // per_slice))
 
 
-def chunks(shape: Shape, axis: int) -> Shape:
-    """Chunks of an array that is written portion by portion: none is shared by two of them."""
-    sides = [min(side, _SIDE) for side in shape]
-    sides[axis] = planes_each(shape, axis)
+def chunk_shape(shape: Shape, axis: int) -> Shape:
+    """Chunks of an array that is written slab by slab: no two slabs share one."""
+    sides = [min(side, _CHUNK_SIDE) for side in shape]
+    sides[axis] = slices_per_slab(shape, axis)
     z, y, x = sides
     return z, y, x
