@@ -12,12 +12,12 @@ from napari_msankd.engine import no_collection
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
-    from src_training.data.summary import Problem, Seen
+    from src_training.data.summary import Finding, Problem
 
 Masks = Literal["required", "optional"]
 
 
-def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["Seen"]:
+def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["Finding"]:
     """Every case, every problem, and what else should be said. Call it in a worker.
 
     Parameters
@@ -41,9 +41,9 @@ def look_at(chosen: ChosenDomain, masks: Masks) -> Iterator["Seen"]:
         yield Problem(chosen.path.name, sentence)
 
 
-def _look_at_layers(chosen: ChosenLayers, masks: Masks) -> Iterator["Seen"]:
+def _look_at_layers(chosen: ChosenLayers, masks: Masks) -> Iterator["Finding"]:
     from src_training.data.summary import Note, Problem
-    from src_training.data.validation import inspect_arrays
+    from src_training.data.validation import inspect_array
 
     classes = chosen.classes()
     planes = Counter[str]()
@@ -59,9 +59,7 @@ def _look_at_layers(chosen: ChosenLayers, masks: Masks) -> Iterator["Seen"]:
         except InputError as error:
             yield Problem(layer.name, str(error))
             continue
-        yield from inspect_arrays(
-            chosen.name, [pixels], [labels], [case.name], classes, required="optional"
-        )
+        yield from inspect_array(case.name, pixels, labels, classes, chosen.name)
     for pair in chosen.pairs:
         if planes[pair.image.name] < len(pair.image.indices):
             yield Note(_left_out(pair, planes[pair.image.name]))
@@ -94,7 +92,7 @@ class Found:
         self._classes: tuple[str, ...] = ()
         self._labelled = 0
 
-    def take(self, seen: "Seen") -> None:
+    def take(self, seen: "Finding") -> None:
         """Add what was seen."""
         from src_training.data.summary import Note, Problem
 

@@ -1,4 +1,4 @@
-"""A case at a glance: its size, its classes and a thumbnail with their outlines."""
+"""Summary of a case: its size, the pixels of each class, and a thumbnail with their outlines."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,15 +24,18 @@ OUTLINES = (
     (204, 121, 167),
     (213, 94, 0),
 )
-"""Colours (RGB) of the outlines, class by class and then again: those of Okabe and Ito."""
+"""Colours (RGB) of the outlines, class by class and then again, by Okabe and Ito."""
+
+THUMBNAIL = 96
+"""Longer side of a thumbnail, pixels."""
 
 _COVERED = 0.25
-"""Share of a thumbnail's pixel from which a class is drawn there: thin vessels stay in sight."""
+"""Share of a thumbnail's pixel from which a class is drawn there; low, to show thin vessels."""
 
 
 @dataclass(frozen=True, eq=False)
 class CaseSummary:
-    """One case at a glance.
+    """Summary of one case.
 
     Attributes
     ----------
@@ -41,12 +44,12 @@ class CaseSummary:
     size
         Height and width, pixels.
     counts
-        Class -> pixels, background too; None without a mask that can be used.
-        Of a volume, voxels.
+        Class -> pixels (of a volume, voxels), background included; None
+        without a mask that can be used.
     thumbnail
         (h, w, 3) uint8, each class of the mask outlined.
     slices
-        How many a volume has; 0 of an image.
+        Number of slices of a volume; 0 for an image.
     """
 
     name: str
@@ -58,14 +61,14 @@ class CaseSummary:
 
 @dataclass(frozen=True)
 class Problem:
-    """What keeps a case, or the whole domain, from being used.
+    """A reason why a case, or the whole domain, cannot be used.
 
     Attributes
     ----------
     file
-        The file below the folder (``masks/01.png``), the layer, or the folder.
+        The file within the folder (``masks/01.png``), the layer, or the folder.
     sentence
-        What was found, and what is expected.
+        What was found and what is expected.
     """
 
     file: str
@@ -74,78 +77,79 @@ class Problem:
 
 @dataclass(frozen=True)
 class Note:
-    """What a person should know of a domain, and is no problem.
+    """A remark on a domain that can be used.
 
     Attributes
     ----------
     sentence
-        Such as which values of its masks are taken for one class.
+        Such as which values of its masks become one class.
     """
 
     sentence: str
 
 
-Seen = CaseSummary | Problem | Note
+Finding = CaseSummary | Problem | Note
 
 
-def merged(classes: ClassValues, values: set[int]) -> Iterator[Note]:
-    """A note where masks hold several values beside 0, and all are taken for one class."""
+def note_merged_values(classes: ClassValues, values: set[int]) -> Iterator[Note]:
+    """Yield a note if masks hold several values beside 0 and all become one class."""
     if classes.values is None and len(values - {0}) > 1:
         yield Note(f"The masks hold {classes.describe(values)}.")
 
 
-def require_foreground(found: Iterable[Seen], domain: str) -> Iterator[Seen]:
-    """What was found, and a problem in the end if every mask of the domain is all background."""
-    counted = painted = 0
-    for each in found:
-        yield each
-        if isinstance(each, CaseSummary) and each.counts is not None:
-            counted += 1
-            painted += sum(list(each.counts.values())[1:]) > 0
-    if counted and not painted:
+def require_foreground(findings: Iterable[Finding], domain: str) -> Iterator[Finding]:
+    """Yield the findings, and a problem at the end if every mask is all background."""
+    masks = masks_with_foreground = 0
+    for finding in findings:
+        yield finding
+        if isinstance(finding, CaseSummary) and finding.counts is not None:
+            masks += 1
+            masks_with_foreground += sum(list(finding.counts.values())[1:]) > 0
+    if masks and not masks_with_foreground:
         yield Problem(
             domain, f"every mask of {domain} is all background; expected foreground in at least one"
         )
 
 
-def look_of(
-    name: str,
-    image: Array,
-    indices: NDArray[np.uint8] | None,
-    classes: Sequence[str],
-    longest: int,
+def summarise_case(
+    name: str, image: Array, indices: NDArray[np.uint8] | None, classes: Sequence[str]
 ) -> CaseSummary:
-    """A case at a glance.
+    """Summarise a case.
 
     Parameters
     ----------
     name
-        Of the case.
+        Name of the case.
     image
         (H, W) or (H, W, C).
     indices
         Class indices (H, W); None without mask.
     classes
-        Their names, background first.
-    longest
-        Longer side of the thumbnail, pixels.
+        Names of the classes, background first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image, mask = np.zeros((4, 4)), np.eye(4, dtype=np.uint8)
+    >>> summarise_case("a", image, mask, ["background", "vessel"]).counts
+    {'background': 12, 'vessel': 4}
     """
     size = (image.shape[0], image.shape[1])
-    scale = min(1.0, longest / max(size))
+    scale = min(1.0, THUMBNAIL / max(size))
     small = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    picture = _resized(Image.fromarray(_displayed(image)), small)
+    thumbnail = _resize(Image.fromarray(_to_rgb(image)), small)
     if indices is None:
-        return CaseSummary(name, size, None, picture)
+        return CaseSummary(name, size, None, thumbnail)
     totals = np.bincount(indices.ravel(), minlength=len(classes)).tolist()
     for index in np.flatnonzero(totals[1:]) + 1:
-        covered = _resized(Image.fromarray((indices == index).astype(np.uint8) * 255), small)
+        covered = _resize(Image.fromarray((indices == index).astype(np.uint8) * 255), small)
         region = covered > 255 * _COVERED
-        picture[region & ~ndimage.binary_erosion(region)] = OUTLINES[(index - 1) % len(OUTLINES)]
-    return CaseSummary(name, size, dict(zip(classes, totals, strict=True)), picture)
+        thumbnail[region & ~ndimage.binary_erosion(region)] = OUTLINES[(index - 1) % len(OUTLINES)]
+    return CaseSummary(name, size, dict(zip(classes, totals, strict=True)), thumbnail)
 
 
-def _displayed(image: Array) -> NDArray[np.uint8]:
-    """The image as (H, W, 3) uint8; CT in the window of soft tissue, else between percentiles."""
+def _to_rgb(image: Array) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8; CT in the window of soft tissue, others between percentiles."""
     colours = image[..., None] if image.ndim == 2 else image[..., :3]
     if colours.dtype != np.uint8:
         values = np.nan_to_num(colours.astype(np.float32), posinf=0, neginf=0)
@@ -155,5 +159,5 @@ def _displayed(image: Array) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
 
 
-def _resized(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _resize(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.array(picture.resize((size[1], size[0]), Image.Resampling.BOX))

@@ -1,6 +1,6 @@
-"""What is in a domain before it is used: every case as a picture, every problem by its file."""
+"""What is wrong with a domain before it is used: a summary of every case, and every problem."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,13 +12,13 @@ from src_training.data.case import by_stem, require_size
 from src_training.data.classes import ClassValues
 from src_training.data.summary import (
     Array,
+    Finding,
     Masks,
     Problem,
-    Seen,
     Values,
-    look_of,
-    merged,
+    note_merged_values,
     require_foreground,
+    summarise_case,
 )
 from src_training.data.volume_slices import no_images
 from src_training.data.volume_validation import inspect_volumes
@@ -28,7 +28,9 @@ from src_training.io.volumes.registry import list_folder
 
 
 @dataclass(frozen=True)
-class _Unread:
+class _LazyCase:
+    """Functions that read a case, and what its parts are called in sentences."""
+
     name: str
     image_file: str
     image: Callable[[], Array]
@@ -38,45 +40,31 @@ class _Unread:
     fov: Callable[[], Array] | None = None
 
 
-def inspect_folder(
-    folder: Path,
-    class_values: Values | None = None,
-    thumbnail: int = 96,
-    masks: Masks = "required",
-) -> Iterator[Seen]:
-    """Look at every case of a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
+def inspect_folder(folder: Path, masks: Masks = "required") -> Iterator[Finding]:
+    """Inspect every case of a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
-    Of volumes each is a case; its thumbnail is that of the slice with
-    most foreground. What `Domain.from_folder` refuses is a problem here, and
-    no problem hides another.
+    A volume is one case; its thumbnail is that of the slice with most
+    foreground. What `Domain.from_folder` refuses is a problem here, and no
+    problem hides another. The masks of images are read twice.
 
     Parameters
     ----------
     folder
         The folder.
-    class_values
-        As for `Domain.from_folder`; without them the masks are read twice.
-    thumbnail
-        Longer side of the thumbnails, pixels.
     masks
         Whether an image without mask is a problem.
 
     Yields
     ------
-    CaseLook, Problem or Note
+    CaseSummary, Problem or Note
         Case by case, in the order of their names. A case whose mask cannot
-        be used is seen without it.
-
-    Raises
-    ------
-    InputError
-        If `class_values` make no sense.
+        be used is summarised without it.
     """
     folder = Path(folder)
     volumes, pictures = list_folder(folder / "images", domain=True)
     if volumes:
-        seen = inspect_volumes(folder, volumes, pictures, class_values, thumbnail, masks)
-        yield from require_foreground(seen, folder.name)
+        findings = inspect_volumes(folder, volumes, pictures, masks)
+        yield from require_foreground(findings, folder.name)
         return
     parts: dict[str, dict[str, Path]] = {}
     for part in ("images", "masks", "fov"):
@@ -89,59 +77,50 @@ def inspect_folder(
     for stem, file in parts["masks"].items():
         if stem not in parts["images"]:
             yield Problem(f"masks/{file.name}", f"{file} has no image of the same stem in images/")
-    unread = [_on_disk(stem, parts) for stem in parts["images"]]
-    seen = _looks(unread, class_values, thumbnail, masks)
-    yield from require_foreground(seen, folder.name)
+    cases = [_on_disk(stem, parts) for stem in parts["images"]]
+    values = _stored_values(cases)
+    classes = ClassValues.infer(values)
+    yield from note_merged_values(classes, values)
+    findings = (finding for case in cases for finding in _inspect(case, classes, masks))
+    yield from require_foreground(findings, folder.name)
 
 
-def inspect_arrays(
-    name: str,
-    images: Sequence[Array],
-    masks: Sequence[Array | None] | None = None,
-    names: Sequence[str] | None = None,
-    class_values: Values | None = None,
-    thumbnail: int = 96,
-    required: Masks = "required",
-) -> Iterator[Seen]:
-    """Look at arrays, such as opened layers; see `inspect_folder`.
+def inspect_array(
+    name: str, image: Array, mask: Array | None, class_values: Values | None, domain: str
+) -> Iterator[Finding]:
+    """Inspect one case in memory, such as an opened layer; see `inspect_folder`.
 
     Parameters
     ----------
     name
-        Of the domain.
-    images
-        Each (H, W) or (H, W, C); taken one at a time, so they may be lazy.
-    masks
-        Each (H, W) of stored values, or None.
-    names
-        Of the cases; numbered when missing.
-    class_values, thumbnail, required
-        As `class_values`, `thumbnail` and `masks` of `inspect_folder`.
+        Name of the case.
+    image
+        (H, W) or (H, W, C).
+    mask
+        (H, W) of stored values; None if there is none.
+    class_values
+        As for `Domain.from_folder`; None to infer them from the mask.
+    domain
+        Name of its domain, for sentences.
 
     Raises
     ------
     InputError
         If `class_values` make no sense.
     """
-    called = names or [f"{index:03d}" for index in range(len(images))]
-    labels = masks or [None] * len(images)
-    unread = [
-        _Unread(
-            case,
-            case,
-            partial(np.asarray, image),
-            f"mask of {case}",
-            None if mask is None else partial(np.asarray, mask),
-        )
-        for case, image, mask in zip(called, images, labels, strict=True)
-    ]
-    seen = _looks(unread, class_values, thumbnail, required)
-    yield from require_foreground(seen, name)
+    read_mask = None if mask is None else partial(np.asarray, mask)
+    case = _LazyCase(name, name, partial(np.asarray, image), f"mask of {name}", read_mask)
+    classes = (
+        ClassValues.infer(_stored_values([case]))
+        if class_values is None
+        else ClassValues.from_mapping(class_values)
+    )
+    yield from require_foreground(_inspect(case, classes, "optional"), domain)
 
 
-def _on_disk(stem: str, parts: Mapping[str, Mapping[str, Path]]) -> _Unread:
+def _on_disk(stem: str, parts: Mapping[str, Mapping[str, Path]]) -> _LazyCase:
     image, mask, fov = parts["images"][stem], parts["masks"].get(stem), parts["fov"].get(stem)
-    return _Unread(
+    return _LazyCase(
         stem,
         f"images/{image.name}",
         partial(read_image, image),
@@ -152,43 +131,31 @@ def _on_disk(stem: str, parts: Mapping[str, Mapping[str, Path]]) -> _Unread:
     )
 
 
-def _looks(
-    cases: list[_Unread],
-    class_values: Values | None,
-    thumbnail: int,
-    masks: Masks,
-) -> Iterator[Seen]:
-    if class_values is None:
-        values = _stored_values(cases)
-        classes = ClassValues.infer(values)
-        yield from merged(classes, values)
-    else:
-        classes = ClassValues.from_mapping(class_values)
-    for case in cases:
-        try:
-            image = _single(case.image(), case.image_file)
-        except InputError as error:
-            yield Problem(case.image_file, str(error))
-            continue
-        size = (image.shape[0], image.shape[1])
-        indices, problems = _indices(case, size, classes, masks)
-        yield from problems
-        yield look_of(case.name, image, indices, classes.names, thumbnail)
+def _inspect(case: _LazyCase, classes: ClassValues, masks: Masks) -> Iterator[Finding]:
+    try:
+        image = _require_image(case.image(), case.image_file)
+    except InputError as error:
+        yield Problem(case.image_file, str(error))
+        return
+    size = (image.shape[0], image.shape[1])
+    indices, problems = _read_indices(case, size, classes, masks)
+    yield from problems
+    yield summarise_case(case.name, image, indices, classes.names)
 
 
-def _stored_values(cases: Iterable[_Unread]) -> set[int]:
-    """Every value of the masks that can be read; the others are told when their turn comes."""
-    found: set[int] = set()
+def _stored_values(cases: Iterable[_LazyCase]) -> set[int]:
+    """All values of the masks that can be read."""
+    values: set[int] = set()
     for case in cases:
         try:
-            found.update(np.unique(case.mask()).tolist() if case.mask else ())
+            values.update(np.unique(case.mask()).tolist() if case.mask else ())
         except InputError:
             continue
-    return found
+    return values
 
 
-def _single(image: Array, file: str) -> Array:
-    """The image, if preparing takes it."""
+def _require_image(image: Array, file: str) -> Array:
+    """Return the image if its shape is one that `Preprocessing.prepare` takes."""
     if image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (1, 3, 4)):
         return image
     raise InputError(
@@ -197,13 +164,13 @@ def _single(image: Array, file: str) -> Array:
     )
 
 
-def _indices(
-    case: _Unread, size: tuple[int, int], classes: ClassValues, masks: Masks
+def _read_indices(
+    case: _LazyCase, size: tuple[int, int], classes: ClassValues, masks: Masks
 ) -> tuple[NDArray[np.uint8] | None, list[Problem]]:
-    """Class indices (H, W) of the mask, None if it cannot be used, and why."""
+    """Read the class indices (H, W) of the mask, None if it cannot be used, and the problems."""
     problems, indices = [], None
     try:
-        if case.fov and not _labels(case.fov(), size, case.fov_file).any():
+        if case.fov and not _require_size_of(case.fov(), size, case.fov_file).any():
             raise InputError(
                 f"{case.fov_file} is an empty field of view; expected at least one pixel"
             )
@@ -215,7 +182,7 @@ def _indices(
             problems.append(Problem(case.image_file, missing))
         return None, problems
     try:
-        labels = _labels(case.mask(), size, case.mask_file)
+        labels = _require_size_of(case.mask(), size, case.mask_file)
         classes.check(np.unique(labels).tolist(), Path(case.mask_file))
         indices = classes.indices(labels)
     except InputError as error:
@@ -223,6 +190,6 @@ def _indices(
     return indices, problems
 
 
-def _labels(labels: Array, size: tuple[int, int], file: str) -> Array:
+def _require_size_of(labels: Array, size: tuple[int, int], file: str) -> Array:
     require_size(labels.shape, size, file)
     return labels

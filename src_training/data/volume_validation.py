@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.classes import ClassValues
-from src_training.data.summary import CaseSummary, Masks, Problem, Seen, Values, look_of, merged
+from src_training.data.summary import (
+    CaseSummary,
+    Finding,
+    Masks,
+    Problem,
+    note_merged_values,
+    summarise_case,
+)
 from src_training.data.volume_slices import VolumeSlice, slices_of, volumes_by_stem
 from src_training.errors import InputError
 from src_training.io.volumes.registry import list_folder
@@ -18,23 +25,16 @@ def inspect_volumes(
     folder: Path,
     volumes: Sequence[Path],
     pictures: Sequence[Path],
-    class_values: Values | None,
-    thumbnail: int,
     masks: Masks,
-) -> Iterator[Seen]:
+) -> Iterator[Finding]:
     """Summarise every volume in ``images/`` of a folder; see `inspect_folder`.
 
     Parameters
     ----------
     volumes, pictures
         What `list_folder` finds there.
-    folder, class_values, thumbnail, masks
+    folder, masks
         As for `inspect_folder`.
-
-    Raises
-    ------
-    InputError
-        If `class_values` make no sense.
     """
     for file in pictures:
         mixed = f"{file} lies beside volumes; expected either volumes or images"
@@ -57,39 +57,35 @@ def inspect_volumes(
         except InputError as error:
             yield Problem(f"images/{file.name}", str(error))
     stored = {value for slices in whole.values() for each in slices for value in each.values or ()}
-    if class_values is None:
-        classes = ClassValues.infer(stored)
-        yield from merged(classes, stored)
-    else:
-        classes = ClassValues.from_mapping(class_values)
+    classes = ClassValues.infer(stored)
+    yield from note_merged_values(classes, stored)
     for stem, slices in whole.items():
         try:
-            look = _look(stem, slices, classes, thumbnail)
+            summary = _summarise_volume(stem, slices, classes)
         except InputError as error:
             yield Problem(f"images/{images[stem].name}", str(error))
             continue
-        yield look
+        yield summary
 
 
-def _look(
-    stem: str, slices: Sequence[VolumeSlice], classes: ClassValues, thumbnail: int
+def _summarise_volume(
+    stem: str, slices: Sequence[VolumeSlice], classes: ClassValues
 ) -> CaseSummary:
     counts = None
     shown = slices[len(slices) // 2]
     if shown.mask is not None:
-        classes.check({v for each in slices for v in each.values or ()}, shown.mask)
-        table = [_counted(replace(each, classes=classes)) for each in slices]
+        table = [_count_voxels(replace(each, classes=classes)) for each in slices]
         counts = dict(zip(classes.names, np.sum(table, axis=0).tolist(), strict=True))
         foreground = [int(row[1:].sum()) for row in table]
         if any(foreground):
             shown = slices[int(np.argmax(foreground))]
     case = replace(shown, classes=classes).read()
-    look = look_of(stem, case.image, case.mask, classes.names, thumbnail)
-    return replace(look, counts=counts, slices=len(slices))
+    summary = summarise_case(stem, case.image, case.mask, classes.names)
+    return replace(summary, counts=counts, slices=len(slices))
 
 
-def _counted(of: VolumeSlice) -> NDArray[np.intp]:
+def _count_voxels(labelled: VolumeSlice) -> NDArray[np.intp]:
     """Voxels of each class."""
-    labels = of.labels()
+    labels = labelled.labels()
     assert labels is not None
-    return np.bincount(labels.ravel(), minlength=len(of.classes.names))
+    return np.bincount(labels.ravel(), minlength=len(labelled.classes.names))

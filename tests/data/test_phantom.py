@@ -25,8 +25,8 @@ def phantoms() -> dict[ScannerName, Case]:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_murrays_law_holds_at_every_branching(seed: int) -> None:
-    eye = grow_anatomy(seed)
-    for tree in (eye.arteries, eye.veins):
+    anatomy = grow_anatomy(seed)
+    for tree in (anatomy.arteries, anatomy.veins):
         child = np.flatnonzero(tree.parent >= 0)
         children = np.bincount(tree.parent[child], minlength=len(tree.parent))
         cubes = np.bincount(tree.parent[child], tree.radius[child] ** 3, len(tree.parent))
@@ -46,8 +46,8 @@ def test_a_root_carries_the_cubes_of_its_leaves(draws: list[int], leaf: float) -
 
 
 def test_veins_are_wider_than_arteries() -> None:
-    eye = grow_anatomy(3)
-    assert eye.veins.radius.max() > eye.arteries.radius.max()
+    anatomy = grow_anatomy(3)
+    assert anatomy.veins.radius.max() > anatomy.arteries.radius.max()
 
 
 @pytest.mark.parametrize("scanner", NAMES)
@@ -128,5 +128,5 @@ def test_what_cannot_be_photographed_is_refused() -> None:
         fundus_phantom(0, scanner="Z")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at 8 pixels"):
         fundus_phantom(0, 8)
-    with pytest.raises(InputError, match="0 phantoms"):
+    with pytest.raises(InputError, match="number of phantoms is 0"):
         phantom_domain("A", 0)

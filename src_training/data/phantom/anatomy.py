@@ -1,4 +1,4 @@
-"""The anatomy of a synthetic eye: disc, cup, macula, arcades, pigment (*reconstruction*)."""
+"""Anatomy of a synthetic fundus: optic disc, cup, vessel arcades, pigment (*reconstruction*)."""
 
 from dataclasses import dataclass
 
@@ -6,17 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from src_training.data.phantom.vessel_tree import STEP, Points, VesselTree, grow_tree, scattered
+from src_training.data.phantom.vessel_tree import (
+    STEP,
+    Points,
+    VesselTree,
+    grow_tree,
+    scatter_targets,
+)
 
-REACH = (np.array([5.0, 0.0]), 28.0)
-"""Centre and radius, in degrees, of the retina that is grown: every scanner looks inside it."""
+RETINA = (np.array([5.0, 0.0]), 28.0)
+"""Centre and radius of the simulated retina, degrees; it contains every camera's field of view."""
 
-_SPACINGS = (8.0, 4.6, 2.7)
+_TARGET_DISTANCES = (8.0, 4.6, 2.7)
+"""Distance between the targets of vessel growth, degrees, coarse to fine."""
 
 
 @dataclass(frozen=True, eq=False)
 class FundusAnatomy:
-    """One eye; lengths in degrees, fovea at the origin, nose at positive x.
+    """Anatomy of one eye; lengths in degrees, fovea at the origin, nasal is positive x.
 
     Attributes
     ----------
@@ -27,13 +34,13 @@ class FundusAnatomy:
     disc_radii
         (2,) half axes of the disc, horizontal and vertical.
     cup
-        Diameter of the cup over that of the disc.
+        Cup-to-disc ratio of the diameters.
     pigment
-        From pale (-1) to dark (1).
+        Pigmentation, from pale (-1) to dark (1).
     left
-        Whether it is a left eye: its photographs are mirrored, the nose on the left.
+        Whether it is a left eye, whose photographs are mirrored.
     seed
-        Of the textures, the same for every scanner that looks at the eye.
+        Seed of the textures, the same for every scanner.
     """
 
     arteries: VesselTree
@@ -47,7 +54,7 @@ class FundusAnatomy:
 
 
 def grow_anatomy(seed: int) -> FundusAnatomy:
-    """An eye, the same for the same seed."""
+    """Draw the anatomy of an eye; the same seed gives the same eye."""
     rng = np.random.default_rng(seed)
     disc = np.array([15.4, 1.4]) + rng.normal(0, 0.5, 2)
     width = rng.normal(2.75, 0.18)
@@ -66,62 +73,65 @@ def grow_anatomy(seed: int) -> FundusAnatomy:
 def smooth_noise(
     x: NDArray[np.float64], y: NDArray[np.float64], wavelength: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Smooth random texture of unit variance at places (x, y), tied to the retina.
+    """Smooth random texture of unit variance on the retina, sampled at points (x, y).
 
     Parameters
     ----------
     x, y
-        Places of one shape, degrees.
+        Coordinates of one shape, degrees.
     wavelength
         Size of a blob, degrees.
     rng
-        Draws it; one of the same seed draws the same.
+        Draws the texture.
     """
     cell = max(wavelength / 6, 0.08)
-    side = int(2 * (REACH[1] + 6) / cell)
+    side = int(2 * (RETINA[1] + 6) / cell)
     field = gaussian_filter(rng.standard_normal((side, side), np.float32), wavelength / 4 / cell)
     field /= field.std()
-    places = np.stack([y - REACH[0][1], x - REACH[0][0]]) / cell + side / 2
-    return np.asarray(map_coordinates(field, places, order=1, mode="mirror"), np.float64)
+    points = np.stack([y - RETINA[0][1], x - RETINA[0][0]]) / cell + side / 2
+    return np.asarray(map_coordinates(field, points, order=1, mode="mirror"), np.float64)
 
 
 def _tree(disc: Points, height: float, leaf: float, rng: np.random.Generator) -> VesselTree:
+    """Grow arteries or veins, with arcades of a relative `height`, to vessels of radius `leaf`."""
     trunks = [
         *(_arcade(disc, side, height * rng.normal(1, 0.05), rng) for side in (1, -1)),
         *(_nasal(disc, side * rng.uniform(35, 65), rng) for side in (1, -1)),
-        *(_rim(disc, angle + rng.normal(0, 14), rng) for angle in (8, 100, 160, 200, 255)),
+        *(_disc_vessel(disc, angle + rng.normal(0, 14), rng) for angle in (8, 100, 160, 200, 255)),
     ]
-    targets = [scattered(spacing, *REACH, rng) for spacing in _SPACINGS]
+    targets = [scatter_targets(spacing, *RETINA, rng) for spacing in _TARGET_DISTANCES]
     return grow_tree(trunks, targets, disc, leaf, rng)
 
 
 def _arcade(disc: Points, side: int, height: float, rng: np.random.Generator) -> Points:
-    """A temporal arcade: a parabola around the macula that opens away from the disc."""
+    """Path of a temporal arcade: a parabola around the macula that opens away from the disc."""
     along = np.arange(0, rng.uniform(22, 27), 0.02)
     flat = 1 - 0.016 * np.maximum(0, along - 12)
     y = side * height * 3.4 * along**0.42 * flat
     origin = disc + np.array([rng.normal(0.5, 0.2), side * 0.3])
-    return _paced(origin + np.stack([0.25 * np.sin(y) - along, y], axis=1))
+    return _resample(origin + np.stack([0.25 * np.sin(y) - along, y], axis=1))
 
 
 def _nasal(disc: Points, angle: float, rng: np.random.Generator) -> Points:
-    """A nasal vessel: nearly straight, bending to the horizontal."""
+    """Path of a nasal vessel: nearly straight, bending to the horizontal."""
     along = np.arange(0, 16, 0.05)
     bend = np.exp(-along / rng.uniform(14, 30)) + 0.5 * np.exp(-along / 1.5)
     heading = np.deg2rad(angle) * bend
     path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1) * 0.05, axis=0)
-    return _paced(disc + np.array([0.5, np.sign(angle) * 0.3]) + path)
+    return _resample(disc + np.array([0.5, np.sign(angle) * 0.3]) + path)
 
 
-def _rim(disc: Points, angle: float, rng: np.random.Generator) -> Points:
-    """A thin vessel that starts inside the disc and leaves it."""
+def _disc_vessel(disc: Points, angle: float, rng: np.random.Generator) -> Points:
+    """Path of a thin vessel that starts inside the disc."""
     along = np.arange(0, 4.2, 0.05)[:, None]
     heading = np.deg2rad(angle)
-    return _paced(disc + np.array([0.4, 0]) + along * np.array([np.cos(heading), np.sin(heading)]))
+    return _resample(
+        disc + np.array([0.4, 0]) + along * np.array([np.cos(heading), np.sin(heading)])
+    )
 
 
-def _paced(path: Points) -> Points:
-    """The polyline with nodes one step apart."""
+def _resample(path: Points) -> Points:
+    """Resample a polyline to nodes `STEP` apart."""
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     at = np.arange(0, length[-1], STEP)
     return np.stack([np.interp(at, length, path[:, axis]) for axis in (0, 1)], axis=1)

@@ -1,4 +1,4 @@
-"""The loss of JPEG, without its files: the same on every machine."""
+"""JPEG compression artefacts, simulated so that they are the same on every machine."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,15 +7,18 @@ from scipy.fft import dctn, idctn
 Map = NDArray[np.float64]
 
 
-def compressed(image: Map, step: float) -> NDArray[np.uint8]:
-    """Quantise the cosine coefficients of 8 x 8 blocks, coarser for higher frequencies.
+def simulate_jpeg(image: Map, step: float) -> NDArray[np.uint8]:
+    """Add the artefacts of JPEG compression.
+
+    The cosine coefficients of 8 x 8 blocks are quantised, coarser for higher
+    frequencies.
 
     Parameters
     ----------
     image
         (size, size, 3), grey values from 0 to 255.
     step
-        Quantisation of the constant coefficient, grey values.
+        Quantisation step of the constant coefficient, grey values.
 
     Returns
     -------
@@ -28,6 +31,6 @@ def compressed(image: Map, step: float) -> NDArray[np.uint8]:
     blocks = padded.reshape(count, 8, count, 8, 3)
     ramp = np.arange(8)
     steps = step * (1 + 0.35 * (ramp[:, None] + ramp))[None, :, None, :, None]
-    coded = np.round(dctn(blocks, axes=(1, 3), norm="ortho") / steps) * steps
-    decoded = idctn(coded, axes=(1, 3), norm="ortho").reshape(padded.shape)
+    quantised = np.round(dctn(blocks, axes=(1, 3), norm="ortho") / steps) * steps
+    decoded = idctn(quantised, axes=(1, 3), norm="ortho").reshape(padded.shape)
     return np.clip(np.round(decoded[:size, :size]), 0, 255).astype(np.uint8)

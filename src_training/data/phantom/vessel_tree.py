@@ -1,4 +1,4 @@
-"""Synthetic retinal vessel trees: growth into free retina, calibres by Murray's law.
+"""Synthetic retinal vessel trees: space colonization, radii by Murray's law.
 
 Coordinates are degrees of visual angle (x temporal to nasal, y upwards, the
 fovea at the origin), as (N, 2) float64 arrays of (x, y).
@@ -16,7 +16,7 @@ Points = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 STEP = 0.35
-"""Length of a grown segment, degrees."""
+"""Length of a segment of a growing vessel, degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +28,11 @@ class VesselTree:
     points
         (N, 2) nodes, degrees.
     parent
-        (N,) index of the node nearer to the heart of the tree, -1 for a root;
-        every parent comes before its children, and has two at most.
+        (N,) index of the next node towards the root, -1 for a root. Every
+        parent comes before its children, and has at most two.
     radius
-        (N,) of the vessel that arrives at the node, degrees. At a branching
-        r0^3 = r1^3 + r2^3 (Murray, 1926); along a branch it is constant.
+        (N,) radius of the vessel between a node and its parent, degrees. At a
+        branching r0^3 = r1^3 + r2^3 (Murray, 1926); along a branch it is constant.
     """
 
     points: Points
@@ -40,7 +40,7 @@ class VesselTree:
     radius: NDArray[np.float64]
 
     def samples(self, spacing: float) -> tuple[Points, NDArray[np.float64]]:
-        """Points along every vessel, `spacing` degrees apart, and their radii."""
+        """Sample points along every vessel, `spacing` degrees apart, and their radii."""
         child = np.flatnonzero(self.parent >= 0)
         start, end = self.points[self.parent[child]], self.points[child]
         count = np.maximum(1, np.ceil(np.linalg.norm(end - start, axis=1) / spacing)).astype(int)
@@ -58,12 +58,12 @@ def grow_tree(
     leaf_radius: float,
     rng: np.random.Generator,
 ) -> VesselTree:
-    """Grow a tree from its trunks into the free retina (*reconstruction*).
+    """Grow a tree from its trunks to the targets (*reconstruction*).
 
-    Space colonization (Runions et al., 2007): each target pulls the nearest
-    node, which grows a step towards the targets it feels; a target that is
-    reached is gone. Coarse targets come first, so that long vessels form
-    before fine ones.
+    Space colonization (Runions et al., 2007): each target attracts the nearest
+    node, which grows a step towards all targets that it attracts; a target
+    that is reached is removed. Coarse targets come first, so that long vessels
+    form before fine ones.
 
     Parameters
     ----------
@@ -74,23 +74,29 @@ def grow_tree(
     disc
         (2,) centre of the optic disc, from which vessels run away.
     leaf_radius
-        Of the finest vessels, degrees.
-
-    Returns
-    -------
-    VesselTree
+        Radius of the finest vessels, degrees.
+    rng
+        Draws the tortuosity.
     """
     points = np.concatenate(trunks)
     parent = np.arange(-1, len(points) - 1)
     parent[np.cumsum([0, *(len(trunk) for trunk in trunks[:-1])])] = -1
     for level in targets:
         points, parent = _colonize(points, parent, level, disc)
-    points = _tortuous(_smooth(points, parent), rng)
+    points = _add_tortuosity(_smooth_paths(points, parent), rng)
     return VesselTree(points, parent, murray_radii(parent, leaf_radius))
 
 
 def murray_radii(parent: Indices, leaf_radius: float) -> NDArray[np.float64]:
-    """Radii (N,) from the leaves to the roots: the cubes of the children add up."""
+    """Compute the radius (N,) of each node by Murray's law, r0^3 = r1^3 + r2^3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> radii = murray_radii(np.array([-1, 0, 0]), leaf_radius=1.0)
+    >>> (radii**3).round(6).tolist()
+    [2.0, 1.0, 1.0]
+    """
     cubes = np.zeros(len(parent))
     for node in range(len(parent) - 1, -1, -1):
         cubes[node] = cubes[node] or leaf_radius**3
@@ -99,8 +105,13 @@ def murray_radii(parent: Indices, leaf_radius: float) -> NDArray[np.float64]:
     return np.asarray(np.cbrt(cubes))
 
 
-def scattered(spacing: float, centre: Points, radius: float, rng: np.random.Generator) -> Points:
-    """Targets in a circle, on a jittered hexagonal grid, outside the foveal avascular zone."""
+def scatter_targets(
+    spacing: float, centre: Points, radius: float, rng: np.random.Generator
+) -> Points:
+    """Draw targets (m, 2) in a circle: a jittered hexagonal grid without the fovea.
+
+    The foveal avascular zone has a radius of 1.7 degrees here.
+    """
     count = int(np.ceil(radius / spacing)) + 1
     column, row = np.meshgrid(np.arange(-count, count + 1.0), np.arange(-count, count + 1.0))
     grid = np.stack([column + 0.5 * (row % 2), row * 0.866], axis=-1).reshape(-1, 2) * spacing
@@ -112,84 +123,88 @@ def scattered(spacing: float, centre: Points, radius: float, rng: np.random.Gene
 def _colonize(
     points: Points, parent: Indices, targets: Points, disc: Points
 ) -> tuple[Points, Indices]:
+    """Grow a tree until its targets are reached."""
     children = np.bincount(parent[parent >= 0], minlength=len(points))
     distance, nearest = _nearest(points, targets)
     apart, _ = cKDTree(targets).query(targets, k=[2])
     spacing = float(np.median(apart))
     reach = 0.45 * spacing
-    alive = distance > reach
+    remaining = distance > reach
     for _ in range(150):
-        tips, pulled = np.unique(nearest[alive], return_inverse=True)
+        tips, attracted_by = np.unique(nearest[remaining], return_inverse=True)
         free = children[tips] < 2
         if not free.any():
             break
-        pull = np.zeros((len(tips), 2))
-        np.add.at(pull, pulled, _unit(targets[alive] - points[nearest[alive]]))
-        tips, pull = tips[free], pull[free]
-        new = points[tips] + STEP * _heading(points, parent, children, tips, pull, disc)
+        attraction = np.zeros((len(tips), 2))
+        np.add.at(attraction, attracted_by, _unit(targets[remaining] - points[nearest[remaining]]))
+        tips, attraction = tips[free], attraction[free]
+        new = points[tips] + STEP * _growth_direction(
+            points, parent, children, tips, attraction, disc
+        )
         parent = np.concatenate([parent, tips])
         children = np.concatenate([children, np.zeros(len(tips), int)])
         children[tips] += 1
-        closer, which = _nearest(new, targets)
+        closer, index = _nearest(new, targets)
         better = closer < distance
         distance = np.where(better, closer, distance)
-        nearest = np.where(better, len(points) + which, nearest)
+        nearest = np.where(better, len(points) + index, nearest)
         points = np.concatenate([points, new])
-        alive &= distance > reach
+        remaining &= distance > reach
     return points, parent
 
 
 def _nearest(points: Points, targets: Points) -> tuple[NDArray[np.float64], Indices]:
-    """Distance from each target to the nearest point, and which that is."""
-    distance, which = cKDTree(points).query(targets, k=[1])
-    return np.ravel(distance), np.ravel(which)
+    """Distance from each target to the nearest point, and the index of that point."""
+    distance, index = cKDTree(points).query(targets, k=[1])
+    return np.ravel(distance), np.ravel(index)
 
 
-def _heading(
+def _growth_direction(
     points: Points,
     parent: Indices,
     children: NDArray[np.int_],
     tips: Indices,
-    pull: Points,
+    attraction: Points,
     disc: Points,
 ) -> Points:
-    """Where a tip grows: to its targets, onwards, and away from the disc."""
+    """Unit vectors in which tips grow: to their targets, straight on, and away from the disc."""
     before = np.where(parent[tips] >= 0, parent[tips], tips)
-    onwards = _unit(points[tips] - points[before])
+    straight_on = _unit(points[tips] - points[before])
     away = _unit(points[tips] - disc)
-    # A tip keeps its course; a sprout leaves its vessel at an acute angle.
+    # A tip grows straight on; a new branch leaves its vessel at an acute angle.
     inertia = np.where(children[tips] == 0, 1.3, 0.9)[:, None]
-    return _unit(_unit(pull) + inertia * onwards + 0.25 * away)
+    return _unit(_unit(attraction) + inertia * straight_on + 0.25 * away)
 
 
-def _smooth(points: Points, parent: Indices) -> Points:
-    """Round the polylines; roots and ends stay."""
+def _smooth_paths(points: Points, parent: Indices) -> Points:
+    """Smooth the vessels; roots and ends stay in place."""
     inner = parent >= 0
     inner &= np.bincount(parent[inner], minlength=len(parent)) > 0
-    onto = np.flatnonzero(parent >= 0)
+    with_parent = np.flatnonzero(parent >= 0)
     for _ in range(4):
         total, count = np.zeros_like(points), np.zeros(len(points))
-        np.add.at(total, parent[onto], points[onto])
-        np.add.at(count, parent[onto], 1)
+        np.add.at(total, parent[with_parent], points[with_parent])
+        np.add.at(count, parent[with_parent], 1)
         ahead = total / np.maximum(count, 1)[:, None]
         middle = (points + 0.5 * (points[parent] + ahead)) / 2
         points = np.where(inner[:, None], middle, points)
     return points
 
 
-def _tortuous(points: Points, rng: np.random.Generator) -> Points:
-    """Bend the vessels with a smooth random field; crossings stay crossings."""
+def _add_tortuosity(points: Points, rng: np.random.Generator) -> Points:
+    """Bend the vessels by a smooth random displacement field; crossings are preserved."""
     cell, span = 0.5, 96
-    shift = np.zeros_like(points)
-    places = (points / cell + span).T
+    displacement = np.zeros_like(points)
+    grid = (points / cell + span).T
     for wavelength, amplitude in ((0.8, 0.14), (1.8, 0.34), (4.5, 0.45)):
         for axis in (0, 1):
             field = gaussian_filter(rng.normal(size=(2 * span, 2 * span)), wavelength / cell)
             field *= amplitude / field.std()
-            shift[:, axis] += map_coordinates(field, places, order=1, mode="nearest")
-    return points + shift
+            displacement[:, axis] += map_coordinates(field, grid, order=1, mode="nearest")
+    return points + displacement
 
 
 def _unit(vectors: Points) -> Points:
+    """Vectors (N, 2) of length 1; 0 where a vector is 0."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(length, 1e-9))
