@@ -33,7 +33,7 @@ from src_training.distillation.gkd import DICD, cross_predictions
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.networks.base import Skips
-from src_training.training.stages.distillation import Distil
+from src_training.training.stages.distillation import DistillationStage
 from tests.distillation.taps import SCALES
 
 PATCH, SAMPLES, VIEWS, WIDTH = 128, 8, 4, 8
@@ -63,7 +63,7 @@ def main() -> None:
 def cost(chosen: MethodOptions, teacher: Aligned, student: Aligned) -> str:
     """The ratio of a step and its parts, in words."""
     parts = build_distillations([chosen], teacher[0], student[0])
-    stage = Distil(student, teacher, parts, "dice_ce").train()
+    stage = DistillationStage(student, teacher, parts, "dice_ce").train()
     anchors, views = (torch.rand(n, 1, PATCH, PATCH) for n in (SAMPLES, SAMPLES * VIEWS))
     mask = torch.randint(2, (SAMPLES, PATCH, PATCH))
     batch = Batch(anchors, mask, views if stage.views else None, anchors)
@@ -113,7 +113,7 @@ def passes(
 def one_pass(
     network: SegmentationNetwork, alignment: AlignmentNetwork, batch: Batch, decodes: bool
 ) -> ForwardOutputs:
-    """What a network makes of a batch, written without regard to `Distil`."""
+    """What a network makes of a batch, written without regard to `DistillationStage`."""
     images = batch.image if batch.views is None else torch.cat([batch.image, batch.views])
     with network.tapped(*SCALES) as taps:
         skips, bottleneck = network.encode(images)

@@ -171,7 +171,7 @@ def speed(viewer: Viewer) -> None:
     """Steps of a teacher while it is watched, previews and all, against those while it is not."""
     image = viewer.add_image(fundus_phantom(7, 512).image, name="photograph")
     recipe = recipe_for("speed", _PHANTOMS, [], "enet", "quick")
-    stages, every = recipe.stages, recipe.stages.teacher.validate_every
+    stages, every = recipe.stages, recipe.stages["teacher"].validate_every
     longer = stages.teacher.model_copy(update={"steps": (2 * INTERVALS + 2) * every})
     recipe = recipe.model_copy(update={"stages": stages.model_copy(update={"teacher": longer})})
     previews = 0

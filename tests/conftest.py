@@ -78,7 +78,10 @@ def make_recipe() -> Callable[..., "Recipe"]:
     from src_training.config.recipe import Recipe
 
     def make(steps: int = 3, **fields: Any) -> "Recipe":
-        return Recipe.validated(_content(steps) | fields, "tiny")
+        content = _content(steps) | fields
+        if "sources" in fields:
+            del content["source"]
+        return Recipe.validated(content, "tiny")
 
     return make
 

@@ -36,13 +36,6 @@ IMPORT_ORDER = (
 
 KNOWN_IMPORTS = {
     ("comparison/scheduler.py", "cli"),
-    ("training/callbacks.py", "runs"),
-    ("training/memory_meter.py", "runs"),
-    ("training/pretrained.py", "runs"),
-    ("training/semantic_encoder.py", "runs"),
-    ("training/stages/distillation.py", "runs"),
-    ("training/train_step.py", "runs"),
-    ("training/trainer.py", "runs"),
 }
 """Imports against the order that are still to be mended: no new ones, and none once it is gone."""
 

@@ -96,7 +96,7 @@ def with_domains_of(edited: "Recipe", fresh: "Recipe") -> "Recipe":
     InputError
         If a domain has a camera that the edited recipe does not prepare images for.
     """
-    written = fresh.model_dump(mode="json", include={"name", "source", "tests"})
+    written = fresh.model_dump(mode="json", include={"name", "sources", "tests"})
     return edited.changed(written | {"preprocessing.angle": None}, "Advanced…")
 
 

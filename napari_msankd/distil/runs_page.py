@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from src_training.runs.history import RunHistory
-    from src_training.runs.run import RunState
+    from src_training.runs.state import RunState
 
 _ENDED = {
     "finished": "✓ Finished.",

@@ -9,9 +9,8 @@ from napari_msankd.choices import called
 from napari_msankd.domains.chosen_domain import ChosenDomain, ChosenLayers
 from napari_msankd.domains.layer_cases import case_names
 from napari_msankd.engine import load_engine, no_collection
-from napari_msankd.runs.outcomes import ROLES
 from src_training.errors import InputError
-from src_training.runs.run import RunDirectory
+from src_training.runs.directory import ROLES, RunDirectory
 
 if TYPE_CHECKING:
     from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
@@ -202,12 +201,11 @@ def _domains(request: Request) -> list["Domain"]:
 def _domains_of_run(run: Path) -> list["Domain"]:
     """What the run learnt from, and what it was tested on."""
     from src_training.config.recipe import Recipe
-    from src_training.runs.data import load_domain, source_split
+    from src_training.runs.data import load_run_data
 
-    recipe = Recipe.load(RunDirectory(run).recipe)
-    learnt, _ = source_split(recipe)
-    tests = [load_domain(test, masks_required=False) for test in recipe.tests]
-    return [replace(learnt, name=f"{learnt.name} (learnt)"), *tests]
+    data = load_run_data(Recipe.load(RunDirectory(run).recipe))
+    sources = [replace(each, name=f"{each.name} (learnt)") for each in data.sources]
+    return [*sources, *data.tests]
 
 
 def _layers(request: Request, domains: Sequence["Domain"]) -> Iterator[tuple[tuple[str, str], str]]:

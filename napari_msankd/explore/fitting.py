@@ -94,7 +94,7 @@ def fit(lacks: Lacks, domain: "Domain") -> Iterator[Progress | Fitted]:
     Raises
     ------
     InputError
-        If the domain does not fit the model; see `fit_semantics`.
+        If the domain does not fit the model; see `fit_semantic_encoder`.
     OSError
         If there is no room beside the model's file.
     """
@@ -102,12 +102,12 @@ def fit(lacks: Lacks, domain: "Domain") -> Iterator[Progress | Fitted]:
     model = _file_of(lacks)
     with no_collection():
         from src_training.inference.model_file import load_model
-        from src_training.runs.events import StepDone
-        from src_training.training.semantic_encoder import STAGES, STEPS, fit_semantics
+        from src_training.training.semantic_encoder import STAGES, STEPS, fit_semantic_encoder
+        from src_training.training.train_step import StepResult
 
     done, total = 0, STAGES * STEPS
-    for said in fit_semantics(load_model(model), domain, steps=STEPS):
-        if isinstance(said, StepDone):
+    for said in fit_semantic_encoder(load_model(model), domain, steps=STEPS):
+        if isinstance(said, StepResult):
             done += 1
             words = f"Fitting to {domain.name}: step {done} of {total}, loss {said.total:.3g}"
             yield Progress(done, total, words)

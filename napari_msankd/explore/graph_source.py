@@ -37,8 +37,8 @@ class GraphSource:
         """Steps of the stage ``distil`` whose student was kept. For a worker."""
         load_engine()
         with no_collection():
-            from src_training.runs.load import checkpoints
-        yield checkpoints(self._run)
+            from src_training.runs.load import snapshots
+        yield snapshots(self._run)
 
     def graphs(
         self, samples: Sequence[Sample], views: int, step: int = FINAL
@@ -53,12 +53,12 @@ class GraphSource:
         load_engine()
         with no_collection():
             from src_training.explore.view_graphs import view_graphs
-            from src_training.runs.load import load_networks, student_at
+            from src_training.runs.load import load_pair, load_snapshot
 
         if self._networks is None:
-            self._networks = load_networks(self._run)
+            self._networks = load_pair(self._run)
         if step != FINAL and step not in self._students:
-            self._students[step] = student_at(self._run, step)
+            self._students[step] = load_snapshot(self._run, step)
         networks = self._networks
         if step != FINAL:
             networks = replace(networks, student=self._students[step])

@@ -93,14 +93,14 @@ def rebuilding(run: "Path", image: NDArray[Any], angle: float | None) -> Iterato
     Raises
     ------
     InputError
-        As `load_networks`, `Preprocessing.for_camera` and `reconstruct_bottleneck`.
+        As `load_pair`, `Preprocessing.for_camera` and `reconstruct_bottleneck`.
     """
     load_engine()
     with no_collection():
         from src_training.explore.feature_maps import reconstruct_bottleneck
-        from src_training.runs.load import load_networks
+        from src_training.runs.load import load_pair
 
-    networks, pictures = load_networks(run).for_camera(angle), []
+    networks, pictures = load_pair(run).for_camera(angle), []
     for role in ("teacher", "student"):
         found = reconstruct_bottleneck(networks, role, image)
         maps = found.reconstructed
@@ -118,9 +118,9 @@ def crossing(run: "Path", image: NDArray[Any], angle: float | None) -> Iterator[
     load_engine()
     with no_collection():
         from src_training.explore.feature_maps import cross_predictions
-        from src_training.runs.load import load_networks
+        from src_training.runs.load import load_pair
 
-    found = cross_predictions(load_networks(run).for_camera(angle), image)
+    found = cross_predictions(load_pair(run).for_camera(angle), image)
     maps = {
         "p_T: teacher": found.teacher,
         "p_S: student": found.student,

@@ -293,7 +293,7 @@ def _loaded(model: "type[Recipe]", path: Path) -> Iterator["tuple[Recipe, list[s
 
 def _saved(recipe: "Recipe", path: Path, passing: Path | None) -> Iterator[str]:
     recipe.save(path)
-    domains = (recipe.source, *recipe.tests)
+    domains = (*recipe.sources, *recipe.tests)
     folders = [Path(domain.folder) for domain in domains if domain.folder]
     words = f"✓ Saved as {path}."
     if passing is not None and any(folder.is_relative_to(passing) for folder in folders):

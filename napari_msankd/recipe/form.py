@@ -1,6 +1,6 @@
 """Editors of whole models: a form, a table, a list, made from their types."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import UnionType
@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.recipe.field_docs import field_docs, summary
 from napari_msankd.recipe.fields import ChoiceField, Field, field_for, without_none
+from src_training.config.stages import STAGES
 
 Content = dict[str, Any]
 
@@ -172,25 +173,26 @@ class ModelBox(QGroupBox):
 
 
 class ModelTable(QWidget):
-    """A row for each field of a model.
+    """A row for each of several models of one type, such as the schedules of stages.
 
     Parameters
     ----------
     model
-        Its fields are models of one type, such as the stages.
+        Their type.
+    names
+        What each row is called.
     """
 
     changed = Signal()
 
-    def __init__(self, model: type[BaseModel]) -> None:
+    def __init__(self, model: type[BaseModel], names: Sequence[str]) -> None:
         super().__init__()
         self.rows: dict[str, dict[str, Field]] = {}
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
-        for row, (name, info) in enumerate(model.model_fields.items(), 1):
-            assert isinstance(info.annotation, type)
+        for row, name in enumerate(names, 1):
             grid.addWidget(QLabel(said(name)), row, 0)
-            self.rows[name] = self._row(grid, row, name, info.annotation)
+            self.rows[name] = self._row(grid, row, name, model)
         grid.setRowStretch(grid.rowCount(), 1)
 
     def _row(
@@ -374,14 +376,17 @@ def _page_of(model: type[BaseModel], name: str) -> Page:
     if _is_union(kind):
         doc = field_docs(model).get(name, "")
         return Page(name, said(name).capitalize(), doc, partial(UnionForm, *get_args(kind)))
+    part = kind if _is_model(kind) else _item(kind)
     listed = get_origin(kind) is list
-    part = _item(kind) if listed else kind
     doc = field_docs(model).get(name, "")
     # "See ..." leads to a docstring that is nowhere in sight.
     told = summary(part) if not doc or doc.startswith("See ") else doc
     if part.__name__ == "MethodOptions":
         return Page(name, said(name).capitalize(), told, MethodsForm)
-    make = ModelList if listed else ModelTable if _is_table(part) else ModelForm
+    if get_origin(kind) is dict:
+        rows = [stage for stage, spec in STAGES.items() if spec.in_recipe]
+        return Page(name, said(name).capitalize(), told, partial(ModelTable, part, rows))
+    make = ModelList if listed else ModelForm
     return Page(name, said(name).capitalize(), told, partial(make, part))
 
 
@@ -429,13 +434,15 @@ def _first(kind: Any) -> Any:
 def _is_group(model: type[BaseModel], name: str) -> bool:
     kind, _ = without_none(model.model_fields[name].annotation)
     return (
-        _is_model(kind) or _is_union(kind) or (get_origin(kind) is list and _is_model(_item(kind)))
+        _is_model(kind)
+        or _is_union(kind)
+        or (get_origin(kind) in (list, dict) and _is_model(_item(kind)))
     )
 
 
 def _item(kind: Any) -> Any:
-    """Type of the items of a list, without what `Annotated` adds."""
-    (item,) = get_args(kind)
+    """Type of the items of a list or a dictionary, without what `Annotated` adds."""
+    item = get_args(kind)[-1]
     return get_args(item)[0] if get_origin(item) is Annotated else item
 
 
@@ -445,8 +452,3 @@ def _is_model(kind: Any) -> bool:
 
 def _is_union(kind: Any) -> bool:
     return get_origin(kind) in (Union, UnionType) and all(map(_is_model, get_args(kind)))
-
-
-def _is_table(model: type[BaseModel]) -> bool:
-    parts = {info.annotation for info in model.model_fields.values()}
-    return len(parts) == 1 and _is_model(next(iter(parts)))

@@ -9,14 +9,13 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QVBoxLayou
 
 from napari_msankd.colours import colours_of
 from napari_msankd.runs.plots import Plot, load_plots
-from napari_msankd.runs.timeline import DICE_STAGES
 from napari_msankd.runs.traces import Growing, Trace, Values
 from napari_msankd.work import Work
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-    from src_training.runs.history import RunHistory
+from src_training.config.stages import STAGES
+from src_training.runs.history import RunHistory
 
 POINTS = 200
 """Most points of a line: one for every other pixel."""
@@ -88,7 +87,11 @@ class Curves(QWidget):
             return
         self._offer(list(history.losses))
         self._draw_losses(history, self.losses)
-        scores = {stage: history.scores[stage] for stage in DICE_STAGES if stage in history.scores}
+        scores = {
+            name: history.scores[name]
+            for name, spec in STAGES.items()
+            if spec.scored_by == "dice" and name in history.scores
+        }
         dice = {
             stage: (100 * steps / max(1, history.stages[stage].steps), values)
             for stage, (steps, values) in self._thin("dice", scores).items()

@@ -13,10 +13,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_msankd.runs.process import GRACE, ask_to_end, begin, find, is_alive, kill
 from napari_msankd.work import Work
 from src_training.errors import InputError
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event, EventLog, RunStarted, RunStopped
 from src_training.runs.history import RunFollower, RunHistory
 from src_training.runs.process import Output, to_begin, to_resume
-from src_training.runs.run import RunDirectory, RunState, run_state
+from src_training.runs.state import RunState, run_state
 
 if TYPE_CHECKING:
     from src_training.config.recipe import Recipe

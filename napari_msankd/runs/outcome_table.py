@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msankd.runs.outcomes import (
-    ROLES,
     Measured,
     ModelOutcome,
     as_csv,
@@ -27,6 +26,7 @@ from napari_msankd.runs.outcomes import (
 from napari_msankd.segment.form import Words
 from napari_msankd.words import duration, size
 from src_training.errors import InputError
+from src_training.runs.directory import ROLES
 
 _UNKNOWN = "—"
 _NOT_THE_CURVES = (

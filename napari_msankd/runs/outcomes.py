@@ -2,15 +2,12 @@
 
 import csv
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from src_training.errors import InputError
-from src_training.runs.run import RunDirectory
-
-ROLES = {"teacher": "teacher", "alone": "student alone", "distilled": "student distilled"}
+from src_training.runs.directory import ROLES, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class ModelOutcome:
     Attributes
     ----------
     role
-        One of `ROLES`.
+        One of `src_training.runs.directory.ROLES`.
     file
         The model.
     parameters
@@ -79,7 +76,7 @@ def read_outcomes(run: Path) -> list[ModelOutcome]:
     folder = RunDirectory(run)
     file = folder.report / "report.json"
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+        report = folder.read_report()
         return [_outcome(role, report[role], folder) for role in ROLES]
     except FileNotFoundError:
         raise InputError(f"{file}: there is no such file; expected a run that has ended") from None
@@ -107,7 +104,7 @@ def domains(outcomes: list[ModelOutcome]) -> list[str]:
 
 
 def _outcome(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelOutcome:
-    file = folder.models / f"{role}.safetensors"
+    file = folder.role_model(role)
     size = report.get("bytes", file.stat().st_size if file.exists() else None)
     return ModelOutcome(
         role=role,

@@ -14,7 +14,7 @@ from napari_msankd.layers import Index, Planes, placement, planes_of, shown_inde
 from napari_msankd.work import Works
 from src_training.errors import InputError
 from src_training.io.atomic import write_atomic
-from src_training.runs.run import RunDirectory
+from src_training.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

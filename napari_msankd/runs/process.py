@@ -7,8 +7,8 @@ import psutil
 from qtpy.QtCore import QProcess
 
 from src_training.errors import InputError
+from src_training.runs.directory import RunDirectory
 from src_training.runs.process import command
-from src_training.runs.run import RunDirectory
 
 GRACE = 1.5
 """Seconds that a run is given to end by itself."""

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src_training.errors import InputError
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import read_event
-from src_training.runs.history import RunHistory, StageProgress
-from src_training.runs.run import STAGES, RunDirectory, RunState, run_state
-from src_training.runs.state import SCORING
+from src_training.runs.history import RunHistory
+from src_training.runs.state import RunState, run_state
 
 _TAIL = 2**15
 """Bytes, some 150 events: enough to know how a run ended, little enough not to be noticed."""
@@ -68,18 +68,13 @@ class _Seen:
         return self._state
 
     def _as_it_said(self, said: RunHistory) -> RunState:
-        """Its own words; how long a stage is was perhaps said too long ago."""
-        begun = [stage for stage in said.stages.values() if stage.step or stage.state != "waiting"]
-        stage = begun[-1] if begun else StageProgress("")
-        if said.state == "finished":
-            stage = StageProgress("")
-        elif stage.name == STAGES[-1] and stage.state == "done":
-            stage = StageProgress(SCORING)
+        """As its events say; they may lie too far back to tell how long the stage is."""
+        stage, step, steps = said.position
         former = self._state
-        known = former.steps if former is not None and former.stage == stage.name else 0
+        known = former.steps if former is not None and former.stage == stage else 0
         state = "running" if said.state == "waiting" else said.state
-        name, steps = self._path.name, stage.steps or known
-        return RunState(self._path, name, state, stage.name, stage.step, steps, said.last_words)
+        name = self._path.name
+        return RunState(self._path, name, state, stage, step, steps or known, said.last_words)
 
     def _judged(self) -> RunState:
         try:

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 from napari_msankd.choices import narrow
 from napari_msankd.runs.run_list import RunList
 from napari_msankd.work import Work
-from src_training.runs.run import RunState
+from src_training.runs.state import RunState
 
 REFRESH_MS = 3000
 

@@ -9,29 +9,13 @@ from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from napari_msankd.colours import Colours, colours_of
 from napari_msankd.words import clock, duration
+from src_training.config.stages import STAGES
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from src_training.runs.history import RunHistory, StageProgress
 
-ABOUT = {
-    "teacher": "The teacher learns to segment from the source's masks",
-    "autoencoder": "The semantic autoencoder learns the shapes of the masks: its convolutions",
-    "vectors": "The semantic autoencoder learns the shapes of the masks: its vectors",
-    "tan": "The teacher's alignment network (TAN) learns to tell vectors from images",
-    "student": "The student learns to segment from the masks alone",
-    "alone": "The student goes on alone for as many steps as it will be distilled, to compare",
-    "san": "The student's alignment network (SAN) learns to tell vectors from images",
-    "paraphraser": "A paraphraser learns to say the teacher's features in the student's channels",
-    "distil": "The student learns from the masks and from the teacher",
-}
-"""What each stage is for."""
-
-DICE_STAGES = ("teacher", "student", "alone", "distil")
-"""Their score is a Dice; the others' is a negative loss."""
-
-_WORDS = {"tan": "TAN", "san": "SAN"}
 _FILLS = {"done": lambda colours: colours.done, "running": lambda colours: colours.chosen}
 _GAP, _PAD, _BAR, _LINE = 3.0, 4.0, 34.0, 20.0
 
@@ -79,7 +63,7 @@ class Timeline(QWidget):
         """Put other words below the stages, until the next `draw`."""
         self._words = words
         self.setAccessibleName("Stages of the run")
-        told = [f"{stage.name}: {_told(stage) or 'waiting'}" for stage in self._stages]
+        told = [f"{_name(stage)}: {_told(stage) or 'waiting'}" for stage in self._stages]
         self.setAccessibleDescription(". ".join([*told, words]))
         self.update()
 
@@ -176,7 +160,7 @@ def _share(stage: "StageProgress") -> float:
 
 
 def _name(stage: "StageProgress") -> str:
-    return _WORDS.get(stage.name, stage.name)
+    return STAGES[stage.name].title if stage.name in STAGES else stage.name
 
 
 def _told(stage: "StageProgress") -> str:
@@ -188,13 +172,14 @@ def _told(stage: "StageProgress") -> str:
 
 def _tip(stage: "StageProgress") -> str:
     """A stage at length."""
-    lines = [ABOUT.get(stage.name, stage.name)]
+    spec = STAGES.get(stage.name)
+    lines = [spec.description if spec else stage.name]
     if stage.state == "done" and not stage.steps:
         lines.append("Taken over from another run")
     elif stage.state != "waiting":
         lines.append(f"Step {stage.step} of {stage.steps}, {duration(stage.seconds)}")
     if stage.score is not None:
-        kind = "Dice" if stage.name in DICE_STAGES else "score (negative loss)"
+        kind = "Dice" if spec and spec.scored_by == "dice" else "score (negative loss)"
         lines.append(f"Best {kind} on the source's validation images: {stage.score:.3f}")
     return "\n".join(lines)
 

@@ -11,7 +11,6 @@ from src_training.cli import console
 from src_training.cli.console import Angles, Device
 from src_training.cli.domains import domains_in
 from src_training.errors import InputError
-from src_training.runs.events import StepDone
 
 if TYPE_CHECKING:
     from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
@@ -125,14 +124,15 @@ def align(
     from src_training.cli.progress import counted
     from src_training.device import find_device
     from src_training.inference.model_file import load_model
-    from src_training.training.semantic_encoder import STAGES, fit_semantics
+    from src_training.training.semantic_encoder import STAGES, fit_semantic_encoder
+    from src_training.training.train_step import StepResult
 
     console.refuse_written(out_file)
     loaded = load_model(model, find_device(device))
     [labelled] = domains_in([domain], angle)
     with counted(console.out, "fitting", STAGES * steps) as advance:
-        for said in fit_semantics(loaded, labelled, steps=steps, seed=seed):
-            if isinstance(said, StepDone):
+        for said in fit_semantic_encoder(loaded, labelled, steps=steps, seed=seed):
+            if isinstance(said, StepResult):
                 advance(f"{said.stage}, loss {said.total:.3f}")
             else:
                 said.save(out_file)
@@ -140,15 +140,14 @@ def align(
 
 
 def _domains_of(run: Path) -> list["Domain"]:
-    """The training images of a run, then its test domains."""
+    """The training images of a run's sources, then its test domains."""
     from src_training.config.recipe import Recipe
-    from src_training.runs.data import load_domain, source_split
+    from src_training.runs.data import load_run_data
     from src_training.runs.directory import RunDirectory
 
-    recipe = Recipe.load(RunDirectory(run).recipe)
-    training, _held_out = source_split(recipe)
-    tests = [load_domain(test, masks_required=False) for test in recipe.tests]
-    return [replace(training, name=f"{training.name}, training"), *tests]
+    data = load_run_data(Recipe.load(RunDirectory(run).recipe))
+    training = [replace(each, name=f"{each.name}, training") for each in data.sources]
+    return [*training, *data.tests]
 
 
 def _models(
@@ -157,8 +156,7 @@ def _models(
     """Models by the name the page gives them, and the autoencoder of their run."""
     from src_training.device import find_device
     from src_training.inference.model_file import load_model
-    from src_training.runs.directory import RunDirectory
-    from src_training.runs.finalise import ROLES
+    from src_training.runs.directory import ROLES, RunDirectory
     from src_training.runs.load import load_networks
 
     found = find_device(device)
@@ -171,7 +169,7 @@ def _models(
         raise InputError(f"{run} has no models yet; expected a run that is finished")
     autoencoder = load_networks(run).autoencoder.to(found)
     for role in ROLES:
-        yield role, load_model(folder.models / f"{role}.safetensors", found), autoencoder
+        yield role, load_model(folder.role_model(role), found), autoencoder
 
 
 def _extracted(

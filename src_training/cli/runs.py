@@ -82,7 +82,7 @@ def distil(
     ```
     """
     from src_training.cli.progress import RunDisplay
-    from src_training.runs.run import RunDirectory
+    from src_training.runs.directory import RunDirectory
     from src_training.runs.run import distil as run
     from src_training.training.distributed.ranks import (
         follow_first,
@@ -107,6 +107,7 @@ def distil(
     else:
         plan = load_recipe(str(recipe), settings)
         folder = out_dir or Path("runs") / plan.name
+    if devices > 1 and not is_first():
         follow_first()
         with suppress(Interrupted):
             run(plan, folder, device=device, devices=devices)
@@ -191,7 +192,7 @@ def runs(
     msankd runs comparisons/first
     ```
     """
-    from src_training.runs.run import find_runs
+    from src_training.runs.state import find_runs
 
     table = Table("run", "state", "stage", "step", "last words")
     for run in find_runs(root):

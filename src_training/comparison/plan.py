@@ -11,13 +11,14 @@ import yaml
 
 from src_training.alignment.consistency import AlignmentConsistency
 from src_training.config.recipe import Recipe
+from src_training.config.stages import STAGES
 from src_training.config.yaml_io import first_words
 from src_training.errors import InputError
-from src_training.runs.directory import STAGES, RunDirectory
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event
 from src_training.runs.finalise import FROM_MASKS
-from src_training.runs.run import check_folder, distil
-from src_training.training.builders import refuse_impossible_networks
+from src_training.runs.run import check_directory, distil
+from src_training.training.builders import check_networks
 
 Variants = Mapping[str, Mapping[str, object]]
 """Name -> dotted field of a recipe -> value."""
@@ -27,10 +28,10 @@ _VARIANTS = Path(__file__).parents[1] / "config" / "ablations"
 ALONE, TEACHER = "student alone", "teacher"
 """Rows that every comparison has."""
 
-SHARED = STAGES[:-1]
+SHARED = tuple(name for name, spec in STAGES.items() if spec.shared != "never")
 """Stages that are the same whatever distils: trained once for each seed."""
 
-_UNALIGNED = ("teacher", "student", "alone")
+_UNALIGNED = tuple(name for name, spec in STAGES.items() if spec.shared == "always")
 """Those of them that know nothing of the alignment."""
 
 _MAY_DIFFER = {"name", "description", "distillation", "distil_from", "alignment", "seed"}
@@ -118,8 +119,7 @@ class PlannedRun:
     def _take_over_scores(self, other: RunDirectory) -> None:
         own = self.folder
         for role in FROM_MASKS:
-            model = f"{role}.safetensors"
-            _put(other.models / model, own.models / model)
+            _put(other.role_model(role), own.role_model(role))
             _put(other.outcome(role), own.outcome(role))
 
 
@@ -167,7 +167,7 @@ def planned_runs(
     for label, recipe in chosen.items():
         # Before the first of them has run for hours; it does not hang on the number of classes.
         try:
-            refuse_impossible_networks(recipe, classes=2)
+            check_networks(recipe, classes=2)
         except InputError as error:
             raise InputError(f"{label}: {error}") from None
     plan: list[PlannedRun] = []
@@ -196,7 +196,7 @@ def planned_runs(
 def refuse_other_runs(plan: Sequence[PlannedRun]) -> None:
     """Raise InputError if a directory holds a run of another recipe: before hours of the others."""
     for run in plan:
-        check_folder(run.folder, run.recipe, resume=run.folder.recipe.exists())
+        check_directory(run.folder, run.recipe, resume=run.folder.recipe.exists())
 
 
 def finished_alike(runs: Path, expected: Recipe) -> list[tuple[AlignmentConsistency, RunDirectory]]:
@@ -281,8 +281,8 @@ def _first_alike(recipe: Recipe, chosen: Mapping[str, Recipe]) -> str:
 
 def _difference(recipe: Recipe, expected: Recipe) -> str | None:
     """A field in which recipes differ that contestants are to have alike."""
-    paraphraser = {"paraphraser": expected.stages.paraphraser}
-    alike = {"stages": recipe.stages.model_copy(update=paraphraser)}
+    paraphraser = {"paraphraser": expected.stages["paraphraser"]}
+    alike = {"stages": recipe.stages | paraphraser}
     for field in Recipe.model_fields.keys() - _MAY_DIFFER:
         if alike.get(field, getattr(recipe, field)) != getattr(expected, field):
             return field

@@ -11,7 +11,7 @@ from src_training.errors import InputError
 from src_training.runs.events import Event, RunStarted
 from src_training.runs.history import RunFollower
 from src_training.runs.process import Output, command, to_begin, to_resume
-from src_training.runs.run import run_state
+from src_training.runs.state import run_state
 from src_training.training.distributed.ranks import STARTER
 from src_training.training.interruption import Interrupted
 

@@ -1,11 +1,8 @@
 """What the runs of a comparison tell: Dice on each domain against the cost of a step."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from statistics import median
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -22,7 +19,8 @@ from src_training.comparison.scores import (
 from src_training.config.recipe import Recipe
 from src_training.evaluation.bootstrap import Estimate
 from src_training.runs.directory import RunDirectory
-from src_training.runs.events import Event, RunStarted, StepDone, Validated, read_events
+from src_training.runs.events import Event, RunStarted, iter_events, read_events
+from src_training.runs.history import RunHistory
 
 
 @dataclass(frozen=True)
@@ -93,14 +91,14 @@ def compared(plan: Sequence[PlannedRun]) -> Comparison:
     for run in sorted(plan, key=lambda run: run.recipe.seed):
         by_label.setdefault(run.label, []).append(run)
     first = next(iter(by_label.values()))
-    alone = _scores(first, "alone")
+    alone = _scores(first, "baseline")
     contestants = {
         label: (_scores(runs, "distilled"), _step_seconds([run.folder for run in runs], "distil"))
         for label, runs in by_label.items()
     }
     known = {
         TEACHER: (_scores(first, "teacher"), float("nan")),
-        ALONE: (alone, _step_seconds(_of_same_seeds(first), "alone")),
+        ALONE: (alone, _step_seconds(_of_same_seeds(first), "baseline")),
         **contestants,
     }
     base, not_learnt = pooled(alone), _unseen(plan)
@@ -148,7 +146,7 @@ def _may_differ(recipe: Recipe) -> dict[str, object]:
     groups: dict[str, BaseModel] = {
         f"distillation.{each.method}": each for each in recipe.distillation
     }
-    groups |= {"alignment": recipe.alignment, "stages.paraphraser": recipe.stages.paraphraser}
+    groups |= {"alignment": recipe.alignment, "stages.paraphraser": recipe.stages["paraphraser"]}
     for group, model in groups.items():
         fields |= {f"{group}.{name}": value for name, value in model if name != "method"}
     return fields | {"distil_from": recipe.distil_from}
@@ -157,7 +155,7 @@ def _may_differ(recipe: Recipe) -> dict[str, object]:
 def _unseen(plan: Sequence[PlannedRun]) -> set[str]:
     """Names of the tests that share neither name nor place with what students learned from."""
     recipe = plan[0].recipe
-    learnt = [recipe.source, *(domain for run in plan for domain in run.recipe.unlabelled)]
+    learnt = [*recipe.sources, *(domain for run in plan for domain in run.recipe.unlabelled)]
     return {
         test.name for test in recipe.tests if not any(test.shares_with(each) for each in learnt)
     }
@@ -167,9 +165,7 @@ def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
     """Seed -> Dice of each image by domain."""
     found: dict[int, Dice] = {}
     for run in runs:
-        report: dict[str, Any] = json.loads(
-            (run.folder.report / "report.json").read_text(encoding="utf-8")
-        )
+        report = run.folder.read_report()
         found[run.recipe.seed] = {
             domain: {name: image["dice"] for name, image in scores["images"].items()}
             for domain, scores in report[role]["scores"].items()
@@ -190,23 +186,17 @@ def _step_seconds(folders: Sequence[RunDirectory], stage: str) -> float:
 
 
 def _between_steps(folder: RunDirectory, stage: str) -> list[float]:
-    took, former = list[float](), None
-    for event in read_events(folder.events):
-        if isinstance(event, StepDone) and event.stage == stage:
-            now = datetime.fromisoformat(event.time).timestamp()
-            if former is not None:
-                took.append(now - former)
-            former = now
-        elif isinstance(event, Validated | RunStarted):
-            former = None
-    return took
+    history = RunHistory()
+    for event in iter_events(folder.events):
+        history.take(event)
+    return history.intervals.get(stage, [])
 
 
 def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
     seeds = sorted({run.recipe.seed for run in plan})
     events: list[Event] = [event for run in plan for event in read_events(run.folder.events)]
     hardware = {f"{e.device} in {e.precision}" for e in events if isinstance(e, RunStarted)}
-    steps = plan[0].recipe.stages.distil.steps
+    steps = plan[0].recipe.stages["distil"].steps
     notes = [
         "Dice: mean over images, inside the field of view, on the original pixels; with several "
         "seeds each image counts with its mean over those that have it. In brackets the 95 % "
@@ -225,7 +215,7 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
     alike = dict.fromkeys(" and ".join(labels) for labels in rows.values() if len(labels) > 1)
     notes += [f"{labels} ask for the same: one run." for labels in alike]
     notes += [
-        f"{label} starts from random weights and takes {run.recipe.plan('distil').steps} steps."
+        f"{label} starts from random weights and takes {run.recipe.schedule('distil').steps} steps."
         for label, run in {run.label: run for run in plan}.items()
         if run.recipe.distil_from == "scratch"
     ]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,6 +22,7 @@ from pydantic import (
 from src_training.alignment.consistency import AlignmentConsistency
 from src_training.config.domains import DomainRecipe, absolute
 from src_training.config.migration import migrate_recipe
+from src_training.config.stages import STAGES, StageSchedule
 from src_training.config.yaml_io import first_fault, parsed, parsed_value, set_field
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import FundusPreprocessing, Preprocessing
@@ -31,8 +33,19 @@ from src_training.losses.segmentation import Supervision
 from src_training.networks import NETWORKS
 
 Weight = Annotated[float, Field(ge=0)]
-Steps = Annotated[int, Field(ge=0)]
+Validation = list[str] | Annotated[float, Field(gt=0, lt=1)]
 PRESETS = Path(__file__).parent / "presets"
+
+
+def _complete(stages: dict[str, StageSchedule]) -> dict[str, StageSchedule]:
+    """The schedules in the order of `STAGES`, defaults filled in."""
+    specs = {name: spec for name, spec in STAGES.items() if spec.in_recipe}
+    if unknown := sorted(stages.keys() - specs.keys()):
+        raise ValueError(f"stage {unknown[0]!r} is unknown; expected one of {', '.join(specs)}")
+    found = {name: stages.get(name, spec.default) for name, spec in specs.items()}
+    if missing := [name for name, schedule in found.items() if schedule is None]:
+        raise ValueError(f"stage {missing[0]!r} is missing; expected an entry with its steps")
+    return {name: schedule for name, schedule in found.items() if schedule is not None}
 
 
 class _Part(BaseModel):
@@ -60,27 +73,6 @@ class NetworkRecipe(_Part):
         return self
 
 
-class StageRecipe(_Part):
-    """How long and how fast one stage learns.
-
-    Attributes
-    ----------
-    steps
-        Optimisation steps; 0 leaves the stage's network as it starts.
-    batch
-        Patches a step.
-    rate
-        Peak learning rate of Adam; it warms up and falls along a cosine.
-    validate_every
-        Steps between validations and checkpoints.
-    """
-
-    steps: Steps
-    batch: Annotated[int, Field(ge=1)] = 8
-    rate: Annotated[float, Field(gt=0)] = 1e-3
-    validate_every: Annotated[int, Field(ge=1)] = 50
-
-
 def _parse_methods(content: Any) -> Any:
     """Options of each method of a list; anything else as it is, for pydantic to refuse."""
     return [parse_options(each) for each in content] if isinstance(content, list) else content
@@ -97,17 +89,22 @@ class Recipe(_Part):
     ----------
     name
         Of the run and of its model.
-    source
-        The labelled domain to learn from.
+    sources
+        The labelled domains to train on, at least one; their classes are the
+        same. A recipe may say ``source:`` for a single one.
+    source_sampling
+        How patches are drawn from several sources: ``even`` draws as many from
+        each, ``by_size`` as many from each image.
     validation
-        Cases of the source that choose the checkpoints: their names, or a
-        share of them (whole patients, drawn by `seed`).
+        Cases of the sources that choose the checkpoints: a share of each
+        source (whole patients, drawn by `seed`), names of cases, or either
+        by the name of each source.
     labelled
-        Share of the source's further cases that keep their masks (whole
+        Share of each source's further cases that keep their masks (whole
         patients, drawn by `seed`); the others are `unlabelled`, too.
     tests
         Domains to report on; they choose nothing. Masks are needed only for scores.
-        One that has the name or the folder of `source`, or of one of
+        One that has the name or the folder of a source, or of one of
         `unlabelled`, a comparison does not count as unseen.
     unlabelled
         Domains whose images join the stage ``distil`` without their masks, as
@@ -117,7 +114,7 @@ class Recipe(_Part):
     preprocessing
         How images are prepared: as ``fundus`` photographs, by their own
         ``intensity``, or in a ``window`` of CT. The angle of the training
-        camera is that of `source`.
+        camera is that of the first source.
     augmentation
         See `Augmentation`.
     patch
@@ -149,10 +146,8 @@ class Recipe(_Part):
         skips can do without: the layers around the bottleneck, whose vectors
         are then the same for every image.
     stages
-        ``teacher``, ``autoencoder`` (convolutions), ``vectors`` (its
-        perceptron), ``tan``, ``student``, ``alone`` (the undistilled
-        baseline's further steps, as many as ``distil`` has), ``san``,
-        ``paraphraser`` (where a method has one), ``distil``.
+        Length and rate of each stage by its name in `STAGES`. The stage
+        ``baseline`` is as long as ``distil`` and has no entry.
     seed
         Of everything random.
     licence, description
@@ -160,8 +155,9 @@ class Recipe(_Part):
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
-    source: DomainRecipe
-    validation: list[str] | Annotated[float, Field(gt=0, lt=1)] = 0.2
+    sources: Annotated[list[DomainRecipe], Field(min_length=1)]
+    source_sampling: Literal["even", "by_size"] = "even"
+    validation: Validation | dict[str, Validation] = 0.2
     labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
     tests: list[DomainRecipe] = []
     unlabelled: list[DomainRecipe] = []
@@ -178,21 +174,37 @@ class Recipe(_Part):
     distil_from: Literal["student", "scratch"] = "student"
     supervised: Supervision = "ce"
     weight_decay: Weight = 1e-2
-    stages: "Stages"
+    stages: Annotated[dict[str, StageSchedule], AfterValidator(_complete)]
     seed: Annotated[int, Field(ge=0)] = 0
     licence: str = ""
     description: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _single_source(cls, content: Any) -> Any:
+        """Read ``source: DOMAIN`` as ``sources: [DOMAIN]``."""
+        if not isinstance(content, dict) or "source" not in content:
+            return content
+        if "sources" in content:
+            raise ValueError("there are both source and sources; expected one of them")
+        return {
+            "sources" if name == "source" else name: [value] if name == "source" else value
+            for name, value in content.items()
+        }
+
     @field_validator("preprocessing")
     @classmethod
-    def _for_the_source(cls, how: Preprocessing, info: ValidationInfo) -> Preprocessing:
-        source = info.data.get("source")
-        if source is None or how.kind != "fundus" or how.angle == source.angle:
+    def _for_the_first_source(cls, how: Preprocessing, info: ValidationInfo) -> Preprocessing:
+        sources = info.data.get("sources")
+        if not sources or how.kind != "fundus" or how.angle == sources[0].angle:
             return how
+        angle = sources[0].angle
         if how.angle is None:
-            return how.model_copy(update={"angle": source.angle})
-        said = "not said" if source.angle is None else f"{source.angle:g}"
-        raise ValueError(f"angle is {how.angle:g}, but source.angle is {said}; expected the same")
+            return how.model_copy(update={"angle": angle})
+        found = "not given" if angle is None else f"{angle:g}"
+        raise ValueError(
+            f"angle is {how.angle:g}, but that of the first source is {found}; expected the same"
+        )
 
     @field_validator("distillation")
     @classmethod
@@ -210,15 +222,23 @@ class Recipe(_Part):
         return methods
 
     @model_validator(mode="after")
-    def _tests_are_told_apart(self) -> "Recipe":
-        names = [test.name for test in self.tests]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"two tests are called {twice[0]}; expected different names")
+    def _distinct_names(self) -> "Recipe":
+        for what, domains in (("sources", self.sources), ("tests", self.tests)):
+            names = [domain.name for domain in domains]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"two {what} are called {twice[0]}; expected different names")
+        if isinstance(self.validation, dict):
+            names = [source.name for source in self.sources]
+            if self.validation.keys() != set(names):
+                raise ValueError(
+                    f"validation is given for {', '.join(self.validation)}; "
+                    f"expected an entry for each source, {', '.join(names)}"
+                )
         return self
 
     @model_validator(mode="after")
     def _angles_agree(self) -> "Recipe":
-        for domain in (self.source, *self.tests, *self.unlabelled):
+        for domain in (*self.sources, *self.tests, *self.unlabelled):
             try:
                 self.preprocessing.for_camera(domain.angle)
             except InputError as error:
@@ -230,18 +250,9 @@ class Recipe(_Part):
         """Whether half of each batch of ``distil`` has no masks."""
         return bool(self.unlabelled) or self.labelled < 1
 
-    def plan(self, stage: str) -> StageRecipe:
-        """Length and rate of a stage, so that the student alone is a fair match of the distilled.
-
-        ``alone`` is as long as ``distil`` and sees as many patches with masks a
-        step; from scratch ``distil`` takes the steps of ``student``, too.
-        """
-        plan: StageRecipe = getattr(self.stages, "distil" if stage == "alone" else stage)
-        if stage == "alone" and self.semi_supervised:
-            return plan.model_copy(update={"batch": plan.batch - plan.batch // 2})
-        if stage == "distil" and self.distil_from == "scratch":
-            return plan.model_copy(update={"steps": self.stages.student.steps + plan.steps})
-        return plan
+    def schedule(self, stage: str) -> StageSchedule:
+        """How long and how fast a stage trains; see `StageSpec.schedule`."""
+        return STAGES[stage].schedule_of(self)
 
     @property
     def centred_vectors(self) -> bool:
@@ -320,7 +331,7 @@ class Recipe(_Part):
         """The recipe as it may be handed on: folders by their last name only."""
         return self.model_copy(
             update={
-                "source": self.source.by_last_name(),
+                "sources": [domain.by_last_name() for domain in self.sources],
                 "tests": [domain.by_last_name() for domain in self.tests],
                 "unlabelled": [domain.by_last_name() for domain in self.unlabelled],
                 "start_from": self.start_from and Path(self.start_from).name,
@@ -330,36 +341,6 @@ class Recipe(_Part):
     def save(self, path: Path) -> None:
         """Write the recipe as YAML, atomically."""
         write_text(path, self.to_yaml())
-
-
-class Stages(_Part):
-    """Length and rate of every stage.
-
-    Attributes
-    ----------
-    teacher, student
-        From masks alone.
-    autoencoder, vectors
-        P-SAE: its convolutions, then its perceptron.
-    tan, san
-        ACT, on the frozen teacher and on the frozen student.
-    paraphraser
-        Plays no part unless a method has one.
-    distil
-        Of the distilled student; and of the stage ``alone``, see `Recipe.plan`.
-    """
-
-    teacher: StageRecipe
-    autoencoder: StageRecipe
-    vectors: StageRecipe
-    tan: StageRecipe
-    student: StageRecipe
-    san: StageRecipe
-    paraphraser: StageRecipe = StageRecipe(steps=150)
-    distil: StageRecipe
-
-
-Recipe.model_rebuild()
 
 
 def preset_recipes() -> dict[str, Path]:
@@ -381,7 +362,7 @@ def _find(path: Path) -> Path:
 def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:
     """Paths made absolute; the environment filled in."""
     return {
-        "source": recipe.source.rooted(root),
+        "sources": [domain.rooted(root) for domain in recipe.sources],
         "tests": [domain.rooted(root) for domain in recipe.tests],
         "unlabelled": [domain.rooted(root) for domain in recipe.unlabelled],
         "start_from": _with_model(recipe.start_from, root),

@@ -42,6 +42,8 @@ class Domain:
     angle
         Degrees that the field of view of the fundus camera spans; None where
         that is not known.
+    terms
+        Terms under which the images may be used, such as a licence.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Domain:
     _mapping: ClassValues
     _notes: tuple[str, ...] = ()
     angle: float | None = None
+    terms: str = ""
 
     @classmethod
     def from_folder(

@@ -130,17 +130,26 @@ class PatchSampler:
         At least one.
     views
         Makes anchors and views of what is cut.
+    weights
+        How often a patch is drawn from each case, relative to the others;
+        equally often if missing.
     """
 
-    def __init__(self, cases: list[PreparedCase], views: Augmenter) -> None:
+    def __init__(
+        self,
+        cases: list[PreparedCase],
+        views: Augmenter,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         self._views = views
         self._cases = cases
+        self._weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
         self._anywhere = [None if case.fov.all() else _places(case.fov) for case in cases]
         self._foreground = [_places(case.mask > 0) for case in cases]
 
     def sample(self, count: int, views: int, device: torch.device) -> Batch:
         """Draw a batch of `count` anchors and `views` views of each, on a device."""
-        crop_patch = [self._cut(int(torch.randint(len(self._cases), ()))) for _ in range(count)]
+        crop_patch = [self._cut(self._case()) for _ in range(count)]
         image = torch.stack([image for image, _ in crop_patch]).to(device)
         mask = torch.stack([mask for _, mask in crop_patch]).to(device)
         moved, moved_mask = self._views.moved(image, mask)
@@ -148,6 +157,12 @@ class PatchSampler:
         # it the statistics that a network normalises by.
         further = self._views.views(moved, views) if views else None
         return Batch(self._views.restyle(moved), moved_mask.long(), further, moved)
+
+    def _case(self) -> int:
+        """Index of a case drawn at random."""
+        if self._weights is None:
+            return int(torch.randint(len(self._cases), ()))
+        return int(torch.multinomial(self._weights, 1))
 
     def _cut(self, index: int) -> tuple[Tensor, Tensor]:
         case, places = self._cases[index], self._anywhere[index]

@@ -1,8 +1,12 @@
-"""The domains that a recipe names."""
+"""The cases of a run, each domain read once."""
 
 import re
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
+
+import numpy as np
 
 from src_training.config.domains import DomainRecipe
 from src_training.config.recipe import Recipe
@@ -12,8 +16,129 @@ from src_training.data.split import split, split_note
 from src_training.errors import InputError
 
 
+@dataclass(frozen=True)
+class RunData:
+    """Everything that a run reads.
+
+    Attributes
+    ----------
+    sources
+        Labelled training cases, a domain for each source of the recipe.
+    validation
+        Cases held out of each source, in the same order; they choose checkpoints,
+        calibration and thresholds.
+    tests
+        Domains to report on.
+    unlabelled
+        Domains that join the stage ``distil`` without their masks.
+    """
+
+    sources: tuple[Domain, ...]
+    validation: tuple[Domain, ...]
+    tests: tuple[Domain, ...] = ()
+    unlabelled: tuple[Domain, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of the sources, background first."""
+        return self.sources[0].classes
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Median spacing of the sources' volumes in mm (slice, row, column); None without."""
+        spacings = [domain.spacing for domain in self.sources if domain.spacing is not None]
+        if not spacings:
+            return None
+        z, y, x = np.median(spacings, axis=0).tolist()
+        return z, y, x
+
+    @property
+    def reported(self) -> tuple[Domain, ...]:
+        """Domains to report on: the validation cases of each source, then the tests."""
+        held_out = [replace(each, name=f"{each.name}, validation") for each in self.validation]
+        return (*held_out, *self.tests)
+
+    def notes(self, slices: int) -> tuple[str, ...]:
+        """What a person should know of the sources, one sentence each.
+
+        Whether validation scores flatter (see `split_note`), and how many slices
+        lack neighbours.
+
+        Parameters
+        ----------
+        slices
+            Neighbouring slices that make an image; see `Preprocessing`.
+        """
+        pairs = zip(self.sources, self.validation, strict=True)
+        notes = [split_note(training, held_out) for training, held_out in pairs]
+        for training in self.sources:
+            if bare := training.missing_context(slices):
+                notes.append(
+                    f"{training.name}: {len(bare)} of {len(training)} slices lack some of their "
+                    f"{slices - 1} neighbours, and the nearest slice is repeated in their place"
+                )
+        return tuple(note for note in notes if note)
+
+    def subset(self, training: int, validation: int, tests: int) -> Self:
+        """The first cases of each domain: so many of sources, validation and tests.
+
+        A source whose only image is in training and in validation stays so.
+        """
+
+        def first(domains: Iterable[Domain], count: int) -> tuple[Domain, ...]:
+            return tuple(domain.subset(domain.names[:count]) for domain in domains)
+
+        sources, held_out = list(first(self.sources, training)), []
+        for index, (source, chosen) in enumerate(zip(self.sources, self.validation, strict=True)):
+            if set(source.names) & set(chosen.names):
+                empty = source.background_only()
+                names = [name for name in source.names if name not in empty][:1]
+                sources[index] = source.subset(names)
+                held_out.append(source.subset(names))
+            else:
+                held_out += first([chosen], validation)
+        return replace(
+            self,
+            sources=tuple(sources),
+            validation=tuple(held_out),
+            tests=first(self.tests, tests),
+            unlabelled=first(self.unlabelled, training),
+        )
+
+
+def load_run_data(recipe: Recipe) -> RunData:
+    """Read the domains of a recipe, and split its sources.
+
+    Raises
+    ------
+    InputError
+        If a domain cannot be read, a validation case is in no source, nothing is
+        left to train on, or two domains differ in their classes.
+    """
+    sources = [load_domain(source, masks_required=True) for source in recipe.sources]
+    pairs = [_split(source, recipe, sources) for source in sources]
+    labelled = [_split_labelled(training, recipe) for training, _ in pairs]
+    without_masks = [others for _, others in labelled if others is not None]
+    data = RunData(
+        sources=tuple(training for training, _ in labelled),
+        validation=tuple(held_out for _, held_out in pairs),
+        tests=tuple(load_domain(test, masks_required=False) for test in recipe.tests),
+        unlabelled=(
+            *without_masks,
+            *(load_domain(each, masks_required=False) for each in recipe.unlabelled),
+        ),
+    )
+    for domain in (*data.sources[1:], *(test for test in data.tests if test.labelled)):
+        if domain.classes != data.classes:
+            raise InputError(
+                f"domain {domain.name} has classes {list(domain.classes)}; expected those of "
+                f"{data.sources[0].name}, {list(data.classes)}"
+            )
+    return data
+
+
 def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
-    """The domain a recipe names.
+    """The domain that an entry of a recipe names.
 
     Raises
     ------
@@ -31,7 +156,7 @@ def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
             class_values=recipe.class_values,
             masks="required" if masks_required else "optional",
         )
-    domain = replace(domain, angle=recipe.angle)
+    domain = replace(domain, angle=recipe.angle, terms=recipe.terms)
     if recipe.only is None:
         return domain
     chosen = [name for name in domain.names if re.fullmatch(recipe.only, name)]
@@ -43,20 +168,17 @@ def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
     return domain.subset(chosen)
 
 
-def source_split(recipe: Recipe) -> tuple[Domain, Domain]:
-    """Training and validation cases of the source; `source_notes` says what to think of them.
-
-    Raises
-    ------
-    InputError
-        If the source cannot be read, a validation case is not in it, or
-        nothing is left to train on.
-    """
-    source = load_domain(recipe.source, masks_required=True)
-    if isinstance(recipe.validation, float):
-        return split(source, recipe.validation, recipe.seed)
-    held_out = source.subset(recipe.validation)
-    training = [name for name in source.names if name not in recipe.validation]
+def _split(source: Domain, recipe: Recipe, sources: list[Domain]) -> tuple[Domain, Domain]:
+    """Training and validation cases of a source."""
+    validation = recipe.validation
+    if isinstance(validation, dict):
+        validation = validation[source.name]
+    elif isinstance(validation, list):
+        validation = _names_in(source, validation, sources)
+    if isinstance(validation, float):
+        return split(source, validation, recipe.seed)
+    held_out = source.subset(validation)
+    training = [name for name in source.names if name not in validation]
     if not training:
         raise InputError(
             f"validation names all {len(source)} cases of {source.name}; expected some to train on"
@@ -64,36 +186,29 @@ def source_split(recipe: Recipe) -> tuple[Domain, Domain]:
     return source.subset(training), held_out
 
 
-def source_notes(recipe: Recipe, training: Domain, held_out: Domain) -> tuple[str, ...]:
-    """What is to be known of what a run learns from, one sentence each.
+def _names_in(source: Domain, names: list[str], sources: list[Domain]) -> list[str]:
+    """Those of the validation's names that are cases of this source."""
+    for name in names:
+        holders = [each.name for each in sources if name in each.names]
+        if len(sources) > 1 and len(holders) != 1:
+            found = " and ".join(holders) or "no source"
+            raise InputError(
+                f"validation: {name!r} is a case of {found}; expected a case of one source, "
+                "or names by source, such as {" + sources[0].name + ": [...]}"
+            )
+    if len(sources) == 1:
+        return names
+    return [name for name in names if name in source.names]
 
-    That the validation scores flatter (`split_note`), and how many slices lack
-    the neighbours that the recipe asks for.
-    """
-    notes = [split_note(training, held_out)]
-    count = recipe.preprocessing.neighbours
-    if bare := training.missing_context(count):
-        notes.append(
-            f"{training.name}: {len(bare)} of {len(training)} slices lack some of their "
-            f"{count - 1} neighbours, and the nearest slice is repeated in their place"
-        )
-    return tuple(note for note in notes if note)
 
-
-def split_labelled(recipe: Recipe, training: Domain) -> tuple[Domain, Domain | None]:
-    """Training cases of the source that keep their masks, and the others, if there are any.
-
-    Raises
-    ------
-    InputError
-        If `Recipe.labelled` leaves no case, or no foreground, on one side.
-    """
+def _split_labelled(training: Domain, recipe: Recipe) -> tuple[Domain, Domain | None]:
+    """Training cases of a source that keep their masks, and the others, if there are any."""
     if recipe.labelled == 1:
         return training, None
-    others, kept = split(training, recipe.labelled, recipe.seed)
-    if others is kept:
+    others, labelled = split(training, recipe.labelled, recipe.seed)
+    if others is labelled:
         raise InputError(
             f"labelled is {recipe.labelled:g}, but one image alone of {training.name} has "
             "foreground to learn from; expected two or more"
         )
-    return kept, replace(others, name=f"{others.name}, without masks")
+    return labelled, replace(others, name=f"{others.name}, without masks")

@@ -1,15 +1,23 @@
 """Where everything of a run lies: a window, a terminal or a notebook only watches it."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from src_training.config.stages import STAGES, stage_name
 from src_training.errors import InputError
 
-STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "alone", "san", "distil")
+ROLES = {
+    "teacher": "teacher",
+    "baseline": "student alone",
+    "distilled": "student distilled",
+}
+"""The models that a run leaves, and what they are called."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,12 @@ class RunDirectory:
 
     @property
     def models(self) -> Path:
-        """Teacher, student alone and student distilled."""
+        """Models of all `ROLES`."""
         return self.path / "models"
+
+    def role_model(self, role: str) -> Path:
+        """The model of a role; in a run of a former version under its former name."""
+        return _with_former_name(self.models, role, ".safetensors")
 
     @property
     def report(self) -> Path:
@@ -60,8 +72,13 @@ class RunDirectory:
         return self.path / "report"
 
     def outcome(self, role: str) -> Path:
-        """How a model of `FROM_MASKS` does, whatever distils beside it: an `Outcome` as JSON."""
-        return self.report / f"{role}.json"
+        """How a model trained from masks alone does, an `Outcome` as JSON."""
+        return _with_former_name(self.report, role, ".json")
+
+    def read_report(self) -> dict[str, Any]:
+        """Role -> how its model does, as JSON has it; OSError or ValueError if there is none."""
+        content = json.loads((self.report / "report.json").read_text(encoding="utf-8"))
+        return {stage_name(role): outcome for role, outcome in content.items()}
 
     @property
     def output(self) -> Path:
@@ -84,8 +101,8 @@ class RunDirectory:
         return self.path / "estimate.json"
 
     def stage(self, name: str) -> Path:
-        """Checkpoints of a stage."""
-        return self.path / "stages" / name
+        """Checkpoints of a stage; in a run of a former version under its former name."""
+        return _with_former_name(self.path / "stages", name)
 
     def begun(self, stage: str) -> bool:
         """Whether a stage has a checkpoint to go on from."""
@@ -127,3 +144,14 @@ class RunDirectory:
                 return False
         except Timeout:
             return True
+
+
+def _with_former_name(folder: Path, name: str, suffix: str = "") -> Path:
+    """A path below a folder, or the one of a former name where only that exists."""
+    path = folder / f"{name}{suffix}"
+    former = STAGES[name].former_names if name in STAGES else ()
+    if not path.exists():
+        for each in former:
+            if (folder / f"{each}{suffix}").exists():
+                return folder / f"{each}{suffix}"
+    return path

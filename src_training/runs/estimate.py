@@ -1,10 +1,9 @@
 """What a run will cost on this machine, from a few real steps of every stage."""
 
 import math
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,14 +12,15 @@ from typing import Any
 import psutil
 import torch
 
-from src_training.config.domains import DomainRecipe
-from src_training.config.recipe import Recipe, Stages
+from src_training.config.recipe import Recipe
+from src_training.config.stages import STAGES
 from src_training.data.domain import Domain
-from src_training.device import find_device
-from src_training.runs.data import load_domain, source_notes, source_split, split_labelled
+from src_training.runs.data import RunData, load_run_data
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event, StageFinished, StageStarted, StepDone, Validated
 from src_training.runs.pipeline import VALIDATION_PATCHES, Pipeline
+from src_training.runs.run import execute
+from src_training.training.distributed.ranks import make_fabric
 
 _STEPS = 3
 _TRAINING_IMAGES, _VALIDATION_IMAGES, _TEST_IMAGES = 2, 1, 2
@@ -28,9 +28,6 @@ _TRAINING_IMAGES, _VALIDATION_IMAGES, _TEST_IMAGES = 2, 1, 2
 _CPU_BATCH = 16
 """From here on a processor takes as long for each patch; of fewer, each would take up to twice
 as long. A GPU is tried at the whole batch."""
-
-_WHOLE_IMAGES = {"teacher", "student", "alone", "distil"}
-"""Stages that are validated on whole images, the others on patches."""
 
 _HELD = 10
 """Bytes beside the channels that a training image's pixel takes: mask, field of view, places."""
@@ -104,40 +101,29 @@ def estimate(
         If `stopping` said so.
     """
     began = time.perf_counter()
-    training, held_out = source_split(recipe)
-    labelled, others = split_labelled(recipe, training)
-    tests, unlabelled = (
-        [load_domain(each, masks_required=False) for each in domains]
-        for domains in (recipe.tests, recipe.unlabelled)
-    )
+    data = load_run_data(recipe)
     loading = time.perf_counter() - began
-    found = find_device(device)
-    trial = _cut(recipe, labelled, held_out, tests, unlabelled, on_cpu=found.type == "cpu")
-    if others is not None:
-        trial = _with_others(trial, recipe, others)
-    with TemporaryDirectory() as folder, _Memory(found) as memory:
-        began = time.perf_counter()
-        pipeline = Pipeline(trial, RunDirectory(Path(folder)), device, stopping)
-        preparing = max(0.0, time.perf_counter() - began - loading)
+    fabric = make_fabric(device, 1)
+    few = data.subset(_TRAINING_IMAGES, _VALIDATION_IMAGES, _TEST_IMAGES)
+    trial = _shortened(recipe, on_cpu=fabric.device.type == "cpu")
+    with TemporaryDirectory() as folder, _Memory(fabric.device) as memory:
         watch = _Watch(memory)
-        pipeline.run(watch.take)
+        execute(Pipeline(trial, few, RunDirectory(Path(folder))), fabric, watch.on_event, stopping)
         scoring = time.perf_counter() - watch.last
-    drawn = _images((training, *unlabelled))
-    taken = _images((pipeline.training, *(domain for _, domain in pipeline.unlabelled)))
-    tried = (pipeline.training, pipeline.held_out, *pipeline.tests)
-    whole = (labelled, held_out, *tests)
+    held_out = _images(data.validation)
+    trained, tried = (_images((*each.sources, *each.unlabelled)) for each in (data, few))
+    prepared = (trained + held_out) / (tried + _images(few.validation))
+    scored = _images((*data.sources, *data.reported)) / _images((*few.sources, *few.reported))
     return Estimate(
-        device=str(found),
-        memory=_peak(
-            recipe, trial, watch, training, max(0, drawn - taken), on_gpu=found.type == "cuda"
-        ),
-        preparing=loading + preparing * (drawn + len(held_out)) / (taken + len(pipeline.held_out)),
+        device=str(fabric.device),
+        memory=_peak(recipe, trial, watch, data, trained - tried, fabric.device.type),
+        preparing=loading + watch.preparing * prepared,
         stage_seconds={
-            stage: _stage_seconds(recipe, trial, stage, times, len(held_out))
+            stage: _stage_seconds(recipe, trial, stage, times, held_out)
             for stage, times in watch.stages.items()
         },
-        scoring=scoring * _images(whole) / _images(tried),
-        notes=source_notes(recipe, training, held_out),
+        scoring=scoring * scored,
+        notes=data.notes(recipe.preprocessing.neighbours),
     )
 
 
@@ -157,22 +143,39 @@ class _Times:
 
 
 class _Watch:
-    """Tells times from the arrival of a run's events."""
+    """Measures the times between the events of a run, as they arrive.
+
+    Attributes
+    ----------
+    stages
+        Stage -> its times.
+    preparing
+        Seconds before the first stage.
+    memory_before
+        Bytes in use before the first stage.
+    last
+        When the last event arrived.
+    """
 
     def __init__(self, memory: "_Memory") -> None:
         self.stages: dict[str, _Times] = {}
         self.last = time.perf_counter()
+        self.preparing = 0.0
+        self.memory_before = 0
         self._memory = memory
-        # The peak of the preparation is behind.
-        memory.take()
-        self.start = memory.take()
 
-    def take(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
+        """Take the next event."""
         if not isinstance(event, StageStarted | StepDone | Validated | StageFinished):
             return
-        times = self.stages.setdefault(event.stage, _Times())
         now = time.perf_counter()
         took, self.last = now - self.last, now
+        if not self.stages:
+            self.preparing = took
+            # The peak of the preparation is over.
+            self._memory.take()
+            self.memory_before = self._memory.take()
+        times = self.stages.setdefault(event.stage, _Times())
         match event:
             case StepDone():
                 times.steps.append(took)
@@ -217,87 +220,49 @@ class _Memory:
         return int(self._process.memory_info().rss)
 
 
-def _cut(
-    recipe: Recipe,
-    training: Domain,
-    held_out: Domain,
-    tests: list[Domain],
-    unlabelled: list[Domain],
-    *,
-    on_cpu: bool,
-) -> Recipe:
-    """The recipe with a few images, and a few steps of small batches."""
-    images = list(training.names[:_TRAINING_IMAGES])
-    update: dict[str, Any] = {}
-    if set(training.names).isdisjoint(held_out.names):
-        update["validation"] = list(held_out.names[:_VALIDATION_IMAGES])
-        images += update["validation"]
-    else:
-        empty = training.background_only()
-        images = [name for name in training.names if name not in empty][:1]
-    update["source"] = _only(recipe.source, images)
-    for group, domains in (("tests", tests), ("unlabelled", unlabelled)):
-        update[group] = [
-            _only(each, domain.names[:_TEST_IMAGES])
-            for each, domain in zip(getattr(recipe, group), domains, strict=True)
-        ]
+def _shortened(recipe: Recipe, *, on_cpu: bool) -> Recipe:
+    """The recipe with a few steps of small batches."""
     stages = {
-        name: plan.model_copy(
+        name: schedule.model_copy(
             update={
-                "steps": min(_STEPS, plan.steps),
-                "batch": min(_CPU_BATCH, plan.batch) if on_cpu else plan.batch,
+                "steps": min(_STEPS, schedule.steps),
+                "batch": min(_CPU_BATCH, schedule.batch) if on_cpu else schedule.batch,
                 "validate_every": _STEPS,
             }
         )
-        for name, plan in recipe.stages
+        for name, schedule in recipe.stages.items()
     }
-    return recipe.model_copy(update=update | {"stages": Stages(**stages)})
-
-
-def _with_others(trial: Recipe, recipe: Recipe, others: Domain) -> Recipe:
-    """Where some cases go without masks, few of either kind, told apart as in the whole run."""
-    bare = _only(recipe.source, others.names[:_TRAINING_IMAGES])
-    return trial.model_copy(update={"labelled": 1.0, "unlabelled": [bare, *trial.unlabelled]})
-
-
-def _only(domain: DomainRecipe, names: list[str] | tuple[str, ...]) -> DomainRecipe:
-    return domain.model_copy(update={"only": "|".join(re.escape(name) for name in names)})
+    return recipe.model_copy(update={"stages": stages})
 
 
 def _stage_seconds(recipe: Recipe, trial: Recipe, stage: str, times: _Times, cases: int) -> float:
-    """Steps, and validations on so many cases."""
-    plan, tried = recipe.plan(stage), trial.plan(stage)
-    validations = max(1, math.ceil(plan.steps / plan.validate_every))
-    grown = cases if stage in _WHOLE_IMAGES else min(cases, VALIDATION_PATCHES)
-    validation = times.validation * grown / _VALIDATION_IMAGES + times.rest
-    return plan.steps * times.step * plan.batch / tried.batch + validations * validation
+    """Seconds of a stage: its steps, and its validations on so many cases."""
+    spec = STAGES[stage]
+    schedule, tried = spec.schedule_of(recipe), spec.schedule_of(trial)
+    validations = max(1, math.ceil(schedule.steps / schedule.validate_every))
+    scored = cases if spec.scored_by == "dice" else min(cases, VALIDATION_PATCHES)
+    validation = times.validation * scored / _VALIDATION_IMAGES + times.rest
+    return schedule.steps * times.step * schedule.batch / tried.batch + validations * validation
 
 
 def _peak(
-    recipe: Recipe,
-    trial: Recipe,
-    watch: _Watch,
-    training: Domain,
-    left_out: int,
-    *,
-    on_gpu: bool,
+    recipe: Recipe, trial: Recipe, watch: _Watch, data: RunData, left_out: int, device: str
 ) -> int:
-    """Peak bytes: the stages' grow with the batch, and so many images more are held."""
-    peaks = [
-        watch.start
-        + max(0, times.peak - watch.start) * recipe.plan(stage).batch / trial.plan(stage).batch
-        for stage, times in watch.stages.items()
-    ]
-    if on_gpu:
+    """Peak bytes: those of the stages grow with the batch; so many more images are held."""
+    before, peaks = watch.memory_before, []
+    for stage, times in watch.stages.items():
+        whole, tried = (STAGES[stage].schedule_of(each).batch for each in (recipe, trial))
+        peaks.append(before + max(0, times.peak - before) * whole / tried)
+    if device == "cuda":
         return int(max(peaks))
     preparing = recipe.preprocessing
     pixels = (
         preparing.diameter**2
         if preparing.kind == "fundus"
-        else math.prod(preparing.grid_of(training[0].size))
+        else math.prod(preparing.grid_of(data.sources[0][0].size))
     )
     return int(max(peaks)) + left_out * pixels * (4 * preparing.in_channels + _HELD)
 
 
-def _images(domains: tuple[Domain, ...]) -> int:
+def _images(domains: Iterable[Domain]) -> int:
     return sum(len(domain) for domain in domains)

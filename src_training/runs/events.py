@@ -5,15 +5,28 @@ version may add kinds and fields, and a reader passes over those it does not kno
 """
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
+from src_training.config.stages import stage_name
 from src_training.io.atomic import naming
 
-VERSION = 2
+VERSION = 3
+
+
+StageName = Annotated[str, AfterValidator(stage_name)]
+"""Name of a stage; the former names of stages are read as today's."""
 
 
 def _now() -> str:
@@ -40,6 +53,8 @@ class RunStarted(_Event):
         See `training_precision`.
     stages
         Names of all stages, in their order.
+    classes
+        Names of the classes, background first; empty before version 3.
     """
 
     kind: Literal["run_started"] = "run_started"
@@ -48,7 +63,8 @@ class RunStarted(_Event):
     processes: int = 1
     device: str
     precision: str
-    stages: list[str]
+    stages: list[StageName]
+    classes: list[str] = []
 
 
 class StageStarted(_Event):
@@ -63,7 +79,7 @@ class StageStarted(_Event):
     """
 
     kind: Literal["stage_started"] = "stage_started"
-    stage: str
+    stage: StageName
     step: int
     steps: int
 
@@ -82,7 +98,7 @@ class StepDone(_Event):
     """
 
     kind: Literal["step_done"] = "step_done"
-    stage: str
+    stage: StageName
     step: int
     total: float
     losses: dict[str, float]
@@ -96,15 +112,15 @@ class Validated(_Event):
     stage, step
         After which step of which stage.
     score
-        More is better: mean Dice, from 0 to 1, of ``teacher``, ``student``,
-        ``alone`` and ``distil``; minus the total loss of the others. Minus
+        More is better: mean Dice, from 0 to 1, of stages that are scored by it
+        (`StageSpec.scored_by`); minus the total loss of the others. Minus
         infinity where it is not finite.
     best
         Whether the checkpoint was kept as the best so far.
     """
 
     kind: Literal["validated"] = "validated"
-    stage: str
+    stage: StageName
     step: int
     score: float
     best: bool
@@ -123,7 +139,7 @@ class Measured(_Event):
     """
 
     kind: Literal["measured"] = "measured"
-    stage: str
+    stage: StageName
     step: int
     fsd: dict[str, float]
 
@@ -140,7 +156,7 @@ class Previewed(_Event):
     """
 
     kind: Literal["previewed"] = "previewed"
-    stage: str
+    stage: StageName
     step: int
     file: str
 
@@ -159,7 +175,7 @@ class BatchSplit(_Event):
     """
 
     kind: Literal["batch_split"] = "batch_split"
-    stage: str
+    stage: StageName
     step: int
     batch: int
     parts: int
@@ -193,7 +209,7 @@ class Noted(_Event):
     """
 
     kind: Literal["noted"] = "noted"
-    stage: str
+    stage: StageName
     step: int
     sentence: str
 
@@ -212,7 +228,7 @@ class StageFinished(_Event):
     """
 
     kind: Literal["stage_finished"] = "stage_finished"
-    stage: str
+    stage: StageName
     score: float
     seconds: float
 
@@ -308,8 +324,23 @@ def read_event(line: bytes) -> Event | None:
         return None
 
 
+def iter_events(path: Path) -> Iterator[Event]:
+    """The events of a run, in order; none without the file, torn lines and unknown kinds left out.
+
+    Parameters
+    ----------
+    path
+        Its ``events.jsonl``.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as lines:
+        # By bytes: a torn line may end within a character.
+        for line in lines:
+            if (event := read_event(line.rstrip(b"\n"))) is not None:
+                yield event
+
+
 def read_events(path: Path) -> list[Event]:
-    """All events of a run, `[]` without the file; torn lines and unknown kinds are left out."""
-    # By bytes: a torn line may end within a character.
-    lines = path.read_bytes().split(b"\n") if path.exists() else ()
-    return [event for event in map(read_event, lines) if event is not None]
+    """All events of a run; see `iter_events`."""
+    return list(iter_events(path))

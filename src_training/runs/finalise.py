@@ -2,10 +2,9 @@
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch.utils.flop_counter import FlopCounterMode
 
-from src_training.alignment.alignment_network import AlignmentNetwork, SemanticEncoder
+from src_training.alignment.alignment_network import SemanticEncoder
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.recipe import NetworkRecipe, Recipe
 from src_training.data.augmentation import Augmenter
 from src_training.data.domain import Domain
-from src_training.data.prepared import prepared_images
+from src_training.data.prepared import PreparedImage, prepared_images
 from src_training.distillation import METHODS, active_parts
 from src_training.evaluation.calibration import calibrate, style_augmented
 from src_training.evaluation.evaluate import DomainScores, evaluate
@@ -29,26 +28,23 @@ from src_training.inference.model_file import SegmentationModel, read_card
 from src_training.inference.predictor import Predictor
 from src_training.io.atomic import write_text
 from src_training.networks import SegmentationNetwork
-from src_training.runs.data import source_notes
-from src_training.runs.directory import RunDirectory
+from src_training.runs.data import RunData
+from src_training.runs.directory import ROLES, RunDirectory
 from src_training.runs.outcome import Outcome, as_markdown
-
-if TYPE_CHECKING:
-    from src_training.runs.pipeline import Pipeline, TrainedNetworks
+from src_training.training.builders import Networks
 
 Vectors = NDArray[np.float64]
 
 FROM_MASKS = {
     "teacher": "teacher, from masks alone",
-    "alone": "student, from masks alone, as many steps as the distilled one",
+    "baseline": "student, from masks alone, as many steps as the distilled one",
 }
-ROLES = (*FROM_MASKS, "distilled")
-"""The models that a run leaves."""
+"""Models that no distillation changes, and how they were trained."""
 
 
 @dataclass
-class _Judged:
-    """A model before its card is written, and what has been found of it so far."""
+class _Candidate:
+    """A model before its card is complete, and what has been measured of it so far."""
 
     predictor: Predictor
     source: Vectors
@@ -57,13 +53,28 @@ class _Judged:
     prior_fsd: dict[str, FSD] = field(default_factory=dict)
 
 
-def finalise(pipeline: "Pipeline", networks: "TrainedNetworks") -> None:
-    """Score teacher, student alone and distilled; write models, then report, then the model.
+def finalise(
+    recipe: Recipe,
+    data: RunData,
+    networks: Networks,
+    directory: RunDirectory,
+    device: torch.device,
+) -> None:
+    """Calibrate and score teacher, baseline and distilled student; write models and report.
 
     Every image is prepared once for all three, and one domain at a time is
-    held. What is known of a model from masks alone is not found again: all
-    runs of a comparison have the same. ``model.safetensors`` comes last:
-    where it is, everything is.
+    held in memory. How a model from masks alone does is not measured again
+    where a run of the same comparison has measured it. ``model.safetensors``
+    comes last: where it is, everything is.
+
+    Parameters
+    ----------
+    recipe, data, networks
+        The run's, trained.
+    directory
+        Where to write.
+    device
+        Where to score.
 
     Raises
     ------
@@ -72,35 +83,27 @@ def finalise(pipeline: "Pipeline", networks: "TrainedNetworks") -> None:
     OSError
         If a file cannot be written.
     """
-    folder, outcomes = pipeline.folder, _known(pipeline.folder)
-    trained = {
-        "teacher": (networks.teacher, networks.tan),
-        "alone": (networks.alone, networks.san),
-        "distilled": (networks.distilled, networks.san),
-    }
-    drafts = {
-        role: _draft(pipeline, role, *parts)
-        for role, parts in trained.items()
-        if role not in outcomes
-    }
-    judged = _begun(pipeline, drafts)
-    for domain in _domains(pipeline):
-        _judge(pipeline, domain, judged, networks.autoencoder)
-    for role, found in judged.items():
-        model, file = _with_metrics(found), folder.models / f"{role}.safetensors"
+    outcomes = _known_outcomes(directory)
+    missing = [role for role in ROLES if role not in outcomes]
+    candidates = _calibrate(recipe, data, networks, directory, missing, device)
+    for domain in data.reported:
+        _score(recipe, domain, candidates, networks.autoencoder)
+    for role, candidate in candidates.items():
+        model, file = _with_metrics(candidate), directory.role_model(role)
         model.save(file)
-        outcomes[role] = _outcome(found, file.stat().st_size)
+        outcomes[role] = _outcome(candidate, file.stat().st_size)
         if role in FROM_MASKS:
-            write_text(folder.outcome(role), json.dumps(asdict(outcomes[role])))
+            write_text(directory.outcome(role), json.dumps(asdict(outcomes[role])))
     report = {role: outcomes[role].to_dict() for role in ROLES}
-    write_text(folder.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    write_text(folder.report / "report.md", _said(pipeline, outcomes))
-    model.save(folder.model)
+    write_text(directory.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
+    write_text(directory.report / "report.md", _report_page(recipe, data, outcomes))
+    model.save(directory.model)
 
 
-def _known(folder: RunDirectory) -> dict[str, Outcome]:
-    """How the models from masks alone do, where it was found before."""
-    outcome, files = TypeAdapter(Outcome), {role: folder.outcome(role) for role in FROM_MASKS}
+def _known_outcomes(directory: RunDirectory) -> dict[str, Outcome]:
+    """How the models from masks alone do, where it was measured before."""
+    outcome = TypeAdapter(Outcome)
+    files = {role: directory.outcome(role) for role in FROM_MASKS}
     return {
         role: outcome.validate_json(file.read_bytes())
         for role, file in files.items()
@@ -108,112 +111,124 @@ def _known(folder: RunDirectory) -> dict[str, Outcome]:
     }
 
 
-def _draft(
-    pipeline: "Pipeline", role: str, network: SegmentationNetwork, alignment: AlignmentNetwork
+def _calibrate(
+    recipe: Recipe,
+    data: RunData,
+    networks: Networks,
+    directory: RunDirectory,
+    roles: Sequence[str],
+    device: torch.device,
+) -> dict[str, _Candidate]:
+    """Models calibrated on the held-out cases alone, with the vectors of the training images."""
+    preprocessing = recipe.preprocessing
+    held_out = [image for each in data.validation for image in prepared_images(each, preprocessing)]
+    sources = [(each, list(prepared_images(each, preprocessing))) for each in data.sources]
+    styled = style_augmented(held_out, Augmenter(recipe.augmentation, recipe.patch).restyle)
+    candidates = {}
+    for role in roles:
+        model = _model(recipe, data, networks, directory, role, device)
+        predictor = Predictor(model, device=str(device))
+        calibrate(predictor, held_out, styled)
+        vectors = [image_vectors(predictor.model, each, images) for each, images in sources]
+        candidates[role] = _Candidate(predictor, np.concatenate(vectors))
+    return candidates
+
+
+def _model(
+    recipe: Recipe,
+    data: RunData,
+    networks: Networks,
+    directory: RunDirectory,
+    role: str,
+    device: torch.device,
 ) -> SegmentationModel:
-    """The model of a role before it is judged."""
-    recipe, source = pipeline.recipe, pipeline.training
+    """The model of a role before it is calibrated."""
+    network: SegmentationNetwork = getattr(networks, role)
+    alignment = networks.tan if role == "teacher" else networks.san
     used: NetworkRecipe = recipe.teacher if role == "teacher" else recipe.student
-    learned_from = [TrainingDomain(name=source.name, images=len(source), terms=recipe.source.terms)]
+    domains = [_training_domain(each) for each in data.sources]
     if role == "distilled":
-        learned_from += [
-            TrainingDomain(name=domain.name, images=len(domain), terms=each.terms)
-            for each, domain in pipeline.unlabelled
-        ]
-    titles = [str(METHODS[each.method]) for each in recipe.distillation if active_parts(each)]
-    method = FROM_MASKS.get(role, f"student, distilled by {' + '.join(titles)}")
+        domains += [_training_domain(each) for each in data.unlabelled]
+    method = FROM_MASKS.get(role) or f"student, distilled by {_distillation_titles(recipe)}"
     if recipe.start_from is not None and role != "teacher":
         # Its images, and their terms, are in the weights still.
-        start = read_card(pipeline.folder.start)
-        learned_from = [*start.sources, *learned_from]
+        start = read_card(directory.start)
+        domains = [*start.sources, *domains]
         method += f", begun from {start.name}"
     card = ModelCard(
         name=recipe.name if role == "distilled" else f"{recipe.name}-{role}",
         architecture=used.name,
         options=used.options,
         in_channels=recipe.preprocessing.in_channels,
-        classes=list(source.classes),
+        classes=list(data.classes),
         preprocessing=recipe.preprocessing,
         patch=recipe.patch,
-        spacing=source.spacing,
-        semantics=_space(alignment.encoder, recipe),
-        sources=learned_from,
+        spacing=data.spacing,
+        semantics=_semantic_space(alignment.encoder, recipe),
+        sources=domains,
         method=method,
         augmentation=recipe.augmentation,
         recipe=recipe.portable().to_yaml(),
         licence=recipe.licence,
         description=recipe.description,
     )
-    encoder = alignment.encoder.to(pipeline.fabric.device)
+    encoder = alignment.encoder.to(device)
     # A copy: calibration changes its weights, and the networks are the run's.
     return SegmentationModel(card, copy.deepcopy(network).eval(), semantics=encoder.eval())
 
 
-def _space(encoder: SemanticEncoder, recipe: Recipe) -> SemanticSpace:
+def _training_domain(domain: Domain) -> TrainingDomain:
+    return TrainingDomain(name=domain.name, images=len(domain), terms=domain.terms)
+
+
+def _distillation_titles(recipe: Recipe) -> str:
+    return " + ".join(
+        str(METHODS[each.method]) for each in recipe.distillation if active_parts(each)
+    )
+
+
+def _semantic_space(encoder: SemanticEncoder, recipe: Recipe) -> SemanticSpace:
     return SemanticSpace(grid=encoder.grid, latent=recipe.latent, hidden=recipe.hidden)
 
 
-def _begun(pipeline: "Pipeline", drafts: dict[str, SegmentationModel]) -> dict[str, _Judged]:
-    """Calibration and threshold from the validation images, vectors of the training images."""
-    preprocessing, device = pipeline.recipe.preprocessing, str(pipeline.fabric.device)
-    held_out = list(prepared_images(pipeline.held_out, preprocessing))
-    images = list(prepared_images(pipeline.training, preprocessing))
-    views = Augmenter(pipeline.recipe.augmentation, pipeline.recipe.patch)
-    styled = style_augmented(held_out, views.restyle)
-    judged = {}
-    for role, draft in drafts.items():
-        predictor = Predictor(draft, device=device)
-        calibrate(predictor, held_out, styled)
-        vectors = image_vectors(predictor.model, pipeline.training, images)
-        judged[role] = _Judged(predictor, vectors)
-    return judged
-
-
-def _domains(pipeline: "Pipeline") -> Iterator[Domain]:
-    """What is reported on: the validation split, then the test domains."""
-    yield replace(pipeline.held_out, name=f"{pipeline.held_out.name}, validation")
-    yield from pipeline.tests
-
-
-def _judge(
-    pipeline: "Pipeline",
+def _score(
+    recipe: Recipe,
     domain: Domain,
-    judged: dict[str, _Judged],
+    candidates: dict[str, _Candidate],
     autoencoder: SemanticAutoencoder,
 ) -> None:
-    """Add what each model makes of a domain."""
-    preprocessing, patch = pipeline.recipe.preprocessing, pipeline.recipe.patch
-    images = list(prepared_images(domain, preprocessing))
+    """Add how each model does on a domain."""
+    images: list[PreparedImage] = list(prepared_images(domain, recipe.preprocessing))
     # P-SAE's vectors of the masks are the same for each model.
     masks = None
     if domain.labelled:
-        masks = mask_vectors(autoencoder, domain, preprocessing, patch, images)
-    for found in judged.values():
-        vectors = image_vectors(found.predictor.model, domain, images)
-        if distance := _distance(vectors, found.source):
-            found.fsd[domain.name] = distance
+        masks = mask_vectors(autoencoder, domain, recipe.preprocessing, recipe.patch, images)
+    for candidate in candidates.values():
+        vectors = image_vectors(candidate.predictor.model, domain, images)
+        if distance := _distance(vectors, candidate.source):
+            candidate.fsd[domain.name] = distance
         if masks is None:
             continue
-        found.scores[domain.name] = evaluate(found.predictor, domain, images=images)
+        candidate.scores[domain.name] = evaluate(candidate.predictor, domain, images=images)
         if distance := _distance(vectors, masks):
-            found.prior_fsd[domain.name] = distance
+            candidate.prior_fsd[domain.name] = distance
 
 
 def _distance(a: Vectors, b: Vectors) -> FSD | None:
-    """FSD, where both sides have the two vectors it takes."""
+    """FSD, where both sides have the two vectors that it needs."""
     return frechet_distance(a, b) if min(len(a), len(b)) > 1 else None
 
 
-def _with_metrics(found: _Judged) -> SegmentationModel:
-    """The model, its metrics on its card."""
-    metrics = {name: scores.to_dict()["mean"] for name, scores in found.scores.items()}
-    model = found.predictor.model
+def _with_metrics(candidate: _Candidate) -> SegmentationModel:
+    """The model with its scores on its card."""
+    metrics = {name: scores.to_dict()["mean"] for name, scores in candidate.scores.items()}
+    model = candidate.predictor.model
     return replace(model, card=model.card.model_copy(update={"metrics": metrics}))
 
 
-def _outcome(found: _Judged, size: int) -> Outcome:
-    network, card = found.predictor.model.network, found.predictor.model.card
-    seconds = [took for scores in found.scores.values() for took in scores.seconds.values()]
+def _outcome(candidate: _Candidate, size: int) -> Outcome:
+    network, card = candidate.predictor.model.network, candidate.predictor.model.card
+    seconds = [took for scores in candidate.scores.values() for took in scores.seconds.values()]
     return Outcome(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         gmac=_gmac(network, card.patch),
@@ -222,25 +237,28 @@ def _outcome(found: _Judged, size: int) -> Outcome:
         own_threshold=card.per_image_threshold,
         own_statistics=card.bn_mixing,
         seconds_per_image=median(seconds),
-        scores=found.scores,
-        fsd=found.fsd,
-        prior_fsd=found.prior_fsd,
-        vectors_alike=all_alike(found.source),
+        scores=candidate.scores,
+        fsd=candidate.fsd,
+        prior_fsd=candidate.prior_fsd,
+        vectors_alike=all_alike(candidate.source),
     )
 
 
-def _said(pipeline: "Pipeline", outcomes: dict[str, Outcome]) -> str:
-    validation, *tests = [domain.name for domain in _domains(pipeline)]
-    notes = [f"{validation}: chose checkpoints, calibration and thresholds, so its Dice flatters"]
-    notes += source_notes(pipeline.recipe, pipeline.training, pipeline.held_out)
+def _report_page(recipe: Recipe, data: RunData, outcomes: dict[str, Outcome]) -> str:
+    names = [domain.name for domain in data.reported]
+    held_out = names[: len(data.validation)]
+    notes = [
+        f"{name}: chose checkpoints, calibration and thresholds, so its Dice flatters"
+        for name in held_out
+    ]
+    notes += data.notes(recipe.preprocessing.neighbours)
     notes += [
         f"{role}: its semantic vectors are all alike, since the network makes nothing of its "
         "bottleneck; its FSD says nothing"
         for role in ROLES
         if outcomes[role].vectors_alike
     ]
-    ordered = {role: outcomes[role] for role in ROLES}
-    return as_markdown(pipeline.recipe.name, [validation, *tests], ordered, notes)
+    return as_markdown(recipe.name, names, {role: outcomes[role] for role in ROLES}, notes)
 
 
 def _gmac(network: SegmentationNetwork, patch: int) -> float:

@@ -7,7 +7,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
-from src_training.runs.directory import STAGES, RunDirectory
+from src_training.config.stages import REQUIRED_STAGES
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import (
     BatchSplit,
     Event,
@@ -24,6 +25,9 @@ from src_training.runs.events import (
     Validated,
     read_event,
 )
+
+SCORING = "scoring"
+"""What follows the last stage: calibration, thresholds and scores."""
 
 
 class RunFollower:
@@ -146,6 +150,8 @@ class RunHistory:
         Stage, step and file (below the run's directory) of the last preview.
     notes
         What a person should know, a sentence each.
+    intervals
+        Stage -> seconds from one step to the next, validations left out.
     state
         ``waiting`` before the first event, then ``running``, ``finished`` or
         ``stopped`` as the run said itself; see `run_state` for one that died.
@@ -154,7 +160,7 @@ class RunHistory:
     """
 
     def __init__(self) -> None:
-        self.stages = {name: StageProgress(name) for name in STAGES}
+        self.stages = {name: StageProgress(name) for name in REQUIRED_STAGES}
         self.losses: dict[str, dict[str, Series]] = {}
         self.scores: dict[str, Series] = {}
         self.fsd: dict[str, Series] = {}
@@ -165,14 +171,23 @@ class RunHistory:
         self.memory: tuple[int, int] | None = None
         self.preview: tuple[str, int, str] | None = None
         self.notes: list[str] = []
+        self.intervals: dict[str, list[float]] = {}
         self.state: Literal["waiting", "running", "finished", "stopped"] = "waiting"
         self.last_words = ""
         self._now = 0.0
+        self._last_step: float | None = None
         self._pace: _Pace | None = None
 
     def take(self, event: Event) -> None:
         """Take the next event."""
         self._pass_time(event)
+        if isinstance(event, StepDone):
+            if self._last_step is not None:
+                took = self._now - self._last_step
+                self.intervals.setdefault(event.stage, []).append(took)
+            self._last_step = self._now
+        elif isinstance(event, Validated | RunStarted):
+            self._last_step = None
         match event:
             case RunStarted():
                 self.state, self.last_words = "running", ""
@@ -204,6 +219,20 @@ class RunHistory:
                 self.state = "finished"
             case RunStopped():
                 self.state, self.last_words = "stopped", event.reason
+
+    @property
+    def position(self) -> tuple[str, int, int]:
+        """The last stage begun, its steps done, and its steps in all.
+
+        `SCORING` and zeros after the last stage; an empty name and zeros before
+        the first stage and at the end of the run.
+        """
+        begun = [stage for stage in self.stages.values() if stage.step or stage.state != "waiting"]
+        if self.state == "finished" or not begun:
+            return "", 0, 0
+        if begun[-1].state == "done" and begun[-1] is list(self.stages.values())[-1]:
+            return SCORING, 0, 0
+        return begun[-1].name, begun[-1].step, begun[-1].steps
 
     def stage_seconds_left(self) -> float | None:
         """Seconds that the running stage will take yet; None before its second step."""

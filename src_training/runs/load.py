@@ -1,50 +1,24 @@
 """The networks of a run from its checkpoints: no domain is read, nothing is trained."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
-from torch import nn
-
-from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.recipe import Recipe
+from src_training.config.stages import stages_of
 from src_training.errors import InputError
 from src_training.explore.teacher_student import TeacherStudentPair
+from src_training.inference.model_file import read_card
 from src_training.networks import SegmentationNetwork
+from src_training.runs.data import load_domain
 from src_training.runs.directory import RunDirectory
-from src_training.training.builders import (
-    build_alignment_network,
-    build_autoencoder,
-    build_recipe_network,
-)
-from src_training.training.checkpoint import load_checkpoint, read_progress
-from src_training.training.snapshots import snapshot_files
-
-# The last layer of P-SAE has a channel for every foreground class.
-_FOREGROUND = "weights/decoder.4.bias"
+from src_training.runs.events import RunStarted, iter_events
+from src_training.training.builders import Networks, build_stage
+from src_training.training.checkpoint import load_checkpoint, snapshot_files
 
 
-@dataclass(frozen=True, eq=False)
-class RunNetworks(TeacherStudentPair):
-    """What a run has trained, on the CPU and in evaluation mode.
-
-    Attributes
-    ----------
-    recipe
-        Of the run.
-    autoencoder
-        P-SAE.
-    alone
-        The student from masks alone; the distilled one is `student`.
-    """
-
-    recipe: Recipe
-    autoencoder: SemanticAutoencoder
-    alone: SegmentationNetwork
-
-
-def load_networks(run: Path) -> RunNetworks:
+def load_networks(run: Path) -> Networks:
     """The networks of a run, each by its best validation so far.
+
+    They are on the CPU and in evaluation mode.
 
     Raises
     ------
@@ -52,87 +26,72 @@ def load_networks(run: Path) -> RunNetworks:
         If the directory holds no run, a stage has not come to its first
         validation, or a checkpoint is broken; the message names it.
     """
-    folder, recipe = RunDirectory(Path(run)), _recipe(Path(run))
-    classes = _classes(folder)
-    autoencoder = build_autoencoder(recipe, classes)
-    teacher = build_recipe_network(recipe, recipe.teacher, classes)
-    alone, student = (build_recipe_network(recipe, recipe.student, classes) for _ in range(2))
-    tan, san = build_alignment_network(recipe, teacher), build_alignment_network(recipe, student)
-    for stage, module in (
-        ("teacher", teacher),
-        ("autoencoder", autoencoder),
-        ("vectors", autoencoder.alignment),
-        ("tan", tan),
-        ("alone", alone),
-        ("san", san),
-        ("distil", student),
-    ):
-        _fill(module, _best(folder, stage))
-    return RunNetworks(
-        teacher=teacher,
-        tan=tan,
-        student=student,
-        san=san,
+    directory = RunDirectory(Path(run))
+    networks = _build(directory)
+    for spec in stages_of(networks.recipe):
+        path = directory.stage(spec.name) / "best.safetensors"
+        if not path.exists():
+            raise InputError(
+                f"{directory.path}: stage {spec.name} has no checkpoint yet; expected a run whose "
+                "student was validated at least once"
+            )
+        load_checkpoint(path, build_stage(spec, networks).trained)
+    return networks.eval()
+
+
+def load_pair(run: Path) -> TeacherStudentPair:
+    """The teacher and the distilled student of a run; errors as `load_networks`."""
+    networks = load_networks(run)
+    recipe = networks.recipe
+    return TeacherStudentPair(
+        teacher=networks.teacher,
+        tan=networks.tan,
+        student=networks.distilled,
+        san=networks.san,
         preprocessing=recipe.preprocessing,
         augmentation=recipe.augmentation,
         patch=recipe.patch,
         centred=recipe.centred_vectors,
-        recipe=recipe,
-        autoencoder=autoencoder,
-        alone=alone,
     )
 
 
-def checkpoints(run: Path) -> list[int]:
-    """Steps of the stage ``distil`` whose weights the run has kept, rising; empty without a run."""
+def snapshots(run: Path) -> list[int]:
+    """Steps of the stage ``distil`` of which the run has snapshots, rising; empty without a run."""
     return list(snapshot_files(RunDirectory(Path(run)).stage("distil")))
 
 
-def student_at(run: Path, step: int) -> SegmentationNetwork:
+def load_snapshot(run: Path, step: int) -> SegmentationNetwork:
     """The distilled student after so many steps, on the CPU and in evaluation mode.
 
     Raises
     ------
     InputError
-        If the directory holds no run, or the weights of that step were not
-        kept or are broken.
+        If the directory holds no run, or the snapshot of that step is missing
+        or broken.
     """
-    folder, recipe = RunDirectory(Path(run)), _recipe(Path(run))
-    kept = snapshot_files(folder.stage("distil"))
-    if step not in kept:
-        known = ", ".join(map(str, kept)) or "none"
-        raise InputError(f"{run}: no student of step {step} was kept; expected one of {known}")
-    student = build_recipe_network(recipe, recipe.student, _classes(folder))
-    _fill(student, kept[step])
-    return student
+    directory = RunDirectory(Path(run))
+    files = snapshot_files(directory.stage("distil"))
+    if step not in files:
+        known = ", ".join(map(str, files)) or "none"
+        raise InputError(f"{run}: there is no snapshot of step {step}; expected one of {known}")
+    student = _build(directory).distilled
+    load_checkpoint(files[step], student)
+    return student.eval()
 
 
-def _recipe(run: Path) -> Recipe:
-    file = RunDirectory(run).recipe
-    if not file.is_file():
-        raise InputError(f"{run}: there is no run; expected recipe.yaml in it")
-    return Recipe.load(file)
+def _build(directory: RunDirectory) -> Networks:
+    if not directory.recipe.is_file():
+        raise InputError(f"{directory.path}: there is no run; expected recipe.yaml in it")
+    recipe = Recipe.load(directory.recipe)
+    return Networks.build(recipe, _class_count(directory, recipe))
 
 
-def _best(folder: RunDirectory, stage: str) -> Path:
-    path = folder.stage(stage) / "best.safetensors"
-    if not path.exists():
-        raise InputError(
-            f"{folder.path}: stage {stage} has no checkpoint yet; expected a run whose "
-            "student was validated at least once"
-        )
-    return path
-
-
-def _classes(folder: RunDirectory) -> int:
-    """How many classes the run's networks tell apart."""
-    path = _best(folder, "autoencoder")
-    read_progress(path)
-    with safe_open(path, framework="pt") as file:
-        foreground: int = file.get_slice(_FOREGROUND).get_shape()[0]
-    return foreground + 1
-
-
-def _fill(module: nn.Module, path: Path) -> None:
-    load_checkpoint(path, module)
-    module.eval()
+def _class_count(directory: RunDirectory, recipe: Recipe) -> int:
+    """How many classes the networks of a run have, background included."""
+    for event in iter_events(directory.events):
+        if isinstance(event, RunStarted) and event.classes:
+            return len(event.classes)
+    # Runs by former versions did not write it down.
+    if directory.model.exists():
+        return len(read_card(directory.model).classes)
+    return len(load_domain(recipe.sources[0], masks_required=True).classes)

@@ -1,20 +1,21 @@
-"""From a recipe to trained networks: the stages in their order."""
+"""From a recipe and its data to trained networks: the stages in their order."""
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 
-from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.recipe import Recipe
+from src_training.config.stages import stages_of
 from src_training.data.augmentation import Augmenter
+from src_training.data.domain import Domain
 from src_training.data.sampling import (
     Batch,
     PatchSampler,
+    PreparedCase,
     Sampler,
     SemiSupervisedSampler,
     crop_patch,
@@ -22,22 +23,14 @@ from src_training.data.sampling import (
     patch_corners,
     prepare_cases,
 )
-from src_training.device import training_precision
-from src_training.distillation import build_distillations
 from src_training.errors import InputError
-from src_training.networks import SegmentationNetwork
-from src_training.runs.data import load_domain, source_split, split_labelled
+from src_training.inference.model_file import SegmentationModel
+from src_training.runs.data import RunData
 from src_training.runs.directory import RunDirectory
-from src_training.runs.events import Event, Noted
 from src_training.seeds import step_seed
-from src_training.training.builders import (
-    build_alignment_network,
-    build_autoencoder,
-    build_recipe_network,
-    refuse_impossible_networks,
-)
-from src_training.training.callbacks import TrainingMonitor, patches_of
-from src_training.training.distributed.ranks import is_first, make_fabric
+from src_training.training.builders import Networks, build_stage, check_networks, pretrained_student
+from src_training.training.callbacks import Callback
+from src_training.training.distributed.ranks import is_first
 from src_training.training.gradient_balance import (
     SAMPLES,
     dominance_warnings,
@@ -45,50 +38,12 @@ from src_training.training.gradient_balance import (
     little_to_teach,
     nothing_gained,
 )
-from src_training.training.pretrained import pretrained_student
-from src_training.training.stages.base import (
-    Alignment,
-    MaskAutoencoder,
-    MaskVectors,
-    Stage,
-    Supervised,
-    Validation,
-)
-from src_training.training.stages.distillation import (
-    Distil,
-    Paraphrase,
-    stage_names,
-)
+from src_training.training.stages.base import Validation
+from src_training.training.stages.distillation import DistillationStage
 from src_training.training.trainer import fit
 
 VALIDATION_PATCHES = 32
-Emit = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class TrainedNetworks:
-    """What a run has trained, each with its best weights and in evaluation mode.
-
-    Attributes
-    ----------
-    teacher, tan
-        The teacher and its alignment network.
-    autoencoder
-        P-SAE.
-    alone
-        The student from masks alone, after as many steps as `distilled`.
-    distilled
-        The student that the teacher taught.
-    san
-        Of the student before it became `alone` and `distilled`; it serves both.
-    """
-
-    teacher: SegmentationNetwork
-    tan: AlignmentNetwork
-    autoencoder: SemanticAutoencoder
-    alone: SegmentationNetwork
-    distilled: SegmentationNetwork
-    san: AlignmentNetwork
+Note = Callable[[str, int, str], None]
 
 
 class Pipeline:
@@ -96,229 +51,159 @@ class Pipeline:
 
     Parameters
     ----------
-    recipe, folder
-        What to do, and where.
-    device
-        See `find_device`.
-    stopping
-        See `fit`.
+    recipe, data, directory
+        What to do, with which cases, and where.
     devices
-        See `make_fabric`; beyond one, the other processes start here.
-
-    Attributes
-    ----------
-    training, held_out
-        Cases of the source to learn from, and those that choose checkpoints.
-    tests
-        Domains to report on.
-    unlabelled
-        What joins the stage ``distil`` without masks: recipe and domain.
-    precision
-        See `training_precision`.
+        Processes that share each batch.
 
     Raises
     ------
     InputError
-        If the domains, or the model to start from, cannot be read or do not
-        fit the recipe, no network or distillation is as it says, a batch has
-        fewer patches than there are devices, or a device is not there.
+        If the model to start from cannot be read or does not fit the recipe,
+        no network or distillation is as the recipe says, or a batch has fewer
+        patches than there are devices.
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        folder: RunDirectory,
-        device: str,
-        stopping: Callable[[], bool],
-        devices: int = 1,
+        self, recipe: Recipe, data: RunData, directory: RunDirectory, devices: int = 1
     ) -> None:
-        self.recipe, self.folder = recipe, folder
-        self._stopping = stopping
-        self.fabric = make_fabric(device, devices)
-        self.precision = training_precision(self.fabric.device)
-        self._refuse_small_batches(devices)
-        training, self.held_out = source_split(recipe)
-        self.training, others = split_labelled(recipe, training)
-        self.tests = [load_domain(test, masks_required=False) for test in recipe.tests]
-        self._refuse_other_classes()
-        self.unlabelled = [
-            (each, load_domain(each, masks_required=False)) for each in recipe.unlabelled
-        ]
-        if others is not None:
-            self.unlabelled.insert(0, (recipe.source, others))
-        refuse_impossible_networks(recipe, len(self.training.classes))
-        self._start = pretrained_student(recipe, folder, self.training.classes)
-        if devices > 1:
-            self.fabric.launch()
-        cases = prepare_cases(self.training, recipe.preprocessing)
-        views = Augmenter(recipe.augmentation, recipe.patch)
-        self._patches = PatchSampler(cases, views)
-        self._taught = self._with_unlabelled(views)
-        self._source = patches_of([case.image for case in cases], recipe.patch)
-        self._validation = self._validation_split()
+        self.recipe, self.data, self.directory = recipe, data, directory
+        self._stages = stages_of(recipe)
+        self._check_batches(devices)
+        check_networks(recipe, len(data.classes))
+        self._pretrained: SegmentationModel | None = pretrained_student(
+            recipe, directory.start, data.classes
+        )
 
-    def run(self, emit: Emit) -> None:
-        """Run every stage that is not done, then write models and report; errors as `train`."""
-        from src_training.runs.finalise import finalise
+    @cached_property
+    def training_cases(self) -> list[list[PreparedCase]]:
+        """The labelled training cases on the networks' grid, source by source."""
+        return [prepare_cases(each, self.recipe.preprocessing) for each in self.data.sources]
 
-        finalise(self, self.train(emit))
-
-    def train(self, emit: Emit) -> TrainedNetworks:
+    def run(
+        self,
+        fabric: Fabric,
+        *,
+        callbacks: Sequence[Callback] = (),
+        note: Note = lambda _stage, _step, _sentence: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Networks:
         """Run every stage that is not done.
+
+        Parameters
+        ----------
+        fabric
+            Owns device, precision and processes; launched.
+        callbacks
+            Told of every step and validation.
+        note
+            Takes what a person should know of a stage: its name, the step, a
+            sentence.
+        stopping
+            See `fit`.
 
         Raises
         ------
         InputError, Interrupted
             See `fit`.
         """
-        recipe = self.recipe
-        if self._start is not None and is_first() and not self.folder.start.exists():
-            # The run does not depend on a file that may be gone when it is resumed.
-            self._start.save(self.folder.start)
-        watch = self._watching(emit) if is_first() else lambda _stage, _step: None
-        supervision = recipe.supervised
-
-        def learned(stage: Stage, patches: Sampler = self._patches) -> float:
-            return fit(
+        recipe, directory = self.recipe, self.directory
+        networks = Networks.build(recipe, len(self.data.classes))
+        self._start_from_pretrained(networks)
+        labelled, semi_supervised = self._samplers()
+        validation = self._validation(fabric.device)
+        scores: dict[str, float] = {}
+        for spec in self._stages:
+            stage = build_stage(spec, networks)
+            sampler = semi_supervised if spec.semi_supervised else labelled
+            schedule = spec.schedule_of(recipe)
+            distils = schedule.steps > 0 and is_first()
+            if isinstance(stage, DistillationStage) and distils and not directory.begun(spec.name):
+                sentences = little_to_teach(scores["teacher"], scores["baseline"])
+                sentences += self._dominance_warnings(stage, sampler, fabric)
+                for sentence in sentences:
+                    note(spec.name, 0, sentence)
+            scores[spec.name] = fit(
                 stage,
-                recipe.plan(stage.name),
-                patches,
-                self._validation,
-                self.folder.stage(stage.name),
-                fabric=self.fabric,
+                schedule,
+                sampler,
+                validation,
+                directory.stage(spec.name),
+                fabric=fabric,
                 seed=recipe.seed,
                 weight_decay=recipe.weight_decay,
-                emit=emit,
-                stopping=self._stopping,
-                watch=watch,
+                callbacks=callbacks,
+                stopping=stopping,
             ).score
+            if isinstance(stage, DistillationStage) and distils:
+                for sentence in nothing_gained(scores[spec.name], scores["baseline"]):
+                    note(spec.name, schedule.steps, sentence)
+        return networks
 
-        teacher = self._network("teacher")
-        knows = learned(Supervised("teacher", teacher, supervision))
-        autoencoder = self._autoencoder()
-        learned(MaskAutoencoder(autoencoder))
-        learned(MaskVectors(autoencoder))
-        tan = self._alignment("tan", teacher)
-        learned(Alignment("tan", tan, teacher, autoencoder, recipe.alignment))
-        student = self._network("student")
-        if self._start is not None:
-            student.load_state_dict(self._start.network.state_dict())
-        learned(Supervised("student", student, supervision))
-        alone = copy.deepcopy(student)
-        untaught = learned(Supervised("alone", alone, supervision))
-        san = self._alignment("san", student)
-        learned(Alignment("san", san, student, autoencoder, recipe.alignment))
-        distil = self._distil((student, san), (teacher, tan), learned)
-        teaches = is_first() and recipe.stages.distil.steps > 0
+    def _start_from_pretrained(self, networks: Networks) -> None:
+        """Fill the student, and keep the model: its file may be gone when the run is resumed."""
+        if self._pretrained is None:
+            return
+        if is_first() and not self.directory.start.exists():
+            self._pretrained.save(self.directory.start)
+        networks.student.load_state_dict(self._pretrained.network.state_dict())
 
-        def note(sentences: list[str], step: int) -> None:
-            for sentence in sentences:
-                emit(Noted(stage=distil.name, step=step, sentence=sentence))
+    def _samplers(self) -> tuple[Sampler, Sampler]:
+        """What stages are trained on, and what semi-supervised ones are."""
+        recipe = self.recipe
+        augmenter = Augmenter(recipe.augmentation, recipe.patch)
+        sources = self.training_cases
+        even = recipe.source_sampling == "even" and len(sources) > 1
+        weights = [1 / len(cases) for cases in sources for _ in cases] if even else None
+        labelled = PatchSampler([case for cases in sources for case in cases], augmenter, weights)
+        unlabelled = self._prepare(self.data.unlabelled, labelled=False)
+        if not unlabelled:
+            return labelled, labelled
+        return labelled, SemiSupervisedSampler(labelled, PatchSampler(unlabelled, augmenter))
 
-        if teaches and not self.folder.begun(distil.name):
-            note([*little_to_teach(knows, untaught), *self._loud(distil)], 0)
-        taught = learned(distil, self._taught)
-        if teaches:
-            note(nothing_gained(taught, untaught), recipe.plan(distil.name).steps)
-        return TrainedNetworks(teacher, tan, autoencoder, alone, distil.segmenting, san)
-
-    def _distil(
-        self,
-        student: tuple[SegmentationNetwork, AlignmentNetwork],
-        teacher: tuple[SegmentationNetwork, AlignmentNetwork],
-        learned: Callable[[Stage], float],
-    ) -> Distil:
-        """The stage that teaches a student, once the paraphrasers that it needs have learned."""
-        trained, san = student
-        scratch = self.recipe.distil_from == "scratch"
-        taught = self._network("distil") if scratch else copy.deepcopy(trained)
-        self._seed("distillations")
-        distillations = build_distillations(self.recipe.distillation, teacher[0], taught)
-        if paraphrased := [each for each in distillations if each.paraphrases]:
-            learned(Paraphrase(paraphrased, teacher[0]))
-        return Distil((taught, san), teacher, distillations, self.recipe.supervised)
-
-    def _network(self, role: str) -> SegmentationNetwork:
-        self._seed(role)
-        used = self.recipe.teacher if role == "teacher" else self.recipe.student
-        return build_recipe_network(self.recipe, used, len(self.training.classes))
-
-    def _autoencoder(self) -> SemanticAutoencoder:
-        self._seed("autoencoder")
-        return build_autoencoder(self.recipe, len(self.training.classes))
-
-    def _alignment(self, role: str, network: SegmentationNetwork) -> AlignmentNetwork:
-        self._seed(role)
-        return build_alignment_network(self.recipe, network)
-
-    def _seed(self, role: str) -> None:
-        torch.manual_seed(step_seed(self.recipe.seed, role, "start"))
-
-    def _loud(self, stage: Distil) -> list[str]:
-        """Which losses drown the masks, a sentence each."""
-        self._seed("balance")
-        count = min(self.recipe.stages.distil.batch, SAMPLES)
-        batch = self._taught.sample(count, stage.views, self.fabric.device)
-        # It takes more memory than a step; a run that a step fits goes on without it.
-        with suppress(torch.OutOfMemoryError):
-            found = gradient_ratios(stage, batch, self.fabric)
-            return dominance_warnings(found, self.recipe.distillation)
-        return []
-
-    def _with_unlabelled(self, views: Augmenter) -> Sampler:
-        """What the student is taught on: half of it unlabelled, where there are such images."""
+    def _prepare(self, domains: Sequence[Domain], *, labelled: bool = True) -> list[PreparedCase]:
         preprocessing = self.recipe.preprocessing
-        cases = [
+        return [
             case
-            for _, domain in self.unlabelled
-            for case in prepare_cases(domain, preprocessing, labelled=False)
+            for domain in domains
+            for case in prepare_cases(domain, preprocessing, labelled=labelled)
         ]
-        return (
-            SemiSupervisedSampler(self._patches, PatchSampler(cases, views))
-            if cases
-            else self._patches
-        )
 
-    def _validation_split(self) -> Validation:
-        cases = prepare_cases(self.held_out, self.recipe.preprocessing)
-        side = self.recipe.patch
+    def _validation(self, device: torch.device) -> Validation:
+        cases, side = self._prepare(self.data.validation), self.recipe.patch
         places = [(case, corner) for case in cases for corner in patch_corners(case.fov, side)]
         chosen = evenly_spaced(places, VALIDATION_PATCHES)
         image = np.stack([crop_patch(case.image.pixels, corner, side) for case, corner in chosen])
         mask = np.stack([crop_patch(case.mask, corner, side) for case, corner in chosen])
-        device = self.fabric.device
         patches = Batch(
             torch.from_numpy(image).to(device), torch.from_numpy(mask).long().to(device)
         )
         return Validation(cases, patches)
 
-    def _watching(self, emit: Emit) -> TrainingMonitor:
-        return TrainingMonitor(
-            self.recipe,
-            self.folder,
-            self.training.classes,
-            self._source,
-            self.tests,
-            self.fabric.device,
-            emit,
-        )
+    def _dominance_warnings(
+        self, stage: DistillationStage, sampler: Sampler, fabric: Fabric
+    ) -> list[str]:
+        """Which losses dominate the masks', a sentence each."""
+        recipe = self.recipe
+        torch.manual_seed(step_seed(recipe.seed, "balance", "start"))
+        count = min(recipe.stages[stage.name].batch, SAMPLES)
+        batch = sampler.sample(count, stage.views, fabric.device)
+        # It takes more memory than a step; a run that a step fits goes on without it.
+        with suppress(torch.OutOfMemoryError):
+            found = gradient_ratios(stage, batch, fabric)
+            return dominance_warnings(found, recipe.distillation)
+        return []
 
-    def _refuse_small_batches(self, devices: int) -> None:
-        used = stage_names(self.recipe.distillation)
-        for name, plan in self.recipe.stages:
-            halved = name == "distil" and self.recipe.semi_supervised
+    def _check_batches(self, devices: int) -> None:
+        for spec in self._stages:
+            if not spec.in_recipe:
+                continue
+            plan = self.recipe.stages[spec.name]
+            halved = spec.semi_supervised and self.recipe.semi_supervised
             least = max(2, 2 * devices - 1) if halved else devices
-            if name in used and plan.steps and plan.batch < least:
+            if plan.steps and plan.batch < least:
                 raise InputError(
-                    f"stages.{name}.batch is {plan.batch}; expected at least {least}, "
+                    f"stages.{spec.name}.batch is {plan.batch}; expected at least {least}, "
                     f"one {'labelled ' if halved else ''}patch for each device"
                     f"{' and one without a mask' if halved else ''}"
-                )
-
-    def _refuse_other_classes(self) -> None:
-        for test in self.tests:
-            if test.labelled and test.classes != self.training.classes:
-                raise InputError(
-                    f"domain {test.name} has classes {list(test.classes)}; "
-                    f"expected those of the source, {list(self.training.classes)}"
                 )

@@ -1,23 +1,30 @@
-"""A run is a directory: its recipe, its events, its stages, its models, its report.
+"""A run from its recipe to its report, in one directory.
 
-Torch is imported only where a run is made: who looks at one does not wait for it.
+Torch is imported only where a run is made: whoever looks at one does not wait for it.
 """
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src_training.errors import InputError
-from src_training.runs.directory import STAGES, RunDirectory
-from src_training.runs.events import Event, EventLog, RunFinished, RunStarted, RunStopped, StepDone
-from src_training.runs.state import RunState, find_runs, run_state
+from src_training.runs.directory import RunDirectory
+from src_training.runs.events import (
+    Event,
+    EventLog,
+    Noted,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+)
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from src_training.config.recipe import Recipe
     from src_training.runs.pipeline import Pipeline
-
-__all__ = ["STAGES", "RunDirectory", "RunState", "check_folder", "distil", "find_runs", "run_state"]
 
 Listener = Callable[[Event], None]
 
@@ -66,56 +73,62 @@ def distil(
     Interrupted
         If `stopping` said so.
     """
+    from src_training.runs.data import load_run_data
     from src_training.runs.pipeline import Pipeline
-    from src_training.training.distributed.ranks import is_first
+    from src_training.training.distributed.ranks import is_first, make_fabric
 
-    folder = RunDirectory(Path(out))
-    if devices > 1 and not is_first():
-        Pipeline(recipe, folder, device, stopping, devices).train(lambda _event: None)
-        return folder.model
-    with folder.locked():
-        check_folder(folder, recipe, resume)
+    directory = RunDirectory(Path(out))
+    first = is_first()
+    with directory.locked() if first else nullcontext():
+        if first:
+            check_directory(directory, recipe, resume)
+        fabric = make_fabric(device, devices)
         # Before anything is written: a recipe that cannot be followed claims no directory.
-        pipeline = Pipeline(recipe, folder, device, stopping, devices)
+        pipeline = Pipeline(recipe, load_run_data(recipe), directory, devices)
+        if devices > 1:
+            fabric.launch()
+        if not first:
+            pipeline.run(fabric, stopping=stopping)
+            return directory.model
         if not resume:
-            recipe.save(folder.recipe)
-        folder.clear_halves()
-        _run(pipeline, folder, devices, listener)
-    return folder.model
+            recipe.save(directory.recipe)
+        directory.clear_halves()
+        _run(pipeline, fabric, devices, listener, stopping)
+    return directory.model
 
 
 def _run(
-    pipeline: "Pipeline", folder: RunDirectory, processes: int, listener: Listener | None
+    pipeline: "Pipeline",
+    fabric: "Fabric",
+    processes: int,
+    listener: Listener | None,
+    stopping: Callable[[], bool],
 ) -> None:
-    """Run the stages, and let nothing end them without a word."""
+    """Execute a pipeline; the events say how it ended."""
+    from src_training.config.stages import stages_of
+    from src_training.device import training_precision
     from src_training.training.interruption import Interrupted
-    from src_training.training.memory_meter import MemoryMeter
-    from src_training.training.stages.distillation import stage_names
 
-    log, memory = EventLog(folder.events), MemoryMeter(pipeline.fabric.device)
+    log = EventLog(pipeline.directory.events)
 
-    def say(event: Event) -> None:
+    def emit(event: Event) -> None:
         log.write(event)
         if listener is not None:
             listener(event)
 
-    def emit(event: Event) -> None:
-        say(event)
-        if isinstance(event, StepDone) and (used := memory.read()) is not None:
-            say(used)
-
-    began = time.monotonic()
+    began, model = time.monotonic(), pipeline.directory.model
     try:
         emit(
             RunStarted(
                 processes=processes,
-                device=str(pipeline.fabric.device),
-                precision=pipeline.precision,
-                stages=list(stage_names(pipeline.recipe.distillation)),
+                device=str(fabric.device),
+                precision=training_precision(fabric.device),
+                stages=[spec.name for spec in stages_of(pipeline.recipe)],
+                classes=list(pipeline.data.classes),
             )
         )
-        pipeline.run(emit)
-        emit(RunFinished(model=str(folder.model.name), seconds=time.monotonic() - began))
+        execute(pipeline, fabric, emit, stopping)
+        emit(RunFinished(model=model.name, seconds=time.monotonic() - began))
     except (Interrupted, KeyboardInterrupt):
         emit(RunStopped(reason="stopped on request"))
         raise
@@ -126,28 +139,66 @@ def _run(
         log.close()
 
 
-def check_folder(folder: RunDirectory, recipe: "Recipe", resume: bool) -> None:
-    """See that a new run has its directory to itself, and an old one the same recipe.
+def execute(
+    pipeline: "Pipeline", fabric: "Fabric", emit: Listener, stopping: Callable[[], bool]
+) -> None:
+    """Run the stages of a pipeline, watched, and write what a run leaves.
+
+    Parameters
+    ----------
+    pipeline, fabric
+        What to run, on which device.
+    emit
+        Takes every event but those of the run's start and end.
+    stopping
+        See `distil`.
+    """
+    from src_training.runs.finalise import finalise
+    from src_training.runs.monitor import (
+        DistanceCallback,
+        EventCallback,
+        MemoryCallback,
+        PreviewCallback,
+    )
+
+    recipe, data, directory = pipeline.recipe, pipeline.data, pipeline.directory
+    source = [case.image for cases in pipeline.training_cases for case in cases]
+
+    def note(stage: str, step: int, sentence: str) -> None:
+        emit(Noted(stage=stage, step=step, sentence=sentence))
+
+    callbacks = (
+        EventCallback(emit),
+        MemoryCallback(fabric.device, emit),
+        PreviewCallback(recipe, directory, data.classes, fabric.device, emit),
+        DistanceCallback(recipe, source, data.tests, fabric.device, emit),
+    )
+    networks = pipeline.run(fabric, callbacks=callbacks, note=note, stopping=stopping)
+    finalise(recipe, data, networks, directory, fabric.device)
+
+
+def check_directory(directory: RunDirectory, recipe: "Recipe", resume: bool) -> None:
+    """Check that a new run has its directory to itself, and a resumed one the same recipe.
 
     Raises
     ------
     InputError
-        If not.
+        If not; the message names the directory or the recipe.
     """
     from src_training.config.recipe import Recipe
 
-    if not folder.recipe.exists():
+    if not directory.recipe.exists():
         if resume:
             raise InputError(
-                f"{folder.path}: there is no run to resume; expected recipe.yaml in it"
+                f"{directory.path}: there is no run to resume; expected recipe.yaml in it"
             )
         return
     if not resume:
         raise InputError(
-            f"{folder.path}: the directory holds a run already; resume it or name another"
+            f"{directory.path}: the directory holds a run already; resume it or name another"
         )
-    if Recipe.load(folder.recipe) != recipe:
+    if Recipe.load(directory.recipe) != recipe:
         raise InputError(
-            f"{folder.recipe}: the run was begun with another recipe; "
+            f"{directory.recipe}: the run was begun with another recipe; "
             "expected the same, or a new directory"
         )

@@ -9,20 +9,9 @@ import yaml
 
 from src_training.config.yaml_io import first_words
 from src_training.errors import InputError
-from src_training.runs.directory import STAGES, RunDirectory
-from src_training.runs.events import (
-    Event,
-    RunFinished,
-    RunStarted,
-    RunStopped,
-    StageFinished,
-    StageStarted,
-    StepDone,
-    read_events,
-)
-
-SCORING = "scoring"
-"""What follows the last stage: statistics, calibration, thresholds, scores."""
+from src_training.runs.directory import RunDirectory
+from src_training.runs.events import Event, iter_events
+from src_training.runs.history import RunHistory
 
 
 @dataclass(frozen=True)
@@ -61,28 +50,14 @@ def run_state(path: Path) -> RunState:
     InputError
         If there is no run in it, or its recipe is no YAML or has no name.
     """
-    folder = RunDirectory(path)
-    name = _name(folder.recipe)
-    stage, step, steps, words = "", 0, 0, ""
-    state = "died"
-    events = read_events(folder.events)
-    for event in events:
-        match event:
-            case RunStarted():
-                state, words = "died", ""
-            case StageStarted():
-                stage, step, steps = event.stage, event.step, event.steps
-            case StepDone():
-                step = event.step
-            case StageFinished() if event.stage == STAGES[-1]:
-                stage, step, steps = SCORING, 0, 0
-            case RunFinished():
-                state, stage, step, steps = "finished", "", 0, 0
-            case RunStopped():
-                state, words = "stopped", event.reason
-    if state == "died":
-        state, words = _unsaid(folder, events[-1] if events else None)
-    return RunState(path, name, state, stage, step, steps, words)
+    directory, history = RunDirectory(path), RunHistory()
+    name, last = _name(directory.recipe), None
+    for last in iter_events(directory.events):
+        history.take(last)
+    state, last_words = str(history.state), history.last_words
+    if state in ("waiting", "running"):
+        state, last_words = _unfinished(directory, last)
+    return RunState(path, name, state, *history.position, last_words)
 
 
 def find_runs(root: Path) -> list[RunState]:
@@ -116,12 +91,12 @@ def _name(recipe: Path) -> str:
     return name
 
 
-def _unsaid(folder: RunDirectory, last: Event | None) -> tuple[str, str]:
-    """State and last words of a run that has not said how it ended."""
-    if folder.in_use:
+def _unfinished(directory: RunDirectory, last: Event | None) -> tuple[str, str]:
+    """State and last words of a run whose events do not say how it ended."""
+    if directory.in_use:
         return "running", ""
     ended = datetime.fromisoformat(last.time).timestamp() if last is not None else 0.0
-    said = _last_line(folder.output, ended)
+    said = _last_line(directory.output, ended)
     if last is None and not said:
         return "stopped", "not begun yet"
     if last is not None and psutil.boot_time() > ended:

@@ -1,28 +1,197 @@
-"""The networks that a recipe names, with fresh weights."""
+"""Every network that a run trains, built from its recipe."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.recipe import NetworkRecipe, Recipe
-from src_training.distillation import build_distillations
+from src_training.config.stages import StageSpec, stages_of
+from src_training.distillation import Distillation, build_distillations
 from src_training.errors import InputError
+from src_training.inference.model_file import SegmentationModel, load_model
 from src_training.networks import SegmentationNetwork, build_network, published_width
+from src_training.seeds import step_seed
+from src_training.training.stages.base import Stage
 
-_WIDTH = 64
-"""Of P-SAE, beside a teacher as wide as published."""
+_AUTOENCODER_WIDTH = 64
+"""Channels of the P-SAE's first level beside a teacher of published width."""
 
 
-def build_recipe_network(
-    recipe: Recipe, network: NetworkRecipe, classes: int
-) -> SegmentationNetwork:
-    """A teacher or a student for so many classes, the background among them.
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """Everything that the stages of a run train; each stage fills its part.
+
+    Attributes
+    ----------
+    recipe
+        Of the run.
+    teacher, tan
+        The teacher and its alignment network.
+    autoencoder
+        P-SAE.
+    student, san
+        The student from masks alone, from which `baseline` and `distilled`
+        start, and its alignment network, which serves all three.
+    baseline
+        The student after as many further steps from masks alone as `distilled`.
+    distilled
+        The student that the teacher teaches.
+    distillations
+        What the student learns from its teacher.
+    """
+
+    recipe: Recipe
+    teacher: SegmentationNetwork
+    tan: AlignmentNetwork
+    autoencoder: SemanticAutoencoder
+    student: SegmentationNetwork
+    san: AlignmentNetwork
+    baseline: SegmentationNetwork
+    distilled: SegmentationNetwork
+    distillations: list[Distillation[Any]]
+
+    @classmethod
+    def build(cls, recipe: Recipe, classes: int) -> Self:
+        """All networks with the random weights that follow from the recipe's seed.
+
+        Parameters
+        ----------
+        recipe
+            Names the networks, and says how they align and distil.
+        classes
+            Number of classes, background included.
+
+        Raises
+        ------
+        InputError
+            If a network's options are not allowed, or a distillation cannot
+            teach this student.
+        """
+
+        def seed(role: str) -> None:
+            torch.manual_seed(step_seed(recipe.seed, role, "start"))
+
+        seed("teacher")
+        teacher = _segmentation_network(recipe, recipe.teacher, classes)
+        seed("autoencoder")
+        autoencoder = _autoencoder(recipe, classes)
+        seed("tan")
+        tan = _alignment_network(recipe, teacher)
+        seed("student")
+        student = _segmentation_network(recipe, recipe.student, classes)
+        seed("san")
+        san = _alignment_network(recipe, student)
+        baseline = _segmentation_network(recipe, recipe.student, classes)
+        seed("distil")
+        distilled = _segmentation_network(recipe, recipe.student, classes)
+        seed("distillations")
+        distillations = build_distillations(recipe.distillation, teacher, student)
+        return cls(
+            recipe=recipe,
+            teacher=teacher,
+            tan=tan,
+            autoencoder=autoencoder,
+            student=student,
+            san=san,
+            baseline=baseline,
+            distilled=distilled,
+            distillations=distillations,
+        )
+
+    def eval(self) -> Self:
+        """The same networks, in evaluation mode."""
+        for module in (
+            self.teacher,
+            self.tan,
+            self.autoencoder,
+            self.student,
+            self.san,
+            self.baseline,
+            self.distilled,
+        ):
+            module.eval()
+        return self
+
+
+def build_stage(spec: StageSpec, networks: Networks) -> Stage:
+    """The stage of a run that a spec names; it trains its part of the networks."""
+    module, _, function = spec.builder.partition(":")
+    build = getattr(import_module(f"src_training.training.stages.{module}"), function)
+    stage: Stage = build(networks)
+    return stage
+
+
+def check_networks(recipe: Recipe, classes: int) -> None:
+    """Build all networks once where it takes neither time nor memory: not after hours.
 
     Raises
     ------
     InputError
-        As `build_network`.
+        If there is no such network, it cannot be trained on batches this
+        small, or a distillation cannot teach this student.
     """
+    with torch.device("meta"):
+        networks = Networks.build(recipe, classes)
+        stages = [(spec, build_stage(spec, networks)) for spec in stages_of(recipe)]
+    for spec, stage in stages:
+        network, schedule = stage.segmentation_network, spec.schedule_of(recipe)
+        if network is None or not schedule.steps or schedule.batch > 1:
+            continue
+        if network.stride == recipe.patch:
+            field = spec.name if spec.in_recipe else "distil"
+            batch = recipe.stages[field].batch
+            raise InputError(
+                f"stages.{field}.batch is {batch}; expected at least {batch + 1}, as its "
+                f"network makes a single value of a patch of {recipe.patch} pixels"
+            )
+
+
+def pretrained_student(
+    recipe: Recipe, copy: Path, classes: tuple[str, ...]
+) -> SegmentationModel | None:
+    """The model whose weights the student starts from; None where the recipe names none.
+
+    Parameters
+    ----------
+    recipe
+        Names the model in `start_from`.
+    copy
+        The run's own copy of the model, read instead where it exists: the run does
+        not depend on a file that may be gone when it is resumed.
+    classes
+        Names of the classes, background included.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be read or is of another kind than the student.
+    """
+    if recipe.start_from is None:
+        return None
+    model = load_model(copy if copy.exists() else recipe.start_from)
+    card, student = model.card, recipe.student
+    for what, found, expected in (
+        ("network", card.architecture, student.name),
+        ("options", card.options, student.options),
+        ("number of channels", card.in_channels, recipe.preprocessing.in_channels),
+        ("number of classes", len(card.classes), len(classes)),
+    ):
+        if found != expected:
+            raise InputError(
+                f"start_from is {recipe.start_from}, whose {what} is {found}; "
+                f"expected {expected} as the student's"
+            )
+    return model
+
+
+def _segmentation_network(
+    recipe: Recipe, network: NetworkRecipe, classes: int
+) -> SegmentationNetwork:
     built = build_network(
         network.name, recipe.preprocessing.in_channels, classes, **network.options
     )
@@ -31,50 +200,22 @@ def build_recipe_network(
     return built
 
 
-def build_autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
-    """P-SAE for the foreground among so many classes, widened as the recipe's teacher."""
+def _autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
+    """P-SAE for the foreground classes, as wide relative to its published width as the teacher."""
     published = published_width(recipe.teacher.name)
     width = float(recipe.teacher.options.get("width", published)) / published
     from_image = recipe.alignment.prior == "image"
     return SemanticAutoencoder(
         classes - 1,
         recipe.patch,
-        max(1, round(_WIDTH * width)),
+        max(1, round(_AUTOENCODER_WIDTH * width)),
         recipe.latent,
         recipe.hidden,
         recipe.preprocessing.in_channels if from_image else None,
     )
 
 
-def build_alignment_network(recipe: Recipe, network: SegmentationNetwork) -> AlignmentNetwork:
-    """A TAN or a SAN for a network, on the grid that it makes of a training patch."""
+def _alignment_network(recipe: Recipe, network: SegmentationNetwork) -> AlignmentNetwork:
+    """A TAN or a SAN on the grid that its network makes of a training patch."""
     side = recipe.patch // network.stride
     return AlignmentNetwork(network.bottleneck_channels, (side, side), recipe.latent, recipe.hidden)
-
-
-def refuse_impossible_networks(recipe: Recipe, classes: int) -> None:
-    """Build all of it once, where it takes neither time nor memory: not after hours.
-
-    Raises
-    ------
-    InputError
-        If there is no such network, it cannot learn from batches this small,
-        or a distillation cannot teach this student.
-    """
-    with torch.device("meta"):
-        teacher, student = (
-            build_recipe_network(recipe, network, classes)
-            for network in (recipe.teacher, recipe.student)
-        )
-        build_distillations(recipe.distillation, teacher, student)
-        build_autoencoder(recipe, classes)
-    taught = {"teacher": teacher, "student": student, "alone": student, "distil": student}
-    for name, network in taught.items():
-        plan = recipe.plan(name)
-        if plan.steps and plan.batch == 1 and network.stride == recipe.patch:
-            field = "distil" if name == "alone" else name
-            batch = getattr(recipe.stages, field).batch
-            raise InputError(
-                f"stages.{field}.batch is {batch}; expected at least {batch + 1}, as its "
-                f"network makes a single value of a patch of {recipe.patch} pixels"
-            )

@@ -1,4 +1,4 @@
-"""A stage's weights and optimiser in one safetensors file: nothing is unpickled."""
+"""Checkpoints of a stage as safetensors files (nothing is unpickled), and snapshots among them."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,10 +9,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from src_training.config.stages import StageSchedule
 from src_training.errors import InputError
 from src_training.io.atomic import write_bytes
 
 _HEADER = "msankd-checkpoint"
+SNAPSHOTS = 20
+"""Most snapshots of a stage."""
+
+_SNAPSHOTS, _FORMER_SNAPSHOTS = "snapshots", "kept"
 _WEIGHTS, _OPTIMISER = "weights/", "optimiser/"
 
 
@@ -101,6 +106,37 @@ def read_progress(path: Path) -> Progress:
         raise InputError(
             f"{path}: the checkpoint cannot be read ({error}); expected one written by msankd"
         ) from None
+
+
+def snapshot_steps(schedule: StageSchedule) -> list[int]:
+    """The steps of which snapshots are written: the first, the last, and validations between.
+
+    At most `SNAPSHOTS`, evenly spaced; they follow from the schedule alone, so
+    that an interruption changes nothing.
+
+    >>> snapshot_steps(StageSchedule(steps=100, validate_every=50))
+    [0, 50, 100]
+    """
+    validated = [*range(0, schedule.steps, schedule.validate_every), schedule.steps]
+    if len(validated) <= SNAPSHOTS:
+        return validated
+    return [validated[i * (len(validated) - 1) // (SNAPSHOTS - 1)] for i in range(SNAPSHOTS)]
+
+
+def save_snapshot(
+    directory: Path, trained: nn.Module, schedule: StageSchedule, progress: Progress
+) -> None:
+    """Write a snapshot of a stage's weights, where its step is one of `snapshot_steps`."""
+    if progress.step in snapshot_steps(schedule):
+        file = directory / _SNAPSHOTS / f"{progress.step}.safetensors"
+        save_checkpoint(file, trained, None, progress)
+
+
+def snapshot_files(directory: Path) -> dict[int, Path]:
+    """Step -> snapshot of a stage's weights, in the order of steps."""
+    folders = (_FORMER_SNAPSHOTS, _SNAPSHOTS)
+    files = [file for folder in folders for file in directory.glob(f"{folder}/[0-9]*.safetensors")]
+    return dict(sorted((int(file.stem), file) for file in files))
 
 
 def _slots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from src_training.data.sampling import Batch
 from src_training.distillation import MethodOptions
 from src_training.training.stages.base import SEGMENTATION, trainable_parameters
-from src_training.training.stages.distillation import Distil
+from src_training.training.stages.distillation import DistillationStage
 
 DOMINANCE_RATIO = 5.0
 """How many times the gradient of the masks a loss that is spoken of pulls at least."""
@@ -52,7 +52,9 @@ class GradientRatio(NamedTuple):
         return (1 + self.times * self.along) / both <= 1 / math.hypot(1, DOMINANCE_RATIO) + 1e-9
 
 
-def gradient_ratios(stage: Distil, batch: Batch, fabric: Fabric) -> dict[str, GradientRatio]:
+def gradient_ratios(
+    stage: DistillationStage, batch: Batch, fabric: Fabric
+) -> dict[str, GradientRatio]:
     """How each distillation pulls at the student, beside the masks.
 
     Vectors that hardly differ make graphs whose edges turn at a touch: their

@@ -6,7 +6,7 @@ from dataclasses import replace
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.consistency import AlignmentConsistency
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.config.recipe import StageRecipe
+from src_training.config.stages import StageSchedule
 from src_training.data.augmentation import Augmentation, Augmenter
 from src_training.data.domain import Domain
 from src_training.data.sampling import PatchSampler, prepare_cases
@@ -14,11 +14,12 @@ from src_training.errors import InputError
 from src_training.inference.model_card import SemanticSpace
 from src_training.inference.model_file import SegmentationModel
 from src_training.networks.fanet import FANet
-from src_training.runs.events import StepDone
 from src_training.seeds import drawing, step_seed
 from src_training.training.distributed.ranks import Ranks, make_fabric
-from src_training.training.stages.base import Alignment, MaskAutoencoder, MaskVectors, Stage
-from src_training.training.train_step import TrainStep
+from src_training.training.stages.alignment import AlignmentStage
+from src_training.training.stages.autoencoder import AutoencoderStage, VectorStage
+from src_training.training.stages.base import Stage
+from src_training.training.train_step import StepResult, TrainStep
 
 STEPS = 150
 """Of each stage, as in the recipes that ship."""
@@ -29,9 +30,9 @@ _LATENT, _HIDDEN, _WIDTH = 512, 64, 8
 _BATCH, _RATE, _WEIGHT_DECAY = 8, 2e-3, 1e-2
 
 
-def fit_semantics(
+def fit_semantic_encoder(
     model: SegmentationModel, domain: Domain, *, steps: int = STEPS, seed: int = 0
-) -> Iterator[StepDone | SegmentationModel]:
+) -> Iterator[StepResult | SegmentationModel]:
     """Give a model the semantic encoder that it lacks; its network is not changed.
 
     The stages ``autoencoder``, ``vectors`` and ``san`` of a run, after
@@ -52,7 +53,7 @@ def fit_semantics(
 
     Yields
     ------
-    StepDone or SegmentationModel
+    StepResult or SegmentationModel
         After each of ``STAGES * steps`` steps; the model comes last, unsaved.
 
     Raises
@@ -63,44 +64,43 @@ def fit_semantics(
         mask or has other classes, an image cannot be prepared, or a loss is
         not finite.
     """
-    _refuse(model, domain, steps)
+    _check(model, domain, steps)
     card, network = model.card, model.network
     fabric = make_fabric(str(next(network.parameters()).device), 1)
     augmentation = card.augmentation or Augmentation()
     cases = prepare_cases(domain, card.preprocessing)
-    patches = PatchSampler(cases, Augmenter(augmentation, card.patch))
+    sampler = PatchSampler(cases, Augmenter(augmentation, card.patch))
     classes, side = len(card.classes), card.patch // network.stride
     with drawing(step_seed(seed, "fit", "start")):
         autoencoder = SemanticAutoencoder(classes - 1, card.patch, _WIDTH, _LATENT, _HIDDEN)
         san = AlignmentNetwork(network.bottleneck_channels, (side, side), _LATENT, _HIDDEN)
-    plan = StageRecipe(steps=steps, batch=_BATCH, rate=_RATE)
+    schedule = StageSchedule(steps=steps, batch=_BATCH, rate=_RATE)
 
-    def learned(stage: Stage) -> Iterator[StepDone]:
+    def fitted(stage: Stage) -> Iterator[StepResult]:
         stage.train()
-        descent = TrainStep(
+        train_step = TrainStep(
             stage,
-            plan,
-            patches,
+            schedule,
+            sampler,
             fabric=fabric,
             ranks=Ranks(fabric),
             seed=seed,
             weight_decay=_WEIGHT_DECAY,
-            emit=lambda _event: None,
         )
         for number in range(steps):
             # A step seeds itself; whoever else draws in this process waits for it.
             with drawing(seed):
-                said = descent.step(number)
-            yield said
+                result = train_step(number)
+            yield result
         stage.eval()
 
-    yield from learned(MaskAutoencoder(autoencoder))
-    yield from learned(MaskVectors(autoencoder))
-    yield from learned(Alignment("san", san, network, autoencoder, AlignmentConsistency()))
+    yield from fitted(AutoencoderStage(autoencoder))
+    yield from fitted(VectorStage(autoencoder))
+    yield from fitted(AlignmentStage("san", san, network, autoencoder, AlignmentConsistency()))
     space = SemanticSpace(grid=(side, side), latent=_LATENT, hidden=_HIDDEN)
     images = "1 image" if len(domain) == 1 else f"{len(domain)} images"
-    told = f"{card.method}; semantic encoder fitted afterwards to {images} of {domain.name}"
-    update = {"semantics": space, "method": told.removeprefix("; ")}
+    method = f"{card.method}; semantic encoder fitted afterwards to {images} of {domain.name}"
+    update = {"semantics": space, "method": method.removeprefix("; ")}
     yield replace(
         model,
         card=card.model_copy(update=update),
@@ -110,7 +110,7 @@ def fit_semantics(
     )
 
 
-def _refuse(model: SegmentationModel, domain: Domain, steps: int) -> None:
+def _check(model: SegmentationModel, domain: Domain, steps: int) -> None:
     card, network = model.card, model.network
     if model.semantics is not None:
         where = model.source or f"model {card.name}"

@@ -1,24 +1,46 @@
-"""The steps of a stage: draw, descend, and go on in parts where memory is full."""
+"""One optimisation step of a stage, taken in parts where memory is full."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from src_training.config.recipe import StageRecipe
+from src_training.config.stages import STAGES, StageSchedule
 from src_training.data.sampling import Batch, Sampler
 from src_training.distillation.base import exact
 from src_training.errors import InputError
-from src_training.runs.events import BatchSplit, Event, StepDone
 from src_training.seeds import step_seed
+from src_training.training.callbacks import Callback
 from src_training.training.distributed.ranks import Ranks, parts_of
 from src_training.training.distributed.whole_batch import RemoteOutOfMemory
 from src_training.training.interruption import Interrupted
 from src_training.training.schedule import learning_rate
 from src_training.training.stages.base import Stage
+
+
+class StepResult(NamedTuple):
+    """What an optimisation step came to.
+
+    Attributes
+    ----------
+    stage
+        Name of the stage.
+    step
+        Steps done, this one included.
+    total
+        The weighted sum of the losses, finite.
+    losses
+        Unweighted losses of the whole batch by name.
+    """
+
+    stage: str
+    step: int
+    total: float
+    losses: Mapping[str, float]
 
 
 class TrainStep:
@@ -27,49 +49,51 @@ class TrainStep:
     Parameters
     ----------
     stage
-        Is moved to the device, and learns.
-    plan
-        Its batch and rate.
-    patches
-        What it learns from.
+        Is moved to the device, and trained.
+    schedule
+        Its batch and learning rate.
+    sampler
+        What it is trained on.
     fabric, ranks
         Own device, precision and processes.
     seed, weight_decay
-        Of the recipe.
-    emit
-        Takes `BatchSplit`.
+        See `Recipe`.
+    callbacks
+        Told where a batch is split.
 
     Attributes
     ----------
     optimiser
-        Adam with decoupled weight decay, over what learns in the stage.
+        AdamW over the stage's parameter groups.
     """
 
     def __init__(
         self,
         stage: Stage,
-        plan: StageRecipe,
-        patches: Sampler,
+        schedule: StageSchedule,
+        sampler: Sampler,
         *,
         fabric: Fabric,
         ranks: Ranks,
         seed: int,
         weight_decay: float,
-        emit: Callable[[Event], None],
+        callbacks: Sequence[Callback] = (),
     ) -> None:
-        self._stage, self._plan, self._patches = stage, plan, patches
+        self._stage, self._schedule, self._sampler = stage, schedule, sampler
         self._fabric, self._ranks = fabric, ranks
-        self._seed, self._emit = seed, emit
+        self._seed, self._callbacks = seed, callbacks
+        spec = STAGES.get(stage.name)
+        self._seed_key = (spec and spec.seed_key) or stage.name
         fabric.to_device(stage)
-        groups = stage.groups()
-        self._learnt = [parameter for group in groups for parameter in group["params"]]
-        self.optimiser = torch.optim.AdamW(groups, lr=plan.rate, weight_decay=weight_decay)
+        groups = stage.param_groups()
+        self._parameters = [parameter for group in groups for parameter in group["params"]]
+        self.optimiser = torch.optim.AdamW(groups, lr=schedule.rate, weight_decay=weight_decay)
         self._peaks = [group["lr"] for group in self.optimiser.param_groups]
-        self._scaled = fabric.setup_optimizers(self.optimiser)
-        self._statistics = _Statistics(stage.learning)
-        self._parts, self._labelled = 1, plan.batch
+        self._scaled_optimiser = fabric.setup_optimizers(self.optimiser)
+        self._statistics = _RunningStatistics(stage.trainable_state)
+        self._accumulation_steps, self._labelled = 1, schedule.batch
 
-    def step(self, number: int) -> StepDone:
+    def __call__(self, number: int) -> StepResult:
         """Take the step after `number` others.
 
         Raises
@@ -79,23 +103,21 @@ class TrainStep:
         Interrupted
             From a hook of `interruptible`; weights and statistics are those before the step.
         """
-        plan = self._plan
+        schedule = self._schedule
         for group, peak in zip(self.optimiser.param_groups, self._peaks, strict=True):
-            group["lr"] = learning_rate(number, plan.steps, peak)
-        self._statistics.keep()
+            group["lr"] = learning_rate(number, schedule.steps, peak)
+        self._statistics.save()
         while (losses := self._gradients(number)) is None:
             self._split(number)
-        self._ranks.sum_gradients(self._learnt)
-        self._scaled.step()
-        return StepDone(
-            stage=self._stage.name, step=number + 1, total=losses.pop("total"), losses=losses
-        )
+        self._ranks.sum_gradients(self._parameters)
+        self._scaled_optimiser.step()
+        return StepResult(self._stage.name, number + 1, losses.pop("total"), losses)
 
     def _gradients(self, number: int) -> dict[str, float] | None:
         """Gradients of the batch, and its losses with their total; None where memory was full."""
         losses = None
         try:
-            losses = self._summed(number)
+            losses = self._accumulate(number)
         except Interrupted:
             self._statistics.restore()
             raise
@@ -106,20 +128,21 @@ class TrainStep:
         if self._ranks.any(losses is None) or losses is None:
             return None
         values = self._ranks.sum(torch.stack(list(losses.values()))).tolist()
-        said = dict(zip(losses, values, strict=True))
-        _check_finite(said["total"], self._stage.name, number)
-        return said
+        found = dict(zip(losses, values, strict=True))
+        _check_finite(found["total"], self._stage.name, number)
+        return found
 
-    def _summed(self, number: int) -> dict[str, Tensor]:
+    def _accumulate(self, number: int) -> dict[str, Tensor]:
         """Add up losses and gradients over the parts of this process's share."""
-        torch.manual_seed(step_seed(self._seed, self._stage.name, number))
-        self._scaled.zero_grad()
-        drawn = self._patches.sample(self._plan.batch, self._stage.views, self._fabric.device)
-        self._labelled = len(drawn.mask)
+        torch.manual_seed(step_seed(self._seed, self._seed_key, number))
+        self._scaled_optimiser.zero_grad()
+        batch = self._sampler.sample(self._schedule.batch, self._stage.views, self._fabric.device)
+        self._labelled = len(batch.mask)
         sums: dict[str, Tensor] = {}
-        parts = parts_of(self._ranks.share(drawn), self._parts)
+        parts = parts_of(self._ranks.share(batch), self._accumulation_steps)
         # Processes may differ in how many parts they have: then none waits for another.
-        with self._ranks.spread(drawn) if self._parts == 1 else nullcontext():
+        alone = self._accumulation_steps > 1
+        with nullcontext() if alone else self._ranks.spread(batch):
             for part in (part for part in parts if len(part.image)):
                 for name, loss in self._backward(part).items():
                     sums[name] = sums[name] + loss if name in sums else loss
@@ -130,48 +153,49 @@ class TrainStep:
         with self._fabric.autocast():
             losses = self._stage(part)
         losses = {name: exact(loss) for name, loss in losses.items()}
-        share = len(part.image) / self._plan.batch
+        share = len(part.image) / self._schedule.batch
         total = self._stage.total(losses)
         self._fabric.backward(total * share)
         return {name: loss.detach() * share for name, loss in {"total": total, **losses}.items()}
 
     def _split(self, number: int) -> None:
-        """Go on in twice as many parts."""
-        stage, batch = self._stage.name, self._plan.batch
+        """Take the batch in twice as many parts from now on."""
+        stage, batch = self._stage.name, self._schedule.batch
         # The failed pass counted into the running statistics.
         self._statistics.restore()
-        self._scaled.zero_grad()
+        self._scaled_optimiser.zero_grad()
         largest = -(-self._labelled // self._ranks.count)
         device = self._fabric.device
-        if self._parts >= largest:
+        if self._accumulation_steps >= largest:
             raise InputError(
                 f"stages.{stage}.batch is {batch}: the memory of {device} is full with one "
                 "labelled patch at a time; expected a smaller patch or a smaller network"
             )
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        self._parts = min(2 * self._parts, largest)
-        self._emit(BatchSplit(stage=stage, step=number + 1, batch=batch, parts=self._parts))
+        self._accumulation_steps = min(2 * self._accumulation_steps, largest)
+        for callback in self._callbacks:
+            callback.on_batch_split(stage, number + 1, batch, self._accumulation_steps)
 
 
-class _Statistics:
-    """The running statistics of a module as they were before a step: passes change them."""
+class _RunningStatistics:
+    """A module's running statistics as they were before a step: forward passes change them."""
 
     def __init__(self, module: nn.Module) -> None:
         # A type at a time: then each is one kernel on a GPU.
         kinds: dict[torch.dtype, list[Tensor]] = {}
         for buffer in module.buffers():
             kinds.setdefault(buffer.dtype, []).append(buffer)
-        self._now = list(kinds.values())
-        self._kept = [[buffer.clone() for buffer in kind] for kind in self._now]
+        self._buffers = list(kinds.values())
+        self._copies = [[buffer.clone() for buffer in kind] for kind in self._buffers]
 
-    def keep(self) -> None:
-        for kept, now in zip(self._kept, self._now, strict=True):
-            torch._foreach_copy_(kept, now)
+    def save(self) -> None:
+        for copy, buffer in zip(self._copies, self._buffers, strict=True):
+            torch._foreach_copy_(copy, buffer)
 
     def restore(self) -> None:
-        for kept, now in zip(self._kept, self._now, strict=True):
-            torch._foreach_copy_(now, kept)
+        for copy, buffer in zip(self._copies, self._buffers, strict=True):
+            torch._foreach_copy_(buffer, copy)
 
 
 def _check_finite(total: float, stage: str, number: int) -> None:

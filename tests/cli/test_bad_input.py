@@ -17,7 +17,7 @@ from src_training.errors import InputError
 from src_training.inference.model_file import read_card
 from src_training.inference.predictor import Predictor
 from src_training.io import atomic
-from src_training.runs.run import find_runs, run_state
+from src_training.runs.state import find_runs, run_state
 
 
 def one_sentence(said, *words, code=2):

@@ -20,7 +20,7 @@ from src_training.inference import model_file as model_module
 from src_training.inference.model_file import load_model, read_card
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.images import read_image
-from src_training.runs.run import run_state
+from src_training.runs.state import run_state
 
 COMMANDS = ["recipe", "distil", "compare", "segment", "evaluate", "fsd", "models", "runs", "tune"]
 
@@ -44,10 +44,13 @@ def test_a_recipe_is_written_for_folders_and_not_over_another(msankd, make_domai
     assert said.code == 0 and "mine.yaml is written" in said.out
     recipe = Recipe.load(file)
     assert (recipe.name, recipe.student.name) == ("mine", "enet")
-    assert [domain.folder for domain in (recipe.source, *recipe.tests)] == [str(ours), str(theirs)]
+    assert [domain.folder for domain in (*recipe.sources, *recipe.tests)] == [
+        str(ours),
+        str(theirs),
+    ]
     assert recipe == recipe_for(
         "mine",
-        recipe.source,
+        recipe.sources[0],
         recipe.tests,
         "enet",
         "quick",

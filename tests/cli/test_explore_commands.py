@@ -33,7 +33,14 @@ def test_report_of_a_model_is_a_page(model_file, make_domain, tmp_path):
 def test_report_of_a_run_shows_its_models_on_its_domains_beside_the_masks(finished_run, tmp_path):
     report(out_file=tmp_path / "r.html", run=finished_run.path, device="cpu")
     page = (tmp_path / "r.html").read_text()
-    for words in ("teacher", "alone", "distilled", "A, training", "<th>B</th>", "<th>masks</th>"):
+    for words in (
+        "teacher",
+        "baseline",
+        "distilled",
+        "A, training",
+        "<th>B</th>",
+        "<th>masks</th>",
+    ):
         assert words in page
 
 

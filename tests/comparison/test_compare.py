@@ -91,7 +91,7 @@ def test_what_masks_alone_teach_is_scored_once_for_each_seed(plan):
         for other in others:
             found = json.loads((other.folder.report / "report.json").read_text())
             assert list(found) == list(scores)
-            for role in ("teacher", "alone"):
+            for role in ("teacher", "baseline"):
                 assert found[role] == scores[role]
                 assert other.folder.outcome(role).samefile(first.folder.outcome(role))
             assert found["distilled"] != scores["distilled"]
@@ -124,7 +124,7 @@ def test_the_student_alone_is_always_a_row_and_every_number_is_that_of_the_repor
         images = reports[label, seed][role]["scores"]["B"]["images"]
         return np.array([image["dice"] for image in images.values()])
 
-    alone = (dice("gkd", "alone", 0) + dice("gkd", "alone", 1)) / 2
+    alone = (dice("gkd", "baseline", 0) + dice("gkd", "baseline", 1)) / 2
     assert rows[ALONE].dice["B"].value == pytest.approx(alone.mean())
     assert rows[ALONE].gain == {} and rows[TEACHER].gain == {}
     for label in METHODS:
@@ -159,7 +159,7 @@ def test_what_was_learnt_from_is_not_unseen_whatever_it_is_called(plan):
         runs = [replace(run, recipe=run.recipe.model_copy(update=fields)) for run in plan]
         return next((n for n in compared(runs).notes if n.startswith("Unseen")), "")
 
-    source, (test,) = plan[0].recipe.source, plan[0].recipe.tests
+    source, (test,) = plan[0].recipe.sources[0], plan[0].recipe.tests
     assert unseen().startswith("Unseen, for no student has learned") and ": B." in unseen()
     assert not unseen(unlabelled=[test.model_copy(update={"name": "target"})])
     of_its_scanner = test.model_copy(update={"phantoms": source.phantoms})
@@ -182,7 +182,7 @@ def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe, tmp_path)
     shutil.copytree(plan[0].folder.path, out / "other")
     recipe.model_copy(update={"patch": 64}).save(out / "other" / "recipe.yaml")
     events = (out / "other" / "events.jsonl").read_text().splitlines()
-    slow = [line for line in events if '"stage":"alone"' in line and '"step_done"' in line]
+    slow = [line for line in events if '"stage":"baseline"' in line and '"step_done"' in line]
     for number in range(200):
         late = json.loads(slow[0]) | {
             "time": f"2030-01-01T{number // 60:02}:{number % 60:02}:00+00:00"
@@ -194,7 +194,7 @@ def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe, tmp_path)
 
 def test_a_method_that_joined_later_is_told_what_the_student_alone_costs(plan):
     later = [run for run in plan if run.label == "emkd"]
-    assert "alone" not in stages_trained(later[0])
+    assert "baseline" not in stages_trained(later[0])
     found = compared(later)
     assert {row.label: row.step for row in found.rows}[ALONE] > 0
     assert "nan" not in as_markdown(found, "tiny")
@@ -231,7 +231,7 @@ def test_the_table_has_the_gain_of_each_seed_in_their_order(plan):
         return np.mean([image["dice"] for image in images["images"].values()])
 
     runs = [run for run in plan if run.label == "emkd"]
-    expected = [mean(run, "distilled") - mean(run, "alone") for run in runs]
+    expected = [mean(run, "distilled") - mean(run, "baseline") for run in runs]
     assert gains == pytest.approx(expected, abs=5e-4)
 
 

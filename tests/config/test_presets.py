@@ -25,17 +25,17 @@ TARGET = DomainRecipe(name="B", phantoms=Phantoms(scanner="B", images=1, size=64
 
 def work(recipe):
     stages = recipe.stages
-    return sum(stage.steps * stage.batch for _, stage in stages) * recipe.patch**2
+    return sum(stage.steps * stage.batch for stage in stages.values()) * recipe.patch**2
 
 
 @pytest.mark.parametrize("student", NETWORKS)
 @pytest.mark.parametrize("time", TIMES)
 def test_every_preset_makes_a_recipe_with_every_student(time, student):
     recipe = recipe_for("mine", SOURCE, [TARGET], student, time)
-    assert recipe.source == SOURCE and recipe.tests == [TARGET]
+    assert recipe.sources[0] == SOURCE and recipe.tests == [TARGET]
     assert recipe.student.name == student
-    assert all(stage.steps for _, stage in recipe.stages)
-    assert all(stage.steps % stage.validate_every == 0 for _, stage in recipe.stages)
+    assert all(stage.steps for stage in recipe.stages.values())
+    assert all(stage.steps % stage.validate_every == 0 for stage in recipe.stages.values())
 
 
 def test_the_presets_differ_in_what_they_cost_and_each_says_what_it_is_for():
@@ -49,7 +49,7 @@ def test_the_presets_differ_in_what_they_cost_and_each_says_what_it_is_for():
 def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
     monkeypatch.setenv("MSANKD_DATA", str(tmp_path))
     shipped = Recipe.load("chasedb1")
-    source = SOURCE.model_copy(update={"angle": shipped.source.angle})
+    source = SOURCE.model_copy(update={"angle": shipped.sources[0].angle})
     ours = recipe_for("mine", source, [], "mobile_unet", "full")
     for field in (
         "preprocessing",
@@ -62,7 +62,7 @@ def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
     ):
         assert getattr(ours, field) == getattr(shipped, field), field
     for name in preset("full", "mobile_unet")["stages"]:
-        assert getattr(ours.stages, name) == getattr(shipped.stages, name), name
+        assert ours.stages[name] == shipped.stages[name], name
     card = load_model("vessels-chasedb1").card
     assert card.architecture == shipped.student.name and card.options == shipped.student.options
     assert card.preprocessing == shipped.preprocessing and card.patch == shipped.patch

@@ -66,9 +66,9 @@ def test_the_training_camera_is_said_once(written):
     assert Recipe.load(written(preprocessing=None, source__angle=30)).preprocessing.angle == 30
     assert Recipe.validated(yaml.safe_load(known.to_yaml()), "again") == known
     twice = refused(written(preprocessing=fundus | {"angle": 45}, source__angle=30))
-    assert "angle is 45, but source.angle is 30; expected the same" in twice
+    assert "angle is 45, but that of the first source is 30; expected the same" in twice
     half = refused(written(preprocessing=fundus | {"angle": 45}))
-    assert "angle is 45, but source.angle is not said; expected the same" in half
+    assert "angle is 45, but that of the first source is not given; expected the same" in half
 
 
 @pytest.mark.parametrize("text", ["\x85", "\u2028", "é 漢", "a\n\nb ", "1:30"])
@@ -116,7 +116,7 @@ def test_the_yaml_names_every_field_with_its_default(make_recipe):
     [
         ({"colour": 1}, "the field colour is unknown"),
         ({"stages__tan__speed": 1}, "the field stages.tan.speed is unknown"),
-        ({"stages__alone": {"steps": 1}}, "the field stages.alone is unknown"),
+        ({"stages__alone": {"steps": 1}}, "stage 'alone' is unknown; expected one of teacher"),
         ({"stages__tan__steps": "many"}, "the field stages.tan.steps is 'many'"),
         ({"stages__tan__steps": -1}, "the field stages.tan.steps is -1"),
         ({"stages__tan__rate": 0}, "the field stages.tan.rate is 0"),
@@ -125,8 +125,8 @@ def test_the_yaml_names_every_field_with_its_default(make_recipe):
         ({"name": "a/b"}, "the field name is 'a/b'"),
         ({"student__name": "unet"}, "'unet' is unknown; expected one of"),
         ({"distil_from": "teacher"}, "the field distil_from is 'teacher'"),
-        ({"source": None}, "the field source is missing"),
-        ({"stages__san": None}, "the field stages.san is missing"),
+        ({"source": None}, "the field sources is missing"),
+        ({"stages__san": None}, "stage 'san' is missing; expected an entry with its steps"),
         ({"source__folder": "images"}, "expected either `folder` or `phantoms`"),
         ({"source__phantoms": None}, "expected either `folder` or `phantoms`"),
         ({"source__only": "("}, "`only` is not a regular expression"),
@@ -168,9 +168,9 @@ def test_a_recipe_that_is_not_there_is_named_with_the_presets(tmp_path):
 def test_settings_change_fields_before_the_recipe_is_checked(written):
     changed = {"stages.tan.steps": "7", "name": "other", "validation": "[a, b]", "seed": "3"}
     recipe = Recipe.load(written(), changed)
-    assert (recipe.stages.tan.steps, recipe.name, recipe.seed) == (7, "other", 3)
+    assert (recipe.stages["tan"].steps, recipe.name, recipe.seed) == (7, "other", 3)
     assert recipe.validation == ["a", "b"]
-    assert recipe.stages.tan.batch == 2
+    assert recipe.stages["tan"].batch == 2
 
 
 def test_settings_may_make_a_group_that_the_file_leaves_out(written):
@@ -208,10 +208,10 @@ def test_a_setting_that_makes_no_sense_is_named(written, field, value, said):
 
 def test_folders_count_from_the_recipe_and_know_the_environment(written, tmp_path, monkeypatch):
     path = written(source={"name": "A", "folder": "data/a"})
-    assert Recipe.load(path).source.folder == str((tmp_path / "data/a").resolve())
+    assert Recipe.load(path).sources[0].folder == str((tmp_path / "data/a").resolve())
     monkeypatch.setenv("MY_IMAGES", str(tmp_path / "elsewhere"))
     path = written(source={"name": "A", "folder": "${MY_IMAGES}/a"})
-    assert Recipe.load(path).source.folder == str(tmp_path / "elsewhere" / "a")
+    assert Recipe.load(path).sources[0].folder == str(tmp_path / "elsewhere" / "a")
 
 
 def test_a_variable_that_is_not_set_is_named(written, monkeypatch):
@@ -225,13 +225,13 @@ def test_every_preset_loads_by_its_name(preset, monkeypatch, tmp_path):
     monkeypatch.setenv("MSANKD_DATA", os.fspath(tmp_path))
     recipe = Recipe.load(preset)
     assert recipe.name == preset
-    assert recipe.source.terms and recipe.licence and recipe.description
+    assert recipe.sources[0].terms and recipe.licence and recipe.description
 
 
 def test_the_liver_preset_holds_whole_patients_out(monkeypatch, tmp_path):
     monkeypatch.setenv("MSANKD_DATA", os.fspath(tmp_path))
     recipe = Recipe.load("liver")
-    source, test = recipe.source, recipe.tests[0]
+    source, test = recipe.sources[0], recipe.tests[0]
     assert source.folder == test.folder and source.only and test.only
     learned, held_out = (
         {n for n in range(10001, 10124) if re.fullmatch(only, f"{n}_95")}
@@ -245,26 +245,26 @@ def test_the_liver_preset_holds_whole_patients_out(monkeypatch, tmp_path):
 def test_the_phantom_preset_needs_no_data(monkeypatch):
     monkeypatch.delenv("MSANKD_DATA", raising=False)
     recipe = Recipe.load("phantom")
-    assert all(domain.phantoms for domain in (recipe.source, *recipe.tests))
+    assert all(domain.phantoms for domain in (*recipe.sources, *recipe.tests))
 
 
 def test_no_preset_tests_on_what_it_trains_on(monkeypatch, tmp_path):
     monkeypatch.setenv("MSANKD_DATA", os.fspath(tmp_path))
     for preset in preset_recipes():
         recipe = Recipe.load(preset)
-        learned = recipe.source.model_dump(exclude={"name", "terms", "class_values"})
+        learned = recipe.sources[0].model_dump(exclude={"name", "terms", "class_values"})
         for domain in recipe.tests:
             assert domain.model_dump(exclude={"name", "terms", "class_values"}) != learned
 
 
 def test_the_student_alone_is_a_fair_match(make_recipe):
     recipe = make_recipe(steps=5)
-    assert recipe.plan("alone") == recipe.plan("distil") == recipe.stages.distil
+    assert recipe.schedule("baseline") == recipe.schedule("distil") == recipe.stages["distil"]
     few = make_recipe(labelled=0.5)
-    halved = few.stages.distil.model_copy(update={"batch": 1})
-    assert few.plan("alone") == halved and few.plan("distil") == few.stages.distil
+    halved = few.stages["distil"].model_copy(update={"batch": 1})
+    assert few.schedule("baseline") == halved and few.schedule("distil") == few.stages["distil"]
     fresh = make_recipe(steps=5, distil_from="scratch")
-    assert fresh.plan("distil").steps == 10 and fresh.plan("alone").steps == 5
+    assert fresh.schedule("distil").steps == 10 and fresh.schedule("baseline").steps == 5
 
 
 @pytest.mark.parametrize(

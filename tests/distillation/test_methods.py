@@ -8,16 +8,23 @@ from safetensors.torch import load_file
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.config.recipe import Recipe
+from src_training.config.stages import REQUIRED_STAGES, stages_of
 from src_training.data.sampling import Batch
 from src_training.distillation import METHODS, build_distillations, parse_options
 from src_training.errors import InputError
 from src_training.inference.model_file import read_card
 from src_training.networks import build_network
-from src_training.runs.directory import STAGES
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunStarted, StageFinished, StepDone
-from src_training.runs.run import RunDirectory, distil, run_state
+from src_training.runs.run import distil
+from src_training.runs.state import run_state
 from src_training.training.interruption import Interrupted
-from src_training.training.stages.distillation import Distil, stage_names
+from src_training.training.stages.distillation import DistillationStage
+
+
+def stage_names(*methods):
+    recipe = Recipe.load("phantom").changed({"distillation": list(methods)}, "test")
+    return [spec.name for spec in stages_of(recipe)]
 
 
 def options_of(*methods):
@@ -46,9 +53,7 @@ def begun(finished_run, tmp_path, monkeypatch):
         shutil.copytree(finished_run.path / "stages", path / "stages")
         shutil.rmtree(path / "stages" / "distil")
         recipe = finished_run.recipe
-        stages = recipe.stages.model_copy(
-            update={"paraphraser": recipe.stages.tan, "distil": recipe.stages.distil}
-        )
+        stages = recipe.stages | {"paraphraser": recipe.stages["tan"]}
         recipe = recipe.model_copy(update={"stages": stages, "distillation": options_of(*methods)})
         recipe.save(RunDirectory(path).recipe)
         return recipe, path
@@ -69,7 +74,7 @@ def test_every_method_runs_by_its_name_and_its_losses_are_in_the_events(begun, m
     with_paraphraser = method.startswith("graph_flow")
     assert finished == ["paraphraser"] * with_paraphraser + ["distil"]
     (started,) = (event for event in events if isinstance(event, RunStarted))
-    assert started.stages == list(stage_names(recipe.distillation))
+    assert started.stages == [spec.name for spec in stages_of(recipe)]
     assert run_state(path).state == "finished"
     student = load_file(path / "stages" / "distil" / "best.safetensors")
     alone = load_file(path / "stages" / "student" / "best.safetensors")
@@ -109,16 +114,18 @@ def test_images_without_masks_join_the_last_stage_and_are_named_in_the_model(
     make_recipe, tmp_path, monkeypatch, methods
 ):
     batches = []
-    distilled = Distil.forward
+    distilled = DistillationStage.forward
 
     def watched(self, batch):
         batches.append((len(batch.image), len(batch.mask)))
         return distilled(self, batch)
 
-    monkeypatch.setattr(Distil, "forward", watched)
+    monkeypatch.setattr(DistillationStage, "forward", watched)
     few = {"steps": 1, "batch": 2}
-    stages = dict.fromkeys((*STAGES, "paraphraser"), few) | {"distil": {"steps": 2, "batch": 3}}
-    del stages["alone"]
+    stages = dict.fromkeys((*REQUIRED_STAGES, "paraphraser"), few) | {
+        "distil": {"steps": 2, "batch": 3}
+    }
+    del stages["baseline"]
     recipe = make_recipe(
         stages=stages,
         unlabelled=[UNLABELLED],
@@ -129,10 +136,10 @@ def test_images_without_masks_join_the_last_stage_and_are_named_in_the_model(
     assert batches == [(3, 2)] * (1 + 2)
     named = {
         role: [domain.name for domain in read_card(model).sources]
-        for role in ("alone", "distilled")
+        for role in ("baseline", "distilled")
         for model in [tmp_path / "run" / "models" / f"{role}.safetensors"]
     }
-    assert named == {"alone": ["A"], "distilled": ["A", "C"]}
+    assert named == {"baseline": ["A"], "distilled": ["A", "C"]}
     assert read_card(tmp_path / "run" / "model.safetensors").sources[1].terms == "c"
 
 
@@ -141,7 +148,7 @@ def test_unlabelled_images_teach_and_their_supervised_loss_is_not_asked_for():
     teacher, student = build_network("fanet", 1, 2, width=2), build_network("enet", 1, 2)
     tan, san = (AlignmentNetwork(n.bottleneck_channels, (4, 4), 8, 4) for n in (teacher, student))
     parts = build_distillations(options_of("logits"), teacher, student)
-    stage = Distil((student, san), (teacher, tan), parts, "ce").eval()
+    stage = DistillationStage((student, san), (teacher, tan), parts, "ce").eval()
     images, mask = torch.rand(4, 1, 32, 32), torch.randint(2, (4, 32, 32))
     half, labelled, whole = (
         stage(batch)
@@ -184,10 +191,11 @@ def test_parts_without_weight_have_no_stage():
     assert weights == {"logits/logits": 1.0}
     no_graphs = {"vertices": 0, "edges": 0, "prediction": 0}
     for options, stages in (({}, ["paraphraser"]), (no_graphs, [])):
-        names = stage_names(options_of({"method": "graph_flow", **options}))
-        assert [name for name in names if name not in STAGES] == stages
-    assert stage_names(options_of("gkd", {"method": "graph_flow", "weight": 0})) == STAGES
-    assert stage_names(options_of("graph_flow"))[-2:] == ("paraphraser", "distil")
+        names = stage_names({"method": "graph_flow", **options})
+        assert [name for name in names if name not in REQUIRED_STAGES] == stages
+    unused = {"method": "graph_flow", "weight": 0}
+    assert stage_names({"method": "gkd"}, unused) == [*REQUIRED_STAGES]
+    assert stage_names({"method": "graph_flow"})[-2:] == ["paraphraser", "distil"]
 
 
 def test_published_weights():
@@ -228,7 +236,7 @@ def test_the_critic_has_its_own_rate_and_the_student_that_of_the_stage(begun, mo
     recipe, path = begun(["graph_flow"])
     distil(recipe, path, resume=True, device="cpu")
     student, critic = groups[-3]
-    assert student == (recipe.stages.distil.rate, (0.9, 0.999))
+    assert student == (recipe.stages["distil"].rate, (0.9, 0.999))
     assert critic == (3e-5, (0.9, 0.99))
 
 

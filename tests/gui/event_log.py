@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from src_training.config.stages import REQUIRED_STAGES
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import (
     Event,
     EventLog,
@@ -16,7 +18,6 @@ from src_training.runs.events import (
     StepDone,
     Validated,
 )
-from src_training.runs.run import STAGES, RunDirectory
 
 NO_PROCESS = 2**22 + 1
 """Larger than any process id."""
@@ -24,7 +25,9 @@ NO_PROCESS = 2**22 + 1
 
 def start_events() -> list[Event]:
     return [
-        RunStarted(device="cpu", precision="32-true", stages=list(STAGES), process=NO_PROCESS),
+        RunStarted(
+            device="cpu", precision="32-true", stages=list(REQUIRED_STAGES), process=NO_PROCESS
+        ),
     ]
 
 
@@ -45,7 +48,7 @@ def stage_events(
 
 def run_events() -> list[Event]:
     events = start_events()
-    for name in STAGES:
+    for name in REQUIRED_STAGES:
         events += stage_events(name)
     events.insert(-1, Measured(stage="distil", step=4, fsd={"DRIVE": 12.0}))
     return [*events, RunFinished(model="model.safetensors", seconds=520.0)]
@@ -78,7 +81,7 @@ def write_report(path: Path, **costs: object) -> None:
             "fsd": {"DRIVE": distance, "bare": distance},
             **costs,
         }
-        for role, dice in (("teacher", 0.8), ("alone", 0.7), ("distilled", 0.75))
+        for role, dice in (("teacher", 0.8), ("baseline", 0.7), ("distilled", 0.75))
     }
     file = RunDirectory(path).report / "report.json"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -102,7 +102,7 @@ def test_losses_dice_and_fsd_are_drawn(curves):
     assert np.array_equal(steps, [1, 2, 3, 4])
     assert np.allclose(values, [1, 1 / 2, 1 / 3, 1 / 4])
     # Scores of the other stages are no Dice.
-    assert curves.dice.names == ["teacher", "student", "alone", "distil"]
+    assert curves.dice.names == ["teacher", "student", "baseline", "distil"]
     assert curves.fsd.names == ["DRIVE"]
     assert curves.fsd.isVisible()
     assert "DRIVE&nbsp;12" in curves.fsd.legend.text()

@@ -16,9 +16,11 @@ from napari_msankd.distil.widget import DistilWidget
 from napari_msankd.runs.jobs import Job
 from napari_msankd.segment.widget import SegmentWidget
 from src_training.config.recipe import Recipe
+from src_training.config.stages import REQUIRED_STAGES
 from src_training.data.phantom.camera import fundus_phantom
 from src_training.inference.model_file import read_card
-from src_training.runs.run import STAGES, RunDirectory, run_state
+from src_training.runs.directory import RunDirectory
+from src_training.runs.state import run_state
 
 from .conftest import PATIENCE
 from .event_log import stage_events, start_events, write_run
@@ -222,7 +224,7 @@ def test_the_time_left_counts_the_report(make_widget, own_folders):
     run = write_run(
         own_folders.runs / "recorded", [*start_events(), *stage_events("teacher", 100, to=2)]
     )
-    estimate = {"stage_seconds": dict.fromkeys(STAGES, 0.0), "scoring": 7200.0}
+    estimate = {"stage_seconds": dict.fromkeys(REQUIRED_STAGES, 0.0), "scoring": 7200.0}
     RunDirectory(run).estimate.write_text(json.dumps(estimate))
     widget = make_widget()
     widget.runs.watch(Job(run))

@@ -16,8 +16,8 @@ from napari_msankd import settings
 from napari_msankd.colours import LINES
 from napari_msankd.explore import choose, choose_form, explored
 from napari_msankd.explore.widget import ExploreWidget
+from src_training.runs.monitor import PATCHES
 from src_training.training import semantic_encoder as fitting
-from src_training.training.callbacks import PATCHES
 
 from .conftest import PATIENCE
 

@@ -8,9 +8,10 @@ import psutil
 import pytest
 
 from napari_msankd.runs.jobs import Job
+from src_training.config.stages import REQUIRED_STAGES
 from src_training.errors import InputError
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Previewed, RunFinished, RunStarted, RunStopped
-from src_training.runs.run import STAGES, RunDirectory
 
 from .conftest import PATIENCE
 from .event_log import append_events, run_events, stage_events, start_events, write_run
@@ -163,7 +164,7 @@ def test_a_finished_run_is_read_whole(watch, tmp_path, until):
     until(ended(job))
     assert job.state.state == "finished"
     assert received == [job.history]
-    assert set(job.history.losses) == set(STAGES)
+    assert set(job.history.losses) == set(REQUIRED_STAGES)
 
 
 def test_a_run_that_another_window_resumes_is_followed_again(watch, tmp_path, until):
@@ -171,7 +172,9 @@ def test_a_run_that_another_window_resumes_is_followed_again(watch, tmp_path, un
     job, states = watch(run), []
     job.ended.connect(states.append)
     until(ended(job))
-    append_events(run, [RunStarted(device="cpu", precision="32-true", stages=list(STAGES))])
+    append_events(
+        run, [RunStarted(device="cpu", precision="32-true", stages=list(REQUIRED_STAGES))]
+    )
     until(lambda: job.running)
     append_events(
         run, [*stage_events("teacher"), RunFinished(model="model.safetensors", seconds=1.0)]

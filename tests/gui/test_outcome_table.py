@@ -78,7 +78,7 @@ def test_the_csv_holds_every_number_unrounded(table, run):
     assert bare["dice"] == ""
 
 
-@pytest.mark.parametrize("column, role", [(0, "teacher"), (1, "alone"), (2, "distilled")])
+@pytest.mark.parametrize("column, role", [(0, "teacher"), (1, "baseline"), (2, "distilled")])
 def test_buttons_act_on_the_model_of_the_chosen_column(table, run, column, role):
     told = []
     for signal in (table.segment_with, table.export_onnx, table.export_bioimageio):

@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_msankd.runs.preview import Preview
-from src_training.runs.run import RunDirectory
+from src_training.runs.directory import RunDirectory
 
 from .conftest import PATIENCE
 

@@ -13,7 +13,8 @@ from napari_msankd.recipe.editor import RecipeEditor
 from napari_msankd.recipe.field_docs import field_docs
 from napari_msankd.recipe.form import pages
 from src_training.config.domains import DomainRecipe, Phantoms
-from src_training.config.recipe import Recipe, StageRecipe, preset_recipes
+from src_training.config.recipe import Recipe, preset_recipes
+from src_training.config.stages import StageSchedule
 from src_training.data.preprocessing import Preprocessing
 from src_training.distillation import METHODS
 from tests.distillation.new_method import SPEC
@@ -43,7 +44,7 @@ def field(editor, path):
     for name in rest if first in GROUPS else [first]:
         kinds = ("rows", "forms", "editors")
         places = next((getattr(place, kind) for kind in kinds if hasattr(place, kind)), place)
-        place = places[name]
+        place = places[int(name) if isinstance(places, list) else name]
     return place
 
 
@@ -88,7 +89,7 @@ def test_every_field_of_the_recipe_has_an_editor(editor, recipe):
 def test_a_number_changed_in_the_form_changes_recipe_and_yaml(editor, qtbot):
     with qtbot.waitSignal(editor.changed):
         field(editor, "stages.teacher")["steps"].setValue(77)
-    assert editor.recipe.stages.teacher.steps == 77
+    assert editor.recipe.stages["teacher"].steps == 77
     write(editor, "weight_decay", "1e-3")
     editor.tabs.setCurrentIndex(1)
     content = yaml.safe_load(editor.yaml.toPlainText())
@@ -138,7 +139,7 @@ def test_text_changed_in_the_yaml_changes_recipe_and_form(editor, qtbot):
         ("name", "a b", "the field name is 'a b'"),
         ("validation", "1.5", "the field validation"),
         ("student.options", "{width: [}", "the field student.options"),
-        ("source.only", "(", "is not a regular expression"),
+        ("sources.0.only", "(", "is not a regular expression"),
         ("preprocessing.angle", "400", "the field preprocessing.angle is 400"),
     ],
 )
@@ -192,12 +193,12 @@ def test_whole_numbers_cannot_leave_their_bounds(editor):
 
 
 def test_what_may_be_missing_can_be_ticked_off(editor):
-    phantoms = field(editor, "source.phantoms")
+    phantoms = field(editor, "sources.0.phantoms")
     assert phantoms.isChecked()
     phantoms.setChecked(False)
     assert "expected either `folder` or `phantoms`" in editor.fault.text()
-    write(editor, "source.folder", "images")
-    assert editor.recipe.source == DomainRecipe(
+    write(editor, "sources.0.folder", "images")
+    assert editor.recipe.sources[0] == DomainRecipe(
         name="A", folder="images", terms="no rights reserved"
     )
 
@@ -279,7 +280,9 @@ def test_save_and_load_give_the_recipe_back(editor, tmp_path, qtbot, recipe):
 
 def test_saving_a_recipe_of_layers_warns_of_temporary_images(tmp_path, qtbot, recipe):
     layers = DomainRecipe(name="layers", folder=str(tmp_path / "plan" / "source" / "layers"))
-    editor = RecipeEditor(recipe.model_copy(update={"source": layers}), passing=tmp_path / "plan")
+    editor = RecipeEditor(
+        recipe.model_copy(update={"sources": [layers]}), passing=tmp_path / "plan"
+    )
     qtbot.addWidget(editor)
     editor.save(tmp_path / "kept.yaml")
     qtbot.waitUntil(
@@ -320,7 +323,7 @@ def test_the_docstrings_are_the_tooltips(editor):
         Recipe,
         DomainRecipe,
         Phantoms,
-        StageRecipe,
+        StageSchedule,
         *[spec.options for spec in METHODS.values()],
         *get_args(get_args(Preprocessing)[0]),
     ],

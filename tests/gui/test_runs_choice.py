@@ -8,8 +8,8 @@ from filelock import FileLock
 from napari_msankd.runs import run_list
 from napari_msankd.runs.run_list import RunList
 from napari_msankd.runs.runs_choice import RunsChoice
+from src_training.config.stages import REQUIRED_STAGES
 from src_training.runs.events import RunStarted, RunStopped
-from src_training.runs.run import STAGES
 
 from .conftest import PATIENCE
 from .event_log import append_events, run_events, stage_events, start_events, write_run
@@ -160,7 +160,9 @@ def test_what_ended_is_read_once(root, monkeypatch):
     for _ in range(3):
         assert {state.state for state in look(runs).values()} == {"finished"}
     assert read == []
-    append_events(root / "b", [RunStarted(device="cpu", precision="32-true", stages=list(STAGES))])
+    append_events(
+        root / "b", [RunStarted(device="cpu", precision="32-true", stages=list(REQUIRED_STAGES))]
+    )
     assert look(runs)["b"].state == "died"
     assert read == [root / "b"]
 

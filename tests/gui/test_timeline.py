@@ -33,10 +33,10 @@ def test_stages_are_done_running_or_waiting(timeline):
         )
     )
     text = timeline.accessibleDescription()
-    assert "teacher: ✓ 1:05" in text
-    assert "autoencoder: 37 %" in text
+    assert "Teacher: ✓ 1:05" in text
+    assert "P-SAE: 37 %" in text
     assert "vectors: waiting" in text
-    assert "autoencoder: step 3 of 8" in timeline.words
+    assert "P-SAE: step 3 of 8" in timeline.words
 
 
 def test_all_eight_stages_fit_beside_each_other(timeline):
@@ -64,7 +64,7 @@ def test_of_a_run_that_was_stopped_no_time_is_left(timeline):
     stopped = RunStopped(reason="stopped on request")
     history = history_of([*start_events(), *stage_events("teacher", steps=100, to=40), stopped])
     timeline.draw(history, dict.fromkeys(history.stages, 600.0))
-    assert timeline.words == "teacher: step 40 of 100"
+    assert timeline.words == "Teacher: step 40 of 100"
 
 
 def test_the_timeline_shows_the_report_after_the_last_stage(timeline):
@@ -78,7 +78,7 @@ def test_a_loss_said_again_after_a_resume_counts_once(timeline):
     history = history_of([*start_events(), *stage_events("teacher", steps=8, to=5)])
     history.take(StepDone(stage="teacher", step=3, total=1.0, losses={"ce": 1.0}))
     timeline.draw(history)
-    assert "teacher: 37 %" in timeline.accessibleDescription()
+    assert "Teacher: 37 %" in timeline.accessibleDescription()
 
 
 def test_a_stage_explains_itself_under_the_pointer(timeline, qtbot):
@@ -96,7 +96,7 @@ def test_stages_that_were_taken_over_are_done(timeline):
 
     history = history_of([*start_events(), *stage_events("distil", to=3)])
     timeline.draw(history)
-    assert "teacher: ✓. autoencoder: ✓. " in timeline.accessibleDescription()
+    assert "Teacher: ✓. P-SAE: ✓. " in timeline.accessibleDescription()
     assert "Taken over from another run" in _tip(history.stages["teacher"])
     assert "Taken over" not in _tip(history.stages["distil"])
 

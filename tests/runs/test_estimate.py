@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from src_training.config.stages import REQUIRED_STAGES
 from src_training.errors import InputError
 from src_training.runs import estimate as estimating
-from src_training.runs.data import source_split, split_labelled
-from src_training.runs.directory import STAGES
+from src_training.runs.data import load_run_data
 from src_training.runs.estimate import Estimate, estimate
 from src_training.runs.events import StageFinished, StageStarted, StepDone, Validated
 from src_training.training.interruption import Interrupted
@@ -16,97 +16,90 @@ PLAN = {"steps": 500, "batch": 32, "validate_every": 50}
 
 
 @pytest.fixture
-def played(monkeypatch):
+def scripted(monkeypatch):
     """Estimate a recipe of which every trial event arrives at a time that is written here."""
     clock = {"now": 0.0}
     trials = []
 
-    class Played:
-        def __init__(self, recipe, _folder, _device, _stopping):
-            trials.append(recipe)
-            assert recipe.labelled == 1, "what the trial has no masks for is apart already"
-            names = recipe.source.only.split("|")
-            self.training = domain("A", len(names) - 1)
-            self.held_out = domain("A", 1)
-            self.tests = [domain(test.name, 2) for test in recipe.tests]
-            self.unlabelled = [
-                (each, domain(each.name, len(each.only.split("|")))) for each in recipe.unlabelled
-            ]
-            clock["now"] += 3
+    class ScriptedPipeline:
+        def __init__(self, recipe, data, _directory):
+            self.recipe, self.data = recipe, data
+            trials.append(self)
 
-        def run(self, emit):
-            def said(seconds, event):
-                clock["now"] += seconds
-                emit(event)
+    def execute(_pipeline, _fabric, emit, _stopping):
+        def after(seconds, event):
+            clock["now"] += seconds
+            emit(event)
 
-            for stage in STAGES:
-                said(0, StageStarted(stage=stage, step=0, steps=3))
-                for step, seconds in enumerate((60, 2.5, 2), start=1):
-                    said(seconds, StepDone(stage=stage, step=step, total=1.0, losses={}))
-                said(4, Validated(stage=stage, step=3, score=0.0, best=True))
-                said(1, StageFinished(stage=stage, score=0.0, seconds=0.0))
-            clock["now"] += 10
+        for number, stage in enumerate(REQUIRED_STAGES):
+            after(0 if number else 3, StageStarted(stage=stage, step=0, steps=3))
+            for step, seconds in enumerate((60, 2.5, 2), start=1):
+                after(seconds, StepDone(stage=stage, step=step, total=1.0, losses={}))
+            after(4, Validated(stage=stage, step=3, score=0.0, best=True))
+            after(1, StageFinished(stage=stage, score=0.0, seconds=0.0))
+        clock["now"] += 10
 
-    def domain(name, count):
-        return [name] * count
-
-    monkeypatch.setattr(estimating, "Pipeline", Played)
+    monkeypatch.setattr(estimating, "Pipeline", ScriptedPipeline)
+    monkeypatch.setattr(estimating, "execute", execute)
     monkeypatch.setattr(estimating.time, "perf_counter", lambda: clock["now"])
     return lambda recipe: (estimate(recipe, "cpu"), trials[-1])
 
 
 def recipe_of(make_recipe, images, **fields):
     source = {"name": "A", "phantoms": {"scanner": "A", "images": images, "size": 64}}
-    stages = {name: dict(PLAN) for name in STAGES if name != "alone"}
+    stages = {name: dict(PLAN) for name in REQUIRED_STAGES if name != "baseline"} | {
+        "paraphraser": {"steps": 500}
+    }
     return make_recipe(source=source, stages=stages, **fields)
 
 
-def test_a_trial_has_few_images_few_steps_and_small_batches(played, make_recipe):
-    _, trial = played(recipe_of(make_recipe, 10))
-    assert len(trial.source.only.split("|")) == 3 and len(trial.validation) == 1
-    plans = [plan for _, plan in trial.stages]
+def test_a_trial_has_few_images_few_steps_and_small_batches(scripted, make_recipe):
+    _, trial = scripted(recipe_of(make_recipe, 10))
+    assert [len(each) for each in trial.data.sources] == [2]
+    assert [len(each) for each in trial.data.validation] == [1]
+    plans = trial.recipe.stages.values()
     assert {(plan.steps, plan.validate_every) for plan in plans} == {(3, 3)}
-    assert trial.stages.teacher.batch == 16, "a batch of 32 is cut"
-    assert trial.stages.paraphraser.batch == 8, "a batch of 8 is tried as it is"
-    assert trial.teacher == recipe_of(make_recipe, 10).teacher and trial.patch == 32
+    assert trial.recipe.stages["teacher"].batch == 16, "a batch of 32 is cut"
+    assert trial.recipe.stages["paraphraser"].batch == 8, "a batch of 8 is tried as it is"
+    assert trial.recipe.teacher == recipe_of(make_recipe, 10).teacher
 
 
-def test_steps_grow_with_the_batch_and_validations_with_the_images(played, make_recipe):
-    found, _ = played(recipe_of(make_recipe, 10, validation=0.5))
+def test_steps_grow_with_the_batch_and_validations_with_the_images(scripted, make_recipe):
+    found, _ = scripted(recipe_of(make_recipe, 10, validation=0.5))
     steps, validations = 500 * 2 * (32 / 16), 10 * (4 * 5 + 1)
-    assert set(found.stage_seconds) == set(STAGES)
+    assert set(found.stage_seconds) == set(REQUIRED_STAGES)
     assert found.stage_seconds["teacher"] == pytest.approx(steps + validations)
-    assert found.stage_seconds["alone"] == found.stage_seconds["distil"]
+    assert found.stage_seconds["baseline"] == found.stage_seconds["distil"]
 
 
-def test_what_comes_before_and_after_grows_with_the_images(played, make_recipe):
-    found, _ = played(recipe_of(make_recipe, 10, validation=0.5))
+def test_what_comes_before_and_after_grows_with_the_images(scripted, make_recipe):
+    found, _ = scripted(recipe_of(make_recipe, 10, validation=0.5))
     assert found.preparing == pytest.approx(3 * 10 / 3)
     assert found.scoring == pytest.approx(10 * 12 / 5)
     total = found.preparing + found.scoring + sum(found.stage_seconds.values())
     assert found.seconds == pytest.approx(total)
 
 
-def test_memory_grows_with_the_images_and_the_batch(played, make_recipe, monkeypatch):
+def test_memory_grows_with_the_images_and_the_batch(scripted, make_recipe, monkeypatch):
     peaks = iter([9000, 1000, 1500, 3000, *[1000] * 6])
     monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
-    found, _ = played(recipe_of(make_recipe, 10, validation=0.5))
+    found, _ = scripted(recipe_of(make_recipe, 10, validation=0.5))
     held = 3 * 64 * 64 * (4 + estimating._HELD)
     assert found.memory == 1000 + (3000 - 1000) * 32 // 16 + held
 
 
 def test_cases_without_masks_are_tried_as_such_and_counted_where_the_run_uses_them(
-    played, make_recipe, monkeypatch
+    scripted, make_recipe, monkeypatch
 ):
     peaks = iter([9000, *[1000] * 9])
     monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
     recipe = recipe_of(make_recipe, 10, validation=0.2, labelled=0.25)
-    found, trial = played(recipe)
-    kept, others = split_labelled(recipe, source_split(recipe)[0])
-    assert (len(kept), len(others)) == (2, 6)
-    assert trial.semi_supervised and trial.unlabelled[0].phantoms == recipe.source.phantoms
-    assert set(trial.unlabelled[0].only.split("|")) <= set(others.names)
-    assert set(trial.source.only.split("|")) == {*kept.names, *trial.validation}
+    found, trial = scripted(recipe)
+    data = load_run_data(recipe)
+    assert (len(data.sources[0]), len(data.unlabelled[0])) == (2, 6)
+    assert trial.recipe.semi_supervised
+    assert set(trial.data.unlabelled[0].names) <= set(data.unlabelled[0].names)
+    assert trial.data.sources[0].names == data.sources[0].names
     assert found.preparing == pytest.approx(3 * (2 + 2 + 6) / (2 + 1 + 2))
     assert found.memory == 1000 + (6 - 2) * 64 * 64 * (4 + estimating._HELD)
     # The report looks at what has masks.
@@ -126,7 +119,7 @@ def test_a_real_trial_tells_every_stage_and_leaves_nothing(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     found = estimate(make_recipe(50, **fields), "cpu")
-    assert tuple(found.stage_seconds) == STAGES
+    assert tuple(found.stage_seconds) == REQUIRED_STAGES
     assert all(0 < seconds < 600 for seconds in found.stage_seconds.values())
     assert found.device == "cpu" and 1e7 < found.memory < 1e11
     assert list(tmp_path.iterdir()) == []

@@ -4,17 +4,21 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from src_training.data.preprocessing import BasePreprocessing
 from src_training.evaluation.calibration import calibrate
 from src_training.evaluation.evaluate import evaluate
 from src_training.inference.model_file import load_model, read_card
 from src_training.inference.predictor import Predictor
-from src_training.runs.data import load_domain, source_split
+from src_training.runs.data import load_domain, load_run_data
+from src_training.runs.directory import RunDirectory
+from src_training.runs.finalise import finalise
+from src_training.runs.load import load_networks
 from src_training.runs.outcome import Outcome, as_markdown
 from src_training.runs.run import distil
 
-ROLES = ("teacher", "alone", "distilled")
+ROLES = ("teacher", "baseline", "distilled")
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +82,10 @@ def test_calibration_is_alike_and_on_held_out_images(make_recipe, tmp_path, monk
     monkeypatch.setattr("src_training.runs.finalise.calibrate", recorded)
     recipe = make_recipe(1)
     distil(recipe, tmp_path / "run", device="cpu")
-    training, held_out = source_split(recipe)
+    data = load_run_data(recipe)
+    (training,), (held_out,) = data.sources, data.validation
     assert not set(training.names) & set(held_out.names)
-    assert list(calls) == ["tiny-teacher", "tiny-alone", "tiny"]
+    assert list(calls) == ["tiny-teacher", "tiny-baseline", "tiny"]
     for validation, styled in calls.values():
         assert [image.case.name for image in validation] == list(held_out.names)
         assert {image.case.name for image in styled} == set(held_out.names)
@@ -94,11 +99,11 @@ def test_calibration_is_alike_and_on_held_out_images(make_recipe, tmp_path, monk
 def test_a_student_that_began_from_a_model_says_so_and_keeps_its_terms(
     finished_run, make_recipe, tmp_path
 ):
-    began = finished_run.path / "models" / "alone.safetensors"
+    began = finished_run.path / "models" / "baseline.safetensors"
     distil(make_recipe(1, name="tuned", start_from=str(began)), tmp_path / "run", device="cpu")
     cards = {role: read_card(tmp_path / "run" / "models" / f"{role}.safetensors") for role in ROLES}
-    for role in ("alone", "distilled"):
-        assert cards[role].method.endswith(", begun from tiny-alone")
+    for role in ("baseline", "distilled"):
+        assert cards[role].method.endswith(", begun from tiny-baseline")
         assert [domain.terms for domain in cards[role].sources] == ["no rights reserved"] * 2
     assert "begun" not in cards["teacher"].method and len(cards["teacher"].sources) == 1
 
@@ -110,21 +115,19 @@ def test_each_image_is_prepared_once_for_all_models(finished_run, make_recipe, m
         seen.append(image.tobytes())
         return prepare(self, image, fov)
 
-    from src_training.runs.pipeline import Pipeline
-    from src_training.runs.run import RunDirectory
-
-    pipeline = Pipeline(finished_run.recipe, RunDirectory(finished_run.path), "cpu", lambda: False)
+    recipe, directory = finished_run.recipe, RunDirectory(finished_run.path)
+    data, networks = load_run_data(recipe), load_networks(finished_run.path)
     monkeypatch.setattr("src_training.runs.finalise.write_text", lambda *_: None)
     monkeypatch.setattr("src_training.inference.model_file.SegmentationModel.save", lambda *_: None)
     monkeypatch.setattr(BasePreprocessing, "prepare", counted)
-    pipeline.run(lambda _event: None)
-    for case in pipeline.tests[0]:
+    finalise(recipe, data, networks, directory, torch.device("cpu"))
+    for case in data.tests[0]:
         assert seen.count(case.image.tobytes()) == 1
 
 
 def test_a_domain_without_masks_has_a_row_without_scores():
     outcome = Outcome(1_234_567, 0.5, 2_500_000, 0.4, False, 0.1, 0.0123, {}, {}, {}, False)
-    said = as_markdown("mine", ["new"], {"alone": outcome}, ["new: nothing is known"])
-    assert "| alone | 1,234,567 | 2.5 | 0.50 | 12 | 0.40 |" in said
-    assert "| new | alone | no masks |" in said
+    said = as_markdown("mine", ["new"], {"baseline": outcome}, ["new: nothing is known"])
+    assert "| baseline | 1,234,567 | 2.5 | 0.50 | 12 | 0.40 |" in said
+    assert "| new | baseline | no masks |" in said
     assert said.endswith("\nnew: nothing is known.\n")

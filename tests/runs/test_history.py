@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src_training.config.stages import REQUIRED_STAGES
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import (
     BatchSplit,
     EventLog,
@@ -26,7 +28,6 @@ from src_training.runs.events import (
     read_events,
 )
 from src_training.runs.history import RunFollower, RunHistory, Series
-from src_training.runs.run import STAGES, RunDirectory
 
 
 def at(seconds):
@@ -34,7 +35,9 @@ def at(seconds):
 
 
 def started(seconds=0):
-    return RunStarted(time=at(seconds), device="cpu", precision="32-true", stages=list(STAGES))
+    return RunStarted(
+        time=at(seconds), device="cpu", precision="32-true", stages=list(REQUIRED_STAGES)
+    )
 
 
 def step(stage, number, seconds=0, **losses):
@@ -147,7 +150,7 @@ def test_watching_needs_no_torch():
 
 
 def test_the_stages_are_those_that_the_run_named_in_its_order():
-    history, named = RunHistory(), [*STAGES[:-1], "paraphraser", "distil"]
+    history, named = RunHistory(), [*REQUIRED_STAGES[:-1], "paraphraser", "distil"]
     history.take(RunStarted(device="cpu", precision="32-true", stages=named))
     history.take(step("paraphraser", 1))
     assert list(history.stages) == named
@@ -157,7 +160,7 @@ def test_the_stages_are_those_that_the_run_named_in_its_order():
 
 def test_before_the_first_event_every_stage_waits():
     history = RunHistory()
-    assert tuple(history.stages) == STAGES
+    assert tuple(history.stages) == REQUIRED_STAGES
     assert {stage.state for stage in history.stages.values()} == {"waiting"}
     assert history.state == "waiting" and history.seconds_left() is None
 
@@ -251,7 +254,7 @@ def test_the_time_left_of_a_stage_follows_from_its_pace_without_the_first_step()
 
 def test_the_time_left_of_a_run_needs_an_estimate_of_what_waits():
     history = told(*running())
-    thought = dict.fromkeys(STAGES, 100.0) | {"report": 30.0}
+    thought = dict.fromkeys(REQUIRED_STAGES, 100.0) | {"report": 30.0}
     assert history.seconds_left() is None
     assert history.seconds_left({"teacher": 100.0}) is None
     assert history.seconds_left(thought) == 7 * 2 + 7 * 100 + 30
@@ -260,11 +263,11 @@ def test_the_time_left_of_a_run_needs_an_estimate_of_what_waits():
 
 def test_an_estimate_is_put_right_by_the_stages_that_are_done():
     history = told(*running(), StageFinished(time=at(9), stage="teacher", score=0.5, seconds=150.0))
-    assert history.seconds_left(dict.fromkeys(STAGES, 100.0)) == 7 * 150
+    assert history.seconds_left(dict.fromkeys(REQUIRED_STAGES, 100.0)) == 7 * 150
 
 
 def test_the_last_stage_needs_no_estimate():
-    done = (StageFinished(stage=name, score=0.0, seconds=1.0) for name in STAGES[:-1])
+    done = (StageFinished(stage=name, score=0.0, seconds=1.0) for name in REQUIRED_STAGES[:-1])
     history = told(*done, *running(stage="distil", done=3, pace=2))
     assert history.seconds_left() == 14
 
@@ -275,15 +278,17 @@ def test_what_a_run_took_over_is_done_and_tells_nothing_of_its_pace():
     assert {stage.state for stage in earlier} == {"done"}
     assert {(stage.steps, stage.seconds) for stage in earlier} == {(0, 0.0)}
     assert history.stages["distil"].state == "waiting"
-    assert history.seconds_left(dict.fromkeys(STAGES, 100.0)) == 7 * 2 + 100
+    assert history.seconds_left(dict.fromkeys(REQUIRED_STAGES, 100.0)) == 7 * 2 + 100
 
 
 def test_a_whole_run_is_followed_to_its_end(finished_run):
     history = told(*RunFollower(finished_run.path).poll(limit=10_000))
     assert history.state == "finished"
     assert {stage.state for stage in history.stages.values()} == {"done"}
-    assert history.losses.keys() == set(STAGES)
-    assert [len(history.losses[name]["total"].steps) for name in STAGES] == [3] * len(STAGES)
+    assert history.losses.keys() == set(REQUIRED_STAGES)
+    assert [len(history.losses[name]["total"].steps) for name in REQUIRED_STAGES] == [3] * len(
+        REQUIRED_STAGES
+    )
 
 
 def test_a_run_of_version_1_is_read(tmp_path):

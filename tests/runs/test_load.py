@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from src_training.config.recipe import StageRecipe
+from src_training.config.stages import StageSchedule
 from src_training.errors import InputError
 from src_training.explore.view_graphs import view_graphs
 from src_training.inference.model_file import load_model
-from src_training.runs.load import checkpoints, load_networks, student_at
-from src_training.training.checkpoint import load_checkpoint, read_progress
-from src_training.training.snapshots import MOST, snapshot_steps
+from src_training.runs.load import load_networks, load_pair, load_snapshot, snapshots
+from src_training.training.checkpoint import (
+    SNAPSHOTS,
+    load_checkpoint,
+    read_progress,
+    snapshot_steps,
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +37,8 @@ def assert_same(module, other):
 def test_they_are_those_of_the_models_that_the_run_left(networks, finished_run):
     for role, network, encoder in (
         ("teacher", networks.teacher, networks.tan.encoder),
-        ("alone", networks.alone, networks.san.encoder),
-        ("distilled", networks.student, networks.san.encoder),
+        ("baseline", networks.baseline, networks.san.encoder),
+        ("distilled", networks.distilled, networks.san.encoder),
     ):
         model = load_model(finished_run.path / "models" / f"{role}.safetensors")
         # The model's head took the calibration in.
@@ -46,11 +50,11 @@ def test_they_are_those_of_the_models_that_the_run_left(networks, finished_run):
 def test_nothing_of_them_learns_on_and_no_domain_is_read(networks, finished_run, monkeypatch):
     monkeypatch.setattr("src_training.runs.data.load_domain", pytest.fail)
     load_networks(finished_run.path)
-    for module in (networks.teacher, networks.tan, networks.autoencoder, networks.alone):
+    for module in (networks.teacher, networks.tan, networks.autoencoder, networks.baseline):
         assert not module.training
-    assert not networks.student.training and not networks.san.training
+    assert not networks.distilled.training and not networks.san.training
     assert networks.recipe == finished_run.recipe
-    assert networks.patch == finished_run.recipe.patch
+    assert load_pair(finished_run.path).patch == finished_run.recipe.patch
 
 
 def test_the_autoencoder_has_both_its_phases(networks, finished_run):
@@ -61,24 +65,25 @@ def test_the_autoencoder_has_both_its_phases(networks, finished_run):
 
 
 def test_the_students_course_is_kept_from_its_start_to_its_end(networks, finished_run):
-    assert checkpoints(finished_run.path) == [0, 2, 3]
-    start = copy.deepcopy(networks.alone)
+    assert snapshots(finished_run.path) == [0, 2, 3]
+    start = copy.deepcopy(networks.baseline)
     load_checkpoint(finished_run.path / "stages" / "student" / "best.safetensors", start)
-    assert_same(student_at(finished_run.path, 0), start)
+    assert_same(load_snapshot(finished_run.path, 0), start)
     best = read_progress(finished_run.path / "stages" / "distil" / "best.safetensors").step
-    assert_same(student_at(finished_run.path, best), networks.student)
-    assert not student_at(finished_run.path, 3).training
+    assert_same(load_snapshot(finished_run.path, best), networks.distilled)
+    assert not load_snapshot(finished_run.path, 3).training
 
 
 def test_no_other_stage_keeps_its_course(finished_run):
-    kept = {path.parent.name for path in finished_run.path.glob("stages/*/kept")}
+    kept = {path.parent.name for path in finished_run.path.glob("stages/*/snapshots")}
     assert kept == {"distil"}
 
 
-def test_an_earlier_student_takes_the_place_of_the_last_in_the_graphs(networks, finished_run):
+def test_an_earlier_student_takes_the_place_of_the_last_in_graphs(finished_run):
     patch = np.random.default_rng(0).random((1, 32, 32), np.float32)
-    last = view_graphs(networks, [patch], 2).samples[0]
-    first = replace(networks, student=student_at(finished_run.path, 0))
+    pair = load_pair(finished_run.path)
+    last = view_graphs(pair, [patch], 2).samples[0]
+    first = replace(pair, student=load_snapshot(finished_run.path, 0))
     found = view_graphs(first, [patch], 2).samples[0]
     assert np.array_equal(found.teacher.star, last.teacher.star)
 
@@ -94,14 +99,14 @@ def test_an_earlier_student_takes_the_place_of_the_last_in_the_graphs(networks, 
     ],
 )
 def test_every_validation_is_kept_where_they_are_few(steps, every, expected):
-    assert snapshot_steps(StageRecipe(steps=steps, validate_every=every)) == expected
+    assert snapshot_steps(StageSchedule(steps=steps, validate_every=every)) == expected
 
 
 @pytest.mark.parametrize("steps", [951, 1000, 1049, 5000, 100_000])
 def test_of_many_validations_a_few_are_kept_evenly_with_first_and_last(steps):
-    kept = snapshot_steps(StageRecipe(steps=steps, validate_every=50))
+    kept = snapshot_steps(StageSchedule(steps=steps, validate_every=50))
     gaps = [b - a for a, b in pairwise(kept)]
-    assert len(kept) == MOST and kept[0] == 0 and kept[-1] == steps
+    assert len(kept) == SNAPSHOTS and kept[0] == 0 and kept[-1] == steps
     assert all(step % 50 == 0 for step in kept[:-1])
     assert min(gaps) > 0 and max(gaps) - min(gaps[:-1]) <= 50
 
@@ -109,16 +114,16 @@ def test_of_many_validations_a_few_are_kept_evenly_with_first_and_last(steps):
 def test_what_a_run_lacks_is_said_in_one_sentence(finished_run, tmp_path):
     with pytest.raises(InputError, match=r"there is no run; expected recipe\.yaml in it"):
         load_networks(tmp_path)
-    with pytest.raises(InputError, match="no student of step 1 was kept; expected one of 0, 2, 3"):
-        student_at(finished_run.path, 1)
+    with pytest.raises(InputError, match="there is no snapshot of step 1; expected one of 0, 2, 3"):
+        load_snapshot(finished_run.path, 1)
     half = tmp_path / "half"
     shutil.copytree(finished_run.path, half)
     shutil.rmtree(half / "stages" / "distil")
-    assert checkpoints(half) == []
+    assert snapshots(half) == []
     with pytest.raises(InputError, match="half: stage distil has no checkpoint yet"):
         load_networks(half)
-    with pytest.raises(InputError, match="no student of step 0 was kept; expected one of none"):
-        student_at(half, 0)
+    with pytest.raises(InputError, match="there is no snapshot of step 0; expected one of none"):
+        load_snapshot(half, 0)
 
 
 def test_a_broken_checkpoint_is_named(finished_run, tmp_path):

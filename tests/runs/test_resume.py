@@ -11,11 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from src_training.config.stages import REQUIRED_STAGES
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import StageFinished, StepDone, read_events
-from src_training.runs.run import STAGES, RunDirectory, distil, run_state
+from src_training.runs.run import distil
+from src_training.runs.state import run_state
 from src_training.training.interruption import Interrupted
 
-MODELS = ("models/teacher", "models/alone", "models/distilled", "model")
+MODELS = ("models/teacher", "models/baseline", "models/distilled", "model")
 
 
 def assert_same_outcome(path, finished_run):
@@ -39,12 +42,12 @@ def assert_nothing_done_twice(path):
     events = read_events(path / "events.jsonl")
     steps = [(event.stage, event.step) for event in events if isinstance(event, StepDone)]
     assert len(steps) == len(set(steps))
-    assert [e.stage for e in events if isinstance(e, StageFinished)] == list(STAGES)
+    assert [e.stage for e in events if isinstance(e, StageFinished)] == list(REQUIRED_STAGES)
 
 
 def test_a_run_stopped_in_every_stage_ends_as_if_it_had_not_been(finished_run, tmp_path):
     path = tmp_path / "run"
-    for stage in STAGES:
+    for stage in REQUIRED_STAGES:
         done = []
 
         def stepped(stage=stage, done=done):

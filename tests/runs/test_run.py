@@ -10,11 +10,14 @@ import time
 import pytest
 
 from src_training.config.recipe import Recipe
+from src_training.config.stages import REQUIRED_STAGES
 from src_training.errors import InputError
+from src_training.runs.directory import RunDirectory
 from src_training.runs.events import EventLog, Noted, RunFinished, RunStarted, RunStopped, StepDone
-from src_training.runs.run import STAGES, RunDirectory, distil, find_runs, run_state
+from src_training.runs.run import distil
+from src_training.runs.state import find_runs, run_state
 
-STARTED = RunStarted(device="cpu", precision="32-true", stages=list(STAGES))
+STARTED = RunStarted(device="cpu", precision="32-true", stages=list(REQUIRED_STAGES))
 
 
 @pytest.fixture
@@ -216,7 +219,7 @@ def test_a_finished_run_leaves_recipe_models_and_report(finished_run):
     assert Recipe.load(folder.recipe) == finished_run.recipe
     assert {path.name for path in folder.models.iterdir()} == {
         "teacher.safetensors",
-        "alone.safetensors",
+        "baseline.safetensors",
         "distilled.safetensors",
     }
     assert "| distilled |" in (folder.report / "report.md").read_text()

@@ -6,7 +6,6 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import tree_map_only
 
 from src_training.cli import main
-from src_training.runs import pipeline
 from src_training.training.distributed import ranks
 
 
@@ -17,5 +16,5 @@ def widened(tensor: Tensor) -> Tensor:
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     register_module_forward_pre_hook(lambda _, given: tree_map_only(Tensor, widened, given))
-    ranks.training_precision = pipeline.training_precision = lambda device: "64-true"
+    ranks.training_precision = lambda device: "64-true"
     main()

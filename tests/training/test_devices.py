@@ -6,15 +6,16 @@ import sys
 
 import pytest
 
-from src_training.distillation import METHODS, parse_options
+from src_training.config.stages import STAGES, stages_of
+from src_training.distillation import METHODS
 from src_training.errors import InputError
+from src_training.runs.data import load_run_data
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunStarted, StepDone, read_events
 from src_training.runs.pipeline import Pipeline
-from src_training.runs.run import run_state
+from src_training.runs.state import run_state
 from src_training.training.distributed import ranks
 from src_training.training.distributed.ranks import make_fabric, processes_of
-from src_training.training.stages.distillation import stage_names
 
 # In double precision the order of sums is nothing: all are equal to 1e-7. In single precision
 # Adam makes whole steps of gradients that are nothing but rounding, 1e-3 off within two steps.
@@ -35,7 +36,7 @@ def test_more_devices_than_there_are_is_one_sentence(device, devices, words):
 
 def test_half_precision_says_nothing_between_the_bars_of_a_run():
     program = (
-        "from src_training.training import ranks\n"
+        "from src_training.training.distributed import ranks\n"
         "ranks.training_precision = lambda device: 'bf16-mixed'\n"
         "ranks.make_fabric('cpu', 1)\n"
     )
@@ -46,28 +47,28 @@ def test_half_precision_says_nothing_between_the_bars_of_a_run():
 
 
 def test_a_batch_with_less_than_one_patch_for_each_device_is_one_sentence(make_recipe, tmp_path):
-    stages = {name: {"steps": 1, "batch": 4} for name in make_recipe().stages.model_dump()}
+    stages = {name: {"steps": 1, "batch": 4} for name in make_recipe().stages}
     recipe = make_recipe(stages=stages | {"tan": {"steps": 1, "batch": 1}})
     with pytest.raises(InputError, match=r"stages.tan.batch is 1; expected at least 2"):
-        Pipeline(recipe, RunDirectory(tmp_path), "cpu", lambda: False, devices=2)
+        Pipeline(recipe, load_run_data(recipe), RunDirectory(tmp_path), devices=2)
 
 
 def test_each_device_needs_a_labelled_patch(make_recipe, tmp_path):
-    stages = {name: {"steps": 1, "batch": 2} for name in make_recipe().stages.model_dump()}
+    stages = {name: {"steps": 1, "batch": 2} for name in make_recipe().stages}
     unlabelled = [{"name": "C", "phantoms": {"scanner": "C", "images": 1, "size": 64}}]
     recipe = make_recipe(stages=stages, unlabelled=unlabelled)
     with pytest.raises(InputError, match=r"stages.distil.batch is 2; expected at least 3, one lab"):
-        Pipeline(recipe, RunDirectory(tmp_path), "cpu", lambda: False, devices=2)
+        Pipeline(recipe, load_run_data(recipe), RunDirectory(tmp_path), devices=2)
 
 
 def test_half_of_a_batch_needs_a_patch_without_a_mask(make_recipe, tmp_path):
-    stages = {name: {"steps": 1, "batch": 2} for name in make_recipe().stages.model_dump()}
+    stages = {name: {"steps": 1, "batch": 2} for name in make_recipe().stages}
     stages["distil"]["batch"] = 1
     unlabelled = [{"name": "C", "phantoms": {"scanner": "C", "images": 1, "size": 64}}]
     said = r"distil.batch is 1; expected at least 2, .* and one without a mask"
     with pytest.raises(InputError, match=said):
         recipe = make_recipe(stages=stages, unlabelled=unlabelled)
-        Pipeline(recipe, RunDirectory(tmp_path), "cpu", lambda: False)
+        Pipeline(recipe, load_run_data(recipe), RunDirectory(tmp_path))
 
 
 def test_a_process_whose_first_is_gone_ends_too():
@@ -125,10 +126,9 @@ def test_they_do_by_torchrun_and_by_every_method(method, make_recipe, tmp_path):
 def assert_same(method, launch, make_recipe, folder):
     """Every loss of two steps of every stage, three patches shared by two processes."""
     options = {"method": method, **({"views": 2} if method == "gkd" else {})}
-    names = stage_names([parse_options(options)])
     plan = {"steps": 2, "batch": 3, "validate_every": 2}
     recipe = make_recipe(
-        stages={name: plan for name in names if name != "alone"},
+        stages={name: plan for name, spec in STAGES.items() if spec.in_recipe},
         distillation=[options],
         supervised="dice_ce",
     )
@@ -136,7 +136,7 @@ def assert_same(method, launch, make_recipe, folder):
     start, options = LAUNCHES[launch]
     expected = learnt(1, PLAIN, [], folder)
     found = learnt(2, start, options, folder)
-    assert found.keys() == expected.keys() and len(found) == 2 * len(names)
+    assert found.keys() == expected.keys() and len(found) == 2 * len(stages_of(recipe))
     for step, losses in found.items():
         assert losses == pytest.approx(expected[step], rel=CLOSE, abs=1e-9), step
 

@@ -10,20 +10,21 @@ from torch import nn
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.consistency import AlignmentConsistency
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.config.recipe import StageRecipe
+from src_training.config.stages import StageSchedule
 from src_training.data.sampling import Batch
 from src_training.distillation import METHODS, build_distillations, parse_options
 from src_training.distillation.gkd import running_statistics_kept
 from src_training.networks import build_network
+from src_training.runs.monitor import EventCallback
 from src_training.training.distributed.ranks import Ranks
-from src_training.training.stages.base import (
-    Alignment,
-    MaskAutoencoder,
-    MaskVectors,
-    Stage,
-    Supervised,
+from src_training.training.stages.alignment import AlignmentStage
+from src_training.training.stages.autoencoder import AutoencoderStage, VectorStage
+from src_training.training.stages.base import Stage
+from src_training.training.stages.distillation import (
+    DistillationStage,
+    ParaphraserStage,
 )
-from src_training.training.stages.distillation import Distil, Paraphrase
+from src_training.training.stages.supervised import SupervisedStage
 from src_training.training.train_step import TrainStep
 
 SIDE, VIEWS = 32, 2
@@ -45,7 +46,7 @@ def step(stage, batch, ranks):
     else:
         losses = stage(own)
     (share * stage.total(losses)).backward()
-    parameters = [each for group in stage.groups() for each in group["params"]]
+    parameters = [each for group in stage.param_groups() for each in group["params"]]
     used = [each for each in parameters if each.grad is not None]
     said = share * torch.stack(list(losses.values())).detach()
     if ranks:
@@ -62,13 +63,13 @@ def stages():
     autoencoder = SemanticAutoencoder(2, SIDE, 2, latent=8, hidden=4, image_channels=1)
     tan = alignment(teacher)
     views = AlignmentConsistency(consistency="views")
-    yield MaskAutoencoder(autoencoder)
-    yield MaskVectors(autoencoder)
-    yield Alignment("tan", tan, teacher, autoencoder, views)
+    yield AutoencoderStage(autoencoder)
+    yield VectorStage(autoencoder)
+    yield AlignmentStage("tan", tan, teacher, autoencoder, views)
     for form in ("ce", "dice_ce", "dice_focal"):
-        yield Supervised("teacher", copy.deepcopy(teacher), form)
-    yield Supervised("enet", build_network("enet", 1, 3), "dice_ce")
-    yield Supervised("pspnet", build_network("pspnet", 1, 3, width=2), "dice_ce")
+        yield SupervisedStage("teacher", copy.deepcopy(teacher), form)
+    yield SupervisedStage("enet", build_network("enet", 1, 3), "dice_ce")
+    yield SupervisedStage("pspnet", build_network("pspnet", 1, 3, width=2), "dice_ce")
 
 
 def last_stages(methods):
@@ -81,9 +82,9 @@ def last_stages(methods):
         options = parse_options({"method": method, **(of_gkd if method == "gkd" else {})})
         parts = build_distillations([options], teacher, student)
         if paraphrased := [each for each in parts if each.paraphrases]:
-            yield Paraphrase(paraphrased, teacher)
+            yield ParaphraserStage(paraphrased, teacher)
         networks = (student, alignment(student)), (teacher, alignment(teacher))
-        yield Distil(*networks, parts, "dice_ce")
+        yield DistillationStage(*networks, parts, "dice_ce")
 
 
 def alignment(network):
@@ -156,17 +157,17 @@ def assert_memory_may_be_full(fabric, ranks, backward):
         layers[1].weight.register_hook(fail)
     else:
         layers[1].register_forward_pre_hook(fail)
-    descent = TrainStep(
+    train_step = TrainStep(
         stage.train(),
-        StageRecipe(steps=2, batch=8, rate=0.01),
+        StageSchedule(steps=2, batch=8, rate=0.01),
         Noise(),
         fabric=fabric,
         ranks=ranks,
         seed=1,
         weight_decay=0.0,
-        emit=splits.append,
+        callbacks=[EventCallback(splits.append)],
     )
-    totals = [descent.step(number).total for number in range(2)]
+    totals = [train_step(number).total for number in range(2)]
     assert [(each.step, each.parts) for each in splits] == [(1, 2)]
     assert totals == [ranks.told(total) for total in totals]
 

@@ -24,7 +24,7 @@ from src_training.training.gradient_balance import (
     nothing_gained,
 )
 from src_training.training.stages import base as stages
-from src_training.training.stages.distillation import Distil
+from src_training.training.stages.distillation import DistillationStage
 
 VIEWS = 2
 
@@ -39,7 +39,7 @@ def stage_of(method="gkd", **options):
     if method == "gkd":
         options["views"] = VIEWS
     parts = build_distillations([parse_options({"method": method, **options})], teacher, student)
-    return Distil(*aligned, parts, "dice_ce")
+    return DistillationStage(*aligned, parts, "dice_ce")
 
 
 def batch():

@@ -5,10 +5,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from src_training.config.recipe import StageRecipe
+from src_training.config.stages import StageSchedule
 from src_training.data.sampling import Batch
 from src_training.errors import InputError
 from src_training.runs.events import BatchSplit, StepDone
+from src_training.runs.monitor import EventCallback
 from src_training.training.checkpoint import read_progress
 from src_training.training.distributed.ranks import parts_of
 from src_training.training.stages.base import Stage
@@ -56,7 +57,7 @@ def train(tmp_path):
     def run(stage, batch=8, steps=3, folder="line"):
         run.events = []
         run.folder = tmp_path / folder
-        plan = StageRecipe(steps=steps, batch=batch, rate=0.02, validate_every=2)
+        plan = StageSchedule(steps=steps, batch=batch, rate=0.02, validate_every=2)
         return fit(
             stage,
             plan,
@@ -66,7 +67,7 @@ def train(tmp_path):
             fabric=fabric,
             seed=1,
             weight_decay=0.0,
-            emit=run.events.append,
+            callbacks=[EventCallback(run.events.append)],
             stopping=lambda: False,
         )
 

@@ -12,13 +12,9 @@ from src_training.errors import InputError
 from src_training.inference.model_file import load_model, shipped_models
 from src_training.networks import build_network
 from src_training.runs.directory import RunDirectory
-from src_training.runs.pipeline import Pipeline
+from tests.run_stages import run_stages
 
 SHIPPED = next(iter(shipped_models()))
-
-
-def train(recipe, folder):
-    return Pipeline(recipe, folder, "cpu", lambda: False).train(lambda _event: None)
 
 
 @pytest.fixture
@@ -27,9 +23,9 @@ def folder(tmp_path):
 
 
 def test_the_student_begins_with_the_weights_of_the_model(make_recipe, model_file, folder):
-    trained = train(make_recipe(0, start_from=str(model_file)), folder)
+    trained = run_stages(make_recipe(0, start_from=str(model_file)), folder)
     weights = load_model(model_file).network.state_dict()
-    for network in (trained.alone, trained.distilled):
+    for network in (trained.baseline, trained.distilled):
         for name, tensor in network.state_dict().items():
             assert torch.equal(tensor, weights[name])
     assert not torch.equal(trained.teacher.state_dict()["head.weight"], weights["head.weight"])
@@ -37,11 +33,11 @@ def test_the_student_begins_with_the_weights_of_the_model(make_recipe, model_fil
 
 def test_a_run_goes_on_when_the_model_it_started_from_is_gone(make_recipe, model_file, folder):
     recipe = make_recipe(0, start_from=str(model_file))
-    former = train(recipe, folder).alone.state_dict()
+    former = run_stages(recipe, folder).baseline.state_dict()
     model_file.unlink()
-    for stage in ("student", "alone", "distil"):
+    for stage in ("student", "baseline", "distil"):
         shutil.rmtree(folder.stage(stage))
-    again = train(recipe, folder).alone.state_dict()
+    again = run_stages(recipe, folder).baseline.state_dict()
     assert all(torch.equal(tensor, former[name]) for name, tensor in again.items())
 
 
@@ -72,7 +68,7 @@ def test_rows_of_a_comparison_start_from_a_model_that_is_gone(make_recipe, model
 def test_a_model_of_another_kind_is_one_sentence(make_recipe, model_file, folder, fields, words):
     recipe = make_recipe(0, **{"start_from": str(model_file)} | fields)
     with pytest.raises(InputError) as caught:
-        train(recipe, folder)
+        run_stages(recipe, folder)
     assert words in str(caught.value) and "\n" not in str(caught.value)
     assert not folder.path.exists()
 
@@ -83,7 +79,7 @@ def test_a_model_of_other_classes_is_one_sentence(make_recipe, tiny_model, folde
     model.network = build_network("fanet", 1, 3, width=2).eval()
     model.save(tmp_path / "three.safetensors")
     with pytest.raises(InputError, match="number of classes is 3; expected 2"):
-        train(make_recipe(0, start_from=str(tmp_path / "three.safetensors")), folder)
+        run_stages(make_recipe(0, start_from=str(tmp_path / "three.safetensors")), folder)
 
 
 def test_a_relative_path_counts_from_the_recipe_and_a_shipped_name_is_kept(

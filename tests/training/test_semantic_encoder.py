@@ -6,8 +6,8 @@ from src_training.data.domain import Domain
 from src_training.errors import InputError
 from src_training.explore.extraction import extract
 from src_training.inference.model_file import load_model
-from src_training.runs.events import StepDone
-from src_training.training.semantic_encoder import STAGES, fit_semantics
+from src_training.training.semantic_encoder import STAGES, fit_semantic_encoder
+from src_training.training.train_step import StepResult
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def domain(make_domain):
 
 
 def fitted(model, domain, **options):
-    *steps, last = fit_semantics(model, domain, **options)
-    assert all(isinstance(step, StepDone) for step in steps)
+    *steps, last = fit_semantic_encoder(model, domain, **options)
+    assert all(isinstance(step, StepResult) for step in steps)
     return steps, last
 
 
@@ -53,7 +53,7 @@ def test_more_steps_rebuild_the_bottleneck_better(tiny_model, domain):
 def test_what_cannot_be_fitted_is_said_in_one_sentence(tiny_model, domain, make_domain):
     def refused(words, model, domain, **options):
         with pytest.raises(InputError, match=words):
-            list(fit_semantics(model, domain, **options))
+            list(fit_semantic_encoder(model, domain, **options))
 
     refused("has a semantic encoder already; expected a model without", tiny_model(), domain)
     bare = tiny_model(semantics=False)

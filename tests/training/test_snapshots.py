@@ -8,14 +8,14 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 
-from src_training.config.recipe import StageRecipe
+from src_training.config.stages import StageSchedule
 from src_training.data.sampling import Batch
+from src_training.training.checkpoint import snapshot_files
 from src_training.training.interruption import Interrupted
-from src_training.training.snapshots import snapshot_files
 from src_training.training.stages.base import Stage
 from src_training.training.trainer import fit
 
-PLAN = StageRecipe(steps=5, batch=2, rate=0.02, validate_every=2)
+PLAN = StageSchedule(steps=5, batch=2, rate=0.02, validate_every=2)
 
 
 class Noise:
@@ -29,7 +29,7 @@ class Line(Stage):
     def __init__(self, keeps=True):
         torch.manual_seed(0)
         super().__init__("line", nn.Linear(3, 3))
-        self.keeps = keeps
+        self.saves_snapshots = keeps
 
     def forward(self, batch):
         return {"fit": (self.trained(batch.image) - 2 * batch.image).square().mean()}
@@ -43,7 +43,7 @@ def train(tmp_path):
     fabric = Fabric(accelerator="cpu", devices=1)
 
     def run(name, stage, stopping=lambda: False):
-        more = {"fabric": fabric, "seed": 1, "weight_decay": 0.0, "emit": lambda _event: None}
+        more = {"fabric": fabric, "seed": 1, "weight_decay": 0.0}
         try:
             fit(stage, PLAN, Noise(), None, tmp_path / name, stopping=stopping, **more)
         except Interrupted:

@@ -8,27 +8,18 @@ from torch import nn
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.consistency import AlignmentConsistency
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.config.domains import DomainRecipe, Phantoms
-from src_training.data.phantom.camera import phantom_domain
 from src_training.data.preprocessing.geometry import Geometry, Prepared
 from src_training.data.sampling import Batch, PreparedCase
 from src_training.distillation.base import Distillation
 from src_training.distillation.gkd import DCGD, DICD, GKDOptions, ViewPredictions
-from src_training.errors import InputError
 from src_training.losses.divergence import pixel_divergence
 from src_training.networks import build_network
-from src_training.runs.data import source_split, split_labelled
-from src_training.runs.directory import RunDirectory
-from src_training.runs.pipeline import Pipeline
-from src_training.training.builders import build_autoencoder
-from src_training.training.stages.base import (
-    Alignment,
-    MaskAutoencoder,
-    MaskVectors,
-    Supervised,
-    mean_dice,
-)
-from src_training.training.stages.distillation import Distil
+from src_training.training.builders import Networks
+from src_training.training.stages.alignment import AlignmentStage
+from src_training.training.stages.autoencoder import AutoencoderStage, VectorStage
+from src_training.training.stages.base import mean_dice
+from src_training.training.stages.distillation import DistillationStage
+from src_training.training.stages.supervised import SupervisedStage
 
 VIEWS = 2
 
@@ -59,7 +50,7 @@ def autoencoder():
 def distil(distillations):
     torch.manual_seed(0)
     student, teacher = network(), network(3)
-    return Distil(
+    return DistillationStage(
         (student, alignment(student)),
         (teacher, alignment(teacher)),
         distillations,
@@ -69,13 +60,13 @@ def distil(distillations):
 
 def act(consistency):
     learned = network()
-    return Alignment("tan", alignment(learned), learned, autoencoder(), consistency)
+    return AlignmentStage("tan", alignment(learned), learned, autoencoder(), consistency)
 
 
 STAGES = {
-    "teacher": lambda: Supervised("teacher", network(), supervision="dice_ce"),
-    "autoencoder": lambda: MaskAutoencoder(autoencoder()),
-    "vectors": lambda: MaskVectors(autoencoder()),
+    "teacher": lambda: SupervisedStage("teacher", network(), supervision="dice_ce"),
+    "autoencoder": lambda: AutoencoderStage(autoencoder()),
+    "vectors": lambda: VectorStage(autoencoder()),
     "tan": lambda: act(AlignmentConsistency()),
     "tan with views": lambda: act(AlignmentConsistency(consistency="views")),
     "distil": lambda: distil([DCGD(GKD), DICD(GKD)]),
@@ -126,19 +117,19 @@ def test_every_weight_that_should_learn_gets_a_gradient(name):
 def test_the_first_phase_of_the_autoencoder_leaves_its_perceptron_to_the_second():
     network = autoencoder()
     former = state(network.alignment)
-    step(MaskAutoencoder(network))
+    step(AutoencoderStage(network))
     assert all(torch.equal(t, former[n]) for n, t in network.alignment.state_dict().items())
     convolutions = state(network.encoder)
-    step(MaskVectors(network))
+    step(VectorStage(network))
     assert all(torch.equal(t, convolutions[n]) for n, t in network.encoder.state_dict().items())
     assert any(not torch.equal(t, former[n]) for n, t in network.alignment.state_dict().items())
 
 
 def test_a_distilled_student_is_free_again_after_its_alignment_froze_it():
     learned = network()
-    Alignment("san", alignment(learned), learned, autoencoder(), AlignmentConsistency())
+    AlignmentStage("san", alignment(learned), learned, autoencoder(), AlignmentConsistency())
     assert not any(parameter.requires_grad for parameter in learned.parameters())
-    Supervised("alone", learned, supervision="ce")
+    SupervisedStage("baseline", learned, supervision="ce")
     assert all(parameter.requires_grad for parameter in learned.parameters())
 
 
@@ -212,7 +203,7 @@ def test_the_losses_have_the_names_that_recipes_weigh():
 
 
 def test_dice_focal_is_half_focal_and_half_dice():
-    stage = Supervised("teacher", network(), supervision="dice_focal")
+    stage = SupervisedStage("teacher", network(), supervision="dice_focal")
     losses = {"segmentation/focal": torch.tensor(3.0), "segmentation/dice": torch.tensor(0.5)}
     assert stage.total(losses).item() == 1.75
 
@@ -274,34 +265,10 @@ def test_validation_takes_the_threshold_that_suits_all_cases_best():
     assert both == pytest.approx((1 + 2 / 3) / 2)
 
 
-def test_a_share_of_the_source_keeps_its_masks_and_the_rest_is_unlabelled(make_recipe, tmp_path):
-    recipe = make_recipe(labelled=0.5, validation=0.25)
-    recipe = recipe.model_copy(
-        update={"source": DomainRecipe(name="A", phantoms=Phantoms(scanner="A", images=8, size=64))}
-    )
-    whole, held_out = source_split(recipe)
-    kept, others = split_labelled(recipe, whole)
-    assert {*kept.names, *others.names} == {*whole.names}
-    assert len(kept) == len(others) == len(whole) / 2
-    pipeline = Pipeline(recipe, RunDirectory(tmp_path), "cpu", lambda: False)
-    assert pipeline.training.names == kept.names and pipeline.held_out.names == held_out.names
-    assert [domain.name for _, domain in pipeline.unlabelled] == ["A, without masks"]
-    taught = pipeline._taught.sample(4, 0, torch.device("cpu"))
-    assert len(taught.image) == 4 and len(taught.mask) == 2
-    assert recipe.stages.distil.batch == 2 * recipe.plan("alone").batch
-
-
-def test_one_labelled_image_cannot_be_shared_out(make_recipe):
-    recipe = make_recipe(labelled=0.5)
-    domain = phantom_domain("A", 1, 64)
-    with pytest.raises(InputError, match="but one image alone of phantom_A"):
-        split_labelled(recipe, domain)
-
-
 def test_the_autoencoder_is_widened_as_its_teacher(make_recipe):
     def width(name, **options):
         recipe = make_recipe(teacher={"name": name, "options": options})
-        return next(build_autoencoder(recipe, 2).parameters()).shape[0]
+        return next(Networks.build(recipe, 2).autoencoder.parameters()).shape[0]
 
     whole = width("fanet")
     assert whole == width("mobile_unet") == width("mobile_unet", width=1) == width("enet")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from torch import nn
 
-from src_training.config.recipe import StageRecipe
+from src_training.config.stages import StageSchedule
 from src_training.data.sampling import Batch
 from src_training.errors import InputError
 from src_training.networks import build_network
@@ -19,11 +19,14 @@ from src_training.runs.events import (
     Validated,
     read_events,
 )
+from src_training.runs.monitor import EventCallback
 from src_training.seeds import step_seed
+from src_training.training.callbacks import Callback
 from src_training.training.checkpoint import read_progress
 from src_training.training.interruption import Interrupted, interruptible
 from src_training.training.schedule import learning_rate
-from src_training.training.stages.base import Stage, Supervised
+from src_training.training.stages.base import Stage
+from src_training.training.stages.supervised import SupervisedStage
 from src_training.training.trainer import fit
 
 
@@ -80,9 +83,17 @@ def train(tmp_path):
     fabric = Fabric(accelerator="cpu", devices=1)
 
     def run(
-        stage, steps=6, every=2, stopping=never, folder="line", emit=None, patches=NOISE, **more
+        stage,
+        steps=6,
+        every=2,
+        stopping=never,
+        folder="line",
+        emit=None,
+        patches=NOISE,
+        callbacks=(),
+        **more,
     ):
-        plan = StageRecipe(steps=steps, batch=2, rate=0.02, validate_every=every)
+        plan = StageSchedule(steps=steps, batch=2, rate=0.02, validate_every=every)
         run.events = []
         run.folder = tmp_path / folder
         return fit(
@@ -94,9 +105,8 @@ def train(tmp_path):
             fabric=fabric,
             seed=1,
             weight_decay=0.0,
-            emit=emit or run.events.append,
+            callbacks=[EventCallback(emit or run.events.append), *callbacks],
             stopping=stopping,
-            **more,
         )
 
     return run
@@ -123,7 +133,7 @@ def test_a_network_learns_one_patch_by_heart(train):
         def sample(self, *_):
             return Batch(image, mask)
 
-    stage = Supervised("teacher", build_network("fanet", 1, 2, width=2), supervision="dice_ce")
+    stage = SupervisedStage("teacher", build_network("fanet", 1, 2, width=2), supervision="dice_ce")
     stage.score = lambda _: 0.0
     train(stage, steps=25, every=25, patches=OnePatch())
     totals = [event.total for event in train.events if isinstance(event, StepDone)]
@@ -226,15 +236,16 @@ def test_no_hook_outlives_its_stage(train):
     assert not any(parameter._post_accumulate_grad_hooks for parameter in stage.parameters())
 
 
-def test_what_is_looked_at_is_in_evaluation_mode_before_the_first_step_and_at_validations(train):
-    stage, looked = Line(), []
+def test_callbacks_see_the_stage_in_evaluation_mode(train):
+    stage, steps = Line(), []
 
-    def watch(seen, step):
-        assert seen is stage and not stage.trained.training and not torch.is_grad_enabled()
-        looked.append(step)
+    class Evaluations(Callback):
+        def on_evaluation(self, seen, step):
+            assert seen is stage and not stage.trained.training and not torch.is_grad_enabled()
+            steps.append(step)
 
-    train(stage, steps=5, watch=watch)
-    assert looked == [0, 2, 4, 5]
+    train(stage, steps=5, callbacks=[Evaluations()])
+    assert steps == [0, 2, 4, 5]
     assert stage.steps == 5
 
 

@@ -1,4 +1,4 @@
-"""The stages of a run: what each trains, what it freezes, what its losses are."""
+"""What every stage of a run has: what it trains, what it freezes, how it is scored."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -7,23 +7,12 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.alignment.consistency import AlignmentConsistency, alignment_losses
-from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.preprocessing.geometry import PADDING
 from src_training.data.sampling import Batch, PreparedCase
 from src_training.evaluation.thresholds import dice_curve
-from src_training.losses.segmentation import (
-    WEIGHTS,
-    Supervision,
-    region_dice_loss,
-    supervised_losses,
-)
 from src_training.networks.base import SegmentationNetwork
-from src_training.training.distributed.whole_batch import all_gather_samples
 
 SEGMENTATION = "segmentation"
 """Namespace of the losses from masks."""
@@ -42,7 +31,7 @@ def namespaced(namespace: str, values: Mapping[str, Value]) -> dict[str, Value]:
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation split of the source, on the networks' grid.
+    """The validation cases of a run, on the networks' grid.
 
     Attributes
     ----------
@@ -57,29 +46,30 @@ class Validation:
 
 
 class Stage(nn.Module, ABC):
-    """One step of the method.
+    """One stage of a run.
 
     Parameters
     ----------
     name
-        Of the stage, and of its folder in the run.
+        Its name in `STAGES`.
     trained
-        What learns, and what the checkpoint holds.
+        The module that is trained, and that the checkpoint of the best
+        validation holds.
     frozen
-        What is passed through but never changed: neither parameters nor
-        running statistics. Gradients still flow through it.
+        Modules that are passed through but never changed: neither parameters
+        nor running statistics. Gradients still flow through them.
     weights
         Weight of each loss by name; 1 where missing.
     views
-        Further views of each sample that `forward` needs.
+        Augmented views of each sample that `forward` needs.
 
     Attributes
     ----------
-    keeps
-        Whether its weights are kept along its course; see `snapshot_steps`.
+    saves_snapshots
+        Whether snapshots of its weights are written; see `snapshot_steps`.
     """
 
-    keeps: ClassVar[bool] = False
+    saves_snapshots: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -102,203 +92,60 @@ class Stage(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Unweighted losses by name, scalars: means over samples, or of the whole batch."""
+        """Unweighted scalar losses by name: means over samples, or of the whole batch."""
 
     @property
-    def learning(self) -> nn.Module:
-        """What has to be kept to go on: `trained`, and what learns beside it."""
+    def trainable_state(self) -> nn.Module:
+        """What a checkpoint needs to resume: `trained`, and what is trained beside it."""
         return self.trained
 
-    def groups(self) -> list[dict[str, Any]]:
-        """What Adam is to change, as its parameter groups."""
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of the optimiser."""
         return [{"params": trainable_parameters(self.trained)}]
 
     @property
-    def segmenting(self) -> SegmentationNetwork | None:
-        """The network that learns to segment; None where the stage has none."""
+    def segmentation_network(self) -> SegmentationNetwork | None:
+        """The network that is trained to segment; None where the stage has none."""
         return None
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
-        """The weighted sum that is minimised."""
+        """The weighted sum of the losses, which is minimised."""
         return torch.stack(list(self.weighted(losses).values())).sum()
 
     def weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Its terms."""
+        """Each loss times its weight."""
         return {name: self.weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
     def score(self, validation: Validation) -> float:
-        """How good `trained` is on the validation split; more is better.
+        """How good `trained` is on the validation cases; more is better.
 
-        Minus the total loss on the fixed patches, unless a stage knows better.
+        Mean Dice where the stage trains a segmentation network; otherwise minus
+        the total loss on the fixed patches.
         """
+        if self.segmentation_network is not None:
+            return mean_dice(self.segmentation_network, validation.cases)
         return -float(self.total(self(validation.patches)))
 
     def train(self, mode: bool = True) -> "Stage":
-        """Switch `trained`; what is frozen stays in evaluation mode."""
+        """Switch `trained` to training or evaluation; what is frozen stays in evaluation mode."""
         super().train(mode)
         self.frozen.eval()
         return self
 
 
-class Supervised(Stage):
-    """A network learns from masks alone: the teacher, and the student alone.
-
-    Parameters
-    ----------
-    name
-        ``teacher``, ``student`` or ``alone``.
-    network
-        What learns.
-    supervision
-        By which losses; see `supervised_losses`.
-    """
-
-    def __init__(self, name: str, network: SegmentationNetwork, supervision: Supervision) -> None:
-        super().__init__(name, network, weights=namespaced(SEGMENTATION, WEIGHTS[supervision]))
-        self.network = network
-        self._supervision: Supervision = supervision
-
-    @property
-    def segmenting(self) -> SegmentationNetwork:
-        """The network."""
-        return self.network
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Those of `supervised_losses`, of the whole batch."""
-        logits = all_gather_samples(self.trained(batch.image))
-        losses = supervised_losses(logits, all_gather_samples(batch.mask), self._supervision)
-        return namespaced(SEGMENTATION, losses)
-
-    def score(self, validation: Validation) -> float:
-        """Mean Dice of the foreground classes over the validation images."""
-        return mean_dice(self.network, validation.cases)
-
-
-class MaskAutoencoder(Stage):
-    """P-SAE (GKD, arXiv 2207.12995), first phase: its convolutions learn to reproduce masks.
-
-    Parameters
-    ----------
-    autoencoder
-        Its encoder and decoder learn; its perceptron stays as it is.
-    """
-
-    def __init__(self, autoencoder: SemanticAutoencoder) -> None:
-        super().__init__("autoencoder", autoencoder)
-        self.autoencoder = autoencoder
-        # The perceptron is the second phase's.
-        autoencoder.alignment.requires_grad_(False)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``bce`` and ``dice`` of the reproduced regions, of the whole batch."""
-        regions = all_gather_samples(self.autoencoder.regions(batch.mask))
-        seen = self.autoencoder.read(batch.mask, batch.image)
-        logits = all_gather_samples(self.autoencoder.decode(self.autoencoder.encode(seen)))
-        return {
-            "autoencoder/bce": F.binary_cross_entropy_with_logits(logits, regions),
-            "autoencoder/dice": region_dice_loss(logits.sigmoid(), regions),
-        }
-
-
-class MaskVectors(Stage):
-    """P-SAE, second phase: its perceptron learns to carry a bottleneck in one vector.
-
-    Parameters
-    ----------
-    autoencoder
-        Its perceptron learns; its encoder and decoder are frozen.
-    """
-
-    def __init__(self, autoencoder: SemanticAutoencoder) -> None:
-        super().__init__(
-            "vectors", autoencoder.alignment, [autoencoder.encoder, autoencoder.decoder]
-        )
-        self.autoencoder = autoencoder
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean squared error of the bottleneck, and ``bce`` of what is decoded from it."""
-        regions = self.autoencoder.regions(batch.mask)
-        bottleneck = self.autoencoder.encode(self.autoencoder.read(batch.mask, batch.image))
-        rebuilt = self.trained(bottleneck)
-        logits = self.autoencoder.decode(rebuilt)
-        return {
-            "autoencoder/reconstruction": F.mse_loss(rebuilt, bottleneck),
-            "autoencoder/bce": F.binary_cross_entropy_with_logits(logits, regions),
-        }
-
-
-class Alignment(Stage):
-    """ACT (GKD, arXiv 2207.12995): a TAN or a SAN learns on its frozen network.
-
-    Parameters
-    ----------
-    name
-        ``tan`` or ``san``.
-    alignment
-        What learns.
-    network, autoencoder
-        Whose bottlenecks are aligned, and P-SAE, to whose vectors; both frozen.
-    consistency
-        Weights and form of the losses.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        alignment: AlignmentNetwork,
-        network: SegmentationNetwork,
-        autoencoder: SemanticAutoencoder,
-        consistency: AlignmentConsistency,
-    ) -> None:
-        with_views = consistency.consistency == "views"
-        super().__init__(
-            name,
-            alignment,
-            [network, autoencoder],
-            namespaced("alignment", consistency.weights),
-            int(with_views),
-        )
-        self._parts = (alignment, network, autoencoder)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of `alignment_losses`."""
-        alignment, network, autoencoder = self._parts
-        with torch.no_grad():
-            skips, bottleneck = network.encode(batch.image)
-            logits = network.decode(skips, bottleneck)
-            prior = autoencoder.vectors(batch.mask, batch.image)
-        vector = alignment.encoder(bottleneck)
-        rebuilt = alignment.header(vector)
-        view_vector = None
-        if self.views and batch.views is not None:
-            with torch.no_grad():
-                view_bottleneck = network.encode(batch.views)[1]
-            view_vector = alignment.encoder(view_bottleneck)
-        losses = alignment_losses(
-            bottleneck,
-            rebuilt,
-            vector,
-            prior,
-            logits,
-            network.decode(skips, rebuilt),
-            batch.mask,
-            view_vector,
-        )
-        return namespaced("alignment", losses)
-
-
 def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters of a module that are to learn."""
+    """The parameters of a module that an optimiser may change."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def mean_dice(network: SegmentationNetwork, cases: list[PreparedCase]) -> float:
-    """Dice inside the field of view on the prepared grid, at the threshold that is best for it.
+    """Mean Dice on the prepared grid inside the field of view, at the best threshold.
 
-    Mean over classes and cases; a class that is absent from both mask and
-    prediction is left out; 0 where all are. A network learns to tell pixels
-    apart before it learns where 0.5 lies, and the threshold is chosen once it
-    is trained.
+    The mean is over foreground classes and cases; a class that is absent from
+    both mask and prediction is left out, and the score is 0 where all are. The
+    threshold is the one with the highest mean: a network separates the
+    classes before its probabilities are calibrated, and its threshold is
+    chosen when it is trained.
     """
     device = next(network.parameters()).device
     curves = []
@@ -306,5 +153,5 @@ def mean_dice(network: SegmentationNetwork, cases: list[PreparedCase]) -> float:
         image = torch.from_numpy(case.image.padded)[None].to(device)
         maps = network(image)[0, :, PADDING:-PADDING, PADDING:-PADDING].float().softmax(0)
         curves.append(dice_curve(maps.cpu().numpy(), case.mask, case.fov))
-    told = np.ma.masked_invalid(curves).mean(axis=0)
-    return float(np.ma.max(told)) if told.count() else 0.0
+    means = np.ma.masked_invalid(curves).mean(axis=0)
+    return float(np.ma.max(means)) if means.count() else 0.0

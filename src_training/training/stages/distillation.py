@@ -2,31 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.data.sampling import Batch
-from src_training.distillation import Distillation, MethodOptions, active_parts
+from src_training.distillation import Distillation
 from src_training.distillation.base import ForwardOutputs
 from src_training.losses.segmentation import WEIGHTS, Supervision, supervised_losses
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.runs.directory import STAGES
 from src_training.training.distributed.whole_batch import all_gather_samples, gather_inputs
 from src_training.training.stages.base import (
     SEGMENTATION,
     Stage,
-    Validation,
-    mean_dice,
     namespaced,
     trainable_parameters,
 )
 
+if TYPE_CHECKING:
+    from src_training.training.builders import Networks
 
-class Paraphrase(Stage):
-    """Paraphrasers learn, unsupervised, to say the teacher's features.
+
+class ParaphraserStage(Stage):
+    """Trains paraphrasers, unsupervised, to compress teacher features to the student's channels.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ class Paraphrase(Stage):
         return {"paraphraser/reconstruction": torch.stack(distances).sum()}
 
 
-class Distil(Stage):
-    """The student learns from masks and from the teacher.
+class DistillationStage(Stage):
+    """Trains the student from masks and from the teacher.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Distil(Stage):
         What the student learns from masks; see `supervised_losses`.
     """
 
-    keeps: ClassVar[bool] = True
+    saves_snapshots: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -92,19 +92,19 @@ class Distil(Stage):
         self._supervision: Supervision = supervision
 
     @property
-    def learning(self) -> nn.Module:
+    def trainable_state(self) -> nn.Module:
         """The student, and the distillations where one learns beside it."""
         if not self._beside:
             return self.trained
         return nn.ModuleDict({"student": self.trained, "beside": nn.ModuleList(self._beside)})
 
-    def groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, Any]]:
         """The student, and each distillation that learns with what it tells Adam."""
         own = [{"params": trainable_parameters(each), **each.adam} for each in self._beside]
-        return super().groups() + own
+        return super().param_groups() + own
 
     @property
-    def segmenting(self) -> SegmentationNetwork:
+    def segmentation_network(self) -> SegmentationNetwork:
         """The student."""
         return self._student[0]
 
@@ -123,10 +123,6 @@ class Distil(Stage):
             own = each(*gather_inputs(each, theirs, ours, batch.mask))
             losses |= namespaced(each.options.method, own)
         return losses
-
-    def score(self, validation: Validation) -> float:
-        """Mean Dice of the foreground classes over the validation images."""
-        return mean_dice(self._student[0], validation.cases)
 
     def vectors(self, images: Tensor) -> Tensor:
         """Semantic vectors (B, latent) that the student makes of images (B, C, patch, patch)."""
@@ -171,6 +167,25 @@ class Distil(Stage):
         )
 
 
+def build_paraphraser(networks: "Networks") -> ParaphraserStage:
+    """The stage ``paraphraser``, on the trained teacher."""
+    paraphrasing = [each for each in networks.distillations if each.paraphrases]
+    return ParaphraserStage(paraphrasing, networks.teacher)
+
+
+def build_distillation(networks: "Networks") -> DistillationStage:
+    """The stage ``distil``, from the trained student on unless the recipe says from scratch."""
+    recipe = networks.recipe
+    if recipe.distil_from == "student":
+        networks.distilled.load_state_dict(networks.student.state_dict())
+    return DistillationStage(
+        (networks.distilled, networks.san),
+        (networks.teacher, networks.tan),
+        networks.distillations,
+        recipe.supervised,
+    )
+
+
 def _weights(
     distillations: Sequence[Distillation[Any]], supervision: Supervision
 ) -> dict[str, float]:
@@ -182,13 +197,6 @@ def _weights(
             raise ValueError(f"two losses are called {min(both)}; expected different names")
         weights |= own
     return weights
-
-
-def stage_names(methods: Sequence[MethodOptions]) -> tuple[str, ...]:
-    """The stages of a run, in their order: `STAGES`, and ``paraphraser`` where a method has one."""
-    before, last = STAGES[:-1], STAGES[-1]
-    paraphrases = any(part.paraphrases for each in methods for part in active_parts(each))
-    return (*before, *(["paraphraser"] if paraphrases else []), last)
 
 
 def _taps_of(distillations: Sequence[Distillation[Any]]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A run that is watched shows previews and FSD, and learns what it would have learnt anyway."""
+"""Previews, distances and memory of a run, none of which changes what is trained."""
 
 import shutil
 
@@ -10,16 +10,15 @@ from src_training.data.domain import Domain, write_domain
 from src_training.data.phantom.camera import phantom_domain
 from src_training.inference.predictor import labels_from
 from src_training.networks import build_network
+from src_training.runs import monitor
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Measured, Noted, Previewed
-from src_training.runs.pipeline import Pipeline
-from src_training.training import callbacks as watching
-from src_training.training import memory_meter as memory
-from src_training.training.callbacks import TrainingMonitor, patches_of
-from src_training.training.memory_meter import MemoryMeter
-from src_training.training.stages.base import MaskVectors, Supervised
-
-SEGMENTING = ("teacher", "student", "alone", "distil")
+from src_training.runs.monitor import DistanceCallback, MemoryCallback, PreviewCallback
+from src_training.training.builders import Networks
+from src_training.training.stages.autoencoder import VectorStage
+from src_training.training.stages.distillation import build_distillation
+from src_training.training.stages.supervised import SupervisedStage
+from tests.run_stages import run_stages
 
 
 def photograph(size=64, seed=5):
@@ -41,39 +40,36 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def watch(make_recipe, folder):
-    """A watch of no run; what it says is kept in `watch.said`."""
-    watch = TrainingMonitor(
-        make_recipe(),
-        folder,
-        ("background", "foreground"),
-        torch.rand(4, 1, 32, 32),
-        [],
-        torch.device("cpu"),
-        (said := []).append,
-    )
-    watch.said = said
-    return watch
+def events():
+    return []
+
+
+@pytest.fixture
+def preview(make_recipe, folder, events):
+    """A preview of no run; what it emits is in `events`."""
+    classes = ("background", "foreground")
+    return PreviewCallback(make_recipe(), folder, classes, torch.device("cpu"), events.append)
 
 
 @pytest.fixture
 def stage():
     torch.manual_seed(0)
-    return Supervised("teacher", build_network("fanet", 1, 2, width=2), supervision="ce").eval()
+    return SupervisedStage(
+        "teacher", build_network("fanet", 1, 2, width=2), supervision="ce"
+    ).eval()
 
 
 def train(make_recipe, folder, **stages):
-    plan = {name: {"steps": 0, "batch": 2} for name in make_recipe().stages.model_dump()}
+    plan = {name: {"steps": 0, "batch": 2} for name in make_recipe().stages}
     plan |= {name: {"steps": s, "batch": 2, "validate_every": 1} for name, s in stages.items()}
     events = []
-    pipeline = Pipeline(make_recipe(stages=plan), folder, "cpu", lambda: False)
-    return pipeline.train(events.append), events
+    return run_stages(make_recipe(stages=plan), folder, events.append), events
 
 
 def test_every_validation_is_previewed_and_nothing_that_is_learnt_changes(
     make_recipe, folder, monkeypatch
 ):
-    monkeypatch.setattr(watching, "_FREE", float("inf"))
+    monkeypatch.setattr(monitor, "_PREVIEW_SECONDS", float("inf"))
     steps = {"teacher": 1, "student": 1, "distil": 2}
     alone, unseen = train(make_recipe, RunDirectory(folder.path / "unseen"), **steps)
     put(folder, photograph())
@@ -81,8 +77,8 @@ def test_every_validation_is_previewed_and_nothing_that_is_learnt_changes(
     assert [(e.stage, e.step) for e in kinds(events, Previewed)] == [
         ("teacher", 1),
         ("student", 1),
-        ("alone", 1),
-        ("alone", 2),
+        ("baseline", 1),
+        ("baseline", 2),
         ("distil", 1),
         ("distil", 2),
     ]
@@ -103,12 +99,12 @@ def test_every_validation_is_previewed_and_nothing_that_is_learnt_changes(
     ]
 
 
-def test_a_preview_is_what_the_network_would_segment(watch, stage, folder):
+def test_a_preview_is_what_the_network_would_segment(preview, events, stage, folder, make_recipe):
     put(folder, image := photograph(80))
-    watch(stage, 3)
-    (event,) = watch.said
+    preview.on_evaluation(stage, 3)
+    (event,) = events
     assert (event.stage, event.step) == ("teacher", 3)
-    prepared = watch._recipe.preprocessing.prepare(image)
+    prepared = make_recipe().preprocessing.prepare(image)
     with torch.no_grad():
         logits = stage.network(torch.from_numpy(prepared.pixels)[None])
     maps = prepared.geometry.to_original(logits.softmax(1)[0].numpy(), outside=0)
@@ -117,17 +113,21 @@ def test_a_preview_is_what_the_network_would_segment(watch, stage, folder):
     assert (found == labels_from(maps, 0.5))[prepared.fov.shape[0] // 2].mean() > 0.95
 
 
-def test_without_an_image_and_before_the_first_step_there_is_no_preview(watch, stage, folder):
-    watch(stage, 2)
+def test_without_an_image_and_before_the_first_step_there_is_no_preview(
+    preview, events, stage, folder
+):
+    preview.on_evaluation(stage, 2)
     put(folder, photograph())
-    watch(stage, 0)
-    assert watch.said == []
+    preview.on_evaluation(stage, 0)
+    assert events == []
 
 
-def test_an_image_that_is_put_there_later_or_changed_is_the_one_shown(watch, stage, folder):
+def test_an_image_that_is_put_there_later_or_changed_is_the_one_shown(
+    preview, events, stage, folder
+):
     for size in (64, 96):
         put(folder, photograph(size))
-        watch(stage, 2)
+        preview.on_evaluation(stage, 2)
         assert np.load(folder.preview_labels).shape == (size, size)
 
 
@@ -150,35 +150,37 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_image_is_said_once_and_stops_nothing(watch, stage, folder, fault):
+def test_a_broken_image_is_said_once_and_stops_nothing(preview, events, stage, folder, fault):
     folder.preview_input.parent.mkdir(parents=True)
     BROKEN[fault](folder.preview_input)
-    watch(stage, 1)
-    watch(stage, 2)
-    (event,) = watch.said
+    preview.on_evaluation(stage, 1)
+    preview.on_evaluation(stage, 2)
+    (event,) = events
     assert isinstance(event, Noted) and "\n" not in event.sentence
     assert event.sentence.startswith("The preview's image cannot be segmented: ")
     shutil.rmtree(folder.preview_input.parent)
     put(folder, photograph())
-    watch(stage, 3)
-    assert isinstance(watch.said[-1], Previewed)
+    preview.on_evaluation(stage, 3)
+    assert isinstance(events[-1], Previewed)
 
 
-def test_previews_take_no_more_than_their_share_of_the_time(watch, stage, folder, monkeypatch):
-    monkeypatch.setattr(watching, "_FREE", 0.0)
-    monkeypatch.setattr(watching, "_SHARE", 1e-6)
+def test_previews_take_no_more_than_their_share_of_the_time(
+    preview, events, stage, folder, monkeypatch
+):
+    monkeypatch.setattr(monitor, "_PREVIEW_SECONDS", 0.0)
+    monkeypatch.setattr(monitor, "_PREVIEW_SHARE", 1e-6)
     put(folder, photograph())
     for step in (1, 2, 3):
-        watch(stage, step)
-    assert [event.step for event in watch.said] == [1]
+        preview.on_evaluation(stage, step)
+    assert [event.step for event in events] == [1]
 
 
-def test_a_stage_that_does_not_segment_is_not_previewed(watch, folder, make_recipe):
+def test_a_stage_that_does_not_segment_is_not_previewed(preview, events, folder):
     from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 
     put(folder, photograph())
-    watch(MaskVectors(SemanticAutoencoder(1, 32, 2, 8, 4)), 1)
-    assert watch.said == []
+    preview.on_evaluation(VectorStage(SemanticAutoencoder(1, 32, 2, 8, 4)), 1)
+    assert events == []
 
 
 def test_a_target_that_is_gone_is_said_and_the_others_are_measured(make_recipe, folder, tmp_path):
@@ -188,45 +190,53 @@ def test_a_target_that_is_gone_is_said_and_the_others_are_measured(make_recipe, 
         folder_of = {"folder": str(tmp_path / name), "class_values": {"vessel": 1}}
         targets.append({"name": name, **folder_of})
     events = []
-    steps = {name: {"steps": 0} for name in make_recipe().stages.model_dump()}
+    steps = {name: {"steps": 0} for name in make_recipe().stages}
     recipe = make_recipe(tests=targets, stages=steps)
-    pipeline = Pipeline(recipe, folder, "cpu", lambda: False)
-    shutil.rmtree(tmp_path / "gone")
-    pipeline.train(events.append)
+    gone = tmp_path / "gone"
+    run_stages(recipe, folder, events.append, before_run=lambda: shutil.rmtree(gone))
     (noted,) = kinds(events, Noted)
     assert "FSD leaves out gone: " in noted.sentence and "\n" not in noted.sentence
     assert [event.fsd.keys() for event in kinds(events, Measured)] == [{"here"}] * 2
 
 
-def test_patches_are_spread_over_the_images(make_recipe):
-    prepare = make_recipe().preprocessing.prepare
-    images = [prepare(case.image) for case in phantom_domain("A", 12, 64, 0)]
-    found = patches_of(images, 32)
-    assert found.shape == (watching.PATCHES, 1, 32, 32)
-    last = {tuple(patch.flatten().tolist()) for patch in patches_of(images[-1:], 32)}
-    assert last & {tuple(patch.flatten().tolist()) for patch in found}
+@pytest.fixture
+def measure(make_recipe, events):
+    """Measure FSD from images to domains by an untrained student; the events that come of it."""
+
+    def run(images, domains, patch=32):
+        recipe = make_recipe(patch=patch)
+        stage = build_distillation(Networks.build(recipe, 2)).eval()
+        prepared = [recipe.preprocessing.prepare(image) for image in images]
+        callback = DistanceCallback(recipe, prepared, domains, torch.device("cpu"), events.append)
+        with torch.no_grad():
+            callback.on_evaluation(stage, 0)
+        return events
+
+    return run
 
 
-def test_a_domain_of_one_patch_is_not_measured(make_recipe, folder, watch):
-    small = Domain.from_arrays("small", [np.full((40, 40), 9, np.uint8)])
-    assert (
-        TrainingMonitor(
-            make_recipe(patch=64),
-            folder,
-            ("background", "foreground"),
-            torch.rand(4, 1, 64, 64),
-            [small],
-            torch.device("cpu"),
-            watch.said.append,
-        )._read_targets("distil", 0)
-        == {}
+def test_distances_use_patches_of_all_source_images(measure):
+    images = [case.image for case in phantom_domain("A", 12, 64, 0)]
+    first, last = (
+        next(iter(measure(chosen, [phantom_domain("B", 2, 64, 1)]))).fsd
+        for chosen in (images, images[:1])
     )
+    assert first.keys() == last.keys() == {"phantom_B"}
+    both = [event.fsd["phantom_B"] for event in measure(images, [phantom_domain("B", 2, 64, 1)])]
+    assert len(set(both)) == 2 and both[0] == both[2]
 
 
-def test_memory_is_read_now_and_then(monkeypatch):
+def test_a_domain_of_one_patch_is_not_measured(measure):
+    small = Domain.from_arrays("small", [np.full((40, 40), 9, np.uint8)])
+    images = [photograph(seed=seed) for seed in (0, 5)]
+    assert measure(images, [small], patch=64) == []
+
+
+def test_memory_is_told_now_and_then(monkeypatch, events):
     now = iter([10.0, 11.9, 12.0])
-    monkeypatch.setattr(memory.time, "monotonic", lambda: next(now))
-    meter = MemoryMeter(torch.device("cpu"))
-    first, second, third = (meter.read() for _ in range(3))
-    assert first.host > 10**7 and first.device == 0
-    assert second is None and third is not None
+    monkeypatch.setattr(monitor.time, "monotonic", lambda: next(now))
+    callback = MemoryCallback(torch.device("cpu"), events.append)
+    for step in (1, 2, 3):
+        callback.on_step_end("teacher", step, 0.0, {})
+    assert len(events) == 2
+    assert events[0].host > 10**7 and events[0].device == 0

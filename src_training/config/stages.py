@@ -1,0 +1,220 @@
+"""The stages of a run, said once: their order, their words, and what builds them.
+
+Torch is not needed to read it: whoever watches a run does not wait for torch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from src_training.config.recipe import Recipe
+
+
+class StageSchedule(BaseModel):
+    """How long and how fast one stage trains.
+
+    Attributes
+    ----------
+    steps
+        Optimisation steps; 0 leaves the stage's network as it starts.
+    batch
+        Patches a step.
+    rate
+        Peak learning rate of Adam; it warms up and falls along a cosine.
+    validate_every
+        Steps between validations and checkpoints.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[int, Field(ge=0)]
+    batch: Annotated[int, Field(ge=1)] = 8
+    rate: Annotated[float, Field(gt=0)] = 1e-3
+    validate_every: Annotated[int, Field(ge=1)] = 50
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage of a run.
+
+    Attributes
+    ----------
+    name
+        In the recipe's ``stages``, in the run's directory and in its events.
+    title
+        A short label for a window or a table.
+    description
+        One sentence on what the stage trains.
+    builder
+        What builds it, as ``module:function`` of ``training/stages``; see `build_stage`.
+    scored_by
+        What chooses its checkpoint: mean ``dice`` over the validation images, or
+        minus the total ``loss`` on fixed validation patches.
+    shared
+        Which runs of a comparison share what it trains: ``always``, those with
+        the same ``alignment``, or ``never``.
+    needed
+        Whether a run of this recipe has the stage; missing for one that every run has.
+    schedule
+        How long it trains; by default its own entry of the recipe's ``stages``.
+    semi_supervised
+        Whether half of each batch has no masks, where a run has such images.
+    in_recipe
+        Whether the recipe's ``stages`` has an entry for it.
+    default
+        That entry where a recipe does not give one; None if it has to.
+    seed_key
+        Random numbers of the stage follow from it; its name if missing.
+    former_names
+        Names in directories and events of runs by former versions.
+    """
+
+    name: str
+    title: str
+    description: str
+    builder: str
+    scored_by: Literal["dice", "loss"]
+    shared: Literal["always", "alignment", "never"]
+    needed: Callable[["Recipe"], bool] | None = None
+    schedule: Callable[["Recipe"], StageSchedule] | None = None
+    semi_supervised: bool = False
+    in_recipe: bool = True
+    default: StageSchedule | None = None
+    seed_key: str = ""
+    former_names: tuple[str, ...] = ()
+
+    def schedule_of(self, recipe: "Recipe") -> StageSchedule:
+        """How long and how fast the stage trains in a run of this recipe."""
+        return recipe.stages[self.name] if self.schedule is None else self.schedule(recipe)
+
+
+def _needs_paraphraser(recipe: "Recipe") -> bool:
+    from src_training.distillation import active_parts
+
+    return any(part.paraphrases for each in recipe.distillation for part in active_parts(each))
+
+
+def _as_long_as_distilled(recipe: "Recipe") -> StageSchedule:
+    """As many steps as the distilled student, and as many patches with masks a step."""
+    own = recipe.stages["distil"]
+    if not recipe.semi_supervised:
+        return own
+    return own.model_copy(update={"batch": own.batch - own.batch // 2})
+
+
+def _longer_from_scratch(recipe: "Recipe") -> StageSchedule:
+    """A student that starts from random weights takes the steps of the stage ``student`` too."""
+    own = recipe.stages["distil"]
+    if recipe.distil_from != "scratch":
+        return own
+    return own.model_copy(update={"steps": recipe.stages["student"].steps + own.steps})
+
+
+STAGES: dict[str, StageSpec] = {
+    spec.name: spec
+    for spec in (
+        StageSpec(
+            "teacher",
+            "Teacher",
+            "Trains the teacher from masks alone.",
+            "supervised:build_teacher",
+            scored_by="dice",
+            shared="always",
+        ),
+        StageSpec(
+            "autoencoder",
+            "P-SAE",
+            "Trains the convolutions of the semantic autoencoder (P-SAE) to reproduce masks.",
+            "autoencoder:build_autoencoder",
+            scored_by="loss",
+            shared="alignment",
+        ),
+        StageSpec(
+            "vectors",
+            "P-SAE vectors",
+            "Trains the P-SAE's perceptron to carry a mask's bottleneck in one semantic vector.",
+            "autoencoder:build_vectors",
+            scored_by="loss",
+            shared="alignment",
+        ),
+        StageSpec(
+            "tan",
+            "TAN",
+            "Trains the teacher's alignment network (TAN) to predict semantic vectors.",
+            "alignment:build_tan",
+            scored_by="loss",
+            shared="alignment",
+        ),
+        StageSpec(
+            "student",
+            "Student",
+            "Trains the student from masks alone.",
+            "supervised:build_student",
+            scored_by="dice",
+            shared="always",
+        ),
+        StageSpec(
+            "baseline",
+            "Baseline",
+            "Baseline: trains the student for as many steps without distillation, to compare.",
+            "supervised:build_baseline",
+            scored_by="dice",
+            shared="always",
+            schedule=_as_long_as_distilled,
+            in_recipe=False,
+            # Its name until model format 1; another key would draw other patches.
+            seed_key="alone",
+            former_names=("alone",),
+        ),
+        StageSpec(
+            "san",
+            "SAN",
+            "Trains the student's alignment network (SAN) to predict semantic vectors.",
+            "alignment:build_san",
+            scored_by="loss",
+            shared="alignment",
+        ),
+        StageSpec(
+            "paraphraser",
+            "Paraphraser",
+            "Trains a paraphraser that compresses teacher features to the student's channels.",
+            "distillation:build_paraphraser",
+            scored_by="loss",
+            shared="never",
+            needed=_needs_paraphraser,
+            default=StageSchedule(steps=150),
+        ),
+        StageSpec(
+            "distil",
+            "Distillation",
+            "Trains the student from the masks and from the teacher.",
+            "distillation:build_distillation",
+            scored_by="dice",
+            shared="never",
+            schedule=_longer_from_scratch,
+            semi_supervised=True,
+        ),
+    )
+}
+"""Every stage by name, in the order in which a run takes them."""
+
+
+REQUIRED_STAGES = tuple(name for name, spec in STAGES.items() if spec.needed is None)
+"""Names of the stages that every run has, in their order."""
+
+
+def stages_of(recipe: "Recipe") -> list[StageSpec]:
+    """The stages of a run of this recipe, in their order."""
+    return [spec for spec in STAGES.values() if spec.needed is None or spec.needed(recipe)]
+
+
+def stage_name(name: str) -> str:
+    """Today's name of a stage that a former version may have called otherwise.
+
+    >>> stage_name("alone"), stage_name("teacher")
+    ('baseline', 'teacher')
+    """
+    return next((spec.name for spec in STAGES.values() if name in spec.former_names), name)

@@ -1,0 +1,93 @@
+"""Stages that train an alignment network (TAN, SAN) on its frozen network."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from src_training.alignment.alignment_network import AlignmentNetwork
+from src_training.alignment.consistency import AlignmentConsistency, alignment_losses
+from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
+from src_training.data.sampling import Batch
+from src_training.networks.base import SegmentationNetwork
+from src_training.training.stages.base import Stage, namespaced
+
+if TYPE_CHECKING:
+    from src_training.training.builders import Networks
+
+
+class AlignmentStage(Stage):
+    """ACT (GKD, arXiv 2207.12995): trains a TAN or a SAN on its frozen network.
+
+    Parameters
+    ----------
+    name
+        ``tan`` or ``san``.
+    alignment
+        The alignment network to train.
+    network, autoencoder
+        The network whose bottlenecks it encodes, and the P-SAE whose vectors
+        it is to predict; both frozen.
+    consistency
+        Weights and form of the losses.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        alignment: AlignmentNetwork,
+        network: SegmentationNetwork,
+        autoencoder: SemanticAutoencoder,
+        consistency: AlignmentConsistency,
+    ) -> None:
+        with_views = consistency.consistency == "views"
+        super().__init__(
+            name,
+            alignment,
+            [network, autoencoder],
+            namespaced("alignment", consistency.weights),
+            int(with_views),
+        )
+        self._parts = (alignment, network, autoencoder)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of `alignment_losses`."""
+        alignment, network, autoencoder = self._parts
+        with torch.no_grad():
+            skips, bottleneck = network.encode(batch.image)
+            logits = network.decode(skips, bottleneck)
+            prior = autoencoder.vectors(batch.mask, batch.image)
+        vector = alignment.encoder(bottleneck)
+        rebuilt = alignment.header(vector)
+        view_vector = None
+        if self.views and batch.views is not None:
+            with torch.no_grad():
+                view_bottleneck = network.encode(batch.views)[1]
+            view_vector = alignment.encoder(view_bottleneck)
+        losses = alignment_losses(
+            bottleneck,
+            rebuilt,
+            vector,
+            prior,
+            logits,
+            network.decode(skips, rebuilt),
+            batch.mask,
+            view_vector,
+        )
+        return namespaced("alignment", losses)
+
+
+def build_tan(networks: "Networks") -> AlignmentStage:
+    """The stage ``tan``, on the trained teacher."""
+    return _build("tan", networks.tan, networks.teacher, networks)
+
+
+def build_san(networks: "Networks") -> AlignmentStage:
+    """The stage ``san``, on the student that the baseline and the distilled one start from."""
+    return _build("san", networks.san, networks.student, networks)
+
+
+def _build(
+    name: str, alignment: AlignmentNetwork, network: SegmentationNetwork, networks: "Networks"
+) -> AlignmentStage:
+    return AlignmentStage(name, alignment, network, networks.autoencoder, networks.recipe.alignment)
