@@ -184,13 +184,13 @@ class FsdPage(QWidget):
         self.works.begin("measure", steps, lambda matrix: self._on_measured(name, matrix))
 
     def _on_measured(self, name: str, matrix: "DistanceMatrix") -> None:
-        from src_training.explore.fsd_matrix import correlation, dice_by_domain
+        from src_training.explore.fsd_matrix import dice_by_domain, dice_correlation
 
         dice = dice_by_domain(self._table)
         self._matrices[name], self._dice[name] = matrix, dice
         self.matrix.draw(name, matrix.names, matrix.fsd)
         self.dice.draw(matrix, dice)
-        self.agreement.setText(agreement(matrix.names[0], correlation(matrix, dice)))
+        self.agreement.setText(agreement(matrix.names[0], dice_correlation(matrix, dice)))
         self.status.setText("\n".join(f"⚠ {warning}" for warning in matrix.warnings))
         self._enable()
 

@@ -289,8 +289,8 @@ def _own(file: Path, name: str, count: int) -> Path:
 def _told(projection: "Projection") -> str:
     """How the points came about."""
     if projection.explained is None:
-        return projection.said
-    return f"{projection.said} · {100 * sum(projection.explained):.0f} % of the variance"
+        return projection.caption
+    return f"{projection.caption} · {100 * sum(projection.explained):.0f} % of the variance"
 
 
 def _chosen(selection: Selection) -> str:

@@ -143,7 +143,7 @@ def fsd(
     from src_training.device import find_device
     from src_training.explore.embeddings import image_vectors
     from src_training.explore.fsd import frechet_distance
-    from src_training.explore.fsd_matrix import warnings_of
+    from src_training.explore.fsd_matrix import distance_warnings
     from src_training.inference.model_file import load_model
 
     if len(domain) < 2:
@@ -161,7 +161,7 @@ def fsd(
         counts = (str(distance.n_a), str(distance.n_b))
         table.add_row(a, b, f"{distance.value:.4g}", interval, *counts, distance.covariance)
     console.out.print(table)
-    for sentence in warnings_of(vectors, distances.values()):
+    for sentence in distance_warnings(vectors, distances.values()):
         console.err.print(sentence, style="yellow", highlight=False, soft_wrap=True)
     found = [{"a": a, "b": b, **each.to_dict()} for (a, b), each in distances.items()]
     write_json(json_file, found)

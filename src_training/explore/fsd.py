@@ -1,4 +1,4 @@
-"""FSD, the Fréchet semantic distance between two sets of semantic vectors."""
+"""FSD, the Fréchet semantic distance between two sets of semantic vectors (GKD)."""
 
 import math
 from contextlib import suppress
@@ -13,37 +13,42 @@ from src_training.errors import InputError
 Array = NDArray[np.float64]
 Covariance = Literal["auto", "empirical", "ledoit_wolf"]
 
-_EVEN = 1e-5
-"""Least ratio of the sizes of a triangular factor for Cholesky to keep ten digits."""
+_LEAST_DIAGONAL_RATIO = 1e-5
+"""Least ratio of the diagonal of a triangular factor at which Cholesky keeps ten digits."""
 
-_LOST = 1e-9
-"""Largest share of a sum of roots that rounding of its squares may cost."""
+_MOST_ROUNDING = 1e-9
+"""Largest relative error that squaring may bring into a sum of singular values."""
 
-_ROUNDING = 1e-13
-"""Share of the variances below which what they differ by is rounding: of like sets, no distance."""
+_EQUAL = 1e-13
+"""Distances below this share of the variances are rounding errors of equal sets: 0."""
 
-_VANISHED = 1e-10
-"""Singular values below this share of the largest are none."""
+_RANK = 1e-10
+"""Singular values below this share of the largest count as 0."""
 
-_ALIKE = 1e-3
-"""Spread of vectors, as a share of their length, below which they tell nothing apart."""
+_COLLAPSED = 1e-3
+"""Largest spread of collapsed vectors, as a share of their length."""
 
 
-def all_alike(vectors: ArrayLike) -> bool:
-    """Whether vectors (N, d) are so much alike that no distance between such sets means anything.
+def is_collapsed(vectors: ArrayLike) -> bool:
+    """Whether vectors (N, d) are practically all equal, so that their distances say nothing.
 
-    A network with skips may learn to segment without its bottleneck: the
-    semantic vectors that are made of it are then the same for every image, and
-    every FSD is near 0, however far a scanner is.
+    A network with skips may learn to segment without its bottleneck. Then
+    its semantic vectors are the same for every image, and every FSD is near
+    0, however different the scanners are.
+
+    Examples
+    --------
+    >>> is_collapsed([[1.0, 2.0], [1.0, 2.0001]]), is_collapsed([[1.0, 2.0], [2.0, 1.0]])
+    (True, False)
     """
     rows = np.asarray(vectors, np.float64)
     spread = np.linalg.norm(rows - rows.mean(0), axis=1)
-    return bool(spread.max() <= _ALIKE * np.linalg.norm(rows, axis=1).max())
+    return bool(spread.max() <= _COLLAPSED * np.linalg.norm(rows, axis=1).max())
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A normal distribution fitted to vectors.
+    """A multivariate normal distribution fitted to vectors.
 
     Attributes
     ----------
@@ -52,10 +57,10 @@ class Gaussian:
     factor
         (m, d) float64; the covariance is ``factor.T @ factor``.
     n
-        How many vectors it was fitted to.
+        Number of vectors it was fitted to.
     covariance
-        The estimator: ``empirical`` (divisor N - 1) or ``ledoit_wolf``
-        (divisor N, shrunk towards a multiple of the identity).
+        Estimator of the covariance: ``empirical`` (divisor N - 1) or
+        ``ledoit_wolf`` (divisor N, shrunk towards a multiple of the identity).
     """
 
     mean: Array
@@ -66,19 +71,19 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class FSD:
-    """A Fréchet semantic distance and how far to trust it.
+    """A Fréchet semantic distance with its confidence interval.
 
     Attributes
     ----------
     value
-        The distance, >= 0; squared, as is the custom, in no unit.
+        The squared distance, >= 0, without unit.
     low, high
-        95 % interval: `value` -/+ 1.96 standard errors, not below 0. Equal to
-        `value` where none was asked for.
+        95 % interval: `value` -/+ 1.96 standard errors, not below 0. Both
+        equal to `value` if no interval was computed.
     n_a, n_b
-        Vectors on either side.
+        Number of vectors in either set.
     covariance
-        The estimator that was used on both sides.
+        Estimator of both covariances, see `Gaussian`.
     """
 
     value: float
@@ -90,16 +95,16 @@ class FSD:
 
     @property
     def has_interval(self) -> bool:
-        """Whether the interval was asked for, and has a width."""
+        """Whether an interval was computed."""
         return self.low < self.high
 
     def to_dict(self) -> dict[str, float | int | str]:
-        """As plain values, for JSON."""
+        """As values for JSON."""
         return asdict(self)
 
 
-def gaussian(vectors: ArrayLike, covariance: Covariance = "auto") -> Gaussian:
-    """Fit a normal distribution.
+def fit_gaussian(vectors: ArrayLike, covariance: Covariance = "auto") -> Gaussian:
+    """Fit a normal distribution to vectors.
 
     Parameters
     ----------
@@ -107,7 +112,7 @@ def gaussian(vectors: ArrayLike, covariance: Covariance = "auto") -> Gaussian:
         (N, d), N >= 2, finite.
     covariance
         ``auto`` shrinks (Ledoit and Wolf, 2004) when N < 2 d, where the
-        empirical covariance is too noisy to be of use.
+        empirical covariance is too noisy.
 
     Raises
     ------
@@ -116,19 +121,45 @@ def gaussian(vectors: ArrayLike, covariance: Covariance = "auto") -> Gaussian:
     """
     rows = _checked(vectors, "given")
     shrunk = _estimator(covariance, rows) == "ledoit_wolf"
-    return _fit(rows, rows.shape[1], _shrinkage(rows, rows.shape[1]) if shrunk else None)[0]
+    return _fit(rows, rows.shape[1], ledoit_wolf_shrinkage(rows) if shrunk else None)[0]
 
 
-def distance(a: Gaussian, b: Gaussian) -> float:
-    """Fréchet distance of two normal distributions, squared as is the custom.
+def ledoit_wolf_shrinkage(rows: Array, dimension: int | None = None) -> float:
+    """Shrinkage in [0, 1] of the covariance of vectors (N, k) by Ledoit and Wolf (2004).
+
+    Parameters
+    ----------
+    rows
+        Not necessarily centred.
+    dimension
+        Length d >= k of the vectors from which directions without variance
+        were left out; None: k. The shrinkage is that of the vectors of length d.
+    """
+    from sklearn import covariance
+
+    missing = 0 if dimension is None else dimension - rows.shape[1]
+    # No rotation changes the shrinkage: zeros stand for the directions left out.
+    padded = np.pad(rows, ((0, 0), (0, missing)))
+    # With two vectors rounding may make it negative.
+    return min(1.0, max(0.0, float(covariance.ledoit_wolf_shrinkage(padded))))
+
+
+def gaussian_distance(a: Gaussian, b: Gaussian) -> float:
+    """Squared Fréchet distance of two normal distributions.
 
     ``|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))``, Dowson and Landau
-    (1982). With ``S = F.T F`` the last trace is the sum of the singular values
-    of ``F_a F_b.T``: no square root of a matrix, never complex, the whole
-    >= 0. Where both covariances have full rank they are the roots of
-    eigenvalues, found sooner.
+    (1982). With ``S = F.T F`` the trace of the root is the sum of the singular
+    values of ``F_a F_b.T``, which needs no square root of a matrix and is
+    always real.
+
+    Examples
+    --------
+    >>> a = Gaussian(np.zeros(2), np.diag([1.0, 2.0]), n=10, covariance="empirical")
+    >>> b = Gaussian(np.array([3.0, -4.0]), np.diag([5.0, 1.0]), n=10, covariance="empirical")
+    >>> gaussian_distance(a, b)
+    42.0
     """
-    return _distance(a, b, _singular_sum(a.factor @ b.factor.T))
+    return _squared_distance(a, b, _singular_sum(a.factor @ b.factor.T))
 
 
 def frechet_distance(
@@ -140,9 +171,9 @@ def frechet_distance(
 ) -> FSD:
     """FSD between two sets of semantic vectors.
 
-    GKD (arXiv 2207.12995) compares domains by it. Both sides use the same
-    estimator of the covariance: with ``auto`` both are shrunk when either has
-    N < 2 d. That they are, and the interval, is our *reconstruction*.
+    GKD (arXiv 2207.12995) compares domains by it. Both covariances use the
+    same estimator: with ``auto`` both are shrunk if either set has N < 2 d.
+    The shrinkage and the interval are our *reconstruction*.
 
     Parameters
     ----------
@@ -151,20 +182,31 @@ def frechet_distance(
     covariance
         See `gaussian`.
     interval
-        Whether to say how far to trust it, which takes a few times as long.
+        Whether to compute the confidence interval, which takes a few times as long.
 
     Notes
     -----
-    The standard error is that of the delta method: the variance, over the
-    vectors, of what each moves the distance by (the limit law is that of Rippl,
-    Munk and Sturm, 2016), the shrinkage held. A bootstrap would take fifty
-    times as long, and be less true: its copies make noise look like structure.
+    The standard error is that of the delta method, with the shrinkage fixed:
+    the variance over the vectors of each vector's influence on the distance
+    (for the limit law see Rippl, Munk and Sturm, 2016). A bootstrap takes fifty
+    times as long and is biased, because repeated vectors lower the rank of
+    the covariances.
 
     Raises
     ------
     InputError
-        If a side has fewer than two vectors or a value that is not finite, or
-        if the two sides differ in d.
+        If a set has fewer than two vectors or a value that is not finite, or
+        if the two sets differ in d.
+
+    Examples
+    --------
+    >>> a = np.array([[0.0], [2.0], [4.0], [6.0]])
+    >>> found = frechet_distance(a, 2 * a + 1)
+    >>> mean, std = a.mean(), a.std(ddof=1)
+    >>> bool(np.isclose(found.value, (mean + 1) ** 2 + std**2))  # closed form, d = 1
+    True
+    >>> frechet_distance(a, a, interval=False).value
+    0.0
     """
     rows_a, rows_b = _checked(a, "a"), _checked(b, "b")
     dimension = rows_a.shape[1]
@@ -176,25 +218,25 @@ def frechet_distance(
     rows_a, rows_b = _in_their_span(rows_a, rows_b)
     shrunk = estimator == "ledoit_wolf"
     first, second = (_side(rows, dimension, shrunk) for rows in (rows_a, rows_b))
-    # Nothing varies in the directions left out: shrinkage alone sets the variances there.
-    gap = math.sqrt(first.rest) - math.sqrt(second.rest)
+    # Neither set varies in the directions left out, so their variances come from shrinkage alone.
+    gap = math.sqrt(first.ridge) - math.sqrt(second.ridge)
     product = first.normal.factor @ second.normal.factor.T
     if interval:
         parts = np.linalg.svd(product, full_matrices=False)
         common, margin = float(parts[1].sum()), 1.96 * _standard_error(first, second, parts)
     else:
         common, margin = _singular_sum(product), 0.0
-    value = _distance(first.normal, second.normal, common) + first.left_out * gap * gap
+    value = _squared_distance(first.normal, second.normal, common) + first.left_out * gap * gap
     low, high = max(0.0, value - margin), value + margin
     return FSD(value, low, high, len(rows_a), len(rows_b), estimator)
 
 
-def _distance(a: Gaussian, b: Gaussian, common: float) -> float:
-    """Of which `common` is the trace of the root of the covariances' product."""
+def _squared_distance(a: Gaussian, b: Gaussian, common: float) -> float:
+    """The distance, given the trace of the root of the product of the covariances."""
     shift = float(((a.mean - b.mean) ** 2).sum())
-    spread = float((a.factor**2).sum() + (b.factor**2).sum())
-    found = shift + spread - 2 * common
-    return found if found > _ROUNDING * spread else 0.0
+    variances = float((a.factor**2).sum() + (b.factor**2).sum())
+    value = shift + variances - 2 * common
+    return value if value > _EQUAL * variances else 0.0
 
 
 def _checked(vectors: ArrayLike, name: str) -> Array:
@@ -216,7 +258,7 @@ def _estimator(covariance: Covariance, *sides: Array) -> Literal["empirical", "l
 
 
 def _in_their_span(a: Array, b: Array) -> tuple[Array, Array]:
-    """Both sets in an orthonormal basis of the space they span, if it is smaller."""
+    """Both sets in an orthonormal basis of the space that they span, if that is smaller."""
     centre = (a.mean(0) + b.mean(0)) / 2
     if len(a) + len(b) >= a.shape[1]:
         return a, b
@@ -226,8 +268,16 @@ def _in_their_span(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _fit(rows: Array, dimension: int, shrinkage: float | None) -> tuple[Gaussian, float]:
-    """Fit, empirically without a shrinkage; and the variance in each direction left out."""
-    n, kept = rows.shape
+    """Fit a normal distribution; without shrinkage the empirical one.
+
+    Returns
+    -------
+    Gaussian
+        In the k directions of the rows (N, k).
+    float
+        Ridge: the variance that shrinkage gives to every direction.
+    """
+    n, k = rows.shape
     mean = rows.mean(0)
     centred = rows - mean
     if shrinkage is None:
@@ -235,90 +285,83 @@ def _fit(rows: Array, dimension: int, shrinkage: float | None) -> tuple[Gaussian
     else:
         ridge = shrinkage * float((centred**2).sum()) / (n * dimension)
         varied = centred * ((1 - shrinkage) / n) ** 0.5
-        factor = np.concatenate([varied, ridge**0.5 * np.eye(kept)])
-    if len(factor) > kept:
+        factor = np.concatenate([varied, ridge**0.5 * np.eye(k)])
+    if len(factor) > k:
         factor = _triangular(factor)
     return Gaussian(mean, factor, n, "empirical" if shrinkage is None else "ledoit_wolf"), ridge
 
 
 def _triangular(factor: Array) -> Array:
-    """R (d, d) of a tall factor = Q R, by Cholesky where that loses no digits."""
+    """R (d, d) of the QR decomposition of a tall factor, by Cholesky where that is exact enough."""
     with suppress(np.linalg.LinAlgError):
         lower = np.linalg.cholesky(factor.T @ factor)
-        sizes = lower.diagonal()
-        if sizes.min() > _EVEN * sizes.max():
+        diagonal = lower.diagonal()
+        if diagonal.min() > _LEAST_DIAGONAL_RATIO * diagonal.max():
             return np.asarray(lower.T, np.float64)
     return np.asarray(np.linalg.qr(factor, mode="r"), np.float64)
 
 
 def _singular_sum(matrix: Array) -> float:
-    """Sum of the singular values."""
+    """Sum of the singular values, by eigenvalues where those are faster and exact enough."""
     if matrix.shape[0] == matrix.shape[1]:
         squared = np.linalg.eigvalsh(matrix @ matrix.T)
         if squared[0] > 0:
             roots = np.sqrt(squared)
-            # Each square is off by some units in the last place of the largest.
-            lost = 10 * np.finfo(float).eps * squared[-1] * (1 / roots).sum()
-            if lost < _LOST * roots.sum():
+            # Each eigenvalue has an error of some units in the last place of the largest.
+            error = 10 * np.finfo(float).eps * squared[-1] * (1 / roots).sum()
+            if error < _MOST_ROUNDING * roots.sum():
                 return float(roots.sum())
     return float(np.linalg.svd(matrix, compute_uv=False).sum())
 
 
-def _shrinkage(rows: Array, dimension: int) -> float:
-    """Ledoit and Wolf's, which no rotation changes: zeros stand for the left-out directions."""
-    from sklearn.covariance import ledoit_wolf_shrinkage
-
-    padded = np.pad(rows, ((0, 0), (0, dimension - rows.shape[1])))
-    # Two vectors leave nothing to shrink, and rounding then gives a negative.
-    return min(1.0, max(0.0, float(ledoit_wolf_shrinkage(padded))))
-
-
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """Vectors (N, k) in the space of both sides, and the normal distribution fitted to them.
+    """One of two sets of vectors, and the normal distribution fitted to it.
 
     Attributes
     ----------
+    rows
+        (N, k) in the space that both sets span.
     shrinkage
-        Share of the covariance that is a multiple of the identity.
+        Weight of the multiple of the identity in the covariance.
     left_out
-        Directions in which neither side varies.
-    rest
-        The variance that shrinkage gives to each of them.
+        d - k, number of directions in which neither set varies.
+    ridge
+        See `_fit`.
     """
 
     rows: Array
     normal: Gaussian
     shrinkage: float
     left_out: int
-    rest: float
+    ridge: float
 
 
 def _side(rows: Array, dimension: int, shrunk: bool) -> _Side:
-    shrinkage = _shrinkage(rows, dimension) if shrunk else None
-    normal, rest = _fit(rows, dimension, shrinkage)
-    return _Side(rows, normal, shrinkage or 0.0, dimension - rows.shape[1], rest)
+    shrinkage = ledoit_wolf_shrinkage(rows, dimension) if shrunk else None
+    normal, ridge = _fit(rows, dimension, shrinkage)
+    return _Side(rows, normal, shrinkage or 0.0, dimension - rows.shape[1], ridge)
 
 
 def _standard_error(a: _Side, b: _Side, product: tuple[Array, Array, Array]) -> float:
-    """Of the distance, for want of more vectors; `product` is that of the factors, decomposed."""
-    left, sizes, right = product
-    kept = sizes > _VANISHED * sizes.max()
-    weights = 1 / np.sqrt(sizes[kept])[:, None]
-    # T.T @ T is the map that carries the one distribution to the other.
-    to_b = weights * (right[kept] @ b.normal.factor)
-    to_a = weights * (left.T[kept] @ a.normal.factor)
+    """Standard error of the distance; `product` is the SVD of the product of the factors."""
+    left, singular, right = product
+    nonzero = singular > _RANK * singular.max()
+    weights = 1 / np.sqrt(singular[nonzero])[:, None]
+    # T.T @ T is the optimal transport map from the one distribution to the other.
+    to_b = weights * (right[nonzero] @ b.normal.factor)
+    to_a = weights * (left.T[nonzero] @ a.normal.factor)
     return math.sqrt(_variance(a, b, to_b) + _variance(b, a, to_a))
 
 
 def _variance(own: _Side, other: _Side, to_other: Array) -> float:
-    """Of the distance, from the vectors of one side: that of the influence of each."""
+    """Contribution of one set to the variance of the distance: that of its vectors' influence."""
     centred = own.rows - own.normal.mean
     lengths = (centred**2).sum(1)
-    # The derivative by the covariance is 1 - T.T @ T, and this its trace.
+    # The derivative by the covariance is 1 - T.T @ T, and this is its trace.
     trace = own.rows.shape[1] - float((to_other**2).sum())
-    if own.left_out and own.rest:
-        trace += own.left_out * (1 - math.sqrt(other.rest / own.rest))
+    if own.left_out and own.ridge:
+        trace += own.left_out * (1 - math.sqrt(other.ridge / own.ridge))
     moved = lengths - ((centred @ to_other.T) ** 2).sum(1)
     influence = 2 * centred @ (own.normal.mean - other.normal.mean)
     influence += (1 - own.shrinkage) * moved

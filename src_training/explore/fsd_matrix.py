@@ -1,30 +1,24 @@
-"""FSD between all domains of a table, and what it has to do with their Dice."""
+"""FSD between all domains of a table, and its correlation with their Dice."""
 
-import csv
-import io
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src_training.errors import InputError
 from src_training.explore.embedding_table import EmbeddingTable
-from src_training.explore.fsd import FSD, all_alike, frechet_distance
-from src_training.io.atomic import write_text
+from src_training.explore.fsd import FSD, frechet_distance, is_collapsed
 
 Array = NDArray[np.float64]
 
 MASKS = "masks"
-"""What the vectors of kind ``mask`` are called in a matrix."""
+"""Name of the vectors of kind ``mask`` in a matrix."""
 
 FEW = 30
-"""Below so many vectors a distance comes with a warning."""
+"""A set of fewer vectors comes with a warning."""
 
-_LEAST = 2
-_LEAST_DOMAINS = 3
+_LEAST_VECTORS, _LEAST_DOMAINS = 2, 3
 
 
 @dataclass(frozen=True)
@@ -36,10 +30,10 @@ class DistanceMatrix:
     names
         Domains in the order of the table, then `MASKS` where there are any.
     fsd
-        Row by row; None where a side has fewer than two vectors, 0 with
-        itself. `FSD.n_a` is the row's count, `FSD.n_b` the column's.
+        Rows of distances; None if a set has fewer than two vectors, 0 on the
+        diagonal. `FSD.n_a` counts the vectors of the row, `FSD.n_b` of the column.
     warnings
-        What weakens the distances, in sentences.
+        Sentences on the reliability of the distances.
     """
 
     names: tuple[str, ...]
@@ -47,105 +41,88 @@ class DistanceMatrix:
     warnings: list[str]
 
     def between(self, a: str, b: str) -> FSD | None:
-        """The distance of two sets by their names; ValueError if one is not in `names`."""
+        """The distance between two sets by name; ValueError if one is not in `names`."""
         return self.fsd[self.names.index(a)][self.names.index(b)]
 
-    def to_csv(self, path: Path) -> None:
-        """Write every cell as a line; empty where there is no distance.
 
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-        """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["from", "to", "fsd", "low", "high", "n_from", "n_to", "covariance"])
-        for a, row in zip(self.names, self.fsd, strict=True):
-            for b, cell in zip(self.names, row, strict=True):
-                writer.writerow([a, b, *_told(cell)])
-        write_text(path, text.getvalue())
+def vector_sets(table: EmbeddingTable) -> dict[str, Array]:
+    """The vectors (N, d) of the patches of each domain, and those of all masks as `MASKS`.
 
-
-def vectors_by_name(table: EmbeddingTable) -> dict[str, Array]:
-    """The vectors (N, d) of each domain's patches as they are, and of all masks as `MASKS`.
-
-    Augmented views are left out: they would pass for further patches.
+    Augmented views are left out, because they are not independent of their patches.
 
     Raises
     ------
     InputError
-        If a domain is called as the masks are.
+        If a domain has the name `MASKS`.
     """
-    found = {
+    sets = {
         domain: table.where(domain=domain, kind="image", view=0).values
         for domain in dict.fromkeys(table.domains)
     }
     masks = table.where(kind="mask").values
     if len(masks):
-        if MASKS in found:
+        if MASKS in sets:
             raise InputError(f"a domain is called {MASKS}; expected another name beside the masks")
-        found[MASKS] = masks
-    return found
+        sets[MASKS] = masks
+    return sets
 
 
 def distance_matrix(table: EmbeddingTable) -> DistanceMatrix:
-    """FSD between every two domains, and between each and the masks' prior.
+    """FSD between every two domains, and between each domain and the masks.
 
     Parameters
     ----------
     table
-        Rows of any domains; see `vectors_by_name` for those that count.
+        With rows of any domains; see `vector_sets` for those that count.
 
     Raises
     ------
     InputError
-        If a domain is called as the masks are, or a vector is not finite.
+        If a domain has the name `MASKS`, or a vector is not finite.
     """
-    sets = vectors_by_name(table)
+    sets = vector_sets(table)
     names, rows = tuple(sets), list(sets.values())
     matrix: list[list[FSD | None]] = [[None] * len(names) for _ in names]
     for i, a in enumerate(rows):
         for j, b in enumerate(rows[: i + 1]):
-            if min(len(a), len(b)) < _LEAST:
+            if min(len(a), len(b)) < _LEAST_VECTORS:
                 continue
-            found = frechet_distance(b, a, interval=i != j)
+            fsd = frechet_distance(b, a, interval=i != j)
             if i == j:
-                found = replace(found, value=0.0, low=0.0, high=0.0)
-            matrix[j][i] = found
-            matrix[i][j] = replace(found, n_a=found.n_b, n_b=found.n_a)
-    return DistanceMatrix(
-        names, matrix, warnings_of(sets, (cell for row in matrix for cell in row if cell))
-    )
+                fsd = replace(fsd, value=0.0, low=0.0, high=0.0)
+            matrix[j][i] = fsd
+            matrix[i][j] = replace(fsd, n_a=fsd.n_b, n_b=fsd.n_a)
+    distances = (cell for row in matrix for cell in row if cell)
+    return DistanceMatrix(names, matrix, distance_warnings(sets, distances))
 
 
 def dice_by_domain(table: EmbeddingTable) -> dict[str, float]:
-    """Domain -> mean Dice over its patches as they are; domains without masks are left out."""
-    found = {}
+    """Domain -> mean Dice of its patches; domains without masks are left out."""
+    means = {}
     for domain in dict.fromkeys(table.domains):
         dice = table.where(domain=domain, kind="image", view=0).dice
         if not np.isnan(dice).all():
-            found[domain] = float(np.nanmean(dice))
-    return found
+            means[domain] = float(np.nanmean(dice))
+    return means
 
 
-def correlation(
+def dice_correlation(
     matrix: DistanceMatrix, dice: Mapping[str, float], source: str | None = None
 ) -> tuple[float, int] | None:
-    """Pearson's r between the FSD from a source and the Dice of the other domains.
+    """Pearson's r between FSD from a source and Dice, over the other domains.
 
     Parameters
     ----------
     matrix, dice
         See `distance_matrix` and `dice_by_domain`.
     source
-        The first name of the matrix when missing.
+        Name of a domain; None: the first of the matrix.
 
     Returns
     -------
     tuple of float and int, or None
-        r, and the number of domains it is over; None with fewer than three,
-        or where either does not vary.
+        r in [-1, 1] and the number of domains; None with fewer than three
+        domains, or if all distances or all Dice are equal.
     """
     source = source or next(iter(matrix.names), "")
     pairs = [
@@ -161,37 +138,29 @@ def correlation(
     return float(np.corrcoef(distances, scores)[0, 1]), len(pairs)
 
 
-def warnings_of(sets: Mapping[str, Array], distances: Iterable[FSD]) -> list[str]:
-    """What speaks against distances between sets of vectors (N, d) by name, a sentence each."""
-    said = []
+def distance_warnings(sets: Mapping[str, Array], distances: Iterable[FSD]) -> list[str]:
+    """Sentences on the reliability of distances between sets of vectors (N, d), by name."""
+    warnings = []
     for name, rows in sets.items():
-        if len(rows) < _LEAST:
-            said.append(
+        if len(rows) < _LEAST_VECTORS:
+            warnings.append(
                 f"{name} has {len(rows)} vector{'s' * (len(rows) != 1)}: "
                 "no distance can be measured, it takes two."
             )
         elif len(rows) < FEW:
-            said.append(
+            warnings.append(
                 f"{name} has {len(rows)} vectors, fewer than {FEW}: "
                 "its distances may change much with other images."
             )
-        if len(rows) >= _LEAST and all_alike(rows):
-            said.append(
-                f"{name} has vectors that are all alike: the network makes nothing of its "
+        if len(rows) >= _LEAST_VECTORS and is_collapsed(rows):
+            warnings.append(
+                f"{name} has vectors that are practically equal: the network does not use its "
                 "bottleneck, and distances say nothing."
             )
     if any(each.covariance == "ledoit_wolf" for each in distances):
         components = next(iter(sets.values())).shape[1]
-        said.append(
+        warnings.append(
             f"Where a side has fewer than {2 * components} vectors, covariances are shrunk "
             "(Ledoit-Wolf): compare distances of domains that have about as many."
         )
-    return said
-
-
-def _told(cell: FSD | None) -> list[str]:
-    if cell is None:
-        return [""] * 6
-    interval = [cell.low, cell.high] if cell.has_interval else [math.nan, math.nan]
-    numbers = ["" if math.isnan(n) else f"{n:.9g}" for n in (cell.value, *interval)]
-    return [*numbers, str(cell.n_a), str(cell.n_b), cell.covariance]
+    return warnings

@@ -1,4 +1,4 @@
-"""Semantic vectors in the plane: one projection for all models, so that they can be compared."""
+"""Projections of semantic vectors to the plane, one for all models, so that they compare."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,31 +13,30 @@ Array = NDArray[np.float64]
 Method = Literal["pca", "tsne", "umap"]
 
 METHODS: dict[Method, str] = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
-"""Projections, and how they are written."""
+"""Projections and their names in text."""
 
 _PERPLEXITY = 30.0
 _NEIGHBOURS = 15
 _COMPONENTS = 50
-_FEW = 4
+_LEAST_DISTINCT = 4
 Setting = int | float | str
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Vectors in the plane, and all it takes to get the same picture again.
+    """Vectors in the plane, and the settings that reproduce them.
 
     Attributes
     ----------
     points
         Model -> (N, 2) float64, in the order of its vectors.
     method
-        That was used: with fewer than four vectors that differ it is PCA,
-        whatever was asked for.
+        The projection: PCA if there are fewer than four distinct vectors.
     settings
-        Its parameters, the seed, and how many vectors of how many components
-        it was fitted to.
+        Its parameters, the seed, and the number of vectors and of their
+        components.
     explained
-        Share of the variance along either axis; PCA only.
+        Share of the variance along either axis, for PCA.
     """
 
     points: dict[str, Array]
@@ -46,8 +45,8 @@ class Projection:
     explained: tuple[float, float] | None
 
     @property
-    def said(self) -> str:
-        """One line for the foot of a figure: ``PCA: seed 0, vectors 40, components 512``."""
+    def caption(self) -> str:
+        """One line for a figure: ``PCA: seed 0, vectors 40, components 512``."""
         settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
         return f"{METHODS[self.method]}: {settings}"
 
@@ -75,19 +74,19 @@ def project(tables: Mapping[str, Array], method: Method = "pca", seed: int = 0) 
         raise InputError(f"projection {method!r} is unknown; expected one of {', '.join(METHODS)}")
     _refuse(tables)
     rows = np.concatenate([*tables.values()]) if tables else np.zeros((0, 0))
-    told: dict[str, Setting] = {"seed": seed, "vectors": rows.shape[0], "components": rows.shape[1]}
+    used: dict[str, Setting] = {"seed": seed, "vectors": rows.shape[0], "components": rows.shape[1]}
     explained = None
-    if method != "pca" and len(np.unique(rows, axis=0)) < _FEW:
-        told["instead of"] = METHODS[method]
+    if method != "pca" and len(np.unique(rows, axis=0)) < _LEAST_DISTINCT:
+        used["instead of"] = METHODS[method]
         method = "pca"
     if method == "pca":
         plane, explained = _pca(rows)
     else:
-        drawn, settings = (_tsne if method == "tsne" else _umap)(rows, seed)
-        plane, told = drawn, told | settings
+        plane, settings = (_tsne if method == "tsne" else _umap)(rows, seed)
+        used |= settings
     ends = np.cumsum([len(vectors) for vectors in tables.values()])[:-1]
     parts = np.split(plane, ends) if tables else []
-    return Projection(dict(zip(tables, parts, strict=True)), method, told, explained)
+    return Projection(dict(zip(tables, parts, strict=True)), method, used, explained)
 
 
 def _refuse(tables: Mapping[str, Array]) -> None:

@@ -10,10 +10,10 @@ from src_training.explore.fsd_influence import leave_one_out_influence
 from src_training.explore.fsd_matrix import (
     MASKS,
     DistanceMatrix,
-    correlation,
     dice_by_domain,
+    dice_correlation,
     distance_matrix,
-    vectors_by_name,
+    vector_sets,
 )
 from src_training.explore.projection import Method, Projection, project
 from src_training.reports.html import html_page
@@ -86,7 +86,7 @@ def _pictures(tables: Mapping[str, EmbeddingTable], projection: Projection) -> s
     key = "".join(
         f'<i style="background:{colour}"></i>{escape(name)}' for name, colour in colours.items()
     )
-    told = projection.said
+    told = projection.caption
     if projection.explained is not None:
         told += f"; the axes show {sum(projection.explained):.0%} of the variance"
     return (
@@ -104,7 +104,7 @@ def _groups(table: EmbeddingTable) -> list[str]:
 
 
 def _distances(matrix: DistanceMatrix, table: EmbeddingTable, source: str) -> list[str]:
-    counts = {name: len(rows) for name, rows in vectors_by_name(table).items()}
+    counts = {name: len(rows) for name, rows in vector_sets(table).items()}
     dice = dice_by_domain(table)
     highest = max((cell.value for row in matrix.fsd for cell in row if cell), default=0.0)
     head = "".join(f"<th>{escape(name)}</th>" for name in matrix.names)
@@ -116,7 +116,7 @@ def _distances(matrix: DistanceMatrix, table: EmbeddingTable, source: str) -> li
             f"<tr><th>{escape(name)}</th>{told}<td>{counts[name]}</td><td>{scored}</td></tr>"
         )
     said = [f"<p>{escape(warning)}</p>" for warning in matrix.warnings]
-    if related := correlation(matrix, dice, source):
+    if related := dice_correlation(matrix, dice, source):
         said.append(
             f"<p>Between the distance from {escape(source)} and Dice, over {related[1]} other "
             f"domains: Pearson's r = {related[0]:.2f}.</p>"

@@ -22,7 +22,7 @@ from src_training.distillation import METHODS, active_parts
 from src_training.evaluation.calibration import calibrate, style_augmented
 from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.explore.embeddings import image_vectors, mask_vectors
-from src_training.explore.fsd import FSD, all_alike, frechet_distance
+from src_training.explore.fsd import FSD, frechet_distance, is_collapsed
 from src_training.inference.model_card import ModelCard, SemanticSpace, TrainingDomain
 from src_training.inference.model_file import SegmentationModel, read_card
 from src_training.inference.predictor import Predictor
@@ -240,7 +240,7 @@ def _outcome(candidate: _Candidate, size: int) -> Outcome:
         scores=candidate.scores,
         fsd=candidate.fsd,
         prior_fsd=candidate.prior_fsd,
-        vectors_alike=all_alike(candidate.source),
+        vectors_alike=is_collapsed(candidate.source),
     )
 
 

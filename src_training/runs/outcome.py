@@ -32,7 +32,7 @@ class Outcome:
         Domain -> distance of its image vectors to its masks'.
     vectors_alike
         Whether all training images have one and the same vector, see
-        `all_alike`; then the distances say nothing.
+        `is_collapsed`; then the distances say nothing.
     """
 
     parameters: int

@@ -9,7 +9,13 @@ from hypothesis.extra.numpy import arrays
 from sklearn.covariance import LedoitWolf
 
 from src_training.errors import InputError
-from src_training.explore.fsd import Gaussian, distance, frechet_distance, gaussian
+from src_training.explore.fsd import (
+    Gaussian,
+    fit_gaussian,
+    frechet_distance,
+    gaussian_distance,
+    is_collapsed,
+)
 
 RANDOM = np.random.default_rng(0)
 values = st.floats(-100, 100, allow_nan=False, width=32)
@@ -35,11 +41,11 @@ def correlated(n, d, shift=0.0):
     return RANDOM.normal(size=(n, d)) @ RANDOM.normal(size=(d, d)) + shift
 
 
-def test_two_gaussians_of_known_covariance_have_the_closed_form():
+def test_two_gaussians_have_the_closed_form():
     mean = np.array([3.0, -4.0])
     a = Gaussian(np.zeros(2), np.diag([1.0, 2.0]), 10, "empirical")
     b = Gaussian(mean, np.diag([5.0, 1.0]), 10, "empirical")
-    assert distance(a, b) == pytest.approx(25 + (5 - 1) ** 2 + (2 - 1) ** 2)
+    assert gaussian_distance(a, b) == pytest.approx(25 + (5 - 1) ** 2 + (2 - 1) ** 2)
 
 
 def test_one_dimension_has_the_closed_form():
@@ -55,7 +61,7 @@ def test_the_empirical_distance_is_that_of_sqrtm():
 
 
 @pytest.mark.parametrize("least", [1.0, 1e-3, 1e-7, 0.0])
-def test_directions_that_hardly_vary_leave_the_distance_that_of_sqrtm(least):
+def test_nearly_singular_covariances_agree_with_sqrtm(least):
     scales = np.geomspace(1, least, 20) if least else np.r_[np.ones(15), np.zeros(5)]
     turned = np.linalg.qr(correlated(20, 20))[0]
     a, b = ((RANDOM.normal(size=(200, 20)) * scales) @ turned for _ in range(2))
@@ -75,7 +81,7 @@ def test_the_shrunk_distance_is_that_of_sqrtm(n):
     assert found.value == pytest.approx(by_sqrtm(a, b, ledoit_wolf), rel=1e-6)
 
 
-def test_few_empirical_vectors_have_the_distance_of_the_published_svd_form():
+def test_fewer_vectors_than_dimensions_agree_with_the_svd_form():
     a, b = correlated(15, 40), correlated(12, 40, shift=1.0)
     left, right = ((x - x.mean(0)) / (len(x) - 1) ** 0.5 for x in (a, b))
     shared = scipy.linalg.svdvals(left @ right.T).sum()
@@ -93,7 +99,7 @@ def test_a_set_has_no_distance_from_itself(covariance, n):
 
 @settings(deadline=None, max_examples=40)
 @given(sets, sets, st.sampled_from(["empirical", "ledoit_wolf"]))
-def test_the_distance_is_symmetric_finite_and_never_negative(a, b, covariance):
+def test_the_distance_is_symmetric_finite_and_not_negative(a, b, covariance):
     there = frechet_distance(a, b, covariance, interval=False).value
     back = frechet_distance(b, a, covariance, interval=False).value
     assert np.isfinite(there) and there >= 0
@@ -113,14 +119,14 @@ def test_constant_vectors_differ_by_their_means_alone():
     assert found.value == pytest.approx(12) and found.low == found.high == found.value
 
 
-def test_a_shrinkage_that_rounds_below_zero_is_none():
+def test_a_shrinkage_that_rounds_below_zero_is_zero():
     b = np.array([[52.0, 14.875, 1.00001001], [1.00001001, 1.00001001, 1.00001001]])
     assert np.isfinite(frechet_distance(np.zeros((2, 3)), b).value)
 
 
-def test_auto_shrinks_below_two_vectors_per_dimension_and_says_so():
-    assert gaussian(correlated(19, 10)).covariance == "ledoit_wolf"
-    assert gaussian(correlated(20, 10)).covariance == "empirical"
+def test_auto_shrinks_below_two_vectors_per_dimension():
+    assert fit_gaussian(correlated(19, 10)).covariance == "ledoit_wolf"
+    assert fit_gaussian(correlated(20, 10)).covariance == "empirical"
     assert frechet_distance(correlated(20, 10), correlated(19, 10), interval=False).covariance == (
         "ledoit_wolf"
     )
@@ -129,7 +135,7 @@ def test_auto_shrinks_below_two_vectors_per_dimension_and_says_so():
 def test_the_fit_has_the_covariance_of_its_estimator():
     rows = correlated(30, 40)
     for name, reference in [("empirical", empirical), ("ledoit_wolf", ledoit_wolf)]:
-        fitted = gaussian(rows, name)
+        fitted = fit_gaussian(rows, name)
         np.testing.assert_allclose(fitted.factor.T @ fitted.factor, reference(rows), atol=1e-10)
 
 
@@ -137,7 +143,7 @@ def standard_error(found):
     return (found.high - found.value) / 1.96
 
 
-def test_the_interval_holds_the_value_and_narrows_with_more_vectors():
+def test_the_interval_narrows_with_more_vectors():
     few = frechet_distance(RANDOM.normal(size=(20, 4)), RANDOM.normal(1, 1, size=(20, 4)))
     many = frechet_distance(RANDOM.normal(size=(500, 4)), RANDOM.normal(1, 1, size=(500, 4)))
     for found in (few, many):
@@ -146,7 +152,7 @@ def test_the_interval_holds_the_value_and_narrows_with_more_vectors():
     assert (few.n_a, few.n_b) == (20, 20)
 
 
-def test_one_dimension_has_the_standard_error_of_the_closed_form():
+def test_one_dimension_has_the_closed_standard_error():
     a, b = RANDOM.normal(size=50), RANDOM.normal(2, 3, size=40)
     variance = 0.0
     for own, other in ((a, b), (b, a)):
@@ -159,7 +165,7 @@ def test_one_dimension_has_the_standard_error_of_the_closed_form():
 
 
 @pytest.mark.parametrize(("n", "d"), [(60, 4), (200, 12)])
-def test_the_standard_error_is_that_of_leaving_out_each_vector(n, d):
+def test_the_standard_error_agrees_with_the_jackknife(n, d):
     a, b = correlated(n, d), correlated(n + 10, d, shift=0.3)
     found, variance = frechet_distance(a, b), 0.0
     for own, other in ((a, b), (b, a)):
@@ -176,7 +182,7 @@ def test_the_standard_error_is_that_of_leaving_out_each_vector(n, d):
     [(200, 6, 0.5, 1.15), (50, 40, 0.5, 1.6), (200, 6, 0.0, 2)],
     ids=["another scanner", "shrunk", "the same scanner"],
 )
-def test_the_standard_error_is_how_far_other_samples_lie_apart(n, d, shift, most):
+def test_the_standard_error_agrees_with_repeated_sampling(n, d, shift, most):
     random, mixing = np.random.default_rng(1), np.random.default_rng(2).normal(size=(d, d))
 
     def drawn():
@@ -185,17 +191,22 @@ def test_the_standard_error_is_how_far_other_samples_lie_apart(n, d, shift, most
 
     samples = [drawn() for _ in range(300)]
     spread = np.std([found.value for found in samples])
-    said = np.mean([standard_error(found) for found in samples])
-    # Where there are few vectors, or no distance, it errs on the safe side.
-    assert 0.87 * spread < said < most * spread, said / spread
+    error = np.mean([standard_error(found) for found in samples])
+    # With few vectors, or without distance, it is too large rather than too small.
+    assert 0.87 * spread < error < most * spread, error / spread
 
 
 @pytest.mark.parametrize("covariance", ["empirical", "ledoit_wolf"])
-def test_constant_or_few_vectors_have_an_interval_that_is_finite(covariance):
+def test_constant_or_few_vectors_have_a_finite_interval(covariance):
     spread, constant = RANDOM.normal(size=(5, 3)), np.full((4, 3), 2.0)
     for a, b in ((spread, constant), (constant, spread), (spread[:2], spread[2:4])):
         found = frechet_distance(a, b, covariance)
         assert 0 <= found.low <= found.value <= found.high < np.inf
+
+
+@pytest.mark.parametrize(("noise", "collapsed"), [(1e-4, True), (1e-2, False)])
+def test_practically_equal_vectors_are_collapsed(noise, collapsed):
+    assert is_collapsed(1 + noise * correlated(40, 3)) is collapsed
 
 
 def test_the_result_is_json():
@@ -212,6 +223,6 @@ def test_the_result_is_json():
         (np.full((4, 3), np.nan), np.zeros((4, 3)), "NaN"),
     ],
 )
-def test_vectors_that_cannot_be_compared_are_refused_in_one_sentence(a, b, words):
+def test_vectors_that_cannot_be_compared_are_refused(a, b, words):
     with pytest.raises(InputError, match=words):
         frechet_distance(a, b)

@@ -25,7 +25,7 @@ def sampled(seed, d, source, images):
 
 
 def reference(a, parts, left_out):
-    """FSD measured anew without an image, by the estimator of the whole."""
+    """FSD of the whole, and the change without an image, with the estimator of the whole."""
     whole = frechet_distance(a, np.concatenate([*parts.values()]), interval=False)
     rest = np.concatenate([rows for name, rows in parts.items() if name != left_out])
     without = frechet_distance(a, rest, whole.covariance, interval=False)
@@ -43,7 +43,7 @@ def domains(a, parts):
     st.integers(2, 30),
     st.lists(st.integers(1, 9), min_size=3, max_size=6),
 )
-def test_a_contribution_is_the_distance_that_goes_with_the_image(seed, d, source, images):
+def test_influence_is_the_distance_that_goes_with_the_image(seed, d, source, images):
     a, parts = sampled(seed, d, source, images)
     found = leave_one_out_influence(domains(a, parts), "S", "T")
     assert sorted(each.case for each in found) == sorted(parts)
@@ -64,7 +64,7 @@ def test_both_estimators_are_exact(d):
         assert each.value == pytest.approx(expected, abs=1e-8 * whole)
 
 
-def test_the_image_that_is_off_comes_first_and_views_count_for_nothing():
+def test_outliers_come_first_and_views_do_not_count():
     random = np.random.default_rng(0)
     rows = [random.normal(size=(10, 4)) for _ in range(4)]
     found = leave_one_out_influence(
@@ -94,14 +94,14 @@ def test_the_masks_may_be_the_source():
     assert found == expected
 
 
-def test_without_its_only_image_nothing_can_be_told():
+def test_the_only_image_has_no_influence():
     [only] = leave_one_out_influence(
         table(("S", "s", np.eye(4)), ("T", "t", np.eye(4) + 1)), "S", "T"
     )
     assert math.isnan(only.value) and math.isnan(only.share)
 
 
-def test_where_only_one_vector_would_be_left_the_image_comes_last():
+def test_an_image_that_leaves_one_vector_comes_last():
     random = np.random.default_rng(0)
     parts = [("T", "many", random.normal(size=(5, 2))), ("T", "one", random.normal(size=(1, 2)))]
     found = leave_one_out_influence(table(("S", "s", random.normal(size=(5, 2))), *parts), "S", "T")
@@ -114,7 +114,7 @@ def test_a_domain_against_itself_has_no_shares():
     assert all(np.isfinite((each.value, each.share)).all() for each in found)
 
 
-def test_what_cannot_be_measured_is_said_in_one_sentence():
+def test_too_few_vectors_are_refused():
     rows = table(("S", "s", np.eye(3)), ("T", "t", [[1, 2, 3]]))
     with pytest.raises(InputError, match="T has 1 vector; expected at least two"):
         leave_one_out_influence(rows, "S", "T")

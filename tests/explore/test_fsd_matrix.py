@@ -1,5 +1,3 @@
-import csv
-
 import numpy as np
 import pytest
 
@@ -7,10 +5,10 @@ from src_training.errors import InputError
 from src_training.explore.fsd import frechet_distance
 from src_training.explore.fsd_matrix import (
     MASKS,
-    correlation,
     dice_by_domain,
+    dice_correlation,
     distance_matrix,
-    vectors_by_name,
+    vector_sets,
 )
 from tests.explore.tables import table
 
@@ -50,7 +48,7 @@ def test_views_are_left_out_and_masks_are_one_set():
     assert found.between("B", MASKS) == frechet_distance(b, masks)
 
 
-def test_few_vectors_are_warned_of_in_words():
+def test_sets_of_few_vectors_have_a_warning():
     found = distance_matrix(
         table(("A", "1", normal(40)), ("B", "1", normal(29)), ("C", "1", [[1, 2, 3]]))
     )
@@ -61,31 +59,31 @@ def test_few_vectors_are_warned_of_in_words():
     assert one.startswith("C has 1 vector: no distance")
 
 
-def test_vectors_that_tell_nothing_apart_are_warned_of():
+def test_collapsed_vectors_have_a_warning():
     alike = np.ones((40, 3)) + 1e-6 * np.asarray(normal(40))
     found = distance_matrix(table(("A", "1", normal(40)), ("B", "1", alike)))
-    [said] = found.warnings
-    assert said.startswith("B has vectors that are all alike")
+    [warning] = found.warnings
+    assert warning.startswith("B has vectors that are practically equal")
 
 
-def test_shrinkage_is_said():
+def test_shrinkage_has_a_warning():
     found = distance_matrix(table(("A", "1", normal(40, d=25)), ("B", "1", normal(60, d=25))))
     assert found.between("A", "B").covariance == "ledoit_wolf"
-    [said] = found.warnings
-    assert "fewer than 50 vectors" in said and "Ledoit-Wolf" in said
+    [warning] = found.warnings
+    assert "fewer than 50 vectors" in warning and "Ledoit-Wolf" in warning
 
 
-def test_a_domain_of_one_vector_alone_has_no_distance():
+def test_a_single_vector_has_no_distance():
     found = distance_matrix(table(("A", "1", [[1, 2, 3]])))
     assert found.names == ("A",) and found.fsd == [[None]] and len(found.warnings) == 1
 
 
-def test_a_domain_called_as_the_masks_is_refused():
+def test_a_domain_with_the_name_of_the_masks_is_refused():
     with pytest.raises(InputError, match="a domain is called masks"):
-        vectors_by_name(table(("masks", "1", normal(3)), ("masks", "1", normal(3), 0, "mask")))
+        vector_sets(table(("masks", "1", normal(3)), ("masks", "1", normal(3), 0, "mask")))
 
 
-def test_dice_of_a_domain_is_the_mean_over_its_patches_that_have_one():
+def test_dice_of_a_domain_is_the_mean_over_its_patches():
     rows = table(
         ("A", "1", normal(2)),
         ("A", "1", normal(1), 1, "image"),
@@ -96,31 +94,18 @@ def test_dice_of_a_domain_is_the_mean_over_its_patches_that_have_one():
     assert dice_by_domain(rows) == pytest.approx({"A": 0.6, "B": 0.9})
 
 
-def test_dice_that_falls_with_the_distance_correlates_by_minus_one():
+def test_dice_that_falls_with_distance_has_correlation_minus_1():
     parts = [
         (name, "1", normal(40) * 0 + shift) for name, shift in zip("SABC", range(4), strict=True)
     ]
     found = distance_matrix(table(*parts))
     dice = {name: 1 - found.between("S", name).value / 100 for name in "SABC"}
-    assert correlation(found, dice) == (pytest.approx(-1), 3)
-    assert correlation(found, dice, source="A")[1] == 3
+    assert dice_correlation(found, dice) == (pytest.approx(-1), 3)
+    assert dice_correlation(found, dice, source="A")[1] == 3
 
 
-def test_too_little_to_correlate_is_none():
+def test_few_or_equal_values_have_no_correlation():
     found = distance_matrix(table(*[(n, "1", normal(5)) for n in "SABC"]))
-    assert correlation(found, {"S": 0.9, "A": 0.8, "B": 0.7}) is None
-    assert correlation(found, dict.fromkeys("SABC", 0.5)) is None
-    assert correlation(distance_matrix(table(("S", "1", normal(5)))), {}) is None
-
-
-def test_the_matrix_is_saved_as_csv(tmp_path):
-    found = distance_matrix(table(("A", "1", normal(40)), ("B", "1", [[1, 2, 3]])))
-    found.to_csv(tmp_path / "fsd.csv")
-    rows = list(csv.DictReader((tmp_path / "fsd.csv").read_text().splitlines()))
-    assert [(row["from"], row["to"], row["fsd"]) for row in rows] == [
-        ("A", "A", "0"),
-        ("A", "B", ""),
-        ("B", "A", ""),
-        ("B", "B", ""),
-    ]
-    assert (rows[0]["n_from"], rows[0]["covariance"], rows[0]["low"]) == ("40", "empirical", "")
+    assert dice_correlation(found, {"S": 0.9, "A": 0.8, "B": 0.7}) is None
+    assert dice_correlation(found, dict.fromkeys("SABC", 0.5)) is None
+    assert dice_correlation(distance_matrix(table(("S", "1", normal(5)))), {}) is None

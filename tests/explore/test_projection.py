@@ -15,7 +15,7 @@ values = st.floats(-100, 100, allow_nan=False, width=32)
 sets = arrays(np.float64, st.tuples(st.integers(0, 6), st.just(3)), elements=values)
 
 
-def test_points_of_a_plane_keep_their_distances_under_pca():
+def test_pca_keeps_the_distances_of_points_in_a_plane():
     axes = np.linalg.qr(RANDOM.normal(size=(10, 2)))[0]
     flat = RANDOM.normal(size=(20, 2)) * [5, 1]
     found = project({"a": flat @ axes.T + 3})
@@ -40,7 +40,7 @@ def test_pca_gives_each_vector_a_finite_point(a, b):
     assert 0 <= sum(found.explained) <= 1 + 1e-9
 
 
-def test_clusters_stay_apart_under_tsne_and_the_seed_repeats_it():
+def test_tsne_separates_clusters_and_repeats_with_the_seed():
     rows = np.concatenate([RANDOM.normal(size=(20, 8)), RANDOM.normal(size=(20, 8)) + 50])
     found, again = (project({"a": rows}, "tsne", seed=3) for _ in range(2))
     np.testing.assert_array_equal(found.points["a"], again.points["a"])
@@ -48,7 +48,7 @@ def test_clusters_stay_apart_under_tsne_and_the_seed_repeats_it():
     gap = np.linalg.norm(near.mean(0) - far.mean(0))
     assert gap > 2 * max(near.std(), far.std())
     assert found.settings["seed"] == 3 and found.settings["perplexity"] == 13
-    assert "t-SNE" in found.said and "perplexity 13" in found.said and found.explained is None
+    assert "t-SNE" in found.caption and "perplexity 13" in found.caption and found.explained is None
 
 
 @pytest.mark.parametrize("count", [4, 5, 7])
@@ -60,7 +60,7 @@ def test_tsne_takes_few_vectors(count, length):
 
 @pytest.mark.parametrize("method", ["pca", "tsne", "umap"])
 @pytest.mark.parametrize("rows", [np.ones((1, 5)), np.ones((40, 5)), np.eye(3, 5)])
-def test_fewer_than_four_different_vectors_are_laid_out_by_pca_and_that_is_said(method, rows):
+def test_fewer_than_four_distinct_vectors_use_pca(method, rows):
     found = project({"a": rows}, method)
     assert found.method == "pca" and np.isfinite(found.points["a"]).all()
     assert ("instead of" in found.settings) == (method != "pca")
@@ -72,29 +72,29 @@ def test_no_vectors_make_no_points():
 
 
 @pytest.mark.parametrize(("count", "neighbours"), [(6, 5), (100, 15)])
-def test_umap_is_asked_with_seed_and_neighbours(monkeypatch, count, neighbours):
-    asked = {}
+def test_umap_gets_the_seed_and_enough_neighbours(monkeypatch, count, neighbours):
+    settings = {}
 
     class Umap:
         def __init__(self, **options):
-            asked.update(options)
+            settings.update(options)
 
         def fit_transform(self, rows):
             return rows[:, :2]
 
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Umap))
     found = project({"a": RANDOM.normal(size=(count, 8))}, "umap", seed=4)
-    assert asked["n_neighbors"] == neighbours < count and asked["random_state"] == 4
+    assert settings["n_neighbors"] == neighbours < count and settings["random_state"] == 4
     assert found.method == "umap" and found.settings["neighbours"] == neighbours
 
 
-def test_without_umap_the_sentence_says_how_to_get_it(monkeypatch):
+def test_without_umap_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(InputError, match=r"expected it for UMAP: pip install 'napari-msankd\[umap"):
         project({"a": RANDOM.normal(size=(10, 3))}, "umap")
 
 
-def test_what_cannot_be_projected_is_said_in_one_sentence():
+def test_what_cannot_be_projected_is_refused():
     with pytest.raises(InputError, match="of student have 3 components and those of teacher 5"):
         project({"teacher": np.zeros((4, 5)), "student": np.zeros((4, 3))})
     with pytest.raises(InputError, match="of a hold NaN"):

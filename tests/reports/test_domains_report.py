@@ -9,8 +9,8 @@ from src_training.errors import InputError
 from src_training.explore.fsd_influence import Influence, leave_one_out_influence
 from src_training.explore.fsd_matrix import (
     MASKS,
-    correlation,
     dice_by_domain,
+    dice_correlation,
     distance_matrix,
 )
 from src_training.reports.domains import report_page
@@ -149,7 +149,7 @@ def test_enough_domains_are_correlated():
     rows = table(*parts, dice=np.repeat([0.9, 0.8, 0.6, 0.3], 30))
     text = Page(report_page("t", {"m": rows})).text
     matrix = distance_matrix(rows)
-    r, count = correlation(matrix, dice_by_domain(rows))
+    r, count = dice_correlation(matrix, dice_by_domain(rows))
     assert r < -0.9 and f"over {count} other domains: Pearson's r = {r:.2f}" in text
 
 
