@@ -30,6 +30,9 @@ def compare(
         Parameter(help="YAML of names, each with fields to change; gkd ships its ablation."),
     ] = None,
     seed: Annotated[list[int] | None, Parameter(help="Instead of the recipe's own.")] = None,
+    leave_one_out: Annotated[
+        bool, Parameter(negative=(), help="Test on each source in turn, trained on the others.")
+    ] = False,
     settings: Settings = None,
     device: Device = "auto",
     devices: Annotated[int, Parameter(help="Runs at once: a GPU each; processes, on the CPU.")] = 1,
@@ -49,16 +52,18 @@ def compare(
     msankd compare chasedb1 --variants gkd --out comparisons/ablation
     msankd compare ours.yaml ablated.yaml --seed 0 --seed 1 --seed 2 --out comparisons/ours
     msankd compare chasedb1 --variants gkd --seed 0 --seed 1 --devices 8 --out comparisons/two
+    msankd compare retina.yaml --method gkd --leave-one-out --out comparisons/domains
     ```
     """
-    from src_training.comparison.plan import load_variants, planned_runs
+    from src_training.comparison import plan as planning
     from src_training.comparison.table import compared
     from src_training.reports.comparison import as_markdown, write_comparison
     from src_training.training.distributed.ranks import spread_over
 
     recipes = [load_recipe(each, settings) for each in recipe]
-    changed = load_variants(variants) if variants else {}
-    plan = planned_runs(recipes, method or [], seed or [], out_dir, changed)
+    changed = planning.load_variants(variants) if variants else {}
+    plan_runs = planning.leave_one_out if leave_one_out else planning.planned_runs
+    plan = plan_runs(recipes, method or [], seed or [], out_dir, changed)
     spread = spread_over(device, devices)
     with _stopped_in_words():
         failed = _run_at_once(plan, spread) if len(spread) > 1 else _run_in_turn(plan, device)

@@ -52,6 +52,9 @@ class PlannedRun:
         an earlier comparison; None for the first one.
     taken
         Names of those stages.
+    left_out
+        Name of the source that it is tested on instead of trained on; see
+        `leave_one_out`.
     """
 
     label: str
@@ -59,11 +62,13 @@ class PlannedRun:
     folder: RunDirectory
     shared: RunDirectory | None
     taken: tuple[str, ...] = SHARED
+    left_out: str = ""
 
     @property
     def name(self) -> str:
         """What a person tells it by."""
-        return f"{self.label}, seed {self.recipe.seed}"
+        without = f", without {self.left_out}" if self.left_out else ""
+        return f"{self.label}, seed {self.recipe.seed}{without}"
 
     @property
     def not_begun(self) -> str:
@@ -191,6 +196,67 @@ def planned_runs(
                 by_alignment.append((recipe.alignment, folder))
         plan += runs.values()
     return plan
+
+
+def leave_one_out(
+    recipes: Sequence[Recipe],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    variants: Variants | None = None,
+) -> list[PlannedRun]:
+    """The runs of a comparison in which each source in turn is tested on, not trained on.
+
+    Parameters
+    ----------
+    recipes, methods, seeds, variants
+        As for `planned_runs`; the recipes have the same sources, at least two.
+        Their own tests are left out.
+    out
+        Folder of the comparison; the runs without a source lie in ``without-NAME``.
+
+    Raises
+    ------
+    InputError
+        As `planned_runs`, or if a recipe has a single source.
+    """
+    plan: list[PlannedRun] = []
+    for source in recipes[0].sources:
+        others = [_without_source(recipe, source.name) for recipe in recipes]
+        runs = planned_runs(others, methods, seeds, out / f"without-{source.name}", variants)
+        plan += [replace(run, left_out=source.name) for run in runs]
+    return plan
+
+
+def _without_source(recipe: Recipe, name: str) -> Recipe:
+    """The recipe without a source, which becomes its only test."""
+    sources = [source for source in recipe.sources if source.name != name]
+    left_out = [source for source in recipe.sources if source.name == name]
+    if not sources or not left_out:
+        found = ", ".join(source.name for source in recipe.sources)
+        raise InputError(
+            f"{recipe.name}: the sources are {found}; expected two or more, the same in every "
+            "recipe, to leave one out"
+        )
+    validation = recipe.validation
+    if isinstance(validation, dict):
+        validation = {source: share for source, share in validation.items() if source != name}
+    if isinstance(validation, list):
+        raise InputError(
+            f"{recipe.name}: validation is a list of cases; expected a share, or cases by the "
+            "name of each source, to leave one out"
+        )
+    content = recipe.model_dump(mode="json", exclude={"sources", "tests", "validation"})
+    content["preprocessing"].pop("angle", None)
+    return Recipe.validated(
+        content
+        | {
+            "sources": [source.model_dump(mode="json") for source in sources],
+            "tests": [source.model_dump(mode="json") for source in left_out],
+            "validation": validation,
+        },
+        f"{recipe.name} without {name}",
+    )
 
 
 def refuse_other_runs(plan: Sequence[PlannedRun]) -> None:

@@ -153,23 +153,28 @@ def _may_differ(recipe: Recipe) -> dict[str, object]:
 
 
 def _unseen(plan: Sequence[PlannedRun]) -> set[str]:
-    """Names of the tests that share neither name nor place with what students learned from."""
-    recipe = plan[0].recipe
-    learnt = [*recipe.sources, *(domain for run in plan for domain in run.recipe.unlabelled)]
-    return {
-        test.name for test in recipe.tests if not any(test.shares_with(each) for each in learnt)
+    """Names of the tests that share neither name nor place with what their students saw."""
+    tests = {test.name for run in plan for test in run.recipe.tests}
+    seen = {
+        test.name
+        for run in plan
+        for test in run.recipe.tests
+        for domain in (*run.recipe.sources, *run.recipe.unlabelled)
+        if test.shares_with(domain)
     }
+    return tests - seen
 
 
 def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
     """Seed -> Dice of each image by domain."""
     found: dict[int, Dice] = {}
     for run in runs:
-        report = run.folder.read_report()
-        found[run.recipe.seed] = {
-            domain: {name: image["dice"] for name, image in scores["images"].items()}
-            for domain, scores in report[role]["scores"].items()
-        }
+        tests = {test.name for test in run.recipe.tests}
+        for domain, scores in run.folder.read_report()[role]["scores"].items():
+            # Validation cases of a source are of several runs where one is left out.
+            if domain in tests or not run.left_out:
+                of_images = {name: image["dice"] for name, image in scores["images"].items()}
+                found.setdefault(run.recipe.seed, {})[domain] = of_images
     return found
 
 
@@ -219,6 +224,10 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
         for label, run in {run.label: run for run in plan}.items()
         if run.recipe.distil_from == "scratch"
     ]
+    if plan[0].left_out:
+        notes.append(
+            "Leave one out: each domain is segmented by models that were trained on all others."
+        )
     if plan[0].recipe.semi_supervised:
         notes.append("The student alone has as many patches with masks a step as the distilled.")
     if unseen:
