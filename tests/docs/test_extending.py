@@ -1,6 +1,7 @@
 """The code on the pages about extending, read out of the pages and run."""
 
 import doctest
+import json
 import re
 import sys
 from importlib import import_module
@@ -10,14 +11,23 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
+from src_training.distillation import METHODS
 from src_training.errors import InputError
 from src_training.evaluation.metrics import COUNT_METRICS
+from src_training.inference.model_file import read_card
 from src_training.io.volumes.registry import FORMATS, open_volume
 from src_training.networks import NETWORKS
+from src_training.runs.run import distil
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "extending"
+BLOCK = re.compile(r'^```[{ .]*(?:python|yaml) title="([^"]+)"[ }]*\n(.*?)^```', re.M | re.S)
+
+
+def dotted(file: str) -> str:
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 class Page:
@@ -25,26 +35,34 @@ class Page:
 
     def __init__(self, name: str) -> None:
         text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
-        blocks = re.findall(r'^```[{ .]*python title="([^"]+)"[ }]*\n(.*?)^```', text, re.M | re.S)
-        self.blocks = dict(blocks)
+        self.blocks = dict(BLOCK.findall(text))
         files = [title for title in self.blocks if title.endswith(".py")]
         self.changed = [file for file in files if (ROOT / file).exists()]
         self.added = [file for file in files if file not in self.changed]
 
-    def new_module(self, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-        """The one file that the page adds, imported; its examples run."""
-        (file,) = self.added
-        module = ModuleType(file.removesuffix(".py").replace("/", "."))
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        exec(compile(self.blocks[file], file, "exec"), vars(module))
-        assert doctest.testmod(module).failed == 0
-        return module
+    def registry_line(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Import the one file that the page adds, and evaluate the line that it adds to another.
 
-    def registry_line(self, module: ModuleType) -> Any:
-        """What the line that the page adds to a registry says: a dict with a name, or a set."""
-        (file,) = self.changed
-        registry = import_module(file.removesuffix(".py").replace("/", "."))
-        return eval(f"{{{self.blocks[file].strip()}}}", vars(registry) | vars(module))
+        Returns
+        -------
+        dict or set
+            A name and what is registered by it, or only that.
+        """
+        (added,), (changed,) = self.added, self.changed
+        module = ModuleType(dotted(added))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(self.blocks[added], added, "exec"), vars(module))
+        assert doctest.testmod(module).failed == 0
+        names = vars(import_module(dotted(changed))) | vars(module)
+        return eval(f"{{{self.blocks[changed].strip()}}}", names)
+
+    def register(self, monkeypatch: pytest.MonkeyPatch, registry: dict[str, Any]) -> str:
+        """Put into a registry what the page adds; gives its name."""
+        line = self.registry_line(monkeypatch)
+        entries = line if isinstance(line, dict) else {each.name: each for each in line}
+        ((name, entry),) = entries.items()
+        monkeypatch.setitem(registry, name, entry)
+        return name
 
     def try_it(self) -> dict[str, Any]:
         """Run what the page tries, with its assertions; gives the names that it defines."""
@@ -55,8 +73,7 @@ class Page:
 
 def test_the_network_of_the_page_keeps_its_promises(monkeypatch):
     page = Page("network")
-    for name, network in page.registry_line(page.new_module(monkeypatch)).items():
-        monkeypatch.setitem(NETWORKS, name, network)
+    page.register(monkeypatch, NETWORKS)
     network = page.try_it()["network"].eval()
     image = torch.rand(2, 1, 64, 48)
     torch.testing.assert_close(network(image), network.decode(*network.encode(image)))
@@ -69,17 +86,36 @@ def test_the_network_of_the_page_keeps_its_promises(monkeypatch):
 
 def test_the_metric_of_the_page_is_scored_and_pooled(monkeypatch):
     page = Page("metric")
-    for name, metric in page.registry_line(page.new_module(monkeypatch)).items():
-        monkeypatch.setitem(COUNT_METRICS, name, metric)
+    page.register(monkeypatch, COUNT_METRICS)
     page.try_it()
 
 
 def test_volumes_of_the_page_open_and_are_a_domain(monkeypatch, tmp_path):
     page = Page("volume_format")
-    module = page.new_module(monkeypatch)
-    for volume_format in page.registry_line(module):
-        monkeypatch.setitem(FORMATS, volume_format.name, volume_format)
+    page.register(monkeypatch, FORMATS)
     page.try_it()
     (tmp_path / "broken.mha").write_bytes(b"no header")
     with pytest.raises(InputError, match=r"broken\.mha cannot be read"):
         open_volume(tmp_path / "broken.mha")
+
+
+def test_a_run_takes_the_network_method_and_metric_of_the_pages(monkeypatch, make_recipe, tmp_path):
+    network = Page("network").register(monkeypatch, NETWORKS)
+    metric = Page("metric").register(monkeypatch, COUNT_METRICS)
+    page = Page("method")
+    method = page.register(monkeypatch, METHODS)
+    student = {"name": network, "options": {"width": 2}}
+    recipe = make_recipe(steps=1, student=student, **yaml.safe_load(page.blocks["recipe"]))
+    events = []
+    distil(recipe, tmp_path / "run", device="cpu", listener=events.append)
+    (step,) = (each for each in events if each.kind == "step_done" and each.stage == "distil")
+    assert set(step.losses) == {"segmentation/ce", f"{method}/confident"}
+    assert read_card(tmp_path / "run" / "model.safetensors").architecture == network
+    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    assert metric in report["distilled"]["scores"]["B"]["mean"]
+
+
+def test_a_wrong_option_of_the_method_is_refused_by_name(monkeypatch, make_recipe):
+    method = Page("method").register(monkeypatch, METHODS)
+    with pytest.raises(InputError, match="confidence"):
+        make_recipe(distillation=[{"method": method, "confidence": 2.0}])
