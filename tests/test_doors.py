@@ -5,6 +5,7 @@ import configparser
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -67,6 +68,7 @@ VAGUE_NAMES = {
 }
 
 
+@cache
 def imported(folder: Path) -> dict[str, set[str]]:
     """Every module that the files below a folder import, by file.
 
