@@ -73,7 +73,9 @@ class Page:
 
 def test_the_network_of_the_page_keeps_its_promises(monkeypatch):
     page = Page("network")
-    page.register(monkeypatch, NETWORKS)
+    spec = NETWORKS[page.register(monkeypatch, NETWORKS)]
+    published = spec.network(1, 2).parameters()
+    assert round(sum(each.numel() for each in published) / 1e6, 2) == spec.parameters
     network = page.try_it()["network"].eval()
     image = torch.rand(2, 1, 64, 48)
     torch.testing.assert_close(network(image), network.decode(*network.encode(image)))
