@@ -13,6 +13,8 @@ import pytest
 import torch
 import yaml
 
+from src_training.config.recipe import Recipe
+from src_training.config.stages import STAGES
 from src_training.distillation import METHODS
 from src_training.errors import InputError
 from src_training.evaluation.metrics import COUNT_METRICS
@@ -101,20 +103,31 @@ def test_volumes_of_the_page_open_and_are_a_domain(monkeypatch, tmp_path):
         open_volume(tmp_path / "broken.mha")
 
 
-def test_a_run_takes_the_network_method_and_metric_of_the_pages(monkeypatch, make_recipe, tmp_path):
+def test_a_run_takes_what_the_pages_add(monkeypatch, tiny_content, tmp_path):
     network = Page("network").register(monkeypatch, NETWORKS)
     metric = Page("metric").register(monkeypatch, COUNT_METRICS)
-    page = Page("method")
-    method = page.register(monkeypatch, METHODS)
-    student = {"name": network, "options": {"width": 2}}
-    recipe = make_recipe(steps=1, student=student, **yaml.safe_load(page.blocks["recipe"]))
+    pages = Page("method"), Page("stage")
+    method, stage = (
+        page.register(monkeypatch, registry)
+        for page, registry in zip(pages, (METHODS, STAGES), strict=True)
+    )
+    content = tiny_content | {"student": {"name": network, "options": {"width": 2}}}
+    of_method, of_stage = (yaml.safe_load(page.blocks["recipe"]) for page in pages)
+    content |= of_method | {"stages": content["stages"] | of_stage["stages"]}
     events = []
+    recipe = Recipe.validated(content, "tiny")
     distil(recipe, tmp_path / "run", device="cpu", listener=events.append)
-    (step,) = (each for each in events if each.kind == "step_done" and each.stage == "distil")
-    assert set(step.losses) == {"segmentation/ce", f"{method}/confident"}
+    steps = {each.stage: each for each in events if each.kind == "step_done"}
+    assert set(steps["distil"].losses) == {"segmentation/ce", f"{method}/confident"}
+    assert list(steps)[-1] == stage and set(steps[stage].losses) == {f"{stage}/ce"}
     assert read_card(tmp_path / "run" / "model.safetensors").architecture == network
     report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
     assert metric in report["distilled"]["scores"]["B"]["mean"]
+
+
+def test_a_recipe_without_the_stage_of_the_page_skips_it(monkeypatch, make_recipe):
+    stage = Page("stage").register(monkeypatch, STAGES)
+    assert make_recipe().stages[stage].steps == 0
 
 
 def test_a_wrong_option_of_the_method_is_refused_by_name(monkeypatch, make_recipe):
