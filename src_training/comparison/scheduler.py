@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from src_training.comparison.plan import PlannedRun, refuse_other_runs
 from src_training.errors import InputError
@@ -15,16 +15,26 @@ from src_training.runs.state import run_state
 from src_training.training.distributed.ranks import STARTER
 from src_training.training.interruption import Interrupted
 
-if TYPE_CHECKING:
-    from src_training.cli.progress import RunsDisplay
-
 _TICK = 0.2
+
+
+class Display(Protocol):
+    """Shows several runs while they are under way."""
+
+    def begin(self, name: str) -> None:
+        """Add a run whose process has started."""
+
+    def show(self, name: str, event: Event) -> None:
+        """Show an event of a run."""
+
+    def end(self, name: str, why: str) -> None:
+        """Remove a run whose process has ended; `why` it failed, empty if it did not."""
 
 
 def run_at_once(
     plan: Sequence[PlannedRun],
     devices: Sequence[str],
-    display: "RunsDisplay",
+    display: Display,
     stopping: Callable[[], bool],
 ) -> dict[str, str]:
     """Run what is left of a comparison, one run on each device at a time.
@@ -40,7 +50,7 @@ def run_at_once(
     devices
         See `spread_over`.
     display
-        Is shown what all of them say.
+        Shows the events of all runs.
     stopping
         Asked several times a second; true stops them all, to be resumed.
 
@@ -81,7 +91,7 @@ class _Runs:
     """
 
     def __init__(
-        self, plan: Sequence[PlannedRun], devices: Sequence[str], display: "RunsDisplay"
+        self, plan: Sequence[PlannedRun], devices: Sequence[str], display: Display
     ) -> None:
         earlier = {run.shared for run in plan if run.shared} - {run.folder for run in plan}
         self._done = {run.folder for run in plan if run.done} | earlier
