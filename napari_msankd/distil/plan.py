@@ -79,7 +79,7 @@ def recipe_of(plan: Plan, folder: Path) -> Iterator["Recipe"]:
         preprocessing = made[plan.kind]()
     yield recipe_for(
         plan.name,
-        source,
+        [source],
         targets,
         plan.student,
         plan.time,

@@ -18,7 +18,9 @@ from src_training.errors import InputError
 
 
 def recipe(
-    source: Annotated[Path, Parameter(help="Folder with images/ and masks/ to learn from.")],
+    source: Annotated[
+        list[Path], Parameter(help="Folders with images/ and masks/ to train on, one or several.")
+    ],
     *,
     out_file: Annotated[Path, Parameter(name="--out", help="YAML file to write.")],
     target: Annotated[
@@ -29,7 +31,7 @@ def recipe(
     time: Annotated[str, Parameter(help="quick, standard or full.")] = "standard",
     angle: Annotated[
         list[float] | None,
-        Parameter(help="Degrees of the fundus cameras of source and targets, in their order."),
+        Parameter(help="Degrees of the fundus cameras of sources and targets, in their order."),
     ] = None,
 ) -> None:
     """Write the recipe that Train & distil in napari would run on these folders.
@@ -39,6 +41,7 @@ def recipe(
     ```
     msankd recipe data/ours --target data/theirs --out ours.yaml
     msankd recipe data/ours --target data/theirs --angle 30 --angle 45 --out ours.yaml
+    msankd recipe data/one data/two --target data/three --out both.yaml
     ```
     """
     from src_training.config.domains import DomainRecipe
@@ -47,16 +50,17 @@ def recipe(
 
     if out_file.exists():
         raise InputError(f"{out_file} is there already; expected the name of a new file")
-    folders = [source, *(target or [])]
+    folders = [*source, *(target or [])]
     angles: list[float | None] = [*angle] if angle else [None] * len(folders)
     if len(angles) != len(folders):
         raise InputError(f"--angle was given {len(angles)} times; expected {len(folders)} or none")
-    learnt, *others = (
+    domains = [
         DomainRecipe(name=where.resolve().name, folder=str(where.resolve()), angle=degrees)
         for where, degrees in zip(folders, angles, strict=True)
-    )
-    how = preprocessing_for(load_domain(learnt, masks_required=True)[0].image)
-    made = recipe_for(out_file.stem, learnt, others, student, time, preprocessing=how)
+    ]
+    sources, targets = domains[: len(source)], domains[len(source) :]
+    how = preprocessing_for(load_domain(sources[0], masks_required=True)[0].image)
+    made = recipe_for(out_file.stem, sources, targets, student, time, preprocessing=how)
     made.save(out_file)
     console.out.print(f"{out_file} is written; images are prepared as {how.kind}.", soft_wrap=True)
 

@@ -50,7 +50,7 @@ def test_a_recipe_is_written_for_folders_and_not_over_another(msankd, make_domai
     ]
     assert recipe == recipe_for(
         "mine",
-        recipe.sources[0],
+        recipe.sources,
         recipe.tests,
         "enet",
         "quick",
@@ -62,6 +62,10 @@ def test_a_recipe_is_written_for_folders_and_not_over_another(msankd, make_domai
     assert file.read_bytes() == before
     once = msankd("recipe", ours, "--target", theirs, "--angle", 30, "--out", tmp_path / "a.yaml")
     assert once.code == 2 and "--angle was given 1 times; expected 2 or none" in once.err
+    several = msankd("recipe", ours, theirs, "--out", tmp_path / "both.yaml")
+    assert several.code == 0
+    sources = Recipe.load(tmp_path / "both.yaml").sources
+    assert [source.name for source in sources] == ["ours", "theirs"]
 
 
 def test_the_true_command_has_exit_codes_and_a_quiet_stdout(tmp_path):

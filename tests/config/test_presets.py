@@ -31,7 +31,7 @@ def work(recipe):
 @pytest.mark.parametrize("student", NETWORKS)
 @pytest.mark.parametrize("time", TIMES)
 def test_every_preset_makes_a_recipe_with_every_student(time, student):
-    recipe = recipe_for("mine", SOURCE, [TARGET], student, time)
+    recipe = recipe_for("mine", [SOURCE], [TARGET], student, time)
     assert recipe.sources[0] == SOURCE and recipe.tests == [TARGET]
     assert recipe.student.name == student
     assert all(stage.steps for stage in recipe.stages.values())
@@ -39,7 +39,7 @@ def test_every_preset_makes_a_recipe_with_every_student(time, student):
 
 
 def test_the_presets_differ_in_what_they_cost_and_each_says_what_it_is_for():
-    recipes = [recipe_for("mine", SOURCE, [], "enet", time) for time in TIMES]
+    recipes = [recipe_for("mine", [SOURCE], [], "enet", time) for time in TIMES]
     costs = [work(recipe) for recipe in recipes]
     assert costs == sorted(costs) and costs[0] * 5 < costs[1]
     assert [recipe.teacher.options.get("width") for recipe in recipes] == [8, 8, 32]
@@ -50,7 +50,7 @@ def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
     monkeypatch.setenv("MSANKD_DATA", str(tmp_path))
     shipped = Recipe.load("chasedb1")
     source = SOURCE.model_copy(update={"angle": shipped.sources[0].angle})
-    ours = recipe_for("mine", source, [], "mobile_unet", "full")
+    ours = recipe_for("mine", [source], [], "mobile_unet", "full")
     for field in (
         "preprocessing",
         "augmentation",
@@ -71,7 +71,7 @@ def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
 def test_fine_tuning_is_shorter_and_slower(monkeypatch):
     made = {}
     monkeypatch.setattr(Recipe, "validated", lambda content, _where: made.update(content))
-    recipe_for("mine", SOURCE, [], "enet", "standard", start_from="vessels-chasedb1")
+    recipe_for("mine", [SOURCE], [], "enet", "standard", start_from="vessels-chasedb1")
     fresh = preset("standard", "enet")["stages"]["student"]
     assert made["start_from"] == "vessels-chasedb1"
     assert made["stages"]["student"]["steps"] == fresh["steps"] // 3
@@ -80,7 +80,7 @@ def test_fine_tuning_is_shorter_and_slower(monkeypatch):
 
 def test_only_what_was_said_of_the_preparation_replaces_the_presets():
     def prepared(preprocessing):
-        return recipe_for("a", SOURCE, [], "enet", "quick", None, preprocessing).preprocessing
+        return recipe_for("a", [SOURCE], [], "enet", "quick", None, preprocessing).preprocessing
 
     assert prepared(FundusPreprocessing()).diameter == 512
     assert prepared(FundusPreprocessing(diameter=900)).diameter == 900
@@ -89,7 +89,7 @@ def test_only_what_was_said_of_the_preparation_replaces_the_presets():
 
 def test_ct_is_learnt_from_most_of_a_slice_the_right_way_round():
     def made(preprocessing):
-        return recipe_for("a", SOURCE, [], "enet", "quick", preprocessing=preprocessing)
+        return recipe_for("a", [SOURCE], [], "enet", "quick", preprocessing=preprocessing)
 
     ct = made(preprocessing_for(ct_slice()))
     assert ct.patch < ct.preprocessing.side <= 1.5 * ct.patch
@@ -103,10 +103,10 @@ def test_ct_is_learnt_from_most_of_a_slice_the_right_way_round():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("mine", SOURCE, [], "enet", "slow"), "time is 'slow'; expected one of quick"),
-        (("mine", SOURCE, [], "unet", "quick"), "'unet' is unknown"),
-        (("my run", SOURCE, [], "enet", "quick"), "the field name is 'my run'"),
-        (("mine", SOURCE, [TARGET, TARGET], "enet", "quick"), "two targets are called B"),
+        (("mine", [SOURCE], [], "enet", "slow"), "time is 'slow'; expected one of quick"),
+        (("mine", [SOURCE], [], "unet", "quick"), "'unet' is unknown"),
+        (("my run", [SOURCE], [], "enet", "quick"), "the field name is 'my run'"),
+        (("mine", [SOURCE], [TARGET, TARGET], "enet", "quick"), "two targets are called B"),
     ],
 )
 def test_a_choice_that_cannot_be_is_one_sentence(arguments, said):

@@ -96,15 +96,16 @@ def test_a_domains_camera_goes_into_the_recipe(chosen, tmp_path, qtbot):
     source = choice.value().recipe(tmp_path)
     assert source.angle == 35
     target = source.model_copy(update={"name": "other", "angle": 50})
-    recipe = recipe_for("mine", source, [target], "enet", "quick")
+    recipe = recipe_for("mine", [source], [target], "enet", "quick")
     assert recipe.preprocessing.angle == 35
-    unknown = recipe_for("mine", source.model_copy(update={"angle": None}), [], "enet", "quick")
+    without_angle = source.model_copy(update={"angle": None})
+    unknown = recipe_for("mine", [without_angle], [], "enet", "quick")
     assert with_domains_of(unknown, recipe).preprocessing.angle == 35
     grey = unknown.changed({"preprocessing.kind": "intensity"}, "recipe.yaml")
     with pytest.raises(InputError, match="Advanced…: domain eyes: the camera's angle is 35"):
         with_domains_of(grey, recipe)
     with pytest.raises(InputError, match="domain other: the camera's angle is 50 degrees, but"):
-        recipe_for("mine", source.model_copy(update={"angle": None}), [target], "enet", "quick")
+        recipe_for("mine", [without_angle], [target], "enet", "quick")
     with pytest.raises(InputError, match=r"recipe\.yaml: domain eyes: the camera's angle"):
         Recipe.validated(
             recipe.model_dump() | {"preprocessing": {"kind": "intensity"}}, "recipe.yaml"

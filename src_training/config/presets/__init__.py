@@ -130,7 +130,7 @@ def preset(time: str, student: str) -> dict[str, Any]:
 
 def recipe_for(
     name: str,
-    source: "DomainRecipe",
+    sources: Sequence["DomainRecipe"],
     targets: Sequence["DomainRecipe"],
     student: str,
     time: str,
@@ -144,8 +144,8 @@ def recipe_for(
     ----------
     name
         Of the run and of its model.
-    source, targets
-        Domain to learn from, and domains to report on.
+    sources, targets
+        Domains to train on, at least one, and domains to report on.
     student
         Name of a network.
     time
@@ -186,7 +186,7 @@ def recipe_for(
         own["steps"], own["rate"] = own["steps"] // 3, own["rate"] / 3
     fields |= {
         "name": name,
-        "source": source.model_dump(),
+        "sources": [source.model_dump() for source in sources],
         "validation": validation,
         "tests": [target.model_dump() for target in targets],
     }
