@@ -27,7 +27,7 @@ from src_training.distillation import (
     build_distillations,
     parse_options,
 )
-from src_training.distillation.adversarial import Adversarial, seen
+from src_training.distillation.adversarial import Adversarial, pool_logits
 from src_training.distillation.base import ForwardOutputs
 from src_training.distillation.gkd import DICD, cross_predictions
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
@@ -162,7 +162,7 @@ def criticised(
 ) -> Sequence[Tensor]:
     """Scores of both, from which student and critic learn at once, and a slope between them."""
     assert isinstance(part, Adversarial)
-    real, fake = seen(teacher.logits), seen(student.logits)
+    real, fake = pool_logits(teacher.logits), pool_logits(student.logits)
     with cached():
         scores = part.critic(torch.cat([fake, real]))
         between = torch.lerp(real, fake, 0.5).detach().requires_grad_()

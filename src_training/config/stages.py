@@ -94,7 +94,7 @@ class StageSpec:
 def _needs_paraphraser(recipe: "Recipe") -> bool:
     from src_training.distillation import active_parts
 
-    return any(part.paraphrases for each in recipe.distillation for part in active_parts(each))
+    return any(part.has_paraphraser for each in recipe.distillation for part in active_parts(each))
 
 
 def _as_long_as_distilled(recipe: "Recipe") -> StageSchedule:

@@ -1,4 +1,4 @@
-"""Adversarial distillation: a critic tells the student's logits from the teacher's.
+"""Adversarial distillation: a critic learns to tell the student's logits from the teacher's.
 
 WGAN-GP (arXiv 1704.00028) with a critic after SAGAN (arXiv 1805.08318), as in
 Graph Flow (arXiv 2203.08667).
@@ -18,27 +18,27 @@ from torch.nn.utils.parametrize import cached
 from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions
 from src_training.networks.base import SegmentationNetwork
 
-MOST_PIXELS = 128
-"""A side of what the critic sees: with it, attention takes 256 KiB a sample at most."""
+MAX_SIDE = 128
+"""Pixels of a side of the critic's input; attention then takes at most 256 KiB a sample."""
 
 _PENALTY = 10.0
 _WIDTHS = (64, 128, 256, 512)
-_ATTENDED = (256, 512)
+_WITH_ATTENTION = (256, 512)
 _SLOPE = 0.1
 
 
 class Adversarial(Distillation[MethodOptions]):
-    """Teach what makes the teacher's logits tell as a whole.
+    """The student learns logits that a critic takes for the teacher's.
 
-    The critic learns beside the student: its loss has no gradient for the
-    student, the student's has none for the critic.
+    The critic is trained together with the student: its loss has no gradient
+    for the student, the student's has none for the critic.
 
     Parameters
     ----------
     options
-        Of a method with fields ``adversarial`` and ``critic``, the weights of the losses.
+        Options of a method with fields ``adversarial`` and ``critic``, the weights of the losses.
     critic
-        See `Critic`.
+        Scores (B,) of logits (B, classes, H, W).
     """
 
     loss_names: ClassVar[tuple[str, ...]] = ("adversarial", "critic")
@@ -52,38 +52,44 @@ class Adversarial(Distillation[MethodOptions]):
     def for_pair(
         cls, options: MethodOptions, teacher: SegmentationNetwork, student: SegmentationNetwork
     ) -> Self:
-        """With a critic for the student's classes."""
+        """Build it with a critic for the student's classes."""
         return cls(options, Critic(student.classes))
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``adversarial`` for the student; for the critic ``critic``, with its penalty.
+        """``adversarial`` of the student and ``critic`` of the critic, scalars of either sign.
 
         -mean D(s), and mean D(s) - mean D(t) + 10 times `gradient_penalty`,
-        of the logits as `seen`; either sign.
+        where D is the critic of the logits as `pool_logits` returns them.
         """
-        real, fake = seen(teacher.logits), seen(student.logits)
+        real, fake = pool_logits(teacher.logits), pool_logits(student.logits)
         with frozen(self.critic):
-            fooled = -self.critic(fake).mean()
+            adversarial = -self.critic(fake).mean()
         fake = fake.detach()
-        # The weights' norms are the same for all that the critic learns from.
+        # The spectral norms of the weights are computed once for both terms.
         with cached():
-            as_fake, as_real = self.critic(torch.cat([fake, real])).chunk(2)
+            fake_score, real_score = self.critic(torch.cat([fake, real])).chunk(2)
             penalty = gradient_penalty(self.critic, real, fake)
-        told_apart = as_fake.mean() - as_real.mean()
-        return {"adversarial": fooled, "critic": told_apart + _PENALTY * penalty}
+        distance = fake_score.mean() - real_score.mean()
+        return {"adversarial": adversarial, "critic": distance + _PENALTY * penalty}
 
 
 class Critic(nn.Module):
     """Four spectrally normalised 4x4 convolutions of stride 2, attention at 256 and 512 channels.
 
-    The closing mean over places is our *reconstruction*: it takes logits of any size.
+    The mean over pixels at the end, which admits logits of any size, is our
+    *reconstruction*.
 
     Parameters
     ----------
     classes
         Channels of the logits.
+
+    Examples
+    --------
+    >>> Critic(classes=2)(torch.zeros(3, 2, 32, 32)).shape
+    torch.Size([3])
     """
 
     def __init__(self, classes: int) -> None:
@@ -92,24 +98,26 @@ class Critic(nn.Module):
         for before, after in pairwise((classes, *_WIDTHS)):
             layers.append(spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1)))
             layers.append(nn.LeakyReLU(_SLOPE))
-            if after in _ATTENDED:
+            if after in _WITH_ATTENTION:
                 layers.append(SelfAttention(after))
         self.layers = nn.Sequential(*layers)
         self.head = nn.Conv2d(_WIDTHS[-1], 1, 1)
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Scores (B,) of logits (B, classes, H, W), H and W at least 16; more is more real."""
+        """Scores (B,) of logits (B, classes, H, W), H and W at least 16; higher is more real."""
         scores: Tensor = self.head(self.layers(logits)).mean((1, 2, 3))
         return scores
 
 
 class SelfAttention(nn.Module):
-    """Every place looks at every other (SAGAN, eq. 1-3); nothing at first, as gamma is 0.
+    """Self-attention between all pixels of a feature (SAGAN, eq. 1-3).
+
+    Its factor gamma is 0 at first: the feature then passes unchanged.
 
     Parameters
     ----------
     channels
-        Of the feature, 8 or more; a place is asked for by an eighth of them.
+        Channels of the feature, at least 8; queries and keys have an eighth of them.
     """
 
     def __init__(self, channels: int) -> None:
@@ -121,19 +129,47 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, h, w) -> the same shape."""
         query, key, value = (each(x).flatten(2) for each in (self.query, self.key, self.value))
-        shares = (query.mT @ key).softmax(-1)
-        attended: Tensor = x + self.gamma * (value @ shares.mT).view_as(x)
-        return attended
+        attention = (query.mT @ key).softmax(-1)
+        output: Tensor = x + self.gamma * (value @ attention.mT).view_as(x)
+        return output
 
 
-def seen(logits: Tensor) -> Tensor:
-    """Logits as the critic sees them: no larger than `MOST_PIXELS`, by means (*reconstruction*)."""
-    height, width = (min(length, MOST_PIXELS) for length in logits.shape[-2:])
+def pool_logits(logits: Tensor) -> Tensor:
+    """Average-pool logits (B, classes, H, W) to sides of at most `MAX_SIDE` (*reconstruction*).
+
+    Examples
+    --------
+    >>> pool_logits(torch.zeros(1, 2, 512, 96)).shape
+    torch.Size([1, 2, 128, 96])
+    """
+    height, width = (min(length, MAX_SIDE) for length in logits.shape[-2:])
     return F.adaptive_avg_pool2d(logits, (height, width))
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """(‖∇ critic‖ - 1)² between real and fake (B, ...), mean over samples (WGAN-GP, eq. 3)."""
+    """(‖∇D(x)‖ - 1)² at a random x between real and fake, mean over samples (WGAN-GP, eq. 3).
+
+    Parameters
+    ----------
+    critic
+        D: (B, ...) -> scores (B,).
+    real, fake
+        (B, ...).
+
+    Returns
+    -------
+    Tensor
+        Scalar, >= 0.
+
+    Examples
+    --------
+    >>> real, fake = torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2)
+    >>> class Sum(nn.Module):
+    ...     def forward(self, x):
+    ...         return x.sum((1, 2, 3))
+    >>> gradient_penalty(Sum(), real, fake).item()  # the norm is 2
+    1.0
+    """
     share = torch.rand_like(real[:, :1, :1, :1])
     between = torch.lerp(real, fake, share).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
@@ -143,12 +179,12 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients pass through a module and change nothing in it."""
-    learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in learnt:
+    """Within the block gradients pass through a module, and its parameters get none."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in learnt:
+        for parameter in trainable:
             parameter.requires_grad_(True)

@@ -24,10 +24,9 @@ class AttentionTransferOptions(MethodOptions):
 
 
 class AttentionTransfer(Distillation[AttentionTransferOptions]):
-    """Teach where the teacher's features are strong.
+    """The student learns where the teacher's features are strong.
 
-    Activation-based, with the weight of the published code; which taps is our
-    *reconstruction*.
+    Activation-based attention; the choice of taps is our *reconstruction*.
     """
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_quarter", "encoder_eighth", "decoder_quarter")
@@ -39,12 +38,18 @@ class AttentionTransfer(Distillation[AttentionTransferOptions]):
         """``attention``: squared difference of attention maps, mean over pixels, sum over taps."""
         distances = []
         for tap in self.taps:
-            theirs = teacher.taps[tap]
-            ours = resized(student.taps[tap], theirs.shape[-2:])
-            distances.append(F.mse_loss(attention(ours), attention(theirs)))
+            target = teacher.taps[tap]
+            feature = resized(student.taps[tap], target.shape[-2:])
+            distances.append(F.mse_loss(attention_map(feature), attention_map(target)))
         return {"attention": torch.stack(distances).sum()}
 
 
-def attention(feature: Tensor) -> Tensor:
-    """Σ_c F_c² of (B, C, h, w), flattened to (B, h w) and of length 1 (eq. 2)."""
+def attention_map(feature: Tensor) -> Tensor:
+    """Σ_c F_c² of a feature (B, C, h, w), flattened to (B, h w), of unit length (eq. 2).
+
+    Examples
+    --------
+    >>> attention_map(torch.tensor([[[[1.0, 1.0]], [[1.0, 0.0]]]]))
+    tensor([[0.8944, 0.4472]])
+    """
     return F.normalize(feature.square().sum(1).flatten(1))

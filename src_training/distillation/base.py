@@ -48,28 +48,28 @@ Options = TypeVar("Options", bound=MethodOptions)
 
 @dataclass(frozen=True)
 class ForwardOutputs:
-    """What one network made of a batch.
+    """Outputs of one network for a batch.
 
     Attributes
     ----------
     network
-        The network itself, for distillations that decode again.
+        The network, for distillations that decode again.
     alignment
         Its TAN or SAN.
     skips, bottleneck, logits
-        What `encode` and `decode` made of the anchors: bottleneck
+        Outputs of `encode` and `decode` for the anchors: bottleneck
         (B, C, h, w), logits (B, classes, H, W).
     vectors
         Semantic vectors (B, 1 + K, latent): the anchor's first, then those
         of its K views. None unless a distillation reads them.
     taps
-        Features (B, C, h, w) of the anchors at the places that the
-        distillations named.
+        Features (B, C, h, w) of the anchors at the taps that the
+        distillations read.
     view_logits
-        What the student made of the views: (B, K, classes, H, W). None unless
+        The student's logits of the views, (B, K, classes, H, W). None unless
         a distillation `predicts_views`.
     plain_logits
-        What the teacher made of the anchors as their own scanner shows them:
+        The teacher's logits of the anchors without style augmentation,
         (B, classes, H, W). None unless a distillation `predicts_views`.
     """
 
@@ -150,7 +150,7 @@ class Distillation(nn.Module, ABC, Generic[Options]):
         Fields of `ForwardOutputs` that its losses need of the whole batch
         where that is spread over processes: those of losses that are no means
         over all samples. The masks are then of the whole batch, too.
-    paraphrases
+    has_paraphraser
         Whether it has a `paraphraser`, which is trained before the student.
     """
 
@@ -161,7 +161,7 @@ class Distillation(nn.Module, ABC, Generic[Options]):
     half_precision: ClassVar[bool] = False
     adam: ClassVar[dict[str, Any]] = {}
     whole_batch: ClassVar[tuple[str, ...]] = ()
-    paraphrases: ClassVar[bool] = False
+    has_paraphraser: ClassVar[bool] = False
     paraphraser: "Paraphrasers"
 
     def __init__(self, options: Options) -> None:
@@ -193,7 +193,7 @@ class Distillation(nn.Module, ABC, Generic[Options]):
         Parameters
         ----------
         teacher, student
-            Passes of the same B samples.
+            Outputs for the same B samples.
         mask
             Classes (M, H, W), int64, of the first M <= B samples; the others
             are unlabelled.
@@ -208,14 +208,14 @@ class Distillation(nn.Module, ABC, Generic[Options]):
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """As `forward`, of a detached teacher and, unless `half_precision`, in full precision.
+        """As `forward`; the teacher is detached and, unless `half_precision`, all is float32.
 
         A loss is a mean over all samples, or needs its fields in `whole_batch`.
         """
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """The tensor in float32 at least; integers, such as pooling indices, as they are."""
+    """Convert a tensor of lower precision to float32; integers, such as pooling indices, stay."""
     if not tensor.is_floating_point():
         return tensor
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

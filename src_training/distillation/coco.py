@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
-from src_training.distillation.skd import nodes_a_side, similarity
+from src_training.distillation.skd import node_grid, pairwise_similarity
 
 
 class CoCoOptions(MethodOptions):
@@ -25,12 +25,12 @@ class CoCoOptions(MethodOptions):
 
 
 class CoCo(Distillation[CoCoOptions]):
-    """Teach how the spatial similarities of different layers go together.
+    """The student learns how the spatial similarities of different layers correlate.
 
-    The abstract tells what is modelled: correlations, between layers, of
+    The abstract names what is modelled: correlations, between layers, of
     channel-mixed spatial similarity. The layers, the pooling to one grid of
-    nodes and the product below are our *reconstruction*; the paper's
-    adversarial part and paraphraser are those of Graph Flow, which follows it.
+    nodes and the product are our *reconstruction*. The paper's adversarial
+    part and paraphraser are those of Graph Flow, which builds on it.
     """
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_quarter", "encoder_eighth", "decoder_quarter")
@@ -40,17 +40,25 @@ class CoCo(Distillation[CoCoOptions]):
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
         """``correlation``: mean squared difference, mean over pairs of layers."""
-        side = nodes_a_side(teacher.taps["encoder_eighth"])
-        theirs, ours = (
-            [similarity(each.taps[tap], side) for tap in self.taps] for each in (teacher, student)
+        grid = node_grid(teacher.taps["encoder_eighth"])
+        target, own = (
+            [pairwise_similarity(each.taps[tap], grid) for tap in self.taps]
+            for each in (teacher, student)
         )
         distances = [
-            F.mse_loss(correlation(ours[a], ours[b]), correlation(theirs[a], theirs[b]))
+            F.mse_loss(layer_correlation(own[a], own[b]), layer_correlation(target[a], target[b]))
             for a, b in combinations(range(len(self.taps)), 2)
         ]
         return {"correlation": torch.stack(distances).mean()}
 
 
-def correlation(first: Tensor, second: Tensor) -> Tensor:
-    """S_a S_b / n of two layers' similarities (B, n, n)."""
+def layer_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """S_a S_b / n of the similarities S of two layers, each (B, n, n) (*reconstruction*).
+
+    Examples
+    --------
+    >>> layer_correlation(torch.eye(2)[None], torch.ones(1, 2, 2))
+    tensor([[[0.5000, 0.5000],
+             [0.5000, 0.5000]]])
+    """
     return first @ second / first.shape[-1]

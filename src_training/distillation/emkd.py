@@ -40,10 +40,10 @@ class EMKDOptions(MethodOptions):
 
 
 class EMKD(Distillation[EMKDOptions]):
-    """Teach prediction maps, importance maps and the affinity of regions.
+    """The student learns prediction maps, importance maps and the affinity of regions.
 
-    Its schedule is the recipe's: ``supervised: dice_focal`` is its loss from
-    masks, and the paper takes Adam at 1e-2 along a cosine, batches of 16.
+    Loss from masks and schedule are the recipe's: the paper's are
+    ``supervised: dice_focal``, Adam at 1e-2 with cosine decay, and batches of 16.
     """
 
     taps: ClassVar[tuple[str, ...]] = tuple(_LEVELS.values())
@@ -55,76 +55,116 @@ class EMKD(Distillation[EMKDOptions]):
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
         """``pmd`` of the logits, ``imd`` and ``rad`` of a low and of a high feature."""
-        found = {"pmd": softened_divergence(teacher.logits, student.logits, TEMPERATURE)}
+        losses = {"pmd": softened_divergence(teacher.logits, student.logits, TEMPERATURE)}
         classes, labelled = student.logits.shape[1], len(mask)
         for level, tap in _LEVELS.items():
-            theirs, ours = teacher.taps[tap], student.taps[tap]
-            found[f"imd_{level}"] = importance_distance(theirs, ours)
-            found[f"rad_{level}"] = affinity_distance(
-                theirs[:labelled], ours[:labelled], mask, classes
+            target, feature = teacher.taps[tap], student.taps[tap]
+            losses[f"imd_{level}"] = importance_distance(target, feature)
+            losses[f"rad_{level}"] = affinity_distance(
+                target[:labelled], feature[:labelled], mask, classes
             )
-        return found
+        return losses
 
 
 def importance_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """IMD of features (B, C, h, w): ‖A_S - A_T‖², mean over samples; from 0 to 2.
+    """IMD, the distance of importance maps: ‖A_S - A_T‖², mean over samples.
 
-    Channels may differ; the student's is resized to the teacher's size.
+    Parameters
+    ----------
+    teacher, student
+        Features (B, C, h, w). Channels may differ; the student's feature is
+        resized to the teacher's size.
+
+    Returns
+    -------
+    Tensor
+        Scalar, from 0 to 2.
+
+    Examples
+    --------
+    >>> left, right = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[0.0, 3.0]]]])
+    >>> importance_distance(left, right).item()
+    2.0
     """
     student = resized(student, teacher.shape[-2:])
-    return (importance(student) - importance(teacher)).square().sum(1).mean()
+    return (importance_map(student) - importance_map(teacher)).square().sum(1).mean()
 
 
-def importance(feature: Tensor) -> Tensor:
-    """A(F): mean over channels of F⁴, flattened to (B, h w) and of length 1."""
-    # Scaled first, which the length takes back: a fourth power soon overflows.
+def importance_map(feature: Tensor) -> Tensor:
+    """A(F): mean over channels of F⁴ of a feature (B, C, h, w), as unit vectors (B, h w).
+
+    Examples
+    --------
+    >>> importance_map(torch.tensor([[[[1.0, -1.0, 0.0]]]]))
+    tensor([[0.7071, 0.7071, 0.0000]])
+    """
+    # The fourth power of large values overflows; the normalisation undoes the scaling.
     largest = feature.detach().abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
     return F.normalize((feature / largest).pow(4).mean(1).flatten(1))
 
 
 def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: int) -> Tensor:
-    """RAD of features (B, C, h, w): (RC_S - RC_T)², mean over pairs of regions and samples.
+    """RAD, the distance of region affinities: (RC_S - RC_T)², mean over pairs and samples.
 
-    That empty regions drop out is our *reconstruction*: the public code
-    divides by zero where the background is empty.
+    Pairs with an empty region are left out (*reconstruction*: the public code
+    divides by zero where the background is empty).
 
     Parameters
     ----------
     teacher, student
-        Channels and sizes may differ.
+        Features (B, C, h, w); channels and sizes may differ.
     mask
-        (B, H, W), integer classes.
+        Integer classes (B, H, W).
     classes
-        How many there are; every two make a pair.
+        Number of classes, the background included; every two make a pair.
 
     Returns
     -------
     Tensor
-        Scalar, >= 0. Pairs with a region that is empty at either size drop
-        out; 0 if all do.
+        Scalar, >= 0; 0 if every pair has a region that is empty at either size.
+
+    Examples
+    --------
+    >>> mask = torch.tensor([[[0, 1]]])
+    >>> teacher = torch.tensor([[[[1.0, 1.0]], [[0.0, 0.0]]]])  # the regions are alike
+    >>> student = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])  # at right angles
+    >>> affinity_distance(teacher, student, mask, classes=2).item()
+    1.0
     """
-    (theirs, known), (ours, also) = (
-        region_cosines(feature, mask, classes) for feature in (teacher, student)
+    (target, in_teacher), (own, in_student) = (
+        region_affinity(feature, mask, classes) for feature in (teacher, student)
     )
-    counted = (known & also).to(ours.dtype)
-    return ((ours - theirs).square() * counted).sum() / counted.sum().clamp(min=1)
+    present = (in_teacher & in_student).to(own.dtype)
+    return ((own - target).square() * present).sum() / present.sum().clamp(min=1)
 
 
-def region_cosines(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Cosine of the mean features of each two regions, (B, pairs), and whether both are there.
+def region_affinity(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Cosine between the mean features of every two regions.
 
     Parameters
     ----------
     feature
         (B, C, h, w).
     mask
-        (B, H, W), integer classes; sampled at the feature's size.
+        Integer classes (B, H, W), sampled at the feature's size.
     classes
-        How many there are; pairs are classes (classes - 1) / 2.
+        Number of classes, the background included.
+
+    Returns
+    -------
+    tuple of Tensor
+        Cosines (B, P) of the P = classes (classes - 1) / 2 pairs, and whether
+        both regions of the pair are present, bool (B, P).
+
+    Examples
+    --------
+    >>> feature = torch.tensor([[[[1.0, 1.0]], [[0.0, 1.0]]]])
+    >>> region_affinity(feature, torch.tensor([[[0, 1]]]), classes=2)
+    (tensor([[0.7071]]), tensor([[True]]))
     """
     inside = regions(mask, classes, feature.shape[-2:])
     means = unit_vectors(region_means(feature, inside))
-    there = inside.flatten(2).any(-1)
+    present = inside.flatten(2).any(-1)
     first, second = torch.triu_indices(classes, classes, 1, device=feature.device)
     cosines = (means[:, first] * means[:, second]).sum(-1)
-    return cosines, there[:, first] & there[:, second]
+    return cosines, present[:, first] & present[:, second]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
 from src_training.networks.base import SegmentationNetwork
 
-_FLOWS = (
+_LAYER_PAIRS = (
     ("encoder_half", "encoder_quarter"),
     ("encoder_quarter", "encoder_eighth"),
     ("decoder_quarter", "decoder_half"),
@@ -31,10 +31,10 @@ class FSPOptions(MethodOptions):
 
 
 class FSP(Distillation[FSPOptions]):
-    """Teach how the teacher's features of one layer follow from those of another.
+    """The student learns how the teacher's features of one layer follow from another's.
 
-    The paper asks for students with the teacher's channels. Where they differ
-    a 1x1 convolution, which learns beside the student, brings the student's to
+    The paper assumes a student with the teacher's channels. Where they differ,
+    a 1x1 convolution, trained together with the student, maps the student's to
     the teacher's; it, the layers and the weight are our *reconstruction*.
 
     Parameters
@@ -45,7 +45,9 @@ class FSP(Distillation[FSPOptions]):
         Tap -> channels of the student and of the teacher, where they differ.
     """
 
-    taps: ClassVar[tuple[str, ...]] = tuple(dict.fromkeys(tap for flow in _FLOWS for tap in flow))
+    taps: ClassVar[tuple[str, ...]] = tuple(
+        dict.fromkeys(tap for pair in _LAYER_PAIRS for tap in pair)
+    )
     loss_names: ClassVar[tuple[str, ...]] = ("flow",)
 
     def __init__(self, options: FSPOptions, channels: Mapping[str, tuple[int, int]]) -> None:
@@ -58,31 +60,49 @@ class FSP(Distillation[FSPOptions]):
     def for_pair(
         cls, options: FSPOptions, teacher: SegmentationNetwork, student: SegmentationNetwork
     ) -> Self:
-        """With a convolution for every tap whose channels differ."""
-        theirs, ours = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
-        pairs = {tap: (ours[tap], theirs[tap]) for tap in cls.taps}
+        """Build it with a convolution for each tap whose channels differ."""
+        before, after = student.tap_channels(*cls.taps), teacher.tap_channels(*cls.taps)
+        pairs = {tap: (before[tap], after[tap]) for tap in cls.taps}
         return cls(options, {tap: pair for tap, pair in pairs.items() if pair[0] != pair[1]})
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``flow``: mean squared difference of the flows, mean over pairs of layers."""
+        """``flow``: mean squared difference of the FSP matrices, mean over pairs of layers."""
         adapted = {
             tap: self.adapted[tap](feature) if tap in self.adapted else feature
             for tap, feature in student.taps.items()
             if tap in self.taps
         }
         distances = [
-            F.mse_loss(flow(adapted[a], adapted[b]), flow(teacher.taps[a], teacher.taps[b]))
-            for a, b in _FLOWS
+            F.mse_loss(
+                fsp_matrix(adapted[a], adapted[b]), fsp_matrix(teacher.taps[a], teacher.taps[b])
+            )
+            for a, b in _LAYER_PAIRS
         ]
         return {"flow": torch.stack(distances).mean()}
 
 
-def flow(first: Tensor, second: Tensor) -> Tensor:
-    """G = Σ_xy F1 F2 / (h w) (eq. 1), (B, C1, C2) of features (B, C1, ., .) and (B, C2, ., .).
+def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
+    """G = Σ_xy F1 F2 / (h w), the inner products of the channels of two layers (eq. 1).
 
-    The larger is max-pooled to the size of the smaller, as in the paper.
+    The larger feature is max-pooled to the size of the smaller, as in the paper.
+
+    Parameters
+    ----------
+    first, second
+        Features (B, C1, h1, w1) and (B, C2, h2, w2).
+
+    Returns
+    -------
+    Tensor
+        (B, C1, C2).
+
+    Examples
+    --------
+    >>> fsp_matrix(torch.ones(1, 2, 4, 4), 3 * torch.ones(1, 1, 2, 2))
+    tensor([[[3.],
+             [3.]]])
     """
     size = tuple(min(a, b) for a, b in zip(first.shape[-2:], second.shape[-2:], strict=True))
     a, b = (F.adaptive_max_pool2d(feature, size).flatten(2) for feature in (first, second))

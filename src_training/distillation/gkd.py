@@ -101,20 +101,19 @@ class DCGD(Distillation[GKDOptions]):
         return self.compare(teacher.vectors, student.vectors)
 
     def compare(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
-        """The same on bare vectors (B, 1 + K, d), the anchors' first; d may differ."""
-        ours, theirs = self._nodes(student), self._nodes(teacher)
+        """The losses of semantic vectors (B, 1 + K, d), anchors first; d may differ."""
+        if self.options.centred:
+            teacher, student = centred(teacher), centred(student)
         return {
-            "intra": self._distance(star_graph(ours), star_graph(theirs)),
-            "inter": self._distance(self._between_views(ours), self._between_views(theirs)),
+            "intra": self._distance(star_graph(student), star_graph(teacher)),
+            "inter": self._distance(self._view_graph(student), self._view_graph(teacher)),
         }
 
-    def _nodes(self, vectors: Tensor) -> Tensor:
-        return centred(vectors) if self.options.centred else vectors
-
-    def _between_views(self, vectors: Tensor) -> Tensor:
+    def _view_graph(self, vectors: Tensor) -> Tensor:
+        """Edges of the complete graph between views, without self-loops."""
         views = vectors[:, 1:]
         nodes = views.flatten(0, 1)[None] if self.options.scope == "batch" else views
-        return without_diagonal(complete_graph(nodes))
+        return off_diagonal(complete_graph(nodes))
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         return edge_distance(student, teacher, self.options.edge_loss, self.options.temperature)
@@ -130,34 +129,46 @@ class DICD(Distillation[GKDOptions]):
     """
 
     loss_names: ClassVar[tuple[str, ...]] = ("cross",)
-    # Its passes through the networks are most of it.
+    # Decoding twice more is most of its cost.
     half_precision: ClassVar[bool] = True
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
         """The ``cross`` loss, a scalar >= 0."""
-        # Of logits in half precision a divergence soon overflows.
+        # The divergence of logits in half precision overflows.
         target, first, second = map(exact, (teacher.logits, *cross_predictions(teacher, student)))
         return {"cross": pixel_divergence(target, first) + pixel_divergence(target, second)}
 
 
 def cross_predictions(teacher: ForwardOutputs, student: ForwardOutputs) -> tuple[Tensor, Tensor]:
-    """Logits of p1 and p2, each (B, classes, H, W)."""
+    """Decode with the other network's semantic vector.
+
+    Parameters
+    ----------
+    teacher, student
+        Outputs of both networks, with alignment networks of one latent size.
+
+    Returns
+    -------
+    tuple of Tensor
+        Logits p1, the teacher's decoding of the student's vector, and p2, the
+        student's decoding of the teacher's vector; each (B, classes, H, W).
+    """
     student_vector = student.alignment.encoder(student.bottleneck)
     teacher_vector = teacher.alignment.encoder(teacher.bottleneck).detach()
     first = teacher.network.decode(teacher.skips, teacher.alignment.header(student_vector))
-    with running_statistics_kept(student.network):
+    with frozen_running_statistics(student.network):
         second = student.network.decode(student.skips, student.alignment.header(teacher_vector))
     return first, second
 
 
 @contextmanager
-def running_statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Normalise by the batch, but leave the running statistics as they are.
+def frozen_running_statistics(network: nn.Module) -> Iterator[None]:
+    """Within the block batch norms normalise by the batch, but keep their running statistics.
 
-    A student that decodes a foreign bottleneck must not carry its statistics
-    into the model that segments.
+    Statistics of a bottleneck of the teacher would spoil those that the
+    student segments with.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -191,14 +202,14 @@ class ViewPredictions(Distillation[GKDOptions]):
         """The ``predictions`` loss, a scalar >= 0."""
         assert teacher.plain_logits is not None and student.view_logits is not None
         styles = torch.cat([student.logits[:, None], student.view_logits], dim=1)
-        known = teacher.plain_logits[:, None].expand_as(styles)
-        return {"predictions": pixel_divergence(known.flatten(0, 1), styles.flatten(0, 1))}
+        target = teacher.plain_logits[:, None].expand_as(styles)
+        return {"predictions": pixel_divergence(target.flatten(0, 1), styles.flatten(0, 1))}
 
 
 def edge_distance(
     student: Tensor, teacher: Tensor, loss: EdgeLoss, temperature: float = 0.1
 ) -> Tensor:
-    """How far a student's edges are from the teacher's; 0 when they are equal.
+    """Distance of a student's edges from the teacher's (*reconstruction*).
 
     Parameters
     ----------
@@ -213,7 +224,15 @@ def edge_distance(
     Returns
     -------
     Tensor
-        Scalar, >= 0.
+        Scalar, >= 0; 0 if the edges are equal.
+
+    Examples
+    --------
+    >>> student, teacher = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.5, 0.9]])
+    >>> round(edge_distance(student, teacher, "mse").item(), 3)
+    0.08
+    >>> round(edge_distance(student, teacher, "softmax").item(), 3)
+    0.603
     """
     if loss == "mse":
         return F.mse_loss(student, teacher)
@@ -222,8 +241,15 @@ def edge_distance(
     return F.kl_div(log_s, log_t, log_target=True, reduction="none").sum(-1).mean()
 
 
-def without_diagonal(graph: Tensor) -> Tensor:
-    """Rows (G, N, N - 1) of a complete graph (G, N, N) without the nodes' edges to themselves."""
+def off_diagonal(graph: Tensor) -> Tensor:
+    """Edges of a complete graph without self-loops: (G, N, N) -> (G, N, N - 1).
+
+    Examples
+    --------
+    >>> off_diagonal(torch.tensor([[[1.0, 0.2], [0.3, 1.0]]]))
+    tensor([[[0.2000],
+             [0.3000]]])
+    """
     groups, nodes, _ = graph.shape
-    kept = ~torch.eye(nodes, dtype=torch.bool, device=graph.device)
-    return graph[:, kept].reshape(groups, nodes, nodes - 1)
+    others = ~torch.eye(nodes, dtype=torch.bool, device=graph.device)
+    return graph[:, others].reshape(groups, nodes, nodes - 1)

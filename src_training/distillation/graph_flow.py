@@ -19,10 +19,10 @@ from src_training.errors import InputError
 from src_training.losses.divergence import pixel_divergence
 from src_training.networks.base import SegmentationNetwork
 
-_SLOPE = 0.1
+_NEGATIVE_SLOPE = 0.1
 _ENCODER, _DECODER = "encoder_quarter", "decoder_quarter"
 PATCH = 3
-"""Side of a node, pixels of the feature."""
+"""Side of the patch that is a node, in pixels of the feature (*reconstruction*)."""
 
 
 class Graph(NamedTuple):
@@ -31,9 +31,9 @@ class Graph(NamedTuple):
     Attributes
     ----------
     nodes
-        (B, k, PATCH²), one for each channel; see `salient_patches`.
+        (B, k, PATCH²), one node for each channel; see `salient_patches`.
     edges
-        (B, k, k), products of every two nodes, each with itself too.
+        (B, k, k), inner products of every two nodes, self-loops included.
     """
 
     nodes: Tensor
@@ -86,34 +86,40 @@ class NormalisedGraphFlowOptions(MethodOptions):
 
 
 class Paraphraser(nn.Module):
-    """Three convolutions to fewer channels, and transposed ones back.
+    """An autoencoder of features: three convolutions to k channels, and transposed ones back.
 
     Parameters
     ----------
     channels
-        C, of the teacher's feature.
+        C, channels of the teacher's feature.
     paraphrased
-        k, channels of what it is said in.
+        k, channels of the code.
+
+    Examples
+    --------
+    >>> paraphraser, feature = Paraphraser(6, 4), torch.zeros(1, 6, 8, 8)
+    >>> paraphraser.encoder(feature).shape, paraphraser(feature).shape
+    (torch.Size([1, 4, 8, 8]), torch.Size([1, 6, 8, 8]))
     """
 
     def __init__(self, channels: int, paraphrased: int) -> None:
         super().__init__()
         c, k = channels, paraphrased
         self.encoder = nn.Sequential(
-            *_activated(nn.Conv2d(c, c, 3, padding=1)),
-            *_activated(nn.Conv2d(c, k, 3, padding=1)),
-            *_activated(nn.Conv2d(k, k, 3, padding=1)),
+            *_conv_leaky_relu(nn.Conv2d(c, c, 3, padding=1)),
+            *_conv_leaky_relu(nn.Conv2d(c, k, 3, padding=1)),
+            *_conv_leaky_relu(nn.Conv2d(k, k, 3, padding=1)),
         )
         self.decoder = nn.Sequential(
-            *_activated(nn.ConvTranspose2d(k, k, 3, padding=1)),
-            *_activated(nn.ConvTranspose2d(k, c, 3, padding=1)),
-            *_activated(nn.ConvTranspose2d(c, c, 3, padding=1)),
+            *_conv_leaky_relu(nn.ConvTranspose2d(k, k, 3, padding=1)),
+            *_conv_leaky_relu(nn.ConvTranspose2d(k, c, 3, padding=1)),
+            *_conv_leaky_relu(nn.ConvTranspose2d(c, c, 3, padding=1)),
         )
 
     def forward(self, feature: Tensor) -> Tensor:
-        """A feature (B, C, h, w) said again."""
-        again: Tensor = self.decoder(self.encoder(feature))
-        return again
+        """Reconstruction of a feature (B, C, h, w)."""
+        reconstruction: Tensor = self.decoder(self.encoder(feature))
+        return reconstruction
 
 
 class Paraphrasers(nn.Module):
@@ -122,7 +128,7 @@ class Paraphrasers(nn.Module):
     Parameters
     ----------
     channels
-        Tap -> channels of the teacher and of the student.
+        Tap -> channels of the teacher's and of the student's feature.
     """
 
     def __init__(self, channels: Mapping[str, tuple[int, int]]) -> None:
@@ -130,7 +136,7 @@ class Paraphrasers(nn.Module):
         self.by_tap = nn.ModuleDict({tap: Paraphraser(*pair) for tap, pair in channels.items()})
 
     def reconstruction(self, taps: Mapping[str, Tensor]) -> Tensor:
-        """Mean squared error of features (B, C, h, w) said again, mean over taps; >= 0."""
+        """Mean squared error of the reconstructed features (B, C, h, w), mean over taps; >= 0."""
         distances = [
             F.mse_loss(paraphraser(taps[tap]), taps[tap])
             for tap, paraphraser in self.by_tap.items()
@@ -138,30 +144,30 @@ class Paraphrasers(nn.Module):
         return torch.stack(distances).mean()
 
     def forward(self, taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Features (B, C, h, w) of each tap in the student's channels, (B, k, h, w)."""
+        """Code (B, k, h, w), in the student's channels, of each tap's feature (B, C, h, w)."""
         return {tap: each.encoder(taps[tap]) for tap, each in self.by_tap.items()}  # type: ignore[operator]  # ModuleDict hides the type
 
 
-def _activated(convolution: nn.Module) -> tuple[nn.Module, ...]:
-    return convolution, nn.LeakyReLU(_SLOPE)
+def _conv_leaky_relu(convolution: nn.Module) -> tuple[nn.Module, ...]:
+    return convolution, nn.LeakyReLU(_NEGATIVE_SLOPE)
 
 
 class GraphFlow(Distillation[MethodOptions]):
-    """Teach how the salience graph changes from encoder to decoder, and the logits.
+    """The student learns how the salience graph changes from encoder to decoder, and the logits.
 
-    Raw sums, for which the published weights are; see `NormalisedGraphFlow`.
+    The losses are raw sums, which the published weights fit.
 
     Parameters
     ----------
     options
-        Weights of the losses.
+        Options of a method with fields ``vertices``, ``edges`` and ``prediction``.
     paraphraser
-        Says the teacher's taps in the student's channels.
+        Brings the teacher's taps to the student's channels.
     """
 
     taps: ClassVar[tuple[str, ...]] = (_ENCODER, _DECODER)
     loss_names: ClassVar[tuple[str, ...]] = ("vertices", "edges", "prediction")
-    paraphrases: ClassVar[bool] = True
+    has_paraphraser: ClassVar[bool] = True
 
     def __init__(self, options: MethodOptions, paraphraser: Paraphrasers) -> None:
         super().__init__(options)
@@ -171,7 +177,7 @@ class GraphFlow(Distillation[MethodOptions]):
     def for_pair(
         cls, options: MethodOptions, teacher: SegmentationNetwork, student: SegmentationNetwork
     ) -> Self:
-        """With a paraphraser from the teacher's channels to the student's.
+        """Build it with a paraphraser from the teacher's channels to the student's.
 
         Raises
         ------
@@ -179,14 +185,14 @@ class GraphFlow(Distillation[MethodOptions]):
             If the student's two taps differ in channels: their graphs would
             differ in nodes.
         """
-        theirs, ours = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
-        if len(set(ours.values())) > 1:
+        before, after = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
+        if len(set(after.values())) > 1:
             raise InputError(
                 f"distillation: {options.method} cannot teach this student, whose {_ENCODER} has "
-                f"{ours[_ENCODER]} channels and whose {_DECODER} has {ours[_DECODER]}; "
+                f"{after[_ENCODER]} channels and whose {_DECODER} has {after[_DECODER]}; "
                 "expected one whose decoder has features"
             )
-        return cls(options, Paraphrasers({tap: (theirs[tap], ours[tap]) for tap in cls.taps}))
+        return cls(options, Paraphrasers({tap: (before[tap], after[tap]) for tap in cls.taps}))
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
@@ -196,11 +202,11 @@ class GraphFlow(Distillation[MethodOptions]):
         Σ (ΔV_S - ΔV_T)² and Σ (ΔE_S - ΔE_T)² of a sample, mean over samples,
         where Δ is decoder minus encoder; and KL(p_T || p_S), mean over pixels.
         """
-        theirs = self._variation(self.paraphraser(teacher.taps))
-        difference = self._variation(student.taps) - theirs
+        target = self._variation(self.paraphraser(teacher.taps))
+        difference = self._variation(student.taps) - target
         return {
-            "vertices": self._size(difference.nodes),
-            "edges": self._size(difference.edges),
+            "vertices": self._squares(difference.nodes),
+            "edges": self._squares(difference.edges),
             "prediction": pixel_divergence(teacher.logits, student.logits),
         }
 
@@ -209,20 +215,20 @@ class GraphFlow(Distillation[MethodOptions]):
         return self._graph(taps[_DECODER]) - self._graph(taps[_ENCODER])
 
     def _graph(self, feature: Tensor) -> Graph:
-        """The edges are inner products of nodes."""
+        """Salience graph of a feature (B, k, h, w)."""
         nodes = salient_patches(feature)
         return Graph(nodes, nodes @ nodes.mT)
 
-    def _size(self, difference: Tensor) -> Tensor:
+    def _squares(self, difference: Tensor) -> Tensor:
         """Sum of squares, mean over samples."""
         return difference.square().flatten(1).sum(1).mean()
 
 
 class NormalisedGraphFlow(GraphFlow):
-    """Graph Flow with nodes of length 1, cosine edges and means: weights near 1 (*reconstruction*).
+    """Graph Flow with unit nodes, cosine edges and means instead of sums (*reconstruction*).
 
-    Neither the strength of the features nor their number of channels changes
-    how large the losses are: they are means over nodes and edges, not sums.
+    The size of the losses depends neither on the strength of the features nor
+    on their number of channels, so that weights near 1 suit them.
 
     Parameters
     ----------
@@ -234,29 +240,36 @@ class NormalisedGraphFlow(GraphFlow):
         nodes = unit_vectors(salient_patches(feature))
         return Graph(nodes, nodes @ nodes.mT)
 
-    def _size(self, difference: Tensor) -> Tensor:
+    def _squares(self, difference: Tensor) -> Tensor:
         return difference.square().mean()
 
 
 def salient_patches(feature: Tensor) -> Tensor:
-    """The patch of each channel around its strongest response (*reconstruction*).
+    """Crop a patch around the strongest response of each channel (*reconstruction*).
 
     Parameters
     ----------
     feature
-        (B, k, h, w); zeros lie beyond its edge.
+        (B, k, h, w); it is padded with zeros.
 
     Returns
     -------
     Tensor
-        (B, k, PATCH²), row by row; the first of several strongest.
+        (B, k, PATCH²), row by row. Of several strongest responses the first counts.
+
+    Examples
+    --------
+    >>> feature = torch.zeros(1, 1, 4, 4)
+    >>> feature[0, 0, 2, 1] = 5
+    >>> salient_patches(feature)
+    tensor([[[0., 0., 0., 0., 5., 0., 0., 0., 0.]]])
     """
     width = feature.shape[-1]
     strongest = feature.flatten(2).argmax(-1)
-    # In the padded feature, the strongest pixel is the centre of what begins where it was.
     padded = F.pad(feature, [PATCH // 2] * 4)
-    across = padded.shape[-1]
-    corner = strongest // width * across + strongest % width
+    padded_width = padded.shape[-1]
+    # A patch begins, in the padded feature, at the coordinates of its centre in the feature.
+    corner = strongest // width * padded_width + strongest % width
     steps = torch.arange(PATCH, device=feature.device)
-    offsets = (steps[:, None] * across + steps).flatten()
+    offsets = (steps[:, None] * padded_width + steps).flatten()
     return padded.flatten(2).gather(-1, corner[..., None] + offsets)

@@ -24,39 +24,51 @@ class IFVDOptions(MethodOptions):
 
 
 class IFVD(Distillation[IFVDOptions]):
-    """Teach how much each pixel's feature is like the mean feature of its class.
+    """The student learns how similar each pixel's feature is to the mean of its class.
 
-    On the last features before the logits, with the weight of the published code.
+    The features are the last ones before the logits.
     """
 
     taps: ClassVar[tuple[str, ...]] = ("decoder_half",)
     loss_names: ClassVar[tuple[str, ...]] = ("variation",)
-    # A mean over the labelled samples alone.
+    # The loss is a mean over the labelled samples alone.
     whole_batch: ClassVar[tuple[str, ...]] = ("taps",)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``variation``: mean squared difference of both networks' `typicality`."""
+        """``variation``: mean squared difference of both networks' `class_similarity`."""
         classes = student.logits.shape[1]
-        theirs, ours = (
-            typicality(each.taps["decoder_half"][: len(mask)], mask, classes)
+        target, own = (
+            class_similarity(each.taps["decoder_half"][: len(mask)], mask, classes)
             for each in (teacher, student)
         )
-        return {"variation": F.mse_loss(ours, theirs)}
+        return {"variation": F.mse_loss(own, target)}
 
 
-def typicality(feature: Tensor, mask: Tensor, classes: int) -> Tensor:
-    """Cosine of each pixel's feature and its class's mean in the sample (eq. 2): (B, h, w).
+def class_similarity(feature: Tensor, mask: Tensor, classes: int) -> Tensor:
+    """Cosine between each pixel's feature and the mean of its class in the sample (eq. 2).
 
     Parameters
     ----------
     feature
         (B, C, h, w).
     mask
-        (B, H, W), integer classes; sampled at the feature's size.
+        Integer classes (B, H, W), sampled at the feature's size.
     classes
-        How many there are.
+        Number of classes, the background included.
+
+    Returns
+    -------
+    Tensor
+        (B, h, w), in [-1, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> feature = torch.tensor([[[[1.0, 0.0, 1.0]], [[0.0, 1.0, 0.0]]]])
+    >>> class_similarity(feature, torch.tensor([[[0, 0, 1]]]), classes=2)
+    tensor([[[0.7071, 0.7071, 1.0000]]])
     """
     inside = regions(mask, classes, feature.shape[-2:])
     own_mean = region_means(feature, inside).mT @ inside.flatten(2).to(feature.dtype)

@@ -11,7 +11,7 @@ from src_training.distillation.base import Distillation, ForwardOutputs, MethodO
 from src_training.losses.divergence import softened_divergence
 
 TEMPERATURE = 4.0
-"""T, by which logits are divided; the published 1 to 20 do alike."""
+"""T, by which logits are divided; the paper found 1 to 20 equally good."""
 
 
 class LogitsKDOptions(MethodOptions):
@@ -28,7 +28,7 @@ class LogitsKDOptions(MethodOptions):
 
 
 class LogitsKD(Distillation[LogitsKDOptions]):
-    """Teach the teacher's softened prediction of every pixel."""
+    """The student learns the teacher's softened prediction of every pixel."""
 
     loss_names: ClassVar[tuple[str, ...]] = ("logits",)
 

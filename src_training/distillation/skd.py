@@ -8,8 +8,8 @@ from torch import Tensor
 from src_training.alignment.contrastive_graphs import unit_vectors
 from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
 
-MOST_NODES = 16
-"""A side: larger features are pooled, so that a graph takes 256 KiB a sample at most."""
+MAX_NODES = 16
+"""Nodes of a side; a graph then takes at most 256 KiB a sample."""
 
 
 class SKDOptions(MethodOptions):
@@ -26,7 +26,7 @@ class SKDOptions(MethodOptions):
 
 
 class SKD(Distillation[SKDOptions]):
-    """Teach how much any two places of the deepest common features are alike (eq. 2)."""
+    """The student learns the similarity of any two pixels of the deepest common feature (eq. 2)."""
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_eighth",)
     loss_names: ClassVar[tuple[str, ...]] = ("pairwise",)
@@ -35,22 +35,38 @@ class SKD(Distillation[SKDOptions]):
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
         """``pairwise``: mean squared difference of the similarities, from 0 to 4."""
-        theirs, ours = teacher.taps["encoder_eighth"], student.taps["encoder_eighth"]
-        side = nodes_a_side(theirs)
-        return {"pairwise": F.mse_loss(similarity(ours, side), similarity(theirs, side))}
+        target, feature = teacher.taps["encoder_eighth"], student.taps["encoder_eighth"]
+        grid = node_grid(target)
+        own = pairwise_similarity(feature, grid)
+        return {"pairwise": F.mse_loss(own, pairwise_similarity(target, grid))}
 
 
-def nodes_a_side(feature: Tensor) -> tuple[int, int]:
+def node_grid(feature: Tensor) -> tuple[int, int]:
     """Rows and columns of nodes for a feature (B, C, h, w).
 
-    A node is the mean of 2 x 2 pixels (beta of the paper), or of more where
-    that would be beyond `MOST_NODES` (*reconstruction*).
+    A node is the mean of 2 x 2 pixels (beta of the paper), or of more if the
+    grid would have sides of more than `MAX_NODES` (*reconstruction*).
+
+    Examples
+    --------
+    >>> import torch
+    >>> node_grid(torch.zeros(1, 4, 16, 64))
+    (8, 16)
     """
-    rows, columns = (min(MOST_NODES, -(-length // 2)) for length in feature.shape[-2:])
+    rows, columns = (min(MAX_NODES, -(-length // 2)) for length in feature.shape[-2:])
     return rows, columns
 
 
-def similarity(feature: Tensor, side: tuple[int, int]) -> Tensor:
-    """Cosines (B, n, n) between the n = rows · columns nodes of a feature (B, C, h, w)."""
-    nodes = unit_vectors(F.adaptive_avg_pool2d(feature, side).flatten(2), dim=1)
+def pairwise_similarity(feature: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Cosines (B, n, n) between the n = rows · columns nodes of a feature (B, C, h, w).
+
+    Examples
+    --------
+    >>> import torch
+    >>> feature = torch.tensor([[[[1.0, 0.0]], [[0.0, 2.0]]]])  # two pixels at right angles
+    >>> pairwise_similarity(feature, (1, 2))
+    tensor([[[1., 0.],
+             [0., 1.]]])
+    """
+    nodes = unit_vectors(F.adaptive_avg_pool2d(feature, grid).flatten(2), dim=1)
     return nodes.mT @ nodes

@@ -14,7 +14,7 @@ from src_training.distillation.adversarial import (
     Critic,
     SelfAttention,
     gradient_penalty,
-    seen,
+    pool_logits,
 )
 from src_training.distillation.graph_flow import GraphFlowOptions
 from tests.distillation.taps import CLASSES, TEACHER, made, masks
@@ -91,7 +91,7 @@ def test_the_critic_has_the_published_layers_and_sees_no_more_than_128_pixels_a_
     norms = [torch.linalg.matrix_norm(c.weight.flatten(1), 2).item() for c in convolutions]
     assert norms == EXACT([1.0] * 4, abs=0.3)
     assert critic(torch.randn(3, 2, 32, 32)).shape == (3,)
-    assert seen(torch.randn(1, 2, 512, 96)).shape == (1, 2, 128, 96)
+    assert pool_logits(torch.randn(1, 2, 512, 96)).shape == (1, 2, 128, 96)
 
 
 def test_every_place_looks_at_every_other_with_shares_that_sum_to_one():

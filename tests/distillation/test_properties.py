@@ -212,7 +212,7 @@ def test_every_method_fits_every_student(method, student):
     for part in METHODS[method].parts:
         made_for = part.for_pair(parse_options({"method": method}), teacher, learner)
         assert set(made_for.taps) <= teacher.taps.keys() & learner.taps.keys()
-        if made_for.paraphrases:
+        if made_for.has_paraphraser:
             said = made_for.paraphraser(
                 {
                     tap: torch.zeros(1, channels, 4, 4)
@@ -239,7 +239,7 @@ def test_every_method_fits_the_networks_of_emkd_but_graph_flow_asks_for_a_decode
     parts = {part: name for name, method in METHODS.items() for part in method.parts}
     for part in parts.keys() - {DCGD, DICD}:
         options = parse_options({"method": parts[part]})
-        if part.paraphrases and student != "enet":
+        if part.has_paraphraser and student != "enet":
             with pytest.raises(InputError, match=f"{options.method} cannot teach this student"):
                 part.for_pair(options, *networks)
             continue

@@ -13,7 +13,7 @@ from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.stages import StageSchedule
 from src_training.data.sampling import Batch
 from src_training.distillation import METHODS, build_distillations, parse_options
-from src_training.distillation.gkd import running_statistics_kept
+from src_training.distillation.gkd import frozen_running_statistics
 from src_training.networks import build_network
 from src_training.runs.monitor import EventCallback
 from src_training.training.distributed.ranks import Ranks
@@ -81,7 +81,7 @@ def last_stages(methods):
         of_gkd = {"scope": "batch", "edge_loss": "softmax", "predictions": 1.0, "views": VIEWS}
         options = parse_options({"method": method, **(of_gkd if method == "gkd" else {})})
         parts = build_distillations([options], teacher, student)
-        if paraphrased := [each for each in parts if each.paraphrases]:
+        if paraphrased := [each for each in parts if each.has_paraphraser]:
             yield ParaphraserStage(paraphrased, teacher)
         networks = (student, alignment(student)), (teacher, alignment(teacher))
         yield DistillationStage(*networks, parts, "dice_ce")
@@ -118,7 +118,7 @@ def assert_norm(ranks):
     ):
         nn.init.normal_(norm.weight)
         assert_same(ranks, Squares(norm), Batch(values.double(), torch.zeros(len(values))))
-        with running_statistics_kept(norm), ranks.spread(Batch(values, torch.zeros(len(values)))):
+        with frozen_running_statistics(norm), ranks.spread(Batch(values, torch.zeros(len(values)))):
             kept = norm.running_var.clone()
             norm(ranks.share(Batch(values.double(), torch.zeros(len(values)))).image)
         assert torch.equal(norm.running_var, kept)

@@ -74,7 +74,7 @@ class DistillationStage(Stage):
         distillations: Sequence[Distillation[Any]],
         supervision: Supervision,
     ) -> None:
-        paraphrasers = [each.paraphraser for each in distillations if each.paraphrases]
+        paraphrasers = [each.paraphraser for each in distillations if each.has_paraphraser]
         super().__init__(
             "distil",
             student[0],
@@ -169,7 +169,7 @@ class DistillationStage(Stage):
 
 def build_paraphraser(networks: "Networks") -> ParaphraserStage:
     """The stage ``paraphraser``, on the trained teacher."""
-    paraphrasing = [each for each in networks.distillations if each.paraphrases]
+    paraphrasing = [each for each in networks.distillations if each.has_paraphraser]
     return ParaphraserStage(paraphrasing, networks.teacher)
 
 
