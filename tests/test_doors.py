@@ -42,12 +42,9 @@ FOLDERS_WITH_LONG_TEST_NAMES = {
     "tests/config",
     "tests/data",
     "tests/distillation",
-    "tests/evaluation",
-    "tests/explore",
     "tests/export",
     "tests/io",
     "tests/io/volumes",
-    "tests/reports",
     "tests/runs",
     "tests/training",
 }

@@ -163,10 +163,10 @@ class ChoosePage(ChooseForm):
 
 
 def _reported(found: Explored, file: Path) -> Iterator[str]:
-    from src_training.reports.domains import report_page
+    from src_training.reports.domains import domains_page
 
     title = f"{', '.join(found.models)} on {', '.join(found.domains)}"
-    write_text(file, report_page(title, found.tables))
+    write_text(file, domains_page(title, found.tables))
     yield f"✓ {file} is written."
 
 

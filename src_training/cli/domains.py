@@ -1,4 +1,4 @@
-"""Commands about domains: what is in them, how a model does there, how far apart they are."""
+"""Commands about domains: inspect them, evaluate a model on them, measure their distances."""
 
 import math
 from dataclasses import replace
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from src_training.data.domain import Domain
     from src_training.data.summary import Masks
     from src_training.evaluation.evaluate import DomainScores
+    from src_training.inference.model_card import ModelCard
 
 
 def inspect(
     folder: Annotated[Path, Parameter(help="Folder with images/, and perhaps masks/.")],
 ) -> None:
-    """Look at every image and mask of a folder; exit code 1 if something is wrong.
+    """Check every image and mask of a folder; exit code 1 if there is a problem.
 
     For example:
 
@@ -37,16 +38,16 @@ def inspect(
     masks: Masks = "required" if (folder / "masks").is_dir() else "optional"
     table, problems = Table("case", "pixels", "classes, pixels"), []
     notes = list[str]()
-    for found in inspect_folder(folder, masks=masks):
-        if isinstance(found, CaseSummary):
-            counts = (found.counts or {}).items()
-            said = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
-            slices = f" x {found.slices}" if found.slices else ""
-            table.add_row(found.name, f"{found.size[0]} x {found.size[1]}{slices}", said)
-        elif isinstance(found, Problem):
-            problems.append(found)
+    for finding in inspect_folder(folder, masks=masks):
+        if isinstance(finding, CaseSummary):
+            counts = (finding.counts or {}).items()
+            classes = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
+            slices = f" x {finding.slices}" if finding.slices else ""
+            table.add_row(finding.name, f"{finding.size[0]} x {finding.size[1]}{slices}", classes)
+        elif isinstance(finding, Problem):
+            problems.append(finding)
         else:
-            notes.append(found.sentence)
+            notes.append(finding.sentence)
     console.out.print(table, f"{table.row_count:,} in all", *notes, sep="\n")
     for problem in problems:
         console.err.print(problem.sentence, style="red", highlight=False, soft_wrap=True)
@@ -88,7 +89,7 @@ def evaluate(
 
     loaded = load_model(model)
     predictor = Predictor(loaded, device=device, flips=flips)
-    values = dict(_class_values(told) for told in class_values or ()) or None
+    values = dict(_class_values(text) for text in class_values or ()) or None
     domains = [
         _for_model(each, loaded.card.classes)
         for each in domains_in(domain, angle, masks="required", class_values=values)
@@ -97,26 +98,7 @@ def evaluate(
     with counted(console.out, "scoring", sum(len(each) for each in domains)) as advance:
         for each in domains:
             results.append(score_domain(predictor, each, lambda _d, _n, name: advance(name)))
-    several, cut = len(loaded.card.classes) > 2, "each image's own threshold"
-    if not loaded.card.per_image_threshold:
-        cut = f"threshold {loaded.card.threshold:g}"
-    table = Table(title=f"{loaded.card.name}, {cut}")
-    table.add_column("inside the field of view")
-    for result in results:
-        table.add_column(f"{result.domain} ({len(result.images)})", justify="right")
-    for name, said in (
-        ("dice", "Dice"),
-        *((f"dice_{each}", f"Dice, {each}") for each in loaded.card.classes[1:] if several),
-        ("hd95", "HD95, pixels"),
-        ("surface_dice", "surface Dice"),
-    ):
-        table.add_row(f"mean {said}", *(f"{result.mean[name]:.3f}" for result in results))
-    intervals = [_interval(result.interval["dice"]) for result in results]
-    table.add_row("95 % of mean Dice, over patients", *intervals)
-    table.add_row("patients", *(str(result.patients) for result in results))
-    for name in results[0].pooled:
-        table.add_row(f"pooled {name}", *(f"{result.pooled[name]:.3f}" for result in results))
-    console.out.print(table)
+    console.out.print(_score_table(loaded.card, results))
     if any(result.volumes for result in results):
         console.out.print(_volume_table(results))
     write_json(json_file, {result.domain: result.to_dict() for result in results})
@@ -163,8 +145,7 @@ def fsd(
     console.out.print(table)
     for sentence in distance_warnings(vectors, distances.values()):
         console.err.print(sentence, style="yellow", highlight=False, soft_wrap=True)
-    found = [{"a": a, "b": b, **each.to_dict()} for (a, b), each in distances.items()]
-    write_json(json_file, found)
+    write_json(json_file, [{"a": a, "b": b, **d.to_dict()} for (a, b), d in distances.items()])
 
 
 def domains_in(
@@ -174,7 +155,7 @@ def domains_in(
     masks: "Masks" = "optional",
     class_values: dict[str, int | list[int]] | None = None,
 ) -> list["Domain"]:
-    """The domains of folders, each with the angle of its camera where any is given.
+    """The domains of folders, each with the angle of its camera if angles are given.
 
     Raises
     ------
@@ -201,19 +182,19 @@ def domains_in(
 
 
 def named_folders(folders: list[Path]) -> dict[str, Path]:
-    """Folders by name; by path where two have one name. InputError if one was given twice."""
+    """Folders by name, or by path if two have the same name; InputError if one is given twice."""
     own = [folder.resolve().name for folder in folders]
     named: dict[str, Path] = {}
     for name, folder in zip(own, folders, strict=True):
-        told = name if own.count(name) == 1 else str(folder)
-        if told in named:
+        unique = name if own.count(name) == 1 else str(folder)
+        if unique in named:
             raise InputError(f"--domain {folder} was given twice; expected different folders")
-        named[told] = folder
+        named[unique] = folder
     return named
 
 
 def _for_model(domain: "Domain", classes: list[str]) -> "Domain":
-    """The domain under the model's class names, where it has as many classes."""
+    """The domain with the model's class names; InputError unless it has as many classes."""
     if len(domain.classes) != len(classes):
         raise InputError(
             f"{domain.found()}; expected the model's {len(classes)} classes, {', '.join(classes)}"
@@ -221,15 +202,37 @@ def _for_model(domain: "Domain", classes: list[str]) -> "Domain":
     return replace(domain, classes=tuple(classes))
 
 
-def _class_values(told: str) -> tuple[str, int | list[int]]:
+def _class_values(text: str) -> tuple[str, int | list[int]]:
     """Name and stored values of ``liver=1,2``."""
-    name, _, values = told.partition("=")
+    name, _, values = text.partition("=")
     try:
         return name, [int(value) for value in values.split(",")]
     except ValueError:
         raise InputError(
-            f"--class {told}: the values are no whole numbers; expected NAME=VALUE,..."
+            f"--class {text}: the values are no whole numbers; expected NAME=VALUE,..."
         ) from None
+
+
+def _score_table(card: "ModelCard", results: list["DomainScores"]) -> Table:
+    """A column for each domain."""
+    threshold = f"threshold {card.threshold:g}"
+    if card.per_image_threshold:
+        threshold = "each image's own threshold"
+    table = Table(title=f"{card.name}, {threshold}")
+    table.add_column("inside the field of view")
+    for result in results:
+        table.add_column(f"{result.domain} ({len(result.images)})", justify="right")
+    foreground = card.classes[1:] if len(card.classes) > 2 else ()
+    metrics = {"dice": "Dice"} | {f"dice_{name}": f"Dice, {name}" for name in foreground}
+    metrics |= {"hd95": "HD95, pixels", "surface_dice": "surface Dice"}
+    for name, title in metrics.items():
+        table.add_row(f"mean {title}", *(f"{result.mean[name]:.3f}" for result in results))
+    intervals = [_interval(result.interval["dice"]) for result in results]
+    table.add_row("95 % of mean Dice, over patients", *intervals)
+    table.add_row("patients", *(str(result.patients) for result in results))
+    for name in results[0].pooled:
+        table.add_row(f"pooled {name}", *(f"{result.pooled[name]:.3f}" for result in results))
+    return table
 
 
 def _volume_table(results: list["DomainScores"]) -> Table:
@@ -242,12 +245,12 @@ def _volume_table(results: list["DomainScores"]) -> Table:
         "hd95": "HD95, mm",
         "assd": "average surface distance, mm",
     }
-    for said in columns.values():
-        table.add_column(said, justify="right")
+    for title in columns.values():
+        table.add_column(title, justify="right")
     for result in results:
         for volume, scores in result.volumes.items():
-            told = (f"{scores[name]:{'+' if name == 'rvd' else ''}.3f}" for name in columns)
-            table.add_row(result.domain, volume, *told)
+            cells = (f"{scores[name]:{'+' if name == 'rvd' else ''}.3f}" for name in columns)
+            table.add_row(result.domain, volume, *cells)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Commands that explore: semantic vectors of domains, a page on them, an encoder to make them."""
+"""Commands about semantic vectors: extract them, report on them, fit the encoder for them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Folders = Annotated[list[Path], Parameter(help="Folder with images/; masks are not needed.")]
 Views = Annotated[int, Parameter(help="Augmented views of each patch.")]
-Seed = Annotated[int, Parameter(help="Of everything random.")]
+Seed = Annotated[int, Parameter(help="Seed of everything random.")]
 
 
 def features(
@@ -33,7 +33,7 @@ def features(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Write the semantic vectors of every patch of folders, with Dice and areas where known.
+    """Write the semantic vectors of every patch of folders, with Dice and areas if masked.
 
     The columns top and left are the corner of a patch, pixels of the prepared image.
 
@@ -47,7 +47,7 @@ def features(
     from src_training.inference.model_file import load_model
 
     loaded = load_model(model, find_device(device))
-    table = _extracted(loaded, domains_in(domain, angle), views, seed)
+    table = _extract(loaded, domains_in(domain, angle), views, seed)
     table.save_csv(out_file)
     console.out.print(f"{out_file}: {len(table)} vectors", highlight=False, soft_wrap=True)
 
@@ -71,7 +71,7 @@ def report(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Write one page on how models see domains: vectors, distances, and images that stand out.
+    """Write an HTML page on semantic vectors: projections, distances, influential images.
 
     Distances are measured from the first domain.
 
@@ -83,7 +83,7 @@ def report(
     ```
     """
     from src_training.io.atomic import write_text
-    from src_training.reports.domains import report_page
+    from src_training.reports.domains import domains_page
 
     if (model is None) == (run is None):
         raise InputError("report takes either --model or --run; expected one of them")
@@ -93,12 +93,12 @@ def report(
         raise InputError("report of a model takes --domain FOLDER; expected at least one")
     domains = domains_in(domain, angle) if domain else _domains_of(Path(str(run)))
     tables = {
-        name: _extracted(loaded, domains, 0, seed, autoencoder)
+        name: _extract(loaded, domains, 0, seed, autoencoder)
         for name, loaded, autoencoder in _models(model, run, device)
     }
     title = f"{model or Path(str(run)).resolve().name} on {', '.join(d.name for d in domains)}"
     with console.out.status("measuring distances"):
-        page = report_page(title, tables, method=method, seed=seed)
+        page = domains_page(title, tables, method=method, seed=seed)
     write_text(out_file, page)
     console.out.print(f"{out_file}", highlight=False, soft_wrap=True)
 
@@ -109,7 +109,7 @@ def align(
     domain: Annotated[Path, Parameter(help="Folder with images/ and masks/.")],
     out_file: Annotated[Path, Parameter(name="--out", help="Model file to write.")],
     angle: Angles = None,
-    steps: Annotated[int, Parameter(help="Of each of the three stages.")] = 150,
+    steps: Annotated[int, Parameter(help="Steps of each of the three stages.")] = 150,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -131,11 +131,11 @@ def align(
     loaded = load_model(model, find_device(device))
     [labelled] = domains_in([domain], angle)
     with counted(console.out, "fitting", STAGES * steps) as advance:
-        for said in fit_semantic_encoder(loaded, labelled, steps=steps, seed=seed):
-            if isinstance(said, StepResult):
-                advance(f"{said.stage}, loss {said.total:.3f}")
+        for result in fit_semantic_encoder(loaded, labelled, steps=steps, seed=seed):
+            if isinstance(result, StepResult):
+                advance(f"{result.stage}, loss {result.total:.3f}")
             else:
-                said.save(out_file)
+                result.save(out_file)
     console.out.print(f"{out_file}", highlight=False, soft_wrap=True)
 
 
@@ -153,26 +153,26 @@ def _domains_of(run: Path) -> list["Domain"]:
 def _models(
     model: str | None, run: Path | None, device: str
 ) -> Iterator[tuple[str, "SegmentationModel", "SemanticAutoencoder | None"]]:
-    """Models by the name the page gives them, and the autoencoder of their run."""
+    """Each model with its name on the page, and with the autoencoder of its run."""
     from src_training.device import find_device
     from src_training.inference.model_file import load_model
     from src_training.runs.directory import ROLES, RunDirectory
     from src_training.runs.load import load_networks
 
-    found = find_device(device)
+    torch_device = find_device(device)
     if run is None:
-        loaded = load_model(str(model), found)
+        loaded = load_model(str(model), torch_device)
         yield loaded.card.name, loaded, None
         return
     folder = RunDirectory(run)
     if not folder.model.exists():
         raise InputError(f"{run} has no models yet; expected a run that is finished")
-    autoencoder = load_networks(run).autoencoder.to(found)
+    autoencoder = load_networks(run).autoencoder.to(torch_device)
     for role in ROLES:
-        yield role, load_model(folder.role_model(role), found), autoencoder
+        yield role, load_model(folder.role_model(role), torch_device), autoencoder
 
 
-def _extracted(
+def _extract(
     model: "SegmentationModel",
     domains: list["Domain"],
     views: int,

@@ -1,7 +1,5 @@
 """Semantic vectors of the patches of domains, and what is known about each patch."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from src_training.io.atomic import write_text
+from src_training.io.tables import csv_table
 
 EmbeddingKind = Literal["image", "mask"]
 
@@ -94,7 +93,7 @@ class EmbeddingTable:
         return self.take(np.flatnonzero(chosen))
 
     def save_csv(self, path: Path) -> None:
-        """Write the table, a line for each row; what is not known is left empty.
+        """Write the table, a line for each row; NaN is left empty.
 
         ``top`` and ``left`` are the corner of the patch, pixels of the prepared
         image; ``area_1`` is the first foreground class, ``z_0`` the first of the vector.
@@ -104,20 +103,18 @@ class EmbeddingTable:
         OSError
             If the file cannot be written.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         classes, latent = self.areas.shape[1], self.values.shape[1]
-        writer.writerow(
-            ["domain", "case", "kind", "view", "top", "left", "dice"]
-            + [f"area_{k}" for k in range(1, classes + 1)]
-            + [f"z_{i}" for i in range(latent)]
+        head = ["domain", "case", "kind", "view", "top", "left", "dice"]
+        head += [f"area_{k}" for k in range(1, classes + 1)] + [f"z_{i}" for i in range(latent)]
+        numbers = np.column_stack([self.dice, self.areas, self.values]).tolist()
+        rows = (
+            [
+                *(self.domains[row], self.cases[row], self.kinds[row]),
+                *(int(self.views[row]), *self.corners[row].tolist(), *numbers[row]),
+            ]
+            for row in range(len(self))
         )
-        known = np.column_stack([self.dice, self.areas, self.values])
-        for row, numbers in enumerate(known):
-            place = (int(self.views[row]), *self.corners[row].tolist())
-            told = ("" if np.isnan(number) else f"{number:.9g}" for number in numbers)
-            writer.writerow([self.domains[row], self.cases[row], self.kinds[row], *place, *told])
-        write_text(path, text.getvalue())
+        write_text(path, csv_table(head, rows))
 
 
 def concatenate(tables: Sequence[EmbeddingTable]) -> EmbeddingTable:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.errors import InputError
+from src_training.extras import require
 
 Array = NDArray[np.float64]
 Method = Literal["pca", "tsne", "umap"]
@@ -52,17 +53,17 @@ class Projection:
 
 
 def project(tables: Mapping[str, Array], method: Method = "pca", seed: int = 0) -> Projection:
-    """Project the vectors of several models by one map, fitted to all of them.
+    """Project the vectors of several models with one map that is fitted to all of them.
 
     Parameters
     ----------
     tables
-        Model -> (N, d); N may differ, d may not.
+        Model -> (N, d), with the same d for all models.
     method
-        ``pca`` and ``tsne`` of scikit-learn, ``umap`` of umap-learn, an extra.
-        t-SNE and UMAP see the first 50 principal components.
+        ``pca`` and ``tsne`` of scikit-learn, ``umap`` of umap-learn, an
+        optional dependency. t-SNE and UMAP get the first 50 principal components.
     seed
-        Of t-SNE and UMAP; PCA draws nothing.
+        Seed of t-SNE and UMAP; PCA is deterministic.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def project(tables: Mapping[str, Array], method: Method = "pca", seed: int = 0) 
     """
     if method not in METHODS:
         raise InputError(f"projection {method!r} is unknown; expected one of {', '.join(METHODS)}")
-    _refuse(tables)
+    _check_vectors(tables)
     rows = np.concatenate([*tables.values()]) if tables else np.zeros((0, 0))
     used: dict[str, Setting] = {"seed": seed, "vectors": rows.shape[0], "components": rows.shape[1]}
     explained = None
@@ -89,7 +90,7 @@ def project(tables: Mapping[str, Array], method: Method = "pca", seed: int = 0) 
     return Projection(dict(zip(tables, parts, strict=True)), method, used, explained)
 
 
-def _refuse(tables: Mapping[str, Array]) -> None:
+def _check_vectors(tables: Mapping[str, Array]) -> None:
     first = next(iter(tables), "")
     for name, vectors in tables.items():
         if vectors.shape[1] != tables[first].shape[1]:
@@ -110,7 +111,7 @@ def _pca(rows: Array) -> tuple[Array, tuple[float, float]]:
 
 
 def _principal(rows: Array, count: int) -> tuple[Array, list[float]]:
-    """The first principal components (N, count or fewer), and their shares of the variance."""
+    """The first principal components (N, at most count), and their shares of the variance."""
     from sklearn.decomposition import PCA
 
     if not len(rows) or not np.ptp(rows, axis=0).any():
@@ -134,16 +135,12 @@ def _tsne(rows: Array, seed: int) -> tuple[Array, dict[str, Setting]]:
 
 
 def _umap(rows: Array, seed: int) -> tuple[Array, dict[str, Setting]]:
-    try:
-        from umap import UMAP
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{error.name} is not installed; expected it for UMAP: "
-            "pip install 'napari-msankd[umap]'"
-        ) from None
+    require("umap", "UMAP", "umap")
+    from umap import UMAP
+
     reduced = _principal(rows, _COMPONENTS)[0]
     neighbours = min(_NEIGHBOURS, len(rows) - 1)
-    # Its spectral start needs more vectors than it has neighbours to each.
+    # The spectral initialisation needs more vectors than neighbours.
     init = "spectral" if len(rows) > 2 * _NEIGHBOURS else "random"
     fitted = UMAP(n_neighbors=neighbours, init=init, random_state=seed, n_jobs=1)
     return np.asarray(fitted.fit_transform(reduced), np.float64), {

@@ -1,4 +1,4 @@
-"""A teacher and its student, as those take them who look at what one taught the other."""
+"""A teacher and a student with their alignment networks, ready to be compared."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -11,10 +11,9 @@ from src_training.networks.base import SegmentationNetwork
 
 @dataclass(frozen=True, eq=False)
 class TeacherStudentPair:
-    """A teacher and a student, and what they were shown.
+    """A teacher and a student, and how their images were prepared.
 
-    `dataclasses.replace` puts another student in the place of this one, such
-    as an earlier checkpoint of it.
+    `dataclasses.replace` exchanges the student, for instance for an earlier snapshot.
 
     Attributes
     ----------
@@ -23,14 +22,14 @@ class TeacherStudentPair:
     student, san
         The student and its alignment network, in evaluation mode.
     preprocessing
-        From a raw image to what both networks see.
+        From a raw image to the input of both networks.
     augmentation
-        How strongly views of a patch are varied.
+        Strength of the augmentation of views.
     patch
         Side of the patches that the alignment networks take, pixels of the
-        prepared grid.
+        prepared image.
     centred
-        Whether the graphs that were taught are those of centred vectors.
+        Whether DCGD's graphs were those of centred vectors in training.
     """
 
     teacher: SegmentationNetwork
@@ -43,5 +42,5 @@ class TeacherStudentPair:
     centred: bool
 
     def for_camera(self, angle: float | None) -> Self:
-        """The same networks for images of another fundus camera; see `Preprocessing.for_camera`."""
+        """The same networks for images of another fundus camera, see `for_camera` there."""
         return replace(self, preprocessing=self.preprocessing.for_camera(angle))

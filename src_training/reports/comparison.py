@@ -1,9 +1,6 @@
 """A comparison as Markdown, CSV and HTML."""
 
-import csv
-import io
 import math
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -11,8 +8,9 @@ from src_training.comparison.plan import ALONE
 from src_training.comparison.table import Comparison, Row
 from src_training.evaluation.bootstrap import Estimate
 from src_training.io.atomic import write_text
+from src_training.io.tables import csv_table, html_table, markdown_table
 from src_training.reports.html import html_page
-from src_training.reports.svg import Measured, cost_svg
+from src_training.reports.svg import CostPoint, cost_svg
 
 _NUMBERS = (
     *("model", "domain", "dice", "low", "high"),
@@ -33,39 +31,36 @@ def write_comparison(comparison: Comparison, title: str, out: Path) -> None:
 def as_markdown(comparison: Comparison, title: str) -> str:
     """The table as a person reads it, and what is to be known of it."""
     notes = [line for note in comparison.notes for line in ("", note)]
-    lines = [f"# {title}", "", *_markdown_table(*_table_of(comparison)), *notes]
+    lines = [f"# {title}", "", *markdown_table(*_table_of(comparison)), *notes]
     head, rows = _settings_of(comparison)
     if rows:
-        lines += ["", f"## {_SETTINGS}", "", *_markdown_table(head, rows)]
+        lines += ["", f"## {_SETTINGS}", "", *markdown_table(head, rows)]
     return "\n".join([*lines, ""])
 
 
 def as_csv(comparison: Comparison) -> str:
     """A line for each row and domain; empty where a number is not defined."""
-    text, seeds = io.StringIO(), list(comparison.rows[0].by_seed)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_NUMBERS, *(f"dice_seed_{seed}" for seed in seeds)])
+    seeds, rows = list(comparison.rows[0].by_seed), list[list[str | float]]()
     nothing = Estimate(math.nan, math.nan, math.nan)
     for row in comparison.rows:
         for domain in comparison.domains:
             dice, gain = row.dice[domain], row.gain.get(domain, nothing)
             numbers = [dice.value, dice.low, dice.high, gain.value, gain.low, gain.high, row.step]
             numbers += [row.by_seed[seed][domain] for seed in seeds]
-            told = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
-            writer.writerow([row.label, domain, *told])
-    return text.getvalue()
+            rows.append([row.label, domain, *numbers])
+    return csv_table([*_NUMBERS, *(f"dice_seed_{seed}" for seed in seeds)], rows, digits=6)
 
 
 def as_page(comparison: Comparison, title: str) -> str:
     """Table and figures as a page that needs no other file."""
     head, rows = _table_of(comparison)
     numbered = [[str(number), *row] for number, row in enumerate(rows, 1)]
-    parts = [_html_table(["", *head], numbered)]
+    parts = [html_table(["", *head], numbered)]
     parts += [f"<p><small>{escape(note)}</small></p>" for note in comparison.notes]
     parts += _figures(comparison)
     head, rows = _settings_of(comparison)
     if rows:
-        parts += [f"<h2>{_SETTINGS}</h2>", _html_table(head, rows)]
+        parts += [f"<h2>{_SETTINGS}</h2>", html_table(head, rows)]
     return html_page(title, parts)
 
 
@@ -106,21 +101,10 @@ def _setting(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
-    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
-
-
 def _said(found: Estimate, form: str = ".3f") -> str:
     if math.isnan(found.low):
         return f"{found.value:{form}}"
     return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
-
-
-def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    titles = "".join(f"<th>{escape(each)}</th>" for each in head)
-    return f"<table><tr>{titles}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _figures(comparison: Comparison) -> list[str]:
@@ -137,14 +121,14 @@ def _figures(comparison: Comparison) -> list[str]:
 
 
 def _figure(comparison: Comparison, domain: str) -> str:
-    points, line = list[Measured](), math.nan
+    points, line = list[CostPoint](), math.nan
     for number, row in enumerate(comparison.rows, 1):
         dice = row.dice[domain]
         if row.label == ALONE:
             line = dice.value
         if not math.isnan(row.step):
             measured = (row.step * 1000, dice.value, dice.low, dice.high)
-            points.append(Measured(str(number), row.label, *measured))
+            points.append(CostPoint(str(number), row.label, *measured))
     title = f"Dice on {domain} against milliseconds a step"
     drawn = cost_svg(title, points, line, ("milliseconds a step", "Dice"))
     return f"<figure><figcaption>{escape(domain)}</figcaption>{drawn}</figure>"

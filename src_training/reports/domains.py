@@ -1,4 +1,4 @@
-"""One page on how models see domains: vectors, distances, and the images behind them."""
+"""Page on how models see domains: semantic vectors, their distances, influential images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from src_training.explore.fsd_matrix import (
 )
 from src_training.explore.projection import Method, Projection, project
 from src_training.reports.html import html_page
-from src_training.reports.svg import bars_svg, colours_of, range_of, scatter_svg
+from src_training.reports.svg import bars_svg, common_limits, group_colours, scatter_svg
 
-SHOWN = 10
-"""Most images of a domain whose contribution is shown."""
+MOST_IMAGES = 10
+"""Largest number of images of a domain whose influence is shown."""
 
 
-def report_page(
+def domains_page(
     title: str,
     tables: Mapping[str, EmbeddingTable],
     source: str | None = None,
@@ -31,45 +31,40 @@ def report_page(
     method: Method = "pca",
     seed: int = 0,
 ) -> str:
-    """An HTML page that needs no other file.
+    """HTML page with projections, distances and leave-one-out influences of each model.
 
     Parameters
     ----------
     title
-        Its heading.
+        Heading of the page.
     tables
-        Model -> its vectors, of the same domains.
+        Model -> its vectors; all of the same domains.
     source
-        The domain the others are measured from; the first when missing.
+        Domain from which distances are measured; None: the first.
     method, seed
-        See `project`.
+        Projection, see `project`.
 
     Raises
     ------
     InputError
         If the models' vectors differ in length; see also `project`.
     """
-    named = {model: _as_they_are(table) for model, table in tables.items()}
-    first = next(iter(named.values()))
-    source = source or first.domains[0]
-    projection = project({model: each.values for model, each in named.items()}, method, seed)
-    parts = [_pictures(named, projection)]
-    for model, table in named.items():
+    # Augmented views would pass for further patches.
+    plain = {model: table.where(view=0) for model, table in tables.items()}
+    source = source or next(iter(plain.values())).domains[0]
+    projection = project({model: table.values for model, table in plain.items()}, method, seed)
+    parts = [_projections(plain, projection)]
+    for model, table in plain.items():
         matrix = distance_matrix(table)
         parts += [f"<h2>{escape(model)}</h2>", *_distances(matrix, table, source)]
-        parts += _pushing_away(table, matrix, source)
+        parts += _influences(table, matrix, source)
     return html_page(title, parts)
 
 
-def _as_they_are(table: EmbeddingTable) -> EmbeddingTable:
-    """Patches and masks without augmented views."""
-    return table.where(view=0)
-
-
-def _pictures(tables: Mapping[str, EmbeddingTable], projection: Projection) -> str:
+def _projections(tables: Mapping[str, EmbeddingTable], projection: Projection) -> str:
     groups = {model: _groups(table) for model, table in tables.items()}
-    colours = colours_of(list(dict.fromkeys(name for each in groups.values() for name in each)))
-    shown = range_of(list(projection.points.values()))
+    colours = group_colours(list(dict.fromkeys(name for each in groups.values() for name in each)))
+    limits = common_limits(list(projection.points.values()))
     figures = [
         f"<figure><figcaption>{escape(model)}</figcaption>"
         + scatter_svg(
@@ -78,7 +73,7 @@ def _pictures(tables: Mapping[str, EmbeddingTable], projection: Projection) -> s
             groups[model],
             [f"{name}, {case}" for name, case in zip(groups[model], table.cases, strict=True)],
             colours,
-            shown,
+            limits,
         )
         + "</figure>"
         for model, table in tables.items()
@@ -86,13 +81,13 @@ def _pictures(tables: Mapping[str, EmbeddingTable], projection: Projection) -> s
     key = "".join(
         f'<i style="background:{colour}"></i>{escape(name)}' for name, colour in colours.items()
     )
-    told = projection.caption
+    caption = projection.caption
     if projection.explained is not None:
-        told += f"; the axes show {sum(projection.explained):.0%} of the variance"
+        caption += f"; the axes show {sum(projection.explained):.0%} of the variance"
     return (
         f'<h2>Semantic vectors</h2><p class="key">{key}</p><div class="row">'
         f"{''.join(figures)}</div><p><small>One point for each patch. "
-        f"One projection for all models. {escape(told)}.</small></p>"
+        f"One projection for all models. {escape(caption)}.</small></p>"
     )
 
 
@@ -110,22 +105,23 @@ def _distances(matrix: DistanceMatrix, table: EmbeddingTable, source: str) -> li
     head = "".join(f"<th>{escape(name)}</th>" for name in matrix.names)
     rows = [f"<tr><th></th>{head}<th>vectors</th><th>Dice of patches</th></tr>"]
     for name, cells in zip(matrix.names, matrix.fsd, strict=True):
-        told = "".join(_cell(cell, highest) for cell in cells)
-        scored = f"{dice[name]:.3f}" if name in dice else ""
+        distances = "".join(_cell(cell, highest) for cell in cells)
+        score = f"{dice[name]:.3f}" if name in dice else ""
         rows.append(
-            f"<tr><th>{escape(name)}</th>{told}<td>{counts[name]}</td><td>{scored}</td></tr>"
+            f"<tr><th>{escape(name)}</th>{distances}<td>{counts[name]}</td><td>{score}</td></tr>"
         )
-    said = [f"<p>{escape(warning)}</p>" for warning in matrix.warnings]
-    if related := dice_correlation(matrix, dice, source):
-        said.append(
-            f"<p>Between the distance from {escape(source)} and Dice, over {related[1]} other "
-            f"domains: Pearson's r = {related[0]:.2f}.</p>"
+    notes = [f"<p>{escape(warning)}</p>" for warning in matrix.warnings]
+    if correlation := dice_correlation(matrix, dice, source):
+        r, count = correlation
+        notes.append(
+            f"<p>Between the distance from {escape(source)} and Dice, over {count} other "
+            f"domains: Pearson's r = {r:.2f}.</p>"
         )
     return [
         "<h3>Fréchet semantic distance</h3>",
         f"<table>{''.join(rows)}</table>",
         "<p><small>In brackets: 95 % interval, for want of more patches.</small></p>",
-        *said,
+        *notes,
     ]
 
 
@@ -137,18 +133,19 @@ def _cell(cell: FSD | None, highest: float) -> str:
     return f'<td style="background:rgba(213,94,0,{strength:.2f})">{cell.value:.3g}{interval}</td>'
 
 
-def _pushing_away(table: EmbeddingTable, matrix: DistanceMatrix, source: str) -> list[str]:
-    colours = colours_of(matrix.names)
+def _influences(table: EmbeddingTable, matrix: DistanceMatrix, source: str) -> list[str]:
+    colours = group_colours(matrix.names)
     parts: list[str] = []
     for target in _targets(matrix, source):
-        found = leave_one_out_influence(table, source, target)
-        known = [each for each in found if not math.isnan(each.value)]
-        if not known:
+        influences = leave_one_out_influence(table, source, target)
+        defined = [each for each in influences if not math.isnan(each.value)]
+        if not defined:
             parts.append(f"<p>{escape(target)}: too few images to leave one out.</p>")
             continue
-        title = f"What {target} would be nearer to {source} without an image"
-        shown = known[:SHOWN]
-        more = f" {len(known) - SHOWN} more images are not shown." if len(known) > SHOWN else ""
+        title = f"Decrease of the distance of {target} from {source} without an image"
+        shown = defined[:MOST_IMAGES]
+        hidden = len(defined) - len(shown)
+        more = f" {hidden} more images are not shown." if hidden else ""
         parts.append(
             f"<figure><figcaption>{escape(target)}:{' the first' * bool(more)} {len(shown)} "
             f"images.{more}</figcaption>{bars_svg(title, shown, colours[target])}</figure>"

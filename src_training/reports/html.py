@@ -1,4 +1,4 @@
-"""An HTML page that needs no other file, light or dark as its reader has it."""
+"""HTML pages that need no other file, light or dark as the reader's system is."""
 
 from collections.abc import Sequence
 from html import escape
@@ -18,7 +18,7 @@ svg{max-width:100%;height:auto}
 
 
 def html_page(title: str, parts: Sequence[str]) -> str:
-    """The page: its title, and elements of its body, which are HTML, below each other."""
+    """A page of a title and the parts of its body, HTML elements, one below the other."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"

@@ -1,4 +1,4 @@
-"""Figures as SVG: they scale, need no library, and follow the page's light or dark theme."""
+"""Figures as SVG text, in the light or dark colours of the page around them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from src_training.explore.fsd_influence import Influence
 from src_training.explore.fsd_matrix import MASKS
 
 Array = NDArray[np.float64]
-Range = tuple[float, float, float, float]
+Limits = tuple[float, float, float, float]
 
-# Okabe and Ito's, told apart by colour-blind readers, but for black and yellow:
-# one of them would be lost on a light or a dark page.
+# Okabe and Ito's colour-blind safe palette without black and yellow, which
+# have no contrast on a dark or on a light page.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _GREY = "#8c8c8c"
 _SIDE, _MARGIN = 320, 12
@@ -23,15 +23,15 @@ _LEFT, _BOTTOM = 48, _SIDE - 28
 _BAR, _NAMES, _LENGTH, _NUMBERS = 20, 170, 260, 110
 
 
-def colours_of(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each domain, again from the first beyond six; grey for the masks."""
+def group_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each domain, repeated after six; grey for the masks."""
     domains = [name for name in names if name != MASKS]
     chosen = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(domains)}
     return chosen | {name: _GREY for name in names if name == MASKS}
 
 
-def range_of(points: Sequence[Array]) -> Range:
-    """Left, bottom, width and height of a square that holds all points (N, 2)."""
+def common_limits(points: Sequence[Array]) -> Limits:
+    """Left, bottom, width and height of a square around all points (N, 2)."""
     everything = np.concatenate([np.zeros((0, 2)), *points])
     if not len(everything):
         return 0.0, 0.0, 1.0, 1.0
@@ -47,24 +47,24 @@ def scatter_svg(
     groups: Sequence[str],
     names: Sequence[str],
     colours: Mapping[str, str],
-    shown: Range,
+    limits: Limits,
 ) -> str:
-    """Points in a square.
+    """Scatter plot in a square.
 
     Parameters
     ----------
     title
-        Read out where the figure cannot be seen.
+        Label for screen readers.
     points
         (N, 2).
     groups, names
-        Of each point: its colour's key, and what hovering says.
+        Group of each point, which sets its colour, and its tooltip.
     colours
-        Group -> colour; the first lies on top, the last, the masks, below.
-    shown
-        See `range_of`; the same for figures to be compared.
+        Group -> colour; the first group is drawn on top, the last below.
+    limits
+        See `common_limits`; figures of the same limits can be compared.
     """
-    left, bottom, width, height = shown
+    left, bottom, width, height = limits
     inner = _SIDE - 2 * _MARGIN
     across = _MARGIN + (points[:, 0] - left) / width * inner
     down = _SIDE - _MARGIN - (points[:, 1] - bottom) / height * inner
@@ -84,55 +84,53 @@ def scatter_svg(
     return _svg(title, _SIDE, _SIDE, parts)
 
 
-def bars_svg(title: str, found: Sequence[Influence], colour: str) -> str:
-    """Contributions as bars from a common zero, in their order; unknown ones (NaN) say so.
+def bars_svg(title: str, influences: Sequence[Influence], colour: str) -> str:
+    """Bar chart of influences from a common zero, in their order.
 
     Parameters
     ----------
     title
-        Read out where the figure cannot be seen.
-    found
-        See `leave_one_out_influence`.
+        Label for screen readers.
+    influences
+        See `leave_one_out_influence`; none of them NaN.
     colour
-        Of the bars, as CSS has it.
+        CSS colour of the bars.
     """
-    known = [each.value for each in found if not math.isnan(each.value)]
-    low, high = min([0.0, *known]), max([0.0, *known])
+    values = [each.value for each in influences]
+    low, high = min([0.0, *values]), max([0.0, *values])
     scale = _LENGTH / (high - low) if high > low else 0.0
     zero = _NAMES - low * scale
     parts = []
-    for row, each in enumerate(found):
+    for row, each in enumerate(influences):
         top, middle = row * _BAR, row * _BAR + _BAR * 0.7
         parts.append(
             f'<text x="{_NAMES - 8}" y="{middle:.1f}" text-anchor="end">{_short(each.case)}</text>'
         )
-        told = "one image alone: not known"
-        if not math.isnan(each.value):
-            told = f"{each.value:.3g} ({each.share:.0%})"
-            start, length = zero + min(0.0, each.value) * scale, abs(each.value) * scale
-            parts.append(
-                f'<rect x="{start:.1f}" y="{top + 3}" width="{length:.1f}" '
-                f'height="{_BAR - 6}" fill="{colour}"/>'
-            )
-        parts.append(f'<text x="{_NAMES + _LENGTH + 8}" y="{middle:.1f}">{told}</text>')
-    return _svg(title, _NAMES + _LENGTH + _NUMBERS, max(1, len(found)) * _BAR, parts)
+        start, length = zero + min(0.0, each.value) * scale, abs(each.value) * scale
+        parts.append(
+            f'<rect x="{start:.1f}" y="{top + 3}" width="{length:.1f}" '
+            f'height="{_BAR - 6}" fill="{colour}"/>'
+        )
+        number = f"{each.value:.3g} ({each.share:.0%})"
+        parts.append(f'<text x="{_NAMES + _LENGTH + 8}" y="{middle:.1f}">{number}</text>')
+    return _svg(title, _NAMES + _LENGTH + _NUMBERS, max(1, len(influences)) * _BAR, parts)
 
 
-class Measured(NamedTuple):
-    """A score and what it costs.
+class CostPoint(NamedTuple):
+    """A score and its cost.
 
     Attributes
     ----------
     mark
-        What is written in its dot, such as a number.
+        Text in the dot, such as a number.
     name
-        What hovering says.
+        Tooltip.
     cost
-        Above 0, in any one unit; across.
+        Above 0; horizontal axis.
     value
-        The score; upwards.
+        The score; vertical axis.
     low, high
-        Ends of its interval; both NaN where there is none.
+        Ends of its interval; both NaN without one.
     """
 
     mark: str
@@ -143,70 +141,72 @@ class Measured(NamedTuple):
     high: float
 
 
-def cost_svg(title: str, points: Sequence[Measured], level: float, axes: tuple[str, str]) -> str:
-    """Scores over their cost, each a numbered dot with its interval (none where it is NaN).
+def cost_svg(
+    title: str, points: Sequence[CostPoint], level: float, axis_labels: tuple[str, str]
+) -> str:
+    """Scatter plot of scores against costs, with intervals.
 
     Parameters
     ----------
     title
-        Read out where the figure cannot be seen.
+        Label for screen readers.
     points
-        At least one; a cost is > 0.
+        At least one.
     level
-        Where a line is drawn across.
-    axes
-        What is written along the axes: across, upwards.
+        Score of a dashed horizontal line.
+    axis_labels
+        Labels of the horizontal and the vertical axis.
     """
     values = [end for p in points for end in (p.value, p.low, p.high) if not math.isnan(end)]
     low, high = min([level, *values]), max([level, *values])
-    room = 0.1 * (high - low) or 0.01
-    plane = _Plane(1.1 * max(point.cost for point in points), low - room, high + room)
-    names = [
-        f'<text x="{_SIDE - _MARGIN}" y="{_SIDE + 6}" text-anchor="end">{escape(axes[0])}</text>',
-        f'<text x="{_LEFT - 6}" y="{_MARGIN}" text-anchor="end">{escape(axes[1])}</text>',
+    margin = 0.1 * (high - low) or 0.01
+    axes = _Axes(1.1 * max(point.cost for point in points), low - margin, high + margin)
+    across, upwards = map(escape, axis_labels)
+    labels = [
+        f'<text x="{_SIDE - _MARGIN}" y="{_SIDE + 6}" text-anchor="end">{across}</text>',
+        f'<text x="{_LEFT - 6}" y="{_MARGIN}" text-anchor="end">{upwards}</text>',
     ]
-    parts = [*names, *plane.axes(level), *map(plane.dot, points)]
+    parts = [*labels, *axes.lines(level), *map(axes.dot, points)]
     return _svg(title, _SIDE, _SIDE + _MARGIN, parts)
 
 
-class _Plane(NamedTuple):
-    """Costs from 0 across, scores from `low` to `high` upwards."""
+class _Axes(NamedTuple):
+    """Horizontal axis of costs from 0 to `highest_cost`, vertical axis of scores."""
 
-    dearest: float
+    highest_cost: float
     low: float
     high: float
 
-    def across(self, cost: float) -> float:
-        return _LEFT + cost / self.dearest * (_SIDE - _LEFT - _MARGIN)
+    def x(self, cost: float) -> float:
+        return _LEFT + cost / self.highest_cost * (_SIDE - _LEFT - _MARGIN)
 
-    def down(self, value: float) -> float:
+    def y(self, value: float) -> float:
         share = (value - self.low) / (self.high - self.low)
         return _BOTTOM - share * (_BOTTOM - _MARGIN)
 
-    def axes(self, level: float) -> list[str]:
+    def lines(self, level: float) -> list[str]:
         end = _SIDE - _MARGIN
-        across = f"M{_LEFT} {self.down(level):.1f}H{end}"
+        across = f"M{_LEFT} {self.y(level):.1f}H{end}"
         lines = (
             f'<path class="frame" d="M{_LEFT} {_MARGIN}V{_BOTTOM}H{end}"/>',
             f'<path class="frame" stroke-dasharray="4 3" d="{across}"/>',
         )
         scores = [
-            f'<text x="{_LEFT - 6}" y="{self.down(tick) + 4:.1f}" text-anchor="end">'
-            f"{tick:.3f}</text>"
+            f'<text x="{_LEFT - 6}" y="{self.y(tick) + 4:.1f}" text-anchor="end">{tick:.3f}</text>'
             for tick in np.linspace(self.low, self.high, 5)[1:-1]
         ]
         costs = [
-            f'<text x="{self.across(tick):.1f}" y="{_BOTTOM + 18}" text-anchor="middle">'
+            f'<text x="{self.x(tick):.1f}" y="{_BOTTOM + 18}" text-anchor="middle">'
             f"{tick:,.0f}</text>"
-            for tick in (0.0, self.dearest / 2.2, self.dearest / 1.1)
+            for tick in (0.0, self.highest_cost / 2.2, self.highest_cost / 1.1)
         ]
         return [*lines, *scores, *costs]
 
-    def dot(self, point: Measured) -> str:
-        x, y = self.across(point.cost), self.down(point.value)
+    def dot(self, point: CostPoint) -> str:
+        x, y = self.x(point.cost), self.y(point.value)
         interval = ""
         if not math.isnan(point.low):
-            ends = f"M{x:.1f} {self.down(point.low):.1f}V{self.down(point.high):.1f}"
+            ends = f"M{x:.1f} {self.y(point.low):.1f}V{self.y(point.high):.1f}"
             interval = f'<path class="frame" d="{ends}"/>'
         return (
             f'{interval}<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="{_COLOURS[0]}">'

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from src_training.evaluation.evaluate import DomainScores
 from src_training.explore.fsd import FSD
+from src_training.io.tables import markdown_table
 
 
 @dataclass(frozen=True)
@@ -117,18 +118,13 @@ def as_markdown(
         [
             f"# {title}",
             "",
-            *_table(head, models),
+            *markdown_table(head, models),
             "",
-            *_table(("domain", "model", "Dice", "95 %", "FSD", "95 %", "N"), rows),
+            *markdown_table(("domain", "model", "Dice", "95 %", "FSD", "95 %", "N"), rows),
             *(line for paragraph in said for line in ("", paragraph)),
             "",
         ]
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
-    return [lines[0], "|" + "---|" * len(head), *lines[1:]]
 
 
 def _counted(volumes: int) -> str:

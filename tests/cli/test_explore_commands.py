@@ -30,10 +30,10 @@ def test_report_of_a_model_is_a_page(model_file, make_domain, tmp_path):
     assert page.startswith("<!doctype html>") and "tiny" in page and "other" in page
 
 
-def test_report_of_a_run_shows_its_models_on_its_domains_beside_the_masks(finished_run, tmp_path):
+def test_report_of_a_run_shows_models_domains_and_masks(finished_run, tmp_path):
     report(out_file=tmp_path / "r.html", run=finished_run.path, device="cpu")
     page = (tmp_path / "r.html").read_text()
-    for words in (
+    for text in (
         "teacher",
         "baseline",
         "distilled",
@@ -41,12 +41,12 @@ def test_report_of_a_run_shows_its_models_on_its_domains_beside_the_masks(finish
         "<th>B</th>",
         "<th>masks</th>",
     ):
-        assert words in page
+        assert text in page
 
 
-def test_what_cannot_be_reported_is_said_in_one_sentence(tmp_path, model_file):
-    def refused(words, **options):
-        with pytest.raises(InputError, match=words):
+def test_what_cannot_be_reported_is_refused(tmp_path, model_file):
+    def refused(sentence, **options):
+        with pytest.raises(InputError, match=sentence):
             report(out_file=tmp_path / "r.html", device="cpu", **options)
 
     refused("either --model or --run")

@@ -67,17 +67,17 @@ def test_a_perfect_segmentation_scores_one(predictor):
     assert found.interval["dice"] == (1, 1)
 
 
-def test_every_image_is_scored_and_their_mean_lies_in_its_interval(predictor):
+def test_every_image_is_scored_and_reported(predictor):
     seen = []
-    found = evaluate(predictor, domain(), on_image=lambda *told: seen.append(told))
-    assert [told[:2] for told in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert [told[2] for told in seen] == list(found.images)
+    found = evaluate(predictor, domain(), on_image=lambda *progress: seen.append(progress))
+    assert [progress[:2] for progress in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [name for _, _, name in seen] == list(found.images)
     low, high = found.interval["dice"]
     assert low <= found.mean["dice"] <= high
     assert tuple(found.mean) == METRICS and set(found.pooled) == set(POOLED)
 
 
-def test_what_is_not_defined_leaves_the_mean_and_is_null_in_json(predictor):
+def test_undefined_scores_leave_the_mean_and_are_null_in_json(predictor):
     image = np.zeros((16, 16), np.uint8)
     image[4:8, 4:8] = 200
     masks = [(image > 0).astype(np.uint8), np.zeros_like(image)]
@@ -103,7 +103,7 @@ def test_the_interval_is_over_patients(predictor):
     assert found.interval != independent.interval
 
 
-def test_the_models_own_threshold_is_used_unless_another_is_given(predictor):
+def test_a_given_threshold_replaces_that_of_the_model(predictor):
     for threshold in (None, 0.3):
         found = evaluate(predictor, domain(1), threshold=threshold)
         assert list(found.thresholds.values()) == [threshold or 0.5]
@@ -132,7 +132,7 @@ def test_an_image_that_cannot_be_prepared_is_named(predictor):
         evaluate(predictor, broken)
 
 
-def test_images_that_are_prepared_already_are_not_prepared_again(predictor, monkeypatch):
+def test_prepared_images_are_not_prepared_again(predictor, monkeypatch):
     lab = domain()
     expected = evaluate(predictor, lab)
     images = list(prepared_images(lab, predictor.model.card.preprocessing))
@@ -140,7 +140,7 @@ def test_images_that_are_prepared_already_are_not_prepared_again(predictor, monk
     assert evaluate(predictor, lab, images=images).to_dict() == expected.to_dict()
 
 
-def test_the_time_of_an_image_counts_from_the_image_to_its_labels(predictor):
+def test_seconds_include_the_preprocessing(predictor):
     lab = domain(2)
     slow = [
         dataclasses.replace(image, seconds=image.seconds + 50)

@@ -36,7 +36,7 @@ def square(top, left, side=10, size=40):
     return mask
 
 
-def test_the_scores_are_those_of_scikit_learn_inside_the_field_of_view():
+def test_scores_are_those_of_scikit_learn():
     probabilities, mask = noisy()
     fov = np.zeros(mask.shape, bool)
     fov[5:30, 7:40] = True
@@ -52,7 +52,7 @@ def test_the_scores_are_those_of_scikit_learn_inside_the_field_of_view():
     assert tuple(found) == METRICS
 
 
-def test_what_lies_outside_the_field_of_view_counts_for_nothing():
+def test_pixels_outside_the_field_of_view_do_not_count():
     probabilities, mask = noisy()
     fov = np.zeros(mask.shape, bool)
     fov[10:30, 10:30] = True
@@ -68,7 +68,7 @@ def test_a_square_moved_by_three_pixels_is_three_pixels_away():
     assert score(two(square(10, 10)), square(10, 13), spacing=(1.5, 2))["hd95"] == pytest.approx(6)
 
 
-def test_two_empty_masks_agree_and_have_no_distance():
+def test_an_empty_prediction_of_an_empty_mask_scores_1():
     empty = np.zeros((8, 8), np.uint8)
     found = score(two(empty), empty)
     assert found["dice"] == found["f1"] == found["surface_dice"] == 1
@@ -77,7 +77,7 @@ def test_two_empty_masks_agree_and_have_no_distance():
 
 
 @pytest.mark.parametrize("swap", [False, True])
-def test_one_empty_mask_scores_nothing_and_has_no_distance(swap):
+def test_one_empty_mask_scores_0_and_has_no_distance(swap):
     empty, full = np.zeros((40, 40), np.uint8), square(5, 5)
     mask, predicted = (empty, full) if swap else (full, empty)
     found = score(two(predicted), mask)
@@ -85,7 +85,7 @@ def test_one_empty_mask_scores_nothing_and_has_no_distance(swap):
     assert np.isnan(found["hd95"])
 
 
-def test_many_classes_are_averaged_over_the_foreground_and_each_is_told():
+def test_many_classes_are_averaged_and_scored_one_by_one():
     mask = RANDOM.integers(0, 3, (20, 20)).astype(np.uint8)
     probabilities = RANDOM.dirichlet(np.ones(3), (20, 20)).transpose(2, 0, 1).astype(np.float32)
     labels = probabilities.argmax(0)
@@ -138,7 +138,7 @@ def test_a_model_that_gives_nan_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("mask", "fov", "words"),
+    ("mask", "fov", "sentence"),
     [
         (np.zeros((8, 9), np.uint8), None, "mask has shape"),
         (np.full((8, 8), 2, np.uint8), None, "classes 2 to 2"),
@@ -146,6 +146,6 @@ def test_a_model_that_gives_nan_is_refused():
         (np.zeros((8, 8), np.uint8), np.zeros((8, 8), bool), "empty"),
     ],
 )
-def test_what_cannot_be_scored_is_refused_in_one_sentence(mask, fov, words):
-    with pytest.raises(InputError, match=words):
+def test_what_cannot_be_scored_is_refused(mask, fov, sentence):
+    with pytest.raises(InputError, match=sentence):
         score(two(np.zeros((8, 8))), mask, fov)

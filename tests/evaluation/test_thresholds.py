@@ -1,4 +1,4 @@
-"""The curve of Dice against the engine's own scores, one threshold at a time."""
+"""The curve of Dice against `score` at one threshold after another."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SHAPE = (5, 6)
     arrays(np.uint8, SHAPE, elements=st.integers(0, 1)),
     arrays(np.bool_, SHAPE),
 )
-def test_it_is_the_dice_of_every_threshold(steps, mask, seen):
+def test_the_curve_is_the_dice_at_every_threshold(steps, mask, seen):
     # Between two steps, where no rounding decides.
     foreground = ((steps + 0.5) / 200.5).astype(np.float32)
     maps = np.stack([1 - foreground, foreground])
@@ -40,7 +40,7 @@ def test_more_classes_have_one_dice_at_every_threshold():
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_nothing_in_nothing_is_not_told(classes):
+def test_an_empty_prediction_of_an_empty_mask_is_nan(classes):
     maps = np.zeros((classes, 4, 4), np.float32)
     maps[0] = 1
     assert np.isnan(dice_curve(maps, np.zeros((4, 4), np.uint8))).all()

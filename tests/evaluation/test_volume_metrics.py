@@ -26,7 +26,7 @@ def box(low, high, shape=(30, 30, 30)):
     return volume
 
 
-def test_labels_that_are_the_mask_are_perfect():
+def test_labels_equal_to_the_mask_score_1():
     mask = ball((30, 30, 30), 12)
     expected = {"dice": 1, "voe": 0, "rvd": 0, "hd95": 0, "assd": 0}
     assert score_volume(mask, mask, (2, 1, 1), BINARY) == expected
@@ -48,7 +48,7 @@ def test_two_balls_overlap_by_two_caps():
     assert found["hd95"] == pytest.approx(np.percentile(away, 95), abs=0.5)
 
 
-def test_concentric_balls_are_apart_by_their_radii_whatever_the_spacing():
+def test_concentric_balls_are_apart_by_their_radii():
     spacing, shape, centre = (2.5, 0.8, 1.0), (26, 80, 64), (32, 32, 32)
     inner, outer = (ball(centre, r, spacing, shape) for r in (16, 22))
     found = score_volume(outer, inner, spacing, BINARY)
@@ -87,12 +87,12 @@ def test_a_cube_shifted_along_its_coarse_axis_is_that_far_off():
     assert coarse["assd"] == pytest.approx(5 * fine["assd"])
 
 
-def test_half_a_volume_too_much_is_half_again():
+def test_half_a_volume_too_much_is_an_rvd_of_a_half():
     found = score_volume(box((0, 0, 0), (3, 10, 10)), box((0, 0, 0), (2, 10, 10)), (1,) * 3, BINARY)
     assert found["rvd"] == pytest.approx(0.5)
 
 
-def test_what_is_not_defined_is_not_a_number():
+def test_undefined_scores_are_nan():
     nothing, something = np.zeros((5, 5, 5), np.uint8), box((1, 1, 1), (3, 3, 3), (5, 5, 5))
     neither = score_volume(nothing, nothing, (1,) * 3, BINARY)
     assert (neither["dice"], neither["voe"]) == (1, 0)
@@ -103,7 +103,7 @@ def test_what_is_not_defined_is_not_a_number():
     assert math.isnan(score_volume(something, nothing, (1,) * 3, BINARY)["rvd"])
 
 
-def test_each_class_has_scores_of_its_own_and_the_mean_is_over_them():
+def test_each_class_has_scores_and_enters_the_mean():
     classes = ("background", "liver", "kidney")
     mask = box((0, 0, 0), (4, 4, 4)) + 2 * box((10, 10, 10), (14, 14, 14))
     labels = box((0, 0, 0), (4, 4, 4)) + 2 * box((12, 10, 10), (16, 14, 14))
@@ -114,9 +114,9 @@ def test_each_class_has_scores_of_its_own_and_the_mean_is_over_them():
 
 
 @pytest.mark.parametrize(
-    ("shape", "spacing", "words"),
+    ("shape", "spacing", "sentence"),
     [((4, 4, 5), (1, 1, 1), "of one shape"), ((4, 4, 4), (0, 1, 1), "above 0")],
 )
-def test_volumes_that_do_not_fit_are_one_sentence(shape, spacing, words):
-    with pytest.raises(InputError, match=words):
+def test_volumes_that_do_not_fit_are_refused(shape, spacing, sentence):
+    with pytest.raises(InputError, match=sentence):
         score_volume(np.zeros((4, 4, 4), np.uint8), np.zeros(shape, np.uint8), spacing, BINARY)

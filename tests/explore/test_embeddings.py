@@ -24,7 +24,7 @@ def patch_tensor(pixels, top, left):
     return patch
 
 
-def test_image_vectors_are_those_of_the_bottleneck_of_each_patch(model):
+def test_image_vectors_are_those_of_each_bottleneck(model):
     scans = domain(masks=False)
     found, table = image_vectors(model, scans), extracted(model, [scans])
     assert found.shape == (3, 3) and found.dtype == np.float64
@@ -42,7 +42,7 @@ def test_the_same_images_have_the_same_vectors(model):
     assert np.array_equal(first, second)
 
 
-def test_mask_vectors_are_those_of_the_mask_of_each_patch(autoencoder):
+def test_mask_vectors_are_those_of_each_mask(autoencoder):
     scans = domain()
     found = mask_vectors(autoencoder, scans, IntensityPreprocessing(percentiles=(0, 100)), 32)
     mask = torch.zeros(3, 32, 32, dtype=torch.uint8)
@@ -78,7 +78,7 @@ def test_areas_and_dice_are_those_of_the_patch(model):
         assert found.dice[row] == pytest.approx(score(maps, mask)["dice"])
 
 
-def test_dice_has_the_statistics_and_expected_dice_threshold_the_image(model):
+def test_dice_has_the_statistics_and_threshold_of_its_image(model):
     model.network.head.bias.data[1] -= 1
     update = {"bn_mixing": 1.0, "per_image_threshold": True, "threshold": 0.01}
     plain = extracted(model, [domain()])

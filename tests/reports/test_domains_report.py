@@ -1,4 +1,3 @@
-import math
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -13,8 +12,8 @@ from src_training.explore.fsd_matrix import (
     dice_correlation,
     distance_matrix,
 )
-from src_training.reports.domains import report_page
-from src_training.reports.svg import bars_svg, colours_of, range_of, scatter_svg
+from src_training.reports.domains import domains_page
+from src_training.reports.svg import bars_svg, common_limits, group_colours, scatter_svg
 from tests.explore.tables import table
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -39,35 +38,38 @@ def domains(seed=0):
     return rows
 
 
-def placed(svg):
+def dot_centres(svg):
     drawn = ElementTree.fromstring(svg)
     return [(float(c.get("cx")), float(c.get("cy"))) for c in drawn.iter(f"{SVG}circle")]
 
 
-def test_points_lie_where_they_should_with_up_upwards():
+def test_larger_values_are_drawn_further_up():
     points = np.array([[0.0, 0.0], [10.0, 10.0], [0.0, 10.0]])
-    svg = scatter_svg("t", points, ["a"] * 3, list("xyz"), {"a": "#123456"}, range_of([points]))
-    assert placed(svg) == [(12, 308), (308, 12), (12, 12)]
+    svg = scatter_svg(
+        "t", points, ["a"] * 3, list("xyz"), {"a": "#123456"}, common_limits([points])
+    )
+    assert dot_centres(svg) == [(12, 308), (308, 12), (12, 12)]
 
 
-def test_two_figures_of_one_range_can_be_compared():
+def test_figures_of_the_same_limits_can_be_compared():
     a, b = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([[0.0, 0.0], [10.0, 2.0]])
-    shown = range_of([a, b])
+    shown = common_limits([a, b])
     first, second = (
-        placed(scatter_svg("t", each, ["g", "g"], ["", ""], {"g": "red"}, shown)) for each in (a, b)
+        dot_centres(scatter_svg("t", each, ["g", "g"], ["", ""], {"g": "red"}, shown))
+        for each in (a, b)
     )
     assert first[0] == second[0] and first[1][0] < second[1][0]
-    assert range_of([]) == range_of([np.zeros((0, 2))]) == (0, 0, 1, 1)
-    assert range_of([np.ones((3, 2))])[2:] == (1, 1)
+    assert common_limits([]) == common_limits([np.zeros((0, 2))]) == (0, 0, 1, 1)
+    assert common_limits([np.ones((3, 2))])[2:] == (1, 1)
 
 
-def test_masks_which_come_last_lie_below_the_domains():
+def test_the_last_group_is_drawn_below_the_others():
     both, colours = np.zeros((2, 2)), {"eyes": "red", "masks": "grey"}
     svg = scatter_svg("t", both, ["eyes", "masks"], ["an eye", "a mask"], colours, (0, 0, 1, 1))
     assert svg.index("a mask") < svg.index("an eye")
 
 
-def test_hovering_names_a_point_whatever_its_name():
+def test_names_are_escaped_in_tooltips():
     svg = scatter_svg(
         'a "title" <', np.zeros((1, 2)), ["g"], ["<&>"], {"g": "red"}, (0.0, 0.0, 1.0, 1.0)
     )
@@ -80,19 +82,19 @@ def test_bars_start_at_a_common_zero():
     found = [
         Influence("far", 3.0, 0.3),
         Influence("near", -1.0, -0.1),
-        Influence("a" * 99, math.nan, math.nan),
+        Influence("a" * 99, 0.0, 0.0),
     ]
     drawn = ElementTree.fromstring(bars_svg("t", found, "red"))
     bars = [(float(bar.get("x")), float(bar.get("width"))) for bar in drawn.iter(f"{SVG}rect")]
-    (up, long), (down, short) = bars
-    assert long == pytest.approx(3 * short) and down + short == pytest.approx(up)
+    (up, long), (down, short), (_, none) = bars
+    assert none == 0 and long == pytest.approx(3 * short) and down + short == pytest.approx(up)
     texts = [text.text for text in drawn.iter(f"{SVG}text")]
-    assert texts[1] == "3 (30%)" and len(texts[4]) == 24 and "not known" in texts[5]
+    assert texts[1] == "3 (30%)" and len(texts[4]) == 24
     assert ElementTree.fromstring(bars_svg("t", [], "red")) is not None
 
 
 def test_masks_are_grey_beside_any_number_of_domains():
-    colours = colours_of([*map(str, range(8)), MASKS])
+    colours = group_colours([*map(str, range(8)), MASKS])
     assert colours[MASKS] not in [colours[str(i)] for i in range(8)]
     assert colours["0"] == colours["6"] != colours["1"]
 
@@ -113,14 +115,14 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_tells_all_and_needs_no_other_file():
+def test_the_page_is_complete_and_fetches_nothing():
     tables = {"teacher": domains(), "distilled": domains()}
-    page = report_page("On <ours>", tables)
+    page = domains_page("On <ours>", tables)
     read = Page(page)
     assert not read.fetched and "script" not in read.tags
     assert read.tags.count("svg") == 2 + 2 and read.tags.count("table") == 2
     assert read.tags.count("circle") == 2 * (84 + 40)
-    for words in (
+    for text in (
         "On <ours>",
         "far & <away>",
         "n2 <&>",
@@ -128,7 +130,7 @@ def test_the_page_tells_all_and_needs_no_other_file():
         "4 vectors, fewer than 30",
         "too few images",
     ):
-        assert words in read.text
+        assert text in read.text
     near = distance_matrix(tables["teacher"].where(view=0)).between("S", "near")
     assert f"{near.value:.3g}" in read.text and f"[{near.low:.3g}, {near.high:.3g}]" in read.text
     first = leave_one_out_influence(tables["teacher"], "S", "near")[0]
@@ -136,35 +138,35 @@ def test_the_page_tells_all_and_needs_no_other_file():
     assert "0.850" in read.text and "Pearson" not in read.text
 
 
-def test_every_figure_of_the_page_is_svg_by_itself():
-    page = report_page("t", {"m": domains()})
+def test_every_figure_of_the_page_is_valid_svg():
+    page = domains_page("t", {"m": domains()})
     figures = [f"<svg{part.partition('</svg>')[0]}</svg>" for part in page.split("<svg")[1:]]
     assert len(figures) == 2
     for figure in figures:
         assert ElementTree.fromstring(figure).tag == f"{SVG}svg"
 
 
-def test_enough_domains_are_correlated():
+def test_distance_and_dice_of_four_domains_are_correlated():
     parts = [(name, case, normal(15, i)) for i, name in enumerate("SABC") for case in "xy"]
     rows = table(*parts, dice=np.repeat([0.9, 0.8, 0.6, 0.3], 30))
-    text = Page(report_page("t", {"m": rows})).text
+    text = Page(domains_page("t", {"m": rows})).text
     matrix = distance_matrix(rows)
     r, count = dice_correlation(matrix, dice_by_domain(rows))
     assert r < -0.9 and f"over {count} other domains: Pearson's r = {r:.2f}" in text
 
 
-def test_only_the_first_images_are_shown():
+def test_at_most_ten_images_are_shown():
     parts = [("T", f"case {i}", normal(3, 1)) for i in range(14)]
-    text = Page(report_page("t", {"m": table(("S", "s", normal(9)), *parts)})).text
+    text = Page(domains_page("t", {"m": table(("S", "s", normal(9)), *parts)})).text
     assert "T: the first 10 images. 4 more images are not shown." in text
 
 
 def test_one_image_of_one_patch_has_a_page():
-    text = Page(report_page("t", {"m": table(("one", "x", [[1, 2, 3]]))})).text
+    text = Page(domains_page("t", {"m": table(("one", "x", [[1, 2, 3]]))})).text
     assert "one has 1 vector: no distance" in text and "too few" in text
 
 
-def test_models_of_different_latent_sizes_are_refused_in_one_sentence():
+def test_models_of_different_latent_sizes_are_refused():
     tables = {"a": table(("S", "s", normal(4))), "b": table(("S", "s", normal(4, d=5)))}
     with pytest.raises(InputError, match="of b have 5 components and those of a 3"):
-        report_page("t", tables)
+        domains_page("t", tables)
