@@ -31,7 +31,7 @@ class SemanticEncoder(nn.Module):
         self, channels: int, grid: tuple[int, int], latent: int = 512, hidden: int = 64
     ) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.latent = grid, latent
         self.adapt = nn.Conv2d(channels, latent, 1) if channels != latent else nn.Identity()
         self.perceptron = nn.Sequential(
             nn.Linear(grid[0] * grid[1], hidden), nn.GELU(), nn.Linear(hidden, 1)

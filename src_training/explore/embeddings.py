@@ -313,25 +313,18 @@ def _semantic_encoder(model: SegmentationModel) -> SemanticEncoder:
 
 
 def _check_autoencoder(model: SegmentationModel, autoencoder: SemanticAutoencoder) -> None:
-    card, side = model.card, autoencoder.alignment.encoder.grid[0] * FANet.stride
-    found = {"classes": autoencoder.foreground + 1, "patch": side}
-    expected = {"classes": len(card.classes), "patch": card.patch}
-    if found == expected and card.semantics is not None:
-        found["latent size"] = _latent_size(autoencoder, side)
-        expected["latent size"] = card.semantics.latent
-    for what, value in found.items():
-        if value != expected[what]:
+    card, encoder = model.card, autoencoder.alignment.encoder
+    sizes = {
+        "classes": (autoencoder.foreground + 1, len(card.classes)),
+        "patch": (encoder.grid[0] * FANet.stride, card.patch),
+    }
+    if card.semantics is not None:
+        sizes["latent size"] = (encoder.latent, card.semantics.latent)
+    for what, (size, expected) in sizes.items():
+        if size != expected:
             raise InputError(
-                f"the autoencoder's {what} is {value}; expected {expected[what]}, as of model "
-                f"{card.name}"
+                f"the autoencoder's {what} is {size}; expected {expected}, as of model {card.name}"
             )
-
-
-@torch.inference_mode()
-def _latent_size(autoencoder: SemanticAutoencoder, side: int) -> int:
-    mask = torch.zeros(1, side, side, device=_device(autoencoder))
-    image = mask.expand(1, autoencoder.image_channels or 1, -1, -1)
-    return int(autoencoder.vectors(mask, image).shape[1])
 
 
 def _batches(

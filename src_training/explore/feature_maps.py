@@ -116,14 +116,14 @@ def feature_maps(model: SegmentationModel, image: NDArray[np.generic], tap: str)
     """
     network, card = model.network, model.card
     if tap not in network.taps:
-        known = ", ".join(network.taps)
-        raise InputError(f"{card.name} has no tap {tap!r}; expected one of {known}")
+        taps = ", ".join(network.taps)
+        raise InputError(f"{card.name} has no tap {tap!r}; expected one of {taps}")
     prepared = _checked(card.preprocessing.prepare(image))
     pixels = torch.from_numpy(prepared.pixels)[None].to(_device(network))
     padded = network.pad(pixels)
-    with network.tapped(tap) as taps:
+    with network.tapped(tap) as features:
         network(padded)
-    return _on_image(taps[tap][0], prepared.geometry, padded.shape[-2:])
+    return _on_image(features[tap][0], prepared.geometry, padded.shape[-2:])
 
 
 @torch.inference_mode()

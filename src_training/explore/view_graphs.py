@@ -107,8 +107,8 @@ def view_graphs(
     student = _vectors(networks.student, networks.san, images, centre)
     pictures, by_teacher, by_student = _pictures(images), _graphs(teacher), _graphs(student)
     samples = tuple(
-        SampleGraphs(picture, theirs, ours, _difference(ours, theirs))
-        for picture, theirs, ours in zip(pictures, by_teacher, by_student, strict=True)
+        SampleGraphs(picture, of_teacher, of_student, _difference(of_student, of_teacher))
+        for picture, of_teacher, of_student in zip(pictures, by_teacher, by_student, strict=True)
     )
     all_by_teacher, all_by_student = _complete_graph(teacher), _complete_graph(student)
     difference = all_by_student - all_by_teacher

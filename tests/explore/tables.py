@@ -7,13 +7,13 @@ from src_training.explore.embedding_table import EmbeddingTable
 
 def table(*parts, dice=None):
     """Rows of parts ``(domain, case, values)`` or ``(domain, case, values, view, kind)``."""
-    values, told = [], []
+    values, columns = [], []
     for domain, case, rows, *rest in parts:
         view, kind = rest or (0, "image")
         values.append(np.asarray(rows, np.float64))
-        told += [(domain, case, view, kind)] * len(rows)
-    domains, cases, views, kinds = zip(*told, strict=True)
-    count = len(told)
+        columns += [(domain, case, view, kind)] * len(rows)
+    domains, cases, views, kinds = zip(*columns, strict=True)
+    count = len(columns)
     return EmbeddingTable(
         values=np.concatenate(values),
         domains=domains,

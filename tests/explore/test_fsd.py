@@ -66,8 +66,8 @@ def test_nearly_singular_covariances_agree_with_sqrtm(least):
     turned = np.linalg.qr(correlated(20, 20))[0]
     a, b = ((RANDOM.normal(size=(200, 20)) * scales) @ turned for _ in range(2))
     found = frechet_distance(a, b + 1, "empirical", interval=False).value
-    kept = scales > 0
-    flat_a, flat_b = (a @ turned.T)[:, kept], (b @ turned.T)[:, kept]
+    varying = scales > 0
+    flat_a, flat_b = (a @ turned.T)[:, varying], (b @ turned.T)[:, varying]
     expected = by_sqrtm(flat_a, flat_b, empirical) - ((flat_a - flat_b).mean(0) ** 2).sum()
     shift = ((a.mean(0) - b.mean(0) - 1) ** 2).sum()
     assert found == pytest.approx(expected + shift, rel=1e-6)
@@ -215,7 +215,7 @@ def test_the_result_is_json():
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "words"),
+    ("a", "b", "sentence"),
     [
         (np.zeros((1, 3)), np.zeros((4, 3)), "at least 2"),
         (np.zeros((4, 3)), np.zeros(3), "vectors b"),
@@ -223,6 +223,6 @@ def test_the_result_is_json():
         (np.full((4, 3), np.nan), np.zeros((4, 3)), "NaN"),
     ],
 )
-def test_vectors_that_cannot_be_compared_are_refused(a, b, words):
-    with pytest.raises(InputError, match=words):
+def test_vectors_that_cannot_be_compared_are_refused(a, b, sentence):
+    with pytest.raises(InputError, match=sentence):
         frechet_distance(a, b)
