@@ -110,7 +110,7 @@ class Pipeline:
         recipe, directory = self.recipe, self.directory
         networks = Networks.build(recipe, len(self.data.classes))
         self._start_from_pretrained(networks)
-        labelled, semi_supervised = self._samplers()
+        labelled, semi_supervised = self.samplers()
         validation = self._validation(fabric.device)
         scores: dict[str, float] = {}
         for spec in self._stages:
@@ -148,7 +148,7 @@ class Pipeline:
             self._pretrained.save(self.directory.start)
         networks.student.load_state_dict(self._pretrained.network.state_dict())
 
-    def _samplers(self) -> tuple[Sampler, Sampler]:
+    def samplers(self) -> tuple[Sampler, Sampler]:
         """What stages are trained on, and what semi-supervised ones are."""
         recipe = self.recipe
         augmenter = Augmenter(recipe.augmentation, recipe.patch)

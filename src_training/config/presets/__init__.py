@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from src_training.config.stages import STAGES
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _SIDE_OF_CT = 192
 _CT: dict[str, Any] = {"flips": False, "turn": 15, "scale": 0.3, "illumination": 0.1}
 """How CT is varied: the liver lies on the right, and its double on the left is the spleen."""
 
-_ALIGNMENT = ("autoencoder", "vectors", "tan", "san")
+_ALIGNMENT = tuple(name for name, spec in STAGES.items() if spec.shared == "alignment")
 
 
 class _Stage(NamedTuple):
