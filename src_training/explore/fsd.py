@@ -144,24 +144,6 @@ def ledoit_wolf_shrinkage(rows: Array, dimension: int | None = None) -> float:
     return min(1.0, max(0.0, float(covariance.ledoit_wolf_shrinkage(padded))))
 
 
-def gaussian_distance(a: Gaussian, b: Gaussian) -> float:
-    """Squared Fréchet distance of two normal distributions.
-
-    ``|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))``, Dowson and Landau
-    (1982). With ``S = F.T F`` the trace of the root is the sum of the singular
-    values of ``F_a F_b.T``, which needs no square root of a matrix and is
-    always real.
-
-    Examples
-    --------
-    >>> a = Gaussian(np.zeros(2), np.diag([1.0, 2.0]), n=10, covariance="empirical")
-    >>> b = Gaussian(np.array([3.0, -4.0]), np.diag([5.0, 1.0]), n=10, covariance="empirical")
-    >>> gaussian_distance(a, b)
-    42.0
-    """
-    return _squared_distance(a, b, _singular_sum(a.factor @ b.factor.T))
-
-
 def frechet_distance(
     a: ArrayLike,
     b: ArrayLike,
@@ -169,7 +151,12 @@ def frechet_distance(
     *,
     interval: bool = True,
 ) -> FSD:
-    """FSD between two sets of semantic vectors.
+    """FSD between two sets of semantic vectors: the Fréchet distance of their normal distributions.
+
+    ``|mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))``, Dowson and Landau
+    (1982). With ``S = F.T F`` the trace of the root is the sum of the singular
+    values of ``F_a F_b.T``, which needs no square root of a matrix and is
+    always real.
 
     GKD (arXiv 2207.12995) compares domains by it. Both covariances use the
     same estimator: with ``auto`` both are shrunk if either set has N < 2 d.

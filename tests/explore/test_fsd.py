@@ -10,10 +10,8 @@ from sklearn.covariance import LedoitWolf
 
 from src_training.errors import InputError
 from src_training.explore.fsd import (
-    Gaussian,
     fit_gaussian,
     frechet_distance,
-    gaussian_distance,
     is_collapsed,
 )
 
@@ -42,10 +40,11 @@ def correlated(n, d, shift=0.0):
 
 
 def test_two_gaussians_have_the_closed_form():
-    mean = np.array([3.0, -4.0])
-    a = Gaussian(np.zeros(2), np.diag([1.0, 2.0]), 10, "empirical")
-    b = Gaussian(mean, np.diag([5.0, 1.0]), 10, "empirical")
-    assert gaussian_distance(a, b) == pytest.approx(25 + (5 - 1) ** 2 + (2 - 1) ** 2)
+    # Of unit variances and no covariance.
+    unit = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]) * 3**0.5 / 2
+    a, b = unit * [1, 2], unit * [5, 1] + [3, -4]
+    found = frechet_distance(a, b, "empirical", interval=False).value
+    assert found == pytest.approx(25 + (5 - 1) ** 2 + (2 - 1) ** 2)
 
 
 def test_one_dimension_has_the_closed_form():
