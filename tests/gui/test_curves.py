@@ -39,7 +39,8 @@ def curves(viewer, qtbot):
 
 
 def shown(plot):
-    return {name: plot._lines[name].getData() for name in plot.names}
+    lines = plot.canvas.getPlotItem().listDataItems()
+    return {name: line.getData() for name, line in zip(plot.names, lines, strict=True)}
 
 
 @given(st.integers(1, 500), st.integers(1, 50), st.integers(0, 3))
