@@ -6,7 +6,7 @@ BIN := .venv/bin
 DISPLAYED = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24")
 
 WORKERS ?= 2
-TESTS = $(DISPLAYED) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+TESTS = $(DISPLAYED) $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
 .PHONY: run test test-all check bench docs clean
 

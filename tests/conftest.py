@@ -24,20 +24,22 @@ os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-ROOT = Path(__file__).parents[1]
 collect_ignore_glob = ["bench*.py"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put every test that opens a window on one worker, and the others there file by file.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give every test that opens a window to one worker, and the others file by file.
 
-    Two workers would fight for the focus of one screen; and fixtures of a module are made once.
+    Two workers would fight for the focus of one screen, and fixtures of a module are made once.
     """
-    for item in items:
-        path = item.path.relative_to(ROOT)
-        gui = path.parts[:2] == ("tests", "gui")
-        item.add_marker(pytest.mark.xdist_group("gui" if gui else path.stem))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FileScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/gui" if nodeid.startswith("tests/gui/") else nodeid.split("::")[0]
+
+    return FileScheduling(config, log)
 
 
 STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "san", "distil")
