@@ -37,14 +37,10 @@ IMPORT_ORDER = (
 
 FOLDERS_WITH_LONG_TEST_NAMES = {
     "tests/alignment",
-    "tests/cli",
     "tests/comparison",
-    "tests/config",
     "tests/data",
     "tests/distillation",
     "tests/export",
-    "tests/io",
-    "tests/io/volumes",
     "tests/runs",
     "tests/training",
 }

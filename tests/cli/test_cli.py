@@ -147,7 +147,7 @@ def test_a_stack_is_segmented_slice_by_slice(msankd, model_file, tmp_path):
     assert tifffile.imread(tmp_path / "o" / "stack.tif").shape == stack.shape
 
 
-def test_evaluate_scores_as_the_engine_does_and_writes_every_image(
+def test_evaluate_scores_as_the_engine_and_writes_every_image(
     msankd, make_domain, model_file, tmp_path
 ):
     folders = [make_domain("a"), make_domain("b", seed=1)]
@@ -185,7 +185,7 @@ def test_fsd_is_symmetric_and_zero_between_a_domain_and_its_copy(
     assert found["a", "b"] > 0 and swapped["n_a"] == 6
 
 
-def test_domains_of_one_folder_name_are_told_apart_by_their_paths(
+def test_domains_of_one_folder_name_are_named_by_their_paths(
     msankd, make_domain, model_file, tmp_path
 ):
     folders = [make_domain("site1/test"), make_domain("site2/test", seed=1)]
@@ -251,7 +251,7 @@ def test_a_signal_before_the_first_step_ends_at_once(msankd, finished_run, tmp_p
     assert read_card(run / "model.safetensors").name == "tiny"
 
 
-def test_distil_prints_its_report_and_leaves_a_model_that_segments(
+def test_distil_prints_its_report_and_writes_a_usable_model(
     msankd, finished_run, make_domain, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("src_training.runs.finalise.finalise", lambda *_: None)
@@ -285,7 +285,7 @@ def test_distil_prints_its_report_and_leaves_a_model_that_segments(
         (["evaluate", "--model", "none", "--domain", "a"], "none: there is no such model"),
     ],
 )
-def test_what_makes_no_sense_is_one_line_on_stderr_and_exit_code_2(
+def test_invalid_arguments_are_one_line_on_stderr_exit_code_2(
     msankd, arguments, words, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -294,7 +294,7 @@ def test_what_makes_no_sense_is_one_line_on_stderr_and_exit_code_2(
     assert said.err.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
-def test_tune_fits_a_model_to_labelled_images_and_leaves_the_model_it_was_given(
+def test_tune_writes_a_fitted_model_and_leaves_the_given_one(
     msankd, make_domain, model_file, tmp_path
 ):
     theirs, given = make_domain("theirs"), read_card(model_file)

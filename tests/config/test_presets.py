@@ -38,7 +38,7 @@ def test_every_preset_makes_a_recipe_with_every_student(time, student):
     assert all(stage.steps % stage.validate_every == 0 for stage in recipe.stages.values())
 
 
-def test_the_presets_differ_in_what_they_cost_and_each_says_what_it_is_for():
+def test_presets_differ_in_cost_and_each_has_a_description():
     recipes = [recipe_for("mine", [SOURCE], [], "enet", time) for time in TIMES]
     costs = [work(recipe) for recipe in recipes]
     assert costs == sorted(costs) and costs[0] * 5 < costs[1]
@@ -78,7 +78,7 @@ def test_fine_tuning_is_shorter_and_slower(monkeypatch):
     assert made["stages"]["student"]["rate"] == pytest.approx(fresh["rate"] / 3)
 
 
-def test_only_what_was_said_of_the_preparation_replaces_the_presets():
+def test_only_given_preprocessing_fields_replace_the_presets():
     def prepared(preprocessing):
         return recipe_for("a", [SOURCE], [], "enet", "quick", None, preprocessing).preprocessing
 

@@ -26,7 +26,7 @@ def test_a_file_and_its_folders_are_made(tmp_path):
     assert (tmp_path / "a" / "b" / "file.txt").read_bytes() == "é\n".encode()
 
 
-def test_the_temporary_file_is_a_hidden_neighbour_with_the_same_suffix(tmp_path):
+def test_the_temporary_file_is_hidden_beside_it_with_its_suffix(tmp_path):
     seen = []
     write_atomic(tmp_path / "labels.png", lambda path: (seen.append(path), path.touch()))
     (temporary,) = seen
@@ -35,7 +35,7 @@ def test_the_temporary_file_is_a_hidden_neighbour_with_the_same_suffix(tmp_path)
     assert beside(tmp_path) == ["labels.png"]
 
 
-def test_a_reader_sees_the_former_file_until_the_new_one_is_whole(tmp_path):
+def test_a_reader_sees_the_old_file_until_the_new_is_whole(tmp_path):
     path = tmp_path / "file.txt"
     write_text(path, "former")
 
@@ -50,7 +50,7 @@ def test_a_reader_sees_the_former_file_until_the_new_one_is_whole(tmp_path):
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "full"), ValueError(), KeyboardInterrupt()]
 )
-def test_a_write_that_fails_leaves_the_former_file_whole_and_nothing_beside_it(tmp_path, error):
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "file.txt"
     write_text(path, "former")
 

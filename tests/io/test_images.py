@@ -210,9 +210,7 @@ def test_a_palette_gives_colours_to_images_and_indices_to_masks(
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png"])
-def test_a_grey_palette_gives_grey_values_even_where_white_is_index_0(
-    suffix: str, tmp_path: Path
-) -> None:
+def test_a_grey_palette_gives_grey_values_if_white_is_index_0(suffix: str, tmp_path: Path) -> None:
     indices = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
     picture = Image.fromarray(indices)
     picture.putpalette([255, 255, 255, 0, 0, 0])
@@ -365,9 +363,7 @@ def test_a_truncated_blosc_chunk_is_refused(zarr_format: int, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_labels_come_back_and_a_bad_write_leaves_the_former_whole(
-    name: str, tmp_path: Path
-) -> None:
+def test_labels_are_read_back_and_a_bad_write_keeps_the_old(name: str, tmp_path: Path) -> None:
     labels = np.random.default_rng(3).integers(0, 256, (13, 17))
     write_labels(tmp_path / name, labels)
     np.testing.assert_array_equal(read_mask(tmp_path / name), labels)

@@ -31,7 +31,7 @@ def numbers():
 
 
 @pytest.mark.parametrize("codes", CODES, ids="".join)
-def test_each_of_the_48_orientations_comes_canonical_and_goes_back(codes, numbers, tmp_path):
+def test_each_of_48_orientations_is_made_canonical_and_undone(codes, numbers, tmp_path):
     suffix = ".nii" if codes < codes[::-1] else ".nii.gz"
     path = save(tmp_path / f"a{suffix}", numbers, affine_of(codes))
     assert aff2axcodes(nibabel.load(path).affine) == codes
@@ -85,7 +85,7 @@ def test_slope_and_intercept_give_hounsfield_units(numbers, tmp_path):
     assert np.array_equal(volume.orientation.to_source(volume.voxels).compute(), expected)
 
 
-def test_an_unscaled_file_keeps_its_dtype_and_big_endian_bytes_are_turned(numbers, tmp_path):
+def test_an_unscaled_file_keeps_its_dtype_in_native_byte_order(numbers, tmp_path):
     image = nibabel.Nifti1Image(numbers, np.eye(4), nibabel.Nifti1Header(endianness=">"))
     image.set_sform(np.eye(4), 1)
     image.set_data_dtype(np.int16)
