@@ -80,6 +80,26 @@ class Pipeline:
         """The labelled training cases on the networks' grid, source by source."""
         return [prepare_cases(each, self.recipe.preprocessing) for each in self.data.sources]
 
+    @cached_property
+    def unlabelled_cases(self) -> list[PreparedCase]:
+        """The cases without masks on the networks' grid."""
+        return self._prepare(self.data.unlabelled, labelled=False)
+
+    @cached_property
+    def validation_cases(self) -> list[PreparedCase]:
+        """The held-out cases of all sources on the networks' grid."""
+        return self._prepare(self.data.validation)
+
+    def prepare(self) -> None:
+        """Prepare all cases, which `run` does otherwise.
+
+        Raises
+        ------
+        InputError
+            If a case cannot be prepared; the message names it.
+        """
+        _ = self.training_cases, self.unlabelled_cases, self.validation_cases
+
     def run(
         self,
         fabric: Fabric,
@@ -156,10 +176,10 @@ class Pipeline:
         even = recipe.source_sampling == "even" and len(sources) > 1
         weights = [1 / len(cases) for cases in sources for _ in cases] if even else None
         labelled = PatchSampler([case for cases in sources for case in cases], augmenter, weights)
-        unlabelled = self._prepare(self.data.unlabelled, labelled=False)
-        if not unlabelled:
+        if not self.unlabelled_cases:
             return labelled, labelled
-        return labelled, SemiSupervisedSampler(labelled, PatchSampler(unlabelled, augmenter))
+        unlabelled = PatchSampler(self.unlabelled_cases, augmenter)
+        return labelled, SemiSupervisedSampler(labelled, unlabelled)
 
     def _prepare(self, domains: Sequence[Domain], *, labelled: bool = True) -> list[PreparedCase]:
         preprocessing = self.recipe.preprocessing
@@ -170,7 +190,7 @@ class Pipeline:
         ]
 
     def _validation(self, device: torch.device) -> Validation:
-        cases, side = self._prepare(self.data.validation), self.recipe.patch
+        cases, side = self.validation_cases, self.recipe.patch
         places = [(case, corner) for case in cases for corner in patch_corners(case.fov, side)]
         chosen = evenly_spaced(places, VALIDATION_PATCHES)
         image = np.stack([crop_patch(case.image.pixels, corner, side) for case, corner in chosen])

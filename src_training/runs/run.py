@@ -87,6 +87,7 @@ def distil(
         pipeline = Pipeline(recipe, load_run_data(recipe), directory, devices)
         if devices > 1:
             fabric.launch()
+        pipeline.prepare()
         if not first:
             pipeline.run(fabric, stopping=stopping)
             return directory.model

@@ -356,7 +356,7 @@ def test_a_full_disk_while_training_leaves_a_run_that_can_go_on(
     assert (state.state, state.stage) == ("stopped", "teacher")
     assert os.strerror(errno.EFBIG) in state.last_words
     assert not list(run.rglob("*.safetensors"))
-    monkeypatch.setattr("src_training.runs.pipeline.Pipeline.run", lambda *_: None)
+    monkeypatch.setattr("src_training.runs.run.execute", lambda *_: None)
     (run / "report").mkdir()
     (run / "report" / "report.md").write_text("report")
     assert msankd("distil", "--resume", run, "--device", "cpu").code == 0

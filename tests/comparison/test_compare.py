@@ -169,9 +169,9 @@ def test_what_was_learnt_from_is_not_unseen_whatever_it_is_called(plan):
         domain.model_copy(update={**by_folder, "only": only})
         for domain, only in ((source, "a.*"), (test, "b.*"))
     ]
-    assert not unseen(source=parts[0], tests=parts[1:])
+    assert not unseen(sources=[parts[0]], tests=parts[1:])
     elsewhere = parts[1].model_copy(update={"folder": "/others"})
-    assert ": B." in unseen(source=parts[0], tests=[elsewhere])
+    assert ": B." in unseen(sources=[parts[0]], tests=[elsewhere])
 
 
 def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe, tmp_path):

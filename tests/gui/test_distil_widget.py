@@ -106,7 +106,7 @@ def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
     assert "Finished" in runs.status.text()
     assert runs.pages.currentWidget() is runs.outcome
     folder = RunDirectory(runs.job.folder.path)
-    assert Recipe.load(folder.recipe).source.folder.startswith(str(folder.path))
+    assert Recipe.load(folder.recipe).sources[0].folder.startswith(str(folder.path))
     runs.outcome.segment.click()
     segment = next(w for w in viewer.window.dock_widgets.values() if isinstance(w, SegmentWidget))
     segment.image.layer = viewer.layers["eye 0"]
