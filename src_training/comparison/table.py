@@ -19,7 +19,7 @@ from src_training.comparison.scores import (
 from src_training.config.recipe import Recipe
 from src_training.evaluation.bootstrap import Estimate
 from src_training.runs.directory import RunDirectory
-from src_training.runs.events import Event, RunStarted, iter_events, read_events
+from src_training.runs.events import Event, RunStarted, read_events
 from src_training.runs.history import RunHistory
 
 
@@ -192,8 +192,7 @@ def _step_seconds(folders: Sequence[RunDirectory], stage: str) -> float:
 
 def _between_steps(folder: RunDirectory, stage: str) -> list[float]:
     history = RunHistory()
-    for event in iter_events(folder.events):
-        history.take(event)
+    history.read(folder.events)
     return history.intervals.get(stage, [])
 
 

@@ -23,6 +23,7 @@ from src_training.runs.events import (
     StageStarted,
     StepDone,
     Validated,
+    iter_events,
     read_event,
 )
 
@@ -177,6 +178,13 @@ class RunHistory:
         self._now = 0.0
         self._last_step: float | None = None
         self._pace: _Pace | None = None
+
+    def read(self, path: Path) -> Event | None:
+        """Take every event of an ``events.jsonl``; the last of them, None where there is none."""
+        event = None
+        for event in iter_events(path):
+            self.take(event)
+        return event
 
     def take(self, event: Event) -> None:
         """Take the next event."""

@@ -10,7 +10,7 @@ import yaml
 from src_training.config.yaml_io import first_words
 from src_training.errors import InputError
 from src_training.runs.directory import RunDirectory
-from src_training.runs.events import Event, iter_events
+from src_training.runs.events import Event
 from src_training.runs.history import RunHistory
 
 
@@ -51,9 +51,7 @@ def run_state(path: Path) -> RunState:
         If there is no run in it, or its recipe is no YAML or has no name.
     """
     directory, history = RunDirectory(path), RunHistory()
-    name, last = _name(directory.recipe), None
-    for last in iter_events(directory.events):
-        history.take(last)
+    name, last = _name(directory.recipe), history.read(directory.events)
     state, last_words = str(history.state), history.last_words
     if state in ("waiting", "running"):
         state, last_words = _unfinished(directory, last)
