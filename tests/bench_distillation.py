@@ -106,7 +106,7 @@ def passes(
     with torch.no_grad():
         taught = one_pass(*teacher, batch if compares else replace(batch, views=None), False)
         if predicts:
-            taught = replace(taught, plain_logits=teacher[0](batch.plain))
+            taught = replace(taught, plain_logits=teacher[0](batch.unaugmented))
     return taught, one_pass(*student, batch, predicts)
 
 

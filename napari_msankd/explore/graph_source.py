@@ -66,13 +66,13 @@ class GraphSource:
 
     def _patch(self, sample: Sample) -> Any:
         """(C, p, p) as the networks see it."""
-        from src_training.data.prepared import prepared_images
+        from src_training.data.prepared import prepare_cases
         from src_training.data.sampling import crop_patch
 
         if sample not in self._patches:
             domain = self._explored.domains[sample.domain].subset([sample.case])
-            [image] = prepared_images(domain, self._networks.preprocessing)
-            patch = crop_patch(image.prepared.pixels, sample.corner, self._networks.patch)
+            [case] = prepare_cases(domain, self._networks.preprocessing)
+            patch = crop_patch(case.image.pixels, sample.corner, self._networks.patch)
             self._patches[sample] = patch
         return self._patches[sample]
 

@@ -71,12 +71,12 @@ def read_sample(
     InputError
         If the image cannot be prepared.
     """
-    from src_training.data.prepared import prepared_images
+    from src_training.data.prepared import prepare_cases
     from src_training.explore.embeddings import PatchEmbedder
 
     how = explored.models[model].card.preprocessing
-    [image] = prepared_images(explored.domains[sample.domain].subset([sample.case]), how)
-    geometry = image.prepared.geometry
+    [case] = prepare_cases(explored.domains[sample.domain].subset([sample.case]), how)
+    geometry = case.image.geometry
     top, left, bottom, right = geometry.box
     scale = (
         (bottom - top) / geometry.prepared[0],
@@ -85,11 +85,11 @@ def read_sample(
     view, side = seen, explored.models[model].card.patch
     if sample.view and seen is None:
         embedder = PatchEmbedder(explored.models[model], views=explored.request.views)
-        made = embedder.views(image, sample.corner).images[sample.view]
+        made = embedder.views(case, sample.corner).images[sample.view]
         view = _shown(np.moveaxis(made, 0, -1), how.neighbours)
     y, x = top + sample.corner[0] * scale[0], left + sample.corner[1] * scale[1]
     frame = (y, x, y + side * scale[0], x + side * scale[1])
-    yield Opened(sample, _shown(image.case.image, how.neighbours), frame, view, scale)
+    yield Opened(sample, _shown(case.original.image, how.neighbours), frame, view, scale)
 
 
 def _shown(pixels: NDArray[Any], neighbours: int) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Augmented views: what other scanners would have made of the same tissue."""
+"""Augmentation: spatial, and of the style in which scanners differ."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -12,14 +12,14 @@ Strength = Annotated[float, Field(ge=0, le=1)]
 
 
 class Augmentation(BaseModel):
-    """How strongly patches are varied; every draw comes from torch's global generator.
+    """Strengths of the augmentation of patches.
 
     Attributes
     ----------
     flips
         Mirror half of the patches from left to right.
     turn
-        Largest turn either way, degrees.
+        Largest rotation either way, degrees.
     scale
         Largest relative change of size: 0.25 draws from [0.8, 1.25].
     brightness
@@ -28,11 +28,11 @@ class Augmentation(BaseModel):
         Largest relative change of the factor, and of the exponent, of the grey
         values: 0.4 draws from [0.71, 1.4].
     blur
-        Largest standard deviation of the blur, pixels, beyond the 0.1 of the least.
+        Range of the standard deviation of the blur, which is at least 0.1, pixels.
     noise
         Standard deviation of the added Gaussian noise (image range is [0, 1]).
     resolution
-        Largest factor by which a patch is coarsened (down and up again).
+        Largest factor by which the resolution is lowered, down and up again.
     illumination
         Largest amplitude of a smooth gradient over the patch.
     """
@@ -52,102 +52,118 @@ class Augmentation(BaseModel):
 
 
 class Augmenter:
-    """Turns roomy patches into training patches and into further views of them.
+    """Augments batches of patches with Kornia, on the device of the batch.
 
-    Kornia draws one set of parameters per sample and works on the whole
-    batch, on whatever device the batch is.
+    Parameters are drawn for each sample, from torch's global generator.
 
     Parameters
     ----------
     augmentation
-        How strongly to vary.
+        Strengths.
     patch
-        Height and width of what is returned, pixels. Patches come in larger
-        (see `crop_size`), so that turning and scaling bring in hardly any empty corners.
+        Height and width of the augmented patches, pixels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> augmenter = Augmenter(Augmentation(), patch=32)
+    >>> side = augmenter.crop_size
+    >>> image, mask = torch.rand(2, 1, side, side), torch.zeros(2, side, side, dtype=torch.int64)
+    >>> image, mask = augmenter.spatial_augmentation(image, mask)
+    >>> image.shape, mask.shape, augmenter.views(image, 3).shape
+    (torch.Size([2, 1, 32, 32]), torch.Size([2, 32, 32]), torch.Size([6, 1, 32, 32]))
     """
 
     def __init__(self, augmentation: Augmentation, patch: int) -> None:
         self.augmentation = augmentation
         self.patch = patch
-        self._geometric = self._build_geometric()
-        self._photometric = self._build_photometric()
+        self._spatial = self._build_spatial()
+        self._style = self._build_style()
 
     @property
     def crop_size(self) -> int:
-        """Side of the patches to cut from the images, pixels."""
+        """Side of the crops that `spatial_augmentation` takes, pixels.
+
+        They are larger than the patches, so that rotation and scaling bring in
+        hardly any empty corners.
+        """
         return round(self.patch * 1.2 * (1 + self.augmentation.scale))
 
-    def moved(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn, mirror and scale image and mask alike, and cut out their centres.
+    def spatial_augmentation(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Mirror, rotate and scale image and mask alike, and crop their centres.
 
         Parameters
         ----------
         image
-            (B, C, roomy, roomy) float, in [0, 1].
+            (B, C, crop_size, crop_size) float, in [0, 1].
         mask
-            (B, roomy, roomy) integer classes.
+            (B, crop_size, crop_size) integer classes.
 
         Returns
         -------
         Tensor
-            (B, C, patch, patch), in [0, 1]; its grey values are as they were.
+            (B, C, patch, patch), in [0, 1].
         Tensor
             (B, patch, patch), the dtype of `mask`.
         """
-        moved, moved_mask = self._geometric(image, mask[:, None].to(image.dtype))
-        centred, centred_mask = self._centre(moved), self._centre(moved_mask)
-        return centred, centred_mask[:, 0].to(mask.dtype)
+        image, transformed_mask = self._spatial(image, mask[:, None].to(image.dtype))
+        return self._crop_centre(image), self._crop_centre(transformed_mask)[:, 0].to(mask.dtype)
 
-    def restyle(self, image: Tensor) -> Tensor:
-        """The same patches (B, C, h, w) as other scanners would show them, in [0, 1]."""
-        return self._coarsen(self._photometric(image)).clamp(0, 1)
+    def style_augmentation(self, image: Tensor) -> Tensor:
+        """Vary grey values, blur, noise and resolution of patches (B, C, h, w) in [0, 1]."""
+        return self._simulate_low_resolution(self._style(image)).clamp(0, 1)
 
     def views(self, image: Tensor, count: int) -> Tensor:
-        """Further views of each sample: (B, C, h, w) -> (B * count, C, h, w), sample by sample.
+        """Style-augment each sample repeatedly: (B, C, h, w) -> (B * count, C, h, w).
 
-        The tissue stays in its place: a prediction for one view is one for all.
+        Views of a sample follow each other. None is transformed spatially: a
+        prediction for one view fits all.
         """
-        return self.restyle(image.repeat_interleave(count, dim=0))
+        return self.style_augmentation(image.repeat_interleave(count, dim=0))
 
-    def _centre(self, image: Tensor) -> Tensor:
+    def _crop_centre(self, image: Tensor) -> Tensor:
         top = (image.shape[-2] - self.patch) // 2
         left = (image.shape[-1] - self.patch) // 2
         return image[..., top : top + self.patch, left : left + self.patch]
 
-    def _build_geometric(self) -> Callable[..., tuple[Tensor, Tensor]]:
-        # Kornia takes a third of a second to import: only those who train pay it.
+    def _build_spatial(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        # Imported here, as it takes a third of a second.
         import kornia.augmentation as K
 
-        how = self.augmentation
+        strength = self.augmentation
         steps = [
-            K.RandomHorizontalFlip(p=0.5 * how.flips),
-            K.RandomAffine(how.turn, scale=(1 / (1 + how.scale), 1 + how.scale), p=1.0),
+            K.RandomHorizontalFlip(p=0.5 * strength.flips),
+            K.RandomAffine(
+                strength.turn, scale=(1 / (1 + strength.scale), 1 + strength.scale), p=1.0
+            ),
         ]
         sequence: Callable[..., tuple[Tensor, Tensor]] = K.AugmentationSequential(
             *steps, data_keys=["input", "mask"]
         )
         return sequence
 
-    def _build_photometric(self) -> Callable[[Tensor], Tensor]:
+    def _build_style(self) -> Callable[[Tensor], Tensor]:
         import kornia.augmentation as K
 
-        how = self.augmentation
+        strength = self.augmentation
         steps = [
-            K.RandomGamma((1 / (1 + how.gamma), 1 + how.gamma), p=0.7),
-            K.RandomContrast((1 / (1 + how.contrast), 1 + how.contrast), p=0.7),
-            K.RandomBrightness((1 - how.brightness, 1 + how.brightness), p=0.7),
+            K.RandomGamma((1 / (1 + strength.gamma), 1 + strength.gamma), p=0.7),
+            K.RandomContrast((1 / (1 + strength.contrast), 1 + strength.contrast), p=0.7),
+            K.RandomBrightness((1 - strength.brightness, 1 + strength.brightness), p=0.7),
         ]
-        if how.illumination:
-            steps.append(K.RandomLinearIllumination(gain=(0.01, 0.01 + how.illumination), p=0.5))
-        if how.blur:
-            steps.append(K.RandomGaussianBlur((9, 9), (0.1, 0.1 + how.blur), p=0.5))
-        if how.noise:
-            steps.append(K.RandomGaussianNoise(0.0, how.noise, p=0.5))
+        if strength.illumination:
+            steps.append(
+                K.RandomLinearIllumination(gain=(0.01, 0.01 + strength.illumination), p=0.5)
+            )
+        if strength.blur:
+            steps.append(K.RandomGaussianBlur((9, 9), (0.1, 0.1 + strength.blur), p=0.5))
+        if strength.noise:
+            steps.append(K.RandomGaussianNoise(0.0, strength.noise, p=0.5))
         sequence: Callable[[Tensor], Tensor] = K.AugmentationSequential(*steps, data_keys=["input"])
         return sequence
 
-    def _coarsen(self, image: Tensor) -> Tensor:
-        """Bring one random third of the batch to a coarser resolution and back."""
+    def _simulate_low_resolution(self, image: Tensor) -> Tensor:
+        """Resize a random third of the batch to a lower resolution and back."""
         if self.augmentation.resolution <= 1:
             return image
         chosen = torch.rand(image.shape[0], device=image.device) < 1 / 3

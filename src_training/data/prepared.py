@@ -1,60 +1,88 @@
-"""Images as networks see them, prepared once for however many models look at them."""
+"""Cases of a domain on the grid that networks see: for training, scores and embeddings alike."""
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
 
 from src_training.data.case import Case
 from src_training.data.domain import Domain
 from src_training.data.preprocessing import Preprocessing
-from src_training.data.preprocessing.field_of_view import find_field_of_view
-from src_training.data.preprocessing.geometry import Mask, Prepared
+from src_training.data.preprocessing.geometry import Mask, PreparedImage
 from src_training.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedImage:
-    """A case, and what a network sees of it.
+class PreparedCase:
+    """A case and the network's input made of it.
 
     Attributes
     ----------
-    case
-        As it was read.
-    fov
-        (H, W) field of view on the original pixels, found in the image of a
-        fundus where the case has none; None: every pixel counts.
-    prepared
-        The network's input.
+    original
+        The case as it was read, on the original grid.
+    original_fov
+        (H, W) bool field of view on the original grid, detected in a fundus
+        photograph that has none; None: every pixel counts.
+    image
+        The network's input and the mask, on the prepared grid.
     seconds
-        What finding the field of view and preparing took.
+        Time that detecting the field of view and preparing took.
     """
 
-    case: Case
-    fov: Mask | None
-    prepared: Prepared
+    original: Case
+    original_fov: Mask | None
+    image: PreparedImage
     seconds: float
 
 
-def prepared_images(domain: Domain, preprocessing: Preprocessing) -> Iterator[PreparedImage]:
-    """Prepare the images of a domain, one when it is asked for.
+def prepare_cases(
+    domain: Domain,
+    preprocessing: Preprocessing,
+    masks: Literal["optional", "required", "ignored"] = "optional",
+) -> Iterator[PreparedCase]:
+    """Prepare the cases of a domain, each when it is asked for.
+
+    Parameters
+    ----------
+    domain, preprocessing
+        What to prepare, and how; the preprocessing is adapted to the domain's camera.
+    masks
+        ``required`` or ``ignored``: the cases are for training, with masks or
+        without, and must have a field of view to draw patches from.
+        ``optional``: cases are taken as they are.
 
     Raises
     ------
     InputError
-        If an image cannot be prepared, names it; see also `Preprocessing.for_camera`.
+        If an image cannot be prepared, or a case for training has no mask
+        where one is required or an empty field of view; names the case. See
+        also `BasePreprocessing.for_camera`.
+
+    Examples
+    --------
+    >>> from src_training.data.preprocessing import IntensityPreprocessing
+    >>> domain = Domain.from_arrays("ct", [np.eye(8)], [np.eye(8, dtype=int)])
+    >>> [case] = prepare_cases(domain, IntensityPreprocessing(side=32))
+    >>> case.image.pixels.shape, case.image.mask.shape, case.original.image.shape
+    ((1, 32, 32), (32, 32), (8, 8))
     """
-    how = preprocessing.for_camera(domain.angle)
-    for case in domain.with_neighbours(how.neighbours):
+    adapted = preprocessing.for_camera(domain.angle)
+    for case in domain.with_neighbours(adapted.neighbours):
+        name = f"{domain.name}/{case.name}"
+        if masks == "required" and case.mask is None:
+            raise InputError(f"{name} has no mask; expected one for every training image")
         began = time.perf_counter()
         try:
-            fov = _field_of_view(case, how)
-            prepared = how.prepare(case.image, fov)
+            fov = adapted.find_fov(case.image) if case.fov is None else case.fov
+            image = adapted.prepare(case.image, fov)
         except InputError as error:
-            raise InputError(f"{domain.name}/{case.name}: {error}") from None
-        yield PreparedImage(case, fov, prepared, time.perf_counter() - began)
-
-
-def _field_of_view(case: Case, preprocessing: Preprocessing) -> Mask | None:
-    if case.fov is not None or preprocessing.kind != "fundus":
-        return case.fov
-    return find_field_of_view(case.image[..., :3] if case.image.ndim == 3 else case.image)
+            raise InputError(f"{name}: {error}") from None
+        seconds = time.perf_counter() - began
+        if masks != "optional" and not image.fov.any():
+            raise InputError(f"{name}: the field of view is empty; expected pixels in it")
+        if case.mask is not None and masks != "ignored":
+            mask = image.geometry.to_prepared(case.mask).astype(np.uint8)
+            image = replace(image, mask=mask)
+        yield PreparedCase(case, fov, image, seconds)

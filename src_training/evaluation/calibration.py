@@ -16,7 +16,7 @@ from scipy.special import logit
 from torch import Tensor
 
 from src_training.data.domain import Domain
-from src_training.data.prepared import PreparedImage, prepared_images
+from src_training.data.prepared import PreparedCase, prepare_cases
 from src_training.data.preprocessing.geometry import Float, Mask
 from src_training.errors import InputError
 from src_training.evaluation.evaluate import evaluate
@@ -32,8 +32,8 @@ BN_MIXINGS = (0.0, 0.5, 1.0)
 DEFAULT_BN_MIXING, _LEAST_GAIN = 0.5, 0.01
 """The share to use, unless the mean Dice of another is higher by more than this gain."""
 
-Restyle = Callable[[Tensor], Tensor]
-"""Images (B, C, h, w) -> the same as another scanner might show them; see `Augmenter.restyle`."""
+StyleAugmentation = Callable[[Tensor], Tensor]
+"""Images (B, C, h, w) -> the same in another style; see `Augmenter.style_augmentation`."""
 
 _STYLES, _MOST_STYLED = 3, 12
 """Styles of each validation image, and the number of styled images that is enough."""
@@ -44,7 +44,7 @@ _IMAGE_THRESHOLD_COST = 0.005
 
 
 def calibrate(
-    predictor: Predictor, validation: Sequence[PreparedImage], styled: Sequence[PreparedImage] = ()
+    predictor: Predictor, validation: Sequence[PreparedCase], styled: Sequence[PreparedCase] = ()
 ) -> None:
     """Choose batch-norm mixing, then Platt scaling, then the threshold of a model.
 
@@ -104,12 +104,12 @@ def adapt_to_domain(predictor: Predictor, domain: Domain, file: Path) -> Iterato
     if model.source is not None and file.resolve() == model.source.resolve():
         raise InputError(f"{file} is the model to adapt; expected another file")
     yield "Scoring the model as it is…"
-    images = list(prepared_images(domain, model.card.preprocessing))
-    before = evaluate(predictor, domain, images=images).mean["dice"]
+    images = list(prepare_cases(domain, model.card.preprocessing))
+    before = evaluate(predictor, domain, cases=images).mean["dice"]
     yield "Choosing statistics, calibration and threshold…"
     calibrate(predictor, images)
     yield "Scoring the adapted model…"
-    after = evaluate(predictor, domain, images=images).mean["dice"]
+    after = evaluate(predictor, domain, cases=images).mean["dice"]
     note = f"Tuned to {len(images)} images of {domain.name}."
     update_card(
         predictor,
@@ -122,7 +122,9 @@ def adapt_to_domain(predictor: Predictor, domain: Domain, file: Path) -> Iterato
     yield f"Dice {before:.3f} before, {after:.3f} on the images it was tuned to"
 
 
-def style_augmented(validation: Sequence[PreparedImage], restyle: Restyle) -> list[PreparedImage]:
+def style_augmented(
+    validation: Sequence[PreparedCase], augment: StyleAugmentation
+) -> list[PreparedCase]:
     """The images as other scanners might show them, with their own fields of view and masks.
 
     Three styles of each image but at most twelve images, or one style of each
@@ -130,11 +132,11 @@ def style_augmented(validation: Sequence[PreparedImage], restyle: Restyle) -> li
     """
     count = max(len(validation), min(_STYLES * len(validation), _MOST_STYLED))
     numbered = zip(range(count), cycle(validation), strict=False)
-    return [_restyled(image, seed, restyle) for seed, image in numbered]
+    return [_augment_style(image, seed, augment) for seed, image in numbered]
 
 
 def choose_bn_mixing(
-    predictor: Predictor, validation: Sequence[PreparedImage], styled: Sequence[PreparedImage]
+    predictor: Predictor, validation: Sequence[PreparedCase], styled: Sequence[PreparedCase]
 ) -> float:
     """Choose the share of the image's statistics in batch normalisation, one of `BN_MIXINGS`.
 
@@ -155,13 +157,13 @@ def choose_bn_mixing(
     return best if dice[best] > dice[DEFAULT_BN_MIXING] + _LEAST_GAIN else DEFAULT_BN_MIXING
 
 
-def best_dice(predictor: Predictor, images: Sequence[PreparedImage]) -> float:
+def best_dice(predictor: Predictor, images: Sequence[PreparedCase]) -> float:
     """Mean Dice of images at the threshold that is best for all of them together."""
     curves = [_dice_curve(_probabilities(predictor, image), image) for image in images]
     return float(np.mean(curves, axis=0).max())
 
 
-def fit_platt_scaling(predictor: Predictor, validation: Sequence[PreparedImage]) -> None:
+def fit_platt_scaling(predictor: Predictor, validation: Sequence[PreparedCase]) -> None:
     """Calibrate the foreground probability of a two-class network.
 
     Platt's logistic regression of the mask on the logit, inside the field of
@@ -196,7 +198,7 @@ def fold_platt_scaling(network: SegmentationNetwork, slope: float, offset: float
 
 
 def choose_threshold(
-    predictor: Predictor, validation: Sequence[PreparedImage]
+    predictor: Predictor, validation: Sequence[PreparedCase]
 ) -> tuple[float, bool]:
     """Choose the threshold of the best mean Dice, and whether each image has its own instead.
 
@@ -226,36 +228,36 @@ def update_card(predictor: Predictor, **fields: Any) -> None:
     predictor.model.card = predictor.model.card.model_copy(update=fields)
 
 
-def _restyled(image: PreparedImage, seed: int, restyle: Restyle) -> PreparedImage:
-    pixels = torch.from_numpy(image.prepared.pixels)[None]
+def _augment_style(case: PreparedCase, seed: int, augment: StyleAugmentation) -> PreparedCase:
+    pixels = torch.from_numpy(case.image.pixels)[None]
     with drawing(seed):
-        styled = restyle(pixels)[0].numpy()
+        styled = augment(pixels)[0].numpy()
     # Outside the field of view every scanner shows the same.
-    styled = np.where(image.prepared.fov, styled, image.prepared.pixels)
-    return replace(image, prepared=replace(image.prepared, pixels=styled))
+    styled = np.where(case.image.fov, styled, case.image.pixels)
+    return replace(case, image=replace(case.image, pixels=styled))
 
 
-def _probabilities(predictor: Predictor, image: PreparedImage) -> Float:
-    return predictor.predict(image.case.image, image.fov, image.prepared)
+def _probabilities(predictor: Predictor, case: PreparedCase) -> Float:
+    return predictor.predict(case.original.image, case.original_fov, case.image)
 
 
-def _mask(image: PreparedImage) -> NDArray[np.integer]:
-    return np.asarray(image.case.mask)
+def _mask(case: PreparedCase) -> NDArray[np.integer]:
+    return np.asarray(case.original.mask)
 
 
-def _dice_curve(probabilities: Float, image: PreparedImage) -> Float:
+def _dice_curve(probabilities: Float, case: PreparedCase) -> Float:
     """Dice at each of `THRESHOLDS`; an empty prediction of an empty mask scores 1."""
-    return np.nan_to_num(dice_curve(probabilities, _mask(image), _field_of_view(image)), nan=1.0)
+    return np.nan_to_num(dice_curve(probabilities, _mask(case), _field_of_view(case)), nan=1.0)
 
 
-def _field_of_view(image: PreparedImage) -> Mask | None:
-    return None if image.fov is None else image.fov.astype(np.bool_)
+def _field_of_view(case: PreparedCase) -> Mask | None:
+    return None if case.original_fov is None else case.original_fov.astype(np.bool_)
 
 
-def _logit_histograms(foreground: Float, image: PreparedImage) -> NDArray[np.int64]:
+def _logit_histograms(foreground: Float, case: PreparedCase) -> NDArray[np.int64]:
     """Pixels of background and of foreground (2, bins) by their logit, in the field of view."""
-    positive = _mask(image) > 0
-    inside = _field_of_view(image)
+    positive = _mask(case) > 0
+    inside = _field_of_view(case)
     if inside is None:
         inside = np.ones_like(positive)
     # Resizing may round a probability to just above 1.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from src_training.data.case import Case
 from src_training.data.domain import Domain
-from src_training.data.prepared import PreparedImage, prepared_images
+from src_training.data.prepared import PreparedCase, prepare_cases
 from src_training.errors import InputError
 from src_training.evaluation.bootstrap import bootstrap_by_patient, count_patients
 from src_training.evaluation.metrics import Pooled, mean_defined, score
@@ -95,7 +95,7 @@ def evaluate(
     on_image: OnImage | None = None,
     *,
     threshold: float | None = None,
-    images: Iterable[PreparedImage] | None = None,
+    cases: Iterable[PreparedCase] | None = None,
 ) -> DomainScores:
     """Segment every image of a domain and score it on its original pixels; whole volumes too.
 
@@ -110,8 +110,8 @@ def evaluate(
         images, and the image's name.
     threshold
         Probability from which a pixel is foreground; None: the model's own.
-    images
-        The result of `prepared_images` for this domain, if it has been computed already.
+    cases
+        The result of `prepare_cases` for this domain, if it has been computed already.
 
     Raises
     ------
@@ -122,17 +122,17 @@ def evaluate(
     card = predictor.model.card
     if len(domain) == 0:
         raise InputError(f"{domain.name}: the domain has no images; expected at least one")
-    if images is None:
-        images = prepared_images(domain, card.preprocessing)
+    if cases is None:
+        cases = prepare_cases(domain, card.preprocessing)
     pooled, scores = Pooled(len(card.classes)), dict[str, Scores]()
     thresholds, seconds = dict[str, float](), dict[str, float]()
     volumes = _VolumeScores(card.classes)
-    for done, image in enumerate(images, start=1):
-        name = image.case.name
+    for done, case in enumerate(cases, start=1):
+        name = case.original.name
         scores[name], thresholds[name], seconds[name], labels = _score(
-            predictor, image, threshold, pooled, domain.name
+            predictor, case, threshold, pooled, domain.name
         )
-        volumes.add(image.case, labels)
+        volumes.add(case.original, labels)
         if on_image is not None:
             on_image(done, len(domain), name)
     dice = bootstrap_by_patient([{name: each["dice"] for name, each in scores.items()}])
@@ -176,26 +176,28 @@ class _VolumeScores:
 
 def _score(
     predictor: Predictor,
-    image: PreparedImage,
+    case: PreparedCase,
     threshold: float | None,
     pooled: Pooled,
     domain: str,
 ) -> tuple[Scores, float, float, Labels]:
     """Scores of an image, the threshold used, the seconds it took, and the labels."""
-    case, fov, card = image.case, image.fov, predictor.model.card
-    if case.mask is None:
-        raise InputError(f"{domain}: image {case.name} has no mask; expected one to score against")
+    original, fov, card = case.original, case.original_fov, predictor.model.card
+    if original.mask is None:
+        raise InputError(
+            f"{domain}: image {original.name} has no mask; expected one to score against"
+        )
     try:
         began = time.perf_counter()
-        probabilities = predictor.predict(case.image, fov, image.prepared)
+        probabilities = predictor.predict(original.image, fov, case.image)
         used = card.threshold_for(probabilities) if threshold is None else threshold
         labels = labels_from(probabilities, used)
         elapsed = time.perf_counter() - began
-        pooled.add(probabilities, case.mask, fov, used)
-        scores = score(probabilities, case.mask, fov, used, classes=card.classes)
+        pooled.add(probabilities, original.mask, fov, used)
+        scores = score(probabilities, original.mask, fov, used, classes=card.classes)
     except InputError as error:
-        raise InputError(f"{domain}: image {case.name}: {error}") from None
-    return scores, used, image.seconds + elapsed, labels
+        raise InputError(f"{domain}: image {original.name}: {error}") from None
+    return scores, used, case.seconds + elapsed, labels
 
 
 def _columns(images: Mapping[str, Scores]) -> list[tuple[str, list[float]]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from src_training.alignment.alignment_network import SemanticEncoder
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.domain import Domain
-from src_training.data.prepared import PreparedImage, prepared_images
+from src_training.data.prepared import PreparedCase, prepare_cases
 from src_training.data.preprocessing import Preprocessing
 from src_training.errors import InputError
 from src_training.evaluation.metrics import class_dice
@@ -80,7 +80,7 @@ def encode_masks(
 
 
 def image_vectors(
-    model: SegmentationModel, domain: Domain, images: Iterable[PreparedImage] | None = None
+    model: SegmentationModel, domain: Domain, cases: Iterable[PreparedCase] | None = None
 ) -> Array:
     """Vectors E(F) (N, latent) of the patches of a domain, in reading order; no masks needed.
 
@@ -90,8 +90,8 @@ def image_vectors(
         With its semantic encoder.
     domain
         At least one image.
-    images
-        The result of `prepared_images` for this domain, if it has been computed already.
+    cases
+        The result of `prepare_cases` for this domain, if it has been computed already.
 
     Raises
     ------
@@ -99,9 +99,9 @@ def image_vectors(
         If the model has no semantic encoder, or an image cannot be prepared.
     """
     encoder = _semantic_encoder(model)
-    if images is None:
-        images = prepared_images(domain, model.card.preprocessing)
-    patches = [patch for image in images for patch in cut_patches(image, model.card.patch)]
+    if cases is None:
+        cases = prepare_cases(domain, model.card.preprocessing)
+    patches = [patch for case in cases for patch in cut_patches(case, model.card.patch)]
     return encode_images(
         model.network, encoder, np.concatenate([patch.images for patch in patches])
     )
@@ -112,7 +112,7 @@ def mask_vectors(
     domain: Domain,
     preprocessing: Preprocessing,
     side: int,
-    images: Iterable[PreparedImage] | None = None,
+    cases: Iterable[PreparedCase] | None = None,
 ) -> Array:
     """Vectors z_y (N, latent) that P-SAE makes of the masks of the same patches.
 
@@ -126,7 +126,7 @@ def mask_vectors(
         From a raw image to the grid that patches are cut from.
     side
         Side of the patches that the autoencoder was made for, pixels.
-    images
+    cases
         As in `image_vectors`.
 
     Raises
@@ -134,9 +134,9 @@ def mask_vectors(
     InputError
         If an image has no mask or cannot be prepared.
     """
-    if images is None:
-        images = prepared_images(domain, preprocessing)
-    patches = [patch for image in images for patch in cut_patches(image, side)]
+    if cases is None:
+        cases = prepare_cases(domain, preprocessing)
+    patches = [patch for case in cases for patch in cut_patches(case, side)]
     masks = [patch.masks for patch in patches if patch.masks is not None]
     if len(masks) < len(patches):
         raise InputError(f"{domain.name} has images without mask; expected one for every image")
@@ -191,7 +191,7 @@ class PatchEmbedder:
         self._autoencoder = autoencoder
         self.fingerprint = self._fingerprint(seed)
 
-    def rows(self, image: PreparedImage, domain: str) -> EmbeddingTable:
+    def rows(self, case: PreparedCase, domain: str) -> EmbeddingTable:
         """All rows of an image: its patches in reading order, each before its views; masks last.
 
         Raises
@@ -199,14 +199,14 @@ class PatchEmbedder:
         InputError
             If the mask holds a class that the model does not have.
         """
-        self._check_classes(image, domain)
-        patches = [self._with_views(patch) for patch in cut_patches(image, self._model.card.patch)]
+        self._check_classes(case, domain)
+        patches = [self._with_views(patch) for patch in cut_patches(case, self._model.card.patch)]
         corners = np.array([patch.corner for patch in patches], np.int64)
         areas, views = np.stack([self._areas(patch) for patch in patches]), 1 + self._count
         images = np.concatenate([patch.images for patch in patches])
         table = EmbeddingTable.of_case(
             domain,
-            image.case.name,
+            case.original.name,
             "image",
             values=encode_images(self._model.network, self._encoder, images),
             corners=np.repeat(corners, views, axis=0),
@@ -219,7 +219,7 @@ class PatchEmbedder:
             return table
         of_masks = EmbeddingTable.of_case(
             domain,
-            image.case.name,
+            case.original.name,
             "mask",
             values=encode_masks(self._autoencoder, np.stack(masks), images[::views]),
             corners=corners,
@@ -229,9 +229,9 @@ class PatchEmbedder:
         )
         return concatenate([table, of_masks])
 
-    def views(self, image: PreparedImage, corner: tuple[int, int]) -> PatchViews:
+    def views(self, case: PreparedCase, corner: tuple[int, int]) -> PatchViews:
         """The patch at a corner of `patch_corners` with its views, as `rows` encodes them."""
-        [patch] = cut_patches(image, self._model.card.patch, [corner])
+        [patch] = cut_patches(case, self._model.card.patch, [corner])
         return self._with_views(patch)
 
     def _with_views(self, patch: PatchViews) -> PatchViews:
@@ -280,11 +280,11 @@ class PatchEmbedder:
     def _classes(self) -> int:
         return len(self._model.card.classes)
 
-    def _check_classes(self, image: PreparedImage, domain: str) -> None:
-        mask = image.case.mask
+    def _check_classes(self, case: PreparedCase, domain: str) -> None:
+        mask = case.original.mask
         if mask is not None and mask.max() >= self._classes:
             raise InputError(
-                f"{domain}/{image.case.name}: the mask holds class {mask.max()}; expected the "
+                f"{domain}/{case.original.name}: the mask holds class {mask.max()}; expected the "
                 f"{self._classes} classes of model {self._model.card.name}"
             )
 

@@ -11,7 +11,7 @@ import numpy as np
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.case import Case
 from src_training.data.domain import Domain
-from src_training.data.prepared import prepared_images
+from src_training.data.prepared import prepare_cases
 from src_training.errors import InputError
 from src_training.explore.embedding_table import EmbeddingTable, concatenate
 from src_training.explore.embeddings import PatchEmbedder
@@ -96,8 +96,8 @@ def extract(
             cached += rows is not None
             if rows is None:
                 subset = domain.subset([case.name])
-                [image] = prepared_images(subset, model.card.preprocessing)
-                rows = embedder.rows(image, domain.name)
+                [prepared] = prepare_cases(subset, model.card.preprocessing)
+                rows = embedder.rows(prepared, domain.name)
                 if file is not None:
                     _write(file, rows)
             tables.append(rows)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_training.data.preprocessing.geometry import Float, Geometry, Mask, Prepared
+from src_training.data.preprocessing.geometry import Float, Geometry, Mask, PreparedImage
 from src_training.errors import InputError
 from src_training.explore.teacher_student import TeacherStudentPair
 from src_training.inference.model_file import SegmentationModel
@@ -237,7 +237,7 @@ def _cross_probabilities(networks: TeacherStudentPair, patches: Tensor) -> Tenso
     return torch.stack([each.float().softmax(1) for each in logits], 1)
 
 
-def _checked(prepared: Prepared) -> Prepared:
+def _checked(prepared: PreparedImage) -> PreparedImage:
     height, width = prepared.geometry.prepared
     if height * width > _MOST_PIXELS:
         raise InputError(
@@ -264,7 +264,7 @@ def _on_image(maps: Tensor, geometry: Geometry, covered: Sequence[int]) -> Featu
     return FeatureMaps(maps.float().cpu().numpy(), scale, translate)
 
 
-def _field_of_view(prepared: Prepared) -> Mask:
+def _field_of_view(prepared: PreparedImage) -> Mask:
     """The field of view (H, W) on the grid of the image."""
     cover = prepared.geometry.to_original(prepared.fov[None].astype(np.float32))[0]
     return np.asarray(cover > 0.5, np.bool_)

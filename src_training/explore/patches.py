@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from src_training.data.augmentation import Augmentation, Augmenter
-from src_training.data.prepared import PreparedImage
+from src_training.data.prepared import PreparedCase
 from src_training.data.preprocessing.geometry import Float, Mask
 from src_training.data.sampling import crop_patch, patch_corners
 from src_training.seeds import drawing, step_seed
@@ -41,26 +41,24 @@ class PatchViews:
 
 
 def cut_patches(
-    image: PreparedImage, side: int, corners: list[tuple[int, int]] | None = None
+    case: PreparedCase, side: int, corners: list[tuple[int, int]] | None = None
 ) -> Iterator[PatchViews]:
     """Cut patches from a prepared image, without augmented views.
 
     Parameters
     ----------
-    image
+    case
         With or without mask.
     side
         Side of the patches, pixels of the prepared image.
     corners
         Tops and lefts of the patches; None: those of `patch_corners`, side by side.
     """
-    case, prepared, mask = image.case, image.prepared, None
-    if case.mask is not None:
-        mask = prepared.geometry.to_prepared(case.mask).astype(np.uint8)
-    for corner in patch_corners(prepared.fov, side) if corners is None else corners:
-        pixels, fov = (crop_patch(each, corner, side) for each in (prepared.pixels, prepared.fov))
+    image, mask = case.image, case.image.mask
+    for corner in patch_corners(image.fov, side) if corners is None else corners:
+        pixels, fov = (crop_patch(each, corner, side) for each in (image.pixels, image.fov))
         masks = None if mask is None else crop_patch(mask, corner, side)[None]
-        yield PatchViews(case.name, corner, pixels[None], masks, fov[None])
+        yield PatchViews(case.original.name, corner, pixels[None], masks, fov[None])
 
 
 class ViewGenerator:
@@ -97,7 +95,7 @@ class ViewGenerator:
             chosen = torch.randint(len(self._symmetries), (self._count,)).tolist()
             symmetries = [self._symmetries[each] for each in chosen]
             moved = np.stack([_transformed(patch.images[0], each) for each in symmetries])
-            styled = self._augmenter.restyle(torch.from_numpy(moved)).numpy()
+            styled = self._augmenter.style_augmentation(torch.from_numpy(moved)).numpy()
         symmetries = [0, *symmetries]
         masks = patch.masks
         if masks is not None:

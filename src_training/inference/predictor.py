@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_training.data.preprocessing.geometry import PADDING, Float, Mask, Prepared
+from src_training.data.preprocessing.geometry import PADDING, Float, Mask, PreparedImage
 from src_training.device import find_device
 from src_training.errors import InputError
 from src_training.inference.bn_adaptation import adapt_batch_norm
@@ -118,7 +118,7 @@ class Predictor:
         self,
         image: NDArray[np.generic],
         fov: Mask | None = None,
-        prepared: Prepared | None = None,
+        prepared: PreparedImage | None = None,
     ) -> Float:
         """Probabilities of one image.
 
@@ -152,7 +152,7 @@ class Predictor:
         self,
         image: NDArray[np.generic],
         fov: Mask | None = None,
-        prepared: Prepared | None = None,
+        prepared: PreparedImage | None = None,
     ) -> Iterator[Progress]:
         """Segment one image, a batch of tiles at a time; parameters as `predict`.
 
@@ -179,7 +179,7 @@ class Predictor:
         inside = _field_of_view(prepared) if fov is None else fov.astype(bool)
         return self._run(prepared, inside)
 
-    def _run(self, prepared: Prepared, inside: Mask) -> Iterator[Progress]:
+    def _run(self, prepared: PreparedImage, inside: Mask) -> Iterator[Progress]:
         padded = torch.from_numpy(prepared.padded)
         pixels = self._network.pad(padded[None])[0]
         size = (pixels.shape[-2], pixels.shape[-1])
@@ -254,7 +254,7 @@ def labels_from(probabilities: Float, threshold: float) -> NDArray[np.uint8]:
     return np.asarray(chosen, np.uint8)
 
 
-def _field_of_view(prepared: Prepared) -> Mask:
+def _field_of_view(prepared: PreparedImage) -> Mask:
     """The field of view (H, W) on the original grid."""
     cover = prepared.geometry.to_original(prepared.fov[None].astype(np.float32))[0]
     return np.asarray(cover > 0.5, np.bool_)

@@ -17,7 +17,7 @@ from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.recipe import NetworkRecipe, Recipe
 from src_training.data.augmentation import Augmenter
 from src_training.data.domain import Domain
-from src_training.data.prepared import PreparedImage, prepared_images
+from src_training.data.prepared import prepare_cases
 from src_training.distillation import METHODS, active_parts
 from src_training.evaluation.calibration import calibrate, style_augmented
 from src_training.evaluation.evaluate import DomainScores, evaluate
@@ -121,15 +121,17 @@ def _calibrate(
 ) -> dict[str, _Candidate]:
     """Models calibrated on the held-out cases alone, with the vectors of the training images."""
     preprocessing = recipe.preprocessing
-    held_out = [image for each in data.validation for image in prepared_images(each, preprocessing)]
-    sources = [(each, list(prepared_images(each, preprocessing))) for each in data.sources]
-    styled = style_augmented(held_out, Augmenter(recipe.augmentation, recipe.patch).restyle)
+    held_out = [case for each in data.validation for case in prepare_cases(each, preprocessing)]
+    sources = [(each, list(prepare_cases(each, preprocessing))) for each in data.sources]
+    styled = style_augmented(
+        held_out, Augmenter(recipe.augmentation, recipe.patch).style_augmentation
+    )
     candidates = {}
     for role in roles:
         model = _model(recipe, data, networks, directory, role, device)
         predictor = Predictor(model, device=str(device))
         calibrate(predictor, held_out, styled)
-        vectors = [image_vectors(predictor.model, each, images) for each, images in sources]
+        vectors = [image_vectors(predictor.model, each, cases) for each, cases in sources]
         candidates[role] = _Candidate(predictor, np.concatenate(vectors))
     return candidates
 
@@ -198,18 +200,18 @@ def _score(
     autoencoder: SemanticAutoencoder,
 ) -> None:
     """Add how each model does on a domain."""
-    images: list[PreparedImage] = list(prepared_images(domain, recipe.preprocessing))
+    cases = list(prepare_cases(domain, recipe.preprocessing))
     # P-SAE's vectors of the masks are the same for each model.
     masks = None
     if domain.labelled:
-        masks = mask_vectors(autoencoder, domain, recipe.preprocessing, recipe.patch, images)
+        masks = mask_vectors(autoencoder, domain, recipe.preprocessing, recipe.patch, cases)
     for candidate in candidates.values():
-        vectors = image_vectors(candidate.predictor.model, domain, images)
+        vectors = image_vectors(candidate.predictor.model, domain, cases)
         if distance := _distance(vectors, candidate.source):
             candidate.fsd[domain.name] = distance
         if masks is None:
             continue
-        candidate.scores[domain.name] = evaluate(candidate.predictor, domain, images=images)
+        candidate.scores[domain.name] = evaluate(candidate.predictor, domain, cases=cases)
         if distance := _distance(vectors, masks):
             candidate.prior_fsd[domain.name] = distance
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from src_training.config.recipe import NetworkRecipe, Recipe
 from src_training.data.domain import Domain
-from src_training.data.prepared import prepared_images
-from src_training.data.preprocessing.geometry import Prepared
+from src_training.data.prepared import prepare_cases
+from src_training.data.preprocessing.geometry import PreparedImage
 from src_training.data.sampling import crop_patch, evenly_spaced, patch_corners
 from src_training.errors import InputError
 from src_training.explore.embeddings import encode_batches
@@ -123,7 +123,7 @@ class _PreviewImage:
 
     stamp: tuple[int, int]
     pixels: NDArray[np.generic]
-    prepared: Prepared
+    prepared: PreparedImage
 
 
 class PreviewCallback(Callback):
@@ -227,7 +227,7 @@ class DistanceCallback(Callback):
     def __init__(
         self,
         recipe: Recipe,
-        source: Sequence[Prepared],
+        source: Sequence[PreparedImage],
         targets: Sequence[Domain],
         device: torch.device,
         emit: Emit,
@@ -264,8 +264,8 @@ class DistanceCallback(Callback):
         for domain in self._domains:
             few = domain.subset(evenly_spaced(domain.names, _CASES))
             try:
-                images = list(prepared_images(few, self._recipe.preprocessing))
-                patches = _patches([image.prepared for image in images], self._recipe.patch)
+                cases = list(prepare_cases(few, self._recipe.preprocessing))
+                patches = _patches([case.image for case in cases], self._recipe.patch)
             except (InputError, OSError) as error:
                 sentence = f"FSD leaves out {domain.name}: {_first_line(error)}"
                 self._emit(Noted(stage=stage, step=step, sentence=sentence))
@@ -278,7 +278,7 @@ class DistanceCallback(Callback):
         return encode_batches(stage.vectors, patches, device=self._device)
 
 
-def _patches(images: Sequence[Prepared], side: int) -> Tensor:
+def _patches(images: Sequence[PreparedImage], side: int) -> Tensor:
     """At most `PATCHES` patches (N, C, side, side) float32, spread over images, at least one."""
     places = [(image, corner) for image in images for corner in patch_corners(image.fov, side)]
     chosen = evenly_spaced(places, PATCHES)

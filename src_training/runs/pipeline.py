@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,16 +13,16 @@ from src_training.config.recipe import Recipe
 from src_training.config.stages import stages_of
 from src_training.data.augmentation import Augmenter
 from src_training.data.domain import Domain
+from src_training.data.prepared import prepare_cases
+from src_training.data.preprocessing.geometry import PreparedImage
 from src_training.data.sampling import (
     Batch,
     PatchSampler,
-    PreparedCase,
     Sampler,
     SemiSupervisedSampler,
     crop_patch,
     evenly_spaced,
     patch_corners,
-    prepare_cases,
 )
 from src_training.errors import InputError
 from src_training.inference.model_file import SegmentationModel
@@ -76,19 +77,19 @@ class Pipeline:
         )
 
     @cached_property
-    def training_cases(self) -> list[list[PreparedCase]]:
-        """The labelled training cases on the networks' grid, source by source."""
-        return [prepare_cases(each, self.recipe.preprocessing) for each in self.data.sources]
+    def training_images(self) -> list[list[PreparedImage]]:
+        """The labelled training images on the networks' grid, source by source."""
+        return [self._prepare([source], "required") for source in self.data.sources]
 
     @cached_property
-    def unlabelled_cases(self) -> list[PreparedCase]:
-        """The cases without masks on the networks' grid."""
-        return self._prepare(self.data.unlabelled, labelled=False)
+    def unlabelled_images(self) -> list[PreparedImage]:
+        """The images without masks on the networks' grid."""
+        return self._prepare(self.data.unlabelled, "ignored")
 
     @cached_property
-    def validation_cases(self) -> list[PreparedCase]:
-        """The held-out cases of all sources on the networks' grid."""
-        return self._prepare(self.data.validation)
+    def validation_images(self) -> list[PreparedImage]:
+        """The held-out images of all sources on the networks' grid."""
+        return self._prepare(self.data.validation, "required")
 
     def prepare(self) -> None:
         """Prepare all cases, which `run` does otherwise.
@@ -98,7 +99,7 @@ class Pipeline:
         InputError
             If a case cannot be prepared; the message names it.
         """
-        _ = self.training_cases, self.unlabelled_cases, self.validation_cases
+        _ = self.training_images, self.unlabelled_images, self.validation_images
 
     def run(
         self,
@@ -172,33 +173,35 @@ class Pipeline:
         """What stages are trained on, and what semi-supervised ones are."""
         recipe = self.recipe
         augmenter = Augmenter(recipe.augmentation, recipe.patch)
-        sources = self.training_cases
+        sources = self.training_images
         even = recipe.source_sampling == "even" and len(sources) > 1
-        weights = [1 / len(cases) for cases in sources for _ in cases] if even else None
-        labelled = PatchSampler([case for cases in sources for case in cases], augmenter, weights)
-        if not self.unlabelled_cases:
+        weights = [1 / len(images) for images in sources for _ in images] if even else None
+        labelled = PatchSampler([image for each in sources for image in each], augmenter, weights)
+        if not self.unlabelled_images:
             return labelled, labelled
-        unlabelled = PatchSampler(self.unlabelled_cases, augmenter)
+        unlabelled = PatchSampler(self.unlabelled_images, augmenter)
         return labelled, SemiSupervisedSampler(labelled, unlabelled)
 
-    def _prepare(self, domains: Sequence[Domain], *, labelled: bool = True) -> list[PreparedCase]:
+    def _prepare(
+        self, domains: Sequence[Domain], masks: Literal["required", "ignored"]
+    ) -> list[PreparedImage]:
         preprocessing = self.recipe.preprocessing
         return [
-            case
-            for domain in domains
-            for case in prepare_cases(domain, preprocessing, labelled=labelled)
+            case.image for domain in domains for case in prepare_cases(domain, preprocessing, masks)
         ]
 
     def _validation(self, device: torch.device) -> Validation:
-        cases, side = self.validation_cases, self.recipe.patch
-        places = [(case, corner) for case in cases for corner in patch_corners(case.fov, side)]
+        images, side = self.validation_images, self.recipe.patch
+        places = [(image, corner) for image in images for corner in patch_corners(image.fov, side)]
         chosen = evenly_spaced(places, VALIDATION_PATCHES)
-        image = np.stack([crop_patch(case.image.pixels, corner, side) for case, corner in chosen])
-        mask = np.stack([crop_patch(case.mask, corner, side) for case, corner in chosen])
-        patches = Batch(
-            torch.from_numpy(image).to(device), torch.from_numpy(mask).long().to(device)
+        pixels = np.stack([crop_patch(image.pixels, corner, side) for image, corner in chosen])
+        mask = np.stack(
+            [crop_patch(image.mask_or_background(), corner, side) for image, corner in chosen]
         )
-        return Validation(cases, patches)
+        patches = Batch(
+            torch.from_numpy(pixels).to(device), torch.from_numpy(mask).long().to(device)
+        )
+        return Validation(images, patches)
 
     def _dominance_warnings(
         self, stage: DistillationStage, sampler: Sampler, fabric: Fabric

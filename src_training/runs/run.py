@@ -163,7 +163,7 @@ def execute(
     )
 
     recipe, data, directory = pipeline.recipe, pipeline.data, pipeline.directory
-    source = [case.image for cases in pipeline.training_cases for case in cases]
+    source = [image for images in pipeline.training_images for image in images]
 
     def note(stage: str, step: int, sentence: str) -> None:
         emit(Noted(stage=stage, step=step, sentence=sentence))

@@ -9,7 +9,8 @@ from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.stages import StageSchedule
 from src_training.data.augmentation import Augmentation, Augmenter
 from src_training.data.domain import Domain
-from src_training.data.sampling import PatchSampler, prepare_cases
+from src_training.data.prepared import prepare_cases
+from src_training.data.sampling import PatchSampler
 from src_training.errors import InputError
 from src_training.inference.model_card import SemanticSpace
 from src_training.inference.model_file import SegmentationModel
@@ -68,8 +69,8 @@ def fit_semantic_encoder(
     card, network = model.card, model.network
     fabric = make_fabric(str(next(network.parameters()).device), 1)
     augmentation = card.augmentation or Augmentation()
-    cases = prepare_cases(domain, card.preprocessing)
-    sampler = PatchSampler(cases, Augmenter(augmentation, card.patch))
+    cases = prepare_cases(domain, card.preprocessing, "required")
+    sampler = PatchSampler([case.image for case in cases], Augmenter(augmentation, card.patch))
     classes, side = len(card.classes), card.patch // network.stride
     with drawing(step_seed(seed, "fit", "start")):
         autoencoder = SemanticAutoencoder(classes - 1, card.patch, _WIDTH, _LATENT, _HIDDEN)

@@ -10,13 +10,12 @@ from pydantic import ValidationError
 
 from src_training.config.domains import DomainRecipe, Phantoms
 from src_training.data.domain import Domain
-from src_training.data.prepared import prepared_images
+from src_training.data.prepared import prepare_cases
 from src_training.data.preprocessing import (
     FundusPreprocessing,
     IntensityPreprocessing,
     WindowPreprocessing,
 )
-from src_training.data.sampling import prepare_cases
 from src_training.errors import InputError
 from src_training.inference.predictor import Predictor
 from src_training.runs.data import load_domain
@@ -72,9 +71,8 @@ def test_only_a_fundus_camera_has_an_angle(kind):
 
 @pytest.mark.parametrize(("angle", "wide"), [(None, 200), (30, 200), (45, 300), (15, 100)])
 def test_images_of_a_domain_are_prepared_for_its_camera(angle, wide):
-    [image] = prepared_images(domain(angle), LEARNT)
     [case] = prepare_cases(domain(angle), LEARNT)
-    assert image.prepared.pixels.shape == case.image.pixels.shape == (1, wide, wide)
+    assert case.image.pixels.shape == (1, wide, wide)
     # The small disc, a tenth of the field of view, is so too in pixels.
     across = np.flatnonzero(case.mask.any(axis=0))
     assert across.size == pytest.approx(wide / 10, abs=3)

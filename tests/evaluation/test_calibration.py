@@ -8,7 +8,7 @@ import torch
 from scipy.special import expit
 
 from src_training.data.domain import Domain
-from src_training.data.prepared import prepared_images
+from src_training.data.prepared import prepare_cases
 from src_training.errors import InputError
 from src_training.evaluation.calibration import (
     BN_MIXINGS,
@@ -75,7 +75,7 @@ def make_predictor(monkeypatch, tiny_model):
 
 
 def images_of(predictor, lab):
-    return list(prepared_images(lab, predictor.model.card.preprocessing))
+    return list(prepare_cases(lab, predictor.model.card.preprocessing))
 
 
 def logistic_domain(count=3, slope=8.0, offset=-6.0, powers=(1, 1, 1)):
@@ -154,7 +154,7 @@ def test_a_weak_model_gets_a_low_threshold(make_predictor):
     lab = logistic_domain(slope=1.0, offset=-2.4)
     images = images_of(faint, lab)
     threshold, own = choose_threshold(faint, images)
-    assert faint.predict(images[0].case.image, None, images[0].prepared)[1].max() < 0.2
+    assert faint.predict(images[0].original.image, None, images[0].image)[1].max() < 0.2
     assert evaluate(faint, lab, threshold=threshold).mean["dice"] > 0.2
     assert own is False
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from src_training.data.domain import Domain
-from src_training.data.prepared import prepared_images
+from src_training.data.prepared import prepare_cases
 from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.errors import InputError
 from src_training.evaluation.bootstrap import bootstrap_by_patient
@@ -135,18 +135,18 @@ def test_an_image_that_cannot_be_prepared_is_named(predictor):
 def test_prepared_images_are_not_prepared_again(predictor, monkeypatch):
     lab = domain()
     expected = evaluate(predictor, lab)
-    images = list(prepared_images(lab, predictor.model.card.preprocessing))
+    images = list(prepare_cases(lab, predictor.model.card.preprocessing))
     monkeypatch.setattr(IntensityPreprocessing, "prepare", None)
-    assert evaluate(predictor, lab, images=images).to_dict() == expected.to_dict()
+    assert evaluate(predictor, lab, cases=images).to_dict() == expected.to_dict()
 
 
 def test_seconds_include_the_preprocessing(predictor):
     lab = domain(2)
     slow = [
         dataclasses.replace(image, seconds=image.seconds + 50)
-        for image in prepared_images(lab, predictor.model.card.preprocessing)
+        for image in prepare_cases(lab, predictor.model.card.preprocessing)
     ]
-    found = evaluate(predictor, lab, images=slow).seconds
+    found = evaluate(predictor, lab, cases=slow).seconds
     assert list(found) == list(lab.names)
     assert all(50 < seconds < 60 for seconds in found.values())
     assert "seconds" not in evaluate(predictor, lab).to_dict()

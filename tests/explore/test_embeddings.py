@@ -6,7 +6,7 @@ import torch
 
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.domain import Domain
-from src_training.data.prepared import prepared_images
+from src_training.data.prepared import prepare_cases
 from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.errors import InputError
 from src_training.evaluation.metrics import score
@@ -129,7 +129,7 @@ def test_views_follow_their_patch_and_repeat_with_the_seed(model):
 
 def test_the_views_of_a_row_can_be_made_again(model):
     found = extracted(model, [domain()], views=2)
-    image = next(prepared_images(domain(), model.card.preprocessing))
+    image = next(prepare_cases(domain(), model.card.preprocessing))
     shown = PatchEmbedder(model, views=2).views(image, (36, 4))
     with torch.no_grad():
         vectors = model.semantics(model.network.encode(torch.from_numpy(shown.images))[1])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src_training.data.augmentation import Augmentation
-from src_training.data.prepared import prepared_images
+from src_training.data.prepared import prepare_cases
 from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.explore.patches import ViewGenerator, cut_patches
 from tests.explore.scans import domain
@@ -14,7 +14,7 @@ CORNER = (2, 4)
 
 
 def first_image():
-    return next(prepared_images(domain(), IntensityPreprocessing(percentiles=(0, 100))))
+    return next(prepare_cases(domain(), IntensityPreprocessing(percentiles=(0, 100))))
 
 
 def shown(augmentation, count):
@@ -32,7 +32,7 @@ def without_style(**geometry):
 def test_masks_follow_the_symmetry_of_their_view():
     found = shown(without_style(), 20)
     # The mask is where the image is above a half of its range.
-    image = first_image().case.image
+    image = first_image().original.image
     half = (0.5 - image.min()) / (image.max() - image.min())
     np.testing.assert_array_equal(found.images[:, 0] > half, found.masks == 1)
     assert len({view.tobytes() for view in found.images}) > 4
@@ -58,7 +58,7 @@ def test_patches_keep_their_place_and_their_field_of_view():
     fov = np.zeros((70, 40), bool)
     fov[:20] = True
     scans = domain(fovs=[fov, None])
-    [image, _] = prepared_images(scans, IntensityPreprocessing(percentiles=(0, 100)))
+    [image, _] = prepare_cases(scans, IntensityPreprocessing(percentiles=(0, 100)))
     [patch] = cut_patches(image, 32, [CORNER])
     assert (patch.case, patch.corner) == ("tall", CORNER)
     np.testing.assert_array_equal(patch.fovs[0], fov[2:34, 4:36])
@@ -66,7 +66,7 @@ def test_patches_keep_their_place_and_their_field_of_view():
 
 
 def test_patches_without_mask_have_views_without_masks():
-    [image, _] = prepared_images(domain(masks=False), IntensityPreprocessing(percentiles=(0, 100)))
+    [image, _] = prepare_cases(domain(masks=False), IntensityPreprocessing(percentiles=(0, 100)))
     [patch] = cut_patches(image, 32, [CORNER])
     assert ViewGenerator(Augmentation(), 32, 2, seed=0)(patch).masks is None
 

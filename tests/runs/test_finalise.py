@@ -87,10 +87,10 @@ def test_calibration_is_alike_and_on_held_out_images(make_recipe, tmp_path, monk
     assert not set(training.names) & set(held_out.names)
     assert list(calls) == ["tiny-teacher", "tiny-baseline", "tiny"]
     for validation, styled in calls.values():
-        assert [image.case.name for image in validation] == list(held_out.names)
-        assert {image.case.name for image in styled} == set(held_out.names)
+        assert [image.original.name for image in validation] == list(held_out.names)
+        assert {image.original.name for image in styled} == set(held_out.names)
     pixels = [
-        np.stack([image.prepared.pixels for image in (*validation, *styled)])
+        np.stack([image.image.pixels for image in (*validation, *styled)])
         for validation, styled in calls.values()
     ]
     np.testing.assert_array_equal(pixels[1:], [pixels[0]] * 2)

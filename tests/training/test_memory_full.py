@@ -142,7 +142,7 @@ def test_every_part_keeps_the_views_of_its_samples_and_how_they_are_plain():
     assert [part.image.tolist() for part in parts] == [[0, 1, 2], [3, 4]]
     assert [part.mask.tolist() for part in parts] == [[0, 1, 2], [3, 4]]
     assert [part.views.tolist() for part in parts] == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4]]
-    assert all(torch.equal(part.plain, part.image) for part in parts)
+    assert all(torch.equal(part.unaugmented, part.image) for part in parts)
     assert parts_of(batch, 1) == [batch]
 
 
@@ -153,4 +153,4 @@ def test_what_is_labelled_and_what_is_not_are_spread_over_the_parts_alike():
     assert [part.image.tolist() for part in parts] == [[0, 1, 3], [2, 4]]
     assert [part.mask.tolist() for part in parts] == [[0, 1], [2]]
     assert [part.views.tolist() for part in parts] == [[0, 0, 1, 1, 3, 3], [2, 2, 4, 4]]
-    assert all(torch.equal(part.plain, part.image) for part in parts)
+    assert all(torch.equal(part.unaugmented, part.image) for part in parts)

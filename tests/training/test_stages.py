@@ -8,8 +8,8 @@ from torch import nn
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.consistency import AlignmentConsistency
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.data.preprocessing.geometry import Geometry, Prepared
-from src_training.data.sampling import Batch, PreparedCase
+from src_training.data.preprocessing.geometry import Geometry, PreparedImage
+from src_training.data.sampling import Batch
 from src_training.distillation.base import Distillation
 from src_training.distillation.gkd import DCGD, DICD, GKDOptions, ViewPredictions
 from src_training.losses.divergence import pixel_divergence
@@ -142,7 +142,7 @@ def test_views_are_decoded_for_who_asks_and_the_anchors_predictions_do_not_depen
     )
     (teacher, _), (student, _) = decoding._teacher, decoding._student
     images = torch.cat([drawn.image, drawn.views])
-    plain = torch.cat([drawn.plain, drawn.plain.repeat_interleave(VIEWS, 0)])
+    plain = torch.cat([drawn.unaugmented, drawn.unaugmented.repeat_interleave(VIEWS, 0)])
     expected = pixel_divergence(teacher(plain), student(images))
     assert losses["gkd/predictions"].item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -239,9 +239,7 @@ def prepared(predicted, mask, fov=None):
     predicted, mask = np.array(predicted, np.float32), np.array(mask, np.uint8)
     fov = np.ones(mask.shape, bool) if fov is None else np.array(fov, bool)
     size = mask.shape
-    return PreparedCase(
-        "a", Prepared(predicted[None], fov, Geometry(size, (0, 0, *size), size)), mask
-    )
+    return PreparedImage(predicted[None], fov, Geometry(size, (0, 0, *size), size), mask)
 
 
 @pytest.mark.parametrize(

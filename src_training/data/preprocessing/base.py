@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from src_training.data.preprocessing.geometry import Float, Mask, Prepared
+from src_training.data.preprocessing.geometry import Float, Mask, PreparedImage
 from src_training.errors import InputError
 
 MAX_SIDE = 4096
@@ -39,7 +39,7 @@ class BasePreprocessing(BaseModel, ABC):
         """Check an image and return it as float32 (H, W, C)."""
 
     @abstractmethod
-    def _prepared(self, pixels: Float, fov: Mask | None) -> Prepared:
+    def _prepared(self, pixels: Float, fov: Mask | None) -> PreparedImage:
         """Prepare valid pixels (H, W, C)."""
 
     def for_camera(self, angle: float | None) -> Self:
@@ -66,6 +66,17 @@ class BasePreprocessing(BaseModel, ABC):
             "expected fundus photographs, or no angle"
         )
 
+    def find_fov(self, image: NDArray[np.generic]) -> Mask | None:
+        """Detect the field of view (H, W) of an image as `prepare` does; None if it is all of it.
+
+        Raises
+        ------
+        InputError
+            If the image is none that `prepare` takes.
+        """
+        self._pixels(image)
+        return None
+
     def grid_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of a prepared image whose field of view has this height and width."""
         side = self.longer_side
@@ -74,7 +85,7 @@ class BasePreprocessing(BaseModel, ABC):
         scale = side / max(size)
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
-    def prepare(self, image: NDArray[np.generic], fov: Mask | None = None) -> Prepared:
+    def prepare(self, image: NDArray[np.generic], fov: Mask | None = None) -> PreparedImage:
         """Prepare one image.
 
         Parameters

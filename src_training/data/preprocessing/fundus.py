@@ -13,7 +13,7 @@ from src_training.data.preprocessing.field_of_view import (
     extend_rim,
     find_field_of_view,
 )
-from src_training.data.preprocessing.geometry import Float, Geometry, Mask, Prepared, resize
+from src_training.data.preprocessing.geometry import Float, Geometry, Mask, PreparedImage, resize
 from src_training.errors import InputError
 
 Angle = Annotated[float, Field(gt=0, le=360)]
@@ -91,10 +91,14 @@ class FundusPreprocessing(BasePreprocessing):
             )
         return self.model_copy(update={"diameter": diameter, "angle": angle})
 
+    def find_fov(self, image: NDArray[np.generic]) -> Mask:
+        """Detect the field of view (H, W) of a photograph; see `find_field_of_view`."""
+        return find_field_of_view(self._pixels(image))
+
     def _pixels(self, image: NDArray[np.generic]) -> Float:
         return as_float(image, 1)
 
-    def _prepared(self, pixels: Float, fov: Mask | None) -> Prepared:
+    def _prepared(self, pixels: Float, fov: Mask | None) -> PreparedImage:
         fov = find_field_of_view(pixels) if fov is None else fov
         box = bounding_box(fov)
         top, left, bottom, right = box
@@ -108,4 +112,4 @@ class FundusPreprocessing(BasePreprocessing):
         tile = max(8, self.diameter // 8)
         equalised = equalize_adapthist(scaled, kernel_size=tile, clip_limit=0.01)
         pixels_out = np.where(seen, equalised, 0).astype(np.float32)[None]
-        return Prepared(pixels_out, seen, Geometry(pixels.shape[:2], box, size))
+        return PreparedImage(pixels_out, seen, Geometry(pixels.shape[:2], box, size))

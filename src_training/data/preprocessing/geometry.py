@@ -66,7 +66,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedImage:
     """An image as a network sees it.
 
     Attributes
@@ -77,11 +77,18 @@ class Prepared:
         (h, w) bool, the pixels inside the field of view.
     geometry
         The way back to the original grid.
+    mask
+        (h, w) uint8 class indices; None without mask.
     """
 
     pixels: Float
     fov: Mask
     geometry: Geometry
+    mask: NDArray[np.uint8] | None = None
+
+    def mask_or_background(self) -> NDArray[np.uint8]:
+        """The mask (h, w); background everywhere if there is none."""
+        return np.zeros(self.fov.shape, np.uint8) if self.mask is None else self.mask
 
     @property
     def padded(self) -> Float:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from src_training.data.ct import WINDOWS
 from src_training.data.preprocessing.base import BasePreprocessing, Side, as_float
-from src_training.data.preprocessing.geometry import Float, Geometry, Mask, Prepared, resize
+from src_training.data.preprocessing.geometry import Float, Geometry, Mask, PreparedImage, resize
 
 Percentile = Annotated[float, Field(ge=0, le=100)]
 
@@ -67,15 +67,15 @@ class ScaledPreprocessing(BasePreprocessing):
     def _pixels(self, image: NDArray[np.generic]) -> Float:
         return as_float(image, self.neighbours)
 
-    def _prepared(self, pixels: Float, fov: Mask | None) -> Prepared:
+    def _prepared(self, pixels: Float, fov: Mask | None) -> PreparedImage:
         size = pixels.shape[:2]
         scaled = _with_channels(_rescale(pixels, *self.limits(pixels)), self.in_channels)
         seen = np.ones(size, bool) if fov is None else fov
         geometry = Geometry(size, (0, 0, *size), self.grid_of(size))
         if geometry.prepared == size:
-            return Prepared(scaled, seen, geometry)
+            return PreparedImage(scaled, seen, geometry)
         seen = geometry.to_prepared(seen.astype(np.uint8)).astype(bool)
-        return Prepared(resize(scaled, geometry.prepared), seen, geometry)
+        return PreparedImage(resize(scaled, geometry.prepared), seen, geometry)
 
 
 class IntensityPreprocessing(ScaledPreprocessing):

@@ -236,9 +236,9 @@ def parts_of(batch: Batch, count: int) -> list[Batch]:
 
     images, masks = spread(batch.image), batch.mask.tensor_split(count)
     parts = [Batch(image, mask) for image, mask in zip(images, masks, strict=True)]
-    if batch.plain is not None:
-        plain = spread(batch.plain)
-        parts = [replace(part, plain=own) for part, own in zip(parts, plain, strict=True)]
+    if batch.unaugmented is not None:
+        plain = spread(batch.unaugmented)
+        parts = [replace(part, unaugmented=own) for part, own in zip(parts, plain, strict=True)]
     if batch.views is not None:
         grouped = spread(batch.views.reshape(len(batch.image), -1, *batch.views.shape[1:]))
         views = [own.flatten(0, 1) for own in grouped]

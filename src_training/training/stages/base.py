@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from src_training.data.preprocessing.geometry import PADDING
-from src_training.data.sampling import Batch, PreparedCase
+from src_training.data.preprocessing.geometry import PADDING, PreparedImage
+from src_training.data.sampling import Batch
 from src_training.evaluation.thresholds import dice_curve
 from src_training.networks.base import SegmentationNetwork
 
@@ -35,13 +35,13 @@ class Validation:
 
     Attributes
     ----------
-    cases
-        Whole images, for scores of segmentations.
+    images
+        Whole images with masks, for scores of segmentations.
     patches
         Fixed, unaugmented patches, for scores of losses.
     """
 
-    cases: list[PreparedCase]
+    images: list[PreparedImage]
     patches: Batch
 
 
@@ -123,7 +123,7 @@ class Stage(nn.Module, ABC):
         the total loss on the fixed patches.
         """
         if self.segmentation_network is not None:
-            return mean_dice(self.segmentation_network, validation.cases)
+            return mean_dice(self.segmentation_network, validation.images)
         return -float(self.total(self(validation.patches)))
 
     def train(self, mode: bool = True) -> "Stage":
@@ -138,10 +138,10 @@ def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def mean_dice(network: SegmentationNetwork, cases: list[PreparedCase]) -> float:
+def mean_dice(network: SegmentationNetwork, images: list[PreparedImage]) -> float:
     """Mean Dice on the prepared grid inside the field of view, at the best threshold.
 
-    The mean is over foreground classes and cases; a class that is absent from
+    The mean is over foreground classes and images; a class that is absent from
     both mask and prediction is left out, and the score is 0 where all are. The
     threshold is the one with the highest mean: a network separates the
     classes before its probabilities are calibrated, and its threshold is
@@ -149,9 +149,9 @@ def mean_dice(network: SegmentationNetwork, cases: list[PreparedCase]) -> float:
     """
     device = next(network.parameters()).device
     curves = []
-    for case in cases:
-        image = torch.from_numpy(case.image.padded)[None].to(device)
-        maps = network(image)[0, :, PADDING:-PADDING, PADDING:-PADDING].float().softmax(0)
-        curves.append(dice_curve(maps.cpu().numpy(), case.mask, case.fov))
+    for image in images:
+        pixels = torch.from_numpy(image.padded)[None].to(device)
+        maps = network(pixels)[0, :, PADDING:-PADDING, PADDING:-PADDING].float().softmax(0)
+        curves.append(dice_curve(maps.cpu().numpy(), image.mask_or_background(), image.fov))
     means = np.ma.masked_invalid(curves).mean(axis=0)
     return float(np.ma.max(means)) if means.count() else 0.0

@@ -113,7 +113,7 @@ class DistillationStage(Stage):
         with torch.no_grad():
             teacher = self._pass(*self._teacher, batch, self._reads_vectors)
             if self._predicts_views:
-                teacher = replace(teacher, plain_logits=self._teacher[0](batch.plain))
+                teacher = replace(teacher, plain_logits=self._teacher[0](batch.unaugmented))
         student = self._pass(*self._student, batch, bool(self.views), self._predicts_views)
         labelled = all_gather_samples(student.logits[: len(batch.mask)])
         mask = all_gather_samples(batch.mask)
