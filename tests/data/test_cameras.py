@@ -74,7 +74,7 @@ def test_images_of_a_domain_are_prepared_for_its_camera(angle, wide):
     [case] = prepare_cases(domain(angle), LEARNT)
     assert case.image.pixels.shape == (1, wide, wide)
     # The small disc, a tenth of the field of view, is so too in pixels.
-    across = np.flatnonzero(case.mask.any(axis=0))
+    across = np.flatnonzero(case.image.mask.any(axis=0))
     assert across.size == pytest.approx(wide / 10, abs=3)
 
 
