@@ -9,7 +9,7 @@ from src_training.runs.events import Event, Noted
 from src_training.runs.monitor import DistanceCallback, EventCallback, PreviewCallback
 from src_training.runs.pipeline import Pipeline
 from src_training.training.builders import Networks
-from src_training.training.distributed.ranks import make_fabric
+from src_training.training.distributed.launch import make_fabric
 
 
 def run_stages(

@@ -1,1 +1,1 @@
-"""Networks as semantic vectors: P-SAE, TAN, SAN and the training that aligns them."""
+"""Bottlenecks as semantic vectors: P-SAE, TAN, SAN, and the graphs between vectors."""

@@ -1,19 +1,19 @@
-"""Model-Specific Alignment Networks: a bottleneck as one semantic vector, and back.
+"""Model-specific alignment networks: a bottleneck to one semantic vector, and back.
 
-GKD (arXiv 2207.12995), figure 2. The same shape serves the teacher (TAN),
-the student (SAN) and the pre-trained semantic autoencoder (P-SAE): one shared
-latent size is what lets the headers be exchanged.
+GKD (arXiv 2207.12995), figure 2. The same architecture serves the teacher (TAN),
+the student (SAN) and the pre-trained semantic autoencoder (P-SAE): because all
+have one latent size, headers can be exchanged between them.
 """
 
 from torch import Tensor, nn
 
 
 class SemanticEncoder(nn.Module):
-    """E: a bottleneck to a vector, channel by channel.
+    """E: a bottleneck to a semantic vector, one entry for each channel.
 
     A 1x1 convolution to `latent` channels where the bottleneck has another
-    number (*reconstruction*), then per channel, over the flattened grid,
-    Linear(hw -> hidden), GELU, Linear(hidden -> 1).
+    number (*reconstruction*); then for each channel, over the flattened grid,
+    Linear(hw -> hidden), GELU, Linear(hidden -> 1), with shared weights.
 
     Parameters
     ----------
@@ -24,7 +24,14 @@ class SemanticEncoder(nn.Module):
     latent
         Length of the semantic vector.
     hidden
-        Width of the perceptron.
+        Units of the hidden layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = SemanticEncoder(channels=128, grid=(16, 16))
+    >>> encoder(torch.zeros(2, 128, 16, 16)).shape
+    torch.Size([2, 512])
     """
 
     def __init__(
@@ -45,23 +52,31 @@ class SemanticEncoder(nn.Module):
         ValueError
             If the bottleneck's grid is not the one this encoder was made for.
         """
-        found = tuple(bottleneck.shape[-2:])
-        if found != self.grid:
-            raise ValueError(f"the bottleneck's grid is {found}; expected {self.grid}")
+        grid = tuple(bottleneck.shape[-2:])
+        if grid != self.grid:
+            raise ValueError(f"the bottleneck's grid is {grid}; expected {self.grid}")
         vector: Tensor = self.perceptron(self.adapt(bottleneck).flatten(2))
         return vector[..., 0]
 
 
 class SemanticHeader(nn.Module):
-    """H: a vector back to a bottleneck.
+    """H: a semantic vector back to a bottleneck.
 
-    Linear(1 -> hidden), GELU, Linear(hidden -> hw), reshape, and a 1x1
-    convolution to the bottleneck's channels where they differ from `latent`.
+    For each entry Linear(1 -> hidden), GELU, Linear(hidden -> hw), with shared
+    weights, reshaped to the grid; and a 1x1 convolution to the bottleneck's
+    channels where they differ from `latent` (*reconstruction*).
 
     Parameters
     ----------
     channels, grid, latent, hidden
         As in `SemanticEncoder`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> header = SemanticHeader(channels=128, grid=(16, 16))
+    >>> header(torch.zeros(2, 512)).shape
+    torch.Size([2, 128, 16, 16])
     """
 
     def __init__(
@@ -98,12 +113,12 @@ class AlignmentNetwork(nn.Module):
         self.header = SemanticHeader(channels, grid, latent, hidden)
 
     def forward(self, bottleneck: Tensor) -> Tensor:
-        """The bottleneck (B, channels, *grid) rebuilt from its own semantic vector.
+        """H(E(F)): the bottleneck (B, channels, *grid) reconstructed from its own vector.
 
         Raises
         ------
         ValueError
             See `SemanticEncoder.forward`.
         """
-        rebuilt: Tensor = self.header(self.encoder(bottleneck))
-        return rebuilt
+        reconstruction: Tensor = self.header(self.encoder(bottleneck))
+        return reconstruction

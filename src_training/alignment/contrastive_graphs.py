@@ -1,39 +1,88 @@
-"""Contrastive graphs (GKD, arXiv 2207.12995): what views of a sample are to one another."""
+"""Contrastive graphs between the semantic vectors of views (GKD, arXiv 2207.12995)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SHORTEST = 1e-4
-"""Of a vector that has a direction."""
+_SMALLEST_LENGTH = 1e-4
 
 
 def unit_vectors(vectors: Tensor, dim: int = -1) -> Tensor:
     """Vectors along a dimension, divided by their length.
 
-    The shorter a vector, the larger the gradient of its direction. One that is
-    shorter than 1e-4 stays shorter than 1: with a vector of zeros, no gradient
-    leaves the range of half precision.
+    The gradient of a direction grows as its vector shrinks. A vector shorter
+    than 1e-4 is divided by 1e-4 instead, so that the gradient of a vector of
+    zeros stays in the range of half precision.
+
+    Examples
+    --------
+    >>> import torch
+    >>> unit_vectors(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    tensor([[0.6000, 0.8000],
+            [0.0000, 0.0000]])
     """
-    return F.normalize(vectors, dim=dim, eps=_SHORTEST)
+    return F.normalize(vectors, dim=dim, eps=_SMALLEST_LENGTH)
 
 
 def star_graph(vectors: Tensor) -> Tensor:
-    """Edges a_k = cos(z_0, z_k) between anchor and views: (B, 1 + K, d) -> (B, K)."""
+    """Edges a_k = cos(z_0, z_k) between an anchor and its views.
+
+    Parameters
+    ----------
+    vectors
+        (B, 1 + K, d), the anchor's first.
+
+    Returns
+    -------
+    Tensor
+        (B, K), in [-1, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> star_graph(torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]]))
+    tensor([[1., 0.]])
+    """
     unit = unit_vectors(vectors)
     return torch.einsum("bd,bkd->bk", unit[:, 0], unit[:, 1:])
 
 
 def complete_graph(vectors: Tensor) -> Tensor:
-    """Edges A_jk = cos(z_j, z_k) between all nodes: (G, N, d) -> (G, N, N)."""
+    """Edges A_jk = cos(z_j, z_k) between all nodes of each graph.
+
+    Parameters
+    ----------
+    vectors
+        (G, N, d): G graphs of N nodes.
+
+    Returns
+    -------
+    Tensor
+        (G, N, N), symmetric, in [-1, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> complete_graph(torch.tensor([[[1.0, 0.0], [0.0, 2.0], [0.0, 1.0]]]))
+    tensor([[[1., 0., 0.],
+             [0., 1., 1.],
+             [0., 1., 1.]]])
+    """
     unit = unit_vectors(vectors)
     return unit @ unit.transpose(-1, -2)
 
 
 def centred(vectors: Tensor) -> Tensor:
-    """Vectors (B, 1 + K, d) without their mean over the batch (*reconstruction*).
+    """Vectors (B, 1 + K, d) minus their mean over the batch and the views (*reconstruction*).
 
-    What all vectors share puts every raw cosine near 1, where the edges of
-    any two networks agree already.
+    A component that all vectors share brings every cosine near 1, where the
+    edges of any two networks agree already.
+
+    Examples
+    --------
+    >>> import torch
+    >>> centred(torch.tensor([[[1.0, 5.0], [3.0, 5.0]]]))
+    tensor([[[-1.,  0.],
+             [ 1.,  0.]]])
     """
     return vectors - vectors.mean((0, 1), keepdim=True)

@@ -1,4 +1,4 @@
-"""P-SAE, the pre-trained semantic autoencoder: what masks have in common across scanners."""
+"""P-SAE, the pre-trained semantic autoencoder of masks (GKD, arXiv 2207.12995)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,23 +11,23 @@ from src_training.networks.fanet import FANet
 class SemanticAutoencoder(nn.Module):
     """Mask -> bottleneck -> semantic vector z_y -> bottleneck -> mask.
 
-    GKD (arXiv 2207.12995). That the input is the mask and not the image is
-    our *reconstruction*: masks are what stays the same between scanners.
+    That the input is the mask and not the image is our *reconstruction*: masks
+    look the same whichever scanner took the image.
 
     Parameters
     ----------
     foreground
-        Foreground classes; one channel each, the background has none.
+        Number of foreground classes, one channel each; the background has none.
     patch
-        Height and width of the masks, a multiple of 8; fixes the vector's
-        perceptron.
+        Height and width of the masks, a multiple of 8.
     width
-        As the teacher's: the encoder is the teacher's, up to 8 * width channels.
+        Channels at full resolution: the encoder is FANet's, whose bottleneck
+        has 8 * width channels.
     latent, hidden
         See `SemanticEncoder`.
     image_channels
-        Where given, the image is read in the place of the mask, and the mask
-        is drawn from it: what an ablation compares with.
+        Channels of the image, where the input is the image and not the mask,
+        for an ablation; the output is the mask all the same.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class SemanticAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         self.image_channels = image_channels
-        # Classes are of no account: only the encoder of this FANet is kept.
+        # The decoder of this FANet, and with it the number of classes, is not used.
         self.encoder = FANet(image_channels or foreground, 2, width).encoder
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(8 * width, 4 * width, 2, stride=2),
@@ -53,8 +53,8 @@ class SemanticAutoencoder(nn.Module):
         grid = (patch // FANet.stride, patch // FANet.stride)
         self.alignment = AlignmentNetwork(8 * width, grid, latent, hidden)
 
-    def read(self, mask: Tensor, image: Tensor | None = None) -> Tensor:
-        """What `encode` takes, of class masks (B, h, w) and images (B, C, h, w)."""
+    def inputs(self, mask: Tensor, image: Tensor | None = None) -> Tensor:
+        """Inputs of `encode` from class masks (B, h, w) and images (B, C, h, w)."""
         if self.image_channels is None:
             return self.regions(mask)
         assert image is not None
@@ -77,7 +77,7 @@ class SemanticAutoencoder(nn.Module):
 
     def vectors(self, mask: Tensor, image: Tensor | None = None) -> Tensor:
         """Semantic vectors z_y (B, latent) of class masks (B, patch, patch), or of their images."""
-        vector: Tensor = self.alignment.encoder(self.encode(self.read(mask, image)))
+        vector: Tensor = self.alignment.encoder(self.encode(self.inputs(mask, image)))
         return vector
 
     @property

@@ -58,13 +58,13 @@ def compare(
     from src_training.comparison import plan as planning
     from src_training.comparison.table import compared
     from src_training.reports.comparison import as_markdown, write_comparison
-    from src_training.training.distributed.ranks import spread_over
+    from src_training.training.distributed.launch import device_names
 
     recipes = [load_recipe(each, settings) for each in recipe]
     changed = planning.load_variants(variants) if variants else {}
     plan_runs = planning.leave_one_out if leave_one_out else planning.planned_runs
     plan = plan_runs(recipes, method or [], seed or [], out_dir, changed)
-    spread = spread_over(device, devices)
+    spread = device_names(device, devices)
     with _stopped_in_words():
         failed = _run_at_once(plan, spread) if len(spread) > 1 else _run_in_turn(plan, device)
     for name, why in failed.items():

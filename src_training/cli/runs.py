@@ -88,11 +88,11 @@ def distil(
     from src_training.cli.progress import RunDisplay
     from src_training.runs.directory import RunDirectory
     from src_training.runs.run import distil as run
-    from src_training.training.distributed.ranks import (
-        follow_first,
-        follow_starter,
-        is_first,
-        processes_of,
+    from src_training.training.distributed.launch import (
+        follow_parent,
+        follow_rank_zero,
+        is_rank_zero,
+        process_count,
     )
     from src_training.training.interruption import Interrupted
 
@@ -100,8 +100,8 @@ def distil(
         raise InputError("distil takes either a recipe or --resume DIR; expected one of them")
     if resume is not None and settings:
         raise InputError("--set changes a recipe; expected none with --resume")
-    devices = processes_of(devices)
-    if devices > 1 and not is_first():
+    devices = process_count(devices)
+    if devices > 1 and not is_rank_zero():
         # The first process prints for all of them.
         console.out.quiet = console.err.quiet = True
     if resume is not None:
@@ -111,12 +111,12 @@ def distil(
     else:
         plan = load_recipe(str(recipe), settings)
         folder = out_dir or Path("runs") / plan.name
-    if devices > 1 and not is_first():
-        follow_first()
+    if devices > 1 and not is_rank_zero():
+        follow_rank_zero()
         with suppress(Interrupted):
             run(plan, folder, device=device, devices=devices)
         return
-    follow_starter()
+    follow_parent()
     with (
         RunDisplay(console.out) as display,
         stop_on_signal(lambda: display.stepping) as stopping,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from src_training.alignment.consistency import AlignmentConsistency
+from src_training.alignment.consistency import AlignmentOptions
 from src_training.config.recipe import Recipe
 from src_training.config.stages import STAGES
 from src_training.config.yaml_io import first_words
@@ -265,7 +265,7 @@ def refuse_other_runs(plan: Sequence[PlannedRun]) -> None:
         check_directory(run.folder, run.recipe, resume=run.folder.recipe.exists())
 
 
-def finished_alike(runs: Path, expected: Recipe) -> list[tuple[AlignmentConsistency, RunDirectory]]:
+def finished_alike(runs: Path, expected: Recipe) -> list[tuple[AlignmentOptions, RunDirectory]]:
     """Finished runs of one seed whose stages a recipe shares, each with how it aligns."""
     found = []
     for path in sorted(runs.glob("*/")):

@@ -12,7 +12,7 @@ from src_training.runs.events import Event, RunStarted
 from src_training.runs.history import RunFollower
 from src_training.runs.process import Output, command, to_begin, to_resume
 from src_training.runs.state import run_state
-from src_training.training.distributed.ranks import STARTER
+from src_training.training.distributed.launch import PARENT_PID
 from src_training.training.interruption import Interrupted
 
 _TICK = 0.2
@@ -48,7 +48,7 @@ def run_at_once(
     plan
         See `planned_runs`.
     devices
-        See `spread_over`.
+        See `device_names`.
     display
         Shows the events of all runs.
     stopping
@@ -189,4 +189,4 @@ class _Child:
 
 def _environment(at_once: int) -> dict[str, str]:
     threads = max(1, (os.cpu_count() or 1) // at_once)
-    return {"OMP_NUM_THREADS": str(threads), **os.environ, STARTER: str(os.getpid())}
+    return {"OMP_NUM_THREADS": str(threads), **os.environ, PARENT_PID: str(os.getpid())}

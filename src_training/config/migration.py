@@ -13,6 +13,8 @@ _GKD_FIELDS = (
     *("edge_loss", "scope", "temperature", "centred"),
 )
 _DISTILLING_FIELDS = ("methods", "weights", "start", *_GKD_FIELDS)
+_ALIGNMENT_FIELDS = {"consistency": "reconstruction", "aligned": 1.0, "predicted": 1.0}
+"""Former options of the alignment, each with the value that it always has now."""
 _DISTIL_FROM = {"alone": "student", "fresh": "scratch"}
 
 
@@ -55,12 +57,26 @@ def migrate_recipe(content: Any, where: str = "recipe") -> tuple[Any, list[str]]
     if isinstance(former, dict) and (present := migrate_preprocessing(former)) != former:
         content = content | {"preprocessing": present}
         changes.append(f"preprocessing of a former version is read as kind {present['kind']}")
+    alignment = content.get("alignment")
+    if isinstance(alignment, dict) and alignment.keys() & _ALIGNMENT_FIELDS.keys():
+        content = content | {"alignment": _migrate_alignment(alignment, where)}
     if "distilling" in content:
         new = _migrate_distilling(content, where)
         content = {name: value for name, value in content.items() if name != "distilling"} | new
         text = yaml.safe_dump(new, default_flow_style=True, sort_keys=False, width=10**6)
         changes.append(f"distilling of a former version is read as {text.strip()[1:-1]}")
     return content, changes
+
+
+def _migrate_alignment(former: dict[str, Any], where: str) -> dict[str, Any]:
+    """Leave out options that are none any more; they are in every recipe of a former run."""
+    for field, only in _ALIGNMENT_FIELDS.items():
+        if (value := former.get(field, only)) != only:
+            raise InputError(
+                f"{where}: the former field alignment.{field} is {value!r}; "
+                f"expected {only!r}, which it always is now"
+            )
+    return {field: value for field, value in former.items() if field not in _ALIGNMENT_FIELDS}
 
 
 def _migrate_distilling(content: dict[str, Any], where: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from src_training.alignment.consistency import AlignmentConsistency
+from src_training.alignment.consistency import AlignmentOptions
 from src_training.config.domains import DomainRecipe, absolute
 from src_training.config.migration import migrate_recipe
 from src_training.config.stages import STAGES, StageSchedule
@@ -129,7 +129,7 @@ class Recipe(_Part):
     latent, hidden
         Length of the semantic vectors, and width of their perceptrons.
     alignment
-        Losses of the TAN and the SAN.
+        What the TAN and the SAN align to; see `AlignmentOptions`.
     distillation
         Methods by which the student learns from its teacher, each with its `weight` and
         options of its own. Their losses are added to those from the masks.
@@ -169,7 +169,7 @@ class Recipe(_Part):
     start_from: str | None = None
     latent: Annotated[int, Field(ge=1)] = 512
     hidden: Annotated[int, Field(ge=1)] = 64
-    alignment: AlignmentConsistency = AlignmentConsistency()
+    alignment: AlignmentOptions = AlignmentOptions()
     distillation: Distillation = Field(default_factory=lambda: _parse_methods(DEFAULT_METHODS))
     distil_from: Literal["student", "scratch"] = "student"
     supervised: Supervision = "ce"

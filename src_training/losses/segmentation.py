@@ -62,12 +62,15 @@ def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) ->
 
 
 def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """-(1 - p)² log p of the true class, mean over pixels (arXiv 1708.02002, eq. 4), by MONAI.
+    """-(1 - p)² log p of the true class, mean over pixels (arXiv 1708.02002, eq. 4).
+
+    MONAI's `FocalLoss` is `classes` times smaller, and casts to single
+    precision: gradients of several processes would differ from those of one.
 
     Parameters
     ----------
     logits
-        (B, classes, H, W); computed in single precision.
+        (B, classes, H, W).
     mask
         Classes (B, H, W), int64.
 
@@ -83,12 +86,8 @@ def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
     >>> round(loss.item(), 6)  # a quarter of log 2
     0.173287
     """
-    # Loaded when it is needed: MONAI takes seconds to import.
-    from monai.losses import FocalLoss
-
-    focal = FocalLoss(to_onehot_y=True, use_softmax=True, gamma=_GAMMA)
-    mean_over_classes: Tensor = focal(logits, mask[:, None])
-    return logits.shape[1] * mean_over_classes
+    log_p = -F.cross_entropy(logits, mask, reduction="none")
+    return -((1 - log_p.exp()) ** _GAMMA * log_p).mean()
 
 
 def region_dice_loss(probabilities: Tensor, regions: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Segmentation networks: teachers and students, by name in `NETWORKS`."""
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.registry import NETWORKS, NetworkSpec, build_network, published_width
+from src_training.networks.registry import NETWORKS, NetworkSpec, build_network
 
 __all__ = [
     "NETWORKS",
@@ -9,5 +9,4 @@ __all__ = [
     "SegmentationNetwork",
     "Skips",
     "build_network",
-    "published_width",
 ]

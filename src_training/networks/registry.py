@@ -156,8 +156,3 @@ def build_network(
             expected = f"one of {', '.join(spec.options)}" if spec.options else "none"
             raise InputError(f"{name}: option {option!r} is unknown; expected {expected}.")
     return spec.network(in_channels, classes, **options)
-
-
-def published_width(name: str) -> float:
-    """See `NetworkSpec.published_width`."""
-    return NETWORKS[name].published_width

@@ -20,7 +20,7 @@ from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event, StageFinished, StageStarted, StepDone, Validated
 from src_training.runs.pipeline import VALIDATION_PATCHES, Pipeline
 from src_training.runs.run import execute
-from src_training.training.distributed.ranks import make_fabric
+from src_training.training.distributed.launch import make_fabric
 
 _STEPS = 3
 _TRAINING_IMAGES, _VALIDATION_IMAGES, _TEST_IMAGES = 2, 1, 2

@@ -31,7 +31,7 @@ from src_training.runs.directory import RunDirectory
 from src_training.seeds import step_seed
 from src_training.training.builders import Networks, build_stage, check_networks, pretrained_student
 from src_training.training.callbacks import Callback
-from src_training.training.distributed.ranks import is_first
+from src_training.training.distributed.launch import is_rank_zero
 from src_training.training.gradient_balance import (
     SAMPLES,
     dominance_warnings,
@@ -138,7 +138,7 @@ class Pipeline:
             stage = build_stage(spec, networks)
             sampler = semi_supervised if spec.semi_supervised else labelled
             schedule = spec.schedule_of(recipe)
-            distils = schedule.steps > 0 and is_first()
+            distils = schedule.steps > 0 and is_rank_zero()
             if isinstance(stage, DistillationStage) and distils and not directory.begun(spec.name):
                 sentences = little_to_teach(scores["teacher"], scores["baseline"])
                 sentences += self._dominance_warnings(stage, sampler, fabric)
@@ -165,7 +165,7 @@ class Pipeline:
         """Fill the student, and keep the model: its file may be gone when the run is resumed."""
         if self._pretrained is None:
             return
-        if is_first() and not self.directory.start.exists():
+        if is_rank_zero() and not self.directory.start.exists():
             self._pretrained.save(self.directory.start)
         networks.student.load_state_dict(self._pretrained.network.state_dict())
 

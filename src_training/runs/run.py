@@ -75,10 +75,10 @@ def distil(
     """
     from src_training.runs.data import load_run_data
     from src_training.runs.pipeline import Pipeline
-    from src_training.training.distributed.ranks import is_first, make_fabric
+    from src_training.training.distributed.launch import is_rank_zero, make_fabric
 
     directory = RunDirectory(Path(out))
-    first = is_first()
+    first = is_rank_zero()
     with directory.locked() if first else nullcontext():
         if first:
             check_directory(directory, recipe, resume)

@@ -14,7 +14,7 @@ from src_training.config.stages import StageSpec, stages_of
 from src_training.distillation import Distillation, build_distillations
 from src_training.errors import InputError
 from src_training.inference.model_file import SegmentationModel, load_model
-from src_training.networks import SegmentationNetwork, build_network, published_width
+from src_training.networks import NETWORKS, SegmentationNetwork, build_network
 from src_training.seeds import step_seed
 from src_training.training.stages.base import Stage
 
@@ -202,8 +202,7 @@ def _segmentation_network(
 
 def _autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
     """P-SAE for the foreground classes, as wide relative to its published width as the teacher."""
-    published = published_width(recipe.teacher.name)
-    width = float(recipe.teacher.options.get("width", published)) / published
+    width = NETWORKS[recipe.teacher.name].relative_width(recipe.teacher.options)
     from_image = recipe.alignment.prior == "image"
     return SemanticAutoencoder(
         classes - 1,

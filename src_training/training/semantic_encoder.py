@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.alignment.consistency import AlignmentConsistency
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.stages import StageSchedule
 from src_training.data.augmentation import Augmentation, Augmenter
@@ -16,7 +15,8 @@ from src_training.inference.model_card import SemanticSpace
 from src_training.inference.model_file import SegmentationModel
 from src_training.networks.fanet import FANet
 from src_training.seeds import drawing, step_seed
-from src_training.training.distributed.ranks import Ranks, make_fabric
+from src_training.training.distributed.launch import make_fabric
+from src_training.training.distributed.process_group import ProcessGroup
 from src_training.training.stages.alignment import AlignmentStage
 from src_training.training.stages.autoencoder import AutoencoderStage, VectorStage
 from src_training.training.stages.base import Stage
@@ -84,7 +84,7 @@ def fit_semantic_encoder(
             schedule,
             sampler,
             fabric=fabric,
-            ranks=Ranks(fabric),
+            group=ProcessGroup(fabric),
             seed=seed,
             weight_decay=_WEIGHT_DECAY,
         )
@@ -97,7 +97,7 @@ def fit_semantic_encoder(
 
     yield from fitted(AutoencoderStage(autoencoder))
     yield from fitted(VectorStage(autoencoder))
-    yield from fitted(AlignmentStage("san", san, network, autoencoder, AlignmentConsistency()))
+    yield from fitted(AlignmentStage("san", san, network, autoencoder))
     space = SemanticSpace(grid=(side, side), latent=_LATENT, hidden=_HIDDEN)
     images = "1 image" if len(domain) == 1 else f"{len(domain)} images"
     method = f"{card.method}; semantic encoder fitted afterwards to {images} of {domain.name}"

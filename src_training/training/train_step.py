@@ -15,8 +15,8 @@ from src_training.distillation.base import exact
 from src_training.errors import InputError
 from src_training.seeds import step_seed
 from src_training.training.callbacks import Callback
-from src_training.training.distributed.ranks import Ranks, parts_of
-from src_training.training.distributed.whole_batch import RemoteOutOfMemory
+from src_training.training.distributed.process_group import ProcessGroup, split_batch
+from src_training.training.distributed.whole_batch import RemoteOutOfMemory, sync_batch
 from src_training.training.interruption import Interrupted
 from src_training.training.schedule import learning_rate
 from src_training.training.stages.base import Stage
@@ -54,7 +54,7 @@ class TrainStep:
         Its batch and learning rate.
     sampler
         What it is trained on.
-    fabric, ranks
+    fabric, group
         Own device, precision and processes.
     seed, weight_decay
         See `Recipe`.
@@ -74,13 +74,13 @@ class TrainStep:
         sampler: Sampler,
         *,
         fabric: Fabric,
-        ranks: Ranks,
+        group: ProcessGroup,
         seed: int,
         weight_decay: float,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self._stage, self._schedule, self._sampler = stage, schedule, sampler
-        self._fabric, self._ranks = fabric, ranks
+        self._fabric, self._group = fabric, group
         self._seed, self._callbacks = seed, callbacks
         spec = STAGES.get(stage.name)
         self._seed_key = (spec and spec.seed_key) or stage.name
@@ -109,7 +109,7 @@ class TrainStep:
         self._statistics.save()
         while (losses := self._gradients(number)) is None:
             self._split(number)
-        self._ranks.sum_gradients(self._parameters)
+        self._group.all_reduce_gradients(self._parameters)
         self._scaled_optimiser.step()
         return StepResult(self._stage.name, number + 1, losses.pop("total"), losses)
 
@@ -125,9 +125,9 @@ class TrainStep:
             return None
         except torch.OutOfMemoryError:
             pass
-        if self._ranks.any(losses is None) or losses is None:
+        if self._group.any(losses is None) or losses is None:
             return None
-        values = self._ranks.sum(torch.stack(list(losses.values()))).tolist()
+        values = self._group.all_reduce(torch.stack(list(losses.values()))).tolist()
         found = dict(zip(losses, values, strict=True))
         _check_finite(found["total"], self._stage.name, number)
         return found
@@ -139,10 +139,10 @@ class TrainStep:
         batch = self._sampler.sample(self._schedule.batch, self._stage.views, self._fabric.device)
         self._labelled = len(batch.mask)
         sums: dict[str, Tensor] = {}
-        parts = parts_of(self._ranks.share(batch), self._accumulation_steps)
+        parts = split_batch(self._group.shard(batch), self._accumulation_steps)
         # Processes may differ in how many parts they have: then none waits for another.
         alone = self._accumulation_steps > 1
-        with nullcontext() if alone else self._ranks.spread(batch):
+        with nullcontext() if alone else sync_batch(self._group, batch):
             for part in (part for part in parts if len(part.image)):
                 for name, loss in self._backward(part).items():
                     sums[name] = sums[name] + loss if name in sums else loss
@@ -164,7 +164,7 @@ class TrainStep:
         # The failed pass counted into the running statistics.
         self._statistics.restore()
         self._scaled_optimiser.zero_grad()
-        largest = -(-self._labelled // self._ranks.count)
+        largest = -(-self._labelled // self._group.world_size)
         device = self._fabric.device
         if self._accumulation_steps >= largest:
             raise InputError(

@@ -20,7 +20,7 @@ from src_training.training.checkpoint import (
     save_checkpoint,
     save_snapshot,
 )
-from src_training.training.distributed.ranks import Ranks
+from src_training.training.distributed.process_group import ProcessGroup
 from src_training.training.interruption import Interrupted, interruptible
 from src_training.training.stages.base import Stage, Validation
 from src_training.training.train_step import TrainStep
@@ -80,22 +80,22 @@ def fit(
         load_checkpoint(best, stage.trained)
         stage.eval()
         return done
-    ranks = Ranks(fabric)
+    group = ProcessGroup(fabric)
     stage.train()
     train_step = TrainStep(
         stage,
         schedule,
         sampler,
         fabric=fabric,
-        ranks=ranks,
+        group=group,
         seed=seed,
         weight_decay=weight_decay,
         callbacks=callbacks,
     )
-    loop = _FitLoop(stage, schedule, validation, train_step, ranks, directory, callbacks)
+    loop = _FitLoop(stage, schedule, validation, train_step, group, directory, callbacks)
     interruption = interruptible(stage, stopping, slow=fabric.device.type == "cpu")
     # One of several processes cannot leave the others alone in the middle of a step.
-    with interruption if ranks.count == 1 else nullcontext():
+    with interruption if group.world_size == 1 else nullcontext():
         loop.run(stopping)
     return loop.finish()
 
@@ -109,12 +109,12 @@ class _FitLoop:
         schedule: StageSchedule,
         validation: Validation,
         train_step: TrainStep,
-        ranks: Ranks,
+        group: ProcessGroup,
         directory: Path,
         callbacks: Sequence[Callback],
     ) -> None:
         self._stage, self._schedule, self._validation = stage, schedule, validation
-        self._train_step, self._ranks, self._callbacks = train_step, ranks, callbacks
+        self._train_step, self._group, self._callbacks = train_step, group, callbacks
         self._directory = directory
         self._last, self._best = directory / "last.safetensors", directory / "best.safetensors"
         self._progress = Progress()
@@ -123,7 +123,7 @@ class _FitLoop:
                 self._last, stage.trainable_state, train_step.optimiser
             )
         # None writes before all have read.
-        ranks.wait()
+        group.barrier()
         self._saved = self._progress
         self._began = time.monotonic() - self._progress.seconds
 
@@ -143,7 +143,7 @@ class _FitLoop:
                     self._evaluate()
                 if self._progress.step == steps:
                     return
-                if self._ranks.any(stopping()):
+                if self._group.any(stopping()):
                     raise Interrupted
                 result = self._train_step(self._progress.step)
                 self._progress = replace(self._progress, step=result.step)
@@ -157,9 +157,9 @@ class _FitLoop:
     def finish(self) -> Progress:
         """Leave the best weights."""
         done, stage = replace(self._progress, finished=True), self._stage
-        if self._ranks.first:
+        if self._group.is_rank_zero:
             save_checkpoint(self._last, stage.trained, None, done)
-        self._ranks.wait()
+        self._group.barrier()
         load_checkpoint(self._best, stage.trained)
         stage.eval()
         for callback in self._callbacks:
@@ -176,14 +176,14 @@ class _FitLoop:
         """Score the stage, and save its weights where they are the best so far."""
         step, best = self._progress.step, self._progress.score
         score = 0.0
-        if self._ranks.first:
+        if self._group.is_rank_zero:
             with _evaluation(self._stage):
                 score = self._stage.score(self._validation)
-        score = self._ranks.told(score)
+        score = self._group.broadcast(score)
         score = score if math.isfinite(score) else -math.inf
         better = score > best or best == -math.inf
         self._progress = replace(self._progress, validated=step, score=score if better else best)
-        if better and self._ranks.first:
+        if better and self._group.is_rank_zero:
             save_checkpoint(self._best, self._stage.trained, None, self._progress)
         self._save_snapshot()
         for callback in self._callbacks:
@@ -193,7 +193,7 @@ class _FitLoop:
         """Write a checkpoint of every step done."""
         seconds = time.monotonic() - self._began
         self._progress = self._saved = replace(self._progress, seconds=seconds)
-        if self._ranks.first:
+        if self._group.is_rank_zero:
             save_checkpoint(
                 self._last,
                 self._stage.trainable_state,
@@ -202,7 +202,7 @@ class _FitLoop:
             )
 
     def _save_snapshot(self) -> None:
-        if self._ranks.first and self._stage.saves_snapshots:
+        if self._group.is_rank_zero and self._stage.saves_snapshots:
             save_snapshot(self._directory, self._stage.trained, self._schedule, self._progress)
 
     def _evaluate(self) -> None:

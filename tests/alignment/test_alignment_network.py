@@ -1,3 +1,5 @@
+"""Encoder and header of an alignment network: shapes, formulas, errors."""
+
 import math
 
 import numpy as np
@@ -16,7 +18,7 @@ SHAPES = pytest.mark.parametrize(
 
 
 @SHAPES
-def test_a_bottleneck_becomes_one_vector_and_comes_back_in_its_shape(channels, grid, latent):
+def test_a_vector_becomes_a_bottleneck_of_the_same_shape(channels, grid, latent):
     network = AlignmentNetwork(channels, grid, latent, hidden=3)
     bottleneck = torch.rand(2, channels, *grid)
     vector = network.encoder(bottleneck)
@@ -31,14 +33,14 @@ def test_the_header_given_its_own_vector_is_the_reconstruction(channels, grid, l
     assert torch.equal(network.header(network.encoder(bottleneck)), network(bottleneck))
 
 
-def test_headers_can_be_exchanged_between_networks_of_different_bottlenecks():
+def test_headers_can_be_exchanged_between_networks():
     teacher = AlignmentNetwork(16, (4, 4), 8, 3)
     student = AlignmentNetwork(6, (2, 2), 8, 3)
     assert teacher.header(student.encoder(torch.rand(1, 6, 2, 2))).shape == (1, 16, 4, 4)
     assert student.header(teacher.encoder(torch.rand(1, 16, 4, 4))).shape == (1, 6, 2, 2)
 
 
-def test_each_entry_of_the_vector_is_the_same_perceptron_of_its_own_channel():
+def test_each_entry_is_the_same_perceptron_of_its_own_channel():
     encoder = SemanticEncoder(5, (2, 3), latent=5, hidden=4)
     bottleneck = torch.rand(1, 5, 2, 3)
     order = torch.tensor([3, 1, 4, 0, 2])
@@ -50,14 +52,14 @@ def test_each_entry_of_the_vector_is_the_same_perceptron_of_its_own_channel():
     assert moved.tolist() == [False, False, True, False, False]
 
 
-def test_the_header_knows_a_channel_by_its_value_alone():
+def test_the_header_maps_equal_entries_to_equal_channels():
     header = SemanticHeader(3, (2, 2), latent=3, hidden=4)
     maps = header(torch.tensor([[0.5, -1.0, 0.5]]))[0]
     assert torch.equal(maps[0], maps[2])
     assert not torch.equal(maps[0], maps[1])
 
 
-def test_the_encoder_is_linear_gelu_linear_over_the_flattened_grid():
+def test_the_encoder_is_linear_gelu_linear_over_the_grid():
     encoder = SemanticEncoder(2, (2, 2), latent=2, hidden=3).double()
     bottleneck = torch.randn(1, 2, 2, 2, dtype=torch.float64)
     first, _, second = encoder.perceptron

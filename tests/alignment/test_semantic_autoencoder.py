@@ -1,3 +1,5 @@
+"""P-SAE: shapes, and what its vectors depend on."""
+
 import pytest
 import torch
 from torch import nn
@@ -6,6 +8,7 @@ from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 
 
 def autoencoder(foreground=2):
+    torch.manual_seed(0)
     return SemanticAutoencoder(foreground, patch=32, width=2, latent=8, hidden=4).eval()
 
 
@@ -43,23 +46,24 @@ def test_different_masks_have_different_vectors():
     assert not torch.equal(first, second)
 
 
-def test_the_decoder_is_bare_transposed_convolutions_with_no_skips():
+def test_the_decoder_is_transposed_convolutions_without_skips():
     kinds = [type(layer) for layer in autoencoder().decoder]
     assert kinds == [nn.ConvTranspose2d] * 3 + [nn.Dropout2d, nn.Conv2d]
 
 
-def test_at_the_published_width_the_bottleneck_is_512_by_16_by_16():
+def test_the_published_bottleneck_is_512_by_16_by_16():
     with torch.device("meta"):
         network = SemanticAutoencoder(1, patch=128)
         assert network.encode(torch.empty(1, 1, 128, 128)).shape == (1, 512, 16, 16)
     assert network.alignment.encoder.grid == (16, 16)
 
 
-def test_an_autoencoder_of_images_reads_the_image_alone():
+def test_an_autoencoder_of_images_ignores_the_mask():
+    torch.manual_seed(0)
     network = SemanticAutoencoder(2, 32, width=2, latent=8, hidden=4, image_channels=3).eval()
     masks, images = torch.randint(3, (2, 2, 32, 32)), torch.rand(2, 2, 3, 32, 32)
-    found = network.vectors(masks[0], images[0])
-    assert found.shape == (2, 8)
-    assert torch.equal(found, network.vectors(masks[1], images[0]))
-    assert not torch.equal(found, network.vectors(masks[0], images[1]))
+    vectors = network.vectors(masks[0], images[0])
+    assert vectors.shape == (2, 8)
+    assert torch.equal(vectors, network.vectors(masks[1], images[0]))
+    assert not torch.equal(vectors, network.vectors(masks[0], images[1]))
     assert network.decode(network.encode(images[0])).shape == (2, 2, 32, 32)

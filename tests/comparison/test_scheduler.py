@@ -20,8 +20,8 @@ from src_training.reports.comparison import as_csv
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunFinished, RunStarted, StepDone, read_events
 from src_training.runs.state import run_state
-from src_training.training.distributed import ranks
-from src_training.training.distributed.ranks import spread_over
+from src_training.training.distributed import launch
+from src_training.training.distributed.launch import device_names
 
 needs_two = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
 needs_signals = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
@@ -232,15 +232,15 @@ def test_a_folder_of_another_comparison_begins_nothing(make_recipe, tmp_path, mo
 
 
 def test_each_run_has_a_gpu_and_no_more_than_there_are(monkeypatch):
-    assert spread_over("cuda:1", 1) == ["cuda:1"]
-    monkeypatch.setattr(ranks.torch.cuda, "device_count", lambda: 3)
-    assert spread_over("cuda", 3) == ["cuda:0", "cuda:1", "cuda:2"]
+    assert device_names("cuda:1", 1) == ["cuda:1"]
+    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 3)
+    assert device_names("cuda", 3) == ["cuda:0", "cuda:1", "cuda:2"]
     with pytest.raises(InputError, match="devices is 4; expected 1 to 3 of cuda"):
-        spread_over("auto", 4)
+        device_names("auto", 4)
     with pytest.raises(InputError, match="device is cuda:1 and devices is 2; expected cuda"):
-        spread_over("cuda:1", 2)
+        device_names("cuda:1", 2)
     with pytest.raises(InputError, match="devices is 0; expected 1 to"):
-        spread_over("cpu", 0)
+        device_names("cpu", 0)
 
 
 @slow

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from src_training.config.migration import migrate_recipe
 from src_training.config.recipe import Recipe
 from src_training.errors import InputError
 
@@ -116,3 +117,17 @@ def test_wrong_former_fields_are_named(former, distilling, words):
 def test_former_and_new_fields_together_are_refused(make_recipe):
     with pytest.raises(InputError, match="distilling is given beside distillation"):
         make_recipe(distilling={"views": 2})
+
+
+def test_former_options_of_the_alignment_are_left_out():
+    former = {"consistency": "reconstruction", "aligned": 1.0, "predicted": 1, "prior": "image"}
+    content, changes = migrate_recipe({"name": "a", "alignment": former})
+    assert content == {"name": "a", "alignment": {"prior": "image"}} and changes == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("consistency", "views"), ("aligned", 2), ("predicted", 0.5)]
+)
+def test_another_value_of_a_former_option_is_refused(field, value):
+    with pytest.raises(InputError, match=rf"^old.yaml: the former field alignment.{field} is "):
+        migrate_recipe({"alignment": {field: value}}, "old.yaml")

@@ -108,7 +108,7 @@ def test_the_yaml_names_every_field_with_its_default(make_recipe):
     assert content.keys() == Recipe.model_fields.keys()
     assert content["distil_from"] == "student"
     assert content["distillation"][0]["edge_loss"] == "mse"
-    assert content["alignment"]["consistency"] == "reconstruction"
+    assert content["alignment"]["prior"] == "mask"
 
 
 @pytest.mark.parametrize(

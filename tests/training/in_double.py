@@ -6,7 +6,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import tree_map_only
 
 from src_training.cli import main
-from src_training.training.distributed import ranks
+from src_training.training.distributed import launch
 
 
 def widened(tensor: Tensor) -> Tensor:
@@ -16,5 +16,5 @@ def widened(tensor: Tensor) -> Tensor:
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
     register_module_forward_pre_hook(lambda _, given: tree_map_only(Tensor, widened, given))
-    ranks.training_precision = lambda device: "64-true"
+    launch.training_precision = lambda device: "64-true"
     main()

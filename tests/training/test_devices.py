@@ -14,8 +14,8 @@ from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunStarted, StepDone, read_events
 from src_training.runs.pipeline import Pipeline
 from src_training.runs.state import run_state
-from src_training.training.distributed import ranks
-from src_training.training.distributed.ranks import make_fabric, processes_of
+from src_training.training.distributed import launch
+from src_training.training.distributed.launch import make_fabric, process_count
 
 # In double precision the order of sums is nothing: all are equal to 1e-7. In single precision
 # Adam makes whole steps of gradients that are nothing but rounding, 1e-3 off within two steps.
@@ -29,16 +29,16 @@ CLOSE = 1e-6
         ("cpu", 10_000, "devices is 10000; expected 1 to"),
     ],
 )
-def test_more_devices_than_there_are_is_one_sentence(device, devices, words):
+def test_an_impossible_number_of_devices_is_refused(device, devices, words):
     with pytest.raises(InputError, match=words):
         make_fabric(device, devices)
 
 
-def test_half_precision_says_nothing_between_the_bars_of_a_run():
+def test_lightning_prints_nothing():
     program = (
-        "from src_training.training.distributed import ranks\n"
-        "ranks.training_precision = lambda device: 'bf16-mixed'\n"
-        "ranks.make_fabric('cpu', 1)\n"
+        "from src_training.training.distributed import launch\n"
+        "launch.training_precision = lambda device: 'bf16-mixed'\n"
+        "launch.make_fabric('cpu', 1)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -46,7 +46,7 @@ def test_half_precision_says_nothing_between_the_bars_of_a_run():
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_a_batch_with_less_than_one_patch_for_each_device_is_one_sentence(make_recipe, tmp_path):
+def test_each_device_needs_a_patch(make_recipe, tmp_path):
     stages = {name: {"steps": 1, "batch": 4} for name in make_recipe().stages}
     recipe = make_recipe(stages=stages | {"tan": {"steps": 1, "batch": 1}})
     with pytest.raises(InputError, match=r"stages.tan.batch is 1; expected at least 2"):
@@ -71,33 +71,33 @@ def test_half_of_a_batch_needs_a_patch_without_a_mask(make_recipe, tmp_path):
         Pipeline(recipe, load_run_data(recipe), RunDirectory(tmp_path))
 
 
-def test_a_process_whose_first_is_gone_ends_too():
+def test_a_process_ends_with_rank_zero():
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
     code = (
-        "import time; from src_training.training.distributed.ranks import follow_first;"
-        "follow_first(); time.sleep(600)"
+        "import time; from src_training.training.distributed.launch import follow_rank_zero;"
+        "follow_rank_zero(); time.sleep(600)"
     )
-    env = os.environ | {"MSANKD_FIRST_PROCESS": str(gone.pid)}
+    env = os.environ | {"MSANKD_RANK_ZERO_PID": str(gone.pid)}
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 1
 
 
-def test_torchrun_says_how_many_processes_there_are(monkeypatch):
-    assert processes_of(3) == 3
+def test_torchrun_gives_the_number_of_processes(monkeypatch):
+    assert process_count(3) == 3
     for name, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
-    assert processes_of(1) == processes_of(4) == 4
+    assert process_count(1) == process_count(4) == 4
     with pytest.raises(InputError, match="--devices is 2 and torchrun started 4 processes"):
-        processes_of(2)
+        process_count(2)
 
 
-def test_the_processes_of_torchrun_are_spread_over_its_machines(monkeypatch):
+def test_processes_of_torchrun_are_divided_by_machines(monkeypatch):
     made = {}
-    monkeypatch.setattr(ranks, "Fabric", lambda **how: made.update(how))
+    monkeypatch.setattr(launch, "Fabric", lambda **how: made.update(how))
     torchrun = {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "1"}
     for name, value in torchrun.items():
         monkeypatch.setenv(name, value)
-    make_fabric("cpu", processes_of(1))
+    make_fabric("cpu", process_count(1))
     assert (made["devices"], made["num_nodes"], made["strategy"]) == (1, 4, "ddp")
 
 
@@ -111,7 +111,7 @@ TWO = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors
 
 
 @TWO
-def test_two_processes_learn_what_one_does(make_recipe, tmp_path):
+def test_two_processes_train_as_one(make_recipe, tmp_path):
     assert_same("gkd", "two, by --devices", make_recipe, tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_two_processes_learn_what_one_does(make_recipe, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("method", METHODS)
-def test_they_do_by_torchrun_and_by_every_method(method, make_recipe, tmp_path):
+def test_torchrun_and_every_method_train_as_one_process(method, make_recipe, tmp_path):
     assert_same(method, "two, by torchrun", make_recipe, tmp_path)
 
 

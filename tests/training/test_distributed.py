@@ -1,4 +1,4 @@
-"""What processes make of a batch that is spread over them is what one makes of it."""
+"""Several processes compute the losses and gradients that one computes of the whole batch."""
 
 import copy
 
@@ -8,7 +8,6 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.alignment.consistency import AlignmentConsistency
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.stages import StageSchedule
 from src_training.data.sampling import Batch
@@ -16,7 +15,8 @@ from src_training.distillation import METHODS, build_distillations, parse_option
 from src_training.distillation.gkd import frozen_running_statistics
 from src_training.networks import build_network
 from src_training.runs.monitor import EventCallback
-from src_training.training.distributed.ranks import Ranks
+from src_training.training.distributed.process_group import ProcessGroup
+from src_training.training.distributed.whole_batch import all_gather_samples, sync_batch
 from src_training.training.stages.alignment import AlignmentStage
 from src_training.training.stages.autoencoder import AutoencoderStage, VectorStage
 from src_training.training.stages.base import Stage
@@ -34,25 +34,25 @@ def in_two_processes(check, *arguments):
     Fabric(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(check, *arguments)
 
 
-def step(stage, batch, ranks):
+def step(stage, batch, group):
     """Losses, gradients and statistics after one pass of a batch."""
     torch.manual_seed(1)
     stage.zero_grad()
-    own = ranks.share(batch) if ranks else batch
+    own = group.shard(batch) if group else batch
     share = len(own.image) / len(batch.image)
-    if ranks:
-        with ranks.spread(batch):
+    if group:
+        with sync_batch(group, batch):
             losses = stage(own)
     else:
         losses = stage(own)
     (share * stage.total(losses)).backward()
     parameters = [each for group in stage.param_groups() for each in group["params"]]
     used = [each for each in parameters if each.grad is not None]
-    said = share * torch.stack(list(losses.values())).detach()
-    if ranks:
-        ranks.sum_gradients(used)
-        said = ranks.sum(said)
-    named = dict(zip(losses, said, strict=True))
+    weighted = share * torch.stack(list(losses.values())).detach()
+    if group:
+        group.all_reduce_gradients(used)
+        weighted = group.all_reduce(weighted)
+    named = dict(zip(losses, weighted, strict=True))
     return named, [each.grad for each in used], dict(stage.named_buffers())
 
 
@@ -62,10 +62,9 @@ def stages():
     teacher = build_network("fanet", 1, 3, width=2)
     autoencoder = SemanticAutoencoder(2, SIDE, 2, latent=8, hidden=4, image_channels=1)
     tan = alignment(teacher)
-    views = AlignmentConsistency(consistency="views")
     yield AutoencoderStage(autoencoder)
     yield VectorStage(autoencoder)
-    yield AlignmentStage("tan", tan, teacher, autoencoder, views)
+    yield AlignmentStage("tan", tan, teacher, autoencoder)
     for form in ("ce", "dice_ce", "dice_focal"):
         yield SupervisedStage("teacher", copy.deepcopy(teacher), form)
     yield SupervisedStage("enet", build_network("enet", 1, 3), "dice_ce")
@@ -101,15 +100,15 @@ def batches(views):
     return Batch(image, mask, further, plain), Batch(image, mask[:2], further, plain)
 
 
-def assert_same(ranks, stage, batch):
+def assert_same(group, stage, batch):
     """One process and several, from the same weights in double precision."""
     stage.double().train()
     spread = copy.deepcopy(stage)
-    expected, found = step(stage, batch, None), step(spread, batch, ranks)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    expected, results = step(stage, batch, None), step(spread, batch, group)
+    torch.testing.assert_close(results, expected, rtol=1e-6, atol=1e-9)
 
 
-def assert_norm(ranks):
+def assert_norm(group):
     """Of maps and of vectors, in parts of different size; a foreign pass leaves no trace."""
     torch.manual_seed(3)
     for norm, values in (
@@ -117,11 +116,30 @@ def assert_norm(ranks):
         (nn.BatchNorm1d(4), torch.randn(3, 4)),
     ):
         nn.init.normal_(norm.weight)
-        assert_same(ranks, Squares(norm), Batch(values.double(), torch.zeros(len(values))))
-        with frozen_running_statistics(norm), ranks.spread(Batch(values, torch.zeros(len(values)))):
+        assert_same(group, Squares(norm), Batch(values.double(), torch.zeros(len(values))))
+        with (
+            frozen_running_statistics(norm),
+            sync_batch(group, Batch(values, torch.zeros(len(values)))),
+        ):
             kept = norm.running_var.clone()
-            norm(ranks.share(Batch(values.double(), torch.zeros(len(values)))).image)
+            norm(group.shard(Batch(values.double(), torch.zeros(len(values)))).image)
         assert torch.equal(norm.running_var, kept)
+
+
+def assert_gathered_in_order(group):
+    """Samples, labelled samples and draws are those of the whole batch, in its order."""
+    image = torch.arange(10.0).view(5, 2)
+    batch = Batch(image, torch.arange(3), torch.zeros(10, 2))
+    own = group.shard(batch)
+    torch.manual_seed(5)
+    expected = torch.rand_like(image)
+    torch.manual_seed(5)
+    with sync_batch(group, batch):
+        assert torch.equal(all_gather_samples(own.image), batch.image)
+        assert torch.equal(all_gather_samples(own.mask), batch.mask)
+        drawn = all_gather_samples(torch.rand_like(own.image))
+    assert torch.equal(drawn, expected)
+    assert all_gather_samples(own.image) is own.image
 
 
 class Squares(Stage):
@@ -131,9 +149,9 @@ class Squares(Stage):
         super().__init__("squares", layer)
 
     def forward(self, batch):
-        found = self.trained(batch.image)
-        weight = torch.linspace(-1, 2, found[0].numel()).view_as(found[0])
-        return {"squares": (weight * (found - batch.image.detach().cos()).square()).mean()}
+        output = self.trained(batch.image)
+        weight = torch.linspace(-1, 2, output[0].numel()).view_as(output[0])
+        return {"squares": (weight * (output - batch.image.detach().cos()).square()).mean()}
 
 
 class Noise:
@@ -141,7 +159,7 @@ class Noise:
         return Batch(torch.randn(count, 4), torch.zeros(count))
 
 
-def assert_memory_may_be_full(fabric, ranks, backward):
+def assert_memory_may_be_full(fabric, group, backward):
     """One process runs out of memory where the other waits for it; both go on in parts."""
     torch.manual_seed(4)
     layers = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.BatchNorm1d(4))
@@ -149,7 +167,7 @@ def assert_memory_may_be_full(fabric, ranks, backward):
     passes = []
 
     def fail(*_):
-        passes.append(ranks.rank)
+        passes.append(group.rank)
         if passes == [1]:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -162,39 +180,40 @@ def assert_memory_may_be_full(fabric, ranks, backward):
         StageSchedule(steps=2, batch=8, rate=0.01),
         Noise(),
         fabric=fabric,
-        ranks=ranks,
+        group=group,
         seed=1,
         weight_decay=0.0,
         callbacks=[EventCallback(splits.append)],
     )
     totals = [train_step(number).total for number in range(2)]
     assert [(each.step, each.parts) for each in splits] == [(1, 2)]
-    assert totals == [ranks.told(total) for total in totals]
+    assert totals == [group.broadcast(total) for total in totals]
 
 
 def check(fabric, methods):
-    ranks = Ranks(fabric)
-    assert_norm(ranks)
+    group = ProcessGroup(fabric)
+    assert_norm(group)
+    assert_gathered_in_order(group)
     for backward in (False, True):
-        assert_memory_may_be_full(fabric, ranks, backward)
+        assert_memory_may_be_full(fabric, group, backward)
     for stage in stages():
-        assert_same(ranks, stage, batches(stage.views)[0])
+        assert_same(group, stage, batches(stage.views)[0])
     check_methods(fabric, methods)
 
 
 def check_methods(fabric, methods):
     for stage in last_stages(methods):
         for batch in batches(stage.views):
-            assert_same(Ranks(fabric), stage, batch)
+            assert_same(ProcessGroup(fabric), stage, batch)
 
 
 OFTEN = ["gkd", "ifvd"]
 
 
-def test_norms_losses_gradients_and_statistics_are_those_of_one_process():
+def test_losses_gradients_and_statistics_equal_one_process():
     in_two_processes(check, OFTEN)
 
 
 @pytest.mark.slow
-def test_so_they_are_by_every_other_method():
+def test_every_other_method_equals_one_process():
     in_two_processes(check_methods, [method for method in METHODS if method not in OFTEN])

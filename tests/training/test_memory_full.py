@@ -11,7 +11,7 @@ from src_training.errors import InputError
 from src_training.runs.events import BatchSplit, StepDone
 from src_training.runs.monitor import EventCallback
 from src_training.training.checkpoint import read_progress
-from src_training.training.distributed.ranks import parts_of
+from src_training.training.distributed.process_group import split_batch
 from src_training.training.stages.base import Stage
 from src_training.training.trainer import fit
 
@@ -35,12 +35,12 @@ class Narrow(Stage):
 
     def forward(self, batch):
         self.sizes.append(len(batch.image))
-        found = self.trained(batch.image)
+        output = self.trained(batch.image)
         if len(batch.image) > self.room:
             if not self.backward:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            found.register_hook(self.fail)
-        difference = found - 2 * batch.image
+            output.register_hook(self.fail)
+        difference = output - 2 * batch.image
         return {"square": difference.square().mean(), "far": difference.abs().mean()}
 
     def fail(self, _gradient):
@@ -74,37 +74,37 @@ def train(tmp_path):
     return run
 
 
-def said(events, kind):
+def of_kind(events, kind):
     return [event for event in events if isinstance(event, kind)]
 
 
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize(("room", "parts"), [(5, [2]), (3, [2, 4]), (1, [2, 4, 7])])
-def test_a_batch_in_parts_is_the_step_of_the_whole(train, room, parts, backward):
+def test_a_split_batch_gives_the_step_of_the_whole(train, room, parts, backward):
     whole, narrow = Narrow(room=7), Narrow(room, backward=backward)
     train(whole, batch=7, folder="whole")
-    expected = said(train.events, StepDone)
+    expected = of_kind(train.events, StepDone)
     train(narrow, batch=7)
-    splits = said(train.events, BatchSplit)
+    splits = of_kind(train.events, BatchSplit)
     assert [(e.stage, e.step, e.batch, e.parts) for e in splits] == [
         ("line", 1, 7, count) for count in parts
     ]
-    for found, step in zip(said(train.events, StepDone), expected, strict=True):
-        assert found.step == step.step
-        assert found.total == pytest.approx(step.total, rel=1e-5)
-        assert found.losses == pytest.approx(step.losses, rel=1e-5)
+    for result, step in zip(of_kind(train.events, StepDone), expected, strict=True):
+        assert result.step == step.step
+        assert result.total == pytest.approx(step.total, rel=1e-5)
+        assert result.losses == pytest.approx(step.losses, rel=1e-5)
     for name, tensor in whole.trained.state_dict().items():
         torch.testing.assert_close(narrow.trained.state_dict()[name], tensor)
 
 
-def test_later_steps_are_not_tried_whole_again(train):
+def test_later_steps_stay_split(train):
     stage = Narrow(room=4)
     train(stage)
     assert stage.sizes == [8, 4, 4, 4, 4, 4, 4]
-    assert len(said(train.events, BatchSplit)) == 1
+    assert len(of_kind(train.events, BatchSplit)) == 1
 
 
-def test_what_a_failed_pass_counted_is_forgotten(train):
+def test_statistics_of_a_failed_pass_are_restored(train):
     full, parted = Narrow(room=8, normalised=True), Narrow(room=4, normalised=True)
     train(full, folder="full")
     train(parted)
@@ -112,15 +112,15 @@ def test_what_a_failed_pass_counted_is_forgotten(train):
     assert parted.trained[1].num_batches_tracked == 2 * counted
 
 
-def test_no_room_for_one_patch_is_a_sentence_that_names_the_batch(train):
+def test_no_room_for_one_patch_is_an_error_with_the_batch(train):
     with pytest.raises(InputError) as caught:
         train(Narrow(room=0), batch=3)
     message = str(caught.value)
     assert message.startswith("stages.line.batch is 3: ") and "\n" not in message
-    assert [e.parts for e in said(train.events, BatchSplit)] == [2, 3]
+    assert [e.parts for e in of_kind(train.events, BatchSplit)] == [2, 3]
 
 
-def test_memory_that_is_full_later_loses_no_step(train):
+def test_memory_that_fills_later_loses_no_step(train):
     stage = Narrow(room=8)
     forward = stage.forward
 
@@ -130,26 +130,26 @@ def test_memory_that_is_full_later_loses_no_step(train):
 
     stage.forward = fill
     train(stage, steps=4)
-    assert [e.step for e in said(train.events, StepDone)] == [1, 2, 3, 4]
-    assert [e.step for e in said(train.events, BatchSplit)] == [3]
+    assert [e.step for e in of_kind(train.events, StepDone)] == [1, 2, 3, 4]
+    assert [e.step for e in of_kind(train.events, BatchSplit)] == [3]
     assert read_progress(train.folder / "last.safetensors").step == 4
 
 
-def test_every_part_keeps_the_views_of_its_samples_and_how_they_are_plain():
+def test_parts_have_the_views_and_plain_images_of_their_samples():
     views = torch.arange(5)[:, None] * torch.ones(2)
     batch = Batch(torch.arange(5.0), torch.arange(5), views.flatten(), torch.arange(5.0))
-    parts = parts_of(batch, 2)
+    parts = split_batch(batch, 2)
     assert [part.image.tolist() for part in parts] == [[0, 1, 2], [3, 4]]
     assert [part.mask.tolist() for part in parts] == [[0, 1, 2], [3, 4]]
     assert [part.views.tolist() for part in parts] == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4]]
     assert all(torch.equal(part.unaugmented, part.image) for part in parts)
-    assert parts_of(batch, 1) == [batch]
+    assert split_batch(batch, 1) == [batch]
 
 
-def test_what_is_labelled_and_what_is_not_are_spread_over_the_parts_alike():
+def test_labelled_and_unlabelled_samples_are_split_alike():
     views = torch.arange(5)[:, None] * torch.ones(2)
     batch = Batch(torch.arange(5.0), torch.arange(3), views.flatten(), torch.arange(5.0))
-    parts = parts_of(batch, 2)
+    parts = split_batch(batch, 2)
     assert [part.image.tolist() for part in parts] == [[0, 1, 3], [2, 4]]
     assert [part.mask.tolist() for part in parts] == [[0, 1], [2]]
     assert [part.views.tolist() for part in parts] == [[0, 0, 1, 1, 3, 3], [2, 2, 4, 4]]

@@ -44,10 +44,10 @@ def test_the_same_seed_gives_the_same_encoder(tiny_model, domain):
     assert not all(torch.equal(one[name], another[name]) for name in one)
 
 
-def test_more_steps_rebuild_the_bottleneck_better(tiny_model, domain):
+def test_more_steps_reconstruct_the_bottleneck_better(tiny_model, domain):
     steps, _ = fitted(tiny_model(semantics=False), domain, steps=30)
-    rebuilt = [step.losses["alignment/rebuilt"] for step in steps if step.stage == "san"]
-    assert np.mean(rebuilt[-5:]) < np.mean(rebuilt[:5])
+    errors = [step.losses["alignment/reconstruction"] for step in steps if step.stage == "san"]
+    assert np.mean(errors[-5:]) < np.mean(errors[:5])
 
 
 def test_what_cannot_be_fitted_is_said_in_one_sentence(tiny_model, domain, make_domain):

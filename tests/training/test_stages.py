@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.alignment.consistency import AlignmentConsistency
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.preprocessing.geometry import Geometry, PreparedImage
 from src_training.data.sampling import Batch
@@ -58,17 +57,16 @@ def distil(distillations):
     )
 
 
-def act(consistency):
+def act():
     learned = network()
-    return AlignmentStage("tan", alignment(learned), learned, autoencoder(), consistency)
+    return AlignmentStage("tan", alignment(learned), learned, autoencoder())
 
 
 STAGES = {
     "teacher": lambda: SupervisedStage("teacher", network(), supervision="dice_ce"),
     "autoencoder": lambda: AutoencoderStage(autoencoder()),
     "vectors": lambda: VectorStage(autoencoder()),
-    "tan": lambda: act(AlignmentConsistency()),
-    "tan with views": lambda: act(AlignmentConsistency(consistency="views")),
+    "tan": act,
     "distil": lambda: distil([DCGD(GKD), DICD(GKD)]),
     "distil with predictions": lambda: distil([ViewPredictions(GKD)]),
 }
@@ -127,7 +125,7 @@ def test_the_first_phase_of_the_autoencoder_leaves_its_perceptron_to_the_second(
 
 def test_a_distilled_student_is_free_again_after_its_alignment_froze_it():
     learned = network()
-    AlignmentStage("san", alignment(learned), learned, autoencoder(), AlignmentConsistency())
+    AlignmentStage("san", alignment(learned), learned, autoencoder())
     assert not any(parameter.requires_grad for parameter in learned.parameters())
     SupervisedStage("baseline", learned, supervision="ce")
     assert all(parameter.requires_grad for parameter in learned.parameters())
@@ -197,8 +195,8 @@ def test_the_losses_have_the_names_that_recipes_weigh():
         *("segmentation/ce", "gkd/intra", "gkd/inter", "gkd/cross")
     }
     assert set(step(STAGES["teacher"]())) == {"segmentation/ce", "segmentation/dice"}
-    assert set(step(STAGES["tan with views"]())) == {
-        f"alignment/{name}" for name in AlignmentConsistency().weights
+    assert set(step(STAGES["tan"]())) == {
+        *("alignment/reconstruction", "alignment/latent", "alignment/ce", "alignment/kl")
     }
 
 

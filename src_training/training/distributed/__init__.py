@@ -1,1 +1,1 @@
-"""Several processes that train as one."""
+"""Several processes that train as one: `launch`, `process_group`, `whole_batch`."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.alignment.consistency import AlignmentConsistency, alignment_losses
+from src_training.alignment.consistency import alignment_losses
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.sampling import Batch
 from src_training.networks.base import SegmentationNetwork
@@ -28,8 +28,6 @@ class AlignmentStage(Stage):
     network, autoencoder
         The network whose bottlenecks it encodes, and the P-SAE whose vectors
         it is to predict; both frozen.
-    consistency
-        Weights and form of the losses.
     """
 
     def __init__(
@@ -38,16 +36,8 @@ class AlignmentStage(Stage):
         alignment: AlignmentNetwork,
         network: SegmentationNetwork,
         autoencoder: SemanticAutoencoder,
-        consistency: AlignmentConsistency,
     ) -> None:
-        with_views = consistency.consistency == "views"
-        super().__init__(
-            name,
-            alignment,
-            [network, autoencoder],
-            namespaced("alignment", consistency.weights),
-            int(with_views),
-        )
+        super().__init__(name, alignment, [network, autoencoder])
         self._parts = (alignment, network, autoencoder)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -58,21 +48,15 @@ class AlignmentStage(Stage):
             logits = network.decode(skips, bottleneck)
             prior = autoencoder.vectors(batch.mask, batch.image)
         vector = alignment.encoder(bottleneck)
-        rebuilt = alignment.header(vector)
-        view_vector = None
-        if self.views and batch.views is not None:
-            with torch.no_grad():
-                view_bottleneck = network.encode(batch.views)[1]
-            view_vector = alignment.encoder(view_bottleneck)
+        reconstruction = alignment.header(vector)
         losses = alignment_losses(
             bottleneck,
-            rebuilt,
+            reconstruction,
             vector,
             prior,
             logits,
-            network.decode(skips, rebuilt),
+            network.decode(skips, reconstruction),
             batch.mask,
-            view_vector,
         )
         return namespaced("alignment", losses)
 
@@ -90,4 +74,4 @@ def build_san(networks: "Networks") -> AlignmentStage:
 def _build(
     name: str, alignment: AlignmentNetwork, network: SegmentationNetwork, networks: "Networks"
 ) -> AlignmentStage:
-    return AlignmentStage(name, alignment, network, networks.autoencoder, networks.recipe.alignment)
+    return AlignmentStage(name, alignment, network, networks.autoencoder)

@@ -33,8 +33,8 @@ class AutoencoderStage(Stage):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``bce`` and ``dice`` of the reproduced regions, of the whole batch."""
         regions = all_gather_samples(self.autoencoder.regions(batch.mask))
-        seen = self.autoencoder.read(batch.mask, batch.image)
-        logits = all_gather_samples(self.autoencoder.decode(self.autoencoder.encode(seen)))
+        inputs = self.autoencoder.inputs(batch.mask, batch.image)
+        logits = all_gather_samples(self.autoencoder.decode(self.autoencoder.encode(inputs)))
         return {
             "autoencoder/bce": F.binary_cross_entropy_with_logits(logits, regions),
             "autoencoder/dice": region_dice_loss(logits.sigmoid(), regions),
@@ -57,13 +57,13 @@ class VectorStage(Stage):
         self.autoencoder = autoencoder
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``rebuilt``, the bottleneck's mean squared error; ``bce`` of what is decoded from it."""
+        """``reconstruction`` error of the bottleneck; ``bce`` of the regions decoded from it."""
         regions = self.autoencoder.regions(batch.mask)
-        bottleneck = self.autoencoder.encode(self.autoencoder.read(batch.mask, batch.image))
-        rebuilt = self.trained(bottleneck)
-        logits = self.autoencoder.decode(rebuilt)
+        bottleneck = self.autoencoder.encode(self.autoencoder.inputs(batch.mask, batch.image))
+        reconstruction = self.trained(bottleneck)
+        logits = self.autoencoder.decode(reconstruction)
         return {
-            "autoencoder/reconstruction": F.mse_loss(rebuilt, bottleneck),
+            "autoencoder/reconstruction": F.mse_loss(reconstruction, bottleneck),
             "autoencoder/bce": F.binary_cross_entropy_with_logits(logits, regions),
         }
 
