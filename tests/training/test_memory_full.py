@@ -135,7 +135,7 @@ def test_memory_that_fills_later_loses_no_step(train):
     assert read_progress(train.folder / "last.safetensors").step == 4
 
 
-def test_parts_have_the_views_and_plain_images_of_their_samples():
+def test_parts_have_the_views_and_unaugmented_images():
     views = torch.arange(5)[:, None] * torch.ones(2)
     batch = Batch(torch.arange(5.0), torch.arange(5), views.flatten(), torch.arange(5.0))
     parts = split_batch(batch, 2)
