@@ -39,7 +39,6 @@ FOLDERS_WITH_LONG_TEST_NAMES = {
     "tests/comparison",
     "tests/data",
     "tests/distillation",
-    "tests/export",
     "tests/runs",
     "tests/training",
 }

@@ -1,17 +1,12 @@
-"""A model as a bioimage.io folder, accepted by bioimage.io's own validator."""
+"""Export of a model as a bioimage.io folder that bioimage.io's own validator accepts."""
 
 import gc
-import math
 import re
-import shutil
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import product
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -19,56 +14,59 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import label2rgb
-from torch import Tensor
 
 from src_training.data.phantom.camera import fundus_phantom
+from src_training.data.preprocessing import IntensityPreprocessing, ScaledPreprocessing
+from src_training.data.preprocessing.geometry import Float
 from src_training.errors import InputError
 from src_training.export.onnx import (
     OPSET,
-    TOLERANCE,
     OnnxCheck,
     checked_graph,
     on_cpu,
 )
+from src_training.export.preprocessing_spec import bioimageio_preprocessing, input_description
 from src_training.export.readme import readme
-from src_training.export.rounding_sensitivity import Unsettledness
 from src_training.extras import require
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import labels_from
-from src_training.io.atomic import write_atomic, write_text
+from src_training.io.atomic import write_atomic, write_bytes, write_folder_atomic, write_text
 
-# The oldest of the tried ones: newer readers take it too.
+# The oldest version that was tried; newer readers accept it too.
 _FORMAT = "0.5.12"
-_TOLERATED, _TOLERATED_SHARE = 1e-3, 1e-4
-_SIDES = (256, 128, 64)
-_PLACES = tuple(product((0.5, 0.25, 0.75), repeat=2))
+_TEST_SIDE = 256
+
+# As bioimageio.core: share of the probabilities that may differ by more than the tolerance.
+_TOLERANCE, _TOLERATED_SHARE = 1e-3, 1e-4
 
 
 def export_bioimageio(
     model: SegmentationModel, folder: Path, sample: NDArray[np.generic] | None = None
 ) -> OnnxCheck:
-    """Write a model as a bioimage.io folder, once bioimage.io's own validator accepts it.
+    """Write a model as a bioimage.io folder, after bioimage.io's own validator accepted it.
 
     The folder holds ``rdf.yaml``, ``weights.onnx`` (see `export_onnx`),
     ``test_input.npy`` and ``test_output.npy``, ``cover.png``, ``README.md``
     with the exact preparation, and ``LICENSE.md`` where the terms have no
-    SPDX name. It appears whole or not at all.
+    SPDX name. It is written atomically. Windows and percentiles are described
+    in ``rdf.yaml`` by bioimage.io's own steps, and other programs follow them;
+    fundus photographs have to be prepared by the caller.
 
     Parameters
     ----------
     model
-        Stays as it is, on its device.
+        Not changed, and stays on its device.
     folder
         New, or empty.
     sample
-        Image (H, W) or (H, W, C) as the model segments it, a part of which
-        becomes test and cover; None for a synthetic fundus.
+        Image (H, W) or (H, W, C) as the model segments it, the centre of
+        which becomes test and cover; None for a synthetic fundus.
 
     Returns
     -------
     OnnxCheck
-        How close the graph is to PyTorch.
+        Agreement of the graph with PyTorch.
 
     Raises
     ------
@@ -78,83 +76,98 @@ def export_bioimageio(
     """
     require("export", "the export", "onnx", "onnxscript", "onnxruntime", "bioimageio.spec")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} is there and not empty; expected a new or an empty folder")
+        raise InputError(f"{folder} exists and is not empty; expected a new or an empty folder")
     graph, check = checked_graph(model)
-    image, probabilities = _tested(model, sample)
+    test = _test_tensors(model, sample)
     card = model.card
-    with _whole(folder) as half:
-        _write(half / "weights.onnx", lambda path: path.write_bytes(graph))
-        _write(half / "test_input.npy", lambda path: np.save(path, image))
-        _write(half / "test_output.npy", lambda path: np.save(path, probabilities))
-        cover = _cover(
-            image[0], labels_from(probabilities[0], card.threshold_for(probabilities[0]))
-        )
-        _write(half / "cover.png", lambda path: Image.fromarray(cover).save(path))
+
+    def write(half: Path) -> None:
+        half.mkdir()
+        write_bytes(half / "weights.onnx", graph)
+        _save_array(half / "test_input.npy", test.image)
+        _save_array(half / "test_output.npy", test.probabilities)
+        threshold = card.threshold_for(test.probabilities[0])
+        cover = _cover(test.prepared[0], labels_from(test.probabilities[0], threshold))
+        write_atomic(half / "cover.png", lambda path: Image.fromarray(cover).save(path))
         sizes = [(shape[2], shape[3]) for shape in check.shapes]
         write_text(half / "README.md", readme(card, check.largest_difference, sizes))
-        if isinstance(_licence(card), dict):
+        if isinstance(spdx_licence(card.licence), dict):
             write_text(half / "LICENSE.md", card.licence + "\n")
-        described = _described(card, model.network.stride)
-        write_text(half / "rdf.yaml", yaml.safe_dump(described, sort_keys=False))
-        _require_reproduced(half, folder)
+        description = _description(card, model.network.stride)
+        write_text(half / "rdf.yaml", yaml.safe_dump(description, sort_keys=False))
+        _require_reproduced(half / "weights.onnx", test, folder)
         _require_valid(half / "rdf.yaml", folder)
+
+    write_folder_atomic(folder, write)
     return check
 
 
-def _tested(
-    model: SegmentationModel, sample: NDArray[np.generic] | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Part of the prepared sample (1, C, h, w) that rounding hardly moves, its probabilities."""
+@dataclass(frozen=True)
+class _TestTensors:
+    """Tensors of a model's test.
+
+    Attributes
+    ----------
+    image
+        (1, C, h, w), as a program gives it that follows ``rdf.yaml``.
+    prepared
+        (1, C, h, w) in [0, 1], as the network takes it.
+    probabilities
+        (1, K, h, w), as PyTorch returns them.
+    """
+
+    image: NDArray[np.float32]
+    prepared: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+def _test_tensors(model: SegmentationModel, sample: NDArray[np.generic] | None) -> _TestTensors:
+    preprocessing = model.card.preprocessing
     image = fundus_phantom(0, 512).image if sample is None else sample
-    prepared = model.card.preprocessing.prepare(image)
-    pixels = torch.from_numpy(prepared.pixels)[None]
-    network = on_cpu(model.network)
-    part = _steadiest(_windows(pixels), Unsettledness(network)).contiguous()
+    if isinstance(preprocessing, ScaledPreprocessing):
+        pixels = _centre(_with_its_intensities(preprocessing, image))
+        unresized = preprocessing.model_copy(update={"side": None})
+        prepared = unresized.prepare(pixels.transpose(1, 2, 0)).pixels
+    else:
+        prepared = pixels = _centre(preprocessing.prepare(image).pixels)
     with torch.no_grad():
-        probabilities = network(part).softmax(1)
-    return part.numpy(), probabilities.numpy()
+        probabilities = on_cpu(model.network)(torch.from_numpy(prepared)[None]).softmax(1)
+    return _TestTensors(pixels[None], prepared[None], probabilities.numpy())
 
 
-def _steadiest(parts: list[Tensor], unsettledness: Unsettledness) -> Tensor:
-    """The first part that rounding moves by less than may be; failing that, the least moved."""
-    least, steadiest = math.inf, parts[0]
-    for part in parts:
-        moved = unsettledness(part)
-        if moved <= TOLERANCE / 2:
-            return part
-        if moved < least:
-            least, steadiest = moved, part
-    return steadiest
+def _with_its_intensities(preprocessing: ScaledPreprocessing, image: NDArray[np.generic]) -> Float:
+    """Channels (C, h, w) of an image, resized for the network but not scaled."""
+    everything = IntensityPreprocessing(
+        percentiles=(0, 100),
+        channels=preprocessing.channels,
+        neighbours=preprocessing.neighbours,
+        side=preprocessing.side,
+    )
+    pixels = everything.prepare(image).pixels
+    values = image[..., :3] if image.ndim == 3 and image.shape[-1] == 4 else image  # no alpha
+    low, high = float(values.min()), float(values.max())
+    return np.asarray(pixels * (high - low) + low, np.float32)
 
 
-def _windows(pixels: Tensor) -> list[Tensor]:
-    """Squares of the image, the largest first, of one size the central one first."""
-    height, width = pixels.shape[-2:]
-    windows = []
-    for side in dict.fromkeys(min(side, height, width) for side in _SIDES):
-        corners = [(int((height - side) * y), int((width - side) * x)) for y, x in _PLACES]
-        for top, left in dict.fromkeys(corners):
-            windows.append(pixels[..., top : top + side, left : left + side])
-    return windows
+def _centre(pixels: Float) -> Float:
+    """The central square of an image (C, H, W), at most 256 pixels."""
+    height, width = pixels.shape[1:]
+    side = min(_TEST_SIDE, height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return np.ascontiguousarray(pixels[:, top : top + side, left : left + side])
 
 
 def _cover(pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The test image (C, h, w) beside itself with its labels (h, w): (h, 2w, 3)."""
+    """An image (C, h, w) in [0, 1], and beside it with its labels (h, w): (h, 2w, 3) uint8."""
     grey = np.clip(pixels.mean(0), 0, 1)
     plain = np.repeat(grey[..., None], 3, axis=-1)
     painted = label2rgb(labels, grey, alpha=0.5, bg_label=0)
     return np.asarray(np.rint(255 * np.hstack([plain, painted])), np.uint8)
 
 
-def _described(card: ModelCard, stride: int) -> dict[str, Any]:
+def _description(card: ModelCard, stride: int) -> dict[str, Any]:
     """The content of ``rdf.yaml``."""
-    size = {"min": stride, "step": 1}
-    sides = [{"type": "space", "id": axis, "size": size} for axis in "yx"]
-    same = [
-        {"type": "space", "id": axis, "size": {"tensor_id": "image", "axis_id": axis}}
-        for axis in "yx"
-    ]
-    licence = _licence(card)
+    licence = spdx_licence(card.licence)
     # GKD's paper, where the model was trained by it.
     gkd = "2207.12995"
     cited = [{"text": "GKD, the distillation that trained it", "doi": f"10.48550/arXiv.{gkd}"}]
@@ -169,21 +182,42 @@ def _described(card: ModelCard, stride: int) -> dict[str, Any]:
         **({"cite": cited} if gkd in card.method else {}),
         "tags": ["segmentation", "2d", card.architecture, *map(_identifier, card.classes[1:])],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        "inputs": [_tensor("image", "test_input.npy", _channels(card), sides)],
-        "outputs": [
-            _tensor("probabilities", "test_output.npy", list(map(_identifier, card.classes)), same)
-        ],
+        "inputs": [_input(card, stride)],
+        "outputs": [_output(card)],
         "weights": {"onnx": {"source": "weights.onnx", "opset_version": OPSET}},
         "config": {"msankd": card.model_dump(mode="json")},
     }
 
 
-def _tensor(name: str, test: str, channels: list[str], sides: list[dict[str, Any]]) -> Any:
+def _input(card: ModelCard, stride: int) -> dict[str, Any]:
+    steps = bioimageio_preprocessing(card.preprocessing)
     return {
-        "id": name,
-        "axes": [{"type": "batch"}, {"type": "channel", "channel_names": channels}, *sides],
+        "id": "image",
+        "description": input_description(card.preprocessing),
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": _channels(card)},
+            *({"type": "space", "id": axis, "size": {"min": stride, "step": 1}} for axis in "yx"),
+        ],
+        "data": {"type": "float32", "range": [None, None] if steps else [0.0, 1.0]},
+        "preprocessing": steps,
+        "test_tensor": {"source": "test_input.npy"},
+    }
+
+
+def _output(card: ModelCard) -> dict[str, Any]:
+    return {
+        "id": "probabilities",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": list(map(_identifier, card.classes))},
+            *(
+                {"type": "space", "id": axis, "size": {"tensor_id": "image", "axis_id": axis}}
+                for axis in "yx"
+            ),
+        ],
         "data": {"type": "float32", "range": [0.0, 1.0]},
-        "test_tensor": {"source": test},
+        "test_tensor": {"source": "test_output.npy"},
     }
 
 
@@ -207,23 +241,26 @@ def _identifier(name: str) -> str:
     return letters if letters.isidentifier() else f"class_{letters}"
 
 
-def _licence(card: ModelCard) -> str | dict[str, str] | None:
-    """Creative Commons terms as SPDX names them, others as a file, None for none."""
-    words = re.split(r"[ -]", card.licence.strip().rstrip("."))
-    spdx = "-".join(words).upper()
+def spdx_licence(terms: str) -> str | dict[str, str] | None:
+    """Terms as ``rdf.yaml`` names them: an SPDX name of Creative Commons, a file, or None.
+
+    >>> spdx_licence("CC BY 4.0"), spdx_licence("Ask me first."), spdx_licence("")
+    ('CC-BY-4.0', {'source': 'LICENSE.md'}, None)
+    """
+    spdx = "-".join(re.split(r"[ -]", terms.strip().rstrip("."))).upper()
     if re.fullmatch(r"CC0-1\.0|CC-BY(-NC)?(-SA|-ND)?-[1-4]\.0", spdx):
         return spdx
-    return {"source": "LICENSE.md"} if card.licence.strip() else None
+    return {"source": "LICENSE.md"} if terms.strip() else None
 
 
 def _require_valid(rdf: Path, folder: Path) -> None:
-    """Let bioimageio.spec read everything that the folder holds."""
+    """Validate the folder with bioimageio.spec; `InputError` if it fails."""
     from bioimageio.spec import load_description
     from loguru import logger
 
     logger.disable("bioimageio")
     try:
-        # bioimageio.spec leaves its files to the garbage collector.
+        # bioimageio.spec leaves closing its files to the garbage collector.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             summary = load_description(rdf, perform_io_checks=True).validation_summary
@@ -231,23 +268,20 @@ def _require_valid(rdf: Path, folder: Path) -> None:
     finally:
         logger.enable("bioimageio")
     if summary.status == "failed":
-        told = [error.msg for detail in summary.details for error in detail.errors]
+        errors = [error.msg for detail in summary.details for error in detail.errors]
         raise InputError(
-            f"{folder}: the validator of bioimage.io says {told[0].splitlines()[0]!r}; "
+            f"{folder}: the validator of bioimage.io says {errors[0].splitlines()[0]!r}; "
             "expected it to accept the folder, so nothing was written"
         )
 
 
-def _require_reproduced(half: Path, folder: Path) -> None:
-    """Let onnxruntime make the test output from the test input, by the files alone."""
+def _require_reproduced(weights: Path, test: _TestTensors, folder: Path) -> None:
+    """Run the test with onnxruntime from the file alone; `InputError` if it differs."""
     import onnxruntime
 
-    weights = half / "weights.onnx"
     session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
-    found = session.run(None, {"image": np.load(half / "test_input.npy")})[0]
-    expected = np.load(half / "test_output.npy")
-    # What bioimageio.core allows, and other machines need.
-    apart = np.abs(found - expected) > _TOLERATED * (1 + np.abs(expected))
+    found = session.run(None, {"image": test.prepared})[0]
+    apart = np.abs(found - test.probabilities) > _TOLERANCE * (1 + np.abs(test.probabilities))
     if apart.mean() > _TOLERATED_SHARE:
         raise InputError(
             f"{folder}: onnxruntime differs from PyTorch on the sample in {apart.mean():.2%} of "
@@ -255,22 +289,5 @@ def _require_reproduced(half: Path, folder: Path) -> None:
         )
 
 
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which takes its name only if the block succeeds."""
-    half = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
-    half.mkdir(parents=True)
-    try:
-        yield half
-        if folder.exists():
-            folder.rmdir()
-        half.rename(folder)
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    def discarding(temporary: Path) -> None:
-        write(temporary)
-
-    write_atomic(path, discarding)
+def _save_array(path: Path, array: NDArray[np.float32]) -> None:
+    write_atomic(path, lambda temporary: np.save(temporary, array))

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph for images of any size, checked against PyTorch."""
+"""Export of a network as an ONNX graph for images of any size, checked against PyTorch."""
 
 import copy
 import logging
@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from src_training.errors import InputError
-from src_training.export.pooling import with_sizeable_means
-from src_training.export.preprocessing_spec import preparation, way_back
-from src_training.export.rounding_sensitivity import Unsettledness
+from src_training.export.preprocessing_spec import postprocessing_text, preprocessing_text
 from src_training.extras import require
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel
@@ -36,21 +34,22 @@ TOLERANCE = 1e-4
 # Batch, height and width that are multiples of every stride, and sides that are of none.
 _FITTING = ((2, 64, 96), (1, 96, 128))
 _ODD = (75, 101)
-_DRAWS = 16
+_IMAGES = 3
 
 
 @dataclass(frozen=True)
 class OnnxCheck:
-    """How close onnxruntime comes to PyTorch.
+    """Agreement of onnxruntime with PyTorch.
 
     Attributes
     ----------
     largest_difference
-        In probability, over all pixels of all samples.
+        Largest difference in probability: over all pixels of an image, the
+        median over three images of noise, and the largest over all shapes.
     shapes
-        (B, C, H, W) of each sample. The last is no multiple of the stride;
-        there the graph is held against itself on the padded image, for
-        repeated edges are ties (see `settled`).
+        (B, C, H, W) of the images. The last is no multiple of the stride;
+        there the graph is compared with itself on the padded image, as
+        repeated edges are ties, see `check_graph`.
     """
 
     largest_difference: float
@@ -58,31 +57,31 @@ class OnnxCheck:
 
 
 def export_onnx(model: SegmentationModel, path: Path) -> OnnxCheck:
-    """Write a model as an ONNX file, once onnxruntime gives what PyTorch gives.
+    """Write a model as an ONNX file, after checking it against PyTorch.
 
-    The graph takes ``image`` (batch, C, height, width) float32, prepared as
-    its metadata ``preparation`` says, of any batch, height and width, and
+    The graph takes ``image`` (batch, C, height, width) float32 of any batch,
+    height and width, prepared as its metadata ``preparation`` says, and
     returns ``probabilities`` (batch, K, height, width) float32. The metadata
-    ``msankd`` is the model's card as JSON.
+    ``way_back`` describes the way to labels, and ``msankd`` is the model's
+    card as JSON.
 
     Parameters
     ----------
     model
-        Stays as it is, on its device.
+        Not changed, and stays on its device.
     path
         File to make or to replace.
 
     Returns
     -------
     OnnxCheck
-        What the check found, on samples of three sizes.
+        Result of the check, on images of three sizes.
 
     Raises
     ------
     InputError
-        If a package of the extra ``export`` is missing, the outputs differ by
-        more than `TOLERANCE`, or rounding alone moves the network's so far
-        that nothing can be told; nothing is written then.
+        If a package of the extra ``export`` is missing, or the outputs differ
+        by more than `TOLERANCE`; nothing is written then.
     """
     content, check = checked_graph(model)
     write_bytes(path, content)
@@ -90,12 +89,12 @@ def export_onnx(model: SegmentationModel, path: Path) -> OnnxCheck:
 
 
 def checked_graph(model: SegmentationModel) -> tuple[bytes, OnnxCheck]:
-    """The content of the ONNX file, and what its check found; see `export_onnx`."""
+    """The content of the ONNX file, and the result of its check; see `export_onnx`."""
     require("export", "the export", "onnx", "onnxscript", "onnxruntime")
     network = on_cpu(model.network)
     graph = _translate(network, model.card)
     content: bytes = graph.SerializeToString()
-    return content, _check(content, network, model.card)
+    return content, check_graph(content, network, model.card)
 
 
 def on_cpu(network: SegmentationNetwork) -> SegmentationNetwork:
@@ -105,11 +104,58 @@ def on_cpu(network: SegmentationNetwork) -> SegmentationNetwork:
     return contiguous
 
 
+class ExportableAvgPool(nn.Module):
+    """`nn.AdaptiveAvgPool2d` as products with two matrices, for an export.
+
+    torch's exporter fixes the size of its sample in `nn.AdaptiveAvgPool2d`;
+    here the size is known at run time only.
+
+    Parameters
+    ----------
+    grid
+        Bins along either side.
+
+    Examples
+    --------
+    >>> image = torch.rand(1, 2, 7, 5)
+    >>> expected = nn.AdaptiveAvgPool2d(3)(image)
+    >>> torch.allclose(ExportableAvgPool(3)(image), expected, atol=1e-6)
+    True
+    """
+
+    def __init__(self, grid: int) -> None:
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, grid, grid)."""
+        down, across = (_averaging_weights(self.grid, length) for length in x.shape[-2:])
+        return down @ x @ across.mT
+
+
+def with_exportable_pooling(network: nn.Module) -> nn.Module:
+    """A copy of a network with `ExportableAvgPool` for every `nn.AdaptiveAvgPool2d`."""
+    copied = copy.deepcopy(network)
+    for module in list(copied.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.AdaptiveAvgPool2d) and isinstance(child.output_size, int):
+                setattr(module, name, ExportableAvgPool(child.output_size))
+    return copied
+
+
+def _averaging_weights(bins: int, length: int) -> Tensor:
+    """Weights (bins, length) of each position in the mean of each bin; bins may overlap."""
+    number, position = torch.arange(bins)[:, None], torch.arange(length)
+    first, end = number * length // bins, ((number + 1) * length + bins - 1) // bins
+    inside = ((position >= first) & (position < end)).float()
+    return inside / inside.sum(1, keepdim=True)
+
+
 class _AnySize(nn.Module):
     """Image (B, C, H, W) to probabilities (B, K, H, W), without a branch on the size.
 
-    Repeats the edge as `SegmentationNetwork.pad` does, which then finds
-    nothing to do.
+    Repeats the edge up to a multiple of the stride, so that
+    `SegmentationNetwork.pad` has nothing to add.
     """
 
     def __init__(self, network: nn.Module, stride: int) -> None:
@@ -118,11 +164,13 @@ class _AnySize(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        fitting = image.index_select(2, self._places(height)).index_select(3, self._places(width))
+        fitting = image.index_select(2, self._positions(height)).index_select(
+            3, self._positions(width)
+        )
         logits: Tensor = self.network(fitting)
         return logits[..., :height, :width].softmax(1)
 
-    def _places(self, size: int) -> Tensor:
+    def _positions(self, size: int) -> Tensor:
         fitting = (size + self.stride - 1) // self.stride * self.stride
         return torch.arange(fitting).clamp(max=size - 1)
 
@@ -131,7 +179,7 @@ def _translate(network: SegmentationNetwork, card: ModelCard) -> "onnx.ModelProt
     sample = torch.rand(2, card.in_channels, 2 * network.stride + 1, 3 * network.stride)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            _AnySize(with_sizeable_means(network), network.stride).eval(),
+            _AnySize(with_exportable_pooling(network), network.stride).eval(),
             (sample,),
             dynamo=True,
             opset_version=OPSET,
@@ -150,10 +198,11 @@ def _translate(network: SegmentationNetwork, card: ModelCard) -> "onnx.ModelProt
 
 
 def _unpooling() -> Callable[..., Any]:
-    """Undo 2×2 max-pooling in operators that every runtime has.
+    """Max-unpooling by 2×2 in operators that every runtime has.
 
-    Each pixel asks whether the index of its window names it. Equal to
-    scattering by the indices, which few runtimes do, and to PyTorch bit for bit.
+    A pixel takes the value of its window if the window's index is its own.
+    The result is that of scattering by the indices, which few runtimes
+    support, and equals PyTorch's bit for bit.
     """
     from onnx import TensorProto
     from onnxscript import opset18 as op
@@ -173,14 +222,14 @@ def _unpooling() -> Callable[..., Any]:
         plane = op.Shape(values, start=2, end=4)
         area = op.ReduceProd(plane, keepdims=0)
         first, step = op.Constant(value_int=0), op.Constant(value_int=1)
-        place = op.Reshape(op.Range(first, area, step), plane)
-        return op.Where(op.Equal(wanted, place), values, op.Constant(value_float=0.0))
+        position = op.Reshape(op.Range(first, area, step), plane)
+        return op.Where(op.Equal(wanted, position), values, op.Constant(value_float=0.0))
 
     return unpool
 
 
 def _strip(model: "onnx.ModelProto") -> None:
-    """Drop the traces of the export: they name files of the machine it was made on."""
+    """Remove the traces of the export, which name files of this machine."""
     graph = model.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
@@ -197,13 +246,20 @@ def _describe(graph: "onnx.ModelProto", card: ModelCard) -> None:
     graph.graph.name = card.name
     described = {
         "msankd": card.model_dump_json(),
-        "preparation": preparation(card.preprocessing),
-        "way_back": way_back(card),
+        "preparation": preprocessing_text(card.preprocessing),
+        "way_back": postprocessing_text(card),
     }
     set_model_props(graph, described)
 
 
-def _check(content: bytes, network: SegmentationNetwork, card: ModelCard) -> OnnxCheck:
+def check_graph(content: bytes, network: SegmentationNetwork, card: ModelCard) -> OnnxCheck:
+    """Compare the graph with PyTorch on noise; `InputError` if it differs.
+
+    Where max-unpooling finds two nearly equal maxima, the last bit of the
+    arithmetic decides between them, in PyTorch as in any runtime, and the
+    probabilities around jump. That happens on about one image of noise in a
+    hundred, hence the median of three.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -211,44 +267,33 @@ def _check(content: bytes, network: SegmentationNetwork, card: ModelCard) -> Onn
     def run(image: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
 
-    unsettledness = Unsettledness(network)
+    generator = torch.Generator().manual_seed(0)
     shapes, differences = [], []
     for batch, height, width in _FITTING:
-        image = _settled((batch, card.in_channels, height, width), unsettledness, card.name)
+        shape = (batch, card.in_channels, height, width)
+        images = [torch.rand(shape, generator=generator) for _ in range(_IMAGES)]
         with torch.no_grad():
-            expected = network(image).softmax(1)
-        shapes.append(tuple(image.shape))
-        differences.append(float((run(image) - expected).abs().max()))
+            apart = [float((run(each) - network(each).softmax(1)).abs().max()) for each in images]
+        shapes.append(shape)
+        differences.append(float(np.median(apart)))
     height, width = _ODD
-    odd = image[..., :height, :width].contiguous()
+    odd = images[0][..., :height, :width].contiguous()
     padded = run(network.pad(odd))[..., :height, :width]
-    shapes.append(tuple(odd.shape))
+    shapes.append((1, card.in_channels, height, width))
     differences.append(float((run(odd) - padded).abs().max()))
     largest = float(np.max(differences))
-    # A NaN is no agreement either.
+    # NaN is no agreement either.
     if not largest <= TOLERANCE:
         raise InputError(
-            f"{card.name}: onnxruntime differs from PyTorch by {largest:.2g} in "
-            f"probability; expected at most {TOLERANCE:g}, so nothing was written"
+            f"{card.name}: onnxruntime differs from PyTorch by {largest:.2g} in probability; "
+            f"expected at most {TOLERANCE:g} (and finite weights), so nothing was written"
         )
     return OnnxCheck(largest, tuple(shapes))
 
 
-def _settled(shape: tuple[int, ...], unsettledness: Unsettledness, name: str) -> Tensor:
-    """An image of noise in [0, 1] on which the network does not hang on rounding."""
-    for seed in range(_DRAWS):
-        image = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-        if unsettledness(image) <= TOLERANCE / 2:
-            return image
-    raise InputError(
-        f"{name}: rounding alone moves its probabilities by more than {TOLERANCE / 2:g} on "
-        f"{_DRAWS} images of noise; expected a network that is trained, with finite weights"
-    )
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let torch's exporter keep to itself what it says of its own parts."""
+    """Silence the warnings that torch's exporter gives about its own parts."""
     exporter = logging.getLogger("torch.onnx")
     former = exporter.level
     exporter.setLevel(logging.ERROR)

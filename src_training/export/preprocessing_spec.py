@@ -1,4 +1,6 @@
-"""In words, for those who run an exported graph elsewhere: what comes before and after."""
+"""Preprocessing and postprocessing of exported models: as text, and for bioimage.io."""
+
+from typing import Any
 
 from src_training.data.preprocessing import Preprocessing
 from src_training.inference.model_card import ModelCard
@@ -25,7 +27,7 @@ inside. Skip this step if the field of view is all of the crop.
 7. CLAHE: skimage.exposure.equalize_adapthist(image, kernel_size={tile}, clip_limit=0.01).
 8. Set what is outside the field of view to 0. The input is (1, 1, h, w) float32."""
 
-_CAMERA = (
+_OTHER_CAMERA = (
     " (where the camera's field of view spans {angle:g} degrees; where it spans x, x / {angle:g} "
     "times as many, and the kernel of step 7 is an eighth of them)"
 )
@@ -40,7 +42,7 @@ The input is one image, prepared so:
 _OVER_ALL = "both taken over all pixels and channels (numpy.percentile)"
 _EXTREMES = {0.0: "the smallest value", 100.0: "the largest"}
 
-_PLAIN = "(H, W) or (H, W, 3) in the values it is stored in; drop alpha"
+_ONE_IMAGE = "(H, W) or (H, W, 3) in the values it is stored in; drop alpha"
 _SLICES = (
     "(H, W, {count}): a slice of a volume between its neighbours, in their order; beyond the ends "
     "of the volume the last slice is repeated"
@@ -52,10 +54,15 @@ _RESIZED = (
     "side is scaled alike and rounded."
 )
 
-_OWN = (
+_PER_IMAGE_THRESHOLD = (
     ", or from a threshold found for each image: that of its best expected Dice, twice the sum "
     "of the probabilities above it over the count of pixels above it plus the sum of all "
     "probabilities, tried from 0.2 to 0.8 in steps of 0.01."
+)
+
+_BN_MIXING = (
+    " The graph normalises by the statistics of training; napari-msankd mixes in those of the "
+    "image itself, with a share of {mixing:g}, so its probabilities differ."
 )
 
 _CHANNELS = {
@@ -64,11 +71,13 @@ _CHANNELS = {
 }
 
 
-def preparation(preprocessing: Preprocessing) -> str:
-    """`Preprocessing.prepare` in words, exact enough to be programmed from them."""
+def preprocessing_text(preprocessing: Preprocessing) -> str:
+    """`Preprocessing.prepare` as text, exact enough to be programmed from it."""
     if preprocessing.kind == "fundus":
         tile = max(8, preprocessing.diameter // 8)
-        camera = "" if preprocessing.angle is None else _CAMERA.format(angle=preprocessing.angle)
+        camera = (
+            "" if preprocessing.angle is None else _OTHER_CAMERA.format(angle=preprocessing.angle)
+        )
         return _FUNDUS.format(diameter=preprocessing.diameter, camera=camera, tile=tile)
     if preprocessing.kind == "window":
         low, high = (f"{end:g} HU" for end in preprocessing.window)
@@ -79,7 +88,7 @@ def preparation(preprocessing: Preprocessing) -> str:
         constant = "a constant image becomes 0"
     several, side = preprocessing.neighbours > 1, preprocessing.side
     return _SCALED.format(
-        taken=_SLICES.format(count=preprocessing.neighbours) if several else _PLAIN,
+        taken=_SLICES.format(count=preprocessing.neighbours) if several else _ONE_IMAGE,
         low=low,
         high=high,
         constant=constant,
@@ -89,21 +98,66 @@ def preparation(preprocessing: Preprocessing) -> str:
     )
 
 
-def way_back(card: ModelCard) -> str:
-    """From a graph's probabilities to labels of the original image, in words."""
+def postprocessing_text(card: ModelCard) -> str:
+    """The way from a graph's probabilities to labels of the original image, as text."""
     classes = ", ".join(f"{index} {name}" for index, name in enumerate(card.classes))
-    returned = ""
+    resized = ""
     if card.preprocessing.kind == "fundus":
-        returned = (
+        resized = (
             "Resize them to the bounding box of the field of view as in step 4 and put them "
             "there; outside the field of view the background has probability 1. "
         )
     elif card.preprocessing.side is not None:
-        returned = "Resize them to the size of the image as in step 3. "
+        resized = "Resize them to the size of the image as in step 3. "
     chosen = (
         f"A pixel is {card.classes[1]} where its probability is {card.threshold:g} or more"
-        f"{_OWN if card.per_image_threshold else '.'}"
+        f"{_PER_IMAGE_THRESHOLD if card.per_image_threshold else '.'}"
         if len(card.classes) == 2
         else "A pixel belongs to its most probable class."
     )
-    return f"The output holds the probabilities of the classes {classes}. {returned}{chosen}"
+    mixing = _BN_MIXING.format(mixing=card.bn_mixing) if card.bn_mixing else ""
+    return f"The output holds the probabilities of the classes {classes}. {resized}{chosen}{mixing}"
+
+
+def bioimageio_preprocessing(preprocessing: Preprocessing) -> list[dict[str, Any]]:
+    """The scaling of intensities as steps of bioimage.io, for the ``rdf.yaml`` of a model.
+
+    Returns
+    -------
+    list of dict
+        ``ensure_dtype``, then ``scale_linear`` for a window or ``scale_range``
+        for percentiles, then ``clip``; empty for fundus photographs, whose
+        crop and CLAHE bioimage.io has no steps for.
+
+    Examples
+    --------
+    >>> from src_training.data.preprocessing import WindowPreprocessing
+    >>> steps = bioimageio_preprocessing(WindowPreprocessing(window=(-100, 300)))
+    >>> [step["id"] for step in steps], steps[1]["kwargs"]
+    (['ensure_dtype', 'scale_linear', 'clip'], {'gain': 0.0025, 'offset': 0.25})
+    """
+    if preprocessing.kind == "fundus":
+        return []
+    if preprocessing.kind == "window":
+        low, high = preprocessing.window
+        linear = {"gain": 1 / (high - low), "offset": (0 - low) / (high - low)}
+        scale = {"id": "scale_linear", "kwargs": linear}
+    else:
+        lowest, highest = preprocessing.percentiles
+        limits = {"min_percentile": lowest, "max_percentile": highest}
+        scale = {"id": "scale_range", "kwargs": {"axes": ["channel", "y", "x"], **limits}}
+    return [
+        {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},
+        scale,
+        {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}},
+    ]
+
+
+def input_description(preprocessing: Preprocessing) -> str:
+    """What a caller has to give as the input of a bioimage.io model; at most 128 characters."""
+    if preprocessing.kind == "fundus":
+        return "Fundus photograph after the preparation in README.md, which the caller does."
+    values = "HU" if preprocessing.kind == "window" else "any intensities"
+    if preprocessing.side is None:
+        return f"Image in {values}."
+    return f"Image in {values}, resized so that its longer side has {preprocessing.side} pixels."

@@ -1,6 +1,10 @@
-"""The documentation inside a bioimage.io folder."""
+"""The README.md of a bioimage.io folder."""
 
-from src_training.export.preprocessing_spec import preparation, way_back
+from src_training.export.preprocessing_spec import (
+    bioimageio_preprocessing,
+    postprocessing_text,
+    preprocessing_text,
+)
 from src_training.inference.model_card import ModelCard
 
 _README = """\
@@ -12,8 +16,7 @@ _README = """\
 
 ## Input
 
-`image`: (batch, {channels}, height, width) float32, any batch, height and width >= 1. bioimage.io \
-has no words for this preparation, so **the caller does it**; napari-msankd does it by itself.
+`image`: (batch, {channels}, height, width) float32, any batch, height and width >= 1. {prepared_by}
 
 {preparation}
 
@@ -34,15 +37,15 @@ probabilities = prepared.geometry.to_original(maps)
 
 `probabilities`: (batch, {classes}, height, width) float32, sums to 1 over the classes.
 
-{way_back}
+{postprocessing}
 
 ## Validation
 
 {metrics}
 
 The graph was compared with PyTorch when it was exported: at most {difference:.1e} apart in \
-probability, on images of {sizes} pixels. Where max-unpooling finds two equal maxima, as in a \
-frame of zeros or a repeated edge, the last bit of the arithmetic chooses, and runtimes may \
+probability, on images of noise of {sizes} pixels. Where max-unpooling finds two equal maxima, as \
+in a frame of zeros or a repeated edge, the last bit of the arithmetic decides, and runtimes may \
 differ by some thousandths in a few pixels there.
 
 ## Training data and terms
@@ -53,13 +56,31 @@ Terms of the weights: {licence}
 """
 
 
+_BY_THE_CALLER = """\
+bioimage.io has no steps for this preparation of fundus photographs, so **the caller does it**; \
+napari-msankd does it by itself."""
+
+_BY_THE_READER = """\
+`rdf.yaml` describes the scaling of intensities (step 2) in bioimage.io's own steps, so programs \
+that follow it give the image with its own intensities and scale it themselves. {resizing}The file \
+`weights.onnx` alone takes the image after all of these steps:"""
+
+_RESIZED_FIRST = """\
+They resize before they scale, as bioimage.io has no step for resizing; napari-msankd scales \
+first, so the two differ slightly where intensities are clipped. """
+
+
 def readme(card: ModelCard, difference: float, sizes: list[tuple[int, int]]) -> str:
-    """Markdown: what the model is, takes and returns, how good it is, and its terms.
+    """Describe a model in Markdown: input, output, scores and terms.
 
     Parameters
     ----------
-    difference, sizes
-        What the check against PyTorch found, and (height, width) of its images.
+    card
+        Card of the model.
+    difference
+        Largest difference from PyTorch, see `OnnxCheck`.
+    sizes
+        Height and width of the images of that check.
     """
     return _README.format(
         name=card.name,
@@ -67,10 +88,11 @@ def readme(card: ModelCard, difference: float, sizes: list[tuple[int, int]]) -> 
         method=f"Network: {card.architecture}; {card.method or 'trained by napari-msankd'}.",
         channels=card.in_channels,
         classes=len(card.classes),
-        preparation=preparation(card.preprocessing),
+        prepared_by=_prepared_by(card),
+        preparation=preprocessing_text(card.preprocessing),
         preprocessing=type(card.preprocessing).__name__,
         arguments=", ".join(f"{k}={v!r}" for k, v in card.preprocessing.model_dump().items()),
-        way_back=way_back(card),
+        postprocessing=postprocessing_text(card),
         metrics=_scores(card),
         difference=difference,
         sizes=", ".join(f"{height} x {width}" for height, width in sizes),
@@ -79,10 +101,17 @@ def readme(card: ModelCard, difference: float, sizes: list[tuple[int, int]]) -> 
     )
 
 
+def _prepared_by(card: ModelCard) -> str:
+    if not bioimageio_preprocessing(card.preprocessing):
+        return _BY_THE_CALLER
+    resized = card.preprocessing.longer_side is not None
+    return _BY_THE_READER.format(resizing=_RESIZED_FIRST if resized else "")
+
+
 def _scores(card: ModelCard) -> str:
-    """The scores of the card as a table, domains as columns."""
+    """The scores of the card as a Markdown table, a column for each domain."""
     if not card.metrics:
-        return "The model came without scores."
+        return "The model has no scores."
     names = list(dict.fromkeys(name for scores in card.metrics.values() for name in scores))
     rows = [["", *card.metrics], ["---"] * (1 + len(card.metrics))]
     for name in names:
@@ -93,7 +122,7 @@ def _scores(card: ModelCard) -> str:
 
 def _domains(card: ModelCard) -> str:
     if not card.sources:
-        return "The model came without a word on its training data."
+        return "The training data are not stated."
     return "\n".join(
         f"- {domain.name}: {domain.images} images; {domain.terms or 'terms not stated'}"
         for domain in card.sources
