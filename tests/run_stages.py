@@ -22,7 +22,7 @@ def run_stages(
     """Train all networks of a recipe on the CPU, watched as a run is; nothing is scored."""
     data, fabric = load_run_data(recipe), make_fabric("cpu", 1)
     pipeline = Pipeline(recipe, data, directory)
-    source = [case.image for cases in pipeline.training_cases for case in cases]
+    source = [image for images in pipeline.training_images for image in images]
     before_run()
     return pipeline.run(
         fabric,

@@ -30,11 +30,11 @@ def test_sources_are_drawn_evenly_or_by_size(make_recipe, tmp_path, sampling, sh
         augmentation=dict.fromkeys(PHOTOMETRIC, 0.0) | {"resolution": 1.0},
     )
     pipeline = Pipeline(recipe, load_run_data(recipe), RunDirectory(tmp_path))
-    few, many = pipeline.training_cases
+    few, many = pipeline.training_images
     assert (len(few), len(many)) == (2, 6)
-    for value, cases in ((0.25, few), (0.75, many)):
-        for case in cases:
-            case.image.pixels[:] = value
+    for value, images in ((0.25, few), (0.75, many)):
+        for image in images:
+            image.pixels[:] = value
     torch.manual_seed(0)
     sampler, _ = pipeline.samplers()
     centres = sampler.sample(400, 0, torch.device("cpu")).image[:, 0, 16, 16].numpy()
