@@ -29,7 +29,8 @@ from src_training.distillation import (
 )
 from src_training.distillation.adversarial import Adversarial, pool_logits
 from src_training.distillation.base import ForwardOutputs
-from src_training.distillation.gkd import DICD, cross_predictions
+from src_training.distillation.gkd import DICD
+from src_training.distillation.gkd.dicd import cross_predictions
 from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.networks.base import Skips

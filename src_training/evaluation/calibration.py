@@ -19,8 +19,8 @@ from src_training.data.domain import Domain
 from src_training.data.prepared import PreparedCase, prepare_cases
 from src_training.data.preprocessing.geometry import Float, Mask
 from src_training.errors import InputError
+from src_training.evaluation.dice_curve import THRESHOLDS, dice_curve
 from src_training.evaluation.evaluate import evaluate
-from src_training.evaluation.thresholds import THRESHOLDS, dice_curve
 from src_training.inference.image_threshold import expected_dice_threshold, quantise
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork

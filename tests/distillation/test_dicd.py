@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from src_training.distillation.gkd import DICD, GKDOptions, cross_predictions
+from src_training.distillation.gkd import DICD, GKDOptions
+from src_training.distillation.gkd.dicd import cross_predictions
 from src_training.losses.divergence import pixel_divergence
 
 MASK = torch.zeros(2, 8, 8, dtype=torch.long)

@@ -21,8 +21,8 @@ from src_training.evaluation.calibration import (
     style_augmented,
     update_card,
 )
+from src_training.evaluation.dice_curve import THRESHOLDS
 from src_training.evaluation.evaluate import evaluate
-from src_training.evaluation.thresholds import THRESHOLDS
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel, read_card
 from src_training.inference.predictor import Predictor

@@ -8,7 +8,7 @@ from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import FundusPreprocessing, IntensityPreprocessing
 from src_training.distillation.base import ForwardOutputs
-from src_training.distillation.gkd import cross_predictions as training_predictions
+from src_training.distillation.gkd.dicd import cross_predictions as training_predictions
 from src_training.errors import InputError
 from src_training.explore.feature_maps import (
     cross_predictions,

@@ -12,7 +12,7 @@ from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.stages import StageSchedule
 from src_training.data.sampling import Batch
 from src_training.distillation import METHODS, build_distillations, parse_options
-from src_training.distillation.gkd import frozen_running_statistics
+from src_training.distillation.gkd.dicd import frozen_running_statistics
 from src_training.networks import build_network
 from src_training.runs.monitor import EventCallback
 from src_training.training.distributed.process_group import ProcessGroup

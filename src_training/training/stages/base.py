@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from src_training.data.preprocessing.geometry import PADDING, PreparedImage
 from src_training.data.sampling import Batch
-from src_training.evaluation.thresholds import dice_curve
+from src_training.evaluation.dice_curve import dice_curve
 from src_training.networks.base import SegmentationNetwork
 
 SEGMENTATION = "segmentation"

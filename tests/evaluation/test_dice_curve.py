@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from src_training.evaluation.dice_curve import THRESHOLDS, dice_curve
 from src_training.evaluation.metrics import score
-from src_training.evaluation.thresholds import THRESHOLDS, dice_curve
 
 SHAPE = (5, 6)
 

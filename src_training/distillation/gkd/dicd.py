@@ -1,0 +1,73 @@
+"""Domain-invariant cross distillation (GKD, arXiv 2207.12995)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from src_training.distillation.base import Distillation, ForwardOutputs, exact
+from src_training.distillation.gkd.options import GKDOptions
+from src_training.losses.divergence import pixel_divergence
+
+
+class DICD(Distillation[GKDOptions]):
+    """Domain-invariant cross distillation: each network decodes the other's semantic vector.
+
+    p1 = Dec_T(skips_T, H_T(E_S(F_S))) trains the student's encoder, through
+    the frozen teacher; p2 = Dec_S(skips_S, H_S(E_T(F_T))) trains its decoder
+    and, by the skips, its encoder.
+    L_cross = KL(p_T || p1) + KL(p_T || p2), mean over pixels.
+    """
+
+    loss_names: ClassVar[tuple[str, ...]] = ("cross",)
+    # Decoding twice more is most of its cost.
+    half_precision: ClassVar[bool] = True
+
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
+        """The ``cross`` loss, a scalar >= 0."""
+        # The divergence of logits in half precision overflows.
+        target, first, second = map(exact, (teacher.logits, *cross_predictions(teacher, student)))
+        return {"cross": pixel_divergence(target, first) + pixel_divergence(target, second)}
+
+
+def cross_predictions(teacher: ForwardOutputs, student: ForwardOutputs) -> tuple[Tensor, Tensor]:
+    """Decode with the other network's semantic vector.
+
+    Parameters
+    ----------
+    teacher, student
+        Outputs of both networks, with alignment networks of one latent size.
+
+    Returns
+    -------
+    tuple of Tensor
+        Logits p1, the teacher's decoding of the student's vector, and p2, the
+        student's decoding of the teacher's vector; each (B, classes, H, W).
+    """
+    student_vector = student.alignment.encoder(student.bottleneck)
+    teacher_vector = teacher.alignment.encoder(teacher.bottleneck).detach()
+    first = teacher.network.decode(teacher.skips, teacher.alignment.header(student_vector))
+    with frozen_running_statistics(student.network):
+        second = student.network.decode(student.skips, student.alignment.header(teacher_vector))
+    return first, second
+
+
+@contextmanager
+def frozen_running_statistics(network: nn.Module) -> Iterator[None]:
+    """Within the block batch norms normalise by the batch, but keep their running statistics.
+
+    Statistics of a bottleneck of the teacher would spoil those that the
+    student segments with.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

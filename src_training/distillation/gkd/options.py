@@ -1,0 +1,53 @@
+"""What a recipe may set of GKD."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from src_training.distillation.base import MethodOptions, Weight
+
+EdgeLoss = Literal["mse", "softmax"]
+
+
+class GKDOptions(MethodOptions):
+    """Options of ``gkd``.
+
+    Attributes
+    ----------
+    intra, inter, cross
+        Weights of the star graph, the complete graph and the cross
+        distillation (lambda_1 to lambda_3). Published without figures, hence
+        1 each; with centred vectors the gradients of the graphs were then 10
+        to 60 times as large as those of vessel masks.
+    predictions
+        Weight of the teacher's prediction of the plain anchor
+        (*reconstruction*; the published sum has no such term).
+    views
+        Augmented views of each sample (K).
+    edge_loss
+        How edges are compared (*reconstruction*); see `edge_distance`.
+    scope
+        ``views``: a complete graph over the views of each sample. ``batch``:
+        one over the views of all samples.
+    temperature
+        Of the ``softmax`` edge loss.
+    centred
+        Whether the mean over the batch is subtracted from each network's
+        vectors first (*reconstruction*).
+    """
+
+    method: Literal["gkd"] = "gkd"
+    intra: Weight = 0.02
+    inter: Weight = 0.02
+    cross: Weight = 1.0
+    predictions: Weight = 0.0
+    views: Annotated[int, Field(ge=2)] = 4
+    edge_loss: EdgeLoss = "mse"
+    scope: Literal["views", "batch"] = "views"
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    centred: bool = True
+
+    @property
+    def centred_vectors(self) -> bool:
+        """Whether vectors are compared after their batch mean is subtracted."""
+        return self.centred

@@ -1,0 +1,35 @@
+"""The teacher's prediction of the plain anchor, taught in every view (*reconstruction*)."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from src_training.distillation.base import Distillation, ForwardOutputs
+from src_training.distillation.gkd.options import GKDOptions
+from src_training.losses.divergence import pixel_divergence
+
+
+class ViewPredictions(Distillation[GKDOptions]):
+    """Teach the teacher's prediction of the plain anchor in anchor and views alike.
+
+    L_predictions = KL(p_T(x) || p_S(v)), mean over the pixels of all 1 + K
+    views v of x. Views show the same tissue in the same place.
+    """
+
+    predicts_views: ClassVar[bool] = True
+    loss_names: ClassVar[tuple[str, ...]] = ("predictions",)
+
+    @property
+    def views(self) -> int:
+        """Number K of augmented views that it reads of each sample."""
+        return self.options.views
+
+    def losses(
+        self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
+    ) -> dict[str, Tensor]:
+        """The ``predictions`` loss, a scalar >= 0."""
+        assert teacher.plain_logits is not None and student.view_logits is not None
+        styles = torch.cat([student.logits[:, None], student.view_logits], dim=1)
+        target = teacher.plain_logits[:, None].expand_as(styles)
+        return {"predictions": pixel_divergence(target.flatten(0, 1), styles.flatten(0, 1))}
