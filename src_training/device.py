@@ -1,4 +1,4 @@
-"""Which device a network runs on, and in which precision it is fastest there."""
+"""Devices that networks run on, and the precision to train in."""
 
 from typing import Literal
 
@@ -10,27 +10,27 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` is CUDA, else MPS, else the CPU.
+    """Find a device by its name; ``auto`` is CUDA, else MPS, else the CPU.
 
     Raises
     ------
     InputError
         If this machine has no such device.
     """
-    here = ["cpu"]
+    available = ["cpu"]
     if torch.backends.mps.is_available():
-        here.insert(0, "mps")
-    here[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        available.insert(0, "mps")
+    available[:0] = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if name == "auto":
-        return torch.device(here[0])
+        return torch.device(available[0])
     wanted = "cuda:0" if name == "cuda" else name
-    if wanted not in here:
-        raise InputError(f"device is {name!r}; expected auto or one of {', '.join(here)}")
+    if wanted not in available:
+        raise InputError(f"device is {name!r}; expected auto or one of {', '.join(available)}")
     return torch.device(wanted)
 
 
 def training_precision(device: torch.device) -> Precision:
-    """Half precision where the hardware computes in it; emulated, it is many times slower."""
+    """Half precision where the hardware supports it; emulated, it is many times slower."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16-mixed" if native else "16-mixed"

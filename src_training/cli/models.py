@@ -1,4 +1,4 @@
-"""Commands about models: list, tune to a scanner, export."""
+"""Commands about models: ``models``, ``tune`` and ``export``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,14 +27,14 @@ def models() -> None:
 def tune(
     model: Model,
     *,
-    domain: Annotated[Path, Parameter(help="Folder with images/ and masks/: two are of use.")],
+    domain: Annotated[Path, Parameter(help="Folder with images/ and masks/; two suffice.")],
     out_file: Annotated[Path, Parameter(name="--out", help="Model file to write.")],
     angle: Angles = None,
     device: Device = "auto",
 ) -> None:
-    """Fit a model to another scanner by a few labelled images: threshold, calibration, statistics.
+    """Adapt a model to another scanner by a few labelled images, and write it as a new file.
 
-    Nothing is trained, and the model that is given stays as it is.
+    Threshold, calibration and batch-norm mixing are chosen anew; nothing is trained.
 
     For example:
 
@@ -42,14 +42,12 @@ def tune(
     msankd tune vessels-chasedb1 --domain data/ours --angle 45 --out ours.safetensors
     ```
     """
-    from src_training.device import find_device
     from src_training.evaluation.calibration import adapt_to_domain
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
 
     console.refuse_written(out_file)
-    found = find_device(device)
-    predictor = Predictor(load_model(model, found), device=str(found))
+    predictor = Predictor(load_model(model), device=device)
     [labelled] = domains_in([domain], angle, masks="required")
     with console.out.status("") as status:
         for sentence in adapt_to_domain(predictor, labelled, out_file):
@@ -66,7 +64,7 @@ def export(
         Path | None, Parameter(help="Image that becomes the folder's test and cover.")
     ] = None,
 ) -> None:
-    """Export a model to ONNX or bioimage.io, checked against PyTorch on the spot.
+    """Export a model to ONNX or bioimage.io, and check it against PyTorch.
 
     For example:
 
@@ -86,7 +84,7 @@ def export(
     loaded = load_model(model)
     image = None if sample is None else read_image(sample)
     written: dict[Path, OnnxCheck] = {}
-    with console.out.status("translating, and comparing with PyTorch"):
+    with console.out.status("exporting, and comparing with PyTorch"):
         if onnx is not None:
             written[onnx] = export_onnx(loaded, onnx)
         if bioimageio is not None:

@@ -1,4 +1,4 @@
-"""Segmenting files: which ones, and where their labels go."""
+"""Segmenting image files: finding them, and writing their labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from src_training.io.images import IMAGE_SUFFIXES, image_files, read_image, writ
 
 
 def writable_names(inputs: Sequence[Path], folder: Path) -> dict[Path, str]:
-    """The image files among files and folders, each with a stem for what is written of it.
+    """The image files among files and folders, each with the stem of its labels file.
 
     Raises
     ------
@@ -48,10 +48,10 @@ def _images(path: Path) -> list[Path]:
             f"{path} is neither a folder nor an image; expected one of "
             f"{', '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    found = image_files(path)
-    if not found:
+    images = image_files(path)
+    if not images:
         raise InputError(f"{path} holds no image; expected at least one")
-    return found
+    return images
 
 
 def segment_file(
@@ -67,7 +67,7 @@ def segment_file(
     Parameters
     ----------
     predictor
-        What segments.
+        Predictor to segment with.
     file
         An image, or a stack (Z, H, W) that is segmented slice by slice.
     target
@@ -82,7 +82,7 @@ def segment_file(
     Path
         The labels' file: uint8 class indices.
     list of str
-        What speaks against the image, in plain words.
+        Warnings about the image; see `input_warnings`.
 
     Raises
     ------

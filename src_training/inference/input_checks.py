@@ -49,9 +49,10 @@ def input_warnings(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
     if pixels.min() == pixels.max():
         return [f"Every pixel of this image is {pixels.flat[0]}; there is nothing to segment."]
     if how.kind == "fundus":
-        return _fundus(how.diameter, pixels)
-    found = _window(how.window, pixels) if how.kind == "window" else []
-    return found + _channels(how, pixels) + _scale(card.patch, how.grid_of(pixels.shape[:2]))
+        return _fundus_warnings(how.diameter, pixels)
+    size = how.grid_of(pixels.shape[:2])
+    window = _window_warnings(how.window, pixels) if how.kind == "window" else []
+    return window + _channel_warnings(how, pixels) + _size_warnings(card.patch, size)
 
 
 def spacing_warnings(card: ModelCard, spacing: tuple[float, float, float]) -> list[str]:
@@ -89,8 +90,8 @@ def circularity_rmse(fov: Mask) -> float:
     rows, columns = np.nonzero(fov & ~ndimage.binary_erosion(fov, border_value=1))
     if rows.size == 0:
         return float("inf")
-    round_part = _inside(rows) & _inside(columns)
-    y, x = rows[round_part].astype(np.float64), columns[round_part].astype(np.float64)
+    round_rim = _off_border(rows) & _off_border(columns)
+    y, x = rows[round_rim].astype(np.float64), columns[round_rim].astype(np.float64)
     if x.size < _MIN_RIM_PIXELS:
         return float("inf")
     design = np.stack([x, y, np.ones_like(x)], axis=1)
@@ -100,33 +101,33 @@ def circularity_rmse(fov: Mask) -> float:
     return float(np.sqrt((distances**2).mean())) / radius
 
 
-def _inside(positions: NDArray[np.intp]) -> Mask:
+def _off_border(positions: NDArray[np.intp]) -> Mask:
     return np.asarray((positions > positions.min() + 2) & (positions < positions.max() - 2))
 
 
-def _fundus(diameter: int, pixels: NDArray[np.generic]) -> list[str]:
-    found = []
+def _fundus_warnings(diameter: int, pixels: NDArray[np.generic]) -> list[str]:
+    warnings = []
     fov = find_field_of_view(pixels)
     if circularity_rmse(fov) > MAX_DISC_RMSE:
-        found.append(
+        warnings.append(
             "This model was trained on fundus photographs; this image shows no bright disc "
             "in a dark frame."
         )
     elif pixels.shape[-1] == 3 and pixels[fov, 0].mean() < pixels[fov, 1].mean() - 1e-6:
-        found.append(
+        warnings.append(
             "This model was trained on colour fundus photographs, which are reddish; "
             "this image is not."
         )
     across = int(max(np.ptp(np.flatnonzero(fov.any(1))), np.ptp(np.flatnonzero(fov.any(0))))) + 1
     if across < diameter / 2:
-        found.append(
+        warnings.append(
             f"The field of view is {across} pixels across; the model works at {diameter}, "
             "so fine structures may be missed."
         )
-    return found
+    return warnings
 
 
-def _window(window: tuple[float, float], pixels: NDArray[np.generic]) -> list[str]:
+def _window_warnings(window: tuple[float, float], pixels: NDArray[np.generic]) -> list[str]:
     """A warning if the values of an image cannot be HU that the window is meant for."""
     low, high = window
     least, most = float(pixels.min()), float(pixels.max())
@@ -142,7 +143,7 @@ def _window(window: tuple[float, float], pixels: NDArray[np.generic]) -> list[st
     ]
 
 
-def _channels(how: ScaledPreprocessing, pixels: NDArray[np.generic]) -> list[str]:
+def _channel_warnings(how: ScaledPreprocessing, pixels: NDArray[np.generic]) -> list[str]:
     channels = how.channels
     if how.neighbours > pixels.shape[-1]:
         return [
@@ -158,7 +159,7 @@ def _channels(how: ScaledPreprocessing, pixels: NDArray[np.generic]) -> list[str
     return []
 
 
-def _scale(patch: int, shape: tuple[int, int]) -> list[str]:
+def _size_warnings(patch: int, shape: tuple[int, int]) -> list[str]:
     side = max(shape)
     if patch / 2 <= side <= 4 * patch:
         return []

@@ -244,9 +244,9 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _augmentation_in(recipe: object) -> Augmentation | None:
-    """The augmentation in a recipe's YAML, where alone format 1 stored it; None without one.
+    """The augmentation in the YAML of a recipe, the only place where format 1 has it, or None.
 
-    A broken recipe counts as none: it never kept a model from segmenting.
+    A broken recipe counts as none, since it does not matter to segmenting.
     """
     try:
         content = yaml.safe_load(recipe) if isinstance(recipe, str) else None
