@@ -23,7 +23,8 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.controls import Words
 from napari_msankd.recipe.fields import LOADER
-from napari_msankd.recipe.form import Content, pages
+from napari_msankd.recipe.form import Content
+from napari_msankd.recipe.pages import pages
 from napari_msankd.work import Failure, Work
 from src_training.config.yaml_io import first_words
 from src_training.errors import InputError

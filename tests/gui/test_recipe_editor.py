@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLineEdit, 
 
 from napari_msankd.recipe.editor import RecipeEditor
 from napari_msankd.recipe.field_docs import field_docs
-from napari_msankd.recipe.form import pages
+from napari_msankd.recipe.pages import pages
 from src_training.config.domains import DomainRecipe, Phantoms
 from src_training.config.recipe import Recipe, preset_recipes
 from src_training.config.stages import StageSchedule
