@@ -36,9 +36,7 @@ IMPORT_ORDER = (
 """A folder, or a file beside the folders, may import what stands in an earlier row."""
 
 FOLDERS_WITH_LONG_TEST_NAMES = {
-    "tests/comparison",
     "tests/data",
-    "tests/distillation",
     "tests/runs",
     "tests/training",
 }

@@ -41,9 +41,9 @@ def compare(
 
     Recipes may differ in name, description, `distillation`, `distil_from` and `alignment` alone;
     their seeds give way to `--seed`, or to that of the first. What they share is trained once for
-    each seed. The same command again goes on where it was interrupted. Where a run fails, the
-    table is of the rows that are whole. With `--devices` runs that do not wait for one another are
-    done at once, a GPU each.
+    each seed. The same command again goes on where it was interrupted. If a run fails, the
+    table has the rows whose runs are done. With `--devices` runs that do not wait for one another
+    are done at once, a GPU each.
 
     For example:
 
@@ -56,52 +56,55 @@ def compare(
     ```
     """
     from src_training.comparison import plan as planning
-    from src_training.comparison.table import compared
+    from src_training.comparison.scores import summarise
     from src_training.reports.comparison import as_markdown, write_comparison
     from src_training.training.distributed.launch import device_names
 
     recipes = [load_recipe(each, settings) for each in recipe]
     changed = planning.load_variants(variants) if variants else {}
-    plan_runs = planning.leave_one_out if leave_one_out else planning.planned_runs
+    plan_runs = planning.plan_leave_one_out if leave_one_out else planning.plan_runs
     plan = plan_runs(recipes, method or [], seed or [], out_dir, changed)
-    spread = device_names(device, devices)
-    with _stopped_in_words():
-        failed = _run_at_once(plan, spread) if len(spread) > 1 else _run_in_turn(plan, device)
+    names = device_names(device, devices)
+    with _report_stop():
+        failed = _run_concurrently(plan, names) if len(names) > 1 else _run_in_turn(plan, device)
     for name, why in failed.items():
         console.err.print(f"{name}: {why}", style="red", highlight=False, soft_wrap=True)
-    lacking = dict.fromkeys(run.label for run in plan if not run.done)
-    if whole := [run for run in plan if run.label not in lacking]:
-        comparison = compared(whole)
-        if lacking:
-            comparison.notes.append(f"Not here, for a run of theirs failed: {', '.join(lacking)}.")
+    incomplete = dict.fromkeys(run.label for run in plan if not run.done)
+    if complete := [run for run in plan if run.label not in incomplete]:
+        comparison = summarise(complete)
+        if incomplete:
+            comparison.notes.append(
+                f"Left out, as one of their runs failed: {', '.join(incomplete)}."
+            )
         write_comparison(comparison, recipes[0].name, out_dir)
-        told = as_markdown(comparison, recipes[0].name)
-        # A table that is cut to the width of the terminal keeps its figures to itself.
-        fits = max(len(line) for line in told.splitlines() if line[:1] == "|") <= console.out.width
-        console.out.print(Markdown(told) if fits else Text(told), soft_wrap=not fits)
+        markdown = as_markdown(comparison, recipes[0].name)
+        # Rendered in a narrow terminal, a table would lose its figures.
+        widths = [len(line) for line in markdown.splitlines() if line[:1] == "|"]
+        fits = max(widths) <= console.out.width
+        console.out.print(Markdown(markdown) if fits else Text(markdown), soft_wrap=not fits)
         console.out.print(f"Written to {out_dir}/comparison.*", highlight=False, soft_wrap=True)
     if failed:
         raise SystemExit(1)
 
 
 def _run_in_turn(plan: "list[PlannedRun]", device: str) -> dict[str, str]:
-    """Name of each run that failed, or waits for one that did -> why."""
-    from src_training.comparison.plan import refuse_other_runs
+    """Name of each run that failed, or waits for one that did -> reason."""
+    from src_training.comparison.plan import check_directories
 
-    refuse_other_runs(plan)
+    check_directories(plan)
     failed: dict[str, str] = {}
-    lacking = set()
+    unfinished = set()
     for number, each in enumerate(plan, 1):
-        if each.done or each.folder in lacking:
+        if each.done or each.directory in unfinished:
             continue
         console.out.print(f"{number} of {len(plan)}: {each.name}", highlight=False)
         try:
-            if each.shared in lacking:
-                raise InputError(each.not_begun)
+            if each.shares_with in unfinished:
+                raise InputError(each.waiting_reason)
             _run_here(each, device)
         except InputError as error:
             failed[each.name] = str(error)
-            lacking.add(each.folder)
+            unfinished.add(each.directory)
     return failed
 
 
@@ -112,17 +115,17 @@ def _run_here(run: "PlannedRun", device: str) -> None:
         run.run(device, display.show, stopping)
 
 
-def _run_at_once(plan: "list[PlannedRun]", devices: list[str]) -> dict[str, str]:
+def _run_concurrently(plan: "list[PlannedRun]", devices: list[str]) -> dict[str, str]:
     from src_training.cli.progress import RunsDisplay
-    from src_training.comparison.scheduler import run_at_once
+    from src_training.comparison.scheduler import run_concurrently
 
-    # There are always steps to keep: those of the other processes.
+    # There are always steps to save: those of the other processes.
     with RunsDisplay(console.out) as display, stop_on_signal(lambda: True) as stopping:
-        return run_at_once(plan, devices, display, stopping)
+        return run_concurrently(plan, devices, display, stopping)
 
 
 @contextmanager
-def _stopped_in_words() -> Iterator[None]:
+def _report_stop() -> Iterator[None]:
     from src_training.training.interruption import Interrupted
 
     try:

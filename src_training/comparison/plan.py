@@ -1,4 +1,4 @@
-"""Several distillations under one teacher, one student, one count of steps: the runs of it."""
+"""The runs of a comparison: several distillations of one student by one teacher."""
 
 import os
 import re
@@ -25,14 +25,14 @@ Variants = Mapping[str, Mapping[str, object]]
 
 _VARIANTS = Path(__file__).parents[1] / "config" / "ablations"
 
-ALONE, TEACHER = "student alone", "teacher"
-"""Rows that every comparison has."""
+BASELINE, TEACHER = "student alone", "teacher"
+"""Labels of the rows that every comparison has."""
 
-SHARED = tuple(name for name, spec in STAGES.items() if spec.shared != "never")
-"""Stages that are the same whatever distils: trained once for each seed."""
+SHARED_STAGES = tuple(name for name, spec in STAGES.items() if spec.shared != "never")
+"""Stages that do not depend on the distillation: trained once for each seed."""
 
-_UNALIGNED = tuple(name for name, spec in STAGES.items() if spec.shared == "always")
-"""Those of them that know nothing of the alignment."""
+_STAGES_WITHOUT_ALIGNMENT = tuple(name for name, spec in STAGES.items() if spec.shared == "always")
+"""Those of them that do not depend on the alignment either."""
 
 _MAY_DIFFER = {"name", "description", "distillation", "distil_from", "alignment", "seed"}
 
@@ -44,13 +44,13 @@ class PlannedRun:
     Attributes
     ----------
     label
-        Of its row in the table.
-    recipe, folder
+        Label of its row in the table.
+    recipe, directory
         What to do, and where.
-    shared
-        The run of the same seed whose stages it takes over, which may be of
-        an earlier comparison; None for the first one.
-    taken
+    shares_with
+        The run of the same seed whose stages are copied, which may be of an
+        earlier comparison; None for the first one.
+    shared_stages
         Names of those stages.
     left_out
         Name of the source that it is tested on instead of trained on; see
@@ -59,98 +59,100 @@ class PlannedRun:
 
     label: str
     recipe: Recipe
-    folder: RunDirectory
-    shared: RunDirectory | None
-    taken: tuple[str, ...] = SHARED
+    directory: RunDirectory
+    shares_with: RunDirectory | None
+    shared_stages: tuple[str, ...] = SHARED_STAGES
     left_out: str = ""
 
     @property
     def name(self) -> str:
-        """What a person tells it by."""
+        """Label and seed."""
         without = f", without {self.left_out}" if self.left_out else ""
         return f"{self.label}, seed {self.recipe.seed}{without}"
 
     @property
-    def not_begun(self) -> str:
-        """Why it cannot begin where the run failed whose stages it takes over."""
-        assert self.shared is not None
-        return f"not begun: it takes over what {self.shared.path.name} learns first, which failed"
+    def waiting_reason(self) -> str:
+        """Why it cannot begin if the run fails whose stages it needs."""
+        assert self.shares_with is not None
+        return (
+            f"not begun: it takes over what {self.shares_with.path.name} learns first, which failed"
+        )
 
     @property
     def done(self) -> bool:
-        """Whether its models and report are there, by this very recipe.
+        """Whether the directory holds models and report of this very recipe.
 
         Raises
         ------
         InputError
-            If they are, and the recipe beside them cannot be read.
+            If it does, and the recipe beside them cannot be read.
         """
-        return self.folder.model.exists() and Recipe.load(self.folder.recipe) == self.recipe
+        return self.directory.model.exists() and Recipe.load(self.directory.recipe) == self.recipe
 
     def run(
         self, device: str, listener: Callable[[Event], None], stopping: Callable[[], bool]
     ) -> None:
-        """Run what is left of it; parameters and errors as `src_training.runs.run.distil`."""
-        resume, path = self.prepare(), self.folder.path
+        """Run what is not done of it; parameters and errors as `src_training.runs.run.distil`."""
+        resume, path = self.prepare(), self.directory.path
         distil(
             self.recipe, path, resume=resume, device=device, listener=listener, stopping=stopping
         )
 
     def prepare(self) -> bool:
-        """Take over what is shared before it distils; whether there is a run to resume then."""
-        if self.shared is not None and self._may_take_over():
-            self._take_over(self.shared)
-            self.recipe.save(self.folder.recipe)
-        return self.folder.recipe.exists()
+        """Copy the shared stages, unless it distils already; whether there is a run to resume."""
+        if self.shares_with is not None and self._may_copy():
+            self.copy_stages(self.shares_with)
+            self.recipe.save(self.directory.recipe)
+        return self.directory.recipe.exists()
 
-    def _may_take_over(self) -> bool:
-        """Not another recipe's run, nor one under way, nor one that distils by what it learned."""
-        folder = self.folder
-        if not folder.recipe.exists():
+    def _may_copy(self) -> bool:
+        """Not into a run of another recipe, one under way, or one that distils already."""
+        directory = self.directory
+        if not directory.recipe.exists():
             return True
-        own = folder.begun("distil") or Recipe.load(folder.recipe) != self.recipe
-        return not own and not folder.in_use
+        own = directory.begun("distil") or Recipe.load(directory.recipe) != self.recipe
+        return not own and not directory.in_use
 
-    def _take_over(self, other: RunDirectory) -> None:
-        """Take stages and scores of a finished run: files are only replaced, so links will do."""
-        for name in self.taken:
-            shutil.rmtree(self.folder.stage(name), ignore_errors=True)
-            shutil.copytree(other.stage(name), self.folder.stage(name), copy_function=_linked)
+    def copy_stages(self, other: RunDirectory) -> None:
+        """Link stages and scores of a finished run: files are replaced, never changed."""
+        for name in self.shared_stages:
+            shutil.rmtree(self.directory.stage(name), ignore_errors=True)
+            shutil.copytree(
+                other.stage(name), self.directory.stage(name), copy_function=_link_or_copy
+            )
         if other.start.exists():
-            _put(other.start, self.folder.start)
-        if self.taken == SHARED:
-            self._take_over_scores(other)
+            _place(other.start, self.directory.start)
+        if self.shared_stages == SHARED_STAGES:
+            self._copy_scores(other)
 
-    def _take_over_scores(self, other: RunDirectory) -> None:
-        own = self.folder
+    def _copy_scores(self, other: RunDirectory) -> None:
+        own = self.directory
         for role in FROM_MASKS:
-            _put(other.role_model(role), own.role_model(role))
-            _put(other.outcome(role), own.outcome(role))
+            _place(other.role_model(role), own.role_model(role))
+            _place(other.outcome(role), own.outcome(role))
 
 
-def planned_runs(
+def plan_runs(
     recipes: Sequence[Recipe],
     methods: Sequence[str],
     seeds: Sequence[int],
     out: Path,
     variants: Variants | None = None,
 ) -> list[PlannedRun]:
-    """The runs of a comparison, seed by seed.
+    """Plan the runs of a comparison, seed by seed.
 
-    What they share is taken from runs that are finished in `out` where there
-    are any, of whichever method, and otherwise from the first of the seed.
-    Contestants that differ in name and description alone are one run with a
-    row for each.
+    Shared stages are those of finished runs in `out` where there are any, of
+    whichever method, and otherwise of the first run of the seed. Recipes that
+    differ in name and description alone are one run with a row for each.
 
     Parameters
     ----------
     recipes
-        Alike in all but how they align and what they distil by.
+        They may differ in distillation and alignment alone.
     methods
-        Where there are any, each recipe is run with each of them alone,
-        instead of with its own.
+        If any, each recipe is run with each of them alone instead of with its own.
     seeds
-        Each contestant is run with each; that of the first recipe where empty.
+        Each recipe is run with each; if empty, with the seed of the first recipe.
     out
         Folder of the runs.
     variants
@@ -160,45 +162,49 @@ def planned_runs(
     ------
     InputError
         If the recipes differ in more, two have one name, a method or field is
-        unknown, or one teaches nothing, or cannot teach this student.
+        unknown, all weights of one are 0, or one cannot teach this student.
     """
-    alone = {
+    by_method = {
         method: {"distillation": method, f"distillation.{method}.weight": 1.0} for method in methods
     }
-    if both := alone.keys() & (variants or {}).keys():
+    if both := by_method.keys() & (variants or {}).keys():
         raise InputError(f"{both.pop()} is a method and a variant; expected another name for one")
-    chosen = _contestants(recipes, alone | dict(variants or {}))
-    _refuse_others(chosen)
+    chosen = _recipes_by_label(recipes, by_method | dict(variants or {}))
+    _check_comparable(chosen)
     for label, recipe in chosen.items():
-        # Before the first of them has run for hours; it does not hang on the number of classes.
+        # Before any run has taken hours; the number of classes makes no difference.
         try:
             check_networks(recipe, classes=2)
         except InputError as error:
             raise InputError(f"{label}: {error}") from None
     plan: list[PlannedRun] = []
-    first = {label: _first_alike(recipe, chosen) for label, recipe in chosen.items()}
     for seed in seeds or [recipes[0].seed]:
-        by_alignment = finished_alike(out / f"seed-{seed}", next(iter(chosen.values())))
-        runs: dict[str, PlannedRun] = {}
-        for label, recipe in chosen.items():
-            if first[label] != label:
-                runs[label] = replace(runs[first[label]], label=label)
-                continue
-            folder = RunDirectory(out / f"seed-{seed}" / label)
-            of_others = [(aligned, known) for aligned, known in by_alignment if known != folder]
-            alike = [known for aligned, known in of_others if aligned == recipe.alignment]
-            others = [known for _, known in of_others]
-            shared = next(iter(alike or others), None)
-            planned = recipe.model_copy(update={"seed": seed})
-            taken = SHARED if alike else _UNALIGNED
-            runs[label] = PlannedRun(label, planned, folder, shared, taken)
-            if not alike:
-                by_alignment.append((recipe.alignment, folder))
-        plan += runs.values()
+        plan += _plan_seed(chosen, seed, out / f"seed-{seed}")
     return plan
 
 
-def leave_one_out(
+def _plan_seed(chosen: Mapping[str, Recipe], seed: int, out: Path) -> list[PlannedRun]:
+    """The runs of one seed."""
+    first = {label: _first_equal(recipe, chosen) for label, recipe in chosen.items()}
+    shareable = find_shareable_runs(out, next(iter(chosen.values())))
+    runs: dict[str, PlannedRun] = {}
+    for label, recipe in chosen.items():
+        if first[label] != label:
+            runs[label] = replace(runs[first[label]], label=label)
+            continue
+        directory = RunDirectory(out / label)
+        others = [(alignment, other) for alignment, other in shareable if other != directory]
+        aligned_alike = [other for alignment, other in others if alignment == recipe.alignment]
+        shares_with = next(iter(aligned_alike or [other for _, other in others]), None)
+        stages = SHARED_STAGES if aligned_alike else _STAGES_WITHOUT_ALIGNMENT
+        recipe = recipe.model_copy(update={"seed": seed})
+        runs[label] = PlannedRun(label, recipe, directory, shares_with, stages)
+        if not aligned_alike:
+            shareable.append((recipe.alignment, directory))
+    return list(runs.values())
+
+
+def plan_leave_one_out(
     recipes: Sequence[Recipe],
     methods: Sequence[str],
     seeds: Sequence[int],
@@ -210,7 +216,7 @@ def leave_one_out(
     Parameters
     ----------
     recipes, methods, seeds, variants
-        As for `planned_runs`; the recipes have the same sources, at least two.
+        As for `plan_runs`; the recipes have the same sources, at least two.
         Their own tests are left out.
     out
         Folder of the comparison; the runs without a source lie in ``without-NAME``.
@@ -218,12 +224,12 @@ def leave_one_out(
     Raises
     ------
     InputError
-        As `planned_runs`, or if a recipe has a single source.
+        As `plan_runs`, or if a recipe has a single source.
     """
     plan: list[PlannedRun] = []
     for source in recipes[0].sources:
         others = [_without_source(recipe, source.name) for recipe in recipes]
-        runs = planned_runs(others, methods, seeds, out / f"without-{source.name}", variants)
+        runs = plan_runs(others, methods, seeds, out / f"without-{source.name}", variants)
         plan += [replace(run, left_out=source.name) for run in runs]
     return plan
 
@@ -259,22 +265,24 @@ def _without_source(recipe: Recipe, name: str) -> Recipe:
     )
 
 
-def refuse_other_runs(plan: Sequence[PlannedRun]) -> None:
-    """Raise InputError if a directory holds a run of another recipe: before hours of the others."""
+def check_directories(plan: Sequence[PlannedRun]) -> None:
+    """Raise InputError if a directory holds a run of another recipe."""
     for run in plan:
-        check_directory(run.folder, run.recipe, resume=run.folder.recipe.exists())
+        check_directory(run.directory, run.recipe, resume=run.directory.recipe.exists())
 
 
-def finished_alike(runs: Path, expected: Recipe) -> list[tuple[AlignmentOptions, RunDirectory]]:
-    """Finished runs of one seed whose stages a recipe shares, each with how it aligns."""
+def find_shareable_runs(
+    runs: Path, expected: Recipe
+) -> list[tuple[AlignmentOptions, RunDirectory]]:
+    """Finished runs of one seed that may share stages with a recipe, and their alignment."""
     found = []
     for path in sorted(runs.glob("*/")):
-        folder = RunDirectory(path)
-        if not folder.model.exists():
+        directory = RunDirectory(path)
+        if not directory.model.exists():
             continue
-        recipe = Recipe.load(folder.recipe)
-        if _difference(recipe, expected) is None:
-            found.append((recipe.alignment, folder))
+        recipe = Recipe.load(directory.recipe)
+        if _differing_field(recipe, expected) is None:
+            found.append((recipe.alignment, directory))
     return found
 
 
@@ -304,8 +312,8 @@ def load_variants(path: str | Path) -> Variants:
     return content
 
 
-def _contestants(recipes: Sequence[Recipe], variants: Variants) -> dict[str, Recipe]:
-    """Recipes by the label of their row."""
+def _recipes_by_label(recipes: Sequence[Recipe], variants: Variants) -> dict[str, Recipe]:
+    """Recipes, or their variants, by the label of their row."""
     chosen: dict[str, Recipe] = {}
     for recipe in recipes:
         own = {recipe.name: recipe}
@@ -316,7 +324,7 @@ def _contestants(recipes: Sequence[Recipe], variants: Variants) -> dict[str, Rec
                 )
                 for name, fields in variants.items()
             }
-        for name, contestant in own.items():
+        for name, changed in own.items():
             label = name.removeprefix(f"{recipe.name}-") if len(recipes) == 1 else name
             if label == TEACHER:
                 raise InputError(f"a recipe is called {label}; expected a name of its own")
@@ -324,44 +332,45 @@ def _contestants(recipes: Sequence[Recipe], variants: Variants) -> dict[str, Rec
                 raise InputError(
                     f"two recipes are called {label}; expected a name of its own for each"
                 )
-            chosen[label] = contestant
+            chosen[label] = changed
     return chosen
 
 
-def _refuse_others(recipes: Mapping[str, Recipe]) -> None:
-    """Teacher, student, steps and data are to be the same."""
+def _check_comparable(recipes: Mapping[str, Recipe]) -> None:
+    """Raise InputError unless teacher, student, steps and data are the same."""
     (first, expected), *others = recipes.items()
     for label, recipe in others:
-        if field := _difference(recipe, expected):
+        if field := _differing_field(recipe, expected):
             raise InputError(
                 f"{label} and {first} differ in {field}; "
                 "expected recipes that differ in distillation and alignment alone"
             )
 
 
-def _first_alike(recipe: Recipe, chosen: Mapping[str, Recipe]) -> str:
-    """Label of the first that asks for the same; its own, where nobody did before."""
-    said = {"name": recipe.name, "description": recipe.description}
-    return next(label for label, other in chosen.items() if other.model_copy(update=said) == recipe)
+def _first_equal(recipe: Recipe, chosen: Mapping[str, Recipe]) -> str:
+    """Label of the first recipe that is equal but for name and description."""
+    named = {"name": recipe.name, "description": recipe.description}
+    return next(
+        label for label, other in chosen.items() if other.model_copy(update=named) == recipe
+    )
 
 
-def _difference(recipe: Recipe, expected: Recipe) -> str | None:
-    """A field in which recipes differ that contestants are to have alike."""
-    paraphraser = {"paraphraser": expected.stages["paraphraser"]}
-    alike = {"stages": recipe.stages | paraphraser}
-    for field in Recipe.model_fields.keys() - _MAY_DIFFER:
-        if alike.get(field, getattr(recipe, field)) != getattr(expected, field):
-            return field
-    return None
+def _differing_field(recipe: Recipe, expected: Recipe) -> str | None:
+    """A field in which compared recipes must not differ, but do."""
+    # The paraphraser belongs to the distillation.
+    stages = recipe.stages | {"paraphraser": expected.stages["paraphraser"]}
+    recipe = recipe.model_copy(update={"stages": stages})
+    fields = Recipe.model_fields.keys() - _MAY_DIFFER
+    return next((f for f in fields if getattr(recipe, f) != getattr(expected, f)), None)
 
 
-def _put(source: Path, target: Path) -> None:
+def _place(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    _linked(source, target)
+    _link_or_copy(source, target)
 
 
-def _linked(source: str | Path, target: str | Path) -> None:
+def _link_or_copy(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)
     except OSError:

@@ -1,12 +1,21 @@
-"""Dice of a comparison: pooled over seeds, and how far to trust its means."""
+"""What the runs of a comparison achieve: Dice on each domain, gains, and the cost of a step."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
+from pydantic import BaseModel
 
+from src_training.comparison.plan import BASELINE, TEACHER, PlannedRun, find_shareable_runs
+from src_training.config.recipe import Recipe
 from src_training.evaluation.bootstrap import Estimate, bootstrap_by_patient, count_patients
+from src_training.runs.directory import RunDirectory
+from src_training.runs.events import RunStarted, read_events
+from src_training.runs.history import RunHistory
 
-UNSEEN = "mean of unseen"
+UNSEEN_MEAN = "mean of unseen"
+"""The column of the mean over unseen domains."""
 
 Dice = dict[str, dict[str, float]]
 """Domain -> Dice of each image, by its name."""
@@ -14,8 +23,217 @@ Dice = dict[str, dict[str, float]]
 _FEW = 5
 
 
-def pooled(scores: Mapping[int, Dice]) -> Dice:
-    """Mean over seeds, image by image; each seed may have validated on others."""
+@dataclass(frozen=True)
+class Row:
+    """One model of a comparison.
+
+    Attributes
+    ----------
+    label
+        Name of a recipe, variant or method, or `BASELINE` or `TEACHER`.
+    dice
+        Domain, or `UNSEEN_MEAN` -> Dice.
+    gain
+        Domain, or `UNSEEN_MEAN` -> Dice minus that of the student alone, image
+        by image; empty for the student alone and the teacher.
+    by_seed
+        Seed -> domain -> mean Dice.
+    step
+        Median seconds of a training step; NaN for the teacher.
+    settings
+        Dotted fields in which the recipes differ -> value, None if the recipe
+        has no such field; empty for the student alone and the teacher.
+    """
+
+    label: str
+    dice: dict[str, Estimate]
+    gain: dict[str, Estimate]
+    by_seed: dict[int, dict[str, float]]
+    step: float
+    settings: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rows of a comparison, and notes on them.
+
+    Attributes
+    ----------
+    rows
+        Teacher, student alone, then the distilled students in their order.
+    domains
+        Columns; the last is `UNSEEN_MEAN` if there are unseen domains.
+    notes
+        Sentences on how the figures were found.
+    """
+
+    rows: list[Row]
+    domains: list[str]
+    notes: list[str]
+
+
+def summarise(plan: Sequence[PlannedRun]) -> Comparison:
+    """Summarise finished runs by their reports and events.
+
+    Parameters
+    ----------
+    plan
+        Runs that are all done; see `plan_runs`.
+
+    Raises
+    ------
+    OSError, KeyError
+        If a report is not there, or lacks a model.
+    InputError
+        If the recipe of a run beside them cannot be read.
+    """
+    by_label: dict[str, list[PlannedRun]] = {}
+    for run in sorted(plan, key=lambda run: run.recipe.seed):
+        by_label.setdefault(run.label, []).append(run)
+    first = next(iter(by_label.values()))
+    baseline = _scores(first, "baseline")
+    scores = {TEACHER: _scores(first, "teacher"), BASELINE: baseline}
+    seconds = {
+        TEACHER: float("nan"),
+        BASELINE: _step_seconds(_runs_that_share(first), "baseline"),
+    }
+    for label, runs in by_label.items():
+        scores[label] = _scores(runs, "distilled")
+        seconds[label] = _step_seconds([run.directory for run in runs], "distil")
+    reference, unseen_tests = average_seeds(baseline), _unseen(plan)
+    unseen = [name for name in reference if name in unseen_tests]
+    settings = _settings({label: runs[0].recipe for label, runs in by_label.items()})
+    rows = []
+    for label, of_seeds in scores.items():
+        dice = average_seeds(of_seeds)
+        gain = difference(dice, reference) if label in by_label else None
+        rows.append(
+            Row(
+                label,
+                estimate_means(dice, unseen),
+                {} if gain is None else estimate_means(gain, unseen),
+                {seed: means(of_seed, unseen) for seed, of_seed in of_seeds.items()},
+                seconds[label],
+                settings.get(label, {}),
+            )
+        )
+    notes = [*_notes(plan, unseen), count_images(reference)]
+    return Comparison(rows, [*reference, UNSEEN_MEAN] if unseen else [*reference], notes)
+
+
+def _settings(recipes: Mapping[str, Recipe]) -> dict[str, dict[str, object]]:
+    """Label -> field -> value, of the fields in which the recipes differ."""
+    fields = {label: _variable_fields(recipe) for label, recipe in recipes.items()}
+    names = dict.fromkeys(name for own in fields.values() for name in own)
+    values = {name: [own.get(name) for own in fields.values()] for name in names}
+    differ = [name for name, each in values.items() if any(value != each[0] for value in each)]
+    return {label: {name: own.get(name) for name in differ} for label, own in fields.items()}
+
+
+def _variable_fields(recipe: Recipe) -> dict[str, object]:
+    """Dotted fields in which the recipes of a comparison may differ -> value."""
+    fields: dict[str, object] = {"distillation": [each.method for each in recipe.distillation]}
+    groups: dict[str, BaseModel] = {
+        f"distillation.{each.method}": each for each in recipe.distillation
+    }
+    groups |= {"alignment": recipe.alignment, "stages.paraphraser": recipe.stages["paraphraser"]}
+    for group, model in groups.items():
+        fields |= {f"{group}.{name}": value for name, value in model if name != "method"}
+    return fields | {"distil_from": recipe.distil_from}
+
+
+def _unseen(plan: Sequence[PlannedRun]) -> set[str]:
+    """Names of the tests that share neither name nor folder with what students trained on."""
+    tests = {test.name for run in plan for test in run.recipe.tests}
+    seen = {
+        test.name
+        for run in plan
+        for test in run.recipe.tests
+        for domain in (*run.recipe.sources, *run.recipe.unlabelled)
+        if test.shares_with(domain)
+    }
+    return tests - seen
+
+
+def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
+    """Seed -> Dice of each image by domain."""
+    found: dict[int, Dice] = {}
+    for run in runs:
+        tests = {test.name for test in run.recipe.tests}
+        for domain, scores in run.directory.read_report()[role]["scores"].items():
+            # If one source is left out, several runs have validation cases of a source.
+            if domain in tests or not run.left_out:
+                of_images = {name: image["dice"] for name, image in scores["images"].items()}
+                found.setdefault(run.recipe.seed, {})[domain] = of_images
+    return found
+
+
+def _runs_that_share(runs: Sequence[PlannedRun]) -> list[RunDirectory]:
+    """Runs of the same seeds that share stages with these; one of them trained the baseline."""
+    beside = ((run.directory.path.parent, run.recipe) for run in runs)
+    return [
+        directory for seed, recipe in beside for _, directory in find_shareable_runs(seed, recipe)
+    ]
+
+
+def _step_seconds(directories: Sequence[RunDirectory], stage: str) -> float:
+    """Median time from one step of a stage to the next, validations left out."""
+    seconds = list[float]()
+    for directory in directories:
+        history = RunHistory()
+        history.read(directory.events)
+        seconds += history.intervals.get(stage, [])
+    return median(seconds) if seconds else float("nan")
+
+
+def _hardware(plan: Sequence[PlannedRun]) -> list[str]:
+    """Devices and precisions that runs were begun or resumed on."""
+    events = (event for run in plan for event in read_events(run.directory.events))
+    started = [event for event in events if isinstance(event, RunStarted)]
+    return sorted({f"{event.device} in {event.precision}" for event in started})
+
+
+def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
+    seeds = sorted({run.recipe.seed for run in plan})
+    steps = plan[0].recipe.stages["distil"].steps
+    notes = [
+        "Dice: mean over images, inside the field of view, on the original pixels; with several "
+        "seeds each image counts with its mean over those that have it. In brackets the 95 % "
+        "interval of a bootstrap over patients, told by the names of images; that of a gain "
+        "is over the differences of the same images. It does not cover other seeds.",
+        f"For each seed, all share teacher, data and first weights; the student alone and every "
+        f"distilled student then take {steps} steps. "
+        f"Seeds: {', '.join(map(str, seeds))}. On {', '.join(_hardware(plan))}.",
+        "Milliseconds: median from one step to the next, with views and drawing of patches, "
+        "without validations and earlier stages (alignment, paraphraser); "
+        "x alone: in steps of the student alone.",
+    ]
+    rows: dict[RunDirectory, dict[str, None]] = {}
+    for run in plan:
+        rows.setdefault(run.directory, {})[run.label] = None
+    equal = dict.fromkeys(" and ".join(labels) for labels in rows.values() if len(labels) > 1)
+    notes += [f"{labels} have equal recipes: one run." for labels in equal]
+    notes += [
+        f"{label} starts from random weights and takes {run.recipe.schedule('distil').steps} steps."
+        for label, run in {run.label: run for run in plan}.items()
+        if run.recipe.distil_from == "scratch"
+    ]
+    if plan[0].left_out:
+        notes.append(
+            "Leave one out: each domain is segmented by models that were trained on all others."
+        )
+    if plan[0].recipe.semi_supervised:
+        notes.append("The student alone has as many patches with masks a step as the distilled.")
+    if unseen:
+        notes.append(
+            f"Unseen, as no student was trained on a domain of that name or folder: "
+            f"{', '.join(unseen)}. The validation split chose checkpoints."
+        )
+    return notes
+
+
+def average_seeds(scores: Mapping[int, Dice]) -> Dice:
+    """Mean over seeds, image by image; seeds may differ in their validation images."""
     found: dict[str, dict[str, list[float]]] = {}
     for of_seed in scores.values():
         for domain, images in of_seed.items():
@@ -28,7 +246,7 @@ def pooled(scores: Mapping[int, Dice]) -> Dice:
 
 
 def difference(dice: Dice, other: Dice) -> Dice:
-    """Dice less that of another model, of the same images."""
+    """Dice minus that of another model, image by image."""
     return {
         domain: {name: value - other[domain][name] for name, value in images.items()}
         for domain, images in dice.items()
@@ -39,28 +257,28 @@ def means(scores: Dice, unseen: Sequence[str]) -> dict[str, float]:
     """Mean over the images of each domain, and over the `unseen` domains' means."""
     found = {domain: float(np.mean(list(images.values()))) for domain, images in scores.items()}
     if unseen:
-        found[UNSEEN] = float(np.mean([found[domain] for domain in unseen]))
+        found[UNSEEN_MEAN] = float(np.mean([found[domain] for domain in unseen]))
     return found
 
 
-def estimates(dice: Dice, unseen: Sequence[str]) -> dict[str, Estimate]:
-    """`means`, with their intervals."""
+def estimate_means(dice: Dice, unseen: Sequence[str]) -> dict[str, Estimate]:
+    """The `means` with confidence intervals."""
     estimated = {domain: bootstrap_by_patient([images]) for domain, images in dice.items()}
     if unseen:
-        estimated[UNSEEN] = bootstrap_by_patient([dice[domain] for domain in unseen])
+        estimated[UNSEEN_MEAN] = bootstrap_by_patient([dice[domain] for domain in unseen])
     return estimated
 
 
-def counted(dice: Dice) -> str:
-    """How many images the figures are of, and where they are too few to trust an interval."""
+def count_images(dice: Dice) -> str:
+    """A sentence on how many images and patients the figures are of, with what that implies."""
     counts = {name: count_patients(images) for name, images in dice.items()}
-    told = [
+    parts = [
         f"{name} {len(images)}" + (f" (patients: {counts[name]})" * (counts[name] < len(images)))
         for name, images in dice.items()
     ]
-    said = f"Images: {', '.join(told)}."
+    sentence = f"Images: {', '.join(parts)}."
     if few := [name for name, count in counts.items() if count < _FEW]:
-        said += f" So few as of {', '.join(few)} tell little, whatever their interval."
+        sentence += f" {', '.join(few)}: too few patients to conclude, whatever the interval."
     if single := [name for name, count in counts.items() if count == 1]:
-        said += f" Of the one patient of {', '.join(single)} none is known, nor of a mean with it."
-    return said
+        sentence += f" {', '.join(single)}: one patient, no interval, nor one of a mean with it."
+    return sentence

@@ -6,6 +6,7 @@ from src_training.export.preprocessing_spec import (
     preprocessing_text,
 )
 from src_training.inference.model_card import ModelCard
+from src_training.io.tables import markdown_table
 
 _README = """\
 # {name}
@@ -113,11 +114,11 @@ def _scores(card: ModelCard) -> str:
     if not card.metrics:
         return "The model has no scores."
     names = list(dict.fromkeys(name for scores in card.metrics.values() for name in scores))
-    rows = [["", *card.metrics], ["---"] * (1 + len(card.metrics))]
+    rows = []
     for name in names:
         values = (scores.get(name) for scores in card.metrics.values())
         rows.append([name, *("" if value is None else f"{value:.3f}" for value in values)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(markdown_table(["", *card.metrics], rows))
 
 
 def _domains(card: ModelCard) -> str:

@@ -15,13 +15,12 @@ from safetensors.torch import load_file
 
 from src_training.cli import console
 from src_training.comparison.plan import (
-    ALONE,
-    SHARED,
+    BASELINE,
+    SHARED_STAGES,
     TEACHER,
-    planned_runs,
+    plan_runs,
 )
-from src_training.comparison.scores import UNSEEN
-from src_training.comparison.table import compared
+from src_training.comparison.scores import UNSEEN_MEAN, summarise
 from src_training.distillation.gkd import GKDOptions
 from src_training.errors import InputError
 from src_training.reports.comparison import as_markdown, as_page
@@ -33,7 +32,7 @@ METHODS = ["gkd", "logits", "emkd"]
 
 
 def stages_trained(run):
-    events = read_events(run.folder.events)
+    events = read_events(run.directory.events)
     return {event.stage for event in events if isinstance(event, StepDone)}
 
 
@@ -46,7 +45,7 @@ def recipe(finished_run):
 def plan(recipe, tmp_path_factory):
     """Three methods and two seeds, all run; the second run was interrupted once."""
     out = tmp_path_factory.mktemp("comparison")
-    planned = planned_runs([recipe], METHODS, [0, 1], out)
+    planned = plan_runs([recipe], METHODS, [0, 1], out)
     for index, run in enumerate(planned):
         if index == 1:
             done = []
@@ -60,44 +59,47 @@ def plan(recipe, tmp_path_factory):
     return planned
 
 
-def test_what_is_shared_is_trained_once_for_each_seed(plan):
+def test_shared_stages_are_trained_once_for_each_seed(plan):
     for first, *others in (plan[:3], plan[3:]):
-        assert stages_trained(first) == {*SHARED, "distil"}
+        assert stages_trained(first) == {*SHARED_STAGES, "distil"}
         for other in others:
             assert stages_trained(other) == {"distil"}
-            for stage in SHARED:
+            for stage in SHARED_STAGES:
                 ours, theirs = (
-                    load_file(run.folder.stage(stage) / "best.safetensors")
+                    load_file(run.directory.stage(stage) / "best.safetensors")
                     for run in (other, first)
                 )
                 assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
-    teachers = [load_file(run.folder.stage("teacher") / "best.safetensors") for run in plan[::3]]
+    teachers = [load_file(run.directory.stage("teacher") / "best.safetensors") for run in plan[::3]]
     assert any(not torch.equal(tensor, teachers[1][n]) for n, tensor in teachers[0].items())
 
 
-def test_a_method_that_joins_later_takes_over_from_any_finished_run(plan, recipe):
-    out = plan[0].folder.path.parents[1]
-    later, again = planned_runs([recipe], ["attention", "gkd"], [1], out)
-    assert later.shared in [run.folder for run in plan[3:]] and later.taken == SHARED
-    assert again.shared != again.folder and again.done
+def test_a_later_method_shares_stages_of_a_finished_run(plan, recipe):
+    out = plan[0].directory.path.parents[1]
+    later, again = plan_runs([recipe], ["attention", "gkd"], [1], out)
+    assert (
+        later.shares_with in [run.directory for run in plan[3:]]
+        and later.shared_stages == SHARED_STAGES
+    )
+    assert again.shares_with != again.directory and again.done
     longer = recipe.changed({"stages.teacher.steps": 9}, "longer")
-    (apart,) = planned_runs([longer], ["attention"], [1], out)
-    assert apart.shared is None
+    (apart,) = plan_runs([longer], ["attention"], [1], out)
+    assert apart.shares_with is None
 
 
-def test_what_masks_alone_teach_is_scored_once_for_each_seed(plan):
+def test_teacher_and_baseline_are_scored_once_for_each_seed(plan):
     for first, *others in (plan[:3], plan[3:]):
-        scores = json.loads((first.folder.report / "report.json").read_text())
+        scores = json.loads((first.directory.report / "report.json").read_text())
         for other in others:
-            found = json.loads((other.folder.report / "report.json").read_text())
+            found = json.loads((other.directory.report / "report.json").read_text())
             assert list(found) == list(scores)
             for role in ("teacher", "baseline"):
                 assert found[role] == scores[role]
-                assert other.folder.outcome(role).samefile(first.folder.outcome(role))
+                assert other.directory.outcome(role).samefile(first.directory.outcome(role))
             assert found["distilled"] != scores["distilled"]
 
 
-def test_the_contestants_differ_in_what_distils_alone(plan, recipe):
+def test_the_recipes_differ_in_distillation_alone(plan, recipe):
     for run in plan:
         assert [each.method for each in run.recipe.distillation] == [run.label]
         same = recipe.model_copy(
@@ -110,13 +112,13 @@ def test_the_contestants_differ_in_what_distils_alone(plan, recipe):
         assert run.recipe == same
 
 
-def test_the_student_alone_is_always_a_row_and_every_number_is_that_of_the_reports(plan):
-    found = compared(plan[::-1])
-    assert [row.label for row in found.rows] == [TEACHER, ALONE, *METHODS[::-1]]
-    assert found.domains == ["A, validation", "B", UNSEEN]
+def test_every_number_is_that_of_the_reports(plan):
+    found = summarise(plan[::-1])
+    assert [row.label for row in found.rows] == [TEACHER, BASELINE, *METHODS[::-1]]
+    assert found.domains == ["A, validation", "B", UNSEEN_MEAN]
     rows = {row.label: row for row in found.rows}
     reports = {
-        (run.label, run.recipe.seed): json.loads((run.folder.report / "report.json").read_text())
+        (run.label, run.recipe.seed): json.loads((run.directory.report / "report.json").read_text())
         for run in plan
     }
 
@@ -125,42 +127,42 @@ def test_the_student_alone_is_always_a_row_and_every_number_is_that_of_the_repor
         return np.array([image["dice"] for image in images.values()])
 
     alone = (dice("gkd", "baseline", 0) + dice("gkd", "baseline", 1)) / 2
-    assert rows[ALONE].dice["B"].value == pytest.approx(alone.mean())
-    assert rows[ALONE].gain == {} and rows[TEACHER].gain == {}
+    assert rows[BASELINE].dice["B"].value == pytest.approx(alone.mean())
+    assert rows[BASELINE].gain == {} and rows[TEACHER].gain == {}
     for label in METHODS:
         own = (dice(label, "distilled", 0) + dice(label, "distilled", 1)) / 2
         row = rows[label]
         assert row.dice["B"].value == pytest.approx(own.mean())
-        assert row.dice[UNSEEN] == row.dice["B"]
+        assert row.dice[UNSEEN_MEAN] == row.dice["B"]
         assert row.gain["B"].value == pytest.approx((own - alone).mean())
         assert row.gain["B"].low <= row.gain["B"].value <= row.gain["B"].high
         assert row.by_seed[1]["B"] == pytest.approx(dice(label, "distilled", 1).mean())
         assert row.step > 0
     assert np.isnan(rows[TEACHER].step)
-    assert "Images: A, validation 2, B 2. So few as of A, validation, B tell" in found.notes[-1]
+    assert "Images: A, validation 2, B 2. A, validation, B: too few" in found.notes[-1]
     assert rows["gkd"].dice["B"].low <= rows["gkd"].dice["B"].high
 
 
-def test_images_that_one_seed_alone_validated_on_count_by_themselves(plan):
+def test_images_of_one_seed_alone_count(plan):
     def validated(seed):
-        report = json.loads((plan[3 * seed].folder.report / "report.json").read_text())
+        report = json.loads((plan[3 * seed].directory.report / "report.json").read_text())
         images = report["distilled"]["scores"]["A, validation"]["images"]
         return {name: image["dice"] for name, image in images.items()}
 
     first, second = validated(0), validated(1)
     assert first.keys() != second.keys()
     expected = np.mean([*first.values(), *second.values()])
-    row = {row.label: row for row in compared(plan).rows}["gkd"]
+    row = {row.label: row for row in summarise(plan).rows}["gkd"]
     assert row.dice["A, validation"].value == pytest.approx(expected)
 
 
-def test_what_was_learnt_from_is_not_unseen_whatever_it_is_called(plan):
+def test_a_training_folder_is_not_unseen_under_another_name(plan):
     def unseen(**fields):
         runs = [replace(run, recipe=run.recipe.model_copy(update=fields)) for run in plan]
-        return next((n for n in compared(runs).notes if n.startswith("Unseen")), "")
+        return next((n for n in summarise(runs).notes if n.startswith("Unseen")), "")
 
     source, (test,) = plan[0].recipe.sources[0], plan[0].recipe.tests
-    assert unseen().startswith("Unseen, for no student has learned") and ": B." in unseen()
+    assert unseen().startswith("Unseen, as no student was trained") and ": B." in unseen()
     assert not unseen(unlabelled=[test.model_copy(update={"name": "target"})])
     of_its_scanner = test.model_copy(update={"phantoms": source.phantoms})
     assert not unseen(tests=[of_its_scanner])
@@ -176,10 +178,10 @@ def test_what_was_learnt_from_is_not_unseen_whatever_it_is_called(plan):
 
 def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe, tmp_path):
     out = tmp_path / "seed-0"
-    shutil.copytree(plan[0].folder.path, out / "gkd")
-    copied = [replace(plan[0], folder=RunDirectory(out / "gkd"))]
-    before = compared(copied).rows[1].step
-    shutil.copytree(plan[0].folder.path, out / "other")
+    shutil.copytree(plan[0].directory.path, out / "gkd")
+    copied = [replace(plan[0], directory=RunDirectory(out / "gkd"))]
+    before = summarise(copied).rows[1].step
+    shutil.copytree(plan[0].directory.path, out / "other")
     recipe.model_copy(update={"patch": 64}).save(out / "other" / "recipe.yaml")
     events = (out / "other" / "events.jsonl").read_text().splitlines()
     slow = [line for line in events if '"stage":"baseline"' in line and '"step_done"' in line]
@@ -189,27 +191,27 @@ def test_the_student_alone_is_timed_by_its_own_runs_only(plan, recipe, tmp_path)
         }
         events.append(json.dumps(late))
     (out / "other" / "events.jsonl").write_text("\n".join(events) + "\n")
-    assert compared(copied).rows[1].step == before
+    assert summarise(copied).rows[1].step == before
 
 
-def test_a_method_that_joined_later_is_told_what_the_student_alone_costs(plan):
+def test_a_later_method_has_the_cost_of_the_baseline(plan):
     later = [run for run in plan if run.label == "emkd"]
     assert "baseline" not in stages_trained(later[0])
-    found = compared(later)
-    assert {row.label: row.step for row in found.rows}[ALONE] > 0
+    found = summarise(later)
+    assert {row.label: row.step for row in found.rows}[BASELINE] > 0
     assert "nan" not in as_markdown(found, "tiny")
 
 
-def test_rows_of_one_run_have_its_figures_and_the_page_says_so(plan):
+def test_rows_of_one_run_have_equal_figures(plan):
     twins = [replace(run, label="twin") for run in plan if run.label == "emkd"]
-    found = compared([*plan, *twins])
+    found = summarise([*plan, *twins])
     assert found.rows[-1] == replace(found.rows[-2], label="twin")
-    assert found.notes.count("emkd and twin ask for the same: one run.") == 1
-    assert not [note for note in compared(plan).notes if "one run" in note]
+    assert found.notes.count("emkd and twin have equal recipes: one run.") == 1
+    assert not [note for note in summarise(plan).notes if "one run" in note]
 
 
 def test_the_page_shows_every_row_and_a_figure_for_every_domain(plan):
-    found = compared(plan)
+    found = summarise(plan)
     page = as_page(found, "tiny")
     assert page.count("<svg") == len(found.domains)
     # Alone and three methods have a cost, the teacher has none.
@@ -221,13 +223,13 @@ def test_the_page_shows_every_row_and_a_figure_for_every_domain(plan):
 
 
 def test_the_table_has_the_gain_of_each_seed_in_their_order(plan):
-    lines = as_markdown(compared(plan[::-1]), "tiny").splitlines()
+    lines = as_markdown(summarise(plan[::-1]), "tiny").splitlines()
     assert "| by seed (0, 1) |" in lines[2]
     (row,) = [line.split("|") for line in lines if line.startswith("| emkd") and "(" in line]
     gains = [float(gain) for gain in row[-4].split(",")]
 
     def mean(run, role):
-        images = json.loads((run.folder.report / "report.json").read_text())[role]["scores"]["B"]
+        images = json.loads((run.directory.report / "report.json").read_text())[role]["scores"]["B"]
         return np.mean([image["dice"] for image in images["images"].values()])
 
     runs = [run for run in plan if run.label == "emkd"]
@@ -235,11 +237,11 @@ def test_the_table_has_the_gain_of_each_seed_in_their_order(plan):
     assert gains == pytest.approx(expected, abs=5e-4)
 
 
-def test_the_fields_in_which_rows_differ_are_told_with_their_values(plan):
+def test_fields_in_which_rows_differ_are_listed(plan):
     changed = plan[1].recipe.changed(
         {"distillation.logits.logits": 7, "alignment.prior": "image"}, ""
     )
-    found = compared([plan[0], replace(plan[1], recipe=changed)])
+    found = summarise([plan[0], replace(plan[1], recipe=changed)])
     of_gkd = [f"distillation.gkd.{name}" for name in GKDOptions.model_fields if name != "method"]
     of_logits = ["distillation.logits.weight", "distillation.logits.logits"]
     fields = ["distillation", *of_gkd, "alignment.prior", *of_logits]
@@ -252,21 +254,19 @@ def test_the_fields_in_which_rows_differ_are_told_with_their_values(plan):
     assert markdown.splitlines()[-1].startswith("| logits | logits |  |")
     assert markdown.splitlines()[-1].endswith("| image | 1 | 7 |")
     assert "<td>image</td><td>1</td><td>7</td>" in page
-    assert "differ in" not in as_markdown(compared(plan[:1]), "tiny")
+    assert "differ in" not in as_markdown(summarise(plan[:1]), "tiny")
 
 
 def test_a_page_of_single_steps_has_no_figure_of_their_cost(plan):
-    found = compared(plan)
+    found = summarise(plan)
     untimed = replace(found, rows=[replace(row, step=math.nan) for row in found.rows])
     page = as_page(untimed, "tiny")
     assert "<svg" not in page and "nan" not in page.lower()
     assert "nan" not in as_markdown(untimed, "tiny")
 
 
-def test_the_command_goes_on_writes_all_three_and_repeats_nothing(
-    recipe, plan, msankd, tmp_path, monkeypatch
-):
-    shutil.copytree(plan[0].folder.path.parents[1], tmp_path / "out", symlinks=True)
+def test_the_command_resumes_and_writes_three_files(recipe, plan, msankd, tmp_path, monkeypatch):
+    shutil.copytree(plan[0].directory.path.parents[1], tmp_path / "out", symlinks=True)
     recipe.save(tmp_path / "tiny.yaml")
     chosen = [word for method in METHODS for word in ("--method", method)]
     seeds = ["--seed", 0, "--seed", 1]
@@ -286,10 +286,10 @@ def test_the_command_goes_on_writes_all_three_and_repeats_nothing(
     assert "student alone" in said.out
     with (tmp_path / "out" / "comparison.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert {line["model"] for line in lines} == {TEACHER, ALONE, *METHODS}
+    assert {line["model"] for line in lines} == {TEACHER, BASELINE, *METHODS}
     assert len(lines) == 5 * 3
     emkd = next(line for line in lines if line["model"] == "emkd" and line["domain"] == "B")
-    expected = next(row for row in compared(plan).rows if row.label == "emkd")
+    expected = next(row for row in summarise(plan).rows if row.label == "emkd")
     assert float(emkd["dice"]) == pytest.approx(expected.dice["B"].value, rel=1e-5)
     assert float(emkd["dice_seed_1"]) == pytest.approx(expected.by_seed[1]["B"], rel=1e-5)
     # The whole table, however narrow the terminal is.
@@ -298,9 +298,7 @@ def test_the_command_goes_on_writes_all_three_and_repeats_nothing(
 
 
 @pytest.mark.parametrize("order", [("fine", "loud", "after"), ("loud", "after")])
-def test_a_row_that_fails_is_named_and_only_what_waits_for_it_is_left(
-    make_recipe, msankd, tmp_path, order
-):
+def test_a_failed_row_is_named_and_the_others_run(make_recipe, msankd, tmp_path, order):
     make_recipe(1).save(tmp_path / "tiny.yaml")
     rows = {
         "fine": {},
@@ -319,51 +317,49 @@ def test_a_row_that_fails_is_named_and_only_what_waits_for_it_is_left(
     if "fine" in order:
         assert not waits and done == {"fine", "after"}
         assert "| fine |" in table.read_text() and "| loud |" not in table.read_text()
-        assert "Not here, for a run of theirs failed: loud." in table.read_text()
+        assert "Left out, as one of their runs failed: loud." in table.read_text()
     else:
         assert not table.exists()
         assert not done and len(waits) == 1
         assert waits[0].startswith("after, seed 0: not begun: it takes over what loud learns")
 
 
-def test_a_row_begun_by_itself_takes_over_until_it_distils(plan, recipe, tmp_path):
-    (row,) = planned_runs([recipe], ["fsp"], [0], tmp_path)
+def test_stages_are_copied_until_a_run_distils(plan, recipe, tmp_path):
+    (row,) = plan_runs([recipe], ["fsp"], [0], tmp_path)
     said = []
     with pytest.raises(Interrupted):
         row.run("cpu", said.append, lambda: any(event.kind == "step_done" for event in said))
-    theirs = plan[0].folder.stage("teacher") / "last.safetensors"
-    own = row.folder.stage("teacher") / "last.safetensors"
+    theirs = plan[0].directory.stage("teacher") / "last.safetensors"
+    own = row.directory.stage("teacher") / "last.safetensors"
     assert not own.samefile(theirs)
-    joined = replace(row, shared=plan[0].folder)
+    joined = replace(row, shares_with=plan[0].directory)
     assert joined.prepare() and own.samefile(theirs)
     own.unlink()
-    row.folder.stage("distil").mkdir()
-    (row.folder.stage("distil") / "last.safetensors").touch()
+    row.directory.stage("distil").mkdir()
+    (row.directory.stage("distil") / "last.safetensors").touch()
     assert joined.prepare() and not own.exists()
 
 
-def test_a_field_is_set_for_every_contestant(make_recipe, msankd, tmp_path, monkeypatch):
+def test_a_field_is_set_in_every_recipe(make_recipe, msankd, tmp_path, monkeypatch):
     def planned(recipes, *_others):
         assert [recipe.seed for recipe in recipes] == [3]
         raise InputError("as it should be")
 
-    monkeypatch.setattr("src_training.comparison.plan.planned_runs", planned)
+    monkeypatch.setattr("src_training.comparison.plan.plan_runs", planned)
     make_recipe().save(tmp_path / "tiny.yaml")
     words = ["compare", tmp_path / "tiny.yaml", "--set", "seed=3", "--out", tmp_path / "out"]
     assert msankd(*words).err.startswith("as it should be")
 
 
-def test_a_folder_of_another_comparison_is_not_written_over(plan, recipe):
-    out = plan[0].folder.path.parents[1]
-    (other,) = planned_runs([recipe.model_copy(update={"weight_decay": 0.5})], ["gkd"], [0], out)
+def test_a_run_of_another_recipe_is_not_overwritten(plan, recipe):
+    out = plan[0].directory.path.parents[1]
+    (other,) = plan_runs([recipe.model_copy(update={"weight_decay": 0.5})], ["gkd"], [0], out)
     assert not other.done
     with pytest.raises(InputError, match="begun with another recipe"):
         other.run("cpu", lambda _event: None, lambda: False)
 
 
-def test_a_folder_of_another_comparison_is_said_before_anything_is_run(
-    make_recipe, msankd, tmp_path, monkeypatch
-):
+def test_another_run_in_a_directory_is_found_first(make_recipe, msankd, tmp_path, monkeypatch):
     monkeypatch.setattr("src_training.comparison.plan.distil", pytest.fail)
     make_recipe().save(tmp_path / "tiny.yaml")
     out = tmp_path / "out"

@@ -2,17 +2,17 @@
 
 import pytest
 
-from src_training.comparison.plan import SHARED, load_variants, planned_runs
+from src_training.comparison.plan import SHARED_STAGES, load_variants, plan_runs
 from src_training.errors import InputError
 
 
-def test_recipes_that_differ_in_more_than_distilling_are_refused(make_recipe, tmp_path):
+def test_recipes_that_differ_in_more_are_refused(make_recipe, tmp_path):
     first = make_recipe(name="one")
     allowed = make_recipe(name="two", distillation=[{"method": "gkd", "views": 3}])
-    assert [run.label for run in planned_runs([first, allowed], [], [], tmp_path)] == ["one", "two"]
+    assert [run.label for run in plan_runs([first, allowed], [], [], tmp_path)] == ["one", "two"]
     for field in ({"patch": 64}, {"steps": 4}):
         with pytest.raises(InputError, match=r"two and one differ in (patch|stages)"):
-            planned_runs([first, make_recipe(name="two", **field)], [], [], tmp_path)
+            plan_runs([first, make_recipe(name="two", **field)], [], [], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -22,21 +22,23 @@ def test_recipes_that_differ_in_more_than_distilling_are_refused(make_recipe, tm
         (["one"], ["gkd", "gdk"], "distillation.method is 'gdk'; expected one of"),
     ],
 )
-def test_what_cannot_be_compared_is_said(make_recipe, tmp_path, names, methods, said):
+def test_recipes_without_a_row_of_their_own_are_refused(
+    make_recipe, tmp_path, names, methods, said
+):
     with pytest.raises(InputError, match=said):
-        planned_runs([make_recipe(name=name) for name in names], methods, [], tmp_path)
+        plan_runs([make_recipe(name=name) for name in names], methods, [], tmp_path)
 
 
-def test_a_method_that_cannot_teach_the_student_is_refused_before_any_is_run(make_recipe, tmp_path):
+def test_a_method_that_does_not_fit_is_refused_first(make_recipe, tmp_path):
     recipe = make_recipe(student={"name": "mobilenetv2", "options": {"width": 0.1}})
     with pytest.raises(InputError, match="graph_flow cannot teach this student"):
-        planned_runs([recipe], ["gkd", "graph_flow"], [], tmp_path)
+        plan_runs([recipe], ["gkd", "graph_flow"], [], tmp_path)
 
 
-def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, tmp_path):
+def test_the_ablation_of_gkd_has_every_row(make_recipe, tmp_path):
     weighs = {"intra": 0.5, "inter": 0.2, "cross": 0.1, "predictions": 7.0}
     recipe = make_recipe(distillation=[{"method": "gkd", **weighs, "views": 3}])
-    plan = planned_runs([recipe], [], [0], tmp_path, load_variants("gkd"))
+    plan = plan_runs([recipe], [], [0], tmp_path, load_variants("gkd"))
     runs = {run.label: run for run in plan}
     weights = {
         label: (found.intra, found.inter, found.cross, found.predictions)
@@ -50,20 +52,20 @@ def test_the_ablation_of_gkd_has_every_row_and_shares_what_it_can(make_recipe, t
     assert runs["fresh-start"].recipe.distil_from == "scratch"
     assert runs["softmax-edges"].recipe.distillation[0].edge_loss == "softmax"
     other = runs["image-autoencoder"]
-    assert other.recipe.alignment.prior == "image" and other.shared == plan[0].folder
-    assert set(SHARED) - set(other.taken) == {"autoencoder", "vectors", "tan", "san"}
-    own = [run for run in plan if run.folder not in (plan[0].folder, other.folder)]
-    assert len(own) == 11 and all(run.taken == SHARED for run in own)
+    assert other.recipe.alignment.prior == "image" and other.shares_with == plan[0].directory
+    assert set(SHARED_STAGES) - set(other.shared_stages) == {"autoencoder", "vectors", "tan", "san"}
+    own = [run for run in plan if run.directory not in (plan[0].directory, other.directory)]
+    assert len(own) == 11 and all(run.shared_stages == SHARED_STAGES for run in own)
 
 
-def test_rows_that_ask_for_the_same_are_one_run(make_recipe, tmp_path):
+def test_rows_of_equal_recipes_are_one_run(make_recipe, tmp_path):
     recipe = make_recipe(
         distillation=[
             {"method": "gkd", "weight": 0, "views": 2, "predictions": 2},
             {"method": "emkd"},
         ]
     )
-    plan = planned_runs([recipe], [], [0, 1], tmp_path, load_variants("gkd"))
+    plan = plan_runs([recipe], [], [0, 1], tmp_path, load_variants("gkd"))
     assert len(plan) == 28
     assert all(
         [(each.method, each.weight) for each in run.recipe.distillation] == [("gkd", 1)]
@@ -74,8 +76,8 @@ def test_rows_that_ask_for_the_same_are_one_run(make_recipe, tmp_path):
         whole = runs[f"all, seed {seed}"]
         for label in ("2-views", "mse-edges"):
             same = runs[f"{label}, seed {seed}"]
-            assert (same.folder, same.recipe) == (whole.folder, whole.recipe)
-    assert len({run.folder for run in plan}) == 24
+            assert (same.directory, same.recipe) == (whole.directory, whole.recipe)
+    assert len({run.directory for run in plan}) == 24
 
 
 @pytest.mark.parametrize(
@@ -95,8 +97,8 @@ def test_rows_that_ask_for_the_same_are_one_run(make_recipe, tmp_path):
         ("teacher: {}", "a recipe is called teacher"),
     ],
 )
-def test_variants_that_cannot_be_compared_are_said(make_recipe, tmp_path, text, said):
+def test_wrong_variants_are_refused(make_recipe, tmp_path, text, said):
     (tmp_path / "own.yaml").write_text(text)
     methods = ["gkd"] if text.startswith("gkd") else []
     with pytest.raises(InputError, match=said):
-        planned_runs([make_recipe()], methods, [], tmp_path, load_variants(tmp_path / "own.yaml"))
+        plan_runs([make_recipe()], methods, [], tmp_path, load_variants(tmp_path / "own.yaml"))

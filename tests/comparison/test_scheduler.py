@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from src_training.comparison import scheduler as at_once
-from src_training.comparison.plan import PlannedRun, planned_runs
-from src_training.comparison.table import compared
+from src_training.comparison import scheduler
+from src_training.comparison.plan import PlannedRun, plan_runs
+from src_training.comparison.scores import summarise
 from src_training.config.recipe import Recipe
 from src_training.errors import InputError
 from src_training.reports.comparison import as_csv
@@ -129,71 +129,67 @@ class Recorder:
 
 
 @pytest.fixture
-def given(monkeypatch):
-    """The devices that runs are given; a stand-in takes their place."""
-    devices = []
+def devices(monkeypatch):
+    """The devices that runs use; a stand-in takes their place."""
+    used = []
 
     def stand_in(arguments):
-        devices.append(arguments[-1])
+        used.append(arguments[-1])
         return [sys.executable, "-c", STAND_IN, *arguments]
 
-    monkeypatch.setattr(at_once, "command", stand_in)
-    monkeypatch.setattr(PlannedRun, "_take_over", lambda *_: None)
-    return devices
+    monkeypatch.setattr(scheduler, "command", stand_in)
+    monkeypatch.setattr(PlannedRun, "copy_stages", lambda *_: None)
+    return used
 
 
-def test_methods_that_join_a_finished_run_wait_for_none(make_recipe, given, tmp_path):
+def test_methods_beside_a_finished_run_do_not_wait(make_recipe, devices, tmp_path):
     recipe = make_recipe()
     finished = RunDirectory(tmp_path / "seed-0" / "gkd")
     finished.path.mkdir(parents=True)
     recipe.save(finished.recipe)
     finished.model.touch()
-    plan = planned_runs([recipe], ["logits", "fsp"], [0], tmp_path)
-    assert [run.shared for run in plan] == [finished, finished]
+    plan = plan_runs([recipe], ["logits", "fsp"], [0], tmp_path)
+    assert [run.shares_with for run in plan] == [finished, finished]
     shown = Recorder(first=None)
-    assert at_once.run_at_once(plan, ["cuda:0", "cuda:1"], shown, lambda: False) == {}
-    assert set(given) == {"cuda:0", "cuda:1"} and shown.most == 2
+    assert scheduler.run_concurrently(plan, ["cuda:0", "cuda:1"], shown, lambda: False) == {}
+    assert set(devices) == {"cuda:0", "cuda:1"} and shown.most == 2
 
 
-def test_every_device_has_a_run_as_soon_as_one_is_ready(make_recipe, given, tmp_path):
-    plan = planned_runs([make_recipe()], ["logits", "fsp", "emkd"], [0, 1], tmp_path)
+def test_every_device_has_a_run_as_soon_as_one_is_ready(make_recipe, devices, tmp_path):
+    plan = plan_runs([make_recipe()], ["logits", "fsp", "emkd"], [0, 1], tmp_path)
     shown = Recorder(first="logits")
-    failed = at_once.run_at_once(plan, ["cuda:0", "cuda:1"], shown, lambda: False)
+    failed = scheduler.run_concurrently(plan, ["cuda:0", "cuda:1"], shown, lambda: False)
     assert failed == {f"emkd, seed {seed}": "no teacher" for seed in (0, 1)}
     assert shown.begun[:2] == ["logits, seed 0", "logits, seed 1"] and shown.most == 2
     assert shown.ended.keys() == {run.name for run in plan}
-    assert given[:2] == ["cuda:0", "cuda:1"] and set(given) == set(given[:2])
+    assert devices[:2] == ["cuda:0", "cuda:1"] and set(devices) == set(devices[:2])
 
 
-def test_a_run_that_others_wait_for_comes_before_those_that_none_waits_for(
-    make_recipe, given, tmp_path
-):
+def test_a_run_that_others_wait_for_comes_first(make_recipe, devices, tmp_path):
     recipe = make_recipe()
     finished = RunDirectory(tmp_path / "seed-0" / "gkd")
     finished.path.mkdir(parents=True)
     recipe.save(finished.recipe)
     finished.model.touch()
-    plan = planned_runs([recipe], ["logits", "fsp"], [0, 1], tmp_path)
+    plan = plan_runs([recipe], ["logits", "fsp"], [0, 1], tmp_path)
     shown = Recorder(first="logits")
-    assert at_once.run_at_once(plan, ["cuda:0"], shown, lambda: False) == {}
+    assert scheduler.run_concurrently(plan, ["cuda:0"], shown, lambda: False) == {}
     assert shown.begun[0] == "logits, seed 1"
     assert shown.begun[1:3] == ["logits, seed 0", "fsp, seed 0"]
 
 
-def test_rows_that_ask_for_the_same_are_begun_once(make_recipe, given, tmp_path):
+def test_rows_of_equal_recipes_run_once(make_recipe, devices, tmp_path):
     rows = {"one": {}, "two": {"distillation.gkd.views": 5}, "again": {}}
-    plan = planned_runs([make_recipe()], [], [0], tmp_path, rows)
+    plan = plan_runs([make_recipe()], [], [0], tmp_path, rows)
     shown = Recorder(first="one")
-    assert at_once.run_at_once(plan, ["cuda:0", "cuda:1"], shown, lambda: False) == {}
+    assert scheduler.run_concurrently(plan, ["cuda:0", "cuda:1"], shown, lambda: False) == {}
     assert shown.begun == ["one, seed 0", "two, seed 0"]
 
 
 @slow
 @needs_two
 @pytest.mark.timeout(900)
-def test_runs_at_once_wait_for_what_they_share_and_find_the_same(
-    recipe, arguments, msankd, tmp_path
-):
+def test_concurrent_runs_equal_consecutive_ones(recipe, arguments, msankd, tmp_path):
     chosen = [word for method in METHODS for word in ("--method", method)]
     said = msankd(*arguments, *chosen)
     assert said.code == 0, said.err
@@ -201,17 +197,15 @@ def test_runs_at_once_wait_for_what_they_share_and_find_the_same(
     (_, shared), second, third = (times_of(tmp_path / "out" / "seed-0" / m) for m in METHODS)
     assert shared < min(second[0], third[0])
     assert max(second[0], third[0]) < min(second[1], third[1])
-    in_turn = planned_runs([recipe], METHODS, [], tmp_path / "in turn")
+    in_turn = plan_runs([recipe], METHODS, [], tmp_path / "in turn")
     for run in in_turn:
         run.run("cpu", lambda _event: None, lambda: False)
     found = (tmp_path / "out" / "comparison.csv").read_text()
-    assert but_for_times(found) == but_for_times(as_csv(compared(in_turn)))
+    assert but_for_times(found) == but_for_times(as_csv(summarise(in_turn)))
 
 
 @needs_two
-def test_a_run_that_fails_is_named_and_what_waits_for_it_is_not_begun(
-    make_recipe, arguments, msankd, tmp_path
-):
+def test_runs_that_wait_for_a_failed_one_do_not_begin(make_recipe, arguments, msankd, tmp_path):
     tests = [{"name": "B", "folder": str(tmp_path / "nowhere")}]
     make_recipe(steps=1, tests=tests).save(tmp_path / "tiny.yaml")
     said = msankd(*arguments, "--method", "logits", "--method", "fsp")
@@ -224,11 +218,11 @@ def test_a_run_that_fails_is_named_and_what_waits_for_it_is_not_begun(
 
 
 def test_a_folder_of_another_comparison_begins_nothing(make_recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(at_once.subprocess, "Popen", pytest.fail)
-    plan = planned_runs([make_recipe()], ["logits"], [0, 1], tmp_path)
-    make_recipe(patch=64).save(plan[1].folder.recipe)
+    monkeypatch.setattr(scheduler.subprocess, "Popen", pytest.fail)
+    plan = plan_runs([make_recipe()], ["logits"], [0, 1], tmp_path)
+    make_recipe(patch=64).save(plan[1].directory.recipe)
     with pytest.raises(InputError, match="begun with another recipe"):
-        at_once.run_at_once(plan, ["cpu", "cpu"], None, lambda: False)
+        scheduler.run_concurrently(plan, ["cpu", "cpu"], None, lambda: False)
 
 
 def test_each_run_has_a_gpu_and_no_more_than_there_are(monkeypatch):
@@ -273,10 +267,10 @@ def test_runs_end_with_the_command_keep_their_steps_and_go_on(process, recipe, t
 @slow
 @needs_two
 @pytest.mark.timeout(900)
-def test_beside_a_run_that_fails_the_others_finish_and_it_goes_on_later(process, recipe, tmp_path):
-    broken, whole = planned_runs([recipe], ["logits"], [0, 1], tmp_path / "out")
-    broken.recipe.save(broken.folder.recipe)
-    checkpoint = broken.folder.stage("teacher") / "last.safetensors"
+def test_other_runs_finish_beside_a_failed_one(process, recipe, tmp_path):
+    broken, whole = plan_runs([recipe], ["logits"], [0, 1], tmp_path / "out")
+    broken.recipe.save(broken.directory.recipe)
+    checkpoint = broken.directory.stage("teacher") / "last.safetensors"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"no checkpoint")
     first = process()

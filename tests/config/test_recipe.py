@@ -58,7 +58,7 @@ def test_a_recipe_comes_back_from_its_file(written, tmp_path):
     assert Recipe.load(tmp_path / "again.yaml") == recipe
 
 
-def test_the_training_camera_is_said_once(written):
+def test_the_angle_of_the_training_camera_is_given_once(written):
     fundus = {"kind": "fundus", "diameter": 64}
     assert Recipe.load(written(preprocessing=fundus)).preprocessing.angle is None
     known = Recipe.load(written(preprocessing=fundus, source__angle=30))
@@ -135,7 +135,7 @@ def test_the_yaml_names_every_field_with_its_default(make_recipe):
         ({"seed": -1}, "the field seed is -1"),
     ],
 )
-def test_a_field_that_makes_no_sense_is_named_in_one_sentence(written, changes, said):
+def test_a_wrong_field_is_named_in_one_sentence(written, changes, said):
     path = written(**changes)
     message = refused(path)
     assert message.startswith(f"{path}: ") and said in message
@@ -153,14 +153,14 @@ def test_a_field_that_makes_no_sense_is_named_in_one_sentence(written, changes, 
         (b"1: 2", "the field 1 is unknown"),
     ],
 )
-def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, content, said):
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, content, said):
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
     message = refused(path)
     assert message.startswith(f"{path}: ") and said in message
 
 
-def test_a_recipe_that_is_not_there_is_named_with_the_presets(tmp_path):
+def test_a_missing_recipe_is_named_with_the_presets(tmp_path):
     message = refused(tmp_path / "none.yaml")
     assert "none.yaml" in message and "phantom" in message
 
@@ -202,7 +202,7 @@ def test_settings_reach_a_method_by_its_name(written):
         ("seeed", "1", "the field seeed is unknown"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_named(written, field, value, said):
+def test_a_wrong_setting_is_named(written, field, value, said):
     assert said in refused(written(), {field: value})
 
 
@@ -277,14 +277,14 @@ def test_the_student_alone_is_a_fair_match(make_recipe):
         ({"patch": 50}, "patch is 50; expected a multiple of 32"),
     ],
 )
-def test_a_wrong_value_is_said_with_what_is_expected(make_recipe, fields, said):
+def test_a_wrong_value_is_named_with_what_is_expected(make_recipe, fields, said):
     with pytest.raises(InputError) as caught:
         make_recipe(**fields)
     assert said in str(caught.value) and "Input should" not in str(caught.value)
     assert "{" not in str(caught.value)
 
 
-def test_what_is_no_yaml_is_said_with_its_line(tmp_path):
+def test_invalid_yaml_is_named_with_its_line(tmp_path):
     (tmp_path / "bad.yaml").write_text("name: a\npatch: [")
     with pytest.raises(InputError, match=r"not YAML \(.+ in line 2\)"):
         Recipe.load(tmp_path / "bad.yaml")

@@ -61,7 +61,7 @@ def test_adversarial(both):
     assert losses["critic"] == EXACT(fake - real + 10 * (slope - 1) ** 2, rel=1e-9)
 
 
-def test_the_penalty_teaches_the_critic_a_slope_of_one():
+def test_the_penalty_is_least_at_a_slope_of_one():
     real, fake = torch.zeros(2, 1, 4, 4).double(), torch.ones(2, 1, 4, 4).double()
     critic = Linear(1.0)
     gradient_penalty(critic, real, fake).backward()
@@ -70,7 +70,7 @@ def test_the_penalty_teaches_the_critic_a_slope_of_one():
     assert gradient_penalty(Linear(0.25), real, fake).item() == EXACT(0.0)
 
 
-def test_the_critic_learns_from_its_loss_alone_and_the_student_from_the_other(both):
+def test_critic_and_student_learn_from_a_loss_each(both):
     torch.manual_seed(0)
     distillation = Adversarial(GraphFlowOptions(), Critic(CLASSES).double())
     student = both[1]
@@ -83,7 +83,7 @@ def test_the_critic_learns_from_its_loss_alone_and_the_student_from_the_other(bo
     assert all(p.requires_grad and p.grad is not None for p in distillation.parameters())
 
 
-def test_the_critic_has_the_published_layers_and_sees_no_more_than_128_pixels_a_side():
+def test_the_critic_has_the_published_layers():
     critic = Critic(2)
     convolutions = [layer for layer in critic.layers if isinstance(layer, nn.Conv2d)]
     assert [layer.out_channels for layer in convolutions] == [64, 128, 256, 512]
@@ -94,7 +94,7 @@ def test_the_critic_has_the_published_layers_and_sees_no_more_than_128_pixels_a_
     assert pool_logits(torch.randn(1, 2, 512, 96)).shape == (1, 2, 128, 96)
 
 
-def test_every_place_looks_at_every_other_with_shares_that_sum_to_one():
+def test_self_attention_is_that_of_loops():
     torch.manual_seed(0)
     attention, feature = SelfAttention(8).double(), torch.randn(2, 8, 3, 2).double()
     assert torch.equal(attention(feature), feature)
@@ -111,7 +111,7 @@ def test_every_place_looks_at_every_other_with_shares_that_sum_to_one():
         assert found[b, :, here] == EXACT(expected, rel=1e-9)
 
 
-def test_the_penalty_looks_at_a_place_of_its_own_between_each_two_samples(monkeypatch):
+def test_the_penalty_is_that_of_a_loop_over_samples(monkeypatch):
     def critic(logits):
         return logits.square().sum((1, 2, 3)) / 2
 
@@ -130,7 +130,7 @@ def test_the_penalty_looks_at_a_place_of_its_own_between_each_two_samples(monkey
     assert gradient_penalty(critic, real, fake).item() == EXACT(sum(expected) / 2, rel=1e-9)
 
 
-def test_each_sample_draws_a_place_of_its_own():
+def test_each_sample_draws_its_own_number():
     seen_by_critic = []
 
     def critic(logits):
@@ -153,14 +153,14 @@ def test_the_students_gradient_is_that_of_finite_differences(attentive, both):
     assert torch.autograd.gradcheck(fooled, (leaf,), fast_mode=True)
 
 
-def test_a_critic_cannot_tell_a_student_that_is_its_teacher(attentive, monkeypatch):
+def test_the_critic_loss_is_zero_for_equal_logits(attentive, monkeypatch):
     monkeypatch.setattr(adversarial, "gradient_penalty", lambda *_: torch.zeros(()))
     same = made(0)
     assert attentive(same, same, masks())["critic"].item() == EXACT(0, abs=1e-12)
     assert attentive(made(1), same, masks())["critic"].item() != EXACT(0, abs=1e-6)
 
 
-def test_the_order_of_the_samples_is_of_no_account(attentive, both, monkeypatch):
+def test_the_order_of_the_samples_does_not_matter(attentive, both, monkeypatch):
     monkeypatch.setattr(
         torch,
         "rand_like",

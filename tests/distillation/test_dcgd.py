@@ -81,7 +81,7 @@ def test_the_losses_are_those_of_loops_over_the_edges(edge_loss, scope):
 
 @BOTH
 @SCOPES
-def test_centred_edges_are_those_of_vectors_without_their_mean_over_the_batch(edge_loss, scope):
+def test_centred_edges_are_those_of_centred_vectors(edge_loss, scope):
     teacher, student = vectors(0), vectors(1)
     plain = graphs(edge_loss, scope, False)
     expected = plain(*(z - z.mean((0, 1)) for z in (teacher, student)))
@@ -90,13 +90,13 @@ def test_centred_edges_are_those_of_vectors_without_their_mean_over_the_batch(ed
 
 @BOTH
 @SCOPES
-def test_what_all_vectors_share_hides_a_difference_unless_the_edges_are_centred(edge_loss, scope):
+def test_centring_uncovers_differences(edge_loss, scope):
     teacher, student = vectors(0) + 20, vectors(1) + 20
     plain, centred = (graphs(edge_loss, scope, c)(teacher, student) for c in (False, True))
     assert all(centred[name] > 100 * plain[name] for name in ("intra", "inter"))
 
 
-def test_the_star_joins_the_anchor_to_each_view_and_the_complete_graph_all_views():
+def test_graphs_join_anchor_and_views():
     z = torch.from_numpy(vectors(0))
     assert np.allclose(star_graph(z), star_rows(z.numpy()), rtol=1e-9)
     graph = complete_graph(z[:, 1:])
@@ -107,9 +107,7 @@ def test_the_star_joins_the_anchor_to_each_view_and_the_complete_graph_all_views
 @BOTH
 @SCOPES
 @given(seed=st.integers(0, 99), scale=st.floats(0.1, 10))
-def test_a_student_equal_to_its_teacher_up_to_length_has_nothing_to_learn(
-    edge_loss, scope, seed, scale
-):
+def test_the_losses_are_zero_up_to_the_length_of_vectors(edge_loss, scope, seed, scale):
     z = vectors(seed)
     assert graphs(edge_loss, scope)(z, scale * z) == pytest.approx(
         {"intra": 0, "inter": 0}, abs=1e-12
@@ -119,7 +117,7 @@ def test_a_student_equal_to_its_teacher_up_to_length_has_nothing_to_learn(
 @BOTH
 @SCOPES
 @given(order=st.permutations(range(VIEWS)))
-def test_the_order_of_the_views_is_of_no_account(edge_loss, scope, order):
+def test_the_order_of_the_views_does_not_matter(edge_loss, scope, order):
     teacher, student = vectors(0), vectors(1)
     places = [0, *(1 + place for place in order)]
     compare = graphs(edge_loss, scope)
@@ -128,14 +126,14 @@ def test_the_order_of_the_views_is_of_no_account(edge_loss, scope, order):
 
 
 @BOTH
-def test_the_order_of_the_samples_is_of_no_account(edge_loss):
+def test_the_order_of_the_samples_does_not_matter(edge_loss):
     teacher, student = vectors(0), vectors(1)
     compare = graphs(edge_loss, "batch")
     expected = compare(teacher, student)
     assert compare(teacher[[2, 0, 1]], student[[2, 0, 1]]) == pytest.approx(expected, rel=1e-9)
 
 
-def test_views_out_of_order_on_one_side_only_are_noticed():
+def test_views_in_another_order_cost():
     teacher = vectors(0)
     found = graphs()(teacher, teacher[:, [0, 2, 1, 3, 4]])
     assert found["intra"] > 1e-3 and found["inter"] > 1e-3
@@ -143,7 +141,7 @@ def test_views_out_of_order_on_one_side_only_are_noticed():
 
 @BOTH
 @SCOPES
-def test_the_losses_are_never_negative_and_a_difference_costs(edge_loss, scope):
+def test_the_losses_are_positive(edge_loss, scope):
     found = graphs(edge_loss, scope)(vectors(2), vectors(3))
     assert found["intra"] > 0 and found["inter"] > 0
 

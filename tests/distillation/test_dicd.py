@@ -26,7 +26,7 @@ def unchanged(module, former):
     return all(torch.equal(tensor, former[name]) for name, tensor in module.state_dict().items())
 
 
-def test_each_network_decodes_the_others_vector_with_its_own_skips_and_header(passes):
+def test_cross_predictions_swap_the_vectors(passes):
     teacher, student = passes
     student.network.eval()
     first, second = cross_predictions(teacher, student)
@@ -36,7 +36,7 @@ def test_each_network_decodes_the_others_vector_with_its_own_skips_and_header(pa
     assert torch.equal(second, student.network.decode(student.skips, two))
 
 
-def test_the_first_prediction_trains_the_students_encoder_through_the_frozen_teacher(passes):
+def test_p1_trains_the_encoder_through_the_frozen_teacher(passes):
     teacher, student = passes
     first, _ = cross_predictions(teacher, student)
     pixel_divergence(teacher.logits, first).backward()
@@ -45,7 +45,7 @@ def test_the_first_prediction_trains_the_students_encoder_through_the_frozen_tea
     assert all(parameter.grad is None for parameter in network.decoder_parameters)
 
 
-def test_the_second_prediction_trains_the_students_decoder_and_by_the_skips_its_encoder(passes):
+def test_p2_trains_the_decoder_and_by_skips_the_encoder(passes):
     teacher, student = passes
     _, second = cross_predictions(teacher, student)
     pixel_divergence(teacher.logits, second).backward()
@@ -65,7 +65,7 @@ def divergence(teacher, student):
     return sum(terms) / len(terms)
 
 
-def test_the_loss_is_the_sum_of_both_divergences_from_the_teacher(passes):
+def test_the_loss_is_the_sum_of_both_divergences(passes):
     for each in passes:
         each.network.double()
         each.alignment.double()
@@ -77,13 +77,13 @@ def test_the_loss_is_the_sum_of_both_divergences_from_the_teacher(passes):
     assert expected > 0
 
 
-def test_the_order_of_the_samples_is_of_no_account(passes):
+def test_the_order_of_the_samples_does_not_matter(passes):
     turned = [each.map(lambda tensor: tensor.flip(0)) for each in passes]
     expected = DICD(GKDOptions())(*passes, MASK)["cross"].item()
     assert DICD(GKDOptions())(*turned, MASK)["cross"].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_there_is_nothing_to_learn_where_both_cross_predictions_are_the_teachers(make_pass):
+def test_the_loss_is_zero_for_the_teachers_predictions(make_pass):
     images = torch.rand(2, 1, 8, 8)
     teacher = make_pass(0, frozen=True, images=images)
     rebuilt = teacher.alignment(teacher.bottleneck)
@@ -92,7 +92,7 @@ def test_there_is_nothing_to_learn_where_both_cross_predictions_are_the_teachers
     assert loss.item() == pytest.approx(0, abs=1e-7)
 
 
-def test_the_cross_pass_moves_no_running_statistics_and_normalises_by_the_batch(passes):
+def test_running_statistics_stay_in_the_cross_pass(passes):
     teacher, student = passes
     frozen = (teacher.network, teacher.alignment, student.alignment)
     former = [state(module) for module in frozen]
@@ -114,7 +114,7 @@ def test_the_momentum_comes_back_after_an_error(passes):
     assert student.network.norm.momentum == 0.1
 
 
-def test_gradients_agree_with_finite_differences_through_the_frozen_teacher(make_pass):
+def test_gradients_are_those_of_finite_differences(make_pass):
     teacher, student = make_pass(0, frozen=True), make_pass(1)
     for each in (teacher, student):
         each.network.double().eval()

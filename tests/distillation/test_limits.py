@@ -68,7 +68,7 @@ def large_pass(make_pass):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_no_table_of_all_pixels_by_all_pixels_is_made_in_any_part_of_a_method(part, large_pass):
+def test_no_part_makes_a_table_of_pixels_by_pixels(part, large_pass):
     teacher, student = large_pass(0), large_pass(1)
     with Largest() as largest:
         losses = PARTS[part]()(teacher, student, masks(side=SIDE, batch=BATCH, classes=2))
@@ -133,7 +133,7 @@ def test_half_precision_stays_finite_in_every_part_of_gkd(name, dtype, strength,
 
 @pytest.mark.parametrize("centred", [False, True])
 @HALVES
-def test_one_vector_of_zeros_among_others_leaves_every_gradient_finite(dtype, centred):
+def test_gradients_are_finite_beside_a_zero_vector(dtype, centred):
     teacher, student = (torch.randn(3, 5, 8).to(dtype) for _ in range(2))
     student[1, 2] = student[0, 0] = 0
     student.requires_grad_()
@@ -144,7 +144,7 @@ def test_one_vector_of_zeros_among_others_leaves_every_gradient_finite(dtype, ce
 
 @pytest.mark.parametrize("name", ["emkd", "graph_flow_normalised", "ifvd", "skd", "coco"])
 @HALVES
-def test_a_node_of_zeros_among_others_leaves_every_gradient_finite(name, dtype):
+def test_gradients_are_finite_beside_a_zero_node(name, dtype):
     teacher, student = (
         each.map(lambda tensor: tensor.to(dtype)) for each in (teacher_of(name), made(1))
     )
@@ -161,7 +161,7 @@ def test_a_node_of_zeros_among_others_leaves_every_gradient_finite(name, dtype):
 
 
 @HALVES
-def test_a_teacher_that_is_certain_can_be_crossed_with(dtype, make_pass):
+def test_cross_loss_is_finite_for_a_certain_teacher(dtype, make_pass):
     teacher, student = make_pass(0, frozen=True), make_pass(1)
     certain = torch.tensor([6e4, -6e4]).view(1, 2, 1, 1).expand_as(teacher.logits)
     with torch.autocast("cpu", dtype):

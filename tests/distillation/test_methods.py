@@ -62,7 +62,7 @@ def begun(finished_run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_runs_by_its_name_and_its_losses_are_in_the_events(begun, method):
+def test_every_method_runs_and_logs_its_losses(begun, method):
     recipe, path = begun([{"method": method, "views": 2} if method == "gkd" else method])
     events = []
     distil(recipe, path, resume=True, device="cpu", listener=events.append)
@@ -82,7 +82,7 @@ def test_every_method_runs_by_its_name_and_its_losses_are_in_the_events(begun, m
 
 
 @pytest.mark.parametrize("methods", [["graph_flow"], [{"method": "fsp", "weight": 0.5}, "gkd"]])
-def test_what_learns_beside_the_student_resumes_exactly_too(begun, methods):
+def test_modules_trained_beside_the_student_resume_exactly(begun, methods):
     recipe, whole = begun(methods, "whole")
     distil(recipe, whole, resume=True, device="cpu")
     _, path = begun(methods, "stopped")
@@ -110,7 +110,7 @@ UNLABELLED = {"name": "C", "phantoms": {"scanner": "C", "images": 1, "size": 64}
 
 
 @pytest.mark.parametrize("methods", [["emkd"], ["gkd", "graph_flow"]])
-def test_images_without_masks_join_the_last_stage_and_are_named_in_the_model(
+def test_unlabelled_images_join_distil_and_are_on_the_card(
     make_recipe, tmp_path, monkeypatch, methods
 ):
     batches = []
@@ -143,7 +143,7 @@ def test_images_without_masks_join_the_last_stage_and_are_named_in_the_model(
     assert read_card(tmp_path / "run" / "model.safetensors").sources[1].terms == "c"
 
 
-def test_unlabelled_images_teach_and_their_supervised_loss_is_not_asked_for():
+def test_unlabelled_images_have_no_supervised_loss():
     torch.manual_seed(0)
     teacher, student = build_network("fanet", 1, 2, width=2), build_network("enet", 1, 2)
     tan, san = (AlignmentNetwork(n.bottleneck_channels, (4, 4), 8, 4) for n in (teacher, student))
@@ -224,7 +224,7 @@ def test_every_loss_has_an_option(method):
     assert spec.options().method == method
 
 
-def test_the_critic_has_its_own_rate_and_the_student_that_of_the_stage(begun, monkeypatch):
+def test_the_critic_has_its_own_learning_rate(begun, monkeypatch):
     groups = []
     step = torch.optim.AdamW.step
 

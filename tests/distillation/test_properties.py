@@ -60,7 +60,7 @@ def values(name, teacher, student, mask):
     return {loss: value.item() for loss, value in losses.items()}
 
 
-def test_every_distillation_of_every_method_is_looked_at():
+def test_every_part_of_every_method_is_tested():
     parts = {part for method in METHODS.values() for part in method.parts}
     seen = {type(make()) for make in DISTILLATIONS.values()}
     others = {part.__name__ for part in parts - seen}
@@ -84,7 +84,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(name):
 
 
 @ALL
-def test_gradients_are_those_of_finite_differences_and_the_teacher_gets_none(name):
+def test_gradients_reach_the_student_alone(name):
     teacher, student = teacher_of(name, batch=1), made(1, batch=1)
     distillation, mask = DISTILLATIONS[name](), masks(batch=1)
     read = [tap for tap in distillation.taps if tap in student.taps]
@@ -103,14 +103,14 @@ def test_gradients_are_those_of_finite_differences_and_the_teacher_gets_none(nam
 
 
 @ALL
-def test_the_order_of_the_samples_is_of_no_account(name):
+def test_the_order_of_the_samples_does_not_matter(name):
     teacher, student, mask = teacher_of(name), made(1), masks()
     turned = [each.map(lambda tensor: tensor.flip(0)) for each in (teacher, student)]
     expected = pytest.approx(values(name, teacher, student, mask), rel=1e-9)
     assert values(name, *turned, mask.flip(0)) == expected
 
 
-def test_the_order_of_the_views_is_of_no_account():
+def test_the_order_of_the_views_does_not_matter():
     teacher, student = made(0, TEACHER), made(1)
     turned = dataclasses.replace(student, view_logits=student.view_logits.flip(1))
     expected = pytest.approx(values("predictions", teacher, student, masks()), rel=1e-9)
@@ -118,14 +118,14 @@ def test_the_order_of_the_views_is_of_no_account():
 
 
 @pytest.mark.parametrize("name", ["ifvd", "emkd"])
-def test_which_class_has_which_number_is_of_no_account(name):
+def test_the_numbers_of_the_classes_do_not_matter(name):
     teacher, student, mask = teacher_of(name), made(1), masks()
     expected = pytest.approx(values(name, teacher, student, mask), rel=1e-9)
     assert values(name, teacher, student, (mask + 1) % CLASSES) == expected
 
 
 @pytest.mark.parametrize("name", sorted(DISTILLATIONS.keys() - SAME_CHANNELS))
-def test_the_order_of_the_students_channels_is_of_no_account(name):
+def test_the_order_of_the_channels_does_not_matter(name):
     teacher, student = teacher_of(name), made(1)
     taps = {tap: feature.flip(1) for tap, feature in student.taps.items()}
     expected = pytest.approx(values(name, teacher, student, masks()), rel=1e-9)
@@ -134,7 +134,7 @@ def test_the_order_of_the_students_channels_is_of_no_account(name):
 
 
 @pytest.mark.parametrize("name", sorted(SAME_CHANNELS))
-def test_the_order_of_the_nodes_is_of_no_account_but_which_is_which_is(name):
+def test_the_order_of_the_nodes_does_not_matter(name):
     both = made(0), made(1)
     expected = values(name, *both, masks())
 
@@ -160,7 +160,7 @@ STRENGTHS = {
 
 
 @pytest.mark.parametrize(("name", "invariant"), STRENGTHS.items())
-def test_the_strength_of_the_students_features_counts_only_where_it_should(name, invariant):
+def test_losses_that_ignore_the_strength_of_features(name, invariant):
     teacher, student = teacher_of(name), made(1)
     taps = {tap: 3 * feature for tap, feature in student.taps.items()}
     expected = values(name, teacher, student, masks())
@@ -182,7 +182,7 @@ def test_a_mask_of_one_class_leaves_everything_finite(name, only):
 
 
 @ALL
-def test_what_needs_masks_takes_the_labelled_and_the_rest_all_samples(name):
+def test_losses_with_masks_use_the_labelled_samples_alone(name):
     teacher, student, mask = teacher_of(name), made(1), masks()
     found = values(name, teacher, student, mask[:1])
     whole = values(name, teacher, student, mask)
@@ -194,7 +194,7 @@ def test_what_needs_masks_takes_the_labelled_and_the_rest_all_samples(name):
         assert value == pytest.approx((labelled if masked else whole)[loss], rel=1e-9)
 
 
-def test_a_salient_patch_moves_with_its_pixel_and_ends_at_the_edge():
+def test_a_salient_patch_follows_its_pixel():
     feature = torch.zeros(1, 2, 6, 5)
     feature[0, 0, 2, 3], feature[0, 0, 3, 3] = 5.0, 2.0
     feature[0, 1, 5, 4] = 1.0
@@ -225,7 +225,7 @@ def test_every_method_fits_every_student(method, student):
 
 @pytest.mark.parametrize("teacher", ["raunet", "pspnet", "unet_plus_plus"])
 @pytest.mark.parametrize("student", ["enet", "mobilenetv2", "resnet18"])
-def test_every_method_fits_the_networks_of_emkd_but_graph_flow_asks_for_a_decoder(teacher, student):
+def test_every_method_fits_the_networks_of_emkd(teacher, student):
     torch.manual_seed(0)
     networks = [small_network(name) for name in (teacher, student)]
     image, passes = torch.rand(2, 1, 64, 64), []
@@ -249,7 +249,7 @@ def test_every_method_fits_the_networks_of_emkd_but_graph_flow_asks_for_a_decode
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_looking_for_channels_leaves_a_network_as_it_was(name):
+def test_tap_channels_leave_a_network_unchanged(name):
     network = small_network(name)
     former = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     random = torch.get_rng_state()

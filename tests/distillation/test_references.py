@@ -76,7 +76,7 @@ def test_logits(both):
     }
 
 
-def test_anchor_and_views_learn_alike_what_the_teacher_predicts_of_the_plain_anchor(both):
+def test_view_predictions(both):
     teacher, student = both
     plain = teacher.plain_logits.numpy()
     parts = [divergence(plain, student.logits.numpy(), 1.0)]
@@ -324,7 +324,7 @@ def test_a_paraphraser_is_three_convolutions_and_their_mirror():
     assert paraphraser.encoder(feature).shape == (2, 4, 5, 7)
 
 
-def test_what_a_paraphraser_learns_is_the_mean_squared_error_of_what_it_says_again():
+def test_reconstruction_of_a_paraphraser():
     torch.manual_seed(0)
     taps = made(0, TEACHER).taps
     read = {tap: taps[tap] for tap in ("encoder_half", "encoder_eighth")}

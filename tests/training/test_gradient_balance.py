@@ -59,7 +59,7 @@ def pulls_of(stage):
     return gradient_ratios(stage, batch(), Fabric(accelerator="cpu", devices=1))
 
 
-def test_a_pull_is_that_of_two_backward_passes():
+def test_a_ratio_is_that_of_two_backward_passes():
     stage = stage_of(intra=3.0)
     found = pulls_of(stage)
     gradients = {}
@@ -80,7 +80,7 @@ def test_a_pull_is_that_of_two_backward_passes():
     assert found["gkd/intra"].along == pytest.approx(cosine, abs=1e-4)
 
 
-def test_a_pull_grows_with_its_weight_alone():
+def test_a_ratio_is_proportional_to_its_weight():
     one, ten = pulls_of(stage_of(inter=1.0)), pulls_of(stage_of(inter=10.0))
     assert ten["gkd/inter"].times == pytest.approx(10 * one["gkd/inter"].times, rel=1e-4)
     assert ten["gkd/inter"].along == pytest.approx(one["gkd/inter"].along, abs=1e-4)
@@ -98,12 +98,12 @@ def test_a_pull_grows_with_its_weight_alone():
         (1000.0, 1.0, False),
     ],
 )
-def test_what_points_where_the_masks_do_drowns_nothing(times, along, drowns):
+def test_a_loss_along_the_masks_does_not_dominate(times, along, drowns):
     assert GradientRatio(times, along).dominates is drowns
 
 
 @pytest.mark.parametrize("method", ["gkd", "graph_flow"])
-def test_the_stage_stays_as_it_is_and_a_critic_does_not_count(method):
+def test_ratios_leave_the_stage_unchanged(method):
     stage = stage_of(method)
     before = {name: tensor.clone() for name, tensor in stage.state_dict().items()}
     found = pulls_of(stage)
@@ -112,7 +112,7 @@ def test_the_stage_stays_as_it_is_and_a_critic_does_not_count(method):
     assert found.get("graph_flow/critic", GradientRatio(0.0, 0.0)).times == 0.0
 
 
-def test_what_is_loud_is_said_with_the_weight_that_would_not_be():
+def test_a_warning_names_a_weight_that_does_not_dominate():
     gkd = Recipe.load("phantom", {"distillation.gkd.intra": "0.5"}).distillation
     (said,) = dominance_warnings(
         {"gkd/intra": GradientRatio(25, 0.1), "gkd/cross": GradientRatio(0.7, 0.0)}, gkd
@@ -127,12 +127,12 @@ def test_what_is_loud_is_said_with_the_weight_that_would_not_be():
 
 
 @pytest.mark.parametrize(("distilled", "said"), [(0.71, 0), (0.7, 1), (0.6, 1)])
-def test_a_student_that_gained_nothing_is_said_to_have(distilled, said):
+def test_a_student_without_gain_has_a_note(distilled, said):
     assert len(nothing_gained(distilled, 0.7)) == said
 
 
 @pytest.mark.parametrize(("weight", "said"), [(1e6, True), (1e-9, False)])
-def test_a_run_says_so_before_its_first_step(weight, said, make_recipe, tmp_path):
+def test_a_run_warns_before_its_first_step(weight, said, make_recipe, tmp_path):
     recipe = make_recipe(
         distillation=[{"method": "gkd", "intra": weight, "inter": 0, "cross": 0, "views": 2}]
     )
@@ -142,7 +142,7 @@ def test_a_run_says_so_before_its_first_step(weight, said, make_recipe, tmp_path
 
 
 @pytest.mark.parametrize("weak", [True, False])
-def test_a_run_says_where_its_teacher_has_little_to_teach(weak, make_recipe, tmp_path, monkeypatch):
+def test_a_run_warns_of_a_teacher_hardly_better(weak, make_recipe, tmp_path, monkeypatch):
     known = {FANet: 0.7, ENet: 0.695 if weak else 0.68}
     monkeypatch.setattr(stages, "mean_dice", lambda network, _cases: known[type(network)])
     recipe = make_recipe(student={"name": "enet"})
