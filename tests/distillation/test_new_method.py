@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from src_training.comparison.plan import planned_runs
-from src_training.comparison.table import compared
+from src_training.comparison.plan import plan_runs
+from src_training.comparison.scores import summarise
 from src_training.config.recipe import Recipe
 from src_training.distillation import METHODS
 from src_training.errors import InputError
@@ -36,11 +36,11 @@ def test_rows_of_a_comparison_train_by_it(recipe, tmp_path):
         power: {"distillation": "mean_logits", "distillation.mean_logits.power": int(power)}
         for power in ("2", "4")
     }
-    plan = planned_runs([recipe], [], [0], tmp_path, rows)
+    plan = plan_runs([recipe], [], [0], tmp_path, rows)
     for run in plan:
         run.run("cpu", lambda _event: None, lambda: False)
     of_method = [f"distillation.mean_logits.{name}" for name in ("power",)]
-    assert [list(row.settings) for row in compared(plan).rows[2:]] == [of_method] * 2
+    assert [list(row.settings) for row in summarise(plan).rows[2:]] == [of_method] * 2
     assert "mean logits (tests)" in read_card(plan[0].folder.model).method
     steps = [
         event

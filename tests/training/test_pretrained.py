@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from src_training.comparison.plan import planned_runs
+from src_training.comparison.plan import plan_runs
 from src_training.config.recipe import Recipe
 from src_training.errors import InputError
 from src_training.inference.model_file import load_model, shipped_models
@@ -43,7 +43,7 @@ def test_a_run_goes_on_when_the_model_it_started_from_is_gone(make_recipe, model
 
 def test_rows_of_a_comparison_start_from_a_model_that_is_gone(make_recipe, model_file, tmp_path):
     recipe = make_recipe(1, start_from=str(model_file))
-    plan = planned_runs([recipe], ["logits", "fsp"], [], tmp_path / "out")
+    plan = plan_runs([recipe], ["logits", "fsp"], [], tmp_path / "out")
     for run in plan:
         run.run("cpu", lambda _event: None, lambda: False)
         model_file.unlink(missing_ok=True)
