@@ -41,11 +41,11 @@ def test_rows_of_a_comparison_train_by_it(recipe, tmp_path):
         run.run("cpu", lambda _event: None, lambda: False)
     of_method = [f"distillation.mean_logits.{name}" for name in ("power",)]
     assert [list(row.settings) for row in summarise(plan).rows[2:]] == [of_method] * 2
-    assert "mean logits (tests)" in read_card(plan[0].folder.model).method
+    assert "mean logits (tests)" in read_card(plan[0].directory.model).method
     steps = [
         event
         for run in plan
-        for event in read_events(run.folder.events)
+        for event in read_events(run.directory.events)
         if isinstance(event, StepDone) and event.stage == "distil"
     ]
     assert len(steps) == 6

@@ -47,7 +47,7 @@ def test_rows_of_a_comparison_start_from_a_model_that_is_gone(make_recipe, model
     for run in plan:
         run.run("cpu", lambda _event: None, lambda: False)
         model_file.unlink(missing_ok=True)
-    assert all(run.done and run.folder.start.exists() for run in plan)
+    assert all(run.done and run.directory.start.exists() for run in plan)
 
 
 @pytest.mark.parametrize(
