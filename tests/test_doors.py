@@ -36,7 +36,6 @@ IMPORT_ORDER = (
 """A folder, or a file beside the folders, may import what stands in an earlier row."""
 
 FOLDERS_WITH_LONG_TEST_NAMES = {
-    "tests/data",
     "tests/runs",
     "tests/training",
 }

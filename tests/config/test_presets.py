@@ -101,7 +101,7 @@ def test_ct_is_learnt_from_most_of_a_slice_the_right_way_round():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("mine", [SOURCE], [], "enet", "slow"), "time is 'slow'; expected one of quick"),
         (("mine", [SOURCE], [], "unet", "quick"), "'unet' is unknown"),
@@ -109,8 +109,8 @@ def test_ct_is_learnt_from_most_of_a_slice_the_right_way_round():
         (("mine", [SOURCE], [TARGET, TARGET], "enet", "quick"), "two targets are called B"),
     ],
 )
-def test_a_choice_that_cannot_be_is_one_sentence(arguments, said):
-    with pytest.raises(InputError, match=said):
+def test_a_choice_that_cannot_be_is_one_sentence(arguments, message):
+    with pytest.raises(InputError, match=message):
         recipe_for(*arguments)
 
 
@@ -133,7 +133,7 @@ def ct_slice():
         ),
     ],
 )
-def test_images_tell_how_they_are_prepared(image, expected):
+def test_preprocessing_is_chosen_by_the_image(image, expected):
     assert preprocessing_for(image) == expected
 
 

@@ -119,7 +119,7 @@ def test_a_mapping_that_makes_no_sense_is_refused(values: dict[str, int | list[i
         ClassValues.from_mapping(values)
 
 
-def test_an_image_with_no_mask_is_named_unless_masks_are_optional(tmp_path: Path) -> None:
+def test_a_missing_mask_is_named_unless_masks_are_optional(tmp_path: Path) -> None:
     folder_of(tmp_path, {"a": blob(), "lonely": None})
     with pytest.raises(InputError, match=r"no mask for lonely\.png; expected a file"):
         Domain.from_folder(tmp_path)
@@ -198,8 +198,8 @@ def test_a_stack_beside_photographs_is_refused(tmp_path: Path) -> None:
     folder_of(tmp_path, {"a": blob()})
     stack = np.ones((5, 12, 10), np.uint8)
     tifffile.imwrite(tmp_path / "images" / "b.tif", stack, imagej=True, metadata={"axes": "ZYX"})
-    found = r"images has b\.tif and a\.png; expected either volumes or images"
-    with pytest.raises(InputError, match=found):
+    message = r"images has b\.tif and a\.png; expected either volumes or images"
+    with pytest.raises(InputError, match=message):
         Domain.from_folder(tmp_path, masks="optional")
 
 
@@ -222,7 +222,7 @@ def test_arrays_become_a_domain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("masks", "found"),
+    ("masks", "message"),
     [
         ([blob(2)], "uint8 from 0 to 2; expected class indices from 0 to 1"),
         ([blob(1, (3, 3))], "3 x 3 pixels; expected 12 x 10"),
@@ -231,8 +231,8 @@ def test_arrays_become_a_domain() -> None:
         ([blob(1) / 2], "float64"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(masks: list[np.ndarray], found: str) -> None:
-    with pytest.raises(InputError, match=found):
+def test_arrays_that_do_not_fit_are_refused(masks: list[np.ndarray], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Domain.from_arrays("layer", [np.zeros((12, 10))], masks)
 
 
@@ -257,7 +257,7 @@ def numbered(names: list[str]) -> Domain:
     )
 
 
-def test_neighbours_are_the_adjacent_numbers_of_a_patient_and_the_slice_itself_elsewhere() -> None:
+def test_neighbours_are_the_adjacent_slices_of_a_patient() -> None:
     domain = numbered(["101_08", "101_09", "101_10", "101_12", "102_11"])
     found = {case.name: case.image[0, 0].tolist() for case in domain.with_neighbours(3)}
     assert found == {

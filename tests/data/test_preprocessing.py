@@ -1,4 +1,4 @@
-"""Prepared images keep their place, their range, and say what they cannot take."""
+"""Preprocessing: range, geometry there and back, migration, and errors in one sentence."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from src_training.data.preprocessing import (
     WindowPreprocessing,
     migrate_preprocessing,
 )
-from src_training.data.preprocessing.field_of_view import find_field_of_view
+from src_training.data.preprocessing.field_of_view import bounding_box, find_field_of_view
 from src_training.data.preprocessing.geometry import Geometry
 from src_training.errors import InputError
 
@@ -91,11 +91,38 @@ def test_a_constant_map_comes_back_constant_inside_its_box(
     assert (back[:, ~inside] == -1).all()
 
 
+@given(
+    image=hnp.arrays("u2", st.tuples(st.integers(1, 40), st.integers(1, 40))),
+    preprocessing=st.sampled_from(
+        [
+            IntensityPreprocessing(percentiles=(0, 100)),
+            IntensityPreprocessing(side=32),
+            WindowPreprocessing(window=(0, 255), side=48),
+        ]
+    ),
+)
+def test_rows_and_columns_are_treated_alike(image, preprocessing) -> None:
+    upright, transposed = preprocessing.prepare(image), preprocessing.prepare(image.T)
+    assert transposed.geometry.prepared == upright.geometry.prepared[::-1]
+    np.testing.assert_allclose(
+        transposed.pixels, upright.pixels.transpose(0, 2, 1), rtol=1e-5, atol=1e-5
+    )
+
+
+@given(mask=hnp.arrays(bool, st.tuples(st.integers(1, 20), st.integers(1, 20))).filter(np.any))
+def test_the_bounding_box_is_the_smallest_with_every_pixel(mask) -> None:
+    top, left, bottom, right = bounding_box(mask)
+    inside = mask[top:bottom, left:right]
+    assert inside.sum() == mask.sum()
+    assert inside[0].any() and inside[-1].any()
+    assert inside[:, 0].any() and inside[:, -1].any()
+
+
 def test_labels_there_and_probabilities_back_stay_in_place() -> None:
-    seen = disc((200, 260), (95, 130), 85)
+    fov = disc((200, 260), (95, 130), 85)
     labels = disc((200, 260), (80, 150), 30).astype(np.uint8) * 2
-    image = np.where(seen, 120, 3).astype(np.uint8)
-    geometry = FundusPreprocessing(diameter=128).prepare(image, seen).geometry
+    image = np.where(fov, 120, 3).astype(np.uint8)
+    geometry = FundusPreprocessing(diameter=128).prepare(image, fov).geometry
     there = geometry.to_prepared(labels)
     assert there.dtype == np.uint8
     assert set(np.unique(there)) == {0, 2}
@@ -120,12 +147,12 @@ def test_every_camera_comes_to_one_diameter(size: int) -> None:
 
 
 @pytest.mark.parametrize("scanner", ["A", "B", "C"])
-def test_the_field_of_view_is_found_as_if_it_were_given(scanner: str) -> None:
+def test_the_field_of_view_is_detected_where_it_is_missing(scanner: str) -> None:
     case = fundus_phantom(2, 256, scanner)
     preprocessing = FundusPreprocessing(diameter=128)
-    given_fov = preprocessing.prepare(case.image, case.fov)
-    found = preprocessing.prepare(case.image)
-    np.testing.assert_allclose(found.geometry.box, given_fov.geometry.box, atol=4)
+    with_fov = preprocessing.prepare(case.image, case.fov)
+    without_fov = preprocessing.prepare(case.image)
+    np.testing.assert_allclose(without_fov.geometry.box, with_fov.geometry.box, atol=4)
 
 
 def test_only_the_green_channel_of_a_fundus_counts() -> None:
@@ -164,9 +191,9 @@ def test_channels_are_repeated_or_weighted() -> None:
     assert repeated.shape == (3, 9, 8)
     assert (repeated == repeated[:1]).all()
     colour = np.random.default_rng(2).random((9, 8, 3))
-    kept = IntensityPreprocessing(percentiles=(0, 100), channels=3).prepare(colour).pixels
+    colours = IntensityPreprocessing(percentiles=(0, 100), channels=3).prepare(colour).pixels
     one = IntensityPreprocessing(percentiles=(0, 100), channels=1).prepare(colour).pixels
-    np.testing.assert_allclose(one[0], np.tensordot([0.299, 0.587, 0.114], kept, 1), atol=1e-6)
+    np.testing.assert_allclose(one[0], np.tensordot([0.299, 0.587, 0.114], colours, 1), atol=1e-6)
 
 
 @KINDS
@@ -184,7 +211,7 @@ def test_a_1x1_image_is_prepared(preprocessing: Preprocessing) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "found"),
+    ("image", "message"),
     [
         (np.zeros((4, 5, 2)), r"shape \(4, 5, 2\); expected"),
         (np.zeros((2, 4, 5, 3)), r"shape \(2, 4, 5, 3\); expected"),
@@ -194,10 +221,10 @@ def test_a_1x1_image_is_prepared(preprocessing: Preprocessing) -> None:
     ],
 )
 @KINDS
-def test_what_is_no_image_is_refused(
-    preprocessing: Preprocessing, image: np.ndarray, found: str
+def test_arrays_that_are_no_image_are_refused(
+    preprocessing: Preprocessing, image: np.ndarray, message: str
 ) -> None:
-    with pytest.raises(InputError, match=found):
+    with pytest.raises(InputError, match=message):
         preprocessing.prepare(image)
 
 

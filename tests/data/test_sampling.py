@@ -11,6 +11,7 @@ from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.data.sampling import (
     PatchSampler,
     SemiSupervisedSampler,
+    crop_padded,
     crop_patch,
     evenly_spaced,
     patch_corners,
@@ -167,6 +168,19 @@ def test_corners_are_inside_and_apart(height, width, patch, seed):
 def test_a_patch_beyond_the_image_is_filled_with_zeros():
     array = np.arange(1, 7).reshape(1, 2, 3)
     assert crop_patch(array, (1, 1), 3).tolist() == [[[5, 6, 0], [0, 0, 0], [0, 0, 0]]]
+
+
+@given(
+    st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    st.tuples(st.integers(-20, 20), st.integers(-20, 20)),
+    st.integers(1, 20),
+)
+def test_a_padded_crop_is_a_crop_of_the_padded_image(size, corner, side):
+    corner = tuple(max(-side, min(at, length)) for at, length in zip(corner, size, strict=True))
+    image = np.arange(1, size[0] * size[1] + 1).reshape(size)
+    top, left = (at + side for at in corner)
+    expected = np.pad(image, side)[top : top + side, left : left + side]
+    assert np.array_equal(crop_padded(torch.from_numpy(image), corner, side), expected)
 
 
 def test_a_case_that_cannot_train_is_named():

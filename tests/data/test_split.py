@@ -62,19 +62,19 @@ def test_a_split_parts_the_domain_and_no_patient(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_of_three_images_of_two_patients_the_single_one_validates(seed: int) -> None:
+def test_a_patient_of_one_image_validates_before_one_of_two(seed: int) -> None:
     train, validation = split(domain("01L", "01R", "02L"), 0.2, seed)
     assert (train.names, validation.names) == (("01L", "01R"), ("02L",))
     assert split_note(train, validation) == ""
 
 
-def test_images_of_one_patient_are_split_by_image_and_it_is_said() -> None:
+def test_images_of_one_patient_are_split_by_image_with_a_note() -> None:
     train, validation = split(domain("01L", "01R"), 0.5, 0)
     assert sorted(train.names + validation.names) == ["01L", "01R"]
     assert "images of 01 are in training and in validation" in split_note(train, validation)
 
 
-def test_one_image_is_on_both_sides_and_it_is_said() -> None:
+def test_one_image_is_on_both_sides_with_a_note() -> None:
     train, validation = split(domain("photo"), 0.2, 0)
     assert train.names == validation.names == ("photo",)
     assert "1 image that the networks learn from" in split_note(train, validation)
@@ -93,7 +93,7 @@ def test_with_one_painted_image_all_is_on_both_sides() -> None:
     assert train.names == validation.names == of.names
 
 
-def test_an_eye_that_was_not_painted_leaves_its_patient_to_be_split_by_image() -> None:
+def test_with_one_painted_patient_its_images_are_split() -> None:
     train, validation = split(domain("01L", "01R", "02L", empty=("02L",)), 0.3, 0)
     assert len({"01L", "01R"} & set(train.names)) == 1
     assert len({"01L", "01R"} & set(validation.names)) == 1

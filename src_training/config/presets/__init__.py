@@ -1,6 +1,6 @@
-"""Whole recipes from four choices: source, targets, student and time.
+"""Recipes from four choices: source, targets, student and time.
 
-Torch is imported only where a recipe is made: who offers the choices does not wait for it.
+Torch is imported only when a recipe is made, so that a form can offer the choices at once.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,22 @@ PURPOSE = {
     "full": "A wide teacher, and a student that long learns from it: what the shipped model was "
     "trained with. For a GPU.",
 }
-"""What each preset of `TIMES` is for, in words."""
+"""The purpose of each of `TIMES`, as a person reads it."""
 
 _STUDENTS: dict[str, dict[str, Any]] = {"mobile_unet": {"width": 0.35}}
-"""Options of the students that are not small and fast at their published width."""
+"""Options of students that are large or slow at their published width."""
 
-_SIDE_OF_CT = 192
-_CT: dict[str, Any] = {"flips": False, "turn": 15, "scale": 0.3, "illumination": 0.1}
-"""How CT is varied: the liver lies on the right, and its double on the left is the spleen."""
+_CT_SIDE = 192
+"""Longer side of a prepared CT slice, pixels: a patch holds most of a slice."""
+
+_CT_AUGMENTATION: dict[str, Any] = {"flips": False, "turn": 15, "scale": 0.3, "illumination": 0.1}
+"""Augmentation of CT, not mirrored: a mirrored liver lies where the spleen does."""
 
 _ALIGNMENT = tuple(name for name, spec in STAGES.items() if spec.shared == "alignment")
 
 
 class _Stage(NamedTuple):
-    """How long a stage is, and how fast it learns."""
+    """Number of steps, peak learning rate and validation interval of a stage."""
 
     steps: int
     rate: float
@@ -46,10 +48,10 @@ class _Stage(NamedTuple):
 
 
 class _Preset(NamedTuple):
-    """What the times differ in.
+    """The differences between the times.
 
-    A wide teacher leaves the rails at the rate of a narrow one. Its
-    predictions are worth following closely where it knows much more.
+    A wide teacher diverges at the learning rate of a narrow one. Its
+    predictions have a higher weight, as it is further ahead of the student.
     """
 
     diameter: int
@@ -97,12 +99,12 @@ _PRESETS = {
 
 
 def preset(time: str, student: str) -> dict[str, Any]:
-    """Fields of a recipe for a preset: networks, preparation, patch, losses and stages.
+    """Return the fields of a recipe: networks, preprocessing, patch, losses and stages.
 
     Parameters
     ----------
     time
-        One of `TIMES`; `PURPOSE` says what each is for.
+        One of `TIMES`; see `PURPOSE`.
     student
         Name of a network.
 
@@ -113,19 +115,21 @@ def preset(time: str, student: str) -> dict[str, Any]:
     """
     if time not in TIMES:
         raise InputError(f"time is {time!r}; expected one of {', '.join(TIMES)}")
-    how = _PRESETS[time]
-    stages = {"teacher": how.teacher, "student": how.student, "distil": how.distil}
-    stages |= dict.fromkeys(_ALIGNMENT, how.alignment)
+    chosen = _PRESETS[time]
+    stages = {"teacher": chosen.teacher, "student": chosen.student, "distil": chosen.distil}
+    stages |= dict.fromkeys(_ALIGNMENT, chosen.alignment)
     return {
-        "preprocessing": {"kind": "fundus", "diameter": how.diameter},
-        # Wide: cameras of 30 and 45 degrees show vessels of different widths.
+        "preprocessing": {"kind": "fundus", "diameter": chosen.diameter},
+        # Wide, as cameras of 30 and 45 degrees show vessels of different widths.
         "augmentation": {"scale": 0.6},
         "patch": 128,
-        "teacher": {"name": "fanet", "options": {"width": how.width}},
+        "teacher": {"name": "fanet", "options": {"width": chosen.width}},
         "student": {"name": student, "options": _STUDENTS.get(student, {})},
         "supervised": "dice_ce",
-        "distillation": [{"method": "gkd", "predictions": how.predictions, "views": 2}],
-        "stages": {name: {"batch": how.batch, **stage._asdict()} for name, stage in stages.items()},
+        "distillation": [{"method": "gkd", "predictions": chosen.predictions, "views": 2}],
+        "stages": {
+            name: {"batch": chosen.batch, **stage._asdict()} for name, stage in stages.items()
+        },
     }
 
 
@@ -139,12 +143,12 @@ def recipe_for(
     preprocessing: "Preprocessing | None" = None,
     validation: list[str] | float = 0.2,
 ) -> "Recipe":
-    """The recipe of a preset for these domains.
+    """Make the recipe of a preset for these domains.
 
     Parameters
     ----------
     name
-        Of the run and of its model.
+        Name of the run and of its model.
     sources, targets
         Domains to train on, at least one, and domains to report on.
     student
@@ -152,15 +156,14 @@ def recipe_for(
     time
         One of `TIMES`.
     start_from
-        A model's name or file, the student's first weights. Its own stage is
-        then a third as long, at a third of the rate: what the model knows is
-        adapted, not overrun.
+        Name or file of a model whose weights the student starts from. Its
+        stage is then a third as long, at a third of the learning rate, so that
+        the weights are adapted rather than replaced.
     preprocessing
-        The fields that it was made with replace those of the preset. CT
-        (``window``) is brought to 192 pixels across unless `side` says
-        otherwise, so that a patch holds most of a slice, and not mirrored.
+        Fields that were set in it replace those of the preset. CT (``window``)
+        is resized to 192 pixels unless `side` is set, and not mirrored.
     validation
-        Names, or a share; see `Recipe` and `split`.
+        Names of cases, or their share; see `Recipe` and `split`.
 
     Raises
     ------
@@ -170,21 +173,21 @@ def recipe_for(
     """
     from src_training.config.recipe import Recipe
 
-    called = [target.name for target in targets]
-    if twice := sorted({target for target in called if called.count(target) > 1}):
-        raise InputError(f"two targets are called {twice[0]}; expected a name of its own for each")
+    names = [target.name for target in targets]
+    if repeated := sorted({each for each in names if names.count(each) > 1}):
+        raise InputError(f"two targets are called {repeated[0]}; expected different names")
     fields = preset(time, student)
     if preprocessing is not None:
-        made = {"kind": preprocessing.kind, **preprocessing.model_dump(exclude_unset=True)}
+        changes = {"kind": preprocessing.kind, **preprocessing.model_dump(exclude_unset=True)}
         base = fields["preprocessing"] if preprocessing.kind == "fundus" else {}
-        fields["preprocessing"] = base | made
+        fields["preprocessing"] = base | changes
     if fields["preprocessing"]["kind"] == "window":
-        fields["preprocessing"].setdefault("side", _SIDE_OF_CT)
-        fields["augmentation"] = _CT
+        fields["preprocessing"].setdefault("side", _CT_SIDE)
+        fields["augmentation"] = _CT_AUGMENTATION
     if start_from is not None:
         fields["start_from"] = start_from
-        own = fields["stages"]["student"]
-        own["steps"], own["rate"] = own["steps"] // 3, own["rate"] / 3
+        stage = fields["stages"]["student"]
+        stage["steps"], stage["rate"] = stage["steps"] // 3, stage["rate"] / 3
     fields |= {
         "name": name,
         "sources": [source.model_dump() for source in sources],
@@ -195,14 +198,23 @@ def recipe_for(
 
 
 def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
-    """How images like this one are prepared when nobody says.
+    """Choose the preprocessing for images like this one.
 
     Parameters
     ----------
     image
-        (H, W) or (H, W, C), in colour or grey. With values of air in HU it is
-        a CT, whose ``window`` is that of soft tissue. A bright disc in a dark
-        frame is a ``fundus``; any other image is an ``intensity`` image, in colour if it is.
+        (H, W) or (H, W, C). One with values as low as those of air in HU is a
+        CT, prepared by the ``window`` of soft tissue; a bright disc in a dark
+        frame is a ``fundus``; any other is prepared by its ``intensity``, with
+        3 channels if it has colours.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> preprocessing_for(np.array([[-1000, 40], [60, 300]])).kind
+    'window'
+    >>> preprocessing_for(np.array([[0, 40], [60, 255]])).kind
+    'intensity'
     """
     from src_training.data.ct import looks_like_hounsfield
     from src_training.data.preprocessing import (

@@ -1,6 +1,6 @@
 """From a raw image to a network's input, and back: the same for training and for segmenting.
 
-How an image is prepared is one of three classes, told apart by `kind`: `FundusPreprocessing`,
+There are three ways to prepare an image, distinguished by `kind`: `FundusPreprocessing`,
 `IntensityPreprocessing` and `WindowPreprocessing`. `Preprocessing` is the union of them, as
 recipes and model cards hold it.
 """

@@ -105,11 +105,11 @@ class FundusPreprocessing(BasePreprocessing):
         size = self.grid_of((bottom - top, right - left))
         green = pixels[..., 1] if pixels.shape[-1] == 3 else pixels[..., 0]
         cropped = resize(green[None, top:bottom, left:right], size)[0]
-        seen = resize(fov[None, top:bottom, left:right].astype(np.float32), size)[0] > 0.5
-        filled = extend_rim(cropped, seen)
+        inside = resize(fov[None, top:bottom, left:right].astype(np.float32), size)[0] > 0.5
+        filled = extend_rim(cropped, inside)
         low, high = float(filled.min()), float(filled.max())
         scaled = (filled - low) / (high - low) if high > low else np.zeros_like(filled)
         tile = max(8, self.diameter // 8)
         equalised = equalize_adapthist(scaled, kernel_size=tile, clip_limit=0.01)
-        pixels_out = np.where(seen, equalised, 0).astype(np.float32)[None]
-        return PreparedImage(pixels_out, seen, Geometry(pixels.shape[:2], box, size))
+        pixels_out = np.where(inside, equalised, 0).astype(np.float32)[None]
+        return PreparedImage(pixels_out, inside, Geometry(pixels.shape[:2], box, size))

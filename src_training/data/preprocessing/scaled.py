@@ -70,12 +70,12 @@ class ScaledPreprocessing(BasePreprocessing):
     def _prepared(self, pixels: Float, fov: Mask | None) -> PreparedImage:
         size = pixels.shape[:2]
         scaled = _with_channels(_rescale(pixels, *self.limits(pixels)), self.in_channels)
-        seen = np.ones(size, bool) if fov is None else fov
+        inside = np.ones(size, bool) if fov is None else fov
         geometry = Geometry(size, (0, 0, *size), self.grid_of(size))
         if geometry.prepared == size:
-            return PreparedImage(scaled, seen, geometry)
-        seen = geometry.to_prepared(seen.astype(np.uint8)).astype(bool)
-        return PreparedImage(resize(scaled, geometry.prepared), seen, geometry)
+            return PreparedImage(scaled, inside, geometry)
+        inside = geometry.to_prepared(inside.astype(np.uint8)).astype(bool)
+        return PreparedImage(resize(scaled, geometry.prepared), inside, geometry)
 
 
 class IntensityPreprocessing(ScaledPreprocessing):
