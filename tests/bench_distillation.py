@@ -35,7 +35,7 @@ from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.networks.base import Skips
 from src_training.training.stages.distillation import DistillationStage
-from tests.distillation.taps import SCALES
+from tests.distillation.random_outputs import SCALES
 
 PATCH, SAMPLES, VIEWS, WIDTH = 128, 8, 4, 8
 ROUNDS = 3

@@ -17,14 +17,14 @@ from src_training.distillation.adversarial import (
     pool_logits,
 )
 from src_training.distillation.graph_flow import GraphFlowOptions
-from tests.distillation.taps import CLASSES, TEACHER, made, masks
+from tests.distillation.random_outputs import CLASSES, TEACHER, random_masks, random_outputs
 
 EXACT = pytest.approx
 
 
 @pytest.fixture
 def both():
-    return made(0, TEACHER), made(1)
+    return random_outputs(0, TEACHER), random_outputs(1)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_adversarial(both):
     critic = Linear(0.1)
     losses = {
         n: loss.item()
-        for n, loss in Adversarial(GraphFlowOptions(), critic)(*both, masks()).items()
+        for n, loss in Adversarial(GraphFlowOptions(), critic)(*both, random_masks()).items()
     }
     real, fake = (np.mean([0.1 * sample.sum() for sample in each.logits.numpy()]) for each in both)
     slope = 0.1 * math.sqrt(CLASSES * 16 * 16)
@@ -75,7 +75,7 @@ def test_critic_and_student_learn_from_a_loss_each(both):
     distillation = Adversarial(GraphFlowOptions(), Critic(CLASSES).double())
     student = both[1]
     student.logits.requires_grad_()
-    losses = distillation(*both, masks())
+    losses = distillation(*both, random_masks())
     (for_student,) = torch.autograd.grad(losses["adversarial"], student.logits, retain_graph=True)
     assert for_student.any()
     losses["critic"].backward()
@@ -148,16 +148,16 @@ def test_the_students_gradient_is_that_of_finite_differences(attentive, both):
 
     def fooled(logits):
         changed = dataclasses.replace(student, logits=logits)
-        return attentive(teacher, changed, masks())["adversarial"]
+        return attentive(teacher, changed, random_masks())["adversarial"]
 
     assert torch.autograd.gradcheck(fooled, (leaf,), fast_mode=True)
 
 
 def test_the_critic_loss_is_zero_for_equal_logits(attentive, monkeypatch):
     monkeypatch.setattr(adversarial, "gradient_penalty", lambda *_: torch.zeros(()))
-    same = made(0)
-    assert attentive(same, same, masks())["critic"].item() == EXACT(0, abs=1e-12)
-    assert attentive(made(1), same, masks())["critic"].item() != EXACT(0, abs=1e-6)
+    same = random_outputs(0)
+    assert attentive(same, same, random_masks())["critic"].item() == EXACT(0, abs=1e-12)
+    assert attentive(random_outputs(1), same, random_masks())["critic"].item() != EXACT(0, abs=1e-6)
 
 
 def test_the_order_of_the_samples_does_not_matter(attentive, both, monkeypatch):
@@ -166,8 +166,8 @@ def test_the_order_of_the_samples_does_not_matter(attentive, both, monkeypatch):
         "rand_like",
         lambda samples: samples.new_full(samples.shape, 0.3),
     )
-    losses = attentive(*both, masks())
-    turned = attentive(*(each.map(lambda t: t.flip(0)) for each in both), masks().flip(0))
+    losses = attentive(*both, random_masks())
+    turned = attentive(*(each.map(lambda t: t.flip(0)) for each in both), random_masks().flip(0))
     assert {name: loss.item() for name, loss in turned.items()} == {
         name: EXACT(loss.item(), rel=1e-9) for name, loss in losses.items()
     }
@@ -181,7 +181,7 @@ def test_half_precision_stays_finite(both, dtype, strength):
     teacher, student = (each.map(lambda t: (strength * t).to(dtype)) for each in both)
     student.logits.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        losses = distillation(teacher, student, masks())
+        losses = distillation(teacher, student, random_masks())
     sum(losses.values()).backward()
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
     learnt = [student.logits, *distillation.parameters()]

@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from src_training.alignment.contrastive_graphs import complete_graph, star_graph
 from src_training.distillation.gkd import DCGD, GKDOptions
-from tests.distillation.taps import made
+from tests.distillation.random_outputs import random_outputs
 
 BOTH = pytest.mark.parametrize("edge_loss", ["mse", "softmax"])
 SCOPES = pytest.mark.parametrize("scope", ["views", "batch"])
@@ -34,7 +34,7 @@ def graphs(edge_loss="mse", scope="views", centred=True):
 
 
 def taught(vectors):
-    return dataclasses.replace(made(0), vectors=vectors)
+    return dataclasses.replace(random_outputs(0), vectors=vectors)
 
 
 def cosine(a, b):

@@ -12,7 +12,7 @@ from src_training.distillation import METHODS
 from src_training.distillation.adversarial import Adversarial, Critic
 from src_training.distillation.gkd import DCGD, DICD, GKDOptions, ViewPredictions
 from src_training.distillation.graph_flow import GraphFlowOptions
-from tests.distillation.taps import STUDENT, made, masks
+from tests.distillation.random_outputs import STUDENT, random_masks, random_outputs
 from tests.distillation.test_properties import ALL, DISTILLATIONS, teacher_of
 
 
@@ -55,7 +55,7 @@ def large_pass(make_pass):
 
     def make(seed):
         bare = make_pass(seed, images=torch.rand(BATCH, 1, SIDE, SIDE))
-        noise = made(seed, STUDENT, torch.float32, SIDE, BATCH)
+        noise = random_outputs(seed, STUDENT, torch.float32, SIDE, BATCH)
         vectors = torch.randn(BATCH, 1 + VIEWS, LATENT)
         predicted = {
             "view_logits": noise.view_logits[:, :, :2],
@@ -71,7 +71,7 @@ def large_pass(make_pass):
 def test_no_part_makes_a_table_of_pixels_by_pixels(part, large_pass):
     teacher, student = large_pass(0), large_pass(1)
     with Largest() as largest:
-        losses = PARTS[part]()(teacher, student, masks(side=SIDE, batch=BATCH, classes=2))
+        losses = PARTS[part]()(teacher, student, random_masks(side=SIDE, batch=BATCH, classes=2))
         torch.stack(list(losses.values())).sum().backward()
     assert 0 < largest.bytes <= 64 * 2**20
 
@@ -80,11 +80,11 @@ def test_no_part_makes_a_table_of_pixels_by_pixels(part, large_pass):
 @HALVES
 @pytest.mark.parametrize("strength", [0, 100])
 def test_half_precision_stays_finite(name, dtype, strength):
-    passes = [each.map(lambda t: strength * t) for each in (teacher_of(name), made(1))]
+    passes = [each.map(lambda t: strength * t) for each in (teacher_of(name), random_outputs(1))]
     teacher, student = (each.map(lambda t: t.to(dtype)) for each in passes)
     leaves = [leaf.requires_grad_() for leaf in (student.logits, *student.taps.values())]
     with torch.autocast("cpu", torch.bfloat16):
-        losses = DISTILLATIONS[name]()(teacher, student, masks())
+        losses = DISTILLATIONS[name]()(teacher, student, random_masks())
     assert all(loss.dtype == torch.float32 for loss in losses.values())
     made_for = DISTILLATIONS[name]()
     weights = made_for.weights(made_for.options)
@@ -112,7 +112,7 @@ def test_half_precision_stays_finite_in_every_part_of_gkd(name, dtype, strength,
             "view_logits": of.view_logits[:, :, :2, :8, :8],
             "plain_logits": of.plain_logits[:, :2, :8, :8],
         }
-        for of in map(made, (0, 1))
+        for of in map(random_outputs, (0, 1))
     ]
     bare = make_pass(0, frozen=True), make_pass(1)
     teacher, student = (
@@ -122,7 +122,7 @@ def test_half_precision_stays_finite_in_every_part_of_gkd(name, dtype, strength,
         for each, predicted in zip(bare, noise, strict=True)
     )
     with torch.autocast("cpu", dtype):
-        losses = GKD[name]()(teacher, student, masks(side=8, classes=2))
+        losses = GKD[name]()(teacher, student, random_masks(side=8, classes=2))
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
     torch.stack(list(losses.values())).sum().backward()
     read = [student.logits, student.bottleneck, student.vectors, student.view_logits]
@@ -146,14 +146,14 @@ def test_gradients_are_finite_beside_a_zero_vector(dtype, centred):
 @HALVES
 def test_gradients_are_finite_beside_a_zero_node(name, dtype):
     teacher, student = (
-        each.map(lambda tensor: tensor.to(dtype)) for each in (teacher_of(name), made(1))
+        each.map(lambda tensor: tensor.to(dtype)) for each in (teacher_of(name), random_outputs(1))
     )
     for feature in student.taps.values():
         feature[:, :, :4, :4] = 0
         feature[:, 0] = 0
     leaves = [leaf.requires_grad_() for leaf in (student.logits, *student.taps.values())]
     distillation = DISTILLATIONS[name]()
-    losses = distillation(teacher, student, masks())
+    losses = distillation(teacher, student, random_masks())
     weights = distillation.weights(distillation.options)
     sum(weights[loss] * value for loss, value in losses.items()).backward()
     learnt = [leaf.grad for leaf in leaves if leaf.grad is not None]
@@ -166,7 +166,7 @@ def test_cross_loss_is_finite_for_a_certain_teacher(dtype, make_pass):
     certain = torch.tensor([6e4, -6e4]).view(1, 2, 1, 1).expand_as(teacher.logits)
     with torch.autocast("cpu", dtype):
         sure = dataclasses.replace(teacher, logits=certain.to(dtype))
-        loss = MAKERS[DICD]()(sure, student, masks(side=8, classes=2))["cross"]
+        loss = MAKERS[DICD]()(sure, student, random_masks(side=8, classes=2))["cross"]
     loss.backward()
     learnt = [each.grad for each in student.network.parameters() if each.grad is not None]
     assert loss.isfinite() and learnt and all(each.isfinite().all() for each in learnt)

@@ -19,7 +19,15 @@ from src_training.distillation.logits import LogitsKD
 from src_training.distillation.skd import SKD
 from src_training.errors import InputError
 from src_training.networks import NETWORKS, build_network
-from tests.distillation.taps import CLASSES, SCALES, STUDENT, TEACHER, VIEWS, made, masks
+from tests.distillation.random_outputs import (
+    CLASSES,
+    SCALES,
+    STUDENT,
+    TEACHER,
+    VIEWS,
+    random_masks,
+    random_outputs,
+)
 from tests.small_networks import small_network
 
 
@@ -52,7 +60,7 @@ ALL = pytest.mark.parametrize("name", DISTILLATIONS)
 
 
 def teacher_of(name, **how):
-    return made(0, STUDENT if name in SAME_CHANNELS else TEACHER, **how)
+    return random_outputs(0, STUDENT if name in SAME_CHANNELS else TEACHER, **how)
 
 
 def values(name, teacher, student, mask):
@@ -70,23 +78,23 @@ def test_every_part_of_every_method_is_tested():
 @ALL
 def test_the_losses_have_the_names_that_are_weighed(name):
     distillation = DISTILLATIONS[name]()
-    losses = distillation(teacher_of(name), made(1), masks())
+    losses = distillation(teacher_of(name), random_outputs(1), random_masks())
     assert losses.keys() == set(distillation.loss_names)
     assert all(loss.ndim == 0 and loss > 0 for loss in losses.values())
 
 
 @ALL
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(name):
-    logits = (one := made(0)).logits
+    logits = (one := random_outputs(0)).logits
     in_every_style = torch.stack([logits] * VIEWS, dim=1)
     same = dataclasses.replace(one, view_logits=in_every_style, plain_logits=logits)
-    assert all(abs(loss) < 1e-12 for loss in values(name, same, same, masks()).values())
+    assert all(abs(loss) < 1e-12 for loss in values(name, same, same, random_masks()).values())
 
 
 @ALL
 def test_gradients_reach_the_student_alone(name):
-    teacher, student = teacher_of(name, batch=1), made(1, batch=1)
-    distillation, mask = DISTILLATIONS[name](), masks(batch=1)
+    teacher, student = teacher_of(name, batch=1), random_outputs(1, batch=1)
+    distillation, mask = DISTILLATIONS[name](), random_masks(batch=1)
     read = [tap for tap in distillation.taps if tap in student.taps]
     leaves = [student.logits, student.view_logits, *(student.taps[tap] for tap in read)]
 
@@ -104,47 +112,49 @@ def test_gradients_reach_the_student_alone(name):
 
 @ALL
 def test_the_order_of_the_samples_does_not_matter(name):
-    teacher, student, mask = teacher_of(name), made(1), masks()
+    teacher, student, mask = teacher_of(name), random_outputs(1), random_masks()
     turned = [each.map(lambda tensor: tensor.flip(0)) for each in (teacher, student)]
     expected = pytest.approx(values(name, teacher, student, mask), rel=1e-9)
     assert values(name, *turned, mask.flip(0)) == expected
 
 
 def test_the_order_of_the_views_does_not_matter():
-    teacher, student = made(0, TEACHER), made(1)
+    teacher, student = random_outputs(0, TEACHER), random_outputs(1)
     turned = dataclasses.replace(student, view_logits=student.view_logits.flip(1))
-    expected = pytest.approx(values("predictions", teacher, student, masks()), rel=1e-9)
-    assert values("predictions", teacher, turned, masks()) == expected
+    expected = pytest.approx(values("predictions", teacher, student, random_masks()), rel=1e-9)
+    assert values("predictions", teacher, turned, random_masks()) == expected
 
 
 @pytest.mark.parametrize("name", ["ifvd", "emkd"])
 def test_the_numbers_of_the_classes_do_not_matter(name):
-    teacher, student, mask = teacher_of(name), made(1), masks()
+    teacher, student, mask = teacher_of(name), random_outputs(1), random_masks()
     expected = pytest.approx(values(name, teacher, student, mask), rel=1e-9)
     assert values(name, teacher, student, (mask + 1) % CLASSES) == expected
 
 
 @pytest.mark.parametrize("name", sorted(DISTILLATIONS.keys() - SAME_CHANNELS))
 def test_the_order_of_the_channels_does_not_matter(name):
-    teacher, student = teacher_of(name), made(1)
+    teacher, student = teacher_of(name), random_outputs(1)
     taps = {tap: feature.flip(1) for tap, feature in student.taps.items()}
-    expected = pytest.approx(values(name, teacher, student, masks()), rel=1e-9)
+    expected = pytest.approx(values(name, teacher, student, random_masks()), rel=1e-9)
     turned = dataclasses.replace(student, taps=taps)
-    assert values(name, teacher, turned, masks()) == expected
+    assert values(name, teacher, turned, random_masks()) == expected
 
 
 @pytest.mark.parametrize("name", sorted(SAME_CHANNELS))
 def test_the_order_of_the_nodes_does_not_matter(name):
-    both = made(0), made(1)
-    expected = values(name, *both, masks())
+    both = random_outputs(0), random_outputs(1)
+    expected = values(name, *both, random_masks())
 
     def turned(each):
         taps = {tap: feature.flip(1) for tap, feature in each.taps.items()}
         return dataclasses.replace(each, taps=taps)
 
-    found = values(name, *map(turned, both), masks())
+    found = values(name, *map(turned, both), random_masks())
     assert found == pytest.approx(expected, rel=1e-9)
-    assert values(name, both[0], turned(both[1]), masks()) != pytest.approx(expected, rel=1e-3)
+    assert values(name, both[0], turned(both[1]), random_masks()) != pytest.approx(
+        expected, rel=1e-3
+    )
 
 
 STRENGTHS = {
@@ -161,19 +171,19 @@ STRENGTHS = {
 
 @pytest.mark.parametrize(("name", "invariant"), STRENGTHS.items())
 def test_losses_that_ignore_the_strength_of_features(name, invariant):
-    teacher, student = teacher_of(name), made(1)
+    teacher, student = teacher_of(name), random_outputs(1)
     taps = {tap: 3 * feature for tap, feature in student.taps.items()}
-    expected = values(name, teacher, student, masks())
-    found = values(name, teacher, dataclasses.replace(student, taps=taps), masks())
+    expected = values(name, teacher, student, random_masks())
+    found = values(name, teacher, dataclasses.replace(student, taps=taps), random_masks())
     assert (found == pytest.approx(expected, rel=1e-6)) == invariant
 
 
 @pytest.mark.parametrize("name", ["ifvd", "emkd"])
 @pytest.mark.parametrize("only", [0, 2])
 def test_a_mask_of_one_class_leaves_everything_finite(name, only):
-    teacher, student = teacher_of(name), made(1)
+    teacher, student = teacher_of(name), random_outputs(1)
     leaf = student.taps["decoder_half" if name == "ifvd" else "encoder_half"].requires_grad_()
-    losses = DISTILLATIONS[name]()(teacher, student, torch.full_like(masks(), only))
+    losses = DISTILLATIONS[name]()(teacher, student, torch.full_like(random_masks(), only))
     torch.stack(list(losses.values())).sum().backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert torch.isfinite(leaf.grad).all()
@@ -183,7 +193,7 @@ def test_a_mask_of_one_class_leaves_everything_finite(name, only):
 
 @ALL
 def test_losses_with_masks_use_the_labelled_samples_alone(name):
-    teacher, student, mask = teacher_of(name), made(1), masks()
+    teacher, student, mask = teacher_of(name), random_outputs(1), random_masks()
     found = values(name, teacher, student, mask[:1])
     whole = values(name, teacher, student, mask)
     labelled = values(
@@ -243,7 +253,7 @@ def test_every_method_fits_the_networks_of_emkd(teacher, student):
             with pytest.raises(InputError, match=f"{options.method} cannot teach this student"):
                 part.for_pair(options, *networks)
             continue
-        losses = part.for_pair(options, *networks)(*passes, masks(side=64, classes=2))
+        losses = part.for_pair(options, *networks)(*passes, random_masks(side=64, classes=2))
         assert losses.keys() == set(part.loss_names)
         assert all(loss.isfinite() for loss in losses.values())
 

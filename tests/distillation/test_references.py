@@ -22,7 +22,7 @@ from src_training.distillation.graph_flow import (
 from src_training.distillation.ifvd import IFVD, IFVDOptions
 from src_training.distillation.logits import LogitsKD, LogitsKDOptions
 from src_training.distillation.skd import SKD, SKDOptions
-from tests.distillation.taps import TEACHER, made, masks
+from tests.distillation.random_outputs import TEACHER, random_masks, random_outputs
 
 EXACT = pytest.approx
 
@@ -37,7 +37,7 @@ def arrays(each):
 
 @pytest.fixture
 def both():
-    return made(0, TEACHER), made(1)
+    return random_outputs(0, TEACHER), random_outputs(1)
 
 
 def softmax(logits):
@@ -71,7 +71,7 @@ def pixels(feature):
 
 def test_logits(both):
     expected = divergence(both[0].logits.numpy(), both[1].logits.numpy(), 4.0)
-    assert found(LogitsKD(LogitsKDOptions()), *both, masks()) == {
+    assert found(LogitsKD(LogitsKDOptions()), *both, random_masks()) == {
         "logits": EXACT(expected, rel=1e-9)
     }
 
@@ -83,7 +83,7 @@ def test_view_predictions(both):
     for view in range(student.view_logits.shape[1]):
         parts.append(divergence(plain, student.view_logits[:, view].numpy(), 1.0))
     expected = sum(parts) / len(parts)
-    assert found(ViewPredictions(GKDOptions()), *both, masks()) == {
+    assert found(ViewPredictions(GKDOptions()), *both, random_masks()) == {
         "predictions": EXACT(expected, rel=1e-9)
     }
 
@@ -98,13 +98,13 @@ def test_attention(both):
             s_map = unit([sum(value**2 for value in pixel) for pixel in pixels(s)])
             terms += [(a - b) ** 2 for a, b in zip(s_map, t_map, strict=True)]
         expected += np.mean(terms)
-    assert found(AttentionTransfer(AttentionTransferOptions()), *both, masks()) == {
+    assert found(AttentionTransfer(AttentionTransferOptions()), *both, random_masks()) == {
         "attention": EXACT(expected, rel=1e-9)
     }
 
 
 def test_flow():
-    teacher, student = made(0), made(1)
+    teacher, student = random_outputs(0), random_outputs(1)
     (theirs, _), (ours, _) = arrays(teacher), arrays(student)
 
     def flow(first, second):
@@ -132,7 +132,7 @@ def test_flow():
         )
         for a, c in pairs
     ]
-    assert found(FSP(FSPOptions(), {}), teacher, student, masks()) == {
+    assert found(FSP(FSPOptions(), {}), teacher, student, random_masks()) == {
         "flow": EXACT(np.mean(terms), rel=1e-9)
     }
 
@@ -145,10 +145,10 @@ def test_flow_brings_other_channels_to_the_teachers(both):
         for tap, feature in both[1].taps.items()
         if tap in pairs
     }
-    brought = made(1)
+    brought = random_outputs(1)
     brought.taps.update({tap: feature.detach() for tap, feature in adapted.items()})
-    expected = found(FSP(FSPOptions(), {}), both[0], brought, masks())
-    assert found(distillation, *both, masks()) == EXACT(expected, rel=1e-9)
+    expected = found(FSP(FSPOptions(), {}), both[0], brought, random_masks())
+    assert found(distillation, *both, random_masks()) == EXACT(expected, rel=1e-9)
 
 
 def typical(feature, mask):
@@ -163,7 +163,7 @@ def typical(feature, mask):
 
 
 def test_variation(both):
-    mask = masks().numpy()
+    mask = random_masks().numpy()
     (theirs, _), (ours, _) = map(arrays, both)
     terms = [
         (a - b) ** 2
@@ -175,7 +175,7 @@ def test_variation(both):
         )
     ]
     expected = EXACT(np.mean(terms), rel=1e-6)
-    assert found(IFVD(IFVDOptions()), *both, masks()) == {"variation": expected}
+    assert found(IFVD(IFVDOptions()), *both, random_masks()) == {"variation": expected}
 
 
 def similar(feature, nodes):
@@ -189,7 +189,7 @@ def similar(feature, nodes):
 
 
 def test_pairwise():
-    teacher, student = made(0, TEACHER, side=32), made(1, side=32)
+    teacher, student = random_outputs(0, TEACHER, side=32), random_outputs(1, side=32)
     terms = [
         (similar(s, 2) - similar(t, 2)) ** 2
         for t, s in zip(
@@ -199,11 +199,11 @@ def test_pairwise():
         )
     ]
     expected = {"pairwise": EXACT(np.mean(terms), rel=1e-9)}
-    assert found(SKD(SKDOptions()), teacher, student, masks(side=32)) == expected
+    assert found(SKD(SKDOptions()), teacher, student, random_masks(side=32)) == expected
 
 
 def test_correlation():
-    teacher, student = made(0, TEACHER, side=32), made(1, side=32)
+    teacher, student = random_outputs(0, TEACHER, side=32), random_outputs(1, side=32)
     (theirs, _), (ours, _) = arrays(teacher), arrays(student)
     taps = ("encoder_quarter", "encoder_eighth", "decoder_quarter")
     terms = []
@@ -215,7 +215,7 @@ def test_correlation():
             )
             terms.append((s - t) ** 2)
     expected = {"correlation": EXACT(np.mean(terms), rel=1e-9)}
-    assert found(CoCo(CoCoOptions()), teacher, student, masks(side=32)) == expected
+    assert found(CoCo(CoCoOptions()), teacher, student, random_masks(side=32)) == expected
 
 
 def importance(feature):
@@ -236,7 +236,7 @@ def affinities(feature, mask):
 
 @pytest.mark.parametrize("absent", [None, 1])
 def test_emkd(both, absent):
-    mask = masks()
+    mask = random_masks()
     if absent is not None:
         mask[0][mask[0] == absent] = 0
     (theirs, t_logits), (ours, s_logits) = map(arrays, both)
@@ -304,7 +304,7 @@ def test_graph_flow(both, form):
         "edges": total(edges),
         "prediction": divergence(teacher.logits.numpy(), student.logits.numpy(), 1.0),
     }
-    assert found(form(GraphFlowOptions(), paraphrasers), *both, masks()) == EXACT(
+    assert found(form(GraphFlowOptions(), paraphrasers), *both, random_masks()) == EXACT(
         expected, rel=1e-9
     )
 
@@ -326,7 +326,7 @@ def test_a_paraphraser_is_three_convolutions_and_their_mirror():
 
 def test_reconstruction_of_a_paraphraser():
     torch.manual_seed(0)
-    taps = made(0, TEACHER).taps
+    taps = random_outputs(0, TEACHER).taps
     read = {tap: taps[tap] for tap in ("encoder_half", "encoder_eighth")}
     paraphrasers = Paraphrasers({tap: (each.shape[1], 2) for tap, each in read.items()}).double()
     squares = []

@@ -146,7 +146,7 @@ def learnt(processes, start, options, folder):
     out = folder / f"by {processes}"
     arguments = ["distil", folder / "recipe.yaml", "--out", out, "--device", "cpu"]
     done = subprocess.run(
-        [*start, "tests.training.in_double", *arguments, *options],
+        [*start, "tests.training.double_precision", *arguments, *options],
         capture_output=True,
         text=True,
         check=False,

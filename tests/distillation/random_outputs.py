@@ -17,7 +17,7 @@ TEACHER = dict(zip(SCALES, (4, 5, 6, 5, 4), strict=True))
 STUDENT = dict(zip(SCALES, (3, 4, 5, 4, 3), strict=True))
 
 
-def made(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch=BATCH):
+def random_outputs(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch=BATCH):
     """A pass of noise: logits (B, CLASSES, side, side), those of views and plain, and taps."""
     random = torch.Generator().manual_seed(seed)
 
@@ -33,6 +33,6 @@ def made(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch=BATCH):
     return ForwardOutputs(None, None, skips, nothing, logits, None, taps, of_views, plain)
 
 
-def masks(seed=0, side=SIDE, batch=BATCH, classes=CLASSES):
+def random_masks(seed=0, side=SIDE, batch=BATCH, classes=CLASSES):
     random = torch.Generator().manual_seed(seed)
     return torch.randint(classes, (batch, side, side), generator=random)
