@@ -197,7 +197,8 @@ def _for_model(domain: "Domain", classes: list[str]) -> "Domain":
     """The domain with the model's class names; InputError unless it has as many classes."""
     if len(domain.classes) != len(classes):
         raise InputError(
-            f"{domain.found()}; expected the model's {len(classes)} classes, {', '.join(classes)}"
+            f"{domain.describe()}; "
+            f"expected the model's {len(classes)} classes, {', '.join(classes)}"
         )
     return replace(domain, classes=tuple(classes))
 

@@ -16,16 +16,18 @@ from src_training.io.images import read_image, read_mask
 
 @dataclass(frozen=True)
 class SlicePosition:
-    """Where a slice lies.
+    """Position of a slice in its volume.
 
     Attributes
     ----------
     volume
-        Name of its volume.
-    index, depth
-        Which of how many slices.
+        Name of the volume.
+    index
+        Index of the slice, from 0.
+    depth
+        Number of slices of the volume.
     spacing
-        Millimetres from slice to slice, row to row, column to column.
+        Distance between slices, rows and columns, mm.
     """
 
     volume: str
@@ -49,7 +51,7 @@ class Case:
     fov
         (H, W) bool field of view; None if there is none.
     position
-        Where it lies in a volume; None if it is no slice of one.
+        Position in a volume; None for an image that is no slice.
     """
 
     name: str
@@ -65,24 +67,24 @@ class Case:
 
     @property
     def values(self) -> tuple[int, ...] | None:
-        """Class indices found in the mask, rising; None without mask."""
+        """Class indices in the mask, ascending; None without mask."""
         return None if self.mask is None else tuple(np.unique(self.mask).tolist())
 
     def read(self) -> "Case":
-        """The case itself: it is in memory already."""
+        """Return the case itself, which is in memory already."""
         return self
 
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Where a case lies on disk, and what its headers and mask told.
+    """Files of a case, with the size and the mask's values that were read from them.
 
     Attributes
     ----------
     name
         Stem of the files.
     image, mask, fov
-        The files; None where there is no mask or field of view.
+        Paths; None where there is no mask or field of view.
     size
         Height and width, pixels.
     values
@@ -125,9 +127,25 @@ def in_memory(
     fov: NDArray[Any] | None,
     classes: int,
 ) -> Case:
-    """Check the arrays of a case against each other; raises InputError.
+    """Make a case of arrays, which are checked against each other.
 
-    Masks hold class indices below `classes`; a field of view is what is not 0.
+    Parameters
+    ----------
+    name
+        Name of the case.
+    image
+        (H, W) or (H, W, C).
+    mask
+        (H, W) of class indices below `classes`; None if there is none.
+    fov
+        (H, W), non-zero inside the field of view; None if there is none.
+    classes
+        Number of classes, background included.
+
+    Raises
+    ------
+    InputError
+        If an array has another shape, or the mask other values.
     """
     if image.ndim not in (2, 3):
         raise InputError(f"image {name} has shape {image.shape}; expected (H, W) or (H, W, C)")
@@ -147,7 +165,7 @@ def in_memory(
 
 
 def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.integer]:
-    """Stored values (H, W) of a mask file; raises InputError unless they are of `size`."""
+    """Return the stored values (H, W) of a mask file; InputError if it is not of `size`."""
     labels = read_mask(path)
     require_size(labels.shape, size, path)
     return labels
@@ -190,7 +208,7 @@ def require_size(found: Sequence[int], expected: Sequence[int], what: object) ->
 
 
 def format_size(size: Sequence[int]) -> str:
-    """A size as text.
+    """Return a size as text.
 
     Examples
     --------

@@ -29,21 +29,29 @@ __all__ = ["Case", "Domain", "write_domain"]
 
 @dataclass(frozen=True)
 class Domain:
-    """Images of one scanner or site; a sequence of `Case`, read when asked for.
+    """Images of one scanner or site: a sequence of `Case`, each read when it is indexed.
 
     Attributes
     ----------
     name
-        What the domain is called in tables and models.
+        Name in tables and models.
     names
-        Of the cases, in order.
+        Names of the cases, in order.
     classes
         Class names; the first is ``background``, index 0 of every mask.
     angle
-        Degrees that the field of view of the fundus camera spans; None where
-        that is not known.
+        Field of view of the fundus camera, degrees; None where it is unknown.
     terms
         Terms under which the images may be used, such as a licence.
+
+    Examples
+    --------
+    >>> images = [np.zeros((4, 5)), np.ones((4, 5))]
+    >>> domain = Domain.from_arrays("lab", images, [np.eye(4, 5, dtype=int)] * 2)
+    >>> domain.names, domain[1].size
+    (('000', '001'), (4, 5))
+    >>> domain.describe()
+    'lab: 2 images of 4 x 5 pixels; values 0, 1 -> background, foreground'
     """
 
     name: str
@@ -64,11 +72,11 @@ class Domain:
         class_values: Mapping[str, int | list[int]] | None = None,
         masks: Literal["required", "optional"] = "required",
     ) -> "Domain":
-        """A domain in a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
+        """Open a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
-        Files belong together by their stem. Masks are read once, to find
-        their classes, and images when they are indexed. Where ``images/`` holds
-        volumes (of a format in `FORMATS`), every slice of each is a case.
+        Files of one stem belong together. Masks are read once, to find their
+        classes, and images when they are indexed. Where ``images/`` holds
+        volumes, of any format in `FORMATS`, every slice of each is a case.
 
         Parameters
         ----------
@@ -101,9 +109,9 @@ class Domain:
         for stem, stored in values.items():
             mapping.check(stored, files[stem].mask or path)
         cases = {stem: replace(case, classes=mapping) for stem, case in files.items()}
-        called = name or path.resolve().name
-        domain = cls(called, tuple(cases), mapping.names, cases, mapping, notes)
-        return domain._refused_if_background(str(path))
+        title = name or path.resolve().name
+        domain = cls(title, tuple(cases), mapping.names, cases, mapping, notes)
+        return domain._require_foreground(str(path))
 
     @classmethod
     def from_arrays(
@@ -115,7 +123,7 @@ class Domain:
         classes: tuple[str, ...] = BINARY,
         names: Sequence[str] | None = None,
     ) -> "Domain":
-        """A domain of arrays in memory, such as opened layers.
+        """Make a domain of arrays in memory, such as opened layers.
 
         Parameters
         ----------
@@ -128,7 +136,7 @@ class Domain:
         classes
             Class names, ``background`` first.
         names
-            Of the cases; numbered when missing.
+            Names of the cases; numbered when missing.
 
         Raises
         ------
@@ -140,20 +148,18 @@ class Domain:
             raise InputError(f"domain {name} has no images; expected at least one")
         labels = _as_many(name, "masks", masks, len(images))
         views = _as_many(name, "fovs", fovs, len(images))
-        called = (
-            tuple(names) if names is not None else tuple(f"{i:03d}" for i in range(len(images)))
-        )
-        if len(set(called)) != len(images):
+        stems = tuple(names or (f"{index:03d}" for index in range(len(images))))
+        if len(set(stems)) != len(images):
             raise InputError(
-                f"domain {name} has {len(images)} images and {len(set(called))} different names; "
+                f"domain {name} has {len(images)} images and {len(set(stems))} different names; "
                 "expected one name for each image"
             )
         cases = {
             case: in_memory(case, image, mask, fov, len(classes))
-            for case, image, mask, fov in zip(called, images, labels, views, strict=True)
+            for case, image, mask, fov in zip(stems, images, labels, views, strict=True)
         }
-        domain = cls(name, called, tuple(classes), cases, ClassValues.identity(classes))
-        return domain._refused_if_background(name)
+        domain = cls(name, stems, tuple(classes), cases, ClassValues.identity(classes))
+        return domain._require_foreground(name)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -165,16 +171,17 @@ class Domain:
         return (self[index] for index in range(len(self)))
 
     def with_neighbours(self, count: int) -> Iterator[Case]:
-        """The cases in order, each image with its neighbouring slices as channels.
+        """Iterate over the cases, each image with its neighbouring slices as channels.
 
-        Neighbours are told by their names (`adjacent_slice_name`) and may be cases
-        that `subset` left out; where there is none, the last slice that there
-        is on that side is repeated.
+        Neighbours are found by name (`adjacent_slice_name`) and may be cases
+        that `subset` left out; where there is none, the last slice on that
+        side is repeated.
 
         Parameters
         ----------
         count
-            Odd, see `Preprocessing.neighbours`; 1 gives the cases as they are.
+            Number of channels, odd, see `Preprocessing.neighbours`; 1 gives the
+            cases as they are.
 
         Raises
         ------
@@ -200,11 +207,11 @@ class Domain:
 
     def _beside(self, name: str, count: int) -> list[str]:
         """Names of a slice and its neighbours, in order."""
-        found = [name]
+        names = [name]
         for _ in range(count // 2):
-            found.insert(0, self._next(found[0], -1))
-            found.append(self._next(found[-1], 1))
-        return found
+            names.insert(0, self._next(names[0], -1))
+            names.append(self._next(names[-1], 1))
+        return names
 
     def _next(self, name: str, offset: int) -> str:
         """Name of the slice at an offset, or `name` itself where there is none."""
@@ -214,23 +221,23 @@ class Domain:
     @property
     def labelled(self) -> bool:
         """Whether every case has a mask."""
-        return all(case.values is not None for case in self._chosen)
+        return all(case.values is not None for case in self._listed)
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:
         """Median spacing of the volumes in mm (slice, row, column); None without volumes."""
-        spacings = {at.volume: at.spacing for case in self._chosen if (at := case.position)}
+        spacings = {at.volume: at.spacing for case in self._listed if (at := case.position)}
         if not spacings:
             return None
         z, y, x = np.median(list(spacings.values()), axis=0).tolist()
         return z, y, x
 
     @property
-    def _chosen(self) -> list[AnyCase]:
+    def _listed(self) -> list[AnyCase]:
         return [self._cases[name] for name in self.names]
 
     def subset(self, names: Sequence[str]) -> "Domain":
-        """The cases of these names, in this order.
+        """Select the cases of these names, in this order.
 
         Raises
         ------
@@ -242,7 +249,7 @@ class Domain:
         if unknown or not names or len(set(names)) != len(names):
             what = f"{unknown[0]!r}" if unknown else "no name, or one twice,"
             raise InputError(
-                f"{what} was asked of domain {self.name}; expected some of {_list(self.names)}"
+                f"{what} was selected from domain {self.name}; expected some of {_list(self.names)}"
             )
         return replace(self, names=tuple(names), _notes=())
 
@@ -250,13 +257,13 @@ class Domain:
         """Names of the cases whose mask has no foreground."""
         return tuple(
             name
-            for name, case in zip(self.names, self._chosen, strict=True)
+            for name, case in zip(self.names, self._listed, strict=True)
             if case.values is not None and not self._mapping.has_foreground(case.values)
         )
 
-    def found(self) -> str:
-        """One line: how many images, their sizes, the classes, what is odd."""
-        cases = self._chosen
+    def describe(self) -> str:
+        """Describe in one line how many images there are, their sizes, classes and oddities."""
+        cases = self._listed
         sizes = sorted({case.size for case in cases})
         size = " to ".join(format_size(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
         plural = "image" if len(self) == 1 else "images"
@@ -269,8 +276,8 @@ class Domain:
             parts.append(f"all background: {_list(empty)}")
         return f"{self.name}: " + "; ".join((*parts, *self._notes))
 
-    def _refused_if_background(self, where: str) -> "Domain":
-        masks = [case for case in self._chosen if case.values is not None]
+    def _require_foreground(self, where: str) -> "Domain":
+        masks = [case for case in self._listed if case.values is not None]
         empty = self.background_only()
         if masks and len(empty) == len(masks):
             raise InputError(
@@ -315,25 +322,25 @@ def _cases_in(
         )
     if volumes:
         return slices_in(path, volumes, masks), ()
-    images, found, fovs = (_files(path / part) for part in ("images", "masks", "fov"))
+    images, labels, fovs = (_files(path / part) for part in ("images", "masks", "fov"))
     if not images:
         raise InputError(no_images(path))
     if masks == "required":
-        _require_masks(path, images, found)
+        _require_masks(path, images, labels)
     sizes = {stem: image_size(file) for stem, file in images.items()}
     values = {
-        stem: tuple(np.unique(read_labels(found[stem], sizes[stem])).tolist())
+        stem: tuple(np.unique(read_labels(labels[stem], sizes[stem])).tolist())
         for stem in images
-        if stem in found
+        if stem in labels
     }
     unknown = ClassValues(BINARY)
     cases = {
         stem: CaseFiles(
-            stem, file, found.get(stem), fovs.get(stem), sizes[stem], values.get(stem), unknown
+            stem, file, labels.get(stem), fovs.get(stem), sizes[stem], values.get(stem), unknown
         )
         for stem, file in images.items()
     }
-    return cases, _strays(images, found)
+    return cases, _strays(images, labels)
 
 
 def _files(folder: Path) -> dict[str, Path]:

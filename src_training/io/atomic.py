@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old or the new one, never a half."""
+"""Atomic writing: a reader sees the former or the new file, never a part of one."""
 
 import os
 import shutil
@@ -86,7 +86,7 @@ def _remove(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError of the block name the file: that of a full disk names none."""
+    """Set the file name of any OSError of the block: that of a full disk has none."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Reading images and label masks from any format people keep them in."""
+"""Reading and writing images and label masks."""
 
 import warnings
 from collections.abc import Callable
@@ -38,7 +38,7 @@ Decoded = TypeVar("Decoded")
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The files of a folder that `read_image` may read, by name; hidden ones are left out."""
+    """List the files of a folder that `read_image` may read, by name, without hidden ones."""
     return [
         file
         for file in sorted(folder.iterdir())
@@ -52,21 +52,31 @@ def read_image(path: Path) -> Pixels:
     Parameters
     ----------
     path
-        PNG, JPEG, BMP, GIF, TIFF, NPY or zarr, told by the suffix.
+        PNG, JPEG, BMP, GIF, TIFF, NPY or zarr; the suffix decides.
 
     Returns
     -------
     ndarray
         (H, W) or (H, W, C), or a stack (Z, H, W) or (Z, H, W, C) where the file
-        is one, of the dtype that was stored; bool becomes uint8. Alpha is
-        dropped and a palette resolved to RGB. PNG with 16-bit colour comes at
-        8 bits; every other depth is kept.
+        is one, of the stored dtype; bool becomes uint8. Alpha is dropped;
+        palettes, CMYK and YCbCr are converted to RGB. A TIFF that stores white
+        as zero is inverted. PNG with 16-bit colour is read at 8 bits.
 
     Raises
     ------
     InputError
         If the file is missing, empty, truncated, of an unknown format or kind
         of number, or holds NaN or infinity.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "photograph.png"
+    ...     write_image(path, np.full((4, 6, 3), 200, np.uint8))
+    ...     image = read_image(path)
+    ...     image.shape, image.dtype, image_size(path)
+    ((4, 6, 3), dtype('uint8'), (4, 6))
     """
     path = Path(path)
     pixels = _plain(_decoded(path, partial(decode, labels=False)), path)
@@ -99,6 +109,15 @@ def read_mask(path: Path) -> NDArray[np.integer]:
     ------
     InputError
         As `read_image`; also if the colours differ, or a value is fractional.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "mask.png"
+    ...     write_labels(path, np.eye(2, dtype=bool))
+    ...     read_mask(path).tolist()
+    [[1, 0], [0, 1]]
     """
     path = Path(path)
     labels = _plain(_decoded(path, partial(decode, labels=True)), path)
@@ -115,7 +134,7 @@ def read_mask(path: Path) -> NDArray[np.integer]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of the image (H, W) or (H, W, C) in a file; see `image_shape`.
+    """Return height and width of the image (H, W) or (H, W, C) in a file; see `image_shape`.
 
     Raises
     ------
@@ -129,9 +148,10 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def image_shape(path: Path) -> tuple[int, ...]:
-    """Shape of what `read_image` would return.
+    """Return the shape (H, W), (H, W, C) or (Z, H, W) of the image or stack in a file.
 
-    Only the header is read, except of NPY and zarr, whose arrays are mapped.
+    Only the header is read. The channels of PNG, JPEG, BMP and GIF, and the
+    colours of a palette, are not in the shape.
 
     Raises
     ------
@@ -142,7 +162,7 @@ def image_shape(path: Path) -> tuple[int, ...]:
 
 
 def image_suffix(image: Pixels) -> str:
-    """Suffix of the file that `write_image` makes of an image: ``.png``, or ``.tif`` for HU."""
+    """Return the suffix that `write_image` needs: ``.tif`` for HU and floats, else ``.png``."""
     return ".tif" if image.dtype.kind in "if" else ".png"
 
 
@@ -240,7 +260,7 @@ def _decoded(path: Path, decoder: Callable[[Path], Decoded]) -> Decoded:
 
 
 def _plain(pixels: Pixels, path: Path) -> Pixels:
-    """Numbers in native byte order; refuses objects, text, complex and empty arrays."""
+    """Return numbers in native byte order; InputError for anything else and empty arrays."""
     if pixels.dtype.kind == "b":
         pixels = pixels.astype(np.uint8)
     if pixels.dtype.kind not in "uif":

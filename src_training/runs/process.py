@@ -36,6 +36,18 @@ def to_resume(folder: RunDirectory) -> list[str]:
     return ["--resume", str(folder.path.absolute())]
 
 
+def last_line(printed: bytes) -> str:
+    r"""Return the last line that is not blank; empty if there is none.
+
+    Examples
+    --------
+    >>> last_line(b"epoch 1\nout of memory\n\n")
+    'out of memory'
+    """
+    lines = printed.decode(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
 class Output:
     """What is printed to a file from now on.
 
@@ -52,5 +64,4 @@ class Output:
     def last_line(self) -> str:
         """The last line since then; empty if there is none."""
         printed = self._path.read_bytes()[self._from :] if self._path.exists() else b""
-        lines = printed.decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return last_line(printed)

@@ -12,6 +12,7 @@ from src_training.errors import InputError
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event
 from src_training.runs.history import RunHistory
+from src_training.runs.process import last_line
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,6 @@ def _last_line(output: Path, since: float) -> str:
     try:
         if output.stat().st_mtime < since:
             return ""
-        lines = output.read_bytes()[-4096:].decode(errors="replace").splitlines()
+        return last_line(output.read_bytes()[-4096:])
     except FileNotFoundError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

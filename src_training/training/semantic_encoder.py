@@ -124,9 +124,9 @@ def _check(model: SegmentationModel, domain: Domain, steps: int) -> None:
             f"{max(FANet.stride, network.stride)}"
         )
     if not domain.labelled:
-        raise InputError(f"{domain.found()}; expected a mask for every image")
+        raise InputError(f"{domain.describe()}; expected a mask for every image")
     if len(domain.classes) != len(card.classes):
         raise InputError(
-            f"{domain.found()}; expected the model's {len(card.classes)} classes, "
+            f"{domain.describe()}; expected the model's {len(card.classes)} classes, "
             f"{', '.join(card.classes)}"
         )

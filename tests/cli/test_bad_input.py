@@ -253,7 +253,7 @@ def test_what_no_stage_can_come_to_is_said_before_the_first(
 def test_a_validation_case_that_is_not_there(msankd, make_domain, recipe_of, tmp_path):
     recipe = recipe_of(make_domain(), validation=["999"])
     said = msankd("distil", recipe, "--out", tmp_path / "run", "--device", "cpu")
-    one_sentence(said, "'999' was asked of domain scans")
+    one_sentence(said, "'999' was selected from domain scans")
 
 
 def test_a_run_directory_in_use(msankd, recipe_of, make_domain, tmp_path):

@@ -1,5 +1,6 @@
 """`msankd segment` of volumes: files in and out, kills, clusters."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from src_training.evaluation.calibration import update_card
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.inference.volumes import slabs
+from tests.io.volumes.files import WRITERS, save_volume
 
 SHAPE = (80, 72, 14)  # x, y, z
 AFFINE = np.array([[-0.7, 0, 0, 10], [0, 0.8, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
@@ -92,6 +94,26 @@ def test_a_folder_may_hold_volumes_and_images(msankd, scan, make_domain, model_f
     assert said.code == 0, said.err
     written = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert written == ["000.png", "001.png", "002.png", "scan.nii.gz"]
+
+
+def test_volumes_of_every_format_are_scored_alike(msankd, model_file, tmp_path):
+    random = np.random.default_rng(0)
+    voxels = random.integers(-1000, 1000, (5, 40, 48)).astype(np.int16)
+    labels = np.zeros(voxels.shape, np.uint8)
+    labels[1:4, 5:30, 5:30] = 1
+    scores = {}
+    for name in WRITERS:
+        folder = tmp_path / name / "ct"
+        save_volume(name, folder / "images", "a", voxels, (3.0, 0.5, 0.75))
+        save_volume(name, folder / "masks", "a", labels, (3.0, 0.5, 0.75))
+        report = tmp_path / name / "scores.json"
+        options = ("--model", model_file, "--domain", folder, "--json", report)
+        command = msankd("evaluate", *options, "--device", "cpu")
+        assert command.code == 0, command.err
+        assert "volumes as wholes" in command.out and "HD95, mm" in command.out
+        scores[name] = json.loads(report.read_text())["ct"]
+    assert scores["nifti"]["volumes"]["a"]["hd95"] > 0
+    assert all(each == scores["nifti"] for each in scores.values())
 
 
 def test_axis_average_and_clean_up_are_heeded(msankd, scan, model_file, tmp_path):

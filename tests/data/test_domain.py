@@ -53,7 +53,7 @@ def test_a_domain_travels_to_another_process(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(domain))[0].mask, blob(1))
 
 
-def test_images_are_read_only_when_asked_for(tmp_path: Path) -> None:
+def test_images_are_read_only_when_they_are_indexed(tmp_path: Path) -> None:
     domain = Domain.from_folder(folder_of(tmp_path, {"a": blob(), "b": blob()}))
     (tmp_path / "images" / "b.png").write_bytes(b"")
     assert domain[0].name == "a"
@@ -61,11 +61,11 @@ def test_images_are_read_only_when_asked_for(tmp_path: Path) -> None:
         domain[1]
 
 
-def test_what_was_found_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_domain_is_described_in_one_line(tmp_path: Path) -> None:
     folder_of(tmp_path, {"a": blob(), "b": blob(0)})
     write_labels(tmp_path / "masks" / "stray.png", blob())
     domain = Domain.from_folder(tmp_path, name="clinic")
-    assert domain.found() == (
+    assert domain.describe() == (
         "clinic: 2 images of 12 x 10 pixels; values 0, 255 -> background, foreground; "
         "all background: b; masks without an image: stray.png"
     )
@@ -125,12 +125,12 @@ def test_a_missing_mask_is_named_unless_masks_are_optional(tmp_path: Path) -> No
         Domain.from_folder(tmp_path)
     domain = Domain.from_folder(tmp_path, masks="optional")
     assert domain[1].mask is None
-    assert "1 without mask" in domain.found()
+    assert "1 without mask" in domain.describe()
 
 
 def test_a_domain_without_any_mask_is_a_target(tmp_path: Path) -> None:
     domain = Domain.from_folder(folder_of(tmp_path, {"a": None}), masks="optional")
-    assert domain.found().endswith("no masks")
+    assert domain.describe().endswith("no masks")
     assert domain.classes == ("background", "foreground")
 
 
@@ -214,7 +214,7 @@ def test_arrays_become_a_domain() -> None:
     domain = Domain.from_arrays("layer", [np.zeros((12, 10, 3))], [blob(1)], [blob()])
     assert domain.names == ("000",)
     assert domain[0].fov is not None and domain[0].fov.sum() == 9
-    assert domain.found() == (
+    assert domain.describe() == (
         "layer: 1 image of 12 x 10 pixels; values 0, 1 -> background, foreground"
     )
     with pytest.raises(IndexError):

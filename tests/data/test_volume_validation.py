@@ -8,19 +8,45 @@ from src_training.data.summary import OUTLINES
 from src_training.data.validation import inspect_folder
 from src_training.io.images import write_image
 from tests.data.test_validation import problems, summaries
-from tests.data.test_volume_slices import write_volume
+from tests.data.test_volume_slices import SPACING, write_volume
+from tests.io.volumes.files import WRITERS, save_volume
+
+
+def write_folder(folder, name="nifti"):
+    """Two volumes; most foreground is in slice 2 of the first, which is bright."""
+    for stem, depth in (("a", 4), ("b", 3)):
+        hu, labels = np.full((depth, 9, 11), -900, np.int16), np.zeros((depth, 9, 11), np.uint8)
+        labels[1, 2:5, 3:6], labels[2, 2:7, 3:8] = 1, 2
+        hu[2] = np.linspace(0, 100, 99).reshape(9, 11)
+        save_volume(name, folder / "images", stem, hu, SPACING)
+        save_volume(name, folder / "masks", stem, labels, SPACING)
+    return folder
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two volumes; most foreground is in slice 2 of the first, which is bright."""
-    for name, depth in (("a", 4), ("b", 3)):
-        hu, labels = np.full((depth, 9, 11), -900, np.int16), np.zeros((depth, 9, 11), np.uint8)
-        labels[1, 2:5, 3:6], labels[2, 2:7, 3:8] = 1, 2
-        hu[2] = np.linspace(0, 100, 99).reshape(9, 11)
-        write_volume(tmp_path / "images" / f"{name}.nii.gz", hu)
-        write_volume(tmp_path / "masks" / f"{name}.nii.gz", labels)
-    return tmp_path
+    return write_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_has_the_same_summaries(name, folder, tmp_path):
+    expected = summaries(inspect_folder(folder))
+    found = list(inspect_folder(write_folder(tmp_path / "other", name)))
+    assert problems(found) == {} and summaries(found).keys() == expected.keys()
+    for stem, summary in summaries(found).items():
+        assert (summary.counts, summary.slices) == (expected[stem].counts, expected[stem].slices)
+        assert np.array_equal(summary.thumbnail, expected[stem].thumbnail)
+
+
+def test_problems_name_the_files_of_their_format(tmp_path):
+    folder = write_folder(tmp_path, "dicom")
+    save_volume("omezarr", folder / "masks", "c", np.ones((4, 9, 11), np.uint8), SPACING)
+    save_volume("nifti", folder / "images", "b", np.ones((3, 9, 11), np.int16), SPACING)
+    (folder / "images" / "a" / "1.dcm").write_bytes(b"")
+    sentences = problems(inspect_folder(folder))
+    assert sentences.keys() == {"images/a", "images/b.nii.gz", "masks/c.zarr"}
+    assert "both b and b.nii.gz; expected one file for each" in sentences["images/b.nii.gz"]
+    assert "has mixed spacings" in sentences["images/a"]
 
 
 def test_a_summary_has_slices_and_voxels_of_each_class(folder):

@@ -17,6 +17,7 @@ from src_training.inference.volumes.cleanup import clean_up
 from src_training.inference.volumes.job import AXES, VolumeJob
 from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.slabs import Slab
+from src_training.io.decoders import as_input_error
 from src_training.io.volumes.base import Volume
 from src_training.io.volumes.registry import format_of, list_folder, write_labels_like
 
@@ -170,16 +171,8 @@ def segment_slab(
 
 def _read(voxels: Any, region: tuple[slice, ...], slab: Slab) -> NDArray[Any]:
     """Read a region into memory, one chunk of the source at a time to bound the memory."""
-    try:
+    slices = f"slices {slab.start} to {slab.stop - 1} along {AXES[slab.axis]}"
+    with as_input_error(slices, "whole chunks"):
         part = voxels[region]
-        return np.asarray(
-            part.compute(scheduler="synchronous") if hasattr(part, "compute") else part
-        )
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # decoders raise anything on a broken chunk
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"slices {slab.start} to {slab.stop - 1} along {AXES[slab.axis]} cannot be "
-            f"read ({reason}); expected whole chunks"
-        ) from error
+        read = part.compute(scheduler="synchronous") if hasattr(part, "compute") else part
+        return np.asarray(read)

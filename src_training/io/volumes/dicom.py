@@ -25,7 +25,7 @@ from src_training.io.volumes.lazy import StoredArray, as_dask
 
 # A gap between slices may differ from the median by this share: positions are rounded.
 _UNEVEN = 0.1
-# Closer than this, mm, two slices lie in one place.
+# Closer than this, mm, two slices have one position.
 _SAME = 0.01
 _TAGS = [
     "SeriesInstanceUID",
@@ -48,7 +48,7 @@ _NEEDED = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "R
 
 @dataclass(frozen=True)
 class _Slice:
-    """The header of a file; lengths in mm, LPS."""
+    """Header of a slice; lengths in mm, axes LPS."""
 
     path: Path
     header: Any
@@ -59,7 +59,7 @@ class _Slice:
 
     @property
     def grid(self) -> dict[str, tuple[float, ...]]:
-        """What every slice of a series has alike."""
+        """Values that all slices of a series share."""
         return {
             "size": (int(self.header.Rows), int(self.header.Columns)),
             "PixelSpacing": _rounded(self.header.PixelSpacing),
@@ -181,7 +181,7 @@ def _one_grid(slices: Sequence[_Slice]) -> None:
 
 
 def _in_order(slices: Sequence[_Slice], folder: Path) -> list[_Slice]:
-    """Along the normal of their plane, evenly."""
+    """Return slices sorted along the normal of their plane; InputError unless evenly spaced."""
     along = {each.path: float(each.position @ _normal(each)) for each in slices}
     ordered = sorted(slices, key=lambda each: along[each.path])
     gaps = [along[b.path] - along[a.path] for a, b in pairwise(ordered)]
@@ -211,7 +211,7 @@ def _normal(of: _Slice) -> NDArray[np.float64]:
 
 
 def _affine(slices: Sequence[_Slice]) -> Affine:
-    """4 × 4, from (slice, row, column) to RAS+ in mm (DICOM PS3.3 C.7.6.2.1.1)."""
+    """Return the affine from (slice, row, column) to RAS+ in mm (DICOM PS3.3 C.7.6.2.1.1)."""
     first, last = slices[0], slices[-1]
     unit_vectors = np.asarray(first.header.ImageOrientationPatient, float)
     between_rows, between_columns = (float(each) for each in first.header.PixelSpacing)
@@ -227,7 +227,7 @@ def _affine(slices: Sequence[_Slice]) -> Affine:
 
 
 def _dtype(slices: Sequence[_Slice]) -> np.dtype[Any]:
-    """The smallest that holds every value a slice can have."""
+    """Return the smallest dtype that holds every value a slice can have."""
     if not all(number.is_integer() for each in slices for number in each.rescale):
         return np.dtype(np.float32)
     reach = []

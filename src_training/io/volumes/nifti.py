@@ -40,9 +40,9 @@ def read_nifti(path: Path) -> list[Volume]:
     Parameters
     ----------
     path
-        ``.nii`` is mapped into memory, so any slice costs itself. ``.nii.gz``
-        is read through an index of its stream that grows as it is read: a
-        slice costs what lies before it the first time, and itself from then on.
+        ``.nii`` is mapped into memory: only the slices asked for are read.
+        ``.nii.gz`` is read through an index of its stream that grows as it is
+        read: the first time all that lies before a slice is decompressed too.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def read_nifti(path: Path) -> list[Volume]:
     Raises
     ------
     InputError
-        If the file is missing, cut short, not three-dimensional, of colours
+        If the file is missing, truncated, not three-dimensional, of colours
         or complex numbers, sheared, or without an orientation code.
     """
     require("volumes", "NIfTI", "nibabel", "indexed_gzip")
@@ -94,7 +94,7 @@ def _load(path: Path) -> Any:
     needed = int(proxy.offset) + int(np.prod(proxy.shape)) * proxy.dtype.itemsize
     if path.suffix.lower() == ".nii" and path.stat().st_size < needed:
         raise InputError(
-            f"{path} is cut short, {path.stat().st_size} bytes; expected the {needed} of its header"
+            f"{path} is truncated: {path.stat().st_size} of {needed} bytes; expected all of them"
         )
     return image
 

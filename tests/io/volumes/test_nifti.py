@@ -177,7 +177,7 @@ def test_a_file_that_is_not_one_volume(fault, numbers, tmp_path):
 def test_a_file_cut_short_is_told_when_opened(numbers, tmp_path):
     path = save(tmp_path / "a.nii", numbers)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(InputError, match="cut short, 442 bytes; expected the 472"):
+    with pytest.raises(InputError, match="truncated: 442 of 472 bytes"):
         open_volume(path)
 
 
