@@ -36,8 +36,8 @@ from src_training.training.gradient_balance import (
     SAMPLES,
     dominance_warnings,
     gradient_ratios,
-    little_to_teach,
-    nothing_gained,
+    no_gain_notes,
+    weak_teacher_notes,
 )
 from src_training.training.stages.base import Validation
 from src_training.training.stages.distillation import DistillationStage
@@ -140,7 +140,7 @@ class Pipeline:
             schedule = spec.schedule_of(recipe)
             distils = schedule.steps > 0 and is_rank_zero()
             if isinstance(stage, DistillationStage) and distils and not directory.begun(spec.name):
-                sentences = little_to_teach(scores["teacher"], scores["baseline"])
+                sentences = weak_teacher_notes(scores["teacher"], scores["baseline"])
                 sentences += self._dominance_warnings(stage, sampler, fabric)
                 for sentence in sentences:
                     note(spec.name, 0, sentence)
@@ -157,7 +157,7 @@ class Pipeline:
                 stopping=stopping,
             ).score
             if isinstance(stage, DistillationStage) and distils:
-                for sentence in nothing_gained(scores[spec.name], scores["baseline"]):
+                for sentence in no_gain_notes(scores[spec.name], scores["baseline"]):
                     note(spec.name, schedule.steps, sentence)
         return networks
 

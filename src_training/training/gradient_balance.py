@@ -1,4 +1,4 @@
-"""What a distillation has to set against the masks: its teacher's lead, its losses' gradients."""
+"""Warnings of distillations that cannot help: weak teachers, losses that dominate the masks."""
 
 import copy
 import math
@@ -16,64 +16,71 @@ from src_training.training.stages.base import SEGMENTATION, trainable_parameters
 from src_training.training.stages.distillation import DistillationStage
 
 DOMINANCE_RATIO = 5.0
-"""How many times the gradient of the masks a loss that is spoken of pulls at least."""
+"""Least norm of a loss's gradient, relative to that of the masks, that is warned of."""
 
-WORTH_TEACHING = 0.01
-"""Dice by which a teacher leads: vessels of CHASE_DB1, taught with no more, gained nothing."""
+MIN_TEACHER_LEAD = 0.01
+"""Dice; with a smaller lead of the teacher, distillation gained nothing on CHASE_DB1."""
 
 SAMPLES = 8
-"""A batch that tells: at most as many as these."""
+"""Most samples of the batch on which gradients are compared."""
 
 
 class GradientRatio(NamedTuple):
-    """How a loss pulls at the student, beside the masks.
+    """The gradient of a weighted loss compared with that of the losses from masks.
 
     Attributes
     ----------
-    times
-        Norm of its weighted gradient, over that of the masks.
-    along
-        Cosine of the angle between the two.
+    norm
+        Ratio of the norms.
+    cosine
+        Cosine of the angle between the gradients.
     """
 
-    times: float
-    along: float
+    norm: float
+    cosine: float
 
     @property
     def dominates(self) -> bool:
-        """Whether it is loud, and a step of both no longer goes where the masks point.
+        """Whether the sum of both gradients no longer points where that of the masks does.
 
-        The bound is the cosine that a loss at right angles, `DOMINANCE_RATIO` times as
-        strong, leaves. What says the same as the masks may be as loud as it likes.
+        The ratio is at least `DOMINANCE_RATIO`, and the cosine between the sum
+        and the gradient of the masks at most that of an orthogonal loss of this
+        ratio. A loss of any size whose gradient is along that of the masks does
+        not dominate.
+
+        >>> GradientRatio(norm=60.0, cosine=0.0).dominates
+        True
+        >>> GradientRatio(norm=60.0, cosine=1.0).dominates
+        False
         """
-        if self.times < DOMINANCE_RATIO:
+        if self.norm < DOMINANCE_RATIO:
             return False
-        both = math.sqrt(1 + 2 * self.times * self.along + self.times**2)
-        return (1 + self.times * self.along) / both <= 1 / math.hypot(1, DOMINANCE_RATIO) + 1e-9
+        length = math.sqrt(1 + 2 * self.norm * self.cosine + self.norm**2)
+        return (1 + self.norm * self.cosine) / length <= 1 / math.hypot(1, DOMINANCE_RATIO) + 1e-9
 
 
 def gradient_ratios(
     stage: DistillationStage, batch: Batch, fabric: Fabric
 ) -> dict[str, GradientRatio]:
-    """How each distillation pulls at the student, beside the masks.
+    """Compare the gradient of each distillation loss with that of the losses from masks.
 
-    Vectors that hardly differ make graphs whose edges turn at a touch: their
-    losses are small, and their gradients are many times those of the masks.
-    Adam then goes where they point, whatever the masks say.
+    The edges of graphs between vectors that hardly differ change with the
+    slightest step: such losses are small, but their gradients are many times
+    those of the masks, and Adam follows them.
 
     Parameters
     ----------
     stage
-        Stays as it is.
+        A copy of it is evaluated; it stays as it is.
     batch
-        As it learns from.
+        A batch as the stage is trained on.
     fabric
-        Owns device and precision.
+        Device and precision.
 
     Returns
     -------
-    dict
-        Loss -> its pull; empty where the masks have no gradient.
+    dict of str to GradientRatio
+        By name of the loss; empty if the masks have no gradient.
     """
     probe = fabric.to_device(copy.deepcopy(stage)).train()
     with fabric.autocast():
@@ -81,8 +88,8 @@ def gradient_ratios(
     parameters = trainable_parameters(probe.trained)
 
     def gradient(loss: Tensor) -> Tensor:
-        found = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
-        return torch.cat([each.flatten() for each in found])
+        parts = torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts])
 
     of_masks = [name for name in weighted if name.startswith(f"{SEGMENTATION}/")]
     masks = gradient(torch.stack([weighted.pop(name) for name in of_masks]).sum())
@@ -90,33 +97,41 @@ def gradient_ratios(
     if not norm:
         return {}
 
-    def pull(loss: Tensor) -> GradientRatio:
+    def ratio(loss: Tensor) -> GradientRatio:
         if not loss.requires_grad:
             return GradientRatio(0.0, 0.0)
         own = gradient(loss)
         return GradientRatio(float(own.norm()) / norm, float(F.cosine_similarity(own, masks, 0)))
 
-    return {name: pull(loss) for name, loss in weighted.items()}
+    return {name: ratio(loss) for name, loss in weighted.items()}
 
 
-def little_to_teach(teacher: float, alone: float) -> list[str]:
-    """A sentence where the Dice of a teacher hardly exceeds that of the student alone."""
-    if teacher - alone >= WORTH_TEACHING:
+def weak_teacher_notes(teacher: float, baseline: float) -> list[str]:
+    """A sentence if the validation Dice of the teacher hardly exceeds that of the baseline.
+
+    >>> weak_teacher_notes(teacher=0.75, baseline=0.70)
+    []
+    """
+    if teacher - baseline >= MIN_TEACHER_LEAD:
         return []
     return [
         f"The teacher has a Dice of {teacher:.3f} on the validation images and the student "
-        f"alone {alone:.3f}, so that there is little to teach; a wider teacher, or more "
+        f"alone {baseline:.3f}, so that there is little to teach; a wider teacher, or more "
         "steps of it (stages.teacher.steps), would know more"
     ]
 
 
-def nothing_gained(distilled: float, alone: float) -> list[str]:
-    """A sentence where the Dice of a student is no better for what it was taught."""
-    if distilled > alone:
+def no_gain_notes(distilled: float, baseline: float) -> list[str]:
+    """A sentence if the validation Dice of the distilled student is not above the baseline's.
+
+    >>> no_gain_notes(distilled=0.75, baseline=0.70)
+    []
+    """
+    if distilled > baseline:
         return []
     return [
         f"Distilled, the student has a Dice of {distilled:.3f} on the validation images, and "
-        f"{alone:.3f} from masks alone: its teacher did not help it"
+        f"{baseline:.3f} from masks alone: its teacher did not help it"
     ]
 
 
@@ -139,9 +154,9 @@ def dominance_warnings(
             method, loss = name.split("/")
             weight = getattr(options[method], loss)
             sentences.append(
-                f"The gradient of {name} is {ratio.times:.0f} times that of the masks and points "
+                f"The gradient of {name} is {ratio.norm:.0f} times that of the masks and points "
                 "elsewhere, so that the student learns little of them; "
-                f"distillation.{method}.{loss} of {weight / ratio.times:.2g} "
+                f"distillation.{method}.{loss} of {weight / ratio.norm:.2g} "
                 f"instead of {weight:g} would make them equal"
             )
     return sentences

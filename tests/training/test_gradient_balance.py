@@ -21,7 +21,7 @@ from src_training.training.gradient_balance import (
     GradientRatio,
     dominance_warnings,
     gradient_ratios,
-    nothing_gained,
+    no_gain_notes,
 )
 from src_training.training.stages import base as stages
 from src_training.training.stages.distillation import DistillationStage
@@ -55,13 +55,13 @@ def stage_weights(recipe):
     return part.weights(part.options)
 
 
-def pulls_of(stage):
+def ratios_of(stage):
     return gradient_ratios(stage, batch(), Fabric(accelerator="cpu", devices=1))
 
 
 def test_a_ratio_is_that_of_two_backward_passes():
     stage = stage_of(intra=3.0)
-    found = pulls_of(stage)
+    found = ratios_of(stage)
     gradients = {}
     for names in (("segmentation/ce", "segmentation/dice"), ("gkd/intra",)):
         stage.train().zero_grad()
@@ -75,20 +75,20 @@ def test_a_ratio_is_that_of_two_backward_passes():
     assert found.keys() == {"gkd/intra", "gkd/inter", "gkd/cross"}
     masks, intra = gradients["segmentation/ce"], gradients["gkd/intra"]
     times = np.linalg.norm(intra) / np.linalg.norm(masks)
-    assert found["gkd/intra"].times == pytest.approx(times, rel=1e-4)
+    assert found["gkd/intra"].norm == pytest.approx(times, rel=1e-4)
     cosine = (intra / np.linalg.norm(intra)) @ (masks / np.linalg.norm(masks))
-    assert found["gkd/intra"].along == pytest.approx(cosine, abs=1e-4)
+    assert found["gkd/intra"].cosine == pytest.approx(cosine, abs=1e-4)
 
 
 def test_a_ratio_is_proportional_to_its_weight():
-    one, ten = pulls_of(stage_of(inter=1.0)), pulls_of(stage_of(inter=10.0))
-    assert ten["gkd/inter"].times == pytest.approx(10 * one["gkd/inter"].times, rel=1e-4)
-    assert ten["gkd/inter"].along == pytest.approx(one["gkd/inter"].along, abs=1e-4)
+    one, ten = ratios_of(stage_of(inter=1.0)), ratios_of(stage_of(inter=10.0))
+    assert ten["gkd/inter"].norm == pytest.approx(10 * one["gkd/inter"].norm, rel=1e-4)
+    assert ten["gkd/inter"].cosine == pytest.approx(one["gkd/inter"].cosine, abs=1e-4)
     assert ten["gkd/intra"] == pytest.approx(one["gkd/intra"], rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("times", "along", "drowns"),
+    ("norm", "cosine", "dominates"),
     [
         (DOMINANCE_RATIO, 0.0, True),
         (DOMINANCE_RATIO - 0.1, -1.0, False),
@@ -98,18 +98,18 @@ def test_a_ratio_is_proportional_to_its_weight():
         (1000.0, 1.0, False),
     ],
 )
-def test_a_loss_along_the_masks_does_not_dominate(times, along, drowns):
-    assert GradientRatio(times, along).dominates is drowns
+def test_a_loss_along_the_masks_does_not_dominate(norm, cosine, dominates):
+    assert GradientRatio(norm, cosine).dominates is dominates
 
 
 @pytest.mark.parametrize("method", ["gkd", "graph_flow"])
 def test_ratios_leave_the_stage_unchanged(method):
     stage = stage_of(method)
     before = {name: tensor.clone() for name, tensor in stage.state_dict().items()}
-    found = pulls_of(stage)
+    found = ratios_of(stage)
     assert all(torch.equal(tensor, before[name]) for name, tensor in stage.state_dict().items())
     assert all(each.grad is None for each in stage.parameters())
-    assert found.get("graph_flow/critic", GradientRatio(0.0, 0.0)).times == 0.0
+    assert found.get("graph_flow/critic", GradientRatio(0.0, 0.0)).norm == 0.0
 
 
 def test_a_warning_names_a_weight_that_does_not_dominate():
@@ -128,7 +128,7 @@ def test_a_warning_names_a_weight_that_does_not_dominate():
 
 @pytest.mark.parametrize(("distilled", "said"), [(0.71, 0), (0.7, 1), (0.6, 1)])
 def test_a_student_without_gain_has_a_note(distilled, said):
-    assert len(nothing_gained(distilled, 0.7)) == said
+    assert len(no_gain_notes(distilled, 0.7)) == said
 
 
 @pytest.mark.parametrize(("weight", "said"), [(1e6, True), (1e-9, False)])

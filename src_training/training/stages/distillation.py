@@ -31,9 +31,9 @@ class ParaphraserStage(Stage):
     Parameters
     ----------
     distillations
-        Those that have a paraphraser.
+        Distillations that have a paraphraser.
     teacher
-        Is passed through.
+        Network whose features are compressed; frozen.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class DistillationStage(Stage):
         self._student, self._teacher = student, teacher
         self._distillations = distillations
         self.distillations = nn.ModuleList(distillations)
-        self._beside = [each for each in distillations if trainable_parameters(each)]
+        self._trainable = [each for each in distillations if trainable_parameters(each)]
         self._taps = _taps_of(distillations)
         self._reads_vectors = any(each.reads_vectors for each in distillations)
         self._predicts_views = any(each.predicts_views for each in distillations)
@@ -93,14 +93,14 @@ class DistillationStage(Stage):
 
     @property
     def trainable_state(self) -> nn.Module:
-        """The student, and the distillations where one learns beside it."""
-        if not self._beside:
+        """The student, and the distillations that have trainable parameters of their own."""
+        if not self._trainable:
             return self.trained
-        return nn.ModuleDict({"student": self.trained, "beside": nn.ModuleList(self._beside)})
+        return nn.ModuleDict({"student": self.trained, "beside": nn.ModuleList(self._trainable)})
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The student, and each distillation that learns with what it tells Adam."""
-        own = [{"params": trainable_parameters(each), **each.adam} for each in self._beside]
+        """The student, and each such distillation with its settings of Adam."""
+        own = [{"params": trainable_parameters(each), **each.adam} for each in self._trainable]
         return super().param_groups() + own
 
     @property
@@ -109,37 +109,37 @@ class DistillationStage(Stage):
         return self._student[0]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Supervised losses of what is labelled, and those of each distillation."""
+        """Losses from the masks of the labelled samples, and those of each distillation."""
         with torch.no_grad():
-            teacher = self._pass(*self._teacher, batch, self._reads_vectors)
+            teacher = self._forward(*self._teacher, batch, self._reads_vectors)
             if self._predicts_views:
                 teacher = replace(teacher, plain_logits=self._teacher[0](batch.unaugmented))
-        student = self._pass(*self._student, batch, bool(self.views), self._predicts_views)
+        student = self._forward(*self._student, batch, bool(self.views), self._predicts_views)
         labelled = all_gather_samples(student.logits[: len(batch.mask)])
         mask = all_gather_samples(batch.mask)
         losses = namespaced(SEGMENTATION, supervised_losses(labelled, mask, self._supervision))
         for each in self._distillations:
-            theirs, ours = teacher.with_views(each.views), student.with_views(each.views)
-            own = each(*gather_inputs(each, theirs, ours, batch.mask))
+            outputs = teacher.with_views(each.views), student.with_views(each.views)
+            own = each(*gather_inputs(each, *outputs, batch.mask))
             losses |= namespaced(each.options.method, own)
         return losses
 
     def vectors(self, images: Tensor) -> Tensor:
-        """Semantic vectors (B, latent) that the student makes of images (B, C, patch, patch)."""
+        """Semantic vectors (B, latent) of images (B, C, patch, patch) by the student."""
         network, alignment = self._student
         vectors: Tensor = alignment.encoder(network.encode(images)[1])
         return vectors
 
-    def _pass(
+    def _forward(
         self,
         network: SegmentationNetwork,
         alignment: AlignmentNetwork,
         batch: Batch,
-        sees_views: bool,
+        encodes_views: bool,
         decodes_views: bool = False,
     ) -> ForwardOutputs:
         """Encode anchors, and views with them; decode the anchors, and views if asked to."""
-        count, views = len(batch.image), batch.views if sees_views else None
+        count, views = len(batch.image), batch.views if encodes_views else None
         images = batch.image if views is None else torch.cat([batch.image, views])
         with network.tapped(*self._taps) as taps:
             skips, bottleneck = network.encode(images)
@@ -151,8 +151,8 @@ class DistillationStage(Stage):
         vectors = view_logits = None
         if self._reads_vectors:
             flat = alignment.encoder(bottleneck)
-            of_views = flat[count:].unflatten(0, (count, self.views))
-            vectors = torch.cat([flat[:count, None], of_views], dim=1)
+            view_vectors = flat[count:].unflatten(0, (count, self.views))
+            vectors = torch.cat([flat[:count, None], view_vectors], dim=1)
         if decodes_views:
             view_logits = logits[count:].reshape(count, self.views, *logits.shape[1:])
         return ForwardOutputs(
