@@ -87,7 +87,7 @@ def parse_options(content: object) -> MethodOptions:
     """
     if isinstance(content, MethodOptions):
         return content
-    # Made when asked: a method may be registered after this module was imported.
+    # Made at the first call: a method may be registered after this module was imported.
     return _adapter(tuple(spec.options for spec in METHODS.values())).validate_python(content)
 
 

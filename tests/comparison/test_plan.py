@@ -1,8 +1,10 @@
 """The runs of a comparison before any is run: rows, what they share, what is refused."""
 
 import pytest
+import yaml
 
 from src_training.comparison.plan import SHARED_STAGES, load_variants, plan_runs
+from src_training.distillation.gkd import GKDOptions
 from src_training.errors import InputError
 
 
@@ -27,6 +29,21 @@ def test_recipes_without_a_row_of_their_own_are_refused(
 ):
     with pytest.raises(InputError, match=said):
         plan_runs([make_recipe(name=name) for name in names], methods, [], tmp_path)
+
+
+@pytest.mark.parametrize("method", ["gkd", "emkd"])
+def test_a_run_of_a_former_recipe_is_done(make_recipe, tmp_path, method):
+    (run,) = plan_runs([make_recipe()], [method], [], tmp_path)
+    content = run.recipe.model_dump(mode="json", exclude={"distillation", "distil_from"})
+    of_gkd = GKDOptions(views=2).model_dump(exclude={"method", "weight"})
+    content["distilling"] = {"methods": {method: 1.0}, "weights": {}, **of_gkd, "start": "alone"}
+    run.directory.path.mkdir(parents=True)
+    run.directory.recipe.write_text(yaml.safe_dump(content))
+    run.directory.model.touch()
+    assert run.done
+    content["distilling"]["start"] = "fresh"
+    run.directory.recipe.write_text(yaml.safe_dump(content))
+    assert not run.done
 
 
 def test_a_method_that_does_not_fit_is_refused_first(make_recipe, tmp_path):

@@ -1,4 +1,4 @@
-"""The teacher's prediction of the plain anchor, taught in every view (*reconstruction*)."""
+"""The teacher's prediction of the plain anchor, learned in every view (*reconstruction*)."""
 
 from typing import ClassVar
 

@@ -138,7 +138,7 @@ class DistillationStage(Stage):
         encodes_views: bool,
         decodes_views: bool = False,
     ) -> ForwardOutputs:
-        """Encode anchors, and views with them; decode the anchors, and views if asked to."""
+        """Encode anchors, and views with them; decode the anchors, and views if `decodes_views`."""
         count, views = len(batch.image), batch.views if encodes_views else None
         images = batch.image if views is None else torch.cat([batch.image, views])
         with network.tapped(*self._taps) as taps:
