@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 
 from src_training.evaluation.calibration import update_card
 from src_training.inference.model_file import load_model
@@ -94,6 +95,21 @@ def test_a_folder_may_hold_volumes_and_images(msankd, scan, make_domain, model_f
     assert said.code == 0, said.err
     written = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert written == ["000.png", "001.png", "002.png", "scan.nii.gz"]
+
+
+def test_a_folder_of_stacks_is_segmented_once(msankd, model_file, tmp_path):
+    stack = np.random.default_rng(0).integers(0, 255, (4, 40, 48)).astype(np.uint8)
+    (tmp_path / "stacks").mkdir()
+    metadata = {"axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "stacks" / "s.tif", stack, imagej=True, metadata=metadata)
+    tifffile.imwrite(tmp_path / "stacks" / "photograph.tif", stack[0])
+    out = tmp_path / "out"
+    options = ("--model", model_file, "--out", out, "--device", "cpu")
+    command = msankd("segment", tmp_path / "stacks", *options)
+    assert command.code == 0, command.err
+    assert sorted(file.name for file in out.iterdir()) == ["photograph.png", "s.tif"]
+    assert command.out.count("Written to") == 1
+    assert tifffile.imread(out / "s.tif").shape == stack.shape
 
 
 def test_volumes_of_every_format_are_scored_alike(msankd, model_file, tmp_path):

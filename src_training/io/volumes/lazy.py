@@ -102,15 +102,15 @@ def three_axes(shape: tuple[int, ...], path: Path, leading: bool) -> tuple[int, 
     >>> three_axes((512, 512, 90, 1), Path("scan.nii"), leading=False)
     (512, 512, 90)
     """
-    kept, dropped = (shape[-3:], shape[:-3]) if leading else (shape[:3], shape[3:])
-    if len(shape) < 3 or any(length != 1 for length in dropped):
+    axes, others = (shape[-3:], shape[:-3]) if leading else (shape[:3], shape[3:])
+    if len(shape) < 3 or any(length != 1 for length in others):
         raise InputError(
             f"{path} has {len(shape)} axes, {' x '.join(map(str, shape))}; "
             "expected the three of one volume"
         )
     if 0 in shape:
         raise InputError(f"{path} has shape {shape}, no voxels; expected at least one")
-    return kept[0], kept[1], kept[2]
+    return axes[0], axes[1], axes[2]
 
 
 def label_slabs(labels: Any, path: Path, axis: int = 0) -> Iterator[NDArray[np.uint8]]:

@@ -55,6 +55,17 @@ def read_nifti(path: Path) -> list[Volume]:
     InputError
         If the file is missing, truncated, not three-dimensional, of colours
         or complex numbers, sheared, or without an orientation code.
+
+    Examples
+    --------
+    >>> import nibabel, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "scan.nii"
+    ...     affine = np.diag([0.5, 0.75, 2.0, 1.0])
+    ...     nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), affine), path)
+    ...     (volume,) = read_nifti(path)
+    ...     volume.shape, volume.spacing
+    ((5, 4, 3), (2.0, 0.75, 0.5))
     """
     require("volumes", "NIfTI", "nibabel", "indexed_gzip")
     with as_input_error(path, "a NIfTI file"):

@@ -54,6 +54,16 @@ def read_zarr(path: Path) -> list[Volume]:
     InputError
         If the store is broken, has no image, more than one time, or is not
         three-dimensional.
+
+    Examples
+    --------
+    >>> import tempfile, zarr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "scan.zarr"
+    ...     _ = zarr.create_array(path, data=np.zeros((5, 32, 40), np.uint16))
+    ...     (volume,) = read_zarr(path)
+    ...     volume.shape, volume.spacing
+    ((5, 32, 40), None)
     """
     import zarr
 

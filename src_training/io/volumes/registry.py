@@ -23,7 +23,7 @@ FORMATS: dict[str, VolumeFormat] = {
         DICOM,
     )
 }
-"""By name, in the order in which they are asked whether they recognise a path."""
+"""Formats by name; the first that recognises a path reads it."""
 
 
 def format_of(path: Path) -> VolumeFormat | None:

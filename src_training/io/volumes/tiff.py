@@ -38,6 +38,16 @@ def read_tiff(path: Path) -> list[Volume]:
     InputError
         If the file is missing or broken, or not (Z, Y, X): colours, channels
         or times.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "stack.tif"
+    ...     tifffile.imwrite(path, np.zeros((5, 32, 40), np.uint16))
+    ...     (volume,) = read_tiff(path)
+    ...     volume.shape, volume.spacing
+    ((5, 32, 40), None)
     """
     with as_input_error(path, "a TIFF stack"), tifffile.TiffFile(path) as file:
         series = file.series[0]
