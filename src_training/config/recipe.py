@@ -146,8 +146,8 @@ class Recipe(_Part):
         skips can do without: the layers around the bottleneck, whose vectors
         are then the same for every image.
     stages
-        Length and rate of each stage by its name in `STAGES`. The stage
-        ``baseline`` is as long as ``distil`` and has no entry.
+        Steps, batch and learning rate of each stage by its name. The stage
+        ``baseline`` trains as long as ``distil`` and has no entry; see `STAGES`.
     seed
         Of everything random.
     licence, description
