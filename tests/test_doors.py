@@ -35,12 +35,6 @@ IMPORT_ORDER = (
 )
 """A folder, or a file beside the folders, may import what stands in an earlier row."""
 
-FOLDERS_WITH_LONG_TEST_NAMES = {
-    "tests/runs",
-    "tests/training",
-}
-"""Folders in which names of tests are still to be shortened."""
-
 MOST_FILES, MOST_LINES, LONGEST_TEST_NAME = 14, 420, 60
 VAGUE_NAMES = {
     *("words", "story", "looks", "kept", "told", "said", "found"),
@@ -123,18 +117,10 @@ def test_no_file_is_too_long_or_has_a_vague_name():
 
 
 def test_names_of_tests_are_short():
-    long_names: dict[str, set[str]] = {}
     for file in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.FunctionDef) or len(node.name) <= LONGEST_TEST_NAME:
-                continue
-            if node.name.startswith("test_"):
-                folder = str(file.parent.relative_to(ROOT))
-                long_names.setdefault(folder, set()).add(node.name)
-    new = {k: v for k, v in long_names.items() if k not in FOLDERS_WITH_LONG_TEST_NAMES}
-    assert not new
-    short = FOLDERS_WITH_LONG_TEST_NAMES - set(long_names)
-    assert not short, "these are short now: take them off FOLDERS_WITH_LONG_TEST_NAMES"
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                assert len(node.name) <= LONGEST_TEST_NAME, f"{file}: {node.name}"
 
 
 def loaded(code: str) -> set[str]:

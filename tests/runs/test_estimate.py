@@ -64,7 +64,7 @@ def test_a_trial_has_few_images_few_steps_and_small_batches(scripted, make_recip
     assert trial.recipe.teacher == recipe_of(make_recipe, 10).teacher
 
 
-def test_steps_grow_with_the_batch_and_validations_with_the_images(scripted, make_recipe):
+def test_steps_scale_with_the_batch_validations_with_images(scripted, make_recipe):
     found, _ = scripted(recipe_of(make_recipe, 10, validation=0.5))
     steps, validations = 500 * 2 * (32 / 16), 10 * (4 * 5 + 1)
     assert set(found.stage_seconds) == set(REQUIRED_STAGES)
@@ -88,9 +88,7 @@ def test_memory_grows_with_the_images_and_the_batch(scripted, make_recipe, monke
     assert found.memory == 1000 + (3000 - 1000) * 32 // 16 + held
 
 
-def test_cases_without_masks_are_tried_as_such_and_counted_where_the_run_uses_them(
-    scripted, make_recipe, monkeypatch
-):
+def test_cases_without_masks_are_tried_and_counted(scripted, make_recipe, monkeypatch):
     peaks = iter([9000, *[1000] * 9])
     monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
     recipe = recipe_of(make_recipe, 10, validation=0.2, labelled=0.25)
@@ -106,7 +104,7 @@ def test_cases_without_masks_are_tried_as_such_and_counted_where_the_run_uses_th
     assert found.scoring == pytest.approx(10 * (2 + 2 + 2) / (2 + 1 + 2))
 
 
-def test_a_recipe_that_leaves_no_case_its_mask_is_refused_as_by_the_run(make_recipe):
+def test_a_recipe_without_labelled_cases_is_refused(make_recipe):
     source = {"name": "A", "phantoms": {"scanner": "A", "images": 2, "size": 64}}
     with pytest.raises(InputError, match=r"labelled is 0\.5, but one image alone"):
         estimate(make_recipe(source=source, validation=0.5, labelled=0.5), "cpu")
@@ -158,7 +156,7 @@ def test_the_last_line_of_the_command_is_the_estimate(make_recipe, tmp_path, msa
     assert json.loads((tmp_path / "e.json").read_text())["seconds"] == 4
 
 
-def test_the_command_that_looks_names_every_case_and_every_problem(make_domain, msankd):
+def test_inspect_names_every_case_and_problem(make_domain, msankd):
     folder = make_domain()
     said = msankd("inspect", folder)
     assert said.err == "" and all(name in said.out for name in ("000", "002", "foreground"))

@@ -26,7 +26,7 @@ def report(finished_run):
     return json.loads((finished_run.path / "report" / "report.json").read_text())
 
 
-def test_every_model_is_scored_on_the_validation_split_and_on_every_test(report):
+def test_every_model_is_scored_on_validation_and_tests(report):
     assert tuple(report) == ROLES
     for found in report.values():
         for part in ("scores", "fsd", "prior_fsd"):
@@ -51,14 +51,14 @@ def test_a_saved_model_scores_as_the_report_says(report, finished_run):
     assert model.card.metrics["B"]["dice"] == found.mean["dice"]
 
 
-def test_the_report_says_what_each_model_costs_and_what_validation_is_worth(finished_run):
+def test_the_report_gives_costs_and_a_caveat_of_validation(finished_run):
     said = (finished_run.path / "report" / "report.md").read_text()
     assert "| model | parameters | MB | GMAC a patch | ms an image | threshold |" in said
     assert all(f"| {role} |" in said for role in ROLES)
     assert "A, validation: chose checkpoints, calibration and thresholds" in said
 
 
-def test_a_run_on_one_image_and_a_target_of_one_patch_comes_to_its_end(make_recipe, tmp_path):
+def test_a_run_on_one_image_and_a_small_target_finishes(make_recipe, tmp_path):
     source = {"name": "A", "phantoms": {"scanner": "A", "images": 1, "size": 64}}
     target = {"name": "B", "phantoms": {"scanner": "B", "images": 1, "size": 64}}
     recipe = make_recipe(
@@ -96,9 +96,7 @@ def test_calibration_is_alike_and_on_held_out_images(make_recipe, tmp_path, monk
     np.testing.assert_array_equal(pixels[1:], [pixels[0]] * 2)
 
 
-def test_a_student_that_began_from_a_model_says_so_and_keeps_its_terms(
-    finished_run, make_recipe, tmp_path
-):
+def test_a_fine_tuned_student_names_its_model_and_terms(finished_run, make_recipe, tmp_path):
     began = finished_run.path / "models" / "baseline.safetensors"
     distil(make_recipe(1, name="tuned", start_from=str(began)), tmp_path / "run", device="cpu")
     cards = {role: read_card(tmp_path / "run" / "models" / f"{role}.safetensors") for role in ROLES}

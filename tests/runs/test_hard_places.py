@@ -25,9 +25,7 @@ def test_a_run_lives_in_a_folder_of_any_name(name, make_recipe, make_domain, tmp
     assert run_state(tmp_path / name / "run").state == "finished"
 
 
-def test_a_source_that_is_removed_in_mid_run_is_named_and_the_run_goes_on_when_it_is_back(
-    make_recipe, make_domain, tmp_path
-):
+def test_a_source_removed_in_mid_run_is_named_and_may_return(make_recipe, make_domain, tmp_path):
     source, away = make_domain(), tmp_path / "away"
     recipe = make_recipe(steps=1, source={"name": "mine", "folder": str(source)}, tests=[])
 

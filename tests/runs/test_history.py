@@ -197,7 +197,7 @@ def test_only_the_best_score_is_that_of_the_stage():
     assert history.scores["san"].values == [0.5, 0.25]
 
 
-def test_steps_that_are_done_again_take_the_place_of_the_first_ones():
+def test_repeated_steps_replace_the_first_ones():
     history = told(
         *running(done=4),
         Validated(stage="teacher", step=4, score=0.5, best=True),
@@ -209,7 +209,7 @@ def test_steps_that_are_done_again_take_the_place_of_the_first_ones():
     assert history.stages["teacher"].step == 3
 
 
-def test_a_split_batch_and_a_note_are_each_said_once_in_a_sentence():
+def test_a_split_batch_and_a_note_are_one_sentence_each():
     split = BatchSplit(stage="teacher", step=7, batch=8, parts=2)
     note = Noted(stage="teacher", step=8, sentence="The preview's image cannot be read.")
     history = told(split, note, note)
@@ -246,7 +246,7 @@ def test_a_finished_stage_has_the_seconds_it_said():
     assert (teacher.state, teacher.seconds, teacher.step) == ("done", 42.0, 10)
 
 
-def test_the_time_left_of_a_stage_follows_from_its_pace_without_the_first_step():
+def test_time_left_follows_the_pace_without_the_first_step():
     assert told(*running(done=0)).stage_seconds_left() is None
     assert told(*running(done=1)).stage_seconds_left() is None
     assert told(*running(done=3, pace=2)).stage_seconds_left() == 7 * 2
@@ -272,7 +272,7 @@ def test_the_last_stage_needs_no_estimate():
     assert history.seconds_left() == 14
 
 
-def test_what_a_run_took_over_is_done_and_tells_nothing_of_its_pace():
+def test_shared_stages_are_done_and_tell_no_pace():
     history = told(*running(stage="san", done=3, pace=2))
     *earlier, _, _ = history.stages.values()
     assert {stage.state for stage in earlier} == {"done"}

@@ -79,7 +79,7 @@ def test_no_other_stage_keeps_its_course(finished_run):
     assert kept == {"distil"}
 
 
-def test_an_earlier_student_takes_the_place_of_the_last_in_graphs(finished_run):
+def test_a_snapshot_replaces_the_student_in_graphs(finished_run):
     patch = np.random.default_rng(0).random((1, 32, 32), np.float32)
     pair = load_pair(finished_run.path)
     last = view_graphs(pair, [patch], 2).samples[0]
@@ -103,7 +103,7 @@ def test_every_validation_is_kept_where_they_are_few(steps, every, expected):
 
 
 @pytest.mark.parametrize("steps", [951, 1000, 1049, 5000, 100_000])
-def test_of_many_validations_a_few_are_kept_evenly_with_first_and_last(steps):
+def test_snapshots_of_many_validations_are_evenly_spaced(steps):
     kept = snapshot_steps(StageSchedule(steps=steps, validate_every=50))
     gaps = [b - a for a, b in pairwise(kept)]
     assert len(kept) == SNAPSHOTS and kept[0] == 0 and kept[-1] == steps

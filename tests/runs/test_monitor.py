@@ -66,9 +66,7 @@ def train(make_recipe, folder, **stages):
     return run_stages(make_recipe(stages=plan), folder, events.append), events
 
 
-def test_every_validation_is_previewed_and_nothing_that_is_learnt_changes(
-    make_recipe, folder, monkeypatch
-):
+def test_previews_change_nothing_that_is_trained(make_recipe, folder, monkeypatch):
     monkeypatch.setattr(monitor, "_PREVIEW_SECONDS", float("inf"))
     steps = {"teacher": 1, "student": 1, "distil": 2}
     alone, unseen = train(make_recipe, RunDirectory(folder.path / "unseen"), **steps)
@@ -113,18 +111,14 @@ def test_a_preview_is_what_the_network_would_segment(preview, events, stage, fol
     assert (found == labels_from(maps, 0.5))[prepared.fov.shape[0] // 2].mean() > 0.95
 
 
-def test_without_an_image_and_before_the_first_step_there_is_no_preview(
-    preview, events, stage, folder
-):
+def test_no_preview_without_an_image_or_before_the_first_step(preview, events, stage, folder):
     preview.on_evaluation(stage, 2)
     put(folder, photograph())
     preview.on_evaluation(stage, 0)
     assert events == []
 
 
-def test_an_image_that_is_put_there_later_or_changed_is_the_one_shown(
-    preview, events, stage, folder
-):
+def test_a_later_or_changed_image_is_the_one_previewed(preview, events, stage, folder):
     for size in (64, 96):
         put(folder, photograph(size))
         preview.on_evaluation(stage, 2)
@@ -183,7 +177,7 @@ def test_a_stage_that_does_not_segment_is_not_previewed(preview, events, folder)
     assert events == []
 
 
-def test_a_target_that_is_gone_is_said_and_the_others_are_measured(make_recipe, folder, tmp_path):
+def test_a_missing_target_is_noted_and_others_are_measured(make_recipe, folder, tmp_path):
     targets = []
     for name in ("here", "gone"):
         write_domain(phantom_domain("B", 2, 64, 1), tmp_path / name)

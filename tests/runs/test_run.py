@@ -120,7 +120,7 @@ def test_a_machine_that_was_restarted_since_is_why_a_run_died(begun, monkeypatch
     assert (state.state, state.last_words) == ("died", "the machine was restarted")
 
 
-def test_a_directory_with_a_recipe_alone_is_a_run_that_has_not_begun(make_recipe, tmp_path):
+def test_a_directory_with_a_recipe_alone_has_not_begun(make_recipe, tmp_path):
     folder = RunDirectory(tmp_path)
     make_recipe().save(folder.recipe)
     state = run_state(tmp_path)

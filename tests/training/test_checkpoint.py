@@ -77,9 +77,7 @@ def test_weights_of_another_network_are_named(tmp_path):
     assert "does not fit the recipe's networks" in refused(path, load=True)
 
 
-def test_a_full_disk_is_an_os_error_that_names_the_file_and_leaves_the_former(
-    tmp_path, largest_file
-):
+def test_a_full_disk_names_the_file_and_leaves_the_former(tmp_path, largest_file):
     path = tmp_path / "last.safetensors"
     save_checkpoint(path, *learner(1), Progress(1))
     with largest_file(200), pytest.raises(OSError) as caught:

@@ -82,9 +82,7 @@ def test_a_model_of_other_classes_is_one_sentence(make_recipe, tiny_model, folde
         run_stages(make_recipe(0, start_from=str(tmp_path / "three.safetensors")), folder)
 
 
-def test_a_relative_path_counts_from_the_recipe_and_a_shipped_name_is_kept(
-    tiny_content, tmp_path, monkeypatch
-):
+def test_start_from_is_relative_to_the_recipe_or_shipped(tiny_content, tmp_path, monkeypatch):
     def loaded(start_from):
         file = tmp_path / "recipe.yaml"
         file.write_text(yaml.safe_dump(tiny_content | {"start_from": start_from}))
@@ -99,6 +97,6 @@ def test_a_relative_path_counts_from_the_recipe_and_a_shipped_name_is_kept(
         loaded("${NOT_SET_AT_ALL}/a.safetensors")
 
 
-def test_a_recipe_that_is_handed_on_names_the_model_without_its_place(make_recipe):
+def test_a_portable_recipe_names_the_model_without_its_folder(make_recipe):
     assert make_recipe(start_from="/home/me/a.safetensors").portable().start_from == "a.safetensors"
     assert make_recipe().portable().start_from is None

@@ -57,7 +57,7 @@ def content(folder):
     return {step: load_file(path) for step, path in snapshot_files(folder).items()}
 
 
-def test_the_weights_of_every_validation_are_kept_and_those_of_the_start(train):
+def test_snapshots_are_of_the_start_and_every_validation(train):
     start = Line().trained.weight.detach().clone()
     _, folder = train("whole", stage := Line())
     found = content(folder)

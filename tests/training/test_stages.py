@@ -91,7 +91,7 @@ def step(stage):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_step_changes_what_is_trained_and_no_bit_of_what_is_frozen(name):
+def test_a_step_changes_no_bit_of_what_is_frozen(name):
     stage = STAGES[name]()
     trained, frozen = state(stage.trained), state(stage.frozen)
     losses = step(stage)
@@ -112,7 +112,7 @@ def test_every_weight_that_should_learn_gets_a_gradient(name):
     assert [n for n, p in trainable_parameters if p.grad is None] == []
 
 
-def test_the_first_phase_of_the_autoencoder_leaves_its_perceptron_to_the_second():
+def test_the_first_autoencoder_phase_leaves_the_perceptron():
     network = autoencoder()
     former = state(network.alignment)
     step(AutoencoderStage(network))
@@ -123,7 +123,7 @@ def test_the_first_phase_of_the_autoencoder_leaves_its_perceptron_to_the_second(
     assert any(not torch.equal(t, former[n]) for n, t in network.alignment.state_dict().items())
 
 
-def test_a_distilled_student_is_free_again_after_its_alignment_froze_it():
+def test_a_distilled_student_trains_after_its_alignment():
     learned = network()
     AlignmentStage("san", alignment(learned), learned, autoencoder())
     assert not any(parameter.requires_grad for parameter in learned.parameters())
@@ -131,7 +131,7 @@ def test_a_distilled_student_is_free_again_after_its_alignment_froze_it():
     assert all(parameter.requires_grad for parameter in learned.parameters())
 
 
-def test_views_are_decoded_for_who_asks_and_the_anchors_predictions_do_not_depend_on_it():
+def test_decoding_views_does_not_change_the_anchors_predictions():
     plain, decoding = (distil(asked).eval() for asked in ([], [ViewPredictions(GKD)]))
     drawn = batch()
     losses = decoding(drawn)
@@ -145,7 +145,7 @@ def test_views_are_decoded_for_who_asks_and_the_anchors_predictions_do_not_depen
     assert losses["gkd/predictions"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_the_cross_pass_leaves_the_students_running_statistics_to_its_own_pass():
+def test_the_cross_pass_leaves_running_statistics_alone():
     plain, crossed = distil([]), distil([DICD(GKD)])
     former = running(plain.trained)
     for stage in (plain, crossed):
@@ -254,7 +254,7 @@ def test_validation_is_the_mean_dice_of_classes_that_are_there(predicted, mask, 
     assert mean_dice(Echo(), [prepared(predicted, mask, fov)]) == pytest.approx(dice)
 
 
-def test_validation_takes_the_threshold_that_suits_all_cases_best():
+def test_validation_uses_the_best_threshold_of_all_cases():
     truth, wrong = [[0, 1], [1, 0]], [[0, 1], [0, 0]]
     assert mean_dice(Timid(), [prepared(truth, truth)]) == pytest.approx(1)
     both = mean_dice(Timid(), [prepared(truth, truth), prepared(wrong, truth)])

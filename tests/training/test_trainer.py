@@ -192,7 +192,7 @@ def test_no_steps_leave_the_weights_as_they_start(train):
 
 
 @pytest.mark.parametrize("asked", [1, 2, 4, 7, 10, 12, 14, 18, 23, 25, 28, 31, 45, 60])
-def test_a_stage_interrupted_anywhere_ends_with_the_weights_of_an_uninterrupted_one(train, asked):
+def test_an_interrupted_stage_ends_with_the_same_weights(train, asked):
     whole, broken, resumed = (Line(scores=[1, 2, 3], normalised=True) for _ in range(3))
     train(whole, folder="whole")
     with pytest.raises(Interrupted):
@@ -209,7 +209,7 @@ def test_a_stage_interrupted_anywhere_ends_with_the_weights_of_an_uninterrupted_
     assert len(broken.seen) + len(resumed.seen) == len(whole.seen)
 
 
-def test_a_wish_to_stop_is_heard_at_every_layer_and_every_gradient(train):
+def test_a_stop_is_noticed_at_every_layer_and_gradient(train):
     stage, asked = Line(normalised=True), []
 
     def wish():
@@ -274,7 +274,7 @@ def test_a_finished_stage_is_not_done_again(train):
     assert same(weights(second), weights(first))
 
 
-def test_a_loss_that_is_not_finite_is_one_sentence_and_leaves_the_checkpoint(train):
+def test_a_loss_that_is_not_finite_leaves_the_checkpoint(train):
     with pytest.raises(InputError) as caught:
         train(Line(poison=4))
     message = str(caught.value)
