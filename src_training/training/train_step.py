@@ -16,7 +16,7 @@ from src_training.errors import InputError
 from src_training.seeds import step_seed
 from src_training.training.callbacks import Callback
 from src_training.training.distributed.process_group import ProcessGroup, split_batch
-from src_training.training.distributed.whole_batch import RemoteOutOfMemory, sync_batch
+from src_training.training.distributed.sync_batch import RemoteOutOfMemory, sync_batch
 from src_training.training.interruption import Interrupted
 from src_training.training.schedule import learning_rate
 from src_training.training.stages.base import Stage

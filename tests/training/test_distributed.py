@@ -16,7 +16,7 @@ from src_training.distillation.gkd.dicd import frozen_running_statistics
 from src_training.networks import build_network
 from src_training.runs.monitor import EventCallback
 from src_training.training.distributed.process_group import ProcessGroup
-from src_training.training.distributed.whole_batch import all_gather_samples, sync_batch
+from src_training.training.distributed.sync_batch import all_gather_samples, sync_batch
 from src_training.training.stages.alignment import AlignmentStage
 from src_training.training.stages.autoencoder import AutoencoderStage, VectorStage
 from src_training.training.stages.base import Stage

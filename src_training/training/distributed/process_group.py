@@ -18,7 +18,7 @@ class ProcessGroup:
 
     All processes draw the same batch, and each computes the gradient of its own
     part of it; the sums are those of the whole batch, see
-    `src_training.training.distributed.whole_batch`.
+    `src_training.training.distributed.sync_batch`.
 
     Parameters
     ----------

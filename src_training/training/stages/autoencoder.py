@@ -8,7 +8,7 @@ from torch import Tensor
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.sampling import Batch
 from src_training.losses.segmentation import region_dice_loss
-from src_training.training.distributed.whole_batch import all_gather_samples
+from src_training.training.distributed.sync_batch import all_gather_samples
 from src_training.training.stages.base import Stage
 
 if TYPE_CHECKING:

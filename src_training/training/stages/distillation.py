@@ -13,7 +13,7 @@ from src_training.distillation import Distillation
 from src_training.distillation.base import ForwardOutputs
 from src_training.losses.segmentation import WEIGHTS, Supervision, supervised_losses
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.training.distributed.whole_batch import all_gather_samples, gather_inputs
+from src_training.training.distributed.sync_batch import all_gather_samples, gather_inputs
 from src_training.training.stages.base import (
     SEGMENTATION,
     Stage,

@@ -7,7 +7,7 @@ from torch import Tensor
 from src_training.data.sampling import Batch
 from src_training.losses.segmentation import WEIGHTS, Supervision, supervised_losses
 from src_training.networks.base import SegmentationNetwork
-from src_training.training.distributed.whole_batch import all_gather_samples
+from src_training.training.distributed.sync_batch import all_gather_samples
 from src_training.training.stages.base import SEGMENTATION, Stage, namespaced
 
 if TYPE_CHECKING:
