@@ -138,7 +138,7 @@ def test_decoding_views_does_not_change_the_anchors_predictions():
     assert losses["segmentation/ce"].item() == pytest.approx(
         plain(drawn)["segmentation/ce"].item(), rel=1e-6
     )
-    (teacher, _), (student, _) = decoding._teacher, decoding._student
+    (_, teacher, _), student = decoding.frozen, decoding.trained
     images = torch.cat([drawn.image, drawn.views])
     plain = torch.cat([drawn.unaugmented, drawn.unaugmented.repeat_interleave(VIEWS, 0)])
     expected = pixel_divergence(teacher(plain), student(images))
