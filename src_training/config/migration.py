@@ -57,6 +57,9 @@ def migrate_recipe(content: Any, where: str = "recipe") -> tuple[Any, list[str]]
     if isinstance(former, dict) and (present := migrate_preprocessing(former)) != former:
         content = content | {"preprocessing": present}
         changes.append(f"preprocessing of a former version is read as kind {present['kind']}")
+    for role in ("teacher", "student"):
+        if isinstance(network := content.get(role), dict):
+            content = content | {role: _migrate_network(network)}
     alignment = content.get("alignment")
     if isinstance(alignment, dict) and alignment.keys() & _ALIGNMENT_FIELDS.keys():
         content = content | {"alignment": _migrate_alignment(alignment, where)}
@@ -66,6 +69,16 @@ def migrate_recipe(content: Any, where: str = "recipe") -> tuple[Any, list[str]]
         text = yaml.safe_dump(new, default_flow_style=True, sort_keys=False, width=10**6)
         changes.append(f"distilling of a former version is read as {text.strip()[1:-1]}")
     return content, changes
+
+
+def _migrate_network(former: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the former option of an ENet, where it has the value that it always has now."""
+    options = former.get("options")
+    if former.get("name") != "enet" or not isinstance(options, dict):
+        return former
+    if options.get("unpooling") != "indices":
+        return former
+    return former | {"options": {k: v for k, v in options.items() if k != "unpooling"}}
 
 
 def _migrate_alignment(former: dict[str, Any], where: str) -> dict[str, Any]:

@@ -131,3 +131,10 @@ def test_former_options_of_the_alignment_are_left_out():
 def test_another_value_of_a_former_option_is_refused(field, value):
     with pytest.raises(InputError, match=rf"^old.yaml: the former field alignment.{field} is "):
         migrate_recipe({"alignment": {field: value}}, "old.yaml")
+
+
+def test_the_former_default_of_enet_is_left_out():
+    student = {"name": "enet", "options": {"unpooling": "indices"}}
+    assert migrate_recipe({"student": student})[0] == {"student": {"name": "enet", "options": {}}}
+    bilinear = {"student": {"name": "enet", "options": {"unpooling": "bilinear"}}}
+    assert migrate_recipe(bilinear)[0] == bilinear
