@@ -46,7 +46,7 @@ class RunData:
     @property
     def spacing(self) -> tuple[float, float, float] | None:
         """Median spacing of the sources' volumes in mm (slice, row, column); None without."""
-        spacings = [domain.spacing for domain in self.sources if domain.spacing is not None]
+        spacings = [each for domain in self.sources if (each := domain.spacing) is not None]
         if not spacings:
             return None
         z, y, x = np.median(spacings, axis=0).tolist()

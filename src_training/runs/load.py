@@ -11,7 +11,8 @@ from src_training.networks import SegmentationNetwork
 from src_training.runs.data import load_domain
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunStarted, iter_events
-from src_training.training.builders import Networks, build_stage
+from src_training.seeds import drawing
+from src_training.training.builders import Networks, build_segmentation_network, build_stage
 from src_training.training.checkpoint import load_checkpoint, snapshot_files
 
 
@@ -27,7 +28,10 @@ def load_networks(run: Path) -> Networks:
         validation, or a checkpoint is broken; the message names it.
     """
     directory = RunDirectory(Path(run))
-    networks = _build(directory)
+    recipe, classes = _recipe_and_classes(directory)
+    # Whoever else draws in this process goes on as if nothing had been built here.
+    with drawing(recipe.seed):
+        networks = Networks.build(recipe, classes)
     for spec in stages_of(networks.recipe):
         path = directory.stage(spec.name) / "best.safetensors"
         if not path.exists():
@@ -74,16 +78,19 @@ def load_snapshot(run: Path, step: int) -> SegmentationNetwork:
     if step not in files:
         known = ", ".join(map(str, files)) or "none"
         raise InputError(f"{run}: there is no snapshot of step {step}; expected one of {known}")
-    student = _build(directory).distilled
+    recipe, classes = _recipe_and_classes(directory)
+    with drawing(recipe.seed):
+        student = build_segmentation_network(recipe, recipe.student, classes)
     load_checkpoint(files[step], student)
     return student.eval()
 
 
-def _build(directory: RunDirectory) -> Networks:
+def _recipe_and_classes(directory: RunDirectory) -> tuple[Recipe, int]:
+    """The recipe of a run, and how many classes its networks have."""
     if not directory.recipe.is_file():
         raise InputError(f"{directory.path}: there is no run; expected recipe.yaml in it")
     recipe = Recipe.load(directory.recipe)
-    return Networks.build(recipe, _class_count(directory, recipe))
+    return recipe, _class_count(directory, recipe)
 
 
 def _class_count(directory: RunDirectory, recipe: Recipe) -> int:

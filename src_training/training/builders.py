@@ -77,18 +77,18 @@ class Networks:
             torch.manual_seed(step_seed(recipe.seed, role, "start"))
 
         seed("teacher")
-        teacher = _segmentation_network(recipe, recipe.teacher, classes)
+        teacher = build_segmentation_network(recipe, recipe.teacher, classes)
         seed("autoencoder")
         autoencoder = _autoencoder(recipe, classes)
         seed("tan")
         tan = _alignment_network(recipe, teacher)
         seed("student")
-        student = _segmentation_network(recipe, recipe.student, classes)
+        student = build_segmentation_network(recipe, recipe.student, classes)
         seed("san")
         san = _alignment_network(recipe, student)
-        baseline = _segmentation_network(recipe, recipe.student, classes)
+        baseline = build_segmentation_network(recipe, recipe.student, classes)
         seed("distil")
-        distilled = _segmentation_network(recipe, recipe.student, classes)
+        distilled = build_segmentation_network(recipe, recipe.student, classes)
         seed("distillations")
         distillations = build_distillations(recipe.distillation, teacher, student)
         return cls(
@@ -189,9 +189,10 @@ def pretrained_student(
     return model
 
 
-def _segmentation_network(
+def build_segmentation_network(
     recipe: Recipe, network: NetworkRecipe, classes: int
 ) -> SegmentationNetwork:
+    """The teacher or the student of a recipe, with random weights; errors as `build_network`."""
     built = build_network(
         network.name, recipe.preprocessing.in_channels, classes, **network.options
     )

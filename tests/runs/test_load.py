@@ -133,3 +133,12 @@ def test_a_broken_checkpoint_is_named(finished_run, tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match=r"tan.best\.safetensors: the checkpoint cannot be read"):
         load_networks(run)
+
+
+def test_loading_leaves_the_random_numbers_of_others_alone(finished_run):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    load_networks(finished_run.path)
+    load_snapshot(finished_run.path, 0)
+    assert torch.equal(torch.rand(2), expected)
