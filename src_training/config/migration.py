@@ -7,6 +7,7 @@ import yaml
 from src_training.data.preprocessing import migrate_preprocessing
 from src_training.distillation import METHODS
 from src_training.errors import InputError
+from src_training.networks import migrate_options
 
 _GKD_FIELDS = (
     *("intra", "inter", "cross", "predictions", "views"),
@@ -72,13 +73,11 @@ def migrate_recipe(content: Any, where: str = "recipe") -> tuple[Any, list[str]]
 
 
 def _migrate_network(former: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the former option of an ENet, where it has the value that it always has now."""
-    options = former.get("options")
-    if former.get("name") != "enet" or not isinstance(options, dict):
+    """Leave out former options that have the value that they always have now."""
+    name, options = former.get("name"), former.get("options")
+    if not isinstance(name, str) or not isinstance(options, dict):
         return former
-    if options.get("unpooling") != "indices":
-        return former
-    return former | {"options": {k: v for k, v in options.items() if k != "unpooling"}}
+    return former | {"options": migrate_options(name, options)}
 
 
 def _migrate_alignment(former: dict[str, Any], where: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from src_training.data.preprocessing import Preprocessing, migrate_preprocessing
 from src_training.data.preprocessing.geometry import Float
 from src_training.errors import InputError
 from src_training.inference.image_threshold import expected_dice_threshold, quantise
-from src_training.networks import build_network
+from src_training.networks import build_network, migrate_options
 from src_training.networks.base import SegmentationNetwork
 
 FORMAT: Final = 2
@@ -236,10 +236,8 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
     if isinstance(preprocessing := content.get("preprocessing"), dict):
         migrated["preprocessing"] = migrate_preprocessing(preprocessing)
     migrated["augmentation"] = _augmentation_in(content.get("recipe"))
-    options = content.get("options")
-    if content.get("architecture") == "enet" and options == {"unpooling": "indices"}:
-        # Formerly an option, and this its default; now there is no other unpooling.
-        migrated["options"] = {}
+    if isinstance(options := content.get("options"), dict):
+        migrated["options"] = migrate_options(str(content.get("architecture")), options)
     return migrated | {"format": FORMAT}
 
 

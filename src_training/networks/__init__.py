@@ -1,7 +1,7 @@
 """Segmentation networks: teachers and students, by name in `NETWORKS`."""
 
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.networks.registry import NETWORKS, NetworkSpec, build_network
+from src_training.networks.registry import NETWORKS, NetworkSpec, build_network, migrate_options
 
 __all__ = [
     "NETWORKS",
@@ -9,4 +9,5 @@ __all__ = [
     "SegmentationNetwork",
     "Skips",
     "build_network",
+    "migrate_options",
 ]

@@ -116,6 +116,16 @@ NETWORKS: dict[str, NetworkSpec] = {
 """A new network is a file beside these and one entry here."""
 
 
+def migrate_options(name: str, options: Mapping[str, Option]) -> dict[str, Option]:
+    """Options of a network by a former version, without those that always have that value now.
+
+    >>> migrate_options("enet", {"unpooling": "indices"})
+    {}
+    """
+    former: dict[str, Option] = {"unpooling": "indices"} if name == "enet" else {}
+    return {key: value for key, value in options.items() if former.get(key, ...) != value}
+
+
 def build_network(
     name: str, in_channels: int, classes: int, **options: Option
 ) -> SegmentationNetwork:
