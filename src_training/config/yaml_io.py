@@ -60,6 +60,7 @@ def set_field(content: dict[str, Any], field: str, value: object, where: str) ->
     ``distillation.gkd.views`` is a field of the entry of ``distillation`` whose
     method is ``gkd``; a missing entry is added. ``distillation`` set to a bare
     name, ``gkd``, leaves this method alone, with the options that it has.
+    ``sources.0.angle`` is a field of the first source.
 
     Raises
     ------
@@ -85,12 +86,24 @@ def set_field(content: dict[str, Any], field: str, value: object, where: str) ->
 
 def _set_nested(content: dict[str, Any], field: str, value: object, where: str) -> None:
     *parents, last = field.split(".")
-    place = content
+    place: Any = content
     for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
+        if isinstance(place, list):
+            place = place[_index(place, parent, where)]
+        else:
+            place = place.setdefault(parent, {})
+        if not isinstance(place, dict | list):
             raise InputError(f"{where}: {parent} has no fields; expected a group of them")
-    place[last] = value
+    place[_index(place, last, where) if isinstance(place, list) else last] = value
+
+
+def _index(listed: list[Any], part: str, where: str) -> int:
+    """The index that a part of a dotted field is in a list."""
+    if not part.isdigit() or int(part) >= len(listed):
+        raise InputError(
+            f"{where}: {part!r} is no entry of a list of {len(listed)}; expected 0, 1…"
+        )
+    return int(part)
 
 
 def _are_methods(listed: Any) -> bool:

@@ -197,7 +197,7 @@ def test_settings_reach_a_method_by_its_name(written):
     ("field", "value", "said"),
     [
         ("name.first", "a", "name has no fields"),
-        ("tests.0.name", "a", "tests has no fields"),
+        ("tests.9.name", "a", "'9' is no entry of a list of "),
         ("seed", "[", "the value is not YAML"),
         ("seeed", "1", "the field seeed is unknown"),
     ],
@@ -288,3 +288,12 @@ def test_invalid_yaml_is_named_with_its_line(tmp_path):
     (tmp_path / "bad.yaml").write_text("name: a\npatch: [")
     with pytest.raises(InputError, match=r"not YAML \(.+ in line 2\)"):
         Recipe.load(tmp_path / "bad.yaml")
+
+
+def test_a_setting_reaches_into_a_list_by_index(make_recipe, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    make_recipe().save(path)
+    recipe = Recipe.load(path, {"sources.0.angle": "30", "tests.0.name": "other"})
+    assert (recipe.sources[0].angle, recipe.tests[0].name) == (30, "other")
+    message = refused(path, {"sources.1.angle": "30"})
+    assert "--set sources.1.angle: '1' is no entry of a list of 1; expected 0" in message
