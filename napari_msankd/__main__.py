@@ -36,7 +36,7 @@ def show() -> int:
     """Open napari with the sample and the Segment widget, and wait for its end."""
     import napari
 
-    from napari_msankd.samples import fundus_a
+    from napari_msankd.sample_data import fundus_a
 
     viewer = napari.Viewer(title="napari-msankd")
     for layer in fundus_a():

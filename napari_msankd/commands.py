@@ -3,13 +3,14 @@
 import napari
 from napari.layers import Image
 
-from napari_msankd.segment.slice_choice import CURRENT
 from napari_msankd.segment.widget import SegmentWidget
+from napari_msankd.widgets.plugin_widget import open_widget
+from napari_msankd.widgets.slice_selector import CURRENT
 
 
 def segment_current_slice(viewer: napari.Viewer) -> SegmentWidget:
     """Segment the slice in sight of the selected image, with the Segment widget's choices."""
-    _, widget = viewer.window.add_plugin_dock_widget("napari-msankd", "Segment")
+    widget: SegmentWidget = open_widget(viewer, "Segment")
     active = viewer.layers.selection.active
     if isinstance(active, Image):
         widget.image.layer = active

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_msankd.samples import fundus_a
+from napari_msankd.sample_data import fundus_a
 from napari_msankd.shipped import shipped
 from src_training.errors import InputError
 

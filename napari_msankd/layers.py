@@ -211,12 +211,61 @@ def placement(layer: "Layer", offset: Sequence[int] | None = None) -> dict[str, 
     }
 
 
+def placement_over(
+    layer: "Layer",
+    scale: Sequence[float] = (1, 1),
+    translate: Sequence[float] = (0, 0),
+    leading: int = 0,
+) -> dict[str, Any]:
+    """Keywords of a new layer whose pixels lie over those of another.
+
+    Parameters
+    ----------
+    layer
+        What it lies over; of a stack, the last two axes.
+    scale, translate
+        From pixels (y, x) of the new layer to those of `layer`.
+    leading
+        Axes of the new layer before (y, x), such as channels.
+
+    Returns
+    -------
+    dict
+        ``affine``, ``units``.
+    """
+    from napari.utils.transforms import Affine
+
+    own = Affine(
+        scale=layer.scale,
+        translate=layer.translate,
+        rotate=layer.rotate,
+        shear=layer.shear,
+        ndim=layer.ndim,
+    )
+    whole = layer.affine.affine_matrix @ own.affine_matrix
+    kept = [layer.ndim - 2, layer.ndim - 1, layer.ndim]
+    inner = np.diag([*map(float, scale), 1.0])
+    inner[:2, 2] = translate
+    matrix = np.eye(leading + 3)
+    matrix[leading:, leading:] = whole[np.ix_(kept, kept)] @ inner
+    units = (*("pixel",) * leading, *layer.units[-2:])
+    return {"affine": matrix, "units": units}
+
+
 def shown_index(viewer: "ViewerModel", layer: "Layer", axis: int = 0) -> Index:
     """Index of the plane of `layer` that the viewer's sliders point at; `axis` as in `Planes`."""
     axes = slice(axis, axis + 1) if layer.ndim == 3 else slice(max(0, layer.ndim - 2))
     position = np.asarray(layer.world_to_data(viewer.dims.point))[axes]
     last = np.asarray(array_of(layer).shape[: layer.ndim])[axes] - 1
     return tuple(int(step) for step in np.clip(np.round(position), 0, last))
+
+
+def layer_by_id(viewer: "ViewerModel", unique_id: str | None) -> Any:
+    """The layer of the viewer that has this ``unique_id``; None if it is gone.
+
+    Names change and are given again: what is to be found later is remembered by its id.
+    """
+    return next((layer for layer in viewer.layers if layer.unique_id == unique_id), None)
 
 
 def array_of(layer: "Layer") -> Any:

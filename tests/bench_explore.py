@@ -12,9 +12,9 @@ import numpy as np
 from napari import Viewer
 from qtpy.QtWidgets import QApplication, QWidget
 
-from napari_msankd.colours import LINES, colours_of
-from napari_msankd.explore.colouring import Colouring
-from napari_msankd.runs.plots import load_plots
+from napari_msankd.explore.embedding.point_colors import PointColors
+from napari_msankd.theme import LINES, theme_colors
+from napari_msankd.widgets.line_plot import load_pyqtgraph
 
 POINTS, FRAMES, SIDE = 10_000, 60, 500
 
@@ -33,18 +33,18 @@ def frames(scatter: QWidget, move: Callable[[], None]) -> list[float]:
 
 def main() -> None:
     """Measure panning and zooming."""
-    list(load_plots())
-    from napari_msankd.explore.scatter import Scatter
+    list(load_pyqtgraph())
+    from napari_msankd.explore.embedding.scatter import Scatter
 
     viewer = Viewer(show=False)
     random = np.random.default_rng(0)
     points = random.normal(size=(POINTS, 2))
     kinds = ["mask" if each < 0.2 else "image" for each in random.random(POINTS)]
-    scatter = Scatter("vectors", colours_of(viewer))
+    scatter = Scatter("vectors", theme_colors(viewer))
     scatter.resize(SIDE, SIDE)
     scatter.show()
     scatter.sample(points, [str(number) for number in range(POINTS)], kinds)
-    scatter.colour(Colouring(LINES, random.integers(0, len(LINES), POINTS), ""))
+    scatter.colour(PointColors(LINES, random.integers(0, len(LINES), POINTS), ""))
     QApplication.processEvents()
     for what, move in (
         ("pan", lambda: scatter.box.translateBy(x=0.01, y=0.01)),

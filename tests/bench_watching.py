@@ -20,11 +20,11 @@ from napari import Viewer
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication, QLabel
 
-from napari_msankd.distil.widget import DistilWidget
-from napari_msankd.runs.curves import Curves
-from napari_msankd.runs.jobs import Job
-from napari_msankd.runs.plots import load_plots
-from napari_msankd.runs.timeline import Timeline
+from napari_msankd.training.monitor.run_watcher import RunWatcher
+from napari_msankd.training.monitor.stage_bar import StageBar
+from napari_msankd.training.monitor.training_curves import TrainingCurves
+from napari_msankd.training.widget import TrainWidget
+from napari_msankd.widgets.line_plot import load_pyqtgraph
 from src_training.config.domains import DomainRecipe, Phantoms
 from src_training.config.presets import recipe_for
 from src_training.data.phantom.camera import fundus_phantom
@@ -62,7 +62,7 @@ def report(what: str, took: list[float]) -> None:
 
 def curves(viewer: Viewer) -> None:
     """A redraw, painting and all, after 10,000 steps with 5 losses and a total."""
-    widget, timeline = Curves(viewer), Timeline(viewer)
+    widget, timeline = TrainingCurves(viewer), StageBar(viewer)
     viewer.window.add_dock_widget(widget, name="curves")
     viewer.window.add_dock_widget(timeline, name="timeline")
     spin(2)
@@ -104,7 +104,7 @@ def ticks() -> None:
         log.write(StageStarted(stage="distil", step=0, steps=2 * STEPS))
         for number in range(1, STEPS + 1):
             log.write(step(number))
-        job = Job(Path(folder))
+        job = RunWatcher(Path(folder))
         job._timer.stop()
         report("tick, 10,000 events to read", timed_until(job, STEPS))
         took = []
@@ -130,11 +130,11 @@ def heartbeat(viewer: Viewer) -> None:
         viewer.window.add_dock_widget(label, name="label")
         beats("a bare label that changes four times a second", lambda n: label.setText(str(n)))
         viewer.window.remove_dock_widget(label)
-        widget = DistilWidget(viewer)
+        widget = TrainWidget(viewer)
         viewer.window.add_dock_widget(widget, name="Train & distil")
         widget.pages.setCurrentWidget(widget.runs)
         with folder.locked():
-            widget.runs.watch(Job(folder.path, widget.runs))
+            widget.runs.watch(RunWatcher(folder.path, widget.runs))
             spin(4)
             numbers = itertools.count(STEPS + 1)
             beats("a run watched, 40 steps a second", lambda _: write(log, numbers, 10))
@@ -177,7 +177,7 @@ def speed(viewer: Viewer) -> None:
     previews = 0
     costs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as root:
-        job = Job.start(recipe, Path(root) / "run", "cpu")
+        job = RunWatcher.start(recipe, Path(root) / "run", "cpu")
         reach(job, every)
         process = psutil.Process(job.history.process)
         for turn in range(2 * INTERVALS):
@@ -202,17 +202,17 @@ def speed(viewer: Viewer) -> None:
     )
 
 
-def watching(viewer: Viewer, job: Job) -> DistilWidget:
+def watching(viewer: Viewer, job: RunWatcher) -> TrainWidget:
     """A window that watches a run and previews the first layer."""
-    widget = DistilWidget(viewer)
+    widget = TrainWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Train & distil")
     widget.pages.setCurrentWidget(widget.runs)
     widget.runs.previewed.layer = viewer.layers["photograph"]
-    widget.runs.watch(Job(job.folder.path, widget.runs))
+    widget.runs.watch(RunWatcher(job.folder.path, widget.runs))
     return widget
 
 
-def reach(job: Job, step: int) -> None:
+def reach(job: RunWatcher, step: int) -> None:
     """Let the event loop turn until a run's teacher has come so far."""
     loop = QEventLoop()
     job.advanced.connect(lambda history: history.stages["teacher"].step >= step and loop.quit())
@@ -225,7 +225,7 @@ def spent(process: psutil.Process) -> tuple[float, float]:
     return used.user + used.system, time.perf_counter()
 
 
-def timed_until(job: Job, last: int) -> list[float]:
+def timed_until(job: RunWatcher, last: int) -> list[float]:
     """Seconds of each tick until a step was read."""
     took = []
     while job.history.stages["distil"].step < last:
@@ -239,7 +239,7 @@ def main() -> None:
     """Measure all."""
     viewer = Viewer()
     began = time.perf_counter()
-    list(load_plots())
+    list(load_pyqtgraph())
     print(f"pyqtgraph is imported in {1000 * (time.perf_counter() - began):.0f} ms, by a worker")
     curves(viewer)
     ticks()

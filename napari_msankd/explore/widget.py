@@ -4,31 +4,32 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QApplication, QLabel, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QTabWidget, QVBoxLayout
 
-from napari_msankd.controls import Words
-from napari_msankd.explore.choose import ChoosePage
-from napari_msankd.explore.explored import Explored
-from napari_msankd.explore.opening import Opened, read_sample, show_sample
+from napari_msankd.explore.extraction import Extraction
+from napari_msankd.explore.sample_layers import Opened, read_sample, show_sample
 from napari_msankd.explore.selection import Sample, Selection
-from napari_msankd.runs.plots import load_plots
-from napari_msankd.work import Failure, Works
+from napari_msankd.explore.setup_page import ExploreSetupPage
+from napari_msankd.widgets.line_plot import load_pyqtgraph
+from napari_msankd.widgets.plugin_widget import PluginWidget
+from napari_msankd.widgets.wrapping_label import WrappingLabel
+from napari_msankd.workers import Failure, WorkerGroup
 
 if TYPE_CHECKING:
     import napari
 
 _PAGES = (
-    ("vectors", "VectorsPage", "&Vectors"),
+    ("embedding", "EmbeddingPage", "&Vectors"),
     ("fsd", "FsdPage", "&FSD"),
-    ("graphs", "GraphsPage", "&Graphs"),
-    ("maps", "MapsPage", "&Maps"),
+    ("graphs", "GraphPage", "&Graphs"),
+    ("feature_maps", "FeatureMapPage", "&Maps"),
 )
-"""Module, class and title of each picture's page; pyqtgraph comes with them."""
+"""Package, class and title of each picture's page; pyqtgraph comes with them."""
 
 
-class ExploreWidget(QWidget):
+class ExploreWidget(PluginWidget):
     """The Explore widget: choose, then look.
 
     Parameters
@@ -47,21 +48,19 @@ class ExploreWidget(QWidget):
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
-        super().__init__()
-        self.viewer = viewer
+        super().__init__(viewer)
         self.selection = Selection(self)
-        self.works = Works(self, self._fail)
+        self.workers = WorkerGroup(self, self._fail)
         self.parts: dict[str, Any] = {}
-        self._explored: Explored | None = None
+        self._explored: Extraction | None = None
         self._modules: list[tuple[str, Any, str]] = []
-        self._ended = False
-        self.choose = ChoosePage(viewer)
+        self.choose = ExploreSetupPage(viewer)
         self.pages = QTabWidget()
         self.pages.addTab(self.choose, "&Choose")
         for _, _, title in _PAGES:
             self.pages.addTab(QLabel("Loading…"), title)
             self.pages.setTabEnabled(self.pages.count() - 1, False)
-        self.status = Words()
+        self.status = WrappingLabel()
         self.status.setToolTip("What went wrong")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
@@ -69,40 +68,29 @@ class ExploreWidget(QWidget):
         layout.addWidget(self.status)
         self.setMinimumWidth(360)
         self.choose.explored.connect(self._on_explored)
-        app = QApplication.instance()
-        assert app is not None
-        app.aboutToQuit.connect(self.end)
 
     def open_sample(self, sample: Sample, model: str, seen: Any = None) -> None:
         """Show a sample in the viewer: image, patch and view; a view that was `seen` as it was."""
         if self._explored is not None:
             self.status.setText("")
             steps = read_sample(self._explored, sample, model, seen)
-            self.works.begin("open", steps, self._on_opened)
+            self.workers.start("open", steps, self._on_opened)
 
-    def end(self) -> None:
-        """Work no more; called when the widget or napari goes."""
-        if not self._ended:
-            self._ended = True
-            self.works.end()
-            self.choose.end()
-            for page in self.parts.values():
-                page.end()
+    def on_end(self) -> None:
+        """Work no more."""
+        self.workers.cancel_all()
+        self.choose.end()
+        for page in self.parts.values():
+            page.end()
 
     def showEvent(self, event: QShowEvent) -> None:
         """Load what draws, once the widget is in sight."""
         super().showEvent(event)
         self._load()
 
-    def event(self, event: QEvent) -> bool:
-        """End when a dock lets go of the widget."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.end()
-        return super().event(event)
-
     def _load(self) -> None:
-        if not self._modules and "load" not in self.works:
-            self.works.begin("load", _loaded(), self._on_loaded)
+        if not self._modules and "load" not in self.workers:
+            self.workers.start("load", _loaded(), self._on_loaded)
 
     def _on_loaded(self, modules: list[tuple[str, Any, str]]) -> None:
         self._modules = modules
@@ -110,7 +98,7 @@ class ExploreWidget(QWidget):
 
     def _make_page(self) -> None:
         """Make the pages, one a turn of the event loop."""
-        if self._ended or len(self.parts) == len(self._modules):
+        if self.ended or len(self.parts) == len(self._modules):
             self._hand_on()
             return
         name, kind, title = self._modules[len(self.parts)]
@@ -125,7 +113,7 @@ class ExploreWidget(QWidget):
         self.pages.setTabEnabled(place, self._explored is not None)
         QTimer.singleShot(0, self._make_page)
 
-    def _on_explored(self, explored: Explored) -> None:
+    def _on_explored(self, explored: Extraction) -> None:
         self._explored = explored
         self.selection.clear()
         self._load()
@@ -133,7 +121,7 @@ class ExploreWidget(QWidget):
 
     def _hand_on(self) -> None:
         """Give the pictures what there is to draw, as soon as both are there."""
-        if self._ended or self._explored is None or len(self.parts) < len(_PAGES):
+        if self.ended or self._explored is None or len(self.parts) < len(_PAGES):
             return
         for place, page in enumerate(self.parts.values(), 1):
             self.pages.setTabEnabled(place, True)
@@ -151,9 +139,9 @@ class ExploreWidget(QWidget):
 
 def _loaded() -> Iterator[list[tuple[str, Any, str]]]:
     """The classes of the pages, pyqtgraph imported before them."""
-    for _ in load_plots():
+    for _ in load_pyqtgraph():
         pass
     yield [
-        (name, getattr(import_module(f"napari_msankd.explore.{name}"), kind), title)
+        (name, getattr(import_module(f"napari_msankd.explore.{name}.page"), kind), title)
         for name, kind, title in _PAGES
     ]

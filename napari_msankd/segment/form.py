@@ -18,15 +18,19 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msankd.choices import LayerChoice, ModelChoice
-from napari_msankd.controls import CameraAngle, Words, emphasised, group, scrolling
-from napari_msankd.segment.slice_choice import SliceChoice
+from napari_msankd.widgets.camera_angle import CameraAngle
+from napari_msankd.widgets.layer_combo import LayerCombo
+from napari_msankd.widgets.layout import group_box, make_primary, scroll_area
+from napari_msankd.widgets.model_combo import ModelCombo
+from napari_msankd.widgets.plugin_widget import PluginWidget
+from napari_msankd.widgets.slice_selector import SliceSelector
+from napari_msankd.widgets.wrapping_label import WrappingLabel
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class SegmentForm(QWidget):
+class SegmentForm(PluginWidget):
     """Everything a person sees in the Segment widget.
 
     Parameters
@@ -36,8 +40,7 @@ class SegmentForm(QWidget):
     """
 
     def __init__(self, viewer: "ViewerModel") -> None:
-        super().__init__()
-        self.viewer = viewer
+        super().__init__(viewer)
         inside = QWidget()
         rows = QVBoxLayout(inside)
         rows.setContentsMargins(8, 8, 8, 8)
@@ -47,14 +50,16 @@ class SegmentForm(QWidget):
         rows.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(scrolling(inside))
+        layout.addWidget(scroll_area(inside))
         # What is in it takes 300 pixels; the rest is room for the scroll bar.
         self.setMinimumWidth(316)
-        emphasised(self.run, viewer)
+        make_primary(self.run, viewer)
 
     def _empty(self) -> QWidget:
         self.empty = QFrame()
-        words = Words("No image is open. Open one with File > Open, or begin with a sample.")
+        words = WrappingLabel(
+            "No image is open. Open one with File > Open, or begin with a sample."
+        )
         self.sample = QPushButton("Open a sample &fundus")
         self.sample.setToolTip("A synthetic fundus photograph and its vessels; made here, offline")
         layout = QVBoxLayout(self.empty)
@@ -64,23 +69,23 @@ class SegmentForm(QWidget):
         return self.empty
 
     def _input(self) -> QWidget:
-        self.image = LayerChoice(self.viewer, Image)
+        self.image = LayerCombo(self.viewer, Image)
         self.image.setToolTip(
             "Image to segment: colour or grey, a single one or a stack, also lazy or a pyramid"
         )
-        self.slices = SliceChoice()
-        self.model = ModelChoice()
+        self.slices = SliceSelector()
+        self.model = ModelCombo()
         self.model.setToolTip("What segments; the last entry opens a model file")
         self.camera = CameraAngle()
         self.flips = QCheckBox("Average over &flips")
         self.flips.setToolTip(
             "Segment three mirrored copies too: a little better, four times slower"
         )
-        self.outlook = Words()
+        self.outlook = WrappingLabel()
         self.outlook.setToolTip("What the model expects, and what this layer is")
-        self.device = Words()
+        self.device = WrappingLabel()
         self.device.setToolTip("Where the network runs; change it under Preferences > Plugins")
-        box, self.choices, below = group("Image and model")
+        box, self.choices, below = group_box("Image and model")
         self.choices.addRow("&Image", self.image)
         self.choices.addRow("&Model", self.model)
         self.choices.addRow("&Camera", self.camera)
@@ -107,10 +112,10 @@ class SegmentForm(QWidget):
         self.progress.setToolTip("Tiles done, and about how long the others take")
         self.progress.setTextVisible(True)
         self.progress.setVisible(False)
-        self.status = Words()
+        self.status = WrappingLabel()
         self.status.setToolTip("What happens, or what went wrong")
         self.details = QPushButton("&Details…")
-        self.details.setToolTip("The whole story of the error, to send with a report")
+        self.details.setToolTip("Show the full traceback for a bug report")
         self.details.setVisible(False)
         part = QWidget()
         layout = QVBoxLayout(part)
@@ -142,9 +147,9 @@ class SegmentForm(QWidget):
         self.own_threshold.setToolTip(
             "Back to the threshold that suits the model, and the image where it can tell"
         )
-        self.reference = LayerChoice(self.viewer, Labels, none="none")
+        self.reference = LayerCombo(self.viewer, Labels, none="none")
         self.reference.setToolTip("Labels to compare with, such as those an expert painted")
-        self.scores = Words()
+        self.scores = WrappingLabel()
         self.scores.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.scores.setToolTip(
             "Over all pixels segmented: Dice and sensitivity, 1 is best; "
@@ -154,14 +159,14 @@ class SegmentForm(QWidget):
         self.tune.setToolTip(
             "Fit the model to another scanner by two labelled images of it; nothing is trained"
         )
-        self.volumes = Words()
+        self.volumes = WrappingLabel()
         self.volumes.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.volumes.setToolTip("Volume of each class, of the slices segmented")
         self.solid = QPushButton("&3-D view")
         self.solid.setCheckable(True)
         self.solid.setToolTip("Show the result as a body, without the image; again for slices")
         self.solid.setVisible(False)
-        box, form, below = group("Result")
+        box, form, below = group_box("Result")
         row = QHBoxLayout()
         row.addWidget(self.slider, 1)
         row.addWidget(self.number)

@@ -5,21 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import Qt, QTimer
 
+from napari_msankd.formatting import compatibility_text, duration, place, storage_note
 from napari_msankd.layers import planes_of, shown_index
-from napari_msankd.samples import fundus_a
+from napari_msankd.sample_data import fundus_a
+from napari_msankd.segment.calibration_dialog import CalibrationDialog
 from napari_msankd.segment.form import SegmentForm
-from napari_msankd.segment.measuring import measurable, measure, said
-from napari_msankd.segment.run import Run, recorded_angle
-from napari_msankd.segment.scoring import Scores, compare
-from napari_msankd.segment.segmenting import About, Outlook, Request, find, look
-from napari_msankd.segment.tuning import TuneDialog
+from napari_msankd.segment.inference import Compatibility, ModelInfo, Request, find, look
+from napari_msankd.segment.live_labels import Run, recorded_angle
+from napari_msankd.segment.metrics import Scores, compare
+from napari_msankd.segment.volume_measure import measurable, measure, said
 from napari_msankd.settings import preferences
-from napari_msankd.story import show_story
-from napari_msankd.words import duration, kept_at, place, prospect
-from napari_msankd.work import Failure, Works, failure_of
+from napari_msankd.widgets.error_dialog import show_traceback
+from napari_msankd.workers import Failure, WorkerGroup, as_failure
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,9 +40,9 @@ class SegmentWidget(SegmentForm):
         super().__init__(viewer)
         self._run: Run | None = None
         self._shown: Run | None = None
-        self.works = Works(self, self._fail)
+        self.workers = WorkerGroup(self, self._fail)
         self._asked: Request | None = None
-        self._story = ""
+        self._traceback = ""
         self._threshold_of: Path | None = None
         self._model_threshold = 0.5
         self._knows_angle = False
@@ -53,9 +52,6 @@ class SegmentWidget(SegmentForm):
         self._measure_soon = self._soon(self._measure)
         self._connect()
         self._on_image()
-        app = QApplication.instance()
-        assert app is not None
-        app.aboutToQuit.connect(self.end)
 
     @property
     def result(self) -> Any:
@@ -74,7 +70,7 @@ class SegmentWidget(SegmentForm):
         try:
             request = self._request()
         except InputError as error:
-            self._fail(failure_of(error))
+            self._fail(as_failure(error))
             return
         by_hand = self._by_hand and self._threshold_of == request.model
         threshold = round(self.number.value(), 2) if by_hand else None
@@ -88,35 +84,31 @@ class SegmentWidget(SegmentForm):
         self._set_running(True)
         self._run.start()
 
-    def end(self) -> None:
-        """Stop whatever is under way; called when the widget or napari goes."""
+    def on_end(self) -> None:
+        """Stop whatever is under way."""
         if self._run:
             self._run.stop()
-        self.works.end()
-
-    def event(self, event: QEvent) -> bool:
-        """Stop when a dock lets go of the widget; neither × nor the viewer closes it."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.end()
-        return super().event(event)
+        self.workers.cancel_all()
+        for timer in (self._look_soon, self._score_soon, self._measure_soon):
+            timer.stop()
 
     def _connect(self) -> None:
-        self.image.chosen.connect(self._on_image)
-        self.model.chosen.connect(self._on_choice_of_model)
+        self.image.changed.connect(self._on_image)
+        self.model.changed.connect(self._on_choice_of_model)
         self.camera.valueChanged.connect(self._look_soon.start)
         self.flips.toggled.connect(self._look_soon.start)
         self.slices.changed.connect(self._look_soon.start)
         self.run.clicked.connect(self.segment)
         self.stop.clicked.connect(self._on_stop)
         self.sample.clicked.connect(self._open_sample)
-        self.details.clicked.connect(lambda: show_story(self, self._story))
+        self.details.clicked.connect(lambda: show_traceback(self, self._traceback))
         self.slider.valueChanged.connect(lambda value: self.number.setValue(value / 100))
         self.number.valueChanged.connect(self._on_threshold)
         self.own_threshold.clicked.connect(self._on_own_threshold)
-        self.reference.chosen.connect(self._score_soon.start)
+        self.reference.changed.connect(self._score_soon.start)
         self.tune.clicked.connect(self._on_tune)
         self.solid.toggled.connect(self._on_solid)
-        self.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        self.listen(self.viewer.dims.events.ndisplay, self._on_ndisplay)
 
     def _request(self) -> Request:
         image, model = self.image.layer, self.model.path
@@ -161,7 +153,7 @@ class SegmentWidget(SegmentForm):
         """Ask the model what it thinks of the image; needs no run."""
         if self.image.layer is None or self.model.path is None:
             self.outlook.setText("")
-            self.works.begin("look", find(preferences().device), self._on_device, self._on_doubt)
+            self.workers.start("look", find(preferences().device), self._on_device, self._on_doubt)
             return
         try:
             request = self._asked = self._request()
@@ -169,21 +161,21 @@ class SegmentWidget(SegmentForm):
             self.outlook.setText(f"⚠ {error}")
             return
         self.outlook.setText("Reading the model…")
-        self.works.begin("look", look(request), self._on_outlook, self._on_doubt)
+        self.workers.start("look", look(request), self._on_outlook, self._on_doubt)
 
     def _on_doubt(self, failure: Failure) -> None:
         self.outlook.setText(f"⚠ {failure.sentence}")
 
-    def _on_outlook(self, outlook: Outlook) -> None:
+    def _on_outlook(self, outlook: Compatibility) -> None:
         self._on_model(outlook.about)
         if self._asked is not None:
-            self.outlook.setText(prospect(outlook, self._asked))
+            self.outlook.setText(compatibility_text(outlook, self._asked))
         self.device.setText(place(outlook, psutil.virtual_memory().available))
 
     def _on_device(self, device: str) -> None:
         self.device.setText(f"Runs on {device}")
 
-    def _on_model(self, about: About) -> None:
+    def _on_model(self, about: ModelInfo) -> None:
         two = len(about.classes) == 2
         self.slider.setEnabled(two)
         self.number.setEnabled(two)
@@ -270,7 +262,7 @@ class SegmentWidget(SegmentForm):
         elif run.stopped:
             self._say(f"Stopped after {run.done} of {run.total} tiles; what is done is kept.")
         elif run.layer is not None and run.done == run.total:
-            self._say(f"✓ {run.layer.name!r} is ready, in {took}.{kept_at(run.folder)}")
+            self._say(f"✓ {run.layer.name!r} is ready, in {took}.{storage_note(run.folder)}")
 
     def _on_lost(self) -> None:
         run, self._shown = self._shown, None
@@ -284,7 +276,7 @@ class SegmentWidget(SegmentForm):
     def _clear_figures(self) -> None:
         """Take away what was counted of a result, and what is being counted."""
         for figure in ("score", "measure"):
-            self.works.retire(figure)
+            self.workers.cancel(figure)
         self.scores.clear()
         self.volumes.clear()
         self.solid.setVisible(False)
@@ -297,7 +289,7 @@ class SegmentWidget(SegmentForm):
             control.setEnabled(not running)
 
     def _score(self) -> None:
-        self.works.retire("score")
+        self.workers.cancel("score")
         reference, run = self.reference.layer, self._shown
         if reference is None or run is None or run.layer is None or run.result is None:
             self.scores.setText("")
@@ -310,7 +302,7 @@ class SegmentWidget(SegmentForm):
         except InputError as error:
             self.scores.setText(f"⚠ {error}")
             return
-        self.works.begin("score", compare(what), self._on_scores, self._on_score_failed)
+        self.workers.start("score", compare(what), self._on_scores, self._on_score_failed)
 
     def _on_scores(self, scores: Scores | None) -> None:
         if scores is not None:
@@ -321,14 +313,14 @@ class SegmentWidget(SegmentForm):
 
     def _measure(self) -> None:
         """Say how large each class is, where the layer is a volume with lengths."""
-        self.works.retire("measure")
+        self.workers.cancel("measure")
         run = self._shown
         if run is None or run.layer is None or run.about is None or not run.request.planes.volume:
             return
         self.solid.setVisible(run.layer.ndim == 3 and min(run.layer.data.shape) > 1)
         what = measurable(run.layer, run.about.classes)
         if what is not None:
-            self.works.begin("measure", measure(what), self._on_volumes)
+            self.workers.start("measure", measure(what), self._on_volumes)
 
     def _on_volumes(self, volumes: dict[str, float] | None) -> None:
         if volumes is not None:
@@ -348,7 +340,7 @@ class SegmentWidget(SegmentForm):
     def _open_sample(self) -> None:
         self.sample.setEnabled(False)
         self._say("Making a sample…")
-        self.works.begin("sample", _samples(), self._on_sample)
+        self.workers.start("sample", _samples(), self._on_sample)
 
     def _on_sample(self, layers: list[Any]) -> None:
         from napari.layers import Layer
@@ -362,7 +354,7 @@ class SegmentWidget(SegmentForm):
         if self.model.path is None:
             self._fail(Failure("No model is chosen; expected one to tune"))
             return
-        dialog = TuneDialog(
+        dialog = CalibrationDialog(
             self.viewer, self.model.path, self.camera.angle, preferences().device, self
         )
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
@@ -382,8 +374,8 @@ class SegmentWidget(SegmentForm):
 
     def _fail(self, failure: Failure) -> None:
         self._say(f"✕ {failure.sentence}")
-        self._story = failure.story
-        self.details.setVisible(bool(failure.story))
+        self._traceback = failure.traceback
+        self.details.setVisible(bool(failure.traceback))
 
     def _soon(self, slot: Any) -> QTimer:
         timer = QTimer(self)

@@ -7,9 +7,9 @@ from npe2 import PluginManifest
 
 import napari_msankd
 from napari_msankd import settings
-from napari_msankd.engine import load_engine
 from napari_msankd.segment import widget as segment
 from napari_msankd.segment.widget import SegmentWidget
+from napari_msankd.torch_import import preload
 from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import save_model
@@ -57,7 +57,7 @@ def _soften(network, channels):
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    load_engine()
+    preload()
     return make_model(tmp_path_factory.mktemp("models") / "tiny.safetensors")
 
 
@@ -92,7 +92,7 @@ def widget(viewer, model, qtbot):
     made.model.open(model)
     yield made
     made.end()
-    qtbot.waitUntil(lambda: not made.running and not made.works, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: not made.running and not made.workers, timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ import pytest
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QApplication
 
-from napari_msankd.distil.plan import with_domains_of
-from napari_msankd.domains.chosen_domain import ChosenLayers
-from napari_msankd.domains.domain_choice import DomainChoice
-from napari_msankd.domains.layer_pairs import LayerPair
-from napari_msankd.explore.explored import Explored, Request, explore
-from napari_msankd.explore.maps import MapsPage
-from napari_msankd.explore.opening import camera_of, show_image
+from napari_msankd.datasets.layer_pairs import LayerPair
+from napari_msankd.datasets.selection import LayerDataset
+from napari_msankd.datasets.selector import DatasetSelector
+from napari_msankd.explore.extraction import Extraction, Request, explore
+from napari_msankd.explore.feature_maps.page import FeatureMapPage
+from napari_msankd.explore.sample_layers import camera_of, show_image
 from napari_msankd.explore.selection import Sample, Selection
+from napari_msankd.training.run_request import with_domains_of
 from src_training.config.presets import recipe_for
 from src_training.config.recipe import Recipe
 from src_training.data.domain import Domain, write_domain
@@ -40,7 +40,7 @@ def test_segment_asks_for_the_camera_if_the_model_has_an_angle(
 ):
     eye = fundus_phantom(1, 96, "A").image
     viewer.add_image(eye, rgb=True, name="eye")
-    qtbot.waitUntil(lambda: bool(widget.outlook.text()) and not widget.works, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: bool(widget.outlook.text()) and not widget.workers, timeout=PATIENCE)
     assert not widget.choices.isRowVisible(widget.camera)
     widget.model.open(fundus_model)
     qtbot.waitUntil(lambda: widget.choices.isRowVisible(widget.camera), timeout=PATIENCE)
@@ -74,7 +74,7 @@ def chosen(eyes, qtbot):
     made = []
 
     def choose(angle, masks="required"):
-        choice = DomainChoice(ViewerModel(), masks)
+        choice = DatasetSelector(ViewerModel(), masks)
         qtbot.addWidget(choice)
         made.append(choice)
         choice.choose_folder(eyes)
@@ -120,14 +120,14 @@ def test_maps_are_those_of_the_camera_that_took_the_image(
     image = explored.domains["eyes"][0]
     wide = show_image(viewer, explored, Sample("eyes", image.name, (0, 0)), image.image)
     unknown = viewer.add_image(image.image, rgb=True, name="another")
-    page = MapsPage(viewer, Selection())
+    page = FeatureMapPage(viewer, Selection())
     qtbot.addWidget(page)
     page.show_explored(explored)
     sizes = []
     for layer in (wide, unknown):
         page.image.layer = layer
         page.show_features()
-        qtbot.waitUntil(lambda: "maps" not in page.works, timeout=PATIENCE)
+        qtbot.waitUntil(lambda: "maps" not in page.workers, timeout=PATIENCE)
         sizes.append(viewer.layers[-1].data.shape)
     page.end()
     # Twice the angle, twice the pixels across.
@@ -136,8 +136,8 @@ def test_maps_are_those_of_the_camera_that_took_the_image(
 
 def test_a_stack_has_the_camera_of_the_domain_it_is_in(viewer):
     stack, other = (viewer.add_image(np.zeros((3, 32, 32)), name=name) for name in ("a", "b"))
-    layers = ChosenLayers("eyes", (LayerPair.of(stack),), "targets", angle=45)
-    explored = Explored(Request(None, None, (layers,)), {}, {})
+    layers = LayerDataset("eyes", (LayerPair.of(stack),), "targets", angle=45)
+    explored = Extraction(Request(None, None, (layers,)), {}, {})
     assert camera_of(explored, stack) == 45 and camera_of(explored, other) is None
 
 
@@ -146,7 +146,7 @@ def test_vectors_are_those_of_the_camera(chosen, fundus_model, tmp_path):
         domains = (chosen(angle, "optional").value(),)
         request = Request(run=None, model=fundus_model, domains=domains, cache=tmp_path / "cache")
         *_, found = explore(request)
-        assert isinstance(found, Explored)
+        assert isinstance(found, Extraction)
         return next(iter(found.tables.values()))
 
     unknown, same, wider = vectors(0), vectors(30), vectors(60)

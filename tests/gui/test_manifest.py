@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_msankd import commands, samples
+from napari_msankd import commands, sample_data
 from napari_msankd.__main__ import has_display, main
 from napari_msankd.headless import overlay, segment_sample
 from napari_msankd.settings import Preferences, preferences
@@ -20,7 +20,9 @@ def test_every_command_of_the_manifest_can_be_imported(manifest):
         assert callable(getattr(import_module(module), name))
 
 
-@pytest.mark.parametrize("sample", [samples.fundus_a, samples.fundus_b, samples.fundus_c])
+@pytest.mark.parametrize(
+    "sample", [sample_data.fundus_a, sample_data.fundus_b, sample_data.fundus_c]
+)
 def test_a_sample_is_an_image_and_its_vessels(sample):
     (image, shown, kind), (mask, _, truth) = sample()
     assert (kind, truth) == ("image", "labels")
@@ -50,7 +52,7 @@ def test_the_current_slice_command_opens_the_widget_and_runs(
     make_napari_viewer, npe2pm, manifest, model, stack, monkeypatch, qtbot
 ):
     npe2pm.register(manifest)
-    monkeypatch.setattr("napari_msankd.choices.shipped", lambda: [model])
+    monkeypatch.setattr("napari_msankd.widgets.model_combo.shipped", lambda: [model])
     viewer = make_napari_viewer()
     viewer.add_image(stack)
     viewer.dims.set_point(0, 1)

@@ -1,0 +1,147 @@
+"""Choosing targets: any number of domains that a network is to work on, and never learns from."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_msankd.datasets.selection import Dataset, FolderDataset
+from napari_msankd.datasets.selector import DatasetSelector
+from napari_msankd.datasets.selector_form import path_of
+from napari_msankd.widgets.wrapping_label import WrappingLabel
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+_WHAT = (
+    "Images of other scanners or sites. The network never learns from them: they tell how far "
+    "they are from the source (FSD) and, where they have masks, how well it does there."
+)
+
+
+class DatasetList(QWidget):
+    """Any number of domains, each with a button that takes it away.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers are to be had.
+
+    Attributes
+    ----------
+    changed
+        Emitted whenever `value` may be another.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.choices: list[DatasetSelector] = []
+        self.setAcceptDrops(True)
+        self.words = WrappingLabel()
+        self.words.setToolTip("What targets are for")
+        self.add_folder = QPushButton("Add folder…")
+        self.add_folder.setToolTip("A folder with images/, perhaps masks/; it can be dropped here")
+        self.add_layers = QPushButton("Add open layers")
+        self.add_layers.setToolTip("Image layers that are open, perhaps with Labels")
+        self.add_folder.clicked.connect(self._on_add_folder)
+        self.add_layers.clicked.connect(self._on_add_layers)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(4)
+        buttons.addWidget(self.add_folder)
+        buttons.addWidget(self.add_layers)
+        buttons.addStretch(1)
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(6)
+        self._layout.addWidget(self.words)
+        self._layout.addLayout(buttons)
+        self.words.setText(_WHAT)
+
+    @property
+    def looking(self) -> bool:
+        """Whether any of them is still being looked at."""
+        return any(choice.looking for choice in self.choices)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Of all of them, a sentence each."""
+        return tuple(sentence for choice in self.choices for sentence in choice.problems)
+
+    def value(self) -> list[Dataset] | None:
+        """What was chosen, each with a name of its own; None while one cannot be used."""
+        values = [choice.value() for choice in self.choices]
+        chosen = [value for value in values if value is not None]
+        return _apart(chosen) if len(chosen) == len(values) else None
+
+    def add(self, folder: Path | None = None) -> DatasetSelector:
+        """One more target: a folder, or else the open layers."""
+        choice = DatasetSelector(self.viewer, "optional")
+        if folder is not None:
+            choice.choose_folder(folder)
+        remove = QPushButton("✕")
+        remove.setToolTip("Take this target away")
+        remove.setAccessibleName("Take this target away")
+        remove.setFixedWidth(28)
+        remove.clicked.connect(lambda: self.remove(choice))
+        choice.line.addWidget(remove)
+        choice.changed.connect(self.changed)
+        self._layout.insertWidget(self._layout.count() - 1, choice)
+        self.choices.append(choice)
+        self.words.hide()
+        self.changed.emit()
+        return choice
+
+    def remove(self, choice: DatasetSelector) -> None:
+        """Take a target away."""
+        choice.end()
+        self.choices.remove(choice)
+        self._layout.removeWidget(choice)
+        choice.hide()
+        choice.deleteLater()
+        self.words.setVisible(not self.choices)
+        self.changed.emit()
+
+    def end(self) -> None:
+        """Stop looking; called when the widget or napari goes."""
+        for choice in self.choices:
+            choice.end()
+
+    def _on_add_folder(self) -> None:
+        name = QFileDialog.getExistingDirectory(self, "A folder with images/, perhaps masks/")
+        if name:
+            self.add(Path(name))
+
+    def _on_add_layers(self) -> None:
+        self.add()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """A folder may be dropped on the room between the targets, too."""
+        if path_of(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Add the folder."""
+        path = path_of(event)
+        if path is not None:
+            event.acceptProposedAction()
+            self.add(path)
+
+
+def _apart(domains: list[Dataset]) -> list[Dataset]:
+    """The same domains: folders of one name say where they lie, others of one get a number."""
+    alike = Counter(domain.name for domain in domains)
+    taken, named = Counter[str](), list[Dataset]()
+    for domain in domains:
+        if alike[domain.name] > 1 and isinstance(domain, FolderDataset):
+            domain = replace(domain, name=f"{domain.path.resolve().parent.name} {domain.name}")
+        taken[domain.name] += 1
+        count = taken[domain.name]
+        named.append(domain if count == 1 else replace(domain, name=f"{domain.name} {count}"))
+    return named

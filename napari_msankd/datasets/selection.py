@@ -1,0 +1,238 @@
+"""A domain that a person chose, made ready for a run: a folder, or opened layers."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_msankd.datasets.layer_export import (
+    HIGHEST,
+    Classes,
+    cases_of,
+    classes_of,
+    counted,
+    file_name,
+    several,
+    stored_labels,
+    stored_pixels,
+)
+from napari_msankd.datasets.layer_pairs import LayerPair
+from napari_msankd.torch_import import gc_paused, preload
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.config.domains import DomainRecipe
+    from src_training.data.domain import Domain
+
+Role = Literal["source", "targets"]
+"""What a run needs a domain for; also the folder its layers are written to."""
+
+_ANY_LABEL = ("background", *(f"label {value}" for value in range(1, HIGHEST + 1)))
+
+
+@dataclass(frozen=True)
+class FolderDataset:
+    """A folder with ``images/``, perhaps ``masks/`` and ``fov/``.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    name
+        Of the domain; the folder's when missing.
+    angle
+        Degrees that the fundus camera's field of view spans; None if not known.
+    """
+
+    path: Path
+    name: str = ""
+    angle: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.path.resolve().name or "folder")
+
+    def recipe(self, run_folder: Path, classes: Mapping[str, Any] | None = None) -> "DomainRecipe":
+        """Where the images are; nothing is copied. Call it in a worker.
+
+        Parameters
+        ----------
+        run_folder
+            Of the run; only layers are written there.
+        classes
+            `class_values` of the source, for a target: several classes have
+            the same values in every domain. Found in the masks when missing.
+        """
+        meant = classes if several(classes) else None
+        return _recipe(self.name, self.path.resolve(), meant, self.angle)
+
+    def domain(self, classes: Sequence[str] = ()) -> "Domain":
+        """The images, read when they are asked for, with the masks there are. In a worker.
+
+        Parameters
+        ----------
+        classes
+            Background first. Of more than two, masks hold the indices; else what they
+            hold is found in them.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be read.
+        """
+        from src_training.data.domain import Domain
+
+        meant = _indices(classes)
+        found = Domain.from_folder(self.path, name=self.name, class_values=meant, masks="optional")
+        return replace(found, angle=self.angle)
+
+
+@dataclass(frozen=True)
+class LayerDataset:
+    """Opened image layers and the Labels layers painted on them.
+
+    Attributes
+    ----------
+    name
+        Of the domain.
+    pairs
+        The layers' pixels, taken in the main thread.
+    role
+        What the run needs them for.
+    angle
+        Degrees that the fundus camera's field of view spans; None if not known.
+    """
+
+    name: str
+    pairs: tuple[LayerPair, ...]
+    role: Role = "source"
+    angle: float | None = None
+
+    def recipe(self, run_folder: Path, classes: Mapping[str, Any] | None = None) -> "DomainRecipe":
+        """Write the layers into the run's folder and say where. Call it in a worker.
+
+        Parameters
+        ----------
+        run_folder
+            The images go to ``source/NAME/`` or ``targets/NAME/`` in it.
+        classes
+            `class_values` of the source, for a target that has masks; found
+            in the labels when missing.
+
+        Raises
+        ------
+        InputError
+            If the folder holds images already, nothing is painted where
+            masks are required, or a label belongs to no class.
+        OSError
+            If a file cannot be written.
+        """
+        folder = Path(run_folder).resolve() / self.role / file_name(self.name)
+        meant = dict(classes) if classes else self.classes()
+        for _ in self.write(folder, meant):
+            pass
+        if meant and not several(meant):
+            # Written as 0 and 1, whatever was painted.
+            meant = {next(name for name in meant if name != "background"): 1}
+        return _recipe(self.name, folder, meant, self.angle)
+
+    def domain(self, classes: Sequence[str] = ()) -> "Domain":
+        """The layers as if they had been written to a folder, in memory. In a worker.
+
+        Parameters
+        ----------
+        classes
+            Background first. Of more than two, labels are the indices; else all
+            paint is foreground.
+
+        Raises
+        ------
+        InputError
+            If nothing is painted, or a label belongs to no class.
+        """
+        from src_training.data.domain import BINARY, Domain
+
+        cases, meant = list(cases_of(self.pairs)), _indices(classes)
+        found = Domain.from_arrays(
+            self.name,
+            [stored_pixels(case) for case in cases],
+            [stored_labels(case, meant) for case in cases],
+            classes=tuple(classes) if meant else BINARY,
+            names=[case.name for case in cases],
+        )
+        return replace(found, angle=self.angle)
+
+    def classes(self) -> Classes | None:
+        """What is painted, read plane by plane; None if nothing is."""
+        counts = Counter[int]()
+        for case in cases_of(self.pairs):
+            if case.labels is not None:
+                counts += counted(case.labels)
+        return classes_of(counts)
+
+    def write(self, folder: Path, classes: Mapping[str, Any] | None) -> Iterator[str]:
+        """Write case by case; yields the name of each once it is on the disk.
+
+        Raises
+        ------
+        InputError, OSError
+            As `recipe`.
+        """
+        from src_training.data.domain import Domain, write_domain
+
+        if (folder / "images").exists():
+            raise InputError(f"{folder} holds images already; expected the folder of a new run")
+        for case in cases_of(self.pairs):
+            if case.labels is None and self.role == "source":
+                raise unpainted(case.pair)
+            mask = stored_labels(case, classes)
+            domain = Domain.from_arrays(
+                self.name, [stored_pixels(case)], [mask], classes=_ANY_LABEL, names=[case.name]
+            )
+            write_domain(domain, folder)
+            yield case.name
+
+
+Dataset = FolderDataset | LayerDataset
+
+
+def shared(source: Dataset, target: Dataset) -> str:
+    """A sentence where a target holds what is learned from; empty if it does not."""
+    if isinstance(source, FolderDataset) and isinstance(target, FolderDataset):
+        path = target.path.resolve()
+        if path == source.path.resolve():
+            return f"Target {path} is the source; expected images that are not learned from."
+    if isinstance(source, LayerDataset) and isinstance(target, LayerDataset):
+        learned = {pair.image.name for pair in source.pairs}
+        both = [pair.image.name for pair in target.pairs if pair.image.name in learned]
+        if both:
+            layers = ", ".join(repr(name) for name in both[:3]) + ", …" * (len(both) > 3)
+            return f"Ticked in the source and in a target: {layers}; expected each in one of them."
+    return ""
+
+
+def _indices(classes: Sequence[str]) -> dict[str, int | list[int]] | None:
+    """Label of each of several classes but the background; None of one."""
+    return {name: index for index, name in enumerate(classes) if index} if classes[2:] else None
+
+
+def unpainted(pair: LayerPair) -> InputError:
+    """What is said of an image that should have a mask."""
+    image = pair.image.name
+    if pair.labels is None:
+        return InputError(f"image layer {image!r} has no Labels layer; expected its mask painted")
+    return InputError(
+        f"Labels layer {pair.labels.name!r} is empty; expected the mask of {image!r} painted"
+    )
+
+
+def _recipe(
+    name: str, folder: Path, classes: Mapping[str, Any] | None, angle: float | None
+) -> "DomainRecipe":
+    preload()
+    with gc_paused():
+        from src_training.config.domains import DomainRecipe
+
+    meant = dict(classes) if classes else None
+    return DomainRecipe(name=name, folder=str(folder), class_values=meant, angle=angle)

@@ -1,0 +1,1 @@
+"""Semantic vectors, projected to a plane."""

@@ -1,0 +1,131 @@
+"""A semantic encoder for a model that came without one: offered, fitted, saved beside it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from napari_msankd.explore.extraction import MissingEncoder, Progress, Request
+from napari_msankd.torch_import import gc_paused
+from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.wrapping_label import WrappingLabel
+
+if TYPE_CHECKING:
+    from src_training.data.domain import Domain
+
+_LACKS = "✕ {model} has no semantic encoder, so it makes no semantic vectors."
+_OFFER = (
+    "One can be fitted to images with masks (P-SAE and SAN): the network stays as it is, "
+    "and the result is a new file beside the model."
+)
+_NO_MASKS = "Add a domain with masks, and one can be fitted here."
+
+
+@dataclass(frozen=True)
+class EncoderFitted:
+    """A model has its semantic encoder now.
+
+    Attributes
+    ----------
+    path
+        The new file, beside the model's.
+    request
+        What was asked for, of this file.
+    """
+
+    path: Path
+    request: Request
+
+
+class FitEncoderPanel(QWidget):
+    """Says what a model lacks, and offers to fit it to one of the labelled domains.
+
+    Attributes
+    ----------
+    accepted
+        Emitted with the `MissingEncoder` and the `Domain` that was chosen.
+    """
+
+    accepted = Signal(object, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lacks: MissingEncoder | None = None
+        self.words = WrappingLabel()
+        self.words.setToolTip("What the model lacks")
+        self.domain = QComboBox()
+        self.domain.setToolTip("Images with masks that the semantic encoder learns from")
+        self.domain.setAccessibleName("Domain to fit the semantic encoder to")
+        elide_combo(self.domain)
+        self.button = QPushButton("&Fit one to")
+        self.button.setToolTip("A few minutes on a processor; Stop leaves nothing behind")
+        self.button.clicked.connect(self._on_clicked)
+        row = QHBoxLayout()
+        row.addWidget(self.button)
+        row.addWidget(self.domain, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.words)
+        layout.addLayout(row)
+        self.hide()
+
+    def show_lack(self, lacks: MissingEncoder) -> None:
+        """Make the offer."""
+        self._lacks = lacks
+        said = _OFFER if lacks.domains else _NO_MASKS
+        self.words.setText(f"{_LACKS.format(model=_file_of(lacks).name)} {said}")
+        self.domain.clear()
+        self.domain.addItems([domain.name for domain in lacks.domains])
+        for part in (self.button, self.domain):
+            part.setVisible(bool(lacks.domains))
+        self.show()
+
+    def _on_clicked(self) -> None:
+        assert self._lacks is not None
+        self.accepted.emit(self._lacks, self._lacks.domains[self.domain.currentIndex()])
+
+
+def fit(lacks: MissingEncoder, domain: "Domain") -> Iterator[Progress | EncoderFitted]:
+    """Fit and save; the `EncoderFitted` comes last. For a worker.
+
+    Raises
+    ------
+    InputError
+        If the domain does not fit the model; see `fit_semantic_encoder`.
+    OSError
+        If there is no room beside the model's file.
+    """
+    yield Progress(0, 0, "Preparing the images…")
+    model = _file_of(lacks)
+    with gc_paused():
+        from src_training.inference.model_file import load_model
+        from src_training.training.semantic_encoder import STAGES, STEPS, fit_semantic_encoder
+        from src_training.training.train_step import StepResult
+
+    done, total = 0, STAGES * STEPS
+    for said in fit_semantic_encoder(load_model(model), domain, steps=STEPS):
+        if isinstance(said, StepResult):
+            done += 1
+            words = f"Fitting to {domain.name}: step {done} of {total}, loss {said.total:.3g}"
+            yield Progress(done, total, words)
+        else:
+            file = _free(model)
+            said.save(file)
+            yield EncoderFitted(file, replace(lacks.request, model=file))
+
+
+def _file_of(lacks: MissingEncoder) -> Path:
+    assert lacks.request.model is not None
+    return lacks.request.model
+
+
+def _free(model: Path) -> Path:
+    """A file beside a model that is not there yet."""
+    file, count = model.with_stem(f"{model.stem}-aligned"), 1
+    while file.exists():
+        count += 1
+        file = model.with_stem(f"{model.stem}-aligned-{count}")
+    return file

@@ -1,0 +1,1 @@
+"""Fréchet Semantic Distances between domains."""

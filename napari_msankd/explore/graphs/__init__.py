@@ -1,0 +1,1 @@
+"""Contrastive graphs of the views of a sample."""

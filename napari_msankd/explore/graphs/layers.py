@@ -1,0 +1,106 @@
+"""Contrastive graphs as layers: a montage of the views, points on it, and edges between them."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_msankd.explore.graphs.graph_view import ALIKE, UNLIKE
+from napari_msankd.explore.graphs.layout import PANELS, TITLES, Drawing, strongest
+from napari_msankd.explore.sample_layers import GRAPHS
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+_ABOVE = 0.75
+"""From the centre of a thumbnail to the title above it, sides of a thumbnail."""
+
+
+def add_graphs(viewer: "ViewerModel", drawing: Drawing, name: str) -> "list[Layer]":
+    """Add an image, points and vectors; teacher, student and difference beside one another.
+
+    They have the viewer to themselves: other layers are hidden. Points carry ``node``
+    and ``panel`` as features, and ``title`` where one is written; vectors
+    ``similarity`` and ``panel``.
+    """
+    for layer in viewer.layers:
+        layer.visible = False
+    shown = drawing.images[0]
+    side = shown.shape[0]
+    pixel = side / drawing.side
+    low, high = drawing.places.min(0), drawing.places.max(0)
+    width, height = np.ceil((high - low) * pixel).astype(int) + 2 * side
+    montage = np.zeros((height, len(PANELS) * width, *shown.shape[2:]), np.float32)
+    centres = []
+    for panel in range(len(PANELS)):
+        # Rows run downwards, the y of a drawing upwards.
+        x = (drawing.places[:, 0] - low[0]) * pixel + side + panel * width
+        y = (high[1] - drawing.places[:, 1]) * pixel + side
+        for row, column, image in zip(y, x, drawing.images, strict=True):
+            top, left = int(row - side / 2), int(column - side / 2)
+            montage[top : top + side, left : left + side] = image
+        centres.append(np.stack([y, x], 1))
+    points = np.concatenate(centres)
+    nodes, highest = len(drawing.places), drawing.places[:, 1].argmax()
+    features = {
+        "node": drawing.names * len(PANELS),
+        "panel": np.repeat(PANELS, nodes).tolist(),
+        "title": [
+            TITLES[panel] if node == highest else "" for panel in PANELS for node in range(nodes)
+        ],
+    }
+    layers = [
+        viewer.add_image(
+            montage, name=f"views of {name}", rgb=montage.ndim == 3, contrast_limits=(0, 1)
+        ),
+        _edges(viewer, drawing, centres, name, pixel),
+        viewer.add_points(
+            points,
+            name=f"nodes of {name}",
+            size=max(4, side / 12),
+            face_color="white",
+            features=features,
+            text={
+                "string": "{title}",
+                "color": "white",
+                "size": 10,
+                "translation": (-_ABOVE * side, 0),
+            },
+        ),
+    ]
+    for layer in layers:
+        layer.metadata[GRAPHS] = True
+    return layers
+
+
+def _edges(
+    viewer: "ViewerModel",
+    drawing: Drawing,
+    centres: list[NDArray[np.float64]],
+    name: str,
+    pixel: float,
+) -> "Layer":
+    starts, ends = drawing.edges.T
+    lines = np.concatenate(
+        [np.stack([place[starts], place[ends] - place[starts]], 1) for place in centres]
+    )
+    values = np.concatenate([drawing.values[panel] for panel in PANELS])
+    # Teacher and student share one measure; what is left between them has its own.
+    most = strongest(drawing)
+    strength = np.concatenate([np.abs(drawing.values[panel]) / most[panel] for panel in PANELS])
+    layer = viewer.add_vectors(
+        lines,
+        name=f"edges of {name}",
+        vector_style="line",
+        edge_width=max(1.0, pixel / 30),
+        edge_color=[ALIKE if value >= 0 else UNLIKE for value in values],
+        features={
+            "similarity": values,
+            "panel": np.repeat(PANELS, len(drawing.edges)).tolist(),
+        },
+    )
+    colours = layer.edge_color
+    colours[:, 3] = np.clip(0.15 + 0.85 * strength, 0, 1)
+    layer.edge_color = colours
+    return layer

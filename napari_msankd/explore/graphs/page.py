@@ -1,0 +1,299 @@
+"""The Graphs page: what the views of a sample are to one another, for teacher and student."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSlider,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msankd.explore.graphs.graph_view import ALIKE, UNLIKE, GraphView
+from napari_msankd.explore.graphs.layers import add_graphs
+from napari_msankd.explore.graphs.layout import (
+    EDGES,
+    PANELS,
+    TITLES,
+    Drawing,
+    drawing,
+    strongest,
+)
+from napari_msankd.explore.graphs.source import FINAL, GraphSource, as_it_is, batch_of
+from napari_msankd.explore.selection import Sample, Selection, samples_of
+from napari_msankd.theme import theme_colors
+from napari_msankd.widgets.export_button import (
+    ExportButton,
+    save_and_report,
+    save_picture,
+    save_rows,
+)
+from napari_msankd.widgets.wrapping_label import WrappingLabel
+from napari_msankd.workers import Failure, WorkerGroup
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_msankd.explore.extraction import Extraction
+    from src_training.explore.view_graphs import BatchGraphs
+
+_REST_MS = 150
+_BATCH = 4
+_NO_RUN = "Contrastive graphs compare a teacher with its student: choose a run on the first page."
+_NOTHING = "Click a sample on the Vectors page: its views and what they are to it show here."
+_OTHER_GRID = (
+    "This patch is of another model's grid: click one in a picture of the teacher or a student."
+)
+_NO_STEPS = "This run kept no students of earlier steps."
+
+
+class GraphPage(QWidget):
+    """Star and complete graph of the sample that was clicked last.
+
+    Parameters
+    ----------
+    viewer
+        Whose theme is followed, and which gets the layers.
+    selection
+        What is chosen.
+
+    Attributes
+    ----------
+    clicked
+        Emitted with the `Sample` to open, the name of a model, and the view
+        that was clicked, (p, p) or (p, p, C); None for the patch as it is.
+    pictures
+        Teacher, student, and the difference student - teacher.
+    """
+
+    clicked = Signal(object, str, object)
+
+    def __init__(self, viewer: "ViewerModel", selection: Selection) -> None:
+        super().__init__()
+        self._viewer, self._selection = viewer, selection
+        self._source: GraphSource | None = None
+        self._known: list[Sample] = []
+        self._model = ""
+        self._batch: list[Sample] = []
+        self._steps: list[int] = []
+        self._graphs: BatchGraphs | None = None
+        self._drawing: Drawing | None = None
+        self.workers = WorkerGroup(self, self._fail)
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_REST_MS)
+        self._soon.timeout.connect(self.look)
+        self._build()
+        self._connect()
+
+    def show_explored(self, explored: "Extraction") -> None:
+        """Take the run of what was extracted."""
+        self.workers.cancel_all()
+        run, self._graphs, self._drawing = explored.request.run, None, None
+        # All models of a run see the same patches.
+        self._model = next(iter(explored.models))
+        self._known = samples_of(next(iter(explored.tables.values())))
+        self._source = None if run is None else GraphSource(explored, run)
+        for picture in self.pictures.values():
+            picture.empty()
+        self.done.setText("")
+        self._set_steps([])
+        if self._source is None:
+            self.status.setText(_NO_RUN)
+        else:
+            self.status.setText(_NOTHING)
+            self.workers.start("steps", self._source.steps(), self._set_steps)
+
+    def look(self) -> None:
+        """Make the graphs of the current sample."""
+        current = self._selection.current
+        if self._source is None or current is None:
+            return
+        if as_it_is(current) not in self._known:
+            self.workers.cancel("graphs")
+            self.status.setText(_OTHER_GRID)
+            return
+        chosen = list(self._selection.samples) if self._together else []
+        batch = batch_of(current, chosen, self._known, _BATCH)
+        self.status.setText("Looking…")
+        steps = self._source.graphs(batch, self.views.value(), self._step)
+        self.workers.start("graphs", steps, lambda graphs: self._on_graphs(batch, graphs))
+
+    def end(self) -> None:
+        """Work no more."""
+        self._soon.stop()
+        self.workers.cancel_all()
+        self._viewer.events.theme.disconnect(self._on_theme)
+
+    @property
+    def _together(self) -> bool:
+        return self.scope.currentIndex() == 1
+
+    @property
+    def _step(self) -> int:
+        at = self.slider.value()
+        return self._steps[at] if at < len(self._steps) else FINAL
+
+    def _build(self) -> None:
+        self.scope, self.edges, self.views = QComboBox(), QComboBox(), QSpinBox()
+        self.scope.addItems(["sample", "batch"])
+        self.scope.setToolTip("One sample, or the views of up to four chosen samples together")
+        self.edges.addItems(list(EDGES))
+        self.edges.setToolTip("Star: anchor to views (intra). Complete: view to view (inter)")
+        self.views.setRange(2, 8)
+        self.views.setValue(4)
+        self.views.setToolTip("Views of a sample, made as training makes them")
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setToolTip("The student at earlier steps: the graphs converge")
+        self.step_words = QLabel()
+        self.open_button = QPushButton("&Open in viewer")
+        self.open_button.setToolTip("The views as an image, nodes as Points, edges as Vectors")
+        self.save_button = ExportButton("The three graphs as pictures, or all edges as CSV")
+        colours = theme_colors(self._viewer)
+        self.pictures = {panel: GraphView(title, colours) for panel, title in TITLES.items()}
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.legend.setText(
+            f'<span style="color:{ALIKE}">━</span> above 0: alike<br>'
+            f'<span style="color:{UNLIKE}">━</span> below 0: unlike<br>'
+            "the thicker, the more"
+        )
+        self.status, self.done = WrappingLabel(), WrappingLabel()
+        self.status.setToolTip("What is drawn")
+        grid = QGridLayout()
+        grid.setSpacing(2)
+        for place, picture in enumerate(self.pictures.values()):
+            grid.addWidget(picture, place // 2, place % 2)
+        grid.addWidget(self.legend, 1, 1)
+        for line in range(2):
+            grid.setRowStretch(line, 1)
+            grid.setColumnStretch(line, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.setSpacing(4)
+        for line in self._lines():
+            layout.addLayout(line)
+        layout.addLayout(grid, 1)
+        layout.addWidget(self.status)
+        layout.addWidget(self.done)
+        self._set_steps([])
+
+    def _lines(self) -> list[QHBoxLayout]:
+        first, second, third = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        for words, control in (("Sco&pe", self.scope), ("&Edges", self.edges)):
+            label = QLabel(words)
+            label.setBuddy(control)
+            first.addWidget(label)
+            first.addWidget(control, 1)
+        label = QLabel("Vie&ws")
+        label.setBuddy(self.views)
+        second.addWidget(label)
+        second.addWidget(self.views)
+        second.addStretch(1)
+        second.addWidget(self.open_button)
+        second.addWidget(self.save_button)
+        third.addWidget(self.slider, 1)
+        third.addWidget(self.step_words)
+        return [first, second, third]
+
+    def _connect(self) -> None:
+        self.scope.currentIndexChanged.connect(lambda: self._soon.start())
+        self.edges.currentIndexChanged.connect(self._draw)
+        self.views.valueChanged.connect(lambda: self._soon.start())
+        self.slider.valueChanged.connect(self._on_slider)
+        self.open_button.clicked.connect(self.open)
+        self.save_button.picture.connect(self._save_picture)
+        self.save_button.numbers.connect(self._save_numbers)
+        self._selection.changed.connect(self._soon.start)
+        for picture in self.pictures.values():
+            picture.clicked.connect(self._on_clicked)
+        self._viewer.events.theme.connect(self._on_theme)
+
+    def _set_steps(self, steps: list[int]) -> None:
+        self._steps = steps
+        self.slider.blockSignals(True)
+        self.slider.setRange(0, len(steps))
+        self.slider.setValue(len(steps))
+        self.slider.blockSignals(False)
+        self.slider.setEnabled(bool(steps))
+        self.slider.setVisible(bool(steps))
+        self.step_words.setText(self._told_step())
+        self.step_words.setToolTip("" if steps else _NO_STEPS)
+        self._enable()
+
+    def _on_slider(self) -> None:
+        self.step_words.setText(self._told_step())
+        self._soon.start()
+
+    def _told_step(self) -> str:
+        return "the best student" if self._step == FINAL else f"student at step {self._step}"
+
+    def _on_graphs(self, batch: list[Sample], graphs: "BatchGraphs") -> None:
+        self._batch, self._graphs = batch, graphs
+        self._draw()
+        words = batch[0].words
+        if self._together:
+            words = f"{words}, and {len(batch) - 1} others"
+        if graphs.centred:
+            words += f"\nThe mean over {len(batch)} samples is taken off, as in training."
+        self.status.setText(words)
+        self.done.setText("")
+
+    def _draw(self) -> None:
+        if self._graphs is None:
+            return
+        self._drawing = drawing(self._graphs, self.edges.currentText(), self._together)
+        most = strongest(self._drawing)
+        for panel, picture in self.pictures.items():
+            picture.draw(self._drawing, self._drawing.values[panel], most[panel])
+        self._enable()
+
+    def open(self) -> None:
+        """Show the graphs as layers; what Open in viewer does."""
+        if self._drawing is not None:
+            layers = add_graphs(self._viewer, self._drawing, self._batch[0].case)
+            self._viewer.fit_to_view(layers=layers)
+            order = ", ".join(TITLES.values())
+            self.done.setText(f"In the viewer, left to right: {order}. Other layers are hidden.")
+
+    def _on_clicked(self, node: int) -> None:
+        assert self._drawing is not None
+        own, view = self._drawing.owner(node)
+        seen = self._drawing.images[node] if view else None
+        self.clicked.emit(self._batch[own]._replace(view=view), self._model, seen)
+
+    def _save_picture(self, file: Path) -> None:
+        def save() -> None:
+            for panel, picture in self.pictures.items():
+                save_picture(picture.getPlotItem(), file.with_stem(f"{file.stem}-{panel}"))
+
+        self.done.setText(save_and_report(save, file.with_stem(f"{file.stem}-…")))
+
+    def _save_numbers(self, file: Path) -> None:
+        assert self._drawing is not None
+        rows: list[list[Any]] = [["node", "other", *PANELS]]
+        for edge, (one, other) in enumerate(self._drawing.edges.tolist()):
+            ends = [
+                f"{self._batch[self._drawing.owner(node)[0]].case} {self._drawing.names[node]}"
+                for node in (one, other)
+            ]
+            rows.append([*ends, *(self._drawing.values[panel][edge] for panel in PANELS)])
+        self.done.setText(save_and_report(lambda: save_rows(file, rows), file))
+
+    def _enable(self) -> None:
+        for button in (self.open_button, self.save_button):
+            button.setEnabled(self._drawing is not None)
+
+    def _fail(self, failure: Failure) -> None:
+        self.status.setText(f"✕ {failure.sentence}")
+
+    def _on_theme(self, _event: object = None) -> None:
+        for picture in self.pictures.values():
+            picture.recolour(theme_colors(self._viewer))

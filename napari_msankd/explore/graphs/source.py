@@ -1,0 +1,95 @@
+"""Patches of chosen samples through the networks of a run: what the graphs are drawn of."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_msankd.explore.selection import Sample
+from napari_msankd.torch_import import gc_paused, preload
+
+if TYPE_CHECKING:
+    from napari_msankd.explore.extraction import Extraction
+    from src_training.explore.view_graphs import BatchGraphs
+
+FINAL = -1
+"""Stands for the student as its best validation left it."""
+
+
+class GraphSource:
+    """Makes graphs; reads the run once, and each patch once.
+
+    Parameters
+    ----------
+    explored
+        Whose samples.
+    run
+        Whose networks.
+    """
+
+    def __init__(self, explored: "Extraction", run: Path) -> None:
+        self._explored, self._run = explored, run
+        self._networks: Any = None
+        self._patches: dict[Sample, Any] = {}
+        self._students: dict[int, Any] = {}
+
+    def steps(self) -> Iterator[list[int]]:
+        """Steps of the stage ``distil`` whose student was kept. For a worker."""
+        preload()
+        with gc_paused():
+            from src_training.runs.load import snapshots
+        yield snapshots(self._run)
+
+    def graphs(
+        self, samples: Sequence[Sample], views: int, step: int = FINAL
+    ) -> "Iterator[BatchGraphs]":
+        """Graphs of these samples by the student of a step. For a worker.
+
+        Raises
+        ------
+        InputError
+            If the run's checkpoints are gone, or do not fit the samples.
+        """
+        preload()
+        with gc_paused():
+            from src_training.explore.view_graphs import view_graphs
+            from src_training.runs.load import load_pair, load_snapshot
+
+        if self._networks is None:
+            self._networks = load_pair(self._run)
+        if step != FINAL and step not in self._students:
+            self._students[step] = load_snapshot(self._run, step)
+        networks = self._networks
+        if step != FINAL:
+            networks = replace(networks, student=self._students[step])
+        yield view_graphs(networks, [self._patch(sample) for sample in samples], views)
+
+    def _patch(self, sample: Sample) -> Any:
+        """(C, p, p) as the networks see it."""
+        from src_training.data.prepared import prepare_cases
+        from src_training.data.sampling import crop_patch
+
+        if sample not in self._patches:
+            domain = self._explored.domains[sample.domain].subset([sample.case])
+            [case] = prepare_cases(domain, self._networks.preprocessing)
+            patch = crop_patch(case.image.pixels, sample.corner, self._networks.patch)
+            self._patches[sample] = patch
+        return self._patches[sample]
+
+
+def as_it_is(sample: Sample) -> Sample:
+    """The patch that a view or a mask belongs to."""
+    return Sample(sample.domain, sample.case, sample.corner)
+
+
+def batch_of(
+    current: Sample, chosen: Sequence[Sample], known: Sequence[Sample], most: int
+) -> list[Sample]:
+    """The sample, those chosen beside it, and others of the extract where there are too few.
+
+    Like a batch of training: the mean over it is what is taken off the vectors.
+    """
+    bare = [sample for sample in known if sample.kind == "image" and sample.view == 0]
+    spread = bare[:: max(1, len(bare) // most)]
+    ordered = [as_it_is(current), *sorted(map(as_it_is, chosen)), *spread]
+    return list(dict.fromkeys(ordered))[:most]

@@ -1,0 +1,128 @@
+"""What a run came to: its report read back, by model and domain."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src_training.errors import InputError
+from src_training.runs.directory import ROLES, RunDirectory
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number and its interval; formatted, it is in words.
+
+    Attributes
+    ----------
+    value
+        None where it is not defined.
+    low, high
+        Ends of the 95 % interval; None with a single image.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def __format__(self, form: str) -> str:
+        if self.value is None:
+            return "—"
+        if self.low is None or self.high is None:
+            return f"{self.value:{form}}\none patient"
+        return f"{self.value:{form}}\n{self.low:{form}}\N{EN DASH}{self.high:{form}}"
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """How one model of a run does.
+
+    Attributes
+    ----------
+    role
+        One of `src_training.runs.directory.ROLES`.
+    file
+        The model.
+    parameters
+        Weights of the network.
+    bytes
+        Size of the model file; None if it is gone.
+    seconds
+        Median over the images that were scored, from image to labels; None in
+        reports that did not measure it.
+    dice, fsd
+        By domain: the validation split, then the test domains. Dice is missing
+        where there are no masks, FSD where there are too few patches.
+    """
+
+    role: str
+    file: Path
+    parameters: int
+    bytes: int | None
+    seconds: float | None
+    dice: dict[str, Measured]
+    fsd: dict[str, Measured]
+
+
+def read_results(run: Path) -> list[ModelResult]:
+    """The models of a finished run: teacher, student alone, student distilled.
+
+    Raises
+    ------
+    InputError
+        If the run has no report, or it is none of ours.
+    """
+    folder = RunDirectory(run)
+    file = folder.report / "report.json"
+    try:
+        report = folder.read_report()
+        return [_outcome(role, report[role], folder) for role in ROLES]
+    except FileNotFoundError:
+        raise InputError(f"{file}: there is no such file; expected a run that has ended") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{file}: cannot be read; expected the report of a run") from None
+
+
+def as_csv(outcomes: list[ModelResult]) -> str:
+    """A line for each model and domain, unrounded."""
+    lines = io.StringIO()
+    table = csv.writer(lines, lineterminator="\n")
+    measures = [f"{name}{end}" for name in ("dice", "fsd") for end in ("", "_low", "_high")]
+    table.writerow(["model", "domain", *measures, "parameters", "bytes", "seconds_per_image"])
+    for found in outcomes:
+        for domain in domains(outcomes):
+            numbers = [*_ends(found.dice.get(domain)), *_ends(found.fsd.get(domain))]
+            costs = [found.parameters, found.bytes, found.seconds]
+            table.writerow([ROLES[found.role], domain, *numbers, *costs])
+    return lines.getvalue()
+
+
+def domains(outcomes: list[ModelResult]) -> list[str]:
+    """The validation split and the test domains, in the order of the report."""
+    return list(dict.fromkeys(name for found in outcomes for name in (*found.dice, *found.fsd)))
+
+
+def _outcome(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelResult:
+    file = folder.role_model(role)
+    size = report.get("bytes", file.stat().st_size if file.exists() else None)
+    return ModelResult(
+        role=role,
+        # The distilled student is what the run is for; its own file may be moved about.
+        file=folder.model if role == "distilled" and folder.model.exists() else file,
+        parameters=report["parameters"],
+        bytes=size,
+        seconds=report.get("seconds_per_image"),
+        dice={
+            domain: Measured(scores["mean"]["dice"], *scores["interval"]["dice"])
+            for domain, scores in report["scores"].items()
+        },
+        fsd={
+            domain: Measured(fsd["value"], fsd["low"], fsd["high"])
+            for domain, fsd in report["fsd"].items()
+        },
+    )
+
+
+def _ends(found: Measured | None) -> tuple[float | None, ...]:
+    return (None,) * 3 if found is None else (found.value, found.low, found.high)

@@ -1,0 +1,218 @@
+"""The end of a run: its three models side by side, and what to do with them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msankd.formatting import duration, size
+from napari_msankd.training.monitor.results import (
+    Measured,
+    ModelResult,
+    as_csv,
+    domains,
+    read_results,
+)
+from napari_msankd.widgets.wrapping_label import WrappingLabel
+from src_training.errors import InputError
+from src_training.runs.directory import ROLES
+
+_UNKNOWN = "—"
+_NOT_THE_CURVES = (
+    "Dice with the statistics, calibration and threshold that were chosen last; the curves show it "
+    "without."
+)
+_UNMEASURED = "Not measured when this run was made"
+
+
+class ResultsTable(QWidget):
+    """Teacher, student alone and student distilled: a column each, measures as rows.
+
+    The buttons act on the model whose column is chosen, the distilled student
+    at first.
+
+    Attributes
+    ----------
+    segment_with, export_onnx, export_bioimageio
+        Emitted with the chosen model's file.
+    open_folder
+        Emitted with the run's directory.
+    """
+
+    segment_with = Signal(object)
+    export_onnx = Signal(object)
+    export_bioimageio = Signal(object)
+    open_folder = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._run: Path | None = None
+        self._outcomes: list[ModelResult] = []
+        self.words = WrappingLabel()
+        self.table = _table()
+        self.table.itemSelectionChanged.connect(self._on_chosen)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
+        layout.addWidget(self.words)
+        layout.addWidget(self.table, 1)
+        for row in self._buttons():
+            layout.addLayout(row)
+        self.clear()
+
+    @property
+    def chosen(self) -> ModelResult | None:
+        """The model whose column is chosen."""
+        column = self.table.currentColumn()
+        return self._outcomes[column] if 0 <= column < len(self._outcomes) else None
+
+    def open(self, run: Path) -> None:
+        """Show the report of a run; a sentence where there is none."""
+        self._run = run
+        try:
+            outcomes, said = read_results(run), _NOT_THE_CURVES
+        except InputError as error:
+            outcomes, said = [], f"⚠ {error}"
+        self._show(outcomes)
+        self.words.setText(said)
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self._run = None
+        self._show([])
+        self.words.setText("")
+
+    def copy(self) -> None:
+        """Put every number on the clipboard, as CSV."""
+        QGuiApplication.clipboard().setText(as_csv(self._outcomes))
+
+    def _buttons(self) -> list[QHBoxLayout]:
+        self.segment = _button("Se&gment with it", "Open Segment with the chosen model")
+        self.onnx = _button(
+            "&ONNX…", "Export the chosen model to an ONNX file, checked on the spot"
+        )
+        self.bioimageio = _button(
+            "&bioimage.io…", "Export the chosen model to a folder for bioimage.io"
+        )
+        self.folder = _button("Open &folder", "Open the run's directory")
+        self.csv = _button("&Copy as CSV", "Copy every number, unrounded")
+        self.segment.clicked.connect(self._with_model(self.segment_with))
+        self.onnx.clicked.connect(self._with_model(self.export_onnx))
+        self.bioimageio.clicked.connect(self._with_model(self.export_bioimageio))
+        self.folder.clicked.connect(lambda: self.open_folder.emit(self._run))
+        self.csv.clicked.connect(self.copy)
+        first, second = QHBoxLayout(), QHBoxLayout()
+        first.addWidget(self.segment)
+        for button in (self.onnx, self.bioimageio, self.csv, self.folder):
+            second.addWidget(button)
+        return [first, second]
+
+    def _with_model(self, signal: Signal) -> Callable[[], None]:
+        def emit() -> None:
+            if self.chosen is not None:
+                signal.emit(self.chosen.file)
+
+        return emit
+
+    def _show(self, outcomes: list[ModelResult]) -> None:
+        self._outcomes = outcomes
+        rows = _rows(outcomes)
+        self.table.clear()
+        self.table.setColumnCount(len(outcomes))
+        self.table.setRowCount(len(rows))
+        self.table.setHorizontalHeaderLabels(
+            [ROLES[found.role].replace(" ", "\n") for found in outcomes]
+        )
+        self.table.setVerticalHeaderLabels([name for name, _ in rows])
+        for row, (_, cells) in enumerate(rows):
+            for column, (text, tip) in enumerate(cells):
+                self.table.setItem(row, column, _cell(text, tip))
+        self.table.setVisible(bool(outcomes))
+        if outcomes:
+            self.table.selectColumn(len(outcomes) - 1)
+        self._on_chosen()
+
+    def _on_chosen(self) -> None:
+        chosen = self.chosen
+        for button in (self.segment, self.onnx, self.bioimageio):
+            button.setEnabled(chosen is not None)
+        self.csv.setEnabled(bool(self._outcomes))
+        self.folder.setEnabled(self._run is not None)
+        if chosen is not None:
+            self.segment.setText(f"Se&gment with the {ROLES[chosen.role]}")
+
+
+def _rows(outcomes: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Name of each measure, and its text and tooltip for each model."""
+    names = domains(outcomes)
+    return [
+        *((f"Dice\n{name}", [_dice(found.dice.get(name)) for found in outcomes]) for name in names),
+        *((f"FSD\n{name}", [_fsd(found.fsd.get(name)) for found in outcomes]) for name in names),
+        ("parameters", [(f"{found.parameters:,}", "") for found in outcomes]),
+        ("model file", [_size(found.bytes) for found in outcomes]),
+        ("time an image", [_time(found.seconds) for found in outcomes]),
+    ]
+
+
+def _dice(found: Measured | None) -> tuple[str, str]:
+    if found is None:
+        return _UNKNOWN, "This domain has no masks"
+    tip = "Mean over the images, and its 95 % bootstrap interval over patients"
+    return f"{found:.3f}", tip
+
+
+def _fsd(found: Measured | None) -> tuple[str, str]:
+    if found is None:
+        return _UNKNOWN, _UNMEASURED
+    tip = "Fréchet distance of the semantic vectors to the source's, and its 95 % interval"
+    return f"{found:.3g}", tip
+
+
+def _size(count: int | None) -> tuple[str, str]:
+    return (size(count), f"{count:,} bytes") if count is not None else (_UNKNOWN, _UNMEASURED)
+
+
+def _time(seconds: float | None) -> tuple[str, str]:
+    if seconds is None:
+        return _UNKNOWN, _UNMEASURED
+    told = f"{1000 * seconds:.0f} ms" if seconds < 1 else duration(seconds)
+    return told, "Median over the test images, from image to labels"
+
+
+def _cell(text: str, tip: str) -> QTableWidgetItem:
+    item = QTableWidgetItem(text)
+    item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+    item.setToolTip(tip)
+    item.setFlags(Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled)
+    return item
+
+
+def _table() -> QTableWidget:
+    table = QTableWidget()
+    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectColumns)
+    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+    table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+    table.horizontalHeader().setMinimumSectionSize(84)
+    table.setWordWrap(False)
+    table.setMinimumHeight(180)
+    table.setToolTip("Choose a column: the buttons act on its model")
+    return table
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button

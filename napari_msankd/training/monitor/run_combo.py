@@ -1,0 +1,150 @@
+"""Combobox of runs: those in the runs folder, newest first, and any that was opened."""
+
+from pathlib import Path
+
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+
+from napari_msankd.training.monitor.run_index import RunIndex
+from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.workers import Worker
+from src_training.runs.state import RunState
+
+REFRESH_MS = 3000
+
+_OPEN = "Open run folder…"
+_NONE = "no run yet"
+
+
+class RunCombo(QComboBox):
+    """Runs with how each stands, kept up to date while in sight or while one goes on.
+
+    The run that is going on is chosen at first, else the newest.
+
+    Parameters
+    ----------
+    root
+        Folder of the runs; need not be there yet.
+
+    Attributes
+    ----------
+    changed
+        Emitted with the directory of the run that was chosen.
+    refreshed
+        Emitted when the list was looked at anew.
+    states
+        How each listed run stood then.
+    """
+
+    changed = Signal(object)
+    refreshed = Signal()
+
+    def __init__(self, root: Path, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        elide_combo(self)
+        self.setToolTip("A run to watch, also one that another window or a terminal began")
+        self.states: dict[Path, RunState] = {}
+        self.workers: dict[str, Worker] = {}
+        self._list = RunIndex(root.absolute())
+        self._path: Path | None = None
+        self._show([])
+        self.activated.connect(self._on_activated)
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._on_timer)
+        self._timer.start(REFRESH_MS)
+        self.refresh()
+
+    @property
+    def path(self) -> Path | None:
+        """Directory of the chosen run; None if there is none."""
+        return self._path
+
+    def open(self, path: Path) -> None:
+        """List a run, wherever it lies, and choose it."""
+        path = path.absolute()
+        self._list.add(path)
+        if path not in self.states:
+            self._show([RunState(path, path.name, "", "", 0, 0), *self.states.values()])
+        self._choose(path)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look anew, in a worker; a look under way goes on."""
+        if "look" in self.workers:
+            return
+        work = self.workers["look"] = Worker(self._list.look(), self)
+        work.yielded.connect(self._on_looked)
+        work.finished.connect(lambda: self.workers.pop("look", None))
+        work.start()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._timer.stop()
+        for work in self.workers.values():
+            work.cancel()
+        self.workers.clear()
+
+    def _on_timer(self) -> None:
+        going = any(state.state == "running" for state in self.states.values())
+        if self.isVisible() or going:
+            self.refresh()
+
+    def _on_looked(self, states: list[RunState]) -> None:
+        # Entries do not change under the hand that is choosing one.
+        if not self.view().isVisible():
+            known = {state.path for state in states}
+            begun = [state for state in self.states.values() if state.path not in known]
+            self._show([*(state for state in begun if state.path == self._path), *states])
+            self._choose(self._path or _first(states))
+        self.refreshed.emit()
+
+    def _show(self, states: list[RunState]) -> None:
+        """Write the entries, where they differ from those in sight."""
+        self.states = {state.path: state for state in states}
+        entries = [(in_words(state), str(state.path)) for state in states] or [(_NONE, None)]
+        entries.append((_OPEN, None))
+        if entries == [(self.itemText(i), self.itemData(i)) for i in range(self.count())]:
+            return
+        self.clear()
+        for words, path in entries:
+            self.addItem(words, path)
+        self._select()
+
+    def _choose(self, path: Path | None) -> None:
+        changed, self._path = path != self._path, path
+        self._select()
+        if changed:
+            self.changed.emit(path)
+
+    def _select(self) -> None:
+        self.setCurrentIndex(max(0, self.findData(str(self._path))))
+
+    def _on_activated(self, position: int) -> None:
+        if self.itemText(position) != _OPEN:
+            data = self.itemData(position)
+            self._choose(Path(data) if data else None)
+            return
+        self._select()
+        name = QFileDialog.getExistingDirectory(self, "Open run folder", str(self._list.root))
+        if name:
+            self.open(Path(name))
+
+
+def in_words(state: RunState) -> str:
+    """A run in a line, by its directory: ``"retina · running, distil 48 %"``."""
+    name = state.path.name
+    share = f" {100 * state.step // state.steps} %" if state.steps else ""
+    how = {
+        "running": f"running, {state.stage or 'preparing'}{share}",
+        "finished": "finished",
+        "stopped": f"stopped in {state.stage}{share}" if state.stage else "stopped",
+        "died": f"died in {state.stage}{share}" if state.stage else "died",
+        "unreadable": "cannot be read",
+    }
+    return f"{name} · {how[state.state]}" if state.state else name
+
+
+def _first(states: list[RunState]) -> Path | None:
+    """A run that is going on, else the newest."""
+    running = (state.path for state in states if state.state == "running")
+    return next(running, states[0].path if states else None)

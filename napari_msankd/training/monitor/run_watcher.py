@@ -1,0 +1,271 @@
+"""A run that lives in its own process: begun, watched, stopped and resumed from a window."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_msankd.training.monitor.run_process import (
+    GRACE,
+    ask_to_end,
+    begin,
+    find,
+    is_alive,
+    kill,
+)
+from napari_msankd.workers import Worker
+from src_training.errors import InputError
+from src_training.runs.directory import RunDirectory
+from src_training.runs.events import Event, EventLog, RunStarted, RunStopped
+from src_training.runs.history import RunFollower, RunHistory
+from src_training.runs.process import Output, to_begin, to_resume
+from src_training.runs.state import RunState, run_state
+
+if TYPE_CHECKING:
+    from src_training.config.recipe import Recipe
+
+TICK_MS = 250
+_BUSY_MS = 5
+"""Between ticks while there is more to read."""
+
+_SLICE = 50
+_BUDGET = 0.005
+"""Seconds of a tick; a slice of events may go beyond it."""
+
+_JUDGE_AGAIN = 3.0
+
+ON_REQUEST = "stopped on request"
+"""Last words of a run that a person stopped; the engine's, too."""
+
+
+class RunWatcher(QObject):
+    """Watches the directory of a run, whoever began it; any number may watch one.
+
+    It reads what the run has said so far first. A run that ended is watched on:
+    it may be resumed from elsewhere.
+
+    Parameters
+    ----------
+    folder
+        Directory of the run.
+    parent
+        With whom the watching ends; the run goes on.
+
+    Attributes
+    ----------
+    advanced
+        Emitted with the `RunHistory`, at most once a tick.
+    ended
+        Emitted with the `RunState` when it is known that no process is at
+        the run: also for one that had ended before.
+    previewed
+        Emitted with the file of new preview labels.
+    history
+        What the run said.
+    state
+        How it ended; None while it is running or not known to have ended.
+    """
+
+    advanced = Signal(object)
+    ended = Signal(object)
+    previewed = Signal(object)
+
+    def __init__(self, folder: Path, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.folder = RunDirectory(folder.absolute())
+        self.history = RunHistory()
+        self.state: RunState | None = None
+        self.workers: dict[str, Worker] = {}
+        self._follower = RunFollower(self.folder.path)
+        self._process: psutil.Process | None = None
+        self._unheard: Output | None = None
+        self._started = ""
+        self._stopping = False
+        self._judged = float("-inf")
+        self._told = float("-inf")
+        self._preview: object = None
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self.tick)
+        self._timer.start(_BUSY_MS)
+
+    @classmethod
+    def start(
+        cls,
+        recipe: "Recipe",
+        folder: Path,
+        device: str = "auto",
+        devices: int = 1,
+        parent: QObject | None = None,
+    ) -> "RunWatcher":
+        """Begin a new run in its own process, and watch it.
+
+        Parameters
+        ----------
+        recipe
+            What to do; its folders absolute.
+        folder
+            Directory of the run; made if missing, and it may hold images.
+        device, devices
+            See `src_training.runs.run.distil`.
+        parent
+            See the class.
+
+        Raises
+        ------
+        InputError
+            If the directory holds a run already, or no process can be started.
+        OSError
+            If the directory or the recipe cannot be written.
+        """
+        run = RunDirectory(folder.absolute())
+        if run.recipe.exists():
+            raise InputError(f"{folder}: the directory holds a run already; expected another")
+        arguments = to_begin(recipe, run)
+        job = cls(run.path, parent)
+        job._begin(arguments, device, devices)
+        return job
+
+    @property
+    def running(self) -> bool:
+        """Whether a process is at the run, or is thought to be."""
+        return self.state is None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called and the run has not ended yet."""
+        return self._stopping and self.running
+
+    def resume(self, device: str = "auto", devices: int = 1) -> None:
+        """Go on with a run that ended, in a new process.
+
+        Raises
+        ------
+        InputError
+            If it runs, or no process can be started.
+        """
+        if self.running:
+            raise InputError(f"{self.folder.path}: the run is going on; expected one that ended")
+        self._begin(to_resume(self.folder), device, devices)
+
+    def stop(self, wait: bool = False) -> None:
+        """End the run: after its step, or by force after `GRACE` seconds.
+
+        Parameters
+        ----------
+        wait
+            Return once it is ended; for when napari quits.
+        """
+        process = self._process if self.state is None else None
+        if process is None or self._stopping:
+            return
+        self._stopping = True
+        family = ask_to_end(process)
+        if wait:
+            _, family = psutil.wait_procs(family, timeout=GRACE)
+            kill(family)
+        else:
+            QTimer.singleShot(round(1000 * GRACE), partial(kill, family))
+
+    def close(self) -> None:
+        """Watch no longer; the run goes on."""
+        self._timer.stop()
+        for work in self.workers.values():
+            work.cancel()
+        self.workers.clear()
+
+    def tick(self) -> None:
+        """Read what is new; a few milliseconds."""
+        until = time.monotonic() + _BUDGET
+        news, more = False, True
+        while more and time.monotonic() < until:
+            events = self._follower.poll(_SLICE)
+            for event in events:
+                self._take(event)
+            news, more = news or bool(events), len(events) == _SLICE
+        self._timer.setInterval(_BUSY_MS if more else TICK_MS)
+        if news and (not more or time.monotonic() - self._told > TICK_MS / 1000):
+            self._tell()
+        if not more:
+            self._look_for_end()
+
+    def _begin(self, arguments: list[str], device: str, devices: int) -> None:
+        options = ["--device", device]
+        options += ["--devices", str(devices)] if devices > 1 else []
+        self._unheard = Output(self.folder.output)
+        self._process = begin(self.folder, [*arguments, *options])
+        self.state, self._stopping = None, False
+
+    def _take(self, event: Event) -> None:
+        self.history.take(event)
+        # Whoever says more has not ended, or ended otherwise than was thought.
+        self.state = None
+        if isinstance(event, RunStarted):
+            self._started, self._unheard = event.time, None
+            self._stopping = False
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        if self.history.preview != self._preview:
+            self._preview = self.history.preview
+            self.previewed.emit(self.folder.path / self.history.preview[2])
+        self.advanced.emit(self.history)
+
+    def _look_for_end(self) -> None:
+        """See whether the process is gone; then a worker finds out how the run stands."""
+        if self.state is not None or "judge" in self.workers or self._is_alive():
+            return
+        if time.monotonic() - self._judged < _JUDGE_AGAIN:
+            return
+        self._judged = time.monotonic()
+        work = self.workers["judge"] = Worker(_judge(self.folder, self._stopping), self)
+        work.yielded.connect(self._on_judged)
+        work.finished.connect(lambda: self.workers.pop("judge", None))
+        work.start()
+
+    def _is_alive(self) -> bool:
+        if self._process is not None and is_alive(self._process):
+            return True
+        self._process = find(self.history.process, self._started) if self._started else None
+        return self._process is not None
+
+    def _on_judged(self, found: RunState | None) -> None:
+        """Believe the directory, but for what a process said that never came to be the run."""
+        if self._unheard is not None:
+            found = found or RunState(self.folder.path, self.folder.path.name, "", "", 0, 0)
+            words = ON_REQUEST if self._stopping else self._unheard.last_line()
+            found = replace(found, state="stopped", last_words=words)
+        if found is None or found.state == "running":
+            return
+        self._unheard = None
+        self.state = found
+        self.ended.emit(found)
+
+
+def _judge(folder: RunDirectory, stopped: bool) -> Iterator[RunState | None]:
+    """How a run stands; None where there is none yet.
+
+    For a run that was `stopped` by force its last words are written: no window
+    shall take it for one that died.
+    """
+    path = folder.path
+    if not folder.recipe.exists():
+        yield None
+        return
+    try:
+        if stopped and run_state(path).state == "died":
+            _say_stopped(folder)
+        yield run_state(path)
+    except (InputError, OSError) as error:
+        yield RunState(path, path.name, "unreadable", "", 0, 0, str(error))
+
+
+def _say_stopped(folder: RunDirectory) -> None:
+    with folder.locked():
+        log = EventLog(folder.events)
+        log.write(RunStopped(reason=ON_REQUEST))
+        log.close()

@@ -1,0 +1,206 @@
+"""The stages of a run in a row, and a line of how far it is."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPainterPath, QPaintEvent
+from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+
+from napari_msankd.formatting import clock, duration
+from napari_msankd.theme import ThemeColors, theme_colors
+from src_training.config.stages import STAGES
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from src_training.runs.history import RunHistory, StageProgress
+
+_FILLS = {"done": lambda colours: colours.done, "running": lambda colours: colours.chosen}
+_GAP, _PAD, _BAR, _LINE = 3.0, 4.0, 34.0, 20.0
+
+
+class StageBar(QWidget):
+    """Stages done (✓ and time), running (percent) and waiting, and the time left.
+
+    Parameters
+    ----------
+    viewer
+        Whose theme it is drawn in.
+    """
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._stages: list[StageProgress] = []
+        self._words = ""
+        self.setFixedHeight(round(_BAR + _LINE))
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        viewer.events.theme.connect(self._on_theme)
+
+    @property
+    def words(self) -> str:
+        """The line below the stages."""
+        return self._words
+
+    def draw(
+        self, history: "RunHistory | None", estimate: Mapping[str, float] | None = None
+    ) -> None:
+        """Show a run as it stands; None clears.
+
+        Parameters
+        ----------
+        history
+            What the run said.
+        estimate
+            Seconds that each stage was thought to take; says how long those
+            that wait will.
+        """
+        self._stages = list(history.stages.values()) if history else []
+        self.say(_progress(history, estimate) if history else "")
+
+    def say(self, words: str) -> None:
+        """Put other words below the stages, until the next `draw`."""
+        self._words = words
+        self.setAccessibleName("Stages of the run")
+        told = [f"{_name(stage)}: {_told(stage) or 'waiting'}" for stage in self._stages]
+        self.setAccessibleDescription(". ".join([*told, words]))
+        self.update()
+
+    @property
+    def _small(self) -> QFont:
+        """The font of the stages."""
+        font = QFont(self.font())
+        font.setPointSizeF(0.85 * font.pointSizeF())
+        return font
+
+    def sizeHint(self) -> QSize:
+        """As wide as its names need."""
+        return QSize(420, self.height())
+
+    def event(self, event: QEvent) -> bool:
+        """Say what a stage is for when the pointer rests on it."""
+        if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
+            at = QPointF(event.pos())
+            for stage, box in zip(self._stages, self._boxes(), strict=True):
+                if box.contains(at):
+                    QToolTip.showText(event.globalPos(), _tip(stage), self)
+            return True
+        return super().event(event)
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """Draw the stages and the line below."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        colours = theme_colors(self._viewer)
+        for stage, box in zip(self._stages, self._boxes(), strict=True):
+            painter.setFont(self._small)
+            _paint_stage(painter, stage, box, colours)
+        line = QRectF(0, _BAR, self.width(), _LINE)
+        painter.setFont(self.font())
+        painter.setPen(QColor(colours.text))
+        fitting = QFontMetricsF(self.font()).elidedText(
+            self._words, Qt.TextElideMode.ElideRight, line.width()
+        )
+        painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, fitting)
+
+    def _boxes(self) -> list[QRectF]:
+        """A box for each stage, as wide as its share of the letters."""
+        if not self._stages:
+            return []
+        metrics = QFontMetricsF(self._small)
+        wanted = [
+            max(metrics.horizontalAdvance(_name(stage)), metrics.horizontalAdvance("✓ 00:00"))
+            + 2 * _PAD
+            for stage in self._stages
+        ]
+        room = self.width() - _GAP * (len(wanted) - 1) - 1
+        boxes, left = [], 0.5
+        for width in wanted:
+            width *= room / sum(wanted)
+            boxes.append(QRectF(left, 0.5, width, _BAR - 2))
+            left += width + _GAP
+        return boxes
+
+    def _on_theme(self, _event: object = None) -> None:
+        self.update()
+
+
+def _paint_stage(
+    painter: QPainter, stage: "StageProgress", box: QRectF, colours: ThemeColors
+) -> None:
+    outline = QPainterPath()
+    outline.addRoundedRect(box, 4, 4)
+    painter.fillPath(outline, QColor(colours.raised))
+    share = _share(stage)
+    if share:
+        filled = QRectF(box.left(), box.top(), box.width() * share, box.height())
+        part = QPainterPath()
+        part.addRect(filled)
+        painter.fillPath(outline.intersected(part), QColor(_FILLS[stage.state](colours)))
+    waits = stage.state == "waiting"
+    painter.setPen(QColor(colours.chosen if stage.state == "running" else colours.faint))
+    painter.drawPath(outline)
+    painter.setPen(QColor(colours.dim if waits else colours.text))
+    inner = box.adjusted(_PAD - 2, 2, 2 - _PAD, -2)
+    upper = QRectF(inner.left(), inner.top(), inner.width(), inner.height() / 2)
+    metrics = QFontMetricsF(painter.font())
+    told = _told(stage)
+    if metrics.horizontalAdvance(told) > inner.width():
+        # Its colour says it, too.
+        told = told.removeprefix("✓ ")
+    for line, words in ((upper, _name(stage)), (upper.translated(0, upper.height()), told)):
+        fitting = metrics.elidedText(words, Qt.TextElideMode.ElideRight, line.width())
+        painter.drawText(line, Qt.AlignmentFlag.AlignCenter, fitting)
+
+
+def _share(stage: "StageProgress") -> float:
+    """How much of a stage is done, 0 to 1."""
+    if stage.state == "done":
+        return 1.0
+    return min(1.0, stage.step / stage.steps) if stage.state == "running" and stage.steps else 0.0
+
+
+def _name(stage: "StageProgress") -> str:
+    return STAGES[stage.name].title if stage.name in STAGES else stage.name
+
+
+def _told(stage: "StageProgress") -> str:
+    """What stands below a stage's name."""
+    if stage.state == "done":
+        return f"✓ {clock(stage.seconds)}" if stage.steps else "✓"
+    return f"{int(100 * _share(stage))} %" if stage.state == "running" else ""
+
+
+def _tip(stage: "StageProgress") -> str:
+    """A stage at length."""
+    spec = STAGES.get(stage.name)
+    lines = [spec.description if spec else stage.name]
+    if stage.state == "done" and not stage.steps:
+        lines.append("Taken over from another run")
+    elif stage.state != "waiting":
+        lines.append(f"Step {stage.step} of {stage.steps}, {duration(stage.seconds)}")
+    if stage.score is not None:
+        kind = "Dice" if spec and spec.scored_by == "dice" else "score (negative loss)"
+        lines.append(f"Best {kind} on the source's validation images: {stage.score:.3f}")
+    return "\n".join(lines)
+
+
+def _progress(history: "RunHistory", estimate: Mapping[str, float] | None) -> str:
+    """How far a run is, in a line."""
+    running = [stage for stage in history.stages.values() if stage.state == "running"]
+    if not running:
+        scored = history.state == "running" and all(
+            stage.state == "done" for stage in history.stages.values()
+        )
+        return "Scoring the three models…" if scored else ""
+    stage, left = running[0], history.seconds_left(estimate)
+    words = [f"{_name(stage)}: step {stage.step} of {stage.steps}"]
+    if history.state != "running":
+        return words[0]
+    if left is not None:
+        words.append(f"about {duration(max(1, left))} left")
+    else:
+        left = history.stage_seconds_left()
+        words += [f"about {duration(left)} left of this stage"] if left else []
+    return " · ".join(words)

@@ -1,0 +1,165 @@
+"""Choosing a folder as a domain."""
+
+import time
+
+import numpy as np
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QApplication, QDialog, QPlainTextEdit
+
+from napari_msankd.datasets.selection import FolderDataset, LayerDataset
+from src_training.data.domain import Domain, write_domain
+from src_training.io.images import write_labels
+from tests.gui.conftest import PATIENCE
+
+
+def test_a_folder_is_found_and_layers_can_be_taken_again(
+    add, make_choice, await_summary, make_domain
+):
+    add("eye 1")
+    add("eye 2")
+    folder = make_domain("sc äns with spaces")
+    choice = await_summary(make_choice())
+    choice.choose_folder(folder)
+    assert await_summary(choice).value() == FolderDataset(folder)
+    assert choice.rows.isHidden()
+    assert "3 images of 48 x 48 pixels" in choice.found.text()
+    assert choice.where.currentText() == f"{folder.parent.name}/sc äns with spaces"
+    choice.choose_layers()
+    assert isinstance(await_summary(choice).value(), LayerDataset)
+    assert not choice.rows.isHidden()
+
+
+def drop(choice, path):
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    point = choice.rect().center()
+    how = Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    entering = QDragEnterEvent(point, *how)
+    QApplication.sendEvent(choice, entering)
+    assert entering.isAccepted()
+    assert "dashed" in choice.styleSheet()
+    QApplication.sendEvent(choice, QDropEvent(QPointF(point), *how))
+    assert choice.styleSheet() == ""
+
+
+def test_a_folder_can_be_dropped(make_choice, await_summary, make_domain):
+    folder = make_domain()
+    choice = make_choice()
+    drop(choice, folder)
+    assert await_summary(choice).value() == FolderDataset(folder)
+
+
+def test_a_file_that_is_dropped_is_refused_by_name(make_choice, await_summary, tmp_path):
+    file = tmp_path / "eye.png"
+    file.touch()
+    choice = make_choice()
+    drop(choice, file)
+    await_summary(choice)
+    assert "eye.png is a file; expected a folder" in choice.problems[0]
+    assert choice.value() is None
+
+
+def test_problems_are_named_and_collapsed_beyond_three(
+    make_choice, await_summary, make_domain, qtbot
+):
+    folder = make_domain(images=7)
+    broken = sorted((folder / "images").iterdir())
+    for file in sorted((folder / "masks").iterdir())[:4]:
+        file.unlink()
+    broken[6].write_bytes(b"no picture")
+    choice = make_choice()
+    choice.choose_folder(folder)
+    await_summary(choice)
+    assert len(choice.problems) == 5
+    assert len(choice.faults.text().splitlines()) == 3
+    assert choice.more.text() == "All 5 problems…"
+    assert choice.value() is None
+    choice.more.click()
+    dialog = choice.findChild(QDialog)
+    story = dialog.findChild(QPlainTextEdit).toPlainText()
+    assert all(file.name in story for file in (*broken[:4], broken[6]))
+    dialog.close()
+
+
+def test_a_mask_without_an_image_is_noted_and_not_a_problem(
+    make_choice, await_summary, make_domain
+):
+    folder = make_domain()
+    first = next((folder / "masks").iterdir())
+    first.with_name("stray.png").write_bytes(first.read_bytes())
+    choice = make_choice()
+    choice.choose_folder(folder)
+    await_summary(choice)
+    assert "stray.png has no image" in choice.faults.text()
+    assert choice.value() == FolderDataset(folder)
+
+
+def test_a_folder_that_is_gone_is_named(make_choice, await_summary, tmp_path):
+    choice = make_choice()
+    choice.choose_folder(tmp_path / "gone")
+    await_summary(choice)
+    assert "gone is not there" in choice.problems[0]
+
+
+def test_one_image_is_enough_but_noted_as_few(make_choice, await_summary, make_domain):
+    choice = make_choice()
+    choice.choose_folder(make_domain(images=1))
+    await_summary(choice)
+    assert "one image only" in choice.found.text()
+    assert choice.value() is not None
+
+
+def test_values_that_become_one_class_are_noted(make_choice, await_summary, make_domain):
+    folder = make_domain()
+    first = min((folder / "masks").iterdir())
+    write_labels(first, (np.indices((48, 48))[0] % 7 * 40).astype(np.uint8))
+    choice = make_choice()
+    choice.choose_folder(folder)
+    assert "0 is background, all others are foreground" in await_summary(choice).found.text()
+    assert choice.value() is not None
+
+
+def test_a_target_with_masks_says_what_they_are_for(make_choice, await_summary, make_domain):
+    choice = make_choice("optional")
+    folder = make_domain(images=1)
+    choice.choose_folder(folder)
+    assert "Has masks: used for scores only." in await_summary(choice).found.text()
+    assert choice.value() == FolderDataset(folder)
+
+
+def test_long_names_and_paths_do_not_widen_the_dock(add, make_choice, await_summary, tmp_path):
+    add("a photograph " * 15)
+    choice = await_summary(make_choice())
+    choice.choose_folder(tmp_path / ("long" * 40))
+    await_summary(choice)
+    assert choice.minimumSizeHint().width() <= 320
+
+
+def test_the_window_stays_free_while_a_large_domain_is_looked_at(
+    make_choice, await_summary, tmp_path
+):
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 255, (256, 256), np.uint8) for _ in range(40)]
+    write_domain(Domain.from_arrays("many", images, [image > 128 for image in images]), tmp_path)
+    choice = await_summary(make_choice())
+    choice.choose_folder(tmp_path)
+    worst = []
+    while choice.looking:
+        start = time.perf_counter()
+        QApplication.processEvents()
+        worst.append(time.perf_counter() - start)
+        time.sleep(0.005)
+    assert len(choice.value().name) > 0
+    assert choice.strip.count() == 40
+    # Drawing the window for the first time is napari's; a quarter more is the machine's.
+    assert sorted(worst)[-3] < 0.05
+
+
+def test_ending_in_mid_look_says_nothing_more(make_choice, make_domain, qtbot):
+    choice = make_choice()
+    choice.choose_folder(make_domain(images=20))
+    qtbot.waitUntil(lambda: choice.found.text().startswith("Looking"), timeout=PATIENCE)
+    choice.end()
+    assert not choice.looking
+    assert choice.value() is None

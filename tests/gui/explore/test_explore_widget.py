@@ -1,0 +1,383 @@
+"""Explore in a real napari window: clicks, a lasso, and pictures that follow one another."""
+
+import csv
+import threading
+from itertools import pairwise
+
+import numpy as np
+import pyqtgraph
+import pytest
+from napari.layers import Image, Points, Shapes, Vectors
+from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_msankd import settings
+from napari_msankd.explore import extraction as explored
+from napari_msankd.explore import setup_form as choose_form
+from napari_msankd.explore import setup_page as choose
+from napari_msankd.explore.widget import ExploreWidget
+from napari_msankd.theme import LINES
+from src_training.runs.monitor import PATCHES
+from src_training.training import semantic_encoder as fitting
+from tests.gui.conftest import PATIENCE
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def own_folders(monkeypatch, tmp_path):
+    chosen = settings.Preferences("cpu", cache=tmp_path / "cache", runs=tmp_path / "runs")
+    for module in (choose, choose_form):
+        monkeypatch.setattr(module, "preferences", lambda: chosen)
+    return chosen
+
+
+@pytest.fixture
+def explore(viewer, qtbot):
+    made = ExploreWidget(viewer)
+    viewer.window.add_dock_widget(made, name="Explore")
+    # Places on a picture are those of a window that was laid out.
+    made.window().show()
+    yield made
+    made.end()
+    qtbot.waitUntil(lambda: not made.choose.workers and not made.workers, timeout=PATIENCE)
+
+
+@pytest.fixture
+def extracted(explore, qtbot):
+    """Choose a model or a run and folders, press Extract, wait for the pictures."""
+
+    def extract(*folders, model=None, run=None, wait=True):
+        page = explore.choose
+        page.with_run.setChecked(run is not None)
+        page.own_domains.setChecked(not folders)
+        if run is not None:
+            page.run.open(run)
+        if model is not None:
+            page.model.open(model)
+        for folder in folders:
+            page.domains.add(folder)
+        qtbot.waitUntil(page.extract.isEnabled, timeout=PATIENCE)
+        page.extract.click()
+        if not wait:
+            return explore
+        qtbot.waitUntil(lambda: "extract" not in page.workers, timeout=PATIENCE)
+        if page.status.text().startswith("✓"):
+            qtbot.waitUntil(lambda: len(explore.parts) == 4, timeout=PATIENCE)
+            still = lambda: any(part.workers for part in explore.parts.values())  # noqa: E731
+            qtbot.waitUntil(lambda: not still(), timeout=PATIENCE)
+            wait_until_laid_out(explore, qtbot)
+        return explore
+
+    return extract
+
+
+def wait_until_laid_out(explore, qtbot):
+    """Wait until the scatters keep their places: layouts are made when events are handled."""
+    scatters = explore.parts["embedding"].scatters.values()
+    former = None
+    for _ in range(100):
+        qtbot.wait(50)
+        now = [(scatter.geometry(), scatter.box.viewRect()) for scatter in scatters]
+        if now == former:
+            return
+        former = now
+    raise AssertionError("the scatters move on")
+
+
+def at(scatter, point):
+    """Where a point of a scatter lies on its widget."""
+    return scatter.mapFromScene(scatter.box.mapViewToScene(QPointF(*point)))
+
+
+@pytest.fixture
+def drag(monkeypatch):
+    """Drag with the left button along places of a scatter's widget."""
+    # pyqtgraph drops what is faster than any hand.
+    monkeypatch.setitem(pyqtgraph.CONFIG_OPTIONS, "mouseRateLimit", -1)
+    return dragged
+
+
+def dragged(scatter, places):
+    """Press at the first place, pass the others, let go at the last."""
+    kinds = QEvent.Type.MouseButtonPress, QEvent.Type.MouseMove, QEvent.Type.MouseButtonRelease
+    last = len(places) - 1
+    for number, place in enumerate(places):
+        kind = kinds[0] if number == 0 else kinds[2] if number == last else kinds[1]
+        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        button = none if kind == kinds[1] else left
+        held = none if kind == kinds[2] else left
+        local = QPointF(place)
+        spot = QPointF(scatter.viewport().mapToGlobal(place))
+        event = QMouseEvent(kind, local, spot, button, held, Qt.KeyboardModifier.NoModifier)
+        QApplication.sendEvent(scatter.viewport(), event)
+        QApplication.processEvents()
+
+
+def around(scatter):
+    """A lasso around everything."""
+    low, high = scatter.points.min(0), scatter.points.max(0)
+    room = 0.04 * (high - low).max()
+    (left, down), (right, up) = low - room, high + room
+    corners = [(left, down), (right, down), (right, up), (left, up), (left, down)]
+    steps = [
+        np.array(a) + share * (np.array(b) - a)
+        for a, b in pairwise(corners)
+        for share in np.linspace(0, 1, 6)
+    ]
+    return [at(scatter, step) for step in steps]
+
+
+def test_a_click_opens_the_image_and_frames_the_patch(extracted, make_domain, model_file, qtbot):
+    explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
+    assert explore.pages.currentIndex() == 1
+    [scatter] = explore.parts["embedding"].scatters.values()
+    place = at(scatter, scatter.points[4])
+    found = scatter.nearest(scatter.mapToScene(place))
+    qtbot.mouseClick(scatter.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    layers = explore.viewer.layers
+    qtbot.waitUntil(lambda: any(isinstance(layer, Shapes) for layer in layers), timeout=PATIENCE)
+    sample = explore.parts["embedding"]._samples["tiny"][found]
+    assert explore.selection.current == sample
+    image = layers[f"{sample.domain} / {sample.case}"]
+    assert isinstance(image, Image) and image.data.shape == (48, 48)
+    [frame] = layers["explored patch"].data
+    assert np.ptp(frame, axis=0).tolist() == [32, 32]
+    assert sample.case in explore.parts["embedding"].status.text()
+
+
+def test_a_dot_has_the_place_and_the_colour_of_its_row(extracted, make_domain, model_file):
+    folders = make_domain("one"), make_domain("two", seed=1, images=2)
+    explore = extracted(*folders, model=model_file)
+    [scatter] = explore.parts["embedding"].scatters.values()
+    table = explore.parts["fsd"]._table
+    shown = {
+        (dot.pos().x(), dot.pos().y()): dot.brush().color().name() for dot in scatter.dots.points()
+    }
+    assert len(shown) == len(table) == 5
+    for point, domain in zip(scatter.points.tolist(), table.domains, strict=True):
+        assert shown[tuple(point)] == LINES[("one", "two").index(domain)]
+
+
+def test_a_lasso_rings_points_and_marks_images_and_saves_a_list(
+    extracted, make_domain, model_file, drag, tmp_path
+):
+    explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
+    vectors, fsd = explore.parts["embedding"], explore.parts["fsd"]
+    [scatter] = vectors.scatters.values()
+    vectors.lasso.click()
+    drag(scatter, around(scatter))
+    chosen = explore.selection.samples
+    assert len(chosen) == len(scatter.points) == len(scatter.rings.data)
+    assert len(fsd.contributions.selectedItems()) == 3 * len(fsd.contributions.cases) == 9
+    vectors.save_list(tmp_path / "chosen.csv")
+    rows = list(csv.DictReader((tmp_path / "chosen.csv").read_text().splitlines()))
+    assert {(row["domain"], row["case"]) for row in rows} == {(s.domain, s.case) for s in chosen}
+    vectors.save_list(tmp_path / "chosen.txt")
+    assert len((tmp_path / "chosen.txt").read_text().splitlines()) == 6
+
+
+def test_few_vectors_are_warned_of_and_one_image_is_no_trouble(extracted, make_domain, model_file):
+    explore = extracted(make_domain("many"), make_domain("lone", images=1), model=model_file)
+    fsd = explore.parts["fsd"]
+    assert "lone has 1 vector" in fsd.status.text() or "fewer than 30" in fsd.status.text()
+    assert fsd.matrix._names == ("many", "lone")
+
+
+def test_an_image_that_pushes_away_opens_at_a_click(extracted, make_domain, model_file, qtbot):
+    explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
+    fsd = explore.parts["fsd"]
+    explore.pages.setCurrentWidget(fsd)
+    fsd.pages.setCurrentIndex(1)
+    table = fsd.contributions
+    place = table.visualItemRect(table.item(0, 0)).center()
+    qtbot.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    name = f"two / {table.cases[0]}"
+    qtbot.waitUntil(lambda: name in explore.viewer.layers, timeout=PATIENCE)
+    [scatter] = explore.parts["embedding"].scatters.values()
+    assert 0 < len(scatter.rings.data) == len(explore.selection.samples)
+
+
+@pytest.fixture
+def bare_file(tiny_model, tmp_path):
+    tiny_model(semantics=False).save(tmp_path / "bare.safetensors")
+    return tmp_path / "bare.safetensors"
+
+
+def test_a_model_without_semantic_encoder_has_one_fitted(
+    extracted, make_domain, bare_file, qtbot, monkeypatch
+):
+    monkeypatch.setattr(fitting, "STEPS", 2)
+    explore = extracted(make_domain("seen", masks=False), make_domain("ours"), model=bare_file)
+    page = explore.choose
+    assert "bare.safetensors has no semantic encoder" in page.offer.words.text()
+    assert [page.offer.domain.itemText(i) for i in range(page.offer.domain.count())] == ["ours"]
+    assert not explore.pages.isTabEnabled(1)
+    page.offer.button.click()
+    qtbot.waitUntil(lambda: page.status.text().startswith("✓"), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: explore.pages.isTabEnabled(1), timeout=PATIENCE)
+    assert page.model.path == bare_file.with_stem("bare-aligned") and page.model.path.exists()
+    assert page.offer.isHidden()
+
+
+def test_without_masks_no_encoder_is_offered(extracted, make_domain, bare_file):
+    page = extracted(make_domain(masks=False), model=bare_file).choose
+    assert page.offer.words.text().endswith("Add a domain with masks, and one can be fitted here.")
+    assert page.offer.button.isHidden()
+
+
+def test_a_stop_keeps_what_was_encoded(extracted, make_domain, model_file, qtbot, monkeypatch):
+    encoded, go_on, messages = threading.Event(), threading.Event(), []
+
+    def held(request):
+        for step in explored.explore(request):
+            yield step
+            if getattr(step, "done", 0) == 1:
+                encoded.set()
+                go_on.wait(PATIENCE / 1000)
+
+    monkeypatch.setattr(choose, "explore", held)
+    explore = extracted(make_domain(), model=model_file, wait=False)
+    page = explore.choose
+    qtbot.waitUntil(encoded.is_set, timeout=PATIENCE)
+    page.stop.click()
+    go_on.set()
+    assert page.status.text().startswith("Stopped") and not page.stop.isEnabled()
+    qtbot.wait(200)
+    assert not explore.pages.isTabEnabled(1)
+    monkeypatch.setattr(choose, "explore", explored.explore)
+    monkeypatch.setattr(page.status, "setText", messages.append)
+    page.extract.click()
+    qtbot.waitUntil(lambda: "extract" not in page.workers, timeout=PATIENCE)
+    # The image at hand is encoded to its end.
+    assert "Vectors of tiny: 3 of 3 images, 2 kept from before" in messages
+
+
+def test_models_of_two_latent_sizes_are_refused_in_words(extracted, finished_run, model_file):
+    explore = extracted(run=finished_run.path, model=model_file)
+    words = explore.parts["embedding"].status.text()
+    assert words.startswith("✕") and "expected models of one latent size" in words
+
+
+def test_a_run_shows_three_models_and_the_graphs_of_a_sample(
+    extracted, finished_run, tmp_path, qtbot
+):
+    explore = extracted(run=finished_run.path)
+    vectors, graphs = explore.parts["embedding"], explore.parts["graphs"]
+    assert list(vectors.scatters) == ["teacher", "student alone", "student distilled"]
+    first = vectors._samples["teacher"][0]
+    explore.selection.choose([first], first)
+    qtbot.waitUntil(lambda: graphs._drawing is not None, timeout=PATIENCE)
+    views = graphs.views.value()
+    edges = views + views * (views - 1) // 2
+    assert [len(picture.edges) for picture in graphs.pictures.values()] == [edges] * 3
+    graphs.open_button.click()
+    montage, lines, points = explore.viewer.layers[-3:]
+    assert (type(montage), type(lines), type(points)) == (Image, Vectors, Points)
+    assert len(lines.data) == 3 * edges and len(points.data) == 3 * (1 + views)
+    graphs._save_picture(tmp_path / "eye.svg")
+    graphs._save_numbers(tmp_path / "eye.csv")
+    assert (tmp_path / "eye-student.svg").exists()
+    assert len((tmp_path / "eye.csv").read_text().splitlines()) == 1 + edges
+    assert set(lines.features["panel"]) == {"teacher", "student", "difference"}
+
+
+def test_the_slider_shows_the_students_of_earlier_steps(extracted, finished_run, qtbot):
+    explore = extracted(run=finished_run.path)
+    graphs, first = explore.parts["graphs"], explore.parts["embedding"]._samples["teacher"][0]
+
+    def drawn(place):
+        before = graphs._drawing
+        graphs.slider.setValue(place)
+        qtbot.waitUntil(lambda: graphs._drawing is not before, timeout=PATIENCE)
+        return graphs._drawing.values
+
+    explore.selection.choose([first], first)
+    qtbot.waitUntil(lambda: graphs._drawing is not None, timeout=PATIENCE)
+    best = graphs._drawing.values
+    assert graphs._steps == [0, 2, 3] and graphs.step_words.text() == "the best student"
+    begun = drawn(0)
+    assert graphs.step_words.text() == "student at step 0"
+    np.testing.assert_array_equal(begun["teacher"], best["teacher"])
+    assert not np.array_equal(begun["student"], best["student"])
+    np.testing.assert_array_equal(drawn(3)["student"], best["student"])
+
+
+def test_a_click_on_a_thumbnail_opens_that_view_over_its_patch(extracted, finished_run, qtbot):
+    explore = extracted(run=finished_run.path)
+    graphs, first = explore.parts["graphs"], explore.parts["embedding"]._samples["teacher"][0]
+    explore.pages.setCurrentWidget(graphs)
+    explore.selection.choose([first], first)
+    qtbot.waitUntil(lambda: graphs._drawing is not None, timeout=PATIENCE)
+    picture, layers = graphs.pictures["student"], explore.viewer.layers
+    scene = picture.getPlotItem().vb.mapViewToScene(QPointF(*graphs._drawing.places[2]))
+    place = picture.mapFromScene(scene)
+    qtbot.mouseClick(picture.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.waitUntil(lambda: "explored view 2" in layers, timeout=PATIENCE)
+    np.testing.assert_array_equal(layers["explored view 2"].data, graphs._drawing.images[2])
+    frame, view = layers["explored patch"].data[0], layers["explored view 2"]
+    ends = [view.data_to_world((-0.5, -0.5)), view.data_to_world(np.array(view.data.shape) - 0.5)]
+    np.testing.assert_allclose(ends, [frame.min(0), frame.max(0)], atol=1e-6)
+
+
+def test_the_course_of_a_run_is_what_it_measured(extracted, finished_run, tmp_path):
+    fsd = extracted(run=finished_run.path).parts["fsd"]
+    measured = [event for event in finished_run.events if event.kind == "measured"]
+    assert fsd.course.names == ["B"]
+    assert f"at most {PATCHES} patches" in fsd.course_words.text()
+    fsd.pages.setCurrentIndex(2)
+    fsd._save_numbers(tmp_path / "course.csv")
+    rows = list(csv.DictReader((tmp_path / "course.csv").read_text().splitlines()))
+    expected = [(e.step, e.fsd["B"]) for e in measured if e.stage == "distil"]
+    assert [(int(row["step"]), float(row["fsd"])) for row in rows] == expected != []
+
+
+def test_maps_lie_exactly_over_the_image(extracted, finished_run, qtbot):
+    explore = extracted(run=finished_run.path)
+    maps = explore.parts["feature_maps"]
+    layer = explore.viewer.add_image(np.random.default_rng(0).random((64, 96)), scale=(2, 3))
+    layer.translate = (5, 7)
+
+    def press(button, count):
+        before = len(explore.viewer.layers)
+        maps.image.layer = layer
+        button.click()
+        wanted = before + count
+        qtbot.waitUntil(lambda: len(explore.viewer.layers) == wanted, timeout=PATIENCE)
+        return explore.viewer.layers[-count:]
+
+    maps.channels.setChecked(True)
+    for shown in press(maps.show_button, 2):
+        ends = shown.extent.world[:, -2:]
+        np.testing.assert_allclose(ends[1] - ends[0], (128, 288), atol=40)
+    press(maps.rebuild_button, 4)
+    for shown in press(maps.cross_button, 4):
+        np.testing.assert_allclose(shown.extent.world, layer.extent.world)
+        assert shown.data.min() >= 0 and shown.data.max() <= 1
+    assert maps.apart.isChecked() and explore.viewer.canvas.grid.enabled
+    assert sum(each.visible for each in explore.viewer.layers) == 5
+    maps.apart.click()
+    assert not explore.viewer.canvas.grid.enabled
+
+
+def test_a_report_is_one_page(extracted, make_domain, model_file, tmp_path, qtbot):
+    page = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file).choose
+    page.save_report(tmp_path / "report.html")
+    qtbot.waitUntil(lambda: "report" not in page.workers, timeout=PATIENCE)
+    assert page.status.text().startswith("✓")
+    assert "one" in (tmp_path / "report.html").read_text()
+
+
+def test_an_open_layer_is_framed_where_it_lies(extracted, viewer, model_file, qtbot):
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8)
+    layer = viewer.add_image(pixels, name="mine", scale=(2, 2))
+    explore = extracted(None, model=model_file)
+    explore.open_sample(explore.parts["embedding"]._samples["tiny"][0], "tiny")
+    qtbot.waitUntil(lambda: "explored patch" in viewer.layers, timeout=PATIENCE)
+    assert list(viewer.layers) == [layer, viewer.layers["explored patch"]]
+    frame = viewer.layers["explored patch"].extent.world
+    np.testing.assert_allclose(np.diff(frame, axis=0), [[64, 64]], atol=6)

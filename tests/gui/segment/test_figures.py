@@ -1,0 +1,119 @@
+"""What stands beside a result: whose it is, and that it goes with it."""
+
+from threading import Event
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QThreadPool
+
+from napari_msankd.segment import inference as segmenting
+from napari_msankd.segment import widget as segment
+from src_training.inference.model_file import load_model
+from src_training.inference.predictor import Predictor, labels_from
+from tests.gui.conftest import PATIENCE
+
+MM = {"scale": (3, 0.5, 0.5), "units": ("mm", "mm", "mm")}
+
+
+@pytest.fixture
+def volume():
+    return np.random.default_rng(5).random((6, 32, 40), np.float32)
+
+
+@pytest.fixture
+def held(monkeypatch, qtbot):
+    """Hold back what a worker counts; gives what lets it go and hears it out."""
+    going = Event()
+
+    def hold(name, figure):
+        def steps(_):
+            going.wait(PATIENCE / 1000)
+            yield figure
+
+        monkeypatch.setattr(segment, name, steps)
+
+    def let_go():
+        going.set()
+        QThreadPool.globalInstance().waitForDone()
+        qtbot.wait(200)
+
+    hold.let_go = let_go
+    yield hold
+    going.set()
+
+
+def test_millilitres_that_are_being_counted_go_with_their_layer(
+    volume, viewer, widget, segmented, held, qtbot
+):
+    held("measure", {"vessel": 49.7})
+    viewer.add_image(volume, **MM)
+    labels = segmented()
+    qtbot.waitUntil(lambda: "measure" in widget.workers, timeout=PATIENCE)
+    viewer.layers.remove(labels)
+    held.let_go()
+    assert widget.result is None and widget.volumes.text() == ""
+
+
+def test_scores_that_are_being_counted_go_with_their_reference(
+    image, viewer, widget, segmented, held, qtbot
+):
+    held("compare", "Dice 0.5")
+    viewer.add_image(image, rgb=True)
+    labels = segmented()
+    widget.reference.layer = viewer.add_labels(np.asarray(labels.data).copy())
+    qtbot.waitUntil(lambda: "score" in widget.workers, timeout=PATIENCE)
+    widget.reference.layer = None
+    qtbot.wait(300)
+    held.let_go()
+    assert widget.scores.text() == ""
+
+
+def test_figures_that_went_leave_no_empty_strip(volume, viewer, widget, segmented, qtbot):
+    viewer.add_image(volume, **MM)
+    labels = segmented()
+    qtbot.waitUntil(lambda: "ml" in widget.volumes.text(), timeout=PATIENCE)
+    assert not widget.volumes.isHidden()
+    viewer.layers.remove(labels)
+    assert widget.volumes.isHidden()
+
+
+def test_a_failed_run_leaves_the_former_result_and_scores(image, viewer, widget, segmented, qtbot):
+    viewer.add_image(image, rgb=True)
+    labels = segmented()
+    before = labels.data.copy()
+    widget.reference.layer = viewer.add_labels(before)
+    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=PATIENCE)
+    hole = np.full((3, 32, 32), 0.5, np.float32)
+    hole[:, 3, 4] = np.nan
+    viewer.add_image(hole, name="hole", contrast_limits=(0, 1))
+    viewer.dims.set_point(0, 1)
+    assert segmented() == labels
+    assert "layer 'hole', slice [1], cannot be segmented: " in widget.status.text()
+    assert "Dice 1.000" in widget.scores.text()
+    widget.number.setValue(0.7)
+    qtbot.waitUntil(lambda: not np.array_equal(labels.data, before), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "Dice 1.000" not in widget.scores.text(), timeout=PATIENCE)
+    viewer.layers.remove(labels)
+    assert "'hole'" in widget.status.text()
+
+
+def test_a_threshold_set_before_the_first_tile_is_used(
+    image, viewer, widget, model, monkeypatch, qtbot
+):
+    loaded, going, tiles = Event(), Event(), segmenting._in_turn
+
+    def late(*what):
+        loaded.set()
+        going.wait(PATIENCE / 1000)
+        yield from tiles(*what)
+
+    monkeypatch.setattr(segmenting, "_in_turn", late)
+    viewer.add_image(image, rgb=True)
+    widget.run.click()
+    qtbot.waitUntil(loaded.is_set, timeout=PATIENCE)
+    qtbot.wait(200)
+    widget.number.setValue(0.7)
+    going.set()
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
+    wanted = labels_from(Predictor(load_model(model), "cpu").predict(image), 0.7)
+    qtbot.waitUntil(lambda: np.array_equal(widget.result.data, wanted), timeout=PATIENCE)

@@ -1,0 +1,129 @@
+"""Tuning a model to a scanner in the Segment widget: from labelled layers to a file of its own."""
+
+from threading import Event
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QFileDialog
+
+from napari_msankd.segment import calibration_dialog as tuning
+from napari_msankd.segment.calibration_dialog import CalibrationDialog
+from src_training.data.domain import Domain, write_domain
+from src_training.data.phantom.camera import fundus_phantom
+from src_training.evaluation.evaluate import evaluate
+from src_training.inference.model_file import load_model, read_card
+from src_training.inference.predictor import Predictor
+from tests.gui.conftest import PATIENCE
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+
+
+@pytest.fixture
+def eyes():
+    return [fundus_phantom(seed, 96, "B") for seed in range(2)]
+
+
+@pytest.fixture
+def labelled(viewer, eyes):
+    """Two photographs and their vessels, open."""
+    for number, eye in enumerate(eyes, 1):
+        viewer.add_image(eye.image, rgb=True, name=f"eye {number}")
+        viewer.add_labels(eye.mask.astype(np.uint8), name=f"eye {number} vessels")
+
+
+@pytest.fixture
+def dialog(widget, qtbot):
+    """Press the button; gives the dialog once it has looked at what is open."""
+
+    def press():
+        widget.tune.click()
+        found = [each for each in widget.findChildren(CalibrationDialog) if each.isVisible()][-1]
+        qtbot.waitUntil(lambda: not found.images.looking, timeout=PATIENCE)
+        return found
+
+    yield press
+    for each in widget.findChildren(CalibrationDialog):
+        each.reject()
+
+
+@pytest.fixture
+def save_as(monkeypatch, tmp_path):
+    file = tmp_path / "tuned.safetensors"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(file.with_suffix("")), ""))
+    return file
+
+
+def test_a_model_is_tuned_to_open_layers_and_chosen(
+    labelled, eyes, widget, dialog, save_as, model, qtbot
+):
+    given = model.read_bytes()
+    asked = dialog()
+    with qtbot.waitSignal(asked.tuned, timeout=PATIENCE):
+        asked.tune.click()
+        assert not asked.tune.isEnabled()
+    assert widget.model.path == save_as and model.read_bytes() == given
+    assert "tuned.safetensors is chosen" in widget.status.text()
+    card = read_card(save_as)
+    assert card.name == "tuned" and card.description == "Untrained. Tuned to 2 images of eye."
+    before, after = (
+        float(each.split()[0]) for each in asked.status.text().split("Dice ")[1].split(", ")
+    )
+    domain = Domain.from_arrays("eye", [e.image for e in eyes], [e.mask for e in eyes])
+    for file, said in ((model, before), (save_as, after)):
+        dice = evaluate(Predictor(load_model(file), "cpu"), domain).mean["dice"]
+        assert dice == pytest.approx(said, abs=1e-3)
+    assert after >= before and asked.tune.isEnabled() and not asked.bar.isVisible()
+
+
+def test_a_model_is_tuned_to_a_folder(eyes, viewer, dialog, save_as, tmp_path, qtbot):
+    domain = Domain.from_arrays("lab", [e.image for e in eyes], [e.mask for e in eyes])
+    write_domain(domain, tmp_path / "lab")
+    asked = dialog()
+    assert not asked.tune.isEnabled()
+    asked.images.choose_folder(tmp_path / "lab")
+    qtbot.waitUntil(asked.tune.isEnabled, timeout=PATIENCE)
+    with qtbot.waitSignal(asked.tuned, timeout=PATIENCE):
+        asked.tune.click()
+    assert "Tuned to 2 images of lab." in read_card(save_as).description
+
+
+def test_what_a_model_found_is_nothing_to_tune_to(eyes, viewer, dialog, segmented):
+    viewer.add_image(eyes[0].image, rgb=True, name="eye")
+    assert segmented() is not None
+    asked = dialog()
+    assert not asked.tune.isEnabled() and "Paint Labels" in asked.images.found.text()
+
+
+def test_what_cannot_be_tuned_is_said_and_nothing_is_written(
+    labelled, widget, dialog, save_as, qtbot
+):
+    asked = dialog()
+    asked.images.camera.setValue(45)
+    qtbot.waitUntil(asked.tune.isEnabled, timeout=PATIENCE)
+    asked.tune.click()
+    qtbot.waitUntil(lambda: "✕" in asked.status.text(), timeout=PATIENCE)
+    assert "angle" in asked.status.text() and not save_as.exists()
+    assert asked.tune.isEnabled()
+
+
+def test_a_dialog_that_is_closed_writes_nothing(
+    labelled, widget, dialog, save_as, monkeypatch, qtbot
+):
+    asked, before, steps = dialog(), widget.model.path, tuning._tuned
+    closed, ended = Event(), Event()
+
+    def held(*arguments):
+        try:
+            for step in steps(*arguments):
+                yield step
+                closed.wait(PATIENCE / 1000)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(tuning, "_tuned", held)
+    asked.tune.click()
+    qtbot.waitUntil(lambda: "Loading" in asked.status.text(), timeout=PATIENCE)
+    asked.reject()
+    closed.set()
+    qtbot.waitUntil(ended.is_set, timeout=PATIENCE)
+    assert not save_as.exists() and widget.model.path == before

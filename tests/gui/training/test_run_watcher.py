@@ -1,0 +1,227 @@
+"""Runs in processes of their own: begun, watched, stopped, killed, resumed, left behind."""
+
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from napari_msankd.training.monitor.run_watcher import RunWatcher
+from src_training.config.stages import REQUIRED_STAGES
+from src_training.errors import InputError
+from src_training.runs.directory import RunDirectory
+from src_training.runs.events import Previewed, RunFinished, RunStarted, RunStopped
+from tests.gui.conftest import PATIENCE
+
+from .event_log import append_events, run_events, stage_events, start_events, write_run
+
+ENDLESS = 10**6
+
+
+@pytest.fixture
+def watch(qtbot):
+    """Watch a directory; ends the watching, and any process that is still at it."""
+    jobs = []
+
+    def attach(folder):
+        jobs.append(job := RunWatcher(folder))
+        return job
+
+    def start(recipe, folder):
+        jobs.append(job := RunWatcher.start(recipe, folder, "cpu"))
+        return job
+
+    attach.start = start
+    yield attach
+    for job in jobs:
+        job.stop(wait=True)
+        job.close()
+    qtbot.wait(50)
+
+
+@pytest.fixture
+def until(qtbot):
+    def wait(condition):
+        qtbot.waitUntil(condition, timeout=PATIENCE)
+
+    return wait
+
+
+def at(job, name):
+    """Whether a job has seen a step of a stage."""
+    return lambda: job.history.stages[name].step > 0
+
+
+def ended(job):
+    return lambda: job.state is not None
+
+
+def process_of(job):
+    return psutil.Process(job.history.process)
+
+
+def is_gone(process):
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+def test_two_windows_follow_a_run_to_its_end(watch, make_recipe, tmp_path, until):
+    one = watch.start(make_recipe(steps=2), tmp_path / "läuft gut")
+    other = watch(one.folder.path)
+    until(ended(one))
+    until(ended(other))
+    for job in (one, other):
+        assert job.state.state == "finished", job.state.last_words
+        assert {stage.state for stage in job.history.stages.values()} == {"done"}
+        assert job.history.device == "cpu"
+    assert one.folder.model.exists()
+    assert "The distilled student is" in one.folder.output.read_text()
+
+
+def test_a_run_is_stopped_within_two_seconds_resumed_and_killed(
+    watch, make_recipe, tmp_path, until
+):
+    job = watch.start(make_recipe(steps=ENDLESS), tmp_path / "run")
+    other = watch(job.folder.path)
+    until(at(job, "teacher"))
+    until(at(other, "teacher"))
+    process, began = process_of(job), time.monotonic()
+    # Any window may stop it.
+    other.stop()
+    assert other.stopping
+    until(lambda: is_gone(process))
+    assert time.monotonic() - began < 2.5
+    for watcher in (job, other):
+        until(lambda watcher=watcher: ended(watcher)() and watcher.state.state == "stopped")
+        assert watcher.state.last_words == "stopped on request"
+    assert (job.folder.stage("teacher") / "last.safetensors").exists()
+
+    steps = job.history.stages["teacher"].step
+    job.resume("cpu")
+    assert job.running
+    with pytest.raises(InputError, match="is going on"):
+        job.resume("cpu")
+    until(lambda: job.history.state == "running" and process_of(job).pid != process.pid)
+    until(lambda: job.history.stages["teacher"].step > steps)
+    assert other.running
+
+    process_of(job).kill()
+    until(ended(job))
+    until(ended(other))
+    assert job.state.state == "died"
+    assert "killed" in job.state.last_words
+
+
+def test_a_run_is_stopped_before_its_first_step(watch, make_recipe, tmp_path, until):
+    job = watch.start(make_recipe(steps=ENDLESS), tmp_path / "run")
+    assert job.running
+    job.stop()
+    until(ended(job))
+    assert job.state.state == "stopped"
+    assert job.state.last_words == "stopped on request"
+
+
+def test_a_run_that_cannot_begin_says_why(watch, make_recipe, tmp_path, until):
+    gone = {"name": "A", "folder": str(tmp_path / "gone")}
+    job = watch.start(make_recipe(source=gone), tmp_path / "run")
+    until(ended(job))
+    assert job.state.state == "stopped"
+    assert "gone" in job.state.last_words
+    assert not job.folder.recipe.exists()
+
+
+@pytest.mark.slow
+def test_the_run_outlives_the_viewer(watch, make_recipe, tmp_path, until):
+    recipe, folder = tmp_path / "recipe.yaml", tmp_path / "run"
+    make_recipe(steps=ENDLESS).save(recipe)
+    viewer = (
+        "import sys; from pathlib import Path\n"
+        "from qtpy.QtCore import QCoreApplication\n"
+        "from napari_msankd.training.monitor.run_watcher import RunWatcher\n"
+        "from src_training.config.recipe import Recipe\n"
+        "app = QCoreApplication([])\n"
+        "job = RunWatcher.start(Recipe.load(sys.argv[1]), Path(sys.argv[2]), 'cpu')\n"
+    )
+    subprocess.run([sys.executable, "-c", viewer, recipe, folder], check=True, timeout=120)
+    job = watch(folder)
+    until(at(job, "teacher"))
+    assert job.running
+    assert process_of(job).parent().pid != psutil.Process().pid
+    job.stop()
+    until(ended(job))
+
+
+def test_a_directory_with_a_run_is_not_begun_again(make_recipe, tmp_path):
+    write_run(tmp_path / "run", run_events())
+    with pytest.raises(InputError, match="holds a run already"):
+        RunWatcher.start(make_recipe(), tmp_path / "run")
+
+
+def test_a_finished_run_is_read_whole(watch, tmp_path, until):
+    received = []
+    job = watch(write_run(tmp_path / "run", run_events()))
+    job.advanced.connect(received.append)
+    until(ended(job))
+    assert job.state.state == "finished"
+    assert received == [job.history]
+    assert set(job.history.losses) == set(REQUIRED_STAGES)
+
+
+def test_a_run_that_another_window_resumes_is_followed_again(watch, tmp_path, until):
+    run = write_run(tmp_path / "run", [*start_events(), RunStopped(reason="stopped on request")])
+    job, states = watch(run), []
+    job.ended.connect(states.append)
+    until(ended(job))
+    append_events(
+        run, [RunStarted(device="cpu", precision="32-true", stages=list(REQUIRED_STAGES))]
+    )
+    until(lambda: job.running)
+    append_events(
+        run, [*stage_events("teacher"), RunFinished(model="model.safetensors", seconds=1.0)]
+    )
+    until(ended(job))
+    assert [state.state for state in states] == ["stopped", "finished"]
+
+
+def test_a_run_is_awaited_where_there_is_none_yet(watch, tmp_path, until, qtbot):
+    job = watch(tmp_path / "coming")
+    qtbot.wait(600)
+    assert job.running
+    assert job.history.state == "waiting"
+    write_run(tmp_path / "coming", run_events())
+    until(lambda: job.history.state == "finished")
+    until(ended(job))
+
+
+def test_only_the_latest_preview_is_emitted(watch, tmp_path, until):
+    previews = [Previewed(stage="teacher", step=n, file="preview/labels.npy") for n in (1, 2)]
+    run = write_run(tmp_path / "run", [*start_events(), *previews])
+    job, received = watch(run), []
+    job.previewed.connect(received.append)
+    until(ended(job))
+    assert received == [RunDirectory(run).preview_labels]
+    append_events(run, [Previewed(stage="teacher", step=3, file="preview/labels.npy")])
+    until(lambda: len(received) == 2)
+
+
+def test_many_events_are_read_a_little_at_a_time(watch, tmp_path, until):
+    run = write_run(tmp_path / "run", [*start_events(), *stage_events("teacher", steps=5000)])
+    job, longest = watch(run), 0.0
+    job._timer.stop()
+    while not at(job, "teacher")() or job.history.stages["teacher"].step < 5000:
+        started = time.thread_time()
+        job.tick()
+        longest = max(longest, time.thread_time() - started)
+    # A slice more than its 5 ms, on a machine of any speed.
+    assert longest < 0.05
+
+
+def test_another_process_with_the_same_id_is_not_the_run(watch, tmp_path, until):
+    number = psutil.Process().pid
+    run = write_run(tmp_path / "run", [start_events()[0].model_copy(update={"process": number})])
+    job = watch(run)
+    until(ended(job))
+    assert job.state.state == "died"
+    job.stop()
+    assert psutil.Process().is_running()

@@ -1,0 +1,308 @@
+"""Train & distil in a real napari window: from layers to a student that segments."""
+
+import dataclasses
+import json
+
+import psutil
+import pytest
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_msankd import settings
+from napari_msankd.segment.widget import SegmentWidget
+from napari_msankd.training import monitor_page as runs_page
+from napari_msankd.training import setup_page as prepare
+from napari_msankd.training import widget as distil
+from napari_msankd.training.monitor.run_watcher import RunWatcher
+from napari_msankd.training.widget import TrainWidget
+from src_training.config.recipe import Recipe
+from src_training.config.stages import REQUIRED_STAGES
+from src_training.data.phantom.camera import fundus_phantom
+from src_training.inference.model_file import read_card
+from src_training.runs.directory import RunDirectory
+from src_training.runs.state import run_state
+from tests.gui.conftest import PATIENCE
+
+from .event_log import stage_events, start_events, write_run
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def own_folders(monkeypatch, tmp_path):
+    """Runs go to a folder whose name is none too easy."""
+    root = tmp_path / "Läufe von heute"
+    chosen = settings.Preferences("cpu", cache=tmp_path / "cache", runs=root, on_close="leave")
+    for module in (distil, prepare, runs_page):
+        monkeypatch.setattr(module, "preferences", lambda: chosen)
+    # No estimate is timed beside what a test is about.
+    monkeypatch.setattr(prepare, "_REST_MS", 10**7)
+    return chosen
+
+
+@pytest.fixture
+def make_widget(viewer, qtbot):
+    made = []
+
+    def make():
+        widget = TrainWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Train & distil")
+        made.append(widget)
+        return widget
+
+    yield make
+    for widget in made:
+        if widget.runs.job is not None:
+            widget.runs.job.stop(wait=True)
+        widget.end()
+    qtbot.waitUntil(
+        lambda: not any(w.prepare.workers or w.runs.workers for w in made), timeout=PATIENCE
+    )
+
+
+@pytest.fixture
+def eyes(viewer):
+    """Three photographs and what was painted on them."""
+    for number in range(3):
+        case = fundus_phantom(number, 96, "A")
+        viewer.add_image(case.image, name=f"eye {number}", rgb=True)
+        viewer.add_labels(case.mask, name=f"eye {number} vessels")
+    return viewer
+
+
+@pytest.fixture
+def begun(make_widget, eyes, make_recipe, qtbot):
+    """Choose the layers, change the recipe to a tiny one, press Start."""
+
+    def begin(steps=3):
+        widget = make_widget()
+        qtbot.waitUntil(lambda: widget.prepare.source.value() is not None, timeout=PATIENCE)
+        widget.prepare.edited = make_recipe(steps)
+        widget.prepare.name.setText("mine")
+        widget.prepare.start.click()
+        qtbot.waitUntil(lambda: widget.runs.job is not None, timeout=PATIENCE)
+        return widget
+
+    return begin
+
+
+def ended(widget):
+    return lambda: widget.runs.job.state is not None
+
+
+def at_work(widget):
+    return lambda: any(stage.step for stage in widget.runs.job.history.stages.values())
+
+
+def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
+    widget = begun()
+    assert widget.pages.currentWidget() is widget.runs
+    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
+    runs = widget.runs
+    assert runs.job.state.state == "finished", runs.job.state.last_words
+    assert "Finished" in runs.status.text()
+    assert runs.pages.currentWidget() is runs.outcome
+    folder = RunDirectory(runs.job.folder.path)
+    assert Recipe.load(folder.recipe).sources[0].folder.startswith(str(folder.path))
+    runs.outcome.segment.click()
+    segment = next(w for w in viewer.window.dock_widgets.values() if isinstance(w, SegmentWidget))
+    segment.image.layer = viewer.layers["eye 0"]
+    segment.run.click()
+    qtbot.waitUntil(lambda: not segment.running, timeout=PATIENCE)
+    assert segment.result.data.shape == (96, 96)
+    assert segment.result.metadata["msankd"]["model"] == read_card(folder.model).name == "mine"
+    segment.end()
+
+
+def test_no_steps_are_timed_beside_a_run(make_widget, eyes, make_recipe, qtbot):
+    widget = make_widget()
+    prepare = widget.prepare
+    qtbot.waitUntil(lambda: prepare.source.value() is not None, timeout=PATIENCE)
+    prepare.edited = make_recipe(3)
+    prepare.name.setText("mine")
+    # A choice was made just before Start.
+    prepare._soon.start()
+    prepare.start.click()
+    qtbot.waitUntil(lambda: widget.runs.job is not None, timeout=PATIENCE)
+    assert not prepare._soon.isActive() and not prepare._estimating.running
+    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
+
+
+def test_stop_ends_the_process_and_resume_goes_on(begun, qtbot):
+    widget = begun(steps=400)
+    runs = widget.runs
+    qtbot.waitUntil(at_work(widget), timeout=PATIENCE)
+    process = psutil.Process(runs.job.history.process)
+    assert runs.stop_button.isEnabled() and not runs.resume_button.isEnabled()
+    runs.stop_button.click()
+    qtbot.waitUntil(lambda: not process.is_running() or process.status() == "zombie", timeout=3000)
+    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
+    assert runs.job.state.state == "stopped"
+    assert runs.resume_button.isEnabled() and not runs.stop_button.isEnabled()
+    done = run_state(runs.job.folder.path).step
+    runs.resume_button.click()
+    qtbot.waitUntil(lambda: runs.job.history.process != process.pid, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: run_state(runs.job.folder.path).step > done, timeout=PATIENCE)
+
+
+def test_a_widget_opened_anew_finds_the_run_that_goes_on(begun, make_widget, viewer, qtbot):
+    first = begun(steps=400)
+    qtbot.waitUntil(at_work(first), timeout=PATIENCE)
+    viewer.window.remove_dock_widget(first)
+    second = make_widget()
+    pages = second.pages
+    qtbot.waitUntil(lambda: pages.tabText(1) == "R&uns ●", timeout=PATIENCE)
+    assert pages.tabToolTip(1) == "Going on: mine"
+    pages.setCurrentWidget(second.runs)
+    qtbot.waitUntil(lambda: second.runs.job is not None, timeout=PATIENCE)
+    qtbot.waitUntil(at_work(second), timeout=PATIENCE)
+    assert second.runs.job.folder.path.name == "mine"
+    assert second.runs.job.running
+    second.runs.job.stop(wait=True)
+    pages.setCurrentWidget(second.prepare)
+    qtbot.waitUntil(lambda: pages.tabText(1) == "R&uns", timeout=PATIENCE)
+
+
+def test_a_killed_run_is_not_shown_as_stopped(begun, qtbot):
+    widget = begun(steps=400)
+    qtbot.waitUntil(at_work(widget), timeout=PATIENCE)
+    psutil.Process(widget.runs.job.history.process).kill()
+    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
+    assert widget.runs.job.state.state == "died"
+    assert widget.runs.status.text().startswith("✕ Died")
+    assert widget.runs.resume_button.isEnabled()
+
+
+@pytest.mark.parametrize("on_close, state", [("leave", "running"), ("stop", "stopped")])
+def test_closing_napari_leaves_or_stops_the_run_as_preferred(
+    on_close, state, begun, own_folders, monkeypatch, qtbot
+):
+    chosen = settings.Preferences(
+        "cpu", own_folders.memory_limit, own_folders.cache, own_folders.runs, on_close
+    )
+    monkeypatch.setattr(distil, "preferences", lambda: chosen)
+    widget = begun(steps=400)
+    qtbot.waitUntil(at_work(widget), timeout=PATIENCE)
+    widget.window().show()
+    # Only what the widget does of it: napari would take the window apart.
+    widget.eventFilter(widget.window(), QCloseEvent())
+    assert run_state(widget.runs.job.folder.path).state == state
+
+
+@pytest.mark.parametrize("answer, stops", [("&Leave it running", False), ("&Stop it", True)])
+@pytest.mark.parametrize("remembered", [False, True])
+def test_who_closes_napari_is_asked_once(
+    answer, stops, remembered, make_widget, own_folders, monkeypatch
+):
+    chosen = dataclasses.replace(own_folders, on_close="ask")
+    monkeypatch.setattr(distil, "preferences", lambda: chosen)
+    kept, stopped = [], []
+    monkeypatch.setattr(distil, "remember_on_close", kept.append)
+    run = write_run(
+        own_folders.runs / "recorded", [*start_events(), *stage_events("teacher", 100, to=2)]
+    )
+    widget = make_widget()
+    widget.runs.watch(RunWatcher(run))
+    monkeypatch.setattr(widget.runs.job, "stop", lambda wait=False: stopped.append(wait))
+
+    def reply():
+        box = QApplication.activeModalWidget()
+        assert "recorded" in box.text()
+        box.checkBox().setChecked(remembered)
+        next(button for button in box.buttons() if button.text() == answer).click()
+
+    QTimer.singleShot(100, reply)
+    widget.eventFilter(widget.window(), QCloseEvent())
+    assert stopped == [True] * stops
+    assert kept == (["stop" if stops else "leave"] if remembered else [])
+
+
+def test_the_time_left_counts_the_report(make_widget, own_folders):
+    run = write_run(
+        own_folders.runs / "recorded", [*start_events(), *stage_events("teacher", 100, to=2)]
+    )
+    estimate = {"stage_seconds": dict.fromkeys(REQUIRED_STAGES, 0.0), "scoring": 7200.0}
+    RunDirectory(run).estimate.write_text(json.dumps(estimate))
+    widget = make_widget()
+    widget.runs.watch(RunWatcher(run))
+    widget.runs.job.tick()
+    assert "about 2 h 0 min" in widget.runs.timeline.words
+
+
+def test_a_run_that_ended_is_given_nothing_to_preview(make_widget, own_folders, eyes, qtbot):
+    run = write_run(
+        own_folders.runs / "recorded", [*start_events(), *stage_events("teacher", 100, to=2)]
+    )
+    widget = make_widget()
+    widget.runs.watch(RunWatcher(run))
+    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
+    assert not widget.runs.previewed.isEnabled()
+    widget.runs.previewed.layer = eyes.layers["eye 0"]
+    assert not widget.runs.preview.active
+
+
+def test_a_changed_recipe_has_another_cost(make_widget, eyes, make_recipe, qtbot):
+    widget = make_widget()
+    prepare = widget.prepare
+    qtbot.waitUntil(lambda: prepare.source.value() is not None, timeout=PATIENCE)
+    prepare._estimating.done.emit({"seconds": 60.0, "memory": 10**9, "device": "cpu"})
+    assert prepare.cost.text().startswith("About 1 min")
+    prepare.edited = make_recipe(3)
+    prepare.advanced.click()
+    prepare.editor.accept()
+    assert prepare.cost.text() == ""
+    assert prepare._estimate is None
+
+
+def test_the_name_of_the_dock_is_whole_in_tabs_and_menus(make_widget, viewer):
+    dock = make_widget().parent()
+    assert dock.toggleViewAction().text() == "Train && distil"
+
+
+def test_nothing_begins_without_a_source(make_widget, qtbot):
+    widget = make_widget()
+    qtbot.waitUntil(lambda: not widget.prepare.source.looking, timeout=PATIENCE)
+    assert not widget.prepare.start.isEnabled()
+    assert widget.prepare.source.sample.isVisibleTo(widget)
+
+
+def test_no_target_is_learned_from(make_widget, eyes, make_domain, qtbot):
+    prepare = make_widget().prepare
+    qtbot.waitUntil(prepare.start.isEnabled, timeout=PATIENCE)
+    target = prepare.targets.add()
+    qtbot.waitUntil(lambda: prepare.targets.value() is not None, timeout=PATIENCE)
+    assert not prepare.start.isEnabled()
+    both = "'eye 0', 'eye 1', 'eye 2'; expected each in one of them"
+    assert both in prepare.clash.text()
+    first = prepare.source.rows.topLevelItem(0)
+    for row in range(1, 3):
+        target.rows.topLevelItem(row).setCheckState(0, Qt.CheckState.Unchecked)
+    first.setCheckState(0, Qt.CheckState.Unchecked)
+    qtbot.waitUntil(prepare.start.isEnabled, timeout=PATIENCE)
+    assert prepare.clash.text() == ""
+    folder = make_domain()
+    for choice in (prepare.source, target):
+        choice.choose_folder(folder)
+    qtbot.waitUntil(lambda: "is the source" in prepare.clash.text(), timeout=PATIENCE)
+    assert not prepare.start.isEnabled()
+
+
+def test_a_name_that_no_folder_can_have_is_said(begun, make_widget, eyes, qtbot):
+    widget = make_widget()
+    qtbot.waitUntil(lambda: widget.prepare.source.value() is not None, timeout=PATIENCE)
+    widget.prepare.name.setText("a/b")
+    widget.prepare.start.click()
+    assert "expected letters" in widget.prepare.status.text()
+    assert widget.runs.job is None
+
+
+def test_the_samples_are_a_source_to_start_with(make_widget, viewer, qtbot):
+    widget = make_widget()
+    qtbot.waitUntil(lambda: not widget.prepare.source.looking, timeout=PATIENCE)
+    widget.prepare.source.sample.click()
+    qtbot.waitUntil(lambda: widget.prepare.start.isEnabled(), timeout=PATIENCE)
+    assert len(viewer.layers) == 6
