@@ -172,7 +172,7 @@ def apart(svg, png):
 
 def test_pictures_and_numbers_are_written(extracted, make_domain, model_file, tmp_path, qtbot):
     explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
-    for name in ("vectors", "fsd"):
+    for name in ("embedding", "fsd"):
         page = explore.parts[name]
         for suffix in (".svg", ".png"):
             page._save_picture(tmp_path / f"{name}{suffix}")
