@@ -1,11 +1,13 @@
-"""Samples that need no download: one synthetic eye, three cameras."""
+"""Samples that need no download: a synthetic eye by three cameras, and a synthetic CT."""
 
 from typing import Any, Literal
 
 LayerData = tuple[Any, dict[str, Any], str]
 
-_EYE = 7
-_SIZE = 768
+_EYE, _SIZE = 7, 768
+_PATIENT = 7
+_SOFT_TISSUE = (-160, 240)
+"""Hounsfield units from black to white."""
 
 
 def fundus_a() -> list[LayerData]:
@@ -21,6 +23,21 @@ def fundus_b() -> list[LayerData]:
 def fundus_c() -> list[LayerData]:
     """The eye as scanner C sees it, and its vessels."""
     return _fundus("C")
+
+
+def abdomen_ct() -> list[LayerData]:
+    """A synthetic CT of an abdomen, spacing in mm, and its liver."""
+    from src_training.data.phantom.abdomen import ct_phantom
+
+    phantom = ct_phantom(_PATIENT)
+    place = {
+        "scale": phantom.spacing,
+        "units": ("millimeter",) * 3,
+        "axis_labels": ("z", "y", "x"),
+    }
+    image = {"name": "abdomen CT", "contrast_limits": _SOFT_TISSUE, **place}
+    liver = {"name": "abdomen CT true liver", "visible": False, **place}
+    return [(phantom.voxels, image, "image"), (phantom.liver, liver, "labels")]
 
 
 def _fundus(scanner: Literal["A", "B", "C"]) -> list[LayerData]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import binary_dilation, laplace
+from scipy.ndimage import binary_dilation, binary_erosion, label, laplace
 
 from src_training.data.case import Case
+from src_training.data.phantom.abdomen import ct_phantom
 from src_training.data.phantom.anatomy import grow_anatomy
 from src_training.data.phantom.camera import SCANNERS, ScannerName, fundus_phantom, phantom_domain
 from src_training.data.phantom.vessel_tree import murray_radii
@@ -130,3 +131,37 @@ def test_what_cannot_be_photographed_is_refused() -> None:
         fundus_phantom(0, 8)
     with pytest.raises(InputError, match="number of phantoms is 0"):
         phantom_domain("A", 0)
+
+
+@pytest.fixture(scope="module")
+def ct():
+    return ct_phantom(seed=1, coarseness=2)
+
+
+def test_a_ct_phantom_has_the_units_of_its_tissues(ct) -> None:
+    inner = binary_erosion(ct.liver, iterations=2)
+    assert 95 < np.median(ct.voxels[inner]) < 130
+    assert np.median(ct.voxels[:, 0]) == pytest.approx(-1000, abs=20)
+    assert (ct.voxels > 350).any() and (ct.voxels < -750).any()
+
+
+def test_the_liver_of_a_ct_phantom_is_one_body_of_a_size(ct) -> None:
+    bodies, count = label(ct.liver)
+    largest = np.bincount(bodies.ravel())[1:].max() if count else 0
+    assert largest > 0.95 * ct.liver.sum()
+    millilitres = ct.liver.sum() * np.prod(ct.spacing) / 1000
+    assert 1200 < millilitres < 2200
+    centre = np.argwhere(ct.liver).mean(0)
+    assert centre[2] < ct.liver.shape[2] / 2, "the liver lies on the patient's right"
+
+
+def test_a_ct_phantom_repeats_and_differs_by_seed(ct) -> None:
+    again, other = ct_phantom(seed=1, coarseness=2), ct_phantom(seed=2, coarseness=2)
+    np.testing.assert_array_equal(again.voxels, ct.voxels)
+    assert (other.liver != ct.liver).mean() > 0.001
+
+
+@pytest.mark.parametrize("coarseness", [0.1, 9])
+def test_the_coarseness_of_a_ct_phantom_has_bounds(coarseness) -> None:
+    with pytest.raises(InputError, match=r"expected 0\.5 to 8"):
+        ct_phantom(coarseness=coarseness)

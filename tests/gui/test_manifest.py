@@ -111,3 +111,12 @@ def test_preferences_of_runs_come_from_the_manifest(manifest, monkeypatch, tmp_p
     settings.remember_on_close("leave")
     assert settings.preferences().runs == tmp_path / "mine"
     assert settings.preferences().on_close == "leave"
+
+
+def test_the_ct_sample_has_its_spacing_in_mm(viewer):
+    from napari.layers import Layer
+
+    image, liver = (viewer.add_layer(Layer.create(*each)) for each in sample_data.abdomen_ct())
+    assert image.data.shape == liver.data.shape and liver.data.any()
+    assert tuple(image.scale) == tuple(liver.scale) == (4.0, 1.8, 1.8)
+    assert {str(unit) for unit in image.units} == {"millimeter"}
