@@ -1,6 +1,6 @@
 """Layer to array and back: every transform, unit and axis name kept."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,8 @@ class Planes:
     spacing
         From plane to plane, row to row and column to column of a volume, mm;
         None where that is not known.
+    layer_id
+        ``unique_id`` of the layer: names change and are given again.
     """
 
     data: Any
@@ -84,6 +86,7 @@ class Planes:
     name: str
     axis: int = 0
     spacing: tuple[float, float, float] | None = None
+    layer_id: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -161,7 +164,8 @@ def planes_of(layer: "Image", axis: int = 0) -> Planes:
         raise InputError(f"layer {layer.name!r} is empty {tuple(data.shape)}; expected pixels")
     if np.dtype(data.dtype).kind not in "buif":
         raise InputError(f"layer {layer.name!r} holds {data.dtype}; expected real numbers")
-    return Planes(data, bool(layer.rgb), layer.name, axis, _spacing(layer, axis))
+    spacing = _spacing(layer, axis)
+    return Planes(data, bool(layer.rgb), layer.name, axis, spacing, layer.unique_id)
 
 
 def _spacing(layer: "Layer", axis: int) -> tuple[float, float, float] | None:
@@ -266,6 +270,86 @@ def layer_by_id(viewer: "ViewerModel", unique_id: str | None) -> Any:
     Names change and are given again: what is to be found later is remembered by its id.
     """
     return next((layer for layer in viewer.layers if layer.unique_id == unique_id), None)
+
+
+class WidgetLayers:
+    """The layers that a widget adds to a viewer, and what it hides or shows there for a while.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers.
+    """
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        self._viewer = viewer
+        self._added: dict[Hashable, str] = {}
+        self._visible: dict[str, bool] = {}
+        self._grid: bool | None = None
+
+    def add(self, key: Hashable, data: Any, kind: str, **attributes: Any) -> Any:
+        """Add a layer in the place of the one that was added by this key before.
+
+        Parameters
+        ----------
+        key
+            What the widget calls it; a name may be changed, or be another layer's.
+        data, kind
+            As napari's layer data tuples: ``image``, ``points``, ``shapes``, …
+        attributes
+            Of the layer.
+        """
+        from napari.layers import Layer
+
+        self.remove(key)
+        layer = self._viewer.add_layer(Layer.create(data, attributes, kind))
+        self._added[key] = layer.unique_id
+        return layer
+
+    def get(self, key: Hashable) -> Any:
+        """The layer that was added by a key; None if there is none, or it was removed."""
+        return layer_by_id(self._viewer, self._added.get(key))
+
+    def remove(self, key: Hashable) -> None:
+        """Remove the layer of a key, if it is still there."""
+        layer = self.get(key)
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+        self._added.pop(key, None)
+
+    def added(self, group: str) -> list[Any]:
+        """Layers whose keys are tuples that begin with `group`, in the order they were added."""
+        keys = [key for key in self._added if isinstance(key, tuple) and key[0] == group]
+        return [layer for layer in map(self.get, keys) if layer is not None]
+
+    def set_visible(self, layers: Iterable["Layer"], visible: bool) -> None:
+        """Show or hide layers until `restore`."""
+        for layer in layers:
+            if layer.visible != visible:
+                self._visible.setdefault(layer.unique_id, layer.visible)
+                layer.visible = visible
+
+    def show_only(self, layers: Sequence["Layer"]) -> None:
+        """Show these layers and hide all others until `restore`."""
+        self.set_visible([each for each in self._viewer.layers if each not in layers], False)
+        self.set_visible(layers, True)
+
+    def set_grid(self, enabled: bool) -> None:
+        """Show layers side by side, or not, until `restore`."""
+        grid = self._viewer.canvas.grid
+        if grid.enabled != enabled:
+            self._grid = grid.enabled if self._grid is None else self._grid
+            grid.enabled = enabled
+
+    def restore(self) -> None:
+        """Show and hide again what was shown and hidden before, and the grid likewise."""
+        for unique_id, visible in self._visible.items():
+            layer = layer_by_id(self._viewer, unique_id)
+            if layer is not None:
+                layer.visible = visible
+        if self._grid is not None:
+            self._viewer.canvas.grid.enabled = self._grid
+        self._visible, self._grid = {}, None
 
 
 def array_of(layer: "Layer") -> Any:

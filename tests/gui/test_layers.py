@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
-from napari_msankd.layers import Slicing, placement, planes_of, shown_index
+from napari_msankd.layers import Slicing, WidgetLayers, placement, planes_of, shown_index
 from src_training.errors import InputError
 
 numbers = st.floats(-50, 50, allow_nan=False)
@@ -154,3 +154,30 @@ def test_the_plane_in_sight_is_found_along_any_axis(stack):
 def test_spacing_is_in_millimetres_where_there_are_lengths(stack, units, axis, expected):
     found = planes_of(Image(stack, scale=(3, 0.5, 0.7), units=units), axis).spacing
     assert found == (expected and pytest.approx(expected))
+
+
+def test_what_a_widget_hides_and_puts_in_a_grid_comes_back():
+    viewer = ViewerModel()
+    one, two = (viewer.add_image(np.zeros((8, 8)), name=name) for name in ("one", "two"))
+    two.visible = False
+    own = WidgetLayers(viewer)
+    shown = own.add("map", np.zeros((8, 8)), "image", name="map")
+    own.show_only([shown])
+    own.set_grid(True)
+    assert [layer.visible for layer in viewer.layers] == [False, False, True]
+    own.show_only([shown, two])
+    one.name = "renamed"
+    own.restore()
+    assert (one.visible, two.visible) == (True, False) and not viewer.canvas.grid.enabled
+
+
+def test_a_widget_replaces_its_own_layers_and_no_others():
+    viewer = ViewerModel()
+    own = WidgetLayers(viewer)
+    first = own.add(("map", 1), np.zeros((8, 8)), "image", name="map")
+    first.name = "kept"
+    theirs = viewer.add_image(np.zeros((8, 8)), name="map")
+    second = own.add(("map", 1), np.ones((8, 8)), "image", name="map")
+    assert list(viewer.layers) == [theirs, second] and own.added("map") == [second]
+    viewer.layers.remove(second)
+    assert own.get(("map", 1)) is None and own.added("map") == []
