@@ -81,9 +81,8 @@ def recipe_of(plan: RunRequest, folder: Path) -> Iterator["Recipe"]:
         plan.name,
         [source],
         targets,
-        plan.student,
+        {"start_from": str(plan.start_from)} if plan.start_from else plan.student,
         plan.time,
-        start_from=str(plan.start_from) if plan.start_from else None,
         preprocessing=preprocessing,
     )
 

@@ -27,11 +27,31 @@ def recipe(
         list[Path] | None,
         Parameter(help="Folder of another scanner's images, to report on; with masks or without."),
     ] = None,
-    student: Annotated[str, Parameter(help="enet, mobile_unet, erfnet …")] = "enet",
+    unlabelled: Annotated[
+        list[Path] | None,
+        Parameter(help="Folder whose images join the distillation without masks."),
+    ] = None,
+    student: Annotated[
+        str,
+        Parameter(
+            help="enet, mobile_unet, erfnet …; or a model file, a shipped model or a run "
+            "directory to fine-tune."
+        ),
+    ] = "enet",
+    teacher: Annotated[
+        str,
+        Parameter(
+            help="fanet, raunet …; or a model file, a shipped model or a run directory to "
+            "fine-tune."
+        ),
+    ] = "fanet",
+    freeze_teacher: Annotated[
+        bool, Parameter(negative=(), help="Use the teacher's model as it is.")
+    ] = False,
     time: Annotated[str, Parameter(help="quick, standard or full.")] = "standard",
     angle: Annotated[
         list[float] | None,
-        Parameter(help="Degrees of the fundus cameras of sources and targets, in their order."),
+        Parameter(help="Degrees of the fundus cameras of all folders, in the order above."),
     ] = None,
 ) -> None:
     """Write the recipe that Train & distil in napari would run on these folders.
@@ -42,6 +62,7 @@ def recipe(
     msankd recipe data/ours --target data/theirs --out ours.yaml
     msankd recipe data/ours --target data/theirs --angle 30 --angle 45 --out ours.yaml
     msankd recipe data/one data/two --target data/three --out both.yaml
+    msankd recipe data/ours --teacher runs/wide --freeze-teacher --student enet --out small.yaml
     ```
     """
     from src_training.config.domains import DomainRecipe
@@ -50,7 +71,7 @@ def recipe(
 
     if out_file.exists():
         raise InputError(f"{out_file} is there already; expected the name of a new file")
-    folders = [*source, *(target or [])]
+    folders = [*source, *(target or []), *(unlabelled or [])]
     angles: list[float | None] = [*angle] if angle else [None] * len(folders)
     if len(angles) != len(folders):
         raise InputError(f"--angle was given {len(angles)} times; expected {len(folders)} or none")
@@ -58,11 +79,31 @@ def recipe(
         DomainRecipe(name=where.resolve().name, folder=str(where.resolve()), angle=degrees)
         for where, degrees in zip(folders, angles, strict=True)
     ]
-    sources, targets = domains[: len(source)], domains[len(source) :]
+    count = len(source) + len(target or [])
+    sources, targets = domains[: len(source)], domains[len(source) : count]
     how = preprocessing_for(load_domain(sources[0], masks_required=True)[0].image)
-    made = recipe_for(out_file.stem, sources, targets, student, time, preprocessing=how)
+    made = recipe_for(
+        out_file.stem,
+        sources,
+        targets,
+        _network(student),
+        time,
+        teacher=_network(teacher) | ({"train": False} if freeze_teacher else {}),
+        unlabelled=domains[count:],
+        preprocessing=how,
+    )
     made.save(out_file)
     console.out.print(f"{out_file} is written; images are prepared as {how.kind}.", soft_wrap=True)
+
+
+def _network(choice: str) -> dict[str, object]:
+    """A network by its name, or the absolute place of the model that it starts from."""
+    from src_training.inference.model_file import shipped_models
+    from src_training.networks import NETWORKS
+
+    if choice in NETWORKS:
+        return {"name": choice}
+    return {"start_from": choice if choice in shipped_models() else str(Path(choice).resolve())}
 
 
 def distil(

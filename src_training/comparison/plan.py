@@ -120,8 +120,9 @@ class PlannedRun:
             shutil.copytree(
                 other.stage(name), self.directory.stage(name), copy_function=_link_or_copy
             )
-        if other.start.exists():
-            _place(other.start, self.directory.start)
+        for role in ("teacher", "student"):
+            if other.start_model(role).exists():
+                _place(other.start_model(role), self.directory.start_model(role))
         if self.shared_stages == SHARED_STAGES:
             self._copy_scores(other)
 

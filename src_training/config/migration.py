@@ -61,6 +61,9 @@ def migrate_recipe(content: Any, where: str = "recipe") -> tuple[Any, list[str]]
     for role in ("teacher", "student"):
         if isinstance(network := content.get(role), dict):
             content = content | {role: _migrate_network(network)}
+    if "start_from" in content:
+        content, change = _migrate_start_from(content, where)
+        changes += change
     alignment = content.get("alignment")
     if isinstance(alignment, dict) and alignment.keys() & _ALIGNMENT_FIELDS.keys():
         content = content | {"alignment": _migrate_alignment(alignment, where)}
@@ -78,6 +81,24 @@ def _migrate_network(former: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str) or not isinstance(options, dict):
         return former
     return former | {"options": migrate_options(name, options)}
+
+
+def _migrate_start_from(content: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    """``student.start_from`` in place of ``start_from``, and a sentence where it named a model."""
+    start_from = content["start_from"]
+    content = {name: value for name, value in content.items() if name != "start_from"}
+    if start_from is None:
+        return content, []
+    student = content.get("student", {"name": "enet"})
+    if not isinstance(student, dict):
+        return content, []
+    if student.get("start_from"):
+        raise InputError(
+            f"{where}: the former field start_from is given beside student.start_from; "
+            "expected student.start_from alone"
+        )
+    content = content | {"student": student | {"start_from": start_from}}
+    return content, ["start_from of a former version is read as student.start_from"]
 
 
 def _migrate_alignment(former: dict[str, Any], where: str) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from pydantic import (
 )
 
 from src_training.alignment.consistency import AlignmentOptions
-from src_training.config.domains import DomainRecipe, absolute
+from src_training.config.domains import DomainRecipe
 from src_training.config.migration import migrate_recipe
+from src_training.config.networks import NetworkRecipe, Role, TeacherRecipe, rooted_model
 from src_training.config.stages import STAGES, StageSchedule
 from src_training.config.yaml_io import first_fault, parsed, parsed_value, set_field
 from src_training.data.augmentation import Augmentation
@@ -30,7 +31,6 @@ from src_training.distillation import METHODS, MethodOptions, active_parts, pars
 from src_training.errors import InputError
 from src_training.io.atomic import write_text
 from src_training.losses.segmentation import Supervision
-from src_training.networks import NETWORKS
 
 Weight = Annotated[float, Field(ge=0)]
 Validation = list[str] | Annotated[float, Field(gt=0, lt=1)]
@@ -50,27 +50,6 @@ def _complete(stages: dict[str, StageSchedule]) -> dict[str, StageSchedule]:
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NetworkRecipe(_Part):
-    """A network by its name, and its options.
-
-    Attributes
-    ----------
-    name
-        One of `NETWORKS`.
-    options
-        Its own, such as ``width``.
-    """
-
-    name: str
-    options: dict[str, bool | int | float | str] = {}
-
-    @model_validator(mode="after")
-    def _known(self) -> "NetworkRecipe":
-        if self.name not in NETWORKS:
-            raise ValueError(f"network {self.name!r} is unknown; expected one of {list(NETWORKS)}")
-        return self
 
 
 def _parse_methods(content: Any) -> Any:
@@ -120,12 +99,7 @@ class Recipe(_Part):
     patch
         Side of the training patch, pixels of the prepared image; a multiple of 32.
     teacher, student
-        The networks.
-    start_from
-        Model whose weights the student learns on from: the name of one that
-        ships, or a file, whose relative path counts from the recipe's folder.
-        It must have the network, options, channels and number of classes of
-        `student`, which starts at random if missing.
+        The networks, and what they start from; see `TeacherRecipe` and `NetworkRecipe`.
     latent, hidden
         Length of the semantic vectors, and width of their perceptrons.
     alignment
@@ -164,9 +138,8 @@ class Recipe(_Part):
     preprocessing: Annotated[Preprocessing, Field(validate_default=True)] = FundusPreprocessing()
     augmentation: Augmentation = Augmentation()
     patch: Annotated[int, Field(ge=32, multiple_of=32)] = 256
-    teacher: NetworkRecipe = NetworkRecipe(name="fanet")
+    teacher: TeacherRecipe = TeacherRecipe(name="fanet")
     student: NetworkRecipe = NetworkRecipe(name="enet")
-    start_from: str | None = None
     latent: Annotated[int, Field(ge=1)] = 512
     hidden: Annotated[int, Field(ge=1)] = 64
     alignment: AlignmentOptions = AlignmentOptions()
@@ -293,8 +266,10 @@ class Recipe(_Part):
         content.setdefault("distillation", deepcopy(DEFAULT_METHODS))
         for field, text in (overrides or {}).items():
             set_field(content, field, parsed_value(text, field), "--set")
-        recipe = cls.validated(content, str(file))
-        return recipe.model_copy(update=_rooted(recipe, file.resolve().parent))
+        content, _ = migrate_recipe(content, str(file))
+        root = file.resolve().parent
+        recipe = cls.validated(_with_rooted_models(content, root), str(file))
+        return recipe.model_copy(update=_with_rooted_domains(recipe, root))
 
     @classmethod
     def validated(cls, content: object, where: str) -> "Recipe":
@@ -334,7 +309,8 @@ class Recipe(_Part):
                 "sources": [domain.by_last_name() for domain in self.sources],
                 "tests": [domain.by_last_name() for domain in self.tests],
                 "unlabelled": [domain.by_last_name() for domain in self.unlabelled],
-                "start_from": self.start_from and Path(self.start_from).name,
+                "teacher": self.teacher.by_last_name(),
+                "student": self.student.by_last_name(),
             }
         )
 
@@ -359,19 +335,21 @@ def _find(path: Path) -> Path:
     )
 
 
-def _rooted(recipe: Recipe, root: Path) -> dict[str, object]:
-    """Paths made absolute; the environment filled in."""
+def _with_rooted_domains(recipe: Recipe, root: Path) -> dict[str, object]:
+    """Folders made absolute; the environment filled in."""
     return {
         "sources": [domain.rooted(root) for domain in recipe.sources],
         "tests": [domain.rooted(root) for domain in recipe.tests],
         "unlabelled": [domain.rooted(root) for domain in recipe.unlabelled],
-        "start_from": _with_model(recipe.start_from, root),
     }
 
 
-def _with_model(start_from: str | None, root: Path) -> str | None:
-    from src_training.inference.model_file import shipped_models
-
-    if start_from is None or start_from in shipped_models():
-        return start_from
-    return absolute(start_from, root, "start_from")
+def _with_rooted_models(content: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Models to start from by absolute paths: validation may read them."""
+    roles: tuple[Role, ...] = ("teacher", "student")
+    for role in roles:
+        network = content.get(role)
+        if isinstance(network, dict) and "start_from" in network:
+            model = rooted_model(network["start_from"], root, role)
+            content = content | {role: network | {"start_from": model}}
+    return content

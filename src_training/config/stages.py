@@ -97,6 +97,12 @@ def _needs_paraphraser(recipe: "Recipe") -> bool:
     return any(part.has_paraphraser for each in recipe.distillation for part in active_parts(each))
 
 
+def _none_if_frozen(recipe: "Recipe") -> StageSchedule:
+    """No steps for a teacher that is used as it is; it is validated, and saved with the run."""
+    own = recipe.stages["teacher"]
+    return own if recipe.teacher.train else own.model_copy(update={"steps": 0})
+
+
 def _as_long_as_distilled(recipe: "Recipe") -> StageSchedule:
     """As many steps as the distilled student, and as many patches with masks a step."""
     own = recipe.stages["distil"]
@@ -123,6 +129,7 @@ STAGES: dict[str, StageSpec] = {
             "supervised:build_teacher",
             scored_by="dice",
             shared="always",
+            schedule=_none_if_frozen,
         ),
         StageSpec(
             "autoencoder",

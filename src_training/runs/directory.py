@@ -52,10 +52,12 @@ class RunDirectory:
         """The distilled student."""
         return self.path / "model.safetensors"
 
-    @property
-    def start(self) -> Path:
-        """The model that the student starts from, where the recipe names one."""
-        return self.path / "start.safetensors"
+    def start_model(self, role: str) -> Path:
+        """The run's copy of the model that its teacher or student starts from."""
+        former = self.path / "start.safetensors"
+        if role == "student" and former.exists():
+            return former
+        return self.path / "start" / f"{role}.safetensors"
 
     @property
     def models(self) -> Path:
@@ -110,8 +112,9 @@ class RunDirectory:
 
     def clear_halves(self) -> None:
         """Remove what a killed process left half written; for who holds the run."""
-        for half in [*self.path.glob("stages/**/.*"), *self.path.glob("models/.*")]:
-            half.unlink()
+        for pattern in ("stages/**/.*", "models/.*", "start/.*"):
+            for half in self.path.glob(pattern):
+                half.unlink()
 
     @contextmanager
     def locked(self) -> Iterator[None]:

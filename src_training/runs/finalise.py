@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src_training.alignment.alignment_network import SemanticEncoder
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.config.recipe import NetworkRecipe, Recipe
+from src_training.config.networks import NetworkRecipe, Role
+from src_training.config.recipe import Recipe
 from src_training.data.augmentation import Augmenter
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepare_cases
@@ -31,7 +32,7 @@ from src_training.networks import SegmentationNetwork
 from src_training.runs.data import RunData
 from src_training.runs.directory import ROLES, RunDirectory
 from src_training.runs.outcome import Outcome, as_markdown
-from src_training.training.builders import Networks
+from src_training.training.builders import Networks, pretrained_notes
 
 Vectors = NDArray[np.float64]
 
@@ -40,6 +41,13 @@ FROM_MASKS = {
     "baseline": "student, from masks alone, as many steps as the distilled one",
 }
 """Models that no distillation changes, and how they were trained."""
+
+_TRAINED_BY: dict[str, tuple[Role, ...]] = {
+    "teacher": ("teacher",),
+    "baseline": ("student",),
+    "distilled": ("student", "teacher"),
+}
+"""The networks whose former training images a model of a run has learnt from."""
 
 
 @dataclass
@@ -96,7 +104,8 @@ def finalise(
             write_text(directory.outcome(role), json.dumps(asdict(outcomes[role])))
     report = {role: outcomes[role].to_dict() for role in ROLES}
     write_text(directory.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    write_text(directory.report / "report.md", _report_page(recipe, data, outcomes))
+    starts = _start_cards(recipe, directory)
+    write_text(directory.report / "report.md", _report_page(recipe, data, outcomes, starts))
     model.save(directory.model)
 
 
@@ -152,11 +161,14 @@ def _model(
     if role == "distilled":
         domains += [_training_domain(each) for each in data.unlabelled]
     method = FROM_MASKS.get(role) or f"student, distilled by {_distillation_titles(recipe)}"
-    if recipe.start_from is not None and role != "teacher":
-        # Its images, and their terms, are in the weights still.
-        start = read_card(directory.start)
-        domains = [*start.sources, *domains]
+    starts = _start_cards(recipe, directory)
+    if start := starts.get("teacher" if role == "teacher" else "student"):
         method += f", begun from {start.name}"
+    if role == "teacher" and not recipe.teacher.train:
+        domains, method = [], f"teacher, {starts['teacher'].name} as it is"
+    # Images of the models before, and their terms, are in the weights still.
+    cards = [starts[each] for each in _TRAINED_BY[role] if each in starts]
+    domains = [*dict.fromkeys(source for card in cards for source in card.sources), *domains]
     card = ModelCard(
         name=recipe.name if role == "distilled" else f"{recipe.name}-{role}",
         architecture=used.name,
@@ -177,6 +189,16 @@ def _model(
     encoder = alignment.encoder.to(device)
     # A copy: calibration changes its weights, and the networks are the run's.
     return SegmentationModel(card, copy.deepcopy(network).eval(), semantics=encoder.eval())
+
+
+def _start_cards(recipe: Recipe, directory: RunDirectory) -> dict[Role, ModelCard]:
+    """Cards of the models that the teacher and the student started from, where they did."""
+    networks: dict[Role, NetworkRecipe] = {"teacher": recipe.teacher, "student": recipe.student}
+    return {
+        role: read_card(directory.start_model(role))
+        for role, network in networks.items()
+        if network.start_from is not None
+    }
 
 
 def _training_domain(domain: Domain) -> TrainingDomain:
@@ -246,7 +268,12 @@ def _outcome(candidate: _Candidate, size: int) -> Outcome:
     )
 
 
-def _report_page(recipe: Recipe, data: RunData, outcomes: dict[str, Outcome]) -> str:
+def _report_page(
+    recipe: Recipe,
+    data: RunData,
+    outcomes: dict[str, Outcome],
+    starts: dict[Role, ModelCard],
+) -> str:
     names = [domain.name for domain in data.reported]
     held_out = names[: len(data.validation)]
     notes = [
@@ -254,11 +281,13 @@ def _report_page(recipe: Recipe, data: RunData, outcomes: dict[str, Outcome]) ->
         for name in held_out
     ]
     notes += data.notes(recipe.preprocessing.neighbours)
+    for role, card in starts.items():
+        notes += pretrained_notes(recipe, role, card)
     notes += [
-        f"{role}: its semantic vectors are all alike, since the network makes nothing of its "
+        f"{name}: its semantic vectors are all alike, since the network makes nothing of its "
         "bottleneck; its FSD says nothing"
-        for role in ROLES
-        if outcomes[role].vectors_alike
+        for name in ROLES
+        if outcomes[name].vectors_alike
     ]
     return as_markdown(recipe.name, names, {role: outcomes[role] for role in ROLES}, notes)
 

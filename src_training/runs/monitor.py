@@ -12,7 +12,8 @@ from numpy.lib.format import read_array
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_training.config.recipe import NetworkRecipe, Recipe
+from src_training.config.networks import NetworkRecipe
+from src_training.config.recipe import Recipe
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepare_cases
 from src_training.data.preprocessing.geometry import PreparedImage

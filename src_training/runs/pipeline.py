@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from src_training.config.networks import Role
 from src_training.config.recipe import Recipe
 from src_training.config.stages import stages_of
 from src_training.data.augmentation import Augmenter
@@ -26,10 +27,17 @@ from src_training.data.sampling import (
 )
 from src_training.errors import InputError
 from src_training.inference.model_file import SegmentationModel
+from src_training.networks import SegmentationNetwork
 from src_training.runs.data import RunData
 from src_training.runs.directory import RunDirectory
 from src_training.seeds import step_seed
-from src_training.training.builders import Networks, build_stage, check_networks, pretrained_student
+from src_training.training.builders import (
+    Networks,
+    build_stage,
+    check_networks,
+    load_pretrained,
+    pretrained_notes,
+)
 from src_training.training.callbacks import Callback
 from src_training.training.distributed.launch import is_rank_zero
 from src_training.training.gradient_balance import (
@@ -44,6 +52,7 @@ from src_training.training.stages.distillation import DistillationStage
 from src_training.training.trainer import fit
 
 VALIDATION_PATCHES = 32
+_ROLES: tuple[Role, ...] = ("teacher", "student")
 Note = Callable[[str, int, str], None]
 
 
@@ -72,9 +81,7 @@ class Pipeline:
         self._stages = stages_of(recipe)
         self._check_batches(devices)
         check_networks(recipe, len(data.classes))
-        self._pretrained: SegmentationModel | None = pretrained_student(
-            recipe, directory.start, data.classes
-        )
+        self._pretrained = {role: self._load_pretrained(role) for role in _ROLES}
 
     @cached_property
     def training_images(self) -> list[list[PreparedImage]]:
@@ -130,7 +137,7 @@ class Pipeline:
         """
         recipe, directory = self.recipe, self.directory
         networks = Networks.build(recipe, len(self.data.classes))
-        self._start_from_pretrained(networks)
+        self._start_from_pretrained(networks, note)
         labelled, semi_supervised = self.samplers()
         validation = self._validation(fabric.device)
         scores: dict[str, float] = {}
@@ -161,13 +168,24 @@ class Pipeline:
                     note(spec.name, schedule.steps, sentence)
         return networks
 
-    def _start_from_pretrained(self, networks: Networks) -> None:
-        """Fill the student, and keep the model: its file may be gone when the run is resumed."""
-        if self._pretrained is None:
-            return
-        if is_rank_zero() and not self.directory.start.exists():
-            self._pretrained.save(self.directory.start)
-        networks.student.load_state_dict(self._pretrained.network.state_dict())
+    def _load_pretrained(self, role: Role) -> SegmentationModel | None:
+        copy = self.directory.start_model(role)
+        return load_pretrained(self.recipe, role, copy, self.data.classes)
+
+    def _start_from_pretrained(self, networks: Networks, note: Note) -> None:
+        """Fill the networks, and save the models: a file may be gone when the run is resumed."""
+        for role, model in self._pretrained.items():
+            if model is None:
+                continue
+            network: SegmentationNetwork = getattr(networks, role)
+            network.load_state_dict(model.network.state_dict())
+            if not is_rank_zero():
+                continue
+            if not (copy := self.directory.start_model(role)).exists():
+                model.save(copy)
+            if not self.directory.begun(role):
+                for sentence in pretrained_notes(self.recipe, role, model.card):
+                    note(role, 0, sentence)
 
     def samplers(self) -> tuple[Sampler, Sampler]:
         """What stages are trained on, and what semi-supervised ones are."""
@@ -221,7 +239,7 @@ class Pipeline:
         for spec in self._stages:
             if not spec.in_recipe:
                 continue
-            plan = self.recipe.stages[spec.name]
+            plan = spec.schedule_of(self.recipe)
             halved = spec.semi_supervised and self.recipe.semi_supervised
             least = max(2, 2 * devices - 1) if halved else devices
             if plan.steps and plan.batch < least:

@@ -9,10 +9,12 @@ import torch
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.config.recipe import NetworkRecipe, Recipe
+from src_training.config.networks import NetworkRecipe, Role, find_model
+from src_training.config.recipe import Recipe
 from src_training.config.stages import StageSpec, stages_of
 from src_training.distillation import Distillation, build_distillations
 from src_training.errors import InputError
+from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel, load_model
 from src_training.networks import NETWORKS, SegmentationNetwork, build_network
 from src_training.seeds import step_seed
@@ -151,15 +153,17 @@ def check_networks(recipe: Recipe, classes: int) -> None:
             )
 
 
-def pretrained_student(
-    recipe: Recipe, copy: Path, classes: tuple[str, ...]
+def load_pretrained(
+    recipe: Recipe, role: Role, copy: Path, classes: tuple[str, ...]
 ) -> SegmentationModel | None:
-    """The model whose weights the student starts from; None where the recipe names none.
+    """The model whose weights the teacher or the student starts from; None without one.
 
     Parameters
     ----------
     recipe
-        Names the model in `start_from`.
+        Names the model in the `start_from` of the network.
+    role
+        Which network.
     copy
         The run's own copy of the model, read instead where it exists: the run does
         not depend on a file that may be gone when it is resumed.
@@ -169,24 +173,63 @@ def pretrained_student(
     Raises
     ------
     InputError
-        If the model cannot be read or is of another kind than the student.
+        If the model cannot be read or is of another kind than the network.
     """
-    if recipe.start_from is None:
+    network: NetworkRecipe = getattr(recipe, role)
+    if network.start_from is None:
         return None
-    model = load_model(copy if copy.exists() else recipe.start_from)
-    card, student = model.card, recipe.student
+    model = load_model(copy if copy.exists() else find_model(network.start_from, role))
+    card = model.card
     for what, found, expected in (
-        ("network", card.architecture, student.name),
-        ("options", card.options, student.options),
+        ("network", card.architecture, network.name),
+        ("options", card.options, network.options),
         ("number of channels", card.in_channels, recipe.preprocessing.in_channels),
         ("number of classes", len(card.classes), len(classes)),
     ):
         if found != expected:
             raise InputError(
-                f"start_from is {recipe.start_from}, whose {what} is {found}; "
-                f"expected {expected} as the student's"
+                f"{role}.start_from is {network.start_from}, whose {what} is {found}; "
+                f"expected {expected} as the {role}'s"
             )
     return model
+
+
+def pretrained_notes(recipe: Recipe, role: Role, card: ModelCard) -> list[str]:
+    """What a person should know of a network that starts from a model, one sentence each.
+
+    Parameters
+    ----------
+    recipe
+        Of the run.
+    role
+        Which network.
+    card
+        Of the model that it starts from.
+    """
+    frozen = role == "teacher" and not recipe.teacher.train
+    notes = [
+        f"The teacher is {card.name} as it is; this run does not train it"
+        if frozen
+        else f"The {role} starts from the weights of {card.name}"
+    ]
+    own, trained = (
+        {name: value for name, value in each.model_dump().items() if name != "angle"}
+        for each in (recipe.preprocessing, card.preprocessing)
+    )
+    names = [name for name in trained | own if own.get(name) != trained.get(name)]
+    if names:
+        differences = ", ".join(
+            f"{name} {trained.get(name)} instead of {own.get(name)}" for name in names
+        )
+        notes.append(f"{card.name} was trained on images prepared with {differences}")
+    sources = {source.name for source in recipe.sources}
+    trained_on = {source.name for source in card.sources}
+    notes += [
+        f"{card.name} was trained on images of {test.name}, so that {test.name} is not unseen"
+        for test in recipe.tests
+        if test.name in trained_on - sources
+    ]
+    return notes
 
 
 def build_segmentation_network(

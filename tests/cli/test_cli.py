@@ -68,6 +68,18 @@ def test_a_recipe_is_written_for_folders_and_not_over_another(msankd, make_domai
     assert [source.name for source in sources] == ["ours", "theirs"]
 
 
+def test_a_recipe_has_a_frozen_teacher_and_unlabelled_images(
+    msankd, make_domain, model_file, tmp_path
+):
+    ours, theirs, file = make_domain("ours"), make_domain("theirs"), tmp_path / "mine.yaml"
+    words = ["--teacher", model_file, "--freeze-teacher", "--student", "erfnet"]
+    said = msankd("recipe", ours, "--unlabelled", theirs, *words, "--out", file)
+    assert said.code == 0, said.err
+    recipe = Recipe.load(file)
+    assert (recipe.teacher.start_from, recipe.teacher.train) == (str(model_file), False)
+    assert recipe.student.name == "erfnet" and recipe.unlabelled[0].folder == str(theirs)
+
+
 def test_the_true_command_has_exit_codes_and_a_quiet_stdout(tmp_path):
     code = "from src_training.cli import main; main()"
     done = subprocess.run(

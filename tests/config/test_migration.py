@@ -138,3 +138,21 @@ def test_the_former_default_of_enet_is_left_out():
     assert migrate_recipe({"student": student})[0] == {"student": {"name": "enet", "options": {}}}
     bilinear = {"student": {"name": "enet", "options": {"unpooling": "bilinear"}}}
     assert migrate_recipe(bilinear)[0] == bilinear
+
+
+@pytest.mark.parametrize("start_from, count", [("mine.safetensors", 1), (None, 0)])
+def test_the_former_start_from_is_the_students(tiny_content, tmp_path, start_from, count):
+    file, notes = tmp_path / "former.yaml", []
+    file.write_text(yaml.safe_dump(tiny_content | {"start_from": start_from}))
+    student = Recipe.load(file, notes=notes).student
+    assert student.start_from == (start_from and str(tmp_path / start_from))
+    sentence = f"{file}: start_from of a former version is read as student.start_from"
+    assert notes == [sentence] * count
+    assert migrate_recipe({"start_from": "a"})[0] == {
+        "student": {"name": "enet", "start_from": "a"}
+    }
+
+
+def test_the_former_start_from_beside_the_new_one_is_refused():
+    with pytest.raises(InputError, match=r"given beside student\.start_from; expected"):
+        migrate_recipe({"start_from": "a", "student": {"name": "enet", "start_from": "b"}})

@@ -71,16 +71,29 @@ def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
 def test_fine_tuning_is_shorter_and_slower(monkeypatch):
     made = {}
     monkeypatch.setattr(Recipe, "validated", lambda content, _where: made.update(content))
-    recipe_for("mine", [SOURCE], [], "enet", "standard", start_from="vessels-chasedb1")
-    fresh = preset("standard", "enet")["stages"]["student"]
-    assert made["start_from"] == "vessels-chasedb1"
-    assert made["stages"]["student"]["steps"] == fresh["steps"] // 3
-    assert made["stages"]["student"]["rate"] == pytest.approx(fresh["rate"] / 3)
+    recipe_for("mine", [SOURCE], [], {"start_from": "vessels-chasedb1"}, "standard")
+    fresh = preset("standard", "mobile_unet")["stages"]
+    assert made["student"] == {"start_from": "vessels-chasedb1"}
+    assert made["stages"]["student"]["steps"] == fresh["student"]["steps"] // 3
+    assert made["stages"]["student"]["rate"] == pytest.approx(fresh["student"]["rate"] / 3)
+    assert made["stages"]["teacher"] == fresh["teacher"]
+    assert made["preprocessing"] == {"kind": "fundus", "diameter": 640}
+
+
+def test_a_preset_takes_a_teacher_and_images_without_masks():
+    frozen = {"start_from": "vessels-chasedb1", "train": False}
+    recipe = recipe_for("mine", [SOURCE], [], "enet", "quick", teacher=frozen, unlabelled=[TARGET])
+    assert (recipe.teacher.name, recipe.teacher.train) == ("mobile_unet", False)
+    assert recipe.preprocessing.diameter == 640 and recipe.unlabelled == [TARGET]
+    assert recipe.schedule("teacher").steps == 0 < recipe.schedule("student").steps
+    narrow = recipe_for("mine", [SOURCE], [], "enet", "quick", teacher="raunet").teacher
+    assert narrow.options == {"width": 8}
 
 
 def test_only_given_preprocessing_fields_replace_the_presets():
     def prepared(preprocessing):
-        return recipe_for("a", [SOURCE], [], "enet", "quick", None, preprocessing).preprocessing
+        made = recipe_for("a", [SOURCE], [], "enet", "quick", preprocessing=preprocessing)
+        return made.preprocessing
 
     assert prepared(FundusPreprocessing()).diameter == 512
     assert prepared(FundusPreprocessing(diameter=900)).diameter == 900

@@ -98,7 +98,8 @@ def test_calibration_is_alike_and_on_held_out_images(make_recipe, tmp_path, monk
 
 def test_a_fine_tuned_student_names_its_model_and_terms(finished_run, make_recipe, tmp_path):
     began = finished_run.path / "models" / "baseline.safetensors"
-    distil(make_recipe(1, name="tuned", start_from=str(began)), tmp_path / "run", device="cpu")
+    recipe = make_recipe(1, name="tuned", student={"start_from": str(began)})
+    distil(recipe, tmp_path / "run", device="cpu")
     cards = {role: read_card(tmp_path / "run" / "models" / f"{role}.safetensors") for role in ROLES}
     for role in ("baseline", "distilled"):
         assert cards[role].method.endswith(", begun from tiny-baseline")

@@ -3,7 +3,7 @@
 Torch is imported only when a recipe is made, so that a form can offer the choices at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -27,8 +27,14 @@ PURPOSE = {
 }
 """The purpose of each of `TIMES`, as a person reads it."""
 
+Network = str | Mapping[str, Any]
+"""A network by its name, or fields of `NetworkRecipe` or `TeacherRecipe`."""
+
 _STUDENTS: dict[str, dict[str, Any]] = {"mobile_unet": {"width": 0.35}}
 """Options of students that are large or slow at their published width."""
+
+_TEACHERS = ("fanet", "raunet", "pspnet", "unet_plus_plus")
+"""Networks whose width, 64 as published, follows from the time."""
 
 _CT_SIDE = 192
 """Longer side of a prepared CT slice, pixels: a patch holds most of a slice."""
@@ -98,15 +104,15 @@ _PRESETS = {
 }
 
 
-def preset(time: str, student: str) -> dict[str, Any]:
+def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str, Any]:
     """Return the fields of a recipe: networks, preprocessing, patch, losses and stages.
 
     Parameters
     ----------
     time
         One of `TIMES`; see `PURPOSE`.
-    student
-        Name of a network.
+    student, teacher
+        Which networks, or which models they start from; see `recipe_for`.
 
     Raises
     ------
@@ -118,13 +124,18 @@ def preset(time: str, student: str) -> dict[str, Any]:
     chosen = _PRESETS[time]
     stages = {"teacher": chosen.teacher, "student": chosen.student, "distil": chosen.distil}
     stages |= dict.fromkeys(_ALIGNMENT, chosen.alignment)
+    narrow = {name: {"width": chosen.width} for name in _TEACHERS} | _STUDENTS
+    networks = {"teacher": _fields(teacher, narrow), "student": _fields(student, _STUDENTS)}
+    for role, network in networks.items():
+        if network.get("start_from"):
+            stage = stages[role]
+            stages[role] = stage._replace(steps=stage.steps // 3, rate=stage.rate / 3)
     return {
         "preprocessing": {"kind": "fundus", "diameter": chosen.diameter},
         # Wide, as cameras of 30 and 45 degrees show vessels of different widths.
         "augmentation": {"scale": 0.6},
         "patch": 128,
-        "teacher": {"name": "fanet", "options": {"width": chosen.width}},
-        "student": {"name": student, "options": _STUDENTS.get(student, {})},
+        **networks,
         "supervised": "dice_ce",
         "distillation": [{"method": "gkd", "predictions": chosen.predictions, "views": 2}],
         "stages": {
@@ -133,13 +144,36 @@ def preset(time: str, student: str) -> dict[str, Any]:
     }
 
 
+def _fields(network: Network, options: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Fields of a network; those without options get the ones of their name."""
+    fields: dict[str, Any] = {"name": network} if isinstance(network, str) else dict(network)
+    if "name" in fields and "options" not in fields:
+        fields["options"] = options.get(fields["name"], {})
+    return fields
+
+
+def _preprocessing_of_models(fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How the model of the teacher, else of the student, prepares images; None without one."""
+    from src_training.config.networks import Role, find_model
+    from src_training.inference.model_file import read_card
+
+    roles: tuple[Role, ...] = ("teacher", "student")
+    for role in roles:
+        if start_from := fields[role].get("start_from"):
+            card = read_card(find_model(start_from, role))
+            return card.preprocessing.model_dump(exclude={"angle"})
+    return None
+
+
 def recipe_for(
     name: str,
     sources: Sequence["DomainRecipe"],
     targets: Sequence["DomainRecipe"],
-    student: str,
+    student: Network,
     time: str,
-    start_from: str | None = None,
+    *,
+    teacher: Network = "fanet",
+    unlabelled: Sequence["DomainRecipe"] = (),
     preprocessing: "Preprocessing | None" = None,
     validation: list[str] | float = 0.2,
 ) -> "Recipe":
@@ -151,17 +185,20 @@ def recipe_for(
         Name of the run and of its model.
     sources, targets
         Domains to train on, at least one, and domains to report on.
-    student
-        Name of a network.
+    student, teacher
+        Which networks, or which models they start from. The stage of one that
+        starts from a model is a third as long, at a third of the learning rate,
+        so that the weights are adapted rather than replaced; a teacher with
+        ``train: false`` is used as it is.
     time
         One of `TIMES`.
-    start_from
-        Name or file of a model whose weights the student starts from. Its
-        stage is then a third as long, at a third of the learning rate, so that
-        the weights are adapted rather than replaced.
+    unlabelled
+        Domains whose images join the distillation without masks.
     preprocessing
-        Fields that were set in it replace those of the preset. CT (``window``)
-        is resized to 192 pixels unless `side` is set, and not mirrored.
+        Fields that were set in it replace those of the preset, or of the model
+        that the teacher, else the student, starts from, where that prepares
+        images of the same kind. CT (``window``) is resized to 192 pixels unless
+        `side` is set, and not mirrored.
     validation
         Names of cases, or their share; see `Recipe` and `split`.
 
@@ -176,23 +213,21 @@ def recipe_for(
     names = [target.name for target in targets]
     if repeated := sorted({each for each in names if names.count(each) > 1}):
         raise InputError(f"two targets are called {repeated[0]}; expected different names")
-    fields = preset(time, student)
+    fields = preset(time, student, teacher)
+    fields["preprocessing"] = _preprocessing_of_models(fields) or fields["preprocessing"]
     if preprocessing is not None:
         changes = {"kind": preprocessing.kind, **preprocessing.model_dump(exclude_unset=True)}
-        base = fields["preprocessing"] if preprocessing.kind == "fundus" else {}
-        fields["preprocessing"] = base | changes
+        base = fields["preprocessing"]
+        fields["preprocessing"] = (base if base["kind"] == preprocessing.kind else {}) | changes
     if fields["preprocessing"]["kind"] == "window":
         fields["preprocessing"].setdefault("side", _CT_SIDE)
         fields["augmentation"] = _CT_AUGMENTATION
-    if start_from is not None:
-        fields["start_from"] = start_from
-        stage = fields["stages"]["student"]
-        stage["steps"], stage["rate"] = stage["steps"] // 3, stage["rate"] / 3
     fields |= {
         "name": name,
         "sources": [source.model_dump() for source in sources],
         "validation": validation,
         "tests": [target.model_dump() for target in targets],
+        "unlabelled": [domain.model_dump() for domain in unlabelled],
     }
     return Recipe.validated(fields, f"{time} recipe of {name}")
 

@@ -1,0 +1,158 @@
+"""The two networks of a run: which they are, and what they start from."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from src_training.config.domains import absolute
+from src_training.config.stages import STAGES
+from src_training.errors import InputError
+from src_training.networks import NETWORKS
+
+Role = Literal["teacher", "student"]
+_VALIDATION = ", validation"
+"""End of the names under which a model's card has its scores on validation images."""
+
+
+class NetworkRecipe(BaseModel):
+    """A network by its name and options, or by the model that it starts from.
+
+    Attributes
+    ----------
+    name
+        One of `NETWORKS`; that of the model in `start_from` if missing.
+    options
+        Its own, such as ``width``; those of the model where the name is missing.
+    start_from
+        Model whose weights it starts from: the name of one that ships, a file,
+        or the directory of a finished run, which stands for the run's teacher,
+        or for the student of its two that has the higher Dice on its validation
+        images. A relative path counts from the recipe's folder. The model must
+        have this network, these options, and the recipe's channels and number
+        of classes. Random weights if missing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    role: ClassVar[Role] = "student"
+
+    name: str
+    options: dict[str, bool | int | float | str] = {}
+    start_from: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_model(cls, content: Any) -> Any:
+        """Take name and options from the model that it starts from where no name is given."""
+        if not isinstance(content, dict) or content.get("name") or not content.get("start_from"):
+            return content
+        if content.get("options"):
+            raise ValueError("options are given without a name; expected both or neither")
+        from src_training.inference.model_file import read_card
+
+        try:
+            card = read_card(find_model(content["start_from"], cls.role))
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return content | {"name": card.architecture, "options": card.options}
+
+    @model_validator(mode="after")
+    def _known(self) -> "NetworkRecipe":
+        if self.name not in NETWORKS:
+            raise ValueError(f"network {self.name!r} is unknown; expected one of {list(NETWORKS)}")
+        return self
+
+    def by_last_name(self) -> "NetworkRecipe":
+        """As it may be handed on: its model by the last name only."""
+        last = self.start_from and Path(self.start_from).name
+        return self.model_copy(update={"start_from": last})
+
+
+class TeacherRecipe(NetworkRecipe):
+    """The teacher: as `NetworkRecipe`, and whether it is trained.
+
+    Attributes
+    ----------
+    train
+        Whether the stage ``teacher`` trains it: from random weights, or on from
+        those of `start_from` (fine-tuning). If false, it is used as it is in
+        `start_from`: its stage takes no steps.
+    """
+
+    role: ClassVar[Role] = "teacher"
+
+    train: bool = True
+
+    @model_validator(mode="after")
+    def _trained_somewhere(self) -> "TeacherRecipe":
+        if not self.train and self.start_from is None:
+            raise ValueError("train is false but start_from is missing; expected a trained model")
+        return self
+
+
+def find_model(start_from: str | Path, role: Role) -> Path:
+    """The model file that `NetworkRecipe.start_from` names.
+
+    Parameters
+    ----------
+    start_from
+        Name of a shipped model, a file, or the directory of a finished run.
+    role
+        Which model of a run.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or the run has left none yet.
+    """
+    from src_training.inference.model_file import shipped_models
+
+    shipped = shipped_models()
+    if str(start_from) in shipped:
+        return shipped[str(start_from)]
+    path = Path(start_from)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return _model_of_run(path, role)
+    raise InputError(
+        f"{start_from}: there is no such model; expected a .safetensors file, the directory of a "
+        f"finished run, or a shipped model ({', '.join(shipped) or 'none'})"
+    )
+
+
+def _model_of_run(run: Path, role: Role) -> Path:
+    """The teacher of a finished run, or its better student."""
+    from src_training.inference.model_file import read_card
+
+    if not (run / "model.safetensors").is_file():
+        raise InputError(f"{run}: there is no finished run; expected model.safetensors in it")
+    if role == "teacher":
+        return run / "models" / "teacher.safetensors"
+    names = ("baseline", *STAGES["baseline"].former_names)
+    files = [run / "models" / f"{name}.safetensors" for name in names]
+    baseline = next((file for file in files if file.is_file()), None)
+    distilled = run / "model.safetensors"
+    if baseline is None:
+        return distilled
+    first, second = (_validation_dice(read_card(file).metrics) for file in (baseline, distilled))
+    return baseline if first > second else distilled
+
+
+def _validation_dice(metrics: dict[str, dict[str, float | None]]) -> float:
+    """Mean Dice over the validation images of all sources; 0 where there is none."""
+    found: Iterable[float | None] = (
+        scores.get("dice") for name, scores in metrics.items() if name.endswith(_VALIDATION)
+    )
+    known = [dice for dice in found if dice is not None]
+    return sum(known) / len(known) if known else 0.0
+
+
+def rooted_model(start_from: object, root: Path, role: Role) -> object:
+    """`NetworkRecipe.start_from` as a shipped name or an absolute path; errors as `absolute`."""
+    from src_training.inference.model_file import shipped_models
+
+    if not isinstance(start_from, str) or start_from in shipped_models():
+        return start_from
+    return absolute(start_from, root, f"{role}.start_from")
