@@ -1,4 +1,4 @@
-"""Choosing targets: any number of domains that a network is to work on, and never learns from."""
+"""Several datasets: the sources of a run, its targets, or its images without masks."""
 
 from collections import Counter
 from dataclasses import replace
@@ -12,24 +12,24 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, Q
 from napari_msankd.datasets.selection import Dataset, FolderDataset
 from napari_msankd.datasets.selector import DatasetSelector
 from napari_msankd.datasets.selector_form import path_of
+from napari_msankd.datasets.summary import Masks
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-_WHAT = (
-    "Images of other scanners or sites. The network never learns from them: they tell how far "
-    "they are from the source (FSD) and, where they have masks, how well it does there."
-)
-
 
 class DatasetList(QWidget):
-    """Any number of domains, each with a button that takes it away.
+    """Any number of datasets, each with a button that removes it.
 
     Parameters
     ----------
     viewer
-        Whose layers are to be had.
+        Whose layers can be chosen.
+    masks
+        What they are for; see `Masks`.
+    text
+        What they are for, said while there is none.
 
     Attributes
     ----------
@@ -39,13 +39,14 @@ class DatasetList(QWidget):
 
     changed = Signal()
 
-    def __init__(self, viewer: "ViewerModel") -> None:
+    def __init__(self, viewer: "ViewerModel", masks: Masks = "optional", text: str = "") -> None:
         super().__init__()
         self.viewer = viewer
+        self.masks: Masks = masks
         self.choices: list[DatasetSelector] = []
         self.setAcceptDrops(True)
         self.words = WrappingLabel()
-        self.words.setToolTip("What targets are for")
+        self.words.setToolTip("What these images are for")
         self.add_folder = QPushButton("Add folder…")
         self.add_folder.setToolTip("A folder with images/, perhaps masks/; it can be dropped here")
         self.add_layers = QPushButton("Add open layers")
@@ -62,7 +63,7 @@ class DatasetList(QWidget):
         self._layout.setSpacing(6)
         self._layout.addWidget(self.words)
         self._layout.addLayout(buttons)
-        self.words.setText(_WHAT)
+        self.words.setText(text)
 
     @property
     def looking(self) -> bool:
@@ -74,6 +75,11 @@ class DatasetList(QWidget):
         """Of all of them, a sentence each."""
         return tuple(sentence for choice in self.choices for sentence in choice.problems)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of the first that has masks, background first."""
+        return next((choice.classes for choice in self.choices if choice.classes), ())
+
     def value(self) -> list[Dataset] | None:
         """What was chosen, each with a name of its own; None while one cannot be used."""
         values = [choice.value() for choice in self.choices]
@@ -81,13 +87,13 @@ class DatasetList(QWidget):
         return _apart(chosen) if len(chosen) == len(values) else None
 
     def add(self, folder: Path | None = None) -> DatasetSelector:
-        """One more target: a folder, or else the open layers."""
-        choice = DatasetSelector(self.viewer, "optional")
+        """One more dataset: a folder, or else the open layers."""
+        choice = DatasetSelector(self.viewer, self.masks)
         if folder is not None:
             choice.choose_folder(folder)
         remove = QPushButton("✕")
-        remove.setToolTip("Take this target away")
-        remove.setAccessibleName("Take this target away")
+        remove.setToolTip("Remove these images")
+        remove.setAccessibleName("Remove these images")
         remove.setFixedWidth(28)
         remove.clicked.connect(lambda: self.remove(choice))
         choice.line.addWidget(remove)
@@ -99,7 +105,7 @@ class DatasetList(QWidget):
         return choice
 
     def remove(self, choice: DatasetSelector) -> None:
-        """Take a target away."""
+        """Remove a dataset."""
         choice.end()
         self.choices.remove(choice)
         self._layout.removeWidget(choice)

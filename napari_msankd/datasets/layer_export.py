@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +45,14 @@ class LayerCase:
     labels: NDArray[np.integer] | None
 
 
-def cases_of(pairs: Sequence[LayerPair]) -> Iterator[LayerCase]:
+def cases_of(
+    pairs: Sequence[LayerPair], masks: Literal["present", "absent"] | None = None
+) -> Iterator[LayerCase]:
     """Every plane that counts, its labels read.
 
     Where a layer has paint, its planes without any are not labelled yet, and
-    are left out; a layer without paint has all its planes.
+    are left out; a layer without paint has all its planes. With `masks` it is
+    the planes that have labels, or all that have none.
     """
     for names, pair in zip(case_names(pairs), pairs, strict=True):
         bare = list[LayerCase]()
@@ -57,9 +60,9 @@ def cases_of(pairs: Sequence[LayerPair]) -> Iterator[LayerCase]:
             case = LayerCase(name, pair, index, pair.labels_at(index))
             if case.labels is None:
                 bare.append(case)
-            else:
+            elif masks != "absent":
                 yield case
-        if len(bare) == len(names):
+        if masks == "absent" or (masks is None and len(bare) == len(names)):
             yield from bare
 
 

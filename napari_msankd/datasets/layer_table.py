@@ -106,7 +106,7 @@ class LayerTable(QTreeWidget):
         for image, mask in zip(images, pairs, strict=True):
             # What a model found is nothing to learn from, until a person says so.
             wanted = mask is not None and not is_result(mask)
-            if self._masks == "optional":
+            if self._masks != "required":
                 wanted = first and (mask is None or not bare)
                 self._ticked.setdefault(image.unique_id, wanted)
             row = _Row(image, mask, [layer for layer in labels if fits(image, layer)])

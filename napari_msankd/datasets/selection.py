@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_msankd.datasets.layer_export import (
     HIGHEST,
     Classes,
+    LayerCase,
     cases_of,
     classes_of,
     counted,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from src_training.config.domains import DomainRecipe
     from src_training.data.domain import Domain
 
-Role = Literal["source", "targets"]
+Role = Literal["source", "targets", "unlabelled"]
 """What a run needs a domain for; also the folder its layers are written to."""
 
 _ANY_LABEL = ("background", *(f"label {value}" for value in range(1, HIGHEST + 1)))
@@ -43,11 +44,18 @@ class FolderDataset:
         Of the domain; the folder's when missing.
     angle
         Degrees that the fundus camera's field of view spans; None if not known.
+    exclude
+        Names of cases, and files, that are left out; see `DomainRecipe.exclude`.
+    split_masks
+        Of a folder to learn from: images without a mask are no sources, and join
+        by `unlabelled_recipe`.
     """
 
     path: Path
     name: str = ""
     angle: float | None = None
+    exclude: tuple[str, ...] = ()
+    split_masks: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -65,7 +73,34 @@ class FolderDataset:
             the same values in every domain. Found in the masks when missing.
         """
         meant = classes if several(classes) else None
-        return _recipe(self.name, self.path.resolve(), meant, self.angle)
+        masks = "present" if self.split_masks else None
+        return _recipe(
+            self.name,
+            self.path.resolve(),
+            meant,
+            self.angle,
+            exclude=list(self.exclude),
+            masks=masks,
+        )
+
+    def unlabelled_recipe(self, run_folder: Path) -> "DomainRecipe | None":
+        """The images that have no mask, if they are to join without one. Call it in a worker.
+
+        Parameters
+        ----------
+        run_folder
+            As for `recipe`.
+        """
+        if not self.split_masks:
+            return None
+        return _recipe(
+            f"{self.name}, without masks",
+            self.path.resolve(),
+            None,
+            self.angle,
+            exclude=list(self.exclude),
+            masks="absent",
+        )
 
     def domain(self, classes: Sequence[str] = ()) -> "Domain":
         """The images, read when they are asked for, with the masks there are. In a worker.
@@ -84,7 +119,13 @@ class FolderDataset:
         from src_training.data.domain import Domain
 
         meant = _indices(classes)
-        found = Domain.from_folder(self.path, name=self.name, class_values=meant, masks="optional")
+        found = Domain.from_folder(
+            self.path,
+            name=self.name,
+            class_values=meant,
+            masks="present" if self.split_masks else "optional",
+            exclude=self.exclude,
+        )
         return replace(found, angle=self.angle)
 
 
@@ -102,12 +143,16 @@ class LayerDataset:
         What the run needs them for.
     angle
         Degrees that the fundus camera's field of view spans; None if not known.
+    split_masks
+        Of layers to learn from: images and slices that nothing is painted on are no
+        sources, and join by `unlabelled_recipe`.
     """
 
     name: str
     pairs: tuple[LayerPair, ...]
     role: Role = "source"
     angle: float | None = None
+    split_masks: bool = False
 
     def recipe(self, run_folder: Path, classes: Mapping[str, Any] | None = None) -> "DomainRecipe":
         """Write the layers into the run's folder and say where. Call it in a worker.
@@ -137,6 +182,26 @@ class LayerDataset:
             meant = {next(name for name in meant if name != "background"): 1}
         return _recipe(self.name, folder, meant, self.angle)
 
+    def unlabelled_recipe(self, run_folder: Path) -> "DomainRecipe | None":
+        """Write what nothing is painted on, if it is to join without a mask. In a worker.
+
+        Parameters
+        ----------
+        run_folder
+            The images go to ``unlabelled/NAME/`` in it.
+
+        Raises
+        ------
+        InputError, OSError
+            As `recipe`.
+        """
+        if not self.split_masks:
+            return None
+        folder = Path(run_folder).resolve() / "unlabelled" / file_name(self.name)
+        for _ in self._write(folder, cases_of(self.pairs, "absent"), None):
+            pass
+        return _recipe(f"{self.name}, without masks", folder, None, self.angle)
+
     def domain(self, classes: Sequence[str] = ()) -> "Domain":
         """The layers as if they had been written to a folder, in memory. In a worker.
 
@@ -153,7 +218,8 @@ class LayerDataset:
         """
         from src_training.data.domain import BINARY, Domain
 
-        cases, meant = list(cases_of(self.pairs)), _indices(classes)
+        cases = list(cases_of(self.pairs, "present" if self.split_masks else None))
+        meant = _indices(classes)
         found = Domain.from_arrays(
             self.name,
             [stored_pixels(case) for case in cases],
@@ -179,13 +245,29 @@ class LayerDataset:
         InputError, OSError
             As `recipe`.
         """
+        yield from self._write(folder, self._cases(), classes)
+
+    def _cases(self) -> Iterator[LayerCase]:
+        """What is used with its masks.
+
+        Raises
+        ------
+        InputError
+            If nothing is painted where masks are required.
+        """
+        for case in cases_of(self.pairs, "present" if self.split_masks else None):
+            if case.labels is None and self.role == "source":
+                raise unpainted(case.pair)
+            yield case
+
+    def _write(
+        self, folder: Path, cases: Iterator[LayerCase], classes: Mapping[str, Any] | None
+    ) -> Iterator[str]:
         from src_training.data.domain import Domain, write_domain
 
         if (folder / "images").exists():
             raise InputError(f"{folder} holds images already; expected the folder of a new run")
-        for case in cases_of(self.pairs):
-            if case.labels is None and self.role == "source":
-                raise unpainted(case.pair)
+        for case in cases:
             mask = stored_labels(case, classes)
             domain = Domain.from_arrays(
                 self.name, [stored_pixels(case)], [mask], classes=_ANY_LABEL, names=[case.name]
@@ -228,11 +310,15 @@ def unpainted(pair: LayerPair) -> InputError:
 
 
 def _recipe(
-    name: str, folder: Path, classes: Mapping[str, Any] | None, angle: float | None
+    name: str,
+    folder: Path,
+    classes: Mapping[str, Any] | None,
+    angle: float | None,
+    **selection: Any,
 ) -> "DomainRecipe":
     preload()
     with gc_paused():
         from src_training.config.domains import DomainRecipe
 
     meant = dict(classes) if classes else None
-    return DomainRecipe(name=name, folder=str(folder), class_values=meant, angle=angle)
+    return DomainRecipe(name=name, folder=str(folder), class_values=meant, angle=angle, **selection)

@@ -11,7 +11,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msankd.datasets.layer_pairs import LayerPair
-from napari_msankd.datasets.selection import Dataset, FolderDataset, LayerDataset
+from napari_msankd.datasets.selection import Dataset, FolderDataset, LayerDataset, Role
 from napari_msankd.datasets.selector_form import DatasetForm
 from napari_msankd.datasets.summary import Found, Masks, look_at
 from napari_msankd.torch_import import gc_paused
@@ -25,6 +25,11 @@ _REST_MS = 150
 _PAINTED_MS = 800
 _SAID_MS = 100
 _SAMPLE_SIZE = 512
+_ROLES: dict[Masks, Role] = {
+    "required": "source",
+    "optional": "targets",
+    "unused": "unlabelled",
+}
 
 
 class DatasetSelector(DatasetForm):
@@ -215,7 +220,7 @@ class DatasetSelector(DatasetForm):
             return FolderDataset(self.folder)
         pairs = tuple(LayerPair.of(image, labels) for image, labels in self.rows.pairs)
         name = _common([pair.image.name for pair in pairs])
-        role = "source" if self.masks == "required" else "targets"
+        role = _ROLES[self.masks]
         return LayerDataset(name, pairs, role) if pairs else None
 
     def _nothing(self) -> str:

@@ -14,7 +14,8 @@ from src_training.errors import InputError
 if TYPE_CHECKING:
     from src_training.data.summary import Finding, Problem
 
-Masks = Literal["required", "optional"]
+Masks = Literal["required", "optional", "unused"]
+"""What images are for: to learn from, to be tested on, or to learn from without masks."""
 
 
 def look_at(chosen: Dataset, masks: Masks) -> Iterator["Finding"]:
@@ -34,7 +35,8 @@ def look_at(chosen: Dataset, masks: Masks) -> Iterator["Finding"]:
     if isinstance(chosen, LayerDataset):
         yield from _look_at_layers(chosen, masks)
     elif chosen.path.is_dir():
-        yield from inspect_folder(chosen.path, masks=masks)
+        asked = "required" if masks == "required" else "optional"
+        yield from inspect_folder(chosen.path, asked, chosen.exclude)
     else:
         what = "a file" if chosen.path.exists() else "not there"
         sentence = f"{chosen.path} is {what}; expected a folder with images/ and masks/"
@@ -142,7 +144,7 @@ class Found:
         slices = f", {self._slices:,} slices" if self._slices else ""
         lines = [f"{count}{slices} of {self._size()} pixels{self._without()}"]
         lines += [self._shares()] if self._labelled else []
-        lines += [self._use()] if self.masks == "optional" else []
+        lines += [self._use()] if self.masks != "required" else []
         return "\n".join(lines + self.notes)
 
     @property
@@ -165,6 +167,8 @@ class Found:
         return " · ".join(parts)
 
     def _use(self) -> str:
+        if self.masks == "unused":
+            return "Their masks are not used." if self._labelled else ""
         if self._labelled == 0:
             return "No masks, none needed: its distance to the source (FSD) is measured."
         if self._labelled < len(self.names):

@@ -33,6 +33,10 @@ KINDS = {
     "percentile": "others: 1st to 99th percentile",
     "minmax": "others: minimum to maximum",
 }
+_TARGETS = (
+    "Images of other scanners or sites, for testing only: how far they are from the source (FSD) "
+    "and, where they have masks, how well the network does there."
+)
 TIMES = {
     "quick": "quick look: does everything fit together?",
     "standard": "standard: a model to use",
@@ -67,7 +71,7 @@ class SetupForm(QWidget):
 
     def _domains(self) -> QWidget:
         self.source = DatasetSelector(self.viewer, "required")
-        self.targets = DatasetList(self.viewer)
+        self.targets = DatasetList(self.viewer, "optional", _TARGETS)
         self.kind = _offered(KINDS)
         self.kind.setToolTip("How every image is prepared before a network sees it")
         parts = QWidget()

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -50,6 +50,12 @@ class DomainRecipe(BaseModel):
         Instead of a folder.
     only
         Regular expression that a case's whole name must match; all if missing.
+    exclude
+        What is left out unread: names of images, volumes or slices without suffix
+        (``eye_07``), or single files (``masks/eye_07.png``).
+    masks
+        ``present``: only the images of the folder that have a mask; ``absent``: only
+        those that have none. All if missing.
     class_values
         Stored value, or values, of each class; found and said if missing.
     angle
@@ -66,6 +72,8 @@ class DomainRecipe(BaseModel):
     folder: str | None = None
     phantoms: Phantoms | None = None
     only: str | None = None
+    exclude: list[str] = []
+    masks: Literal["present", "absent"] | None = None
     class_values: dict[str, int | list[int]] | None = None
     angle: Angle | None = None
     terms: str = ""
@@ -74,6 +82,8 @@ class DomainRecipe(BaseModel):
     def _one_place(self) -> "DomainRecipe":
         if (self.folder is None) == (self.phantoms is None):
             raise ValueError("expected either `folder` or `phantoms`")
+        if self.phantoms is not None and self.masks is not None:
+            raise ValueError("`masks` is given for phantoms, which all have one; expected a folder")
         if self.only is not None:
             try:
                 re.compile(self.only)

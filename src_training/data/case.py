@@ -1,10 +1,10 @@
 """One image of a domain, in memory or on disk."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from src_training.data.classes import ClassValues
 from src_training.errors import InputError
 from src_training.io.images import read_image, read_mask
+from src_training.io.volumes.registry import volume_name
+
+Masks = Literal["required", "optional", "present", "absent"]
+"""Which images of a folder are cases: all, and each must have a mask, or may have one; or
+only those that have one, or only those that have none."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,40 @@ def by_stem(
             both = f"{file.parent} has both {first.name} and {file.name}"
             others[file] = f"{both}; expected one file for each stem"
     return found, others
+
+
+def is_excluded(file: Path, exclude: Collection[str]) -> bool:
+    """Whether a file of a domain, or the case that it is of, is left out.
+
+    Examples
+    --------
+    >>> [is_excluded(Path("lab/masks/07.png"), {each}) for each in ("07", "masks/07.png", "0")]
+    [True, True, False]
+    """
+    if not exclude:
+        return False
+    stem = file.name if file.is_dir() else file.stem
+    return bool({f"{file.parent.name}/{file.name}", volume_name(file), stem} & set(exclude))
+
+
+def select_by_mask(
+    folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path], masks: Masks
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the images by stem that `masks` asks for, and their masks.
+
+    Raises
+    ------
+    InputError
+        If every image has a mask, or none has one, and the others were asked for.
+    """
+    if masks in ("required", "optional"):
+        return dict(images), dict(labels)
+    wanted = masks == "present"
+    chosen = {stem: file for stem, file in images.items() if (stem in labels) == wanted}
+    if not chosen:
+        found, expected = ("no", "one") if wanted else ("every", "one without")
+        raise InputError(f"{folder}: {found} image has a mask; expected at least {expected}")
+    return chosen, {stem: labels[stem] for stem in chosen} if wanted else {}
 
 
 def require_size(found: Sequence[int], expected: Sequence[int], what: object) -> None:

@@ -1,14 +1,24 @@
 """A domain: images of one scanner or site, with their masks and fields of view."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import Case, CaseFiles, by_stem, format_size, in_memory, read_labels
+from src_training.data.case import (
+    Case,
+    CaseFiles,
+    Masks,
+    by_stem,
+    format_size,
+    in_memory,
+    is_excluded,
+    read_labels,
+    select_by_mask,
+)
 from src_training.data.classes import BINARY, ClassValues
 from src_training.data.slice_context import adjacent_slice_name
 from src_training.data.volume_slices import VolumeSlice, no_images, slices_in
@@ -21,6 +31,8 @@ from src_training.io.images import (
     write_labels,
 )
 from src_training.io.volumes.registry import list_folder
+
+_PARTS = ("images", "masks", "fov")
 
 AnyCase = Case | CaseFiles | VolumeSlice
 
@@ -70,7 +82,8 @@ class Domain:
         *,
         name: str | None = None,
         class_values: Mapping[str, int | list[int]] | None = None,
-        masks: Literal["required", "optional"] = "required",
+        masks: Masks = "required",
+        exclude: Collection[str] = (),
     ) -> "Domain":
         """Open a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
@@ -90,17 +103,21 @@ class Domain:
             0, 1, ..., n (n from 2 to 32) are ``class_1`` to ``class_n``, and
             any others are background (0) and foreground (the rest).
         masks
-            Whether every image must have a mask.
+            ``required`` if every image must have a mask. ``present`` and ``absent``
+            take only the images that have one, or that have none.
+        exclude
+            Names of cases or volumes, and files such as ``masks/01.png``, that are
+            left out unread.
 
         Raises
         ------
         InputError
             If there are no images, an image lacks its mask, sizes differ, a
-            value is not in `class_values`, every mask is background, or a
-            file cannot be read.
+            value is not in `class_values`, every mask is background, a file
+            cannot be read, or `exclude` names what is not there.
         """
         path = Path(path)
-        files, notes = _cases_in(path, masks)
+        files, notes, unmatched = _cases_in(path, masks, exclude)
         values = {name: case.values for name, case in files.items() if case.values is not None}
         if class_values is None:
             mapping = ClassValues.infer(set().union(*values.values()))
@@ -111,7 +128,7 @@ class Domain:
         cases = {stem: replace(case, classes=mapping) for stem, case in files.items()}
         title = name or path.resolve().name
         domain = cls(title, tuple(cases), mapping.names, cases, mapping, notes)
-        return domain._require_foreground(str(path))
+        return domain.without(unmatched)._require_foreground(str(path))
 
     @classmethod
     def from_arrays(
@@ -253,6 +270,26 @@ class Domain:
             )
         return replace(self, names=tuple(names), _notes=())
 
+    def without(self, names: Collection[str]) -> "Domain":
+        """Leave out the cases of these names.
+
+        Raises
+        ------
+        InputError
+            If a name is not in the domain, or no case is left.
+        """
+        if unknown := sorted(set(names) - set(self.names)):
+            raise InputError(
+                f"domain {self.name}: exclude names {unknown[0]!r}, which is not there; "
+                f"expected some of {_list(self.names)}"
+            )
+        remaining = [name for name in self.names if name not in names]
+        if not remaining:
+            raise InputError(
+                f"domain {self.name}: exclude names all {len(self)} cases; expected some to be left"
+            )
+        return replace(self, names=tuple(remaining)) if names else self
+
     def background_only(self) -> tuple[str, ...]:
         """Names of the cases whose mask has no foreground."""
         return tuple(
@@ -311,22 +348,32 @@ def write_domain(domain: Domain, folder: Path) -> None:
 
 
 def _cases_in(
-    path: Path, masks: Literal["required", "optional"]
-) -> tuple[Mapping[str, CaseFiles | VolumeSlice], tuple[str, ...]]:
-    """Return the cases of a folder, their classes still unknown, and what is odd about it."""
-    volumes, pictures = list_folder(path / "images", domain=True)
+    path: Path, masks: Masks, exclude: Collection[str]
+) -> tuple[Mapping[str, CaseFiles | VolumeSlice], tuple[str, ...], set[str]]:
+    """Return the cases of a folder, what is odd about it, and what of `exclude` is no file.
+
+    The classes of the cases are still unknown.
+    """
+    listed = {part: list_folder(path / part, domain=True) for part in _PARTS}
+    files = [file for part in listed.values() for kind in part for file in kind]
+    unmatched = {each for each in exclude if not any(is_excluded(file, [each]) for file in files)}
+    volumes, pictures = (
+        [file for file in kind if not is_excluded(file, exclude)] for kind in listed["images"]
+    )
     if volumes and pictures:
         raise InputError(
             f"{path}/images has {volumes[0].name} and {pictures[0].name}; "
             "expected either volumes or images"
         )
     if volumes:
-        return slices_in(path, volumes, masks), ()
-    images, labels, fovs = (_files(path / part) for part in ("images", "masks", "fov"))
+        return slices_in(path, volumes, masks, exclude), (), unmatched
+    images, labels, fovs = (_files(path / part, exclude) for part in _PARTS)
     if not images:
         raise InputError(no_images(path))
     if masks == "required":
         _require_masks(path, images, labels)
+    strays = _strays(images, labels)
+    images, labels = select_by_mask(path, images, labels, masks)
     sizes = {stem: image_size(file) for stem, file in images.items()}
     values = {
         stem: tuple(np.unique(read_labels(labels[stem], sizes[stem])).tolist())
@@ -340,12 +387,13 @@ def _cases_in(
         )
         for stem, file in images.items()
     }
-    return cases, _strays(images, labels)
+    return cases, strays, unmatched
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(folder: Path, exclude: Collection[str]) -> dict[str, Path]:
     """Return image files by stem, in order; empty if there is no such folder."""
-    files, doubles = by_stem(image_files(folder) if folder.is_dir() else ())
+    listed = image_files(folder) if folder.is_dir() else ()
+    files, doubles = by_stem(file for file in listed if not is_excluded(file, exclude))
     for sentence in doubles.values():
         raise InputError(sentence)
     return files

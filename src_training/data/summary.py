@@ -69,10 +69,18 @@ class Problem:
         The file within the folder (``masks/01.png``), the layer, or the folder.
     sentence
         What was found and what is expected.
+    exclude
+        Leaves out what cannot be used, as an entry of `DomainRecipe.exclude`; empty
+        where the domain as a whole cannot be used.
+    kind
+        ``no mask``: an image that could be used without one. ``unused``: a mask
+        without an image, which nothing reads.
     """
 
     file: str
     sentence: str
+    exclude: str = ""
+    kind: Literal["error", "no mask", "unused"] = "error"
 
 
 @dataclass(frozen=True)

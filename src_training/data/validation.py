@@ -1,6 +1,6 @@
 """What is wrong with a domain before it is used: a summary of every case, and every problem."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import by_stem, require_size
+from src_training.data.case import by_stem, is_excluded, require_size
 from src_training.data.classes import ClassValues
 from src_training.data.summary import (
     Array,
@@ -40,7 +40,9 @@ class _LazyCase:
     fov: Callable[[], Array] | None = None
 
 
-def inspect_folder(folder: Path, masks: Masks = "required") -> Iterator[Finding]:
+def inspect_folder(
+    folder: Path, masks: Masks = "required", exclude: Collection[str] = ()
+) -> Iterator[Finding]:
     """Inspect every case of a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
     A volume is one case; its thumbnail is that of the slice with most
@@ -53,6 +55,8 @@ def inspect_folder(folder: Path, masks: Masks = "required") -> Iterator[Finding]
         The folder.
     masks
         Whether an image without mask is a problem.
+    exclude
+        What is passed over; as for `Domain.from_folder`.
 
     Yields
     ------
@@ -62,21 +66,27 @@ def inspect_folder(folder: Path, masks: Masks = "required") -> Iterator[Finding]
     """
     folder = Path(folder)
     volumes, pictures = list_folder(folder / "images", domain=True)
+    volumes, pictures = (
+        [file for file in kind if not is_excluded(file, exclude)] for kind in (volumes, pictures)
+    )
     if volumes:
-        findings = inspect_volumes(folder, volumes, pictures, masks)
+        findings = inspect_volumes(folder, volumes, pictures, masks, exclude)
         yield from require_foreground(findings, folder.name)
         return
     parts: dict[str, dict[str, Path]] = {}
     for part in ("images", "masks", "fov"):
         inside = folder / part
-        parts[part], doubles = by_stem(image_files(inside) if inside.is_dir() else ())
+        files = image_files(inside) if inside.is_dir() else ()
+        parts[part], doubles = by_stem(each for each in files if not is_excluded(each, exclude))
         for file, sentence in doubles.items():
-            yield Problem(f"{part}/{file.name}", sentence)
+            name = f"{part}/{file.name}"
+            yield Problem(name, sentence, name)
     if not parts["images"]:
         yield Problem(folder.name, no_images(folder))
     for stem, file in parts["masks"].items():
         if stem not in parts["images"]:
-            yield Problem(f"masks/{file.name}", f"{file} has no image of the same stem in images/")
+            alone = f"{file} has no image of the same stem in images/"
+            yield Problem(f"masks/{file.name}", alone, kind="unused")
     cases = [_on_disk(stem, parts) for stem in parts["images"]]
     values = _stored_values(cases)
     classes = ClassValues.infer(values)
@@ -135,7 +145,7 @@ def _inspect(case: _LazyCase, classes: ClassValues, masks: Masks) -> Iterator[Fi
     try:
         image = _require_image(case.image(), case.image_file)
     except InputError as error:
-        yield Problem(case.image_file, str(error))
+        yield Problem(case.image_file, str(error), case.name)
         return
     size = (image.shape[0], image.shape[1])
     indices, problems = _read_indices(case, size, classes, masks)
@@ -175,18 +185,18 @@ def _read_indices(
                 f"{case.fov_file} is an empty field of view; expected at least one pixel"
             )
     except InputError as error:
-        problems.append(Problem(case.fov_file, str(error)))
+        problems.append(Problem(case.fov_file, str(error), case.name))
     if case.mask is None:
         if masks == "required":
             missing = f"{case.image_file} has no mask; expected one of the same stem in masks/"
-            problems.append(Problem(case.image_file, missing))
+            problems.append(Problem(case.image_file, missing, case.name, "no mask"))
         return None, problems
     try:
         labels = _require_size_of(case.mask(), size, case.mask_file)
         classes.check(np.unique(labels).tolist(), Path(case.mask_file))
         indices = classes.indices(labels)
     except InputError as error:
-        problems.append(Problem(case.mask_file, str(error)))
+        problems.append(Problem(case.mask_file, str(error), case.name))
     return indices, problems
 
 

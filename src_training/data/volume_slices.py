@@ -1,15 +1,23 @@
 """The slices of whole volumes as cases of a domain."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import Case, SlicePosition, by_stem, require_size
+from src_training.data.case import (
+    Case,
+    Masks,
+    SlicePosition,
+    by_stem,
+    is_excluded,
+    require_size,
+    select_by_mask,
+)
 from src_training.data.classes import BINARY, ClassValues
 from src_training.data.slice_context import slice_name
 from src_training.errors import InputError
@@ -77,7 +85,7 @@ def no_images(folder: Path) -> str:
 
 
 def slices_in(
-    folder: Path, volumes: Iterable[Path], masks: Literal["required", "optional"]
+    folder: Path, volumes: Iterable[Path], masks: Masks, exclude: Collection[str] = ()
 ) -> dict[str, VolumeSlice]:
     """Return every slice of volumes in ``images/``, with ``masks/`` of the same stem.
 
@@ -90,7 +98,9 @@ def slices_in(
     volumes
         Those that `list_folder` finds in its ``images/``.
     masks
-        Whether every volume must have one, of any format.
+        Whether every volume must have one, of any format, or which are taken.
+    exclude
+        Masks that are left out; see `is_excluded`.
 
     Raises
     ------
@@ -99,9 +109,13 @@ def slices_in(
         another size, or holds what is no label.
     """
     images, doubles = volumes_by_stem(volumes)
-    labels, double_masks = volumes_by_stem(list_folder(folder / "masks", domain=True)[0])
+    listed = list_folder(folder / "masks", domain=True)[0]
+    labels, double_masks = volumes_by_stem(
+        file for file in listed if not is_excluded(file, exclude)
+    )
     for sentence in (doubles | double_masks).values():
         raise InputError(sentence)
+    images, labels = select_by_mask(folder, images, labels, masks)
     found = dict[str, VolumeSlice]()
     for stem, file in images.items():
         if masks == "required" and stem not in labels:

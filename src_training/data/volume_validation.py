@@ -1,12 +1,13 @@
 """A domain of volumes before it is used: a summary of every volume, and every problem."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src_training.data.case import is_excluded
 from src_training.data.classes import ClassValues
 from src_training.data.summary import (
     CaseSummary,
@@ -26,6 +27,7 @@ def inspect_volumes(
     volumes: Sequence[Path],
     pictures: Sequence[Path],
     masks: Masks,
+    exclude: Collection[str] = (),
 ) -> Iterator[Finding]:
     """Summarise every volume in ``images/`` of a folder; see `inspect_folder`.
 
@@ -33,29 +35,35 @@ def inspect_volumes(
     ----------
     volumes, pictures
         What `list_folder` finds there.
-    folder, masks
+    folder, masks, exclude
         As for `inspect_folder`.
     """
     for file in pictures:
         mixed = f"{file} lies beside volumes; expected either volumes or images"
-        yield Problem(f"images/{file.name}", mixed)
+        yield Problem(f"images/{file.name}", mixed, f"images/{file.name}")
     images, doubles = volumes_by_stem(volumes)
-    labels, double_masks = volumes_by_stem(list_folder(folder / "masks", domain=True)[0])
+    listed = list_folder(folder / "masks", domain=True)[0]
+    labels, double_masks = volumes_by_stem(
+        file for file in listed if not is_excluded(file, exclude)
+    )
     for file, sentence in (doubles | double_masks).items():
-        yield Problem(f"{file.parent.name}/{file.name}", sentence)
+        name = f"{file.parent.name}/{file.name}"
+        yield Problem(name, sentence, name)
     for stem, file in labels.items():
         if stem not in images:
-            yield Problem(f"masks/{file.name}", f"{file} has no image of the same stem in images/")
+            alone = f"{file} has no image of the same stem in images/"
+            yield Problem(f"masks/{file.name}", alone, kind="unused")
     whole = dict[str, list[VolumeSlice]]()
     for stem, file in images.items():
+        name = f"images/{file.name}"
+        if masks == "required" and stem not in labels:
+            missing = f"{name} has no mask; expected one of the same stem in masks/"
+            yield Problem(name, missing, stem, "no mask")
+            continue
         try:
-            if masks == "required" and stem not in labels:
-                raise InputError(
-                    f"images/{file.name} has no mask; expected one of the same stem in masks/"
-                )
             whole[stem] = list(slices_of(stem, file, labels.get(stem)).values())
         except InputError as error:
-            yield Problem(f"images/{file.name}", str(error))
+            yield Problem(name, str(error), stem)
     stored = {value for slices in whole.values() for each in slices for value in each.values or ()}
     classes = ClassValues.infer(stored)
     yield from note_merged_values(classes, stored)
@@ -63,7 +71,7 @@ def inspect_volumes(
         try:
             summary = _summarise_volume(stem, slices, classes)
         except InputError as error:
-            yield Problem(f"images/{images[stem].name}", str(error))
+            yield Problem(f"images/{images[stem].name}", str(error), stem)
             continue
         yield summary
 

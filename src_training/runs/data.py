@@ -143,18 +143,19 @@ def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
     Raises
     ------
     InputError
-        If it cannot be read, or no case matches `only`.
+        If it cannot be read, no case matches `only`, or `exclude` names none.
     """
     if recipe.phantoms is not None:
         made = recipe.phantoms
         drawn = phantom_domain(made.scanner, made.images, made.size, made.seed)
-        domain = replace(drawn, name=recipe.name)
+        domain = replace(drawn, name=recipe.name).without(recipe.exclude)
     else:
         domain = Domain.from_folder(
             Path(recipe.folder or ""),
             name=recipe.name,
             class_values=recipe.class_values,
-            masks="required" if masks_required else "optional",
+            masks=recipe.masks or ("required" if masks_required else "optional"),
+            exclude=recipe.exclude,
         )
     domain = replace(domain, angle=recipe.angle, terms=recipe.terms)
     if recipe.only is None:

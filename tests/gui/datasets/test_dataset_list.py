@@ -1,4 +1,4 @@
-"""Choosing targets."""
+"""Choosing several datasets."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from tests.gui.conftest import PATIENCE
 
 @pytest.fixture
 def targets(viewer, qtbot):
-    made = DatasetList(viewer)
+    made = DatasetList(viewer, "optional", "For testing only.")
     qtbot.addWidget(made)
     made.show()
     yield made
@@ -30,7 +30,7 @@ def await_summary(targets, qtbot):
 
 def test_none_are_needed_and_it_says_what_they_are_for(targets):
     assert targets.value() == []
-    assert "never learns from them" in targets.words.text()
+    assert targets.words.text() == "For testing only."
     assert not targets.words.isHidden()
 
 
@@ -108,3 +108,32 @@ def test_a_target_that_was_taken_away_listens_to_nothing(targets, await_summary,
     viewer.add_image(np.zeros((20, 20), np.uint8))
     QApplication.processEvents()
     assert targets.value() == []
+
+
+def test_several_sources_must_have_masks(viewer, qtbot, make_domain):
+    sources = DatasetList(viewer, "required")
+    qtbot.addWidget(sources)
+    sources.add(make_domain("one"))
+    sources.add(make_domain("two"))
+    qtbot.waitUntil(lambda: not sources.looking, timeout=PATIENCE)
+    assert [value.name for value in sources.value()] == ["one", "two"]
+    assert sources.classes == ("background", "foreground")
+    sources.add(make_domain("bare", masks=False))
+    qtbot.waitUntil(lambda: not sources.looking, timeout=PATIENCE)
+    assert sources.value() is None
+    assert "000.png has no mask" in sources.problems[0]
+    sources.end()
+
+
+def test_layers_without_masks_have_a_folder_of_their_own(viewer, qtbot, tmp_path):
+    viewer.add_image(np.zeros((20, 20), np.uint8), name="here")
+    lists = [DatasetList(viewer, masks) for masks in ("optional", "unused")]
+    folders = []
+    for each in lists:
+        qtbot.addWidget(each)
+        each.add()
+        qtbot.waitUntil(lambda each=each: not each.looking, timeout=PATIENCE)
+        [value] = each.value()
+        folders.append(value.recipe(tmp_path).folder)
+        each.end()
+    assert folders == [str(tmp_path / role / "here") for role in ("targets", "unlabelled")]

@@ -266,3 +266,31 @@ def test_a_folder_has_the_several_class_values_of_the_source(tmp_path):
     folder = FolderDataset(tmp_path)
     assert folder.recipe(tmp_path, {"class_1": 1, "class_2": 2}).class_values
     assert folder.recipe(tmp_path, {"foreground": 1}).class_values is None
+
+
+def test_a_folder_is_split_by_masks_and_leaves_files_out(make_domain, tmp_path):
+    folder = make_domain("lab", images=5)
+    (folder / "masks" / "001.png").unlink()
+    (folder / "images" / "003.png").write_bytes(b"no picture")
+    dataset = FolderDataset(folder, exclude=("003",), split_masks=True, angle=45)
+    labelled = load_domain(dataset.recipe(tmp_path), masks_required=True)
+    assert labelled.names == ("000", "002", "004")
+    assert dataset.domain().names == labelled.names
+    rest = dataset.unlabelled_recipe(tmp_path)
+    assert (rest.name, rest.angle) == ("lab, without masks", 45)
+    assert load_domain(rest, masks_required=False).names == ("001",)
+    assert FolderDataset(folder).unlabelled_recipe(tmp_path) is None
+
+
+def test_layers_are_split_into_painted_and_bare(tmp_path):
+    stack = Image(np.zeros((4, *SIDE), np.uint8), name="ct")
+    labels = painted("liver", shape=(4, *SIDE))
+    labels.data[[0, 3]] = 0
+    pairs = tuple(LayerPair.of(*each) for each in ((stack, labels), (photograph("eye"),)))
+    dataset = LayerDataset("both", pairs, split_masks=True)
+    labelled = load_domain(dataset.recipe(tmp_path), masks_required=True)
+    assert labelled.names == ("ct1_001", "ct1_002") == dataset.domain().names
+    rest = load_domain(dataset.unlabelled_recipe(tmp_path), masks_required=False)
+    assert sorted(rest.names) == ["ct1_000", "ct1_003", "eye"]
+    assert not any(case.mask is not None for case in rest)
+    assert LayerDataset("both", pairs).unlabelled_recipe(tmp_path) is None
