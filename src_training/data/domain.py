@@ -8,31 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import (
-    Case,
-    CaseFiles,
-    Masks,
-    by_stem,
-    format_size,
-    in_memory,
-    is_excluded,
-    read_labels,
-    select_by_mask,
-)
+from src_training.data.case import Case, CaseFiles, Masks, format_size, in_memory
 from src_training.data.classes import BINARY, ClassValues
+from src_training.data.folder_cases import cases_in_folder, format_names
 from src_training.data.slice_context import adjacent_slice_name
-from src_training.data.volume_slices import VolumeSlice, no_images, slices_in
+from src_training.data.volume_slices import VolumeSlice
 from src_training.errors import InputError
-from src_training.io.images import (
-    image_files,
-    image_size,
-    image_suffix,
-    write_image,
-    write_labels,
-)
-from src_training.io.volumes.registry import list_folder
-
-_PARTS = ("images", "masks", "fov")
+from src_training.io.images import image_suffix, write_image, write_labels
 
 AnyCase = Case | CaseFiles | VolumeSlice
 
@@ -117,7 +99,7 @@ class Domain:
             cannot be read, or `exclude` names what is not there.
         """
         path = Path(path)
-        files, notes, unmatched = _cases_in(path, masks, exclude)
+        files, notes, unmatched = cases_in_folder(path, masks, exclude)
         values = {name: case.values for name, case in files.items() if case.values is not None}
         if class_values is None:
             mapping = ClassValues.infer(set().union(*values.values()))
@@ -266,7 +248,8 @@ class Domain:
         if unknown or not names or len(set(names)) != len(names):
             what = f"{unknown[0]!r}" if unknown else "no name, or one twice,"
             raise InputError(
-                f"{what} was selected from domain {self.name}; expected some of {_list(self.names)}"
+                f"{what} was selected from domain {self.name}; "
+                f"expected some of {format_names(self.names)}"
             )
         return replace(self, names=tuple(names), _notes=())
 
@@ -281,7 +264,7 @@ class Domain:
         if unknown := sorted(set(names) - set(self.names)):
             raise InputError(
                 f"domain {self.name}: exclude names {unknown[0]!r}, which is not there; "
-                f"expected some of {_list(self.names)}"
+                f"expected some of {format_names(self.names)}"
             )
         remaining = [name for name in self.names if name not in names]
         if not remaining:
@@ -310,7 +293,7 @@ class Domain:
         if 0 < len(values) < len(self):
             parts.append(f"{len(self) - len(values)} without mask")
         if empty := self.background_only():
-            parts.append(f"all background: {_list(empty)}")
+            parts.append(f"all background: {format_names(empty)}")
         return f"{self.name}: " + "; ".join((*parts, *self._notes))
 
     def _require_foreground(self, where: str) -> "Domain":
@@ -318,7 +301,7 @@ class Domain:
         empty = self.background_only()
         if masks and len(empty) == len(masks):
             raise InputError(
-                f"every mask of {where} is all background ({_list(empty)}); "
+                f"every mask of {where} is all background ({format_names(empty)}); "
                 "expected foreground in at least one"
             )
         return self
@@ -347,72 +330,6 @@ def write_domain(domain: Domain, folder: Path) -> None:
             write_labels(folder / "fov" / file, case.fov.astype(np.uint8) * 255)
 
 
-def _cases_in(
-    path: Path, masks: Masks, exclude: Collection[str]
-) -> tuple[Mapping[str, CaseFiles | VolumeSlice], tuple[str, ...], set[str]]:
-    """Return the cases of a folder, what is odd about it, and what of `exclude` is no file.
-
-    The classes of the cases are still unknown.
-    """
-    listed = {part: list_folder(path / part, domain=True) for part in _PARTS}
-    files = [file for part in listed.values() for kind in part for file in kind]
-    unmatched = {each for each in exclude if not any(is_excluded(file, [each]) for file in files)}
-    volumes, pictures = (
-        [file for file in kind if not is_excluded(file, exclude)] for kind in listed["images"]
-    )
-    if volumes and pictures:
-        raise InputError(
-            f"{path}/images has {volumes[0].name} and {pictures[0].name}; "
-            "expected either volumes or images"
-        )
-    if volumes:
-        return slices_in(path, volumes, masks, exclude), (), unmatched
-    images, labels, fovs = (_files(path / part, exclude) for part in _PARTS)
-    if not images:
-        raise InputError(no_images(path))
-    if masks == "required":
-        _require_masks(path, images, labels)
-    strays = _strays(images, labels)
-    images, labels = select_by_mask(path, images, labels, masks)
-    sizes = {stem: image_size(file) for stem, file in images.items()}
-    values = {
-        stem: tuple(np.unique(read_labels(labels[stem], sizes[stem])).tolist())
-        for stem in images
-        if stem in labels
-    }
-    unknown = ClassValues(BINARY)
-    cases = {
-        stem: CaseFiles(
-            stem, file, labels.get(stem), fovs.get(stem), sizes[stem], values.get(stem), unknown
-        )
-        for stem, file in images.items()
-    }
-    return cases, strays, unmatched
-
-
-def _files(folder: Path, exclude: Collection[str]) -> dict[str, Path]:
-    """Return image files by stem, in order; empty if there is no such folder."""
-    listed = image_files(folder) if folder.is_dir() else ()
-    files, doubles = by_stem(file for file in listed if not is_excluded(file, exclude))
-    for sentence in doubles.values():
-        raise InputError(sentence)
-    return files
-
-
-def _require_masks(path: Path, images: Mapping[str, Path], masks: Mapping[str, Path]) -> None:
-    missing = [file.name for stem, file in images.items() if stem not in masks]
-    if missing:
-        raise InputError(
-            f"{path} has no mask for {_list(missing)}; "
-            "expected a file of the same stem in masks/ for every image"
-        )
-
-
-def _strays(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[str, ...]:
-    alone = [file.name for stem, file in masks.items() if stem not in images]
-    return (f"masks without an image: {_list(alone)}",) if alone else ()
-
-
 def _as_many(
     name: str, what: str, arrays: Sequence[NDArray[Any] | None] | None, count: int
 ) -> Sequence[NDArray[Any] | None]:
@@ -423,8 +340,3 @@ def _as_many(
             f"domain {name} has {count} images and {len(arrays)} {what}; expected as many"
         )
     return arrays
-
-
-def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
