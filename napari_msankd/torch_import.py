@@ -15,8 +15,6 @@ _lock = Lock()
 _MODULES = (
     "src_training.inference.predictor",
     "src_training.evaluation.metrics",
-    "monai.data.utils",
-    "monai.metrics",
 )
 # Not libtorch_python: what it sets up needs the lock itself.
 _LIBRARIES = ("libtorch_global_deps.so", "libtorch_cpu.so", "libtorch.so")

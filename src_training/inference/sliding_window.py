@@ -1,9 +1,11 @@
 """Windows that cover an image, and the blending of what a network predicts in them."""
 
 import math
+from itertools import product
 
 import torch
 from torch import Tensor
+from torch.signal.windows import gaussian
 
 from src_training.data.preprocessing.geometry import Float
 
@@ -15,6 +17,11 @@ WHOLE_IMAGE_PIXELS = 1024 * 1024
 
 MIN_TILE_SIDE = 512
 """Least side of the windows of a larger image, pixels, unless a side is asked for."""
+
+_SPREAD = 1 / 8
+"""Standard deviation of the weights of a window, relative to its side."""
+
+_LEAST_IMPORTANCE = 1e-3
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -77,11 +84,18 @@ def sliding_windows(
     0 16
     8 24
     """
-    from monai.data.utils import dense_patch_slices
+    rows, columns = (
+        _spans(round_up(length, stride), side, overlap, stride)
+        for length, side in zip(size, tile, strict=True)
+    )
+    return list(product(rows, columns))
 
-    whole = (round_up(size[0], stride), round_up(size[1], stride))
-    step = [max(stride, int(side * (1 - overlap)) // stride * stride) for side in tile]
-    return [(window[0], window[1]) for window in dense_patch_slices(whole, tile, step)]
+
+def _spans(length: int, side: int, overlap: float, stride: int) -> list[slice]:
+    """Spans of one side that cover a length; the last ends with it."""
+    step = max(stride, int(side * (1 - overlap)) // stride * stride)
+    starts = [min(start, length - side) for start in range(0, length - side + step, step)]
+    return [slice(start, start + side) for start in starts]
 
 
 class BlendedMaps:
@@ -98,9 +112,9 @@ class BlendedMaps:
     """
 
     def __init__(self, classes: int, size: tuple[int, int], tile: tuple[int, int]) -> None:
-        from monai.data.utils import compute_importance_map
-
-        self._importance = compute_importance_map(tile, mode="gaussian")
+        # MONAI's Gaussian importance map; its `monai.data` takes as long to import as torch.
+        height, width = (gaussian(side, std=_SPREAD * side) for side in tile)
+        self._importance = torch.outer(height, width).clamp(min=_LEAST_IMPORTANCE)
         self._sum = torch.zeros(classes, *size)
         self._weight = torch.zeros(size)
 
