@@ -1,14 +1,15 @@
 """What a person set under Preferences > Plugins."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from napari.settings import get_plugin_settings
-from platformdirs import user_cache_path, user_data_path
+from platformdirs import user_cache_path
+
+from src_training.runs.library import Library, models_folder, runs_folder
 
 CACHE = user_cache_path("napari-msankd", appauthor=False)
-RUNS = user_data_path("napari-msankd", appauthor=False) / "runs"
 
 OnClose = Literal["ask", "leave", "stop"]
 
@@ -29,13 +30,16 @@ class Preferences:
         Folder of the runs.
     on_close
         What becomes of a run when napari closes.
+    models
+        Folder of calibrated models, and of others that are no run's.
     """
 
     device: str = "auto"
     memory_limit: int = 1024 * 10**6
     cache: Path = CACHE
-    runs: Path = RUNS
+    runs: Path = field(default_factory=runs_folder)
     on_close: OnClose = "ask"
+    models: Path = field(default_factory=models_folder)
 
 
 def preferences() -> Preferences:
@@ -47,11 +51,22 @@ def preferences() -> Preferences:
     return Preferences(
         device=chosen.segment.device,
         memory_limit=chosen.segment.memory_limit * 10**6,
-        runs=Path(chosen.distil.runs).expanduser() if chosen.distil.runs else RUNS,
+        runs=_folder(chosen.distil.runs) or runs_folder(),
         on_close=chosen.distil.on_close,
+        models=_folder(getattr(chosen.distil, "models", "")) or models_folder(),
     )
+
+
+def library() -> Library:
+    """Where the person's models are, by the preferences."""
+    chosen = preferences()
+    return Library((chosen.runs,), chosen.models)
 
 
 def remember_on_close(choice: OnClose) -> None:
     """Keep the answer to what becomes of a run when napari closes."""
     get_plugin_settings("napari-msankd").distil.on_close = choice
+
+
+def _folder(setting: str) -> Path | None:
+    return Path(setting).expanduser() if setting else None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
@@ -40,6 +41,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "tests/gui" if nodeid.startswith("tests/gui/") else nodeid.split("::")[0]
 
     return FileScheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def own_folders_are_temporary(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No test reads or writes the models and runs of the person who runs it."""
+    base = tmp_path_factory.getbasetemp() / f"own {uuid4().hex[:8]}"
+    monkeypatch.setenv("MSANKD_RUNS", str(base / "runs"))
+    monkeypatch.setenv("MSANKD_MODELS", str(base / "models"))
 
 
 STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "san", "distil")

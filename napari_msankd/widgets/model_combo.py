@@ -1,23 +1,33 @@
-"""A combobox of models, and a way to open another."""
+"""A combobox of models: shipped, trained, and opened ones, and a way to open and manage them."""
 
 from pathlib import Path
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QStandardItem, QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+from superqt.utils import signals_blocked
 
-from napari_msankd.shipped import shipped
+from napari_msankd.settings import library
 from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.model_dialog import ModelDialog, entry_text, entry_tip, library_changes
+from src_training.runs.library import ModelEntry, run_of
 
-_OPEN = "Open model file…"
+_OPEN, _MANAGE = "Open model file…", "Manage models…"
+_GROUPS = {"shipped": "Shipped", "run": "Trained by your runs", "file": "Model files"}
 
 
 class ModelCombo(QComboBox):
-    """The models that ship, those that were opened, and a way to open another.
+    """Every model of the person, grouped by where it comes from.
 
     Parameters
     ----------
     none
-        First entry that stands for no model; there is none if empty.
+        First entry, which stands for no model; there is none if empty.
+
+    Attributes
+    ----------
+    changed
+        Emitted when another model, or none, is chosen.
     """
 
     changed = Signal()
@@ -25,50 +35,118 @@ class ModelCombo(QComboBox):
     def __init__(self, none: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent)
         elide_combo(self)
-        self._last = -1
-        if none:
-            self.addItem(none, None)
-        for path in shipped():
-            self.addItem(path.stem, path)
-        if self.count() == 0:
-            self.addItem("no model yet", None)
-        self.addItem(_OPEN, None)
-        self._last = 0
+        self._none = none
+        self._path: Path | None = None
+        self.entries = library().list_models()
+        if not none:
+            self._path = self._first()
+        self._items = QStandardItemModel(self)
+        self.setModel(self._items)
+        self._list()
         self.activated.connect(self._on_activated)
-        self.currentIndexChanged.connect(self._on_changed)
+        library_changes.changed.connect(self.refresh)
 
     @property
     def path(self) -> Path | None:
         """File of the chosen model; None if there is none."""
-        data = self.currentData()
-        return data if isinstance(data, Path) else None
+        return self._path
+
+    @property
+    def entry(self) -> ModelEntry | None:
+        """The chosen model as listed; None if there is none."""
+        return next((entry for entry in self.entries if entry.path == self._path), None)
 
     def open(self, path: Path) -> None:
-        """Add a model file and choose it."""
-        known = [self.itemData(i) for i in range(self.count())]
-        if path not in known:
-            self.insertItem(self.count() - 1, display_name(path), path)
-            known.insert(self.count() - 2, path)
-        self.setCurrentIndex(known.index(path))
+        """Choose a model file; one from elsewhere stays in the lists from now on."""
+        path = path.absolute()
+        if all(path != entry.path for entry in self.entries):
+            library().remember(path)
+            library_changes.changed.emit()
+        self._choose(path)
+
+    def refresh(self) -> None:
+        """List the models as they are now; the choice stays, unless its file is gone."""
+        self.entries = library().list_models()
+        former = self._path
+        if former is not None and not former.exists():
+            self._path = None if self._none else self._first()
+        self._list()
+        if self._path != former:
+            self.changed.emit()
+
+    def showPopup(self) -> None:
+        """Show what is there now, wide enough to be read."""
+        self.refresh()
+        self.view().setMinimumWidth(self.view().sizeHintForColumn(0) + 24)
+        super().showPopup()
+
+    def _first(self) -> Path | None:
+        return next((entry.path for entry in self.entries), None)
+
+    def _list(self) -> None:
+        """Write the entries: none, the groups of models, and what else can be done."""
+        items = [_item(self._none or "no model yet", None)] if self._none or not self._path else []
+        for origin, title in _GROUPS.items():
+            group = [entry for entry in self.entries if entry.origin == origin]
+            items += [_heading(title)] if group else []
+            items += [_item(entry_text(entry), entry.path, entry_tip(entry)) for entry in group]
+        if self._path is not None and self.entry is None:
+            items.append(_item(self._path.stem, self._path))
+        items += [_item(action, action) for action in (_OPEN, _MANAGE)]
+        with signals_blocked(self):
+            self._items.clear()
+            self._items.invisibleRootItem().appendRows(items)
+        self._select()
+
+    def _select(self) -> None:
+        data = [self.itemData(row) for row in range(self.count())]
+        self.setCurrentIndex(data.index(self._path))
+
+    def _choose(self, path: Path | None) -> None:
+        if path == self._path:
+            return
+        self._path = path
+        self._list()
+        self.changed.emit()
 
     def _on_activated(self, position: int) -> None:
-        if self.itemText(position) != _OPEN:
-            return
-        self.setCurrentIndex(self._last)
-        title, kinds = "Open model file", "Models (*.safetensors)"
-        name, _ = QFileDialog.getOpenFileName(self, title, "", kinds)
+        data = self.itemData(position)
+        if isinstance(data, str):
+            self._select()
+            (self._ask_for_file if data == _OPEN else self._manage)()
+        else:
+            self._choose(data)
+
+    def _ask_for_file(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(self, "Open model file", "", "Models (*.safetensors)")
         if name:
             self.open(Path(name))
 
-    def _on_changed(self, position: int) -> None:
-        if self.itemText(position) != _OPEN and position != self._last:
-            self._last = position
-            self.changed.emit()
+    def _manage(self) -> None:
+        dialog = ModelDialog(library(), self)
+        dialog.choose(self._path)
+        dialog.exec()
+        dialog.deleteLater()
 
 
 def display_name(model: Path) -> str:
-    """What tells a model file from others: those of runs all have the same few names."""
-    folder = model.parent
-    if model.stem == "model":
-        return folder.name
-    return f"{folder.parent.name} {model.stem}" if folder.name == "models" else model.stem
+    """What a model is called in the lists: by its file, or by its run and role."""
+    listed = (entry.title for entry in library().list_models() if entry.path == model)
+    run = run_of(model)
+    return next(listed, f"{run.name} · {model.stem}" if run else model.stem)
+
+
+def _item(text: str, data: object, tip: str = "") -> QStandardItem:
+    item = QStandardItem(text)
+    item.setData(data, Qt.ItemDataRole.UserRole)
+    item.setToolTip(tip)
+    return item
+
+
+def _heading(title: str) -> QStandardItem:
+    item = QStandardItem(title)
+    item.setFlags(Qt.ItemFlag.NoItemFlags)
+    font = item.font()
+    font.setBold(True)
+    item.setFont(font)
+    return item

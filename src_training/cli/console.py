@@ -1,6 +1,7 @@
 """Where the commands of `msankd` write, and what their options have in common."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +46,22 @@ def load_recipe(path: str | Path, settings: list[str] | None = None) -> "Recipe"
     for note in notes:
         err.print(f"{note}.", highlight=False, markup=False, soft_wrap=True)
     return recipe
+
+
+def runs_roots(named: Sequence[Path] | None) -> tuple[Path, ...]:
+    """Folders of runs: those that were named, else ``./runs`` where it is, and the person's own."""
+    from src_training.runs.library import runs_folder
+
+    if named:
+        return tuple(named)
+    here = Path("runs")
+    return tuple(dict.fromkeys([*([here] if here.is_dir() else []), runs_folder()]))
+
+
+def say_where(folders: Sequence[Path]) -> None:
+    """Print where a list was looked for, and which of the folders are not there."""
+    places = [f"{each}" if each.is_dir() else f"{each} (does not exist)" for each in folders]
+    out.print(f"Looked in {', '.join(places)}.", highlight=False, soft_wrap=True)
 
 
 def refuse_written(path: Path) -> None:

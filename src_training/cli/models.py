@@ -12,16 +12,47 @@ from src_training.cli.domains import domains_in
 from src_training.errors import InputError
 
 
-def models() -> None:
-    """List the models that come with the package."""
-    from src_training.inference.model_file import read_card, shipped_models
+def models(
+    *,
+    runs_in: Annotated[
+        list[Path] | None,
+        Parameter(name="--runs", help="Folders of runs; by default ./runs and your own."),
+    ] = None,
+    models_in: Annotated[
+        Path | None, Parameter(name="--models", help="Folder of model files; by default your own.")
+    ] = None,
+) -> None:
+    """List the models that ship, those of your finished runs, and your model files.
 
-    table = Table("name", "segments", "network", "trained on", "terms")
-    for name, path in shipped_models().items():
-        card = read_card(path)
-        trained = ", ".join(f"{d.name} ({d.images} images)" for d in card.sources)
-        table.add_row(name, ", ".join(card.classes[1:]), card.architecture, trained, card.licence)
+    Of the two students of a run, the better one has a star. ``MSANKD_RUNS`` and
+    ``MSANKD_MODELS`` name other folders than your own.
+
+    For example:
+
+    ```
+    msankd models
+    msankd models --runs runs --models weights
+    ```
+    """
+    from src_training.runs.library import Library, models_folder
+
+    library = Library(console.runs_roots(runs_in), models_in or models_folder())
+    table = Table("model", "segments", "network", "trained on", "Dice", "date", "file")
+    for entry in library.list_models():
+        scores = (entry.validation_dice, entry.test_dice)
+        table.add_row(
+            f"{entry.title} ★" if entry.better else entry.title,
+            ", ".join(entry.classes[1:]),
+            entry.architecture,
+            ", ".join(entry.sources),
+            "\n".join(f"{dice:.3f} {domain}" for domain, dice in filter(None, scores)),
+            entry.created[:10],
+            entry.path.stem if entry.origin == "shipped" else str(entry.path),
+        )
     console.out.print(table)
+    for problem in library.unreadable():
+        console.err.print(problem, highlight=False, soft_wrap=True)
+    console.say_where([*library.runs, library.models])
 
 
 def tune(

@@ -128,6 +128,7 @@ def distil(
     """
     from src_training.cli.progress import RunDisplay
     from src_training.runs.directory import RunDirectory
+    from src_training.runs.library import run_verdict
     from src_training.runs.run import distil as run
     from src_training.training.distributed.launch import (
         follow_parent,
@@ -182,7 +183,11 @@ def distil(
                 )
             raise SystemExit(130) from None
     console.out.print(Markdown((folder / "report" / "report.md").read_text(encoding="utf-8")))
-    console.out.print(f"The distilled student is {model}", highlight=False, soft_wrap=True)
+    verdict = run_verdict(Path(folder))
+    if verdict is not None and verdict.better != "distilled":
+        model = RunDirectory(folder).role_model(verdict.better)
+    role = "distilled" if verdict is None else verdict.better
+    console.out.print(f"The better student ({role}) is {model}", highlight=False, soft_wrap=True)
 
 
 def estimate(
@@ -226,9 +231,14 @@ def estimate(
 
 
 def runs(
-    root: Annotated[Path, Parameter(help="Folder of run directories.")] = Path("runs"),
+    roots: Annotated[
+        list[Path] | None,
+        Parameter(help="Folders of run directories; by default ./runs and your own."),
+    ] = None,
 ) -> None:
-    """List the runs below a folder, those of comparisons too: how each stands, and why it stopped.
+    """List your runs, those of comparisons too: how each stands, why it stopped, what it gave.
+
+    ``MSANKD_RUNS`` names another folder than your own.
 
     For example:
 
@@ -237,18 +247,23 @@ def runs(
     msankd runs comparisons/first
     ```
     """
+    from src_training.runs.library import run_verdict
     from src_training.runs.state import find_runs
 
-    table = Table("run", "state", "stage", "step", "last words")
-    for run in find_runs(root):
-        table.add_row(
-            str(run.path.relative_to(root)),
-            run.state,
-            run.stage,
-            f"{run.step} of {run.steps}" if run.steps else "",
-            run.last_words,
-        )
+    table = Table("run", "state", "stage", "step", "last words, or result")
+    folders = console.runs_roots(roots)
+    for root in folders:
+        for run in find_runs(root):
+            verdict = run_verdict(run.path) if run.state == "finished" else None
+            table.add_row(
+                str(run.path.relative_to(root)),
+                run.state,
+                run.stage,
+                f"{run.step} of {run.steps}" if run.steps else "",
+                verdict.sentence if verdict else run.last_words,
+            )
     console.out.print(table)
+    console.say_where(folders)
 
 
 @contextmanager

@@ -38,6 +38,19 @@ class RunDirectory:
         return self.path / "recipe.yaml"
 
     @property
+    def title_file(self) -> Path:
+        """The name that a person gave the run later."""
+        return self.path / "title.txt"
+
+    @property
+    def title(self) -> str:
+        """What the run is called: as a person named it later, or as its directory."""
+        try:
+            return self.title_file.read_text(encoding="utf-8").strip() or self.path.name
+        except OSError:
+            return self.path.name
+
+    @property
     def asked(self) -> Path:
         """The recipe that a new process is given, before it claims the directory with its own."""
         return self.path / "asked.yaml"

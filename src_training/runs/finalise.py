@@ -22,6 +22,7 @@ from src_training.data.prepared import prepare_cases
 from src_training.distillation import METHODS, active_parts
 from src_training.evaluation.calibration import calibrate, style_augmented
 from src_training.evaluation.evaluate import DomainScores, evaluate
+from src_training.evaluation.verdict import judge
 from src_training.explore.embeddings import image_vectors, mask_vectors
 from src_training.explore.fsd import FSD, frechet_distance, is_collapsed
 from src_training.inference.model_card import ModelCard, SemanticSpace, TrainingDomain
@@ -289,7 +290,11 @@ def _report_page(
         for name in ROLES
         if outcomes[name].vectors_alike
     ]
-    return as_markdown(recipe.name, names, {role: outcomes[role] for role in ROLES}, notes)
+    verdict = judge({role: outcomes[role].to_dict() for role in ROLES})
+    sentence = verdict.sentence if verdict else ""
+    return as_markdown(
+        recipe.name, names, {role: outcomes[role] for role in ROLES}, notes, sentence
+    )
 
 
 def _gmac(network: SegmentationNetwork, patch: int) -> float:

@@ -66,7 +66,11 @@ class Outcome:
 
 
 def as_markdown(
-    title: str, domains: Sequence[str], outcomes: Mapping[str, Outcome], notes: Sequence[str]
+    title: str,
+    domains: Sequence[str],
+    outcomes: Mapping[str, Outcome],
+    notes: Sequence[str],
+    verdict: str = "",
 ) -> str:
     """The report as two tables: the models, and how each does on each domain.
 
@@ -80,6 +84,8 @@ def as_markdown(
         Model -> how it does.
     notes
         Sentences on what the scores can tell.
+    verdict
+        Which student is better, the first sentence of the page.
     """
     models = [
         (
@@ -118,6 +124,7 @@ def as_markdown(
         [
             f"# {title}",
             "",
+            *([verdict, ""] if verdict else []),
             *markdown_table(head, models),
             "",
             *markdown_table(("domain", "model", "Dice", "95 %", "FSD", "95 %", "N"), rows),

@@ -16,7 +16,6 @@ from src_training.config.recipe import Recipe
 from src_training.data.domain import Domain
 from src_training.data.preprocessing import FundusPreprocessing
 from src_training.evaluation.evaluate import evaluate
-from src_training.inference import model_file as model_module
 from src_training.inference.model_file import load_model, read_card
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.images import read_image
@@ -211,10 +210,24 @@ def test_domains_of_one_folder_name_are_named_by_their_paths(
     assert twice.code == 2 and "was given twice" in twice.err
 
 
-def test_models_lists_what_ships(msankd, model_file, monkeypatch):
-    monkeypatch.setattr(model_module, "_SHIPPED", model_file.parent)
-    said = msankd("models")
-    assert said.code == 0 and "tiny" in said.out and "vessel" in said.out and "fanet" in said.out
+def test_models_lists_shipped_trained_and_own_models(msankd, finished_run, model_file, tmp_path):
+    shutil.copytree(finished_run.path, tmp_path / "runs" / "first")
+    folders = ("--runs", tmp_path / "runs", "--models", model_file.parent)
+    said = msankd("models", *folders)
+    assert said.code == 0
+    for listed in ("vessels-chasedb1", "first · distilled", "first · baseline", "★", "tiny"):
+        assert listed in said.out
+    assert f"Looked in {tmp_path / 'runs'}, {model_file.parent}." in said.out
+
+
+def test_models_and_runs_look_in_the_own_folders(msankd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MSANKD_RUNS", str(tmp_path / "own runs"))
+    assert f"Looked in {tmp_path / 'own runs'} (does not exist)" in msankd("runs").out
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "own runs").mkdir()
+    for command in ("models", "runs"):
+        assert f"Looked in runs, {tmp_path / 'own runs'}" in msankd(command).out
 
 
 def test_runs_says_how_each_run_stands(msankd, finished_run, tmp_path):
@@ -226,7 +239,7 @@ def test_runs_says_how_each_run_stands(msankd, finished_run, tmp_path):
     said = msankd("runs", tmp_path)
     lines = {line.split("│")[1].strip(): line for line in said.out.splitlines() if "│" in line}
     assert said.code == 0
-    assert "finished" in lines["whole"] and "distil" not in lines["whole"]
+    assert "finished" in lines["whole"] and "Dice baseline" in lines["whole"]
     assert "died" in lines["killed"] and "teacher" in lines["killed"]
     assert "2 of 3" in lines["killed"]
 

@@ -52,7 +52,7 @@ def test_the_current_slice_command_opens_the_widget_and_runs(
     make_napari_viewer, npe2pm, manifest, model, stack, monkeypatch, qtbot
 ):
     npe2pm.register(manifest)
-    monkeypatch.setattr("napari_msankd.widgets.model_combo.shipped", lambda: [model])
+    monkeypatch.setattr("src_training.runs.library.shipped_models", lambda: [model])
     viewer = make_napari_viewer()
     viewer.add_image(stack)
     viewer.dims.set_point(0, 1)

@@ -153,7 +153,7 @@ def learnt(processes, start, options, folder):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("The distilled student is") == 1
+    assert done.stdout.count("The better student") == 1
     assert run_state(out).state == "finished"
     events = read_events(RunDirectory(out).events)
     assert [e.processes for e in events if isinstance(e, RunStarted)] == [processes]

@@ -76,7 +76,7 @@ def test_two_windows_follow_a_run_to_its_end(watch, make_recipe, tmp_path, until
         assert {stage.state for stage in job.history.stages.values()} == {"done"}
         assert job.history.device == "cpu"
     assert one.folder.model.exists()
-    assert "The distilled student is" in one.folder.output.read_text()
+    assert "The better student" in one.folder.output.read_text()
 
 
 def test_a_run_is_stopped_within_two_seconds_resumed_and_killed(

@@ -1,0 +1,233 @@
+"""The list of a person's models: what each is and how good, to rename, delete or reveal."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from qtpy.QtCore import QFile, QObject, QUrl, Signal
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QDialog,
+    QDialogButtonBox,
+    QHBoxLayout,
+    QInputDialog,
+    QMessageBox,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_msankd.widgets.wrapping_label import WrappingLabel
+from src_training.errors import InputError
+from src_training.runs.library import Library, ModelEntry
+
+_COLUMNS = ("Model", "Segments", "Trained on", "Dice, validation", "Dice, test", "Date", "From")
+_ORIGINS = {"shipped": "shipped", "run": "your run", "file": "model file"}
+
+
+class LibraryChanges(QObject):
+    """Tells every list of models that one came, went, or has another name."""
+
+    changed = Signal()
+
+
+library_changes = LibraryChanges()
+
+
+class ModelDialog(QDialog):
+    """All models in a table, and what can be done with each.
+
+    Parameters
+    ----------
+    library
+        Where the models are.
+    parent
+        Owner of the dialog.
+    """
+
+    def __init__(self, library: Library, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Models")
+        self.resize(900, 420)
+        self.library = library
+        self.entries: list[ModelEntry] = []
+        self.table = QTableWidget(0, len(_COLUMNS))
+        self.table.setHorizontalHeaderLabels(_COLUMNS)
+        self.table.verticalHeader().hide()
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.itemSelectionChanged.connect(self._enable)
+        self.rename = _button("&Rename…", "Give the model, or its run, another name")
+        self.delete = _button("&Delete…", "Move the model, or its whole run, to the trash")
+        self.reveal = _button("&Show in file manager", "Open the folder that the file lies in")
+        self.status = WrappingLabel()
+        self.status.setToolTip("What could not be done, and why")
+        self.rename.clicked.connect(self._ask_for_name)
+        self.delete.clicked.connect(self._ask_to_delete)
+        self.reveal.clicked.connect(self._show_folder)
+        close = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        close.rejected.connect(self.reject)
+        row = QHBoxLayout()
+        for button in (self.rename, self.delete, self.reveal):
+            row.addWidget(button)
+        row.addStretch(1)
+        row.addWidget(close)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.table, 1)
+        layout.addWidget(self.status)
+        layout.addLayout(row)
+        self.refresh()
+
+    @property
+    def entry(self) -> ModelEntry | None:
+        """The chosen model; None without one."""
+        row = self.table.currentRow()
+        return self.entries[row] if 0 <= row < len(self.entries) else None
+
+    def choose(self, path: Path | None) -> None:
+        """Choose the model of a file, if it is listed."""
+        rows = [row for row, entry in enumerate(self.entries) if entry.path == path]
+        self.table.selectRow(rows[0] if rows else 0)
+
+    def refresh(self) -> None:
+        """List the models as they are now."""
+        self.entries = self.library.list_models()
+        self.table.setRowCount(len(self.entries))
+        for row, entry in enumerate(self.entries):
+            for column, text in enumerate(_cells(entry)):
+                item = QTableWidgetItem(text)
+                item.setToolTip(entry_tip(entry))
+                self.table.setItem(row, column, item)
+        self.table.resizeColumnsToContents()
+        self.status.setText("\n".join(self.library.unreadable()))
+        self._enable()
+
+    def rename_to(self, name: str) -> None:
+        """Give the chosen model another name."""
+        if self.entry is not None:
+            self._change(lambda entry: self.library.rename(entry, name))
+
+    def remove(self) -> None:
+        """Move the chosen model to the trash, or take one from elsewhere off the list."""
+        if self.entry is not None:
+            self._change(self._remove)
+
+    def _remove(self, entry: ModelEntry) -> None:
+        if self.library.is_elsewhere(entry):
+            self.library.forget(entry)
+            return
+        path = self.library.removable(entry)
+        if not QFile(str(path)).moveToTrash():
+            raise InputError(f"{path} could not be moved to the trash; delete it in a file manager")
+
+    def _change(self, change: Callable[[ModelEntry], object]) -> None:
+        entry = self.entry
+        assert entry is not None
+        try:
+            change(entry)
+        except (InputError, OSError) as error:
+            self.status.setText(f"⚠ {error}")
+            return
+        self.refresh()
+        self.choose(entry.path)
+        library_changes.changed.emit()
+
+    def _enable(self) -> None:
+        own = self.entry is not None and self.entry.origin != "shipped"
+        self.rename.setEnabled(own)
+        self.delete.setEnabled(own)
+        self.reveal.setEnabled(self.entry is not None)
+        elsewhere = self.entry is not None and self.library.is_elsewhere(self.entry)
+        self.delete.setText("&Remove from list" if elsewhere else "&Delete…")
+
+    def _ask_for_name(self) -> None:
+        assert self.entry is not None
+        name, accepted = QInputDialog.getText(self, "Rename", "Name", text=self.entry.name)
+        if accepted:
+            self.rename_to(name)
+
+    def _ask_to_delete(self) -> None:
+        assert self.entry is not None
+        try:
+            question = deletion_question(self.entry, self.library)
+        except InputError as error:
+            self.status.setText(f"⚠ {error}")
+            return
+        answer = QMessageBox.question(self, "Delete", question) if question else None
+        if answer in (None, QMessageBox.StandardButton.Yes):
+            self.remove()
+
+    def _show_folder(self) -> None:
+        assert self.entry is not None
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.entry.path.parent)))
+
+
+def deletion_question(entry: ModelEntry, library: Library) -> str:
+    """What a person is asked before a model goes; nothing for one that only leaves the list."""
+    if library.is_elsewhere(entry):
+        return ""
+    path = library.removable(entry)
+    if entry.run is None:
+        return f"Move the model “{entry.name}” to the trash?\n\n{path}"
+    return (
+        f"Move the whole run “{entry.name}” to the trash: its models, checkpoints and report?"
+        f"\n\n{path}"
+    )
+
+
+def entry_text(entry: ModelEntry) -> str:
+    """A model in a line: ``"mine · distilled ★  Dice 0.75 (DRIVE)  30 Nov 2026"``."""
+    parts = [f"{entry.title} ★" if entry.better else entry.title]
+    if scored := entry.test_dice or entry.validation_dice:
+        parts.append(f"Dice {scored[1]:.3f} ({scored[0]})")
+    if entry.origin != "shipped" and entry.created:
+        parts.append(_date(entry.created))
+    return "   ".join(parts)
+
+
+def entry_tip(entry: ModelEntry) -> str:
+    """Everything that is known of a model, a line each."""
+    scores = ", ".join(f"{dice:.3f} on {domain}" for domain, dice in entry.dice.items())
+    lines = [
+        "★ The better of the two students of its run" if entry.better else "",
+        f"Segments {', '.join(entry.classes[1:])} · network {entry.architecture}",
+        f"Trained on {', '.join(entry.sources)}" if entry.sources else "",
+        f"Dice {scores}" if scores else "Dice not measured",
+        f"Created {_date(entry.created)}" if entry.created else "",
+        str(entry.path),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _cells(entry: ModelEntry) -> tuple[str, ...]:
+    return (
+        f"{entry.title} ★" if entry.better else entry.title,
+        ", ".join(entry.classes[1:]),
+        ", ".join(entry.sources) or "—",
+        _score(entry.validation_dice),
+        _score(entry.test_dice),
+        _date(entry.created) or "—",
+        _ORIGINS[entry.origin],
+    )
+
+
+def _score(scored: tuple[str, float] | None) -> str:
+    return "—" if scored is None else f"{scored[1]:.3f} ({scored[0]})"
+
+
+def _date(created: str) -> str:
+    """A day, such as ``"30 Nov 2026"``; empty where it is not known."""
+    try:
+        return datetime.fromisoformat(created).astimezone().strftime("%d %b %Y").lstrip("0")
+    except ValueError:
+        return ""
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button

@@ -1,0 +1,101 @@
+"""Which student of a run is offered, and how sure that is."""
+
+from src_training.evaluation.verdict import judge
+
+
+def scores(images):
+    values = list(images.values())
+    return {
+        "mean": {"dice": sum(values) / len(values)},
+        "images": {name: {"dice": dice} for name, dice in images.items()},
+    }
+
+
+def report(baseline, distilled, domain="DRIVE"):
+    """Dice of the images of both students on one domain."""
+    names = [f"im{n}" for n in range(len(baseline))]
+    return {
+        role: {"scores": {domain: scores(dict(zip(names, dice, strict=True)))}}
+        for role, dice in (("baseline", baseline), ("distilled", distilled))
+    }
+
+
+SPREAD = (0.60, 0.66, 0.72, 0.64, 0.70, 0.68)
+
+
+def shifted(by):
+    return [dice + shift for dice, shift in zip(SPREAD, by, strict=True)]
+
+
+def test_a_student_that_gains_on_every_image_is_offered():
+    verdict = judge(report(SPREAD, shifted([0.05, 0.07, 0.06, 0.05, 0.07, 0.06])))
+    assert (verdict.better, verdict.clear) == ("distilled", True)
+    assert verdict.sentence.startswith(
+        "Distillation helped here: Dice baseline 0.667, distilled 0.727 on DRIVE"
+    )
+    assert verdict.sentence.endswith("the distilled student is offered.")
+
+
+def test_a_student_that_loses_is_not_offered():
+    verdict = judge(report([0.16, 0.17, 0.15, 0.18, 0.16], [0.0] * 5))
+    assert (verdict.better, verdict.clear) == ("baseline", True)
+    assert verdict.sentence.startswith(
+        "Distillation did not help here: Dice baseline 0.164, distilled 0.000 on DRIVE"
+    )
+    assert "the baseline (trained without distillation) is offered" in verdict.sentence
+
+
+def test_no_clear_difference_is_said_as_such():
+    verdict = judge(report(SPREAD, shifted([0.1, -0.1, 0.08, -0.05, 0.07, -0.06])))
+    assert not verdict.clear
+    assert verdict.sentence.startswith("No clear difference: ")
+
+
+def test_a_difference_too_small_to_matter_is_no_gain():
+    verdict = judge(report(SPREAD, shifted([0.001] * 6)))
+    assert not verdict.clear and verdict.sentence.startswith("No clear difference")
+
+
+def test_two_useless_students_are_called_that():
+    verdict = judge(report([0.02] * 6, [0.05] * 6))
+    assert verdict.sentence.startswith("Neither student segments usefully yet")
+
+
+def test_one_patient_has_no_interval():
+    verdict = judge(report([0.5], [0.7]))
+    assert verdict.better == "distilled" and not verdict.clear
+    assert "one patient, so there is no interval" in verdict.sentence
+
+
+def test_few_patients_are_counted():
+    assert "only 3 patients" in judge(report([0.5, 0.5, 0.6], [0.7, 0.7, 0.7])).sentence
+
+
+def test_test_domains_decide_where_there_are_any():
+    both = report([0.8] * 5, [0.9] * 5, "A, validation")
+    for role, dice in (("baseline", 0.5), ("distilled", 0.3)):
+        for name in ("B", "C"):
+            both[role]["scores"][name] = scores({f"{n}": dice for n in range(5)})
+    verdict = judge(both)
+    assert verdict.better == "baseline"
+    assert "on average over B, C" in verdict.sentence
+    validation = judge(report([0.8] * 5, [0.9] * 5, "A, validation"))
+    assert "on the validation images of A" in validation.sentence
+
+
+def test_reports_without_images_are_judged_by_their_intervals():
+    def wide(dice, half):
+        return {"mean": {"dice": dice}, "interval": {"dice": [dice - half, dice + half]}}
+
+    def two(half):
+        return {
+            role: {"scores": {"B": wide(dice, half)}}
+            for role, dice in (("baseline", 0.6), ("distilled", 0.7))
+        }
+
+    assert judge(two(0.04)).clear and not judge(two(0.06)).clear
+
+
+def test_without_a_common_score_there_is_no_verdict():
+    unscored = {role: {"scores": {}} for role in ("baseline", "distilled")}
+    assert judge(unscored) is None
