@@ -1,6 +1,7 @@
 """What the three widgets of the plugin have in common: one sidebar, and an end."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QTimer
@@ -30,10 +31,13 @@ class PluginWidget(QWidget):
         Whether its dock or napari let go of it.
     """
 
+    _count = count()
+
     def __init__(self, viewer: "ViewerModel") -> None:
         super().__init__()
         self.viewer = viewer
         self.ended = False
+        self._serial = next(self._count)
         self._connections: list[tuple[Any, Callable[..., Any]]] = []
         # A dock has no place in the window yet when it takes the widget in.
         self._docked = QTimer(self)
@@ -83,13 +87,13 @@ class PluginWidget(QWidget):
         window = dock.parent()
         if not isinstance(window, QMainWindow):
             return
-        for other in window.findChildren(PluginWidget):
-            beside = other.parent()
-            if other is not self and isinstance(beside, QDockWidget) and not beside.isFloating():
-                if dock not in window.tabifiedDockWidgets(beside):
-                    window.tabifyDockWidget(beside, dock)
-                dock.raise_()
-                return
+        former = [x for x in window.findChildren(PluginWidget) if x._serial < self._serial]
+        others = [x.parent() for x in sorted(former, key=lambda x: x._serial)]
+        docked = [x for x in others if isinstance(x, QDockWidget) and not x.isFloating()]
+        # All join the first, else three that open at once would chase each other.
+        if docked and docked[0] not in window.tabifiedDockWidgets(dock):
+            window.tabifyDockWidget(docked[0], dock)
+            dock.raise_()
 
 
 def open_widget(viewer: "Viewer", name: str) -> Any:
