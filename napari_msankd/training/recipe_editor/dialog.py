@@ -1,31 +1,25 @@
 """The whole recipe, as a form and as YAML."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QFileDialog,
-    QHBoxLayout,
-    QListWidget,
     QPlainTextEdit,
-    QScrollArea,
-    QStackedWidget,
     QTabWidget,
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import QSignalDebouncer, signals_blocked
 
-from napari_msankd.training.recipe_editor.fields import LOADER
-from napari_msankd.training.recipe_editor.form import Content
-from napari_msankd.training.recipe_editor.pages import pages
+from napari_msankd.widgets.model_form import YAML_LOADER
 from napari_msankd.widgets.wrapping_label import WrappingLabel
-from napari_msankd.workers import Failure, Worker
+from napari_msankd.workers import as_failure
 from src_training.config.yaml_io import first_words
 from src_training.errors import InputError
 
@@ -33,16 +27,15 @@ if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
 
 _FORM, _YAML = 0, 1
-_REST_MS = 250
-_KINDS = "Recipes (*.yaml *.yml)"
+_FILES = "Recipes (*.yaml *.yml)"
 
 
 class RecipeEditor(QDialog):
     """Everything a run depends on, to be read and changed.
 
     The form is made from the typed recipe: a field that the recipe gains is
-    there by itself. The YAML always says the same. While a value is bad, the
-    fault is said in one sentence and neither OK nor the other tab is to be had.
+    there by itself. The YAML always says the same. While a value is not
+    allowed, one sentence says why, and OK, Save and the other tab are disabled.
 
     Parameters
     ----------
@@ -50,9 +43,9 @@ class RecipeEditor(QDialog):
         What it begins with.
     parent
         Where it belongs.
-    passing
-        Folder that goes with the parent: who saves a recipe of images there
-        is told.
+    temporary
+        Folder that is deleted with the parent: saving a recipe of images in
+        there warns.
 
     Attributes
     ----------
@@ -63,52 +56,74 @@ class RecipeEditor(QDialog):
     changed = Signal()
 
     def __init__(
-        self, recipe: "Recipe", parent: QWidget | None = None, passing: Path | None = None
+        self, recipe: "Recipe", parent: QWidget | None = None, temporary: Path | None = None
     ) -> None:
+        # Whoever has a recipe has torch: this import is free.
+        from napari_msankd.training.recipe_editor.form import RecipeForm
+
         super().__init__(parent)
         self.setWindowTitle("Recipe")
-        self.resize(720, 540)
-        self._recipe = recipe
-        self._passing = passing
-        self._works: list[Worker] = []
-        self._read_soon = QTimer(self)
-        self._read_soon.setSingleShot(True)
-        self._read_soon.setInterval(_REST_MS)
-        self._read_soon.timeout.connect(self._read)
+        self.resize(860, 600)
+        self._recipe, self._temporary = recipe, temporary
         self.form = RecipeForm(type(recipe))
         self.yaml = QPlainTextEdit()
         self.yaml.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         self.yaml.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
-        self.yaml.setToolTip("The same recipe as text; what is changed here changes the form")
+        self.yaml.setToolTip("The same recipe as text; changes here change the form")
         self.tabs = QTabWidget()
         self.tabs.addTab(self.form, "&Form")
         self.tabs.addTab(self.yaml, "&YAML")
-        self.fault = WrappingLabel()
-        self.fault.setToolTip("What is wrong with the recipe, and what is expected")
+        self.message = WrappingLabel()
+        self.message.setToolTip("What is wrong with the recipe, and what is expected")
         layout = QVBoxLayout(self)
-        for part in (self.tabs, self.fault, self._buttons()):
+        for part in (self.tabs, self.message, self._buttons()):
             layout.addWidget(part)
         self._show(recipe)
-        self.form.changed.connect(self._read)
-        self.yaml.textChanged.connect(self._read_soon.start)
+        self._typing = QSignalDebouncer(parent=self)
+        self._typing.setTimeout(250)
+        self._typing.triggered.connect(self._validate)
+        self.form.changed.connect(self._validate)
+        self.yaml.textChanged.connect(self._typing.throttle)
         self.tabs.currentChanged.connect(self._on_tab)
 
     @property
     def recipe(self) -> "Recipe":
-        """The last recipe without a fault."""
+        """The last valid recipe."""
         return self._recipe
 
     def load(self, path: Path) -> None:
-        """Take the recipe of a file; a broken one is said, and changes nothing."""
-        self._begin(_loaded(type(self._recipe), path), self._on_loaded)
+        """Take the recipe of a file; a broken one gives a message, and changes nothing."""
+        notes: list[str] = []
+        try:
+            recipe = type(self._recipe).load(path, notes=notes)
+        except (InputError, OSError) as error:
+            self.message.setText(f"✕ {as_failure(error).sentence}")
+            return
+        self._show(recipe)
+        self._set_recipe(recipe)
+        self.message.setText("\n".join(f"⚠ {note}." for note in notes))
 
     def save(self, path: Path) -> None:
         """Write the recipe to a file."""
-        self._begin(_saved(self._recipe, path, self._passing), self._say)
+        try:
+            self._recipe.save(path)
+        except OSError as error:
+            self.message.setText(f"✕ {as_failure(error).sentence}")
+            return
+        text = f"✓ Saved as {path}."
+        domains = (*self._recipe.sources, *self._recipe.tests, *self._recipe.unlabelled)
+        folders = [Path(domain.folder) for domain in domains if domain.folder]
+        temporary = self._temporary
+        if temporary is not None and any(folder.is_relative_to(temporary) for folder in folders):
+            text += (
+                "\n⚠ The images of open layers are stored only until this window closes. Once a "
+                "run has started, its own folder has a copy, and recipe.yaml there refers to it."
+            )
+        self.message.setText(text)
 
     def accept(self) -> None:
-        """Close, unless there is a fault."""
-        if self._read():
+        """Close, unless a value is not allowed."""
+        if self._validate():
             super().accept()
 
     def _buttons(self) -> QWidget:
@@ -117,14 +132,10 @@ class RecipeEditor(QDialog):
         role = QDialogButtonBox.ButtonRole.ResetRole
         load, self._save = (self.buttons.addButton(t, role) for t in ("&Load…", "&Save…"))
         self._ok = self.buttons.button(kinds.Ok)
-        told = {
-            load: "Take a recipe from a YAML file",
-            self._save: "Write this recipe to a YAML file",
-            self._ok: "Use this recipe",
-            self.buttons.button(kinds.Cancel): "Leave the recipe as it was",
-        }
-        for button, words in told.items():
-            button.setToolTip(words)
+        load.setToolTip("Load a recipe from a YAML file")
+        self._save.setToolTip("Save this recipe as a YAML file")
+        self._ok.setToolTip("Use this recipe")
+        self.buttons.button(kinds.Cancel).setToolTip("Discard the changes")
         load.clicked.connect(self._on_load)
         self._save.clicked.connect(self._on_save)
         self.buttons.accepted.connect(self.accept)
@@ -132,174 +143,55 @@ class RecipeEditor(QDialog):
         return self.buttons
 
     def _on_load(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(self, "Load a recipe", "", _KINDS)
+        name, _ = QFileDialog.getOpenFileName(self, "Load a recipe", "", _FILES)
         if name:
             self.load(Path(name))
 
     def _on_save(self) -> None:
         start = f"{self._recipe.name}.yaml"
-        name, _ = QFileDialog.getSaveFileName(self, "Save the recipe", start, _KINDS)
+        name, _ = QFileDialog.getSaveFileName(self, "Save the recipe", start, _FILES)
         if name:
             self.save(Path(name))
 
-    def _on_loaded(self, loaded: "tuple[Recipe, list[str]]") -> None:
-        recipe, notes = loaded
-        self._show(recipe)
-        self._take(recipe)
-        if notes:
-            self._say("\n".join(f"⚠ {note}." for note in notes))
-
-    def _on_tab(self, _tab: int) -> None:
-        self._read_soon.stop()
+    def _on_tab(self) -> None:
+        self._typing.cancel()
         self._show(self._recipe)
 
     def _show(self, recipe: "Recipe") -> None:
-        """Let the side in sight say what the recipe says; the other follows when it is seen."""
-        side: Any = self.form if self.tabs.currentIndex() == _FORM else self.yaml
-        side.blockSignals(True)
-        if side is self.form:
-            self.form.content = recipe.model_dump(mode="json")
+        """Fill the current tab; the other one is filled when it is opened."""
+        if self.tabs.currentIndex() == _FORM:
+            with signals_blocked(self.form):
+                self.form.value = recipe.model_dump(mode="json")
         else:
-            self.yaml.setPlainText(recipe.to_yaml())
-        side.blockSignals(False)
+            with signals_blocked(self.yaml):
+                self.yaml.setPlainText(recipe.to_yaml())
 
-    def _read(self) -> bool:
-        """Judge what the side in sight says; whether it is a recipe."""
-        self._read_soon.stop()
+    def _validate(self) -> bool:
+        """Take the recipe of the current tab if it is valid; whether it is."""
         try:
-            content = self.form.content if self.tabs.currentIndex() == _FORM else self._parsed()
+            content = self.form.value if self.tabs.currentIndex() == _FORM else self._parsed()
             recipe = type(self._recipe).validated(content, "The recipe")
         except InputError as error:
-            self._stand(str(error))
+            self._set_fault(str(error))
             return False
-        self._take(recipe)
+        self._set_recipe(recipe)
         return True
 
-    def _take(self, recipe: "Recipe") -> None:
-        self._stand("")
+    def _set_recipe(self, recipe: "Recipe") -> None:
+        self._set_fault("")
         if recipe != self._recipe:
             self._recipe = recipe
             self.changed.emit()
 
-    def _stand(self, fault: str) -> None:
-        self._say(f"✕ {fault}" if fault else "")
+    def _set_fault(self, sentence: str) -> None:
+        self.message.setText(f"✕ {sentence}" if sentence else "")
         for button in (self._ok, self._save):
-            button.setEnabled(not fault)
+            button.setEnabled(not sentence)
         other = _YAML if self.tabs.currentIndex() == _FORM else _FORM
-        self.tabs.setTabEnabled(other, not fault)
+        self.tabs.setTabEnabled(other, not sentence)
 
     def _parsed(self) -> Any:
         try:
-            return yaml.load(self.yaml.toPlainText(), LOADER)
+            return yaml.load(self.yaml.toPlainText(), YAML_LOADER)
         except yaml.YAMLError as error:
             raise InputError(f"The recipe is not YAML: {first_words(error)}") from None
-
-    def _begin(self, steps: Iterator[Any], yielded: Callable[[Any], None]) -> None:
-        work = Worker(steps, self)
-        work.yielded.connect(yielded)
-        work.failed.connect(self._on_failed)
-        work.start()
-
-    def _on_failed(self, failure: Failure) -> None:
-        self._say(f"✕ {failure.sentence}")
-
-    def _say(self, words: str) -> None:
-        self.fault.setText(words)
-
-
-class RecipeForm(QWidget):
-    """Pages of the form and the list of them; each is made when it is first seen.
-
-    Parameters
-    ----------
-    model
-        Type of the recipe.
-
-    Attributes
-    ----------
-    changed
-        Emitted when a person changes a value.
-    """
-
-    changed = Signal()
-
-    def __init__(self, model: type) -> None:
-        super().__init__()
-        self._pages = pages(model)
-        self._editors: dict[str, Any] = {}
-        self._content = Content()
-        self._stack = QStackedWidget()
-        self.list = QListWidget()
-        self.list.setToolTip("Parts of the recipe")
-        self.list.setFixedWidth(130)
-        for page in self._pages:
-            self.list.addItem(page.title)
-            self._stack.addWidget(QScrollArea())
-        row = QHBoxLayout(self)
-        row.addWidget(self.list)
-        row.addWidget(self._stack, 1)
-        self.list.currentRowChanged.connect(self._on_row)
-
-    @property
-    def content(self) -> Content:
-        """What `Recipe.validated` takes."""
-        content = dict(self._content)
-        for name, editor in self._editors.items():
-            content |= {name: editor.value} if name else editor.value
-        return content
-
-    @content.setter
-    def content(self, content: Content) -> None:
-        self._content = content
-        for name in self._editors:
-            self._fill(name)
-        if self.list.currentRow() < 0:
-            self.list.setCurrentRow(0)
-
-    def editor(self, name: str) -> Any:
-        """The editor of a group of fields; of all that are in none, if `name` is empty."""
-        if name not in self._editors:
-            row = next(i for i, page in enumerate(self._pages) if page.name == name)
-            editor = self._editors[name] = self._pages[row].make()
-            self._fill(name)
-            editor.changed.connect(self.changed)
-            _fill_page(self._stack.widget(row), editor, self._pages[row].doc)
-        return self._editors[name]
-
-    def _on_row(self, row: int) -> None:
-        self.editor(self._pages[row].name)
-        self._stack.setCurrentIndex(row)
-
-    def _fill(self, name: str) -> None:
-        self._editors[name].value = self._content[name] if name else self._content
-
-
-def _fill_page(area: QScrollArea, editor: QWidget, doc: str) -> None:
-    """A page that scrolls, with what its part is for above."""
-    inside, told = QWidget(), WrappingLabel()
-    layout = QVBoxLayout(inside)
-    layout.addWidget(told)
-    layout.addWidget(editor)
-    layout.addStretch(1)
-    told.setText(doc)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-    area.setWidget(inside)
-
-
-def _loaded(model: "type[Recipe]", path: Path) -> Iterator["tuple[Recipe, list[str]]"]:
-    notes: list[str] = []
-    yield model.load(path, notes=notes), notes
-
-
-def _saved(recipe: "Recipe", path: Path, passing: Path | None) -> Iterator[str]:
-    recipe.save(path)
-    domains = (*recipe.sources, *recipe.tests)
-    folders = [Path(domain.folder) for domain in domains if domain.folder]
-    words = f"✓ Saved as {path}."
-    if passing is not None and any(folder.is_relative_to(passing) for folder in folders):
-        words += (
-            "\n⚠ The images of open layers are kept until this window closes; recipe.yaml of a "
-            "run that was started has them in the run's own folder."
-        )
-    yield words

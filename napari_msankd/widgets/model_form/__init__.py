@@ -1,0 +1,22 @@
+"""A magicgui form for any pydantic model."""
+
+from napari_msankd.widgets.model_form.forms import (
+    Editors,
+    Group,
+    ModelForm,
+    ModelTable,
+    OptionalForm,
+    filter_widget,
+)
+from napari_msankd.widgets.model_form.value_widgets import YAML_LOADER, choice
+
+__all__ = [
+    "YAML_LOADER",
+    "Editors",
+    "Group",
+    "ModelForm",
+    "ModelTable",
+    "OptionalForm",
+    "choice",
+    "filter_widget",
+]

@@ -1,0 +1,129 @@
+"""What a form needs to know of a model's fields: types, defaults, labels, descriptions."""
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+Values = dict[str, Any]
+Model = type[BaseModel]
+
+_UNITS = {"pixels": "px", "degrees": "°", "seconds": "s", "hu": "HU", "mm": "mm"}
+_UNIT = re.compile(rf"(?:^|, )({'|'.join(_UNITS)})\b", re.IGNORECASE)
+_HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
+_LARGEST = 2**63 - 1
+
+
+def without_none(annotation: Any) -> tuple[Any, bool]:
+    """A type without ``| None``, and whether it had one."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation, False
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    optional = len(kinds) < len(get_args(annotation))
+    return (kinds[0] if len(kinds) == 1 else Union[tuple(kinds)]), optional  # noqa: UP007 built from a list
+
+
+def is_model(kind: Any) -> bool:
+    """Whether a type is a pydantic model."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def models_of(kind: Any) -> tuple[Any, tuple[Model, ...]]:
+    """The origin (`list`, `dict` or `Union`) of a type made of models, and these; else nothing."""
+    origin = Union if get_origin(kind) is UnionType else get_origin(kind)
+    items = get_args(kind) if origin is Union else get_args(kind)[-1:]
+    bare = [get_args(item)[0] if get_origin(item) is Annotated else item for item in items]
+    found = origin in (list, dict, Union) and all(map(is_model, bare))
+    return (origin, tuple(bare)) if found else (None, ())
+
+
+def discriminator(models: Sequence[Model]) -> str:
+    """The field of one value each that tells models apart."""
+    return next(
+        name
+        for name in models[0].model_fields
+        if all(get_origin(each.model_fields[name].annotation) is Literal for each in models)
+    )
+
+
+def bounds(info: FieldInfo) -> dict[str, int]:
+    """``min``, ``max`` and ``step`` of a whole number."""
+    found = {
+        bound: getattr(each, bound)
+        for each in info.metadata
+        for bound in ("ge", "gt", "le", "lt", "multiple_of")
+        if hasattr(each, bound)
+    }
+    low = found["gt"] + 1 if "gt" in found else found.get("ge", -_LARGEST)
+    high = found["lt"] - 1 if "lt" in found else found.get("le", _LARGEST)
+    return {"min": low, "max": high, "step": found.get("multiple_of", 1)}
+
+
+def defaults(model: Model) -> Values:
+    """Default of each field that has one, as JSON has it."""
+    return {
+        name: to_jsonable_python(info.get_default(call_default_factory=True))
+        for name, info in model.model_fields.items()
+        if not info.is_required()
+    }
+
+
+def human(name: str) -> str:
+    """A field's name in words.
+
+    >>> human("weight_decay")
+    'Weight decay'
+    """
+    return name[:1].upper() + name[1:].replace("_", " ")
+
+
+def described(model: Model, name: str) -> dict[str, str]:
+    """Name, label and tooltip of a field's widget.
+
+    The label is the field's title, or its name in words, with the unit that its
+    description names: ``Patch (px)``. The tooltip says what it is called in YAML.
+    """
+    title, doc = model.model_fields[name].title, field_docs(model).get(name, "")
+    unit = _UNIT.search(doc.partition(". ")[0])
+    label = (title or human(name)) + (f" ({_UNITS[unit[1].lower()]})" if unit else "")
+    return {"name": name, "label": label, "tooltip": f"{doc or summary(model)}\nIn YAML: {name}"}
+
+
+@cache
+def search_text(model: Model) -> str:
+    """Labels, names and descriptions of all fields, lower case."""
+    return "\n".join(
+        text for name in model.model_fields for text in described(model, name).values()
+    ).lower()
+
+
+@cache
+def field_docs(model: Model) -> dict[str, str]:
+    """Description of each field, from ``Attributes`` of numpydoc docstrings, bases included."""
+    docs = dict[str, str]()
+    for base in reversed(model.__mro__):
+        docs |= _own_docs(inspect.cleandoc(base.__doc__ or ""))
+    return docs
+
+
+def _own_docs(docstring: str) -> Mapping[str, str]:
+    _, _, section = docstring.partition("Attributes\n----------\n")
+    following = _HEADING.search(section)
+    docs, names = dict[str, list[str]](), list[str]()
+    for line in (section[: following.start()] if following else section).splitlines():
+        if line and not line[0].isspace():
+            names = [name.strip() for name in line.split(":")[0].split(",")]
+        for name in names if line.startswith(" ") else ():
+            docs.setdefault(name, []).append(line.strip())
+    return {name: " ".join(lines).replace("`", "") for name, lines in docs.items()}
+
+
+def summary(model: Model) -> str:
+    """First line of a docstring."""
+    return (inspect.getdoc(model) or "").partition("\n")[0].replace("`", "")
