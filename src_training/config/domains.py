@@ -30,7 +30,7 @@ class Phantoms(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scanner: ScannerName
-    images: Annotated[int, Field(ge=1)] = 12
+    images: Annotated[int, Field(ge=1, title="Number of images")] = 12
     size: Annotated[int, Field(ge=64)] = 512
     seed: int = 0
 
@@ -47,7 +47,7 @@ class DomainRecipe(BaseModel):
         variables (``${NAME}``) are filled in; a relative path counts from
         the recipe's folder.
     phantoms
-        Instead of a folder.
+        Synthetic photographs instead of those of a folder.
     only
         Regular expression that a case's whole name must match; all if missing.
     exclude
@@ -57,7 +57,7 @@ class DomainRecipe(BaseModel):
         ``present``: only the images of the folder that have a mask; ``absent``: only
         those that have none. All if missing.
     class_values
-        Stored value, or values, of each class; found and said if missing.
+        Stored value, or values, of each class; read from the masks if missing.
     angle
         Degrees that the field of view of the fundus camera spans, such as 30
         or 45, with `Preprocessing.angle`. If missing, images are brought to the
@@ -70,13 +70,15 @@ class DomainRecipe(BaseModel):
 
     name: str
     folder: str | None = None
-    phantoms: Phantoms | None = None
-    only: str | None = None
+    phantoms: Annotated[Phantoms | None, Field(title="Synthetic images")] = None
+    only: Annotated[str | None, Field(title="Only cases matching")] = None
     exclude: list[str] = []
-    masks: Literal["present", "absent"] | None = None
+    masks: Annotated[Literal["present", "absent"] | None, Field(title="Only where masks are")] = (
+        None
+    )
     class_values: dict[str, int | list[int]] | None = None
-    angle: Angle | None = None
-    terms: str = ""
+    angle: Annotated[Angle | None, Field(title="Camera angle")] = None
+    terms: Annotated[str, Field(title="Terms of use")] = ""
 
     @model_validator(mode="after")
     def _one_place(self) -> "DomainRecipe":

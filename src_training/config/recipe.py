@@ -132,20 +132,22 @@ class Recipe(_Part):
     sources: Annotated[list[DomainRecipe], Field(min_length=1)]
     source_sampling: Literal["even", "by_size"] = "even"
     validation: Validation | dict[str, Validation] = 0.2
-    labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
-    tests: list[DomainRecipe] = []
-    unlabelled: list[DomainRecipe] = []
+    labelled: Annotated[float, Field(gt=0, le=1, title="Labelled share")] = 1.0
+    tests: Annotated[list[DomainRecipe], Field(title="Test domains")] = []
+    unlabelled: Annotated[list[DomainRecipe], Field(title="Domains without masks")] = []
     preprocessing: Annotated[Preprocessing, Field(validate_default=True)] = FundusPreprocessing()
     augmentation: Augmentation = Augmentation()
     patch: Annotated[int, Field(ge=32, multiple_of=32)] = 256
     teacher: TeacherRecipe = TeacherRecipe(name="fanet")
     student: NetworkRecipe = NetworkRecipe(name="enet")
-    latent: Annotated[int, Field(ge=1)] = 512
-    hidden: Annotated[int, Field(ge=1)] = 64
+    latent: Annotated[int, Field(ge=1, title="Semantic vector length")] = 512
+    hidden: Annotated[int, Field(ge=1, title="Perceptron width")] = 64
     alignment: AlignmentOptions = AlignmentOptions()
     distillation: Distillation = Field(default_factory=lambda: _parse_methods(DEFAULT_METHODS))
-    distil_from: Literal["student", "scratch"] = "student"
-    supervised: Supervision = "ce"
+    distil_from: Annotated[
+        Literal["student", "scratch"], Field(title="Distillation starts from")
+    ] = "student"
+    supervised: Annotated[Supervision, Field(title="Loss on masks")] = "ce"
     weight_decay: Weight = 1e-2
     stages: Annotated[dict[str, StageSchedule], AfterValidator(_complete)]
     seed: Annotated[int, Field(ge=0)] = 0

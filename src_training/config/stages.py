@@ -33,7 +33,7 @@ class StageSchedule(BaseModel):
     steps: Annotated[int, Field(ge=0)]
     batch: Annotated[int, Field(ge=1)] = 8
     rate: Annotated[float, Field(gt=0, title="Learning rate")] = 1e-3
-    validate_every: Annotated[int, Field(ge=1, title="Validate every (steps)")] = 50
+    validate_every: Annotated[int, Field(ge=1)] = 50
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Augmentation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     flips: bool = True
-    turn: Annotated[float, Field(ge=0, le=180)] = 180.0
+    turn: Annotated[float, Field(ge=0, le=180, title="Rotation")] = 180.0
     scale: Strength = 0.25
     brightness: Strength = 0.2
     contrast: Strength = 0.4

@@ -3,10 +3,11 @@
 IEEE TMI 2021, arXiv 2108.09987; the weights and the taps are the published ones.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from src_training.alignment.contrastive_graphs import unit_vectors
@@ -32,11 +33,11 @@ class EMKDOptions(MethodOptions):
     """
 
     method: Literal["emkd"] = "emkd"
-    pmd: Weight = 0.1
-    imd_low: Weight = 0.9
-    imd_high: Weight = 0.9
-    rad_low: Weight = 0.9
-    rad_high: Weight = 0.9
+    pmd: Annotated[Weight, Field(title="Prediction maps")] = 0.1
+    imd_low: Annotated[Weight, Field(title="Importance maps, 1/2")] = 0.9
+    imd_high: Annotated[Weight, Field(title="Importance maps, 1/8")] = 0.9
+    rad_low: Annotated[Weight, Field(title="Region affinity, 1/2")] = 0.9
+    rad_high: Annotated[Weight, Field(title="Region affinity, 1/8")] = 0.9
 
 
 class EMKD(Distillation[EMKDOptions]):

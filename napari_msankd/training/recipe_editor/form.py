@@ -37,7 +37,7 @@ PAGES = {
     "Test sets": ("tests",),
     "Without masks": ("unlabelled",),
     "Images": ("patch", "preprocessing", "augmentation"),
-    "Networks": ("teacher", "student", "start_from", "latent", "hidden", "alignment"),
+    "Networks": ("teacher", "student", "latent", "hidden", "alignment"),
     "Training": ("supervised", "weight_decay", "stages"),
     "Distillation": ("distil_from", "distillation"),
 }
@@ -174,7 +174,7 @@ class MethodsForm(Group):
 
 
 def _networks(**named: Any) -> Any:
-    return choice(list(NETWORKS), NetworkRecipe.model_fields["name"].default is None, **named)
+    return choice(list(NETWORKS), "that of the model", **named)
 
 
 def _stages(**named: Any) -> ModelTable:

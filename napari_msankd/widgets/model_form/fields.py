@@ -24,7 +24,7 @@ def without_none(annotation: Any) -> tuple[Any, bool]:
     """A type without ``| None``, and whether it had one."""
     if get_origin(annotation) not in (Union, UnionType):
         return annotation, False
-    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    kinds = [_bare(kind) for kind in get_args(annotation) if kind is not NoneType]
     optional = len(kinds) < len(get_args(annotation))
     return (kinds[0] if len(kinds) == 1 else Union[tuple(kinds)]), optional  # noqa: UP007 built from a list
 
@@ -38,9 +38,14 @@ def models_of(kind: Any) -> tuple[Any, tuple[Model, ...]]:
     """The origin (`list`, `dict` or `Union`) of a type made of models, and these; else nothing."""
     origin = Union if get_origin(kind) is UnionType else get_origin(kind)
     items = get_args(kind) if origin is Union else get_args(kind)[-1:]
-    bare = [get_args(item)[0] if get_origin(item) is Annotated else item for item in items]
-    found = origin in (list, dict, Union) and all(map(is_model, bare))
-    return (origin, tuple(bare)) if found else (None, ())
+    models = tuple(map(_bare, items))
+    found = origin in (list, dict, Union) and all(map(is_model, models))
+    return (origin, models) if found else (None, ())
+
+
+def _bare(kind: Any) -> Any:
+    """A type without what `Annotated` adds."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def discriminator(models: Sequence[Model]) -> str:

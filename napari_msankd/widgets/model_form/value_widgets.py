@@ -61,7 +61,7 @@ def value_widget(info: FieldInfo, named: dict[str, str]) -> Widget:
     """The widget of a field that is no group of fields; `named` as `described` gives it."""
     kind, optional = without_none(info.annotation)
     if get_origin(kind) is Literal:
-        return choice(get_args(kind), optional, **named)
+        return choice(get_args(kind), "not set" if optional else "", **named)
     if kind in (str, Path):
         return (OptionalEdit if optional else LineEdit)(**named)
     if optional or kind not in (bool, int):
@@ -81,9 +81,9 @@ def value_widget(info: FieldInfo, named: dict[str, str]) -> Widget:
     return widget
 
 
-def choice(values: Sequence[Any], optional: bool = False, **named: str) -> ComboBox:
-    """A list of values, and none if it may be missing."""
-    entries = [("none", None)] * optional + [(str(value), value) for value in values]
+def choice(values: Sequence[Any], missing: str = "", **named: str) -> ComboBox:
+    """A list of values, and None under the text `missing`, if there is one."""
+    entries = [(missing, None)] * bool(missing) + [(str(value), value) for value in values]
     widget = ComboBox(choices=entries, **named)
     _ignore_wheel(widget)
     return widget

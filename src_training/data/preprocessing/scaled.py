@@ -41,8 +41,8 @@ class ScaledPreprocessing(BasePreprocessing):
     """
 
     channels: Literal[1, 3] = 1
-    neighbours: Literal[1, 3, 5] = 1
-    side: Side | None = None
+    neighbours: Annotated[Literal[1, 3, 5], Field(title="Slices as channels")] = 1
+    side: Annotated[Side | None, Field(title="Longer side")] = None
 
     @model_validator(mode="after")
     def _refuse_colour_slices(self) -> Self:
@@ -121,7 +121,7 @@ class WindowPreprocessing(ScaledPreprocessing):
     kind
         ``window``.
     window
-        Lowest and highest HU, which become 0 and 1; in a recipe also a name
+        Lowest and highest value, HU, which become 0 and 1; in a recipe also a name
         of `WINDOWS`.
 
     Examples

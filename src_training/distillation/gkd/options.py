@@ -37,15 +37,15 @@ class GKDOptions(MethodOptions):
     """
 
     method: Literal["gkd"] = "gkd"
-    intra: Weight = 0.02
-    inter: Weight = 0.02
-    cross: Weight = 1.0
+    intra: Annotated[Weight, Field(title="Star graph (intra)")] = 0.02
+    inter: Annotated[Weight, Field(title="Complete graph (inter)")] = 0.02
+    cross: Annotated[Weight, Field(title="Cross distillation")] = 1.0
     predictions: Weight = 0.0
     views: Annotated[int, Field(ge=2)] = 4
     edge_loss: EdgeLoss = "mse"
     scope: Literal["views", "batch"] = "views"
     temperature: Annotated[float, Field(gt=0)] = 0.1
-    centred: bool = True
+    centred: Annotated[bool, Field(title="Centred vectors")] = True
 
     @property
     def centred_vectors(self) -> bool:

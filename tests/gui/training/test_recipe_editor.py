@@ -220,6 +220,15 @@ def test_a_network_is_one_of_those_there_are(editor):
         field(editor, "student.name").value = "other"
 
 
+def test_a_network_may_be_that_of_the_model_it_starts_from(editor):
+    write(editor, "student.start_from", "vessels-chasedb1")
+    field(editor, "student.name").value = None
+    assert "options are given without a name" in editor.message.text()
+    write(editor, "student.options", "{}")
+    student = editor.recipe.student
+    assert (student.name, student.options) == ("mobile_unet", {"width": 0.35})
+
+
 def test_methods_have_their_own_options(editor):
     methods = field(editor, "distillation")
     assert [form.name for form in methods if form.tick.value] == ["gkd"]
