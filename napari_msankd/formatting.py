@@ -1,4 +1,4 @@
-"""Sizes, durations and prospects in plain words."""
+"""Sizes, durations and checks as text."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,37 +35,54 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def compatibility_text(outlook: "Compatibility", request: "Request") -> str:
-    """What the model is, what it thinks of the image, and how a stack is taken."""
-    lines = [outlook.about.description] if outlook.about.description else []
-    lines += [f"⚠ {doubt}" for doubt in outlook.input_warnings]
-    shape = request.planes.shape
-    if request.planes.volume and len(shape) == 3 and shape[0] in (3, 4):
+def shape_text(shape: tuple[int, ...]) -> str:
+    """An array without colors.
+
+    >>> shape_text((960, 999)), shape_text((78, 512, 512))
+    ('999 × 960 px (w × h)', '78 slices of 512 × 512 px (w × h)')
+    """
+    *stack, height, width = shape
+    slices = f"{' × '.join(map(str, stack))} slices of " if stack else ""
+    return f"{slices}{width} × {height} px (w × h)"
+
+
+def compatibility_text(compatibility: "Compatibility", request: "Request") -> str:
+    """What the model is, whether the image suits it, and which slices are taken."""
+    model, planes = compatibility.model, request.planes
+    lines = [model.description] if model.description else []
+    lines += [f"⚠ {warning}" for warning in compatibility.warnings]
+    if planes.volume and len(planes.shape) == 3 and planes.shape[0] in (3, 4):
         lines.append(
-            f"⚠ This layer is a stack of {shape[0]} slices; if they are colours, right-click "
-            "the layer and choose Split Stack, then Merge to RGB."
+            f"⚠ This layer is a stack of {planes.shape[0]} slices. If they are color channels, "
+            "right-click the layer and choose Split Stack, then Merge to RGB."
         )
-    if not outlook.input_warnings:
-        lines.append("✓ This image is what the model expects.")
-    count, chosen = len(request.planes.indices), len(request.indices)
-    disk = ", into a zarr on the disk" if request.on_disk else ""
-    if request.whole and count > 1:
-        lines.append(f"A stack: its {count} slices are segmented one by one{disk}.")
-    elif chosen > 1:
-        lines.append(f"Of {count} slices, {chosen} are segmented one by one{disk}.")
+    if not compatibility.warnings:
+        lines.append("✓ Image is compatible with this model.")
+    if model.angle is not None and request.angle is None and not planes.volume:
+        lines.append(
+            "Camera angle unknown: images are scaled by their field of view's diameter. "
+            f"The model was trained at {model.angle:g}°."
+        )
+    count, chosen = len(planes.indices), len(request.indices)
+    disk = " The result goes to a zarr on disk." if request.on_disk else ""
+    if chosen == 1 < count:
+        (index,) = request.indices
+        lines.append(f"Only the current slice ({index[-1]} of {count}) will be segmented.")
     elif count > 1:
-        lines.append(f"Of {count} slices, only the one in sight is segmented.")
+        part = f"All {count}" if chosen == count else f"{chosen} of {count}"
+        lines.append(f"{part} slices will be segmented, one by one.{disk}")
     return "\n".join(lines)
 
 
-def place(outlook: "Compatibility", free: int) -> str:
+def device_text(compatibility: "Compatibility", free: int) -> str:
     """Where it runs, and whether there is memory for it; `free` in bytes."""
-    line = f"Runs on {outlook.about.device} · takes about {size(outlook.memory)}"
-    if outlook.memory <= free:
-        return f"{line}, {size(free)} are free"
-    return f"⚠ {line}, but only {size(free)} are free"
+    line = f"Runs on {compatibility.model.device}"
+    memory = f"Estimated memory {size(compatibility.memory)} ({size(free)} free)"
+    if compatibility.memory <= free:
+        return f"{line} · {memory}"
+    return f"⚠ {line} · {memory}: close layers, or segment fewer slices"
 
 
 def storage_note(folder: Path | None) -> str:
     """Where a large result lies, and for how long; nothing for one in memory."""
-    return f" It is in {folder} until napari closes; save it to keep it." if folder else ""
+    return f" Stored temporarily in {folder}; save the layer to keep it." if folder else ""

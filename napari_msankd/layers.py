@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Index = tuple[int, ...]
 
 _WHOLE = (slice(None), slice(None))
+_SAMPLED = 50_000
+"""How many pixels tell whether an image looks like a mask."""
+
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -262,6 +266,43 @@ def shown_index(viewer: "ViewerModel", layer: "Layer", axis: int = 0) -> Index:
     position = np.asarray(layer.world_to_data(viewer.dims.point))[axes]
     last = np.asarray(array_of(layer).shape[: layer.ndim])[axes] - 1
     return tuple(int(step) for step in np.clip(np.round(position), 0, last))
+
+
+def shown_axis(viewer: "ViewerModel", layer: "Layer") -> int | None:
+    """The axis across which the viewer cuts a layer, as `Planes.axis` has it.
+
+    0 for a single image and for a stack whose last two axes are in view; the axis that is
+    not in view for a volume, also in a rolled or transposed view. None where the view shows
+    no plane of the layer.
+    """
+    before = viewer.dims.ndim - layer.ndim
+    shown = {axis - before for axis in viewer.dims.order[-2:]}
+    if shown == {layer.ndim - 2, layer.ndim - 1}:
+        return 0
+    hidden = {0, 1, 2} - shown
+    volume = layer.ndim == 3 and not getattr(layer, "rgb", False)
+    return hidden.pop() if volume and len(hidden) == 1 else None
+
+
+def is_mask_like(layer: "Layer") -> bool:
+    """Whether an image layer looks like a mask, or was made by this plugin.
+
+    Two values at most among the pixels that are looked at, or few small whole numbers. Only
+    arrays in memory are looked at: others would have to be read.
+    """
+    if "msankd" in layer.metadata:
+        return True
+    data = array_of(layer)
+    if np.dtype(data.dtype) == bool:
+        return True
+    if not isinstance(data, np.ndarray) or data.size == 0:
+        return False
+    values = np.unique(data.reshape(-1)[:: max(1, data.size // _SAMPLED)])
+    values = values[np.isfinite(values)]
+    if len(values) == 2:
+        return True
+    whole = values.dtype.kind in "ui" or bool((values == values.round()).all())
+    return 2 < len(values) <= _FEW and whole and values[0] >= 0 and values[-1] < _FEW
 
 
 def layer_by_id(viewer: "ViewerModel", unique_id: str | None) -> Any:

@@ -71,6 +71,7 @@ class Worker(QObject):
         self._title = title
         self._listening = True
         self._bar: Any = None
+        self._drawing = False
         task = _Task(_catch_errors, [steps])
         task.title = title
         self._worker = _create(task) if title else GeneratorWorker(task)
@@ -98,30 +99,36 @@ class Worker(QObject):
         if isinstance(item, Failure):
             self.failed.emit(item)
         else:
-            self._show_progress(item)
+            # napari processes events while it draws a bar: what follows must not overtake this.
             self.yielded.emit(item)
+            self._show_progress(item)
 
     def _on_finished(self) -> None:
         # napari keeps every worker that it was told of: its arrays must go with the generator.
         self._steps.close()
         self._close_bar()
         if self._listening:
+            self._listening = False
             self.finished.emit()
         self.deleteLater()
 
     def _show_progress(self, item: Any) -> None:
         total = getattr(item, "total", 0)
-        if not self._title or not isinstance(total, int) or total < 2:
+        if not self._title or self._drawing or not isinstance(total, int) or total < 2:
             return
+        self._drawing = True
         if self._bar is None:
             from napari.utils import progress
 
             self._bar = progress(total=total, desc=self._title)
         self._bar.total = total
         self._bar.update(item.done - self._bar.n)
+        self._drawing = False
+        if not self._listening:
+            self._close_bar()
 
     def _close_bar(self) -> None:
-        if self._bar is not None:
+        if self._bar is not None and not self._drawing:
             self._bar.close()
             self._bar = None
 

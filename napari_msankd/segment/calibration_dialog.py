@@ -1,4 +1,4 @@
-"""A model tuned to the scanner at hand, by a few labelled images of it."""
+"""A model calibrated for another scanner, by a few labelled images of it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,36 +26,38 @@ from napari_msankd.workers import Failure, WorkerGroup
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-_WHAT = (
-    "Two labelled images of the scanner are enough. Threshold, calibration and share of an "
-    "image's own statistics are chosen on them: nothing is trained, {model} stays as it is, and "
-    "the tuned model is a file of its own."
+STEPS = 5
+"""How many sentences a calibration yields."""
+
+_TEXT = (
+    "Recalibrates threshold, calibration and normalization on two or more labelled images of the "
+    "scanner; nothing is trained. {model} is unchanged; the result is a model file of its own."
 )
 
 
 class CalibrationDialog(QDialog):
-    """Choose labelled images, and have a model tuned to them.
+    """Choose labelled images, and calibrate a model for them.
 
     Parameters
     ----------
     viewer
-        Whose layers are to be had.
+        Whose layers can be chosen.
     model
-        File of the model that is tuned.
+        File of the model to calibrate.
     angle
-        Degrees that the fundus camera spans, to begin with; None if not known.
+        Initial angle of the fundus camera, degrees; None if not known.
     device
         Where the network runs.
     parent
-        With whom it goes.
+        It is deleted with it.
 
     Attributes
     ----------
-    tuned
+    calibrated
         Emitted with the `Path` of the new model.
     """
 
-    tuned = Signal(object)
+    calibrated = Signal(object)
 
     def __init__(
         self,
@@ -68,45 +70,47 @@ class CalibrationDialog(QDialog):
         super().__init__(parent)
         self._model, self._device = model, device
         self.workers = WorkerGroup(self, self._fail)
-        self.setWindowTitle(f"Tune {display_name(model)} to a scanner")
+        self.setWindowTitle(f"Calibrate {display_name(model)} for a scanner")
         self.resize(420, 360)
         self.images = DatasetSelector(viewer)
         self.images.camera.setValue(angle or 0)
         self.bar = QProgressBar()
-        self.bar.setRange(0, 0)
+        self.bar.setRange(0, STEPS)
         self.bar.setMaximumHeight(8)
         self.bar.hide()
         self.status = WrappingLabel()
-        self.status.setToolTip("What happens, or what went wrong")
-        self.tune = QPushButton("&Tune and save as…")
-        self.tune.setToolTip("Choose a file, and tune the model into it; about half a minute")
-        make_primary(self.tune, viewer)
+        self.status.setToolTip("The state of the calibration, or an error")
+        self.calibrate = QPushButton("&Calibrate and save as…")
+        self.calibrate.setToolTip("Choose a file for the calibrated model; about half a minute")
+        make_primary(self.calibrate, viewer)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-        buttons.addButton(self.tune, QDialogButtonBox.ButtonRole.ActionRole)
+        buttons.addButton(self.calibrate, QDialogButtonBox.ButtonRole.ActionRole)
         layout = QVBoxLayout(self)
-        what = WrappingLabel(_WHAT.format(model=display_name(model)))
+        what = WrappingLabel(_TEXT.format(model=display_name(model)))
         for part in (what, self.images, self.bar, self.status, buttons):
             layout.addWidget(part)
         self.images.changed.connect(self._enable)
-        self.tune.clicked.connect(self._on_tune)
+        self.calibrate.clicked.connect(self._on_calibrate)
         buttons.rejected.connect(self.reject)
         self.finished.connect(self.end)
         self._enable()
 
     def begin(self, file: Path) -> None:
-        """Tune the model to what is chosen, into `file`."""
+        """Calibrate the model on what is chosen, into `file`."""
         chosen = self.images.value()
         assert chosen is not None
+        self.bar.setValue(0)
         self.bar.show()
 
-        def show(said: str | Path) -> None:
-            if isinstance(said, Path):
-                self._rest(self.status.text())
-                self.tuned.emit(said)
+        def show(step: str | Path) -> None:
+            if isinstance(step, Path):
+                self._finish(self.status.text())
+                self.calibrated.emit(step)
             else:
-                self.status.setText(said)
+                self.bar.setValue(self.bar.value() + 1)
+                self.status.setText(step)
 
-        self.workers.start("tune", _tuned(self._model, chosen, file, self._device), show)
+        self.workers.start("calibrate", _calibrate(self._model, chosen, file, self._device), show)
         self._enable()
 
     def end(self) -> None:
@@ -114,30 +118,31 @@ class CalibrationDialog(QDialog):
         self.workers.cancel_all()
         self.images.end()
 
-    def _on_tune(self) -> None:
-        start = f"{self._model.stem}-tuned.safetensors"
+    def _on_calibrate(self) -> None:
+        start = f"{self._model.stem}-calibrated.safetensors"
         name, _ = QFileDialog.getSaveFileName(
-            self, "Save the tuned model", start, "Models (*.safetensors)"
+            self, "Save the calibrated model", start, "Models (*.safetensors)"
         )
         if name:
             self.begin(Path(name).with_suffix(".safetensors"))
 
     def _enable(self) -> None:
-        self.tune.setEnabled(self.images.value() is not None and "tune" not in self.workers)
-        self.images.setEnabled("tune" not in self.workers)
+        idle = "calibrate" not in self.workers
+        self.calibrate.setEnabled(idle and self.images.value() is not None)
+        self.images.setEnabled(idle)
 
-    def _rest(self, words: str) -> None:
-        self.workers.cancel("tune")
+    def _finish(self, text: str) -> None:
+        self.workers.cancel("calibrate")
         self.bar.hide()
-        self.status.setText(words)
+        self.status.setText(text)
         self._enable()
 
     def _fail(self, failure: Failure) -> None:
-        self._rest(f"✕ {failure.sentence}")
+        self._finish(f"✕ {failure.sentence}")
 
 
-def _tuned(model: Path, chosen: Dataset, file: Path, device: str) -> Iterator[str | Path]:
-    """Words, then the file once it is there. For a worker."""
+def _calibrate(model: Path, chosen: Dataset, file: Path, device: str) -> Iterator[str | Path]:
+    """Sentences, then the file once it is there; for a worker."""
     yield "Loading the model…"
     preload()
     with gc_paused():

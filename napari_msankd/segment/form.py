@@ -1,4 +1,4 @@
-"""The controls of the Segment widget; what they do is in `segment`."""
+"""The controls of the Segment widget, drawn from its state; what they do is in `widget`."""
 
 from typing import TYPE_CHECKING
 
@@ -6,18 +6,20 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
-    QDoubleSpinBox,
     QFrame,
     QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
-    QSlider,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
+from superqt import QLabeledDoubleSlider
+from superqt.utils import signals_blocked
 
+from napari_msankd.layers import layer_by_id
+from napari_msankd.segment.state import SegmentState, empty_text, stack_shape
 from napari_msankd.widgets.camera_angle import CameraAngle
 from napari_msankd.widgets.layer_combo import LayerCombo
 from napari_msankd.widgets.layout import group_box, make_primary, scroll_area
@@ -28,6 +30,8 @@ from napari_msankd.widgets.wrapping_label import WrappingLabel
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+_STEPS = 1000
 
 
 class SegmentForm(PluginWidget):
@@ -45,52 +49,48 @@ class SegmentForm(PluginWidget):
         rows = QVBoxLayout(inside)
         rows.setContentsMargins(8, 8, 8, 8)
         rows.setSpacing(8)
-        for part in (self._empty(), self._input(), self._buttons(), self._news(), self._output()):
+        parts = self._empty(), self._input(), self._buttons(), self._run_status(), self._output()
+        for part in parts:
             rows.addWidget(part)
         rows.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll_area(inside))
-        # What is in it takes 300 pixels; the rest is room for the scroll bar.
+        # The contents take 300 pixels; the rest is room for the scroll bar.
         self.setMinimumWidth(316)
         make_primary(self.run, viewer)
 
     def _empty(self) -> QWidget:
         self.empty = QFrame()
-        words = WrappingLabel(
-            "No image is open. Open one with File > Open, or begin with a sample."
-        )
+        self.empty_text = WrappingLabel()
         self.sample = QPushButton("Open a sample &fundus")
         self.sample.setToolTip("A synthetic fundus photograph and its vessels; made here, offline")
         layout = QVBoxLayout(self.empty)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(words)
+        layout.addWidget(self.empty_text)
         layout.addWidget(self.sample)
         return self.empty
 
     def _input(self) -> QWidget:
         self.image = LayerCombo(self.viewer, Image)
         self.image.setToolTip(
-            "Image to segment: colour or grey, a single one or a stack, also lazy or a pyramid"
+            "Image to segment: color or grey, a single one or a stack, also lazy or a pyramid"
         )
         self.slices = SliceSelector()
         self.model = ModelCombo()
-        self.model.setToolTip("What segments; the last entry opens a model file")
+        self.model.setToolTip("Segmentation model. Choose “Open model file…” to load your own")
         self.camera = CameraAngle()
         self.flips = QCheckBox("Average over &flips")
-        self.flips.setToolTip(
-            "Segment three mirrored copies too: a little better, four times slower"
-        )
-        self.outlook = WrappingLabel()
-        self.outlook.setToolTip("What the model expects, and what this layer is")
+        self.flips.setToolTip("Average over four flips: slightly more accurate, four times slower")
+        self.compatibility = WrappingLabel()
+        self.compatibility.setToolTip("Whether this image matches the model's training data")
         self.device = WrappingLabel()
         self.device.setToolTip("Where the network runs; change it under Preferences > Plugins")
         box, self.choices, below = group_box("Image and model")
         self.choices.addRow("&Image", self.image)
         self.choices.addRow("&Model", self.model)
         self.choices.addRow("&Camera", self.camera)
-        self.choices.setRowVisible(self.camera, False)
-        for part in (self.slices, self.flips, self.outlook, self.device):
+        for part in (self.slices, self.flips, self.compatibility, self.device):
             below.addWidget(part)
         return box
 
@@ -98,25 +98,26 @@ class SegmentForm(PluginWidget):
         self.run = QPushButton("&Run")
         self.run.setToolTip("Segment the image into a new Labels layer")
         self.stop = QPushButton("&Stop")
-        self.stop.setToolTip("Stop at the next tile and keep what is done")
-        self.stop.setEnabled(False)
+        self.stop.setToolTip("Stop now; complete slices stay, and the run can be continued")
+        self.resume = QPushButton("C&ontinue")
+        self.resume.setToolTip("Segment the slices that are missing, into the same layer")
         row = QWidget()
         layout = QHBoxLayout(row)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.run, 3)
         layout.addWidget(self.stop, 1)
+        layout.addWidget(self.resume, 1)
         return row
 
-    def _news(self) -> QWidget:
+    def _run_status(self) -> QWidget:
         self.progress = QProgressBar()
-        self.progress.setToolTip("Tiles done, and about how long the others take")
+        self.progress.setRange(0, _STEPS)
+        self.progress.setToolTip("How much is done, and about how long the rest takes")
         self.progress.setTextVisible(True)
-        self.progress.setVisible(False)
         self.status = WrappingLabel()
-        self.status.setToolTip("What happens, or what went wrong")
+        self.status.setToolTip("The state of the run, or an error")
         self.details = QPushButton("&Details…")
         self.details.setToolTip("Show the full traceback for a bug report")
-        self.details.setVisible(False)
         part = QWidget()
         layout = QVBoxLayout(part)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -126,55 +127,89 @@ class SegmentForm(PluginWidget):
         return part
 
     def _output(self) -> QWidget:
-        self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(1, 99)
-        self.number = QDoubleSpinBox()
-        self.number.setRange(0.01, 0.99)
-        self.number.setSingleStep(0.01)
-        self.number.setDecimals(2)
-        self.number.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
-        # napari's style wants room for the buttons that are not there, at the slider's expense.
-        self.number.setStyleSheet(
-            "QDoubleSpinBox { min-width: 34px; max-width: 34px; padding: 1px 2px; }"
-        )
-        self.number.setValue(0.5)
-        self.slider.setValue(50)
-        for control in (self.slider, self.number):
-            control.setToolTip("Probability from which a pixel counts; acts at once, no new run")
-        self.own_threshold = QToolButton()
-        self.own_threshold.setText("↺")
-        self.own_threshold.setEnabled(False)
-        self.own_threshold.setToolTip(
-            "Back to the threshold that suits the model, and the image where it can tell"
-        )
+        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.threshold.setRange(0.01, 0.99)
+        self.threshold.setSingleStep(0.01)
+        self.threshold.setToolTip("Foreground probability threshold; updates immediately")
+        self.threshold.setAccessibleName("Threshold")
+        self.automatic = QToolButton()
+        self.automatic.setText("↺")
+        self.automatic.setToolTip("Reset to the automatic threshold")
         self.reference = LayerCombo(self.viewer, Labels, none="none")
-        self.reference.setToolTip("Labels to compare with, such as those an expert painted")
+        self.reference.setToolTip("Labels to compare with, such as an expert's")
         self.scores = WrappingLabel()
-        self.scores.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.scores.setToolTip(
-            "Over all pixels segmented: Dice and sensitivity, 1 is best; "
-            "HD95, the 95th percentile of the distances between the outlines, 0 is best"
-        )
-        self.tune = QPushButton("T&une to a scanner…")
-        self.tune.setToolTip(
-            "Fit the model to another scanner by two labelled images of it; nothing is trained"
+            "Over all pixels of the complete slices. Dice and sensitivity: 1 is best. HD95: the "
+            "95th percentile of the distances between the outlines, 0 is best"
         )
         self.volumes = WrappingLabel()
-        self.volumes.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.volumes.setToolTip("Volume of each class, of the slices segmented")
+        self.volumes.setToolTip("Volume of each class in the complete slices")
+        for figure in (self.scores, self.volumes):
+            figure.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.calibrate = QPushButton("Calibrate for a sca&nner…")
+        self.calibrate.setToolTip(
+            "Recalibrate for another scanner using two or more labelled images (no training)"
+        )
         self.solid = QPushButton("&3-D view")
         self.solid.setCheckable(True)
-        self.solid.setToolTip("Show the result as a body, without the image; again for slices")
-        self.solid.setVisible(False)
+        self.solid.setToolTip("Toggle 3-D rendering of the labels")
         box, form, below = group_box("Result")
         row = QHBoxLayout()
-        row.addWidget(self.slider, 1)
-        row.addWidget(self.number)
-        row.addWidget(self.own_threshold)
+        row.addWidget(self.threshold, 1)
+        row.addWidget(self.automatic)
         name = QLabel("&Threshold")
-        name.setBuddy(self.slider)
+        name.setBuddy(self.threshold)
         form.addRow(name, row)
         form.addRow("R&eference", self.reference)
-        for part in (self.scores, self.tune, self.volumes, self.solid):
+        for part in (self.scores, self.volumes, self.solid, self.calibrate):
             below.addWidget(part)
         return box
+
+    def draw(self, state: SegmentState) -> None:
+        """Show a state in the controls."""
+        self._draw_input(state)
+        self._draw_run(state)
+        self._draw_result(state)
+
+    def _draw_input(self, state: SegmentState) -> None:
+        viewer = self.viewer
+        nothing = empty_text(viewer)
+        self.empty.setVisible(bool(nothing))
+        self.empty_text.setText(nothing)
+        for control in (self.image, self.model, self.camera, self.flips, self.slices):
+            control.setEnabled(not state.running)
+        self.choices.setRowVisible(self.camera, state.asks_angle(viewer))
+        with signals_blocked(self.camera):
+            self.camera.set_model_angle(state.info.angle if state.info else None)
+            self.camera.setValue(state.angle or 0)
+        with signals_blocked(self.flips):
+            self.flips.setChecked(state.flips)
+        layer = layer_by_id(viewer, state.image)
+        axes = layer.axis_labels if layer is not None and layer.ndim == 3 and not layer.rgb else ()
+        self.slices.show_choice(state.slices, stack_shape(viewer, state.image), axes)
+        self.compatibility.setText(state.compatibility)
+        self.device.setText(state.device)
+
+    def _draw_run(self, state: SegmentState) -> None:
+        self.run.setEnabled(not state.running and state.image is not None)
+        self.stop.setEnabled(state.phase in ("loading", "segmenting"))
+        self.stop.setVisible(state.running or not state.resumable)
+        self.resume.setVisible(state.resumable and not state.running)
+        self.progress.setVisible(state.phase in ("segmenting", "stopping"))
+        self.progress.setValue(round(_STEPS * state.progress.fraction))
+        self.progress.setFormat(str(state.progress))
+        self.status.setText(state.message)
+        self.details.setVisible(bool(state.traceback))
+
+    def _draw_result(self, state: SegmentState) -> None:
+        for control in (self.threshold, self.automatic):
+            control.setEnabled(state.two_classes)
+        self.automatic.setEnabled(state.two_classes and state.manual)
+        with signals_blocked(self.threshold):
+            self.threshold.setValue(state.threshold)
+        for label, figure in ((self.scores, state.scores), (self.volumes, state.volumes)):
+            label.setText(figure.shown)
+            label.setEnabled(not figure.stale)
+        self.solid.setVisible(state.solid)
+        with signals_blocked(self.solid):
+            self.solid.setChecked(self.viewer.dims.ndisplay == 3)

@@ -1,4 +1,4 @@
-"""What the Segment widget asks of the engine; runs in a worker, knows no Qt."""
+"""The engine behind the Segment widget: generators for a worker, no Qt."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from napari_msankd.layers import Index, Planes, Slicing
 from napari_msankd.segment.probability_store import Result, new_folder
 from napari_msankd.torch_import import gc_paused, preload
 from src_training.errors import InputError
+from src_training.inference.forward_progress import ForwardProgress, PredictionCancelled
 
 if TYPE_CHECKING:
     import torch
 
-    from src_training.inference.model_file import ModelCard
     from src_training.inference.predictor import Predictor, Progress
 
 _turn = Lock()
@@ -39,7 +39,7 @@ class Request:
     part
         The planes to segment: a range for each axis of `Planes.stack`.
     shown
-        The plane in sight; it is looked at first.
+        The plane in view; it is segmented first.
     model
         File of the model.
     flips
@@ -67,7 +67,7 @@ class Request:
 
     @property
     def slicing(self) -> Slicing:
-        """How the result falls into planes; its shape is the image's, but for what is left out."""
+        """How the result falls into planes; its shape is the image's without what is left out."""
         image = self.planes.slicing
         return Slicing(image.at(tuple(map(len, self.part)), image.size), image.axis)
 
@@ -78,16 +78,16 @@ class Request:
 
     @property
     def indices(self) -> tuple[Index, ...]:
-        """The planes to segment, from the one in sight on and then round."""
-        every = tuple(product(*self.part))
-        first = every.index(self.shown) if self.shown in every else 0
-        return (*every[first:], *every[:first])
+        """The planes to segment, from the one in view on and then from the start."""
+        planes = tuple(product(*self.part))
+        first = planes.index(self.shown) if self.shown in planes else 0
+        return (*planes[first:], *planes[:first])
 
     @property
     def offset(self) -> tuple[int, ...] | None:
         """Data coordinates of the result's first pixel; None at the origin."""
-        begun = self.planes.slicing.at(tuple(each.start for each in self.part), (0, 0))
-        return None if self.whole else begun
+        first = self.planes.slicing.at(tuple(each.start for each in self.part), (0, 0))
+        return None if self.whole else first
 
     @property
     def on_disk(self) -> bool:
@@ -105,48 +105,48 @@ class ModelInfo:
 
     Attributes
     ----------
-    name, description, classes, threshold, own_threshold
+    name, description, classes, threshold, per_image_threshold
         From its card.
-    knows_angle
-        Whether it knows that of its fundus camera, and takes that of another.
+    angle
+        Degrees of the fundus camera that it was trained on; None if it knows of none.
     sha256
         Of its file.
     device
-        In words.
+        As text.
     """
 
     name: str
     description: str
     classes: tuple[str, ...]
     threshold: float
-    own_threshold: bool
-    knows_angle: bool
+    per_image_threshold: bool
+    angle: float | None
     sha256: str
     device: str
 
     @property
-    def cut(self) -> float | None:
+    def fixed_threshold(self) -> float | None:
         """The threshold of every plane; None where each has its own."""
-        return None if self.own_threshold else self.threshold
+        return None if self.per_image_threshold else self.threshold
 
 
 @dataclass(frozen=True)
 class Compatibility:
-    """What can be said before a run.
+    """What is known before a run.
 
     Attributes
     ----------
-    about
+    model
         The model.
-    input_warnings
+    warnings
         Why the image may not suit it, a sentence each.
     memory
         Bytes at the peak: of one plane, and of the result unless that goes to
         the disk.
     """
 
-    about: ModelInfo
-    input_warnings: tuple[str, ...]
+    model: ModelInfo
+    warnings: tuple[str, ...]
     memory: int
 
 
@@ -156,40 +156,40 @@ class Started:
 
     Attributes
     ----------
-    about
+    model
         The model.
     result
-        Nothing is in it yet.
+        Empty, or that of the run that is continued.
     """
 
-    about: ModelInfo
+    model: ModelInfo
     result: Result
 
 
 @dataclass(frozen=True)
-class Tile:
-    """Tiles are done.
+class Step:
+    """Tiles have been written.
 
     Attributes
     ----------
     done, total
-        Over all planes, as if each of those to come had as many as the one at hand.
+        Planes that are complete, and those that the run segments.
     """
 
     done: int
     total: int
 
 
-def find(device: str) -> Iterator[str]:
-    """Say where networks will run; yields once. InputError if there is no such device."""
+def device_name(device: str) -> Iterator[str]:
+    """Yield where networks will run, once. InputError if there is no such device."""
     preload()
     from src_training.device import find_device
 
-    yield _words(find_device(device))
+    yield _device_text(find_device(device))
 
 
-def look(request: Request) -> Iterator[Compatibility]:
-    """Load the model and say what it thinks of the image; yields once.
+def check(request: Request) -> Iterator[Compatibility]:
+    """Load the model and compare the image with what it was trained on; yields once.
 
     Raises
     ------
@@ -201,12 +201,18 @@ def look(request: Request) -> Iterator[Compatibility]:
         memory = predictor.memory(request.planes.plane_shape)
     if not request.on_disk:
         memory += Result.bytes(request.slicing.shape)
-    input_warnings = predictor.check(_read(request.planes, request.shown, predictor))
-    input_warnings += _spacing_warnings(predictor, request.planes)
-    yield Compatibility(_about(predictor), tuple(input_warnings), memory)
+    warnings = predictor.check(_read(request.planes, request.shown, predictor))
+    warnings += _spacing_warnings(predictor, request.planes)
+    yield Compatibility(_model_info(predictor), tuple(warnings), memory)
 
 
-def segment(request: Request, threshold: float | None) -> Iterator[Started | Tile]:
+def segment(
+    request: Request,
+    threshold: float | None,
+    passes: ForwardProgress,
+    result: Result | None = None,
+    skip: frozenset[Index] = frozenset(),
+) -> Iterator[Started | Step]:
     """Segment the planes, tile by tile.
 
     Parameters
@@ -215,6 +221,12 @@ def segment(request: Request, threshold: float | None) -> Iterator[Started | Til
         What, and how.
     threshold
         Probability from which a pixel is foreground; as the model says if None.
+    passes
+        Follows the layers of the network within a tile; cancelling it ends the run there.
+    result
+        Of a stopped run: the planes that it lacks are segmented into it.
+    skip
+        Planes of the result that are left as they are.
 
     Raises
     ------
@@ -223,27 +235,37 @@ def segment(request: Request, threshold: float | None) -> Iterator[Started | Til
     """
     with _turn:
         predictor = _predictor(request)
-        about = _about(predictor)
-    cut = about.cut if threshold is None else threshold
-    result = Result(request.slicing, len(about.classes), about.threshold, cut, _folder(request))
-    yield Started(about, result)
-    before, planes = 0, len(request.indices)
-    for number, index in enumerate(request.indices):
-        for progress in _in_turn(predictor, request.planes, index):
-            result.write(request.place(index), progress.region, progress.probabilities)
-            if progress.done == progress.total:
-                result.finish(request.place(index))
-            total = before + (planes - number) * progress.total
-            yield Tile(before + progress.done, total)
-        before += progress.total
+        model = _model_info(predictor)
+    if result is None:
+        first = model.fixed_threshold if threshold is None else threshold
+        classes = len(model.classes)
+        result = Result(request.slicing, classes, model.threshold, first, _folder(request))
+    yield Started(model, result)
+    left_out = result.finished | skip
+    planes = [index for index in request.indices if request.place(index) not in left_out]
+    total = len(request.indices)
+    done = total - len(planes)
+    for index in planes:
+        try:
+            for progress in _tiles(predictor, request.planes, index, passes):
+                result.write(request.place(index), progress.region, progress.probabilities)
+                if progress.done == progress.total:
+                    result.finish(request.place(index))
+                    done += 1
+                    passes.start(1)
+                yield Step(done, total)
+        except PredictionCancelled:
+            return
 
 
-def _in_turn(predictor: "Predictor", planes: Planes, index: Index) -> "Iterator[Progress]":
-    """Tiles of a plane, none of them while `look` works on the same network."""
+def _tiles(
+    predictor: "Predictor", planes: Planes, index: Index, passes: ForwardProgress
+) -> "Iterator[Progress]":
+    """Tiles of a plane, none of them while `check` works on the same network."""
     plane = _read(planes, index, predictor)
     try:
         with _turn:
-            steps = predictor.tiles(plane)
+            steps = predictor.tiles(plane, passes=passes)
     except InputError as error:
         raise InputError(f"{planes.called(index)} cannot be segmented: {error}") from None
     while True:
@@ -254,17 +276,17 @@ def _in_turn(predictor: "Predictor", planes: Planes, index: Index) -> "Iterator[
         yield progress
 
 
-def _about(predictor: "Predictor") -> ModelInfo:
-    card = predictor.model.card
+def _model_info(predictor: "Predictor") -> ModelInfo:
+    card, source = predictor.model.card, predictor.model.source
     return ModelInfo(
         name=card.name,
         description=card.description,
         classes=tuple(card.classes),
         threshold=round(card.threshold, 2),
-        own_threshold=card.per_image_threshold and len(card.classes) == 2,
-        knows_angle=_knows_angle(card),
+        per_image_threshold=card.per_image_threshold and len(card.classes) == 2,
+        angle=None if source is None else _training_angle(source),
         sha256=predictor.model.sha256 or "",
-        device=_words(predictor.device),
+        device=_device_text(predictor.device),
     )
 
 
@@ -276,9 +298,12 @@ def _predictor(request: Request) -> "Predictor":
     return _loaded(request.model, changed, request.device, request.flips, request.angle)
 
 
-def _knows_angle(card: "ModelCard") -> bool:
-    """Whether the angle of the training camera is known."""
-    return card.preprocessing.kind == "fundus" and card.preprocessing.angle is not None
+def _training_angle(path: Path) -> float | None:
+    """Degrees of the training camera of a model file, if they are known."""
+    from src_training.inference.model_file import read_card
+
+    preprocessing = read_card(path).preprocessing
+    return preprocessing.angle if preprocessing.kind == "fundus" else None
 
 
 @lru_cache(maxsize=2)
@@ -290,14 +315,13 @@ def _loaded(
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
 
-    found = find_device(device)
-    # A processor gains nothing from batches, and one tile at a time is what
-    # shows first and stops first.
-    batch = 1 if found.type == "cpu" else 4
-    model = load_model(path, found)
-    if _knows_angle(model.card):
+    place = find_device(device)
+    # A processor gains nothing from batches, and one tile at a time shows and stops first.
+    batch = 1 if place.type == "cpu" else 4
+    model = load_model(path, place)
+    if _training_angle(path) is not None:
         model = model.for_camera(angle)
-    return Predictor(model, str(found), batch=batch, flips=flips)
+    return Predictor(model, str(place), batch=batch, flips=flips)
 
 
 def _read(planes: Planes, index: Index, predictor: "Predictor") -> NDArray[np.generic]:
@@ -324,7 +348,7 @@ def _folder(request: Request) -> Path | None:
     return new_folder(request.cache)
 
 
-def _words(device: "torch.device") -> str:
+def _device_text(device: "torch.device") -> str:
     import torch
 
     if device.type == "cuda":

@@ -3,30 +3,31 @@
 import copy
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+import numpy as np
+from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
 from napari_msankd.layers import Index, placement, shown_index
 from napari_msankd.readers import VOLUME
-from napari_msankd.segment.inference import ModelInfo, Request, Started, Tile, segment
+from napari_msankd.segment.inference import ModelInfo, Request, Started, Step, segment
 from napari_msankd.segment.metrics import Comparison, comparison
 from napari_msankd.segment.probability_store import Result
+from napari_msankd.segment.provenance import provenance
+from napari_msankd.segment.state import Progress
 from napari_msankd.theme import label_colormap
-from napari_msankd.workers import Worker
+from napari_msankd.workers import Failure, Worker
+from src_training.inference.forward_progress import ForwardProgress
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
 _REDRAW_MS = 100
-_CUT_BUDGET = 0.015
+_THRESHOLD_SECONDS = 0.015
 
 
-class Run(QObject):
+class LiveLabels(QObject):
     """A segmentation under way, and its result afterwards.
 
     Parameters
@@ -38,41 +39,45 @@ class Run(QObject):
     threshold
         Probability from which a pixel is foreground; as the model says if None.
     parent
-        With whom it goes.
+        It is deleted with it.
 
     Attributes
     ----------
     layer
         The labels; None before the first tile, and once they were removed.
-    result, about
+    result, model
         None until model and arrays are there.
-    done, total
-        Tiles; see `Tile`.
-    stopped, running
-        Whether it was stopped by hand, and whether it has not ended yet.
-    began
+    stopped, failure, running
+        Whether it was stopped by hand, whether it failed, and whether it has not ended yet.
+    started
         Emitted with `ModelInfo` when model and arrays are there.
+    layer_added
+        Emitted when the labels are in the viewer.
     advanced
-        Emitted with the tiles done, and all of them.
+        Emitted with `Progress`.
     failed
         Emitted with a `Failure`.
     ended
-        Emitted once, however it ends.
-    cut
-        Emitted with the threshold of the plane in sight, where it has its own.
+        Emitted once for each `start` and `resume`, however it ends.
+    threshold_shown
+        Emitted with the threshold of the plane in view, where each has its own.
+    outdated
+        Emitted when the labels begin to change.
     changed
-        Emitted when the labels in the layer changed and came to rest.
-    lost
+        Emitted when the labels in the layer have changed and rest.
+    layer_removed
         Emitted when the layer was removed from the viewer.
     """
 
-    began = Signal(object)
-    advanced = Signal(int, int)
+    started = Signal(object)
+    layer_added = Signal()
+    advanced = Signal(object)
     failed = Signal(object)
     ended = Signal()
-    cut = Signal(float)
+    threshold_shown = Signal(float)
+    outdated = Signal()
     changed = Signal()
-    lost = Signal()
+    layer_removed = Signal()
 
     def __init__(
         self,
@@ -84,123 +89,185 @@ class Run(QObject):
     ) -> None:
         super().__init__(parent)
         self.request = request
-        self.image = image
         self.layer: Labels | None = None
         self.result: Result | None = None
-        self.about: ModelInfo | None = None
-        self.stopped = False
-        self.running = True
-        self.done = self.total = 0
+        self.model: ModelInfo | None = None
+        self.stopped = self.failure = self.running = False
         self._viewer = viewer
-        self._place = placement(image, request.offset)
+        self._placement = placement(image, request.offset)
         self._volume = {key: image.metadata[key] for key in (VOLUME,) if key in image.metadata}
-        self._wanted = threshold
+        self._threshold = threshold
+        self._painted: set[Index] = set()
         self._edited = self._removed = self._retired = False
-        self._cutting: Iterator[None] | None = None
-        self._cut_timer = self._timer(0, self._go_on_cutting, single=False)
+        self._applying: Iterator[None] | None = None
+        self._apply_timer = self._timer(0, self._apply_some, single=False)
         self._redraw = self._timer(_REDRAW_MS, self._show)
-        self._record: dict[str, Any] = {}
-        self._clock = time.monotonic()
+        self._poll = self._timer(_REDRAW_MS, self._emit_progress, single=False)
+        self._record = provenance(request)
+        self._seconds = 0.0
+        self._progress = Progress(of=len(request.indices))
         viewer.layers.events.removed.connect(self._on_removed)
-        viewer.dims.events.current_step.connect(self._say_cut)
+        viewer.dims.events.current_step.connect(self._emit_threshold)
 
     def start(self) -> None:
-        """Begin; the layer appears with the first tile."""
-        self._record = _record_of(self.request)
-        self._work = Worker(segment(self.request, self._wanted), self)
-        self._work.yielded.connect(self._on_step)
-        self._work.failed.connect(self.failed)
-        self._work.finished.connect(self._on_finished)
-        self._work.start()
+        """Begin, or go on with the planes that a stopped run lacks."""
+        self.stopped, self.failure, self.running = False, False, True
+        self._passes = ForwardProgress()
+        self._clock, self._first_layer = time.monotonic(), 0.0
+        skip = frozenset(self._painted)
+        steps = segment(self.request, self._threshold, self._passes, self.result, skip)
+        title = f"Segmenting {self.request.planes.name!r}"
+        self._worker = Worker(steps, self, title)  # type: ignore[arg-type]
+        self._worker.yielded.connect(self._on_step)
+        self._worker.failed.connect(self._on_failed)
+        self._worker.finished.connect(self._on_finished)
+        self._poll.start()
+        self._worker.start()
 
     def stop(self) -> None:
-        """Stop at the next tile; what is done stays."""
+        """Stop at the next layer of the network; the planes that are complete stay."""
         if self.running:
             self.stopped = True
-            self._work.quit()
+            self._passes.cancel()
+            self._worker.quit()
+
+    def abandon(self) -> None:
+        """Stop, and say so in the record at once: nobody waits for the worker."""
+        self.blockSignals(True)
+        if self.running:
+            self.stop()
+            self._worker.cancel()
+            self._on_finished()
+        if self._apply_timer.isActive():
+            # The labels come to rest without the widget.
+            self.setParent(QCoreApplication.instance())
+        self.retire()
 
     def retire(self) -> None:
-        """Say nothing more, and give the memory back once the labels are at rest."""
+        """Emit nothing more, and give the memory back once the labels rest."""
+        if self._retired:
+            return
         self.blockSignals(True)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
-        self._viewer.dims.events.current_step.disconnect(self._say_cut)
+        self._viewer.dims.events.current_step.disconnect(self._emit_threshold)
         self._retired = True
-        if not self._cut_timer.isActive():
+        if not self._apply_timer.isActive():
             self.deleteLater()
 
     @property
-    def seconds(self) -> float:
-        """Since the start."""
-        return time.monotonic() - self._clock
+    def pending(self) -> list[Index]:
+        """Planes of the result that neither the model nor a person has come to."""
+        if self.result is None:
+            return [self.request.place(index) for index in self.request.indices]
+        there = self.result.finished | self._painted
+        places = map(self.request.place, self.request.indices)
+        return [place for place in places if place not in there]
 
     @property
-    def folder(self) -> Path | None:
-        """Where the result lies, if it is too large for the memory."""
-        return self.result.folder if self.result else None
+    def slices(self) -> list[Index]:
+        """Planes of the image that are complete, in order."""
+        finished = set() if self.result is None else self.result.finished
+        return sorted(i for i in self.request.indices if self.request.place(i) in finished)
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether it was stopped with planes left to go on with."""
+        return self.stopped and not self.running and self.layer is not None and bool(self.pending)
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the labels are more than one slice of a volume."""
+        shape = self.request.slicing.shape
+        return self.request.planes.volume and len(shape) == 3 and min(shape) > 1
+
+    @property
+    def seconds(self) -> float:
+        """That it has taken, without pauses."""
+        return self._seconds + (time.monotonic() - self._clock if self.running else 0)
 
     def set_threshold(self, threshold: float | None) -> None:
-        """Cut the kept probabilities anew, without inference; None cuts as the model says.
+        """Apply a threshold to the probabilities, without inference; None: the automatic one.
 
-        Labels that were painted on are left alone: the new cut gets a new layer.
+        Labels that were painted on are left alone: the new ones get a new layer.
         """
-        if self.result is None or self.about is None:
-            self._wanted = threshold
-        elif self.result.kept is not None and not self._removed:
-            ours = self.layer is None or self.layer.data is self.result.labels
-            if self._edited or not ours:
-                self.result.detach()
-                # The former layer keeps the record of how it was cut.
-                self._record = copy.deepcopy(self._record)
-                self._add_layer()
-            cut = self.about.cut if threshold is None else threshold
-            self._cutting = self.result.rethreshold(cut, self._shown())
-            self._cut_timer.start()
-            self._go_on_cutting()
-            self._record_cut()
-            self._say_cut()
+        self._threshold = threshold
+        if self.result is None or self.model is None:
+            return
+        if self.result.foreground is None or self._removed:
+            return
+        ours = self.layer is None or self.layer.data is self.result.labels
+        if self.layer is not None and (self._edited or not ours):
+            self.result.detach()
+            # The former layer keeps its record.
+            self._record = copy.deepcopy(self._record)
+            self._painted.clear()
+            self._add_layer()
+        value = self.model.fixed_threshold if threshold is None else threshold
+        self._applying = self.result.rethreshold(value, self._shown())
+        self.outdated.emit()
+        self._apply_timer.start()
+        self._apply_some()
+        self._record_threshold()
+        self._emit_threshold()
 
     def compared_with(self, reference: "Labels") -> Comparison:
-        """What to score: the layer as it is now, on the planes that are done.
+        """What to score: the layer as it is now, on the planes that are complete.
 
         Raises
         ------
         InputError
             As `comparison`.
         """
-        assert self.layer is not None and self.result is not None and self.about is not None
-        done, classes = set(self.result.written), len(self.about.classes)
-        return comparison(self.layer, reference, self.request, done, classes)
+        assert self.layer is not None and self.result is not None and self.model is not None
+        classes = len(self.model.classes)
+        return comparison(self.layer, reference, self.request, self.result.finished, classes)
 
-    def _on_step(self, step: Started | Tile) -> None:
+    def _on_step(self, step: Started | Step) -> None:
         if isinstance(step, Started):
-            self._on_began(step)
+            self._on_started(step)
             return
         if self._removed:
             return
         if self.layer is None:
             self._add_layer()
-        self.done, self.total = step.done, step.total
-        self.advanced.emit(step.done, step.total)
-        self._say_cut()
+        self._emit_progress(step.done)
+        self._emit_threshold()
         if not self._redraw.isActive():
             self._redraw.start()
 
-    def _on_began(self, step: Started) -> None:
-        self.about, self.result = step.about, step.result
-        if self._wanted is not None:
-            self.result.threshold = self._wanted
-        self._record |= {"model": step.about.name, "sha256": step.about.sha256}
-        self._record["device"] = step.about.device
-        if step.about.knows_angle:
-            self._record["options"]["angle"] = self.request.angle
-        self._record_cut()
-        self.began.emit(step.about)
+    def _on_failed(self, failure: Failure) -> None:
+        self.failure = True
+        self.failed.emit(failure)
+
+    def _on_started(self, step: Started) -> None:
+        self.model, self.result = step.model, step.result
+        if self._threshold is not None:
+            self.result.threshold = self._threshold
+        self._record |= {"model": step.model.name, "model_sha256": step.model.sha256}
+        self._record["device"] = step.model.device
+        if step.model.angle is None:
+            self._record["angle_degrees"] = None
+        self._record_threshold()
+        self.started.emit(step.model)
+
+    def _emit_progress(self, slices: int | None = None) -> None:
+        """Tell how far the run is; within a tile by the layers of the network."""
+        now, former = time.monotonic(), self._progress
+        part = self._passes.fraction
+        if not self._first_layer and (part or slices):
+            self._first_layer = now
+        if not self._first_layer:
+            return
+        done = former.slices if slices is None else slices
+        fraction = max(former.fraction, min(1.0, (done + part) / former.of))
+        self._progress = Progress(done, former.of, fraction, now - self._first_layer)
+        self.advanced.emit(self._progress)
 
     def _add_layer(self) -> None:
         from napari.layers import Labels
 
-        assert self.result is not None and self.about is not None
-        classes = self.about.classes
+        assert self.result is not None and self.model is not None
+        classes = self.model.classes
         what = classes[1] if len(classes) == 2 else "labels"
         self._edited = False
         self.layer = Labels(
@@ -211,57 +278,69 @@ class Run(QObject):
             multiscale=False,
             opacity=0.75,
             colormap=label_colormap(len(classes)),
-            **self._place,
+            **self._placement,
         )
         self.layer.events.paint.connect(self._on_paint)
         self._viewer.add_layer(self.layer)
+        self.layer_added.emit()
 
-    def _on_paint(self) -> None:
+    def _on_paint(self, event: Any) -> None:
+        """Remember which planes a person painted on: a run that goes on leaves them alone."""
         self._edited = True
+        stack = self.request.slicing.stack
+        axes = [self.request.planes.axis] if len(stack) == 1 else range(len(stack))
+        for where, *_ in event.value:
+            columns = np.broadcast_arrays(*map(np.atleast_1d, where))
+            indices = np.stack([columns[axis] for axis in axes], 1) if stack else np.empty((1, 0))
+            self._painted |= {tuple(map(int, index)) for index in np.unique(indices, axis=0)}
+        self.outdated.emit()
         self.changed.emit()
 
     def _on_finished(self) -> None:
-        self.running = False
-        self._record_cut()
-        self._record["seconds"] = round(self.seconds, 3)
-        self._record["complete"] = not self.stopped and 0 < self.total == self.done
-        if self.result is not None and not self._record["complete"]:
-            self._record["slices begun"] = sorted(self.result.written)
+        self._poll.stop()
+        self._seconds, self.running = self.seconds, False
+        self._record_threshold()
+        self._record |= {
+            "seconds": round(self._seconds, 3),
+            "complete": self.result is not None and not self.pending,
+            "slices": [i[0] if len(i) == 1 else list(i) for i in self.slices if i],
+        }
         self._show()
         self.ended.emit()
         self.changed.emit()
 
-    def _record_cut(self) -> None:
-        """Write down at which threshold the labels are cut, once it is known."""
-        if self.result is None:
+    def _record_threshold(self) -> None:
+        """Write down the threshold, or that of each complete plane, once it is known."""
+        if self.result is None or self.result.foreground is None:
             return
-        own, lone = self.result.threshold is None, len(self.request.indices) == 1
-        index = self.request.place(self.request.indices[0])
-        threshold = self.result.threshold_at(index) if lone or not own else "each slice's own"
-        self._record["options"]["threshold"] = threshold
+        places = [self.request.place(index) for index in self.slices]
+        each = [self.result.threshold_at(place) for place in places]
+        fixed = self.result.threshold
+        self._record["threshold"] = each[0] if fixed is None and len(each) == 1 else fixed
+        self._record["thresholds"] = each
 
-    def _say_cut(self) -> None:
+    def _emit_threshold(self) -> None:
         if self.result is not None and self.result.threshold is None:
-            self.cut.emit(self.result.threshold_at(self._shown()))
+            self.threshold_shown.emit(self.result.threshold_at(self._shown()))
 
     def _on_removed(self, event: Any) -> None:
         # Plugins get the viewer through a proxy: equal, but not the same.
         if self.layer is not None and event.value == self.layer:
             self._removed = True
             self.stop()
-            self._cut_timer.stop()
+            self._apply_timer.stop()
             self._redraw.stop()
             self.layer = None
-            self.lost.emit()
+            self.layer_removed.emit()
 
-    def _go_on_cutting(self) -> None:
-        """Spend a little time on the planes that still show the former threshold."""
-        until = time.monotonic() + _CUT_BUDGET
-        for _ in self._cutting or ():
+    def _apply_some(self) -> None:
+        """Spend a little time on the planes that still have the former threshold."""
+        until = time.monotonic() + _THRESHOLD_SECONDS
+        for _ in self._applying or ():
             if time.monotonic() > until:
                 break
         else:
-            self._cut_timer.stop()
+            self._apply_timer.stop()
             self.changed.emit()
             if self._retired:
                 self.deleteLater()
@@ -272,7 +351,7 @@ class Run(QObject):
             self.layer.refresh(extent=False)
 
     def _shown(self) -> Index:
-        """Index in the result of the plane in sight, or of the one nearest to it."""
+        """Index in the result of the plane in view, or of the one nearest to it."""
         if self.layer is None:
             return self.request.place(self.request.indices[0])
         return shown_index(self._viewer, self.layer, self.request.planes.axis)
@@ -283,43 +362,3 @@ class Run(QObject):
         timer.setSingleShot(single)
         timer.timeout.connect(slot)
         return timer
-
-
-def recorded_angle(viewer: "ViewerModel", image: "Image", otherwise: float) -> float:
-    """Degrees of the camera that an image was last segmented for; 0 where it was not known."""
-    for layer in reversed(viewer.layers):
-        record = layer.metadata.get("msankd", {})
-        options = record.get("options", {})
-        if record.get("input") == image.name and "angle" in options:
-            return options["angle"] or 0
-    return otherwise
-
-
-def _record_of(request: Request) -> dict[str, Any]:
-    """How a result is made, as far as it is known at the start."""
-    try:
-        ours = version("napari-msankd")
-    except PackageNotFoundError:
-        ours = "unknown"
-    options: dict[str, Any] = {"flips": request.flips, "slices": _said(request)}
-    if request.planes.axis:
-        options["axis"] = request.planes.axis
-    return {
-        "model": request.model.stem,
-        "sha256": "",
-        "version": ours,
-        "options": options,
-        "input": request.planes.name,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": 0.0,
-        "device": request.device,
-        "complete": False,
-    }
-
-
-def _said(request: Request) -> str:
-    """Which slices: ``all``, ``[3]``, or ``[1, 10:20]``, from 0 and without the last."""
-    if request.whole:
-        return "all"
-    said = (str(r.start) if len(r) == 1 else f"{r.start}:{r.stop}" for r in request.part)
-    return f"[{', '.join(said)}]"

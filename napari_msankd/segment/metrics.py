@@ -1,4 +1,4 @@
-"""A result held against reference labels, as the engine's evaluation does it."""
+"""Figures about a result: its agreement with a reference, and the volumes of its classes."""
 
 import math
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_msankd.formatting import shape_text
 from napari_msankd.layers import Index, Slicing, array_of
 from napari_msankd.segment.inference import Request
 from napari_msankd.torch_import import preload
@@ -30,8 +31,8 @@ class Scores:
         definition), mean over the planes where it is defined.
     unit
         Of `hd95`.
-    planes
-        How many planes were compared.
+    planes, of
+        How many planes were compared, and how many the image has.
     """
 
     dice: float
@@ -39,13 +40,14 @@ class Scores:
     hd95: float
     unit: str
     planes: int
+    of: int
 
     def __str__(self) -> str:
-        """Words for the widget; n/a where a score is not defined."""
+        """Text for the widget; n/a where a score is not defined."""
         distance = f"{self.hd95:.1f} {self.unit}" if math.isfinite(self.hd95) else "n/a"
-        found = f"{self.sensitivity:.3f}" if math.isfinite(self.sensitivity) else "n/a"
-        over = f" · {self.planes} slices" if self.planes > 1 else ""
-        return f"Dice {self.dice:.3f} · sensitivity {found}\nHD95 {distance}{over}"
+        sensitivity = f"{self.sensitivity:.3f}" if math.isfinite(self.sensitivity) else "n/a"
+        scope = extent_text(self.planes, self.of)
+        return f"Dice {self.dice:.3f} · sensitivity {sensitivity}\nHD95 {distance}{scope}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Comparison:
         How both fall into planes.
     planes
         Index in `labels` and in `reference` of every plane that is done.
+    of
+        How many planes the image has.
     classes
         Number of classes, background included.
     spacing, unit
@@ -72,6 +76,7 @@ class Comparison:
     reference: Any
     slicing: Slicing
     planes: tuple[tuple[Index, Index], ...]
+    of: int
     classes: int
     spacing: tuple[float, float]
     unit: str
@@ -91,7 +96,8 @@ def comparison(
     shape = tuple(truth.shape)
     if shape not in (request.planes.shape, request.slicing.shape):
         raise InputError(
-            f"Reference {reference.name!r} has shape {shape}; expected {request.planes.shape}"
+            f"Reference {reference.name!r} has {shape_text(shape)}; "
+            f"expected {shape_text(request.planes.shape)}"
         )
     whole, slicing = shape == request.planes.shape, request.slicing
     planes = tuple(
@@ -102,16 +108,17 @@ def comparison(
     for place, index in planes[:1]:
         _check_place(labels, slicing, place, reference, index)
     sides = slicing.at((None,) * len(slicing.stack), (True, True))
-    height, width = (float(size) for size, kept in zip(labels.scale, sides, strict=True) if kept)
+    height, width = (float(size) for size, side in zip(labels.scale, sides, strict=True) if side)
     unit = "px" if str(labels.units[-1]) == "pixel" else f"{labels.units[-1]:~}"
     data = array_of(labels)
-    return Comparison(data, truth, slicing, planes, classes, (height, width), unit)
+    of = len(request.planes.indices)
+    return Comparison(data, truth, slicing, planes, of, classes, (height, width), unit)
 
 
 def _check_place(
     labels: "Labels", slicing: Slicing, place: Index, reference: "Labels", index: Index
 ) -> None:
-    """See that two planes of the same pixels cover each other in the viewer."""
+    """Check that two planes of the same pixels cover each other in the viewer."""
     height, width = slicing.size
     for corner in ((0, 0), (0, width - 1), (height - 1, 0)):
         here = labels.data_to_world(slicing.at(place, corner))
@@ -137,15 +144,16 @@ def compare(what: Comparison) -> Iterator[Scores | None]:
     pooled, distances = Pooled(what.classes), []
     for place, index in what.planes:
         truth = _classes(np.asarray(what.reference[what.slicing.at(index)]), what.classes)
-        found = _classes(np.asarray(what.labels[what.slicing.at(place)]), what.classes)
-        maps = np.stack([found == k for k in range(what.classes)]).astype(np.float32)
+        labels = _classes(np.asarray(what.labels[what.slicing.at(place)]), what.classes)
+        maps = np.stack([labels == k for k in range(what.classes)]).astype(np.float32)
         pooled.add(maps, truth)
         distances.append(score(maps, truth, spacing=what.spacing)["hd95"])
         yield None
     total = pooled.result()
     defined = [distance for distance in distances if math.isfinite(distance)]
     hd95 = float(np.mean(defined)) if defined else math.nan
-    yield Scores(total["f1"], total["sensitivity"], hd95, what.unit, len(distances))
+    scores = total["f1"], total["sensitivity"], hd95
+    yield Scores(*scores, what.unit, len(distances), what.of)
 
 
 def _classes(labels: NDArray[np.integer], classes: int) -> NDArray[np.uint8]:
@@ -157,3 +165,85 @@ def _classes(labels: NDArray[np.integer], classes: int) -> NDArray[np.uint8]:
             f"The labels hold values up to {labels.max()}; expected classes 0 to {classes - 1}"
         )
     return labels.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class LabelVolume:
+    """A labelled volume.
+
+    Attributes
+    ----------
+    labels
+        Class indices (Z, Y, X).
+    slicing
+        How they fall into slices.
+    slices
+        Those that are counted.
+    of
+        How many slices the image has.
+    classes
+        Their names; the first is the background.
+    voxel
+        Volume of a voxel, ml.
+    """
+
+    labels: Any
+    slicing: Slicing
+    slices: tuple[Index, ...]
+    of: int
+    classes: tuple[str, ...]
+    voxel: float
+
+
+def label_volume(
+    layer: "Labels", request: Request, done: set[Index], classes: tuple[str, ...]
+) -> LabelVolume | None:
+    """What is to be measured; None for a plane, and where the layer has no lengths."""
+    data = array_of(layer)
+    if layer.ndim != 3 or min(data.shape) < 2 or not request.planes.volume:
+        return None
+    origin = np.asarray(layer.data_to_world((0, 0, 0)))
+    edges = np.stack([layer.data_to_world(corner) for corner in np.eye(3)]) - origin
+    try:
+        units = [float((1 * unit).to("cm").magnitude) for unit in layer.units]
+    except TypeError:  # pint's, of a unit that is no length
+        return None
+    voxel = abs(float(np.linalg.det(edges))) * float(np.prod(units))
+    slices, of = tuple(sorted(done)), len(request.planes.indices)
+    return LabelVolume(data, request.slicing, slices, of, classes, voxel)
+
+
+def measure(what: LabelVolume) -> Iterator[str | None]:
+    """The volumes as text; None after each slice, so that it can be stopped."""
+    counts = np.zeros(256, np.int64)
+    for index in what.slices:
+        counts += np.bincount(
+            np.asarray(what.labels[what.slicing.at(index)]).ravel(), minlength=256
+        )[:256]
+        yield None
+    volumes = {name: float(counts[k] * what.voxel) for k, name in enumerate(what.classes) if k}
+    yield format_volumes(volumes, len(what.slices), what.of)
+
+
+def format_volumes(volumes: dict[str, float], slices: int, of: int) -> str:
+    """Millilitres of each class, and of which part of the volume.
+
+    >>> format_volumes({"liver": 1482.3}, 78, 78)
+    'liver 1,482 ml'
+    >>> format_volumes({"liver": 501.2}, 15, 78)
+    'liver 501 ml in 15 of 78 slices'
+    """
+    listed = " · ".join(f"{name} {_rounded(ml)} ml" for name, ml in volumes.items())
+    part = "" if slices == of else f" in {slices} of {of} slices"
+    return f"{listed}{part}"
+
+
+def extent_text(slices: int, of: int) -> str:
+    """Of which part of a stack a figure is; nothing for a single image."""
+    if of == 1:
+        return ""
+    return f" · all {of} slices" if slices == of else f" · {slices} of {of} slices"
+
+
+def _rounded(ml: float) -> str:
+    return f"{ml:,.0f}" if ml >= 100 else f"{ml:.3g}"

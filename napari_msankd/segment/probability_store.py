@@ -1,4 +1,4 @@
-"""What a segmentation leaves: labels, and the probabilities they were cut from."""
+"""The result of a segmentation: labels, and the probabilities that a threshold is applied to."""
 
 import atexit
 import shutil
@@ -49,11 +49,11 @@ class Result:
     ----------
     labels
         uint8 class indices (..., Y, X), NumPy or zarr.
-    kept
+    foreground
         uint8 probabilities in steps of 1/`STEPS`, same shape; None with more
         than two classes.
-    written
-        Planes that hold something.
+    written, finished
+        Planes that hold something, and planes that are complete.
     threshold
         As above.
     """
@@ -72,8 +72,9 @@ class Result:
         self._own: dict[Index, float] = {}
         self.folder = folder
         self.labels = self._array("labels")
-        self.kept = self._array("probabilities") if classes == 2 else None
+        self.foreground = self._array("probabilities") if classes == 2 else None
         self.written: set[Index] = set()
+        self.finished: set[Index] = set()
         self._lock = Lock()
 
     @staticmethod
@@ -85,21 +86,23 @@ class Result:
         """Keep the probabilities (K, h, w) of a region of one plane."""
         where = self.slicing.at(index, region)
         self.written.add(index)
-        if self.kept is None:
+        if self.foreground is None:
             self.labels[where] = maps.argmax(0).astype(np.uint8)
             return
         steps = quantise(maps[1])
         with self._lock:
-            self.kept[where] = steps
+            self.foreground[where] = steps
             self.labels[where] = binarise(steps, self.threshold_at(index))
 
     def finish(self, index: Index) -> None:
-        """A plane is whole: from now on it has a threshold of its own."""
-        if self.kept is None:
+        """Mark a plane as complete: from now on it has a threshold of its own."""
+        self.finished.add(index)
+        if self.foreground is None:
             return
-        self._own[index] = expected_dice_threshold(np.asarray(self.kept[self.slicing.at(index)]))
+        plane = np.asarray(self.foreground[self.slicing.at(index)])
+        self._own[index] = expected_dice_threshold(plane)
         if self.threshold is None:
-            for _ in self._recut(index):
+            for _ in self._apply(index):
                 pass
 
     def threshold_at(self, index: Index) -> float:
@@ -109,21 +112,21 @@ class Result:
         return self._own.get(index, self._first)
 
     def rethreshold(self, threshold: float | None, first: Index) -> Iterator[None]:
-        """Cut every plane anew, the plane `first` first; yields now and then.
+        """Apply a threshold to every plane, the plane `first` first; yields now and then.
 
         A later call takes over from an unfinished one.
         """
         self.threshold = threshold
         rest = (index for index in self.slicing.indices if index != first)
         for index in (first, *rest):
-            yield from self._recut(index)
+            yield from self._apply(index)
 
-    def _recut(self, index: Index) -> Iterator[None]:
+    def _apply(self, index: Index) -> Iterator[None]:
         for band in _bands(self.slicing.size):
             with self._lock:
                 where = self.slicing.at(index, (band, slice(None)))
                 threshold = self.threshold_at(index)
-                self.labels[where] = binarise(np.asarray(self.kept[where]), threshold)
+                self.labels[where] = binarise(np.asarray(self.foreground[where]), threshold)
             yield
 
     def detach(self) -> None:
@@ -132,7 +135,7 @@ class Result:
 
     def probabilities(self, index: Index) -> NDArray[np.float32]:
         """Foreground probabilities (Y, X) of a plane, in steps of 1/`STEPS`."""
-        return np.asarray(self.kept[self.slicing.at(index)], np.float32) / STEPS
+        return np.asarray(self.foreground[self.slicing.at(index)], np.float32) / STEPS
 
     def _array(self, name: str) -> Any:
         if self.folder is None:

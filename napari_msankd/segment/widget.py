@@ -1,21 +1,28 @@
 """Segment: opened layers become labels, tile by tile, with the window free."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
+from superqt.utils import qdebounced
 
-from napari_msankd.formatting import compatibility_text, duration, place, storage_note
-from napari_msankd.layers import planes_of, shown_index
+from napari_msankd.formatting import compatibility_text, device_text, storage_note
+from napari_msankd.layers import WidgetLayers, layer_by_id
 from napari_msankd.sample_data import fundus_a
 from napari_msankd.segment.calibration_dialog import CalibrationDialog
 from napari_msankd.segment.form import SegmentForm
-from napari_msankd.segment.inference import Compatibility, ModelInfo, Request, find, look
-from napari_msankd.segment.live_labels import Run, recorded_angle
-from napari_msankd.segment.metrics import Scores, compare
-from napari_msankd.segment.volume_measure import measurable, measure, said
+from napari_msankd.segment.inference import Compatibility, Request, check, device_name
+from napari_msankd.segment.live_labels import LiveLabels
+from napari_msankd.segment.metrics import Scores, compare, label_volume, measure
+from napari_msankd.segment.state import (
+    Figure,
+    Progress,
+    SegmentState,
+    empty_text,
+    end_message,
+)
 from napari_msankd.settings import preferences
 from napari_msankd.widgets.error_dialog import show_traceback
 from napari_msankd.workers import Failure, WorkerGroup, as_failure
@@ -28,30 +35,38 @@ _REST_MS = 150
 
 
 class SegmentWidget(SegmentForm):
-    """The Segment widget.
+    """The Segment widget: a view of its `SegmentState`, and the workers that fill it.
 
     Parameters
     ----------
     viewer
         The viewer it is docked in.
+
+    Attributes
+    ----------
+    state
+        What is chosen and known; the controls write it and are drawn from it.
+    workers
+        Checks and figures under way, by name.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
         super().__init__(viewer)
-        self._run: Run | None = None
-        self._shown: Run | None = None
+        self.state = SegmentState()
         self.workers = WorkerGroup(self, self._fail)
-        self._asked: Request | None = None
-        self._traceback = ""
-        self._threshold_of: Path | None = None
-        self._model_threshold = 0.5
-        self._knows_angle = False
-        self._by_hand = False
-        self._look_soon = self._soon(self._look)
-        self._score_soon = self._soon(self._score)
-        self._measure_soon = self._soon(self._measure)
-        self._connect()
+        self._run: LiveLabels | None = None
+        self._shown: LiveLabels | None = None
+        self._checked: Request | None = None
+        self._layers = WidgetLayers(viewer)
+        self._check_soon = qdebounced(self._check, timeout=_REST_MS, parent=self)
+        self._score_soon = qdebounced(self._score, timeout=_REST_MS, parent=self)
+        self._measure_soon = qdebounced(self._measure, timeout=_REST_MS, parent=self)
+        self._connect_controls()
+        self._connect_viewer()
+        self.state.choose_model(self.model.path)
         self._on_image()
+        self._redraw()
+        self.state.events.connect(self._redraw)
 
     @property
     def result(self) -> Any:
@@ -61,211 +76,175 @@ class SegmentWidget(SegmentForm):
     @property
     def running(self) -> bool:
         """Whether a segmentation is under way."""
-        return self._run is not None and self._run.running
+        return self.state.running
 
     def segment(self) -> None:
         """Segment the chosen image with the chosen model; what Run does."""
         if self.running:
             return
         try:
-            request = self._request()
+            request = self.state.request(self.viewer, preferences())
         except InputError as error:
             self._fail(as_failure(error))
             return
-        by_hand = self._by_hand and self._threshold_of == request.model
-        threshold = round(self.number.value(), 2) if by_hand else None
-        self._run = Run(self.viewer, self.image.layer, request, threshold, self)
-        self._run.began.connect(self._on_model)
-        self._run.advanced.connect(self._on_advanced)
-        self._run.failed.connect(self._fail)
-        self._run.ended.connect(self._on_ended)
-        self._say("Loading the model…")
-        self.progress.setRange(0, 0)
-        self._set_running(True)
-        self._run.start()
+        image = layer_by_id(self.viewer, self.state.image)
+        threshold = self.state.threshold if self.state.manual else None
+        run = LiveLabels(self.viewer, image, request, threshold, self)
+        run.started.connect(self.state.set_info)
+        run.layer_added.connect(self._on_layer_added)
+        run.advanced.connect(self._on_advanced)
+        run.failed.connect(self._fail)
+        run.ended.connect(self._on_ended)
+        self._start(run)
+
+    def continue_run(self) -> None:
+        """Segment what a stopped run lacks, into its layer; what Continue does."""
+        if self.state.resumable and not self.running and self._shown is not None:
+            self.state.outdate_figures()
+            self._start(self._shown)
 
     def on_end(self) -> None:
-        """Stop whatever is under way."""
-        if self._run:
-            self._run.stop()
+        """Stop whatever is under way, and show what was hidden."""
+        self.state.events.disconnect()
+        for soon in (self._check_soon, self._score_soon, self._measure_soon):
+            soon.cancel()
         self.workers.cancel_all()
-        for timer in (self._look_soon, self._score_soon, self._measure_soon):
-            timer.stop()
+        for run in {self._run, self._shown}:
+            if run is not None:
+                run.abandon()
+        self.state.phase = "idle"
+        self._layers.restore()
 
-    def _connect(self) -> None:
+    def _connect_controls(self) -> None:
         self.image.changed.connect(self._on_image)
-        self.model.changed.connect(self._on_choice_of_model)
-        self.camera.valueChanged.connect(self._look_soon.start)
-        self.flips.toggled.connect(self._look_soon.start)
-        self.slices.changed.connect(self._look_soon.start)
+        self.model.changed.connect(lambda: self.state.choose_model(self.model.path))
+        self.camera.valueChanged.connect(lambda _: self.state.set_angle(self.camera.angle))
+        self.flips.toggled.connect(lambda on: setattr(self.state, "flips", on))
+        self.slices.changed.connect(lambda: setattr(self.state, "slices", self.slices.value()))
         self.run.clicked.connect(self.segment)
         self.stop.clicked.connect(self._on_stop)
+        self.resume.clicked.connect(self.continue_run)
         self.sample.clicked.connect(self._open_sample)
-        self.details.clicked.connect(lambda: show_traceback(self, self._traceback))
-        self.slider.valueChanged.connect(lambda value: self.number.setValue(value / 100))
-        self.number.valueChanged.connect(self._on_threshold)
-        self.own_threshold.clicked.connect(self._on_own_threshold)
-        self.reference.changed.connect(self._score_soon.start)
-        self.tune.clicked.connect(self._on_tune)
+        self.details.clicked.connect(lambda: show_traceback(self, self.state.traceback))
+        self.threshold.valueChanged.connect(self._on_threshold)
+        self.automatic.clicked.connect(self._on_automatic)
+        self.reference.changed.connect(self._on_reference)
+        self.calibrate.clicked.connect(self._on_calibrate)
         self.solid.toggled.connect(self._on_solid)
-        self.listen(self.viewer.dims.events.ndisplay, self._on_ndisplay)
 
-    def _request(self) -> Request:
-        image, model = self.image.layer, self.model.path
-        if image is None:
-            raise InputError("No image layer is open; expected one to segment")
-        if model is None:
-            raise InputError("No model is chosen; expected one, see Model > Open model file…")
-        axis = self.slices.along if image.ndim == 3 else 0
-        planes, shown = planes_of(image, axis), shown_index(self.viewer, image, axis)
-        chosen = preferences()
-        return Request(
-            planes,
-            self.slices.part(planes.slicing, shown),
-            shown,
-            model,
-            self.flips.isChecked(),
-            self.camera.angle if self._photograph else None,
-            chosen.device,
-            chosen.memory_limit,
-            chosen.cache,
-        )
+    def _connect_viewer(self) -> None:
+        layers, dims = self.viewer.layers.events, self.viewer.dims.events
+        self.listen(layers.inserted, self._redraw)
+        self.listen(layers.removed, self._redraw)
+        self.listen(dims.order, self._on_order)
+        self.listen(dims.current_step, self._on_step)
+        self.listen(dims.ndisplay, self._on_ndisplay)
+        events = self.state.events
+        for event in (events.image, events.model, events.angle, events.flips, events.slices):
+            event.connect(self._on_input)
+
+    def _on_input(self) -> None:
+        self.state.resumable = self._can_resume()
+        self._check_soon()
 
     def _on_image(self) -> None:
         layer = self.image.layer
-        self.empty.setVisible(layer is None)
-        self.run.setEnabled(layer is not None and not self.running)
-        self.slices.follow(layer)
-        if layer is not None:
-            # One camera takes many photographs: its angle stays, unless another was recorded.
-            self.camera.setValue(recorded_angle(self.viewer, layer, self.camera.value()))
-        self._offer_camera()
-        if not self.running:
-            self._say("")
-        self._look_soon.start()
+        self.state.choose_image(self.viewer, None if layer is None else layer.unique_id)
+        self._check_soon()
 
-    def _on_choice_of_model(self) -> None:
-        # Another model may know nothing of cameras.
-        self.camera.setValue(0)
-        self._look_soon.start()
+    def _on_order(self) -> None:
+        self.state.follow_view(self.viewer)
+        self._check_soon()
 
-    def _look(self) -> None:
-        """Ask the model what it thinks of the image; needs no run."""
-        if self.image.layer is None or self.model.path is None:
-            self.outlook.setText("")
-            self.workers.start("look", find(preferences().device), self._on_device, self._on_doubt)
+    def _on_step(self) -> None:
+        if self.state.slices.part == "current":
+            self._check_soon()
+
+    def _check(self) -> None:
+        """Compare the image with what the model was trained on; needs no run."""
+        state = self.state
+        if state.image is None or state.model is None:
+            state.compatibility = "" if empty_text(self.viewer) else "Choose an image to segment."
+            device = device_name(preferences().device)
+            self.workers.start("check", device, self._on_device, self._on_check_failed)
             return
         try:
-            request = self._asked = self._request()
+            request = self._checked = state.request(self.viewer, preferences())
         except InputError as error:
-            self.outlook.setText(f"⚠ {error}")
+            state.compatibility = f"⚠ {error}"
             return
-        self.outlook.setText("Reading the model…")
-        self.workers.start("look", look(request), self._on_outlook, self._on_doubt)
+        if state.info is None:
+            state.compatibility = "Reading the model…"
+        self.workers.start("check", check(request), self._on_compatibility, self._on_check_failed)
 
-    def _on_doubt(self, failure: Failure) -> None:
-        self.outlook.setText(f"⚠ {failure.sentence}")
+    def _on_check_failed(self, failure: Failure) -> None:
+        self.state.compatibility = f"⚠ {failure.sentence}"
 
-    def _on_outlook(self, outlook: Compatibility) -> None:
-        self._on_model(outlook.about)
-        if self._asked is not None:
-            self.outlook.setText(compatibility_text(outlook, self._asked))
-        self.device.setText(place(outlook, psutil.virtual_memory().available))
+    def _on_compatibility(self, compatibility: Compatibility) -> None:
+        self.state.set_info(compatibility.model)
+        if self._checked is not None:
+            self.state.compatibility = compatibility_text(compatibility, self._checked)
+        self.state.device = device_text(compatibility, psutil.virtual_memory().available)
 
     def _on_device(self, device: str) -> None:
-        self.device.setText(f"Runs on {device}")
+        self.state.device = f"Runs on {device}"
 
-    def _on_model(self, about: ModelInfo) -> None:
-        two = len(about.classes) == 2
-        self.slider.setEnabled(two)
-        self.number.setEnabled(two)
-        self._knows_angle = about.knows_angle
-        self._offer_camera()
-        self._model_threshold = about.threshold
-        if self._threshold_of != self.model.path:
-            self._threshold_of = self.model.path
-            self._set_by_hand(False)
-            self._show_threshold(about.threshold)
-
-    def _offer_camera(self) -> None:
-        """Ask for the camera where the model knows its own, and the image is a photograph."""
-        self.choices.setRowVisible(self.camera, self._knows_angle and self._photograph)
-
-    @property
-    def _photograph(self) -> bool:
-        layer = self.image.layer
-        return layer is not None and (layer.rgb or layer.ndim == 2)
-
-    def _on_threshold(self, value: float) -> None:
-        self._show_threshold(value)
-        self._set_by_hand(True)
-        self._cut(round(value, 2))
-
-    def _on_own_threshold(self) -> None:
-        self._set_by_hand(False)
-        self._show_threshold(self._model_threshold)
-        self._cut(None)
-
-    def _cut(self, threshold: float | None) -> None:
-        """Cut what is in sight, and what is to come."""
-        for run in {self._shown, self._run}:
-            if run is not None:
-                run.set_threshold(threshold)
-
-    def _set_by_hand(self, by_hand: bool) -> None:
-        self._by_hand = by_hand
-        self.own_threshold.setEnabled(by_hand)
-
-    def _show_threshold(self, value: float) -> None:
-        """Show a threshold that is in force already."""
-        for control, shown in ((self.slider, round(value * 100)), (self.number, value)):
-            control.blockSignals(True)
-            control.setValue(shown)
-            control.blockSignals(False)
-
-    def _take_over(self, run: Run) -> None:
-        """Let slider, reference and figures be about a run that has come to its labels."""
-        if self._shown is not None:
-            self._shown.retire()
-        self._shown = run
-        run.cut.connect(self._show_threshold)
-        run.changed.connect(self._score_soon.start)
-        run.changed.connect(self._measure_soon.start)
-        run.lost.connect(self._on_lost)
-        self._clear_figures()
-
-    def _on_advanced(self, done: int, total: int) -> None:
-        if self._run is not None and self._run is not self._shown:
-            self._take_over(self._run)
-        self.progress.setRange(0, total)
-        self.progress.setValue(done)
-        left = self._run.seconds / done * (total - done) if self._run else 0
-        self.progress.setFormat(f"{done} of {total} tiles · {duration(left)} left")
-        self._say("Segmenting…")
+    def _start(self, run: LiveLabels) -> None:
+        self._run = run
+        self.state.progress = Progress(len(run.slices), len(run.request.indices))
+        self._say("Loading the model…")
+        self.state.phase = "loading"
+        run.start()
 
     def _on_stop(self) -> None:
-        if self._run:
+        if self._run is not None:
+            self.state.phase = "stopping"
+            self._say("Stopping…")
             self._run.stop()
-            self.stop.setEnabled(False)
-            self._say("Stopping at the next tile…")
+
+    def _on_layer_added(self) -> None:
+        """Let threshold, reference and figures be about a run that has labels."""
+        run, former = self._run, self._shown
+        if run is None or run is former:
+            return
+        if former is not None:
+            former.retire()
+        self._shown = run
+        run.threshold_shown.connect(self._on_threshold_shown)
+        run.outdated.connect(self.state.outdate_figures)
+        run.changed.connect(self._score_soon)
+        run.changed.connect(self._measure_soon)
+        run.layer_removed.connect(self._on_layer_removed)
+        self._clear_figures()
+        self.state.result = run.layer.unique_id if run.layer is not None else None
+        self.state.solid = run.is_volume
+
+    def _on_advanced(self, progress: Progress) -> None:
+        self.state.progress = progress
+        if self.state.phase == "loading":
+            self.state.phase = "segmenting"
+            self._say("Segmenting…")
 
     def _on_ended(self) -> None:
         run = self._run
         assert run is not None
-        self._set_running(False)
-        took = duration(run.seconds)
+        self.state.phase = "idle"
         if run is not self._shown:
             if run.stopped:
-                self._say("Stopped; there is no result to keep.")
+                self._say("Stopped; there is no result.")
             run.retire()
             self._run = None
-        elif run.stopped:
-            self._say(f"Stopped after {run.done} of {run.total} tiles; what is done is kept.")
-        elif run.layer is not None and run.done == run.total:
-            self._say(f"✓ {run.layer.name!r} is ready, in {took}.{storage_note(run.folder)}")
+        elif run.layer is not None and not run.failure:
+            slices, of = run.slices, len(run.request.indices)
+            text = end_message(run.layer.name, slices, of, run.seconds)
+            folder = run.result.folder if run.result is not None else None
+            self._say(text + storage_note(folder))
+        self.state.resumable = self._can_resume()
 
-    def _on_lost(self) -> None:
+    def _on_layer_removed(self) -> None:
         run, self._shown = self._shown, None
+        self.state.result = None
+        self.state.resumable = self.state.solid = False
         self._clear_figures()
         if run is not None and not run.running:
             run.retire()
@@ -273,73 +252,109 @@ class SegmentWidget(SegmentForm):
                 self._run = None
                 self._say("")
 
+    def _can_resume(self) -> bool:
+        """Whether there is more to segment of the very image and model that are chosen."""
+        run = self._shown
+        return (
+            run is not None
+            and run.can_resume
+            and run.request.planes.layer_id == self.state.image
+            and run.request.model == self.state.model
+        )
+
+    def _on_threshold(self, value: float) -> None:
+        self.state.manual = True
+        self.state.threshold = round(value, 2)
+        self._apply_threshold(self.state.threshold)
+
+    def _on_automatic(self) -> None:
+        self.state.manual = False
+        if self.state.info is not None:
+            self.state.threshold = self.state.info.threshold
+        self._apply_threshold(None)
+
+    def _on_threshold_shown(self, threshold: float) -> None:
+        self.state.threshold = threshold
+
+    def _apply_threshold(self, threshold: float | None) -> None:
+        """Apply it to what is shown, and to what is to come."""
+        for run in {self._shown, self._run}:
+            if run is not None:
+                run.set_threshold(threshold)
+
     def _clear_figures(self) -> None:
-        """Take away what was counted of a result, and what is being counted."""
+        """Take away what was computed about a result, and what is being computed."""
         for figure in ("score", "measure"):
             self.workers.cancel(figure)
-        self.scores.clear()
-        self.volumes.clear()
-        self.solid.setVisible(False)
+        self.state.clear_figures()
 
-    def _set_running(self, running: bool) -> None:
-        self.run.setEnabled(not running and self.image.layer is not None)
-        self.stop.setEnabled(running)
-        self.progress.setVisible(running)
-        for control in (self.image, self.model, self.camera, self.flips, self.slices):
-            control.setEnabled(not running)
+    def _on_reference(self) -> None:
+        layer = self.reference.layer
+        self.state.scores = Figure()
+        if layer is not None and layer.unique_id != self.state.reference:
+            self.listen(layer.events.paint, self._on_reference_painted)
+        self.state.reference = None if layer is None else layer.unique_id
+        self._score_soon()
+
+    def _on_reference_painted(self) -> None:
+        self.state.scores = self.state.scores.outdated()
+        self._score_soon()
 
     def _score(self) -> None:
         self.workers.cancel("score")
         reference, run = self.reference.layer, self._shown
         if reference is None or run is None or run.layer is None or run.result is None:
-            self.scores.setText("")
-            return
-        if reference == run.layer:
-            self.scores.setText("The reference is the result itself; choose another layer.")
-            return
-        try:
-            what = run.compared_with(reference)
-        except InputError as error:
-            self.scores.setText(f"⚠ {error}")
-            return
-        self.workers.start("score", compare(what), self._on_scores, self._on_score_failed)
+            self.state.scores = Figure()
+        elif reference == run.layer:
+            self.state.scores = Figure("The reference is the result itself. Choose another layer.")
+        elif not run.running and run.result.finished:
+            try:
+                steps = compare(run.compared_with(reference))
+            except InputError as error:
+                self.state.scores = Figure(f"⚠ {error}")
+                return
+            self.workers.start("score", steps, self._on_scores, self._on_score_failed)
 
     def _on_scores(self, scores: Scores | None) -> None:
         if scores is not None:
-            self.scores.setText(str(scores))
+            self.state.scores = Figure(str(scores))
 
     def _on_score_failed(self, failure: Failure) -> None:
-        self.scores.setText(f"⚠ {failure.sentence}")
+        self.state.scores = Figure(f"⚠ {failure.sentence}")
 
     def _measure(self) -> None:
-        """Say how large each class is, where the layer is a volume with lengths."""
+        """Compute the volume of each class, where the layer is a volume with lengths."""
         self.workers.cancel("measure")
         run = self._shown
-        if run is None or run.layer is None or run.about is None or not run.request.planes.volume:
+        if run is None or run.layer is None or run.model is None or run.result is None:
             return
-        self.solid.setVisible(run.layer.ndim == 3 and min(run.layer.data.shape) > 1)
-        what = measurable(run.layer, run.about.classes)
-        if what is not None:
-            self.workers.start("measure", measure(what), self._on_volumes)
+        if not run.running:
+            classes, finished = run.model.classes, run.result.finished
+            what = label_volume(run.layer, run.request, finished, classes)
+            if what is not None:
+                self.workers.start("measure", measure(what), self._on_volumes)
 
-    def _on_volumes(self, volumes: dict[str, float] | None) -> None:
+    def _on_volumes(self, volumes: str | None) -> None:
         if volumes is not None:
-            self.volumes.setText(said(volumes))
+            self.state.volumes = Figure(volumes)
 
     def _on_solid(self, solid: bool) -> None:
-        """Show the labels as a body: the image's brightest voxels would lie over it."""
+        """Show the labels in 3-D: the image's brightest voxels would lie over them."""
         self.viewer.dims.ndisplay = 3 if solid else 2
-        if self._shown is not None and self._shown.image in self.viewer.layers:
-            self._shown.image.visible = not solid
+        image = (
+            layer_by_id(self.viewer, self._shown.request.planes.layer_id) if self._shown else None
+        )
+        if solid and image is not None:
+            self._layers.set_visible([image], False)
 
     def _on_ndisplay(self) -> None:
-        self.solid.blockSignals(True)
-        self.solid.setChecked(self.viewer.dims.ndisplay == 3)
-        self.solid.blockSignals(False)
+        if self.viewer.dims.ndisplay == 2:
+            self._layers.restore()
+        self._redraw()
 
     def _open_sample(self) -> None:
         self.sample.setEnabled(False)
-        self._say("Making a sample…")
+        self._say("Making the sample…")
         self.workers.start("sample", _samples(), self._on_sample)
 
     def _on_sample(self, layers: list[Any]) -> None:
@@ -350,41 +365,33 @@ class SegmentWidget(SegmentForm):
         self.sample.setEnabled(True)
         self._say("")
 
-    def _on_tune(self) -> None:
-        if self.model.path is None:
-            self._fail(Failure("No model is chosen; expected one to tune"))
+    def _on_calibrate(self) -> None:
+        if self.state.model is None:
+            self._fail(Failure("Select a model first, or use Model > Open model file…"))
             return
         dialog = CalibrationDialog(
-            self.viewer, self.model.path, self.camera.angle, preferences().device, self
+            self.viewer, self.state.model, self.state.angle, preferences().device, self
         )
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.tuned.connect(self._on_tuned)
+        dialog.calibrated.connect(self._on_calibrated)
         dialog.show()
 
-    def _on_tuned(self, file: Path) -> None:
-        angle = self.camera.value()
+    def _on_calibrated(self, file: Path) -> None:
         self.model.open(file)
-        # The scanner is the same, whose angle was told.
-        self.camera.setValue(angle)
         self._say(f"✓ {file.name} is chosen; Run segments with it.")
 
-    def _say(self, words: str) -> None:
-        self.status.setText(words)
-        self.details.setVisible(False)
+    def _say(self, text: str) -> None:
+        self.state.traceback = ""
+        self.state.message = text
 
     def _fail(self, failure: Failure) -> None:
-        self._say(f"✕ {failure.sentence}")
-        self._traceback = failure.traceback
-        self.details.setVisible(bool(failure.traceback))
+        self.state.traceback = failure.traceback
+        self.state.message = f"✕ {failure.sentence}"
 
-    def _soon(self, slot: Any) -> QTimer:
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.setInterval(_REST_MS)
-        timer.timeout.connect(slot)
-        return timer
+    def _redraw(self, _event: object = None) -> None:
+        self.draw(self.state)
 
 
-def _samples() -> Iterator[list[Any]]:
+def _samples() -> Generator[list[Any], None, None]:
     """Make the sample, once."""
     yield fundus_a()

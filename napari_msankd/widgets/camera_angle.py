@@ -1,25 +1,94 @@
 """Field of view of a fundus camera."""
 
-from qtpy.QtWidgets import QDoubleSpinBox
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox
+from superqt.utils import signals_blocked
+
+from napari_msankd.widgets.layout import elide_combo
+
+PRESETS = (30, 35, 45, 50, 200)
+"""Degrees of common fundus cameras; 200 is ultra-widefield."""
+
+UNKNOWN = "unknown"
+_LARGEST = 200
 
 
-class CameraAngle(QDoubleSpinBox):
-    """Degrees that a fundus camera's field of view spans, or that nobody knows."""
+class CameraAngle(QComboBox):
+    """Degrees that a fundus camera's field of view spans, from presets or by free entry.
+
+    Attributes
+    ----------
+    valueChanged
+        Emitted with the degrees when they change; 0 stands for unknown.
+    """
+
+    valueChanged = Signal(float)
 
     def __init__(self) -> None:
         super().__init__()
-        self.setRange(0, 200)
-        self.setDecimals(0)
-        self.setSingleStep(5)
-        self.setSuffix("°")
-        self.setSpecialValueText("angle not known")
+        elide_combo(self)
+        self.setEditable(True)
+        self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.setAccessibleName("Angle of the fundus camera")
         self.setToolTip(
-            "Degrees that the fundus camera's field of view spans, such as 30 or 45; images of "
-            "all cameras are then brought to as many pixels a degree"
+            "Angle that the fundus camera's field of view spans, in degrees; type any other. "
+            "Images of all cameras are brought to the same pixels per degree. Unknown: images "
+            "are scaled by their field of view's diameter"
         )
+        self._value = 0.0
+        self._own: float | None = None
+        self._offer()
+        self.activated.connect(lambda position: self.setValue(self.itemData(position)))
+        line = self.lineEdit()
+        assert line is not None
+        line.editingFinished.connect(self._on_edited)
 
     @property
     def angle(self) -> float | None:
         """Degrees; None if not known."""
-        return self.value() or None
+        return self._value or None
+
+    def value(self) -> float:
+        """Degrees; 0 if not known."""
+        return self._value
+
+    def setValue(self, degrees: float) -> None:
+        """Choose an angle; 0 stands for unknown."""
+        before, self._value = self._value, min(max(0.0, float(degrees)), _LARGEST)
+        self.setEditText(self._text(self._value))
+        if self._value != before:
+            self.valueChanged.emit(self._value)
+
+    def text(self) -> str:
+        """What is shown: ``45°`` or ``unknown``."""
+        return self.currentText()
+
+    def set_model_angle(self, degrees: float | None) -> None:
+        """Mark the angle that the model was trained on among the presets."""
+        if degrees != self._own:
+            self._own = degrees
+            self._offer()
+
+    def _offer(self) -> None:
+        with signals_blocked(self):
+            self.clear()
+            self.addItem(UNKNOWN, 0.0)
+            for degrees in sorted({*PRESETS, *([self._own] if self._own else [])}):
+                note = "  as in training" if degrees == self._own else ""
+                self.addItem(f"{degrees:g}°{note}", float(degrees))
+            self.setEditText(self._text(self._value))
+
+    def _on_edited(self) -> None:
+        """Take what was typed; anything that is no angle goes back to the former one."""
+        typed = self.currentText().strip().removesuffix("°").replace(",", ".").strip()
+        if typed in ("", UNKNOWN):
+            self.setValue(0)
+            return
+        try:
+            self.setValue(float(typed.split("°")[0]))
+        except ValueError:
+            self.setEditText(self._text(self._value))
+
+    @staticmethod
+    def _text(degrees: float) -> str:
+        return f"{degrees:g}°" if degrees else UNKNOWN

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
+from superqt.utils import signals_blocked
 
+from napari_msankd.layers import is_mask_like
 from napari_msankd.widgets.layout import elide_combo
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 class LayerCombo(QComboBox):
     """Layers of one kind, always those of the viewer.
 
+    magicgui's own finds its viewer only inside a docked window, and loses the choice when a
+    layer is renamed.
+
     Parameters
     ----------
     viewer
@@ -22,7 +27,13 @@ class LayerCombo(QComboBox):
     kind
         Class of the layers.
     none
-        First entry that stands for no layer; there is none if empty.
+        First entry that stands for no layer. If empty, a layer is chosen where there is one
+        that is no mask and no result, and the choice follows the layer list.
+
+    Attributes
+    ----------
+    changed
+        Emitted when another layer is chosen, by a person or because the former one is gone.
     """
 
     changed = Signal()
@@ -34,10 +45,21 @@ class LayerCombo(QComboBox):
         self._none = none
         self._layers: list[Layer | None] = []
         elide_combo(self)
+        self.setPlaceholderText("none" if none else "choose a layer")
         events = viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+        sources = [events.inserted, events.removed, events.reordered, events.renamed]
+        for event in sources:
             event.connect(self.refresh)
-        viewer.layers.selection.events.active.connect(self._on_active)
+        active = viewer.layers.selection.events.active
+        active.connect(self._on_active)
+        refresh, on_active = self.refresh, self._on_active
+
+        def disconnect() -> None:
+            for event in sources:
+                event.disconnect(refresh)
+            active.disconnect(on_active)
+
+        self.destroyed.connect(disconnect)
         self.refresh()
         self.currentIndexChanged.connect(self._on_changed)
 
@@ -49,26 +71,32 @@ class LayerCombo(QComboBox):
 
     @layer.setter
     def layer(self, layer: "Layer | None") -> None:
-        self.setCurrentIndex(self._layers.index(layer))
+        self.setCurrentIndex(self._layers.index(layer) if layer in self._layers else -1)
 
     def refresh(self, _event: object = None) -> None:
         """Take the layers anew; the choice stays while its layer is there."""
         before = self.layer
-        found: list[Layer | None] = [x for x in self._viewer.layers if isinstance(x, self._kind)]
-        self._layers = [None, *found] if self._none else found
-        self.blockSignals(True)
-        self.clear()
-        self.addItems([x.name if x is not None else self._none for x in self._layers])
-        default = 0 if self._none else len(self._layers) - 1
-        self.setCurrentIndex(self._layers.index(before) if before in self._layers else default)
-        self.blockSignals(False)
+        layers: list[Layer | None] = [x for x in self._viewer.layers if isinstance(x, self._kind)]
+        self._layers = [None, *layers] if self._none else layers
+        with signals_blocked(self):
+            self.clear()
+            self.addItems([x.name if x is not None else self._none for x in self._layers])
+            self.layer = before if before in self._layers else self._default()
         if self.layer != before:
             self.changed.emit()
+
+    def _default(self) -> "Layer | None":
+        if self._none:
+            return None
+        layers = reversed(self._layers)
+        return next((x for x in layers if x is not None and not is_mask_like(x)), None)
 
     def _on_changed(self) -> None:
         self.changed.emit()
 
     def _on_active(self, event: Any) -> None:
         """Follow the layer list; a choice that may be none is the person's own."""
-        if self.isEnabled() and not self._none and event.value in self._layers:
+        if not self.isEnabled() or self._none or event.value not in self._layers:
+            return
+        if not is_mask_like(event.value):
             self.layer = event.value

@@ -1,7 +1,9 @@
 """Prediction-time adaptation of batch norms to the image at hand."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,10 @@ from src_training.networks.base import SegmentationNetwork
 
 
 def adapt_batch_norm(
-    tiles: Iterable[Tensor], network: SegmentationNetwork, mixing: float
+    tiles: Iterable[Tensor],
+    network: SegmentationNetwork,
+    mixing: float,
+    counting: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
 ) -> SegmentationNetwork:
     """Copy a network and mix an image's statistics into its batch norms.
 
@@ -28,6 +33,8 @@ def adapt_batch_norm(
         In eval mode; not changed.
     mixing
         Share of the image's statistics, from 0 to 1.
+    counting
+        Context of each forward pass, such as `ForwardProgress.counting`.
 
     Returns
     -------
@@ -45,7 +52,8 @@ def adapt_batch_norm(
         norm.momentum = None
     with torch.no_grad():
         for tile in tiles:
-            adapted(tile)
+            with counting(adapted):
+                adapted(tile)
     for norm, former in zip(norms, trained, strict=True):
         norm.eval()
         for measured, training in zip(_statistics(norm), former, strict=True):

@@ -72,7 +72,7 @@ def spacing_warnings(card: ModelCard, spacing: tuple[float, float, float]) -> li
     pairs = list(zip(spacing, card.spacing, strict=True))[first:]
     if all(1 / MAX_SPACING_RATIO <= here / there <= MAX_SPACING_RATIO for here, there in pairs):
         return []
-    here, there = (" x ".join(f"{mm:.3g}" for mm in side) for side in (spacing, card.spacing))
+    here, there = (" × ".join(f"{mm:.3g}" for mm in side) for side in (spacing, card.spacing))
     return [
         f"This model was trained on voxels of {there} mm (slice, row, column); these are "
         f"{here} mm, so things appear at a size it has not seen."
@@ -164,6 +164,7 @@ def _size_warnings(patch: int, shape: tuple[int, int]) -> list[str]:
     if patch / 2 <= side <= 4 * patch:
         return []
     return [
-        f"This image is {shape[0]} x {shape[1]} pixels; the model was trained on patches of "
-        f"{patch} x {patch}, so things may appear at a size it has not seen."
+        f"This image is {shape[1]} × {shape[0]} px (w × h) at the model's resolution; it was "
+        f"trained on patches of {patch} × {patch} px, so things may appear at a size it has not "
+        "seen."
     ]

@@ -13,6 +13,7 @@ from src_training.data.preprocessing.geometry import PADDING, Float, Mask, Prepa
 from src_training.device import find_device
 from src_training.errors import InputError
 from src_training.inference.bn_adaptation import adapt_batch_norm
+from src_training.inference.forward_progress import ForwardProgress
 from src_training.inference.input_checks import input_warnings
 from src_training.inference.memory_estimate import estimate_memory
 from src_training.inference.model_file import SegmentationModel
@@ -153,10 +154,18 @@ class Predictor:
         image: NDArray[np.generic],
         fov: Mask | None = None,
         prepared: PreparedImage | None = None,
+        passes: ForwardProgress | None = None,
     ) -> Iterator[Progress]:
         """Segment one image, a batch of tiles at a time; parameters as `predict`.
 
         Closing the iterator stops at the next batch.
+
+        Parameters
+        ----------
+        image, fov, prepared
+            As `predict`.
+        passes
+            Follows the layers within a batch, and can stop them.
 
         Yields
         ------
@@ -168,6 +177,8 @@ class Predictor:
         ------
         InputError
             As `predict`, and before the first batch is asked for.
+        PredictionCancelled
+            Within a batch, if `passes` was cancelled.
         """
         if fov is not None and fov.shape != image.shape[:2]:
             raise InputError(
@@ -177,9 +188,11 @@ class Predictor:
         if prepared is None:
             prepared = self.model.card.preprocessing.prepare(image, fov)
         inside = _field_of_view(prepared) if fov is None else fov.astype(bool)
-        return self._run(prepared, inside)
+        return self._run(prepared, inside, passes or ForwardProgress())
 
-    def _run(self, prepared: PreparedImage, inside: Mask) -> Iterator[Progress]:
+    def _run(
+        self, prepared: PreparedImage, inside: Mask, passes: ForwardProgress
+    ) -> Iterator[Progress]:
         padded = torch.from_numpy(prepared.padded)
         pixels = self._network.pad(padded[None])[0]
         size = (pixels.shape[-2], pixels.shape[-1])
@@ -187,11 +200,14 @@ class Predictor:
         windows = self._windows(size, tile)
         blended = BlendedMaps(len(self.model.card.classes), size, tile)
         resampler = WindowResampler(prepared.geometry)
-        network = self._adapted(pixels, size)
-        for start in range(0, len(windows), self.batch):
+        adaptation = self._adaptation_windows(size)
+        batches = range(0, len(windows), self.batch)
+        passes.start(len(adaptation) + len(batches) * len(self._axes))
+        network = self._adapted(pixels, adaptation, passes)
+        for start in batches:
             chosen = windows[start : start + self.batch]
             stack = torch.stack([pixels[:, rows, columns] for rows, columns in chosen])
-            blended.add(self._probabilities(network, stack), chosen)
+            blended.add(self._probabilities(network, stack, passes), chosen)
             changed = _without_padding(_bounding_window(chosen), prepared.geometry.prepared)
             source, region = resampler.footprint(changed)
             maps = resampler.to_original(blended.read(_with_padding(source)), source, region)
@@ -205,32 +221,47 @@ class Predictor:
     def _windows(self, size: tuple[int, int], tile: tuple[int, int]) -> list[Window]:
         return sliding_windows(size, tile, _OVERLAP, self._network.stride)
 
-    def _adapted(self, pixels: Tensor, size: tuple[int, int]) -> SegmentationNetwork:
-        """The network for an image (C, H, W), however it is tiled; see `adapt_batch_norm`."""
-        mixing = self.model.card.bn_mixing
-        if mixing == 0:
-            return self._network
+    @property
+    def _axes(self) -> tuple[tuple[int, ...], ...]:
+        """The flips that are averaged."""
+        return _FLIPS if self.flips else _FLIPS[:1]
+
+    def _adaptation_windows(self, size: tuple[int, int]) -> list[Window]:
+        """The tiles of an image that batch norms adapt to, however the image is tiled."""
+        if self.model.card.bn_mixing == 0:
+            return []
         windows = self._windows(size, self._tile(size, None))
         count = min(_ADAPTATION_TILES, len(windows))
         chosen = np.linspace(0, len(windows) - 1, count).round().astype(int)
-        tiles = (self._placed(pixels[None, :, *windows[index]]) for index in chosen)
+        return [windows[index] for index in chosen]
+
+    def _adapted(
+        self, pixels: Tensor, windows: list[Window], passes: ForwardProgress
+    ) -> SegmentationNetwork:
+        """The network for an image (C, H, W); see `adapt_batch_norm`."""
+        if not windows:
+            return self._network
+        tiles = (self._placed(pixels[None, :, *window]) for window in windows)
         with self._precision():
-            return adapt_batch_norm(tiles, self._network, mixing)
+            return adapt_batch_norm(
+                tiles, self._network, self.model.card.bn_mixing, passes.counting
+            )
 
     def _placed(self, stack: Tensor) -> Tensor:
         return stack.to(self.device).contiguous(memory_format=self._layout)
 
     @torch.inference_mode()
-    def _probabilities(self, network: SegmentationNetwork, stack: Tensor) -> Tensor:
+    def _probabilities(
+        self, network: SegmentationNetwork, stack: Tensor, passes: ForwardProgress
+    ) -> Tensor:
         """Class probabilities (B, K, h, w) float32 on the CPU of tiles (B, C, h, w)."""
         stack = self._placed(stack)
         total = torch.zeros(())
-        flips = _FLIPS if self.flips else _FLIPS[:1]
-        for axes in flips:
-            with self._precision():
+        for axes in self._axes:
+            with self._precision(), passes.counting(network):
                 logits = network(stack.flip(axes))
             total = total + logits.flip(axes).float().softmax(1).cpu()
-        return total / len(flips)
+        return total / len(self._axes)
 
     def _precision(self) -> torch.autocast | nullcontext[None]:
         if self.device.type != "cuda":

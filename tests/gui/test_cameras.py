@@ -40,25 +40,25 @@ def test_segment_asks_for_the_camera_if_the_model_has_an_angle(
 ):
     eye = fundus_phantom(1, 96, "A").image
     viewer.add_image(eye, rgb=True, name="eye")
-    qtbot.waitUntil(lambda: bool(widget.outlook.text()) and not widget.workers, timeout=PATIENCE)
+    qtbot.waitUntil(
+        lambda: bool(widget.compatibility.text()) and not widget.workers, timeout=PATIENCE
+    )
     assert not widget.choices.isRowVisible(widget.camera)
     widget.model.open(fundus_model)
     qtbot.waitUntil(lambda: widget.choices.isRowVisible(widget.camera), timeout=PATIENCE)
-    assert widget.camera.text() == "angle not known" and widget.camera.angle is None
+    assert widget.camera.text() == "unknown" and widget.camera.angle is None
     widget.camera.setValue(45)
     labels = segmented()
     loaded = load_model(fundus_model)
     maps = Predictor(loaded.for_camera(45), "cpu").predict(eye)
     np.testing.assert_array_equal(labels.data, labels_from(maps, loaded.card.threshold))
-    assert labels.metadata["msankd"]["options"]["angle"] == 45
-    # Another model may know nothing of cameras.
+    assert labels.metadata["msankd"]["angle_degrees"] == 45
+    # Another model may know nothing of cameras; the photograph's stays what it is.
     widget.model.open(model)
-    assert widget.camera.angle is None
     qtbot.waitUntil(lambda: not widget.choices.isRowVisible(widget.camera), timeout=PATIENCE)
-    # Who runs a model before it has been read means the angle that was given.
     widget.model.open(fundus_model)
-    widget.camera.setValue(45)
-    assert segmented().metadata["msankd"]["options"]["angle"] == 45
+    assert widget.camera.angle == 45
+    assert segmented().metadata["msankd"]["angle_degrees"] == 45
 
 
 @pytest.fixture

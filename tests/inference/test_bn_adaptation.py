@@ -96,7 +96,7 @@ def test_a_large_image_is_sampled(tiny_model, monkeypatch):
     predictor = Predictor(model, "cpu")
     monkeypatch.setattr(
         "src_training.inference.predictor.adapt_batch_norm",
-        lambda tiles, network, mixing: seen.extend(tiles) or network,
+        lambda tiles, network, *_: seen.extend(tiles) or network,
     )
     next(predictor.tiles(picture(900, 2600)))
     assert len(seen) == 8

@@ -22,7 +22,9 @@ def shows_camera(widget, tiny_model, tmp_path, qtbot):
     widget.model.open(tmp_path / "fundus.safetensors")
 
     def look():
-        qtbot.waitUntil(lambda: "✓" in widget.outlook.text() or "⚠" in widget.outlook.text())
+        qtbot.waitUntil(
+            lambda: "✓" in widget.compatibility.text() or "⚠" in widget.compatibility.text()
+        )
         qtbot.waitUntil(lambda: not widget.workers, timeout=PATIENCE)
         return widget.choices.isRowVisible(widget.camera)
 
@@ -38,7 +40,7 @@ def test_no_camera_is_asked_for_of_a_volume_and_none_acts(
     viewer.add_image(np.stack([eye[..., 1]] * 2), name="ct")
     assert not widget.choices.isRowVisible(widget.camera)
     assert not shows_camera()
-    assert segmented().metadata["msankd"]["options"]["angle"] is None
+    assert segmented().metadata["msankd"]["angle_degrees"] is None
     viewer.add_image(np.stack([eye] * 2), rgb=True, name="eyes")
     assert shows_camera() and widget.camera.angle == 45
 
@@ -51,7 +53,7 @@ def test_the_angle_stays_for_the_next_photograph_and_is_restored(
     for image, angle in ((one, 45), (two, 60)):
         widget.image.layer = image
         widget.camera.setValue(angle)
-        assert segmented().metadata["msankd"]["options"]["angle"] == angle
+        assert segmented().metadata["msankd"]["angle_degrees"] == angle
     widget.image.layer = one
     assert widget.camera.angle == 45
     widget.image.layer = new

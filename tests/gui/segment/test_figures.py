@@ -90,7 +90,7 @@ def test_a_failed_run_leaves_the_former_result_and_scores(image, viewer, widget,
     assert segmented() == labels
     assert "layer 'hole', slice [1], cannot be segmented: " in widget.status.text()
     assert "Dice 1.000" in widget.scores.text()
-    widget.number.setValue(0.7)
+    widget.threshold.setValue(0.7)
     qtbot.waitUntil(lambda: not np.array_equal(labels.data, before), timeout=PATIENCE)
     qtbot.waitUntil(lambda: "Dice 1.000" not in widget.scores.text(), timeout=PATIENCE)
     viewer.layers.remove(labels)
@@ -100,19 +100,19 @@ def test_a_failed_run_leaves_the_former_result_and_scores(image, viewer, widget,
 def test_a_threshold_set_before_the_first_tile_is_used(
     image, viewer, widget, model, monkeypatch, qtbot
 ):
-    loaded, going, tiles = Event(), Event(), segmenting._in_turn
+    loaded, going, tiles = Event(), Event(), segmenting._tiles
 
     def late(*what):
         loaded.set()
         going.wait(PATIENCE / 1000)
         yield from tiles(*what)
 
-    monkeypatch.setattr(segmenting, "_in_turn", late)
+    monkeypatch.setattr(segmenting, "_tiles", late)
     viewer.add_image(image, rgb=True)
     widget.run.click()
     qtbot.waitUntil(loaded.is_set, timeout=PATIENCE)
     qtbot.wait(200)
-    widget.number.setValue(0.7)
+    widget.threshold.setValue(0.7)
     going.set()
     qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
     wanted = labels_from(Predictor(load_model(model), "cpu").predict(image), 0.7)

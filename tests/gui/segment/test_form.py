@@ -2,26 +2,39 @@
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QScrollArea, QStyle, QStyleOptionComboBox
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QComboBox,
+    QScrollArea,
+    QSlider,
+    QStyle,
+    QStyleOptionComboBox,
+)
+from superqt import QLabeledDoubleSlider
 
-from napari_msankd.widgets.slice_selector import RANGE
 from tests.gui.conftest import PATIENCE
 
 MM = {"scale": (3, 0.5, 0.5), "units": ("mm", "mm", "mm")}
 
 
-@pytest.fixture(autouse=True)
-def small_window(widget, qtbot):
+@pytest.fixture
+def viewer(window):
+    return window
+
+
+@pytest.fixture
+def widget(docked, qtbot):
     """Shown, since napari's style counts from then on; as high as a laptop's."""
-    widget.window().resize(1000, 600)
-    widget.window().show()
+    docked.window().resize(1000, 600)
+    docked.window().show()
     qtbot.wait(100)
+    return docked
 
 
 def test_a_small_window_stays_small_with_long_messages(viewer, widget, segmented, qtbot):
     volume = np.random.default_rng(5).random((3, 32, 40), np.float32)
     viewer.add_image(volume, **MM)
-    widget.slices.which.setCurrentText(RANGE)
+    widget.slices.which.setCurrentText("range of slices")
     labels = segmented()
     widget.reference.layer = viewer.add_labels(np.asarray(labels.data).copy(), **MM)
     qtbot.waitUntil(lambda: "Dice" in widget.scores.text(), timeout=PATIENCE)
@@ -51,4 +64,20 @@ def test_the_slider_has_a_pixel_for_every_threshold(image, viewer, widget, qtbot
     viewer.add_image(image, rgb=True)
     qtbot.wait(100)
     assert widget.width() < 330
-    assert widget.slider.width() >= widget.slider.maximum()
+    (slider,) = widget.threshold.findChildren(QSlider)
+    assert slider.width() >= 98
+
+
+def test_it_fits_a_laptop_and_every_control_explains_itself(widget):
+    assert widget.sizeHint().height() <= 600
+    for kind in (QAbstractButton, QSlider, QComboBox):
+        for control in widget.findChildren(kind):
+            inside_slider = isinstance(control.parent(), QLabeledDoubleSlider)
+            assert control.toolTip() or inside_slider, control
+
+
+def test_both_themes_have_a_run_button(viewer, widget):
+    viewer.theme = "light"
+    light = widget.run.styleSheet()
+    viewer.theme = "dark"
+    assert light != widget.run.styleSheet()

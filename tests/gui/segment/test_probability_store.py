@@ -82,7 +82,7 @@ def test_more_classes_keep_the_most_probable():
     maps = np.random.default_rng(0).random((4, 6, 7), np.float32)
     result = Result(Slicing((6, 7)), 4, 0.5)
     result.write((), everywhere(), maps)
-    assert result.kept is None
+    assert result.foreground is None
     assert np.array_equal(result.labels, maps.argmax(0))
 
 

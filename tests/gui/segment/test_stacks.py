@@ -3,13 +3,9 @@
 import numpy as np
 import pytest
 
-from napari_msankd.layers import planes_of
-from napari_msankd.segment import inference as segmenting
-from napari_msankd.segment.inference import Request, segment
-from napari_msankd.segment.probability_store import Result
 from src_training.data.slice_context import neighbouring
 from src_training.inference.model_file import load_model
-from src_training.inference.predictor import Predictor, Progress, labels_from
+from src_training.inference.predictor import Predictor, labels_from
 from tests.gui.conftest import PATIENCE, make_model
 
 
@@ -26,14 +22,14 @@ def test_a_stack_begins_with_the_displayed_slice(long_stack, viewer, widget, qtb
     widget.stop.click()
     qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
     labels = widget.result
-    begun = [index for (index,) in labels.metadata["msankd"]["slices begun"]]
-    assert begun == [i for i in range(150) if labels.data[i].any()]
-    assert 140 in begun and 139 not in begun
+    slices = labels.metadata["msankd"]["slices"]
+    assert slices == [i for i in range(150) if labels.data[i].any()]
+    assert 140 in slices and 139 not in slices
 
 
 def test_three_slices_are_asked_whether_they_are_colours(viewer, widget, qtbot):
     viewer.add_image(np.random.default_rng(0).random((3, 32, 40), np.float32))
-    qtbot.waitUntil(lambda: "if they are colours" in widget.outlook.text(), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "color channels" in widget.compatibility.text(), timeout=PATIENCE)
 
 
 def test_photographs_in_a_stack_are_no_volume(viewer, widget, segmented, qtbot):
@@ -43,46 +39,22 @@ def test_photographs_in_a_stack_are_no_volume(viewer, widget, segmented, qtbot):
     assert not widget.slices.axis.isHidden()
     viewer.add_image(eyes, rgb=True, name="eyes", **place)
     assert widget.slices.axis.isHidden()
-    qtbot.waitUntil(lambda: "A stack: its 3 slices" in widget.outlook.text(), timeout=PATIENCE)
-    assert "if they are colours" not in widget.outlook.text()
+    qtbot.waitUntil(lambda: "All 3 slices" in widget.compatibility.text(), timeout=PATIENCE)
+    assert "color channels" not in widget.compatibility.text()
     segmented()
     qtbot.wait(300)
     assert "measure" not in widget.workers
     assert widget.solid.isHidden() and widget.volumes.text() == ""
 
 
-def test_progress_never_decreases_with_uneven_tiles(stack, viewer, model, tmp_path, monkeypatch):
-    class Plane(Result):
-        def write(self, *_):
-            pass
-
-        finish = write
-
-    counts = iter((4, 1, 2, 3))
-
-    def tiles(*_):
-        total = next(counts)
-        for done in range(1, total + 1):
-            yield Progress(done, total, (slice(0), slice(0)), None)
-
-    monkeypatch.setattr(segmenting, "Result", Plane)
-    monkeypatch.setattr(segmenting, "_in_turn", tiles)
-    planes = planes_of(viewer.add_image(stack))
-    part = (range(4),)
-    request = Request(planes, part, (0,), model, False, None, "cpu", 10**9, tmp_path)
-    _, *tiles = segment(request, None)
-    assert [tile.done for tile in tiles] == list(range(1, 11))
-    assert [tile.total for tile in tiles] == [16] * 4 + [7] + [9] * 2 + [10] * 3
-
-
 def test_the_threshold_goes_back_to_the_models_own(image, viewer, widget, qtbot):
     viewer.add_image(image, rgb=True)
     qtbot.waitUntil(lambda: bool(widget.device.text()), timeout=PATIENCE)
-    assert not widget.own_threshold.isEnabled()
-    widget.number.setValue(0.9)
-    widget.own_threshold.click()
-    assert widget.number.value() == 0.5
-    assert not widget.own_threshold.isEnabled()
+    assert not widget.automatic.isEnabled()
+    widget.threshold.setValue(0.9)
+    widget.automatic.click()
+    assert widget.threshold.value() == 0.5
+    assert not widget.automatic.isEnabled()
 
 
 @pytest.fixture
@@ -106,14 +78,14 @@ def test_the_slider_shows_the_threshold_of_the_image(
     labels = segmented()
     wanted, own = own_labels(own_model, image)
     assert np.array_equal(labels.data, wanted) and own != 0.45
-    assert labels.metadata["msankd"]["options"]["threshold"] == own
-    assert widget.number.value() == own and not widget.own_threshold.isEnabled()
-    widget.number.setValue(0.9)
+    assert labels.metadata["msankd"]["threshold"] == own
+    assert widget.threshold.value() == own and not widget.automatic.isEnabled()
+    widget.threshold.setValue(0.9)
     qtbot.waitUntil(lambda: not np.array_equal(labels.data, wanted), timeout=PATIENCE)
-    widget.own_threshold.click()
+    widget.automatic.click()
     qtbot.waitUntil(lambda: np.array_equal(labels.data, wanted), timeout=PATIENCE)
-    assert widget.number.value() == own
-    assert labels.metadata["msankd"]["options"]["threshold"] == own
+    assert widget.threshold.value() == own
+    assert labels.metadata["msankd"]["threshold"] == own
 
 
 def test_the_slider_follows_the_threshold_of_each_slice(
@@ -127,13 +99,13 @@ def test_the_slider_follows_the_threshold_of_each_slice(
         wanted, own = own_labels(own_model, plane)
         assert np.array_equal(labels.data[index], wanted)
         viewer.dims.set_point(0, index)
-        assert widget.number.value() == own
+        assert widget.threshold.value() == own
         cuts.append(own)
     assert len(set(cuts)) > 1
-    assert labels.metadata["msankd"]["options"]["threshold"] == "each slice's own"
-    widget.slider.setValue(30)
+    assert labels.metadata["msankd"]["thresholds"] == cuts
+    widget.threshold.setValue(0.3)
     viewer.dims.set_point(0, 0)
-    assert widget.number.value() == 0.3
+    assert widget.threshold.value() == 0.3
 
 
 def test_a_model_of_neighbouring_slices_sees_those_of_the_stack(
@@ -157,5 +129,5 @@ def test_a_single_slice_for_a_model_of_neighbours_is_warned_of(
     widget.model.open(make_model(tmp_path / "planes.safetensors", neighbours=3))
     viewer.add_image(stack[0])
     qtbot.waitUntil(
-        lambda: "reads 3 neighbouring slices" in widget.outlook.text(), timeout=PATIENCE
+        lambda: "reads 3 neighbouring slices" in widget.compatibility.text(), timeout=PATIENCE
     )

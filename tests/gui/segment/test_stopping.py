@@ -1,5 +1,7 @@
 """A run of the Segment widget that does not come to its end, or has not come to it yet."""
 
+import re
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
@@ -32,18 +34,17 @@ def test_stop_keeps_what_is_done(slow, viewer, widget, model, qtbot):
     assert labels.data[0].any()
     assert not labels.data[-1].any()
     assert labels.metadata["msankd"]["complete"] is False
-    assert "is kept" in widget.status.text()
+    assert re.match(r"Stopped: .* has \d+ of 150 slices \(0", widget.status.text())
     assert widget.run.isEnabled()
     assert not widget.stop.isEnabled()
 
 
-def test_progress_counts_tiles_and_the_time_left(slow, viewer, widget, qtbot):
+def test_progress_counts_slices_and_the_time_left(slow, viewer, widget, qtbot):
     viewer.add_image(slow)
     widget.run.click()
-    qtbot.waitUntil(lambda: widget.progress.value() > 2, timeout=PATIENCE)
-    assert widget.progress.maximum() == len(slow)
-    assert "of 150 tiles" in widget.progress.format()
-    assert "left" in widget.progress.format()
+    qtbot.waitUntil(lambda: widget.state.progress.slices > 2, timeout=PATIENCE)
+    assert "of 150 slices" in widget.progress.format()
+    assert 0 < widget.progress.value() < widget.progress.maximum()
 
 
 def test_removing_the_result_stops_the_run(slow, viewer, widget, qtbot):
@@ -64,13 +65,16 @@ def test_removing_the_image_lets_the_run_end_well(stack, viewer, widget, qtbot):
     assert widget.result.metadata["msankd"]["complete"] is True
 
 
-def test_closing_the_dock_stops_the_run(slow, viewer, widget, qtbot):
-    viewer.add_image(slow)
-    widget.run.click()
-    qtbot.waitUntil(lambda: widget.result is not None, timeout=PATIENCE)
-    viewer.window.remove_dock_widget(widget)
-    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
-    assert widget.result.metadata["msankd"]["complete"] is False
+def test_closing_the_dock_stops_the_run(slow, window, docked, qtbot):
+    window.add_image(slow)
+    docked.run.click()
+    qtbot.waitUntil(lambda: docked.result is not None, timeout=PATIENCE)
+    labels = docked.result
+    window.window.remove_dock_widget(docked)
+    assert not docked.running
+    record = labels.metadata["msankd"]
+    assert record["complete"] is False
+    assert len(record["slices"]) < len(slow)
 
 
 def test_closing_the_viewer_during_a_run_ends_the_worker(make_napari_viewer, model, slow, qtbot):

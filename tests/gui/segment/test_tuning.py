@@ -36,7 +36,7 @@ def dialog(widget, qtbot):
     """Press the button; gives the dialog once it has looked at what is open."""
 
     def press():
-        widget.tune.click()
+        widget.calibrate.click()
         found = [each for each in widget.findChildren(CalibrationDialog) if each.isVisible()][-1]
         qtbot.waitUntil(lambda: not found.images.looking, timeout=PATIENCE)
         return found
@@ -58,9 +58,9 @@ def test_a_model_is_tuned_to_open_layers_and_chosen(
 ):
     given = model.read_bytes()
     asked = dialog()
-    with qtbot.waitSignal(asked.tuned, timeout=PATIENCE):
-        asked.tune.click()
-        assert not asked.tune.isEnabled()
+    with qtbot.waitSignal(asked.calibrated, timeout=PATIENCE):
+        asked.calibrate.click()
+        assert not asked.calibrate.isEnabled()
     assert widget.model.path == save_as and model.read_bytes() == given
     assert "tuned.safetensors is chosen" in widget.status.text()
     card = read_card(save_as)
@@ -72,18 +72,18 @@ def test_a_model_is_tuned_to_open_layers_and_chosen(
     for file, said in ((model, before), (save_as, after)):
         dice = evaluate(Predictor(load_model(file), "cpu"), domain).mean["dice"]
         assert dice == pytest.approx(said, abs=1e-3)
-    assert after >= before and asked.tune.isEnabled() and not asked.bar.isVisible()
+    assert after >= before and asked.calibrate.isEnabled() and not asked.bar.isVisible()
 
 
 def test_a_model_is_tuned_to_a_folder(eyes, viewer, dialog, save_as, tmp_path, qtbot):
     domain = Domain.from_arrays("lab", [e.image for e in eyes], [e.mask for e in eyes])
     write_domain(domain, tmp_path / "lab")
     asked = dialog()
-    assert not asked.tune.isEnabled()
+    assert not asked.calibrate.isEnabled()
     asked.images.choose_folder(tmp_path / "lab")
-    qtbot.waitUntil(asked.tune.isEnabled, timeout=PATIENCE)
-    with qtbot.waitSignal(asked.tuned, timeout=PATIENCE):
-        asked.tune.click()
+    qtbot.waitUntil(asked.calibrate.isEnabled, timeout=PATIENCE)
+    with qtbot.waitSignal(asked.calibrated, timeout=PATIENCE):
+        asked.calibrate.click()
     assert "Tuned to 2 images of lab." in read_card(save_as).description
 
 
@@ -91,7 +91,7 @@ def test_what_a_model_found_is_nothing_to_tune_to(eyes, viewer, dialog, segmente
     viewer.add_image(eyes[0].image, rgb=True, name="eye")
     assert segmented() is not None
     asked = dialog()
-    assert not asked.tune.isEnabled() and "Paint Labels" in asked.images.found.text()
+    assert not asked.calibrate.isEnabled() and "Paint Labels" in asked.images.found.text()
 
 
 def test_what_cannot_be_tuned_is_said_and_nothing_is_written(
@@ -99,17 +99,17 @@ def test_what_cannot_be_tuned_is_said_and_nothing_is_written(
 ):
     asked = dialog()
     asked.images.camera.setValue(45)
-    qtbot.waitUntil(asked.tune.isEnabled, timeout=PATIENCE)
-    asked.tune.click()
+    qtbot.waitUntil(asked.calibrate.isEnabled, timeout=PATIENCE)
+    asked.calibrate.click()
     qtbot.waitUntil(lambda: "✕" in asked.status.text(), timeout=PATIENCE)
     assert "angle" in asked.status.text() and not save_as.exists()
-    assert asked.tune.isEnabled()
+    assert asked.calibrate.isEnabled()
 
 
 def test_a_dialog_that_is_closed_writes_nothing(
     labelled, widget, dialog, save_as, monkeypatch, qtbot
 ):
-    asked, before, steps = dialog(), widget.model.path, tuning._tuned
+    asked, before, steps = dialog(), widget.model.path, tuning._calibrate
     closed, ended = Event(), Event()
 
     def held(*arguments):
@@ -120,8 +120,8 @@ def test_a_dialog_that_is_closed_writes_nothing(
         finally:
             ended.set()
 
-    monkeypatch.setattr(tuning, "_tuned", held)
-    asked.tune.click()
+    monkeypatch.setattr(tuning, "_calibrate", held)
+    asked.calibrate.click()
     qtbot.waitUntil(lambda: "Loading" in asked.status.text(), timeout=PATIENCE)
     asked.reject()
     closed.set()

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from napari_msankd.commands import segment_current_slice
-from napari_msankd.widgets.slice_selector import CURRENT, RANGE
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
 from tests.gui.conftest import PATIENCE, make_model
@@ -23,14 +22,14 @@ def expected(model, plane):
 
 def test_a_range_of_slices_lies_where_it_was(volume, viewer, widget, segmented, model):
     image = viewer.add_image(volume, **MM)
-    widget.slices.which.setCurrentText(RANGE)
+    widget.slices.which.setCurrentText("range of slices")
     widget.slices.first.setValue(2)
     widget.slices.last.setValue(4)
     labels = segmented()
     assert labels.data.shape == (3, 32, 40)
     assert np.array_equal(labels.data, [expected(model, plane) for plane in volume[2:5]])
     assert np.allclose(labels.data_to_world((1, 5, 6)), image.data_to_world((3, 5, 6)))
-    assert labels.metadata["msankd"]["options"]["slices"] == "[2:5]"
+    assert labels.metadata["msankd"]["slices"] == [2, 3, 4]
 
 
 @pytest.mark.parametrize("axis", [1, 2])
@@ -42,7 +41,7 @@ def test_a_volume_is_segmented_along_another_axis(axis, volume, viewer, widget, 
     moved = np.moveaxis(volume, axis, 0)
     wanted = np.stack([expected(model, plane) for plane in moved])
     assert np.array_equal(np.moveaxis(np.asarray(labels.data), axis, 0), wanted)
-    assert labels.metadata["msankd"]["options"]["axis"] == axis
+    assert labels.metadata["msankd"]["axis"] == axis
 
 
 def test_the_current_slice_along_another_axis_is_scored(
@@ -51,7 +50,7 @@ def test_the_current_slice_along_another_axis_is_scored(
     image = viewer.add_image(volume, **MM)
     viewer.dims.set_point(1, 7.5)
     widget.slices.axis.setCurrentText("y")
-    widget.slices.which.setCurrentText(CURRENT)
+    widget.slices.which.setCurrentText("current slice")
     labels = segmented()
     assert labels.data.shape == (6, 1, 40)
     assert np.allclose(labels.data_to_world((2, 0, 3)), image.data_to_world((2, 15, 3)))
@@ -77,15 +76,16 @@ def test_a_series_of_volumes_has_no_choice_of_axis(viewer, widget, segmented, mo
     viewer.add_image(series)
     viewer.dims.set_point(0, 1)
     assert widget.slices.axis.isHidden()
-    widget.slices.which.setCurrentText(RANGE)
+    widget.slices.which.setCurrentText("range of slices")
     widget.slices.first.setValue(1)
     labels = segmented()
     assert labels.data.shape == (1, 2, 32, 40)
     assert np.array_equal(labels.data[0, 1], expected(model, series[1, 2]))
-    assert labels.metadata["msankd"]["options"]["slices"] == "[1, 1:3]"
+    assert labels.metadata["msankd"]["slices"] == [[1, 1], [1, 2]]
 
 
-def test_the_menus_command_segments_the_slice_in_sight(volume, viewer, model, qtbot):
+def test_the_menus_command_segments_the_slice_in_view(volume, window, qtbot):
+    viewer = window
     viewer.add_image(volume)
     viewer.dims.set_point(0, 3)
     widget = segment_current_slice(viewer)
@@ -106,7 +106,7 @@ def test_volumes_are_in_millilitres_and_follow_the_threshold(
 
     qtbot.waitUntil(volume_shown, timeout=PATIENCE)
     before = widget.volumes.text()
-    widget.number.setValue(0.8)
+    widget.threshold.setValue(0.8)
     qtbot.waitUntil(lambda: widget.volumes.text() != before and volume_shown(), timeout=PATIENCE)
 
 
@@ -133,5 +133,5 @@ def test_the_body_is_shown_and_the_slices_again(volume, viewer, widget, segmente
 def test_a_spacing_far_from_the_training_is_said(volume, viewer, widget, tmp_path, qtbot):
     widget.model.open(make_model(tmp_path / "ct.safetensors", spacing=(5, 0.8, 0.8)))
     viewer.add_image(volume, scale=(5, 0.3, 0.3), units=("mm", "mm", "mm"))
-    words = "5 x 0.8 x 0.8 mm (slice, row, column); these are 5 x 0.3 x 0.3 mm"
-    qtbot.waitUntil(lambda: words in widget.outlook.text(), timeout=PATIENCE)
+    words = "5 × 0.8 × 0.8 mm (slice, row, column); these are 5 × 0.3 × 0.3 mm"
+    qtbot.waitUntil(lambda: words in widget.compatibility.text(), timeout=PATIENCE)

@@ -1,0 +1,343 @@
+"""What is chosen and what is known in Segment; drivable with a `ViewerModel`, without Qt."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from psygnal import SignalGroupDescriptor
+
+from napari_msankd.formatting import duration
+from napari_msankd.layers import (
+    Index,
+    Slicing,
+    array_of,
+    layer_by_id,
+    planes_of,
+    shown_axis,
+    shown_index,
+)
+from napari_msankd.segment.inference import ModelInfo, Request
+from napari_msankd.settings import Preferences
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+Part = Literal["all", "current", "range"]
+Phase = Literal["idle", "loading", "segmenting", "stopping"]
+
+
+@dataclass(frozen=True)
+class SliceChoice:
+    """Which slices of a stack are segmented.
+
+    Attributes
+    ----------
+    part
+        All, the one in view, or those from `first` to `last`.
+    axis
+        Of a volume, the one that is cut across.
+    first, last
+        Both included; `last` None for the last of all.
+    """
+
+    part: Part = "all"
+    axis: int = 0
+    first: int = 0
+    last: int | None = None
+
+    def ranges(self, slicing: Slicing, shown: Index) -> tuple[range, ...]:
+        """The planes that are chosen: a range for each axis of the stack."""
+        if not shown or self.part == "all":
+            return tuple(range(count) for count in slicing.stack)
+        outer = tuple(range(at, at + 1) for at in shown[:-1])
+        if self.part == "current":
+            return (*outer, range(shown[-1], shown[-1] + 1))
+        last = slicing.stack[-1] - 1 if self.last is None else self.last
+        return (*outer, range(self.first, last + 1))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A text about the result.
+
+    Attributes
+    ----------
+    text
+        Empty if there is nothing to say.
+    stale
+        Whether the labels have changed since: it is shown greyed and marked.
+    """
+
+    text: str = ""
+    stale: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The text, marked if it is being computed anew."""
+        return f"{self.text} (updating…)" if self.stale and self.text else self.text
+
+    def outdated(self) -> "Figure":
+        """The same text, no longer current."""
+        return Figure(self.text, bool(self.text))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes
+    ----------
+    slices, of
+        Slices that are complete, and all that the run segments; 1 for a photograph.
+    fraction
+        From 0 to 1, of all the work.
+    seconds
+        Since the first layer of the network ran.
+    """
+
+    slices: int = 0
+    of: int = 1
+    fraction: float = 0.0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """Text of the bar: ``12 of 78 slices · 40 s left``."""
+        left = ""
+        if self.fraction > 0 and self.seconds > 0.5:
+            left = f" · {duration(self.seconds * (1 - self.fraction) / self.fraction)} left"
+        done = f"{self.fraction:.0%}" if self.of == 1 else f"{self.slices} of {self.of} slices"
+        return done + left
+
+
+@dataclass
+class SegmentState:
+    """Choices, phase and figures of the Segment widget; every field emits when it changes.
+
+    Attributes
+    ----------
+    image, reference, result
+        ``unique_id`` of layers; None for none.
+    model
+        File of the chosen model.
+    flips
+        Average over flips.
+    slices
+        Which slices of a stack.
+    angles
+        Degrees of the fundus camera by ``unique_id`` of the photograph; None if unknown.
+    angle
+        Of the image chosen; of the last one where an image has none on record.
+    threshold
+        The one in force for the slice in view.
+    manual
+        Whether a person set it; else it is the model's or the image's own.
+    info
+        What is known of the chosen model; None until it has been read.
+    compatibility, device
+        What the model expects of the image, and where it runs.
+    phase, progress
+        Of the run under way.
+    message, traceback
+        What happened last, and the traceback of an unexpected error.
+    scores, volumes
+        Figures about the result.
+    resumable
+        Whether a stopped run of the chosen image and model can go on.
+    solid
+        Whether the result is a volume, which can be shown in 3-D.
+    """
+
+    events = SignalGroupDescriptor()
+
+    image: str | None = None
+    reference: str | None = None
+    result: str | None = None
+    model: Path | None = None
+    flips: bool = False
+    slices: SliceChoice = field(default_factory=SliceChoice)
+    angles: dict[str, float | None] = field(default_factory=dict)
+    angle: float | None = None
+    threshold: float = 0.5
+    manual: bool = False
+    info: ModelInfo | None = None
+    compatibility: str = ""
+    device: str = ""
+    phase: Phase = "idle"
+    progress: Progress = field(default_factory=Progress)
+    message: str = ""
+    traceback: str = ""
+    scores: Figure = field(default_factory=Figure)
+    volumes: Figure = field(default_factory=Figure)
+    resumable: bool = False
+    solid: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return self.phase != "idle"
+
+    @property
+    def two_classes(self) -> bool:
+        """Whether a threshold acts; of several classes the most probable one counts."""
+        return self.info is None or len(self.info.classes) == 2
+
+    def choose_image(self, viewer: "ViewerModel", unique_id: str | None) -> None:
+        """Choose an image: its camera's angle and the axis in view come with it."""
+        self.image = unique_id
+        layer = layer_by_id(viewer, unique_id)
+        if layer is None:
+            return
+        self.angle = self._recorded_angle(viewer, unique_id)
+        self.slices = SliceChoice(self.slices.part, shown_axis(viewer, layer) or 0)
+        if not self.running:
+            self.message = ""
+
+    def choose_model(self, model: Path | None) -> None:
+        """Choose a model; what was known of the former one goes."""
+        if model != self.model:
+            self.model, self.info, self.manual = model, None, False
+
+    def set_angle(self, angle: float | None) -> None:
+        """Set the angle of the camera that took the chosen image."""
+        self.angle = angle
+        if self.image is not None:
+            self.angles = {**self.angles, self.image: angle}
+
+    def follow_view(self, viewer: "ViewerModel") -> None:
+        """Cut across the axis that the view cuts across, after it was rolled."""
+        layer = layer_by_id(viewer, self.image)
+        axis = None if layer is None else shown_axis(viewer, layer)
+        if axis is not None and axis != self.slices.axis:
+            self.slices = SliceChoice(self.slices.part, axis)
+
+    def set_info(self, info: ModelInfo) -> None:
+        """Take what is known of the chosen model, and its threshold."""
+        if self.info is None and not self.manual:
+            self.threshold = info.threshold
+        self.info = info
+
+    def outdate_figures(self) -> None:
+        """The labels have changed: mark the figures until they are computed anew."""
+        self.scores, self.volumes = self.scores.outdated(), self.volumes.outdated()
+
+    def clear_figures(self) -> None:
+        """There is no result any more."""
+        self.scores = self.volumes = Figure()
+
+    def asks_angle(self, viewer: "ViewerModel") -> bool:
+        """Whether the camera matters: the model knows its own, and the image is a photograph."""
+        known = self.info is not None and self.info.angle is not None
+        return known and self.photograph(viewer)
+
+    def photograph(self, viewer: "ViewerModel") -> bool:
+        """Whether the chosen layer holds photographs: color, or a single grey image."""
+        layer = layer_by_id(viewer, self.image)
+        return layer is not None and (layer.rgb or layer.ndim == 2)
+
+    def has_stack(self, viewer: "ViewerModel") -> bool:
+        """Whether the chosen layer has slices."""
+        layer = layer_by_id(viewer, self.image)
+        return layer is not None and layer.ndim > 2
+
+    def request(self, viewer: "ViewerModel", preferences: Preferences) -> Request:
+        """What Run would segment now, and how.
+
+        Raises
+        ------
+        InputError
+            If no image or no model is chosen, or the view shows no slice of the image.
+        """
+        layer = layer_by_id(viewer, self.image)
+        if layer is None:
+            raise InputError(empty_text(viewer) or "Choose an image to segment first.")
+        if self.model is None:
+            raise InputError("Select a model first, or use Model > Open model file…")
+        if self.slices.part == "current" and layer.ndim > 2 and shown_axis(viewer, layer) is None:
+            raise InputError(
+                f"The view shows no slice of {layer.name!r} (its axes are rolled); expected its "
+                "last two axes in view. Roll the dimensions back, or choose other slices"
+            )
+        axis = self.slices.axis if layer.ndim == 3 and not layer.rgb else 0
+        planes, shown = planes_of(layer, axis), shown_index(viewer, layer, axis)
+        return Request(
+            planes,
+            self.slices.ranges(planes.slicing, shown),
+            shown,
+            self.model,
+            self.flips,
+            self.angle if self.photograph(viewer) else None,
+            preferences.device,
+            preferences.memory_limit,
+            preferences.cache,
+        )
+
+    def _recorded_angle(self, viewer: "ViewerModel", image: str | None) -> float | None:
+        """One camera takes many photographs: its angle stays, unless another is on record."""
+        if image in self.angles:
+            return self.angles[image]
+        for layer in reversed(viewer.layers):
+            record: dict[str, Any] = layer.metadata.get("msankd", {})
+            if record.get("input_id") == str(image) and "angle_degrees" in record:
+                return record["angle_degrees"]
+        return self.angle
+
+
+def empty_text(viewer: "ViewerModel") -> str:
+    """What to do where there is nothing to segment; empty where images are open."""
+    if any(type(layer).__name__ == "Image" for layer in viewer.layers):
+        return ""
+    return "No image is open. Use File > Open, or begin with the sample."
+
+
+def stack_shape(viewer: "ViewerModel", image: str | None) -> tuple[int, ...]:
+    """Shape without colors of a layer that has slices; ``()`` of any other."""
+    layer = layer_by_id(viewer, image)
+    if layer is None or layer.ndim < 3:
+        return ()
+    return tuple(int(size) for size in array_of(layer).shape[: layer.ndim])
+
+
+def end_message(name: str, slices: list[Index], of: int, seconds: float) -> str:
+    """What a run left.
+
+    Parameters
+    ----------
+    name
+        Of the layer.
+    slices
+        Those that are complete.
+    of
+        How many were to be segmented; 1 for a photograph.
+    seconds
+        That it took.
+
+    Examples
+    --------
+    >>> end_message("ct liver", [(3,), (4,), (9,)], 78, 4)
+    "Stopped: 'ct liver' has 3 of 78 slices (3–4, 9)."
+    """
+    if len(slices) == of:
+        return f"✓ {name!r} is ready, in {duration(seconds)}."
+    if of == 1:
+        return f"Stopped: {name!r} is incomplete."
+    which = f" ({span_text([at for (at,) in slices])})" if slices and len(slices[0]) == 1 else ""
+    return f"Stopped: {name!r} has {len(slices)} of {of} slices{which}."
+
+
+def span_text(numbers: list[int]) -> str:
+    """Whole numbers as spans.
+
+    >>> span_text([3, 4, 5, 9])
+    '3–5, 9'
+    """
+    spans: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    texts = [str(low) if low == high else f"{low}–{high}" for low, high in spans]
+    if len(texts) > 4:
+        texts = [*texts[:3], "…", texts[-1]]
+    return ", ".join(texts) or "none"
