@@ -155,6 +155,14 @@ def test_a_change_of_any_widget_is_emitted(form):
     assert emitted[-1]["boxes"][-1] == Box().model_dump()
 
 
+def test_a_choice_back_to_none_is_emitted(form):
+    emitted = []
+    form["frame"].value = "thin"
+    form.changed.connect(lambda: emitted.append(form.value["frame"]))
+    form["frame"].native.setCurrentText("not set")
+    assert emitted == [None]
+
+
 def test_models_are_added_and_removed(form):
     boxes = form["boxes"]
     boxes.add.native.click()

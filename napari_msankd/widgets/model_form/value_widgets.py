@@ -83,8 +83,10 @@ def value_widget(info: FieldInfo, named: dict[str, str]) -> Widget:
 
 def choice(values: Sequence[Any], missing: str = "", **named: str) -> ComboBox:
     """A list of values, and None under the text `missing`, if there is one."""
-    entries = [(missing, None)] * bool(missing) + [(str(value), value) for value in values]
-    widget = ComboBox(choices=entries, **named)
+    entries = [(str(value), value) for value in values]
+    widget = ComboBox(choices=entries, nullable=bool(missing), **named)
+    widget.null_string = missing
+    widget.reset_choices()
     _ignore_wheel(widget)
     return widget
 
