@@ -1,14 +1,17 @@
 """Train & distil: a student of one's own, from opened layers or a folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from qtpy.QtCore import QEvent, QObject
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
+    QDockWidget,
+    QMainWindow,
     QMessageBox,
     QTabWidget,
     QVBoxLayout,
+    QWidget,
 )
 
 from napari_msankd.settings import preferences, remember_on_close
@@ -20,9 +23,11 @@ from napari_msankd.widgets.plugin_widget import PluginWidget, open_widget
 if TYPE_CHECKING:
     import napari
 
+Answer = Literal["leave", "stop", "cancel"]
+
 _QUESTION = (
-    "A run is going on: {name}.\n\nIt can go on by itself; Train & distil finds it again when "
-    "napari is opened. Or it is stopped, and can be resumed."
+    "Training “{name}” is still running.\n\nKeep it running in the background, or stop it? "
+    "You can watch it again, or resume it, in Train & distil."
 )
 
 
@@ -46,6 +51,9 @@ class TrainWidget(PluginWidget):
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.pages)
         self.setMinimumWidth(360)
+        self._placed = QTimer(self)
+        self._placed.setSingleShot(True)
+        self._placed.timeout.connect(self._follow_window)
         self.prepare.started.connect(self._on_started)
         self.runs.choice.refreshed.connect(self._mark_runs)
         self.runs.segment_with.connect(self.segment_with)
@@ -55,51 +63,93 @@ class TrainWidget(PluginWidget):
         open_widget(self.viewer, "Segment").model.open(model)
 
     def on_end(self) -> None:
-        """Leave what runs to itself."""
+        """Let a run go on by itself."""
         self.prepare.end()
         self.runs.end()
 
     def event(self, event: QEvent) -> bool:
-        """Follow the window that the widget is in."""
-        if event.type() == QEvent.Type.Show:
-            self.window().installEventFilter(self)
+        """Follow napari's window, which a floating dock still belongs to."""
+        if event.type() == QEvent.Type.ParentChange:
+            # A new dock has no window yet.
+            self._placed.start(0)
         return super().event(event)
 
+    @property
+    def _main_window(self) -> QMainWindow | None:
+        """The window of the dock, floating or not; not kept, or it would never be freed."""
+        dock = self.parent()
+        window = dock.parent() if isinstance(dock, QDockWidget) else None
+        return window if isinstance(window, QMainWindow) else None
+
+    def _follow_window(self) -> None:
+        if (window := self._main_window) is not None:
+            # Qt installs a filter once, however often it is asked to.
+            window.installEventFilter(self)
+
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Settle what becomes of a run that is going on, before napari closes."""
-        if watched is self.window() and event.type() == QEvent.Type.Close:
-            job = self.runs.job
-            if job is not None and job.running and not job.stopping and self._may_stop(job):
-                job.stop(wait=True)
-        return super().eventFilter(watched, event)
+        """Ask what happens to a run that is still going on, before napari closes."""
+        if event.type() != QEvent.Type.Close or self.ended:
+            return False
+        window, job = self._main_window, self.runs.job
+        if window is None or watched != window or job is None or not job.running or job.stopping:
+            return False
+        answer = self._ask(job, may_cancel=not _is_torn_down(window))
+        if answer == "cancel":
+            event.ignore()
+        elif answer == "stop":
+            job.stop(wait=True)
+        return answer == "cancel"
 
     def _mark_runs(self) -> None:
-        """Let the tab tell of a run that is going on, also one from before."""
-        going = [s.path.name for s in self.runs.choice.states.values() if s.state == "running"]
+        """Mark the tab while a run is going on, also one from an earlier session."""
+        states = self.runs.choice.states.values()
+        running = [state.path.name for state in states if state.state == "running"]
         tab = self.pages.indexOf(self.runs)
-        self.pages.setTabText(tab, "R&uns ●" if going else "R&uns")
-        self.pages.setTabToolTip(tab, f"Going on: {', '.join(going)}" if going else "")
+        self.pages.setTabText(tab, "R&uns ●" if running else "R&uns")
+        self.pages.setTabToolTip(tab, f"Running: {', '.join(running)}" if running else "")
 
     def _on_started(self, job: RunWatcher) -> None:
         job.setParent(self.runs)
         self.runs.watch(job)
         self.pages.setCurrentWidget(self.runs)
 
-    def _may_stop(self, job: RunWatcher) -> bool:
-        """Whether a run is to be stopped: as remembered, or as the person says now."""
+    def _ask(self, job: RunWatcher, may_cancel: bool) -> Answer:
+        """What to do with a run: as remembered, or as the person answers now."""
         on_close = preferences().on_close
         if on_close != "ask":
-            return on_close == "stop"
-        box = QMessageBox(self)
+            return on_close
+        box = QMessageBox(self._main_window)
         box.setWindowTitle("Train & distil")
         box.setText(_QUESTION.format(name=job.folder.path.name))
-        leave = box.addButton("&Leave it running", QMessageBox.ButtonRole.AcceptRole)
-        stop = box.addButton("&Stop it", QMessageBox.ButtonRole.DestructiveRole)
-        box.setDefaultButton(leave)
-        always = QCheckBox("&Remember this")
+        keep = box.addButton("&Keep running", QMessageBox.ButtonRole.AcceptRole)
+        stop = box.addButton("&Stop", QMessageBox.ButtonRole.DestructiveRole)
+        if may_cancel:
+            box.setEscapeButton(box.addButton(QMessageBox.StandardButton.Cancel))
+        else:
+            box.setEscapeButton(keep)
+        box.setDefaultButton(keep)
+        always = QCheckBox("&Remember my choice")
         box.setCheckBox(always)
         box.exec()
-        stops = box.clickedButton() is stop
-        if always.isChecked():
-            remember_on_close("stop" if stops else "leave")
-        return stops
+        answer: Answer = "cancel"
+        if box.clickedButton() == stop:
+            answer = "stop"
+        elif box.clickedButton() == keep:
+            answer = "leave"
+        remember = always.isChecked()
+        box.deleteLater()
+        if remember and answer != "cancel":
+            remember_on_close(answer)
+        return answer
+
+
+def _is_torn_down(window: QMainWindow) -> bool:
+    """Whether napari has closed the viewer in the window already, as a script that closes it does.
+
+    Then the window can no longer stay open.
+    """
+    explicit = Qt.WidgetAttribute.WA_WState_ExplicitShowHide
+    parts = window.centralWidget().findChildren(
+        QWidget, options=Qt.FindChildOption.FindDirectChildrenOnly
+    )
+    return any(part.isHidden() and part.testAttribute(explicit) for part in parts)

@@ -193,7 +193,7 @@ def entry_tip(entry: ModelEntry) -> str:
     """Everything that is known of a model, a line each."""
     scores = ", ".join(f"{dice:.3f} on {domain}" for domain, dice in entry.dice.items())
     lines = [
-        "★ The better of the two students of its run" if entry.better else "",
+        "★ Higher Dice than the other student of its run" if entry.better else "",
         f"Segments {', '.join(entry.classes[1:])} · network {entry.architecture}",
         f"Trained on {', '.join(entry.sources)}" if entry.sources else "",
         f"Dice {scores}" if scores else "Dice not measured",

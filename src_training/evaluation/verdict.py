@@ -21,6 +21,7 @@ NAMES: dict[StudentRole, str] = {
 
 _FEW_PATIENTS = 5
 _USELESS_DICE = 0.1
+_TIE = 0.0005
 _RELEVANT_GAIN = 0.005
 """Smaller differences of Dice make no difference to a person."""
 
@@ -37,6 +38,8 @@ class Verdict:
         Whether the difference matters, and its 95 % interval excludes 0.
     dice
         Mean Dice of each student over the domains that were compared.
+    useless
+        Whether neither student segments usefully.
     sentence
         The verdict for a person, with the numbers behind it.
     """
@@ -44,7 +47,13 @@ class Verdict:
     better: StudentRole
     clear: bool
     dice: dict[StudentRole, float]
+    useless: bool
     sentence: str
+
+    @property
+    def tied(self) -> bool:
+        """Whether both have the same Dice to three digits."""
+        return abs(self.dice["baseline"] - self.dice["distilled"]) < _TIE
 
 
 def judge(report: Mapping[str, Any]) -> Verdict | None:
@@ -78,7 +87,7 @@ def judge(report: Mapping[str, Any]) -> Verdict | None:
     clear = (gain.low > 0 or gain.high < 0) and abs(gain.value) >= _RELEVANT_GAIN
     better: StudentRole = "baseline" if dice["baseline"] > dice["distilled"] else "distilled"
     sentence = _sentence(better, clear, dice, gain, domains, count_patients(images))
-    return Verdict(better, clear, dice, sentence)
+    return Verdict(better, clear, dice, max(dice.values()) < _USELESS_DICE, sentence)
 
 
 def _scores(report: Mapping[str, Any], role: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class ModelEntry:
     role
         Of a run's model: ``teacher``, ``baseline`` or ``distilled``; else empty.
     better
-        Of a run's model: whether it is the better of the two students.
+        Of a run's model: whether it has the higher Dice of the two students.
     created
         ISO 8601 in UTC; empty if it is not known.
     sources
@@ -254,7 +254,7 @@ def run_models(run: Path) -> list[ModelEntry]:
         path = directory.role_model(role)
         if role == "distilled" and directory.model.exists():
             path = directory.model
-        is_better = verdict is not None and role == better
+        is_better = verdict is not None and not verdict.tied and role == better
         found.append(_entry(path, "run", directory.title, role, is_better, run))
     return [entry for entry in found if entry is not None]
 

@@ -1,4 +1,4 @@
-"""What a run came to: its report read back, by model and domain."""
+"""The models of a finished run and their scores, read from its report."""
 
 import csv
 import io
@@ -11,8 +11,8 @@ from src_training.runs.directory import ROLES, RunDirectory
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A number and its interval; formatted, it is in words.
+class Score:
+    """A number and its 95 % interval; formatted, the interval stands below the number.
 
     Attributes
     ----------
@@ -61,8 +61,8 @@ class ModelResult:
     parameters: int
     bytes: int | None
     seconds: float | None
-    dice: dict[str, Measured]
-    fsd: dict[str, Measured]
+    dice: dict[str, Score]
+    fsd: dict[str, Score]
 
 
 def read_results(run: Path) -> list[ModelResult]:
@@ -77,33 +77,33 @@ def read_results(run: Path) -> list[ModelResult]:
     file = folder.report / "report.json"
     try:
         report = folder.read_report()
-        return [_outcome(role, report[role], folder) for role in ROLES]
+        return [_result(role, report[role], folder) for role in ROLES]
     except FileNotFoundError:
-        raise InputError(f"{file}: there is no such file; expected a run that has ended") from None
+        raise InputError(f"{file}: there is no such file; expected a finished run") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{file}: cannot be read; expected the report of a run") from None
 
 
-def as_csv(outcomes: list[ModelResult]) -> str:
+def as_csv(results: list[ModelResult]) -> str:
     """A line for each model and domain, unrounded."""
     lines = io.StringIO()
     table = csv.writer(lines, lineterminator="\n")
     measures = [f"{name}{end}" for name in ("dice", "fsd") for end in ("", "_low", "_high")]
     table.writerow(["model", "domain", *measures, "parameters", "bytes", "seconds_per_image"])
-    for found in outcomes:
-        for domain in domains(outcomes):
-            numbers = [*_ends(found.dice.get(domain)), *_ends(found.fsd.get(domain))]
-            costs = [found.parameters, found.bytes, found.seconds]
-            table.writerow([ROLES[found.role], domain, *numbers, *costs])
+    for result in results:
+        for domain in domains(results):
+            numbers = [*_ends(result.dice.get(domain)), *_ends(result.fsd.get(domain))]
+            costs = [result.parameters, result.bytes, result.seconds]
+            table.writerow([ROLES[result.role], domain, *numbers, *costs])
     return lines.getvalue()
 
 
-def domains(outcomes: list[ModelResult]) -> list[str]:
+def domains(results: list[ModelResult]) -> list[str]:
     """The validation split and the test domains, in the order of the report."""
-    return list(dict.fromkeys(name for found in outcomes for name in (*found.dice, *found.fsd)))
+    return list(dict.fromkeys(name for result in results for name in (*result.dice, *result.fsd)))
 
 
-def _outcome(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelResult:
+def _result(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelResult:
     file = folder.role_model(role)
     size = report.get("bytes", file.stat().st_size if file.exists() else None)
     return ModelResult(
@@ -114,15 +114,15 @@ def _outcome(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelRe
         bytes=size,
         seconds=report.get("seconds_per_image"),
         dice={
-            domain: Measured(scores["mean"]["dice"], *scores["interval"]["dice"])
+            domain: Score(scores["mean"]["dice"], *scores["interval"]["dice"])
             for domain, scores in report["scores"].items()
         },
         fsd={
-            domain: Measured(fsd["value"], fsd["low"], fsd["high"])
+            domain: Score(fsd["value"], fsd["low"], fsd["high"])
             for domain, fsd in report["fsd"].items()
         },
     )
 
 
-def _ends(found: Measured | None) -> tuple[float | None, ...]:
-    return (None,) * 3 if found is None else (found.value, found.low, found.high)
+def _ends(score: Score | None) -> tuple[float | None, ...]:
+    return (None,) * 3 if score is None else (score.value, score.low, score.high)

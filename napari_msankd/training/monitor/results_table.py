@@ -1,4 +1,4 @@
-"""The end of a run: its three models side by side, and what to do with them."""
+"""The end of a run: the verdict, its three models side by side, and what to do with them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,29 +18,31 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.formatting import duration, size
 from napari_msankd.training.monitor.results import (
-    Measured,
     ModelResult,
+    Score,
     as_csv,
     domains,
     read_results,
 )
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.errors import InputError
-from src_training.runs.directory import ROLES
+from src_training.evaluation.verdict import Verdict
 
 _UNKNOWN = "—"
-_NOT_THE_CURVES = (
-    "Dice with the statistics, calibration and threshold that were chosen last; the curves show it "
-    "without."
-)
-_UNMEASURED = "Not measured when this run was made"
+_CALIBRATED = "Test Dice after calibration; live curves are uncalibrated."
+_UNMEASURED = "Not measured by the version that made this run"
+_TITLES = {
+    "teacher": "Teacher",
+    "baseline": "Baseline\n(student alone)",
+    "distilled": "Distilled\nstudent",
+}
+_NAMES = {"teacher": "teacher", "baseline": "baseline", "distilled": "distilled student"}
 
 
 class ResultsTable(QWidget):
-    """Teacher, student alone and student distilled: a column each, measures as rows.
+    """Teacher, baseline and distilled student: a column each, measures as rows.
 
-    The buttons act on the model whose column is chosen, the distilled student
-    at first.
+    The buttons act on the model whose column is chosen; at first that is the better student.
 
     Attributes
     ----------
@@ -58,15 +60,19 @@ class ResultsTable(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._run: Path | None = None
-        self._outcomes: list[ModelResult] = []
-        self.words = WrappingLabel()
+        self._results: list[ModelResult] = []
+        self._better = ""
+        self.note = WrappingLabel()
+        self.verdict = WrappingLabel()
+        self.verdict.setStyleSheet("font-weight: bold")
         self.table = _table()
         self.table.itemSelectionChanged.connect(self._on_chosen)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        layout.addWidget(self.words)
+        layout.addWidget(self.verdict)
         layout.addWidget(self.table, 1)
+        layout.addWidget(self.note)
         for row in self._buttons():
             layout.addLayout(row)
         self.clear()
@@ -75,30 +81,33 @@ class ResultsTable(QWidget):
     def chosen(self) -> ModelResult | None:
         """The model whose column is chosen."""
         column = self.table.currentColumn()
-        return self._outcomes[column] if 0 <= column < len(self._outcomes) else None
+        return self._results[column] if 0 <= column < len(self._results) else None
 
-    def open(self, run: Path) -> None:
-        """Show the report of a run; a sentence where there is none."""
+    def open(self, run: Path, verdict: Verdict | None = None) -> None:
+        """Show the report of a run, and its verdict; a sentence where there is none."""
         self._run = run
+        self._better = "" if verdict is None or verdict.tied else verdict.better
         try:
-            outcomes, said = read_results(run), _NOT_THE_CURVES
+            results, note = read_results(run), _CALIBRATED
         except InputError as error:
-            outcomes, said = [], f"⚠ {error}"
-        self._show(outcomes)
-        self.words.setText(said)
+            results, note = [], f"⚠ {error}"
+        self.verdict.setText(verdict.sentence if verdict else "")
+        self.note.setText(note)
+        self._show(results)
 
     def clear(self) -> None:
         """Show nothing."""
         self._run = None
         self._show([])
-        self.words.setText("")
+        self.note.clear()
+        self.verdict.clear()
 
     def copy(self) -> None:
         """Put every number on the clipboard, as CSV."""
-        QGuiApplication.clipboard().setText(as_csv(self._outcomes))
+        QGuiApplication.clipboard().setText(as_csv(self._results))
 
     def _buttons(self) -> list[QHBoxLayout]:
-        self.segment = _button("Se&gment with it", "Open Segment with the chosen model")
+        self.segment = _button("Se&gment with this model", "Open Segment with the chosen model")
         self.onnx = _button(
             "&ONNX…", "Export the chosen model to an ONNX file, checked on the spot"
         )
@@ -125,58 +134,61 @@ class ResultsTable(QWidget):
 
         return emit
 
-    def _show(self, outcomes: list[ModelResult]) -> None:
-        self._outcomes = outcomes
-        rows = _rows(outcomes)
+    def _show(self, results: list[ModelResult]) -> None:
+        self._results = results
+        rows = _rows(results)
         self.table.clear()
-        self.table.setColumnCount(len(outcomes))
+        self.table.setColumnCount(len(results))
         self.table.setRowCount(len(rows))
-        self.table.setHorizontalHeaderLabels(
-            [ROLES[found.role].replace(" ", "\n") for found in outcomes]
-        )
+        titles = [
+            f"{_TITLES[each.role]}{' ★' if each.role == self._better else ''}" for each in results
+        ]
+        self.table.setHorizontalHeaderLabels(titles)
         self.table.setVerticalHeaderLabels([name for name, _ in rows])
         for row, (_, cells) in enumerate(rows):
             for column, (text, tip) in enumerate(cells):
                 self.table.setItem(row, column, _cell(text, tip))
-        self.table.setVisible(bool(outcomes))
-        if outcomes:
-            self.table.selectColumn(len(outcomes) - 1)
+        self.table.setVisible(bool(results))
+        roles = [each.role for each in results]
+        if roles:
+            self.table.selectColumn(roles.index(self._better or "distilled"))
         self._on_chosen()
 
     def _on_chosen(self) -> None:
         chosen = self.chosen
         for button in (self.segment, self.onnx, self.bioimageio):
             button.setEnabled(chosen is not None)
-        self.csv.setEnabled(bool(self._outcomes))
+        self.csv.setEnabled(bool(self._results))
         self.folder.setEnabled(self._run is not None)
         if chosen is not None:
-            self.segment.setText(f"Se&gment with the {ROLES[chosen.role]}")
+            better = " (higher Dice)" if chosen.role == self._better else ""
+            self.segment.setText(f"Se&gment with the {_NAMES[chosen.role]}{better}")
 
 
-def _rows(outcomes: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]:
+def _rows(results: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Name of each measure, and its text and tooltip for each model."""
-    names = domains(outcomes)
+    names = domains(results)
     return [
-        *((f"Dice\n{name}", [_dice(found.dice.get(name)) for found in outcomes]) for name in names),
-        *((f"FSD\n{name}", [_fsd(found.fsd.get(name)) for found in outcomes]) for name in names),
-        ("parameters", [(f"{found.parameters:,}", "") for found in outcomes]),
-        ("model file", [_size(found.bytes) for found in outcomes]),
-        ("time an image", [_time(found.seconds) for found in outcomes]),
+        *((f"Dice\n{name}", [_dice(each.dice.get(name)) for each in results]) for name in names),
+        *((f"FSD\n{name}", [_fsd(each.fsd.get(name)) for each in results]) for name in names),
+        ("parameters", [(f"{each.parameters:,}", "") for each in results]),
+        ("model file", [_size(each.bytes) for each in results]),
+        ("time per image", [_time(each.seconds) for each in results]),
     ]
 
 
-def _dice(found: Measured | None) -> tuple[str, str]:
-    if found is None:
+def _dice(score: Score | None) -> tuple[str, str]:
+    if score is None:
         return _UNKNOWN, "This domain has no masks"
     tip = "Mean over the images, and its 95 % bootstrap interval over patients"
-    return f"{found:.3f}", tip
+    return f"{score:.3f}", tip
 
 
-def _fsd(found: Measured | None) -> tuple[str, str]:
-    if found is None:
+def _fsd(score: Score | None) -> tuple[str, str]:
+    if score is None:
         return _UNKNOWN, _UNMEASURED
     tip = "Fréchet distance of the semantic vectors to the source's, and its 95 % interval"
-    return f"{found:.3g}", tip
+    return f"{score:.3g}", tip
 
 
 def _size(count: int | None) -> tuple[str, str]:
@@ -186,8 +198,8 @@ def _size(count: int | None) -> tuple[str, str]:
 def _time(seconds: float | None) -> tuple[str, str]:
     if seconds is None:
         return _UNKNOWN, _UNMEASURED
-    told = f"{1000 * seconds:.0f} ms" if seconds < 1 else duration(seconds)
-    return told, "Median over the test images, from image to labels"
+    text = f"{1000 * seconds:.0f} ms" if seconds < 1 else duration(seconds)
+    return text, "Median over the test images, from image to labels"
 
 
 def _cell(text: str, tip: str) -> QTableWidgetItem:

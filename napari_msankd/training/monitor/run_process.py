@@ -1,4 +1,4 @@
-"""The process of a run: begun apart from the viewer, found again, ended."""
+"""The process of a run: started apart from the viewer, found again, ended."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,11 +10,11 @@ from src_training.errors import InputError
 from src_training.runs.directory import RunDirectory
 from src_training.runs.process import command
 
-GRACE = 1.5
+STOP_TIMEOUT = 1.5
 """Seconds that a run is given to end by itself."""
 
 
-def begin(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Process:
+def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Process:
     """Start ``msankd distil`` with these arguments; it outlives this process.
 
     What it prints goes to the run's ``output.log``.
@@ -26,26 +26,26 @@ def begin(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Process:
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     program, *rest = command(arguments)
-    starter = QProcess()
-    starter.setProgram(program)
-    starter.setArguments(rest)
+    process = QProcess()
+    process.setProgram(program)
+    process.setArguments(rest)
     # The directory the viewer was started in may hold modules of other names.
-    starter.setWorkingDirectory(str(folder.path))
-    starter.setStandardOutputFile(str(folder.output), QProcess.OpenModeFlag.Append)
-    starter.setProcessChannelMode(QProcess.ProcessChannelMode.MergedChannels)
-    begun, number = starter.startDetached()
-    if not begun:
+    process.setWorkingDirectory(str(folder.path))
+    process.setStandardOutputFile(str(folder.output), QProcess.OpenModeFlag.Append)
+    process.setProcessChannelMode(QProcess.ProcessChannelMode.MergedChannels)
+    started, number = process.startDetached()
+    if not started:
         raise InputError(
-            f"{folder.path}: the run could not be started ({starter.errorString()}); expected "
+            f"{folder.path}: the run could not be started ({process.errorString()}); expected "
             f"{program} to run and the directory to be writable"
         )
     return psutil.Process(number)
 
 
-def find(number: int, started: str) -> psutil.Process | None:
-    """The process of a run that said at `started` (ISO 8601) that it is `number`.
+def find_process(number: int, started: str) -> psutil.Process | None:
+    """The process of a run by its id and its start (ISO 8601); None if it is gone.
 
-    None if it is gone; another process may bear its number by now.
+    Another process may have its id by now.
     """
     try:
         process = psutil.Process(number)
@@ -57,14 +57,14 @@ def find(number: int, started: str) -> psutil.Process | None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process runs; one that ended and was not buried does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
 
-def ask_to_end(process: psutil.Process) -> list[psutil.Process]:
+def request_stop(process: psutil.Process) -> list[psutil.Process]:
     """Let a run stop after its step; returns it and all it started, for `kill`."""
     try:
         family = [process, *process.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""A run that lives in its own process: begun, watched, stopped and resumed from a window."""
+"""A run in its own process: started, watched, stopped and resumed from a window."""
 
 import time
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ import psutil
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_msankd.training.monitor.run_process import (
-    GRACE,
-    ask_to_end,
-    begin,
-    find,
+    STOP_TIMEOUT,
+    find_process,
     is_alive,
     kill,
+    request_stop,
+    start_process,
 )
 from napari_msankd.workers import Worker
 from src_training.errors import InputError
@@ -37,17 +37,17 @@ _SLICE = 50
 _BUDGET = 0.005
 """Seconds of a tick; a slice of events may go beyond it."""
 
-_JUDGE_AGAIN = 3.0
+_RESOLVE_SECONDS = 3.0
 
 ON_REQUEST = "stopped on request"
 """Last words of a run that a person stopped; the engine's, too."""
 
 
 class RunWatcher(QObject):
-    """Watches the directory of a run, whoever began it; any number may watch one.
+    """Watches the directory of a run, whoever started it; any number may watch one.
 
-    It reads what the run has said so far first. A run that ended is watched on:
-    it may be resumed from elsewhere.
+    All its events so far are read first. A run that has ended is still watched: it may be
+    resumed from elsewhere.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class RunWatcher(QObject):
     previewed
         Emitted with the file of new preview labels.
     history
-        What the run said.
+        Everything that the run's events add up to.
     state
         How it ended; None while it is running or not known to have ended.
     """
@@ -83,11 +83,11 @@ class RunWatcher(QObject):
         self.workers: dict[str, Worker] = {}
         self._follower = RunFollower(self.folder.path)
         self._process: psutil.Process | None = None
-        self._unheard: Output | None = None
+        self._startup_output: Output | None = None
         self._started = ""
         self._stopping = False
-        self._judged = float("-inf")
-        self._told = float("-inf")
+        self._resolved = float("-inf")
+        self._emitted = float("-inf")
         self._preview: object = None
         self._timer = QTimer(self)
         self._timer.timeout.connect(self.tick)
@@ -127,7 +127,7 @@ class RunWatcher(QObject):
             raise InputError(f"{folder}: the directory holds a run already; expected another")
         arguments = to_begin(recipe, run)
         job = cls(run.path, parent)
-        job._begin(arguments, device, devices)
+        job._start(arguments, device, devices)
         return job
 
     @property
@@ -150,10 +150,10 @@ class RunWatcher(QObject):
         """
         if self.running:
             raise InputError(f"{self.folder.path}: the run is going on; expected one that ended")
-        self._begin(to_resume(self.folder), device, devices)
+        self._start(to_resume(self.folder), device, devices)
 
     def stop(self, wait: bool = False) -> None:
-        """End the run: after its step, or by force after `GRACE` seconds.
+        """End the run: after its step, or by force after `STOP_TIMEOUT` seconds.
 
         Parameters
         ----------
@@ -164,12 +164,12 @@ class RunWatcher(QObject):
         if process is None or self._stopping:
             return
         self._stopping = True
-        family = ask_to_end(process)
+        family = request_stop(process)
         if wait:
-            _, family = psutil.wait_procs(family, timeout=GRACE)
+            _, family = psutil.wait_procs(family, timeout=STOP_TIMEOUT)
             kill(family)
         else:
-            QTimer.singleShot(round(1000 * GRACE), partial(kill, family))
+            QTimer.singleShot(round(1000 * STOP_TIMEOUT), partial(kill, family))
 
     def close(self) -> None:
         """Watch no longer; the run goes on."""
@@ -181,23 +181,23 @@ class RunWatcher(QObject):
     def tick(self) -> None:
         """Read what is new; a few milliseconds."""
         until = time.monotonic() + _BUDGET
-        news, more = False, True
+        changed, more = False, True
         while more and time.monotonic() < until:
             events = self._follower.poll(_SLICE)
             for event in events:
                 self._take(event)
-            news, more = news or bool(events), len(events) == _SLICE
+            changed, more = changed or bool(events), len(events) == _SLICE
         self._timer.setInterval(_BUSY_MS if more else TICK_MS)
-        if news and (not more or time.monotonic() - self._told > TICK_MS / 1000):
-            self._tell()
+        if changed and (not more or time.monotonic() - self._emitted > TICK_MS / 1000):
+            self._emit_progress()
         if not more:
-            self._look_for_end()
+            self._check_process()
 
-    def _begin(self, arguments: list[str], device: str, devices: int) -> None:
+    def _start(self, arguments: list[str], device: str, devices: int) -> None:
         options = ["--device", device]
         options += ["--devices", str(devices)] if devices > 1 else []
-        self._unheard = Output(self.folder.output)
-        self._process = begin(self.folder, [*arguments, *options])
+        self._startup_output = Output(self.folder.output)
+        self._process = start_process(self.folder, [*arguments, *options])
         self.state, self._stopping = None, False
 
     def _take(self, event: Event) -> None:
@@ -205,48 +205,48 @@ class RunWatcher(QObject):
         # Whoever says more has not ended, or ended otherwise than was thought.
         self.state = None
         if isinstance(event, RunStarted):
-            self._started, self._unheard = event.time, None
+            self._started, self._startup_output = event.time, None
             self._stopping = False
 
-    def _tell(self) -> None:
-        self._told = time.monotonic()
+    def _emit_progress(self) -> None:
+        self._emitted = time.monotonic()
         if self.history.preview != self._preview:
             self._preview = self.history.preview
             self.previewed.emit(self.folder.path / self.history.preview[2])
         self.advanced.emit(self.history)
 
-    def _look_for_end(self) -> None:
+    def _check_process(self) -> None:
         """See whether the process is gone; then a worker finds out how the run stands."""
-        if self.state is not None or "judge" in self.workers or self._is_alive():
+        if self.state is not None or "resolve" in self.workers or self._is_alive():
             return
-        if time.monotonic() - self._judged < _JUDGE_AGAIN:
+        if time.monotonic() - self._resolved < _RESOLVE_SECONDS:
             return
-        self._judged = time.monotonic()
-        work = self.workers["judge"] = Worker(_judge(self.folder, self._stopping), self)
-        work.yielded.connect(self._on_judged)
-        work.finished.connect(lambda: self.workers.pop("judge", None))
+        self._resolved = time.monotonic()
+        work = self.workers["resolve"] = Worker(_resolve_state(self.folder, self._stopping), self)
+        work.yielded.connect(self._on_resolved)
+        work.finished.connect(lambda: self.workers.pop("resolve", None))
         work.start()
 
     def _is_alive(self) -> bool:
         if self._process is not None and is_alive(self._process):
             return True
-        self._process = find(self.history.process, self._started) if self._started else None
+        self._process = find_process(self.history.process, self._started) if self._started else None
         return self._process is not None
 
-    def _on_judged(self, found: RunState | None) -> None:
+    def _on_resolved(self, found: RunState | None) -> None:
         """Believe the directory, but for what a process said that never came to be the run."""
-        if self._unheard is not None:
+        if self._startup_output is not None:
             found = found or RunState(self.folder.path, self.folder.path.name, "", "", 0, 0)
-            words = ON_REQUEST if self._stopping else self._unheard.last_line()
+            words = ON_REQUEST if self._stopping else self._startup_output.last_line()
             found = replace(found, state="stopped", last_words=words)
         if found is None or found.state == "running":
             return
-        self._unheard = None
+        self._startup_output = None
         self.state = found
         self.ended.emit(found)
 
 
-def _judge(folder: RunDirectory, stopped: bool) -> Iterator[RunState | None]:
+def _resolve_state(folder: RunDirectory, stopped: bool) -> Iterator[RunState | None]:
     """How a run stands; None where there is none yet.
 
     For a run that was `stopped` by force its last words are written: no window
@@ -258,13 +258,13 @@ def _judge(folder: RunDirectory, stopped: bool) -> Iterator[RunState | None]:
         return
     try:
         if stopped and run_state(path).state == "died":
-            _say_stopped(folder)
+            _log_stop(folder)
         yield run_state(path)
     except (InputError, OSError) as error:
         yield RunState(path, path.name, "unreadable", "", 0, 0, str(error))
 
 
-def _say_stopped(folder: RunDirectory) -> None:
+def _log_stop(folder: RunDirectory) -> None:
     with folder.locked():
         log = EventLog(folder.events)
         log.write(RunStopped(reason=ON_REQUEST))

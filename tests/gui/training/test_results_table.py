@@ -9,6 +9,7 @@ from qtpy.QtGui import QGuiApplication
 from napari_msankd.training.monitor.results import read_results
 from napari_msankd.training.monitor.results_table import ResultsTable
 from src_training.errors import InputError
+from src_training.runs.library import run_verdict
 
 from .event_log import run_events, write_report, write_run
 
@@ -49,7 +50,7 @@ def test_models_are_columns_and_measures_rows(table, run):
     assert "Dice\nbare" not in found or found["Dice\nbare"] == ["—"] * 3
     assert found["parameters"] == ["1,234,567"] * 3
     assert found["model file"] == ["2.5 MB"] * 3
-    assert found["time an image"] == ["42 ms"] * 3
+    assert found["time per image"] == ["42 ms"] * 3
 
 
 def test_a_report_without_times_is_shown_without_times(table, tmp_path):
@@ -58,7 +59,7 @@ def test_a_report_without_times_is_shown_without_times(table, tmp_path):
     (run / "models").mkdir()
     (run / "models" / "teacher.safetensors").write_bytes(b"x" * 3_000_000)
     table.open(run)
-    assert cells(table)["time an image"] == ["—"] * 3
+    assert cells(table)["time per image"] == ["—"] * 3
     assert cells(table)["model file"] == ["3.0 MB", "—", "—"]
 
 
@@ -80,29 +81,48 @@ def test_the_csv_holds_every_number_unrounded(table, run):
 
 @pytest.mark.parametrize("column, role", [(0, "teacher"), (1, "baseline"), (2, "distilled")])
 def test_buttons_act_on_the_model_of_the_chosen_column(table, run, column, role):
-    told = []
+    received = []
     for signal in (table.segment_with, table.export_onnx, table.export_bioimageio):
-        signal.connect(told.append)
-    table.open_folder.connect(told.append)
+        signal.connect(received.append)
+    table.open_folder.connect(received.append)
     table.open(run)
     table.table.selectColumn(column)
     for button in (table.segment, table.onnx, table.bioimageio, table.folder):
         button.click()
-    assert told == [run / "models" / f"{role}.safetensors"] * 3 + [run]
+    assert received == [run / "models" / f"{role}.safetensors"] * 3 + [run]
 
 
-def test_the_distilled_student_is_chosen_at_first(table, run):
+def test_the_better_student_is_named_and_chosen(table, run):
     (run / "model.safetensors").write_bytes(b"")
-    told = []
-    table.segment_with.connect(told.append)
-    table.open(run)
+    received = []
+    table.segment_with.connect(received.append)
+    table.open(run, run_verdict(run))
+    assert table.verdict.text().startswith("Distillation helped here: Dice baseline 0.700")
+    assert table.segment.text() == "Se&gment with the distilled student (higher Dice)"
     table.segment.click()
-    assert told == [run / "model.safetensors"]
+    assert received == [run / "model.safetensors"]
+
+
+def test_a_distilled_student_that_lost_is_not_offered(table, run):
+    write_report(run, dice={"teacher": 0.2, "baseline": 0.164, "distilled": 0.0})
+    received = []
+    table.segment_with.connect(received.append)
+    table.open(run, run_verdict(run))
+    assert table.verdict.text().startswith("Distillation did not help here")
+    assert table.segment.text() == "Se&gment with the baseline (higher Dice)"
+    table.segment.click()
+    assert received == [run / "models" / "baseline.safetensors"]
+
+
+def test_without_a_verdict_the_distilled_student_is_chosen(table, run):
+    table.open(run)
+    assert table.segment.text() == "Se&gment with the distilled student"
+    assert table.verdict.text() == ""
 
 
 def test_a_run_without_a_report_says_so(table, tmp_path):
     table.open(write_run(tmp_path / "young", []))
-    assert "expected a run that has ended" in table.words.text()
+    assert "expected a finished run" in table.note.text()
     assert not table.segment.isEnabled()
     assert not table.csv.isEnabled()
     assert table.folder.isEnabled()

@@ -7,6 +7,7 @@ import psutil
 import pytest
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QCloseEvent
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_msankd import settings
@@ -90,6 +91,10 @@ def begun(make_widget, eyes, make_recipe, qtbot):
     return begin
 
 
+def main_window(widget):
+    return widget.parent().parent()
+
+
 def ended(widget):
     return lambda: widget.runs.job.state is not None
 
@@ -104,17 +109,19 @@ def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
     qtbot.waitUntil(ended(widget), timeout=PATIENCE)
     runs = widget.runs
     assert runs.job.state.state == "finished", runs.job.state.last_words
-    assert "Finished" in runs.status.text()
-    assert runs.pages.currentWidget() is runs.outcome
+    assert runs.results.verdict.text() in runs.status.text()
+    assert "offered" in runs.results.verdict.text()
+    assert runs.pages.currentWidget() is runs.results
     folder = RunDirectory(runs.job.folder.path)
     assert Recipe.load(folder.recipe).sources[0].folder.startswith(str(folder.path))
-    runs.outcome.segment.click()
+    runs.results.segment.click()
     segment = next(w for w in viewer.window.dock_widgets.values() if isinstance(w, SegmentWidget))
     segment.image.layer = viewer.layers["eye 0"]
     segment.run.click()
     qtbot.waitUntil(lambda: not segment.running, timeout=PATIENCE)
     assert segment.result.data.shape == (96, 96)
-    assert segment.result.metadata["msankd"]["model"] == read_card(folder.model).name == "mine"
+    assert segment.model.entry.name == "mine" and segment.model.entry.run == folder.path
+    assert segment.result.metadata["msankd"]["model"] == read_card(segment.model.path).name
     segment.end()
 
 
@@ -156,7 +163,7 @@ def test_a_widget_opened_anew_finds_the_run_that_goes_on(begun, make_widget, vie
     second = make_widget()
     pages = second.pages
     qtbot.waitUntil(lambda: pages.tabText(1) == "R&uns ●", timeout=PATIENCE)
-    assert pages.tabToolTip(1) == "Going on: mine"
+    assert pages.tabToolTip(1) == "Running: mine"
     pages.setCurrentWidget(second.runs)
     qtbot.waitUntil(lambda: second.runs.job is not None, timeout=PATIENCE)
     qtbot.waitUntil(at_work(second), timeout=PATIENCE)
@@ -173,7 +180,7 @@ def test_a_killed_run_is_not_shown_as_stopped(begun, qtbot):
     psutil.Process(widget.runs.job.history.process).kill()
     qtbot.waitUntil(ended(widget), timeout=PATIENCE)
     assert widget.runs.job.state.state == "died"
-    assert widget.runs.status.text().startswith("✕ Died")
+    assert widget.runs.status.text().startswith("✕ Ended unexpectedly")
     assert widget.runs.resume_button.isEnabled()
 
 
@@ -187,13 +194,12 @@ def test_closing_napari_leaves_or_stops_the_run_as_preferred(
     monkeypatch.setattr(distil, "preferences", lambda: chosen)
     widget = begun(steps=400)
     qtbot.waitUntil(at_work(widget), timeout=PATIENCE)
-    widget.window().show()
     # Only what the widget does of it: napari would take the window apart.
-    widget.eventFilter(widget.window(), QCloseEvent())
+    widget.eventFilter(main_window(widget), QCloseEvent())
     assert run_state(widget.runs.job.folder.path).state == state
 
 
-@pytest.mark.parametrize("answer, stops", [("&Leave it running", False), ("&Stop it", True)])
+@pytest.mark.parametrize("answer, stops", [("&Keep running", False), ("&Stop", True)])
 @pytest.mark.parametrize("remembered", [False, True])
 def test_who_closes_napari_is_asked_once(
     answer, stops, remembered, make_widget, own_folders, monkeypatch
@@ -206,6 +212,7 @@ def test_who_closes_napari_is_asked_once(
         own_folders.runs / "recorded", [*start_events(), *stage_events("teacher", 100, to=2)]
     )
     widget = make_widget()
+    QApplication.processEvents()
     widget.runs.watch(RunWatcher(run))
     monkeypatch.setattr(widget.runs.job, "stop", lambda wait=False: stopped.append(wait))
 
@@ -216,9 +223,60 @@ def test_who_closes_napari_is_asked_once(
         next(button for button in box.buttons() if button.text() == answer).click()
 
     QTimer.singleShot(100, reply)
-    widget.eventFilter(widget.window(), QCloseEvent())
+    widget.eventFilter(main_window(widget), QCloseEvent())
     assert stopped == [True] * stops
     assert kept == (["stop" if stops else "leave"] if remembered else [])
+
+
+@pytest.fixture
+def watched(make_widget, own_folders, monkeypatch):
+    """A widget that watches a run which is going on, asks at the end, and notes what is stopped."""
+    chosen = dataclasses.replace(own_folders, on_close="ask")
+    monkeypatch.setattr(distil, "preferences", lambda: chosen)
+    run = write_run(
+        own_folders.runs / "recorded", [*start_events(), *stage_events("teacher", 100, to=2)]
+    )
+    widget = make_widget()
+    QApplication.processEvents()
+    widget.runs.watch(RunWatcher(run))
+    widget.stopped = []
+    monkeypatch.setattr(widget.runs.job, "stop", lambda wait=False: widget.stopped.append(wait))
+    return widget
+
+
+@pytest.mark.parametrize("floating", [False, True])
+def test_cancel_keeps_napari_open_also_with_a_floating_dock(floating, watched):
+    dock, window, asked = watched.parent(), main_window(watched), []
+    dock.setFloating(floating)
+
+    def reply():
+        box = QApplication.activeModalWidget()
+        asked.append(box.text())
+        QTest.keyClick(box, Qt.Key.Key_Escape)
+
+    QTimer.singleShot(100, reply)
+    event = QCloseEvent()
+    QApplication.sendEvent(window, event)
+    assert len(asked) == 1 and not event.isAccepted()
+    assert watched.stopped == [] and not watched.ended
+
+
+def test_a_widget_whose_dock_was_closed_asks_nothing(watched, viewer):
+    window = main_window(watched)
+    viewer.window.remove_dock_widget(watched)
+    assert watched.ended
+    # A question would never be answered here.
+    assert not watched.eventFilter(window, QCloseEvent())
+
+
+def test_segment_with_reuses_the_open_widget(make_widget, viewer, model, npe2pm, manifest, qtbot):
+    npe2pm.register(manifest)
+    widget = make_widget()
+    for _ in range(2):
+        widget.segment_with(model)
+    opened = [w for w in viewer.window.dock_widgets.values() if isinstance(w, SegmentWidget)]
+    assert len(opened) == 1 and opened[0].model.path == model
+    opened[0].end()
 
 
 def test_the_time_left_counts_the_report(make_widget, own_folders):
@@ -230,7 +288,7 @@ def test_the_time_left_counts_the_report(make_widget, own_folders):
     widget = make_widget()
     widget.runs.watch(RunWatcher(run))
     widget.runs.job.tick()
-    assert "about 2 h 0 min" in widget.runs.timeline.words
+    assert "about 2 h 0 min" in widget.runs.stage_bar.words
 
 
 def test_a_run_that_ended_is_given_nothing_to_preview(make_widget, own_folders, eyes, qtbot):

@@ -1,0 +1,56 @@
+"""What the losses of a run are called in a legend.
+
+Torch is not needed to read it, nor the methods themselves.
+"""
+
+LOSS_TITLES = {
+    "total": "Total",
+    "segmentation/ce": "Cross-entropy",
+    "segmentation/dice": "Dice loss",
+    "autoencoder/bce": "Binary cross-entropy",
+    "autoencoder/dice": "Dice loss",
+    "autoencoder/reconstruction": "Bottleneck reconstruction",
+    "alignment/latent": "Semantic vectors",
+    "alignment/reconstruction": "Bottleneck reconstruction",
+    "alignment/ce": "Cross-entropy",
+    "alignment/kl": "Prediction agreement (KL)",
+    "paraphraser/reconstruction": "Feature reconstruction",
+    "gkd/intra": "GKD star graph",
+    "gkd/inter": "GKD complete graph",
+    "gkd/cross": "GKD cross distillation",
+    "gkd/predictions": "GKD predictions",
+    "emkd/pmd": "EMKD prediction maps",
+    "emkd/imd_low": "EMKD importance maps, 1/2",
+    "emkd/imd_high": "EMKD importance maps, 1/8",
+    "emkd/rad_low": "EMKD region affinity, 1/2",
+    "emkd/rad_high": "EMKD region affinity, 1/8",
+    "logits/logits": "Logits KD",
+    "attention/attention": "Attention maps",
+    "fsp/flow": "FSP flow matrices",
+    "ifvd/variation": "IFVD intra-class variation",
+    "skd/pairwise": "SKD pair-wise similarity",
+    "coco/correlation": "CoCo correlation",
+} | {
+    f"{method}/{loss}": f"{title} {name}"
+    for method, title in (
+        ("graph_flow", "Graph Flow"),
+        ("graph_flow_normalised", "Graph Flow, normalised,"),
+    )
+    for loss, name in (
+        ("vertices", "nodes"),
+        ("edges", "edges"),
+        ("prediction", "predictions"),
+        ("adversarial", "adversarial"),
+        ("critic", "critic"),
+    )
+}
+"""Namespaced loss -> what a legend calls it."""
+
+
+def loss_title(name: str) -> str:
+    """What a legend calls a loss; one that is not known, such as a new method's, is spelt out.
+
+    >>> loss_title("gkd/intra"), loss_title("mine/soft_edges")
+    ('GKD star graph', 'mine: soft edges')
+    """
+    return LOSS_TITLES.get(name) or name.replace("/", ": ").replace("_", " ")
