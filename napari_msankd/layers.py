@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_msankd.masks import mask_values
 from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Layer
+    from napari.layers import Image, Labels, Layer
 
 Index = tuple[int, ...]
 
 _WHOLE = (slice(None), slice(None))
-_SAMPLED = 50_000
-"""How many pixels tell whether an image looks like a mask."""
-
-_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -284,27 +281,6 @@ def shown_axis(viewer: "ViewerModel", layer: "Layer") -> int | None:
     return hidden.pop() if volume and len(hidden) == 1 else None
 
 
-def is_mask_like(layer: "Layer") -> bool:
-    """Whether an image layer looks like a mask, or was made by this plugin.
-
-    Two values at most among the pixels that are looked at, or few small whole numbers. Only
-    arrays in memory are looked at: others would have to be read.
-    """
-    if "msankd" in layer.metadata:
-        return True
-    data = array_of(layer)
-    if np.dtype(data.dtype) == bool:
-        return True
-    if not isinstance(data, np.ndarray) or data.size == 0:
-        return False
-    values = np.unique(data.reshape(-1)[:: max(1, data.size // _SAMPLED)])
-    values = values[np.isfinite(values)]
-    if len(values) == 2:
-        return True
-    whole = values.dtype.kind in "ui" or bool((values == values.round()).all())
-    return 2 < len(values) <= _FEW and whole and values[0] >= 0 and values[-1] < _FEW
-
-
 def layer_by_id(viewer: "ViewerModel", unique_id: str | None) -> Any:
     """The layer of the viewer that has this ``unique_id``; None if it is gone.
 
@@ -391,6 +367,38 @@ class WidgetLayers:
         if self._grid is not None:
             self._viewer.canvas.grid.enabled = self._grid
         self._visible, self._grid = {}, None
+
+
+def as_labels(viewer: "ViewerModel", layer: "Image") -> "Labels":
+    """Put a Labels layer in the place of an image layer that holds a mask.
+
+    As napari's own *Convert to Labels*, for what masks are stored as: of two values the
+    larger is label 1, whole numbers stay as they are, and colors must be grey.
+
+    Returns
+    -------
+    napari.layers.Labels
+        With the name, the metadata and the place of the image, which is removed.
+
+    Raises
+    ------
+    InputError
+        If the layer holds no mask.
+    """
+    from napari.layers import Labels
+
+    labels = Labels(
+        mask_values(array_of(layer), layer.name, rgb=bool(layer.rgb)),
+        name=layer.name,
+        metadata=dict(layer.metadata),
+        visible=layer.visible,
+        **placement(layer),
+    )
+    position, name = viewer.layers.index(layer), layer.name
+    viewer.layers.remove(layer)
+    viewer.layers.insert(position, labels)
+    labels.name = name
+    return labels
 
 
 def array_of(layer: "Layer") -> Any:

@@ -9,10 +9,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_msankd.datasets.selection import Dataset, FolderDataset
-from napari_msankd.datasets.selector import DatasetSelector
-from napari_msankd.datasets.selector_form import path_of
-from napari_msankd.datasets.summary import Masks
+from napari_msankd.datasets.selection import Dataset, FolderDataset, Masks
+from napari_msankd.datasets.selector import DatasetSelector, path_of
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 
 if TYPE_CHECKING:
@@ -81,10 +79,10 @@ class DatasetList(QWidget):
         return next((choice.classes for choice in self.choices if choice.classes), ())
 
     def value(self) -> list[Dataset] | None:
-        """What was chosen, each with a name of its own; None while one cannot be used."""
+        """What was chosen, each with a name of its own; None if one is read or cannot be used."""
         values = [choice.value() for choice in self.choices]
         chosen = [value for value in values if value is not None]
-        return _apart(chosen) if len(chosen) == len(values) else None
+        return _with_distinct_names(chosen) if len(chosen) == len(values) else None
 
     def add(self, folder: Path | None = None) -> DatasetSelector:
         """One more dataset: a folder, or else the open layers."""
@@ -140,14 +138,15 @@ class DatasetList(QWidget):
             self.add(path)
 
 
-def _apart(domains: list[Dataset]) -> list[Dataset]:
-    """The same domains: folders of one name say where they lie, others of one get a number."""
-    alike = Counter(domain.name for domain in domains)
+def _with_distinct_names(datasets: list[Dataset]) -> list[Dataset]:
+    """Let folders of one name say where they lie, and number other datasets of one name."""
+    counts = Counter(dataset.name for dataset in datasets)
     taken, named = Counter[str](), list[Dataset]()
-    for domain in domains:
-        if alike[domain.name] > 1 and isinstance(domain, FolderDataset):
-            domain = replace(domain, name=f"{domain.path.resolve().parent.name} {domain.name}")
-        taken[domain.name] += 1
-        count = taken[domain.name]
-        named.append(domain if count == 1 else replace(domain, name=f"{domain.name} {count}"))
+    for dataset in datasets:
+        if counts[dataset.name] > 1 and isinstance(dataset, FolderDataset):
+            parent = dataset.path.resolve().parent.name
+            dataset = replace(dataset, name=f"{parent} {dataset.name}")
+        taken[dataset.name] += 1
+        number = taken[dataset.name]
+        named.append(dataset if number == 1 else replace(dataset, name=f"{dataset.name} {number}"))
     return named

@@ -1,4 +1,4 @@
-"""A domain that a person chose, made ready for a run: a folder, or opened layers."""
+"""A dataset: a folder, or open layers; read in memory, or written for a run."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +26,16 @@ if TYPE_CHECKING:
     from src_training.config.domains import DomainRecipe
     from src_training.data.domain import Domain
 
+Masks = Literal["required", "optional", "unused"]
+"""What images are for: to learn from, to be tested on, or to learn from without masks."""
+
 Role = Literal["source", "targets", "unlabelled"]
-"""What a run needs a domain for; also the folder its layers are written to."""
+"""What a run needs a dataset for; also the folder its layers are written to."""
+
+ROLES: dict[Masks, Role] = {"required": "source", "optional": "targets", "unused": "unlabelled"}
+
+Unmasked = Literal["error", "exclude", "unlabelled"]
+"""What becomes of images without a mask where masks are required."""
 
 _ANY_LABEL = ("background", *(f"label {value}" for value in range(1, HIGHEST + 1)))
 
@@ -46,16 +54,16 @@ class FolderDataset:
         Degrees that the fundus camera's field of view spans; None if not known.
     exclude
         Names of cases, and files, that are left out; see `DomainRecipe.exclude`.
-    split_masks
-        Of a folder to learn from: images without a mask are no sources, and join
-        by `unlabelled_recipe`.
+    unmasked
+        Of a folder to learn from: whether images without a mask are an error, are left
+        out, or join by `unlabelled_recipe`.
     """
 
     path: Path
     name: str = ""
     angle: float | None = None
     exclude: tuple[str, ...] = ()
-    split_masks: bool = False
+    unmasked: Unmasked = "error"
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -73,7 +81,7 @@ class FolderDataset:
             the same values in every domain. Found in the masks when missing.
         """
         meant = classes if several(classes) else None
-        masks = "present" if self.split_masks else None
+        masks = None if self.unmasked == "error" else "present"
         return _recipe(
             self.name,
             self.path.resolve(),
@@ -91,7 +99,7 @@ class FolderDataset:
         run_folder
             As for `recipe`.
         """
-        if not self.split_masks:
+        if self.unmasked != "unlabelled":
             return None
         return _recipe(
             f"{self.name}, without masks",
@@ -123,7 +131,7 @@ class FolderDataset:
             self.path,
             name=self.name,
             class_values=meant,
-            masks="present" if self.split_masks else "optional",
+            masks="optional" if self.unmasked == "error" else "present",
             exclude=self.exclude,
         )
         return replace(found, angle=self.angle)
@@ -143,16 +151,16 @@ class LayerDataset:
         What the run needs them for.
     angle
         Degrees that the fundus camera's field of view spans; None if not known.
-    split_masks
-        Of layers to learn from: images and slices that nothing is painted on are no
-        sources, and join by `unlabelled_recipe`.
+    unmasked
+        Of layers to learn from: whether images that nothing is painted on are an error, are
+        left out, or join by `unlabelled_recipe`, as do slices that nothing is painted on.
     """
 
     name: str
     pairs: tuple[LayerPair, ...]
     role: Role = "source"
     angle: float | None = None
-    split_masks: bool = False
+    unmasked: Unmasked = "error"
 
     def recipe(self, run_folder: Path, classes: Mapping[str, Any] | None = None) -> "DomainRecipe":
         """Write the layers into the run's folder and say where. Call it in a worker.
@@ -195,11 +203,11 @@ class LayerDataset:
         InputError, OSError
             As `recipe`.
         """
-        if not self.split_masks:
+        if self.unmasked != "unlabelled":
             return None
         folder = Path(run_folder).resolve() / "unlabelled" / file_name(self.name)
-        for _ in self._write(folder, cases_of(self.pairs, "absent"), None):
-            pass
+        if not list(self._write(folder, cases_of(self.pairs, "absent"), None)):
+            return None
         return _recipe(f"{self.name}, without masks", folder, None, self.angle)
 
     def domain(self, classes: Sequence[str] = ()) -> "Domain":
@@ -218,7 +226,7 @@ class LayerDataset:
         """
         from src_training.data.domain import BINARY, Domain
 
-        cases = list(cases_of(self.pairs, "present" if self.split_masks else None))
+        cases = list(cases_of(self.pairs, self._masks))
         meant = _indices(classes)
         found = Domain.from_arrays(
             self.name,
@@ -247,6 +255,10 @@ class LayerDataset:
         """
         yield from self._write(folder, self._cases(), classes)
 
+    @property
+    def _masks(self) -> Literal["present"] | None:
+        return None if self.unmasked == "error" else "present"
+
     def _cases(self) -> Iterator[LayerCase]:
         """What is used with its masks.
 
@@ -255,7 +267,7 @@ class LayerDataset:
         InputError
             If nothing is painted where masks are required.
         """
-        for case in cases_of(self.pairs, "present" if self.split_masks else None):
+        for case in cases_of(self.pairs, self._masks):
             if case.labels is None and self.role == "source":
                 raise unpainted(case.pair)
             yield case

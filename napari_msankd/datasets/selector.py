@@ -1,169 +1,195 @@
-"""Choosing a domain: a folder, or opened layers; what is in it is said at once."""
+"""Choosing a dataset, a folder or open layers; what is in it is said at once."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
-from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QFileDialog
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_msankd.datasets.layer_pairs import LayerPair
-from napari_msankd.datasets.selection import Dataset, FolderDataset, LayerDataset, Role
-from napari_msankd.datasets.selector_form import DatasetForm
-from napari_msankd.datasets.summary import Found, Masks, look_at
+from napari_msankd.datasets.layer_table import LayerTable
+from napari_msankd.datasets.selection import Dataset, Masks
+from napari_msankd.datasets.state import DatasetState
+from napari_msankd.datasets.thumbnails import ThumbnailStrip
 from napari_msankd.torch_import import gc_paused
-from napari_msankd.workers import Failure, Worker
+from napari_msankd.widgets.camera_angle import CameraAngle
+from napari_msankd.widgets.error_dialog import show_traceback
+from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.wrapping_label import WrappingLabel
+from napari_msankd.workers import Failure, WorkerGroup
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+RED = {"dark": "#ff8a8a", "light": "#b00020"}
+"""Color of a problem, for either type of theme."""
+
 _REST_MS = 150
 _PAINTED_MS = 800
-_SAID_MS = 100
+_TEXT_MS = 100
 _SAMPLE_SIZE = 512
-_ROLES: dict[Masks, Role] = {
-    "required": "source",
-    "optional": "targets",
-    "unused": "unlabelled",
-}
+_SHOWN = 3
 
 
-class DatasetSelector(DatasetForm):
-    """One line to choose a domain, and below it what was found there.
+class DatasetSelector(QFrame):
+    """A line to choose a dataset; below it what was found, and what can be done about it.
+
+    A view of its `state`.
 
     Parameters
     ----------
     viewer
-        Whose layers are to be had.
+        Whose layers can be chosen.
     masks
-        ``required`` where a network is to learn from them.
+        What the images are for.
 
     Attributes
     ----------
     changed
         Emitted whenever `value` may be another: something else was chosen or
-        painted, or the look at it is over.
+        painted, or everything was read.
+    state
+        What is chosen and what was found.
     """
 
     changed = Signal()
 
     def __init__(self, viewer: "ViewerModel", masks: Masks = "required") -> None:
-        super().__init__(viewer, masks)
-        self._chosen: Dataset | None = None
-        self._found = Found(masks)
-        self._work: Worker | None = None
-        self._sampling: Worker | None = None
-        self._seen_rows: list[tuple[str, ...]] | None = None
-        self._look_soon = self._timer(_REST_MS, self._look)
-        self._look_at_paint = self._timer(_PAINTED_MS, self._look)
-        self._layers_soon = self._timer(0, self._on_layers)
-        self._say_soon = self._timer(_SAID_MS, self._say_so_far)
+        super().__init__()
+        self.viewer = viewer
+        self.state = DatasetState(masks)
+        self.setAcceptDrops(True)
+        self._workers = WorkerGroup(self, self._on_failed)
+        self._read_soon = self._timer(_REST_MS, self._read)
+        self._read_paint = self._timer(_PAINTED_MS, self._read)
+        self._layers_soon = self._timer(0, self._update_layers)
+        self._text_soon = self._timer(_TEXT_MS, self._show_text)
+        self._painted: list[Any] = []
+        self._chosen = self.state.chosen
+        self._build()
         self._connect()
-        self._on_layers()
+        self._on_theme()
+        self._update_layers()
+        self._read_soon.start()
 
     @property
     def looking(self) -> bool:
-        """Whether what is chosen is still to come, or being looked at."""
-        soon = (self._layers_soon, self._look_soon, self._look_at_paint)
-        waiting = any(timer.isActive() for timer in soon)
-        return waiting or self._work is not None or self._sampling is not None
+        """Whether what is chosen is still to be read, or being read."""
+        waiting = (self._layers_soon, self._read_soon, self._read_paint)
+        return any(timer.isActive() for timer in waiting) or bool(self._workers)
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What stands in the way, or was passed over, a sentence each."""
-        return tuple(problem.sentence for problem in self._found.problems)
+        return self.state.summary.problems
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes found, background first; empty without masks."""
-        return self._found.classes
+        """Names of the classes, background first; empty without masks."""
+        return self.state.summary.classes
 
     def value(self) -> Dataset | None:
-        """What was chosen; None while it is looked at, or cannot be used."""
-        if self._chosen is None or self.looking or not self._found.usable:
-            return None
-        return replace(self._chosen, angle=self.camera.angle)
+        """What was chosen; None while it is read, or if it cannot be used."""
+        return None if self.looking else self.state.value()
+
+    def choose_folder(self, path: Path | None) -> None:
+        """Take a folder, or the open layers."""
+        known = [self.where.itemData(i) for i in range(self.where.count())]
+        if path not in known:
+            assert path is not None
+            self.where.addItem(f"{path.parent.name}/{path.name}".strip("/") or str(path), path)
+            self.where.setItemData(len(known), str(path), Qt.ItemDataRole.ToolTipRole)
+            known.append(path)
+        self.where.setCurrentIndex(known.index(path))
 
     def end(self) -> None:
-        """Stop looking; called when the widget or napari goes."""
-        for timer in (self._look_soon, self._look_at_paint, self._layers_soon, self._say_soon):
+        """Stop reading; called when the widget or napari goes."""
+        for timer in (self._read_soon, self._read_paint, self._layers_soon, self._text_soon):
             timer.stop()
-        self._stop_looking()
-        if self._sampling is not None:
-            self._sampling.cancel()
-            self._sampling = None
-
-    def _stop_looking(self) -> None:
-        if self._work is not None:
-            self._work.cancel()
-            self._work = None
-            self._chosen = None
+        self._workers.cancel_all()
+        self.state.stop()
 
     def _connect(self) -> None:
-        self.where.currentIndexChanged.connect(self._on_where)
-        self.browse.clicked.connect(self._on_browse)
-        self.sample.clicked.connect(self._on_sample)
-        self.dropped.connect(self.choose_folder)
-        self.rows.changed.connect(self._on_choice)
-        self.camera.valueChanged.connect(lambda _angle: self.changed.emit())
-        events = self.viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            event.connect(self._on_layer_list)
+        state = self.state
+        self.where.currentIndexChanged.connect(
+            lambda: state.choose_folder(self.where.currentData())
+        )
+        self.camera.valueChanged.connect(self._on_angle)
+        self.rows.ticked.connect(state.tick)
+        self.rows.paired.connect(state.pair)
+        self.leave_out.clicked.connect(state.leave_out)
+        self.use_all.clicked.connect(state.use_without_masks)
+        self.include.clicked.connect(state.include_all)
+        state.events.rows.connect(self._on_rows)
+        for event in (state.events.folder, state.events.exclude, state.events.unmasked):
+            event.connect(self._on_choice)
+        layers = self.viewer.layers.events
+        sources = [layers.inserted, layers.removed, layers.reordered, layers.renamed]
+        for source in sources:
+            source.connect(self._on_layers)
+        self.viewer.events.theme.connect(self._on_theme)
         # The viewer outlives its docks, and Python what Qt has deleted.
-        self.destroyed.connect(lambda: self._let_go())
+        self.destroyed.connect(self._disconnect)
+        self._sources = sources
 
-    def _let_go(self) -> None:
-        """Listen to nothing any more."""
-        events = self.viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
-            event.disconnect(self._on_layer_list)
-        for layer in self.viewer.layers:
-            if isinstance(layer, Image | Labels):
-                for event in _changes(layer):
-                    event.disconnect(self._on_painted)
+    def _disconnect(self) -> None:
+        for source in self._sources:
+            source.disconnect(self._on_layers)
+        self._follow_paint(())
         self.viewer.events.theme.disconnect(self._on_theme)
 
-    def _on_layer_list(self, _event: object = None) -> None:
+    def _on_layers(self, _event: object = None) -> None:
         # Many layers may come at once: the rows are made when all are there.
         self._layers_soon.start()
 
-    def _on_layers(self) -> None:
-        """Make the rows anew; look again only if what is ticked is another."""
-        layers = list(self.viewer.layers)
-        images = [layer for layer in layers if isinstance(layer, Image)]
-        labels = [layer for layer in layers if isinstance(layer, Labels) and not _is_preview(layer)]
-        self.rows.show_layers(images, labels)
-        for layer in (*images, *labels):
-            for event in _changes(layer):
-                event.connect(self._on_painted)
-        self.rows.setVisible(self.folder is None and len(self.rows) > 0)
-        if self.folder is None and self._ticked() != self._seen_rows:
-            self._on_choice()
+    def _update_layers(self) -> None:
+        self.state.update_layers(self.viewer)
+        self._follow_paint(
+            layer for layer in self.viewer.layers if isinstance(layer, Image | Labels)
+        )
+
+    def _follow_paint(self, layers: Any) -> None:
+        for event in self._painted:
+            event.disconnect(self._on_painted)
+        self._painted = [event for layer in layers for event in _paint_events(layer)]
+        for event in self._painted:
+            event.connect(self._on_painted)
 
     def _on_painted(self, event: Any) -> None:
-        ticked = [layer for pair in self.rows.pairs for layer in pair if layer is not None]
-        if self.folder is None and any(event.source == layer for layer in ticked):
-            self._look_at_paint.start()
+        if any(event.source in (row.image, row.labels) for row in self.state.chosen):
+            self._read_paint.start()
             self.changed.emit()
 
-    def _ticked(self) -> list[tuple[str, ...]]:
-        """What is ticked, by identity and name."""
-        return [
-            tuple(f"{layer.unique_id} {layer.name}" for layer in pair if layer is not None)
-            for pair in self.rows.pairs
-        ]
-
-    def _on_where(self) -> None:
-        self.rows.setVisible(self.folder is None and len(self.rows) > 0)
-        self._on_choice()
+    def _on_rows(self) -> None:
+        """Show the rows; read again only if the images that are chosen are others."""
+        self.rows.show_rows(self.state.rows)
+        if self.state.folder is None and self.state.chosen != self._chosen:
+            self._on_choice()
+        elif not self.looking:
+            self._show_text()
 
     def _on_choice(self) -> None:
-        self._seen_rows = self._ticked()
-        self._look_soon.start()
+        self._chosen = self.state.chosen
+        self._read_soon.start()
+        self._show_actions()
+        self.changed.emit()
+
+    def _on_angle(self) -> None:
+        self.state.angle = self.camera.angle
         self.changed.emit()
 
     def _on_browse(self) -> None:
@@ -171,99 +197,165 @@ class DatasetSelector(DatasetForm):
         if name:
             self.choose_folder(Path(name))
 
+    def _on_use_as_labels(self) -> None:
+        try:
+            self.state.use_as_labels(self.viewer)
+        except InputError as error:
+            self._on_failed(Failure(str(error)))
+
     def _on_sample(self) -> None:
         self.sample.setEnabled(False)
-        self._sampling = Worker(_sample_eyes(), self)
-        self._sampling.yielded.connect(self._on_eye)
-        self._sampling.failed.connect(lambda failure: self._fail(failure.sentence))
-        self._sampling.finished.connect(self._on_eyes)
-        self._sampling.start()
+        self._workers.start("sample", _sample_images(), self._add_sample)
 
-    def _on_eye(self, eye: tuple[Any, Any, str]) -> None:
-        image, mask, name = eye
+    def _add_sample(self, sample: tuple[Any, Any, str]) -> None:
+        image, mask, name = sample
         self.viewer.add_image(image, rgb=True, name=name)
         self.viewer.add_labels(mask, name=f"{name} vessels")
-
-    def _on_eyes(self) -> None:
-        self._sampling = None
         self.sample.setEnabled(True)
+
+    def _read(self) -> None:
+        """Read what is chosen, from the beginning."""
+        for timer in (self._read_soon, self._read_paint, self._text_soon):
+            timer.stop()
+        self._workers.cancel("read")
+        self.strip.remove_all()
+        steps = self.state.begin(self.viewer)
+        if steps is not None:
+            self._workers.start("read", _until_end(steps), self._on_item)
+        self._show_text()
         self.changed.emit()
 
-    def _look(self) -> None:
-        """Look at what is chosen, from the beginning."""
-        for timer in (self._look_soon, self._look_at_paint, self._say_soon):
-            timer.stop()
-        self._stop_looking()
-        self._found = Found(self.masks)
-        self.strip.take_all_away()
-        self.show_problems(())
-        try:
-            self._chosen = self._taken()
-        except InputError as error:
-            self._fail(str(error))
-            return
-        empty = self.folder is None and len(self.rows) == 0
-        self.sample.setVisible(empty and self.masks == "required")
-        if self._chosen is None:
-            self.found.setText(self._nothing())
+    def _on_item(self, item: Any) -> None:
+        if item is None:
+            self.state.finish()
+            self._workers.cancel("read")
+            self._text_soon.stop()
+            self._show_text()
             self.changed.emit()
             return
-        self.found.setText("Looking…")
-        self._work = Worker(look_at(self._chosen, self.masks), self)
-        self._work.yielded.connect(self._on_seen)
-        self._work.failed.connect(self._on_failed)
-        self._work.finished.connect(self._on_looked)
-        self._work.start()
-
-    def _taken(self) -> Dataset | None:
-        if self.folder is not None:
-            return FolderDataset(self.folder)
-        pairs = tuple(LayerPair.of(image, labels) for image, labels in self.rows.pairs)
-        name = _common([pair.image.name for pair in pairs])
-        role = _ROLES[self.masks]
-        return LayerDataset(name, pairs, role) if pairs else None
-
-    def _nothing(self) -> str:
-        learns = self.masks == "required"
-        if len(self.rows) == 0:
-            what = "Open images and paint Labels on them" if learns else "Open images"
-            return f"No image is open. {what}, or choose a folder, or drop one here."
-        paint = " Paint Labels on an image, or tick it." if learns else " Tick one."
-        return f"No image is ticked.{paint}"
-
-    def _on_seen(self, seen: Any) -> None:
-        self._found.take(seen)
-        if hasattr(seen, "thumbnail"):
-            self.strip.add(seen)
-        if not self._say_soon.isActive():
-            self._say_soon.start()
-
-    def _say_so_far(self) -> None:
-        self.found.setText(f"Looking… {len(self._found.names):,} so far")
-        self.show_problems(self.problems)
-
-    def _on_looked(self) -> None:
-        if self._work is None:
-            return
-        self._say_soon.stop()
-        self._work = None
-        self._found.close()
-        self.show_camera(not self._found.volumes)
-        self.found.setText(self._found.words())
-        self.show_problems(self.problems)
-        self.changed.emit()
+        self.state.add(item)
+        if hasattr(item, "thumbnail"):
+            self.strip.add(item)
+        if not self._text_soon.isActive():
+            self._text_soon.start()
 
     def _on_failed(self, failure: Failure) -> None:
-        self._say_soon.stop()
-        self._work = None
-        self._fail(failure.sentence)
-
-    def _fail(self, sentence: str) -> None:
-        """Say that nothing can be seen at all."""
-        self._chosen = None
-        self.found.setText("")
-        self.show_problems((*self.problems, sentence))
+        self._workers.cancel_all()
+        self._text_soon.stop()
+        self.sample.setEnabled(True)
+        self.state.fail(failure.sentence)
+        self._show_text()
         self.changed.emit()
+
+    def _show_text(self) -> None:
+        self.summary.setText(self.state.text)
+        problems = self.problems
+        shown = "\n".join(f"✕ {sentence}" for sentence in problems[:_SHOWN])
+        # A long path may go on in the next line.
+        self.faults.setText(shown.replace("/", "/\u200b").replace("\\", "\\\u200b"))
+        self.more.setText(f"All {len(problems):,} problems…")
+        self.more.setVisible(len(problems) > _SHOWN)
+        self._camera_line.setVisible(not self.state.summary.volumes)
+        self._show_actions()
+
+    def _show_actions(self) -> None:
+        state = self.state
+        self.rows.setVisible(state.folder is None and bool(state.rows))
+        self.sample.setVisible(state.empty)
+        for button, text in (
+            (self.leave_out, state.leave_out_text),
+            (self.use_all, state.use_text),
+            (self.include, state.include_text),
+            (self.as_labels, state.labels_text),
+        ):
+            button.setText(text)
+            button.setVisible(bool(text))
+
+    def _build(self) -> None:
+        self.rows, self.strip = LayerTable(), ThumbnailStrip()
+        self.summary, self.faults = WrappingLabel(), WrappingLabel()
+        self.summary.setToolTip("What was found")
+        self.faults.setToolTip("Problems by file or layer")
+        for label in (self.summary, self.faults):
+            # A long path must not widen the dock.
+            policy = label.sizePolicy()
+            policy.setHorizontalPolicy(QSizePolicy.Policy.Ignored)
+            label.setSizePolicy(policy)
+        self.sample = _button("Open sample images", self._on_sample)
+        self.sample.setToolTip("Three synthetic fundus photographs with vessels painted; offline")
+        self.as_labels = _button("", self._on_use_as_labels)
+        self.as_labels.setToolTip("Turn image layers that hold masks into Labels layers")
+        self.more = _button("", lambda: show_traceback(self, "\n".join(self.problems)))
+        self.more.setToolTip("Every problem, to read and copy")
+        self.leave_out, self.use_all, self.include = (_button("") for _ in range(3))
+        self.leave_out.setToolTip("Use the rest; no file is changed or deleted")
+        self.use_all.setToolTip(
+            "They join the last stage without masks: the student learns from the teacher's answers"
+        )
+        self.include.setToolTip("Use everything again")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addLayout(self._build_line())
+        layout.addWidget(self.rows)
+        layout.addWidget(self.summary)
+        for button in (self.as_labels, self.sample):
+            layout.addWidget(button, alignment=Qt.AlignmentFlag.AlignLeft)
+        for part in (self.strip, self._build_camera(), self.faults):
+            layout.addWidget(part)
+        for button in (self.more, self.leave_out, self.use_all, self.include):
+            layout.addWidget(button, alignment=Qt.AlignmentFlag.AlignLeft)
+        layout.addStretch(1)
+
+    def _build_line(self) -> QHBoxLayout:
+        self.where = QComboBox()
+        elide_combo(self.where)
+        self.where.addItem("Open layers", None)
+        self.where.setToolTip("Open layers, or a folder; a folder can also be dropped here")
+        self.where.setAccessibleName("Where the images are")
+        inside = "images/ and masks/" if self.state.masks == "required" else "images/"
+        self.browse = _button("Folder…", self._on_browse)
+        self.browse.setToolTip(f"Choose a folder with {inside}; files are matched by name")
+        self.line = QHBoxLayout()
+        self.line.setSpacing(4)
+        self.line.addWidget(self.where, 1)
+        self.line.addWidget(self.browse)
+        return self.line
+
+    def _build_camera(self) -> QWidget:
+        self.camera = CameraAngle()
+        self._camera_line = QWidget()
+        row = QHBoxLayout(self._camera_line)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(4)
+        row.addWidget(QLabel("Fundus camera"))
+        row.addWidget(self.camera)
+        row.addStretch(1)
+        return self._camera_line
+
+    def _on_theme(self, _event: object = None) -> None:
+        self.rows.set_theme(self.viewer.theme)
+        self.faults.setStyleSheet(f"color: {RED[get_theme(self.viewer.theme).type]};")
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Show that a folder may be dropped here."""
+        if path_of(event) is not None:
+            event.acceptProposedAction()
+            edge = get_theme(self.viewer.theme).current.as_hex()
+            self.setStyleSheet(f"DatasetSelector {{ border: 2px dashed {edge}; }}")
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        """Show no edge any more."""
+        self.setStyleSheet("")
+        event.accept()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Take the folder."""
+        self.setStyleSheet("")
+        path = path_of(event)
+        if path is not None:
+            event.acceptProposedAction()
+            self.choose_folder(path)
 
     def _timer(self, interval: int, slot: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
@@ -273,28 +365,34 @@ class DatasetSelector(DatasetForm):
         return timer
 
 
-def _changes(layer: Any) -> list[Any]:
+def path_of(event: QDropEvent) -> Path | None:
+    """The first file or folder of this computer that is dragged; None if there is none."""
+    paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+    return Path(paths[0]) if paths else None
+
+
+def _button(text: str, slot: Callable[[], Any] | None = None) -> QPushButton:
+    button = QPushButton(text)
+    if slot is not None:
+        button.clicked.connect(lambda _checked=False: slot())
+    return button
+
+
+def _until_end(steps: Iterator[Any]) -> Iterator[Any]:
+    """The items of a reading, and None at its end."""
+    yield from steps
+    yield None
+
+
+def _paint_events(layer: Any) -> list[Any]:
     """What tells that a layer was painted on, or has other pixels."""
     events = layer.events
     painted = [events.paint, events.labels_update] if isinstance(layer, Labels) else []
     return [events.data, *painted]
 
 
-def _is_preview(layer: Labels) -> bool:
-    """Whether a layer shows what a run makes of an image: nothing to learn from."""
-    return "preview" in layer.metadata.get("msankd", {})
-
-
-def _common(names: list[str]) -> str:
-    """A name for all layers: what theirs begin with."""
-    if len(names) == 1:
-        return names[0]
-    same = takewhile(lambda signs: len(set(signs)) == 1, zip(*names, strict=False))
-    return "".join(signs[0] for signs in same).rstrip(" _-[(.0123456789") or "layers"
-
-
-def _sample_eyes() -> Iterator[tuple[Any, Any, str]]:
-    """Three eyes as one camera sees them: image, vessels, name."""
+def _sample_images() -> Iterator[tuple[Any, Any, str]]:
+    """Three synthetic eyes as one camera sees them: image, vessels, name."""
     with gc_paused():
         from src_training.data.phantom.camera import fundus_phantom
 

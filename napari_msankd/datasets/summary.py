@@ -1,188 +1,308 @@
-"""What is in a chosen domain: looked at in a worker, said in words."""
+"""What is in a dataset: read case by case in a worker, and said in words."""
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from napari_msankd.datasets.layer_export import cases_of, stored_labels, stored_pixels
 from napari_msankd.datasets.layer_pairs import LayerPair
-from napari_msankd.datasets.selection import Dataset, LayerDataset, unpainted
+from napari_msankd.datasets.selection import (
+    Dataset,
+    FolderDataset,
+    LayerDataset,
+    Masks,
+    Unmasked,
+    unpainted,
+)
 from napari_msankd.torch_import import gc_paused
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
-    from src_training.data.summary import Finding, Problem
+    from src_training.data.summary import CaseSummary, Finding, Problem
 
-Masks = Literal["required", "optional", "unused"]
-"""What images are for: to learn from, to be tested on, or to learn from without masks."""
+_FEW = 3
 
 
-def look_at(chosen: Dataset, masks: Masks) -> Iterator["Finding"]:
-    """Every case, every problem, and what else should be said. Call it in a worker.
+@dataclass(frozen=True)
+class WithoutMask:
+    """Images without a mask where masks are required.
+
+    Attributes
+    ----------
+    count
+        How many.
+    problem
+        Why they stand in the way; empty where they are left out without a question.
+    """
+
+    count: int
+    problem: str = ""
+
+
+def inspect(dataset: Dataset, masks: Masks) -> "Iterator[Finding | WithoutMask | int]":
+    """Every case and every problem; call it in a worker.
 
     Parameters
     ----------
-    chosen
+    dataset
         Where the images are; what cannot be used is a `Problem`, not raised.
     masks
-        ``required`` where a network is to learn from them.
+        What they are for.
+
+    Yields
+    ------
+    int
+        First of all, how many cases there are.
+    CaseSummary, Problem, Note or WithoutMask
+        For `DatasetSummary.add`.
     """
     with gc_paused():
-        from src_training.data.summary import Problem
-        from src_training.data.validation import inspect_folder
-
-    if isinstance(chosen, LayerDataset):
-        yield from _look_at_layers(chosen, masks)
-    elif chosen.path.is_dir():
-        asked = "required" if masks == "required" else "optional"
-        yield from inspect_folder(chosen.path, asked, chosen.exclude)
+        import src_training.data.validation  # noqa: F401
+    if isinstance(dataset, LayerDataset):
+        yield sum(len(pair.image.indices) for pair in dataset.pairs)
+        yield from _inspect_layers(dataset, masks)
     else:
-        what = "a file" if chosen.path.exists() else "not there"
-        sentence = f"{chosen.path} is {what}; expected a folder with images/ and masks/"
-        yield Problem(chosen.path.name, sentence)
+        yield from _inspect_folder(dataset)
 
 
-def _look_at_layers(chosen: LayerDataset, masks: Masks) -> Iterator["Finding"]:
-    from src_training.data.summary import Note, Problem
+def _inspect_folder(dataset: FolderDataset) -> "Iterator[Finding | int]":
+    from src_training.data.summary import Problem
+    from src_training.data.validation import inspect_folder
+    from src_training.io.volumes.registry import list_folder
+
+    path = dataset.path
+    if path.is_dir():
+        volumes, images = list_folder(path / "images", domain=True)
+        yield len(volumes) or len(images)
+        # An image without a mask is no fault of the image: what becomes of it is asked.
+        yield from inspect_folder(path, "optional", dataset.exclude)
+        return
+    found = "is a file" if path.exists() else "does not exist"
+    yield Problem(path.name, f"{path} {found}; expected a folder with images/ and masks/")
+
+
+def _inspect_layers(dataset: LayerDataset, masks: Masks) -> "Iterator[Finding | WithoutMask]":
+    from src_training.data.summary import Problem
     from src_training.data.validation import inspect_array
 
-    classes = chosen.classes()
-    planes = Counter[str]()
-    for case in cases_of(chosen.pairs):
-        planes[case.pair.image.name] += 1
+    classes, required = dataset.classes(), masks == "required"
+    cases = cases_of(dataset.pairs, "present" if required else None)
+    if dataset.unmasked == "unlabelled":
+        cases = (*cases, *cases_of(dataset.pairs, "absent"))
+    painted = Counter[str]()
+    for case in cases:
         layer = case.pair.labels or case.pair.image
-        if case.labels is None and masks == "required":
-            if planes[case.pair.image.name] == 1:
-                yield Problem(layer.name, str(unpainted(case.pair)))
-            continue
+        painted[case.pair.image.name] += case.labels is not None
         try:
             pixels, labels = stored_pixels(case), stored_labels(case, classes)
         except InputError as error:
             yield Problem(layer.name, str(error))
             continue
-        yield from inspect_array(case.name, pixels, labels, classes, chosen.name)
-    for pair in chosen.pairs:
-        if planes[pair.image.name] < len(pair.image.indices):
-            yield Note(_left_out(pair, planes[pair.image.name]))
+        for finding in inspect_array(case.name, pixels, labels, classes, dataset.name):
+            # A layer is left out by its tick.
+            yield replace(finding, exclude="") if isinstance(finding, Problem) else finding
+    for pair in dataset.pairs:
+        bare = len(pair.image.indices) - painted[pair.image.name]
+        if bare and painted[pair.image.name]:
+            yield _partly_painted(pair, bare)
+        if bare and required and dataset.unmasked != "unlabelled":
+            whole = not painted[pair.image.name]
+            yield WithoutMask(bare, str(unpainted(pair)) if whole else "")
 
 
-def _left_out(pair: LayerPair, count: int) -> str:
-    return (
-        f"{count} of {len(pair.image.indices)} slices of {pair.image.name!r} are painted; "
-        "the others are left out."
-    )
+def _partly_painted(pair: LayerPair, bare: int) -> "Finding":
+    from src_training.data.summary import Note
+
+    count = len(pair.image.indices)
+    return Note(f"{count - bare} of {count} slices of {pair.image.name!r} are painted.")
 
 
-class Found:
-    """What has been seen so far, in words.
+class DatasetSummary:
+    """What has been found so far, in words.
 
     Parameters
     ----------
     masks
-        Whether the domain is one to learn from.
+        What the images are for.
+
+    Attributes
+    ----------
+    without_masks
+        How many images have no mask, where masks are required.
     """
 
-    def __init__(self, masks: Masks) -> None:
+    def __init__(self, masks: Masks = "required") -> None:
         self.masks = masks
-        self.names: list[str] = []
-        self.notes: list[str] = []
-        self.problems: list[Problem] = []
-        self._sizes: set[tuple[int, int]] = set()
-        self._slices = 0
-        self._counts = Counter[str]()
-        self._classes: tuple[str, ...] = ()
-        self._labelled = 0
+        self.without_masks = 0
+        self._notes: list[str] = []
+        self._found: list[Problem] = []
+        self._unmasked: list[str] = []
+        self._cases: list[CaseSummary] = []
+        self._bare: list[str] = []
+        self._failure = ""
+        self._done = self._total = 0
+        self._closed = False
 
-    def take(self, seen: "Finding") -> None:
-        """Add what was seen."""
+    def add(self, finding: "Finding | WithoutMask | int") -> None:
+        """Add what was found."""
         from src_training.data.summary import Note, Problem
 
-        if isinstance(seen, Note):
-            self.notes.append(seen.sentence)
-        elif isinstance(seen, Problem):
-            self.problems.append(seen)
+        if isinstance(finding, int):
+            self._total = finding
+        elif isinstance(finding, Note):
+            self._notes.append(finding.sentence)
+        elif isinstance(finding, Problem):
+            self._found.append(finding)
+        elif isinstance(finding, WithoutMask):
+            self.without_masks += finding.count
+            self._unmasked += [finding.problem] if finding.problem else []
         else:
-            self.names.append(seen.name)
-            self._sizes.add(seen.size)
-            self._slices += seen.slices
-            if seen.counts is not None:
-                self._labelled += 1
-                self._counts.update(seen.counts)
-                self._classes = tuple(seen.counts)
+            self._done += 1
+            if finding.counts is None and finding.name in self.faulty:
+                return
+            if finding.counts is None and self.masks == "required":
+                self.without_masks += 1
+                self._bare.append(finding.name)
+            else:
+                self._cases.append(finding)
 
-    def close(self) -> None:
-        """Everything has been seen: say what follows from the whole."""
+    def fail(self, sentence: str) -> None:
+        """It cannot be read at all."""
+        self._failure = sentence
+
+    def close(self, exclude: Sequence[str] = (), unmasked: Unmasked = "error") -> None:
+        """Everything was read: say what follows from the whole.
+
+        Parameters
+        ----------
+        exclude, unmasked
+            What was left out, and what becomes of images without a mask.
+        """
         from src_training.data.split import patient_of
 
-        if self.masks == "required" and len({patient_of(name) for name in self.names}) == 1:
-            few = f"one {self._what}" if len(self.names) == 1 else f"{self._what}s of one patient"
-            self.notes.append(
-                f"{few} only: what is held out to choose the best network is much like the rest"
+        self._closed = True
+        if exclude:
+            self._notes.append(f"{len(exclude)} left out: {_some(exclude)}.")
+        if self._bare and unmasked == "error":
+            count, have = (
+                _count(len(self._bare), self._what),
+                "has" if not self._bare[1:] else "have",
+            )
+            self._unmasked.append(
+                f"{count} {have} no mask ({_some(self._bare)}); "
+                "expected a file of the same name in masks/"
+            )
+        if unmasked != "error":
+            self._unmasked.clear()
+        if self.without_masks and unmasked != "error":
+            use = "are left out" if unmasked == "exclude" else "are learned from without masks"
+            self._notes.append(f"{self.without_masks:,} without a mask {use}.")
+        patients = {patient_of(case.name) for case in self._cases}
+        if self.masks == "required" and len(patients) == 1:
+            self._notes.append(
+                f"Only one {self._what if len(self._cases) == 1 else 'patient'}: "
+                "validation is not independent of training."
             )
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """What stands in the way, or was passed over, a sentence each."""
+        found = (*(each.sentence for each in self._found), *self._unmasked, self._failure)
+        return tuple(sentence for sentence in found if sentence)
+
+    @property
+    def blocking(self) -> int:
+        """How many images or files stand in the way and can be left out."""
+        if not self._cases:
+            return 0
+        return len(self.faulty) + (self.without_masks if self._unmasked else 0)
+
+    @property
+    def faulty(self) -> tuple[str, ...]:
+        """Entries of `DomainRecipe.exclude` that leave out what cannot be used."""
+        return tuple(dict.fromkeys(each.exclude for each in self._found if each.exclude))
+
+    @property
     def usable(self) -> bool:
-        """Whether a run can use the domain: nothing stands in its way."""
-        return bool(self.names) and all(self._is_stray(problem) for problem in self.problems)
+        """Whether a run can use the dataset: nothing stands in its way."""
+        errors = [each for each in self._found if not each.unused]
+        return bool(self._cases) and not (errors or self._unmasked or self._failure)
 
     @property
     def volumes(self) -> bool:
-        """Whether it is volumes that were seen."""
-        return self._slices > 0
+        """Whether it is volumes."""
+        return any(case.slices for case in self._cases)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, background first; empty without masks."""
-        return self._classes
+        return next((tuple(case.counts) for case in reversed(self._cases) if case.counts), ())
 
-    def words(self) -> str:
-        """How many images of which sizes, the share of each class, and the notes."""
-        if not self.names:
+    @property
+    def progress(self) -> str:
+        """How much was read so far."""
+        done = self._done
+        return f"Reading… {done:,} of {max(done, self._total):,}" if self._total else "Reading…"
+
+    @property
+    def text(self) -> str:
+        """How many images of which sizes, the share of each class, and remarks."""
+        if not self._cases:
             return ""
-        count = f"{len(self.names):,} {self._what}{'s' * (len(self.names) > 1)}"
-        slices = f", {self._slices:,} slices" if self._slices else ""
-        lines = [f"{count}{slices} of {self._size()} pixels{self._without()}"]
+        slices = sum(case.slices for case in self._cases)
+        count = _count(len(self._cases), self._what) + (f", {slices:,} slices" if slices else "")
+        lines = [f"{count} of {self._size()}{self._some_without()}"]
         lines += [self._shares()] if self._labelled else []
         lines += [self._use()] if self.masks != "required" else []
-        return "\n".join(lines + self.notes)
+        return "\n".join(line for line in (*lines, *self._notes) if line)
+
+    @property
+    def _labelled(self) -> list["CaseSummary"]:
+        return [case for case in self._cases if case.counts is not None]
 
     @property
     def _what(self) -> str:
-        return "volume" if self._slices else "image"
+        return "volume" if self.volumes else "image"
 
     def _size(self) -> str:
-        small, large = (f"{h} x {w}" for h, w in (min(self._sizes), max(self._sizes)))
-        return small if small == large else f"{small} to {large}"
+        from src_training.data.case import format_size
 
-    def _without(self) -> str:
-        without = len(self.names) - self._labelled
-        return f", {without} without mask" if self._labelled and without else ""
+        sizes = sorted({case.size for case in self._cases})
+        return " to ".join(format_size(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
+
+    def _some_without(self) -> str:
+        without = len(self._cases) - len(self._labelled)
+        return f"; {without:,} without a mask" if self._labelled and without else ""
 
     def _shares(self) -> str:
-        total = sum(self._counts.values())
-        classes = self._classes[1:] or self._classes
-        volumes = bool(self._slices)
-        parts = [f"{name} {share_of(self._counts[name], total, volumes)}" for name in classes]
-        return " · ".join(parts)
+        counts = sum((Counter(case.counts) for case in self._labelled), Counter[str]())
+        classes = self.classes[1:] or self.classes
+        total = sum(counts.values())
+        return " · ".join(
+            f"{each} {share_of(counts[each], total, self.volumes)}" for each in classes
+        )
 
     def _use(self) -> str:
         if self.masks == "unused":
             return "Their masks are not used." if self._labelled else ""
-        if self._labelled == 0:
-            return "No masks, none needed: its distance to the source (FSD) is measured."
-        if self._labelled < len(self.names):
+        if not self._labelled:
+            return "No masks: only the distance to the source (FSD) is measured."
+        if len(self._labelled) < len(self._cases):
             return f"No scores: they need a mask for every {self._what}."
-        return "Has masks: used for scores only."
-
-    def _is_stray(self, problem: "Problem") -> bool:
-        """A mask without an image: said, but a run passes it over."""
-        file = PurePosixPath(problem.file)
-        broken = {Path(each.file).stem for each in self.problems if each.file[:7] == "images/"}
-        return file.parent.name == "masks" and file.stem not in broken.union(self.names)
+        return "Masks are used for scores only."
 
 
 def share_of(count: int, total: int, volumes: bool) -> str:
     """``"8.1 % (63,712 pixels)"``, or voxels, where they are of volumes."""
     percent, unit = 100 * count / max(1, total), "voxels" if volumes else "pixels"
     return f"{percent:.{1 if percent < 10 else 0}f} % ({count:,} {unit})"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_FEW])
+    return shown if len(names) <= _FEW else f"{shown} and {len(names) - _FEW:,} more"

@@ -1,4 +1,4 @@
-"""A strip of pictures that scrolls sideways."""
+"""A strip of thumbnails that scrolls sideways."""
 
 from typing import TYPE_CHECKING
 
@@ -33,22 +33,22 @@ class ThumbnailStrip(QListWidget):
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.horizontalScrollBar().rangeChanged.connect(self._on_range)
         self._on_range(0, 0)
-        self.setToolTip("What was found, masks outlined; the arrow keys go through it")
+        self.setToolTip("The images, masks outlined; use the arrow keys to go through them")
         self.setAccessibleName("Images found")
-        self.take_all_away()
+        self.remove_all()
 
-    def take_all_away(self) -> None:
-        """Take every picture away."""
+    def remove_all(self) -> None:
+        """Remove every thumbnail."""
         self.clear()
         self.hide()
 
-    def add(self, look: "CaseSummary") -> None:
+    def add(self, summary: "CaseSummary") -> None:
         """Show one more case."""
         if self.count() >= _MOST:
             return
-        item = QListWidgetItem(_icon(look), "")
-        item.setToolTip(_told(look))
-        item.setData(Qt.ItemDataRole.AccessibleTextRole, _told(look))
+        item = QListWidgetItem(_icon(summary), "")
+        item.setToolTip(_text(summary))
+        item.setData(Qt.ItemDataRole.AccessibleTextRole, _text(summary))
         self.addItem(item)
         self.show()
 
@@ -57,9 +57,9 @@ class ThumbnailStrip(QListWidget):
         self.setFixedHeight(_SIDE + 8 + _BAR * (high > 0))
 
 
-def _icon(look: "CaseSummary") -> QIcon:
-    height, width, _ = look.thumbnail.shape
-    pixels = look.thumbnail.tobytes()
+def _icon(case: "CaseSummary") -> QIcon:
+    height, width, _ = case.thumbnail.shape
+    pixels = case.thumbnail.tobytes()
     image = QImage(pixels, width, height, 3 * width, QImage.Format.Format_RGB888)
     icon, pixmap = QIcon(), QPixmap.fromImage(image)
     # The same when it is selected: a tint would hide the outlines.
@@ -68,10 +68,12 @@ def _icon(look: "CaseSummary") -> QIcon:
     return icon
 
 
-def _told(look: "CaseSummary") -> str:
-    slices = f"{look.slices:,} slices of " if look.slices else ""
-    lines = [f"{look.name} · {slices}{look.size[0]} x {look.size[1]} pixels"]
-    counts, volume = look.counts or {}, bool(look.slices)
+def _text(case: "CaseSummary") -> str:
+    from src_training.data.case import format_size
+
+    size = (case.slices, *case.size) if case.slices else case.size
+    lines = [f"{case.name} · {format_size(size)}"]
+    counts, volume = case.counts or {}, bool(case.slices)
     total = sum(counts.values())
     lines += [f"{name} {share_of(count, total, volume)}" for name, count in counts.items()]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 from superqt.utils import signals_blocked
 
-from napari_msankd.layers import is_mask_like
+from napari_msankd.masks import is_mask_like
 from napari_msankd.widgets.layout import elide_combo
 
 if TYPE_CHECKING:

@@ -30,20 +30,21 @@ def inspect(
     msankd inspect data/ours
     ```
     """
+    from src_training.data.case import format_size
     from src_training.data.summary import CaseSummary, Masks, Problem
     from src_training.data.validation import inspect_folder
 
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; expected one with images/")
     masks: Masks = "required" if (folder / "masks").is_dir() else "optional"
-    table, problems = Table("case", "pixels", "classes, pixels"), []
+    table, problems = Table("case", "size", "classes, pixels"), []
     notes = list[str]()
     for finding in inspect_folder(folder, masks=masks):
         if isinstance(finding, CaseSummary):
             counts = (finding.counts or {}).items()
             classes = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
-            slices = f" x {finding.slices}" if finding.slices else ""
-            table.add_row(finding.name, f"{finding.size[0]} x {finding.size[1]}{slices}", classes)
+            size = (finding.slices, *finding.size) if finding.slices else finding.size
+            table.add_row(finding.name, format_size(size), classes)
         elif isinstance(finding, Problem):
             problems.append(finding)
         else:

@@ -247,11 +247,13 @@ def require_size(found: Sequence[int], expected: Sequence[int], what: object) ->
 
 
 def format_size(size: Sequence[int]) -> str:
-    """Return a size as text.
+    """Return a size (H, W) or (Z, H, W) as text.
 
     Examples
     --------
-    >>> format_size((584, 565))
-    '584 x 565 pixels'
+    >>> format_size((960, 999)), format_size((78, 512, 512))
+    ('999 × 960 px (w × h)', '78 slices of 512 × 512 px (w × h)')
     """
-    return " x ".join(str(length) for length in size) + " pixels"
+    *stack, height, width = size
+    slices = f"{' × '.join(map(str, stack))} slices of " if stack else ""
+    return f"{slices}{width} × {height} px (w × h)"

@@ -45,7 +45,7 @@ class Domain:
     >>> domain.names, domain[1].size
     (('000', '001'), (4, 5))
     >>> domain.describe()
-    'lab: 2 images of 4 x 5 pixels; values 0, 1 -> background, foreground'
+    'lab: 2 images of 5 × 4 px (w × h); values 0, 1 -> background, foreground'
     """
 
     name: str

@@ -72,15 +72,14 @@ class Problem:
     exclude
         Leaves out what cannot be used, as an entry of `DomainRecipe.exclude`; empty
         where the domain as a whole cannot be used.
-    kind
-        ``no mask``: an image that could be used without one. ``unused``: a mask
-        without an image, which nothing reads.
+    unused
+        Of a mask without an image: nothing reads it, and it is in nobody's way.
     """
 
     file: str
     sentence: str
     exclude: str = ""
-    kind: Literal["error", "no mask", "unused"] = "error"
+    unused: bool = False
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def inspect_folder(
     for stem, file in parts["masks"].items():
         if stem not in parts["images"]:
             alone = f"{file} has no image of the same stem in images/"
-            yield Problem(f"masks/{file.name}", alone, kind="unused")
+            yield Problem(f"masks/{file.name}", alone, unused=True)
     cases = [_on_disk(stem, parts) for stem in parts["images"]]
     values = _stored_values(cases)
     classes = ClassValues.infer(values)
@@ -189,7 +189,7 @@ def _read_indices(
     if case.mask is None:
         if masks == "required":
             missing = f"{case.image_file} has no mask; expected one of the same stem in masks/"
-            problems.append(Problem(case.image_file, missing, case.name, "no mask"))
+            problems.append(Problem(case.image_file, missing, case.name))
         return None, problems
     try:
         labels = _require_size_of(case.mask(), size, case.mask_file)

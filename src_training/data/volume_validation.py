@@ -52,13 +52,13 @@ def inspect_volumes(
     for stem, file in labels.items():
         if stem not in images:
             alone = f"{file} has no image of the same stem in images/"
-            yield Problem(f"masks/{file.name}", alone, kind="unused")
+            yield Problem(f"masks/{file.name}", alone, unused=True)
     whole = dict[str, list[VolumeSlice]]()
     for stem, file in images.items():
         name = f"images/{file.name}"
         if masks == "required" and stem not in labels:
             missing = f"{name} has no mask; expected one of the same stem in masks/"
-            yield Problem(name, missing, stem, "no mask")
+            yield Problem(name, missing, stem)
             continue
         try:
             whole[stem] = list(slices_of(stem, file, labels.get(stem)).values())

@@ -40,7 +40,7 @@ def no_mask(folder):
 
 def mask_of_another_size(folder):
     grey(folder / "masks" / "001.png", (40, 48))
-    return "001.png is 40 x 48 pixels; expected 48 x 48 pixels"
+    return "001.png is 48 × 40 px (w × h); expected 48 × 48 px (w × h)"
 
 
 def empty_image(folder):

@@ -66,7 +66,7 @@ def test_a_domain_is_described_in_one_line(tmp_path: Path) -> None:
     write_labels(tmp_path / "masks" / "stray.png", blob())
     domain = Domain.from_folder(tmp_path, name="clinic")
     assert domain.describe() == (
-        "clinic: 2 images of 12 x 10 pixels; values 0, 255 -> background, foreground; "
+        "clinic: 2 images of 10 × 12 px (w × h); values 0, 255 -> background, foreground; "
         "all background: b; masks without an image: stray.png"
     )
     assert domain.background_only() == ("b",)
@@ -136,14 +136,14 @@ def test_a_domain_without_any_mask_is_a_target(tmp_path: Path) -> None:
 
 def test_a_mask_of_another_size_is_named_with_both_sizes(tmp_path: Path) -> None:
     folder_of(tmp_path, {"a": blob(size=(12, 11))})
-    with pytest.raises(InputError, match=r"a\.tif is 12 x 11 pixels; expected 12 x 10 pixels"):
+    with pytest.raises(InputError, match=r"a\.tif is 11 × 12 px \(w × h\); expected 10 × 12 px"):
         Domain.from_folder(tmp_path)
 
 
 def test_a_field_of_view_of_another_size_is_named(tmp_path: Path) -> None:
     folder_of(tmp_path, {"a": blob()})
     write_labels(tmp_path / "fov" / "a.png", blob(size=(5, 5)))
-    with pytest.raises(InputError, match=r"fov.a\.png is 5 x 5 pixels; expected 12 x 10"):
+    with pytest.raises(InputError, match=r"fov.a\.png is 5 × 5 px \(w × h\); expected 10 × 12"):
         Domain.from_folder(tmp_path)[0]
 
 
@@ -215,7 +215,7 @@ def test_arrays_become_a_domain() -> None:
     assert domain.names == ("000",)
     assert domain[0].fov is not None and domain[0].fov.sum() == 9
     assert domain.describe() == (
-        "layer: 1 image of 12 x 10 pixels; values 0, 1 -> background, foreground"
+        "layer: 1 image of 10 × 12 px (w × h); values 0, 1 -> background, foreground"
     )
     with pytest.raises(IndexError):
         domain[1]
@@ -225,7 +225,7 @@ def test_arrays_become_a_domain() -> None:
     ("masks", "message"),
     [
         ([blob(2)], "uint8 from 0 to 2; expected class indices from 0 to 1"),
-        ([blob(1, (3, 3))], "3 x 3 pixels; expected 12 x 10"),
+        ([blob(1, (3, 3))], r"3 × 3 px \(w × h\); expected 10 × 12"),
         ([blob(0)], "all background"),
         ([blob(1), blob(1)], "1 images and 2 masks"),
         ([blob(1) / 2], "float64"),

@@ -114,7 +114,7 @@ def test_every_problem_names_its_file_and_hides_no_other(folder):
     sentences = problems(findings)
     assert "cannot be read" in sentences["images/a.png"]
     assert "has no mask" in sentences["images/b.png"]
-    assert "is 4 x 4 pixels; expected 40 x 30 pixels" in sentences["masks/c.png"]
+    assert "is 4 × 4 px (w × h); expected 30 × 40 px (w × h)" in sentences["masks/c.png"]
     assert "no image of the same stem" in sentences["masks/alone.png"]
     assert "both c.png and c.tif" in sentences["masks/c.tif"]
     assert "empty field of view" in sentences["fov/d.png"]

@@ -138,7 +138,9 @@ def test_what_does_not_fit_is_one_sentence(folder):
     with pytest.raises(InputError, match=r"no mask for c\.nii\.gz"):
         Domain.from_folder(folder)
     write_volume(folder / "masks" / "c.nii.gz", np.zeros((3, 9, 11), np.uint8))
-    with pytest.raises(InputError, match=r"c\.nii\.gz is 3 x 9 x 11 pixels; expected 2 x 9 x 11"):
+    with pytest.raises(
+        InputError, match=r"c\.nii\.gz is 3 slices of 11 × 9 px \(w × h\); expected 2 slices"
+    ):
         Domain.from_folder(folder)
     write_volume(folder / "masks" / "c.nii.gz", np.full((2, 9, 11), 0.5, np.float32))
     with pytest.raises(InputError, match="fractions; expected integer labels"):

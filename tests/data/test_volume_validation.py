@@ -95,7 +95,7 @@ def test_every_problem_names_its_file_and_hides_no_other(folder):
     sentences = problems(findings)
     assert sentences.keys() == {"images/a.nii.gz", "masks/c.nii.gz", "images/d.png"}
     assert (
-        "is 4 x 9 x 10 pixels; expected 4 x 9 x 11 pixels, as its image"
+        "is 4 slices of 10 × 9 px (w × h); expected 4 slices of 11 × 9 px (w × h), as its image"
         in sentences["images/a.nii.gz"]
     )
     assert "no image of the same stem" in sentences["masks/c.nii.gz"]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from src_training.data.case import format_size
 from src_training.data.preprocessing.geometry import Float, Mask, PreparedImage
 from src_training.errors import InputError
 
@@ -106,8 +107,8 @@ class BasePreprocessing(BaseModel, ABC):
         """
         pixels = self._pixels(image)
         if fov is not None and fov.shape != pixels.shape[:2]:
-            found, expected = (" x ".join(map(str, size)) for size in (fov.shape, pixels.shape[:2]))
-            raise InputError(f"the field of view is {found} pixels; expected {expected}")
+            found, expected = format_size(fov.shape), format_size(pixels.shape[:2])
+            raise InputError(f"the field of view is {found}; expected {expected}")
         return self._prepared(pixels, None if fov is None else fov.astype(bool))
 
 

@@ -70,7 +70,7 @@ def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
     """
     if not mask.any():
         raise InputError(
-            f"the field of view is empty ({mask.shape[0]} x {mask.shape[1]} pixels, none true); "
+            f"the field of view of {mask.shape[1]} × {mask.shape[0]} px (w × h) is empty; "
             "expected at least one pixel of image"
         )
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

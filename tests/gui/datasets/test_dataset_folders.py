@@ -23,9 +23,9 @@ def test_a_folder_is_found_and_layers_can_be_taken_again(
     choice.choose_folder(folder)
     assert await_summary(choice).value() == FolderDataset(folder)
     assert choice.rows.isHidden()
-    assert "3 images of 48 x 48 pixels" in choice.found.text()
+    assert "3 images of 48 × 48 px (w × h)" in choice.summary.text()
     assert choice.where.currentText() == f"{folder.parent.name}/sc äns with spaces"
-    choice.choose_layers()
+    choice.choose_folder(None)
     assert isinstance(await_summary(choice).value(), LayerDataset)
     assert not choice.rows.isHidden()
 
@@ -64,22 +64,52 @@ def test_problems_are_named_and_collapsed_beyond_three(
     make_choice, await_summary, make_domain, qtbot
 ):
     folder = make_domain(images=7)
-    broken = sorted((folder / "images").iterdir())
-    for file in sorted((folder / "masks").iterdir())[:4]:
-        file.unlink()
-    broken[6].write_bytes(b"no picture")
+    broken = sorted((folder / "images").iterdir())[:4]
+    for file in broken:
+        file.write_bytes(b"no picture")
     choice = make_choice()
     choice.choose_folder(folder)
     await_summary(choice)
-    assert len(choice.problems) == 5
+    assert len(choice.problems) == 4
     assert len(choice.faults.text().splitlines()) == 3
-    assert choice.more.text() == "All 5 problems…"
+    assert choice.more.text() == "All 4 problems…"
     assert choice.value() is None
     choice.more.click()
     dialog = choice.findChild(QDialog)
-    story = dialog.findChild(QPlainTextEdit).toPlainText()
-    assert all(file.name in story for file in (*broken[:4], broken[6]))
+    text = dialog.findChild(QPlainTextEdit).toPlainText()
+    assert all(file.name in text for file in broken)
     dialog.close()
+
+
+def test_faulty_files_are_left_out_by_one_click(make_choice, await_summary, make_domain, qtbot):
+    folder = make_domain(images=5)
+    for file in sorted((folder / "images").iterdir())[:2]:
+        file.write_bytes(b"no picture")
+    choice = make_choice()
+    choice.choose_folder(folder)
+    assert await_summary(choice).leave_out.text() == "Leave these 2 out"
+    assert choice.include.isHidden()
+    qtbot.mouseClick(choice.leave_out, Qt.MouseButton.LeftButton)
+    await_summary(choice)
+    assert choice.value() == FolderDataset(folder, exclude=("000", "001"))
+    assert choice.summary.text().startswith("3 images")
+    assert "2 left out: 000, 001." in choice.summary.text()
+    assert choice.leave_out.isHidden() and choice.faults.text() == ""
+    choice.include.click()
+    assert len(await_summary(choice).problems) == 2
+
+
+def test_images_without_masks_join_by_one_click(make_choice, await_summary, make_domain):
+    folder = make_domain(images=5)
+    for file in sorted((folder / "masks").iterdir())[:2]:
+        file.unlink()
+    choice = make_choice()
+    choice.choose_folder(folder)
+    assert "2 images have no mask (000, 001)" in await_summary(choice).faults.text()
+    assert choice.use_all.text() == "Use the 2 images without masks too"
+    choice.use_all.click()
+    assert await_summary(choice).value().unlabelled_recipe(folder).masks == "absent"
+    assert choice.faults.text() == "" and choice.use_all.isHidden()
 
 
 def test_a_mask_without_an_image_is_noted_and_not_a_problem(
@@ -99,14 +129,14 @@ def test_a_folder_that_is_gone_is_named(make_choice, await_summary, tmp_path):
     choice = make_choice()
     choice.choose_folder(tmp_path / "gone")
     await_summary(choice)
-    assert "gone is not there" in choice.problems[0]
+    assert "gone does not exist" in choice.problems[0]
 
 
 def test_one_image_is_enough_but_noted_as_few(make_choice, await_summary, make_domain):
     choice = make_choice()
     choice.choose_folder(make_domain(images=1))
     await_summary(choice)
-    assert "one image only" in choice.found.text()
+    assert "Only one image" in choice.summary.text()
     assert choice.value() is not None
 
 
@@ -116,7 +146,7 @@ def test_values_that_become_one_class_are_noted(make_choice, await_summary, make
     write_labels(first, (np.indices((48, 48))[0] % 7 * 40).astype(np.uint8))
     choice = make_choice()
     choice.choose_folder(folder)
-    assert "0 is background, all others are foreground" in await_summary(choice).found.text()
+    assert "0 is background, all others are foreground" in await_summary(choice).summary.text()
     assert choice.value() is not None
 
 
@@ -124,7 +154,7 @@ def test_a_target_with_masks_says_what_they_are_for(make_choice, await_summary, 
     choice = make_choice("optional")
     folder = make_domain(images=1)
     choice.choose_folder(folder)
-    assert "Has masks: used for scores only." in await_summary(choice).found.text()
+    assert "Masks are used for scores only." in await_summary(choice).summary.text()
     assert choice.value() == FolderDataset(folder)
 
 
@@ -159,7 +189,7 @@ def test_the_window_stays_free_while_a_large_domain_is_looked_at(
 def test_ending_in_mid_look_says_nothing_more(make_choice, make_domain, qtbot):
     choice = make_choice()
     choice.choose_folder(make_domain(images=20))
-    qtbot.waitUntil(lambda: choice.found.text().startswith("Looking"), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: choice.summary.text().startswith("Reading"), timeout=PATIENCE)
     choice.end()
     assert not choice.looking
     assert choice.value() is None

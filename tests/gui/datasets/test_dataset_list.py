@@ -121,7 +121,7 @@ def test_several_sources_must_have_masks(viewer, qtbot, make_domain):
     sources.add(make_domain("bare", masks=False))
     qtbot.waitUntil(lambda: not sources.looking, timeout=PATIENCE)
     assert sources.value() is None
-    assert "000.png has no mask" in sources.problems[0]
+    assert "3 images have no mask (000, 001, 002)" in sources.problems[0]
     sources.end()
 
 

@@ -31,11 +31,11 @@ def test_volumes_can_be_learned_from_and_are_counted_as_such(folder, qtbot):
     assert choice.value().path == folder
     # A fundus camera's angle is nothing to ask of volumes.
     assert not choice.camera.isVisibleTo(choice) and choice.value().angle is None
-    assert "2 volumes, 10 slices of 12 x 16 pixels" in choice.found.text()
-    assert "foreground 7.8 % (150 voxels)" in choice.found.text()
+    assert "2 volumes, 10 slices of 16 × 12 px (w × h)" in choice.summary.text()
+    assert "foreground 7.8 % (150 voxels)" in choice.summary.text()
     assert choice.strip.count() == 2
     text = choice.strip.item(0).toolTip()
-    assert "first · 5 slices of 12 x 16 pixels" in text and "(75 voxels)" in text
+    assert "first · 5 slices of 16 × 12 px (w × h)" in text and "(75 voxels)" in text
     choice.end()
 
 
@@ -46,7 +46,7 @@ def test_an_unfitting_mask_is_a_problem_and_one_volume_is_noted(folder, qtbot):
     nibabel.save(nibabel.Nifti1Image(np.ones((16, 12, 4), np.uint8), np.eye(4)), wrong)
     choice.choose_folder(folder)
     qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
-    assert "second.nii.gz is 4 x 12 x 16" in choice.faults.text().replace("\u200b", "")
+    assert "second.nii.gz is 4 slices of 16 × 12 px" in choice.faults.text().replace("\u200b", "")
     assert choice.value() is None
-    assert "one volume only" in choice.found.text()
+    assert "Only one volume" in choice.summary.text()
     choice.end()

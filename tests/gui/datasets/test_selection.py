@@ -272,7 +272,7 @@ def test_a_folder_is_split_by_masks_and_leaves_files_out(make_domain, tmp_path):
     folder = make_domain("lab", images=5)
     (folder / "masks" / "001.png").unlink()
     (folder / "images" / "003.png").write_bytes(b"no picture")
-    dataset = FolderDataset(folder, exclude=("003",), split_masks=True, angle=45)
+    dataset = FolderDataset(folder, exclude=("003",), unmasked="unlabelled", angle=45)
     labelled = load_domain(dataset.recipe(tmp_path), masks_required=True)
     assert labelled.names == ("000", "002", "004")
     assert dataset.domain().names == labelled.names
@@ -287,7 +287,7 @@ def test_layers_are_split_into_painted_and_bare(tmp_path):
     labels = painted("liver", shape=(4, *SIDE))
     labels.data[[0, 3]] = 0
     pairs = tuple(LayerPair.of(*each) for each in ((stack, labels), (photograph("eye"),)))
-    dataset = LayerDataset("both", pairs, split_masks=True)
+    dataset = LayerDataset("both", pairs, unmasked="unlabelled")
     labelled = load_domain(dataset.recipe(tmp_path), masks_required=True)
     assert labelled.names == ("ct1_001", "ct1_002") == dataset.domain().names
     rest = load_domain(dataset.unlabelled_recipe(tmp_path), masks_required=False)

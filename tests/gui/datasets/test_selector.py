@@ -7,8 +7,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QComboBox
 
 from napari_msankd.datasets.selection import LayerDataset
-from napari_msankd.datasets.selector import DatasetSelector
-from napari_msankd.datasets.selector_form import RED
+from napari_msankd.datasets.selector import RED, DatasetSelector
 from napari_msankd.theme import contrast
 from tests.gui.conftest import PATIENCE
 from tests.gui.datasets.conftest import SIDE
@@ -26,10 +25,10 @@ def test_open_photographs_with_paint_are_found_at_once(add, make_choice, await_s
     assert isinstance(value, LayerDataset)
     assert (value.name, value.role) == ("eye", "source")
     assert names(choice) == [(f"eye {n}", f"eye {n} mask") for n in (1, 2, 3)]
-    assert "3 images of 40 x 48 pixels" in choice.found.text()
-    assert "foreground 6.2 % (360 pixels)" in choice.found.text()
+    assert "3 images of 48 × 40 px (w × h)" in choice.summary.text()
+    assert "foreground 6.2 % (360 pixels)" in choice.summary.text()
     assert choice.strip.count() == 3
-    assert "eye_1 · 40 x 48" in choice.strip.item(0).toolTip()
+    assert "eye_1 · 48 × 40 px" in choice.strip.item(0).toolTip()
     assert choice.faults.text() == ""
 
 
@@ -51,7 +50,7 @@ def test_the_choice_follows_the_layers_in_a_real_window(make_napari_viewer_proxy
 def test_layers_that_come_and_go_are_followed(add, viewer, make_choice, await_summary):
     choice = await_summary(make_choice())
     assert choice.value() is None
-    assert "No image is open" in choice.found.text()
+    assert "No image is open" in choice.summary.text()
     image, _ = add("eye 1")
     add("eye 2")
     assert len(await_summary(choice).value().pairs) == 2
@@ -59,7 +58,7 @@ def test_layers_that_come_and_go_are_followed(add, viewer, make_choice, await_su
     assert ("left eye", "eye 1 mask") in names(await_summary(choice))
     viewer.layers.remove(image)
     assert len(await_summary(choice).value().pairs) == 1
-    assert "one image only" in choice.found.text()
+    assert "Only one image" in choice.summary.text()
 
 
 def test_an_image_is_no_source_until_its_labels_are_chosen(
@@ -103,7 +102,7 @@ def test_painting_is_seen(add, make_choice, await_summary):
     assert choice.looking
     assert choice.value() is None
     await_summary(choice)
-    assert "53 % (2,040 pixels)" in choice.found.text()
+    assert "53 % (2,040 pixels)" in choice.summary.text()
 
 
 def test_labels_that_are_not_painted_are_a_problem_by_name(add, viewer, make_choice, await_summary):
@@ -119,7 +118,7 @@ def test_of_a_stack_only_painted_slices_count_and_it_says_so(add, make_choice, a
     _, labels = add("ct", shape=(6, *SIDE))
     labels.data[[0, 2, 3, 5]] = 0
     choice = await_summary(make_choice())
-    assert "2 of 6 slices of 'ct' are painted; the others are left out." in choice.found.text()
+    assert "2 of 6 slices of 'ct' are painted." in choice.summary.text()
     assert choice.strip.count() == 2
     assert choice.value() is not None
 
@@ -129,7 +128,7 @@ def test_several_labels_are_classes(add, make_choice, await_summary):
     add("ct 2", value=4)
     choice = await_summary(make_choice())
     assert choice.classes == ("background", "class_1", "class_4")
-    assert "class_1 3.1 % (120 pixels) · class_4 3.1 % (120 pixels)" in choice.found.text()
+    assert "class_1 3.1 % (120 pixels) · class_4 3.1 % (120 pixels)" in choice.summary.text()
 
 
 def test_a_pixel_that_is_no_number_names_its_layer(add, viewer, make_choice, await_summary):
@@ -148,7 +147,7 @@ def test_a_target_takes_what_is_not_labelled(add, make_choice, await_summary):
     choice = await_summary(make_choice("optional"))
     assert names(choice) == [("other scanner", None)]
     assert choice.value().role == "targets"
-    assert "No masks, none needed" in choice.found.text()
+    assert "No masks: only the distance" in choice.summary.text()
 
 
 def test_a_layer_opened_after_a_target_is_not_added_by_itself(
@@ -176,6 +175,17 @@ def test_with_nothing_open_samples_are_offered(viewer, make_choice, await_summar
     assert len(choice.value().pairs) == 3
     target = await_summary(make_choice("optional"))
     assert target.sample.isHidden()
+
+
+def test_mask_images_become_labels_by_one_click(add, viewer, make_choice, await_summary):
+    image, _ = add("eye 1", labels=False)
+    viewer.add_image(image.data > 128, name="eye 1 mask")
+    choice = await_summary(make_choice())
+    assert choice.value() is None
+    assert choice.as_labels.text() == "Use 'eye 1 mask' as labels"
+    choice.as_labels.click()
+    assert names(await_summary(choice)) == [("eye 1", "eye 1 mask")]
+    assert choice.as_labels.isHidden()
 
 
 def test_it_is_compact_and_every_control_explains_itself(add, make_choice, await_summary):
@@ -228,7 +238,7 @@ def test_a_lazy_layer_that_cannot_be_read_is_named_as_a_problem(
     choice = await_summary(make_choice())
     [problem] = choice.problems
     assert "'far' cannot be read (the disk is gone)" in problem
-    assert choice.found.text().startswith("1 image")
+    assert choice.summary.text().startswith("1 image")
     assert choice.value() is None
 
 
@@ -249,5 +259,5 @@ def test_layers_of_odd_shapes_are_cases(shape, rgb, cases, viewer, make_choice, 
     viewer.add_labels(painted, name="眼 é 1")
     choice = await_summary(make_choice())
     assert choice.problems == ()
-    assert choice.found.text().startswith(f"{cases} image")
+    assert choice.summary.text().startswith(f"{cases} image")
     assert choice.value() is not None

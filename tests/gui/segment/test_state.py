@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_msankd.layers import is_mask_like, shown_axis
+from napari_msankd.layers import shown_axis
+from napari_msankd.masks import is_mask_like
 from napari_msankd.segment.inference import ModelInfo
 from napari_msankd.segment.metrics import Scores, format_volumes
 from napari_msankd.segment.state import (

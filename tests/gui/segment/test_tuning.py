@@ -91,7 +91,7 @@ def test_what_a_model_found_is_nothing_to_tune_to(eyes, viewer, dialog, segmente
     viewer.add_image(eyes[0].image, rgb=True, name="eye")
     assert segmented() is not None
     asked = dialog()
-    assert not asked.calibrate.isEnabled() and "Paint Labels" in asked.images.found.text()
+    assert not asked.calibrate.isEnabled() and "Paint Labels" in asked.images.state.text
 
 
 def test_what_cannot_be_tuned_is_said_and_nothing_is_written(

@@ -1,0 +1,331 @@
+"""What a person chose as a dataset, and what was found in it; drivable without Qt."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import SignalGroupDescriptor
+
+from napari_msankd.datasets.layer_pairs import LayerPair, fits, is_result, matched
+from napari_msankd.datasets.selection import (
+    ROLES,
+    Dataset,
+    FolderDataset,
+    LayerDataset,
+    Masks,
+    Unmasked,
+)
+from napari_msankd.datasets.summary import DatasetSummary, WithoutMask, inspect
+from napari_msankd.layers import as_labels
+from napari_msankd.masks import is_mask_like
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from src_training.data.summary import Finding
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """An image layer that may belong to a dataset.
+
+    Attributes
+    ----------
+    image, name
+        The layer, and its name.
+    labels, labels_name
+        The Labels layer that is its mask, and its name; None if there is none.
+    candidates
+        Labels layers of its shape.
+    ticked
+        Whether it belongs to the dataset.
+    mask_like
+        Whether the image itself looks like a mask.
+    """
+
+    image: "Image"
+    name: str
+    labels: "Labels | None"
+    labels_name: str | None
+    candidates: tuple["Labels", ...]
+    ticked: bool
+    mask_like: bool = False
+
+
+@dataclass(eq=False)
+class DatasetState:
+    """A dataset as it is chosen: open layers or a folder.
+
+    Attributes
+    ----------
+    masks
+        What the images are for.
+    folder
+        The chosen folder; None for layers.
+    rows
+        The image layers that are open.
+    exclude
+        Cases and files of the folder that are left out.
+    unmasked
+        What becomes of images without a mask, where masks are required.
+    angle
+        Degrees that the fundus camera's field of view spans; None if not known.
+    summary
+        What has been found so far.
+    reading
+        Whether there is more to be found.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+    masks: Masks = "required"
+    folder: Path | None = None
+    rows: tuple[LayerRow, ...] = ()
+    exclude: tuple[str, ...] = ()
+    unmasked: Unmasked = "error"
+    angle: float | None = None
+    summary: DatasetSummary = field(default_factory=DatasetSummary)
+    reading: bool = False
+
+    def __post_init__(self) -> None:
+        self._dataset: Dataset | None = None
+        self._ticked: dict[str, bool] = {}
+        self._paired: dict[str, str | None] = {}
+        self._mask_like: dict[str, tuple[int, bool]] = {}
+
+    @property
+    def chosen(self) -> tuple[LayerRow, ...]:
+        """The rows of the images that belong to the dataset; none of a folder."""
+        return () if self.folder is not None else tuple(row for row in self.rows if row.ticked)
+
+    @property
+    def mask_images(self) -> tuple["Image", ...]:
+        """Image layers that look like masks, and are not images of the dataset."""
+        if self.folder is not None or self.masks == "unused":
+            return ()
+        return tuple(row.image for row in self.rows if row.mask_like and not row.ticked)
+
+    def update_layers(self, viewer: "ViewerModel") -> None:
+        """Take the layers of the viewer anew; what a person ticked and paired stays."""
+        from napari.layers import Image, Labels
+
+        images = [layer for layer in viewer.layers if isinstance(layer, Image)]
+        labels = [
+            layer
+            for layer in viewer.layers
+            if isinstance(layer, Labels) and "preview" not in layer.metadata.get("msankd", {})
+        ]
+        by_id = {layer.unique_id: layer for layer in labels}
+        pairs = [
+            by_id.get(self._paired[image.unique_id] or "")
+            if image.unique_id in self._paired
+            else guess
+            for image, guess in zip(images, matched(images, labels), strict=True)
+        ]
+        self._tick_unlabelled(images, pairs)
+        self.rows = tuple(
+            LayerRow(
+                image,
+                image.name,
+                mask,
+                None if mask is None else mask.name,
+                tuple(each for each in labels if fits(image, each)),
+                # What a model predicted is nothing to learn from, until a person says so.
+                self._ticked.get(image.unique_id, mask is not None and not is_result(mask)),
+                self._looks_like_mask(image),
+            )
+            for image, mask in zip(images, pairs, strict=True)
+        )
+
+    def tick(self, image: "Image", ticked: bool) -> None:
+        """Take an image into the dataset, or out of it."""
+        self._ticked[image.unique_id] = ticked
+        self.rows = tuple(
+            replace(row, ticked=ticked) if row.image is image else row for row in self.rows
+        )
+
+    def pair(self, image: "Image", labels: "Labels | None") -> None:
+        """Say which Labels layer is the mask of an image; None if none is."""
+        self._paired[image.unique_id] = None if labels is None else labels.unique_id
+        name = None if labels is None else labels.name
+        self.rows = tuple(
+            replace(row, labels=labels, labels_name=name) if row.image is image else row
+            for row in self.rows
+        )
+        if labels is not None and self.masks == "required":
+            # Whoever says where the mask is wants the image.
+            self.tick(image, True)
+
+    def use_as_labels(self, viewer: "ViewerModel") -> None:
+        """Turn the `mask_images` into Labels layers.
+
+        Raises
+        ------
+        InputError
+            If one holds no mask.
+        """
+        for image in self.mask_images:
+            as_labels(viewer, image)
+        self.update_layers(viewer)
+
+    def choose_folder(self, folder: Path | None) -> None:
+        """Take a folder, or the open layers; nothing is left out of it."""
+        if folder != self.folder:
+            self.exclude, self.unmasked = (), "error"
+            self.folder = folder
+
+    def leave_out(self) -> None:
+        """Leave out what cannot be used."""
+        summary = self.summary
+        self.exclude = (*self.exclude, *summary.faulty)
+        if summary.without_masks and self.unmasked == "error":
+            self.unmasked = "exclude"
+
+    def use_without_masks(self) -> None:
+        """Let images without a mask join as unlabelled ones."""
+        self.unmasked = "unlabelled"
+
+    def include_all(self) -> None:
+        """Leave nothing out."""
+        self.exclude, self.unmasked = (), "error"
+
+    def begin(self, viewer: "ViewerModel") -> Iterator["Finding | WithoutMask | int"] | None:
+        """Start anew on what is chosen.
+
+        Returns
+        -------
+        iterator or None
+            Each of its items is for `add`; advance it in a worker, and `finish` at the end.
+            None if nothing is chosen, or it cannot be read at all.
+        """
+        self.update_layers(viewer)
+        self.summary = DatasetSummary(self.masks)
+        self._dataset, self.reading = None, False
+        try:
+            self._dataset = self._choose()
+        except InputError as error:
+            self.fail(str(error))
+        if self._dataset is None:
+            return None
+        self.reading = True
+        return inspect(self._dataset, self.masks)
+
+    def add(self, finding: "Finding | WithoutMask | int") -> None:
+        """Take an item of what `begin` gave."""
+        self.summary.add(finding)
+
+    def finish(self) -> None:
+        """Everything was read."""
+        self.summary.close(self.exclude, self.unmasked)
+        self.reading = False
+
+    def fail(self, sentence: str) -> None:
+        """It cannot be read."""
+        self._dataset = None
+        self.summary.fail(sentence)
+        self.reading = False
+
+    def stop(self) -> None:
+        """Read no further; nothing is chosen."""
+        self._dataset = None
+        self.reading = False
+
+    def value(self) -> Dataset | None:
+        """What was chosen; None while it is read, or if it cannot be used."""
+        if self._dataset is None or self.reading or not self.summary.usable:
+            return None
+        return replace(self._dataset, angle=None if self.summary.volumes else self.angle)
+
+    @property
+    def text(self) -> str:
+        """What was found, or is to be done."""
+        if self.reading:
+            return self.summary.progress
+        if self._dataset is not None or self.summary.problems:
+            return self.summary.text
+        if not self.rows:
+            what = "Open images and paint Labels on them" if self._learns else "Open images"
+            return f"No image is open. {what}, or choose or drop a folder."
+        if self.mask_images:
+            return "No image is ticked. Some image layers look like masks."
+        hint = "Paint Labels on an image, or tick it." if self._learns else "Tick one."
+        return f"No image is ticked. {hint}"
+
+    @property
+    def leave_out_text(self) -> str:
+        """On the button that leaves out what cannot be used; empty without one."""
+        count = 0 if self.reading else self.summary.blocking
+        return f"Leave {f'these {count:,}' if count > 1 else 'it'} out" if count else ""
+
+    @property
+    def use_text(self) -> str:
+        """On the button that lets images without a mask join; empty without one."""
+        count = self.summary.without_masks
+        if self.reading or not count or not self.summary.classes or self.unmasked == "unlabelled":
+            return ""
+        images = f"the {count:,} images" if count > 1 else "the image"
+        return f"Use {images} without masks too"
+
+    @property
+    def include_text(self) -> str:
+        """On the button that leaves nothing out; empty without one."""
+        return "Use all files again" if self.exclude or self.unmasked != "error" else ""
+
+    @property
+    def labels_text(self) -> str:
+        """On the button that turns mask images into Labels layers; empty without one."""
+        images = self.mask_images
+        if not images:
+            return ""
+        what = repr(images[0].name) if len(images) == 1 else f"{len(images)} mask images"
+        return f"Use {what} as labels"
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to choose from: a sample is offered then."""
+        return self.folder is None and not self.rows and self._learns
+
+    @property
+    def _learns(self) -> bool:
+        return self.masks == "required"
+
+    def _choose(self) -> Dataset | None:
+        if self.folder is not None:
+            return FolderDataset(self.folder, exclude=self.exclude, unmasked=self.unmasked)
+        pairs = tuple(LayerPair.of(row.image, row.labels) for row in self.chosen)
+        name = common_name([pair.image.name for pair in pairs])
+        role = ROLES[self.masks]
+        return LayerDataset(name, pairs, role, unmasked=self.unmasked) if pairs else None
+
+    def _tick_unlabelled(
+        self, images: Sequence["Image"], labels: Sequence["Labels | None"]
+    ) -> None:
+        """Where masks are not required: of the first images, those without, or all."""
+        if self._learns:
+            return
+        first, images_only = not self._ticked, None in labels
+        for image, mask in zip(images, labels, strict=True):
+            wanted = first and (mask is None or not images_only)
+            self._ticked.setdefault(image.unique_id, wanted and not self._looks_like_mask(image))
+
+    def _looks_like_mask(self, image: "Image") -> bool:
+        known = self._mask_like.get(image.unique_id)
+        if known is None or known[0] != id(image.data):
+            known = id(image.data), "msankd" not in image.metadata and is_mask_like(image)
+            self._mask_like[image.unique_id] = known
+        return known[1]
+
+
+def common_name(names: Sequence[str]) -> str:
+    """A name for all layers: what theirs begin with.
+
+    >>> common_name(["eye 1", "eye 2"]), common_name(["left", "right"])
+    ('eye', 'layers')
+    """
+    if len(names) == 1:
+        return names[0]
+    same: Any = takewhile(lambda signs: len(set(signs)) == 1, zip(*names, strict=False))
+    return "".join(signs[0] for signs in same).rstrip(" _-[(.0123456789") or "layers"
