@@ -249,7 +249,7 @@ class DatasetSelector(QFrame):
 
     def _show_text(self) -> None:
         self.summary.setText(self.state.text)
-        problems = self.problems
+        problems = self.state.problems
         shown = "\n".join(f"✕ {sentence}" for sentence in problems[:_SHOWN])
         # A long path may go on in the next line.
         self.faults.setText(shown.replace("/", "/\u200b").replace("\\", "\\\u200b"))
@@ -285,7 +285,7 @@ class DatasetSelector(QFrame):
         self.sample.setToolTip("Three synthetic fundus photographs with vessels painted; offline")
         self.as_labels = _button("", self._on_use_as_labels)
         self.as_labels.setToolTip("Turn image layers that hold masks into Labels layers")
-        self.more = _button("", lambda: show_traceback(self, "\n".join(self.problems)))
+        self.more = _button("", lambda: show_traceback(self, "\n".join(self.state.problems)))
         self.more.setToolTip("Every problem, to read and copy")
         self.leave_out, self.use_all, self.include = (_button("") for _ in range(3))
         self.leave_out.setToolTip("Use the rest; no file is changed or deleted")

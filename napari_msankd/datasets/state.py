@@ -1,5 +1,6 @@
 """What a person chose as a dataset, and what was found in it; drivable without Qt."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -253,6 +254,12 @@ class DatasetState:
             return "No image is ticked. Some image layers look like masks."
         hint = "Paint Labels on an image, or tick it." if self._learns else "Tick one."
         return f"No image is ticked. {hint}"
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What stands in the way, or was passed over; files by their place in the folder."""
+        inside = "" if self.folder is None else f"{self.folder}{os.sep}"
+        return tuple(each.replace(inside, "") for each in self.summary.problems)
 
     @property
     def leave_out_text(self) -> str:

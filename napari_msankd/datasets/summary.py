@@ -196,8 +196,8 @@ class DatasetSummary:
         if unmasked != "error":
             self._unmasked.clear()
         if self.without_masks and unmasked != "error":
-            use = "are left out" if unmasked == "exclude" else "are learned from without masks"
-            self._notes.append(f"{self.without_masks:,} without a mask {use}.")
+            use = "left out" if unmasked == "exclude" else "used as unlabelled images"
+            self._notes.append(f"{self.without_masks:,} without a mask: {use}.")
         patients = {patient_of(case.name) for case in self._cases}
         if self.masks == "required" and len(patients) == 1:
             self._notes.append(

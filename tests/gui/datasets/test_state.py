@@ -100,7 +100,7 @@ def test_the_rest_is_used_after_leaving_faults_out(mixed, viewer, tmp_path):
     dataset = read(state, viewer).value()
     assert state.summary.problems == () and state.include_text
     assert "2 left out: 000, 001." in state.text
-    assert "2 without a mask are left out." in state.text
+    assert "2 without a mask: left out." in state.text
     assert load_domain(dataset.recipe(tmp_path), masks_required=True).names == ("004", "005")
     assert dataset.unlabelled_recipe(tmp_path) is None
 
@@ -113,7 +113,7 @@ def test_images_without_masks_join_as_unlabelled(mixed, viewer, tmp_path):
     assert read(state, viewer).leave_out_text == "Leave these 2 out"
     state.leave_out()
     dataset = read(state, viewer).value()
-    assert "2 without a mask are learned from without masks." in state.text
+    assert "2 without a mask: used as unlabelled images." in state.text
     unlabelled = load_domain(dataset.unlabelled_recipe(tmp_path), masks_required=False)
     assert unlabelled.names == ("002", "003")
     state.choose_folder(None)
