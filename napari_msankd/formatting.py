@@ -67,7 +67,7 @@ def compatibility_text(compatibility: "Compatibility", request: "Request") -> st
     disk = " The result goes to a zarr on disk." if request.on_disk else ""
     if chosen == 1 < count:
         (index,) = request.indices
-        lines.append(f"Only the current slice ({index[-1]} of {count}) will be segmented.")
+        lines.append(f"Only the current slice ({index[-1]} of 0–{count - 1}) will be segmented.")
     elif count > 1:
         part = f"All {count}" if chosen == count else f"{chosen} of {count}"
         lines.append(f"{part} slices will be segmented, one by one.{disk}")

@@ -63,12 +63,15 @@ class SegmentForm(PluginWidget):
     def _empty(self) -> QWidget:
         self.empty = QFrame()
         self.empty_text = WrappingLabel()
-        self.sample = QPushButton("Open a sample &fundus")
+        self.sample = QPushButton("Open a sample &photograph")
         self.sample.setToolTip("A synthetic fundus photograph and its vessels; made here, offline")
+        self.sample_ct = QPushButton("Open a sample C&T")
+        self.sample_ct.setToolTip("A synthetic CT of an abdomen and its liver; made here, offline")
         layout = QVBoxLayout(self.empty)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.empty_text)
         layout.addWidget(self.sample)
+        layout.addWidget(self.sample_ct)
         return self.empty
 
     def _input(self) -> QWidget:
@@ -154,6 +157,7 @@ class SegmentForm(PluginWidget):
         self.solid.setCheckable(True)
         self.solid.setToolTip("Toggle 3-D rendering of the labels")
         box, form, below = group_box("Result")
+        self.result_box = box
         row = QHBoxLayout()
         row.addWidget(self.threshold, 1)
         row.addWidget(self.automatic)
@@ -202,6 +206,8 @@ class SegmentForm(PluginWidget):
         self.details.setVisible(bool(state.traceback))
 
     def _draw_result(self, state: SegmentState) -> None:
+        layer = layer_by_id(self.viewer, state.result)
+        self.result_box.setTitle("Result" if layer is None else f"Result: {layer.name[:32]}")
         for control in (self.threshold, self.automatic):
             control.setEnabled(state.two_classes)
         self.automatic.setEnabled(state.two_classes and state.manual)

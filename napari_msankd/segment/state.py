@@ -287,7 +287,7 @@ def empty_text(viewer: "ViewerModel") -> str:
     """What to do where there is nothing to segment; empty where images are open."""
     if any(type(layer).__name__ == "Image" for layer in viewer.layers):
         return ""
-    return "No image is open. Use File > Open, or begin with the sample."
+    return "No image is open. Use File > Open, or begin with a sample."
 
 
 def stack_shape(viewer: "ViewerModel", image: str | None) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Segment: opened layers become labels, tile by tile, with the window free."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from superqt.utils import qdebounced
 
 from napari_msankd.formatting import compatibility_text, device_text, storage_note
 from napari_msankd.layers import WidgetLayers, layer_by_id
-from napari_msankd.sample_data import fundus_a
+from napari_msankd.sample_data import LayerData, abdomen_ct, fundus_a
 from napari_msankd.segment.calibration_dialog import CalibrationDialog
 from napari_msankd.segment.form import SegmentForm
 from napari_msankd.segment.inference import Compatibility, Request, check, device_name
@@ -124,7 +124,8 @@ class SegmentWidget(SegmentForm):
         self.run.clicked.connect(self.segment)
         self.stop.clicked.connect(self._on_stop)
         self.resume.clicked.connect(self.continue_run)
-        self.sample.clicked.connect(self._open_sample)
+        self.sample.clicked.connect(lambda: self._open_sample(fundus_a))
+        self.sample_ct.clicked.connect(lambda: self._open_sample(abdomen_ct))
         self.details.clicked.connect(lambda: show_traceback(self, self.state.traceback))
         self.threshold.valueChanged.connect(self._on_threshold)
         self.automatic.clicked.connect(self._on_automatic)
@@ -136,6 +137,7 @@ class SegmentWidget(SegmentForm):
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
         self.listen(layers.inserted, self._redraw)
         self.listen(layers.removed, self._redraw)
+        self.listen(layers.renamed, self._redraw)
         self.listen(dims.order, self._on_order)
         self.listen(dims.current_step, self._on_step)
         self.listen(dims.ndisplay, self._on_ndisplay)
@@ -352,17 +354,18 @@ class SegmentWidget(SegmentForm):
             self._layers.restore()
         self._redraw()
 
-    def _open_sample(self) -> None:
-        self.sample.setEnabled(False)
+    def _open_sample(self, make: Callable[[], list[LayerData]]) -> None:
+        self.empty.setEnabled(False)
         self._say("Making the sample…")
-        self.workers.start("sample", _samples(), self._on_sample)
+        self.workers.start("sample", _make_once(make), self._on_sample)
 
-    def _on_sample(self, layers: list[Any]) -> None:
+    def _on_sample(self, layers: list[LayerData]) -> None:
         from napari.layers import Layer
 
         for layer in layers:
             self.viewer.add_layer(Layer.create(*layer))
-        self.sample.setEnabled(True)
+        self.viewer.layers.selection = {self.viewer.layers[0]}
+        self.empty.setEnabled(True)
         self._say("")
 
     def _on_calibrate(self) -> None:
@@ -392,6 +395,5 @@ class SegmentWidget(SegmentForm):
         self.draw(self.state)
 
 
-def _samples() -> Generator[list[Any], None, None]:
-    """Make the sample, once."""
-    yield fundus_a()
+def _make_once(make: Callable[[], list[LayerData]]) -> Generator[list[LayerData], None, None]:
+    yield make()

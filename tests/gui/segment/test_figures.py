@@ -1,4 +1,4 @@
-"""What stands beside a result: whose it is, and that it goes with it."""
+"""Figures beside a result: of which labels they are, and when they are out of date."""
 
 from threading import Event
 
@@ -45,7 +45,7 @@ def held(monkeypatch, qtbot):
 def test_millilitres_that_are_being_counted_go_with_their_layer(
     volume, viewer, widget, segmented, held, qtbot
 ):
-    held("measure", {"vessel": 49.7})
+    held("measure", "vessel 49.7 ml")
     viewer.add_image(volume, **MM)
     labels = segmented()
     qtbot.waitUntil(lambda: "measure" in widget.workers, timeout=PATIENCE)
@@ -66,6 +66,38 @@ def test_scores_that_are_being_counted_go_with_their_reference(
     qtbot.wait(300)
     held.let_go()
     assert widget.scores.text() == ""
+
+
+def test_old_figures_are_marked_until_there_are_new_ones(
+    volume, viewer, widget, segmented, held, qtbot
+):
+    viewer.add_image(volume, **MM)
+    labels = segmented()
+    widget.reference.layer = viewer.add_labels(np.asarray(labels.data).copy(), **MM)
+    figures = (widget.scores, widget.volumes)
+    qtbot.waitUntil(lambda: all(each.text() for each in figures), timeout=PATIENCE)
+    before = [each.text() for each in figures]
+    assert all(each.isEnabled() for each in figures)
+    held("compare", "Dice 0.5")
+    held("measure", "vessel 9 ml")
+    widget.threshold.setValue(0.7)
+    assert [each.text() for each in figures] == [f"{text} (updating…)" for text in before]
+    assert not any(each.isEnabled() for each in figures)
+    held.let_go()
+    qtbot.waitUntil(lambda: all(each.isEnabled() for each in figures), timeout=PATIENCE)
+    assert [each.text() for each in figures] == ["Dice 0.5", "vessel 9 ml"]
+
+
+def test_painting_on_the_reference_outdates_the_scores(image, viewer, widget, segmented, qtbot):
+    viewer.add_image(image, rgb=True)
+    labels = segmented()
+    reference = viewer.add_labels(np.asarray(labels.data).copy())
+    widget.reference.layer = reference
+    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=PATIENCE)
+    reference.data_setitem((np.arange(20), np.arange(20)), 1 - reference.data[:20, :20].diagonal())
+    assert "updating" in widget.scores.text()
+    qtbot.waitUntil(lambda: widget.scores.isEnabled(), timeout=PATIENCE)
+    assert "Dice 1.000" not in widget.scores.text()
 
 
 def test_figures_that_went_leave_no_empty_strip(volume, viewer, widget, segmented, qtbot):

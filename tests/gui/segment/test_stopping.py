@@ -1,13 +1,18 @@
 """A run of the Segment widget that does not come to its end, or has not come to it yet."""
 
 import re
+from contextlib import contextmanager
+from threading import Event
 
 import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
 
 from napari_msankd.segment.widget import SegmentWidget
-from tests.gui.conftest import PATIENCE
+from src_training.inference.forward_progress import ForwardProgress
+from src_training.inference.model_file import load_model
+from src_training.inference.predictor import Predictor, labels_from
+from tests.gui.conftest import PATIENCE, make_model
 
 # As in test_segment_widget.py.
 pytestmark = [
@@ -63,6 +68,104 @@ def test_removing_the_image_lets_the_run_end_well(stack, viewer, widget, qtbot):
     viewer.layers.remove(image)
     qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
     assert widget.result.metadata["msankd"]["complete"] is True
+
+
+@pytest.fixture
+def stopped(slow, viewer, widget, qtbot):
+    """A CT in mm whose run was stopped; gives its labels."""
+    viewer.add_image(slow, scale=(2, 1, 1), units=("mm",) * 3, name="ct")
+    viewer.dims.set_current_step(0, 0)
+    widget.run.click()
+    qtbot.waitUntil(lambda: widget.state.progress.slices > 2, timeout=PATIENCE)
+    widget.stop.click()
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
+    return widget.result
+
+
+def test_figures_of_a_stopped_run_name_its_slices(stopped, slow, viewer, widget, qtbot):
+    slices = stopped.metadata["msankd"]["slices"]
+    part = f"{len(slices)} of 150 slices"
+    assert 2 < len(slices) < 150
+    ml = np.count_nonzero(stopped.data[slices]) * 2 / 1000
+    text = f"vessel {ml:.3g} ml in {part}"
+    qtbot.waitUntil(lambda: widget.volumes.text() == text, timeout=PATIENCE)
+    widget.reference.layer = viewer.add_labels(stopped.data.copy(), scale=(2, 1, 1), units="mm")
+    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=PATIENCE)
+    assert part in widget.scores.text()
+
+
+def test_continue_goes_on_in_the_same_layer(stopped, slow, viewer, widget, model, qtbot):
+    before = stopped.metadata["msankd"]["seconds"]
+    assert not widget.resume.isHidden() and widget.stop.isHidden()
+    first = stopped.data[0].copy()
+    widget.resume.click()
+    assert widget.running and widget.resume.isHidden()
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
+    assert widget.result is stopped and len(viewer.layers) == 2
+    record = stopped.metadata["msankd"]
+    assert record["complete"] is True and record["slices"] == list(range(150))
+    assert record["seconds"] > before
+    predictor = Predictor(load_model(model), "cpu")
+    for index in (0, 75, 149):
+        wanted = labels_from(predictor.predict(slow[index]), 0.5)
+        assert np.array_equal(stopped.data[index], wanted)
+    assert np.array_equal(stopped.data[0], first)
+    assert "is ready" in widget.status.text() and widget.resume.isHidden()
+    qtbot.waitUntil(lambda: widget.volumes.text().endswith("ml"), timeout=PATIENCE)
+
+
+def test_continue_leaves_painted_slices_alone(stopped, viewer, widget, qtbot):
+    stopped.data_setitem((np.array([140, 140]), np.array([3, 4]), np.array([5, 5])), 1)
+    widget.resume.click()
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
+    assert stopped.data[140].sum() == 2
+    assert stopped.metadata["msankd"]["slices"] == [i for i in range(150) if i != 140]
+
+
+def test_continue_is_for_the_chosen_image_and_model_only(
+    stopped, image, viewer, widget, tmp_path
+):
+    ct = widget.image.layer
+    viewer.add_image(image, rgb=True)
+    assert widget.resume.isHidden()
+    widget.image.layer = ct
+    assert not widget.resume.isHidden()
+    widget.model.open(make_model(tmp_path / "other.safetensors"))
+    assert widget.resume.isHidden()
+
+
+def test_stop_acts_within_the_only_tile_of_a_photograph(image, viewer, widget, monkeypatch, qtbot):
+    """The first layer of the network waits for Stop: no tile is ever done."""
+    going = Event()
+    count = ForwardProgress.counting
+
+    @contextmanager
+    def waiting(passes, network):
+        with count(passes, network):
+            first = next(module for module in network.modules() if not any(module.children()))
+            hook = first.register_forward_hook(lambda *_: going.wait(PATIENCE / 1000) and None)
+            yield
+            hook.remove()
+
+    monkeypatch.setattr(ForwardProgress, "counting", waiting)
+    viewer.add_image(image, rgb=True)
+    widget.run.click()
+    qtbot.waitUntil(lambda: widget.state.phase == "segmenting", timeout=PATIENCE)
+    assert not widget.progress.isHidden() and widget.progress.maximum() > 0
+    assert 0 < widget.progress.value() < widget.progress.maximum()
+    widget.stop.click()
+    assert "Stopping" in widget.status.text()
+    going.set()
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
+    assert widget.result is None and widget.status.text() == "Stopped; there is no result."
+
+
+def test_the_phases_before_the_first_layer_are_text(image, viewer, widget, qtbot):
+    viewer.add_image(image, rgb=True)
+    widget.run.click()
+    assert widget.status.text() == "Loading the model…" and widget.progress.isHidden()
+    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
+    assert widget.progress.isHidden()
 
 
 def test_closing_the_dock_stops_the_run(slow, window, docked, qtbot):

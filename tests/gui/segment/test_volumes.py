@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from napari_msankd.commands import segment_current_slice
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
 from tests.gui.conftest import PATIENCE, make_model
@@ -84,16 +83,6 @@ def test_a_series_of_volumes_has_no_choice_of_axis(viewer, widget, segmented, mo
     assert labels.metadata["msankd"]["slices"] == [[1, 1], [1, 2]]
 
 
-def test_the_menus_command_segments_the_slice_in_view(volume, window, qtbot):
-    viewer = window
-    viewer.add_image(volume)
-    viewer.dims.set_point(0, 3)
-    widget = segment_current_slice(viewer)
-    qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
-    assert widget.result.data.shape == (1, 32, 40)
-    widget.end()
-
-
 def test_volumes_are_in_millilitres_and_follow_the_threshold(
     volume, viewer, widget, segmented, qtbot
 ):
@@ -117,17 +106,36 @@ def test_without_lengths_no_volume_is_shown(volume, viewer, widget, segmented, q
     assert widget.volumes.text() == ""
 
 
-def test_the_body_is_shown_and_the_slices_again(volume, viewer, widget, segmented, qtbot):
+def test_the_3d_view_hides_the_image_until_the_2d_view(volume, viewer, widget, segmented, qtbot):
     image = viewer.add_image(volume, **MM)
     segmented()
-    qtbot.waitUntil(lambda: not widget.solid.isHidden(), timeout=PATIENCE)
     widget.solid.click()
     assert viewer.dims.ndisplay == 3 and not image.visible
-    viewer.dims.ndisplay = 2
-    assert not widget.solid.isChecked()
+    viewer.dims.ndisplay = 2  # napari's own button
+    assert image.visible and not widget.solid.isChecked()
     widget.solid.click()
     widget.solid.click()
     assert viewer.dims.ndisplay == 2 and image.visible
+
+
+def test_an_image_that_was_hidden_before_stays_hidden(volume, viewer, widget, segmented):
+    image = viewer.add_image(volume, **MM)
+    segmented()
+    image.visible = False
+    widget.solid.click()
+    widget.solid.click()
+    assert not image.visible
+
+
+def test_a_rolled_view_chooses_the_axis(volume, viewer, widget, segmented, model):
+    viewer.add_image(volume, **MM)
+    viewer.dims.order = (2, 0, 1)
+    viewer.dims.set_current_step(2, 9)
+    assert widget.slices.axis.currentText() == "x"
+    widget.slices.which.setCurrentText("current slice")
+    labels = segmented()
+    assert labels.data.shape == (6, 32, 1)
+    assert np.array_equal(labels.data[..., 0], expected(model, volume[..., 9]))
 
 
 def test_a_spacing_far_from_the_training_is_said(volume, viewer, widget, tmp_path, qtbot):
