@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.datasets.selection import Dataset
 from napari_msankd.datasets.selector import DatasetSelector
+from napari_msankd.settings import Preferences
 from napari_msankd.torch_import import gc_paused, preload
 from napari_msankd.widgets.layout import make_primary
 from napari_msankd.widgets.model_combo import display_name
@@ -46,8 +47,8 @@ class CalibrationDialog(QDialog):
         File of the model to calibrate.
     angle
         Initial angle of the fundus camera, degrees; None if not known.
-    device
-        Where the network runs.
+    preferences
+        The device to run on, and the folder of models, where the result is saved by default.
     parent
         It is deleted with it.
 
@@ -64,11 +65,11 @@ class CalibrationDialog(QDialog):
         viewer: "ViewerModel",
         model: Path,
         angle: float | None,
-        device: str,
+        preferences: Preferences,
         parent: QWidget,
     ) -> None:
         super().__init__(parent)
-        self._model, self._device = model, device
+        self._model, self._preferences = model, preferences
         self.workers = WorkerGroup(self, self._fail)
         self.setWindowTitle(f"Calibrate {display_name(model)} for a scanner")
         self.resize(420, 360)
@@ -110,7 +111,9 @@ class CalibrationDialog(QDialog):
                 self.bar.setValue(self.bar.value() + 1)
                 self.status.setText(step)
 
-        self.workers.start("calibrate", _calibrate(self._model, chosen, file, self._device), show)
+        self.workers.start(
+            "calibrate", _calibrate(self._model, chosen, file, self._preferences.device), show
+        )
         self._enable()
 
     def end(self) -> None:
@@ -119,9 +122,11 @@ class CalibrationDialog(QDialog):
         self.images.end()
 
     def _on_calibrate(self) -> None:
-        start = f"{self._model.stem}-calibrated.safetensors"
+        folder = self._preferences.models
+        folder.mkdir(parents=True, exist_ok=True)
+        start = folder / f"{display_name(self._model)}-calibrated.safetensors"
         name, _ = QFileDialog.getSaveFileName(
-            self, "Save the calibrated model", start, "Models (*.safetensors)"
+            self, "Save the calibrated model", str(start), "Models (*.safetensors)"
         )
         if name:
             self.begin(Path(name).with_suffix(".safetensors"))

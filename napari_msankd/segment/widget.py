@@ -373,7 +373,7 @@ class SegmentWidget(SegmentForm):
             self._fail(Failure("Select a model first, or use Model > Open model file…"))
             return
         dialog = CalibrationDialog(
-            self.viewer, self.state.model, self.state.angle, preferences().device, self
+            self.viewer, self.state.model, self.state.angle, preferences(), self
         )
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.calibrated.connect(self._on_calibrated)

@@ -122,9 +122,7 @@ def test_continue_leaves_painted_slices_alone(stopped, viewer, widget, qtbot):
     assert stopped.metadata["msankd"]["slices"] == [i for i in range(150) if i != 140]
 
 
-def test_continue_is_for_the_chosen_image_and_model_only(
-    stopped, image, viewer, widget, tmp_path
-):
+def test_continue_is_for_the_chosen_image_and_model_only(stopped, image, viewer, widget, tmp_path):
     ct = widget.image.layer
     viewer.add_image(image, rgb=True)
     assert widget.resume.isHidden()
