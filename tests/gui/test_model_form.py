@@ -9,7 +9,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication
 
-from napari_msankd.widgets.model_form import ModelForm
+from napari_msankd.widgets.model_form import ModelForm, choice, filter_rows
 from napari_msankd.widgets.model_form.fields import described, field_docs
 from src_training.config.domains import DomainRecipe, Phantoms
 from src_training.config.recipe import NetworkRecipe, Recipe
@@ -199,29 +199,27 @@ def test_another_kind_keeps_the_fields_that_both_have(form):
     ],
 )
 def test_a_filter_shows_the_rows_that_match(form, text, shown, hidden):
-    assert form.filter(text)
+    assert filter_rows(form, text)
     assert form[shown].native.isVisible()
     assert not form[hidden].native.isVisible()
-    assert form.filter("")
+    assert filter_rows(form, "")
     assert form[hidden].native.isVisible()
 
 
 def test_a_filter_without_a_match_shows_nothing(form):
-    assert not form.filter("no such field")
+    assert not filter_rows(form, "no such field")
     assert not form["title"].native.isVisible()
 
 
 def test_a_group_that_matches_shows_all_its_fields(form):
-    form.filter("inner")
+    filter_rows(form, "inner")
     assert form["inner"]["side"].native.isVisible()
-    form.filter("drawn full")
+    filter_rows(form, "drawn full")
     assert not form["inner"]["side"].native.isVisible()
     assert form["inner"]["filled"].native.isVisible()
 
 
 def test_an_own_widget_takes_the_place_of_a_field(qtbot):
-    from napari_msankd.widgets.model_form import choice
-
     editors = {(NetworkRecipe, "name"): lambda **named: choice(["enet", "fanet"], **named)}
     form = ModelForm(NetworkRecipe, editors=editors)
     qtbot.addWidget(form.native)

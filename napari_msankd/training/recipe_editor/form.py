@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from qtpy.QtCore import Signal
+from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
@@ -21,7 +22,8 @@ from napari_msankd.widgets.model_form import (
     ModelTable,
     OptionalForm,
     choice,
-    filter_widget,
+    filter_rows,
+    set_tab_order,
 )
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.config.recipe import NetworkRecipe, Recipe
@@ -67,8 +69,9 @@ class RecipeForm(QWidget):
         self._values = Values()
         self.search = QLineEdit()
         self.search.setPlaceholderText("Search all pages")
-        self.search.setToolTip("Show only fields whose name or description has this text")
+        self.search.setToolTip("Show only fields whose name or description has this text (Ctrl+F)")
         self.search.setClearButtonEnabled(True)
+        QShortcut(QKeySequence(QKeySequence.StandardKey.Find), self, self.search.setFocus)
         self.list = QListWidget()
         self.list.setToolTip("Pages of the recipe")
         self.list.addItems(list(self._fields))
@@ -113,12 +116,13 @@ class RecipeForm(QWidget):
             area = self._stack.widget(list(self._fields).index(title))
             area.setWidget(page.native)
             page.native.layout().addStretch(1)
+            set_tab_order(self.list, page)
             self._pages[title] = page
         return self._pages[title]
 
     def filter(self, text: str) -> None:
         """Show only fields that match a text, and pages that have any."""
-        found = [self.page(title).filter(text.strip().lower()) for title in self._fields]
+        found = [filter_rows(self.page(title), text.strip().lower()) for title in self._fields]
         for row, match in enumerate(found):
             self.list.item(row).setHidden(not match)
         self._stack.setVisible(any(found))
@@ -165,12 +169,9 @@ class MethodsForm(Group):
         for form in self:
             form.value = options.get(form.name)
 
-    def filter(self, text: str) -> bool:
-        """Show the methods that match a text by themselves or by an option."""
-        found = [filter_widget(form, text) for form in self]
-        for form, match in zip(self, found, strict=True):
-            form.visible = match
-        return any(found)
+    def show_row(self, row: int, shown: bool) -> None:
+        """Show or hide a method."""
+        self[row].visible = shown
 
 
 def _networks(**named: Any) -> Any:

@@ -6,7 +6,8 @@ from napari_msankd.widgets.model_form.forms import (
     ModelForm,
     ModelTable,
     OptionalForm,
-    filter_widget,
+    filter_rows,
+    set_tab_order,
 )
 from napari_msankd.widgets.model_form.value_widgets import YAML_LOADER, choice
 
@@ -18,5 +19,6 @@ __all__ = [
     "ModelTable",
     "OptionalForm",
     "choice",
-    "filter_widget",
+    "filter_rows",
+    "set_tab_order",
 ]

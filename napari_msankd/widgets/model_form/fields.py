@@ -2,11 +2,12 @@
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from docstring_parser import DocstringStyle, parse
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
@@ -16,7 +17,6 @@ Model = type[BaseModel]
 
 _UNITS = {"pixels": "px", "degrees": "°", "seconds": "s", "hu": "HU", "mm": "mm"}
 _UNIT = re.compile(rf"(?:^|, )({'|'.join(_UNITS)})\b", re.IGNORECASE)
-_HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 _LARGEST = 2**63 - 1
 
 
@@ -113,20 +113,10 @@ def field_docs(model: Model) -> dict[str, str]:
     """Description of each field, from ``Attributes`` of numpydoc docstrings, bases included."""
     docs = dict[str, str]()
     for base in reversed(model.__mro__):
-        docs |= _own_docs(inspect.cleandoc(base.__doc__ or ""))
+        for field in parse(inspect.cleandoc(base.__doc__ or ""), DocstringStyle.NUMPYDOC).params:
+            text = " ".join((field.description or "").split()).replace("`", "")
+            docs |= dict.fromkeys(field.arg_name.split(", "), text)
     return docs
-
-
-def _own_docs(docstring: str) -> Mapping[str, str]:
-    _, _, section = docstring.partition("Attributes\n----------\n")
-    following = _HEADING.search(section)
-    docs, names = dict[str, list[str]](), list[str]()
-    for line in (section[: following.start()] if following else section).splitlines():
-        if line and not line[0].isspace():
-            names = [name.strip() for name in line.split(":")[0].split(",")]
-        for name in names if line.startswith(" ") else ():
-            docs.setdefault(name, []).append(line.strip())
-    return {name: " ".join(lines).replace("`", "") for name, lines in docs.items()}
 
 
 def summary(model: Model) -> str:

@@ -38,9 +38,8 @@ class Group(Container[Widget]):
         super().__init__(widgets=widgets, labels=False, **named)
         self.margins = (0, 0, 0, 0)
 
-    def filter(self, text: str) -> bool:
-        """Show what matches a text, lower case; whether anything does."""
-        raise NotImplementedError
+    def show_row(self, row: int, shown: bool) -> None:
+        """Show or hide a row; a group without rows hides nothing."""
 
 
 class ModelForm(Group):
@@ -73,7 +72,7 @@ class ModelForm(Group):
         self.native.layout().addLayout(self._rows)
         for widget in self:
             self._add_row(widget)
-        _set_tab_order(self)
+        set_tab_order(self)
         self.value = {name: value for name, value in defaults(model).items() if name in names}
 
     @property
@@ -87,12 +86,9 @@ class ModelForm(Group):
             if widget.name in values:
                 widget.value = values[widget.name]
 
-    def filter(self, text: str) -> bool:
-        """Show the rows that match a text; whether any does."""
-        found = [filter_widget(widget, text) for widget in self]
-        for row, match in enumerate(found):
-            self._rows.setRowVisible(row, match)
-        return any(found)
+    def show_row(self, row: int, shown: bool) -> None:
+        """Show or hide a field and its label."""
+        self._rows.setRowVisible(row, shown)
 
     def _add_row(self, widget: Widget) -> None:
         if isinstance(widget, OptionalForm):
@@ -132,7 +128,7 @@ class OptionalForm(Group):
         super().__init__([tick], **named)
         self.tick = tick
         self._form: ModelForm | None = None
-        self._model, self._arguments = model, (model, fields, editors)
+        self.model, self._arguments = model, (model, fields, editors)
         self.tick.changed.connect(self._on_tick)
 
     @property
@@ -142,7 +138,7 @@ class OptionalForm(Group):
             self._form = ModelForm(*self._arguments)
             self._form.margins = (24, 0, 0, 6)
             self.append(self._form)
-            _set_tab_order(self)
+            set_tab_order(self)
             self._on_tick()
         return self._form
 
@@ -156,10 +152,6 @@ class OptionalForm(Group):
         self.tick.value = values is not None
         if values is not None:
             self.form.value = values
-
-    def filter(self, text: str) -> bool:
-        """Show the rows of the form that match a text; whether any does."""
-        return self.form.filter(text) if self._form else text in search_text(self._model)
 
     def _on_tick(self) -> None:
         self.form.visible = self.tick.value
@@ -199,11 +191,6 @@ class UnionForm(Group):
     def value(self, values: Values) -> None:
         self.kind.value = values[self._key]
         self.form.value = values
-
-    def filter(self, text: str) -> bool:
-        """Show the rows that match a text; whether any does."""
-        own = matches(self.kind, text)
-        return self.form.filter("" if own else text) or own
 
     def _on_kind(self) -> None:
         self.form.value = self.forms[self._shown].value
@@ -247,13 +234,6 @@ class ModelList(Group):
         self.pop(index).native.deleteLater()
         self.changed.emit(self)
 
-    def filter(self, text: str) -> bool:
-        """Show the models that match a text; whether any does."""
-        found = [form.filter(text) for form in self.forms]
-        for item, match in zip(self, found, strict=False):
-            item.visible = match
-        return any(found)
-
     def _append(self) -> None:
         form = ModelForm(self._model, editors=self._editors)
         remove = PushButton(text="Remove", tooltip="Remove this one from the list")
@@ -262,7 +242,7 @@ class ModelList(Group):
         remove.changed.connect(lambda: self.remove_form(form))
         self.forms.append(form)
         self.insert(len(self.forms) - 1, item)
-        _set_tab_order(self.add, item, self.add)
+        set_tab_order(self.add, item, self.add)
         self.changed.emit(self)
 
 
@@ -297,14 +277,6 @@ class ModelTable(Group):
             for field, value in content.items():
                 self[name][field].value = value
 
-    def filter(self, text: str) -> bool:
-        """Whether a row or a column matches a text; the table is shown whole."""
-        titles = (f"{row.name} {self._title(row.name)}".lower() for row in self[1:])
-        return text in search_text(self._model) or any(text in title for title in titles)
-
-    def _title(self, name: str) -> str:
-        return self._titles.get(name, human(name))
-
     def _header(self) -> Container[Widget]:
         columns = [described(self._model, field) for field in self._model.model_fields]
         titles = [Label(value=each["label"], tooltip=each["tooltip"]) for each in columns]
@@ -312,9 +284,10 @@ class ModelTable(Group):
 
     def _row(self, name: str) -> Container[Widget]:
         cells = [field_widget(self._model, field, {}) for field in self._model.model_fields]
+        title = self._titles.get(name, human(name))
         for cell in cells:
-            cell.native.setAccessibleName(f"{self._title(name)}: {cell.label}")
-        return _table_row([Label(value=self._title(name)), *cells], name)
+            cell.native.setAccessibleName(f"{title}: {cell.label}")
+        return _table_row([Label(value=title, label=title), *cells], name)
 
 
 def _table_row(cells: Sequence[Widget], name: str) -> Container[Widget]:
@@ -328,21 +301,6 @@ def _table_row(cells: Sequence[Widget], name: str) -> Container[Widget]:
         policy.setHorizontalPolicy(policy.Policy.Ignored)
         cell.native.setSizePolicy(policy)
     return row
-
-
-def _set_tab_order(*widgets: Widget) -> None:
-    """Let Tab go through widgets in this order; what is added later would else come last."""
-    for before, after in pairwise(chain.from_iterable(map(_controls, widgets))):
-        QWidget.setTabOrder(before.native, after.native)
-
-
-def _controls(widget: Widget) -> list[Widget]:
-    """A widget, or all that are in a container."""
-    return (
-        [each for child in widget for each in _controls(child)]
-        if isinstance(widget, Container)
-        else [widget]
-    )
 
 
 def field_widget(model: Model, name: str, editors: Editors) -> Widget:
@@ -366,12 +324,35 @@ def field_widget(model: Model, name: str, editors: Editors) -> Widget:
     return value_widget(info, named)
 
 
-def filter_widget(widget: Widget, text: str) -> bool:
-    """Show what of a widget matches a text, all of it where its own label does."""
-    own = matches(widget, text)
-    return (isinstance(widget, Group) and widget.filter("" if own else text)) or own
+def filter_rows(widget: Widget, text: str) -> bool:
+    """Show only rows whose label, name or tooltip has a text, lower case; whether any has.
+
+    A group that has the text itself is shown whole.
+    """
+    own = text in f"{widget.label} {widget.name} {widget.tooltip}".lower()
+    if not isinstance(widget, Container):
+        return own
+    found = [filter_rows(child, "" if own else text) for child in widget]
+    if isinstance(widget, Group):
+        for row, match in enumerate(found):
+            widget.show_row(row, match)
+    # The form of options that are not set may not be made yet.
+    unset = isinstance(widget, OptionalForm) and text in search_text(widget.model)
+    return own or any(found) or unset
 
 
-def matches(widget: Widget, text: str) -> bool:
-    """Whether a text, lower case, is in a widget's label, name or tooltip."""
-    return text in f"{widget.label} {widget.name} {widget.tooltip}".lower()
+def set_tab_order(*widgets: Any) -> None:
+    """Let Tab go through widgets, of magicgui or Qt, in this order.
+
+    What is added later would else come last.
+    """
+    for before, after in pairwise(chain.from_iterable(map(_controls, widgets))):
+        QWidget.setTabOrder(before, after)
+
+
+def _controls(widget: Any) -> list[QWidget]:
+    """A widget, or all that are in a container; Qt leaves the order as it is at a label."""
+    if isinstance(widget, Container):
+        return [each for child in widget for each in _controls(child)]
+    native = getattr(widget, "native", widget)
+    return [native] if native.focusPolicy() & Qt.FocusPolicy.TabFocus else []

@@ -363,6 +363,23 @@ def test_every_control_has_a_tooltip(editor):
                 assert control.toolTip(), (kind, control.parent())
 
 
+def test_tab_goes_from_the_search_over_the_page_to_ok(editor):
+    editor.form.list.setCurrentRow(list(PAGES).index("Training"))
+    stops = [
+        editor.form.search,
+        editor.form.list,
+        field(editor, "supervised").native,
+        field(editor, "stages.teacher.steps").native,
+        field(editor, "stages.distil.rate").native,
+        ok(editor),
+    ]
+    order, control = [], editor.form.search
+    while control not in order:
+        order.append(control)
+        control = control.nextInFocusChain()
+    assert sorted(stops, key=order.index) == stops
+
+
 def test_the_dialog_fits_a_laptop(editor):
     assert editor.height() <= 680
     assert editor.width() <= 1000
