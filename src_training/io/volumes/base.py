@@ -168,6 +168,8 @@ class Volume:
         Further levels of a pyramid, (Z', Y', X') each, ever coarser.
     name
         Name of the channel, where the file holds several.
+    notes
+        What a person should know of how it was read, a sentence each.
     """
 
     voxels: Any
@@ -178,6 +180,7 @@ class Volume:
     affine: Affine | None = None
     coarser: tuple[Any, ...] = ()
     name: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

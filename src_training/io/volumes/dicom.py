@@ -1,4 +1,4 @@
-"""A DICOM series in a folder: slices sorted along the patient, on one regular grid."""
+"""A DICOM series in a folder or a file: frames sorted along the patient, on one regular grid."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from src_training.errors import InputError
 from src_training.extras import require
-from src_training.io.decoders import as_input_error
 from src_training.io.volumes.base import (
     Affine,
     Volume,
@@ -21,66 +20,32 @@ from src_training.io.volumes.base import (
     orientation_of,
     spacing_of,
 )
+from src_training.io.volumes.dicom_frames import (
+    Frame,
+    frames_of,
+    is_dicom,
+    read_header,
+    read_pixels,
+    why_left_out,
+)
 from src_training.io.volumes.lazy import StoredArray, as_dask
 
 # A gap between slices may differ from the median by this share: positions are rounded.
 _UNEVEN = 0.1
 # Closer than this, mm, two slices have one position.
 _SAME = 0.01
-_TAGS = [
-    "SeriesInstanceUID",
-    "SeriesDescription",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "PhotometricInterpretation",
-    "BitsStored",
-    "PixelRepresentation",
-    "RescaleSlope",
-    "RescaleIntercept",
-]
-_NEEDED = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "Rows", "Columns")
+# Headers are rounded: spacings may differ by this share, unit vectors by this much.
+_SPACING_TOLERANCE, _DIRECTION_TOLERANCE = 1e-3, 1e-3
 
 
-@dataclass(frozen=True)
-class _Slice:
-    """Header of a slice; lengths in mm, axes LPS."""
-
-    path: Path
-    header: Any
-
-    @property
-    def position(self) -> NDArray[np.float64]:
-        return np.asarray(self.header.ImagePositionPatient, float)
-
-    @property
-    def grid(self) -> dict[str, tuple[float, ...]]:
-        """Values that all slices of a series share."""
-        return {
-            "size": (int(self.header.Rows), int(self.header.Columns)),
-            "PixelSpacing": _rounded(self.header.PixelSpacing),
-            "ImageOrientationPatient": _rounded(self.header.ImageOrientationPatient),
-        }
-
-    @property
-    def rescale(self) -> tuple[float, float]:
-        slope, intercept = (
-            float(self.header.get(name, default))
-            for name, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
-        )
-        return slope, intercept
-
-
-def read_dicom(folder: Path) -> list[Volume]:
-    """Open the one series of a folder.
+def read_dicom(path: Path) -> list[Volume]:
+    """Open the one series of a folder, the series of a file, or an enhanced CT or MR.
 
     Slices are sorted along the normal of their plane, whatever the names of
     their files and their instance numbers. Each slice has its own rescale, as
-    PET needs.
+    PET needs. What lies beside them on a CD and is no slice (DICOMDIR, reports,
+    localizers, secondary captures without a place in the patient) is left out
+    and counted in `Volume.notes`.
 
     Returns
     -------
@@ -91,174 +56,161 @@ def read_dicom(folder: Path) -> list[Volume]:
     Raises
     ------
     InputError
-        If there is no DICOM file or more than one series, a slice is missing,
+        If there is no slice or more than one series, a slice is missing,
         double, of another spacing, size or orientation, or has no position;
-        if the gantry was tilted; or if files hold colours or many frames.
+        if the gantry was tilted; or if files hold colours.
     """
     require("volumes", "DICOM", "pydicom", "nibabel")
-    slices = [_slice(file) for file in sorted(folder.iterdir()) if _is_dicom(file)]
+    headers = _headers(path)
+    reasons = {file: why_left_out(header) for file, header in headers.items()}
+    slices = {file: header for file, header in headers.items() if not reasons[file]}
     if not slices:
-        raise InputError(f"{folder} holds no DICOM file; expected the slices of a series")
-    _one_series(slices, folder)
-    _one_grid(slices)
-    slices = _in_order(slices, folder)
-    first = slices[0].header
-    affine = _affine(slices)
-    spacing = spacing_of(affine, folder)
+        raise InputError(f"{path} holds no DICOM slice; expected those of a series")
+    frames = [frame for file, header in slices.items() for frame in frames_of(file, header)]
+    _one_series(frames, path)
+    _one_grid(frames)
+    frames = _in_order(frames, path)
+    affine = _affine(frames)
+    spacing = spacing_of(affine, path)
     orientation = orientation_of(affine)
-    shape = (len(slices), int(first.Rows), int(first.Columns))
-    rescales = tuple(each.rescale for each in slices)
-    files = tuple(each.path for each in slices)
-    stored = StoredArray(folder, partial(_SliceFiles, files, rescales), shape, _dtype(slices))
+    shape = (len(frames), *frames[0].size)
+    stored = StoredArray(path, partial(_Frames, tuple(frames)), shape, _dtype(frames))
     volume = Volume(
         voxels=orientation.to_canonical(as_dask(stored, (1, *shape[1:]))),
         spacing=orientation.spacing(spacing),
-        path=folder,
+        path=path,
         format="dicom",
         orientation=orientation,
         affine=affine,
-        name=str(first.get("SeriesDescription", "")),
+        name=str(next(iter(slices.values())).get("SeriesDescription", "")),
+        notes=_notes(reasons),
     )
     return [volume]
 
 
 @dataclass(frozen=True)
-class _SliceFiles:
-    """Rescaled values (slice, row, column), read file by file."""
+class _Frames:
+    """Rescaled values (slice, row, column), read frame by frame."""
 
-    files: tuple[Path, ...]
-    rescales: tuple[tuple[float, float], ...]
+    frames: tuple[Frame, ...]
 
     def __getitem__(self, index: tuple[Any, Any, Any]) -> NDArray[np.float64]:
         along, *plane = index
-        wanted = np.arange(len(self.files))[along]
-        read = [self._slice(each)[tuple(plane)] for each in wanted.ravel()]
+        wanted = np.arange(len(self.frames))[along]
+        read = [read_pixels(self.frames[each])[tuple(plane)] for each in wanted.ravel()]
         return read[0] if wanted.ndim == 0 else np.stack(read)
 
-    def _slice(self, number: int) -> NDArray[np.float64]:
-        from pydicom import dcmread
 
-        slope, intercept = self.rescales[number]
-        with as_input_error(self.files[number], "a whole DICOM slice"):
-            return np.asarray(dcmread(self.files[number]).pixel_array * slope + intercept)
-
-
-def _slice(file: Path) -> _Slice:
-    from pydicom import dcmread
-
-    with as_input_error(file, "a DICOM slice"):
-        header = dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-    for tag in _NEEDED:
-        if header.get(tag) in (None, ""):
-            raise InputError(f"{file} has no {tag}; expected every slice to have its position")
-    if int(header.get("NumberOfFrames") or 1) > 1:
-        raise InputError(
-            f"{file} holds {header.NumberOfFrames} frames; expected a file for each slice"
-        )
-    if header.get("PhotometricInterpretation") != "MONOCHROME2":
-        raise InputError(
-            f"{file} is {header.get('PhotometricInterpretation')}; expected MONOCHROME2"
-        )
-    return _Slice(file, header)
+def _headers(path: Path) -> dict[Path, Any]:
+    """Headers of the DICOM files of a folder; of a file's series, or of the file if it is one."""
+    if path.is_dir():
+        return {file: read_header(file) for file in sorted(path.iterdir()) if is_dicom(file)}
+    own = read_header(path)
+    if int(own.get("NumberOfFrames") or 1) > 1:
+        return {path: own}
+    beside = _headers(path.parent)
+    series = own.get("SeriesInstanceUID")
+    return {
+        file: header for file, header in beside.items() if header.get("SeriesInstanceUID") == series
+    }
 
 
-def _one_series(slices: Sequence[_Slice], folder: Path) -> None:
-    series = {str(each.header.get("SeriesInstanceUID", "")) for each in slices}
+def _notes(reasons: dict[Path, str]) -> tuple[str, ...]:
+    counts = Counter(reason for reason in reasons.values() if reason)
+    if not counts:
+        return ()
+    listed = ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items()))
+    total = sum(counts.values())
+    return (f"{total} DICOM file{'s' * (total > 1)} left out ({listed})",)
+
+
+def _one_series(frames: Sequence[Frame], path: Path) -> None:
+    series = {frame.series for frame in frames}
     if len(series) > 1:
-        raise InputError(f"{folder} holds {len(series)} series; expected a folder for each")
+        raise InputError(f"{path} holds {len(series)} series; expected a folder for each")
 
 
-def _one_grid(slices: Sequence[_Slice]) -> None:
-    for name in slices[0].grid:
-        found = Counter(each.grid[name] for each in slices)
-        usual = found.most_common(1)[0][0]
-        for each in slices:
-            if each.grid[name] != usual:
+def _one_grid(frames: Sequence[Frame]) -> None:
+    """See that size, spacing and orientation agree with those of most frames."""
+    usual_size = Counter(frame.size for frame in frames).most_common(1)[0][0]
+    spacing = tuple(np.median([frame.spacing for frame in frames], axis=0))
+    orientation = tuple(np.median([frame.orientation for frame in frames], axis=0))
+    for frame in frames:
+        for name, found, expected, relative, absolute in (
+            ("size", frame.size, usual_size, 0.0, 0.0),
+            ("PixelSpacing", frame.spacing, spacing, _SPACING_TOLERANCE, 0.0),
+            ("ImageOrientationPatient", frame.orientation, orientation, 0, _DIRECTION_TOLERANCE),
+        ):
+            if not np.allclose(found, expected, rtol=relative, atol=absolute):
                 raise InputError(
-                    f"{each.path} has {name} {_listed(each.grid[name])}; "
-                    f"expected {_listed(usual)} as in the other slices"
+                    f"{frame.path} has {name} {_listed(found)}; "
+                    f"expected {_listed(expected)} as in the other slices"
                 )
 
 
-def _in_order(slices: Sequence[_Slice], folder: Path) -> list[_Slice]:
-    """Return slices sorted along the normal of their plane; InputError unless evenly spaced."""
-    along = {each.path: float(each.position @ _normal(each)) for each in slices}
-    ordered = sorted(slices, key=lambda each: along[each.path])
-    gaps = [along[b.path] - along[a.path] for a, b in pairwise(ordered)]
+def _in_order(frames: Sequence[Frame], path: Path) -> list[Frame]:
+    """Return frames sorted along the normal of their plane; InputError unless evenly spaced."""
+    ordered = sorted(frames, key=lambda frame: frame.along)
+    gaps = [b.along - a.along for a, b in pairwise(ordered)]
     usual = float(np.median(gaps)) if gaps else 0.0
     for (before, after), gap in zip(pairwise(ordered), gaps, strict=True):
+        names = _named(before), _named(after)
         if gap < _SAME:
             raise InputError(
-                f"{folder} has a duplicate slice, {before.path.name} and {after.path.name} "
+                f"{path} has a duplicate slice, {names[0]} and {names[1]} "
                 "at one position; expected each position once"
             )
         if gap > 1.5 * usual:
             raise InputError(
-                f"{folder} misses a slice between {before.path.name} and {after.path.name}, "
+                f"{path} misses a slice between {names[0]} and {names[1]}, "
                 f"{gap:g} mm apart; expected {usual:g} mm as between the others"
             )
         if abs(gap - usual) > _UNEVEN * usual:
             raise InputError(
-                f"{folder} has mixed spacings, {gap:g} mm between {before.path.name} and "
-                f"{after.path.name}; expected {usual:g} mm as between the others"
+                f"{path} has mixed spacings, {gap:g} mm between {names[0]} and "
+                f"{names[1]}; expected {usual:g} mm as between the others"
             )
     return ordered
 
 
-def _normal(of: _Slice) -> NDArray[np.float64]:
-    unit_vectors = np.asarray(of.header.ImageOrientationPatient, float)
-    return np.cross(unit_vectors[:3], unit_vectors[3:])
+def _named(frame: Frame) -> str:
+    return f"{frame.path.name}, frame {frame.number + 1}" if frame.number else frame.path.name
 
 
-def _affine(slices: Sequence[_Slice]) -> Affine:
+def _affine(frames: Sequence[Frame]) -> Affine:
     """Return the affine from (slice, row, column) to RAS+ in mm (DICOM PS3.3 C.7.6.2.1.1)."""
-    first, last = slices[0], slices[-1]
-    unit_vectors = np.asarray(first.header.ImageOrientationPatient, float)
-    between_rows, between_columns = (float(each) for each in first.header.PixelSpacing)
+    first, last = frames[0], frames[-1]
     affine = np.eye(4)
-    if len(slices) > 1:
-        affine[:3, 0] = (last.position - first.position) / (len(slices) - 1)
+    if len(frames) > 1:
+        between = np.subtract(last.position, first.position) / (len(frames) - 1)
     else:
-        affine[:3, 0] = _normal(first) * float(first.header.get("SliceThickness") or 0)
-    affine[:3, 1] = unit_vectors[3:] * between_rows
-    affine[:3, 2] = unit_vectors[:3] * between_columns
+        between = first.normal * first.thickness
+    affine[:3, 0] = between
+    affine[:3, 1] = np.asarray(first.orientation[3:]) * first.spacing[0]
+    affine[:3, 2] = np.asarray(first.orientation[:3]) * first.spacing[1]
     affine[:3, 3] = first.position
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
-def _dtype(slices: Sequence[_Slice]) -> np.dtype[Any]:
-    """Return the smallest dtype that holds every value a slice can have."""
-    if not all(number.is_integer() for each in slices for number in each.rescale):
+def _dtype(frames: Sequence[Frame]) -> np.dtype[Any]:
+    """Return the smallest dtype that holds every value a frame can have."""
+    rescales = {(frame.bits, frame.signed, frame.slope, frame.intercept) for frame in frames}
+    if not all(slope.is_integer() and offset.is_integer() for _, _, slope, offset in rescales):
         return np.dtype(np.float32)
     reach = []
-    for each in slices:
-        bits = int(each.header.get("BitsStored", 16))
-        signed = int(each.header.get("PixelRepresentation", 0)) == 1
-        slope, intercept = each.rescale
+    for bits, signed, slope, intercept in rescales:
         ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
         reach += [end * slope + intercept for end in ends]
     fits = np.iinfo(np.int16)
     return np.dtype(np.int16 if fits.min <= min(reach) and max(reach) <= fits.max else np.int32)
 
 
-def _rounded(numbers: Any) -> tuple[float, ...]:
-    return tuple(round(float(number), 4) for number in numbers)
-
-
 def _listed(numbers: Sequence[float]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
 
 
-def _is_dicom(file: Path) -> bool:
-    """Whether a file, whatever its name, has ``DICM`` after 128 bytes."""
-    if not file.is_file():
-        return False
-    with file.open("rb") as opened:
-        return opened.read(132)[128:] == b"DICM"
-
-
 def _recognises(path: Path) -> bool:
-    return path.is_dir() and any(_is_dicom(file) for file in path.iterdir())
+    return path.is_dir() and any(is_dicom(file) for file in path.iterdir())
 
 
-DICOM = VolumeFormat(name="dicom", suffixes=(), recognises=_recognises, read=read_dicom)
+DICOM = VolumeFormat(name="dicom", suffixes=(".dcm",), recognises=_recognises, read=read_dicom)

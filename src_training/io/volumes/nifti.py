@@ -29,7 +29,9 @@ from src_training.io.volumes.lazy import (
 _SUFFIXES = (".nii.gz", ".nii")
 # Bytes between two points of the index of a .nii.gz: less cannot be read without them.
 _INDEXED = 2**22
-_MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+# By the code of the unit (nifti1.h); others are taken for unknown, and that for mm.
+_MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
+_SPACE = 7
 # "Aligned" and "scanner": the codes of what an affine relates to (nifti1.h).
 _SCANNER, _ALIGNED = 1, 2
 
@@ -78,8 +80,8 @@ def read_nifti(path: Path) -> list[Volume]:
             "expected one, which says how its axes lie in the patient"
         )
     dtype = _dtype(image, path)
-    affine = np.asarray(image.affine, float).copy()
-    affine[:3] *= _MILLIMETRES[header.get_xyzt_units()[0]]
+    affine = _affine(image)
+    affine[:3] *= _MILLIMETRES.get(int(header["xyzt_units"]) & _SPACE, 1.0)
     spacing = spacing_of(affine, path)
     orientation = orientation_of(affine)
     stored = StoredArray(path, partial(_voxels, path, shape), shape, dtype)
@@ -93,6 +95,14 @@ def read_nifti(path: Path) -> list[Volume]:
         affine=affine,
     )
     return [volume]
+
+
+def _affine(image: Any) -> Affine:
+    """The affine of the header: its sform, but where that is all zeros beside a good qform."""
+    header = image.header
+    if int(header["qform_code"]) > 0 and not np.any(header.get_sform()[:3, :3]):
+        return np.array(header.get_qform(), float)
+    return np.array(image.affine, float)
 
 
 def _load(path: Path) -> Any:

@@ -5,6 +5,7 @@ import numpy as np
 import tifffile
 import zarr
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -55,6 +56,34 @@ def save_slice(file, pixels, position, series, **changes):
         else:
             setattr(data, name, value)
     data.save_as(file, enforce_file_format=True)
+
+
+def save_frames(file, stored, positions, **changes):
+    """An enhanced CT: one file, its geometry in functional groups."""
+    save_slice(file, stored[0], positions[0], generate_uid())
+    data = dcmread(file)
+    for name in ("PixelSpacing", "SliceThickness", "ImageOrientationPatient"):
+        delattr(data, name)
+    for name in ("ImagePositionPatient", "RescaleSlope", "RescaleIntercept"):
+        delattr(data, name)
+    shared, measures, plane = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [0.75, 0.5], 2
+    plane.ImageOrientationPatient = list(AXIAL)
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
+    data.SharedFunctionalGroupsSequence = [shared]
+    groups = []
+    for position in positions:
+        group, place, rescale = Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = list(position)
+        rescale.RescaleSlope, rescale.RescaleIntercept = 2, -1000
+        group.PlanePositionSequence, group.PixelValueTransformationSequence = [place], [rescale]
+        groups.append(group)
+    data.PerFrameFunctionalGroupsSequence = groups
+    data.NumberOfFrames = len(positions)
+    data.PixelData = stored.tobytes()
+    for name, value in changes.items():
+        setattr(data, name, value)
+    data.save_as(file)
 
 
 class Series:

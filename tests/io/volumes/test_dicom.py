@@ -1,14 +1,24 @@
 """A DICOM series lies in the order of the patient, whatever its files are called."""
 
+import imagecodecs
 import nibabel
 import numpy as np
 import pytest
-from pydicom.uid import generate_uid
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    generate_uid,
+)
 
 from src_training.errors import InputError
-from src_training.io.volumes.registry import open_volume, write_labels_like
+from src_training.io.volumes.registry import format_of, open_volume, write_labels_like
 
-from .files import NAMES, Series, save_slice
+from .files import NAMES, Series, save_frames, save_slice
 
 
 @pytest.fixture
@@ -152,3 +162,124 @@ def test_a_slice_cut_short_is_told_when_read(series):
     assert volume.voxels[0].compute().any()
     with pytest.raises(InputError, match="c cannot be read"):
         volume.voxels[3].compute()
+
+
+def save_companion(file, sop_class, **fields):
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = Dataset()
+    data.file_meta, data.SOPClassUID = meta, sop_class
+    for name, value in fields.items():
+        setattr(data, name, value)
+    data.save_as(file, enforce_file_format=True)
+
+
+def test_companions_of_a_series_are_left_out_and_counted(series):
+    directory, report = "1.2.840.10008.1.3.10", "1.2.840.10008.5.1.4.1.1.88.67"
+    capture = "1.2.840.10008.5.1.4.1.1.7"
+    save_companion(series.folder / "DICOMDIR", directory, FileSetID="A")
+    save_companion(series.folder / "dose", report, SeriesInstanceUID=generate_uid())
+    save_companion(series.folder / "shot", capture, Rows=9, Columns=9)
+    save_slice(
+        series.folder / "scout",
+        series.stored[0],
+        (0, 0, 0),
+        generate_uid(),
+        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+        ImageOrientationPatient=[1, 0, 0, 0, 0, -1],
+    )
+    volume = open_volume(series.folder)
+    assert volume.shape == (5, 4, 6)
+    expected = "3 DICOM files left out (localizer: 1, no image: 1, secondary capture: 1)"
+    assert volume.notes == (expected,)
+
+
+def test_a_folder_with_a_dicomdir_alone_is_no_volume(series, tmp_path):
+    save_companion(tmp_path / "DICOMDIR", "1.2.840.10008.1.3.10", FileSetID="A")
+    assert format_of(tmp_path) is None and format_of(series.folder) is not None
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".DCM"])
+def test_a_single_file_opens_its_series(series, suffix):
+    file = series.folder / f"slice{suffix}"
+    (series.folder / NAMES[2]).rename(file)
+    save_slice(series.folder / "other", series.stored[0], (0, 0, 0), generate_uid())
+    assert open_volume(file).shape == (5, 4, 6)
+
+
+def test_headers_that_differ_by_rounding_are_one_series(series):
+    series.save(2, PixelSpacing=[0.75005, 0.5])
+    series.save(3, ImageOrientationPatient=[1, 6e-5, 0, -6e-5, 1, 0])
+    assert open_volume(series.folder).shape == (5, 4, 6)
+
+
+def write_raw(file, field, raw):
+    """Put other bytes in the place of a decimal string of a file."""
+    tag = dcmread(file)[field].tag
+    content = file.read_bytes()
+    tag = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")
+    start = content.index(tag + b"DS") + 6
+    length = int.from_bytes(content[start : start + 2], "little")
+    assert len(raw) <= length
+    file.write_bytes(content[: start + 2] + raw.ljust(length) + content[start + 2 + length :])
+
+
+@pytest.mark.parametrize(
+    ("field", "raw", "shown"),
+    [
+        ("PixelSpacing", b"0,75\\0,5", r"PixelSpacing 0,75\0,5"),
+        ("PixelSpacing", b"0.75", "PixelSpacing 0.75"),
+        ("PixelSpacing", b"", "no PixelSpacing"),
+        ("ImagePositionPatient", b"1\\2", r"ImagePositionPatient 1\2"),
+        ("ImageOrientationPatient", b"1\\0\\0\\0\\1", r"ImageOrientationPatient 1\0\0\0\1"),
+        ("RescaleSlope", b"0", "RescaleSlope 0"),
+        ("RescaleSlope", b"1\\2", r"RescaleSlope 1\2"),
+        ("RescaleIntercept", b"a", "RescaleIntercept a"),
+    ],
+)
+def test_header_values_that_are_not_the_numbers_expected(series, field, raw, shown):
+    series.save(2, RescaleSlope="1.000")
+    write_raw(series.folder / NAMES[2], field, raw)
+    with pytest.raises(InputError) as raised:
+        open_volume(series.folder)
+    assert str(series.folder / NAMES[2]) in str(raised.value) and shown in str(raised.value)
+
+
+def test_an_empty_rescale_is_that_of_the_standard(series):
+    for k in range(5):
+        series.save(k, RescaleSlope="", RescaleIntercept="")
+    assert np.array_equal(open_volume(series.folder).voxels.compute(), series.stored)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_enhanced_ct_is_a_volume(tmp_path, folder):
+    stored = np.random.default_rng(1).integers(0, 3000, (5, 4, 6), np.uint16)
+    order = [3, 0, 4, 1, 2]
+    file = tmp_path / "enhanced.dcm"
+    save_frames(file, stored[order], [(-10, -20, 30 + 2 * k) for k in order])
+    volume = open_volume(tmp_path if folder else file)
+    assert volume.spacing == (2, 0.75, 0.5)
+    assert volume.canonical_affine[:3, 3] == pytest.approx([10, 20, 30])
+    assert np.array_equal(volume.voxels.compute(), 2 * stored.astype(int) - 1000)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (JPEGLosslessSV1, imagecodecs.ljpeg_encode),
+        (JPEGLSLossless, imagecodecs.jpegls_encode),
+        (JPEG2000Lossless, lambda x: imagecodecs.jpeg2k_encode(x, level=0, codecformat="J2K")),
+    ],
+)
+def test_compressed_slices_are_read(series, syntax, encode, signed):
+    values = series.stored.astype(int) - (1500 if signed else 0)
+    for k in range(5):
+        series.save(k, PixelRepresentation=int(signed), RescaleIntercept=0)
+        data = dcmread(series.folder / NAMES[k])
+        data.PixelData = encapsulate([encode(values[k].astype(np.uint16))])
+        data["PixelData"].is_undefined_length = True
+        data.file_meta.TransferSyntaxUID = syntax
+        data.save_as(series.folder / NAMES[k])
+    assert np.array_equal(open_volume(series.folder).voxels.compute(), values)

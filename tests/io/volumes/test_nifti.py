@@ -228,3 +228,24 @@ def test_a_missing_library_names_the_extra(numbers, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nibabel", None)
     with pytest.raises(InputError, match=r"pip install 'napari-msankd\[volumes\]'"):
         open_volume(path)
+
+
+def test_an_sform_of_zeros_gives_way_to_the_qform(tmp_path):
+    path = save(tmp_path / "scan.nii", np.zeros(SHAPE, np.int16), affine_of("LPS"))
+    image = nibabel.load(path)
+    header = image.header.copy()
+    for name in ("srow_x", "srow_y", "srow_z"):
+        header[name] = 0
+    content = path.read_bytes()
+    path.write_bytes(bytes(header.binaryblock) + content[348:])
+    volume = open_volume(path)
+    np.testing.assert_allclose(volume.affine, affine_of("LPS"), atol=1e-5)
+
+
+@pytest.mark.parametrize("units", [0, 4, 5, 7, 2 + 8])
+def test_units_of_space_that_are_unknown_are_millimetres(tmp_path, units):
+    path = save(tmp_path / "scan.nii", np.zeros(SHAPE, np.int16), affine_of("LPS"))
+    content = bytearray(path.read_bytes())
+    content[123] = units
+    path.write_bytes(content)
+    assert open_volume(path).spacing == (2.0, 0.75, 0.5)

@@ -1,0 +1,283 @@
+"""Frames of DICOM files: their geometry from guarded header values, and their pixels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_training.errors import InputError
+from src_training.io.decoders import as_input_error
+
+_HEADER = (
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "SeriesDescription",
+    "ImageType",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "PhotometricInterpretation",
+    "BitsStored",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+# Transfer syntaxes that pydicom leaves to plug-ins, by the decoder of imagecodecs.
+_DECODERS = {
+    "1.2.840.10008.1.2.4.50": "jpeg8_decode",
+    "1.2.840.10008.1.2.4.57": "ljpeg_decode",
+    "1.2.840.10008.1.2.4.70": "ljpeg_decode",
+    "1.2.840.10008.1.2.4.80": "jpegls_decode",
+    "1.2.840.10008.1.2.4.81": "jpegls_decode",
+    "1.2.840.10008.1.2.4.90": "jpeg2k_decode",
+    "1.2.840.10008.1.2.4.91": "jpeg2k_decode",
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A plane of a series; lengths in mm, axes LPS.
+
+    Attributes
+    ----------
+    path, number
+        The file, and the frame in it, from 0.
+    size
+        Rows and columns.
+    position
+        Centre of the first voxel (x, y, z).
+    orientation
+        Unit vectors along a row and along a column, (6,).
+    spacing
+        Between rows and between columns.
+    thickness
+        0 where it is not known.
+    slope, intercept
+        From stored values to Hounsfield units.
+    bits, signed
+        Of the stored values.
+    series
+        Its UID.
+    """
+
+    path: Path
+    number: int
+    size: tuple[int, int]
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    thickness: float
+    slope: float
+    intercept: float
+    bits: int
+    signed: bool
+    series: str
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """(3,) at right angles to the plane."""
+        return np.cross(self.orientation[:3], self.orientation[3:])
+
+    @property
+    def along(self) -> float:
+        """Place along the normal, mm."""
+        return float(np.asarray(self.position) @ self.normal)
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file, whatever its name, has ``DICM`` after 128 bytes, and is no directory."""
+    if not file.is_file() or file.name.upper() == "DICOMDIR":
+        return False
+    with file.open("rb") as opened:
+        return opened.read(132)[128:] == b"DICM"
+
+
+def read_header(file: Path) -> Any:
+    """Read what `frames_of` needs of a file; InputError if it is broken."""
+    from pydicom import dcmread
+
+    with as_input_error(file, "a DICOM file"):
+        return dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER))
+
+
+def why_left_out(header: Any) -> str:
+    """Return why a file is no slice of a volume, such as ``localizer``; empty if it may be one."""
+    if header.get("Rows") in (None, "") or header.get("Columns") in (None, ""):
+        return "no image"
+    if "LOCALIZER" in map(str, _listed(header.get("ImageType"))):
+        return "localizer"
+    secondary = str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE)
+    if secondary and header.get("ImagePositionPatient") in (None, ""):
+        return "secondary capture"
+    return ""
+
+
+def frames_of(file: Path, header: Any) -> list[Frame]:
+    """Return the frames of a file: one of a slice, many of an enhanced CT or MR.
+
+    Raises
+    ------
+    InputError
+        If it holds colours, or a value is missing or not the numbers that belong there; the
+        sentence names file and field.
+    """
+    kind = header.get("PhotometricInterpretation")
+    if kind != "MONOCHROME2":
+        raise InputError(f"{file} is {kind}; expected MONOCHROME2")
+    groups = _listed(header.get("PerFrameFunctionalGroupsSequence"))
+    count = int(_numbers(header, "NumberOfFrames", file, 1, (1,))[0])
+    if count > 1 and len(groups) != count:
+        raise InputError(f"{file} holds {count} frames; expected a file for each slice")
+    if not groups:
+        return [_frame(file, 0, header, header)]
+    shared = _listed(header.get("SharedFunctionalGroupsSequence"))
+    return [
+        _frame(file, number, header, _lookup(header, [group, *shared]))
+        for number, group in enumerate(groups)
+    ]
+
+
+def _lookup(header: Any, groups: Sequence[Any]) -> Callable[[str], Any]:
+    """Find a field in the functional groups of a frame, then in those that all frames share."""
+
+    def get(name: str) -> Any:
+        for group in groups:
+            for item in group:
+                for inner in _listed(item.value):
+                    if hasattr(inner, "get") and inner.get(name) is not None:
+                        return inner.get(name)
+        return header.get(name)
+
+    return get
+
+
+def _frame(file: Path, number: int, header: Any, geometry: Any) -> Frame:
+    fields = {
+        name: _numbers(geometry, name, file, count)
+        for name, count in (
+            ("ImageOrientationPatient", 6),
+            ("ImagePositionPatient", 3),
+            ("PixelSpacing", 2),
+        )
+    }
+    (slope,) = _numbers(geometry, "RescaleSlope", file, 1, (1,))
+    (intercept,) = _numbers(geometry, "RescaleIntercept", file, 1, (0,))
+    if slope == 0:
+        raise InputError(f"{file} has RescaleSlope 0; expected another number")
+    rows, columns, bits = (
+        int(_numbers(header, name, file, 1, default)[0])
+        for name, default in (("Rows", None), ("Columns", None), ("BitsStored", (16,)))
+    )
+    return Frame(
+        path=file,
+        number=number,
+        size=(rows, columns),
+        position=fields["ImagePositionPatient"],
+        orientation=fields["ImageOrientationPatient"],
+        spacing=fields["PixelSpacing"],
+        thickness=_numbers(geometry, "SliceThickness", file, 1, (0,))[0],
+        slope=slope,
+        intercept=intercept,
+        bits=bits,
+        signed=_numbers(header, "PixelRepresentation", file, 1, (0,))[0] == 1,
+        series=str(header.get("SeriesInstanceUID", "")),
+    )
+
+
+def _numbers(
+    holder: Any,
+    name: str,
+    file: Path,
+    count: int,
+    default: tuple[float, ...] | None = None,
+) -> tuple[float, ...]:
+    """Return the numbers of a field; the default where it is missing or empty.
+
+    `holder` is a header, or what looks a field up by name.
+    """
+    numbers = f"{count} number{'s' * (count > 1)}"
+    try:
+        value = holder(name) if callable(holder) else holder.get(name)
+        found = tuple(float(each) for each in _listed(value))
+    except (ValueError, TypeError):
+        text = _text(holder, name)
+        raise InputError(f"{file} has {name} {text}; expected {numbers}") from None
+    if not found and default is not None:
+        return tuple(map(float, default))
+    if not found:
+        raise InputError(f"{file} has no {name}; expected every slice to have its position")
+    if len(found) != count or not np.isfinite(found).all():
+        shown = "\\".join(f"{each:g}" for each in found)
+        raise InputError(f"{file} has {name} {shown}; expected {numbers}")
+    return found
+
+
+def _text(holder: Any, name: str) -> str:
+    """A value as the file has it, as far as it can be shown."""
+    try:
+        raw = holder.get_item(name).value
+    except (AttributeError, KeyError, TypeError):
+        return "that is no number"
+    parts = [
+        each.decode("ascii", "replace") if isinstance(each, bytes) else str(each)
+        for each in _listed(raw)
+    ]
+    return "\\".join(parts).strip(" \0")
+
+
+def _listed(value: Any) -> list[Any]:
+    """A value of any multiplicity as a list; none where it is missing or empty."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return []
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return [value]
+    return list(value)
+
+
+def read_pixels(frame: Frame) -> NDArray[Any]:
+    """Decode a frame (rows, columns) and rescale it; InputError if the file is broken."""
+    with as_input_error(frame.path, "a whole DICOM slice"):
+        pixels = _decode(frame)
+        if pixels.shape != frame.size:
+            raise ValueError(f"it holds pixels of shape {pixels.shape}")
+        return np.asarray(pixels * frame.slope + frame.intercept)
+
+
+def _decode(frame: Frame) -> NDArray[Any]:
+    from pydicom.encaps import get_frame
+
+    data, syntax = _opened(frame.path, frame.path.stat().st_mtime_ns)
+    count = int(data.get("NumberOfFrames") or 1)
+    if syntax not in _DECODERS:
+        pixels = np.asarray(data.pixel_array)
+        return np.asarray(pixels[frame.number]) if count > 1 else pixels
+    import imagecodecs
+
+    packed = get_frame(data.PixelData, frame.number, number_of_frames=count)
+    pixels = np.asarray(getattr(imagecodecs, _DECODERS[syntax])(packed))
+    if frame.signed and pixels.dtype.kind == "u":
+        # Two's complement of so many bits: the highest is moved to the end and back.
+        signed = pixels.astype(np.uint32) << (32 - frame.bits)
+        return signed.view(np.int32) >> (32 - frame.bits)
+    return pixels
+
+
+@lru_cache(maxsize=2)
+def _opened(file: Path, _modified: int) -> tuple[Any, str]:
+    """A file with its pixels: the frames of one are read one after the other."""
+    from pydicom import dcmread
+
+    data = dcmread(file)
+    return data, str(data.file_meta.TransferSyntaxUID)
