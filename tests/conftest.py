@@ -177,12 +177,10 @@ def msankd(
     """Run a command line in this process."""
     import sys
 
-    from rich.console import Console
-
     from src_training import cli
     from src_training.cli import console
 
-    monkeypatch.setattr(console, "out", Console(width=200))
+    monkeypatch.setattr(console, "out", console.plain_console(width=200))
 
     def run(*arguments: object) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["msankd", *map(str, arguments)])

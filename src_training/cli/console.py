@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -14,8 +14,14 @@ from src_training.io.atomic import write_text
 if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
 
-out = Console()
-err = Console(stderr=True)
+
+def plain_console(**options: Any) -> Console:
+    """Make a console that prints every text as it is: a path may hold brackets and colons."""
+    return Console(markup=False, emoji=False, **options)
+
+
+out = plain_console()
+err = plain_console(stderr=True)
 
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
 Flips = Annotated[bool, Parameter(help="Average over four flips: slower, smoother.")]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
     from src_training.inference.volumes.segment import SlabSegmenter
+    from src_training.io.volumes.base import Volume
 
 Classes = list[str] | None
 
@@ -76,20 +77,22 @@ def segment(
     msankd segment huge.zarr --model liver.safetensors --out labels --workers 4
     ```
     """
-    from src_training.inference.image_files import writable_names
+    from src_training.inference.image_files import find_images, label_files
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
     from src_training.inference.volumes.segment import find_volumes
+    from src_training.io.volumes.registry import open_volume
 
     paths, others = find_volumes(inputs)
     for option, given in (("--probabilities", probabilities), ("--angle", angle is not None)):
         if paths and given:
             raise InputError(f"{option}: {paths[0]} is a volume; expected images only")
-    files = writable_names(others, out_dir) if others else {}
+    opened = [open_volume(path) for path in paths]
+    files, targets = label_files(find_images(others), opened, out_dir)
     predictor = Predictor(load_model(model).for_camera(angle), device=device, flips=flips)
     if files:
-        _segment_images(predictor, files, out_dir, threshold, probabilities)
+        _segment_images(predictor, files, threshold, probabilities)
     options = VolumeOptions(
         axis="zyx".index(volumes.axis),
         orthogonal=volumes.orthogonal,
@@ -100,14 +103,14 @@ def segment(
     )
     if paths:
         with _slab_segmenter(predictor, device, volumes) as segment_slabs:
-            for path in paths:
-                _segment_volume(predictor, path, out_dir, options, segment_slabs)
+            for volume in opened:
+                target = targets[volume.path]
+                _segment_volume(predictor, volume, target, options, segment_slabs)
 
 
 def _segment_images(
     predictor: "Predictor",
-    files: dict[Path, str],
-    out_dir: Path,
+    files: dict[Path, Path],
     threshold: float | None,
     probabilities: bool,
 ) -> None:
@@ -115,9 +118,9 @@ def _segment_images(
     from src_training.inference.image_files import segment_file
 
     with counted(console.out, "segmenting", len(files)) as advance:
-        for file, stem in files.items():
+        for file, target in files.items():
             written, input_warnings = segment_file(
-                predictor, file, out_dir / stem, threshold, with_probabilities=probabilities
+                predictor, file, target, threshold, with_probabilities=probabilities
             )
             for warning in input_warnings:
                 console.err.print(
@@ -147,8 +150,8 @@ def _slab_segmenter(
 
 def _segment_volume(
     predictor: "Predictor",
-    path: Path,
-    out_dir: Path,
+    volume: "Volume",
+    target: Path,
     options: "VolumeOptions",
     segment_slabs: "SlabSegmenter",
 ) -> None:
@@ -156,20 +159,14 @@ def _segment_volume(
     from src_training.inference.volumes.estimate import estimate_volume
     from src_training.inference.volumes.job import VolumeJob
     from src_training.inference.volumes.segment import segment_volume
-    from src_training.io.volumes.registry import label_path, open_volume
 
-    volume = open_volume(path)
-    target = label_path(volume, out_dir)
-    if target.resolve() == path.resolve():
-        raise InputError(
-            f"{path} lies in {out_dir}, where its labels would replace it; "
-            "expected another folder for the labels"
-        )
+    for note in volume.notes:
+        console.err.print(f"{volume.path}: {note}", style="yellow", highlight=False, soft_wrap=True)
     job = VolumeJob.of(predictor.model, volume, options)
     cost = estimate_volume(predictor, volume.voxels, job)
     size = " x ".join(map(str, job.shape))
     console.out.print(
-        f"{path}: {size} voxels, about {cost.seconds / 60:.1f} minutes in one process "
+        f"{volume.path}: {size} voxels, about {cost.seconds / 60:.1f} minutes in one process "
         f"and at most {cost.disk / 1e9:.2g} GB of disk",
         highlight=False,
         soft_wrap=True,

@@ -1,5 +1,6 @@
 """Segmenting image files: finding them, and writing their labels."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,31 +12,70 @@ from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.atomic import write_atomic
 from src_training.io.decoders import NARROWEST
 from src_training.io.images import IMAGE_SUFFIXES, image_files, read_image, write_labels
+from src_training.io.volumes.base import Volume
+from src_training.io.volumes.registry import label_path
 
 
-def writable_names(inputs: Sequence[Path], folder: Path) -> dict[Path, str]:
-    """The image files among files and folders, each with the stem of its labels file.
+def find_images(inputs: Sequence[Path]) -> list[Path]:
+    """List the image files among files and folders.
 
     Raises
     ------
     InputError
-        If an input is missing, holds no image or lies in `folder`, where its
-        labels would replace it, or if two images have one stem.
+        If an input is missing or holds no image.
     """
-    stems: dict[str, Path] = {}
-    for file in (file for path in inputs for file in _images(path)):
-        if file.parent.resolve() == folder.resolve():
+    return [file for path in inputs for file in _images(path)]
+
+
+def label_files(
+    images: Sequence[Path], volumes: Sequence[Volume], folder: Path
+) -> tuple[dict[Path, Path], dict[Path, Path]]:
+    """Name the file of labels of every input, before the first of them is segmented.
+
+    Parameters
+    ----------
+    images
+        Image files.
+    volumes
+        Opened volumes.
+    folder
+        Where the labels go.
+
+    Returns
+    -------
+    tuple of dict
+        Of each image the path of its labels without suffix, which is ``.tif`` if it turns out
+        to be a stack and else ``.png``; of each volume the path of its labels.
+
+    Raises
+    ------
+    InputError
+        If two inputs would write the same file, whatever the case of its letters, or labels
+        would replace an input.
+    """
+    writers = dict[str, Path]()
+    stems = {image: folder / image.stem for image in images}
+    targets = {volume.path: label_path(volume, folder) for volume in volumes}
+    written = {image: [f"{stem.name}.png", f"{stem.name}.tif"] for image, stem in stems.items()}
+    written |= {path: [target.name] for path, target in targets.items()}
+    if len(written) < len(images) + len(volumes):
+        every = [*images, *(volume.path for volume in volumes)]
+        twice = next(path for path in every if every.count(path) > 1)
+        raise InputError(f"{twice} is given twice; expected each input once")
+    for path, names in written.items():
+        if path.parent.resolve() == folder.resolve():
             raise InputError(
-                f"{file} lies in {folder}, where its labels would replace it; "
+                f"{path} lies in {folder}, where its labels would replace it; "
                 "expected another folder for the labels"
             )
-        if file.stem in stems:
-            raise InputError(
-                f"{file} and {stems[file.stem]} would write the same labels; "
-                "expected different stems"
-            )
-        stems[file.stem] = file
-    return {file: stem for stem, file in stems.items()}
+        for name in names:
+            other = writers.setdefault(unicodedata.normalize("NFC", name).casefold(), path)
+            if other != path:
+                raise InputError(
+                    f"{other} and {path} would write the same labels, {folder / name}; "
+                    "expected different names"
+                )
+    return stems, targets
 
 
 def _images(path: Path) -> list[Path]:

@@ -361,3 +361,11 @@ def test_a_folder_that_is_not_there_is_said_to_be_missing(msankd, words, said):
     answer = msankd(*words)
     assert answer.code != 0 and not answer.out
     assert answer.err.startswith(said)
+
+
+@pytest.mark.parametrize("name", ["a[red]b", "a[/b]", "a[", ":smile:"])
+def test_a_path_with_brackets_is_printed_as_it_is(msankd, tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    code, _, err = msankd("segment", folder, "--model", "vessels-chasedb1", "--out", tmp_path / "o")
+    assert code == 2 and str(folder) in err

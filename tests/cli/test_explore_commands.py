@@ -1,7 +1,6 @@
 import csv
 
 import pytest
-from rich.console import Console
 
 from src_training.cli import console
 from src_training.cli.explore import align, features, report
@@ -11,7 +10,7 @@ from src_training.inference.model_file import load_model
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
-    monkeypatch.setattr(console, "out", Console(width=200))
+    monkeypatch.setattr(console, "out", console.plain_console(width=200))
 
 
 def test_features_writes_a_line_for_every_vector(model_file, make_domain, tmp_path, capsys):

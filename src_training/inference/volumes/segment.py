@@ -19,6 +19,7 @@ from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.slabs import Slab
 from src_training.io.decoders import as_input_error
 from src_training.io.volumes.base import Volume
+from src_training.io.volumes.dicom import DICOM
 from src_training.io.volumes.registry import format_of, list_folder, write_labels_like
 
 
@@ -50,7 +51,7 @@ def find_volumes(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """
     volumes, others = list[Path](), list[Path]()
     for path in inputs:
-        if format_of(path) is not None:
+        if format_of(path) is not None or path.suffix.lower() in DICOM.suffixes:
             volumes.append(path)
             continue
         inside, images = list_folder(path)

@@ -62,6 +62,8 @@ def read_dicom(path: Path) -> list[Volume]:
     """
     require("volumes", "DICOM", "pydicom", "nibabel")
     headers = _headers(path)
+    if path.is_file() and len(headers) > 1 and headers.keys() == _headers(path.parent).keys():
+        path = path.parent
     reasons = {file: why_left_out(header) for file, header in headers.items()}
     slices = {file: header for file, header in headers.items() if not reasons[file]}
     if not slices:
