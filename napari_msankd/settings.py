@@ -7,7 +7,7 @@ from typing import Literal
 from napari.settings import get_plugin_settings
 from platformdirs import user_cache_path
 
-from src_training.runs.library import Library, models_folder, runs_folder
+from src_training.runs.library import SUFFIX, Library, models_folder, runs_folder
 
 CACHE = user_cache_path("napari-msankd", appauthor=False)
 
@@ -66,6 +66,13 @@ def library() -> Library:
 def remember_on_close(choice: OnClose) -> None:
     """Keep the answer to what becomes of a run when napari closes."""
     get_plugin_settings("napari-msankd").distil.on_close = choice
+
+
+def new_model_file(name: str) -> Path:
+    """A file of that name in the folder of models, which is made if missing; for a dialog."""
+    folder = preferences().models
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}{SUFFIX}"
 
 
 def _folder(setting: str) -> Path | None:

@@ -81,7 +81,9 @@ class MonitorPage(QWidget):
 
     def end(self) -> None:
         """Watch no longer; the run goes on."""
-        self.preview.end()
+        self.preview.close()
+        self.stage_bar.end()
+        self.curves.end()
         self.choice.end()
         self._detach()
         self.workers.cancel_all()

@@ -8,12 +8,14 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 from napari_msankd.training.monitor.run_index import RunIndex
 from napari_msankd.widgets.layout import elide_combo
 from napari_msankd.workers import Worker
+from src_training.config.stages import STAGES
+from src_training.runs.directory import RunDirectory
 from src_training.runs.state import RunState
 
 REFRESH_MS = 3000
 
 _OPEN = "Open run folder…"
-_NONE = "no run yet"
+_NONE = "No runs yet"
 
 
 class RunCombo(QComboBox):
@@ -31,7 +33,7 @@ class RunCombo(QComboBox):
     changed
         Emitted with the directory of the run that was chosen.
     refreshed
-        Emitted when the list was looked at anew.
+        Emitted when the list was read again.
     states
         How each listed run stood then.
     """
@@ -42,10 +44,10 @@ class RunCombo(QComboBox):
     def __init__(self, root: Path, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         elide_combo(self)
-        self.setToolTip("A run to watch, also one that another window or a terminal began")
+        self.setToolTip("Run to watch, also one started by another window or a terminal")
         self.states: dict[Path, RunState] = {}
         self.workers: dict[str, Worker] = {}
-        self._list = RunIndex(root.absolute())
+        self._index = RunIndex(root.absolute())
         self._path: Path | None = None
         self._show([])
         self.activated.connect(self._on_activated)
@@ -62,23 +64,23 @@ class RunCombo(QComboBox):
     def open(self, path: Path) -> None:
         """List a run, wherever it lies, and choose it."""
         path = path.absolute()
-        self._list.add(path)
+        self._index.add(path)
         if path not in self.states:
             self._show([RunState(path, path.name, "", "", 0, 0), *self.states.values()])
         self._choose(path)
         self.refresh()
 
     def refresh(self) -> None:
-        """Look anew, in a worker; a look under way goes on."""
-        if "look" in self.workers:
+        """Read the list again, in a worker; one that reads already goes on."""
+        if "read" in self.workers:
             return
-        work = self.workers["look"] = Worker(self._list.look(), self)
-        work.yielded.connect(self._on_looked)
-        work.finished.connect(lambda: self.workers.pop("look", None))
+        work = self.workers["read"] = Worker(self._index.read(), self)
+        work.yielded.connect(self._on_read)
+        work.finished.connect(lambda: self.workers.pop("read", None))
         work.start()
 
     def end(self) -> None:
-        """Look no more."""
+        """Refresh no more."""
         self._timer.stop()
         for work in self.workers.values():
             work.cancel()
@@ -89,8 +91,8 @@ class RunCombo(QComboBox):
         if self.isVisible() or going:
             self.refresh()
 
-    def _on_looked(self, states: list[RunState]) -> None:
-        # Entries do not change under the hand that is choosing one.
+    def _on_read(self, states: list[RunState]) -> None:
+        # Entries do not change while a person chooses one.
         if not self.view().isVisible():
             known = {state.path for state in states}
             begun = [state for state in self.states.values() if state.path not in known]
@@ -101,13 +103,13 @@ class RunCombo(QComboBox):
     def _show(self, states: list[RunState]) -> None:
         """Write the entries, where they differ from those in sight."""
         self.states = {state.path: state for state in states}
-        entries = [(in_words(state), str(state.path)) for state in states] or [(_NONE, None)]
+        entries = [(run_text(state), str(state.path)) for state in states] or [(_NONE, None)]
         entries.append((_OPEN, None))
         if entries == [(self.itemText(i), self.itemData(i)) for i in range(self.count())]:
             return
         self.clear()
-        for words, path in entries:
-            self.addItem(words, path)
+        for text, path in entries:
+            self.addItem(text, path)
         self._select()
 
     def _choose(self, path: Path | None) -> None:
@@ -125,23 +127,24 @@ class RunCombo(QComboBox):
             self._choose(Path(data) if data else None)
             return
         self._select()
-        name = QFileDialog.getExistingDirectory(self, "Open run folder", str(self._list.root))
+        name = QFileDialog.getExistingDirectory(self, "Open run folder", str(self._index.root))
         if name:
             self.open(Path(name))
 
 
-def in_words(state: RunState) -> str:
-    """A run in a line, by its directory: ``"retina · running, distil 48 %"``."""
-    name = state.path.name
+def run_text(state: RunState) -> str:
+    """A run in a line: ``"retina · running, Distillation 48 %"``."""
+    name = RunDirectory(state.path).title
+    stage = STAGES[state.stage].title if state.stage in STAGES else state.stage
     share = f" {100 * state.step // state.steps} %" if state.steps else ""
-    how = {
-        "running": f"running, {state.stage or 'preparing'}{share}",
+    states = {
+        "running": f"running, {stage or 'preparing'}{share}",
         "finished": "finished",
-        "stopped": f"stopped in {state.stage}{share}" if state.stage else "stopped",
-        "died": f"died in {state.stage}{share}" if state.stage else "died",
+        "stopped": f"stopped in {stage}{share}" if stage else "stopped",
+        "died": f"ended unexpectedly in {stage}{share}" if stage else "ended unexpectedly",
         "unreadable": "cannot be read",
     }
-    return f"{name} · {how[state.state]}" if state.state else name
+    return f"{name} · {states[state.state]}" if state.state else name
 
 
 def _first(states: list[RunState]) -> Path | None:

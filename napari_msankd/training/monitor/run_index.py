@@ -1,4 +1,4 @@
-"""How all runs of a folder stand, looked at again and again at little cost."""
+"""The state of all runs of a folder, read repeatedly at little cost."""
 
 import os
 from collections.abc import Iterator
@@ -29,73 +29,73 @@ class RunIndex:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._added: list[Path] = []
-        self._seen: dict[Path, _Seen] = {}
+        self._runs: dict[Path, _IndexedRun] = {}
 
     def add(self, path: Path) -> None:
         """List a run that lies elsewhere."""
         if path not in self._added and path.parent != self.root:
             self._added.append(path)
 
-    def look(self) -> Iterator[list[RunState]]:
-        """How every run stands, as far as its last events tell; for a worker, one at a time."""
+    def read(self) -> Iterator[list[RunState]]:
+        """Yield the state of every run by its last events; for a worker, one at a time."""
         listed = [*self.root.glob("*/recipe.yaml"), *(path / "recipe.yaml" for path in self._added)]
         written = {recipe.parent: _written(recipe)[0] for recipe in listed if recipe.exists()}
         newest = sorted(written, key=lambda path: -written[path])
-        yield [self._seen.setdefault(path, _Seen(path)).look() for path in newest]
+        yield [self._runs.setdefault(path, _IndexedRun(path)).read() for path in newest]
 
 
-class _Seen:
-    """A run as it stood, and what it had said by then."""
+class _IndexedRun:
+    """A run, its last state, and how far its events were read then."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stamp: tuple[float, int] | None = None
         self._state: RunState | None = None
 
-    def look(self) -> RunState:
-        """How it stands now."""
+    def read(self) -> RunState:
+        """Its state now."""
         stamp = _written(RunDirectory(self._path).events)
-        former, says_more = self._state, stamp != self._stamp
-        if former is not None and not says_more and former.state != "running":
+        former, has_grown = self._state, stamp != self._stamp
+        if former is not None and not has_grown and former.state != "running":
             return former
-        said = _last_said(RunDirectory(self._path).events)
-        goes_on = former is not None and former.state == "running" and says_more
-        if said.state in ("finished", "stopped") or goes_on:
-            self._state = self._as_it_said(said)
+        tail = _read_tail(RunDirectory(self._path).events)
+        still_running = former is not None and former.state == "running" and has_grown
+        if tail.state in ("finished", "stopped") or still_running:
+            self._state = self._from_tail(tail)
         else:
-            self._state = self._judged()
+            self._state = self._read_whole()
         self._stamp = stamp
         return self._state
 
-    def _as_it_said(self, said: RunHistory) -> RunState:
-        """As its events say; they may lie too far back to tell how long the stage is."""
-        stage, step, steps = said.position
+    def _from_tail(self, tail: RunHistory) -> RunState:
+        """From its last events; the number of steps may lie further back."""
+        stage, step, steps = tail.position
         former = self._state
         known = former.steps if former is not None and former.stage == stage else 0
-        state = "running" if said.state == "waiting" else said.state
+        state = "running" if tail.state == "waiting" else tail.state
         name = self._path.name
-        return RunState(self._path, name, state, stage, step, steps or known, said.last_words)
+        return RunState(self._path, name, state, stage, step, steps or known, tail.last_words)
 
-    def _judged(self) -> RunState:
+    def _read_whole(self) -> RunState:
         try:
             return run_state(self._path)
         except (InputError, OSError) as error:
             return RunState(self._path, self._path.name, "unreadable", "", 0, 0, str(error))
 
 
-def _last_said(events: Path) -> RunHistory:
-    """What the last events of a run add up to."""
-    said = RunHistory()
+def _read_tail(events: Path) -> RunHistory:
+    """The history of the last events of a run."""
+    tail = RunHistory()
     try:
         with events.open("rb") as file:
             file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
             lines = file.read().split(b"\n")
     except FileNotFoundError:
-        return said
+        return tail
     for line in lines:
         if (event := read_event(line)) is not None:
-            said.take(event)
-    return said
+            tail.take(event)
+    return tail
 
 
 def _written(file: Path) -> tuple[float, int]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from src_training.runs.history import RunHistory, StageProgress
 
-_FILLS = {"done": lambda colours: colours.done, "running": lambda colours: colours.chosen}
+_FILLS = {"done": lambda colors: colors.done, "running": lambda colors: colors.chosen}
 _GAP, _PAD, _BAR, _LINE = 3.0, 4.0, 34.0, 20.0
 
 
@@ -33,15 +33,15 @@ class StageBar(QWidget):
         super().__init__()
         self._viewer = viewer
         self._stages: list[StageProgress] = []
-        self._words = ""
+        self._text = ""
         self.setFixedHeight(round(_BAR + _LINE))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         viewer.events.theme.connect(self._on_theme)
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The line below the stages."""
-        return self._words
+        return self._text
 
     def draw(
         self, history: "RunHistory | None", estimate: Mapping[str, float] | None = None
@@ -51,21 +51,20 @@ class StageBar(QWidget):
         Parameters
         ----------
         history
-            What the run said.
+            Of the run.
         estimate
-            Seconds that each stage was thought to take; says how long those
-            that wait will.
+            Estimated seconds of each stage; gives the time that is left.
         """
         self._stages = list(history.stages.values()) if history else []
-        self.say(_progress(history, estimate) if history else "")
-
-    def say(self, words: str) -> None:
-        """Put other words below the stages, until the next `draw`."""
-        self._words = words
+        self._text = progress_text(history, estimate) if history else ""
         self.setAccessibleName("Stages of the run")
-        told = [f"{_name(stage)}: {_told(stage) or 'waiting'}" for stage in self._stages]
-        self.setAccessibleDescription(". ".join([*told, words]))
+        stages = [f"{_name(stage)}: {_state_text(stage) or 'waiting'}" for stage in self._stages]
+        self.setAccessibleDescription(". ".join([*stages, self._text]))
         self.update()
+
+    def end(self) -> None:
+        """Follow the theme no more."""
+        self._viewer.events.theme.disconnect(self._on_theme)
 
     @property
     def _small(self) -> QFont:
@@ -79,12 +78,12 @@ class StageBar(QWidget):
         return QSize(420, self.height())
 
     def event(self, event: QEvent) -> bool:
-        """Say what a stage is for when the pointer rests on it."""
+        """Explain the stage under the pointer."""
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
             at = QPointF(event.pos())
-            for stage, box in zip(self._stages, self._boxes(), strict=True):
+            for stage, box in zip(self._stages, self.boxes(), strict=True):
                 if box.contains(at):
-                    QToolTip.showText(event.globalPos(), _tip(stage), self)
+                    QToolTip.showText(event.globalPos(), stage_tip(stage), self)
             return True
         return super().event(event)
 
@@ -92,19 +91,19 @@ class StageBar(QWidget):
         """Draw the stages and the line below."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        colours = theme_colors(self._viewer)
-        for stage, box in zip(self._stages, self._boxes(), strict=True):
+        colors = theme_colors(self._viewer)
+        for stage, box in zip(self._stages, self.boxes(), strict=True):
             painter.setFont(self._small)
-            _paint_stage(painter, stage, box, colours)
+            _paint_stage(painter, stage, box, colors)
         line = QRectF(0, _BAR, self.width(), _LINE)
         painter.setFont(self.font())
-        painter.setPen(QColor(colours.text))
+        painter.setPen(QColor(colors.text))
         fitting = QFontMetricsF(self.font()).elidedText(
-            self._words, Qt.TextElideMode.ElideRight, line.width()
+            self._text, Qt.TextElideMode.ElideRight, line.width()
         )
         painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, fitting)
 
-    def _boxes(self) -> list[QRectF]:
+    def boxes(self) -> list[QRectF]:
         """A box for each stage, as wide as its share of the letters."""
         if not self._stages:
             return []
@@ -127,30 +126,30 @@ class StageBar(QWidget):
 
 
 def _paint_stage(
-    painter: QPainter, stage: "StageProgress", box: QRectF, colours: ThemeColors
+    painter: QPainter, stage: "StageProgress", box: QRectF, colors: ThemeColors
 ) -> None:
     outline = QPainterPath()
     outline.addRoundedRect(box, 4, 4)
-    painter.fillPath(outline, QColor(colours.raised))
+    painter.fillPath(outline, QColor(colors.raised))
     share = _share(stage)
     if share:
         filled = QRectF(box.left(), box.top(), box.width() * share, box.height())
         part = QPainterPath()
         part.addRect(filled)
-        painter.fillPath(outline.intersected(part), QColor(_FILLS[stage.state](colours)))
+        painter.fillPath(outline.intersected(part), QColor(_FILLS[stage.state](colors)))
     waits = stage.state == "waiting"
-    painter.setPen(QColor(colours.chosen if stage.state == "running" else colours.faint))
+    painter.setPen(QColor(colors.chosen if stage.state == "running" else colors.faint))
     painter.drawPath(outline)
-    painter.setPen(QColor(colours.dim if waits else colours.text))
+    painter.setPen(QColor(colors.dim if waits else colors.text))
     inner = box.adjusted(_PAD - 2, 2, 2 - _PAD, -2)
     upper = QRectF(inner.left(), inner.top(), inner.width(), inner.height() / 2)
     metrics = QFontMetricsF(painter.font())
-    told = _told(stage)
-    if metrics.horizontalAdvance(told) > inner.width():
-        # Its colour says it, too.
-        told = told.removeprefix("✓ ")
-    for line, words in ((upper, _name(stage)), (upper.translated(0, upper.height()), told)):
-        fitting = metrics.elidedText(words, Qt.TextElideMode.ElideRight, line.width())
+    progress = _state_text(stage)
+    if metrics.horizontalAdvance(progress) > inner.width():
+        # Its color shows it, too.
+        progress = progress.removeprefix("✓ ")
+    for line, text in ((upper, _name(stage)), (upper.translated(0, upper.height()), progress)):
+        fitting = metrics.elidedText(text, Qt.TextElideMode.ElideRight, line.width())
         painter.drawText(line, Qt.AlignmentFlag.AlignCenter, fitting)
 
 
@@ -165,42 +164,42 @@ def _name(stage: "StageProgress") -> str:
     return STAGES[stage.name].title if stage.name in STAGES else stage.name
 
 
-def _told(stage: "StageProgress") -> str:
-    """What stands below a stage's name."""
+def _state_text(stage: "StageProgress") -> str:
+    """The line below a stage's name."""
     if stage.state == "done":
         return f"✓ {clock(stage.seconds)}" if stage.steps else "✓"
     return f"{int(100 * _share(stage))} %" if stage.state == "running" else ""
 
 
-def _tip(stage: "StageProgress") -> str:
-    """A stage at length."""
+def stage_tip(stage: "StageProgress") -> str:
+    """What a stage trains, how far it is, and how good: a few lines."""
     spec = STAGES.get(stage.name)
     lines = [spec.description if spec else stage.name]
     if stage.state == "done" and not stage.steps:
-        lines.append("Taken over from another run")
+        lines.append("Taken from another run")
     elif stage.state != "waiting":
         lines.append(f"Step {stage.step} of {stage.steps}, {duration(stage.seconds)}")
     if stage.score is not None:
-        kind = "Dice" if spec and spec.scored_by == "dice" else "score (negative loss)"
-        lines.append(f"Best {kind} on the source's validation images: {stage.score:.3f}")
+        kind = "Dice" if spec and spec.scored_by == "dice" else "score (minus the loss)"
+        lines.append(f"Best {kind} on the validation images: {stage.score:.3f}")
     return "\n".join(lines)
 
 
-def _progress(history: "RunHistory", estimate: Mapping[str, float] | None) -> str:
+def progress_text(history: "RunHistory", estimate: Mapping[str, float] | None) -> str:
     """How far a run is, in a line."""
     running = [stage for stage in history.stages.values() if stage.state == "running"]
     if not running:
         scored = history.state == "running" and all(
             stage.state == "done" for stage in history.stages.values()
         )
-        return "Scoring the three models…" if scored else ""
+        return "Scoring the models…" if scored else ""
     stage, left = running[0], history.seconds_left(estimate)
-    words = [f"{_name(stage)}: step {stage.step} of {stage.steps}"]
+    parts = [f"{_name(stage)}: step {stage.step} of {stage.steps}"]
     if history.state != "running":
-        return words[0]
+        return parts[0]
     if left is not None:
-        words.append(f"about {duration(max(1, left))} left")
+        parts.append(f"about {duration(max(1, left))} left")
     else:
         left = history.stage_seconds_left()
-        words += [f"about {duration(left)} left of this stage"] if left else []
-    return " · ".join(words)
+        parts += [f"about {duration(left)} left of this stage"] if left else []
+    return " · ".join(parts)

@@ -14,6 +14,7 @@ from napari_msankd.workers import Worker
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+from src_training.config.loss_titles import loss_title
 from src_training.config.stages import STAGES
 from src_training.runs.history import RunHistory
 
@@ -22,7 +23,7 @@ POINTS = 200
 
 _REST_MS = 250
 _SPREAD = 30
-_LATEST = "latest stage"
+_LATEST = "Latest stage"
 
 
 class TrainingCurves(QWidget):
@@ -74,6 +75,14 @@ class TrainingCurves(QWidget):
         rested = self._since.elapsed() if self._since.isValid() else _REST_MS
         self._rest.start(max(0, _REST_MS - rested))
 
+    def end(self) -> None:
+        """Draw no more, and follow the theme no more."""
+        self._rest.stop()
+        self._next.stop()
+        for work in self.workers.values():
+            work.cancel()
+        self._viewer.events.theme.disconnect(self._on_theme)
+
     def redraw(self) -> None:
         """Draw at once."""
         if self.losses is None or self.dice is None or self.fsd is None:
@@ -93,7 +102,7 @@ class TrainingCurves(QWidget):
             if spec.scored_by == "dice" and name in history.scores
         }
         dice = {
-            stage: (100 * steps / max(1, history.stages[stage].steps), values)
+            _stage_title(stage): (100 * steps / max(1, history.stages[stage].steps), values)
             for stage, (steps, values) in self._thin("dice", scores).items()
         }
         self.dice.draw(dice, 100)
@@ -114,14 +123,14 @@ class TrainingCurves(QWidget):
     def _build(self) -> None:
         self.stage = QComboBox()
         self.stage.addItem(_LATEST, None)
-        self.stage.setToolTip("Stage whose losses are drawn")
+        self.stage.setToolTip("Stage whose losses are shown")
         self.stage.activated.connect(self.redraw)
         name = QLabel("&Losses of")
         name.setBuddy(self.stage)
-        self.log = QCheckBox("lo&garithmic")
-        self.log.setToolTip("Draw losses of different sizes on a logarithmic axis")
+        self.log = QCheckBox("lo&g scale")
+        self.log.setToolTip("Logarithmic axis, for losses of different magnitudes")
         self.log.clicked.connect(self._on_log)
-        self.empty = QLabel("Curves begin with the first step.")
+        self.empty = QLabel("Curves appear with the first step.")
         row = QHBoxLayout()
         row.addWidget(name)
         row.addWidget(self.stage, 1)
@@ -135,16 +144,16 @@ class TrainingCurves(QWidget):
 
     def _on_loaded(self, _nothing: object = None) -> None:
         """Make the plots, one a turn of the event loop: each takes a moment."""
-        colours = theme_colors(self._viewer)
+        colors = theme_colors(self._viewer)
         if self.losses is None:
-            self.losses = LinePlot("step of the stage", "loss", colours)
+            self.losses = LinePlot("step of the stage", "loss", colors)
             self._layout.addWidget(self.losses, 4)
             self._layout.addLayout(self._below, 3)
         elif self.dice is None:
-            self.dice = LinePlot("stage done (%)", "validation Dice", colours, marks=True)
+            self.dice = LinePlot("stage done (%)", "validation Dice", colors, marks=True)
             self._below.addWidget(self.dice, 1)
         elif self.fsd is None:
-            self.fsd = LinePlot("step of distil", "FSD to the source", colours, marks=True)
+            self.fsd = LinePlot("step of the distillation", "FSD to the source", colors, marks=True)
             self._below.addWidget(self.fsd, 1)
             self.redraw()
             return
@@ -160,7 +169,7 @@ class TrainingCurves(QWidget):
     def _offer(self, stages: list[str]) -> None:
         """List the stages that have begun."""
         for stage in stages[self.stage.count() - 1 :]:
-            self.stage.addItem(stage, stage)
+            self.stage.addItem(_stage_title(stage), stage)
 
     def _draw_losses(self, history: "RunHistory", plot: LinePlot) -> None:
         stage = self._stage(history)
@@ -169,7 +178,7 @@ class TrainingCurves(QWidget):
             self._log_stages[stage] = True
         self.log.setChecked(self._log_stages.get(stage, False))
         end = history.stages[stage].steps if stage in history.stages else 0
-        plot.draw(lines, end or 1, self.log.isChecked())
+        plot.draw(_with_titles(lines), end or 1, self.log.isChecked())
 
     def _stage(self, history: "RunHistory") -> str:
         """The chosen stage; else the last that has losses."""
@@ -192,6 +201,19 @@ class TrainingCurves(QWidget):
         for plot in (self.losses, self.dice, self.fsd):
             if plot is not None:
                 plot.recolour(theme_colors(self._viewer))
+
+
+def _stage_title(stage: str) -> str:
+    return STAGES[stage].title if stage in STAGES else stage
+
+
+def _with_titles(lines: dict[str, tuple[Values, Values]]) -> dict[str, tuple[Values, Values]]:
+    """Lines of losses under what a person calls them; two of one title keep their names."""
+    titles = [loss_title(name) for name in lines]
+    return {
+        name if titles.count(title) > 1 else title: line
+        for (name, line), title in zip(lines.items(), titles, strict=True)
+    }
 
 
 def _spread(lines: Mapping[str, tuple[Values, Values]]) -> float:

@@ -38,7 +38,7 @@ def stage_events(
     last = steps if to is None else to
     events: list[Event] = [StageStarted(stage=name, step=0, steps=steps)]
     for step in range(1, last + 1):
-        losses = {"ce": 1 / step, "dice": 0.5 / step}
+        losses = {"segmentation/ce": 1 / step, "segmentation/dice": 0.5 / step}
         events.append(StepDone(stage=name, step=step, total=1.5 / step, losses=losses))
     if last == steps:
         events.append(Validated(stage=name, step=steps, score=score, best=True))

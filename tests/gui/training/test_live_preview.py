@@ -25,12 +25,12 @@ def run(tmp_path):
 def preview(viewer, qtbot):
     made = LivePreview(viewer)
     yield made
-    made.end()
+    made.close()
     qtbot.wait(50)
 
 
 def watch(preview, layer, run, qtbot):
-    with qtbot.waitSignal(preview.given, timeout=PATIENCE):
+    with qtbot.waitSignal(preview.written, timeout=PATIENCE):
         preview.watch(layer, run.path)
 
 
@@ -75,7 +75,7 @@ def test_another_slice_is_given_once_it_rests_in_sight(viewer, preview, run, sta
     viewer.dims.set_point(0, 0)
     watch(preview, image, run, qtbot)
     answer(preview, run, np.ones(stack.shape[1:], np.uint8), qtbot)
-    with qtbot.waitSignal(preview.given, timeout=PATIENCE):
+    with qtbot.waitSignal(preview.written, timeout=PATIENCE):
         for place in (1, 2, 3):
             viewer.dims.set_point(0, place)
     assert np.array_equal(np.load(run.preview_input), stack[3])

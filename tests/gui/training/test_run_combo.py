@@ -55,7 +55,7 @@ def entries(choice):
 
 
 def look(runs):
-    return {state.path.name: state for state in next(runs.look())}
+    return {state.path.name: state for state in next(runs.read())}
 
 
 def test_runs_are_listed_newest_first_with_their_states_in_words(root, choose):
@@ -73,8 +73,8 @@ def test_runs_are_listed_newest_first_with_their_states_in_words(root, choose):
     choice = choose(root)
     assert entries(choice) == [
         "a · finished",
-        "b · stopped in teacher 50 %",
-        "c · died in teacher 25 %",
+        "b · stopped in Teacher 50 %",
+        "c · ended unexpectedly in Teacher 25 %",
         "d · cannot be read",
         "Open run folder…",
     ]
@@ -90,13 +90,13 @@ def test_a_run_that_scores_its_models_is_past_its_last_stage(root, choose):
         assert entries(choose(root))[:3] == [
             "new · running, scoring",
             "old · stopped in scoring",
-            "killed · died in scoring",
+            "killed · ended unexpectedly in scoring",
         ]
 
 
 def test_a_folder_that_is_not_there_has_no_runs(root, choose):
     choice = choose(root)
-    assert entries(choice) == ["no run yet", "Open run folder…"]
+    assert entries(choice) == ["No runs yet", "Open run folder…"]
     assert choice.path is None
     write_run(root / "first", run_events(), name="first")
     choose.looked(choice)
@@ -109,7 +109,7 @@ def test_the_run_that_is_going_on_is_chosen_at_first(root, choose):
     with FileLock(root / "old" / ".lock"):
         choice = choose(root)
         assert choice.path == root / "old"
-        assert choice.currentText() == "old · running, teacher 50 %"
+        assert choice.currentText() == "old · running, Teacher 50 %"
 
 
 def test_the_choice_stays_when_newer_runs_appear(root, choose):

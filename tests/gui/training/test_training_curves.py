@@ -98,12 +98,12 @@ def test_contrast_is_that_of_wcag():
 def test_losses_dice_and_fsd_are_drawn(curves):
     curves.draw(history_of(run_events()))
     curves.redraw()
-    assert curves.losses.names == ["ce", "dice", "total"]
-    steps, values = shown(curves.losses)["ce"]
+    assert curves.losses.names == ["Cross-entropy", "Dice loss", "Total"]
+    steps, values = shown(curves.losses)["Cross-entropy"]
     assert np.array_equal(steps, [1, 2, 3, 4])
     assert np.allclose(values, [1, 1 / 2, 1 / 3, 1 / 4])
     # Scores of the other stages are no Dice.
-    assert curves.dice.names == ["teacher", "student", "baseline", "distil"]
+    assert curves.dice.names == ["Teacher", "Student", "Baseline", "Distillation"]
     assert curves.fsd.names == ["DRIVE"]
     assert curves.fsd.isVisible()
     assert "DRIVE&nbsp;12" in curves.fsd.legend.text()
@@ -124,10 +124,10 @@ def test_values_that_change_lay_nothing_out_anew(curves, qtbot):
     asked = Asked()
     curves.installEventFilter(asked)
     curves.losses.installEventFilter(asked)
-    history.losses["teacher"]["ce"].add(3, 0.125)
+    history.losses["teacher"]["segmentation/ce"].add(3, 0.125)
     curves.redraw()
     qtbot.wait(50)
-    assert "ce&nbsp;0.125" in curves.losses.legend.text()
+    assert "Cross-entropy&nbsp;0.125" in curves.losses.legend.text()
     assert asked.count == 0
 
 
@@ -165,10 +165,10 @@ def test_losses_are_of_the_latest_or_the_selected_stage(curves):
         )
     )
     curves.redraw()
-    assert len(shown(curves.losses)["ce"][0]) == 2
-    curves.stage.setCurrentText("teacher")
+    assert len(shown(curves.losses)["Cross-entropy"][0]) == 2
+    curves.stage.setCurrentText("Teacher")
     curves.redraw()
-    assert len(shown(curves.losses)["ce"][0]) == 4
+    assert len(shown(curves.losses)["Cross-entropy"][0]) == 4
 
 
 def test_losses_of_different_sizes_are_drawn_as_logarithms(curves):
@@ -190,10 +190,10 @@ def test_losses_of_different_sizes_are_drawn_as_logarithms(curves):
 def test_ten_thousand_steps_are_few_points(curves):
     history = history_of([*start_events(), *stage_events("teacher")])
     steps = list(range(1, 10_001))
-    history.losses["teacher"] = {"ce": Series(steps, [1 / step for step in steps])}
+    history.losses["teacher"] = {"segmentation/ce": Series(steps, [1 / step for step in steps])}
     curves.draw(history)
     curves.redraw()
-    assert len(shown(curves.losses)["ce"][0]) <= 200
+    assert len(shown(curves.losses)["Cross-entropy"][0]) <= 200
 
 
 def test_it_is_drawn_at_most_four_times_a_second(curves, qtbot, monkeypatch):
@@ -213,7 +213,7 @@ def test_axes_stay_while_lines_grow_a_little(curves):
     curves.draw(history)
     curves.redraw()
     before = curves.losses.ends
-    history.losses["teacher"]["ce"].add(51, 0.02)
+    history.losses["teacher"]["segmentation/ce"].add(51, 0.02)
     curves.redraw()
     assert curves.losses.ends == before
     assert before[0] == 100
@@ -222,11 +222,11 @@ def test_axes_stay_while_lines_grow_a_little(curves):
 def test_another_run_takes_the_place_of_the_first(curves):
     curves.draw(history_of(run_events()))
     curves.redraw()
-    curves.stage.setCurrentText("tan")
+    curves.stage.setCurrentText("TAN")
     curves.draw(history_of([*start_events(), *stage_events("teacher", to=3, steps=9)]))
     curves.redraw()
-    assert [curves.stage.itemText(i) for i in range(curves.stage.count())][1:] == ["teacher"]
-    assert len(shown(curves.losses)["ce"][0]) == 3
+    assert [curves.stage.itemText(i) for i in range(curves.stage.count())][1:] == ["Teacher"]
+    assert len(shown(curves.losses)["Cross-entropy"][0]) == 3
     curves.draw(None)
     curves.redraw()
     assert curves.losses.names == []
