@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.errors import InputError
+from src_training.evaluation.verdict import VALIDATION
 from src_training.runs.library import Library, ModelEntry
 
 _COLUMNS = ("Model", "Segments", "Trained on", "Dice, validation", "Dice, test", "Date", "From")
@@ -216,7 +217,7 @@ def _cells(entry: ModelEntry) -> tuple[str, ...]:
 
 
 def _score(scored: tuple[str, float] | None) -> str:
-    return "—" if scored is None else f"{scored[1]:.3f} ({scored[0]})"
+    return "—" if scored is None else f"{scored[1]:.3f} ({scored[0].removesuffix(VALIDATION)})"
 
 
 def _date(created: str) -> str:
@@ -230,4 +231,5 @@ def _date(created: str) -> str:
 def _button(text: str, tip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tip)
+    button.setAutoDefault(False)
     return button

@@ -22,6 +22,7 @@ NAMES: dict[StudentRole, str] = {
 _FEW_PATIENTS = 5
 _USELESS_DICE = 0.1
 _TIE = 0.0005
+_FAR_BEHIND = 0.05
 _RELEVANT_GAIN = 0.005
 """Smaller differences of Dice make no difference to a person."""
 
@@ -33,21 +34,25 @@ class Verdict:
     Attributes
     ----------
     better
-        The student with the higher mean Dice; the distilled one if they are equal.
+        The student with the higher mean Dice; the distilled one if they are equal to three
+        digits.
     clear
         Whether the difference matters, and its 95 % interval excludes 0.
     dice
         Mean Dice of each student over the domains that were compared.
     useless
         Whether neither student segments usefully.
+    headline
+        The verdict in a few words, without a full stop.
     sentence
-        The verdict for a person, with the numbers behind it.
+        The verdict with the numbers behind it, and what would help.
     """
 
     better: StudentRole
     clear: bool
     dice: dict[StudentRole, float]
     useless: bool
+    headline: str
     sentence: str
 
     @property
@@ -85,9 +90,14 @@ def judge(report: Mapping[str, Any]) -> Verdict | None:
     gain = _gain(pairs)
     images = [image for scores, _ in pairs for image in scores.get("images", ())]
     clear = (gain.low > 0 or gain.high < 0) and abs(gain.value) >= _RELEVANT_GAIN
-    better: StudentRole = "baseline" if dice["baseline"] > dice["distilled"] else "distilled"
-    sentence = _sentence(better, clear, dice, gain, domains, count_patients(images))
-    return Verdict(better, clear, dice, max(dice.values()) < _USELESS_DICE, sentence)
+    lead = dice["baseline"] - dice["distilled"]
+    better: StudentRole = "baseline" if lead >= _TIE else "distilled"
+    useless = max(dice.values()) < _USELESS_DICE
+    headline = _headline(better, clear, gain, useless)
+    figures = _figures(dice, gain, domains, count_patients(images))
+    note = _teacher_note(report, domains, max(dice.values()))
+    sentence = f"{headline}: {figures}; {NAMES[better]} is offered.{note}"
+    return Verdict(better, clear, dice, useless, headline, sentence)
 
 
 def _scores(report: Mapping[str, Any], role: str) -> dict[str, Any]:
@@ -124,44 +134,50 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(values))
 
 
-def _sentence(
-    better: StudentRole,
-    clear: bool,
-    dice: dict[StudentRole, float],
-    gain: Estimate,
-    domains: list[str],
-    patients: int,
-) -> str:
-    figures = (
-        f"baseline {dice['baseline']:.3f}, distilled {dice['distilled']:.3f} {_place(domains)}"
-    )
+def _headline(better: StudentRole, clear: bool, gain: Estimate, useless: bool) -> str:
+    """The verdict without its numbers."""
+    if useless:
+        return "Neither student segments usefully yet"
     known = not math.isnan(gain.low)
-    interval = (
-        f"difference {gain.value:.3f}, 95 % interval {gain.low:.3f} to {gain.high:.3f}"
-        if known
-        else "one patient, so there is no interval"
-    )
-    if 1 < patients < _FEW_PATIENTS and known:
-        interval += f"; only {patients} patients"
-    offer = f"{NAMES[better]} is offered"
-    if max(dice.values()) < _USELESS_DICE:
-        return f"Neither student segments usefully yet: Dice {figures}. {_capital(offer)}."
     if not clear and (known or abs(gain.value) < _RELEVANT_GAIN):
-        return f"No clear difference: Dice {figures} ({interval}); {offer}."
-    helped = "helped" if better == "distilled" else "did not help"
-    return f"Distillation {helped} here: Dice {figures} ({interval}); {offer}."
+        return "No clear difference between baseline and distilled student"
+    return f"Distillation {'helped' if better == 'distilled' else 'did not help'} here"
+
+
+def _figures(
+    dice: dict[StudentRole, float], gain: Estimate, domains: list[str], patients: int
+) -> str:
+    """Dice of both students, their difference, and where it was measured."""
+    scores = f"baseline {dice['baseline']:.3f}, distilled {dice['distilled']:.3f}"
+    if math.isnan(gain.low):
+        interval = "one patient, so there is no interval"
+    else:
+        value, low, high = (f"{round(each, 3) + 0:.3f}" for each in _ends_of(gain))
+        interval = f"difference {value}, 95 % interval {low} to {high}"
+        if 1 < patients < _FEW_PATIENTS:
+            interval += f"; only {patients} patients"
+    return f"Dice {scores} {_place(domains)} ({interval})"
+
+
+def _teacher_note(report: Mapping[str, Any], domains: list[str], best: float) -> str:
+    """What the students fall short of their teacher by, where that is much."""
+    scores = _scores(report, "teacher") if "teacher" in report else {}
+    if not all(name in scores for name in domains):
+        return ""
+    dice = _mean([scores[name]["mean"]["dice"] for name in domains])
+    if dice - best < _FAR_BEHIND:
+        return ""
+    return f" The teacher reaches {dice:.3f}: longer training of the student may help most."
+
+
+def _ends_of(gain: Estimate) -> tuple[float, float, float]:
+    return gain.value, gain.low, gain.high
 
 
 def _place(domains: list[str]) -> str:
     if len(domains) > 1:
         return f"on average over {', '.join(domains)}"
     name = domains[0]
-    return (
-        f"on {name}"
-        if not name.endswith(VALIDATION)
-        else (f"on the validation images of {name.removesuffix(VALIDATION)}")
-    )
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
+    if name.endswith(VALIDATION):
+        return f"on the validation images of {name.removesuffix(VALIDATION)}"
+    return f"on {name}"

@@ -48,7 +48,7 @@ def test_a_student_that_loses_is_not_offered():
 def test_no_clear_difference_is_said_as_such():
     verdict = judge(report(SPREAD, shifted([0.1, -0.1, 0.08, -0.05, 0.07, -0.06])))
     assert not verdict.clear
-    assert verdict.sentence.startswith("No clear difference: ")
+    assert verdict.headline == "No clear difference between baseline and distilled student"
 
 
 def test_a_difference_too_small_to_matter_is_no_gain():
@@ -69,6 +69,19 @@ def test_one_patient_has_no_interval():
 
 def test_few_patients_are_counted():
     assert "only 3 patients" in judge(report([0.5, 0.5, 0.6], [0.7, 0.7, 0.7])).sentence
+
+
+def test_equal_students_are_a_tie():
+    verdict = judge(report(SPREAD, shifted([-0.0001] * 6)))
+    assert verdict.tied and verdict.better == "distilled"
+    assert "difference 0.000, 95 % interval 0.000 to 0.000" in verdict.sentence
+
+
+def test_a_teacher_far_ahead_is_named():
+    students = report(SPREAD, SPREAD)
+    assert "teacher" not in judge(students).sentence
+    students["teacher"] = {"scores": {"DRIVE": scores({"im0": 0.8})}}
+    assert "The teacher reaches 0.800" in judge(students).sentence
 
 
 def test_test_domains_decide_where_there_are_any():

@@ -171,9 +171,9 @@ def _rows(results: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]
     return [
         *((f"Dice\n{name}", [_dice(each.dice.get(name)) for each in results]) for name in names),
         *((f"FSD\n{name}", [_fsd(each.fsd.get(name)) for each in results]) for name in names),
-        ("parameters", [(f"{each.parameters:,}", "") for each in results]),
-        ("model file", [_size(each.bytes) for each in results]),
-        ("time per image", [_time(each.seconds) for each in results]),
+        ("Parameters", [(f"{each.parameters:,}", "") for each in results]),
+        ("Model file", [_size(each.bytes) for each in results]),
+        ("Time per image", [_time(each.seconds) for each in results]),
     ]
 
 

@@ -48,9 +48,9 @@ def test_models_are_columns_and_measures_rows(table, run):
     ]
     assert found["FSD\nbare"] == ["3.25\n0\N{EN DASH}6.5"] * 3
     assert "Dice\nbare" not in found or found["Dice\nbare"] == ["—"] * 3
-    assert found["parameters"] == ["1,234,567"] * 3
-    assert found["model file"] == ["2.5 MB"] * 3
-    assert found["time per image"] == ["42 ms"] * 3
+    assert found["Parameters"] == ["1,234,567"] * 3
+    assert found["Model file"] == ["2.5 MB"] * 3
+    assert found["Time per image"] == ["42 ms"] * 3
 
 
 def test_a_report_without_times_is_shown_without_times(table, tmp_path):
@@ -59,8 +59,8 @@ def test_a_report_without_times_is_shown_without_times(table, tmp_path):
     (run / "models").mkdir()
     (run / "models" / "teacher.safetensors").write_bytes(b"x" * 3_000_000)
     table.open(run)
-    assert cells(table)["time per image"] == ["—"] * 3
-    assert cells(table)["model file"] == ["3.0 MB", "—", "—"]
+    assert cells(table)["Time per image"] == ["—"] * 3
+    assert cells(table)["Model file"] == ["3.0 MB", "—", "—"]
 
 
 def test_the_csv_holds_every_number_unrounded(table, run):

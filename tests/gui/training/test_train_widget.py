@@ -109,8 +109,8 @@ def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
     qtbot.waitUntil(ended(widget), timeout=PATIENCE)
     runs = widget.runs
     assert runs.job.state.state == "finished", runs.job.state.last_words
-    assert runs.results.verdict.text() in runs.status.text()
-    assert "offered" in runs.results.verdict.text()
+    assert runs.state.verdict.headline in runs.status.text()
+    assert runs.results.verdict.text() == runs.state.verdict.sentence
     assert runs.pages.currentWidget() is runs.results
     folder = RunDirectory(runs.job.folder.path)
     assert Recipe.load(folder.recipe).sources[0].folder.startswith(str(folder.path))

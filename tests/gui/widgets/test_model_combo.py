@@ -1,5 +1,6 @@
 """The list of models in a window: chosen, opened, renamed, deleted."""
 
+import json
 from shutil import copytree
 
 import pytest
@@ -60,11 +61,22 @@ def test_the_model_of_the_samples_is_chosen_at_first(make_combo):
 
 def test_models_of_runs_are_listed_with_date_and_dice(make_combo, run):
     combo = make_combo()
-    line = next(text for text in texts(combo) if text.startswith("mine · distilled ★"))
-    assert "Dice 0." in line and "202" in line
+    line = next(text for text in texts(combo) if text.startswith("mine · distilled"))
+    assert "Dice 0." in line and "202" in line and "★" not in line
     pick(combo, "mine · teacher")
     assert combo.path == run / "models" / "teacher.safetensors"
     assert display_name(combo.path) == "mine · teacher"
+
+
+def test_the_better_student_has_a_star(make_combo, run):
+    report = {
+        role: {"scores": {"B": {"mean": {"dice": dice}, "interval": {"dice": [dice, dice]}}}}
+        for role, dice in (("teacher", 0.8), ("baseline", 0.6), ("distilled", 0.3))
+    }
+    (run / "report" / "report.json").write_text(json.dumps(report))
+    own = [text for text in texts(make_combo()) if text.startswith("mine")]
+    assert own[0].startswith("mine · baseline ★")
+    assert not any("★" in text for text in own[1:])
 
 
 def test_headings_cannot_be_chosen(make_combo, run):
