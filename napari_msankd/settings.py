@@ -1,6 +1,7 @@
 """What a person set under Preferences > Plugins."""
 
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -69,10 +70,11 @@ def remember_on_close(choice: OnClose) -> None:
 
 
 def new_model_file(name: str) -> Path:
-    """A file of that name in the folder of models, which is made if missing; for a dialog."""
+    """A file in the folder of models that is not there yet; the folder is made if missing."""
     folder = preferences().models
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}{SUFFIX}"
+    free = (f"{name}-{number}" if number > 1 else name for number in count(1))
+    return next(path for each in free if not (path := folder / f"{each}{SUFFIX}").exists())
 
 
 def _folder(setting: str) -> Path | None:

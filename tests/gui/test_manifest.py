@@ -6,7 +6,7 @@ import pytest
 from napari_msankd import commands, sample_data
 from napari_msankd.__main__ import has_display, main
 from napari_msankd.headless import overlay, segment_sample
-from napari_msankd.settings import Preferences, preferences
+from napari_msankd.settings import Preferences, new_model_file, preferences
 
 from .conftest import PATIENCE
 
@@ -120,3 +120,11 @@ def test_the_ct_sample_has_its_spacing_in_mm(viewer):
     assert image.data.shape == liver.data.shape and liver.data.any()
     assert tuple(image.scale) == tuple(liver.scale) == (4.0, 1.8, 1.8)
     assert {str(unit) for unit in image.units} == {"millimeter"}
+
+
+def test_a_new_model_file_takes_the_place_of_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("MSANKD_MODELS", str(tmp_path / "models"))
+    first = new_model_file("mine")
+    assert first == tmp_path / "models" / "mine.safetensors"
+    first.touch()
+    assert new_model_file("mine").name == "mine-2.safetensors"
