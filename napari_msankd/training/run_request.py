@@ -1,19 +1,45 @@
-"""What a person asks for on the Prepare page, and the recipe it becomes; knows no Qt."""
+"""A run as a person asks for it, and the recipe it becomes; knows no Qt."""
 
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from napari_msankd.datasets.selection import Dataset
 from napari_msankd.torch_import import gc_paused, preload
 
 if TYPE_CHECKING:
+    from napari_msankd.datasets.selection import Dataset
     from src_training.config.recipe import Recipe
 
 Kind = Literal["auto", "fundus", "window", "percentile", "minmax"]
+Datasets = tuple["Dataset", ...]
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """The teacher or the student: a new network, or a model to start from.
+
+    Attributes
+    ----------
+    name
+        Of a new network.
+    start_from
+        Model file to start from, which names the network; None for a new one.
+    train
+        Whether it is trained; else a teacher is used as it is.
+    """
+
+    name: str
+    start_from: Path | None = None
+    train: bool = True
+
+    def fields(self, **more: Any) -> dict[str, Any]:
+        """Fields of `NetworkRecipe`, and others."""
+        if self.start_from is None:
+            return {"name": self.name} | more
+        return {"start_from": str(self.start_from)} | more
 
 
 @dataclass(frozen=True)
@@ -24,34 +50,33 @@ class RunRequest:
     ----------
     name
         Of the run and its model.
-    source, targets
-        What to learn from, and what to measure the distance to.
+    sources, targets, unlabelled
+        What to train on, what to report on, and what to distil on without masks.
+    teacher, student
+        Which networks, or which models they start from.
     kind
         How images are prepared; ``auto`` looks at the first one.
-    student
-        Name of its network.
     time
         A preset's name, one of `TIMES`.
-    start_from
-        Model file that the student starts from; None for random weights.
     """
 
     name: str
-    source: Dataset
-    targets: tuple[Dataset, ...]
+    sources: Datasets
+    targets: Datasets
+    unlabelled: Datasets
+    teacher: NetworkChoice
+    student: NetworkChoice
     kind: Kind
-    student: str
     time: str
-    start_from: Path | None
 
 
-def recipe_of(plan: RunRequest, folder: Path) -> Iterator["Recipe"]:
-    """Write the layers of a plan into `folder` and yield its recipe; for a worker.
+def make_recipe(request: RunRequest, folder: Path) -> Iterator["Recipe"]:
+    """Write the layers of a request into `folder` and yield its recipe; for a worker.
 
     Raises
     ------
     InputError
-        If a domain cannot be used, or the plan makes no recipe.
+        If a dataset cannot be used, or the request makes no recipe.
     OSError
         If a layer cannot be written.
     """
@@ -65,37 +90,47 @@ def recipe_of(plan: RunRequest, folder: Path) -> Iterator["Recipe"]:
         )
         from src_training.runs.data import load_domain
 
-    source = plan.source.recipe(folder)
-    targets = [target.recipe(folder, source.class_values) for target in plan.targets]
+    first, *others = request.sources
+    sources = [first.recipe(folder)]
+    classes = sources[0].class_values
+    sources += [source.recipe(folder, classes) for source in others]
+    targets = [target.recipe(folder, classes) for target in request.targets]
+    unlabelled = [each.recipe(folder) for each in request.unlabelled]
+    joined = (each.unlabelled_recipe(folder) for each in request.sources)
+    unlabelled += [recipe for recipe in joined if recipe is not None]
     made = {
         "fundus": FundusPreprocessing,
         "window": WindowPreprocessing,
         "percentile": IntensityPreprocessing,
         "minmax": partial(IntensityPreprocessing, percentiles=(0, 100)),
     }
-    if plan.kind == "auto":
-        preprocessing = preprocessing_for(load_domain(source, masks_required=True)[0].image)
+    if request.kind == "auto":
+        image = load_domain(sources[0], masks_required=True)[0].image
+        preprocessing = preprocessing_for(image)
     else:
-        preprocessing = made[plan.kind]()
+        preprocessing = made[request.kind]()
     yield recipe_for(
-        plan.name,
-        [source],
+        request.name,
+        sources,
         targets,
-        {"start_from": str(plan.start_from)} if plan.start_from else plan.student,
-        plan.time,
+        request.student.fields(),
+        request.time,
+        teacher=request.teacher.fields(train=request.teacher.train),
+        unlabelled=unlabelled,
         preprocessing=preprocessing,
     )
 
 
-def with_domains_of(edited: "Recipe", fresh: "Recipe") -> "Recipe":
-    """A recipe that a person edited, on the domains as they were written just now.
+def with_datasets_of(edited: "Recipe", fresh: "Recipe") -> "Recipe":
+    """A recipe that a person edited, on the datasets as they were written just now.
 
     Raises
     ------
     InputError
-        If a domain has a camera that the edited recipe does not prepare images for.
+        If a dataset has a camera that the edited recipe does not prepare images for.
     """
-    written = fresh.model_dump(mode="json", include={"name", "sources", "tests"})
+    fields = {"name", "sources", "tests"} | ({"unlabelled"} if fresh.unlabelled else set())
+    written = fresh.model_dump(mode="json", include=fields)
     return edited.changed(written | {"preprocessing.angle": None}, "Advanced…")
 
 

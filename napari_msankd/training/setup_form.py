@@ -1,56 +1,68 @@
-"""The controls of the Prepare page; what they do is in `prepare`."""
+"""The controls of the Setup page; what they do is in `setup_page`."""
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QComboBox,
     QFormLayout,
     QHBoxLayout,
     QLineEdit,
+    QProgressBar,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_msankd.datasets.dataset_list import DatasetList
-from napari_msankd.datasets.selector import DatasetSelector
-from napari_msankd.widgets.layout import elide_combo, group_box, make_primary, scroll_area
-from napari_msankd.widgets.model_combo import ModelCombo
+from napari_msankd.training.network_selector import NetworkSelector, choices
+from napari_msankd.widgets.layout import group_box, make_primary, scroll_area
 from napari_msankd.widgets.wrapping_label import WrappingLabel
+from src_training.config.presets import PURPOSE
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+_SOURCES = "Images with masks to train on: folders, or open layers and the labels painted on them."
+_TARGETS = (
+    "Images of other scanners or sites, never trained on: how far they are from the sources "
+    "(FSD) and, where they have masks, the Dice there are reported."
+)
+_UNLABELLED = (
+    "They pay when they come from the scanner you want to segment: the student learns there "
+    "from the teacher's answers. Not for images that you will test on."
+)
+TEACHERS = {
+    "fanet": "FANet (default)",
+    "unet_plus_plus": "UNet++",
+    "raunet": "RA-UNet",
+    "pspnet": "PSPNet: large structures",
+}
 STUDENTS = {
-    "enet": "ENet: the lightest",
-    "mobile_unet": "Mobile U-Net: with skips",
-    "erfnet": "ERFNet: the largest",
+    "enet": "ENet: 0.35 M weights, the lightest",
+    "mobile_unet": "Mobile U-Net: 0.6 M weights, with skips",
+    "erfnet": "ERFNet: 2.1 M weights, the largest",
 }
 KINDS = {
-    "auto": "what the first one looks like",
-    "fundus": "fundus photographs",
-    "window": "CT in HU: soft tissue, -160 to 240",
-    "percentile": "others: 1st to 99th percentile",
-    "minmax": "others: minimum to maximum",
+    "auto": "Auto-detect",
+    "fundus": "Fundus photographs",
+    "window": "CT in HU (soft tissue, -160 to 240)",
+    "percentile": "Other (1st to 99th percentile)",
+    "minmax": "Other (minimum to maximum)",
 }
-_TARGETS = (
-    "Images of other scanners or sites, for testing only: how far they are from the source (FSD) "
-    "and, where they have masks, how well the network does there."
-)
 TIMES = {
-    "quick": "quick look: does everything fit together?",
-    "standard": "standard: a model to use",
-    "full": "full size: for a graphics card",
+    "quick": "Quick test",
+    "standard": "Standard",
+    "full": "Full (GPU recommended)",
 }
 
 
 class SetupForm(QWidget):
-    """Source, targets, student and time; Start.
+    """Sources, targets, images without masks, teacher, student, time and name; Start.
 
     Parameters
     ----------
     viewer
-        Whose layers can be learned from.
+        Whose layers can be trained on.
     """
 
     def __init__(self, viewer: "ViewerModel") -> None:
@@ -60,7 +72,7 @@ class SetupForm(QWidget):
         rows = QVBoxLayout(inside)
         rows.setContentsMargins(6, 6, 6, 6)
         rows.setSpacing(6)
-        for part in (self._domains(), self._student()):
+        for part in (*self._datasets(), self._networks()):
             rows.addWidget(part)
         rows.addStretch(1)
         layout = QVBoxLayout(self)
@@ -69,71 +81,88 @@ class SetupForm(QWidget):
         layout.addWidget(self._foot())
         make_primary(self.start, viewer)
 
-    def _domains(self) -> QWidget:
-        self.source = DatasetSelector(self.viewer, "required")
+    def _datasets(self) -> list[QWidget]:
+        self.sources = DatasetList(self.viewer, "required", _SOURCES)
         self.targets = DatasetList(self.viewer, "optional", _TARGETS)
-        self.kind = _offered(KINDS)
-        self.kind.setToolTip("How every image is prepared before a network sees it")
-        parts = QWidget()
-        rows = QVBoxLayout(parts)
-        rows.setContentsMargins(0, 0, 0, 0)
-        for title, part in (("Source: what to learn from", self.source), ("Targets", self.targets)):
+        self.unlabelled = DatasetList(self.viewer, "unused", _UNLABELLED)
+        self.overlap = WrappingLabel()
+        self.overlap.setToolTip("What a target has in common with images that are trained on")
+        titles = {
+            "Sources": self.sources,
+            "Targets (optional)": self.targets,
+            "Images without masks (optional)": self.unlabelled,
+        }
+        boxes = []
+        for title, part in titles.items():
             box, _, below = group_box(title)
             below.addWidget(part)
-            rows.addWidget(box)
-        self.clash = WrappingLabel()
-        self.clash.setToolTip("What the source and a target have in common")
-        below.addWidget(self.clash)
-        return parts
+            if part is self.targets:
+                below.addWidget(self.overlap)
+            boxes.append(box)
+        self.sources.add()
+        return boxes
 
-    def _student(self) -> QWidget:
-        self.student = _offered(STUDENTS)
-        self.student.setToolTip(
-            "The small network that the run is for: Mobile U-Net has 0.6 M weights, ENet 0.35 M, "
-            "ERFNet 2.1 M"
-        )
-        self.start_from = ModelCombo(none="nothing: random weights")
-        self.start_from.setToolTip("A model of the same network to go on from: fine-tuning")
-        box, form, _ = group_box("Student")
-        form.addRow("Net&work", self.student)
-        form.addRow("Start &from", self.start_from)
-        form.addRow("&Images are", self.kind)
+    def _networks(self) -> QWidget:
+        self.teacher = NetworkSelector(TEACHERS, "Teacher", may_freeze=True)
+        self.teacher.network.tooltip = "Large network that the student is trained to imitate"
+        self.student = NetworkSelector(STUDENTS, "Student")
+        self.student.network.tooltip = "Student architecture"
+        self.kind = choices(KINDS, "Images are")
+        self.kind.tooltip = "How images are prepared before a network sees them"
+        box, form, _ = group_box("Networks")
+        form.addRow("Tea&cher", self.teacher)
+        form.addRow("Stude&nt", self.student)
+        form.addRow("&Images are", self.kind.native)
         return box
 
     def _foot(self) -> QWidget:
-        """What is always in sight: how long, what it costs, Start."""
-        self.time = _offered(TIMES)
-        self.time.setToolTip("How large the networks are, and how long they learn")
-        self.name = QLineEdit("student")
-        self.name.setToolTip("Name of the run's folder and of the model")
-        self.cost = WrappingLabel()
-        self.cost.setToolTip("Measured by a few real steps on this machine")
+        """What is always in sight: time and cost, name, Start."""
+        self.time = choices(TIMES, "Time")
+        self.time.tooltip = "How large the teacher is, and how long both networks are trained"
+        for index, time in enumerate(TIMES):
+            self.time.native.setItemData(index, PURPOSE[time], Qt.ItemDataRole.ToolTipRole)
+        self.cost, self.name_note = WrappingLabel(), WrappingLabel()
+        self.cost.setToolTip("Measured by a few real steps of every stage on this machine")
+        self.name = QLineEdit()
+        self.name.setToolTip("Name of the run and of its model")
+        self.name_note.setToolTip("Name of the run's folder and of the model's file")
+        self.bar = QProgressBar()
+        self.bar.setToolTip("How many parts of the estimate are measured")
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(6)
         self.advanced = QPushButton("&Advanced…")
         self.advanced.setToolTip("The whole recipe, as a form and as YAML; load and save it")
         self.start = QPushButton("S&tart")
-        self.start.setToolTip("Train and distil in a process of its own; the window stays free")
         self.status = WrappingLabel()
-        self.status.setToolTip("What happens, or what is in the way")
-        foot, rows = QWidget(), QFormLayout()
-        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        rows.addRow("&Name", self.name)
-        rows.addRow("Ti&me", self.time)
+        self.status.setToolTip("What happens, or what is missing")
+        rows = QFormLayout()
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        rows.addRow("Tim&e", self.time.native)
+        rows.addRow("", self.cost)
+        rows.addRow("", self.bar)
+        rows.addRow("Na&me", self.name)
+        rows.addRow("", self.name_note)
+        for row in (self.cost, self.bar, self.name_note):
+            rows.setRowVisible(row, False)
+        self._rows = rows
         buttons = QHBoxLayout()
         buttons.addWidget(self.start, 2)
         buttons.addWidget(self.advanced, 1)
+        foot = QWidget()
         layout = QVBoxLayout(foot)
         layout.setContentsMargins(6, 0, 6, 6)
         layout.addLayout(rows)
-        layout.addWidget(self.cost)
         layout.addLayout(buttons)
         layout.addWidget(self.status)
         return foot
 
+    def show_row(self, label: WrappingLabel, text: str) -> None:
+        """Show a line of the foot, or take no room for it."""
+        label.setText(text)
+        self._rows.setRowVisible(label, bool(text))
 
-def _offered(words: dict[str, str]) -> QComboBox:
-    """A combobox of words, each with its name as data."""
-    box = QComboBox()
-    elide_combo(box)
-    for name, said in words.items():
-        box.addItem(said, name)
-    return box
+    def show_progress(self, done: int, total: int) -> None:
+        """Show how far the estimate is; nothing of a total of 0."""
+        self.bar.setRange(0, max(1, total))
+        self.bar.setValue(done)
+        self._rows.setRowVisible(self.bar, total > 0)

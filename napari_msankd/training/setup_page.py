@@ -1,31 +1,40 @@
-"""The Prepare page: from what a person chose to a run that has begun."""
+"""The Setup page: a view of `TrainingState`, and from there to a run that has begun."""
 
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QShowEvent
+from superqt.utils import QSignalDebouncer, signals_blocked
 
-from napari_msankd.datasets.selection import shared
 from napari_msankd.settings import preferences
-from napari_msankd.training.cost_estimate import CostEstimate, cost
+from napari_msankd.training.cost_estimate import CostEstimate
 from napari_msankd.training.monitor.run_watcher import RunWatcher
 from napari_msankd.training.recipe_editor.dialog import RecipeEditor
 from napari_msankd.training.run_request import (
     RunRequest,
     discard,
+    make_recipe,
     new_folder,
-    recipe_of,
-    with_domains_of,
+    with_datasets_of,
 )
 from napari_msankd.training.setup_form import SetupForm
+from napari_msankd.training.state import (
+    TrainingState,
+    cost_text,
+    measurable,
+    message,
+    name_note,
+    obstacle,
+    overlap,
+)
 from napari_msankd.workers import Failure, WorkerGroup, as_failure
 from src_training.errors import InputError
 from src_training.io.atomic import write_text
+from src_training.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -33,223 +42,240 @@ if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
 
 _REST_MS = 600
+"""Rest after a choice before its cost is measured."""
+
+_START_TIP = "Train and distil in a process of its own; the window stays free"
 
 
 class SetupPage(SetupForm):
-    """Choose, look, change, start.
+    """Choose, see the cost, change the recipe, start.
 
     Parameters
     ----------
     viewer
-        Whose layers can be learned from.
+        Whose layers can be trained on.
 
     Attributes
     ----------
     started
-        Emitted with the `RunWatcher` of the run that was begun.
-    edited
-        The recipe as it was changed under Advanced; None if it was not.
+        Emitted with the `RunWatcher` of the run that was started.
+    state
+        Everything that is chosen and known.
+    editor
+        The recipe under Advanced, once it was opened.
     """
 
     started = Signal(object)
 
     def __init__(self, viewer: "ViewerModel") -> None:
         super().__init__(viewer)
+        self.state = TrainingState()
         self.workers = WorkerGroup(self, self._fail)
-        self.edited: Recipe | None = None
         self.editor: RecipeEditor | None = None
-        self._estimate: dict[str, Any] | None = None
-        self._scratches = preferences().cache / f"plan-{uuid4().hex[:8]}"
-        self._scratch = self._scratches
-        self._estimating = CostEstimate(self)
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(_REST_MS)
+        self._scratch_root = preferences().cache / f"setup-{uuid4().hex[:8]}"
+        self._scratch = self._scratch_root
+        self._estimate = CostEstimate(self)
+        self._pause = QSignalDebouncer(parent=self)
+        self._pause.setTimeout(_REST_MS)
         self._connect()
-        self._on_domains()
+        self._on_datasets()
+        self._redraw()
 
-    def begin(self) -> None:
+    def start_run(self) -> None:
         """Write what must be written and start the run; what Start does."""
         try:
-            plan = self._plan()
-            folder = new_folder(preferences().runs, plan.name)
+            request = self.state.request()
+            folder = new_folder(preferences().runs, request.name)
         except (InputError, OSError) as error:
             self._fail(as_failure(error))
             return
-        self._leave_off_reckoning()
-        self.start.setEnabled(False)
-        self._say("Writing the images…")
+        self.state.failure, self.state.starting, self.state.progress = "", True, None
 
         def failed(failure: Failure) -> None:
             discard(folder)
-            self.start.setEnabled(True)
+            self.state.starting = False
             self._fail(failure)
 
-        steps = recipe_of(plan, folder)
+        steps = make_recipe(request, folder)
         self.workers.start("start", steps, lambda recipe: self._start(recipe, folder), failed)
 
     def edit(self) -> None:
         """Open the whole recipe; what Advanced does."""
-        self._leave_off_reckoning()
-        if self.edited is not None:
-            self._open_editor(self.edited)
+        self.state.editing, self.state.progress = True, None
+        if self.state.edited is not None:
+            self._open_editor(self.state.edited)
             return
-        self._with_recipe(self._open_editor)
+        self._make_recipe("recipe", self._open_editor)
 
     def end(self) -> None:
         """Stop whatever is under way; called when the widget or napari goes."""
-        self._soon.stop()
-        self._estimating.end()
-        self.source.end()
-        self.targets.end()
+        self._pause.cancel()
+        self._estimate.stop()
+        for part in (self.sources, self.targets, self.unlabelled):
+            part.end()
         self.workers.cancel_all()
-        discard(self._scratches)
+        discard(self._scratch_root)
 
     def _connect(self) -> None:
-        for part in (self.source, self.targets):
-            part.changed.connect(self._on_domains)
-        for box in (self.kind, self.student, self.time):
-            box.currentIndexChanged.connect(self._on_choice)
-        self.start_from.changed.connect(self._on_choice)
+        for part in (self.sources, self.targets, self.unlabelled):
+            part.changed.connect(self._on_datasets)
+        for selector in (self.teacher, self.student):
+            selector.changed.connect(self._on_choice)
+        for box in (self.kind, self.time):
+            box.changed.connect(self._on_choice)
+        self.name.textChanged.connect(self._on_name)
         self.advanced.clicked.connect(self.edit)
-        self.start.clicked.connect(self.begin)
-        self._soon.timeout.connect(self._reckon)
-        self._estimating.done.connect(self._on_estimate)
-        self._estimating.failed.connect(lambda words: self.cost.setText(f"⚠ {words}"))
+        self.start.clicked.connect(self.start_run)
+        self._pause.triggered.connect(self._measure)
+        self._estimate.progressed.connect(self._on_progress)
+        self._estimate.done.connect(self._on_estimate)
+        self._estimate.failed.connect(self._on_estimate_failed)
+        self.state.events.connect(self._redraw)
 
-    @property
-    def _ready(self) -> bool:
-        """Whether every domain can be used, and no target is learned from."""
-        domains = self.source.value(), self.targets.value()
-        return None not in domains and not self._clash
-
-    @property
-    def _clash(self) -> str:
-        """What the source and a target have in common, in a sentence."""
-        source = self.source.value()
-        targets = self.targets.value() or [] if source is not None else []
-        return next(filter(None, (shared(source, target) for target in targets)), "")
-
-    def _plan(self) -> RunRequest:
-        source, targets = self.source.value(), self.targets.value()
-        if source is None or targets is None:
-            raise InputError("A domain is not ready; expected images with masks to learn from")
-        name = self.name.text().strip()
-        if not re.fullmatch(r"[\w.-]+", name):
-            raise InputError(f"The name is {name!r}; expected letters, digits, '.', '-' and '_'")
-        return RunRequest(
-            name,
-            source,
-            tuple(targets),
-            self.kind.currentData(),
-            self.student.currentData(),
-            self.time.currentData(),
-            self.start_from.path,
-        )
-
-    def _on_domains(self) -> None:
-        self._on_choice()
-        clash = self._clash
-        self.clash.setText(f"✕ {clash}" if clash else "")
-        for button in (self.start, self.advanced):
-            button.setEnabled(self._ready and "start" not in self.workers)
+    def _on_datasets(self) -> None:
+        chosen = {
+            name: None if (value := part.value()) is None else tuple(value)
+            for name, part in (
+                ("sources", self.sources),
+                ("targets", self.targets),
+                ("unlabelled", self.unlabelled),
+            )
+        }
+        self.state.choose(**chosen)
 
     def _on_choice(self) -> None:
-        """A choice was made: what was edited and estimated for another is of no use."""
-        if self.edited is not None:
-            self._say("Another choice was made: the changes under Advanced are gone.")
-        self.edited = self._estimate = None
-        self._estimating.stop()
-        self.cost.setText("")
-        self._reckon_soon()
+        self.state.choose(
+            teacher=self.teacher.value(),
+            student=self.student.value(),
+            kind=self.kind.value,
+            time=self.time.value,
+        )
+
+    def _on_name(self, text: str) -> None:
+        self.state.name, self.state.failure = text, ""
+
+    def _redraw(self, *_event: object) -> None:
+        """Show the state; measure the cost where it is to be known and is not."""
+        state = self.state
+        missing = obstacle(state)
+        self.overlap.setText(f"✕ {overlap(state)}" if overlap(state) else "")
+        self.start.setEnabled(not missing and not state.starting)
+        self.start.setToolTip(missing or _START_TIP)
+        self.advanced.setEnabled(not missing and not state.starting)
+        if self.name.text() != state.name:
+            with signals_blocked(self.name):
+                self.name.setText(state.name)
+        self.show_row(self.cost, cost_text(state))
+        self.show_row(self.name_note, name_note(state.name))
+        progress = state.progress or {"done": 0, "total": 0}
+        self.show_progress(progress["done"], progress["total"])
+        self.status.setText(message(state))
+        if state.progress is None:
+            self._estimate.stop()
+            self.workers.cancel("estimate")
+        self._measure_soon()
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Time the plan once it is in sight: beside a run it would only be in the way."""
+        """Measure the cost once the page is in sight; whether a run is training is asked anew."""
         super().showEvent(event)
-        self._reckon_soon()
+        self.state.training = ()
+        self._measure_soon()
 
-    def _reckon_soon(self) -> None:
-        if self._estimate is None and self._ready and self.isVisible():
-            self._soon.start()
-
-    def _reckon(self) -> None:
-        """Time a few steps of the plan as it is now."""
-        if not self._ready:
-            return
-        self.cost.setText("Measuring what it costs on this machine…")
-        if self.edited is not None:
-            self._estimate_of(self.edited)
+    def _measure_soon(self) -> None:
+        if measurable(self.state) and self.isVisible():
+            self._pause.throttle()
         else:
-            self._with_recipe(self._estimate_of)
+            self._pause.cancel()
 
-    def _leave_off_reckoning(self) -> None:
-        """Time no steps, now or soon: beside a run or an editor it would be in the way."""
-        self._soon.stop()
-        self.workers.cancel("recipe")
-        self._estimating.stop()
-        if self._estimate is None:
-            self.cost.setText("")
+    def _measure(self) -> None:
+        """Time a few steps of the run as it is chosen now."""
+        if not measurable(self.state):
+            return
+        self.state.progress = {"done": 0, "total": 1, "part": "Reading images", "at_least": 0.0}
+        self._make_recipe("estimate", self._measure_recipe)
 
-    def _estimate_of(self, recipe: "Recipe") -> None:
+    def _measure_recipe(self, recipe: "Recipe | tuple[str, ...]") -> None:
+        if isinstance(recipe, tuple):
+            self.state.progress, self.state.training = None, recipe
+            return
         file = self._scratch / "recipe.yaml"
         try:
-            recipe.save(file)
+            (self.state.edited or recipe).save(file)
         except OSError as error:
-            self.cost.setText(f"⚠ {as_failure(error).sentence}")
+            self._on_estimate_failed(as_failure(error).sentence)
             return
-        self._estimating.start(file, preferences().device)
+        self._estimate.start(file, preferences().device)
+
+    def _on_progress(self, progress: dict[str, Any]) -> None:
+        self.state.progress = progress
 
     def _on_estimate(self, estimate: dict[str, Any]) -> None:
-        self._estimate = estimate
-        self.cost.setText(cost(estimate))
+        self.state.estimate, self.state.progress = estimate, None
 
-    def _with_recipe(self, then: Callable[["Recipe"], None]) -> None:
-        """Make the recipe of the plan on a copy of the layers, and hand it on."""
+    def _on_estimate_failed(self, sentence: str) -> None:
+        self.state.estimate_error, self.state.progress = sentence, None
+
+    def _make_recipe(self, key: str, then: Any) -> None:
+        """Make the recipe of the choices on a copy of the layers, and hand it on."""
         try:
-            plan = self._plan()
+            request = self.state.request()
         except InputError as error:
             self._fail(as_failure(error))
             return
         discard(self._scratch)
         # A worker that is not listened to any more may still write into the last one.
-        self._scratch = self._scratches / uuid4().hex[:8]
-        self.workers.start("recipe", recipe_of(plan, self._scratch), then)
+        self._scratch = self._scratch_root / uuid4().hex[:8]
+        alone = key == "estimate"
+        steps = _recipe_unless_training(request, self._scratch, preferences().runs, alone)
+        self.workers.start(key, steps, then)
 
     def _open_editor(self, recipe: "Recipe") -> None:
-        self.editor = RecipeEditor(recipe, self, self._scratches)
+        self.editor = RecipeEditor(recipe, self, self._scratch_root)
         self.editor.accepted.connect(self._on_edited)
-        self.editor.rejected.connect(self._reckon_soon)
+        self.editor.finished.connect(self._on_editor_closed)
         self.editor.open()
 
     def _on_edited(self) -> None:
         assert self.editor is not None
-        self.edited, self._estimate = self.editor.recipe, None
-        self._estimating.stop()
-        self.cost.setText("")
-        self._say("The recipe was changed under Advanced.")
-        self._soon.start()
+        self.state.edit(self.editor.recipe)
+
+    def _on_editor_closed(self) -> None:
+        self.state.editing = False
 
     def _start(self, recipe: "Recipe", folder: Path) -> None:
         """Begin the run, on the edited recipe where there is one."""
-        self.start.setEnabled(True)
         try:
-            if self.edited is not None:
-                recipe = with_domains_of(self.edited, recipe)
-            job = RunWatcher.start(recipe, folder, preferences().device)
+            if self.state.edited is not None:
+                recipe = with_datasets_of(self.state.edited, recipe)
+            watcher = RunWatcher.start(recipe, folder, preferences().device)
         except (InputError, OSError) as error:
             discard(folder)
+            self.state.starting = False
             self._fail(as_failure(error))
             return
-        self._say("")
-        if self._estimate is not None:
+        if self.state.estimate is not None:
             try:
-                write_text(job.folder.estimate, json.dumps(self._estimate))
+                write_text(watcher.folder.estimate, json.dumps(dict(self.state.estimate)))
             except OSError as error:
                 self._fail(as_failure(error))
-        self.started.emit(job)
-
-    def _say(self, words: str) -> None:
-        self.status.setText(words)
+        self.state.training, self.state.starting = (folder.name,), False
+        self.started.emit(watcher)
 
     def _fail(self, failure: Failure) -> None:
-        self._say(f"✕ {failure.sentence}")
+        self.state.editing, self.state.failure = False, failure.sentence
+
+
+def training_runs(root: Path) -> tuple[str, ...]:
+    """Names of the runs in a folder that are training now."""
+    recipes = root.glob("*/recipe.yaml")
+    return tuple(file.parent.name for file in recipes if RunDirectory(file.parent).in_use)
+
+
+def _recipe_unless_training(
+    request: RunRequest, folder: Path, runs: Path, alone: bool
+) -> "Iterator[Recipe | tuple[str, ...]]":
+    """The recipe; where it has to be `alone`, the names of the runs that are training, if any."""
+    if alone and (names := training_runs(runs)):
+        yield names
+    else:
+        yield from make_recipe(request, folder)

@@ -104,6 +104,8 @@ class TrainWidget(PluginWidget):
         """Mark the tab while a run is going on, also one from an earlier session."""
         states = self.runs.choice.states.values()
         running = [state.path.name for state in states if state.state == "running"]
+        # No cost is measured beside them.
+        self.prepare.state.training = tuple(running)
         tab = self.pages.indexOf(self.runs)
         self.pages.setTabText(tab, "R&uns ●" if running else "R&uns")
         self.pages.setTabToolTip(tab, f"Running: {', '.join(running)}" if running else "")

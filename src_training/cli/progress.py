@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -28,6 +28,9 @@ from src_training.runs.events import (
     Validated,
 )
 from src_training.runs.history import split_in_words
+
+if TYPE_CHECKING:
+    from src_training.runs.estimate import EstimateProgress
 
 
 def _bar(console: Console) -> Progress:
@@ -131,6 +134,26 @@ class RunDisplay(_Bars):
     def _say(self, words: str) -> None:
         """A line above the bars."""
         self._console.print(words, highlight=False, soft_wrap=True)
+
+
+class EstimateDisplay(_Bars):
+    """Shows how far an estimate has come.
+
+    Parameters
+    ----------
+    console
+        Where to; nothing is written without a terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._task = self._bar.add_task("estimating", total=None, said="")
+
+    def show(self, progress: "EstimateProgress") -> None:
+        """Take what is known by now."""
+        known = f"; at least {progress.at_least / 60:.1f} min" if progress.at_least else ""
+        said = f"{progress.part}{known}"
+        self._bar.update(self._task, completed=progress.done, total=progress.total, said=said)
 
 
 class RunsDisplay(_Bars):

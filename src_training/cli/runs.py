@@ -4,9 +4,10 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.markdown import Markdown
@@ -15,6 +16,9 @@ from rich.table import Table
 from src_training.cli import console
 from src_training.cli.console import Device, Settings, load_recipe
 from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.runs.estimate import EstimateProgress
 
 
 def recipe(
@@ -199,6 +203,9 @@ def estimate(
             name="--json", allow_leading_hyphen=True, help="Write the estimate; - for the terminal."
         ),
     ] = None,
+    progress: Annotated[
+        bool, Parameter(negative=(), help="Print a line of JSON whenever more is known.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Time a few real steps of every stage, and reckon what a run will cost here.
@@ -210,10 +217,14 @@ def estimate(
     msankd estimate chasedb1 --json -
     ```
     """
+    from src_training.cli.progress import EstimateDisplay
     from src_training.io.atomic import write_text
     from src_training.runs.estimate import estimate as reckon
 
-    found = reckon(load_recipe(recipe), device)
+    plan = load_recipe(recipe)
+    with EstimateDisplay(console.out) as display:
+        show = _print_progress if progress else display.show
+        found = reckon(plan, device, progress=show)
     content = found.to_dict()
     if json_file == Path("-"):
         print(json.dumps(content, allow_nan=False))
@@ -228,6 +239,10 @@ def estimate(
         console.out.print(f"{note}.", highlight=False, soft_wrap=True)
     if json_file is not None:
         write_text(json_file, json.dumps(content, indent=1, allow_nan=False))
+
+
+def _print_progress(progress: "EstimateProgress") -> None:
+    print(json.dumps(asdict(progress), allow_nan=False), flush=True)
 
 
 def runs(

@@ -1,19 +1,17 @@
 """The two networks of a run: which they are, and what they start from."""
 
-from collections.abc import Iterable
+import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from src_training.config.domains import absolute
-from src_training.config.stages import STAGES
+from src_training.config.stages import STAGES, stage_name
 from src_training.errors import InputError
 from src_training.networks import NETWORKS
 
 Role = Literal["teacher", "student"]
-_VALIDATION = ", validation"
-"""End of the names under which a model's card has its scores on validation images."""
 
 
 class NetworkRecipe(BaseModel):
@@ -28,10 +26,9 @@ class NetworkRecipe(BaseModel):
     start_from
         Model whose weights it starts from: the name of one that ships, a file,
         or the directory of a finished run, which stands for the run's teacher,
-        or for the student of its two that has the higher Dice on its validation
-        images. A relative path counts from the recipe's folder. The model must
-        have this network, these options, and the recipe's channels and number
-        of classes. Random weights if missing.
+        or for the better of its two students (`judge`). A relative path counts
+        from the recipe's folder. The model must have this network, these options,
+        and the recipe's channels and number of classes. Random weights if missing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -123,30 +120,23 @@ def find_model(start_from: str | Path, role: Role) -> Path:
 
 
 def _model_of_run(run: Path, role: Role) -> Path:
-    """The teacher of a finished run, or its better student."""
-    from src_training.inference.model_file import read_card
+    """The teacher of a finished run, or its better student; see `judge`."""
+    from src_training.evaluation.verdict import judge
 
-    if not (run / "model.safetensors").is_file():
+    distilled = run / "model.safetensors"
+    if not distilled.is_file():
         raise InputError(f"{run}: there is no finished run; expected model.safetensors in it")
     if role == "teacher":
         return run / "models" / "teacher.safetensors"
+    try:
+        report = json.loads((run / "report" / "report.json").read_text(encoding="utf-8"))
+        verdict = judge({stage_name(name): outcome for name, outcome in report.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return distilled
     names = ("baseline", *STAGES["baseline"].former_names)
     files = [run / "models" / f"{name}.safetensors" for name in names]
-    baseline = next((file for file in files if file.is_file()), None)
-    distilled = run / "model.safetensors"
-    if baseline is None:
-        return distilled
-    first, second = (_validation_dice(read_card(file).metrics) for file in (baseline, distilled))
-    return baseline if first > second else distilled
-
-
-def _validation_dice(metrics: dict[str, dict[str, float | None]]) -> float:
-    """Mean Dice over the validation images of all sources; 0 where there is none."""
-    found: Iterable[float | None] = (
-        scores.get("dice") for name, scores in metrics.items() if name.endswith(_VALIDATION)
-    )
-    known = [dice for dice in found if dice is not None]
-    return sum(known) / len(known) if known else 0.0
+    baseline = next((file for file in files if file.is_file()), distilled)
+    return baseline if verdict is not None and verdict.better == "baseline" else distilled
 
 
 def rooted_model(start_from: object, root: Path, role: Role) -> object:

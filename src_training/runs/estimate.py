@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from src_training.config.recipe import Recipe
-from src_training.config.stages import STAGES
+from src_training.config.stages import STAGES, stages_of
 from src_training.data.domain import Domain
 from src_training.runs.data import RunData, load_run_data
 from src_training.runs.directory import RunDirectory
@@ -76,8 +76,32 @@ class Estimate:
         return cls(**fields | {"notes": tuple(fields.get("notes", ()))})
 
 
+@dataclass(frozen=True)
+class EstimateProgress:
+    """How far an estimate has come.
+
+    Attributes
+    ----------
+    done, total
+        Parts that are measured, and all of them.
+    part
+        Title of the part that is being measured.
+    at_least
+        Seconds that the parts measured so far will take, 0 before the first: a lower bound
+        of the estimate, but for a stage under way, whose next step may turn out faster.
+    """
+
+    done: int
+    total: int
+    part: str
+    at_least: float
+
+
 def estimate(
-    recipe: Recipe, device: str = "auto", stopping: Callable[[], bool] = lambda: False
+    recipe: Recipe,
+    device: str = "auto",
+    stopping: Callable[[], bool] = lambda: False,
+    progress: Callable[[EstimateProgress], None] = lambda _progress: None,
 ) -> Estimate:
     """Try a recipe on a few of its images, and reckon what all of it will cost.
 
@@ -92,6 +116,8 @@ def estimate(
         See `find_device`.
     stopping
         As for `distil`.
+    progress
+        Called when a part begins, and with each step that makes `at_least` better known.
 
     Raises
     ------
@@ -101,27 +127,39 @@ def estimate(
         If `stopping` said so.
     """
     began = time.perf_counter()
+    parts = len(stages_of(recipe)) + 2
+    progress(EstimateProgress(0, parts, "Reading images", 0.0))
     data = load_run_data(recipe)
     loading = time.perf_counter() - began
     fabric = make_fabric(device, 1)
     few = data.subset(_TRAINING_IMAGES, _VALIDATION_IMAGES, _TEST_IMAGES)
     trial = _shortened(recipe, on_cpu=fabric.device.type == "cpu")
-    with TemporaryDirectory() as folder, _Memory(fabric.device) as memory:
-        watch = _Watch(memory)
-        execute(Pipeline(trial, few, RunDirectory(Path(folder))), fabric, watch.on_event, stopping)
-        scoring = time.perf_counter() - watch.last
     held_out = _images(data.validation)
     trained, tried = (_images((*each.sources, *each.unlabelled)) for each in (data, few))
     prepared = (trained + held_out) / (tried + _images(few.validation))
+
+    def seconds_of(stages: Mapping[str, _Times]) -> dict[str, float]:
+        return {
+            stage: _stage_seconds(recipe, trial, stage, times, held_out)
+            for stage, times in stages.items()
+        }
+
+    def on_change(watch: _Watch) -> None:
+        known = {stage: times for stage, times in watch.stages.items() if times.settled}
+        before = loading + watch.preparing * prepared
+        at_least = before + sum(seconds_of(known).values()) if known else 0.0
+        progress(EstimateProgress(watch.finished + 1, parts, watch.part, at_least))
+
+    with TemporaryDirectory() as folder, _Memory(fabric.device) as memory:
+        watch = _Watch(memory, on_change, parts - 2)
+        execute(Pipeline(trial, few, RunDirectory(Path(folder))), fabric, watch.on_event, stopping)
+        scoring = time.perf_counter() - watch.last
     scored = _images((*data.sources, *data.reported)) / _images((*few.sources, *few.reported))
     return Estimate(
         device=str(fabric.device),
         memory=_peak(recipe, trial, watch, data, trained - tried, fabric.device.type),
         preparing=loading + watch.preparing * prepared,
-        stage_seconds={
-            stage: _stage_seconds(recipe, trial, stage, times, held_out)
-            for stage, times in watch.stages.items()
-        },
+        stage_seconds=seconds_of(watch.stages),
         scoring=scoring * scored,
         notes=data.notes(recipe.preprocessing.neighbours),
     )
@@ -137,6 +175,11 @@ class _Times:
     peak: int = 0
 
     @property
+    def settled(self) -> bool:
+        """Whether a step was timed after the first, which fills caches."""
+        return len(self.steps) > 1
+
+    @property
     def step(self) -> float:
         """Seconds of a step once it has settled."""
         return min(self.steps[1:] or self.steps, default=0.0)
@@ -144,6 +187,15 @@ class _Times:
 
 class _Watch:
     """Measures the times between the events of a run, as they arrive.
+
+    Parameters
+    ----------
+    memory
+        Of the device.
+    on_change
+        Called with the watch when a stage begins, is timed, or is finished.
+    count
+        How many stages there are.
 
     Attributes
     ----------
@@ -155,14 +207,24 @@ class _Watch:
         Bytes in use before the first stage.
     last
         When the last event arrived.
+    finished
+        How many stages are finished.
     """
 
-    def __init__(self, memory: "_Memory") -> None:
+    def __init__(
+        self, memory: "_Memory", on_change: Callable[["_Watch"], None], count: int
+    ) -> None:
         self.stages: dict[str, _Times] = {}
         self.last = time.perf_counter()
         self.preparing = 0.0
         self.memory_before = 0
-        self._memory = memory
+        self.finished = 0
+        self._memory, self._on_change, self._count = memory, on_change, count
+
+    @property
+    def part(self) -> str:
+        """Title of the stage under way, or of what comes after the last."""
+        return "Scoring" if self.finished == self._count else STAGES[list(self.stages)[-1]].title
 
     def on_event(self, event: Event) -> None:
         """Take the next event."""
@@ -183,6 +245,8 @@ class _Watch:
                 times.validation = took
             case StageFinished():
                 times.rest, times.peak = took, self._memory.take()
+                self.finished += 1
+        self._on_change(self)
 
 
 class _Memory:

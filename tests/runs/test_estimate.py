@@ -42,7 +42,11 @@ def scripted(monkeypatch):
     monkeypatch.setattr(estimating, "Pipeline", ScriptedPipeline)
     monkeypatch.setattr(estimating, "execute", execute)
     monkeypatch.setattr(estimating.time, "perf_counter", lambda: clock["now"])
-    return lambda recipe: (estimate(recipe, "cpu"), trials[-1])
+
+    def run(recipe, **options):
+        return estimate(recipe, "cpu", **options), trials[-1]
+
+    return run
 
 
 def recipe_of(make_recipe, images, **fields):
@@ -51,6 +55,20 @@ def recipe_of(make_recipe, images, **fields):
         "paraphraser": {"steps": 500}
     }
     return make_recipe(source=source, stages=stages, **fields)
+
+
+def test_progress_is_a_lower_bound_by_part(scripted, make_recipe):
+    steps = []
+    found, _ = scripted(recipe_of(make_recipe, 10), progress=steps.append)
+    bounds = {step.done: step.at_least for step in steps}
+    assert list(bounds.values()) == sorted(bounds.values())
+    assert 0 < steps[-1].at_least <= found.seconds
+    teacher = [step for step in steps if step.part == "Teacher"]
+    # The first step fills caches; the second one gives the first figure.
+    assert next(step.at_least for step in teacher if step.at_least > 500) < found.seconds / 5
+    assert [steps[0].part, steps[-1].part] == ["Reading images", "Scoring"]
+    assert steps[-1].done == steps[-1].total - 1
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
 
 
 def test_a_trial_has_few_images_few_steps_and_small_batches(scripted, make_recipe):
@@ -147,7 +165,7 @@ def test_a_source_that_is_not_there_is_named(make_recipe, tmp_path):
 
 def test_the_last_line_of_the_command_is_the_estimate(make_recipe, tmp_path, msankd, monkeypatch):
     found = Estimate("cpu", 10**9, 1.5, {"teacher": 2.0}, 0.5)
-    monkeypatch.setattr(estimating, "estimate", lambda _recipe, _device: found)
+    monkeypatch.setattr(estimating, "estimate", lambda _recipe, _device, **_: found)
     make_recipe().save(tmp_path / "tiny.yaml")
     said = msankd("estimate", tmp_path / "tiny.yaml", "--json", "-")
     assert Estimate.from_dict(json.loads(said.out.splitlines()[-1])) == found

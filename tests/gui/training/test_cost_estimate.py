@@ -1,8 +1,10 @@
 """Timing a recipe in another process."""
 
+import psutil
 import pytest
 from qtpy.QtCore import QCoreApplication, QEvent, QObject
 
+from napari_msankd.training import cost_estimate
 from napari_msankd.training.cost_estimate import CostEstimate
 from tests.gui.conftest import PATIENCE
 
@@ -10,6 +12,10 @@ from tests.gui.conftest import PATIENCE
 @pytest.fixture
 def parent(qapp):
     return QObject()
+
+
+def children():
+    return [each for each in psutil.Process().children() if each.status() != "zombie"]
 
 
 def test_an_estimate_that_fails_emits_the_sentence(parent, qtbot, tmp_path, monkeypatch):
@@ -25,7 +31,18 @@ def test_an_estimate_that_fails_emits_the_sentence(parent, qtbot, tmp_path, monk
     assert not estimating.running
 
 
-def test_what_was_dropped_says_nothing(parent, qtbot, tmp_path):
+def test_an_estimate_tells_its_progress_then_the_cost(parent, qtbot, tmp_path, make_recipe):
+    make_recipe(3).save(tmp_path / "tiny.yaml")
+    estimating, progress = CostEstimate(parent), []
+    estimating.progressed.connect(progress.append)
+    with qtbot.waitSignal(estimating.done, timeout=PATIENCE) as done:
+        estimating.start(tmp_path / "tiny.yaml", "cpu")
+    assert progress[0]["done"] == 0 and progress[-1]["part"] == "Scoring"
+    assert 0 < progress[-1]["at_least"] <= done.args[0]["seconds"]
+    assert not estimating.running
+
+
+def test_what_was_cancelled_emits_nothing(parent, qtbot, tmp_path):
     estimating, messages = CostEstimate(parent), []
     estimating.failed.connect(messages.append)
     estimating.start(tmp_path / "first.yaml", "cpu")
@@ -34,11 +51,13 @@ def test_what_was_dropped_says_nothing(parent, qtbot, tmp_path):
     assert len(messages) == 1 and "second.yaml" in messages[0]
 
 
-def test_a_window_that_goes_takes_its_process_along_silently(parent, qtbot, tmp_path):
+def test_no_process_is_destroyed_while_it_is_running(parent, qtbot, qtlog, tmp_path):
     estimating = CostEstimate(parent)
-    estimating.start(tmp_path / "none.yaml", "cpu")
-    assert estimating._process.waitForStarted(PATIENCE)
-    with qtbot.captureExceptions() as raised, qtbot.waitSignal(estimating._process.destroyed):
-        parent.deleteLater()
-        QCoreApplication.sendPostedEvents(parent, QEvent.Type.DeferredDelete)
-    assert not raised
+    # The first is cancelled and still ends when the widget goes with the second.
+    for name in ("first", "second"):
+        estimating.start(tmp_path / f"{name}.yaml", "cpu")
+        qtbot.waitUntil(lambda: bool(children()), timeout=PATIENCE)
+    parent.deleteLater()
+    QCoreApplication.sendPostedEvents(parent, QEvent.Type.DeferredDelete)
+    qtbot.waitUntil(lambda: not children() and not cost_estimate._ENDING, timeout=PATIENCE)
+    assert not [record.message for record in qtlog.records if "QProcess" in record.message]

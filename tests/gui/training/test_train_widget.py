@@ -5,7 +5,7 @@ import json
 
 import psutil
 import pytest
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
@@ -81,8 +81,8 @@ def begun(make_widget, eyes, make_recipe, qtbot):
 
     def begin(steps=3):
         widget = make_widget()
-        qtbot.waitUntil(lambda: widget.prepare.source.value() is not None, timeout=PATIENCE)
-        widget.prepare.edited = make_recipe(steps)
+        qtbot.waitUntil(lambda: bool(widget.prepare.state.sources), timeout=PATIENCE)
+        widget.prepare.state.edit(make_recipe(steps))
         widget.prepare.name.setText("mine")
         widget.prepare.start.click()
         qtbot.waitUntil(lambda: widget.runs.job is not None, timeout=PATIENCE)
@@ -123,20 +123,6 @@ def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
     assert segment.model.entry.name == "mine" and segment.model.entry.run == folder.path
     assert segment.result.metadata["msankd"]["model"] == read_card(segment.model.path).name
     segment.end()
-
-
-def test_no_steps_are_timed_beside_a_run(make_widget, eyes, make_recipe, qtbot):
-    widget = make_widget()
-    prepare = widget.prepare
-    qtbot.waitUntil(lambda: prepare.source.value() is not None, timeout=PATIENCE)
-    prepare.edited = make_recipe(3)
-    prepare.name.setText("mine")
-    # A choice was made just before Start.
-    prepare._soon.start()
-    prepare.start.click()
-    qtbot.waitUntil(lambda: widget.runs.job is not None, timeout=PATIENCE)
-    assert not prepare._soon.isActive() and not prepare._estimating.running
-    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
 
 
 def test_stop_ends_the_process_and_resume_goes_on(begun, qtbot):
@@ -303,64 +289,6 @@ def test_a_run_that_ended_is_given_nothing_to_preview(make_widget, own_folders, 
     assert not widget.runs.preview.active
 
 
-def test_a_changed_recipe_has_another_cost(make_widget, eyes, make_recipe, qtbot):
-    widget = make_widget()
-    prepare = widget.prepare
-    qtbot.waitUntil(lambda: prepare.source.value() is not None, timeout=PATIENCE)
-    prepare._estimating.done.emit({"seconds": 60.0, "memory": 10**9, "device": "cpu"})
-    assert prepare.cost.text().startswith("About 1 min")
-    prepare.edited = make_recipe(3)
-    prepare.advanced.click()
-    prepare.editor.accept()
-    assert prepare.cost.text() == ""
-    assert prepare._estimate is None
-
-
 def test_the_name_of_the_dock_is_whole_in_tabs_and_menus(make_widget, viewer):
     dock = make_widget().parent()
     assert dock.toggleViewAction().text() == "Train && distil"
-
-
-def test_nothing_begins_without_a_source(make_widget, qtbot):
-    widget = make_widget()
-    qtbot.waitUntil(lambda: not widget.prepare.source.looking, timeout=PATIENCE)
-    assert not widget.prepare.start.isEnabled()
-    assert widget.prepare.source.sample.isVisibleTo(widget)
-
-
-def test_no_target_is_learned_from(make_widget, eyes, make_domain, qtbot):
-    prepare = make_widget().prepare
-    qtbot.waitUntil(prepare.start.isEnabled, timeout=PATIENCE)
-    target = prepare.targets.add()
-    qtbot.waitUntil(lambda: prepare.targets.value() is not None, timeout=PATIENCE)
-    assert not prepare.start.isEnabled()
-    both = "'eye 0', 'eye 1', 'eye 2'; expected each in one of them"
-    assert both in prepare.clash.text()
-    first = prepare.source.rows.topLevelItem(0)
-    for row in range(1, 3):
-        target.rows.topLevelItem(row).setCheckState(0, Qt.CheckState.Unchecked)
-    first.setCheckState(0, Qt.CheckState.Unchecked)
-    qtbot.waitUntil(prepare.start.isEnabled, timeout=PATIENCE)
-    assert prepare.clash.text() == ""
-    folder = make_domain()
-    for choice in (prepare.source, target):
-        choice.choose_folder(folder)
-    qtbot.waitUntil(lambda: "is the source" in prepare.clash.text(), timeout=PATIENCE)
-    assert not prepare.start.isEnabled()
-
-
-def test_a_name_that_no_folder_can_have_is_said(begun, make_widget, eyes, qtbot):
-    widget = make_widget()
-    qtbot.waitUntil(lambda: widget.prepare.source.value() is not None, timeout=PATIENCE)
-    widget.prepare.name.setText("a/b")
-    widget.prepare.start.click()
-    assert "expected letters" in widget.prepare.status.text()
-    assert widget.runs.job is None
-
-
-def test_the_samples_are_a_source_to_start_with(make_widget, viewer, qtbot):
-    widget = make_widget()
-    qtbot.waitUntil(lambda: not widget.prepare.source.looking, timeout=PATIENCE)
-    widget.prepare.source.sample.click()
-    qtbot.waitUntil(lambda: widget.prepare.start.isEnabled(), timeout=PATIENCE)
-    assert len(viewer.layers) == 6

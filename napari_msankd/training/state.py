@@ -1,0 +1,210 @@
+"""What is chosen for a run, and what follows from it in words; knows no Qt and no torch."""
+
+import operator
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import SignalGroupDescriptor
+
+from napari_msankd.formatting import duration, size
+from napari_msankd.training.run_request import Datasets, Kind, NetworkChoice, RunRequest
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.config.recipe import Recipe
+
+LONGEST_NAME = 80
+"""Letters of a run's name; with what a run writes into its folder, paths stay short enough."""
+
+_FANET, _ENET = NetworkChoice("fanet"), NetworkChoice("enet")
+
+
+@dataclass
+class TrainingState:
+    """The choices on the Setup page, and how far the estimate of their cost is.
+
+    Attributes
+    ----------
+    sources, targets, unlabelled
+        Datasets to train on, to report on, and to distil on without masks; None while one
+        of them cannot be used.
+    teacher, student
+        Which networks, or which models they start from.
+    kind
+        How images are prepared.
+    time
+        A preset's name, one of `TIMES`.
+    name
+        Of the run, as a person types it.
+    edited
+        The recipe as it was changed under Advanced; None if it was not.
+    reset
+        Whether a later choice discarded such changes.
+    progress, estimate, estimate_error
+        How far the estimate of the cost is, the estimate, and why there is none.
+    training
+        Names of the runs that are training now.
+    starting, editing
+        Whether a run is being written, and whether the recipe is open under Advanced.
+    failure
+        What went wrong last, in a sentence.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
+        # Datasets hold arrays, of which `==` is no truth.
+        equality_operators=dict.fromkeys(("sources", "targets", "unlabelled"), operator.is_)
+    )
+
+    sources: Datasets | None = None
+    targets: Datasets | None = ()
+    unlabelled: Datasets | None = ()
+    teacher: NetworkChoice = _FANET
+    student: NetworkChoice = _ENET
+    kind: Kind = "auto"
+    time: str = "quick"
+    name: str = "student"
+    edited: "Recipe | None" = None
+    reset: bool = False
+    progress: Mapping[str, Any] | None = None
+    estimate: Mapping[str, Any] | None = None
+    estimate_error: str = ""
+    training: tuple[str, ...] = ()
+    starting: bool = False
+    editing: bool = False
+    failure: str = ""
+
+    def choose(self, **choices: Any) -> None:
+        """Make choices: changes under Advanced and the estimate belong to the former ones."""
+        changed = False
+        for name, value in choices.items():
+            former = getattr(self, name)
+            changed |= value is not former and (name in _DATASETS or value != former)
+            setattr(self, name, value)
+        if changed:
+            self.reset = self.edited is not None
+            self.failure = ""
+            self.edit(None)
+
+    def edit(self, recipe: "Recipe | None") -> None:
+        """Take the recipe as it was changed under Advanced; its cost is another."""
+        self.edited = recipe
+        if recipe is not None:
+            self.reset = False
+        self.clear_estimate()
+
+    def clear_estimate(self) -> None:
+        """Forget the cost."""
+        self.progress, self.estimate, self.estimate_error = None, None, ""
+
+    def request(self) -> RunRequest:
+        """The run as it is chosen now; InputError where something is missing."""
+        if sentence := obstacle(self):
+            raise InputError(sentence)
+        assert self.sources is not None
+        return RunRequest(
+            run_name(self.name),
+            self.sources,
+            self.targets or (),
+            self.unlabelled or (),
+            self.teacher,
+            self.student,
+            self.kind,
+            self.time,
+        )
+
+
+_DATASETS = ("sources", "targets", "unlabelled")
+
+
+def obstacle(state: TrainingState) -> str:
+    """Why a run cannot start, in a sentence; empty if it can."""
+    if state.sources is None or not state.sources:
+        return "Sources are not ready; expected images with masks to train on."
+    if state.targets is None:
+        return "A target is not ready; expected usable images, or no such target."
+    if state.unlabelled is None:
+        return "Images without masks are not ready; expected usable images, or none."
+    if sentence := overlap(state):
+        return sentence
+    if not run_name(state.name):
+        return "The run has no name; expected letters or digits."
+    if not state.teacher.train and state.teacher.start_from is None:
+        return "The frozen teacher has no model; expected a model to use as it is."
+    return ""
+
+
+def overlap(state: TrainingState) -> str:
+    """What a target has in common with images that are trained on, in a sentence."""
+    from napari_msankd.datasets.selection import shared
+
+    trained = (*(state.sources or ()), *(state.unlabelled or ()))
+    pairs = ((one, target) for target in state.targets or () for one in trained)
+    return next(filter(None, (shared(*pair) for pair in pairs)), "")
+
+
+def run_name(text: str) -> str:
+    """A file name from what a person typed: letters, digits, ``.``, ``-`` and ``_``.
+
+    >>> run_name(" My first run (2026) "), run_name("a/b"), run_name("..")
+    ('My-first-run-2026', 'a-b', '')
+    """
+    return re.sub(r"[^\w.]+", "-", text.strip()).strip("-.")[:LONGEST_NAME].strip("-.")
+
+
+def name_note(text: str) -> str:
+    """What folder and model are called, where that is not what was typed."""
+    name = run_name(text)
+    return f"Saved as {name}" if name and name != text.strip() else ""
+
+
+def measurable(state: TrainingState) -> bool:
+    """Whether the cost of the run should be measured: beside a training run it would disturb."""
+    known = state.progress is not None or state.estimate is not None or state.estimate_error
+    busy = state.training or state.starting or state.editing
+    return not known and not busy and not obstacle(state)
+
+
+def cost_text(state: TrainingState) -> str:
+    """The cost of the run, or how far it is known.
+
+    >>> cost_text(TrainingState(estimate={"seconds": 310, "memory": 12e8, "device": "cpu"}))
+    'About 5 min 10 s and 1.2 GB of memory on cpu'
+    >>> cost_text(TrainingState(progress={"done": 1, "part": "Teacher", "at_least": 120}))
+    'At least 2 min 0 s; measuring: Teacher…'
+    """
+    if state.estimate is not None:
+        seconds, memory = state.estimate["seconds"], int(state.estimate["memory"])
+        cost = f"About {duration(seconds)} and {size(memory)} of memory"
+        return "\n".join(
+            [f"{cost} on {state.estimate['device']}", *state.estimate.get("notes", ())]
+        )
+    if state.estimate_error:
+        return f"⚠ Time and memory could not be estimated: {state.estimate_error}"
+    if state.training:
+        return f"Time is not estimated while {_listed(state.training)} is training."
+    if state.progress is None:
+        return ""
+    part, at_least = state.progress["part"], state.progress["at_least"]
+    if state.progress["done"] == 0 or not at_least:
+        return f"Estimating time and memory: {part}…"
+    return f"At least {duration(at_least)}; measuring: {part}…"
+
+
+def message(state: TrainingState) -> str:
+    """What a person should know of the choices as they are."""
+    if state.starting:
+        return "Writing images…"
+    if state.failure:
+        return f"✕ {state.failure}"
+    if state.reset:
+        return "Advanced settings were reset because the selection changed."
+    if state.edited is not None:
+        return "Advanced settings were changed."
+    return "" if overlap(state) else obstacle(state)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    quoted = [f"“{name}”" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{quoted[0]} or another run"
