@@ -136,33 +136,26 @@ class SetupForm(QWidget):
         self.status = WrappingLabel()
         self.status.setToolTip("What happens, or what is missing")
         rows = QFormLayout()
-        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        rows.addRow("Tim&e", self.time.native)
-        rows.addRow("", self.cost)
-        rows.addRow("", self.bar)
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         rows.addRow("Na&me", self.name)
-        rows.addRow("", self.name_note)
-        for row in (self.cost, self.bar, self.name_note):
-            rows.setRowVisible(row, False)
-        self._rows = rows
+        rows.addRow("Tim&e", self.time.native)
         buttons = QHBoxLayout()
         buttons.addWidget(self.start, 2)
         buttons.addWidget(self.advanced, 1)
         foot = QWidget()
         layout = QVBoxLayout(foot)
         layout.setContentsMargins(6, 0, 6, 6)
+        layout.setSpacing(4)
         layout.addLayout(rows)
+        for line in (self.name_note, self.cost, self.bar):
+            layout.addWidget(line)
         layout.addLayout(buttons)
         layout.addWidget(self.status)
+        self.bar.hide()
         return foot
-
-    def show_row(self, label: WrappingLabel, text: str) -> None:
-        """Show a line of the foot, or take no room for it."""
-        label.setText(text)
-        self._rows.setRowVisible(label, bool(text))
 
     def show_progress(self, done: int, total: int) -> None:
         """Show how far the estimate is; nothing of a total of 0."""
         self.bar.setRange(0, max(1, total))
         self.bar.setValue(done)
-        self._rows.setRowVisible(self.bar, total > 0)
+        self.bar.setVisible(total > 0)

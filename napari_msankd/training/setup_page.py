@@ -165,8 +165,8 @@ class SetupPage(SetupForm):
         if self.name.text() != state.name:
             with signals_blocked(self.name):
                 self.name.setText(state.name)
-        self.show_row(self.cost, cost_text(state))
-        self.show_row(self.name_note, name_note(state.name))
+        self.cost.setText(cost_text(state))
+        self.name_note.setText(name_note(state.name))
         progress = state.progress or {"done": 0, "total": 0}
         self.show_progress(progress["done"], progress["total"])
         self.status.setText(message(state))

@@ -156,7 +156,7 @@ def run_name(text: str) -> str:
 def name_note(text: str) -> str:
     """What folder and model are called, where that is not what was typed."""
     name = run_name(text)
-    return f"Saved as {name}" if name and name != text.strip() else ""
+    return f"Name of folder and model: {name}" if name and name != text.strip() else ""
 
 
 def measurable(state: TrainingState) -> bool:

@@ -101,7 +101,7 @@ def test_choices_reach_the_recipe_of_the_run(page, make_domain, model_file, qtbo
     page.kind.value = "minmax"
     page.time.value = "standard"
     page.name.setText("my first run")
-    assert page.name_note.text() == "Saved as my-first-run"
+    assert page.name_note.text() == "Name of folder and model: my-first-run"
     qtbot.waitUntil(page.start.isEnabled, timeout=PATIENCE)
     with qtbot.waitSignal(page.started, timeout=PATIENCE) as started:
         page.start.click()

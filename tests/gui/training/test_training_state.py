@@ -48,7 +48,7 @@ def test_any_name_becomes_a_file_name(text, name, make_recipe):
 
 
 def test_a_name_that_is_changed_is_shown(state):
-    assert name_note("my first run") == "Saved as my-first-run"
+    assert name_note("my first run") == "Name of folder and model: my-first-run"
     assert name_note("student") == name_note("") == ""
     state.name = "my first run"
     assert state.request().name == "my-first-run"
