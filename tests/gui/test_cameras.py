@@ -12,7 +12,7 @@ from napari_msankd.explore.extraction import Extraction, Request, explore
 from napari_msankd.explore.feature_maps.page import FeatureMapPage
 from napari_msankd.explore.sample_layers import camera_of, show_image
 from napari_msankd.explore.selection import Sample, Selection
-from napari_msankd.training.run_request import with_domains_of
+from napari_msankd.training.run_request import with_datasets_of
 from src_training.config.presets import recipe_for
 from src_training.config.recipe import Recipe
 from src_training.data.domain import Domain, write_domain
@@ -100,10 +100,10 @@ def test_a_domains_camera_goes_into_the_recipe(chosen, tmp_path, qtbot):
     assert recipe.preprocessing.angle == 35
     without_angle = source.model_copy(update={"angle": None})
     unknown = recipe_for("mine", [without_angle], [], "enet", "quick")
-    assert with_domains_of(unknown, recipe).preprocessing.angle == 35
+    assert with_datasets_of(unknown, recipe).preprocessing.angle == 35
     grey = unknown.changed({"preprocessing.kind": "intensity"}, "recipe.yaml")
     with pytest.raises(InputError, match="Advanced…: domain eyes: the camera's angle is 35"):
-        with_domains_of(grey, recipe)
+        with_datasets_of(grey, recipe)
     with pytest.raises(InputError, match="domain other: the camera's angle is 50 degrees, but"):
         recipe_for("mine", [without_angle], [target], "enet", "quick")
     with pytest.raises(InputError, match=r"recipe\.yaml: domain eyes: the camera's angle"):
