@@ -35,6 +35,17 @@ _JPEG = (
     tifffile.COMPRESSION.JPEG_LOSSY,
     tifffile.COMPRESSION.ALT_JPEG,
 )
+_ORIENTATION = 274
+# By the orientation tag of EXIF and TIFF: whether to transpose, then to flip rows and columns.
+_UPRIGHT = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
 _ZARR_METADATA = (".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json")
 _GREY_MODES = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})
 
@@ -110,15 +121,22 @@ def decoded_shape(path: Path) -> tuple[int, ...]:
     if suffix in TIFF_SUFFIXES:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
-            shape = tuple(series.shape[axis] for axis in _channels_last(series.axes))
-            return shape[:-1] + _colour_axis(series.axes, shape[-1])
+            order = _channels_last(series.axes)
+            shape = [series.shape[axis] for axis in order]
+            if _UPRIGHT.get(tiff_orientation(series.keyframe), (False,))[0]:
+                rows = [series.axes[axis] for axis in order].index("Y")
+                shape[rows : rows + 2] = shape[rows + 1], shape[rows]
+            return (*shape[:-1], *_colour_axis(series.axes, shape[-1]))
     if suffix == ".npy":
         return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
     if suffix == ".zarr":
         return tuple(open_zarr_array(path).shape)
     with Image.open(path, formats=_PICTURE_FORMATS) as picture:
         frames = _frame_count(picture)
-        return (frames, picture.height, picture.width)[0 if frames > 1 else 1 :]
+        height, width = picture.height, picture.width
+        if _UPRIGHT.get(_orientation(picture), (False,))[0]:
+            height, width = width, height
+        return (frames, height, width)[0 if frames > 1 else 1 :]
 
 
 def open_zarr_array(path: Path, within: str = "") -> Any:
@@ -182,13 +200,43 @@ def black_is_zero(pixels: Pixels, page: Any) -> Pixels:
     return np.asarray(pixels ^ pixels.dtype.type(highest))
 
 
+def tiff_orientation(page: Any) -> int:
+    """Return the orientation tag of a TIFF page, 1 where there is none."""
+    tag = page.tags.get(_ORIENTATION)
+    return int(tag.value) if tag is not None else 1
+
+
+def _orientation(picture: Image.Image) -> int:
+    return int(picture.getexif().get(_ORIENTATION, 1))
+
+
+def upright(pixels: Pixels, orientation: int, rows: int = 0) -> Pixels:
+    """Turn and mirror pixels as their orientation tag says, as every viewer does.
+
+    Parameters
+    ----------
+    pixels
+        Its axes `rows` and `rows` + 1 are rows and columns.
+    orientation
+        Of EXIF and TIFF, 1 to 8; others change nothing.
+    rows
+        See `pixels`.
+    """
+    transpose, flip_rows, flip_columns = _UPRIGHT.get(orientation, (False, False, False))
+    turned = np.swapaxes(pixels, rows, rows + 1) if transpose else pixels
+    flipped = [axis for axis, flip in ((rows, flip_rows), (rows + 1, flip_columns)) if flip]
+    return np.asarray(np.flip(turned, tuple(flipped))) if flipped else turned
+
+
 def _read_tiff(path: Path, labels: bool) -> Pixels:
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         page = series.keyframe
         pixels, axes = series.asarray(), series.axes
     order = _channels_last(axes)
+    rows = [axes[axis] for axis in order].index("Y") if "Y" in axes else 0
     pixels = black_is_zero(pixels.transpose(order), page)
+    pixels = upright(pixels, tiff_orientation(page), rows)
     if axes[order[-1]] == "S":
         pixels = _as_grey_or_rgb(pixels, page, path)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
@@ -232,7 +280,7 @@ def _frame_count(picture: Image.Image) -> int:
 def _read_picture(path: Path, labels: bool) -> Pixels:
     with Image.open(path, formats=_PICTURE_FORMATS) as picture:
         if _frame_count(picture) == 1:
-            return _frame(picture, labels)
+            return upright(_frame(picture, labels), _orientation(picture))
         return np.stack([_frame(frame, labels) for frame in ImageSequence.Iterator(picture)])
 
 

@@ -60,7 +60,8 @@ def read_image(path: Path) -> Pixels:
         (H, W) or (H, W, C), or a stack (Z, H, W) or (Z, H, W, C) where the file
         is one, of the stored dtype; bool becomes uint8. Alpha is dropped;
         palettes, CMYK and YCbCr are converted to RGB. A TIFF that stores white
-        as zero is inverted. PNG with 16-bit colour is read at 8 bits.
+        as zero is inverted. Turned and mirrored as the orientation tag of EXIF
+        or TIFF says. PNG with 16-bit colour is read at 8 bits.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 """Every format is read as it was stored, and a broken file is one sentence."""
 
+import io
 from pathlib import Path
 
 import numcodecs
@@ -10,7 +11,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageOps
 
 from src_training.errors import InputError
 from src_training.io.images import (
@@ -382,3 +383,36 @@ def test_a_stack_of_labels_goes_to_tiff_only(tmp_path: Path) -> None:
         write_labels(tmp_path / "a.png", labels)
     with pytest.raises(InputError, match="float64"):
         write_image(tmp_path / "a.png", np.zeros((4, 4)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_images_and_masks_come_upright(tmp_path, suffix, orientation):
+    stored = np.zeros((16, 24), np.uint8)
+    stored[:4, :12] = 200
+    path = tmp_path / f"photograph{suffix}"
+    if suffix == ".tif":
+        tags = [(274, "H", 1, orientation, True)]
+        tifffile.imwrite(path, stored, extratags=tags)
+    else:
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(stored).save(path, exif=exif)
+    exif = Image.Exif()
+    exif[274] = orientation
+    with io.BytesIO() as file:
+        Image.fromarray(stored).save(file, "PNG", exif=exif)
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(file)))
+    for read in (read_image, read_mask):
+        found = read(path)
+        assert found.shape == expected.shape
+        assert ((found > 100) == (expected > 100)).all()
+    assert image_shape(path) == expected.shape
+
+
+def test_a_stack_of_colours_comes_upright(tmp_path):
+    stack = np.random.default_rng(0).integers(0, 255, (3, 10, 14, 3), np.uint8)
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, stack, photometric="rgb", extratags=[(274, "H", 1, 6, True)])
+    assert np.array_equal(read_image(path), np.rot90(stack, -1, (1, 2)))
+    assert image_shape(path) == (3, 14, 10, 3)

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from src_training.errors import InputError
 from src_training.io.atomic import write_atomic
-from src_training.io.decoders import NARROWEST, TIFF_SUFFIXES, as_input_error, black_is_zero
+from src_training.io.decoders import (
+    NARROWEST,
+    TIFF_SUFFIXES,
+    as_input_error,
+    black_is_zero,
+    tiff_orientation,
+)
 from src_training.io.volumes.base import MILLIMETRES, Spacing, Volume, VolumeFormat
 from src_training.io.volumes.lazy import StoredArray, as_dask, label_slabs, number_dtype
 
@@ -56,6 +62,8 @@ def read_tiff(path: Path) -> list[Volume]:
             raise InputError(
                 f"{path} has axes {axes} {shape}; expected a stack of slices (Z, Y, X)"
             )
+        if (orientation := tiff_orientation(series.keyframe)) != 1:
+            raise InputError(f"{path} has orientation tag {orientation}; expected 1, upright")
         dtype = number_dtype(series.dtype, path)
         spacing = _spacing(file, series)
     plane = int(np.prod(shape[1:])) * dtype.itemsize
