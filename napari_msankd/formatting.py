@@ -35,17 +35,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def shape_text(shape: tuple[int, ...]) -> str:
-    """An array without colors.
-
-    >>> shape_text((960, 999)), shape_text((78, 512, 512))
-    ('999 × 960 px (w × h)', '78 slices of 512 × 512 px (w × h)')
-    """
-    *stack, height, width = shape
-    slices = f"{' × '.join(map(str, stack))} slices of " if stack else ""
-    return f"{slices}{width} × {height} px (w × h)"
-
-
 def compatibility_text(compatibility: "Compatibility", request: "Request") -> str:
     """What the model is, whether the image suits it, and which slices are taken."""
     model, planes = compatibility.model, request.planes

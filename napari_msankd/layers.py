@@ -289,6 +289,13 @@ def layer_by_id(viewer: "ViewerModel", unique_id: str | None) -> Any:
     return next((layer for layer in viewer.layers if layer.unique_id == unique_id), None)
 
 
+def add_layer(viewer: "ViewerModel", data: Any, attributes: dict[str, Any], kind: str) -> Any:
+    """Add a layer from the parts of napari's layer data tuples, and return it."""
+    from napari.layers import Layer
+
+    return viewer.add_layer(Layer.create(data, attributes, kind))
+
+
 class WidgetLayers:
     """The layers that a widget adds to a viewer, and what it hides or shows there for a while.
 
@@ -316,10 +323,8 @@ class WidgetLayers:
         attributes
             Of the layer.
         """
-        from napari.layers import Layer
-
         self.remove(key)
-        layer = self._viewer.add_layer(Layer.create(data, attributes, kind))
+        layer = add_layer(self._viewer, data, attributes, kind)
         self._added[key] = layer.unique_id
         return layer
 

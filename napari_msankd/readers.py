@@ -1,11 +1,8 @@
-"""Volumes that napari does not open itself: NIfTI, DICOM series, OME-Zarr; scans and labels."""
+"""Volumes that napari does not open itself: NIfTI, DICOM series, OME-Zarr."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from napari_msankd.masks import volume_labels
-from napari_msankd.theme import label_colormap
 
 if TYPE_CHECKING:
     from src_training.io.volumes.base import Volume
@@ -44,22 +41,18 @@ def _read(path: str) -> list[LayerData]:
 
 
 def _layer(volume: "Volume") -> LayerData:
-    """Labels, or an image that reads its slices as they come in sight; in millimetres."""
+    """An image that reads its slices as they come in sight, in millimetres."""
     from src_training.io.volumes.registry import volume_name
 
     pyramid = [volume.voxels, *volume.coarser]
     name = volume_name(volume.path)
-    attributes: dict[str, Any] = {
+    place: dict[str, Any] = {"axis_labels": ("z", "y", "x")}
+    if volume.spacing is not None:
+        place |= {"scale": volume.spacing, "units": ("millimeter",) * 3}
+    described = {
         "name": f"{name} {volume.name}".strip(),
         "metadata": {"source": str(volume.path), VOLUME: volume},
-        "axis_labels": ("z", "y", "x"),
+        "multiscale": len(pyramid) > 1,
+        **place,
     }
-    if volume.spacing is not None:
-        attributes |= {"scale": volume.spacing, "units": ("millimeter",) * 3}
-    if len(pyramid) > 1:
-        return pyramid, attributes | {"multiscale": True}, "image"
-    labels = volume_labels(volume)
-    if labels is None:
-        return volume.voxels, attributes | {"multiscale": False}, "image"
-    colors = label_colormap(int(labels.max()) + 1)
-    return labels, attributes | {"colormap": colors}, "labels"
+    return (pyramid if len(pyramid) > 1 else pyramid[0]), described, "image"

@@ -140,6 +140,8 @@ class SegmentForm(PluginWidget):
         self.automatic.setToolTip("Reset to the automatic threshold")
         self.reference = LayerCombo(self.viewer, Labels, none="none")
         self.reference.setToolTip("Labels to compare with, such as an expert's")
+        self.as_labels = QPushButton()
+        self.as_labels.setToolTip("Turn this image layer, which holds a mask, into the reference")
         self.scores = WrappingLabel()
         self.scores.setToolTip(
             "Over all pixels of the complete slices. Dice and sensitivity: 1 is best. HD95: the "
@@ -165,7 +167,7 @@ class SegmentForm(PluginWidget):
         name.setBuddy(self.threshold)
         form.addRow(name, row)
         form.addRow("R&eference", self.reference)
-        for part in (self.scores, self.volumes, self.solid, self.calibrate):
+        for part in (self.as_labels, self.scores, self.volumes, self.solid, self.calibrate):
             below.addWidget(part)
         return box
 
@@ -213,6 +215,9 @@ class SegmentForm(PluginWidget):
         self.automatic.setEnabled(state.two_classes and state.manual)
         with signals_blocked(self.threshold):
             self.threshold.setValue(state.threshold)
+        mask = layer_by_id(self.viewer, state.mask)
+        self.as_labels.setVisible(mask is not None)
+        self.as_labels.setText("" if mask is None else f"Use '{mask.name[:24]}' as labels")
         for label, figure in ((self.scores, state.scores), (self.volumes, state.volumes)):
             label.setText(figure.shown)
             label.setEnabled(not figure.stale)

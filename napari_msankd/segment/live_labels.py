@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
-from napari_msankd.layers import Index, placement, shown_index
+from napari_msankd.layers import Index, add_layer, placement, shown_index
 from napari_msankd.readers import VOLUME
 from napari_msankd.segment.inference import ModelInfo, Request, Started, Step, segment
 from napari_msankd.segment.metrics import Comparison, comparison
@@ -264,24 +264,21 @@ class LiveLabels(QObject):
         self.advanced.emit(self._progress)
 
     def _add_layer(self) -> None:
-        from napari.layers import Labels
-
         assert self.result is not None and self.model is not None
         classes = self.model.classes
         what = classes[1] if len(classes) == 2 else "labels"
         self._edited = False
-        self.layer = Labels(
-            self.result.labels,
-            name=f"{self.request.planes.name} {what}",
-            metadata={"msankd": self._record, **self._volume},
-            features={"index": list(range(len(classes))), "class": list(classes)},
-            multiscale=False,
-            opacity=0.75,
-            colormap=label_colormap(len(classes)),
+        attributes = {
+            "name": f"{self.request.planes.name} {what}",
+            "metadata": {"msankd": self._record, **self._volume},
+            "features": {"index": list(range(len(classes))), "class": list(classes)},
+            "multiscale": False,
+            "opacity": 0.75,
+            "colormap": label_colormap(len(classes)),
             **self._placement,
-        )
+        }
+        self.layer = add_layer(self._viewer, self.result.labels, attributes, "labels")
         self.layer.events.paint.connect(self._on_paint)
-        self._viewer.add_layer(self.layer)
         self.layer_added.emit()
 
     def _on_paint(self, event: Any) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_msankd.formatting import shape_text
 from napari_msankd.layers import Index, Slicing, array_of
 from napari_msankd.segment.inference import Request
 from napari_msankd.torch_import import preload
+from src_training.data.case import format_size
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def comparison(
     shape = tuple(truth.shape)
     if shape not in (request.planes.shape, request.slicing.shape):
         raise InputError(
-            f"Reference {reference.name!r} has {shape_text(shape)}; "
-            f"expected {shape_text(request.planes.shape)}"
+            f"Reference {reference.name!r} has {format_size(shape)}; "
+            f"expected {format_size(request.planes.shape)}"
         )
     whole, slicing = shape == request.planes.shape, request.slicing
     planes = tuple(

@@ -16,6 +16,7 @@ from napari_msankd.layers import (
     shown_axis,
     shown_index,
 )
+from napari_msankd.masks import is_mask_like
 from napari_msankd.segment.inference import ModelInfo, Request
 from napari_msankd.settings import Preferences
 from src_training.errors import InputError
@@ -118,6 +119,8 @@ class SegmentState:
     ----------
     image, reference, result
         ``unique_id`` of layers; None for none.
+    mask
+        ``unique_id`` of an image layer that could be the reference, as labels; None for none.
     model
         File of the chosen model.
     flips
@@ -153,6 +156,7 @@ class SegmentState:
     image: str | None = None
     reference: str | None = None
     result: str | None = None
+    mask: str | None = None
     model: Path | None = None
     flips: bool = False
     slices: SliceChoice = field(default_factory=SliceChoice)
@@ -203,6 +207,18 @@ class SegmentState:
         self.angle = angle
         if self.image is not None:
             self.angles = {**self.angles, self.image: angle}
+
+    def find_mask(self, viewer: "ViewerModel") -> None:
+        """Look for a mask that is open as an image, of the size of the chosen image."""
+        image = layer_by_id(viewer, self.image)
+        self.mask = None
+        if image is None or self.reference is not None:
+            return
+        for layer in viewer.layers:
+            other = type(layer).__name__ == "Image" and layer.unique_id != self.image
+            alike = other and _shape(layer) == _shape(image)
+            if alike and "msankd" not in layer.metadata and is_mask_like(layer):
+                self.mask = layer.unique_id
 
     def follow_view(self, viewer: "ViewerModel") -> None:
         """Cut across the axis that the view cuts across, after it was rolled."""
@@ -293,8 +309,11 @@ def empty_text(viewer: "ViewerModel") -> str:
 def stack_shape(viewer: "ViewerModel", image: str | None) -> tuple[int, ...]:
     """Shape without colors of a layer that has slices; ``()`` of any other."""
     layer = layer_by_id(viewer, image)
-    if layer is None or layer.ndim < 3:
-        return ()
+    return () if layer is None or layer.ndim < 3 else _shape(layer)
+
+
+def _shape(layer: Any) -> tuple[int, ...]:
+    """Without colors."""
     return tuple(int(size) for size in array_of(layer).shape[: layer.ndim])
 
 

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from superqt.utils import qdebounced
 
 from napari_msankd.formatting import compatibility_text, device_text, storage_note
-from napari_msankd.layers import WidgetLayers, layer_by_id
+from napari_msankd.layers import WidgetLayers, add_layer, as_labels, layer_by_id
 from napari_msankd.sample_data import LayerData, abdomen_ct, fundus_a
 from napari_msankd.segment.calibration_dialog import CalibrationDialog
 from napari_msankd.segment.form import SegmentForm
@@ -130,13 +130,14 @@ class SegmentWidget(SegmentForm):
         self.threshold.valueChanged.connect(self._on_threshold)
         self.automatic.clicked.connect(self._on_automatic)
         self.reference.changed.connect(self._on_reference)
+        self.as_labels.clicked.connect(self._on_as_labels)
         self.calibrate.clicked.connect(self._on_calibrate)
         self.solid.toggled.connect(self._on_solid)
 
     def _connect_viewer(self) -> None:
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
-        self.listen(layers.inserted, self._redraw)
-        self.listen(layers.removed, self._redraw)
+        self.listen(layers.inserted, self._on_layers)
+        self.listen(layers.removed, self._on_layers)
         self.listen(layers.renamed, self._redraw)
         self.listen(dims.order, self._on_order)
         self.listen(dims.current_step, self._on_step)
@@ -152,7 +153,12 @@ class SegmentWidget(SegmentForm):
     def _on_image(self) -> None:
         layer = self.image.layer
         self.state.choose_image(self.viewer, None if layer is None else layer.unique_id)
+        self.state.find_mask(self.viewer)
         self._check_soon()
+
+    def _on_layers(self) -> None:
+        self.state.find_mask(self.viewer)
+        self._redraw()
 
     def _on_order(self) -> None:
         self.state.follow_view(self.viewer)
@@ -296,7 +302,14 @@ class SegmentWidget(SegmentForm):
         if layer is not None and layer.unique_id != self.state.reference:
             self.listen(layer.events.paint, self._on_reference_painted)
         self.state.reference = None if layer is None else layer.unique_id
+        self.state.find_mask(self.viewer)
         self._score_soon()
+
+    def _on_as_labels(self) -> None:
+        try:
+            self.reference.layer = as_labels(self.viewer, layer_by_id(self.viewer, self.state.mask))
+        except InputError as error:
+            self.state.scores = Figure(f"⚠ {error}")
 
     def _on_reference_painted(self) -> None:
         self.state.scores = self.state.scores.outdated()
@@ -341,13 +354,10 @@ class SegmentWidget(SegmentForm):
             self.state.volumes = Figure(volumes)
 
     def _on_solid(self, solid: bool) -> None:
-        """Show the labels in 3-D: the image's brightest voxels would lie over them."""
+        """Show the labels alone in 3-D: an image's brightest voxels would lie over them."""
         self.viewer.dims.ndisplay = 3 if solid else 2
-        image = (
-            layer_by_id(self.viewer, self._shown.request.planes.layer_id) if self._shown else None
-        )
-        if solid and image is not None:
-            self._layers.set_visible([image], False)
+        if solid and self.result is not None:
+            self._layers.show_only([self.result])
 
     def _on_ndisplay(self) -> None:
         if self.viewer.dims.ndisplay == 2:
@@ -360,10 +370,8 @@ class SegmentWidget(SegmentForm):
         self.workers.start("sample", _make_once(make), self._on_sample)
 
     def _on_sample(self, layers: list[LayerData]) -> None:
-        from napari.layers import Layer
-
         for layer in layers:
-            self.viewer.add_layer(Layer.create(*layer))
+            add_layer(self.viewer, *layer)
         self.viewer.layers.selection = {self.viewer.layers[0]}
         self.empty.setEnabled(True)
         self._say("")

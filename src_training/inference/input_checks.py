@@ -138,8 +138,8 @@ def _window_warnings(window: tuple[float, float], pixels: NDArray[np.generic]) -
     if covers and not shifted:
         return []
     return [
-        f"This model reads HU in {low:g}\N{HORIZONTAL ELLIPSIS}{high:g}; this image has "
-        f"{least:g}\N{HORIZONTAL ELLIPSIS}{most:g}, which may be no HU."
+        f"This model expects Hounsfield units (HU) from {low:g} to {high:g}; this image has values "
+        f"from {least:g} to {most:g}, which may not be HU."
     ]
 
 

@@ -64,7 +64,9 @@ def model(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def own_preferences(monkeypatch, tmp_path):
     """Nothing a test does reaches the person's cache, nor their GPU."""
-    chosen = settings.Preferences(device="cpu", cache=tmp_path / "cache")
+    chosen = settings.Preferences(
+        device="cpu", cache=tmp_path / "cache", models=tmp_path / "models"
+    )
     monkeypatch.setattr(segment, "preferences", lambda: chosen)
     return chosen
 

@@ -97,10 +97,10 @@ def test_what_cannot_be_segmented_is_said_first(grey_card, image, words):
 def test_values_that_may_be_no_hu_are_told_beside_the_window(tiny_model, window, values, doubted):
     card = tiny_model("window", window=window).card
     image = np.linspace(*values, 64 * 64).reshape(64, 64)
-    words = f"reads HU in {card.preprocessing.window[0]:g}…"
+    words = f"expects Hounsfield units (HU) from {card.preprocessing.window[0]:g} to"
     assert any(words in doubt for doubt in input_warnings(card, image)) is doubted
     if values == (0, 255) and doubted:
-        assert "this image has 0…255" in input_warnings(card, image)[0]
+        assert "this image has values from 0 to 255" in input_warnings(card, image)[0]
 
 
 def test_a_single_slice_is_doubted_by_a_model_of_neighbours(tiny_model):

@@ -170,8 +170,6 @@ class Volume:
         Name of the channel, where the file holds several.
     notes
         What a person should know of how it was read, a sentence each.
-    labels
-        Whether the file says that its voxels are labels.
     """
 
     voxels: Any
@@ -183,7 +181,6 @@ class Volume:
     coarser: tuple[Any, ...] = ()
     name: str = ""
     notes: tuple[str, ...] = ()
-    labels: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -88,6 +88,22 @@ def test_old_figures_are_marked_until_there_are_new_ones(
     assert [each.text() for each in figures] == ["Dice 0.5", "vessel 9 ml"]
 
 
+def test_a_mask_open_as_an_image_becomes_the_reference(image, viewer, widget, segmented, qtbot):
+    mask = np.zeros(image.shape[:2], np.uint8)
+    mask[5:20, 5:20] = 255
+    assert widget.as_labels.isHidden()
+    viewer.add_image(image, rgb=True, name="eye")
+    viewer.add_image(mask, name="expert")
+    viewer.add_image(mask[:-1], name="of another size")
+    assert widget.image.layer.name == "eye" and not widget.as_labels.isHidden()
+    assert widget.as_labels.text() == "Use 'expert' as labels"
+    segmented()
+    widget.as_labels.click()
+    assert widget.reference.layer.name == "expert" and widget.as_labels.isHidden()
+    assert widget.reference.layer.data.sum() == 15 * 15
+    qtbot.waitUntil(lambda: "Dice" in widget.scores.text(), timeout=PATIENCE)
+
+
 def test_painting_on_the_reference_outdates_the_scores(image, viewer, widget, segmented, qtbot):
     viewer.add_image(image, rgb=True)
     labels = segmented()

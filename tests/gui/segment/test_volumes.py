@@ -106,11 +106,11 @@ def test_without_lengths_no_volume_is_shown(volume, viewer, widget, segmented, q
     assert widget.volumes.text() == ""
 
 
-def test_the_3d_view_hides_the_image_until_the_2d_view(volume, viewer, widget, segmented, qtbot):
+def test_the_3d_view_hides_the_image_until_the_2d_view(volume, viewer, widget, segmented):
     image = viewer.add_image(volume, **MM)
-    segmented()
+    labels = segmented()
     widget.solid.click()
-    assert viewer.dims.ndisplay == 3 and not image.visible
+    assert viewer.dims.ndisplay == 3 and not image.visible and labels.visible
     viewer.dims.ndisplay = 2  # napari's own button
     assert image.visible and not widget.solid.isChecked()
     widget.solid.click()

@@ -1,5 +1,6 @@
-"""Tuning a model to a scanner in the Segment widget: from labelled layers to a file of its own."""
+"""Calibrating a model for a scanner in the Segment widget, on labelled layers, into a file."""
 
+from pathlib import Path
 from threading import Event
 
 import numpy as np
@@ -49,67 +50,72 @@ def dialog(widget, qtbot):
 @pytest.fixture
 def save_as(monkeypatch, tmp_path):
     file = tmp_path / "tuned.safetensors"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(file.with_suffix("")), ""))
+
+    def ask(_parent, _title, start, _kinds):
+        assert Path(start) == tmp_path / "models" / "tiny-calibrated.safetensors"
+        return str(file.with_suffix("")), ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
     return file
 
 
-def test_a_model_is_tuned_to_open_layers_and_chosen(
+def test_a_model_is_calibrated_on_open_layers_and_chosen(
     labelled, eyes, widget, dialog, save_as, model, qtbot
 ):
     given = model.read_bytes()
-    asked = dialog()
-    with qtbot.waitSignal(asked.calibrated, timeout=PATIENCE):
-        asked.calibrate.click()
-        assert not asked.calibrate.isEnabled()
+    opened = dialog()
+    with qtbot.waitSignal(opened.calibrated, timeout=PATIENCE):
+        opened.calibrate.click()
+        assert not opened.calibrate.isEnabled()
     assert widget.model.path == save_as and model.read_bytes() == given
     assert "tuned.safetensors is chosen" in widget.status.text()
     card = read_card(save_as)
     assert card.name == "tuned" and card.description == "Untrained. Tuned to 2 images of eye."
     before, after = (
-        float(each.split()[0]) for each in asked.status.text().split("Dice ")[1].split(", ")
+        float(each.split()[0]) for each in opened.status.text().split("Dice ")[1].split(", ")
     )
     domain = Domain.from_arrays("eye", [e.image for e in eyes], [e.mask for e in eyes])
     for file, said in ((model, before), (save_as, after)):
         dice = evaluate(Predictor(load_model(file), "cpu"), domain).mean["dice"]
         assert dice == pytest.approx(said, abs=1e-3)
-    assert after >= before and asked.calibrate.isEnabled() and not asked.bar.isVisible()
+    assert after >= before and opened.calibrate.isEnabled() and not opened.bar.isVisible()
 
 
-def test_a_model_is_tuned_to_a_folder(eyes, viewer, dialog, save_as, tmp_path, qtbot):
+def test_a_model_is_calibrated_on_a_folder(eyes, viewer, dialog, save_as, tmp_path, qtbot):
     domain = Domain.from_arrays("lab", [e.image for e in eyes], [e.mask for e in eyes])
     write_domain(domain, tmp_path / "lab")
-    asked = dialog()
-    assert not asked.calibrate.isEnabled()
-    asked.images.choose_folder(tmp_path / "lab")
-    qtbot.waitUntil(asked.calibrate.isEnabled, timeout=PATIENCE)
-    with qtbot.waitSignal(asked.calibrated, timeout=PATIENCE):
-        asked.calibrate.click()
+    opened = dialog()
+    assert not opened.calibrate.isEnabled()
+    opened.images.choose_folder(tmp_path / "lab")
+    qtbot.waitUntil(opened.calibrate.isEnabled, timeout=PATIENCE)
+    with qtbot.waitSignal(opened.calibrated, timeout=PATIENCE):
+        opened.calibrate.click()
     assert "Tuned to 2 images of lab." in read_card(save_as).description
 
 
-def test_what_a_model_found_is_nothing_to_tune_to(eyes, viewer, dialog, segmented):
+def test_results_of_a_model_are_no_reference_to_calibrate_on(eyes, viewer, dialog, segmented):
     viewer.add_image(eyes[0].image, rgb=True, name="eye")
     assert segmented() is not None
-    asked = dialog()
-    assert not asked.calibrate.isEnabled() and "Paint Labels" in asked.images.state.text
+    opened = dialog()
+    assert not opened.calibrate.isEnabled() and "Paint Labels" in opened.images.state.text
 
 
-def test_what_cannot_be_tuned_is_said_and_nothing_is_written(
+def test_an_impossible_calibration_is_named_and_writes_nothing(
     labelled, widget, dialog, save_as, qtbot
 ):
-    asked = dialog()
-    asked.images.camera.setValue(45)
-    qtbot.waitUntil(asked.calibrate.isEnabled, timeout=PATIENCE)
-    asked.calibrate.click()
-    qtbot.waitUntil(lambda: "✕" in asked.status.text(), timeout=PATIENCE)
-    assert "angle" in asked.status.text() and not save_as.exists()
-    assert asked.calibrate.isEnabled()
+    opened = dialog()
+    opened.images.camera.setValue(45)
+    qtbot.waitUntil(opened.calibrate.isEnabled, timeout=PATIENCE)
+    opened.calibrate.click()
+    qtbot.waitUntil(lambda: "✕" in opened.status.text(), timeout=PATIENCE)
+    assert "angle" in opened.status.text() and not save_as.exists()
+    assert opened.calibrate.isEnabled()
 
 
 def test_a_dialog_that_is_closed_writes_nothing(
     labelled, widget, dialog, save_as, monkeypatch, qtbot
 ):
-    asked, before, steps = dialog(), widget.model.path, tuning._calibrate
+    opened, before, steps = dialog(), widget.model.path, tuning._calibrate
     closed, ended = Event(), Event()
 
     def held(*arguments):
@@ -121,9 +127,9 @@ def test_a_dialog_that_is_closed_writes_nothing(
             ended.set()
 
     monkeypatch.setattr(tuning, "_calibrate", held)
-    asked.calibrate.click()
-    qtbot.waitUntil(lambda: "Loading" in asked.status.text(), timeout=PATIENCE)
-    asked.reject()
+    opened.calibrate.click()
+    qtbot.waitUntil(lambda: "Loading" in opened.status.text(), timeout=PATIENCE)
+    opened.reject()
     closed.set()
     qtbot.waitUntil(ended.is_set, timeout=PATIENCE)
     assert not save_as.exists() and widget.model.path == before
