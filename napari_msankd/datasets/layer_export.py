@@ -1,4 +1,4 @@
-"""The planes of opened layers as the cases of a domain: names, labels, pixels that a file holds."""
+"""The planes of open layers as cases of a dataset: their names, labels and pixels in a file."""
 
 import re
 from collections import Counter
@@ -106,13 +106,13 @@ def classes_of(labels: Mapping[int, int]) -> Classes | None:
     return {f"class_{value}": value for value in values}
 
 
-def counted(labels: NDArray[np.integer]) -> Counter[int]:
+def count_labels(labels: NDArray[np.integer]) -> Counter[int]:
     """Pixels of every label of a plane (Y, X)."""
     values, counts = np.unique(labels, return_counts=True)
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
-def several(classes: Mapping[str, Any] | None) -> bool:
+def is_multiclass(classes: Mapping[str, Any] | None) -> bool:
     """Whether there is more than one class beside the background."""
     return len([name for name in classes or {} if name != "background"]) > 1
 
@@ -127,15 +127,15 @@ def stored_labels(case: LayerCase, classes: Mapping[str, Any] | None) -> NDArray
     """
     if case.labels is None:
         return None
-    if not several(classes):
+    if not is_multiclass(classes):
         return (case.labels != 0).astype(np.uint8)
     known = {0, *(int(value) for each in (classes or {}).values() for value in np.atleast_1d(each))}
-    strange = sorted(set(np.unique(case.labels).tolist()) - known)
+    unknown = sorted(set(np.unique(case.labels).tolist()) - known)
     layer = case.pair.labels.name if case.pair.labels else case.name
-    if strange:
+    if unknown:
         expected = ", ".join(str(value) for value in sorted(known))
         raise InputError(
-            f"Labels layer {layer!r} holds label {strange[0]}; expected only {expected}"
+            f"Labels layer {layer!r} holds label {unknown[0]}; expected only {expected}"
         )
     if max(known) > HIGHEST:
         raise InputError(

@@ -14,7 +14,7 @@ from src_training.errors import InputError
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
-# A result of ours stands back where someone painted: a mask is what a person saw.
+# What a model of ours predicted comes after what a person painted.
 _RESULT = 0.3
 
 
@@ -67,9 +67,10 @@ def matched(images: Sequence["Image"], labels: Sequence["Labels"]) -> list["Labe
     It must have the image's shape; among several the names decide (words in
     common), then the order of the layers. No Labels layer is given twice.
     """
-    ours, theirs = ([_words(layer) for layer in layers] for layers in (images, labels))
+    image_words = [_name_words(layer) for layer in images]
+    label_words = [_name_words(layer) for layer in labels]
     scores = sorted(
-        (_unlikeness(ours[i], theirs[j], mask), abs(i - j), i, j)
+        (_mismatch(image_words[i], label_words[j], mask), abs(i - j), i, j)
         for i, image in enumerate(images)
         for j, mask in enumerate(labels)
         if fits(image, mask)
@@ -88,15 +89,15 @@ def fits(image: "Image", labels: "Labels") -> bool:
 
 
 def is_result(labels: "Labels") -> bool:
-    """Whether a model of ours made the layer, whoever mended it since."""
+    """Whether a model of ours made the layer, also if it was edited since."""
     return "msankd" in labels.metadata
 
 
-def _unlikeness(ours: set[str], theirs: set[str], labels: "Labels") -> float:
-    """Less the share of words that both names have; from -1 to 0.3."""
-    result = _RESULT if is_result(labels) else 0.0
-    return result - len(ours & theirs) / max(1, len(ours | theirs))
+def _mismatch(image_words: set[str], label_words: set[str], labels: "Labels") -> float:
+    """From -1, all words of the names in common, to 0; a result of ours comes later."""
+    common, union = image_words & label_words, image_words | label_words
+    return (_RESULT if is_result(labels) else 0.0) - len(common) / max(1, len(union))
 
 
-def _words(layer: Any) -> set[str]:
+def _name_words(layer: Any) -> set[str]:
     return set(re.findall(r"[^\W_]+", layer.name.casefold()))

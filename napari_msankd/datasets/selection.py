@@ -12,9 +12,9 @@ from napari_msankd.datasets.layer_export import (
     LayerCase,
     cases_of,
     classes_of,
-    counted,
+    count_labels,
     file_name,
-    several,
+    is_multiclass,
     stored_labels,
     stored_pixels,
 )
@@ -80,16 +80,8 @@ class FolderDataset:
             `class_values` of the source, for a target: several classes have
             the same values in every domain. Found in the masks when missing.
         """
-        meant = classes if several(classes) else None
         masks = None if self.unmasked == "error" else "present"
-        return _recipe(
-            self.name,
-            self.path.resolve(),
-            meant,
-            self.angle,
-            exclude=list(self.exclude),
-            masks=masks,
-        )
+        return self._recipe(self.name, classes if is_multiclass(classes) else None, masks)
 
     def unlabelled_recipe(self, run_folder: Path) -> "DomainRecipe | None":
         """The images that have no mask, if they are to join without one. Call it in a worker.
@@ -101,14 +93,7 @@ class FolderDataset:
         """
         if self.unmasked != "unlabelled":
             return None
-        return _recipe(
-            f"{self.name}, without masks",
-            self.path.resolve(),
-            None,
-            self.angle,
-            exclude=list(self.exclude),
-            masks="absent",
-        )
+        return self._recipe(f"{self.name}, without masks", None, "absent")
 
     def domain(self, classes: Sequence[str] = ()) -> "Domain":
         """The images, read when they are asked for, with the masks there are. In a worker.
@@ -124,17 +109,16 @@ class FolderDataset:
         InputError
             If the folder cannot be read.
         """
-        from src_training.data.domain import Domain
+        recipe = self.recipe(Path(), _indices(classes))
+        from src_training.runs.data import load_domain
 
-        meant = _indices(classes)
-        found = Domain.from_folder(
-            self.path,
-            name=self.name,
-            class_values=meant,
-            masks="optional" if self.unmasked == "error" else "present",
-            exclude=self.exclude,
-        )
-        return replace(found, angle=self.angle)
+        return load_domain(recipe, masks_required=False)
+
+    def _recipe(
+        self, name: str, classes: Mapping[str, Any] | None, masks: str | None
+    ) -> "DomainRecipe":
+        selection = {"exclude": list(self.exclude), "masks": masks}
+        return _recipe(name, self.path.resolve(), classes, self.angle, **selection)
 
 
 @dataclass(frozen=True)
@@ -185,7 +169,7 @@ class LayerDataset:
         meant = dict(classes) if classes else self.classes()
         for _ in self.write(folder, meant):
             pass
-        if meant and not several(meant):
+        if meant and not is_multiclass(meant):
             # Written as 0 and 1, whatever was painted.
             meant = {next(name for name in meant if name != "background"): 1}
         return _recipe(self.name, folder, meant, self.angle)
@@ -196,7 +180,7 @@ class LayerDataset:
         Parameters
         ----------
         run_folder
-            The images go to ``unlabelled/NAME/`` in it.
+            The images go to a folder of their own in ``unlabelled/``.
 
         Raises
         ------
@@ -205,10 +189,11 @@ class LayerDataset:
         """
         if self.unmasked != "unlabelled":
             return None
-        folder = Path(run_folder).resolve() / "unlabelled" / file_name(self.name)
+        name = f"{self.name}, without masks"
+        folder = Path(run_folder).resolve() / "unlabelled" / file_name(name)
         if not list(self._write(folder, cases_of(self.pairs, "absent"), None)):
             return None
-        return _recipe(f"{self.name}, without masks", folder, None, self.angle)
+        return _recipe(name, folder, None, self.angle)
 
     def domain(self, classes: Sequence[str] = ()) -> "Domain":
         """The layers as if they had been written to a folder, in memory. In a worker.
@@ -242,7 +227,7 @@ class LayerDataset:
         counts = Counter[int]()
         for case in cases_of(self.pairs):
             if case.labels is not None:
-                counts += counted(case.labels)
+                counts += count_labels(case.labels)
         return classes_of(counts)
 
     def write(self, folder: Path, classes: Mapping[str, Any] | None) -> Iterator[str]:
@@ -269,7 +254,7 @@ class LayerDataset:
         """
         for case in cases_of(self.pairs, self._masks):
             if case.labels is None and self.role == "source":
-                raise unpainted(case.pair)
+                raise unpainted_error(case.pair)
             yield case
 
     def _write(
@@ -311,7 +296,7 @@ def _indices(classes: Sequence[str]) -> dict[str, int | list[int]] | None:
     return {name: index for index, name in enumerate(classes) if index} if classes[2:] else None
 
 
-def unpainted(pair: LayerPair) -> InputError:
+def unpainted_error(pair: LayerPair) -> InputError:
     """What is said of an image that should have a mask."""
     image = pair.image.name
     if pair.labels is None:

@@ -255,7 +255,8 @@ class DatasetSelector(QFrame):
         self.faults.setText(shown.replace("/", "/\u200b").replace("\\", "\\\u200b"))
         self.more.setText(f"All {len(problems):,} problems…")
         self.more.setVisible(len(problems) > _SHOWN)
-        self._camera_line.setVisible(not self.state.summary.volumes)
+        chosen = self.state.folder is not None or bool(self.state.chosen)
+        self._camera_line.setVisible(chosen and not self.state.summary.volumes)
         self._show_actions()
 
     def _show_actions(self) -> None:

@@ -13,7 +13,7 @@ from napari_msankd.datasets.selection import (
     LayerDataset,
     Masks,
     Unmasked,
-    unpainted,
+    unpainted_error,
 )
 from napari_msankd.torch_import import gc_paused
 from src_training.errors import InputError
@@ -108,7 +108,7 @@ def _inspect_layers(dataset: LayerDataset, masks: Masks) -> "Iterator[Finding | 
             yield _partly_painted(pair, bare)
         if bare and required and dataset.unmasked != "unlabelled":
             whole = not painted[pair.image.name]
-            yield WithoutMask(bare, str(unpainted(pair)) if whole else "")
+            yield WithoutMask(bare, str(unpainted_error(pair)) if whole else "")
 
 
 def _partly_painted(pair: LayerPair, bare: int) -> "Finding":
