@@ -67,7 +67,7 @@ class CostEstimate(QObject):
             if line.startswith("{"):
                 self._last = line
                 content = json.loads(line)
-                if "at_least" in content:
+                if "roughly" in content:
                     self.progressed.emit(content)
             if self._process is None:  # stopped by whoever listens
                 return

@@ -191,7 +191,7 @@ class SetupPage(SetupForm):
         """Time a few steps of the run as it is chosen now."""
         if not measurable(self.state):
             return
-        self.state.progress = {"done": 0, "total": 1, "part": "Reading images", "at_least": 0.0}
+        self.state.progress = {"done": 0, "total": 1, "part": "Reading images", "roughly": 0.0}
         self._make_recipe("estimate", self._measure_recipe)
 
     def _measure_recipe(self, recipe: "Recipe | tuple[str, ...]") -> None:

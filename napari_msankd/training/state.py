@@ -171,8 +171,8 @@ def cost_text(state: TrainingState) -> str:
 
     >>> cost_text(TrainingState(estimate={"seconds": 310, "memory": 12e8, "device": "cpu"}))
     'About 5 min 10 s and 1.2 GB of memory on cpu'
-    >>> cost_text(TrainingState(progress={"done": 1, "part": "Teacher", "at_least": 120}))
-    'At least 2 min 0 s; measuring: Teacher…'
+    >>> cost_text(TrainingState(progress={"done": 1, "part": "Teacher", "roughly": 130}))
+    'Roughly 2 min; measuring: Teacher…'
     """
     if state.estimate is not None:
         seconds, memory = state.estimate["seconds"], int(state.estimate["memory"])
@@ -186,10 +186,12 @@ def cost_text(state: TrainingState) -> str:
         return f"Time is not estimated while {_listed(state.training)} is training."
     if state.progress is None:
         return ""
-    part, at_least = state.progress["part"], state.progress["at_least"]
-    if state.progress["done"] == 0 or not at_least:
+    part, roughly = state.progress["part"], state.progress["roughly"]
+    if not roughly:
         return f"Estimating time and memory: {part}…"
-    return f"At least {duration(at_least)}; measuring: {part}…"
+    minutes = max(1, round(roughly / 60))
+    time = f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return f"Roughly {time}; measuring: {part}…"
 
 
 def message(state: TrainingState) -> str:

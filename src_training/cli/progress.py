@@ -151,8 +151,7 @@ class EstimateDisplay(_Bars):
 
     def show(self, progress: "EstimateProgress") -> None:
         """Take what is known by now."""
-        known = f"; at least {progress.at_least / 60:.1f} min" if progress.at_least else ""
-        said = f"{progress.part}{known}"
+        said = f"{progress.part}; roughly {progress.roughly / 60:.1f} min"
         self._bar.update(self._task, completed=progress.done, total=progress.total, said=said)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import psutil
 import torch
+from lightning_fabric import Fabric
 
+from src_training.config.networks import NetworkRecipe
 from src_training.config.recipe import Recipe
 from src_training.config.stages import STAGES, stages_of
 from src_training.data.domain import Domain
@@ -20,6 +22,7 @@ from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event, StageFinished, StageStarted, StepDone, Validated
 from src_training.runs.pipeline import VALIDATION_PATCHES, Pipeline
 from src_training.runs.run import execute
+from src_training.training.builders import build_segmentation_network
 from src_training.training.distributed.launch import make_fabric
 
 _STEPS = 3
@@ -28,6 +31,9 @@ _TRAINING_IMAGES, _VALIDATION_IMAGES, _TEST_IMAGES = 2, 1, 2
 _CPU_BATCH = 16
 """From here on a processor takes as long for each patch; of fewer, each would take up to twice
 as long. A GPU is tried at the whole batch."""
+
+_GUESS_BATCH = 2
+"""Patches of a step on noise: it has to be fast rather than exact."""
 
 _HELD = 10
 """Bytes beside the channels that a training image's pixel takes: mask, field of view, places."""
@@ -86,15 +92,15 @@ class EstimateProgress:
         Parts that are measured, and all of them.
     part
         Title of the part that is being measured.
-    at_least
-        Seconds that the parts measured so far will take, 0 before the first: a lower bound
-        of the estimate, but for a stage under way, whose next step may turn out faster.
+    roughly
+        Seconds that the run will take, as far as is known: stages that are not measured
+        yet are guessed from one step of teacher and student on noise.
     """
 
     done: int
     total: int
     part: str
-    at_least: float
+    roughly: float
 
 
 def estimate(
@@ -117,7 +123,7 @@ def estimate(
     stopping
         As for `distil`.
     progress
-        Called when a part begins, and with each step that makes `at_least` better known.
+        Called when a part begins, and whenever `roughly` is better known.
 
     Raises
     ------
@@ -128,10 +134,12 @@ def estimate(
     """
     began = time.perf_counter()
     parts = len(stages_of(recipe)) + 2
-    progress(EstimateProgress(0, parts, "Reading images", 0.0))
+    fabric = make_fabric(device, 1)
+    guessed = _guess_stage_seconds(recipe, fabric)
+    progress(EstimateProgress(0, parts, "Reading images", sum(guessed.values())))
+    began = time.perf_counter()
     data = load_run_data(recipe)
     loading = time.perf_counter() - began
-    fabric = make_fabric(device, 1)
     few = data.subset(_TRAINING_IMAGES, _VALIDATION_IMAGES, _TEST_IMAGES)
     trial = _shortened(recipe, on_cpu=fabric.device.type == "cpu")
     held_out = _images(data.validation)
@@ -146,9 +154,9 @@ def estimate(
 
     def on_change(watch: _Watch) -> None:
         known = {stage: times for stage, times in watch.stages.items() if times.settled}
-        before = loading + watch.preparing * prepared
-        at_least = before + sum(seconds_of(known).values()) if known else 0.0
-        progress(EstimateProgress(watch.finished + 1, parts, watch.part, at_least))
+        stages = guessed | seconds_of(known)
+        roughly = loading + watch.preparing * prepared + sum(stages.values())
+        progress(EstimateProgress(watch.finished + 1, parts, watch.part, roughly))
 
     with TemporaryDirectory() as folder, _Memory(fabric.device) as memory:
         watch = _Watch(memory, on_change, parts - 2)
@@ -297,6 +305,47 @@ def _shortened(recipe: Recipe, *, on_cpu: bool) -> Recipe:
         for name, schedule in recipe.stages.items()
     }
     return recipe.model_copy(update={"stages": stages})
+
+
+_SHARES = {
+    "teacher": (1.0, 0.0),
+    **dict.fromkeys(("autoencoder", "vectors", "tan", "paraphraser"), (1 / 3, 0.0)),
+    "san": (0.0, 1 / 3),
+    "distil": (1 / 3, 1.0),
+}
+"""Steps of teacher and student that a step of a stage costs, roughly: a forward pass is a third."""
+
+
+def _guess_stage_seconds(recipe: Recipe, fabric: Fabric) -> dict[str, float]:
+    """Seconds of the steps of each stage, from a step of each network on noise."""
+    teacher, student = (_patch_seconds(recipe, each, fabric) for each in _networks(recipe))
+    views = max((getattr(method, "views", 0) for method in recipe.distillation), default=0)
+    guessed = {}
+    for spec in stages_of(recipe):
+        schedule = spec.schedule_of(recipe)
+        of_teacher, of_student = _SHARES.get(spec.name, (0.0, 1.0))
+        images = schedule.batch * (1 + views if spec.name == "distil" else 1)
+        patch = of_teacher * teacher + of_student * student
+        guessed[spec.name] = schedule.steps * images * patch
+    return guessed
+
+
+def _networks(recipe: Recipe) -> tuple[NetworkRecipe, NetworkRecipe]:
+    return recipe.teacher, recipe.student
+
+
+def _patch_seconds(recipe: Recipe, chosen: NetworkRecipe, fabric: Fabric) -> float:
+    """Seconds of a training step of a network for each patch, its second step of two."""
+    network = fabric.to_device(build_segmentation_network(recipe, chosen, classes=2))
+    shape = (_GUESS_BATCH, recipe.preprocessing.in_channels, recipe.patch, recipe.patch)
+    noise = torch.randn(shape, device=fabric.device)
+    for _ in range(2):
+        began = time.perf_counter()
+        with fabric.autocast():
+            loss = network(noise).float().square().mean()
+        loss.backward()
+        float(next(network.parameters()).grad.sum())  # a GPU has finished by then
+    return (time.perf_counter() - began) / _GUESS_BATCH
 
 
 def _stage_seconds(recipe: Recipe, trial: Recipe, stage: str, times: _Times, cases: int) -> float:

@@ -147,7 +147,9 @@ class Pipeline:
             schedule = spec.schedule_of(recipe)
             distils = schedule.steps > 0 and is_rank_zero()
             if isinstance(stage, DistillationStage) and distils and not directory.begun(spec.name):
-                sentences = weak_teacher_notes(scores["teacher"], scores["baseline"])
+                sentences = weak_teacher_notes(
+                    scores["teacher"], scores["baseline"], recipe.teacher.train
+                )
                 sentences += self._dominance_warnings(stage, sampler, fabric)
                 for sentence in sentences:
                     note(spec.name, 0, sentence)

@@ -106,18 +106,26 @@ def gradient_ratios(
     return {name: ratio(loss) for name, loss in weighted.items()}
 
 
-def weak_teacher_notes(teacher: float, baseline: float) -> list[str]:
+def weak_teacher_notes(teacher: float, baseline: float, trained: bool = True) -> list[str]:
     """A sentence if the validation Dice of the teacher hardly exceeds that of the baseline.
+
+    Parameters
+    ----------
+    teacher, baseline
+        Their Dice on the validation images.
+    trained
+        Whether the run trained the teacher; else it can still be fine-tuned.
 
     >>> weak_teacher_notes(teacher=0.75, baseline=0.70)
     []
     """
     if teacher - baseline >= MIN_TEACHER_LEAD:
         return []
+    way = "more steps of it (stages.teacher.steps)" if trained else "fine-tuning it (teacher.train)"
     return [
         f"The teacher has a Dice of {teacher:.3f} on the validation images and the student "
-        f"alone {baseline:.3f}, so that there is little to teach; a wider teacher, or more "
-        "steps of it (stages.teacher.steps), would know more"
+        f"alone {baseline:.3f}, so that there is little to teach; a wider teacher, or "
+        f"{way}, would know more"
     ]
 
 

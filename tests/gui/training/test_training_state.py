@@ -116,10 +116,10 @@ def test_cost_is_measured_once_and_never_beside_a_run(state):
 
 def test_the_cost_is_said_as_far_as_it_is_known(state):
     assert cost_text(state) == ""
-    state.progress = {"done": 0, "total": 9, "part": "Reading images", "at_least": 0.0}
+    state.progress = {"done": 0, "total": 9, "part": "Reading images", "roughly": 0.0}
     assert cost_text(state) == "Estimating time and memory: Reading images…"
-    state.progress = {"done": 1, "total": 9, "part": "Teacher", "at_least": 130.0}
-    assert cost_text(state) == "At least 2 min 10 s; measuring: Teacher…"
+    state.progress = {"done": 1, "total": 9, "part": "Teacher", "roughly": 4000.0}
+    assert cost_text(state) == "Roughly 1 h 7 min; measuring: Teacher…"
     state.progress, state.estimate = None, ESTIMATE | {"notes": ["One image."]}
     assert cost_text(state) == "About 1 min 0 s and 1.0 GB of memory on cpu\nOne image."
     state.clear_estimate()
