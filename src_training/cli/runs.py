@@ -262,21 +262,23 @@ def runs(
     msankd runs comparisons/first
     ```
     """
-    from src_training.runs.library import run_verdict
-    from src_training.runs.state import find_runs
+    from src_training.runs.library import Library, run_verdict
+    from src_training.runs.state import find_runs, read_state
 
     table = Table("run", "state", "stage", "step", "last words, or result")
     folders = console.runs_roots(roots)
-    for root in folders:
-        for run in find_runs(root):
-            verdict = run_verdict(run.path) if run.state == "finished" else None
-            table.add_row(
-                str(run.path.relative_to(root)),
-                run.state,
-                run.stage,
-                f"{run.step} of {run.steps}" if run.steps else "",
-                verdict.sentence if verdict else run.last_words,
-            )
+    listed = [(run.path.relative_to(root), run) for root in folders for run in find_runs(root)]
+    if not roots:
+        listed += [(path, read_state(path)) for path in Library.default().opened_runs()]
+    for name, run in listed:
+        verdict = run_verdict(run.path) if run.state == "finished" else None
+        table.add_row(
+            str(name),
+            run.state,
+            run.stage,
+            f"{run.step} of {run.steps}" if run.steps else "",
+            verdict.sentence if verdict else run.last_words,
+        )
     console.out.print(table)
     console.say_where(folders)
 

@@ -144,11 +144,21 @@ class Library:
         ]
 
     def remember(self, path: Path) -> None:
-        """Keep a model file that lies elsewhere, with all of its run, in the list."""
+        """Keep a run, or a model file with all of its run, that lies elsewhere in the list."""
         path = path.absolute()
-        listed = any(path == entry.path for entry in self.list_models())
-        if not listed and _entry(path, "file", path.stem) is not None:
-            self._write_opened([*self._opened(), path])
+        run = run_of(path)
+        if run is not None:
+            listed = self._is_inside(run) or run in self.opened_runs()
+        else:
+            unreadable = _entry(path, "file", path.stem) is None
+            listed = unreadable or any(path == entry.path for entry in self.list_models())
+        if not listed:
+            self._write_opened([*self._opened(), run or path])
+
+    def opened_runs(self) -> list[Path]:
+        """Directories of the runs that were opened from elsewhere and are still there."""
+        runs = (run_of(path) for path in self._opened())
+        return list(dict.fromkeys(run for run in runs if run is not None))
 
     def forget(self, entry: ModelEntry) -> None:
         """Take a model that lies elsewhere, with all of its run, off the list; files stay."""
@@ -158,7 +168,7 @@ class Library:
     def is_elsewhere(self, entry: ModelEntry) -> bool:
         """Whether an entry was opened from a folder that is not looked in."""
         if entry.run is not None:
-            return entry.run.parent not in [root.absolute() for root in self.runs]
+            return not self._is_inside(entry.run)
         return entry.origin == "file" and entry.path.parent != self.models.absolute()
 
     def rename(self, entry: ModelEntry, name: str) -> Path:
@@ -210,11 +220,13 @@ class Library:
             raise InputError(f"{entry.name}: the run is still training; stop it first")
         return entry.run
 
+    def _is_inside(self, run: Path) -> bool:
+        return run.parent in [root.absolute() for root in self.runs]
+
     def _finished_runs(self) -> list[Path]:
         inside = [run for root in self.runs for run in root.absolute().glob("*")]
-        opened = [run for path in self._opened() if (run := run_of(path)) is not None]
         found = {}
-        for run in (*inside, *opened):
+        for run in (*inside, *self.opened_runs()):
             try:
                 found[run] = RunDirectory(run).model.stat().st_mtime
             except OSError:  # not finished, or gone
@@ -260,8 +272,9 @@ def run_models(run: Path) -> list[ModelEntry]:
 
 
 def run_of(model: Path) -> Path | None:
-    """The directory of the run that a model file belongs to; None for a file by itself."""
-    folders = (model.parent, model.parent.parent if model.parent.name == "models" else model.parent)
+    """The run that a model file, or the directory itself, is of; None for a file by itself."""
+    above = model.parent
+    folders = (model, above, above.parent if above.name == "models" else above)
     return next((run for run in folders if RunDirectory(run).recipe.exists()), None)
 
 

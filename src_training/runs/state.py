@@ -66,10 +66,11 @@ def find_runs(root: Path) -> list[RunState]:
     """
     found = [file for deep in ("*", "*/*", "*/*/*") for file in root.glob(f"{deep}/recipe.yaml")]
     recipes = sorted(found, key=lambda file: -file.stat().st_mtime)
-    return [_state_or_fault(recipe.parent) for recipe in recipes]
+    return [read_state(recipe.parent) for recipe in recipes]
 
 
-def _state_or_fault(path: Path) -> RunState:
+def read_state(path: Path) -> RunState:
+    """How the run in a directory stands; ``unreadable`` where `run_state` raises."""
     try:
         return run_state(path)
     except (InputError, OSError) as error:

@@ -129,6 +129,15 @@ def test_a_run_from_elsewhere_is_remembered_with_all_its_models(library, tmp_pat
     assert titles(library) == [] and run.exists()
 
 
+def test_a_run_that_has_not_finished_is_remembered_too(library, tmp_path):
+    run = tmp_path / "elsewhere"
+    run.mkdir()
+    (run / "recipe.yaml").write_text("name: young")
+    for path in (run, run, library.runs[0] / "first"):
+        library.remember(path)
+    assert library.opened_runs() == [run]
+
+
 def test_a_file_that_is_no_model_is_not_remembered(library, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"no model")
     library.remember(tmp_path / "x.safetensors")

@@ -5,6 +5,7 @@ from pathlib import Path
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
+from napari_msankd.settings import library
 from napari_msankd.training.monitor.run_index import RunIndex
 from napari_msankd.widgets.layout import elide_combo
 from napari_msankd.workers import Worker
@@ -48,6 +49,8 @@ class RunCombo(QComboBox):
         self.states: dict[Path, RunState] = {}
         self.workers: dict[str, Worker] = {}
         self._index = RunIndex(root.absolute())
+        for run in library().opened_runs():
+            self._index.add(run)
         self._path: Path | None = None
         self._show([])
         self.activated.connect(self._on_activated)
@@ -129,6 +132,7 @@ class RunCombo(QComboBox):
         self._select()
         name = QFileDialog.getExistingDirectory(self, "Open run folder", str(self._index.root))
         if name:
+            library().remember(Path(name))
             self.open(Path(name))
 
 

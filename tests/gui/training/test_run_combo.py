@@ -5,6 +5,7 @@ import os
 import pytest
 from filelock import FileLock
 
+from napari_msankd.training.monitor import run_combo
 from napari_msankd.training.monitor import run_index as run_list
 from napari_msankd.training.monitor.run_combo import RunCombo
 from napari_msankd.training.monitor.run_index import RunIndex
@@ -180,3 +181,13 @@ def test_of_what_runs_only_the_news_is_read(root, monkeypatch):
         assert len(read) == 1
     append_events(run, [RunStopped(reason="stopped on request")])
     assert look(runs)["a"].state == "stopped"
+
+
+def test_an_opened_run_is_listed_in_the_next_session(root, choose, tmp_path, monkeypatch):
+    elsewhere = write_run(tmp_path / "elsewhere", run_events())
+    choice = choose(root)
+    monkeypatch.setattr(run_combo.QFileDialog, "getExistingDirectory", lambda *_: str(elsewhere))
+    choice.setCurrentIndex(choice.count() - 1)
+    choice.activated.emit(choice.count() - 1)
+    assert choice.path == elsewhere
+    assert "elsewhere · finished" in entries(choose(root))
