@@ -276,18 +276,16 @@ class LayerDataset:
 Dataset = FolderDataset | LayerDataset
 
 
-def shared(source: Dataset, target: Dataset) -> str:
-    """A sentence where a target holds what is learned from; empty if it does not."""
-    if isinstance(source, FolderDataset) and isinstance(target, FolderDataset):
-        path = target.path.resolve()
-        if path == source.path.resolve():
-            return f"Target {path} is the source; expected images that are not learned from."
-    if isinstance(source, LayerDataset) and isinstance(target, LayerDataset):
-        learned = {pair.image.name for pair in source.pairs}
-        both = [pair.image.name for pair in target.pairs if pair.image.name in learned]
-        if both:
-            layers = ", ".join(repr(name) for name in both[:3]) + ", …" * (len(both) > 3)
-            return f"Ticked in the source and in a target: {layers}; expected each in one of them."
+def shared_images(one: Dataset, other: Dataset) -> str:
+    """The folder or the layers that two datasets have in common, in words; empty without one."""
+    if isinstance(one, FolderDataset) and isinstance(other, FolderDataset):
+        path = one.path.resolve()
+        return f"Folder {path}" if path == other.path.resolve() else ""
+    if isinstance(one, LayerDataset) and isinstance(other, LayerDataset):
+        known = {pair.image.layer_id for pair in one.pairs}
+        both = [pair.image.name for pair in other.pairs if pair.image.layer_id in known]
+        more = f" and {len(both) - 3} more" if len(both) > 3 else ""
+        return f"Layer {', '.join(map(repr, both[:3]))}{more}" if both else ""
     return ""
 
 

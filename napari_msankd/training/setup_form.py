@@ -85,8 +85,6 @@ class SetupForm(QWidget):
         self.sources = DatasetList(self.viewer, "required", _SOURCES)
         self.targets = DatasetList(self.viewer, "optional", _TARGETS)
         self.unlabelled = DatasetList(self.viewer, "unused", _UNLABELLED)
-        self.overlap = WrappingLabel()
-        self.overlap.setToolTip("What a target has in common with images that are trained on")
         titles = {
             "Sources": self.sources,
             "Targets (optional)": self.targets,
@@ -96,8 +94,6 @@ class SetupForm(QWidget):
         for title, part in titles.items():
             box, _, below = group_box(title)
             below.addWidget(part)
-            if part is self.targets:
-                below.addWidget(self.overlap)
             boxes.append(box)
         self.sources.add()
         return boxes

@@ -29,7 +29,6 @@ from napari_msankd.training.state import (
     message,
     name_note,
     obstacle,
-    overlap,
 )
 from napari_msankd.workers import Failure, WorkerGroup, as_failure
 from src_training.errors import InputError
@@ -158,7 +157,6 @@ class SetupPage(SetupForm):
         """Show the state; measure the cost where it is to be known and is not."""
         state = self.state
         missing = obstacle(state)
-        self.overlap.setText(f"✕ {overlap(state)}" if overlap(state) else "")
         self.start.setEnabled(not missing and not state.starting)
         self.start.setToolTip(missing or _START_TIP)
         self.advanced.setEnabled(not missing and not state.starting)

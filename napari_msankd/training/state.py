@@ -4,6 +4,7 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import SignalGroupDescriptor
@@ -80,7 +81,7 @@ class TrainingState:
         changed = False
         for name, value in choices.items():
             former = getattr(self, name)
-            changed |= value is not former and (name in _DATASETS or value != former)
+            changed |= value is not former and (name in _ROWS or value != former)
             setattr(self, name, value)
         if changed:
             self.reset = self.edited is not None
@@ -115,7 +116,8 @@ class TrainingState:
         )
 
 
-_DATASETS = ("sources", "targets", "unlabelled")
+_ROWS = {"sources": "Sources", "targets": "Targets", "unlabelled": "Images without masks"}
+"""Titles of the rows of datasets, by the field of the state."""
 
 
 def obstacle(state: TrainingState) -> str:
@@ -136,12 +138,15 @@ def obstacle(state: TrainingState) -> str:
 
 
 def overlap(state: TrainingState) -> str:
-    """What a target has in common with images that are trained on, in a sentence."""
-    from napari_msankd.datasets.selection import shared
+    """Which images are chosen twice, in a sentence: none is trained on twice, or also a target."""
+    from napari_msankd.datasets.selection import shared_images
 
-    trained = (*(state.sources or ()), *(state.unlabelled or ()))
-    pairs = ((one, target) for target in state.targets or () for one in trained)
-    return next(filter(None, (shared(*pair) for pair in pairs)), "")
+    chosen = [(row, each) for name, row in _ROWS.items() for each in getattr(state, name) or ()]
+    for (row, one), (other_row, other) in combinations(chosen, 2):
+        if images := shared_images(one, other):
+            where = f"twice in {row}" if row == other_row else f"in {row} and in {other_row}"
+            return f"{images} is {where}; expected each image once."
+    return ""
 
 
 def run_name(text: str) -> str:
@@ -200,11 +205,13 @@ def message(state: TrainingState) -> str:
         return "Writing images…"
     if state.failure:
         return f"✕ {state.failure}"
+    if sentence := overlap(state):
+        return f"✕ {sentence}"
     if state.reset:
         return "Advanced settings were reset because the selection changed."
     if state.edited is not None:
         return "Advanced settings were changed."
-    return "" if overlap(state) else obstacle(state)
+    return obstacle(state)
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -143,16 +143,19 @@ def test_no_target_is_trained_on(page, make_domain, qtbot):
     target = page.targets.add()
     qtbot.waitUntil(lambda: page.targets.value() is not None, timeout=PATIENCE)
     assert not page.start.isEnabled()
-    assert "'eye 0', 'eye 1', 'eye 2'; expected each in one of them" in page.overlap.text()
+    both = (
+        "✕ Layer 'eye 0', 'eye 1', 'eye 2' is in Sources and in Targets; expected each image once."
+    )
+    assert page.status.text() == both
     for row in range(1, 3):
         target.rows.topLevelItem(row).setCheckState(0, Qt.CheckState.Unchecked)
     source.rows.topLevelItem(0).setCheckState(0, Qt.CheckState.Unchecked)
     qtbot.waitUntil(page.start.isEnabled, timeout=PATIENCE)
-    assert page.overlap.text() == ""
+    assert page.status.text() == ""
     folder = make_domain()
     for choice in (source, target):
         choice.choose_folder(folder)
-    qtbot.waitUntil(lambda: "is the source" in page.overlap.text(), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "✕ Folder" in page.status.text(), timeout=PATIENCE)
     assert not page.start.isEnabled()
 
 

@@ -61,8 +61,12 @@ def test_a_name_that_is_changed_is_shown(state):
         ({"sources": ()}, "Sources are not ready"),
         ({"targets": None}, "A target is not ready"),
         ({"unlabelled": None}, "Images without masks are not ready"),
-        ({"targets": (OURS,)}, "is the source"),
-        ({"unlabelled": (THEIRS,), "targets": (THEIRS,)}, str(THEIRS.path)),
+        ({"targets": (OURS,)}, "Folder /data/ours is in Sources and in Targets; expected"),
+        ({"sources": (OURS, OURS)}, "Folder /data/ours is twice in Sources"),
+        (
+            {"unlabelled": (THEIRS,), "targets": (THEIRS,)},
+            "Folder /data/theirs is in Targets and in Images without masks",
+        ),
         ({"name": "/"}, "The run has no name"),
         ({"teacher": NetworkChoice("fanet", None, train=False)}, "frozen teacher has no model"),
     ],
@@ -78,9 +82,12 @@ def test_what_is_missing_is_one_sentence(state, choice, sentence):
 def test_layers_that_are_trained_on_are_no_targets(state):
     from napari.layers import Image
 
-    pairs = (LayerPair.of(Image(np.zeros((8, 8)), name="eye")),)
-    state.choose(sources=(LayerDataset("a", pairs),), targets=(LayerDataset("b", pairs),))
-    assert "'eye'" in overlap(state) and message(state) == ""
+    first, second = ((LayerPair.of(Image(np.zeros((8, 8)), name="eye")),) for _ in range(2))
+    state.choose(sources=(LayerDataset("a", first),), targets=(LayerDataset("b", first),))
+    assert message(state).startswith("✕ Layer 'eye' is in Sources and in Targets")
+    # Another layer of that name is another image.
+    state.choose(targets=(LayerDataset("b", second),))
+    assert message(state) == overlap(state) == ""
 
 
 def test_another_choice_discards_the_recipe_and_its_cost(state, make_recipe):
