@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from src_training.cli import console
 from src_training.cli.console import Device, Flips, Model
-from src_training.errors import InputError
+from src_training.errors import InputError, naming
 
 if TYPE_CHECKING:
     from src_training.inference.predictor import Predictor
@@ -163,7 +163,8 @@ def _segment_volume(
     for note in volume.notes:
         console.err.print(f"{volume.path}: {note}", style="yellow", highlight=False, soft_wrap=True)
     job = VolumeJob.of(predictor.model, volume, options)
-    cost = estimate_volume(predictor, volume.voxels, job)
+    with naming(volume.path):
+        cost = estimate_volume(predictor, volume.voxels, job)
     size = " x ".join(map(str, job.shape))
     console.out.print(
         f"{volume.path}: {size} voxels, about {cost.seconds / 60:.1f} minutes in one process "

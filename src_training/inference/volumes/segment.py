@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.slice_context import neighbouring
-from src_training.errors import InputError
+from src_training.errors import InputError, naming
 from src_training.inference.image_threshold import quantise
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.inference.volumes.cleanup import clean_up
@@ -82,7 +82,8 @@ def segment_volume(
         If the disk is full; finished slabs stay.
     """
     store = LabelStore(target.with_name(target.name + ".part"), job)
-    yield from segment(volume, store)
+    with naming(volume.path):
+        yield from segment(volume, store)
     clean_up(store.labels, largest=job.largest, filled=job.filled)
     write_labels_like(volume, store.labels, target)
     shutil.rmtree(store.folder)

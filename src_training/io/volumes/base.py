@@ -100,6 +100,24 @@ class Orientation:
 
 CANONICAL = Orientation()
 
+_LPS = np.array([[0.0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
+"""From RAS+ (x, y, z) to (z, y, x) of LPS: up, back and left, mm."""
+
+
+def affine_at(spacing: Spacing, origin: tuple[float, float, float]) -> Affine:
+    """Return the affine, 4 × 4, from (z, y, x) indices to RAS+ of a grid that lies straight.
+
+    Parameters
+    ----------
+    spacing
+        (z, y, x) in mm.
+    origin
+        Centre of the first voxel: mm up, back and left.
+    """
+    to_lps = np.diag([*spacing, 1.0])
+    to_lps[:3, 3] = origin
+    return np.asarray(np.linalg.inv(_LPS) @ to_lps)
+
 
 def orientation_of(affine: Affine) -> Orientation:
     """Return the orientation nearest to an affine, 4 × 4, from file indices to RAS+ (nibabel)."""
@@ -194,6 +212,30 @@ class Volume:
         if self.affine is None:
             return None
         return self.orientation.to_canonical_affine(self.affine, self.shape)
+
+    @property
+    def world_affine(self) -> Affine | None:
+        """4 × 4, canonical (z, y, x) indices to mm up, back and left; None without `affine`."""
+        affine = self.canonical_affine
+        return None if affine is None else np.asarray(_LPS @ affine)
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """Centre of the first canonical voxel: mm up, back and left; zeros without `affine`."""
+        world = self.world_affine
+        if world is None:
+            return 0.0, 0.0, 0.0
+        up, back, left = (float(each) for each in world[:3, 3])
+        return up, back, left
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether the canonical axes run up, back and left, within 0.06 degrees."""
+        world = self.world_affine
+        if world is None:
+            return True
+        steps = world[:3, :3] / np.linalg.norm(world[:3, :3], axis=0)
+        return bool(np.abs(steps - np.eye(3)).max() < _SHEARED)
 
 
 @dataclass(frozen=True)

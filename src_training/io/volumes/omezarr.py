@@ -1,4 +1,4 @@
-"""zarr arrays and OME-Zarr multiscales, 0.4 and 0.5; labels as OME-Zarr label images."""
+"""zarr arrays and OME-Zarr multiscales, 0.1 to 0.5; labels as OME-Zarr label images."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -6,11 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src_training.errors import InputError
 from src_training.io.atomic import write_folder_atomic
 from src_training.io.decoders import NARROWEST, as_input_error, open_zarr_array
-from src_training.io.volumes.base import MILLIMETRES, Spacing, Volume, VolumeFormat
+from src_training.io.volumes.base import (
+    MILLIMETRES,
+    Affine,
+    Spacing,
+    Volume,
+    VolumeFormat,
+    affine_at,
+)
 from src_training.io.volumes.lazy import (
     StoredArray,
     as_dask,
@@ -81,15 +89,15 @@ def _image(path: Path, group: Any) -> list[Volume]:
     if not attributes.get("multiscales"):
         raise InputError(f"{path} is a zarr group without multiscales; expected an OME-Zarr image")
     scales = attributes["multiscales"][0]
-    axes = scales["axes"]
+    levels = [_lazy(path, group[each["path"]]) for each in scales["datasets"]]
+    axes = _axes(scales, levels[0].ndim)
     names = [axis["name"] for axis in axes]
     if names[-3:] != ["z", "y", "x"]:
         raise InputError(f"{path} has axes {', '.join(names)}; expected z, y, x as the last")
-    levels = [_lazy(path, group[each["path"]]) for each in scales["datasets"]]
     if "t" in names and levels[0].shape[names.index("t")] > 1:
         times = levels[0].shape[names.index("t")]
         raise InputError(f"{path} has {times} times; expected a single one")
-    spacing = _spacing(scales, axes)
+    spacing, affine = _place(scales, axes)
     count = levels[0].shape[names.index("c")] if "c" in names else 1
     labels = _channel_names(attributes, count)
     volumes = []
@@ -102,11 +110,18 @@ def _image(path: Path, group: Any) -> list[Volume]:
                 spacing,
                 path,
                 "omezarr",
+                affine=affine,
                 coarser=tuple(coarser),
                 name=labels[channel],
             )
         )
     return volumes
+
+
+def _axes(scales: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """Axes as 0.4 has them: 0.3 only names them, 0.1 and 0.2 have the last of these five."""
+    axes = scales.get("axes") or list("tczyx")[-count:]
+    return [{"name": axis} if isinstance(axis, str) else dict(axis) for axis in axes]
 
 
 def _lazy(path: Path, array: Any) -> Any:
@@ -121,16 +136,30 @@ def _three_axes(voxels: Any, path: Path) -> Any:
     return voxels[(0,) * (voxels.ndim - 3)]
 
 
-def _spacing(scales: Mapping[str, Any], axes: list[Mapping[str, Any]]) -> Spacing | None:
-    """Return (z, y, x) in mm of the finest level: its own scale times that of the image."""
-    scale = np.ones(len(axes))
+def _steps(scales: Mapping[str, Any], axes: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Scale and translation of the finest level, each of all axes, those of the image applied."""
+    scale, translation = np.ones(axes), np.zeros(axes)
     for holder in (scales["datasets"][0], scales):
-        for transformation in holder.get("coordinateTransformations", ()):
+        for transformation in holder.get("coordinateTransformations") or ():
             if transformation["type"] == "scale":
-                scale *= np.asarray(transformation["scale"], float)
-    units = [MILLIMETRES.get(axis.get("unit", ""), 0.0) for axis in axes[-3:]]
-    z, y, x = (float(step) * unit for step, unit in zip(scale[-3:], units, strict=True))
-    return (z, y, x) if min(z, y, x) > 0 else None
+                factor = np.asarray(transformation["scale"], float)
+                scale, translation = scale * factor, translation * factor
+            elif transformation["type"] == "translation":
+                translation = translation + np.asarray(transformation["translation"], float)
+    return scale, translation
+
+
+def _place(
+    scales: Mapping[str, Any], axes: list[dict[str, Any]]
+) -> tuple[Spacing | None, Affine | None]:
+    """Spacing and affine of the finest level; None where an axis has no unit of length."""
+    scale, translation = (each[-3:] for each in _steps(scales, len(axes)))
+    units = np.array([MILLIMETRES.get(axis.get("unit") or "", 0.0) for axis in axes[-3:]])
+    z, y, x = (float(step) for step in scale * units)
+    if min(z, y, x) <= 0:
+        return None, None
+    up, back, left = (float(start) for start in translation * units)
+    return (z, y, x), affine_at((z, y, x), (up, back, left))
 
 
 def _channel_names(attributes: Mapping[str, Any], count: int) -> list[str]:
@@ -149,12 +178,18 @@ def write_zarr_labels(volume: Volume, labels: Any, path: Path) -> None:
     Raises
     ------
     InputError
-        If a label is out of range, or what exists at `path` is no label image.
+        If a label is out of range, what exists at `path` is no label image, or the axes of
+        the volume are turned, which OME-Zarr cannot say.
     OSError
         If the folder cannot be written; a former one stays whole.
     """
     import zarr
 
+    if not volume.is_straight:
+        raise InputError(
+            f"{path} cannot hold the place of {volume.path}, whose axes are turned; "
+            "expected .nii.gz, which can"
+        )
     if path.exists() and "image-label" not in _attributes(path):
         raise InputError(f"{path} exists and holds no labels; expected a free path")
     zarr_format = 2 if _is_version_2(volume) else 3
@@ -195,18 +230,33 @@ def _array(group: Any, shape: tuple[int, int, int], zarr_format: int) -> Any:
 
 
 def _described(volume: Volume, name: str, zarr_format: int, joins: bool) -> dict[str, Any]:
-    unit = {} if volume.spacing is None else {"unit": "millimeter"}
-    scale = {"type": "scale", "scale": list(volume.spacing or (1.0, 1.0, 1.0))}
+    axes, scale, translation = _grid_of(volume)
+    transformations: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    if any(translation):
+        transformations.append({"type": "translation", "translation": translation})
     scales = {
         "name": name,
-        "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
-        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+        "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": transformations}],
     }
     label = {"source": {"image": "../../"}} if joins else {}
     if zarr_format == 2:
         version = {"version": "0.4"}
         return {"multiscales": [scales | version], "image-label": label | version}
     return {"ome": {"version": "0.5", "multiscales": [scales], "image-label": label}}
+
+
+def _grid_of(volume: Volume) -> tuple[list[dict[str, Any]], list[float], list[float]]:
+    """Axes, scale and translation of labels: in the units of a zarr that they are of, else mm."""
+    attributes = _attributes(volume.path) if volume.format == "omezarr" else {}
+    if attributes.get("multiscales"):
+        scales = attributes["multiscales"][0]
+        axes = _axes(scales, 5)
+        scale, translation = (each[-3:].tolist() for each in _steps(scales, len(axes)))
+        return [{"type": "space", **axis} for axis in axes[-3:]], scale, translation
+    unit = {} if volume.spacing is None else {"unit": "millimeter"}
+    axes = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
+    return axes, list(volume.spacing or (1.0, 1.0, 1.0)), list(volume.origin)
 
 
 def _list_among(path: Path, zarr_format: int) -> None:

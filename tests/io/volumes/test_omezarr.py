@@ -10,7 +10,7 @@ import zarr
 from src_training.errors import InputError
 from src_training.io.volumes.registry import open_volume, open_volumes, write_labels_like
 
-from .files import save_ome
+from .files import save, save_ome
 
 
 @pytest.fixture
@@ -193,3 +193,66 @@ def test_a_path_that_is_no_volume(tmp_path):
     for name, words in (("folder", "is no volume"), ("a.txt", "is no volume"), ("b", "not exist")):
         with pytest.raises(InputError, match=words):
             open_volume(tmp_path / name)
+
+
+def add_translation(path, zarr_format, levels=1, of_image=False):
+    """Move an image by 30, 12 and -8 micrometres before, or after, its common scale of 10."""
+    group = zarr.open_group(path, mode="a")
+    attributes = dict(group.attrs)
+    holder = attributes["ome"] if zarr_format == 3 else attributes
+    scales = holder["multiscales"][0]
+    move = {"type": "translation", "translation": [30, 12, -8]}
+    places = [scales] if of_image else scales["datasets"][:levels]
+    for place in places:
+        place["coordinateTransformations"].append(move)
+    group.attrs.update(attributes)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(("of_image", "moved"), [(False, 10), (True, 1)])
+def test_a_translation_is_the_place_of_image_and_labels(
+    voxels, tmp_path, zarr_format, of_image, moved
+):
+    path = save_ome(tmp_path / "a.zarr", voxels, zarr_format)
+    add_translation(path, zarr_format, of_image=of_image)
+    volume = open_volume(path)
+    expected = np.array([30, 12, -8]) * moved / 1000
+    assert volume.origin == pytest.approx(expected)
+    beside = path / "labels" / "liver"
+    for target in (beside, tmp_path / "labels.ome.zarr", tmp_path / "labels.nii.gz"):
+        write_labels_like(volume, np.ones(volume.shape, np.uint8), target)
+        written = open_volume(target)
+        assert written.spacing == pytest.approx(volume.spacing)
+        assert written.origin == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_place_of_a_nifti_goes_into_a_zarr(tmp_path):
+    affine = np.diag([-0.8, -0.8, 3.0, 1.0])
+    affine[:3, 3] = 120, 80, -300
+    volume = open_volume(save(tmp_path / "ct.nii", np.zeros((4, 5, 6), np.int16), affine))
+    assert volume.origin == pytest.approx((-300, -80, -120))
+    write_labels_like(volume, np.ones(volume.shape, np.uint8), tmp_path / "labels.zarr")
+    assert open_volume(tmp_path / "labels.zarr").origin == pytest.approx((-300, -80, -120))
+
+
+def test_a_place_that_a_zarr_cannot_hold_is_refused(tmp_path):
+    turned = np.eye(4)
+    turned[:2, :2] = [[np.cos(0.1), -np.sin(0.1)], [np.sin(0.1), np.cos(0.1)]]
+    volume = open_volume(save(tmp_path / "ct.nii", np.zeros((4, 5, 6), np.int16), turned))
+    with pytest.raises(InputError, match=r"labels\.zarr cannot hold the place of .*ct\.nii"):
+        write_labels_like(volume, np.ones(volume.shape, np.uint8), tmp_path / "labels.zarr")
+    assert not (tmp_path / "labels.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "axes"), [("0.1", None), ("0.2", None), ("0.3", ["z", "y", "x"])]
+)
+def test_former_versions_are_read(voxels, tmp_path, version, axes):
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    lead = () if axes else (None, None)
+    group.create_array("0", data=voxels[lead])
+    scales = {"version": version, "datasets": [{"path": "0"}]} | ({"axes": axes} if axes else {})
+    group.attrs.update({"multiscales": [scales], "omero": None})
+    volume = open_volume(tmp_path / "a.zarr")
+    assert volume.spacing is None
+    assert np.array_equal(volume.voxels.compute(), voxels)
