@@ -1,10 +1,13 @@
 """Samples that need no download: a synthetic eye by three cameras, and a synthetic CT."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
+
+from napari_msankd.torch_import import gc_paused
 
 LayerData = tuple[Any, dict[str, Any], str]
 
-_EYE, _SIZE = 7, 768
+_EYE, _SIZE, _SMALL = 7, 768, 512
 _PATIENT = 7
 _SOFT_TISSUE = (-160, 240)
 """Hounsfield units from black to white."""
@@ -38,6 +41,16 @@ def abdomen_ct() -> list[LayerData]:
     image = {"name": "abdomen CT", "contrast_limits": _SOFT_TISSUE, **place}
     liver = {"name": "abdomen CT true liver", "visible": False, **place}
     return [(phantom.voxels, image, "image"), (phantom.liver, liver, "labels")]
+
+
+def labelled_eyes() -> Iterator[tuple[Any, Any, str]]:
+    """Three eyes as scanner A sees them, one by one: image, vessels, name. For a worker."""
+    with gc_paused():
+        from src_training.data.phantom.camera import fundus_phantom
+
+    for eye in range(3):
+        case = fundus_phantom(eye, _SMALL, "A")
+        yield case.image, case.mask, f"eye {eye + 1}"
 
 
 def _fundus(scanner: Literal["A", "B", "C"]) -> list[LayerData]:

@@ -24,7 +24,7 @@ from napari_msankd.datasets.layer_table import LayerTable
 from napari_msankd.datasets.selection import Dataset, Masks
 from napari_msankd.datasets.state import DatasetState
 from napari_msankd.datasets.thumbnails import ThumbnailStrip
-from napari_msankd.torch_import import gc_paused
+from napari_msankd.sample_data import labelled_eyes
 from napari_msankd.widgets.camera_angle import CameraAngle
 from napari_msankd.widgets.error_dialog import show_traceback
 from napari_msankd.widgets.layout import elide_combo
@@ -41,7 +41,6 @@ RED = {"dark": "#ff8a8a", "light": "#b00020"}
 _REST_MS = 150
 _PAINTED_MS = 800
 _TEXT_MS = 100
-_SAMPLE_SIZE = 512
 _SHOWN = 3
 
 
@@ -205,7 +204,7 @@ class DatasetSelector(QFrame):
 
     def _on_sample(self) -> None:
         self.sample.setEnabled(False)
-        self._workers.start("sample", _sample_images(), self._add_sample)
+        self._workers.start("sample", labelled_eyes(), self._add_sample)
 
     def _add_sample(self, sample: tuple[Any, Any, str]) -> None:
         image, mask, name = sample
@@ -390,13 +389,3 @@ def _paint_events(layer: Any) -> list[Any]:
     events = layer.events
     painted = [events.paint, events.labels_update] if isinstance(layer, Labels) else []
     return [events.data, *painted]
-
-
-def _sample_images() -> Iterator[tuple[Any, Any, str]]:
-    """Three synthetic eyes as one camera sees them: image, vessels, name."""
-    with gc_paused():
-        from src_training.data.phantom.camera import fundus_phantom
-
-    for eye in range(3):
-        case = fundus_phantom(eye, _SAMPLE_SIZE, "A")
-        yield case.image, case.mask, f"eye {eye + 1}"
