@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 from superqt.utils import signals_blocked
@@ -47,19 +48,9 @@ class LayerCombo(QComboBox):
         elide_combo(self)
         self.setPlaceholderText("none" if none else "choose a layer")
         events = viewer.layers.events
-        sources = [events.inserted, events.removed, events.reordered, events.renamed]
-        for event in sources:
+        for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self.refresh)
-        active = viewer.layers.selection.events.active
-        active.connect(self._on_active)
-        refresh, on_active = self.refresh, self._on_active
-
-        def disconnect() -> None:
-            for event in sources:
-                event.disconnect(refresh)
-            active.disconnect(on_active)
-
-        self.destroyed.connect(disconnect)
+        viewer.layers.selection.events.active.connect(self._on_active)
         self.refresh()
         self.currentIndexChanged.connect(self._on_changed)
 
@@ -75,6 +66,9 @@ class LayerCombo(QComboBox):
 
     def refresh(self, _event: object = None) -> None:
         """Take the layers anew; the choice stays while its layer is there."""
+        # napari refers to it weakly: it may live on a while after its widget.
+        if not isalive(self):
+            return
         before = self.layer
         layers: list[Layer | None] = [x for x in self._viewer.layers if isinstance(x, self._kind)]
         self._layers = [None, *layers] if self._none else layers
@@ -96,7 +90,7 @@ class LayerCombo(QComboBox):
 
     def _on_active(self, event: Any) -> None:
         """Follow the layer list; a choice that may be none is the person's own."""
-        if not self.isEnabled() or self._none or event.value not in self._layers:
+        if not isalive(self) or not self.isEnabled() or self._none:
             return
-        if not is_mask_like(event.value):
+        if event.value in self._layers and not is_mask_like(event.value):
             self.layer = event.value

@@ -1,8 +1,10 @@
 """How controls are arranged, and how they look."""
 
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from napari.utils.theme import get_theme
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
@@ -22,15 +24,19 @@ if TYPE_CHECKING:
 
 def make_primary(button: QPushButton, viewer: "ViewerModel") -> None:
     """Let a button stand out, in the colour the viewer's theme has for what is chosen."""
+    # Nothing of Python may hang on `destroyed`: a button that the garbage collector takes would
+    # call what has been cleared already.
+    reference = ref(button)
 
     def dress(_event: object = None) -> None:
-        colour = get_theme(viewer.theme).current.as_hex()
-        button.setStyleSheet(
-            f"QPushButton:enabled {{ background-color: {colour}; font-weight: bold; }}"
-        )
+        target = reference()
+        if target is not None and isalive(target):
+            color = get_theme(viewer.theme).current.as_hex()
+            target.setStyleSheet(
+                f"QPushButton:enabled {{ background-color: {color}; font-weight: bold; }}"
+            )
 
     viewer.events.theme.connect(dress)
-    button.destroyed.connect(lambda: viewer.events.theme.disconnect(dress))
     dress()
 
 

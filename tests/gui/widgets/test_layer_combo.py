@@ -1,5 +1,8 @@
 """The combobox of layers: what it chooses by itself, and what it remembers."""
 
+import gc
+from weakref import ref
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -46,10 +49,18 @@ def test_the_choice_survives_a_rename_and_a_namesake(viewer, combo, qtbot):
     assert combo.layer is first and combo.currentText() == "renamed"
 
 
-def test_a_deleted_combo_is_connected_to_nothing(viewer, qtbot):
-    before = len(viewer.layers.events.inserted.callbacks)
+def test_a_deleted_combo_is_deaf(viewer, qtbot):
     combo = LayerCombo(viewer, Image)
-    combo.deleteLater()
-    qtbot.waitSignal(combo.destroyed).wait()
-    assert len(viewer.layers.events.inserted.callbacks) == before
+    with qtbot.waitSignal(combo.destroyed):
+        combo.deleteLater()
+    eye = photograph(viewer, "eye")
+    viewer.layers.selection.active = None
+    viewer.layers.selection.active = eye
+
+
+def test_a_collected_combo_leaves_nothing(viewer, qtbot):
+    reference = ref(LayerCombo(viewer, Image))
+    gc.collect()
+    assert reference() is None
     photograph(viewer, "eye")
+    assert not any(callback[0]() is None for callback in viewer.layers.events.inserted.callbacks)
