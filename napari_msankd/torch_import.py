@@ -53,6 +53,9 @@ def _preload_torch() -> None:
     torch = importlib.util.find_spec("torch")
     if not sys.platform.startswith("linux") or "torch" in sys.modules or not torch:
         return
+    # Idle threads of torch would spin, and the window's thread wait: on two busy cores networks of
+    # small patches took five times as long. Read once, when the library is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     dlopen = ctypes.CDLL(None).dlopen
     dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
     folder = Path(str(torch.origin)).parent / "lib"
