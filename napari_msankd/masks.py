@@ -1,5 +1,6 @@
 """Whether an image is a mask, and the labels that it stands for."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,17 @@ from src_training.errors import InputError
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+    from src_training.io.volumes.base import Volume
+
 _SAMPLED = 50_000
 """How many pixels tell whether an image looks like a mask."""
 
 _FEW = 16
 _HIGHEST_LABEL = 65_535
 _MOST_LABELS = 256
+
+_LABELS = re.compile(r"(?<![a-z])(segmentation|seg|labels?|masks?|lesions?|gt)(?![a-z])")
+"""Words in the names of label files, in lower case."""
 
 
 def is_mask_like(layer: "Layer") -> bool:
@@ -84,3 +90,26 @@ def mask_values(pixels: Any, name: str, rgb: bool = False) -> NDArray[np.integer
         f"Image layer {name!r} holds many {kind} from {low:g} to {high:g}; "
         "expected a mask: two values, or a small whole number for each class"
     )
+
+
+def volume_labels(volume: "Volume") -> NDArray[np.integer] | None:
+    """The labels (Z, Y, X) that a volume holds, in memory; None if it is a scan.
+
+    The file says so, or its name (``liver_seg``) or folder (``masks``, ``labelsTr``) does, or
+    its voxels are few whole numbers. The voxels of labels are all read, those of a scan
+    only as far as they tell.
+    """
+    folder = volume.path.parent.name.lower()
+    named = _LABELS.search(volume.path.name.lower()) or folder.startswith(("labels", "masks"))
+    most = _MOST_LABELS if volume.labels or named else _FEW
+    if most == _FEW and (volume.voxels.dtype.kind not in "bui" or folder.startswith("images")):
+        return None
+    middle = np.unique(np.asarray(volume.voxels[volume.shape[0] // 2]))
+    if len(middle) > most or middle[0] < 0:
+        return None
+    voxels = np.asarray(volume.voxels)
+    values = np.unique(voxels)
+    whole = bool((values == np.rint(values)).all())
+    if not whole or not 1 < len(values) <= most or values[0] < 0 or values[-1] > _HIGHEST_LABEL:
+        return None
+    return voxels.astype(np.uint8 if values[-1] <= 255 else np.uint16)

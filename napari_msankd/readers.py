@@ -1,8 +1,11 @@
-"""Volumes that napari does not open itself: NIfTI, DICOM series, OME-Zarr."""
+"""Volumes that napari does not open itself: NIfTI, DICOM series, OME-Zarr; scans and labels."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from napari_msankd.masks import volume_labels
+from napari_msankd.theme import label_colormap
 
 if TYPE_CHECKING:
     from src_training.io.volumes.base import Volume
@@ -41,18 +44,22 @@ def _read(path: str) -> list[LayerData]:
 
 
 def _layer(volume: "Volume") -> LayerData:
-    """An image that reads its slices as they come in sight, in millimetres."""
+    """Labels, or an image that reads its slices as they come in sight; in millimetres."""
     from src_training.io.volumes.registry import volume_name
 
     pyramid = [volume.voxels, *volume.coarser]
     name = volume_name(volume.path)
-    place: dict[str, Any] = {"axis_labels": ("z", "y", "x")}
-    if volume.spacing is not None:
-        place |= {"scale": volume.spacing, "units": ("millimeter",) * 3}
-    described = {
+    attributes: dict[str, Any] = {
         "name": f"{name} {volume.name}".strip(),
         "metadata": {"source": str(volume.path), VOLUME: volume},
-        "multiscale": len(pyramid) > 1,
-        **place,
+        "axis_labels": ("z", "y", "x"),
     }
-    return (pyramid if len(pyramid) > 1 else pyramid[0]), described, "image"
+    if volume.spacing is not None:
+        attributes |= {"scale": volume.spacing, "units": ("millimeter",) * 3}
+    if len(pyramid) > 1:
+        return pyramid, attributes | {"multiscale": True}, "image"
+    labels = volume_labels(volume)
+    if labels is None:
+        return volume.voxels, attributes | {"multiscale": False}, "image"
+    colors = label_colormap(int(labels.max()) + 1)
+    return labels, attributes | {"colormap": colors}, "labels"

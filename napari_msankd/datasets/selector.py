@@ -78,6 +78,7 @@ class DatasetSelector(QFrame):
         self._layers_soon = self._timer(0, self._update_layers)
         self._text_soon = self._timer(_TEXT_MS, self._show_text)
         self._painted: list[Any] = []
+        self._listened: list[tuple[Any, Callable[..., None]]] = []
         self._chosen = self.state.chosen
         self._build()
         self._connect()
@@ -116,7 +117,8 @@ class DatasetSelector(QFrame):
         self.where.setCurrentIndex(known.index(path))
 
     def end(self) -> None:
-        """Stop reading; called when the widget or napari goes."""
+        """Stop reading, and listen to nothing more; called when the widget or napari goes."""
+        self._disconnect()
         for timer in (self._read_soon, self._read_paint, self._layers_soon, self._text_soon):
             timer.stop()
         self._workers.cancel_all()
@@ -137,19 +139,19 @@ class DatasetSelector(QFrame):
         for event in (state.events.folder, state.events.exclude, state.events.unmasked):
             event.connect(self._on_choice)
         layers = self.viewer.layers.events
-        sources = [layers.inserted, layers.removed, layers.reordered, layers.renamed]
-        for source in sources:
-            source.connect(self._on_layers)
-        self.viewer.events.theme.connect(self._on_theme)
+        sources = (layers.inserted, layers.removed, layers.reordered, layers.renamed)
+        self._listened = [(source, self._on_layers) for source in sources]
+        self._listened.append((self.viewer.events.theme, self._on_theme))
+        for source, callback in self._listened:
+            source.connect(callback)
         # The viewer outlives its docks, and Python what Qt has deleted.
         self.destroyed.connect(self._disconnect)
-        self._sources = sources
 
     def _disconnect(self) -> None:
-        for source in self._sources:
-            source.disconnect(self._on_layers)
         self._follow_paint(())
-        self.viewer.events.theme.disconnect(self._on_theme)
+        while self._listened:
+            source, callback = self._listened.pop()
+            source.disconnect(callback)
 
     def _on_layers(self, _event: object = None) -> None:
         # Many layers may come at once: the rows are made when all are there.

@@ -43,6 +43,56 @@ def test_a_nifti_is_a_lazy_layer_in_millimetres(shown, scan):
     assert np.array_equal(np.asarray(layer.data[3]), volume.voxels[3].compute())
 
 
+def organs(value=2):
+    labels = np.zeros((12, 10, 8), np.int16)
+    labels[2:6, 3:8], labels[7:9] = 1, value
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("file", "value"),
+    [("liver_seg.nii.gz", 200), ("masks/a.nii.gz", 200), ("labelsTr/a.nii", 2), ("organs.nii", 2)],
+)
+def test_a_nifti_of_labels_is_a_labels_layer(file, value, shown, tmp_path):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    (layer,) = shown.open(save(path, organs(value), affine_of("RSA")), plugin=PLUGIN)
+    assert isinstance(layer, Labels) and layer.data.dtype == np.uint8
+    in_millimetres(layer)
+    assert np.array_equal(layer.data, open_volume(path).voxels.compute())
+    layer.data_setitem((np.array([0]),) * 3, 1)
+    assert layer.save(str(tmp_path / "again.nii.gz"))
+
+
+def test_an_intent_code_tells_labels(tmp_path):
+    path = tmp_path / "a.nii"
+    image = nibabel.Nifti1Image(organs(43).astype(np.float32), affine_of("RSA"))
+    image.header.set_intent("label")
+    nibabel.save(image, path)
+    [(data, _, kind)] = volume_reader(str(path))(str(path))
+    assert kind == "labels" and data.max() == 43
+
+
+@pytest.mark.parametrize(
+    ("file", "voxels"),
+    [
+        ("images/a.nii", organs()),
+        ("a_seg.nii", organs() / 3),
+        ("a_seg.nii", organs() - 1),
+        ("a_mask.nii", np.arange(12 * 80, dtype=np.int16).reshape(12, 10, 8)),
+        ("signal.nii", np.arange(12 * 80, dtype=np.int16).reshape(12, 10, 8) % 40),
+        ("blank.nii", organs() * 0),
+    ],
+    ids=["in images", "fractions", "negative", "many values", "word within", "blank"],
+)
+def test_what_is_no_label_is_an_image(file, voxels, tmp_path):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    save(path, voxels)
+    [(_, _, kind)] = volume_reader(str(path))(str(path))
+    assert kind == "image"
+
+
 def test_a_dicom_folder_is_a_layer(shown, tmp_path):
     series = Series(tmp_path / "series")
     (layer,) = shown.open(series.folder, plugin=PLUGIN)

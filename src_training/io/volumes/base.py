@@ -188,6 +188,8 @@ class Volume:
         Name of the channel, where the file holds several.
     notes
         What a person should know of how it was read, a sentence each.
+    labels
+        Whether the file says that its voxels are labels.
     """
 
     voxels: Any
@@ -199,6 +201,7 @@ class Volume:
     coarser: tuple[Any, ...] = ()
     name: str = ""
     notes: tuple[str, ...] = ()
+    labels: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:

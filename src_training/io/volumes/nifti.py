@@ -34,6 +34,8 @@ _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
 _SPACE = 7
 # "Aligned" and "scanner": the codes of what an affine relates to (nifti1.h).
 _SCANNER, _ALIGNED = 1, 2
+# NIFTI_INTENT_LABEL: voxels are indices of a set of labels.
+_LABELS = 1002
 
 
 def read_nifti(path: Path) -> list[Volume]:
@@ -93,6 +95,7 @@ def read_nifti(path: Path) -> list[Volume]:
         format="nifti",
         orientation=orientation,
         affine=affine,
+        labels=int(header["intent_code"]) == _LABELS,
     )
     return [volume]
 

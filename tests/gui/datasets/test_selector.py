@@ -4,7 +4,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractButton, QComboBox
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox
 
 from napari_msankd.datasets.selection import LayerDataset
 from napari_msankd.datasets.selector import RED, DatasetSelector
@@ -186,6 +186,17 @@ def test_mask_images_become_labels_by_one_click(add, viewer, make_choice, await_
     choice.as_labels.click()
     assert names(await_summary(choice)) == [("eye 1", "eye 1 mask")]
     assert choice.as_labels.isHidden()
+
+
+def test_after_its_end_it_is_deaf(add, viewer, make_choice, await_summary, qtbot):
+    _, labels = add("eye 1")
+    choice = await_summary(make_choice())
+    choice.end()
+    with qtbot.assertNotEmitted(choice.changed):
+        add("eye 2")
+        labels.data_setitem(np.nonzero(np.ones(SIDE)), 1)
+        QApplication.processEvents()
+    assert not choice.looking and len(choice.state.rows) == 1
 
 
 def test_it_is_compact_and_every_control_explains_itself(add, make_choice, await_summary):
