@@ -1,7 +1,7 @@
 """A semantic encoder for a model that came without one: offered, fitted, saved beside it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,12 @@ from napari_msankd.widgets.wrapping_label import WrappingLabel
 if TYPE_CHECKING:
     from src_training.data.domain import Domain
 
-_LACKS = "✕ {model} has no semantic encoder, so it makes no semantic vectors."
+_MISSING = "✕ {model} has no semantic encoder, so it makes no semantic vectors."
 _OFFER = (
-    "One can be fitted to images with masks (P-SAE and SAN): the network stays as it is, "
-    "and the result is a new file beside the model."
+    "One can be fitted to images with masks (P-SAE and SAN). The network is not changed; the "
+    "result is a new file beside the model."
 )
-_NO_MASKS = "Add a domain with masks, and one can be fitted here."
+_NO_MASKS = "Add a domain with masks to fit one here."
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class EncoderFitted:
     path
         The new file, beside the model's.
     request
-        What was asked for, of this file.
+        The request that the encoder was missing for.
     """
 
     path: Path
@@ -53,42 +53,42 @@ class FitEncoderPanel(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lacks: MissingEncoder | None = None
-        self.words = WrappingLabel()
-        self.words.setToolTip("What the model lacks")
+        self._lack: MissingEncoder | None = None
+        self.text = WrappingLabel()
+        self.text.setToolTip("What the model is missing")
         self.domain = QComboBox()
-        self.domain.setToolTip("Images with masks that the semantic encoder learns from")
+        self.domain.setToolTip("Images with masks to train the semantic encoder on")
         self.domain.setAccessibleName("Domain to fit the semantic encoder to")
         elide_combo(self.domain)
         self.button = QPushButton("&Fit one to")
-        self.button.setToolTip("A few minutes on a processor; Stop leaves nothing behind")
+        self.button.setToolTip("Takes a few minutes on a CPU; Stop discards it")
         self.button.clicked.connect(self._on_clicked)
         row = QHBoxLayout()
         row.addWidget(self.button)
         row.addWidget(self.domain, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.words)
+        layout.addWidget(self.text)
         layout.addLayout(row)
         self.hide()
 
-    def show_lack(self, lacks: MissingEncoder) -> None:
+    def show_lack(self, lack: MissingEncoder) -> None:
         """Make the offer."""
-        self._lacks = lacks
-        said = _OFFER if lacks.domains else _NO_MASKS
-        self.words.setText(f"{_LACKS.format(model=_file_of(lacks).name)} {said}")
+        self._lack = lack
+        offer = _OFFER if lack.domains else _NO_MASKS
+        self.text.setText(f"{_MISSING.format(model=_file_of(lack).name)} {offer}")
         self.domain.clear()
-        self.domain.addItems([domain.name for domain in lacks.domains])
+        self.domain.addItems([domain.name for domain in lack.domains])
         for part in (self.button, self.domain):
-            part.setVisible(bool(lacks.domains))
+            part.setVisible(bool(lack.domains))
         self.show()
 
     def _on_clicked(self) -> None:
-        assert self._lacks is not None
-        self.accepted.emit(self._lacks, self._lacks.domains[self.domain.currentIndex()])
+        assert self._lack is not None
+        self.accepted.emit(self._lack, self._lack.domains[self.domain.currentIndex()])
 
 
-def fit(lacks: MissingEncoder, domain: "Domain") -> Iterator[Progress | EncoderFitted]:
+def fit(lack: MissingEncoder, domain: "Domain") -> Iterator[Progress | EncoderFitted]:
     """Fit and save; the `EncoderFitted` comes last. For a worker.
 
     Raises
@@ -99,27 +99,27 @@ def fit(lacks: MissingEncoder, domain: "Domain") -> Iterator[Progress | EncoderF
         If there is no room beside the model's file.
     """
     yield Progress(0, 0, "Preparing the images…")
-    model = _file_of(lacks)
+    model = _file_of(lack)
     with gc_paused():
         from src_training.inference.model_file import load_model
         from src_training.training.semantic_encoder import STAGES, STEPS, fit_semantic_encoder
         from src_training.training.train_step import StepResult
 
     done, total = 0, STAGES * STEPS
-    for said in fit_semantic_encoder(load_model(model), domain, steps=STEPS):
-        if isinstance(said, StepResult):
+    for step in fit_semantic_encoder(load_model(model), domain, steps=STEPS):
+        if isinstance(step, StepResult):
             done += 1
-            words = f"Fitting to {domain.name}: step {done} of {total}, loss {said.total:.3g}"
-            yield Progress(done, total, words)
+            text = f"Fitting to {domain.name}: step {done} of {total}, loss {step.total:.3g}"
+            yield Progress(done, total, text)
         else:
             file = _free(model)
-            said.save(file)
-            yield EncoderFitted(file, replace(lacks.request, model=file))
+            step.save(file)
+            yield EncoderFitted(file, lack.request)
 
 
-def _file_of(lacks: MissingEncoder) -> Path:
-    assert lacks.request.model is not None
-    return lacks.request.model
+def _file_of(lack: MissingEncoder) -> Path:
+    assert lack.request.model is not None
+    return lack.request.model
 
 
 def _free(model: Path) -> Path:

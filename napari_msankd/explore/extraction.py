@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+
+from numpy.typing import NDArray
 
 from napari_msankd.datasets.layer_export import case_names
 from napari_msankd.datasets.selection import Dataset, LayerDataset
+from napari_msankd.explore.state import Sample
 from napari_msankd.torch_import import gc_paused, preload
 from napari_msankd.widgets.model_combo import display_name
 from src_training.errors import InputError
@@ -18,37 +21,37 @@ if TYPE_CHECKING:
     from src_training.explore.embedding_table import EmbeddingTable
     from src_training.inference.model_file import SegmentationModel
 
-_SCANNERS = ("A", "B", "C")
+_SCANNERS: tuple[Literal["A", "B", "C"], ...] = ("A", "B", "C")
 _EYES, _SIDE = 4, 512
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person wants to see.
+    """What is to be extracted.
 
     Attributes
     ----------
     run
-        Whose models are looked at; None for none.
+        Whose models are explored; None for none.
     model
         A model file beside them, or alone; None for none.
-    domains
+    datasets
         Chosen folders and layers.
     own_domains
         Whether those of the run's recipe come too.
-    phantoms
-        Whether synthetic eyes of three cameras come too: the sample.
+    sample
+        Whether synthetic fundus images of three cameras come too.
     views
-        Further views of every patch.
+        Number of augmented views of each patch.
     cache
-        Folder in which vectors are kept.
+        Folder in which vectors are cached.
     """
 
     run: Path | None
     model: Path | None
-    domains: tuple[Dataset, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
     own_domains: bool = False
-    phantoms: bool = False
+    sample: bool = False
     views: int = 0
     cache: Path | None = None
 
@@ -60,15 +63,16 @@ class Extraction:
     Attributes
     ----------
     request
-        What was asked for.
+        What was to be extracted.
     models
-        By what they are called in every picture.
+        By the names they have in every picture.
     domains
         By name, in the order of every picture.
     tables
         Vectors of each model; those of a run have vectors of masks, too.
     layers
-        Name of the opened layer that an image is, by domain and case.
+        ``unique_id`` of the layer that shows an image, by domain and case: that it was taken
+        from, or that it was opened as later.
     """
 
     request: Request
@@ -102,16 +106,38 @@ class Progress:
     ----------
     done, total
         Images of one model, or steps; 0 of 0 while that is not known.
-    words
-        What is under way.
+    text
+        What is under way, in words.
     """
 
     done: int
     total: int
-    words: str
+    text: str
 
 
-def explore(request: Request) -> Iterator[Progress | MissingEncoder | Extraction]:
+@dataclass(frozen=True, eq=False)
+class FirstImage:
+    """The first image, read before anything is encoded, so that there is something to see.
+
+    Attributes
+    ----------
+    extraction
+        Without tables still.
+    sample
+        At its top left.
+    image
+        (H, W) or (H, W, C).
+    """
+
+    extraction: Extraction
+    sample: Sample
+    image: NDArray[Any]
+
+
+Step = Progress | MissingEncoder | FirstImage | Extraction
+
+
+def explore(request: Request) -> Iterator[Step]:
     """Read models and domains, encode every patch; the `Extraction` comes last. For a worker.
 
     Nothing is encoded where the model file has no semantic encoder: `MissingEncoder`
@@ -122,21 +148,28 @@ def explore(request: Request) -> Iterator[Progress | MissingEncoder | Extraction
     InputError
         If there is no model or domain, or one cannot be used.
     """
-    yield Progress(0, 0, "Loading the engine…")
+    yield Progress(0, 0, "Loading PyTorch…")
     preload()
     with gc_paused():
         from src_training.explore.extraction import extract
 
     models = _models(request)
-    yield Progress(0, 0, "Reading the domains…")
-    domains = _domains(request)
-    if request.model is not None and models[_called(request)].semantics is None:
+    yield Progress(0, 0, "Reading images…")
+    domains: list[Domain] = []
+    for step in _domains(request):
+        if isinstance(step, Progress):
+            yield step
+        else:
+            domains.append(step)
+    domains = _with_own_names(domains)
+    if request.model is not None and models[_model_name(request)].semantics is None:
         labelled = tuple(domain for domain in domains if domain.labelled)
         yield MissingEncoder(request, labelled)
         return
     autoencoder = _autoencoder(request)
-    found = Extraction(request, models, {domain.name: domain for domain in domains})
-    found.layers.update(_layers(request, domains))
+    extraction = Extraction(request, models, {domain.name: domain for domain in domains})
+    extraction.layers.update(_layers(request, domains))
+    yield _first_image(extraction)
     for name, model in models.items():
         steps = extract(
             model,
@@ -146,12 +179,18 @@ def explore(request: Request) -> Iterator[Progress | MissingEncoder | Extraction
             cache=request.cache,
         )
         for step in steps:
-            kept = f", {step.cached} kept from before" if step.cached else ""
-            words = f"Vectors of {name}: {step.done} of {step.total} images{kept}"
-            yield Progress(step.done, step.total, words)
+            cached = f" ({step.cached} from the cache)" if step.cached else ""
+            text = f"Encoding by {name}: image {step.done} of {step.total}{cached}"
+            yield Progress(step.done, step.total, text)
             if step.table is not None:
-                found.tables[name] = step.table
-    yield found
+                extraction.tables[name] = step.table
+    yield extraction
+
+
+def _first_image(extraction: Extraction) -> FirstImage:
+    domain = next(iter(extraction.domains.values()))
+    case = domain[0]
+    return FirstImage(extraction, Sample(domain.name, case.name, (0, 0)), case.image)
 
 
 def _models(request: Request) -> dict[str, "SegmentationModel"]:
@@ -161,64 +200,73 @@ def _models(request: Request) -> dict[str, "SegmentationModel"]:
     if request.run is not None:
         folder = RunDirectory(request.run).models
         files = {
-            words: folder / f"{role}.safetensors"
-            for role, words in ROLES.items()
+            name: folder / f"{role}.safetensors"
+            for role, name in ROLES.items()
             if (folder / f"{role}.safetensors").exists()
         }
         if not files:
             raise InputError(f"{request.run} has no models yet; expected a run that has finished")
     if request.model is not None:
-        files[_called(request)] = request.model
+        files[_model_name(request)] = request.model
     if not files:
         raise InputError("there is nothing to explore; expected a run or a model")
     return {name: load_model(file) for name, file in files.items()}
 
 
-def _called(request: Request) -> str:
-    """What the model file is called beside the models of a run."""
+def _model_name(request: Request) -> str:
+    """Name of the model file beside the models of a run."""
     assert request.model is not None
     name = display_name(request.model)
     return f"{name} (file)" if name in ROLES.values() else name
 
 
-def _domains(request: Request) -> list["Domain"]:
-    domains: list[Domain] = []
+def _domains(request: Request) -> "Iterator[Progress | Domain]":
     if request.run is not None and request.own_domains:
-        domains += _domains_of_run(request.run)
-    if request.phantoms:
-        from src_training.data.phantom.camera import phantom_domain
+        yield from _domains_of_run(request.run)
+    if request.sample:
+        yield from _sample_domains()
+    elif not request.datasets and not (request.run is not None and request.own_domains):
+        raise InputError("there are no images to explore; expected a folder or open layers")
+    for dataset in request.datasets:
+        yield dataset.domain()
 
-        domains += [
-            replace(phantom_domain(scanner, _EYES, _SIDE), name=f"scanner {scanner}")
-            for scanner in _SCANNERS
-        ]
-    domains += [chosen.domain() for chosen in request.domains]
-    if not domains:
-        raise InputError("there is no domain to look at; expected a folder or open layers")
-    return _apart(domains)
+
+def _sample_domains() -> "Iterator[Progress | Domain]":
+    """Synthetic fundus images by three cameras, a `Progress` after each image."""
+    from src_training.data.phantom.camera import draw_phantoms, phantom_domain
+
+    total = _EYES * len(_SCANNERS)
+    for place, scanner in enumerate(_SCANNERS):
+        cases = []
+        for case in draw_phantoms(scanner, _EYES, _SIDE):
+            cases.append(case)
+            done = place * _EYES + len(cases)
+            yield Progress(done, total, f"Drawing sample images: {done} of {total}")
+        domain = phantom_domain(scanner, _EYES, _SIDE, cases=cases)
+        yield replace(domain, name=f"scanner {scanner}")
 
 
 def _domains_of_run(run: Path) -> list["Domain"]:
-    """What the run learnt from, and what it was tested on."""
+    """What the run was trained on, and what it was tested on."""
     from src_training.config.recipe import Recipe
     from src_training.runs.data import load_run_data
 
     data = load_run_data(Recipe.load(RunDirectory(run).recipe))
-    sources = [replace(each, name=f"{each.name} (learnt)") for each in data.sources]
+    sources = [replace(each, name=f"{each.name} (training)") for each in data.sources]
     return [*sources, *data.tests]
 
 
 def _layers(request: Request, domains: Sequence["Domain"]) -> Iterator[tuple[tuple[str, str], str]]:
     """The images that are open as layers of their own; slices of a stack are not."""
-    chosen = request.domains
-    for domain, what in zip(domains[len(domains) - len(chosen) :], chosen, strict=True):
-        if isinstance(what, LayerDataset):
-            for names, pair in zip(case_names(what.pairs), what.pairs, strict=True):
+    chosen = request.datasets
+    for domain, dataset in zip(domains[len(domains) - len(chosen) :], chosen, strict=True):
+        if isinstance(dataset, LayerDataset):
+            for names, pair in zip(case_names(dataset.pairs), dataset.pairs, strict=True):
                 if pair.image.indices == ((),):
-                    yield (domain.name, names[0]), pair.image.name
+                    yield (domain.name, names[0]), pair.image.layer_id
 
 
-def _apart(domains: Sequence["Domain"]) -> list["Domain"]:
+def _with_own_names(domains: Sequence["Domain"]) -> list["Domain"]:
     """The same domains; one whose name is taken gets a number."""
     taken, named = set[str](), []
     for domain in domains:

@@ -1,4 +1,4 @@
-"""A sample in the viewer: its image, the patch framed, and the view that was made of it."""
+"""A sample in the viewer: its image, a frame around the patch, and the view made of it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,27 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.datasets.selection import LayerDataset
-from napari_msankd.explore.selection import Sample
-from napari_msankd.layers import placement_over
+from napari_msankd.layers import WidgetLayers, layer_by_id, placement_over
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
     from napari_msankd.explore.extraction import Extraction
+    from napari_msankd.explore.state import Sample
 
-PATCH, VIEW = "explored patch", "explored view"
+FRAME, VIEW = "explored patch", "explored view"
 """Names of the layers that are made anew for each sample."""
 
-GRAPHS = "explored graphs"
-"""Marks layers, in their metadata, that cover what is opened after them."""
-
-_FRAME = "#ffd23f"
-_OF = "explored"
+_FRAME_COLOR = "#ffd23f"
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class OpenedSample:
     """A sample as layers show it.
 
     Attributes
@@ -40,12 +36,12 @@ class Opened:
     frame
         Top, left, bottom, right of the patch, pixels of `image`.
     view
-        (h, w) or (h, w, C), what the network saw; None for a patch as it is.
+        (h, w) or (h, w, C), what the network saw; None for the patch itself.
     scale
         Pixels of `image` across one of `view`, (y, x).
     """
 
-    sample: Sample
+    sample: "Sample"
     image: NDArray[Any]
     frame: tuple[float, float, float, float]
     view: NDArray[np.float32] | None
@@ -53,17 +49,20 @@ class Opened:
 
 
 def read_sample(
-    explored: "Extraction", sample: Sample, model: str, seen: NDArray[np.float32] | None = None
-) -> Iterator[Opened]:
+    extraction: "Extraction",
+    sample: "Sample",
+    model: str,
+    view: NDArray[np.float32] | None = None,
+) -> Iterator[OpenedSample]:
     """Read the image of a sample, and make its view again; yields once. For a worker.
 
     Parameters
     ----------
-    explored, sample
+    extraction, sample
         What was extracted, and which of it.
     model
         Name of the one whose patches and views these are.
-    seen
+    view
         (h, w) or (h, w, C), the view as it was shown elsewhere; made again if None.
 
     Raises
@@ -74,62 +73,65 @@ def read_sample(
     from src_training.data.prepared import prepare_cases
     from src_training.explore.embeddings import PatchEmbedder
 
-    how = explored.models[model].card.preprocessing
-    [case] = prepare_cases(explored.domains[sample.domain].subset([sample.case]), how)
-    geometry = case.image.geometry
+    card = extraction.models[model].card
+    domain = extraction.domains[sample.domain]
+    [case] = prepare_cases(domain.subset([sample.case]), card.preprocessing)
+    geometry, neighbours = case.image.geometry, card.preprocessing.neighbours
     top, left, bottom, right = geometry.box
     scale = (
         (bottom - top) / geometry.prepared[0],
         (right - left) / geometry.prepared[1],
     )
-    view, side = seen, explored.models[model].card.patch
-    if sample.view and seen is None:
-        embedder = PatchEmbedder(explored.models[model], views=explored.request.views)
+    if sample.view and view is None:
+        embedder = PatchEmbedder(extraction.models[model], views=extraction.request.views)
         made = embedder.views(case, sample.corner).images[sample.view]
-        view = _shown(np.moveaxis(made, 0, -1), how.neighbours)
+        view = _central_slice(np.moveaxis(made, 0, -1), neighbours)
     y, x = top + sample.corner[0] * scale[0], left + sample.corner[1] * scale[1]
-    frame = (y, x, y + side * scale[0], x + side * scale[1])
-    yield Opened(sample, _shown(case.original.image, how.neighbours), frame, view, scale)
+    frame = (y, x, y + card.patch * scale[0], x + card.patch * scale[1])
+    image = _central_slice(case.original.image, neighbours)
+    yield OpenedSample(sample, image, frame, view, scale)
 
 
-def _shown(pixels: NDArray[Any], neighbours: int) -> NDArray[Any]:
+def _central_slice(pixels: NDArray[Any], neighbours: int) -> NDArray[Any]:
     """Colours as they are; of a slice and its neighbours, the slice."""
     if neighbours > 1:
         return pixels[..., neighbours // 2]
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
 
 
-def show_sample(viewer: "ViewerModel", explored: "Extraction", opened: Opened) -> "Image":
-    """Show a sample; the image is opened once, frame and view take the place of earlier ones."""
-    for layer in viewer.layers:
-        if layer.metadata.get(GRAPHS):
-            layer.visible = False
-    image = show_image(viewer, explored, opened.sample, opened.image)
-    for name in (PATCH, VIEW):
-        for layer in [layer for layer in viewer.layers if layer.metadata.get(_OF) == name]:
-            viewer.layers.remove(layer)
+def show_sample(
+    viewer: "ViewerModel", own: WidgetLayers, extraction: "Extraction", opened: OpenedSample
+) -> "Image":
+    """Show a sample as `show_image`, with a frame and perhaps a view in place of earlier ones."""
+    own.restore()
+    own.set_visible(own.added("graph"), False)
+    image = show_image(viewer, own, extraction, opened.sample, opened.image)
     top, left, bottom, right = opened.frame
+    own.remove("view")
     if opened.view is not None:
         # The frame runs along edges of pixels, a layer begins at the centre of one.
         begin = (top + (opened.scale[0] - 1) / 2, left + (opened.scale[1] - 1) / 2)
-        viewer.add_image(
+        own.add(
+            "view",
             opened.view,
+            "image",
             name=f"{VIEW} {opened.sample.view}",
             rgb=opened.view.ndim == 3,
             # As the network sees it, not stretched.
             contrast_limits=(0, 1),
-            metadata={_OF: VIEW},
+            metadata=provenance("view", opened.sample),
             **placement_over(image, opened.scale, begin),
         )
-    corners = np.array([[top, left], [bottom, right]]) - 0.5
-    viewer.add_shapes(
-        [corners],
+    own.add(
+        "frame",
+        [np.array([[top, left], [bottom, right]]) - 0.5],
+        "shapes",
         shape_type="rectangle",
-        name=PATCH,
-        edge_color=_FRAME,
+        name=FRAME,
+        edge_color=_FRAME_COLOR,
         face_color="transparent",
         edge_width=max(2.0, (bottom - top) / 100),
-        metadata={_OF: PATCH},
+        metadata=provenance("patch", opened.sample),
         **placement_over(image),
     )
     viewer.layers.selection.active = image
@@ -137,37 +139,65 @@ def show_sample(viewer: "ViewerModel", explored: "Extraction", opened: Opened) -
 
 
 def show_image(
-    viewer: "ViewerModel", explored: "Extraction", sample: Sample, pixels: NDArray[Any]
-) -> "Image":
-    """The layer of an image: the one it was taken from, one opened before, or a new one."""
-    key = (sample.domain, sample.case)
-    name = explored.layers.get(key)
-    if name is not None and name in viewer.layers:
-        viewer.layers[name].visible = True
-        return viewer.layers[name]
-    for layer in viewer.layers:
-        if layer.metadata.get(_OF) == key:
-            layer.visible = True
-            return layer
-    for layer in viewer.layers:
-        # One image of a domain at a time is in sight, else each would cover the last.
-        if isinstance(layer.metadata.get(_OF), tuple):
-            layer.visible = False
-    rgb = pixels.ndim == 3 and pixels.shape[-1] in (3, 4)
-    return viewer.add_image(
-        pixels if rgb or pixels.ndim == 2 else pixels[..., 0],
-        name=f"{sample.domain} / {sample.case}",
-        rgb=rgb,
-        metadata={_OF: key},
-    )
+    viewer: "ViewerModel",
+    own: WidgetLayers,
+    extraction: "Extraction",
+    sample: "Sample",
+    pixels: NDArray[Any],
+) -> Any:
+    """Show the image of a sample: the layer it was taken from or opened as, or a new one.
+
+    Image layers that would cover it are hidden until ``own.restore()``.
+    """
+    from napari.layers import Image
+
+    key = sample.domain, sample.case
+    layer = layer_by_id(viewer, extraction.layers.get(key))
+    if layer is None:
+        rgb = pixels.ndim == 3 and pixels.shape[-1] in (3, 4)
+        layer = own.add(
+            ("image", object()),
+            pixels if rgb or pixels.ndim == 2 else pixels[..., 0],
+            "image",
+            name=f"{sample.domain} / {sample.case}",
+            rgb=rgb,
+        )
+        extraction.layers[key] = layer.unique_id
+    own.set_visible([layer], True)
+    above = viewer.layers[viewer.layers.index(layer) + 1 :]
+    # Of the images opened here one at a time is visible, as in a browser of images.
+    others = [each for each in own.added("image") if each is not layer]
+    own.set_visible([*others, *(each for each in above if isinstance(each, Image))], False)
+    return layer
 
 
-def camera_of(explored: "Extraction", layer: "Image") -> float | None:
+def clear_samples(own: WidgetLayers) -> None:
+    """Take frame, view and graphs out of sight; what was hidden for them comes back."""
+    for key in ("frame", "view"):
+        own.remove(key)
+    own.restore()
+    own.set_visible([*own.added("graph"), *own.added("map")], False)
+
+
+def provenance(kind: str, sample: "Sample | None" = None, **more: Any) -> dict[str, Any]:
+    """Metadata of a layer that Explore made: ``{"msankd": {"explore": kind, …}}``.
+
+    Of a sample with ``domain``, ``case``, ``corner`` (pixels of the prepared image) and ``view``.
+    """
+    if sample is not None:
+        more = {"domain": sample.domain, "case": sample.case, "corner": list(sample.corner)}
+        more["view"] = sample.view
+    return {"msankd": {"explore": kind, **more}}
+
+
+def camera_angle(extraction: "Extraction", layer: "Image") -> float | None:
     """Degrees that the camera of an open image spans; None where no explored domain says it."""
-    for chosen in explored.request.domains:
-        if isinstance(chosen, LayerDataset) and any(
-            pair.image.name == layer.name for pair in chosen.pairs
+    for dataset in extraction.request.datasets:
+        if isinstance(dataset, LayerDataset) and any(
+            pair.image.layer_id == layer.unique_id for pair in dataset.pairs
         ):
-            return chosen.angle
-    key = layer.metadata.get(_OF)
-    return explored.domains[key[0]].angle if key and key[0] in explored.domains else None
+            return dataset.angle
+    for (domain, _), layer_id in extraction.layers.items():
+        if layer_id == layer.unique_id:
+            return extraction.domains[domain].angle
+    return None

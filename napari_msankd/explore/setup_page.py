@@ -1,174 +1,300 @@
 """The Choose page: which models and domains are explored, and their vectors made."""
 
 from collections.abc import Iterator, Sized
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_msankd.explore.encoder_fit import EncoderFitted, fit
-from napari_msankd.explore.extraction import Extraction, MissingEncoder, Progress, Request, explore
-from napari_msankd.explore.setup_form import ExploreSetupForm
+from napari_msankd.datasets.dataset_list import DatasetList
+from napari_msankd.explore.encoder_fit import EncoderFitted, FitEncoderPanel, fit
+from napari_msankd.explore.extraction import (
+    Extraction,
+    FirstImage,
+    MissingEncoder,
+    Progress,
+    Request,
+    explore,
+)
+from napari_msankd.explore.state import ExploreState, missing
 from napari_msankd.settings import preferences
 from napari_msankd.shipped import shipped
+from napari_msankd.training.monitor.run_combo import RunCombo
 from napari_msankd.widgets.error_dialog import show_traceback
 from napari_msankd.widgets.export_button import ask_file
+from napari_msankd.widgets.layout import make_primary, scroll_area
+from napari_msankd.widgets.model_combo import ModelCombo
+from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import Failure, WorkerGroup
 from src_training.io.atomic import write_text
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+_INTRODUCTION = (
+    "How similar are the images of two scanners to a model, and will it work on yours? Choose a "
+    "run or a model, and images. No masks are needed."
+)
+_DOMAINS = "Images: a folder or open layers for each scanner or hospital, the reference first."
 
-Step = Progress | MissingEncoder | EncoderFitted | Extraction
 
-
-class ExploreSetupPage(ExploreSetupForm):
+class ExploreSetupPage(QWidget):
     """Choose, and press Extract.
 
     Parameters
     ----------
     viewer
-        Whose layers are to be had.
+        Whose layers can be chosen, and whose theme is followed.
+    state
+        What is chosen is written to it, and the `Extraction` once every vector is there.
 
     Attributes
     ----------
-    explored
-        Emitted with the `Extraction` once every vector is there.
+    first_image
+        Emitted with a `FirstImage`, before anything is encoded.
     """
 
-    explored = Signal(object)
+    first_image = Signal(object)
 
-    def __init__(self, viewer: "ViewerModel") -> None:
-        super().__init__(viewer)
+    def __init__(self, viewer: "ViewerModel", state: ExploreState) -> None:
+        super().__init__()
+        self.viewer, self._state = viewer, state
         self.workers = WorkerGroup(self, self._fail)
         self._traceback = ""
-        self._found: Extraction | None = None
-        self.run.changed.connect(self._enable)
-        self.with_run.toggled.connect(self._enable)
-        self.model.changed.connect(self._enable)
-        self.own_domains.toggled.connect(self._enable)
-        self.domains.changed.connect(self._enable)
-        self.extract.clicked.connect(self.begin)
-        self.stop.clicked.connect(self.halt)
-        self.sample.clicked.connect(self.begin_sample)
-        self.report.clicked.connect(self._on_report)
-        self.offer.accepted.connect(lambda lacks, domain: self._start(fit(lacks, domain)))
-        self.details.clicked.connect(lambda: show_traceback(self, self._traceback))
-        self._enable()
+        self._build()
+        self._connect()
+        self._write_state()
 
-    @property
-    def run_path(self) -> Path | None:
-        """The run whose models are looked at, if any."""
-        return self.run.path if self.with_run.isChecked() else None
-
-    def begin(self) -> None:
+    def start(self) -> None:
         """Extract what is chosen; what the button does."""
-        run = self.run_path
+        state = self._state
         request = Request(
-            run=run,
-            model=self.model.path,
-            domains=tuple(self.domains.value() or ()),
-            own_domains=run is not None and self.own_domains.isChecked(),
-            views=self.views.value(),
+            run=state.chosen_run,
+            model=state.model,
+            datasets=state.datasets or (),
+            own_domains=state.chosen_run is not None and state.own_domains,
+            views=state.views,
             cache=preferences().cache / "vectors",
         )
         self._start(explore(request))
 
-    def begin_sample(self) -> None:
-        """Explore synthetic eyes with the first model that ships."""
+    def start_sample(self) -> None:
+        """Explore synthetic fundus images with the first model that ships."""
         cache = preferences().cache / "vectors"
-        model = self.model.path or shipped()[0]
-        self._start(explore(Request(run=None, model=model, phantoms=True, cache=cache)))
+        model = self._state.model or shipped()[0]
+        self._start(explore(Request(run=None, model=model, sample=True, cache=cache)))
+
+    def stop(self) -> None:
+        """Stop; what was cached stays."""
+        self._finish("Stopped. Vectors that were computed stay cached.")
 
     def save_report(self, file: Path) -> None:
         """Write a page on what was extracted, in a worker."""
-        assert self._found is not None
+        extraction = self._state.extraction
+        assert extraction is not None
         self.status.setText(f"Writing {file.name}…")
-        self.workers.start("report", _reported(self._found, file), self.status.setText, self._tell)
-
-    def halt(self) -> None:
-        """Stop; what was cached stays."""
-        self._rest("Stopped; vectors that were made are kept.")
+        steps = _write_report(extraction, file)
+        self.workers.start("report", steps, self.status.setText, self._show_failure)
 
     def end(self) -> None:
-        """Work no more; called when the widget or napari goes."""
+        """Cancel workers, and listen no more."""
         self.run.end()
         self.domains.end()
         self.workers.cancel_all()
 
-    def _start(self, steps: Iterator[Step]) -> None:
+    def _build(self) -> None:
+        self.domains = DatasetList(self.viewer, "optional", _DOMAINS)
+        form = self._form()
+        inner = QWidget()
+        layout = QVBoxLayout(inner)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.setSpacing(6)
+        layout.addWidget(WrappingLabel(_INTRODUCTION))
+        layout.addLayout(form)
+        layout.addWidget(self.own_domains)
+        layout.addWidget(self.domains)
+        layout.addStretch(1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(4)
+        whole.addWidget(scroll_area(inner), 1)
+        whole.addLayout(self._buttons())
+        make_primary(self.extract, self.viewer)
+
+    def _form(self) -> QFormLayout:
+        self.run = RunCombo(preferences().runs)
+        self.run.setToolTip("A finished run: its teacher, its baseline and its distilled student")
+        self.use_run = QCheckBox()
+        self.use_run.setChecked(True)
+        self.use_run.setToolTip("Explore the models of this run")
+        self.use_run.setAccessibleName("Explore the models of the run")
+        self.model = ModelCombo(none="No additional model")
+        self.model.setToolTip("A model beside those of the run, or without a run")
+        self.views = QSpinBox()
+        self.views.setRange(0, 16)
+        self.views.setToolTip(
+            "Augmented views per patch, made as in training. Each takes as long as the patch"
+        )
+        self.own_domains = QCheckBox("Include the &run's own images")
+        self.own_domains.setChecked(True)
+        self.own_domains.setToolTip("The images that the run was trained and tested on")
+        row = QHBoxLayout()
+        row.addWidget(self.use_run)
+        row.addWidget(self.run, 1)
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        label = QLabel("R&un")
+        label.setBuddy(self.run)
+        form.addRow(label, row)
+        form.addRow("&Model", self.model)
+        form.addRow("&Views per patch", self.views)
+        return form
+
+    def _buttons(self) -> QVBoxLayout:
+        self.extract = QPushButton("&Extract vectors")
+        self.stop_button = QPushButton("Sto&p")
+        self.stop_button.setToolTip("Stop after the current image; computed vectors stay cached")
+        self.sample = QPushButton("Explore a s&ample")
+        self.sample.setToolTip(
+            "Synthetic fundus images by three cameras, with a model that ships. No download"
+        )
+        self.bar = QProgressBar()
+        self.bar.hide()
+        self.status = WrappingLabel()
+        self.status.setToolTip("Progress, results and errors")
+        self.offer = FitEncoderPanel()
+        self.report = QPushButton("Save rep&ort…")
+        self.report.setToolTip("Projection, distances and outlying images on one page (HTML)")
+        self.report.hide()
+        self.details = QPushButton("&Details…")
+        self.details.setToolTip("Show the full traceback for a bug report")
         self.details.hide()
-        self.offer.hide()
-        self.bar.setRange(0, 0)
-        self.bar.show()
-        self.workers.start("extract", steps, self._on_step)
+        row = QHBoxLayout()
+        row.addWidget(self.extract, 2)
+        row.addWidget(self.stop_button, 1)
+        row.addWidget(self.sample, 2)
+        layout = QVBoxLayout()
+        layout.setContentsMargins(6, 0, 6, 6)
+        layout.addLayout(row)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.status)
+        layout.addWidget(self.offer)
+        for button in (self.report, self.details):
+            layout.addWidget(button, alignment=Qt.AlignmentFlag.AlignLeft)
+        return layout
+
+    def _connect(self) -> None:
+        changes = (
+            self.run.changed,
+            self.use_run.toggled,
+            self.model.changed,
+            self.own_domains.toggled,
+            self.domains.changed,
+            self.views.valueChanged,
+        )
+        for changed in changes:
+            changed.connect(self._write_state)
+        self.extract.clicked.connect(self.start)
+        self.stop_button.clicked.connect(self.stop)
+        self.sample.clicked.connect(self.start_sample)
+        self.report.clicked.connect(self._on_report)
+        self.offer.accepted.connect(lambda lack, domain: self._start(fit(lack, domain)))
+        self.details.clicked.connect(lambda: show_traceback(self, self._traceback))
+        self._state.events.connect(self._enable)
+
+    def _write_state(self, _value: object = None) -> None:
+        state, datasets = self._state, self.domains.value()
+        state.run, state.use_run = self.run.path, self.use_run.isChecked()
+        state.model, state.views = self.model.path, self.views.value()
+        state.own_domains = self.own_domains.isChecked()
+        state.datasets = None if datasets is None else tuple(datasets)
         self._enable()
 
-    def _on_step(self, step: Step) -> None:
+    def _enable(self, _event: object = None) -> None:
+        state = self._state
+        lack = missing(state)
+        self.extract.setEnabled(not state.extracting and not lack)
+        self.extract.setToolTip(lack or "Compute the semantic vectors of every patch")
+        self.sample.setEnabled(not state.extracting and bool(state.model or shipped()))
+        self.stop_button.setEnabled(state.extracting)
+        self.run.setEnabled(state.use_run)
+        self.own_domains.setEnabled(state.chosen_run is not None)
+
+    def _start(self, steps: Iterator[Any]) -> None:
+        self.details.hide()
+        self.offer.hide()
+        self.bar.setRange(0, 1)
+        self.bar.setValue(0)
+        self.bar.show()
+        self._state.extracting = True
+        self.workers.start("extract", steps, self._on_step, title="Extracting semantic vectors")
+
+    def _on_step(self, step: Any) -> None:
         match step:
             case Progress():
-                self.status.setText(step.words)
-                self.bar.setRange(0, step.total)
+                self.status.setText(step.text)
+                self.bar.setRange(0, max(1, step.total))
                 self.bar.setValue(step.done)
+            case FirstImage():
+                self.first_image.emit(step)
             case MissingEncoder():
-                self._rest("")
+                self._finish("")
                 self.offer.show_lack(step)
             case EncoderFitted():
-                self._rest("")
+                self._finish("")
                 self.model.open(step.path)
-                self._start(explore(step.request))
+                self._start(explore(replace(step.request, model=step.path)))
             case Extraction():
-                self._on_explored(step)
+                self._on_extracted(step)
 
-    def _on_explored(self, step: Extraction) -> None:
-        table = next(iter(step.tables.values()))
-        domains, models = _counted(step.domains, "domain"), _counted(step.models, "model")
-        self._rest(f"✓ {len(table):,} vectors of {domains} by {models}.")
-        self._found = step
+    def _on_extracted(self, extraction: Extraction) -> None:
+        count = len(next(iter(extraction.tables.values())))
+        domains, models = (_count(extraction.domains, "domain"), _count(extraction.models, "model"))
+        self._finish(f"✓ {count:,} vectors of {domains} by {models}.")
         self.report.show()
-        self.explored.emit(step)
+        self._state.extraction = extraction
 
     def _on_report(self) -> None:
         file = ask_file(self, "Save the report", "HTML (*.html)")
         if file is not None:
             self.save_report(file)
 
-    def _rest(self, words: str) -> None:
+    def _finish(self, text: str) -> None:
         self.workers.cancel("extract")
         self.bar.hide()
-        self.status.setText(words)
-        self._enable()
+        self.status.setText(text)
+        self._state.extracting = False
 
     def _fail(self, failure: Failure) -> None:
-        self._rest("")
-        self._tell(failure)
+        self._finish("")
+        self._show_failure(failure)
 
-    def _tell(self, failure: Failure) -> None:
-        """Say what went wrong; what else is under way goes on."""
+    def _show_failure(self, failure: Failure) -> None:
+        """Show an error; other workers go on."""
         self._traceback = failure.traceback
         self.status.setText(f"✕ {failure.sentence}")
         self.details.setVisible(bool(failure.traceback))
 
-    def _enable(self, _what: object = None) -> None:
-        working = "extract" in self.workers
-        run, domains = self.run_path, self.domains.value()
-        own = run is not None and self.own_domains.isChecked()
-        ready = (run or self.model.path) is not None and domains is not None
-        self.extract.setEnabled(not working and ready and (own or bool(domains)))
-        self.sample.setEnabled(not working and bool(self.model.path or shipped()))
-        self.stop.setEnabled(working)
-        self.run.setEnabled(self.with_run.isChecked())
-        self.own_domains.setEnabled(run is not None)
 
-
-def _reported(found: Extraction, file: Path) -> Iterator[str]:
+def _write_report(extraction: Extraction, file: Path) -> Iterator[str]:
     from src_training.reports.domains import domains_page
 
-    title = f"{', '.join(found.models)} on {', '.join(found.domains)}"
-    write_text(file, domains_page(title, found.tables))
-    yield f"✓ {file} is written."
+    title = f"{', '.join(extraction.models)} on {', '.join(extraction.domains)}"
+    write_text(file, domains_page(title, extraction.tables))
+    yield f"✓ Saved {file}."
 
 
-def _counted(things: Sized, what: str) -> str:
-    return f"1 {what}" if len(things) == 1 else f"{len(things)} {what}s"
+def _count(things: Sized, noun: str) -> str:
+    return f"1 {noun}" if len(things) == 1 else f"{len(things)} {noun}s"

@@ -10,8 +10,9 @@ from napari_msankd.datasets.selection import LayerDataset
 from napari_msankd.datasets.selector import DatasetSelector
 from napari_msankd.explore.extraction import Extraction, Request, explore
 from napari_msankd.explore.feature_maps.page import FeatureMapPage
-from napari_msankd.explore.sample_layers import camera_of, show_image
-from napari_msankd.explore.selection import Sample, Selection
+from napari_msankd.explore.sample_layers import camera_angle, show_image
+from napari_msankd.explore.state import ExploreState, Sample
+from napari_msankd.layers import WidgetLayers
 from napari_msankd.training.run_request import with_datasets_of
 from src_training.config.presets import recipe_for
 from src_training.config.recipe import Recipe
@@ -118,11 +119,13 @@ def test_maps_are_those_of_the_camera_that_took_the_image(
     domain = chosen(60, "optional").value()
     *_, explored = explore(Request(None, fundus_model, (domain,), cache=tmp_path / "cache"))
     image = explored.domains["eyes"][0]
-    wide = show_image(viewer, explored, Sample("eyes", image.name, (0, 0)), image.image)
+    own, sample = WidgetLayers(viewer), Sample("eyes", image.name, (0, 0))
+    wide = show_image(viewer, own, explored, sample, image.image)
     unknown = viewer.add_image(image.image, rgb=True, name="another")
-    page = FeatureMapPage(viewer, Selection())
+    state = ExploreState()
+    page = FeatureMapPage(viewer, state, own)
     qtbot.addWidget(page)
-    page.show_explored(explored)
+    state.extraction = explored
     sizes = []
     for layer in (wide, unknown):
         page.image.layer = layer
@@ -138,13 +141,13 @@ def test_a_stack_has_the_camera_of_the_domain_it_is_in(viewer):
     stack, other = (viewer.add_image(np.zeros((3, 32, 32)), name=name) for name in ("a", "b"))
     layers = LayerDataset("eyes", (LayerPair.of(stack),), "targets", angle=45)
     explored = Extraction(Request(None, None, (layers,)), {}, {})
-    assert camera_of(explored, stack) == 45 and camera_of(explored, other) is None
+    assert camera_angle(explored, stack) == 45 and camera_angle(explored, other) is None
 
 
 def test_vectors_are_those_of_the_camera(chosen, fundus_model, tmp_path):
     def vectors(angle):
         domains = (chosen(angle, "optional").value(),)
-        request = Request(run=None, model=fundus_model, domains=domains, cache=tmp_path / "cache")
+        request = Request(run=None, model=fundus_model, datasets=domains, cache=tmp_path / "cache")
         *_, found = explore(request)
         assert isinstance(found, Extraction)
         return next(iter(found.tables.values()))

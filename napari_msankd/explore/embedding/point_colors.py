@@ -1,4 +1,4 @@
-"""Colours of the points of a scatter, and what they mean in words."""
+"""Colors of the points of a scatter, and their legend."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from napari_msankd.theme import LINES
 if TYPE_CHECKING:
     from src_training.explore.embedding_table import EmbeddingTable
 
-BY = ("domain", "sample", "view", "class area", "Dice")
+COLUMNS = ("domain", "image", "view", "foreground area", "Dice")
 
 # Dark to bright, each with a contrast of about 3 to the background of either theme.
 _RAMP = ("#5a55c8", "#2b83d6", "#168f9c", "#2f9556", "#8f9a1f", "#d58a28")
@@ -22,16 +22,16 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class PointColors:
-    """A colour for each row of a table.
+    """A color for each row of a table.
 
     Attributes
     ----------
     palette
-        Colours, each ``#rrggbb``.
+        Colors, each ``#rrggbb``.
     index
-        (N,) of each row's colour in `palette`.
+        (N,) of each row's color in `palette`.
     legend
-        Rich text, a line: what each colour means.
+        Rich text, a line: what each color means.
     """
 
     palette: tuple[str, ...]
@@ -39,23 +39,23 @@ class PointColors:
     legend: str
 
 
-def colouring(table: "EmbeddingTable", by: str) -> PointColors:
-    """Colour the rows of a table by one of `BY`."""
-    found = _coloured(table, by)
+def point_colors(table: "EmbeddingTable", by: str) -> PointColors:
+    """Color the rows of a table by one of `COLUMNS`."""
+    colors = _by_column(table, by)
     if "mask" not in table.kinds:
-        return found
-    return replace(found, legend=f"{found.legend} &nbsp; ◆&nbsp;masks")
+        return colors
+    return replace(colors, legend=f"{colors.legend} &nbsp; ◆&nbsp;masks")
 
 
-def _coloured(table: "EmbeddingTable", by: str) -> PointColors:
+def _by_column(table: "EmbeddingTable", by: str) -> PointColors:
     if by == "domain":
         return _named(table.domains)
-    if by == "sample":
+    if by == "image":
         pairs = zip(table.domains, table.cases, strict=True)
         return _named([f"{domain} / {case}" for domain, case in pairs])
     if by == "view":
-        return _named([f"view {view}" if view else "as it is" for view in table.views.tolist()])
-    if by == "class area":
+        return _named([f"view {view}" if view else "original" for view in table.views.tolist()])
+    if by == "foreground area":
         return _graded(table.areas.sum(1), "{:.0%} foreground")
     return _graded(np.asarray(table.dice, float), "Dice {:.2f}")
 
@@ -64,9 +64,11 @@ def _named(names: Sequence[str]) -> PointColors:
     known = {name: place for place, name in enumerate(dict.fromkeys(names))}
     index = np.array([known[name] % len(LINES) for name in names], np.intp)
     if len(known) > _MOST_NAMED:
-        return PointColors(LINES, index, f"{len(known)} images, colours repeat; point at one")
-    told = (_swatch(LINES[place % len(LINES)], name) for name, place in known.items())
-    return PointColors(LINES, index, " &nbsp; ".join(told))
+        return PointColors(
+            LINES, index, f"{len(known)} images, colors repeat; hover over a point for its name"
+        )
+    swatches = (_swatch(LINES[place % len(LINES)], name) for name, place in known.items())
+    return PointColors(LINES, index, " &nbsp; ".join(swatches))
 
 
 def _graded(values: NDArray[np.float64], form: str) -> PointColors:
@@ -74,17 +76,17 @@ def _graded(values: NDArray[np.float64], form: str) -> PointColors:
     known = np.isfinite(values)
     index = np.full(len(values), len(_RAMP), np.intp)
     if not known.any():
-        legend = _swatch(_UNKNOWN, "unknown: it needs masks")
+        legend = _swatch(_UNKNOWN, "unknown (no masks)")
         return PointColors((*_RAMP, _UNKNOWN), index, legend)
     low, high = float(values[known].min()), float(values[known].max())
     share = (values[known] - low) / ((high - low) or 1.0)
     index[known] = np.minimum(len(_RAMP) - 1, (share * len(_RAMP)).astype(np.intp))
-    bar = "".join(f'<span style="color:{colour}">■</span>' for colour in _RAMP)
+    bar = "".join(f'<span style="color:{color}">■</span>' for color in _RAMP)
     legend = f"{form.format(low)} {bar} {form.format(high)}"
     if not known.all():
         legend += " &nbsp; " + _swatch(_UNKNOWN, "unknown")
     return PointColors((*_RAMP, _UNKNOWN), index, legend)
 
 
-def _swatch(colour: str, words: str) -> str:
-    return f'<span style="color:{colour}">●</span>&nbsp;{words.replace(" ", "&nbsp;")}'
+def _swatch(color: str, text: str) -> str:
+    return f'<span style="color:{color}">●</span>&nbsp;{text.replace(" ", "&nbsp;")}'

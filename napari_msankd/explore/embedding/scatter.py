@@ -1,4 +1,4 @@
-"""A scatter of semantic vectors: point at one, click it, draw a lasso."""
+"""A scatter of semantic vectors: hover, click, draw a lasso."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +10,51 @@ from qtpy.QtCore import QPointF, Qt, Signal
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QFrame, QToolTip
 
-from napari_msankd.explore.embedding.lasso import LassoBox, inside
 from napari_msankd.explore.embedding.point_colors import PointColors
 from napari_msankd.theme import ThemeColors
 
 _SIZE, _RING = 7, 12
 _NEAR = 8.0
+_MIN_CORNERS = 3
+
+
+class LassoBox(pyqtgraph.ViewBox):
+    """A pyqtgraph view; with `lasso` on, the left button draws.
+
+    Attributes
+    ----------
+    lasso
+        Whether a drag draws.
+    drawn
+        Emitted with the corners (M, 2) of a closed lasso, in the plot's units.
+    """
+
+    drawn = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__(lockAspect=True, enableMenu=False)
+        self.lasso = False
+        self._corners: list[Any] = []
+        self.line = pyqtgraph.PlotCurveItem()
+        self.line.hide()
+        self.addItem(self.line, ignoreBounds=True)
+
+    def mouseDragEvent(self, event: Any, axis: Any = None) -> None:
+        """Draw, or move the plot."""
+        if not self.lasso or event.button() != Qt.MouseButton.LeftButton:
+            super().mouseDragEvent(event, axis)
+            return
+        event.accept()
+        if event.isStart():
+            self._corners = [self.mapSceneToView(event.buttonDownScenePos())]
+        self._corners.append(self.mapSceneToView(event.scenePos()))
+        outline = np.array([(corner.x(), corner.y()) for corner in self._corners])
+        self.line.setVisible(not event.isFinish())
+        if event.isFinish():
+            if len(outline) >= _MIN_CORNERS:
+                self.drawn.emit(outline)
+        else:
+            self.line.setData(*outline.T)
 
 
 class Scatter(pyqtgraph.PlotWidget):
@@ -25,7 +64,7 @@ class Scatter(pyqtgraph.PlotWidget):
     ----------
     title
         Above the points.
-    colours
+    colors
         Of the theme.
 
     Attributes
@@ -41,17 +80,17 @@ class Scatter(pyqtgraph.PlotWidget):
     clicked = Signal(int)
     lassoed = Signal(object)
 
-    def __init__(self, title: str, colours: ThemeColors) -> None:
+    def __init__(self, title: str, colors: ThemeColors) -> None:
         self.box = LassoBox()
         super().__init__(viewBox=self.box)
         self.title = title
         self.points: NDArray[np.float64] = np.empty((0, 2))
-        self._words: Sequence[str] = ()
+        self._labels: Sequence[str] = ()
         self._order: NDArray[np.intp] = np.empty(0, np.intp)
         self.dots = pyqtgraph.ScatterPlotItem(size=_SIZE, pen=None, pxMode=True)
         self.rings = pyqtgraph.ScatterPlotItem(size=_RING, brush=None, pxMode=True)
         self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setToolTip("Point at a dot for its name; click it to open the image; drag to move")
+        self.setToolTip("Hover over a point for its name; click it to open the image; drag to move")
         for item in (self.dots, self.rings):
             self.addItem(item)
         plot = self.getPlotItem()
@@ -61,11 +100,13 @@ class Scatter(pyqtgraph.PlotWidget):
         self.box.drawn.connect(self._on_lasso)
         self.scene().sigMouseMoved.connect(self._on_moved)
         self.scene().sigMouseClicked.connect(self._on_clicked)
-        self.recolour(colours)
+        self.recolor(colors)
 
-    def draw(self, points: NDArray[np.float64], words: Sequence[str], kinds: Sequence[str]) -> None:
+    def draw(
+        self, points: NDArray[np.float64], labels: Sequence[str], kinds: Sequence[str]
+    ) -> None:
         """Show points (N, 2) and show all of them; masks are diamonds."""
-        self.points, self._words = points, words
+        self.points, self._labels = points, labels
         # In the order of the table, the last domain would lie over all others.
         self._order = np.random.default_rng(0).permutation(len(points))
         symbols = ["d" if kinds[row] == "mask" else "o" for row in self._order]
@@ -73,21 +114,21 @@ class Scatter(pyqtgraph.PlotWidget):
         self.ring([])
         self.box.autoRange(padding=0.06)
 
-    def colour(self, colouring: PointColors) -> None:
-        """Colour the points."""
-        brushes = np.array([_brush(colour) for colour in colouring.palette], object)
-        self.dots.setBrush(list(brushes[colouring.index[self._order]]))
+    def color(self, colors: PointColors) -> None:
+        """Color the points."""
+        brushes = np.array([_brush(color) for color in colors.palette], object)
+        self.dots.setBrush(list(brushes[colors.index[self._order]]))
 
     def ring(self, chosen: Sequence[int]) -> None:
         """Put a ring around the chosen points."""
         self.rings.setData(pos=self.points[np.asarray(chosen, np.intp)])
         self.rings.setVisible(len(chosen) > 0)
 
-    def recolour(self, colours: ThemeColors) -> None:
-        """Take the colours of another theme."""
-        self.setBackground(colours.background)
-        self.getPlotItem().setTitle(self.title, color=colours.text, size="9pt")
-        pen = pyqtgraph.mkPen(colours.text, width=1.5)
+    def recolor(self, colors: ThemeColors) -> None:
+        """Take the colors of another theme."""
+        self.setBackground(colors.background)
+        self.getPlotItem().setTitle(self.title, color=colors.text, size="9pt")
+        pen = pyqtgraph.mkPen(colors.text, width=1.5)
         self.rings.setPen(pen)
         self.box.line.setPen(pen)
 
@@ -107,7 +148,7 @@ class Scatter(pyqtgraph.PlotWidget):
         if found is None:
             QToolTip.hideText()
         else:
-            QToolTip.showText(QCursor.pos(), self._words[found], self)
+            QToolTip.showText(QCursor.pos(), self._labels[found], self)
 
     def _on_clicked(self, event: Any) -> None:
         if event.button() != Qt.MouseButton.LeftButton:
@@ -119,10 +160,22 @@ class Scatter(pyqtgraph.PlotWidget):
             self.clicked.emit(found)
 
     def _on_lasso(self, outline: NDArray[np.float64]) -> None:
-        self.lassoed.emit(inside(self.points, outline).tolist())
+        self.lassoed.emit(points_in_polygon(self.points, outline).tolist())
 
 
-def _brush(colour: str) -> Any:
-    shade = pyqtgraph.mkColor(colour)
+def _brush(color: str) -> Any:
+    shade = pyqtgraph.mkColor(color)
     shade.setAlpha(200)
     return pyqtgraph.mkBrush(shade)
+
+
+def points_in_polygon(
+    points: NDArray[np.float64], outline: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Indices of the points (N, 2) that lie in a polygon (M, 2)."""
+    x, y = points[:, :1], points[:, 1:]
+    x0, y0 = outline.T
+    x1, y1 = np.roll(outline, -1, axis=0).T
+    rise = np.where(y1 == y0, 1.0, y1 - y0)
+    crosses = ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * (x1 - x0) / rise)
+    return np.flatnonzero(crosses.sum(1) % 2)

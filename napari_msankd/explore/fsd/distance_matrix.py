@@ -22,7 +22,7 @@ class DistanceMatrixView(pyqtgraph.PlotWidget):
 
     Parameters
     ----------
-    colours
+    colors
         Of the theme.
 
     Attributes
@@ -34,16 +34,16 @@ class DistanceMatrixView(pyqtgraph.PlotWidget):
 
     clicked = Signal(int, int)
 
-    def __init__(self, colours: ThemeColors) -> None:
+    def __init__(self, colors: ThemeColors) -> None:
         super().__init__()
-        self._colours = colours
+        self._colors = colors
         self._model = ""
         self._names: Sequence[str] = ()
         self._cells: Sequence[Sequence[FSD | None]] = ()
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setToolTip(
-            "FSD between the domain of the row and of the column, and its 95 % interval; "
-            "N vectors each. Click a cell to see which images push them apart"
+            "FSD between the domains of row and column with its 95 % interval; N is the number of "
+            "vectors. Click a cell to see which images contribute most"
         )
         plot = self.getPlotItem()
         plot.hideButtons()
@@ -54,7 +54,7 @@ class DistanceMatrixView(pyqtgraph.PlotWidget):
         plot.setAspectLocked(True)
         plot.vb.sigResized.connect(self._fit)
         self.scene().sigMouseClicked.connect(self._on_clicked)
-        self.recolour(colours)
+        self.recolor(colors)
 
     def draw(
         self, model: str, names: Sequence[str], cells: "Sequence[Sequence[FSD | None]]"
@@ -64,7 +64,7 @@ class DistanceMatrixView(pyqtgraph.PlotWidget):
         plot, count = self.getPlotItem(), len(names)
         plot.clear()
         title = f"FSD by {model}" if model else None
-        plot.setTitle(title, color=self._colours.text, size="9pt")
+        plot.setTitle(title, color=self._colors.text, size="9pt")
         known = [found.value for row in cells for found in row if found is not None]
         most = max(known, default=0.0) or 1.0
         for row, found_in_row in enumerate(cells):
@@ -77,14 +77,14 @@ class DistanceMatrixView(pyqtgraph.PlotWidget):
         plot.setRange(QRectF(0, -_HEAD, max(1, count), max(1, count) + _HEAD), padding=0.01)
         self._fit()
 
-    def recolour(self, colours: ThemeColors) -> None:
-        """Take the colours of another theme."""
-        self._colours = colours
-        self.setBackground(colours.background)
+    def recolor(self, colors: ThemeColors) -> None:
+        """Take the colors of another theme."""
+        self._colors = colors
+        self.setBackground(colors.background)
         axis = self.getPlotItem().getAxis("left")
         for set_pen in (axis.setPen, axis.setTickPen):
-            set_pen(colours.background)
-        axis.setTextPen(colours.text)
+            set_pen(colors.background)
+        axis.setTextPen(colors.text)
         axis.setStyle(tickLength=0)
         self.draw(self._model, self._names, self._cells)
 
@@ -100,7 +100,7 @@ class DistanceMatrixView(pyqtgraph.PlotWidget):
         shade.setAlpha(0 if found is None else round(_STRONG * found.value / most))
         cell = QGraphicsRectItem(QRectF(column + 0.02, row + 0.02, 0.96, 0.96))
         cell.setBrush(pyqtgraph.mkBrush(shade))
-        cell.setPen(pyqtgraph.mkPen(self._colours.faint))
+        cell.setPen(pyqtgraph.mkPen(self._colors.faint))
         plot.addItem(cell)
         value = "—" if found is None else f"{found.value:.3g}"
         self._write(value, column + 0.5, row + 0.4, 10)
@@ -109,7 +109,7 @@ class DistanceMatrixView(pyqtgraph.PlotWidget):
             self._write(f"± {found.high - found.value:.2g}", column + 0.5, row + 0.72, 7)
 
     def _write(self, text: str, x: float, y: float, size: int) -> None:
-        words = pyqtgraph.TextItem(text, color=self._colours.text, anchor=(0.5, 0.5))
+        words = pyqtgraph.TextItem(text, color=self._colors.text, anchor=(0.5, 0.5))
         font = words.textItem.font()
         font.setPointSize(size)
         words.setFont(font)

@@ -1,4 +1,4 @@
-"""What the FSD page shows, as rows of CSV: unrounded, a head first, and what each row is of."""
+"""Numbers of the FSD page as rows of CSV: a head first, unrounded, with model or run."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,20 +17,20 @@ def distance_rows(model: str, matrix: "DistanceMatrix") -> Rows:
     rows: Rows = [["model", "a", "b", "fsd", "low", "high", "n_a", "n_b", "covariance"]]
     for row, name in enumerate(matrix.names):
         for column, other in enumerate(matrix.names):
-            found = matrix.fsd[row][column]
-            if found is not None and row < column:
-                numbers = [found.value, found.low, found.high, found.n_a, found.n_b]
-                rows.append([model, name, other, *numbers, found.covariance])
+            fsd = matrix.fsd[row][column]
+            if fsd is not None and row < column:
+                numbers = [fsd.value, fsd.low, fsd.high, fsd.n_a, fsd.n_b]
+                rows.append([model, name, other, *numbers, fsd.covariance])
     return rows
 
 
-def contribution_rows(model: str, source: str, target: str, found: "Iterable[Influence]") -> Rows:
+def influence_rows(model: str, source: str, target: str, influences: "Iterable[Influence]") -> Rows:
     """A line for each image of the target."""
     rows: Rows = [["model", "from", "to", "image", "value", "share"]]
-    return rows + [[model, source, target, c.case, c.value, c.share] for c in found]
+    return rows + [[model, source, target, c.case, c.value, c.share] for c in influences]
 
 
-def course_rows(run: Path, history: "RunHistory") -> Rows:
+def history_rows(run: Path, history: "RunHistory") -> Rows:
     """A line for each domain and measured step of a run."""
     rows: Rows = [["run", "domain", "step", "fsd"]]
     for name, series in history.fsd.items():
@@ -42,8 +42,8 @@ def course_rows(run: Path, history: "RunHistory") -> Rows:
 def dice_rows(model: str, matrix: "DistanceMatrix", dice: Mapping[str, float]) -> Rows:
     """A line for each domain: FSD to the first, and Dice where it is known."""
     rows: Rows = [["model", "domain", "vectors", "fsd_to", "fsd", "dice"]]
-    for name, found in zip(matrix.names, matrix.fsd[0], strict=True):
+    for name, fsd in zip(matrix.names, matrix.fsd[0], strict=True):
         if name != "masks":
-            count, value = ("", "") if found is None else (found.n_b, found.value)
+            count, value = ("", "") if fsd is None else (fsd.n_b, fsd.value)
             rows.append([model, name, count, matrix.names[0], value, dice.get(name, "")])
     return rows

@@ -1,4 +1,4 @@
-"""A contrastive graph with thumbnails as nodes; width and colour of an edge tell similarity."""
+"""A contrastive graph with thumbnails as nodes; width and color of an edge tell similarity."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from napari_msankd.explore.graphs.layout import Drawing
 from napari_msankd.theme import LINES, ThemeColors
 
 ALIKE, UNLIKE = LINES[0], LINES[1]
-"""Colours of edges above and below 0."""
+"""Colors of edges above and below 0."""
 
 _THICK = 5.0
 _THUMBNAIL = 96
@@ -25,7 +25,7 @@ class GraphView(pyqtgraph.PlotWidget):
     ----------
     title
         Above it.
-    colours
+    colors
         Of the theme.
 
     Attributes
@@ -36,7 +36,7 @@ class GraphView(pyqtgraph.PlotWidget):
 
     clicked = Signal(int)
 
-    def __init__(self, title: str, colours: ThemeColors) -> None:
+    def __init__(self, title: str, colors: ThemeColors) -> None:
         super().__init__()
         self.title = title
         self.edges: list[Any] = []
@@ -50,7 +50,7 @@ class GraphView(pyqtgraph.PlotWidget):
         plot.setAspectLocked(True)
         self.setToolTip("Click a view to open it over its image; drag to move, wheel to zoom")
         self.scene().sigMouseClicked.connect(self._on_clicked)
-        self.recolour(colours)
+        self.recolor(colors)
 
     def draw(self, drawing: Drawing, values: NDArray[np.float64], most: float) -> None:
         """Show edges with these values (m,); `most`, above 0, is the size of the thickest."""
@@ -73,10 +73,10 @@ class GraphView(pyqtgraph.PlotWidget):
         self._drawing, self.edges = None, []
         self.getPlotItem().clear()
 
-    def recolour(self, colours: ThemeColors) -> None:
-        """Take the colours of another theme."""
-        self.setBackground(colours.background)
-        self.getPlotItem().setTitle(self.title, color=colours.text, size="9pt")
+    def recolor(self, colors: ThemeColors) -> None:
+        """Take the colors of another theme."""
+        self.setBackground(colors.background)
+        self.getPlotItem().setTitle(self.title, color=colors.text, size="9pt")
 
     def _on_clicked(self, event: Any) -> None:
         if event.button() != Qt.MouseButton.LeftButton or self._drawing is None:
@@ -88,9 +88,9 @@ class GraphView(pyqtgraph.PlotWidget):
 
 
 def _line(ends: NDArray[np.float64], strength: float) -> Any:
-    colour = pyqtgraph.mkColor(ALIKE if strength >= 0 else UNLIKE)
-    colour.setAlphaF(min(1.0, 0.25 + 0.75 * abs(strength)))
-    pen = pyqtgraph.mkPen(colour, width=0.5 + _THICK * min(1.0, abs(strength)))
+    color = pyqtgraph.mkColor(ALIKE if strength >= 0 else UNLIKE)
+    color.setAlphaF(min(1.0, 0.25 + 0.75 * abs(strength)))
+    pen = pyqtgraph.mkPen(color, width=0.5 + _THICK * min(1.0, abs(strength)))
     return pyqtgraph.PlotCurveItem(*ends.T, pen=pen, antialias=True)
 
 

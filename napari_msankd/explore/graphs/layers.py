@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from napari_msankd.explore.graphs.graph_view import ALIKE, UNLIKE
 from napari_msankd.explore.graphs.layout import PANELS, TITLES, Drawing, strongest
-from napari_msankd.explore.sample_layers import GRAPHS
+from napari_msankd.explore.sample_layers import provenance
+from napari_msankd.layers import WidgetLayers
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -17,15 +18,14 @@ _ABOVE = 0.75
 """From the centre of a thumbnail to the title above it, sides of a thumbnail."""
 
 
-def add_graphs(viewer: "ViewerModel", drawing: Drawing, name: str) -> "list[Layer]":
+def add_graphs(
+    viewer: "ViewerModel", own: WidgetLayers, drawing: Drawing, name: str
+) -> "list[Layer]":
     """Add an image, points and vectors; teacher, student and difference beside one another.
 
-    They have the viewer to themselves: other layers are hidden. Points carry ``node``
-    and ``panel`` as features, and ``title`` where one is written; vectors
-    ``similarity`` and ``panel``.
+    Other layers are hidden until ``own.restore()``. Points carry ``node`` and ``panel``
+    as features, and ``title`` where one is written; vectors ``similarity`` and ``panel``.
     """
-    for layer in viewer.layers:
-        layer.visible = False
     shown = drawing.images[0]
     side = shown.shape[0]
     pixel = side / drawing.side
@@ -41,41 +41,54 @@ def add_graphs(viewer: "ViewerModel", drawing: Drawing, name: str) -> "list[Laye
             top, left = int(row - side / 2), int(column - side / 2)
             montage[top : top + side, left : left + side] = image
         centres.append(np.stack([y, x], 1))
-    points = np.concatenate(centres)
-    nodes, highest = len(drawing.places), drawing.places[:, 1].argmax()
-    features = {
-        "node": drawing.names * len(PANELS),
-        "panel": np.repeat(PANELS, nodes).tolist(),
-        "title": [
-            TITLES[panel] if node == highest else "" for panel in PANELS for node in range(nodes)
-        ],
-    }
     layers = [
-        viewer.add_image(
-            montage, name=f"views of {name}", rgb=montage.ndim == 3, contrast_limits=(0, 1)
+        own.add(
+            ("graph", "views"),
+            montage,
+            "image",
+            name=f"views of {name}",
+            rgb=montage.ndim == 3,
+            contrast_limits=(0, 1),
+            metadata=provenance("graph", case=name),
         ),
-        _edges(viewer, drawing, centres, name, pixel),
-        viewer.add_points(
-            points,
-            name=f"nodes of {name}",
-            size=max(4, side / 12),
-            face_color="white",
-            features=features,
-            text={
-                "string": "{title}",
-                "color": "white",
-                "size": 10,
-                "translation": (-_ABOVE * side, 0),
-            },
-        ),
+        _add_edges(own, drawing, centres, name, pixel),
+        _add_nodes(own, drawing, centres, name, side),
     ]
-    for layer in layers:
-        layer.metadata[GRAPHS] = True
+    own.show_only(layers)
+    viewer.fit_to_view(layers=layers)
     return layers
 
 
-def _edges(
-    viewer: "ViewerModel",
+def _add_nodes(
+    own: WidgetLayers, drawing: Drawing, centres: list[NDArray[np.float64]], name: str, side: int
+) -> "Layer":
+    nodes, highest = len(drawing.places), drawing.places[:, 1].argmax()
+    titles = [TITLES[panel] if node == highest else "" for panel in PANELS for node in range(nodes)]
+    layer: Layer = own.add(
+        ("graph", "nodes"),
+        np.concatenate(centres),
+        "points",
+        name=f"nodes of {name}",
+        size=max(4, side / 12),
+        face_color="white",
+        features={
+            "node": drawing.names * len(PANELS),
+            "panel": np.repeat(PANELS, nodes).tolist(),
+            "title": titles,
+        },
+        text={
+            "string": "{title}",
+            "color": "white",
+            "size": 10,
+            "translation": (-_ABOVE * side, 0),
+        },
+        metadata=provenance("graph", case=name),
+    )
+    return layer
+
+
+def _add_edges(
+    own: WidgetLayers,
     drawing: Drawing,
     centres: list[NDArray[np.float64]],
     name: str,
@@ -89,8 +102,10 @@ def _edges(
     # Teacher and student share one measure; what is left between them has its own.
     most = strongest(drawing)
     strength = np.concatenate([np.abs(drawing.values[panel]) / most[panel] for panel in PANELS])
-    layer = viewer.add_vectors(
+    layer: Layer = own.add(
+        ("graph", "edges"),
         lines,
+        "vectors",
         name=f"edges of {name}",
         vector_style="line",
         edge_width=max(1.0, pixel / 30),
@@ -99,8 +114,9 @@ def _edges(
             "similarity": values,
             "panel": np.repeat(PANELS, len(drawing.edges)).tolist(),
         },
+        metadata=provenance("graph", case=name),
     )
-    colours = layer.edge_color
-    colours[:, 3] = np.clip(0.15 + 0.85 * strength, 0, 1)
-    layer.edge_color = colours
+    colors = layer.edge_color
+    colors[:, 3] = np.clip(0.15 + 0.85 * strength, 0, 1)
+    layer.edge_color = colors
     return layer

@@ -1,9 +1,9 @@
-"""The Graphs page: what the views of a sample are to one another, for teacher and student."""
+"""The Graphs page: similarity of the views of a sample, for teacher and student."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QGridLayout,
@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_msankd.explore.graphs.graph_view import ALIKE, UNLIKE, GraphView
 from napari_msankd.explore.graphs.layers import add_graphs
@@ -26,8 +27,9 @@ from napari_msankd.explore.graphs.layout import (
     drawing,
     strongest,
 )
-from napari_msankd.explore.graphs.source import FINAL, GraphSource, as_it_is, batch_of
-from napari_msankd.explore.selection import Sample, Selection, samples_of
+from napari_msankd.explore.graphs.source import FINAL, GraphSource, batch_of
+from napari_msankd.explore.state import ExploreState, Sample, samples_of
+from napari_msankd.layers import WidgetLayers
 from napari_msankd.theme import theme_colors
 from napari_msankd.widgets.export_button import (
     ExportButton,
@@ -44,14 +46,15 @@ if TYPE_CHECKING:
     from napari_msankd.explore.extraction import Extraction
     from src_training.explore.view_graphs import BatchGraphs
 
-_REST_MS = 150
+_DELAY_MS = 150
 _BATCH = 4
 _NO_RUN = "Contrastive graphs compare a teacher with its student: choose a run on the first page."
-_NOTHING = "Click a sample on the Vectors page: its views and what they are to it show here."
+_NO_SAMPLE = "Click a point on the Vectors page to see how similar its augmented views are."
 _OTHER_GRID = (
-    "This patch is of another model's grid: click one in a picture of the teacher or a student."
+    "This patch belongs to a model of another patch size: click a point of the teacher or a "
+    "student."
 )
-_NO_STEPS = "This run kept no students of earlier steps."
+_NO_STEPS = "This run saved no students of earlier steps."
 
 
 class GraphPage(QWidget):
@@ -61,46 +64,66 @@ class GraphPage(QWidget):
     ----------
     viewer
         Whose theme is followed, and which gets the layers.
-    selection
-        What is chosen.
+    state
+        Whose run and samples.
+    own
+        The layers of the Explore widget.
 
     Attributes
     ----------
-    clicked
-        Emitted with the `Sample` to open, the name of a model, and the view
-        that was clicked, (p, p) or (p, p, C); None for the patch as it is.
     pictures
         Teacher, student, and the difference student - teacher.
     """
 
-    clicked = Signal(object, str, object)
-
-    def __init__(self, viewer: "ViewerModel", selection: Selection) -> None:
+    def __init__(self, viewer: "ViewerModel", state: ExploreState, own: WidgetLayers) -> None:
         super().__init__()
-        self._viewer, self._selection = viewer, selection
+        self._viewer, self._state, self._own = viewer, state, own
         self._source: GraphSource | None = None
-        self._known: list[Sample] = []
+        self._samples: list[Sample] = []
         self._model = ""
         self._batch: list[Sample] = []
         self._steps: list[int] = []
         self._graphs: BatchGraphs | None = None
         self._drawing: Drawing | None = None
-        self.workers = WorkerGroup(self, self._fail)
+        self.workers = WorkerGroup(self, self._show_failure)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
-        self._soon.setInterval(_REST_MS)
-        self._soon.timeout.connect(self.look)
+        self._soon.setInterval(_DELAY_MS)
+        self._soon.timeout.connect(self.compute)
         self._build()
         self._connect()
 
-    def show_explored(self, explored: "Extraction") -> None:
-        """Take the run of what was extracted."""
+    def compute(self) -> None:
+        """Make the graphs of the current sample."""
+        current = self._state.selection.current
+        if self._source is None or current is None:
+            return
+        if current.patch not in self._samples:
+            self.workers.cancel("graphs")
+            self.status.setText(_OTHER_GRID)
+            return
+        chosen = list(self._state.selection.samples) if self._together else []
+        batch = batch_of(current, chosen, self._samples, _BATCH)
+        self.status.setText("Computing graphs…")
+        steps = self._source.graphs(batch, self.views.value(), self._step)
+        self.workers.start("graphs", steps, lambda graphs: self._on_graphs(batch, graphs))
+
+    def end(self) -> None:
+        """Cancel workers, and listen no more."""
+        self._soon.stop()
         self.workers.cancel_all()
-        run, self._graphs, self._drawing = explored.request.run, None, None
+        self._viewer.events.theme.disconnect(self._on_theme)
+
+    def _on_extraction(self, extraction: "Extraction | None") -> None:
+        """Take the run that vectors were made of."""
+        self.workers.cancel_all()
+        if extraction is None:
+            return
+        run, self._graphs, self._drawing = extraction.request.run, None, None
         # All models of a run see the same patches.
-        self._model = next(iter(explored.models))
-        self._known = samples_of(next(iter(explored.tables.values())))
-        self._source = None if run is None else GraphSource(explored, run)
+        self._model = next(iter(extraction.models))
+        self._samples = samples_of(next(iter(extraction.tables.values())))
+        self._source = None if run is None else GraphSource(extraction, run)
         for picture in self.pictures.values():
             picture.empty()
         self.done.setText("")
@@ -108,29 +131,8 @@ class GraphPage(QWidget):
         if self._source is None:
             self.status.setText(_NO_RUN)
         else:
-            self.status.setText(_NOTHING)
+            self.status.setText(_NO_SAMPLE)
             self.workers.start("steps", self._source.steps(), self._set_steps)
-
-    def look(self) -> None:
-        """Make the graphs of the current sample."""
-        current = self._selection.current
-        if self._source is None or current is None:
-            return
-        if as_it_is(current) not in self._known:
-            self.workers.cancel("graphs")
-            self.status.setText(_OTHER_GRID)
-            return
-        chosen = list(self._selection.samples) if self._together else []
-        batch = batch_of(current, chosen, self._known, _BATCH)
-        self.status.setText("Looking…")
-        steps = self._source.graphs(batch, self.views.value(), self._step)
-        self.workers.start("graphs", steps, lambda graphs: self._on_graphs(batch, graphs))
-
-    def end(self) -> None:
-        """Work no more."""
-        self._soon.stop()
-        self.workers.cancel_all()
-        self._viewer.events.theme.disconnect(self._on_theme)
 
     @property
     def _together(self) -> bool:
@@ -144,29 +146,31 @@ class GraphPage(QWidget):
     def _build(self) -> None:
         self.scope, self.edges, self.views = QComboBox(), QComboBox(), QSpinBox()
         self.scope.addItems(["sample", "batch"])
-        self.scope.setToolTip("One sample, or the views of up to four chosen samples together")
+        self.scope.setToolTip("One sample, or up to four selected samples together")
         self.edges.addItems(list(EDGES))
         self.edges.setToolTip("Star: anchor to views (intra). Complete: view to view (inter)")
         self.views.setRange(2, 8)
         self.views.setValue(4)
-        self.views.setToolTip("Views of a sample, made as training makes them")
+        self.views.setToolTip("Number of augmented views of the sample, made as in training")
         self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setToolTip("The student at earlier steps: the graphs converge")
-        self.step_words = QLabel()
+        self.slider.setToolTip("The student at earlier training steps")
+        self.step_label = QLabel()
         self.open_button = QPushButton("&Open in viewer")
-        self.open_button.setToolTip("The views as an image, nodes as Points, edges as Vectors")
+        self.open_button.setToolTip(
+            "Add the views as an image, nodes as Points and edges as Vectors"
+        )
         self.save_button = ExportButton("The three graphs as pictures, or all edges as CSV")
-        colours = theme_colors(self._viewer)
-        self.pictures = {panel: GraphView(title, colours) for panel, title in TITLES.items()}
+        colors = theme_colors(self._viewer)
+        self.pictures = {panel: GraphView(title, colors) for panel, title in TITLES.items()}
         self.legend = QLabel()
         self.legend.setWordWrap(True)
         self.legend.setText(
-            f'<span style="color:{ALIKE}">━</span> above 0: alike<br>'
-            f'<span style="color:{UNLIKE}">━</span> below 0: unlike<br>'
-            "the thicker, the more"
+            f'<span style="color:{ALIKE}">━</span> positive cosine similarity<br>'
+            f'<span style="color:{UNLIKE}">━</span> negative<br>'
+            "Line width = similarity"
         )
         self.status, self.done = WrappingLabel(), WrappingLabel()
-        self.status.setToolTip("What is drawn")
+        self.status.setToolTip("The sample whose graphs are shown")
         grid = QGridLayout()
         grid.setSpacing(2)
         for place, picture in enumerate(self.pictures.values()):
@@ -187,8 +191,8 @@ class GraphPage(QWidget):
 
     def _lines(self) -> list[QHBoxLayout]:
         first, second, third = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
-        for words, control in (("Sco&pe", self.scope), ("&Edges", self.edges)):
-            label = QLabel(words)
+        for text, control in (("Sco&pe", self.scope), ("&Edges", self.edges)):
+            label = QLabel(text)
             label.setBuddy(control)
             first.addWidget(label)
             first.addWidget(control, 1)
@@ -200,7 +204,7 @@ class GraphPage(QWidget):
         second.addWidget(self.open_button)
         second.addWidget(self.save_button)
         third.addWidget(self.slider, 1)
-        third.addWidget(self.step_words)
+        third.addWidget(self.step_label)
         return [first, second, third]
 
     def _connect(self) -> None:
@@ -211,39 +215,39 @@ class GraphPage(QWidget):
         self.open_button.clicked.connect(self.open)
         self.save_button.picture.connect(self._save_picture)
         self.save_button.numbers.connect(self._save_numbers)
-        self._selection.changed.connect(self._soon.start)
+        self._state.events.selection.connect(lambda _: self._soon.start())
+        self._state.events.extraction.connect(self._on_extraction)
         for picture in self.pictures.values():
             picture.clicked.connect(self._on_clicked)
         self._viewer.events.theme.connect(self._on_theme)
 
     def _set_steps(self, steps: list[int]) -> None:
         self._steps = steps
-        self.slider.blockSignals(True)
-        self.slider.setRange(0, len(steps))
-        self.slider.setValue(len(steps))
-        self.slider.blockSignals(False)
+        with signals_blocked(self.slider):
+            self.slider.setRange(0, len(steps))
+            self.slider.setValue(len(steps))
         self.slider.setEnabled(bool(steps))
         self.slider.setVisible(bool(steps))
-        self.step_words.setText(self._told_step())
-        self.step_words.setToolTip("" if steps else _NO_STEPS)
+        self.step_label.setText(self._step_text())
+        self.step_label.setToolTip("" if steps else _NO_STEPS)
         self._enable()
 
     def _on_slider(self) -> None:
-        self.step_words.setText(self._told_step())
+        self.step_label.setText(self._step_text())
         self._soon.start()
 
-    def _told_step(self) -> str:
-        return "the best student" if self._step == FINAL else f"student at step {self._step}"
+    def _step_text(self) -> str:
+        return "best student" if self._step == FINAL else f"student at step {self._step}"
 
     def _on_graphs(self, batch: list[Sample], graphs: "BatchGraphs") -> None:
         self._batch, self._graphs = batch, graphs
         self._draw()
-        words = batch[0].words
-        if self._together:
-            words = f"{words}, and {len(batch) - 1} others"
+        others = f" and {len(batch) - 1} others" if self._together else ""
+        text = f"{batch[0]}{others}"
         if graphs.centred:
-            words += f"\nThe mean over {len(batch)} samples is taken off, as in training."
-        self.status.setText(words)
+            text += f"\nSimilarities after subtracting the mean of {len(batch)} samples, as in "
+            text += "training."
+        self.status.setText(text)
         self.done.setText("")
 
     def _draw(self) -> None:
@@ -258,16 +262,18 @@ class GraphPage(QWidget):
     def open(self) -> None:
         """Show the graphs as layers; what Open in viewer does."""
         if self._drawing is not None:
-            layers = add_graphs(self._viewer, self._drawing, self._batch[0].case)
-            self._viewer.fit_to_view(layers=layers)
+            add_graphs(self._viewer, self._own, self._drawing, self._batch[0].case)
             order = ", ".join(TITLES.values())
-            self.done.setText(f"In the viewer, left to right: {order}. Other layers are hidden.")
+            self.done.setText(
+                f"In the viewer, from left to right: {order}. Other layers are hidden until you "
+                "open a sample or close Explore."
+            )
 
     def _on_clicked(self, node: int) -> None:
         assert self._drawing is not None
         own, view = self._drawing.owner(node)
         seen = self._drawing.images[node] if view else None
-        self.clicked.emit(self._batch[own]._replace(view=view), self._model, seen)
+        self._state.open(self._batch[own]._replace(view=view), self._model, seen)
 
     def _save_picture(self, file: Path) -> None:
         def save() -> None:
@@ -291,9 +297,9 @@ class GraphPage(QWidget):
         for button in (self.open_button, self.save_button):
             button.setEnabled(self._drawing is not None)
 
-    def _fail(self, failure: Failure) -> None:
+    def _show_failure(self, failure: Failure) -> None:
         self.status.setText(f"✕ {failure.sentence}")
 
     def _on_theme(self, _event: object = None) -> None:
         for picture in self.pictures.values():
-            picture.recolour(theme_colors(self._viewer))
+            picture.recolor(theme_colors(self._viewer))

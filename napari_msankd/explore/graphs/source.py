@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_msankd.explore.selection import Sample
+from napari_msankd.explore.state import Sample
 from napari_msankd.torch_import import gc_paused, preload
 
 if TYPE_CHECKING:
@@ -21,20 +21,20 @@ class GraphSource:
 
     Parameters
     ----------
-    explored
+    extraction
         Whose samples.
     run
         Whose networks.
     """
 
-    def __init__(self, explored: "Extraction", run: Path) -> None:
-        self._explored, self._run = explored, run
+    def __init__(self, extraction: "Extraction", run: Path) -> None:
+        self._extraction, self._run = extraction, run
         self._networks: Any = None
         self._patches: dict[Sample, Any] = {}
         self._students: dict[int, Any] = {}
 
     def steps(self) -> Iterator[list[int]]:
-        """Steps of the stage ``distil`` whose student was kept. For a worker."""
+        """Steps of the stage ``distil`` whose student was saved. For a worker."""
         preload()
         with gc_paused():
             from src_training.runs.load import snapshots
@@ -70,26 +70,21 @@ class GraphSource:
         from src_training.data.sampling import crop_patch
 
         if sample not in self._patches:
-            domain = self._explored.domains[sample.domain].subset([sample.case])
+            domain = self._extraction.domains[sample.domain].subset([sample.case])
             [case] = prepare_cases(domain, self._networks.preprocessing)
             patch = crop_patch(case.image.pixels, sample.corner, self._networks.patch)
             self._patches[sample] = patch
         return self._patches[sample]
 
 
-def as_it_is(sample: Sample) -> Sample:
-    """The patch that a view or a mask belongs to."""
-    return Sample(sample.domain, sample.case, sample.corner)
-
-
 def batch_of(
     current: Sample, chosen: Sequence[Sample], known: Sequence[Sample], most: int
 ) -> list[Sample]:
-    """The sample, those chosen beside it, and others of the extract where there are too few.
+    """The sample, those selected beside it, and others where there are too few.
 
-    Like a batch of training: the mean over it is what is taken off the vectors.
+    Like a batch of training: the mean over it is subtracted from the vectors.
     """
     bare = [sample for sample in known if sample.kind == "image" and sample.view == 0]
     spread = bare[:: max(1, len(bare) // most)]
-    ordered = [as_it_is(current), *sorted(map(as_it_is, chosen)), *spread]
+    ordered = [current.patch, *sorted(each.patch for each in chosen), *spread]
     return list(dict.fromkeys(ordered))[:most]

@@ -6,7 +6,8 @@ They need no download: samples, quick start and tests use them. `anatomy` and
 from a paper.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -143,27 +144,51 @@ def fundus_phantom(seed: int, size: int = 512, scanner: ScannerName = "A") -> Ca
     return Case(f"{scanner}_{seed}", image, mask.astype(np.uint8), fov)
 
 
-def phantom_domain(scanner: ScannerName, n: int, size: int = 512, seed: int = 0) -> Domain:
+def draw_phantoms(scanner: ScannerName, n: int, size: int = 512, seed: int = 0) -> Iterator[Case]:
+    """Draw `n` phantoms of one scanner, each of another eye; see `phantom_domain`."""
+    if n < 1:
+        raise InputError(f"the number of phantoms is {n}; expected 1 or more")
+    seeds = np.random.SeedSequence([seed, ord(scanner[:1] or "?")]).generate_state(n)
+    for index, each in enumerate(seeds):
+        yield replace(fundus_phantom(int(each), size, scanner), name=f"{scanner}_{index:03d}")
+
+
+def phantom_domain(
+    scanner: ScannerName,
+    n: int,
+    size: int = 512,
+    seed: int = 0,
+    *,
+    cases: Sequence[Case] | None = None,
+) -> Domain:
     """Draw a domain of `n` phantoms of one scanner, each of another eye.
 
     Domains of two scanners have no eye in common, whatever their seeds.
+
+    Parameters
+    ----------
+    scanner, size
+        See `fundus_phantom`.
+    n
+        Number of images.
+    seed
+        Seed of the eyes.
+    cases
+        Those of `draw_phantoms`, if they were drawn already.
 
     Raises
     ------
     InputError
         If `n` is below 1, there is no such scanner or the size is too small.
     """
-    if n < 1:
-        raise InputError(f"the number of phantoms is {n}; expected 1 or more")
-    seeds = np.random.SeedSequence([seed, ord(scanner[:1] or "?")]).generate_state(n)
-    cases = [fundus_phantom(int(each), size, scanner) for each in seeds]
+    drawn = list(draw_phantoms(scanner, n, size, seed)) if cases is None else cases
     return Domain.from_arrays(
         f"phantom_{scanner}",
-        [case.image for case in cases],
-        [case.mask for case in cases],
-        [case.fov for case in cases],
+        [case.image for case in drawn],
+        [case.mask for case in drawn],
+        [case.fov for case in drawn],
         ("background", "vessel"),
-        [f"{scanner}_{index:03d}" for index in range(n)],
+        [case.name for case in drawn],
     )
 
 

@@ -1,6 +1,7 @@
 """What the pictures of Explore are made of, without a window."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,14 +11,13 @@ from napari.utils.transforms import Affine
 
 from napari_msankd.datasets.layer_pairs import LayerPair
 from napari_msankd.datasets.selection import FolderDataset, LayerDataset
-from napari_msankd.explore.embedding.point_colors import BY, colouring
-from napari_msankd.explore.extraction import Extraction, Progress, Request, explore
+from napari_msankd.explore.embedding.point_colors import COLUMNS, point_colors
+from napari_msankd.explore.extraction import Extraction, FirstImage, Progress, Request, explore
 from napari_msankd.explore.graphs.layers import add_graphs
 from napari_msankd.explore.graphs.layout import EDGES, drawing, strongest
 from napari_msankd.explore.graphs.source import batch_of
-from napari_msankd.explore.sample_layers import show_image
-from napari_msankd.explore.selection import Sample, Selection, samples_of
-from napari_msankd.layers import placement_over
+from napari_msankd.explore.state import ExploreState, Sample, missing, samples_of
+from napari_msankd.layers import WidgetLayers, placement_over
 from src_training.errors import InputError
 from src_training.explore.embedding_table import EmbeddingTable
 
@@ -61,38 +61,59 @@ def graphs():
     return SimpleNamespace(samples=samples, **whole)
 
 
-def test_a_selection_is_emitted_once(qtbot, table):
-    selection, samples = Selection(), samples_of(table)
-    with qtbot.waitSignal(selection.changed):
-        selection.choose(samples[:3], samples[0])
-    with qtbot.assertNotEmitted(selection.changed):
-        selection.choose(reversed(samples[:3]))
-    assert selection.current == samples[0]
-    selection.clear()
-    assert not selection.samples and selection.current is None
+def test_a_selection_is_emitted_once(table):
+    state, samples, emitted = ExploreState(), samples_of(table), []
+    state.events.selection.connect(lambda selection: emitted.append(selection))
+    state.select(samples[:3], samples[0])
+    state.select(reversed(samples[:3]))
+    assert len(emitted) == 1 and state.selection.current == samples[0]
+
+
+def test_an_image_opens_at_its_first_patch_and_selects_all(table):
+    state, opened = ExploreState(), []
+    state.open_requested.connect(lambda *request: opened.append(request))
+    state.extraction = Extraction(Request(None, None), {}, {}, {"tiny": table})
+    state.open_image("tiny", "B", "x")
+    first = Sample("B", "x", (0, 0))
+    assert opened == [(first, "tiny", None)]
+    assert state.selection.samples == {first, first._replace(view=1)}
+
+
+def test_it_says_what_has_to_be_chosen():
+    state = ExploreState(use_run=False)
+    assert missing(state) == "Choose a finished run or a model."
+    state.model = Path("model.safetensors")
+    assert missing(state) == "Add a folder of images, or open layers."
+    state.datasets = None
+    assert "cannot be used" in missing(state)
+    state.datasets = (FolderDataset(Path("scans")),)
+    assert missing(state) == ""
+    of_run = ExploreState(run=Path("run"))
+    assert missing(of_run) == ""
+    of_run.own_domains = False
+    assert missing(of_run) == "Add a folder of images, or open layers."
 
 
 def test_a_sample_says_what_it_is():
-    words = Sample("DRIVE", "01", (0, 256), 2).words
-    assert words == "DRIVE / 01, patch at 0, 256 of the prepared image, view 2"
-    assert Sample("DRIVE", "01", (0, 0), kind="mask").words.endswith("its mask")
+    assert str(Sample("DRIVE", "01", (0, 256), 2)) == "DRIVE / 01, patch at (0, 256), view 2"
+    assert str(Sample("DRIVE", "01", (0, 0), kind="mask")).endswith("its mask")
 
 
-@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize("by", COLUMNS)
 def test_every_row_has_a_colour_and_the_legend_names_the_colours(table, by):
-    found = colouring(table, by)
+    found = point_colors(table, by)
     assert found.index.shape == (8,) and found.index.max() < len(found.palette)
     assert "<span" in found.legend
 
 
 def test_the_legend_names_diamonds_where_there_are_any(table):
-    assert "masks" not in colouring(table, "domain").legend
+    assert "masks" not in point_colors(table, "domain").legend
     with_mask = replace(table, kinds=("image",) * 7 + ("mask",))
-    assert colouring(with_mask, "domain").legend.endswith("masks")
+    assert point_colors(with_mask, "domain").legend.endswith("masks")
 
 
 def test_what_is_unknown_is_grey_and_dice_grows_along_the_ramp(table):
-    found = colouring(table, "Dice")
+    found = point_colors(table, "Dice")
     assert set(found.index[4:]) == {len(found.palette) - 1}
     assert np.all(np.diff(found.index[:4]) >= 0)
     assert "unknown" in found.legend
@@ -117,7 +138,8 @@ def test_edges_carry_the_similarity_of_the_nodes_they_join(graphs):
 
 def test_graphs_become_an_image_vectors_and_points(graphs):
     viewer = ViewerModel()
-    montage, lines, points = add_graphs(viewer, drawing(graphs, "both", together=False), "eye")
+    drawn = drawing(graphs, "both", together=False)
+    montage, lines, points = add_graphs(viewer, WidgetLayers(viewer), drawn, "eye")
     assert lines.vector_style == "line"
     first = points.data[: len(points.data) // 3]
     row, column = first[1].astype(int)
@@ -147,17 +169,9 @@ def test_a_map_lies_over_a_layer_that_is_turned_and_scaled():
     assert Affine(affine_matrix=shown.affine.affine_matrix).ndim == 3
 
 
-def test_opening_a_sample_shows_its_hidden_layer():
-    viewer = ViewerModel()
-    layer = viewer.add_image(np.zeros((20, 30)), name="scans", visible=False)
-    found = Extraction(Request(None, None), {}, {}, layers={("ours", "x"): "scans"})
-    assert show_image(viewer, found, Sample("ours", "x", (0, 0)), layer.data) is layer
-    assert layer.visible
-
-
 def explored(request):
     *progress, last = explore(request)
-    assert all(isinstance(step, Progress) for step in progress)
+    assert all(isinstance(step, Progress | FirstImage) for step in progress)
     assert isinstance(last, Extraction)
     return last
 
@@ -169,7 +183,7 @@ def test_folders_and_layers_of_one_name_are_kept_apart(model_file, make_domain, 
     chosen = (FolderDataset(make_domain("scans")), layers)
     found = explored(Request(None, model_file, chosen, cache=tmp_path / "cache"))
     assert list(found.domains) == ["scans", "scans 2"]
-    assert found.layers == {("scans 2", "scans"): "scans"}
+    assert found.layers == {("scans 2", "scans"): layer.unique_id}
     again = explored(Request(None, model_file, chosen, cache=tmp_path / "cache"))
     np.testing.assert_array_equal(found.tables["tiny"].values, again.tables["tiny"].values)
 

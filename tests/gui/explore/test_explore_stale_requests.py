@@ -12,7 +12,8 @@ from napari_msankd.explore.extraction import Extraction, Request, explore
 from napari_msankd.explore.fsd.page import FsdPage
 from napari_msankd.explore.graphs.page import GraphPage
 from napari_msankd.explore.sample_layers import read_sample
-from napari_msankd.explore.selection import Sample, Selection
+from napari_msankd.explore.state import ExploreState, Sample
+from napari_msankd.layers import WidgetLayers
 from napari_msankd.widgets.export_button import save_and_report, save_rows
 from src_training.data.augmentation import Augmentation
 from src_training.data.domain import Domain
@@ -35,7 +36,9 @@ def explored(finished_run, tmp_path_factory):
 
 @pytest.fixture
 def page(qtbot, request):
-    made = request.param(ViewerModel(), Selection())
+    viewer = ViewerModel()
+    own = [WidgetLayers(viewer)] if request.param is GraphPage else []
+    made = request.param(viewer, ExploreState(), *own)
     qtbot.addWidget(made)
     yield made
     made.end()
@@ -47,7 +50,7 @@ def at_rest(page, qtbot):
 
 @pytest.mark.parametrize("page", [FsdPage], indirect=True)
 def test_late_distances_of_another_model_are_not_shown(page, explored, qtbot):
-    page.show_explored(explored)
+    page._state.extraction = explored
     at_rest(page, qtbot)
     last, (first, *_) = page.model.currentText(), explored.tables
     (own,) = page._matrices.values()
@@ -66,15 +69,15 @@ def test_late_distances_of_another_model_are_not_shown(page, explored, qtbot):
 
 @pytest.mark.parametrize("page", [EmbeddingPage], indirect=True)
 def test_a_stopped_extract_removes_the_points_of_the_earlier(page, explored, qtbot):
-    page.show_explored(explored)
+    page._state.extraction = explored
     at_rest(page, qtbot)
     assert len(page.scatters) == 3
     fewer = {name: table.where(domain="B") for name, table in explored.tables.items()}
-    page.show_explored(replace(explored, tables=fewer))
+    page._state.extraction = replace(explored, tables=fewer)
     page.stop()
     assert page.scatters == {}
-    page.by.setCurrentIndex(1)
-    page._selection.choose(page._samples["teacher"][:1])
+    page.column.setCurrentIndex(1)
+    page._state.select(page._samples["teacher"][:1])
     page.project()
     at_rest(page, qtbot)
     assert [len(page._samples[name]) for name in page.scatters] == [len(t) for t in fewer.values()]
@@ -82,11 +85,11 @@ def test_a_stopped_extract_removes_the_points_of_the_earlier(page, explored, qtb
 
 @pytest.mark.parametrize("page", [GraphPage], indirect=True)
 def test_a_patch_of_another_grid_has_no_graphs_of_the_run(page, explored, qtbot):
-    page.show_explored(explored)
+    page._state.extraction = explored
     at_rest(page, qtbot)
     case = explored.domains["B"].names[0]
-    page._selection.choose([], Sample("B", case, (999, 999)))
-    qtbot.waitUntil(lambda: "another model's grid" in page.status.text(), timeout=PATIENCE)
+    page._state.select([], Sample("B", case, (999, 999)))
+    qtbot.waitUntil(lambda: "another patch size" in page.status.text(), timeout=PATIENCE)
     assert page._drawing is None
 
 

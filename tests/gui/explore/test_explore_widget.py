@@ -1,22 +1,21 @@
 """Explore in a real napari window: clicks, a lasso, and pictures that follow one another."""
 
 import csv
+import gc
 import threading
+import weakref
 from itertools import pairwise
 
 import numpy as np
 import pyqtgraph
 import pytest
-from napari.layers import Image, Points, Shapes, Vectors
+from napari.layers import Image, Points, Vectors
 from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_msankd import settings
 from napari_msankd.explore import extraction as explored
-from napari_msankd.explore import setup_form as choose_form
-from napari_msankd.explore import setup_page as choose
-from napari_msankd.explore.widget import ExploreWidget
+from napari_msankd.explore import setup_page
 from napari_msankd.theme import LINES
 from src_training.runs.monitor import PATCHES
 from src_training.training import semantic_encoder as fitting
@@ -26,67 +25,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def own_folders(monkeypatch, tmp_path):
-    chosen = settings.Preferences("cpu", cache=tmp_path / "cache", runs=tmp_path / "runs")
-    for module in (choose, choose_form):
-        monkeypatch.setattr(module, "preferences", lambda: chosen)
-    return chosen
-
-
-@pytest.fixture
-def explore(viewer, qtbot):
-    made = ExploreWidget(viewer)
-    viewer.window.add_dock_widget(made, name="Explore")
-    # Places on a picture are those of a window that was laid out.
-    made.window().show()
-    yield made
-    made.end()
-    qtbot.waitUntil(lambda: not made.choose.workers and not made.workers, timeout=PATIENCE)
-
-
-@pytest.fixture
-def extracted(explore, qtbot):
-    """Choose a model or a run and folders, press Extract, wait for the pictures."""
-
-    def extract(*folders, model=None, run=None, wait=True):
-        page = explore.choose
-        page.with_run.setChecked(run is not None)
-        page.own_domains.setChecked(not folders)
-        if run is not None:
-            page.run.open(run)
-        if model is not None:
-            page.model.open(model)
-        for folder in folders:
-            page.domains.add(folder)
-        qtbot.waitUntil(page.extract.isEnabled, timeout=PATIENCE)
-        page.extract.click()
-        if not wait:
-            return explore
-        qtbot.waitUntil(lambda: "extract" not in page.workers, timeout=PATIENCE)
-        if page.status.text().startswith("✓"):
-            qtbot.waitUntil(lambda: len(explore.parts) == 4, timeout=PATIENCE)
-            still = lambda: any(part.workers for part in explore.parts.values())  # noqa: E731
-            qtbot.waitUntil(lambda: not still(), timeout=PATIENCE)
-            wait_until_laid_out(explore, qtbot)
-        return explore
-
-    return extract
-
-
-def wait_until_laid_out(explore, qtbot):
-    """Wait until the scatters keep their places: layouts are made when events are handled."""
-    scatters = explore.parts["embedding"].scatters.values()
-    former = None
-    for _ in range(100):
-        qtbot.wait(50)
-        now = [(scatter.geometry(), scatter.box.viewRect()) for scatter in scatters]
-        if now == former:
-            return
-        former = now
-    raise AssertionError("the scatters move on")
 
 
 def at(scatter, point):
@@ -140,10 +78,11 @@ def test_a_click_opens_the_image_and_frames_the_patch(extracted, make_domain, mo
     found = scatter.nearest(scatter.mapToScene(place))
     qtbot.mouseClick(scatter.viewport(), Qt.MouseButton.LeftButton, pos=place)
     layers = explore.viewer.layers
-    qtbot.waitUntil(lambda: any(isinstance(layer, Shapes) for layer in layers), timeout=PATIENCE)
     sample = explore.parts["embedding"]._samples["tiny"][found]
-    assert explore.selection.current == sample
-    image = layers[f"{sample.domain} / {sample.case}"]
+    assert explore.state.selection.current == sample
+    name = f"{sample.domain} / {sample.case}"
+    qtbot.waitUntil(lambda: layers.selection.active.name == name, timeout=PATIENCE)
+    image = layers[name]
     assert isinstance(image, Image) and image.data.shape == (48, 48)
     [frame] = layers["explored patch"].data
     assert np.ptp(frame, axis=0).tolist() == [32, 32]
@@ -171,9 +110,9 @@ def test_a_lasso_rings_points_and_marks_images_and_saves_a_list(
     [scatter] = vectors.scatters.values()
     vectors.lasso.click()
     drag(scatter, around(scatter))
-    chosen = explore.selection.samples
+    chosen = explore.state.selection.samples
     assert len(chosen) == len(scatter.points) == len(scatter.rings.data)
-    assert len(fsd.contributions.selectedItems()) == 3 * len(fsd.contributions.cases) == 9
+    assert len(fsd.influences.selectedItems()) == 3 * len(fsd.influences.names) == 9
     vectors.save_list(tmp_path / "chosen.csv")
     rows = list(csv.DictReader((tmp_path / "chosen.csv").read_text().splitlines()))
     assert {(row["domain"], row["case"]) for row in rows} == {(s.domain, s.case) for s in chosen}
@@ -193,13 +132,13 @@ def test_an_image_that_pushes_away_opens_at_a_click(extracted, make_domain, mode
     fsd = explore.parts["fsd"]
     explore.pages.setCurrentWidget(fsd)
     fsd.pages.setCurrentIndex(1)
-    table = fsd.contributions
+    table = fsd.influences
     place = table.visualItemRect(table.item(0, 0)).center()
     qtbot.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=place)
-    name = f"two / {table.cases[0]}"
+    name = f"two / {table.names[0]}"
     qtbot.waitUntil(lambda: name in explore.viewer.layers, timeout=PATIENCE)
     [scatter] = explore.parts["embedding"].scatters.values()
-    assert 0 < len(scatter.rings.data) == len(explore.selection.samples)
+    assert 0 < len(scatter.rings.data) == len(explore.state.selection.samples)
 
 
 @pytest.fixture
@@ -213,8 +152,8 @@ def test_a_model_without_semantic_encoder_has_one_fitted(
 ):
     monkeypatch.setattr(fitting, "STEPS", 2)
     explore = extracted(make_domain("seen", masks=False), make_domain("ours"), model=bare_file)
-    page = explore.choose
-    assert "bare.safetensors has no semantic encoder" in page.offer.words.text()
+    page = explore.setup
+    assert "bare.safetensors has no semantic encoder" in page.offer.text.text()
     assert [page.offer.domain.itemText(i) for i in range(page.offer.domain.count())] == ["ours"]
     assert not explore.pages.isTabEnabled(1)
     page.offer.button.click()
@@ -225,8 +164,8 @@ def test_a_model_without_semantic_encoder_has_one_fitted(
 
 
 def test_without_masks_no_encoder_is_offered(extracted, make_domain, bare_file):
-    page = extracted(make_domain(masks=False), model=bare_file).choose
-    assert page.offer.words.text().endswith("Add a domain with masks, and one can be fitted here.")
+    page = extracted(make_domain(masks=False), model=bare_file).setup
+    assert page.offer.text.text().endswith("Add a domain with masks to fit one here.")
     assert page.offer.button.isHidden()
 
 
@@ -240,21 +179,21 @@ def test_a_stop_keeps_what_was_encoded(extracted, make_domain, model_file, qtbot
                 encoded.set()
                 go_on.wait(PATIENCE / 1000)
 
-    monkeypatch.setattr(choose, "explore", held)
+    monkeypatch.setattr(setup_page, "explore", held)
     explore = extracted(make_domain(), model=model_file, wait=False)
-    page = explore.choose
+    page = explore.setup
     qtbot.waitUntil(encoded.is_set, timeout=PATIENCE)
-    page.stop.click()
+    page.stop_button.click()
     go_on.set()
-    assert page.status.text().startswith("Stopped") and not page.stop.isEnabled()
+    assert page.status.text().startswith("Stopped") and not page.stop_button.isEnabled()
     qtbot.wait(200)
     assert not explore.pages.isTabEnabled(1)
-    monkeypatch.setattr(choose, "explore", explored.explore)
+    monkeypatch.setattr(setup_page, "explore", explored.explore)
     monkeypatch.setattr(page.status, "setText", messages.append)
     page.extract.click()
     qtbot.waitUntil(lambda: "extract" not in page.workers, timeout=PATIENCE)
     # The image at hand is encoded to its end.
-    assert "Vectors of tiny: 3 of 3 images, 2 kept from before" in messages
+    assert "Encoding by tiny: image 3 of 3 (2 from the cache)" in messages
 
 
 def test_models_of_two_latent_sizes_are_refused_in_words(extracted, finished_run, model_file):
@@ -270,7 +209,7 @@ def test_a_run_shows_three_models_and_the_graphs_of_a_sample(
     vectors, graphs = explore.parts["embedding"], explore.parts["graphs"]
     assert list(vectors.scatters) == ["teacher", "student alone", "student distilled"]
     first = vectors._samples["teacher"][0]
-    explore.selection.choose([first], first)
+    explore.state.select([first], first)
     qtbot.waitUntil(lambda: graphs._drawing is not None, timeout=PATIENCE)
     views = graphs.views.value()
     edges = views + views * (views - 1) // 2
@@ -296,12 +235,12 @@ def test_the_slider_shows_the_students_of_earlier_steps(extracted, finished_run,
         qtbot.waitUntil(lambda: graphs._drawing is not before, timeout=PATIENCE)
         return graphs._drawing.values
 
-    explore.selection.choose([first], first)
+    explore.state.select([first], first)
     qtbot.waitUntil(lambda: graphs._drawing is not None, timeout=PATIENCE)
     best = graphs._drawing.values
-    assert graphs._steps == [0, 2, 3] and graphs.step_words.text() == "the best student"
+    assert graphs._steps == [0, 2, 3] and graphs.step_label.text() == "best student"
     begun = drawn(0)
-    assert graphs.step_words.text() == "student at step 0"
+    assert graphs.step_label.text() == "student at step 0"
     np.testing.assert_array_equal(begun["teacher"], best["teacher"])
     assert not np.array_equal(begun["student"], best["student"])
     np.testing.assert_array_equal(drawn(3)["student"], best["student"])
@@ -311,7 +250,7 @@ def test_a_click_on_a_thumbnail_opens_that_view_over_its_patch(extracted, finish
     explore = extracted(run=finished_run.path)
     graphs, first = explore.parts["graphs"], explore.parts["embedding"]._samples["teacher"][0]
     explore.pages.setCurrentWidget(graphs)
-    explore.selection.choose([first], first)
+    explore.state.select([first], first)
     qtbot.waitUntil(lambda: graphs._drawing is not None, timeout=PATIENCE)
     picture, layers = graphs.pictures["student"], explore.viewer.layers
     scene = picture.getPlotItem().vb.mapViewToScene(QPointF(*graphs._drawing.places[2]))
@@ -324,11 +263,11 @@ def test_a_click_on_a_thumbnail_opens_that_view_over_its_patch(extracted, finish
     np.testing.assert_allclose(ends, [frame.min(0), frame.max(0)], atol=1e-6)
 
 
-def test_the_course_of_a_run_is_what_it_measured(extracted, finished_run, tmp_path):
+def test_the_trend_of_a_run_is_what_it_measured(extracted, finished_run, tmp_path):
     fsd = extracted(run=finished_run.path).parts["fsd"]
     measured = [event for event in finished_run.events if event.kind == "measured"]
-    assert fsd.course.names == ["B"]
-    assert f"at most {PATCHES} patches" in fsd.course_words.text()
+    assert fsd.trend.names == ["B"]
+    assert f"at most {PATCHES} patches" in fsd.trend_text.text()
     fsd.pages.setCurrentIndex(2)
     fsd._save_numbers(tmp_path / "course.csv")
     rows = list(csv.DictReader((tmp_path / "course.csv").read_text().splitlines()))
@@ -354,18 +293,18 @@ def test_maps_lie_exactly_over_the_image(extracted, finished_run, qtbot):
     for shown in press(maps.show_button, 2):
         ends = shown.extent.world[:, -2:]
         np.testing.assert_allclose(ends[1] - ends[0], (128, 288), atol=40)
-    press(maps.rebuild_button, 4)
+    press(maps.reconstruction_button, 4)
     for shown in press(maps.cross_button, 4):
         np.testing.assert_allclose(shown.extent.world, layer.extent.world)
         assert shown.data.min() >= 0 and shown.data.max() <= 1
-    assert maps.apart.isChecked() and explore.viewer.canvas.grid.enabled
+    assert maps.grid_box.isChecked() and explore.viewer.canvas.grid.enabled
     assert sum(each.visible for each in explore.viewer.layers) == 5
-    maps.apart.click()
+    maps.grid_box.click()
     assert not explore.viewer.canvas.grid.enabled
 
 
 def test_a_report_is_one_page(extracted, make_domain, model_file, tmp_path, qtbot):
-    page = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file).choose
+    page = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file).setup
     page.save_report(tmp_path / "report.html")
     qtbot.waitUntil(lambda: "report" not in page.workers, timeout=PATIENCE)
     assert page.status.text().startswith("✓")
@@ -375,9 +314,62 @@ def test_a_report_is_one_page(extracted, make_domain, model_file, tmp_path, qtbo
 def test_an_open_layer_is_framed_where_it_lies(extracted, viewer, model_file, qtbot):
     pixels = np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8)
     layer = viewer.add_image(pixels, name="mine", scale=(2, 2))
-    explore = extracted(None, model=model_file)
-    explore.open_sample(explore.parts["embedding"]._samples["tiny"][0], "tiny")
+    extracted(None, model=model_file)
+    # The first sample is opened without a click.
     qtbot.waitUntil(lambda: "explored patch" in viewer.layers, timeout=PATIENCE)
     assert list(viewer.layers) == [layer, viewer.layers["explored patch"]]
     frame = viewer.layers["explored patch"].extent.world
     np.testing.assert_allclose(np.diff(frame, axis=0), [[64, 64]], atol=6)
+
+
+def test_a_verdict_links_to_the_images(extracted, make_domain, model_file, qtbot):
+    explore = extracted(
+        make_domain("one", images=4), make_domain("two", seed=1, images=2), model=model_file
+    )
+    text = explore.verdict.text()
+    assert "<br>two " in text and "few images: 4 of one, 2 of two." in text
+    explore.verdict.linkActivated.emit("two/001")
+    layers = explore.viewer.layers
+    qtbot.waitUntil(lambda: layers.selection.active.name == "two / 001", timeout=PATIENCE)
+    assert {sample.case for sample in explore.state.selection.samples} == {"001"}
+
+
+def test_closing_explore_gives_the_viewer_back(extracted, finished_run, viewer, qtbot):
+    image = viewer.add_image(np.random.default_rng(0).random((64, 96)), name="mine")
+    hidden = viewer.add_image(np.zeros((64, 96)), name="hidden", visible=False)
+    explore = extracted(run=finished_run.path)
+    maps = explore.parts["feature_maps"]
+    maps.image.layer = image
+    maps.cross_button.click()
+    qtbot.waitUntil(lambda: not maps.workers, timeout=PATIENCE)
+    assert viewer.canvas.grid.enabled
+    explore.end()
+    assert image.visible and not hidden.visible and not viewer.canvas.grid.enabled
+    assert "explored patch" not in viewer.layers
+
+
+def test_a_closed_explore_is_dead_and_deaf(viewer, qtbot):
+    def opened():
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-msankd", "Explore")
+        widget.window().show()
+        qtbot.waitUntil(lambda: len(widget.parts) == 4, timeout=PATIENCE)
+        return dock, weakref.ref(widget)
+
+    def callbacks():
+        events = viewer.layers.events, viewer.events, viewer.canvas.grid.events
+        return sum(
+            len(emitter.callbacks) for group in events for emitter in group.emitters.values()
+        )
+
+    former, closed = None, []
+    for _ in range(2):
+        dock, widget = opened()
+        closed.append(widget)
+        viewer.window.remove_dock_widget(dock)
+        del dock
+        # Deletion waits for the event loop.
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        QApplication.processEvents()
+        gc.collect()
+        former, before = callbacks(), former
+    assert [each() for each in closed] == [None, None] and former == before

@@ -1,0 +1,159 @@
+"""What Explore holds: what was chosen, extracted and selected. No Qt, no torch."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from psygnal import Signal, evented
+
+if TYPE_CHECKING:
+    from psygnal import SignalGroup
+
+    from napari_msankd.datasets.selection import Dataset
+    from napari_msankd.explore.extraction import Extraction
+    from src_training.explore.embedding_table import EmbeddingTable
+    from src_training.explore.fsd_verdict import Verdict
+
+
+class Sample(NamedTuple):
+    """A patch of an image, or an augmented view of it; the same for every model.
+
+    Attributes
+    ----------
+    domain, case
+        Names of the domain and of its image.
+    corner
+        Top and left on the prepared grid, pixels.
+    view
+        0 for the patch itself, k for its k-th view.
+    kind
+        ``image`` or ``mask``: what was encoded.
+    """
+
+    domain: str
+    case: str
+    corner: tuple[int, int]
+    view: int = 0
+    kind: str = "image"
+
+    def __str__(self) -> str:
+        """``"DRIVE / 01_test, patch at (0, 256), view 2"``."""
+        top, left = self.corner
+        text = f"{self.domain} / {self.case}, patch at ({top}, {left})"
+        if self.kind == "mask":
+            return f"{text}, its mask"
+        return f"{text}, view {self.view}" if self.view else text
+
+    @property
+    def patch(self) -> "Sample":
+        """The patch that a view or a mask belongs to."""
+        return Sample(self.domain, self.case, self.corner)
+
+
+class Selection(NamedTuple):
+    """Samples selected in one picture and marked in all.
+
+    Attributes
+    ----------
+    samples
+        All that are selected.
+    current
+        The one that was clicked last.
+    """
+
+    samples: frozenset[Sample] = frozenset()
+    current: Sample | None = None
+
+
+@evented
+@dataclass
+class ExploreState:
+    """State of the Explore widget; each field has an event of its name in `events`.
+
+    Attributes
+    ----------
+    use_run, run
+        Whether the models of a run are explored, and of which.
+    model
+        A model file beside them, or alone.
+    datasets
+        Chosen folders and layers; None while one of them cannot be used.
+    own_domains
+        Whether the images of the run come too.
+    views
+        Number of augmented views of each patch.
+    extracting
+        Whether vectors are being made.
+    extraction
+        Models, domains and vectors, once they are there.
+    selection
+        What is selected in all pictures.
+    verdict
+        Which domains lie near the first, once that was measured.
+    open_requested
+        Emitted with a `Sample` to show in the viewer, the name of its model, and the
+        view as it was shown, (h, w) or (h, w, C), or None.
+    """
+
+    open_requested: ClassVar[Signal] = Signal(object, str, object)
+    if TYPE_CHECKING:
+        events: ClassVar[SignalGroup]
+
+    use_run: bool = True
+    run: Path | None = None
+    model: Path | None = None
+    datasets: "tuple[Dataset, ...] | None" = ()
+    own_domains: bool = True
+    views: int = 0
+    extracting: bool = False
+    extraction: "Extraction | None" = None
+    selection: Selection = field(default_factory=Selection)
+    verdict: "Verdict | None" = None
+
+    @property
+    def chosen_run(self) -> Path | None:
+        """The run whose models are explored, if any."""
+        return self.run if self.use_run else None
+
+    def select(self, samples: Iterable[Sample], current: Sample | None = None) -> None:
+        """Select these samples and no others; `current` stays where none is given."""
+        self.selection = Selection(frozenset(samples), current or self.selection.current)
+
+    def open(self, sample: Sample, model: str, view: Any = None) -> None:
+        """Ask for a sample to be shown in the viewer."""
+        self.open_requested.emit(sample, model, view)
+
+    def open_image(self, model: str, domain: str, case: str) -> None:
+        """Select every sample of an image, and show its first patch in the viewer."""
+        assert self.extraction is not None
+        rows = samples_of(self.extraction.tables[model])
+        samples = [each for each in rows if (each.domain, each.case) == (domain, case)]
+        first = next(each for each in samples if each.kind == "image")
+        self.select(samples, first)
+        self.open(first, model)
+
+
+def missing(state: ExploreState) -> str:
+    """What has to be chosen before vectors can be made, in a sentence; empty if nothing."""
+    run = state.chosen_run
+    if run is None and state.model is None:
+        return "Choose a finished run or a model."
+    if state.datasets is None:
+        return "One of the folders or groups of layers cannot be used; see its problems above."
+    if not state.datasets and not (run is not None and state.own_domains):
+        return "Add a folder of images, or open layers."
+    return ""
+
+
+def samples_of(table: "EmbeddingTable") -> list[Sample]:
+    """The sample of every row of a table."""
+    rows = zip(
+        table.domains,
+        table.cases,
+        map(tuple, table.corners.tolist()),
+        table.views.tolist(),
+        table.kinds,
+        strict=True,
+    )
+    return [Sample(*row) for row in rows]
