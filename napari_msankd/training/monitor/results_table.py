@@ -33,7 +33,7 @@ _CALIBRATED = "Test Dice after calibration; live curves are uncalibrated."
 _UNMEASURED = "Not measured by the version that made this run"
 _TITLES = {
     "teacher": "Teacher",
-    "baseline": "Baseline\n(student alone)",
+    "baseline": "Baseline\nstudent",
     "distilled": "Distilled\nstudent",
 }
 _NAMES = {"teacher": "teacher", "baseline": "baseline", "distilled": "distilled student"}
@@ -64,7 +64,6 @@ class ResultsTable(QWidget):
         self._better = ""
         self.note = WrappingLabel()
         self.verdict = WrappingLabel()
-        self.verdict.setStyleSheet("font-weight: bold")
         self.table = _table()
         self.table.itemSelectionChanged.connect(self._on_chosen)
         layout = QVBoxLayout(self)

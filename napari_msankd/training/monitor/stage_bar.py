@@ -57,6 +57,7 @@ class StageBar(QWidget):
         """
         self._stages = list(history.stages.values()) if history else []
         self._text = progress_text(history, estimate) if history else ""
+        self.setFixedHeight(round(_BAR + (_LINE if self._text else 0)))
         self.setAccessibleName("Stages of the run")
         stages = [f"{_name(stage)}: {_state_text(stage) or 'waiting'}" for stage in self._stages]
         self.setAccessibleDescription(". ".join([*stages, self._text]))
