@@ -62,6 +62,7 @@ class MonitorPage(QWidget):
         super().__init__()
         self.state = MonitorState()
         self.job: RunWatcher | None = None
+        self._background: list[RunWatcher] = []
         self.workers = WorkerGroup(self, self._on_failed)
         self.choice = RunCombo(preferences().runs)
         self.stage_bar = StageBar(viewer)
@@ -73,6 +74,12 @@ class MonitorPage(QWidget):
         self._build()
         self._connect()
         self._draw()
+
+    @property
+    def running(self) -> list[RunWatcher]:
+        """Runs that are going on: the one that is shown, and all that this window started."""
+        jobs = self._background if self.job is None else [self.job, *self._background]
+        return [job for job in jobs if job.running and not job.stopping]
 
     def watch(self, job: RunWatcher) -> None:
         """Show a run that was just begun."""
@@ -86,6 +93,8 @@ class MonitorPage(QWidget):
         self.curves.end()
         self.choice.end()
         self._detach()
+        for job in self._background:
+            job.close()
         self.workers.cancel_all()
 
     def stop(self) -> None:
@@ -164,11 +173,13 @@ class MonitorPage(QWidget):
 
     def _on_chosen(self, path: Path | None) -> None:
         if path is not None and path != self.state.run:
-            self._attach(RunWatcher(path, self))
+            background = (job for job in self._background if job.folder.path == path)
+            self._attach(next(background, None) or RunWatcher(path, self))
 
     def _attach(self, job: RunWatcher) -> None:
         self._detach()
         self.job = job
+        self._background = [other for other in self._background if other is not job]
         job.advanced.connect(self.state.advance)
         job.ended.connect(self._on_ended)
         job.previewed.connect(self.preview.show)
@@ -177,13 +188,23 @@ class MonitorPage(QWidget):
         self.state.open(job.folder.path, job.history)
         self.pages.setCurrentWidget(self.curves)
         self._on_preview_chosen()
+        self.state.advance()
+        if job.state is not None:
+            self._on_ended(job.state)
 
     def _detach(self) -> None:
-        if self.job is not None:
-            self.job.close()
-            self.job.deleteLater()
-            self.job = None
-            self.state.close()
+        """Show the run no more; one that this window started is still watched, and asked about."""
+        job, self.job = self.job, None
+        if job is None:
+            return
+        for signal in (job.advanced, job.ended, job.previewed):
+            signal.disconnect()
+        if job.running and job.started_here:
+            self._background.append(job)
+        else:
+            job.close()
+            job.deleteLater()
+        self.state.close()
 
     def _on_ended(self, outcome: "RunState") -> None:
         self.state.finish(outcome)

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 Answer = Literal["leave", "stop", "cancel"]
 
 _QUESTION = (
-    "Training “{name}” is still running.\n\nKeep it running in the background, or stop it? "
+    "Training {names} is still running.\n\nKeep it running in the background, or stop it? "
     "You can watch it again, or resume it, in Train & distil."
+)
+_QUESTION_SEVERAL = (
+    "Training {names} are still running.\n\nKeep them running in the background, or stop them? "
+    "You can watch them again, or resume them, in Train & distil."
 )
 
 
@@ -90,14 +94,15 @@ class TrainWidget(PluginWidget):
         """Ask what happens to a run that is still going on, before napari closes."""
         if event.type() != QEvent.Type.Close or self.ended:
             return False
-        window, job = self._main_window, self.runs.job
-        if window is None or watched != window or job is None or not job.running or job.stopping:
+        window, jobs = self._main_window, self.runs.running
+        if window is None or watched != window or not jobs:
             return False
-        answer = self._ask(job, may_cancel=not _is_torn_down(window))
+        answer = self._ask(jobs, may_cancel=not _is_torn_down(window))
         if answer == "cancel":
             event.ignore()
         elif answer == "stop":
-            job.stop(wait=True)
+            for job in jobs:
+                job.stop(wait=True)
         return answer == "cancel"
 
     def _mark_runs(self) -> None:
@@ -115,14 +120,15 @@ class TrainWidget(PluginWidget):
         self.runs.watch(job)
         self.pages.setCurrentWidget(self.runs)
 
-    def _ask(self, job: RunWatcher, may_cancel: bool) -> Answer:
-        """What to do with a run: as remembered, or as the person answers now."""
+    def _ask(self, jobs: list[RunWatcher], may_cancel: bool) -> Answer:
+        """What to do with runs that go on: as remembered, or as the person answers now."""
         on_close = preferences().on_close
         if on_close != "ask":
             return on_close
         box = QMessageBox(self._main_window)
         box.setWindowTitle("Train & distil")
-        box.setText(_QUESTION.format(name=job.folder.path.name))
+        names = " and ".join(f"“{job.folder.title}”" for job in jobs)
+        box.setText((_QUESTION if len(jobs) == 1 else _QUESTION_SEVERAL).format(names=names))
         keep = box.addButton("&Keep running", QMessageBox.ButtonRole.AcceptRole)
         stop = box.addButton("&Stop", QMessageBox.ButtonRole.DestructiveRole)
         if may_cancel:

@@ -69,6 +69,8 @@ class RunWatcher(QObject):
         Everything that the run's events add up to.
     state
         How it ended; None while it is running or not known to have ended.
+    started_here
+        Whether this window started or resumed it.
     """
 
     advanced = Signal(object)
@@ -80,6 +82,7 @@ class RunWatcher(QObject):
         self.folder = RunDirectory(folder.absolute())
         self.history = RunHistory()
         self.state: RunState | None = None
+        self.started_here = False
         self.workers: dict[str, Worker] = {}
         self._follower = RunFollower(self.folder.path)
         self._process: psutil.Process | None = None
@@ -198,7 +201,7 @@ class RunWatcher(QObject):
         options += ["--devices", str(devices)] if devices > 1 else []
         self._startup_output = Output(self.folder.output)
         self._process = start_process(self.folder, [*arguments, *options])
-        self.state, self._stopping = None, False
+        self.state, self._stopping, self.started_here = None, False, True
 
     def _take(self, event: Event) -> None:
         self.history.take(event)

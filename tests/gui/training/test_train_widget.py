@@ -214,6 +214,27 @@ def test_who_closes_napari_is_asked_once(
     assert kept == (["stop" if stops else "leave"] if remembered else [])
 
 
+def test_a_run_out_of_sight_is_watched_and_stopped_with_napari(
+    begun, own_folders, monkeypatch, qtbot
+):
+    widget = begun(steps=400)
+    runs, first = widget.runs, widget.runs.job
+    qtbot.waitUntil(at_work(widget), timeout=PATIENCE)
+    other = write_run(own_folders.runs / "other", [*start_events(), *stage_events("teacher")])
+    runs.choice.open(other)
+    qtbot.waitUntil(lambda: runs.state.run == other, timeout=PATIENCE)
+    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
+    assert runs.running == [first]
+    chosen = dataclasses.replace(own_folders, on_close="stop")
+    monkeypatch.setattr(distil, "preferences", lambda: chosen)
+    widget.eventFilter(main_window(widget), QCloseEvent())
+    assert run_state(first.folder.path).state == "stopped"
+    # Shown again, it is the same watcher, with all that it has read.
+    runs.choice.open(first.folder.path)
+    qtbot.waitUntil(lambda: runs.job is first, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: runs.state.can_resume, timeout=PATIENCE)
+
+
 @pytest.fixture
 def watched(make_widget, own_folders, monkeypatch):
     """A widget that watches a run which is going on, asks at the end, and notes what is stopped."""
