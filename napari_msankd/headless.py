@@ -9,7 +9,7 @@ from napari_msankd.sample_data import fundus_a
 from napari_msankd.shipped import shipped
 from src_training.errors import InputError
 
-_COLOUR = np.array([0, 213, 255], np.float32)
+_COLOR = np.array([0, 213, 255], np.float32)
 _OPACITY = 0.75
 
 
@@ -52,8 +52,8 @@ def segment_sample(folder: Path, model: Path | None = None) -> list[Path]:
 
 
 def overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image (H, W, 3) with what is not background (H, W) in colour over it."""
-    tinted = (1 - _OPACITY) * image + _OPACITY * _COLOUR
+    """An image (H, W, 3) with what is not background (H, W) in color over it."""
+    tinted = (1 - _OPACITY) * image + _OPACITY * _COLOR
     return np.where(labels[..., None] > 0, tinted, image).astype(np.uint8)
 
 
