@@ -1,14 +1,15 @@
-"""Choosing a folder as a domain."""
+"""Choosing a folder as a dataset."""
 
-import time
+from threading import Event
 
 import numpy as np
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QDialog, QPlainTextEdit
 
+from napari_msankd.datasets import state
 from napari_msankd.datasets.selection import FolderDataset, LayerDataset
-from src_training.data.domain import Domain, write_domain
+from napari_msankd.datasets.summary import inspect
 from src_training.io.images import write_labels
 from tests.gui.conftest import PATIENCE
 
@@ -166,27 +167,27 @@ def test_long_names_and_paths_do_not_widen_the_dock(add, make_choice, await_summ
     assert choice.minimumSizeHint().width() <= 320
 
 
-def test_the_window_stays_free_while_a_large_domain_is_looked_at(
-    make_choice, await_summary, tmp_path
+def test_a_large_folder_is_counted_while_it_is_read(
+    make_choice, await_summary, make_domain, qtbot, monkeypatch
 ):
-    random = np.random.default_rng(0)
-    images = [random.integers(0, 255, (256, 256), np.uint8) for _ in range(40)]
-    write_domain(Domain.from_arrays("many", images, [image > 128 for image in images]), tmp_path)
+    go_on = Event()
+
+    def slowly(dataset, masks):
+        for number, item in enumerate(inspect(dataset, masks)):
+            assert number < 10 or go_on.wait(PATIENCE / 1000)
+            yield item
+
+    monkeypatch.setattr(state, "inspect", slowly)
     choice = await_summary(make_choice())
-    choice.choose_folder(tmp_path)
-    worst = []
-    while choice.looking:
-        start = time.perf_counter()
-        QApplication.processEvents()
-        worst.append(time.perf_counter() - start)
-        time.sleep(0.005)
-    assert len(choice.value().name) > 0
-    assert choice.strip.count() == 40
-    # Drawing the window for the first time is napari's; a quarter more is the machine's.
-    assert sorted(worst)[-3] < 0.05
+    choice.choose_folder(make_domain(images=40))
+    qtbot.waitUntil(lambda: choice.summary.text() == "Reading… 9 of 40", timeout=PATIENCE)
+    assert choice.value() is None
+    go_on.set()
+    await_summary(choice)
+    assert choice.strip.count() == 40 and choice.value() is not None
 
 
-def test_ending_in_mid_look_says_nothing_more(make_choice, make_domain, qtbot):
+def test_ending_while_reading_says_nothing_more(make_choice, make_domain, qtbot):
     choice = make_choice()
     choice.choose_folder(make_domain(images=20))
     qtbot.waitUntil(lambda: choice.summary.text().startswith("Reading"), timeout=PATIENCE)
