@@ -1,4 +1,4 @@
-"""A semantic encoder for a model that came without one: offered, fitted, saved beside it."""
+"""A semantic encoder for a model that came without one: offered, fitted, saved as a new file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_msankd.explore.extraction import MissingEncoder, Progress, Request
+from napari_msankd.settings import new_model_file
 from napari_msankd.torch_import import gc_paused
 from napari_msankd.widgets.layout import elide_combo
 from napari_msankd.widgets.wrapping_label import WrappingLabel
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _MISSING = "✕ {model} has no semantic encoder, so it makes no semantic vectors."
 _OFFER = (
     "One can be fitted to images with masks (P-SAE and SAN). The network is not changed; the "
-    "result is a new file beside the model."
+    "result is a new file in your folder of models."
 )
 _NO_MASKS = "Add a domain with masks to fit one here."
 
@@ -31,7 +32,7 @@ class EncoderFitted:
     Attributes
     ----------
     path
-        The new file, beside the model's.
+        The new file, in the folder of models.
     request
         The request that the encoder was missing for.
     """
@@ -96,7 +97,7 @@ def fit(lack: MissingEncoder, domain: "Domain") -> Iterator[Progress | EncoderFi
     InputError
         If the domain does not fit the model; see `fit_semantic_encoder`.
     OSError
-        If there is no room beside the model's file.
+        If the folder of models cannot be written to.
     """
     yield Progress(0, 0, "Preparing the images…")
     model = _file_of(lack)
@@ -112,7 +113,7 @@ def fit(lack: MissingEncoder, domain: "Domain") -> Iterator[Progress | EncoderFi
             text = f"Fitting to {domain.name}: step {done} of {total}, loss {step.total:.3g}"
             yield Progress(done, total, text)
         else:
-            file = _free(model)
+            file = new_model_file(f"{model.stem}-aligned")
             step.save(file)
             yield EncoderFitted(file, lack.request)
 
@@ -120,12 +121,3 @@ def fit(lack: MissingEncoder, domain: "Domain") -> Iterator[Progress | EncoderFi
 def _file_of(lack: MissingEncoder) -> Path:
     assert lack.request.model is not None
     return lack.request.model
-
-
-def _free(model: Path) -> Path:
-    """A file beside a model that is not there yet."""
-    file, count = model.with_stem(f"{model.stem}-aligned"), 1
-    while file.exists():
-        count += 1
-        file = model.with_stem(f"{model.stem}-aligned-{count}")
-    return file

@@ -148,8 +148,9 @@ def bare_file(tiny_model, tmp_path):
 
 
 def test_a_model_without_semantic_encoder_has_one_fitted(
-    extracted, make_domain, bare_file, qtbot, monkeypatch
+    extracted, make_domain, bare_file, qtbot, monkeypatch, tmp_path
 ):
+    monkeypatch.setenv("MSANKD_MODELS", str(tmp_path / "models"))
     monkeypatch.setattr(fitting, "STEPS", 2)
     explore = extracted(make_domain("seen", masks=False), make_domain("ours"), model=bare_file)
     page = explore.setup
@@ -159,7 +160,8 @@ def test_a_model_without_semantic_encoder_has_one_fitted(
     page.offer.button.click()
     qtbot.waitUntil(lambda: page.status.text().startswith("✓"), timeout=PATIENCE)
     qtbot.waitUntil(lambda: explore.pages.isTabEnabled(1), timeout=PATIENCE)
-    assert page.model.path == bare_file.with_stem("bare-aligned") and page.model.path.exists()
+    assert page.model.path == tmp_path / "models" / "bare-aligned.safetensors"
+    assert page.model.path.exists()
     assert page.offer.isHidden()
 
 
@@ -355,13 +357,7 @@ def test_a_closed_explore_is_dead_and_deaf(viewer, qtbot):
         qtbot.waitUntil(lambda: len(widget.parts) == 4, timeout=PATIENCE)
         return dock, weakref.ref(widget)
 
-    def callbacks():
-        events = viewer.layers.events, viewer.events, viewer.canvas.grid.events
-        return sum(
-            len(emitter.callbacks) for group in events for emitter in group.emitters.values()
-        )
-
-    former, closed = None, []
+    closed = []
     for _ in range(2):
         dock, widget = opened()
         closed.append(widget)
@@ -371,5 +367,7 @@ def test_a_closed_explore_is_dead_and_deaf(viewer, qtbot):
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         QApplication.processEvents()
         gc.collect()
-        former, before = callbacks(), former
-    assert [each() for each in closed] == [None, None] and former == before
+    assert [each() for each in closed] == [None, None]
+    # What is gone hears nothing: a callback of a deleted widget would raise.
+    viewer.add_image(np.zeros((8, 8)))
+    viewer.theme, viewer.canvas.grid.enabled = "light", True
