@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 from napari_msankd.settings import library
 from napari_msankd.training.monitor.run_index import RunIndex
 from napari_msankd.widgets.layout import elide_combo
-from napari_msankd.workers import Worker
+from napari_msankd.workers import Failure, WorkerGroup
 from src_training.config.stages import STAGES
 from src_training.runs.directory import RunDirectory
 from src_training.runs.state import RunState
@@ -47,7 +47,7 @@ class RunCombo(QComboBox):
         elide_combo(self)
         self.setToolTip("Run to watch, also one started by another window or a terminal")
         self.states: dict[Path, RunState] = {}
-        self.workers: dict[str, Worker] = {}
+        self.workers = WorkerGroup(self, self._on_failed)
         self._index = RunIndex(root.absolute())
         for run in library().opened_runs():
             self._index.add(run)
@@ -77,22 +77,20 @@ class RunCombo(QComboBox):
         """Read the list again, in a worker; one that reads already goes on."""
         if "read" in self.workers:
             return
-        work = self.workers["read"] = Worker(self._index.read(), self)
-        work.yielded.connect(self._on_read)
-        work.finished.connect(lambda: self.workers.pop("read", None))
-        work.start()
+        self.workers.start("read", self._index.read(), self._on_read)
 
     def end(self) -> None:
         """Refresh no more."""
         self._timer.stop()
-        for work in self.workers.values():
-            work.cancel()
-        self.workers.clear()
+        self.workers.cancel_all()
 
     def _on_timer(self) -> None:
         going = any(state.state == "running" for state in self.states.values())
         if self.isVisible() or going:
             self.refresh()
+
+    def _on_failed(self, failure: Failure) -> None:
+        self.setToolTip(f"⚠ {failure.sentence}")
 
     def _on_read(self, states: list[RunState]) -> None:
         # Entries do not change while a person chooses one.

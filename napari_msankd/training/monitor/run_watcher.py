@@ -18,7 +18,7 @@ from napari_msankd.training.monitor.run_process import (
     request_stop,
     start_process,
 )
-from napari_msankd.workers import Worker
+from napari_msankd.workers import Failure, WorkerGroup
 from src_training.errors import InputError
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event, EventLog, RunStarted, RunStopped
@@ -83,7 +83,7 @@ class RunWatcher(QObject):
         self.history = RunHistory()
         self.state: RunState | None = None
         self.started_here = False
-        self.workers: dict[str, Worker] = {}
+        self.workers = WorkerGroup(self, self._on_unreadable)
         self._follower = RunFollower(self.folder.path)
         self._process: psutil.Process | None = None
         self._startup_output: Output | None = None
@@ -177,9 +177,7 @@ class RunWatcher(QObject):
     def close(self) -> None:
         """Watch no longer; the run goes on."""
         self._timer.stop()
-        for work in self.workers.values():
-            work.cancel()
-        self.workers.clear()
+        self.workers.cancel_all()
 
     def tick(self) -> None:
         """Read what is new; a few milliseconds."""
@@ -225,16 +223,18 @@ class RunWatcher(QObject):
         if time.monotonic() - self._resolved < _RESOLVE_SECONDS:
             return
         self._resolved = time.monotonic()
-        work = self.workers["resolve"] = Worker(_resolve_state(self.folder, self._stopping), self)
-        work.yielded.connect(self._on_resolved)
-        work.finished.connect(lambda: self.workers.pop("resolve", None))
-        work.start()
+        steps = _resolve_state(self.folder, self._stopping)
+        self.workers.start("resolve", steps, self._on_resolved)
 
     def _is_alive(self) -> bool:
         if self._process is not None and is_alive(self._process):
             return True
         self._process = find_process(self.history.process, self._started) if self._started else None
         return self._process is not None
+
+    def _on_unreadable(self, failure: Failure) -> None:
+        path = self.folder.path
+        self._on_resolved(RunState(path, path.name, "unreadable", "", 0, 0, failure.sentence))
 
     def _on_resolved(self, found: RunState | None) -> None:
         """Believe the directory, but for what a process said that never came to be the run."""
@@ -259,12 +259,9 @@ def _resolve_state(folder: RunDirectory, stopped: bool) -> Iterator[RunState | N
     if not folder.recipe.exists():
         yield None
         return
-    try:
-        if stopped and run_state(path).state == "died":
-            _log_stop(folder)
-        yield run_state(path)
-    except (InputError, OSError) as error:
-        yield RunState(path, path.name, "unreadable", "", 0, 0, str(error))
+    if stopped and run_state(path).state == "died":
+        _log_stop(folder)
+    yield run_state(path)
 
 
 def _log_stop(folder: RunDirectory) -> None:
