@@ -24,6 +24,7 @@ from napari_msankd.datasets.layer_table import LayerTable
 from napari_msankd.datasets.selection import Dataset, Masks
 from napari_msankd.datasets.state import DatasetState
 from napari_msankd.datasets.thumbnails import ThumbnailStrip
+from napari_msankd.layers import add_layer
 from napari_msankd.sample_data import labelled_eyes
 from napari_msankd.widgets.camera_angle import CameraAngle
 from napari_msankd.widgets.error_dialog import show_traceback
@@ -210,8 +211,8 @@ class DatasetSelector(QFrame):
 
     def _add_sample(self, sample: tuple[Any, Any, str]) -> None:
         image, mask, name = sample
-        self.viewer.add_image(image, rgb=True, name=name)
-        self.viewer.add_labels(mask, name=f"{name} vessels")
+        add_layer(self.viewer, image, {"rgb": True, "name": name}, "image")
+        add_layer(self.viewer, mask, {"name": f"{name} vessels"}, "labels")
         self.sample.setEnabled(True)
 
     def _read(self) -> None:
