@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.sample_data import fundus_a
-from napari_msankd.shipped import shipped
 from src_training.errors import InputError
+from src_training.runs.library import shipped_models
 
 _COLOR = np.array([0, 213, 255], np.float32)
 _OPACITY = 0.75
@@ -37,7 +37,7 @@ def segment_sample(folder: Path, model: Path | None = None) -> list[Path]:
     from src_training.inference.predictor import Predictor, labels_from
     from src_training.io.images import write_labels
 
-    models = [model] if model else shipped()
+    models = [model] if model else shipped_models()
     if not models:
         raise InputError("No model ships with this build; expected one in src_training/weights")
     loaded = load_model(models[0])

@@ -30,7 +30,6 @@ from napari_msankd.explore.extraction import (
 )
 from napari_msankd.explore.state import ExploreState, missing
 from napari_msankd.settings import preferences
-from napari_msankd.shipped import shipped
 from napari_msankd.training.monitor.run_combo import RunCombo
 from napari_msankd.widgets.error_dialog import show_traceback
 from napari_msankd.widgets.export_button import ask_file
@@ -93,7 +92,7 @@ class ExploreSetupPage(QWidget):
     def start_sample(self) -> None:
         """Explore synthetic fundus images with the first model that ships."""
         cache = preferences().cache / "vectors"
-        model = self._state.model or shipped()[0]
+        model = self._state.model or shipped_models()[0]
         self._start(explore(Request(run=None, model=model, sample=True, cache=cache)))
 
     def stop(self) -> None:
@@ -227,7 +226,7 @@ class ExploreSetupPage(QWidget):
         lack = missing(state)
         self.extract.setEnabled(not state.extracting and not lack)
         self.extract.setToolTip(lack or "Compute the semantic vectors of every patch")
-        self.sample.setEnabled(not state.extracting and bool(state.model or shipped()))
+        self.sample.setEnabled(not state.extracting and bool(state.model or shipped_models()))
         self.stop_button.setEnabled(state.extracting)
         self.run.setEnabled(state.use_run)
         self.own_domains.setEnabled(state.chosen_run is not None)
