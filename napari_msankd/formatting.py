@@ -1,13 +1,7 @@
-"""Sizes, durations and checks as text."""
-
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from napari_msankd.segment.inference import Compatibility, Request
+"""Sizes and durations as text."""
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes: ``"12 MB"``."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6)):
         if count >= scale:
@@ -16,7 +10,7 @@ def size(count: int) -> str:
     return f"{max(1, round(count / 1000))} kB"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time to wait: ``"8 s"``, ``"2 min 5 s"``, ``"1 h 10 min"``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
@@ -28,50 +22,8 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """A time that passed, short: ``"0:08"``, ``"22:46"``, ``"1:10:05"``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def compatibility_text(compatibility: "Compatibility", request: "Request") -> str:
-    """What the model is, whether the image suits it, and which slices are taken."""
-    model, planes = compatibility.model, request.planes
-    lines = [model.description] if model.description else []
-    lines += [f"⚠ {warning}" for warning in compatibility.warnings]
-    if planes.volume and len(planes.shape) == 3 and planes.shape[0] in (3, 4):
-        lines.append(
-            f"⚠ This layer is a stack of {planes.shape[0]} slices. If they are color channels, "
-            "right-click the layer and choose Split Stack, then Merge to RGB."
-        )
-    if not compatibility.warnings:
-        lines.append("✓ Image is compatible with this model.")
-    if model.angle is not None and request.angle is None and not planes.volume:
-        lines.append(
-            "Camera angle unknown: images are scaled by their field of view's diameter. "
-            f"The model was trained at {model.angle:g}°."
-        )
-    count, chosen = len(planes.indices), len(request.indices)
-    disk = " The result goes to a zarr on disk." if request.on_disk else ""
-    if chosen == 1 < count:
-        (index,) = request.indices
-        lines.append(f"Only the current slice ({index[-1]} of 0–{count - 1}) will be segmented.")
-    elif count > 1:
-        part = f"All {count}" if chosen == count else f"{chosen} of {count}"
-        lines.append(f"{part} slices will be segmented, one by one.{disk}")
-    return "\n".join(lines)
-
-
-def device_text(compatibility: "Compatibility", free: int) -> str:
-    """Where it runs, and whether there is memory for it; `free` in bytes."""
-    line = f"Runs on {compatibility.model.device}"
-    memory = f"Estimated memory {size(compatibility.memory)} ({size(free)} free)"
-    if compatibility.memory <= free:
-        return f"{line} · {memory}"
-    return f"⚠ {line} · {memory}: close layers, or segment fewer slices"
-
-
-def storage_note(folder: Path | None) -> str:
-    """Where a large result lies, and for how long; nothing for one in memory."""
-    return f" Stored temporarily in {folder}; save the layer to keep it." if folder else ""

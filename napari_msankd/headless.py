@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from napari_msankd.sample_data import fundus_a
 from src_training.errors import InputError
-from src_training.runs.library import shipped_models
+from src_training.inference.shipped import shipped_models
 
 _COLOR = np.array([0, 213, 255], np.float32)
 _OPACITY = 0.75
@@ -37,7 +37,7 @@ def segment_sample(folder: Path, model: Path | None = None) -> list[Path]:
     from src_training.inference.predictor import Predictor, labels_from
     from src_training.io.images import write_labels
 
-    models = [model] if model else shipped_models()
+    models = [model] if model else list(shipped_models().values())
     if not models:
         raise InputError("No model ships with this build; expected one in src_training/weights")
     loaded = load_model(models[0])

@@ -52,7 +52,8 @@ ROWS = (
     {"widgets"},
     {"datasets"},
     {"segment", "training", "explore"},
-    {"commands", "headless", "__main__"},
+    {"commands", "headless"},
+    {"__main__"},
 )
 """A part of the face imports what stands in earlier rows; files of the first two, each other."""
 

@@ -30,13 +30,14 @@ from napari_msankd.explore.extraction import (
 )
 from napari_msankd.explore.state import ExploreState, missing
 from napari_msankd.settings import preferences
-from napari_msankd.training.monitor.run_combo import RunCombo
 from napari_msankd.widgets.error_dialog import show_traceback
 from napari_msankd.widgets.export_button import ask_file
 from napari_msankd.widgets.layout import make_primary, scroll_area
 from napari_msankd.widgets.model_combo import ModelCombo
+from napari_msankd.widgets.run_combo import RunCombo
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import Failure, WorkerGroup
+from src_training.inference.shipped import shipped_models
 from src_training.io.atomic import write_text
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class ExploreSetupPage(QWidget):
     def start_sample(self) -> None:
         """Explore synthetic fundus images with the first model that ships."""
         cache = preferences().cache / "vectors"
-        model = self._state.model or shipped_models()[0]
+        model = self._state.model or next(iter(shipped_models().values()))
         self._start(explore(Request(run=None, model=model, sample=True, cache=cache)))
 
     def stop(self) -> None:

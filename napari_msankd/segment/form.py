@@ -19,13 +19,13 @@ from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
 from napari_msankd.layers import layer_by_id
+from napari_msankd.segment.slice_selector import SliceSelector
 from napari_msankd.segment.state import SegmentState, empty_text, stack_shape
 from napari_msankd.widgets.camera_angle import CameraAngle
 from napari_msankd.widgets.layer_combo import LayerCombo
 from napari_msankd.widgets.layout import group_box, make_primary, scroll_area
 from napari_msankd.widgets.model_combo import ModelCombo
 from napari_msankd.widgets.plugin_widget import PluginWidget
-from napari_msankd.widgets.slice_selector import SliceSelector
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_msankd.formatting import size
+from napari_msankd.formatting import format_bytes
 from napari_msankd.layers import Index, Planes, Slicing
 from napari_msankd.segment.probability_store import Result, new_folder
 from napari_msankd.torch_import import gc_paused, preload
@@ -342,8 +342,8 @@ def _folder(request: Request) -> Path | None:
     free, needed = shutil.disk_usage(request.cache).free, Result.bytes(request.slicing.shape)
     if free < needed:
         raise InputError(
-            f"{request.cache}: the result takes up to {size(needed)} and {size(free)} are free; "
-            "expected more room, or segment the current slice only"
+            f"{request.cache}: the result takes up to {format_bytes(needed)} and "
+            f"{format_bytes(free)} are free; expected more room, or segment the current slice only"
         )
     return new_folder(request.cache)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from psygnal import SignalGroupDescriptor
 
-from napari_msankd.formatting import duration
+from napari_msankd.formatting import format_duration
 from napari_msankd.layers import (
     Index,
     Slicing,
@@ -106,7 +106,7 @@ class Progress:
         """Text of the bar: ``12 of 78 slices · 40 s left``."""
         left = ""
         if self.fraction > 0 and self.seconds > 0.5:
-            left = f" · {duration(self.seconds * (1 - self.fraction) / self.fraction)} left"
+            left = f" · {format_duration(self.seconds * (1 - self.fraction) / self.fraction)} left"
         done = f"{self.fraction:.0%}" if self.of == 1 else f"{self.slices} of {self.of} slices"
         return done + left
 
@@ -337,7 +337,7 @@ def end_message(name: str, slices: list[Index], of: int, seconds: float) -> str:
     "Stopped: 'ct liver' has 3 of 78 slices (3–4, 9)."
     """
     if len(slices) == of:
-        return f"✓ {name!r} is ready, in {duration(seconds)}."
+        return f"✓ {name!r} is ready, in {format_duration(seconds)}."
     if of == 1:
         return f"Stopped: {name!r} is incomplete."
     which = f" ({span_text([at for (at,) in slices])})" if slices and len(slices[0]) == 1 else ""

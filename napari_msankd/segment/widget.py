@@ -8,13 +8,13 @@ import psutil
 from qtpy.QtCore import Qt
 from superqt.utils import qdebounced
 
-from napari_msankd.formatting import compatibility_text, device_text, storage_note
 from napari_msankd.layers import WidgetLayers, add_layer, as_labels, layer_by_id
 from napari_msankd.sample_data import LayerData, abdomen_ct, fundus_a
 from napari_msankd.segment.calibration_dialog import CalibrationDialog
 from napari_msankd.segment.form import SegmentForm
 from napari_msankd.segment.inference import Compatibility, Request, check, device_name
 from napari_msankd.segment.live_labels import LiveLabels
+from napari_msankd.segment.messages import compatibility_text, device_text, storage_note
 from napari_msankd.segment.metrics import Scores, compare, label_volume, measure
 from napari_msankd.segment.state import (
     Figure,

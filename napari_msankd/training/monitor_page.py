@@ -21,13 +21,13 @@ from napari_msankd.settings import preferences
 from napari_msankd.torch_import import preload
 from napari_msankd.training.monitor.live_preview import LivePreview
 from napari_msankd.training.monitor.results_table import ResultsTable
-from napari_msankd.training.monitor.run_combo import RunCombo
 from napari_msankd.training.monitor.run_watcher import RunWatcher
 from napari_msankd.training.monitor.stage_bar import StageBar
 from napari_msankd.training.monitor.state import MonitorState
 from napari_msankd.training.monitor.training_curves import TrainingCurves
 from napari_msankd.widgets.layer_combo import LayerCombo
 from napari_msankd.widgets.model_dialog import library_changes
+from napari_msankd.widgets.run_combo import RunCombo
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import Failure, WorkerGroup, as_failure
 from src_training.errors import InputError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import SignalGroupDescriptor
 
-from napari_msankd.formatting import duration, size
+from napari_msankd.formatting import format_bytes, format_duration
 from napari_msankd.training.run_request import Datasets, Kind, NetworkChoice, RunRequest
 from src_training.errors import InputError
 
@@ -181,7 +181,7 @@ def cost_text(state: TrainingState) -> str:
     """
     if state.estimate is not None:
         seconds, memory = state.estimate["seconds"], int(state.estimate["memory"])
-        cost = f"About {duration(seconds)} and {size(memory)} of memory"
+        cost = f"About {format_duration(seconds)} and {format_bytes(memory)} of memory"
         return "\n".join(
             [f"{cost} on {state.estimate['device']}", *state.estimate.get("notes", ())]
         )

@@ -102,7 +102,7 @@ def recipe(
 
 def _network(choice: str) -> dict[str, object]:
     """A network by its name, or the absolute place of the model that it starts from."""
-    from src_training.inference.model_file import shipped_models
+    from src_training.inference.shipped import shipped_models
     from src_training.networks import NETWORKS
 
     if choice in NETWORKS:

@@ -103,7 +103,7 @@ def find_model(start_from: str | Path, role: Role) -> Path:
     InputError
         If there is no such model, or the run has left none yet.
     """
-    from src_training.inference.model_file import shipped_models
+    from src_training.inference.shipped import shipped_models
 
     shipped = shipped_models()
     if str(start_from) in shipped:
@@ -141,7 +141,7 @@ def _model_of_run(run: Path, role: Role) -> Path:
 
 def rooted_model(start_from: object, root: Path, role: Role) -> object:
     """`NetworkRecipe.start_from` as a shipped name or an absolute path; errors as `absolute`."""
-    from src_training.inference.model_file import shipped_models
+    from src_training.inference.shipped import shipped_models
 
     if not isinstance(start_from, str) or start_from in shipped_models():
         return start_from

@@ -12,12 +12,12 @@ from torch import Tensor
 from src_training.alignment.alignment_network import SemanticEncoder
 from src_training.errors import InputError
 from src_training.inference.model_card import ModelCard, parse_card
+from src_training.inference.shipped import shipped_models
 from src_training.io.atomic import write_bytes
 from src_training.networks.base import SegmentationNetwork
 
 _CARD_KEY = "msankd"
 _SEMANTICS_PREFIX = "semantics."
-_SHIPPED = Path(__file__).parent / "weights"
 
 
 @dataclass
@@ -158,11 +158,6 @@ def read_card(path: Path) -> ModelCard:
             f"{path}: the file holds weights but no card; expected a model written by msankd"
         )
     return parse_card(metadata[_CARD_KEY], path)
-
-
-def shipped_models() -> dict[str, Path]:
-    """The models that come with the package: name -> file."""
-    return {path.stem: path for path in sorted(_SHIPPED.glob("*.safetensors"))}
 
 
 def _find(name_or_path: str | Path) -> Path:

@@ -8,7 +8,6 @@ import os
 import struct
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from platformdirs import user_data_path
 
 from src_training.errors import InputError
 from src_training.evaluation.verdict import VALIDATION, Verdict, judge
+from src_training.inference.shipped import shipped_models
 from src_training.io.atomic import write_text
 from src_training.runs.directory import RunDirectory
 
@@ -24,7 +24,6 @@ Origin = Literal["shipped", "run", "file"]
 SUFFIX = ".safetensors"
 
 _DATA = user_data_path("napari-msankd", appauthor=False)
-_SAMPLE_MODEL = "vessels-chasedb1"
 _LONGEST_HEADER = 10**8
 
 
@@ -130,7 +129,7 @@ class Library:
 
         Files that are no model of this package are left out; see `unreadable`.
         """
-        shipped = [_entry(path, "shipped", path.stem) for path in shipped_models()]
+        shipped = [_entry(path, "shipped", path.stem) for path in shipped_models().values()]
         own = [entry for run in self._finished_runs() for entry in run_models(run)]
         single = [_entry(path, "file", path.stem) for path in self._files()]
         return [entry for entry in (*shipped, *own, *single) if entry is not None]
@@ -247,12 +246,6 @@ class Library:
     def _write_opened(self, paths: list[Path]) -> None:
         if paths != self._opened():
             write_text(self.opened, "".join(f"{path}\n" for path in paths))
-
-
-def shipped_models() -> list[Path]:
-    """Files of the models that ship, that of the samples first."""
-    folder = Path(str(files("src_training"))) / "inference" / "weights"
-    return sorted(folder.glob(f"*{SUFFIX}"), key=lambda file: (file.stem != _SAMPLE_MODEL, file))
 
 
 def run_models(run: Path) -> list[ModelEntry]:

@@ -52,7 +52,7 @@ def test_the_current_slice_command_opens_the_widget_and_runs(
     make_napari_viewer, npe2pm, manifest, model, stack, monkeypatch, qtbot
 ):
     npe2pm.register(manifest)
-    monkeypatch.setattr("src_training.runs.library.shipped_models", lambda: [model])
+    monkeypatch.setattr("src_training.runs.library.shipped_models", lambda: {model.stem: model})
     viewer = make_napari_viewer()
     viewer.add_image(stack)
     viewer.dims.set_point(0, 1)
@@ -69,7 +69,7 @@ def test_without_a_display_the_sample_goes_to_files(tmp_path, monkeypatch, model
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    monkeypatch.setattr("napari_msankd.headless.shipped_models", lambda: [model])
+    monkeypatch.setattr("napari_msankd.headless.shipped_models", lambda: {model.stem: model})
     assert not has_display()
     assert main() == 0
     written = sorted(path.name for path in (tmp_path / "sample_output").iterdir())
@@ -80,7 +80,7 @@ def test_without_a_display_the_sample_goes_to_files(tmp_path, monkeypatch, model
 def test_without_a_model_one_sentence_is_said(tmp_path, monkeypatch):
     from src_training.errors import InputError
 
-    monkeypatch.setattr("napari_msankd.headless.shipped_models", list)
+    monkeypatch.setattr("napari_msankd.headless.shipped_models", dict)
     with pytest.raises(InputError, match="No model ships"):
         segment_sample(tmp_path)
 

@@ -2,13 +2,12 @@
 
 import pytest
 
-from src_training.inference.model_file import load_model, shipped_models
-from src_training.runs.library import shipped_models
+from src_training.inference.model_file import load_model
+from src_training.inference.shipped import shipped_models
 
 
-def test_the_first_is_that_of_the_samples_and_none_is_left_out():
-    assert shipped_models()[0].stem == "vessels-chasedb1"
-    assert sorted(shipped_models()) == list(shipped_models().values())
+def test_the_first_is_that_of_the_samples():
+    assert list(shipped_models()) == ["vessels-chasedb1", "liver-msd"]
 
 
 @pytest.mark.parametrize("name", shipped_models())

@@ -11,13 +11,13 @@ from filelock import FileLock
 
 from src_training.errors import InputError
 from src_training.inference.model_file import read_card
+from src_training.inference.shipped import shipped_models
 from src_training.runs.directory import RunDirectory
 from src_training.runs.library import (
     Library,
     better_student,
     models_folder,
     runs_folder,
-    shipped_models,
 )
 
 
@@ -51,7 +51,9 @@ def entry_of(library, title):
 
 def test_shipped_run_and_file_models_are_in_one_list(library, own):
     entries = library.list_models()
-    assert [entry.path for entry in entries if entry.origin == "shipped"] == shipped_models()
+    assert [entry.path for entry in entries if entry.origin == "shipped"] == [
+        *shipped_models().values()
+    ]
     assert sorted(titles(library)) == [
         "first · baseline",
         "first · distilled",
@@ -146,7 +148,7 @@ def test_a_file_that_is_no_model_is_not_remembered(library, tmp_path):
 
 def test_what_is_listed_anyway_is_not_remembered_twice(library, own):
     library.remember(own)
-    library.remember(shipped_models()[0])
+    library.remember(next(iter(shipped_models().values())))
     assert not library.opened.exists()
 
 

@@ -11,7 +11,8 @@ from src_training.comparison.plan import plan_runs
 from src_training.config.networks import find_model
 from src_training.config.recipe import Recipe
 from src_training.errors import InputError
-from src_training.inference.model_file import load_model, read_card, shipped_models
+from src_training.inference.model_file import load_model, read_card
+from src_training.inference.shipped import shipped_models
 from src_training.networks import build_network
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Noted, StepDone

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msankd.formatting import duration, size
+from napari_msankd.formatting import format_bytes, format_duration
 from napari_msankd.training.monitor.results import (
     ModelResult,
     Score,
@@ -191,13 +191,15 @@ def _fsd(score: Score | None) -> tuple[str, str]:
 
 
 def _size(count: int | None) -> tuple[str, str]:
-    return (size(count), f"{count:,} bytes") if count is not None else (_UNKNOWN, _UNMEASURED)
+    return (
+        (format_bytes(count), f"{count:,} bytes") if count is not None else (_UNKNOWN, _UNMEASURED)
+    )
 
 
 def _time(seconds: float | None) -> tuple[str, str]:
     if seconds is None:
         return _UNKNOWN, _UNMEASURED
-    text = f"{1000 * seconds:.0f} ms" if seconds < 1 else duration(seconds)
+    text = f"{1000 * seconds:.0f} ms" if seconds < 1 else format_duration(seconds)
     return text, "Median over the test images, from image to labels"
 
 

@@ -7,7 +7,7 @@ from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPainterPath, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
-from napari_msankd.formatting import clock, duration
+from napari_msankd.formatting import format_clock, format_duration
 from napari_msankd.theme import ThemeColors, theme_colors
 from src_training.config.stages import STAGES
 
@@ -168,7 +168,7 @@ def _name(stage: "StageProgress") -> str:
 def _state_text(stage: "StageProgress") -> str:
     """The line below a stage's name."""
     if stage.state == "done":
-        return f"✓ {clock(stage.seconds)}" if stage.steps else "✓"
+        return f"✓ {format_clock(stage.seconds)}" if stage.steps else "✓"
     return f"{int(100 * _share(stage))} %" if stage.state == "running" else ""
 
 
@@ -179,7 +179,7 @@ def stage_tip(stage: "StageProgress") -> str:
     if stage.state == "done" and not stage.steps:
         lines.append("Taken from another run")
     elif stage.state != "waiting":
-        lines.append(f"Step {stage.step} of {stage.steps}, {duration(stage.seconds)}")
+        lines.append(f"Step {stage.step} of {stage.steps}, {format_duration(stage.seconds)}")
     if stage.score is not None:
         kind = "Dice" if spec and spec.scored_by == "dice" else "score (minus the loss)"
         lines.append(f"Best {kind} on the validation images: {stage.score:.3f}")
@@ -199,8 +199,8 @@ def progress_text(history: "RunHistory", estimate: Mapping[str, float] | None) -
     if history.state != "running":
         return parts[0]
     if left is not None:
-        parts.append(f"about {duration(max(1, left))} left")
+        parts.append(f"about {format_duration(max(1, left))} left")
     else:
         left = history.stage_seconds_left()
-        parts += [f"about {duration(left)} left of this stage"] if left else []
+        parts += [f"about {format_duration(left)} left of this stage"] if left else []
     return " · ".join(parts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from psygnal import SignalGroupDescriptor
 
-from napari_msankd.formatting import size
+from napari_msankd.formatting import format_bytes
 from src_training.evaluation.verdict import NAMES, Verdict
 from src_training.runs.directory import RunDirectory
 from src_training.runs.history import RunHistory
@@ -152,8 +152,8 @@ def device_text(history: RunHistory) -> str:
     parts = [f"Running on {history.device}{several} in {precision}"]
     if history.memory is not None:
         host, device = history.memory
-        parts.append(f"memory {size(host)}")
-        parts += [f"{size(device)} on the device"] if device else []
+        parts.append(f"memory {format_bytes(host)}")
+        parts += [f"{format_bytes(device)} on the device"] if device else []
     return " · ".join(parts)
 
 

@@ -10,7 +10,7 @@ from napari_msankd.settings import library
 from napari_msankd.widgets.model_combo import ModelCombo, display_name
 from napari_msankd.widgets.model_dialog import ModelDialog, deletion_question
 from src_training.errors import InputError
-from src_training.runs.library import shipped_models
+from src_training.inference.shipped import shipped_models
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def pick(combo, text):
 
 def test_the_model_of_the_samples_is_chosen_at_first(make_combo):
     combo = make_combo()
-    assert combo.path == shipped_models()[0]
+    assert combo.path == next(iter(shipped_models().values()))
     assert combo.entry.name == "vessels-chasedb1"
     assert make_combo(none="no model").path is None
 
@@ -119,11 +119,11 @@ def test_a_model_that_is_gone_is_chosen_no_more(make_combo, run):
     combo.changed.connect(lambda: received.append(combo.path))
     (run / "models" / "teacher.safetensors").unlink()
     combo.refresh()
-    assert combo.path == shipped_models()[0] and received == [combo.path]
+    assert combo.path == next(iter(shipped_models().values())) and received == [combo.path]
 
 
 def test_without_any_model_the_list_says_so(make_combo, monkeypatch):
-    monkeypatch.setattr("src_training.runs.library.shipped_models", list)
+    monkeypatch.setattr("src_training.runs.library.shipped_models", dict)
     combo = make_combo()
     assert combo.path is None and combo.currentText() == "no model yet"
 
@@ -148,7 +148,7 @@ def test_a_deleted_run_goes_to_the_trash_as_a_whole(make_combo, dialog, run, mon
 
 
 def test_shipped_models_can_only_be_shown(dialog):
-    dialog.choose(shipped_models()[0])
+    dialog.choose(next(iter(shipped_models().values())))
     assert not dialog.delete.isEnabled() and not dialog.rename.isEnabled()
     assert dialog.reveal.isEnabled()
     with pytest.raises(InputError):

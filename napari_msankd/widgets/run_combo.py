@@ -6,8 +6,8 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
 from napari_msankd.settings import library
-from napari_msankd.training.monitor.run_index import RunIndex
 from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.run_index import RunIndex
 from napari_msankd.workers import Failure, WorkerGroup
 from src_training.config.stages import STAGES
 from src_training.runs.directory import RunDirectory

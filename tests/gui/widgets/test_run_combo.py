@@ -5,15 +5,20 @@ import os
 import pytest
 from filelock import FileLock
 
-from napari_msankd.training.monitor import run_combo
-from napari_msankd.training.monitor import run_index as run_list
-from napari_msankd.training.monitor.run_combo import RunCombo
-from napari_msankd.training.monitor.run_index import RunIndex
+from napari_msankd.widgets import run_combo
+from napari_msankd.widgets import run_index as run_list
+from napari_msankd.widgets.run_combo import RunCombo
+from napari_msankd.widgets.run_index import RunIndex
 from src_training.config.stages import REQUIRED_STAGES
 from src_training.runs.events import RunStarted, RunStopped
 from tests.gui.conftest import PATIENCE
-
-from .event_log import append_events, run_events, stage_events, start_events, write_run
+from tests.gui.training.event_log import (
+    append_events,
+    run_events,
+    stage_events,
+    start_events,
+    write_run,
+)
 
 
 def age(run, seconds):

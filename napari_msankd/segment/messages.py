@@ -1,0 +1,51 @@
+"""Sentences of the Segment widget: whether the image suits the model, and where it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_msankd.formatting import format_bytes
+
+if TYPE_CHECKING:
+    from napari_msankd.segment.inference import Compatibility, Request
+
+
+def compatibility_text(compatibility: "Compatibility", request: "Request") -> str:
+    """What the model is, whether the image suits it, and which slices are taken."""
+    model, planes = compatibility.model, request.planes
+    lines = [model.description] if model.description else []
+    lines += [f"⚠ {warning}" for warning in compatibility.warnings]
+    if planes.volume and len(planes.shape) == 3 and planes.shape[0] in (3, 4):
+        lines.append(
+            f"⚠ This layer is a stack of {planes.shape[0]} slices. If they are color channels, "
+            "right-click the layer and choose Split Stack, then Merge to RGB."
+        )
+    if not compatibility.warnings:
+        lines.append("✓ Image is compatible with this model.")
+    if model.angle is not None and request.angle is None and not planes.volume:
+        lines.append(
+            "Camera angle unknown: images are scaled by their field of view's diameter. "
+            f"The model was trained at {model.angle:g}°."
+        )
+    count, chosen = len(planes.indices), len(request.indices)
+    disk = " The result goes to a zarr on disk." if request.on_disk else ""
+    if chosen == 1 < count:
+        (index,) = request.indices
+        lines.append(f"Only the current slice ({index[-1]} of 0–{count - 1}) will be segmented.")
+    elif count > 1:
+        part = f"All {count}" if chosen == count else f"{chosen} of {count}"
+        lines.append(f"{part} slices will be segmented, one by one.{disk}")
+    return "\n".join(lines)
+
+
+def device_text(compatibility: "Compatibility", free: int) -> str:
+    """Where it runs, and whether there is memory for it; `free` in bytes."""
+    line = f"Runs on {compatibility.model.device}"
+    memory = f"Estimated memory {format_bytes(compatibility.memory)} ({format_bytes(free)} free)"
+    if compatibility.memory <= free:
+        return f"{line} · {memory}"
+    return f"⚠ {line} · {memory}: close layers, or segment fewer slices"
+
+
+def storage_note(folder: Path | None) -> str:
+    """Where a large result lies, and for how long; nothing for one in memory."""
+    return f" Stored temporarily in {folder}; save the layer to keep it." if folder else ""
