@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from napari.utils.notifications import show_info
+
 from napari_msankd.masks import volume_labels
 from napari_msankd.theme import label_colormap
 
@@ -44,7 +47,7 @@ def _read(path: str) -> list[LayerData]:
 
 
 def _layer(volume: "Volume") -> LayerData:
-    """Labels, or an image that reads its slices as they come in sight; in millimetres."""
+    """Labels, or an image that reads its slices as they come in sight; in its place, in mm."""
     from src_training.io.volumes.registry import volume_name
 
     pyramid = [volume.voxels, *volume.coarser]
@@ -55,7 +58,9 @@ def _layer(volume: "Volume") -> LayerData:
         "axis_labels": ("z", "y", "x"),
     }
     if volume.spacing is not None:
-        attributes |= {"scale": volume.spacing, "units": ("millimeter",) * 3}
+        attributes |= {"scale": volume.spacing, "units": ("millimeter",) * 3, **_place(volume)}
+    for note in volume.notes:
+        show_info(f"{volume.path}: {note}.")
     if len(pyramid) > 1:
         return pyramid, attributes | {"multiscale": True}, "image"
     labels = volume_labels(volume)
@@ -63,3 +68,14 @@ def _layer(volume: "Volume") -> LayerData:
         return volume.voxels, attributes | {"multiscale": False}, "image"
     colors = label_colormap(int(labels.max()) + 1)
     return labels, attributes | {"colormap": colors}, "labels"
+
+
+def _place(volume: "Volume") -> dict[str, Any]:
+    """Where the first voxel lies, and how the axes are turned: mm up, back and left."""
+    world = volume.world_affine
+    if world is None:
+        return {}
+    place: dict[str, Any] = {"translate": volume.origin}
+    if not volume.is_straight:
+        place["rotate"] = world[:3, :3] / np.linalg.norm(world[:3, :3], axis=0)
+    return place

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_msankd.readers import VOLUME
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
-    from src_training.io.volumes.base import Spacing, Volume
+    from src_training.io.volumes.base import Affine, Volume
 
 
 def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
@@ -46,31 +48,55 @@ def _write(path: Path, data: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def _source(labels: Any, attributes: Mapping[str, Any]) -> "Volume":
-    from src_training.io.volumes.base import Volume
+    """The volume that the labels are of, or one that lies where their layer does."""
+    from src_training.io.volumes.base import Volume, from_lps, spacing_of
 
+    name, world = Path(attributes["name"]), _world(attributes)
     source = attributes.get("metadata", {}).get(VOLUME)
     if isinstance(source, Volume) and source.shape == tuple(labels.shape):
-        return source
-    return Volume(labels, _spacing(attributes), Path(attributes["name"]))
+        own = source.world_affine
+        if own is None or np.allclose(own, world, rtol=1e-5, atol=1e-4):
+            return source
+    if np.array_equal(world, np.eye(4)) and _in_pixels(attributes):
+        return Volume(labels, None, name)
+    affine = from_lps(world)
+    return Volume(labels, spacing_of(affine, name), name, affine=affine)
 
 
-def _spacing(attributes: Mapping[str, Any]) -> "Spacing | None":
-    """In mm; a layer in pixels, where they have a size, is taken to be in mm."""
+def _world(attributes: Mapping[str, Any]) -> "Affine":
+    """The affine, 4 × 4, from data coordinates to mm up, back and left.
+
+    A layer in pixels is taken to be in mm.
+    """
+    from napari.utils.transforms import Affine
+
+    own = Affine(
+        scale=attributes["scale"],
+        translate=attributes["translate"],
+        rotate=attributes["rotate"],
+        shear=attributes["shear"],
+        ndim=3,
+    )
+    world = np.asarray(attributes["affine"], float) @ own.affine_matrix
+    return np.diag([*_millimetres(attributes), 1.0]) @ world
+
+
+def _in_pixels(attributes: Mapping[str, Any]) -> bool:
+    return all(str(unit) == "pixel" for unit in attributes.get("units") or ())
+
+
+def _millimetres(attributes: Mapping[str, Any]) -> list[float]:
+    """Of each axis, the millimetres in its unit."""
     import pint
 
-    scale = [abs(float(step)) for step in attributes["scale"]]
     registry = pint.get_application_registry()
     units = [registry.Unit(unit) for unit in attributes.get("units") or ["pixel"] * 3]
-    if all(unit == registry.pixel for unit in units):
-        z, y, x = scale
-        return None if scale == [1, 1, 1] else (z, y, x)
+    if _in_pixels(attributes):
+        return [1.0, 1.0, 1.0]
     try:
-        z, y, x = (
-            float((step * unit).to("mm").magnitude) for step, unit in zip(scale, units, strict=True)
-        )
+        return [float((1 * unit).to("mm").magnitude) for unit in units]
     except pint.DimensionalityError:
         raise InputError(
             f"layer {attributes['name']!r} has units {', '.join(map(str, units))}; "
             "expected a length along each axis"
         ) from None
-    return z, y, x

@@ -7,6 +7,7 @@ import tifffile
 import zarr
 from napari.layers import Labels
 
+from napari_msankd.layers import placement
 from napari_msankd.readers import volume_reader
 from src_training.errors import InputError
 from src_training.io.volumes.registry import open_volume
@@ -132,9 +133,8 @@ def test_a_broken_volume_is_one_sentence(shown, scan):
 
 def test_labels_of_a_nifti_go_back_onto_its_grid(shown, scan, tmp_path):
     (image,) = shown.open(scan, plugin=PLUGIN)
-    labels = Labels(
-        (np.asarray(image.data) > 0).astype(np.int32), scale=image.scale, metadata=image.metadata
-    )
+    voxels = (np.asarray(image.data) > 0).astype(np.int32)
+    labels = Labels(voxels, metadata=image.metadata, **placement(image))
     shown.add_layer(labels)
     target = tmp_path / "labels.nii.gz"
     assert labels.save(str(target)) == [str(target)]

@@ -116,7 +116,12 @@ def affine_at(spacing: Spacing, origin: tuple[float, float, float]) -> Affine:
     """
     to_lps = np.diag([*spacing, 1.0])
     to_lps[:3, 3] = origin
-    return np.asarray(np.linalg.inv(_LPS) @ to_lps)
+    return from_lps(to_lps)
+
+
+def from_lps(affine: Affine) -> Affine:
+    """Return the affine to RAS+ of one to mm up, back and left, 4 × 4, from the same indices."""
+    return np.asarray(np.linalg.inv(_LPS) @ affine)
 
 
 def orientation_of(affine: Affine) -> Orientation:

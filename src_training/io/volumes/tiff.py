@@ -132,10 +132,18 @@ def write_tiff_labels(volume: Volume, labels: Any, path: Path) -> None:
     Raises
     ------
     InputError
-        If a label is out of range.
+        If a label is out of range, or the volume lies elsewhere than at the origin or turned,
+        which a TIFF cannot say.
     OSError
         If the file cannot be written; a former file stays whole.
     """
+    if not volume.is_straight or any(volume.origin):
+        place = ", ".join(f"{each:g}" for each in volume.origin)
+        turned = "" if volume.is_straight else " with turned axes"
+        raise InputError(
+            f"{path} cannot hold the place of {volume.path}, which begins at {place} mm (z, y, x)"
+            f"{turned}; expected .nii.gz, which can"
+        )
     name = path.name.lower()
     large = int(np.prod(labels.shape, dtype=np.int64)) >= _IMAGEJ_BYTES
     described = _ome(volume) if large or ".ome." in name else _imagej(volume)
