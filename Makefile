@@ -1,5 +1,6 @@
 # make run    open napari with a sample fundus and the Segment widget
 # make test   everything the fast tests need, then the fast tests
+# make test-pyside   the tests of the windows under PySide6, in a second environment
 # make docs   the site of the documentation, into build/docs
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +9,7 @@ DISPLAYED = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x100
 WORKERS ?= 2
 TESTS = $(DISPLAYED) $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: run test test-all check bench docs clean
+.PHONY: run test test-all test-pyside check bench docs clean
 
 run: .venv/run.stamp
 	@$(BIN)/python -m napari_msankd
@@ -18,6 +19,9 @@ test: check
 
 test-all: check
 	$(TESTS)
+
+test-pyside: .venv-pyside/test.stamp
+	QT_API=pyside6 PYTEST_QT_API=pyside6 $(DISPLAYED) .venv-pyside/bin/python -m pytest tests/gui -m "not slow"
 
 check: .venv/test.stamp
 	@.ci/system-packages
@@ -50,10 +54,16 @@ docs: .venv/docs.stamp
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[pyqt6,test]'
 	@touch $@
 
+.venv-pyside/test.stamp: constraints.txt setup.cfg
+	$(PYTHON) -m venv .venv-pyside
+	.venv-pyside/bin/python -m pip install --quiet -r constraints.txt
+	.venv-pyside/bin/python -m pip install --quiet -c constraints.txt -e '.[pyside6,test]'
+	@touch $@
+
 # The pages are made without importing the packages.
 .venv/docs.stamp: .venv/torch.stamp setup.cfg
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-pyside build dist *.egg-info

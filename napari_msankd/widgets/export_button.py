@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QBuffer, QRectF, QSize, Signal
+from qtpy.QtCore import QBuffer, QPoint, QRectF, QSize, Signal
 from qtpy.QtGui import QGuiApplication, QPainter
 from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QTableWidget, QWidget
 
@@ -95,7 +95,8 @@ def save_table(table: QTableWidget, file: Path) -> None:
             write_atomic(file, lambda temporary: image.save(str(temporary), "PNG"))
         else:
             size = table.size()
-            write_text(file, _painted(size, lambda painter: table.render(painter)))
+            # PySide6 takes no painter without the offset.
+            write_text(file, _painted(size, lambda painter: table.render(painter, QPoint())))
     finally:
         table.resize(former)
 

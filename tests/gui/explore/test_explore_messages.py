@@ -156,6 +156,12 @@ def test_graphs_in_the_viewer_have_titles_and_cover_no_image(
     assert not montage.visible and not points.visible
 
 
+def _bytes(image):
+    """The pixels of a picture: PyQt6 gives an address, PySide6 a memoryview."""
+    bits = image.constBits()
+    return bits.asstring(image.sizeInBytes()) if hasattr(bits, "asstring") else bits
+
+
 def apart(svg, png):
     """Mean difference of two pictures in grey, in shares of the range that the second has."""
     shown = QImage(str(png)).convertToFormat(QImage.Format.Format_Grayscale8)
@@ -165,7 +171,7 @@ def apart(svg, png):
     painter.end()
     drawn = drawn.convertToFormat(QImage.Format.Format_Grayscale8)
     one, other = (
-        np.frombuffer(image.constBits().asstring(image.sizeInBytes()), np.uint8)
+        np.frombuffer(_bytes(image), np.uint8)
         .reshape(image.height(), image.bytesPerLine())[:, : image.width()]
         .astype(float)
         for image in (drawn, shown)
