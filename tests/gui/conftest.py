@@ -1,12 +1,9 @@
-import ctypes
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from npe2 import PluginManifest
-from qtpy import API_NAME
 
 import napari_msankd
 from napari_msankd import settings
@@ -20,13 +17,6 @@ from src_training.networks import build_network
 
 PATIENCE = 90_000
 """Longest wait for a worker, ms; only a machine that is busy elsewhere needs it."""
-
-if API_NAME == "PySide6" and sys.version_info < (3, 12):
-    # PySide6 6.12 takes None and True to be immortal, as they are from Python 3.12 on: each
-    # `QObject().parent()` costs None a reference, each `emit()` True one, until the interpreter
-    # aborts with "deallocating None". As many references as no test uses up.
-    for constant in (None, True, False):
-        ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
 
 MANIFEST = Path(napari_msankd.__file__).with_name("napari.yaml")
 
