@@ -1,10 +1,12 @@
 """The process of a run: started apart from the viewer, found again, ended."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import psutil
-from qtpy.QtCore import QProcess
 
 from src_training.errors import InputError
 from src_training.runs.directory import RunDirectory
@@ -12,6 +14,9 @@ from src_training.runs.process import command
 
 STOP_TIMEOUT = 1.5
 """Seconds that a run is given to end by itself."""
+
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""Python warns of a process that still runs when its object goes; a run is to go on."""
 
 
 def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Process:
@@ -26,20 +31,27 @@ def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Proc
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     program, *rest = command(arguments)
-    process = QProcess()
-    process.setProgram(program)
-    process.setArguments(rest)
-    # The directory the viewer was started in may hold modules of other names.
-    process.setWorkingDirectory(str(folder.path))
-    process.setStandardOutputFile(str(folder.output), QProcess.OpenModeFlag.Append)
-    process.setProcessChannelMode(QProcess.ProcessChannelMode.MergedChannels)
-    started, number = process.startDetached()
-    if not started:
+    detached: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        detached = {"creationflags": subprocess.DETACHED_PROCESS}
+    try:
+        with folder.output.open("ab") as output:
+            process = subprocess.Popen(
+                [program, *rest],
+                # The directory the viewer was started in may hold modules of other names.
+                cwd=folder.path,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                **detached,
+            )
+    except OSError as error:
         raise InputError(
-            f"{folder.path}: the run could not be started ({process.errorString()}); expected "
+            f"{folder.path}: the run could not be started ({error.strerror}); expected "
             f"{program} to run and the directory to be writable"
-        )
-    return psutil.Process(number)
+        ) from None
+    _STARTED.append(process)
+    return psutil.Process(process.pid)
 
 
 def find_process(number: int, started: str) -> psutil.Process | None:
