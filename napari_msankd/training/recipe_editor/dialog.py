@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import QSignalDebouncer, signals_blocked
 
+from napari_msankd.widgets.model_form import YAML_LOADER
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import as_failure
 from src_training.config.yaml_io import first_words
@@ -191,6 +192,6 @@ class RecipeEditor(QDialog):
 
     def _parsed(self) -> Any:
         try:
-            return yaml.safe_load(self.yaml.toPlainText())
+            return yaml.load(self.yaml.toPlainText(), YAML_LOADER)
         except yaml.YAMLError as error:
             raise InputError(f"The recipe is not YAML: {first_words(error)}") from None

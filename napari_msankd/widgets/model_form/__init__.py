@@ -9,9 +9,10 @@ from napari_msankd.widgets.model_form.forms import (
     filter_rows,
     set_tab_order,
 )
-from napari_msankd.widgets.model_form.value_widgets import choice
+from napari_msankd.widgets.model_form.value_widgets import YAML_LOADER, choice
 
 __all__ = [
+    "YAML_LOADER",
     "Editors",
     "Group",
     "ModelForm",

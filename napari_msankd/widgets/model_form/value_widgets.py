@@ -12,6 +12,9 @@ from qtpy.QtCore import QEvent, QObject, Qt
 
 from napari_msankd.widgets.model_form.fields import bounds, without_none
 
+YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Five times as fast as the other, where there is one."""
+
 _NUMBER_WIDTH = 130
 """That of a spin box, pixels."""
 
@@ -27,7 +30,7 @@ class YamlEdit(LineEdit):
         """What the line says."""
         text = super().get_value()
         try:
-            return yaml.safe_load(text)
+            return yaml.load(text, YAML_LOADER)
         except yaml.YAMLError:
             return text
 
