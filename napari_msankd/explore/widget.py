@@ -69,6 +69,11 @@ class ExploreWidget(PluginWidget):
         self.own = WidgetLayers(viewer)
         self.workers = WorkerGroup(self, self._show_failure)
         self.parts: dict[str, Any] = {}
+        self._classes: list[Any] = []
+        # A child: it ends with the widget, however that goes.
+        self._next_page = QTimer(self)
+        self._next_page.setSingleShot(True)
+        self._next_page.timeout.connect(self._make_page)
         self.setup = ExploreSetupPage(viewer, self.state)
         self.pages = QTabWidget()
         self.pages.addTab(self.setup, "&Choose")
@@ -93,6 +98,7 @@ class ExploreWidget(PluginWidget):
 
     def on_end(self) -> None:
         """Cancel workers, and give the viewer back as it was."""
+        self._next_page.stop()
         self.workers.cancel_all()
         self.setup.end()
         for page in self.parts.values():
@@ -107,19 +113,21 @@ class ExploreWidget(PluginWidget):
 
     def _make_pages(self, classes: list[Any]) -> None:
         """Make the pages, one a turn of the event loop."""
-        if self.ended:
-            return
+        self._classes = classes
+        self._make_page()
+
+    def _make_page(self) -> None:
         place = len(self.parts) + 1
         name, _, title = _PAGES[place - 1]
         own = (self.own,) if name in ("graphs", "feature_maps") else ()
-        page = self.parts[name] = classes[0](self.viewer, self.state, *own)
+        page = self.parts[name] = self._classes[place - 1](self.viewer, self.state, *own)
         former = self.pages.widget(place)
         self.pages.removeTab(place)
         former.deleteLater()
         self.pages.insertTab(place, page, title)
         self.pages.setTabEnabled(place, False)
-        if classes[1:]:
-            QTimer.singleShot(0, lambda: self._make_pages(classes[1:]))
+        if place < len(self._classes):
+            self._next_page.start(0)
         elif self.state.extraction is not None:
             self.state.events.extraction.emit(self.state.extraction, None)
 
