@@ -3,7 +3,6 @@
 from threading import Event
 
 import numpy as np
-from qtpy import API_NAME
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QDialog, QPlainTextEdit
@@ -37,8 +36,7 @@ def drop(choice, path):
     data.setUrls([QUrl.fromLocalFile(str(path))])
     point = choice.rect().center()
     how = Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-    # PyQt6 6.11 takes only a QPoint, of which PySide6 6.12 warns.
-    entering = QDragEnterEvent(QPointF(point) if API_NAME == "PySide6" else point, *how)
+    entering = QDragEnterEvent(point, *how)
     QApplication.sendEvent(choice, entering)
     assert entering.isAccepted()
     assert "dashed" in choice.styleSheet()
