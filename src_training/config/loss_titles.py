@@ -7,6 +7,8 @@ LOSS_TITLES = {
     "total": "Total",
     "segmentation/ce": "Cross-entropy",
     "segmentation/dice": "Dice loss",
+    "segmentation/focal": "Focal loss",
+    "segmentation/auxiliary": "Auxiliary output",
     "autoencoder/bce": "Binary cross-entropy",
     "autoencoder/dice": "Dice loss",
     "autoencoder/reconstruction": "Bottleneck reconstruction",

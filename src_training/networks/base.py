@@ -1,8 +1,9 @@
 """The interface of every network: encode, decode and named taps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -53,11 +54,17 @@ class SegmentationNetwork(nn.Module, ABC):
         Features that distillations may read: name -> path of the submodule
         whose output is the feature. Every network has ``encoder_half``,
         ``encoder_quarter``, ``encoder_eighth``, ``decoder_half`` and
-        ``decoder_quarter``, at these parts of the image's size.
+        ``decoder_quarter``, at these parts of the image's size. A tap whose name
+        begins with ``auxiliary`` has logits that learn from the masks as the
+        network's own do.
+    pooled_taps
+        Taps whose features are means over squares of the module's output:
+        name -> side of the squares.
     """
 
     stride: ClassVar[int]
     taps: ClassVar[dict[str, str]]
+    pooled_taps: Mapping[str, int] = MappingProxyType({})
     bottleneck_channels: int
     head: nn.Conv2d | nn.ConvTranspose2d
 
@@ -91,6 +98,11 @@ class SegmentationNetwork(nn.Module, ABC):
         """Logits (B, classes, H, W) of an image (B, in_channels, H, W)."""
         return self.decode(*self.encode(x))
 
+    @property
+    def auxiliary_taps(self) -> tuple[str, ...]:
+        """Names of the taps of auxiliary logits, (B, classes, H', W') before `crop`."""
+        return tuple(tap for tap in self.taps if tap.startswith("auxiliary"))
+
     def pad(self, x: Tensor) -> Tensor:
         """Pad the bottom and right to a multiple of the stride, repeating the edge."""
         down, right = (-x.shape[-2] % self.stride, -x.shape[-1] % self.stride)
@@ -117,8 +129,11 @@ class SegmentationNetwork(nn.Module, ABC):
         features: dict[str, Tensor] = {}
 
         def recorder(name: str) -> object:
+            side = self.pooled_taps.get(name, 1)
+
             def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-                features[name] = output
+                pooled = F.avg_pool2d(output, side, ceil_mode=True) if side > 1 else output
+                features[name] = pooled
 
             return hook
 

@@ -9,6 +9,7 @@ from src_training.networks.base import SegmentationNetwork
 from src_training.networks.enet import ENet
 from src_training.networks.erfnet import ERFNet
 from src_training.networks.fanet import FANet
+from src_training.networks.little_unet import LittleUNet, WNet
 from src_training.networks.mobile_unet import MobileUNet
 from src_training.networks.mobilenetv2 import MobileNetV2
 from src_training.networks.pspnet import PSPNet
@@ -73,7 +74,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     "enet": NetworkSpec(
         ENet,
         0.35,
-        "student of GKD: the fewest parameters and operations; halves the image first",
+        "student of GKD: the fewest operations; halves the image first, which loses thin vessels",
         "Paszke et al. 2016, arXiv 1606.02147",
     ),
     "erfnet": NetworkSpec(
@@ -81,6 +82,18 @@ NETWORKS: dict[str, NetworkSpec] = {
         2.06,
         "student of GKD: convolutions in one dimension, no skips",
         "Romera et al. 2018, doi:10.1109/TITS.2017.2750080",
+    ),
+    "wnet": NetworkSpec(
+        WNet,
+        0.0683,
+        "student for thin structures such as vessels: two little U-Nets at full resolution",
+        "Galdran et al. 2022, doi:10.1038/s41598-022-09675-y",
+    ),
+    "little_unet": NetworkSpec(
+        LittleUNet,
+        0.0341,
+        "student for thin structures, half of wnet: the fewest parameters; depth 5 for organs",
+        "Galdran et al. 2022, doi:10.1038/s41598-022-09675-y",
     ),
     "raunet": NetworkSpec(
         RAUNet,
@@ -140,7 +153,8 @@ def build_network(
     classes
         Classes including the background, >= 2.
     **options
-        Those of the network: ``width``, which `enet` and `erfnet` do not have.
+        Those of the network: ``width``, which `enet` and `erfnet` do not have,
+        and ``depth`` of `little_unet` and `wnet`.
 
     Raises
     ------

@@ -44,7 +44,7 @@ print(predictor.memory(image.shape), max(used() for _ in range(4)))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("name", ["enet", "mobile_unet"])
+@pytest.mark.parametrize("name", ["enet", "mobile_unet", "wnet"])
 def test_the_estimate_is_right_within_a_factor_of_two(name):
     run = subprocess.run(
         [sys.executable, "-c", MEASURE, name], capture_output=True, text=True, check=True

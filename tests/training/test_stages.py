@@ -269,3 +269,22 @@ def test_the_autoencoder_is_widened_as_its_teacher(make_recipe):
     whole = width("fanet")
     assert whole == width("mobile_unet") == width("mobile_unet", width=1) == width("enet")
     assert whole == 2 * width("fanet", width=32) == 2 * width("mobilenetv2", width=0.5)
+
+
+@pytest.mark.parametrize("distillation", [DCGD(GKD), ViewPredictions(GKD)])
+def test_a_distilled_wnet_learns_with_both_outputs(distillation):
+    torch.manual_seed(0)
+    student, teacher = build_network("wnet", 1, 2, width=2), network(3)
+    pair = [
+        (each, AlignmentNetwork(each.bottleneck_channels, (32 // each.stride,) * 2, 8, hidden=4))
+        for each in (student, teacher)
+    ]
+    stage = DistillationStage(*pair, [distillation], supervision="ce").eval()
+    drawn = batch()
+    with student.tapped("auxiliary_logits") as features:
+        student(drawn.image)
+    expected = nn.functional.cross_entropy(features["auxiliary_logits"], drawn.mask)
+    losses = stage(drawn)
+    torch.testing.assert_close(losses["segmentation/auxiliary"], expected)
+    stage.total(losses).backward()
+    assert all(parameter.grad is not None for parameter in student.parameters())

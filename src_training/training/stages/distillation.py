@@ -11,15 +11,16 @@ from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.data.sampling import Batch
 from src_training.distillation import Distillation
 from src_training.distillation.base import ForwardOutputs
-from src_training.losses.segmentation import WEIGHTS, Supervision, supervised_losses
+from src_training.losses.segmentation import WEIGHTS, Supervision
 from src_training.networks.base import SegmentationNetwork, Skips
-from src_training.training.distributed.sync_batch import all_gather_samples, gather_inputs
+from src_training.training.distributed.sync_batch import gather_inputs
 from src_training.training.stages.base import (
     SEGMENTATION,
     Stage,
     namespaced,
     trainable_parameters,
 )
+from src_training.training.stages.supervised import losses_from_masks
 
 if TYPE_CHECKING:
     from src_training.training.builders import Networks
@@ -115,9 +116,8 @@ class DistillationStage(Stage):
             if self._predicts_views:
                 teacher = replace(teacher, plain_logits=self._teacher[0](batch.unaugmented))
         student = self._forward(*self._student, batch, bool(self.views), self._predicts_views)
-        labelled = all_gather_samples(student.logits[: len(batch.mask)])
-        mask = all_gather_samples(batch.mask)
-        losses = namespaced(SEGMENTATION, supervised_losses(labelled, mask, self._supervision))
+        auxiliary = [student.taps[tap] for tap in student.network.auxiliary_taps]
+        losses = losses_from_masks(student.logits, auxiliary, batch.mask, self._supervision)
         for each in self._distillations:
             outputs = teacher.with_views(each.views), student.with_views(each.views)
             own = each(*gather_inputs(each, *outputs, batch.mask))
@@ -141,7 +141,7 @@ class DistillationStage(Stage):
         """Encode anchors, and views with them; decode the anchors, and views if `decodes_views`."""
         count, views = len(batch.image), batch.views if encodes_views else None
         images = batch.image if views is None else torch.cat([batch.image, views])
-        with network.tapped(*self._taps) as taps:
+        with network.tapped(*self._taps, *network.auxiliary_taps) as taps:
             skips, bottleneck = network.encode(images)
             anchors = Skips(tuple(feature[:count] for feature in skips.features), skips.size)
             if decodes_views:

@@ -1,7 +1,9 @@
 """Stages that train a network from masks alone: the teacher, the student and the baseline."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from src_training.data.sampling import Batch
@@ -38,10 +40,46 @@ class SupervisedStage(Stage):
         return self.network
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of `supervised_losses`, of the whole batch."""
-        logits = all_gather_samples(self.trained(batch.image))
-        losses = supervised_losses(logits, all_gather_samples(batch.mask), self._supervision)
-        return namespaced(SEGMENTATION, losses)
+        """The losses of `losses_from_masks`."""
+        with self.network.tapped(*self.network.auxiliary_taps) as auxiliary:
+            logits = self.network(batch.image)
+        return losses_from_masks(logits, auxiliary.values(), batch.mask, self._supervision)
+
+
+def losses_from_masks(
+    logits: Tensor, auxiliary: Iterable[Tensor], mask: Tensor, supervision: Supervision
+) -> dict[str, Tensor]:
+    """Losses of the labelled samples of the whole batch, over all processes.
+
+    Parameters
+    ----------
+    logits
+        Of the network, (B, classes, H, W).
+    auxiliary
+        Its auxiliary logits, (B, classes, >= H, >= W); see `SegmentationNetwork.taps`.
+    mask
+        Classes (M, H, W) of the first M <= B samples.
+    supervision
+        See `supervised_losses`.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Those of `supervised_losses`; with auxiliary logits ``auxiliary``, the sum of
+        the same weighted losses of each. Names are namespaced.
+    """
+    (labelled, (height, width)), target = (len(mask), mask.shape[1:]), all_gather_samples(mask)
+
+    def supervised(each: Tensor) -> dict[str, Tensor]:
+        fitting = all_gather_samples(each[:labelled, :, :height, :width])
+        return supervised_losses(fitting, target, supervision)
+
+    losses = supervised(logits)
+    weights = WEIGHTS[supervision]
+    terms = [weights[name] * loss for each in auxiliary for name, loss in supervised(each).items()]
+    if terms:
+        losses["auxiliary"] = torch.stack(terms).sum()
+    return namespaced(SEGMENTATION, losses)
 
 
 def build_teacher(networks: "Networks") -> SupervisedStage:
