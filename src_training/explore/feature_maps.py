@@ -120,7 +120,10 @@ def feature_maps(model: SegmentationModel, image: NDArray[np.generic], tap: str)
         raise InputError(f"{card.name} has no tap {tap!r}; expected one of {taps}")
     prepared = _checked(card.preprocessing.prepare(image))
     pixels = torch.from_numpy(prepared.pixels)[None].to(_device(network))
-    padded = network.pad(pixels)
+    # A whole number of pixels of the map, which may be coarser than the network's stride.
+    side = network.stride * network.pooled_taps.get(tap, 1)
+    size = (0, -pixels.shape[-1] % side, 0, -pixels.shape[-2] % side)
+    padded = torch.nn.functional.pad(pixels, size, mode="replicate")
     with network.tapped(tap) as features:
         network(padded)
     return _on_image(features[tap][0], prepared.geometry, padded.shape[-2:])
