@@ -1,6 +1,9 @@
 """Decoders of image files: Pillow, tifffile, NumPy and zarr behind one function."""
 
 import logging
+import math
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -8,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from src_training.errors import InputError
 
@@ -52,6 +56,34 @@ _GREY_MODES = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})
 # What tifffile logs about a broken file, it raises too: one sentence is enough.
 _DECODING = ContextVar("decoding", default=False)
 logging.getLogger("tifffile").addFilter(lambda _record: not _DECODING.get())
+
+
+_SILENT = threading.Lock()
+_silent_decoders = 0
+_silencer = warnings.catch_warnings()
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Silence the warnings of decoders, also where several threads read at once.
+
+    `warnings.catch_warnings` alone puts back the filters of whichever thread began first:
+    here the first thread that decodes silences, and the last one restores.
+    """
+    global _silent_decoders, _silencer
+    with _SILENT:
+        if _silent_decoders == 0:
+            _silencer = warnings.catch_warnings()
+            _silencer.__enter__()
+            warnings.simplefilter("ignore")
+        _silent_decoders += 1
+    try:
+        yield
+    finally:
+        with _SILENT:
+            _silent_decoders -= 1
+            if _silent_decoders == 0:
+                _silencer.__exit__(None, None, None)
 
 
 @contextmanager
@@ -131,7 +163,7 @@ def decoded_shape(path: Path) -> tuple[int, ...]:
         return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
     if suffix == ".zarr":
         return tuple(open_zarr_array(path).shape)
-    with Image.open(path, formats=_PICTURE_FORMATS) as picture:
+    with _open_picture(path) as picture:
         frames = _frame_count(picture)
         height, width = picture.height, picture.width
         if _UPRIGHT.get(_orientation(picture), (False,))[0]:
@@ -232,6 +264,8 @@ def _read_tiff(path: Path, labels: bool) -> Pixels:
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         page = series.keyframe
+        size = page.imagelength, page.imagewidth
+        _require_memory(path, size, series.size, series.dtype.itemsize)
         pixels, axes = series.asarray(), series.axes
     order = _channels_last(axes)
     rows = [axes[axis] for axis in order].index("Y") if "Y" in axes else 0
@@ -272,13 +306,45 @@ def _as_grey_or_rgb(samples: Pixels, page: Any, path: Path) -> Pixels:
     return np.asarray(samples[..., :3]) if samples.shape[-1] == 4 else samples
 
 
+def _open_picture(path: Path) -> Image.Image:
+    """Open a picture of any size.
+
+    `PIL.Image.open` refuses large ones by a limit that belongs to the whole process, and other
+    plugins may rely on it: what decides here is the memory that is free.
+    """
+    Image.preinit()
+    with path.open("rb") as file:
+        prefix = file.read(16)
+    for name in _PICTURE_FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(prefix) is True:
+            return factory(str(path), str(path))
+    raise UnidentifiedImageError(f"cannot identify image file {str(path)!r}")
+
+
+def _require_memory(path: Path, size: tuple[int, int], numbers: int, itemsize: int) -> None:
+    """Raise InputError if `numbers` of an image (H, W) need more memory than is free.
+
+    Twice: as the decoder has them, and as an array.
+    """
+    needed, free = 2 * itemsize * numbers, psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"{path} is {size[1]} × {size[0]} px (w × h) and takes about {needed / 1e9:.1f} GB of "
+            f"memory to read, of which {free / 1e9:.1f} GB are free; expected an image that fits"
+        )
+
+
 def _frame_count(picture: Image.Image) -> int:
     # An MPO is one photograph with its previews; GIF and APNG frames are slices.
     return getattr(picture, "n_frames", 1) if picture.format in ("GIF", "PNG") else 1
 
 
 def _read_picture(path: Path, labels: bool) -> Pixels:
-    with Image.open(path, formats=_PICTURE_FORMATS) as picture:
+    with _open_picture(path) as picture:
+        numbers = math.prod(picture.size) * _frame_count(picture) * len(picture.getbands())
+        depth = 4 if picture.mode in ("I", "F", "P") else 2
+        _require_memory(path, (picture.height, picture.width), numbers, depth)
         if _frame_count(picture) == 1:
             return upright(_frame(picture, labels), _orientation(picture))
         return np.stack([_frame(frame, labels) for frame in ImageSequence.Iterator(picture)])

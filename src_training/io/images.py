@@ -1,6 +1,5 @@
 """Reading and writing images and label masks."""
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from src_training.io.decoders import (
     as_input_error,
     decode,
     decoded_shape,
+    without_warnings,
 )
 
 __all__ = [
@@ -255,8 +255,7 @@ def _require(path: Path) -> None:
 def _decoded(path: Path, decoder: Callable[[Path], Decoded]) -> Decoded:
     _require(path)
     expected = f"a whole {path.suffix.lower()} image"
-    with warnings.catch_warnings(), as_input_error(path, expected):
-        warnings.simplefilter("ignore")
+    with without_warnings(), as_input_error(path, expected):
         return decoder(path)
 
 

@@ -1,7 +1,10 @@
 """Every format is read as it was stored, and a broken file is one sentence."""
 
 import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numcodecs
 import numpy as np
@@ -416,3 +419,38 @@ def test_a_stack_of_colours_comes_upright(tmp_path):
     tifffile.imwrite(path, stack, photometric="rgb", extratags=[(274, "H", 1, 6, True)])
     assert np.array_equal(read_image(path), np.rot90(stack, -1, (1, 2)))
     assert image_shape(path) == (3, 14, 10, 3)
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".gif", ".tif", ".jpg"])
+def test_an_image_beyond_pillows_limit_is_read(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save(tmp_path / f"large{suffix}", np.full((40, 50), 255, np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 50 // 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with ThreadPoolExecutor(4) as threads:
+            pixels = list(threads.map(read_mask, [file] * 16))
+        assert image_size(file) == (40, 50)
+        # The filters are again those from before.
+        with pytest.raises(UserWarning):
+            warnings.warn("still an error", UserWarning, stacklevel=1)
+    assert all((each == 255).all() for each in pixels)
+    assert Image.MAX_IMAGE_PIXELS == 500
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_an_image_beyond_memory_is_refused(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save(tmp_path / f"large{suffix}", np.zeros((3000, 5000), np.uint8))
+    memory = SimpleNamespace(available=1_000_000)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    sentence = r"large\.\w+ is 5000 × 3000 px \(w × h\) and takes about .* GB .* 0\.0 GB are free"
+    with pytest.raises(InputError, match=sentence):
+        read_image(file)
