@@ -318,7 +318,7 @@ def _open_picture(path: Path) -> Image.Image:
     for name in _PICTURE_FORMATS:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(prefix) is True:
-            return factory(str(path), str(path))
+            return factory(str(path), str(path))  # type: ignore[arg-type] # a path is opened
     raise UnidentifiedImageError(f"cannot identify image file {str(path)!r}")
 
 
