@@ -24,6 +24,13 @@ out = plain_console()
 err = plain_console(stderr=True)
 
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
+ResampleMasks = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        help="Resample masks of volumes that lie on another grid of the same space.",
+    ),
+]
 Flips = Annotated[bool, Parameter(help="Average over four flips: slower, smoother.")]
 Angles = Annotated[
     list[float] | None,

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Angles, Device, Flips, Model, write_json
+from src_training.cli.console import Angles, Device, Flips, Model, ResampleMasks, write_json
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def inspect(
     folder: Annotated[Path, Parameter(help="Folder with images/, and perhaps masks/.")],
+    *,
+    resample_masks: ResampleMasks = False,
 ) -> None:
     """Check every image and mask of a folder; exit code 1 if there is a problem.
 
@@ -39,7 +41,7 @@ def inspect(
     masks: Masks = "required" if (folder / "masks").is_dir() else "optional"
     table, problems = Table("case", "size", "classes, pixels"), []
     notes = list[str]()
-    for finding in inspect_folder(folder, masks=masks):
+    for finding in inspect_folder(folder, masks=masks, resample=resample_masks):
         if isinstance(finding, CaseSummary):
             counts = (finding.counts or {}).items()
             classes = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
@@ -67,6 +69,7 @@ def evaluate(
         Parameter(name="--class", help="Values of a class in the masks, e.g. liver=1,2."),
     ] = None,
     angle: Angles = None,
+    resample_masks: ResampleMasks = False,
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write every score.")] = None,
     flips: Flips = False,
     device: Device = "auto",
@@ -93,7 +96,9 @@ def evaluate(
     values = dict(_class_values(text) for text in class_values or ()) or None
     domains = [
         _for_model(each, loaded.card.classes)
-        for each in domains_in(domain, angle, masks="required", class_values=values)
+        for each in domains_in(
+            domain, angle, masks="required", class_values=values, resample_masks=resample_masks
+        )
     ]
     results = []
     with counted(console.out, "scoring", sum(len(each) for each in domains)) as advance:
@@ -102,6 +107,10 @@ def evaluate(
     console.out.print(_score_table(loaded.card, results))
     if any(result.volumes for result in results):
         console.out.print(_volume_table(results))
+    for result in results:
+        for volume, how in result.resampled_masks.items():
+            said = f"{result.domain}: the mask of {volume} is {how}."
+            console.err.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
     write_json(json_file, {result.domain: result.to_dict() for result in results})
 
 
@@ -110,6 +119,7 @@ def fsd(
     model: Model,
     domain: Annotated[list[Path], Parameter(help="Folder with images/; masks are not needed.")],
     angle: Angles = None,
+    resample_masks: ResampleMasks = False,
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write the matrix.")] = None,
     device: Device = "auto",
 ) -> None:
@@ -132,7 +142,8 @@ def fsd(
     if len(domain) < 2:
         raise InputError(f"--domain was given {len(domain)} time; expected at least two domains")
     loaded = load_model(model, find_device(device))
-    vectors = {each.name: image_vectors(loaded, each) for each in domains_in(domain, angle)}
+    domains = domains_in(domain, angle, resample_masks=resample_masks)
+    vectors = {each.name: image_vectors(loaded, each) for each in domains}
     table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
     for column in ("from", "to", "FSD", "95 % interval", "N from", "N to", "covariance"):
         table.add_column(column)
@@ -155,6 +166,7 @@ def domains_in(
     *,
     masks: "Masks" = "optional",
     class_values: dict[str, int | list[int]] | None = None,
+    resample_masks: bool = False,
 ) -> list["Domain"]:
     """The domains of folders, each with the angle of its camera if angles are given.
 
@@ -175,7 +187,13 @@ def domains_in(
     cameras: list[float | None] = [*angles] if angles else [None] * len(folders)
     return [
         replace(
-            Domain.from_folder(folder, name=name, class_values=class_values, masks=masks),
+            Domain.from_folder(
+                folder,
+                name=name,
+                class_values=class_values,
+                masks=masks,
+                resample_masks=resample_masks,
+            ),
             angle=angle,
         )
         for (name, folder), angle in zip(named, cameras, strict=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from src_training.cli import console
-from src_training.cli.console import Angles, Device
+from src_training.cli.console import Angles, Device, ResampleMasks
 from src_training.cli.domains import domains_in
 from src_training.errors import InputError
 
@@ -29,6 +29,7 @@ def features(
     domain: Folders,
     out_file: Annotated[Path, Parameter(name="--out", help="CSV file to write.")],
     angle: Angles = None,
+    resample_masks: ResampleMasks = False,
     views: Views = 0,
     seed: Seed = 0,
     device: Device = "auto",
@@ -47,7 +48,7 @@ def features(
     from src_training.inference.model_file import load_model
 
     loaded = load_model(model, find_device(device))
-    table = _extract(loaded, domains_in(domain, angle), views, seed)
+    table = _extract(loaded, domains_in(domain, angle, resample_masks=resample_masks), views, seed)
     table.save_csv(out_file)
     console.out.print(f"{out_file}: {len(table)} vectors", highlight=False, soft_wrap=True)
 
@@ -65,6 +66,7 @@ def report(
         list[Path] | None, Parameter(help="Folder with images/; the domains of the run if missing.")
     ] = None,
     angle: Angles = None,
+    resample_masks: ResampleMasks = False,
     method: Annotated[
         Literal["pca", "tsne", "umap"], Parameter(help="Projection of the vectors.")
     ] = "pca",
@@ -91,7 +93,11 @@ def report(
         raise InputError("--angle goes with --domain; expected both, the run knows its cameras")
     if run is None and not domain:
         raise InputError("report of a model takes --domain FOLDER; expected at least one")
-    domains = domains_in(domain, angle) if domain else _domains_of(Path(str(run)))
+    domains = (
+        domains_in(domain, angle, resample_masks=resample_masks)
+        if domain
+        else _domains_of(Path(str(run)))
+    )
     tables = {
         name: _extract(loaded, domains, 0, seed, autoencoder)
         for name, loaded, autoencoder in _models(model, run, device)
@@ -109,6 +115,7 @@ def align(
     domain: Annotated[Path, Parameter(help="Folder with images/ and masks/.")],
     out_file: Annotated[Path, Parameter(name="--out", help="Model file to write.")],
     angle: Angles = None,
+    resample_masks: ResampleMasks = False,
     steps: Annotated[int, Parameter(help="Steps of each of the three stages.")] = 150,
     seed: Seed = 0,
     device: Device = "auto",
@@ -129,7 +136,7 @@ def align(
 
     console.refuse_written(out_file)
     loaded = load_model(model, find_device(device))
-    [labelled] = domains_in([domain], angle)
+    [labelled] = domains_in([domain], angle, resample_masks=resample_masks)
     with counted(console.out, "fitting", STAGES * steps) as advance:
         for result in fit_semantic_encoder(loaded, labelled, steps=steps, seed=seed):
             if isinstance(result, StepResult):

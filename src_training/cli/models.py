@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Angles, Device, Model
+from src_training.cli.console import Angles, Device, Model, ResampleMasks
 from src_training.cli.domains import domains_in
 from src_training.errors import InputError
 
@@ -61,6 +61,7 @@ def tune(
     domain: Annotated[Path, Parameter(help="Folder with images/ and masks/; two suffice.")],
     out_file: Annotated[Path, Parameter(name="--out", help="Model file to write.")],
     angle: Angles = None,
+    resample_masks: ResampleMasks = False,
     device: Device = "auto",
 ) -> None:
     """Adapt a model to another scanner by a few labelled images, and write it as a new file.
@@ -79,7 +80,7 @@ def tune(
 
     console.refuse_written(out_file)
     predictor = Predictor(load_model(model), device=device)
-    [labelled] = domains_in([domain], angle, masks="required")
+    [labelled] = domains_in([domain], angle, masks="required", resample_masks=resample_masks)
     with console.out.status("") as status:
         for sentence in adapt_to_domain(predictor, labelled, out_file):
             status.update(sentence)

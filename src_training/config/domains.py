@@ -58,6 +58,9 @@ class DomainRecipe(BaseModel):
         those that have none. All if missing.
     class_values
         Stored value, or values, of each class; read from the masks if missing.
+    resample_masks
+        Whether masks of volumes that lie on another grid of the same space are resampled
+        to the grid of their image, nearest neighbour. They are refused otherwise.
     angle
         Degrees that the field of view of the fundus camera spans, such as 30
         or 45, with `Preprocessing.angle`. If missing, images are brought to the
@@ -77,6 +80,7 @@ class DomainRecipe(BaseModel):
         None
     )
     class_values: dict[str, int | list[int]] | None = None
+    resample_masks: Annotated[bool, Field(title="Resample masks on another grid")] = False
     angle: Annotated[Angle | None, Field(title="Camera angle")] = None
     terms: Annotated[str, Field(title="Terms of use")] = ""
 

@@ -15,6 +15,7 @@ from src_training.data.slice_context import adjacent_slice_name
 from src_training.data.volume_slices import VolumeSlice
 from src_training.errors import InputError
 from src_training.io.images import image_suffix, write_image, write_labels
+from src_training.io.volumes.grid import ResampledMask
 
 AnyCase = Case | CaseFiles | VolumeSlice
 
@@ -66,6 +67,7 @@ class Domain:
         class_values: Mapping[str, int | list[int]] | None = None,
         masks: Masks = "required",
         exclude: Collection[str] = (),
+        resample_masks: bool = False,
     ) -> "Domain":
         """Open a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
@@ -90,16 +92,19 @@ class Domain:
         exclude
             Names of cases or volumes, and files such as ``masks/01.png``, that are
             left out unread.
+        resample_masks
+            Whether masks of volumes that lie on another grid of the same space are
+            resampled to that of their image, nearest neighbour; see `resampled_masks`.
 
         Raises
         ------
         InputError
-            If there are no images, an image lacks its mask, sizes differ, a
+            If there are no images, an image lacks its mask, sizes or grids differ, a
             value is not in `class_values`, every mask is background, a file
             cannot be read, or `exclude` names what is not there.
         """
         path = Path(path)
-        files, notes, unmatched = cases_in_folder(path, masks, exclude)
+        files, notes, unmatched = cases_in_folder(path, masks, exclude, resample=resample_masks)
         values = {name: case.values for name, case in files.items() if case.values is not None}
         if class_values is None:
             mapping = ClassValues.infer(set().union(*values.values()))
@@ -230,6 +235,15 @@ class Domain:
             return None
         z, y, x = np.median(list(spacings.values()), axis=0).tolist()
         return z, y, x
+
+    @property
+    def resampled_masks(self) -> dict[str, ResampledMask]:
+        """What became of the masks that were resampled, by volume."""
+        return {
+            case.position.volume: case.resampled
+            for case in self._listed
+            if isinstance(case, VolumeSlice) and case.resampled is not None
+        }
 
     @property
     def _listed(self) -> list[AnyCase]:

@@ -23,7 +23,7 @@ _PARTS = ("images", "masks", "fov")
 
 
 def cases_in_folder(
-    path: Path, masks: Masks, exclude: Collection[str]
+    path: Path, masks: Masks, exclude: Collection[str], *, resample: bool = False
 ) -> tuple[Mapping[str, CaseFiles | VolumeSlice], tuple[str, ...], set[str]]:
     """Return the cases of a folder, what is odd about it, and what of `exclude` is no file.
 
@@ -41,7 +41,7 @@ def cases_in_folder(
             "expected either volumes or images"
         )
     if volumes:
-        return slices_in(path, volumes, masks, exclude), (), unmatched
+        return slices_in(path, volumes, masks, exclude, resample=resample), (), unmatched
     images, labels, fovs = (_files(path / part, exclude) for part in _PARTS)
     if not images:
         raise InputError(no_images(path))

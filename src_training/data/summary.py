@@ -74,12 +74,15 @@ class Problem:
         where the domain as a whole cannot be used.
     unused
         Of a mask without an image: nothing reads it, and it is in nobody's way.
+    other_grid
+        Of a mask on another grid than its image: it can be used if it may be resampled.
     """
 
     file: str
     sentence: str
     exclude: str = ""
     unused: bool = False
+    other_grid: bool = False
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,11 @@ class _LazyCase:
 
 
 def inspect_folder(
-    folder: Path, masks: Masks = "required", exclude: Collection[str] = ()
+    folder: Path,
+    masks: Masks = "required",
+    exclude: Collection[str] = (),
+    *,
+    resample: bool = False,
 ) -> Iterator[Finding]:
     """Inspect every case of a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
 
@@ -57,6 +61,8 @@ def inspect_folder(
         Whether an image without mask is a problem.
     exclude
         What is passed over; as for `Domain.from_folder`.
+    resample
+        Whether masks of volumes may be resampled to the grid of their image.
 
     Yields
     ------
@@ -70,7 +76,7 @@ def inspect_folder(
         [file for file in kind if not is_excluded(file, exclude)] for kind in (volumes, pictures)
     )
     if volumes:
-        findings = inspect_volumes(folder, volumes, pictures, masks, exclude)
+        findings = inspect_volumes(folder, volumes, pictures, masks, exclude, resample=resample)
         yield from require_foreground(findings, folder.name)
         return
     parts: dict[str, dict[str, Path]] = {}

@@ -15,12 +15,13 @@ from src_training.data.case import (
     SlicePosition,
     by_stem,
     is_excluded,
-    require_size,
     select_by_mask,
 )
 from src_training.data.classes import BINARY, ClassValues
 from src_training.data.slice_context import slice_name
 from src_training.errors import InputError
+from src_training.io.volumes.base import Volume
+from src_training.io.volumes.grid import Grid, ResampledMask, resample_labels
 from src_training.io.volumes.registry import format_of, list_folder, open_volume, volume_name
 
 
@@ -42,6 +43,8 @@ class VolumeSlice:
         Values stored in the mask's slice; None without mask.
     classes
         From stored values to class indices.
+    resampled
+        What became of the whole mask on the image's grid; None where it lies on it.
     """
 
     name: str
@@ -51,6 +54,7 @@ class VolumeSlice:
     size: tuple[int, int]
     values: tuple[int, ...] | None
     classes: ClassValues
+    resampled: ResampledMask | None = None
 
     def read(self) -> Case:
         """Read the slice; its whole volume stays in memory until another one is read.
@@ -67,7 +71,12 @@ class VolumeSlice:
         """Return class indices (H, W), None without mask; InputError if it cannot be read."""
         if self.mask is None:
             return None
-        stored = _read_labels(self.mask, _last_change(self.mask))
+        if self.resampled is None:
+            stored = _read_labels(self.mask, _last_change(self.mask))
+        else:
+            stored, _ = _resample(
+                self.mask, self.image, _last_change(self.mask), _last_change(self.image)
+            )
         return self.classes.indices(stored[self.position.index])
 
 
@@ -85,7 +94,12 @@ def no_images(folder: Path) -> str:
 
 
 def slices_in(
-    folder: Path, volumes: Iterable[Path], masks: Masks, exclude: Collection[str] = ()
+    folder: Path,
+    volumes: Iterable[Path],
+    masks: Masks,
+    exclude: Collection[str] = (),
+    *,
+    resample: bool = False,
 ) -> dict[str, VolumeSlice]:
     """Return every slice of volumes in ``images/``, with ``masks/`` of the same stem.
 
@@ -101,12 +115,14 @@ def slices_in(
         Whether every volume must have one, of any format, or which are taken.
     exclude
         Masks that are left out; see `is_excluded`.
+    resample
+        As for `slices_of`.
 
     Raises
     ------
     InputError
-        If a file cannot be read, two have one stem, a mask is missing or of
-        another size, or holds what is no label.
+        If a file cannot be read, two have one stem, a mask is missing, lies on
+        another grid, or holds what is no label.
     """
     images, doubles = volumes_by_stem(volumes)
     listed = list_folder(folder / "masks", domain=True)[0]
@@ -122,18 +138,29 @@ def slices_in(
             raise InputError(
                 f"{folder} has no mask for {file.name}; expected a volume of its name in masks/"
             )
-        found |= slices_of(stem, file, labels.get(stem))
+        found |= slices_of(stem, file, labels.get(stem), resample=resample)
     return found
 
 
-def slices_of(stem: str, file: Path, mask: Path | None) -> dict[str, VolumeSlice]:
+def slices_of(
+    stem: str, file: Path, mask: Path | None, *, resample: bool = False
+) -> dict[str, VolumeSlice]:
     """Return every slice of one volume by name, with the values of its mask, which is read.
+
+    Parameters
+    ----------
+    stem
+        Name of the volume.
+    file, mask
+        Of the volume, and of its mask; None if there is none.
+    resample
+        Whether a mask on another grid is resampled to that of its image.
 
     Raises
     ------
     InputError
-        If a file cannot be read, the image has no spacing, or the mask is of
-        another size or holds what is no label.
+        If a file cannot be read, the image has no spacing, or the mask lies on
+        another grid (`GridMismatch`) or holds what is no label.
     """
     volume = open_volume(file)
     depth, height, width = volume.shape
@@ -142,18 +169,51 @@ def slices_of(stem: str, file: Path, mask: Path | None) -> dict[str, VolumeSlice
             f"{file} is a volume of {depth} slices without spacing; "
             "expected millimetres along each axis"
         )
-    stored = None if mask is None else _read_labels(mask, _last_change(mask))
-    if stored is not None:
-        require_size(stored.shape, volume.shape, mask)
+    stored, resampled = None, None
+    if mask is not None and _on_one_grid(volume, mask, resample):
+        stored = _read_labels(mask, _last_change(mask))
+    elif mask is not None:
+        stored, resampled = _resample(mask, file, _last_change(mask), _last_change(file))
     slices = {}
     for index in range(depth):
         name = slice_name(stem, index, depth)
         values = None if stored is None else tuple(np.unique(stored[index]).tolist())
         position = SlicePosition(stem, index, depth, volume.spacing)
         slices[name] = VolumeSlice(
-            name, file, mask, position, (height, width), values, ClassValues(BINARY)
+            name, file, mask, position, (height, width), values, ClassValues(BINARY), resampled
         )
     return slices
+
+
+class GridMismatch(InputError):
+    """A mask lies on another grid than its image, and could be resampled."""
+
+
+def _on_one_grid(volume: Volume, mask: Path, resample: bool) -> bool:
+    """Whether a mask lies on the grid of its image; False only if it may be resampled."""
+    here, there = Grid.of_volume(open_volume(mask)), Grid.of_volume(volume)
+    differences = here.differences(there)
+    if not differences:
+        return True
+    placed = here.affine is not None and there.affine is not None
+    if placed and resample:
+        return False
+    sentence = f"{mask} lies on another grid than {volume.path}: {', '.join(differences)}"
+    if not placed:
+        raise InputError(f"{sentence}; expected one grid")
+    raise GridMismatch(
+        f"{sentence}; expected one grid, or, if both lie in one space, "
+        "--resample-masks (resample_masks: true)"
+    )
+
+
+@lru_cache(maxsize=1)
+def _resample(
+    mask: Path, image: Path, changed: int, _image_changed: int
+) -> tuple[NDArray[np.integer], ResampledMask]:
+    """Labels on the grid of the image."""
+    here, there = (Grid.of_volume(open_volume(path)) for path in (mask, image))
+    return resample_labels(_read_labels(mask, changed), here, there, str(mask))
 
 
 def _last_change(path: Path) -> int:

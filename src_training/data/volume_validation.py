@@ -13,11 +13,12 @@ from src_training.data.summary import (
     CaseSummary,
     Finding,
     Masks,
+    Note,
     Problem,
     note_merged_values,
     summarise_case,
 )
-from src_training.data.volume_slices import VolumeSlice, slices_of, volumes_by_stem
+from src_training.data.volume_slices import GridMismatch, VolumeSlice, slices_of, volumes_by_stem
 from src_training.errors import InputError
 from src_training.io.volumes.registry import list_folder
 
@@ -28,6 +29,8 @@ def inspect_volumes(
     pictures: Sequence[Path],
     masks: Masks,
     exclude: Collection[str] = (),
+    *,
+    resample: bool = False,
 ) -> Iterator[Finding]:
     """Summarise every volume in ``images/`` of a folder; see `inspect_folder`.
 
@@ -35,7 +38,7 @@ def inspect_volumes(
     ----------
     volumes, pictures
         What `list_folder` finds there.
-    folder, masks, exclude
+    folder, masks, exclude, resample
         As for `inspect_folder`.
     """
     for file in pictures:
@@ -61,7 +64,10 @@ def inspect_volumes(
             yield Problem(name, missing, stem)
             continue
         try:
-            whole[stem] = list(slices_of(stem, file, labels.get(stem)).values())
+            whole[stem] = list(slices_of(stem, file, labels.get(stem), resample=resample).values())
+        except GridMismatch as error:
+            mask = labels[stem]
+            yield Problem(f"masks/{mask.name}", str(error), stem, other_grid=True)
         except InputError as error:
             yield Problem(name, str(error), stem)
     stored = {value for slices in whole.values() for each in slices for value in each.values or ()}
@@ -74,6 +80,8 @@ def inspect_volumes(
             yield Problem(f"images/{images[stem].name}", str(error), stem)
             continue
         yield summary
+        if slices[0].resampled is not None:
+            yield Note(f"masks/{labels[stem].name} is {slices[0].resampled}.")
 
 
 def _summarise_volume(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from src_training.evaluation.bootstrap import bootstrap_by_patient, count_patien
 from src_training.evaluation.metrics import Pooled, mean_defined, score
 from src_training.evaluation.volume_metrics import score_volume
 from src_training.inference.predictor import Predictor, labels_from
+from src_training.io.volumes.grid import ResampledMask
 
 Scores = dict[str, float]
 Labels = NDArray[np.uint8]
@@ -50,6 +51,8 @@ class DomainScores:
     volumes
         Volume -> metric -> value, see `score_volume`; for the volumes all of
         whose slices are in the domain.
+    resampled_masks
+        Volume -> what became of its mask, where that was resampled to the image's grid.
     """
 
     domain: str
@@ -61,6 +64,7 @@ class DomainScores:
     thresholds: dict[str, float]
     seconds: dict[str, float]
     volumes: dict[str, Scores]
+    resampled_masks: dict[str, ResampledMask] = field(default_factory=dict)
 
     @property
     def patients(self) -> int:
@@ -86,6 +90,7 @@ class DomainScores:
             "patients": self.patients,
             "images": {name: _json_scores(scores) for name, scores in self.images.items()},
             "volumes": {name: _json_scores(scores) for name, scores in self.volumes.items()},
+            "resampled_masks": {name: asdict(how) for name, how in self.resampled_masks.items()},
         }
 
 
@@ -146,6 +151,7 @@ def evaluate(
         thresholds=thresholds,
         seconds=seconds,
         volumes=volumes.scores,
+        resampled_masks=domain.resampled_masks,
     )
 
 

@@ -59,10 +59,10 @@ class RunData:
         return (*held_out, *self.tests)
 
     def notes(self, slices: int) -> tuple[str, ...]:
-        """What a person should know of the sources, one sentence each.
+        """What a person should know of the domains, one sentence each.
 
-        Whether validation scores flatter (see `split_note`), and how many slices
-        lack neighbours.
+        Whether validation scores flatter (see `split_note`), how many slices lack
+        neighbours, and which masks were resampled.
 
         Parameters
         ----------
@@ -77,7 +77,12 @@ class RunData:
                     f"{training.name}: {len(bare)} of {len(training)} slices lack some of their "
                     f"{slices - 1} neighbours, and the nearest slice is repeated in their place"
                 )
-        return tuple(note for note in notes if note)
+        for domain in (*self.sources, *self.validation, *self.tests):
+            notes += [
+                f"{domain.name}: the mask of {volume} is {how}"
+                for volume, how in domain.resampled_masks.items()
+            ]
+        return tuple(dict.fromkeys(note for note in notes if note))
 
     def subset(self, training: int, validation: int, tests: int) -> Self:
         """The first cases of each domain: so many of sources, validation and tests.
@@ -156,6 +161,7 @@ def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
             class_values=recipe.class_values,
             masks=recipe.masks or ("required" if masks_required else "optional"),
             exclude=recipe.exclude,
+            resample_masks=recipe.resample_masks,
         )
     domain = replace(domain, angle=recipe.angle, terms=recipe.terms)
     if recipe.only is None:

@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_one_sentence(folder):
         Domain.from_folder(folder)
     write_volume(folder / "masks" / "c.nii.gz", np.zeros((3, 9, 11), np.uint8))
     with pytest.raises(
-        InputError, match=r"c\.nii\.gz is 3 slices of 11 × 9 px \(w × h\); expected 2 slices"
+        InputError, match=r"c\.nii\.gz: 3 slices of 11 × 9 px \(w × h\) against 2 slices of"
     ):
         Domain.from_folder(folder)
     write_volume(folder / "masks" / "c.nii.gz", np.full((2, 9, 11), 0.5, np.float32))

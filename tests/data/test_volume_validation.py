@@ -93,10 +93,10 @@ def test_every_problem_names_its_file_and_hides_no_other(folder):
     findings = list(inspect_folder(folder))
     assert list(summaries(findings)) == ["b"]
     sentences = problems(findings)
-    assert sentences.keys() == {"images/a.nii.gz", "masks/c.nii.gz", "images/d.png"}
+    assert sentences.keys() == {"masks/a.nii.gz", "masks/c.nii.gz", "images/d.png"}
     assert (
-        "is 4 slices of 10 × 9 px (w × h); expected 4 slices of 11 × 9 px (w × h), as its image"
-        in sentences["images/a.nii.gz"]
+        "4 slices of 10 × 9 px (w × h) against 4 slices of 11 × 9 px (w × h)"
+        in sentences["masks/a.nii.gz"]
     )
     assert "no image of the same stem" in sentences["masks/c.nii.gz"]
     assert "either volumes or images" in sentences["images/d.png"]

@@ -141,6 +141,8 @@ def save_volume(name, folder, stem, voxels, spacing):
 
 def _nifti(folder, stem, voxels, spacing):
     affine = np.diag([*spacing[::-1], 1.0])
+    # The canonical first voxel lies at 0, as in the other formats.
+    affine[:2, 3] = -affine[0, 0] * (voxels.shape[2] - 1), -affine[1, 1] * (voxels.shape[1] - 1)
     return save(folder / f"{stem}.nii.gz", voxels.transpose(2, 1, 0)[::-1, ::-1], affine)
 
 
