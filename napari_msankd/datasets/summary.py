@@ -266,7 +266,7 @@ class DatasetSummary:
         return "volume" if self.volumes else "image"
 
     def _size(self) -> str:
-        from src_training.data.case import format_size
+        from src_training.io.volumes.grid import format_size
 
         sizes = sorted({case.size for case in self._cases})
         return " to ".join(format_size(each) for each in dict.fromkeys((sizes[0], sizes[-1])))

@@ -69,7 +69,7 @@ def _icon(case: "CaseSummary") -> QIcon:
 
 
 def _text(case: "CaseSummary") -> str:
-    from src_training.data.case import format_size
+    from src_training.io.volumes.grid import format_size
 
     size = (case.slices, *case.size) if case.slices else case.size
     lines = [f"{case.name} · {format_size(size)}"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from napari_msankd.layers import Index, Slicing, array_of
 from napari_msankd.segment.inference import Request
 from napari_msankd.torch_import import preload
-from src_training.data.case import format_size
 from src_training.errors import InputError
+from src_training.io.volumes.grid import format_size
 
 if TYPE_CHECKING:
     from napari.layers import Labels

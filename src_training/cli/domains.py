@@ -32,9 +32,9 @@ def inspect(
     msankd inspect data/ours
     ```
     """
-    from src_training.data.case import format_size
     from src_training.data.summary import CaseSummary, Masks, Problem
     from src_training.data.validation import inspect_folder
+    from src_training.io.volumes.grid import format_size
 
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; expected one with images/")

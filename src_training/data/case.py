@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from src_training.data.classes import ClassValues
 from src_training.errors import InputError
 from src_training.io.images import read_image, read_mask
+from src_training.io.volumes.grid import format_size
 from src_training.io.volumes.registry import volume_name
 
 Masks = Literal["required", "optional", "present", "absent"]
@@ -244,16 +245,3 @@ def require_size(found: Sequence[int], expected: Sequence[int], what: object) ->
         raise InputError(
             f"{what} is {format_size(found)}; expected {format_size(expected)}, as its image"
         )
-
-
-def format_size(size: Sequence[int]) -> str:
-    """Return a size (H, W) or (Z, H, W) as text.
-
-    Examples
-    --------
-    >>> format_size((960, 999)), format_size((78, 512, 512))
-    ('999 × 960 px (w × h)', '78 slices of 512 × 512 px (w × h)')
-    """
-    *stack, height, width = size
-    slices = f"{' × '.join(map(str, stack))} slices of " if stack else ""
-    return f"{slices}{width} × {height} px (w × h)"

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import Case, CaseFiles, Masks, format_size, in_memory
+from src_training.data.case import Case, CaseFiles, Masks, in_memory
 from src_training.data.classes import BINARY, ClassValues
 from src_training.data.folder_cases import cases_in_folder, format_names
 from src_training.data.slice_context import adjacent_slice_name
 from src_training.data.volume_slices import VolumeSlice
 from src_training.errors import InputError
 from src_training.io.images import image_suffix, write_image, write_labels
-from src_training.io.volumes.grid import ResampledMask
+from src_training.io.volumes.grid import ResampledMask, format_size
 
 AnyCase = Case | CaseFiles | VolumeSlice
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from src_training.data.case import format_size
 from src_training.data.preprocessing.geometry import Float, Mask, PreparedImage
 from src_training.errors import InputError
+from src_training.io.volumes.grid import format_size
 
 MAX_SIDE = 4096
 """Longest side of a prepared image, pixels."""

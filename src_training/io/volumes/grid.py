@@ -61,8 +61,6 @@ class Grid:
         Spacings and the cosines of directions may differ by 1e-3, and one corner of both
         must coincide within a tenth of a voxel.
         """
-        from src_training.data.case import format_size
-
         found = []
         if self.shape != other.shape:
             found.append(f"{format_size(self.shape)} against {format_size(other.shape)}")
@@ -191,3 +189,16 @@ def _numbers(values: NDArray[np.float64]) -> str:
 
 def _lost(before: NDArray[Any], after: NDArray[Any]) -> tuple[int, ...]:
     return tuple(sorted({*np.unique(before).tolist()} - {0, *np.unique(after).tolist()}))
+
+
+def format_size(size: Sequence[int]) -> str:
+    """Return a size (H, W) or (Z, H, W) as text.
+
+    Examples
+    --------
+    >>> format_size((960, 999)), format_size((78, 512, 512))
+    ('999 × 960 px (w × h)', '78 slices of 512 × 512 px (w × h)')
+    """
+    *stack, height, width = size
+    slices = f"{' × '.join(map(str, stack))} slices of " if stack else ""
+    return f"{slices}{width} × {height} px (w × h)"
