@@ -1,5 +1,6 @@
 """The grid that voxels lie on: whether two are one, and labels resampled from one to another."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
