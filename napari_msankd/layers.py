@@ -238,16 +238,7 @@ def placement_over(
     dict
         ``affine``, ``units``.
     """
-    from napari.utils.transforms import Affine
-
-    own = Affine(
-        scale=layer.scale,
-        translate=layer.translate,
-        rotate=layer.rotate,
-        shear=layer.shear,
-        ndim=layer.ndim,
-    )
-    whole = layer.affine.affine_matrix @ own.affine_matrix
+    whole = world_affine(layer)
     kept = [layer.ndim - 2, layer.ndim - 1, layer.ndim]
     inner = np.diag([*map(float, scale), 1.0])
     inner[:2, 2] = translate
@@ -255,6 +246,15 @@ def placement_over(
     matrix[leading:, leading:] = whole[np.ix_(kept, kept)] @ inner
     units = (*("pixel",) * leading, *layer.units[-2:])
     return {"affine": matrix, "units": units}
+
+
+def world_affine(layer: "Layer") -> NDArray[np.float64]:
+    """From data coordinates of a layer to the world, (n + 1) × (n + 1)."""
+    from napari.utils.transforms import Affine
+
+    own = {"scale": layer.scale, "rotate": layer.rotate, "shear": layer.shear}
+    inner = Affine(**own, translate=layer.translate, ndim=layer.ndim)
+    return np.asarray(layer.affine.affine_matrix @ inner.affine_matrix)
 
 
 def shown_index(viewer: "ViewerModel", layer: "Layer", axis: int = 0) -> Index:

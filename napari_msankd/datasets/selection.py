@@ -57,6 +57,8 @@ class FolderDataset:
     unmasked
         Of a folder to learn from: whether images without a mask are an error, are left
         out, or join by `unlabelled_recipe`.
+    resample_masks
+        Whether masks on another grid are resampled to that of their image.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class FolderDataset:
     angle: float | None = None
     exclude: tuple[str, ...] = ()
     unmasked: Unmasked = "error"
+    resample_masks: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -117,7 +120,9 @@ class FolderDataset:
     def _recipe(
         self, name: str, classes: Mapping[str, Any] | None, masks: str | None
     ) -> "DomainRecipe":
-        selection = {"exclude": list(self.exclude), "masks": masks}
+        selection: dict[str, Any] = {"exclude": list(self.exclude), "masks": masks}
+        if self.resample_masks:
+            selection["resample_masks"] = True
         return _recipe(name, self.path.resolve(), classes, self.angle, **selection)
 
 

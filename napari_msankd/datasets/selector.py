@@ -136,8 +136,10 @@ class DatasetSelector(QFrame):
         self.leave_out.clicked.connect(state.leave_out)
         self.use_all.clicked.connect(state.use_without_masks)
         self.include.clicked.connect(state.include_all)
+        self.resample.clicked.connect(self._on_resample)
         state.events.rows.connect(self._on_rows)
-        for event in (state.events.folder, state.events.exclude, state.events.unmasked):
+        events = state.events
+        for event in (events.folder, events.exclude, events.unmasked, events.resample_masks):
             event.connect(self._on_choice)
         layers = self.viewer.layers.events
         sources = (layers.inserted, layers.removed, layers.reordered, layers.renamed)
@@ -205,6 +207,17 @@ class DatasetSelector(QFrame):
         except InputError as error:
             self._on_failed(Failure(str(error)))
 
+    def _on_resample(self) -> None:
+        if (steps := self.state.resample()) is not None:
+            self.resample.setEnabled(False)
+            self._workers.start("resample", _until_end(steps), self._on_resampled)
+
+    def _on_resampled(self, item: Any) -> None:
+        if item is None:
+            self.resample.setEnabled(True)
+        else:
+            self.state.add_resampled(self.viewer, item)
+
     def _on_sample(self) -> None:
         self.sample.setEnabled(False)
         self._workers.start("sample", labelled_eyes(), self._add_sample)
@@ -245,6 +258,7 @@ class DatasetSelector(QFrame):
         self._workers.cancel_all()
         self._text_soon.stop()
         self.sample.setEnabled(True)
+        self.resample.setEnabled(True)
         self.state.fail(failure.sentence)
         self._show_text()
         self.changed.emit()
@@ -266,6 +280,7 @@ class DatasetSelector(QFrame):
         self.rows.setVisible(state.folder is None and bool(state.rows))
         self.sample.setVisible(state.empty)
         for button, text in (
+            (self.resample, state.resample_text),
             (self.leave_out, state.leave_out_text),
             (self.use_all, state.use_text),
             (self.include, state.include_text),
@@ -290,7 +305,10 @@ class DatasetSelector(QFrame):
         self.as_labels.setToolTip("Turn image layers that hold masks into Labels layers")
         self.more = _button("", lambda: show_traceback(self, "\n".join(self.state.problems)))
         self.more.setToolTip("Every problem, to read and copy")
-        self.leave_out, self.use_all, self.include = (_button("") for _ in range(3))
+        self.resample, self.leave_out, self.use_all, self.include = (_button("") for _ in range(4))
+        self.resample.setToolTip(
+            "Nearest neighbour, where both lie in one space; no file is changed"
+        )
         self.leave_out.setToolTip("Use the rest; no file is changed or deleted")
         self.use_all.setToolTip(
             "They join the last stage without masks: the student learns from the teacher's answers"
@@ -306,7 +324,7 @@ class DatasetSelector(QFrame):
             layout.addWidget(button, alignment=Qt.AlignmentFlag.AlignLeft)
         for part in (self.strip, self._build_camera(), self.faults):
             layout.addWidget(part)
-        for button in (self.more, self.leave_out, self.use_all, self.include):
+        for button in (self.more, self.resample, self.leave_out, self.use_all, self.include):
             layout.addWidget(button, alignment=Qt.AlignmentFlag.AlignLeft)
         layout.addStretch(1)
 
@@ -388,7 +406,8 @@ def _until_end(steps: Iterator[Any]) -> Iterator[Any]:
 
 
 def _paint_events(layer: Any) -> list[Any]:
-    """What tells that a layer was painted on, or has other pixels."""
+    """What tells that a layer was painted on, moved, or has other pixels."""
     events = layer.events
     painted = [events.paint, events.labels_update] if isinstance(layer, Labels) else []
-    return [events.data, *painted]
+    placed = [events.scale, events.translate, events.rotate, events.shear, events.affine]
+    return [events.data, *placed, *painted]

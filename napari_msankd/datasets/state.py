@@ -7,9 +7,17 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from numpy.typing import NDArray
 from psygnal import SignalGroupDescriptor
 
-from napari_msankd.datasets.layer_pairs import LayerPair, fits, is_result, matched
+from napari_msankd.datasets.layer_pairs import (
+    LayerPair,
+    fits,
+    is_result,
+    matched,
+    other_grid,
+    resampled,
+)
 from napari_msankd.datasets.selection import (
     ROLES,
     Dataset,
@@ -19,7 +27,7 @@ from napari_msankd.datasets.selection import (
     Unmasked,
 )
 from napari_msankd.datasets.summary import DatasetSummary, WithoutMask, inspect
-from napari_msankd.layers import as_labels
+from napari_msankd.layers import add_layer, as_labels, placement
 from napari_msankd.masks import is_mask_like
 from src_training.errors import InputError
 
@@ -28,6 +36,9 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from src_training.data.summary import Finding
+    from src_training.io.volumes.grid import ResampledMask
+
+    Resampling = tuple[Image, Labels, NDArray[Any], ResampledMask]
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,8 @@ class DatasetState:
         Cases and files of the folder that are left out.
     unmasked
         What becomes of images without a mask, where masks are required.
+    resample_masks
+        Whether masks of the folder on another grid are resampled to that of their image.
     angle
         Degrees that the fundus camera's field of view spans; None if not known.
     summary
@@ -87,6 +100,7 @@ class DatasetState:
     rows: tuple[LayerRow, ...] = ()
     exclude: tuple[str, ...] = ()
     unmasked: Unmasked = "error"
+    resample_masks: bool = False
     angle: float | None = None
     summary: DatasetSummary = field(default_factory=DatasetSummary)
     reading: bool = False
@@ -96,6 +110,7 @@ class DatasetState:
         self._ticked: dict[str, bool] = {}
         self._paired: dict[str, str | None] = {}
         self._mask_like: dict[str, tuple[int, bool]] = {}
+        self._resampled: dict[str, str] = {}
 
     @property
     def chosen(self) -> tuple[LayerRow, ...]:
@@ -175,7 +190,7 @@ class DatasetState:
     def choose_folder(self, folder: Path | None) -> None:
         """Take a folder, or the open layers; nothing is left out of it."""
         if folder != self.folder:
-            self.exclude, self.unmasked = (), "error"
+            self.include_all()
             self.folder = folder
 
     def leave_out(self) -> None:
@@ -190,8 +205,31 @@ class DatasetState:
         self.unmasked = "unlabelled"
 
     def include_all(self) -> None:
-        """Leave nothing out."""
-        self.exclude, self.unmasked = (), "error"
+        """Leave nothing out, and take every mask as it is."""
+        self.exclude, self.unmasked, self.resample_masks = (), "error", False
+
+    def resample(self) -> Iterator["Resampling"] | None:
+        """Resample masks that lie on another grid than their image.
+
+        Returns
+        -------
+        iterator or None
+            Of layers: each item is for `add_resampled`; advance it in a worker. None of a
+            folder, whose masks are resampled when they are read.
+        """
+        if self.folder is None:
+            pairs = [(row.image, row.labels) for row in self._on_other_grids]
+            return ((*pair, *resampled(*pair)) for pair in pairs)
+        self.resample_masks = True
+        return None
+
+    def add_resampled(self, viewer: "ViewerModel", item: "Resampling") -> None:
+        """Add the labels that an item of `resample` holds, as the mask of its image."""
+        image, labels, data, how = item
+        attributes = {"name": f"{labels.name} resampled", **placement(image)}
+        layer = add_layer(viewer, data, attributes, "labels")
+        self._resampled[layer.unique_id] = f"{layer.name!r} is {how}."
+        self.pair(image, layer)
 
     def begin(self, viewer: "ViewerModel") -> Iterator["Finding | WithoutMask | int"] | None:
         """Start anew on what is chosen.
@@ -212,6 +250,11 @@ class DatasetState:
         if self._dataset is None:
             return None
         self.reading = True
+        self.summary.note(
+            self._resampled[row.labels.unique_id]
+            for row in self.chosen
+            if row.labels is not None and row.labels.unique_id in self._resampled
+        )
         return inspect(self._dataset, self.masks)
 
     def add(self, finding: "Finding | WithoutMask | int") -> None:
@@ -279,7 +322,21 @@ class DatasetState:
     @property
     def include_text(self) -> str:
         """On the button that leaves nothing out; empty without one."""
-        return "Use all files again" if self.exclude or self.unmasked != "error" else ""
+        if self.exclude or self.unmasked != "error":
+            return "Use all files again"
+        return "Do not resample masks" if self.resample_masks else ""
+
+    @property
+    def resample_text(self) -> str:
+        """On the button that resamples masks on another grid; empty without one."""
+        count = len(self._on_other_grids) if self.folder is None else self.summary.on_other_grids
+        if self.reading or not count:
+            return ""
+        return f"Resample {f'{count:,} masks to their images' if count > 1 else 'it to its image'}"
+
+    @property
+    def _on_other_grids(self) -> list[LayerRow]:
+        return [row for row in self.chosen if row.labels and other_grid(row.image, row.labels)]
 
     @property
     def labels_text(self) -> str:
@@ -301,7 +358,12 @@ class DatasetState:
 
     def _choose(self) -> Dataset | None:
         if self.folder is not None:
-            return FolderDataset(self.folder, exclude=self.exclude, unmasked=self.unmasked)
+            return FolderDataset(
+                self.folder,
+                exclude=self.exclude,
+                unmasked=self.unmasked,
+                resample_masks=self.resample_masks,
+            )
         pairs = tuple(LayerPair.of(row.image, row.labels) for row in self.chosen)
         name = common_name([pair.image.name for pair in pairs])
         role = ROLES[self.masks]

@@ -1,7 +1,7 @@
 """What is in a dataset: read case by case in a worker, and said in words."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,9 @@ def _inspect_folder(dataset: FolderDataset) -> "Iterator[Finding | int]":
         volumes, images = list_folder(path / "images", domain=True)
         yield len(volumes) or len(images)
         # An image without a mask is no fault of the image: what becomes of it is asked.
-        yield from inspect_folder(path, "optional", dataset.exclude)
+        yield from inspect_folder(
+            path, "optional", dataset.exclude, resample=dataset.resample_masks
+        )
         return
     found = "is a file" if path.exists() else "does not exist"
     yield Problem(path.name, f"{path} {found}; expected a folder with images/ and masks/")
@@ -167,6 +169,10 @@ class DatasetSummary:
             else:
                 self._cases.append(finding)
 
+    def note(self, sentences: Iterable[str]) -> None:
+        """Add remarks."""
+        self._notes += sentences
+
     def fail(self, sentence: str) -> None:
         """It cannot be read at all."""
         self._failure = sentence
@@ -222,6 +228,11 @@ class DatasetSummary:
     def faulty(self) -> tuple[str, ...]:
         """Entries of `DomainRecipe.exclude` that leave out what cannot be used."""
         return tuple(dict.fromkeys(each.exclude for each in self._found if each.exclude))
+
+    @property
+    def on_other_grids(self) -> int:
+        """How many masks can be used if they are resampled."""
+        return sum(each.other_grid for each in self._found)
 
     @property
     def usable(self) -> bool:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_msankd.datasets.layer_pairs import grid_of
 from napari_msankd.layers import Index, Slicing, array_of
 from napari_msankd.segment.inference import Request
 from napari_msankd.torch_import import preload
@@ -106,28 +107,20 @@ def comparison(
         if request.place(index) in done
     )
     for place, index in planes[:1]:
-        _check_place(labels, slicing, place, reference, index)
+        corner = (0, 0)
+        here = grid_of(reference, slicing.at(index, corner))
+        there = grid_of(labels, slicing.at(place, corner))
+        if found := replace(here, shape=there.shape).differences(there):
+            raise InputError(
+                f"Reference {reference.name!r} lies on another grid than the result: "
+                f"{', '.join(found)}; expected the same place"
+            )
     sides = slicing.at((None,) * len(slicing.stack), (True, True))
     height, width = (float(size) for size, side in zip(labels.scale, sides, strict=True) if side)
     unit = "px" if str(labels.units[-1]) == "pixel" else f"{labels.units[-1]:~}"
     data = array_of(labels)
     of = len(request.planes.indices)
     return Comparison(data, truth, slicing, planes, of, classes, (height, width), unit)
-
-
-def _check_place(
-    labels: "Labels", slicing: Slicing, place: Index, reference: "Labels", index: Index
-) -> None:
-    """Check that two planes of the same pixels cover each other in the viewer."""
-    height, width = slicing.size
-    for corner in ((0, 0), (0, width - 1), (height - 1, 0)):
-        here = labels.data_to_world(slicing.at(place, corner))
-        there = reference.data_to_world(slicing.at(index, corner))
-        if not np.allclose(here, there):
-            raise InputError(
-                f"Reference {reference.name!r} lies elsewhere than the result; "
-                "expected the same scale, translation and rotation"
-            )
 
 
 def compare(what: Comparison) -> Iterator[Scores | None]:

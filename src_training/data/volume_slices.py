@@ -202,8 +202,7 @@ def _on_one_grid(volume: Volume, mask: Path, resample: bool) -> bool:
     if not placed:
         raise InputError(f"{sentence}; expected one grid")
     raise GridMismatch(
-        f"{sentence}; expected one grid, or, if both lie in one space, "
-        "--resample-masks (resample_masks: true)"
+        f"{sentence}; expected one grid, or resampling (resample_masks) if both lie in one space"
     )
 
 

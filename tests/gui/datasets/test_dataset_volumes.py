@@ -46,7 +46,8 @@ def test_an_unfitting_mask_is_a_problem_and_one_volume_is_noted(folder, qtbot):
     nibabel.save(nibabel.Nifti1Image(np.ones((16, 12, 4), np.uint8), np.eye(4)), wrong)
     choice.choose_folder(folder)
     qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
-    assert "second.nii.gz is 4 slices of 16 × 12 px" in choice.faults.text().replace("\u200b", "")
+    sentence = "second.nii.gz: 4 slices of 16 × 12 px (w × h) against 5 slices"
+    assert sentence in choice.faults.text().replace("\u200b", "")
     assert choice.value() is None
     assert "Only one volume" in choice.summary.text()
     choice.end()

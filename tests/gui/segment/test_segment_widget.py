@@ -285,7 +285,8 @@ def test_a_reference_that_lies_elsewhere_is_refused(image, viewer, widget, segme
     segmented()
     truth = np.ones(image.shape[:2], int)
     widget.reference.layer = viewer.add_labels(truth, name="moved", translate=(0, 5))
-    qtbot.waitUntil(lambda: "lies elsewhere" in widget.scores.text(), timeout=PATIENCE)
+    sentence = "Reference 'moved' lies on another grid than the result: origin (0, 5) px against"
+    qtbot.waitUntil(lambda: sentence in widget.scores.text(), timeout=PATIENCE)
 
 
 def test_a_reference_of_another_shape_is_refused(image, viewer, widget, segmented, qtbot):
