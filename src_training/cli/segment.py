@@ -77,7 +77,7 @@ def segment(
     msankd segment huge.zarr --model liver.safetensors --out labels --workers 4
     ```
     """
-    from src_training.inference.image_files import find_images, label_files
+    from src_training.inference.image_files import find_images, label_files, not_segmented
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
@@ -85,11 +85,14 @@ def segment(
     from src_training.io.volumes.registry import open_volume
 
     paths, others = find_volumes(inputs)
+    images = find_images(others)
+    for note in not_segmented(inputs, [*paths, *images]):
+        console.err.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
     for option, given in (("--probabilities", probabilities), ("--angle", angle is not None)):
         if paths and given:
             raise InputError(f"{option}: {paths[0]} is a volume; expected images only")
     opened = [open_volume(path) for path in paths]
-    files, targets = label_files(find_images(others), opened, out_dir)
+    files, targets = label_files(images, opened, out_dir)
     predictor = Predictor(load_model(model).for_camera(angle), device=device, flips=flips)
     if files:
         _segment_images(predictor, files, threshold, probabilities)

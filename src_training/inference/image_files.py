@@ -10,7 +10,8 @@ from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.atomic import write_atomic
-from src_training.io.decoders import NARROWEST
+from src_training.io.decoders import NARROWEST, file_stem, file_suffix, series_notes
+from src_training.io.folders import unread
 from src_training.io.images import IMAGE_SUFFIXES, image_files, read_image, write_labels
 from src_training.io.volumes.base import Volume
 from src_training.io.volumes.registry import label_path
@@ -25,6 +26,23 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
         If an input is missing or holds no image.
     """
     return [file for path in inputs for file in _images(path)]
+
+
+def not_segmented(inputs: Sequence[Path], segmented: Sequence[Path]) -> list[str]:
+    """Return sentences that name what of the folders among the inputs is not segmented.
+
+    Parameters
+    ----------
+    inputs
+        Files and folders.
+    segmented
+        Images and volumes that were found in them.
+    """
+    folders = [path for path in inputs if path.is_dir() and path not in segmented]
+    known = set(segmented)
+    return [
+        f"{folder}: {note}" for folder in folders for note in unread(folder, known, "segmented")
+    ]
 
 
 def label_files(
@@ -54,7 +72,7 @@ def label_files(
         would replace an input.
     """
     writers = dict[str, Path]()
-    stems = {image: folder / image.stem for image in images}
+    stems = {image: folder / file_stem(image) for image in images}
     targets = {volume.path: label_path(volume, folder) for volume in volumes}
     written = {image: [f"{stem.name}.png", f"{stem.name}.tif"] for image, stem in stems.items()}
     written |= {path: [target.name] for path, target in targets.items()}
@@ -79,7 +97,7 @@ def label_files(
 
 
 def _images(path: Path) -> list[Path]:
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if file_suffix(path) in IMAGE_SUFFIXES:
         if not path.exists():
             raise InputError(f"{path}: there is no such file; expected an image")
         return [path]
@@ -152,4 +170,4 @@ def segment_file(
         whole = maps[0] if planar else np.stack(maps)
         path = target.with_name(target.name + "_probabilities.npy")
         write_atomic(path, lambda temporary: np.save(temporary, whole))
-    return written, predictor.check(slices[0])
+    return written, [*series_notes(file), *predictor.check(slices[0])]

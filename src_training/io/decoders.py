@@ -1,5 +1,7 @@
 """Decoders of image files: Pillow, tifffile, NumPy and zarr behind one function."""
 
+import gzip
+import io
 import logging
 import math
 import threading
@@ -7,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,16 @@ from src_training.errors import InputError
 
 Pixels = NDArray[Any]
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm", ".ppm.gz"}
+)
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 IMAGE_SUFFIXES = PICTURE_SUFFIXES | TIFF_SUFFIXES | {".npy", ".zarr"}
 
 NARROWEST = 8
 """Of a grey stack (Z, H, W) the least width: a shorter last axis is one of channels."""
 
-_PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+_PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP")
 _COLOUR_MODES = {
     tifffile.PHOTOMETRIC.SEPARATED: ("CMYK", 4),
     tifffile.PHOTOMETRIC.YCBCR: ("YCbCr", 3),
@@ -121,6 +126,22 @@ NIfTI file
         _DECODING.reset(decoding)
 
 
+def file_suffix(path: Path) -> str:
+    """Return the suffix that says how a file is read, in lower case.
+
+    Examples
+    --------
+    >>> file_suffix(Path("im0001.PPM.gz")), file_suffix(Path("eye.1.PNG"))
+    ('.ppm.gz', '.png')
+    """
+    return ".ppm.gz" if path.name.lower().endswith(".ppm.gz") else path.suffix.lower()
+
+
+def file_stem(path: Path) -> str:
+    """Return the name without the suffix of `file_suffix`."""
+    return path.name[: len(path.name) - len(file_suffix(path))]
+
+
 def decode(path: Path, labels: bool) -> Pixels:
     """Decode a file as it is stored, without its alpha channel.
 
@@ -169,6 +190,19 @@ def decoded_shape(path: Path) -> tuple[int, ...]:
         if _UPRIGHT.get(_orientation(picture), (False,))[0]:
             height, width = width, height
         return (frames, height, width)[0 if frames > 1 else 1 :]
+
+
+def series_notes(path: Path) -> tuple[str, ...]:
+    """Return what of a TIFF of several images is not read: all but the first."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return ()
+    with without_warnings(), as_input_error(path, "a whole TIFF"), tifffile.TiffFile(path) as file:
+        series = file.series
+        if len(series) < 2:
+            return ()
+        sizes = " and ".join(" × ".join(map(str, each.shape)) for each in series[:3])
+        more = f" and {len(series) - 3} more" if len(series) > 3 else ""
+        return (f"{path.name} holds {len(series)} images ({sizes}{more}); the first is read",)
 
 
 def open_zarr_array(path: Path, within: str = "") -> Any:
@@ -313,12 +347,16 @@ def _open_picture(path: Path) -> Image.Image:
     plugins may rely on it: what decides here is the memory that is free.
     """
     Image.preinit()
-    with path.open("rb") as file:
+    import_module("PIL.WebPImagePlugin")  # not among the formats of `preinit`
+    packed = file_suffix(path) == ".ppm.gz"
+    with gzip.open(path) if packed else path.open("rb") as file:
         prefix = file.read(16)
+        file.seek(0)
+        source: Any = io.BytesIO(file.read()) if packed else str(path)
     for name in _PICTURE_FORMATS:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(prefix) is True:
-            return factory(str(path), str(path))  # type: ignore[arg-type] # a path is opened
+            return factory(source, str(path))
     raise UnidentifiedImageError(f"cannot identify image file {str(path)!r}")
 
 
@@ -337,7 +375,7 @@ def _require_memory(path: Path, size: tuple[int, int], numbers: int, itemsize: i
 
 def _frame_count(picture: Image.Image) -> int:
     # An MPO is one photograph with its previews; GIF and APNG frames are slices.
-    return getattr(picture, "n_frames", 1) if picture.format in ("GIF", "PNG") else 1
+    return getattr(picture, "n_frames", 1) if picture.format in ("GIF", "PNG", "WEBP") else 1
 
 
 def _read_picture(path: Path, labels: bool) -> Pixels:

@@ -19,6 +19,7 @@ from src_training.io.decoders import (
     as_input_error,
     decode,
     decoded_shape,
+    file_suffix,
     without_warnings,
 )
 
@@ -42,7 +43,7 @@ def image_files(folder: Path) -> list[Path]:
     return [
         file
         for file in sorted(folder.iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+        if file_suffix(file) in IMAGE_SUFFIXES and not file.name.startswith(".")
     ]
 
 
@@ -52,7 +53,7 @@ def read_image(path: Path) -> Pixels:
     Parameters
     ----------
     path
-        PNG, JPEG, BMP, GIF, TIFF, NPY or zarr; the suffix decides.
+        PNG, JPEG, BMP, GIF, WebP, PPM, TIFF, NPY or zarr; the suffix decides.
 
     Returns
     -------
@@ -151,7 +152,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def image_shape(path: Path) -> tuple[int, ...]:
     """Return the shape (H, W), (H, W, C) or (Z, H, W) of the image or stack in a file.
 
-    Only the header is read. The channels of PNG, JPEG, BMP and GIF, and the
+    Only the header is read. The channels of PNG, JPEG, BMP, GIF, WebP and PPM, and the
     colours of a palette, are not in the shape.
 
     Raises
@@ -238,7 +239,7 @@ def _write_tiff(path: Path, pixels: Pixels) -> None:
 
 
 def _require(path: Path) -> None:
-    suffix = path.suffix.lower()
+    suffix = file_suffix(path)
     if suffix not in IMAGE_SUFFIXES:
         known = " ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"{path} ends in {suffix or 'no suffix'!r}; expected one of {known}")
@@ -254,7 +255,7 @@ def _require(path: Path) -> None:
 
 def _decoded(path: Path, decoder: Callable[[Path], Decoded]) -> Decoded:
     _require(path)
-    expected = f"a whole {path.suffix.lower()} image"
+    expected = f"a whole {file_suffix(path)} image"
     with without_warnings(), as_input_error(path, expected):
         return decoder(path)
 

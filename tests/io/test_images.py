@@ -1,5 +1,6 @@
 """Every format is read as it was stored, and a broken file is one sentence."""
 
+import gzip
 import io
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from PIL import Image, ImageOps
 from src_training.errors import InputError
 from src_training.io.images import (
     IMAGE_SUFFIXES,
+    image_files,
     image_shape,
     image_size,
     read_image,
@@ -454,3 +456,16 @@ def test_an_image_beyond_memory_is_refused(
     sentence = r"large\.\w+ is 5000 × 3000 px \(w × h\) and takes about .* GB .* 0\.0 GB are free"
     with pytest.raises(InputError, match=sentence):
         read_image(file)
+
+
+@pytest.mark.parametrize("suffix", [".ppm", ".PPM", ".pnm", ".webp", ".ppm.gz", ".GIF", ".BMP"])
+def test_less_common_pictures_are_read(suffix: str, tmp_path: Path) -> None:
+    pixels = np.full((6, 8, 3), 120, np.uint8)
+    written, kind = io.BytesIO(), suffix.lower().split(".")[1].replace("pnm", "ppm")
+    options = {"lossless": True} if kind == "webp" else {}
+    Image.fromarray(pixels).save(written, format=kind, **options)
+    path = tmp_path / f"photo{suffix}"
+    content = written.getvalue()
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+    assert image_files(tmp_path) == [path] and image_size(path) == (6, 8)
+    assert np.array_equal(read_image(path), pixels)

@@ -1,7 +1,7 @@
 """A DICOM series in a folder or a file: frames sorted along the patient, on one regular grid."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from src_training.errors import InputError
 from src_training.extras import require
+from src_training.io.folders import unread
 from src_training.io.volumes.base import (
     Affine,
     Volume,
@@ -85,7 +86,7 @@ def read_dicom(path: Path) -> list[Volume]:
         orientation=orientation,
         affine=affine,
         name=str(next(iter(slices.values())).get("SeriesDescription", "")),
-        notes=_notes(reasons),
+        notes=(*_notes(reasons), *_foreign_files(path, headers)),
     )
     return [volume]
 
@@ -124,6 +125,14 @@ def _notes(reasons: dict[Path, str]) -> tuple[str, ...]:
     listed = ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items()))
     total = sum(counts.values())
     return (f"{total} DICOM file{'s' * (total > 1)} left out ({listed})",)
+
+
+def _foreign_files(path: Path, headers: Collection[Path]) -> tuple[str, ...]:
+    """What lies beside the slices and is no DICOM file."""
+    if not path.is_dir():
+        return ()
+    known = {*headers, *(each for each in path.iterdir() if each.name.upper() == "DICOMDIR")}
+    return unread(path, known, "read, as no DICOM")
 
 
 def _one_series(frames: Sequence[Frame], path: Path) -> None:

@@ -18,6 +18,7 @@ from src_training.io.decoders import (
     TIFF_SUFFIXES,
     as_input_error,
     black_is_zero,
+    series_notes,
     tiff_orientation,
 )
 from src_training.io.volumes.base import MILLIMETRES, Spacing, Volume, VolumeFormat
@@ -69,7 +70,8 @@ def read_tiff(path: Path) -> list[Volume]:
     plane = int(np.prod(shape[1:])) * dtype.itemsize
     stored = StoredArray(path, partial(_Pages, path), shape, dtype)
     chunks = (min(shape[0], max(1, _CHUNK // plane)), *shape[1:])
-    return [Volume(as_dask(stored, chunks), spacing, path, "tiff")]
+    voxels = as_dask(stored, chunks)
+    return [Volume(voxels, spacing, path, "tiff", notes=series_notes(path))]
 
 
 def _axes(series: Any) -> tuple[str, tuple[int, ...]]:
