@@ -1,6 +1,6 @@
 """A domain of volumes before it is used: a summary of every volume, and every problem."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,10 @@ from src_training.data.summary import (
 )
 from src_training.data.volume_slices import GridMismatch, VolumeSlice, slices_of, volumes_by_stem
 from src_training.errors import InputError
+from src_training.io.volumes.grid import ResampledMask
 from src_training.io.volumes.registry import list_folder
+
+_FEW = 3
 
 
 def inspect_volumes(
@@ -80,8 +83,25 @@ def inspect_volumes(
             yield Problem(f"images/{images[stem].name}", str(error), stem)
             continue
         yield summary
-        if slices[0].resampled is not None:
-            yield Note(f"masks/{labels[stem].name} is {slices[0].resampled}.")
+    yield from _note_resampled(
+        {
+            f"masks/{labels[stem].name}": slices[0].resampled
+            for stem, slices in whole.items()
+            if slices[0].resampled is not None
+        }
+    )
+
+
+def _note_resampled(masks: Mapping[str, ResampledMask]) -> Iterator[Note]:
+    """Name each of a few masks that were resampled; of many, how many and the worst."""
+    if len(masks) <= _FEW:
+        yield from (Note(f"{name} is {mask}.") for name, mask in masks.items())
+        return
+    worst = max(masks, key=lambda name: masks[name].outside / max(1, masks[name].labelled))
+    whole = ResampledMask(
+        sum(mask.labelled for mask in masks.values()), sum(mask.outside for mask in masks.values())
+    )
+    yield Note(f"{len(masks):,} masks are {whole}. At the worst, {worst} is {masks[worst]}.")
 
 
 def _summarise_volume(

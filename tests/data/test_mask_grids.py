@@ -1,6 +1,7 @@
 """A mask on another grid than its image is refused, or resampled where a person said so."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -115,6 +116,18 @@ def test_what_falls_outside_is_counted(make):
     domain = Domain.from_folder(make(at(1, 1, 1, offset=(0, 0, 6))), resample_masks=True)
     assert domain.resampled_masks["a"].outside == 18
     assert "18 of 36 labelled voxels (50.0 %) lay outside" in str(domain.resampled_masks["a"])
+
+
+def test_many_resampled_masks_are_summed_up(make):
+    folder = make(at(1, 1, 1, offset=(0, 0, 6)))
+    for stem in "bcd":
+        for part in ("images", "masks"):
+            shutil.copy(folder / part / "a.nii.gz", folder / part / f"{stem}.nii.gz")
+    save(folder / "masks" / "c.nii.gz", MASK, at(1, 1, 1, offset=(0, 0, 5)))
+    [note] = [each for each in inspect_folder(folder, resample=True) if isinstance(each, Note)]
+    assert "4 masks are resampled" in note.sentence
+    assert "54 of 144 labelled voxels (37.5 %) lay outside. At the worst, masks/" in note.sentence
+    assert note.sentence.endswith("18 of 36 labelled voxels (50.0 %) lay outside.")
 
 
 def test_nothing_left_is_a_problem_still(make):

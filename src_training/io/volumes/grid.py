@@ -132,7 +132,7 @@ class ResampledMask:
     def __str__(self) -> str:
         """Text that goes on after "the mask is": resampled how, and what was lost."""
         share = 100 * self.outside / max(1, self.labelled)
-        text = "resampled to the grid of its image (nearest neighbour); "
+        text = "resampled to the grid of the image (nearest neighbour); "
         text += f"{self.outside:,} of {self.labelled:,} labelled voxels ({share:.1f} %) lay outside"
         return text + (f"; lost labels: {', '.join(map(str, self.lost))}" if self.lost else "")
 

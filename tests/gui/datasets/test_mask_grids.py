@@ -93,7 +93,7 @@ def test_labels_are_resampled_to_their_image():
     expected = np.zeros(SHAPE, np.uint8)
     expected[2:4, 3:9, 5:9] = 2
     assert np.array_equal(layer.data, expected)
-    assert "'liver resampled' is resampled to the grid of its image" in state.text
+    assert "'liver resampled' is resampled to the grid of the image" in state.text
     assert "0 of 48 labelled voxels (0.0 %) lay outside" in state.text
 
 
