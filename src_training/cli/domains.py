@@ -19,9 +19,16 @@ if TYPE_CHECKING:
     from src_training.inference.model_card import ModelCard
 
 
+ClassValues = Annotated[
+    list[str] | None,
+    Parameter(name="--class", help="Values of a class in the masks, e.g. liver=1,2."),
+]
+
+
 def inspect(
     folder: Annotated[Path, Parameter(help="Folder with images/, and perhaps masks/.")],
     *,
+    class_values: ClassValues = None,
     resample_masks: ResampleMasks = False,
 ) -> None:
     """Check every image and mask of a folder; exit code 1 if there is a problem.
@@ -41,7 +48,10 @@ def inspect(
     masks: Masks = "required" if (folder / "masks").is_dir() else "optional"
     table, problems = Table("case", "size", "classes, pixels"), []
     notes = list[str]()
-    for finding in inspect_folder(folder, masks=masks, resample=resample_masks):
+    values = _class_values(class_values)
+    for finding in inspect_folder(
+        folder, masks=masks, class_values=values, resample=resample_masks
+    ):
         if isinstance(finding, CaseSummary):
             counts = (finding.counts or {}).items()
             classes = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
@@ -64,10 +74,7 @@ def evaluate(
     domain: Annotated[
         list[Path], Parameter(help="Folder with images/ and masks/, of images or volumes.")
     ],
-    class_values: Annotated[
-        list[str] | None,
-        Parameter(name="--class", help="Values of a class in the masks, e.g. liver=1,2."),
-    ] = None,
+    class_values: ClassValues = None,
     angle: Angles = None,
     resample_masks: ResampleMasks = False,
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write every score.")] = None,
@@ -93,7 +100,7 @@ def evaluate(
 
     loaded = load_model(model)
     predictor = Predictor(loaded, device=device, flips=flips)
-    values = dict(_class_values(text) for text in class_values or ()) or None
+    values = _class_values(class_values)
     domains = [
         _for_model(each, loaded.card.classes)
         for each in domains_in(
@@ -104,6 +111,9 @@ def evaluate(
     with counted(console.out, "scoring", sum(len(each) for each in domains)) as advance:
         for each in domains:
             results.append(score_domain(predictor, each, lambda _d, _n, name: advance(name)))
+    for each in domains:
+        for note in each.mask_notes:
+            console.out.print(f"{each.name}: {note}", markup=False, highlight=False)
     console.out.print(_score_table(loaded.card, results))
     if any(result.volumes for result in results):
         console.out.print(_volume_table(results))
@@ -222,8 +232,12 @@ def _for_model(domain: "Domain", classes: list[str]) -> "Domain":
     return replace(domain, classes=tuple(classes))
 
 
-def _class_values(text: str) -> tuple[str, int | list[int]]:
-    """Name and stored values of ``liver=1,2``."""
+def _class_values(texts: list[str] | None) -> dict[str, int | list[int]] | None:
+    """Names and stored values of ``liver=1,2``; None without any."""
+    return dict(_class_value(text) for text in texts or ()) or None
+
+
+def _class_value(text: str) -> tuple[str, int | list[int]]:
     name, _, values = text.partition("=")
     try:
         return name, [int(value) for value in values.split(",")]

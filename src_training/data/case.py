@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.classes import ClassValues
+from src_training.data.classes import ClassValues, StoredMask
 from src_training.errors import InputError
-from src_training.io.images import read_image, read_mask
+from src_training.io.images import read_image
+from src_training.io.masks import field_of_view, read_mask, read_mask_values
 from src_training.io.volumes.grid import format_size
 from src_training.io.volumes.registry import volume_name
 
@@ -104,7 +106,7 @@ class CaseFiles:
     mask: Path | None
     fov: Path | None
     size: tuple[int, int]
-    values: tuple[int, ...] | None
+    values: tuple[float, ...] | None
     classes: ClassValues
 
     @property
@@ -122,7 +124,7 @@ class CaseFiles:
         mask = (
             None if self.mask is None else self.classes.indices(read_labels(self.mask, self.size))
         )
-        fov = None if self.fov is None else read_labels(self.fov, self.size) != 0
+        fov = None if self.fov is None else field_of_view(read_labels(self.fov, self.size))
         return Case(self.name, image, mask, fov)
 
 
@@ -170,11 +172,18 @@ def in_memory(
     return Case(name, image, indices, None if fov is None else fov.astype(bool))
 
 
-def read_labels(path: Path, size: tuple[int, int]) -> NDArray[np.integer]:
+def read_labels(path: Path, size: tuple[int, int]) -> NDArray[Any]:
     """Return the stored values (H, W) of a mask file; InputError if it is not of `size`."""
     labels = read_mask(path)
     require_size(labels.shape, size, path)
     return labels
+
+
+def stored_mask(path: Path, size: tuple[int, int]) -> StoredMask:
+    """Read a mask file for `read_classes`; InputError if it is not of `size`."""
+    labels, values = read_mask_values(path)
+    require_size(labels.shape, size, path)
+    return StoredMask(str(path), values, partial(read_mask, path))
 
 
 def by_stem(

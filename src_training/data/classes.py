@@ -1,18 +1,35 @@
 """Named classes: which values of a mask file belong to which class index."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src_training.errors import InputError
+from src_training.io.masks import (
+    MaskValues,
+    is_piecewise_constant,
+    is_two_valued,
+    object_centers,
+)
 
 BACKGROUND = "background"
 BINARY = (BACKGROUND, "foreground")
 _MAX_CLASSES = 32
+_FEWEST_OBJECTS = 5
+_CONTRAST = 64
+"""Least difference of two whole numbers that noise lies between."""
+
+_INVERTED = 0.75
+"""Share of the foreground from which masks may be inverted."""
+
+_FEW = 8
+"""Most values, neither two nor consecutive, that are labels whatever they look like."""
+
+_SHOWN = 5
+_NAME_THEM = "name them by class_values in the recipe, or by --class"
 
 
 @dataclass(frozen=True)
@@ -24,7 +41,10 @@ class ClassValues:
     names
         Class names; the first is ``background``.
     values
-        Stored values of each class; None if every value but 0 is foreground.
+        Stored values of each class; None if every value but 0 is foreground, or every
+        value above `threshold`.
+    threshold
+        See `values`; None where it is not needed.
 
     Examples
     --------
@@ -38,6 +58,7 @@ class ClassValues:
 
     names: tuple[str, ...]
     values: tuple[tuple[int, ...], ...] | None = None
+    threshold: float | None = None
 
     @classmethod
     def from_mapping(cls, class_values: Mapping[str, int | list[int]]) -> "ClassValues":
@@ -65,7 +86,7 @@ class ClassValues:
         return cls(names, values)
 
     @classmethod
-    def infer(cls, values: Iterable[int]) -> "ClassValues":
+    def infer(cls, values: Iterable[float]) -> "ClassValues":
         """Infer the classes from the stored values of all masks.
 
         Values 0, 1, ..., n with n from 2 to 32 are classes of their own; with
@@ -78,7 +99,7 @@ class ClassValues:
         >>> ClassValues.infer([0, 255]).names
         ('background', 'foreground')
         """
-        highest = max(values := {0, *values})
+        highest = int(max(values := {0, *values}))
         if 2 <= highest <= _MAX_CLASSES and values == set(range(highest + 1)):
             names = (BACKGROUND, *(f"class_{index}" for index in range(1, highest + 1)))
             return cls(names, tuple((index,) for index in range(highest + 1)))
@@ -89,14 +110,14 @@ class ClassValues:
         """Classes of masks that store indices into `names`."""
         return cls(names, tuple((index,) for index in range(len(names))))
 
-    def unknown(self, values: Iterable[int]) -> list[int]:
+    def unknown(self, values: Iterable[float]) -> list[float]:
         """Return those of `values` that belong to no class, rising."""
         if self.values is None:
             return []
         known = {value for part in self.values for value in part}
         return sorted(set(values) - known)
 
-    def check(self, values: Iterable[int], file: Path) -> None:
+    def check(self, values: Iterable[float], file: object) -> None:
         """Check that every value belongs to a class.
 
         Raises
@@ -112,18 +133,21 @@ class ClassValues:
     def indices(self, mask: NDArray[Any]) -> NDArray[np.uint8]:
         """Turn stored values (H, W) into class indices (H, W) uint8; unknown values are 0."""
         if self.values is None:
-            return np.asarray(mask != 0, np.uint8)
+            foreground = mask != 0 if self.threshold is None else mask > self.threshold
+            return np.asarray(foreground, np.uint8)
         classes = np.zeros(mask.shape, np.uint8)
         for index, values in enumerate(self.values):
             classes[np.isin(mask, values)] = index
         return classes
 
-    def has_foreground(self, values: Iterable[int]) -> bool:
+    def has_foreground(self, values: Iterable[float]) -> bool:
         """Return whether any of `values` belongs to a class other than background."""
+        if self.threshold is not None:
+            return any(value > self.threshold for value in values)
         background = (0,) if self.values is None else self.values[0]
         return any(value not in background for value in values)
 
-    def describe(self, values: Iterable[int]) -> str:
+    def describe(self, values: Iterable[float]) -> str:
         """Describe which of `values` belong to which class.
 
         Examples
@@ -132,12 +156,14 @@ class ClassValues:
         'values 0, 255 -> background, foreground'
         """
         ordered = sorted(values)
+        if self.threshold is not None:
+            return f"values {_join(ordered)} -> above {self.threshold:g} is foreground"
         if self.values is None and len(ordered) > 2:
             return f"values {_join(ordered)} -> 0 is background, all others are foreground"
         if self.values is None:
             names = [BINARY[value != 0] for value in ordered]
         else:
-            index = {value: i for i, part in enumerate(self.values) for value in part}
+            index: dict[float, int] = {v: i for i, part in enumerate(self.values) for v in part}
             names = [self.names[index[value]] for value in ordered]
         return f"values {_join(ordered)} -> {', '.join(names)}"
 
@@ -146,8 +172,245 @@ class ClassValues:
         return ", ".join(f"{_join(values)} ({name})" for name, values in parts)
 
 
-def _join(values: Iterable[int]) -> str:
+@dataclass(frozen=True)
+class StoredMask:
+    """A mask whose classes are to be found.
+
+    Attributes
+    ----------
+    name
+        As sentences name it, such as ``masks/01.png``.
+    values
+        The numbers in it.
+    read
+        Reads it again: (H, W) or (Z, H, W).
+    """
+
+    name: str
+    values: MaskValues
+    read: Callable[[], NDArray[Any]]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest number."""
+        return self.values.values[0], self.values.values[-1]
+
+
+@dataclass(frozen=True)
+class MaskReading:
+    """How masks are read: one reading for all masks of a domain.
+
+    Attributes
+    ----------
+    classes
+        From stored numbers to class indices.
+    notes
+        What a person should know of it, one sentence each; empty where masks hold
+        labels as they should.
+    problems
+        Name of a mask that is no labels -> what it holds and what is expected.
+    """
+
+    classes: ClassValues
+    notes: tuple[str, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_classes(
+    masks: Sequence[StoredMask], class_values: Mapping[str, int | list[int]] | None = None
+) -> MaskReading:
+    """Find out how the masks of a domain are read.
+
+    Values 0, 1, ..., n with n from 2 to 32 are classes of their own, unless they number
+    objects. Two values with the noise of a lossy compression, or with grey edges, are
+    divided by a threshold. Any others are foreground, but for 0.
+
+    Parameters
+    ----------
+    masks
+        All masks of the domain.
+    class_values
+        As for `Domain.from_folder`; a mask with another value is a problem.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels = np.full((20, 20), 200, np.uint8)
+    >>> labels[:, :9], labels[::2, 9], labels[1::2, 9] = 0, 90, 70
+    >>> reading = read_classes([StoredMask("a", MaskValues.of(labels), lambda: labels)])
+    >>> reading.classes.names, reading.classes.indices(labels)[0, 8:11].tolist()
+    (('background', 'foreground'), [0, 0, 1])
+    """
+    if class_values is not None:
+        classes = ClassValues.from_mapping(class_values)
+        return MaskReading(classes, _part_notes(masks), _unknown_values(masks, classes))
+    values = {value for mask in masks for value in mask.values.values}
+    reading = _read_plain(masks, values) or _read_two_valued(masks, values)
+    reading = reading or _read_merged(masks, values)
+    shares = () if reading.problems else _share_notes(masks, reading.classes)
+    notes = (*_part_notes(masks), *reading.notes, *shares)
+    return MaskReading(reading.classes, notes, reading.problems)
+
+
+def _read_plain(masks: Sequence[StoredMask], values: set[float]) -> MaskReading | None:
+    """Labels as they should be; None for any others."""
+    if not {0, *values} - {0, max(values, default=0)} and all(map(_is_whole, values)):
+        return MaskReading(ClassValues.infer(values))
+    if len(values) == 2 and 0 not in values:
+        low, high = sorted(values)
+        if any(mask.range == (low, high) for mask in masks):
+            note = f"The masks hold {low:g} and {high:g}, and no 0: {high:g} is foreground."
+            return MaskReading(ClassValues(BINARY, None, (low + high) / 2), (note,))
+    classes = ClassValues.infer(values)
+    if classes.values is None or any(mask.values.lossy for mask in masks):
+        return None
+    if len(values - {0}) < _FEWEST_OBJECTS:
+        return MaskReading(classes)
+    centers = [object_centers(mask.read()) for mask in masks]
+    whole = [each for each in centers if each is not None]
+    if len(whole) < len(centers):
+        return MaskReading(classes)
+    found = f"In every mask each of the numbers 1 to {max(values):g} is one region"
+    if _lie_anywhere(whole):
+        note = (
+            f"{found}, which looks like numbered objects: they are read as one class, any value "
+            f"but 0. If the numbers are classes, {_NAME_THEM}."
+        )
+        return MaskReading(ClassValues(BINARY), (note,))
+    note = (
+        f"{found}, at much the same place: they are read as {len(classes.names) - 1} classes. If "
+        "they number objects, name one class of all these values by class_values in the recipe, "
+        "or by --class."
+    )
+    return MaskReading(classes, (note,))
+
+
+def _read_two_valued(masks: Sequence[StoredMask], values: set[float]) -> MaskReading | None:
+    """Two values with noise or grey edges; None if most masks are others."""
+    low, high = min(values), max(values)
+    lossy = any(mask.values.lossy for mask in masks)
+    whole = all(map(_is_whole, values))
+    if len(values) < 4 or (whole and high - low < _CONTRAST):
+        return None
+    many = lossy or len(values) > _FEW
+    others = [
+        mask
+        for mask in masks
+        if set(mask.values.values) - {low, high} and not is_two_valued(mask.read(), low, high, many)
+    ]
+    if 2 * len(others) >= len(masks):
+        return None
+    threshold = float((low + high) // 2) if whole else (low + high) / 2
+    why = "noise of a lossy compression" if lossy else "grey edges or noise"
+    note = (
+        f"The masks hold {len(values):,} values from {low:g} to {high:g}, two and {why}: above "
+        f"{threshold:g} is foreground."
+    )
+    problems = {mask.name: _no_labels(mask) for mask in others}
+    return MaskReading(ClassValues(BINARY, None, threshold), (note,), problems)
+
+
+def _read_merged(masks: Sequence[StoredMask], values: set[float]) -> MaskReading:
+    """Numbers of any kind: all but 0 are foreground; what is a picture is a problem."""
+    classes = ClassValues(BINARY)
+    problems = {
+        mask.name: _no_labels(mask)
+        for mask in masks
+        if _is_no_labels(mask, len(mask.values.values) > _FEW)
+    }
+    if len(problems) == len(masks):
+        return MaskReading(classes, (), problems)
+    if len(values) > _MAX_CLASSES:
+        note = (
+            f"The masks hold {len(values):,} values from {min(values):g} to {max(values):g}, as "
+            "numbered objects do: they are read as one class, any value but 0."
+        )
+    else:
+        note = f"The masks hold {classes.describe(values)}."
+    return MaskReading(classes, (f"{note} If they are classes, {_NAME_THEM}.",), problems)
+
+
+def _is_no_labels(mask: StoredMask, many: bool) -> bool:
+    if mask.values.lossy and len(mask.values.values) > 2:
+        return True
+    if not all(map(_is_whole, mask.values.values)):
+        return True
+    return many and not is_piecewise_constant(mask.read())
+
+
+def _no_labels(mask: StoredMask) -> str:
+    """What is said of a mask that is no labels: which numbers it holds, and how often."""
+    found = sorted(zip(mask.values.counts, mask.values.values, strict=True), reverse=True)
+    listed = ", ".join(f"{value:g} ({count:,} px)" for count, value in found[:_SHOWN])
+    low, high = mask.range
+    lossy = " after a lossy compression" if mask.values.lossy else ""
+    return (
+        f"{mask.name} holds {low:g} to {high:g}, {len(found):,} different values{lossy}: mostly "
+        f"{listed}; expected labels: two values far apart, or 0, 1, 2… in a lossless format"
+    )
+
+
+def _unknown_values(masks: Sequence[StoredMask], classes: ClassValues) -> dict[str, str]:
+    problems = {}
+    for mask in masks:
+        try:
+            classes.check(mask.values.values, mask.name)
+        except InputError as error:
+            problems[mask.name] = str(error)
+    return problems
+
+
+def _part_notes(masks: Sequence[StoredMask]) -> tuple[str, ...]:
+    parts = {part: 0 for mask in masks if (part := mask.values.part)}
+    for mask in masks:
+        if mask.values.part:
+            parts[mask.values.part] += 1
+    return tuple(
+        f"The labels of {count:,} of {len(masks):,} masks are read from the {part}."
+        for part, count in parts.items()
+    )
+
+
+def _share_notes(masks: Sequence[StoredMask], classes: ClassValues) -> tuple[str, ...]:
+    """Say that masks may be inverted."""
+    if len(classes.names) > 2:
+        return ()
+    total = foreground = 0
+    for mask in masks:
+        for value, count in zip(mask.values.values, mask.values.counts, strict=True):
+            total += count
+            foreground += count if classes.has_foreground([value]) else 0
+    if not total or foreground < _INVERTED * total:
+        return ()
+    return (
+        f"Foreground covers {foreground / total:.0%} of the masks. If they are inverted, name the "
+        "values of background and foreground by class_values in the recipe, or by --class.",
+    )
+
+
+def _lie_anywhere(masks: Iterable[Mapping[int, tuple[float, ...]]]) -> bool:
+    """Whether the centres of each value lie elsewhere in every mask, as those of objects do.
+
+    A class (an organ, a layer) lies in one mask where it lies in the others.
+    """
+    places = dict[int, list[tuple[float, ...]]]()
+    for centers in masks:
+        for value, center in centers.items():
+            places.setdefault(value, []).append(center)
+    repeated = [np.array(each) for each in places.values() if len(each) > 1]
+    if not repeated:
+        return True
+    everywhere = np.concatenate(repeated).var(0).sum()
+    apart = np.mean([each.var(0, ddof=1).sum() for each in repeated])
+    return bool(apart >= 0.5 * everywhere)
+
+
+def _is_whole(value: float) -> bool:
+    return float(value).is_integer()
+
+
+def _join(values: Iterable[float]) -> str:
     """Values separated by commas; of more than eight, the first eight and the last."""
     ordered = list(values)
-    first = ", ".join(str(value) for value in ordered[:8])
-    return first if len(ordered) <= 8 else f"{first}, ... {ordered[-1]} ({len(ordered)} values)"
+    first = ", ".join(f"{value:.6g}" for value in ordered[:8])
+    return first if len(ordered) <= 8 else f"{first}, ... {ordered[-1]:.6g} ({len(ordered)} values)"

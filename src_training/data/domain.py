@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.case import Case, CaseFiles, Masks, in_memory
-from src_training.data.classes import BINARY, ClassValues
+from src_training.data.classes import BINARY, ClassValues, read_classes
 from src_training.data.folder_cases import cases_in_folder, format_names
 from src_training.data.slice_context import adjacent_slice_name
 from src_training.data.volume_slices import VolumeSlice
@@ -38,6 +38,8 @@ class Domain:
         Field of view of the fundus camera, degrees; None where it is unknown.
     terms
         Terms under which the images may be used, such as a licence.
+    mask_notes
+        How the masks of the folder are read, where they do not hold plain labels.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class Domain:
     _notes: tuple[str, ...] = ()
     angle: float | None = None
     terms: str = ""
+    mask_notes: tuple[str, ...] = ()
 
     @classmethod
     def from_folder(
@@ -83,9 +86,8 @@ class Domain:
             The folder's name when missing.
         class_values
             The stored value, or values, of each class; 0 is background unless
-            a class named ``background`` says otherwise. When missing, values
-            0, 1, ..., n (n from 2 to 32) are ``class_1`` to ``class_n``, and
-            any others are background (0) and foreground (the rest).
+            a class named ``background`` says otherwise. When missing, they are
+            found in the masks; see `read_classes`.
         masks
             ``required`` if every image must have a mask. ``present`` and ``absent``
             take only the images that have one, or that have none.
@@ -100,21 +102,28 @@ class Domain:
         ------
         InputError
             If there are no images, an image lacks its mask, sizes or grids differ, a
-            value is not in `class_values`, every mask is background, a file
-            cannot be read, or `exclude` names what is not there.
+            value is not in `class_values`, a mask holds no labels, every mask is
+            background, a file cannot be read, or `exclude` names what is not there.
         """
         path = Path(path)
-        files, notes, unmatched = cases_in_folder(path, masks, exclude, resample=resample_masks)
-        values = {name: case.values for name, case in files.items() if case.values is not None}
-        if class_values is None:
-            mapping = ClassValues.infer(set().union(*values.values()))
-        else:
-            mapping = ClassValues.from_mapping(class_values)
-        for stem, stored in values.items():
-            mapping.check(stored, files[stem].mask or path)
+        files, stored, notes, unmatched = cases_in_folder(
+            path, masks, exclude, resample=resample_masks
+        )
+        reading = read_classes(stored, class_values)
+        for sentence in reading.problems.values():
+            raise InputError(sentence)
+        mapping = reading.classes
         cases = {stem: replace(case, classes=mapping) for stem, case in files.items()}
         title = name or path.resolve().name
-        domain = cls(title, tuple(cases), mapping.names, cases, mapping, notes)
+        domain = cls(
+            title,
+            tuple(cases),
+            mapping.names,
+            cases,
+            mapping,
+            notes,
+            mask_notes=reading.notes,
+        )
         return domain.without(unmatched)._require_foreground(str(path))
 
     @classmethod

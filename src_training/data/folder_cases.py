@@ -3,17 +3,15 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from src_training.data.case import (
     CaseFiles,
     Masks,
     by_stem,
     is_excluded,
-    read_labels,
     select_by_mask,
+    stored_mask,
 )
-from src_training.data.classes import BINARY, ClassValues
+from src_training.data.classes import BINARY, ClassValues, StoredMask
 from src_training.data.volume_slices import VolumeSlice, no_images, slices_in
 from src_training.errors import InputError
 from src_training.io.images import image_files, image_size
@@ -24,8 +22,8 @@ _PARTS = ("images", "masks", "fov")
 
 def cases_in_folder(
     path: Path, masks: Masks, exclude: Collection[str], *, resample: bool = False
-) -> tuple[Mapping[str, CaseFiles | VolumeSlice], tuple[str, ...], set[str]]:
-    """Return the cases of a folder, what is odd about it, and what of `exclude` is no file.
+) -> tuple[Mapping[str, CaseFiles | VolumeSlice], list[StoredMask], tuple[str, ...], set[str]]:
+    """Return the cases of a folder, their masks, what is odd, and what of `exclude` is no file.
 
     The classes of the cases are still unknown; further as `Domain.from_folder`.
     """
@@ -41,7 +39,7 @@ def cases_in_folder(
             "expected either volumes or images"
         )
     if volumes:
-        return slices_in(path, volumes, masks, exclude, resample=resample), (), unmatched
+        return *slices_in(path, volumes, masks, exclude, resample=resample), (), unmatched
     images, labels, fovs = (_files(path / part, exclude) for part in _PARTS)
     if not images:
         raise InputError(no_images(path))
@@ -50,19 +48,21 @@ def cases_in_folder(
     strays = _strays(images, labels)
     images, labels = select_by_mask(path, images, labels, masks)
     sizes = {stem: image_size(file) for stem, file in images.items()}
-    values = {
-        stem: tuple(np.unique(read_labels(labels[stem], sizes[stem])).tolist())
-        for stem in images
-        if stem in labels
-    }
+    stored = {stem: stored_mask(labels[stem], sizes[stem]) for stem in images if stem in labels}
     unknown = ClassValues(BINARY)
     cases = {
         stem: CaseFiles(
-            stem, file, labels.get(stem), fovs.get(stem), sizes[stem], values.get(stem), unknown
+            stem,
+            file,
+            labels.get(stem),
+            fovs.get(stem),
+            sizes[stem],
+            stored[stem].values.values if stem in stored else None,
+            unknown,
         )
         for stem, file in images.items()
     }
-    return cases, strays, unmatched
+    return cases, list(stored.values()), strays, unmatched
 
 
 def _files(folder: Path, exclude: Collection[str]) -> dict[str, Path]:

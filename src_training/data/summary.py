@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from src_training.data.classes import ClassValues
 from src_training.data.ct import WINDOWS, looks_like_hounsfield
 
 Array = NDArray[Any]
@@ -99,12 +98,6 @@ class Note:
 
 
 Finding = CaseSummary | Problem | Note
-
-
-def note_merged_values(classes: ClassValues, values: set[int]) -> Iterator[Note]:
-    """Yield a note if masks hold several values beside 0 and all become one class."""
-    if classes.values is None and len(values - {0}) > 1:
-        yield Note(f"The masks hold {classes.describe(values)}.")
 
 
 def require_foreground(findings: Iterable[Finding], domain: str) -> Iterator[Finding]:

@@ -9,21 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.case import by_stem, is_excluded, require_size
-from src_training.data.classes import ClassValues
+from src_training.data.classes import MaskReading, StoredMask, read_classes
 from src_training.data.summary import (
     Array,
     Finding,
     Masks,
+    Note,
     Problem,
     Values,
-    note_merged_values,
     require_foreground,
     summarise_case,
 )
 from src_training.data.volume_slices import no_images
 from src_training.data.volume_validation import inspect_volumes
 from src_training.errors import InputError
-from src_training.io.images import image_files, read_image, read_mask
+from src_training.io.images import image_files, read_image
+from src_training.io.masks import MaskValues, field_of_view, read_mask, read_mask_values
 from src_training.io.volumes.registry import list_folder
 
 
@@ -35,7 +36,7 @@ class _LazyCase:
     image_file: str
     image: Callable[[], Array]
     mask_file: str = ""
-    mask: Callable[[], Array] | None = None
+    mask: Callable[[], tuple[Array, MaskValues]] | None = None
     fov_file: str = ""
     fov: Callable[[], Array] | None = None
 
@@ -45,6 +46,7 @@ def inspect_folder(
     masks: Masks = "required",
     exclude: Collection[str] = (),
     *,
+    class_values: Values | None = None,
     resample: bool = False,
 ) -> Iterator[Finding]:
     """Inspect every case of a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
@@ -61,6 +63,8 @@ def inspect_folder(
         Whether an image without mask is a problem.
     exclude
         What is passed over; as for `Domain.from_folder`.
+    class_values
+        As for `Domain.from_folder`.
     resample
         Whether masks of volumes may be resampled to the grid of their image.
 
@@ -76,7 +80,15 @@ def inspect_folder(
         [file for file in kind if not is_excluded(file, exclude)] for kind in (volumes, pictures)
     )
     if volumes:
-        findings = inspect_volumes(folder, volumes, pictures, masks, exclude, resample=resample)
+        findings = inspect_volumes(
+            folder,
+            volumes,
+            pictures,
+            masks,
+            exclude,
+            class_values=class_values,
+            resample=resample,
+        )
         yield from require_foreground(findings, folder.name)
         return
     parts: dict[str, dict[str, Path]] = {}
@@ -94,10 +106,9 @@ def inspect_folder(
             alone = f"{file} has no image of the same stem in images/"
             yield Problem(f"masks/{file.name}", alone, unused=True)
     cases = [_on_disk(stem, parts) for stem in parts["images"]]
-    values = _stored_values(cases)
-    classes = ClassValues.infer(values)
-    yield from note_merged_values(classes, values)
-    findings = (finding for case in cases for finding in _inspect(case, classes, masks))
+    reading = _read_classes(cases, class_values)
+    yield from map(Note, reading.notes)
+    findings = (finding for case in cases for finding in _inspect(case, reading, masks))
     yield from require_foreground(findings, folder.name)
 
 
@@ -124,14 +135,15 @@ def inspect_array(
     InputError
         If `class_values` make no sense.
     """
-    read_mask = None if mask is None else partial(np.asarray, mask)
-    case = _LazyCase(name, name, partial(np.asarray, image), f"mask of {name}", read_mask)
-    classes = (
-        ClassValues.infer(_stored_values([case]))
-        if class_values is None
-        else ClassValues.from_mapping(class_values)
-    )
-    yield from require_foreground(_inspect(case, classes, "optional"), domain)
+    array = None if mask is None else partial(_with_values, np.asarray(mask))
+    case = _LazyCase(name, name, partial(np.asarray, image), f"mask of {name}", array)
+    reading = _read_classes([case], class_values)
+    yield from map(Note, reading.notes)
+    yield from require_foreground(_inspect(case, reading, "optional"), domain)
+
+
+def _with_values(labels: Array) -> tuple[Array, MaskValues]:
+    return labels, MaskValues.of(labels)
 
 
 def _on_disk(stem: str, parts: Mapping[str, Mapping[str, Path]]) -> _LazyCase:
@@ -141,33 +153,40 @@ def _on_disk(stem: str, parts: Mapping[str, Mapping[str, Path]]) -> _LazyCase:
         f"images/{image.name}",
         partial(read_image, image),
         f"masks/{mask.name}" if mask else "",
-        partial(read_mask, mask) if mask else None,
+        partial(read_mask_values, mask) if mask else None,
         f"fov/{fov.name}" if fov else "",
         partial(read_mask, fov) if fov else None,
     )
 
 
-def _inspect(case: _LazyCase, classes: ClassValues, masks: Masks) -> Iterator[Finding]:
+def _inspect(case: _LazyCase, reading: MaskReading, masks: Masks) -> Iterator[Finding]:
     try:
         image = _require_image(case.image(), case.image_file)
     except InputError as error:
         yield Problem(case.image_file, str(error), case.name)
         return
     size = (image.shape[0], image.shape[1])
-    indices, problems = _read_indices(case, size, classes, masks)
+    indices, problems = _read_indices(case, size, reading, masks)
     yield from problems
-    yield summarise_case(case.name, image, indices, classes.names)
+    yield summarise_case(case.name, image, indices, reading.classes.names)
 
 
-def _stored_values(cases: Iterable[_LazyCase]) -> set[int]:
-    """All values of the masks that can be read."""
-    values: set[int] = set()
+def _read_classes(cases: Iterable[_LazyCase], class_values: Values | None) -> MaskReading:
+    """How all masks that can be read are read."""
+    stored = []
     for case in cases:
+        if case.mask is None:
+            continue
         try:
-            values.update(np.unique(case.mask()).tolist() if case.mask else ())
+            values = case.mask()[1]
         except InputError:
             continue
-    return values
+        stored.append(StoredMask(case.mask_file, values, partial(_labels, case.mask)))
+    return read_classes(stored, class_values)
+
+
+def _labels(mask: Callable[[], tuple[Array, MaskValues]]) -> Array:
+    return mask()[0]
 
 
 def _require_image(image: Array, file: str) -> Array:
@@ -181,12 +200,12 @@ def _require_image(image: Array, file: str) -> Array:
 
 
 def _read_indices(
-    case: _LazyCase, size: tuple[int, int], classes: ClassValues, masks: Masks
+    case: _LazyCase, size: tuple[int, int], reading: MaskReading, masks: Masks
 ) -> tuple[NDArray[np.uint8] | None, list[Problem]]:
     """Read the class indices (H, W) of the mask, None if it cannot be used, and the problems."""
     problems, indices = [], None
     try:
-        if case.fov and not _require_size_of(case.fov(), size, case.fov_file).any():
+        if case.fov and not field_of_view(_require_size_of(case.fov(), size, case.fov_file)).any():
             raise InputError(
                 f"{case.fov_file} is an empty field of view; expected at least one pixel"
             )
@@ -198,9 +217,10 @@ def _read_indices(
             problems.append(Problem(case.image_file, missing, case.name))
         return None, problems
     try:
-        labels = _require_size_of(case.mask(), size, case.mask_file)
-        classes.check(np.unique(labels).tolist(), Path(case.mask_file))
-        indices = classes.indices(labels)
+        labels = _require_size_of(case.mask()[0], size, case.mask_file)
+        if case.mask_file in reading.problems:
+            raise InputError(reading.problems[case.mask_file])
+        indices = reading.classes.indices(labels)
     except InputError as error:
         problems.append(Problem(case.mask_file, str(error), case.name))
     return indices, problems

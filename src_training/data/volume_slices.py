@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from src_training.data.case import (
     is_excluded,
     select_by_mask,
 )
-from src_training.data.classes import BINARY, ClassValues
+from src_training.data.classes import BINARY, ClassValues, StoredMask
 from src_training.data.slice_context import slice_name
 from src_training.errors import InputError
+from src_training.io.masks import MaskValues
 from src_training.io.volumes.base import Volume
 from src_training.io.volumes.grid import Grid, ResampledMask, resample_labels
 from src_training.io.volumes.registry import format_of, list_folder, open_volume, volume_name
@@ -52,7 +53,7 @@ class VolumeSlice:
     mask: Path | None
     position: SlicePosition
     size: tuple[int, int]
-    values: tuple[int, ...] | None
+    values: tuple[float, ...] | None
     classes: ClassValues
     resampled: ResampledMask | None = None
 
@@ -100,8 +101,8 @@ def slices_in(
     exclude: Collection[str] = (),
     *,
     resample: bool = False,
-) -> dict[str, VolumeSlice]:
-    """Return every slice of volumes in ``images/``, with ``masks/`` of the same stem.
+) -> tuple[dict[str, VolumeSlice], list[StoredMask]]:
+    """Return every slice of volumes in ``images/``, and their ``masks/`` of the same stem.
 
     Masks are read once, to find their values.
 
@@ -122,7 +123,7 @@ def slices_in(
     ------
     InputError
         If a file cannot be read, two have one stem, a mask is missing, lies on
-        another grid, or holds what is no label.
+        another grid, or is not finite.
     """
     images, doubles = volumes_by_stem(volumes)
     listed = list_folder(folder / "masks", domain=True)[0]
@@ -132,14 +133,22 @@ def slices_in(
     for sentence in (doubles | double_masks).values():
         raise InputError(sentence)
     images, labels = select_by_mask(folder, images, labels, masks)
-    found = dict[str, VolumeSlice]()
+    found, stored = dict[str, VolumeSlice](), list[StoredMask]()
     for stem, file in images.items():
         if masks == "required" and stem not in labels:
             raise InputError(
                 f"{folder} has no mask for {file.name}; expected a volume of its name in masks/"
             )
-        found |= slices_of(stem, file, labels.get(stem), resample=resample)
-    return found
+        mask = labels.get(stem)
+        found |= slices_of(stem, file, mask, resample=resample)
+        stored += [stored_mask_of(mask)] if mask is not None else []
+    return found, stored
+
+
+def stored_mask_of(file: Path, name: str = "") -> StoredMask:
+    """Read the mask of a volume for `read_classes`; errors as `slices_of`."""
+    read = partial(_read_labels, file, _last_change(file))
+    return StoredMask(name or str(file), MaskValues.of(read()), read)
 
 
 def slices_of(
@@ -160,7 +169,7 @@ def slices_of(
     ------
     InputError
         If a file cannot be read, the image has no spacing, or the mask lies on
-        another grid (`GridMismatch`) or holds what is no label.
+        another grid (`GridMismatch`) or is not finite.
     """
     volume = open_volume(file)
     depth, height, width = volume.shape
@@ -177,7 +186,7 @@ def slices_of(
     slices = {}
     for index in range(depth):
         name = slice_name(stem, index, depth)
-        values = None if stored is None else tuple(np.unique(stored[index]).tolist())
+        values = None if stored is None else MaskValues.of(stored[index]).values
         position = SlicePosition(stem, index, depth, volume.spacing)
         slices[name] = VolumeSlice(
             name, file, mask, position, (height, width), values, ClassValues(BINARY), resampled
@@ -234,10 +243,12 @@ def _read_voxels(file: Path, _changed: int) -> NDArray[Any]:
 
 
 @lru_cache(maxsize=1)
-def _read_labels(file: Path, _changed: int) -> NDArray[np.integer]:
+def _read_labels(file: Path, _changed: int) -> NDArray[Any]:
     labels = np.asarray(open_volume(file).voxels)
+    if not np.isfinite(labels).all():
+        raise InputError(f"{file} has values that are NaN or infinite; expected labels")
     whole = labels.astype(np.int32)
-    if not np.isfinite(labels).all() or (whole != labels).any():
-        raise InputError(f"{file} holds fractions; expected integer labels")
+    if (whole != labels).any():
+        return labels.astype(np.float32)
     low, high = int(whole.min()), int(whole.max())
     return whole.astype(np.uint8) if low >= 0 and high <= np.iinfo(np.uint8).max else whole

@@ -8,17 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.case import is_excluded
-from src_training.data.classes import ClassValues
+from src_training.data.classes import ClassValues, StoredMask, read_classes
 from src_training.data.summary import (
     CaseSummary,
     Finding,
     Masks,
     Note,
     Problem,
-    note_merged_values,
+    Values,
     summarise_case,
 )
-from src_training.data.volume_slices import GridMismatch, VolumeSlice, slices_of, volumes_by_stem
+from src_training.data.volume_slices import (
+    GridMismatch,
+    VolumeSlice,
+    slices_of,
+    stored_mask_of,
+    volumes_by_stem,
+)
 from src_training.errors import InputError
 from src_training.io.volumes.grid import ResampledMask
 from src_training.io.volumes.registry import list_folder
@@ -33,6 +39,7 @@ def inspect_volumes(
     masks: Masks,
     exclude: Collection[str] = (),
     *,
+    class_values: Values | None = None,
     resample: bool = False,
 ) -> Iterator[Finding]:
     """Summarise every volume in ``images/`` of a folder; see `inspect_folder`.
@@ -41,7 +48,7 @@ def inspect_volumes(
     ----------
     volumes, pictures
         What `list_folder` finds there.
-    folder, masks, exclude, resample
+    folder, masks, exclude, class_values, resample
         As for `inspect_folder`.
     """
     for file in pictures:
@@ -59,7 +66,7 @@ def inspect_volumes(
         if stem not in images:
             alone = f"{file} has no image of the same stem in images/"
             yield Problem(f"masks/{file.name}", alone, unused=True)
-    whole = dict[str, list[VolumeSlice]]()
+    whole, stored = dict[str, list[VolumeSlice]](), dict[str, StoredMask]()
     for stem, file in images.items():
         name = f"images/{file.name}"
         if masks == "required" and stem not in labels:
@@ -67,18 +74,24 @@ def inspect_volumes(
             yield Problem(name, missing, stem)
             continue
         try:
-            whole[stem] = list(slices_of(stem, file, labels.get(stem), resample=resample).values())
+            slices = list(slices_of(stem, file, labels.get(stem), resample=resample).values())
+            if stem in labels:
+                stored[stem] = stored_mask_of(labels[stem], f"masks/{labels[stem].name}")
+            whole[stem] = slices
         except GridMismatch as error:
             mask = labels[stem]
             yield Problem(f"masks/{mask.name}", str(error), stem, other_grid=True)
         except InputError as error:
             yield Problem(name, str(error), stem)
-    stored = {value for slices in whole.values() for each in slices for value in each.values or ()}
-    classes = ClassValues.infer(stored)
-    yield from note_merged_values(classes, stored)
+    reading = read_classes(list(stored.values()), class_values)
+    yield from map(Note, reading.notes)
     for stem, slices in whole.items():
+        mask_name = stored[stem].name if stem in stored else ""
+        if mask_name in reading.problems:
+            yield Problem(mask_name, reading.problems[mask_name], stem)
+            slices = [replace(each, mask=None) for each in slices]
         try:
-            summary = _summarise_volume(stem, slices, classes)
+            summary = _summarise_volume(stem, slices, reading.classes)
         except InputError as error:
             yield Problem(f"images/{images[stem].name}", str(error), stem)
             continue

@@ -53,6 +53,8 @@ class DomainScores:
         whose slices are in the domain.
     resampled_masks
         Volume -> what became of its mask, where that was resampled to the image's grid.
+    mask_notes
+        See `Domain`.
     """
 
     domain: str
@@ -65,6 +67,7 @@ class DomainScores:
     seconds: dict[str, float]
     volumes: dict[str, Scores]
     resampled_masks: dict[str, ResampledMask] = field(default_factory=dict)
+    mask_notes: tuple[str, ...] = ()
 
     @property
     def patients(self) -> int:
@@ -91,6 +94,7 @@ class DomainScores:
             "images": {name: _json_scores(scores) for name, scores in self.images.items()},
             "volumes": {name: _json_scores(scores) for name, scores in self.volumes.items()},
             "resampled_masks": {name: asdict(how) for name, how in self.resampled_masks.items()},
+            "mask_notes": list(self.mask_notes),
         }
 
 
@@ -152,6 +156,7 @@ def evaluate(
         seconds=seconds,
         volumes=volumes.scores,
         resampled_masks=domain.resampled_masks,
+        mask_notes=domain.mask_notes,
     )
 
 

@@ -143,14 +143,15 @@ def file_stem(path: Path) -> str:
 
 
 def decode(path: Path, labels: bool) -> Pixels:
-    """Decode a file as it is stored, without its alpha channel.
+    """Decode a file as it is stored; images without their alpha channel.
 
     Parameters
     ----------
     path
         Its suffix, one of `IMAGE_SUFFIXES`, chooses the decoder.
     labels
-        Return palette indices (grey values where the palette is grey) instead of colours.
+        Return palette indices (grey values where the palette is grey) instead of colours,
+        and the alpha channel, if there is one, as the last.
 
     Raises
     ------
@@ -306,7 +307,7 @@ def _read_tiff(path: Path, labels: bool) -> Pixels:
     pixels = black_is_zero(pixels.transpose(order), page)
     pixels = upright(pixels, tiff_orientation(page), rows)
     if axes[order[-1]] == "S":
-        pixels = _as_grey_or_rgb(pixels, page, path)
+        pixels = _as_grey_or_rgb(pixels, page, path, labels)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
         return _resolve_palette(pixels, (page.colormap.T >> 8).astype(np.uint8), labels)
     return pixels
@@ -323,8 +324,8 @@ def _colour_axis(axes: str, length: int) -> tuple[int, ...]:
     return (3,) if length == 4 else ()
 
 
-def _as_grey_or_rgb(samples: Pixels, page: Any, path: Path) -> Pixels:
-    """Return grey (...) or RGB (..., 3) of the samples (..., S) of a page, without alpha."""
+def _as_grey_or_rgb(samples: Pixels, page: Any, path: Path, alpha: bool) -> Pixels:
+    """Return grey (...) or RGB (..., 3) of the samples (..., S) of a page, or both with alpha."""
     mode, bands = _COLOUR_MODES.get(page.photometric, ("", 0))
     if mode == "CMYK" or (mode == "YCbCr" and page.compression not in _JPEG):
         if samples.dtype != np.uint8 or samples.shape[-1] != bands:
@@ -335,6 +336,8 @@ def _as_grey_or_rgb(samples: Pixels, page: Any, path: Path) -> Pixels:
         height, width = int(np.prod(samples.shape[:-2])), samples.shape[-2]
         picture = Image.frombytes(mode, (width, height), samples.tobytes())
         return np.asarray(picture.convert("RGB")).reshape(*samples.shape[:-1], 3)
+    if alpha:
+        return samples
     if samples.shape[-1] == 2:
         return np.asarray(samples[..., 0])
     return np.asarray(samples[..., :3]) if samples.shape[-1] == 4 else samples
@@ -397,9 +400,11 @@ def _frame(picture: Image.Image, labels: bool) -> Pixels:
     if picture.mode in _GREY_MODES:
         return np.asarray(picture)
     if picture.mode in ("LA", "La"):
-        return np.asarray(picture)[..., 0]
+        return np.asarray(picture)[..., slice(None) if labels else 0]
     # Premultiplied colours have no direct way to RGB.
     whole = picture.convert("RGBA") if picture.mode in ("PA", "RGBa") else picture
+    if labels and whole.mode == "RGBA":
+        return np.asarray(whole)
     return np.asarray(whole.convert("RGB"))
 
 

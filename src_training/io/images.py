@@ -25,12 +25,13 @@ from src_training.io.decoders import (
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "decode_file",
     "image_files",
     "image_shape",
     "image_size",
     "image_suffix",
+    "plain_numbers",
     "read_image",
-    "read_mask",
     "write_image",
     "write_labels",
 ]
@@ -81,7 +82,7 @@ def read_image(path: Path) -> Pixels:
     ((4, 6, 3), dtype('uint8'), (4, 6))
     """
     path = Path(path)
-    pixels = _plain(_decoded(path, partial(decode, labels=False)), path)
+    pixels = plain_numbers(decode_file(path, partial(decode, labels=False)), path)
     if pixels.ndim not in (2, 3, 4):
         raise InputError(
             f"{path} has shape {pixels.shape}; "
@@ -91,48 +92,6 @@ def read_image(path: Path) -> Pixels:
         bad = int((~np.isfinite(pixels)).sum())
         raise InputError(f"{path} has {bad} values that are NaN or infinite; expected none")
     return pixels
-
-
-def read_mask(path: Path) -> NDArray[np.integer]:
-    """Read one label mask as it was stored.
-
-    Parameters
-    ----------
-    path
-        As for `read_image`.
-
-    Returns
-    -------
-    ndarray
-        (H, W) or (Z, H, W) of an integer dtype: grey values, or the indices
-        of a coloured palette. A colour file whose channels are equal is grey.
-
-    Raises
-    ------
-    InputError
-        As `read_image`; also if the colours differ, or a value is fractional.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "mask.png"
-    ...     write_labels(path, np.eye(2, dtype=bool))
-    ...     read_mask(path).tolist()
-    [[1, 0], [0, 1]]
-    """
-    path = Path(path)
-    labels = _plain(_decoded(path, partial(decode, labels=True)), path)
-    if labels.ndim in (3, 4) and labels.shape[-1] in (3, 4):
-        labels = _one_channel(labels, path)
-    if labels.ndim not in (2, 3):
-        raise InputError(
-            f"{path} has shape {labels.shape}; "
-            "expected a mask (H, W), or a stack (Z, H, W), of one value per pixel"
-        )
-    if labels.dtype.kind == "f":
-        labels = _whole_numbers(labels, path)
-    return labels
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -160,7 +119,7 @@ def image_shape(path: Path) -> tuple[int, ...]:
     InputError
         As `read_image`.
     """
-    return _decoded(Path(path), decoded_shape)
+    return decode_file(Path(path), decoded_shape)
 
 
 def image_suffix(image: Pixels) -> str:
@@ -253,14 +212,15 @@ def _require(path: Path) -> None:
         raise InputError(f"{path} is empty (0 bytes); expected an image file")
 
 
-def _decoded(path: Path, decoder: Callable[[Path], Decoded]) -> Decoded:
+def decode_file(path: Path, decoder: Callable[[Path], Decoded]) -> Decoded:
+    """Return what a decoder makes of a file; InputError if there is none, or it is broken."""
     _require(path)
     expected = f"a whole {file_suffix(path)} image"
     with without_warnings(), as_input_error(path, expected):
         return decoder(path)
 
 
-def _plain(pixels: Pixels, path: Path) -> Pixels:
+def plain_numbers(pixels: Pixels, path: Path) -> Pixels:
     """Return numbers in native byte order; InputError for anything else and empty arrays."""
     if pixels.dtype.kind == "b":
         pixels = pixels.astype(np.uint8)
@@ -269,24 +229,6 @@ def _plain(pixels: Pixels, path: Path) -> Pixels:
     if pixels.size == 0:
         raise InputError(f"{path} has shape {pixels.shape}, no pixels; expected at least one")
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
-
-
-def _one_channel(labels: Pixels, path: Path) -> Pixels:
-    colours = labels[..., :3]
-    if not (colours == colours[..., :1]).all():
-        raise InputError(
-            f"{path} is a colour mask whose channels differ; expected one label value per pixel"
-        )
-    return np.ascontiguousarray(colours[..., 0])
-
-
-def _whole_numbers(labels: Pixels, path: Path) -> NDArray[np.integer]:
-    if not np.isfinite(labels).all():
-        raise InputError(f"{path} has values that are NaN or infinite; expected integer labels")
-    rounded = np.round(labels)
-    if not (rounded == labels).all() or np.abs(rounded).max() >= 2**31:
-        raise InputError(f"{path} holds {_range(labels)}; expected integer labels")
-    return rounded.astype(np.int32)
 
 
 def _range(labels: Pixels) -> str:

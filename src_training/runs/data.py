@@ -61,8 +61,8 @@ class RunData:
     def notes(self, slices: int) -> tuple[str, ...]:
         """What a person should know of the domains, one sentence each.
 
-        Whether validation scores flatter (see `split_note`), how many slices lack
-        neighbours, and which masks were resampled.
+        How masks are read that hold no plain labels, whether validation scores flatter
+        (see `split_note`), how many slices lack neighbours, and which masks were resampled.
 
         Parameters
         ----------
@@ -70,7 +70,12 @@ class RunData:
             Neighbouring slices that make an image; see `Preprocessing`.
         """
         pairs = zip(self.sources, self.validation, strict=True)
-        notes = [split_note(training, held_out) for training, held_out in pairs]
+        notes = [
+            f"{domain.name}: {note}"
+            for domain in (*self.sources, *self.tests)
+            for note in domain.mask_notes
+        ]
+        notes += [split_note(training, held_out) for training, held_out in pairs]
         for training in self.sources:
             if bare := training.missing_context(slices):
                 notes.append(

@@ -143,7 +143,9 @@ def test_what_does_not_fit_is_one_sentence(folder):
     ):
         Domain.from_folder(folder)
     write_volume(folder / "masks" / "c.nii.gz", np.full((2, 9, 11), 0.5, np.float32))
-    with pytest.raises(InputError, match="fractions; expected integer labels"):
+    with pytest.raises(
+        InputError, match=r"holds 0\.5 to 0\.5, 1 different values.*; expected labels"
+    ):
         Domain.from_folder(folder)
     (folder / "images" / "d.png").write_bytes(b"")
     with pytest.raises(InputError, match="expected either volumes or images"):
