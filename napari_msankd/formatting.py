@@ -22,6 +22,14 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def literal(text: str) -> str:
+    """Text that Qt shows as it is in tooltips and notifications, which guess whether it is HTML.
+
+    An invisible word joiner parts what would begin a tag or an entity.
+    """
+    return text.replace("<", "<\u2060").replace("&lt;", "&\u2060lt;")
+
+
 def format_clock(seconds: float) -> str:
     """A time that passed, short: ``"0:08"``, ``"22:46"``, ``"1:10:05"``."""
     minutes, rest = divmod(round(seconds), 60)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.notifications import show_info
 
+from napari_msankd.formatting import literal
 from napari_msankd.masks import volume_labels
 from napari_msankd.theme import label_colormap
 
@@ -60,7 +61,7 @@ def _layer(volume: "Volume") -> LayerData:
     if volume.spacing is not None:
         attributes |= {"scale": volume.spacing, "units": ("millimeter",) * 3, **_place(volume)}
     for note in volume.notes:
-        show_info(f"{volume.path}: {note}.")
+        show_info(literal(f"{volume.path}: {note}."))
     if len(pyramid) > 1:
         return pyramid, attributes | {"multiscale": True}, "image"
     labels = volume_labels(volume)

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_msankd.datasets.state import LayerRow
+from napari_msankd.formatting import literal
 
 _NONE = "no labels"
 _SHOWN = 3
@@ -120,11 +121,12 @@ class _Item(QTreeWidgetItem):
     def show_row(self, row: LayerRow) -> None:
         self.row = row
         self.setText(_IMAGE, row.name)
-        self.setToolTip(_IMAGE, f"Use image layer {row.name!r}")
+        self.setToolTip(_IMAGE, literal(f"Use image layer {row.name!r}"))
         self.setCheckState(_IMAGE, Qt.CheckState.Checked if row.ticked else Qt.CheckState.Unchecked)
         labels = row.labels_name or _NONE
         self.setText(_LABELS, f"{labels} ▾")
-        self.setToolTip(_LABELS, f"The mask of {row.name!r}: {labels}; click to change")
+        tip = f"The mask of {row.name!r}: {labels}; click to change"
+        self.setToolTip(_LABELS, literal(tip))
 
 
 class _LabelsDelegate(QStyledItemDelegate):

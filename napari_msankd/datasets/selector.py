@@ -24,6 +24,7 @@ from napari_msankd.datasets.layer_table import LayerTable
 from napari_msankd.datasets.selection import Dataset, Masks
 from napari_msankd.datasets.state import DatasetState
 from napari_msankd.datasets.thumbnails import ThumbnailStrip
+from napari_msankd.formatting import literal
 from napari_msankd.layers import add_layer
 from napari_msankd.sample_data import labelled_eyes
 from napari_msankd.widgets.camera_angle import CameraAngle
@@ -113,7 +114,7 @@ class DatasetSelector(QFrame):
         if path not in known:
             assert path is not None
             self.where.addItem(f"{path.parent.name}/{path.name}".strip("/") or str(path), path)
-            self.where.setItemData(len(known), str(path), Qt.ItemDataRole.ToolTipRole)
+            self.where.setItemData(len(known), literal(str(path)), Qt.ItemDataRole.ToolTipRole)
             known.append(path)
         self.where.setCurrentIndex(known.index(path))
 
@@ -286,7 +287,7 @@ class DatasetSelector(QFrame):
             (self.include, state.include_text),
             (self.as_labels, state.labels_text),
         ):
-            button.setText(text)
+            button.setText(text.replace("&", "&&"))
             button.setVisible(bool(text))
 
     def _build(self) -> None:

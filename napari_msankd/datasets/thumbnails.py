@@ -7,6 +7,7 @@ from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
 
 from napari_msankd.datasets.summary import share_of
+from napari_msankd.formatting import literal
 
 if TYPE_CHECKING:
     from src_training.data.summary import CaseSummary
@@ -47,7 +48,7 @@ class ThumbnailStrip(QListWidget):
         if self.count() >= _MOST:
             return
         item = QListWidgetItem(_icon(summary), "")
-        item.setToolTip(_text(summary))
+        item.setToolTip(literal(_text(summary)))
         item.setData(Qt.ItemDataRole.AccessibleTextRole, _text(summary))
         self.addItem(item)
         self.show()

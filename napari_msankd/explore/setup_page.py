@@ -29,6 +29,7 @@ from napari_msankd.explore.extraction import (
     explore,
 )
 from napari_msankd.explore.state import ExploreState, missing
+from napari_msankd.formatting import literal
 from napari_msankd.settings import preferences
 from napari_msankd.widgets.error_dialog import show_traceback
 from napari_msankd.widgets.export_button import ask_file
@@ -226,7 +227,7 @@ class ExploreSetupPage(QWidget):
         state = self._state
         lack = missing(state)
         self.extract.setEnabled(not state.extracting and not lack)
-        self.extract.setToolTip(lack or "Compute the semantic vectors of every patch")
+        self.extract.setToolTip(literal(lack) or "Compute the semantic vectors of every patch")
         self.sample.setEnabled(not state.extracting and bool(state.model or shipped_models()))
         self.stop_button.setEnabled(state.extracting)
         self.run.setEnabled(state.use_run)

@@ -217,7 +217,8 @@ class SegmentForm(PluginWidget):
             self.threshold.setValue(state.threshold)
         mask = layer_by_id(self.viewer, state.mask)
         self.as_labels.setVisible(mask is not None)
-        self.as_labels.setText("" if mask is None else f"Use '{mask.name[:24]}' as labels")
+        name = "" if mask is None else mask.name[:24].replace("&", "&&")
+        self.as_labels.setText(f"Use '{name}' as labels")
         for label, figure in ((self.scores, state.scores), (self.volumes, state.volumes)):
             label.setText(figure.shown)
             label.setEnabled(not figure.stale)

@@ -10,6 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtGui import QShowEvent
 from superqt.utils import QSignalDebouncer, signals_blocked
 
+from napari_msankd.formatting import literal
 from napari_msankd.settings import preferences
 from napari_msankd.training.cost_estimate import CostEstimate
 from napari_msankd.training.monitor.run_watcher import RunWatcher
@@ -158,7 +159,7 @@ class SetupPage(SetupForm):
         state = self.state
         missing = obstacle(state)
         self.start.setEnabled(not missing and not state.starting)
-        self.start.setToolTip(missing or _START_TIP)
+        self.start.setToolTip(literal(missing) or _START_TIP)
         self.advanced.setEnabled(not missing and not state.starting)
         if self.name.text() != state.name:
             with signals_blocked(self.name):

@@ -128,6 +128,7 @@ class TrainWidget(PluginWidget):
         box = QMessageBox(self._main_window)
         box.setWindowTitle("Train & distil")
         names = " and ".join(f"“{job.folder.title}”" for job in jobs)
+        box.setTextFormat(Qt.TextFormat.PlainText)
         box.setText((_QUESTION if len(jobs) == 1 else _QUESTION_SEVERAL).format(names=names))
         keep = box.addButton("&Keep running", QMessageBox.ButtonRole.AcceptRole)
         stop = box.addButton("&Stop", QMessageBox.ButtonRole.DestructiveRole)

@@ -1,7 +1,5 @@
 """Pictures as SVG or PNG, numbers as CSV."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QTableWidget, QWidge
 
 from napari_msankd.workers import as_failure
 from src_training.io.atomic import write_atomic, write_text
+from src_training.io.tables import csv_table
 
 _PIXELS = 1600
 
@@ -143,6 +142,5 @@ def _painted(size: QSize, paint: Callable[[QPainter], object]) -> str:
 
 def save_rows(file: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write rows as CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(file, text.getvalue())
+    head, *others = rows
+    write_text(file, csv_table(head, others, digits=None))

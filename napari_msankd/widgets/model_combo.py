@@ -7,6 +7,7 @@ from qtpy.QtGui import QStandardItem, QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 from superqt.utils import signals_blocked
 
+from napari_msankd.formatting import literal
 from napari_msankd.settings import library
 from napari_msankd.widgets.layout import elide_combo
 from napari_msankd.widgets.model_dialog import ModelDialog, entry_text, entry_tip, library_changes
@@ -139,7 +140,7 @@ def display_name(model: Path) -> str:
 def _item(text: str, data: object, tip: str = "") -> QStandardItem:
     item = QStandardItem(text)
     item.setData(data, Qt.ItemDataRole.UserRole)
-    item.setToolTip(tip)
+    item.setToolTip(literal(tip))
     return item
 
 

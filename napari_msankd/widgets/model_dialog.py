@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_msankd.formatting import literal
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.errors import InputError
 from src_training.evaluation.verdict import VALIDATION
@@ -102,7 +103,7 @@ class ModelDialog(QDialog):
         for row, entry in enumerate(self.entries):
             for column, text in enumerate(_cells(entry)):
                 item = QTableWidgetItem(text)
-                item.setToolTip(entry_tip(entry))
+                item.setToolTip(literal(entry_tip(entry)))
                 self.table.setItem(row, column, item)
         self.table.resizeColumnsToContents()
         self.status.setText("\n".join(self.library.unreadable()))
@@ -159,7 +160,7 @@ class ModelDialog(QDialog):
         except InputError as error:
             self.status.setText(f"⚠ {error}")
             return
-        answer = QMessageBox.question(self, "Delete", question) if question else None
+        answer = QMessageBox.question(self, "Delete", literal(question)) if question else None
         if answer in (None, QMessageBox.StandardButton.Yes):
             self.remove()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
+from napari_msankd.formatting import literal
 from napari_msankd.settings import library
 from napari_msankd.widgets.layout import elide_combo
 from napari_msankd.widgets.run_index import RunIndex
@@ -90,7 +91,7 @@ class RunCombo(QComboBox):
             self.refresh()
 
     def _on_failed(self, failure: Failure) -> None:
-        self.setToolTip(f"⚠ {failure.sentence}")
+        self.setToolTip(literal(f"⚠ {failure.sentence}"))
 
     def _on_read(self, states: list[RunState]) -> None:
         # Entries do not change while a person chooses one.

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
+from rich.text import Text
 
 from src_training.cli import console
 from src_training.cli.console import Angles, Device, Model, ResampleMasks
@@ -83,7 +84,7 @@ def tune(
     [labelled] = domains_in([domain], angle, masks="required", resample_masks=resample_masks)
     with console.out.status("") as status:
         for sentence in adapt_to_domain(predictor, labelled, out_file):
-            status.update(sentence)
+            status.update(Text(sentence))
     console.out.print(f"{out_file}: {sentence}", highlight=False, soft_wrap=True)
 
 

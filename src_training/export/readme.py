@@ -6,7 +6,7 @@ from src_training.export.preprocessing_spec import (
     preprocessing_text,
 )
 from src_training.inference.model_card import ModelCard
-from src_training.io.tables import markdown_table
+from src_training.io.tables import markdown_table, markdown_text
 
 _README = """\
 # {name}
@@ -84,7 +84,7 @@ def readme(card: ModelCard, difference: float, sizes: list[tuple[int, int]]) -> 
         Height and width of the images of that check.
     """
     return _README.format(
-        name=card.name,
+        name=markdown_text(card.name),
         description=card.description or f"Segments {', '.join(card.classes[1:])}.",
         method=f"Network: {card.architecture}; {card.method or 'trained by napari-msankd'}.",
         channels=card.in_channels,
@@ -125,6 +125,7 @@ def _domains(card: ModelCard) -> str:
     if not card.sources:
         return "The training data are not stated."
     return "\n".join(
-        f"- {domain.name}: {domain.images} images; {domain.terms or 'terms not stated'}"
+        f"- {markdown_text(domain.name)}: {domain.images} images; "
+        f"{domain.terms or 'terms not stated'}"
         for domain in card.sources
     )

@@ -3,28 +3,46 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-Cell = str | int | float
+Cell = str | int | float | None
+
+# What Markdown reads as markup inside a line, underscores within a word excepted.
+_MARKUP = re.compile(r"[\\`*<\[\]|~]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
+# What spreadsheets take for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def markdown_text(text: str) -> str:
+    r"""Text of one line that Markdown shows as it is: names may hold any character.
+
+    Examples
+    --------
+    >>> markdown_text("a[b] <i> my_run")
+    'a\\[b\\] \\<i> my_run'
+    """
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.splitlines()))
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table.
+    """Lines of a Markdown table; cells are escaped.
 
     Examples
     --------
     >>> markdown_table(["model", "Dice"], [["enet", "0.8"]])
     ['| model | Dice |', '|---|---|', '| enet | 0.8 |']
     """
-    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    lines = ["| " + " | ".join(map(markdown_text, row)) + " |" for row in (head, *rows)]
     return [lines[0], "|" + "---|" * len(head), *lines[1:]]
 
 
-def csv_table(head: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int = 9) -> str:
+def csv_table(head: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int | None = 9) -> str:
     r"""CSV text of a table, with lines ended by ``\n``.
 
-    Floating-point numbers are rounded to so many significant digits; NaN is left empty.
+    Floating-point numbers are rounded to so many significant digits, or to none with None; NaN
+    is left empty. Text that a spreadsheet would compute, such as ``=1+1``, begins with ``'``.
 
     Examples
     --------
@@ -33,7 +51,7 @@ def csv_table(head: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int =
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
+    writer.writerow([_csv_cell(cell, digits) for cell in head])
     writer.writerows([_csv_cell(cell, digits) for cell in row] for row in rows)
     return text.getvalue()
 
@@ -51,7 +69,19 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table><tr>{titles}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
-def _csv_cell(cell: Cell, digits: int) -> Cell:
+def _csv_cell(cell: Cell, digits: int | None) -> Cell:
+    if isinstance(cell, str):
+        return f"'{cell}" if cell.startswith(_FORMULA) and not _is_number(cell) else cell
     if not isinstance(cell, float):
         return cell
-    return "" if math.isnan(cell) else f"{cell:.{digits}g}"
+    if math.isnan(cell):
+        return ""
+    return str(cell) if digits is None else f"{cell:.{digits}g}"
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from src_training.comparison.plan import BASELINE
 from src_training.comparison.scores import Comparison, Row
 from src_training.evaluation.bootstrap import Estimate
 from src_training.io.atomic import write_text
-from src_training.io.tables import csv_table, html_table, markdown_table
+from src_training.io.tables import csv_table, html_table, markdown_table, markdown_text
 from src_training.reports.html import html_page
 from src_training.reports.svg import CostPoint, cost_svg
 
@@ -30,8 +30,8 @@ def write_comparison(comparison: Comparison, title: str, out: Path) -> None:
 
 def as_markdown(comparison: Comparison, title: str) -> str:
     """The tables and notes as Markdown."""
-    notes = [line for note in comparison.notes for line in ("", note)]
-    lines = [f"# {title}", "", *markdown_table(*_score_table(comparison)), *notes]
+    notes = [line for note in comparison.notes for line in ("", markdown_text(note))]
+    lines = [f"# {markdown_text(title)}", "", *markdown_table(*_score_table(comparison)), *notes]
     head, rows = _settings_table(comparison)
     if rows:
         lines += ["", f"## {_SETTINGS}", "", *markdown_table(head, rows)]

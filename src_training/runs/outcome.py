@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from src_training.evaluation.evaluate import DomainScores
 from src_training.explore.fsd import FSD
-from src_training.io.tables import markdown_table
+from src_training.io.tables import markdown_table, markdown_text
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ def as_markdown(
     )
     return "\n".join(
         [
-            f"# {title}",
+            f"# {markdown_text(title)}",
             "",
-            *([verdict, ""] if verdict else []),
+            *([markdown_text(verdict), ""] if verdict else []),
             *markdown_table(head, models),
             "",
             *markdown_table(("domain", "model", "Dice", "95 %", "FSD", "95 %", "N"), rows),
-            *(line for paragraph in said for line in ("", paragraph)),
+            *(line for paragraph in said for line in ("", markdown_text(paragraph))),
             "",
         ]
     )

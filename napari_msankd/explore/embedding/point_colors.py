@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,4 +90,4 @@ def _graded(values: NDArray[np.float64], form: str) -> PointColors:
 
 
 def _swatch(color: str, text: str) -> str:
-    return f'<span style="color:{color}">●</span>&nbsp;{text.replace(" ", "&nbsp;")}'
+    return f'<span style="color:{color}">●</span>&nbsp;{escape(text).replace(" ", "&nbsp;")}'

@@ -11,6 +11,7 @@ from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QFrame, QToolTip
 
 from napari_msankd.explore.embedding.point_colors import PointColors
+from napari_msankd.formatting import literal
 from napari_msankd.theme import ThemeColors
 
 _SIZE, _RING = 7, 12
@@ -127,7 +128,7 @@ class Scatter(pyqtgraph.PlotWidget):
     def recolor(self, colors: ThemeColors) -> None:
         """Take the colors of another theme."""
         self.setBackground(colors.background)
-        self.getPlotItem().setTitle(self.title, color=colors.text, size="9pt")
+        self.getPlotItem().setTitle(literal(self.title), color=colors.text, size="9pt")
         pen = pyqtgraph.mkPen(colors.text, width=1.5)
         self.rings.setPen(pen)
         self.box.line.setPen(pen)
@@ -148,7 +149,7 @@ class Scatter(pyqtgraph.PlotWidget):
         if found is None:
             QToolTip.hideText()
         else:
-            QToolTip.showText(QCursor.pos(), self._labels[found], self)
+            QToolTip.showText(QCursor.pos(), literal(self._labels[found]), self)
 
     def _on_clicked(self, event: Any) -> None:
         if event.button() != Qt.MouseButton.LeftButton:

@@ -7,6 +7,7 @@ import pyqtgraph
 from qtpy.QtCore import QRectF, Qt, Signal
 from qtpy.QtWidgets import QFrame, QGraphicsRectItem
 
+from napari_msankd.formatting import literal
 from napari_msankd.theme import LINES, ThemeColors
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class DistanceMatrixView(pyqtgraph.PlotWidget):
         self._model, self._names, self._cells = model, names, cells
         plot, count = self.getPlotItem(), len(names)
         plot.clear()
-        title = f"FSD by {model}" if model else None
+        title = literal(f"FSD by {model}") if model else None
         plot.setTitle(title, color=self._colors.text, size="9pt")
         known = [found.value for row in cells for found in row if found is not None]
         most = max(known, default=0.0) or 1.0

@@ -9,6 +9,7 @@ from qtpy.QtCore import QRectF, Qt, Signal
 from qtpy.QtWidgets import QFrame
 
 from napari_msankd.explore.graphs.layout import Drawing
+from napari_msankd.formatting import literal
 from napari_msankd.theme import LINES, ThemeColors
 
 ALIKE, UNLIKE = LINES[0], LINES[1]
@@ -76,7 +77,7 @@ class GraphView(pyqtgraph.PlotWidget):
     def recolor(self, colors: ThemeColors) -> None:
         """Take the colors of another theme."""
         self.setBackground(colors.background)
-        self.getPlotItem().setTitle(self.title, color=colors.text, size="9pt")
+        self.getPlotItem().setTitle(literal(self.title), color=colors.text, size="9pt")
 
     def _on_clicked(self, event: Any) -> None:
         if event.button() != Qt.MouseButton.LeftButton or self._drawing is None:

@@ -1,12 +1,11 @@
 """The models of a finished run and their scores, read from its report."""
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from src_training.errors import InputError
+from src_training.io.tables import Cell, csv_table
 from src_training.runs.directory import ROLES, RunDirectory
 
 
@@ -86,16 +85,15 @@ def read_results(run: Path) -> list[ModelResult]:
 
 def as_csv(results: list[ModelResult]) -> str:
     """A line for each model and domain, unrounded."""
-    lines = io.StringIO()
-    table = csv.writer(lines, lineterminator="\n")
+    rows = list[list[Cell]]()
     measures = [f"{name}{end}" for name in ("dice", "fsd") for end in ("", "_low", "_high")]
-    table.writerow(["model", "domain", *measures, "parameters", "bytes", "seconds_per_image"])
+    head = ["model", "domain", *measures, "parameters", "bytes", "seconds_per_image"]
     for result in results:
         for domain in domains(results):
             numbers = [*_ends(result.dice.get(domain)), *_ends(result.fsd.get(domain))]
             costs = [result.parameters, result.bytes, result.seconds]
-            table.writerow([ROLES[result.role], domain, *numbers, *costs])
-    return lines.getvalue()
+            rows.append([ROLES[result.role], domain, *numbers, *costs])
+    return csv_table(head, rows, digits=None)
 
 
 def domains(results: list[ModelResult]) -> list[str]:
