@@ -1,5 +1,6 @@
 """The command line: `msankd`."""
 
+import os
 import sys
 
 from cyclopts import App, Parameter
@@ -40,6 +41,8 @@ for command in (
 
 def main() -> None:
     """Run the command line; exit code 2 for input that cannot be used, 130 for a stop."""
+    # Torch's idle threads would spin: beside other programs that took three times the seconds.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app(sys.argv[1:])
     except InputError as error:

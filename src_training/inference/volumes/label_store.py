@@ -64,12 +64,12 @@ class LabelStore:
     @property
     def slabs(self) -> list[Slab]:
         """All slabs to segment, in order."""
-        return [slab for axis in self.job.axes for slab in slabs_along(self.job.shape, axis)]
+        return [slab for axis in self.job.axes for slab in self._slabs_along(axis)]
 
     @property
     def averaged_slabs(self) -> list[Slab]:
         """The slabs of `average`; none unless three axes are averaged."""
-        return slabs_along(self.job.shape, _AVERAGING_AXIS) if self.job.orthogonal else []
+        return self._slabs_along(_AVERAGING_AXIS) if self.job.orthogonal else []
 
     @property
     def pending(self) -> list[Slab]:
@@ -112,6 +112,11 @@ class LabelStore:
             return np.asarray(total.argmax(0), np.uint8)
         assert self.job.threshold is not None  # see `VolumeJob.of`
         return binarise(total[0], self.job.threshold * len(self._probabilities))
+
+    def _slabs_along(self, axis: int) -> list[Slab]:
+        """Those that the chunks allow: labels begun by a former version have larger ones."""
+        array = self._probabilities.get(axis, self.labels)
+        return slabs_along(self.job.shape, axis, array.chunks[array.ndim - 3 + axis])
 
     def _mark(self, slab: Slab) -> Path:
         return self.folder / "done" / f"{slab.axis}-{slab.start}"

@@ -7,8 +7,8 @@ import numpy as np
 SLAB_VOXELS = 2**24
 """Most voxels of a slab: 64 MB of float32."""
 
-SLAB_SLICES = 64
-"""Most slices of a slab."""
+SLAB_SLICES = 16
+"""Most slices of a slab: few, so that several processes end at about the same time."""
 
 _CHUNK_SIDE = 256
 
@@ -57,13 +57,13 @@ class Slab:
         return (slice(None),) * self.axis + (slice(first, last),), self.start - first
 
 
-def slabs_along(shape: Shape, axis: int) -> list[Slab]:
-    """All slabs of a volume along an axis, in order.
+def slabs_along(shape: Shape, axis: int, slices: int | None = None) -> list[Slab]:
+    """All slabs of a volume along an axis, in order, of `slices_per_slab` or other `slices`.
 
-    >>> [(slab.start, slab.stop) for slab in slabs_along((100, 512, 512), 0)]
-    [(0, 64), (64, 100)]
+    >>> [(slab.start, slab.stop) for slab in slabs_along((40, 512, 512), 0)]
+    [(0, 16), (16, 32), (32, 40)]
     """
-    count, length = slices_per_slab(shape, axis), shape[axis]
+    count, length = slices or slices_per_slab(shape, axis), shape[axis]
     return [Slab(axis, at, min(length, at + count)) for at in range(0, length, count)]
 
 
