@@ -377,8 +377,8 @@ class WidgetLayers:
 def as_labels(viewer: "ViewerModel", layer: "Image") -> "Labels":
     """Put a Labels layer in the place of an image layer that holds a mask.
 
-    As napari's own *Convert to Labels*, for what masks are stored as: of two values the
-    larger is label 1, whole numbers stay as they are, and colors must be grey.
+    As napari's own *Convert to Labels*, for what masks are stored as; see `mask_values`. How
+    they were read, where that is not plain, is a notification and in the metadata.
 
     Returns
     -------
@@ -391,11 +391,13 @@ def as_labels(viewer: "ViewerModel", layer: "Image") -> "Labels":
         If the layer holds no mask.
     """
     from napari.layers import Labels
+    from napari.utils.notifications import show_info
 
+    values, notes = mask_values(array_of(layer), layer.name, rgb=bool(layer.rgb))
     labels = Labels(
-        mask_values(array_of(layer), layer.name, rgb=bool(layer.rgb)),
+        values,
         name=layer.name,
-        metadata=dict(layer.metadata),
+        metadata=dict(layer.metadata) | ({"mask_notes": notes} if notes else {}),
         visible=layer.visible,
         **placement(layer),
     )
@@ -403,6 +405,8 @@ def as_labels(viewer: "ViewerModel", layer: "Image") -> "Labels":
     viewer.layers.remove(layer)
     viewer.layers.insert(position, labels)
     labels.name = name
+    for note in notes:
+        show_info(f"{name}: {note}")
     return labels
 
 

@@ -45,51 +45,61 @@ def is_mask_like(layer: "Layer") -> bool:
     return 2 < len(values) <= _FEW and whole and values[0] >= 0 and values[-1] < _FEW
 
 
-def mask_values(pixels: Any, name: str, rgb: bool = False) -> NDArray[np.integer]:
-    """The labels that the pixels of a mask stand for.
+def mask_values(
+    pixels: Any, name: str, rgb: bool = False
+) -> tuple[NDArray[np.integer], tuple[str, ...]]:
+    """The labels that the pixels of a mask stand for, read as the training reads files.
 
     Parameters
     ----------
     pixels
-        (..., Y, X), or (..., Y, X, C) where `rgb`. Of two values the larger is label 1,
-        whole numbers stay as they are, and colors must be grey.
+        (..., Y, X), or (..., Y, X, C) where `rgb`. Two values become labels 0 and 1,
+        also with noise or grey edges; other whole numbers stay as they are.
     name
         Of the layer, for the error.
     rgb
         Whether the last axis holds colors.
+
+    Returns
+    -------
+    ndarray
+        The labels.
+    tuple of str
+        How they were read, where the pixels are no plain labels; a sentence each.
 
     Raises
     ------
     InputError
         If the pixels are no mask.
     """
+    from src_training.data.classes import StoredMask, read_classes
+    from src_training.io.masks import MaskValues, one_channel
+
+    layer, part = f"Image layer {name!r}", ""
     values = np.asarray(pixels)
     if values.size == 0:
-        raise InputError(f"Image layer {name!r} is empty; expected a mask")
+        raise InputError(f"{layer} is empty; expected a mask")
     if rgb:
-        if (values[..., :3] != values[..., :1]).any():
-            raise InputError(
-                f"Image layer {name!r} holds colors; expected a mask, one value per pixel"
-            )
-        values = values[..., 0]
-    low, high = values.min(), values.max()
+        values, part = one_channel(values, layer)
+    if values.dtype.kind == "f" and bool((values == np.rint(values)).all()):
+        values = values.astype(np.int64)
+    found = MaskValues.of(values, part=part)
+    low, high = found.values[0], found.values[-1]
     if low == high and low != 0:
+        raise InputError(f"{layer} holds the value {low:g} only; expected a mask of two or more")
+    planes = values.reshape(-1, *values.shape[-2:])
+    reading = read_classes([StoredMask(layer, found, lambda: planes)])
+    for sentence in reading.problems.values():
+        raise InputError(sentence)
+    threshold = reading.classes.threshold
+    notes = reading.notes if threshold is not None or part else ()
+    if threshold is not None or len(found.values) <= 2:
+        return reading.classes.indices(values), notes
+    if low < 0 or high > _HIGHEST_LABEL:
         raise InputError(
-            f"Image layer {name!r} holds the value {low:g} only; "
-            "expected a mask of two values or more"
+            f"{layer} holds {low:g} to {high:g}; expected labels from 0 to {_HIGHEST_LABEL}"
         )
-    if ((values == low) | (values == high)).all():
-        return (values != low).astype(np.uint8)
-    whole = values.dtype.kind in "ui" or bool((values == np.rint(values)).all())
-    if whole and low >= 0 and high <= _HIGHEST_LABEL:
-        labels = values.astype(np.uint8 if high <= 255 else np.uint16)
-        if np.count_nonzero(np.bincount(labels.reshape(-1))) <= _MOST_LABELS:
-            return labels
-    kind = "whole numbers" if whole else "numbers"
-    raise InputError(
-        f"Image layer {name!r} holds many {kind} from {low:g} to {high:g}; "
-        "expected a mask: two values, or a small whole number for each class"
-    )
+    return values.astype(np.uint8 if high <= 255 else np.uint16), notes
 
 
 def volume_labels(volume: "Volume") -> NDArray[np.integer] | None:

@@ -59,6 +59,8 @@ class FolderDataset:
         out, or join by `unlabelled_recipe`.
     resample_masks
         Whether masks on another grid are resampled to that of their image.
+    class_values
+        Stored values of each class; found in the masks when missing.
     """
 
     path: Path
@@ -67,6 +69,7 @@ class FolderDataset:
     exclude: tuple[str, ...] = ()
     unmasked: Unmasked = "error"
     resample_masks: bool = False
+    class_values: Classes | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -84,7 +87,8 @@ class FolderDataset:
             the same values in every domain. Found in the masks when missing.
         """
         masks = None if self.unmasked == "error" else "present"
-        return self._recipe(self.name, classes if is_multiclass(classes) else None, masks)
+        given = self.class_values or (classes if is_multiclass(classes) else None)
+        return self._recipe(self.name, given, masks)
 
     def unlabelled_recipe(self, run_folder: Path) -> "DomainRecipe | None":
         """The images that have no mask, if they are to join without one. Call it in a worker.

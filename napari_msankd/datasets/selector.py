@@ -138,10 +138,11 @@ class DatasetSelector(QFrame):
         self.use_all.clicked.connect(state.use_without_masks)
         self.include.clicked.connect(state.include_all)
         self.resample.clicked.connect(self._on_resample)
+        self.otherwise.clicked.connect(state.read_otherwise)
         state.events.rows.connect(self._on_rows)
         events = state.events
-        for event in (events.folder, events.exclude, events.unmasked, events.resample_masks):
-            event.connect(self._on_choice)
+        for name in ("folder", "exclude", "unmasked", "resample_masks", "class_values"):
+            events[name].connect(self._on_choice)
         layers = self.viewer.layers.events
         sources = (layers.inserted, layers.removed, layers.reordered, layers.renamed)
         self._listened = [(source, self._on_layers) for source in sources]
@@ -282,6 +283,7 @@ class DatasetSelector(QFrame):
         self.sample.setVisible(state.empty)
         for button, text in (
             (self.resample, state.resample_text),
+            (self.otherwise, state.reading_text),
             (self.leave_out, state.leave_out_text),
             (self.use_all, state.use_text),
             (self.include, state.include_text),
@@ -307,6 +309,8 @@ class DatasetSelector(QFrame):
         self.more = _button("", lambda: show_traceback(self, "\n".join(self.state.problems)))
         self.more.setToolTip("Every problem, to read and copy")
         self.resample, self.leave_out, self.use_all, self.include = (_button("") for _ in range(4))
+        self.otherwise = _button("")
+        self.otherwise.setToolTip("As the numbers of the masks may also be meant; no file changes")
         self.resample.setToolTip(
             "Nearest neighbour, where both lie in one space; no file is changed"
         )
@@ -321,7 +325,7 @@ class DatasetSelector(QFrame):
         layout.addLayout(self._build_line())
         layout.addWidget(self.rows)
         layout.addWidget(self.summary)
-        for button in (self.as_labels, self.sample):
+        for button in (self.as_labels, self.sample, self.otherwise):
             layout.addWidget(button, alignment=Qt.AlignmentFlag.AlignLeft)
         for part in (self.strip, self._build_camera(), self.faults):
             layout.addWidget(part)

@@ -86,6 +86,8 @@ class DatasetState:
         What becomes of images without a mask, where masks are required.
     resample_masks
         Whether masks of the folder on another grid are resampled to that of their image.
+    class_values
+        Stored values of each class of the folder; found in the masks when missing.
     angle
         Degrees that the fundus camera's field of view spans; None if not known.
     summary
@@ -101,6 +103,7 @@ class DatasetState:
     exclude: tuple[str, ...] = ()
     unmasked: Unmasked = "error"
     resample_masks: bool = False
+    class_values: dict[str, int | list[int]] | None = None
     angle: float | None = None
     summary: DatasetSummary = field(default_factory=DatasetSummary)
     reading: bool = False
@@ -200,6 +203,10 @@ class DatasetState:
         if summary.without_masks and self.unmasked == "error":
             self.unmasked = "exclude"
 
+    def read_otherwise(self) -> None:
+        """Read the masks of the folder in the other way that makes sense."""
+        self.class_values = dict(self.summary.other_values or {}) or None
+
     def use_without_masks(self) -> None:
         """Let images without a mask join as unlabelled ones."""
         self.unmasked = "unlabelled"
@@ -207,6 +214,7 @@ class DatasetState:
     def include_all(self) -> None:
         """Leave nothing out, and take every mask as it is."""
         self.exclude, self.unmasked, self.resample_masks = (), "error", False
+        self.class_values = None
 
     def resample(self) -> Iterator["Resampling"] | None:
         """Resample masks that lie on another grid than their image.
@@ -255,6 +263,9 @@ class DatasetState:
             for row in self.chosen
             if row.labels is not None and row.labels.unique_id in self._resampled
         )
+        for row in self.chosen:
+            notes = row.labels.metadata.get("mask_notes", ()) if row.labels else ()
+            self.summary.note(f"{row.labels_name}: {note}" for note in notes)
         return inspect(self._dataset, self.masks)
 
     def add(self, finding: "Finding | WithoutMask | int") -> None:
@@ -324,7 +335,14 @@ class DatasetState:
         """On the button that leaves nothing out; empty without one."""
         if self.exclude or self.unmasked != "error":
             return "Use all files again"
+        if self.class_values:
+            return "Read masks as before"
         return "Do not resample masks" if self.resample_masks else ""
+
+    @property
+    def reading_text(self) -> str:
+        """On the button that reads masks in another way; empty without one."""
+        return "" if self.reading or self.folder is None else self.summary.other_reading
 
     @property
     def resample_text(self) -> str:
@@ -363,6 +381,7 @@ class DatasetState:
                 exclude=self.exclude,
                 unmasked=self.unmasked,
                 resample_masks=self.resample_masks,
+                class_values=self.class_values,
             )
         pairs = tuple(LayerPair.of(row.image, row.labels) for row in self.chosen)
         name = common_name([pair.image.name for pair in pairs])

@@ -1,7 +1,7 @@
 """What is in a dataset: read case by case in a worker, and said in words."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,11 @@ def _inspect_folder(dataset: FolderDataset) -> "Iterator[Finding | int]":
         yield len(volumes) or len(images)
         # An image without a mask is no fault of the image: what becomes of it is asked.
         yield from inspect_folder(
-            path, "optional", dataset.exclude, resample=dataset.resample_masks
+            path,
+            "optional",
+            dataset.exclude,
+            class_values=dataset.class_values,
+            resample=dataset.resample_masks,
         )
         return
     found = "is a file" if path.exists() else "does not exist"
@@ -132,11 +136,14 @@ class DatasetSummary:
     ----------
     without_masks
         How many images have no mask, where masks are required.
+    other_values
+        See `Note`.
     """
 
     def __init__(self, masks: Masks = "required") -> None:
         self.masks = masks
         self.without_masks = 0
+        self.other_values: Mapping[str, int | list[int]] | None = None
         self._notes: list[str] = []
         self._found: list[Problem] = []
         self._unmasked: list[str] = []
@@ -154,6 +161,7 @@ class DatasetSummary:
             self._total = finding
         elif isinstance(finding, Note):
             self._notes.append(finding.sentence)
+            self.other_values = finding.other_values or self.other_values
         elif isinstance(finding, Problem):
             self._found.append(finding)
         elif isinstance(finding, WithoutMask):
@@ -233,6 +241,16 @@ class DatasetSummary:
     def on_other_grids(self) -> int:
         """How many masks can be used if they are resampled."""
         return sum(each.other_grid for each in self._found)
+
+    @property
+    def other_reading(self) -> str:
+        """The reading by `other_values`, as a button has it; empty without one."""
+        names = [name for name in self.other_values or () if name != "background"]
+        if not names:
+            return ""
+        if len(names) < len(self.other_values or ()):
+            return "Read masks inverted"
+        return f"Read masks as {f'{len(names)} classes' if len(names) > 1 else 'one class'}"
 
     @property
     def usable(self) -> bool:

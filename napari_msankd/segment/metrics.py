@@ -34,6 +34,8 @@ class Scores:
         Of `hd95`.
     planes, of
         How many planes were compared, and how many the image has.
+    note
+        How the reference was read, where it holds no plain labels.
     """
 
     dice: float
@@ -42,13 +44,15 @@ class Scores:
     unit: str
     planes: int
     of: int
+    note: str = ""
 
     def __str__(self) -> str:
         """Text for the widget; n/a where a score is not defined."""
         distance = f"{self.hd95:.1f} {self.unit}" if math.isfinite(self.hd95) else "n/a"
         sensitivity = f"{self.sensitivity:.3f}" if math.isfinite(self.sensitivity) else "n/a"
         scope = extent_text(self.planes, self.of)
-        return f"Dice {self.dice:.3f} · sensitivity {sensitivity}\nHD95 {distance}{scope}"
+        note = f"\n{self.note}" if self.note else ""
+        return f"Dice {self.dice:.3f} · sensitivity {sensitivity}\nHD95 {distance}{scope}{note}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Comparison:
     spacing, unit
         Height and width of a pixel in the viewer, and what they are in; ``px``
         where the layer has no other.
+    name
+        Of the reference layer.
     """
 
     labels: Any
@@ -81,6 +87,7 @@ class Comparison:
     classes: int
     spacing: tuple[float, float]
     unit: str
+    name: str = ""
 
 
 def comparison(
@@ -120,7 +127,8 @@ def comparison(
     unit = "px" if str(labels.units[-1]) == "pixel" else f"{labels.units[-1]:~}"
     data = array_of(labels)
     of = len(request.planes.indices)
-    return Comparison(data, truth, slicing, planes, of, classes, (height, width), unit)
+    spacing = height, width
+    return Comparison(data, truth, slicing, planes, of, classes, spacing, unit, reference.name)
 
 
 def compare(what: Comparison) -> Iterator[Scores | None]:
@@ -129,14 +137,16 @@ def compare(what: Comparison) -> Iterator[Scores | None]:
     Raises
     ------
     InputError
-        If a label is beyond the classes; of two, all but 0 is foreground.
+        If a label is beyond the classes, or, of two, the reference holds no labels.
     """
     preload()
     from src_training.evaluation.metrics import Pooled, score
 
+    threshold, note = _reading(what) if what.classes == 2 else (0.0, "")
     pooled, distances = Pooled(what.classes), []
     for place, index in what.planes:
-        truth = _classes(np.asarray(what.reference[what.slicing.at(index)]), what.classes)
+        truth = np.asarray(what.reference[what.slicing.at(index)])
+        truth = _classes(truth > threshold if threshold else truth, what.classes)
         labels = _classes(np.asarray(what.labels[what.slicing.at(place)]), what.classes)
         maps = np.stack([labels == k for k in range(what.classes)]).astype(np.float32)
         pooled.add(maps, truth)
@@ -146,7 +156,24 @@ def compare(what: Comparison) -> Iterator[Scores | None]:
     defined = [distance for distance in distances if math.isfinite(distance)]
     hd95 = float(np.mean(defined)) if defined else math.nan
     scores = total["f1"], total["sensitivity"], hd95
-    yield Scores(*scores, what.unit, len(distances), what.of)
+    yield Scores(*scores, what.unit, len(distances), what.of, note)
+
+
+def _reading(what: Comparison) -> tuple[float, str]:
+    """Above which label the reference is foreground, as files are read, and what to say of it."""
+    from src_training.data.classes import StoredMask, read_classes
+    from src_training.io.masks import MaskValues
+
+    planes = [np.asarray(what.reference[what.slicing.at(index)]) for _, index in what.planes]
+    if not planes:
+        return 0.0, ""
+    stack = np.stack(planes)
+    name = f"Reference {what.name!r}"
+    reading = read_classes([StoredMask(name, MaskValues.of(stack), lambda: stack)])
+    for sentence in reading.problems.values():
+        raise InputError(sentence)
+    threshold = reading.classes.threshold
+    return (0.0, "") if threshold is None else (threshold, reading.notes[0])
 
 
 def _classes(labels: NDArray[np.integer], classes: int) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Named classes: which values of a mask file belong to which class index."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -117,18 +118,12 @@ class ClassValues:
         known = {value for part in self.values for value in part}
         return sorted(set(values) - known)
 
-    def check(self, values: Iterable[float], file: object) -> None:
-        """Check that every value belongs to a class.
-
-        Raises
-        ------
-        InputError
-            If one does not; names `file`.
-        """
+    def refusal(self, values: Iterable[float], name: str) -> str:
+        """Return the sentence that refuses a mask with values of no class; empty without any."""
         if unknown := self.unknown(values):
-            raise InputError(
-                f"{file} holds the value {_join(unknown)}; expected only {self._format_mapping()}"
-            )
+            expected = self._format_mapping()
+            return f"{name} holds the value {_join(unknown)}; expected only {expected}"
+        return ""
 
     def indices(self, mask: NDArray[Any]) -> NDArray[np.uint8]:
         """Turn stored values (H, W) into class indices (H, W) uint8; unknown values are 0."""
@@ -190,11 +185,6 @@ class StoredMask:
     values: MaskValues
     read: Callable[[], NDArray[Any]]
 
-    @property
-    def range(self) -> tuple[float, float]:
-        """Lowest and highest number."""
-        return self.values.values[0], self.values.values[-1]
-
 
 @dataclass(frozen=True)
 class MaskReading:
@@ -209,11 +199,15 @@ class MaskReading:
         labels as they should.
     problems
         Name of a mask that is no labels -> what it holds and what is expected.
+    other_values
+        `class_values` of the other reading that makes sense: numbered objects as classes,
+        classes as objects, inverted; None without one.
     """
 
     classes: ClassValues
     notes: tuple[str, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
+    other_values: dict[str, int | list[int]] | None = None
 
 
 def read_classes(
@@ -249,7 +243,11 @@ def read_classes(
     reading = reading or _read_merged(masks, values)
     shares = () if reading.problems else _share_notes(masks, reading.classes)
     notes = (*_part_notes(masks), *reading.notes, *shares)
-    return MaskReading(reading.classes, notes, reading.problems)
+    other = reading.other_values
+    stored = sorted(int(value) for value in values if _is_whole(value))
+    if shares and other is None and len(stored) == len(values) == 2:
+        other = {BACKGROUND: stored[1], BINARY[1]: stored[0]}
+    return replace(reading, notes=notes, other_values=other)
 
 
 def _read_plain(masks: Sequence[StoredMask], values: set[float]) -> MaskReading | None:
@@ -258,7 +256,7 @@ def _read_plain(masks: Sequence[StoredMask], values: set[float]) -> MaskReading 
         return MaskReading(ClassValues.infer(values))
     if len(values) == 2 and 0 not in values:
         low, high = sorted(values)
-        if any(mask.range == (low, high) for mask in masks):
+        if any(mask.values.values == (low, high) for mask in masks):
             note = f"The masks hold {low:g} and {high:g}, and no 0: {high:g} is foreground."
             return MaskReading(ClassValues(BINARY, None, (low + high) / 2), (note,))
     classes = ClassValues.infer(values)
@@ -276,13 +274,18 @@ def _read_plain(masks: Sequence[StoredMask], values: set[float]) -> MaskReading 
             f"{found}, which looks like numbered objects: they are read as one class, any value "
             f"but 0. If the numbers are classes, {_NAME_THEM}."
         )
-        return MaskReading(ClassValues(BINARY), (note,))
+        return MaskReading(ClassValues(BINARY), (note,), other_values=_each_a_class(values))
     note = (
         f"{found}, at much the same place: they are read as {len(classes.names) - 1} classes. If "
         "they number objects, name one class of all these values by class_values in the recipe, "
         "or by --class."
     )
-    return MaskReading(classes, (note,))
+    one = {BINARY[1]: sorted(int(value) for value in values if value)}
+    return MaskReading(classes, (note,), other_values={**one})
+
+
+def _each_a_class(values: set[float]) -> dict[str, int | list[int]]:
+    return {f"class_{value:g}": int(value) for value in sorted(values) if value}
 
 
 def _read_two_valued(masks: Sequence[StoredMask], values: set[float]) -> MaskReading | None:
@@ -327,7 +330,10 @@ def _read_merged(masks: Sequence[StoredMask], values: set[float]) -> MaskReading
         )
     else:
         note = f"The masks hold {classes.describe(values)}."
-    return MaskReading(classes, (f"{note} If they are classes, {_NAME_THEM}.",), problems)
+    few = len(values - {0}) < _MAX_CLASSES and not problems
+    other = _each_a_class(values) if few else None
+    notes = (f"{note} If they are classes, {_NAME_THEM}.",)
+    return MaskReading(classes, notes, problems, other)
 
 
 def _is_no_labels(mask: StoredMask, many: bool) -> bool:
@@ -342,7 +348,7 @@ def _no_labels(mask: StoredMask) -> str:
     """What is said of a mask that is no labels: which numbers it holds, and how often."""
     found = sorted(zip(mask.values.counts, mask.values.values, strict=True), reverse=True)
     listed = ", ".join(f"{value:g} ({count:,} px)" for count, value in found[:_SHOWN])
-    low, high = mask.range
+    low, high = mask.values.values[0], mask.values.values[-1]
     lossy = " after a lossy compression" if mask.values.lossy else ""
     return (
         f"{mask.name} holds {low:g} to {high:g}, {len(found):,} different values{lossy}: mostly "
@@ -351,20 +357,15 @@ def _no_labels(mask: StoredMask) -> str:
 
 
 def _unknown_values(masks: Sequence[StoredMask], classes: ClassValues) -> dict[str, str]:
-    problems = {}
-    for mask in masks:
-        try:
-            classes.check(mask.values.values, mask.name)
-        except InputError as error:
-            problems[mask.name] = str(error)
-    return problems
+    return {
+        mask.name: sentence
+        for mask in masks
+        if (sentence := classes.refusal(mask.values.values, mask.name))
+    }
 
 
 def _part_notes(masks: Sequence[StoredMask]) -> tuple[str, ...]:
-    parts = {part: 0 for mask in masks if (part := mask.values.part)}
-    for mask in masks:
-        if mask.values.part:
-            parts[mask.values.part] += 1
+    parts = Counter(mask.values.part for mask in masks if mask.values.part)
     return tuple(
         f"The labels of {count:,} of {len(masks):,} masks are read from the {part}."
         for part, count in parts.items()

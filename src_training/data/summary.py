@@ -92,9 +92,12 @@ class Note:
     ----------
     sentence
         Such as which values of its masks become one class.
+    other_values
+        `class_values` by which the masks are read in the other way that makes sense.
     """
 
     sentence: str
+    other_values: Values | None = None
 
 
 Finding = CaseSummary | Problem | Note

@@ -107,7 +107,7 @@ def inspect_folder(
             yield Problem(f"masks/{file.name}", alone, unused=True)
     cases = [_on_disk(stem, parts) for stem in parts["images"]]
     reading = _read_classes(cases, class_values)
-    yield from map(Note, reading.notes)
+    yield from (Note(note, reading.other_values) for note in reading.notes)
     findings = (finding for case in cases for finding in _inspect(case, reading, masks))
     yield from require_foreground(findings, folder.name)
 

@@ -84,7 +84,7 @@ def inspect_volumes(
         except InputError as error:
             yield Problem(name, str(error), stem)
     reading = read_classes(list(stored.values()), class_values)
-    yield from map(Note, reading.notes)
+    yield from (Note(note, reading.other_values) for note in reading.notes)
     for stem, slices in whole.items():
         mask_name = stored[stem].name if stem in stored else ""
         if mask_name in reading.problems:

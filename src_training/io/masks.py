@@ -128,7 +128,7 @@ def _read_part(path: Path) -> tuple[NDArray[Any], str]:
     stored = plain_numbers(decode_file(path, partial(decode, labels=True)), path)
     labels, part = stored, ""
     if stored.ndim in (3, 4) and stored.shape[-1] in (2, 3, 4):
-        labels, part = _one_channel(stored, path)
+        labels, part = one_channel(stored, path, is_lossy(path))
     if labels.ndim not in (2, 3):
         raise InputError(
             f"{path} has shape {labels.shape}; "
@@ -137,8 +137,23 @@ def _read_part(path: Path) -> tuple[NDArray[Any], str]:
     return (_numbers(labels, path) if labels.dtype.kind == "f" else labels), part
 
 
-def _one_channel(stored: Pixels, path: Path) -> tuple[Pixels, str]:
-    """Labels of grey or colours (..., C), perhaps with alpha, and where they are."""
+def one_channel(stored: Pixels, path: object, lossy: bool = False) -> tuple[Pixels, str]:
+    """Return the labels of grey or colours (..., C), perhaps with alpha, and where they are.
+
+    Parameters
+    ----------
+    stored
+        C is 2 (grey and alpha), 3 or 4.
+    path
+        The file, as sentences name it.
+    lossy
+        Whether channels that are nearly equal are grey.
+
+    Raises
+    ------
+    InputError
+        If there are several colours, or colours and alpha both hold labels.
+    """
     bands = stored.shape[-1]
     colours, alpha = (stored, None) if bands == 3 else (stored[..., :-1], stored[..., -1])
     if alpha is not None and alpha.min() != alpha.max():
@@ -153,7 +168,7 @@ def _one_channel(stored: Pixels, path: Path) -> tuple[Pixels, str]:
     difference = int(np.ptp(colours, axis=-1).max()) if colours.shape[-1] > 1 else 0
     if difference == 0:
         return np.ascontiguousarray(colours[..., 0]), ""
-    if is_lossy(path) and difference <= _GREY:
+    if lossy and difference <= _GREY:
         return colours.mean(-1).round().astype(stored.dtype), ""
     marked = (colours != 0).any(-1)
     first = colours[marked][0]

@@ -185,6 +185,8 @@ def test_numbered_objects_are_one_class(tmp_path: Path) -> None:
     assert "looks like numbered objects: they are read as one class" in notes(folder)[0]
     values: dict[str, int | list[int]] = {f"kind_{value}": value for value in range(1, 33)}
     assert len(Domain.from_folder(folder, class_values=values).classes) == 33
+    [note] = [each for each in inspect_folder(folder) if isinstance(each, Note)]
+    assert note.other_values == {f"class_{value}": value for value in range(1, 33)}
 
 
 def test_regions_at_one_place_are_classes(tmp_path: Path) -> None:

@@ -65,11 +65,11 @@ RAMP = np.arange(12 * 16).reshape(SIDE)
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (RAMP / 7, "'scan' holds many numbers from 0 to 27"),
-        (RAMP - 90, "'scan' holds many whole numbers from -90 to 101"),
-        (RAMP * 500, "'scan' holds many whole numbers"),
+        (RAMP / 7, "'scan' holds 0 to 27.2857, 192 different values.*expected labels"),
+        (RAMP - 90, "'scan' holds -90 to 101, 192 different values"),
+        (RAMP * 500, "'scan' holds 0 to 95500, 192 different values"),
         (np.ones(SIDE), "'scan' holds the value 1 only"),
-        (np.stack([square(9), square(1), square(0)], -1), "'scan' holds colors"),
+        (np.stack([square(9), square(1)[::-1], square(0)], -1), "'scan' is a mask of 3 colors"),
     ],
 )
 def test_anything_else_is_refused_and_stays(pixels, message):
@@ -78,3 +78,21 @@ def test_anything_else_is_refused_and_stays(pixels, message):
     with pytest.raises(InputError, match=message):
         as_labels(viewer, layer)
     assert layer in viewer.layers
+
+
+def test_noise_and_grey_edges_are_divided_and_said():
+    viewer = ViewerModel()
+    pixels = square(255)
+    pixels[2:6, 2], pixels[1, 3:9], pixels[0, 0] = 90, 40, 3
+    labels = as_labels(viewer, viewer.add_image(pixels, name="mask"))
+    assert np.array_equal(labels.data, square(1))
+    assert "above 127 is foreground" in labels.metadata["mask_notes"][0]
+
+
+def test_the_alpha_channel_may_hold_the_labels():
+    viewer = ViewerModel()
+    pixels = np.full((*SIDE, 4), 255, np.uint8)
+    pixels[..., 3] = square(255)
+    labels = as_labels(viewer, viewer.add_image(pixels, rgb=True))
+    assert np.array_equal(labels.data, square(1))
+    assert "alpha channel" in labels.metadata["mask_notes"][0]

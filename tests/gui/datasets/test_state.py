@@ -6,6 +6,7 @@ from napari.components import ViewerModel
 
 from napari_msankd.datasets.selection import FolderDataset
 from napari_msankd.datasets.state import DatasetState, common_name
+from napari_msankd.layers import as_labels
 from src_training.io.images import write_labels
 from src_training.runs.data import load_domain
 
@@ -206,3 +207,56 @@ def test_one_patient_is_said_and_an_angle_is_kept(viewer, make_domain):
 )
 def test_layers_have_the_name_they_begin_with(layers, name):
     assert common_name(layers) == name
+
+
+def write_masks(folder, masks):
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for name, mask in masks.items():
+        write_labels(folder / "images" / f"{name}.png", np.full(mask.shape, 9, np.uint8))
+        write_labels(folder / "masks" / f"{name}.png", mask)
+    return folder
+
+
+def cells(seed):
+    mask = np.zeros((60, 60), np.uint8)
+    for number, place in enumerate(np.random.default_rng(seed).permutation(16)[:9], 1):
+        row, column = 15 * (place // 4), 15 * (place % 4)
+        mask[row + 2 : row + 10, column + 3 : column + 11] = number
+    return mask
+
+
+def test_numbered_objects_can_be_read_as_classes(viewer, tmp_path):
+    state = DatasetState()
+    state.choose_folder(write_masks(tmp_path / "cells", {"a": cells(0), "b": cells(1)}))
+    read(state, viewer)
+    assert "looks like numbered objects: they are read as one class" in state.text
+    assert state.reading_text == "Read masks as 9 classes"
+    assert load_domain(state.value().recipe(tmp_path), masks_required=True).classes[2:] == ()
+    state.read_otherwise()
+    read(state, viewer)
+    assert len(state.summary.classes) == 10 and state.include_text == "Read masks as before"
+    recipe = state.value().recipe(tmp_path)
+    assert len(load_domain(recipe, masks_required=True).classes) == 10
+    state.include_all()
+    assert read(state, viewer).summary.classes == ("background", "foreground")
+
+
+def test_inverted_masks_can_be_turned(viewer, tmp_path):
+    mask = np.full((20, 24), 255, np.uint8)
+    mask[4:8] = 0
+    state = DatasetState()
+    state.choose_folder(write_masks(tmp_path / "eyes", {"a": mask, "b": mask}))
+    assert read(state, viewer).reading_text == "Read masks inverted"
+    state.read_otherwise()
+    assert "foreground 20 %" in read(state, viewer).text
+
+
+def test_how_a_mask_layer_was_read_is_said(viewer):
+    add_image(viewer, "eye")
+    mask = add_mask(viewer, "eye mask", kind="image", value=255).data
+    mask[3:9, 3], mask[2, 4:8], mask[0, 0] = 90, 40, 3
+    state = DatasetState()
+    state.update_layers(viewer)
+    state.pair(state.rows[0].image, as_labels(viewer, viewer.layers["eye mask"]))
+    assert "eye mask: The masks hold 5 values from 0 to 255" in read(state, viewer).text
