@@ -23,6 +23,7 @@ from src_training.io.volumes.base import (
 )
 from src_training.io.volumes.dicom_frames import (
     Frame,
+    frame_count,
     frames_of,
     is_dicom,
     read_header,
@@ -73,6 +74,11 @@ def read_dicom(path: Path) -> list[Volume]:
     _one_series(frames, path)
     _one_grid(frames)
     frames = _in_order(frames, path)
+    if len(frames) == 1 and frames[0].thickness <= 0:
+        raise InputError(
+            f"{frames[0].path} has SliceThickness {frames[0].thickness:g} and is the only slice; "
+            "expected one above 0, or more slices"
+        )
     affine = _affine(frames)
     spacing = spacing_of(affine, path)
     orientation = orientation_of(affine)
@@ -109,7 +115,7 @@ def _headers(path: Path) -> dict[Path, Any]:
     if path.is_dir():
         return {file: read_header(file) for file in sorted(path.iterdir()) if is_dicom(file)}
     own = read_header(path)
-    if int(own.get("NumberOfFrames") or 1) > 1:
+    if frame_count(path, own) > 1:
         return {path: own}
     beside = _headers(path.parent)
     series = own.get("SeriesInstanceUID")

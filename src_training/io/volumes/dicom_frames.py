@@ -25,6 +25,7 @@ _HEADER = (
     "Columns",
     "NumberOfFrames",
     "PhotometricInterpretation",
+    "BitsAllocated",
     "BitsStored",
     "PixelRepresentation",
     "RescaleSlope",
@@ -32,6 +33,10 @@ _HEADER = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
+_TEXTS = ("SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "ImageType")
+_COUNTS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+# Directions are rounded to some digits: this far may their lengths be from 1.
+_UNIT = 0.01
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 # Transfer syntaxes that pydicom leaves to plug-ins, by the decoder of imagecodecs.
@@ -105,11 +110,25 @@ def is_dicom(file: Path) -> bool:
 
 
 def read_header(file: Path) -> Any:
-    """Read what `frames_of` needs of a file; InputError if it is broken."""
+    """Read what `frames_of` needs of a file; InputError if it, or one of its values, is broken."""
     from pydicom import dcmread
 
     with as_input_error(file, "a DICOM file"):
-        return dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER))
+        header = dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER))
+    for name in _HEADER:
+        try:
+            header.get(name)
+        except Exception:  # pydicom decodes a value when it is asked for, and raises anything
+            expected = "text" if name in _TEXTS else _count_text(_COUNTS.get(name, 1))
+            raise InputError(
+                f"{file} has {name} {_text(header, name)}; expected {expected}"
+            ) from None
+    return header
+
+
+def frame_count(file: Path, header: Any) -> int:
+    """Return the number of frames of a file, 1 where it does not say."""
+    return _whole(header, "NumberOfFrames", file, 1, 2**31, (1,))
 
 
 def why_left_out(header: Any) -> str:
@@ -137,7 +156,7 @@ def frames_of(file: Path, header: Any) -> list[Frame]:
     if kind != "MONOCHROME2":
         raise InputError(f"{file} is {kind}; expected MONOCHROME2")
     groups = _listed(header.get("PerFrameFunctionalGroupsSequence"))
-    count = int(_numbers(header, "NumberOfFrames", file, 1, (1,))[0])
+    count = frame_count(file, header)
     if count > 1 and len(groups) != count:
         raise InputError(f"{file} holds {count} frames; expected a file for each slice")
     if not groups:
@@ -164,36 +183,65 @@ def _lookup(header: Any, groups: Sequence[Any]) -> Callable[[str], Any]:
 
 
 def _frame(file: Path, number: int, header: Any, geometry: Any) -> Frame:
-    fields = {
-        name: _numbers(geometry, name, file, count)
-        for name, count in (
-            ("ImageOrientationPatient", 6),
-            ("ImagePositionPatient", 3),
-            ("PixelSpacing", 2),
-        )
-    }
+    fields = {name: _numbers(geometry, name, file, count) for name, count in _COUNTS.items()}
+    _check_grid(file, fields["ImageOrientationPatient"], fields["PixelSpacing"])
     (slope,) = _numbers(geometry, "RescaleSlope", file, 1, (1,))
     (intercept,) = _numbers(geometry, "RescaleIntercept", file, 1, (0,))
+    _whole(header, "BitsAllocated", file, 1, 64, (16,))
     if slope == 0:
         raise InputError(f"{file} has RescaleSlope 0; expected another number")
-    rows, columns, bits = (
-        int(_numbers(header, name, file, 1, default)[0])
-        for name, default in (("Rows", None), ("Columns", None), ("BitsStored", (16,)))
-    )
     return Frame(
         path=file,
         number=number,
-        size=(rows, columns),
+        size=(
+            _whole(header, "Rows", file, 1, 2**16),
+            _whole(header, "Columns", file, 1, 2**16),
+        ),
         position=fields["ImagePositionPatient"],
         orientation=fields["ImageOrientationPatient"],
         spacing=fields["PixelSpacing"],
         thickness=_numbers(geometry, "SliceThickness", file, 1, (0,))[0],
         slope=slope,
         intercept=intercept,
-        bits=bits,
-        signed=_numbers(header, "PixelRepresentation", file, 1, (0,))[0] == 1,
+        bits=_whole(header, "BitsStored", file, 1, 32, (16,)),
+        signed=_whole(header, "PixelRepresentation", file, 0, 1, (0,)) == 1,
         series=str(header.get("SeriesInstanceUID", "")),
     )
+
+
+def _check_grid(file: Path, orientation: tuple[float, ...], spacing: tuple[float, ...]) -> None:
+    """InputError unless spacings are above 0 and directions of length 1."""
+    if min(spacing) <= 0:
+        raise InputError(f"{file} has PixelSpacing {_shown(spacing)}; expected 2 numbers above 0")
+    lengths = np.linalg.norm(np.reshape(orientation, (2, 3)), axis=1)
+    if np.abs(lengths - 1).max() > _UNIT:
+        raise InputError(
+            f"{file} has ImageOrientationPatient {_shown(orientation)}; "
+            "expected two directions of length 1"
+        )
+
+
+def _whole(
+    header: Any,
+    name: str,
+    file: Path,
+    low: int,
+    high: int,
+    default: tuple[float, ...] | None = None,
+) -> int:
+    """Return the whole number of a field; InputError unless it is from `low` to `high`."""
+    (found,) = _numbers(header, name, file, 1, default)
+    if not low <= found <= high or found != int(found):
+        raise InputError(f"{file} has {name} {found:g}; expected an integer from {low} to {high}")
+    return int(found)
+
+
+def _count_text(count: int) -> str:
+    return f"{count} number{'s' * (count > 1)}"
+
+
+def _shown(numbers: Sequence[float]) -> str:
+    return "\\".join(f"{each:g}" for each in numbers)
 
 
 def _numbers(
@@ -207,11 +255,11 @@ def _numbers(
 
     `holder` is a header, or what looks a field up by name.
     """
-    numbers = f"{count} number{'s' * (count > 1)}"
+    numbers = _count_text(count)
     try:
         value = holder(name) if callable(holder) else holder.get(name)
         found = tuple(float(each) for each in _listed(value))
-    except (ValueError, TypeError):
+    except Exception:  # values of a functional group are decoded here
         text = _text(holder, name)
         raise InputError(f"{file} has {name} {text}; expected {numbers}") from None
     if not found and default is not None:
@@ -219,8 +267,7 @@ def _numbers(
     if not found:
         raise InputError(f"{file} has no {name}; expected every slice to have its position")
     if len(found) != count or not np.isfinite(found).all():
-        shown = "\\".join(f"{each:g}" for each in found)
-        raise InputError(f"{file} has {name} {shown}; expected {numbers}")
+        raise InputError(f"{file} has {name} {_shown(found)}; expected {numbers}")
     return found
 
 

@@ -1,6 +1,7 @@
 """zarr arrays and OME-Zarr multiscales, 0.1 to 0.5; labels as OME-Zarr label images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,18 +89,24 @@ def _image(path: Path, group: Any) -> list[Volume]:
     attributes = attributes.get("ome", attributes)
     if not attributes.get("multiscales"):
         raise InputError(f"{path} is a zarr group without multiscales; expected an OME-Zarr image")
-    scales = attributes["multiscales"][0]
-    levels = [_lazy(path, group[each["path"]]) for each in scales["datasets"]]
-    axes = _axes(scales, levels[0].ndim)
-    names = [axis["name"] for axis in axes]
+    with _field(attributes, "multiscales"):
+        scales = dict(attributes["multiscales"][0])
+    with _field(scales, "datasets"):
+        levels = [_lazy(path, group[each["path"]]) for each in scales["datasets"]]
+    with _field(scales, "axes"):
+        axes = _axes(scales, levels[0].ndim)
+        names = [str(axis["name"]) for axis in axes]
+        MILLIMETRES.keys() & {axis.get("unit") for axis in axes}
     if names[-3:] != ["z", "y", "x"]:
         raise InputError(f"{path} has axes {', '.join(names)}; expected z, y, x as the last")
     if "t" in names and levels[0].shape[names.index("t")] > 1:
         times = levels[0].shape[names.index("t")]
         raise InputError(f"{path} has {times} times; expected a single one")
-    spacing, affine = _place(scales, axes)
+    with _field(scales, "coordinateTransformations"):
+        spacing, affine = _place(scales, axes)
     count = levels[0].shape[names.index("c")] if "c" in names else 1
-    labels = _channel_names(attributes, count)
+    with _field(attributes, "omero"):
+        labels = _channel_names(attributes, count)
     volumes = []
     for channel in range(count):
         index = tuple(channel if name == "c" else 0 for name in names[:-3])
@@ -116,6 +123,17 @@ def _image(path: Path, group: Any) -> list[Volume]:
             )
         )
     return volumes
+
+
+@contextmanager
+def _field(holder: Mapping[str, Any], name: str) -> Iterator[None]:
+    """Name a field of the metadata in whatever its reading raises."""
+    try:
+        yield
+    except (InputError, ValueError):
+        raise
+    except Exception as error:  # JSON may hold anything in any place
+        raise ValueError(f"its {name} is {str(holder.get(name))[:80]}") from error
 
 
 def _axes(scales: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
@@ -142,11 +160,23 @@ def _steps(scales: Mapping[str, Any], axes: int) -> tuple[NDArray[Any], NDArray[
     for holder in (scales["datasets"][0], scales):
         for transformation in holder.get("coordinateTransformations") or ():
             if transformation["type"] == "scale":
-                factor = np.asarray(transformation["scale"], float)
+                factor = _numbers(transformation, "scale", axes)
                 scale, translation = scale * factor, translation * factor
             elif transformation["type"] == "translation":
-                translation = translation + np.asarray(transformation["translation"], float)
+                translation = translation + _numbers(transformation, "translation", axes)
     return scale, translation
+
+
+def _numbers(transformation: Mapping[str, Any], name: str, axes: int) -> NDArray[Any]:
+    """The numbers of a transformation; ValueError unless there is one for each axis."""
+    found = transformation[name]
+    real = isinstance(found, list) and all(isinstance(each, int | float) for each in found)
+    numbers = np.asarray(found if real else [], float)
+    if numbers.shape != (axes,) or not np.isfinite(numbers).all():
+        raise ValueError(f"its {name} is {found}, not {axes} finite numbers")
+    if name == "scale" and numbers.min() <= 0:
+        raise ValueError(f"its scale is {found}, not {axes} numbers above 0")
+    return numbers
 
 
 def _place(

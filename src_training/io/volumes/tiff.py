@@ -38,7 +38,9 @@ def read_tiff(path: Path) -> list[Volume]:
     list of Volume
         One, taken to lie on canonical axes, which TIFF does not record;
         spacing from OME or ImageJ metadata, None unless these have it of all
-        three axes. In chunks of about 4 MB.
+        three axes, in numbers above 0 and a known unit. Of several series the
+        first is read. In chunks of about 4 MB. `Volume.notes` tell what of
+        the metadata was not taken, and that there are more series.
 
     Raises
     ------
@@ -66,12 +68,15 @@ def read_tiff(path: Path) -> list[Volume]:
         if (orientation := tiff_orientation(series.keyframe)) != 1:
             raise InputError(f"{path} has orientation tag {orientation}; expected 1, upright")
         dtype = number_dtype(series.dtype, path)
-        spacing = _spacing(file, series)
+        spacing, notes = _spacing(file, series), series_notes(path)
+        if spacing is None and (steps := _steps(file, series)):
+            listed = ", ".join(f"{name} {step} {unit}".strip() for name, step, unit in steps)
+            notes = (*notes, f"the spacing is unknown: {listed}")
     plane = int(np.prod(shape[1:])) * dtype.itemsize
     stored = StoredArray(path, partial(_Pages, path), shape, dtype)
     chunks = (min(shape[0], max(1, _CHUNK // plane)), *shape[1:])
     voxels = as_dask(stored, chunks)
-    return [Volume(voxels, spacing, path, "tiff", notes=series_notes(path))]
+    return [Volume(voxels, spacing, path, "tiff", notes=tuple(notes))]
 
 
 def _axes(series: Any) -> tuple[str, tuple[int, ...]]:
@@ -99,29 +104,35 @@ class _Pages:
 
 
 def _spacing(file: tifffile.TiffFile, series: Any) -> Spacing | None:
-    found = _ome_spacing(file) if file.is_ome else _imagej_spacing(file, series)
-    return found if found is not None and min(found) > 0 else None
-
-
-def _ome_spacing(file: tifffile.TiffFile) -> Spacing | None:
-    pixels = ElementTree.fromstring(file.ome_metadata or "").find(".//{*}Pixels")
-    if pixels is None or any(f"PhysicalSize{axis}" not in pixels.attrib for axis in "ZYX"):
+    steps = [_number(step) * MILLIMETRES.get(unit, 0) for _, step, unit in _steps(file, series)]
+    if len(steps) < 3 or not all(0 < step < np.inf for step in steps):
         return None
-    z, y, x = (
-        float(pixels.attrib[f"PhysicalSize{axis}"])
-        * MILLIMETRES.get(pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm"), 0)
-        for axis in "ZYX"
-    )
+    z, y, x = steps
     return z, y, x
 
 
-def _imagej_spacing(file: tifffile.TiffFile, series: Any) -> Spacing | None:
+def _number(text: object) -> float:
+    try:
+        return float(str(text))
+    except ValueError:
+        return 0.0
+
+
+def _steps(file: tifffile.TiffFile, series: Any) -> list[tuple[str, object, str]]:
+    """Name, step and unit of z, y and x, as OME or ImageJ has them; none unless all are there."""
+    if file.is_ome:
+        pixels = ElementTree.fromstring(file.ome_metadata or "").find(".//{*}Pixels")
+        sizes = {} if pixels is None else pixels.attrib
+        names = [f"PhysicalSize{axis}" for axis in "ZYX"]
+        if any(name not in sizes for name in names):
+            return []
+        return [(name, sizes[name], sizes.get(f"{name}Unit", "µm")) for name in names]
     metadata: dict[str, Any] = file.imagej_metadata or {}
-    unit = MILLIMETRES.get(str(metadata.get("unit", "")).replace("\\u00B5", "µ"))
-    across, down = series.keyframe.resolution
-    if "spacing" not in metadata or unit is None or not across or not down:
-        return None
-    return float(metadata["spacing"]) * unit, unit / down, unit / across
+    unit = str(metadata.get("unit", "")).replace("\\u00B5", "µ")
+    if "spacing" not in metadata or unit.lower() in ("", "pixel", "pixels"):
+        return []
+    across, down = (1 / each if each else 0 for each in series.keyframe.resolution)
+    return [("spacing", metadata["spacing"], unit), ("y", down, unit), ("x", across, unit)]
 
 
 def write_tiff_labels(volume: Volume, labels: Any, path: Path) -> None:
