@@ -5,7 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_msankd.datasets.layer_export import cases_of, stored_labels, stored_pixels
+from napari_msankd.datasets.layer_export import (
+    HIGHEST,
+    LayerCase,
+    cases_of,
+    stored_labels,
+    stored_pixels,
+)
 from napari_msankd.datasets.layer_pairs import LayerPair
 from napari_msankd.datasets.selection import (
     Dataset,
@@ -102,6 +108,7 @@ def _inspect_layers(dataset: LayerDataset, masks: Masks) -> "Iterator[Finding | 
         painted[case.pair.image.name] += case.labels is not None
         try:
             pixels, labels = stored_pixels(case), stored_labels(case, classes)
+            _require_labels(case)
         except InputError as error:
             yield Problem(layer.name, str(error))
             continue
@@ -115,6 +122,26 @@ def _inspect_layers(dataset: LayerDataset, masks: Masks) -> "Iterator[Finding | 
         if bare and required and dataset.unmasked != "unlabelled":
             whole = not painted[pair.image.name]
             yield WithoutMask(bare, str(unpainted_error(pair)) if whole else "")
+
+
+def _require_labels(case: LayerCase) -> None:
+    """Raise InputError if a Labels layer holds the grey values of a mask: all would be paint."""
+    from src_training.data.classes import StoredMask, read_classes
+    from src_training.io.masks import MaskValues
+
+    labels, layer = case.labels, case.pair.labels
+    if labels is None or layer is None or labels.max() < HIGHEST // 2:
+        return
+    found = MaskValues.of(labels)
+    reading = read_classes([StoredMask(f"Labels layer {layer.name!r}", found, lambda: labels)])
+    for sentence in reading.problems.values():
+        raise InputError(sentence)
+    if len(found.values) > 2 and reading.classes.threshold is not None:
+        raise InputError(
+            f"Labels layer {layer.name!r} holds {len(found.values)} values from "
+            f"{found.values[0]:g} to {found.values[-1]:g}, two and grey edges or noise; expected "
+            "painted labels, or the mask opened as an image and used as labels"
+        )
 
 
 def _partly_painted(pair: LayerPair, bare: int) -> "Finding":

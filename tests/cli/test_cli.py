@@ -19,6 +19,7 @@ from src_training.evaluation.evaluate import evaluate
 from src_training.inference.model_file import load_model, read_card
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.images import read_image
+from src_training.io.masks import read_mask
 from src_training.runs.state import run_state
 
 COMMANDS = ["recipe", "distil", "compare", "segment", "evaluate", "fsd", "models", "runs", "tune"]
@@ -174,6 +175,23 @@ def test_evaluate_scores_as_the_engine_and_writes_every_image(
     assert {"accuracy", "sensitivity", "specificity", "miou", "f1", "auc"} <= set(
         scores["a"]["pooled"]
     )
+
+
+def test_how_masks_are_read_is_said_and_recorded(msankd, make_domain, model_file, tmp_path):
+    folder = make_domain("a")
+    for file in sorted((folder / "masks").iterdir()):
+        mask = read_mask(file) > 0
+        file.unlink()
+        Image.fromarray((mask * 255).astype(np.uint8)).save(file.with_suffix(".jpg"))
+    note = "two and noise of a lossy compression: above 127 is foreground."
+    said = msankd("inspect", folder)
+    assert said.code == 0 and note in " ".join(said.out.split())
+    scores = tmp_path / "scores.json"
+    said = msankd("evaluate", "--model", model_file, "--domain", folder, "--json", scores)
+    assert said.code == 0 and note in " ".join(said.out.split())
+    assert note in json.loads(scores.read_text())["a"]["mask_notes"][0]
+    refused = msankd("inspect", folder, "--class", "vessel=255")
+    assert refused.code == 1 and "expected only 0 (background), 255 (vessel)" in refused.err
 
 
 def test_fsd_is_symmetric_and_zero_between_a_domain_and_its_copy(

@@ -260,3 +260,14 @@ def test_how_a_mask_layer_was_read_is_said(viewer):
     state.update_layers(viewer)
     state.pair(state.rows[0].image, as_labels(viewer, viewer.layers["eye mask"]))
     assert "eye mask: The masks hold 5 values from 0 to 255" in read(state, viewer).text
+
+
+def test_grey_values_in_a_labels_layer_are_a_problem(viewer):
+    image = add_image(viewer, "eye")
+    mask = add_mask(viewer, "converted", value=255).data
+    mask[3:9, 3], mask[2, 4:8], mask[0, 0] = 90, 40, 3
+    state = DatasetState()
+    state.update_layers(viewer)
+    state.tick(image, True)
+    [sentence] = read(state, viewer).problems
+    assert sentence.startswith("Labels layer 'converted' holds 5 values from 0 to 255, two and")

@@ -88,6 +88,14 @@ def test_old_figures_are_marked_until_there_are_new_ones(
     assert [each.text() for each in figures] == ["Dice 0.5", "vessel 9 ml"]
 
 
+def test_a_reference_with_noise_is_divided_and_said(image, viewer, widget, segmented, qtbot):
+    viewer.add_image(image, rgb=True)
+    labels = np.asarray(segmented().data).astype(np.uint8) * 255
+    labels[:10, :20], labels[:10, 20], labels[0, 40], labels[1, 30] = 255, 90, 3, 7
+    widget.reference.layer = viewer.add_labels(labels)
+    qtbot.waitUntil(lambda: "above 127 is foreground" in widget.scores.text(), timeout=PATIENCE)
+
+
 def test_a_mask_open_as_an_image_becomes_the_reference(image, viewer, widget, segmented, qtbot):
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[5:20, 5:20] = 255
