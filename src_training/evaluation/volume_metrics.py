@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from src_training.data.preprocessing.geometry import Mask
 from src_training.errors import InputError
 from src_training.evaluation.metrics import dice, mean_defined
-from src_training.evaluation.surfaces import average_surface_distance, hausdorff95
+from src_training.evaluation.surfaces import (
+    average_surface_distance,
+    hausdorff95,
+    surface_distances,
+)
 
 VOLUME_METRICS = ("dice", "voe", "rvd", "hd95", "assd")
 """The metrics of `score_volume`."""
@@ -82,8 +86,8 @@ def _class_scores(predicted: Mask, true: Mask, spacing: Spacing) -> dict[str, fl
     union = n_predicted + n_true - overlap
     hd95 = assd = float("nan")
     if n_predicted and n_true:
-        hd95 = hausdorff95(predicted, true, spacing)
-        assd = average_surface_distance(predicted, true, spacing)
+        distances = surface_distances(predicted, true, spacing)
+        hd95, assd = hausdorff95(distances), average_surface_distance(distances)
     return {
         "dice": float(dice(overlap, n_predicted, n_true)),
         "voe": 1 - overlap / union if union else 0.0,

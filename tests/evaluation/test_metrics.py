@@ -149,3 +149,13 @@ def test_a_model_that_gives_nan_is_refused():
 def test_what_cannot_be_scored_is_refused(mask, fov, sentence):
     with pytest.raises(InputError, match=sentence):
         score(two(np.zeros((8, 8))), mask, fov)
+
+
+@given(st.integers(2, 60), st.sampled_from([3, 40, 10**6]), st.integers(0, 99))
+def test_auc_is_exact_with_ties_as_well(pixels, steps, seed):
+    random = np.random.default_rng(seed)
+    foreground = (random.integers(0, steps, (1, pixels)) / steps).astype(np.float32)
+    mask = np.zeros((1, pixels), np.uint8)
+    mask[0, : random.integers(1, pixels)] = 1
+    expected = roc_auc_score(mask[0], foreground[0])
+    assert score(two(foreground), mask)["auc"] == pytest.approx(expected, abs=1e-12)
