@@ -22,7 +22,7 @@ from src_training.io.decoders import (
     tiff_orientation,
 )
 from src_training.io.volumes.base import MILLIMETRES, Spacing, Volume, VolumeFormat
-from src_training.io.volumes.lazy import StoredArray, as_dask, label_slabs, number_dtype
+from src_training.io.volumes.lazy import StoredArray, as_dask, label_slabs, number_dtype, three_axes
 
 # Bytes of a chunk: each opens the file anew.
 _CHUNK = 2**22
@@ -72,6 +72,7 @@ def read_tiff(path: Path) -> list[Volume]:
         if spacing is None and (steps := _steps(file, series)):
             listed = ", ".join(f"{name} {step} {unit}".strip() for name, step, unit in steps)
             notes = (*notes, f"the spacing is unknown: {listed}")
+    shape = three_axes(shape, path, leading=True)
     plane = int(np.prod(shape[1:])) * dtype.itemsize
     stored = StoredArray(path, partial(_Pages, path), shape, dtype)
     chunks = (min(shape[0], max(1, _CHUNK // plane)), *shape[1:])
