@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from src_training.data.summary import CaseSummary, Finding, Problem
 
 _FEW = 3
+_MOST_CLASSES = 8
 
 
 @dataclass(frozen=True)
@@ -335,9 +336,10 @@ class DatasetSummary:
         counts = sum((Counter(case.counts) for case in self._labelled), Counter[str]())
         classes = self.classes[1:] or self.classes
         total = sum(counts.values())
-        return " · ".join(
-            f"{each} {share_of(counts[each], total, self.volumes)}" for each in classes
-        )
+        shown = classes if len(classes) <= _MOST_CLASSES else classes[: _MOST_CLASSES - 1]
+        shares = [f"{each} {share_of(counts[each], total, self.volumes)}" for each in shown]
+        more = len(classes) - len(shown)
+        return " · ".join([*shares, *([f"{more} more classes"] if more else [])])
 
     def _use(self) -> str:
         if self.masks == "unused":

@@ -236,6 +236,7 @@ def test_numbered_objects_can_be_read_as_classes(viewer, tmp_path):
     state.read_otherwise()
     read(state, viewer)
     assert len(state.summary.classes) == 10 and state.include_text == "Read masks as before"
+    assert "class_7 " in state.text and " · 2 more classes" in state.text
     recipe = state.value().recipe(tmp_path)
     assert len(load_domain(recipe, masks_required=True).classes) == 10
     state.include_all()
