@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from src_training.errors import InputError
-from src_training.io.decoders import Pixels, decode
+from src_training.io.decoders import (
+    TIFF_SUFFIXES,
+    Pixels,
+    as_input_error,
+    decode,
+    without_warnings,
+)
 from src_training.io.images import decode_file, plain_numbers
 
 _LOSSY = frozenset({".jpg", ".jpeg"})
+_LOSSY_TIFF = frozenset({6, 7, 33007, 34892, 50002})
+"""Compressions of a TIFF by JPEG and JPEG XL."""
+
 _BINS = 256
 _COLOURS = 5
 _GREY = 16
@@ -110,7 +120,15 @@ def read_mask_values(path: Path) -> tuple[NDArray[Any], MaskValues]:
 
 def is_lossy(path: Path) -> bool:
     """Whether a file's format changes the numbers that are stored in it."""
-    return path.suffix.lower() in _LOSSY
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        expected = "a whole TIFF"
+        with without_warnings(), as_input_error(path, expected), tifffile.TiffFile(path) as file:
+            return bool(file.pages.first.compression in _LOSSY_TIFF)
+    if suffix == ".webp":
+        with path.open("rb") as stored:
+            return b"VP8L" not in stored.read(64)
+    return suffix in _LOSSY
 
 
 def field_of_view(stored: NDArray[Any]) -> NDArray[np.bool_]:

@@ -136,6 +136,15 @@ def test_what_is_no_label_is_one_sentence(suffix: str, mask: np.ndarray, tmp_pat
         Domain.from_folder(folder)
 
 
+@pytest.mark.parametrize(("suffix", "options"), [(".tif", {"compression": "jpeg"}), (".webp", {})])
+def test_any_lossy_file_holds_no_small_labels(
+    suffix: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    save = partial(pictures, **options)
+    folder = domain_folder(tmp_path, [discs(0, 4)], suffix, save)
+    assert "different values after a lossy compression" in problems(folder)[f"masks/0{suffix}"]
+
+
 def test_one_picture_among_jpeg_masks_is_named(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), np.uint8)
     folder = domain_folder(tmp_path, [*MASKS, noise], ".jpg")
