@@ -24,6 +24,10 @@ out = plain_console()
 err = plain_console(stderr=True)
 
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
+Channel = Annotated[
+    str | None,
+    Parameter(help="Which images of each case, where a folder has several: flair, 0001, CT."),
+]
 ResampleMasks = Annotated[
     bool,
     Parameter(

@@ -9,7 +9,15 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Angles, Device, Flips, Model, ResampleMasks, write_json
+from src_training.cli.console import (
+    Angles,
+    Channel,
+    Device,
+    Flips,
+    Model,
+    ResampleMasks,
+    write_json,
+)
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ def inspect(
     folder: Annotated[Path, Parameter(help="Folder with images/, and perhaps masks/.")],
     *,
     class_values: ClassValues = None,
+    channel: Channel = None,
     resample_masks: ResampleMasks = False,
 ) -> None:
     """Check every image and mask of a folder; exit code 1 if there is a problem.
@@ -39,18 +48,17 @@ def inspect(
     msankd inspect data/ours
     ```
     """
-    from src_training.data.summary import CaseSummary, Masks, Problem
+    from src_training.data.summary import CaseSummary, Problem
     from src_training.data.validation import inspect_folder
     from src_training.io.volumes.grid import format_size
 
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; expected one with images/")
-    masks: Masks = "required" if (folder / "masks").is_dir() else "optional"
     table, problems = Table("case", "size", "classes, pixels"), []
     notes = list[str]()
     values = _class_values(class_values)
     for finding in inspect_folder(
-        folder, masks=masks, class_values=values, resample=resample_masks
+        folder, None, class_values=values, channel=channel, resample=resample_masks
     ):
         if isinstance(finding, CaseSummary):
             counts = (finding.counts or {}).items()
@@ -76,6 +84,7 @@ def evaluate(
     ],
     class_values: ClassValues = None,
     angle: Angles = None,
+    channel: Channel = None,
     resample_masks: ResampleMasks = False,
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write every score.")] = None,
     flips: Flips = False,
@@ -104,7 +113,12 @@ def evaluate(
     domains = [
         _for_model(each, loaded.card.classes)
         for each in domains_in(
-            domain, angle, masks="required", class_values=values, resample_masks=resample_masks
+            domain,
+            angle,
+            masks="required",
+            class_values=values,
+            channel=channel,
+            resample_masks=resample_masks,
         )
     ]
     results = []
@@ -129,6 +143,7 @@ def fsd(
     model: Model,
     domain: Annotated[list[Path], Parameter(help="Folder with images/; masks are not needed.")],
     angle: Angles = None,
+    channel: Channel = None,
     resample_masks: ResampleMasks = False,
     json_file: Annotated[Path | None, Parameter(name="--json", help="Write the matrix.")] = None,
     device: Device = "auto",
@@ -152,7 +167,7 @@ def fsd(
     if len(domain) < 2:
         raise InputError(f"--domain was given {len(domain)} time; expected at least two domains")
     loaded = load_model(model, find_device(device))
-    domains = domains_in(domain, angle, resample_masks=resample_masks)
+    domains = domains_in(domain, angle, channel=channel, resample_masks=resample_masks)
     vectors = {each.name: image_vectors(loaded, each) for each in domains}
     table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
     for column in ("from", "to", "FSD", "95 % interval", "N from", "N to", "covariance"):
@@ -176,6 +191,7 @@ def domains_in(
     *,
     masks: "Masks" = "optional",
     class_values: dict[str, int | list[int]] | None = None,
+    channel: str | None = None,
     resample_masks: bool = False,
 ) -> list["Domain"]:
     """The domains of folders, each with the angle of its camera if angles are given.
@@ -202,6 +218,7 @@ def domains_in(
                 name=name,
                 class_values=class_values,
                 masks=masks,
+                channel=channel,
                 resample_masks=resample_masks,
             ),
             angle=angle,

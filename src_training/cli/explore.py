@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from src_training.cli import console
-from src_training.cli.console import Angles, Device, ResampleMasks
+from src_training.cli.console import Angles, Channel, Device, ResampleMasks
 from src_training.cli.domains import domains_in
 from src_training.errors import InputError
 
@@ -29,6 +29,7 @@ def features(
     domain: Folders,
     out_file: Annotated[Path, Parameter(name="--out", help="CSV file to write.")],
     angle: Angles = None,
+    channel: Channel = None,
     resample_masks: ResampleMasks = False,
     views: Views = 0,
     seed: Seed = 0,
@@ -48,7 +49,12 @@ def features(
     from src_training.inference.model_file import load_model
 
     loaded = load_model(model, find_device(device))
-    table = _extract(loaded, domains_in(domain, angle, resample_masks=resample_masks), views, seed)
+    table = _extract(
+        loaded,
+        domains_in(domain, angle, channel=channel, resample_masks=resample_masks),
+        views,
+        seed,
+    )
     table.save_csv(out_file)
     console.out.print(f"{out_file}: {len(table)} vectors", highlight=False, soft_wrap=True)
 
@@ -66,6 +72,7 @@ def report(
         list[Path] | None, Parameter(help="Folder with images/; the domains of the run if missing.")
     ] = None,
     angle: Angles = None,
+    channel: Channel = None,
     resample_masks: ResampleMasks = False,
     method: Annotated[
         Literal["pca", "tsne", "umap"], Parameter(help="Projection of the vectors.")
@@ -94,7 +101,7 @@ def report(
     if run is None and not domain:
         raise InputError("report of a model takes --domain FOLDER; expected at least one")
     domains = (
-        domains_in(domain, angle, resample_masks=resample_masks)
+        domains_in(domain, angle, channel=channel, resample_masks=resample_masks)
         if domain
         else _domains_of(Path(str(run)))
     )
@@ -115,6 +122,7 @@ def align(
     domain: Annotated[Path, Parameter(help="Folder with images/ and masks/.")],
     out_file: Annotated[Path, Parameter(name="--out", help="Model file to write.")],
     angle: Angles = None,
+    channel: Channel = None,
     resample_masks: ResampleMasks = False,
     steps: Annotated[int, Parameter(help="Steps of each of the three stages.")] = 150,
     seed: Seed = 0,
@@ -136,7 +144,7 @@ def align(
 
     console.refuse_written(out_file)
     loaded = load_model(model, find_device(device))
-    [labelled] = domains_in([domain], angle, resample_masks=resample_masks)
+    [labelled] = domains_in([domain], angle, channel=channel, resample_masks=resample_masks)
     with counted(console.out, "fitting", STAGES * steps) as advance:
         for result in fit_semantic_encoder(loaded, labelled, steps=steps, seed=seed):
             if isinstance(result, StepResult):

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from src_training.cli import console
-from src_training.cli.console import Angles, Device, Model, ResampleMasks
+from src_training.cli.console import Angles, Channel, Device, Model, ResampleMasks
 from src_training.cli.domains import domains_in
 from src_training.errors import InputError
 
@@ -62,6 +62,7 @@ def tune(
     domain: Annotated[Path, Parameter(help="Folder with images/ and masks/; two suffice.")],
     out_file: Annotated[Path, Parameter(name="--out", help="Model file to write.")],
     angle: Angles = None,
+    channel: Channel = None,
     resample_masks: ResampleMasks = False,
     device: Device = "auto",
 ) -> None:
@@ -81,7 +82,9 @@ def tune(
 
     console.refuse_written(out_file)
     predictor = Predictor(load_model(model), device=device)
-    [labelled] = domains_in([domain], angle, masks="required", resample_masks=resample_masks)
+    [labelled] = domains_in(
+        [domain], angle, masks="required", channel=channel, resample_masks=resample_masks
+    )
     with console.out.status("") as status:
         for sentence in adapt_to_domain(predictor, labelled, out_file):
             status.update(Text(sentence))

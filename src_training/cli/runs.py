@@ -14,7 +14,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Device, ResampleMasks, Settings, load_recipe
+from src_training.cli.console import Channel, Device, ResampleMasks, Settings, load_recipe
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def recipe(
         list[float] | None,
         Parameter(help="Degrees of the fundus cameras of all folders, in the order above."),
     ] = None,
+    channel: Channel = None,
     resample_masks: ResampleMasks = False,
 ) -> None:
     """Write the recipe that Train & distil in napari would run on these folders.
@@ -85,6 +86,7 @@ def recipe(
             name=where.resolve().name,
             folder=str(where.resolve()),
             angle=degrees,
+            channel=channel,
             resample_masks=resample_masks,
         )
         for where, degrees in zip(folders, angles, strict=True)

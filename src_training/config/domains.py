@@ -43,7 +43,8 @@ class DomainRecipe(BaseModel):
     name
         What the domain is called in tables and in the model.
     folder
-        Folder with ``images/``, ``masks/`` and perhaps ``fov/``. Environment
+        Folder with ``images/``, ``masks/`` and perhaps ``fov/``, or of a public data
+        set as it is unpacked; see `LAYOUTS`. Environment
         variables (``${NAME}``) are filled in; a relative path counts from
         the recipe's folder.
     phantoms
@@ -58,6 +59,9 @@ class DomainRecipe(BaseModel):
         those that have none. All if missing.
     class_values
         Stored value, or values, of each class; read from the masks if missing.
+    channel
+        Which image of each case is read, where the folder has several: ``flair``, ``0001``,
+        or a name from its ``dataset.json``.
     resample_masks
         Whether masks of volumes that lie on another grid of the same space are resampled
         to the grid of their image, nearest neighbour. They are refused otherwise.
@@ -80,6 +84,7 @@ class DomainRecipe(BaseModel):
         None
     )
     class_values: dict[str, int | list[int]] | None = None
+    channel: str | None = None
     resample_masks: Annotated[bool, Field(title="Resample masks on another grid")] = False
     angle: Annotated[Angle | None, Field(title="Camera angle")] = None
     terms: Annotated[str, Field(title="Terms of use")] = ""

@@ -1,9 +1,8 @@
 """One image of a domain, in memory or on disk."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,6 @@ from src_training.errors import InputError
 from src_training.io.images import read_image
 from src_training.io.masks import field_of_view, read_mask, read_mask_values
 from src_training.io.volumes.grid import format_size
-from src_training.io.volumes.registry import volume_name
 
 Masks = Literal["required", "optional", "present", "absent"]
 """Which images of a folder are cases: all, and each must have a mask, or may have one; or
@@ -184,48 +182,6 @@ def stored_mask(path: Path, size: tuple[int, int]) -> StoredMask:
     labels, values = read_mask_values(path)
     require_size(labels.shape, size, path)
     return StoredMask(str(path), values, partial(read_mask, path))
-
-
-def by_stem(
-    files: Iterable[Path], stem_of: Callable[[Path], str] = attrgetter("stem")
-) -> tuple[dict[str, Path], dict[Path, str]]:
-    """Return files by stem, and those whose stem another has already.
-
-    Parameters
-    ----------
-    files
-        In the order in which the first of a stem counts.
-    stem_of
-        What files that belong together have alike.
-
-    Returns
-    -------
-    dict of str to Path
-        The first file of each stem.
-    dict of Path to str
-        The sentence that refuses each of the others.
-    """
-    found, others = dict[str, Path](), dict[Path, str]()
-    for file in files:
-        first = found.setdefault(stem_of(file), file)
-        if first is not file:
-            both = f"{file.parent} has both {first.name} and {file.name}"
-            others[file] = f"{both}; expected one file for each stem"
-    return found, others
-
-
-def is_excluded(file: Path, exclude: Collection[str]) -> bool:
-    """Whether a file of a domain, or the case that it is of, is left out.
-
-    Examples
-    --------
-    >>> [is_excluded(Path("lab/masks/07.png"), {each}) for each in ("07", "masks/07.png", "0")]
-    [True, True, False]
-    """
-    if not exclude:
-        return False
-    stem = file.name if file.is_dir() else file.stem
-    return bool({f"{file.parent.name}/{file.name}", volume_name(file), stem} & set(exclude))
 
 
 def select_by_mask(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from src_training.data.case import Case, CaseFiles, Masks, in_memory
 from src_training.data.classes import BINARY, ClassValues, read_classes
 from src_training.data.folder_cases import cases_in_folder, format_names
+from src_training.data.layouts.files import read_folder
 from src_training.data.slice_context import adjacent_slice_name
 from src_training.data.volume_slices import VolumeSlice
 from src_training.errors import InputError
@@ -70,6 +71,7 @@ class Domain:
         class_values: Mapping[str, int | list[int]] | None = None,
         masks: Masks = "required",
         exclude: Collection[str] = (),
+        channel: str | None = None,
         resample_masks: bool = False,
     ) -> "Domain":
         """Open a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
@@ -94,6 +96,8 @@ class Domain:
         exclude
             Names of cases or volumes, and files such as ``masks/01.png``, that are
             left out unread.
+        channel
+            Which image of each case is read, where there are several (``flair``, ``0001``).
         resample_masks
             Whether masks of volumes that lie on another grid of the same space are
             resampled to that of their image, nearest neighbour; see `resampled_masks`.
@@ -106,10 +110,9 @@ class Domain:
             background, a file cannot be read, or `exclude` names what is not there.
         """
         path = Path(path)
-        files, stored, notes, unmatched = cases_in_folder(
-            path, masks, exclude, resample=resample_masks
-        )
-        reading = read_classes(stored, class_values)
+        found = read_folder(path, exclude, channel)
+        files, stored = cases_in_folder(found, masks, resample=resample_masks)
+        reading = read_classes(stored, found.class_values if class_values is None else class_values)
         for sentence in reading.problems.values():
             raise InputError(sentence)
         mapping = reading.classes
@@ -121,10 +124,10 @@ class Domain:
             mapping.names,
             cases,
             mapping,
-            notes,
+            found.all_notes,
             mask_notes=reading.notes,
         )
-        return domain.without(unmatched)._require_foreground(str(path))
+        return domain.without(found.unmatched)._require_foreground(str(path))
 
     @classmethod
     def from_arrays(

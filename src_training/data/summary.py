@@ -75,6 +75,8 @@ class Problem:
         Of a mask without an image: nothing reads it, and it is in nobody's way.
     other_grid
         Of a mask on another grid than its image: it can be used if it may be resampled.
+    channels
+        Of a folder with several images of each case: one of these must be chosen.
     """
 
     file: str
@@ -82,6 +84,7 @@ class Problem:
     exclude: str = ""
     unused: bool = False
     other_grid: bool = False
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

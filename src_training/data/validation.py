@@ -1,6 +1,6 @@
 """What is wrong with a domain before it is used: a summary of every case, and every problem."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import by_stem, is_excluded, require_size
+from src_training.data.case import require_size
 from src_training.data.classes import MaskReading, StoredMask, read_classes
+from src_training.data.layouts.files import FolderFiles, SeveralChannels, no_images, read_folder
 from src_training.data.summary import (
     Array,
     Finding,
@@ -20,12 +21,10 @@ from src_training.data.summary import (
     require_foreground,
     summarise_case,
 )
-from src_training.data.volume_slices import no_images
 from src_training.data.volume_validation import inspect_volumes
 from src_training.errors import InputError
-from src_training.io.images import image_files, read_image
+from src_training.io.images import read_image
 from src_training.io.masks import MaskValues, field_of_view, read_mask, read_mask_values
-from src_training.io.volumes.registry import list_folder
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,14 @@ class _LazyCase:
 
 def inspect_folder(
     folder: Path,
-    masks: Masks = "required",
+    masks: Masks | None = "required",
     exclude: Collection[str] = (),
     *,
     class_values: Values | None = None,
+    channel: str | None = None,
     resample: bool = False,
 ) -> Iterator[Finding]:
-    """Inspect every case of a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
+    """Inspect every case of a folder, whatever its layout.
 
     A volume is one case; its thumbnail is that of the slice with most
     foreground. What `Domain.from_folder` refuses is a problem here, and no
@@ -60,10 +60,10 @@ def inspect_folder(
     folder
         The folder.
     masks
-        Whether an image without mask is a problem.
+        Whether an image without mask is a problem; if None, where others have one.
     exclude
         What is passed over; as for `Domain.from_folder`.
-    class_values
+    class_values, channel
         As for `Domain.from_folder`.
     resample
         Whether masks of volumes may be resampled to the grid of their image.
@@ -75,38 +75,26 @@ def inspect_folder(
         be used is summarised without it.
     """
     folder = Path(folder)
-    volumes, pictures = list_folder(folder / "images", domain=True)
-    volumes, pictures = (
-        [file for file in kind if not is_excluded(file, exclude)] for kind in (volumes, pictures)
-    )
-    if volumes:
-        findings = inspect_volumes(
-            folder,
-            volumes,
-            pictures,
-            masks,
-            exclude,
-            class_values=class_values,
-            resample=resample,
-        )
+    try:
+        files = read_folder(folder, exclude, channel)
+    except SeveralChannels as error:
+        yield Problem(folder.name, str(error), channels=error.channels)
+        return
+    except InputError as error:
+        yield Problem(folder.name, str(error))
+        return
+    yield from _folder_problems(files)
+    if masks is None:
+        masks = "required" if files.masks else "optional"
+    given = files.class_values if class_values is None else class_values
+    if files.volumes:
+        findings = inspect_volumes(files, masks, class_values=given, resample=resample)
         yield from require_foreground(findings, folder.name)
         return
-    parts: dict[str, dict[str, Path]] = {}
-    for part in ("images", "masks", "fov"):
-        inside = folder / part
-        files = image_files(inside) if inside.is_dir() else ()
-        parts[part], doubles = by_stem(each for each in files if not is_excluded(each, exclude))
-        for file, sentence in doubles.items():
-            name = f"{part}/{file.name}"
-            yield Problem(name, sentence, name)
-    if not parts["images"]:
+    if not files.images:
         yield Problem(folder.name, no_images(folder))
-    for stem, file in parts["masks"].items():
-        if stem not in parts["images"]:
-            alone = f"{file} has no image of the same stem in images/"
-            yield Problem(f"masks/{file.name}", alone, unused=True)
-    cases = [_on_disk(stem, parts) for stem in parts["images"]]
-    reading = _read_classes(cases, class_values)
+    cases = [_on_disk(stem, files) for stem in files.images]
+    reading = _read_classes(cases, given)
     yield from (Note(note, reading.other_values) for note in reading.notes)
     findings = (finding for case in cases for finding in _inspect(case, reading, masks))
     yield from require_foreground(findings, folder.name)
@@ -146,15 +134,27 @@ def _with_values(labels: Array) -> tuple[Array, MaskValues]:
     return labels, MaskValues.of(labels)
 
 
-def _on_disk(stem: str, parts: Mapping[str, Mapping[str, Path]]) -> _LazyCase:
-    image, mask, fov = parts["images"][stem], parts["masks"].get(stem), parts["fov"].get(stem)
+def _folder_problems(files: FolderFiles) -> Iterator[Finding]:
+    """Files that stand in the way, and a note for those that are not used."""
+    for file in files.mixed:
+        mixed = f"{file} lies beside volumes; expected either volumes or images"
+        yield Problem(files.name_of(file), mixed, files.name_of(file))
+    for file, sentence in files.doubles.items():
+        yield Problem(files.name_of(file), sentence, files.name_of(file))
+    if alone := files.describe_strays():
+        yield Problem(files.name_of(files.strays[0]), alone, unused=True)
+    yield from map(Note, files.notes)
+
+
+def _on_disk(stem: str, files: FolderFiles) -> _LazyCase:
+    image, mask, fov = files.images[stem], files.masks.get(stem), files.fovs.get(stem)
     return _LazyCase(
         stem,
-        f"images/{image.name}",
+        files.name_of(image),
         partial(read_image, image),
-        f"masks/{mask.name}" if mask else "",
+        files.name_of(mask) if mask else "",
         partial(read_mask_values, mask) if mask else None,
-        f"fov/{fov.name}" if fov else "",
+        files.name_of(fov) if fov else "",
         partial(read_mask, fov) if fov else None,
     )
 

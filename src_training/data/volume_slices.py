@@ -1,6 +1,5 @@
 """The slices of whole volumes as cases of a domain."""
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -9,21 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import (
-    Case,
-    Masks,
-    SlicePosition,
-    by_stem,
-    is_excluded,
-    select_by_mask,
-)
+from src_training.data.case import Case, Masks, SlicePosition, select_by_mask
 from src_training.data.classes import BINARY, ClassValues, StoredMask
+from src_training.data.layouts.files import FolderFiles
 from src_training.data.slice_context import slice_name
 from src_training.errors import InputError
 from src_training.io.masks import MaskValues
 from src_training.io.volumes.base import Volume
 from src_training.io.volumes.grid import Grid, ResampledMask, resample_labels
-from src_training.io.volumes.registry import format_of, list_folder, open_volume, volume_name
+from src_training.io.volumes.registry import open_volume
 
 
 @dataclass(frozen=True)
@@ -81,64 +74,28 @@ class VolumeSlice:
         return self.classes.indices(stored[self.position.index])
 
 
-def volumes_by_stem(volumes: Iterable[Path]) -> tuple[dict[str, Path], dict[Path, str]]:
-    """Return volumes by their names without suffix; further as `by_stem`."""
-    return by_stem(volumes, volume_name)
-
-
-def no_images(folder: Path) -> str:
-    """Return why a domain without images and volumes is refused."""
-    images = folder / "images"
-    if images.is_dir() and format_of(images) is not None:
-        return f"{images} is itself a volume; expected it in a folder of its own in images/"
-    return f"{folder} has no readable image in images/; expected at least one"
-
-
 def slices_in(
-    folder: Path,
-    volumes: Iterable[Path],
-    masks: Masks,
-    exclude: Collection[str] = (),
-    *,
-    resample: bool = False,
+    files: FolderFiles, masks: Masks, *, resample: bool = False
 ) -> tuple[dict[str, VolumeSlice], list[StoredMask]]:
-    """Return every slice of volumes in ``images/``, and their ``masks/`` of the same stem.
-
-    Masks are read once, to find their values.
+    """Return every slice of the volumes of a folder, and their masks, which are read.
 
     Parameters
     ----------
-    folder
-        The domain's.
-    volumes
-        Those that `list_folder` finds in its ``images/``.
+    files
+        Of the folder.
     masks
-        Whether every volume must have one, of any format, or which are taken.
-    exclude
-        Masks that are left out; see `is_excluded`.
+        Which of the volumes are taken.
     resample
         As for `slices_of`.
 
     Raises
     ------
     InputError
-        If a file cannot be read, two have one stem, a mask is missing, lies on
-        another grid, or is not finite.
+        If a file cannot be read, or a mask lies on another grid or is not finite.
     """
-    images, doubles = volumes_by_stem(volumes)
-    listed = list_folder(folder / "masks", domain=True)[0]
-    labels, double_masks = volumes_by_stem(
-        file for file in listed if not is_excluded(file, exclude)
-    )
-    for sentence in (doubles | double_masks).values():
-        raise InputError(sentence)
-    images, labels = select_by_mask(folder, images, labels, masks)
+    images, labels = select_by_mask(files.folder, files.images, files.masks, masks)
     found, stored = dict[str, VolumeSlice](), list[StoredMask]()
     for stem, file in images.items():
-        if masks == "required" and stem not in labels:
-            raise InputError(
-                f"{folder} has no mask for {file.name}; expected a volume of its name in masks/"
-            )
         mask = labels.get(stem)
         found |= slices_of(stem, file, mask, resample=resample)
         stored += [stored_mask_of(mask)] if mask is not None else []

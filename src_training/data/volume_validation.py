@@ -1,14 +1,13 @@
 """A domain of volumes before it is used: a summary of every volume, and every problem."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.data.case import is_excluded
 from src_training.data.classes import ClassValues, StoredMask, read_classes
+from src_training.data.layouts.files import FolderFiles
 from src_training.data.summary import (
     CaseSummary,
     Finding,
@@ -23,52 +22,34 @@ from src_training.data.volume_slices import (
     VolumeSlice,
     slices_of,
     stored_mask_of,
-    volumes_by_stem,
 )
 from src_training.errors import InputError
 from src_training.io.volumes.grid import ResampledMask
-from src_training.io.volumes.registry import list_folder
+from src_training.io.volumes.registry import open_volume
 
 _FEW = 3
 
 
 def inspect_volumes(
-    folder: Path,
-    volumes: Sequence[Path],
-    pictures: Sequence[Path],
+    files: FolderFiles,
     masks: Masks,
-    exclude: Collection[str] = (),
     *,
     class_values: Values | None = None,
     resample: bool = False,
 ) -> Iterator[Finding]:
-    """Summarise every volume in ``images/`` of a folder; see `inspect_folder`.
+    """Summarise every volume of a folder; see `inspect_folder`.
 
     Parameters
     ----------
-    volumes, pictures
-        What `list_folder` finds there.
-    folder, masks, exclude, class_values, resample
+    files
+        Of the folder.
+    masks, class_values, resample
         As for `inspect_folder`.
     """
-    for file in pictures:
-        mixed = f"{file} lies beside volumes; expected either volumes or images"
-        yield Problem(f"images/{file.name}", mixed, f"images/{file.name}")
-    images, doubles = volumes_by_stem(volumes)
-    listed = list_folder(folder / "masks", domain=True)[0]
-    labels, double_masks = volumes_by_stem(
-        file for file in listed if not is_excluded(file, exclude)
-    )
-    for file, sentence in (doubles | double_masks).items():
-        name = f"{file.parent.name}/{file.name}"
-        yield Problem(name, sentence, name)
-    for stem, file in labels.items():
-        if stem not in images:
-            alone = f"{file} has no image of the same stem in images/"
-            yield Problem(f"masks/{file.name}", alone, unused=True)
+    images, labels = files.images, files.masks
     whole, stored = dict[str, list[VolumeSlice]](), dict[str, StoredMask]()
     for stem, file in images.items():
-        name = f"images/{file.name}"
+        name = files.name_of(file)
         if masks == "required" and stem not in labels:
             missing = f"{name} has no mask; expected one of the same stem in masks/"
             yield Problem(name, missing, stem)
@@ -76,11 +57,11 @@ def inspect_volumes(
         try:
             slices = list(slices_of(stem, file, labels.get(stem), resample=resample).values())
             if stem in labels:
-                stored[stem] = stored_mask_of(labels[stem], f"masks/{labels[stem].name}")
+                stored[stem] = stored_mask_of(labels[stem], files.name_of(labels[stem]))
             whole[stem] = slices
         except GridMismatch as error:
             mask = labels[stem]
-            yield Problem(f"masks/{mask.name}", str(error), stem, other_grid=True)
+            yield Problem(files.name_of(mask), str(error), stem, other_grid=True)
         except InputError as error:
             yield Problem(name, str(error), stem)
     reading = read_classes(list(stored.values()), class_values)
@@ -93,12 +74,14 @@ def inspect_volumes(
         try:
             summary = _summarise_volume(stem, slices, reading.classes)
         except InputError as error:
-            yield Problem(f"images/{images[stem].name}", str(error), stem)
+            yield Problem(files.name_of(images[stem]), str(error), stem)
             continue
         yield summary
+        for note in open_volume(images[stem]).notes:
+            yield Note(f"{files.name_of(images[stem])}: {note}.")
     yield from _note_resampled(
         {
-            f"masks/{labels[stem].name}": slices[0].resampled
+            files.name_of(labels[stem]): slices[0].resampled
             for stem, slices in whole.items()
             if slices[0].resampled is not None
         }

@@ -166,6 +166,7 @@ def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
             class_values=recipe.class_values,
             masks=recipe.masks or ("required" if masks_required else "optional"),
             exclude=recipe.exclude,
+            channel=recipe.channel,
             resample_masks=recipe.resample_masks,
         )
     domain = replace(domain, angle=recipe.angle, terms=recipe.terms)

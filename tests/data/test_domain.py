@@ -67,7 +67,7 @@ def test_a_domain_is_described_in_one_line(tmp_path: Path) -> None:
     domain = Domain.from_folder(tmp_path, name="clinic")
     assert domain.describe() == (
         "clinic: 2 images of 10 × 12 px (w × h); values 0, 255 -> background, foreground; "
-        "all background: b; masks without an image: stray.png"
+        "all background: b; masks/stray.png has no image of the same stem"
     )
     assert domain.background_only() == ("b",)
 

@@ -1,0 +1,438 @@
+"""The images, masks and fields of view of a folder, and every file that is none of them."""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from src_training.data.layouts.dataset_json import DatasetJson, read_dataset_json
+from src_training.data.layouts.registry import LAYOUTS, Layout, compiled, short_case
+from src_training.errors import InputError
+from src_training.io.decoders import IMAGE_SUFFIXES, file_stem, file_suffix
+from src_training.io.folders import counted, is_hidden, some_names, unread_notes
+from src_training.io.volumes.registry import FORMATS, format_of, volume_name
+
+_DATASET_JSON = "dataset.json"
+
+
+@dataclass
+class FolderFiles:
+    """What a folder holds; files by the name of their case, in order.
+
+    Attributes
+    ----------
+    folder
+        The folder.
+    layout
+        How it is laid out.
+    images, masks, fovs
+        Images, and the masks and fields of view of those that have one.
+    volumes
+        Whether the images are volumes.
+    mixed
+        Pictures beside volumes.
+    doubles
+        The sentence that refuses each file whose stem another has already.
+    strays
+        Masks and fields of view without an image.
+    notes
+        What is not used, a sentence each.
+    class_values
+        Of ``dataset.json``; None without one.
+    unmatched
+        What was to be excluded and is no file.
+    """
+
+    folder: Path
+    layout: Layout
+    images: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, Path] = field(default_factory=dict)
+    fovs: dict[str, Path] = field(default_factory=dict)
+    volumes: bool = False
+    mixed: tuple[Path, ...] = ()
+    doubles: dict[Path, str] = field(default_factory=dict)
+    strays: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+    class_values: dict[str, int | list[int]] | None = None
+    unmatched: frozenset[str] = frozenset()
+
+    def name_of(self, file: Path) -> str:
+        """Return the path of a file within the folder, as sentences and `exclude` name it."""
+        return file.relative_to(self.folder).as_posix()
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """What is not used, and which masks and fields of view have no image."""
+        alone = self.describe_strays()
+        return (*((alone,) if alone else ()), *self.notes)
+
+    def describe_strays(self) -> str:
+        """Count and name the masks and fields of view without an image; empty if all have one."""
+        if not self.strays:
+            return ""
+        names, one = [self.name_of(file) for file in self.strays], len(self.strays) == 1
+        has = "has" if one else "have"
+        what = f"{some_names(names)} {has} no image of the same stem"
+        return what if one else f"{len(names):,} masks or fields of view: {what}"
+
+
+class SeveralChannels(InputError):
+    """A folder holds several images of each case, and one kind must be chosen.
+
+    Attributes
+    ----------
+    channels
+        What can be chosen.
+    """
+
+    def __init__(self, sentence: str, channels: tuple[str, ...]) -> None:
+        super().__init__(sentence)
+        self.channels = channels
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file, or a folder that may be a volume."""
+
+    path: Path
+    key: str
+
+    @property
+    def readable(self) -> bool:
+        """Whether its name is that of an image or a volume."""
+        return (
+            self.path.is_dir()
+            or file_suffix(self.path) in IMAGE_SUFFIXES
+            or _is_volume_name(self.path)
+        )
+
+    def kind(self) -> str:
+        """``volume``, ``image``, or nothing if it is neither."""
+        if (found := format_of(self.path)) is not None and found.in_domains:
+            return "volume"
+        plain = file_suffix(self.path) in IMAGE_SUFFIXES
+        return "image" if plain else ""
+
+
+def read_folder(
+    folder: Path, exclude: Collection[str] = (), channel: str | None = None
+) -> FolderFiles:
+    """Find the images, masks and fields of view of a folder, whatever its layout.
+
+    Parameters
+    ----------
+    folder
+        The folder; of its subfolders only the first level is listed.
+    exclude
+        Names of cases, and files such as ``masks/01.png``, that are left out.
+    channel
+        Which images of each case are read, where there are several: ``flair``, ``0001``, or
+        a name that ``dataset.json`` gives to these digits.
+
+    Raises
+    ------
+    SeveralChannels
+        If there are several images of each case, and `channel` is none of them.
+    InputError
+        If `channel` is given and there are none.
+    """
+    entries, hidden = _entries(folder)
+    layout = _layout_of(entries)
+    described = read_dataset_json(folder / _DATASET_JSON) if _has_json(layout) else DatasetJson()
+    files = FolderFiles(folder, layout, class_values=described.class_values)
+    excluded = {_nfc(each) for each in exclude}
+    left = [each for each in entries if not _names(each, folder) & excluded]
+    used = {folder / _DATASET_JSON} if _has_json(layout) else set[Path]()
+    other_channels, matched_cases = _take_images(files, entries, excluded, described, channel, used)
+    further = [
+        *_take_masks(files, left, layout.masks, files.masks, excluded, used, matched_cases),
+        *_take_masks(files, left, layout.fov, files.fovs, excluded, used, matched_cases),
+    ]
+    out = {each.path for each in entries} - {each.path for each in left}
+    files.unmatched = frozenset(
+        each
+        for each in exclude
+        if not any(_nfc(each) in _names(entry, folder) for entry in entries)
+        and _nfc(each) not in matched_cases
+    )
+    used |= {*other_channels, *further, *files.doubles, *files.strays, *files.mixed, *out}
+    files.notes = (
+        *described.notes,
+        *_channel_note(other_channels, files),
+        *_further_note(further, files),
+        *_unused_notes(folder, entries, used, hidden),
+    )
+    return files
+
+
+def no_images(folder: Path) -> str:
+    """Return why a folder without images and volumes is refused."""
+    images = folder / "images"
+    if images.is_dir() and format_of(images) is not None:
+        return f"{images} is itself a volume; expected it in a folder of its own in images/"
+    if parts := _parts_of(folder):
+        return f"{folder} has no images itself, but holds {parts}; expected one of them"
+    return (
+        f"{folder} has no readable image in images/; expected at least one, "
+        f"or the layout of {', '.join(each.name for each in LAYOUTS[1:])}"
+    )
+
+
+def _parts_of(folder: Path) -> str:
+    """The subfolders that have a layout, such as ``training`` and ``test``, with their counts."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir() and not is_hidden(path):
+            entries, _ = _entries(path)
+            images, masks, _ = _fit(_layout_of(entries), entries)
+            found += [f"{path.name}/ ({images} images, {masks} masks)"] if images else []
+    return " and ".join(found) if len(found) < 3 else some_names(found)
+
+
+def _entries(folder: Path) -> tuple[list[_Entry], list[Path]]:
+    """Every file of a folder and of its subfolders, and what is the system's."""
+    entries, hidden = list[_Entry](), list[Path]()
+    if not folder.is_dir():
+        return entries, hidden
+    for path in sorted(folder.iterdir()):
+        if is_hidden(path):
+            hidden.append(path)
+        elif path.is_dir() and not _is_volume_name(path):
+            for inside in sorted(path.iterdir()):
+                if is_hidden(inside):
+                    hidden.append(inside)
+                else:
+                    entries.append(_Entry(inside, _nfc(f"{path.name}/{_stem(inside)}")))
+        else:
+            entries.append(_Entry(path, _nfc(_stem(path))))
+    return entries, hidden
+
+
+def _layout_of(entries: Iterable[_Entry]) -> Layout:
+    """The layout with masks and fields of view, if there is one; else the first with images."""
+    listed = list(entries)
+
+    def rank(layout: Layout) -> tuple[bool, bool, bool]:
+        images, masks, fovs = _fit(layout, listed)
+        return masks > 0, fovs > 0, images > 0
+
+    return max(LAYOUTS, key=rank)
+
+
+def _fit(layout: Layout, entries: Iterable[_Entry]) -> tuple[int, int, int]:
+    """How many images, and how many masks and fields of view of these, a layout finds."""
+    listed = [each for each in entries if each.readable]
+    cases = set[str]()
+    for each in listed:
+        if match := compiled(layout.images).fullmatch(each.key):
+            cases |= {match["case"], short_case(match["case"])}
+
+    def count(patterns: Iterable[str]) -> int:
+        return sum(
+            any(match["case"] in cases for match in _matches(patterns, each.key)) for each in listed
+        )
+
+    images = sum(compiled(layout.images).fullmatch(each.key) is not None for each in listed)
+    return images, count(layout.masks), count(layout.fov)
+
+
+def _matches(patterns: Iterable[str], key: str) -> Iterator[re.Match[str]]:
+    for pattern in patterns:
+        if match := compiled(pattern).fullmatch(key):
+            yield match
+
+
+def _take_images(
+    files: FolderFiles,
+    entries: Iterable[_Entry],
+    excluded: Collection[str],
+    described: DatasetJson,
+    channel: str | None,
+    used: set[Path],
+) -> tuple[list[Path], dict[str, bool]]:
+    """Fill in the images; return those of other channels, and the cases, whether left out."""
+    found = defaultdict[str, list[tuple[str, Path]]](list)
+    kinds, cases = dict[Path, str](), dict[str, bool]()
+    for each in entries:
+        match = compiled(files.layout.images).fullmatch(each.key)
+        if match is None or not (kind := each.kind()):
+            continue
+        groups = match.groupdict()
+        name = groups.get("name") or groups["case"]
+        called = {name, groups["case"], *_names(each, files.folder)}
+        cases[name] = cases[groups["case"]] = bool(called & set(excluded))
+        if cases[name]:
+            used.add(each.path)
+            continue
+        kinds[each.path] = kind
+        found[groups.get("channel") or ""].append((name, each.path))
+    chosen = _chosen_channel(files.folder, found, described, channel)
+    listed = found.pop(chosen, [])
+    files.volumes = any(kinds[path] == "volume" for _, path in listed)
+    if files.volumes:
+        files.mixed = tuple(path for _, path in listed if kinds[path] == "image")
+    for name, path in listed:
+        used.add(path)
+        if path in files.mixed:
+            continue
+        first = files.images.setdefault(name, path)
+        if first != path:
+            files.doubles[path] = _double(first, path)
+    return [path for each in found.values() for _, path in each], cases
+
+
+def _chosen_channel(
+    folder: Path, found: Mapping[str, object], described: DatasetJson, channel: str | None
+) -> str:
+    channels = tuple(each for each in found if each)
+    if len(channels) < 2 and channel is None:
+        return channels[0] if channels else ""
+    names = {each: described.channels.get(each, each) for each in channels}
+    for each, name in names.items():
+        if channel is not None and channel.casefold() in (each.casefold(), name.casefold()):
+            return each
+    listed = ", ".join(
+        each if name == each else f"{each} ({name})" for each, name in sorted(names.items())
+    )
+    if not channels:
+        raise InputError(f"{folder} has no channels; expected no channel {channel!r}")
+    chosen = f" and no {channel!r}" if channel is not None else ""
+    raise SeveralChannels(
+        f"{folder} holds {len(channels)} images of each case{chosen}: {listed}; "
+        "expected one to be chosen, by --channel (channel: in a recipe)",
+        tuple(sorted(channels)),
+    )
+
+
+def _take_masks(
+    files: FolderFiles,
+    entries: Iterable[_Entry],
+    patterns: tuple[str, ...],
+    found: dict[str, Path],
+    excluded: Collection[str],
+    used: set[Path],
+    cases: Mapping[str, bool],
+) -> list[Path]:
+    """Fill in masks or fields of view; return those whose image has a better one."""
+    of_case = _images_by_case(files)
+    ranked = list[tuple[int, _Entry, str]]()
+    strays = list[Path]()
+    for each in entries:
+        matches = list(_matches(patterns, each.key)) if each.readable else []
+        if not matches or each.path in used or not _fits(each, files.volumes):
+            continue
+        for rank, match in enumerate(matches):
+            if (name := of_case.get(match["case"])) is not None:
+                ranked.append((rank, each, name))
+                break
+        else:
+            out = any(cases.get(match["case"]) for match in matches)
+            (used.add if out else strays.append)(each.path)
+    further = list[Path]()
+    for _, each, name in sorted(ranked, key=lambda item: item[0]):
+        used.add(each.path)
+        first = found.setdefault(name, each.path)
+        if first != each.path and _nfc(_stem(first)) == _nfc(_stem(each.path)):
+            files.doubles[each.path] = _double(first, each.path)
+        elif first != each.path:
+            further.append(each.path)
+    files.strays += tuple(strays)
+    return further
+
+
+def _images_by_case(files: FolderFiles) -> dict[str, str]:
+    """Names of cases by what their masks may call them."""
+    names = dict[str, str]()
+    for name, path in files.images.items():
+        match = compiled(files.layout.images).fullmatch(_key(path, files.folder))
+        names[match["case"] if match else name] = name
+    short = Counter(map(short_case, names))
+    unique = {short_case(case): name for case, name in names.items() if short[short_case(case)] < 2}
+    return unique | names
+
+
+def _fits(entry: _Entry, volumes: bool) -> bool:
+    """Whether a mask is of the kind of its image: a volume, or an image."""
+    if volumes:
+        return entry.kind() == "volume"
+    return file_suffix(entry.path) in IMAGE_SUFFIXES
+
+
+def _double(first: Path, other: Path) -> str:
+    both = f"{other.parent} has both {first.name} and {other.name}"
+    return f"{both}; expected one file for each stem"
+
+
+def _names(entry: _Entry, folder: Path) -> set[str]:
+    """What an entry may be called where it is left out."""
+    path = entry.path
+    return {
+        _nfc(each)
+        for each in (
+            path.relative_to(folder).as_posix(),
+            f"{path.parent.name}/{path.name}",
+            _stem(path),
+            path.name if path.is_dir() else path.stem,
+        )
+    }
+
+
+def _channel_note(paths: list[Path], files: FolderFiles) -> Iterator[str]:
+    if paths:
+        names = [files.name_of(path) for path in paths]
+        one, many = "image of another channel is", "images of other channels are"
+        yield counted(names, f"{one} not used", f"{many} not used")
+
+
+def _further_note(paths: list[Path], files: FolderFiles) -> Iterator[str]:
+    if paths:
+        names = [files.name_of(path) for path in paths]
+        yield counted(
+            names,
+            "further mask of an image that has one is not used",
+            "further masks of images that have one are not used",
+        )
+
+
+def _unused_notes(
+    folder: Path, entries: Iterable[_Entry], used: Collection[Path], hidden: Iterable[Path]
+) -> Iterator[str]:
+    """Sentences that count and name what is neither image nor mask; whole folders by theirs."""
+    unused = [each.path for each in entries if each.path not in used]
+    in_use = {path.parent for path in used}
+    whole = Counter(path.parent for path in unused if path.parent not in in_use)
+    whole.pop(folder, None)
+    single = [path for path in unused if path.parent not in whole]
+    names = [path.relative_to(folder).as_posix() + "/" * path.is_dir() for path in single]
+    names += [f"{path.name}/ ({count:,} in it)" for path, count in whole.items()]
+    if names:
+        total = len(single) + sum(whole.values())
+        are = "file is" if total == 1 else "files are"
+        yield f"{total:,} {are} not used: {some_names(names)}"
+    yield from unread_notes(folder, hidden, "used")
+
+
+def _has_json(layout: Layout) -> bool:
+    return _DATASET_JSON in layout.example
+
+
+def _is_volume_name(path: Path) -> bool:
+    return any(each.suffix_of(path) for each in FORMATS.values())
+
+
+def _stem(path: Path) -> str:
+    if file_suffix(path) == ".ppm.gz" or not _is_volume_name(path):
+        known = file_suffix(path) in IMAGE_SUFFIXES and not path.is_dir()
+        return file_stem(path) if known else path.name if path.is_dir() else path.stem
+    return volume_name(path)
+
+
+def _key(path: Path, folder: Path) -> str:
+    parent = path.relative_to(folder).parent
+    return _nfc((parent / _stem(path)).as_posix())
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
