@@ -42,7 +42,7 @@ _ANY_LABEL = ("background", *(f"label {value}" for value in range(1, HIGHEST + 1
 
 @dataclass(frozen=True)
 class FolderDataset:
-    """A folder with ``images/``, perhaps ``masks/`` and ``fov/``.
+    """A folder with ``images/``, perhaps ``masks/`` and ``fov/``, or of a public data set.
 
     Attributes
     ----------
@@ -61,6 +61,8 @@ class FolderDataset:
         Whether masks on another grid are resampled to that of their image.
     class_values
         Stored values of each class; found in the masks when missing.
+    channel
+        Which image of each case is read, where the folder has several.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class FolderDataset:
     unmasked: Unmasked = "error"
     resample_masks: bool = False
     class_values: Classes | None = None
+    channel: str | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -127,6 +130,8 @@ class FolderDataset:
         selection: dict[str, Any] = {"exclude": list(self.exclude), "masks": masks}
         if self.resample_masks:
             selection["resample_masks"] = True
+        if self.channel is not None:
+            selection["channel"] = self.channel
         return _recipe(name, self.path.resolve(), classes, self.angle, **selection)
 
 

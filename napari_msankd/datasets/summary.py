@@ -74,20 +74,23 @@ def inspect(dataset: Dataset, masks: Masks) -> "Iterator[Finding | WithoutMask |
 
 
 def _inspect_folder(dataset: FolderDataset) -> "Iterator[Finding | int]":
+    from src_training.data.layouts.files import read_folder
     from src_training.data.summary import Problem
     from src_training.data.validation import inspect_folder
-    from src_training.io.volumes.registry import list_folder
 
     path = dataset.path
     if path.is_dir():
-        volumes, images = list_folder(path / "images", domain=True)
-        yield len(volumes) or len(images)
+        try:
+            yield len(read_folder(path, dataset.exclude, dataset.channel).images)
+        except InputError:
+            yield 0  # said by what follows
         # An image without a mask is no fault of the image: what becomes of it is asked.
         yield from inspect_folder(
             path,
             "optional",
             dataset.exclude,
             class_values=dataset.class_values,
+            channel=dataset.channel,
             resample=dataset.resample_masks,
         )
         return

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from src_training.data.case import CaseFiles, Masks, select_by_mask, stored_mask
 from src_training.data.classes import BINARY, ClassValues, StoredMask
-from src_training.data.layouts.files import FolderFiles, no_images
+from src_training.data.layouts.files import FolderFiles
+from src_training.data.layouts.listing import no_images
 from src_training.data.volume_slices import VolumeSlice, slices_in
 from src_training.errors import InputError
 from src_training.io.images import image_size

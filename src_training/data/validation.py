@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from src_training.data.case import require_size
 from src_training.data.classes import MaskReading, StoredMask, read_classes
-from src_training.data.layouts.files import FolderFiles, SeveralChannels, no_images, read_folder
+from src_training.data.layouts.files import FolderFiles, SeveralChannels, read_folder
+from src_training.data.layouts.listing import no_images
 from src_training.data.summary import (
     Array,
     Finding,

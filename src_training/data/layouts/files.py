@@ -1,18 +1,24 @@
 """The images, masks and fields of view of a folder, and every file that is none of them."""
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from src_training.data.layouts.dataset_json import DatasetJson, read_dataset_json
-from src_training.data.layouts.registry import LAYOUTS, Layout, compiled, short_case
+from src_training.data.layouts.listing import (
+    Entry,
+    key_of,
+    layout_of,
+    list_entries,
+    matches_of,
+    nfc,
+    stem_of,
+)
+from src_training.data.layouts.registry import Layout, compiled, short_case
 from src_training.errors import InputError
-from src_training.io.decoders import IMAGE_SUFFIXES, file_stem, file_suffix
-from src_training.io.folders import counted, is_hidden, some_names, unread_notes
-from src_training.io.volumes.registry import FORMATS, format_of, volume_name
+from src_training.io.decoders import IMAGE_SUFFIXES, file_suffix
+from src_training.io.folders import counted, some_names, unread_notes
 
 _DATASET_JSON = "dataset.json"
 
@@ -92,30 +98,6 @@ class SeveralChannels(InputError):
         self.channels = channels
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A file, or a folder that may be a volume."""
-
-    path: Path
-    key: str
-
-    @property
-    def readable(self) -> bool:
-        """Whether its name is that of an image or a volume."""
-        return (
-            self.path.is_dir()
-            or file_suffix(self.path) in IMAGE_SUFFIXES
-            or _is_volume_name(self.path)
-        )
-
-    def kind(self) -> str:
-        """``volume``, ``image``, or nothing if it is neither."""
-        if (found := format_of(self.path)) is not None and found.in_domains:
-            return "volume"
-        plain = file_suffix(self.path) in IMAGE_SUFFIXES
-        return "image" if plain else ""
-
-
 def read_folder(
     folder: Path, exclude: Collection[str] = (), channel: str | None = None
 ) -> FolderFiles:
@@ -138,11 +120,11 @@ def read_folder(
     InputError
         If `channel` is given and there are none.
     """
-    entries, hidden = _entries(folder)
-    layout = _layout_of(entries)
+    entries, hidden = list_entries(folder)
+    layout = layout_of(entries)
     described = read_dataset_json(folder / _DATASET_JSON) if _has_json(layout) else DatasetJson()
     files = FolderFiles(folder, layout, class_values=described.class_values)
-    excluded = {_nfc(each) for each in exclude}
+    excluded = {nfc(each) for each in exclude}
     left = [each for each in entries if not _names(each, folder) & excluded]
     used = {folder / _DATASET_JSON} if _has_json(layout) else set[Path]()
     other_channels, matched_cases = _take_images(files, entries, excluded, described, channel, used)
@@ -154,10 +136,12 @@ def read_folder(
     files.unmatched = frozenset(
         each
         for each in exclude
-        if not any(_nfc(each) in _names(entry, folder) for entry in entries)
-        and _nfc(each) not in matched_cases
+        if not any(nfc(each) in _names(entry, folder) for entry in entries)
+        and nfc(each) not in matched_cases
     )
     used |= {*other_channels, *further, *files.doubles, *files.strays, *files.mixed, *out}
+    if not files.images and not files.mixed:
+        return files  # why there are none is said, not what else is there
     files.notes = (
         *described.notes,
         *_channel_note(other_channels, files),
@@ -167,86 +151,9 @@ def read_folder(
     return files
 
 
-def no_images(folder: Path) -> str:
-    """Return why a folder without images and volumes is refused."""
-    images = folder / "images"
-    if images.is_dir() and format_of(images) is not None:
-        return f"{images} is itself a volume; expected it in a folder of its own in images/"
-    if parts := _parts_of(folder):
-        return f"{folder} has no images itself, but holds {parts}; expected one of them"
-    return (
-        f"{folder} has no readable image in images/; expected at least one, "
-        f"or the layout of {', '.join(each.name for each in LAYOUTS[1:])}"
-    )
-
-
-def _parts_of(folder: Path) -> str:
-    """The subfolders that have a layout, such as ``training`` and ``test``, with their counts."""
-    found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_dir() and not is_hidden(path):
-            entries, _ = _entries(path)
-            images, masks, _ = _fit(_layout_of(entries), entries)
-            found += [f"{path.name}/ ({images} images, {masks} masks)"] if images else []
-    return " and ".join(found) if len(found) < 3 else some_names(found)
-
-
-def _entries(folder: Path) -> tuple[list[_Entry], list[Path]]:
-    """Every file of a folder and of its subfolders, and what is the system's."""
-    entries, hidden = list[_Entry](), list[Path]()
-    if not folder.is_dir():
-        return entries, hidden
-    for path in sorted(folder.iterdir()):
-        if is_hidden(path):
-            hidden.append(path)
-        elif path.is_dir() and not _is_volume_name(path):
-            for inside in sorted(path.iterdir()):
-                if is_hidden(inside):
-                    hidden.append(inside)
-                else:
-                    entries.append(_Entry(inside, _nfc(f"{path.name}/{_stem(inside)}")))
-        else:
-            entries.append(_Entry(path, _nfc(_stem(path))))
-    return entries, hidden
-
-
-def _layout_of(entries: Iterable[_Entry]) -> Layout:
-    """The layout with masks and fields of view, if there is one; else the first with images."""
-    listed = list(entries)
-
-    def rank(layout: Layout) -> tuple[bool, bool, bool]:
-        images, masks, fovs = _fit(layout, listed)
-        return masks > 0, fovs > 0, images > 0
-
-    return max(LAYOUTS, key=rank)
-
-
-def _fit(layout: Layout, entries: Iterable[_Entry]) -> tuple[int, int, int]:
-    """How many images, and how many masks and fields of view of these, a layout finds."""
-    listed = [each for each in entries if each.readable]
-    cases = set[str]()
-    for each in listed:
-        if match := compiled(layout.images).fullmatch(each.key):
-            cases |= {match["case"], short_case(match["case"])}
-
-    def count(patterns: Iterable[str]) -> int:
-        return sum(
-            any(match["case"] in cases for match in _matches(patterns, each.key)) for each in listed
-        )
-
-    images = sum(compiled(layout.images).fullmatch(each.key) is not None for each in listed)
-    return images, count(layout.masks), count(layout.fov)
-
-
-def _matches(patterns: Iterable[str], key: str) -> Iterator[re.Match[str]]:
-    for pattern in patterns:
-        if match := compiled(pattern).fullmatch(key):
-            yield match
-
-
 def _take_images(
     files: FolderFiles,
-    entries: Iterable[_Entry],
+    entries: Iterable[Entry],
     excluded: Collection[str],
     described: DatasetJson,
     channel: str | None,
@@ -308,7 +215,7 @@ def _chosen_channel(
 
 def _take_masks(
     files: FolderFiles,
-    entries: Iterable[_Entry],
+    entries: Iterable[Entry],
     patterns: tuple[str, ...],
     found: dict[str, Path],
     excluded: Collection[str],
@@ -317,10 +224,10 @@ def _take_masks(
 ) -> list[Path]:
     """Fill in masks or fields of view; return those whose image has a better one."""
     of_case = _images_by_case(files)
-    ranked = list[tuple[int, _Entry, str]]()
+    ranked = list[tuple[int, Entry, str]]()
     strays = list[Path]()
     for each in entries:
-        matches = list(_matches(patterns, each.key)) if each.readable else []
+        matches = list(matches_of(patterns, each.key)) if each.readable else []
         if not matches or each.path in used or not _fits(each, files.volumes):
             continue
         for rank, match in enumerate(matches):
@@ -334,7 +241,7 @@ def _take_masks(
     for _, each, name in sorted(ranked, key=lambda item: item[0]):
         used.add(each.path)
         first = found.setdefault(name, each.path)
-        if first != each.path and _nfc(_stem(first)) == _nfc(_stem(each.path)):
+        if first != each.path and nfc(stem_of(first)) == nfc(stem_of(each.path)):
             files.doubles[each.path] = _double(first, each.path)
         elif first != each.path:
             further.append(each.path)
@@ -346,14 +253,14 @@ def _images_by_case(files: FolderFiles) -> dict[str, str]:
     """Names of cases by what their masks may call them."""
     names = dict[str, str]()
     for name, path in files.images.items():
-        match = compiled(files.layout.images).fullmatch(_key(path, files.folder))
+        match = compiled(files.layout.images).fullmatch(key_of(path, files.folder))
         names[match["case"] if match else name] = name
     short = Counter(map(short_case, names))
     unique = {short_case(case): name for case, name in names.items() if short[short_case(case)] < 2}
     return unique | names
 
 
-def _fits(entry: _Entry, volumes: bool) -> bool:
+def _fits(entry: Entry, volumes: bool) -> bool:
     """Whether a mask is of the kind of its image: a volume, or an image."""
     if volumes:
         return entry.kind() == "volume"
@@ -365,15 +272,15 @@ def _double(first: Path, other: Path) -> str:
     return f"{both}; expected one file for each stem"
 
 
-def _names(entry: _Entry, folder: Path) -> set[str]:
+def _names(entry: Entry, folder: Path) -> set[str]:
     """What an entry may be called where it is left out."""
     path = entry.path
     return {
-        _nfc(each)
+        nfc(each)
         for each in (
             path.relative_to(folder).as_posix(),
             f"{path.parent.name}/{path.name}",
-            _stem(path),
+            stem_of(path),
             path.name if path.is_dir() else path.stem,
         )
     }
@@ -397,7 +304,7 @@ def _further_note(paths: list[Path], files: FolderFiles) -> Iterator[str]:
 
 
 def _unused_notes(
-    folder: Path, entries: Iterable[_Entry], used: Collection[Path], hidden: Iterable[Path]
+    folder: Path, entries: Iterable[Entry], used: Collection[Path], hidden: Iterable[Path]
 ) -> Iterator[str]:
     """Sentences that count and name what is neither image nor mask; whole folders by theirs."""
     unused = [each.path for each in entries if each.path not in used]
@@ -416,23 +323,3 @@ def _unused_notes(
 
 def _has_json(layout: Layout) -> bool:
     return _DATASET_JSON in layout.example
-
-
-def _is_volume_name(path: Path) -> bool:
-    return any(each.suffix_of(path) for each in FORMATS.values())
-
-
-def _stem(path: Path) -> str:
-    if file_suffix(path) == ".ppm.gz" or not _is_volume_name(path):
-        known = file_suffix(path) in IMAGE_SUFFIXES and not path.is_dir()
-        return file_stem(path) if known else path.name if path.is_dir() else path.stem
-    return volume_name(path)
-
-
-def _key(path: Path, folder: Path) -> str:
-    parent = path.relative_to(folder).parent
-    return _nfc((parent / _stem(path)).as_posix())
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)

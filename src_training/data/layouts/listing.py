@@ -1,0 +1,145 @@
+"""The files of a folder, and the layout that fits them best."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from src_training.data.layouts.registry import LAYOUTS, Layout, compiled, short_case
+from src_training.io.decoders import IMAGE_SUFFIXES, file_stem, file_suffix
+from src_training.io.folders import is_hidden, some_names
+from src_training.io.volumes.registry import FORMATS, format_of, volume_name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, or a folder that may be a volume.
+
+    Attributes
+    ----------
+    path
+        Where it is.
+    key
+        What patterns are matched with, see `key_of`.
+    """
+
+    path: Path
+    key: str
+
+    @property
+    def readable(self) -> bool:
+        """Whether its name is that of an image or a volume."""
+        return (
+            self.path.is_dir()
+            or file_suffix(self.path) in IMAGE_SUFFIXES
+            or _is_volume_name(self.path)
+        )
+
+    def kind(self) -> str:
+        """``volume``, ``image``, or nothing if it is neither."""
+        if (found := format_of(self.path)) is not None and found.in_domains:
+            return "volume"
+        plain = file_suffix(self.path) in IMAGE_SUFFIXES
+        return "image" if plain else ""
+
+
+def list_entries(folder: Path) -> tuple[list[Entry], list[Path]]:
+    """Every file of a folder and of its subfolders, and what is the system's."""
+    entries, hidden = list[Entry](), list[Path]()
+    if not folder.is_dir():
+        return entries, hidden
+    for path in sorted(folder.iterdir()):
+        if is_hidden(path):
+            hidden.append(path)
+        elif path.is_dir() and not _is_volume_name(path):
+            for inside in sorted(path.iterdir()):
+                if is_hidden(inside):
+                    hidden.append(inside)
+                else:
+                    entries.append(Entry(inside, nfc(f"{path.name}/{stem_of(inside)}")))
+        else:
+            entries.append(Entry(path, nfc(stem_of(path))))
+    return entries, hidden
+
+
+def layout_of(entries: Iterable[Entry]) -> Layout:
+    """The layout with masks and fields of view, if there is one; else the first with images."""
+    listed = list(entries)
+
+    def rank(layout: Layout) -> tuple[bool, bool, bool]:
+        images, masks, fovs = _fit(layout, listed)
+        return masks > 0, fovs > 0, images > 0
+
+    return max(LAYOUTS, key=rank)
+
+
+def _fit(layout: Layout, entries: Iterable[Entry]) -> tuple[int, int, int]:
+    """How many images, and how many masks and fields of view of these, a layout finds."""
+    listed = [each for each in entries if each.readable]
+    cases = set[str]()
+    for each in listed:
+        if match := compiled(layout.images).fullmatch(each.key):
+            cases |= {match["case"], short_case(match["case"])}
+
+    def count(patterns: Iterable[str]) -> int:
+        found = [[match["case"] for match in matches_of(patterns, each.key)] for each in listed]
+        return sum(bool(cases & set(names)) for names in found)
+
+    images = sum(compiled(layout.images).fullmatch(each.key) is not None for each in listed)
+    return images, count(layout.masks), count(layout.fov)
+
+
+def matches_of(patterns: Iterable[str], key: str) -> Iterator[re.Match[str]]:
+    """Yield the matches of patterns with a path, in the order of the patterns."""
+    for pattern in patterns:
+        if match := compiled(pattern).fullmatch(key):
+            yield match
+
+
+def no_images(folder: Path) -> str:
+    """Return why a folder without images and volumes is refused."""
+    images = folder / "images"
+    if images.is_dir() and format_of(images) is not None:
+        return f"{images} is itself a volume; expected it in a folder of its own in images/"
+    if parts := _parts_of(folder):
+        return f"{folder} has no images itself, but holds {parts}; expected one of them"
+    return (
+        f"{folder} has no readable image in images/; expected at least one, "
+        f"or the layout of {', '.join(each.name for each in LAYOUTS[1:])}"
+    )
+
+
+def _parts_of(folder: Path) -> str:
+    """The subfolders that have a layout, such as ``training`` and ``test``, with their counts."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir() and not is_hidden(path):
+            entries, _ = list_entries(path)
+            images, masks, _ = _fit(layout_of(entries), entries)
+            count = f"{images:,} image{'s' * (images > 1)}, {masks:,} mask{'s' * (masks != 1)}"
+            found += [f"{path.name}/ ({count})"] if images else []
+    return " and ".join(found) if len(found) < 3 else some_names(found)
+
+
+def _is_volume_name(path: Path) -> bool:
+    return any(each.suffix_of(path) for each in FORMATS.values())
+
+
+def stem_of(path: Path) -> str:
+    """Return the name of an image or volume without its suffix, and of a folder its name."""
+    if file_suffix(path) == ".ppm.gz" or not _is_volume_name(path):
+        known = file_suffix(path) in IMAGE_SUFFIXES and not path.is_dir()
+        return file_stem(path) if known else path.name if path.is_dir() else path.stem
+    return volume_name(path)
+
+
+def key_of(path: Path, folder: Path) -> str:
+    """Return the path within a folder that patterns are matched with."""
+    parent = path.relative_to(folder).parent
+    return nfc((parent / stem_of(path)).as_posix())
+
+
+def nfc(text: str) -> str:
+    """Return text with composed accents, as names are compared."""
+    return unicodedata.normalize("NFC", text)
