@@ -39,6 +39,8 @@ class Domain:
         Field of view of the fundus camera, degrees; None where it is unknown.
     terms
         Terms under which the images may be used, such as a licence.
+    file_notes
+        Files of the folder that are not used, a sentence for each kind.
     mask_notes
         How the masks of the folder are read, where they do not hold plain labels.
 
@@ -57,10 +59,10 @@ class Domain:
     classes: tuple[str, ...]
     _cases: Mapping[str, AnyCase]
     _mapping: ClassValues
-    _notes: tuple[str, ...] = ()
     angle: float | None = None
     terms: str = ""
     mask_notes: tuple[str, ...] = ()
+    file_notes: tuple[str, ...] = ()
 
     @classmethod
     def from_folder(
@@ -124,8 +126,8 @@ class Domain:
             mapping.names,
             cases,
             mapping,
-            found.all_notes,
             mask_notes=reading.notes,
+            file_notes=found.all_notes,
         )
         return domain.without(found.unmatched)._require_foreground(str(path))
 
@@ -277,7 +279,7 @@ class Domain:
                 f"{what} was selected from domain {self.name}; "
                 f"expected some of {format_names(self.names)}"
             )
-        return replace(self, names=tuple(names), _notes=())
+        return replace(self, names=tuple(names))
 
     def without(self, names: Collection[str]) -> "Domain":
         """Leave out the cases of these names.
@@ -320,7 +322,7 @@ class Domain:
             parts.append(f"{len(self) - len(values)} without mask")
         if empty := self.background_only():
             parts.append(f"all background: {format_names(empty)}")
-        return f"{self.name}: " + "; ".join((*parts, *self._notes))
+        return f"{self.name}: " + "; ".join((*parts, *self.file_notes))
 
     def _require_foreground(self, where: str) -> "Domain":
         masks = [case for case in self._listed if case.values is not None]

@@ -73,7 +73,7 @@ class RunData:
         notes = [
             f"{domain.name}: {note}"
             for domain in (*self.sources, *self.tests)
-            for note in domain.mask_notes
+            for note in (*domain.mask_notes, *domain.file_notes)
         ]
         notes += [split_note(training, held_out) for training, held_out in pairs]
         for training in self.sources:

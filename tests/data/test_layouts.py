@@ -286,3 +286,10 @@ def test_cases_of_layouts_are_left_out_by_name(tmp_path):
     files = read_folder(tmp_path, exclude=["volume-0", "nobody"])
     assert list(files.images) == ["volume-1"] and files.unmatched == {"nobody"}
     assert files.notes == () and files.strays == ()
+
+
+def test_what_is_not_used_stays_known_of_a_part(tmp_path):
+    unpack(tmp_path, *LAYOUTS["ours"])
+    (tmp_path / "images" / "a.csv").write_bytes(b"x")
+    part = Domain.from_folder(tmp_path).subset(["a"])
+    assert part.file_notes == ("1 file is not used: images/a.csv",)
