@@ -279,7 +279,7 @@ def find_shareable_runs(
     found = []
     for path in sorted(runs.glob("*/")):
         directory = RunDirectory(path)
-        if not directory.model.exists():
+        if not directory.model.exists() or directory.of_former_stages:
             continue
         recipe = Recipe.load(directory.recipe)
         if _differing_field(recipe, expected) is None:

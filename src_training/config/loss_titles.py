@@ -27,6 +27,8 @@ LOSS_TITLES = {
     "emkd/rad_low": "EMKD region affinity, 1/2",
     "emkd/rad_high": "EMKD region affinity, 1/8",
     "logits/logits": "Logits KD",
+    "function_matching/matching": "Function matching",
+    "masks/ce": "Masks in every view",
     "attention/attention": "Attention maps",
     "fsp/flow": "FSP flow matrices",
     "ifvd/variation": "IFVD intra-class variation",

@@ -28,6 +28,7 @@ from src_training.config.yaml_io import first_fault, parsed, parsed_value, set_f
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import FundusPreprocessing, Preprocessing
 from src_training.distillation import METHODS, MethodOptions, active_parts, parse_options
+from src_training.distillation.masks import MasksOptions
 from src_training.errors import InputError
 from src_training.io.atomic import write_text
 from src_training.losses.segmentation import Supervision
@@ -110,7 +111,7 @@ class Recipe(_Part):
     distil_from
         Weights that the distilled student starts from. ``student``: those of the stage
         ``student``. ``scratch``: random ones; ``distil`` then takes the steps of
-        ``student`` as well, and the SAN is still that of the stage ``student``.
+        ``student`` as well, and vectors are compared by the SAN of the stage ``student``.
     supervised
         ``ce``: cross entropy, as GKD has it. ``dice_ce``: plus soft Dice.
         ``dice_focal``: half focal loss, half soft Dice, as EMKD has it.
@@ -224,6 +225,12 @@ class Recipe(_Part):
     def semi_supervised(self) -> bool:
         """Whether half of each batch of ``distil`` has no masks."""
         return bool(self.unlabelled) or self.labelled < 1
+
+    @property
+    def masks_alone(self) -> MasksOptions | None:
+        """Options of the control that has no teacher; None where a method teaches."""
+        (first, *others) = self.distillation
+        return first if isinstance(first, MasksOptions) and not others else None
 
     def schedule(self, stage: str) -> StageSchedule:
         """How long and how fast a stage trains; see `StageSpec.schedule`."""

@@ -111,12 +111,23 @@ def _as_long_as_distilled(recipe: "Recipe") -> StageSchedule:
     return own.model_copy(update={"batch": own.batch - own.batch // 2})
 
 
-def _longer_from_scratch(recipe: "Recipe") -> StageSchedule:
-    """A student that starts from random weights takes the steps of the stage ``student`` too."""
-    own = recipe.stages["distil"]
-    if recipe.distil_from != "scratch":
-        return own
-    return own.model_copy(update={"steps": recipe.stages["student"].steps + own.steps})
+def _as_long_as_san(recipe: "Recipe") -> StageSchedule:
+    """Semantic vectors of two students compare if their alignment networks learned alike."""
+    return recipe.stages["san"]
+
+
+def _distillation(recipe: "Recipe") -> StageSchedule:
+    """A student that starts from random weights takes the steps of the stage ``student`` too.
+
+    Without a teacher it may take longer, and has the baseline's batch unless it is to be whole.
+    """
+    own, control = recipe.stages["distil"], recipe.masks_alone
+    if control is not None and not control.whole_batch:
+        own = _as_long_as_distilled(recipe)
+    steps = own.steps * (control.longer if control else 1)
+    if recipe.distil_from == "scratch":
+        steps += recipe.stages["student"].steps
+    return own.model_copy(update={"steps": steps})
 
 
 STAGES: dict[str, StageSpec] = {
@@ -185,6 +196,17 @@ STAGES: dict[str, StageSpec] = {
             shared="alignment",
         ),
         StageSpec(
+            "san_baseline",
+            "SAN of the baseline",
+            "Trains an alignment network of the baseline's own, as the student's was.",
+            "alignment:build_san_baseline",
+            scored_by="loss",
+            shared="alignment",
+            schedule=_as_long_as_san,
+            in_recipe=False,
+            seed_key="san",
+        ),
+        StageSpec(
             "paraphraser",
             "Paraphraser",
             "Trains a paraphraser that compresses teacher features to the student's channels.",
@@ -201,8 +223,21 @@ STAGES: dict[str, StageSpec] = {
             "distillation:build_distillation",
             scored_by="dice",
             shared="never",
-            schedule=_longer_from_scratch,
+            schedule=_distillation,
             semi_supervised=True,
+            # That of the baseline: both learn from the same patches.
+            seed_key="alone",
+        ),
+        StageSpec(
+            "san_distilled",
+            "SAN of the distilled",
+            "Trains an alignment network of the distilled student's own, as the student's was.",
+            "alignment:build_san_distilled",
+            scored_by="loss",
+            shared="never",
+            schedule=_as_long_as_san,
+            in_recipe=False,
+            seed_key="san",
         ),
     )
 }

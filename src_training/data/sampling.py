@@ -1,8 +1,8 @@
 """Patches for training: drawn at random from prepared images, or side by side over an image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,24 @@ LEAST_INSIDE = 0.5
 """Share of a patch that must lie inside the field of view for `patch_corners`."""
 
 
+class Mixed(NamedTuple):
+    """Pairs of anchors, mixed pixel by pixel.
+
+    Attributes
+    ----------
+    image
+        (B, C, patch, patch), `share` of the sample's own anchor.
+    partner
+        The other anchor (B, C, patch, patch), without style augmentation.
+    share
+        (B, 1, 1, 1), in [0, 1].
+    """
+
+    image: Tensor
+    partner: Tensor
+    share: Tensor
+
+
 @dataclass(frozen=True)
 class Batch:
     """The input of a training step.
@@ -39,12 +57,23 @@ class Batch:
     unaugmented
         The anchors (B, C, patch, patch) without style augmentation; None in a
         validation, where `image` has none.
+    mixed
+        See `mix_pairs`; None where nothing reads it.
     """
 
     image: Tensor
     mask: Tensor
     views: Tensor | None = None
     unaugmented: Tensor | None = None
+    mixed: Mixed | None = None
+
+
+def mix_pairs(batch: Batch) -> Batch:
+    """Mix each anchor with that of the sample before it, the share of each drawn from [0, 1]."""
+    assert batch.unaugmented is not None
+    share = torch.rand(len(batch.image), 1, 1, 1).to(batch.image)
+    image = torch.lerp(batch.image.roll(1, 0), batch.image, share)
+    return replace(batch, mixed=Mixed(image, batch.unaugmented.roll(1, 0), share))
 
 
 class Sampler(Protocol):
@@ -59,7 +88,7 @@ class PatchSampler:
 
     A third of the patches is centred on foreground, the others anywhere in the
     field of view. All random numbers are of torch's global generator: the same
-    seed gives the same batch.
+    seed gives the same anchors, whatever the number of views.
 
     Parameters
     ----------
@@ -93,9 +122,11 @@ class PatchSampler:
         mask = torch.stack([mask for _, mask in crops]).to(device)
         image, mask = self._augmenter.spatial_augmentation(image, mask)
         # Anchors and views have one style augmentation each: they share one distribution, and
-        # with it the statistics that a network normalises by.
+        # with it the statistics that a network normalises by. Views come last: without them the
+        # anchors are the same.
+        styled = self._augmenter.style_augmentation(image)
         further = self._augmenter.views(image, views) if views else None
-        return Batch(self._augmenter.style_augmentation(image), mask.long(), further, image)
+        return Batch(styled, mask.long(), further, image)
 
     def _draw_image(self) -> int:
         """Draw the index of an image."""

@@ -41,6 +41,7 @@ class Adversarial(Distillation[MethodOptions]):
         Scores (B,) of logits (B, classes, H, W).
     """
 
+    learns_outputs: ClassVar[bool] = True
     loss_names: ClassVar[tuple[str, ...]] = ("adversarial", "critic")
     adam: ClassVar[dict[str, Any]] = {"lr": 3e-5, "betas": (0.9, 0.99), "weight_decay": 0.0}
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -43,6 +43,19 @@ class MethodOptions(BaseModel):
         return None
 
 
+class OutputOptions(MethodOptions):
+    """Options of a method by which the student learns to predict what its teacher predicts.
+
+    Attributes
+    ----------
+    teacher_sees
+        ``same``: the patch as the student sees it. ``plain``: the patch without
+        its style augmentation, where the teacher is best.
+    """
+
+    teacher_sees: Annotated[Literal["same", "plain"], Field(title="Teacher sees patches")] = "same"
+
+
 Options = TypeVar("Options", bound=MethodOptions)
 
 
@@ -70,7 +83,10 @@ class ForwardOutputs:
         a distillation `predicts_views`.
     plain_logits
         The teacher's logits of the anchors without style augmentation,
-        (B, classes, H, W). None unless a distillation `predicts_views`.
+        (B, classes, H, W). None unless a distillation `sees_plain`.
+    mixed_logits
+        Logits of the mixed patches, (B, classes, H, W). None unless a
+        distillation `mixes`.
     """
 
     network: SegmentationNetwork
@@ -82,6 +98,13 @@ class ForwardOutputs:
     taps: Mapping[str, Tensor] = field(default_factory=dict)
     view_logits: Tensor | None = None
     plain_logits: Tensor | None = None
+    mixed_logits: Tensor | None = None
+
+    @property
+    def styles(self) -> Tensor:
+        """Logits of anchor and views, (B, 1 + K, classes, H, W)."""
+        assert self.view_logits is not None
+        return torch.cat([self.logits[:, None], self.view_logits], dim=1)
 
     def map(self, change: Callable[[Tensor], Tensor], *fields: str) -> Self:
         """Apply a function to every tensor, or to those of the named fields alone."""
@@ -105,6 +128,7 @@ _TENSOR_FIELDS = (
     "taps",
     "view_logits",
     "plain_logits",
+    "mixed_logits",
 )
 _Tensors = TypeVar("_Tensors", Tensor, Skips, Mapping[str, Tensor], None)
 
@@ -139,8 +163,15 @@ class Distillation(nn.Module, ABC, Generic[Options]):
     reads_vectors
         Whether it reads the semantic vectors of anchors and views.
     predicts_views
-        Whether it reads the student's logits of the views, and the teacher's
-        logits of the anchors without style augmentation.
+        Whether it reads the student's logits of the views, if it has any.
+    learns_outputs
+        Whether the teacher's logits are what the student is to predict: then
+        `OutputOptions.teacher_sees` says of which patch they are.
+    mixes
+        Whether it reads both networks' logits of mixed patches, and none of the
+        teacher's of the anchors.
+    reads_teacher
+        Whether it reads anything of the teacher.
     half_precision
         Whether it may compute in half precision; otherwise all tensors are
         converted to float32 or better first.
@@ -158,6 +189,9 @@ class Distillation(nn.Module, ABC, Generic[Options]):
     taps: ClassVar[tuple[str, ...]] = ()
     reads_vectors: ClassVar[bool] = False
     predicts_views: ClassVar[bool] = False
+    learns_outputs: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
+    reads_teacher: ClassVar[bool] = True
     half_precision: ClassVar[bool] = False
     adam: ClassVar[dict[str, Any]] = {}
     whole_batch: ClassVar[tuple[str, ...]] = ()
@@ -185,6 +219,19 @@ class Distillation(nn.Module, ABC, Generic[Options]):
         """Number K of augmented views that it reads of each sample."""
         return 0
 
+    @property
+    def sees_plain(self) -> bool:
+        """Whether its teacher's logits are those of the anchors without style augmentation."""
+        options = self.options
+        asked = isinstance(options, OutputOptions) and options.teacher_sees == "plain"
+        return self.learns_outputs and asked
+
+    @property
+    def reads_anchors(self) -> bool:
+        """Whether it reads the teacher's pass of the anchors as the student sees them."""
+        outputs_alone = self.learns_outputs and (self.sees_plain or self.mixes)
+        return self.reads_teacher and not (outputs_alone and not self.taps)
+
     def forward(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
@@ -199,6 +246,9 @@ class Distillation(nn.Module, ABC, Generic[Options]):
             are unlabelled.
         """
         teacher = teacher.map(Tensor.detach)
+        if self.sees_plain:
+            assert teacher.plain_logits is not None
+            teacher = replace(teacher, logits=teacher.plain_logits)
         if self.half_precision:
             return self.losses(teacher, student, mask)
         with torch.autocast(student.logits.device.type, enabled=False):

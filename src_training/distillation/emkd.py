@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from src_training.alignment.contrastive_graphs import unit_vectors
-from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
+from src_training.distillation.base import Distillation, ForwardOutputs, OutputOptions, Weight
 from src_training.distillation.logits import TEMPERATURE
 from src_training.losses.divergence import softened_divergence
 from src_training.losses.regions import region_means, regions, resized
@@ -19,7 +19,7 @@ from src_training.losses.regions import region_means, regions, resized
 _LEVELS = {"low": "encoder_half", "high": "encoder_eighth"}
 
 
-class EMKDOptions(MethodOptions):
+class EMKDOptions(OutputOptions):
     """Options of ``emkd``; the weights are the published ones.
 
     Attributes
@@ -48,6 +48,7 @@ class EMKD(Distillation[EMKDOptions]):
     """
 
     taps: ClassVar[tuple[str, ...]] = tuple(_LEVELS.values())
+    learns_outputs: ClassVar[bool] = True
     loss_names: ClassVar[tuple[str, ...]] = ("pmd", "imd_low", "imd_high", "rad_low", "rad_high")
     # Pairs of regions are counted over all labelled samples.
     whole_batch: ClassVar[tuple[str, ...]] = ("taps",)

@@ -14,7 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_training.alignment.contrastive_graphs import unit_vectors
-from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
+from src_training.distillation.base import (
+    Distillation,
+    ForwardOutputs,
+    MethodOptions,
+    OutputOptions,
+    Weight,
+)
 from src_training.errors import InputError
 from src_training.losses.divergence import pixel_divergence
 from src_training.networks.base import SegmentationNetwork
@@ -43,7 +49,7 @@ class Graph(NamedTuple):
         return Graph(self.nodes - other.nodes, self.edges - other.edges)
 
 
-class GraphFlowOptions(MethodOptions):
+class GraphFlowOptions(OutputOptions):
     """Options of ``graph_flow``; the weights are the published ones, for raw sums.
 
     Attributes
@@ -64,7 +70,7 @@ class GraphFlowOptions(MethodOptions):
     critic: Weight = 1.0
 
 
-class NormalisedGraphFlowOptions(MethodOptions):
+class NormalisedGraphFlowOptions(OutputOptions):
     """Options of ``graph_flow_normalised``, whose losses are means (*reconstruction*).
 
     Attributes
@@ -168,6 +174,7 @@ class GraphFlow(Distillation[MethodOptions]):
     taps: ClassVar[tuple[str, ...]] = (_ENCODER, _DECODER)
     loss_names: ClassVar[tuple[str, ...]] = ("vertices", "edges", "prediction")
     has_paraphraser: ClassVar[bool] = True
+    learns_outputs: ClassVar[bool] = True
 
     def __init__(self, options: MethodOptions, paraphraser: Paraphrasers) -> None:
         super().__init__(options)

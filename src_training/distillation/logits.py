@@ -7,14 +7,14 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
+from src_training.distillation.base import Distillation, ForwardOutputs, OutputOptions, Weight
 from src_training.losses.divergence import softened_divergence
 
 TEMPERATURE = 4.0
 """T, by which logits are divided; the paper found 1 to 20 equally good."""
 
 
-class LogitsKDOptions(MethodOptions):
+class LogitsKDOptions(OutputOptions):
     """Options of ``logits``.
 
     Attributes
@@ -30,6 +30,7 @@ class LogitsKDOptions(MethodOptions):
 class LogitsKD(Distillation[LogitsKDOptions]):
     """The student learns the teacher's softened prediction of every pixel."""
 
+    learns_outputs: ClassVar[bool] = True
     loss_names: ClassVar[tuple[str, ...]] = ("logits",)
 
     def losses(

@@ -16,6 +16,7 @@ from src_training.distillation.base import Distillation, MethodOptions
 from src_training.distillation.coco import CoCo, CoCoOptions
 from src_training.distillation.emkd import EMKD, EMKDOptions
 from src_training.distillation.fsp import FSP, FSPOptions
+from src_training.distillation.function_matching import FunctionMatching, FunctionMatchingOptions
 from src_training.distillation.gkd import DCGD, DICD, GKDOptions, ViewPredictions
 from src_training.distillation.graph_flow import (
     GraphFlow,
@@ -25,6 +26,7 @@ from src_training.distillation.graph_flow import (
 )
 from src_training.distillation.ifvd import IFVD, IFVDOptions
 from src_training.distillation.logits import LogitsKD, LogitsKDOptions
+from src_training.distillation.masks import Masks, MasksOptions
 from src_training.distillation.skd import SKD, SKDOptions
 from src_training.networks.base import SegmentationNetwork
 
@@ -67,6 +69,9 @@ METHODS: dict[str, MethodSpec] = {
         (NormalisedGraphFlow, Adversarial),
     ),
     "logits": MethodSpec("logits KD", "arXiv 1503.02531", LogitsKDOptions, (LogitsKD,)),
+    "function_matching": MethodSpec(
+        "function matching", "arXiv 2106.05237", FunctionMatchingOptions, (FunctionMatching,)
+    ),
     "attention": MethodSpec(
         "attention transfer", "arXiv 1612.03928", AttentionTransferOptions, (AttentionTransfer,)
     ),
@@ -74,6 +79,7 @@ METHODS: dict[str, MethodSpec] = {
     "ifvd": MethodSpec("IFVD", "ECCV 2020", IFVDOptions, (IFVD,)),
     "skd": MethodSpec("SKD, pair-wise", "arXiv 1903.04197", SKDOptions, (SKD,)),
     "coco": MethodSpec("CoCo", "arXiv 2108.12173", CoCoOptions, (CoCo,)),
+    "masks": MethodSpec("no teacher, masks in every view", "control", MasksOptions, (Masks,)),
 }
 
 

@@ -119,6 +119,11 @@ class RunDirectory:
         """Checkpoints of a stage; in a run of a former version under its former name."""
         return _with_former_name(self.path / "stages", name)
 
+    @property
+    def of_former_stages(self) -> bool:
+        """Whether it is by a version that fitted one alignment network for all its students."""
+        return self.stage("san").exists() and not self.stage("san_baseline").exists()
+
     def begun(self, stage: str) -> bool:
         """Whether a stage has a checkpoint to go on from."""
         return (self.stage(stage) / "last.safetensors").exists()

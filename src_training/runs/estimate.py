@@ -310,7 +310,7 @@ def _shortened(recipe: Recipe, *, on_cpu: bool) -> Recipe:
 _SHARES = {
     "teacher": (1.0, 0.0),
     **dict.fromkeys(("autoencoder", "vectors", "tan", "paraphraser"), (1 / 3, 0.0)),
-    "san": (0.0, 1 / 3),
+    **dict.fromkeys(("san", "san_baseline", "san_distilled"), (0.0, 1 / 3)),
     "distil": (1 / 3, 1.0),
 }
 """Steps of teacher and student that a step of a stage costs, roughly: a forward pass is a third."""

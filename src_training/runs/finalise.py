@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch.utils.flop_counter import FlopCounterMode
 
-from src_training.alignment.alignment_network import SemanticEncoder
+from src_training.alignment.alignment_network import AlignmentNetwork, SemanticEncoder
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.config.networks import NetworkRecipe, Role
 from src_training.config.recipe import Recipe
@@ -49,6 +49,10 @@ _TRAINED_BY: dict[str, tuple[Role, ...]] = {
     "distilled": ("student", "teacher"),
 }
 """The networks whose former training images a model of a run has learnt from."""
+
+
+_ALIGNED_BY = {"teacher": "tan", "baseline": "baseline_san", "distilled": "distilled_san"}
+"""The alignment network of `Networks` that was fitted on the network of a role."""
 
 
 @dataclass
@@ -156,12 +160,15 @@ def _model(
 ) -> SegmentationModel:
     """The model of a role before it is calibrated."""
     network: SegmentationNetwork = getattr(networks, role)
-    alignment = networks.tan if role == "teacher" else networks.san
+    alignment: AlignmentNetwork = getattr(networks, _ALIGNED_BY[role])
     used: NetworkRecipe = recipe.teacher if role == "teacher" else recipe.student
     domains = [_training_domain(each) for each in data.sources]
-    if role == "distilled":
+    if role == "distilled" and not recipe.masks_alone:
         domains += [_training_domain(each) for each in data.unlabelled]
-    method = FROM_MASKS.get(role) or f"student, distilled by {_distillation_titles(recipe)}"
+    taught = f"distilled by {_distillation_titles(recipe)}"
+    if control := recipe.masks_alone:
+        taught = "from masks alone" + f", each in {1 + control.views} styles" * (control.views > 0)
+    method = FROM_MASKS.get(role) or f"student, {taught}"
     starts = _start_cards(recipe, directory)
     if start := starts.get("teacher" if role == "teacher" else "student"):
         method += f", begun from {start.name}"

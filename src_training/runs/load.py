@@ -15,6 +15,9 @@ from src_training.seeds import drawing
 from src_training.training.builders import Networks, build_segmentation_network, build_stage
 from src_training.training.checkpoint import load_checkpoint, snapshot_files
 
+_REFITTED = ("san_baseline", "san_distilled")
+"""Stages whose alignment networks are fitted for the report alone."""
+
 
 def load_networks(run: Path) -> Networks:
     """The networks of a run, each by its best validation so far.
@@ -34,6 +37,9 @@ def load_networks(run: Path) -> Networks:
         networks = Networks.build(recipe, classes)
     for spec in stages_of(networks.recipe):
         path = directory.stage(spec.name) / "best.safetensors"
+        if not path.exists() and spec.name in _REFITTED:
+            # Of a run under way, or by a former version: the student's is the nearest.
+            path = directory.stage("san") / "best.safetensors"
         if not path.exists():
             raise InputError(
                 f"{directory.path}: stage {spec.name} has no checkpoint yet; expected a run whose "
@@ -51,7 +57,7 @@ def load_pair(run: Path) -> TeacherStudentPair:
         teacher=networks.teacher,
         tan=networks.tan,
         student=networks.distilled,
-        san=networks.san,
+        san=networks.distilled_san,
         preprocessing=recipe.preprocessing,
         augmentation=recipe.augmentation,
         patch=recipe.patch,

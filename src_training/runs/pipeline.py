@@ -143,7 +143,8 @@ class Pipeline:
         scores: dict[str, float] = {}
         for spec in self._stages:
             stage = build_stage(spec, networks)
-            sampler = semi_supervised if spec.semi_supervised else labelled
+            without_masks = spec.semi_supervised and not recipe.masks_alone
+            sampler = semi_supervised if without_masks else labelled
             schedule = spec.schedule_of(recipe)
             distils = schedule.steps > 0 and is_rank_zero()
             if isinstance(stage, DistillationStage) and distils and not directory.begun(spec.name):
@@ -230,7 +231,7 @@ class Pipeline:
         recipe = self.recipe
         torch.manual_seed(step_seed(recipe.seed, "balance", "start"))
         count = min(recipe.stages[stage.name].batch, SAMPLES)
-        batch = sampler.sample(count, stage.views, fabric.device)
+        batch = stage.prepare(sampler.sample(count, stage.views, fabric.device))
         # It takes more memory than a step; a run that a step fits goes on without it.
         with suppress(torch.OutOfMemoryError):
             found = gradient_ratios(stage, batch, fabric)
@@ -243,6 +244,7 @@ class Pipeline:
                 continue
             plan = spec.schedule_of(self.recipe)
             halved = spec.semi_supervised and self.recipe.semi_supervised
+            halved &= not self.recipe.masks_alone
             least = max(2, 2 * devices - 1) if halved else devices
             if plan.steps and plan.batch < least:
                 raise InputError(

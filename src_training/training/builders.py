@@ -38,11 +38,12 @@ class Networks:
         P-SAE.
     student, san
         The student from masks alone, from which `baseline` and `distilled`
-        start, and its alignment network, which serves all three.
-    baseline
-        The student after as many further steps from masks alone as `distilled`.
-    distilled
-        The student that the teacher teaches.
+        start, and its alignment network, by which distillation compares vectors.
+    baseline, baseline_san
+        The student after as many further steps from masks alone as `distilled`,
+        and an alignment network of its own, by which it is reported.
+    distilled, distilled_san
+        The student that the teacher teaches, and an alignment network of its own.
     distillations
         What the student learns from its teacher.
     """
@@ -54,7 +55,9 @@ class Networks:
     student: SegmentationNetwork
     san: AlignmentNetwork
     baseline: SegmentationNetwork
+    baseline_san: AlignmentNetwork
     distilled: SegmentationNetwork
+    distilled_san: AlignmentNetwork
     distillations: list[Distillation[Any]]
 
     @classmethod
@@ -86,8 +89,12 @@ class Networks:
         tan = _alignment_network(recipe, teacher)
         seed("student")
         student = build_segmentation_network(recipe, recipe.student, classes)
-        seed("san")
-        san = _alignment_network(recipe, student)
+        # Fitted from the same weights, what they find in three students can be compared.
+        sans = []
+        for _ in range(3):
+            seed("san")
+            sans.append(_alignment_network(recipe, student))
+        san, baseline_san, distilled_san = sans
         baseline = build_segmentation_network(recipe, recipe.student, classes)
         seed("distil")
         distilled = build_segmentation_network(recipe, recipe.student, classes)
@@ -101,7 +108,9 @@ class Networks:
             student=student,
             san=san,
             baseline=baseline,
+            baseline_san=baseline_san,
             distilled=distilled,
+            distilled_san=distilled_san,
             distillations=distillations,
         )
 
@@ -114,7 +123,9 @@ class Networks:
             self.student,
             self.san,
             self.baseline,
+            self.baseline_san,
             self.distilled,
+            self.distilled_san,
         ):
             module.eval()
         return self

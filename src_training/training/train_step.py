@@ -136,7 +136,8 @@ class TrainStep:
         """Add up losses and gradients over the parts of this process's share."""
         torch.manual_seed(step_seed(self._seed, self._seed_key, number))
         self._scaled_optimiser.zero_grad()
-        batch = self._sampler.sample(self._schedule.batch, self._stage.views, self._fabric.device)
+        stage, device = self._stage, self._fabric.device
+        batch = stage.prepare(self._sampler.sample(self._schedule.batch, stage.views, device))
         self._labelled = len(batch.mask)
         sums: dict[str, Tensor] = {}
         parts = split_batch(self._group.shard(batch), self._accumulation_steps)

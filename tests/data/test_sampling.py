@@ -223,3 +223,15 @@ def test_evenly_spaced_items_leave_no_gap(length, count):
     assert len(chosen) == min(length, count) and chosen == sorted(set(chosen))
     gaps = np.diff([*chosen, length])
     assert not chosen or (chosen[0] == 0 and gaps.max() <= gaps.min() + 1)
+
+
+def test_anchors_do_not_depend_on_the_number_of_views():
+    drawn = []
+    for views in (0, 1, 3):
+        torch.manual_seed(5)
+        drawn.append(sampler(noise(), np.eye(40, 50, dtype=np.int64)).sample(4, views, CPU))
+    first, *others = drawn
+    for other in others:
+        assert torch.equal(other.image, first.image)
+        assert torch.equal(other.mask, first.mask)
+        assert torch.equal(other.unaugmented, first.unaugmented)

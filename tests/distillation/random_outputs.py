@@ -29,8 +29,8 @@ def random_outputs(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch
     nothing = torch.zeros(batch, 1, 1, 1, dtype=dtype)
     logits = noise(CLASSES, 1)
     of_views = noise(VIEWS * CLASSES, 1).unflatten(1, (VIEWS, CLASSES))
-    skips, plain = Skips((), (side, side)), noise(CLASSES, 1)
-    return ForwardOutputs(None, None, skips, nothing, logits, None, taps, of_views, plain)
+    skips, plain, mixed = Skips((), (side, side)), noise(CLASSES, 1), noise(CLASSES, 1)
+    return ForwardOutputs(None, None, skips, nothing, logits, None, taps, of_views, plain, mixed)
 
 
 def random_masks(seed=0, side=SIDE, batch=BATCH, classes=CLASSES):

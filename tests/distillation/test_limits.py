@@ -60,6 +60,7 @@ def large_pass(make_pass):
         predicted = {
             "view_logits": noise.view_logits[:, :, :2],
             "plain_logits": noise.plain_logits[:, :2],
+            "mixed_logits": noise.mixed_logits[:, :2],
         }
         whole = dataclasses.replace(bare, vectors=vectors, taps=noise.taps, **predicted)
         return whole.map(lambda tensor: tensor.detach().requires_grad_())
@@ -82,7 +83,8 @@ def test_no_part_makes_a_table_of_pixels_by_pixels(part, large_pass):
 def test_half_precision_stays_finite(name, dtype, strength):
     passes = [each.map(lambda t: strength * t) for each in (teacher_of(name), random_outputs(1))]
     teacher, student = (each.map(lambda t: t.to(dtype)) for each in passes)
-    leaves = [leaf.requires_grad_() for leaf in (student.logits, *student.taps.values())]
+    outputs = student.logits, student.mixed_logits
+    leaves = [leaf.requires_grad_() for leaf in (*outputs, *student.taps.values())]
     with torch.autocast("cpu", torch.bfloat16):
         losses = DISTILLATIONS[name]()(teacher, student, random_masks())
     assert all(loss.dtype == torch.float32 for loss in losses.values())

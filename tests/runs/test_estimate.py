@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from src_training.config.stages import REQUIRED_STAGES
+from src_training.config.stages import REQUIRED_STAGES, STAGES
 from src_training.errors import InputError
 from src_training.runs import estimate as estimating
 from src_training.runs.data import load_run_data
@@ -51,7 +51,7 @@ def scripted(monkeypatch):
 
 def recipe_of(make_recipe, images, **fields):
     source = {"name": "A", "phantoms": {"scanner": "A", "images": images, "size": 64}}
-    stages = {name: dict(PLAN) for name in REQUIRED_STAGES if name != "baseline"} | {
+    stages = {name: dict(PLAN) for name in REQUIRED_STAGES if STAGES[name].in_recipe} | {
         "paraphraser": {"steps": 500}
     }
     return make_recipe(source=source, stages=stages, **fields)
@@ -61,8 +61,8 @@ def test_progress_is_a_guess_that_becomes_the_estimate(scripted, make_recipe, mo
     steps = []
     monkeypatch.setattr(estimating, "_patch_seconds", lambda *_: 0.01)
     found, _ = scripted(recipe_of(make_recipe, 10), progress=steps.append)
-    # 32 patches of 500 steps by the teacher, and by each of three students and four others.
-    assert 160 < steps[0].roughly < 160 * 9 * 2
+    # 32 patches of 500 steps by the teacher, and by each of three students and six others.
+    assert 160 < steps[0].roughly < 160 * 11 * 2
     assert found.seconds - found.scoring == pytest.approx(steps[-1].roughly)
     first = next(step for step in steps if step.part == "TAN")
     assert steps[0].roughly < first.roughly < steps[-1].roughly
@@ -99,7 +99,7 @@ def test_what_comes_before_and_after_grows_with_the_images(scripted, make_recipe
 
 
 def test_memory_grows_with_the_images_and_the_batch(scripted, make_recipe, monkeypatch):
-    peaks = iter([9000, 1000, 1500, 3000, *[1000] * 6])
+    peaks = iter([9000, 1000, 1500, 3000, *[1000] * 8])
     monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
     found, _ = scripted(recipe_of(make_recipe, 10, validation=0.5))
     held = 3 * 64 * 64 * (4 + estimating._HELD)
@@ -107,7 +107,7 @@ def test_memory_grows_with_the_images_and_the_batch(scripted, make_recipe, monke
 
 
 def test_cases_without_masks_are_tried_and_counted(scripted, make_recipe, monkeypatch):
-    peaks = iter([9000, *[1000] * 9])
+    peaks = iter([9000, *[1000] * 11])
     monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
     recipe = recipe_of(make_recipe, 10, validation=0.2, labelled=0.25)
     found, trial = scripted(recipe)

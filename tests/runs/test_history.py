@@ -150,7 +150,7 @@ def test_watching_needs_no_torch():
 
 
 def test_the_stages_are_those_that_the_run_named_in_its_order():
-    history, named = RunHistory(), [*REQUIRED_STAGES[:-1], "paraphraser", "distil"]
+    history, named = RunHistory(), [*REQUIRED_STAGES[:-2], "paraphraser", *REQUIRED_STAGES[-2:]]
     history.take(RunStarted(device="cpu", precision="32-true", stages=named))
     history.take(step("paraphraser", 1))
     assert list(history.stages) == named
@@ -257,28 +257,28 @@ def test_the_time_left_of_a_run_needs_an_estimate_of_what_waits():
     thought = dict.fromkeys(REQUIRED_STAGES, 100.0) | {"report": 30.0}
     assert history.seconds_left() is None
     assert history.seconds_left({"teacher": 100.0}) is None
-    assert history.seconds_left(thought) == 7 * 2 + 7 * 100 + 30
-    assert told(*running(done=1)).seconds_left(thought) == 95 + 7 * 100 + 30
+    assert history.seconds_left(thought) == 7 * 2 + 9 * 100 + 30
+    assert told(*running(done=1)).seconds_left(thought) == 95 + 9 * 100 + 30
 
 
 def test_an_estimate_is_put_right_by_the_stages_that_are_done():
     history = told(*running(), StageFinished(time=at(9), stage="teacher", score=0.5, seconds=150.0))
-    assert history.seconds_left(dict.fromkeys(REQUIRED_STAGES, 100.0)) == 7 * 150
+    assert history.seconds_left(dict.fromkeys(REQUIRED_STAGES, 100.0)) == 9 * 150
 
 
 def test_the_last_stage_needs_no_estimate():
     done = (StageFinished(stage=name, score=0.0, seconds=1.0) for name in REQUIRED_STAGES[:-1])
-    history = told(*done, *running(stage="distil", done=3, pace=2))
+    history = told(*done, *running(stage="san_distilled", done=3, pace=2))
     assert history.seconds_left() == 14
 
 
 def test_shared_stages_are_done_and_tell_no_pace():
     history = told(*running(stage="san", done=3, pace=2))
-    *earlier, _, _ = history.stages.values()
+    *earlier, _, _, _, _ = history.stages.values()
     assert {stage.state for stage in earlier} == {"done"}
     assert {(stage.steps, stage.seconds) for stage in earlier} == {(0, 0.0)}
     assert history.stages["distil"].state == "waiting"
-    assert history.seconds_left(dict.fromkeys(REQUIRED_STAGES, 100.0)) == 7 * 2 + 100
+    assert history.seconds_left(dict.fromkeys(REQUIRED_STAGES, 100.0)) == 7 * 2 + 3 * 100
 
 
 def test_a_whole_run_is_followed_to_its_end(finished_run):

@@ -1,6 +1,7 @@
 """The networks of a run come back from its checkpoints, the student's course with them."""
 
 import copy
+import itertools
 import shutil
 from dataclasses import replace
 from itertools import pairwise
@@ -37,14 +38,30 @@ def assert_same(module, other):
 def test_they_are_those_of_the_models_that_the_run_left(networks, finished_run):
     for role, network, encoder in (
         ("teacher", networks.teacher, networks.tan.encoder),
-        ("baseline", networks.baseline, networks.san.encoder),
-        ("distilled", networks.distilled, networks.san.encoder),
+        ("baseline", networks.baseline, networks.baseline_san.encoder),
+        ("distilled", networks.distilled, networks.distilled_san.encoder),
     ):
         model = load_model(finished_run.path / "models" / f"{role}.safetensors")
         # The model's head took the calibration in.
         model.network.head.load_state_dict(network.head.state_dict())
         assert_same(network, model.network)
         assert_same(encoder, model.semantics)
+
+
+def test_every_reported_student_has_an_alignment_network_of_its_own(networks):
+    sans = [networks.san, networks.baseline_san, networks.distilled_san]
+    for one, other in itertools.combinations(sans, 2):
+        pairs = zip(one.parameters(), other.parameters(), strict=True)
+        assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def test_a_run_that_refitted_none_has_that_of_the_student(finished_run, tmp_path):
+    copied = tmp_path / "former"
+    shutil.copytree(finished_run.path, copied)
+    for name in ("san_baseline", "san_distilled"):
+        shutil.rmtree(copied / "stages" / name)
+    former = load_networks(copied)
+    assert_same(former.distilled_san, former.san)
 
 
 def test_nothing_of_them_learns_on_and_no_domain_is_read(networks, finished_run, monkeypatch):

@@ -10,7 +10,13 @@ from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.preprocessing.geometry import Geometry, PreparedImage
 from src_training.data.sampling import Batch
 from src_training.distillation.base import Distillation
+from src_training.distillation.function_matching import (
+    FunctionMatching,
+    FunctionMatchingOptions,
+)
 from src_training.distillation.gkd import DCGD, DICD, GKDOptions, ViewPredictions
+from src_training.distillation.logits import LogitsKD, LogitsKDOptions
+from src_training.distillation.masks import Masks, MasksOptions
 from src_training.losses.divergence import pixel_divergence
 from src_training.networks import build_network
 from src_training.training.builders import Networks
@@ -288,3 +294,73 @@ def test_a_distilled_wnet_learns_with_both_outputs(distillation):
     torch.testing.assert_close(losses["segmentation/auxiliary"], expected)
     stage.total(losses).backward()
     assert all(parameter.grad is not None for parameter in student.parameters())
+
+
+class Seen(nn.Module):
+    """Records what a network is shown."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.images = []
+        network.register_forward_pre_hook(lambda _, inputs: self.images.append(inputs[0]))
+
+
+def mixed_batch(stage):
+    torch.manual_seed(1)
+    return stage.prepare(batch())
+
+
+@pytest.mark.parametrize(("sees", "expected"), [("same", None), ("plain", "unaugmented")])
+def test_a_teacher_of_outputs_sees_what_the_recipe_says(sees, expected):
+    stage = distil([LogitsKD(LogitsKDOptions(teacher_sees=sees))]).eval()
+    student, teacher = stage.trained, stage.frozen[1]
+    drawn = batch()
+    shown = drawn.image if expected is None else getattr(drawn, expected)
+    loss = stage(drawn)["logits/logits"]
+    target, own = teacher(shown) / 4, student(drawn.image) / 4
+    torch.testing.assert_close(loss, 16 * pixel_divergence(target, own))
+
+
+def test_a_teacher_of_plain_patches_alone_takes_one_pass():
+    stage = distil([ViewPredictions(GKD)])
+    seen, encoded = Seen(stage.frozen[1]), []
+    stage.frozen[1].encoder[0].register_forward_hook(lambda *_: encoded.append(1))
+    stage(drawn := batch())
+    assert len(encoded) == 1 and torch.equal(seen.images[0], drawn.unaugmented)
+
+
+def test_masks_ask_nothing_of_a_teacher():
+    stage = distil([Masks(MasksOptions(views=VIEWS))]).eval()
+    stage.frozen[1].encoder[0].register_forward_hook(lambda *_: pytest.fail("the teacher is asked"))
+    drawn = batch()
+    images = torch.cat([drawn.image, drawn.views])
+    masks = torch.cat([drawn.mask, drawn.mask.repeat_interleave(VIEWS, 0)])
+    expected = nn.functional.cross_entropy(stage.trained(images), masks)
+    torch.testing.assert_close(stage(drawn)["masks/ce"], expected)
+
+
+@pytest.mark.parametrize("sees", ["same", "plain"])
+def test_function_matching_mixes_one_input_for_both(sees):
+    stage = distil([FunctionMatching(FunctionMatchingOptions(teacher_sees=sees))]).eval()
+    student, teacher = stage.trained, stage.frozen[1]
+    drawn = mixed_batch(stage)
+    share = drawn.mixed.share
+    assert ((share > 0) & (share < 1)).all()
+    other = drawn.image.flip(0)
+    torch.testing.assert_close(drawn.mixed.image, share * drawn.image + (1 - share) * other)
+    loss = stage(drawn)["function_matching/matching"]
+    target = teacher(drawn.mixed.image)
+    if sees == "plain":
+        own, partner = (teacher(i).softmax(1) for i in (drawn.unaugmented, drawn.mixed.partner))
+        target = (share * own + (1 - share) * partner).log()
+    torch.testing.assert_close(loss, pixel_divergence(target, student(drawn.mixed.image)))
+
+
+def test_mixed_patches_leave_running_statistics_alone():
+    matching = distil([FunctionMatching(FunctionMatchingOptions())])
+    plain = distil([LogitsKD(LogitsKDOptions())])
+    drawn = mixed_batch(matching)
+    matching(drawn)
+    plain(drawn)
+    for name, statistic in running(matching.trained).items():
+        assert torch.equal(statistic, running(plain.trained)[name]), name

@@ -42,7 +42,9 @@ _CT_SIDE = 192
 _CT_AUGMENTATION: dict[str, Any] = {"flips": False, "turn": 15, "scale": 0.3, "illumination": 0.1}
 """Augmentation of CT, not mirrored: a mirrored liver lies where the spleen does."""
 
-_ALIGNMENT = tuple(name for name, spec in STAGES.items() if spec.shared == "alignment")
+_ALIGNMENT = tuple(
+    name for name, spec in STAGES.items() if spec.shared == "alignment" and spec.in_recipe
+)
 
 
 class _Stage(NamedTuple):

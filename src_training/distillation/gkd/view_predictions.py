@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from src_training.distillation.base import Distillation, ForwardOutputs
@@ -14,10 +13,12 @@ class ViewPredictions(Distillation[GKDOptions]):
     """Teach the teacher's prediction of the plain anchor in anchor and views alike.
 
     L_predictions = KL(p_T(x) || p_S(v)), mean over the pixels of all 1 + K
-    views v of x. Views show the same tissue in the same place.
+    views v of x. Views show the same tissue in the same place. With
+    ``teacher_sees: same`` the teacher predicts the anchor in its style.
     """
 
     predicts_views: ClassVar[bool] = True
+    learns_outputs: ClassVar[bool] = True
     loss_names: ClassVar[tuple[str, ...]] = ("predictions",)
 
     @property
@@ -29,7 +30,6 @@ class ViewPredictions(Distillation[GKDOptions]):
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
         """The ``predictions`` loss, a scalar >= 0."""
-        assert teacher.plain_logits is not None and student.view_logits is not None
-        styles = torch.cat([student.logits[:, None], student.view_logits], dim=1)
-        target = teacher.plain_logits[:, None].expand_as(styles)
+        styles = student.styles
+        target = teacher.logits[:, None].expand_as(styles)
         return {"predictions": pixel_divergence(target.flatten(0, 1), styles.flatten(0, 1))}

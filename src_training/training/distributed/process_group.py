@@ -7,7 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from src_training.data.sampling import Batch
+from src_training.data.sampling import Batch, Mixed
 
 OUT_OF_MEMORY = -1
 """The number that a process gathers when its memory is full."""
@@ -110,6 +110,9 @@ def split_batch(batch: Batch, count: int) -> list[Batch]:
         parts = [
             replace(part, unaugmented=own) for part, own in zip(parts, unaugmented, strict=True)
         ]
+    if batch.mixed is not None:
+        mixed = map(Mixed, *map(split, batch.mixed))
+        parts = [replace(part, mixed=own) for part, own in zip(parts, mixed, strict=True)]
     if batch.views is not None:
         grouped = split(batch.views.reshape(len(batch.image), -1, *batch.views.shape[1:]))
         views = [own.flatten(0, 1) for own in grouped]

@@ -22,7 +22,7 @@ class AlignmentStage(Stage):
     Parameters
     ----------
     name
-        ``tan`` or ``san``.
+        ``tan``, ``san``, ``san_baseline`` or ``san_distilled``.
     alignment
         The alignment network to train.
     network, autoencoder
@@ -69,6 +69,16 @@ def build_tan(networks: "Networks") -> AlignmentStage:
 def build_san(networks: "Networks") -> AlignmentStage:
     """The stage ``san``, on the student that the baseline and the distilled one start from."""
     return _build("san", networks.san, networks.student, networks)
+
+
+def build_san_baseline(networks: "Networks") -> AlignmentStage:
+    """The stage ``san_baseline``, on the trained baseline."""
+    return _build("san_baseline", networks.baseline_san, networks.baseline, networks)
+
+
+def build_san_distilled(networks: "Networks") -> AlignmentStage:
+    """The stage ``san_distilled``, on the distilled student."""
+    return _build("san_distilled", networks.distilled_san, networks.distilled, networks)
 
 
 def _build(

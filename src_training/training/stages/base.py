@@ -90,6 +90,10 @@ class Stage(nn.Module, ABC):
         for parameter in self.frozen.parameters():
             parameter.requires_grad_(False)
 
+    def prepare(self, batch: Batch) -> Batch:
+        """What else it needs of a whole batch, before that is shared among processes."""
+        return batch
+
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Unweighted scalar losses by name: means over samples, or of the whole batch."""

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.data.sampling import Batch
+from src_training.data.sampling import Batch, mix_pairs
 from src_training.distillation import Distillation
 from src_training.distillation.base import ForwardOutputs
+from src_training.distillation.gkd.dicd import frozen_running_statistics
 from src_training.losses.segmentation import WEIGHTS, Supervision
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.training.distributed.sync_batch import gather_inputs
@@ -24,6 +25,10 @@ from src_training.training.stages.supervised import losses_from_masks
 
 if TYPE_CHECKING:
     from src_training.training.builders import Networks
+
+
+_LEAST = 1e-30
+"""Least probability of which a logarithm is taken."""
 
 
 class ParaphraserStage(Stage):
@@ -89,7 +94,10 @@ class DistillationStage(Stage):
         self._trainable = [each for each in distillations if trainable_parameters(each)]
         self._taps = _taps_of(distillations)
         self._reads_vectors = any(each.reads_vectors for each in distillations)
-        self._predicts_views = any(each.predicts_views for each in distillations)
+        self._reads_anchors = any(each.reads_anchors for each in distillations)
+        self._predicts_views = any(each.predicts_views and each.views for each in distillations)
+        self._sees_plain = any(each.sees_plain for each in distillations)
+        self._mixes = [each for each in distillations if each.mixes]
         self._supervision: Supervision = supervision
 
     @property
@@ -109,13 +117,20 @@ class DistillationStage(Stage):
         """The student."""
         return self._student[0]
 
+    def prepare(self, batch: Batch) -> Batch:
+        """Mix pairs of anchors, where a distillation reads them."""
+        return mix_pairs(batch) if self._mixes else batch
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses from the masks of the labelled samples, and those of each distillation."""
-        with torch.no_grad():
-            teacher = self._forward(*self._teacher, batch, self._reads_vectors)
-            if self._predicts_views:
-                teacher = replace(teacher, plain_logits=self._teacher[0](batch.unaugmented))
         student = self._forward(*self._student, batch, bool(self.views), self._predicts_views)
+        if batch.mixed is not None:
+            # Mixed patches are no images: the statistics that segment stay those of the anchors.
+            with frozen_running_statistics(student.network):
+                mixed = student.network(batch.mixed.image)
+            student = replace(student, mixed_logits=mixed)
+        with torch.no_grad():
+            teacher = self._teach(batch, student)
         auxiliary = [student.taps[tap] for tap in student.network.auxiliary_taps]
         losses = losses_from_masks(student.logits, auxiliary, batch.mask, self._supervision)
         for each in self._distillations:
@@ -123,6 +138,25 @@ class DistillationStage(Stage):
             own = each(*gather_inputs(each, *outputs, batch.mask))
             losses |= namespaced(each.options.method, own)
         return losses
+
+    def _teach(self, batch: Batch, student: ForwardOutputs) -> ForwardOutputs:
+        """What distillations read of the teacher; in the place of the rest stands the student's."""
+        network, alignment = self._teacher
+        teacher = replace(student, network=network, alignment=alignment)
+        if self._reads_anchors:
+            teacher = self._forward(network, alignment, batch, self._reads_vectors)
+        if self._sees_plain:
+            teacher = replace(teacher, plain_logits=network(batch.unaugmented))
+        if batch.mixed is None:
+            return teacher
+        if not any(each.sees_plain for each in self._mixes):
+            return replace(teacher, mixed_logits=network(batch.mixed.image))
+        assert teacher.plain_logits is not None
+        pair = teacher.plain_logits, network(batch.mixed.partner)
+        own, partner = (logits.float().softmax(1) for logits in pair)
+        # Logarithms of probabilities are their logits.
+        log_p = torch.lerp(partner, own, batch.mixed.share.float()).clamp(min=_LEAST).log()
+        return replace(teacher, mixed_logits=log_p)
 
     def vectors(self, images: Tensor) -> Tensor:
         """Semantic vectors (B, latent) of images (B, C, patch, patch) by the student."""

@@ -39,11 +39,11 @@ def test_stages_are_done_running_or_waiting(stage_bar):
     assert "P-SAE: step 3 of 8" in stage_bar.text
 
 
-def test_all_eight_stages_fit_beside_each_other(stage_bar):
+def test_all_ten_stages_fit_beside_each_other(stage_bar):
     stage_bar.draw(history_of(run_events()))
     stage_bar.resize(380, stage_bar.height())
     boxes = stage_bar.boxes()
-    assert len(boxes) == 8
+    assert len(boxes) == 10
     assert all(a.right() <= b.left() for a, b in pairwise(boxes))
     assert boxes[-1].right() <= stage_bar.width()
     assert stage_bar.height() <= 60
