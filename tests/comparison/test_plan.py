@@ -35,7 +35,7 @@ def test_recipes_without_a_row_of_their_own_are_refused(
 def test_a_run_of_a_former_recipe_is_done(make_recipe, tmp_path, method):
     (run,) = plan_runs([make_recipe()], [method], [], tmp_path)
     content = run.recipe.model_dump(mode="json", exclude={"distillation", "distil_from"})
-    of_gkd = GKDOptions(views=2).model_dump(exclude={"method", "weight"})
+    of_gkd = GKDOptions(views=2).model_dump(exclude={"method", "weight", "teacher_sees"})
     content["distilling"] = {"methods": {method: 1.0}, "weights": {}, **of_gkd, "start": "alone"}
     run.directory.path.mkdir(parents=True)
     run.directory.recipe.write_text(yaml.safe_dump(content))
@@ -63,7 +63,9 @@ def test_the_ablation_of_gkd_has_every_row(make_recipe, tmp_path):
     }
     assert weights["intra"] == (0.5, 0, 0, 0) and weights["inter"] == (0, 0.2, 0, 0)
     assert weights["cross"] == (0, 0, 0.1, 0) and weights["graphs"] == (0.5, 0.2, 0, 0)
-    assert weights["predictions"] == (0, 0, 0, 7) and weights["published"] == (1, 1, 1, 0)
+    assert weights["predictions"] == (0, 0, 0, 7) and weights["gkd_published"] == (1, 1, 1, 0)
+    assert not runs["gkd_published"].recipe.distillation[0].centred
+    assert runs["centred-weights-1"].recipe.distillation[0].centred
     assert weights["all"] == (0.5, 0.2, 0.1, 7)
     assert [runs[f"{k}-views"].recipe.distillation[0].views for k in (2, 4, 8)] == [2, 4, 8]
     assert runs["fresh-start"].recipe.distil_from == "scratch"
@@ -74,7 +76,7 @@ def test_the_ablation_of_gkd_has_every_row(make_recipe, tmp_path):
         *("autoencoder", "vectors", "tan", "san", "san_baseline")
     }
     own = [run for run in plan if run.directory not in (plan[0].directory, other.directory)]
-    assert len(own) == 11 and all(run.shared_stages == SHARED_STAGES for run in own)
+    assert len(own) == 12 and all(run.shared_stages == SHARED_STAGES for run in own)
 
 
 def test_rows_of_equal_recipes_are_one_run(make_recipe, tmp_path):
@@ -85,7 +87,7 @@ def test_rows_of_equal_recipes_are_one_run(make_recipe, tmp_path):
         ]
     )
     plan = plan_runs([recipe], [], [0, 1], tmp_path, load_variants("gkd"))
-    assert len(plan) == 28
+    assert len(plan) == 30
     assert all(
         [(each.method, each.weight) for each in run.recipe.distillation] == [("gkd", 1)]
         for run in plan
@@ -96,7 +98,7 @@ def test_rows_of_equal_recipes_are_one_run(make_recipe, tmp_path):
         for label in ("2-views", "mse-edges"):
             same = runs[f"{label}, seed {seed}"]
             assert (same.directory, same.recipe) == (whole.directory, whole.recipe)
-    assert len({run.directory for run in plan}) == 24
+    assert len({run.directory for run in plan}) == 26
 
 
 @pytest.mark.parametrize(
