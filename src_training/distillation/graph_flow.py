@@ -52,6 +52,10 @@ class Graph(NamedTuple):
 class GraphFlowOptions(OutputOptions):
     """Options of ``graph_flow``; the weights are the published ones, for raw sums.
 
+    The public code differs: its edges weigh 1e-8 (`edges`), where the table of
+    the paper has 1e-9, and it reads the decoder before the skip is joined,
+    where we read what the level has made of both.
+
     Attributes
     ----------
     vertices, edges

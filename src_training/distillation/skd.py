@@ -26,7 +26,12 @@ class SKDOptions(MethodOptions):
 
 
 class SKD(Distillation[SKDOptions]):
-    """The student learns the similarity of any two pixels of the deepest common feature (eq. 2)."""
+    """The student learns the similarity of any two nodes of the deepest common feature (eq. 2).
+
+    The public code differs: it takes the maximum of each node where we take the
+    mean, has two by two nodes of the whole feature as it is run, and detaches
+    the norm by which a node is divided, so that no gradient passes through it.
+    """
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_eighth",)
     loss_names: ClassVar[tuple[str, ...]] = ("pairwise",)

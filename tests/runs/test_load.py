@@ -48,14 +48,14 @@ def test_they_are_those_of_the_models_that_the_run_left(networks, finished_run):
         assert_same(encoder, model.semantics)
 
 
-def test_every_reported_student_has_an_alignment_network_of_its_own(networks):
+def test_every_reported_student_has_a_san_of_its_own(networks):
     sans = [networks.san, networks.baseline_san, networks.distilled_san]
     for one, other in itertools.combinations(sans, 2):
         pairs = zip(one.parameters(), other.parameters(), strict=True)
         assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
-def test_a_run_that_refitted_none_has_that_of_the_student(finished_run, tmp_path):
+def test_a_run_without_refitted_sans_has_the_students(finished_run, tmp_path):
     copied = tmp_path / "former"
     shutil.copytree(finished_run.path, copied)
     for name in ("san_baseline", "san_distilled"):
