@@ -10,7 +10,8 @@ from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.atomic import write_atomic
-from src_training.io.decoders import NARROWEST, file_stem, file_suffix, series_notes
+from src_training.io.decoders.base import NARROWEST, file_stem, file_suffix
+from src_training.io.decoders.tiff import series_notes
 from src_training.io.folders import unread
 from src_training.io.images import IMAGE_SUFFIXES, image_files, read_image, write_labels
 from src_training.io.volumes.base import Volume

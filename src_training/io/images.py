@@ -12,16 +12,9 @@ from PIL import Image
 
 from src_training.errors import InputError
 from src_training.io.atomic import write_atomic
-from src_training.io.decoders import (
-    IMAGE_SUFFIXES,
-    TIFF_SUFFIXES,
-    Pixels,
-    as_input_error,
-    decode,
-    decoded_shape,
-    file_suffix,
-    without_warnings,
-)
+from src_training.io.decoders.base import Pixels, as_input_error, file_suffix, without_warnings
+from src_training.io.decoders.registry import IMAGE_SUFFIXES, decode, decoded_shape
+from src_training.io.decoders.tiff import TIFF_SUFFIXES
 
 __all__ = [
     "IMAGE_SUFFIXES",

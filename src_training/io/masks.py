@@ -12,13 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from src_training.errors import InputError
-from src_training.io.decoders import (
-    TIFF_SUFFIXES,
-    Pixels,
-    as_input_error,
-    decode,
-    without_warnings,
-)
+from src_training.io.decoders.base import Pixels, as_input_error, without_warnings
+from src_training.io.decoders.registry import decode
+from src_training.io.decoders.tiff import TIFF_SUFFIXES
 from src_training.io.images import decode_file, plain_numbers
 
 _LOSSY = frozenset({".jpg", ".jpeg"})

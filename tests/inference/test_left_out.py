@@ -9,7 +9,7 @@ from PIL import Image
 
 from src_training.inference.image_files import find_images, label_files, not_segmented
 from src_training.inference.volumes.segment import find_volumes
-from src_training.io.decoders import series_notes
+from src_training.io.decoders.tiff import series_notes
 from src_training.io.volumes.registry import open_volume
 from tests.io.volumes.files import save_volume
 
@@ -38,7 +38,7 @@ def test_a_tiff_of_several_images_says_which_is_read(tmp_path):
         file.write(np.zeros((20, 30), np.uint8))
         file.write(np.zeros((10, 15), np.uint8))
     (note,) = series_notes(tmp_path / "two.tif")
-    assert note == "two.tif holds 2 images (20 × 30 and 10 × 15); the first is read"
+    assert note == "two.tif holds 2 images (20 × 30 and 10 × 15); number 1 is read"
 
 
 def test_a_folder_of_stacks_is_segmented_once(tmp_path):

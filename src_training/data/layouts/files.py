@@ -17,7 +17,8 @@ from src_training.data.layouts.listing import (
 )
 from src_training.data.layouts.registry import Layout, compiled, short_case
 from src_training.errors import InputError
-from src_training.io.decoders import IMAGE_SUFFIXES, file_suffix
+from src_training.io.decoders.base import file_suffix
+from src_training.io.decoders.registry import IMAGE_SUFFIXES
 from src_training.io.folders import counted, some_names, unread_notes
 
 _DATASET_JSON = "dataset.json"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src_training.data.layouts.registry import LAYOUTS, Layout, compiled, short_case
-from src_training.io.decoders import IMAGE_SUFFIXES, file_stem, file_suffix
+from src_training.io.decoders.base import file_stem, file_suffix
+from src_training.io.decoders.registry import IMAGE_SUFFIXES
 from src_training.io.folders import is_hidden, some_names
 from src_training.io.volumes.registry import FORMATS, format_of, volume_name
 

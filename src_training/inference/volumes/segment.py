@@ -17,7 +17,7 @@ from src_training.inference.volumes.cleanup import clean_up
 from src_training.inference.volumes.job import AXES, VolumeJob
 from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.slabs import Slab
-from src_training.io.decoders import as_input_error
+from src_training.io.decoders.base import as_input_error
 from src_training.io.volumes.base import Volume
 from src_training.io.volumes.dicom import DICOM
 from src_training.io.volumes.registry import format_of, list_folder, write_labels_like

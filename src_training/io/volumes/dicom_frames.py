@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.errors import InputError
-from src_training.io.decoders import as_input_error
+from src_training.io.decoders.base import as_input_error
 
 _HEADER = (
     "SOPClassUID",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from src_training.errors import InputError
-from src_training.io.decoders import as_input_error
+from src_training.io.decoders.base import as_input_error
 
 # Bytes of labels, as uint8, in memory at a time.
 _SLAB = 2**26

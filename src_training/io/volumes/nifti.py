@@ -10,7 +10,7 @@ import numpy as np
 from src_training.errors import InputError
 from src_training.extras import require
 from src_training.io.atomic import write_atomic
-from src_training.io.decoders import as_input_error
+from src_training.io.decoders.base import as_input_error
 from src_training.io.volumes.base import (
     Affine,
     Volume,

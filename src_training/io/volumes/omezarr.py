@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from src_training.errors import InputError
 from src_training.io.atomic import write_folder_atomic
-from src_training.io.decoders import NARROWEST, as_input_error, open_zarr_array
+from src_training.io.decoders.base import NARROWEST, as_input_error
+from src_training.io.decoders.zarr_array import open_zarr_array
 from src_training.io.volumes.base import (
     MILLIMETRES,
     Affine,

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from src_training.errors import InputError
 from src_training.io.atomic import write_atomic
-from src_training.io.decoders import (
-    NARROWEST,
+from src_training.io.decoders.base import NARROWEST, as_input_error
+from src_training.io.decoders.tiff import (
     TIFF_SUFFIXES,
-    as_input_error,
     black_is_zero,
+    main_series,
     series_notes,
     tiff_orientation,
 )
@@ -39,7 +39,7 @@ def read_tiff(path: Path) -> list[Volume]:
         One, taken to lie on canonical axes, which TIFF does not record;
         spacing from OME or ImageJ metadata, None unless these have it of all
         three axes, in numbers above 0 and a known unit. Of several series the
-        first is read. In chunks of about 4 MB. `Volume.notes` tell what of
+        first that is no preview is read. In chunks of about 4 MB. `Volume.notes` tell what of
         the metadata was not taken, and that there are more series.
 
     Raises
@@ -59,7 +59,7 @@ def read_tiff(path: Path) -> list[Volume]:
     ((5, 32, 40), None)
     """
     with as_input_error(path, "a TIFF stack"), tifffile.TiffFile(path) as file:
-        series = file.series[0]
+        series = main_series(file)
         axes, shape = _axes(series)
         if not _is_stack(axes):
             raise InputError(
@@ -99,9 +99,9 @@ class _Pages:
         import zarr
 
         with tifffile.TiffFile(self.path) as file:
-            array: Any = zarr.open(store=file.series[0].aszarr(level=0), mode="r")
+            array: Any = zarr.open(store=main_series(file).aszarr(level=0), mode="r")
             lead = (0,) * (array.ndim - 3)
-            return black_is_zero(np.asarray(array[(*lead, *index)]), file.series[0].keyframe)
+            return black_is_zero(np.asarray(array[(*lead, *index)]), main_series(file).keyframe)
 
 
 def _spacing(file: tifffile.TiffFile, series: Any) -> Spacing | None:
@@ -210,7 +210,7 @@ def _recognises(path: Path) -> bool:
         return False
     try:
         with as_input_error(path, "a TIFF stack"), tifffile.TiffFile(path) as file:
-            axes, shape = _axes(file.series[0])
+            axes, shape = _axes(main_series(file))
     except InputError:
         return False
     return _is_stack(axes) and (axes[0] == "Z" or shape[-1] >= NARROWEST)

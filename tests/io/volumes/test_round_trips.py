@@ -14,7 +14,8 @@ from nibabel.affines import apply_affine
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from src_training.io.images import read_image
+from src_training.io.decoders.tiff import series_notes
+from src_training.io.images import image_shape, read_image
 from src_training.io.volumes.registry import open_volume, write_labels_like
 from tests.gui.test_volume_place import ORDERS, turn
 from tests.io.volumes.files import save_slice
@@ -243,3 +244,14 @@ def test_a_preview_in_a_sub_ifd_is_not_the_image(compression, tmp_path):
         file.write(pixels, subifds=1, compression=compression, photometric="minisblack")
         file.write(pixels[::4, ::4], subfiletype=1, photometric="minisblack")
     assert np.array_equal(read_image(path), pixels)
+
+
+def test_a_preview_before_the_image_is_not_the_image(tmp_path):
+    pixels, path = unique((40, 60)).astype(np.uint8), tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(pixels[::4, ::4], subfiletype=1, photometric="minisblack")
+        file.write(pixels, photometric="minisblack")
+    assert np.array_equal(read_image(path), pixels)
+    assert image_shape(path) == (40, 60)
+    [note] = series_notes(path)
+    assert "10 × 15 and 40 × 60" in note and "number 2 is read" in note

@@ -1,0 +1,168 @@
+"""What every decoder of image files shares: errors, memory, orientation and palettes."""
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from src_training.errors import InputError
+
+Pixels = NDArray[Any]
+
+NARROWEST = 8
+"""Of a grey stack (Z, H, W) the least width: a shorter last axis is one of channels."""
+
+ORIENTATION_TAG = 274
+"""Of EXIF and TIFF."""
+
+# By the orientation tag of EXIF and TIFF: whether to transpose, then to flip rows and columns.
+_UPRIGHT = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+# What tifffile logs about a broken file, it raises too: one sentence is enough.
+_DECODING = ContextVar("decoding", default=False)
+logging.getLogger("tifffile").addFilter(lambda _record: not _DECODING.get())
+
+
+_SILENT = threading.Lock()
+_silent_decoders = 0
+_silencer = warnings.catch_warnings()
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Silence the warnings of decoders, also where several threads read at once.
+
+    `warnings.catch_warnings` alone puts back the filters of whichever thread began first:
+    here the first thread that decodes silences, and the last one restores.
+    """
+    global _silent_decoders, _silencer
+    with _SILENT:
+        if _silent_decoders == 0:
+            _silencer = warnings.catch_warnings()
+            _silencer.__enter__()
+            warnings.simplefilter("ignore")
+        _silent_decoders += 1
+    try:
+        yield
+    finally:
+        with _SILENT:
+            _silent_decoders -= 1
+            if _silent_decoders == 0:
+                _silencer.__exit__(None, None, None)
+
+
+@contextmanager
+def as_input_error(what: object, expected: str) -> Iterator[None]:
+    """Raise whatever a decoder raises on a broken file as one `InputError`.
+
+    Parameters
+    ----------
+    what
+        The file, as the sentence names it.
+    expected
+        What it should have been, such as ``a whole .png image``.
+
+    Examples
+    --------
+    >>> with as_input_error("scan.nii", "a NIfTI file"):
+    ...     raise OSError("unexpected end of file")
+    Traceback (most recent call last):
+        ...
+    src_training.errors.InputError: scan.nii cannot be read (unexpected end of file); expected a \
+NIfTI file
+    """
+    decoding = _DECODING.set(True)
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise anything on a broken file: zlib, struct, Syntax...
+        # The key that a decoder looked up in vain says nothing about the file.
+        reason = "" if isinstance(error, LookupError) else " ".join(str(error).split())
+        raise InputError(
+            f"{what} cannot be read ({reason or 'it is broken'}); expected {expected}"
+        ) from error
+    finally:
+        _DECODING.reset(decoding)
+
+
+def require_memory(path: Path, size: tuple[int, int], numbers: int, itemsize: int) -> None:
+    """Check that an image (H, W) of so many numbers fits twice: decoded, and as an array.
+
+    Raises
+    ------
+    InputError
+        If it takes more memory than is free.
+    """
+    needed, free = 2 * itemsize * numbers, psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"{path} is {size[1]} × {size[0]} px (w × h) and takes about {needed / 1e9:.1f} GB of "
+            f"memory to read, of which {free / 1e9:.1f} GB are free; expected an image that fits"
+        )
+
+
+def is_turned(orientation: int) -> bool:
+    """Whether an orientation tag exchanges rows and columns."""
+    return _UPRIGHT.get(orientation, (False,))[0]
+
+
+def upright(pixels: Pixels, orientation: int, rows: int = 0) -> Pixels:
+    """Turn and mirror pixels as their orientation tag says, as every viewer does.
+
+    Parameters
+    ----------
+    pixels
+        Its axes `rows` and `rows` + 1 are rows and columns.
+    orientation
+        Of EXIF and TIFF, 1 to 8; others change nothing.
+    rows
+        See `pixels`.
+    """
+    transpose, flip_rows, flip_columns = _UPRIGHT.get(orientation, (False, False, False))
+    turned = np.swapaxes(pixels, rows, rows + 1) if transpose else pixels
+    flipped = [axis for axis, flip in ((rows, flip_rows), (rows + 1, flip_columns)) if flip]
+    return np.asarray(np.flip(turned, tuple(flipped))) if flipped else turned
+
+
+def resolve_palette(indices: Pixels, palette: NDArray[np.uint8], labels: bool) -> Pixels:
+    """Return colours of palette indices; for labels the indices, or grey values of a grey palette.
+
+    GIF masks exist whose index 0 is white: the values of a grey palette count, not its order.
+    """
+    if not labels:
+        return np.asarray(palette[indices])
+    grey = (palette == palette[:, :1]).all()
+    return np.asarray(palette[indices, 0]) if grey else indices
+
+
+def file_suffix(path: Path) -> str:
+    """Return the suffix that says how a file is read, in lower case.
+
+    Examples
+    --------
+    >>> file_suffix(Path("im0001.PPM.gz")), file_suffix(Path("eye.1.PNG"))
+    ('.ppm.gz', '.png')
+    """
+    return ".ppm.gz" if path.name.lower().endswith(".ppm.gz") else path.suffix.lower()
+
+
+def file_stem(path: Path) -> str:
+    """Return the name without the suffix of `file_suffix`."""
+    return path.name[: len(path.name) - len(file_suffix(path))]

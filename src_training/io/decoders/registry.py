@@ -1,0 +1,51 @@
+"""The decoder of each suffix: Pillow, tifffile, NumPy and zarr behind one function."""
+
+from pathlib import Path
+
+import numpy as np
+
+from src_training.io.decoders.base import Pixels
+from src_training.io.decoders.pictures import PICTURE_SUFFIXES, picture_shape, read_picture
+from src_training.io.decoders.tiff import TIFF_SUFFIXES, read_tiff, tiff_shape
+from src_training.io.decoders.zarr_array import open_zarr_array
+
+IMAGE_SUFFIXES = PICTURE_SUFFIXES | TIFF_SUFFIXES | {".npy", ".zarr"}
+
+
+def decode(path: Path, labels: bool) -> Pixels:
+    """Decode a file as it is stored; images without their alpha channel.
+
+    Parameters
+    ----------
+    path
+        Its suffix, one of `IMAGE_SUFFIXES`, chooses the decoder.
+    labels
+        Return palette indices (grey values where the palette is grey) instead of colours,
+        and the alpha channel, if there is one, as the last.
+
+    Raises
+    ------
+    Exception
+        Of any kind, from the decoders, if the file is broken.
+    """
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        return read_tiff(path, labels)
+    if suffix == ".npy":
+        # Mapped first, so that a short file fails before memory is allocated for it.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    if suffix == ".zarr":
+        return np.asarray(open_zarr_array(path)[...])
+    return read_picture(path, labels)
+
+
+def decoded_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of what `decode` returns, from the header alone; raises as it does."""
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        return tiff_shape(path)
+    if suffix == ".npy":
+        return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
+    if suffix == ".zarr":
+        return tuple(open_zarr_array(path).shape)
+    return picture_shape(path)
