@@ -22,7 +22,7 @@ from src_training.errors import InputError
 from src_training.evaluation.metrics import class_dice
 from src_training.explore.embedding_table import EmbeddingTable, concatenate
 from src_training.explore.patches import PatchViews, ViewGenerator, cut_patches
-from src_training.inference.bn_adaptation import adapt_batch_norm
+from src_training.inference.bn_adaptation import BatchNormAdaptation
 from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import labels_from
 from src_training.networks.base import SegmentationNetwork
@@ -178,6 +178,7 @@ class PatchEmbedder:
         if views < 0:
             raise InputError(f"views is {views}; expected 0 or more")
         self._count = views
+        self._adaptation = BatchNormAdaptation(model.network)
         self._views: ViewGenerator | None = None
         if views:
             if model.card.augmentation is None:
@@ -259,7 +260,7 @@ class PatchEmbedder:
         card, network, views = self._model.card, self._model.network, 1 + self._count
         if card.bn_mixing:
             plain = _batches([images[::views]], _device(network))
-            network = adapt_batch_norm((batch for [batch] in plain), network, card.bn_mixing)
+            network = self._adaptation.adapt((batch for [batch] in plain), card.bn_mixing)
         batches = _batches([images], _device(network))
         maps = np.concatenate([network(batch).softmax(1).cpu().numpy() for [batch] in batches])
         of_image = [

@@ -12,13 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from src_training.networks.base import SegmentationNetwork
 
 
-def adapt_batch_norm(
-    tiles: Iterable[Tensor],
-    network: SegmentationNetwork,
-    mixing: float,
-    counting: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
-) -> SegmentationNetwork:
-    """Copy a network and mix an image's statistics into its batch norms.
+class BatchNormAdaptation:
+    """A copy of a network whose batch norms adapt to one image after another.
 
     Prediction-time batch normalization (Nado et al. 2020, arXiv 2006.10963),
     with the statistics of training as a prior (Schneider et al. 2020, arXiv
@@ -27,38 +22,61 @@ def adapt_batch_norm(
 
     Parameters
     ----------
-    tiles
-        Tiles (B, C, H, W) of the image; statistics are averaged over them.
     network
-        In eval mode; not changed.
-    mixing
-        Share of the image's statistics, from 0 to 1.
-    counting
-        Context of each forward pass, such as `ForwardProgress.counting`.
+        In eval mode; not changed. The copy shares its weights, and has its
+        own statistics.
 
-    Returns
-    -------
-    SegmentationNetwork
-        The adapted copy, in eval mode.
+    Attributes
+    ----------
+    network
+        The copy, in eval mode.
     """
-    adapted = copy.deepcopy(network)
-    norms = [module for module in adapted.modules() if isinstance(module, _BatchNorm)]
-    trained = [tuple(part.clone() for part in _statistics(norm)) for norm in norms]
-    for norm in norms:
-        norm.train()
-        # Without momentum a norm averages over all tiles, and the first one replaces the
-        # training's statistics. `PooledNorm` counts no single pooled value, and keeps them.
-        norm.get_buffer("num_batches_tracked").zero_()
-        norm.momentum = None
-    with torch.no_grad():
-        for tile in tiles:
-            with counting(adapted):
-                adapted(tile)
-    for norm, former in zip(norms, trained, strict=True):
-        norm.eval()
-        for measured, training in zip(_statistics(norm), former, strict=True):
-            measured.copy_(torch.lerp(training, measured, mixing))
-    return adapted
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        shared: dict[int, Any] = {id(weight): weight for weight in network.parameters()}
+        self.network = copy.deepcopy(network, shared)
+        pairs = zip(self.network.modules(), network.modules(), strict=True)
+        self._norms = [(own, trained) for own, trained in pairs if isinstance(own, _BatchNorm)]
+
+    def adapt(
+        self,
+        tiles: Iterable[Tensor],
+        mixing: float,
+        counting: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
+    ) -> SegmentationNetwork:
+        """Adapt the copy to an image, forgetting the one before.
+
+        Parameters
+        ----------
+        tiles
+            Tiles (B, C, H, W) of the image; statistics are averaged over them.
+        mixing
+            Share of the image's statistics, from 0 to 1.
+        counting
+            Context of each forward pass, such as `ForwardProgress.counting`.
+
+        Returns
+        -------
+        SegmentationNetwork
+            The copy, in eval mode; valid until the next image.
+        """
+        for norm, trained in self._norms:
+            for own, of_training in zip(_statistics(norm), _statistics(trained), strict=True):
+                own.copy_(of_training)
+            norm.train()
+            # Without momentum a norm averages over all tiles, and the first one replaces the
+            # training's statistics. `PooledNorm` counts no single pooled value, and keeps them.
+            norm.get_buffer("num_batches_tracked").zero_()
+            norm.momentum = None
+        with torch.no_grad():
+            for tile in tiles:
+                with counting(self.network):
+                    self.network(tile)
+        for norm, trained in self._norms:
+            norm.eval()
+            for own, of_training in zip(_statistics(norm), _statistics(trained), strict=True):
+                own.copy_(torch.lerp(of_training, own, mixing))
+        return self.network
 
 
 def _statistics(norm: nn.Module) -> tuple[Tensor, Tensor]:

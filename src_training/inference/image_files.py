@@ -159,8 +159,10 @@ def segment_file(
         slices = list(image)
     else:
         slices = [neighbouring(image, index, count) for index in range(len(image))]
+    find_fov = predictor.model.card.preprocessing.find_fov
     try:
-        maps = [predictor.predict(each) for each in slices]
+        fovs = [find_fov(each) for each in slices]
+        maps = [predictor.predict(each, fov) for each, fov in zip(slices, fovs, strict=True)]
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     own = predictor.model.card.threshold_for
@@ -171,4 +173,4 @@ def segment_file(
         whole = maps[0] if planar else np.stack(maps)
         path = target.with_name(target.name + "_probabilities.npy")
         write_atomic(path, lambda temporary: np.save(temporary, whole))
-    return written, [*series_notes(file), *predictor.check(slices[0])]
+    return written, [*series_notes(file), *predictor.check(slices[0], fovs[0])]

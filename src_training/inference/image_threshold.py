@@ -1,5 +1,7 @@
 """The threshold of best expected Dice of an image, from its calibrated probabilities."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,8 +21,9 @@ def quantise(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
     [0, 1, 100, 200]
     """
     # Resizing may round a probability to just above 1.
-    steps = np.floor(np.asarray(probabilities) * STEPS + _TOLERANCE)
-    return np.clip(steps, 0, STEPS).astype(np.uint8)
+    steps = np.asarray(probabilities) * STEPS
+    steps += _TOLERANCE
+    return np.clip(steps, 0, STEPS, out=steps).astype(np.uint8)
 
 
 def binarise(steps: NDArray[np.integer], threshold: float) -> NDArray[np.uint8]:
@@ -29,7 +32,7 @@ def binarise(steps: NDArray[np.integer], threshold: float) -> NDArray[np.uint8]:
     >>> binarise(np.array([99, 100, 101]), 0.5).tolist()
     [0, 1, 1]
     """
-    return np.asarray(steps >= np.ceil(threshold * STEPS - _TOLERANCE), np.uint8)
+    return np.asarray(steps >= math.ceil(threshold * STEPS - _TOLERANCE), np.uint8)
 
 
 def expected_dice_threshold(steps: NDArray[np.uint8]) -> float:

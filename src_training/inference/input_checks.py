@@ -1,11 +1,13 @@
 """Checks of whether an image suits a model: kind, intensities, channels, size and spacing."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from src_training.data.preprocessing import ScaledPreprocessing
-from src_training.data.preprocessing.field_of_view import find_field_of_view
+from src_training.data.preprocessing.field_of_view import bounding_box, find_field_of_view
 from src_training.data.preprocessing.geometry import Mask
 from src_training.inference.model_card import ModelCard
 
@@ -15,11 +17,16 @@ MAX_DISC_RMSE = 0.03
 MAX_SPACING_RATIO = 2.0
 """Largest ratio of two spacings at which things still look as large as in training."""
 
+_CHECKED_SIDE = 1024
+"""Longest side at which the field of view and its colour are checked, pixels."""
+
 _MIN_RIM_PIXELS = 20
 """Rim pixels that fitting a circle takes."""
 
 
-def input_warnings(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
+def input_warnings(
+    card: ModelCard, image: NDArray[np.generic], fov: Mask | None = None
+) -> list[str]:
     """Reasons why an image may not suit a model.
 
     Parameters
@@ -28,6 +35,8 @@ def input_warnings(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
         Card of the model.
     image
         (H, W) or (H, W, C).
+    fov
+        (H, W) bool field of view; found in a fundus photograph if missing.
 
     Returns
     -------
@@ -44,12 +53,12 @@ def input_warnings(card: ModelCard, image: NDArray[np.generic]) -> list[str]:
     pixels = image if image.ndim == 3 else image[..., None]
     if how.neighbours == 1:
         pixels = pixels[..., :3]
-    if not np.isfinite(pixels).all():
+    if pixels.dtype.kind not in "biu" and not np.isfinite(pixels).all():
         return ["This image has values that are NaN or infinite."]
     if pixels.min() == pixels.max():
         return [f"Every pixel of this image is {pixels.flat[0]}; there is nothing to segment."]
     if how.kind == "fundus":
-        return _fundus_warnings(how.diameter, pixels)
+        return _fundus_warnings(how.diameter, pixels, fov)
     size = how.grid_of(pixels.shape[:2])
     window = _window_warnings(how.window, pixels) if how.kind == "window" else []
     return window + _channel_warnings(how, pixels) + _size_warnings(card.patch, size)
@@ -105,9 +114,12 @@ def _off_border(positions: NDArray[np.intp]) -> Mask:
     return np.asarray((positions > positions.min() + 2) & (positions < positions.max() - 2))
 
 
-def _fundus_warnings(diameter: int, pixels: NDArray[np.generic]) -> list[str]:
+def _fundus_warnings(diameter: int, pixels: NDArray[np.generic], fov: Mask | None) -> list[str]:
     warnings = []
-    fov = find_field_of_view(pixels)
+    whole = find_field_of_view(pixels) if fov is None else fov.astype(bool)
+    # A rim of a thousand pixels is as round as one of ten thousand.
+    step = math.ceil(max(whole.shape) / _CHECKED_SIDE)
+    fov, pixels = whole[::step, ::step], pixels[::step, ::step]
     if circularity_rmse(fov) > MAX_DISC_RMSE:
         warnings.append(
             "This model was trained on fundus photographs; this image shows no bright disc "
@@ -118,7 +130,8 @@ def _fundus_warnings(diameter: int, pixels: NDArray[np.generic]) -> list[str]:
             "This model was trained on colour fundus photographs, which are reddish; "
             "this image is not."
         )
-    across = int(max(np.ptp(np.flatnonzero(fov.any(1))), np.ptp(np.flatnonzero(fov.any(0))))) + 1
+    top, left, bottom, right = bounding_box(whole)
+    across = max(bottom - top, right - left)
     if across < diameter / 2:
         warnings.append(
             f"The field of view is {across} pixels across; the model works at {diameter}, "

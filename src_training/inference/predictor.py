@@ -1,7 +1,7 @@
 """From an image to class probabilities, by a sliding window."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor
 from src_training.data.preprocessing.geometry import PADDING, Float, Mask, PreparedImage
 from src_training.device import find_device
 from src_training.errors import InputError
-from src_training.inference.bn_adaptation import adapt_batch_norm
+from src_training.inference.bn_adaptation import BatchNormAdaptation
+from src_training.inference.bn_folding import FoldedNetwork
 from src_training.inference.forward_progress import ForwardProgress
 from src_training.inference.input_checks import input_warnings
 from src_training.inference.memory_estimate import estimate_memory
@@ -50,6 +51,16 @@ class Progress:
     total: int
     region: Window
     probabilities: Float
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The maps after a batch of tiles, and the window of the prepared image that changed."""
+
+    done: int
+    total: int
+    changed: Window
+    blended: BlendedMaps
 
 
 class Predictor:
@@ -101,10 +112,11 @@ class Predictor:
         self._layout = torch.contiguous_format if mps else torch.channels_last
         network = model.network.to(self.device)
         self._network: SegmentationNetwork = network.to(memory_format=self._layout).eval()  # type: ignore[call-overload]
+        self._idle = list[tuple[BatchNormAdaptation, FoldedNetwork]]()
 
-    def check(self, image: NDArray[np.generic]) -> list[str]:
+    def check(self, image: NDArray[np.generic], fov: Mask | None = None) -> list[str]:
         """Warnings about this image, see `input_warnings`; empty if there are none."""
-        return input_warnings(self.model.card, image)
+        return input_warnings(self.model.card, image, fov)
 
     def memory(self, shape: tuple[int, ...]) -> int:
         """Estimated peak memory in bytes for segmenting an image (H, W) or (H, W, C)."""
@@ -143,10 +155,17 @@ class Predictor:
         InputError
             If the image or the field of view cannot be used.
         """
-        probabilities = _background(len(self.model.card.classes), image.shape[:2])
-        for progress in self.tiles(image, fov, prepared):
-            rows, columns = progress.region
-            probabilities[:, rows, columns] = progress.probabilities
+        prepared, inside = self._prepared(image, fov, prepared)
+        for batch in self._batches(prepared, ForwardProgress()):
+            blended = batch.blended
+        height, width = prepared.geometry.prepared
+        whole = slice(0, height), slice(0, width)
+        region, maps = self._original(blended, whole, WindowResampler(prepared.geometry), inside)
+        if maps.shape[1:] == inside.shape:
+            return maps
+        probabilities = np.zeros((len(maps), *inside.shape), np.float32)
+        probabilities[0] = 1
+        probabilities[:, *region] = maps
         return probabilities
 
     def tiles(
@@ -180,40 +199,68 @@ class Predictor:
         PredictionCancelled
             Within a batch, if `passes` was cancelled.
         """
+        prepared, inside = self._prepared(image, fov, prepared)
+        return self._parts(prepared, inside, passes or ForwardProgress())
+
+    def _prepared(
+        self, image: NDArray[np.generic], fov: Mask | None, prepared: PreparedImage | None
+    ) -> tuple[PreparedImage, Mask]:
+        """The prepared image, and the field of view on the original grid, found once."""
         if fov is not None and fov.shape != image.shape[:2]:
             raise InputError(
                 f"the field of view has shape {fov.shape}; expected that of the image, "
                 f"{image.shape[:2]}"
             )
+        how = self.model.card.preprocessing
         if prepared is None:
-            prepared = self.model.card.preprocessing.prepare(image, fov)
+            fov = how.find_fov(image) if fov is None else fov
+            prepared = how.prepare(image, fov)
         inside = _field_of_view(prepared) if fov is None else fov.astype(bool)
-        return self._run(prepared, inside, passes or ForwardProgress())
+        return prepared, inside
 
-    def _run(
+    def _parts(
         self, prepared: PreparedImage, inside: Mask, passes: ForwardProgress
     ) -> Iterator[Progress]:
+        resampler = WindowResampler(prepared.geometry)
+        for batch in self._batches(prepared, passes):
+            region, maps = self._original(batch.blended, batch.changed, resampler, inside)
+            yield Progress(batch.done, batch.total, region, maps)
+
+    def _original(
+        self, blended: BlendedMaps, changed: Window, resampler: WindowResampler, inside: Mask
+    ) -> tuple[Window, Float]:
+        """The region of the original image that a window changes, and its probabilities."""
+        source, region = resampler.footprint(changed)
+        maps = blended.read(_with_padding(source))
+        if len(maps) > 2:
+            maps = resampler.to_original(maps, source, region)
+            maps[:, ~inside[region]] = 0
+            maps[0, ~inside[region]] = 1
+            return region, maps
+        # Of two classes one is enough: the other is the rest.
+        foreground = resampler.to_original(maps[1:], source, region)[0]
+        both = np.empty((2, *foreground.shape), np.float32)
+        np.multiply(foreground, inside[region], out=both[1])
+        np.subtract(1, both[1], out=both[0])
+        return region, both
+
+    def _batches(self, prepared: PreparedImage, passes: ForwardProgress) -> Iterator["_Batch"]:
         padded = torch.from_numpy(prepared.padded)
         pixels = self._network.pad(padded[None])[0]
         size = (pixels.shape[-2], pixels.shape[-1])
         tile = self._tile((padded.shape[-2], padded.shape[-1]), self.tile)
         windows = self._windows(size, tile)
         blended = BlendedMaps(len(self.model.card.classes), size, tile)
-        resampler = WindowResampler(prepared.geometry)
         adaptation = self._adaptation_windows(size)
         batches = range(0, len(windows), self.batch)
         passes.start(len(adaptation) + len(batches) * len(self._axes))
-        network = self._adapted(pixels, adaptation, passes)
-        for start in batches:
-            chosen = windows[start : start + self.batch]
-            stack = torch.stack([pixels[:, rows, columns] for rows, columns in chosen])
-            blended.add(self._probabilities(network, stack, passes), chosen)
-            changed = _without_padding(_bounding_window(chosen), prepared.geometry.prepared)
-            source, region = resampler.footprint(changed)
-            maps = resampler.to_original(blended.read(_with_padding(source)), source, region)
-            outside = ~inside[region]
-            maps[0, outside], maps[1:, outside] = 1, 0
-            yield Progress(start + len(chosen), len(windows), region, maps)
+        with self._adapted(pixels, adaptation, passes) as network:
+            for start in batches:
+                chosen = windows[start : start + self.batch]
+                stack = torch.stack([pixels[:, rows, columns] for rows, columns in chosen])
+                blended.add(self._probabilities(network, stack, passes), chosen)
+                changed = _without_padding(_bounding_window(chosen), prepared.geometry.prepared)
+                yield _Batch(start + len(chosen), len(windows), changed, blended)
 
     def _tile(self, size: tuple[int, int], side: int | None) -> tuple[int, int]:
         return tile_shape(size, side, self.model.card.patch, self._network.stride)
@@ -235,17 +282,23 @@ class Predictor:
         chosen = np.linspace(0, len(windows) - 1, count).round().astype(int)
         return [windows[index] for index in chosen]
 
+    @contextmanager
     def _adapted(
         self, pixels: Tensor, windows: list[Window], passes: ForwardProgress
-    ) -> SegmentationNetwork:
-        """The network for an image (C, H, W); see `adapt_batch_norm`."""
-        if not windows:
-            return self._network
-        tiles = (self._placed(pixels[None, :, *window]) for window in windows)
-        with self._precision():
-            return adapt_batch_norm(
-                tiles, self._network, self.model.card.bn_mixing, passes.counting
-            )
+    ) -> Iterator[SegmentationNetwork]:
+        """The network for an image (C, H, W): adapted, and without batch norms; then idle."""
+        # Several images may be under way at once, each with statistics of its own.
+        if not self._idle:
+            adaptation = BatchNormAdaptation(self._network)
+            self._idle.append((adaptation, FoldedNetwork(adaptation.network)))
+        adaptation, folding = self._idle.pop()
+        try:
+            tiles = (self._placed(pixels[None, :, *window]) for window in windows)
+            with self._precision():
+                adaptation.adapt(tiles, self.model.card.bn_mixing, passes.counting)
+            yield folding.folded()
+        finally:
+            self._idle.append((adaptation, folding))
 
     def _placed(self, stack: Tensor) -> Tensor:
         return stack.to(self.device).contiguous(memory_format=self._layout)
@@ -287,14 +340,11 @@ def labels_from(probabilities: Float, threshold: float) -> NDArray[np.uint8]:
 
 def _field_of_view(prepared: PreparedImage) -> Mask:
     """The field of view (H, W) on the original grid."""
-    cover = prepared.geometry.to_original(prepared.fov[None].astype(np.float32))[0]
+    geometry = prepared.geometry
+    if prepared.fov.all() and geometry.box == (0, 0, *geometry.original):
+        return np.ones(geometry.original, np.bool_)
+    cover = geometry.to_original(prepared.fov[None].astype(np.float32))[0]
     return np.asarray(cover > 0.5, np.bool_)
-
-
-def _background(classes: int, size: tuple[int, ...]) -> Float:
-    maps = np.zeros((classes, *size), np.float32)
-    maps[0] = 1
-    return maps
 
 
 def _bounding_window(windows: list[Window]) -> Window:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from src_training.data.preprocessing.geometry import Float, Geometry
+from src_training.data.preprocessing.geometry import Float, Geometry, resize
 from src_training.inference.sliding_window import Window
 
 
@@ -50,6 +50,10 @@ class WindowResampler:
 
     def to_original(self, maps: Float, source: Window, region: Window) -> Float:
         """Resample maps (K, h, w) of `source` to the pixels of `region`, (K, H, W) float32."""
+        if maps.shape[1:] == self._geometry.prepared:
+            return resize(
+                maps, (region[0].stop - region[0].start, region[1].stop - region[1].start)
+            )
         resized = torch.from_numpy(np.ascontiguousarray(maps))
         for axis in (0, 1):
             matrix = self._axes[axis]

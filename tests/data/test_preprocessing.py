@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import TypeAdapter, ValidationError
 from scipy.ndimage import gaussian_filter
+from skimage.filters import threshold_otsu
 
 from src_training.data.phantom.camera import fundus_phantom
 from src_training.data.preprocessing import (
@@ -250,6 +251,19 @@ def test_a_disc_in_a_dark_frame_is_found() -> None:
     noise = np.random.default_rng(0).normal(0, 3, truth.shape)
     found = find_field_of_view(np.where(truth, 140, 6) + noise)
     assert (found & truth).sum() / (found | truth).sum() > 0.95
+
+
+@pytest.mark.parametrize("size", [(1100, 1300), (2300, 1901), (1300, 3007)])
+def test_a_large_disc_has_the_rim_of_full_size(size: tuple[int, int]) -> None:
+    truth = disc(size, (size[0] / 2, size[1] / 2), min(size) * 0.47)
+    shade = np.linspace(80, 200, size[1])  # darker on one side
+    noise = np.random.default_rng(0).normal(0, 3, size)
+    image = np.clip(np.where(truth, shade, 6) + noise, 0, 255).astype(np.uint8)
+    smooth = gaussian_filter(image.astype(np.float32), 2)
+    full = smooth > 0.35 * (threshold_otsu(smooth) - smooth.min()) + smooth.min()
+    found = find_field_of_view(np.stack([image, image // 2], -1))
+    assert (found & full).sum() / (found | full).sum() > 0.999
+    assert bounding_box(found) == bounding_box(full)
 
 
 @pytest.mark.parametrize(

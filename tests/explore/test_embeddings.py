@@ -11,7 +11,7 @@ from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.errors import InputError
 from src_training.evaluation.metrics import score
 from src_training.explore.embeddings import PatchEmbedder, image_vectors, mask_vectors
-from src_training.inference.bn_adaptation import adapt_batch_norm
+from src_training.inference.bn_adaptation import BatchNormAdaptation
 from src_training.inference.image_threshold import expected_dice_threshold, quantise
 from tests.explore.scans import domain, extracted
 
@@ -88,7 +88,7 @@ def test_dice_has_the_statistics_and_threshold_of_its_image(model):
     pixels = model.card.preprocessing.prepare(scans[0].image).pixels
     stack = torch.cat([patch_tensor(pixels, top, left) for top, left in corners])
     with torch.no_grad():
-        adapted = adapt_batch_norm([stack], model.network, 1.0)
+        adapted = BatchNormAdaptation(model.network).adapt([stack], 1.0)
         maps = adapted(stack).softmax(1).numpy()
     threshold = expected_dice_threshold(quantise(np.concatenate(list(maps[:, 1]))))
     for each, (top, left), row in zip(maps, corners, (0, 3), strict=True):

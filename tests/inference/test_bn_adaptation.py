@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src_training.inference.bn_adaptation import adapt_batch_norm
+from src_training.inference.bn_adaptation import BatchNormAdaptation
 from src_training.inference.predictor import Predictor
 from src_training.networks.blocks.pooling import PooledBatchNorm2d
 
@@ -39,14 +39,14 @@ def test_statistics_are_a_mean_of_training_and_image(tiny_model, mixing):
     ]
     trained = norm.running_mean, norm.running_var
     mixed = [(1 - mixing) * a + mixing * b for a, b in zip(trained, image, strict=True)]
-    found = adapt_batch_norm(tiles, network, mixing)
+    found = BatchNormAdaptation(network).adapt(tiles, mixing)
     torch.testing.assert_close(found(tiles[0]).detach(), by_hand(network, tiles[0], *mixed))
 
 
 def test_the_network_itself_stays_as_it_was(tiny_model):
     network, tiles = network_and_tiles(tiny_model)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    adapted = adapt_batch_norm(tiles, network, 0.5)
+    adapted = BatchNormAdaptation(network).adapt(tiles, 0.5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(module.training for module in (*network.modules(), *adapted.modules()))
     assert not torch.equal(adapted.down[1].running_mean, network.down[1].running_mean)
@@ -61,7 +61,7 @@ def test_a_norm_of_a_single_value_keeps_its_statistics(tiny_model):
     pooled.eval()
     with torch.no_grad():
         assert network.down(tiles[0]).shape == (1, 8, 1, 1)
-    adapted = adapt_batch_norm(tiles, network.down, 1.0)
+    adapted = BatchNormAdaptation(network.down).adapt(tiles, 1.0)
     assert torch.equal(adapted[-1].running_mean, pooled.running_mean)
     assert torch.equal(adapted[-1].running_var, pooled.running_var)
     assert not torch.equal(adapted[1].running_mean, network.down[1].running_mean)
@@ -70,7 +70,7 @@ def test_a_norm_of_a_single_value_keeps_its_statistics(tiny_model):
 def test_a_network_without_batch_norm_is_the_same(tiny_model):
     network, tiles = network_and_tiles(tiny_model)
     network.down[1] = torch.nn.Identity()
-    adapted = adapt_batch_norm(tiles, network, 1.0)
+    adapted = BatchNormAdaptation(network).adapt(tiles, 1.0)
     torch.testing.assert_close(adapted(tiles[0]), network(tiles[0]))
 
 
@@ -91,13 +91,8 @@ def test_statistics_do_not_depend_on_the_tiling(tiny_model):
     assert np.abs(without - whole).max() > 0.01
 
 
-def test_a_large_image_is_sampled(tiny_model, monkeypatch):
+def test_a_large_image_is_sampled(tiny_model):
     model, seen = adapting(tiny_model, 0.4), []
-    predictor = Predictor(model, "cpu")
-    monkeypatch.setattr(
-        "src_training.inference.predictor.adapt_batch_norm",
-        lambda tiles, network, *_: seen.extend(tiles) or network,
-    )
-    next(predictor.tiles(picture(900, 2600)))
-    assert len(seen) == 8
-    assert all(tuple(tile.shape) == (1, 1, 512, 512) for tile in seen)
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    next(Predictor(model, "cpu", tile=900).tiles(picture(900, 2600)))
+    assert seen[:-1] == [(1, 1, 512, 512)] * 8

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from src_training.data.preprocessing.geometry import Float, Mask, PreparedImage
+from src_training.data.preprocessing.geometry import Mask, PreparedImage
 from src_training.errors import InputError
 from src_training.io.volumes.grid import format_size
 
@@ -36,11 +36,11 @@ class BasePreprocessing(BaseModel, ABC):
         """Pixels along the longer side of a prepared image; None: that of the original."""
 
     @abstractmethod
-    def _pixels(self, image: NDArray[np.generic]) -> Float:
-        """Check an image and return it as float32 (H, W, C)."""
+    def _pixels(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Check an image and return it as (H, W, C), integers or float32."""
 
     @abstractmethod
-    def _prepared(self, pixels: Float, fov: Mask | None) -> PreparedImage:
+    def _prepared(self, pixels: NDArray[np.generic], fov: Mask | None) -> PreparedImage:
         """Prepare valid pixels (H, W, C)."""
 
     def for_camera(self, angle: float | None) -> Self:
@@ -112,8 +112,10 @@ class BasePreprocessing(BaseModel, ABC):
         return self._prepared(pixels, None if fov is None else fov.astype(bool))
 
 
-def as_float(image: NDArray[np.generic], neighbours: int) -> Float:
-    """The image as float32 (H, W, 1 or 3), or (H, W, 1 or `neighbours`) where that is more than 1.
+def as_channels(image: NDArray[np.generic], neighbours: int) -> NDArray[np.generic]:
+    """The image as (H, W, 1 or 3), or (H, W, 1 or `neighbours`) where that is more than 1.
+
+    Integers stay what they are, other values become float32.
 
     Raises
     ------
@@ -128,7 +130,10 @@ def as_float(image: NDArray[np.generic], neighbours: int) -> Float:
             f"the image has shape {image.shape}; expected (H, W), or (H, W, C) with "
             f"C = {', '.join(first)} or {last}"
         )
-    pixels = (channels[..., :3] if neighbours == 1 else channels).astype(np.float32)
+    pixels = channels[..., :3] if neighbours == 1 else channels
+    if pixels.dtype.kind in "biu":
+        return pixels
+    pixels = pixels.astype(np.float32)
     if not np.isfinite(pixels).all():
         bad = int((~np.isfinite(pixels)).sum())
         raise InputError(f"the image has {bad} values that are NaN or infinite; expected none")

@@ -1,6 +1,11 @@
 """The field of view of a fundus photograph: the bright disc inside a dark frame."""
 
+import math
+from itertools import product
+
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
@@ -8,12 +13,22 @@ from skimage.filters import threshold_otsu
 from src_training.data.preprocessing.geometry import Float, Mask
 from src_training.errors import InputError
 
+_SEARCHED_SIDE = 1024
+"""Longest side at which a field of view is searched, pixels; a larger image is reduced."""
+
+_SIGMA = 2.0
+"""Standard deviation of the smoothing, pixels."""
+
+_BLOCK = 16
+"""Side of the squares of a reduced image whose rim is refined together, pixels."""
+
 
 def find_field_of_view(pixels: NDArray[np.generic]) -> Mask:
     """Find the bright disc of a fundus photograph.
 
     Otsu's threshold on the smoothed brightest channel, the largest connected
     component, holes filled. An image without a dark frame is all field of view.
+    A large image is searched at a size of at most 1024 pixels; the rim is that of full size.
 
     Parameters
     ----------
@@ -36,22 +51,77 @@ def find_field_of_view(pixels: NDArray[np.generic]) -> Mask:
     >>> bool(find_field_of_view(np.full((200, 200), 180)).all())
     True
     """
-    brightest = pixels.max(axis=-1) if pixels.ndim == 3 else pixels
-    smooth = ndimage.gaussian_filter(brightest.astype(np.float32), sigma=2)
-    whole_image = np.ones(smooth.shape, bool)
-    if smooth.max() <= smooth.min():
-        return whole_image
+    brightest = _brightest(pixels)
+    factor = math.ceil(max(brightest.shape) / _SEARCHED_SIDE)
+    if factor == 1:
+        disc, _ = _disc(ndimage.gaussian_filter(brightest, _SIGMA))
+        return np.ones(brightest.shape, bool) if disc is None else disc
+    # Whole squares of pixels, the last ones filled up by repeating the edge.
+    filled = np.pad(brightest, [(0, -side % factor) for side in brightest.shape], mode="edge")
+    means = F.avg_pool2d(torch.from_numpy(filled)[None, None], factor)[0, 0].numpy()
+    # The mean of a square smooths by itself.
+    rest = math.sqrt(max(0, _SIGMA**2 - (factor**2 - 1) / 12)) / factor
+    disc, threshold = _disc(ndimage.gaussian_filter(means, rest))
+    if disc is None:
+        return np.ones(brightest.shape, bool)
+    return _refined(disc, brightest, threshold, factor)
+
+
+def _refined(disc: Mask, brightest: Float, threshold: float, factor: int) -> Mask:
+    """A disc of the size of an image from one that is `factor` times smaller: exact at its rim."""
+    height, width = brightest.shape
+    inner = ndimage.binary_erosion(disc, iterations=2, border_value=1)
+    outer = ndimage.binary_dilation(disc, iterations=2)
+    refined = _enlarged(disc, factor)[:height, :width].copy()
+    step, reach = _BLOCK * factor, math.ceil(4 * _SIGMA)
+    for top, left in product(range(0, height, step), range(0, width, step)):
+        small = tuple(slice(start // factor, start // factor + _BLOCK) for start in (top, left))
+        if not (outer[small] & ~inner[small]).any():
+            continue
+        block = slice(top, min(top + step, height)), slice(left, min(left + step, width))
+        margins = [min(part.start, reach) for part in block]
+        around = tuple(slice(max(0, part.start - reach), part.stop + reach) for part in block)
+        smooth = ndimage.gaussian_filter(brightest[around], _SIGMA)
+        sides = [part.stop - part.start for part in block]
+        cut = tuple(slice(m, m + side) for m, side in zip(margins, sides, strict=True))
+        within, near = (
+            _enlarged(mask[small], factor)[: sides[0], : sides[1]] for mask in (inner, outer)
+        )
+        refined[block] = ((smooth[cut] > threshold) & near) | within
+    return refined
+
+
+def _enlarged(mask: Mask, factor: int) -> Mask:
+    return mask.repeat(factor, 0).repeat(factor, 1)
+
+
+def _brightest(pixels: NDArray[np.generic]) -> Float:
+    """The largest channel of every pixel, (H, W)."""
+    if pixels.ndim == 2:
+        return pixels.astype(np.float32)
+    brightest = pixels[..., 0]
+    for channel in range(1, pixels.shape[-1]):
+        brightest = np.maximum(brightest, pixels[..., channel])
+    return np.asarray(brightest, np.float32)
+
+
+def _disc(smooth: Float) -> tuple[Mask | None, float]:
+    """The bright disc of a smoothed image (H, W), None without a dark frame; and its threshold."""
+    lowest = float(smooth.min())
+    if smooth.max() <= lowest:
+        return None, lowest
     # The frame is far darker than any fundus: a fraction of Otsu's threshold
     # keeps the shadowed rim inside.
-    bright = smooth > 0.35 * (threshold_otsu(smooth) - smooth.min()) + smooth.min()
+    threshold = 0.35 * (float(threshold_otsu(smooth)) - lowest) + lowest
+    bright = smooth > threshold
     # A frame darkens the corners; a caption may light one of them.
     corners = bright[[0, 0, -1, -1], [0, -1, 0, -1]]
     components, count = ndimage.label(bright)
     if count == 0 or corners.sum() > 1:
-        return whole_image
+        return None, threshold
     sizes = np.bincount(components.ravel())[1:]
     disc = ndimage.binary_fill_holes(components == 1 + int(sizes.argmax()))
-    return disc if disc.mean() > 0.2 else whole_image
+    return (disc if disc.mean() > 0.2 else None), threshold
 
 
 def bounding_box(mask: Mask) -> tuple[int, int, int, int]:

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from skimage.exposure import equalize_adapthist
 
-from src_training.data.preprocessing.base import MAX_SIDE, BasePreprocessing, Side, as_float
+from src_training.data.preprocessing.base import MAX_SIDE, BasePreprocessing, Side, as_channels
 from src_training.data.preprocessing.field_of_view import (
     bounding_box,
     extend_rim,
     find_field_of_view,
 )
-from src_training.data.preprocessing.geometry import Float, Geometry, Mask, PreparedImage, resize
+from src_training.data.preprocessing.geometry import Geometry, Mask, PreparedImage, resize
 from src_training.errors import InputError
 
 Angle = Annotated[float, Field(gt=0, le=360)]
@@ -95,16 +95,16 @@ class FundusPreprocessing(BasePreprocessing):
         """Detect the field of view (H, W) of a photograph; see `find_field_of_view`."""
         return find_field_of_view(self._pixels(image))
 
-    def _pixels(self, image: NDArray[np.generic]) -> Float:
-        return as_float(image, 1)
+    def _pixels(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
+        return as_channels(image, 1)
 
-    def _prepared(self, pixels: Float, fov: Mask | None) -> PreparedImage:
+    def _prepared(self, pixels: NDArray[np.generic], fov: Mask | None) -> PreparedImage:
         fov = find_field_of_view(pixels) if fov is None else fov
         box = bounding_box(fov)
         top, left, bottom, right = box
         size = self.grid_of((bottom - top, right - left))
         green = pixels[..., 1] if pixels.shape[-1] == 3 else pixels[..., 0]
-        cropped = resize(green[None, top:bottom, left:right], size)[0]
+        cropped = resize(green[None, top:bottom, left:right].astype(np.float32), size)[0]
         inside = resize(fov[None, top:bottom, left:right].astype(np.float32), size)[0] > 0.5
         filled = extend_rim(cropped, inside)
         low, high = float(filled.min()), float(filled.max())

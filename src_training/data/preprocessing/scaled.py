@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
 from src_training.data.ct import WINDOWS
-from src_training.data.preprocessing.base import BasePreprocessing, Side, as_float
+from src_training.data.preprocessing.base import BasePreprocessing, Side, as_channels
 from src_training.data.preprocessing.geometry import Float, Geometry, Mask, PreparedImage, resize
 
 Percentile = Annotated[float, Field(ge=0, le=100)]
@@ -64,12 +64,12 @@ class ScaledPreprocessing(BasePreprocessing):
     def limits(self, pixels: Float) -> tuple[float, float]:
         """Values of an image (H, W, C) that become 0 and 1."""
 
-    def _pixels(self, image: NDArray[np.generic]) -> Float:
-        return as_float(image, self.neighbours)
+    def _pixels(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
+        return as_channels(image, self.neighbours)
 
-    def _prepared(self, pixels: Float, fov: Mask | None) -> PreparedImage:
-        size = pixels.shape[:2]
-        scaled = _with_channels(_rescale(pixels, *self.limits(pixels)), self.in_channels)
+    def _prepared(self, pixels: NDArray[np.generic], fov: Mask | None) -> PreparedImage:
+        values, size = pixels.astype(np.float32), pixels.shape[:2]
+        scaled = _with_channels(_rescale(values, *self.limits(values)), self.in_channels)
         inside = np.ones(size, bool) if fov is None else fov
         geometry = Geometry(size, (0, 0, *size), self.grid_of(size))
         if geometry.prepared == size:

@@ -1,0 +1,121 @@
+"""Batch norms folded into the convolutions before them, where they cost nothing."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from src_training.networks.base import SegmentationNetwork
+
+_TOLERANCE = 1e-3
+"""Largest median difference of a folded network, relative to the spread of its logits."""
+
+
+class FoldedNetwork:
+    """A network without the batch norms that follow a convolution, for prediction.
+
+    Which norm follows which convolution is observed in one small forward
+    pass, and the result is compared with the network itself, so that any
+    network will do. All that is not folded is shared with it.
+
+    Parameters
+    ----------
+    network
+        In eval mode; not changed.
+    """
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        self._network = network
+        generator = torch.Generator().manual_seed(0)
+        probe = torch.rand(
+            (1, network.in_channels, *[2 * network.stride] * 2), generator=generator
+        ).to(next(network.parameters()))
+        self._pairs = _pairs(network, probe)
+        self._folded = self._without_norms()
+        with torch.no_grad():
+            expected, found = (net.forward(probe) for net in (network, self.folded()))
+        # Rounding may move single pixels far, where a network picks maxima.
+        if (found - expected).abs().median() > _TOLERANCE * expected.std():
+            self._pairs, self._folded = [], network
+
+    @torch.no_grad()
+    def folded(self) -> SegmentationNetwork:
+        """The folded network, with the present weights and statistics of the network."""
+        for convolution, norm in self._pairs:
+            own, layer = (net.get_submodule(convolution) for net in (self._folded, self._network))
+            fused = _fused(layer, self._network.get_submodule(norm))
+            for name, tensor in zip(("weight", "bias"), fused, strict=True):
+                own.get_parameter(name).copy_(tensor)
+        return self._folded
+
+    def _without_norms(self) -> SegmentationNetwork:
+        tensors = (*self._network.parameters(), *self._network.buffers())
+        folded = copy.deepcopy(self._network, {id(tensor): tensor for tensor in tensors})
+        for convolution, norm in self._pairs:
+            own = folded.get_submodule(convolution)
+            weight = own.get_parameter("weight").detach()
+            channels = self._network.get_submodule(norm).get_buffer("running_mean")
+            own.weight = nn.Parameter(torch.empty_like(weight), requires_grad=False)
+            own.bias = nn.Parameter(torch.empty_like(channels), requires_grad=False)
+            parent, _, name = norm.rpartition(".")
+            setattr(folded.get_submodule(parent), name, nn.Identity())
+        return folded
+
+
+def _fused(convolution: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    transposed = isinstance(convolution, nn.ConvTranspose2d)
+    return fuse_conv_bn_weights(
+        convolution.weight,
+        convolution.bias,
+        mean,
+        variance,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+        transposed,
+    )
+
+
+@torch.no_grad()
+def _pairs(network: SegmentationNetwork, probe: Tensor) -> list[tuple[str, str]]:
+    """Paths of the convolutions, and of the batch norms, that run once, one after the other."""
+    outputs = dict[tuple[int, int], tuple[str, Tensor]]()
+    runs, pairs = list[str](), list[tuple[str, str]]()
+
+    def observe(name: str, module: nn.Module) -> Any:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            runs.append(name)
+            if isinstance(module, nn.BatchNorm2d):
+                if _version(inputs[0]) in outputs:
+                    pairs.append((outputs[_version(inputs[0])][0], name))
+            else:
+                # The tensor is held, so that no later one has its id.
+                outputs[_version(output)] = name, output
+
+        return module.register_forward_hook(hook)
+
+    hooks = [observe(name, each) for name, each in network.named_modules() if _foldable(each)]
+    try:
+        network.forward(probe)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [pair for pair in pairs if all(runs.count(name) == 1 for name in pair)]
+
+
+def _version(tensor: Tensor) -> tuple[int, int]:
+    """What an operation in place, such as ReLU, changes."""
+    return id(tensor), tensor._version
+
+
+def _foldable(module: nn.Module) -> bool:
+    if isinstance(module, nn.BatchNorm2d):
+        return module.running_mean is not None
+    return isinstance(module, nn.Conv2d) or (
+        isinstance(module, nn.ConvTranspose2d) and module.groups == 1
+    )
