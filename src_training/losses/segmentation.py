@@ -65,8 +65,7 @@ def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """-(1 - p)² log p of the true class, mean over pixels (arXiv 1708.02002, eq. 4).
 
     The factor (1 - p)² has a gradient here, as in the equation. The public code
-    of EMKD detaches it, a weighted cross entropy with smaller gradients where p
-    is close to 1.
+    of EMKD detaches it: a weighted cross entropy, whose gradients are smaller.
 
     MONAI's `FocalLoss` is `classes` times smaller, and casts to single
     precision: gradients of several processes would differ from those of one.

@@ -79,6 +79,17 @@ def test_the_ablation_of_gkd_has_every_row(make_recipe, tmp_path):
     assert len(own) == 12 and all(run.shared_stages == SHARED_STAGES for run in own)
 
 
+def test_controls_have_no_teacher_and_the_same_stages_before(make_recipe, tmp_path):
+    plan = plan_runs([make_recipe(labelled=0.5)], [], [0], tmp_path, load_variants("controls"))
+    first, *controls = plan
+    assert first.recipe.masks_alone is None
+    assert all(run.recipe.masks_alone is not None for run in controls)
+    assert all(run.shared_stages == SHARED_STAGES for run in controls)
+    schedules = {run.label: run.recipe.schedule("distil") for run in controls}
+    assert [schedules[f"alone-{n}x"].steps for n in (2, 3, 6)] == [6, 9, 18]
+    assert (schedules["alone-3x"].batch, schedules["alone-whole-batch"].batch) == (1, 2)
+
+
 def test_rows_of_equal_recipes_are_one_run(make_recipe, tmp_path):
     recipe = make_recipe(
         distillation=[
