@@ -204,7 +204,7 @@ def check(fabric, methods):
 def check_methods(fabric, methods):
     for stage in last_stages(methods):
         for batch in batches(stage.views):
-            assert_same(ProcessGroup(fabric), stage, batch)
+            assert_same(ProcessGroup(fabric), stage, stage.prepare(batch))
 
 
 OFTEN = ["gkd", "ifvd"]
