@@ -20,6 +20,33 @@ _RESULT = 0.3
 
 
 @dataclass(frozen=True)
+class LayerRow:
+    """An image layer that may belong to a dataset.
+
+    Attributes
+    ----------
+    image, name
+        The layer, and its name.
+    labels, labels_name
+        The Labels layer that is its mask, and its name; None if there is none.
+    candidates
+        Labels layers of its shape.
+    ticked
+        Whether it belongs to the dataset.
+    mask_like
+        Whether the image itself looks like a mask.
+    """
+
+    image: "Image"
+    name: str
+    labels: "Labels | None"
+    labels_name: str | None
+    candidates: tuple["Labels", ...]
+    ticked: bool
+    mask_like: bool = False
+
+
+@dataclass(frozen=True)
 class LayerPair:
     """An image layer and its Labels layer, as their pixels: a worker may read them.
 

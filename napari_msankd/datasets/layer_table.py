@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from napari_msankd.datasets.state import LayerRow
+from napari_msankd.datasets.layer_pairs import LayerRow
 from napari_msankd.formatting import literal
 
 _NONE = "no labels"

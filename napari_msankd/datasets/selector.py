@@ -14,13 +14,13 @@ from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
-    QPushButton,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_msankd.datasets.layer_table import LayerTable
+from napari_msankd.datasets.remedies import Remedies, button
 from napari_msankd.datasets.selection import Dataset, Masks
 from napari_msankd.datasets.state import DatasetState
 from napari_msankd.datasets.thumbnails import ThumbnailStrip
@@ -134,14 +134,9 @@ class DatasetSelector(QFrame):
         self.camera.valueChanged.connect(self._on_angle)
         self.rows.ticked.connect(state.tick)
         self.rows.paired.connect(state.pair)
-        self.leave_out.clicked.connect(state.leave_out)
-        self.use_all.clicked.connect(state.use_without_masks)
-        self.include.clicked.connect(state.include_all)
-        self.resample.clicked.connect(self._on_resample)
-        self.otherwise.clicked.connect(state.read_otherwise)
         state.events.rows.connect(self._on_rows)
         events = state.events
-        for name in ("folder", "exclude", "unmasked", "resample_masks", "class_values"):
+        for name in ("folder", "exclude", "unmasked", "resample_masks", "class_values", "channel"):
             events[name].connect(self._on_choice)
         layers = self.viewer.layers.events
         sources = (layers.inserted, layers.removed, layers.reordered, layers.renamed)
@@ -211,12 +206,12 @@ class DatasetSelector(QFrame):
 
     def _on_resample(self) -> None:
         if (steps := self.state.resample()) is not None:
-            self.resample.setEnabled(False)
+            self.remedies.resample.setEnabled(False)
             self._workers.start("resample", _until_end(steps), self._on_resampled)
 
     def _on_resampled(self, item: Any) -> None:
         if item is None:
-            self.resample.setEnabled(True)
+            self.remedies.resample.setEnabled(True)
         else:
             self.state.add_resampled(self.viewer, item)
 
@@ -260,7 +255,7 @@ class DatasetSelector(QFrame):
         self._workers.cancel_all()
         self._text_soon.stop()
         self.sample.setEnabled(True)
-        self.resample.setEnabled(True)
+        self.remedies.resample.setEnabled(True)
         self.state.fail(failure.sentence)
         self._show_text()
         self.changed.emit()
@@ -281,16 +276,7 @@ class DatasetSelector(QFrame):
         state = self.state
         self.rows.setVisible(state.folder is None and bool(state.rows))
         self.sample.setVisible(state.empty)
-        for button, text in (
-            (self.resample, state.resample_text),
-            (self.otherwise, state.reading_text),
-            (self.leave_out, state.leave_out_text),
-            (self.use_all, state.use_text),
-            (self.include, state.include_text),
-            (self.as_labels, state.labels_text),
-        ):
-            button.setText(text.replace("&", "&&"))
-            button.setVisible(bool(text))
+        self.remedies.update_from_state()
 
     def _build(self) -> None:
         self.rows, self.strip = LayerTable(), ThumbnailStrip()
@@ -302,35 +288,22 @@ class DatasetSelector(QFrame):
             policy = label.sizePolicy()
             policy.setHorizontalPolicy(QSizePolicy.Policy.Ignored)
             label.setSizePolicy(policy)
-        self.sample = _button("Open sample images", self._on_sample)
+        self.sample = button("Open sample images", self._on_sample)
         self.sample.setToolTip("Three synthetic fundus photographs with vessels painted; offline")
-        self.as_labels = _button("", self._on_use_as_labels)
-        self.as_labels.setToolTip("Turn image layers that hold masks into Labels layers")
-        self.more = _button("", lambda: show_traceback(self, "\n".join(self.state.problems)))
+        self.more = button("", lambda: show_traceback(self, "\n".join(self.state.problems)))
         self.more.setToolTip("Every problem, to read and copy")
-        self.resample, self.leave_out, self.use_all, self.include = (_button("") for _ in range(4))
-        self.otherwise = _button("")
-        self.otherwise.setToolTip("As the numbers of the masks may also be meant; no file changes")
-        self.resample.setToolTip(
-            "Nearest neighbour, where both lie in one space; no file is changed"
-        )
-        self.leave_out.setToolTip("Use the rest; no file is changed or deleted")
-        self.use_all.setToolTip(
-            "They join the last stage without masks: the student learns from the teacher's answers"
-        )
-        self.include.setToolTip("Use everything again")
+        self.remedies = Remedies(self.state, self._on_use_as_labels, self._on_resample)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addLayout(self._build_line())
         layout.addWidget(self.rows)
         layout.addWidget(self.summary)
-        for button in (self.as_labels, self.sample, self.otherwise):
-            layout.addWidget(button, alignment=Qt.AlignmentFlag.AlignLeft)
+        layout.addWidget(self.sample, alignment=Qt.AlignmentFlag.AlignLeft)
         for part in (self.strip, self._build_camera(), self.faults):
             layout.addWidget(part)
-        for button in (self.more, self.resample, self.leave_out, self.use_all, self.include):
-            layout.addWidget(button, alignment=Qt.AlignmentFlag.AlignLeft)
+        layout.addWidget(self.more, alignment=Qt.AlignmentFlag.AlignLeft)
+        layout.addWidget(self.remedies)
         layout.addStretch(1)
 
     def _build_line(self) -> QHBoxLayout:
@@ -340,7 +313,7 @@ class DatasetSelector(QFrame):
         self.where.setToolTip("Open layers, or a folder; a folder can also be dropped here")
         self.where.setAccessibleName("Where the images are")
         inside = "images/ and masks/" if self.state.masks == "required" else "images/"
-        self.browse = _button("Folder…", self._on_browse)
+        self.browse = button("Folder…", self._on_browse)
         self.browse.setToolTip(f"Choose a folder with {inside}; files are matched by name")
         self.line = QHBoxLayout()
         self.line.setSpacing(4)
@@ -395,13 +368,6 @@ def path_of(event: QDropEvent) -> Path | None:
     """The first file or folder of this computer that is dragged; None if there is none."""
     paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
     return Path(paths[0]) if paths else None
-
-
-def _button(text: str, slot: Callable[[], Any] | None = None) -> QPushButton:
-    button = QPushButton(text)
-    if slot is not None:
-        button.clicked.connect(lambda _checked=False: slot())
-    return button
 
 
 def _until_end(steps: Iterator[Any]) -> Iterator[Any]:

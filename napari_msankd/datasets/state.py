@@ -12,6 +12,7 @@ from psygnal import SignalGroupDescriptor
 
 from napari_msankd.datasets.layer_pairs import (
     LayerPair,
+    LayerRow,
     fits,
     is_result,
     matched,
@@ -41,33 +42,6 @@ if TYPE_CHECKING:
     Resampling = tuple[Image, Labels, NDArray[Any], ResampledMask]
 
 
-@dataclass(frozen=True)
-class LayerRow:
-    """An image layer that may belong to a dataset.
-
-    Attributes
-    ----------
-    image, name
-        The layer, and its name.
-    labels, labels_name
-        The Labels layer that is its mask, and its name; None if there is none.
-    candidates
-        Labels layers of its shape.
-    ticked
-        Whether it belongs to the dataset.
-    mask_like
-        Whether the image itself looks like a mask.
-    """
-
-    image: "Image"
-    name: str
-    labels: "Labels | None"
-    labels_name: str | None
-    candidates: tuple["Labels", ...]
-    ticked: bool
-    mask_like: bool = False
-
-
 @dataclass(eq=False)
 class DatasetState:
     """A dataset as it is chosen: open layers or a folder.
@@ -88,6 +62,8 @@ class DatasetState:
         Whether masks of the folder on another grid are resampled to that of their image.
     class_values
         Stored values of each class of the folder; found in the masks when missing.
+    channels, channel
+        Images of each case of the folder, where it has several, and the one that is read.
     angle
         Degrees that the fundus camera's field of view spans; None if not known.
     summary
@@ -104,6 +80,8 @@ class DatasetState:
     unmasked: Unmasked = "error"
     resample_masks: bool = False
     class_values: dict[str, int | list[int]] | None = None
+    channels: tuple[str, ...] = ()
+    channel: str | None = None
     angle: float | None = None
     summary: DatasetSummary = field(default_factory=DatasetSummary)
     reading: bool = False
@@ -194,7 +172,12 @@ class DatasetState:
         """Take a folder, or the open layers; nothing is left out of it."""
         if folder != self.folder:
             self.include_all()
+            self.channels, self.channel = (), None
             self.folder = folder
+
+    def choose_channel(self, channel: str) -> None:
+        """Say which image of each case of the folder is read."""
+        self.channel = channel
 
     def leave_out(self) -> None:
         """Leave out what cannot be used."""
@@ -274,6 +257,7 @@ class DatasetState:
 
     def finish(self) -> None:
         """Everything was read."""
+        self.channels = self.summary.channels or self.channels
         self.summary.close(self.exclude, self.unmasked)
         self.reading = False
 
@@ -382,6 +366,7 @@ class DatasetState:
                 unmasked=self.unmasked,
                 resample_masks=self.resample_masks,
                 class_values=self.class_values,
+                channel=self.channel,
             )
         pairs = tuple(LayerPair.of(row.image, row.labels) for row in self.chosen)
         name = common_name([pair.image.name for pair in pairs])

@@ -274,6 +274,11 @@ class DatasetSummary:
         return sum(each.other_grid for each in self._found)
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """Images of each case, one of which must be chosen; empty where that is settled."""
+        return next((each.channels for each in self._found if each.channels), ())
+
+    @property
     def other_reading(self) -> str:
         """The reading by `other_values`, as a button has it; empty without one."""
         names = [name for name in self.other_values or () if name != "background"]

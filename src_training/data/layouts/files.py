@@ -210,7 +210,7 @@ def _chosen_channel(
     raise SeveralChannels(
         f"{folder} holds {len(channels)} images of each case{chosen}: {listed}; "
         "expected one to be chosen, by --channel (channel: in a recipe)",
-        tuple(sorted(channels)),
+        tuple(names[each] for each in sorted(channels)),
     )
 
 

@@ -1,8 +1,10 @@
 """Choosing a folder as a dataset."""
 
+from shutil import copy
 from threading import Event
 
 import numpy as np
+import pytest
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QDialog, QPlainTextEdit
@@ -88,15 +90,15 @@ def test_faulty_files_are_left_out_by_one_click(make_choice, await_summary, make
         file.write_bytes(b"no picture")
     choice = make_choice()
     choice.choose_folder(folder)
-    assert await_summary(choice).leave_out.text() == "Leave these 2 out"
-    assert choice.include.isHidden()
-    qtbot.mouseClick(choice.leave_out, Qt.MouseButton.LeftButton)
+    assert await_summary(choice).remedies.leave_out.text() == "Leave these 2 out"
+    assert choice.remedies.include.isHidden()
+    qtbot.mouseClick(choice.remedies.leave_out, Qt.MouseButton.LeftButton)
     await_summary(choice)
     assert choice.value() == FolderDataset(folder, exclude=("000", "001"))
     assert choice.summary.text().startswith("3 images")
     assert "2 left out: 000, 001." in choice.summary.text()
-    assert choice.leave_out.isHidden() and choice.faults.text() == ""
-    choice.include.click()
+    assert choice.remedies.leave_out.isHidden() and choice.faults.text() == ""
+    choice.remedies.include.click()
     assert len(await_summary(choice).problems) == 2
 
 
@@ -107,10 +109,10 @@ def test_images_without_masks_join_by_one_click(make_choice, await_summary, make
     choice = make_choice()
     choice.choose_folder(folder)
     assert "2 images have no mask (000, 001)" in await_summary(choice).faults.text()
-    assert choice.use_all.text() == "Use the 2 images without masks too"
-    choice.use_all.click()
+    assert choice.remedies.use_all.text() == "Use the 2 images without masks too"
+    choice.remedies.use_all.click()
     assert await_summary(choice).value().unlabelled_recipe(folder).masks == "absent"
-    assert choice.faults.text() == "" and choice.use_all.isHidden()
+    assert choice.faults.text() == "" and choice.remedies.use_all.isHidden()
 
 
 def test_a_mask_without_an_image_is_noted_and_not_a_problem(
@@ -194,3 +196,31 @@ def test_ending_while_reading_says_nothing_more(make_choice, make_domain, qtbot)
     choice.end()
     assert not choice.looking
     assert choice.value() is None
+
+
+@pytest.fixture
+def two_channels(make_domain):
+    """Of each case two images, named as nnU-Net does."""
+    folder = make_domain("lab", images=2)
+    for image in sorted((folder / "images").iterdir()):
+        copy(image, image.with_name(f"{image.stem}_0001.png"))
+        image.rename(image.with_name(f"{image.stem}_0000.png"))
+    (folder / "images").rename(folder / "imagesTr")
+    (folder / "masks").rename(folder / "labelsTr")
+    return folder
+
+
+def test_of_several_channels_one_is_chosen(make_choice, await_summary, two_channels):
+    choice = make_choice()
+    choice.choose_folder(two_channels)
+    channel = await_summary(choice).remedies.channel
+    assert choice.value() is None and "0000" in choice.problems[0]
+    assert [channel.itemData(i) for i in range(channel.count())] == ["0000", "0001"]
+    assert channel.currentIndex() == -1 and not channel.isHidden()
+    channel.setCurrentIndex(1)
+    channel.activated.emit(1)
+    assert await_summary(choice).value() == FolderDataset(two_channels, channel="0001")
+    assert channel.currentData() == "0001" and not channel.isHidden()
+    choice.choose_folder(None)
+    await_summary(choice)
+    assert channel.isHidden()

@@ -117,17 +117,17 @@ def test_masks_of_a_folder_are_resampled_by_a_button(folder, make_choice, qtbot)
     choice.choose_folder(folder)
     qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
     assert "masks/a.nii.gz lies on another grid" in choice.faults.text().replace("\u200b", "")
-    assert choice.value() is None and choice.resample.text() == "Resample it to its image"
-    choice.resample.click()
+    assert choice.value() is None and choice.remedies.resample.text() == "Resample it to its image"
+    choice.remedies.resample.click()
     qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
-    assert choice.faults.text() == "" and choice.resample.isHidden()
+    assert choice.faults.text() == "" and choice.remedies.resample.isHidden()
     assert "masks/a.nii.gz is resampled" in choice.summary.text()
     recipe = choice.value().recipe(folder / "run")
     assert recipe.resample_masks
     [volume] = load_domain(recipe, masks_required=True).resampled_masks
     assert volume == "a"
-    assert choice.include.text() == "Do not resample masks"
-    choice.include.click()
+    assert choice.remedies.include.text() == "Do not resample masks"
+    choice.remedies.include.click()
     qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
     assert choice.value() is None
 
@@ -140,6 +140,6 @@ def test_a_layer_that_is_moved_is_read_again(make_choice, viewer, qtbot):
     assert choice.faults.text() == ""
     labels.translate = (25, 0, 0)
     qtbot.waitUntil(lambda: "lies on another grid" in choice.faults.text(), timeout=PATIENCE)
-    choice.resample.click()
+    choice.remedies.resample.click()
     qtbot.waitUntil(lambda: "is empty on the grid" in choice.faults.text(), timeout=PATIENCE)
-    assert choice.resample.isEnabled()
+    assert choice.remedies.resample.isEnabled()

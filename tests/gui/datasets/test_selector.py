@@ -182,10 +182,10 @@ def test_mask_images_become_labels_by_one_click(add, viewer, make_choice, await_
     viewer.add_image(image.data > 128, name="eye 1 mask")
     choice = await_summary(make_choice())
     assert choice.value() is None
-    assert choice.as_labels.text() == "Use 'eye 1 mask' as labels"
-    choice.as_labels.click()
+    assert choice.remedies.as_labels.text() == "Use 'eye 1 mask' as labels"
+    choice.remedies.as_labels.click()
     assert names(await_summary(choice)) == [("eye 1", "eye 1 mask")]
-    assert choice.as_labels.isHidden()
+    assert choice.remedies.as_labels.isHidden()
 
 
 def test_after_its_end_it_is_deaf(add, viewer, make_choice, await_summary, qtbot):
