@@ -32,6 +32,7 @@ check: .venv/test.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench_segment
 	$(BIN)/python -m tests.bench_distillation
 	$(DISPLAYED) $(BIN)/python -m tests.bench_watching
 	$(DISPLAYED) $(BIN)/python -m tests.bench_explore

@@ -88,6 +88,11 @@ def confusion_matrix(labels: Labels, mask: Labels, classes: int) -> NDArray[np.i
     array([[1, 1],
            [0, 1]])
     """
+    if classes == 2:
+        positive, found = mask.astype(bool), labels.astype(bool)
+        both, true, predicted = map(np.count_nonzero, (positive & found, positive, found))
+        missed, false = true - both, predicted - both
+        return np.array([[mask.size - true - false, false], [missed, both]], np.int64)
     index = mask.astype(np.int64) * classes + labels
     return np.bincount(index.ravel(), minlength=classes**2).reshape(classes, classes)
 
@@ -285,9 +290,9 @@ class Pooled:
         labels, true = labels_from(probabilities, threshold)[inside], mask[inside]
         self._table += confusion_matrix(labels, true, len(self._table))
         for k, p in _foreground(probabilities):
-            for positive in (0, 1):
-                chosen = p[inside][(true == k) == bool(positive)]
-                self._histograms[k - 1, positive] += _histogram(chosen)
+            bins = _bins(p[inside]) + _BINS * (true == k)
+            counts = np.bincount(bins, minlength=2 * _BINS)
+            self._histograms[k - 1] += counts.reshape(2, _BINS)
 
     def result(self) -> dict[str, float]:
         """`POOLED` over the pixels of all images that were added."""
@@ -348,12 +353,11 @@ def _exact_auc(probabilities: Float, positive: Mask) -> float:
     return twice / (2 * above.size * below.size)
 
 
-def _histogram(probabilities: Float) -> NDArray[np.int64]:
+def _bins(probabilities: Float) -> NDArray[np.int64]:
     # Resizing may round a probability to just above 1.
     logits = logit(np.clip(probabilities, 0, 1)).clip(-_LARGEST_LOGIT, _LARGEST_LOGIT)
     position = logits / (2 * _LARGEST_LOGIT) + 0.5
-    bins = np.minimum((position * _BINS).astype(np.int64), _BINS - 1)
-    return np.bincount(bins, minlength=_BINS)
+    return np.minimum((position * _BINS).astype(np.int64), _BINS - 1)
 
 
 def _binned_auc(negative: NDArray[np.int64], positive: NDArray[np.int64]) -> float:

@@ -263,7 +263,7 @@ def test_a_large_disc_has_the_rim_of_full_size(size: tuple[int, int]) -> None:
     full = smooth > 0.35 * (threshold_otsu(smooth) - smooth.min()) + smooth.min()
     found = find_field_of_view(np.stack([image, image // 2], -1))
     assert (found & full).sum() / (found | full).sum() > 0.999
-    assert bounding_box(found) == bounding_box(full)
+    np.testing.assert_allclose(bounding_box(found), bounding_box(full), atol=1)
 
 
 @pytest.mark.parametrize(
