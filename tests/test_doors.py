@@ -151,6 +151,14 @@ def test_the_face_and_the_door_of_the_engine_load_no_torch():
     assert not loaded("import napari_msankd, src_training, src_training.cli") & (heavy | WINDOWS)
 
 
+def test_listing_needs_no_torch_and_scoring_no_monai(tmp_path):
+    command = "from src_training.cli import app; app(%r, result_action='return_value')"
+    for line in (["models"], ["runs"], ["models", "--models", str(tmp_path)]):
+        assert "torch" not in loaded(command % line), line
+    engine = "src_training.evaluation.evaluate, src_training.inference.volumes.segment"
+    assert not loaded(f"import {engine}") & {"monai", "sklearn", "pandas", "zarr", "nibabel"}
+
+
 def test_no_module_of_the_engine_loads_a_window():
     code = (
         "import importlib, pkgutil, src_training\n"
