@@ -196,6 +196,8 @@ def distil(
             raise SystemExit(130) from None
     console.out.print(Markdown((folder / "report" / "report.md").read_text(encoding="utf-8")))
     verdict = run_verdict(Path(folder))
+    for sentence in verdict.by_kind if verdict else ():
+        console.out.print(sentence, highlight=False, soft_wrap=True)
     if verdict is not None and verdict.better != "distilled":
         model = RunDirectory(folder).role_model(verdict.better)
     role = "distilled" if verdict is None else verdict.better

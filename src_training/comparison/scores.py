@@ -1,6 +1,6 @@
 """What the runs of a comparison achieve: Dice on each domain, gains, and the cost of a step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -14,8 +14,11 @@ from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunStarted, read_events
 from src_training.runs.history import RunHistory
 
-UNSEEN_MEAN = "mean of unseen"
-"""The column of the mean over unseen domains."""
+ADAPTED_MEAN, UNSEEN_MEAN = "mean of adapted", "mean of unseen"
+"""The columns of the means over domains of a kind; see `DomainKind`."""
+
+Groups = Mapping[str, Sequence[str]]
+"""Column of a mean -> the domains that it is over; none is empty."""
 
 Dice = dict[str, dict[str, float]]
 """Domain -> Dice of each image, by its name."""
@@ -32,9 +35,9 @@ class Row:
     label
         Name of a recipe, variant or method, or `BASELINE` or `TEACHER`.
     dice
-        Domain, or `UNSEEN_MEAN` -> Dice.
+        Domain, or column of a mean -> Dice.
     gain
-        Domain, or `UNSEEN_MEAN` -> Dice minus that of the student alone, image
+        Domain, or column of a mean -> Dice minus that of the student alone, image
         by image; empty for the student alone and the teacher.
     by_seed
         Seed -> domain -> mean Dice.
@@ -62,13 +65,16 @@ class Comparison:
     rows
         Teacher, student alone, then the distilled students in their order.
     domains
-        Columns; the last is `UNSEEN_MEAN` if there are unseen domains.
+        Columns: domains, then `means`.
+    means
+        Columns of means: `ADAPTED_MEAN` and `UNSEEN_MEAN`, those that have domains.
     notes
         Sentences on how the figures were found.
     """
 
     rows: list[Row]
     domains: list[str]
+    means: list[str]
     notes: list[str]
 
 
@@ -100,8 +106,8 @@ def summarise(plan: Sequence[PlannedRun]) -> Comparison:
     for label, runs in by_label.items():
         scores[label] = _scores(runs, "distilled")
         seconds[label] = _step_seconds([run.directory for run in runs], "distil")
-    reference, unseen_tests = average_seeds(baseline), _unseen(plan)
-    unseen = [name for name in reference if name in unseen_tests]
+    reference = average_seeds(baseline)
+    groups = _groups(plan, reference)
     settings = _settings({label: runs[0].recipe for label, runs in by_label.items()})
     rows = []
     for label, of_seeds in scores.items():
@@ -110,15 +116,15 @@ def summarise(plan: Sequence[PlannedRun]) -> Comparison:
         rows.append(
             Row(
                 label,
-                estimate_means(dice, unseen),
-                {} if gain is None else estimate_means(gain, unseen),
-                {seed: means(of_seed, unseen) for seed, of_seed in of_seeds.items()},
+                estimate_means(dice, groups),
+                {} if gain is None else estimate_means(gain, groups),
+                {seed: means(of_seed, groups) for seed, of_seed in of_seeds.items()},
                 seconds[label],
                 settings.get(label, {}),
             )
         )
-    notes = [*_notes(plan, unseen), count_images(reference)]
-    return Comparison(rows, [*reference, UNSEEN_MEAN] if unseen else [*reference], notes)
+    notes = [*_notes(plan, groups), count_images(reference)]
+    return Comparison(rows, [*reference, *groups], [*groups], notes)
 
 
 def _settings(recipes: Mapping[str, Recipe]) -> dict[str, dict[str, object]]:
@@ -142,17 +148,16 @@ def _variable_fields(recipe: Recipe) -> dict[str, object]:
     return fields | {"distil_from": recipe.distil_from}
 
 
-def _unseen(plan: Sequence[PlannedRun]) -> set[str]:
-    """Names of the tests that share neither name nor folder with what students trained on."""
-    tests = {test.name for run in plan for test in run.recipe.tests}
-    seen = {
-        test.name
-        for run in plan
-        for test in run.recipe.tests
-        for domain in (*run.recipe.sources, *run.recipe.unlabelled)
-        if test.shares_with(domain)
-    }
-    return tests - seen
+def _groups(plan: Sequence[PlannedRun], domains: Iterable[str]) -> Groups:
+    """The tests whose scanners no student has seen, and those that some saw without masks."""
+    kinds: dict[str, set[str]] = {}
+    for run in plan:
+        for test in run.recipe.tests:
+            kinds.setdefault(test.name, set()).add(run.recipe.kind_of(test))
+    tests = [name for name in domains if "source" not in kinds.get(name, {"source"})]
+    adapted = [name for name in tests if "adapted" in kinds[name]]
+    groups = {ADAPTED_MEAN: adapted, UNSEEN_MEAN: [name for name in tests if name not in adapted]}
+    return {column: names for column, names in groups.items() if names}
 
 
 def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
@@ -193,7 +198,7 @@ def _hardware(plan: Sequence[PlannedRun]) -> list[str]:
     return sorted({f"{event.device} in {event.precision}" for event in started})
 
 
-def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
+def _notes(plan: Sequence[PlannedRun], groups: Groups) -> list[str]:
     seeds = sorted({run.recipe.seed for run in plan})
     steps = plan[0].recipe.stages["distil"].steps
     notes = [
@@ -224,7 +229,12 @@ def _notes(plan: Sequence[PlannedRun], unseen: Sequence[str]) -> list[str]:
         )
     if plan[0].recipe.semi_supervised:
         notes.append("The student alone has as many patches with masks a step as the distilled.")
-    if unseen:
+    if adapted := groups.get(ADAPTED_MEAN):
+        notes.append(
+            "Adapted, as distilled students saw images of that scanner without masks, and the "
+            f"student alone did not: {', '.join(adapted)}."
+        )
+    if unseen := groups.get(UNSEEN_MEAN):
         notes.append(
             f"Unseen, as no student was trained on a domain of that name or folder: "
             f"{', '.join(unseen)}. The validation split chose checkpoints."
@@ -253,19 +263,19 @@ def difference(dice: Dice, other: Dice) -> Dice:
     }
 
 
-def means(scores: Dice, unseen: Sequence[str]) -> dict[str, float]:
-    """Mean over the images of each domain, and over the `unseen` domains' means."""
+def means(scores: Dice, groups: Groups) -> dict[str, float]:
+    """Mean over the images of each domain, and over the domains' means of each group."""
     found = {domain: float(np.mean(list(images.values()))) for domain, images in scores.items()}
-    if unseen:
-        found[UNSEEN_MEAN] = float(np.mean([found[domain] for domain in unseen]))
+    for column, names in groups.items():
+        found[column] = float(np.mean([found[domain] for domain in names]))
     return found
 
 
-def estimate_means(dice: Dice, unseen: Sequence[str]) -> dict[str, Estimate]:
+def estimate_means(dice: Dice, groups: Groups) -> dict[str, Estimate]:
     """The `means` with confidence intervals."""
     estimated = {domain: bootstrap_by_patient([images]) for domain, images in dice.items()}
-    if unseen:
-        estimated[UNSEEN_MEAN] = bootstrap_by_patient([dice[domain] for domain in unseen])
+    for column, names in groups.items():
+        estimated[column] = bootstrap_by_patient([dice[domain] for domain in names])
     return estimated
 
 

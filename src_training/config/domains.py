@@ -69,6 +69,9 @@ class DomainRecipe(BaseModel):
         Degrees that the field of view of the fundus camera spans, such as 30
         or 45, with `Preprocessing.angle`. If missing, images are brought to the
         same diameter as those of the training camera.
+    scanner
+        What the images were taken with, where the name does not say it: two domains are of
+        one scanner if both have one `scanner`, or, where it is missing, one name.
     terms
         Terms of the images, written into the model.
     """
@@ -87,6 +90,7 @@ class DomainRecipe(BaseModel):
     channel: str | None = None
     resample_masks: Annotated[bool, Field(title="Resample masks on another grid")] = False
     angle: Annotated[Angle | None, Field(title="Camera angle")] = None
+    scanner: str = ""
     terms: Annotated[str, Field(title="Terms of use")] = ""
 
     @model_validator(mode="after")
@@ -110,8 +114,8 @@ class DomainRecipe(BaseModel):
         return self.model_copy(update={"folder": folder})
 
     def shares_with(self, other: "DomainRecipe") -> bool:
-        """Whether both may be of one scanner: they have one name, one folder or one phantom."""
-        if self.name == other.name:
+        """Whether both may be of one scanner: one `scanner` or name, one folder or one phantom."""
+        if (self.scanner or self.name) == (other.scanner or other.name):
             return True
         if self.phantoms is not None and other.phantoms is not None:
             return self.phantoms.scanner == other.phantoms.scanner

@@ -30,6 +30,7 @@ from src_training.data.preprocessing import FundusPreprocessing, Preprocessing
 from src_training.distillation import METHODS, MethodOptions, active_parts, parse_options
 from src_training.distillation.masks import MasksOptions
 from src_training.errors import InputError
+from src_training.inference.model_card import DomainKind
 from src_training.io.atomic import write_text
 from src_training.losses.segmentation import Supervision
 
@@ -84,8 +85,7 @@ class Recipe(_Part):
         patients, drawn by `seed`); the others are `unlabelled`, too.
     tests
         Domains to report on; they choose nothing. Masks are needed only for scores.
-        One that has the name or the folder of a source, or of one of
-        `unlabelled`, a comparison does not count as unseen.
+        Reports say of each whether the student has seen its scanner; see `kind_of`.
     unlabelled
         Domains whose images join the stage ``distil`` without their masks, as
         half of each batch: the student learns on them what needs no mask
@@ -231,6 +231,12 @@ class Recipe(_Part):
         """Options of the control that has no teacher; None where a method teaches."""
         (first, *others) = self.distillation
         return first if isinstance(first, MasksOptions) and not others else None
+
+    def kind_of(self, test: DomainRecipe) -> DomainKind:
+        """What a distilled student knows of the scanner of a test; see `DomainKind`."""
+        if any(test.shares_with(source) for source in self.sources):
+            return "source"
+        return "adapted" if any(test.shares_with(each) for each in self.unlabelled) else "unseen"
 
     def schedule(self, stage: str) -> StageSchedule:
         """How long and how fast a stage trains; see `StageSpec.schedule`."""

@@ -46,6 +46,9 @@ class Verdict:
         The verdict in a few words, without a full stop.
     sentence
         The verdict with the numbers behind it, and what would help.
+    by_kind
+        Dice of both students on the tests of each kind, a sentence without full stop each:
+        scanners that are unseen, and those whose images without masks the distilled one saw.
     """
 
     better: StudentRole
@@ -54,6 +57,7 @@ class Verdict:
     useless: bool
     headline: str
     sentence: str
+    by_kind: tuple[str, ...] = ()
 
     @property
     def tied(self) -> bool:
@@ -94,10 +98,14 @@ def judge(report: Mapping[str, Any]) -> Verdict | None:
     better: StudentRole = "baseline" if lead >= _TIE else "distilled"
     useless = max(dice.values()) < _USELESS_DICE
     headline = _headline(better, clear, gain, useless)
-    figures = _figures(dice, gain, domains, count_patients(images))
+    known = report["distilled"].get("domain_kinds", {})
+    kinds = {name: known.get(name, "") for name in domains}
+    figures = _figures(dice, gain, kinds, count_patients(images))
     note = _teacher_note(report, domains, max(dice.values()))
-    sentence = f"{headline}: {figures}; {NAMES[better]} is offered.{note}"
-    return Verdict(better, clear, dice, useless, headline, sentence)
+    by_kind = _by_kind(kinds, baseline, distilled)
+    apart = "".join(f" {each}." for each in by_kind) if len(by_kind) > 1 else ""
+    sentence = f"{headline}: {figures}; {NAMES[better]} is offered.{apart}{note}"
+    return Verdict(better, clear, dice, useless, headline, sentence, by_kind)
 
 
 def _scores(report: Mapping[str, Any], role: str) -> dict[str, Any]:
@@ -145,7 +153,7 @@ def _headline(better: StudentRole, clear: bool, gain: Estimate, useless: bool) -
 
 
 def _figures(
-    dice: dict[StudentRole, float], gain: Estimate, domains: list[str], patients: int
+    dice: dict[StudentRole, float], gain: Estimate, kinds: Mapping[str, str], patients: int
 ) -> str:
     """Dice of both students, their difference, and where it was measured."""
     scores = f"baseline {dice['baseline']:.3f}, distilled {dice['distilled']:.3f}"
@@ -156,7 +164,7 @@ def _figures(
         interval = f"difference {value}, 95 % interval {low} to {high}"
         if 1 < patients < _FEW_PATIENTS:
             interval += f"; only {patients} patients"
-    return f"Dice {scores} {_place(domains)} ({interval})"
+    return f"Dice {scores} {_place(kinds)} ({interval})"
 
 
 def _teacher_note(report: Mapping[str, Any], domains: list[str], best: float) -> str:
@@ -174,10 +182,28 @@ def _ends_of(gain: Estimate) -> tuple[float, float, float]:
     return gain.value, gain.low, gain.high
 
 
-def _place(domains: list[str]) -> str:
-    if len(domains) > 1:
-        return f"on average over {', '.join(domains)}"
-    name = domains[0]
-    if name.endswith(VALIDATION):
-        return f"on the validation images of {name.removesuffix(VALIDATION)}"
-    return f"on {name}"
+def _by_kind(
+    kinds: Mapping[str, str], baseline: Mapping[str, Any], distilled: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Dice of both students on the tests of each kind."""
+    sentences = []
+    for kind in dict.fromkeys(kinds.values()):
+        names = [name for name in kinds if kinds[name] == kind]
+        one, other = (
+            _mean([scores[name]["mean"]["dice"] for name in names])
+            for scores in (baseline, distilled)
+        )
+        if kind not in ("", "validation"):
+            figures = f"Dice baseline {one:.3f}, distilled {other:.3f}"
+            sentences.append(f"{kind.capitalize()} ({', '.join(names)}): {figures}")
+    return tuple(sentences)
+
+
+def _place(kinds: Mapping[str, str]) -> str:
+    """Where it was measured; the kind of each domain, unless all are unseen."""
+    if all(name.endswith(VALIDATION) for name in kinds):
+        names = ", ".join(name.removesuffix(VALIDATION) for name in kinds)
+        return f"on the validation images of {names}"
+    told = set(kinds.values()) - {"", "unseen"}
+    listed = [f"{name} ({kind})" if told and kind else name for name, kind in kinds.items()]
+    return f"on {listed[0]}" if len(listed) == 1 else f"on average over {', '.join(listed)}"

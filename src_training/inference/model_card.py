@@ -18,6 +18,14 @@ from src_training.inference.image_threshold import expected_dice_threshold, quan
 from src_training.networks import build_network, migrate_options
 from src_training.networks.base import SegmentationNetwork
 
+DomainKind = Literal["validation", "source", "adapted", "unseen"]
+"""What a model knows of a domain that it is scored on.
+
+``validation``: images held out of its sources, which chose among its checkpoints. ``source``:
+images of that scanner, with masks, trained it. ``adapted``: images of that scanner without
+masks did. ``unseen``: none did.
+"""
+
 FORMAT: Final = 2
 """Version of the card that this package writes; it reads this one and format 1."""
 
@@ -115,6 +123,8 @@ class ModelCard(BaseModel):
         model that training started from included.
     metrics
         Scores: domain -> metric -> value.
+    domain_kinds
+        What the model knows of each domain of `metrics`; see `DomainKind`.
     method
         One sentence on how the model was trained.
     recipe
@@ -159,6 +169,7 @@ class ModelCard(BaseModel):
     semantics: SemanticSpace | None = None
     sources: list[TrainingDomain] = []
     metrics: dict[str, dict[str, float | None]] = {}
+    domain_kinds: dict[str, DomainKind] = {}
     method: str = ""
     recipe: str = ""
     package_version: str = Field(default_factory=_package_version)

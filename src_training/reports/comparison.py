@@ -67,14 +67,22 @@ def as_page(comparison: Comparison, title: str) -> str:
 def _score_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Head and rows: Dice with intervals, gain over the student alone, cost of a step."""
     baseline = next(row for row in comparison.rows if row.label == BASELINE)
-    last = comparison.domains[-1]
+    gained = comparison.means or comparison.domains[-1:]
     seeds = f"by seed ({', '.join(map(str, baseline.by_seed))})"
-    head = ["model", *comparison.domains, f"gain, {last}", seeds, "ms a step", "x alone"]
+    gains = [title for column in gained for title in (f"gain, {column}", seeds)]
+    head = ["model", *comparison.domains, *gains, "ms a step", "x alone"]
     rows = []
     for row in comparison.rows:
-        gain, cost = ["", ""], ["", ""]
+        gain, cost = [""] * len(gains), ["", ""]
         if row.gain:
-            gain = [_format_estimate(row.gain[last], "+.3f"), _gain_by_seed(row, baseline, last)]
+            gain = [
+                text
+                for column in gained
+                for text in (
+                    _format_estimate(row.gain[column], "+.3f"),
+                    _gain_by_seed(row, baseline, column),
+                )
+            ]
         if not math.isnan(row.step):
             cost = [f"{row.step * 1000:.0f}", f"{row.step / baseline.step:.2f}"]
         rows.append(

@@ -25,7 +25,7 @@ from src_training.evaluation.evaluate import DomainScores, evaluate
 from src_training.evaluation.verdict import judge
 from src_training.explore.embeddings import image_vectors, mask_vectors
 from src_training.explore.fsd import FSD, frechet_distance, is_collapsed
-from src_training.inference.model_card import ModelCard, SemanticSpace, TrainingDomain
+from src_training.inference.model_card import DomainKind, ModelCard, SemanticSpace, TrainingDomain
 from src_training.inference.model_file import SegmentationModel, read_card
 from src_training.inference.predictor import Predictor
 from src_training.io.atomic import write_text
@@ -99,17 +99,18 @@ def finalise(
     outcomes = _known_outcomes(directory)
     missing = [role for role in ROLES if role not in outcomes]
     candidates = _calibrate(recipe, data, networks, directory, missing, device)
+    starts = _start_cards(recipe, directory)
+    kinds = {role: _domain_kinds(recipe, data, role, starts) for role in ROLES}
     for domain in data.reported:
         _score(recipe, domain, candidates, networks.autoencoder)
     for role, candidate in candidates.items():
-        model, file = _with_metrics(candidate), directory.role_model(role)
+        model, file = _with_metrics(candidate, kinds[role]), directory.role_model(role)
         model.save(file)
-        outcomes[role] = _outcome(candidate, file.stat().st_size)
+        outcomes[role] = _outcome(candidate, file.stat().st_size, kinds[role])
         if role in FROM_MASKS:
             write_text(directory.outcome(role), json.dumps(asdict(outcomes[role])))
     report = {role: outcomes[role].to_dict() for role in ROLES}
     write_text(directory.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    starts = _start_cards(recipe, directory)
     write_text(directory.report / "report.md", _report_page(recipe, data, outcomes, starts))
     model.save(directory.model)
 
@@ -209,6 +210,21 @@ def _start_cards(recipe: Recipe, directory: RunDirectory) -> dict[Role, ModelCar
     }
 
 
+def _domain_kinds(
+    recipe: Recipe, data: RunData, role: str, starts: dict[Role, ModelCard]
+) -> dict[str, DomainKind]:
+    """What the model of a role knows of each domain that it is scored on."""
+    cards = [starts[each] for each in _TRAINED_BY[role] if each in starts]
+    trained = {source.name for card in cards for source in card.sources}
+    kinds: dict[str, DomainKind] = {each.name: "validation" for each in data.reported}
+    for test in recipe.tests:
+        kind = recipe.kind_of(test)
+        if kind == "adapted" and (role != "distilled" or recipe.masks_alone):
+            kind = "unseen"
+        kinds[test.name] = "source" if test.name in trained else kind
+    return kinds
+
+
 def _training_domain(domain: Domain) -> TrainingDomain:
     return TrainingDomain(name=domain.name, images=len(domain), terms=domain.terms)
 
@@ -251,14 +267,16 @@ def _distance(a: Vectors, b: Vectors) -> FSD | None:
     return frechet_distance(a, b) if min(len(a), len(b)) > 1 else None
 
 
-def _with_metrics(candidate: _Candidate) -> SegmentationModel:
+def _with_metrics(candidate: _Candidate, kinds: dict[str, DomainKind]) -> SegmentationModel:
     """The model with its scores on its card."""
     metrics = {name: scores.to_dict()["mean"] for name, scores in candidate.scores.items()}
     model = candidate.predictor.model
-    return replace(model, card=model.card.model_copy(update={"metrics": metrics}))
+    return replace(
+        model, card=model.card.model_copy(update={"metrics": metrics, "domain_kinds": kinds})
+    )
 
 
-def _outcome(candidate: _Candidate, size: int) -> Outcome:
+def _outcome(candidate: _Candidate, size: int, kinds: dict[str, DomainKind]) -> Outcome:
     network, card = candidate.predictor.model.network, candidate.predictor.model.card
     seconds = [took for scores in candidate.scores.values() for took in scores.seconds.values()]
     return Outcome(
@@ -273,6 +291,7 @@ def _outcome(candidate: _Candidate, size: int) -> Outcome:
         fsd=candidate.fsd,
         prior_fsd=candidate.prior_fsd,
         vectors_alike=is_collapsed(candidate.source),
+        domain_kinds=kinds,
     )
 
 

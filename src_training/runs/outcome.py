@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from src_training.evaluation.evaluate import DomainScores
 from src_training.explore.fsd import FSD
+from src_training.inference.model_card import DomainKind
 from src_training.io.tables import markdown_table, markdown_text
 
 
@@ -34,6 +35,8 @@ class Outcome:
     vectors_alike
         Whether all training images have one and the same vector, see
         `is_collapsed`; then the distances say nothing.
+    domain_kinds
+        Domain -> what the model knows of it, see `DomainKind`.
     """
 
     parameters: int
@@ -47,6 +50,7 @@ class Outcome:
     fsd: dict[str, FSD]
     prior_fsd: dict[str, FSD]
     vectors_alike: bool
+    domain_kinds: dict[str, DomainKind] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """As plain values, for JSON."""
@@ -62,6 +66,7 @@ class Outcome:
             "fsd": {name: fsd.to_dict() for name, fsd in self.fsd.items()},
             "prior_fsd": {name: fsd.to_dict() for name, fsd in self.prior_fsd.items()},
             "vectors_alike": self.vectors_alike,
+            "domain_kinds": dict(self.domain_kinds),
         }
 
 
@@ -100,7 +105,13 @@ def as_markdown(
     ]
     head = ("model", "parameters", "MB", "GMAC a patch", "ms an image", "threshold")
     rows = [
-        (domain, role, *_dice(found.scores.get(domain)), *_distance(found.fsd.get(domain)))
+        (
+            domain,
+            role,
+            found.domain_kinds.get(domain, ""),
+            *_dice(found.scores.get(domain)),
+            *_distance(found.fsd.get(domain)),
+        )
         for domain in domains
         for role, found in outcomes.items()
     ]
@@ -110,6 +121,9 @@ def as_markdown(
         "interval is a bootstrap over patients, as the names of images tell them. FSD: from the "
         "domain to the training images, with an interval for want of more patches; N patches of "
         "the domain.",
+        "Kind: what the model knows of the domain. Unseen: no image of that scanner trained it; "
+        "adapted: images of it without masks did; source: images with masks did; validation: "
+        "images held out of the sources, which chose checkpoint, calibration and thresholds.",
         *(f"{note}." for note in notes),
         *(
             f"{domain}, {role}: as {_counted(len(scores.volumes))} Dice "
@@ -127,7 +141,7 @@ def as_markdown(
             *([markdown_text(verdict), ""] if verdict else []),
             *markdown_table(head, models),
             "",
-            *markdown_table(("domain", "model", "Dice", "95 %", "FSD", "95 %", "N"), rows),
+            *markdown_table(("domain", "model", "kind", "Dice", "95 %", "FSD", "95 %", "N"), rows),
             *(line for paragraph in said for line in ("", markdown_text(paragraph))),
             "",
         ]

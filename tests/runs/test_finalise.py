@@ -128,5 +128,5 @@ def test_a_domain_without_masks_has_a_row_without_scores():
     outcome = Outcome(1_234_567, 0.5, 2_500_000, 0.4, False, 0.1, 0.0123, {}, {}, {}, False)
     said = as_markdown("mine", ["new"], {"baseline": outcome}, ["new: nothing is known"])
     assert "| baseline | 1,234,567 | 2.5 | 0.50 | 12 | 0.40 |" in said
-    assert "| new | baseline | no masks |" in said
+    assert "| new | baseline |  | no masks |" in said
     assert said.endswith("\nnew: nothing is known.\n")

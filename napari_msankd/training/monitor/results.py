@@ -1,6 +1,6 @@
 """The models of a finished run and their scores, read from its report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class ModelResult:
     dice, fsd
         By domain: the validation split, then the test domains. Dice is missing
         where there are no masks, FSD where there are too few patches.
+    kinds
+        What the model knows of each domain, ``unseen`` or ``adapted``; see `DomainKind`.
     """
 
     role: str
@@ -62,6 +64,7 @@ class ModelResult:
     seconds: float | None
     dice: dict[str, Score]
     fsd: dict[str, Score]
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 def read_results(run: Path) -> list[ModelResult]:
@@ -87,12 +90,13 @@ def as_csv(results: list[ModelResult]) -> str:
     """A line for each model and domain, unrounded."""
     rows = list[list[Cell]]()
     measures = [f"{name}{end}" for name in ("dice", "fsd") for end in ("", "_low", "_high")]
-    head = ["model", "domain", *measures, "parameters", "bytes", "seconds_per_image"]
+    head = ["model", "domain", "kind", *measures, "parameters", "bytes", "seconds_per_image"]
     for result in results:
         for domain in domains(results):
             numbers = [*_ends(result.dice.get(domain)), *_ends(result.fsd.get(domain))]
             costs = [result.parameters, result.bytes, result.seconds]
-            rows.append([ROLES[result.role], domain, *numbers, *costs])
+            kind = result.kinds.get(domain, "")
+            rows.append([ROLES[result.role], domain, kind, *numbers, *costs])
     return csv_table(head, rows, digits=None)
 
 
@@ -119,6 +123,7 @@ def _result(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelRes
             domain: Score(fsd["value"], fsd["low"], fsd["high"])
             for domain, fsd in report["fsd"].items()
         },
+        kinds=report.get("domain_kinds", {}),
     )
 
 

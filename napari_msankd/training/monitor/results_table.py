@@ -168,12 +168,25 @@ def _rows(results: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]
     """Name of each measure, and its text and tooltip for each model."""
     names = domains(results)
     return [
-        *((f"Dice\n{name}", [_dice(each.dice.get(name)) for each in results]) for name in names),
+        *(
+            (
+                f"Dice\n{name}{_kind(results, name)}",
+                [_dice(each.dice.get(name)) for each in results],
+            )
+            for name in names
+        ),
         *((f"FSD\n{name}", [_fsd(each.fsd.get(name)) for each in results]) for name in names),
         ("Parameters", [(f"{each.parameters:,}", "") for each in results]),
         ("Model file", [_size(each.bytes) for each in results]),
         ("Time per image", [_time(each.seconds) for each in results]),
     ]
+
+
+def _kind(results: list[ModelResult], domain: str) -> str:
+    """Whether any model knows the scanner of a test domain: ``(adapted)``, or ``(unseen)``."""
+    kinds = [each.kinds.get(domain, "") for each in results]
+    kind = next((each for each in kinds if each in ("source", "adapted")), *kinds[:1])
+    return f" ({kind})" if kind not in ("", "validation") else ""
 
 
 def _dice(score: Score | None) -> tuple[str, str]:
