@@ -151,7 +151,7 @@ def _calibrate(model: Path, chosen: Dataset, file: Path, device: str) -> Iterato
     yield "Loading the model…"
     preload()
     with gc_paused():
-        from src_training.evaluation.calibration import adapt_to_domain
+        from src_training.evaluation.adaptation import adapt_to_domain
         from src_training.inference.model_file import load_model
         from src_training.inference.predictor import Predictor
 

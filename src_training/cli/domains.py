@@ -94,6 +94,8 @@ def evaluate(
 
     Every slice of a volume is an image, and each volume is scored as a whole, in mm.
     The interval of mean Dice is a bootstrap over patients, as the names of images tell them.
+    Beside it stands the Dice that would have been expected without masks, for each image
+    (in the JSON) and on average.
 
     For example:
 
@@ -129,6 +131,13 @@ def evaluate(
         for note in each.mask_notes:
             console.out.print(f"{each.name}: {note}", markup=False, highlight=False)
     console.out.print(_score_table(loaded.card, results))
+    console.out.print(_agreement_table(results))
+    if loaded.card.quality is None:
+        console.out.print(
+            "The model file does not tell how expected Dice is corrected, so no interval is known; "
+            "msankd tune --expected-dice adds it.",
+            highlight=False,
+        )
     if any(result.volumes for result in results):
         console.out.print(_volume_table(results))
     for result in results:
@@ -286,9 +295,34 @@ def _score_table(card: "ModelCard", results: list["DomainScores"]) -> Table:
     return table
 
 
+def _agreement_table(results: list["DomainScores"]) -> Table:
+    """How well expected Dice, and simpler measures, tell the Dice of each domain."""
+    table = Table("domain", "told by", title="Dice told without masks")
+    columns = {
+        "expected": "mean",
+        "real": "real",
+        "error": "error",
+        "mean_absolute_error": "mean absolute error",
+        "pearson": "Pearson",
+        "spearman": "Spearman",
+        "auroc_worst_fifth": "AUROC, worst fifth",
+        "coverage": "in the interval",
+    }
+    for title in columns.values():
+        table.add_column(title, justify="right")
+    for result in results:
+        for measure, found in result.agreement.items():
+            values = found.to_dict()
+            if measure == "mean entropy":  # of no scale of Dice
+                values |= dict.fromkeys(("expected", "error", "mean_absolute_error"))
+            cells = ("" if (v := values[name]) is None else f"{v:.3f}" for name in columns)
+            table.add_row(result.domain, measure, *cells)
+    return table
+
+
 def _volume_table(results: list["DomainScores"]) -> Table:
     """A line for each volume."""
-    table = Table("domain", "volume", title="volumes as wholes")
+    table = Table("domain", "volume", "expected Dice", title="volumes as wholes")
     columns = {
         "dice": "Dice",
         "voe": "VOE",
@@ -301,7 +335,7 @@ def _volume_table(results: list["DomainScores"]) -> Table:
     for result in results:
         for volume, scores in result.volumes.items():
             cells = (f"{scores[name]:{'+' if name == 'rvd' else ''}.3f}" for name in columns)
-            table.add_row(result.domain, volume, *cells)
+            table.add_row(result.domain, volume, str(result.expected_volumes[volume]), *cells)
     return table
 
 

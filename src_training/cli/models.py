@@ -1,5 +1,6 @@
 """Commands about models: ``models``, ``tune`` and ``export``."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,13 @@ def tune(
     *,
     domain: Annotated[Path, Parameter(help="Folder with images/ and masks/; two suffice.")],
     out_file: Annotated[Path, Parameter(name="--out", help="Model file to write.")],
+    only: Annotated[
+        str | None, Parameter(help="Cases whose whole name matches, a regular expression.")
+    ] = None,
+    expected_dice: Annotated[
+        bool,
+        Parameter(negative=(), help="Fit expected Dice alone, and leave all else as it is."),
+    ] = False,
     angle: Angles = None,
     channel: Channel = None,
     resample_masks: ResampleMasks = False,
@@ -68,15 +76,17 @@ def tune(
 ) -> None:
     """Adapt a model to another scanner by a few labelled images, and write it as a new file.
 
-    Threshold, calibration and batch-norm mixing are chosen anew; nothing is trained.
+    Threshold, calibration and batch-norm mixing are chosen anew, and how expected Dice is
+    corrected; nothing is trained.
 
     For example:
 
     ```
     msankd tune vessels-chasedb1 --domain data/ours --angle 45 --out ours.safetensors
+    msankd tune old.safetensors --domain data/held-out --expected-dice --out new.safetensors
     ```
     """
-    from src_training.evaluation.calibration import adapt_to_domain
+    from src_training.evaluation.adaptation import adapt_to_domain, add_expected_dice
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
 
@@ -85,8 +95,17 @@ def tune(
     [labelled] = domains_in(
         [domain], angle, masks="required", channel=channel, resample_masks=resample_masks
     )
+    if only is not None:
+        names = [name for name in labelled.names if re.fullmatch(only, name)]
+        if not names:
+            raise InputError(
+                f"--only {only}: no case of {domain} matches; found {labelled.names[0]!r} "
+                f"and {len(labelled) - 1} more"
+            )
+        labelled = labelled.subset(names)
+    fit = add_expected_dice if expected_dice else adapt_to_domain
     with console.out.status("") as status:
-        for sentence in adapt_to_domain(predictor, labelled, out_file):
+        for sentence in fit(predictor, labelled, out_file):
             status.update(Text(sentence))
     console.out.print(f"{out_file}: {sentence}", highlight=False, soft_wrap=True)
 

@@ -3,10 +3,9 @@
 Nothing is trained. The card and the head of the network take the results.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from torch import Tensor
 
-from src_training.data.domain import Domain
-from src_training.data.prepared import PreparedCase, prepare_cases
+from src_training.data.prepared import PreparedCase
 from src_training.data.preprocessing.geometry import Float, Mask
-from src_training.errors import InputError
 from src_training.evaluation.dice_curve import THRESHOLDS, dice_curve
-from src_training.evaluation.evaluate import evaluate
 from src_training.inference.image_threshold import expected_dice_threshold, quantise
 from src_training.inference.predictor import Predictor
 from src_training.networks import SegmentationNetwork
@@ -68,58 +64,6 @@ def calibrate(
     fit_platt_scaling(predictor, validation)
     threshold, by_image = choose_threshold(predictor, validation)
     update_card(predictor, threshold=threshold, per_image_threshold=by_image)
-
-
-def adapt_to_domain(predictor: Predictor, domain: Domain, file: Path) -> Iterator[str]:
-    """Calibrate a finished model on labelled images of one scanner, and save it as a new file.
-
-    The threshold follows how much the experts of that domain mark, batch-norm
-    mixing how its scanner shows it. If the iterator is closed before its end,
-    nothing is written.
-
-    Parameters
-    ----------
-    predictor
-        Its model is changed, and named after `file`; its card says what it
-        was adapted to.
-    domain
-        At least one image, each with a mask of the model's classes.
-    file
-        ``.safetensors`` to write or to replace.
-
-    Yields
-    ------
-    str
-        A sentence before each step. The last one, with Dice before and after,
-        comes when the file is there.
-
-    Raises
-    ------
-    InputError
-        If `file` is the model's own, or an image cannot be prepared, segmented or scored.
-    OSError
-        If the file cannot be written.
-    """
-    model = predictor.model
-    if model.source is not None and file.resolve() == model.source.resolve():
-        raise InputError(f"{file} is the model to adapt; expected another file")
-    yield "Scoring the model as it is…"
-    images = list(prepare_cases(domain, model.card.preprocessing))
-    before = evaluate(predictor, domain, cases=images).mean["dice"]
-    yield "Choosing statistics, calibration and threshold…"
-    calibrate(predictor, images)
-    yield "Scoring the adapted model…"
-    after = evaluate(predictor, domain, cases=images).mean["dice"]
-    note = f"Tuned to {len(images)} images of {domain.name}."
-    update_card(
-        predictor,
-        name=file.stem,
-        description=f"{model.card.description} {note}".strip(),
-        # The scores on the card belong to the former threshold.
-        metrics={},
-    )
-    model.save(file)
-    yield f"Dice {before:.3f} before, {after:.3f} on the images it was tuned to"
 
 
 def style_augmented(

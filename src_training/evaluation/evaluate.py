@@ -13,8 +13,16 @@ from src_training.data.domain import Domain
 from src_training.data.prepared import PreparedCase, prepare_cases
 from src_training.errors import InputError
 from src_training.evaluation.bootstrap import bootstrap_by_patient, count_patients
+from src_training.evaluation.confidence import Agreement, agreement, mean_entropy
 from src_training.evaluation.metrics import Pooled, mean_defined, score
 from src_training.evaluation.volume_metrics import score_volume
+from src_training.inference.expected_dice import (
+    ExpectedDice,
+    Quality,
+    Sums,
+    expected_dice,
+    label_sums,
+)
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.volumes.grid import ResampledMask
 
@@ -51,6 +59,11 @@ class DomainScores:
     volumes
         Volume -> metric -> value, see `score_volume`; for the volumes all of
         whose slices are in the domain.
+    expected, expected_volumes
+        Image or volume -> the Dice that its labels are expected to have, which was computed
+        without its mask.
+    entropy
+        Image -> mean entropy of a pixel, see `mean_entropy`.
     resampled_masks
         Volume -> what became of its mask, where that was resampled to the image's grid.
     mask_notes
@@ -66,6 +79,9 @@ class DomainScores:
     thresholds: dict[str, float]
     seconds: dict[str, float]
     volumes: dict[str, Scores]
+    expected: dict[str, ExpectedDice] = field(default_factory=dict)
+    expected_volumes: dict[str, ExpectedDice] = field(default_factory=dict)
+    entropy: Scores = field(default_factory=dict)
     resampled_masks: dict[str, ResampledMask] = field(default_factory=dict)
     mask_notes: tuple[str, ...] = ()
 
@@ -78,6 +94,27 @@ class DomainScores:
     def volume_mean(self) -> Scores:
         """Metric -> mean over the volumes where it is defined; empty without volumes."""
         return _means(self.volumes)
+
+    @property
+    def agreement(self) -> dict[str, Agreement]:
+        """Expected with real Dice, beside the simpler measures; of scores that have them.
+
+        ``expected Dice``, ``soft Dice confidence``, and ``mean entropy``, of whose
+        `Agreement` only the order of images says something.
+        """
+        if not self.expected:
+            return {}
+        real = {name: self.images[name]["dice"] for name in self.expected}
+        plain = {
+            "soft Dice confidence": {name: e.confidence for name, e in self.expected.items()},
+            "mean entropy": {name: -value for name, value in self.entropy.items()},
+        }
+        bare = {
+            title: {name: ExpectedDice(v, math.nan, math.nan, v) for name, v in values.items()}
+            for title, values in plain.items()
+        }
+        every = {"expected Dice": self.expected, **bare}
+        return {title: agreement(values, real) for title, values in every.items()}
 
     def to_dict(self) -> dict[str, object]:
         """As values for JSON, None where a metric is not defined."""
@@ -93,6 +130,12 @@ class DomainScores:
             "patients": self.patients,
             "images": {name: _json_scores(scores) for name, scores in self.images.items()},
             "volumes": {name: _json_scores(scores) for name, scores in self.volumes.items()},
+            "expected": {name: each.to_dict() for name, each in self.expected.items()},
+            "expected_volumes": {
+                name: each.to_dict() for name, each in self.expected_volumes.items()
+            },
+            "entropy": dict(self.entropy),
+            "agreement": {name: each.to_dict() for name, each in self.agreement.items()},
             "resampled_masks": {name: asdict(how) for name, how in self.resampled_masks.items()},
             "mask_notes": list(self.mask_notes),
         }
@@ -135,13 +178,15 @@ def evaluate(
         cases = prepare_cases(domain, card.preprocessing)
     pooled, scores = Pooled(len(card.classes)), dict[str, Scores]()
     thresholds, seconds = dict[str, float](), dict[str, float]()
-    volumes = _VolumeScores(card.classes)
+    expected, entropy = dict[str, ExpectedDice](), Scores()
+    volumes = _VolumeScores(card.classes, card.quality)
     for done, case in enumerate(cases, start=1):
         name = case.original.name
-        scores[name], thresholds[name], seconds[name], labels = _score(
-            predictor, case, threshold, pooled, domain.name
-        )
-        volumes.add(case.original, labels)
+        found = _score(predictor, case, threshold, pooled, domain.name)
+        scores[name], thresholds[name] = found.scores, found.threshold
+        seconds[name], entropy[name] = found.seconds, found.entropy
+        expected[name] = expected_dice(found.sums, card.quality)
+        volumes.add(case.original, found)
         if on_image is not None:
             on_image(done, len(domain), name)
     dice = bootstrap_by_patient([{name: each["dice"] for name, each in scores.items()}])
@@ -155,33 +200,53 @@ def evaluate(
         thresholds=thresholds,
         seconds=seconds,
         volumes=volumes.scores,
+        expected=expected,
+        expected_volumes=volumes.expected,
+        entropy=entropy,
         resampled_masks=domain.resampled_masks,
         mask_notes=domain.mask_notes,
     )
 
 
+@dataclass(frozen=True)
+class _ImageScores:
+    """An image's scores, the threshold used, the seconds it took, its labels, and their sums."""
+
+    scores: Scores
+    threshold: float
+    seconds: float
+    labels: Labels
+    sums: Sums
+    entropy: float
+
+
 class _VolumeScores:
     """Collects the slices of one volume after another, and scores a volume once it is complete."""
 
-    def __init__(self, classes: list[str]) -> None:
+    def __init__(self, classes: list[str], quality: Quality | None) -> None:
         self.scores = dict[str, Scores]()
-        self._classes = classes
+        self.expected = dict[str, ExpectedDice]()
+        self._classes, self._quality = classes, quality
         self._volume = ""
         self._slices = dict[int, tuple[Labels, Labels]]()
+        self._sums: Sums = np.zeros(())
 
-    def add(self, case: Case, labels: Labels) -> None:
+    def add(self, case: Case, image: _ImageScores) -> None:
         position, mask = case.position, case.mask
         if position is None or mask is None:
             return
         if position.volume != self._volume:
             self._volume, self._slices = position.volume, {}
-        self._slices[position.index] = labels, mask
+            self._sums = np.zeros_like(image.sums)
+        self._slices[position.index] = image.labels, mask
+        self._sums = self._sums + image.sums
         if len(self._slices) == position.depth:
             pairs = [self._slices[index] for index in range(position.depth)]
             predicted, true = (np.stack(part) for part in zip(*pairs, strict=True))
             self.scores[position.volume] = score_volume(
                 predicted, true, position.spacing, self._classes
             )
+            self.expected[position.volume] = expected_dice(self._sums, self._quality)
             self._slices = {}
 
 
@@ -191,8 +256,7 @@ def _score(
     threshold: float | None,
     pooled: Pooled,
     domain: str,
-) -> tuple[Scores, float, float, Labels]:
-    """Scores of an image, the threshold used, the seconds it took, and the labels."""
+) -> _ImageScores:
     original, fov, card = case.original, case.original_fov, predictor.model.card
     if original.mask is None:
         raise InputError(
@@ -208,7 +272,8 @@ def _score(
         scores = score(probabilities, original.mask, fov, used, classes=card.classes)
     except InputError as error:
         raise InputError(f"{domain}: image {original.name}: {error}") from None
-    return scores, used, case.seconds + elapsed, labels
+    sums, entropy = label_sums(probabilities, labels), mean_entropy(probabilities)
+    return _ImageScores(scores, used, case.seconds + elapsed, labels, sums, entropy)
 
 
 def _columns(images: Mapping[str, Scores]) -> list[tuple[str, list[float]]]:

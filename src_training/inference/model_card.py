@@ -14,6 +14,7 @@ from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import Preprocessing, migrate_preprocessing
 from src_training.data.preprocessing.geometry import Float
 from src_training.errors import InputError
+from src_training.inference.expected_dice import Quality
 from src_training.inference.image_threshold import expected_dice_threshold, quantise
 from src_training.networks import build_network, migrate_options
 from src_training.networks.base import SegmentationNetwork
@@ -116,6 +117,8 @@ class ModelCard(BaseModel):
     spacing
         Median voxel size of the training volumes in mm (slice, row, column);
         None if it is not known.
+    quality
+        How expected Dice is corrected, and its interval; None if neither is known.
     semantics
         Shape of the semantic encoder stored with the weights; None without one.
     sources
@@ -166,6 +169,7 @@ class ModelCard(BaseModel):
     per_image_threshold: bool = False
     bn_mixing: Annotated[float, Field(ge=0, le=1)] = 0.0
     spacing: tuple[float, float, float] | None = None
+    quality: Quality | None = None
     semantics: SemanticSpace | None = None
     sources: list[TrainingDomain] = []
     metrics: dict[str, dict[str, float | None]] = {}
@@ -183,6 +187,11 @@ class ModelCard(BaseModel):
             raise ValueError(
                 f"in_channels is {self.in_channels}; expected the "
                 f"{self.preprocessing.in_channels} channels that the preprocessing makes"
+            )
+        if self.quality is not None and len(self.quality.classes) != len(self.classes) - 1:
+            raise ValueError(
+                f"quality has {len(self.quality.classes)} classes; expected the "
+                f"{len(self.classes) - 1} foreground classes"
             )
         return self
 

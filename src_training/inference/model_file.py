@@ -107,6 +107,17 @@ def save_model(
     return hashlib.sha256(content).hexdigest()
 
 
+def copy_with_card(model: Path, card: ModelCard, path: Path) -> None:
+    """Write a model file with another card; its tensors stay byte for byte.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read or written; a former file stays whole.
+    """
+    write_bytes(path, save(load_file(model), {_CARD_KEY: card.model_dump_json()}))
+
+
 def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> SegmentationModel:
     """Load a model; nothing is unpickled.
 

@@ -22,6 +22,7 @@ from src_training.data.prepared import prepare_cases
 from src_training.distillation import METHODS, active_parts
 from src_training.evaluation.calibration import calibrate, style_augmented
 from src_training.evaluation.evaluate import DomainScores, evaluate
+from src_training.evaluation.quality import fit_quality
 from src_training.evaluation.verdict import judge
 from src_training.explore.embeddings import image_vectors, mask_vectors
 from src_training.explore.fsd import FSD, frechet_distance, is_collapsed
@@ -138,14 +139,14 @@ def _calibrate(
     preprocessing = recipe.preprocessing
     held_out = [case for each in data.validation for case in prepare_cases(each, preprocessing)]
     sources = [(each, list(prepare_cases(each, preprocessing))) for each in data.sources]
-    styled = style_augmented(
-        held_out, Augmenter(recipe.augmentation, recipe.patch).style_augmentation
-    )
+    augment = Augmenter(recipe.augmentation, recipe.patch).style_augmentation
+    styled = style_augmented(held_out, augment)
     candidates = {}
     for role in roles:
         model = _model(recipe, data, networks, directory, role, device)
         predictor = Predictor(model, device=str(device))
         calibrate(predictor, held_out, styled)
+        fit_quality(predictor, held_out, augment)
         vectors = [image_vectors(predictor.model, each, cases) for each, cases in sources]
         candidates[role] = _Candidate(predictor, np.concatenate(vectors))
     return candidates

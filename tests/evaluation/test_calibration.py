@@ -10,9 +10,9 @@ from scipy.special import expit
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepare_cases
 from src_training.errors import InputError
+from src_training.evaluation.adaptation import adapt_to_domain
 from src_training.evaluation.calibration import (
     BN_MIXINGS,
-    adapt_to_domain,
     calibrate,
     choose_bn_mixing,
     choose_threshold,
