@@ -1,6 +1,7 @@
 """What is wrong with a domain before it is used: a summary of every case, and every problem."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from src_training.data.summary import (
 )
 from src_training.data.volume_validation import inspect_volumes
 from src_training.errors import InputError
+from src_training.io.decoders.tiff import series_notes
 from src_training.io.images import read_image
 from src_training.io.masks import MaskValues, field_of_view, read_mask, read_mask_values
 
@@ -99,6 +101,7 @@ def inspect_folder(
     yield from (Note(note, reading.other_values) for note in reading.notes)
     findings = (finding for case in cases for finding in _inspect(case, reading, masks))
     yield from require_foreground(findings, folder.name)
+    yield from _several_series(files)
 
 
 def inspect_array(
@@ -145,6 +148,17 @@ def _folder_problems(files: FolderFiles) -> Iterator[Finding]:
     if alone := files.describe_strays():
         yield Problem(files.name_of(files.strays[0]), alone, unused=True)
     yield from map(Note, files.notes)
+
+
+def _several_series(files: FolderFiles) -> Iterator[Note]:
+    """A note if TIFFs hold more images than the one that is read."""
+    notes = list[str]()
+    for path in files.images.values():
+        with suppress(InputError):  # of a broken file, which is a problem already
+            notes += series_notes(path)
+    if notes:
+        more = f"; the same of {len(notes) - 1:,} more" if notes[1:] else ""
+        yield Note(f"{notes[0]}{more}.")
 
 
 def _on_disk(stem: str, files: FolderFiles) -> _LazyCase:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from src_training.data.domain import Domain
 from src_training.data.summary import OUTLINES, THUMBNAIL, CaseSummary, Note, Problem
@@ -164,3 +165,16 @@ def test_inspecting_loads_no_torch():
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_tiffs_of_several_images_are_said_once(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        with tifffile.TiffWriter(tmp_path / "images" / f"{name}.tif") as file:
+            for side in (40, 20):
+                file.write(np.full((side, side), 9, np.uint8), photometric="minisblack")
+    found = list(inspect_folder(tmp_path, "optional"))
+    notes = [each.sentence for each in found if isinstance(each, Note)]
+    assert notes == [
+        "a.tif holds 2 images (40 × 40 and 20 × 20); number 1 is read; the same of 1 more."
+    ]
