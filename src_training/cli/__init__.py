@@ -12,6 +12,7 @@ from src_training.cli.explore import align, features, report
 from src_training.cli.models import export, models, tune
 from src_training.cli.runs import distil, estimate, recipe, runs
 from src_training.cli.segment import segment
+from src_training.cli.triage import triage
 from src_training.errors import InputError
 
 app = App(
@@ -27,6 +28,7 @@ for command in (
     compare,
     runs,
     segment,
+    triage,
     models,
     evaluate,
     fsd,

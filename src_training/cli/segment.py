@@ -1,6 +1,7 @@
 """The command ``msankd segment``: images, stacks and volumes."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from src_training.cli.console import Device, Flips, Model
 from src_training.errors import InputError, naming
 
 if TYPE_CHECKING:
+    from src_training.inference.expected_dice import Sums
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
-    from src_training.inference.volumes.segment import SlabSegmenter
+    from src_training.inference.volumes.segment import SlabProgress, SlabSegmenter
     from src_training.io.volumes.base import Volume
 
 Classes = list[str] | None
@@ -68,6 +70,10 @@ def segment(
 ) -> None:
     """Segment images and volumes; writes one labels file for each, of the same stem.
 
+    Beside them it writes expected_dice.csv: the Dice that the labels of each file are expected to
+    have, with its interval, from the probabilities alone. A stack or volume has a table of its
+    slices, too.
+
     Volumes (NIfTI, DICOM folders, TIFF stacks, zarr) may be larger than memory. If it is
     interrupted, the same command resumes it. For example:
 
@@ -95,7 +101,7 @@ def segment(
     files, targets = label_files(images, opened, out_dir)
     predictor = Predictor(load_model(model).for_camera(angle), device=device, flips=flips)
     if files:
-        _segment_images(predictor, files, threshold, probabilities)
+        _segment_images(predictor, files, out_dir, threshold, probabilities)
     options = VolumeOptions(
         axis="zyx".index(volumes.axis),
         orthogonal=volumes.orthogonal,
@@ -114,22 +120,30 @@ def segment(
 def _segment_images(
     predictor: "Predictor",
     files: dict[Path, Path],
+    folder: Path,
     threshold: float | None,
     probabilities: bool,
 ) -> None:
     from src_training.cli.progress import counted
+    from src_training.evaluation.expected_table import SegmentedImage, write_table
     from src_training.inference.image_files import segment_file
 
-    with counted(console.out, "segmenting", len(files)) as advance:
-        for file, target in files.items():
-            written, input_warnings = segment_file(
-                predictor, file, target, threshold, with_probabilities=probabilities
-            )
-            for warning in input_warnings:
-                console.err.print(
-                    f"{file}: {warning}", style="yellow", highlight=False, soft_wrap=True
+    card, images = predictor.model.card, list[SegmentedImage]()
+    try:
+        with counted(console.out, "segmenting", len(files)) as advance:
+            for file, target in files.items():
+                done = segment_file(
+                    predictor, file, target, threshold, with_probabilities=probabilities
                 )
-            advance(str(written))
+                for warning in done.notes:
+                    console.err.print(
+                        f"{file}: {warning}", style="yellow", highlight=False, soft_wrap=True
+                    )
+                images.append(SegmentedImage.of(file, done.labels, done.sums, card.quality))
+                advance(f"{done.labels}, expected Dice {images[-1].expected}")
+    finally:  # what was segmented before an image that cannot be, too
+        if images:
+            write_table(folder, images, card.classes)
 
 
 @contextmanager
@@ -159,6 +173,7 @@ def _segment_volume(
     segment_slabs: "SlabSegmenter",
 ) -> None:
     from src_training.cli.progress import counted
+    from src_training.evaluation.expected_table import SegmentedImage, write_table
     from src_training.inference.volumes.estimate import estimate_volume
     from src_training.inference.volumes.job import VolumeJob
     from src_training.inference.volumes.segment import segment_volume
@@ -175,7 +190,8 @@ def _segment_volume(
         highlight=False,
         soft_wrap=True,
     )
-    progress = segment_volume(volume, job, target, segment_slabs)
+    steps = _Returning(segment_volume(volume, job, target, segment_slabs))
+    progress = iter(steps)
     start = next(progress)
     with counted(console.out, "segmenting", start.total) as advance:
         for _ in range(start.done):
@@ -183,4 +199,24 @@ def _segment_volume(
         for step in progress:
             assert step.slab is not None
             advance(f"slices {step.slab.start} to {step.slab.stop - 1}")
-    console.out.print(f"Written to {target}", highlight=False, soft_wrap=True)
+    expected = ""
+    if steps.value is not None:
+        card = predictor.model.card
+        voxel = None if volume.spacing is None else math.prod(volume.spacing) / 1000
+        image = SegmentedImage.of(volume.path, target, steps.value, card.quality, voxel)
+        write_table(target.parent, [image], card.classes)
+        expected = f"; expected Dice {image.expected}"
+        if image.expected.remark:
+            expected += f", {image.expected.remark}"
+    console.out.print(f"Written to {target}{expected}", highlight=False, soft_wrap=True)
+
+
+class _Returning:
+    """Iterates over a generator, and has the value that it returned at its end."""
+
+    def __init__(self, steps: "Generator[SlabProgress, None, Sums | None]") -> None:
+        self._steps = steps
+        self.value: Sums | None = None
+
+    def __iter__(self) -> "Iterator[SlabProgress]":
+        self.value = yield from self._steps

@@ -128,11 +128,18 @@ def _fit_class(
     truth = np.array([each.dice[k] for each in observations])
     labelled = np.array([each.sums[k, 0] > 0 for each in observations])
     images = np.array([each.image for each in observations])
+    # What comes is as likely to be like the source as unlike it: plain images are half the weight.
+    index = np.arange(len(observations))
+    count = len(plain), max(1, len(observations) - len(plain))
+    weights = np.where(index < count[0], 1 / count[0], 1 / count[1])
     without = np.array([each.pixels[k] == 0 for each in plain])
     # As many as were right, and one more image, for which the share of empty masks stands.
     right, empty = truth[~labelled].sum() + without.mean(), (~labelled).sum() + 1
     slope, offset, margin = _fit_line(
-        bounded_logit(confidence[labelled]), bounded_logit(truth[labelled]), images[labelled]
+        bounded_logit(confidence[labelled]),
+        bounded_logit(truth[labelled]),
+        weights[labelled],
+        images[labelled],
     )
     size, size_margin = _fit_size(observations, k)
     return ClassQuality(
@@ -147,26 +154,32 @@ def _fit_class(
     )
 
 
-def _fit_line(x: Array, y: Array, images: NDArray[np.str_]) -> tuple[float, float, float]:
+def _fit_line(
+    x: Array, y: Array, weights: Array, images: NDArray[np.str_]
+) -> tuple[float, float, float]:
     """Slope, offset and margin of ``y`` by ``x``; its errors are of images that are left out."""
     names = np.unique(images)
     if not len(names):
         return 1.0, 0.0, _margin(np.array([2.0]), _DICE_PRIOR)
-    slope, offset = _line(x, y)
+    slope, offset = _line(x, y, weights)
     squares = []
     for name in names:
         out = images == name
-        left = _line(x[~out], y[~out]) if len(names) > 1 else (slope, offset)
-        squares.append(np.mean((y[out] - left[0] * x[out] - left[1]) ** 2))
+        left = _line(x[~out], y[~out], weights[~out]) if len(names) > 1 else (slope, offset)
+        errors = y[out] - left[0] * x[out] - left[1]
+        squares.append(np.average(errors**2, weights=weights[out]))
     return slope, offset, _margin(np.sqrt(squares), _DICE_PRIOR)
 
 
-def _line(x: Array, y: Array) -> tuple[float, float]:
+def _line(x: Array, y: Array, weights: Array) -> tuple[float, float]:
     """Slope and offset of a ridge regression towards a slope of 1."""
-    centre, rest = x.mean(), y - x
-    slope = 1 + float(((x - centre) * rest).mean() / (x.var() + _SLOPE_PRIOR))
-    slope = max(slope, _LEAST_SLOPE)
-    return slope, float(y.mean() - slope * centre)
+    centre, mean = (float(np.average(each, weights=weights)) for each in (x, y))
+    apart, rest = x - centre, y - x
+    covariance, variance = (
+        float(np.average(apart * other, weights=weights)) for other in (rest, apart)
+    )
+    slope = max(1 + covariance / (variance + _SLOPE_PRIOR), _LEAST_SLOPE)
+    return slope, mean - slope * centre
 
 
 def _fit_size(observations: Sequence[_Observation], k: int) -> tuple[float, float]:

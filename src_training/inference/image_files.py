@@ -3,11 +3,13 @@
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError
+from src_training.inference.expected_dice import Sums, label_sums
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.atomic import write_atomic
 from src_training.io.decoders.base import NARROWEST, file_stem, file_suffix
@@ -16,6 +18,24 @@ from src_training.io.folders import unread
 from src_training.io.images import IMAGE_SUFFIXES, image_files, read_image, write_labels
 from src_training.io.volumes.base import Volume
 from src_training.io.volumes.registry import label_path
+
+
+class SegmentedFile(NamedTuple):
+    """What segmenting an image file has left.
+
+    Attributes
+    ----------
+    labels
+        The labels' file: uint8 class indices.
+    notes
+        Warnings about the image; see `input_warnings`.
+    sums
+        (slices, K - 1, 4), see `label_sums`; of one slice for an image.
+    """
+
+    labels: Path
+    notes: list[str]
+    sums: Sums
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:
@@ -120,7 +140,7 @@ def segment_file(
     threshold: float | None = None,
     *,
     with_probabilities: bool = False,
-) -> tuple[Path, list[str]]:
+) -> SegmentedFile:
     """Segment one image file.
 
     Parameters
@@ -135,13 +155,6 @@ def segment_file(
         Instead of the model's own.
     with_probabilities
         Also write ``*_probabilities.npy``: float32 (K, H, W), or (Z, K, H, W).
-
-    Returns
-    -------
-    Path
-        The labels' file: uint8 class indices.
-    list of str
-        Warnings about the image; see `input_warnings`.
 
     Raises
     ------
@@ -173,4 +186,6 @@ def segment_file(
         whole = maps[0] if planar else np.stack(maps)
         path = target.with_name(target.name + "_probabilities.npy")
         write_atomic(path, lambda temporary: np.save(temporary, whole))
-    return written, [*series_notes(file), *predictor.check(slices[0], fovs[0])]
+    sums = np.stack([label_sums(*pair) for pair in zip(maps, labels, strict=True)])
+    notes = [*series_notes(file), *predictor.check(slices[0], fovs[0])]
+    return SegmentedFile(written, notes, sums)

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import shutil
@@ -387,3 +388,23 @@ def test_a_path_with_brackets_is_printed_as_it_is(msankd, tmp_path, name):
     folder.mkdir(parents=True)
     code, _, err = msankd("segment", folder, "--model", "vessels-chasedb1", "--out", tmp_path / "o")
     assert code == 2 and str(folder) in err
+
+
+def test_segment_writes_the_expected_dice_of_every_file(msankd, make_domain, model_file, tmp_path):
+    out, images = tmp_path / "out", sorted((make_domain() / "images").iterdir())
+    tifffile.imwrite(
+        tmp_path / "stack.tif", np.zeros((3, 40, 36), np.uint8), photometric="minisblack"
+    )
+    for inputs in (images[:2], [images[2], tmp_path / "stack.tif"]):
+        said = msankd("segment", *inputs, "--model", model_file, "--out", out)
+        assert said.code == 0, said.err
+    with (out / "expected_dice.csv").open(newline="") as file:
+        rows = {row["labels"]: row for row in csv.DictReader(file)}
+    labels = {path.name for path in out.iterdir() if path.suffix != ".csv"}
+    assert rows.keys() == labels and len(rows) == 4
+    for name, row in rows.items():
+        assert 0 <= float(row["expected Dice"]) <= 1 and row["low"] == ""
+        if name != "stack.tif":
+            assert int(row["pixels, vessel"]) == np.count_nonzero(Image.open(out / name))
+    with (out / "stack_expected_dice.csv").open(newline="") as file:
+        assert [row["slice"] for row in csv.DictReader(file)] == ["0", "1", "2"]

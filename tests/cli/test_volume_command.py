@@ -1,5 +1,6 @@
 """`msankd segment` of volumes: files in and out, kills, clusters."""
 
+import csv
 import json
 import os
 import signal
@@ -64,6 +65,11 @@ def voxels_of(path):
     return np.asarray(nib.load(path).dataobj)
 
 
+def written_labels(folder):
+    """Names of what a folder holds beside the tables."""
+    return sorted(file.name for file in folder.iterdir() if file.suffix != ".csv")
+
+
 def in_memory(model_file, scan):
     """Labels on the file's axes, slice by slice: canonical y runs the other way than its own."""
     predictor = Predictor(load_model(model_file), "cpu")
@@ -85,7 +91,7 @@ def test_labels_of_a_nifti_are_those_in_memory_on_its_grid(
     assert np.allclose(found.affine, AFFINE) and found.get_data_dtype() == np.uint8
     labels = np.asarray(found.dataobj)
     assert np.array_equal(labels, in_memory(model_file, scan)) and 0 < labels.mean() < 1
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["scan.nii.gz"]
+    assert written_labels(tmp_path / "out") == ["scan.nii.gz"]
 
 
 def test_a_folder_may_hold_volumes_and_images(msankd, scan, make_domain, model_file, tmp_path):
@@ -93,8 +99,7 @@ def test_a_folder_may_hold_volumes_and_images(msankd, scan, make_domain, model_f
     scan.rename(folder / scan.name)
     said = msankd("segment", folder, "--model", model_file, "--out", tmp_path / "out")
     assert said.code == 0, said.err
-    written = sorted(file.name for file in (tmp_path / "out").iterdir())
-    assert written == ["000.png", "001.png", "002.png", "scan.nii.gz"]
+    assert written_labels(tmp_path / "out") == ["000.png", "001.png", "002.png", "scan.nii.gz"]
 
 
 def test_a_folder_of_stacks_is_segmented_once(msankd, model_file, tmp_path):
@@ -107,7 +112,7 @@ def test_a_folder_of_stacks_is_segmented_once(msankd, model_file, tmp_path):
     options = ("--model", model_file, "--out", out, "--device", "cpu")
     command = msankd("segment", tmp_path / "stacks", *options)
     assert command.code == 0, command.err
-    assert sorted(file.name for file in out.iterdir()) == ["photograph.png", "s.tif"]
+    assert written_labels(out) == ["photograph.png", "s.tif"]
     assert command.out.count("Written to") == 1
     assert tifffile.imread(out / "s.tif").shape == stack.shape
 
@@ -232,3 +237,20 @@ def test_workers_give_the_same_bits_though_one_is_killed(scan, model_file, tmp_p
     assert child.returncode == 0, out
     labels = voxels_of(tmp_path / "out" / "scan.nii.gz")
     assert np.array_equal(labels, in_memory(model_file, scan))
+
+
+def test_a_volume_has_an_expected_dice_and_millilitres(msankd, scan, model_file, tmp_path):
+    found = {}
+    for name, options in (("whole", []), ("averaged", ["--orthogonal"])):
+        out = tmp_path / name
+        said = msankd("segment", scan, "--model", model_file, "--out", out, *options)
+        assert said.code == 0 and "expected Dice 0." in said.out, said.err
+        with (out / "expected_dice.csv").open(newline="") as file:
+            [found[name]] = csv.DictReader(file)
+        labels = np.asarray(nib.load(out / "scan.nii.gz").dataobj)
+        voxels = int(found[name]["pixels, vessel"])
+        assert voxels == np.count_nonzero(labels)
+        assert float(found[name]["ml, vessel"]) == pytest.approx(voxels * 0.7 * 0.8 * 3 / 1000)
+        with (out / "scan_expected_dice.csv").open(newline="") as file:
+            assert len([*csv.DictReader(file)]) == SHAPE[2]
+    assert 0 < float(found["averaged"]["expected Dice"]) < 1

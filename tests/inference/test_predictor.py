@@ -254,7 +254,7 @@ def test_a_stack_in_a_file_is_segmented_with_its_neighbours(tiny_model, tmp_path
     predictor = Predictor(tiny_model("window", window=(0, 100), neighbours=3), "cpu")
     stack = np.random.default_rng(0).integers(-50, 150, (3, 24, 32)).astype(np.int16)
     tifffile.imwrite(tmp_path / "ct.tif", stack, photometric="minisblack")
-    written, _ = segment_file(predictor, tmp_path / "ct.tif", tmp_path / "labels")
+    written = segment_file(predictor, tmp_path / "ct.tif", tmp_path / "labels").labels
     for z, labels in enumerate(tifffile.imread(written)):
         maps = predictor.predict(neighbouring(stack, z, 3))
         np.testing.assert_array_equal(labels, labels_from(maps, 0.5))

@@ -1,7 +1,7 @@
 """Segmenting a volume slab by slab, from its voxels to a file of labels."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError, naming
+from src_training.inference.expected_dice import Sums, label_sums
 from src_training.inference.image_threshold import quantise
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.inference.volumes.cleanup import clean_up
@@ -62,7 +63,7 @@ def find_volumes(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def segment_volume(
     volume: Volume, job: VolumeJob, target: Path, segment: SlabSegmenter
-) -> Iterator[SlabProgress]:
+) -> Generator[SlabProgress, None, Sums | None]:
     """Segment a volume into a file of labels, resuming what was begun before.
 
     Labels are stored in ``<target>.part`` beside the file, which is removed
@@ -72,6 +73,11 @@ def segment_volume(
     ------
     SlabProgress
         See `segment_slabs`.
+
+    Returns
+    -------
+    ndarray or None
+        `LabelStore.sums` of the labels before they were cleaned up.
 
     Raises
     ------
@@ -86,7 +92,9 @@ def segment_volume(
         yield from segment(volume, store)
     clean_up(store.labels, largest=job.largest, filled=job.filled)
     write_labels_like(volume, store.labels, target)
+    sums = store.sums()
     shutil.rmtree(store.folder)
+    return sums
 
 
 def segment_slabs(predictor: Predictor, voxels: Any, store: LabelStore) -> Iterator[SlabProgress]:
@@ -120,7 +128,7 @@ def segment_slabs(predictor: Predictor, voxels: Any, store: LabelStore) -> Itera
     done, total = len(slabs) - len(pending), len(slabs) + len(store.averaged_slabs)
     yield SlabProgress(done, total)
     for slab in pending:
-        store.write(slab, segment_slab(predictor, voxels, store.job, slab))
+        store.write(slab, *segment_slab(predictor, voxels, store.job, slab))
         done += 1
         yield SlabProgress(done, total, slab)
     for number, slab in enumerate(store.average(), done + 1):
@@ -129,7 +137,7 @@ def segment_slabs(predictor: Predictor, voxels: Any, store: LabelStore) -> Itera
 
 def segment_slab(
     predictor: Predictor, voxels: Any, job: VolumeJob, slab: Slab
-) -> NDArray[np.uint8]:
+) -> tuple[NDArray[np.uint8], Sums | None]:
     """Segment one slab.
 
     Parameters
@@ -146,6 +154,8 @@ def segment_slab(
     -------
     ndarray
         As `LabelStore.write` takes it.
+    ndarray or None
+        `label_sums` of its slices, (slices, K - 1, 4); None where three axes are averaged.
 
     Raises
     ------
@@ -155,7 +165,7 @@ def segment_slab(
     neighbours, axis = predictor.model.card.preprocessing.neighbours, slab.axis
     region, before = slab.with_neighbours(neighbours, job.shape[axis])
     part = _read(voxels, region, slab)
-    segmented = []
+    segmented, sums = [], []
     for number in range(slab.stop - slab.start):
         pixels = neighbouring(part, before + number, neighbours, axis)
         try:
@@ -168,7 +178,9 @@ def segment_slab(
         else:
             own = predictor.model.card.threshold_for(maps)
             segmented.append(labels_from(maps, own if job.threshold is None else job.threshold))
-    return np.stack(segmented, axis=axis + 1 if job.orthogonal else axis)
+            sums.append(label_sums(maps, segmented[-1]))
+    values = np.stack(segmented, axis=axis + 1 if job.orthogonal else axis)
+    return values, None if job.orthogonal else np.stack(sums)
 
 
 def _read(voxels: Any, region: tuple[slice, ...], slab: Slab) -> NDArray[Any]:

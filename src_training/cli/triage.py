@@ -1,0 +1,87 @@
+"""The command ``msankd triage``: which images of a folder need a person."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from src_training.cli import console
+from src_training.cli.console import Device, Flips, Model
+from src_training.errors import InputError
+
+_SHOWN = 10
+
+
+def triage(
+    folder: Annotated[Path, Parameter(help="Folder of images, stacks or volumes.")],
+    *,
+    model: Model,
+    out_dir: Annotated[Path, Parameter(name="--out", help="Folder for labels, table and page.")],
+    review: Annotated[
+        float, Parameter(help="Share of the files to review; those with a remark always are.")
+    ] = 0.2,
+    angle: Annotated[
+        float | None, Parameter(help="Degrees that the fundus camera's field of view spans.")
+    ] = None,
+    flips: Flips = False,
+    threshold: Annotated[float | None, Parameter(help="Instead of the model's own.")] = None,
+    workers: Annotated[int, Parameter(help="Processes to segment in.")] = 1,
+    device: Device = "auto",
+) -> None:
+    """Segment a folder, and sort it by the Dice that the labels are expected to have.
+
+    Writes labels/, triage.csv, triage.html with thumbnails, and review.txt, the files that a
+    person should look at, the worst first. What is done is not done again: the same command
+    resumes, and segments what is new or has changed. For example:
+
+    ```
+    msankd triage photos/ --model vessels-chasedb1 --angle 45 --out triaged
+    ```
+    """
+    from src_training.cli.progress import counted
+    from src_training.evaluation.triage import LABELS, TriageJob, segmented_image
+    from src_training.evaluation.triage import triage as triage_files
+    from src_training.inference.image_files import find_images, label_files, not_segmented
+    from src_training.inference.model_file import load_model
+    from src_training.inference.volumes.segment import find_volumes
+    from src_training.io.volumes.registry import open_volume
+    from src_training.reports.triage import TriageEntry, write_triage
+
+    if not 0 <= review <= 1:
+        raise InputError(f"--review is {review:g}; expected a share from 0 to 1")
+    if workers < 1:
+        raise InputError(f"--workers is {workers}; expected at least 1")
+    paths, others = find_volumes([folder])
+    images = find_images(others)
+    for note in not_segmented([folder], [*paths, *images]):
+        console.err.print(note, style="yellow", highlight=False, soft_wrap=True)
+    if paths and angle is not None:
+        raise InputError(f"--angle: {paths[0]} is a volume; expected images only")
+    stems, volumes = label_files(images, [open_volume(path) for path in paths], out_dir / LABELS)
+    loaded = load_model(model).for_camera(angle)
+    assert loaded.source is not None and loaded.sha256 is not None
+    job = TriageJob(loaded.sha256, flips, threshold, angle)
+    card = loaded.card
+    entries, before = list[TriageEntry](), 0
+    with counted(console.out, "segmenting", len(stems) + len(volumes)) as advance:
+        steps = triage_files(stems | volumes, out_dir, loaded.source, job, device, workers)
+        for done, known in steps:
+            entries.append(TriageEntry(done, segmented_image(done, card.quality)))
+            before += known
+            advance(done.file)
+    chosen = write_triage(out_dir, entries, card.classes, card.quality, review)
+    table = Table("file", "expected Dice", "remark", title="to review, the worst first")
+    for each in chosen[:_SHOWN]:
+        value = "" if each.image is None else str(each.image.expected)
+        table.add_row(Path(each.triaged.file).name, value, each.remark)
+    console.out.print(table)
+    again = f", {before:,} of them done before" if before else ""
+    console.out.print(
+        f"{len(entries):,} files{again}; {len(chosen):,} to review: {out_dir / 'triage.html'}, "
+        f"{out_dir / 'triage.csv'} and {out_dir / 'review.txt'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if any(each.image is None for each in entries):
+        raise SystemExit(1)

@@ -1,0 +1,138 @@
+"""What a triage leaves to read: a table, a page with thumbnails, and the list to review."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from src_training.evaluation.expected_table import SegmentedImage, head
+from src_training.evaluation.triage import TriagedFile
+from src_training.inference.expected_dice import Quality
+from src_training.io.atomic import write_text
+from src_training.io.tables import Cell, csv_table
+from src_training.reports.html import html_page
+
+
+@dataclass(frozen=True)
+class TriageEntry:
+    """A file with how good its labels are expected to be.
+
+    Attributes
+    ----------
+    triaged
+        What became of it.
+    image
+        Its line in tables; None where it could not be segmented.
+    """
+
+    triaged: TriagedFile
+    image: SegmentedImage | None
+
+    @property
+    def remark(self) -> str:
+        """Why it needs a person whatever its expected Dice is; or nothing."""
+        if self.image is None:
+            return self.triaged.error
+        return self.image.expected.remark
+
+    @property
+    def order(self) -> tuple[bool, float]:
+        """What cannot be trusted first, then by expected Dice."""
+        value = -1.0 if self.image is None else self.image.expected.value
+        return not self.remark, value
+
+
+def write_triage(
+    folder: Path,
+    entries: Sequence[TriageEntry],
+    classes: Sequence[str],
+    quality: Quality | None,
+    share: float = 0.2,
+) -> list[TriageEntry]:
+    """Write ``triage.csv``, ``triage.html`` and ``review.txt``, the worst first.
+
+    Parameters
+    ----------
+    folder
+        Of the triage.
+    entries
+        All files.
+    classes, quality
+        From the model's card.
+    share
+        Share of the files that are to be reviewed; those with a remark are in any case.
+
+    Returns
+    -------
+    list of TriageEntry
+        Those to review, the worst first.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    ranked = sorted(entries, key=lambda each: each.order)
+    least = math.ceil(share * len(ranked))
+    review = [each for rank, each in enumerate(ranked) if rank < least or each.remark]
+    titles, chosen = head(classes), {id(each) for each in review}
+    rows = []
+    for rank, each in enumerate(ranked, start=1):
+        if each.image is None:
+            cells: list[Cell] = [None] * len(titles)
+            cells[0] = each.triaged.file
+            cells[titles.index("remark")] = each.remark
+        else:
+            cells = each.image.row(classes)
+        notes = " ".join(each.triaged.notes)
+        rows.append([rank, "yes" if id(each) in chosen else "", *cells, notes])
+    table = csv_table(["rank", "review", *titles, "notes"], rows)
+    write_text(folder / "triage.csv", table)
+    write_text(folder / "review.txt", "".join(f"{each.triaged.file}\n" for each in review))
+    write_text(folder / "triage.html", _page(folder.resolve().name, ranked, chosen, quality))
+    return review
+
+
+def _page(
+    name: str, ranked: Sequence[TriageEntry], review: set[int], quality: Quality | None
+) -> str:
+    first = (
+        f"{len(ranked):,} files, {len(review):,} to review. What has a remark comes first, then "
+        "by expected Dice: the agreement that these labels are expected to have with an "
+        "expert's, from the model's probabilities alone."
+    )
+    second = (
+        "The model file does not tell how expected Dice is corrected, so no interval is known."
+        if quality is None
+        else "In brackets its 90 % interval, from "
+        f"{quality.images} validation images of the training source, plain and restyled. It "
+        "cannot see an object that the model misses with confidence, nor experts who mark "
+        "other things."
+    )
+    titles = ("", "file", "expected Dice", "remark", "")
+    lines = [f"<tr>{''.join(f'<th>{title}</th>' for title in titles)}</tr>"]
+    for each in ranked:
+        remarks = [text for text in (each.remark, *each.triaged.notes) if text]
+        cells = (
+            _picture(each.triaged),
+            _link(each.triaged),
+            "" if each.image is None else escape(str(each.image.expected)),
+            "<br>".join(escape(text) for text in remarks),
+            "review" if id(each) in review else "",
+        )
+        lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    body = [f"<p>{escape(first)}</p>", f"<p><small>{escape(second)}</small></p>"]
+    return html_page(f"Triage {name}", [*body, f"<table>{''.join(lines)}</table>"])
+
+
+def _picture(triaged: TriagedFile) -> str:
+    if not triaged.thumbnail:
+        return ""
+    return f'<img loading="lazy" alt="" src="{quote(triaged.thumbnail)}">'
+
+
+def _link(triaged: TriagedFile) -> str:
+    name = escape(Path(triaged.file).name)
+    return f'<a href="{quote(triaged.labels)}">{name}</a>' if triaged.labels else name
