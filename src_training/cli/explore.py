@@ -183,7 +183,7 @@ def _models(
     if not folder.model.exists():
         raise InputError(f"{run} has no models yet; expected a run that is finished")
     autoencoder = load_networks(run).autoencoder.to(torch_device)
-    for role in ROLES:
+    for role in (role for role in ROLES if folder.role_model(role).exists()):
         yield role, load_model(folder.role_model(role), torch_device), autoencoder
 
 

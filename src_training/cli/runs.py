@@ -46,7 +46,7 @@ def recipe(
         str,
         Parameter(
             help="fanet, raunet …; or a model file, a shipped model or a run directory to "
-            "fine-tune."
+            "fine-tune; or a model from elsewhere, an ONNX file or a bioimage.io folder."
         ),
     ] = "fanet",
     freeze_teacher: Annotated[
@@ -100,12 +100,22 @@ def recipe(
         targets,
         _network(student),
         time,
-        teacher=_network(teacher) | ({"train": False} if freeze_teacher else {}),
+        teacher=_teacher(teacher, freeze_teacher),
         unlabelled=domains[count:],
         preprocessing=how,
     )
     made.save(out_file)
     console.out.print(f"{out_file} is written; images are prepared as {how.kind}.", soft_wrap=True)
+
+
+def _teacher(choice: str, frozen: bool) -> dict[str, object]:
+    """As `_network`, or a model from elsewhere."""
+    from src_training.inference.external_model import DESCRIPTIONS
+
+    path = Path(choice)
+    if path.suffix == ".onnx" or any((path / name).is_file() for name in DESCRIPTIONS):
+        return {"kind": "onnx", "file": str(path.resolve())}
+    return _network(choice) | ({"train": False} if frozen else {})
 
 
 def _network(choice: str) -> dict[str, object]:

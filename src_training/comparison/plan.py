@@ -116,20 +116,22 @@ class PlannedRun:
     def copy_stages(self, other: RunDirectory) -> None:
         """Link stages and scores of a finished run: files are replaced, never changed."""
         for name in self.shared_stages:
+            if not other.stage(name).exists():  # one that its teacher goes without
+                continue
             shutil.rmtree(self.directory.stage(name), ignore_errors=True)
             shutil.copytree(
                 other.stage(name), self.directory.stage(name), copy_function=_link_or_copy
             )
-        for role in ("teacher", "student"):
-            if other.start_model(role).exists():
-                _place(other.start_model(role), self.directory.start_model(role))
+        for file in other.start.glob("*"):
+            _place(file, self.directory.start / file.name)
         if self.shared_stages == SHARED_STAGES:
             self._copy_scores(other)
 
     def _copy_scores(self, other: RunDirectory) -> None:
         own = self.directory
         for role in FROM_MASKS:
-            _place(other.role_model(role), own.role_model(role))
+            if other.role_model(role).exists():
+                _place(other.role_model(role), own.role_model(role))
             _place(other.outcome(role), own.outcome(role))
 
 

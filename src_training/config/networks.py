@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from src_training.config.domains import absolute
 from src_training.config.stages import STAGES, stage_name
 from src_training.errors import InputError
+from src_training.inference.external_model import ExternalModel
 from src_training.networks import NETWORKS
 
 Role = Literal["teacher", "student"]
@@ -71,21 +72,96 @@ class TeacherRecipe(NetworkRecipe):
 
     Attributes
     ----------
+    kind
+        ``network``.
     train
         Whether the stage ``teacher`` trains it: from random weights, or on from
         those of `start_from` (fine-tuning). If false, it is used as it is in
         `start_from`: its stage takes no steps.
+    flips
+        Whether it predicts plain patches as the mean over their eight flips and
+        turns, for eight times the time; see `OutputOptions.teacher_sees`.
     """
 
     role: ClassVar[Role] = "teacher"
+    outputs_only: ClassVar[bool] = False
 
+    kind: Literal["network"] = "network"
     train: bool = True
+    flips: bool = False
 
     @model_validator(mode="after")
     def _trained_somewhere(self) -> "TeacherRecipe":
         if not self.train and self.start_from is None:
             raise ValueError("train is false but start_from is missing; expected a trained model")
         return self
+
+
+class EnsembleTeacher(BaseModel):
+    """Several models that teach together, as they are: the mean of their probabilities.
+
+    Attributes
+    ----------
+    kind
+        ``ensemble``.
+    start_from
+        Models, each as in `NetworkRecipe`; their networks may differ.
+    flips
+        As of `TeacherRecipe`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: ClassVar[str] = "ensemble"
+    options: ClassVar[dict[str, bool | int | float | str]] = {}
+    train: ClassVar[bool] = False
+    outputs_only: ClassVar[bool] = True
+
+    kind: Literal["ensemble"] = "ensemble"
+    start_from: Annotated[list[str], Field(min_length=2)]
+    flips: bool = False
+
+    def by_last_name(self) -> Self:
+        """As it may be handed on: its models by the last name only."""
+        return self.model_copy(update={"start_from": [Path(each).name for each in self.start_from]})
+
+
+class ExternalTeacher(ExternalModel):
+    """A model from elsewhere that teaches as it is: an ONNX file or a bioimage.io folder.
+
+    Attributes
+    ----------
+    kind
+        ``onnx``.
+    flips
+        As of `TeacherRecipe`.
+    """
+
+    name: ClassVar[str] = "onnx"
+    options: ClassVar[dict[str, bool | int | float | str]] = {}
+    train: ClassVar[bool] = False
+    outputs_only: ClassVar[bool] = True
+
+    kind: Literal["onnx"] = "onnx"
+    flips: bool = False
+
+    def by_last_name(self) -> Self:
+        """As it may be handed on: its file by the last name only."""
+        return self.model_copy(update={"file": Path(self.file).name})
+
+
+def _with_kind(content: Any) -> Any:
+    """Fields of a teacher with their kind, which need not be given."""
+    if not isinstance(content, dict) or "kind" in content:
+        return content
+    several = isinstance(content.get("start_from"), list)
+    return content | {"kind": "onnx" if "file" in content else "ensemble" if several else "network"}
+
+
+Teacher = Annotated[
+    Annotated[TeacherRecipe | EnsembleTeacher | ExternalTeacher, Field(discriminator="kind")],
+    BeforeValidator(_with_kind),
+]
+"""The teacher of a recipe, whatever its kind."""
 
 
 def find_model(start_from: str | Path, role: Role) -> Path:
@@ -143,6 +219,8 @@ def rooted_model(start_from: object, root: Path, role: Role) -> object:
     """`NetworkRecipe.start_from` as a shipped name or an absolute path; errors as `absolute`."""
     from src_training.inference.shipped import shipped_models
 
+    if isinstance(start_from, list):
+        return [rooted_model(each, root, role) for each in start_from]
     if not isinstance(start_from, str) or start_from in shipped_models():
         return start_from
     return absolute(start_from, root, f"{role}.start_from")

@@ -20,15 +20,16 @@ from pydantic import (
 )
 
 from src_training.alignment.consistency import AlignmentOptions
-from src_training.config.domains import DomainRecipe
+from src_training.config.domains import DomainRecipe, absolute
 from src_training.config.migration import migrate_recipe
-from src_training.config.networks import NetworkRecipe, Role, TeacherRecipe, rooted_model
+from src_training.config.networks import NetworkRecipe, Role, Teacher, TeacherRecipe, rooted_model
 from src_training.config.stages import STAGES, StageSchedule
 from src_training.config.yaml_io import first_fault, parsed, parsed_value, set_field
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import FundusPreprocessing, Preprocessing
 from src_training.distillation import METHODS, MethodOptions, active_parts, parse_options
 from src_training.distillation.masks import MasksOptions
+from src_training.distillation.registry import inner_features, output_methods, sees_plain
 from src_training.errors import InputError
 from src_training.inference.model_card import DomainKind
 from src_training.io.atomic import write_text
@@ -100,7 +101,8 @@ class Recipe(_Part):
     patch
         Side of the training patch, pixels of the prepared image; a multiple of 32.
     teacher, student
-        The networks, and what they start from; see `TeacherRecipe` and `NetworkRecipe`.
+        The networks, and what they start from; see `NetworkRecipe`, and `TeacherRecipe`,
+        `EnsembleTeacher` and `ExternalTeacher`.
     latent, hidden
         Length of the semantic vectors, and width of their perceptrons.
     alignment
@@ -139,7 +141,7 @@ class Recipe(_Part):
     preprocessing: Annotated[Preprocessing, Field(validate_default=True)] = FundusPreprocessing()
     augmentation: Augmentation = Augmentation()
     patch: Annotated[int, Field(ge=32, multiple_of=32)] = 256
-    teacher: TeacherRecipe = TeacherRecipe(name="fanet")
+    teacher: Annotated[Teacher, Field(validate_default=False)] = TeacherRecipe(name="fanet")
     student: NetworkRecipe = NetworkRecipe(name="enet")
     latent: Annotated[int, Field(ge=1, title="Semantic vector length")] = 512
     hidden: Annotated[int, Field(ge=1, title="Perceptron width")] = 64
@@ -219,6 +221,23 @@ class Recipe(_Part):
                 self.preprocessing.for_camera(domain.angle)
             except InputError as error:
                 raise ValueError(f"domain {domain.name}: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_can_teach(self) -> "Recipe":
+        teacher, methods = self.teacher, self.distillation
+        if teacher.outputs_only:
+            for options in methods:
+                if sentence := inner_features(options):
+                    raise ValueError(
+                        f"{sentence}, and of a teacher of kind {teacher.kind} the outputs alone "
+                        f"are known; expected methods of outputs: {', '.join(output_methods())}"
+                    )
+        if teacher.flips and not any(map(sees_plain, methods)):
+            raise ValueError(
+                "teacher.flips is true, but no method has the teacher see plain patches; expected "
+                "teacher_sees: plain, or no flips"
+            )
         return self
 
     @property
@@ -367,4 +386,8 @@ def _with_rooted_models(content: dict[str, Any], root: Path) -> dict[str, Any]:
         if isinstance(network, dict) and "start_from" in network:
             model = rooted_model(network["start_from"], root, role)
             content = content | {role: network | {"start_from": model}}
+    teacher = content.get("teacher")
+    if isinstance(teacher, dict) and isinstance(teacher.get("file"), str):
+        file = absolute(teacher["file"], root, "teacher.file")
+        content = content | {"teacher": teacher | {"file": file}}
     return content

@@ -62,6 +62,9 @@ class StageSpec:
         How long it trains; by default its own entry of the recipe's ``stages``.
     semi_supervised
         Whether half of each batch has no masks, where a run has such images.
+    inside_teacher
+        Whether it trains what is inside the teacher: a teacher of which the outputs alone are
+        known goes without.
     in_recipe
         Whether the recipe's ``stages`` has an entry for it.
     default
@@ -81,6 +84,7 @@ class StageSpec:
     needed: Callable[["Recipe"], bool] | None = None
     schedule: Callable[["Recipe"], StageSchedule] | None = None
     semi_supervised: bool = False
+    inside_teacher: bool = False
     in_recipe: bool = True
     default: StageSchedule | None = None
     seed_key: str = ""
@@ -141,6 +145,7 @@ STAGES: dict[str, StageSpec] = {
             scored_by="dice",
             shared="always",
             schedule=_none_if_frozen,
+            inside_teacher=True,
         ),
         StageSpec(
             "autoencoder",
@@ -165,6 +170,7 @@ STAGES: dict[str, StageSpec] = {
             "alignment:build_tan",
             scored_by="loss",
             shared="alignment",
+            inside_teacher=True,
         ),
         StageSpec(
             "student",
@@ -250,7 +256,12 @@ REQUIRED_STAGES = tuple(name for name, spec in STAGES.items() if spec.needed is 
 
 def stages_of(recipe: "Recipe") -> list[StageSpec]:
     """The stages of a run of this recipe, in their order."""
-    return [spec for spec in STAGES.values() if spec.needed is None or spec.needed(recipe)]
+    return [
+        spec
+        for spec in STAGES.values()
+        if (spec.needed is None or spec.needed(recipe))
+        and not (spec.inside_teacher and recipe.teacher.outputs_only)
+    ]
 
 
 def stage_name(name: str) -> str:

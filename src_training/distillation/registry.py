@@ -12,7 +12,7 @@ from src_training.distillation.attention_transfer import (
     AttentionTransfer,
     AttentionTransferOptions,
 )
-from src_training.distillation.base import Distillation, MethodOptions
+from src_training.distillation.base import Distillation, MethodOptions, OutputOptions
 from src_training.distillation.coco import CoCo, CoCoOptions
 from src_training.distillation.emkd import EMKD, EMKDOptions
 from src_training.distillation.fsp import FSP, FSPOptions
@@ -123,3 +123,33 @@ def build_distillations(
         for options in methods
         for part in active_parts(options)
     ]
+
+
+def _outputs_alone(part: type[Distillation[Any]]) -> bool:
+    """Whether a part reads nothing of the teacher but its outputs."""
+    inside = part.taps or part.reads_vectors or part.has_paraphraser
+    return not inside and (part.learns_outputs or not part.reads_teacher)
+
+
+def output_methods() -> list[str]:
+    """Names of the methods that read nothing of the teacher but its outputs."""
+    return [name for name, spec in METHODS.items() if all(map(_outputs_alone, spec.parts))]
+
+
+def inner_features(options: MethodOptions) -> str:
+    """Which parts of a method read what is inside the teacher, as a clause; empty if none do."""
+    parts = active_parts(options)
+    inside = [part for part in parts if not _outputs_alone(part)]
+    if not inside:
+        return ""
+    clause = f"{options.method} reads features inside the teacher"
+    if len(inside) == len(METHODS[options.method].parts):
+        return clause
+    names = ", ".join(name for part in inside for name in part.loss_names)
+    return f"{clause} unless its weights {names} are 0"
+
+
+def sees_plain(options: MethodOptions) -> bool:
+    """Whether a method has the teacher predict patches without style augmentation."""
+    plain = isinstance(options, OutputOptions) and options.teacher_sees == "plain"
+    return plain and any(part.learns_outputs for part in active_parts(options))

@@ -65,12 +65,17 @@ class RunDirectory:
         """The distilled student."""
         return self.path / "model.safetensors"
 
+    @property
+    def start(self) -> Path:
+        """The run's copies of the models that its networks start from."""
+        return self.path / "start"
+
     def start_model(self, role: str) -> Path:
         """The run's copy of the model that its teacher or student starts from."""
         former = self.path / "start.safetensors"
         if role == "student" and former.exists():
             return former
-        return self.path / "start" / f"{role}.safetensors"
+        return self.start / f"{role}.safetensors"
 
     @property
     def models(self) -> Path:

@@ -318,7 +318,10 @@ _SHARES = {
 
 def _guess_stage_seconds(recipe: Recipe, fabric: Fabric) -> dict[str, float]:
     """Seconds of the steps of each stage, from a step of each network on noise."""
-    teacher, student = (_patch_seconds(recipe, each, fabric) for each in _networks(recipe))
+    teacher, student = 0.0, _patch_seconds(recipe, recipe.student, fabric)
+    # What a model from elsewhere takes is not known before it is measured.
+    if isinstance(recipe.teacher, NetworkRecipe):
+        teacher = _patch_seconds(recipe, recipe.teacher, fabric)
     views = max((getattr(method, "views", 0) for method in recipe.distillation), default=0)
     guessed = {}
     for spec in stages_of(recipe):
@@ -328,10 +331,6 @@ def _guess_stage_seconds(recipe: Recipe, fabric: Fabric) -> dict[str, float]:
         patch = of_teacher * teacher + of_student * student
         guessed[spec.name] = schedule.steps * images * patch
     return guessed
-
-
-def _networks(recipe: Recipe) -> tuple[NetworkRecipe, NetworkRecipe]:
-    return recipe.teacher, recipe.student
 
 
 def _patch_seconds(recipe: Recipe, chosen: NetworkRecipe, fabric: Fabric) -> float:

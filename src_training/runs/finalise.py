@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src_training.alignment.alignment_network import AlignmentNetwork, SemanticEncoder
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.config.networks import NetworkRecipe, Role
+from src_training.config.networks import EnsembleTeacher, Role, TeacherRecipe
 from src_training.config.recipe import Recipe
 from src_training.data.augmentation import Augmenter
 from src_training.data.domain import Domain
@@ -28,6 +28,7 @@ from src_training.explore.embeddings import image_vectors, mask_vectors
 from src_training.explore.fsd import FSD, frechet_distance, is_collapsed
 from src_training.inference.model_card import DomainKind, ModelCard, SemanticSpace, TrainingDomain
 from src_training.inference.model_file import SegmentationModel, read_card
+from src_training.inference.output_networks import OutputNetwork
 from src_training.inference.predictor import Predictor
 from src_training.io.atomic import write_text
 from src_training.networks import SegmentationNetwork
@@ -35,6 +36,7 @@ from src_training.runs.data import RunData
 from src_training.runs.directory import ROLES, RunDirectory
 from src_training.runs.outcome import Outcome, as_markdown
 from src_training.training.builders import Networks, pretrained_notes
+from src_training.training.output_teacher import read_description
 
 Vectors = NDArray[np.float64]
 
@@ -106,13 +108,18 @@ def finalise(
         _score(recipe, domain, candidates, networks.autoencoder)
     for role, candidate in candidates.items():
         model, file = _with_metrics(candidate, kinds[role]), directory.role_model(role)
-        model.save(file)
-        outcomes[role] = _outcome(candidate, file.stat().st_size, kinds[role])
+        if isinstance(model.network, OutputNetwork):
+            size = sum(file.stat().st_size for file in directory.start.glob("teacher*"))
+        else:
+            model.save(file)
+            size = file.stat().st_size
+        outcomes[role] = _outcome(candidate, size, kinds[role])
         if role in FROM_MASKS:
             write_text(directory.outcome(role), json.dumps(asdict(outcomes[role])))
     report = {role: outcomes[role].to_dict() for role in ROLES}
     write_text(directory.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    write_text(directory.report / "report.md", _report_page(recipe, data, outcomes, starts))
+    told = read_description(directory.start)[1] if recipe.teacher.outputs_only else []
+    write_text(directory.report / "report.md", _report_page(recipe, data, outcomes, starts, told))
     model.save(directory.model)
 
 
@@ -145,9 +152,11 @@ def _calibrate(
     for role in roles:
         model = _model(recipe, data, networks, directory, role, device)
         predictor = Predictor(model, device=str(device))
-        calibrate(predictor, held_out, styled)
-        fit_quality(predictor, held_out, augment)
-        vectors = [image_vectors(predictor.model, each, cases) for each, cases in sources]
+        vectors = [np.empty((0, recipe.latent))]
+        if not isinstance(model.network, OutputNetwork):
+            calibrate(predictor, held_out, styled)
+            fit_quality(predictor, held_out, augment)
+            vectors = [image_vectors(predictor.model, each, cases) for each, cases in sources]
         candidates[role] = _Candidate(predictor, np.concatenate(vectors))
     return candidates
 
@@ -163,22 +172,27 @@ def _model(
     """The model of a role before it is calibrated."""
     network: SegmentationNetwork = getattr(networks, role)
     alignment: AlignmentNetwork = getattr(networks, _ALIGNED_BY[role])
-    used: NetworkRecipe = recipe.teacher if role == "teacher" else recipe.student
+    used = recipe.teacher if role == "teacher" else recipe.student
     domains = [_training_domain(each) for each in data.sources]
     if role == "distilled" and not recipe.masks_alone:
         domains += [_training_domain(each) for each in data.unlabelled]
     taught = f"distilled by {_distillation_titles(recipe)}"
     if control := recipe.masks_alone:
         taught = "from masks alone" + f", each in {1 + control.views} styles" * (control.views > 0)
+    external = recipe.teacher.outputs_only
+    if external and role == "distilled" and not recipe.masks_alone:
+        taught += f" from {read_description(directory.start)[0]}"
     method = FROM_MASKS.get(role) or f"student, {taught}"
     starts = _start_cards(recipe, directory)
-    if start := starts.get("teacher" if role == "teacher" else "student"):
+    for start in starts["teacher" if role == "teacher" else "student"]:
         method += f", begun from {start.name}"
     if role == "teacher" and not recipe.teacher.train:
-        domains, method = [], f"teacher, {starts['teacher'].name} as it is"
+        names = " and ".join(card.name for card in starts["teacher"]) or recipe.teacher.name
+        domains, method = [], f"teacher, {names} as it is"
     # Images of the models before, and their terms, are in the weights still.
-    cards = [starts[each] for each in _TRAINED_BY[role] if each in starts]
+    cards = [card for each in _TRAINED_BY[role] for card in starts[each]]
     domains = [*dict.fromkeys(source for card in cards for source in card.sources), *domains]
+    blind = isinstance(network, OutputNetwork)
     card = ModelCard(
         name=recipe.name if role == "distilled" else f"{recipe.name}-{role}",
         architecture=used.name,
@@ -188,7 +202,7 @@ def _model(
         preprocessing=recipe.preprocessing,
         patch=recipe.patch,
         spacing=data.spacing,
-        semantics=_semantic_space(alignment.encoder, recipe),
+        semantics=None if blind else _semantic_space(alignment.encoder, recipe),
         sources=domains,
         method=method,
         augmentation=recipe.augmentation,
@@ -196,26 +210,31 @@ def _model(
         licence=recipe.licence,
         description=recipe.description,
     )
+    if blind:
+        return SegmentationModel(card, network.eval())
     encoder = alignment.encoder.to(device)
     # A copy: calibration changes its weights, and the networks are the run's.
     return SegmentationModel(card, copy.deepcopy(network).eval(), semantics=encoder.eval())
 
 
-def _start_cards(recipe: Recipe, directory: RunDirectory) -> dict[Role, ModelCard]:
+def _start_cards(recipe: Recipe, directory: RunDirectory) -> dict[Role, list[ModelCard]]:
     """Cards of the models that the teacher and the student started from, where they did."""
-    networks: dict[Role, NetworkRecipe] = {"teacher": recipe.teacher, "student": recipe.student}
-    return {
-        role: read_card(directory.start_model(role))
-        for role, network in networks.items()
-        if network.start_from is not None
-    }
+    cards: dict[Role, list[ModelCard]] = {"teacher": [], "student": []}
+    if isinstance(recipe.teacher, TeacherRecipe) and recipe.teacher.start_from is not None:
+        cards["teacher"] = [read_card(directory.start_model("teacher"))]
+    elif isinstance(recipe.teacher, EnsembleTeacher):
+        files = sorted(directory.start.glob("teacher-*.safetensors"))
+        cards["teacher"] = [read_card(file) for file in files]
+    if recipe.student.start_from is not None:
+        cards["student"] = [read_card(directory.start_model("student"))]
+    return cards
 
 
 def _domain_kinds(
-    recipe: Recipe, data: RunData, role: str, starts: dict[Role, ModelCard]
+    recipe: Recipe, data: RunData, role: str, starts: dict[Role, list[ModelCard]]
 ) -> dict[str, DomainKind]:
     """What the model of a role knows of each domain that it is scored on."""
-    cards = [starts[each] for each in _TRAINED_BY[role] if each in starts]
+    cards = [card for each in _TRAINED_BY[role] for card in starts[each]]
     trained = {source.name for card in cards for source in card.sources}
     kinds: dict[str, DomainKind] = {each.name: "validation" for each in data.reported}
     for test in recipe.tests:
@@ -253,7 +272,9 @@ def _score(
     if domain.labelled:
         masks = mask_vectors(autoencoder, domain, recipe.preprocessing, recipe.patch, cases)
     for candidate in candidates.values():
-        vectors = image_vectors(candidate.predictor.model, domain, cases)
+        vectors = np.empty((0, recipe.latent))
+        if candidate.predictor.model.semantics is not None:
+            vectors = image_vectors(candidate.predictor.model, domain, cases)
         if distance := _distance(vectors, candidate.source):
             candidate.fsd[domain.name] = distance
         if masks is None:
@@ -291,7 +312,7 @@ def _outcome(candidate: _Candidate, size: int, kinds: dict[str, DomainKind]) -> 
         scores=candidate.scores,
         fsd=candidate.fsd,
         prior_fsd=candidate.prior_fsd,
-        vectors_alike=is_collapsed(candidate.source),
+        vectors_alike=len(candidate.source) > 0 and is_collapsed(candidate.source),
         domain_kinds=kinds,
     )
 
@@ -300,7 +321,8 @@ def _report_page(
     recipe: Recipe,
     data: RunData,
     outcomes: dict[str, Outcome],
-    starts: dict[Role, ModelCard],
+    starts: dict[Role, list[ModelCard]],
+    teacher_notes: list[str],
 ) -> str:
     names = [domain.name for domain in data.reported]
     held_out = names[: len(data.validation)]
@@ -309,8 +331,10 @@ def _report_page(
         for name in held_out
     ]
     notes += data.notes(recipe.preprocessing.neighbours)
-    for role, card in starts.items():
-        notes += pretrained_notes(recipe, role, card)
+    notes += teacher_notes
+    for role, cards in starts.items():
+        for card in cards:
+            notes += pretrained_notes(recipe, role, card)
     notes += [
         f"{name}: its semantic vectors are all alike, since the network makes nothing of its "
         "bottleneck; its FSD says nothing"

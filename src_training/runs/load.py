@@ -53,6 +53,11 @@ def load_pair(run: Path) -> TeacherStudentPair:
     """The teacher and the distilled student of a run; errors as `load_networks`."""
     networks = load_networks(run)
     recipe = networks.recipe
+    if recipe.teacher.outputs_only:
+        raise InputError(
+            f"{run}: of its teacher, of kind {recipe.teacher.kind}, the outputs alone are known; "
+            "expected a run whose teacher is a network of this package"
+        )
     return TeacherStudentPair(
         teacher=networks.teacher,
         tan=networks.tan,

@@ -12,7 +12,6 @@ from numpy.lib.format import read_array
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_training.config.networks import NetworkRecipe
 from src_training.config.recipe import Recipe
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepare_cases
@@ -193,7 +192,7 @@ class PreviewCallback(Callback):
         self, stage: str, network: SegmentationNetwork, image: _PreviewImage
     ) -> NDArray[np.uint8]:
         recipe = self._recipe
-        used: NetworkRecipe = recipe.teacher if stage == "teacher" else recipe.student
+        used = recipe.teacher if stage == "teacher" else recipe.student
         card = ModelCard(
             name=recipe.name,
             architecture=used.name,

@@ -47,7 +47,8 @@ from src_training.training.gradient_balance import (
     no_gain_notes,
     weak_teacher_notes,
 )
-from src_training.training.stages.base import Validation
+from src_training.training.output_teacher import open_teacher
+from src_training.training.stages.base import Validation, mean_dice
 from src_training.training.stages.distillation import DistillationStage
 from src_training.training.trainer import fit
 
@@ -82,6 +83,8 @@ class Pipeline:
         self._check_batches(devices)
         check_networks(recipe, len(data.classes))
         self._pretrained = {role: self._load_pretrained(role) for role in _ROLES}
+        self._teacher = open_teacher(recipe, data.classes, directory.start)
+        self._teacher_notes: list[str] = []
 
     @cached_property
     def training_images(self) -> list[list[PreparedImage]]:
@@ -107,6 +110,9 @@ class Pipeline:
             If a case cannot be prepared; the message names it.
         """
         _ = self.training_images, self.unlabelled_images, self.validation_images
+        if self._teacher is not None and not self._teacher_notes:
+            name = self.data.sources[0].names[0]
+            self._teacher_notes = self._teacher.check(self.training_images[0][0], name)
 
     def run(
         self,
@@ -136,7 +142,9 @@ class Pipeline:
             See `fit`.
         """
         recipe, directory = self.recipe, self.directory
-        networks = Networks.build(recipe, len(self.data.classes))
+        opened = None if self._teacher is None else self._teacher.network
+        networks = Networks.build(recipe, len(self.data.classes), opened)
+        self._keep_teacher(note)
         self._start_from_pretrained(networks, note)
         labelled, semi_supervised = self.samplers()
         validation = self._validation(fabric.device)
@@ -148,9 +156,12 @@ class Pipeline:
             schedule = spec.schedule_of(recipe)
             distils = schedule.steps > 0 and is_rank_zero()
             if isinstance(stage, DistillationStage) and distils and not directory.begun(spec.name):
-                sentences = weak_teacher_notes(
-                    scores["teacher"], scores["baseline"], recipe.teacher.train
-                )
+                if opened is not None:
+                    fabric.to_device(opened)
+                    with torch.no_grad():
+                        scores["teacher"] = mean_dice(opened.eval(), validation.images)
+                trained = None if opened is not None else recipe.teacher.train
+                sentences = weak_teacher_notes(scores["teacher"], scores["baseline"], trained)
                 sentences += self._dominance_warnings(stage, sampler, fabric)
                 for sentence in sentences:
                     note(spec.name, 0, sentence)
@@ -174,6 +185,17 @@ class Pipeline:
     def _load_pretrained(self, role: Role) -> SegmentationModel | None:
         copy = self.directory.start_model(role)
         return load_pretrained(self.recipe, role, copy, self.data.classes)
+
+    def _keep_teacher(self, note: Note) -> None:
+        """Copy a teacher of outputs into the run, and say what it is."""
+        first = self._stages[0].name
+        if self._teacher is None or not is_rank_zero():
+            return
+        self.prepare()
+        self._teacher.save(self.directory.start, self._teacher_notes)
+        if not self.directory.begun(first):
+            for sentence in self._teacher_notes:
+                note(first, 0, sentence)
 
     def _start_from_pretrained(self, networks: Networks, note: Note) -> None:
         """Fill the networks, and save the models: a file may be gone when the run is resumed."""

@@ -9,19 +9,23 @@ import torch
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
-from src_training.config.networks import NetworkRecipe, Role, find_model
+from src_training.config.networks import NetworkRecipe, Role, TeacherRecipe, find_model
 from src_training.config.recipe import Recipe
 from src_training.config.stages import StageSpec, stages_of
 from src_training.distillation import Distillation, build_distillations
 from src_training.errors import InputError
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel, load_model
+from src_training.inference.output_networks import OutputNetwork
 from src_training.networks import NETWORKS, SegmentationNetwork, build_network
 from src_training.seeds import step_seed
 from src_training.training.stages.base import Stage
 
 _AUTOENCODER_WIDTH = 64
 """Channels of the P-SAE's first level beside a teacher of published width."""
+
+_WIDTH_ALONE = 0.25
+"""Its relative width beside a teacher whose width is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,9 @@ class Networks:
     distillations: list[Distillation[Any]]
 
     @classmethod
-    def build(cls, recipe: Recipe, classes: int) -> Self:
+    def build(
+        cls, recipe: Recipe, classes: int, teacher: SegmentationNetwork | None = None
+    ) -> Self:
         """All networks with the random weights that follow from the recipe's seed.
 
         Parameters
@@ -70,6 +76,8 @@ class Networks:
             Names the networks, and says how they align and distil.
         classes
             Number of classes, background included.
+        teacher
+            One of which the outputs alone are used, open; see `open_teacher`.
 
         Raises
         ------
@@ -82,7 +90,7 @@ class Networks:
             torch.manual_seed(step_seed(recipe.seed, role, "start"))
 
         seed("teacher")
-        teacher = build_segmentation_network(recipe, recipe.teacher, classes)
+        teacher = teacher or _teacher(recipe, classes)
         seed("autoencoder")
         autoencoder = _autoencoder(recipe, classes)
         seed("tan")
@@ -186,8 +194,8 @@ def load_pretrained(
     InputError
         If the model cannot be read or is of another kind than the network.
     """
-    network: NetworkRecipe = getattr(recipe, role)
-    if network.start_from is None:
+    network = recipe.teacher if role == "teacher" else recipe.student
+    if not isinstance(network, NetworkRecipe) or network.start_from is None:
         return None
     model = load_model(copy if copy.exists() else find_model(network.start_from, role))
     card = model.card
@@ -255,9 +263,18 @@ def build_segmentation_network(
     return built
 
 
+def _teacher(recipe: Recipe, classes: int) -> SegmentationNetwork:
+    """The teacher with random weights; an empty one where its outputs alone are used."""
+    if isinstance(recipe.teacher, TeacherRecipe):
+        return build_segmentation_network(recipe, recipe.teacher, classes)
+    return OutputNetwork(recipe.preprocessing.in_channels, classes)
+
+
 def _autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
     """P-SAE for the foreground classes, as wide relative to its published width as the teacher."""
-    width = NETWORKS[recipe.teacher.name].relative_width(recipe.teacher.options)
+    width = _WIDTH_ALONE
+    if recipe.teacher.name in NETWORKS:
+        width = NETWORKS[recipe.teacher.name].relative_width(recipe.teacher.options)
     from_image = recipe.alignment.prior == "image"
     return SemanticAutoencoder(
         classes - 1,

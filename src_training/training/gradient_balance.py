@@ -106,7 +106,7 @@ def gradient_ratios(
     return {name: ratio(loss) for name, loss in weighted.items()}
 
 
-def weak_teacher_notes(teacher: float, baseline: float, trained: bool = True) -> list[str]:
+def weak_teacher_notes(teacher: float, baseline: float, trained: bool | None = True) -> list[str]:
     """A sentence if the validation Dice of the teacher hardly exceeds that of the baseline.
 
     Parameters
@@ -114,7 +114,8 @@ def weak_teacher_notes(teacher: float, baseline: float, trained: bool = True) ->
     teacher, baseline
         Their Dice on the validation images.
     trained
-        Whether the run trained the teacher; else it can still be fine-tuned.
+        Whether the run trained the teacher; if not, it can still be fine-tuned; None if not
+        even that.
 
     >>> weak_teacher_notes(teacher=0.75, baseline=0.70)
     []
@@ -122,10 +123,10 @@ def weak_teacher_notes(teacher: float, baseline: float, trained: bool = True) ->
     if teacher - baseline >= MIN_TEACHER_LEAD:
         return []
     way = "more steps of it (stages.teacher.steps)" if trained else "fine-tuning it (teacher.train)"
+    better = "a better teacher" if trained is None else f"a wider teacher, or {way},"
     return [
         f"The teacher has a Dice of {teacher:.3f} on the validation images and the student "
-        f"alone {baseline:.3f}, so that there is little to teach; a wider teacher, or "
-        f"{way}, would know more"
+        f"alone {baseline:.3f}, so that there is little to teach; {better} would know more"
     ]
 
 

@@ -139,11 +139,19 @@ def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str,
         "patch": 128,
         **networks,
         "supervised": "dice_ce",
-        "distillation": [{"method": "gkd", "predictions": chosen.predictions, "views": 2}],
+        "distillation": [_gkd(chosen, networks["teacher"])],
         "stages": {
             name: {"batch": chosen.batch, **stage._asdict()} for name, stage in stages.items()
         },
     }
+
+
+def _gkd(chosen: _Preset, teacher: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of GKD; of a teacher of outputs alone it takes the predictions."""
+    gkd = {"method": "gkd", "predictions": chosen.predictions, "views": 2}
+    if "file" in teacher or isinstance(teacher.get("start_from"), list):
+        return gkd | {"intra": 0.0, "inter": 0.0, "cross": 0.0}
+    return gkd
 
 
 def _fields(network: Network, options: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -162,7 +170,8 @@ def _preprocessing_of_models(fields: Mapping[str, Any]) -> dict[str, Any] | None
     roles: tuple[Role, ...] = ("teacher", "student")
     for role in roles:
         if start_from := fields[role].get("start_from"):
-            card = read_card(find_model(start_from, role))
+            first = start_from[0] if isinstance(start_from, list) else start_from
+            card = read_card(find_model(first, role))
             return card.preprocessing.model_dump(exclude={"angle"})
     return None
 

@@ -12,6 +12,7 @@ from src_training.data.sampling import Batch, mix_pairs
 from src_training.distillation import Distillation
 from src_training.distillation.base import ForwardOutputs
 from src_training.distillation.gkd.dicd import frozen_running_statistics
+from src_training.inference.output_networks import turned_mean
 from src_training.losses.segmentation import WEIGHTS, Supervision
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.training.distributed.sync_batch import gather_inputs
@@ -69,6 +70,8 @@ class DistillationStage(Stage):
         What the student learns from its teacher; see `build_distillations`.
     supervision
         What the student learns from masks; see `supervised_losses`.
+    flips
+        Whether the teacher predicts plain patches as the mean over flips and turns.
     """
 
     saves_snapshots: ClassVar[bool] = True
@@ -79,6 +82,7 @@ class DistillationStage(Stage):
         teacher: tuple[SegmentationNetwork, AlignmentNetwork],
         distillations: Sequence[Distillation[Any]],
         supervision: Supervision,
+        flips: bool = False,
     ) -> None:
         paraphrasers = [each.paraphraser for each in distillations if each.has_paraphraser]
         super().__init__(
@@ -99,6 +103,7 @@ class DistillationStage(Stage):
         self._sees_plain = any(each.sees_plain for each in distillations)
         self._mixes = [each for each in distillations if each.mixes]
         self._supervision: Supervision = supervision
+        self._flips = flips
 
     @property
     def trainable_state(self) -> nn.Module:
@@ -146,17 +151,24 @@ class DistillationStage(Stage):
         if self._reads_anchors:
             teacher = self._forward(network, alignment, batch, self._reads_vectors)
         if self._sees_plain:
-            teacher = replace(teacher, plain_logits=network(batch.unaugmented))
+            teacher = replace(teacher, plain_logits=self._predict_plain(batch.unaugmented))
         if batch.mixed is None:
             return teacher
         if not any(each.sees_plain for each in self._mixes):
             return replace(teacher, mixed_logits=network(batch.mixed.image))
         assert teacher.plain_logits is not None
-        pair = teacher.plain_logits, network(batch.mixed.partner)
+        pair = teacher.plain_logits, self._predict_plain(batch.mixed.partner)
         own, partner = (logits.float().softmax(1) for logits in pair)
         # Logarithms of probabilities are their logits.
         log_p = torch.lerp(partner, own, batch.mixed.share.float()).clamp(min=_LEAST).log()
         return replace(teacher, mixed_logits=log_p)
+
+    def _predict_plain(self, images: Tensor | None) -> Tensor:
+        """The teacher's logits of patches without style augmentation."""
+        network = self._teacher[0]
+        assert images is not None
+        logits: Tensor = turned_mean(network, images) if self._flips else network(images)
+        return logits
 
     def vectors(self, images: Tensor) -> Tensor:
         """Semantic vectors (B, latent) of images (B, C, patch, patch) by the student."""
@@ -217,6 +229,7 @@ def build_distillation(networks: "Networks") -> DistillationStage:
         (networks.teacher, networks.tan),
         networks.distillations,
         recipe.supervised,
+        recipe.teacher.flips,
     )
 
 
