@@ -1,11 +1,15 @@
 """A row of the Setup page for the teacher or the student: a new network, or a model."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QPushButton, QVBoxLayout, QWidget
 
+from napari_msankd.formatting import literal
+from napari_msankd.training.external_model_dialog import FILTER, ExternalModelDialog
 from napari_msankd.training.run_request import NetworkChoice
 from napari_msankd.widgets.layout import elide_combo
 from napari_msankd.widgets.model_combo import ModelCombo
@@ -20,7 +24,7 @@ class NetworkSelector(QWidget):
     networks
         Title of each new network by its name; the first is the default.
     may_freeze
-        Whether a model can be used as it is, as a teacher can.
+        Whether a model can be used as it is, as a teacher can: one from elsewhere, too.
     title
         For a screen reader, such as ``Teacher``.
 
@@ -30,6 +34,8 @@ class NetworkSelector(QWidget):
         Emitted when the choice is another one.
     model, network, training
         The controls: which model, which new network, and whether a model is trained.
+    note, change
+        What follows from the choice, and the form of a model from elsewhere.
     """
 
     changed = Signal()
@@ -37,7 +43,9 @@ class NetworkSelector(QWidget):
     def __init__(self, networks: Mapping[str, str], title: str, may_freeze: bool = False) -> None:
         super().__init__()
         self._may_freeze = may_freeze
-        self.model = ModelCombo(none="New network")
+        self._external: Mapping[str, Any] | None = None
+        self.dialog: ExternalModelDialog | None = None
+        self.model = ModelCombo(none="New network", elsewhere=may_freeze)
         self.model.setAccessibleName(f"{title}: new network or model")
         self.model.setToolTip(
             "A new network, or a model to start from: shipped, trained by a run, or a file"
@@ -51,14 +59,24 @@ class NetworkSelector(QWidget):
             "Fine-tune: the weights are trained further, for a third of the steps. "
             "Keep frozen: nothing is trained, which saves the longest stage"
         )
-        self.note = WrappingLabel("Fine-tuned on the sources, for a third of the steps.")
+        self.note = WrappingLabel(_FINE_TUNED)
+        self.change = QPushButton("Cha&nge…")
+        self.change.setToolTip("What the model from elsewhere takes and returns")
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(4)
-        for part in (self.model, self.network.native, self.training.native, self.note):
+        for part in (
+            self.model,
+            self.network.native,
+            self.training.native,
+            self.note,
+            self.change,
+        ):
             rows.addWidget(part)
         self.setFocusProxy(self.model)
         self.model.changed.connect(self._on_model)
+        self.model.elsewhere_asked.connect(self._ask_for_file)
+        self.change.clicked.connect(lambda: self.open_elsewhere(self._elsewhere))
         self.network.changed.connect(self._emit)
         self.training.changed.connect(self._emit)
         self._show_controls()
@@ -66,8 +84,39 @@ class NetworkSelector(QWidget):
     def value(self) -> NetworkChoice:
         """The choice."""
         model = self.model.path
+        if model is not None and self._is_elsewhere:
+            return NetworkChoice(str(self.network.value), model, False, self._external)
         train = model is None or not self._may_freeze or bool(self.training.value)
         return NetworkChoice(str(self.network.value), model, train)
+
+    def open_elsewhere(self, file: Path) -> None:
+        """Ask what a model from elsewhere takes and returns, and choose it."""
+        known = dict(self._external) if self._external and file == self._elsewhere else None
+        self.dialog = ExternalModelDialog(file, known, self)
+        self.dialog.accepted.connect(self._on_described)
+        self.dialog.open()
+
+    @property
+    def _elsewhere(self) -> Path:
+        """The file of the model from elsewhere."""
+        return Path(self._external["file"]) if self._external else Path()
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        return self._external is not None and self.model.path == self._elsewhere
+
+    def _ask_for_file(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(self, "Open a model from elsewhere", "", FILTER)
+        if name:
+            self.open_elsewhere(Path(name))
+
+    def _on_described(self) -> None:
+        assert self.dialog is not None
+        self._external = self.dialog.value
+        same = self.model.path == self._elsewhere
+        self.model.show_elsewhere(self._elsewhere)
+        if same:
+            self._on_model()
 
     def _on_model(self) -> None:
         self._show_controls()
@@ -77,10 +126,25 @@ class NetworkSelector(QWidget):
         self.changed.emit()
 
     def _show_controls(self) -> None:
-        new = self.model.path is None
+        new, elsewhere = self.model.path is None, self._is_elsewhere
         self.network.native.setVisible(new)
-        self.training.native.setVisible(not new and self._may_freeze)
-        self.note.setVisible(not new and not self._may_freeze)
+        self.training.native.setVisible(not new and self._may_freeze and not elsewhere)
+        self.note.setText(_elsewhere_text(self._external) if elsewhere else _FINE_TUNED)
+        self.note.setVisible(elsewhere or (not new and not self._may_freeze))
+        self.change.setVisible(elsewhere)
+
+
+_FINE_TUNED = "Fine-tuned on the sources, for a third of the steps."
+
+
+def _elsewhere_text(external: Mapping[str, Any] | None) -> str:
+    """What is to be known of the choice of a model from elsewhere."""
+    fields = external or {}
+    channels = fields["preprocessing"]["channels"]
+    return literal(
+        f"{Path(fields['file']).name} teaches as it is, by its {fields['output']}; it takes "
+        f"{channels} {'channel' if channels == 1 else 'channels'}."
+    )
 
 
 def choices(titles: Mapping[object, str] | Mapping[str, str], name: str) -> ComboBox:

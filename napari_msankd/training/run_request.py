@@ -1,7 +1,7 @@
 """A run as a person asks for it, and the recipe it becomes; knows no Qt."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,14 +29,19 @@ class NetworkChoice:
         Model file to start from, which names the network; None for a new one.
     train
         Whether it is trained; else a teacher is used as it is.
+    external
+        Fields of `ExternalModel`, where the file is a model from elsewhere.
     """
 
     name: str
     start_from: Path | None = None
     train: bool = True
+    external: Mapping[str, Any] | None = None
 
     def fields(self, **more: Any) -> dict[str, Any]:
-        """Fields of `NetworkRecipe`, and others."""
+        """Fields of a recipe's network, and others, which a model from elsewhere has none of."""
+        if self.external is not None:
+            return {"kind": "onnx", **self.external}
         if self.start_from is None:
             return {"name": self.name} | more
         return {"start_from": str(self.start_from)} | more

@@ -14,6 +14,7 @@ from napari_msankd.widgets.model_dialog import ModelDialog, entry_text, entry_ti
 from src_training.runs.library import ModelEntry, run_of
 
 _OPEN, _MANAGE = "Open model file…", "Manage models…"
+_ELSEWHERE = "A model from elsewhere (ONNX, bioimage.io)…"
 _GROUPS = {"shipped": "Shipped", "run": "Trained by your runs", "file": "Model files"}
 
 
@@ -24,19 +25,26 @@ class ModelCombo(QComboBox):
     ----------
     none
         First entry, which stands for no model; there is none if empty.
+    elsewhere
+        Whether a model that is no file of this package may be asked for.
 
     Attributes
     ----------
     changed
         Emitted when another model, or none, is chosen.
+    elsewhere_asked
+        Emitted when a model from elsewhere is asked for.
     """
 
     changed = Signal()
+    elsewhere_asked = Signal()
 
-    def __init__(self, none: str = "", parent: QWidget | None = None) -> None:
+    def __init__(
+        self, none: str = "", parent: QWidget | None = None, elsewhere: bool = False
+    ) -> None:
         super().__init__(parent)
         elide_combo(self)
-        self._none = none
+        self._none, self._elsewhere = none, elsewhere
         self._path: Path | None = None
         self.entries = library().list_models()
         if not none:
@@ -63,6 +71,10 @@ class ModelCombo(QComboBox):
         if all(path != entry.path for entry in self.entries):
             library().remember(path)
             library_changes.changed.emit()
+        self._choose(path)
+
+    def show_elsewhere(self, path: Path) -> None:
+        """Choose a file that is none of this package's models; the lists do not keep it."""
         self._choose(path)
 
     def refresh(self) -> None:
@@ -93,7 +105,8 @@ class ModelCombo(QComboBox):
             items += [_item(entry_text(entry), entry.path, entry_tip(entry)) for entry in group]
         if self._path is not None and self.entry is None:
             items.append(_item(self._path.stem, self._path))
-        items += [_item(action, action) for action in (_OPEN, _MANAGE)]
+        actions = (_OPEN, *((_ELSEWHERE,) if self._elsewhere else ()), _MANAGE)
+        items += [_item(action, action) for action in actions]
         with signals_blocked(self):
             self._items.clear()
             self._items.invisibleRootItem().appendRows(items)
@@ -114,7 +127,11 @@ class ModelCombo(QComboBox):
         data = self.itemData(position)
         if isinstance(data, str):
             self._select()
-            (self._ask_for_file if data == _OPEN else self._manage)()
+            {
+                _OPEN: self._ask_for_file,
+                _ELSEWHERE: self.elsewhere_asked.emit,
+                _MANAGE: self._manage,
+            }[data]()
         else:
             self._choose(data)
 

@@ -18,6 +18,7 @@ from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Noted, RunStarted, StepDone, read_events
 from src_training.runs.load import load_networks, load_pair
 from src_training.runs.run import distil
+from src_training.training.distributed import launch
 from src_training.training.interruption import Interrupted
 from tests.run_stages import run_stages
 from tests.small_networks import small_network
@@ -245,7 +246,8 @@ def losses(events):
     ]
 
 
-def test_an_onnx_copy_distils_like_the_teacher(make_recipe, copies, tmp_path):
+def test_an_onnx_copy_distils_like_the_teacher(make_recipe, copies, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "training_precision", lambda _device: "32-true")
     file, graph, _ = copies
     events = {}
     for name, teacher in (

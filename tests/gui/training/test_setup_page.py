@@ -211,3 +211,28 @@ def test_a_run_that_starts_ends_the_measuring(make_page, eyes, monkeypatch, qtbo
 
 def running_children():
     return [each for each in psutil.Process().children() if each.status() != "zombie"]
+
+
+def test_a_model_from_elsewhere_is_described_and_teaches(page, tmp_path, qtbot):
+    pytest.importorskip("onnx")
+    from tests.training.test_output_teachers import write_graph
+
+    file = write_graph(tmp_path / "big.onnx", [[1.0], [-1.0]])
+    assert page.teacher.model.findText("A model from elsewhere (ONNX, bioimage.io)…") > 0
+    assert page.student.model.findText("A model from elsewhere (ONNX, bioimage.io)…") < 0
+    page.teacher.open_elsewhere(file)
+    dialog = page.teacher.dialog
+    dialog.form["preprocessing"]["normalise"].value = "fixed"
+    dialog.buttons.button(dialog.buttons.StandardButton.Ok).click()
+    assert dialog.isVisible() and "mean has 0 values" in dialog.message.text()
+    dialog.form["preprocessing"]["normalise"].value = "none"
+    dialog.form["output"].value = "logits"
+    dialog.buttons.button(dialog.buttons.StandardButton.Ok).click()
+    assert page.teacher.note.text().startswith("big.onnx teaches as it is, by its logits")
+    assert not page.teacher.training.native.isVisibleTo(page)
+    qtbot.waitUntil(page.start.isEnabled, timeout=PATIENCE)
+    with qtbot.waitSignal(page.started, timeout=PATIENCE) as started:
+        page.start.click()
+    recipe = started.args[0].recipe
+    assert (recipe.teacher.kind, recipe.teacher.file) == ("onnx", str(file))
+    assert recipe.distillation[0].predictions and not recipe.distillation[0].cross
