@@ -33,7 +33,8 @@ class ExternalPreprocessing(BaseModel):
     percentiles
         Of ``percentiles``.
     scale
-        Pixels of its input for one pixel of a prepared image.
+        How many times as large its input is as a prepared image; 2 for a model that was
+        trained on images twice as large.
     multiple
         Its input's sides are multiples of it, pixels; edges are repeated up to there.
     side
@@ -58,8 +59,8 @@ class ExternalPreprocessing(BaseModel):
             for name, found in (("mean", self.mean), ("std", self.std)):
                 if len(found) not in (1, self.channels):
                     raise ValueError(
-                        f"{name} has {len(found)} values; expected 1 or {self.channels}, "
-                        "as many as channels"
+                        f"{name} has {len(found)} values; expected one for all channels, or one "
+                        f"for each of {self.channels}"
                     )
             if min(self.std) <= 0:
                 raise ValueError(f"std is {min(self.std):g}; expected more than 0")
