@@ -12,7 +12,7 @@ from napari_msankd.widgets.model_form import ModelForm
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.config.yaml_io import first_fault
 from src_training.errors import InputError
-from src_training.inference.external_model import ExternalModel, describe_model
+from src_training.inference.external.model import ExternalModel, describe_model
 
 FILTER = "Models from elsewhere (*.onnx rdf.yaml bioimageio.yaml)"
 

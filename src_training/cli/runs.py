@@ -110,7 +110,7 @@ def recipe(
 
 def _teacher(choice: str, frozen: bool) -> dict[str, object]:
     """As `_network`, or a model from elsewhere."""
-    from src_training.inference.external_model import DESCRIPTIONS
+    from src_training.inference.external.model import DESCRIPTIONS
 
     path = Path(choice)
     if path.suffix == ".onnx" or any((path / name).is_file() for name in DESCRIPTIONS):

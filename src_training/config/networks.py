@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from src_training.config.domains import absolute
 from src_training.config.stages import STAGES, stage_name
 from src_training.errors import InputError
-from src_training.inference.external_model import ExternalModel
+from src_training.inference.external.model import ExternalModel
 from src_training.networks import NETWORKS
 
 Role = Literal["teacher", "student"]

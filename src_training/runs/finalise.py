@@ -26,9 +26,9 @@ from src_training.evaluation.quality import fit_quality
 from src_training.evaluation.verdict import judge
 from src_training.explore.embeddings import image_vectors, mask_vectors
 from src_training.explore.fsd import FSD, frechet_distance, is_collapsed
+from src_training.inference.external.networks import OutputNetwork
 from src_training.inference.model_card import DomainKind, ModelCard, SemanticSpace, TrainingDomain
 from src_training.inference.model_file import SegmentationModel, read_card
-from src_training.inference.output_networks import OutputNetwork
 from src_training.inference.predictor import Predictor
 from src_training.io.atomic import write_text
 from src_training.networks import SegmentationNetwork

@@ -14,9 +14,9 @@ from src_training.config.recipe import Recipe
 from src_training.config.stages import StageSpec, stages_of
 from src_training.distillation import Distillation, build_distillations
 from src_training.errors import InputError
+from src_training.inference.external.networks import OutputNetwork
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel, load_model
-from src_training.inference.output_networks import OutputNetwork
 from src_training.networks import NETWORKS, SegmentationNetwork, build_network
 from src_training.seeds import step_seed
 from src_training.training.stages.base import Stage

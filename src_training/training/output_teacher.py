@@ -10,14 +10,14 @@ from src_training.config.networks import EnsembleTeacher, ExternalTeacher, find_
 from src_training.config.recipe import Recipe
 from src_training.data.preprocessing.geometry import PreparedImage
 from src_training.errors import InputError
-from src_training.inference.model_card import ModelCard
-from src_training.inference.model_file import load_model
-from src_training.inference.output_networks import (
+from src_training.inference.external.networks import (
     EnsembleNetwork,
     OnnxNetwork,
     OutputNetwork,
     read_graph,
 )
+from src_training.inference.model_card import ModelCard
+from src_training.inference.model_file import load_model
 from src_training.io.atomic import write_bytes, write_text
 from src_training.training.stages.base import mean_dice
 

@@ -11,9 +11,9 @@ from src_training.config.networks import ExternalTeacher
 from src_training.config.recipe import Recipe
 from src_training.errors import InputError
 from src_training.export import export_bioimageio, export_onnx
-from src_training.inference.external_model import describe_model
+from src_training.inference.external.model import describe_model
+from src_training.inference.external.networks import EnsembleNetwork, OnnxNetwork, turned_mean
 from src_training.inference.model_file import load_model, read_card
-from src_training.inference.output_networks import EnsembleNetwork, OnnxNetwork, turned_mean
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Noted, RunStarted, StepDone, read_events
 from src_training.runs.load import load_networks, load_pair

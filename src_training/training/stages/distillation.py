@@ -12,7 +12,7 @@ from src_training.data.sampling import Batch, mix_pairs
 from src_training.distillation import Distillation
 from src_training.distillation.base import ForwardOutputs
 from src_training.distillation.gkd.dicd import frozen_running_statistics
-from src_training.inference.output_networks import turned_mean
+from src_training.inference.external.networks import turned_mean
 from src_training.losses.segmentation import WEIGHTS, Supervision
 from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.training.distributed.sync_batch import gather_inputs

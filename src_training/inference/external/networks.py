@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from src_training.errors import InputError
 from src_training.extras import require
-from src_training.inference.external_model import ExternalModel
+from src_training.inference.external.model import ExternalModel
 from src_training.inference.sliding_window import round_up
 from src_training.networks.base import SegmentationNetwork, Skips
 

@@ -1,0 +1,1 @@
+"""Teachers of which the outputs alone are used: models from elsewhere, and ensembles."""
