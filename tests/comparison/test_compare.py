@@ -243,17 +243,17 @@ def test_fields_in_which_rows_differ_are_listed(plan):
     )
     found = summarise([plan[0], replace(plan[1], recipe=changed)])
     of_gkd = [f"distillation.gkd.{name}" for name in GKDOptions.model_fields if name != "method"]
-    of_logits = ["distillation.logits.weight", "distillation.logits.logits"]
+    of_logits = [f"distillation.logits.{name}" for name in ("weight", "teacher_sees", "logits")]
     fields = ["distillation", *of_gkd, "alignment.prior", *of_logits]
     assert [list(row.settings) for row in found.rows] == [[], [], fields, fields]
     settings = found.rows[-1].settings
-    assert [settings[name] for name in ("distillation", *of_logits)] == [["logits"], 1.0, 7.0]
+    assert [settings[name] for name in ("distillation", *of_logits)] == [["logits"], 1.0, "same", 7.0]
     assert settings["distillation.gkd.views"] is None and settings["alignment.prior"] == "image"
     markdown, page = as_markdown(found, "tiny"), as_page(found, "tiny")
     assert "| model | distillation | distillation.gkd.weight |" in markdown
     assert markdown.splitlines()[-1].startswith("| logits | logits |  |")
-    assert markdown.splitlines()[-1].endswith("| image | 1 | 7 |")
-    assert "<td>image</td><td>1</td><td>7</td>" in page
+    assert markdown.splitlines()[-1].endswith("| image | 1 | same | 7 |")
+    assert "<td>image</td><td>1</td><td>same</td><td>7</td>" in page
     assert "differ in" not in as_markdown(summarise(plan[:1]), "tiny")
 
 

@@ -38,7 +38,8 @@ def test_all_scores_of_surfaces_are_those_of_monai(seed, ndim, which):
     of = {"y_pred": y_pred, "y": y, "include_background": True, "spacing": list(spacing)}
     found = surface_distances(predicted, true, spacing)
     hd95 = metrics.compute_hausdorff_distance(**of, percentile=95)
-    assert hausdorff95(found) == pytest.approx(float(hd95), rel=1e-6)
+    # In single precision, a percentile between two distances loses digits with their number.
+    assert hausdorff95(found) == pytest.approx(float(hd95), rel=1e-4)
     assd = metrics.compute_average_surface_distance(**of, symmetric=True)
     assert average_surface_distance(found) == pytest.approx(float(assd), rel=1e-6)
     within = metrics.compute_surface_dice(**of, class_thresholds=[0.7])
