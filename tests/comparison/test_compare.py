@@ -247,7 +247,8 @@ def test_fields_in_which_rows_differ_are_listed(plan):
     fields = ["distillation", *of_gkd, "alignment.prior", *of_logits]
     assert [list(row.settings) for row in found.rows] == [[], [], fields, fields]
     settings = found.rows[-1].settings
-    assert [settings[name] for name in ("distillation", *of_logits)] == [["logits"], 1.0, "same", 7.0]
+    shown = [settings[name] for name in ("distillation", *of_logits)]
+    assert shown == [["logits"], 1.0, "same", 7.0]
     assert settings["distillation.gkd.views"] is None and settings["alignment.prior"] == "image"
     markdown, page = as_markdown(found, "tiny"), as_page(found, "tiny")
     assert "| model | distillation | distillation.gkd.weight |" in markdown
