@@ -149,7 +149,13 @@ class SegmentForm(PluginWidget):
         )
         self.volumes = WrappingLabel()
         self.volumes.setToolTip("Volume of each class in the complete slices")
-        for figure in (self.scores, self.volumes):
+        self.expected = WrappingLabel()
+        self.expected.setToolTip(
+            "Agreement with an expert's labels that is to be expected, from the model's\n"
+            "probabilities alone; in brackets its 90 % interval. It cannot see an object that\n"
+            "the model misses with confidence, nor experts who mark other things."
+        )
+        for figure in (self.expected, self.scores, self.volumes):
             figure.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.calibrate = QPushButton("Calibrate for a sca&nner…")
         self.calibrate.setToolTip(
@@ -167,7 +173,14 @@ class SegmentForm(PluginWidget):
         name.setBuddy(self.threshold)
         form.addRow(name, row)
         form.addRow("R&eference", self.reference)
-        for part in (self.as_labels, self.scores, self.volumes, self.solid, self.calibrate):
+        for part in (
+            self.as_labels,
+            self.expected,
+            self.scores,
+            self.volumes,
+            self.solid,
+            self.calibrate,
+        ):
             below.addWidget(part)
         return box
 
@@ -219,7 +232,11 @@ class SegmentForm(PluginWidget):
         self.as_labels.setVisible(mask is not None)
         name = "" if mask is None else mask.name[:24].replace("&", "&&")
         self.as_labels.setText(f"Use '{name}' as labels")
-        for label, figure in ((self.scores, state.scores), (self.volumes, state.volumes)):
+        for label, figure in (
+            (self.expected, state.expected),
+            (self.scores, state.scores),
+            (self.volumes, state.volumes),
+        ):
             label.setText(figure.shown)
             label.setEnabled(not figure.stale)
         self.solid.setVisible(state.solid)

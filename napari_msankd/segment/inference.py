@@ -22,6 +22,7 @@ from src_training.inference.forward_progress import ForwardProgress, PredictionC
 if TYPE_CHECKING:
     import torch
 
+    from src_training.inference.expected_dice import Quality
     from src_training.inference.predictor import Predictor, Progress
 
 _turn = Lock()
@@ -113,6 +114,8 @@ class ModelInfo:
         Of its file.
     device
         As text.
+    quality
+        How expected Dice is corrected; None if the model file does not tell.
     """
 
     name: str
@@ -123,6 +126,7 @@ class ModelInfo:
     angle: float | None
     sha256: str
     device: str
+    quality: "Quality | None" = None
 
     @property
     def fixed_threshold(self) -> float | None:
@@ -287,6 +291,7 @@ def _model_info(predictor: "Predictor") -> ModelInfo:
         angle=None if source is None else _training_angle(source),
         sha256=predictor.model.sha256 or "",
         device=_device_text(predictor.device),
+        quality=card.quality,
     )
 
 

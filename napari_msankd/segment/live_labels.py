@@ -11,7 +11,7 @@ from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 from napari_msankd.layers import Index, add_layer, placement, shown_index
 from napari_msankd.readers import VOLUME
 from napari_msankd.segment.inference import ModelInfo, Request, Started, Step, segment
-from napari_msankd.segment.metrics import Comparison, comparison
+from napari_msankd.segment.metrics import Comparison, comparison, expected_text
 from napari_msankd.segment.probability_store import Result
 from napari_msankd.segment.provenance import provenance
 from napari_msankd.segment.state import Progress
@@ -315,6 +315,33 @@ class LiveLabels(QObject):
         fixed = self.result.threshold
         self._record["threshold"] = each[0] if fixed is None and len(each) == 1 else fixed
         self._record["thresholds"] = each
+
+    def expected(self) -> str:
+        """What Dice the labels of the model are expected to have; empty where nothing tells.
+
+        It is written into the record and the features of the layer, too. A person's paint does
+        not count.
+        """
+        if self.result is None or self.result.foreground is None or self.model is None:
+            return ""
+        places = [(index, self.request.place(index)) for index in self.slices]
+        if not places:
+            return ""
+        from src_training.inference.expected_dice import expected_dice
+
+        sums = [self.result.sums(place) for _, place in places]
+        whole = expected_dice(np.sum(sums, axis=0), self.model.quality)
+        each = [expected_dice(part, self.model.quality) for part in sums]
+        self._record["expected_dice"] = whole.to_dict()
+        self._record["expected_dice_of_slices"] = [one.to_dict() for one in each if places[0][0]]
+        if self.layer is not None:
+            features = self.layer.features.copy()
+            for name in ("value", "low", "high"):
+                title = "expected Dice" if name == "value" else f"expected Dice, {name}"
+                features[title] = [np.nan, getattr(whole, name)]
+            self.layer.features = features
+        slices = {index[-1]: one for (index, _), one in zip(places, each, strict=True) if index}
+        return expected_text(whole, slices)
 
     def _emit_threshold(self) -> None:
         if self.result is not None and self.result.threshold is None:

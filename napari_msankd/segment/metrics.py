@@ -1,7 +1,7 @@
 """Figures about a result: its agreement with a reference, and the volumes of its classes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from napari_msankd.datasets.layer_pairs import grid_of
 from napari_msankd.layers import Index, Slicing, array_of
 from napari_msankd.segment.inference import Request
+from napari_msankd.segment.state import span_text
 from napari_msankd.torch_import import preload
 from src_training.errors import InputError
 from src_training.io.volumes.grid import format_size
 
 if TYPE_CHECKING:
     from napari.layers import Labels
+
+    from src_training.inference.expected_dice import ExpectedDice
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,35 @@ def extent_text(slices: int, of: int) -> str:
     if of == 1:
         return ""
     return f" · all {of} slices" if slices == of else f" · {slices} of {of} slices"
+
+
+def expected_text(expected: "ExpectedDice", slices: "Mapping[int, ExpectedDice]") -> str:
+    """What Dice the labels are expected to have, and which slices to check.
+
+    Parameters
+    ----------
+    expected
+        Of all complete slices together.
+    slices
+        Of each slice of a stack, by its number; empty for a single image.
+    """
+    text = f"Expected Dice {_with_interval(expected)}"
+    if expected.remark:
+        text += f": {expected.remark}. Check this one."
+    doubtful = [at for at, each in slices.items() if each.remark and not each.empty]
+    if doubtful:
+        text += f"\nCheck slices {span_text(doubtful)}: unlike any validation image"
+    elif slices:
+        worst = min(slices, key=lambda at: (slices[at].empty, slices[at].value))
+        if not slices[worst].empty:
+            text += f"\nLowest in slice {worst}: {_with_interval(slices[worst])}"
+    return text
+
+
+def _with_interval(expected: "ExpectedDice") -> str:
+    if math.isnan(expected.low):
+        return f"{expected.value:.2f} (this model file tells no interval)"
+    return f"{expected.value:.2f} ({expected.low:.2f}–{expected.high:.2f})"
 
 
 def _rounded(ml: float) -> str:

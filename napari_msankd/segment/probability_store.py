@@ -133,6 +133,13 @@ class Result:
         """Leave the present labels to their layer and go on with new ones."""
         self.labels = self._array(f"labels-{uuid4().hex[:6]}")
 
+    def sums(self, index: Index) -> NDArray[np.float64]:
+        """`label_sums` of a plane of a two-class result, for its expected Dice."""
+        from src_training.inference.expected_dice import sums_of_steps
+
+        plane = np.asarray(self.foreground[self.slicing.at(index)])
+        return sums_of_steps(plane, self.threshold_at(index))
+
     def probabilities(self, index: Index) -> NDArray[np.float32]:
         """Foreground probabilities (Y, X) of a plane, in steps of 1/`STEPS`."""
         return np.asarray(self.foreground[self.slicing.at(index)], np.float32) / STEPS

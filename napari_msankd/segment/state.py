@@ -143,7 +143,7 @@ class SegmentState:
         Of the run under way.
     message, traceback
         What happened last, and the traceback of an unexpected error.
-    scores, volumes
+    expected, scores, volumes
         Figures about the result.
     resumable
         Whether a stopped run of the chosen image and model can go on.
@@ -171,6 +171,7 @@ class SegmentState:
     progress: Progress = field(default_factory=Progress)
     message: str = ""
     traceback: str = ""
+    expected: Figure = field(default_factory=Figure)
     scores: Figure = field(default_factory=Figure)
     volumes: Figure = field(default_factory=Figure)
     resumable: bool = False
@@ -235,11 +236,12 @@ class SegmentState:
 
     def outdate_figures(self) -> None:
         """The labels have changed: mark the figures until they are computed anew."""
-        self.scores, self.volumes = self.scores.outdated(), self.volumes.outdated()
+        self.expected, self.scores = self.expected.outdated(), self.scores.outdated()
+        self.volumes = self.volumes.outdated()
 
     def clear_figures(self) -> None:
         """There is no result any more."""
-        self.scores = self.volumes = Figure()
+        self.expected = self.scores = self.volumes = Figure()
 
     def asks_angle(self, viewer: "ViewerModel") -> bool:
         """Whether the camera matters: the model knows its own, and the image is a photograph."""

@@ -344,6 +344,7 @@ class SegmentWidget(SegmentForm):
         if run is None or run.layer is None or run.model is None or run.result is None:
             return
         if not run.running:
+            self.state.expected = Figure(run.expected())
             classes, finished = run.model.classes, run.result.finished
             what = label_volume(run.layer, run.request, finished, classes)
             if what is not None:

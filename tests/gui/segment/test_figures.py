@@ -173,3 +173,21 @@ def test_a_threshold_set_before_the_first_tile_is_used(
     qtbot.waitUntil(lambda: not widget.running, timeout=PATIENCE)
     wanted = labels_from(Predictor(load_model(model), "cpu").predict(image), 0.7)
     qtbot.waitUntil(lambda: np.array_equal(widget.result.data, wanted), timeout=PATIENCE)
+
+
+def test_expected_dice_stands_with_the_result(image, viewer, widget, segmented, qtbot):
+    viewer.add_image(image, rgb=True)
+    labels = segmented()
+    qtbot.waitUntil(lambda: "Expected Dice 0." in widget.expected.text(), timeout=PATIENCE)
+    assert "tells no interval" in widget.expected.text()
+    before = labels.metadata["msankd"]["expected_dice"]
+    assert before["low"] is None and 0 <= before["value"] <= 1
+    assert labels.features["expected Dice"][1] == before["value"]
+    widget.state.manual = True
+    widget.threshold.setValue(0.9)
+    qtbot.waitUntil(
+        lambda: labels.metadata["msankd"]["expected_dice"]["value"] != before["value"],
+        timeout=PATIENCE,
+    )
+    viewer.layers.remove(labels)
+    assert widget.expected.text() == ""

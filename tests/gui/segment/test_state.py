@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from napari_msankd.layers import shown_axis
 from napari_msankd.masks import is_mask_like
 from napari_msankd.segment.inference import ModelInfo
-from napari_msankd.segment.metrics import Scores, format_volumes
+from napari_msankd.segment.metrics import Scores, expected_text, format_volumes
 from napari_msankd.segment.state import (
     Figure,
     Progress,
@@ -22,6 +22,7 @@ from napari_msankd.segment.state import (
 )
 from napari_msankd.settings import Preferences
 from src_training.errors import InputError
+from src_training.inference.expected_dice import ExpectedDice
 
 MODEL = Path("model.safetensors")
 FUNDUS = ModelInfo("f", "", ("background", "vessel"), 0.4, False, 30, "", "CPU")
@@ -232,3 +233,13 @@ def test_masks_among_images_are_known_by_their_values(viewer, values, mask):
 def test_what_the_plugin_made_is_no_image_to_segment(viewer):
     made = viewer.add_image(np.random.rand(8, 9), metadata={"msankd": {"model": "x"}})
     assert is_mask_like(made)
+
+
+def test_expected_dice_names_the_slices_to_check():
+    good, bad = (ExpectedDice(v, v - 0.1, v + 0.1, v, extrapolated=v < 0.5) for v in (0.8, 0.4))
+    assert expected_text(good, {}) == "Expected Dice 0.80 (0.70–0.90)"
+    assert expected_text(bad, {}).endswith(
+        "less sure than on any validation image. Check this one."
+    )
+    assert "Check slices 3–4: unlike" in expected_text(good, {2: good, 3: bad, 4: bad})
+    assert "Lowest in slice 2: 0.80" in expected_text(good, {2: good})
