@@ -52,6 +52,13 @@ def recipe(
     freeze_teacher: Annotated[
         bool, Parameter(negative=(), help="Use the teacher's model as it is.")
     ] = False,
+    teacher_output: Annotated[
+        str | None,
+        Parameter(
+            help="What a teacher from elsewhere returns, where its file does not say it: logits, "
+            "probabilities or sigmoid."
+        ),
+    ] = None,
     time: Annotated[str, Parameter(help="quick, standard or full.")] = "standard",
     angle: Annotated[
         list[float] | None,
@@ -100,7 +107,7 @@ def recipe(
         targets,
         _network(student),
         time,
-        teacher=_teacher(teacher, freeze_teacher),
+        teacher=_teacher(teacher, freeze_teacher, teacher_output),
         unlabelled=domains[count:],
         preprocessing=how,
     )
@@ -108,13 +115,14 @@ def recipe(
     console.out.print(f"{out_file} is written; images are prepared as {how.kind}.", soft_wrap=True)
 
 
-def _teacher(choice: str, frozen: bool) -> dict[str, object]:
+def _teacher(choice: str, frozen: bool, output: str | None) -> dict[str, object]:
     """As `_network`, or a model from elsewhere."""
     from src_training.inference.external.model import DESCRIPTIONS
 
     path = Path(choice)
     if path.suffix == ".onnx" or any((path / name).is_file() for name in DESCRIPTIONS):
-        return {"kind": "onnx", "file": str(path.resolve())}
+        external: dict[str, object] = {"kind": "onnx", "file": str(path.resolve())}
+        return external | ({"output": output} if output else {})
     return _network(choice) | ({"train": False} if frozen else {})
 
 

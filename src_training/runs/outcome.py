@@ -95,9 +95,9 @@ def as_markdown(
     models = [
         (
             role,
-            f"{found.parameters:,}",
+            f"{found.parameters:,}" if found.parameters else "not known",
             f"{found.bytes / 1e6:.1f}",
-            f"{found.gmac:.2f}",
+            f"{found.gmac:.2f}" if found.gmac else "not known",
             f"{found.seconds_per_image * 1000:.0f}",
             "each image's own" if found.own_threshold else f"{found.threshold:.2f}",
         )

@@ -299,3 +299,13 @@ def test_a_run_keeps_its_teacher_and_resumes_exactly(make_recipe, copies, tmp_pa
     assert load_networks(whole.path).recipe == recipe
     with pytest.raises(InputError, match="the outputs alone are known"):
         load_pair(whole.path)
+
+
+def test_a_recipe_of_folders_takes_a_teacher_from_elsewhere(msankd, make_domain, tmp_path):
+    graph, out = write_graph(tmp_path / "big.onnx", WEIGHTS[:, :1]), tmp_path / "made.yaml"
+    command = ("recipe", make_domain(), "--teacher", graph, "--time", "quick", "--out", out)
+    refused = msankd(*command)
+    assert refused.code and "output of big.onnx is missing" in " ".join(refused.err.split())
+    assert msankd(*command, "--teacher-output", "logits").code == 0
+    teacher = Recipe.load(out).teacher
+    assert (teacher.kind, teacher.output, teacher.file) == ("onnx", "logits", str(graph))

@@ -44,7 +44,7 @@ class ModelResult:
     file
         The model.
     parameters
-        Weights of the network.
+        Weights of the network; 0 where they are not known.
     bytes
         Size of the model file; None if it is gone.
     seconds
@@ -55,6 +55,8 @@ class ModelResult:
         where there are no masks, FSD where there are too few patches.
     kinds
         What the model knows of each domain, ``unseen`` or ``adapted``; see `DomainKind`.
+    usable
+        Whether the run has it as a model; it has none of a teacher from elsewhere.
     """
 
     role: str
@@ -65,6 +67,7 @@ class ModelResult:
     dice: dict[str, Score]
     fsd: dict[str, Score]
     kinds: dict[str, str] = field(default_factory=dict)
+    usable: bool = True
 
 
 def read_results(run: Path) -> list[ModelResult]:
@@ -124,6 +127,7 @@ def _result(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelRes
             for domain, fsd in report["fsd"].items()
         },
         kinds=report.get("domain_kinds", {}),
+        usable=role != "teacher" or not (folder.start / "teacher.json").exists(),
     )
 
 

@@ -156,7 +156,7 @@ class ResultsTable(QWidget):
     def _on_chosen(self) -> None:
         chosen = self.chosen
         for button in (self.segment, self.onnx, self.bioimageio):
-            button.setEnabled(chosen is not None)
+            button.setEnabled(chosen is not None and chosen.usable)
         self.csv.setEnabled(bool(self._results))
         self.folder.setEnabled(self._run is not None)
         if chosen is not None:
@@ -176,7 +176,10 @@ def _rows(results: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]
             for name in names
         ),
         *((f"FSD\n{name}", [_fsd(each.fsd.get(name)) for each in results]) for name in names),
-        ("Parameters", [(f"{each.parameters:,}", "") for each in results]),
+        (
+            "Parameters",
+            [(f"{each.parameters:,}" if each.parameters else _UNKNOWN, "") for each in results],
+        ),
         ("Model file", [_size(each.bytes) for each in results]),
         ("Time per image", [_time(each.seconds) for each in results]),
     ]
@@ -201,6 +204,10 @@ def _fsd(score: Score | None) -> tuple[str, str]:
         return _UNKNOWN, _UNMEASURED
     tip = "Fréchet distance of the semantic vectors to the source's, and its 95 % interval"
     return f"{score:.3g}", tip
+
+
+def _count(parameters: int) -> tuple[str, str]:
+    return (f"{parameters:,}", "") if parameters else (_UNKNOWN, "A model from elsewhere")
 
 
 def _size(count: int | None) -> tuple[str, str]:

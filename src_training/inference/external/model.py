@@ -106,6 +106,11 @@ class ExternalModel(BaseModel):
             raise ValueError(str(error)) from None
         given = content.get("preprocessing", {})
         merged = {**described, **content, "file": described["file"]}
+        if "output" not in merged:
+            raise ValueError(
+                f"output of {Path(merged['file']).name} is missing, and the file does not say it; "
+                "expected logits, probabilities or sigmoid"
+            )
         if isinstance(given, Mapping):
             merged["preprocessing"] = {**described.get("preprocessing", {}), **given}
         return merged
