@@ -176,10 +176,7 @@ def _rows(results: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]
             for name in names
         ),
         *((f"FSD\n{name}", [_fsd(each.fsd.get(name)) for each in results]) for name in names),
-        (
-            "Parameters",
-            [(f"{each.parameters:,}" if each.parameters else _UNKNOWN, "") for each in results],
-        ),
+        ("Parameters", [_count(each.parameters) for each in results]),
         ("Model file", [_size(each.bytes) for each in results]),
         ("Time per image", [_time(each.seconds) for each in results]),
     ]
