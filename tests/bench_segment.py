@@ -6,9 +6,11 @@ machine slows all of them alike.
 """
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +24,10 @@ from src_training.data.domain import Domain
 from src_training.data.preprocessing.geometry import PADDING
 from src_training.evaluation.evaluate import evaluate
 from src_training.inference.image_threshold import binarise, quantise
-from src_training.inference.model_file import load_model
+from src_training.inference.model_file import SegmentationModel, load_model
 from src_training.inference.predictor import Predictor, labels_from
-from src_training.io.images import read_image
+from src_training.io.images import read_image, write_image
+from tests.bench import settled
 
 REPEATS = 5
 BEFORE = {
@@ -75,10 +78,19 @@ def segmenting(predictor: Predictor, image: NDArray[np.generic]) -> Callable[[],
 
 
 def predictor_of(name: str, angle: float | None, adapted: bool) -> Predictor:
-    model = load_model(name).for_camera(angle)
+    model = untrained_wnet() if name == "wnet" else load_model(name)
+    model = model.for_camera(angle)
     if not adapted:
         model.card = model.card.model_copy(update={"bn_mixing": 0.0})
     return Predictor(model, "cpu")
+
+
+def untrained_wnet() -> SegmentationModel:
+    """A W-Net of the size that presets train, prepared as the shipped model of vessels."""
+    torch.manual_seed(0)
+    card = load_model("vessels-chasedb1").card
+    card = card.model_copy(update={"architecture": "wnet", "options": {}})
+    return SegmentationModel(card, settled(card.build()))
 
 
 def segmentation(data: Path) -> None:
@@ -92,6 +104,8 @@ def segmentation(data: Path) -> None:
         "HRF at its camera's angle": ("vessels-chasedb1", 45.0, hrf),
         "CHASE": ("vessels-chasedb1", None, chase),
         "liver slice": ("liver-msd", None, liver),
+        "HRF, W-Net": ("wnet", None, hrf),
+        "CHASE, W-Net": ("wnet", None, chase),
     }
     print("| what | s | bare pass, s | ratio | before |\n|---|---|---|---|---|")
     for what, (model, angle, image) in cases.items():
@@ -118,31 +132,45 @@ def segmentation(data: Path) -> None:
     print(f"one move of the threshold on HRF: {1000 * moved['threshold']:.0f} ms")
 
 
-def start_up() -> None:
-    """CPU seconds of commands until their help, and of the modules of `msankd segment`."""
-    torch_alone = "import torch"
-    segment = "import src_training.inference.image_files, src_training.inference.volumes.segment"
-    codes = {"torch": torch_alone, "msankd segment": f"{torch_alone}; {segment}"}
-    for command in ("models", "runs", "--help"):
-        codes[f"msankd {command}"] = (
-            f"import sys; sys.argv[1:] = [{command!r}]; from src_training.cli import main; main()"
-        )
+def whole_commands(data: Path | None) -> None:
+    """CPU seconds of whole commands, from the start of Python to its end."""
+    msankd = ["-m", "src_training"]
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder, "data", "images")
+        images.mkdir(parents=True)
+        commands = {
+            "import torch": ["-c", "import torch"],
+            "msankd --help": [*msankd, "--help"],
+            "msankd models": [*msankd, "models"],
+            "msankd runs": [*msankd, "runs", folder],
+        }
+        if data is not None:
+            write_image(images / "photograph.png", read_image(data / "retina/drive/images/01.tif"))
+            commands["msankd inspect"] = [*msankd, "inspect", str(images.parent)]
+            labels = ["--out", str(Path(folder, "labels"))]
+            commands["msankd segment"] = [
+                *msankd, "segment", str(images), "--model", "vessels-chasedb1", *labels
+            ]  # fmt: skip
+        print("\n| whole command | CPU s |\n|---|---|")
+        for name, command in commands.items():
+            print(f"| {name} | {statistics.median(of_child(command) for _ in range(3)):.2f} |")
 
-    def run(code: str) -> float:
-        code = f"import atexit, time, sys; clock = time.process_time\n" \
-            f"atexit.register(lambda: print(clock(), file=sys.stderr))\n{code}"  # fmt: skip
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        return float(done.stderr.split()[-1])
 
-    for name, code in codes.items():
-        print(f"start-up, {name}: {statistics.median(run(code) for _ in range(3)):.2f} s")
+def of_child(arguments: list[str]) -> float:
+    """CPU seconds of one Python with one thread; the error it ends with, if it does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=one_thread)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread, CPU seconds")
-    if "MSANKD_DATA" in os.environ:
-        segmentation(Path(os.environ["MSANKD_DATA"]))
-    else:
+    images = Path(os.environ["MSANKD_DATA"]) if "MSANKD_DATA" in os.environ else None
+    if images is None:
         print("MSANKD_DATA is not set; expected the folder of images to segment")
-    start_up()
+    else:
+        segmentation(images)
+    whole_commands(images)

@@ -125,7 +125,7 @@ def _segment_images(
     probabilities: bool,
 ) -> None:
     from src_training.cli.progress import counted
-    from src_training.evaluation.expected_table import SegmentedImage, write_table
+    from src_training.evaluation.quality.table import SegmentedImage, write_table
     from src_training.inference.image_files import segment_file
 
     card, images = predictor.model.card, list[SegmentedImage]()
@@ -173,7 +173,7 @@ def _segment_volume(
     segment_slabs: "SlabSegmenter",
 ) -> None:
     from src_training.cli.progress import counted
-    from src_training.evaluation.expected_table import SegmentedImage, write_table
+    from src_training.evaluation.quality.table import SegmentedImage, write_table
     from src_training.inference.volumes.estimate import estimate_volume
     from src_training.inference.volumes.job import VolumeJob
     from src_training.inference.volumes.segment import segment_volume

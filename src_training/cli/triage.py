@@ -40,8 +40,8 @@ def triage(
     ```
     """
     from src_training.cli.progress import counted
-    from src_training.evaluation.triage import LABELS, TriageJob, segmented_image
-    from src_training.evaluation.triage import triage as triage_files
+    from src_training.evaluation.quality.triage import LABELS, TriageJob, segmented_image
+    from src_training.evaluation.quality.triage import triage as triage_files
     from src_training.inference.image_files import find_images, label_files, not_segmented
     from src_training.inference.model_file import load_model
     from src_training.inference.volumes.segment import find_volumes

@@ -7,9 +7,9 @@ from src_training.data.domain import Domain
 from src_training.data.prepared import prepare_cases
 from src_training.errors import InputError
 from src_training.evaluation.calibration import calibrate, update_card
-from src_training.evaluation.confidence import agreement
 from src_training.evaluation.evaluate import evaluate
-from src_training.evaluation.quality import fit_quality
+from src_training.evaluation.quality.agreement import agreement
+from src_training.evaluation.quality.fit import fit_quality
 from src_training.inference.model_file import copy_with_card
 from src_training.inference.predictor import Predictor
 

@@ -13,8 +13,8 @@ from src_training.data.domain import Domain
 from src_training.data.prepared import PreparedCase, prepare_cases
 from src_training.errors import InputError
 from src_training.evaluation.bootstrap import bootstrap_by_patient, count_patients
-from src_training.evaluation.confidence import Agreement, agreement, mean_entropy
 from src_training.evaluation.metrics import Pooled, mean_defined, score
+from src_training.evaluation.quality.agreement import Agreement, agreement, mean_entropy
 from src_training.evaluation.volume_metrics import score_volume
 from src_training.inference.expected_dice import (
     ExpectedDice,
@@ -268,8 +268,7 @@ def _score(
         used = card.threshold_for(probabilities) if threshold is None else threshold
         labels = labels_from(probabilities, used)
         elapsed = time.perf_counter() - began
-        pooled.add(probabilities, original.mask, fov, used)
-        scores = score(probabilities, original.mask, fov, used, classes=card.classes)
+        scores = score(probabilities, original.mask, fov, used, classes=card.classes, pooled=pooled)
     except InputError as error:
         raise InputError(f"{domain}: image {original.name}: {error}") from None
     sums, entropy = label_sums(probabilities, labels), mean_entropy(probabilities)

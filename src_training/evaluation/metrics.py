@@ -16,18 +16,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logit
 
 from src_training.data.preprocessing.geometry import Float, Mask
 from src_training.errors import InputError
+from src_training.evaluation.auc import BINS, binned_auc, bins_of, exact_auc
 from src_training.evaluation.surfaces import hausdorff95, surface_dice, surface_distances
 from src_training.inference.predictor import labels_from
 
 Labels = NDArray[np.integer]
 Array = NDArray[np.float64]
 
-_BINS = 8192
-_LARGEST_LOGIT = 32.0
+_PIXELS_AT_ONCE = 2**19
+"""Pixels that are counted together: these fit into a processor's cache."""
+
+_MOST_TIED = 1e-5
+"""Largest error of an AUC that pixels of one bin may cause."""
 
 
 def dice(overlap: ArrayLike, predicted: ArrayLike, true: ArrayLike, empty: float = 1.0) -> Array:
@@ -193,6 +196,7 @@ def score(
     spacing: tuple[float, float] = (1.0, 1.0),
     tolerance: float = 1.0,
     classes: Sequence[str] | None = None,
+    pooled: "Pooled | None" = None,
 ) -> dict[str, float]:
     """Score one image.
 
@@ -212,12 +216,14 @@ def score(
         Largest distance at which boundaries count as equal, for surface Dice.
     classes
         K names; with more than two classes each gets its own ``dice_NAME``.
+    pooled
+        Takes the image too, without counting its pixels again.
 
     Returns
     -------
     dict of str to float
         `METRICS`; all but ``hd95`` from 0 to 1. For ``hd95`` and
-        ``surface_dice`` see `hausdorff95` and `surface_dice`.
+        ``surface_dice`` see `hausdorff95` and `surface_dice`. ``auc`` is exact to 1e-5.
 
     Raises
     ------
@@ -235,12 +241,17 @@ def score(
     """
     inside = _pixels_to_score(probabilities, mask, fov)
     labels = labels_from(probabilities, threshold)
-    table = confusion_matrix(labels[inside], mask[inside], len(probabilities))
+    table, histograms = _count(probabilities, labels, mask, inside)
+    if pooled is not None:
+        pooled.add_counts(table, histograms)
     per_class = _table_dice(table)
     scores = {"dice": float(per_class.mean())} | _count_scores(table)
-    scores["auc"] = mean_defined(
-        [_exact_auc(p[inside], mask[inside] == k) for k, p in _foreground(probabilities)]
-    )
+    areas = []
+    for k, histogram in enumerate(histograms, start=1):
+        area, error = binned_auc(*histogram)
+        exact = error > _MOST_TIED
+        areas.append(exact_auc(probabilities[k][inside], mask[inside] == k) if exact else area)
+    scores["auc"] = mean_defined(areas)
     scores["hd95"], scores["surface_dice"] = _surface_scores(
         labels, mask, inside, table, spacing, tolerance
     )
@@ -260,9 +271,9 @@ class Pooled:
 
     Notes
     -----
-    AUC comes from histograms of the probabilities, 8192 bins evenly spaced in
-    the logit so that confident networks keep their order; pixels of one bin
-    count as ties.
+    AUC comes from histograms of the probabilities, whose bins are 1/2048 as wide as
+    p or 1 - p, so that confident networks keep their order; pixels of one bin count
+    as ties.
 
     Examples
     --------
@@ -276,7 +287,7 @@ class Pooled:
 
     def __init__(self, classes: int) -> None:
         self._table = np.zeros((classes, classes), np.int64)
-        self._histograms = np.zeros((classes - 1, 2, _BINS), np.int64)
+        self._histograms = np.zeros((classes - 1, 2, BINS), np.int64)
 
     def add(
         self,
@@ -287,24 +298,25 @@ class Pooled:
     ) -> None:
         """Add one image; parameters and errors as in `score`."""
         inside = _pixels_to_score(probabilities, mask, fov)
-        labels, true = labels_from(probabilities, threshold)[inside], mask[inside]
-        self._table += confusion_matrix(labels, true, len(self._table))
-        for k, p in _foreground(probabilities):
-            bins = _bins(p[inside]) + _BINS * (true == k)
-            counts = np.bincount(bins, minlength=2 * _BINS)
-            self._histograms[k - 1] += counts.reshape(2, _BINS)
+        labels = labels_from(probabilities, threshold)
+        self.add_counts(*_count(probabilities, labels, mask, inside))
+
+    def add_counts(self, table: NDArray[np.int64], histograms: NDArray[np.int64]) -> None:
+        """Add the confusion matrix of an image, and the bins of its pixels; see `score`."""
+        self._table += table
+        self._histograms += histograms
 
     def result(self) -> dict[str, float]:
         """`POOLED` over the pixels of all images that were added."""
         scores = _count_scores(self._table)
-        scores["auc"] = mean_defined([_binned_auc(*pair) for pair in self._histograms])
+        scores["auc"] = mean_defined([binned_auc(*pair)[0] for pair in self._histograms])
         return scores
 
 
 def _pixels_to_score(probabilities: Float, mask: Labels, fov: Mask | None) -> Mask:
     """The pixels (H, W) inside the field of view, once the input has been checked."""
     size = probabilities.shape[1:]
-    if not np.isfinite(probabilities).all():
+    if not np.isfinite([probabilities.min(), probabilities.max()]).all():
         raise InputError("the model gives probabilities that are NaN or infinite; expected none")
     if mask.shape != size:
         raise InputError(f"the mask has shape {mask.shape}; expected that of the image, {size}")
@@ -324,10 +336,6 @@ def _pixels_to_score(probabilities: Float, mask: Labels, fov: Mask | None) -> Ma
     return fov.astype(np.bool_)
 
 
-def _foreground(probabilities: Float) -> list[tuple[int, Float]]:
-    return list(enumerate(probabilities))[1:]
-
-
 def _table_dice(table: NDArray[np.int64], empty: float = 1.0) -> Array:
     """Dice of each foreground class of a confusion matrix."""
     return dice(table.diagonal(), table.sum(0), table.sum(1), empty)[1:]
@@ -343,30 +351,28 @@ def _ratio(part: ArrayLike, whole: ArrayLike) -> Array:
         return np.asarray(np.true_divide(part, whole), np.float64)
 
 
-def _exact_auc(probabilities: Float, positive: Mask) -> float:
-    """Probability that a positive pixel ranks above a negative one, ties counting half."""
-    above, below = np.sort(probabilities[positive]), np.sort(probabilities[~positive])
-    if not above.size or not below.size:
-        return float("nan")
-    # Counts are summed as integers, so that nothing is rounded before the division.
-    twice = sum(int(np.searchsorted(below, above, side).sum()) for side in ("left", "right"))
-    return twice / (2 * above.size * below.size)
+def _count(
+    probabilities: Float, labels: Labels, mask: Labels, inside: Mask
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The confusion matrix of the pixels inside, and their histograms (K - 1, 2, bins).
 
-
-def _bins(probabilities: Float) -> NDArray[np.int64]:
-    # Resizing may round a probability to just above 1.
-    logits = logit(np.clip(probabilities, 0, 1)).clip(-_LARGEST_LOGIT, _LARGEST_LOGIT)
-    position = logits / (2 * _LARGEST_LOGIT) + 0.5
-    return np.minimum((position * _BINS).astype(np.int64), _BINS - 1)
-
-
-def _binned_auc(negative: NDArray[np.int64], positive: NDArray[np.int64]) -> float:
-    """Probability that a positive ranks above a negative, ties counting half."""
-    pairs = float(negative.sum()) * float(positive.sum())
-    if pairs == 0:
-        return float("nan")
-    below = np.cumsum(negative) - negative / 2
-    return float((positive * below).sum() / pairs)
+    Of each foreground class these hold first the pixels outside it, then those in it.
+    """
+    classes = len(probabilities)
+    table = np.zeros((classes, classes), np.int64)
+    histograms = np.zeros((classes - 1, 2 * BINS), np.int64)
+    maps = probabilities.reshape(classes, -1)
+    all_found, all_true, all_inside = labels.ravel(), mask.ravel(), inside.ravel()
+    for start in range(0, inside.size, _PIXELS_AT_ONCE):
+        part = slice(start, start + _PIXELS_AT_ONCE)
+        chosen = all_inside[part]
+        found, true = all_found[part][chosen], all_true[part][chosen]
+        table += confusion_matrix(found, true, classes)
+        for k in range(1, classes):
+            bins = bins_of(maps[k, part][chosen])
+            bins[true == k] += BINS
+            histograms[k - 1] += np.bincount(bins, minlength=2 * BINS)
+    return table, histograms.reshape(-1, 2, BINS)
 
 
 def _surface_scores(

@@ -209,7 +209,7 @@ def frechet_distance(
     gap = math.sqrt(first.ridge) - math.sqrt(second.ridge)
     product = first.normal.factor @ second.normal.factor.T
     if interval:
-        parts = np.linalg.svd(product, full_matrices=False)
+        parts = _singular_vectors(product)
         common, margin = float(parts[1].sum()), 1.96 * _standard_error(first, second, parts)
     else:
         common, margin = _singular_sum(product), 0.0
@@ -292,13 +292,30 @@ def _singular_sum(matrix: Array) -> float:
     """Sum of the singular values, by eigenvalues where those are faster and exact enough."""
     if matrix.shape[0] == matrix.shape[1]:
         squared = np.linalg.eigvalsh(matrix @ matrix.T)
-        if squared[0] > 0:
-            roots = np.sqrt(squared)
-            # Each eigenvalue has an error of some units in the last place of the largest.
-            error = 10 * np.finfo(float).eps * squared[-1] * (1 / roots).sum()
-            if error < _MOST_ROUNDING * roots.sum():
-                return float(roots.sum())
+        if _exact_enough(squared):
+            return float(np.sqrt(squared).sum())
     return float(np.linalg.svd(matrix, compute_uv=False).sum())
+
+
+def _singular_vectors(matrix: Array) -> tuple[Array, Array, Array]:
+    """The singular value decomposition, by eigenvectors as in `_singular_sum`."""
+    if matrix.shape[0] == matrix.shape[1]:
+        squared, vectors = np.linalg.eigh(matrix.T @ matrix)
+        if _exact_enough(squared):
+            roots = np.sqrt(squared)
+            return (matrix @ vectors) / roots, roots, vectors.T
+    left, singular, right = np.linalg.svd(matrix, full_matrices=False)
+    return left, singular, right
+
+
+def _exact_enough(squared: NDArray[np.floating]) -> bool:
+    """Whether singular values may be the roots of these eigenvalues, in ascending order."""
+    if squared[0] <= 0:
+        return False
+    roots = np.sqrt(squared)
+    # Each eigenvalue has an error of some units in the last place of the largest.
+    error = 10 * np.finfo(float).eps * squared[-1] * (1 / roots).sum()
+    return bool(error < _MOST_ROUNDING * roots.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,7 +366,9 @@ def _variance(own: _Side, other: _Side, to_other: Array) -> float:
     trace = own.rows.shape[1] - float((to_other**2).sum())
     if own.left_out and own.ridge:
         trace += own.left_out * (1 - math.sqrt(other.ridge / own.ridge))
-    moved = lengths - ((centred @ to_other.T) ** 2).sum(1)
+    # Single precision is enough for an error bar, and takes half the time.
+    images = centred.astype(np.float32) @ to_other.T.astype(np.float32)
+    moved = lengths - np.einsum("ij,ij->i", images, images)
     influence = 2 * centred @ (own.normal.mean - other.normal.mean)
     influence += (1 - own.shrinkage) * moved
     influence += own.shrinkage * trace * lengths / (own.rows.shape[1] + own.left_out)

@@ -11,6 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from src_training.networks.base import SegmentationNetwork
 
+Counting = Callable[[nn.Module], AbstractContextManager[Any]]
+"""Context of each forward pass of a network, such as `ForwardProgress.counting`."""
+
 
 class BatchNormAdaptation:
     """A copy of a network whose batch norms adapt to one image after another.
@@ -35,14 +38,21 @@ class BatchNormAdaptation:
     def __init__(self, network: SegmentationNetwork) -> None:
         shared: dict[int, Any] = {id(weight): weight for weight in network.parameters()}
         self.network = copy.deepcopy(network, shared)
-        pairs = zip(self.network.modules(), network.modules(), strict=True)
-        self._norms = [(own, trained) for own, trained in pairs if isinstance(own, _BatchNorm)]
+        self._norms, trained = (
+            [each for each in net.modules() if isinstance(each, _BatchNorm)]
+            for net in (self.network, network)
+        )
+        self._statistics = [
+            pair
+            for norms in zip(self._norms, trained, strict=True)
+            for pair in zip(*map(_statistics, norms), strict=True)
+        ]
 
     def adapt(
         self,
         tiles: Iterable[Tensor],
         mixing: float,
-        counting: Callable[[nn.Module], AbstractContextManager[Any]] = nullcontext,
+        counting: Counting = nullcontext,
     ) -> SegmentationNetwork:
         """Adapt the copy to an image, forgetting the one before.
 
@@ -53,16 +63,16 @@ class BatchNormAdaptation:
         mixing
             Share of the image's statistics, from 0 to 1.
         counting
-            Context of each forward pass, such as `ForwardProgress.counting`.
+            See `Counting`.
 
         Returns
         -------
         SegmentationNetwork
             The copy, in eval mode; valid until the next image.
         """
-        for norm, trained in self._norms:
-            for own, of_training in zip(_statistics(norm), _statistics(trained), strict=True):
-                own.copy_(of_training)
+        for own, of_training in self._statistics:
+            own.copy_(of_training)
+        for norm in self._norms:
             norm.train()
             # Without momentum a norm averages over all tiles, and the first one replaces the
             # training's statistics. `PooledNorm` counts no single pooled value, and keeps them.
@@ -72,10 +82,10 @@ class BatchNormAdaptation:
             for tile in tiles:
                 with counting(self.network):
                     self.network(tile)
-        for norm, trained in self._norms:
+        for norm in self._norms:
             norm.eval()
-            for own, of_training in zip(_statistics(norm), _statistics(trained), strict=True):
-                own.copy_(torch.lerp(of_training, own, mixing))
+        for own, of_training in self._statistics:
+            own.copy_(torch.lerp(of_training, own, mixing))
         return self.network
 
 

@@ -12,6 +12,9 @@ from src_training.networks.base import SegmentationNetwork
 _TOLERANCE = 1e-3
 """Largest median difference of a folded network, relative to the spread of its logits."""
 
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+_Layers = tuple[Convolution, Convolution, nn.BatchNorm2d]
+
 
 class FoldedNetwork:
     """A network without the batch norms that follow a convolution, for prediction.
@@ -34,21 +37,29 @@ class FoldedNetwork:
         ).to(next(network.parameters()))
         self._pairs = _pairs(network, probe)
         self._folded = self._without_norms()
+        self._layers = [self._layers_of(*pair) for pair in self._pairs]
         with torch.no_grad():
             expected, found = (net.forward(probe) for net in (network, self.folded()))
         # Rounding may move single pixels far, where a network picks maxima.
         if (found - expected).abs().median() > _TOLERANCE * expected.std():
-            self._pairs, self._folded = [], network
+            self._layers, self._folded = [], network
 
     @torch.no_grad()
     def folded(self) -> SegmentationNetwork:
         """The folded network, with the present weights and statistics of the network."""
-        for convolution, norm in self._pairs:
-            own, layer = (net.get_submodule(convolution) for net in (self._folded, self._network))
-            fused = _fused(layer, self._network.get_submodule(norm))
-            for name, tensor in zip(("weight", "bias"), fused, strict=True):
-                own.get_parameter(name).copy_(tensor)
+        for own, convolution, norm in self._layers:
+            weight, bias = _fused(convolution, norm)
+            own.weight.copy_(weight)
+            own.get_parameter("bias").copy_(bias)
         return self._folded
+
+    def _layers_of(self, convolution: str, norm: str) -> _Layers:
+        """A folded convolution, and the convolution and the norm that it stands for."""
+        own, stored = (net.get_submodule(convolution) for net in (self._folded, self._network))
+        layer = self._network.get_submodule(norm)
+        assert isinstance(own, Convolution) and isinstance(stored, Convolution)
+        assert isinstance(layer, nn.BatchNorm2d)
+        return own, stored, layer
 
     def _without_norms(self) -> SegmentationNetwork:
         tensors = (*self._network.parameters(), *self._network.buffers())
@@ -64,9 +75,7 @@ class FoldedNetwork:
         return folded
 
 
-def _fused(convolution: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
-    assert isinstance(norm, nn.BatchNorm2d)
+def _fused(convolution: Convolution, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     transposed = isinstance(convolution, nn.ConvTranspose2d)
     return fuse_conv_bn_weights(

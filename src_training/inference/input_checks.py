@@ -4,10 +4,13 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from src_training.data.preprocessing import ScaledPreprocessing
-from src_training.data.preprocessing.field_of_view import bounding_box, find_field_of_view
+from src_training.data.preprocessing.field_of_view import (
+    bounding_box,
+    eroded,
+    find_field_of_view,
+)
 from src_training.data.preprocessing.geometry import Mask
 from src_training.inference.model_card import ModelCard
 
@@ -17,7 +20,7 @@ MAX_DISC_RMSE = 0.03
 MAX_SPACING_RATIO = 2.0
 """Largest ratio of two spacings at which things still look as large as in training."""
 
-_CHECKED_SIDE = 1024
+_CHECKED_SIDE = 512
 """Longest side at which the field of view and its colour are checked, pixels."""
 
 _MIN_RIM_PIXELS = 20
@@ -96,7 +99,7 @@ def circularity_rmse(fov: Mask) -> float:
     and MR. Rims along the bounding box, where cameras cut the disc straight,
     do not count; infinite if too few rim pixels remain.
     """
-    rows, columns = np.nonzero(fov & ~ndimage.binary_erosion(fov, border_value=1))
+    rows, columns = np.nonzero(fov & ~eroded(fov))
     if rows.size == 0:
         return float("inf")
     round_rim = _off_border(rows) & _off_border(columns)
@@ -117,7 +120,7 @@ def _off_border(positions: NDArray[np.intp]) -> Mask:
 def _fundus_warnings(diameter: int, pixels: NDArray[np.generic], fov: Mask | None) -> list[str]:
     warnings = []
     whole = find_field_of_view(pixels) if fov is None else fov.astype(bool)
-    # A rim of a thousand pixels is as round as one of ten thousand.
+    # A rim of five hundred pixels is as round as one of ten thousand.
     step = math.ceil(max(whole.shape) / _CHECKED_SIDE)
     fov, pixels = whole[::step, ::step], pixels[::step, ::step]
     if circularity_rmse(fov) > MAX_DISC_RMSE:

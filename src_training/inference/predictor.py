@@ -12,7 +12,7 @@ from torch import Tensor
 from src_training.data.preprocessing.geometry import PADDING, Float, Mask, PreparedImage
 from src_training.device import find_device
 from src_training.errors import InputError
-from src_training.inference.bn_adaptation import BatchNormAdaptation
+from src_training.inference.bn_adaptation import BatchNormAdaptation, Counting
 from src_training.inference.bn_folding import FoldedNetwork
 from src_training.inference.forward_progress import ForwardProgress
 from src_training.inference.input_checks import input_warnings
@@ -156,17 +156,15 @@ class Predictor:
             If the image or the field of view cannot be used.
         """
         prepared, inside = self._prepared(image, fov, prepared)
-        for batch in self._batches(prepared, ForwardProgress()):
+        for batch in self._batches(prepared, None):
             blended = batch.blended
         height, width = prepared.geometry.prepared
-        whole = slice(0, height), slice(0, width)
-        region, maps = self._original(blended, whole, WindowResampler(prepared.geometry), inside)
-        if maps.shape[1:] == inside.shape:
-            return maps
-        probabilities = np.zeros((len(maps), *inside.shape), np.float32)
-        probabilities[0] = 1
-        probabilities[:, *region] = maps
-        return probabilities
+        maps = blended.read(_with_padding((slice(0, height), slice(0, width))))
+        probabilities = np.empty((len(maps), *inside.shape), np.float32)
+        # Of two classes one is enough: the other is the rest.
+        first = 1 if len(maps) == 2 else 0
+        prepared.geometry.to_original(maps[first:], out=probabilities[first:])
+        return _with_background(probabilities, inside)
 
     def tiles(
         self,
@@ -200,7 +198,7 @@ class Predictor:
             Within a batch, if `passes` was cancelled.
         """
         prepared, inside = self._prepared(image, fov, prepared)
-        return self._parts(prepared, inside, passes or ForwardProgress())
+        return self._parts(prepared, inside, passes)
 
     def _prepared(
         self, image: NDArray[np.generic], fov: Mask | None, prepared: PreparedImage | None
@@ -219,32 +217,17 @@ class Predictor:
         return prepared, inside
 
     def _parts(
-        self, prepared: PreparedImage, inside: Mask, passes: ForwardProgress
+        self, prepared: PreparedImage, inside: Mask, passes: ForwardProgress | None
     ) -> Iterator[Progress]:
         resampler = WindowResampler(prepared.geometry)
         for batch in self._batches(prepared, passes):
-            region, maps = self._original(batch.blended, batch.changed, resampler, inside)
-            yield Progress(batch.done, batch.total, region, maps)
+            source, region = resampler.footprint(batch.changed)
+            maps = resampler.to_original(batch.blended.read(_with_padding(source)), source, region)
+            yield Progress(batch.done, batch.total, region, _with_background(maps, inside[region]))
 
-    def _original(
-        self, blended: BlendedMaps, changed: Window, resampler: WindowResampler, inside: Mask
-    ) -> tuple[Window, Float]:
-        """The region of the original image that a window changes, and its probabilities."""
-        source, region = resampler.footprint(changed)
-        maps = blended.read(_with_padding(source))
-        if len(maps) > 2:
-            maps = resampler.to_original(maps, source, region)
-            maps[:, ~inside[region]] = 0
-            maps[0, ~inside[region]] = 1
-            return region, maps
-        # Of two classes one is enough: the other is the rest.
-        foreground = resampler.to_original(maps[1:], source, region)[0]
-        both = np.empty((2, *foreground.shape), np.float32)
-        np.multiply(foreground, inside[region], out=both[1])
-        np.subtract(1, both[1], out=both[0])
-        return region, both
-
-    def _batches(self, prepared: PreparedImage, passes: ForwardProgress) -> Iterator["_Batch"]:
+    def _batches(
+        self, prepared: PreparedImage, passes: ForwardProgress | None
+    ) -> Iterator["_Batch"]:
         padded = torch.from_numpy(prepared.padded)
         pixels = self._network.pad(padded[None])[0]
         size = (pixels.shape[-2], pixels.shape[-1])
@@ -253,12 +236,15 @@ class Predictor:
         blended = BlendedMaps(len(self.model.card.classes), size, tile)
         adaptation = self._adaptation_windows(size)
         batches = range(0, len(windows), self.batch)
-        passes.start(len(adaptation) + len(batches) * len(self._axes))
-        with self._adapted(pixels, adaptation, passes) as network:
+        counting: Counting = nullcontext
+        if passes is not None:
+            passes.start(len(adaptation) + len(batches) * len(self._axes))
+            counting = passes.counting
+        with self._adapted(pixels, adaptation, counting) as network:
             for start in batches:
                 chosen = windows[start : start + self.batch]
                 stack = torch.stack([pixels[:, rows, columns] for rows, columns in chosen])
-                blended.add(self._probabilities(network, stack, passes), chosen)
+                blended.add(self._probabilities(network, stack, counting), chosen)
                 changed = _without_padding(_bounding_window(chosen), prepared.geometry.prepared)
                 yield _Batch(start + len(chosen), len(windows), changed, blended)
 
@@ -284,7 +270,7 @@ class Predictor:
 
     @contextmanager
     def _adapted(
-        self, pixels: Tensor, windows: list[Window], passes: ForwardProgress
+        self, pixels: Tensor, windows: list[Window], counting: Counting
     ) -> Iterator[SegmentationNetwork]:
         """The network for an image (C, H, W): adapted, and without batch norms; then idle."""
         # Several images may be under way at once, each with statistics of its own.
@@ -295,7 +281,7 @@ class Predictor:
         try:
             tiles = (self._placed(pixels[None, :, *window]) for window in windows)
             with self._precision():
-                adaptation.adapt(tiles, self.model.card.bn_mixing, passes.counting)
+                adaptation.adapt(tiles, self.model.card.bn_mixing, counting)
             yield folding.folded()
         finally:
             self._idle.append((adaptation, folding))
@@ -305,13 +291,13 @@ class Predictor:
 
     @torch.inference_mode()
     def _probabilities(
-        self, network: SegmentationNetwork, stack: Tensor, passes: ForwardProgress
+        self, network: SegmentationNetwork, stack: Tensor, counting: Counting
     ) -> Tensor:
         """Class probabilities (B, K, h, w) float32 on the CPU of tiles (B, C, h, w)."""
         stack = self._placed(stack)
         total = torch.zeros(())
         for axes in self._axes:
-            with self._precision(), passes.counting(network):
+            with self._precision(), counting(network):
                 logits = network(stack.flip(axes))
             total = total + logits.flip(axes).float().softmax(1).cpu()
         return total / len(self._axes)
@@ -335,7 +321,22 @@ def labels_from(probabilities: Float, threshold: float) -> NDArray[np.uint8]:
     """
     two = probabilities.shape[0] == 2
     chosen = probabilities[1] >= threshold if two else probabilities.argmax(0)
-    return np.asarray(chosen, np.uint8)
+    labels: NDArray[np.uint8] = chosen.view(np.uint8) if two else chosen.astype(np.uint8)
+    return labels
+
+
+def _with_background(maps: Float, inside: Mask) -> Float:
+    """The maps (K, H, W), changed: outside the field of view the background has 1.
+
+    With two classes the background is what the foreground leaves.
+    """
+    if len(maps) == 2:
+        maps[1] *= inside
+        np.subtract(1, maps[1], out=maps[0])
+    else:
+        maps[:, ~inside] = 0
+        maps[0, ~inside] = 1
+    return maps
 
 
 def _field_of_view(prepared: PreparedImage) -> Mask:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from src_training.data.preprocessing.geometry import Float, Geometry, resize
@@ -68,8 +67,7 @@ def _resize_matrix(inputs: int, outputs: int) -> torch.Tensor | None:
     """Weights (outputs, inputs) of the bilinear resize; None if it changes nothing."""
     if inputs == outputs:
         return None
-    identity = torch.eye(inputs)[None, None]
-    return F.interpolate(identity, (outputs, inputs), mode="bilinear", antialias=True)[0, 0]
+    return torch.from_numpy(resize(np.eye(inputs, dtype=np.float32)[None], (outputs, inputs))[0])
 
 
 def _axis_footprint(matrix: torch.Tensor | None, part: slice, size: int) -> tuple[slice, slice]:

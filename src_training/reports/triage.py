@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from src_training.evaluation.expected_table import SegmentedImage, head
-from src_training.evaluation.triage import TriagedFile
+from src_training.evaluation.quality.table import SegmentedImage, head
+from src_training.evaluation.quality.triage import TriagedFile
 from src_training.inference.expected_dice import Quality
 from src_training.io.atomic import write_text
 from src_training.io.tables import Cell, csv_table

@@ -22,7 +22,7 @@ from src_training.data.prepared import prepare_cases
 from src_training.distillation import METHODS, active_parts
 from src_training.evaluation.calibration import calibrate, style_augmented
 from src_training.evaluation.evaluate import DomainScores, evaluate
-from src_training.evaluation.quality import fit_quality
+from src_training.evaluation.quality.fit import fit_quality
 from src_training.evaluation.verdict import judge
 from src_training.explore.embeddings import image_vectors, mask_vectors
 from src_training.explore.fsd import FSD, frechet_distance, is_collapsed

@@ -18,7 +18,7 @@ from src_training.data.preprocessing import (
     migrate_preprocessing,
 )
 from src_training.data.preprocessing.field_of_view import bounding_box, find_field_of_view
-from src_training.data.preprocessing.geometry import Geometry
+from src_training.data.preprocessing.geometry import Geometry, resize
 from src_training.errors import InputError
 
 FUNDUS = FundusPreprocessing(diameter=64)
@@ -108,6 +108,13 @@ def test_rows_and_columns_are_treated_alike(image, preprocessing) -> None:
     np.testing.assert_allclose(
         transposed.pixels, upright.pixels.transpose(0, 2, 1), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("width", [1, 5])
+def test_a_result_of_one_column_keeps_its_rows(width) -> None:
+    column = np.random.default_rng(0).random((2, 22, width)).astype(np.float32)
+    upright = resize(column.transpose(0, 2, 1), (1, 32)).transpose(0, 2, 1)
+    np.testing.assert_allclose(resize(column, (32, 1)), upright, atol=1e-6)
 
 
 @given(mask=hnp.arrays(bool, st.tuples(st.integers(1, 20), st.integers(1, 20))).filter(np.any))
@@ -251,6 +258,13 @@ def test_a_disc_in_a_dark_frame_is_found() -> None:
     noise = np.random.default_rng(0).normal(0, 3, truth.shape)
     found = find_field_of_view(np.where(truth, 140, 6) + noise)
     assert (found & truth).sum() / (found | truth).sum() > 0.95
+
+
+def test_two_values_at_reduced_size_are_parted_in_the_middle() -> None:
+    truth = np.zeros((200, 7200), bool)  # reduced by whole squares of 8 pixels
+    truth[16:184, 16:-16] = True
+    found = find_field_of_view(np.where(truth, 255, 0).astype(np.uint8))
+    np.testing.assert_allclose(bounding_box(found), bounding_box(truth), atol=3)
 
 
 @pytest.mark.parametrize("size", [(1100, 1300), (2300, 1901), (1300, 3007)])

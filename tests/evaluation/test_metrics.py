@@ -117,6 +117,16 @@ def test_pooled_scores_are_those_of_all_pixels_together(images, confidence):
     assert found["auc"] == pytest.approx(roc_auc_score(y, p), abs=1e-3)
 
 
+def test_auc_of_many_pixels_is_exact_to_five_digits():
+    mask = (RANDOM.random((900, 1000)) < 0.2).astype(np.uint8)
+    foreground = expit(3 * RANDOM.normal(size=mask.shape) + 2.0 * mask)
+    pooled = Pooled(2)
+    found = score(two(foreground), mask, pooled=pooled)
+    expected = roc_auc_score(mask.ravel(), two(foreground)[1].ravel())
+    assert found["auc"] == pytest.approx(expected, abs=1e-5)
+    assert {name: found[name] for name in POOLED} == pytest.approx(pooled.result(), abs=1e-5)
+
+
 def test_pooling_needs_no_more_memory_for_more_images():
     pooled = Pooled(2)
     before = len(pickle.dumps(pooled))

@@ -11,9 +11,9 @@ from scipy.special import expit
 from src_training.data.domain import Domain
 from src_training.data.prepared import prepare_cases
 from src_training.evaluation.adaptation import add_expected_dice
-from src_training.evaluation.confidence import agreement, auroc_worst_fifth
 from src_training.evaluation.evaluate import evaluate
-from src_training.evaluation.quality import fit_quality
+from src_training.evaluation.quality.agreement import agreement, auroc_worst_fifth
+from src_training.evaluation.quality.fit import fit_quality
 from src_training.inference.expected_dice import (
     ClassQuality,
     ExpectedDice,

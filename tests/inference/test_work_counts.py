@@ -35,9 +35,9 @@ def enlargements(monkeypatch):
         calls.append(maps.shape)
         return of_windows(self, maps, source, region)
 
-    def images(self, maps, outside=0.0):
+    def images(self, maps, *options, **named):
         calls.append(maps.shape)
-        return of_images(self, maps, outside)
+        return of_images(self, maps, *options, **named)
 
     monkeypatch.setattr(window_resampling.WindowResampler, "to_original", windows)
     monkeypatch.setattr(geometry.Geometry, "to_original", images)

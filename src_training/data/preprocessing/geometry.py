@@ -47,10 +47,10 @@ class Geometry:
         resized = F.interpolate(part[None, None].float(), self.prepared, mode="nearest-exact")
         return resized[0, 0].numpy().astype(mask.dtype)
 
-    def to_original(self, maps: Float, outside: float = 0.0) -> Float:
+    def to_original(self, maps: Float, outside: float = 0.0, out: Float | None = None) -> Float:
         """Resample maps (K, h, w) of the prepared grid to the original grid, bilinear.
 
-        Pixels outside the box are set to `outside`.
+        Pixels outside the box are set to `outside`; the array `out` is filled if there is one.
 
         Examples
         --------
@@ -60,7 +60,9 @@ class Geometry:
         array([[[0., 0., 1., 1.]]], dtype=float32)
         """
         top, left, bottom, right = self.box
-        whole = np.full((maps.shape[0], *self.original), outside, np.float32)
+        whole = np.empty((len(maps), *self.original), np.float32) if out is None else out
+        whole[:, :top], whole[:, bottom:] = outside, outside
+        whole[:, :, :left], whole[:, :, right:] = outside, outside
         whole[:, top:bottom, left:right] = resize(maps, (bottom - top, right - left))
         return whole
 
@@ -102,5 +104,8 @@ class PreparedImage:
 
 def resize(maps: Float, size: tuple[int, int]) -> Float:
     """Resize (K, h, w) to (K, *size), bilinear with antialiasing."""
+    if size[1] == 1 < size[0]:
+        # PyTorch repeats the first row of a result that is one column wide.
+        return resize(maps.transpose(0, 2, 1), size[::-1]).transpose(0, 2, 1)
     tensor = torch.from_numpy(np.ascontiguousarray(maps, np.float32))[None]
     return F.interpolate(tensor, size, mode="bilinear", antialias=True)[0].numpy()

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from src_training.errors import InputError
-from src_training.evaluation.expected_table import SegmentedImage
-from src_training.evaluation.thumbnails import write_thumbnail
+from src_training.evaluation.quality.table import SegmentedImage
+from src_training.evaluation.quality.thumbnails import write_thumbnail
 from src_training.inference.expected_dice import Quality
 from src_training.inference.image_files import segment_file
 from src_training.inference.model_file import load_model

@@ -1,0 +1,1 @@
+"""Quality without masks: expected Dice, its fit, and what is sorted by it."""
