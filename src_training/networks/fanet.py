@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src_training.networks.base import SegmentationNetwork, Skips
 from src_training.networks.blocks.channels import check_width
 from src_training.networks.blocks.convolution import conv_bn, conv_bn_relu, init_kaiming
+from src_training.networks.unet import UNet
 
 _ENCODER_UNITS = 3
 _DECODER_UNITS = 1
 
 
-class FANet(SegmentationNetwork):
+class FANet(UNet):
     """Four encoder levels of width, 2, 4 and 8 times width; three decoder levels.
 
     38.3 M parameters, 41.7 GMAC at 128 x 128 for width 64. *Reconstruction*:
@@ -65,22 +65,6 @@ class FANet(SegmentationNetwork):
         )
         self.head = nn.Conv2d(width, classes, 1)
         self.apply(init_kaiming)
-
-    def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W) to (B, 8 width, H/8, W/8); skips at 1, 1/2 and 1/4."""
-        size = (x.shape[-2], x.shape[-1])
-        features = [self.encoder[0](self.pad(x))]
-        for block in list(self.encoder)[1:]:
-            features.append(block(F.max_pool2d(features[-1], 2)))
-        return Skips(tuple(features[:-1]), size), features[-1]
-
-    def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
-        """Decode (B, 8 width, h, w) to logits (B, classes, H, W)."""
-        x = bottleneck
-        for level, skip in zip(self.decoder, reversed(skips.features), strict=True):
-            x = level(x, skip)
-        logits: Tensor = self.head(x)
-        return self.crop(logits, skips)
 
 
 class SelectiveKernel(nn.Module):

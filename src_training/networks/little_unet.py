@@ -7,18 +7,18 @@ models", Sci Rep 2022, doi:10.1038/s41598-022-09675-y.
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_training.errors import InputError
-from src_training.networks.base import SegmentationNetwork, Skips
+from src_training.networks.base import Skips
 from src_training.networks.blocks.channels import check_width
 from src_training.networks.blocks.convolution import init_kaiming
+from src_training.networks.unet import UNet
 
 _DEPTHS = range(3, 7)
 
 
-class LittleUNet(SegmentationNetwork):
+class LittleUNet(UNet):
     """A U-Net of residual blocks, with a convolution on each skip.
 
     34 k parameters of width 8 and depth 3. Its bottleneck lies at 1/4 there: the
@@ -61,22 +61,6 @@ class LittleUNet(SegmentationNetwork):
         )
         self.head = nn.Conv2d(width, classes, 1)
         self.apply(init_kaiming)
-
-    def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W) to 1/stride; the skips lie at 1, 1/2, and so on."""
-        size = (x.shape[-2], x.shape[-1])
-        features = [self.encoder[0](self.pad(x))]
-        for block in list(self.encoder)[1:]:
-            features.append(block(F.max_pool2d(features[-1], 2)))
-        return Skips(tuple(features[:-1]), size), features[-1]
-
-    def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
-        """Decode (B, bottleneck_channels, h, w) to logits (B, classes, H, W)."""
-        x = bottleneck
-        for level, skip in zip(self.decoder, reversed(skips.features), strict=True):
-            x = level(x, skip)
-        logits: Tensor = self.head(x)
-        return self.crop(logits, skips)
 
 
 class WNet(LittleUNet):

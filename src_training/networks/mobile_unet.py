@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from src_training.networks.base import SegmentationNetwork, Skips
+from src_training.networks.base import Skips
 from src_training.networks.blocks.channels import check_multiplier, scaled_channels
 from src_training.networks.blocks.convolution import init_kaiming
 from src_training.networks.blocks.inverted_residual import (
@@ -17,6 +17,7 @@ from src_training.networks.blocks.inverted_residual import (
     InvertedResidual,
     mobilenetv2_encoder,
 )
+from src_training.networks.unet import UNet
 
 # Groups of blocks between two skips: (expansion, channels, blocks, first stride).
 _ENCODER = (
@@ -29,7 +30,7 @@ _ENCODER = (
 _EXPANSION = 6
 
 
-class MobileUNet(SegmentationNetwork):
+class MobileUNet(UNet):
     """MobileNetV2 to 1280 channels at 1/32, four decoder levels, logits from 1/2.
 
     4.7 M parameters, 0.24 GMAC at 128 x 128. Each decoder level is a transposed
@@ -85,14 +86,6 @@ class MobileUNet(SegmentationNetwork):
             x = stage(x)
             features.append(x)
         return Skips(tuple(features[:-1]), size), features[-1]
-
-    def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
-        """Decode (B, bottleneck_channels, h, w), 1280 of width 1, to logits (B, classes, H, W)."""
-        x = bottleneck
-        for level, skip in zip(self.decoder, reversed(skips.features), strict=True):
-            x = level(x, skip)
-        logits: Tensor = self.head(x)
-        return self.crop(logits, skips)
 
 
 class DecoderLevel(nn.Module):

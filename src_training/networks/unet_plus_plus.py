@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src_training.networks.base import SegmentationNetwork, Skips
+from src_training.networks.base import Skips
 from src_training.networks.blocks.channels import check_width
 from src_training.networks.blocks.convolution import conv_bn_relu, init_kaiming
+from src_training.networks.unet import UNet
 
 _LEVELS = 5
 
 
-class UNetPlusPlus(SegmentationNetwork):
+class UNetPlusPlus(UNet):
     """A teacher of EMKD: 36.6 M parameters, bottleneck 1024 channels at 1/16.
 
     Without deep supervision. Only features of the encoder are skips: the nested
@@ -68,14 +69,6 @@ class UNetPlusPlus(SegmentationNetwork):
         )
         self.head = nn.Conv2d(width, classes, 1)
         self.apply(init_kaiming)
-
-    def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W) to 1/16; the skips lie at 1, 1/2, 1/4 and 1/8."""
-        size = (x.shape[-2], x.shape[-1])
-        features = [self.encoder[0](self.pad(x))]
-        for block in list(self.encoder)[1:]:
-            features.append(block(F.max_pool2d(features[-1], 2)))
-        return Skips(tuple(features[:-1]), size), features[-1]
 
     def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
         """Decode (B, 16 width, h, w) to logits (B, classes, H, W)."""
