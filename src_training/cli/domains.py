@@ -297,7 +297,7 @@ def _score_table(card: "ModelCard", results: list["DomainScores"]) -> Table:
 
 def _agreement_table(results: list["DomainScores"]) -> Table:
     """How well expected Dice, and simpler measures, tell the Dice of each domain."""
-    table = Table("domain", "told by", title="Dice told without masks")
+    table = Table("domain", "measure", title="measures without masks against real Dice")
     columns = {
         "expected": "mean",
         "real": "real",
