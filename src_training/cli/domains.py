@@ -142,8 +142,8 @@ def evaluate(
         console.out.print(_volume_table(results))
     for result in results:
         for volume, how in result.resampled_masks.items():
-            said = f"{result.domain}: the mask of {volume} is {how}."
-            console.err.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
+            note = f"{result.domain}: the mask of {volume} is {how}."
+            console.err.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
     write_json(json_file, {result.domain: result.to_dict() for result in results})
 
 

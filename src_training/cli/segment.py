@@ -1,7 +1,7 @@
 """The command ``msankd segment``: images, stacks and volumes."""
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,22 +83,12 @@ def segment(
     msankd segment huge.zarr --model liver.safetensors --out labels --workers 4
     ```
     """
-    from src_training.inference.image_files import find_images, label_files, not_segmented
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
-    from src_training.inference.volumes.segment import find_volumes
-    from src_training.io.volumes.registry import open_volume
 
-    paths, others = find_volumes(inputs)
-    images = find_images(others)
-    for note in not_segmented(inputs, [*paths, *images]):
-        console.err.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
-    for option, given in (("--probabilities", probabilities), ("--angle", angle is not None)):
-        if paths and given:
-            raise InputError(f"{option}: {paths[0]} is a volume; expected images only")
-    opened = [open_volume(path) for path in paths]
-    files, targets = label_files(images, opened, out_dir)
+    images_only = {"--probabilities": probabilities, "--angle": angle is not None}
+    files, opened, targets = find_inputs(inputs, out_dir, images_only)
     predictor = Predictor(load_model(model).for_camera(angle), device=device, flips=flips)
     if files:
         _segment_images(predictor, files, out_dir, threshold, probabilities)
@@ -110,11 +100,48 @@ def segment(
         largest=volumes.keep_largest or (),
         filled=volumes.fill_holes or (),
     )
-    if paths:
+    if opened:
         with _slab_segmenter(predictor, device, volumes) as segment_slabs:
             for volume in opened:
                 target = targets[volume.path]
                 _segment_volume(predictor, volume, target, options, segment_slabs)
+
+
+def find_inputs(
+    inputs: Sequence[Path], out_dir: Path, images_only: Mapping[str, bool]
+) -> tuple[dict[Path, Path], list["Volume"], dict[Path, Path]]:
+    """The images with the files of their labels, the volumes, and the files of theirs.
+
+    What of a folder is not segmented is printed.
+
+    Parameters
+    ----------
+    inputs
+        Images, volumes, or folders of either.
+    out_dir
+        Where the labels go.
+    images_only
+        Options that no volume takes, and whether they are given.
+
+    Raises
+    ------
+    InputError
+        If such an option is given with a volume; see also `label_files`.
+    """
+    from src_training.inference.image_files import find_images, label_files, not_segmented
+    from src_training.inference.volumes.segment import find_volumes
+    from src_training.io.volumes.registry import open_volume
+
+    paths, others = find_volumes(inputs)
+    images = find_images(others)
+    for note in not_segmented(inputs, [*paths, *images]):
+        console.err.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for option, given in images_only.items():
+        if paths and given:
+            raise InputError(f"{option}: {paths[0]} is a volume; expected images only")
+    opened = [open_volume(path) for path in paths]
+    files, targets = label_files(images, opened, out_dir)
+    return files, opened, targets
 
 
 def _segment_images(

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from src_training.cli import console
 from src_training.cli.console import Device, Flips, Model
+from src_training.cli.segment import find_inputs
 from src_training.errors import InputError
 
 _SHOWN = 10
@@ -42,23 +43,14 @@ def triage(
     from src_training.cli.progress import counted
     from src_training.evaluation.quality.triage import LABELS, TriageJob, segmented_image
     from src_training.evaluation.quality.triage import triage as triage_files
-    from src_training.inference.image_files import find_images, label_files, not_segmented
     from src_training.inference.model_file import load_model
-    from src_training.inference.volumes.segment import find_volumes
-    from src_training.io.volumes.registry import open_volume
     from src_training.reports.triage import TriageEntry, write_triage
 
     if not 0 <= review <= 1:
         raise InputError(f"--review is {review:g}; expected a share from 0 to 1")
     if workers < 1:
         raise InputError(f"--workers is {workers}; expected at least 1")
-    paths, others = find_volumes([folder])
-    images = find_images(others)
-    for note in not_segmented([folder], [*paths, *images]):
-        console.err.print(note, style="yellow", highlight=False, soft_wrap=True)
-    if paths and angle is not None:
-        raise InputError(f"--angle: {paths[0]} is a volume; expected images only")
-    stems, volumes = label_files(images, [open_volume(path) for path in paths], out_dir / LABELS)
+    stems, _, volumes = find_inputs([folder], out_dir / LABELS, {"--angle": angle is not None})
     loaded = load_model(model).for_camera(angle)
     assert loaded.source is not None and loaded.sha256 is not None
     job = TriageJob(loaded.sha256, flips, threshold, angle)

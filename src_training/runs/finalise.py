@@ -118,8 +118,10 @@ def finalise(
             write_text(directory.outcome(role), json.dumps(asdict(outcomes[role])))
     report = {role: outcomes[role].to_dict() for role in ROLES}
     write_text(directory.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    told = read_description(directory.start)[1] if recipe.teacher.outputs_only else []
-    write_text(directory.report / "report.md", _report_page(recipe, data, outcomes, starts, told))
+    teacher_notes = read_description(directory.start)[1] if recipe.teacher.outputs_only else []
+    write_text(
+        directory.report / "report.md", _report_page(recipe, data, outcomes, starts, teacher_notes)
+    )
     model.save(directory.model)
 
 
