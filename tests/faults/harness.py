@@ -1,0 +1,217 @@
+"""Faults on purpose: a kill at a chosen moment, a full disk, a mutated file, little memory.
+
+A seed chooses the moment, so that what fell once falls again.
+"""
+
+import errno
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import pytest
+
+posix = pytest.mark.skipif(os.name != "posix", reason="forks and signals are POSIX's")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of the memory are Linux's")
+
+_CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "shutil.rmtree"}
+"""Audit events of whatever changes a folder; an `open` counts where it is for writing."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a child process, and when.
+
+    Attributes
+    ----------
+    kind
+        ``killed`` by SIGKILL, or ``full``: that change and all later ones find the disk full.
+    folder
+        Changes below it count.
+    change
+        Before which of them, counted from 1.
+    """
+
+    kind: Literal["killed", "full"]
+    folder: Path
+    change: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child process ended.
+
+    Attributes
+    ----------
+    code
+        Its exit code; minus the signal that killed it.
+    said
+        What it printed, errors too.
+    changes
+        How often it changed the fault's folder; 0 where it was killed.
+    """
+
+    code: int
+    said: str
+    changes: int = 0
+
+
+def in_child(
+    function: Callable[..., object],
+    *arguments: Any,
+    fault: Fault | None = None,
+    memory: int | None = None,
+    seconds: float = 300,
+) -> Ended:
+    """Call a function in a process of its own, which has torch already.
+
+    Parameters
+    ----------
+    function, arguments
+        Of a module, so that the child finds it, such as `msankd`.
+    fault
+        What happens to it meanwhile.
+    memory
+        Bytes of address space that it may take beyond what it has at its start.
+    seconds
+        It is killed and the test fails if it takes longer.
+    """
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["src_training.cli", "src_training.runs.pipeline", "zarr"])
+    with TemporaryDirectory() as folder:
+        printed, count = Path(folder) / "printed", Path(folder) / "count"
+        child = forks.Process(
+            target=_child, args=(function, arguments, fault, memory, printed, count)
+        )
+        child.start()
+        child.join(seconds)
+        if child.exitcode is None:
+            child.kill()
+            child.join()
+            pytest.fail(f"still at work after {seconds} s: {printed.read_text('utf-8')}")
+        said = printed.read_text("utf-8", errors="replace") if printed.exists() else ""
+        changes = int(count.read_text()) if count.exists() else 0
+        return Ended(child.exitcode, said, changes)
+
+
+def msankd(*arguments: object) -> None:
+    """Run a command line, as `in_child` calls it."""
+    from src_training.cli import main
+
+    sys.argv = ["msankd", *map(str, arguments)]
+    main()
+
+
+def moments(seed: int, count: int, last: int) -> list[int]:
+    """Return so many of the changes from 1 to `last`, rising, chosen by a seed."""
+    return sorted(random.Random(seed).sample(range(1, last + 1), min(count, last)))
+
+
+def mutated(content: bytes, seed: int) -> bytes:
+    """Return the bytes with one fault: bits flipped, a piece lost, doubled or overwritten, an end.
+
+    >>> mutated(b"0123456789", seed=1) == mutated(b"0123456789", seed=1) != b"0123456789"
+    True
+    """
+    chance = random.Random(seed)
+    at = chance.randrange(len(content))
+    end = min(len(content), at + chance.choice((1, 4, 64, 4096)))
+    piece = content[at:end]
+    noise = chance.randbytes(len(piece))
+    changed = {
+        "flipped": bytes([piece[0] ^ 1 << chance.randrange(8)]) + piece[1:],
+        "lost": b"",
+        "doubled": piece + piece,
+        "zeroed": bytes(len(piece)),
+        "noise": noise,
+        "cut": piece[: len(piece) // 2],
+    }
+    kind = chance.choice(list(changed))
+    return content[:at] + changed[kind] + (b"" if kind == "cut" else content[end:])
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """Make a folder a disk of so many bytes; skips the test where that is not allowed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform != "linux" or os.geteuid():
+        pytest.skip("a small disk needs root on Linux")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("the system mounts no disk here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _child(
+    function: Callable[..., object],
+    arguments: tuple[Any, ...],
+    fault: Fault | None,
+    memory: int | None,
+    printed: Path,
+    count: Path,
+) -> None:
+    """Call the function with output in a file, and end as its command would."""
+    output = os.open(printed, os.O_WRONLY | os.O_CREAT)
+    for number in (1, 2):
+        os.dup2(output, number)
+    watch = None if fault is None else _Watch(fault)
+    if watch is not None:
+        sys.addaudithook(watch)
+    if memory is not None:
+        _limit_memory(memory)
+    try:
+        function(*arguments)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if watch is not None:
+            watch.fault = None
+            count.write_text(str(watch.changes))
+
+
+class _Watch:
+    """An audit hook that counts changes below a folder, and lets the fault happen."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault: Fault | None = fault
+        self._folder, self.changes = os.path.realpath(fault.folder), 0
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        fault = self.fault
+        if fault is None or event not in _CHANGES or not self._is_change(event, arguments):
+            return
+        self.changes += 1
+        if fault.kind == "killed" and self.changes == fault.change:
+            os.kill(os.getpid(), signal.SIGKILL)
+        frees = event in ("os.remove", "os.rmdir", "os.rename", "shutil.rmtree")
+        if fault.kind == "full" and self.changes >= fault.change and not frees:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _is_change(self, event: str, arguments: tuple[Any, ...]) -> bool:
+        path = arguments[0]
+        if not isinstance(path, str | bytes | os.PathLike):
+            return False
+        where = os.path.abspath(os.fsdecode(path))
+        if not f"{where}/".startswith(f"{self._folder}/"):
+            return False
+        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+        return event != "open" or bool(arguments[2] & writes)
+
+
+def _limit_memory(size: int) -> None:
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + size
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
