@@ -185,7 +185,7 @@ class _Watch:
 
     def __init__(self, fault: Fault) -> None:
         self.fault: Fault | None = fault
-        self._folder, self.changes = os.path.realpath(fault.folder), 0
+        self._folder, self.changes = fault.folder.absolute(), 0
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         fault = self.fault
@@ -202,11 +202,10 @@ class _Watch:
         path = arguments[0]
         if not isinstance(path, str | bytes | os.PathLike):
             return False
-        where = os.path.abspath(os.fsdecode(path))
-        if not f"{where}/".startswith(f"{self._folder}/"):
-            return False
         writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-        return event != "open" or bool(arguments[2] & writes)
+        if event == "open" and not arguments[2] & writes:
+            return False
+        return Path(os.fsdecode(path)).absolute().is_relative_to(self._folder)
 
 
 def _limit_memory(size: int) -> None:
