@@ -167,7 +167,7 @@ def _segment_images(
                         f"{file}: {warning}", style="yellow", highlight=False, soft_wrap=True
                     )
                 images.append(SegmentedImage.of(file, done.labels, done.sums, card.quality))
-                advance(f"{done.labels}, expected Dice {images[-1].expected}")
+                advance(f"{done.labels}, {images[-1].sentence(card.scanner)}")
     finally:  # what was segmented before an image that cannot be, too
         if images:
             write_table(folder, images, card.classes)
@@ -232,9 +232,7 @@ def _segment_volume(
         voxel = None if volume.spacing is None else math.prod(volume.spacing) / 1000
         image = SegmentedImage.of(volume.path, target, steps.value, card.quality, voxel)
         write_table(target.parent, [image], card.classes)
-        expected = f"; expected Dice {image.expected}"
-        if image.expected.remark:
-            expected += f", {image.expected.remark}"
+        expected = f"; {image.sentence(card.scanner)}"
     console.out.print(f"Written to {target}{expected}", highlight=False, soft_wrap=True)
 
 

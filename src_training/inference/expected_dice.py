@@ -10,6 +10,7 @@ wrong about with confidence: an object missed without a trace, or experts who ma
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,23 @@ class ClassQuality(BaseModel):
     size_margin: float = Field(ge=0)
 
 
+class SourceDice(BaseModel):
+    """Expected Dice of the source's own validation images, as its scanner shows them.
+
+    Attributes
+    ----------
+    mean
+        Over the images of which something is labelled; the expit of their mean logit.
+    low
+        One in twenty further images of that scanner is expected below it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+
+
 class Quality(BaseModel):
     """How expected Dice is corrected; one for a model, in its card.
 
@@ -77,6 +95,9 @@ class Quality(BaseModel):
         For each foreground class.
     images, restyled
         How many validation images it was fitted to, plain and in styles of other scanners.
+    source
+        What to compare the expected Dice of an image with; None in older files, and where
+        nothing is labelled on any validation image.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,6 +105,7 @@ class Quality(BaseModel):
     classes: list[ClassQuality]
     images: int = Field(ge=1)
     restyled: int = Field(ge=0)
+    source: SourceDice | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +159,64 @@ class ExpectedDice:
             name: None if isinstance(value, float) and math.isnan(value) else value
             for name, value in asdict(self).items()
         }
+
+
+SourceRelation = Literal["as", "below", "unknown"]
+"""Whether expected Dice is ``as`` on the source's own images, ``below`` that of nineteen in
+twenty of them, or ``unknown``: nothing is labelled, or what is labelled cannot be trusted."""
+
+
+@dataclass(frozen=True)
+class SourceComparison:
+    """How the expected Dice of an image compares with that of the source's validation images.
+
+    Attributes
+    ----------
+    relation
+        See `SourceRelation`.
+    source
+        What it was compared with.
+    """
+
+    relation: SourceRelation
+    source: SourceDice
+
+    def phrase(self, scanner: str = "scanner") -> str:
+        """Say it in a few words, after the figure; nothing where it is unknown.
+
+        >>> SourceComparison("as", SourceDice(mean=0.78, low=0.71)).phrase("camera")
+        'as on the training camera'
+        >>> SourceComparison("below", SourceDice(mean=0.78, low=0.71)).phrase("camera")
+        'lower than on the training camera (0.78)'
+        """
+        if self.relation == "unknown":
+            return ""
+        if self.relation == "as":
+            return f"as on the training {scanner}"
+        return f"lower than on the training {scanner} ({self.source.mean:.2f})"
+
+
+def compare_with_source(expected: ExpectedDice, quality: Quality | None) -> SourceComparison | None:
+    """Compare an expected Dice with that of the source's own validation images.
+
+    Parameters
+    ----------
+    expected
+        Of an image, a slice, a stack or a volume.
+    quality
+        From the card of the model.
+
+    Returns
+    -------
+    SourceComparison or None
+        None where the model file does not have that of its source.
+    """
+    if quality is None or quality.source is None:
+        return None
+    relation: SourceRelation = "as" if expected.value >= quality.source.low else "below"
+    if expected.empty or expected.oversized:
+        relation = "unknown"
+    return SourceComparison(relation, quality.source)
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,11 @@ class ModelCard(BaseModel):
             )
         return self
 
+    @property
+    def scanner(self) -> str:
+        """What took the training images, after the word *training*: a camera or a scanner."""
+        return {"fundus": "camera", "window": "scanner"}.get(self.preprocessing.kind, "images")
+
     def threshold_for(self, probabilities: Float) -> float:
         """Probability from which a pixel is foreground in an image with maps (K, H, W)."""
         if self.per_image_threshold and len(self.classes) == 2:

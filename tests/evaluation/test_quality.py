@@ -18,6 +18,8 @@ from src_training.inference.expected_dice import (
     ClassQuality,
     ExpectedDice,
     Quality,
+    SourceDice,
+    compare_with_source,
     expected_by_class,
     expected_dice,
     expected_sizes,
@@ -79,6 +81,20 @@ def test_nothing_labelled_was_right_as_often_as_on_validation():
     assert (found.value, found.low, found.high) == (0.98, 1, 1)
 
 
+def test_an_image_is_compared_with_those_of_the_source():
+    source = SourceDice(mean=0.8, low=0.7)
+    seen = QUALITY.model_copy(update={"source": source})
+
+    def relation(*of):
+        return compare_with_source(expected_dice(sums(*of), seen), seen).relation
+
+    assert relation(100, 80) == "as" and relation(100, 60) == "below"
+    # What is labelled cannot be trusted, or nothing is.
+    assert relation(300, 290, 300) == relation(0, 0, 5) == "unknown"
+    assert compare_with_source(expected_dice(sums(), QUALITY), QUALITY) is None
+    assert compare_with_source(expected_dice(sums(), None), None) is None
+
+
 def test_classes_have_maps_of_their_own():
     other = SEEN.model_copy(update={"offset": -1.0})
     both = Quality(classes=[SEEN, other], images=4, restyled=0)
@@ -104,6 +120,8 @@ def test_the_map_is_of_the_validation_images_alone(tiny_model):
     assert (quality.images, quality.restyled) == (6, 36) and quality.classes[0].slope > 0
     fit_quality(predictor, cases)
     assert predictor.model.card.quality == quality
+    plain = [each.value for each in evaluate(predictor, lab).expected.values()]
+    assert min(plain) <= quality.source.mean <= max(plain) and quality.source.low < min(plain)
 
 
 def test_the_map_moves_the_mean_to_that_of_validation(tiny_model):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import expit
 from torch import Tensor
 
 from src_training.data.augmentation import Augmentation, Augmenter
@@ -21,8 +22,10 @@ from src_training.inference.expected_dice import (
     LEVEL,
     ClassQuality,
     Quality,
+    SourceDice,
     Sums,
     bounded_logit,
+    expected_dice,
     label_sums,
     soft_dice,
 )
@@ -88,7 +91,9 @@ def fit_quality(
     both = plain + restyled
     classes = [_fit_class(both, plain, k) for k in range(len(card.classes) - 1)]
     quality = Quality(classes=classes, images=len(plain), restyled=len(restyled))
-    update_card(predictor, quality=quality)
+    update_card(
+        predictor, quality=quality.model_copy(update={"source": _source_dice(plain, quality)})
+    )
 
 
 def _restyled(
@@ -152,6 +157,17 @@ def _fit_class(
         size=size,
         size_margin=size_margin,
     )
+
+
+def _source_dice(plain: Sequence[_Observation], quality: Quality) -> SourceDice | None:
+    each = [expected_dice(one.sums, quality) for one in plain]
+    logits = bounded_logit(np.array([one.value for one in each if not one.empty]))
+    if not len(logits):
+        return None
+    mean = float(logits.mean())
+    # Two ends of nine in ten: one in twenty lies below the lower one.
+    low = mean - _margin(logits - mean, _DICE_PRIOR)
+    return SourceDice(mean=float(expit(mean)), low=float(expit(low)))
 
 
 def _fit_line(

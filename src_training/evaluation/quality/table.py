@@ -9,6 +9,7 @@ from src_training.inference.expected_dice import (
     ExpectedDice,
     Quality,
     Sums,
+    compare_with_source,
     expected_by_class,
     expected_dice,
     expected_sizes,
@@ -68,6 +69,21 @@ class SegmentedImage:
         """That of a file, from the sums of its slices."""
         expected = expected_dice(sums.sum(0), quality)
         return cls(str(file), labels.name, sums, expected, quality, voxel)
+
+    def sentence(self, scanner: str) -> str:
+        """Expected Dice, compared with that of the source, and what to know of it.
+
+        Parameters
+        ----------
+        scanner
+            See `ModelCard.scanner`.
+        """
+        compared = compare_with_source(self.expected, self.quality)
+        parts = [
+            f"expected Dice {self.expected}",
+            "" if compared is None else compared.phrase(scanner),
+        ]
+        return ", ".join(filter(None, [*parts, self.expected.remark]))
 
     def row(self, classes: Sequence[str]) -> list[Cell]:
         """Cells of the table; `head` has their titles."""
