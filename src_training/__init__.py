@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Domain", "InputError", "Predictor", "Recipe", "distil", "load_model"]
 
+__version__ = "0.2.0"
+"""The only place of the version: setup.cfg, the command line and model cards read it here."""
+
 _HOMES = {
     "Domain": "src_training.data.domain",
     "InputError": "src_training.errors",

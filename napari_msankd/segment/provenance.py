@@ -1,8 +1,9 @@
 """How a result was made, as plain values in the metadata of its layer."""
 
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+import src_training
 
 if TYPE_CHECKING:
     from napari_msankd.segment.inference import Request
@@ -48,14 +49,10 @@ def provenance(request: "Request") -> dict[str, Any]:
         ``complete``
             Whether all slices that were to be segmented are.
     """
-    try:
-        plugin = version("napari-msankd")
-    except PackageNotFoundError:
-        plugin = "unknown"
     return {
         "model": request.model.stem,
         "model_sha256": "",
-        "version": plugin,
+        "version": src_training.__version__,
         "device": request.device,
         "input": request.planes.name,
         "input_id": str(request.planes.layer_id),

@@ -5,6 +5,7 @@ import sys
 
 from cyclopts import App, Parameter
 
+import src_training
 from src_training.cli import console
 from src_training.cli.compare import compare
 from src_training.cli.domains import evaluate, fsd, inspect
@@ -17,6 +18,7 @@ from src_training.errors import InputError
 
 app = App(
     name="msankd",
+    version=src_training.__version__,
     help="Distil small segmentation networks that still work on another scanner, and use them.",
     default_parameter=Parameter(negative_iterable=()),
 )

@@ -2,13 +2,13 @@
 
 import json
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+import src_training
 from src_training.alignment.alignment_network import SemanticEncoder
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import Preprocessing, migrate_preprocessing
@@ -35,13 +35,6 @@ _RENAMED_SINCE_1 = {
     "own_statistics": "bn_mixing",
     "domains": "sources",
 }
-
-
-def _package_version() -> str:
-    try:
-        return version("napari-msankd")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _now() -> str:
@@ -176,7 +169,7 @@ class ModelCard(BaseModel):
     domain_kinds: dict[str, DomainKind] = {}
     method: str = ""
     recipe: str = ""
-    package_version: str = Field(default_factory=_package_version)
+    package_version: str = Field(default=src_training.__version__)
     created: str = Field(default_factory=_now)
     licence: str = ""
     description: str = ""

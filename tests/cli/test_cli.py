@@ -5,10 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from PIL import Image
 
 from src_training.cli.progress import RunDisplay
@@ -23,7 +25,19 @@ from src_training.io.images import read_image
 from src_training.io.masks import read_mask
 from src_training.runs.state import run_state
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = ["recipe", "distil", "compare", "segment", "evaluate", "fsd", "models", "runs", "tune"]
+
+
+def test_the_version_is_that_of_the_package_and_the_citation(msankd):
+    import src_training
+
+    said = msankd("--version")
+    assert said.code == 0 and said.out.strip() == src_training.__version__ != "0.0.0"
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == src_training.__version__
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"\n## {src_training.__version__}\n" in changelog
 
 
 def test_help_names_every_command(msankd):

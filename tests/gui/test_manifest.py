@@ -20,6 +20,27 @@ def test_every_command_of_the_manifest_can_be_imported(manifest):
         assert callable(getattr(import_module(module), name))
 
 
+def test_commands_have_a_verb_as_title_and_a_short_title(manifest):
+    from app_model.expressions import parse_expression
+    from napari._app_model.context import LayerListSelectionContextKeys
+
+    known = {name for name in dir(LayerListSelectionContextKeys) if not name.startswith("_")}
+    for command in manifest.contributions.commands:
+        assert command.short_title and len(command.short_title) < len(command.title)
+        verb = command.title.split()[0]
+        assert verb in {"Segment", "Train", "Compare", "Open", "Write"}
+        if command.enablement:
+            assert parse_expression(command.enablement).eval(dict.fromkeys(known, 1)) in (0, 1)
+
+
+def test_the_plugin_has_an_icon_and_a_category(manifest):
+    from importlib.resources import files
+
+    package, name = manifest.icon.split(":")
+    assert (files(package) / name).is_file()
+    assert "Segmentation" in manifest.categories
+
+
 @pytest.mark.parametrize(
     "sample", [sample_data.fundus_a, sample_data.fundus_b, sample_data.fundus_c]
 )
