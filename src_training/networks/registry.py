@@ -48,15 +48,6 @@ class NetworkSpec:
         parameters = list(signature(self.network).parameters.values())[2:]
         return {parameter.name: parameter.default for parameter in parameters}
 
-    @property
-    def published_width(self) -> float:
-        """Default of the option ``width``, channels or a factor; 1 where there is none."""
-        return float(self.options.get("width", 1))
-
-    def relative_width(self, options: Mapping[str, Option]) -> float:
-        """Width with these options over the published width."""
-        return float(options.get("width", self.published_width)) / self.published_width
-
 
 NETWORKS: dict[str, NetworkSpec] = {
     "fanet": NetworkSpec(

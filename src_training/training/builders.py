@@ -17,15 +17,15 @@ from src_training.errors import InputError
 from src_training.inference.external.networks import OutputNetwork
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel, load_model
-from src_training.networks import NETWORKS, SegmentationNetwork, build_network
+from src_training.networks import SegmentationNetwork, build_network
 from src_training.seeds import step_seed
 from src_training.training.stages.base import Stage
 
-_AUTOENCODER_WIDTH = 64
-"""Channels of the P-SAE's first level beside a teacher of published width."""
+_AUTOENCODER_WIDTHS = (1, 64)
+"""Least and most channels of the P-SAE's first level, an eighth of those of its bottleneck."""
 
-_WIDTH_ALONE = 0.25
-"""Its relative width beside a teacher whose width is not known."""
+_AUTOENCODER_WIDTH_ALONE = 16
+"""Its channels beside a teacher of which outputs alone are used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ class Networks:
         seed("teacher")
         teacher = teacher or _teacher(recipe, classes)
         seed("autoencoder")
-        autoencoder = _autoencoder(recipe, classes)
+        autoencoder = _autoencoder(recipe, classes, teacher)
         seed("tan")
         tan = _alignment_network(recipe, teacher)
         seed("student")
@@ -270,16 +270,17 @@ def _teacher(recipe: Recipe, classes: int) -> SegmentationNetwork:
     return OutputNetwork(recipe.preprocessing.in_channels, classes)
 
 
-def _autoencoder(recipe: Recipe, classes: int) -> SemanticAutoencoder:
-    """P-SAE for the foreground classes, as wide relative to its published width as the teacher."""
-    width = _WIDTH_ALONE
-    if recipe.teacher.name in NETWORKS:
-        width = NETWORKS[recipe.teacher.name].relative_width(recipe.teacher.options)
+def _autoencoder(recipe: Recipe, classes: int, teacher: SegmentationNetwork) -> SemanticAutoencoder:
+    """P-SAE for the foreground classes, with the bottleneck channels of the teacher."""
+    width = _AUTOENCODER_WIDTH_ALONE
+    if not isinstance(teacher, OutputNetwork):
+        least, most = _AUTOENCODER_WIDTHS
+        width = min(max(least, teacher.bottleneck_channels // 8), most)
     from_image = recipe.alignment.prior == "image"
     return SemanticAutoencoder(
         classes - 1,
         recipe.patch,
-        max(1, round(_AUTOENCODER_WIDTH * width)),
+        width,
         recipe.latent,
         recipe.hidden,
         recipe.preprocessing.in_channels if from_image else None,

@@ -27,20 +27,9 @@ def test_parameter_counts_are_within_one_percent(name: str) -> None:
     assert millions == pytest.approx(NETWORKS[name].parameters, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    ("name", "width", "relative"),
-    [("fanet", 8, 0.125), ("mobile_unet", 0.35, 0.35), ("pspnet", None, 1.0)],
-)
-def test_relative_width_compares_with_the_published(
-    name: str, width: float | None, relative: float
-) -> None:
-    options = {} if width is None else {"width": width}
-    assert NETWORKS[name].relative_width(options) == relative
-
-
-def test_networks_without_a_width_have_the_published_one() -> None:
-    assert (NETWORKS["enet"].options, NETWORKS["enet"].published_width) == ({}, 1)
-    assert (NETWORKS["fanet"].options, NETWORKS["fanet"].published_width) == ({"width": 64}, 64)
+def test_options_are_those_of_the_published_network() -> None:
+    assert NETWORKS["enet"].options == {}
+    assert NETWORKS["fanet"].options == {"width": 64}
 
 
 @pytest.mark.parametrize(
