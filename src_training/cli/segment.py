@@ -38,6 +38,8 @@ class Volumes:
         Class of which only the largest connected component stays.
     fill_holes
         Class whose holes are filled.
+    changed_source
+        Go on although a volume changed since its labels were begun.
     workers
         Number of processes to segment in.
     scheduler
@@ -48,6 +50,7 @@ class Volumes:
     orthogonal: bool = False
     keep_largest: Classes = None
     fill_holes: Classes = None
+    changed_source: Annotated[bool, Parameter(negative=())] = False
     workers: int | None = None
     scheduler: str | None = None
 
@@ -104,7 +107,9 @@ def segment(
         with _slab_segmenter(predictor, device, volumes) as segment_slabs:
             for volume in opened:
                 target = targets[volume.path]
-                _segment_volume(predictor, volume, target, options, segment_slabs)
+                _segment_volume(
+                    predictor, volume, target, options, segment_slabs, volumes.changed_source
+                )
 
 
 def find_inputs(
@@ -198,6 +203,7 @@ def _segment_volume(
     target: Path,
     options: "VolumeOptions",
     segment_slabs: "SlabSegmenter",
+    changed_source: bool,
 ) -> None:
     from src_training.cli.progress import counted
     from src_training.evaluation.quality.table import SegmentedImage, write_table
@@ -217,7 +223,9 @@ def _segment_volume(
         highlight=False,
         soft_wrap=True,
     )
-    steps = _Returning(segment_volume(volume, job, target, segment_slabs))
+    steps = _Returning(
+        segment_volume(volume, job, target, segment_slabs, changed_source=changed_source)
+    )
     progress = iter(steps)
     start = next(progress)
     with counted(console.out, "segmenting", start.total) as advance:

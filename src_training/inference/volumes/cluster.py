@@ -123,7 +123,7 @@ def _segment(
     """Segment and write a slab on a worker; an input error is returned, as retrying is no use."""
     try:
         predictor = _cached_predictor(model, job.model, device, job.flips)
-        LabelStore(folder, job).write(slab, *segment_slab(predictor, voxels, job, slab))
+        LabelStore(folder, job, begun=True).write(slab, *segment_slab(predictor, voxels, job, slab))
     except InputError as error:
         return error
     return slab

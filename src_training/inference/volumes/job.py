@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from src_training.errors import InputError
 from src_training.inference.model_file import SegmentationModel
 from src_training.inference.volumes.slabs import Shape
+from src_training.io.atomic import write_text
 from src_training.io.volumes.base import Volume
 
 AXES = "zyx"
+CHANGED_SOURCE = "--changed-source"
+"""The option of the command line to go on with a volume that changed."""
 
 
 @dataclass(frozen=True)
@@ -118,21 +122,61 @@ class VolumeJob:
         """The job as JSON, as it is stored beside the labels."""
         return json.dumps(asdict(self), indent=1)
 
-    def refuse_other(self, stored: str, where: Path) -> None:
-        """Raise `InputError` if the job that is stored in a folder is not this one."""
-        theirs, ours = json.loads(stored), json.loads(self.to_json())
-        for name, value in ours.items():
-            if theirs.get(name) != value:
+    def refuse_other(self, stored: Path, folder: Path) -> None:
+        """Raise `InputError` if the job that is stored in a file of a folder is not this one."""
+        try:
+            theirs = json.loads(stored.read_text(encoding="utf-8"))
+            assert isinstance(theirs, dict)
+        except (ValueError, AssertionError, RecursionError):
+            raise InputError(
+                f"{stored} is damaged; removing {folder} starts the labels over"
+            ) from None
+        except FileNotFoundError:
+            raise InputError(f"{stored} was removed; expected it to stay") from None
+        for name, value in json.loads(self.to_json()).items():
+            if theirs.get(name) == value:
+                continue
+            if name == "source":
                 raise InputError(
-                    f"{where} holds labels that were begun with {name} {theirs.get(name)!r}, "
-                    f"not {value!r}; expected the same, another folder, or that one removed"
+                    f"{folder} holds labels of {theirs.get(name)}, and the volume is now {value}; "
+                    f"expected the same, {CHANGED_SOURCE} to go on with it, or that folder removed"
                 )
+            raise InputError(
+                f"{folder} holds labels that were begun with {name} {theirs.get(name)!r}, "
+                f"not {value!r}; expected the same, another folder, or that one removed"
+            )
+
+    def accept_source(self, stored: Path) -> None:
+        """Let a stored job, where there is one, go on with the volume as it is now."""
+        try:
+            theirs = json.loads(stored.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError, RecursionError):
+            return  # `refuse_other` says it
+        if isinstance(theirs, dict):
+            write_text(stored, json.dumps(theirs | {"source": self.source}, indent=1))
+
+    def refuse_changed(self, volume: Path) -> None:
+        """Raise `InputError` if a volume is not any more what it was when the job was made."""
+        if (now := fingerprint(volume)) != self.source:
+            raise InputError(
+                f"{volume} changed while it was segmented, from {self.source} to {now}; "
+                "no labels are written. Expected it unchanged: segment it anew, or go on by "
+                f"{CHANGED_SOURCE} where the voxels are the same"
+            )
 
 
 def fingerprint(path: Path) -> str:
-    """Identify a volume by its path, its size and the time of its newest file."""
+    """Identify a volume by its path, its size and the time of its newest file.
+
+    Labels that are being made inside the volume's folder are no part of it.
+    """
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    stats = [each.stat() for each in files]
+    inside = [each.relative_to(path).parts for each in files]
+    stats = []
+    for file, parts in zip(files, inside, strict=True):
+        with suppress(FileNotFoundError):  # removed in this instant
+            if not any(part.endswith(".part") for part in parts):
+                stats.append(file.stat())
     newest = max((each.st_mtime_ns for each in stats), default=0)
     return f"{path.resolve()}, {sum(each.st_size for each in stats)} bytes, {newest}"
 

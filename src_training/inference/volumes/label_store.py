@@ -1,7 +1,9 @@
 """A resumable store for the labels of a volume on the disk."""
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from numpy.typing import NDArray
 from src_training.errors import InputError
 from src_training.inference.expected_dice import Sums, label_sums
 from src_training.inference.image_threshold import STEPS, binarise
-from src_training.inference.volumes.job import VolumeJob
+from src_training.inference.volumes.durable_array import chunk_keys, chunk_sizes, open_array
+from src_training.inference.volumes.job import AXES, VolumeJob
 from src_training.inference.volumes.slabs import Slab, chunk_shape, slabs_along
 from src_training.io.atomic import naming, write_text
+from src_training.io.folder_lock import HeldFolder
 
 _AVERAGING_AXIS = 0
 
@@ -21,8 +25,10 @@ _AVERAGING_AXIS = 0
 class LabelStore:
     """A folder with the labels of a volume as zarr, and marks of the slabs that are finished.
 
-    A slab is written whole and then marked by a file of its own, so that
-    several processes may write, and any may be killed at any moment.
+    A slab is written whole, all its chunks are on the disk, and then it is
+    marked by a file of its own: several processes may write, and any may be
+    killed, or the power be cut, at any moment. A slab counts as finished where
+    its mark can be read and none of its chunks is missing.
 
     Parameters
     ----------
@@ -30,6 +36,10 @@ class LabelStore:
         Made if missing; one with labels of the same job is resumed.
     job
         Everything that the labels depend on.
+    held
+        The folder, where this process holds it: nothing is written once it is gone.
+    begun
+        Whether it must be there already, as on a worker.
 
     Attributes
     ----------
@@ -39,14 +49,18 @@ class LabelStore:
     Raises
     ------
     InputError
-        If the folder holds labels of another job, or something else.
+        If the folder holds labels of another job, or something else, or is damaged.
     """
 
-    def __init__(self, folder: Path, job: VolumeJob) -> None:
-        self.folder, self.job = folder, job
+    def __init__(
+        self, folder: Path, job: VolumeJob, held: HeldFolder | None = None, *, begun: bool = False
+    ) -> None:
+        self.folder, self.job, self._held = folder, job, held
         stored = folder / "plan.json"
         if stored.exists():
-            job.refuse_other(stored.read_text(encoding="utf-8"), folder)
+            job.refuse_other(stored, folder)
+        elif begun:
+            raise InputError(f"{folder} was removed while it was written to; expected it to stay")
         elif any(folder.glob("[!.]*")):
             raise InputError(f"{folder} holds something else; expected labels that were begun")
         else:
@@ -75,8 +89,8 @@ class LabelStore:
 
     @property
     def pending(self) -> list[Slab]:
-        """The slabs that are not segmented yet."""
-        return [slab for slab in self.slabs if not self._mark(slab).exists()]
+        """The slabs that are not segmented yet, or lack a chunk."""
+        return self._unfinished(self.slabs, self._mark)
 
     def write(self, slab: Slab, values: NDArray[np.uint8], sums: Sums | None = None) -> None:
         """Write a segmented slab, and mark it as finished.
@@ -90,24 +104,88 @@ class LabelStore:
             quantised probabilities (maps, *region).
         sums
             `label_sums` of its slices; they are stored in the mark.
+
+        Raises
+        ------
+        InputError
+            If the folder is not there any more.
+        OSError
+            If the disk is full; the slab is not marked.
         """
+        self._require_folder()
         with naming(self.folder):
-            if self.job.orthogonal:
-                self._probabilities[slab.axis][(slice(None), *slab.region)] = values
-            else:
-                self.labels[slab.region] = values
+            self._array_of(slab)[self._region(slab)] = values
+        self._require_folder()
         write_text(self._mark(slab), _as_text(sums))
 
     def average(self) -> Iterator[Slab]:
         """Average the axes into labels, slab by slab; finished slabs are skipped."""
-        for slab in self.averaged_slabs:
-            mark = self._mark_averaged(slab)
-            if not mark.exists():
-                with naming(self.folder):
+        slabs = self.averaged_slabs
+        unfinished = self._unfinished(slabs, self._mark_averaged)
+        for slab in slabs:
+            if slab in unfinished:
+                self._require_folder()
+                with naming(self.folder), self.readable():
                     labels, sums = self._averaged(slab)
+                with naming(self.folder):
                     self.labels[slab.region] = labels
-                write_text(mark, _as_text(sums))
+                self._require_folder()
+                write_text(self._mark_averaged(slab), _as_text(sums))
             yield slab
+
+    def require_whole(self) -> None:
+        """Check that the folder is still this one, and that of no slab a mark or chunk is missing.
+
+        Raises
+        ------
+        InputError
+            If not; another call of the same job does what is missing.
+        """
+        self._require_folder()
+        self.job.refuse_other(self.folder / "plan.json", self.folder)
+        missing = self.pending + self._unfinished(self.averaged_slabs, self._mark_averaged)
+        if missing:
+            raise InputError(
+                f"{self.folder} lost {_slices(missing[0])} and {len(missing) - 1} more parts while "
+                "it was written to; the same command again does what is missing"
+            )
+
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Where the block fails since a chunk is damaged, say so in a sentence.
+
+        The damaged slabs count as not finished from then on.
+
+        Raises
+        ------
+        InputError
+            If a chunk cannot be read; another failure is raised as it is.
+        """
+        try:
+            yield
+        except (OSError, MemoryError):
+            raise
+        except Exception:  # zarr raises anything on a broken chunk
+            damaged = [slab for slab in self.slabs if not self._can_be_read(slab)]
+            for slab in damaged:
+                self._mark(slab).unlink(missing_ok=True)
+            if self.job.orthogonal:
+                for slab in self.averaged_slabs:
+                    self._mark_averaged(slab).unlink(missing_ok=True)
+            if not damaged:
+                raise
+            raise InputError(
+                f"{self.folder}: {_slices(damaged[0])} cannot be read, as a file there is damaged; "
+                "the same command again does them anew, and removing the folder starts over"
+            ) from None
+
+    def remove(self) -> None:
+        """Remove the folder; its plan goes last, so that whatever a kill leaves is recognised."""
+        for each in self.folder.glob("[!.]*"):
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+        (self.folder / "plan.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def sums(self) -> Sums | None:
         """`label_sums` of every slice, (slices, K - 1, 4), along the axis of the labels.
@@ -117,8 +195,8 @@ class LabelStore:
         marks = [self._mark(slab) for slab in self.slabs]
         if self.job.orthogonal:
             marks = [self._mark_averaged(slab) for slab in self.averaged_slabs]
-        texts = [mark.read_text("utf-8") if mark.exists() else "" for mark in marks]
-        return np.concatenate([json.loads(text) for text in texts]) if all(texts) else None
+        stored = [_read_mark(mark) for mark in marks]
+        return np.concatenate([np.array(each) for each in stored]) if all(stored) else None
 
     def _averaged(self, slab: Slab) -> tuple[NDArray[np.uint8], Sums]:
         region = (slice(None), *slab.region)
@@ -150,14 +228,61 @@ class LabelStore:
     def _mark_averaged(self, slab: Slab) -> Path:
         return self.folder / "done" / f"merged-{slab.start}"
 
-    def _array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
-        import zarr
+    def _array_of(self, slab: Slab) -> Any:
+        return self._probabilities[slab.axis] if self.job.orthogonal else self.labels
 
-        store = self.folder / f"{name}.zarr"
+    def _region(self, slab: Slab) -> tuple[slice, ...]:
+        return (slice(None), *slab.region) if self.job.orthogonal else slab.region
+
+    def _can_be_read(self, slab: Slab) -> bool:
+        try:
+            self._array_of(slab)[self._region(slab)]
+        except Exception:
+            return False
+        return True
+
+    def _unfinished(self, slabs: list[Slab], mark_of: Callable[[Slab], Path]) -> list[Slab]:
+        """Those without a mark that can be read, or without one of their chunks."""
+        if not slabs:
+            return []
+        averaged = mark_of == self._mark_averaged
+        arrays = {0: self.labels} if averaged else {s.axis: self._array_of(s) for s in slabs}
+        sizes = {axis: chunk_sizes(array) for axis, array in arrays.items()}
+        return [
+            slab
+            for slab in slabs
+            if _read_mark(mark_of(slab)) is None
+            or not all(
+                sizes[slab.axis].get(key)
+                for key in chunk_keys(arrays[slab.axis], slab.axis - 3, slab.start, slab.stop)
+            )
+        ]
+
+    def _require_folder(self) -> None:
+        if self._held is not None:
+            self._held.require()
+        if not (self.folder / "done").is_dir():
+            raise InputError(
+                f"{self.folder} was removed while it was written to; expected it to stay"
+            )
+
+    def _array(self, name: str, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
         with naming(self.folder):
-            if (store / "zarr.json").exists():
-                return zarr.open_array(store, mode="r+")
-            return zarr.create_array(store, shape=shape, chunks=chunks, dtype="uint8")
+            return open_array(self.folder / f"{name}.zarr", shape, chunks)
+
+
+def _read_mark(mark: Path) -> list[Any] | None:
+    """What a mark holds, empty if nothing; None where it is missing or damaged."""
+    try:
+        text = mark.read_text("utf-8")
+        content = json.loads(text) if text else []
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, list) else None
+
+
+def _slices(slab: Slab) -> str:
+    return f"slices {slab.start} to {slab.stop - 1} along {AXES[slab.axis]}"
 
 
 def _as_text(sums: Sums | None) -> str:

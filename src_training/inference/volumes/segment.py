@@ -1,6 +1,5 @@
 """Segmenting a volume slab by slab, from its voxels to a file of labels."""
 
-import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from src_training.inference.volumes.job import AXES, VolumeJob
 from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.slabs import Slab
 from src_training.io.decoders.base import as_input_error
+from src_training.io.folder_lock import hold
 from src_training.io.volumes.base import Volume
 from src_training.io.volumes.dicom import DICOM
 from src_training.io.volumes.registry import format_of, list_folder, write_labels_like
@@ -62,12 +62,29 @@ def find_volumes(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def segment_volume(
-    volume: Volume, job: VolumeJob, target: Path, segment: SlabSegmenter
+    volume: Volume,
+    job: VolumeJob,
+    target: Path,
+    segment: SlabSegmenter,
+    *,
+    changed_source: bool = False,
 ) -> Generator[SlabProgress, None, Sums | None]:
     """Segment a volume into a file of labels, resuming what was begun before.
 
-    Labels are stored in ``<target>.part`` beside the file, which is removed
-    once the file is written.
+    Labels are stored in ``<target>.part`` beside the file, which one process
+    holds at a time and which is removed once the file is written. Before that
+    every slab, and the volume itself, is checked to be what it was.
+
+    Parameters
+    ----------
+    volume, job
+        What to segment, and how.
+    target
+        The file of the labels.
+    segment
+        Segments the slabs.
+    changed_source
+        Whether to go on though the volume is not what it was when the labels were begun.
 
     Yields
     ------
@@ -82,18 +99,28 @@ def segment_volume(
     Raises
     ------
     InputError
-        If labels of another job were begun there, or a slice cannot be read
-        or segmented; finished slabs stay.
+        If labels of another job were begun there or another process is at them,
+        a slice cannot be read or segmented, or the volume or the folder of the
+        labels changed meanwhile; finished slabs stay.
     OSError
         If the disk is full; finished slabs stay.
     """
-    store = LabelStore(target.with_name(target.name + ".part"), job)
-    with naming(volume.path):
-        yield from segment(volume, store)
-    clean_up(store.labels, largest=job.largest, filled=job.filled)
-    write_labels_like(volume, store.labels, target)
-    sums = store.sums()
-    shutil.rmtree(store.folder)
+    folder = target.with_name(target.name + ".part")
+    with hold(folder) as held:
+        if changed_source:
+            job.accept_source(folder / "plan.json")
+        store = LabelStore(folder, job, held)
+        with naming(volume.path):
+            yield from segment(volume, store)
+        store.require_whole()
+        with store.readable():
+            clean_up(store.labels, largest=job.largest, filled=job.filled)
+        if not changed_source:
+            job.refuse_changed(volume.path)
+        with store.readable():
+            write_labels_like(volume, store.labels, target)
+        sums = store.sums()
+        store.remove()
     return sums
 
 

@@ -95,7 +95,7 @@ def test_a_folder_that_was_being_made_is_resumed(ct, predictor, tmp_path, monkey
 
     def killed(store, **options):
         if empty:
-            store.mkdir(parents=True)
+            store.root.mkdir(parents=True)
         else:
             create(store, **options)
         raise KeyboardInterrupt
