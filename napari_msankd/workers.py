@@ -11,7 +11,7 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import GeneratorWorker
 
-from src_training.errors import InputError
+from src_training.errors import InputError, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ def as_failure(error: Exception) -> Failure:
     """An exception as a sentence, with its traceback where the fault is ours."""
     if isinstance(error, InputError):
         return Failure(str(error))
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return Failure("Out of memory. Close layers, or set Device to cpu in Preferences.")
     if isinstance(error, OSError):
         return Failure(f"A file could not be used: {error}.")

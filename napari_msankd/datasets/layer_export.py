@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_msankd.datasets.layer_pairs import LayerPair
 from napari_msankd.layers import Index
 from src_training.errors import InputError
+from src_training.io.names import plain_name
 
 Classes = dict[str, int | list[int]]
 """Label, or labels, of each class but background, by the name of the class."""
@@ -89,7 +90,7 @@ def case_names(pairs: Sequence[LayerPair]) -> list[tuple[str, ...]]:
 
 def file_name(name: str) -> str:
     """A layer's or folder's name as a file may be called: ``fundus A`` -> ``fundus_A``."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:_LONGEST] or "layer"
+    return plain_name(name, "_")[:_LONGEST] or "layer"
 
 
 def classes_of(labels: Mapping[int, int]) -> Classes | None:

@@ -1,7 +1,6 @@
 """What is chosen for a run, and what follows from it in words; knows no Qt and no torch."""
 
 import operator
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,6 +11,7 @@ from psygnal import SignalGroupDescriptor
 from napari_msankd.formatting import format_bytes, format_duration
 from napari_msankd.training.run_request import Datasets, Kind, NetworkChoice, RunRequest
 from src_training.errors import InputError
+from src_training.io.names import plain_name
 
 if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
@@ -155,7 +155,7 @@ def run_name(text: str) -> str:
     >>> run_name(" My first run (2026) "), run_name("a/b"), run_name("..")
     ('My-first-run-2026', 'a-b', '')
     """
-    return re.sub(r"[^\w.]+", "-", text.strip()).strip("-.")[:LONGEST_NAME].strip("-.")
+    return plain_name(text)[:LONGEST_NAME].strip("-.")
 
 
 def name_note(text: str) -> str:

@@ -7,6 +7,9 @@ have one latent size, headers can be exchanged between them.
 
 from torch import Tensor, nn
 
+LARGEST = 16_384
+"""Most entries of a semantic vector, and units of a perceptron: 32 times the published ones."""
+
 
 class SemanticEncoder(nn.Module):
     """E: a bottleneck to a semantic vector, one entry for each channel.

@@ -27,7 +27,7 @@ class AlignmentOptions(BaseModel):
         to segment.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     prior: Literal["mask", "image"] = "mask"
 

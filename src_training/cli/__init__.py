@@ -14,7 +14,7 @@ from src_training.cli.models import export, models, tune
 from src_training.cli.runs import distil, estimate, recipe, runs
 from src_training.cli.segment import segment
 from src_training.cli.triage import triage
-from src_training.errors import InputError
+from src_training.errors import MEMORY_IS_FULL, InputError, is_out_of_memory
 
 app = App(
     name="msankd",
@@ -50,13 +50,16 @@ def main() -> None:
     try:
         app(sys.argv[1:])
     except InputError as error:
-        console.err.print(str(error), style="red", highlight=False, soft_wrap=True)
+        console.refuse(str(error))
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except OSError as error:
+    except Exception as error:
+        if is_out_of_memory(error):
+            console.refuse(MEMORY_IS_FULL)
+            raise SystemExit(1) from None
+        if not isinstance(error, OSError):
+            raise
         where = f"{error.filename}: " if error.filename else ""
-        console.err.print(
-            f"{where}{error.strerror or error}", style="red", highlight=False, soft_wrap=True
-        )
+        console.refuse(f"{where}{error.strerror or error}")
         raise SystemExit(1) from None

@@ -1,14 +1,16 @@
 """Where the commands of `msankd` write, and what their options have in common."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
+from rich.segment import Segment
 
-from src_training.errors import InputError
+from src_training.errors import InputError, printable
 from src_training.io.atomic import write_text
 
 if TYPE_CHECKING:
@@ -16,12 +18,40 @@ if TYPE_CHECKING:
 
 
 def plain_console(**options: Any) -> Console:
-    """Make a console that prints every text as it is: a path may hold brackets and colons."""
-    return Console(markup=False, emoji=False, **options)
+    """Make a console that prints every text as it is, whatever a path or a name holds.
+
+    Brackets and colons are no markup; control characters are shown, see `printable`.
+    """
+    console = Console(markup=False, emoji=False, **options)
+    console.push_render_hook(_Printable())
+    return console
+
+
+class _Printable(RenderHook):
+    """Every text that a console prints, without control characters that are not its own."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Shown(each) for each in renderables]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    renderable: ConsoleRenderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(printable(text, lines=True), style)
 
 
 out = plain_console()
 err = plain_console(stderr=True)
+
+
+def refuse(sentence: str) -> None:
+    """Print what cannot be done, and why."""
+    err.print(sentence, style="red", highlight=False, soft_wrap=True)
+
 
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
 Channel = Annotated[

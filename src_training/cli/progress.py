@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from src_training.errors import printable
 from src_training.runs.events import (
     BatchSplit,
     Event,
@@ -50,7 +51,7 @@ def counted(console: Console, what: str, total: int) -> Iterator[Callable[[str],
     """A bar over `total` things; the yielded function counts one and says its name."""
     with _bar(console) as bar:
         task = bar.add_task(what, total=total, said="")
-        yield lambda said: bar.update(task, advance=1, said=said)
+        yield lambda said: bar.update(task, advance=1, said=printable(said))
 
 
 class _Bars:

@@ -12,8 +12,9 @@ import yaml
 from src_training.alignment.consistency import AlignmentOptions
 from src_training.config.recipe import Recipe
 from src_training.config.stages import STAGES
-from src_training.config.yaml_io import first_words
 from src_training.errors import InputError
+from src_training.io.names import file_name
+from src_training.io.yaml_json import parse_yaml
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event
 from src_training.runs.finalise import FROM_MASKS
@@ -232,7 +233,8 @@ def plan_leave_one_out(
     plan: list[PlannedRun] = []
     for source in recipes[0].sources:
         others = [_without_source(recipe, source.name) for recipe in recipes]
-        runs = plan_runs(others, methods, seeds, out / f"without-{source.name}", variants)
+        folder = out / f"without-{file_name(source.name)}"
+        runs = plan_runs(others, methods, seeds, folder, variants)
         plan += [replace(run, left_out=source.name) for run in runs]
     return plan
 
@@ -304,9 +306,9 @@ def load_variants(path: str | Path) -> Variants:
             raise InputError(f"{path}: there are no such variants; expected a file or {known}")
         file = shipped[str(path)]
     try:
-        content = yaml.safe_load(file.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: the file is not YAML ({first_words(error)})") from None
+        content = parse_yaml(file.read_bytes())
+    except yaml.YAMLError as error:
+        raise InputError(f"{file}: the file is not YAML ({error})") from None
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) and isinstance(fields, dict)
         for name, fields in content.items()

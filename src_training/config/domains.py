@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from src_training.data.phantom.camera import ScannerName
 from src_training.data.preprocessing import Angle
+from src_training.data.preprocessing.base import MAX_SIDE
 from src_training.errors import InputError
+
+MaskValue = Annotated[int, Field(ge=-(2**31), lt=2**32)]
 
 
 class Phantoms(BaseModel):
@@ -27,12 +30,12 @@ class Phantoms(BaseModel):
         Of the eyes; those of two cameras differ, whatever their seeds.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     scanner: ScannerName
-    images: Annotated[int, Field(ge=1, title="Number of images")] = 12
-    size: Annotated[int, Field(ge=64)] = 512
-    seed: int = 0
+    images: Annotated[int, Field(ge=1, le=10_000, title="Number of images")] = 12
+    size: Annotated[int, Field(ge=64, le=MAX_SIDE)] = 512
+    seed: Annotated[int, Field(ge=0, le=2**62)] = 0
 
 
 class DomainRecipe(BaseModel):
@@ -76,7 +79,7 @@ class DomainRecipe(BaseModel):
         Terms of the images, written into the model.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     folder: str | None = None
@@ -86,7 +89,7 @@ class DomainRecipe(BaseModel):
     masks: Annotated[Literal["present", "absent"] | None, Field(title="Only where masks are")] = (
         None
     )
-    class_values: dict[str, int | list[int]] | None = None
+    class_values: dict[str, MaskValue | list[MaskValue]] | None = None
     channel: str | None = None
     resample_masks: Annotated[bool, Field(title="Resample masks on another grid")] = False
     angle: Annotated[Angle | None, Field(title="Camera angle")] = None

@@ -1,6 +1,5 @@
 """The two networks of a run: which they are, and what they start from."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -10,6 +9,7 @@ from src_training.config.domains import absolute
 from src_training.config.stages import STAGES, stage_name
 from src_training.errors import InputError
 from src_training.inference.external.model import ExternalModel
+from src_training.io.yaml_json import parse_json
 from src_training.networks import NETWORKS
 
 Role = Literal["teacher", "student"]
@@ -32,7 +32,7 @@ class NetworkRecipe(BaseModel):
         and the recipe's channels and number of classes. Random weights if missing.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     role: ClassVar[Role] = "student"
 
     name: str
@@ -110,7 +110,7 @@ class EnsembleTeacher(BaseModel):
         As of `TeacherRecipe`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     name: ClassVar[str] = "ensemble"
     options: ClassVar[dict[str, bool | int | float | str]] = {}
     train: ClassVar[bool] = False
@@ -205,7 +205,7 @@ def _model_of_run(run: Path, role: Role) -> Path:
     if role == "teacher":
         return run / "models" / "teacher.safetensors"
     try:
-        report = json.loads((run / "report" / "report.json").read_text(encoding="utf-8"))
+        report = parse_json((run / "report" / "report.json").read_text(encoding="utf-8"))
         verdict = judge({stage_name(name): outcome for name, outcome in report.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return distilled

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from src_training.alignment.alignment_network import LARGEST
 from src_training.alignment.consistency import AlignmentOptions
 from src_training.config.domains import DomainRecipe, absolute
 from src_training.config.migration import migrate_recipe
@@ -27,17 +28,26 @@ from src_training.config.stages import STAGES, StageSchedule
 from src_training.config.yaml_io import first_fault, parsed, parsed_value, set_field
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import FundusPreprocessing, Preprocessing
+from src_training.data.preprocessing.base import MAX_SIDE
 from src_training.distillation import METHODS, MethodOptions, active_parts, parse_options
 from src_training.distillation.masks import MasksOptions
 from src_training.distillation.registry import inner_features, output_methods, sees_plain
 from src_training.errors import InputError
 from src_training.inference.model_card import DomainKind
 from src_training.io.atomic import write_text
+from src_training.io.names import name_fault
 from src_training.losses.segmentation import Supervision
 
 Weight = Annotated[float, Field(ge=0)]
 Validation = list[str] | Annotated[float, Field(gt=0, lt=1)]
 PRESETS = Path(__file__).parent / "presets"
+
+
+def _for_a_folder(name: str) -> str:
+    """The name of a run, which is one of a folder and of model files."""
+    if fault := name_fault(name):
+        raise ValueError(f"it {fault}; expected the name of a folder")
+    return name
 
 
 def _complete(stages: dict[str, StageSchedule]) -> dict[str, StageSchedule]:
@@ -52,7 +62,7 @@ def _complete(stages: dict[str, StageSchedule]) -> dict[str, StageSchedule]:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _parse_methods(content: Any) -> Any:
@@ -131,7 +141,7 @@ class Recipe(_Part):
         Written into the model.
     """
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$"), AfterValidator(_for_a_folder)]
     sources: Annotated[list[DomainRecipe], Field(min_length=1)]
     source_sampling: Literal["even", "by_size"] = "even"
     validation: Validation | dict[str, Validation] = 0.2
@@ -140,11 +150,11 @@ class Recipe(_Part):
     unlabelled: Annotated[list[DomainRecipe], Field(title="Domains without masks")] = []
     preprocessing: Annotated[Preprocessing, Field(validate_default=True)] = FundusPreprocessing()
     augmentation: Augmentation = Augmentation()
-    patch: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    patch: Annotated[int, Field(ge=32, le=MAX_SIDE, multiple_of=32)] = 256
     teacher: Annotated[Teacher, Field(validate_default=False)] = TeacherRecipe(name="fanet")
     student: NetworkRecipe = NetworkRecipe(name="enet")
-    latent: Annotated[int, Field(ge=1, title="Semantic vector length")] = 512
-    hidden: Annotated[int, Field(ge=1, title="Perceptron width")] = 64
+    latent: Annotated[int, Field(ge=1, le=LARGEST, title="Semantic vector length")] = 512
+    hidden: Annotated[int, Field(ge=1, le=LARGEST, title="Perceptron width")] = 64
     alignment: AlignmentOptions = AlignmentOptions()
     distillation: Distillation = Field(default_factory=lambda: _parse_methods(DEFAULT_METHODS))
     distil_from: Annotated[
@@ -153,7 +163,7 @@ class Recipe(_Part):
     supervised: Annotated[Supervision, Field(title="Loss on masks")] = "ce"
     weight_decay: Weight = 1e-2
     stages: Annotated[dict[str, StageSchedule], AfterValidator(_complete)]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**62)] = 0
     licence: str = ""
     description: str = ""
 

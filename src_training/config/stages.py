@@ -28,12 +28,12 @@ class StageSchedule(BaseModel):
         Steps between validations and checkpoints.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    steps: Annotated[int, Field(ge=0)]
-    batch: Annotated[int, Field(ge=1)] = 8
+    steps: Annotated[int, Field(ge=0, le=10**8)]
+    batch: Annotated[int, Field(ge=1, le=4096)] = 8
     rate: Annotated[float, Field(gt=0, title="Learning rate")] = 1e-3
-    validate_every: Annotated[int, Field(ge=1)] = 50
+    validate_every: Annotated[int, Field(ge=1, le=10**8)] = 50
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import yaml
 from pydantic import ValidationError
 
 from src_training.errors import InputError
+from src_training.io.yaml_json import parse_yaml
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 _EXPECTED = {
@@ -31,27 +32,21 @@ _METHODS = "distillation"
 def parsed(text: bytes, where: str) -> dict[str, Any]:
     """The fields of a YAML file; `where` names it in the `InputError` that a fault raises."""
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: the file is not YAML ({first_words(error)})") from None
+        content = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: the file is not YAML ({error})") from None
     if not isinstance(content, dict):
         found = type(content).__name__
         raise InputError(f"{where}: the recipe is a {found}; expected fields and their values")
     return content
 
 
-def first_words(error: Exception) -> str:
-    """What a parser of YAML stumbled over, and in which line."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", "")
-    return f"{problem} in line {mark.line + 1}" if mark else str(error).splitlines()[0]
-
-
 def parsed_value(text: str, field: str) -> object:
     """What ``--set field=text`` sets a field to; `InputError` if it is no YAML."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set {field}={text}: the value is not YAML") from None
+        return parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {field}={text:.80}: the value is not YAML ({error})") from None
 
 
 def set_field(content: dict[str, Any], field: str, value: object, where: str) -> None:

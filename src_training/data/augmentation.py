@@ -37,7 +37,7 @@ class Augmentation(BaseModel):
         Largest amplitude of a smooth gradient over the patch.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     flips: bool = True
     turn: Annotated[float, Field(ge=0, le=180, title="Rotation")] = 180.0

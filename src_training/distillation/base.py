@@ -32,7 +32,7 @@ class MethodOptions(BaseModel):
         Factor of all losses of the method.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     method: str
     weight: Weight = 1.0

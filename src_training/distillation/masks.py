@@ -31,8 +31,8 @@ class MasksOptions(MethodOptions):
 
     method: Literal["masks"] = "masks"
     ce: Annotated[Weight, Field(title="Cross-entropy in every view")] = 1.0
-    views: Annotated[int, Field(ge=0)] = 2
-    longer: Annotated[int, Field(ge=1)] = 1
+    views: Annotated[int, Field(ge=0, le=64)] = 2
+    longer: Annotated[int, Field(ge=1, le=1000)] = 1
     whole_batch: bool = False
 
 

@@ -57,7 +57,7 @@ class ClassQuality(BaseModel):
         Half the interval of `size`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     slope: float = Field(ge=0)
     offset: float
@@ -80,7 +80,7 @@ class SourceDice(BaseModel):
         One in twenty further images of that scanner is expected below it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     mean: float = Field(ge=0, le=1)
     low: float = Field(ge=0, le=1)
@@ -100,11 +100,11 @@ class Quality(BaseModel):
         nothing is labelled on any validation image.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     classes: list[ClassQuality]
-    images: int = Field(ge=1)
-    restyled: int = Field(ge=0)
+    images: int = Field(ge=1, le=2**62)
+    restyled: int = Field(ge=0, le=2**62)
     source: SourceDice | None = None
 
 

@@ -1,6 +1,5 @@
 """The card in a model file: what the model segments and everything that using it needs."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -9,15 +8,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import src_training
-from src_training.alignment.alignment_network import SemanticEncoder
+from src_training.alignment.alignment_network import LARGEST, SemanticEncoder
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import Preprocessing, migrate_preprocessing
+from src_training.data.preprocessing.base import MAX_SIDE
 from src_training.data.preprocessing.geometry import Float
 from src_training.errors import InputError
 from src_training.inference.expected_dice import Quality
 from src_training.inference.image_threshold import expected_dice_threshold, quantise
+from src_training.io.yaml_json import parse_json, parse_yaml
 from src_training.networks import build_network, migrate_options
 from src_training.networks.base import SegmentationNetwork
+from src_training.networks.registry import MOST_CHANNELS
 
 DomainKind = Literal["validation", "source", "adapted", "unseen"]
 """What a model knows of a domain that it is scored on.
@@ -26,6 +28,8 @@ DomainKind = Literal["validation", "source", "adapted", "unseen"]
 images of that scanner, with masks, trained it. ``adapted``: images of that scanner without
 masks did. ``unseen``: none did.
 """
+
+_GridSide = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 FORMAT: Final = 2
 """Version of the card that this package writes; it reads this one and format 1."""
@@ -54,10 +58,10 @@ class TrainingDomain(BaseModel):
         Terms of use of its images; empty if not stated.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
-    images: Annotated[int, Field(ge=0)]
+    images: Annotated[int, Field(ge=0, le=2**62)]
     terms: str = ""
 
 
@@ -70,11 +74,11 @@ class SemanticSpace(BaseModel):
         As in `SemanticEncoder`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    grid: tuple[int, int]
-    latent: Annotated[int, Field(ge=1)]
-    hidden: Annotated[int, Field(ge=1)]
+    grid: tuple[_GridSide, _GridSide]
+    latent: Annotated[int, Field(ge=1, le=LARGEST)]
+    hidden: Annotated[int, Field(ge=1, le=LARGEST)]
 
 
 class ModelCard(BaseModel):
@@ -147,17 +151,17 @@ class ModelCard(BaseModel):
     True
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Literal[2] = FORMAT
     name: Annotated[str, Field(min_length=1)]
     architecture: str
     options: dict[str, bool | int | float | str] = {}
-    in_channels: Annotated[int, Field(ge=1)]
+    in_channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
     classes: Annotated[list[str], Field(min_length=2, max_length=256)]
     preprocessing: Preprocessing
     augmentation: Augmentation | None = None
-    patch: Annotated[int, Field(ge=1)]
+    patch: Annotated[int, Field(ge=1, le=MAX_SIDE)]
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     per_image_threshold: bool = False
     bn_mixing: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -234,12 +238,16 @@ def parse_card(text: str, where: Path | str) -> ModelCard:
         If the text is no JSON, of an unknown format, or a field is not valid.
     """
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError:
-        raise InputError(f"{where}: the card is not JSON; expected one written by msankd") from None
+        content = parse_json(text)
+    except ValueError as error:
+        raise InputError(
+            f"{where}: the card is not JSON ({error}); expected one written by msankd"
+        ) from None
     found = content.get("format") if isinstance(content, dict) else None
     if found not in (1, FORMAT):
-        raise InputError(f"{where}: the card has format {found}; expected format 1 or {FORMAT}")
+        raise InputError(
+            f"{where}: the card has format {found!s:.40}; expected format 1 or {FORMAT}"
+        )
     try:
         return ModelCard.model_validate(_from_format_1(content) if found == 1 else content)
     except ValidationError as error:
@@ -265,7 +273,7 @@ def _augmentation_in(recipe: object) -> Augmentation | None:
     A broken recipe counts as none, since it does not matter to segmenting.
     """
     try:
-        content = yaml.safe_load(recipe) if isinstance(recipe, str) else None
+        content = parse_yaml(recipe) if isinstance(recipe, str) else None
         if isinstance(content, dict) and "augmentation" in content:
             return Augmentation.model_validate(content["augmentation"])
     except (yaml.YAMLError, ValidationError):

@@ -15,6 +15,7 @@ from src_training.inference.model_card import ModelCard, parse_card
 from src_training.inference.shipped import shipped_models
 from src_training.io.atomic import write_bytes
 from src_training.networks.base import SegmentationNetwork
+from src_training.networks.weights import read_weights, shapes_alone
 
 _CARD_KEY = "msankd"
 _SEMANTICS_PREFIX = "semantics."
@@ -133,16 +134,23 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     InputError
         If there is no such model, or if the file is truncated, not written
         by this package, of an unknown format, or its weights do not fit the
-        architecture that it names.
+        architecture that it names; see `read_weights`.
     """
     path = _find(name_or_path)
     card = read_card(path)
-    network = _build(card, path)
-    semantics = card.build_semantics(network)
-    _load_weights(network, semantics, path)
+    # Without memory until the shapes in the file are known to be those of the card.
+    with shapes_alone():
+        network = _build(card, path)
+        semantics = card.build_semantics(network)
+    weights = read_weights(path, _state(network, semantics))
+    encoder = {n: t for n, t in weights.items() if n.startswith(_SEMANTICS_PREFIX)}
+    network.load_state_dict({n: t for n, t in weights.items() if n not in encoder}, assign=True)
+    if semantics is not None:
+        own = {n.removeprefix(_SEMANTICS_PREFIX): tensor for n, tensor in encoder.items()}
+        semantics.load_state_dict(own, assign=True)
     for module in (network, semantics):
         if module is not None:
-            module.float().to(device).eval()
+            module.to(device).eval()
     return SegmentationModel(card, network, _sha256(path), path, semantics)
 
 
@@ -196,33 +204,6 @@ def _state(network: SegmentationNetwork, semantics: SemanticEncoder | None) -> d
     """Tensors of the file by name: the network's, and the encoder's under a prefix."""
     extra = {} if semantics is None else semantics.state_dict()
     return network.state_dict() | {_SEMANTICS_PREFIX + name: each for name, each in extra.items()}
-
-
-def _load_weights(
-    network: SegmentationNetwork, semantics: SemanticEncoder | None, path: Path
-) -> None:
-    """Fill network and encoder from a file; `InputError` names a tensor that does not fit."""
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path}: the weights cannot be read ({error}); expected a whole .safetensors file"
-        ) from None
-    expected = _state(network, semantics)
-    for name, tensor in expected.items():
-        found = tuple(weights[name].shape) if name in weights else "missing"
-        if found != tuple(tensor.shape):
-            raise InputError(
-                f"{path}: {name} is {found}; expected {tuple(tensor.shape)} for this architecture"
-            )
-    if unknown := sorted(weights.keys() - expected.keys()):
-        raise InputError(
-            f"{path}: {unknown[0]} is no weight of this architecture; expected none but its own"
-        )
-    encoder = {n: t for n, t in weights.items() if n.startswith(_SEMANTICS_PREFIX)}
-    network.load_state_dict({n: t for n, t in weights.items() if n not in encoder})
-    if semantics is not None:
-        semantics.load_state_dict({n.removeprefix(_SEMANTICS_PREFIX): encoder[n] for n in encoder})
 
 
 def _sha256(path: Path) -> str:

@@ -153,7 +153,7 @@ class Predictor:
         Raises
         ------
         InputError
-            If the image or the field of view cannot be used.
+            If the image or the field of view cannot be used, or probabilities are not finite.
         """
         prepared, inside = self._prepared(image, fov, prepared)
         for batch in self._batches(prepared, None):
@@ -300,6 +300,12 @@ class Predictor:
             with self._precision(), counting(network):
                 logits = network(stack.flip(axes))
             total = total + logits.flip(axes).float().softmax(1).cpu()
+        # Above a threshold NaN is nowhere: it would be an empty mask, and nobody would know.
+        if not torch.isfinite(total.sum()):
+            raise InputError(
+                f"model {self.model.card.name} returns probabilities that are not finite; expected "
+                "weights that do not overflow, and an image like those it was trained on"
+            )
         return total / len(self._axes)
 
     def _precision(self) -> torch.autocast | nullcontext[None]:

@@ -107,7 +107,8 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically; see `write_atomic`."""
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+        # Bytes of a file's name that are no UTF-8 are written as they are.
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
     write_atomic(path, write)
 

@@ -200,7 +200,8 @@ def _require(path: Path) -> None:
     if suffix == ".zarr":
         return
     if not path.is_file():
-        raise InputError(f"{path} is a folder; expected an image file")
+        found = "a folder" if path.is_dir() else "a pipe or a device"
+        raise InputError(f"{path} is {found}; expected an image file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); expected an image file")
 

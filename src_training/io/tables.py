@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from src_training.errors import printable
+
 Cell = str | int | float | None
 
 # What Markdown reads as markup inside a line, underscores within a word excepted.
 _MARKUP = re.compile(r"[\\`*<\[\]|~]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 # What spreadsheets take for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = tuple("=+-@＝＋－＠")
 
 
 def markdown_text(text: str) -> str:
@@ -23,7 +25,7 @@ def markdown_text(text: str) -> str:
     >>> markdown_text("a[b] <i> my_run")
     'a\\[b\\] \\<i> my_run'
     """
-    return _MARKUP.sub(r"\\\g<0>", " ".join(text.splitlines()))
+    return _MARKUP.sub(r"\\\g<0>", printable(" ".join(text.splitlines())))
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -56,6 +58,17 @@ def csv_table(head: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int |
     return text.getvalue()
 
 
+def html_text(text: str) -> str:
+    r"""Text that HTML and SVG show as it is, also as the value of an attribute.
+
+    Examples
+    --------
+    >>> html_text("<a>\x1b")
+    '&lt;a&gt;␛'
+    """
+    return escape(printable(text, lines=True))
+
+
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """HTML of a table; cells are escaped.
 
@@ -64,14 +77,15 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     >>> html_table(["model"], [["a & b"]])
     '<table><tr><th>model</th></tr><tr><td>a &amp; b</td></tr></table>'
     """
-    titles = "".join(f"<th>{escape(each)}</th>" for each in head)
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    titles = "".join(f"<th>{html_text(each)}</th>" for each in head)
+    lines = ["".join(f"<td>{html_text(cell)}</td>" for cell in row) for row in rows]
     return f"<table><tr>{titles}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _csv_cell(cell: Cell, digits: int | None) -> Cell:
     if isinstance(cell, str):
-        return f"'{cell}" if cell.startswith(_FORMULA) and not _is_number(cell) else cell
+        text = printable(cell, lines=True)
+        return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
     if not isinstance(cell, float):
         return cell
     if math.isnan(cell):

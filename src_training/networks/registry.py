@@ -19,6 +19,9 @@ from src_training.networks.unet_plus_plus import UNetPlusPlus
 
 Option = int | float | str | bool
 
+MOST_CHANNELS, MOST_CLASSES = 64, 256
+"""Of an image, and of labels, which are uint8."""
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -140,9 +143,9 @@ def build_network(
     name
         Key of `NETWORKS`.
     in_channels
-        Channels of the image, >= 1.
+        Channels of the image, 1 to `MOST_CHANNELS`.
     classes
-        Classes including the background, >= 2.
+        Classes including the background, 2 to `MOST_CLASSES`.
     **options
         Those of the network: ``width``, which `enet` and `erfnet` do not have,
         and ``depth`` of `little_unet` and `wnet`.
@@ -160,10 +163,10 @@ def build_network(
     """
     if name not in NETWORKS:
         raise InputError(f"network {name!r} is unknown; expected one of {', '.join(NETWORKS)}.")
-    if in_channels < 1 or classes < 2:
+    if not (1 <= in_channels <= MOST_CHANNELS and 2 <= classes <= MOST_CLASSES):
         raise InputError(
             f"{name}: in_channels is {in_channels} and classes is {classes}; "
-            "expected at least 1 and 2."
+            f"expected 1 to {MOST_CHANNELS} and 2 to {MOST_CLASSES}."
         )
     spec = NETWORKS[name]
     for option in options:

@@ -1,14 +1,13 @@
 """A comparison as Markdown, CSV and HTML."""
 
 import math
-from html import escape
 from pathlib import Path
 
 from src_training.comparison.plan import BASELINE
 from src_training.comparison.scores import Comparison, Row
 from src_training.evaluation.bootstrap import Estimate
 from src_training.io.atomic import write_text
-from src_training.io.tables import csv_table, html_table, markdown_table, markdown_text
+from src_training.io.tables import csv_table, html_table, html_text, markdown_table, markdown_text
 from src_training.reports.html import html_page
 from src_training.reports.svg import CostPoint, cost_svg
 
@@ -56,7 +55,7 @@ def as_page(comparison: Comparison, title: str) -> str:
     head, rows = _score_table(comparison)
     numbered = [[str(number), *row] for number, row in enumerate(rows, 1)]
     parts = [html_table(["", *head], numbered)]
-    parts += [f"<p><small>{escape(note)}</small></p>" for note in comparison.notes]
+    parts += [f"<p><small>{html_text(note)}</small></p>" for note in comparison.notes]
     parts += _figures(comparison)
     head, rows = _settings_table(comparison)
     if rows:
@@ -143,4 +142,4 @@ def _figure(comparison: Comparison, domain: str) -> str:
             points.append(CostPoint(str(number), row.label, *measured))
     title = f"Dice on {domain} against milliseconds a step"
     svg = cost_svg(title, points, line, ("milliseconds a step", "Dice"))
-    return f"<figure><figcaption>{escape(domain)}</figcaption>{svg}</figure>"
+    return f"<figure><figcaption>{html_text(domain)}</figcaption>{svg}</figure>"

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from src_training.explore.embedding_table import EmbeddingTable
 from src_training.explore.fsd import FSD
@@ -16,6 +15,7 @@ from src_training.explore.fsd_matrix import (
     vector_sets,
 )
 from src_training.explore.projection import Method, Projection, project
+from src_training.io.tables import html_text
 from src_training.reports.html import html_page
 from src_training.reports.svg import bars_svg, common_limits, group_colours, scatter_svg
 
@@ -56,7 +56,7 @@ def domains_page(
     parts = [_projections(plain, projection)]
     for model, table in plain.items():
         matrix = distance_matrix(table)
-        parts += [f"<h2>{escape(model)}</h2>", *_distances(matrix, table, source)]
+        parts += [f"<h2>{html_text(model)}</h2>", *_distances(matrix, table, source)]
         parts += _influences(table, matrix, source)
     return html_page(title, parts)
 
@@ -66,7 +66,7 @@ def _projections(tables: Mapping[str, EmbeddingTable], projection: Projection) -
     colours = group_colours(list(dict.fromkeys(name for each in groups.values() for name in each)))
     limits = common_limits(list(projection.points.values()))
     figures = [
-        f"<figure><figcaption>{escape(model)}</figcaption>"
+        f"<figure><figcaption>{html_text(model)}</figcaption>"
         + scatter_svg(
             f"Semantic vectors of {model}",
             projection.points[model],
@@ -79,7 +79,7 @@ def _projections(tables: Mapping[str, EmbeddingTable], projection: Projection) -
         for model, table in tables.items()
     ]
     key = "".join(
-        f'<i style="background:{colour}"></i>{escape(name)}' for name, colour in colours.items()
+        f'<i style="background:{colour}"></i>{html_text(name)}' for name, colour in colours.items()
     )
     caption = projection.caption
     if projection.explained is not None:
@@ -87,7 +87,7 @@ def _projections(tables: Mapping[str, EmbeddingTable], projection: Projection) -
     return (
         f'<h2>Semantic vectors</h2><p class="key">{key}</p><div class="row">'
         f"{''.join(figures)}</div><p><small>One point for each patch. "
-        f"One projection for all models. {escape(caption)}.</small></p>"
+        f"One projection for all models. {html_text(caption)}.</small></p>"
     )
 
 
@@ -102,19 +102,19 @@ def _distances(matrix: DistanceMatrix, table: EmbeddingTable, source: str) -> li
     counts = {name: len(rows) for name, rows in vector_sets(table).items()}
     dice = dice_by_domain(table)
     highest = max((cell.value for row in matrix.fsd for cell in row if cell), default=0.0)
-    head = "".join(f"<th>{escape(name)}</th>" for name in matrix.names)
+    head = "".join(f"<th>{html_text(name)}</th>" for name in matrix.names)
     rows = [f"<tr><th></th>{head}<th>vectors</th><th>Dice of patches</th></tr>"]
     for name, cells in zip(matrix.names, matrix.fsd, strict=True):
         distances = "".join(_cell(cell, highest) for cell in cells)
         score = f"{dice[name]:.3f}" if name in dice else ""
         rows.append(
-            f"<tr><th>{escape(name)}</th>{distances}<td>{counts[name]}</td><td>{score}</td></tr>"
+            f"<tr><th>{html_text(name)}</th>{distances}<td>{counts[name]}</td><td>{score}</td></tr>"
         )
-    notes = [f"<p>{escape(warning)}</p>" for warning in matrix.warnings]
+    notes = [f"<p>{html_text(warning)}</p>" for warning in matrix.warnings]
     if correlation := dice_correlation(matrix, dice, source):
         r, count = correlation
         notes.append(
-            f"<p>Between the distance from {escape(source)} and Dice, over {count} other "
+            f"<p>Between the distance from {html_text(source)} and Dice, over {count} other "
             f"domains: Pearson's r = {r:.2f}.</p>"
         )
     return [
@@ -140,21 +140,21 @@ def _influences(table: EmbeddingTable, matrix: DistanceMatrix, source: str) -> l
         influences = leave_one_out_influence(table, source, target)
         defined = [each for each in influences if not math.isnan(each.value)]
         if not defined:
-            parts.append(f"<p>{escape(target)}: too few images to leave one out.</p>")
+            parts.append(f"<p>{html_text(target)}: too few images to leave one out.</p>")
             continue
         title = f"Decrease of the distance of {target} from {source} without an image"
         shown = defined[:MOST_IMAGES]
         hidden = len(defined) - len(shown)
         more = f" {hidden} more images are not shown." if hidden else ""
         parts.append(
-            f"<figure><figcaption>{escape(target)}:{' the first' * bool(more)} {len(shown)} "
+            f"<figure><figcaption>{html_text(target)}:{' the first' * bool(more)} {len(shown)} "
             f"images.{more}</figcaption>{bars_svg(title, shown, colours[target])}</figure>"
         )
     if not parts:
         return []
     return [
         "<h3>Images that push their domain away</h3>",
-        f"<p><small>How much smaller the distance from {escape(source)} would be without the "
+        f"<p><small>How much smaller the distance from {html_text(source)} would be without the "
         "image, and its share of that distance.</small></p>",
         f'<div class="row">{"".join(parts)}</div>',
     ]

@@ -1,7 +1,8 @@
 """HTML pages that need no other file, light or dark as the reader's system is."""
 
 from collections.abc import Sequence
-from html import escape
+
+from src_training.io.tables import html_text
 
 _STYLE = """
 :root{color-scheme:light dark}
@@ -21,7 +22,7 @@ def html_page(title: str, parts: Sequence[str]) -> str:
     """A page of a title and the parts of its body, HTML elements, one below the other."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
+        f"<title>{html_text(title)}</title><style>{_STYLE}</style>"
     )
-    body = "\n".join([f"<h1>{escape(title)}</h1>", *parts])
+    body = "\n".join([f"<h1>{html_text(title)}</h1>", *parts])
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'

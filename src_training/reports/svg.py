@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src_training.explore.fsd_influence import Influence
 from src_training.explore.fsd_matrix import MASKS
+from src_training.io.tables import html_text
 
 Array = NDArray[np.float64]
 Limits = tuple[float, float, float, float]
@@ -77,7 +77,7 @@ def scatter_svg(
             continue
         dots = "".join(
             f'<circle cx="{across[i]:.1f}" cy="{down[i]:.1f}" r="3">'
-            f"<title>{escape(names[i])}</title></circle>"
+            f"<title>{html_text(names[i])}</title></circle>"
             for i in chosen
         )
         parts.append(f'<g fill="{colour}" fill-opacity="0.7">{dots}</g>')
@@ -161,7 +161,7 @@ def cost_svg(
     low, high = min([level, *values]), max([level, *values])
     margin = 0.1 * (high - low) or 0.01
     axes = _Axes(1.1 * max(point.cost for point in points), low - margin, high + margin)
-    across, upwards = map(escape, axis_labels)
+    across, upwards = map(html_text, axis_labels)
     labels = [
         f'<text x="{_SIDE - _MARGIN}" y="{_SIDE + 6}" text-anchor="end">{across}</text>',
         f'<text x="{_LEFT - 6}" y="{_MARGIN}" text-anchor="end">{upwards}</text>',
@@ -210,16 +210,16 @@ class _Axes(NamedTuple):
             interval = f'<path class="frame" d="{ends}"/>'
         return (
             f'{interval}<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="{_COLOURS[0]}">'
-            f"<title>{escape(point.name)}: {point.value:.3f}</title></circle>"
+            f"<title>{html_text(point.name)}: {point.value:.3f}</title></circle>"
             f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" fill="white" '
-            f'font-size="10">{escape(point.mark)}</text>'
+            f'font-size="10">{html_text(point.mark)}</text>'
         )
 
 
 def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" role="img" aria-label={quoteattr(title)} '
+        f'width="{width}" height="{height}" role="img" aria-label="{html_text(title)}" '
         'fill="currentColor" font-family="sans-serif" font-size="12">'
         f"<style>.frame{{fill:none;stroke:currentColor;stroke-opacity:.3}}</style>"
         f"{''.join(parts)}</svg>"
@@ -227,4 +227,4 @@ def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> str:
 
 
 def _short(name: str) -> str:
-    return escape(name if len(name) <= 24 else f"{name[:23]}…")
+    return html_text(name if len(name) <= 24 else f"{name[:23]}…")

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,7 +10,7 @@ from src_training.evaluation.quality.table import SegmentedImage, head
 from src_training.evaluation.quality.triage import TriagedFile
 from src_training.inference.expected_dice import Quality
 from src_training.io.atomic import write_text
-from src_training.io.tables import Cell, csv_table
+from src_training.io.tables import Cell, csv_table, html_text
 from src_training.reports.html import html_page
 
 
@@ -118,12 +117,12 @@ def _page(
         cells = (
             _picture(each.triaged),
             _link(each.triaged),
-            "" if each.image is None else escape(str(each.image.expected)),
-            "<br>".join(escape(text) for text in remarks),
+            "" if each.image is None else html_text(str(each.image.expected)),
+            "<br>".join(html_text(text) for text in remarks),
             "review" if id(each) in review else "",
         )
         lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    body = [f"<p>{escape(first)}</p>", f"<p><small>{escape(second)}</small></p>"]
+    body = [f"<p>{html_text(first)}</p>", f"<p><small>{html_text(second)}</small></p>"]
     return html_page(f"Triage {name}", [*body, f"<table>{''.join(lines)}</table>"])
 
 
@@ -134,5 +133,5 @@ def _picture(triaged: TriagedFile) -> str:
 
 
 def _link(triaged: TriagedFile) -> str:
-    name = escape(Path(triaged.file).name)
+    name = html_text(Path(triaged.file).name)
     return f'<a href="{quote(triaged.labels)}">{name}</a>' if triaged.labels else name

@@ -1,6 +1,5 @@
 """Where everything of a run lies: a window, a terminal or a notebook only watches it."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from src_training.config.stages import STAGES, stage_name
 from src_training.errors import InputError
+from src_training.io.yaml_json import parse_json
 
 ROLES = {
     "teacher": "teacher",
@@ -97,7 +97,7 @@ class RunDirectory:
 
     def read_report(self) -> dict[str, Any]:
         """Role -> how its model does, as JSON has it; OSError or ValueError if there is none."""
-        content = json.loads((self.report / "report.json").read_text(encoding="utf-8"))
+        content = parse_json((self.report / "report.json").read_text(encoding="utf-8"))
         return {stage_name(role): outcome for role, outcome in content.items()}
 
     @property

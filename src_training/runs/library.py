@@ -3,7 +3,6 @@
 Nothing here loads torch: a window lists models at its start.
 """
 
-import json
 import os
 import struct
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from src_training.errors import InputError
 from src_training.evaluation.verdict import VALIDATION, Verdict, judge
 from src_training.inference.shipped import shipped_models
 from src_training.io.atomic import write_text
+from src_training.io.names import LONGEST_NAME, name_fault
+from src_training.io.yaml_json import LONGEST_JSON, parse_json
 from src_training.runs.directory import RunDirectory
 
 Origin = Literal["shipped", "run", "file"]
@@ -24,7 +25,6 @@ Origin = Literal["shipped", "run", "file"]
 SUFFIX = ".safetensors"
 
 _DATA = user_data_path("napari-msankd", appauthor=False)
-_LONGEST_HEADER = 10**8
 
 
 def runs_folder() -> Path:
@@ -187,9 +187,10 @@ class Library:
             that a file can have.
         """
         name = name.strip()
-        if not name or set(name) & set('/\\:*?"<>|\n') or name.startswith("."):
+        if fault := name_fault(name):
             raise InputError(
-                f"{name!r} cannot be a name; expected letters, digits, spaces, dots and dashes"
+                f"{name[:LONGEST_NAME]!r} cannot be a name, as it {fault}; expected letters, "
+                "digits, spaces, dots and dashes"
             )
         if entry.origin == "shipped":
             raise InputError(f"{entry.name} comes with the package; expected a model of your own")
@@ -343,10 +344,10 @@ def _card(path: Path, _modified: int, _size: int) -> dict[str, Any] | None:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > _LONGEST_HEADER:
+            if length > LONGEST_JSON:
                 return None
-            header = json.loads(file.read(length))
-        card = json.loads(header["__metadata__"]["msankd"])
+            header = parse_json(file.read(length))
+        card = parse_json(header["__metadata__"]["msankd"])
         return card if {"classes", "architecture"} <= card.keys() else None
     except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -1,7 +1,6 @@
 """From a recipe and its data to trained networks: the stages in their order."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import Literal
 
@@ -25,7 +24,7 @@ from src_training.data.sampling import (
     evenly_spaced,
     patch_corners,
 )
-from src_training.errors import InputError
+from src_training.errors import InputError, is_out_of_memory
 from src_training.inference.model_file import SegmentationModel
 from src_training.networks import SegmentationNetwork
 from src_training.runs.data import RunData
@@ -255,10 +254,13 @@ class Pipeline:
         count = min(recipe.stages[stage.name].batch, SAMPLES)
         batch = stage.prepare(sampler.sample(count, stage.views, fabric.device))
         # It takes more memory than a step; a run that a step fits goes on without it.
-        with suppress(torch.OutOfMemoryError):
+        try:
             found = gradient_ratios(stage, batch, fabric)
-            return dominance_warnings(found, recipe.distillation)
-        return []
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return []
+        return dominance_warnings(found, recipe.distillation)
 
     def _check_batches(self, devices: int) -> None:
         for spec in self._stages:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src_training.errors import InputError
+from src_training.errors import MEMORY_IS_FULL, InputError, is_out_of_memory
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import (
     Event,
@@ -134,7 +134,8 @@ def _run(
         emit(RunStopped(reason="stopped on request"))
         raise
     except Exception as error:
-        emit(RunStopped(reason=f"{type(error).__name__}: {error}"))
+        full = is_out_of_memory(error)
+        emit(RunStopped(reason=MEMORY_IS_FULL if full else f"{type(error).__name__}: {error}"))
         raise
     finally:
         log.close()

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import yaml
 
-from src_training.config.yaml_io import first_words
 from src_training.errors import InputError
+from src_training.io.yaml_json import parse_yaml
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event
 from src_training.runs.history import RunHistory
@@ -80,11 +80,11 @@ def read_state(path: Path) -> RunState:
 def _name(recipe: Path) -> str:
     """The name in a recipe, without the rest."""
     try:
-        content = yaml.safe_load(recipe.read_bytes())
+        content = parse_yaml(recipe.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{recipe.parent}: there is no run in it; expected recipe.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{recipe}: the file is not YAML ({first_words(error)})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{recipe}: the file is not YAML ({error})") from None
     name = content.get("name") if isinstance(content, dict) else None
     if not isinstance(name, str):
         raise InputError(f"{recipe}: the recipe has no name; expected one that msankd wrote")

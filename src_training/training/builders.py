@@ -1,11 +1,14 @@
 """Every network that a run trains, built from its recipe."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 import torch
+from torch import nn
 
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
@@ -18,6 +21,7 @@ from src_training.inference.external.networks import OutputNetwork
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel, load_model
 from src_training.networks import SegmentationNetwork, build_network
+from src_training.networks.weights import shapes_alone
 from src_training.seeds import step_seed
 from src_training.training.stages.base import Stage
 
@@ -154,11 +158,12 @@ def check_networks(recipe: Recipe, classes: int) -> None:
     ------
     InputError
         If there is no such network, it cannot be trained on batches this
-        small, or a distillation cannot teach this student.
+        small, they take more memory than is free, or a distillation cannot teach this student.
     """
-    with torch.device("meta"):
+    with shapes_alone():
         networks = Networks.build(recipe, classes)
         stages = [(spec, build_stage(spec, networks)) for spec in stages_of(recipe)]
+    _require_memory(networks, [stage.trained for _, stage in stages])
     for spec, stage in stages:
         network, schedule = stage.segmentation_network, spec.schedule_of(recipe)
         if network is None or not schedule.steps or schedule.batch > 1:
@@ -170,6 +175,26 @@ def check_networks(recipe: Recipe, classes: int) -> None:
                 f"stages.{field}.batch is {batch}; expected at least {batch + 1}, as its "
                 f"network makes a single value of a patch of {recipe.patch} pixels"
             )
+
+
+def _require_memory(networks: Networks, trained: Sequence[nn.Module]) -> None:
+    """InputError if the weights alone take more memory than is free, before any is allocated."""
+    modules = {n: each for n, each in vars(networks).items() if isinstance(each, nn.Module)}
+    whole = {name: _bytes(module) for name, module in modules.items()}
+    # Beside the weights of the stage that is trained lie its gradients, and the two means of Adam.
+    needed = sum(whole.values()) + 3 * max(map(_bytes, trained), default=0)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        largest = max(whole, key=lambda name: whole[name])
+        raise InputError(
+            f"the networks of this recipe take {needed / 1e9:.3g} GB of memory, most of it "
+            f"{largest}, and {free / 1e9:.3g} GB are free; expected smaller ones: patch, latent, "
+            "hidden, or the width of teacher and student"
+        )
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(each.numel() * each.element_size() for each in module.parameters())
 
 
 def load_pretrained(

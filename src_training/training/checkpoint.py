@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from src_training.config.stages import StageSchedule
 from src_training.errors import InputError
 from src_training.io.atomic import write_bytes
+from src_training.io.yaml_json import parse_json
+from src_training.networks.weights import read_weights
 
 _HEADER = "msankd-checkpoint"
 SNAPSHOTS = 20
@@ -69,24 +71,18 @@ def load_checkpoint(
     Raises
     ------
     InputError
-        If the file is missing, broken or does not fit; the message names it.
+        If the file is missing, broken or does not fit, or a tensor is not finite; the message
+        names it.
     """
     progress = read_progress(path)
-    try:
-        tensors = load_file(path)
-        weights = {
-            n.removeprefix(_WEIGHTS): t for n, t in tensors.items() if n.startswith(_WEIGHTS)
-        }
-        module.load_state_dict(weights)
-        if optimiser is not None:
-            optimiser.load_state_dict(
-                {"state": _slots(tensors), "param_groups": optimiser.state_dict()["param_groups"]}
-            )
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(
-            f"{path}: the checkpoint does not fit the recipe's networks ({first})"
-        ) from None
+    weights = {_WEIGHTS + name: tensor for name, tensor in module.state_dict().items()}
+    slots = {} if optimiser is None else _expected_slots(path, optimiser)
+    tensors = read_weights(path, weights | slots, leaves=lambda name: name.startswith(_OPTIMISER))
+    module.load_state_dict({name.removeprefix(_WEIGHTS): tensors[name] for name in weights})
+    if optimiser is not None:
+        optimiser.load_state_dict(
+            {"state": _slots(tensors), "param_groups": optimiser.state_dict()["param_groups"]}
+        )
     return progress
 
 
@@ -101,8 +97,8 @@ def read_progress(path: Path) -> Progress:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        return Progress(**json.loads(metadata[_HEADER]))
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        return Progress(**parse_json(metadata[_HEADER]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: the checkpoint cannot be read ({error}); expected one written by msankd"
         ) from None
@@ -137,6 +133,22 @@ def snapshot_files(directory: Path) -> dict[int, Path]:
     folders = (_FORMER_SNAPSHOTS, _SNAPSHOTS)
     files = [file for folder in folders for file in directory.glob(f"{folder}/[0-9]*.safetensors")]
     return dict(sorted((int(file.stem), file) for file in files))
+
+
+def _expected_slots(path: Path, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Tensors of a checkpoint that fill an optimiser, as large as the parameters they belong to."""
+    parameters = [each for group in optimiser.param_groups for each in group["params"]]
+    with safe_open(path, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(_OPTIMISER)]  # noqa: SIM118
+    expected = {}
+    for name in names:
+        index, _, slot = name.removeprefix(_OPTIMISER).partition("/")
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise InputError(
+                f"{path}: {name} is of no parameter; expected a number below {len(parameters)}"
+            )
+        expected[name] = torch.zeros(()) if slot == "step" else parameters[int(index)]
+    return expected
 
 
 def _slots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:

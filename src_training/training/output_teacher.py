@@ -19,6 +19,7 @@ from src_training.inference.external.networks import (
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import load_model
 from src_training.io.atomic import write_bytes, write_text
+from src_training.io.yaml_json import parse_json
 from src_training.training.stages.base import mean_dice
 
 _USELESS_DICE = 0.1
@@ -122,7 +123,7 @@ def open_teacher(recipe: Recipe, classes: tuple[str, ...], folder: Path) -> Outp
 
 def read_description(folder: Path) -> tuple[str, list[str]]:
     """What `OutputTeacher.save` wrote: title and notes."""
-    content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    content = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
     return content["title"], content["notes"]
 
 

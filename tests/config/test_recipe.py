@@ -130,7 +130,7 @@ def test_the_yaml_names_every_field_with_its_default(make_recipe):
         ({"source__folder": "images"}, "expected either `folder` or `phantoms`"),
         ({"source__phantoms": None}, "expected either `folder` or `phantoms`"),
         ({"source__only": "("}, "`only` is not a regular expression"),
-        ({"tests": [PHANTOM, PHANTOM]}, "two tests are called B; expected different names"),
+        ({"tests": [PHANTOM, {**PHANTOM}]}, "two tests are called B; expected different names"),
         ({"validation": 1.5}, "validation"),
         ({"seed": -1}, "the field seed is -1"),
     ],

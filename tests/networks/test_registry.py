@@ -57,5 +57,5 @@ def test_an_unknown_name_or_option_is_refused(
 
 @pytest.mark.parametrize(("in_channels", "classes"), [(0, 2), (1, 1)])
 def test_too_few_channels_or_classes_are_refused(in_channels: int, classes: int) -> None:
-    with pytest.raises(InputError, match="expected at least 1 and 2"):
+    with pytest.raises(InputError, match="expected 1 to 64 and 2 to 256"):
         build_network("enet", in_channels, classes)

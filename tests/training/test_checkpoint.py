@@ -1,9 +1,11 @@
 import errno
+import json
 import pickle
+from dataclasses import asdict
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from src_training.errors import InputError
@@ -74,7 +76,34 @@ def test_foreign_files_are_named_and_never_unpickled(tmp_path):
 def test_weights_of_another_network_are_named(tmp_path):
     path = tmp_path / "last.safetensors"
     save_checkpoint(path, *learner(size=5), Progress(1))
-    assert "does not fit the recipe's networks" in refused(path, load=True)
+    assert "weights/0.weight is (2, 5); expected (2, 3)" in refused(path, load=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("weights/0.bias", float("nan"), "values that are NaN"),
+        ("optimiser/1/exp_avg", float("inf"), "values that are NaN"),
+        ("optimiser/1/exp_avg_sq", -1.0, "variance of -1"),
+        ("weights/1.running_var", -1.0, "variance of -1"),
+    ],
+)
+def test_checkpoints_that_are_no_numbers_are_refused(tmp_path, name, value, found):
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, *learner(1), Progress(1))
+    tensors, header = load_file(path), {"msankd-checkpoint": json.dumps(asdict(Progress(1)))}
+    tensors[name][0] = value
+    save_file(tensors, path, header)
+    sentence = refused(path, load=True)
+    assert name in sentence and found in sentence
+
+
+def test_optimiser_slots_of_no_parameter_are_refused(tmp_path):
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, *learner(1), Progress(1))
+    tensors, header = load_file(path), {"msankd-checkpoint": json.dumps(asdict(Progress(1)))}
+    save_file(tensors | {"optimiser/99/exp_avg": torch.zeros(1)}, path, header)
+    assert "optimiser/99/exp_avg is of no parameter" in refused(path, load=True)
 
 
 def test_a_full_disk_names_the_file_and_leaves_the_former(tmp_path, largest_file):

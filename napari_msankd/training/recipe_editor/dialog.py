@@ -17,11 +17,10 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import QSignalDebouncer, signals_blocked
 
-from napari_msankd.widgets.model_form import YAML_LOADER
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import as_failure
-from src_training.config.yaml_io import first_words
 from src_training.errors import InputError
+from src_training.io.yaml_json import parse_yaml
 
 if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
@@ -192,6 +191,6 @@ class RecipeEditor(QDialog):
 
     def _parsed(self) -> Any:
         try:
-            return yaml.load(self.yaml.toPlainText(), YAML_LOADER)
+            return parse_yaml(self.yaml.toPlainText())
         except yaml.YAMLError as error:
-            raise InputError(f"The recipe is not YAML: {first_words(error)}") from None
+            raise InputError(f"The recipe is not YAML: {error}") from None

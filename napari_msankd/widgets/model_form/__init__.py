@@ -9,10 +9,9 @@ from napari_msankd.widgets.model_form.forms import (
     filter_rows,
     set_tab_order,
 )
-from napari_msankd.widgets.model_form.value_widgets import YAML_LOADER, choice
+from napari_msankd.widgets.model_form.value_widgets import choice
 
 __all__ = [
-    "YAML_LOADER",
     "Editors",
     "Group",
     "ModelForm",

@@ -1,10 +1,11 @@
 """What the ``dataset.json`` of nnU-Net and the Medical Segmentation Decathlon says."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from src_training.io.yaml_json import parse_json
 
 _IGNORED = "ignore"
 
@@ -39,7 +40,7 @@ def read_dataset_json(file: Path) -> DatasetJson:
     if not file.is_file():
         return DatasetJson()
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = parse_json(file.read_text(encoding="utf-8-sig"))
         channels = content.get("channel_names", content.get("modality")) or {}
         names = {f"{int(number):04d}": str(name) for number, name in dict(channels).items()}
         classes = _class_values(content.get("labels") or {})

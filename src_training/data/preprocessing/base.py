@@ -21,7 +21,7 @@ Side = Annotated[int, Field(ge=32, le=MAX_SIDE)]
 class BasePreprocessing(BaseModel, ABC):
     """What all classes of `Preprocessing` share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: str
 

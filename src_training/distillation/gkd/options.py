@@ -49,7 +49,7 @@ class GKDOptions(OutputOptions):
     inter: Annotated[Weight, Field(title="Complete graph (inter)")] = 0.02
     cross: Annotated[Weight, Field(title="Cross distillation")] = 1.0
     predictions: Weight = 0.0
-    views: Annotated[int, Field(ge=2)] = 4
+    views: Annotated[int, Field(ge=2, le=64)] = 4
     edge_loss: EdgeLoss = "mse"
     scope: Literal["views", "batch"] = "views"
     temperature: Annotated[float, Field(gt=0)] = 0.1

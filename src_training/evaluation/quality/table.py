@@ -147,9 +147,12 @@ def _former(path: Path, titles: Sequence[str]) -> dict[str, list[Cell]]:
     """Lines of a table that is there already, by the name of the labels."""
     if not path.exists():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [*csv.reader(file)]
-    if not rows or rows[0] != [*titles]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [*csv.reader(file)]
+    except (csv.Error, UnicodeDecodeError):  # no table of ours
+        return {}
+    if not rows or rows[0] != [_shown(title) for title in titles]:
         return {}
     return {row[1]: [*row] for row in rows[1:] if len(row) == len(titles)}
 

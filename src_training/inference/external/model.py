@@ -1,6 +1,5 @@
 """A segmentation model from elsewhere: an ONNX file, what it takes, and what it returns."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -8,7 +7,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from src_training.data.preprocessing.base import MAX_SIDE
 from src_training.errors import InputError
+from src_training.io.yaml_json import parse_json, parse_yaml
+from src_training.networks.registry import MOST_CHANNELS
 
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 """Names of the file that describes a bioimage.io folder."""
@@ -41,17 +43,17 @@ class ExternalPreprocessing(BaseModel):
         Side of its input, pixels, where that is fixed: larger images are cut into such squares.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    channels: Annotated[int, Field(ge=1)] = 1
+    channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)] = 1
     values: tuple[float, float] = (0.0, 1.0)
     normalise: Literal["none", "fixed", "image", "percentiles"] = "none"
     mean: list[float] = []
     std: list[float] = []
     percentiles: tuple[float, float] = (0.0, 100.0)
-    scale: Annotated[float, Field(gt=0)] = 1.0
-    multiple: Annotated[int, Field(ge=1)] = 32
-    side: Annotated[int | None, Field(ge=8, title="Fixed side")] = None
+    scale: Annotated[float, Field(gt=0, le=16)] = 1.0
+    multiple: Annotated[int, Field(ge=1, le=MAX_SIDE)] = 32
+    side: Annotated[int | None, Field(ge=8, le=MAX_SIDE, title="Fixed side")] = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -85,7 +87,7 @@ class ExternalModel(BaseModel):
         missing, the channels are the classes in their order, the background first, or left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     file: str
     preprocessing: ExternalPreprocessing = ExternalPreprocessing()
@@ -139,7 +141,7 @@ def describe_model(file: Path) -> dict[str, Any]:
     if file.suffix not in (".yaml", ".yml"):
         return {"file": str(file)} | _of_graph(file)
     try:
-        content = yaml.safe_load(file.read_bytes())
+        content = parse_yaml(file.read_bytes())
         return _of_description(content, file)
     except InputError:
         raise
@@ -161,7 +163,7 @@ def _of_graph(file: Path) -> dict[str, Any]:
         card = metadata.custom_metadata_map.get("msankd")
     except Exception:  # whatever is wrong with it is said when it is opened
         return {}
-    return _of_card(json.loads(card)) if card else {}
+    return _of_card(parse_json(card)) if card else {}
 
 
 def _of_card(card: Mapping[str, Any]) -> dict[str, Any]:

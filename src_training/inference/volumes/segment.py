@@ -17,7 +17,7 @@ from src_training.inference.volumes.cleanup import clean_up
 from src_training.inference.volumes.job import AXES, VolumeJob
 from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.slabs import Slab
-from src_training.io.decoders.base import as_input_error
+from src_training.io.decoders.base import as_input_error, require_memory
 from src_training.io.folder_lock import hold
 from src_training.io.volumes.base import Volume
 from src_training.io.volumes.dicom import DICOM
@@ -215,5 +215,7 @@ def _read(voxels: Any, region: tuple[slice, ...], slab: Slab) -> NDArray[Any]:
     slices = f"slices {slab.start} to {slab.stop - 1} along {AXES[slab.axis]}"
     with as_input_error(slices, "whole chunks"):
         part = voxels[region]
+        size = " × ".join(map(str, part.shape))
+        require_memory(slices, f"of {size} voxels", part.size, part.dtype.itemsize)
         read = part.compute(scheduler="synchronous") if hasattr(part, "compute") else part
         return np.asarray(read)

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from src_training.errors import InputError
+from src_training.errors import InputError, is_out_of_memory
 
 Pixels = NDArray[Any]
 
@@ -90,9 +90,13 @@ NIfTI file
     decoding = _DECODING.set(True)
     try:
         yield
-    except (InputError, MemoryError):
+    except InputError:
         raise
     except Exception as error:  # decoders raise anything on a broken file: zlib, struct, Syntax...
+        if is_out_of_memory(error):
+            raise InputError(
+                f"{what} needs more memory than is free; expected a file that fits"
+            ) from error
         # The key that a decoder looked up in vain says nothing about the file.
         reason = "" if isinstance(error, LookupError) else " ".join(str(error).split())
         raise InputError(
@@ -102,19 +106,26 @@ NIfTI file
         _DECODING.reset(decoding)
 
 
-def require_memory(path: Path, size: tuple[int, int], numbers: int, itemsize: int) -> None:
-    """Check that an image (H, W) of so many numbers fits twice: decoded, and as an array.
+def require_memory(path: object, what: str, numbers: int, itemsize: int) -> None:
+    """Check that so many numbers fit twice: decoded, and as an array.
+
+    Parameters
+    ----------
+    path, what
+        The file, and what of it is to be read, such as ``10 × 10 px``; both for the sentence.
+    numbers, itemsize
+        How many, and bytes of each.
 
     Raises
     ------
     InputError
-        If it takes more memory than is free.
+        If they take more memory than is free.
     """
     needed, free = 2 * itemsize * numbers, psutil.virtual_memory().available
     if needed > free:
         raise InputError(
-            f"{path} is {size[1]} × {size[0]} px (w × h) and takes about {needed / 1e9:.1f} GB of "
-            f"memory to read, of which {free / 1e9:.1f} GB are free; expected an image that fits"
+            f"{path} is {what} and takes about {needed / 1e9:,.1f} GB of memory to read, "
+            f"of which {free / 1e9:.1f} GB are free; expected what fits"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence, PpmImagePlugin, UnidentifiedImageError
 
 from src_training.io.decoders.base import (
     ORIENTATION_TAG,
@@ -19,12 +19,14 @@ from src_training.io.decoders.base import (
     resolve_palette,
     upright,
 )
+from src_training.io.volumes.grid import format_size
 
 PICTURE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm", ".ppm.gz"}
 )
 
 _PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP")
+_LONGEST_HEADER = 4096
 _GREY_MODES = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})
 
 
@@ -33,7 +35,8 @@ def read_picture(path: Path, labels: bool) -> Pixels:
     with _open_picture(path) as picture:
         numbers = math.prod(picture.size) * _frame_count(picture) * len(picture.getbands())
         depth = 4 if picture.mode in ("I", "F", "P") else 2
-        require_memory(path, (picture.height, picture.width), numbers, depth)
+        size = format_size((picture.height, picture.width))
+        require_memory(path, size, numbers, depth)
         if _frame_count(picture) == 1:
             return upright(_frame(picture, labels), _orientation(picture))
         return np.stack([_frame(frame, labels) for frame in ImageSequence.Iterator(picture)])
@@ -59,14 +62,24 @@ def _open_picture(path: Path) -> Image.Image:
     import_module("PIL.WebPImagePlugin")  # not among the formats of `preinit`
     packed = file_suffix(path) == ".ppm.gz"
     with gzip.open(path) if packed else path.open("rb") as file:
-        prefix = file.read(16)
-        file.seek(0)
-        source: Any = io.BytesIO(file.read()) if packed else str(path)
+        prefix = file.read(_LONGEST_HEADER if packed else 16)
+        source: Any = str(path)
+        if packed:
+            # A small file may unpack to any size: no more is read than its header speaks of.
+            source = io.BytesIO(prefix + file.read(_packed_bytes(prefix, path) - len(prefix)))
     for name in _PICTURE_FORMATS:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(prefix) is True:
             return factory(source, str(path))
     raise UnidentifiedImageError(f"cannot identify image file {str(path)!r}")
+
+
+def _packed_bytes(prefix: bytes, path: Path) -> int:
+    """Bytes of a packed PPM at most; each number of a plain one takes six and a blank."""
+    picture = PpmImagePlugin.PpmImageFile(io.BytesIO(prefix), str(path))
+    numbers = math.prod(picture.size) * len(picture.getbands())
+    require_memory(path, format_size((picture.height, picture.width)), numbers, 2)
+    return _LONGEST_HEADER + 7 * numbers
 
 
 def _orientation(picture: Image.Image) -> int:

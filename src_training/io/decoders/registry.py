@@ -1,10 +1,11 @@
 """The decoder of each suffix: Pillow, tifffile, NumPy and zarr behind one function."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 
-from src_training.io.decoders.base import Pixels
+from src_training.io.decoders.base import Pixels, require_memory
 from src_training.io.decoders.pictures import PICTURE_SUFFIXES, picture_shape, read_picture
 from src_training.io.decoders.tiff import TIFF_SUFFIXES, read_tiff, tiff_shape
 from src_training.io.decoders.zarr_array import open_zarr_array
@@ -33,9 +34,14 @@ def decode(path: Path, labels: bool) -> Pixels:
         return read_tiff(path, labels)
     if suffix == ".npy":
         # Mapped first, so that a short file fails before memory is allocated for it.
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        require_memory(path, f"of shape {stored.shape}", stored.size, stored.itemsize)
+        return np.array(stored)
     if suffix == ".zarr":
-        return np.asarray(open_zarr_array(path)[...])
+        array = open_zarr_array(path)
+        numbers = max(math.prod(array.shape), math.prod(array.chunks))
+        require_memory(path, f"of shape {array.shape}", numbers, array.dtype.itemsize)
+        return np.asarray(array[...])
     return read_picture(path, labels)
 
 

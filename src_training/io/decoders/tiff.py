@@ -18,6 +18,7 @@ from src_training.io.decoders.base import (
     upright,
     without_warnings,
 )
+from src_training.io.volumes.grid import format_size
 
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 
@@ -40,7 +41,7 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
         series = main_series(file)
         page = series.keyframe
         size = page.imagelength, page.imagewidth
-        require_memory(path, size, series.size, series.dtype.itemsize)
+        require_memory(path, format_size(size), series.size, series.dtype.itemsize)
         pixels, axes = series.asarray(), series.axes
     order = _channels_last(axes)
     rows = [axes[axis] for axis in order].index("Y") if "Y" in axes else 0

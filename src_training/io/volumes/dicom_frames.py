@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.errors import InputError
+from src_training.errors import InputError, is_out_of_memory
 from src_training.io.decoders.base import as_input_error
 
 _HEADER = (
@@ -118,7 +118,11 @@ def read_header(file: Path) -> Any:
     for name in _HEADER:
         try:
             header.get(name)
-        except Exception:  # pydicom decodes a value when it is asked for, and raises anything
+        except Exception as error:  # pydicom decodes a value when asked for, and raises anything
+            if is_out_of_memory(error):
+                raise InputError(
+                    f"{file} needs more memory than is free; expected a file that fits"
+                ) from error
             expected = "text" if name in _TEXTS else _count_text(_COUNTS.get(name, 1))
             raise InputError(
                 f"{file} has {name} {_text(header, name)}; expected {expected}"
@@ -259,7 +263,9 @@ def _numbers(
     try:
         value = holder(name) if callable(holder) else holder.get(name)
         found = tuple(float(each) for each in _listed(value))
-    except Exception:  # values of a functional group are decoded here
+    except Exception as error:  # values of a functional group are decoded here
+        if is_out_of_memory(error):
+            raise
         text = _text(holder, name)
         raise InputError(f"{file} has {name} {text}; expected {numbers}") from None
     if not found and default is not None:

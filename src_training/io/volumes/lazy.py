@@ -1,5 +1,6 @@
 """Arrays in files as dask arrays, opened when they are read; labels a few slices at a time."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from src_training.errors import InputError
-from src_training.io.decoders.base import as_input_error
+from src_training.io.decoders.base import as_input_error, require_memory
 
 # Bytes of labels, as uint8, in memory at a time.
 _SLAB = 2**26
+_MOST_CHUNKS = 10**7
 
 
 class StoredArray:
@@ -53,8 +55,25 @@ class StoredArray:
 
 
 def as_dask(stored: StoredArray, chunks: tuple[int, ...]) -> Any:
-    """Return a dask array of a stored one; computing it raises `InputError` as that does."""
+    """Return a dask array of a stored one; computing it raises `InputError` as that does.
+
+    Raises
+    ------
+    InputError
+        If a chunk is larger than the memory that is free, or there are more than a list of them
+        can have: a header of some bytes may say anything.
+    """
     import dask.array as da
+
+    size = " × ".join(map(str, stored.shape))
+    require_memory(stored.path, f"{size}, in chunks", math.prod(chunks), stored.dtype.itemsize)
+    count = math.prod(
+        -(-side // max(1, chunk)) for side, chunk in zip(stored.shape, chunks, strict=True)
+    )
+    if count > _MOST_CHUNKS:
+        raise InputError(
+            f"{stored.path} is {size} in {count:,} chunks; expected at most {_MOST_CHUNKS:,}"
+        )
 
     return da.from_array(
         stored, chunks=chunks, name=False, asarray=False, meta=np.empty(0, stored.dtype)

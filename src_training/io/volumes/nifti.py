@@ -1,6 +1,7 @@
 """NIfTI: the grid of its header, voxels slice by slice, and labels on the same grid."""
 
 import gzip
+import math
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -115,7 +116,7 @@ def _load(path: Path) -> Any:
     if not isinstance(image, (nibabel.Nifti1Image, nibabel.Nifti2Image)):
         raise InputError(f"{path} holds {type(image).__name__}; expected NIfTI")
     proxy: Any = image.dataobj
-    needed = int(proxy.offset) + int(np.prod(proxy.shape)) * proxy.dtype.itemsize
+    needed = int(proxy.offset) + math.prod(map(int, proxy.shape)) * proxy.dtype.itemsize
     if path.suffix.lower() == ".nii" and path.stat().st_size < needed:
         raise InputError(
             f"{path} is truncated: {path.stat().st_size} of {needed} bytes; expected all of them"

@@ -2,13 +2,18 @@
 
 from src_training.errors import InputError
 
+WIDEST = 512
+"""Largest option ``width``: eight times the published networks."""
+
 
 def check_width(network: str, width: object, multiple: int = 1) -> None:
-    """Raise InputError unless a width is a positive integer, a multiple of `multiple`."""
-    if type(width) is int and width > 0 and width % multiple == 0:
+    """Raise InputError unless a width is an integer up to `WIDEST`, a multiple of `multiple`."""
+    if type(width) is int and 0 < width <= WIDEST and width % multiple == 0:
         return
     expected = "integer" if multiple == 1 else f"multiple of {multiple}"
-    raise InputError(f"{network}: option width is {width!r}; expected a positive {expected}.")
+    raise InputError(
+        f"{network}: option width is {width!r:.40}; expected a positive {expected} up to {WIDEST}."
+    )
 
 
 def check_multiplier(network: str, width: object) -> None:

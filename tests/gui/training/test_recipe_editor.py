@@ -174,7 +174,7 @@ def test_a_corrected_value_clears_the_message(editor):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: [", "not YAML: .* in line 2"),
+        ("name: [", "not YAML: .* in line 1"),
         ("- a", "expected fields"),
         ("naem: x", "the field naem is unknown"),
         ("", "recipe"),
