@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from src_training.cli import console
 from src_training.cli.console import Device, Flips, Model
-from src_training.errors import InputError, naming
+from src_training.errors import InputError, memory_of, naming
 
 if TYPE_CHECKING:
     from src_training.inference.expected_dice import Sums
@@ -90,11 +90,14 @@ def segment(
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
 
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"--threshold is {threshold:g}; expected a probability from 0 to 1")
     images_only = {"--probabilities": probabilities, "--angle": angle is not None}
     files, opened, targets = find_inputs(inputs, out_dir, images_only)
     predictor = Predictor(load_model(model).for_camera(angle), device=device, flips=flips)
+    refused = 0
     if files:
-        _segment_images(predictor, files, out_dir, threshold, probabilities)
+        refused += _segment_images(predictor, files, out_dir, threshold, probabilities)
     options = VolumeOptions(
         axis="zyx".index(volumes.axis),
         orthogonal=volumes.orthogonal,
@@ -106,10 +109,23 @@ def segment(
     if opened:
         with _slab_segmenter(predictor, device, volumes) as segment_slabs:
             for volume in opened:
-                target = targets[volume.path]
-                _segment_volume(
-                    predictor, volume, target, options, segment_slabs, volumes.changed_source
-                )
+                with _others_go_on() as failed, memory_of(volume.path, "fewer --workers"):
+                    target, changed = targets[volume.path], volumes.changed_source
+                    _segment_volume(predictor, volume, target, options, segment_slabs, changed)
+                refused += len(failed)
+    if refused:
+        raise SystemExit(2)
+
+
+@contextmanager
+def _others_go_on() -> Iterator[list[InputError]]:
+    """Print why a file is not segmented, and go on; the list that is yielded then has it."""
+    refused = list[InputError]()
+    try:
+        yield refused
+    except InputError as error:
+        console.refuse(str(error))
+        refused.append(error)
 
 
 def find_inputs(
@@ -155,27 +171,34 @@ def _segment_images(
     folder: Path,
     threshold: float | None,
     probabilities: bool,
-) -> None:
+) -> int:
+    """Segment image files; returns how many could not be."""
     from src_training.cli.progress import counted
     from src_training.evaluation.quality.table import SegmentedImage, write_table
     from src_training.inference.image_files import segment_file
 
-    card, images = predictor.model.card, list[SegmentedImage]()
+    card, images, refused = predictor.model.card, list[SegmentedImage](), 0
     try:
         with counted(console.out, "segmenting", len(files)) as advance:
             for file, target in files.items():
-                done = segment_file(
-                    predictor, file, target, threshold, with_probabilities=probabilities
-                )
+                with _others_go_on() as failed:
+                    done = segment_file(
+                        predictor, file, target, threshold, with_probabilities=probabilities
+                    )
+                if failed:
+                    refused += 1
+                    advance(f"{file} is not segmented")
+                    continue
                 for warning in done.notes:
                     console.err.print(
                         f"{file}: {warning}", style="yellow", highlight=False, soft_wrap=True
                     )
                 images.append(SegmentedImage.of(file, done.labels, done.sums, card.quality))
                 advance(f"{done.labels}, {images[-1].sentence(card.scanner)}")
-    finally:  # what was segmented before an image that cannot be, too
+    finally:  # what was segmented before the disk was full or a person stopped it, too
         if images:
             write_table(folder, images, card.classes)
+    return refused
 
 
 @contextmanager

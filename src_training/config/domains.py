@@ -105,7 +105,7 @@ class DomainRecipe(BaseModel):
         if self.only is not None:
             try:
                 re.compile(self.only)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"`only` is not a regular expression: {error}") from None
         return self
 
@@ -137,9 +137,15 @@ def absolute(path: str, root: Path, what: str) -> str:
     Raises
     ------
     InputError
-        If it names an environment variable that is not set.
+        If it names an environment variable that is not set, a person who is not known, or holds
+        a character that no path has.
     """
     filled = os.path.expandvars(path)
+    if "\0" in filled:
+        raise InputError(f"{what}: {path!r:.80} holds a zero byte; expected a path")
     if "$" in filled:
         raise InputError(f"{what}: {path} names an environment variable that is not set")
-    return str((root / Path(filled).expanduser()).resolve())
+    try:
+        return str((root / Path(filled).expanduser()).resolve())
+    except RuntimeError:
+        raise InputError(f"{what}: {path} begins in a home that is not known") from None

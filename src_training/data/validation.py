@@ -24,7 +24,7 @@ from src_training.data.summary import (
     summarise_case,
 )
 from src_training.data.volume_validation import inspect_volumes
-from src_training.errors import InputError
+from src_training.errors import InputError, memory_of
 from src_training.io.decoders.tiff import series_notes
 from src_training.io.images import read_image
 from src_training.io.masks import MaskValues, field_of_view, read_mask, read_mask_values
@@ -176,14 +176,16 @@ def _on_disk(stem: str, files: FolderFiles) -> _LazyCase:
 
 def _inspect(case: _LazyCase, reading: MaskReading, masks: Masks) -> Iterator[Finding]:
     try:
-        image = _require_image(case.image(), case.image_file)
+        with memory_of(case.image_file, "a smaller image"):
+            image = _require_image(case.image(), case.image_file)
+            size = (image.shape[0], image.shape[1])
+            indices, problems = _read_indices(case, size, reading, masks)
+            summary = summarise_case(case.name, image, indices, reading.classes.names)
     except InputError as error:
         yield Problem(case.image_file, str(error), case.name)
         return
-    size = (image.shape[0], image.shape[1])
-    indices, problems = _read_indices(case, size, reading, masks)
     yield from problems
-    yield summarise_case(case.name, image, indices, reading.classes.names)
+    yield summary
 
 
 def _read_classes(cases: Iterable[_LazyCase], class_values: Values | None) -> MaskReading:

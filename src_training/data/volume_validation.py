@@ -23,7 +23,7 @@ from src_training.data.volume_slices import (
     slices_of,
     stored_mask_of,
 )
-from src_training.errors import InputError
+from src_training.errors import InputError, memory_of
 from src_training.io.volumes.grid import ResampledMask
 from src_training.io.volumes.registry import open_volume
 
@@ -72,7 +72,8 @@ def inspect_volumes(
             yield Problem(mask_name, reading.problems[mask_name], stem)
             slices = [replace(each, mask=None) for each in slices]
         try:
-            summary = _summarise_volume(stem, slices, reading.classes)
+            with memory_of(files.name_of(images[stem]), "a smaller volume"):
+                summary = _summarise_volume(stem, slices, reading.classes)
         except InputError as error:
             yield Problem(files.name_of(images[stem]), str(error), stem)
             continue

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from src_training.data.slice_context import neighbouring
-from src_training.errors import InputError
+from src_training.errors import InputError, memory_of
 from src_training.inference.expected_dice import Sums, label_sums
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.atomic import write_atomic
@@ -174,8 +174,9 @@ def segment_file(
         slices = [neighbouring(image, index, count) for index in range(len(image))]
     find_fov = predictor.model.card.preprocessing.find_fov
     try:
-        fovs = [find_fov(each) for each in slices]
-        maps = [predictor.predict(each, fov) for each, fov in zip(slices, fovs, strict=True)]
+        with memory_of("it", "a smaller image"):
+            fovs = [find_fov(each) for each in slices]
+            maps = [predictor.predict(each, fov) for each, fov in zip(slices, fovs, strict=True)]
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     own = predictor.model.card.threshold_for

@@ -11,7 +11,7 @@ import src_training
 from src_training.alignment.alignment_network import LARGEST, SemanticEncoder
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import Preprocessing, migrate_preprocessing
-from src_training.data.preprocessing.base import MAX_SIDE
+from src_training.data.preprocessing.base import MAX_SIDE, MOST_CHANNELS
 from src_training.data.preprocessing.geometry import Float
 from src_training.errors import InputError
 from src_training.inference.expected_dice import Quality
@@ -19,7 +19,6 @@ from src_training.inference.image_threshold import expected_dice_threshold, quan
 from src_training.io.yaml_json import parse_json, parse_yaml
 from src_training.networks import build_network, migrate_options
 from src_training.networks.base import SegmentationNetwork
-from src_training.networks.registry import MOST_CHANNELS
 
 DomainKind = Literal["validation", "source", "adapted", "unseen"]
 """What a model knows of a domain that it is scored on.

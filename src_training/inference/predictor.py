@@ -1,10 +1,12 @@
 """From an image to class probabilities, by a sliding window."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,7 +27,11 @@ from src_training.inference.sliding_window import (
     tile_shape,
 )
 from src_training.inference.window_resampling import WindowResampler
+from src_training.io.volumes.grid import format_size
 from src_training.networks.base import SegmentationNetwork
+
+_LARGE = 2**24
+"""Pixels of an image from which memory is estimated first, which takes some milliseconds."""
 
 _OVERLAP = 0.25
 _ADAPTATION_TILES = 8
@@ -209,12 +215,24 @@ class Predictor:
                 f"the field of view has shape {fov.shape}; expected that of the image, "
                 f"{image.shape[:2]}"
             )
+        self._require_memory(image.shape)
         how = self.model.card.preprocessing
         if prepared is None:
             fov = how.find_fov(image) if fov is None else fov
             prepared = how.prepare(image, fov)
         inside = _field_of_view(prepared) if fov is None else fov.astype(bool)
         return prepared, inside
+
+    def _require_memory(self, shape: tuple[int, ...]) -> None:
+        """InputError if a large image would take more memory than is free."""
+        if self.device.type != "cpu" or math.prod(shape[:2]) < _LARGE:
+            return
+        needed, free = self.memory(shape), psutil.virtual_memory().available
+        if needed > free:
+            raise InputError(
+                f"{format_size(shape[:2])} take about {needed / 1e9:.1f} GB of memory to segment, "
+                f"of which {free / 1e9:.1f} GB are free; expected a smaller image, or a part of it"
+            )
 
     def _parts(
         self, prepared: PreparedImage, inside: Mask, passes: ForwardProgress | None

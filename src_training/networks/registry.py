@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
 
+from src_training.data.preprocessing.base import MOST_CHANNELS
 from src_training.errors import InputError
 from src_training.networks.base import SegmentationNetwork
 from src_training.networks.enet import ENet
@@ -19,8 +20,8 @@ from src_training.networks.unet_plus_plus import UNetPlusPlus
 
 Option = int | float | str | bool
 
-MOST_CHANNELS, MOST_CLASSES = 64, 256
-"""Of an image, and of labels, which are uint8."""
+MOST_CLASSES = 256
+"""Labels are uint8."""
 
 
 @dataclass(frozen=True)

@@ -316,10 +316,20 @@ def _entry(
     try:
         stamp = path.stat()
         card = _card(path, stamp.st_mtime_ns, stamp.st_size)
-    except OSError:
+        return None if card is None else _entry_of(card, path, origin, name, role, better, run)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # anything may stand in it
         return None
-    if card is None:
-        return None
+
+
+def _entry_of(
+    card: dict[str, Any],
+    path: Path,
+    origin: Origin,
+    name: str,
+    role: str,
+    better: bool,
+    run: Path | None,
+) -> ModelEntry:
     sources = card.get("sources", card.get("domains")) or []
     metrics = card.get("metrics") or {}
     scored = {domain: scores.get("dice") for domain, scores in metrics.items()}

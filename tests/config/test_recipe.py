@@ -19,6 +19,7 @@ def gkd(**options):
     return [{"method": "gkd", **options}]
 
 
+STORED = st.integers(-(2**31), 2**32 - 1)
 PHANTOM = {"name": "B", "phantoms": {"scanner": "B", "images": 2, "size": 64}}
 
 
@@ -85,7 +86,7 @@ def test_text_of_any_kind_comes_back_from_yaml(make_recipe, text):
     rate=positive,
     weight=st.floats(0, 1e6),
     validation=st.one_of(st.lists(words, max_size=3), st.floats(0.001, 0.999)),
-    values=st.dictionaries(words, st.one_of(st.integers(), st.lists(st.integers())), max_size=3),
+    values=st.dictionaries(words, st.one_of(STORED, st.lists(STORED)), max_size=3),
     options=st.dictionaries(words, st.one_of(st.booleans(), st.integers(), words), max_size=2),
 )
 def test_any_recipe_comes_back_from_its_yaml(
@@ -130,7 +131,10 @@ def test_the_yaml_names_every_field_with_its_default(make_recipe):
         ({"source__folder": "images"}, "expected either `folder` or `phantoms`"),
         ({"source__phantoms": None}, "expected either `folder` or `phantoms`"),
         ({"source__only": "("}, "`only` is not a regular expression"),
-        ({"tests": [PHANTOM, {**PHANTOM}]}, "two tests are called B; expected different names"),
+        (
+            {"tests": [PHANTOM, copy.deepcopy(PHANTOM)]},
+            "two tests are called B; expected different names",
+        ),
         ({"validation": 1.5}, "validation"),
         ({"seed": -1}, "the field seed is -1"),
     ],

@@ -106,7 +106,7 @@ def test_a_negative_variance_is_named(tmp_path):
 def test_finite_weights_that_overflow_give_no_mask(saved):
     changed(saved, lambda tensor: torch.full_like(tensor, 1e38))
     predictor = Predictor(load_model(saved))
-    image = np.full((40, 40), 200, np.uint8)
+    image = np.arange(1600, dtype=np.uint16).reshape(40, 40)
     with pytest.raises(InputError, match="tiny returns probabilities that are not finite"):
         predictor.predict(image, np.ones((40, 40), bool))
 

@@ -27,6 +27,8 @@ class Noise:
 class Narrow(Stage):
     """Learns y = 2x where a pass has room for so many patches."""
 
+    full: Exception = torch.OutOfMemoryError("CUDA out of memory")
+
     def __init__(self, room, normalised=False, backward=False):
         torch.manual_seed(0)
         between = nn.BatchNorm1d(4) if normalised else nn.Tanh()
@@ -38,13 +40,13 @@ class Narrow(Stage):
         output = self.trained(batch.image)
         if len(batch.image) > self.room:
             if not self.backward:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                raise self.full
             output.register_hook(self.fail)
         difference = output - 2 * batch.image
         return {"square": difference.square().mean(), "far": difference.abs().mean()}
 
     def fail(self, _gradient):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise self.full
 
     def score(self, _validation):
         return 0.0
@@ -102,6 +104,21 @@ def test_later_steps_stay_split(train):
     train(stage)
     assert stage.sizes == [8, 4, 4, 4, 4, 4, 4]
     assert len(of_kind(train.events, BatchSplit)) == 1
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("could not create a primitive"),
+    ],
+)
+def test_memory_of_the_processor_that_is_full_splits_too(train, full):
+    stage = Narrow(room=4)
+    stage.full = full
+    train(stage)
+    assert stage.sizes == [8, 4, 4, 4, 4, 4, 4]
 
 
 def test_statistics_of_a_failed_pass_are_restored(train):

@@ -14,6 +14,9 @@ from src_training.io.volumes.grid import format_size
 MAX_SIDE = 4096
 """Longest side of a prepared image, pixels."""
 
+MOST_CHANNELS = 64
+"""Of the input of a network."""
+
 Side = Annotated[int, Field(ge=32, le=MAX_SIDE)]
 """Pixels along the longer side of a prepared image."""
 

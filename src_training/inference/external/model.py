@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from src_training.data.preprocessing.base import MAX_SIDE
+from src_training.data.preprocessing.base import MAX_SIDE, MOST_CHANNELS
 from src_training.errors import InputError
 from src_training.io.yaml_json import parse_json, parse_yaml
-from src_training.networks.registry import MOST_CHANNELS
 
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 """Names of the file that describes a bioimage.io folder."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_training.data.slice_context import neighbouring
-from src_training.errors import InputError, naming
+from src_training.errors import InputError, memory_of, naming
 from src_training.inference.expected_dice import Sums, label_sums
 from src_training.inference.image_threshold import quantise
 from src_training.inference.predictor import Predictor, labels_from
@@ -196,7 +196,8 @@ def segment_slab(
     for number in range(slab.stop - slab.start):
         pixels = neighbouring(part, before + number, neighbours, axis)
         try:
-            maps = predictor.predict(pixels if neighbours > 1 else pixels[..., 0])
+            with memory_of("it", "a smaller slice"):
+                maps = predictor.predict(pixels if neighbours > 1 else pixels[..., 0])
         except InputError as error:
             where = f"slice {slab.start + number} along {AXES[axis]}"
             raise InputError(f"{where}: {error}") from None
