@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LONGEST = 2000
+_LONGEST = 1000
 """Letters of a sentence: a file may hold names and values of any length."""
 
 MEMORY_IS_FULL = (

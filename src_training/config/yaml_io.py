@@ -25,6 +25,9 @@ _EXPECTED = {
 }
 """What a value should have been, by the type of pydantic's fault and its context."""
 
+_LONGEST = 80
+"""Letters of a value in a sentence."""
+
 _METHODS = "distillation"
 """The field that is a list of methods, each of which can be set by its name."""
 
@@ -113,11 +116,11 @@ def first_fault(error: ValidationError) -> str:
     faults = sorted(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
     fault = faults[0]
     field = ".".join(_path(fault["loc"]))
-    said = fault["msg"].removeprefix("Value error, ")
+    said, found = fault["msg"].removeprefix("Value error, "), _shown(fault["input"])
     if not field and fault["type"] == "value_error":
         return said
     if not field:
-        return f"found {fault['input']!r:.40}, expected fields with their values"
+        return f"found {found}, expected fields with their values"
     if fault["type"] in _UNKNOWN:
         return f"the field {field} is unknown; expected only documented fields"
     if fault["type"] == "missing":
@@ -129,10 +132,16 @@ def first_fault(error: ValidationError) -> str:
         return f"the field {field}.{_tag(fault)} is {tag!r}; expected one of {expected}"
     if fault["type"] in _EXPECTED:
         said = "expected " + _EXPECTED[fault["type"]].format(**fault.get("ctx", {}))
-        return f"the field {field} is {fault['input']!r}; {said}"
+        return f"the field {field} is {found}; {said}"
     if isinstance(fault["input"], dict):
         return f"the field {field}: {said}"
-    return f"the field {field} is {fault['input']!r}: {said}"
+    return f"the field {field} is {found}: {said}"
+
+
+def _shown(value: object) -> str:
+    """A value as a sentence has room for it."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _path(location: tuple[int | str, ...]) -> list[str]:

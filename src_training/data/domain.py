@@ -16,6 +16,7 @@ from src_training.data.slice_context import adjacent_slice_name
 from src_training.data.volume_slices import VolumeSlice
 from src_training.errors import InputError
 from src_training.io.images import image_suffix, write_image, write_labels
+from src_training.io.names import file_name
 from src_training.io.volumes.grid import ResampledMask, format_size
 
 AnyCase = Case | CaseFiles | VolumeSlice
@@ -339,7 +340,8 @@ def write_domain(domain: Domain, folder: Path) -> None:
     """Save a domain as ``images/``, ``masks/`` and ``fov/`` of PNG files.
 
     Images of int16 or float32, such as HU, become TIFF. Masks hold class
-    indices, fields of view 0 and 255. `Domain.from_folder` reads it back.
+    indices, fields of view 0 and 255. A name that no file may have becomes another, see
+    `file_name`. `Domain.from_folder` reads it back.
 
     Raises
     ------
@@ -350,8 +352,9 @@ def write_domain(domain: Domain, folder: Path) -> None:
     """
     folder = Path(folder)
     for case in domain:
-        file = f"{case.name}.png"
-        write_image(folder / "images" / f"{case.name}{image_suffix(case.image)}", case.image)
+        stem = file_name(case.name)
+        file = f"{stem}.png"
+        write_image(folder / "images" / f"{stem}{image_suffix(case.image)}", case.image)
         if case.mask is not None:
             write_labels(folder / "masks" / file, case.mask)
         if case.fov is not None:

@@ -3,6 +3,7 @@
 import gc
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,7 +181,7 @@ def _description(card: ModelCard, stride: int) -> dict[str, Any]:
         "covers": [{"source": "cover.png"}],
         **({"license": licence} if licence else {}),
         **({"cite": cited} if gkd in card.method else {}),
-        "tags": ["segmentation", "2d", card.architecture, *map(_identifier, card.classes[1:])],
+        "tags": ["segmentation", "2d", card.architecture, *_identifiers(card.classes)[1:]],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": [_input(card, stride)],
         "outputs": [_output(card)],
@@ -210,7 +211,7 @@ def _output(card: ModelCard) -> dict[str, Any]:
         "id": "probabilities",
         "axes": [
             {"type": "batch"},
-            {"type": "channel", "channel_names": list(map(_identifier, card.classes))},
+            {"type": "channel", "channel_names": _identifiers(card.classes)},
             *(
                 {"type": "space", "id": axis, "size": {"tensor_id": "image", "axis_id": axis}}
                 for axis in "yx"
@@ -235,10 +236,22 @@ def _title(name: str) -> str:
     return allowed if len(allowed) >= 5 else f"model {allowed}"
 
 
-def _identifier(name: str) -> str:
-    """The name of a class as bioimage.io allows it for a channel."""
-    letters = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return letters if letters.isidentifier() else f"class_{letters}"
+def _identifiers(classes: Sequence[str]) -> list[str]:
+    """Names of classes as bioimage.io allows them for channels, in ASCII, each another one.
+
+    >>> _identifiers(["background", "left lung", "肝臓", "腎臓", "2"])
+    ['background', 'left_lung', 'class_2', 'class_3', 'class_2_']
+    """
+    names = list[str]()
+    for index, each in enumerate(classes):
+        letters = re.sub(r"\W", "_", each, flags=re.ASCII)
+        if not letters.strip("_"):
+            letters = str(index)
+        name = letters if letters.isidentifier() else f"class_{letters}"
+        while name in names:
+            name += "_"
+        names.append(name)
+    return names
 
 
 def spdx_licence(terms: str) -> str | dict[str, str] | None:

@@ -171,6 +171,15 @@ def test_a_name_that_is_not_allowed_is_changed(export):
     assert description_in(export(name="É/x"))["name"] == "model --x"
 
 
+@pytest.mark.parametrize("name", ["肝臓", "הלב", "a/b", "\x1b[2J", "..", "=1+1"])
+def test_classes_of_every_script_are_exported(export, name):
+    folder = export(name=f"{name} model", classes=["background", name])
+    description = yaml.safe_load((folder / "rdf.yaml").read_text(encoding="utf-8"))
+    names = description["outputs"][0]["axes"][1]["channel_names"]
+    assert len(set(names)) == 2 and all(each.isidentifier() for each in names)
+    assert description["config"]["msankd"]["classes"] == ["background", name]
+
+
 def test_a_folder_with_something_in_it_is_left_alone(export, tmp_path):
     (tmp_path / "exported").mkdir()
     (tmp_path / "exported" / "mine.txt").write_text("mine")

@@ -168,3 +168,12 @@ def test_what_torch_raises_beyond_memory_is_known():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
     assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("side", [0, -1])
+def test_a_nifti_of_sides_below_one_is_refused(side, tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    image.header["dim"][2] = side
+    (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(360))
+    with pytest.raises(InputError, match="expected at least one|truncated|cannot be read"):
+        open_volume(tmp_path / "a.nii")

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from src_training.data.preprocessing.base import MAX_SIDE, MOST_CHANNELS
 from src_training.errors import InputError
 from src_training.io.yaml_json import parse_json, parse_yaml
 
@@ -44,15 +43,15 @@ class ExternalPreprocessing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)] = 1
+    channels: Annotated[int, Field(ge=1, le=64)] = 1
     values: tuple[float, float] = (0.0, 1.0)
     normalise: Literal["none", "fixed", "image", "percentiles"] = "none"
     mean: list[float] = []
     std: list[float] = []
     percentiles: tuple[float, float] = (0.0, 100.0)
     scale: Annotated[float, Field(gt=0, le=16)] = 1.0
-    multiple: Annotated[int, Field(ge=1, le=MAX_SIDE)] = 32
-    side: Annotated[int | None, Field(ge=8, le=MAX_SIDE, title="Fixed side")] = None
+    multiple: Annotated[int, Field(ge=1, le=4096)] = 32
+    side: Annotated[int | None, Field(ge=8, le=4096, title="Fixed side")] = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -34,9 +34,10 @@ _UPRIGHT = {
     8: (True, True, False),
 }
 
-# What tifffile logs about a broken file, it raises too: one sentence is enough.
+# What these log about a broken file, they raise too: one sentence is enough.
 _DECODING = ContextVar("decoding", default=False)
-logging.getLogger("tifffile").addFilter(lambda _record: not _DECODING.get())
+for _library in ("tifffile", "nibabel.global"):
+    logging.getLogger(_library).addFilter(lambda _record: not _DECODING.get())
 
 
 _SILENT = threading.Lock()

@@ -127,7 +127,7 @@ def three_axes(shape: tuple[int, ...], path: Path, leading: bool) -> tuple[int, 
             f"{path} has {len(shape)} axes, {' x '.join(map(str, shape))}; "
             "expected the three of one volume"
         )
-    if 0 in shape:
+    if min(shape) < 1:
         raise InputError(f"{path} has shape {shape}, no voxels; expected at least one")
     return axes[0], axes[1], axes[2]
 
