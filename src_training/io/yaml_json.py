@@ -11,7 +11,7 @@ LONGEST = 2**20
 LONGEST_JSON = 2**24
 """Bytes of JSON; a card with a long recipe has a hundredth of it."""
 
-_DEEPEST = 40
+_DEEPEST, _MOST = 40, 200_000
 _MOST_DIGITS = 400
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
@@ -42,17 +42,24 @@ def _fault(problem: str, mark: Any) -> yaml.MarkedYAMLError:
 
 
 def _check(text: bytes | str) -> None:
-    """Refuse aliases, which may unfold to more than memory holds, and nesting without end."""
-    depth = 0
+    """Refuse nesting without end, and aliases that unfold to more values than a recipe can have."""
+    values, sizes, within = 0, dict[str | None, int](), list[tuple[str | None, int]]()
     for event in yaml.parse(text, _Safe):
-        if isinstance(event, yaml.AliasEvent):
-            raise _fault("an alias (*) in place of a value", event.start_mark)
         if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
+            within.append((event.anchor, values))
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > _DEEPEST:
+            anchor, before = within.pop()
+            if anchor is not None:
+                sizes[anchor] = values - before
+        elif isinstance(event, yaml.AliasEvent):
+            endless = any(event.anchor == anchor for anchor, _ in within)
+            values += _MOST + 1 if endless else sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            values += 1
+        if len(within) > _DEEPEST:
             raise _fault(f"more than {_DEEPEST} levels of fields", event.start_mark)
+        if values > _MOST:
+            raise _fault(f"more than {_MOST:,} values, aliases unfolded,", event.start_mark)
 
 
 def parse_yaml(text: bytes | str) -> Any:
@@ -61,7 +68,7 @@ def parse_yaml(text: bytes | str) -> Any:
     Raises
     ------
     yaml.YAMLError
-        If it is no YAML, has an alias, or is longer or deeper than any recipe; says in
+        If it is no YAML, or is longer, deeper or, aliases unfolded, larger than any recipe; says in
         which line.
 
     Examples
