@@ -144,6 +144,10 @@ def distil(
     settings: Settings = None,
     device: Device = "auto",
     devices: Annotated[int, Parameter(help="GPUs to train on at once; processes, on the CPU.")] = 1,
+    changed_images: Annotated[
+        bool,
+        Parameter(negative=(), help="Resume although images changed since the run began."),
+    ] = False,
 ) -> None:
     """Train teacher, semantic autoencoder, student and distilled student by a recipe.
 
@@ -172,6 +176,8 @@ def distil(
         raise InputError("distil takes either a recipe or --resume DIR; expected one of them")
     if resume is not None and settings:
         raise InputError("--set changes a recipe; expected none with --resume")
+    if changed_images and resume is None:
+        raise InputError("--changed-images is for a run that began; expected it with --resume")
     devices = process_count(devices)
     if devices > 1 and not is_rank_zero():
         # The first process prints for all of them.
@@ -202,6 +208,7 @@ def distil(
                 devices=devices,
                 listener=display.show,
                 stopping=stopping,
+                changed_images=changed_images,
             )
         except (Interrupted, KeyboardInterrupt):
             display.close()

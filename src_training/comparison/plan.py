@@ -125,6 +125,8 @@ class PlannedRun:
             )
         for file in other.start.glob("*"):
             _place(file, self.directory.start / file.name)
+        if other.cases.exists():
+            _place(other.cases, self.directory.cases)
         if self.shared_stages == SHARED_STAGES:
             self._copy_scores(other)
 

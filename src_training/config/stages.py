@@ -5,7 +5,7 @@ Torch is not needed to read it: whoever watches a run does not wait for torch.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,6 +34,16 @@ class StageSchedule(BaseModel):
     batch: Annotated[int, Field(ge=1, le=4096)] = 8
     rate: Annotated[float, Field(gt=0, title="Learning rate")] = 1e-3
     validate_every: Annotated[int, Field(ge=1, le=10**8)] = 50
+
+
+_DEPENDS_NOT = ("name", "description", "licence", "tests")
+_SAID_OF_DOMAINS = ("folder", "terms", "scanner")
+_SHARED_APART: dict[str, tuple[str, ...]] = {
+    "always": ("distillation", "distil_from", "alignment"),
+    "alignment": ("distillation", "distil_from"),
+    "never": (),
+}
+"""Fields of recipes that may differ between runs which share a stage; see `StageSpec.shared`."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,19 @@ class StageSpec:
     def schedule_of(self, recipe: "Recipe") -> StageSchedule:
         """How long and how fast the stage trains in a run of this recipe."""
         return recipe.stages[self.name] if self.schedule is None else self.schedule(recipe)
+
+    def settings_of(self, recipe: "Recipe") -> dict[str, Any]:
+        """What of a recipe the stage's weights depend on, as JSON has it.
+
+        Not the schedules of other stages, what is said of the run, or where its images lie.
+        """
+        content = recipe.portable().model_dump(mode="json")
+        for domain in (*content["sources"], *content["unlabelled"]):
+            for field in _SAID_OF_DOMAINS:
+                del domain[field]
+        content["stages"] = {self.name: self.schedule_of(recipe).model_dump(mode="json")}
+        apart = _DEPENDS_NOT + _SHARED_APART[self.shared]
+        return {field: value for field, value in content.items() if field not in apart}
 
 
 def _needs_paraphraser(recipe: "Recipe") -> bool:
@@ -271,3 +294,29 @@ def stage_name(name: str) -> str:
     ('baseline', 'teacher')
     """
     return next((spec.name for spec in STAGES.values() if name in spec.former_names), name)
+
+
+def first_difference(was: Any, now: Any, field: str = "") -> tuple[str, Any, Any] | None:
+    """Return the first field in which two contents of a recipe differ, and its values.
+
+    A field that only one of them has is none: another version may have added it.
+
+    Examples
+    --------
+    >>> first_difference({"a": {"steps": 3}, "seed": 0}, {"a": {"steps": 2}, "seed": 1})
+    ('a.steps', 3, 2)
+    """
+    if isinstance(was, dict) and isinstance(now, dict):
+        pairs = [(f"{field}.{name}", was[name], now[name]) for name in was if name in now]
+    elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        names = [_entry_name(each, index) for index, each in enumerate(now)]
+        pairs = [(f"{field}.{name}", a, b) for name, a, b in zip(names, was, now, strict=True)]
+    else:
+        return None if was == now else (field.removeprefix("."), was, now)
+    return next((found for name, a, b in pairs if (found := first_difference(a, b, name))), None)
+
+
+def _entry_name(entry: Any, index: int) -> object:
+    """A method or domain of a list by its name."""
+    named = entry if isinstance(entry, dict) else {}
+    return named.get("method") or named.get("name") or index

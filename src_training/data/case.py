@@ -76,6 +76,11 @@ class Case:
         """Class indices in the mask, ascending; None without mask."""
         return None if self.mask is None else tuple(np.unique(self.mask).tolist())
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """None: it is in memory."""
+        return {}
+
     def read(self) -> "Case":
         """Return the case itself, which is in memory already."""
         return self
@@ -110,6 +115,12 @@ class CaseFiles:
     @property
     def position(self) -> None:
         """Images are no slices of a volume."""
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Its files, by what they are: ``image``, ``mask``, ``fov``."""
+        files = {"image": self.image, "mask": self.mask, "fov": self.fov}
+        return {what: file for what, file in files.items() if file is not None}
 
     def read(self) -> Case:
         """Read the files; raises InputError if one has changed or is broken."""

@@ -261,6 +261,11 @@ class Domain:
         }
 
     @property
+    def files(self) -> dict[str, dict[str, Path]]:
+        """Files of each case by its name and by what they are; none of arrays in memory."""
+        return {case.name: case.files for case in self._listed}
+
+    @property
     def _listed(self) -> list[AnyCase]:
         return [self._cases[name] for name in self.names]
 

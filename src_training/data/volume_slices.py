@@ -50,6 +50,11 @@ class VolumeSlice:
     classes: ClassValues
     resampled: ResampledMask | None = None
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """Files or folders of its volumes, by what they are: ``image``, ``mask``."""
+        return {"image": self.image} | ({} if self.mask is None else {"mask": self.mask})
+
     def read(self) -> Case:
         """Read the slice; its whole volume stays in memory until another one is read.
 

@@ -1,12 +1,15 @@
 """The cases of a run, each domain read once."""
 
+import hashlib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from src_training.config.domains import DomainRecipe
 from src_training.config.recipe import Recipe
@@ -14,6 +17,11 @@ from src_training.data.domain import Domain
 from src_training.data.phantom.camera import phantom_domain
 from src_training.data.split import split, split_note
 from src_training.errors import InputError
+
+Digests = dict[str, dict[str, dict[str, tuple[int, str]]]]
+"""Domain -> case -> ``image``, ``mask`` or ``fov`` -> bytes and SHA-256 of the file."""
+
+_digests = TypeAdapter(Digests)
 
 
 @dataclass(frozen=True)
@@ -225,3 +233,81 @@ def _split_labelled(training: Domain, recipe: Recipe) -> tuple[Domain, Domain | 
             "foreground to learn from; expected two or more"
         )
     return labelled, replace(others, name=f"{others.name}, without masks")
+
+
+def digests_of(data: RunData) -> Digests:
+    """Read every file of a run once, to know it again."""
+    domains = _files_of(data)
+    listed = [files for cases in domains.values() for files in cases.values()]
+    known = {file: _digest(file) for file in {each for files in listed for each in files.values()}}
+    return {
+        name: {
+            case: {what: known[file] for what, file in files.items()}
+            for case, files in cases.items()
+        }
+        for name, cases in domains.items()
+    }
+
+
+def changed_cases(file: Path, data: RunData, now: Digests) -> list[str]:
+    """What of the images of a run differs from what its file of digests says, a phrase each.
+
+    Domains that only one of them has are left to the settings of the recipe.
+
+    Parameters
+    ----------
+    file
+        `RunDirectory.cases`; runs of former versions have none, and nothing differs then.
+    data, now
+        What the run reads, and its `digests_of`.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    try:
+        was = _digests.validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        raise InputError(
+            f"{file} is damaged; removing it resumes the run with the images as they are now"
+        ) from None
+    found, paths = list[str](), _files_of(data)
+    for domain in (name for name in was if name in now):
+        before, after = was[domain], now[domain]
+        found += [f"{case} of {domain} went away" for case in before if case not in after]
+        found += [f"{case} of {domain} was added" for case in after if case not in before]
+        for case in (name for name in before if name in after):
+            kinds = (what for what in {**before[case], **after[case]})
+            differing = [w for w in kinds if before[case].get(w) != after[case].get(w)]
+            for what in differing:
+                path = paths[domain][case].get(what)
+                gone = "was taken away" if path is None or not path.exists() else "changed"
+                found.append(f"{path or f'the {what} of {case}'} {gone}")
+    return list(dict.fromkeys(found))
+
+
+def _files_of(data: RunData) -> dict[str, dict[str, dict[str, Path]]]:
+    """Domain -> case -> what a file is -> the file."""
+    parts = {
+        "training": data.sources,
+        "validation": data.validation,
+        "test": data.tests,
+        "unlabelled": data.unlabelled,
+    }
+    return {f"{part} {each.name}": each.files for part, some in parts.items() for each in some}
+
+
+def _digest(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256 of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    whole, size = hashlib.sha256(), 0
+    for each in files:
+        with suppress(OSError), each.open("rb") as content:
+            if each != path:
+                whole.update(f"{each.relative_to(path).as_posix()}\n".encode())
+            whole.update(hashlib.file_digest(content, "sha256").digest())
+            size += content.tell()
+    return size, whole.hexdigest()

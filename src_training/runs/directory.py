@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from src_training.config.stages import STAGES, stage_name
-from src_training.errors import InputError
+from src_training.io.folder_lock import HeldFolder, hold, is_held
 from src_training.io.yaml_json import parse_json
 
 ROLES = {
@@ -28,9 +26,12 @@ class RunDirectory:
     ----------
     path
         Directory of the run; need not be there yet.
+    held
+        Where this process holds it; see `locked`.
     """
 
     path: Path
+    held: HeldFolder | None = field(default=None, compare=False, repr=False)
 
     @property
     def recipe(self) -> Path:
@@ -46,7 +47,8 @@ class RunDirectory:
     def title(self) -> str:
         """What the run is called: as a person named it later, or as its directory."""
         try:
-            return self.title_file.read_text(encoding="utf-8").strip() or self.path.name
+            named = self.title_file.read_text(encoding="utf-8", errors="replace").strip()
+            return named or self.path.name
         except OSError:
             return self.path.name
 
@@ -54,6 +56,11 @@ class RunDirectory:
     def asked(self) -> Path:
         """The recipe that a new process is given, before it claims the directory with its own."""
         return self.path / "asked.yaml"
+
+    @property
+    def cases(self) -> Path:
+        """The files that the run reads, with their sizes and SHA-256."""
+        return self.path / "cases.json"
 
     @property
     def events(self) -> Path:
@@ -140,36 +147,31 @@ class RunDirectory:
                 half.unlink()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator["RunDirectory"]:
         """Hold the run against other processes; released by the system if this one dies.
+
+        Yields
+        ------
+        RunDirectory
+            The same, which knows that it is held; see `require`.
 
         Raises
         ------
         InputError
             If another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            # Whoever looks how the run stands holds it for an instant.
-            lock.acquire(timeout=0.2)
-        except Timeout:
-            raise InputError(
-                f"{self.path}: the run directory is in use by another process; expected a free one"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+        with hold(self.path) as held:
+            yield replace(self, held=held)
+
+    def require(self) -> None:
+        """Raise InputError if this process holds the run, and it was renamed or removed since."""
+        if self.held is not None:
+            self.held.require()
 
     @property
     def in_use(self) -> bool:
         """Whether a process holds it."""
-        try:
-            with FileLock(self.path / ".lock", timeout=0):
-                return False
-        except Timeout:
-            return True
+        return is_held(self.path)
 
 
 def _with_former_name(folder: Path, name: str, suffix: str = "") -> Path:

@@ -312,8 +312,16 @@ class EventLog:
         self._file.close()
 
     def _append(self, line: bytes) -> None:
+        end = self._file.seek(0, os.SEEK_END)
+        written = 0
         with naming(self._path):
-            self._file.write(line)
+            try:
+                # A disk that fills takes a part of a line before it takes nothing.
+                while written < len(line):
+                    written += self._file.write(line[written:])
+            except OSError:
+                self._file.truncate(end)
+                raise
 
 
 def read_event(line: bytes) -> Event | None:

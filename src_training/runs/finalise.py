@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 
@@ -99,7 +100,7 @@ def finalise(
     OSError
         If a file cannot be written.
     """
-    outcomes = _known_outcomes(directory)
+    outcomes = _known_outcomes(directory, [domain.name for domain in data.reported])
     missing = [role for role in ROLES if role not in outcomes]
     candidates = _calibrate(recipe, data, networks, directory, missing, device)
     starts = _start_cards(recipe, directory)
@@ -107,6 +108,7 @@ def finalise(
     for domain in data.reported:
         _score(recipe, domain, candidates, networks.autoencoder)
     for role, candidate in candidates.items():
+        directory.require()
         model, file = _with_metrics(candidate, kinds[role]), directory.role_model(role)
         if isinstance(model.network, OutputNetwork):
             size = sum(file.stat().st_size for file in directory.start.glob("teacher*"))
@@ -117,6 +119,7 @@ def finalise(
         if role in FROM_MASKS:
             write_text(directory.outcome(role), json.dumps(asdict(outcomes[role])))
     report = {role: outcomes[role].to_dict() for role in ROLES}
+    directory.require()
     write_text(directory.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
     teacher_notes = read_description(directory.start)[1] if recipe.teacher.outputs_only else []
     write_text(
@@ -125,15 +128,19 @@ def finalise(
     model.save(directory.model)
 
 
-def _known_outcomes(directory: RunDirectory) -> dict[str, Outcome]:
-    """How the models from masks alone do, where it was measured before."""
-    outcome = TypeAdapter(Outcome)
-    files = {role: directory.outcome(role) for role in FROM_MASKS}
-    return {
-        role: outcome.validate_json(file.read_bytes())
-        for role, file in files.items()
-        if file.exists()
-    }
+def _known_outcomes(directory: RunDirectory, domains: Sequence[str]) -> dict[str, Outcome]:
+    """How the models from masks alone do, where it was measured before on these domains.
+
+    A file that is damaged, or by a run with other domains to report on, counts as none.
+    """
+    outcome, known = TypeAdapter(Outcome), {}
+    for role in FROM_MASKS:
+        with suppress(FileNotFoundError, ValueError):
+            found = outcome.validate_json(directory.outcome(role).read_bytes())
+            # Former versions did not say which domains they were measured on.
+            if not found.domain_kinds or found.domain_kinds.keys() >= set(domains):
+                known[role] = found
+    return known
 
 
 def _calibrate(

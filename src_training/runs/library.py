@@ -240,7 +240,8 @@ class Library:
 
     def _opened(self) -> list[Path]:
         try:
-            return [Path(line) for line in self.opened.read_text("utf-8").splitlines() if line]
+            lines = self.opened.read_text("utf-8", errors="replace").splitlines()
+            return [Path(line) for line in lines if line and "\0" not in line]
         except FileNotFoundError:
             return []
 
@@ -300,7 +301,7 @@ def better_student(run: Path) -> Path:
 def _verdict(file: Path, _modified: int, _size: int) -> Verdict | None:
     try:
         return judge(RunDirectory(file.parent.parent).read_report())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -341,7 +342,7 @@ def _entry_of(
         better=better,
         created=str(card.get("created", "")),
         sources=tuple(str(source["name"]) for source in sources),
-        classes=tuple(card["classes"]),
+        classes=tuple(map(str, card["classes"])),
         architecture=str(card["architecture"]),
         dice={domain: float(dice) for domain, dice in scored.items() if dice is not None},
         run=run,

@@ -164,6 +164,7 @@ class PreviewCallback(Callback):
         network = stage.segmentation_network
         if network is None or step == 0 or not file.exists() or self._spent > allowed:
             return
+        self._directory.require()
         try:
             labels = self._segment(stage.name, network, self._read(file))
             path = self._directory.preview_labels

@@ -175,6 +175,8 @@ class Pipeline:
                 weight_decay=recipe.weight_decay,
                 callbacks=callbacks,
                 stopping=stopping,
+                settings=spec.settings_of(recipe),
+                before_write=directory.require,
             ).score
             if isinstance(stage, DistillationStage) and distils:
                 for sentence in no_gain_notes(scores[spec.name], scores["baseline"]):
@@ -191,6 +193,7 @@ class Pipeline:
         if self._teacher is None or not is_rank_zero():
             return
         self.prepare()
+        self.directory.require()
         self._teacher.save(self.directory.start, self._teacher_notes)
         if not self.directory.begun(first):
             for sentence in self._teacher_notes:
@@ -206,6 +209,7 @@ class Pipeline:
             if not is_rank_zero():
                 continue
             if not (copy := self.directory.start_model(role)).exists():
+                self.directory.require()
                 model.save(copy)
             if not self.directory.begun(role):
                 for sentence in pretrained_notes(self.recipe, role, model.card):

@@ -3,13 +3,16 @@
 Torch is imported only where a run is made: whoever looks at one does not wait for it.
 """
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src_training.errors import MEMORY_IS_FULL, InputError, is_out_of_memory
+from src_training.io.atomic import write_text
+from src_training.io.folders import some_names
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import (
     Event,
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 Listener = Callable[[Event], None]
 
+CHANGED_IMAGES = "--changed-images"
+"""The option of the command line to resume a run though its images changed."""
+
 
 def distil(
     recipe: "Recipe",
@@ -38,6 +44,7 @@ def distil(
     devices: int = 1,
     listener: Listener | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    changed_images: bool = False,
 ) -> Path:
     """Run a recipe: from a labelled source domain to a distilled student and its report.
 
@@ -59,6 +66,8 @@ def distil(
         Takes every event, in this process.
     stopping
         Asked all the time; true stops the run, which can be resumed.
+    changed_images
+        Whether to resume though images are not what they were when the run began.
 
     Returns
     -------
@@ -68,33 +77,39 @@ def distil(
     Raises
     ------
     InputError
-        If the recipe cannot be followed, or the directory is in use or holds
-        another run.
+        If the recipe cannot be followed, or the directory is in use, holds
+        another run or goes away, or images change.
     Interrupted
         If `stopping` said so.
     """
-    from src_training.runs.data import load_run_data
+    from src_training.runs.data import changed_cases, digests_of, load_run_data
     from src_training.runs.pipeline import Pipeline
     from src_training.training.distributed.launch import is_rank_zero, make_fabric
 
-    directory = RunDirectory(Path(out))
+    unheld = RunDirectory(Path(out))
     first = is_rank_zero()
-    with directory.locked() if first else nullcontext():
+    with unheld.locked() if first else nullcontext(unheld) as directory:
         if first:
             check_directory(directory, recipe, resume)
         fabric = make_fabric(device, devices)
         # Before anything is written: a recipe that cannot be followed claims no directory.
-        pipeline = Pipeline(recipe, load_run_data(recipe), directory, devices)
+        data = load_run_data(recipe)
+        pipeline = Pipeline(recipe, data, directory, devices)
         if devices > 1:
             fabric.launch()
         pipeline.prepare()
         if not first:
             pipeline.run(fabric, stopping=stopping)
             return directory.model
+        digests = digests_of(data)
+        notes = changed_cases(directory.cases, data, digests) if resume else []
+        if notes and not changed_images:
+            raise _changed(directory, notes)
         if not resume:
             recipe.save(directory.recipe)
+        write_text(directory.cases, json.dumps(digests))
         directory.clear_halves()
-        _run(pipeline, fabric, devices, listener, stopping)
+        _run(pipeline, fabric, devices, listener, stopping, notes)
     return directory.model
 
 
@@ -104,8 +119,9 @@ def _run(
     processes: int,
     listener: Listener | None,
     stopping: Callable[[], bool],
+    changes: Sequence[str] = (),
 ) -> None:
-    """Execute a pipeline; the events say how it ended."""
+    """Execute a pipeline; the events say how it ended, and which `changes` of images it took."""
     from src_training.config.stages import stages_of
     from src_training.device import training_precision
     from src_training.training.interruption import Interrupted
@@ -128,6 +144,9 @@ def _run(
                 classes=list(pipeline.data.classes),
             )
         )
+        if changes:
+            sentence = f"The run goes on though its images changed: {some_names(changes)}."
+            emit(Noted(stage=stages_of(pipeline.recipe)[0].name, step=0, sentence=sentence))
         execute(pipeline, fabric, emit, stopping)
         emit(RunFinished(model=model.name, seconds=time.monotonic() - began))
     except (Interrupted, KeyboardInterrupt):
@@ -155,6 +174,7 @@ def execute(
     stopping
         See `distil`.
     """
+    from src_training.runs.data import changed_cases, digests_of
     from src_training.runs.finalise import finalise
     from src_training.runs.monitor import (
         DistanceCallback,
@@ -176,7 +196,16 @@ def execute(
         DistanceCallback(recipe, source, data.tests, fabric.device, emit),
     )
     networks = pipeline.run(fabric, callbacks=callbacks, note=note, stopping=stopping)
+    if changes := changed_cases(directory.cases, data, digests_of(data)):
+        raise _changed(directory, changes)
     finalise(recipe, data, networks, directory, fabric.device)
+
+
+def _changed(directory: RunDirectory, changes: Sequence[str]) -> InputError:
+    return InputError(
+        f"{directory.path}: since the run began, {some_names(changes)}; expected the same images, "
+        f"or {CHANGED_IMAGES} beside --resume to go on with those there are now"
+    )
 
 
 def check_directory(directory: RunDirectory, recipe: "Recipe", resume: bool) -> None:
@@ -188,6 +217,7 @@ def check_directory(directory: RunDirectory, recipe: "Recipe", resume: bool) -> 
         If not; the message names the directory or the recipe.
     """
     from src_training.config.recipe import Recipe
+    from src_training.config.stages import first_difference
 
     if not directory.recipe.exists():
         if resume:
@@ -199,8 +229,11 @@ def check_directory(directory: RunDirectory, recipe: "Recipe", resume: bool) -> 
         raise InputError(
             f"{directory.path}: the directory holds a run already; resume it or name another"
         )
-    if Recipe.load(directory.recipe) != recipe:
+    stored = Recipe.load(directory.recipe)
+    if stored != recipe:
+        was, now = stored.model_dump(mode="json"), recipe.model_dump(mode="json")
+        field, before, wanted = first_difference(was, now) or ("a field", "another value", "this")
         raise InputError(
-            f"{directory.recipe}: the run was begun with another recipe; "
-            "expected the same, or a new directory"
+            f"{directory.recipe}: the run was begun with another recipe, whose {field} is "
+            f"{before!r} and not {wanted!r}; expected the same, or a new directory"
         )

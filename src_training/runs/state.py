@@ -1,5 +1,6 @@
 """How a run stands, told from its directory alone."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -53,9 +54,16 @@ def run_state(path: Path) -> RunState:
     """
     directory, history = RunDirectory(path), RunHistory()
     name, last = _name(directory.recipe), history.read(directory.events)
-    state, last_words = str(history.state), history.last_words
-    if state in ("waiting", "running"):
-        state, last_words = _unfinished(directory, last)
+    if history.state in ("waiting", "running") and not directory.in_use:
+        # It may have ended between the last event that was read and now.
+        history = RunHistory()
+        last = history.read(directory.events)
+        state, last_words = str(history.state), history.last_words
+        if state in ("waiting", "running"):
+            state, last_words = _died(directory, last)
+    else:
+        state = "running" if history.state == "waiting" else str(history.state)
+        last_words = history.last_words
     return RunState(path, name, state, *history.position, last_words)
 
 
@@ -65,7 +73,7 @@ def find_runs(root: Path) -> list[RunState]:
     A comparison among them has its own by seed and method: ``NAME/seed-0/gkd``.
     """
     found = [file for deep in ("*", "*/*", "*/*/*") for file in root.glob(f"{deep}/recipe.yaml")]
-    recipes = sorted(found, key=lambda file: -file.stat().st_mtime)
+    recipes = sorted(found, key=_written, reverse=True)
     return [read_state(recipe.parent) for recipe in recipes]
 
 
@@ -73,8 +81,18 @@ def read_state(path: Path) -> RunState:
     """How the run in a directory stands; ``unreadable`` where `run_state` raises."""
     try:
         return run_state(path)
-    except (InputError, OSError) as error:
-        return RunState(path, path.name, "unreadable", "", 0, 0, str(error))
+    # Whatever is in one folder, the others are listed.
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        return RunState(path, path.name, "unreadable", "", 0, 0, said)
+
+
+def _written(file: Path) -> float:
+    """When a file was written; 0 where it is gone or closed."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _name(recipe: Path) -> str:
@@ -91,15 +109,15 @@ def _name(recipe: Path) -> str:
     return name
 
 
-def _unfinished(directory: RunDirectory, last: Event | None) -> tuple[str, str]:
-    """State and last words of a run whose events do not say how it ended."""
-    if directory.in_use:
-        return "running", ""
-    ended = datetime.fromisoformat(last.time).timestamp() if last is not None else 0.0
+def _died(directory: RunDirectory, last: Event | None) -> tuple[str, str]:
+    """State and last words of a run that nobody is at, and whose events do not say how it ended."""
+    ended = 0.0
+    with suppress(ValueError, OverflowError):  # a time that nobody wrote
+        ended = datetime.fromisoformat(last.time).timestamp() if last is not None else 0.0
     said = _last_line(directory.output, ended)
     if last is None and not said:
         return "stopped", "not begun yet"
-    if last is not None and psutil.boot_time() > ended:
+    if ended and psutil.boot_time() > ended:
         return "died", "the machine was restarted"
     return "died", said or "killed, or out of memory"
 

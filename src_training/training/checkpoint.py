@@ -1,21 +1,26 @@
 """Checkpoints of a stage as safetensors files (nothing is unpickled), and snapshots among them."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from src_training.config.stages import StageSchedule
+from src_training.config.migration import migrate_recipe
+from src_training.config.stages import StageSchedule, first_difference
+from src_training.config.yaml_io import first_fault
 from src_training.errors import InputError
 from src_training.io.atomic import write_bytes
 from src_training.io.yaml_json import parse_json
 from src_training.networks.weights import read_weights
 
-_HEADER = "msankd-checkpoint"
+_HEADER, _SETTINGS = "msankd-checkpoint", "msankd-settings"
 SNAPSHOTS = 20
 """Most snapshots of a stage."""
 
@@ -41,17 +46,39 @@ class Progress:
         Step of the last validation; -1 before the first.
     """
 
-    step: int = 0
+    step: Annotated[int, Field(ge=0)] = 0
     score: float = float("-inf")
-    seconds: float = 0.0
+    seconds: Annotated[float, Field(ge=0)] = 0.0
     finished: bool = False
-    validated: int = -1
+    validated: Annotated[int, Field(ge=-1)] = -1
+
+
+_progress = TypeAdapter(Progress)
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None, progress: Progress
+    path: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer | None,
+    progress: Progress,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write weights, optimiser (if any) and progress, atomically; OSError if it cannot be."""
+    """Write a checkpoint, atomically.
+
+    Parameters
+    ----------
+    path
+        The file.
+    module, optimiser, progress
+        Weights, the state of their optimiser (if any), and how far they have come.
+    settings
+        What of the recipe they depend on; see `StageSpec.settings_of`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the former file stays whole.
+    """
     tensors = {_WEIGHTS + name: value for name, value in module.state_dict().items()}
     if optimiser is not None:
         for index, slots in optimiser.state_dict()["state"].items():
@@ -59,7 +86,10 @@ def save_checkpoint(
                 tensors[f"{_OPTIMISER}{index}/{slot}"] = torch.as_tensor(value)
     # Cloned one by one: views of shared memory are refused by the format.
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    content = save(whole, {_HEADER: json.dumps(asdict(progress))})
+    header = {_HEADER: json.dumps(asdict(progress))}
+    if settings is not None:
+        header[_SETTINGS] = json.dumps(settings)
+    content = save(whole, header)
     write_bytes(path, content)
 
 
@@ -94,11 +124,49 @@ def read_progress(path: Path) -> Progress:
     InputError
         If the file is missing, truncated or not one of ours.
     """
+    header = _read_header(path)
+    try:
+        return _progress.validate_json(header[_HEADER], strict=True)
+    except ValidationError as error:
+        found = first_fault(error)
+    except (KeyError, ValueError, RecursionError):
+        found = "no progress in its header"
+    raise InputError(
+        f"{path}: the checkpoint cannot be read ({found}); expected one written by msankd"
+    )
+
+
+def require_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Check that a checkpoint was trained with these settings; one of a former version has none.
+
+    Raises
+    ------
+    InputError
+        If not; names the first field of the recipe that differs.
+    """
+    header = _read_header(path)
+    if _SETTINGS not in header:
+        return
+    try:
+        was, _ = migrate_recipe(parse_json(header[_SETTINGS]), str(path))
+    except ValueError:
+        raise InputError(
+            f"{path}: the settings in its header cannot be read; expected a checkpoint written "
+            "by msankd"
+        ) from None
+    if difference := first_difference(was, settings):
+        field, before, now = difference
+        raise InputError(
+            f"{path} was trained with {field} {before!r}, and the recipe now has {now!r}; "
+            f"expected {before!r} again, or a new run"
+        )
+
+
+def _read_header(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        return Progress(**parse_json(metadata[_HEADER]))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path}: the checkpoint cannot be read ({error}); expected one written by msankd"
         ) from None
@@ -120,12 +188,16 @@ def snapshot_steps(schedule: StageSchedule) -> list[int]:
 
 
 def save_snapshot(
-    directory: Path, trained: nn.Module, schedule: StageSchedule, progress: Progress
+    directory: Path,
+    trained: nn.Module,
+    schedule: StageSchedule,
+    progress: Progress,
+    settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a snapshot of a stage's weights, where its step is one of `snapshot_steps`."""
     if progress.step in snapshot_steps(schedule):
         file = directory / _SNAPSHOTS / f"{progress.step}.safetensors"
-        save_checkpoint(file, trained, None, progress)
+        save_checkpoint(file, trained, None, progress, settings)
 
 
 def snapshot_files(directory: Path) -> dict[int, Path]:

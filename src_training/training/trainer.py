@@ -2,13 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from src_training.config.stages import StageSchedule
 from src_training.data.sampling import Sampler
@@ -17,6 +19,7 @@ from src_training.training.checkpoint import (
     Progress,
     load_checkpoint,
     read_progress,
+    require_settings,
     save_checkpoint,
     save_snapshot,
 )
@@ -38,6 +41,8 @@ def fit(
     weight_decay: float,
     callbacks: Sequence[Callback] = (),
     stopping: Callable[[], bool] = lambda: False,
+    settings: Mapping[str, Any] | None = None,
+    before_write: Callable[[], None] = lambda: None,
 ) -> Progress:
     """Train a stage from its last checkpoint on; leave its best weights, in evaluation mode.
 
@@ -61,6 +66,10 @@ def fit(
     stopping
         Asked all the time; true ends the stage at once, in the middle of a
         step; with several processes, before the next one.
+    settings
+        What of the recipe the weights depend on; a checkpoint goes on only with the same.
+    before_write
+        Called before each checkpoint; what it raises ends the stage without one.
 
     Returns
     -------
@@ -70,12 +79,14 @@ def fit(
     Raises
     ------
     InputError
-        If a checkpoint cannot be read or does not fit, a loss is not finite,
-        or memory is full with a single patch.
+        If a checkpoint cannot be read, does not fit or has other settings, a
+        loss is not finite, or memory is full with a single patch.
     Interrupted
         If `stopping` became true; the checkpoint holds every step done.
     """
     last, best = directory / "last.safetensors", directory / "best.safetensors"
+    if settings is not None and last.exists():
+        require_settings(last, settings)
     if last.exists() and (done := read_progress(last)).finished:
         load_checkpoint(best, stage.trained)
         stage.eval()
@@ -92,12 +103,46 @@ def fit(
         weight_decay=weight_decay,
         callbacks=callbacks,
     )
-    loop = _FitLoop(stage, schedule, validation, train_step, group, directory, callbacks)
+    files = _StageFiles(directory, settings, before_write)
+    loop = _FitLoop(stage, schedule, validation, train_step, group, files, callbacks)
     interruption = interruptible(stage, stopping, slow=fabric.device.type == "cpu")
     # One of several processes cannot leave the others alone in the middle of a step.
     with interruption if group.world_size == 1 else nullcontext():
         loop.run(stopping)
     return loop.finish()
+
+
+@dataclass(frozen=True)
+class _StageFiles:
+    """The checkpoints of a stage."""
+
+    directory: Path
+    settings: Mapping[str, Any] | None
+    before_write: Callable[[], None]
+
+    @property
+    def last(self) -> Path:
+        return self.directory / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.directory / "best.safetensors"
+
+    def write(
+        self,
+        path: Path,
+        module: nn.Module,
+        progress: Progress,
+        optimiser: torch.optim.Optimizer | None = None,
+    ) -> None:
+        self.before_write()
+        save_checkpoint(path, module, optimiser, progress, self.settings)
+
+    def write_snapshot(
+        self, trained: nn.Module, schedule: StageSchedule, progress: Progress
+    ) -> None:
+        self.before_write()
+        save_snapshot(self.directory, trained, schedule, progress, self.settings)
 
 
 class _FitLoop:
@@ -110,17 +155,16 @@ class _FitLoop:
         validation: Validation,
         train_step: TrainStep,
         group: ProcessGroup,
-        directory: Path,
+        files: _StageFiles,
         callbacks: Sequence[Callback],
     ) -> None:
         self._stage, self._schedule, self._validation = stage, schedule, validation
         self._train_step, self._group, self._callbacks = train_step, group, callbacks
-        self._directory = directory
-        self._last, self._best = directory / "last.safetensors", directory / "best.safetensors"
+        self._files = files
         self._progress = Progress()
-        if self._last.exists():
+        if files.last.exists():
             self._progress = load_checkpoint(
-                self._last, stage.trainable_state, train_step.optimiser
+                files.last, stage.trainable_state, train_step.optimiser
             )
         # None writes before all have read.
         group.barrier()
@@ -141,7 +185,7 @@ class _FitLoop:
                     self._validate()
                     self._save()
                     self._evaluate()
-                if self._progress.step == steps:
+                if self._progress.step >= steps:
                     return
                 if self._group.any(stopping()):
                     raise Interrupted
@@ -158,9 +202,9 @@ class _FitLoop:
         """Leave the best weights."""
         done, stage = replace(self._progress, finished=True), self._stage
         if self._group.is_rank_zero:
-            save_checkpoint(self._last, stage.trained, None, done)
+            self._files.write(self._files.last, stage.trained, done)
         self._group.barrier()
-        load_checkpoint(self._best, stage.trained)
+        load_checkpoint(self._files.best, stage.trained)
         stage.eval()
         for callback in self._callbacks:
             callback.on_stage_end(stage.name, done.score, done.seconds)
@@ -169,7 +213,7 @@ class _FitLoop:
     def _validation_due(self) -> bool:
         """Whether a validation is due that was not done before an interruption."""
         step, schedule = self._progress.step, self._schedule
-        due = step == schedule.steps or (step > 0 and step % schedule.validate_every == 0)
+        due = step >= schedule.steps or (step > 0 and step % schedule.validate_every == 0)
         return due and self._progress.validated < step
 
     def _validate(self) -> None:
@@ -184,7 +228,7 @@ class _FitLoop:
         better = score > best or best == -math.inf
         self._progress = replace(self._progress, validated=step, score=score if better else best)
         if better and self._group.is_rank_zero:
-            save_checkpoint(self._best, self._stage.trained, None, self._progress)
+            self._files.write(self._files.best, self._stage.trained, self._progress)
         self._save_snapshot()
         for callback in self._callbacks:
             callback.on_validation_end(self._stage.name, step, score, better)
@@ -194,16 +238,16 @@ class _FitLoop:
         seconds = time.monotonic() - self._began
         self._progress = self._saved = replace(self._progress, seconds=seconds)
         if self._group.is_rank_zero:
-            save_checkpoint(
-                self._last,
+            self._files.write(
+                self._files.last,
                 self._stage.trainable_state,
-                self._train_step.optimiser,
                 self._progress,
+                self._train_step.optimiser,
             )
 
     def _save_snapshot(self) -> None:
         if self._group.is_rank_zero and self._stage.saves_snapshots:
-            save_snapshot(self._directory, self._stage.trained, self._schedule, self._progress)
+            self._files.write_snapshot(self._stage.trained, self._schedule, self._progress)
 
     def _evaluate(self) -> None:
         """Show the stage to the callbacks in evaluation mode."""
