@@ -4,11 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from src_training.errors import InputError
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import read_event
 from src_training.runs.history import RunHistory
-from src_training.runs.state import RunState, run_state
+from src_training.runs.state import RunState, read_state
 
 _TAIL = 2**15
 """Bytes, some 150 events: enough to know how a run ended, little enough not to be noticed."""
@@ -63,7 +62,7 @@ class _IndexedRun:
         if tail.state in ("finished", "stopped") or still_running:
             self._state = self._from_tail(tail)
         else:
-            self._state = self._read_whole()
+            self._state = read_state(self._path)
         self._stamp = stamp
         return self._state
 
@@ -76,12 +75,6 @@ class _IndexedRun:
         name = self._path.name
         return RunState(self._path, name, state, stage, step, steps or known, tail.last_words)
 
-    def _read_whole(self) -> RunState:
-        try:
-            return run_state(self._path)
-        except (InputError, OSError) as error:
-            return RunState(self._path, self._path.name, "unreadable", "", 0, 0, str(error))
-
 
 def _read_tail(events: Path) -> RunHistory:
     """The history of the last events of a run."""
@@ -90,7 +83,7 @@ def _read_tail(events: Path) -> RunHistory:
         with events.open("rb") as file:
             file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
             lines = file.read().split(b"\n")
-    except FileNotFoundError:
+    except OSError:  # none yet, or none that can be read: `read_state` says it
         return tail
     for line in lines:
         if (event := read_event(line)) is not None:
@@ -102,6 +95,6 @@ def _written(file: Path) -> tuple[float, int]:
     """When a file was written, and its size; zeros where there is none."""
     try:
         found = file.stat()
-    except FileNotFoundError:
+    except OSError:
         return 0.0, 0
     return found.st_mtime, found.st_size

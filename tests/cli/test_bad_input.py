@@ -261,7 +261,7 @@ def test_a_run_directory_in_use(msankd, recipe_of, make_domain, tmp_path):
     run.mkdir()
     with FileLock(run / ".lock"):
         said = msankd("distil", recipe_of(make_domain()), "--out", run, "--device", "cpu")
-    one_sentence(said, f"{run}: the run directory is in use by another process")
+    one_sentence(said, f"{run} is in use by another process")
     assert [file.name for file in run.iterdir()] == [".lock"]
 
 

@@ -161,8 +161,8 @@ def test_what_ended_is_read_once(root, monkeypatch):
     for name in "abc":
         write_run(root / name, run_events())
     runs, read = RunIndex(root), []
-    real = run_list.run_state
-    monkeypatch.setattr(run_list, "run_state", lambda path: read.append(path) or real(path))
+    real = run_list.read_state
+    monkeypatch.setattr(run_list, "read_state", lambda path: read.append(path) or real(path))
     for _ in range(3):
         assert {state.state for state in look(runs).values()} == {"finished"}
     assert read == []
@@ -176,8 +176,8 @@ def test_what_ended_is_read_once(root, monkeypatch):
 def test_of_what_runs_only_the_news_is_read(root, monkeypatch):
     run = write_run(root / "a", [*start_events(), *stage_events("teacher", steps=100, to=10)])
     runs, read = RunIndex(root), []
-    real = run_list.run_state
-    monkeypatch.setattr(run_list, "run_state", lambda path: read.append(path) or real(path))
+    real = run_list.read_state
+    monkeypatch.setattr(run_list, "read_state", lambda path: read.append(path) or real(path))
     with FileLock(run / ".lock"):
         assert look(runs)["a"].step == 10
         append_events(run, stage_events("teacher", steps=100, to=20)[11:])
