@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_msankd.datasets.selection import Dataset
     from napari_msankd.explore.extraction import Extraction
     from src_training.explore.embedding_table import EmbeddingTable
-    from src_training.explore.fsd_verdict import Verdict
+    from src_training.explore.suitability import Suitability
 
 
 class Sample(NamedTuple):
@@ -89,8 +89,8 @@ class ExploreState:
         Models, domains and vectors, once they are there.
     selection
         What is selected in all pictures.
-    verdict
-        Which domains lie near the first, once that was measured.
+    suitability
+        Whether the model will work on each domain, once that was found out.
     open_requested
         Emitted with a `Sample` to show in the viewer, the name of its model, and the
         view as it was shown, (h, w) or (h, w, C), or None.
@@ -109,7 +109,7 @@ class ExploreState:
     extracting: bool = False
     extraction: "Extraction | None" = None
     selection: Selection = field(default_factory=Selection)
-    verdict: "Verdict | None" = None
+    suitability: "Suitability | None" = None
 
     @property
     def chosen_run(self) -> Path | None:

@@ -1,10 +1,8 @@
 """Explore: why a student works on one scanner and not on another, linked to the images."""
 
 from collections.abc import Iterator
-from html import escape
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QShowEvent
@@ -20,8 +18,8 @@ from napari_msankd.explore.sample_layers import (
 )
 from napari_msankd.explore.setup_page import ExploreSetupPage
 from napari_msankd.explore.state import ExploreState, Sample, Selection, samples_of
+from napari_msankd.explore.verdict_page import VerdictPage, headline_html, judge
 from napari_msankd.layers import WidgetLayers
-from napari_msankd.theme import LINES
 from napari_msankd.widgets.line_plot import load_pyqtgraph
 from napari_msankd.widgets.plugin_widget import PluginWidget
 from napari_msankd.widgets.wrapping_label import WrappingLabel
@@ -30,7 +28,7 @@ from napari_msankd.workers import Failure, WorkerGroup
 if TYPE_CHECKING:
     import napari
 
-    from src_training.explore.fsd_verdict import Verdict
+    from src_training.explore.suitability import Suitability
 
 _PAGES = (
     ("embedding", "EmbeddingPage", "&Vectors"),
@@ -39,8 +37,6 @@ _PAGES = (
     ("feature_maps", "FeatureMapPage", "&Maps"),
 )
 """Package, class and title of each picture's page; pyqtgraph comes with them."""
-
-_MOST_DOMAINS = 3
 
 
 class ExploreWidget(PluginWidget):
@@ -60,7 +56,9 @@ class ExploreWidget(PluginWidget):
     parts
         The pages of the pictures by module; empty until they were loaded.
     verdict
-        What the distances come to, above all pages.
+        Whether the model will work on each domain, above all pages.
+    verdict_page
+        The same with numbers and images, the last page.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
@@ -82,7 +80,9 @@ class ExploreWidget(PluginWidget):
             self.pages.setTabEnabled(self.pages.count() - 1, False)
         self.verdict = WrappingLabel()
         self.verdict.setTextFormat(Qt.TextFormat.RichText)
-        self.verdict.linkActivated.connect(self._on_link)
+        self.verdict_page = VerdictPage(viewer, self.state)
+        self.pages.addTab(self.verdict_page, "Verd&ict")
+        self.pages.setTabEnabled(self.pages.count() - 1, False)
         self.status = WrappingLabel()
         self.status.setToolTip("Errors")
         layout = QVBoxLayout(self)
@@ -93,7 +93,7 @@ class ExploreWidget(PluginWidget):
         self.setMinimumWidth(360)
         self.setup.first_image.connect(self._on_first_image)
         self.state.events.extraction.connect(self._on_extraction)
-        self.state.events.verdict.connect(self._show_verdict)
+        self.state.events.suitability.connect(self._show_verdict)
         self.state.open_requested.connect(self._open_sample)
 
     def on_end(self) -> None:
@@ -101,7 +101,7 @@ class ExploreWidget(PluginWidget):
         self._next_page.stop()
         self.workers.cancel_all()
         self.setup.end()
-        for page in self.parts.values():
+        for page in (*self.parts.values(), self.verdict_page):
             page.end()
         clear_samples(self.own)
 
@@ -139,17 +139,17 @@ class ExploreWidget(PluginWidget):
         """Open the pages and the first sample, as soon as both are there."""
         if extraction is None or len(self.parts) < len(_PAGES):
             return
-        for place in range(1, self.pages.count()):
+        for place in range(1, 1 + len(_PAGES)):
             self.pages.setTabEnabled(place, True)
         if self.pages.currentWidget() is self.setup:
             self.pages.setCurrentIndex(1)
-        self.state.verdict, self.state.selection = None, Selection()
+        self.state.suitability, self.state.selection = None, Selection()
         model, table = list(extraction.tables.items())[-1]
         first = samples_of(table)[0]
         self.state.select([first], first)
         self.state.open(first, model)
-        self.verdict.setText("Comparing the domains…")
-        self.workers.start("verdict", _measure_verdict(table), self._on_verdict)
+        title = "Will it work on these images?"
+        self.workers.start("verdict", judge(extraction), self._on_verdict, title=title)
 
     def _open_sample(self, sample: Sample, model: str, view: Any) -> None:
         extraction = self.state.extraction
@@ -161,30 +161,19 @@ class ExploreWidget(PluginWidget):
     def _on_opened(self, extraction: Extraction, opened: OpenedSample) -> None:
         show_sample(self.viewer, self.own, extraction, opened)
 
-    def _on_verdict(self, verdict: "Verdict") -> None:
-        self.state.verdict = verdict
+    def _on_verdict(self, step: "str | Suitability") -> None:
+        if isinstance(step, str):
+            self.verdict.setText(step)
+        else:
+            self.state.suitability = step
 
-    def _show_verdict(self, verdict: "Verdict | None") -> None:
-        self.verdict.setText("" if verdict is None else verdict_html(verdict))
-        self.verdict.setToolTip("" if verdict is None else verdict.method)
-
-    def _on_link(self, link: str) -> None:
-        domain, case = map(unquote, link.split("/"))
-        assert self.state.extraction is not None
-        self.state.open_image(list(self.state.extraction.tables)[-1], domain, case)
+    def _show_verdict(self, suitability: "Suitability | None") -> None:
+        self.verdict.setText("" if suitability is None else headline_html(suitability))
+        place = self.pages.indexOf(self.verdict_page)
+        self.pages.setTabEnabled(place, suitability is not None)
 
     def _show_failure(self, failure: Failure) -> None:
         self.status.setText(f"✕ {failure.sentence}")
-
-
-def verdict_html(verdict: "Verdict") -> str:
-    """A verdict as rich text; each image that it names is a link."""
-
-    def link(domain: str, case: str) -> str:
-        target = f"{quote(domain, '')}/{quote(case, '')}"
-        return f'<a href="{target}" style="color:{LINES[0]}">{escape(case)}</a>'
-
-    return "<br>".join(verdict.sentences(escape, link, most=_MOST_DOMAINS))
 
 
 def _load_pages() -> Iterator[list[Any]]:
@@ -195,9 +184,3 @@ def _load_pages() -> Iterator[list[Any]]:
         getattr(import_module(f"napari_msankd.explore.{name}.page"), kind)
         for name, kind, _ in _PAGES
     ]
-
-
-def _measure_verdict(table: Any) -> "Iterator[Verdict]":
-    from src_training.explore.fsd_verdict import measure_verdict
-
-    yield measure_verdict(table)

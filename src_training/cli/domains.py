@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from src_training.data.domain import Domain
     from src_training.data.summary import Masks
     from src_training.evaluation.evaluate import DomainScores
+    from src_training.explore.fsd import FSD
     from src_training.inference.model_card import ModelCard
+    from src_training.inference.model_file import SegmentationModel
 
 
 ClassValues = Annotated[
@@ -95,7 +97,8 @@ def evaluate(
     Every slice of a volume is an image, and each volume is scored as a whole, in mm.
     The interval of mean Dice is a bootstrap over patients, as the names of images tell them.
     Beside it stands the Dice that would have been expected without masks, for each image
-    (in the JSON) and on average.
+    (in the JSON) and on average, and of several domains FSD from the first, where the model has
+    semantic vectors.
 
     For example:
 
@@ -130,7 +133,8 @@ def evaluate(
     for each in domains:
         for note in each.mask_notes:
             console.out.print(f"{each.name}: {note}", markup=False, highlight=False)
-    console.out.print(_score_table(loaded.card, results))
+    distances = {} if loaded.semantics is None else _distances(loaded, domains)
+    console.out.print(_score_table(loaded.card, results, distances))
     console.out.print(_agreement_table(results))
     if loaded.card.quality is None:
         console.out.print(
@@ -144,7 +148,12 @@ def evaluate(
         for volume, how in result.resampled_masks.items():
             note = f"{result.domain}: the mask of {volume} is {how}."
             console.err.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
-    write_json(json_file, {result.domain: result.to_dict() for result in results})
+    first = results[0].domain
+    fsd = {name: {"from": first, **found.to_dict()} for name, found in distances.items()}
+    write_json(
+        json_file,
+        {each.domain: each.to_dict() | {"fsd": fsd.get(each.domain)} for each in results},
+    )
 
 
 def fsd(
@@ -192,6 +201,23 @@ def fsd(
     for sentence in distance_warnings(vectors, distances.values()):
         console.err.print(sentence, style="yellow", highlight=False, soft_wrap=True)
     write_json(json_file, [{"a": a, "b": b, **d.to_dict()} for (a, b), d in distances.items()])
+
+
+def _distances(model: "SegmentationModel", domains: list["Domain"]) -> dict[str, "FSD"]:
+    """FSD from the first domain to each other one, where both have two vectors."""
+    from src_training.explore.embeddings import image_vectors
+    from src_training.explore.fsd import frechet_distance
+
+    if len(domains) < 2:
+        return {}
+    with console.out.status("measuring distances"):
+        vectors = {each.name: image_vectors(model, each) for each in domains}
+        first, *others = vectors
+        return {
+            name: frechet_distance(vectors[first], vectors[name])
+            for name in others
+            if min(len(vectors[first]), len(vectors[name])) > 1
+        }
 
 
 def domains_in(
@@ -273,8 +299,12 @@ def _class_value(text: str) -> tuple[str, int | list[int]]:
         ) from None
 
 
-def _score_table(card: "ModelCard", results: list["DomainScores"]) -> Table:
+def _score_table(
+    card: "ModelCard", results: list["DomainScores"], distances: dict[str, "FSD"]
+) -> Table:
     """A column for each domain."""
+    from src_training.evaluation.quality.images import mean_over_images
+
     threshold = f"threshold {card.threshold:g}"
     if card.per_image_threshold:
         threshold = "each image's own threshold"
@@ -289,6 +319,11 @@ def _score_table(card: "ModelCard", results: list["DomainScores"]) -> Table:
         table.add_row(f"mean {title}", *(f"{result.mean[name]:.3f}" for result in results))
     intervals = [_interval(result.interval["dice"]) for result in results]
     table.add_row("95 % of mean Dice, over patients", *intervals)
+    means = (mean_over_images([*result.expected.values()]) for result in results)
+    table.add_row("expected Dice without masks", *map(str, means))
+    if distances:
+        cells = ("" if (d := distances.get(r.domain)) is None else _fsd(d) for r in results)
+        table.add_row(f"FSD from {results[0].domain}", *cells)
     table.add_row("patients", *(str(result.patients) for result in results))
     for name in results[0].pooled:
         table.add_row(f"pooled {name}", *(f"{result.pooled[name]:.3f}" for result in results))
@@ -307,6 +342,7 @@ def _agreement_table(results: list["DomainScores"]) -> Table:
         "spearman": "Spearman",
         "auroc_worst_fifth": "AUROC, worst fifth",
         "coverage": "in the interval",
+        "foreign": "cannot be told",
     }
     for title in columns.values():
         table.add_column(title, justify="right")
@@ -315,7 +351,10 @@ def _agreement_table(results: list["DomainScores"]) -> Table:
             values = found.to_dict()
             if measure == "mean entropy":  # of no scale of Dice
                 values |= dict.fromkeys(("expected", "error", "mean_absolute_error"))
-            cells = ("" if (v := values[name]) is None else f"{v:.3f}" for name in columns)
+            cells = (
+                "" if (v := values[name]) is None else f"{v}" if name == "foreign" else f"{v:.3f}"
+                for name in columns
+            )
             table.add_row(result.domain, measure, *cells)
     return table
 
@@ -332,11 +371,22 @@ def _volume_table(results: list["DomainScores"]) -> Table:
     }
     for title in columns.values():
         table.add_column(title, justify="right")
+    table.add_column("ml, expected (real)", justify="right")
     for result in results:
         for volume, scores in result.volumes.items():
             cells = (f"{scores[name]:{'+' if name == 'rvd' else ''}.3f}" for name in columns)
-            table.add_row(result.domain, volume, str(result.expected_volumes[volume]), *cells)
+            sizes = "\n".join(
+                f"{name} {ml['expected']:,.0f}, {ml['low']:,.0f} to {ml['high']:,.0f} "
+                f"({ml['real']:,.0f})"
+                for name, ml in result.milliliters[volume].items()
+            )
+            expected = str(result.expected_volumes[volume])
+            table.add_row(result.domain, volume, expected, *cells, sizes)
     return table
+
+
+def _fsd(fsd: "FSD") -> str:
+    return f"{fsd.value:.3g} ({fsd.low:.3g} to {fsd.high:.3g})"
 
 
 def _interval(ends: tuple[float, float]) -> str:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from src_training.cli import console
-from src_training.cli.console import Angles, Channel, Device, ResampleMasks
+from src_training.cli.console import Angles, Channel, Device, ResampleMasks, write_json
 from src_training.cli.domains import domains_in
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
     from src_training.data.domain import Domain
+    from src_training.evaluation.quality.images import ImageQuality
     from src_training.explore.embedding_table import EmbeddingTable
     from src_training.inference.model_file import SegmentationModel
 
@@ -78,11 +79,17 @@ def report(
         Literal["pca", "tsne", "umap"], Parameter(help="Projection of the vectors.")
     ] = "pca",
     seed: Seed = 0,
+    json_file: Annotated[Path | None, Parameter(name="--json", help="Write the verdict.")] = None,
+    csv_file: Annotated[
+        Path | None, Parameter(name="--csv", help="Write a line for each image.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Write an HTML page on semantic vectors: projections, distances, influential images.
+    """Write an HTML page on whether a model will work: a verdict for each domain, and why.
 
-    Distances are measured from the first domain.
+    Expected Dice of every image, distances of semantic vectors (FSD) from the first domain,
+    which images to annotate first, and what would help. No masks are needed. Of a run the
+    verdict is on its last model, the distilled student if there is one.
 
     For example:
 
@@ -91,7 +98,9 @@ def report(
     msankd report --model vessels-chasedb1 --domain data/chasedb1 --domain data/ours --out us.html
     ```
     """
+    from src_training.explore.suitability import judge_suitability
     from src_training.io.atomic import write_text
+    from src_training.io.tables import csv_table
     from src_training.reports.domains import domains_page
 
     if (model is None) == (run is None):
@@ -105,14 +114,24 @@ def report(
         if domain
         else _domains_of(Path(str(run)))
     )
-    tables = {
-        name: _extract(loaded, domains, 0, seed, autoencoder)
-        for name, loaded, autoencoder in _models(model, run, device)
-    }
+    tables = {}
+    for name, loaded, autoencoder in _models(model, run, device):
+        tables[name], judged = _extract(loaded, domains, 0, seed, autoencoder), loaded
+    qualities = _qualities(judged, domains, device)
     title = f"{model or Path(str(run)).resolve().name} on {', '.join(d.name for d in domains)}"
     with console.out.status("measuring distances"):
-        page = domains_page(title, tables, method=method, seed=seed)
+        suitability = judge_suitability(
+            judged.card, domains, qualities, [*tables.values()][-1], seed=seed
+        )
+        page = domains_page(title, tables, method=method, seed=seed, suitability=suitability)
     write_text(out_file, page)
+    write_json(json_file, suitability.to_dict())
+    if csv_file is not None:
+        head, *rows = suitability.rows()
+        write_text(csv_file, csv_table([str(title) for title in head], rows))
+    for each in suitability.domains:
+        sentences = suitability.sentences(each)
+        console.out.print(*sentences, sep="\n  ", highlight=False, soft_wrap=True)
     console.out.print(f"{out_file}", highlight=False, soft_wrap=True)
 
 
@@ -204,3 +223,23 @@ def _extract(
             advance(names[progress.done - 1])
     assert progress.table is not None
     return progress.table
+
+
+def _qualities(
+    model: "SegmentationModel", domains: list["Domain"], device: str
+) -> dict[str, list["ImageQuality"]]:
+    """Expected Dice of every image, by domain."""
+    from src_training.cli.progress import counted
+    from src_training.evaluation.quality.images import image_quality
+    from src_training.inference.predictor import Predictor
+
+    predictor = Predictor(model, device=device)
+    found: dict[str, list[ImageQuality]] = {}
+    total = sum(len(domain) for domain in domains)
+    with counted(console.out, f"segmenting by {model.card.name}", total) as advance:
+        for domain in domains:
+            found[domain.name] = []
+            for each in image_quality(predictor, domain):
+                found[domain.name].append(each)
+                advance(each.case)
+    return found

@@ -193,7 +193,10 @@ def _segment_images(
                     console.err.print(
                         f"{file}: {warning}", style="yellow", highlight=False, soft_wrap=True
                     )
-                images.append(SegmentedImage.of(file, done.labels, done.sums, card.quality))
+                sums, foreign = done.sums, done.foreign
+                images.append(
+                    SegmentedImage.of(file, done.labels, sums, card.quality, foreign=foreign)
+                )
                 advance(f"{done.labels}, {images[-1].sentence(card.scanner)}")
     finally:  # what was segmented before the disk was full or a person stopped it, too
         if images:

@@ -32,9 +32,9 @@ def triage(
 ) -> None:
     """Segment a folder, and sort it by the Dice that the labels are expected to have.
 
-    Writes labels/, triage.csv, triage.html with thumbnails, and review.txt, the files that a
-    person should look at, the worst first. What is done is not done again: the same command
-    resumes, and segments what is new or has changed. For example:
+    Writes labels/, triage.csv, triage.html with thumbnails, 200 files a page, and review.txt,
+    the files that a person should look at, the worst first. What is done is not done again: the
+    same command resumes, and segments what is new or has changed. For example:
 
     ```
     msankd triage photos/ --model vessels-chasedb1 --angle 45 --out triaged

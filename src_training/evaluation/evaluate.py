@@ -16,11 +16,14 @@ from src_training.evaluation.bootstrap import bootstrap_by_patient, count_patien
 from src_training.evaluation.metrics import Pooled, mean_defined, score
 from src_training.evaluation.quality.agreement import Agreement, agreement, mean_entropy
 from src_training.evaluation.volume_metrics import score_volume
+from src_training.inference.bn_adaptation import Shift
 from src_training.inference.expected_dice import (
     ExpectedDice,
     Quality,
     Sums,
+    are_foreign,
     expected_dice,
+    expected_sizes,
     label_sums,
 )
 from src_training.inference.predictor import Predictor, labels_from
@@ -62,6 +65,8 @@ class DomainScores:
     expected, expected_volumes
         Image or volume -> the Dice that its labels are expected to have, which was computed
         without its mask.
+    milliliters
+        Volume -> class -> ``real``, ``expected``, ``low`` and ``high``, see `expected_sizes`.
     entropy
         Image -> mean entropy of a pixel, see `mean_entropy`.
     resampled_masks
@@ -81,6 +86,7 @@ class DomainScores:
     volumes: dict[str, Scores]
     expected: dict[str, ExpectedDice] = field(default_factory=dict)
     expected_volumes: dict[str, ExpectedDice] = field(default_factory=dict)
+    milliliters: dict[str, dict[str, Scores]] = field(default_factory=dict)
     entropy: Scores = field(default_factory=dict)
     resampled_masks: dict[str, ResampledMask] = field(default_factory=dict)
     mask_notes: tuple[str, ...] = ()
@@ -134,6 +140,10 @@ class DomainScores:
             "expected_volumes": {
                 name: each.to_dict() for name, each in self.expected_volumes.items()
             },
+            "milliliters": {
+                volume: {name: _json_scores(sizes) for name, sizes in classes.items()}
+                for volume, classes in self.milliliters.items()
+            },
             "entropy": dict(self.entropy),
             "agreement": {name: each.to_dict() for name, each in self.agreement.items()},
             "resampled_masks": {name: asdict(how) for name, how in self.resampled_masks.items()},
@@ -185,7 +195,7 @@ def evaluate(
         found = _score(predictor, case, threshold, pooled, domain.name)
         scores[name], thresholds[name] = found.scores, found.threshold
         seconds[name], entropy[name] = found.seconds, found.entropy
-        expected[name] = expected_dice(found.sums, card.quality)
+        expected[name] = expected_dice(found.sums, card.quality, [found.foreign])
         volumes.add(case.original, found)
         if on_image is not None:
             on_image(done, len(domain), name)
@@ -202,6 +212,7 @@ def evaluate(
         volumes=volumes.scores,
         expected=expected,
         expected_volumes=volumes.expected,
+        milliliters=volumes.milliliters,
         entropy=entropy,
         resampled_masks=domain.resampled_masks,
         mask_notes=domain.mask_notes,
@@ -210,7 +221,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _ImageScores:
-    """An image's scores, the threshold used, the seconds it took, its labels, and their sums."""
+    """An image's scores, threshold, seconds and labels, their sums, and whether it is foreign."""
 
     scores: Scores
     threshold: float
@@ -218,6 +229,7 @@ class _ImageScores:
     labels: Labels
     sums: Sums
     entropy: float
+    foreign: bool
 
 
 class _VolumeScores:
@@ -226,28 +238,42 @@ class _VolumeScores:
     def __init__(self, classes: list[str], quality: Quality | None) -> None:
         self.scores = dict[str, Scores]()
         self.expected = dict[str, ExpectedDice]()
+        self.milliliters = dict[str, dict[str, Scores]]()
         self._classes, self._quality = classes, quality
         self._volume = ""
         self._slices = dict[int, tuple[Labels, Labels]]()
         self._sums: Sums = np.zeros(())
+        self._foreign = list[bool]()
 
     def add(self, case: Case, image: _ImageScores) -> None:
         position, mask = case.position, case.mask
         if position is None or mask is None:
             return
         if position.volume != self._volume:
-            self._volume, self._slices = position.volume, {}
+            self._volume, self._slices, self._foreign = position.volume, {}, []
             self._sums = np.zeros_like(image.sums)
         self._slices[position.index] = image.labels, mask
         self._sums = self._sums + image.sums
+        self._foreign.append(image.foreign)
         if len(self._slices) == position.depth:
             pairs = [self._slices[index] for index in range(position.depth)]
             predicted, true = (np.stack(part) for part in zip(*pairs, strict=True))
             self.scores[position.volume] = score_volume(
                 predicted, true, position.spacing, self._classes
             )
-            self.expected[position.volume] = expected_dice(self._sums, self._quality)
+            self.expected[position.volume] = expected_dice(self._sums, self._quality, self._foreign)
+            self.milliliters[position.volume] = self._sizes(true, math.prod(position.spacing))
             self._slices = {}
+
+    def _sizes(self, true: Labels, voxel: float) -> dict[str, Scores]:
+        """Milliliters of each foreground class, of voxels of so many cubic millimeters."""
+        found = expected_sizes(self._sums, self._quality)
+        sizes = {}
+        for k, (name, size) in enumerate(zip(self._classes[1:], found, strict=True), start=1):
+            counts = {"real": float(np.count_nonzero(true == k)), "expected": size.value}
+            counts |= {"low": size.low, "high": size.high}
+            sizes[name] = {what: count * voxel / 1000 for what, count in counts.items()}
+        return sizes
 
 
 def _score(
@@ -264,7 +290,8 @@ def _score(
         )
     try:
         began = time.perf_counter()
-        probabilities = predictor.predict(original.image, fov, case.image)
+        shifts: list[Shift | None] = []
+        probabilities = predictor.predict(original.image, fov, case.image, shifts)
         used = card.threshold_for(probabilities) if threshold is None else threshold
         labels = labels_from(probabilities, used)
         elapsed = time.perf_counter() - began
@@ -272,7 +299,8 @@ def _score(
     except InputError as error:
         raise InputError(f"{domain}: image {original.name}: {error}") from None
     sums, entropy = label_sums(probabilities, labels), mean_entropy(probabilities)
-    return _ImageScores(scores, used, case.seconds + elapsed, labels, sums, entropy)
+    [foreign] = are_foreign(card.quality, shifts)
+    return _ImageScores(scores, used, case.seconds + elapsed, labels, sums, entropy, foreign)
 
 
 def _columns(images: Mapping[str, Scores]) -> list[tuple[str, list[float]]]:

@@ -5,14 +5,68 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from src_training.networks.base import SegmentationNetwork
 
+_EPSILON = 1e-5
+
 Counting = Callable[[nn.Module], AbstractContextManager[Any]]
 """Context of each forward pass of a network, such as `ForwardProgress.counting`."""
+
+
+Shift = NDArray[np.float64]
+"""(64,), how the statistics of an image in all batch norms differ from those of training: means
+in standard deviations, logarithms of ratios of variances; projected by random signs."""
+
+
+class KnownInputs(BaseModel):
+    """The shifts that validation images show, plain and restyled: a Gaussian, and its limit.
+
+    A probabilistic principal component analysis (Tipping and Bishop 1999). What lies beyond the
+    limit is of another kind than what the model was made for, such as MR for a model of CT; no
+    probability says anything about it.
+
+    Attributes
+    ----------
+    mean
+        Of `Shift`.
+    axes, variances
+        Principal axes, and the variance along each.
+    noise
+        Variance along every other axis.
+    limit
+        Largest squared Mahalanobis distance of what is known.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: list[float]
+    axes: list[list[float]]
+    variances: list[float]
+    noise: float = Field(gt=0)
+    limit: float = Field(gt=0)
+
+    def distance(self, shift: Shift) -> float:
+        """Squared Mahalanobis distance of the shift of an image.
+
+        >>> known = KnownInputs(mean=[0, 0], axes=[[1, 0]], variances=[4], noise=1, limit=9)
+        >>> known.distance(np.array([2.0, 3.0]))
+        10.0
+        """
+        apart = shift - np.array(self.mean)
+        along = np.array(self.axes) @ apart
+        rest = float((apart**2).sum() - (along**2).sum())
+        return float((along**2 / np.array(self.variances)).sum()) + rest / self.noise
+
+    def is_foreign(self, shift: Shift | None) -> bool:
+        """Whether an image is of another kind; one whose shift is not known is not called so."""
+        return shift is not None and self.distance(shift) > self.limit
 
 
 class BatchNormAdaptation:
@@ -33,6 +87,8 @@ class BatchNormAdaptation:
     ----------
     network
         The copy, in eval mode.
+    shift
+        Of the image that it was adapted to last; None without batch norms.
     """
 
     def __init__(self, network: SegmentationNetwork) -> None:
@@ -47,6 +103,8 @@ class BatchNormAdaptation:
             for norms in zip(self._norms, trained, strict=True)
             for pair in zip(*map(_statistics, norms), strict=True)
         ]
+        self.shift: Shift | None = None
+        self._signs: NDArray[np.float64] | None = None
 
     def adapt(
         self,
@@ -84,9 +142,32 @@ class BatchNormAdaptation:
                     self.network(tile)
         for norm in self._norms:
             norm.eval()
+        self.shift = self._measure_shift()
         for own, of_training in self._statistics:
             own.copy_(torch.lerp(of_training, own, mixing))
         return self.network
+
+    def _measure_shift(self) -> Shift | None:
+        if not self._statistics:
+            return None
+        parts, pairs = list[Tensor](), iter(self._statistics)
+        for (mean, own_mean), (variance, own_variance) in zip(pairs, pairs, strict=True):
+            noise = own_variance + _EPSILON
+            parts += [(mean - own_mean) / noise.sqrt(), ((variance + _EPSILON) / noise).log()]
+        features = torch.cat(parts).double().cpu().numpy()
+        if self._signs is None:
+            self._signs = _random_signs(len(features))
+        return np.asarray(features @ self._signs / np.sqrt(len(features)))
+
+
+def _random_signs(count: int) -> NDArray[np.float64]:
+    """Signs (count, 64), the same everywhere and always: bits of a hash (SplitMix64)."""
+    bits = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    octets = bits.astype("<u8").view(np.uint8).reshape(count, 8)
+    return np.where(np.unpackbits(octets, axis=1), 1.0, -1.0)
 
 
 def _statistics(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ wrong about with confidence: an object missed without a trace, or experts who ma
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import expit, logit
 
 from src_training.data.preprocessing.geometry import Float
+from src_training.inference.bn_adaptation import KnownInputs, Shift
 from src_training.inference.image_threshold import STEPS, binarise
 
 Sums = NDArray[np.float64]
@@ -98,6 +99,9 @@ class Quality(BaseModel):
     source
         What to compare the expected Dice of an image with; None in older files, and where
         nothing is labelled on any validation image.
+    known
+        Which images it holds for; None in older files, and for models whose batch norms do not
+        adapt to the image.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -106,6 +110,7 @@ class Quality(BaseModel):
     images: int = Field(ge=1, le=2**62)
     restyled: int = Field(ge=0, le=2**62)
     source: SourceDice | None = None
+    known: KnownInputs | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,9 @@ class ExpectedDice:
         organ for another with confidence: nothing is known then, and the interval begins at 0.
     empty
         Whether nothing at all is labelled.
+    foreign
+        Whether the image, or most of a stack, is of another kind than those that the map was
+        fitted to. Nothing is known then: the interval is 0 to 1, and `value` stands for nothing.
     """
 
     value: float
@@ -137,9 +145,12 @@ class ExpectedDice:
     extrapolated: bool = False
     oversized: bool = False
     empty: bool = False
+    foreign: bool = False
 
     def __str__(self) -> str:
         """For a person to read, as in ``0.78 (0.71 to 0.84)``."""
+        if self.foreign:
+            return "cannot be told"
         if math.isnan(self.low):
             return f"{self.value:.2f}, no interval known"
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
@@ -147,6 +158,8 @@ class ExpectedDice:
     @property
     def remark(self) -> str:
         """What to know of it, or nothing."""
+        if self.foreign:
+            return "unlike any validation image in intensities or in what it shows"
         if self.empty:
             return "nothing is labelled"
         if self.oversized:
@@ -214,7 +227,7 @@ def compare_with_source(expected: ExpectedDice, quality: Quality | None) -> Sour
     if quality is None or quality.source is None:
         return None
     relation: SourceRelation = "as" if expected.value >= quality.source.low else "below"
-    if expected.empty or expected.oversized:
+    if expected.empty or expected.oversized or expected.foreign:
         relation = "unknown"
     return SourceComparison(relation, quality.source)
 
@@ -283,7 +296,9 @@ def soft_dice(sums: Sums) -> Sums:
     return np.asarray(np.minimum(2 * inside / np.maximum(labelled + everywhere, 1e-9), 1))
 
 
-def expected_dice(sums: Sums, quality: Quality | None) -> ExpectedDice:
+def expected_dice(
+    sums: Sums, quality: Quality | None, foreign: Sequence[bool] = ()
+) -> ExpectedDice:
     """The Dice that labels are expected to have.
 
     Parameters
@@ -292,6 +307,8 @@ def expected_dice(sums: Sums, quality: Quality | None) -> ExpectedDice:
         Of an image, a slice, a stack or a volume.
     quality
         From the card of the model; None: nothing is corrected, and no interval is known.
+    foreign
+        Of the image or of each slice, see `are_foreign`; most of them decide.
 
     Examples
     --------
@@ -308,7 +325,16 @@ def expected_dice(sums: Sums, quality: Quality | None) -> ExpectedDice:
         _of_class(row, confidence, None if quality is None else quality.classes[k])
         for k, (row, confidence) in enumerate(zip(sums, soft_dice(sums), strict=True))
     ]
-    return mean_expected(each)
+    mean = mean_expected(each)
+    most = 2 * sum(foreign) > len(foreign)
+    return replace(mean, low=0.0, high=1.0, foreign=True) if most else mean
+
+
+def are_foreign(quality: Quality | None, shifts: Sequence[Shift | None]) -> list[bool]:
+    """Whether each image is of another kind than those that the map was fitted to."""
+    if quality is None or quality.known is None:
+        return [False] * len(shifts)
+    return [quality.known.is_foreign(shift) for shift in shifts]
 
 
 def expected_by_class(
@@ -328,11 +354,11 @@ def mean_expected(each: Sequence[ExpectedDice]) -> ExpectedDice:
         float(np.mean([getattr(one, name) for one in each]))
         for name in ("value", "low", "high", "confidence")
     )
-    extrapolated, oversized = (
-        any(getattr(one, name) for one in each) for name in ("extrapolated", "oversized")
+    extrapolated, oversized, foreign = (
+        any(getattr(one, name) for one in each) for name in ("extrapolated", "oversized", "foreign")
     )
     empty = all(one.empty for one in each)
-    return ExpectedDice(value, low, high, confidence, extrapolated, oversized, empty)
+    return ExpectedDice(value, low, high, confidence, extrapolated, oversized, empty, foreign)
 
 
 def expected_sizes(sums: Sums, quality: Quality | None) -> list[ExpectedSize]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError, memory_of
-from src_training.inference.expected_dice import Sums, label_sums
+from src_training.inference.bn_adaptation import Shift
+from src_training.inference.expected_dice import Sums, are_foreign, label_sums
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.io.atomic import write_atomic
 from src_training.io.decoders.base import NARROWEST, file_stem, file_suffix
@@ -31,11 +32,14 @@ class SegmentedFile(NamedTuple):
         Warnings about the image; see `input_warnings`.
     sums
         (slices, K - 1, 4), see `label_sums`; of one slice for an image.
+    foreign
+        Of each slice, see `are_foreign`.
     """
 
     labels: Path
     notes: list[str]
     sums: Sums
+    foreign: list[bool]
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:
@@ -176,7 +180,9 @@ def segment_file(
     try:
         with memory_of("it", "a smaller image"):
             fovs = [find_fov(each) for each in slices]
-            maps = [predictor.predict(each, fov) for each, fov in zip(slices, fovs, strict=True)]
+            shifts: list[Shift | None] = []
+            pairs = zip(slices, fovs, strict=True)
+            maps = [predictor.predict(each, fov, shifts=shifts) for each, fov in pairs]
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     own = predictor.model.card.threshold_for
@@ -189,4 +195,4 @@ def segment_file(
         write_atomic(path, lambda temporary: np.save(temporary, whole))
     sums = np.stack([label_sums(*pair) for pair in zip(maps, labels, strict=True)])
     notes = [*series_notes(file), *predictor.check(slices[0], fovs[0])]
-    return SegmentedFile(written, notes, sums)
+    return SegmentedFile(written, notes, sums, are_foreign(predictor.model.card.quality, shifts))

@@ -14,7 +14,7 @@ from torch import Tensor
 from src_training.data.preprocessing.geometry import PADDING, Float, Mask, PreparedImage
 from src_training.device import find_device
 from src_training.errors import InputError
-from src_training.inference.bn_adaptation import BatchNormAdaptation, Counting
+from src_training.inference.bn_adaptation import BatchNormAdaptation, Counting, Shift
 from src_training.inference.bn_folding import FoldedNetwork
 from src_training.inference.forward_progress import ForwardProgress
 from src_training.inference.input_checks import input_warnings
@@ -138,6 +138,7 @@ class Predictor:
         image: NDArray[np.generic],
         fov: Mask | None = None,
         prepared: PreparedImage | None = None,
+        shifts: list[Shift | None] | None = None,
     ) -> Float:
         """Probabilities of one image.
 
@@ -149,6 +150,8 @@ class Predictor:
             (H, W) bool field of view; found in the image if missing.
         prepared
             The image as the model's preprocessing prepares it, to save that step.
+        shifts
+            The image's `Shift` is appended; None where its batch norms are not adapted.
 
         Returns
         -------
@@ -162,7 +165,7 @@ class Predictor:
             If the image or the field of view cannot be used, or probabilities are not finite.
         """
         prepared, inside = self._prepared(image, fov, prepared)
-        for batch in self._batches(prepared, None):
+        for batch in self._batches(prepared, None, shifts):
             blended = batch.blended
         height, width = prepared.geometry.prepared
         maps = blended.read(_with_padding((slice(0, height), slice(0, width))))
@@ -178,6 +181,7 @@ class Predictor:
         fov: Mask | None = None,
         prepared: PreparedImage | None = None,
         passes: ForwardProgress | None = None,
+        shifts: list[Shift | None] | None = None,
     ) -> Iterator[Progress]:
         """Segment one image, a batch of tiles at a time; parameters as `predict`.
 
@@ -189,6 +193,8 @@ class Predictor:
             As `predict`.
         passes
             Follows the layers within a batch, and can stop them.
+        shifts
+            As `predict`; known after the first batch.
 
         Yields
         ------
@@ -204,7 +210,7 @@ class Predictor:
             Within a batch, if `passes` was cancelled.
         """
         prepared, inside = self._prepared(image, fov, prepared)
-        return self._parts(prepared, inside, passes)
+        return self._parts(prepared, inside, passes, shifts)
 
     def _prepared(
         self, image: NDArray[np.generic], fov: Mask | None, prepared: PreparedImage | None
@@ -235,16 +241,23 @@ class Predictor:
             )
 
     def _parts(
-        self, prepared: PreparedImage, inside: Mask, passes: ForwardProgress | None
+        self,
+        prepared: PreparedImage,
+        inside: Mask,
+        passes: ForwardProgress | None,
+        shifts: list[Shift | None] | None,
     ) -> Iterator[Progress]:
         resampler = WindowResampler(prepared.geometry)
-        for batch in self._batches(prepared, passes):
+        for batch in self._batches(prepared, passes, shifts):
             source, region = resampler.footprint(batch.changed)
             maps = resampler.to_original(batch.blended.read(_with_padding(source)), source, region)
             yield Progress(batch.done, batch.total, region, _with_background(maps, inside[region]))
 
     def _batches(
-        self, prepared: PreparedImage, passes: ForwardProgress | None
+        self,
+        prepared: PreparedImage,
+        passes: ForwardProgress | None,
+        shifts: list[Shift | None] | None,
     ) -> Iterator["_Batch"]:
         padded = torch.from_numpy(prepared.padded)
         pixels = self._network.pad(padded[None])[0]
@@ -258,7 +271,7 @@ class Predictor:
         if passes is not None:
             passes.start(len(adaptation) + len(batches) * len(self._axes))
             counting = passes.counting
-        with self._adapted(pixels, adaptation, counting) as network:
+        with self._adapted(pixels, adaptation, counting, shifts) as network:
             for start in batches:
                 chosen = windows[start : start + self.batch]
                 stack = torch.stack([pixels[:, rows, columns] for rows, columns in chosen])
@@ -288,7 +301,11 @@ class Predictor:
 
     @contextmanager
     def _adapted(
-        self, pixels: Tensor, windows: list[Window], counting: Counting
+        self,
+        pixels: Tensor,
+        windows: list[Window],
+        counting: Counting,
+        shifts: list[Shift | None] | None,
     ) -> Iterator[SegmentationNetwork]:
         """The network for an image (C, H, W): adapted, and without batch norms; then idle."""
         # Several images may be under way at once, each with statistics of its own.
@@ -300,6 +317,8 @@ class Predictor:
             tiles = (self._placed(pixels[None, :, *window]) for window in windows)
             with self._precision():
                 adaptation.adapt(tiles, self.model.card.bn_mixing, counting)
+            if shifts is not None:
+                shifts.append(adaptation.shift if windows else None)
             yield folding.folded()
         finally:
             self._idle.append((adaptation, folding))

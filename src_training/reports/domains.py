@@ -1,4 +1,4 @@
-"""Page on how models see domains: semantic vectors, their distances, influential images."""
+"""Page on how models see domains: verdict, semantic vectors, distances, influential images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,8 @@ from src_training.explore.fsd_matrix import (
     vector_sets,
 )
 from src_training.explore.projection import Method, Projection, project
-from src_training.io.tables import html_text
+from src_training.explore.suitability import DomainSuitability, Suitability, format_spread
+from src_training.io.tables import html_table, html_text
 from src_training.reports.html import html_page
 from src_training.reports.svg import bars_svg, common_limits, group_colours, scatter_svg
 
@@ -30,8 +31,9 @@ def domains_page(
     *,
     method: Method = "pca",
     seed: int = 0,
+    suitability: Suitability | None = None,
 ) -> str:
-    """HTML page with projections, distances and leave-one-out influences of each model.
+    """HTML page with a verdict, projections, distances and influences of images of each model.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ def domains_page(
         Domain from which distances are measured; None: the first.
     method, seed
         Projection, see `project`.
+    suitability
+        The verdict that the page begins with.
 
     Raises
     ------
@@ -53,12 +57,52 @@ def domains_page(
     plain = {model: table.where(view=0) for model, table in tables.items()}
     source = source or next(iter(plain.values())).domains[0]
     projection = project({model: table.values for model, table in plain.items()}, method, seed)
-    parts = [_projections(plain, projection)]
+    parts = [] if suitability is None else _verdict(suitability)
+    parts.append(_projections(plain, projection))
     for model, table in plain.items():
         matrix = distance_matrix(table)
         parts += [f"<h2>{html_text(model)}</h2>", *_distances(matrix, table, source)]
         parts += _influences(table, matrix, source)
     return html_page(title, parts)
+
+
+def _verdict(suitability: Suitability) -> list[str]:
+    """Sentences on each domain, then the numbers behind them."""
+    parts = ["<h2>Will it work?</h2>"]
+    for each in suitability.domains:
+        claim, *others = (html_text(sentence) for sentence in suitability.sentences(each))
+        parts.append(f"<p><b>{claim}</b><br>{'<br>'.join(others)}</p>")
+    titles = (
+        "domain",
+        "images",
+        "expected Dice",
+        "real Dice",
+        "FSD",
+        "own images",
+        "look at first",
+    )
+    rows = [_verdict_row(each) for each in suitability.domains]
+    parts.append(html_table(titles, rows))
+    notes = [
+        "Expected Dice is the agreement with an expert that the model's own probabilities tell, "
+        "corrected by validation images, with its 90 % interval. It cannot see an object missed "
+        "with confidence, nor experts who mark other things."
+    ]
+    if suitability.fsd is not None:
+        notes.append(suitability.fsd.method + " In brackets the 5th and 95th percentile.")
+    return [*parts, *(f"<p><small>{html_text(note)}</small></p>" for note in notes)]
+
+
+def _verdict_row(each: DomainSuitability) -> list[str]:
+    spreads = [None, None] if each.fsd is None else [each.fsd.distance, each.fsd.own]
+    return [
+        each.domain,
+        str(len(each.images)),
+        str(each.expected),
+        "" if each.dice is None else f"{each.dice:.3f}",
+        *("" if spread is None else format_spread(spread) for spread in spreads),
+        ", ".join(each.first),
+    ]
 
 
 def _projections(tables: Mapping[str, EmbeddingTable], projection: Projection) -> str:

@@ -1,4 +1,4 @@
-"""What a triage leaves to read: a table, a page with thumbnails, and the list to review."""
+"""What a triage leaves to read: a table, pages with thumbnails, and the list to review."""
 
 import math
 from collections.abc import Sequence
@@ -12,6 +12,9 @@ from src_training.inference.expected_dice import Quality
 from src_training.io.atomic import write_text
 from src_training.io.tables import Cell, csv_table, html_text
 from src_training.reports.html import html_page
+
+_ON_A_PAGE = 200
+"""Files on a page: with thousands of thumbnails on one, a browser stalls."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class TriageEntry:
     @property
     def order(self) -> tuple[bool, float]:
         """What cannot be trusted first, then by expected Dice."""
-        value = -1.0 if self.image is None else self.image.expected.value
-        return not self.remark, value
+        if self.image is None or self.image.expected.foreign:
+            return False, -1.0
+        return not self.remark, self.image.expected.value
 
 
 def write_triage(
@@ -50,7 +54,9 @@ def write_triage(
     quality: Quality | None,
     share: float = 0.2,
 ) -> list[TriageEntry]:
-    """Write ``triage.csv``, ``triage.html`` and ``review.txt``, the worst first.
+    """Write ``triage.csv``, ``triage.html``, further pages of it, and ``review.txt``.
+
+    The worst come first.
 
     Parameters
     ----------
@@ -90,16 +96,35 @@ def write_triage(
     table = csv_table(["rank", "review", *titles, "notes"], rows)
     write_text(folder / "triage.csv", table)
     write_text(folder / "review.txt", "".join(f"{each.triaged.file}\n" for each in review))
-    write_text(folder / "triage.html", _page(folder.resolve().name, ranked, chosen, quality))
+    pages = max(1, math.ceil(len(ranked) / _ON_A_PAGE))
+    for page in range(pages):
+        text = _page(folder.resolve().name, ranked, chosen, quality, page, pages)
+        write_text(folder / _page_name(page), text)
+    # A former triage of this folder may have had more files.
+    for former in folder.glob("triage-*.html"):
+        if former.name not in {_page_name(page) for page in range(pages)}:
+            former.unlink()
     return review
 
 
+def _page_name(page: int) -> str:
+    return f"triage-{page + 1}.html" if page else "triage.html"
+
+
 def _page(
-    name: str, ranked: Sequence[TriageEntry], review: set[int], quality: Quality | None
+    name: str,
+    ranked: Sequence[TriageEntry],
+    review: set[int],
+    quality: Quality | None,
+    page: int,
+    pages: int,
 ) -> str:
+    start = page * _ON_A_PAGE
+    shown = ranked[start : start + _ON_A_PAGE]
+    part = "" if pages == 1 else f" Here: {start + 1:,} to {start + len(shown):,}."
     first = (
-        f"{len(ranked):,} files, {len(review):,} to review. What has a remark comes first, then "
-        "by expected Dice: the agreement that these labels are expected to have with an "
+        f"{len(ranked):,} files, {len(review):,} to review.{part} What has a remark comes first, "
+        "then by expected Dice: the agreement that these labels are expected to have with an "
         "expert's, from the model's probabilities alone."
     )
     second = (
@@ -112,7 +137,7 @@ def _page(
     )
     titles = ("", "file", "expected Dice", "remark", "")
     lines = [f"<tr>{''.join(f'<th>{title}</th>' for title in titles)}</tr>"]
-    for each in ranked:
+    for each in shown:
         remarks = [text for text in (each.remark, *each.triaged.notes) if text]
         cells = (
             _picture(each.triaged),
@@ -123,7 +148,17 @@ def _page(
         )
         lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     body = [f"<p>{html_text(first)}</p>", f"<p><small>{html_text(second)}</small></p>"]
-    return html_page(f"Triage {name}", [*body, f"<table>{''.join(lines)}</table>"])
+    links = [] if pages == 1 else [_links(page, pages)]
+    return html_page(f"Triage {name}", [*body, *links, f"<table>{''.join(lines)}</table>", *links])
+
+
+def _links(page: int, pages: int) -> str:
+    """Links to all pages; the one at hand is none."""
+    each = [
+        f"<b>{at + 1}</b>" if at == page else f'<a href="{_page_name(at)}">{at + 1}</a>'
+        for at in range(pages)
+    ]
+    return f"<p>Page {' '.join(each)}</p>"
 
 
 def _picture(triaged: TriagedFile) -> str:

@@ -187,6 +187,8 @@ def test_evaluate_scores_as_the_engine_and_writes_every_image(
     expected = evaluate(Predictor(load_model(model_file), "cpu"), Domain.from_folder(folders[1]))
     assert scores["b"]["mean"]["dice"] == pytest.approx(expected.mean["dice"])
     assert f"{expected.mean['dice']:.3f}" in said.out
+    assert scores["a"]["fsd"] is None and scores["b"]["fsd"]["from"] == "a"
+    assert "FSD from a" in said.out and "expected Dice without masks" in said.out
     assert {"accuracy", "sensitivity", "specificity", "miou", "f1", "auc"} <= set(
         scores["a"]["pooled"]
     )

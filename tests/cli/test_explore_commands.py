@@ -1,4 +1,6 @@
 import csv
+import json
+from html import escape
 
 import pytest
 
@@ -24,9 +26,16 @@ def test_features_writes_a_line_for_every_vector(model_file, make_domain, tmp_pa
 
 def test_report_of_a_model_is_a_page(model_file, make_domain, tmp_path):
     folders = [make_domain(), make_domain("other", seed=4)]
-    report(out_file=tmp_path / "r.html", model=str(model_file), domain=folders, device="cpu")
-    page = (tmp_path / "r.html").read_text()
-    assert page.startswith("<!doctype html>") and "tiny" in page and "other" in page
+    files = {f"{kind}_file": tmp_path / f"r.{kind}" for kind in ("json", "csv")}
+    out = tmp_path / "r.html"
+    report(out_file=out, model=str(model_file), domain=folders, device="cpu", **files)
+    page = out.read_text()
+    assert page.startswith("<!doctype html>") and "tiny" in page and "Will it work?" in page
+    verdict = json.loads((tmp_path / "r.json").read_text())["domains"][1]
+    assert verdict["domain"] == "other" and escape(verdict["verdict"][0]) in page
+    rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
+    assert [row["domain"] for row in rows] == ["scans"] * 3 + ["other"] * 3
+    assert [row["rank"] for row in rows] == ["1", "2", "3"] * 2
 
 
 def test_report_of_a_run_shows_models_domains_and_masks(finished_run, tmp_path):

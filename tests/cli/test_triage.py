@@ -10,8 +10,10 @@ import tifffile
 
 from src_training.data.domain import Domain
 from src_training.evaluation.adaptation import add_expected_dice
+from src_training.evaluation.quality.triage import TriagedFile
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor
+from src_training.reports.triage import TriageEntry, write_triage
 
 
 @pytest.fixture
@@ -38,6 +40,22 @@ def test_a_folder_is_sorted_and_a_fifth_is_to_review(msankd, photos, model_file,
     page = (out / "triage.html").read_text()
     assert all(name in page for name in names) and page.count("<img") == 5
     assert len(list((out / "thumbnails").iterdir())) == 5
+
+
+def test_many_files_are_on_pages_of_two_hundred(tmp_path):
+    def written(count):
+        entries = [
+            TriageEntry(TriagedFile(f"{i}.png", "", error="none"), None) for i in range(count)
+        ]
+        write_triage(tmp_path, entries, ["background", "liver"], None)
+        return sorted(path.name for path in tmp_path.glob("*.html"))
+
+    assert written(401) == ["triage-2.html", "triage-3.html", "triage.html"]
+    second, last = ((tmp_path / f"triage-{n}.html").read_text() for n in (2, 3))
+    assert second.count("<tr>") == 201 and last.count("<tr>") == 2
+    assert "Here: 201 to 400." in second and 'href="triage.html"' in second
+    # Fewer files leave no page of the former ones.
+    assert written(150) == ["triage.html"]
 
 
 def test_what_is_done_is_not_done_again(msankd, photos, model_file, tmp_path):

@@ -134,6 +134,9 @@ def test_volumes_of_every_format_are_scored_alike(msankd, model_file, tmp_path):
         assert "volumes as wholes" in command.out and "HD95, mm" in command.out
         scores[name] = json.loads(report.read_text())["ct"]
     assert scores["nifti"]["volumes"]["a"]["hd95"] > 0
+    [size] = scores["nifti"]["milliliters"]["a"].values()
+    assert size["real"] == pytest.approx(3 * 25 * 25 * 3.0 * 0.5 * 0.75 / 1000)
+    assert size["expected"] > 0
     assert all(each == scores["nifti"] for each in scores.values())
 
 

@@ -14,11 +14,13 @@ from src_training.evaluation.adaptation import add_expected_dice
 from src_training.evaluation.evaluate import evaluate
 from src_training.evaluation.quality.agreement import agreement, auroc_worst_fifth
 from src_training.evaluation.quality.fit import fit_quality
+from src_training.inference.bn_adaptation import KnownInputs
 from src_training.inference.expected_dice import (
     ClassQuality,
     ExpectedDice,
     Quality,
     SourceDice,
+    are_foreign,
     compare_with_source,
     expected_by_class,
     expected_dice,
@@ -93,6 +95,41 @@ def test_an_image_is_compared_with_those_of_the_source():
     assert relation(300, 290, 300) == relation(0, 0, 5) == "unknown"
     assert compare_with_source(expected_dice(sums(), QUALITY), QUALITY) is None
     assert compare_with_source(expected_dice(sums(), None), None) is None
+
+
+def test_of_an_image_of_another_kind_nothing_is_told():
+    found = expected_dice(sums(), QUALITY, [True])
+    assert found.foreign and (found.low, found.high) == (0, 1)
+    assert str(found) == "cannot be told" and found.remark.startswith("unlike any validation image")
+    # Of a stack most slices decide.
+    assert not expected_dice(sums(), QUALITY, [True, False]).foreign
+    known = KnownInputs(mean=[0.0], axes=[[1.0]], variances=[1.0], noise=1.0, limit=4.0)
+    quality = QUALITY.model_copy(update={"known": known})
+    assert are_foreign(quality, [np.array([1.0]), np.array([3.0]), None]) == [False, True, False]
+    assert are_foreign(QUALITY, [np.array([3.0])]) == are_foreign(None, [None]) == [False]
+
+
+def test_images_of_another_kind_do_not_count_for_agreement():
+    told = ExpectedDice(0.8, 0.7, 0.9, 0.8)
+    both = {"a": told, "b": ExpectedDice(0.9, 0, 1, 0.9, foreign=True)}
+    found = agreement(both, {"a": 0.8, "b": 0.1})
+    assert (found.images, found.foreign, found.error) == (1, 1, 0)
+    none = agreement({"b": both["b"]}, {"b": 0.1})
+    assert none.images == 0 and none.to_dict()["error"] is None
+
+
+def test_stripes_are_foreign_to_a_model_of_noise(tiny_model):
+    model = tiny_model()
+    model.card = model.card.model_copy(update={"bn_mixing": 0.5})
+    predictor, lab = Predictor(model, "cpu"), images(8)
+    fit_quality(predictor, list(prepare_cases(lab, model.card.preprocessing)))
+    alike = images(4, seed=9)
+    stripes = [np.tile(np.arange(48) % 2, (48, 1)).astype(np.float32)] * 2
+    other = Domain.from_arrays("other", stripes, [stripes[0].astype(int)] * 2)
+    for domain, foreign in ((alike, 0), (other, 2)):
+        scores = evaluate(predictor, domain)
+        assert sum(each.foreign for each in scores.expected.values()) == foreign
+        assert scores.agreement["expected Dice"].foreign == foreign
 
 
 def test_classes_have_maps_of_their_own():

@@ -21,7 +21,7 @@ class Agreement:
     Attributes
     ----------
     images
-        Number of images.
+        Number of images of which something is expected.
     expected, real
         Their means.
     error
@@ -35,6 +35,8 @@ class Agreement:
         NaN for fewer than five.
     coverage
         Share of images whose interval holds the real Dice; NaN without intervals.
+    foreign
+        Number of further images, whose Dice cannot be told; nothing else counts them.
     """
 
     images: int
@@ -46,6 +48,7 @@ class Agreement:
     spearman: float
     auroc_worst_fifth: float
     coverage: float
+    foreign: int = 0
 
     def to_dict(self) -> dict[str, float | None]:
         """As values for JSON, None for NaN."""
@@ -62,9 +65,13 @@ def agreement(expected: Mapping[str, ExpectedDice], real: Mapping[str, float]) -
     >>> round(found.error, 3), round(found.spearman, 3), found.auroc_worst_fifth, found.coverage
     (-0.05, 1.0, 1.0, 1.0)
     """
-    values = np.array([expected[name].value for name in real])
-    truth = np.array([*real.values()], float)
-    ends = np.array([(expected[name].low, expected[name].high) for name in real]).reshape(-1, 2)
+    known = [name for name in real if not expected[name].foreign]
+    foreign = len(real) - len(known)
+    if not known:
+        return Agreement(0, *(math.nan,) * 8, foreign=foreign)
+    values = np.array([expected[name].value for name in known])
+    truth = np.array([real[name] for name in known], float)
+    ends = np.array([(expected[name].low, expected[name].high) for name in known]).reshape(-1, 2)
     held = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
     return Agreement(
         images=len(truth),
@@ -76,6 +83,7 @@ def agreement(expected: Mapping[str, ExpectedDice], real: Mapping[str, float]) -
         spearman=_correlation(stats.spearmanr, values, truth),
         auroc_worst_fifth=auroc_worst_fifth(values, truth),
         coverage=math.nan if np.isnan(ends).any() else float(held.mean()),
+        foreign=foreign,
     )
 
 

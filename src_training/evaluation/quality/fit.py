@@ -18,6 +18,7 @@ from src_training.data.augmentation import Augmentation, Augmenter
 from src_training.data.prepared import PreparedCase
 from src_training.evaluation.calibration import StyleAugmentation, style_augmented, update_card
 from src_training.evaluation.metrics import dice
+from src_training.inference.bn_adaptation import KnownInputs, Shift
 from src_training.inference.expected_dice import (
     LEVEL,
     ClassQuality,
@@ -49,14 +50,25 @@ _DICE_PRIOR, _SIZE_PRIOR = 0.3, 0.1
 would seem to have none."""
 
 
+_AXES, _LEAST_VARIANCE = 10, 1e-9
+"""Principal axes of the shifts, and what keeps the variance of equal ones above 0."""
+
+_LEAST_IMAGES = 4
+"""With fewer validation images it is not known which images are of another kind."""
+
+_FALSE_ALARMS = 0.005
+"""Share of images like those of validation, plain or restyled, that are called foreign."""
+
+
 @dataclass(frozen=True)
 class _Observation:
-    """A validation image: its sums, and for each foreground class real Dice and real pixels."""
+    """A validation image: sums, real Dice and real pixels of each foreground class, and `Shift`."""
 
     image: str
     sums: Sums
     dice: Array
     pixels: Array
+    shift: Shift | None
 
 
 def fit_quality(
@@ -91,9 +103,8 @@ def fit_quality(
     both = plain + restyled
     classes = [_fit_class(both, plain, k) for k in range(len(card.classes) - 1)]
     quality = Quality(classes=classes, images=len(plain), restyled=len(restyled))
-    update_card(
-        predictor, quality=quality.model_copy(update={"source": _source_dice(plain, quality)})
-    )
+    added = {"source": _source_dice(plain, quality), "known": _known_inputs(both)}
+    update_card(predictor, quality=quality.model_copy(update=added))
 
 
 def _restyled(
@@ -114,7 +125,8 @@ def _repeated(augment: StyleAugmentation, times: int) -> Callable[[Tensor], Tens
 
 def _observe(predictor: Predictor, case: PreparedCase) -> _Observation:
     card, fov = predictor.model.card, case.original_fov
-    maps = predictor.predict(case.original.image, fov, case.image)
+    shifts: list[Shift | None] = []
+    maps = predictor.predict(case.original.image, fov, case.image, shifts)
     labels = labels_from(maps, card.threshold_for(maps))
     mask = np.asarray(case.original.mask)
     if fov is not None:
@@ -122,7 +134,8 @@ def _observe(predictor: Predictor, case: PreparedCase) -> _Observation:
     sums = label_sums(maps, labels)
     pixels = np.array([np.count_nonzero(mask == k) for k in range(1, len(maps))], float)
     overlap = [np.count_nonzero((mask == k) & (labels == k)) for k in range(1, len(maps))]
-    return _Observation(case.original.name, sums, dice(overlap, sums[:, 0], pixels), pixels)
+    real = dice(overlap, sums[:, 0], pixels)
+    return _Observation(case.original.name, sums, real, pixels, shifts[0])
 
 
 def _fit_class(
@@ -168,6 +181,44 @@ def _source_dice(plain: Sequence[_Observation], quality: Quality) -> SourceDice 
     # Two ends of nine in ten: one in twenty lies below the lower one.
     low = mean - _margin(logits - mean, _DICE_PRIOR)
     return SourceDice(mean=float(expit(mean)), low=float(expit(low)))
+
+
+def _known_inputs(observations: Sequence[_Observation]) -> KnownInputs | None:
+    """The Gaussian of all shifts; its limit is that of images that are left out."""
+    names = np.array([each.image for each in observations])
+    shifts = [each.shift for each in observations if each.shift is not None]
+    images = np.unique(names)
+    if len(shifts) < len(observations) or len(images) < _LEAST_IMAGES:
+        return None
+    rows, logs = np.array(shifts), np.zeros(len(shifts))
+    for image in images:
+        out = names == image
+        left = _gaussian(rows[~out])
+        logs[out] = [math.log(left.distance(row)) for row in rows[out]]
+    spread = logs.std() * math.sqrt(1 + 1 / len(images))
+    beyond = float(stats.t.ppf(1 - _FALSE_ALARMS, len(images) - 1) * spread)
+    limit = math.exp(logs.mean() + beyond)
+    return _gaussian(rows).model_copy(update={"limit": float(f"{limit:.6g}")})
+
+
+def _gaussian(rows: Array) -> KnownInputs:
+    """Probabilistic principal components of rows (N, d), of six digits for a card; no limit yet."""
+    mean = rows.mean(0)
+    _, scales, axes = np.linalg.svd(rows - mean, full_matrices=False)
+    variances = scales**2 / (len(rows) - 1) + _LEAST_VARIANCE
+    count = min(_AXES, len(variances) // 2)
+    noise = variances[count:].sum() / (rows.shape[1] - count)
+    return KnownInputs(
+        mean=_rounded(mean),
+        axes=[_rounded(axis) for axis in axes[:count]],
+        variances=_rounded(variances[:count]),
+        noise=float(f"{noise:.6g}"),
+        limit=1.0,
+    )
+
+
+def _rounded(values: Array) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _fit_line(

@@ -48,6 +48,8 @@ class SegmentedImage:
         From the card of the model.
     voxel
         Volume of a voxel, ml; None for what has none.
+    foreign
+        Of each slice, see `are_foreign`; empty where it is not known.
     """
 
     file: str
@@ -56,6 +58,7 @@ class SegmentedImage:
     expected: ExpectedDice
     quality: Quality | None = None
     voxel: float | None = None
+    foreign: tuple[bool, ...] = ()
 
     @classmethod
     def of(
@@ -65,10 +68,11 @@ class SegmentedImage:
         sums: Sums,
         quality: Quality | None,
         voxel: float | None = None,
+        foreign: Sequence[bool] = (),
     ) -> "SegmentedImage":
         """That of a file, from the sums of its slices."""
-        expected = expected_dice(sums.sum(0), quality)
-        return cls(str(file), labels.name, sums, expected, quality, voxel)
+        expected = expected_dice(sums.sum(0), quality, foreign)
+        return cls(str(file), labels.name, sums, expected, quality, voxel, tuple(foreign))
 
     def sentence(self, scanner: str) -> str:
         """Expected Dice, compared with that of the source, and what to know of it.
@@ -100,11 +104,15 @@ class SegmentedImage:
 
     def slices_table(self, classes: Sequence[str]) -> str:
         """CSV with a line for each slice, from 0."""
-        head = ["slice", *HEAD[3:], *(f"pixels, {name}" for name in classes[1:])]
-        rows = [
-            [index, *_cells(expected_dice(sums, self.quality)), *(int(each) for each in sums[:, 0])]
-            for index, sums in enumerate(self.sums)
-        ]
+        sizes = ("pixels", "expected pixels", "low pixels", "high pixels")
+        head = ["slice", *HEAD[3:], *(f"{size}, {name}" for name in classes[1:] for size in sizes)]
+        rows = list[list[Cell]]()
+        for index, sums in enumerate(self.sums):
+            expected = expected_dice(sums, self.quality, self.foreign[index : index + 1])
+            row: list[Cell] = [index, *_cells(expected)]
+            for count, size in zip(sums[:, 0], expected_sizes(sums, self.quality), strict=True):
+                row += [int(count), size.value, size.low, size.high]
+            rows.append(row)
         return csv_table(head, rows)
 
 
@@ -163,8 +171,9 @@ def _shown(name: str) -> str:
 
 
 def _cells(expected: ExpectedDice) -> list[Cell]:
+    known = None if expected.foreign else expected.value
     return [
-        expected.value,
+        known,
         expected.low,
         expected.high,
         expected.confidence,

@@ -68,6 +68,8 @@ class TriagedFile:
         Why it could not be segmented.
     voxel
         Volume of a voxel, ml; None for what has none.
+    foreign
+        Of each slice, see `are_foreign`.
     """
 
     file: str
@@ -78,6 +80,7 @@ class TriagedFile:
     notes: tuple[str, ...] = ()
     error: str = ""
     voxel: float | None = None
+    foreign: tuple[bool, ...] = ()
 
 
 class TriageRecord:
@@ -167,10 +170,10 @@ class _Worker:
             return TriagedFile(str(file), identity, error=str(error))
 
     def _segmented(self, file: Path, target: Path, identity: str) -> TriagedFile:
-        voxel, notes = None, list[str]()
+        voxel, notes, foreign = None, list[str](), list[bool]()
         if format_of(file) is None:
             done = segment_file(self.predictor, file, target, self.job.threshold)
-            written, sums, notes = done.labels, done.sums, done.notes
+            written, sums, notes, foreign = done.labels, done.sums, done.notes, done.foreign
         else:
             volume = open_volume(file)
             options = VolumeOptions(flips=self.job.flips, threshold=self.job.threshold)
@@ -202,6 +205,7 @@ class _Worker:
             sums.tolist(),
             tuple(notes),
             voxel=voxel,
+            foreign=tuple(foreign),
         )
 
 
@@ -263,6 +267,7 @@ def segmented_image(triaged: TriagedFile, quality: Quality | None) -> SegmentedI
         np.asarray(triaged.sums),
         quality,
         triaged.voxel,
+        triaged.foreign,
     )
 
 

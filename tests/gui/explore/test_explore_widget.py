@@ -324,16 +324,21 @@ def test_an_open_layer_is_framed_where_it_lies(extracted, viewer, model_file, qt
     np.testing.assert_allclose(np.diff(frame, axis=0), [[64, 64]], atol=6)
 
 
-def test_a_verdict_links_to_the_images(extracted, make_domain, model_file, qtbot):
+def test_a_verdict_links_to_the_images(extracted, make_domain, model_file, qtbot, tmp_path):
     explore = extracted(
         make_domain("one", images=4), make_domain("two", seed=1, images=2), model=model_file
     )
-    text = explore.verdict.text()
-    assert "<br>two " in text and "few images: 4 of one, 2 of two." in text
-    explore.verdict.linkActivated.emit("two/001")
+    page = explore.verdict_page
+    assert explore.verdict.text().startswith("two: ") and page.text.text().count("<p>") == 2
+    assert explore.pages.isTabEnabled(explore.pages.indexOf(page))
+    assert page.domain.currentText() == "two" and sorted(page.images.names) == ["000", "001"]
+    page.text.linkActivated.emit("two/001")
     layers = explore.viewer.layers
     qtbot.waitUntil(lambda: layers.selection.active.name == "two / 001", timeout=PATIENCE)
     assert {sample.case for sample in explore.state.selection.samples} == {"001"}
+    page.save_button.numbers.emit(tmp_path / "verdict.csv")
+    rows = list(csv.DictReader((tmp_path / "verdict.csv").read_text().splitlines()))
+    assert len(rows) == 6 and page.done.text().startswith("✓")
 
 
 def test_closing_explore_gives_the_viewer_back(extracted, finished_run, viewer, qtbot):

@@ -1,0 +1,175 @@
+"""The Verdict page: whether the model will work on each domain, and which images to annotate."""
+
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
+
+from napari_msankd.explore.fsd.tables import NumberTable
+from napari_msankd.explore.state import ExploreState
+from napari_msankd.theme import LINES
+from napari_msankd.widgets.export_button import ExportButton, save_and_report, save_rows, save_table
+from napari_msankd.widgets.layout import elide_combo, scroll_area
+from napari_msankd.widgets.wrapping_label import WrappingLabel
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_msankd.explore.extraction import Extraction
+    from src_training.evaluation.quality.images import ImageQuality
+    from src_training.explore.suitability import RankedImage, Suitability
+
+_TIP = (
+    "Images of the domain, those to annotate first at the top: lowest expected Dice and largest "
+    "share of FSD. Click an image to open it"
+)
+
+
+class VerdictPage(QWidget):
+    """Sentences on every domain, and the images of one in the order to annotate them.
+
+    Parameters
+    ----------
+    viewer
+        The viewer it is docked in.
+    state
+        Its `suitability` is shown.
+    """
+
+    def __init__(self, viewer: "ViewerModel", state: ExploreState) -> None:
+        super().__init__()
+        self._state = state
+        self.text, self.done = WrappingLabel(), WrappingLabel()
+        self.text.setTextFormat(Qt.TextFormat.RichText)
+        self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.domain = QComboBox()
+        self.domain.setToolTip("Domain whose images are listed")
+        elide_combo(self.domain)
+        self.images = NumberTable(("image", "expected Dice", "real", "share of FSD"), _TIP)
+        self.save_button = ExportButton("The images of the domain shown, or those of all as CSV")
+        row = QHBoxLayout()
+        row.addWidget(self.domain, 1)
+        row.addWidget(self.save_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addWidget(scroll_area(self.text), 3)
+        layout.addLayout(row)
+        layout.addWidget(self.images, 2)
+        layout.addWidget(self.done)
+        self.text.linkActivated.connect(self._on_link)
+        self.domain.currentIndexChanged.connect(self._fill)
+        self.images.cellClicked.connect(lambda row, _: self._on_image(row))
+        self.save_button.picture.connect(self._save_picture)
+        self.save_button.numbers.connect(self._save_numbers)
+        state.events.suitability.connect(self._show)
+        self._show(state.suitability)
+
+    def end(self) -> None:
+        """Listen no more."""
+        self._state.events.suitability.disconnect(self._show)
+
+    def _show(self, suitability: "Suitability | None") -> None:
+        self.text.setText("" if suitability is None else suitability_html(suitability))
+        self.text.setToolTip(
+            "" if suitability is None or suitability.fsd is None else suitability.fsd.method
+        )
+        self.done.setText("")
+        self.save_button.setEnabled(suitability is not None)
+        self.domain.clear()
+        if suitability is not None:
+            self.domain.addItems([each.domain for each in suitability.domains])
+            self.domain.setCurrentIndex(self.domain.count() - 1)
+
+    @property
+    def _listed(self) -> "tuple[RankedImage, ...]":
+        suitability, place = self._state.suitability, self.domain.currentIndex()
+        return () if suitability is None or place < 0 else suitability.domains[place].images
+
+    def _fill(self) -> None:
+        self.images.fill(
+            (
+                each.quality.case,
+                str(each.quality.expected),
+                "" if each.quality.dice is None else f"{each.quality.dice:.2f}",
+                f"{each.influence:.1%}" if each.influence == each.influence else "",
+            )
+            for each in self._listed
+        )
+        for row, each in enumerate(self._listed):
+            self.images.item(row, 1).setToolTip(each.quality.expected.remark)
+
+    def _on_image(self, row: int) -> None:
+        self._open(self.domain.currentText(), self._listed[row].quality.case)
+
+    def _on_link(self, link: str) -> None:
+        domain, case = map(unquote, link.split("/"))
+        self._open(domain, case)
+
+    def _open(self, domain: str, case: str) -> None:
+        assert self._state.extraction is not None
+        self._state.open_image(list(self._state.extraction.tables)[-1], domain, case)
+
+    def _save_picture(self, file: Path) -> None:
+        self.done.setText(save_and_report(lambda: save_table(self.images, file), file))
+
+    def _save_numbers(self, file: Path) -> None:
+        suitability = self._state.suitability
+        assert suitability is not None
+        self.done.setText(save_and_report(lambda: save_rows(file, suitability.rows()), file))
+
+
+def link_html(domain: str, case: str) -> str:
+    """A link to an image, of the form that `VerdictPage` opens."""
+    target = f"{quote(domain, '')}/{quote(case, '')}"
+    return f'<a href="{target}" style="color:{LINES[0]}">{escape(case)}</a>'
+
+
+def suitability_html(suitability: "Suitability") -> str:
+    """The verdict as rich text: a paragraph for each domain; images are links."""
+    paragraphs = []
+    for each in suitability.domains:
+        claim, *others = suitability.sentences(each, escape, link_html)
+        paragraphs.append(f"<p><b>{claim}</b><br>{'<br>'.join(others)}</p>")
+    return "".join(paragraphs)
+
+
+def headline_html(suitability: "Suitability", most: int = 3) -> str:
+    """The claim on each domain but the source, a line each."""
+    lines = [
+        suitability.sentences(each, escape)[0]
+        for each in suitability.domains
+        if each.domain != suitability.source
+    ]
+    if not lines:
+        return f"Add a second domain to compare it with {escape(suitability.source)}."
+    hidden = len(lines) - most
+    more = [f"{hidden} more domains: see Verdict."] if hidden > 0 else []
+    return "<br>".join([*lines[:most], *more])
+
+
+def judge(extraction: "Extraction") -> "Iterator[str | Suitability]":
+    """Segment every image, a sentence before each; the verdict comes last. For a worker.
+
+    It is that on the last model, by its own statistics and threshold.
+    """
+    from src_training.evaluation.quality.images import image_quality
+    from src_training.explore.suitability import judge_suitability
+    from src_training.inference.predictor import Predictor
+
+    name, table = list(extraction.tables.items())[-1]
+    model, domains = extraction.models[name], list(extraction.domains.values())
+    device = next(model.network.parameters()).device
+    predictor, total, done = Predictor(model, str(device)), sum(map(len, domains)), 0
+    qualities: dict[str, list[ImageQuality]] = {}
+    for domain in domains:
+        qualities[domain.name] = []
+        steps = image_quality(predictor, domain)
+        for _ in domain.names:
+            done += 1
+            yield f"Expected Dice: segmenting image {done} of {total}…"
+            qualities[domain.name].append(next(steps))
+    yield judge_suitability(model.card, domains, qualities, table)
