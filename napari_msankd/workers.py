@@ -1,6 +1,7 @@
 """Generators in a worker thread; what goes wrong in them arrives as a value, in a sentence."""
 
 import atexit
+import errno
 import logging
 import traceback
 from collections.abc import Callable, Generator
@@ -214,6 +215,9 @@ def as_failure(error: Exception) -> Failure:
         return Failure(str(error))
     if is_out_of_memory(error):
         return Failure("Out of memory. Close layers, or set Device to cpu in Preferences.")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" of {error.filename}" if error.filename else ""
+        return Failure(f"The disk{where} is full. Free some space, or choose another folder.")
     if isinstance(error, OSError):
         return Failure(f"A file could not be used: {error}.")
     return Failure(

@@ -9,6 +9,7 @@ from tests.faults.mutations import read_mutants
 
 
 @linux
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "seeds", [range(10), pytest.param(range(10, 250), marks=pytest.mark.slow)], ids=["few", "many"]
 )

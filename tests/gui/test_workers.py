@@ -1,5 +1,6 @@
 """What a worker's generator yields arrives, errors as values; what was cancelled is silent."""
 
+import errno
 import threading
 from dataclasses import dataclass
 
@@ -35,6 +36,9 @@ def fails(error):
     [
         (InputError("a.png is empty; expected pixels"), "a.png is empty", False),
         (MemoryError(), "Out of memory", False),
+        (RuntimeError("could not create a primitive"), "Out of memory", False),
+        (RuntimeError("DefaultCPUAllocator: not enough memory"), "Out of memory", False),
+        (OSError(errno.ENOSPC, "full", "a.zarr"), "The disk of a.zarr is full", False),
         (FileNotFoundError(2, "missing", "a.png"), "A file could not be used", False),
         (RuntimeError("shapes differ"), "Please report it", True),
     ],
