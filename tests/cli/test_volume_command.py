@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -203,24 +202,6 @@ def wait_for(condition, child, seconds=120):
             pytest.fail(child.communicate()[0])
         assert time.monotonic() < until
         time.sleep(0.005)
-
-
-@pytest.mark.slow
-def test_a_killed_segmentation_is_resumed(scan, model_file, tmp_path):
-    part = tmp_path / "out" / "scan.nii.gz.part"
-    child = started(tmp_path, scan, model_file)
-    wait_for(lambda: len(list((part / "done").glob("0-*"))) >= 2, child)
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
-    marks = {mark: mark.stat().st_mtime_ns for mark in (part / "done").glob("0-*")}
-    assert 2 <= len(marks) <= SHAPE[2] // SLICES
-    child = started(tmp_path, scan, model_file)
-    wait_for(lambda: len(list((part / "done").glob("0-*"))) > len(marks), child)
-    assert all(mark.stat().st_mtime_ns == at for mark, at in marks.items() if mark.exists())
-    out, _ = child.communicate(timeout=120)
-    assert child.returncode == 0, out
-    labels = voxels_of(tmp_path / "out" / "scan.nii.gz")
-    assert np.array_equal(labels, in_memory(model_file, scan))
 
 
 @pytest.mark.slow

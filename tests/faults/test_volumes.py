@@ -224,23 +224,24 @@ def segment_in_slabs(*arguments):
     msankd("segment", *arguments)
 
 
-def command(scan, model_file, out):
-    return segment_in_slabs, scan, "--model", model_file, "--out", out
+def command(scan, model_file, out, *options):
+    return segment_in_slabs, scan, "--model", model_file, "--out", out, *options
 
 
-def changes_of(scan, model_file, out):
+def changes_of(scan, model_file, out, *options):
     """How often a whole command changes its folder."""
-    done = in_child(*command(scan, model_file, out), fault=Fault("killed", out, 10**6))
+    done = in_child(*command(scan, model_file, out, *options), fault=Fault("killed", out, 10**6))
     assert done.code == 0, done.said
     return done.changes
 
 
-def survives_kills(scan, model_file, out, whole, changes):
+def survives_kills(scan, model_file, out, whole, changes, *options):
     """A command is killed before each of these changes in turn, and then ends."""
+    segment = command(scan, model_file, out, *options)
     for change in changes:
-        killed = in_child(*command(scan, model_file, out), fault=Fault("killed", out, change))
+        killed = in_child(*segment, fault=Fault("killed", out, change))
         assert killed.code in (0, -signal.SIGKILL), killed.said
-    done = in_child(*command(scan, model_file, out))
+    done = in_child(*segment)
     assert done.code == 0, done.said
     np.testing.assert_array_equal(labels_in(out / "scan.zarr"), whole)
 
@@ -258,6 +259,16 @@ def test_a_kill_at_every_change_costs_no_label(scan, model_file, whole, tmp_path
     last = changes_of(scan, model_file, tmp_path / "count")
     for change in range(1, last + 1):
         survives_kills(scan, model_file, tmp_path / f"out {change}", whole, [change])
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_cost_no_label_of_three_axes(scan, model_file, small_slabs, tmp_path):
+    list(steps_of(scan, model_file, tmp_path / "whole.zarr", orthogonal=True))
+    whole, options = labels_in(tmp_path / "whole.zarr"), (scan, model_file)
+    last = changes_of(*options, tmp_path / "count", "--orthogonal")
+    survives_kills(*options, tmp_path / "out", whole, moments(27, 8, last), "--orthogonal")
 
 
 def survives_a_full_disk(scan, model_file, out, whole, change):

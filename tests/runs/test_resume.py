@@ -1,18 +1,12 @@
 """Whatever ends a process, the resumed run ends with the weights of an uninterrupted one."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from src_training.config.stages import REQUIRED_STAGES
-from src_training.runs.directory import RunDirectory
 from src_training.runs.events import StageFinished, StepDone, read_events
 from src_training.runs.run import distil
 from src_training.runs.state import run_state
@@ -69,29 +63,3 @@ def test_a_run_stopped_in_every_stage_ends_as_if_it_had_not_been(finished_run, t
     assert_same_outcome(path, finished_run)
     assert_nothing_done_twice(path)
     assert run_state(path).state == "finished"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
-def test_a_killed_process_is_resumed_to_the_same_weights(finished_run, tmp_path):
-    recipe, path = tmp_path / "recipe.yaml", tmp_path / "run"
-    finished_run.recipe.save(recipe)
-    msankd = [sys.executable, "-c", "from src_training.cli import main; main()"]
-    child = subprocess.Popen(
-        [*msankd, "distil", str(recipe), "--out", str(path), "--device", "cpu"],
-        stdout=subprocess.DEVNULL,
-        # As many threads as here: sums in another order round otherwise.
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )
-    while child.poll() is None:
-        reached = {e.stage for e in read_events(path / "events.jsonl") if isinstance(e, StepDone)}
-        if "student" in reached:
-            break
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    state = run_state(path)
-    assert state.state == "died" and not RunDirectory(path).model.exists()
-    distil(finished_run.recipe, path, resume=True, device="cpu")
-    assert_same_outcome(path, finished_run)

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -42,50 +40,6 @@ def small_slabs(monkeypatch):
 @pytest.fixture
 def predictor(liver_file):
     return Predictor(load_model(liver_file), device="cpu")
-
-
-CHILD = """
-import json, sys, zarr
-from src_training.inference.volumes import slabs
-slabs.SLAB_SLICES = 4
-from pathlib import Path
-from src_training.inference.model_file import load_model
-from src_training.inference.predictor import Predictor
-from src_training.inference.volumes.label_store import LabelStore
-from src_training.inference.volumes.job import VolumeJob
-from src_training.inference.volumes.segment import segment_slabs
-model, source, labels, fields = sys.argv[1:]
-predictor, voxels = Predictor(load_model(Path(model)), device="cpu"), zarr.open_array(source)
-job = VolumeJob(tuple(voxels.shape), "ct", predictor.model.sha256, 2, **json.loads(fields))
-for progress in segment_slabs(predictor, voxels, LabelStore(Path(labels), job)):
-    print(progress.done, flush=True)
-"""
-
-
-@pytest.mark.slow
-# Averages over three axes have one threshold; see `VolumeJob.of`.
-@pytest.mark.parametrize("fields", [{}, {"orthogonal": True, "threshold": 0.5}])
-def test_a_killed_process_leaves_what_it_finished(
-    ct, predictor, liver_file, tmp_path, small_slabs, fields
-):
-    voxels, killed, whole = ct(), tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-c", CHILD, liver_file, voxels.store.root, killed]
-    command.append(json.dumps(fields))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        for line in child.stdout:
-            if int(line) == 3:
-                child.send_signal(signal.SIGKILL)
-    assert child.returncode == -signal.SIGKILL
-    job = job_of(predictor.model, voxels, **fields)
-    store = LabelStore(killed, job)
-    pending = store.pending
-    assert 0 < len(pending) <= len(store.slabs) - 3
-    steps = list(segment_slabs(predictor, voxels, store))
-    assert steps[0].done == len(store.slabs) - len(pending)
-    assert len(steps) - 1 == len(pending) + len(store.averaged_slabs)
-    unbroken = LabelStore(whole, job)
-    list(segment_slabs(predictor, voxels, unbroken))
-    np.testing.assert_array_equal(store.labels[:], unbroken.labels[:])
 
 
 @pytest.mark.parametrize("empty", [False, True])
