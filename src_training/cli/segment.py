@@ -235,7 +235,7 @@ def _segment_volume(
     from src_training.evaluation.quality.table import SegmentedImage, write_table
     from src_training.inference.volumes.estimate import estimate_volume
     from src_training.inference.volumes.job import VolumeJob
-    from src_training.inference.volumes.segment import segment_volume
+    from src_training.inference.volumes.segment import is_foreign, segment_volume
 
     for note in volume.notes:
         console.err.print(f"{volume.path}: {note}", style="yellow", highlight=False, soft_wrap=True)
@@ -264,7 +264,8 @@ def _segment_volume(
     if steps.value is not None:
         card = predictor.model.card
         voxel = None if volume.spacing is None else math.prod(volume.spacing) / 1000
-        image = SegmentedImage.of(volume.path, target, steps.value, card.quality, voxel)
+        foreign = [is_foreign(predictor, volume.voxels, job, steps.value)] * len(steps.value)
+        image = SegmentedImage.of(volume.path, target, steps.value, card.quality, voxel, foreign)
         write_table(target.parent, [image], card.classes)
         expected = f"; {image.sentence(card.scanner)}"
     console.out.print(f"Written to {target}{expected}", highlight=False, soft_wrap=True)

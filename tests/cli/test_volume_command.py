@@ -14,6 +14,8 @@ import pytest
 import tifffile
 
 from src_training.evaluation.calibration import update_card
+from src_training.inference.bn_adaptation import KnownInputs
+from src_training.inference.expected_dice import ClassQuality, Quality
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.inference.volumes import slabs
@@ -238,3 +240,21 @@ def test_a_volume_has_an_expected_dice_and_millilitres(msankd, scan, model_file,
         with (out / "scan_expected_dice.csv").open(newline="") as file:
             assert len([*csv.DictReader(file)]) == SHAPE[2]
     assert 0 < float(found["averaged"]["expected Dice"]) < 1
+
+
+@pytest.mark.parametrize(("limit", "foreign"), [(1e-6, True), (1e9, False)])
+def test_a_volume_of_another_kind_has_no_expected_dice(
+    msankd, scan, tiny_model, tmp_path, limit, foreign
+):
+    seen = ClassQuality(
+        slope=1, offset=0, margin=0.4, lowest=0.1, largest=1, empty=0, size=0, size_margin=0.1
+    )
+    axes = [[1.0, *[0.0] * 63]]
+    known = KnownInputs(mean=[0.0] * 64, axes=axes, variances=[1.0], noise=1.0, limit=limit)
+    quality = Quality(classes=[seen], images=4, restyled=12, known=known)
+    model = tiny_model()
+    model.card = model.card.model_copy(update={"quality": quality, "bn_mixing": 0.5})
+    model.save(tmp_path / "model.safetensors")
+    options = ("--model", tmp_path / "model.safetensors", "--out", tmp_path / "out")
+    said = msankd("segment", scan, *options)
+    assert said.code == 0 and ("expected Dice cannot be told" in said.out) == foreign

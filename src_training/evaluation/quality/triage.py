@@ -20,7 +20,7 @@ from src_training.inference.image_files import segment_file
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor
 from src_training.inference.volumes.job import VolumeJob, VolumeOptions, fingerprint
-from src_training.inference.volumes.segment import segment_slabs, segment_volume
+from src_training.inference.volumes.segment import is_foreign, segment_slabs, segment_volume
 from src_training.io.volumes.registry import format_of, open_volume
 
 RECORD = "triage.jsonl"
@@ -193,6 +193,7 @@ class _Worker:
                     f"expected {target}.part removed"
                 )
             written, sums = target, found
+            foreign = [is_foreign(self.predictor, volume.voxels, job, sums)] * len(sums)
             if volume.spacing is not None:
                 voxel = float(np.prod(volume.spacing)) / 1000
         shown = self.folder / THUMBNAILS / f"{written.name}.jpg"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from src_training.data.slice_context import neighbouring
 from src_training.errors import InputError, memory_of, naming
-from src_training.inference.expected_dice import Sums, label_sums
+from src_training.inference.bn_adaptation import Shift
+from src_training.inference.expected_dice import Sums, are_foreign, label_sums
 from src_training.inference.image_threshold import quantise
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.inference.volumes.cleanup import clean_up
@@ -22,6 +23,8 @@ from src_training.io.folder_lock import hold
 from src_training.io.volumes.base import Volume
 from src_training.io.volumes.dicom import DICOM
 from src_training.io.volumes.registry import format_of, list_folder, write_labels_like
+
+_CHECKED_SLICES = 3
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,36 @@ def segment_slab(
             sums.append(label_sums(maps, segmented[-1]))
     values = np.stack(segmented, axis=axis + 1 if job.orthogonal else axis)
     return values, None if job.orthogonal else np.stack(sums)
+
+
+def is_foreign(predictor: Predictor, voxels: Any, job: VolumeJob, sums: Sums) -> bool:
+    """Whether a volume is of another kind than what the model was made for, see `are_foreign`.
+
+    Most of the three slices on which most is labelled decide; they are segmented once more.
+
+    Parameters
+    ----------
+    predictor, voxels, job
+        As `segment_slab` takes them.
+    sums
+        What `segment_volume` returned.
+
+    Raises
+    ------
+    InputError
+        If a slice cannot be read or segmented.
+    """
+    card, axis = predictor.model.card, job.axes[0]
+    if card.quality is None or card.quality.known is None:
+        return False
+    neighbours, shifts = card.preprocessing.neighbours, list[Shift | None]()
+    for index in np.argsort(-sums[:, :, 0].sum(1), kind="stable")[:_CHECKED_SLICES]:
+        slab = Slab(axis, int(index), int(index) + 1)
+        region, before = slab.with_neighbours(neighbours, job.shape[axis])
+        pixels = neighbouring(_read(voxels, region, slab), before, neighbours, axis)
+        predictor.predict(pixels if neighbours > 1 else pixels[..., 0], shifts=shifts)
+    foreign = are_foreign(card.quality, shifts)
+    return 2 * sum(foreign) > len(foreign)
 
 
 def _read(voxels: Any, region: tuple[slice, ...], slab: Slab) -> NDArray[Any]:
