@@ -30,6 +30,8 @@ def preload() -> None:
     with _lock:
         if all(module in sys.modules for module in _MODULES):
             return
+        # What a GPU of Apple's cannot compute, the CPU does; read when torch is imported.
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
         with gc_paused():
             _preload_torch()
             for module in _MODULES:

@@ -79,7 +79,7 @@ class ExternalModelDialog(QDialog):
         try:
             model = ExternalModel.model_validate({**self.form.value, "file": self._file})
         except ValidationError as error:
-            self.message.setText(f"✕ {literal(first_fault(error))}")
+            self.message.setText(f"✕ {literal(first_fault(error, ExternalModel))}")
             return
         self.value = model.model_dump(mode="json")
         self.accept()

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from io import TextIOWrapper
 
 from cyclopts import App, Parameter
 
@@ -14,12 +15,16 @@ from src_training.cli.models import export, models, tune
 from src_training.cli.runs import distil, estimate, recipe, runs
 from src_training.cli.segment import segment
 from src_training.cli.triage import triage
+from src_training.cli.usage import EPILOGUE, describe
 from src_training.errors import MEMORY_IS_FULL, InputError, is_out_of_memory
 
 app = App(
     name="msankd",
     version=src_training.__version__,
     help="Distil small segmentation networks that still work on another scanner, and use them.",
+    help_epilogue=EPILOGUE,
+    error_console=console.err,
+    error_formatter=describe,
     default_parameter=Parameter(negative_iterable=()),
 )
 for command in (
@@ -41,12 +46,19 @@ for command in (
     export,
 ):
     app.command(command)
+app.register_install_completion_command(help="Complete commands, options and models in your shell.")
 
 
 def main() -> None:
-    """Run the command line; exit code 2 for input that cannot be used, 130 for a stop."""
+    """Run the command line; it ends with one of `EXIT_CODES`."""
+    # A console or pipe of another encoding than UTF-8 gets a question mark, not a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     # Torch's idle threads would spin: beside other programs that took three times the seconds.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # What a GPU of Apple's cannot compute, the CPU does; read when torch is imported.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     try:
         app(sys.argv[1:])
     except InputError as error:

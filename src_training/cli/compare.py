@@ -10,7 +10,7 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from src_training.cli import console
-from src_training.cli.console import Device, Settings, load_recipe
+from src_training.cli.console import PRESETS, Device, Settings, load_recipe, shipped_yaml
 from src_training.cli.runs import stop_on_signal
 from src_training.errors import InputError
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def compare(
-    recipe: Annotated[list[str], Parameter(help="YAML files, or names of presets.")],
+    recipe: Annotated[
+        list[str], Parameter(completer=PRESETS, help="YAML files, or names of presets.")
+    ],
     *,
     out_dir: Annotated[Path, Parameter(name="--out", help="Folder of the comparison.")],
     method: Annotated[
@@ -27,7 +29,10 @@ def compare(
     ] = None,
     variants: Annotated[
         str | None,
-        Parameter(help="YAML of names, each with fields to change; gkd ships its ablation."),
+        Parameter(
+            completer=shipped_yaml("ablations"),
+            help="YAML of names, each with fields to change; gkd ships its ablation.",
+        ),
     ] = None,
     seed: Annotated[list[int] | None, Parameter(help="Instead of the recipe's own.")] = None,
     leave_one_out: Annotated[
@@ -82,7 +87,8 @@ def compare(
         widths = [len(line) for line in markdown.splitlines() if line[:1] == "|"]
         fits = max(widths) <= console.out.width
         console.out.print(Markdown(markdown) if fits else Text(markdown), soft_wrap=not fits)
-        console.out.print(f"Written to {out_dir}/comparison.*", highlight=False, soft_wrap=True)
+        files = ", ".join(sorted(file.name for file in out_dir.glob("comparison.*")))
+        console.written(out_dir, files)
     if failed:
         raise SystemExit(1)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,9 @@ from cyclopts import Parameter
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
 
+from src_training.cli.usage import Choices
 from src_training.errors import InputError, printable
+from src_training.inference.shipped import shipped_models
 from src_training.io.atomic import write_text
 
 if TYPE_CHECKING:
@@ -45,15 +48,29 @@ class _Shown:
 
 
 out = plain_console()
-err = plain_console(stderr=True)
+err = plain_console(stderr=True, soft_wrap=True)
 
 
 def refuse(sentence: str) -> None:
     """Print what cannot be done, and why."""
-    err.print(sentence, style="red", highlight=False, soft_wrap=True)
+    err.print(sentence, style="red", highlight=False)
 
 
-Device = Annotated[str, Parameter(help="auto, cpu, cuda or mps.")]
+STDOUT = Path("-")
+Json = Annotated[
+    Path | None,
+    Parameter(
+        name="--json",
+        allow_leading_hyphen=True,
+        help="Write the result as JSON to this file; - prints it in place of tables.",
+    ),
+]
+Device = Annotated[
+    str,
+    Parameter(
+        completer=Choices(lambda: ("auto", "cpu", "cuda", "mps")), help="auto, cpu, cuda or mps."
+    ),
+]
 Channel = Annotated[
     str | None,
     Parameter(help="Which images of each case, where a folder has several: flair, 0001, CT."),
@@ -73,7 +90,22 @@ Angles = Annotated[
 Settings = Annotated[
     list[str] | None, Parameter(name="--set", help="key=value, e.g. distillation.gkd.views=2.")
 ]
-Model = Annotated[str, Parameter(help="Name of a shipped model, or a model file.")]
+Model = Annotated[
+    str,
+    Parameter(
+        completer=Choices(shipped_models, ".safetensors"),
+        help="Name of a shipped model, or a model file.",
+    ),
+]
+
+
+def shipped_yaml(folder: str) -> Choices:
+    """The YAML files in a folder of ``config`` that ship, by name, or a file of one's own."""
+    shipped = Path(str(files("src_training"))) / "config" / folder
+    return Choices(lambda: sorted(file.stem for file in shipped.glob("*.yaml")), ".yaml")
+
+
+PRESETS = shipped_yaml("presets")
 
 
 def overrides(settings: list[str] | None) -> dict[str, str]:
@@ -105,10 +137,10 @@ def runs_roots(named: Sequence[Path] | None) -> tuple[Path, ...]:
     return tuple(dict.fromkeys([*([here] if here.is_dir() else []), runs_folder()]))
 
 
-def say_where(folders: Sequence[Path]) -> None:
-    """Print where a list was looked for, and which of the folders are not there."""
+def looked_in(folders: Sequence[Path]) -> str:
+    """Where a list was looked for, and which of the folders are not there."""
     places = [f"{each}" if each.is_dir() else f"{each} (does not exist)" for each in folders]
-    out.print(f"Looked in {', '.join(places)}.", highlight=False, soft_wrap=True)
+    return f"Looked in {', '.join(places)}."
 
 
 def refuse_written(path: Path) -> None:
@@ -117,7 +149,28 @@ def refuse_written(path: Path) -> None:
         raise InputError(f"{path} exists already; expected a new file")
 
 
+def screen(json_file: Path | None) -> Console:
+    """Where tables and notes go: nowhere if JSON is printed in their place."""
+    return plain_console(quiet=True) if json_file == STDOUT else out
+
+
+def written(path: object, remark: str = "", screen: Console | None = None) -> None:
+    """Print what a command wrote."""
+    said = f"Written to {path}" + (f": {remark}" if remark else "")
+    (screen or out).print(said, highlight=False, soft_wrap=True)
+
+
 def write_json(path: Path | None, content: object) -> None:
-    """Write what was asked for as JSON, if a file was named."""
-    if path is not None:
-        write_text(path, json.dumps(content, indent=1, allow_nan=False))
+    """Write a result as JSON to the file that was named, or to the terminal; see `Json`."""
+    if path == STDOUT:
+        print(json.dumps(content, allow_nan=False, default=_plain))
+    elif path is not None:
+        write_text(path, json.dumps(content, indent=1, allow_nan=False, default=_plain))
+        written(path)
+
+
+def _plain(value: object) -> str:
+    """The text of a path; nothing else is left for it."""
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value)} is not JSON")

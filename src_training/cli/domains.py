@@ -14,6 +14,7 @@ from src_training.cli.console import (
     Channel,
     Device,
     Flips,
+    Json,
     Model,
     ResampleMasks,
     write_json,
@@ -41,6 +42,7 @@ def inspect(
     class_values: ClassValues = None,
     channel: Channel = None,
     resample_masks: ResampleMasks = False,
+    json_file: Json = None,
 ) -> None:
     """Check every image and mask of a folder; exit code 1 if there is a problem.
 
@@ -56,8 +58,8 @@ def inspect(
 
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; expected one with images/")
-    table, problems = Table("case", "size", "classes, pixels"), []
-    notes = list[str]()
+    table, screen = Table("case", "size", "classes, pixels"), console.screen(json_file)
+    cases, problems, notes = list[dict[str, object]](), list[Problem](), list[str]()
     values = _class_values(class_values)
     for finding in inspect_folder(
         folder, None, class_values=values, channel=channel, resample=resample_masks
@@ -67,13 +69,16 @@ def inspect(
             classes = ", ".join(f"{name} {count:,}" for name, count in counts) or "no mask"
             size = (finding.slices, *finding.size) if finding.slices else finding.size
             table.add_row(finding.name, format_size(size), classes)
+            cases.append({"name": finding.name, "shape": size, "classes": finding.counts})
         elif isinstance(finding, Problem):
             problems.append(finding)
         else:
             notes.append(finding.sentence)
-    console.out.print(table, f"{table.row_count:,} in all", *notes, sep="\n")
-    for problem in problems:
-        console.err.print(problem.sentence, style="red", highlight=False, soft_wrap=True)
+    screen.print(table, f"{table.row_count:,} in all", *notes, sep="\n")
+    sentences = [problem.sentence for problem in problems]
+    console.write_json(json_file, {"cases": cases, "notes": notes, "problems": sentences})
+    for sentence in sentences:
+        console.err.print(sentence, style="red", highlight=False, soft_wrap=True)
     if problems:
         raise SystemExit(1)
 
@@ -88,7 +93,7 @@ def evaluate(
     angle: Angles = None,
     channel: Channel = None,
     resample_masks: ResampleMasks = False,
-    json_file: Annotated[Path | None, Parameter(name="--json", help="Write every score.")] = None,
+    json_file: Json = None,
     flips: Flips = False,
     device: Device = "auto",
 ) -> None:
@@ -126,24 +131,24 @@ def evaluate(
             resample_masks=resample_masks,
         )
     ]
-    results = []
-    with counted(console.out, "scoring", sum(len(each) for each in domains)) as advance:
+    results, screen = [], console.screen(json_file)
+    with counted(screen, "scoring", sum(len(each) for each in domains)) as advance:
         for each in domains:
             results.append(score_domain(predictor, each, lambda _d, _n, name: advance(name)))
     for each in domains:
         for note in each.mask_notes:
-            console.out.print(f"{each.name}: {note}", markup=False, highlight=False)
+            screen.print(f"{each.name}: {note}", markup=False, highlight=False)
     distances = {} if loaded.semantics is None else _distances(loaded, domains)
-    console.out.print(_score_table(loaded.card, results, distances))
-    console.out.print(_agreement_table(results))
+    screen.print(_score_table(loaded.card, results, distances))
+    screen.print(_agreement_table(results))
     if loaded.card.quality is None:
-        console.out.print(
+        screen.print(
             "The model file does not tell how expected Dice is corrected, so no interval is known; "
             "msankd tune --expected-dice adds it.",
             highlight=False,
         )
     if any(result.volumes for result in results):
-        console.out.print(_volume_table(results))
+        screen.print(_volume_table(results))
     for result in results:
         for volume, how in result.resampled_masks.items():
             note = f"{result.domain}: the mask of {volume} is {how}."
@@ -163,7 +168,7 @@ def fsd(
     angle: Angles = None,
     channel: Channel = None,
     resample_masks: ResampleMasks = False,
-    json_file: Annotated[Path | None, Parameter(name="--json", help="Write the matrix.")] = None,
+    json_file: Json = None,
     device: Device = "auto",
 ) -> None:
     """Measure the Fréchet semantic distance between domains: how far is a new scanner.
@@ -197,7 +202,7 @@ def fsd(
         interval = f"{distance.low:.4g} to {distance.high:.4g}"
         counts = (str(distance.n_a), str(distance.n_b))
         table.add_row(a, b, f"{distance.value:.4g}", interval, *counts, distance.covariance)
-    console.out.print(table)
+    console.screen(json_file).print(table)
     for sentence in distance_warnings(vectors, distances.values()):
         console.err.print(sentence, style="yellow", highlight=False, soft_wrap=True)
     write_json(json_file, [{"a": a, "b": b, **d.to_dict()} for (a, b), d in distances.items()])

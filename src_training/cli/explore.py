@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from src_training.cli import console
-from src_training.cli.console import Angles, Channel, Device, ResampleMasks, write_json
+from src_training.cli.console import Angles, Channel, Device, Json, ResampleMasks
 from src_training.cli.domains import domains_in
 from src_training.errors import InputError
 
@@ -57,7 +57,7 @@ def features(
         seed,
     )
     table.save_csv(out_file)
-    console.out.print(f"{out_file}: {len(table)} vectors", highlight=False, soft_wrap=True)
+    console.written(out_file, f"{len(table)} vectors")
 
 
 def report(
@@ -79,7 +79,7 @@ def report(
         Literal["pca", "tsne", "umap"], Parameter(help="Projection of the vectors.")
     ] = "pca",
     seed: Seed = 0,
-    json_file: Annotated[Path | None, Parameter(name="--json", help="Write the verdict.")] = None,
+    json_file: Json = None,
     csv_file: Annotated[
         Path | None, Parameter(name="--csv", help="Write a line for each image.")
     ] = None,
@@ -125,14 +125,16 @@ def report(
         )
         page = domains_page(title, tables, method=method, seed=seed, suitability=suitability)
     write_text(out_file, page)
-    write_json(json_file, suitability.to_dict())
+    screen = console.screen(json_file)
+    for each in suitability.domains:
+        sentences = suitability.sentences(each)
+        screen.print(*sentences, sep="\n  ", highlight=False, soft_wrap=True)
+    console.written(out_file, screen=screen)
+    console.write_json(json_file, suitability.to_dict())
     if csv_file is not None:
         head, *rows = suitability.rows()
         write_text(csv_file, csv_table([str(title) for title in head], rows))
-    for each in suitability.domains:
-        sentences = suitability.sentences(each)
-        console.out.print(*sentences, sep="\n  ", highlight=False, soft_wrap=True)
-    console.out.print(f"{out_file}", highlight=False, soft_wrap=True)
+        console.written(csv_file, screen=screen)
 
 
 def align(
@@ -170,7 +172,7 @@ def align(
                 advance(f"{result.stage}, loss {result.total:.3f}")
             else:
                 result.save(out_file)
-    console.out.print(f"{out_file}", highlight=False, soft_wrap=True)
+    console.written(out_file)
 
 
 def _domains_of(run: Path) -> list["Domain"]:

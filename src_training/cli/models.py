@@ -1,6 +1,7 @@
 """Commands about models: ``models``, ``tune`` and ``export``."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from src_training.cli import console
-from src_training.cli.console import Angles, Channel, Device, Model, ResampleMasks
+from src_training.cli.console import Angles, Channel, Device, Json, Model, ResampleMasks
 from src_training.cli.domains import domains_in
 from src_training.errors import InputError
 
@@ -23,6 +24,7 @@ def models(
     models_in: Annotated[
         Path | None, Parameter(name="--models", help="Folder of model files; by default your own.")
     ] = None,
+    json_file: Json = None,
 ) -> None:
     """List the models that ship, those of your finished runs, and your model files.
 
@@ -40,7 +42,8 @@ def models(
 
     library = Library(console.runs_roots(runs_in), models_in or models_folder())
     table = Table("model", "segments", "network", "trained on", "Dice", "date", "file")
-    for entry in library.list_models():
+    entries, unreadable = library.list_models(), library.unreadable()
+    for entry in entries:
         scores = (entry.validation_dice, entry.test_dice)
         table.add_row(
             f"{entry.title} ★" if entry.better else entry.title,
@@ -51,10 +54,14 @@ def models(
             entry.created[:10],
             entry.path.stem if entry.origin == "shipped" else str(entry.path),
         )
-    console.out.print(table)
-    for problem in library.unreadable():
+    folders = [*library.runs, library.models]
+    screen = console.screen(json_file)
+    screen.print(table)
+    for problem in unreadable:
         console.err.print(problem, highlight=False, soft_wrap=True)
-    console.say_where([*library.runs, library.models])
+    screen.print(console.looked_in(folders), highlight=False, soft_wrap=True)
+    listed = [{"title": entry.title, **asdict(entry)} for entry in entries]
+    console.write_json(json_file, {"models": listed, "unreadable": unreadable, "folders": folders})
 
 
 def tune(
@@ -107,7 +114,7 @@ def tune(
     with console.out.status("") as status:
         for sentence in fit(predictor, labelled, out_file):
             status.update(Text(sentence))
-    console.out.print(f"{out_file}: {sentence}", highlight=False, soft_wrap=True)
+    console.written(out_file, sentence)
 
 
 def export(
@@ -145,8 +152,6 @@ def export(
         if bioimageio is not None:
             written[bioimageio] = export_bioimageio(loaded, bioimageio, image)
     for path, check in written.items():
-        console.out.print(
-            f"{path} gives the probabilities of PyTorch within {check.largest_difference:.1e}",
-            highlight=False,
-            soft_wrap=True,
+        console.written(
+            path, f"the probabilities are those of PyTorch within {check.largest_difference:.1e}"
         )

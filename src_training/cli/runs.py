@@ -7,14 +7,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.markdown import Markdown
 from rich.table import Table
 
 from src_training.cli import console
-from src_training.cli.console import Channel, Device, ResampleMasks, Settings, load_recipe
+from src_training.cli.console import (
+    PRESETS,
+    Channel,
+    Device,
+    Json,
+    ResampleMasks,
+    Settings,
+    load_recipe,
+)
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +67,9 @@ def recipe(
             "probabilities or sigmoid."
         ),
     ] = None,
-    time: Annotated[str, Parameter(help="quick, standard or full.")] = "standard",
+    time: Annotated[
+        Literal["quick", "standard", "full"], Parameter(help="How long it trains.")
+    ] = "standard",
     angle: Annotated[
         list[float] | None,
         Parameter(help="Degrees of the fundus cameras of all folders, in the order above."),
@@ -112,7 +122,7 @@ def recipe(
         preprocessing=how,
     )
     made.save(out_file)
-    console.out.print(f"{out_file} is written; images are prepared as {how.kind}.", soft_wrap=True)
+    console.written(out_file, f"images are prepared as {how.kind}")
 
 
 def _teacher(choice: str, frozen: bool, output: str | None) -> dict[str, object]:
@@ -137,7 +147,9 @@ def _network(choice: str) -> dict[str, object]:
 
 
 def distil(
-    recipe: Annotated[str | None, Parameter(help="YAML file, or a preset's name.")] = None,
+    recipe: Annotated[
+        str | None, Parameter(completer=PRESETS, help="YAML file, or a preset's name.")
+    ] = None,
     *,
     out_dir: Annotated[Path | None, Parameter(name="--out", help="Run directory to make.")] = None,
     resume: Annotated[Path | None, Parameter(help="Run directory to continue.")] = None,
@@ -163,17 +175,22 @@ def distil(
     from src_training.cli.progress import RunDisplay
     from src_training.runs.directory import RunDirectory
     from src_training.runs.library import run_verdict
+    from src_training.runs.process import stop_request
     from src_training.runs.run import distil as run
     from src_training.training.distributed.launch import (
-        follow_parent,
         follow_rank_zero,
         is_rank_zero,
+        parent_ended,
         process_count,
+        stop_when,
     )
     from src_training.training.interruption import Interrupted
 
     if (recipe is None) == (resume is None):
-        raise InputError("distil takes either a recipe or --resume DIR; expected one of them")
+        raise InputError(
+            "distil takes either a recipe or --resume DIR; expected one of them, the recipe a YAML "
+            f"file or one of {', '.join(PRESETS.names())}"
+        )
     if resume is not None and settings:
         raise InputError("--set changes a recipe; expected none with --resume")
     if changed_images and resume is None:
@@ -194,10 +211,11 @@ def distil(
         with suppress(Interrupted):
             run(plan, folder, device=device, devices=devices)
         return
-    follow_parent()
+    ended, requested = parent_ended(), stop_request(RunDirectory(Path(folder)))
     with (
         RunDisplay(console.out) as display,
         stop_on_signal(lambda: display.stepping) as stopping,
+        stop_when(lambda: ended() or requested()),
     ):
         try:
             model = run(
@@ -230,14 +248,9 @@ def distil(
 
 
 def estimate(
-    recipe: Annotated[str, Parameter(help="YAML file, or a preset's name.")],
+    recipe: Annotated[str, Parameter(completer=PRESETS, help="YAML file, or a preset's name.")],
     *,
-    json_file: Annotated[
-        Path | None,
-        Parameter(
-            name="--json", allow_leading_hyphen=True, help="Write the estimate; - for the terminal."
-        ),
-    ] = None,
+    json_file: Json = None,
     progress: Annotated[
         bool, Parameter(negative=(), help="Print a line of JSON whenever more is known.")
     ] = False,
@@ -253,27 +266,21 @@ def estimate(
     ```
     """
     from src_training.cli.progress import EstimateDisplay
-    from src_training.io.atomic import write_text
     from src_training.runs.estimate import estimate as reckon
 
-    plan = load_recipe(recipe)
-    with EstimateDisplay(console.out) as display:
+    plan, screen = load_recipe(recipe), console.screen(json_file)
+    with EstimateDisplay(screen) as display:
         show = _print_progress if progress else display.show
         found = reckon(plan, device, progress=show)
-    content = found.to_dict()
-    if json_file == Path("-"):
-        print(json.dumps(content, allow_nan=False))
-        return
     table = Table("part", "minutes", title=f"{recipe} on {found.device}")
     parts = {"preparing": found.preparing, **found.stage_seconds, "scoring": found.scoring}
     for part, seconds in (parts | {"all": found.seconds}).items():
         table.add_row(part, f"{seconds / 60:.1f}")
-    console.out.print(table)
-    console.out.print(f"About {found.memory / 1e9:.1f} GB of memory.", highlight=False)
+    screen.print(table)
+    screen.print(f"About {found.memory / 1e9:.1f} GB of memory.", highlight=False)
     for note in found.notes:
-        console.out.print(f"{note}.", highlight=False, soft_wrap=True)
-    if json_file is not None:
-        write_text(json_file, json.dumps(content, indent=1, allow_nan=False))
+        screen.print(f"{note}.", highlight=False, soft_wrap=True)
+    console.write_json(json_file, found.to_dict())
 
 
 def _print_progress(progress: "EstimateProgress") -> None:
@@ -285,6 +292,8 @@ def runs(
         list[Path] | None,
         Parameter(help="Folders of run directories; by default ./runs and your own."),
     ] = None,
+    *,
+    json_file: Json = None,
 ) -> None:
     """List your runs, those of comparisons too: how each stands, why it stopped, what it gave.
 
@@ -300,11 +309,15 @@ def runs(
     from src_training.runs.library import Library, run_verdict
     from src_training.runs.state import find_runs, read_state
 
-    table = Table("run", "state", "stage", "step", "last words, or result")
+    table, screen = (
+        Table("run", "state", "stage", "step", "last words, or result"),
+        console.screen(json_file),
+    )
     folders = console.runs_roots(roots)
     listed = [(run.path.relative_to(root), run) for root in folders for run in find_runs(root)]
     if not roots:
         listed += [(path, read_state(path)) for path in Library.default().opened_runs()]
+    content = []
     for name, run in listed:
         verdict = run_verdict(run.path) if run.state == "finished" else None
         table.add_row(
@@ -314,8 +327,11 @@ def runs(
             f"{run.step} of {run.steps}" if run.steps else "",
             verdict.sentence if verdict else run.last_words,
         )
-    console.out.print(table)
-    console.say_where(folders)
+        result = {"better": verdict.better, "verdict": verdict.sentence} if verdict else {}
+        content.append(asdict(run) | result)
+    screen.print(table)
+    screen.print(console.looked_in(folders), highlight=False, soft_wrap=True)
+    console.write_json(json_file, {"runs": content, "folders": folders})
 
 
 @contextmanager

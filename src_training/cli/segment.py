@@ -1,7 +1,7 @@
 """The command ``msankd segment``: images, stacks and volumes."""
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,9 @@ from src_training.cli.console import Device, Flips, Model
 from src_training.errors import InputError, memory_of, naming
 
 if TYPE_CHECKING:
-    from src_training.inference.expected_dice import Sums
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
-    from src_training.inference.volumes.segment import SlabProgress, SlabSegmenter
+    from src_training.inference.volumes.segment import SlabSegmenter
     from src_training.io.volumes.base import Volume
 
 Classes = list[str] | None
@@ -174,7 +173,7 @@ def _segment_images(
 ) -> int:
     """Segment image files; returns how many could not be."""
     from src_training.cli.progress import counted
-    from src_training.evaluation.quality.table import SegmentedImage, write_table
+    from src_training.evaluation.quality.table import TABLE, SegmentedImage, write_table
     from src_training.inference.image_files import segment_file
 
     card, images, refused = predictor.model.card, list[SegmentedImage](), 0
@@ -201,6 +200,7 @@ def _segment_images(
     finally:  # what was segmented before the disk was full or a person stopped it, too
         if images:
             write_table(folder, images, card.classes)
+            console.written(folder, f"{len(images):,} of {len(files):,} images, and {TABLE}")
     return refused
 
 
@@ -249,34 +249,20 @@ def _segment_volume(
         highlight=False,
         soft_wrap=True,
     )
-    steps = _Returning(
-        segment_volume(volume, job, target, segment_slabs, changed_source=changed_source)
-    )
-    progress = iter(steps)
-    start = next(progress)
-    with counted(console.out, "segmenting", start.total) as advance:
-        for _ in range(start.done):
+    progress = segment_volume(volume, job, target, segment_slabs, changed_source=changed_source)
+    step = next(progress)
+    with counted(console.out, "segmenting", step.total) as advance:
+        for _ in range(step.done):
             advance("finished before")
         for step in progress:
-            assert step.slab is not None
-            advance(f"slices {step.slab.start} to {step.slab.stop - 1}")
+            if step.slab is not None:
+                advance(f"slices {step.slab.start} to {step.slab.stop - 1}")
     expected = ""
-    if steps.value is not None:
+    if step.sums is not None:
         card = predictor.model.card
         voxel = None if volume.spacing is None else math.prod(volume.spacing) / 1000
-        foreign = [is_foreign(predictor, volume.voxels, job, steps.value)] * len(steps.value)
-        image = SegmentedImage.of(volume.path, target, steps.value, card.quality, voxel, foreign)
+        foreign = [is_foreign(predictor, volume.voxels, job, step.sums)] * len(step.sums)
+        image = SegmentedImage.of(volume.path, target, step.sums, card.quality, voxel, foreign)
         write_table(target.parent, [image], card.classes)
         expected = f"; {image.sentence(card.scanner)}"
-    console.out.print(f"Written to {target}{expected}", highlight=False, soft_wrap=True)
-
-
-class _Returning:
-    """Iterates over a generator, and has the value that it returned at its end."""
-
-    def __init__(self, steps: "Generator[SlabProgress, None, Sums | None]") -> None:
-        self._steps = steps
-        self.value: Sums | None = None
-
-    def __iter__(self) -> "Iterator[SlabProgress]":
-        self.value = yield from self._steps
+    console.written(f"{target}{expected}")

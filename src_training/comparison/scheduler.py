@@ -10,7 +10,7 @@ from src_training.comparison.plan import PlannedRun, check_directories
 from src_training.errors import InputError
 from src_training.runs.events import Event, RunStarted
 from src_training.runs.history import RunFollower
-from src_training.runs.process import Output, command, to_begin, to_resume
+from src_training.runs.process import Output, command, request_stop, to_begin, to_resume
 from src_training.runs.state import run_state
 from src_training.training.distributed.launch import PARENT_PID
 from src_training.training.interruption import Interrupted
@@ -132,7 +132,7 @@ class _RunQueue:
     def stop(self) -> None:
         """End the processes; each saves its steps first."""
         for process in self._processes:
-            process.popen.terminate()
+            request_stop(process.popen, process.run.directory)
         try:
             for process in self._processes:
                 process.popen.wait()

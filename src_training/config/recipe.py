@@ -325,7 +325,7 @@ class Recipe(_Part):
         try:
             return cls.model_validate(migrated)
         except ValidationError as error:
-            raise InputError(f"{where}: {first_fault(error)}") from None
+            raise InputError(f"{where}: {first_fault(error, cls)}") from None
 
     def changed(self, fields: Mapping[str, object], where: str) -> "Recipe":
         """The recipe with other values: dotted field -> value.

@@ -1,9 +1,10 @@
 """The text of a recipe: parsed, changed field by field, and what is wrong with it in words."""
 
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from src_training.errors import InputError
 from src_training.io.yaml_json import parse_yaml
@@ -110,19 +111,28 @@ def _are_methods(listed: Any) -> bool:
     )
 
 
-def first_fault(error: ValidationError) -> str:
-    """What a person should mend first, in a sentence without its end."""
+def first_fault(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """What a person should mend first, in a sentence without its end.
+
+    Parameters
+    ----------
+    error
+        The faults that pydantic found.
+    model
+        Of what it found them: its fields are suggested where one is mistyped, if it is given.
+    """
     # An unknown field first: where a name is mistyped, the right one is missing too.
     faults = sorted(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
     fault = faults[0]
-    field = ".".join(_path(fault["loc"]))
+    field = ".".join(_path(fault["loc"])) if fault["loc"] else ""
     said, found = fault["msg"].removeprefix("Value error, "), _shown(fault["input"])
     if not field and fault["type"] == "value_error":
         return said
     if not field:
         return f"found {found}, expected fields with their values"
     if fault["type"] in _UNKNOWN:
-        return f"the field {field} is unknown; expected only documented fields"
+        expected = _suggestion(fault["loc"], model) if model else "expected only documented fields"
+        return f"the field {field} is unknown; {expected}"
     if fault["type"] == "missing":
         return f"the field {field} is missing"
     if fault["type"] == "union_tag_not_found":
@@ -144,10 +154,42 @@ def _shown(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
+def _suggestion(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    """The field that a mistyped one was meant to be, or all that may stand in its place."""
+    *groups, last = (str(part) for part in location)
+    models = {model}
+    for group in groups:
+        inside = [each.model_fields[group] for each in models if group in each.model_fields]
+        if inside:
+            models = set().union(*(_models_in(field.annotation) for field in inside))
+        else:  # an index, a key, or the tag that chooses a member of a union
+            models = {each for each in _with_subclasses(models) if _has_tag(each, group)} or models
+    fields = dict.fromkeys(name for each in models for name in each.model_fields)
+    if close := get_close_matches(last, fields, n=1):
+        return f"did you mean {close[0]}?"
+    return f"expected one of {', '.join(fields)}"
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    """The models that a field's type is made of: of a list, a union, or by themselves."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return set().union(*(_models_in(each) for each in get_args(annotation)))
+
+
+def _with_subclasses(models: set[type[BaseModel]]) -> set[type[BaseModel]]:
+    below = {each for model in models for each in model.__subclasses__()}
+    return models | (_with_subclasses(below) if below else set())
+
+
+def _has_tag(model: type[BaseModel], tag: str) -> bool:
+    return any(tag in get_args(field.annotation) for field in model.model_fields.values())
+
+
 def _path(location: tuple[int | str, ...]) -> list[str]:
-    """The names that lead to a field, without the kind of preprocessing that pydantic adds."""
+    """The names that lead to a field, without the kind that pydantic adds to those of a union."""
     path = [str(part) for part in location]
-    return path[:1] + path[2:] if path[:1] == ["preprocessing"] else path
+    return path[:1] + path[2:] if path[0] in ("preprocessing", "teacher") else path
 
 
 def _tag(fault: Any) -> str:

@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 _REMOVALS = 5
+_PATIENCE, _PAUSE = 40, 0.05
+"""How often, and how many seconds apart, a file is replaced that another process reads."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -34,7 +38,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
             write(temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
@@ -63,9 +67,9 @@ def write_folder_atomic(path: Path, write: Callable[[Path], None]) -> None:
             write(temporary)
             _sync_files(temporary)
             if path.exists():
-                path.replace(former)
+                _replace(path, former)
             try:
-                temporary.replace(path)
+                _replace(temporary, path)
             except OSError:
                 if former.exists():
                     former.replace(path)
@@ -74,6 +78,18 @@ def write_folder_atomic(path: Path, write: Callable[[Path], None]) -> None:
         for leftover in (temporary, former):
             _remove(leftover)
     _sync_folder(path.parent)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename; on Windows only once no other process has one of the two open."""
+    for _ in range(_PATIENCE if sys.platform == "win32" else 0):
+        try:
+            source.replace(target)
+        except PermissionError:
+            time.sleep(_PAUSE)
+        else:
+            return
+    source.replace(target)
 
 
 def _remove(folder: Path) -> None:
@@ -104,13 +120,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically; see `write_atomic`."""
-
-    def write(temporary: Path) -> None:
-        # Bytes of a file's name that are no UTF-8 are written as they are.
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-
-    write_atomic(path, write)
+    """Write UTF-8 text atomically, the same bytes on every system; see `write_atomic`."""
+    # Bytes of a file's name that are no UTF-8 are written as they are.
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def _sync_files(folder: Path) -> None:

@@ -228,5 +228,6 @@ def _slots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMISER):
             index, slot = name.removeprefix(_OPTIMISER).split("/")
-            state.setdefault(int(index), {})[slot] = tensor
+            # An optimiser keeps what it is given: mapped, Windows could not replace the file.
+            state.setdefault(int(index), {})[slot] = tensor.clone()
     return state

@@ -114,7 +114,7 @@ def test_a_folder_of_stacks_is_segmented_once(msankd, model_file, tmp_path):
     command = msankd("segment", tmp_path / "stacks", *options)
     assert command.code == 0, command.err
     assert written_labels(out) == ["photograph.png", "s.tif"]
-    assert command.out.count("Written to") == 1
+    assert command.out.count("Written to") == 2  # the images, and the stack
     assert tifffile.imread(out / "s.tif").shape == stack.shape
 
 

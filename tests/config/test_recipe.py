@@ -146,6 +146,35 @@ def test_a_wrong_field_is_named_in_one_sentence(written, changes, said):
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"naem": "a"}, "the field naem is unknown; did you mean name?"),
+        ({"stages__tan__stpes": 1}, "stages.tan.stpes is unknown; did you mean steps?"),
+        (
+            {"preprocessing__diametre": 64},
+            "preprocessing.diametre is unknown; did you mean diameter?",
+        ),
+        ({"teacher__optoins": {}}, "teacher.optoins is unknown; did you mean options?"),
+        ({"student__trian": True}, "student.trian is unknown; expected one of name, options"),
+        (
+            {"source__phantoms__imges": 3},
+            "sources.0.phantoms.imges is unknown; did you mean images?",
+        ),
+        (
+            {"tests": [{"name": "B", "foldr": "b"}]},
+            "tests.0.foldr is unknown; did you mean folder?",
+        ),
+        (
+            {"distillation": [{"method": "gkd"}, {"method": "emkd", "wieght": 1}]},
+            "distillation.emkd.wieght is unknown; did you mean weight?",
+        ),
+    ],
+)
+def test_a_mistyped_field_is_suggested_wherever_it_is(written, changes, said):
+    assert said in refused(written(**changes))
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"", "the recipe is a NoneType"),

@@ -109,7 +109,7 @@ def test_a_folder_of_labels_that_goes_away_is_not_made_again(
     refused(steps, out, "renamed or removed")
     assert not out.exists()
     if renamed:
-        assert len(list(steps_of(scan, model_file, away / "scan.zarr"))) == 5 - 2 + 1
+        assert len(list(steps_of(scan, model_file, away / "scan.zarr"))) == 5 - 2 + 2
         np.testing.assert_array_equal(labels_in(away / "scan.zarr"), whole)
 
 

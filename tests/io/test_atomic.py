@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from src_training.io.atomic import write_atomic, write_text
+from src_training.io import atomic
+from src_training.io.atomic import write_atomic, write_folder_atomic, write_text
 
 posix = pytest.mark.skipif(os.name != "posix", reason="limits and signals are POSIX's")
 
@@ -94,3 +95,45 @@ def test_a_writer_killed_half_way_leaves_the_former_file_whole(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert done.returncode == -9
     assert path.read_text() == "former"
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """Windows, where a file that another process reads cannot be replaced."""
+    pauses = []
+
+    def make(refusals):
+        replace = Path.replace
+
+        def refuse(self, target):
+            if len(pauses) < refusals:
+                raise PermissionError(errno.EACCES, "in use", str(target))
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", refuse)
+        monkeypatch.setattr(atomic.sys, "platform", "win32")
+        monkeypatch.setattr(atomic.time, "sleep", pauses.append)
+
+    return make
+
+
+def test_on_windows_a_file_that_is_read_is_waited_for(windows, tmp_path):
+    windows(refusals=3)
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text("utf-8") == "new"
+    write_folder_atomic(tmp_path / "b", lambda folder: folder.mkdir())
+    assert sorted(beside(tmp_path)) == ["a.txt", "b"]
+
+
+def test_on_windows_a_file_that_stays_open_is_named(windows, tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"former")
+    windows(refusals=10**6)
+    with pytest.raises(PermissionError) as caught:
+        write_text(tmp_path / "a.txt", "new")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_bytes() == b"former" and beside(tmp_path) == ["a.txt"]
+
+
+def test_text_has_the_same_bytes_on_every_system(tmp_path):
+    write_text(tmp_path / "a.csv", "a,b\n1,2\r\n")
+    assert (tmp_path / "a.csv").read_bytes() == b"a,b\n1,2\r\n"

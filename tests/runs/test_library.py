@@ -165,7 +165,7 @@ def test_a_renamed_run_keeps_its_directory(library):
     assert (library.runs[0] / "first").is_dir()
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a/b", ".hidden", "a\nb"])
+@pytest.mark.parametrize("name", ["", "  ", "a/b", ".hidden", "a\nb", "con", "Aux.v2", "ours."])
 def test_a_name_that_no_file_can_have_is_refused(library, own, name):
     with pytest.raises(InputError, match="cannot be a name"):
         library.rename(entry_of(library, "mine"), name)

@@ -3,6 +3,7 @@ import json
 import pickle
 from dataclasses import asdict
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -49,6 +50,16 @@ def test_weights_optimiser_and_progress_come_back(tmp_path):
     assert expected.keys() == found.keys()
     for index, slots in expected.items():
         assert all(torch.equal(found[index][slot], value) for slot, value in slots.items())
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "memory_maps"), reason="not known here")
+def test_a_checkpoint_that_was_loaded_is_not_mapped(tmp_path):
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, *learner(steps=1), Progress(1))
+    other = learner()
+    load_checkpoint(path, *other)
+    assert str(path) not in {each.path for each in psutil.Process().memory_maps()}
+    assert other[1].state_dict()["state"]
 
 
 def test_a_first_checkpoint_keeps_that_there_is_no_score_yet(tmp_path):

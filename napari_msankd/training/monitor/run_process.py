@@ -10,7 +10,7 @@ import psutil
 
 from src_training.errors import InputError
 from src_training.runs.directory import RunDirectory
-from src_training.runs.process import command
+from src_training.runs.process import command, request_stop
 
 STOP_TIMEOUT = 1.5
 """Seconds that a run is given to end by itself."""
@@ -33,7 +33,9 @@ def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Proc
     program, *rest = command(arguments)
     detached: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        detached = {"creationflags": subprocess.DETACHED_PROCESS}
+        # A console of its own, not shown: what it starts in turn opens none.
+        flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
+        detached = {"creationflags": flags}
     try:
         with folder.output.open("ab") as output:
             process = subprocess.Popen(
@@ -76,11 +78,11 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def request_stop(process: psutil.Process) -> list[psutil.Process]:
+def stop(process: psutil.Process, folder: RunDirectory) -> list[psutil.Process]:
     """Let a run stop after its step; returns it and all it started, for `kill`."""
     try:
         family = [process, *process.children(recursive=True)]
-        process.terminate()
+        request_stop(process, folder)
     except psutil.Error:
         return []
     return family

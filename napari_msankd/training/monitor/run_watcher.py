@@ -15,8 +15,8 @@ from napari_msankd.training.monitor.run_process import (
     find_process,
     is_alive,
     kill,
-    request_stop,
     start_process,
+    stop,
 )
 from napari_msankd.workers import Failure, WorkerGroup
 from src_training.errors import InputError
@@ -167,7 +167,7 @@ class RunWatcher(QObject):
         if process is None or self._stopping:
             return
         self._stopping = True
-        family = request_stop(process)
+        family = stop(process, self.folder)
         if wait:
             _, family = psutil.wait_procs(family, timeout=STOP_TIMEOUT)
             kill(family)

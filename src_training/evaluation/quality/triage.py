@@ -178,21 +178,15 @@ class _Worker:
             volume = open_volume(file)
             options = VolumeOptions(flips=self.job.flips, threshold=self.job.threshold)
             job = VolumeJob.of(self.predictor.model, volume, options)
-            steps = segment_volume(
+            *_, last = segment_volume(
                 volume, job, target, lambda v, s: segment_slabs(self.predictor, v.voxels, s)
             )
-            while True:
-                try:
-                    next(steps)
-                except StopIteration as end:
-                    found = end.value
-                    break
-            if found is None:
+            if last.sums is None:
                 raise InputError(
                     f"{file}: its labels were begun by a former version; "
                     f"expected {target}.part removed"
                 )
-            written, sums = target, found
+            written, sums = target, last.sums
             foreign = [is_foreign(self.predictor, volume.voxels, job, sums)] * len(sums)
             if volume.spacing is not None:
                 voxel = float(np.prod(volume.spacing)) / 1000

@@ -1,6 +1,7 @@
 """Segmenting a volume slab by slab, from its voxels to a file of labels."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ class SlabProgress:
     done, total
         Number of slabs; the averaging of three axes counts too.
     slab
-        The slab that was finished last; None at the start.
+        The slab that was finished last; None at the start, and once the file is written.
+    sums
+        `LabelStore.sums` of the labels before they were cleaned up, once the file is written.
     """
 
     done: int
     total: int
     slab: Slab | None = None
+    sums: Sums | None = None
 
 
 SlabSegmenter = Callable[[Volume, LabelStore], Iterator[SlabProgress]]
@@ -71,7 +75,7 @@ def segment_volume(
     segment: SlabSegmenter,
     *,
     changed_source: bool = False,
-) -> Generator[SlabProgress, None, Sums | None]:
+) -> Iterator[SlabProgress]:
     """Segment a volume into a file of labels, resuming what was begun before.
 
     Labels are stored in ``<target>.part`` beside the file, which one process
@@ -92,12 +96,7 @@ def segment_volume(
     Yields
     ------
     SlabProgress
-        See `segment_slabs`.
-
-    Returns
-    -------
-    ndarray or None
-        `LabelStore.sums` of the labels before they were cleaned up.
+        See `segment_slabs`; a last one, with the sums, once the file is written.
 
     Raises
     ------
@@ -123,8 +122,11 @@ def segment_volume(
         with store.readable():
             write_labels_like(volume, store.labels, target)
         sums = store.sums()
+        total = len(store.slabs) + len(store.averaged_slabs)
         store.remove()
-    return sums
+    with suppress(OSError):  # Windows removes no folder that holds a lock
+        folder.rmdir()
+    yield SlabProgress(total, total, sums=sums)
 
 
 def segment_slabs(predictor: Predictor, voxels: Any, store: LabelStore) -> Iterator[SlabProgress]:

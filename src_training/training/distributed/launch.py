@@ -5,7 +5,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from _thread import interrupt_main
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psutil
 import torch
@@ -113,26 +115,56 @@ def follow_rank_zero() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    _at_end_of(int(os.environ.get(_RANK_ZERO_PID, os.getppid())), lambda: os._exit(1))
+    ended = _end_of(int(os.environ.get(_RANK_ZERO_PID, os.getppid())))
+    _when(ended, lambda: os._exit(1))
 
 
-def follow_parent() -> None:
-    """Stop as at a signal when the process of `PARENT_PID` is gone: a killed one sends none."""
-    if pid := os.environ.get(PARENT_PID):
-        _at_end_of(int(pid), lambda: os.kill(os.getpid(), signal.SIGTERM))
+def parent_ended() -> Callable[[], bool]:
+    """Whether the process of `PARENT_PID` is gone, as a function: a killed one sends no signal."""
+    pid = os.environ.get(PARENT_PID)
+    return _end_of(int(pid)) if pid else lambda: False
 
 
-def _at_end_of(pid: int, end: Callable[[], None]) -> None:
-    def wait() -> None:
-        while _is_alive(pid):
-            time.sleep(0.2)
-        end()
+@contextmanager
+def stop_when(condition: Callable[[], bool]) -> Iterator[None]:
+    """Stop the block as at a signal once a condition is true; it is asked several times a second.
 
-    threading.Thread(target=wait, daemon=True).start()
+    The handler of SIGTERM is called in the main thread. Sending the signal would end the process
+    at once on Windows.
+    """
+    ended = threading.Event()
 
+    def stop() -> None:
+        if not ended.is_set():
+            interrupt_main(signal.SIGTERM)
 
-def _is_alive(pid: int) -> bool:
+    _when(lambda: ended.is_set() or condition(), stop)
     try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+        yield
+    finally:
+        ended.set()
+
+
+def _end_of(pid: int) -> Callable[[], bool]:
+    """Whether a process has ended, as a function; another that has its id later is not it."""
+    try:
+        process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return lambda: True
+    return lambda: not _is_alive(process)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def _when(condition: Callable[[], bool], act: Callable[[], object]) -> None:
+    def wait() -> None:
+        while not condition():
+            time.sleep(0.2)
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
