@@ -104,7 +104,7 @@ class BatchNormAdaptation:
             for pair in zip(*map(_statistics, norms), strict=True)
         ]
         self.shift: Shift | None = None
-        self._signs: NDArray[np.float64] | None = None
+        self._signs: Tensor | None = None
 
     def adapt(
         self,
@@ -150,14 +150,18 @@ class BatchNormAdaptation:
     def _measure_shift(self) -> Shift | None:
         if not self._statistics:
             return None
-        parts, pairs = list[Tensor](), iter(self._statistics)
-        for (mean, own_mean), (variance, own_variance) in zip(pairs, pairs, strict=True):
-            noise = own_variance + _EPSILON
-            parts += [(mean - own_mean) / noise.sqrt(), ((variance + _EPSILON) / noise).log()]
-        features = torch.cat(parts).double().cpu().numpy()
+        own, trained = (torch.cat(part) for part in zip(*self._statistics, strict=True))
+        # Means and variances of each norm in turn: a variance for each of both.
+        variances = [pair[1] for pair in self._statistics[1::2]]
+        noise = torch.cat([each for each in variances for _ in range(2)]) + _EPSILON
+        parts = [torch.full_like(each, k) for each in variances for k in (1, 0)]
+        shift = torch.where(
+            torch.cat(parts) > 0, (own - trained) / noise.sqrt(), ((own + _EPSILON) / noise).log()
+        )
+        features = shift.double().cpu()
         if self._signs is None:
-            self._signs = _random_signs(len(features))
-        return np.asarray(features @ self._signs / np.sqrt(len(features)))
+            self._signs = torch.from_numpy(_random_signs(len(features)))
+        return np.asarray((features @ self._signs).numpy() / len(features) ** 0.5)
 
 
 def _random_signs(count: int) -> NDArray[np.float64]:
