@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from src_training.errors import InputError
+from src_training.errors import InputError, memory_of
 from src_training.io.decoders.base import Pixels, as_input_error, without_warnings
 from src_training.io.decoders.registry import decode
 from src_training.io.decoders.tiff import TIFF_SUFFIXES
@@ -110,8 +110,9 @@ def read_mask(path: Path) -> NDArray[Any]:
 
 def read_mask_values(path: Path) -> tuple[NDArray[Any], MaskValues]:
     """Read the labels of a mask file with their counts; further as `read_mask`."""
-    labels, part = _read_part(path)
-    return labels, MaskValues.of(labels, is_lossy(path), part)
+    with memory_of(path, "a smaller mask"):
+        labels, part = _read_part(path)
+        return labels, MaskValues.of(labels, is_lossy(path), part)
 
 
 def is_lossy(path: Path) -> bool:

@@ -5,9 +5,11 @@ import json
 import struct
 import tracemalloc
 import zlib
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
+import psutil
 import pytest
 import tifffile
 import torch
@@ -177,3 +179,34 @@ def test_a_nifti_of_sides_below_one_is_refused(side, tmp_path):
     (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(360))
     with pytest.raises(InputError, match=r"expected at least one|truncated|cannot be read"):
         open_volume(tmp_path / "a.nii")
+
+
+def test_memory_of_a_large_image_is_estimated_first(monkeypatch, tiny_model):
+    predictor = Predictor(tiny_model(), "cpu")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**8))
+    image = np.broadcast_to(np.uint8(0), (5000, 5000))
+    with pytest.raises(InputError, match=r"5000 × 5000 px .* take about .* GB of memory"):
+        predictor.predict(image)
+
+
+@linux
+def test_memory_that_fills_while_inspecting_is_a_problem(tmp_path):
+    for folder, value in (("images", 0), ("masks", 1)):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "a.npy", np.full((9000, 9000), value, np.uint8))
+        np.save(tmp_path / folder / "b.npy", np.eye(64, dtype=np.uint8))
+    ended = in_child(harness.msankd, "inspect", tmp_path, memory=4 * 10**8)
+    assert "needs more memory than is free" in ended.said and "Traceback" not in ended.said
+    assert ended.code == 1 and "64 × 64 px" in ended.said
+
+
+@linux
+@pytest.mark.slow
+def test_memory_that_fills_while_training_is_one_sentence(make_recipe, tmp_path):
+    large = {"student": {"name": "fanet", "options": {"width": 32}}, "patch": 256}
+    recipe = make_recipe(teacher={"name": "fanet", "options": {"width": 32}}, **large)
+    recipe.save(tmp_path / "r.yaml")
+    arguments = ("distil", tmp_path / "r.yaml", "--out", tmp_path / "run", "--device", "cpu")
+    ended = in_child(harness.msankd, *arguments, memory=2 * 10**8)
+    assert ended.code in (1, 2) and "Traceback" not in ended.said
+    assert "expected" in ended.said and "memory" in ended.said.lower()

@@ -49,6 +49,7 @@ def test_a_recipe_that_unfolds_or_cannot_be_is_refused(text, found, tmp_path):
     ("field", "value", "found"),
     [
         ("latent", "1.0e+11", "the field latent is 100000000000.0; expected at most 16384"),
+        ("latent", "1e11", "the field latent is '1e11'; expected a whole number"),
         ("hidden", "100000000", "expected at most 16384"),
         ("patch", "1048576", "expected at most 4096"),
         ("seed", "9" * 399, "expected at most"),

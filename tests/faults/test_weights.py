@@ -15,6 +15,7 @@ from src_training.inference.model_file import load_model, save_model
 from src_training.inference.predictor import Predictor
 from src_training.io.images import write_image
 from src_training.networks import build_network
+from src_training.runs.library import Library
 from tests.faults.harness import in_child, linux, msankd
 
 FLOAT32 = torch.finfo(torch.float32)
@@ -155,3 +156,16 @@ def test_a_card_of_a_large_network_allocates_none_of_it(saved):
         msankd, "segment", saved, "--model", saved, "--out", saved.parent, memory=10**9
     )
     assert ended.code == 2, ended.said
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"sources": [1]}, {"metrics": [1]}, {"metrics": {"a": {"dice": "x"}}}, {"classes": 7}],
+)
+def test_a_card_of_other_things_hides_no_other_model(saved, fields):
+    other = saved.with_name("other.safetensors")
+    other.write_bytes(saved.read_bytes())
+    with_card(saved, **fields)
+    library = Library((), saved.parent)
+    assert [each.name for each in library.list_models() if each.origin == "file"] == ["other"]
+    assert str(saved) in library.unreadable()[0]
