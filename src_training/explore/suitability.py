@@ -216,7 +216,9 @@ class Suitability:
             "as": f"expected to work as on the training {self.scanner}",
             "below": f"expected to work less well than on the training {self.scanner}",
         }[relation]
-        return f"{domain}: {claim}."
+        far = each.fsd is not None and each.fsd.relation == "far" and relation == "as"
+        but = f", but its images lie far from those of {name(self.source)}" if far else ""
+        return f"{domain}: {claim}{but}."
 
     def _numbers(self, each: DomainSuitability, name: Callable[[str], str]) -> str:
         dice = "" if each.dice is None else f", real {each.dice:.2f}"

@@ -72,6 +72,7 @@ def test_less_sure_is_expected_to_work_less_well():
 
 def test_far_off_but_as_sure_is_called_a_disagreement():
     found = judged(shift=9)
+    assert "but its images lie far from those of own." in said(found)
     assert "far off: FSD" in said(found) and "The two disagree" in said(found)
     assert found.domains[1].help == ("calibrate", "unlabelled")
     assert "unlabelled" not in judged(shift=9, count=5).domains[1].help
