@@ -258,10 +258,9 @@ def survives(kind, recipe, run, changes, finished_run):
     """A run is struck before each of these changes in turn, and then ends as if it had not been."""
     for change in changes:
         struck = with_fault(kind, recipe, run, change)
-        if kind == "killed":
-            assert struck.code in (0, -signal.SIGKILL), struck.said
-        else:
-            assert struck.code in (0, 1) and "Traceback" not in struck.said, struck.said
+        # What is removed or renamed needs no space: a disk full at the end may go unnoticed.
+        assert struck.code in ((-signal.SIGKILL,) if kind == "killed" else (0, 1)), struck.said
+        assert "Traceback" not in struck.said, struck.said
     done = distil_in_child(recipe, run)
     assert done.code == 0, done.said
     assert_same_outcome(run, finished_run)
@@ -287,7 +286,7 @@ def changes_of(recipe, run):
 def test_a_run_struck_often_ends_as_if_not(kind, recipe_file, finished_run, tmp_path):
     last = changes_of(recipe_file, tmp_path / "count")
     for seed in range(6):
-        changes = moments(seed, 5, last)
+        changes = moments(seed, 5, last // 4)  # counted anew each time that it is resumed
         survives(kind, recipe_file, tmp_path / f"run {seed}", changes, finished_run)
 
 

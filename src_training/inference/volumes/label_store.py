@@ -145,9 +145,10 @@ class LabelStore:
         self.job.refuse_other(self.folder / "plan.json", self.folder)
         missing = self.pending + self._unfinished(self.averaged_slabs, self._mark_averaged)
         if missing:
+            others = f" and {len(missing) - 1} more parts" if len(missing) > 1 else ""
             raise InputError(
-                f"{self.folder} lost {_slices(missing[0])} and {len(missing) - 1} more parts while "
-                "it was written to; the same command again does what is missing"
+                f"{self.folder} lost {_slices(missing[0])}{others} while it was written to; the "
+                "same command again segments what is missing"
             )
 
     @contextmanager
@@ -176,7 +177,7 @@ class LabelStore:
                 raise
             raise InputError(
                 f"{self.folder}: {_slices(damaged[0])} cannot be read, as a file there is damaged; "
-                "the same command again does them anew, and removing the folder starts over"
+                "the same command again segments them anew, and removing the folder starts over"
             ) from None
 
     def remove(self) -> None:
