@@ -47,7 +47,17 @@ def test_states_need_no_qt():
 
 FACE = ROOT / "napari_msankd"
 ROWS = (
-    {"__init__", "settings", "theme", "formatting", "masks", "torch_import", "workers", "layers"},
+    {
+        "__init__",
+        "settings",
+        "theme",
+        "formatting",
+        "masks",
+        "torch_import",
+        "workers",
+        "layers",
+        "planes",
+    },
     {"sample_data", "readers", "writers"},
     {"widgets"},
     {"datasets"},

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.datasets.layer_pairs import LayerPair
-from napari_msankd.layers import Index
+from napari_msankd.planes import Index
 from src_training.errors import InputError
 from src_training.io.names import plain_name
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_msankd.layers import Index, Planes, array_of, planes_of, world_affine
+from napari_msankd.layers import array_of, world_affine
+from napari_msankd.planes import Index, Planes, planes_of
 from src_training.errors import InputError
 from src_training.io.volumes.grid import Grid, ResampledMask, resample_labels
 

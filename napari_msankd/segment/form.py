@@ -19,6 +19,7 @@ from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
 from napari_msankd.layers import layer_by_id
+from napari_msankd.segment.slice_plot import SlicePlot
 from napari_msankd.segment.slice_selector import SliceSelector
 from napari_msankd.segment.state import SegmentState, empty_text, stack_shape
 from napari_msankd.widgets.camera_angle import CameraAngle
@@ -173,14 +174,12 @@ class SegmentForm(PluginWidget):
         name.setBuddy(self.threshold)
         form.addRow(name, row)
         form.addRow("R&eference", self.reference)
-        for part in (
-            self.as_labels,
-            self.expected,
-            self.scores,
-            self.volumes,
-            self.solid,
-            self.calibrate,
-        ):
+        self.curve: SlicePlot | None = None
+        self.curve_place = QVBoxLayout()
+        below.addWidget(self.as_labels)
+        below.addWidget(self.expected)
+        below.addLayout(self.curve_place)
+        for part in (self.scores, self.volumes, self.solid, self.calibrate):
             below.addWidget(part)
         return box
 
@@ -239,6 +238,8 @@ class SegmentForm(PluginWidget):
         ):
             label.setText(figure.shown)
             label.setEnabled(not figure.stale)
+        if self.curve is not None:
+            self.curve.draw(state.curve, state.shown_slice, state.expected.stale)
         self.solid.setVisible(state.solid)
         with signals_blocked(self.solid):
             self.solid.setChecked(self.viewer.dims.ndisplay == 3)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.formatting import format_bytes
-from napari_msankd.layers import Index, Planes, Slicing
+from napari_msankd.planes import Index, Planes, Slicing
 from napari_msankd.segment.probability_store import Result, new_folder
 from napari_msankd.torch_import import gc_paused, preload
 from src_training.errors import InputError

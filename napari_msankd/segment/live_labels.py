@@ -1,6 +1,5 @@
 """One segmentation: a worker, the layer it fills, and the record of how it was made."""
 
-import copy
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -8,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
-from napari_msankd.layers import Index, add_layer, placement, shown_index
+from napari_msankd.layers import add_layer, placement, shown_index
+from napari_msankd.planes import Index
 from napari_msankd.readers import VOLUME
 from napari_msankd.segment.inference import ModelInfo, Request, Started, Step, segment
-from napari_msankd.segment.metrics import Comparison, comparison, expected_text
+from napari_msankd.segment.metrics import Comparison, Scores, comparison
 from napari_msankd.segment.probability_store import Result
 from napari_msankd.segment.provenance import provenance
+from napari_msankd.segment.quality import ResultQuality, assess
 from napari_msankd.segment.state import Progress
 from napari_msankd.theme import label_colormap
 from napari_msankd.workers import Failure, Worker
@@ -170,6 +171,13 @@ class LiveLabels(QObject):
         return sorted(i for i in self.request.indices if self.request.place(i) in finished)
 
     @property
+    def shown_slice(self) -> Index:
+        """Index in the image of the plane of the labels in view."""
+        return tuple(
+            at + each.start for at, each in zip(self._shown(), self.request.part, strict=True)
+        )
+
+    @property
     def can_resume(self) -> bool:
         """Whether it was stopped with planes left to go on with."""
         return self.stopped and not self.running and self.layer is not None and bool(self.pending)
@@ -198,8 +206,6 @@ class LiveLabels(QObject):
         ours = self.layer is None or self.layer.data is self.result.labels
         if self.layer is not None and (self._edited or not ours):
             self.result.detach()
-            # The former layer keeps its record.
-            self._record = copy.deepcopy(self._record)
             self._painted.clear()
             self._add_layer()
         value = self.model.fixed_threshold if threshold is None else threshold
@@ -243,10 +249,10 @@ class LiveLabels(QObject):
         self.model, self.result = step.model, step.result
         if self._threshold is not None:
             self.result.threshold = self._threshold
-        self._record |= {"model": step.model.name, "model_sha256": step.model.sha256}
-        self._record["device"] = step.model.device
-        if step.model.angle is None:
-            self._record["angle_degrees"] = None
+        model = step.model
+        self._write({"model": model.name, "model_sha256": model.sha256, "device": model.device})
+        if model.angle is None:
+            self._write({"angle_degrees": None})
         self._record_threshold()
         self.started.emit(step.model)
 
@@ -270,7 +276,7 @@ class LiveLabels(QObject):
         self._edited = False
         attributes = {
             "name": f"{self.request.planes.name} {what}",
-            "metadata": {"msankd": self._record, **self._volume},
+            "metadata": {"msankd": dict(self._record), **self._volume},
             "features": {"index": list(range(len(classes))), "class": list(classes)},
             "multiscale": False,
             "opacity": 0.75,
@@ -297,11 +303,10 @@ class LiveLabels(QObject):
         self._poll.stop()
         self._seconds, self.running = self.seconds, False
         self._record_threshold()
-        self._record |= {
-            "seconds": round(self._seconds, 3),
-            "complete": self.result is not None and not self.pending,
-            "slices": [i[0] if len(i) == 1 else list(i) for i in self.slices if i],
-        }
+        complete = self.result is not None and not self.pending
+        slices = [i[0] if len(i) == 1 else list(i) for i in self.slices if i]
+        seconds = round(self._seconds, 3)
+        self._write({"seconds": seconds, "complete": complete, "slices": slices})
         self._show()
         self.ended.emit()
         self.changed.emit()
@@ -313,35 +318,33 @@ class LiveLabels(QObject):
         places = [self.request.place(index) for index in self.slices]
         each = [self.result.threshold_at(place) for place in places]
         fixed = self.result.threshold
-        self._record["threshold"] = each[0] if fixed is None and len(each) == 1 else fixed
-        self._record["thresholds"] = each
+        shown = each[0] if fixed is None and len(each) == 1 else fixed
+        self._write({"threshold": shown, "thresholds": each})
 
-    def expected(self) -> str:
-        """What Dice the labels of the model are expected to have; empty where nothing tells.
+    def assess(self) -> "Iterator[ResultQuality | None]":
+        """The expected Dice of the complete slices; for a worker."""
+        assert self.result is not None and self.model is not None
+        slices = {index: self.request.place(index) for index in self.slices}
+        return assess(self.result, slices, self.model)
 
-        It is written into the record and the features of the layer, too. A person's paint does
-        not count.
-        """
-        if self.result is None or self.result.foreground is None or self.model is None:
-            return ""
-        places = [(index, self.request.place(index)) for index in self.slices]
-        if not places:
-            return ""
-        from src_training.inference.expected_dice import expected_dice
-
-        sums = [self.result.sums(place) for _, place in places]
-        whole = expected_dice(np.sum(sums, axis=0), self.model.quality)
-        each = [expected_dice(part, self.model.quality) for part in sums]
-        self._record["expected_dice"] = whole.to_dict()
-        self._record["expected_dice_of_slices"] = [one.to_dict() for one in each if places[0][0]]
+    def write_quality(self, quality: ResultQuality) -> None:
+        """Write expected Dice into the record and the features of the layer."""
+        self._write(quality.record())
         if self.layer is not None:
             features = self.layer.features.copy()
-            for name in ("value", "low", "high"):
-                title = "expected Dice" if name == "value" else f"expected Dice, {name}"
-                features[title] = [np.nan, getattr(whole, name)]
+            for title, column in quality.features().items():
+                features[title] = column
             self.layer.features = features
-        slices = {index[-1]: one for (index, _), one in zip(places, each, strict=True) if index}
-        return expected_text(whole, slices)
+
+    def write_scores(self, scores: Scores | None, reference: str = "") -> None:
+        """Write the agreement with a reference into the record of the layer, or take it out."""
+        self._write({"reference": None if scores is None else scores.record(reference)})
+
+    def _write(self, values: dict[str, Any]) -> None:
+        """Replace values of the record; the layer gets it anew, for a duplicate shares the old."""
+        self._record |= values
+        if self.layer is not None:
+            self.layer.metadata["msankd"] = dict(self._record)
 
     def _emit_threshold(self) -> None:
         if self.result is not None and self.result.threshold is None:

@@ -1,25 +1,23 @@
 """Figures about a result: its agreement with a reference, and the volumes of its classes."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.datasets.layer_pairs import grid_of
-from napari_msankd.layers import Index, Slicing, array_of
+from napari_msankd.layers import array_of
+from napari_msankd.planes import Index, Slicing
 from napari_msankd.segment.inference import Request
-from napari_msankd.segment.state import span_text
 from napari_msankd.torch_import import preload
 from src_training.errors import InputError
 from src_training.io.volumes.grid import format_size
 
 if TYPE_CHECKING:
     from napari.layers import Labels
-
-    from src_training.inference.expected_dice import ExpectedDice
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class Scores:
         How many planes were compared, and how many the image has.
     note
         How the reference was read, where it holds no plain labels.
+    slices
+        Dice of each slice of a stack, by its index in the image.
     """
 
     dice: float
@@ -48,6 +48,14 @@ class Scores:
     planes: int
     of: int
     note: str = ""
+    slices: dict[Index, float] = field(default_factory=dict)
+
+    def record(self, reference: str) -> dict[str, Any]:
+        """Plain values for the metadata of the result; `reference` is the name of the layer."""
+        values = {"dice": self.dice, "sensitivity": self.sensitivity, "hd95": self.hd95}
+        known = {k: x if math.isfinite(x) else None for k, x in values.items()}
+        slices = [self.slices[index] for index in sorted(self.slices)]
+        return {"name": reference, **known, "unit": self.unit, "dice_of_slices": slices}
 
     def __str__(self) -> str:
         """Text for the widget; n/a where a score is not defined."""
@@ -70,7 +78,7 @@ class Comparison:
     slicing
         How both fall into planes.
     planes
-        Index in `labels` and in `reference` of every plane that is done.
+        Index in the image, in `labels` and in `reference` of every plane that is done.
     of
         How many planes the image has.
     classes
@@ -85,7 +93,7 @@ class Comparison:
     labels: Any
     reference: Any
     slicing: Slicing
-    planes: tuple[tuple[Index, Index], ...]
+    planes: tuple[tuple[Index, Index, Index], ...]
     of: int
     classes: int
     spacing: tuple[float, float]
@@ -112,11 +120,11 @@ def comparison(
         )
     whole, slicing = shape == request.planes.shape, request.slicing
     planes = tuple(
-        (request.place(index), index if whole else request.place(index))
+        (index, request.place(index), index if whole else request.place(index))
         for index in request.indices
         if request.place(index) in done
     )
-    for place, index in planes[:1]:
+    for _, place, index in planes[:1]:
         corner = (0, 0)
         here = grid_of(reference, slicing.at(index, corner))
         there = grid_of(labels, slicing.at(place, corner))
@@ -146,20 +154,22 @@ def compare(what: Comparison) -> Iterator[Scores | None]:
     from src_training.evaluation.metrics import Pooled, score
 
     threshold, note = _reading(what) if what.classes == 2 else (0.0, "")
-    pooled, distances = Pooled(what.classes), []
-    for place, index in what.planes:
+    pooled, distances, slices = Pooled(what.classes), [], {}
+    for shown, place, index in what.planes:
         truth = np.asarray(what.reference[what.slicing.at(index)])
         truth = _classes(truth > threshold if threshold else truth, what.classes)
         labels = _classes(np.asarray(what.labels[what.slicing.at(place)]), what.classes)
         maps = np.stack([labels == k for k in range(what.classes)]).astype(np.float32)
-        pooled.add(maps, truth)
-        distances.append(score(maps, truth, spacing=what.spacing)["hd95"])
+        each = score(maps, truth, spacing=what.spacing, pooled=pooled)
+        distances.append(each["hd95"])
+        if shown:
+            slices[shown] = each["dice"]
         yield None
     total = pooled.result()
     defined = [distance for distance in distances if math.isfinite(distance)]
     hd95 = float(np.mean(defined)) if defined else math.nan
     scores = total["f1"], total["sensitivity"], hd95
-    yield Scores(*scores, what.unit, len(distances), what.of, note)
+    yield Scores(*scores, what.unit, len(distances), what.of, note, slices)
 
 
 def _reading(what: Comparison) -> tuple[float, str]:
@@ -167,7 +177,7 @@ def _reading(what: Comparison) -> tuple[float, str]:
     from src_training.data.classes import StoredMask, read_classes
     from src_training.io.masks import MaskValues
 
-    planes = [np.asarray(what.reference[what.slicing.at(index)]) for _, index in what.planes]
+    planes = [np.asarray(what.reference[what.slicing.at(index)]) for _, _, index in what.planes]
     if not planes:
         return 0.0, ""
     stack = np.stack(planes)
@@ -266,35 +276,6 @@ def extent_text(slices: int, of: int) -> str:
     if of == 1:
         return ""
     return f" · all {of} slices" if slices == of else f" · {slices} of {of} slices"
-
-
-def expected_text(expected: "ExpectedDice", slices: "Mapping[int, ExpectedDice]") -> str:
-    """What Dice the labels are expected to have, and which slices to check.
-
-    Parameters
-    ----------
-    expected
-        Of all complete slices together.
-    slices
-        Of each slice of a stack, by its number; empty for a single image.
-    """
-    text = f"Expected Dice {_with_interval(expected)}"
-    if expected.remark:
-        text += f": {expected.remark}. Check this one."
-    doubtful = [at for at, each in slices.items() if each.remark and not each.empty]
-    if doubtful:
-        text += f"\nCheck slices {span_text(doubtful)}: unlike any validation image"
-    elif slices:
-        worst = min(slices, key=lambda at: (slices[at].empty, slices[at].value))
-        if not slices[worst].empty:
-            text += f"\nLowest in slice {worst}: {_with_interval(slices[worst])}"
-    return text
-
-
-def _with_interval(expected: "ExpectedDice") -> str:
-    if math.isnan(expected.low):
-        return f"{expected.value:.2f} (this model file tells no interval)"
-    return f"{expected.value:.2f} ({expected.low:.2f}–{expected.high:.2f})"
 
 
 def _rounded(ml: float) -> str:

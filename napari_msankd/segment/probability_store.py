@@ -11,12 +11,13 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_msankd.layers import Index, Slicing
+from napari_msankd.planes import Index, Slicing
 from src_training.inference.image_threshold import (
     STEPS,
+    best_threshold,
     binarise,
-    expected_dice_threshold,
     quantise,
+    step_counts,
 )
 
 _CHUNK = 512
@@ -24,10 +25,10 @@ _BAND = 2**20
 
 
 class Result:
-    """Labels of a stack of planes, and its foreground probabilities.
+    """Labels of a stack of planes, and the probabilities behind them.
 
-    The probabilities of two-class models are kept as uint8, so a threshold
-    acts without inference. Models with more classes keep their labels only.
+    The foreground probabilities of two-class models are kept as uint8, so a threshold
+    acts without inference. Of models with more classes that of the label is kept.
     A worker writes while the window reads and moves the threshold.
 
     Parameters
@@ -52,6 +53,9 @@ class Result:
     foreground
         uint8 probabilities in steps of 1/`STEPS`, same shape; None with more
         than two classes.
+    doubt
+        With more than two classes, uint8: 1 less the probability of the label, in steps of
+        1/`STEPS`; None with two.
     written, finished
         Planes that hold something, and planes that are complete.
     threshold
@@ -73,13 +77,18 @@ class Result:
         self.folder = folder
         self.labels = self._array("labels")
         self.foreground = self._array("probabilities") if classes == 2 else None
+        self.doubt = self._array("probabilities") if classes > 2 else None
+        self._classes = classes
+        self._counts: dict[Index, NDArray[np.int64]] = {}
+        self._sums: dict[Index, NDArray[np.float64]] = {}
+        self._maps: dict[Index, NDArray[np.float32]] = {}
         self.written: set[Index] = set()
         self.finished: set[Index] = set()
         self._lock = Lock()
 
     @staticmethod
     def bytes(shape: tuple[int, ...]) -> int:
-        """Bytes that a result of that shape takes at most; half of them with many classes."""
+        """Bytes that a result of that shape takes."""
         return 2 * int(np.prod(shape, dtype=np.int64))
 
     def write(self, index: Index, region: tuple[slice, slice], maps: NDArray[np.float32]) -> None:
@@ -88,6 +97,8 @@ class Result:
         self.written.add(index)
         if self.foreground is None:
             self.labels[where] = maps.argmax(0).astype(np.uint8)
+            self.doubt[where] = quantise(1 - maps.max(0))
+            self._plane(index)[:, *region] = maps
             return
         steps = quantise(maps[1])
         with self._lock:
@@ -98,9 +109,14 @@ class Result:
         """Mark a plane as complete: from now on it has a threshold of its own."""
         self.finished.add(index)
         if self.foreground is None:
+            from src_training.inference.expected_dice import label_sums
+
+            maps = self._plane(index)
+            self._sums[index] = label_sums(maps, maps.argmax(0))
+            self._maps.clear()
             return
-        plane = np.asarray(self.foreground[self.slicing.at(index)])
-        self._own[index] = expected_dice_threshold(plane)
+        counts = step_counts(np.asarray(self.foreground[self.slicing.at(index)]))
+        self._counts[index], self._own[index] = counts, best_threshold(counts)
         if self.threshold is None:
             for _ in self._apply(index):
                 pass
@@ -134,15 +150,24 @@ class Result:
         self.labels = self._array(f"labels-{uuid4().hex[:6]}")
 
     def sums(self, index: Index) -> NDArray[np.float64]:
-        """`label_sums` of a plane of a two-class result, for its expected Dice."""
-        from src_training.inference.expected_dice import sums_of_steps
+        """`label_sums` of the model's labels of a complete plane, for their expected Dice."""
+        from src_training.inference.expected_dice import sums_of_counts
 
-        plane = np.asarray(self.foreground[self.slicing.at(index)])
-        return sums_of_steps(plane, self.threshold_at(index))
+        if self.foreground is None:
+            return self._sums[index]
+        return sums_of_counts(self._counts[index], self.threshold_at(index))
 
     def probabilities(self, index: Index) -> NDArray[np.float32]:
         """Foreground probabilities (Y, X) of a plane, in steps of 1/`STEPS`."""
         return np.asarray(self.foreground[self.slicing.at(index)], np.float32) / STEPS
+
+    def _plane(self, index: Index) -> NDArray[np.float32]:
+        """The probabilities (K, Y, X) of the plane under way; background where no tile was yet."""
+        if index not in self._maps:
+            # Of a stopped run an incomplete plane may be left.
+            self._maps = {index: np.zeros((self._classes, *self.slicing.size), np.float32)}
+            self._maps[index][0] = 1
+        return self._maps[index]
 
     def _array(self, name: str) -> Any:
         if self.folder is None:

@@ -39,9 +39,12 @@ def provenance(request: "Request") -> dict[str, Any]:
             the model has more than two classes.
         ``thresholds``
             Of each complete slice, in the order of `slices`; none with more than two classes.
-        ``expected_dice``, ``expected_dice_of_slices``
+        ``expected_dice``, ``expected_dice_of_classes``, ``expected_dice_of_slices``
             The Dice that the model's labels are expected to have, see `ExpectedDice`, once the
-            run has ended, and of each of `slices`; not with more than two classes.
+            run has ended; of each foreground class, and of each of `slices`.
+        ``reference``
+            Agreement with the reference layer, where one was chosen: its name, ``dice``,
+            ``sensitivity``, ``hd95`` with its ``unit``, and ``dice_of_slices``.
         ``started``
             ISO 8601, UTC.
         ``seconds``

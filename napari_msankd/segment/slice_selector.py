@@ -4,7 +4,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
-from napari_msankd.layers import Slicing
+from napari_msankd.planes import Slicing
 from napari_msankd.segment.state import Part, SliceChoice
 from napari_msankd.widgets.layout import elide_combo
 

@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from psygnal import SignalGroupDescriptor
 
 from napari_msankd.formatting import format_duration
-from napari_msankd.layers import (
-    Index,
-    Slicing,
-    array_of,
-    layer_by_id,
-    planes_of,
-    shown_axis,
-    shown_index,
-)
+from napari_msankd.layers import array_of, layer_by_id, shown_axis, shown_index
 from napari_msankd.masks import is_mask_like
+from napari_msankd.planes import Index, Slicing, planes_of
 from napari_msankd.segment.inference import ModelInfo, Request
 from napari_msankd.settings import Preferences
 from src_training.errors import InputError
@@ -84,6 +77,34 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class SliceCurve:
+    """Expected and real Dice of the slices of a stack, in order.
+
+    Attributes
+    ----------
+    indices
+        Of the slices in the image.
+    at
+        Their numbers: along the axis of slices, or counted through where there are several.
+    expected, low, high
+        Expected Dice and its interval; NaN where none is known.
+    dice
+        Against the reference; NaN without one.
+    """
+
+    indices: tuple[Index, ...]
+    at: tuple[int, ...]
+    expected: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    dice: tuple[float, ...]
+
+    def nearest(self, number: float) -> Index:
+        """The slice that lies nearest to a number."""
+        return min(zip(self.at, self.indices, strict=True), key=lambda x: abs(x[0] - number))[1]
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a run has come.
 
@@ -145,6 +166,10 @@ class SegmentState:
         What happened last, and the traceback of an unexpected error.
     expected, scores, volumes
         Figures about the result.
+    curve
+        Expected and real Dice by slice; None for a single image.
+    shown_slice
+        Index in the image of the slice of the result in view.
     resumable
         Whether a stopped run of the chosen image and model can go on.
     solid
@@ -174,6 +199,8 @@ class SegmentState:
     expected: Figure = field(default_factory=Figure)
     scores: Figure = field(default_factory=Figure)
     volumes: Figure = field(default_factory=Figure)
+    curve: SliceCurve | None = None
+    shown_slice: Index = ()
     resumable: bool = False
     solid: bool = False
 
@@ -242,6 +269,7 @@ class SegmentState:
     def clear_figures(self) -> None:
         """There is no result any more."""
         self.expected = self.scores = self.volumes = Figure()
+        self.curve = None
 
     def asks_angle(self, viewer: "ViewerModel") -> bool:
         """Whether the camera matters: the model knows its own, and the image is a photograph."""

@@ -8,14 +8,16 @@ import psutil
 from qtpy.QtCore import Qt
 from superqt.utils import qdebounced
 
-from napari_msankd.layers import WidgetLayers, add_layer, as_labels, layer_by_id
+from napari_msankd.layers import WidgetLayers, add_layer, as_labels, layer_by_id, show_plane
+from napari_msankd.planes import Index
 from napari_msankd.sample_data import LayerData, abdomen_ct, fundus_a
 from napari_msankd.segment.calibration_dialog import CalibrationDialog
+from napari_msankd.segment.figures import ResultFigures
 from napari_msankd.segment.form import SegmentForm
 from napari_msankd.segment.inference import Compatibility, Request, check, device_name
 from napari_msankd.segment.live_labels import LiveLabels
 from napari_msankd.segment.messages import compatibility_text, device_text, storage_note
-from napari_msankd.segment.metrics import Scores, compare, label_volume, measure
+from napari_msankd.segment.slice_plot import SlicePlot
 from napari_msankd.segment.state import (
     Figure,
     Progress,
@@ -24,7 +26,9 @@ from napari_msankd.segment.state import (
     end_message,
 )
 from napari_msankd.settings import preferences
+from napari_msankd.theme import theme_colors
 from napari_msankd.widgets.error_dialog import show_traceback
+from napari_msankd.widgets.line_plot import load_pyqtgraph
 from napari_msankd.workers import Failure, WorkerGroup, as_failure
 from src_training.errors import InputError
 
@@ -59,8 +63,7 @@ class SegmentWidget(SegmentForm):
         self._checked: Request | None = None
         self._layers = WidgetLayers(viewer)
         self._check_soon = qdebounced(self._check, timeout=_REST_MS, parent=self)
-        self._score_soon = qdebounced(self._score, timeout=_REST_MS, parent=self)
-        self._measure_soon = qdebounced(self._measure, timeout=_REST_MS, parent=self)
+        self._figures = ResultFigures(self.state, self.workers, self)
         self._connect_controls()
         self._connect_viewer()
         self.state.choose_model(self.model.path)
@@ -106,8 +109,8 @@ class SegmentWidget(SegmentForm):
     def on_end(self) -> None:
         """Stop whatever is under way, and show what was hidden."""
         self.state.events.disconnect()
-        for soon in (self._check_soon, self._score_soon, self._measure_soon):
-            soon.cancel()
+        self._check_soon.cancel()
+        self._figures.stop()
         self.workers.cancel_all()
         for run in {self._run, self._shown}:
             if run is not None:
@@ -139,12 +142,14 @@ class SegmentWidget(SegmentForm):
         self.listen(layers.inserted, self._on_layers)
         self.listen(layers.removed, self._on_layers)
         self.listen(layers.renamed, self._redraw)
+        self.listen(self.viewer.events.theme, self._on_theme)
         self.listen(dims.order, self._on_order)
         self.listen(dims.current_step, self._on_step)
         self.listen(dims.ndisplay, self._on_ndisplay)
         events = self.state.events
         for event in (events.image, events.model, events.angle, events.flips, events.slices):
             event.connect(self._on_input)
+        events.curve.connect(self._on_curve)
 
     def _on_input(self) -> None:
         self.state.resumable = self._can_resume()
@@ -165,6 +170,7 @@ class SegmentWidget(SegmentForm):
         self._check_soon()
 
     def _on_step(self) -> None:
+        self._find_shown_slice()
         if self.state.slices.part == "current":
             self._check_soon()
 
@@ -219,11 +225,8 @@ class SegmentWidget(SegmentForm):
             former.retire()
         self._shown = run
         run.threshold_shown.connect(self._on_threshold_shown)
-        run.outdated.connect(self.state.outdate_figures)
-        run.changed.connect(self._score_soon)
-        run.changed.connect(self._measure_soon)
         run.layer_removed.connect(self._on_layer_removed)
-        self._clear_figures()
+        self._figures.show(run)
         self.state.result = run.layer.unique_id if run.layer is not None else None
         self.state.solid = run.is_volume
 
@@ -253,7 +256,7 @@ class SegmentWidget(SegmentForm):
         run, self._shown = self._shown, None
         self.state.result = None
         self.state.resumable = self.state.solid = False
-        self._clear_figures()
+        self._figures.show(None)
         if run is not None and not run.running:
             run.retire()
             if run is self._run:
@@ -290,20 +293,13 @@ class SegmentWidget(SegmentForm):
             if run is not None:
                 run.set_threshold(threshold)
 
-    def _clear_figures(self) -> None:
-        """Take away what was computed about a result, and what is being computed."""
-        for figure in ("score", "measure"):
-            self.workers.cancel(figure)
-        self.state.clear_figures()
-
     def _on_reference(self) -> None:
         layer = self.reference.layer
-        self.state.scores = Figure()
         if layer is not None and layer.unique_id != self.state.reference:
-            self.listen(layer.events.paint, self._on_reference_painted)
+            self.listen(layer.events.paint, self._figures.reference_painted)
         self.state.reference = None if layer is None else layer.unique_id
         self.state.find_mask(self.viewer)
-        self._score_soon()
+        self._figures.compare_with(layer)
 
     def _on_as_labels(self) -> None:
         try:
@@ -311,48 +307,30 @@ class SegmentWidget(SegmentForm):
         except InputError as error:
             self.state.scores = Figure(f"⚠ {error}")
 
-    def _on_reference_painted(self) -> None:
-        self.state.scores = self.state.scores.outdated()
-        self._score_soon()
+    def _on_curve(self) -> None:
+        """Make the plot of slices once it is needed: pyqtgraph takes long."""
+        self._find_shown_slice()
+        if self.state.curve is not None and self.curve is None and "plot" not in self.workers:
+            self.workers.start("plot", load_pyqtgraph(), lambda _: self._add_curve())
 
-    def _score(self) -> None:
-        self.workers.cancel("score")
-        reference, run = self.reference.layer, self._shown
-        if reference is None or run is None or run.layer is None or run.result is None:
-            self.state.scores = Figure()
-        elif reference == run.layer:
-            self.state.scores = Figure("The reference is the result itself. Choose another layer.")
-        elif not run.running and run.result.finished:
-            try:
-                steps = compare(run.compared_with(reference))
-            except InputError as error:
-                self.state.scores = Figure(f"⚠ {error}")
-                return
-            self.workers.start("score", steps, self._on_scores, self._on_score_failed)
+    def _find_shown_slice(self) -> None:
+        self.state.shown_slice = () if self._shown is None else self._shown.shown_slice
 
-    def _on_scores(self, scores: Scores | None) -> None:
-        if scores is not None:
-            self.state.scores = Figure(str(scores))
+    def _add_curve(self) -> None:
+        self.curve = SlicePlot(theme_colors(self.viewer))
+        self.curve.chosen.connect(self._on_slice_chosen)
+        self.curve_place.addWidget(self.curve)
+        self._redraw()
 
-    def _on_score_failed(self, failure: Failure) -> None:
-        self.state.scores = Figure(f"⚠ {failure.sentence}")
+    def _on_theme(self) -> None:
+        if self.curve is not None:
+            self.curve.recolor(theme_colors(self.viewer))
 
-    def _measure(self) -> None:
-        """Compute the volume of each class, where the layer is a volume with lengths."""
-        self.workers.cancel("measure")
+    def _on_slice_chosen(self, index: Index) -> None:
         run = self._shown
-        if run is None or run.layer is None or run.model is None or run.result is None:
-            return
-        if not run.running:
-            self.state.expected = Figure(run.expected())
-            classes, finished = run.model.classes, run.result.finished
-            what = label_volume(run.layer, run.request, finished, classes)
-            if what is not None:
-                self.workers.start("measure", measure(what), self._on_volumes)
-
-    def _on_volumes(self, volumes: str | None) -> None:
-        if volumes is not None:
-            self.state.volumes = Figure(volumes)
+        if run is not None and run.layer is not None:
+            axis = run.request.planes.axis
+            show_plane(self.viewer, run.layer, run.request.place(index), axis)
 
     def _on_solid(self, solid: bool) -> None:
         """Show the labels alone in 3-D: an image's brightest voxels would lie over them."""

@@ -19,7 +19,7 @@ from scipy.special import expit, logit
 
 from src_training.data.preprocessing.geometry import Float
 from src_training.inference.bn_adaptation import KnownInputs, Shift
-from src_training.inference.image_threshold import STEPS, binarise
+from src_training.inference.image_threshold import STEPS, binarise, step_probabilities
 
 Sums = NDArray[np.float64]
 """(K - 1, 4), of each foreground class: pixels labelled, probability in them, probability in all,
@@ -270,18 +270,16 @@ def label_sums(probabilities: Float, labels: NDArray[np.integer]) -> Sums:
     return np.array(sums, np.float64)
 
 
-def sums_of_steps(steps: NDArray[np.uint8], threshold: float) -> Sums:
-    """`label_sums` of two classes, from the foreground probabilities that `quantise` made.
+def sums_of_counts(pixels: NDArray[np.int64], threshold: float) -> Sums:
+    """`label_sums` of two classes, from the `step_counts` of the foreground probabilities.
 
-    >>> sums_of_steps(np.array([[0, 50, 150]], np.uint8), 0.5).tolist()
+    >>> pixels = np.zeros(STEPS + 1, np.int64)
+    >>> pixels[[0, 50, 150]] = 1
+    >>> sums_of_counts(pixels, 0.5).tolist()
     [[1.0, 0.7525, 1.005, 3.0]]
     """
-    pixels = np.bincount(steps.ravel(), minlength=STEPS + 1).astype(np.float64)
-    # Quantising rounds down, so a step stands for its centre; the outer two are exact.
-    shares = (np.arange(STEPS + 1) + 0.5) / STEPS
-    shares[[0, -1]] = 0, 1
     chosen = binarise(np.arange(STEPS + 1), threshold) > 0
-    expected = pixels * shares
+    expected = pixels * step_probabilities()
     return np.array([[pixels[chosen].sum(), expected[chosen].sum(), expected.sum(), pixels.sum()]])
 
 

@@ -35,6 +35,30 @@ def binarise(steps: NDArray[np.integer], threshold: float) -> NDArray[np.uint8]:
     return np.asarray(steps >= math.ceil(threshold * STEPS - _TOLERANCE), np.uint8)
 
 
+def step_counts(steps: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many pixels have each quantised probability, (`STEPS` + 1,).
+
+    >>> step_counts(np.array([[0, 1, 1]], np.uint8))[:3].tolist()
+    [1, 2, 0]
+    """
+    import torch  # Counts bytes; NumPy would first make eight of each.
+
+    counts: NDArray[np.int64] = torch.bincount(
+        torch.from_numpy(steps).ravel(), minlength=STEPS + 1
+    ).numpy()
+    return counts
+
+
+def step_probabilities() -> NDArray[np.float64]:
+    """The probability that each step stands for, (`STEPS` + 1,).
+
+    Quantising rounds down, so a step stands for its centre; the outer two are exact.
+    """
+    probabilities = (np.arange(STEPS + 1) + 0.5) / STEPS
+    probabilities[[0, -1]] = 0, 1
+    return probabilities
+
+
 def expected_dice_threshold(steps: NDArray[np.uint8]) -> float:
     """The threshold at which the labels of an image have the best expected Dice.
 
@@ -64,13 +88,12 @@ def expected_dice_threshold(steps: NDArray[np.uint8]) -> float:
     >>> expected_dice_threshold(quantise(clear)), expected_dice_threshold(quantise(faint))
     (0.38, 0.28)
     """
-    import torch  # Counts bytes; NumPy would first make eight of each.
+    return best_threshold(step_counts(steps))
 
-    pixels = torch.bincount(torch.from_numpy(steps).ravel(), minlength=STEPS + 1).double().numpy()
-    # Quantising rounds down, so a step stands for its centre; the outer two are exact.
-    probability = (np.arange(STEPS + 1) + 0.5) / STEPS
-    probability[[0, -1]] = 0, 1
-    expected = pixels * probability
+
+def best_threshold(pixels: NDArray[np.int64]) -> float:
+    """`expected_dice_threshold` of an image by its `step_counts`."""
+    expected = pixels * step_probabilities()
     above, overlap = (np.cumsum(part[::-1])[::-1] for part in (pixels, expected))
     dice = 2 * overlap / np.maximum(above + expected.sum(), 1)
     allowed = np.arange(round(LOWEST * STEPS), round(HIGHEST * STEPS) + 1, STEPS // 100)

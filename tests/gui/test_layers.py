@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
-from napari_msankd.layers import Slicing, WidgetLayers, placement, planes_of, shown_index
+from napari_msankd.layers import WidgetLayers, placement, shown_index
+from napari_msankd.planes import Slicing, planes_of
 from src_training.errors import InputError
 
 numbers = st.floats(-50, 50, allow_nan=False)

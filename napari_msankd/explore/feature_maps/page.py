@@ -26,7 +26,8 @@ from napari_msankd.explore.feature_maps.layers import (
 )
 from napari_msankd.explore.sample_layers import camera_angle
 from napari_msankd.explore.state import ExploreState
-from napari_msankd.layers import Index, Planes, WidgetLayers, planes_of, shown_index
+from napari_msankd.layers import WidgetLayers, shown_index
+from napari_msankd.planes import Index, Planes, planes_of
 from napari_msankd.widgets.layer_combo import LayerCombo
 from napari_msankd.widgets.layout import group_box
 from napari_msankd.widgets.wrapping_label import WrappingLabel

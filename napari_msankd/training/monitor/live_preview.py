@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
-from napari_msankd.layers import (
-    Index,
-    Planes,
-    WidgetLayers,
-    placement,
-    planes_of,
-    shown_index,
-)
+from napari_msankd.layers import WidgetLayers, placement, shown_index
+from napari_msankd.planes import Index, Planes, planes_of
 from napari_msankd.theme import label_colormap
 from napari_msankd.workers import WorkerGroup
 from src_training.errors import InputError

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
 
+from napari_msankd.segment import figures
 from napari_msankd.segment import inference as segmenting
-from napari_msankd.segment import widget as segment
+from napari_msankd.segment.metrics import Scores
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
 from tests.gui.conftest import PATIENCE
@@ -25,12 +26,12 @@ def held(monkeypatch, qtbot):
     """Hold back what a worker counts; gives what lets it go and hears it out."""
     going = Event()
 
-    def hold(name, figure):
+    def hold(name, result):
         def steps(_):
             going.wait(PATIENCE / 1000)
-            yield figure
+            yield result
 
-        monkeypatch.setattr(segment, name, steps)
+        monkeypatch.setattr(figures, name, steps)
 
     def let_go():
         going.set()
@@ -57,7 +58,7 @@ def test_millilitres_that_are_being_counted_go_with_their_layer(
 def test_scores_that_are_being_counted_go_with_their_reference(
     image, viewer, widget, segmented, held, qtbot
 ):
-    held("compare", "Dice 0.5")
+    held("compare", Scores(0.5, 0.5, 1, "px", 6, 6))
     viewer.add_image(image, rgb=True)
     labels = segmented()
     widget.reference.layer = viewer.add_labels(np.asarray(labels.data).copy())
@@ -78,14 +79,17 @@ def test_old_figures_are_marked_until_there_are_new_ones(
     qtbot.waitUntil(lambda: all(each.text() for each in figures), timeout=PATIENCE)
     before = [each.text() for each in figures]
     assert all(each.isEnabled() for each in figures)
-    held("compare", "Dice 0.5")
+    held("compare", Scores(0.5, 0.5, 1, "px", 6, 6))
     held("measure", "vessel 9 ml")
     widget.threshold.setValue(0.7)
     assert [each.text() for each in figures] == [f"{text} (updating…)" for text in before]
     assert not any(each.isEnabled() for each in figures)
     held.let_go()
     qtbot.waitUntil(lambda: all(each.isEnabled() for each in figures), timeout=PATIENCE)
-    assert [each.text() for each in figures] == ["Dice 0.5", "vessel 9 ml"]
+    assert [each.text() for each in figures] == [
+        "Dice 0.500 · sensitivity 0.500\nHD95 1.0 px · all 6 slices",
+        "vessel 9 ml",
+    ]
 
 
 def test_a_reference_with_noise_is_divided_and_said(image, viewer, widget, segmented, qtbot):

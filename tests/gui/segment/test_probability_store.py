@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from napari_msankd.layers import Slicing
+from napari_msankd.planes import Slicing
 from napari_msankd.segment.probability_store import Result, new_folder
 from src_training.inference.image_threshold import STEPS, expected_dice_threshold, quantise
 from src_training.inference.predictor import labels_from

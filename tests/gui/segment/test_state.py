@@ -10,7 +10,8 @@ from napari.components import ViewerModel
 from napari_msankd.layers import shown_axis
 from napari_msankd.masks import is_mask_like
 from napari_msankd.segment.inference import ModelInfo
-from napari_msankd.segment.metrics import Scores, expected_text, format_volumes
+from napari_msankd.segment.metrics import Scores, format_volumes
+from napari_msankd.segment.quality import ResultQuality, expected_text, slice_curve
 from napari_msankd.segment.state import (
     Figure,
     Progress,
@@ -235,11 +236,35 @@ def test_what_the_plugin_made_is_no_image_to_segment(viewer):
     assert is_mask_like(made)
 
 
+def dice(value):
+    return ExpectedDice(value, value - 0.1, value + 0.1, value, extrapolated=value < 0.5)
+
+
 def test_expected_dice_names_the_slices_to_check():
-    good, bad = (ExpectedDice(v, v - 0.1, v + 0.1, v, extrapolated=v < 0.5) for v in (0.8, 0.4))
-    assert expected_text(good, {}) == "Expected Dice 0.80 (0.70–0.90)"
-    assert expected_text(bad, {}).endswith(
-        "less sure than on any validation image. Check this one."
-    )
-    assert "Check slices 3–4: unlike" in expected_text(good, {2: good, 3: bad, 4: bad})
-    assert "Lowest in slice 2: 0.80" in expected_text(good, {2: good})
+    good, bad = dice(0.8), dice(0.4)
+    alone = {"liver": good}
+
+    def text(whole, *slices):
+        return expected_text(ResultQuality(whole, alone, dict(slices)))
+
+    assert text(good) == "Expected Dice 0.80 (0.70–0.90)"
+    assert text(bad).endswith("less sure than on any validation image. Check this one.")
+    assert "Check slices 3–4: unlike" in text(good, ((2,), good), ((3,), bad), ((4,), bad))
+    assert "Lowest in slice 2: 0.80" in text(good, ((2,), good), ((3,), dice(0.9)))
+    assert "Check slices (1, 3), (2, 3): " in text(good, ((1, 3), bad), ((2, 3), bad))
+
+
+def test_expected_dice_of_several_classes_is_listed():
+    quality = ResultQuality(dice(0.7), {"liver": dice(0.8), "tumour": dice(0.6)})
+    assert "\nliver 0.80 (0.70–0.90) · tumour 0.60 (0.50–0.70)" in expected_text(quality)
+    assert quality.features()["expected Dice"][1:] == [0.8, 0.6]
+
+
+def test_the_curve_has_expected_beside_real_dice():
+    quality = ResultQuality(dice(0.8), {}, {(4,): dice(0.9), (2,): dice(0.7)})
+    curve = slice_curve(quality, {(4,): 0.85}, (6,))
+    assert curve.at == (2, 4) and curve.expected == (0.7, 0.9) and curve.dice[1] == 0.85
+    assert np.isnan(curve.dice[0]) and curve.nearest(3.4) == (4,)
+    assert slice_curve(ResultQuality(dice(0.8), {}), {}, ()) is None
+    several = ResultQuality(dice(0.8), {}, {(0, 1): dice(0.9), (1, 0): dice(0.7)})
+    assert slice_curve(several, {}, (2, 3)).at == (1, 3)

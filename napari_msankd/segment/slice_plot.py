@@ -1,0 +1,137 @@
+"""Expected Dice of every slice as a small plot; a click moves the viewer to the slice."""
+
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QPointF, Qt, Signal
+from qtpy.QtWidgets import QFrame, QVBoxLayout, QWidget
+
+from napari_msankd.planes import Index
+from napari_msankd.segment.state import SliceCurve
+from napari_msankd.theme import LINES, ThemeColors
+from napari_msankd.widgets.wrapping_label import WrappingLabel
+
+_HEIGHT = 120
+_EXPECTED, _REAL = LINES[0], LINES[1]
+_BAND = "#2b83d640"
+_STALE = 0.35
+_RANGE = (0, 1.05)
+"""Of Dice, with room for a line at 1."""
+
+
+class SlicePlot(QWidget):
+    """Expected Dice with its interval by slice, beside the real one where that is known.
+
+    `load_pyqtgraph` comes before the first.
+
+    Parameters
+    ----------
+    colors
+        Of the theme.
+
+    Attributes
+    ----------
+    chosen
+        Emitted with the index in the image of the slice that was clicked.
+    """
+
+    chosen = Signal(object)
+
+    def __init__(self, colors: ThemeColors) -> None:
+        super().__init__()
+        import pyqtgraph
+
+        self._curve: SliceCurve | None = None
+        self.legend = WrappingLabel()
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.canvas = pyqtgraph.PlotWidget()
+        self.canvas.setFrameShape(QFrame.Shape.NoFrame)
+        self.canvas.setFixedHeight(_HEIGHT)
+        self.canvas.setToolTip("Expected Dice of each slice. Click to go to the slice")
+        self._item = self.canvas.getPlotItem()
+        self._item.hideButtons()
+        self._item.setMenuEnabled(False)
+        self._item.setMouseEnabled(False, False)
+        self._low, self._high = (pyqtgraph.PlotCurveItem(pen=None) for _ in range(2))
+        band = pyqtgraph.FillBetweenItem(self._low, self._high, brush=_BAND)
+        self._expected = _line(_EXPECTED)
+        self._dice = _line(_REAL)
+        self._mark = pyqtgraph.InfiniteLine(angle=90, movable=False)
+        for part in (self._low, self._high, band, self._expected, self._dice, self._mark):
+            self._item.addItem(part)
+        self.canvas.scene().sigMouseClicked.connect(self._on_clicked)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.legend)
+        layout.addWidget(self.canvas)
+        self.recolor(colors)
+
+    def draw(self, curve: SliceCurve | None, shown: Index, stale: bool = False) -> None:
+        """Show the slices of a result.
+
+        Parameters
+        ----------
+        curve
+            What to draw; None hides the plot.
+        shown
+            The slice in view, which is marked.
+        stale
+            Whether the labels have changed since: it is drawn faintly.
+        """
+        self.setVisible(curve is not None)
+        if curve is not None and curve != self._curve:
+            self._set(curve)
+        self._curve = curve
+        if curve is not None:
+            self._item.setOpacity(_STALE if stale else 1)
+            self._mark.setVisible(shown in curve.indices)
+            if shown in curve.indices:
+                self._mark.setValue(curve.at[curve.indices.index(shown)])
+
+    def recolor(self, colors: ThemeColors) -> None:
+        """Take the colors of another theme."""
+        self.canvas.setBackground(colors.background)
+        for side in ("bottom", "left"):
+            axis = self._item.getAxis(side)
+            axis.enableAutoSIPrefix(False)
+            axis.setPen(colors.faint)
+            axis.setTextPen(colors.dim)
+        self._item.showGrid(x=False, y=True, alpha=0.25)
+        self._mark.setPen(colors.dim, width=1)
+
+    def _set(self, curve: SliceCurve) -> None:
+        at = np.asarray(curve.at, float)
+        for item, values in (
+            (self._low, curve.low),
+            (self._high, curve.high),
+            (self._expected, curve.expected),
+            (self._dice, curve.dice),
+        ):
+            # pyqtgraph warns of a line without a single number.
+            known = np.isfinite(values)
+            item.setData(at[known], np.asarray(values)[known])
+        self._item.setRange(xRange=(at[0], at[-1]), yRange=_RANGE, padding=0.02)
+        names = [(_EXPECTED, "expected Dice")]
+        if np.isfinite(curve.dice).any():
+            names.append((_REAL, "Dice"))
+        marks = (f'<span style="color:{color}">━</span>&nbsp;{name}' for color, name in names)
+        numbers = "slice" if len(curve.indices[0]) == 1 else "slice, counted through all axes"
+        self.legend.setText(f"{' &nbsp;'.join(marks)} by {numbers}")
+
+    def _on_clicked(self, event: Any) -> None:
+        if self._curve is not None and event.button() == Qt.MouseButton.LeftButton:
+            self.choose_at(self._item.getViewBox().mapSceneToView(event.scenePos()))
+
+    def choose_at(self, point: QPointF) -> None:
+        """Go to the slice nearest to a point of the axes."""
+        if self._curve is not None:
+            self.chosen.emit(self._curve.nearest(point.x()))
+
+
+def _line(color: str) -> Any:
+    import pyqtgraph
+
+    marks = {"symbol": "o", "symbolSize": 3, "symbolBrush": color, "symbolPen": None}
+    pen = pyqtgraph.mkPen(color, width=1)
+    return pyqtgraph.PlotDataItem(pen=pen, connect="finite", antialias=True, **marks)

@@ -1,0 +1,91 @@
+"""What Segment shows of how good a result is expected to be."""
+
+import json
+
+import numpy as np
+import pytest
+from napari.layers._layer_actions import _duplicate_layer
+from qtpy.QtCore import QPoint, Qt
+
+from src_training.inference.expected_dice import expected_dice, label_sums
+from src_training.inference.model_file import load_model
+from src_training.inference.predictor import Predictor
+from tests.gui.conftest import PATIENCE, make_model
+
+CLASSES = ("background", "liver", "tumour")
+
+
+@pytest.fixture
+def assessed(widget, segmented, qtbot):
+    """Segment, and wait for the expected Dice; gives the labels."""
+
+    def press():
+        labels = segmented()
+        qtbot.waitUntil(lambda: "Expected Dice" in widget.expected.text(), timeout=PATIENCE)
+        return labels
+
+    return press
+
+
+def test_several_classes_have_an_expected_dice_each(
+    viewer, widget, assessed, image, tmp_path, qtbot
+):
+    file = make_model(tmp_path / "organs.safetensors", CLASSES)
+    widget.model.open(file)
+    viewer.add_image(image, rgb=True)
+    labels = assessed()
+    predictor = Predictor(load_model(file), "cpu")
+    maps = predictor.predict(image)
+    wanted = expected_dice(label_sums(maps, maps.argmax(0)), None).value
+    record = labels.metadata["msankd"]
+    assert record["expected_dice"]["value"] == pytest.approx(wanted, abs=1e-6)
+    assert [*record["expected_dice_of_classes"]] == ["liver", "tumour"]
+    assert list(labels.features["class"]) == list(CLASSES)
+    shown = labels.features["expected Dice"]
+    assert np.isnan(shown[0]) and np.mean(shown[1:]) == pytest.approx(wanted, abs=1e-6)
+    assert "liver 0." in widget.expected.text() and "tumour 0." in widget.expected.text()
+    json.dumps(record)
+
+
+def test_a_duplicate_keeps_its_figures(viewer, widget, assessed, image, qtbot):
+    viewer.add_image(image, rgb=True)
+    labels = assessed()
+    viewer.layers.selection = {labels}
+    _duplicate_layer(viewer.layers)
+    copy = viewer.layers[f"{labels.name} copy"]
+    before = copy.metadata["msankd"]["expected_dice"]["value"]
+    assert copy.features["expected Dice"][1] == before
+    widget.threshold.setValue(0.9)
+    qtbot.waitUntil(lambda: labels.features["expected Dice"][1] != before, timeout=PATIENCE)
+    assert copy.metadata["msankd"]["expected_dice"]["value"] == before
+    assert copy.metadata["msankd"]["threshold"] != 0.9
+
+
+def test_a_click_on_the_plot_goes_to_the_slice(stack, window, docked, qtbot):
+    window.add_image(np.concatenate([stack] * 3), scale=(2, 1, 1), translate=(5, 0, 0))
+    docked.run.click()
+    qtbot.waitUntil(lambda: docked.curve is not None, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: docked.curve.canvas.isVisible(), timeout=PATIENCE)
+    canvas = docked.curve.canvas
+    box = canvas.getPlotItem().getViewBox()
+    for wanted in (9, 2):
+        at = canvas.mapFromScene(box.mapViewToScene(QPoint(wanted, 0)))
+        qtbot.mouseClick(canvas.viewport(), Qt.MouseButton.LeftButton, pos=at - QPoint(0, 20))
+        qtbot.waitUntil(lambda: window.dims.point[0] == 5 + 2 * wanted, timeout=PATIENCE)  # noqa: B023
+        assert docked.state.shown_slice == (wanted,)
+
+
+def test_real_dice_stands_beside_that_of_each_slice(stack, viewer, widget, assessed, qtbot):
+    viewer.add_image(stack)
+    labels = assessed()
+    assert np.isnan(widget.state.curve.dice).all()
+    truth = np.asarray(labels.data).copy()
+    truth[2] = 1 - truth[2]
+    widget.reference.layer = viewer.add_labels(truth, name="expert")
+    qtbot.waitUntil(lambda: "Dice 0." in widget.scores.text(), timeout=PATIENCE)
+    assert widget.state.curve.dice == (1, 1, 0, 1)
+    record = labels.metadata["msankd"]["reference"]
+    assert record["name"] == "expert" and record["dice_of_slices"] == [1, 1, 0, 1]
+    widget.reference.layer = None
+    qtbot.waitUntil(lambda: labels.metadata["msankd"]["reference"] is None, timeout=PATIENCE)
+    assert np.isnan(widget.state.curve.dice).all()
