@@ -99,3 +99,10 @@ def label_colormap(classes: int) -> Any:
     return DirectLabelColormap(
         color_dict={None: "#ff9f1a", 0: "transparent", 1: _FOREGROUND}, name="foreground"
     )
+
+
+def uncertainty_colormap() -> Any:
+    """From nothing to a magenta that neither fundus nor CT has: what is sure hides no image."""
+    from napari.utils.colormaps import Colormap
+
+    return Colormap([[1, 0, 0.75, 0], [1, 0, 0.75, 1]], name="uncertainty")

@@ -165,6 +165,12 @@ class SegmentForm(PluginWidget):
         self.solid = QPushButton("&3-D view")
         self.solid.setCheckable(True)
         self.solid.setToolTip("Toggle 3-D rendering of the labels")
+        self.unsure = QPushButton("&Uncertainty")
+        self.unsure.setCheckable(True)
+        self.unsure.setToolTip(
+            "Show where the model is unsure, as a layer: of each pixel the probability that its\n"
+            "most probable class is wrong, from 0 to 0.5 with two classes. No new run"
+        )
         box, form, below = group_box("Result")
         self.result_box = box
         row = QHBoxLayout()
@@ -179,8 +185,13 @@ class SegmentForm(PluginWidget):
         below.addWidget(self.as_labels)
         below.addWidget(self.expected)
         below.addLayout(self.curve_place)
-        for part in (self.scores, self.volumes, self.solid, self.calibrate):
-            below.addWidget(part)
+        below.addWidget(self.scores)
+        below.addWidget(self.volumes)
+        views = QHBoxLayout()
+        views.addWidget(self.unsure)
+        views.addWidget(self.solid)
+        below.addLayout(views)
+        below.addWidget(self.calibrate)
         return box
 
     def draw(self, state: SegmentState) -> None:
@@ -240,6 +251,9 @@ class SegmentForm(PluginWidget):
             label.setEnabled(not figure.stale)
         if self.curve is not None:
             self.curve.draw(state.curve, state.shown_slice, state.expected.stale)
+        self.unsure.setEnabled(layer is not None and not state.running)
+        with signals_blocked(self.unsure):
+            self.unsure.setChecked(layer_by_id(self.viewer, state.uncertainty) is not None)
         self.solid.setVisible(state.solid)
         with signals_blocked(self.solid):
             self.solid.setChecked(self.viewer.dims.ndisplay == 3)

@@ -12,11 +12,11 @@ from napari_msankd.planes import Index
 from napari_msankd.readers import VOLUME
 from napari_msankd.segment.inference import ModelInfo, Request, Started, Step, segment
 from napari_msankd.segment.metrics import Comparison, Scores, comparison
-from napari_msankd.segment.probability_store import Result
+from napari_msankd.segment.probability_store import Result, Uncertainty
 from napari_msankd.segment.provenance import provenance
 from napari_msankd.segment.quality import ResultQuality, assess
 from napari_msankd.segment.state import Progress
-from napari_msankd.theme import label_colormap
+from napari_msankd.theme import label_colormap, uncertainty_colormap
 from napari_msankd.workers import Failure, Worker
 from src_training.inference.forward_progress import ForwardProgress
 
@@ -326,6 +326,21 @@ class LiveLabels(QObject):
         assert self.result is not None and self.model is not None
         slices = {index: self.request.place(index) for index in self.slices}
         return assess(self.result, slices, self.model)
+
+    def uncertainty(self) -> tuple[Uncertainty, dict[str, Any]]:
+        """Where the model is unsure, and the attributes of the image layer that shows it."""
+        assert self.layer is not None and self.result is not None
+        made = {"uncertainty_of": self.layer.name, "result_id": str(self.layer.unique_id)}
+        return Uncertainty(self.result), {
+            "name": f"{self.layer.name} uncertainty",
+            "metadata": {"msankd": {**self._record, **made}},
+            "rgb": False,
+            "multiscale": False,
+            "contrast_limits": (0, 0.5),
+            "colormap": uncertainty_colormap(),
+            "blending": "translucent_no_depth",
+            **placement(self.layer),
+        }
 
     def write_quality(self, quality: ResultQuality) -> None:
         """Write expected Dice into the record and the features of the layer."""

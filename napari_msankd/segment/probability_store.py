@@ -181,6 +181,48 @@ class Result:
         return zarr.create_array(store, shape=self.slicing.shape, chunks=chunks, dtype="uint8")
 
 
+class Uncertainty:
+    """Of each pixel the probability that its most probable class is the wrong one.
+
+    An array that is computed where it is read, from the probabilities that a result keeps:
+    it takes no memory, whether these lie in memory or on disk.
+
+    Parameters
+    ----------
+    result
+        Under way or complete; 0 where nothing is segmented yet.
+
+    Examples
+    --------
+    >>> result = Result(Slicing((1, 3)), 2, 0.5)
+    >>> foreground = np.array([[0.1, 0.5, 0.9]])
+    >>> result.write((), (slice(0, 1), slice(0, 3)), np.stack([1 - foreground, foreground]))
+    >>> [f"{chance:.1f}" for chance in Uncertainty(result)[0]]
+    ['0.1', '0.5', '0.1']
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, result: Result) -> None:
+        self._steps = result.doubt if result.foreground is None else result.foreground
+        self._folds = result.foreground is not None
+        self.shape: tuple[int, ...] = result.slicing.shape
+        self.ndim, self.size = len(self.shape), int(np.prod(self.shape, dtype=np.int64))
+
+    def __getitem__(self, key: Any) -> NDArray[np.float32]:
+        steps = np.asarray(self._steps[key])
+        if self._folds:
+            steps = np.minimum(steps, STEPS - steps)
+        return np.asarray(steps, np.float32) / np.float32(STEPS)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)
+
+    def __deepcopy__(self, _memo: Any) -> "Uncertainty":
+        # A duplicate of the layer reads the same probabilities, which nobody paints on.
+        return self
+
+
 def new_folder(cache: Path) -> Path:
     """A folder for one result, removed when the program ends."""
     folder = cache / f"result-{uuid4().hex[:8]}"

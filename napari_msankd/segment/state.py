@@ -140,6 +140,8 @@ class SegmentState:
     ----------
     image, reference, result
         ``unique_id`` of layers; None for none.
+    uncertainty
+        ``unique_id`` of the layer of where the result is unsure; None for none.
     mask
         ``unique_id`` of an image layer that could be the reference, as labels; None for none.
     model
@@ -181,6 +183,7 @@ class SegmentState:
     image: str | None = None
     reference: str | None = None
     result: str | None = None
+    uncertainty: str | None = None
     mask: str | None = None
     model: Path | None = None
     flips: bool = False

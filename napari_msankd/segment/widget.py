@@ -136,6 +136,7 @@ class SegmentWidget(SegmentForm):
         self.as_labels.clicked.connect(self._on_as_labels)
         self.calibrate.clicked.connect(self._on_calibrate)
         self.solid.toggled.connect(self._on_solid)
+        self.unsure.toggled.connect(self._on_unsure)
 
     def _connect_viewer(self) -> None:
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
@@ -225,10 +226,11 @@ class SegmentWidget(SegmentForm):
             former.retire()
         self._shown = run
         run.threshold_shown.connect(self._on_threshold_shown)
+        run.changed.connect(self._on_result_changed)
         run.layer_removed.connect(self._on_layer_removed)
         self._figures.show(run)
         self.state.result = run.layer.unique_id if run.layer is not None else None
-        self.state.solid = run.is_volume
+        self.state.solid, self.state.uncertainty = run.is_volume, None
 
     def _on_advanced(self, progress: Progress) -> None:
         self.state.progress = progress
@@ -331,6 +333,20 @@ class SegmentWidget(SegmentForm):
         if run is not None and run.layer is not None:
             axis = run.request.planes.axis
             show_plane(self.viewer, run.layer, run.request.place(index), axis)
+
+    def _on_unsure(self, show: bool) -> None:
+        run = self._shown
+        if show and run is not None and run.layer is not None:
+            data, attributes = run.uncertainty()
+            layer = self._layers.add(run.layer.unique_id, data, "image", **attributes)
+            self.state.uncertainty = layer.unique_id
+        elif self.state.result is not None:
+            self._layers.remove(self.state.result)
+
+    def _on_result_changed(self) -> None:
+        layer = layer_by_id(self.viewer, self.state.uncertainty)
+        if layer is not None:
+            layer.refresh(extent=False)
 
     def _on_solid(self, solid: bool) -> None:
         """Show the labels alone in 3-D: an image's brightest voxels would lie over them."""

@@ -1,6 +1,7 @@
 """What Segment shows of how good a result is expected to be."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,3 +90,50 @@ def test_real_dice_stands_beside_that_of_each_slice(stack, viewer, widget, asses
     widget.reference.layer = None
     qtbot.waitUntil(lambda: labels.metadata["msankd"]["reference"] is None, timeout=PATIENCE)
     assert np.isnan(widget.state.curve.dice).all()
+
+
+def test_where_it_is_unsure_is_a_layer_in_place(stack, viewer, widget, segmented, model):
+    place = {"scale": (3, 0.5, 0.5), "translate": (5, 0, 2), "units": ("mm",) * 3}
+    viewer.add_image(stack, **place)
+    assert not widget.unsure.isEnabled()
+    labels = segmented()
+    widget.unsure.click()
+    layer = viewer.layers[f"{labels.name} uncertainty"]
+    maps = np.stack([Predictor(load_model(model), "cpu").predict(plane) for plane in stack])
+    assert np.abs(np.asarray(layer.data) - maps.min(1)).max() < 0.006
+    assert np.allclose(layer.scale, place["scale"]) and np.allclose(layer.translate, (5, 0, 2))
+    assert layer.metadata["msankd"]["result_id"] == str(labels.unique_id)
+    assert widget.image.layer.name == "Image"
+    viewer.layers.selection = {layer}
+    _duplicate_layer(viewer.layers)
+    assert viewer.layers[f"{layer.name} copy"].data.shape == stack.shape
+    widget.unsure.click()
+    assert layer not in viewer.layers and labels in viewer.layers
+
+
+def test_the_uncertainty_of_one_slice_of_a_series(viewer, widget, segmented):
+    series = np.random.default_rng(4).random((2, 3, 32, 40), np.float32)
+    viewer.add_image(series)
+    widget.slices.which.setCurrentText("current slice")
+    segmented()
+    widget.unsure.click()
+    layer = viewer.layers[-1]
+    assert layer.data.shape == (1, 1, 32, 40) and layer.data[0, 0].any()
+    viewer.layers.remove(layer)
+    assert not widget.unsure.isChecked() and widget.unsure.isEnabled()
+
+
+def test_uncertainty_of_many_classes_reads_from_the_disk(
+    stack, viewer, widget, segmented, tmp_path, own_preferences, monkeypatch
+):
+    limited = replace(own_preferences, memory_limit=0)
+    monkeypatch.setattr("napari_msankd.segment.widget.preferences", lambda: limited)
+    file = make_model(tmp_path / "organs.safetensors", CLASSES)
+    widget.model.open(file)
+    viewer.add_image(stack)
+    labels = segmented()
+    assert not isinstance(labels.data, np.ndarray)
+    widget.unsure.click()
+    maps = Predictor(load_model(file), "cpu").predict(stack[2])
+    wrong = viewer.layers[f"{labels.name} uncertainty"].data[2]
+    assert np.abs(wrong - (1 - maps.max(0))).max() < 0.006
