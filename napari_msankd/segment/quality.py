@@ -13,7 +13,7 @@ from napari_msankd.segment.probability_store import Result
 from napari_msankd.segment.state import SliceCurve, span_text
 
 if TYPE_CHECKING:
-    from src_training.inference.expected_dice import ExpectedDice
+    from src_training.inference.expected_dice import ExpectedDice, SourceComparison
 
 _BATCH = 64
 """Slices that are assessed between two looks at whether to go on."""
@@ -31,11 +31,17 @@ class ResultQuality:
         Of each foreground class, by name.
     slices
         Of each slice, by its index in the image; empty for a single image.
+    source
+        How `whole` compares with the model's own validation images; None if that is unknown.
+    scanner
+        What took them.
     """
 
     whole: "ExpectedDice"
     classes: "dict[str, ExpectedDice]"
     slices: "dict[Index, ExpectedDice]" = field(default_factory=dict)
+    source: "SourceComparison | None" = None
+    scanner: str = "scanner"
 
     def record(self) -> dict[str, Any]:
         """Plain values for the metadata of the layer; see `provenance`."""
@@ -71,7 +77,11 @@ def assess(
     model
         What made it.
     """
-    from src_training.inference.expected_dice import expected_by_class, expected_dice
+    from src_training.inference.expected_dice import (
+        compare_with_source,
+        expected_by_class,
+        expected_dice,
+    )
 
     sums = {index: result.sums(place) for index, place in slices.items()}
     total = np.sum(list(sums.values()), axis=0)
@@ -82,7 +92,10 @@ def assess(
         if number % _BATCH == 0:
             yield None
     whole = expected_dice(total, model.quality)
-    yield ResultQuality(whole, expected_by_class(total, model.quality, model.classes), each)
+    classes = expected_by_class(total, model.quality, model.classes)
+    source = compare_with_source(whole, model.quality)
+    scanner = "scanner" if model.angle is None else "camera"
+    yield ResultQuality(whole, classes, each, source, scanner)
 
 
 def slice_curve(
@@ -115,8 +128,12 @@ def expected_text(quality: ResultQuality) -> str:
     """What Dice the labels are expected to have, and which slices to check."""
     whole, slices = quality.whole, quality.slices
     text = f"Expected Dice {_with_interval(whole)}"
+    compared = quality.source.phrase(quality.scanner) if quality.source is not None else ""
     if whole.remark:
         text += f": {whole.remark}. Check this one."
+    elif compared:
+        below = quality.source is not None and quality.source.relation == "below"
+        text += f"{': check this one' if below else ''}, {compared}"
     if len(quality.classes) > 1:
         each = (f"{name} {_interval(one)}" for name, one in quality.classes.items())
         text += f"\n{' · '.join(each)}"

@@ -23,7 +23,7 @@ from napari_msankd.segment.state import (
 )
 from napari_msankd.settings import Preferences
 from src_training.errors import InputError
-from src_training.inference.expected_dice import ExpectedDice
+from src_training.inference.expected_dice import ExpectedDice, SourceComparison, SourceDice
 
 MODEL = Path("model.safetensors")
 FUNDUS = ModelInfo("f", "", ("background", "vessel"), 0.4, False, 30, "", "CPU")
@@ -252,6 +252,17 @@ def test_expected_dice_names_the_slices_to_check():
     assert "Check slices 3–4: unlike" in text(good, ((2,), good), ((3,), bad), ((4,), bad))
     assert "Lowest in slice 2: 0.80" in text(good, ((2,), good), ((3,), dice(0.9)))
     assert "Check slices (1, 3), (2, 3): " in text(good, ((1, 3), bad), ((2, 3), bad))
+
+
+def test_expected_dice_is_compared_with_the_training_camera():
+    def text(relation):
+        source = SourceComparison(relation, SourceDice(mean=0.78, low=0.7))
+        return expected_text(ResultQuality(dice(0.6), {}, {}, source, "camera"))
+
+    assert text("as").endswith("(0.50–0.70), as on the training camera")
+    lower = "lower than on the training camera (0.78)"
+    assert text("below").endswith(f"(0.50–0.70): check this one, {lower}")
+    assert text("unknown").endswith("(0.50–0.70)")
 
 
 def test_expected_dice_of_several_classes_is_listed():
