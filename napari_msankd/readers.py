@@ -44,11 +44,19 @@ def volume_reader(path: str | Sequence[str]) -> Reader | None:
 def _read(path: str) -> list[LayerData]:
     from src_training.io.volumes.registry import open_volumes
 
-    return [_layer(volume) for volume in open_volumes(Path(path))]
+    return [volume_layer(volume) for volume in open_volumes(Path(path))]
 
 
-def _layer(volume: "Volume") -> LayerData:
-    """Labels, or an image that reads its slices as they come in sight; in its place, in mm."""
+def volume_layer(volume: "Volume", labels: bool = True) -> LayerData:
+    """An image that reads its slices as they come in sight, or labels; in its place, in mm.
+
+    Parameters
+    ----------
+    volume
+        As it was opened.
+    labels
+        Whether it may be labels.
+    """
     from src_training.io.volumes.registry import volume_name
 
     pyramid = [volume.voxels, *volume.coarser]
@@ -64,11 +72,11 @@ def _layer(volume: "Volume") -> LayerData:
         show_info(literal(f"{volume.path}: {note}."))
     if len(pyramid) > 1:
         return pyramid, attributes | {"multiscale": True}, "image"
-    labels = volume_labels(volume)
-    if labels is None:
+    values = volume_labels(volume) if labels else None
+    if values is None:
         return volume.voxels, attributes | {"multiscale": False}, "image"
-    colors = label_colormap(int(labels.max()) + 1)
-    return labels, attributes | {"colormap": colors}, "labels"
+    colors = label_colormap(int(values.max()) + 1)
+    return values, attributes | {"colormap": colors}, "labels"
 
 
 def _place(volume: "Volume") -> dict[str, Any]:

@@ -13,6 +13,8 @@ from napari_msankd.planes import Index
 from napari_msankd.sample_data import LayerData, abdomen_ct, fundus_a
 from napari_msankd.segment.calibration_dialog import CalibrationDialog
 from napari_msankd.segment.figures import ResultFigures
+from napari_msankd.segment.folder.dialog import FolderDialog
+from napari_msankd.segment.folder.state import FolderState
 from napari_msankd.segment.form import SegmentForm
 from napari_msankd.segment.inference import Compatibility, Request, check, device_name
 from napari_msankd.segment.live_labels import LiveLabels
@@ -111,6 +113,8 @@ class SegmentWidget(SegmentForm):
         self.state.events.disconnect()
         self._check_soon.cancel()
         self._figures.stop()
+        for dialog in self.findChildren(FolderDialog):
+            dialog.close()
         self.workers.cancel_all()
         for run in {self._run, self._shown}:
             if run is not None:
@@ -135,6 +139,7 @@ class SegmentWidget(SegmentForm):
         self.reference.changed.connect(self._on_reference)
         self.as_labels.clicked.connect(self._on_as_labels)
         self.calibrate.clicked.connect(self._on_calibrate)
+        self.folder.clicked.connect(self.open_folder)
         self.solid.toggled.connect(self._on_solid)
         self.unsure.toggled.connect(self._on_unsure)
 
@@ -381,6 +386,15 @@ class SegmentWidget(SegmentForm):
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.calibrated.connect(self._on_calibrated)
         dialog.show()
+
+    def open_folder(self) -> FolderDialog:
+        """Open Segment folder with the model and the camera that are chosen here."""
+        state = self.state
+        chosen = FolderState(model=state.model, angle=state.angle, flips=state.flips)
+        dialog = FolderDialog(self.viewer, chosen, preferences(), self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.show()
+        return dialog
 
     def _on_calibrated(self, file: Path) -> None:
         self.model.open(file)

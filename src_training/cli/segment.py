@@ -14,6 +14,7 @@ from src_training.cli.console import Device, Flips, Model
 from src_training.errors import InputError, memory_of, naming
 
 if TYPE_CHECKING:
+    from src_training.inference.image_files import Inputs
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
     from src_training.inference.volumes.segment import SlabSegmenter
@@ -92,7 +93,7 @@ def segment(
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"--threshold is {threshold:g}; expected a probability from 0 to 1")
     images_only = {"--probabilities": probabilities, "--angle": angle is not None}
-    files, opened, targets = find_inputs(inputs, out_dir, images_only)
+    files, opened, targets, _ = find_inputs(inputs, out_dir, images_only)
     predictor = Predictor(load_model(model).for_camera(angle), device=device, flips=flips)
     refused = 0
     if files:
@@ -127,41 +128,14 @@ def _others_go_on() -> Iterator[list[InputError]]:
         refused.append(error)
 
 
-def find_inputs(
-    inputs: Sequence[Path], out_dir: Path, images_only: Mapping[str, bool]
-) -> tuple[dict[Path, Path], list["Volume"], dict[Path, Path]]:
-    """The images with the files of their labels, the volumes, and the files of theirs.
+def find_inputs(inputs: Sequence[Path], out_dir: Path, images_only: Mapping[str, bool]) -> "Inputs":
+    """Find images and volumes, see `image_files.find_inputs`, and print its notes."""
+    from src_training.inference.image_files import find_inputs as find
 
-    What of a folder is not segmented is printed.
-
-    Parameters
-    ----------
-    inputs
-        Images, volumes, or folders of either.
-    out_dir
-        Where the labels go.
-    images_only
-        Options that no volume takes, and whether they are given.
-
-    Raises
-    ------
-    InputError
-        If such an option is given with a volume; see also `label_files`.
-    """
-    from src_training.inference.image_files import find_images, label_files, not_segmented
-    from src_training.inference.volumes.segment import find_volumes
-    from src_training.io.volumes.registry import open_volume
-
-    paths, others = find_volumes(inputs)
-    images = find_images(others)
-    for note in not_segmented(inputs, [*paths, *images]):
+    found = find(inputs, out_dir, images_only)
+    for note in found.notes:
         console.err.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
-    for option, given in images_only.items():
-        if paths and given:
-            raise InputError(f"{option}: {paths[0]} is a volume; expected images only")
-    opened = [open_volume(path) for path in paths]
-    files, targets = label_files(images, opened, out_dir)
-    return files, opened, targets
+    return found
 
 
 def _segment_images(

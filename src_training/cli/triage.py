@@ -50,14 +50,15 @@ def triage(
         raise InputError(f"--review is {review:g}; expected a share from 0 to 1")
     if workers < 1:
         raise InputError(f"--workers is {workers}; expected at least 1")
-    stems, _, volumes = find_inputs([folder], out_dir / LABELS, {"--angle": angle is not None})
+    found = find_inputs([folder], out_dir / LABELS, {"--angle": angle is not None})
+    targets = found.images | found.targets
     loaded = load_model(model).for_camera(angle)
     assert loaded.source is not None and loaded.sha256 is not None
     job = TriageJob(loaded.sha256, flips, threshold, angle)
     card = loaded.card
     entries, before = list[TriageEntry](), 0
-    with counted(console.out, "segmenting", len(stems) + len(volumes)) as advance:
-        steps = triage_files(stems | volumes, out_dir, loaded.source, job, device, workers)
+    with counted(console.out, "segmenting", len(targets)) as advance:
+        steps = triage_files(targets, out_dir, loaded.source, job, device, workers)
         for done, known in steps:
             entries.append(TriageEntry(done, segmented_image(done, card.quality)))
             before += known

@@ -1,7 +1,7 @@
 """Segmenting image files: finding them, and writing their labels."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +12,14 @@ from src_training.errors import InputError, memory_of
 from src_training.inference.bn_adaptation import Shift
 from src_training.inference.expected_dice import Sums, are_foreign, label_sums
 from src_training.inference.predictor import Predictor, labels_from
+from src_training.inference.volumes.segment import find_volumes
 from src_training.io.atomic import write_atomic
 from src_training.io.decoders.base import NARROWEST, file_stem, file_suffix
 from src_training.io.decoders.tiff import series_notes
 from src_training.io.folders import unread
 from src_training.io.images import IMAGE_SUFFIXES, image_files, read_image, write_labels
 from src_training.io.volumes.base import Volume
-from src_training.io.volumes.registry import label_path
+from src_training.io.volumes.registry import label_path, open_volume
 
 
 class SegmentedFile(NamedTuple):
@@ -40,6 +41,53 @@ class SegmentedFile(NamedTuple):
     notes: list[str]
     sums: Sums
     foreign: list[bool]
+
+
+class Inputs(NamedTuple):
+    """What is to be segmented, and where the labels go.
+
+    Attributes
+    ----------
+    images
+        Image -> file of its labels without suffix, see `label_files`.
+    volumes, targets
+        Opened volumes, and the file of the labels of each by its path.
+    notes
+        Sentences that name what of folders is not segmented.
+    """
+
+    images: dict[Path, Path]
+    volumes: list[Volume]
+    targets: dict[Path, Path]
+    notes: list[str]
+
+
+def find_inputs(inputs: Sequence[Path], out_dir: Path, images_only: Mapping[str, bool]) -> Inputs:
+    """Find images and volumes among files and folders.
+
+    Parameters
+    ----------
+    inputs
+        Images, volumes, or folders of either.
+    out_dir
+        Where the labels go.
+    images_only
+        Options that no volume takes, and whether they are given.
+
+    Raises
+    ------
+    InputError
+        If such an option is given with a volume; see also `label_files`.
+    """
+    paths, others = find_volumes(inputs)
+    images = find_images(others)
+    for option, given in images_only.items():
+        if paths and given:
+            raise InputError(f"{option}: {paths[0]} is a volume; expected images only")
+    opened = [open_volume(path) for path in paths]
+    notes = not_segmented(inputs, [*paths, *images])
+    files, targets = label_files(images, opened, out_dir)
+    return Inputs(files, opened, targets, notes)
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:

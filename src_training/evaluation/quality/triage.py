@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -144,6 +144,14 @@ class TriageRecord:
         return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
 
 
+class _Stopped(Exception):
+    """Raised within a volume: its finished slabs stay, and are not segmented again."""
+
+
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class _Worker:
     """Segments one file after another; what it takes to do so in another process."""
@@ -152,6 +160,7 @@ class _Worker:
     device: str
     job: TriageJob
     folder: Path
+    stopped: Callable[[], bool] = _never
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -178,9 +187,12 @@ class _Worker:
             volume = open_volume(file)
             options = VolumeOptions(flips=self.job.flips, threshold=self.job.threshold)
             job = VolumeJob.of(self.predictor.model, volume, options)
-            *_, last = segment_volume(
+            steps = segment_volume(
                 volume, job, target, lambda v, s: segment_slabs(self.predictor, v.voxels, s)
             )
+            for last in steps:
+                if self.stopped():
+                    raise _Stopped
             if last.sums is None:
                 raise InputError(
                     f"{file}: its labels were begun by a former version; "
@@ -211,6 +223,7 @@ def triage(
     job: TriageJob,
     device: str = "auto",
     workers: int = 1,
+    stopped: Callable[[], bool] = _never,
 ) -> Iterator[tuple[TriagedFile, bool]]:
     """Segment the files that are not done yet; memory does not grow with their number.
 
@@ -226,6 +239,9 @@ def triage(
         What the labels depend on.
     workers
         Processes, each with a copy of the model; 1: this one.
+    stopped
+        Asked before every file, and with one process between the slabs of a volume, too:
+        whether to end here.
 
     Yields
     ------
@@ -246,10 +262,12 @@ def triage(
             yield known, True
         else:
             pending.append(file)
-    worker = _Worker(model, device, job, folder)
+    worker = _Worker(model, device, job, folder, stopped if workers == 1 else _never)
     for done in _each(worker, pending, targets, workers):
         record.add(done)
         yield done, False
+        if stopped():
+            return
 
 
 def segmented_image(triaged: TriagedFile, quality: Quality | None) -> SegmentedImage | None:
@@ -270,7 +288,14 @@ def _each(
     worker: _Worker, pending: list[Path], targets: Mapping[Path, Path], workers: int
 ) -> Iterator[TriagedFile]:
     if workers == 1:
-        yield from (worker(file, targets[file]) for file in pending)
+        for path in pending:
+            if worker.stopped():
+                return
+            try:
+                triaged = worker(path, targets[path])
+            except _Stopped:
+                return
+            yield triaged
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _start, (worker,)) as pool:
         waiting, files = set[Future[TriagedFile]](), iter(pending)

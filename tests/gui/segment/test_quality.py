@@ -1,13 +1,17 @@
 """What Segment shows of how good a result is expected to be."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from napari.layers._layer_actions import _duplicate_layer
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPointF, Qt
 
+from napari_msankd.segment.slice_plot import SlicePlot
+from napari_msankd.segment.state import SliceCurve
+from napari_msankd.theme import theme_colors
 from src_training.inference.expected_dice import expected_dice, label_sums
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor
@@ -62,18 +66,32 @@ def test_a_duplicate_keeps_its_figures(viewer, widget, assessed, image, qtbot):
     assert copy.metadata["msankd"]["threshold"] != 0.9
 
 
-def test_a_click_on_the_plot_goes_to_the_slice(stack, window, docked, qtbot):
-    window.add_image(np.concatenate([stack] * 3), scale=(2, 1, 1), translate=(5, 0, 0))
-    docked.run.click()
-    qtbot.waitUntil(lambda: docked.curve is not None, timeout=PATIENCE)
-    qtbot.waitUntil(lambda: docked.curve.canvas.isVisible(), timeout=PATIENCE)
-    canvas = docked.curve.canvas
-    box = canvas.getPlotItem().getViewBox()
+def test_a_click_on_the_plot_chooses_the_slice(viewer, qtbot):
+    plot = SlicePlot(theme_colors(viewer))
+    qtbot.addWidget(plot)
+    numbers, unknown = tuple(range(4, 16)), (math.nan,) * 12
+    indices = tuple((at,) for at in numbers)
+    plot.draw(SliceCurve(indices, numbers, (0.5,) * 12, unknown, unknown, unknown), (4,))
+    plot.resize(300, 160)
+    with qtbot.waitExposed(plot):
+        plot.show()
+    box = plot.canvas.getPlotItem().getViewBox()
+    for wanted in (13, 6):
+        at = plot.canvas.mapFromScene(box.mapViewToScene(QPointF(wanted, 0.3)))
+        with qtbot.waitSignal(plot.chosen, timeout=PATIENCE) as chosen:
+            qtbot.mouseClick(plot.canvas.viewport(), Qt.MouseButton.LeftButton, pos=at)
+        assert chosen.args == [(wanted,)]
+
+
+def test_the_slice_that_is_chosen_comes_in_view(stack, viewer, widget, segmented, qtbot):
+    viewer.add_image(np.concatenate([stack] * 3), scale=(2, 1, 1), translate=(5, 0, 0))
+    segmented()
+    qtbot.waitUntil(lambda: widget.curve is not None, timeout=PATIENCE)
+    assert not widget.curve.isHidden()
     for wanted in (9, 2):
-        at = canvas.mapFromScene(box.mapViewToScene(QPoint(wanted, 0)))
-        qtbot.mouseClick(canvas.viewport(), Qt.MouseButton.LeftButton, pos=at - QPoint(0, 20))
-        qtbot.waitUntil(lambda: window.dims.point[0] == 5 + 2 * wanted, timeout=PATIENCE)  # noqa: B023
-        assert docked.state.shown_slice == (wanted,)
+        widget.curve.chosen.emit((wanted,))
+        assert viewer.dims.point[0] == 5 + 2 * wanted
+        assert widget.state.shown_slice == (wanted,)
 
 
 def test_real_dice_stands_beside_that_of_each_slice(stack, viewer, widget, assessed, qtbot):
@@ -94,7 +112,7 @@ def test_real_dice_stands_beside_that_of_each_slice(stack, viewer, widget, asses
 
 def test_where_it_is_unsure_is_a_layer_in_place(stack, viewer, widget, segmented, model):
     place = {"scale": (3, 0.5, 0.5), "translate": (5, 0, 2), "units": ("mm",) * 3}
-    viewer.add_image(stack, **place)
+    image = viewer.add_image(stack, **place)
     assert not widget.unsure.isEnabled()
     labels = segmented()
     widget.unsure.click()
@@ -103,7 +121,7 @@ def test_where_it_is_unsure_is_a_layer_in_place(stack, viewer, widget, segmented
     assert np.abs(np.asarray(layer.data) - maps.min(1)).max() < 0.006
     assert np.allclose(layer.scale, place["scale"]) and np.allclose(layer.translate, (5, 0, 2))
     assert layer.metadata["msankd"]["result_id"] == str(labels.unique_id)
-    assert widget.image.layer.name == "Image"
+    assert widget.image.layer == image
     viewer.layers.selection = {layer}
     _duplicate_layer(viewer.layers)
     assert viewer.layers[f"{layer.name} copy"].data.shape == stack.shape

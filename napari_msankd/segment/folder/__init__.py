@@ -1,0 +1,1 @@
+"""Segment a folder, and open the results that need a person first."""

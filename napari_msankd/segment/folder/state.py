@@ -1,0 +1,150 @@
+"""What is chosen and what is done in Segment folder; drivable without Qt."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from psygnal import SignalGroupDescriptor
+
+from napari_msankd.formatting import format_duration
+from src_training.errors import InputError
+
+if TYPE_CHECKING:
+    from src_training.reports.triage import TriageEntry
+
+FolderPhase = Literal["idle", "running", "stopping"]
+
+
+@dataclass(frozen=True)
+class FolderRequest:
+    """A folder to segment, and how.
+
+    Attributes
+    ----------
+    folder, out
+        Where the images are, and where labels, table and page go.
+    model
+        File of the model.
+    angle
+        Degrees of the fundus camera; None if unknown. Plays no part where the model knows none.
+    flips
+        Average over flips.
+    device
+        ``auto`` or a device of torch.
+    """
+
+    folder: Path
+    out: Path
+    model: Path
+    angle: float | None
+    flips: bool
+    device: str
+
+
+@dataclass(frozen=True)
+class FolderProgress:
+    """How far a folder is.
+
+    Attributes
+    ----------
+    done, total
+        Files.
+    before
+        Of those that are done, how many were done by an earlier run.
+    seconds
+        Since the first file of this run began.
+    """
+
+    done: int = 0
+    total: int = 0
+    before: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """Text of the bar: ``12 of 40 · 1 min 5 s left``."""
+        new = self.done - self.before
+        left = ""
+        if new > 0 and self.done < self.total:
+            left = f" · {format_duration(self.seconds * (self.total - self.done) / new)} left"
+        return f"{self.done:,} of {self.total:,}{left}"
+
+
+@dataclass
+class FolderState:
+    """Choices and progress of Segment folder; every field emits when it changes.
+
+    Attributes
+    ----------
+    folder
+        Of the images, stacks or volumes.
+    out
+        Folder for the labels; `default_out` until a person chooses another.
+    model, angle, flips
+        As in `FolderRequest`.
+    phase, progress
+        Of the run.
+    message, traceback
+        What happened last, and the traceback of an unexpected error.
+    report
+        The page with all results; None until one is written.
+    """
+
+    events = SignalGroupDescriptor()
+
+    folder: Path | None = None
+    out: Path | None = None
+    model: Path | None = None
+    angle: float | None = None
+    flips: bool = False
+    phase: FolderPhase = "idle"
+    progress: FolderProgress = field(default_factory=FolderProgress)
+    message: str = ""
+    traceback: str = ""
+    report: Path | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a folder is being segmented."""
+        return self.phase != "idle"
+
+    def choose_folder(self, folder: Path) -> None:
+        """Choose where the images are; an output folder that nobody chose follows."""
+        if self.out is None or self.out == default_out(self.folder):
+            self.out = default_out(folder)
+        self.folder = folder
+
+    def request(self, device: str) -> FolderRequest:
+        """What Start would segment now.
+
+        Raises
+        ------
+        InputError
+            If something is not chosen, or the output lies in the folder of the images.
+        """
+        folder, out, model = self.folder, self.out, self.model
+        if folder is None or not folder.is_dir():
+            shown = f"{folder} is no folder" if folder else "No folder is chosen"
+            raise InputError(f"{shown}; expected a folder of images, stacks or volumes")
+        if out is None:
+            raise InputError("No output folder is chosen; expected one for labels and table")
+        if model is None:
+            raise InputError("Select a model first, or use Model > Open model file…")
+        if out.resolve() == folder.resolve():
+            raise InputError(f"{out} holds the images; expected another folder for the labels")
+        return FolderRequest(folder, out, model, self.angle, self.flips, device)
+
+
+def default_out(folder: Path | None) -> Path | None:
+    """Beside the images.
+
+    >>> default_out(Path("photos")).name
+    'photos-segmented'
+    """
+    return None if folder is None else folder.with_name(f"{folder.name}-segmented")
+
+
+def entry_cells(entry: "TriageEntry") -> tuple[str, str, str]:
+    """Name, expected Dice with its interval, and remark of a file, for the table."""
+    expected = "—" if entry.image is None else f"{entry.image.expected}".replace(" to ", "–")
+    remarks = [entry.remark, *entry.triaged.notes]
+    return Path(entry.triaged.file).name, expected, " ".join(filter(None, remarks))

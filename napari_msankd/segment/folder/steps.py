@@ -1,0 +1,227 @@
+"""Generators for a worker: a folder segmented by the engine's triage, and a result opened."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_msankd.readers import VOLUME, volume_layer
+from napari_msankd.segment.folder.state import FolderProgress, FolderRequest
+from napari_msankd.segment.quality import ResultQuality
+from napari_msankd.theme import label_colormap
+from napari_msankd.torch_import import gc_paused, preload
+
+if TYPE_CHECKING:
+    from src_training.inference.model_card import ModelCard
+    from src_training.reports.triage import TriageEntry
+
+_REVIEWED = 0.2
+"""Share of the files that the list to review holds at least, as of the command."""
+
+
+@dataclass(frozen=True)
+class FileStep:
+    """A file is done.
+
+    Attributes
+    ----------
+    entry
+        What became of it, and how good its labels are expected to be.
+    progress
+        Of the folder.
+    """
+
+    entry: "TriageEntry"
+    progress: FolderProgress
+
+    @property
+    def done(self) -> int:
+        """Files that are done; for napari's own bar."""
+        return self.progress.done
+
+    @property
+    def total(self) -> int:
+        """All files."""
+        return self.progress.total
+
+
+@dataclass(frozen=True)
+class FolderEnd:
+    """The table and the page are written.
+
+    Attributes
+    ----------
+    done, total
+        Files.
+    failed, review
+        How many could not be segmented, and how many are to be reviewed.
+    notes
+        What of the folder is not segmented.
+    report
+        The page.
+    """
+
+    done: int
+    total: int
+    failed: int
+    review: int
+    notes: tuple[str, ...]
+    report: Path
+
+    def __str__(self) -> str:
+        """A sentence for the window."""
+        lines = [f"✓ {self.done:,} files are segmented; {self.review:,} to review, worst first."]
+        if self.done < self.total:
+            lines = [
+                f"Stopped: {self.done:,} of {self.total:,} files are segmented. Start resumes."
+            ]
+        if self.failed:
+            lines.append(f"⚠ {self.failed:,} could not be segmented; the table says why.")
+        return "\n".join([*lines, *self.notes])
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """An image of the folder and its labels, as layers show them.
+
+    Attributes
+    ----------
+    entry
+        Which it is.
+    image
+        Data and attributes.
+    labels
+        Data and attributes but the place, which is that of the image; None if there are none.
+    """
+
+    entry: "TriageEntry"
+    image: tuple[Any, dict[str, Any]]
+    labels: tuple[Any, dict[str, Any]] | None
+
+
+def segment_folder(
+    request: FolderRequest, stopped: Callable[[], bool]
+) -> Iterator[FileStep | FolderEnd]:
+    """Segment what is not done yet; table, page and list are written however it ends.
+
+    Parameters
+    ----------
+    request
+        What, and how.
+    stopped
+        Asked before every file and slab: whether to end there.
+
+    Raises
+    ------
+    InputError
+        If the folder holds nothing to segment, or the output that of another model.
+    """
+    preload()
+    with gc_paused():
+        from src_training.evaluation.quality.triage import (
+            LABELS,
+            TriageJob,
+            segmented_image,
+            triage,
+        )
+        from src_training.inference.image_files import find_inputs
+        from src_training.inference.model_file import load_model
+        from src_training.reports.triage import TriageEntry, write_triage
+
+    model = load_model(request.model)
+    card = model.card
+    angle = request.angle if card.preprocessing.kind == "fundus" else None
+    given = {"The camera's angle": angle is not None}
+    found = find_inputs([request.folder], request.out / LABELS, given)
+    targets = found.images | found.targets
+    job = TriageJob(model.sha256 or "", request.flips, None, angle)
+    entries, before, begun = list[TriageEntry](), 0, time.monotonic()
+    review: list[TriageEntry] = []
+    try:
+        for file, known in triage(
+            targets, request.out, request.model, job, request.device, stopped=stopped
+        ):
+            entries.append(TriageEntry(file, segmented_image(file, card.quality)))
+            before += known
+            seconds = time.monotonic() - begun
+            progress = FolderProgress(len(entries), len(targets), before, seconds)
+            yield FileStep(entries[-1], progress)
+    finally:
+        if entries:
+            review = write_triage(request.out, entries, card.classes, card.quality, _REVIEWED)
+    failed = sum(each.image is None for each in entries)
+    report = request.out / "triage.html"
+    counts = len(entries), len(targets), failed, len(review)
+    yield FolderEnd(*counts, tuple(found.notes), report)
+
+
+def open_entry(entry: "TriageEntry", request: FolderRequest) -> Iterator[OpenedFile]:
+    """Read an image of the folder and its labels; yields once.
+
+    Raises
+    ------
+    InputError
+        If a file is gone or cannot be read.
+    """
+    preload()
+    from src_training.inference.model_file import read_card
+
+    file = Path(entry.triaged.file)
+    pixels, attributes = _image(file)
+    labels = None
+    if entry.triaged.labels:
+        path = request.out / entry.triaged.labels
+        labels = _pixels(path), _label_attributes(entry, path, request, read_card(request.model))
+        if VOLUME in attributes["metadata"]:
+            labels[1]["metadata"][VOLUME] = attributes["metadata"][VOLUME]
+    yield OpenedFile(entry, (pixels, attributes), labels)
+
+
+def _image(file: Path) -> tuple[Any, dict[str, Any]]:
+    """As it was segmented: other readers may turn a photograph, or divide it into channels."""
+    from src_training.io.decoders.base import NARROWEST
+    from src_training.io.images import read_image
+    from src_training.io.volumes.registry import format_of, open_volume
+
+    if format_of(file) is not None:
+        voxels, attributes, _ = volume_layer(open_volume(file), labels=False)
+        return voxels, attributes
+    image = read_image(file)
+    planar = image.ndim == 3 and image.shape[-1] < NARROWEST
+    if planar and image.shape[-1] not in (3, 4):
+        image = image[..., 0]
+    rgb = planar and image.ndim == 3
+    return image, {"name": file.stem, "rgb": rgb, "metadata": {"source": str(file)}}
+
+
+def _pixels(path: Path) -> Any:
+    from src_training.io.images import read_image
+    from src_training.io.volumes.registry import format_of, open_volume
+
+    return np.asarray(open_volume(path).voxels if format_of(path) else read_image(path))
+
+
+def _label_attributes(
+    entry: "TriageEntry", path: Path, request: FolderRequest, card: "ModelCard"
+) -> dict[str, Any]:
+    from src_training.inference.expected_dice import expected_by_class
+
+    classes, image = tuple(card.classes), entry.image
+    what = classes[1] if len(classes) == 2 else "labels"
+    record: dict[str, Any] = {"model": card.name, "input": entry.triaged.file, "labels": str(path)}
+    features: dict[str, Any] = {"index": list(range(len(classes))), "class": list(classes)}
+    if image is not None:
+        each = expected_by_class(image.sums.sum(0), image.quality, classes)
+        quality = ResultQuality(image.expected, each)
+        record |= quality.record()
+        features |= quality.features()
+    return {
+        "name": f"{Path(entry.triaged.file).stem} {what}",
+        "metadata": {"msankd": record | {"flips": request.flips, "angle_degrees": request.angle}},
+        "features": features,
+        "opacity": 0.75,
+        "colormap": label_colormap(len(classes)),
+    }
