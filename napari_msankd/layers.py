@@ -87,6 +87,18 @@ def world_affine(layer: "Layer") -> NDArray[np.float64]:
     return np.asarray(layer.affine.affine_matrix @ inner.affine_matrix)
 
 
+def has_place(layer: "Layer") -> bool:
+    """Whether a layer says where its pixels lie, or how large they are."""
+    placed = not np.allclose(world_affine(layer), np.eye(layer.ndim + 1))
+    return placed or any(str(unit) != "pixel" for unit in layer.units)
+
+
+def place_like(layer: "Layer", other: "Layer") -> None:
+    """Give a layer the place of another one of the same grid."""
+    for name, value in placement(other).items():
+        setattr(layer, name, value)
+
+
 def shown_index(viewer: "ViewerModel", layer: "Layer", axis: int = 0) -> Index:
     """Index of the plane of `layer` that the viewer's sliders point at; `axis` as in `Planes`."""
     axes = _stack_axes(layer, axis)

@@ -145,6 +145,11 @@ class SegmentForm(PluginWidget):
         self.reference.setToolTip("Labels to compare with, such as an expert's")
         self.as_labels = QPushButton()
         self.as_labels.setToolTip("Turn this image layer, which holds a mask, into the reference")
+        self.place = QPushButton("P&lace it on its image")
+        self.place.setToolTip(
+            "The reference says neither where it lies nor how large its pixels are;\n"
+            "give it the place and the spacing of the image"
+        )
         self.scores = WrappingLabel()
         self.scores.setToolTip(
             "Over all pixels of the complete slices. Dice and sensitivity: 1 is best. HD95: the "
@@ -182,11 +187,11 @@ class SegmentForm(PluginWidget):
         name.setBuddy(self.threshold)
         form.addRow(name, row)
         form.addRow("R&eference", self.reference)
-        self.curve: SlicePlot | None = None
-        self.curve_place = QVBoxLayout()
+        self.curve = SlicePlot(self.viewer)
         below.addWidget(self.as_labels)
+        below.addWidget(self.place)
         below.addWidget(self.expected)
-        below.addLayout(self.curve_place)
+        below.addWidget(self.curve)
         below.addWidget(self.scores)
         below.addWidget(self.volumes)
         views = QHBoxLayout()
@@ -244,6 +249,7 @@ class SegmentForm(PluginWidget):
         self.as_labels.setVisible(mask is not None)
         name = "" if mask is None else mask.name[:24].replace("&", "&&")
         self.as_labels.setText(f"Use '{name}' as labels")
+        self.place.setVisible(state.lacks_place(self.viewer))
         for label, figure in (
             (self.expected, state.expected),
             (self.scores, state.scores),
@@ -251,8 +257,7 @@ class SegmentForm(PluginWidget):
         ):
             label.setText(figure.shown)
             label.setEnabled(not figure.stale)
-        if self.curve is not None:
-            self.curve.draw(state.curve, state.shown_slice, state.expected.stale)
+        self.curve.draw(state.curve, state.shown_slice, state.expected.stale)
         self.unsure.setEnabled(layer is not None and not state.running)
         with signals_blocked(self.unsure):
             self.unsure.setChecked(layer_by_id(self.viewer, state.uncertainty) is not None)

@@ -186,7 +186,11 @@ def _reading(what: Comparison) -> tuple[float, str]:
     for sentence in reading.problems.values():
         raise InputError(sentence)
     threshold = reading.classes.threshold
-    return (0.0, "") if threshold is None else (threshold, reading.notes[0])
+    if threshold is not None:
+        return threshold, reading.notes[0]
+    values = np.unique(stack[stack != 0])
+    several = f"{name} holds {len(values)} labels: each of them counts as foreground."
+    return 0.0, several if len(values) > 1 else ""
 
 
 def _classes(labels: NDArray[np.integer], classes: int) -> NDArray[np.uint8]:

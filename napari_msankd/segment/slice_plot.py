@@ -1,15 +1,20 @@
 """Expected Dice of every slice as a small plot; a click moves the viewer to the slice."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QPointF, Qt, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from napari_msankd.planes import Index
 from napari_msankd.segment.state import SliceCurve
-from napari_msankd.theme import LINES, ThemeColors
+from napari_msankd.theme import LINES, theme_colors
+from napari_msankd.widgets.line_plot import load_pyqtgraph
 from napari_msankd.widgets.wrapping_label import WrappingLabel
+from napari_msankd.workers import Worker
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
 
 _HEIGHT = 120
 _EXPECTED, _REAL = LINES[0], LINES[1]
@@ -22,50 +27,37 @@ _RANGE = (0, 1.05)
 class SlicePlot(QWidget):
     """Expected Dice with its interval by slice, beside the real one where that is known.
 
-    `load_pyqtgraph` comes before the first.
+    It loads pyqtgraph, which takes long, in a worker once there is something to plot.
 
     Parameters
     ----------
-    colors
-        Of the theme.
+    viewer
+        Whose theme has the colors.
 
     Attributes
     ----------
+    canvas
+        None until pyqtgraph is there.
     chosen
         Emitted with the index in the image of the slice that was clicked.
     """
 
     chosen = Signal(object)
 
-    def __init__(self, colors: ThemeColors) -> None:
+    def __init__(self, viewer: "ViewerModel") -> None:
         super().__init__()
-        import pyqtgraph
-
+        self._viewer = viewer
+        self._loading: Worker | None = None
+        self._drawn: tuple[SliceCurve | None, Index, bool] = None, (), False
         self._curve: SliceCurve | None = None
+        self.canvas: Any = None
         self.legend = WrappingLabel()
         self.legend.setTextFormat(Qt.TextFormat.RichText)
-        self.canvas = pyqtgraph.PlotWidget()
-        self.canvas.setFrameShape(QFrame.Shape.NoFrame)
-        self.canvas.setFixedHeight(_HEIGHT)
-        self.canvas.setToolTip("Expected Dice of each slice. Click to go to the slice")
-        self._item = self.canvas.getPlotItem()
-        self._item.hideButtons()
-        self._item.setMenuEnabled(False)
-        self._item.setMouseEnabled(False, False)
-        self._low, self._high = (pyqtgraph.PlotCurveItem(pen=None) for _ in range(2))
-        band = pyqtgraph.FillBetweenItem(self._low, self._high, brush=_BAND)
-        self._expected = _line(_EXPECTED)
-        self._dice = _line(_REAL)
-        self._mark = pyqtgraph.InfiniteLine(angle=90, movable=False)
-        for part in (self._low, self._high, band, self._expected, self._dice, self._mark):
-            self._item.addItem(part)
-        self.canvas.scene().sigMouseClicked.connect(self._on_clicked)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addWidget(self.legend)
-        layout.addWidget(self.canvas)
-        self.recolor(colors)
+        self.hide()
 
     def draw(self, curve: SliceCurve | None, shown: Index, stale: bool = False) -> None:
         """Show the slices of a result.
@@ -79,18 +71,26 @@ class SlicePlot(QWidget):
         stale
             Whether the labels have changed since: it is drawn faintly.
         """
+        self._drawn = curve, shown, stale
         self.setVisible(curve is not None)
-        if curve is not None and curve != self._curve:
+        if curve is None:
+            return
+        if self.canvas is None:
+            self._load()
+            return
+        if curve != self._curve:
             self._set(curve)
         self._curve = curve
-        if curve is not None:
-            self._item.setOpacity(_STALE if stale else 1)
-            self._mark.setVisible(shown in curve.indices)
-            if shown in curve.indices:
-                self._mark.setValue(curve.at[curve.indices.index(shown)])
+        self._item.setOpacity(_STALE if stale else 1)
+        self._mark.setVisible(shown in curve.indices)
+        if shown in curve.indices:
+            self._mark.setValue(curve.at[curve.indices.index(shown)])
 
-    def recolor(self, colors: ThemeColors) -> None:
-        """Take the colors of another theme."""
+    def recolor(self, _event: object = None) -> None:
+        """Take the colors of the theme."""
+        if self.canvas is None:
+            return
+        colors = theme_colors(self._viewer)
         self.canvas.setBackground(colors.background)
         for side in ("bottom", "left"):
             axis = self._item.getAxis(side)
@@ -99,6 +99,34 @@ class SlicePlot(QWidget):
             axis.setTextPen(colors.dim)
         self._item.showGrid(x=False, y=True, alpha=0.25)
         self._mark.setPen(colors.dim, width=1)
+
+    def _load(self) -> None:
+        if self._loading is None:
+            self._loading = Worker(load_pyqtgraph(), self)  # type: ignore[arg-type]
+            self._loading.yielded.connect(lambda _: self._build())
+            self._loading.start()
+
+    def _build(self) -> None:
+        import pyqtgraph
+
+        self.canvas = pyqtgraph.PlotWidget()
+        self.canvas.setFrameShape(QFrame.Shape.NoFrame)
+        self.canvas.setFixedHeight(_HEIGHT)
+        self.canvas.setToolTip("Expected Dice of each slice. Click to go to the slice")
+        self._item = self.canvas.getPlotItem()
+        self._item.hideButtons()
+        self._item.setMenuEnabled(False)
+        self._item.setMouseEnabled(False, False)
+        self._low, self._high = (pyqtgraph.PlotCurveItem(pen=None) for _ in range(2))
+        band = pyqtgraph.FillBetweenItem(self._low, self._high, brush=_BAND)
+        self._expected, self._dice = _line(_EXPECTED), _line(_REAL)
+        self._mark = pyqtgraph.InfiniteLine(angle=90, movable=False)
+        for part in (self._low, self._high, band, self._expected, self._dice, self._mark):
+            self._item.addItem(part)
+        self.canvas.scene().sigMouseClicked.connect(self._on_clicked)
+        self.layout().addWidget(self.canvas)
+        self.recolor()
+        self.draw(*self._drawn)
 
     def _set(self, curve: SliceCurve) -> None:
         at = np.asarray(curve.at, float)
@@ -121,11 +149,7 @@ class SlicePlot(QWidget):
 
     def _on_clicked(self, event: Any) -> None:
         if self._curve is not None and event.button() == Qt.MouseButton.LeftButton:
-            self.choose_at(self._item.getViewBox().mapSceneToView(event.scenePos()))
-
-    def choose_at(self, point: QPointF) -> None:
-        """Go to the slice nearest to a point of the axes."""
-        if self._curve is not None:
+            point = self._item.getViewBox().mapSceneToView(event.scenePos())
             self.chosen.emit(self._curve.nearest(point.x()))
 
 

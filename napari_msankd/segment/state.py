@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from psygnal import SignalGroupDescriptor
 
 from napari_msankd.formatting import format_duration
-from napari_msankd.layers import array_of, layer_by_id, shown_axis, shown_index
+from napari_msankd.layers import array_of, has_place, layer_by_id, shown_axis, shown_index
 from napari_msankd.masks import is_mask_like
 from napari_msankd.planes import Index, Slicing, planes_of
 from napari_msankd.segment.inference import ModelInfo, Request
@@ -250,6 +250,13 @@ class SegmentState:
             alike = other and _shape(layer) == _shape(image)
             if alike and "msankd" not in layer.metadata and is_mask_like(layer):
                 self.mask = layer.unique_id
+
+    def lacks_place(self, viewer: "ViewerModel") -> bool:
+        """Whether the reference has lost the spacing and the place that the image has."""
+        image, reference = layer_by_id(viewer, self.image), layer_by_id(viewer, self.reference)
+        if image is None or reference is None or _shape(image) != _shape(reference):
+            return False
+        return has_place(image) and not has_place(reference)
 
     def follow_view(self, viewer: "ViewerModel") -> None:
         """Cut across the axis that the view cuts across, after it was rolled."""

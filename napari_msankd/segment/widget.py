@@ -8,7 +8,14 @@ import psutil
 from qtpy.QtCore import Qt
 from superqt.utils import qdebounced
 
-from napari_msankd.layers import WidgetLayers, add_layer, as_labels, layer_by_id, show_plane
+from napari_msankd.layers import (
+    WidgetLayers,
+    add_layer,
+    as_labels,
+    layer_by_id,
+    place_like,
+    show_plane,
+)
 from napari_msankd.planes import Index
 from napari_msankd.sample_data import LayerData, abdomen_ct, fundus_a
 from napari_msankd.segment.calibration_dialog import CalibrationDialog
@@ -19,7 +26,6 @@ from napari_msankd.segment.form import SegmentForm
 from napari_msankd.segment.inference import Compatibility, Request, check, device_name
 from napari_msankd.segment.live_labels import LiveLabels
 from napari_msankd.segment.messages import compatibility_text, device_text, storage_note
-from napari_msankd.segment.slice_plot import SlicePlot
 from napari_msankd.segment.state import (
     Figure,
     Progress,
@@ -28,9 +34,7 @@ from napari_msankd.segment.state import (
     end_message,
 )
 from napari_msankd.settings import preferences
-from napari_msankd.theme import theme_colors
 from napari_msankd.widgets.error_dialog import show_traceback
-from napari_msankd.widgets.line_plot import load_pyqtgraph
 from napari_msankd.workers import Failure, WorkerGroup, as_failure
 from src_training.errors import InputError
 
@@ -138,9 +142,11 @@ class SegmentWidget(SegmentForm):
         self.automatic.clicked.connect(self._on_automatic)
         self.reference.changed.connect(self._on_reference)
         self.as_labels.clicked.connect(self._on_as_labels)
+        self.place.clicked.connect(self._on_place)
         self.calibrate.clicked.connect(self._on_calibrate)
         self.folder.clicked.connect(self.open_folder)
         self.solid.toggled.connect(self._on_solid)
+        self.curve.chosen.connect(self._on_slice_chosen)
         self.unsure.toggled.connect(self._on_unsure)
 
     def _connect_viewer(self) -> None:
@@ -148,14 +154,14 @@ class SegmentWidget(SegmentForm):
         self.listen(layers.inserted, self._on_layers)
         self.listen(layers.removed, self._on_layers)
         self.listen(layers.renamed, self._redraw)
-        self.listen(self.viewer.events.theme, self._on_theme)
+        self.listen(self.viewer.events.theme, self.curve.recolor)
         self.listen(dims.order, self._on_order)
         self.listen(dims.current_step, self._on_step)
         self.listen(dims.ndisplay, self._on_ndisplay)
         events = self.state.events
         for event in (events.image, events.model, events.angle, events.flips, events.slices):
             event.connect(self._on_input)
-        events.curve.connect(self._on_curve)
+        events.curve.connect(self._find_shown_slice)
 
     def _on_input(self) -> None:
         self.state.resumable = self._can_resume()
@@ -314,24 +320,15 @@ class SegmentWidget(SegmentForm):
         except InputError as error:
             self.state.scores = Figure(f"⚠ {error}")
 
-    def _on_curve(self) -> None:
-        """Make the plot of slices once it is needed: pyqtgraph takes long."""
-        self._find_shown_slice()
-        if self.state.curve is not None and self.curve is None and "plot" not in self.workers:
-            self.workers.start("plot", load_pyqtgraph(), lambda _: self._add_curve())
+    def _on_place(self) -> None:
+        image, reference = (layer_by_id(self.viewer, self.state.image), self.reference.layer)
+        if image is not None and reference is not None:
+            place_like(reference, image)
+            self._figures.compare_with(reference)
+            self._redraw()
 
     def _find_shown_slice(self) -> None:
         self.state.shown_slice = () if self._shown is None else self._shown.shown_slice
-
-    def _add_curve(self) -> None:
-        self.curve = SlicePlot(theme_colors(self.viewer))
-        self.curve.chosen.connect(self._on_slice_chosen)
-        self.curve_place.addWidget(self.curve)
-        self._redraw()
-
-    def _on_theme(self) -> None:
-        if self.curve is not None:
-            self.curve.recolor(theme_colors(self.viewer))
 
     def _on_slice_chosen(self, index: Index) -> None:
         run = self._shown

@@ -55,9 +55,18 @@ def estimate_memory(
 def bytes_per_pixel(network: SegmentationNetwork) -> int:
     """Peak bytes of live activations per input pixel, float32, without gradients.
 
-    Counted on one small image: activations of a convolutional network grow
-    in proportion to its pixels.
+    Counted on one small image, once for a network: activations of a convolutional
+    network grow in proportion to its pixels.
     """
+    if network not in _counted:
+        _counted[network] = _count_bytes(network)
+    return _counted[network]
+
+
+_counted: "weakref.WeakKeyDictionary[SegmentationNetwork, int]" = weakref.WeakKeyDictionary()
+
+
+def _count_bytes(network: SegmentationNetwork) -> int:
     parameter = next(network.parameters())
     side = 2 * network.stride
     image = torch.zeros(1, network.in_channels, side, side, device=parameter.device)

@@ -116,6 +116,32 @@ def test_a_mask_open_as_an_image_becomes_the_reference(image, viewer, widget, se
     qtbot.waitUntil(lambda: "Dice" in widget.scores.text(), timeout=PATIENCE)
 
 
+def test_a_reference_without_a_place_is_placed(volume, viewer, widget, segmented, qtbot):
+    place = {"scale": (3, 0.5, 0.5), "units": ("mm",) * 3, "translate": (9, 2, 4)}
+    viewer.add_image(volume, **place)
+    labels = segmented()
+    assert widget.place.isHidden()
+    bare = viewer.add_labels(np.asarray(labels.data).copy(), name="mask")
+    widget.reference.layer = bare
+    qtbot.waitUntil(lambda: "another grid" in widget.scores.text(), timeout=PATIENCE)
+    assert not widget.place.isHidden()
+    widget.place.click()
+    qtbot.waitUntil(lambda: "Dice 1.000" in widget.scores.text(), timeout=PATIENCE)
+    assert np.allclose(bare.translate, place["translate"]) and bare.units == labels.units
+    assert widget.place.isHidden()
+
+
+def test_numbered_objects_in_a_reference_are_said(image, viewer, widget, segmented, qtbot):
+    viewer.add_image(image, rgb=True)
+    segmented()
+    objects = np.zeros(image.shape[:2], np.uint8)
+    for number in range(1, 5):
+        objects[8 * number : 8 * number + 4, 8 * number : 8 * number + 4] = number
+    widget.reference.layer = viewer.add_labels(objects, name="cells")
+    sentence = "Reference 'cells' holds 4 labels: each of them counts as foreground."
+    qtbot.waitUntil(lambda: sentence in widget.scores.text(), timeout=PATIENCE)
+
+
 def test_painting_on_the_reference_outdates_the_scores(image, viewer, widget, segmented, qtbot):
     viewer.add_image(image, rgb=True)
     labels = segmented()

@@ -11,7 +11,6 @@ from qtpy.QtCore import QPointF, Qt
 
 from napari_msankd.segment.slice_plot import SlicePlot
 from napari_msankd.segment.state import SliceCurve
-from napari_msankd.theme import theme_colors
 from src_training.inference.expected_dice import expected_dice, label_sums
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor
@@ -67,11 +66,12 @@ def test_a_duplicate_keeps_its_figures(viewer, widget, assessed, image, qtbot):
 
 
 def test_a_click_on_the_plot_chooses_the_slice(viewer, qtbot):
-    plot = SlicePlot(theme_colors(viewer))
+    plot = SlicePlot(viewer)
     qtbot.addWidget(plot)
     numbers, unknown = tuple(range(4, 16)), (math.nan,) * 12
     indices = tuple((at,) for at in numbers)
     plot.draw(SliceCurve(indices, numbers, (0.5,) * 12, unknown, unknown, unknown), (4,))
+    qtbot.waitUntil(lambda: plot.canvas is not None, timeout=PATIENCE)
     plot.resize(300, 160)
     with qtbot.waitExposed(plot):
         plot.show()
@@ -86,8 +86,8 @@ def test_a_click_on_the_plot_chooses_the_slice(viewer, qtbot):
 def test_the_slice_that_is_chosen_comes_in_view(stack, viewer, widget, segmented, qtbot):
     viewer.add_image(np.concatenate([stack] * 3), scale=(2, 1, 1), translate=(5, 0, 0))
     segmented()
-    qtbot.waitUntil(lambda: widget.curve is not None, timeout=PATIENCE)
-    assert not widget.curve.isHidden()
+    qtbot.waitUntil(lambda: not widget.curve.isHidden(), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: widget.curve.canvas is not None, timeout=PATIENCE)
     for wanted in (9, 2):
         widget.curve.chosen.emit((wanted,))
         assert viewer.dims.point[0] == 5 + 2 * wanted
