@@ -73,11 +73,11 @@ class FolderEnd:
 
     def __str__(self) -> str:
         """A sentence for the window."""
-        lines = [f"✓ {self.done:,} files are segmented; {self.review:,} to review, worst first."]
+        segmented = self.done - self.failed
+        text = f"{segmented:,} of {self.total:,} files are segmented"
+        lines = [f"✓ {text}; {self.review:,} to review."]
         if self.done < self.total:
-            lines = [
-                f"Stopped: {self.done:,} of {self.total:,} files are segmented. Start resumes."
-            ]
+            lines = [f"Stopped: {text}. Start resumes."]
         if self.failed:
             lines.append(f"⚠ {self.failed:,} could not be segmented; the table says why.")
         return "\n".join([*lines, *self.notes])
