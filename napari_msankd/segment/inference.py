@@ -205,6 +205,7 @@ def check(request: Request) -> Iterator[Compatibility]:
         memory = predictor.memory(request.planes.plane_shape)
     if not request.on_disk:
         memory += Result.bytes(request.slicing.shape)
+    memory += Result.plane_bytes(request.slicing.size, len(predictor.model.card.classes))
     warnings = predictor.check(_read(request.planes, request.shown, predictor))
     warnings += _spacing_warnings(predictor, request.planes)
     yield Compatibility(_model_info(predictor), tuple(warnings), memory)

@@ -91,6 +91,11 @@ class Result:
         """Bytes that a result of that shape takes."""
         return 2 * int(np.prod(shape, dtype=np.int64))
 
+    @staticmethod
+    def plane_bytes(size: tuple[int, int], classes: int) -> int:
+        """Bytes that the plane under way takes beside: its float32 maps, with several classes."""
+        return 0 if classes == 2 else 4 * classes * size[0] * size[1]
+
     def write(self, index: Index, region: tuple[slice, slice], maps: NDArray[np.float32]) -> None:
         """Keep the probabilities (K, h, w) of a region of one plane."""
         where = self.slicing.at(index, region)
