@@ -338,12 +338,11 @@ class SegmentWidget(SegmentForm):
 
     def _on_unsure(self, show: bool) -> None:
         run = self._shown
+        self._layers.remove("uncertainty")
         if show and run is not None and run.layer is not None:
             data, attributes = run.uncertainty()
-            layer = self._layers.add(run.layer.unique_id, data, "image", **attributes)
+            layer = self._layers.add("uncertainty", data, "image", **attributes)
             self.state.uncertainty = layer.unique_id
-        elif self.state.result is not None:
-            self._layers.remove(self.state.result)
 
     def _on_result_changed(self) -> None:
         layer = layer_by_id(self.viewer, self.state.uncertainty)

@@ -1,6 +1,7 @@
 """Segment folder: choose one, watch it, and open what needs a person first."""
 
 from collections.abc import Generator
+from itertools import count
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,8 @@ class FolderDialog(QDialog):
         self._request: FolderRequest | None = None
         self._stop = Event()
         self._layers = WidgetLayers(viewer)
-        self._opened: str | None = None
+        self._opened: tuple[str, int] | None = None
+        self._serial = count()
         self.setWindowTitle("Segment a folder")
         self.resize(520, 600)
         layout = QVBoxLayout(self)
@@ -197,26 +199,27 @@ class FolderDialog(QDialog):
 
     def _show_opened(self, file: str) -> bool:
         """Whether the layers of a file are still open; they are selected then."""
-        layers = [self._layers.get((kind, file)) for kind in ("labels", "image")]
+        if self._opened is None or self._opened[0] != file:
+            return False
+        layers = [self._layers.get((kind, self._opened)) for kind in ("labels", "image")]
         there = [layer for layer in layers if layer is not None]
-        if there and file == self._opened:
+        if there:
             self.viewer.layers.selection.active = there[0]
-            return True
-        return False
+        return bool(there)
 
     def _on_opened(self, opened: OpenedFile) -> None:
         """Show a file in place of the one before, unless a person painted on that."""
-        file = opened.entry.triaged.file
         if self._opened is not None:
             for kind in ("labels", "image"):
                 self._layers.remove((kind, self._opened))
-        self._opened = file
+        # A file whose labels were painted on may be opened again beside them.
+        self._opened = key = (opened.entry.triaged.file, next(self._serial))
         pixels, attributes = opened.image
-        image = self._layers.add(("image", file), pixels, "image", **attributes)
+        image = self._layers.add(("image", key), pixels, "image", **attributes)
         if opened.labels is not None:
             values, attributes = opened.labels
-            key = ("labels", file)
-            labels = self._layers.add(key, values, "labels", **attributes, **placement(image))
+            place = placement(image)
+            labels = self._layers.add(("labels", key), values, "labels", **attributes, **place)
             labels.events.paint.connect(self._on_paint)
 
     def _on_paint(self) -> None:

@@ -116,6 +116,8 @@ def test_labels_that_were_painted_on_stay_open(dialog, finished, viewer, qtbot):
     labels.data_setitem((np.array([1]), np.array([2])), 1 - labels.data[1, 2])
     open_row(dialog, 1, qtbot)
     assert labels in viewer.layers and len(viewer.layers) == 4
+    open_row(dialog, 0, qtbot)
+    assert labels in viewer.layers and len(viewer.layers) == 4
 
 
 def test_a_second_start_segments_what_is_new(dialog, finished, photos, monkeypatch, qtbot):
