@@ -18,7 +18,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt.utils import signals_blocked
 
 from napari_msankd.layers import WidgetLayers, placement
 from napari_msankd.segment.folder.state import FolderRequest, FolderState
@@ -238,9 +237,10 @@ class FolderDialog(QDialog):
             control.enabled = not state.running
         for part in (self.model, self.camera, self.flips, self.start):
             part.setEnabled(not state.running)
-        with signals_blocked(self.out.native):
-            if state.out != self.out.value:
-                self.out.value = state.out
+        for edit, path in ((self.folder, state.folder), (self.out, state.out)):
+            if edit.value != path:
+                with edit.changed.blocked():
+                    edit.value = path
         self.stop.setEnabled(state.phase == "running")
         self.report.setEnabled(state.report is not None)
         self.bar.setVisible(state.progress.total > 0)

@@ -98,7 +98,10 @@ class FolderState:
     flips: bool = False
     phase: FolderPhase = "idle"
     progress: FolderProgress = field(default_factory=FolderProgress)
-    message: str = ""
+    message: str = (
+        "Segments every image of a folder, writes labels, a table and a page with thumbnails, and "
+        "lists first what needs a person. Start again resumes."
+    )
     traceback: str = ""
     report: Path | None = None
 
@@ -146,5 +149,7 @@ def default_out(folder: Path | None) -> Path | None:
 def entry_cells(entry: "TriageEntry") -> tuple[str, str, str]:
     """Name, expected Dice with its interval, and remark of a file, for the table."""
     expected = "—" if entry.image is None else f"{entry.image.expected}".replace(" to ", "–")
-    remarks = [entry.remark, *entry.triaged.notes]
-    return Path(entry.triaged.file).name, expected, " ".join(filter(None, remarks))
+    file = entry.triaged.file
+    name = Path(file).name
+    remarks = " ".join(filter(None, (entry.remark, *entry.triaged.notes)))
+    return name, expected, remarks.replace(file, name)

@@ -163,6 +163,7 @@ def test_a_file_that_fails_comes_first_and_says_why(dialog, finished, photos, vi
     finished()
     assert dialog.table.files[0] == "broken.png"
     assert "1 could not be segmented" in dialog.status.text()
+    assert dialog.table.model().index(0, 2).data().startswith("broken.png cannot be read")
     open_row(dialog, 0, qtbot)
     assert "broken.png" in dialog.status.text() and len(viewer.layers) == 0
 
