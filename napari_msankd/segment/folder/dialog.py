@@ -73,7 +73,7 @@ class FolderDialog(QDialog):
         self._opened: tuple[str, int] | None = None
         self._serial = count()
         self.setWindowTitle("Segment a folder")
-        self.resize(520, 600)
+        self.resize(580, 600)
         layout = QVBoxLayout(self)
         layout.addLayout(self._choices())
         layout.addLayout(self._buttons())

@@ -40,8 +40,8 @@ class EntryTable(QTableView):
         self.setToolTip("Click a row to open the image with its labels")
         header = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        header.resizeSection(0, 180)
-        header.resizeSection(1, 130)
+        header.resizeSection(0, 150)
+        header.resizeSection(1, 120)
         header.setStretchLastSection(True)
 
     @property
