@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
 _REDRAW_MS = 100
+_PROGRESS_MS = 250
+"""Each step of a bar draws the whole window anew, which without a GPU takes a while."""
 _THRESHOLD_SECONDS = 0.015
 
 
@@ -103,7 +105,7 @@ class LiveLabels(QObject):
         self._applying: Iterator[None] | None = None
         self._apply_timer = self._timer(0, self._apply_some, single=False)
         self._redraw = self._timer(_REDRAW_MS, self._show)
-        self._poll = self._timer(_REDRAW_MS, self._emit_progress, single=False)
+        self._poll = self._timer(_PROGRESS_MS, self._emit_progress, single=False)
         self._record = provenance(request)
         self._seconds = 0.0
         self._progress = Progress(of=len(request.indices))

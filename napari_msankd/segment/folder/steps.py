@@ -201,7 +201,8 @@ def _pixels(path: Path) -> Any:
     from src_training.io.images import read_image
     from src_training.io.volumes.registry import format_of, open_volume
 
-    return np.asarray(open_volume(path).voxels if format_of(path) else read_image(path))
+    # A copy: what was read from a file may not be painted on.
+    return np.array(open_volume(path).voxels if format_of(path) else read_image(path))
 
 
 def _label_attributes(

@@ -183,7 +183,7 @@ def test_a_stack_opens_with_its_slices(dialog, photos, state, viewer, finished, 
     stack = np.random.default_rng(3).random((3, 32, 40)).astype(np.float32)
     import tifffile
 
-    tifffile.imwrite(photos / "stack.tif", stack)
+    tifffile.imwrite(photos / "stack.tif", stack, photometric="minisblack")
     finished()
     open_row(dialog, 0, qtbot)
     assert [np.asarray(each.data).shape for each in viewer.layers] == [stack.shape] * 2
