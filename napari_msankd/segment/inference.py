@@ -22,6 +22,7 @@ from src_training.inference.forward_progress import ForwardProgress, PredictionC
 if TYPE_CHECKING:
     import torch
 
+    from src_training.inference.bn_adaptation import Shift
     from src_training.inference.expected_dice import Quality
     from src_training.inference.predictor import Predictor, Progress
 
@@ -241,6 +242,7 @@ def segment(
     with _turn:
         predictor = _predictor(request)
         model = _model_info(predictor)
+        from src_training.inference.expected_dice import are_foreign
     if result is None:
         first = model.fixed_threshold if threshold is None else threshold
         classes = len(model.classes)
@@ -251,11 +253,12 @@ def segment(
     total = len(request.indices)
     done = total - len(planes)
     for index in planes:
+        shifts: list[Shift | None] = []
         try:
-            for progress in _tiles(predictor, request.planes, index, passes):
+            for progress in _tiles(predictor, request.planes, index, passes, shifts):
                 result.write(request.place(index), progress.region, progress.probabilities)
                 if progress.done == progress.total:
-                    result.finish(request.place(index))
+                    result.finish(request.place(index), any(are_foreign(model.quality, shifts)))
                     done += 1
                     passes.start(1)
                 yield Step(done, total)
@@ -264,13 +267,17 @@ def segment(
 
 
 def _tiles(
-    predictor: "Predictor", planes: Planes, index: Index, passes: ForwardProgress
+    predictor: "Predictor",
+    planes: Planes,
+    index: Index,
+    passes: ForwardProgress,
+    shifts: "list[Shift | None]",
 ) -> "Iterator[Progress]":
     """Tiles of a plane, none of them while `check` works on the same network."""
     plane = _read(planes, index, predictor)
     try:
         with _turn:
-            steps = predictor.tiles(plane, passes=passes)
+            steps = predictor.tiles(plane, passes=passes, shifts=shifts)
     except InputError as error:
         raise InputError(f"{planes.called(index)} cannot be segmented: {error}") from None
     while True:

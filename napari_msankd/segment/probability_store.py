@@ -56,8 +56,9 @@ class Result:
     doubt
         With more than two classes, uint8: 1 less the probability of the label, in steps of
         1/`STEPS`; None with two.
-    written, finished
-        Planes that hold something, and planes that are complete.
+    written, finished, foreign
+        Planes that hold something, planes that are complete, and those of the latter that are
+        unlike any image that the model was validated on.
     threshold
         As above.
     """
@@ -84,6 +85,7 @@ class Result:
         self._maps: dict[Index, NDArray[np.float32]] = {}
         self.written: set[Index] = set()
         self.finished: set[Index] = set()
+        self.foreign: set[Index] = set()
         self._lock = Lock()
 
     @staticmethod
@@ -110,9 +112,11 @@ class Result:
             self.foreground[where] = steps
             self.labels[where] = binarise(steps, self.threshold_at(index))
 
-    def finish(self, index: Index) -> None:
+    def finish(self, index: Index, foreign: bool = False) -> None:
         """Mark a plane as complete: from now on it has a threshold of its own."""
         self.finished.add(index)
+        if foreign:
+            self.foreign.add(index)
         if self.foreground is None:
             from src_training.inference.expected_dice import label_sums
 

@@ -55,10 +55,13 @@ class ResultQuality:
         """Columns of the features of the layer, a row for each class with the background."""
         titles = {"value": "expected Dice", "low": "expected Dice, low"}
         titles["high"] = "expected Dice, high"
-        return {
+        columns: dict[str, list[float]] = {
             title: [math.nan, *(getattr(one, name) for one in self.classes.values())]
             for name, title in titles.items()
         }
+        if self.whole.foreign:
+            return {title: [math.nan] * len(column) for title, column in columns.items()}
+        return columns
 
 
 def assess(
@@ -88,10 +91,11 @@ def assess(
     each: dict[Index, ExpectedDice] = {}
     for number, (index, part) in enumerate(sums.items()):
         if index:
-            each[index] = expected_dice(part, model.quality)
+            each[index] = expected_dice(part, model.quality, [slices[index] in result.foreign])
         if number % _BATCH == 0:
             yield None
-    whole = expected_dice(total, model.quality)
+    foreign = [place in result.foreign for place in slices.values()]
+    whole = expected_dice(total, model.quality, foreign)
     classes = expected_by_class(total, model.quality, model.classes)
     source = compare_with_source(whole, model.quality)
     scanner = "scanner" if model.angle is None else "camera"
@@ -118,7 +122,8 @@ def slice_curve(
     at = [int(np.ravel_multi_index(index, stack)) for index in indices]
     ordered = [quality.slices[index] for index in indices]
     value, low, high = (
-        tuple(float(getattr(one, name)) for one in ordered) for name in ("value", "low", "high")
+        tuple(math.nan if one.foreign else float(getattr(one, name)) for one in ordered)
+        for name in ("value", "low", "high")
     )
     real = tuple(dice.get(index, math.nan) for index in indices)
     return SliceCurve(tuple(indices), tuple(at), value, low, high, real)
@@ -134,7 +139,7 @@ def expected_text(quality: ResultQuality) -> str:
     elif compared:
         below = quality.source is not None and quality.source.relation == "below"
         text += f"{': check this one' if below else ''}, {compared}"
-    if len(quality.classes) > 1:
+    if len(quality.classes) > 1 and not whole.foreign:
         each = (f"{name} {_interval(one)}" for name, one in quality.classes.items())
         text += f"\n{' · '.join(each)}"
     doubtful = [at for at, one in slices.items() if one.remark and not one.empty]
@@ -156,6 +161,8 @@ def _listed(indices: list[Index]) -> str:
 
 
 def _with_interval(expected: "ExpectedDice") -> str:
+    if expected.foreign:
+        return "cannot be told"
     if math.isnan(expected.low):
         return f"{expected.value:.2f} (this model file tells no interval)"
     return _interval(expected)

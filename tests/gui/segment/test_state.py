@@ -265,6 +265,15 @@ def test_expected_dice_is_compared_with_the_training_camera():
     assert text("unknown").endswith("(0.50–0.70)")
 
 
+def test_of_an_image_of_another_kind_nothing_is_expected():
+    alien = replace(dice(0.9), low=0.0, high=1.0, foreign=True)
+    quality = ResultQuality(alien, {"liver": dice(0.9)}, {(0,): alien, (1,): dice(0.8)})
+    assert expected_text(quality).startswith("Expected Dice cannot be told: unlike any validation")
+    assert np.isnan(quality.features()["expected Dice"]).all()
+    curve = slice_curve(quality, {}, (2,))
+    assert np.isnan(curve.expected[0]) and curve.expected[1] == 0.8
+
+
 def test_expected_dice_of_several_classes_is_listed():
     quality = ResultQuality(dice(0.7), {"liver": dice(0.8), "tumour": dice(0.6)})
     assert "\nliver 0.80 (0.70–0.90) · tumour 0.60 (0.50–0.70)" in expected_text(quality)
