@@ -1,11 +1,12 @@
 """How good a result is expected to be, by slice and by class: figures, text and plain values."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_msankd.planes import Index
 from napari_msankd.segment.inference import ModelInfo
@@ -13,7 +14,7 @@ from napari_msankd.segment.probability_store import Result
 from napari_msankd.segment.state import SliceCurve, span_text
 
 if TYPE_CHECKING:
-    from src_training.inference.expected_dice import ExpectedDice, SourceComparison
+    from src_training.inference.expected_dice import ExpectedDice, Quality, SourceComparison
 
 _BATCH = 64
 """Slices that are assessed between two looks at whether to go on."""
@@ -46,22 +47,47 @@ class ResultQuality:
     def record(self) -> dict[str, Any]:
         """Plain values for the metadata of the layer; see `provenance`."""
         return {
-            "expected_dice": self.whole.to_dict(),
-            "expected_dice_of_classes": {k: one.to_dict() for k, one in self.classes.items()},
-            "expected_dice_of_slices": [one.to_dict() for one in self.slices.values()],
+            "expected_dice": _plain(self.whole),
+            "expected_dice_of_classes": {name: _plain(one) for name, one in self.classes.items()},
+            "expected_dice_of_slices": [_plain(one) for one in self.slices.values()],
         }
 
     def features(self) -> dict[str, list[float]]:
         """Columns of the features of the layer, a row for each class with the background."""
         titles = {"value": "expected Dice", "low": "expected Dice, low"}
         titles["high"] = "expected Dice, high"
-        columns: dict[str, list[float]] = {
-            title: [math.nan, *(getattr(one, name) for one in self.classes.values())]
+        return {
+            title: [math.nan, *(_known(one, name) for one in self.classes.values())]
             for name, title in titles.items()
         }
-        if self.whole.foreign:
-            return {title: [math.nan] * len(column) for title, column in columns.items()}
-        return columns
+
+
+def quality_of(
+    whole: "ExpectedDice",
+    sums: NDArray[np.float64],
+    quality: "Quality | None",
+    names: Sequence[str],
+) -> ResultQuality:
+    """That of labels by class; what is of another kind as a whole is so in every class.
+
+    Parameters
+    ----------
+    whole
+        Of the labels.
+    sums
+        Their `label_sums`.
+    quality
+        From the card of the model.
+    names
+        Of its classes, background first.
+    """
+    from src_training.inference.expected_dice import expected_by_class
+
+    classes = expected_by_class(sums, quality, names)
+    if whole.foreign:
+        unknown = {"low": 0.0, "high": 1.0, "foreign": True}
+        classes = {name: replace(one, **unknown) for name, one in classes.items()}
+    return ResultQuality(whole, classes)
 
 
 def assess(
@@ -80,11 +106,7 @@ def assess(
     model
         What made it.
     """
-    from src_training.inference.expected_dice import (
-        compare_with_source,
-        expected_by_class,
-        expected_dice,
-    )
+    from src_training.inference.expected_dice import compare_with_source, expected_dice
 
     sums = {index: result.sums(place) for index, place in slices.items()}
     total = np.sum(list(sums.values()), axis=0)
@@ -96,10 +118,10 @@ def assess(
             yield None
     foreign = [place in result.foreign for place in slices.values()]
     whole = expected_dice(total, model.quality, foreign)
-    classes = expected_by_class(total, model.quality, model.classes)
+    found = quality_of(whole, total, model.quality, model.classes)
     source = compare_with_source(whole, model.quality)
     scanner = "scanner" if model.angle is None else "camera"
-    yield ResultQuality(whole, classes, each, source, scanner)
+    yield replace(found, slices=each, source=source, scanner=scanner)
 
 
 def slice_curve(
@@ -122,8 +144,7 @@ def slice_curve(
     at = [int(np.ravel_multi_index(index, stack)) for index in indices]
     ordered = [quality.slices[index] for index in indices]
     value, low, high = (
-        tuple(math.nan if one.foreign else float(getattr(one, name)) for one in ordered)
-        for name in ("value", "low", "high")
+        tuple(_known(one, name) for one in ordered) for name in ("value", "low", "high")
     )
     real = tuple(dice.get(index, math.nan) for index in indices)
     return SliceCurve(tuple(indices), tuple(at), value, low, high, real)
@@ -150,6 +171,16 @@ def expected_text(quality: ResultQuality) -> str:
         if not slices[worst].empty:
             text += f"\nLowest in slice {_listed([worst])}: {_with_interval(slices[worst])}"
     return text
+
+
+def _known(expected: "ExpectedDice", name: str) -> float:
+    """A figure of it; NaN where nothing can be expected."""
+    return math.nan if expected.foreign else float(getattr(expected, name))
+
+
+def _plain(expected: "ExpectedDice") -> dict[str, Any]:
+    """Values for JSON; the value of what is of another kind stands for nothing."""
+    return expected.to_dict() | ({"value": None} if expected.foreign else {})
 
 
 def _listed(indices: list[Index]) -> str:

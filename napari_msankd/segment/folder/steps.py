@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_msankd.readers import VOLUME, volume_layer
 from napari_msankd.segment.folder.state import FolderProgress, FolderRequest
-from napari_msankd.segment.quality import ResultQuality
+from napari_msankd.segment.quality import quality_of
 from napari_msankd.theme import label_colormap
 from napari_msankd.torch_import import gc_paused, preload
 
@@ -208,15 +208,12 @@ def _pixels(path: Path) -> Any:
 def _label_attributes(
     entry: "TriageEntry", path: Path, request: FolderRequest, card: "ModelCard"
 ) -> dict[str, Any]:
-    from src_training.inference.expected_dice import expected_by_class
-
     classes, image = tuple(card.classes), entry.image
     what = classes[1] if len(classes) == 2 else "labels"
     record: dict[str, Any] = {"model": card.name, "input": entry.triaged.file, "labels": str(path)}
     features: dict[str, Any] = {"index": list(range(len(classes))), "class": list(classes)}
     if image is not None:
-        each = expected_by_class(image.sums.sum(0), image.quality, classes)
-        quality = ResultQuality(image.expected, each)
+        quality = quality_of(image.expected, image.sums.sum(0), image.quality, classes)
         record |= quality.record()
         features |= quality.features()
     return {

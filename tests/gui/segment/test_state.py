@@ -11,7 +11,7 @@ from napari_msankd.layers import shown_axis
 from napari_msankd.masks import is_mask_like
 from napari_msankd.segment.inference import ModelInfo
 from napari_msankd.segment.metrics import Scores, format_volumes
-from napari_msankd.segment.quality import ResultQuality, expected_text, slice_curve
+from napari_msankd.segment.quality import ResultQuality, expected_text, quality_of, slice_curve
 from napari_msankd.segment.state import (
     Figure,
     Progress,
@@ -267,9 +267,13 @@ def test_expected_dice_is_compared_with_the_training_camera():
 
 def test_of_an_image_of_another_kind_nothing_is_expected():
     alien = replace(dice(0.9), low=0.0, high=1.0, foreign=True)
-    quality = ResultQuality(alien, {"liver": dice(0.9)}, {(0,): alien, (1,): dice(0.8)})
+    sums = np.array([[10.0, 9.0, 10.0, 100.0]])
+    quality = quality_of(alien, sums, None, ("background", "liver"))
+    quality = replace(quality, slices={(0,): alien, (1,): dice(0.8)})
     assert expected_text(quality).startswith("Expected Dice cannot be told: unlike any validation")
     assert np.isnan(quality.features()["expected Dice"]).all()
+    assert quality.record()["expected_dice"]["value"] is None
+    assert quality.record()["expected_dice_of_classes"]["liver"]["foreign"]
     curve = slice_curve(quality, {}, (2,))
     assert np.isnan(curve.expected[0]) and curve.expected[1] == 0.8
 
