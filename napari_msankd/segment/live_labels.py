@@ -327,7 +327,7 @@ class LiveLabels(QObject):
         """The expected Dice of the complete slices; for a worker."""
         assert self.result is not None and self.model is not None
         slices = {index: self.request.place(index) for index in self.slices}
-        return assess(self.result, slices, self.model)
+        return assess(self.result, slices, self.model, self.request.planes.volume)
 
     def uncertainty(self) -> tuple[Uncertainty, dict[str, Any]]:
         """Where the model is unsure, and the attributes of the image layer that shows it."""

@@ -16,6 +16,9 @@ from napari_msankd.segment.state import SliceCurve, span_text
 if TYPE_CHECKING:
     from src_training.inference.expected_dice import ExpectedDice, Quality, SourceComparison
 
+_DECISIVE = 3
+"""Slices of a volume that decide whether it is of another kind, as the engine has it."""
+
 _BATCH = 64
 """Slices that are assessed between two looks at whether to go on."""
 
@@ -91,7 +94,7 @@ def quality_of(
 
 
 def assess(
-    result: Result, slices: Mapping[Index, Index], model: ModelInfo
+    result: Result, slices: Mapping[Index, Index], model: ModelInfo, volume: bool = False
 ) -> Iterator[ResultQuality | None]:
     """The expected Dice of a result; None now and then, so that it can be stopped.
 
@@ -105,6 +108,9 @@ def assess(
         Complete slices: index in the image -> index in the result.
     model
         What made it.
+    volume
+        Whether the slices are those of one thing: the ones on which most is labelled decide
+        whether it is of another kind than what the model was validated on.
     """
     from src_training.inference.expected_dice import compare_with_source, expected_dice
 
@@ -116,7 +122,9 @@ def assess(
             each[index] = expected_dice(part, model.quality, [slices[index] in result.foreign])
         if number % _BATCH == 0:
             yield None
-    foreign = [place in result.foreign for place in slices.values()]
+    decide = sorted(sums, key=lambda index: -sums[index][:, 0].sum())
+    decide = decide[:_DECISIVE] if volume else decide
+    foreign = [slices[index] in result.foreign for index in decide]
     whole = expected_dice(total, model.quality, foreign)
     found = quality_of(whole, total, model.quality, model.classes)
     source = compare_with_source(whole, model.quality)
