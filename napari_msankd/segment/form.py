@@ -50,8 +50,10 @@ class SegmentForm(PluginWidget):
         rows = QVBoxLayout(inside)
         rows.setContentsMargins(8, 8, 8, 8)
         rows.setSpacing(8)
+        self.folder = QPushButton("Segment a f&older…")
+        self.folder.setToolTip("Segment a folder, and open what needs a person first")
         parts = self._empty(), self._input(), self._buttons(), self._run_status(), self._output()
-        for part in parts:
+        for part in (*parts, self.folder):
             rows.addWidget(part)
         rows.addStretch(1)
         layout = QVBoxLayout(self)
@@ -105,14 +107,12 @@ class SegmentForm(PluginWidget):
         self.stop.setToolTip("Stop now; complete slices stay, and the run can be continued")
         self.resume = QPushButton("C&ontinue")
         self.resume.setToolTip("Segment the slices that are missing, into the same layer")
-        self.folder = QPushButton("F&older…")
-        self.folder.setToolTip("Segment a folder, and open what needs a person first")
         row = QWidget()
         layout = QHBoxLayout(row)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.run, 3)
-        for button in (self.stop, self.resume, self.folder):
-            layout.addWidget(button, 1)
+        layout.addWidget(self.stop, 1)
+        layout.addWidget(self.resume, 1)
         return row
 
     def _run_status(self) -> QWidget:
