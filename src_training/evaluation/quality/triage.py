@@ -191,7 +191,7 @@ class _Worker:
                 volume, job, target, lambda v, s: segment_slabs(self.predictor, v.voxels, s)
             )
             for last in steps:
-                if self.stopped():
+                if last.sums is None and self.stopped():
                     raise _Stopped
             if last.sums is None:
                 raise InputError(
