@@ -136,18 +136,19 @@ def test_a_second_start_segments_what_is_new(dialog, finished, photos, monkeypat
 
 
 def test_a_stop_leaves_what_is_done(dialog, state, monkeypatch, qtbot):
-    going, one = Event(), Event()
+    going, one, second = Event(), Event(), Event()
     predict = Predictor.predict
 
     def held(*args, **options):
         if one.is_set():
+            second.set()
             going.wait(PATIENCE / 1000)
         one.set()
         return predict(*args, **options)
 
     monkeypatch.setattr(Predictor, "predict", held)
     dialog.start.click()
-    qtbot.waitUntil(lambda: dialog.state.progress.done == 1, timeout=PATIENCE)
+    qtbot.waitUntil(second.is_set, timeout=PATIENCE)
     dialog.stop.click()
     going.set()
     qtbot.waitUntil(lambda: not state.running, timeout=PATIENCE)
