@@ -53,7 +53,7 @@ def wheel(session: nox.Session) -> None:
     session.install("-c", "constraints.txt", str(built[0]))
     session.cd(folder)  # where no module of the checkout is found in place of the installed one
     session.run("python", "-c", SAVE_SAMPLE)
-    session.run("msankd", "segment", "eye.png", "--model", "vessels-chasedb1", "--out", "labels")
+    session.run("msankd", "segment", "eye.png", "--model", "vessels", "--out", "labels")
 
 
 @nox.session(python=NEWEST)

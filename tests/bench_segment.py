@@ -88,7 +88,7 @@ def predictor_of(name: str, angle: float | None, adapted: bool) -> Predictor:
 def untrained_wnet() -> SegmentationModel:
     """A W-Net of the size that presets train, prepared as the shipped model of vessels."""
     torch.manual_seed(0)
-    card = load_model("vessels-chasedb1").card
+    card = load_model("vessels").card
     card = card.model_copy(update={"architecture": "wnet", "options": {}})
     return SegmentationModel(card, settled(card.build()))
 
@@ -100,9 +100,9 @@ def segmentation(data: Path) -> None:
     chase = read_image(data / "retina/chasedb1/images/Image_11L.jpg")
     liver = read_image(min((data / "liver/msd_ct_slices/images").iterdir()))
     cases = {
-        "HRF": ("vessels-chasedb1", None, hrf),
-        "HRF at its camera's angle": ("vessels-chasedb1", 45.0, hrf),
-        "CHASE": ("vessels-chasedb1", None, chase),
+        "HRF": ("vessels", None, hrf),
+        "HRF at its camera's angle": ("vessels", 45.0, hrf),
+        "CHASE": ("vessels", None, chase),
         "liver slice": ("liver-msd", None, liver),
         "HRF, W-Net": ("wnet", None, hrf),
         "CHASE, W-Net": ("wnet", None, chase),
@@ -149,7 +149,7 @@ def whole_commands(data: Path | None) -> None:
             commands["msankd inspect"] = [*msankd, "inspect", str(images.parent)]
             labels = ["--out", str(Path(folder, "labels"))]
             commands["msankd segment"] = [
-                *msankd, "segment", str(images), "--model", "vessels-chasedb1", *labels
+                *msankd, "segment", str(images), "--model", "vessels", *labels
             ]  # fmt: skip
         print("\n| whole command | CPU s |\n|---|---|")
         for name, command in commands.items():

@@ -108,7 +108,7 @@ def evaluate(
     For example:
 
     ```
-    msankd evaluate --model vessels-chasedb1 --domain data/drive --angle 45 --json scores.json
+    msankd evaluate --model vessels --domain data/drive --angle 45 --json scores.json
     msankd evaluate --model liver.safetensors --domain data/ircad --class liver=1,2
     ```
     """
@@ -176,7 +176,7 @@ def fsd(
     For example:
 
     ```
-    msankd fsd --model vessels-chasedb1 --domain data/chasedb1 --domain data/ours
+    msankd fsd --model vessels --domain data/chasedb1 --domain data/ours
     ```
     """
     from itertools import combinations

@@ -43,7 +43,7 @@ def features(
     For example:
 
     ```
-    msankd features --model vessels-chasedb1 --domain data/ours --out vectors.csv
+    msankd features --model vessels --domain data/ours --out vectors.csv
     ```
     """
     from src_training.device import find_device
@@ -95,7 +95,7 @@ def report(
 
     ```
     msankd report --run runs/chase --out chase.html
-    msankd report --model vessels-chasedb1 --domain data/chasedb1 --domain data/ours --out us.html
+    msankd report --model vessels --domain data/chasedb1 --domain data/ours --out us.html
     ```
     """
     from src_training.explore.suitability import judge_suitability

@@ -89,7 +89,7 @@ def tune(
     For example:
 
     ```
-    msankd tune vessels-chasedb1 --domain data/ours --angle 45 --out ours.safetensors
+    msankd tune vessels --domain data/ours --angle 45 --out ours.safetensors
     msankd tune old.safetensors --domain data/held-out --expected-dice --out new.safetensors
     ```
     """
@@ -131,7 +131,7 @@ def export(
     For example:
 
     ```
-    msankd export vessels-chasedb1 --onnx vessels.onnx
+    msankd export vessels --onnx vessels.onnx
     msankd export runs/mine/model.safetensors --bioimageio vessels --sample photo.png
     ```
     """

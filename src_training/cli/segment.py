@@ -81,7 +81,7 @@ def segment(
     interrupted, the same command resumes it. For example:
 
     ```
-    msankd segment photo.png scans/ --model vessels-chasedb1 --angle 45 --out labels
+    msankd segment photo.png scans/ --model vessels --angle 45 --out labels
     msankd segment ct.nii.gz --model liver.safetensors --out labels --keep-largest liver
     msankd segment huge.zarr --model liver.safetensors --out labels --workers 4
     ```

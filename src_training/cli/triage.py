@@ -37,7 +37,7 @@ def triage(
     same command resumes, and segments what is new or has changed. For example:
 
     ```
-    msankd triage photos/ --model vessels-chasedb1 --angle 45 --out triaged
+    msankd triage photos/ --model vessels --angle 45 --out triaged
     ```
     """
     from src_training.cli.progress import counted

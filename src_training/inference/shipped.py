@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-_FIRST = "vessels-chasedb1"
+_FIRST = "vessels"
 """The model of the fundus samples."""
 
 

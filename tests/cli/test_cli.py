@@ -250,7 +250,7 @@ def test_models_lists_shipped_trained_and_own_models(msankd, finished_run, model
     folders = ("--runs", tmp_path / "runs", "--models", model_file.parent)
     said = msankd("models", *folders)
     assert said.code == 0
-    for listed in ("vessels-chasedb1", "first · distilled", "first · baseline", "tiny"):
+    for listed in ("vessels", "first · distilled", "first · baseline", "tiny"):
         assert listed in said.out
     assert f"Looked in {tmp_path / 'runs'}, {model_file.parent}." in said.out
 
@@ -339,7 +339,7 @@ def test_distil_prints_its_report_and_writes_a_usable_model(
         (["distil", "none.yaml"], "none.yaml: there is no such recipe"),
         (["fsd", "--model", "m", "--domain", "a"], "expected at least two domains"),
         (
-            ["evaluate", "--model", "vessels-chasedb1", "--domain", "a", "--class", "liver=x"],
+            ["evaluate", "--model", "vessels", "--domain", "a", "--class", "liver=x"],
             "--class liver=x: the values are no whole numbers; expected NAME=VALUE",
         ),
         (["evaluate", "--model", "none", "--domain", "a"], "none: there is no such model"),
@@ -402,7 +402,7 @@ def test_a_folder_that_is_not_there_is_said_to_be_missing(msankd, words, said):
 def test_a_path_with_brackets_is_printed_as_it_is(msankd, tmp_path, name):
     folder = tmp_path / name
     folder.mkdir(parents=True)
-    code, _, err = msankd("segment", folder, "--model", "vessels-chasedb1", "--out", tmp_path / "o")
+    code, _, err = msankd("segment", folder, "--model", "vessels", "--out", tmp_path / "o")
     assert code == 2 and str(folder) in err
 
 

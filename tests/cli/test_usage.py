@@ -35,7 +35,7 @@ def test_every_missing_argument_is_named_with_what_it_takes(msankd, arguments, m
     assert said.code == 2 and said.out == ""
     assert f"msankd {arguments[0]} --help" in first
     assert [line.split()[0] for line in lines] == missing
-    choices = {"MODEL": "vessels-chasedb1, liver-msd", "RECIPE": "chasedb1, "}
+    choices = {"MODEL": "vessels, liver-msd", "RECIPE": "chasedb1, "}
     for line in lines:
         name, *takes = line.split()
         assert takes and choices.get(name.strip("-").upper(), "") in line
@@ -149,4 +149,4 @@ def test_the_shell_completes_commands_models_and_files(msankd, tmp_path, monkeyp
     (tmp_path / "own.safetensors").touch()
     (tmp_path / "photo.png").touch()
     found = model_choices(Namespace(incomplete=""))
-    assert {"vessels-chasedb1", "own.safetensors"} <= set(found) and "photo.png" not in found
+    assert {"vessels", "own.safetensors"} <= set(found) and "photo.png" not in found

@@ -63,7 +63,7 @@ def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
         assert getattr(ours, field) == getattr(shipped, field), field
     for name in preset("full", "mobile_unet")["stages"]:
         assert ours.stages[name] == shipped.stages[name], name
-    card = load_model("vessels-chasedb1").card
+    shipped, card = Recipe.load("vessels"), load_model("vessels").card
     assert card.architecture == shipped.student.name and card.options == shipped.student.options
     assert card.preprocessing == shipped.preprocessing and card.patch == shipped.patch
 
@@ -71,9 +71,9 @@ def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
 def test_fine_tuning_is_shorter_and_slower(monkeypatch):
     made = {}
     monkeypatch.setattr(Recipe, "validated", lambda content, _where: made.update(content))
-    recipe_for("mine", [SOURCE], [], {"start_from": "vessels-chasedb1"}, "standard")
+    recipe_for("mine", [SOURCE], [], {"start_from": "vessels"}, "standard")
     fresh = preset("standard", "mobile_unet")["stages"]
-    assert made["student"] == {"start_from": "vessels-chasedb1"}
+    assert made["student"] == {"start_from": "vessels"}
     assert made["stages"]["student"]["steps"] == fresh["student"]["steps"] // 3
     assert made["stages"]["student"]["rate"] == pytest.approx(fresh["student"]["rate"] / 3)
     assert made["stages"]["teacher"] == fresh["teacher"]
@@ -81,7 +81,7 @@ def test_fine_tuning_is_shorter_and_slower(monkeypatch):
 
 
 def test_a_preset_takes_a_teacher_and_images_without_masks():
-    frozen = {"start_from": "vessels-chasedb1", "train": False}
+    frozen = {"start_from": "vessels", "train": False}
     recipe = recipe_for("mine", [SOURCE], [], "enet", "quick", teacher=frozen, unlabelled=[TARGET])
     assert (recipe.teacher.name, recipe.teacher.train) == ("mobile_unet", False)
     assert recipe.preprocessing.diameter == 640 and recipe.unlabelled == [TARGET]

@@ -154,5 +154,5 @@ def test_the_command_reports_the_difference(msankd, model_file, tmp_path):
     [([], "expected at least one"), (["--onnx", "a", "--sample", "b"], "expected --bioimageio")],
 )
 def test_the_command_needs_a_target_and_a_folder_for_a_sample(msankd, options, words):
-    answer = msankd("export", "vessels-chasedb1", *options)
+    answer = msankd("export", "vessels", *options)
     assert answer.code == 2 and words in answer.err

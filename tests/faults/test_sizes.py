@@ -159,7 +159,7 @@ def test_memory_that_fills_while_segmenting_is_one_sentence(tmp_path):
     np.save(tmp_path / "b.npy", np.random.default_rng(0).random((64, 64), np.float32))
     out = tmp_path / "out"
     arguments = ("segment", tmp_path / "a.npy", tmp_path / "b.npy", "--out", out)
-    model = ("--model", "vessels-chasedb1")
+    model = ("--model", "vessels")
     ended = in_child(harness.msankd, *arguments, *model, memory=3 * 10**8)
     assert "a.npy: it needs more memory than is free; expected a smaller image" in ended.said
     assert "Traceback" not in ended.said and ended.code == 2

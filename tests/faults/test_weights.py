@@ -94,7 +94,7 @@ def test_segment_writes_no_mask_by_a_model_of_nan(saved, tmp_path, capsys, monke
 
 
 def test_a_negative_variance_is_named(tmp_path):
-    model = load_model("vessels-chasedb1")
+    model = load_model("vessels")
     model.save(tmp_path / "a.safetensors")
     tensors = load_file(tmp_path / "a.safetensors")
     name = next(each for each in sorted(tensors) if each.endswith("running_var"))

@@ -7,7 +7,7 @@ from src_training.inference.shipped import shipped_models
 
 
 def test_the_first_is_that_of_the_samples():
-    assert list(shipped_models()) == ["vessels-chasedb1", "liver-msd"]
+    assert list(shipped_models()) == ["vessels", "liver-msd"]
 
 
 @pytest.mark.parametrize("name", shipped_models())

@@ -222,7 +222,7 @@ def test_a_network_is_one_of_those_there_are(editor):
 
 
 def test_a_network_may_be_that_of_the_model_it_starts_from(editor):
-    write(editor, "student.start_from", "vessels-chasedb1")
+    write(editor, "student.start_from", "vessels")
     field(editor, "student.name").value = None
     assert "options are given without a name" in editor.message.text()
     write(editor, "student.options", "{}")

@@ -56,7 +56,7 @@ def pick(combo, text):
 def test_the_model_of_the_samples_is_chosen_at_first(make_combo):
     combo = make_combo()
     assert combo.path == next(iter(shipped_models().values()))
-    assert combo.entry.name == "vessels-chasedb1"
+    assert combo.entry.name == "vessels"
     assert make_combo(none="no model").path is None
 
 
