@@ -83,7 +83,7 @@ def test_fine_tuning_is_shorter_and_slower(monkeypatch):
 def test_a_preset_takes_a_teacher_and_images_without_masks():
     frozen = {"start_from": "vessels", "train": False}
     recipe = recipe_for("mine", [SOURCE], [], "enet", "quick", teacher=frozen, unlabelled=[TARGET])
-    assert (recipe.teacher.name, recipe.teacher.train) == ("mobile_unet", False)
+    assert (recipe.teacher.name, recipe.teacher.train) == ("wnet", False)
     assert recipe.preprocessing.diameter == 640 and recipe.unlabelled == [TARGET]
     assert recipe.schedule("teacher").steps == 0 < recipe.schedule("student").steps
     narrow = recipe_for("mine", [SOURCE], [], "enet", "quick", teacher="raunet").teacher

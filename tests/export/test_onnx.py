@@ -146,7 +146,7 @@ def test_the_command_reports_the_difference(msankd, model_file, tmp_path):
     answer = msankd("export", model_file, "--onnx", tmp_path / "a.onnx")
     assert answer.code == 0, answer.err
     assert (tmp_path / "a.onnx").is_file()
-    assert "a.onnx gives the probabilities of PyTorch within" in answer.out
+    assert "a.onnx: the probabilities are those of PyTorch within" in answer.out
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def test_each_says_where_it_comes_from_and_how_good_it_is(name):
     card, said = model.card, shipped_models()[name].with_suffix(".md").read_text("utf-8")
     assert said.startswith(f"# {name}\n") and "Not a medical device" in said
     assert card.licence and f"{card.licence}; attribute" in said
-    assert [domain.terms for domain in card.sources] == [card.licence]
+    assert {domain.terms for domain in card.sources} == {card.licence}
     assert model.semantics is not None
     weights = sum(parameter.numel() for parameter in model.network.parameters())
     assert f"{weights:,} parameters" in said

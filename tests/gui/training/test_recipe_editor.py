@@ -227,7 +227,7 @@ def test_a_network_may_be_that_of_the_model_it_starts_from(editor):
     assert "options are given without a name" in editor.message.text()
     write(editor, "student.options", "{}")
     student = editor.recipe.student
-    assert (student.name, student.options) == ("mobile_unet", {"width": 0.35})
+    assert (student.name, student.options) == ("wnet", {})
 
 
 def test_methods_have_their_own_options(editor):
