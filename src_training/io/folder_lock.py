@@ -1,5 +1,6 @@
 """Holding a folder against other processes, and noticing when it is no longer there."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,9 +9,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from src_training.errors import InputError
+from src_training.io.atomic import naming
 
 LOCK = ".lock"
 _WAIT_SECONDS = 0.2
+_NO_LOCKS = (None, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @dataclass(frozen=True)
@@ -58,19 +61,20 @@ def hold(folder: Path) -> Iterator[HeldFolder]:
     InputError
         If another process holds it, or its disk has no locks.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        # Whoever looks whether it is in use holds it for an instant.
-        lock.acquire(timeout=_WAIT_SECONDS)
+        with naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # Whoever looks whether it is in use holds it for an instant.
+            lock.acquire(timeout=_WAIT_SECONDS)
         held = HeldFolder(folder, _identity(folder))
     except (Timeout, FileNotFoundError):  # or its holder removed it in this instant
         raise InputError(
             f"{folder} is in use by another process; expected a folder that is free"
         ) from None
-    except PermissionError:
-        raise
     except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", None) not in _NO_LOCKS:  # such as a full disk
+            raise
         raise InputError(
             f"{folder} cannot be locked ({getattr(error, 'strerror', '') or 'no locks'}); expected "
             "a folder on a disk with locks, such as a local one"
