@@ -1,4 +1,4 @@
-"""MkDocs hook: one page of API for each module of the engine, and links out of the site.
+"""MkDocs hook: one page of API for each module of the engine, the README as first page, links.
 
 The pages are made from the docstrings, without importing the engine.
 """
@@ -14,6 +14,8 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "src_training"
+REPOSITORY = "https://github.com/napari-msankd/napari-msankd/blob/main"
+RAW = "https://raw.githubusercontent.com/napari-msankd/napari-msankd/main"
 
 
 def modules() -> list[str]:
@@ -48,14 +50,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Leave the text of a link to a file of the repository that is no page of the site.
+    """Put the README on the first page, and leave the text of links to files beside the site.
 
     Raises
     ------
     PluginError
         Where there is no such file.
     """
-    source = Path(page.file.abs_src_path or ROOT)
+    source = ROOT / "docs" / page.file.src_uri
+    if page.file.src_uri == "index.md":
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        markdown = readme.replace(f"{REPOSITORY}/docs/", "").replace(f"{RAW}/docs/", "")
 
     def text(match: re.Match[str]) -> str:
         target = (source.parent / match["target"]).resolve()

@@ -13,6 +13,7 @@ from src_training.cli.domains import evaluate, fsd, inspect
 from src_training.cli.explore import align, features, report
 from src_training.cli.models import export, models, tune
 from src_training.cli.runs import distil, estimate, recipe, runs
+from src_training.cli.sample import sample
 from src_training.cli.segment import segment
 from src_training.cli.triage import triage
 from src_training.cli.usage import EPILOGUE, describe
@@ -28,6 +29,7 @@ app = App(
     default_parameter=Parameter(negative_iterable=()),
 )
 for command in (
+    sample,
     inspect,
     recipe,
     estimate,

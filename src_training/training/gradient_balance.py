@@ -117,6 +117,8 @@ def weak_teacher_notes(teacher: float, baseline: float, trained: bool | None = T
         Whether the run trained the teacher; if not, it can still be fine-tuned; None if not
         even that.
 
+    Examples
+    --------
     >>> weak_teacher_notes(teacher=0.75, baseline=0.70)
     []
     """

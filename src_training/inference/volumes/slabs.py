@@ -60,6 +60,8 @@ class Slab:
 def slabs_along(shape: Shape, axis: int, slices: int | None = None) -> list[Slab]:
     """All slabs of a volume along an axis, in order, of `slices_per_slab` or other `slices`.
 
+    Examples
+    --------
     >>> [(slab.start, slab.stop) for slab in slabs_along((40, 512, 512), 0)]
     [(0, 16), (16, 32), (32, 40)]
     """
