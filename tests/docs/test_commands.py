@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from src_training.config.recipe import Recipe
 from src_training.data.phantom import samples
 from src_training.data.phantom.abdomen import CTPhantom, ct_phantom
+from src_training.inference import shipped
 from src_training.inference.model_file import load_model, save_model
 
 ROOT = Path(__file__).parents[2]
@@ -44,12 +46,22 @@ def as_small(arguments: list[str]) -> list[str]:
         return [*arguments, "--steps", "1"]
     if command not in ("distil", "estimate", "compare") or "--resume" in rest:
         return arguments
-    small = list(_SMALL)
-    if "--method" in rest:
-        small = [each for each in small if not each.startswith("distillation.")]
+    settings = small_settings(rest[0], "--method" in rest)
     if command == "estimate":
+        Recipe.load(rest[0], dict(each.split("=") for each in settings)).save(Path("small.yaml"))
         return [command, "small.yaml"]
-    return [*arguments, *(word for each in small for word in ("--set", each)), "--device", "cpu"]
+    return [*arguments, *(word for each in settings for word in ("--set", each)), "--device", "cpu"]
+
+
+def small_settings(recipe: str, other_methods: bool) -> list[str]:
+    """What makes a run of this recipe small."""
+    read = Recipe.load(recipe)
+    left_out = set()
+    if other_methods or read.distillation[0].method != "gkd":
+        left_out.add("distillation.gkd.views")
+    if getattr(read.teacher, "name", None) != "fanet":
+        left_out.add("teacher.options.width")
+    return [each for each in _SMALL if each.partition("=")[0] not in left_out]
 
 
 def small_ct(seed: int, _coarseness: float) -> CTPhantom:
@@ -67,6 +79,12 @@ def prepared(tmp_path_factory, finished_run):
     model = load_model(finished_run.path / "model.safetensors")
     bare = model.card.model_copy(update={"semantics": None})
     save_model(bare, model.network, folder / "bare.safetensors")
+    weights = folder / "package" / "inference" / "weights"
+    weights.mkdir(parents=True)
+    preprocessing = model.card.preprocessing.model_copy(update={"angle": 45.0})
+    vessels = model.card.model_copy(update={"preprocessing": preprocessing})
+    save_model(vessels, model.network, weights / "vessels-chasedb1.safetensors", model.semantics)
+    shutil.copy(shipped.shipped_models()["liver-msd"], weights)
     return folder
 
 
@@ -74,13 +92,27 @@ def prepared(tmp_path_factory, finished_run):
 def reader(tmp_path, monkeypatch, prepared):
     """A copy of that folder, which is the current one."""
     monkeypatch.setattr(samples, "ct_phantom", small_ct)
+    # The shipped model of vessels brings every photograph to its full size: seconds each.
+    monkeypatch.setattr(shipped, "files", lambda _package: prepared / "package")
     shutil.copytree(prepared, tmp_path / "reader")
     monkeypatch.chdir(tmp_path / "reader")
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem
-)
+def runnable() -> list[object]:
+    """The pages with commands; those that export, compare or start processes are slow."""
+    slow = {"export", "compare", "--workers"}
+    return [
+        pytest.param(
+            page,
+            id=page.stem,
+            marks=pytest.mark.slow if slow & {word for words in found for word in words} else (),
+        )
+        for page in PAGES
+        if (found := commands(page))
+    ]
+
+
+@pytest.mark.parametrize("page", runnable())
 def test_the_commands_of_a_page_work_in_their_order(page, reader, msankd):
     done = commands(page)
     if any(words[0] == "sample" for words in done):
