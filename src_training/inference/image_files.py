@@ -181,7 +181,9 @@ def _images(path: Path) -> list[Path]:
         )
     images = image_files(path)
     if not images:
-        raise InputError(f"{path} holds no image; expected at least one")
+        inside = path / "images"
+        hint = f", as in {inside}" if inside.is_dir() else ""
+        raise InputError(f"{path} holds no image; expected at least one{hint}")
     return images
 
 

@@ -360,3 +360,11 @@ def test_a_full_disk_while_training_leaves_a_run_that_can_go_on(
     (run / "report").mkdir()
     (run / "report" / "report.md").write_text("report")
     assert msankd("distil", "--resume", run, "--device", "cpu").code == 0
+
+
+def test_segment_of_a_domain_names_the_folder_of_its_images(
+    msankd, make_domain, model_file, tmp_path
+):
+    domain = make_domain()
+    said = msankd("segment", domain, "--model", model_file, "--out", tmp_path / "out")
+    one_sentence(said, f"expected at least one, as in {domain / 'images'}")

@@ -25,7 +25,7 @@ _STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "san", "distil
 _SMALL = [
     *("patch=32", "preprocessing.diameter=64", "teacher.options.width=2"),
     *("latent=8", "hidden=4", "distillation.gkd.views=2"),
-    *(f"stages.{stage}.{field}" for stage in _STAGES for field in ("steps=1", "batch=1")),
+    *(f"stages.{stage}.{field}" for stage in _STAGES for field in ("steps=1", "batch=2")),
 ]
 """What makes a run of a recipe a matter of seconds."""
 

@@ -1,0 +1,84 @@
+"""Make the pictures of the tutorials, ``docs/images/tutorial-*.png``, from the samples.
+
+Run it on a display, or under ``xvfb-run -a -s "-screen 0 1600x1000x24"``.
+"""
+
+import sys
+from pathlib import Path
+
+# After window_gif, which hides the models and runs of the person who makes the pictures.
+import napari
+import window_gif
+from qtpy.QtWidgets import QApplication
+
+from napari_msankd.sample_data import abdomen_ct, labelled_eyes
+from napari_msankd.widgets.plugin_widget import open_widget
+from src_training.data.phantom.camera import fundus_phantom
+
+SIZE = (1280, 800)
+
+
+def open_viewer() -> napari.Viewer:
+    """An empty window of the size of the pictures."""
+    viewer = napari.Viewer(title="napari", show=True)
+    viewer.window.resize(*SIZE)
+    return viewer
+
+
+def save(viewer: napari.Viewer, name: str, folder: Path) -> None:
+    """Write the window as it is."""
+    window_gif.rest(1)
+    file = folder / f"tutorial-{name}.png"
+    viewer.screenshot(str(file), canvas_only=False, flash=False)
+    print(file)
+
+
+def segment(folder: Path) -> None:
+    """A photograph before and after."""
+    viewer = open_viewer()
+    viewer.add_image(fundus_phantom(11, 512, "B").image, name="eye-11", rgb=True)
+    widget = open_widget(viewer, "Segment")
+    window_gif.rest(window_gif.LONGEST_WAIT, lambda: "compatible" in widget.compatibility.text())
+    viewer.reset_view()
+    save(viewer, "segment-before", folder)
+    widget.camera.setValue(30)
+    window_gif.rest(1)
+    widget.run.click()
+    window_gif.rest(window_gif.LONGEST_WAIT, lambda: bool(widget.expected.text()))
+    save(viewer, "segment-after", folder)
+    viewer.close()
+
+
+def liver(folder: Path) -> None:
+    """A CT and its liver."""
+    viewer = open_viewer()
+    for data, options, kind in abdomen_ct():
+        viewer.add_layer(napari.layers.Layer.create(data, options, kind))
+    viewer.layers.selection = {viewer.layers[0]}
+    widget = open_widget(viewer, "Segment")
+    [position] = [at for at in range(widget.model.count()) if "liver" in widget.model.itemText(at)]
+    widget.model.setCurrentIndex(position)
+    window_gif.rest(window_gif.LONGEST_WAIT, lambda: bool(widget.compatibility.text()))
+    widget.run.click()
+    window_gif.rest(window_gif.LONGEST_WAIT, lambda: bool(widget.expected.text()))
+    save(viewer, "liver", folder)
+    viewer.close()
+
+
+def train(folder: Path) -> None:
+    """Three photographs with their labels as the source."""
+    viewer = open_viewer()
+    for image, mask, name in labelled_eyes():
+        viewer.add_image(image, name=name, rgb=True)
+        viewer.add_labels(mask, name=f"{name} vessels")
+    widget = open_widget(viewer, "Train & distil")
+    window_gif.rest(window_gif.LONGEST_WAIT, lambda: "min" in widget.prepare.cost.text())
+    save(viewer, "train", folder)
+    viewer.close()
+
+
+if __name__ == "__main__":
+    images = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "images"
+    for make in (segment, liver, train):
+        make(images)
+        QApplication.processEvents()
