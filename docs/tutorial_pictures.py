@@ -58,6 +58,7 @@ def liver(folder: Path) -> None:
     widget = open_widget(viewer, "Segment")
     [position] = [at for at in range(widget.model.count()) if "liver" in widget.model.itemText(at)]
     widget.model.setCurrentIndex(position)
+    widget.model.activated.emit(position)
     window_gif.rest(window_gif.LONGEST_WAIT, lambda: bool(widget.compatibility.text()))
     widget.run.click()
     window_gif.rest(window_gif.LONGEST_WAIT, lambda: bool(widget.expected.text()))
