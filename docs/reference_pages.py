@@ -72,8 +72,8 @@ def command_line() -> str:
     pages = made.partition("\n## msankd ")[2]
     intro = (
         "# The command line\n\n`msankd COMMAND --help` says the same. "
-        "[Exit codes](../troubleshooting.md#command-line) are on the page of troubleshooting; "
-        "commands in their order of use in [the tutorials](../tutorials/segment.md).\n\n## msankd "
+        "[Exit codes](../exit-codes.md) have a page of their own; commands stand in their order "
+        "of use in [the tutorials](../tutorials/segment.md).\n\n## msankd "
     )
     return intro + pages
 
