@@ -83,7 +83,7 @@ def prepared(tmp_path_factory, finished_run):
     weights.mkdir(parents=True)
     preprocessing = model.card.preprocessing.model_copy(update={"angle": 45.0})
     vessels = model.card.model_copy(update={"preprocessing": preprocessing})
-    save_model(vessels, model.network, weights / "vessels-chasedb1.safetensors", model.semantics)
+    save_model(vessels, model.network, weights / "vessels.safetensors", model.semantics)
     shutil.copy(shipped.shipped_models()["liver-msd"], weights)
     return folder
 
