@@ -29,6 +29,7 @@ LOSS_TITLES = {
     "logits/logits": "Logits KD",
     "function_matching/matching": "Function matching",
     "masks/ce": "Masks in every view",
+    "masks/mixed": "Masks of mixed patches",
     "attention/attention": "Attention maps",
     "fsp/flow": "FSP flow matrices",
     "ifvd/variation": "IFVD intra-class variation",

@@ -34,11 +34,14 @@ class Mixed(NamedTuple):
         The other anchor (B, C, patch, patch), without style augmentation.
     share
         (B, 1, 1, 1), in [0, 1].
+    partner_mask
+        Classes (B, patch, patch) of the other anchor, int64; -1 where it has no mask.
     """
 
     image: Tensor
     partner: Tensor
     share: Tensor
+    partner_mask: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ def mix_pairs(batch: Batch) -> Batch:
     assert batch.unaugmented is not None
     share = torch.rand(len(batch.image), 1, 1, 1).to(batch.image)
     image = torch.lerp(batch.image.roll(1, 0), batch.image, share)
-    return replace(batch, mixed=Mixed(image, batch.unaugmented.roll(1, 0), share))
+    masks = F.pad(batch.mask, (0, 0, 0, 0, 0, len(batch.image) - len(batch.mask)), value=-1)
+    mixed = Mixed(image, batch.unaugmented.roll(1, 0), share, masks.roll(1, 0))
+    return replace(batch, mixed=mixed)
 
 
 class Sampler(Protocol):

@@ -87,6 +87,8 @@ class ForwardOutputs:
     mixed_logits
         Logits of the mixed patches, (B, classes, H, W). None unless a
         distillation `mixes`.
+    mixed_share, partner_mask
+        Of which anchors those are, and their masks; see `Mixed`. The student's alone.
     """
 
     network: SegmentationNetwork
@@ -99,6 +101,8 @@ class ForwardOutputs:
     view_logits: Tensor | None = None
     plain_logits: Tensor | None = None
     mixed_logits: Tensor | None = None
+    mixed_share: Tensor | None = None
+    partner_mask: Tensor | None = None
 
     @property
     def styles(self) -> Tensor:
@@ -129,6 +133,8 @@ _TENSOR_FIELDS = (
     "view_logits",
     "plain_logits",
     "mixed_logits",
+    "mixed_share",
+    "partner_mask",
 )
 _Tensors = TypeVar("_Tensors", Tensor, Skips, Mapping[str, Tensor], None)
 
@@ -213,6 +219,11 @@ class Distillation(nn.Module, ABC, Generic[Options]):
     def weights(cls, options: Options) -> dict[str, float]:
         """Weight of each loss by name, the weight of the method included."""
         return {name: options.weight * getattr(options, name) for name in cls.loss_names}
+
+    @property
+    def teacher_taps(self) -> tuple[str, ...]:
+        """Names of the features of the teacher that it reads; by default `taps`."""
+        return self.taps
 
     @property
     def views(self) -> int:

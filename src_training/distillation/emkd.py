@@ -30,6 +30,10 @@ class EMKDOptions(OutputOptions):
         Weights of the distance between importance maps, at 1/2 and at 1/8 of the resolution.
     rad_low, rad_high
         Weights of the distance between region affinities, at 1/2 and at 1/8.
+    empty_regions
+        ``left_out``: pairs with a region that a sample lacks do not count.
+        ``counted``: they count as no distance, as in the public code a sample
+        without foreground does; one without background is NaN there.
     """
 
     method: Literal["emkd"] = "emkd"
@@ -38,13 +42,15 @@ class EMKDOptions(OutputOptions):
     imd_high: Annotated[Weight, Field(title="Importance maps, 1/8")] = 0.9
     rad_low: Annotated[Weight, Field(title="Region affinity, 1/2")] = 0.9
     rad_high: Annotated[Weight, Field(title="Region affinity, 1/8")] = 0.9
+    empty_regions: Literal["left_out", "counted"] = "left_out"
 
 
 class EMKD(Distillation[EMKDOptions]):
     """The student learns prediction maps, importance maps and the affinity of regions.
 
     Loss from masks and schedule are the recipe's: the paper's are
-    ``supervised: dice_focal``, Adam at 1e-2 with cosine decay, and batches of 16.
+    ``supervised: dice_focal``, ``dice_focal_detached`` in its public code, Adam at
+    1e-2 with cosine decay, and batches of 16.
     """
 
     taps: ClassVar[tuple[str, ...]] = tuple(_LEVELS.values())
@@ -59,11 +65,12 @@ class EMKD(Distillation[EMKDOptions]):
         """``pmd`` of the logits, ``imd`` and ``rad`` of a low and of a high feature."""
         losses = {"pmd": softened_divergence(teacher.logits, student.logits, TEMPERATURE)}
         classes, labelled = student.logits.shape[1], len(mask)
+        counted = self.options.empty_regions == "counted"
         for level, tap in _LEVELS.items():
             target, feature = teacher.taps[tap], student.taps[tap]
             losses[f"imd_{level}"] = importance_distance(target, feature)
             losses[f"rad_{level}"] = affinity_distance(
-                target[:labelled], feature[:labelled], mask, classes
+                target[:labelled], feature[:labelled], mask, classes, counted
             )
         return losses
 
@@ -105,11 +112,12 @@ def importance_map(feature: Tensor) -> Tensor:
     return F.normalize((feature / largest).pow(4).mean(1).flatten(1))
 
 
-def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: int) -> Tensor:
+def affinity_distance(
+    teacher: Tensor, student: Tensor, mask: Tensor, classes: int, empty_counted: bool = False
+) -> Tensor:
     """RAD, the distance of region affinities: (RC_S - RC_T)², mean over pairs and samples.
 
-    Pairs with an empty region are left out (*reconstruction*: the public code
-    divides by zero where the background is empty).
+    Pairs with an empty region are left out (*reconstruction*), or count as 0.
 
     Parameters
     ----------
@@ -119,6 +127,8 @@ def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: i
         Integer classes (B, H, W).
     classes
         Number of classes, the background included; every two make a pair.
+    empty_counted
+        Whether the mean is over all pairs; see `EMKDOptions`.
 
     Returns
     -------
@@ -137,7 +147,8 @@ def affinity_distance(teacher: Tensor, student: Tensor, mask: Tensor, classes: i
         region_affinity(feature, mask, classes) for feature in (teacher, student)
     )
     present = (in_teacher & in_student).to(own.dtype)
-    return ((own - target).square() * present).sum() / present.sum().clamp(min=1)
+    count = present.numel() if empty_counted else present.sum().clamp(min=1)
+    return ((own - target).square() * present).sum() / count
 
 
 def region_affinity(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from src_training.networks.base import SegmentationNetwork
 
 _NEGATIVE_SLOPE = 0.1
 _ENCODER, _DECODER = "encoder_quarter", "decoder_quarter"
+_UPSAMPLED = "decoder_quarter_upsampled"
 PATCH = 3
 """Side of the patch that is a node, in pixels of the feature (*reconstruction*)."""
 
@@ -52,9 +53,9 @@ class Graph(NamedTuple):
 class GraphFlowOptions(OutputOptions):
     """Options of ``graph_flow``; the weights are the published ones, for raw sums.
 
-    The public code differs: its edges weigh 1e-8 (`edges`), where the table of
-    the paper has 1e-9, and it reads the decoder before the skip is joined,
-    where we read what the level has made of both.
+    The public code (WrinkleXuan/Graph-FLow) differs: its edges weigh 1e-8
+    (`edges`), where the table of the paper has 1e-9, and `teacher_decoder` is
+    ``upsampled``. Students are read after the skip is joined there, too.
 
     Attributes
     ----------
@@ -64,6 +65,10 @@ class GraphFlowOptions(OutputOptions):
         Weight of the divergence of the logits.
     adversarial, critic
         Weights of the losses of `Adversarial`: the student's and the critic's own.
+    teacher_decoder
+        Where the teacher's decoder is read: ``joined``, what a level makes of the
+        skip and of the level before, or ``upsampled``, the latter alone, which
+        FANet has a tap for.
     """
 
     method: Literal["graph_flow"] = "graph_flow"
@@ -72,6 +77,7 @@ class GraphFlowOptions(OutputOptions):
     prediction: Weight = 1.0
     adversarial: Weight = 0.1
     critic: Weight = 1.0
+    teacher_decoder: Literal["joined", "upsampled"] = "joined"
 
 
 class NormalisedGraphFlowOptions(OutputOptions):
@@ -194,16 +200,28 @@ class GraphFlow(Distillation[MethodOptions]):
         ------
         InputError
             If the student's two taps differ in channels: their graphs would
-            differ in nodes.
+            differ in nodes. If the teacher lacks the tap that an option asks for.
         """
-        before, after = teacher.tap_channels(*cls.taps), student.tap_channels(*cls.taps)
+        taps = _teacher_taps(options)
+        if missing := [tap for tap in taps if tap not in teacher.taps]:
+            raise InputError(
+                f"distillation: teacher_decoder is upsampled, but the teacher has no tap "
+                f"{missing[0]}; expected fanet, or joined"
+            )
+        before, after = teacher.tap_channels(*taps), student.tap_channels(*cls.taps)
         if len(set(after.values())) > 1:
             raise InputError(
                 f"distillation: {options.method} cannot teach this student, whose {_ENCODER} has "
                 f"{after[_ENCODER]} channels and whose {_DECODER} has {after[_DECODER]}; "
                 "expected one whose decoder has features"
             )
-        return cls(options, Paraphrasers({tap: (before[tap], after[tap]) for tap in cls.taps}))
+        pairs = {tap: (before[tap], after[own]) for tap, own in zip(taps, cls.taps, strict=True)}
+        return cls(options, Paraphrasers(pairs))
+
+    @property
+    def teacher_taps(self) -> tuple[str, ...]:
+        """Names of the teacher's features that it reads: in the encoder, and in the decoder."""
+        return _teacher_taps(self.options)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
@@ -213,17 +231,18 @@ class GraphFlow(Distillation[MethodOptions]):
         Σ (ΔV_S - ΔV_T)² and Σ (ΔE_S - ΔE_T)² of a sample, mean over samples,
         where Δ is decoder minus encoder; and KL(p_T || p_S), mean over pixels.
         """
-        target = self._variation(self.paraphraser(teacher.taps))
-        difference = self._variation(student.taps) - target
+        codes = self.paraphraser(teacher.taps)
+        target = self._variation(*(codes[tap] for tap in self.teacher_taps))
+        difference = self._variation(*(student.taps[tap] for tap in self.taps)) - target
         return {
             "vertices": self._squares(difference.nodes),
             "edges": self._squares(difference.edges),
             "prediction": pixel_divergence(teacher.logits, student.logits),
         }
 
-    def _variation(self, taps: Mapping[str, Tensor]) -> Graph:
+    def _variation(self, encoder: Tensor, decoder: Tensor) -> Graph:
         """Decoder graph minus encoder graph."""
-        return self._graph(taps[_DECODER]) - self._graph(taps[_ENCODER])
+        return self._graph(decoder) - self._graph(encoder)
 
     def _graph(self, feature: Tensor) -> Graph:
         """Salience graph of a feature (B, k, h, w)."""
@@ -253,6 +272,11 @@ class NormalisedGraphFlow(GraphFlow):
 
     def _squares(self, difference: Tensor) -> Tensor:
         return difference.square().mean()
+
+
+def _teacher_taps(options: MethodOptions) -> tuple[str, ...]:
+    upsampled = isinstance(options, GraphFlowOptions) and options.teacher_decoder == "upsampled"
+    return (_ENCODER, _UPSAMPLED if upsampled else _DECODER)
 
 
 def salient_patches(feature: Tensor) -> Tensor:

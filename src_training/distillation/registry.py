@@ -26,7 +26,7 @@ from src_training.distillation.graph_flow import (
 )
 from src_training.distillation.ifvd import IFVD, IFVDOptions
 from src_training.distillation.logits import LogitsKD, LogitsKDOptions
-from src_training.distillation.masks import Masks, MasksOptions
+from src_training.distillation.masks import Masks, MasksOptions, MixedMasks
 from src_training.distillation.skd import SKD, SKDOptions
 from src_training.networks.base import SegmentationNetwork
 
@@ -79,7 +79,9 @@ METHODS: dict[str, MethodSpec] = {
     "ifvd": MethodSpec("IFVD", "ECCV 2020", IFVDOptions, (IFVD,)),
     "skd": MethodSpec("SKD, pair-wise", "arXiv 1903.04197", SKDOptions, (SKD,)),
     "coco": MethodSpec("CoCo", "arXiv 2108.12173", CoCoOptions, (CoCo,)),
-    "masks": MethodSpec("no teacher, masks in every view", "control", MasksOptions, (Masks,)),
+    "masks": MethodSpec(
+        "no teacher, masks in every view", "control", MasksOptions, (Masks, MixedMasks)
+    ),
 }
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from src_training.alignment.contrastive_graphs import unit_vectors
 from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
+from src_training.losses.regions import resized
 
 MAX_NODES = 16
 """Nodes of a side; a graph then takes at most 256 KiB a sample."""
@@ -19,18 +20,22 @@ class SKDOptions(MethodOptions):
     ----------
     pairwise
         Weight of the distance between pair-wise similarities.
+    form
+        ``paper``: nodes are means of 2 x 2 pixels. ``code``, as the public code
+        is run: two by two nodes of the whole feature, each the maxima of its
+        pixels, and no gradient through the norm that a node is divided by.
     """
 
     method: Literal["skd"] = "skd"
     pairwise: Weight = 1.0
+    form: Literal["paper", "code"] = "paper"
 
 
 class SKD(Distillation[SKDOptions]):
     """The student learns the similarity of any two nodes of the deepest common feature (eq. 2).
 
-    The public code differs: it takes the maximum of each node where we take the
-    mean, has two by two nodes of the whole feature as it is run, and detaches
-    the norm by which a node is divided, so that no gradient passes through it.
+    The public code (irfanICMLL/structure_knowledge_distillation) differs; see `SKDOptions.form`.
+    Its other parts, pixel-wise and holistic, and its weight of 0.5 are no part of this.
     """
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_eighth",)
@@ -41,6 +46,15 @@ class SKD(Distillation[SKDOptions]):
     ) -> dict[str, Tensor]:
         """``pairwise``: mean squared difference of the similarities, from 0 to 4."""
         target, feature = teacher.taps["encoder_eighth"], student.taps["encoder_eighth"]
+        if self.options.form == "code":
+            # Both by the teacher's size, which the student's is resized to elsewhere.
+            kernel = [max(1, length // 2) for length in target.shape[-2:]]
+            nodes = (
+                F.max_pool2d(resized(each, target.shape[-2:]), kernel, ceil_mode=True)
+                for each in (feature, target)
+            )
+            own, expected = (detached_similarity(each.flatten(2)) for each in nodes)
+            return {"pairwise": F.mse_loss(own, expected)}
         grid = node_grid(target)
         own = pairwise_similarity(feature, grid)
         return {"pairwise": F.mse_loss(own, pairwise_similarity(target, grid))}
@@ -75,3 +89,10 @@ def pairwise_similarity(feature: Tensor, grid: tuple[int, int]) -> Tensor:
     """
     nodes = unit_vectors(F.adaptive_avg_pool2d(feature, grid).flatten(2), dim=1)
     return nodes.mT @ nodes
+
+
+def detached_similarity(nodes: Tensor) -> Tensor:
+    """Cosines (B, n, n) of nodes (B, C, n), without a gradient through their norms."""
+    unit: Tensor = nodes / (nodes.norm(dim=1, keepdim=True).detach() + 1e-8)
+    similarity: Tensor = unit.mT @ unit
+    return similarity

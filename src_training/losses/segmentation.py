@@ -7,13 +7,14 @@ from torch import Tensor
 
 from src_training.losses.regions import one_hot
 
-Supervision = Literal["ce", "dice_ce", "dice_focal"]
+Supervision = Literal["ce", "dice_ce", "dice_focal", "dice_focal_detached"]
 """Which losses a network learns from masks by; see `WEIGHTS`."""
 
 WEIGHTS: dict[Supervision, dict[str, float]] = {
     "ce": {"ce": 1.0},
     "dice_ce": {"ce": 1.0, "dice": 1.0},
     "dice_focal": {"focal": 0.5, "dice": 0.5},
+    "dice_focal_detached": {"focal": 0.5, "dice": 0.5},
 }
 """Weight of each loss of each form, by name."""
 
@@ -54,18 +55,18 @@ def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) ->
     if "ce" in names:
         losses["ce"] = F.cross_entropy(logits, mask)
     if "focal" in names:
-        losses["focal"] = focal_loss(logits, mask)
+        losses["focal"] = focal_loss(logits, mask, detached=supervision == "dice_focal_detached")
     if "dice" in names:
         foreground = one_hot(mask, logits.shape[1])[:, 1:].float()
         losses["dice"] = region_dice_loss(logits.softmax(1)[:, 1:], foreground)
     return losses
 
 
-def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
+def focal_loss(logits: Tensor, mask: Tensor, detached: bool = False) -> Tensor:
     """-(1 - p)² log p of the true class, mean over pixels (arXiv 1708.02002, eq. 4).
 
-    The factor (1 - p)² has a gradient here, as in the equation. The public code
-    of EMKD detaches it: a weighted cross entropy, whose gradients are smaller.
+    The factor (1 - p)² has a gradient, as in the equation, unless it is `detached`, as the
+    public code of EMKD has it: a weighted cross entropy, whose gradients are smaller.
 
     MONAI's `FocalLoss` is `classes` times smaller, and casts to single
     precision: gradients of several processes would differ from those of one.
@@ -76,6 +77,8 @@ def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
         (B, classes, H, W).
     mask
         Classes (B, H, W), int64.
+    detached
+        Whether no gradient passes through the factor.
 
     Returns
     -------
@@ -90,7 +93,8 @@ def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
     0.173287
     """
     log_p = -F.cross_entropy(logits, mask, reduction="none")
-    return -((1 - log_p.exp()) ** _GAMMA * log_p).mean()
+    factor = (1 - log_p.exp()) ** _GAMMA
+    return -((factor.detach() if detached else factor) * log_p).mean()
 
 
 def region_dice_loss(probabilities: Tensor, regions: Tensor) -> Tensor:

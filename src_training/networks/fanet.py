@@ -48,6 +48,7 @@ class FANet(UNet):
         "encoder_eighth": "encoder.3",
         "bottleneck": "encoder.3",
         "decoder_quarter": "decoder.0",
+        "decoder_quarter_upsampled": "decoder.0.up",
         "decoder_half": "decoder.1",
     }
 

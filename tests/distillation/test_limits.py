@@ -12,6 +12,7 @@ from src_training.distillation import METHODS
 from src_training.distillation.adversarial import Adversarial, Critic
 from src_training.distillation.gkd import DCGD, DICD, GKDOptions, ViewPredictions
 from src_training.distillation.graph_flow import GraphFlowOptions
+from src_training.distillation.masks import MasksOptions, MixedMasks
 from tests.distillation.random_outputs import STUDENT, random_masks, random_outputs
 from tests.distillation.test_properties import ALL, DISTILLATIONS, teacher_of
 
@@ -24,6 +25,7 @@ MAKERS = {type(make()): make for make in DISTILLATIONS.values()} | {
     DCGD: lambda: graphs(),
     DICD: lambda: DICD(GKDOptions()),
     Adversarial: lambda: Adversarial(GraphFlowOptions(), Critic(2)),
+    MixedMasks: lambda: MixedMasks(MasksOptions(views=0, mixed=1)),
 }
 PARTS = {part.__name__: MAKERS[part] for method in METHODS.values() for part in method.parts} | {
     "one graph of all views": partial(graphs, scope="batch"),
@@ -63,7 +65,10 @@ def large_pass(make_pass):
             "mixed_logits": noise.mixed_logits[:, :2],
         }
         whole = dataclasses.replace(bare, vectors=vectors, taps=noise.taps, **predicted)
-        return whole.map(lambda tensor: tensor.detach().requires_grad_())
+        leaves = whole.map(lambda tensor: tensor.detach().requires_grad_())
+        pairs = {"mixed_share": torch.rand(BATCH, 1, 1, 1)}
+        pairs["partner_mask"] = random_masks(side=SIDE, batch=BATCH, classes=2)
+        return dataclasses.replace(leaves, **pairs)
 
     return make
 

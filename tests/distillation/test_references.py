@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ from src_training.distillation.graph_flow import (
 )
 from src_training.distillation.ifvd import IFVD, IFVDOptions
 from src_training.distillation.logits import LogitsKD, LogitsKDOptions
+from src_training.distillation.masks import MasksOptions, MixedMasks
 from src_training.distillation.skd import SKD, SKDOptions
+from src_training.errors import InputError
+from src_training.networks import build_network
 from tests.distillation.random_outputs import TEACHER, random_masks, random_outputs
 
 EXACT = pytest.approx
@@ -85,6 +89,25 @@ def test_view_predictions(both):
     expected = sum(parts) / len(parts)
     assert found(ViewPredictions(GKDOptions()), *both, random_masks()) == {
         "predictions": EXACT(expected, rel=1e-9)
+    }
+
+
+def test_mixed_masks():
+    _, student = random_outputs(0, TEACHER), random_outputs(1)
+    mask, share = random_masks(), torch.tensor([0.25, 0.75], dtype=torch.float64)
+    # The first sample's partner has no mask.
+    partner = torch.stack([torch.full_like(mask[0], -1), mask[0]])
+    mixed = replace(student, mixed_share=share[:, None, None, None], partner_mask=partner)
+    terms = []
+    for b, y, x in np.ndindex(*mask.shape):
+        p = softmax(student.mixed_logits[b, :, y, x].tolist())
+        term = -share[b] * math.log(p[mask[b, y, x]])
+        if b == 1:
+            term -= (1 - share[b]) * math.log(p[partner[b, y, x]])
+        terms.append(float(term))
+    options = MasksOptions(views=0, mixed=1)
+    assert found(MixedMasks(options), student, mixed, mask) == {
+        "mixed": EXACT(np.mean(terms), rel=1e-9)
     }
 
 
@@ -202,6 +225,31 @@ def test_pairwise():
     assert found(SKD(SKDOptions()), teacher, student, random_masks(side=32)) == expected
 
 
+def test_pairwise_of_the_public_code():
+    """Maxima of two by two nodes; the gradient as if the norms were constants."""
+    teacher, student = random_outputs(0, TEACHER, side=32), random_outputs(1, side=32)
+    feature = student.taps["encoder_eighth"].requires_grad_()
+    skd = SKD(SKDOptions(form="code"))
+    loss = skd(teacher, student, random_masks(side=32))["pairwise"]
+    (gradient,) = torch.autograd.grad(loss, feature)
+    b, _, height, width = feature.shape
+    expected = torch.zeros(())
+    target = teacher.taps["encoder_eighth"]
+    ours = feature.detach().clone().requires_grad_()
+    for sample in range(b):
+        found_nodes = []
+        for each in (ours[sample], target[sample]):
+            halves = each.reshape(each.shape[0], 2, height // 2, 2, width // 2)
+            found_nodes.append(halves.amax((2, 4)).flatten(1))
+        s, t = (nodes / nodes.detach().norm(dim=0) for nodes in found_nodes)
+        expected = expected + (s.T @ s - t.T @ t).square().mean() / b
+    assert loss.item() == EXACT(expected.item(), rel=1e-6)
+    (own,) = torch.autograd.grad(expected, ours)
+    torch.testing.assert_close(gradient, own)
+    through = SKD(SKDOptions())(teacher, student, random_masks(side=32))["pairwise"]
+    assert loss.item() != EXACT(through.item())
+
+
 def test_correlation():
     teacher, student = random_outputs(0, TEACHER, side=32), random_outputs(1, side=32)
     (theirs, _), (ours, _) = arrays(teacher), arrays(student)
@@ -257,6 +305,19 @@ def test_emkd(both, absent):
     assert found(EMKD(EMKDOptions()), *both, mask) == EXACT(expected, rel=1e-6)
 
 
+def test_empty_regions_may_count_as_no_distance(both):
+    mask = random_masks(classes=2)
+    mask[0] = 0
+    (teacher, student), options = both, EMKDOptions()
+    left_out, counted = (
+        found(EMKD(options.model_copy(update={"empty_regions": how})), teacher, student, mask)
+        for how in ("left_out", "counted")
+    )
+    # Three classes make three pairs, of which the second sample has one.
+    assert counted["rad_low"] == EXACT(left_out["rad_low"] / 6)
+    assert counted["imd_low"] == left_out["imd_low"]
+
+
 def nodes_of(feature):
     """3x3 patches around each channel's maximum, one sample, zeros beyond the edge."""
     nodes = []
@@ -307,6 +368,29 @@ def test_graph_flow(both, form):
     assert found(form(GraphFlowOptions(), paraphrasers), *both, random_masks()) == EXACT(
         expected, rel=1e-9
     )
+
+
+def test_graph_flow_may_read_the_teacher_before_its_skip():
+    options = GraphFlowOptions(teacher_decoder="upsampled", prediction=0)
+    teacher, student = (build_network("fanet", 1, 2, width=width).eval() for width in (4, 2))
+    flow = GraphFlow.for_pair(options, teacher, student)
+    names = ("encoder_quarter", "decoder_quarter_upsampled")
+    assert flow.teacher_taps == names and set(flow.paraphraser.by_tap) == set(names)
+    image = torch.rand(1, 1, 32, 32)
+    outputs = []
+    for network, taps in ((teacher, flow.teacher_taps), (student, flow.taps)):
+        with network.tapped(*taps) as features, torch.no_grad():
+            outputs.append(replace(random_outputs(0), logits=network(image), taps=dict(features)))
+    up = teacher.decoder[0].up
+    deepest = torch.nn.functional.interpolate(
+        teacher.encode(image)[1], scale_factor=2.0, mode="bilinear"
+    )
+    read = outputs[0].taps["decoder_quarter_upsampled"]
+    torch.testing.assert_close(read, up(deepest).detach())
+    losses = flow(*outputs, torch.zeros(1, 32, 32, dtype=torch.long))
+    assert losses["vertices"].item() > 0
+    with pytest.raises(InputError, match="teacher_decoder is upsampled, but the teacher has no"):
+        GraphFlow.for_pair(options, build_network("enet", 1, 2), student)
 
 
 def test_a_paraphraser_is_three_convolutions_and_their_mirror():

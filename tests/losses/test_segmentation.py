@@ -43,6 +43,20 @@ def test_focal_loss_is_the_mean_of_a_loop_over_pixels():
     assert focal_loss(logits, mask).item() == pytest.approx(np.mean(terms), rel=1e-9)
 
 
+def test_a_detached_factor_weighs_the_gradient_of_cross_entropy():
+    logits, mask = logits_and_mask()
+    ours = logits.clone().requires_grad_()
+    loss = focal_loss(ours, mask, detached=True)
+    assert loss.item() == pytest.approx(focal_loss(logits, mask).item(), rel=1e-12)
+    loss.backward()
+    # d(-log p) / d logits is the prediction minus the one-hot mask.
+    p, truth = logits.softmax(1), F.one_hot(mask, 3).movedim(-1, 1)
+    factor = (1 - (p * truth).sum(1, keepdim=True)) ** 2
+    torch.testing.assert_close(ours.grad, factor * (p - truth) / mask.numel())
+    detached = supervised_losses(logits, mask, "dice_focal_detached")
+    assert detached["focal"].item() == pytest.approx(loss.item())
+
+
 def test_focal_loss_is_that_of_monai_times_the_classes():
     from monai.losses import FocalLoss
 

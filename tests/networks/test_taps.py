@@ -16,6 +16,7 @@ TAPS: dict[str, dict[str, tuple[str, int]]] = {
         "encoder_eighth": ("encoder.3", 512),
         "bottleneck": ("encoder.3", 512),
         "decoder_quarter": ("decoder.0", 256),
+        "decoder_quarter_upsampled": ("decoder.0.up", 256),
         "decoder_half": ("decoder.1", 128),
     },
     "mobile_unet": {

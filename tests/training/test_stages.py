@@ -16,7 +16,7 @@ from src_training.distillation.function_matching import (
 )
 from src_training.distillation.gkd import DCGD, DICD, GKDOptions, ViewPredictions
 from src_training.distillation.logits import LogitsKD, LogitsKDOptions
-from src_training.distillation.masks import Masks, MasksOptions
+from src_training.distillation.masks import Masks, MasksOptions, MixedMasks
 from src_training.losses.divergence import pixel_divergence
 from src_training.networks import build_network
 from src_training.training.builders import Networks
@@ -334,6 +334,19 @@ def test_a_teacher_of_plain_patches_alone_takes_one_pass():
     stage.frozen[1].encoder[0].register_forward_hook(lambda *_: encoded.append(1))
     stage(drawn := batch())
     assert len(encoded) == 1 and torch.equal(seen.images[0], drawn.unaugmented)
+
+
+def test_mixed_masks_ask_nothing_of_a_teacher():
+    stage = distil([MixedMasks(MasksOptions(views=0, mixed=1))]).eval()
+    stage.frozen[1].encoder[0].register_forward_hook(lambda *_: pytest.fail("the teacher is asked"))
+    drawn = mixed_batch(stage)
+    logits, share = stage.trained(drawn.mixed.image), drawn.mixed.share[:, 0]
+    own, other = (
+        nn.functional.cross_entropy(logits, mask, reduction="none")
+        for mask in (drawn.mask, drawn.mask.roll(1, 0))
+    )
+    expected = (share * own + (1 - share) * other).mean()
+    torch.testing.assert_close(stage(drawn)["masks/mixed"], expected)
 
 
 def test_masks_ask_nothing_of_a_teacher():

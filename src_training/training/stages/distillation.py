@@ -49,7 +49,7 @@ class ParaphraserStage(Stage):
         paraphrasers = nn.ModuleList(each.paraphraser for each in distillations)
         super().__init__("paraphraser", paraphrasers, [teacher])
         self._paraphrasers = [each.paraphraser for each in distillations]
-        self._teacher, self._taps = teacher, _taps_of(distillations)
+        self._teacher, self._taps = teacher, _teacher_taps(distillations)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """``reconstruction`` of the features, summed over the distillations."""
@@ -96,7 +96,8 @@ class DistillationStage(Stage):
         self._distillations = distillations
         self.distillations = nn.ModuleList(distillations)
         self._trainable = [each for each in distillations if trainable_parameters(each)]
-        self._taps = _taps_of(distillations)
+        self._taps = tuple(dict.fromkeys(tap for each in distillations for tap in each.taps))
+        self._teacher_taps = _teacher_taps(distillations)
         self._reads_vectors = any(each.reads_vectors for each in distillations)
         self._reads_anchors = any(each.reads_anchors for each in distillations)
         self._predicts_views = any(each.predicts_views and each.views for each in distillations)
@@ -133,7 +134,12 @@ class DistillationStage(Stage):
             # Mixed patches are no images: the statistics that segment stay those of the anchors.
             with frozen_running_statistics(student.network):
                 mixed = student.network(batch.mixed.image)
-            student = replace(student, mixed_logits=mixed)
+            student = replace(
+                student,
+                mixed_logits=mixed,
+                mixed_share=batch.mixed.share,
+                partner_mask=batch.mixed.partner_mask,
+            )
         with torch.no_grad():
             teacher = self._teach(batch, student)
         auxiliary = [student.taps[tap] for tap in student.network.auxiliary_taps]
@@ -152,7 +158,7 @@ class DistillationStage(Stage):
             teacher = self._forward(network, alignment, batch, self._reads_vectors)
         if self._sees_plain:
             teacher = replace(teacher, plain_logits=self._predict_plain(batch.unaugmented))
-        if batch.mixed is None:
+        if batch.mixed is None or not any(each.reads_teacher for each in self._mixes):
             return teacher
         if not any(each.sees_plain for each in self._mixes):
             return replace(teacher, mixed_logits=network(batch.mixed.image))
@@ -187,7 +193,8 @@ class DistillationStage(Stage):
         """Encode anchors, and views with them; decode the anchors, and views if `decodes_views`."""
         count, views = len(batch.image), batch.views if encodes_views else None
         images = batch.image if views is None else torch.cat([batch.image, views])
-        with network.tapped(*self._taps, *network.auxiliary_taps) as taps:
+        own = self._taps if network is self._student[0] else self._teacher_taps
+        with network.tapped(*own, *network.auxiliary_taps) as taps:
             skips, bottleneck = network.encode(images)
             anchors = Skips(tuple(feature[:count] for feature in skips.features), skips.size)
             if decodes_views:
@@ -246,5 +253,5 @@ def _weights(
     return weights
 
 
-def _taps_of(distillations: Sequence[Distillation[Any]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(tap for each in distillations for tap in each.taps))
+def _teacher_taps(distillations: Sequence[Distillation[Any]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(tap for each in distillations for tap in each.teacher_taps))
