@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["auto", "fundus", "window", "percentile", "minmax"]
 Datasets = tuple["Dataset", ...]
+RECOMMENDED = "recommended"
+"""Instead of the name of a student: the one that suits how its images are prepared."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class NetworkChoice:
     Attributes
     ----------
     name
-        Of a new network.
+        Of a new network; of a student also `RECOMMENDED`.
     start_from
         Model file to start from, which names the network; None for a new one.
     train
@@ -118,7 +120,7 @@ def make_recipe(request: RunRequest, folder: Path) -> Iterator["Recipe"]:
         request.name,
         sources,
         targets,
-        request.student.fields(),
+        None if request.student == NetworkChoice(RECOMMENDED) else request.student.fields(),
         request.time,
         teacher=request.teacher.fields(train=request.teacher.train),
         unlabelled=unlabelled,

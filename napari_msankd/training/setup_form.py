@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.datasets.dataset_list import DatasetList
 from napari_msankd.training.network_selector import NetworkSelector, choices
+from napari_msankd.training.run_request import RECOMMENDED
 from napari_msankd.widgets.layout import group_box, make_primary, scroll_area
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.config.presets import PURPOSE
@@ -33,15 +34,36 @@ _UNLABELLED = (
 )
 TEACHERS = {
     "fanet": "FANet (default)",
+    "wnet": "W-Net, wide: thin structures",
     "unet_plus_plus": "UNet++",
     "raunet": "RA-UNet",
     "pspnet": "PSPNet: large structures",
 }
 STUDENTS = {
-    "enet": "ENet: 0.35 M weights, the lightest",
-    "mobile_unet": "Mobile U-Net: 0.6 M weights, with skips",
-    "erfnet": "ERFNet: 2.1 M weights, the largest",
+    RECOMMENDED: "Recommended: W-Net, for CT ENet",
+    "wnet": "W-Net: thin structures (0.07 M)",
+    "little_unet": "Little U-Net: thin structures (0.03 M)",
+    "enet": "ENet: large structures (0.35 M)",
+    "mobile_unet": "Mobile U-Net: large structures (0.6 M)",
+    "erfnet": "ERFNet: large structures (2.1 M)",
 }
+SUITS = {
+    RECOMMENDED: "by how the images are prepared",
+    "fanet": "teacher of GKD: features at full resolution; width 8 to 16 trains on a CPU",
+    "wnet": "student for thin structures such as vessels: two little U-Nets at full resolution",
+    "little_unet": "student for thin structures, half of wnet: the fewest parameters; depth 5 for "
+    "organs",
+    "enet": "student of GKD: the fewest operations; halves the image first, which loses thin "
+    "vessels",
+    "mobile_unet": "student of GKD: few operations; halves the image first, which loses thin "
+    "vessels",
+    "erfnet": "student of GKD: convolutions in one dimension, no skips",
+    "raunet": "teacher of EMKD: skips weighted by attention",
+    "pspnet": "teacher of EMKD for large structures: context from the whole image, logits at 1/8",
+    "unet_plus_plus": "teacher of EMKD: nested skips up to full resolution",
+}
+"""What each network suits, as the registry of networks says, which would load torch."""
+
 KINDS = {
     "auto": "Auto-detect",
     "fundus": "Fundus photographs",
@@ -100,9 +122,12 @@ class SetupForm(QWidget):
 
     def _networks(self) -> QWidget:
         self.teacher = NetworkSelector(TEACHERS, "Teacher", may_freeze=True)
-        self.teacher.network.tooltip = "Large network that the student is trained to imitate"
         self.student = NetworkSelector(STUDENTS, "Student")
-        self.student.network.tooltip = "Student architecture"
+        for row, titles in ((self.teacher, TEACHERS), (self.student, STUDENTS)):
+            row.network.tooltip = "\n".join(f"{titles[name]}: {SUITS[name]}" for name in titles)
+            for index, name in enumerate(titles):
+                tip = Qt.ItemDataRole.ToolTipRole
+                row.network.native.setItemData(index, SUITS[name], tip)
         self.kind = choices(KINDS, "Images are")
         self.kind.tooltip = "How images are prepared before a network sees them"
         box, form, _ = group_box("Networks")

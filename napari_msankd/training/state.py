@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import SignalGroupDescriptor
 
 from napari_msankd.formatting import format_bytes, format_duration
-from napari_msankd.training.run_request import Datasets, Kind, NetworkChoice, RunRequest
+from napari_msankd.training.run_request import (
+    RECOMMENDED,
+    Datasets,
+    Kind,
+    NetworkChoice,
+    RunRequest,
+)
 from src_training.errors import InputError
 from src_training.io.names import plain_name
 
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
 LONGEST_NAME = 80
 """Letters of a run's name; with what a run writes into its folder, paths stay short enough."""
 
-_FANET, _ENET = NetworkChoice("fanet"), NetworkChoice("enet")
+_FANET, _RECOMMENDED = NetworkChoice("fanet"), NetworkChoice(RECOMMENDED)
 
 
 @dataclass
@@ -62,7 +68,7 @@ class TrainingState:
     targets: Datasets | None = ()
     unlabelled: Datasets | None = ()
     teacher: NetworkChoice = _FANET
-    student: NetworkChoice = _ENET
+    student: NetworkChoice = _RECOMMENDED
     kind: Kind = "auto"
     time: str = "quick"
     name: str = "student"

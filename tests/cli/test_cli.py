@@ -58,7 +58,7 @@ def test_a_recipe_is_written_for_folders_and_not_over_another(msankd, make_domai
     said = msankd("recipe", ours, "--target", theirs, "--time", "quick", "--out", file)
     assert said.code == 0 and f"Written to {file}" in said.out
     recipe = Recipe.load(file)
-    assert (recipe.name, recipe.student.name) == ("mine", "enet")
+    assert (recipe.name, recipe.student.name) == ("mine", "wnet")
     assert [domain.folder for domain in (*recipe.sources, *recipe.tests)] == [
         str(ours),
         str(theirs),
@@ -67,7 +67,7 @@ def test_a_recipe_is_written_for_folders_and_not_over_another(msankd, make_domai
         "mine",
         recipe.sources,
         recipe.tests,
-        "enet",
+        None,
         "quick",
         preprocessing=preprocessing_for(read_image(next((ours / "images").iterdir()))),
     )

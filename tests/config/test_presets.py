@@ -8,7 +8,7 @@ import pytest
 
 from src_training.config.domains import DomainRecipe, Phantoms
 from src_training.config.presets import PURPOSE, TIMES, preprocessing_for, preset, recipe_for
-from src_training.config.recipe import Recipe
+from src_training.config.recipe import Recipe, preset_recipes
 from src_training.data.phantom.camera import fundus_phantom
 from src_training.data.preprocessing import (
     FundusPreprocessing,
@@ -39,18 +39,18 @@ def test_every_preset_makes_a_recipe_with_every_student(time, student):
 
 
 def test_presets_differ_in_cost_and_each_has_a_description():
-    recipes = [recipe_for("mine", [SOURCE], [], "enet", time) for time in TIMES]
+    recipes = [recipe_for("mine", [SOURCE], [], None, time) for time in TIMES]
     costs = [work(recipe) for recipe in recipes]
     assert costs == sorted(costs) and costs[0] * 5 < costs[1]
     assert [recipe.teacher.options.get("width") for recipe in recipes] == [8, 8, 32]
     assert tuple(PURPOSE) == TIMES
 
 
-def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
+def test_full_is_the_recipe_of_chasedb1(monkeypatch, tmp_path):
     monkeypatch.setenv("MSANKD_DATA", str(tmp_path))
     shipped = Recipe.load("chasedb1")
     source = SOURCE.model_copy(update={"angle": shipped.sources[0].angle})
-    ours = recipe_for("mine", [source], [], "mobile_unet", "full")
+    ours = recipe_for("mine", [source], [], None, "full")
     for field in (
         "preprocessing",
         "augmentation",
@@ -61,11 +61,37 @@ def test_full_is_what_the_shipped_model_was_trained_with(monkeypatch, tmp_path):
         "supervised",
     ):
         assert getattr(ours, field) == getattr(shipped, field), field
-    for name in preset("full", "mobile_unet")["stages"]:
+    for name in preset("full", "wnet")["stages"]:
         assert ours.stages[name] == shipped.stages[name], name
     shipped, card = Recipe.load("vessels"), load_model("vessels").card
     assert card.architecture == shipped.student.name and card.options == shipped.student.options
     assert card.preprocessing == shipped.preprocessing and card.patch == shipped.patch
+
+
+def test_a_student_follows_from_how_images_are_prepared(monkeypatch, tmp_path):
+    def student(preprocessing):
+        made = recipe_for("a", [SOURCE], [], None, "quick", preprocessing=preprocessing)
+        return made.student.name
+
+    assert student(None) == student(FundusPreprocessing()) == "wnet"
+    assert student(IntensityPreprocessing()) == "wnet"
+    assert student(WindowPreprocessing()) == "enet"
+    monkeypatch.setenv("MSANKD_DATA", str(tmp_path))
+    for name in preset_recipes():
+        recipe = Recipe.load(name)
+        photographs = recipe.preprocessing.kind == "fundus"
+        assert (recipe.student.name in ("wnet", "little_unet")) == photographs, name
+
+
+def test_students_at_full_resolution_take_many_small_steps():
+    for time in ("standard", "full"):
+        small, large = (
+            recipe_for("mine", [SOURCE], [], student, time).stages for student in ("wnet", "enet")
+        )
+        for stage in ("student", "distil"):
+            assert small[stage].batch < large[stage].batch, (time, stage)
+            assert small[stage].steps > large[stage].steps, (time, stage)
+        assert small["teacher"] == large["teacher"]
 
 
 def test_fine_tuning_is_shorter_and_slower(monkeypatch):

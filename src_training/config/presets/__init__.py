@@ -22,8 +22,7 @@ PURPOSE = {
     "quick": "A first look at what can be learnt, in minutes on two cores: small patches of "
     "coarser images, a narrow teacher, few steps.",
     "standard": "A student to work with, in about an hour on two cores.",
-    "full": "A wide teacher, and a student that long learns from it: what the shipped model was "
-    "trained with. For a GPU.",
+    "full": "A wide teacher, and a student that trains and learns from it for long. For a GPU.",
 }
 """The purpose of each of `TIMES`, as a person reads it."""
 
@@ -35,6 +34,12 @@ _STUDENTS: dict[str, dict[str, Any]] = {"mobile_unet": {"width": 0.35}}
 
 _TEACHERS = ("fanet", "raunet", "pspnet", "unet_plus_plus")
 """Networks whose width, 64 as published, follows from the time."""
+
+_WIDE: dict[str, dict[str, Any]] = {name: {"width": 16} for name in ("wnet", "little_unet")}
+"""Options of students where they are the teacher: twice as wide as published."""
+
+_FULL_RESOLUTION = ("wnet", "little_unet")
+"""Students of few weights, which need many small steps."""
 
 _CT_SIDE = 192
 """Longer side of a prepared CT slice, pixels: a patch holds most of a slice."""
@@ -60,6 +65,8 @@ class _Preset(NamedTuple):
 
     A wide teacher diverges at the learning rate of a narrow one. Its
     predictions have a higher weight, as it is further ahead of the student.
+    The last three fields are of students at full resolution: a step of
+    8 patches of W-Net costs about as much as one of 12 of ENet.
     """
 
     diameter: int
@@ -70,6 +77,9 @@ class _Preset(NamedTuple):
     alignment: _Stage
     student: _Stage
     distil: _Stage
+    small_batch: int
+    small_student: _Stage
+    small_distil: _Stage
 
 
 _PRESETS = {
@@ -82,6 +92,9 @@ _PRESETS = {
         alignment=_Stage(60, 2e-3, 20),
         student=_Stage(500, 3e-3, 50),
         distil=_Stage(90, 1e-3, 15),
+        small_batch=4,
+        small_student=_Stage(500, 3e-3, 50),
+        small_distil=_Stage(90, 1e-3, 15),
     ),
     "standard": _Preset(
         diameter=640,
@@ -92,6 +105,9 @@ _PRESETS = {
         alignment=_Stage(150, 2e-3, 50),
         student=_Stage(2000, 3e-3, 200),
         distil=_Stage(300, 1e-3, 50),
+        small_batch=8,
+        small_student=_Stage(2400, 3e-3, 200),
+        small_distil=_Stage(600, 1e-3, 100),
     ),
     "full": _Preset(
         diameter=640,
@@ -102,6 +118,9 @@ _PRESETS = {
         alignment=_Stage(150, 2e-3, 75),
         student=_Stage(1000, 3e-3, 250),
         distil=_Stage(1200, 3e-3, 300),
+        small_batch=8,
+        small_student=_Stage(8000, 3e-3, 500),
+        small_distil=_Stage(3000, 3e-3, 300),
     ),
 }
 
@@ -126,8 +145,12 @@ def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str,
     chosen = _PRESETS[time]
     stages = {"teacher": chosen.teacher, "student": chosen.student, "distil": chosen.distil}
     stages |= dict.fromkeys(_ALIGNMENT, chosen.alignment)
-    narrow = {name: {"width": chosen.width} for name in _TEACHERS} | _STUDENTS
-    networks = {"teacher": _fields(teacher, narrow), "student": _fields(student, _STUDENTS)}
+    batch = dict.fromkeys(stages, chosen.batch)
+    widths = {name: {"width": chosen.width} for name in _TEACHERS} | _STUDENTS | _WIDE
+    networks = {"teacher": _fields(teacher, widths), "student": _fields(student, _STUDENTS)}
+    if _is_small(networks["student"]):
+        stages |= {"student": chosen.small_student, "distil": chosen.small_distil}
+        batch |= dict.fromkeys(("student", "distil"), chosen.small_batch)
     for role, network in networks.items():
         if network.get("start_from"):
             stage = stages[role]
@@ -141,9 +164,32 @@ def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str,
         "supervised": "dice_ce",
         "distillation": [_gkd(chosen, networks["teacher"])],
         "stages": {
-            name: {"batch": chosen.batch, **stage._asdict()} for name, stage in stages.items()
+            name: {"batch": batch[name], **stage._asdict()} for name, stage in stages.items()
         },
     }
+
+
+def default_student(kind: str) -> str:
+    """The student for images that are prepared in a way, a `kind` of preprocessing.
+
+    One at full resolution, as thin structures are lost where an image is
+    halved first; for CT, whose organs are large, one of few operations.
+
+    >>> default_student("fundus"), default_student("window")
+    ('wnet', 'enet')
+    """
+    return "enet" if kind == "window" else "wnet"
+
+
+def _is_small(student: Mapping[str, Any]) -> bool:
+    """Whether a student is one at full resolution; of one to start from, its model says so."""
+    name = student.get("name")
+    if name is None and (start_from := student.get("start_from")):
+        from src_training.config.networks import find_model
+        from src_training.inference.model_file import read_card
+
+        name = read_card(find_model(start_from, "student")).architecture
+    return name in _FULL_RESOLUTION
 
 
 def _gkd(chosen: _Preset, teacher: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +226,7 @@ def recipe_for(
     name: str,
     sources: Sequence["DomainRecipe"],
     targets: Sequence["DomainRecipe"],
-    student: Network,
+    student: Network | None,
     time: str,
     *,
     teacher: Network = "fanet",
@@ -197,10 +243,10 @@ def recipe_for(
     sources, targets
         Domains to train on, at least one, and domains to report on.
     student, teacher
-        Which networks, or which models they start from. The stage of one that
-        starts from a model is a third as long, at a third of the learning rate,
-        so that the weights are adapted rather than replaced; a teacher with
-        ``train: false`` is used as it is.
+        Which networks, or which models they start from; without a student
+        `default_student`. The stage of one that starts from a model is a third as
+        long, at a third of the learning rate, so that the weights are adapted
+        rather than replaced; a teacher with ``train: false`` is used as it is.
     time
         One of `TIMES`.
     unlabelled
@@ -224,6 +270,8 @@ def recipe_for(
     names = [target.name for target in targets]
     if repeated := sorted({each for each in names if names.count(each) > 1}):
         raise InputError(f"two targets are called {repeated[0]}; expected different names")
+    if student is None:
+        student = default_student("fundus" if preprocessing is None else preprocessing.kind)
     fields = preset(time, student, teacher)
     fields["preprocessing"] = _preprocessing_of_models(fields) or fields["preprocessing"]
     if preprocessing is not None:

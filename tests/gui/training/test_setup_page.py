@@ -1,5 +1,7 @@
 """The Setup page in a real window: choose, see the cost, change the recipe, start."""
 
+from pathlib import Path
+
 import psutil
 import pytest
 from qtpy.QtCore import QObject, Qt, Signal
@@ -7,8 +9,10 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_msankd import settings
 from napari_msankd.training import setup_page
 from napari_msankd.training.run_request import NetworkChoice
+from napari_msankd.training.setup_form import STUDENTS, SUITS, TEACHERS
 from napari_msankd.training.setup_page import SetupPage
 from src_training.data.phantom.camera import fundus_phantom
+from src_training.networks import NETWORKS
 from src_training.runs.directory import RunDirectory
 from tests.gui.conftest import PATIENCE
 
@@ -236,3 +240,11 @@ def test_a_model_from_elsewhere_is_described_and_teaches(page, tmp_path, qtbot):
     recipe = started.args[0].recipe
     assert (recipe.teacher.kind, recipe.teacher.file) == ("onnx", str(file))
     assert recipe.distillation[0].predictions and not recipe.distillation[0].cross
+
+
+def test_page_and_window_say_what_each_network_suits():
+    page = (Path(__file__).parents[3] / "docs" / "networks.md").read_text(encoding="utf-8")
+    for name, spec in NETWORKS.items():
+        assert f"| `{name}` | {spec.parameters:g} | {spec.suits} |" in page
+        assert SUITS.get(name, spec.suits) == spec.suits, name
+    assert {*STUDENTS, *TEACHERS} <= SUITS.keys()

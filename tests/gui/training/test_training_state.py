@@ -154,7 +154,7 @@ def test_a_request_becomes_a_recipe_of_all_its_choices(make_domain, model_file, 
     (recipe,) = make_recipe(state.request(), tmp_path / "run")
     assert [each.name for each in recipe.sources] == ["a", "b"]
     assert [each.name for each in (*recipe.tests, *recipe.unlabelled)] == ["c", "d"]
-    assert recipe.name == "my-run" and recipe.student.name == "enet"
+    assert recipe.name == "my-run" and recipe.student.name == "wnet"
     assert (recipe.teacher.start_from, recipe.teacher.train) == (str(model_file), False)
     assert recipe.teacher.name == "fanet" and recipe.preprocessing.percentiles == (0, 100)
     edited = recipe.changed({"patch": 64, "sources.0.folder": "/gone"}, "test")
