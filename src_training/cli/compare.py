@@ -35,6 +35,14 @@ def compare(
         ),
     ] = None,
     seed: Annotated[list[int] | None, Parameter(help="Instead of the recipe's own.")] = None,
+    controls: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            help="Train what each gain is compared with, too: the student alone for as many "
+            "seconds, the masks in the same views, the teacher on plain patches.",
+        ),
+    ] = False,
     leave_one_out: Annotated[
         bool, Parameter(negative=(), help="Test on each source in turn, trained on the others.")
     ] = False,
@@ -43,6 +51,9 @@ def compare(
     devices: Annotated[int, Parameter(help="Runs at once: a GPU each; processes, on the CPU.")] = 1,
 ) -> None:
     """Distil by several methods under one teacher, student, data and count of steps.
+
+    A gain is written beside what is left of it over its controls, or that those were not trained;
+    `--controls` trains them, which takes two to three times as long again.
 
     Recipes may differ in name, description, `distillation`, `distil_from` and `alignment` alone;
     their seeds give way to `--seed`, or to that of the first. What they share is trained once for
@@ -54,6 +65,7 @@ def compare(
 
     ```
     msankd compare phantom --method gkd --method emkd --out comparisons/first
+    msankd compare phantom --method gkd --method emkd --out comparisons/first --controls
     msankd compare chasedb1 --variants gkd --out comparisons/ablation
     msankd compare ours.yaml ablated.yaml --seed 0 --seed 1 --seed 2 --out comparisons/ours
     msankd compare chasedb1 --variants gkd --seed 0 --seed 1 --devices 8 --out comparisons/two
@@ -61,6 +73,7 @@ def compare(
     ```
     """
     from src_training.comparison import plan as planning
+    from src_training.comparison.controls import plan_controls
     from src_training.comparison.scores import summarise
     from src_training.reports.comparison import as_markdown, write_comparison
     from src_training.training.distributed.launch import device_names
@@ -70,8 +83,19 @@ def compare(
     plan_runs = planning.plan_leave_one_out if leave_one_out else planning.plan_runs
     plan = plan_runs(recipes, method or [], seed or [], out_dir, changed)
     names = device_names(device, devices)
+
+    def run(planned: "list[PlannedRun]") -> dict[str, str]:
+        if len(names) > 1:
+            return _run_concurrently(planned, names)
+        return _run_in_turn(planned, device)
+
     with _report_stop():
-        failed = _run_concurrently(plan, names) if len(names) > 1 else _run_in_turn(plan, device)
+        failed = run(plan)
+        if controls:
+            # What they cost follows from what the others took.
+            beside = plan_controls([each for each in plan if each.done])
+            failed |= run(beside)
+            plan += beside
     for name, why in failed.items():
         console.err.print(f"{name}: {why}", style="red", highlight=False, soft_wrap=True)
     incomplete = dict.fromkeys(run.label for run in plan if not run.done)

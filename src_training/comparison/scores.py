@@ -1,18 +1,23 @@
 """What the runs of a comparison achieve: Dice on each domain, gains, and the cost of a step."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 from pydantic import BaseModel
 
-from src_training.comparison.plan import BASELINE, TEACHER, PlannedRun, find_shareable_runs
+from src_training.comparison.controls import (
+    KINDS,
+    baseline_directories,
+    find_controls,
+    step_seconds,
+)
+from src_training.comparison.plan import BASELINE, TEACHER, PlannedRun
 from src_training.config.recipe import Recipe
 from src_training.evaluation.bootstrap import Estimate, bootstrap_by_patient, count_patients
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunStarted, read_events
-from src_training.runs.history import RunHistory
 
 ADAPTED_MEAN, UNSEEN_MEAN = "mean of adapted", "mean of unseen"
 """The columns of the means over domains of a kind; see `DomainKind`."""
@@ -24,6 +29,23 @@ Dice = dict[str, dict[str, float]]
 """Domain -> Dice of each image, by its name."""
 
 _FEW = 5
+
+
+@dataclass(frozen=True)
+class Control:
+    """What is left of a gain beside a control; see `KINDS` of `controls`.
+
+    Attributes
+    ----------
+    label
+        Of the control's row; empty if it was not trained.
+    gain
+        Domain, or column of a mean -> Dice minus that of the control, image by
+        image; empty if it was not trained.
+    """
+
+    label: str
+    gain: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -39,10 +61,14 @@ class Row:
     gain
         Domain, or column of a mean -> Dice minus that of the student alone, image
         by image; empty for the student alone and the teacher.
+    controls
+        Kind of control -> the gain over it; those that a distilled student has.
     by_seed
         Seed -> domain -> mean Dice.
     step
         Median seconds of a training step; NaN for the teacher.
+    steps
+        Of the stage that trained it.
     settings
         Dotted fields in which the recipes differ -> value, None if the recipe
         has no such field; empty for the student alone and the teacher.
@@ -51,9 +77,16 @@ class Row:
     label: str
     dice: dict[str, Estimate]
     gain: dict[str, Estimate]
+    controls: dict[str, Control]
     by_seed: dict[int, dict[str, float]]
     step: float
+    steps: int
     settings: dict[str, object]
+
+    @property
+    def seconds(self) -> float:
+        """What the stage took that trained it, validations left out; NaN for the teacher."""
+        return self.step * self.steps
 
 
 @dataclass(frozen=True)
@@ -99,31 +132,41 @@ def summarise(plan: Sequence[PlannedRun]) -> Comparison:
     first = next(iter(by_label.values()))
     baseline = _scores(first, "baseline")
     scores = {TEACHER: _scores(first, "teacher"), BASELINE: baseline}
-    seconds = {
-        TEACHER: float("nan"),
-        BASELINE: _step_seconds(_runs_that_share(first), "baseline"),
+    costs = {
+        TEACHER: (math.nan, first[0].recipe.schedule("teacher").steps),
+        BASELINE: (
+            step_seconds(baseline_directories(first), "baseline"),
+            first[0].recipe.schedule("baseline").steps,
+        ),
     }
     for label, runs in by_label.items():
         scores[label] = _scores(runs, "distilled")
-        seconds[label] = _step_seconds([run.directory for run in runs], "distil")
-    reference = average_seeds(baseline)
+        step = step_seconds([run.directory for run in runs], "distil")
+        costs[label] = step, runs[0].recipe.schedule("distil").steps
+    seconds = {label: step * steps for label, (step, steps) in costs.items()}
+    dice = {label: average_seeds(of_seeds) for label, of_seeds in scores.items()}
+    reference = dice[BASELINE]
     groups = _groups(plan, reference)
     settings = _settings({label: runs[0].recipe for label, runs in by_label.items()})
     rows = []
     for label, of_seeds in scores.items():
-        dice = average_seeds(of_seeds)
-        gain = difference(dice, reference) if label in by_label else None
+
+        def gain_over(other: str, own: Dice = dice[label]) -> dict[str, Estimate]:
+            return estimate_means(difference(own, dice[other]), groups) if other else {}
+
+        controls = find_controls(by_label, label, seconds) if label in by_label else {}
         rows.append(
             Row(
                 label,
-                estimate_means(dice, groups),
-                {} if gain is None else estimate_means(gain, groups),
+                estimate_means(dice[label], groups),
+                gain_over(BASELINE) if label in by_label else {},
+                {kind: Control(other, gain_over(other)) for kind, other in controls.items()},
                 {seed: means(of_seed, groups) for seed, of_seed in of_seeds.items()},
-                seconds[label],
+                *costs[label],
                 settings.get(label, {}),
             )
         )
-    notes = [*_notes(plan, groups), count_images(reference)]
+    notes = [*_notes(plan, groups), *_control_notes(rows), count_images(reference)]
     return Comparison(rows, [*reference, *groups], [*groups], notes)
 
 
@@ -173,24 +216,6 @@ def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
     return found
 
 
-def _runs_that_share(runs: Sequence[PlannedRun]) -> list[RunDirectory]:
-    """Runs of the same seeds that share stages with these; one of them trained the baseline."""
-    beside = ((run.directory.path.parent, run.recipe) for run in runs)
-    return [
-        directory for seed, recipe in beside for _, directory in find_shareable_runs(seed, recipe)
-    ]
-
-
-def _step_seconds(directories: Sequence[RunDirectory], stage: str) -> float:
-    """Median time from one step of a stage to the next, validations left out."""
-    seconds = list[float]()
-    for directory in directories:
-        history = RunHistory()
-        history.read(directory.events)
-        seconds += history.intervals.get(stage, [])
-    return median(seconds) if seconds else float("nan")
-
-
 def _hardware(plan: Sequence[PlannedRun]) -> list[str]:
     """Devices and precisions that runs were begun or resumed on."""
     events = (event for run in plan for event in read_events(run.directory.events))
@@ -207,11 +232,11 @@ def _notes(plan: Sequence[PlannedRun], groups: Groups) -> list[str]:
         "interval of a bootstrap over patients, told by the names of images; that of a gain "
         "is over the differences of the same images. It does not cover other seeds.",
         f"For each seed, all share teacher, data and first weights; the student alone and every "
-        f"distilled student then take {steps} steps. "
+        f"distilled student then take {steps} steps, but for those named below. "
         f"Seeds: {', '.join(map(str, seeds))}. On {', '.join(_hardware(plan))}.",
         "Milliseconds: median from one step to the next, with views and drawing of patches, "
         "without validations and earlier stages (alignment, paraphraser); "
-        "x alone: in steps of the student alone.",
+        "x alone: in steps of the student alone. Seconds: that times the steps of the stage.",
     ]
     rows: dict[RunDirectory, dict[str, None]] = {}
     for run in plan:
@@ -219,9 +244,10 @@ def _notes(plan: Sequence[PlannedRun], groups: Groups) -> list[str]:
     equal = dict.fromkeys(" and ".join(labels) for labels in rows.values() if len(labels) > 1)
     notes += [f"{labels} have equal recipes: one run." for labels in equal]
     notes += [
-        f"{label} starts from random weights and takes {run.recipe.schedule('distil').steps} steps."
+        f"{label}{' starts from random weights and' * (run.recipe.distil_from == 'scratch')} takes "
+        f"{run.recipe.schedule('distil').steps} steps."
         for label, run in {run.label: run for run in plan}.items()
-        if run.recipe.distil_from == "scratch"
+        if run.recipe.schedule("distil").steps != steps
     ]
     if plan[0].left_out:
         notes.append(
@@ -240,6 +266,32 @@ def _notes(plan: Sequence[PlannedRun], groups: Groups) -> list[str]:
             f"{', '.join(unseen)}. The validation split chose checkpoints."
         )
     return notes
+
+
+def _control_notes(rows: Sequence[Row]) -> list[str]:
+    """Which controls each gain lacks, and how far those at equal time are off it."""
+    by_label = {row.label: row for row in rows}
+    notes = []
+    for kind, spec in KINDS.items():
+        having = {row.label: row.controls[kind].label for row in rows if kind in row.controls}
+        if lacking := [label for label, control in having.items() if not control]:
+            notes.append(
+                f"No control was trained ({spec.title}) beside {', '.join(lacking)}. "
+                "The same command with --controls trains it."
+            )
+        if kind == "equal_time":
+            notes += [
+                f"{label} took {_took(by_label[label])}; at equal time, {control} "
+                f"{_took(by_label[control])}."
+                for label, control in having.items()
+                if control
+            ]
+    return notes
+
+
+def _took(row: Row) -> str:
+    seconds = "an unknown time" if math.isnan(row.seconds) else f"{row.seconds:,.1f} s"
+    return f"{seconds} ({row.steps:,} steps)"
 
 
 def average_seeds(scores: Mapping[int, Dice]) -> Dice:

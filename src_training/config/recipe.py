@@ -126,7 +126,8 @@ class Recipe(_Part):
         ``student`` as well, and vectors are compared by the SAN of the stage ``student``.
     supervised
         ``ce``: cross entropy, as GKD has it. ``dice_ce``: plus soft Dice.
-        ``dice_focal``: half focal loss, half soft Dice, as EMKD has it.
+        ``dice_focal``: half focal loss, half soft Dice, as EMKD has it;
+        ``dice_focal_detached`` as its public code has it, see `focal_loss`.
     weight_decay
         Of Adam, decoupled (Loshchilov and Hutter, 2019). As a term of the
         gradient, 2e-4 as the paper has it, it shrinks what a network with
@@ -243,7 +244,8 @@ class Recipe(_Part):
                         f"{sentence}, and of a teacher of kind {teacher.kind} the outputs alone "
                         f"are known; expected methods of outputs: {', '.join(output_methods())}"
                     )
-        if teacher.flips and not any(map(sees_plain, methods)):
+        blind = self.masks_alone is None and not any(map(sees_plain, methods))
+        if teacher.flips and blind:
             raise ValueError(
                 "teacher.flips is true, but no method has the teacher see plain patches; expected "
                 "teacher_sees: plain, or no flips"

@@ -146,15 +146,15 @@ def _as_long_as_san(recipe: "Recipe") -> StageSchedule:
 def _distillation(recipe: "Recipe") -> StageSchedule:
     """A student that starts from random weights takes the steps of the stage ``student`` too.
 
-    Without a teacher it may take longer, and has the baseline's batch unless it is to be whole.
+    Without a teacher it may take `longer`, and has the baseline's batch unless it is to be whole.
     """
     own, control = recipe.stages["distil"], recipe.masks_alone
     if control is not None and not control.whole_batch:
         own = _as_long_as_distilled(recipe)
-    steps = own.steps * (control.longer if control else 1)
+    steps = own.steps
     if recipe.distil_from == "scratch":
         steps += recipe.stages["student"].steps
-    return own.model_copy(update={"steps": steps})
+    return own.model_copy(update={"steps": round(steps * (control.longer if control else 1))})
 
 
 STAGES: dict[str, StageSpec] = {

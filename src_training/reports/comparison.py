@@ -3,8 +3,9 @@
 import math
 from pathlib import Path
 
+from src_training.comparison.controls import KINDS
 from src_training.comparison.plan import BASELINE
-from src_training.comparison.scores import Comparison, Row
+from src_training.comparison.scores import Comparison, Control, Row
 from src_training.evaluation.bootstrap import Estimate
 from src_training.io.atomic import write_text
 from src_training.io.tables import csv_table, html_table, html_text, markdown_table, markdown_text
@@ -13,9 +14,13 @@ from src_training.reports.svg import CostPoint, cost_svg
 
 _NUMBERS = (
     *("model", "domain", "dice", "low", "high"),
-    *("gain", "gain_low", "gain_high", "seconds_a_step"),
+    *("gain", "gain_low", "gain_high", "seconds_a_step", "steps", "seconds"),
+    *(
+        f"{name}{end}"
+        for name in KINDS
+        for end in ("_control", "_control_seconds", "_gain", "_gain_low", "_gain_high")
+    ),
 )
-
 
 _SETTINGS = "What the rows differ in"
 
@@ -30,7 +35,11 @@ def write_comparison(comparison: Comparison, title: str, out: Path) -> None:
 def as_markdown(comparison: Comparison, title: str) -> str:
     """The tables and notes as Markdown."""
     notes = [line for note in comparison.notes for line in ("", markdown_text(note))]
-    lines = [f"# {markdown_text(title)}", "", *markdown_table(*_score_table(comparison)), *notes]
+    lines = [f"# {markdown_text(title)}", "", *markdown_table(*_score_table(comparison))]
+    for column in _gain_columns(comparison):
+        lines += ["", f"## {_gain_title(column)}", ""]
+        lines += markdown_table(*_gain_table(comparison, column))
+    lines += notes
     head, rows = _settings_table(comparison)
     if rows:
         lines += ["", f"## {_SETTINGS}", "", *markdown_table(head, rows)]
@@ -40,13 +49,16 @@ def as_markdown(comparison: Comparison, title: str) -> str:
 def as_csv(comparison: Comparison) -> str:
     """A line for each row and domain; undefined numbers are empty."""
     seeds, rows = list(comparison.rows[0].by_seed), list[list[str | float]]()
-    undefined = Estimate(math.nan, math.nan, math.nan)
+    seconds = {row.label: row.seconds for row in comparison.rows}
     for row in comparison.rows:
         for domain in comparison.domains:
-            dice, gain = row.dice[domain], row.gain.get(domain, undefined)
-            numbers = [dice.value, dice.low, dice.high, gain.value, gain.low, gain.high, row.step]
-            numbers += [row.by_seed[seed][domain] for seed in seeds]
-            rows.append([row.label, domain, *numbers])
+            cells: list[str | float] = [row.label, domain, *_numbers(row.dice, domain)]
+            cells += [*_numbers(row.gain, domain), row.step, row.steps, row.seconds]
+            for kind in KINDS:
+                control = row.controls.get(kind, Control("", {}))
+                cells += [control.label, seconds.get(control.label, math.nan)]
+                cells += _numbers(control.gain, domain)
+            rows.append([*cells, *(row.by_seed[seed][domain] for seed in seeds)])
     return csv_table([*_NUMBERS, *(f"dice_seed_{seed}" for seed in seeds)], rows, digits=6)
 
 
@@ -55,6 +67,8 @@ def as_page(comparison: Comparison, title: str) -> str:
     head, rows = _score_table(comparison)
     numbered = [[str(number), *row] for number, row in enumerate(rows, 1)]
     parts = [html_table(["", *head], numbered)]
+    for column in _gain_columns(comparison):
+        parts += [f"<h2>{_gain_title(column)}</h2>", html_table(*_gain_table(comparison, column))]
     parts += [f"<p><small>{html_text(note)}</small></p>" for note in comparison.notes]
     parts += _figures(comparison)
     head, rows = _settings_table(comparison)
@@ -64,30 +78,58 @@ def as_page(comparison: Comparison, title: str) -> str:
 
 
 def _score_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: Dice with intervals, gain over the student alone, cost of a step."""
+    """Head and rows: Dice with intervals, and what the training cost."""
     baseline = next(row for row in comparison.rows if row.label == BASELINE)
-    gained = comparison.means or comparison.domains[-1:]
-    seeds = f"by seed ({', '.join(map(str, baseline.by_seed))})"
-    gains = [title for column in gained for title in (f"gain, {column}", seeds)]
-    head = ["model", *comparison.domains, *gains, "ms a step", "x alone"]
+    head = ["model", *comparison.domains, "ms a step", "x alone", "steps", "seconds"]
     rows = []
     for row in comparison.rows:
-        gain, cost = [""] * len(gains), ["", ""]
-        if row.gain:
-            gain = [
-                text
-                for column in gained
-                for text in (
-                    _format_estimate(row.gain[column], "+.3f"),
-                    _gain_by_seed(row, baseline, column),
-                )
-            ]
+        cost = ["", "", f"{row.steps}", ""]
         if not math.isnan(row.step):
-            cost = [f"{row.step * 1000:.0f}", f"{row.step / baseline.step:.2f}"]
+            cost = [f"{row.step * 1000:.0f}", f"{row.step / baseline.step:.2f}", *cost[2:]]
+            cost[3] = f"{row.seconds:.1f}"
         rows.append(
-            [row.label, *(_format_estimate(row.dice[d]) for d in comparison.domains), *gain, *cost]
+            [row.label, *(_format_estimate(row.dice[d]) for d in comparison.domains), *cost]
         )
     return head, rows
+
+
+def _gain_columns(comparison: Comparison) -> list[str]:
+    """The columns of Dice that gains are shown of."""
+    return comparison.means or comparison.domains[-1:]
+
+
+def _gain_title(column: str) -> str:
+    return f"Gain in Dice over each control, {column}"
+
+
+def _gain_table(comparison: Comparison, column: str) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the students: the gain, and what controls leave of a distilled one's."""
+    baseline = next(row for row in comparison.rows if row.label == BASELINE)
+    students = [row for row in comparison.rows if row.gain]
+    kinds = [kind for kind in KINDS if any(kind in row.controls for row in students)]
+    seeds = f"by seed ({', '.join(map(str, baseline.by_seed))})"
+    head = ["model", "student alone, equal steps", seeds, *(KINDS[kind].title for kind in kinds)]
+    rows = []
+    for row in students:
+        controls = [row.controls.get(kind) for kind in kinds]
+        gain = _format_estimate(row.gain[column], "+.3f")
+        cells = [_over_control(control, column) for control in controls]
+        rows.append([row.label, gain, _gain_by_seed(row, baseline, column), *cells])
+    return head, rows
+
+
+def _over_control(control: Control | None, column: str) -> str:
+    if control is None:
+        return ""
+    if not control.label:
+        return "not trained"
+    return f"{_format_estimate(control.gain[column], '+.3f')} over {control.label}"
+
+
+def _numbers(estimates: dict[str, Estimate], domain: str) -> list[float]:
+    """Value and ends of an interval; NaN where there is none."""
+    found = estimates.get(domain, Estimate(math.nan, math.nan, math.nan))
+    return [found.value, found.low, found.high]
 
 
 def _gain_by_seed(row: Row, baseline: Row, domain: str) -> str:

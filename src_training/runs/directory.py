@@ -123,6 +123,11 @@ class RunDirectory:
         return self.path / "preview" / "labels.npy"
 
     @property
+    def control(self) -> "RunDirectory":
+        """The run whose student, without a teacher, takes as long as this one's distillation."""
+        return RunDirectory(self.path.with_name(f"{self.path.name}-equal-time"))
+
+    @property
     def estimate(self) -> Path:
         """What the run was thought to cost before it began."""
         return self.path / "estimate.json"

@@ -32,7 +32,7 @@ def test_without_teacher_and_views_distil_is_the_baseline(make_recipe, tmp_path)
     ("options", "steps", "batch"),
     [
         ({}, 3, 1),
-        ({"longer": 3}, 9, 1),
+        ({"longer": 2.4}, 7, 1),
         ({"whole_batch": True}, 3, 2),
     ],
 )
