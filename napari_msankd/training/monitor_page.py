@@ -35,6 +35,7 @@ from src_training.errors import InputError
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from src_training.comparison.plan import PlannedRun
     from src_training.runs.state import RunState
 
 
@@ -116,6 +117,21 @@ class MonitorPage(QWidget):
         self._on_preview_chosen()
         self.pages.setCurrentWidget(self.curves)
 
+    def train_control(self, run: Path) -> None:
+        """Train the control at equal time of a finished run, and watch it."""
+        self.state.message = "Preparing the control…"
+        self.workers.start("control", _prepared_control(run), self._on_control)
+
+    def _on_control(self, planned: "PlannedRun") -> None:
+        try:
+            job = RunWatcher.start(
+                planned.recipe, planned.directory.path, preferences().device, parent=self
+            )
+        except (InputError, OSError) as error:
+            self._on_failed(as_failure(error))
+            return
+        self.watch(job)
+
     def _build(self) -> None:
         self.status.setToolTip("Device, memory and warnings of the run; how it ended")
         self.stop_button = QPushButton("Sto&p")
@@ -153,6 +169,7 @@ class MonitorPage(QWidget):
         self.preview.failed.connect(self._on_failed)
         self.results.segment_with.connect(self.segment_with)
         self.results.open_folder.connect(_show_folder)
+        self.results.train_control.connect(self.train_control)
         self.results.export_onnx.connect(self._export_onnx)
         self.results.export_bioimageio.connect(self._export_bioimageio)
 
@@ -245,6 +262,17 @@ class MonitorPage(QWidget):
         """Export a model in a worker, and say how it went."""
         self.state.message = f"Exporting {model.name}…"
         self.workers.start("export", _exported(model, onnx, bioimageio), self._on_exported)
+
+
+def _prepared_control(run: Path) -> "Iterator[PlannedRun]":
+    """The control of a finished run, with the stages that it takes over."""
+    preload()
+    from src_training.comparison.controls import equal_time_run
+    from src_training.runs.directory import RunDirectory
+
+    planned = equal_time_run(RunDirectory(run))
+    planned.copy_stages(RunDirectory(run))
+    yield planned
 
 
 def _exported(model: Path, onnx: Path | None, bioimageio: Path | None) -> Iterator[str]:

@@ -26,6 +26,7 @@ from src_training.cli.console import (
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
+    from src_training.runs.directory import RunDirectory
     from src_training.runs.estimate import EstimateProgress
 
 
@@ -44,12 +45,12 @@ def recipe(
         Parameter(help="Folder whose images join the distillation without masks."),
     ] = None,
     student: Annotated[
-        str,
+        str | None,
         Parameter(
-            help="enet, mobile_unet, erfnet …; or a model file, a shipped model or a run "
-            "directory to fine-tune."
+            help="wnet, little_unet, enet, mobile_unet …; or a model file, a shipped model or a "
+            "run directory to fine-tune; by default wnet, for CT enet."
         ),
-    ] = "enet",
+    ] = None,
     teacher: Annotated[
         str,
         Parameter(
@@ -115,7 +116,7 @@ def recipe(
         out_file.stem,
         sources,
         targets,
-        _network(student),
+        None if student is None else _network(student),
         time,
         teacher=_teacher(teacher, freeze_teacher, teacher_output),
         unlabelled=domains[count:],
@@ -153,6 +154,13 @@ def distil(
     *,
     out_dir: Annotated[Path | None, Parameter(name="--out", help="Run directory to make.")] = None,
     resume: Annotated[Path | None, Parameter(help="Run directory to continue.")] = None,
+    control: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            help="Then train the student without a teacher for as many seconds, in DIR-equal-time.",
+        ),
+    ] = False,
     settings: Settings = None,
     device: Device = "auto",
     devices: Annotated[int, Parameter(help="GPUs to train on at once; processes, on the CPU.")] = 1,
@@ -169,6 +177,7 @@ def distil(
     msankd distil phantom --out runs/first
     msankd distil chasedb1 --out runs/chase --set seed=1
     msankd distil --resume runs/chase
+    msankd distil --resume runs/chase --control
     torchrun --nproc-per-node 2 -m src_training distil chasedb1 --out runs/chase
     ```
     """
@@ -237,14 +246,39 @@ def distil(
                     soft_wrap=True,
                 )
             raise SystemExit(130) from None
+    if control:
+        _train_control(RunDirectory(folder), device)
     console.out.print(Markdown((folder / "report" / "report.md").read_text(encoding="utf-8")))
     verdict = run_verdict(Path(folder))
-    for sentence in verdict.by_kind if verdict else ():
+    for sentence in (*verdict.by_kind, verdict.control) if verdict else ():
         console.out.print(sentence, highlight=False, soft_wrap=True)
     if verdict is not None and verdict.better != "distilled":
         model = RunDirectory(folder).role_model(verdict.better)
     role = "distilled" if verdict is None else verdict.better
     console.out.print(f"The better student ({role}) is {model}", highlight=False, soft_wrap=True)
+
+
+def _train_control(directory: "RunDirectory", device: str) -> None:
+    """Train what is left of the control at equal time of a finished run."""
+    from src_training.cli.progress import RunDisplay
+    from src_training.comparison.controls import equal_time_run
+    from src_training.training.interruption import Interrupted
+
+    planned = equal_time_run(directory)
+    if planned.done:
+        return
+    console.out.print(f"Control at equal time: {planned.directory.path}", soft_wrap=True)
+    with RunDisplay(console.out) as display, stop_on_signal(lambda: display.stepping) as stopping:
+        try:
+            planned.run(device, display.show, stopping)
+        except (Interrupted, KeyboardInterrupt):
+            display.close()
+            console.err.print(
+                f"Stopped; go on with: msankd distil --resume {directory.path} --control",
+                highlight=False,
+                soft_wrap=True,
+            )
+            raise SystemExit(130) from None
 
 
 def estimate(

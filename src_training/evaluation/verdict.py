@@ -1,4 +1,4 @@
-"""Whether distillation helped: the two students of a run compared, in one sentence."""
+"""Whether distillation helped: the two students of a run compared, and with their control."""
 
 import math
 from collections.abc import Mapping
@@ -26,6 +26,9 @@ _FAR_BEHIND = 0.05
 _RELEVANT_GAIN = 0.005
 """Smaller differences of Dice make no difference to a person."""
 
+EQUAL_TIME = 1.1
+"""Two trainings of which one took at most this many times as long as the other took as long."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -49,6 +52,13 @@ class Verdict:
     by_kind
         Dice of both students on the tests of each kind, a sentence without full stop each:
         scanners that are unseen, and those whose images without masks the distilled one saw.
+    control
+        How the student does that takes as long without a teacher, or that none
+        was trained, a sentence without full stop; empty for such a student.
+    controlled
+        Whether that is known, or there is no gain to be compared.
+    offered
+        The better student in words.
     """
 
     better: StudentRole
@@ -58,6 +68,9 @@ class Verdict:
     headline: str
     sentence: str
     by_kind: tuple[str, ...] = ()
+    control: str = ""
+    controlled: bool = True
+    offered: str = ""
 
     @property
     def tied(self) -> bool:
@@ -65,7 +78,7 @@ class Verdict:
         return abs(self.dice["baseline"] - self.dice["distilled"]) < _TIE
 
 
-def judge(report: Mapping[str, Any]) -> Verdict | None:
+def judge(report: Mapping[str, Any], control: Mapping[str, Any] | None = None) -> Verdict | None:
     """Compare the students of a report.
 
     The test domains decide, if they have masks; the validation splits, which chose the
@@ -75,6 +88,8 @@ def judge(report: Mapping[str, Any]) -> Verdict | None:
     ----------
     report
         Role -> how its model does, as a run's ``report.json`` has it.
+    control
+        The report of the run whose student took as long without a teacher, if there is one.
 
     Returns
     -------
@@ -90,22 +105,44 @@ def judge(report: Mapping[str, Any]) -> Verdict | None:
         "baseline": _mean([baseline[name]["mean"]["dice"] for name in domains]),
         "distilled": _mean([distilled[name]["mean"]["dice"] for name in domains]),
     }
-    pairs = [(distilled[name], baseline[name]) for name in domains]
-    gain = _gain(pairs)
-    images = [image for scores, _ in pairs for image in scores.get("images", ())]
+    gain = _gain(distilled, baseline, domains)
+    images = [image for name in domains for image in distilled[name].get("images", ())]
     clear = (gain.low > 0 or gain.high < 0) and abs(gain.value) >= _RELEVANT_GAIN
     lead = dice["baseline"] - dice["distilled"]
     better: StudentRole = "baseline" if lead >= _TIE else "distilled"
     useless = max(dice.values()) < _USELESS_DICE
-    headline = _headline(better, clear, gain, useless)
+    headline, offered, control_note = _headline(better, clear, gain, useless), NAMES[better], ""
+    taught, controlled = report["distilled"].get("taught", True), True
+    if taught:
+        at_equal_time, control_note = _compare_at_equal_time(report, control, domains, gain)
+        controlled = at_equal_time is not None
+        if better == "distilled" and clear and not useless:
+            headline = _controlled_headline(at_equal_time)
+    else:
+        headline = "A control, trained without a teacher"
+        offered = offered if better == "baseline" else "the control"
     known = report["distilled"].get("domain_kinds", {})
     kinds = {name: known.get(name, "") for name in domains}
-    figures = _figures(dice, gain, kinds, count_patients(images))
+    trained = "distilled" if taught else "control"
+    figures = _figures(dice, trained, gain, kinds, count_patients(images))
     note = _teacher_note(report, domains, max(dice.values()))
-    by_kind = _by_kind(kinds, baseline, distilled)
+    by_kind = _by_kind(kinds, trained, baseline, distilled)
     apart = "".join(f" {each}." for each in by_kind) if len(by_kind) > 1 else ""
-    sentence = f"{headline}: {figures}; {NAMES[better]} is offered.{apart}{note}"
-    return Verdict(better, clear, dice, useless, headline, sentence, by_kind)
+    sentence = f"{headline}: {figures}; {offered} is offered.{apart}{note}"
+    if control_note:
+        sentence += f" {control_note}."
+    return Verdict(
+        better,
+        clear,
+        dice,
+        useless,
+        headline,
+        sentence,
+        by_kind,
+        control_note,
+        controlled,
+        offered,
+    )
 
 
 def _scores(report: Mapping[str, Any], role: str) -> dict[str, Any]:
@@ -114,8 +151,9 @@ def _scores(report: Mapping[str, Any], role: str) -> dict[str, Any]:
     return {name: each for name, each in scores.items() if each["mean"]["dice"] is not None}
 
 
-def _gain(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> Estimate:
-    """Dice of the distilled student minus that of the baseline; mean over domains."""
+def _gain(distilled: Mapping[str, Any], other: Mapping[str, Any], domains: list[str]) -> Estimate:
+    """Dice of the distilled student minus that of another; mean over domains."""
+    pairs = [(distilled[name], other[name]) for name in domains]
     if all(one.get("images") and other.get("images") for one, other in pairs):
         by_image = [
             {
@@ -152,19 +190,77 @@ def _headline(better: StudentRole, clear: bool, gain: Estimate, useless: bool) -
     return f"Distillation {'helped' if better == 'distilled' else 'did not help'} here"
 
 
+def _controlled_headline(at_equal_time: Estimate | None) -> str:
+    """The verdict on a gain at equal steps, by what is left of it at equal time."""
+    if at_equal_time is None:
+        return "Distillation helped at equal steps"
+    if at_equal_time.low > 0 and at_equal_time.value >= _RELEVANT_GAIN:
+        return "Distillation helped, at equal time too"
+    return "Distillation helped at equal steps, not clearly at equal time"
+
+
+def _compare_at_equal_time(
+    report: Mapping[str, Any],
+    control: Mapping[str, Any] | None,
+    domains: list[str],
+    gain: Estimate,
+) -> tuple[Estimate | None, str]:
+    """Gain over a student that trains as long without a teacher, and a sentence on it."""
+    distilled, baseline = _seconds(report["distilled"]), _seconds(report["baseline"])
+    scores = _scores(control, "distilled") if control else {}
+    if control and all(name in scores for name in domains):
+        found = _gain(_scores(report, "distilled"), scores, domains)
+        took = f"{_duration(_seconds(control['distilled']))}; distillation {_duration(distilled)}"
+        steps = control["distilled"].get("steps")
+        counted = "" if steps is None else f"{steps:,} steps, "
+        dice = _mean([scores[name]["mean"]["dice"] for name in domains])
+        return found, (
+            f"At equal time without a teacher ({counted}{took}): Dice {dice:.3f} "
+            f"({_interval(found)})"
+        )
+    if distilled is None or baseline is None:
+        return None, "No control at equal time was trained"
+    took = f"{_duration(distilled)} of distillation, {_duration(baseline)} of the baseline"
+    if distilled <= EQUAL_TIME * baseline:
+        return gain, f"The baseline is a control at equal time, too ({took})"
+    return None, (
+        f"No control at equal time was trained: distillation took {distilled / baseline:.1f} "
+        f"times as long as the baseline ({took})"
+    )
+
+
+def _seconds(outcome: Mapping[str, Any]) -> float | None:
+    """What the stage took that trained a model; None where that was not timed."""
+    steps, each = outcome.get("steps"), outcome.get("step_seconds")
+    return None if steps is None or each is None else float(steps * each)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not timed"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:,.0f} s"
+
+
 def _figures(
-    dice: dict[StudentRole, float], gain: Estimate, kinds: Mapping[str, str], patients: int
+    dice: dict[StudentRole, float],
+    trained: str,
+    gain: Estimate,
+    kinds: Mapping[str, str],
+    patients: int,
 ) -> str:
     """Dice of both students, their difference, and where it was measured."""
-    scores = f"baseline {dice['baseline']:.3f}, distilled {dice['distilled']:.3f}"
-    if math.isnan(gain.low):
-        interval = "one patient, so there is no interval"
-    else:
-        value, low, high = (f"{round(each, 3) + 0:.3f}" for each in _ends_of(gain))
-        interval = f"difference {value}, 95 % interval {low} to {high}"
-        if 1 < patients < _FEW_PATIENTS:
-            interval += f"; only {patients} patients"
+    scores = f"baseline {dice['baseline']:.3f}, {trained} {dice['distilled']:.3f}"
+    interval = _interval(gain)
+    if not math.isnan(gain.low) and 1 < patients < _FEW_PATIENTS:
+        interval += f"; only {patients} patients"
     return f"Dice {scores} {_place(kinds)} ({interval})"
+
+
+def _interval(gain: Estimate) -> str:
+    if math.isnan(gain.low):
+        return "one patient, so there is no interval"
+    value, low, high = (f"{round(each, 3) + 0:.3f}" for each in (gain.value, gain.low, gain.high))
+    return f"difference {value}, 95 % interval {low} to {high}"
 
 
 def _teacher_note(report: Mapping[str, Any], domains: list[str], best: float) -> str:
@@ -178,12 +274,11 @@ def _teacher_note(report: Mapping[str, Any], domains: list[str], best: float) ->
     return f" The teacher reaches {dice:.3f}: longer training of the student may help most."
 
 
-def _ends_of(gain: Estimate) -> tuple[float, float, float]:
-    return gain.value, gain.low, gain.high
-
-
 def _by_kind(
-    kinds: Mapping[str, str], baseline: Mapping[str, Any], distilled: Mapping[str, Any]
+    kinds: Mapping[str, str],
+    trained: str,
+    baseline: Mapping[str, Any],
+    distilled: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """Dice of both students on the tests of each kind."""
     sentences = []
@@ -194,7 +289,7 @@ def _by_kind(
             for scores in (baseline, distilled)
         )
         if kind not in ("", "validation"):
-            figures = f"Dice baseline {one:.3f}, distilled {other:.3f}"
+            figures = f"Dice baseline {one:.3f}, {trained} {other:.3f}"
             sentences.append(f"{kind.capitalize()} ({', '.join(names)}): {figures}")
     return tuple(sentences)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from src_training.io.atomic import write_text
 from src_training.networks import SegmentationNetwork
 from src_training.runs.data import RunData
 from src_training.runs.directory import ROLES, RunDirectory
+from src_training.runs.history import RunHistory
 from src_training.runs.outcome import Outcome, as_markdown
 from src_training.training.builders import Networks, pretrained_notes
 from src_training.training.output_teacher import read_description
@@ -105,6 +107,8 @@ def finalise(
     candidates = _calibrate(recipe, data, networks, directory, missing, device)
     starts = _start_cards(recipe, directory)
     kinds = {role: _domain_kinds(recipe, data, role, starts) for role in ROLES}
+    history = RunHistory()
+    history.read(directory.events)
     for domain in data.reported:
         _score(recipe, domain, candidates, networks.autoencoder)
     for role, candidate in candidates.items():
@@ -115,7 +119,8 @@ def finalise(
         else:
             model.save(file)
             size = file.stat().st_size
-        outcomes[role] = _outcome(candidate, size, kinds[role])
+        found = _outcome(candidate, size, kinds[role])
+        outcomes[role] = replace(found, **_training(recipe, role, history))
         if role in FROM_MASKS:
             write_text(directory.outcome(role), json.dumps(asdict(outcomes[role])))
     report = {role: outcomes[role].to_dict() for role in ROLES}
@@ -324,6 +329,16 @@ def _outcome(candidate: _Candidate, size: int, kinds: dict[str, DomainKind]) -> 
         vectors_alike=len(candidate.source) > 0 and is_collapsed(candidate.source),
         domain_kinds=kinds,
     )
+
+
+def _training(recipe: Recipe, role: str, history: RunHistory) -> dict[str, Any]:
+    """Whether a teacher taught the model of a role, for how many steps, and what one took."""
+    stage = "distil" if role == "distilled" else role
+    return {
+        "taught": role == "distilled" and recipe.masks_alone is None,
+        "steps": recipe.schedule(stage).steps,
+        "step_seconds": history.step_seconds(stage),
+    }
 
 
 def _report_page(

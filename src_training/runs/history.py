@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 from src_training.config.stages import REQUIRED_STAGES
@@ -178,6 +179,11 @@ class RunHistory:
         self._now = 0.0
         self._last_step: float | None = None
         self._pace: _Pace | None = None
+
+    def step_seconds(self, stage: str) -> float | None:
+        """Median seconds from one step of a stage to the next; None where none was timed."""
+        intervals = self.intervals.get(stage)
+        return median(intervals) if intervals else None
 
     def read(self, path: Path) -> Event | None:
         """Take every event of an ``events.jsonl``; the last of them, None where there is none."""

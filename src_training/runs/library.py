@@ -274,13 +274,13 @@ def run_of(model: Path) -> Path | None:
 
 
 def run_verdict(run: Path) -> Verdict | None:
-    """Which student of a finished run is better; None without a report that says so."""
-    file = RunDirectory(run).report / "report.json"
-    try:
-        stamp = file.stat()
-    except OSError:
-        return None
-    return _verdict(file, stamp.st_mtime_ns, stamp.st_size)
+    """Which student of a finished run is better; None without a report that says so.
+
+    Its gain is compared with that of its control at equal time, where that was trained.
+    """
+    directory = RunDirectory(run)
+    own, control = _stamp(directory), _stamp(directory.control)
+    return None if own is None else _verdict(directory, own, control)
 
 
 def better_student(run: Path) -> Path:
@@ -297,10 +297,23 @@ def better_student(run: Path) -> Path:
     return path
 
 
-@lru_cache(maxsize=512)
-def _verdict(file: Path, _modified: int, _size: int) -> Verdict | None:
+_Stamp = tuple[int, int]
+
+
+def _stamp(directory: RunDirectory) -> _Stamp | None:
+    """Time and size of a report; None where there is none."""
     try:
-        return judge(RunDirectory(file.parent.parent).read_report())
+        found = (directory.report / "report.json").stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=512)
+def _verdict(directory: RunDirectory, _own: _Stamp, control: _Stamp | None) -> Verdict | None:
+    try:
+        beside = directory.control.read_report() if control else None
+        return judge(directory.read_report(), beside)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

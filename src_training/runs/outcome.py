@@ -37,6 +37,11 @@ class Outcome:
         `is_collapsed`; then the distances say nothing.
     domain_kinds
         Domain -> what the model knows of it, see `DomainKind`.
+    taught
+        Whether a teacher taught it.
+    steps, step_seconds
+        Of the stage that trained it: how many, and the median from one to the
+        next, validations left out; None where the run has not timed them.
     """
 
     parameters: int
@@ -51,6 +56,9 @@ class Outcome:
     prior_fsd: dict[str, FSD]
     vectors_alike: bool
     domain_kinds: dict[str, DomainKind] = field(default_factory=dict)
+    taught: bool = False
+    steps: int | None = None
+    step_seconds: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         """As plain values, for JSON."""
@@ -67,6 +75,9 @@ class Outcome:
             "prior_fsd": {name: fsd.to_dict() for name, fsd in self.prior_fsd.items()},
             "vectors_alike": self.vectors_alike,
             "domain_kinds": dict(self.domain_kinds),
+            "taught": self.taught,
+            "steps": self.steps,
+            "step_seconds": self.step_seconds,
         }
 
 

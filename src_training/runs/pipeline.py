@@ -159,9 +159,10 @@ class Pipeline:
                     fabric.to_device(opened)
                     with torch.no_grad():
                         scores["teacher"] = mean_dice(opened.eval(), validation.images)
-                trained = None if opened is not None else recipe.teacher.train
-                sentences = weak_teacher_notes(scores["teacher"], scores["baseline"], trained)
-                sentences += self._dominance_warnings(stage, sampler, fabric)
+                sentences = self._dominance_warnings(stage, sampler, fabric)
+                if recipe.masks_alone is None:
+                    trained = None if opened is not None else recipe.teacher.train
+                    sentences += weak_teacher_notes(scores["teacher"], scores["baseline"], trained)
                 for sentence in sentences:
                     note(spec.name, 0, sentence)
             scores[spec.name] = fit(
@@ -178,7 +179,7 @@ class Pipeline:
                 settings=spec.settings_of(recipe),
                 before_write=directory.require,
             ).score
-            if isinstance(stage, DistillationStage) and distils:
+            if isinstance(stage, DistillationStage) and distils and recipe.masks_alone is None:
                 for sentence in no_gain_notes(scores[spec.name], scores["baseline"]):
                     note(spec.name, schedule.steps, sentence)
         return networks

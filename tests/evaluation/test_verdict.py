@@ -1,5 +1,7 @@
 """Which student of a run is offered, and how sure that is."""
 
+import pytest
+
 from src_training.evaluation.verdict import judge
 
 
@@ -31,9 +33,53 @@ def test_a_student_that_gains_on_every_image_is_offered():
     verdict = judge(report(SPREAD, shifted([0.05, 0.07, 0.06, 0.05, 0.07, 0.06])))
     assert (verdict.better, verdict.clear) == ("distilled", True)
     assert verdict.sentence.startswith(
-        "Distillation helped here: Dice baseline 0.667, distilled 0.727 on DRIVE"
+        "Distillation helped at equal steps: Dice baseline 0.667, distilled 0.727 on DRIVE"
     )
-    assert verdict.sentence.endswith("the distilled student is offered.")
+    assert verdict.sentence.endswith(
+        "the distilled student is offered. No control at equal time was trained."
+    )
+
+
+GAIN = [0.05, 0.07, 0.06, 0.05, 0.07, 0.06]
+
+
+def timed(found, role, steps, seconds):
+    found[role] |= {"steps": steps, "step_seconds": seconds / steps}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("alone", "said"),
+    [
+        ([0.01] * 6, "Distillation helped, at equal time too"),
+        (GAIN, "Distillation helped at equal steps, not clearly at equal time"),
+        ([0.1] * 6, "Distillation helped at equal steps, not clearly at equal time"),
+    ],
+)
+def test_a_gain_is_judged_beside_its_control(alone, said):
+    control = timed(report(SPREAD, shifted(alone)), "distilled", 1200, 301)
+    verdict = judge(timed(report(SPREAD, shifted(GAIN)), "distilled", 400, 300), control)
+    assert verdict.headline == said
+    assert "without a teacher (1,200 steps, 301 s; distillation 300 s): Dice" in verdict.sentence
+
+
+def test_what_a_missing_control_would_cost_is_said():
+    found = timed(report(SPREAD, shifted(GAIN)), "distilled", 400, 300)
+    slow = judge(timed(found, "baseline", 400, 100))
+    assert slow.control.startswith("No control at equal time was trained: distillation took 3.0")
+    assert "(300 s of distillation, 100 s of the baseline)" in slow.sentence
+    equal = judge(timed(found, "baseline", 400, 290))
+    assert equal.headline == "Distillation helped, at equal time too"
+    assert equal.control.startswith("The baseline is a control at equal time, too")
+
+
+def test_a_student_without_a_teacher_is_a_control():
+    found = report(SPREAD, shifted(GAIN))
+    found["distilled"]["taught"] = False
+    verdict = judge(found)
+    assert verdict.sentence.startswith("A control, trained without a teacher: Dice baseline 0.667")
+    assert "control 0.727" in verdict.sentence and "distil" not in verdict.sentence
+    assert verdict.offered == "the control"
 
 
 def test_a_student_that_loses_is_not_offered():

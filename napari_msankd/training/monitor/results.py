@@ -55,6 +55,10 @@ class ModelResult:
         where there are no masks, FSD where there are too few patches.
     kinds
         What the model knows of each domain, ``unseen`` or ``adapted``; see `DomainKind`.
+    taught
+        Whether a teacher taught it; the distilled student of a control is taught by none.
+    training_seconds
+        What the stage took that trained it; None where that was not timed.
     usable
         Whether the run has it as a model; it has none of a teacher from elsewhere.
     """
@@ -67,6 +71,8 @@ class ModelResult:
     dice: dict[str, Score]
     fsd: dict[str, Score]
     kinds: dict[str, str] = field(default_factory=dict)
+    taught: bool = True
+    training_seconds: float | None = None
     usable: bool = True
 
 
@@ -93,13 +99,14 @@ def as_csv(results: list[ModelResult]) -> str:
     """A line for each model and domain, unrounded."""
     rows = list[list[Cell]]()
     measures = [f"{name}{end}" for name in ("dice", "fsd") for end in ("", "_low", "_high")]
-    head = ["model", "domain", "kind", *measures, "parameters", "bytes", "seconds_per_image"]
+    costs = ["parameters", "bytes", "seconds_per_image", "training_seconds"]
+    head = ["model", "domain", "kind", *measures, *costs]
     for result in results:
         for domain in domains(results):
-            numbers = [*_ends(result.dice.get(domain)), *_ends(result.fsd.get(domain))]
-            costs = [result.parameters, result.bytes, result.seconds]
+            numbers: list[Cell] = [*_ends(result.dice.get(domain)), *_ends(result.fsd.get(domain))]
+            numbers += [result.parameters, result.bytes, result.seconds, result.training_seconds]
             kind = result.kinds.get(domain, "")
-            rows.append([ROLES[result.role], domain, kind, *numbers, *costs])
+            rows.append([ROLES[result.role], domain, kind, *numbers])
     return csv_table(head, rows, digits=None)
 
 
@@ -127,8 +134,15 @@ def _result(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelRes
             for domain, fsd in report["fsd"].items()
         },
         kinds=report.get("domain_kinds", {}),
+        taught=report.get("taught", role == "distilled"),
+        training_seconds=_training_seconds(report),
         usable=role != "teacher" or not (folder.start / "teacher.json").exists(),
     )
+
+
+def _training_seconds(report: dict[str, Any]) -> float | None:
+    steps, each = report.get("steps"), report.get("step_seconds")
+    return None if steps is None or each is None else steps * each
 
 
 def _ends(score: Score | None) -> tuple[float | None, ...]:

@@ -27,6 +27,7 @@ from napari_msankd.training.monitor.results import (
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.errors import InputError
 from src_training.evaluation.verdict import Verdict
+from src_training.runs.directory import RunDirectory
 
 _UNKNOWN = "—"
 _CALIBRATED = "Test Dice after calibration; live curves are uncalibrated."
@@ -35,8 +36,14 @@ _TITLES = {
     "teacher": "Teacher",
     "baseline": "Baseline\nstudent",
     "distilled": "Distilled\nstudent",
+    "control": "Control\nstudent",
 }
-_NAMES = {"teacher": "teacher", "baseline": "baseline", "distilled": "distilled student"}
+_NAMES = {
+    "teacher": "teacher",
+    "baseline": "baseline",
+    "distilled": "distilled student",
+    "control": "control",
+}
 
 
 class ResultsTable(QWidget):
@@ -50,12 +57,15 @@ class ResultsTable(QWidget):
         Emitted with the chosen model's file.
     open_folder
         Emitted with the run's directory.
+    train_control
+        Emitted with the run's directory, whose control at equal time is to be trained.
     """
 
     segment_with = Signal(object)
     export_onnx = Signal(object)
     export_bioimageio = Signal(object)
     open_folder = Signal(object)
+    train_control = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -70,9 +80,11 @@ class ResultsTable(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
         layout.addWidget(self.verdict)
+        rows = self._buttons()
+        layout.addWidget(self.control)
         layout.addWidget(self.table, 1)
         layout.addWidget(self.note)
-        for row in self._buttons():
+        for row in rows:
             layout.addLayout(row)
         self.clear()
 
@@ -93,11 +105,14 @@ class ResultsTable(QWidget):
         self.verdict.setText(verdict.sentence if verdict else "")
         self.note.setText(note)
         self._show(results)
+        missing = verdict is not None and not verdict.controlled
+        self.control.setVisible(missing and not RunDirectory(run).control.recipe.exists())
 
     def clear(self) -> None:
         """Show nothing."""
         self._run = None
         self._show([])
+        self.control.hide()
         self.note.clear()
         self.verdict.clear()
 
@@ -115,6 +130,12 @@ class ResultsTable(QWidget):
         )
         self.folder = _button("Open &folder", "Open the run's directory")
         self.csv = _button("&Copy as CSV", "Copy every number, unrounded")
+        self.control = _button(
+            "&Train control at equal time",
+            "Train the student without a teacher for as long as distillation took: what of the "
+            "difference is the teacher's?",
+        )
+        self.control.clicked.connect(lambda: self.train_control.emit(self._run))
         self.segment.clicked.connect(self._with_model(self.segment_with))
         self.onnx.clicked.connect(self._with_model(self.export_onnx))
         self.bioimageio.clicked.connect(self._with_model(self.export_bioimageio))
@@ -140,7 +161,7 @@ class ResultsTable(QWidget):
         self.table.setColumnCount(len(results))
         self.table.setRowCount(len(rows))
         titles = [
-            f"{_TITLES[each.role]}{' ★' if each.role == self._better else ''}" for each in results
+            f"{_TITLES[_model_kind(each)]}{' ★' * (each.role == self._better)}" for each in results
         ]
         self.table.setHorizontalHeaderLabels(titles)
         self.table.setVerticalHeaderLabels([name for name, _ in rows])
@@ -161,7 +182,12 @@ class ResultsTable(QWidget):
         self.folder.setEnabled(self._run is not None)
         if chosen is not None:
             better = " (higher Dice)" if chosen.role == self._better else ""
-            self.segment.setText(f"Se&gment with the {_NAMES[chosen.role]}{better}")
+            self.segment.setText(f"Se&gment with the {_NAMES[_model_kind(chosen)]}{better}")
+
+
+def _model_kind(result: ModelResult) -> str:
+    """Its role; ``control`` for a student that no teacher taught in the place of the distilled."""
+    return "control" if result.role == "distilled" and not result.taught else result.role
 
 
 def _rows(results: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -179,6 +205,7 @@ def _rows(results: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]
         ("Parameters", [_count(each.parameters) for each in results]),
         ("Model file", [_size(each.bytes) for each in results]),
         ("Time per image", [_time(each.seconds) for each in results]),
+        ("Training", [_training_time(each.training_seconds) for each in results]),
     ]
 
 
@@ -218,6 +245,13 @@ def _time(seconds: float | None) -> tuple[str, str]:
         return _UNKNOWN, _UNMEASURED
     text = f"{1000 * seconds:.0f} ms" if seconds < 1 else format_duration(seconds)
     return text, "Median over the test images, from image to labels"
+
+
+def _training_time(seconds: float | None) -> tuple[str, str]:
+    if seconds is None:
+        return _UNKNOWN, _UNMEASURED
+    text = f"{seconds:.1f} s" if seconds < 10 else format_duration(seconds)
+    return text, "Steps of its own stage, without validations and the stages before"
 
 
 def _cell(text: str, tip: str) -> QTableWidgetItem:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from psygnal import SignalGroupDescriptor
 
 from napari_msankd.formatting import format_bytes
-from src_training.evaluation.verdict import NAMES, Verdict
+from src_training.evaluation.verdict import Verdict
 from src_training.runs.directory import RunDirectory
 from src_training.runs.history import RunHistory
 from src_training.runs.library import run_verdict
@@ -137,8 +137,7 @@ def outcome_text(outcome: "RunState | None", verdict: Verdict | None) -> str:
             return "✓ Finished."
         failed = verdict.better == "baseline" and verdict.clear
         mark = "⚠" if failed or verdict.useless else "✓"
-        offer = f"{NAMES[verdict.better]} is offered"
-        return f"{mark} {verdict.headline}; {offer}. See Result."
+        return f"{mark} {verdict.headline}; {verdict.offered} is offered. See Result."
     texts = {"stopped": f"Stopped: {reason}", "died": f"✕ Ended unexpectedly: {reason}"}
     return texts.get(outcome.state, f"✕ {reason}")
 

@@ -97,10 +97,36 @@ def test_the_better_student_is_named_and_chosen(table, run):
     received = []
     table.segment_with.connect(received.append)
     table.open(run, run_verdict(run))
-    assert table.verdict.text().startswith("Distillation helped here: Dice baseline 0.700")
+    assert table.verdict.text().startswith("Distillation helped at equal steps: Dice")
     assert table.segment.text() == "Se&gment with the distilled student (higher Dice)"
     table.segment.click()
     assert received == [run / "model.safetensors"]
+
+
+def test_a_gain_without_its_control_offers_to_train_it(table, run):
+    received = []
+    table.train_control.connect(received.append)
+    table.open(run, run_verdict(run))
+    assert table.verdict.text().endswith("No control at equal time was trained.")
+    assert table.control.isVisibleTo(table)
+    table.control.click()
+    assert received == [run]
+    control = write_run(run.with_name(f"{run.name}-equal-time"), run_events())
+    write_report(control, dice={"teacher": 0.8, "baseline": 0.7, "distilled": 0.74}, taught=False)
+    table.open(run, run_verdict(run))
+    assert "At equal time without a teacher" in table.verdict.text()
+    assert "Dice 0.740" in table.verdict.text() and not table.control.isVisibleTo(table)
+    table.open(control, run_verdict(control))
+    assert table.table.horizontalHeaderItem(2).text().startswith("Control\nstudent")
+    assert not table.control.isVisibleTo(table)
+
+
+def test_the_seconds_of_each_training_are_shown(table, run):
+    write_report(run, steps=300, step_seconds=0.5)
+    table.open(run, run_verdict(run))
+    assert cells(table)["Training"] == ["2 min 30 s"] * 3
+    assert "The baseline is a control at equal time, too" in table.verdict.text()
+    assert not table.control.isVisibleTo(table)
 
 
 def test_a_distilled_student_that_lost_is_not_offered(table, run):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import psutil
 import pytest
@@ -123,6 +124,30 @@ def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
     assert segment.model.entry.name == "mine" and segment.model.entry.run == folder.path
     assert segment.result.metadata["msankd"]["model"] == read_card(segment.model.path).name
     segment.end()
+
+
+def test_a_control_trains_beside_its_run(
+    make_widget, finished_run, own_folders, monkeypatch, qtbot
+):
+    run = own_folders.runs / "mine"
+    shutil.copytree(finished_run.path, run)
+    started = []
+
+    def start(recipe, folder, _device, parent):
+        started.append(recipe)
+        return RunWatcher(folder, parent)
+
+    monkeypatch.setattr(RunWatcher, "start", start)
+    monkeypatch.setattr(
+        "src_training.comparison.controls.step_seconds",
+        lambda _directories, stage: 3.0 if stage == "distil" else 1.0,
+    )
+    runs = make_widget().runs
+    runs.results.train_control.emit(run)
+    qtbot.waitUntil(lambda: bool(started), timeout=PATIENCE)
+    assert started[0].masks_alone.longer == 3
+    assert runs.job.folder.path.name == "mine-equal-time"
+    assert runs.job.folder.stage("baseline").exists() and not runs.job.folder.begun("distil")
 
 
 def test_stop_ends_the_process_and_resume_goes_on(begun, qtbot):
