@@ -51,7 +51,8 @@ def begun(finished_run, tmp_path, monkeypatch):
     def begin(methods, name="run"):
         path = tmp_path / name
         shutil.copytree(finished_run.path / "stages", path / "stages")
-        shutil.rmtree(path / "stages" / "distil")
+        for stage in ("distil", "san_distilled"):
+            shutil.rmtree(path / "stages" / stage)
         recipe = finished_run.recipe
         stages = recipe.stages | {"paraphraser": recipe.stages["tan"]}
         recipe = recipe.model_copy(update={"stages": stages, "distillation": options_of(*methods)})
@@ -73,7 +74,7 @@ def test_every_method_runs_and_logs_its_losses(begun, method):
     assert [step.losses.keys() for step in steps] == [{"segmentation/ce"} | names] * 3
     finished = [event.stage for event in events if isinstance(event, StageFinished)]
     with_paraphraser = method.startswith("graph_flow")
-    assert finished == ["paraphraser"] * with_paraphraser + ["distil"]
+    assert finished == ["paraphraser"] * with_paraphraser + ["distil", "san_distilled"]
     (started,) = (event for event in events if isinstance(event, RunStarted))
     assert started.stages == [spec.name for spec in stages_of(recipe)]
     assert run_state(path).state == "finished"
