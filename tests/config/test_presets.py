@@ -98,7 +98,7 @@ def test_fine_tuning_is_shorter_and_slower(monkeypatch):
     made = {}
     monkeypatch.setattr(Recipe, "validated", lambda content, _where: made.update(content))
     recipe_for("mine", [SOURCE], [], {"start_from": "vessels"}, "standard")
-    fresh = preset("standard", "mobile_unet")["stages"]
+    fresh = preset("standard", "wnet")["stages"]
     assert made["student"] == {"start_from": "vessels"}
     assert made["stages"]["student"]["steps"] == fresh["student"]["steps"] // 3
     assert made["stages"]["student"]["rate"] == pytest.approx(fresh["student"]["rate"] / 3)
