@@ -252,7 +252,8 @@ def test_every_method_fits_the_networks_of_emkd(teacher, student):
             logits = network.decode(skips, bottleneck)
         views = torch.stack([logits, logits.flip(0)], 1)
         made_of = (network, None, skips, bottleneck, logits, None, taps, views, logits, logits)
-        passes.append(ForwardOutputs(*made_of))
+        pairs = (torch.rand(2, 1, 1, 1), random_masks(side=64, classes=2))
+        passes.append(ForwardOutputs(*made_of, *pairs))
     parts = {part: name for name, method in METHODS.items() for part in method.parts}
     for part in parts.keys() - {DCGD, DICD}:
         options = parse_options({"method": parts[part]})
