@@ -159,7 +159,7 @@ class LinePlot(QWidget):
         for name, (steps, values) in shown.items():
             self._lines[name].setData(steps, values)
         self._set_ends(end, [values for _, values in shown.values()])
-        self._tell({name: values for name, (_, values) in lines.items()})
+        self._update_legend({name: values for name, (_, values) in lines.items()})
 
     def recolour(self, colours: ThemeColors) -> None:
         """Take the colours of another theme."""
@@ -197,12 +197,12 @@ class LinePlot(QWidget):
             self._item.getAxis("left").setTicks([_decades(*ends[1:])] if self._log else None)
             self._item.setRange(xRange=(0, _ROOM * end), yRange=ends[1:], padding=0)
 
-    def _tell(self, lines: "Mapping[str, Values]") -> None:
-        told = (
+    def _update_legend(self, lines: "Mapping[str, Values]") -> None:
+        entries = (
             f'<span style="color:{colour}">━</span>&nbsp;{_unbroken(name)}&nbsp;{_short(values)}'
             for (name, values), colour in zip(lines.items(), _cycled(len(lines)), strict=True)
         )
-        self.legend.setText(" &nbsp; ".join(told))
+        self.legend.setText(" &nbsp; ".join(entries))
 
 
 def _cycled(count: int) -> list[str]:

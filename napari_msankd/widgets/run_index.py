@@ -73,7 +73,7 @@ class _IndexedRun:
         known = former.steps if former is not None and former.stage == stage else 0
         state = "running" if tail.state == "waiting" else tail.state
         name = self._path.name
-        return RunState(self._path, name, state, stage, step, steps or known, tail.last_words)
+        return RunState(self._path, name, state, stage, step, steps or known, tail.stop_reason)
 
 
 def _read_tail(events: Path) -> RunHistory:

@@ -40,7 +40,7 @@ def _bar(console: Console) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         disable=not console.is_terminal,
     )
@@ -50,8 +50,8 @@ def _bar(console: Console) -> Progress:
 def counted(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
     """A bar over `total` things; the yielded function counts one and says its name."""
     with _bar(console) as bar:
-        task = bar.add_task(what, total=total, said="")
-        yield lambda said: bar.update(task, advance=1, said=printable(said))
+        task = bar.add_task(what, total=total, note="")
+        yield lambda note: bar.update(task, advance=1, note=printable(note))
 
 
 class _Bars:
@@ -95,7 +95,7 @@ class RunDisplay(_Bars):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._task = self._bar.add_task("preparing", total=None, said="")
+        self._task = self._bar.add_task("preparing", total=None, note="")
         self._score = ""
         self.stepping = False
 
@@ -109,15 +109,15 @@ class RunDisplay(_Bars):
             case StageStarted():
                 self._score = ""
                 self._task = self._bar.add_task(
-                    event.stage, total=event.steps, completed=event.step, said=""
+                    event.stage, total=event.steps, completed=event.step, note=""
                 )
             case StepDone():
                 self.stepping = True
-                said = f"loss {event.total:.3f}{self._score}"
-                self._bar.update(self._task, completed=event.step, said=said)
+                note = f"loss {event.total:.3f}{self._score}"
+                self._bar.update(self._task, completed=event.step, note=note)
             case Validated():
                 self._score = f", validation {event.score:.3f}"
-                self._bar.update(self._task, said=self._score.removeprefix(", "))
+                self._bar.update(self._task, note=self._score.removeprefix(", "))
             case Measured():
                 distances = ", ".join(f"{name} {value:.3g}" for name, value in event.fsd.items())
                 self._say(f"{event.stage}, step {event.step}: FSD to the source {distances}")
@@ -127,10 +127,10 @@ class RunDisplay(_Bars):
                 self._say(event.sentence)
             case StageFinished():
                 self.stepping = False
-                said = f"best {event.score:.3f} in {event.seconds:.0f} s"
-                self._bar.update(self._task, said=said)
+                note = f"best {event.score:.3f} in {event.seconds:.0f} s"
+                self._bar.update(self._task, note=note)
                 if not self._console.is_terminal:
-                    self._say(f"{event.stage}: {said}")
+                    self._say(f"{event.stage}: {note}")
 
     def _say(self, words: str) -> None:
         """A line above the bars."""
@@ -148,12 +148,12 @@ class EstimateDisplay(_Bars):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._task = self._bar.add_task("estimating", total=None, said="")
+        self._task = self._bar.add_task("estimating", total=None, note="")
 
     def show(self, progress: "EstimateProgress") -> None:
         """Take what is known by now."""
-        said = f"{progress.part}; roughly {progress.roughly / 60:.1f} min"
-        self._bar.update(self._task, completed=progress.done, total=progress.total, said=said)
+        note = f"{progress.part}; roughly {progress.roughly / 60:.1f} min"
+        self._bar.update(self._task, completed=progress.done, total=progress.total, note=note)
 
 
 class RunsDisplay(_Bars):
@@ -171,7 +171,7 @@ class RunsDisplay(_Bars):
 
     def begin(self, name: str) -> None:
         """Take a run whose process was started."""
-        self._tasks[name] = self._bar.add_task(name, total=None, said="preparing")
+        self._tasks[name] = self._bar.add_task(name, total=None, note="preparing")
 
     def show(self, name: str, event: Event) -> None:
         """Take one event of a run."""
@@ -180,10 +180,10 @@ class RunsDisplay(_Bars):
             case RunStarted():
                 self._say(name, f"on {event.device} in {event.precision}")
             case StageStarted():
-                self._bar.reset(task, total=event.steps, completed=event.step, said=event.stage)
+                self._bar.reset(task, total=event.steps, completed=event.step, note=event.stage)
             case StepDone():
-                said = f"{event.stage}, loss {event.total:.3f}"
-                self._bar.update(task, completed=event.step, said=said)
+                note = f"{event.stage}, loss {event.total:.3f}"
+                self._bar.update(task, completed=event.step, note=note)
             case BatchSplit():
                 self._say(name, split_in_words(event))
             case Noted():

@@ -359,7 +359,7 @@ def runs(
             run.state,
             run.stage,
             f"{run.step} of {run.steps}" if run.steps else "",
-            verdict.sentence if verdict else run.last_words,
+            verdict.sentence if verdict else run.stop_reason,
         )
         result = {"better": verdict.better, "verdict": verdict.sentence} if verdict else {}
         content.append(asdict(run) | result)

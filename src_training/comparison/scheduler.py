@@ -186,7 +186,7 @@ class _RunProcess:
 
     def failure(self) -> str:
         """Why it failed: by its last event or, if the run never started, its last line."""
-        reason = run_state(self.run.directory.path).last_words if self._started else ""
+        reason = run_state(self.run.directory.path).stop_reason if self._started else ""
         reason = reason or self._printed.last_line() or "killed, or out of memory"
         return reason.removeprefix(f"{InputError.__name__}: ")
 

@@ -229,7 +229,7 @@ def _notes(plan: Sequence[PlannedRun], groups: Groups) -> list[str]:
     notes = [
         "Dice: mean over images, inside the field of view, on the original pixels; with several "
         "seeds each image counts with its mean over those that have it. In brackets the 95 % "
-        "interval of a bootstrap over patients, told by the names of images; that of a gain "
+        "interval of a bootstrap over patients, which the names of images tell; that of a gain "
         "is over the differences of the same images. It does not cover other seeds.",
         f"For each seed, all share teacher, data and first weights; the student alone and every "
         f"distilled student then take {steps} steps, but for those named below. "

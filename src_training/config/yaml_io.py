@@ -125,9 +125,9 @@ def first_fault(error: ValidationError, model: type[BaseModel] | None = None) ->
     faults = sorted(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
     fault = faults[0]
     field = ".".join(_path(fault["loc"])) if fault["loc"] else ""
-    said, found = fault["msg"].removeprefix("Value error, "), _shown(fault["input"])
+    text, found = fault["msg"].removeprefix("Value error, "), _shown(fault["input"])
     if not field and fault["type"] == "value_error":
-        return said
+        return text
     if not field:
         return f"found {found}, expected fields with their values"
     if fault["type"] in _UNKNOWN:
@@ -141,11 +141,11 @@ def first_fault(error: ValidationError, model: type[BaseModel] | None = None) ->
         tag, expected = fault["ctx"]["tag"], fault["ctx"]["expected_tags"]
         return f"the field {field}.{_tag(fault)} is {tag!r}; expected one of {expected}"
     if fault["type"] in _EXPECTED:
-        said = "expected " + _EXPECTED[fault["type"]].format(**fault.get("ctx", {}))
-        return f"the field {field} is {found}; {said}"
+        text = "expected " + _EXPECTED[fault["type"]].format(**fault.get("ctx", {}))
+        return f"the field {field} is {found}; {text}"
     if isinstance(fault["input"], dict):
-        return f"the field {field}: {said}"
-    return f"the field {field} is {found}: {said}"
+        return f"the field {field}: {text}"
+    return f"the field {field} is {found}: {text}"
 
 
 def _shown(value: object) -> str:

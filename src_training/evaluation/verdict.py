@@ -299,6 +299,6 @@ def _place(kinds: Mapping[str, str]) -> str:
     if all(name.endswith(VALIDATION) for name in kinds):
         names = ", ".join(name.removesuffix(VALIDATION) for name in kinds)
         return f"on the validation images of {names}"
-    told = set(kinds.values()) - {"", "unseen"}
-    listed = [f"{name} ({kind})" if told and kind else name for name, kind in kinds.items()]
+    trained = set(kinds.values()) - {"", "unseen"}
+    listed = [f"{name} ({kind})" if trained and kind else name for name, kind in kinds.items()]
     return f"on {listed[0]}" if len(listed) == 1 else f"on average over {', '.join(listed)}"

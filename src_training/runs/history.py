@@ -157,7 +157,7 @@ class RunHistory:
     state
         ``waiting`` before the first event, then ``running``, ``finished`` or
         ``stopped`` as the run said itself; see `run_state` for one that died.
-    last_words
+    stop_reason
         Why it stopped.
     """
 
@@ -175,7 +175,7 @@ class RunHistory:
         self.notes: list[str] = []
         self.intervals: dict[str, list[float]] = {}
         self.state: Literal["waiting", "running", "finished", "stopped"] = "waiting"
-        self.last_words = ""
+        self.stop_reason = ""
         self._now = 0.0
         self._last_step: float | None = None
         self._pace: _Pace | None = None
@@ -204,7 +204,7 @@ class RunHistory:
             self._last_step = None
         match event:
             case RunStarted():
-                self.state, self.last_words = "running", ""
+                self.state, self.stop_reason = "running", ""
                 self.device, self.precision = event.device, event.precision
                 self.process, self.processes = event.process, event.processes
                 self.stages = {name: self._stage(name) for name in (*event.stages, *self.stages)}
@@ -232,7 +232,7 @@ class RunHistory:
             case RunFinished():
                 self.state = "finished"
             case RunStopped():
-                self.state, self.last_words = "stopped", event.reason
+                self.state, self.stop_reason = "stopped", event.reason
 
     @property
     def position(self) -> tuple[str, int, int]:

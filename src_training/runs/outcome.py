@@ -126,7 +126,7 @@ def as_markdown(
         for domain in domains
         for role, found in outcomes.items()
     ]
-    said = (
+    notes = (
         "Milliseconds: from an image to its labels, the median of those that were scored.",
         "Dice: mean over the images, inside the field of view, on the original pixels; its "
         "interval is a bootstrap over patients, as the names of images tell them. FSD: from the "
@@ -153,7 +153,7 @@ def as_markdown(
             *markdown_table(head, models),
             "",
             *markdown_table(("domain", "model", "kind", "Dice", "95 %", "FSD", "95 %", "N"), rows),
-            *(line for paragraph in said for line in ("", markdown_text(paragraph))),
+            *(line for paragraph in notes for line in ("", markdown_text(paragraph))),
             "",
         ]
     )

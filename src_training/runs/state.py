@@ -1,4 +1,4 @@
-"""How a run stands, told from its directory alone."""
+"""How a run stands, from its directory alone."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from src_training.runs.process import last_line
 
 @dataclass(frozen=True)
 class RunState:
-    """How a run stands, told from its directory alone.
+    """How a run stands, from its directory alone.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class RunState:
     stage, step, steps
         The last stage begun, and how far it came; `SCORING` and 0 after the
         last; empty and 0 before the first and at the end.
-    last_words
+    stop_reason
         Why it stopped or died, as far as can be known.
     """
 
@@ -41,7 +41,7 @@ class RunState:
     stage: str
     step: int
     steps: int
-    last_words: str = ""
+    stop_reason: str = ""
 
 
 def run_state(path: Path) -> RunState:
@@ -58,13 +58,13 @@ def run_state(path: Path) -> RunState:
         # It may have ended between the last event that was read and now.
         history = RunHistory()
         last = history.read(directory.events)
-        state, last_words = str(history.state), history.last_words
+        state, stop_reason = str(history.state), history.stop_reason
         if state in ("waiting", "running"):
-            state, last_words = _died(directory, last)
+            state, stop_reason = _died(directory, last)
     else:
         state = "running" if history.state == "waiting" else str(history.state)
-        last_words = history.last_words
-    return RunState(path, name, state, *history.position, last_words)
+        stop_reason = history.stop_reason
+    return RunState(path, name, state, *history.position, stop_reason)
 
 
 def find_runs(root: Path) -> list[RunState]:
@@ -83,8 +83,8 @@ def read_state(path: Path) -> RunState:
         return run_state(path)
     # Whatever is in one folder, the others are listed.
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        return RunState(path, path.name, "unreadable", "", 0, 0, said)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return RunState(path, path.name, "unreadable", "", 0, 0, reason)
 
 
 def _written(file: Path) -> float:
@@ -114,12 +114,12 @@ def _died(directory: RunDirectory, last: Event | None) -> tuple[str, str]:
     ended = 0.0
     with suppress(ValueError, OverflowError):  # a time that nobody wrote
         ended = datetime.fromisoformat(last.time).timestamp() if last is not None else 0.0
-    said = _last_line(directory.output, ended)
-    if last is None and not said:
+    output = _last_line(directory.output, ended)
+    if last is None and not output:
         return "stopped", "not begun yet"
     if ended and psutil.boot_time() > ended:
         return "died", "the machine was restarted"
-    return "died", said or "killed, or out of memory"
+    return "died", output or "killed, or out of memory"
 
 
 def _last_line(output: Path, since: float) -> str:

@@ -354,7 +354,7 @@ def test_a_full_disk_while_training_leaves_a_run_that_can_go_on(
     one_sentence(said, run / "stages" / "teacher", os.strerror(errno.EFBIG), code=1)
     state = run_state(run)
     assert (state.state, state.stage) == ("stopped", "teacher")
-    assert os.strerror(errno.EFBIG) in state.last_words
+    assert os.strerror(errno.EFBIG) in state.stop_reason
     assert not list(run.rglob("*.safetensors"))
     monkeypatch.setattr("src_training.runs.run.execute", lambda *_: None)
     (run / "report").mkdir()

@@ -254,7 +254,7 @@ def test_runs_end_with_the_command_keep_their_steps_and_go_on(process, recipe, t
         assert (command.returncode, said) == (130, "Stopped; the same command goes on.\n")
     for folder in folders:
         state = run_state(folder)
-        assert (state.state, state.last_words) == ("stopped", "stopped on request")
+        assert (state.state, state.stop_reason) == ("stopped", "stopped on request")
     again = process()
     _, said = again.communicate()
     assert again.returncode == 0, said

@@ -36,6 +36,6 @@ def test_a_source_removed_in_mid_run_is_named_and_may_return(make_recipe, make_d
     with pytest.raises((InputError, OSError), match="scans"):
         distil(recipe, tmp_path / "run", device="cpu", listener=remove)
     state = run_state(tmp_path / "run")
-    assert state.state == "stopped" and "scans" in state.last_words
+    assert state.state == "stopped" and "scans" in state.stop_reason
     shutil.move(away, source)
     assert distil(recipe, tmp_path / "run", resume=True, device="cpu").is_file()

@@ -224,9 +224,9 @@ def test_the_end_of_a_run_is_told():
     finished = told(started(), RunFinished(model="m", seconds=1.0))
     assert (finished.state, finished.seconds_left()) == ("finished", 0.0)
     stopped = told(started(), RunStopped(reason="stopped on request"))
-    assert (stopped.state, stopped.last_words) == ("stopped", "stopped on request")
+    assert (stopped.state, stopped.stop_reason) == ("stopped", "stopped on request")
     stopped.take(started())
-    assert (stopped.state, stopped.last_words) == ("running", "")
+    assert (stopped.state, stopped.stop_reason) == ("running", "")
 
 
 def test_time_between_two_processes_is_no_ones():

@@ -57,7 +57,7 @@ def test_a_run_stopped_in_every_stage_ends_as_if_it_had_not_been(finished_run, t
                 stopping=stepped,
             )
         state = run_state(path)
-        assert (state.state, state.last_words) == ("stopped", "stopped on request")
+        assert (state.state, state.stop_reason) == ("stopped", "stopped on request")
         assert (state.stage, state.step) == (stage, 1)
     distil(finished_run.recipe, path, resume=True, device="cpu")
     assert_same_outcome(path, finished_run)

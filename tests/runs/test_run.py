@@ -88,10 +88,10 @@ def test_a_run_in_another_process_is_running_until_it_is_killed(begun, held, mak
         (None, "died", "killed, or out of memory"),
     ],
 )
-def test_the_last_words_of_a_run_tell_how_it_stands(begun, event, state, words):
+def test_the_stop_reason_of_a_run_tell_how_it_stands(begun, event, state, words):
     folder = begun(*([event] if event else []))
     found = run_state(folder.path)
-    assert (found.state, found.last_words, found.name) == (state, words, "tiny")
+    assert (found.state, found.stop_reason, found.name) == (state, words, "tiny")
 
 
 def test_a_run_that_was_resumed_and_died_is_not_called_stopped(begun):
@@ -102,14 +102,14 @@ def test_a_run_that_died_says_what_was_printed_last(begun):
     folder = begun(StepDone(stage="teacher", step=2, total=1.0, losses={}))
     folder.output.write_text("On cpu\nterminate called: CUDA error\n\n")
     state = run_state(folder.path)
-    assert (state.state, state.last_words) == ("died", "terminate called: CUDA error")
+    assert (state.state, state.stop_reason) == ("died", "terminate called: CUDA error")
 
 
 def test_what_was_printed_before_the_last_event_is_no_last_word(begun):
     folder = begun()
     folder.output.write_text("On cpu\n")
     os.utime(folder.output, (1e9, 1e9))
-    assert run_state(folder.path).last_words == "killed, or out of memory"
+    assert run_state(folder.path).stop_reason == "killed, or out of memory"
 
 
 def test_a_machine_that_was_restarted_since_is_why_a_run_died(begun, monkeypatch):
@@ -117,17 +117,17 @@ def test_a_machine_that_was_restarted_since_is_why_a_run_died(begun, monkeypatch
     folder.output.write_text("On cpu\n")
     monkeypatch.setattr("psutil.boot_time", lambda: time.time() + 60)
     state = run_state(folder.path)
-    assert (state.state, state.last_words) == ("died", "the machine was restarted")
+    assert (state.state, state.stop_reason) == ("died", "the machine was restarted")
 
 
 def test_a_directory_with_a_recipe_alone_has_not_begun(make_recipe, tmp_path):
     folder = RunDirectory(tmp_path)
     make_recipe().save(folder.recipe)
     state = run_state(tmp_path)
-    assert (state.state, state.last_words) == ("stopped", "not begun yet")
+    assert (state.state, state.stop_reason) == ("stopped", "not begun yet")
     folder.output.write_text("scans has no mask for a.png; expected ...\n")
     state = run_state(tmp_path)
-    assert state.state == "died" and state.last_words.startswith("scans has no mask")
+    assert state.state == "died" and state.stop_reason.startswith("scans has no mask")
 
 
 def test_a_torn_last_line_does_not_hide_how_a_run_stands(begun):
@@ -198,7 +198,7 @@ def test_a_run_whose_recipe_is_broken_does_not_hide_the_others(begun):
     states = {run.path.name: run for run in find_runs(broken.path.parent)}
     assert states["whole"].state == "died"
     assert states["broken"].state == "unreadable"
-    assert str(broken.recipe) in states["broken"].last_words
+    assert str(broken.recipe) in states["broken"].stop_reason
 
 
 def test_a_run_that_cannot_be_looked_at_does_not_hide_the_others(begun, finished_run, monkeypatch):
@@ -208,7 +208,7 @@ def test_a_run_that_cannot_be_looked_at_does_not_hide_the_others(begun, finished
     folder = begun(name="read-only")
     monkeypatch.setattr(RunDirectory, "in_use", property(refused))
     (run,) = find_runs(folder.path.parent)
-    assert run.state == "unreadable" and "Permission denied" in run.last_words
+    assert run.state == "unreadable" and "Permission denied" in run.stop_reason
     assert find_runs(finished_run.path.parent)[0].state == "finished"
 
 

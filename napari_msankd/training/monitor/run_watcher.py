@@ -241,7 +241,7 @@ class RunWatcher(QObject):
         if self._startup_output is not None:
             found = found or RunState(self.folder.path, self.folder.path.name, "", "", 0, 0)
             words = ON_REQUEST if self._stopping else self._startup_output.last_line()
-            found = replace(found, state="stopped", last_words=words)
+            found = replace(found, state="stopped", stop_reason=words)
         if found is None or found.state == "running":
             return
         self._startup_output = None

@@ -131,7 +131,7 @@ def outcome_text(outcome: "RunState | None", verdict: Verdict | None) -> str:
     """How a run ended, in a sentence; a finished one begins with the verdict."""
     if outcome is None:
         return ""
-    reason = outcome.last_words or "no output"
+    reason = outcome.stop_reason or "no output"
     if outcome.state == "finished":
         if verdict is None:
             return "✓ Finished."

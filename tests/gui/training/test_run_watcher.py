@@ -72,7 +72,7 @@ def test_two_windows_follow_a_run_to_its_end(watch, make_recipe, tmp_path, until
     until(ended(one))
     until(ended(other))
     for job in (one, other):
-        assert job.state.state == "finished", job.state.last_words
+        assert job.state.state == "finished", job.state.stop_reason
         assert {stage.state for stage in job.history.stages.values()} == {"done"}
         assert job.history.device == "cpu"
     assert one.folder.model.exists()
@@ -94,7 +94,7 @@ def test_a_run_is_stopped_within_two_seconds_resumed_and_killed(
     assert time.monotonic() - began < 2.5
     for watcher in (job, other):
         until(lambda watcher=watcher: ended(watcher)() and watcher.state.state == "stopped")
-        assert watcher.state.last_words == "stopped on request"
+        assert watcher.state.stop_reason == "stopped on request"
     assert (job.folder.stage("teacher") / "last.safetensors").exists()
 
     steps = job.history.stages["teacher"].step
@@ -110,7 +110,7 @@ def test_a_run_is_stopped_within_two_seconds_resumed_and_killed(
     until(ended(job))
     until(ended(other))
     assert job.state.state == "died"
-    assert "killed" in job.state.last_words
+    assert "killed" in job.state.stop_reason
 
 
 def test_a_run_is_stopped_before_its_first_step(watch, make_recipe, tmp_path, until):
@@ -119,7 +119,7 @@ def test_a_run_is_stopped_before_its_first_step(watch, make_recipe, tmp_path, un
     job.stop()
     until(ended(job))
     assert job.state.state == "stopped"
-    assert job.state.last_words == "stopped on request"
+    assert job.state.stop_reason == "stopped on request"
 
 
 def test_a_run_that_cannot_begin_says_why(watch, make_recipe, tmp_path, until):
@@ -127,7 +127,7 @@ def test_a_run_that_cannot_begin_says_why(watch, make_recipe, tmp_path, until):
     job = watch.start(make_recipe(source=gone), tmp_path / "run")
     until(ended(job))
     assert job.state.state == "stopped"
-    assert "gone" in job.state.last_words
+    assert "gone" in job.state.stop_reason
     assert not job.folder.recipe.exists()
 
 

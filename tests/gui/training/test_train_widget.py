@@ -109,7 +109,7 @@ def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
     assert widget.pages.currentWidget() is widget.runs
     qtbot.waitUntil(ended(widget), timeout=PATIENCE)
     runs = widget.runs
-    assert runs.job.state.state == "finished", runs.job.state.last_words
+    assert runs.job.state.state == "finished", runs.job.state.stop_reason
     assert runs.state.verdict.headline in runs.status.text()
     assert runs.results.verdict.text() == runs.state.verdict.sentence
     assert runs.pages.currentWidget() is runs.results
