@@ -1,10 +1,19 @@
-"""The stages of a run in a row, and a line of how far it is."""
+"""The stages of a run in one or two rows, and a line of how far it is."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPainterPath, QPaintEvent
+from qtpy.QtGui import (
+    QColor,
+    QFont,
+    QFontMetricsF,
+    QHelpEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QResizeEvent,
+)
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from napari_msankd.formatting import format_clock, format_duration
@@ -57,7 +66,7 @@ class StageBar(QWidget):
         """
         self._stages = list(history.stages.values()) if history else []
         self._text = progress_text(history, estimate) if history else ""
-        self.setFixedHeight(round(_BAR + (_LINE if self._text else 0)))
+        self._fit_height()
         self.setAccessibleName("Stages of the run")
         stages = [f"{_name(stage)}: {_state_text(stage) or 'waiting'}" for stage in self._stages]
         self.setAccessibleDescription(". ".join([*stages, self._text]))
@@ -73,6 +82,20 @@ class StageBar(QWidget):
         font = QFont(self.font())
         font.setPointSizeF(0.85 * font.pointSizeF())
         return font
+
+    def resizeEvent(self, _event: QResizeEvent) -> None:
+        """Take a second row where one is too narrow for the names."""
+        self._fit_height()
+
+    def _fit_height(self) -> None:
+        height = round(self._bar + (_LINE if self._text else 0))
+        if height != self.minimumHeight():
+            self.setFixedHeight(height)
+
+    @property
+    def _bar(self) -> float:
+        """Height of the rows."""
+        return _BAR * max(1, len(self._rows()))
 
     def sizeHint(self) -> QSize:
         """As wide as its names need."""
@@ -96,7 +119,7 @@ class StageBar(QWidget):
         for stage, box in zip(self._stages, self.boxes(), strict=True):
             painter.setFont(self._small)
             _paint_stage(painter, stage, box, colors)
-        line = QRectF(0, _BAR, self.width(), _LINE)
+        line = QRectF(0, self._bar, self.width(), _LINE)
         painter.setFont(self.font())
         painter.setPen(QColor(colors.text))
         fitting = QFontMetricsF(self.font()).elidedText(
@@ -105,22 +128,31 @@ class StageBar(QWidget):
         painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, fitting)
 
     def boxes(self) -> list[QRectF]:
-        """A box for each stage, as wide as its share of the letters."""
-        if not self._stages:
-            return []
-        metrics = QFontMetricsF(self._small)
-        wanted = [
-            max(metrics.horizontalAdvance(_name(stage)), metrics.horizontalAdvance("✓ 00:00"))
-            + 2 * _PAD
-            for stage in self._stages
-        ]
-        room = self.width() - _GAP * (len(wanted) - 1) - 1
-        boxes, left = [], 0.5
-        for width in wanted:
-            width *= room / sum(wanted)
-            boxes.append(QRectF(left, 0.5, width, _BAR - 2))
-            left += width + _GAP
+        """A box for each stage, as wide as its share of the letters in its row."""
+        boxes = []
+        for row, wanted in enumerate(self._rows()):
+            room = self.width() - _GAP * (len(wanted) - 1) - 1
+            left = 0.5
+            for width in wanted:
+                width *= room / sum(wanted)
+                boxes.append(QRectF(left, _BAR * row + 0.5, width, _BAR - 2))
+                left += width + _GAP
         return boxes
+
+    def _rows(self) -> list[list[float]]:
+        """Widths that the stages want, in one row or in two where one is too narrow."""
+        metrics = QFontMetricsF(self._small)
+        least = metrics.horizontalAdvance("✓ 00:00")
+        wanted = [
+            max(metrics.horizontalAdvance(_name(stage)), least) + 2 * _PAD for stage in self._stages
+        ]
+        if not wanted or sum(wanted) + _GAP * len(wanted) <= self.width():
+            return [wanted] if wanted else []
+        # The split whose longer row is shortest.
+        split = min(
+            range(1, len(wanted)), key=lambda k: max(sum(wanted[:k]), sum(wanted[k:])), default=1
+        )
+        return [row for row in (wanted[:split], wanted[split:]) if row]
 
     def _on_theme(self, _event: object = None) -> None:
         self.update()

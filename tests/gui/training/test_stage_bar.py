@@ -1,6 +1,6 @@
 """The stages of a run in a row."""
 
-from itertools import pairwise
+from itertools import combinations
 
 import pytest
 from qtpy.QtCore import QPointF
@@ -39,14 +39,18 @@ def test_stages_are_done_running_or_waiting(stage_bar):
     assert "P-SAE: step 3 of 8" in stage_bar.text
 
 
-def test_all_ten_stages_fit_beside_each_other(stage_bar):
+def test_all_ten_stages_fit_in_two_rows(stage_bar):
+    stage_bar.resize(1600, 60)
     stage_bar.draw(history_of(run_events()))
-    stage_bar.resize(380, stage_bar.height())
+    assert len({box.top() for box in stage_bar.boxes()}) == 1
+    low = stage_bar.minimumHeight()
+    stage_bar.resize(420, 60)
+    stage_bar.draw(history_of(run_events()))  # hidden, it hears of no new size
     boxes = stage_bar.boxes()
-    assert len(boxes) == 10
-    assert all(a.right() <= b.left() for a, b in pairwise(boxes))
-    assert boxes[-1].right() <= stage_bar.width()
-    assert stage_bar.height() <= 60
+    assert len(boxes) == 10 and len({box.top() for box in boxes}) == 2
+    assert not any(a.intersects(b) for a, b in combinations(boxes, 2))
+    assert all(box.left() >= 0 and box.right() <= stage_bar.width() for box in boxes)
+    assert boxes[-1].bottom() < stage_bar.minimumHeight() and stage_bar.minimumHeight() > low
 
 
 def test_the_estimate_says_how_long_the_whole_run_takes(stage_bar):
