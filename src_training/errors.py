@@ -70,6 +70,10 @@ def _picture(found: re.Match[str]) -> str:
     return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "�"
 
 
+MEMORY_ERRORS = (MemoryError, OSError, RuntimeError)
+"""Among these are the errors of full memory, see `is_out_of_memory`; torch's are a RuntimeError."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the memory of the processor or of a GPU is full.
 
@@ -106,7 +110,7 @@ def memory_of(what: object, expected: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except MEMORY_ERRORS as error:
         if not is_out_of_memory(error):
             raise
         raise InputError(f"{what} needs more memory than is free; expected {expected}") from error

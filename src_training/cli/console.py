@@ -156,8 +156,8 @@ def screen(json_file: Path | None) -> Console:
 
 def written(path: object, remark: str = "", screen: Console | None = None) -> None:
     """Print what a command wrote."""
-    said = f"Written to {path}" + (f": {remark}" if remark else "")
-    (screen or out).print(said, highlight=False, soft_wrap=True)
+    text = f"Written to {path}" + (f": {remark}" if remark else "")
+    (screen or out).print(text, highlight=False, soft_wrap=True)
 
 
 def write_json(path: Path | None, content: object) -> None:

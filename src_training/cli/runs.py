@@ -26,6 +26,7 @@ from src_training.cli.console import (
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
+    from src_training.cli.progress import RunDisplay
     from src_training.runs.directory import RunDirectory
     from src_training.runs.estimate import EstimateProgress
 
@@ -225,27 +226,18 @@ def distil(
         RunDisplay(console.out) as display,
         stop_on_signal(lambda: display.stepping) as stopping,
         stop_when(lambda: ended() or requested()),
+        _stop_says_how_to_resume(display, RunDirectory(folder)),
     ):
-        try:
-            model = run(
-                plan,
-                folder,
-                resume=resume is not None,
-                device=device,
-                devices=devices,
-                listener=display.show,
-                stopping=stopping,
-                changed_images=changed_images,
-            )
-        except (Interrupted, KeyboardInterrupt):
-            display.close()
-            if RunDirectory(folder).recipe.exists():
-                console.err.print(
-                    f"Stopped; go on with: msankd distil --resume {folder}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-            raise SystemExit(130) from None
+        model = run(
+            plan,
+            folder,
+            resume=resume is not None,
+            device=device,
+            devices=devices,
+            listener=display.show,
+            stopping=stopping,
+            changed_images=changed_images,
+        )
     if control:
         _train_control(RunDirectory(folder), device)
     console.out.print(Markdown((folder / "report" / "report.md").read_text(encoding="utf-8")))
@@ -262,23 +254,37 @@ def _train_control(directory: "RunDirectory", device: str) -> None:
     """Train what is left of the control at equal time of a finished run."""
     from src_training.cli.progress import RunDisplay
     from src_training.comparison.controls import equal_time_run
-    from src_training.training.interruption import Interrupted
 
     planned = equal_time_run(directory)
     if planned.done:
         return
     console.out.print(f"Control at equal time: {planned.directory.path}", soft_wrap=True)
-    with RunDisplay(console.out) as display, stop_on_signal(lambda: display.stepping) as stopping:
-        try:
-            planned.run(device, display.show, stopping)
-        except (Interrupted, KeyboardInterrupt):
-            display.close()
+    with (
+        RunDisplay(console.out) as display,
+        stop_on_signal(lambda: display.stepping) as stopping,
+        _stop_says_how_to_resume(display, directory, " --control"),
+    ):
+        planned.run(device, display.show, stopping)
+
+
+@contextmanager
+def _stop_says_how_to_resume(
+    display: "RunDisplay", directory: "RunDirectory", options: str = ""
+) -> Iterator[None]:
+    """End with exit code 130 where a person stops, and print the command that goes on."""
+    from src_training.training.interruption import Interrupted
+
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        display.close()
+        if directory.recipe.exists():
             console.err.print(
-                f"Stopped; go on with: msankd distil --resume {directory.path} --control",
+                f"Stopped; go on with: msankd distil --resume {directory.path}{options}",
                 highlight=False,
                 soft_wrap=True,
             )
-            raise SystemExit(130) from None
+        raise SystemExit(130) from None
 
 
 def estimate(

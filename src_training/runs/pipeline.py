@@ -24,7 +24,7 @@ from src_training.data.sampling import (
     evenly_spaced,
     patch_corners,
 )
-from src_training.errors import InputError, is_out_of_memory
+from src_training.errors import MEMORY_ERRORS, InputError, is_out_of_memory
 from src_training.inference.model_file import SegmentationModel
 from src_training.networks import SegmentationNetwork
 from src_training.runs.data import RunData
@@ -261,7 +261,7 @@ class Pipeline:
         # It takes more memory than a step; a run that a step fits goes on without it.
         try:
             found = gradient_ratios(stage, batch, fabric)
-        except Exception as error:
+        except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
             return []

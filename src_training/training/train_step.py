@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from src_training.config.stages import STAGES, StageSchedule
 from src_training.data.sampling import Batch, Sampler
 from src_training.distillation.base import exact
-from src_training.errors import InputError, is_out_of_memory
+from src_training.errors import MEMORY_ERRORS, InputError, is_out_of_memory
 from src_training.seeds import step_seed
 from src_training.training.callbacks import Callback
 from src_training.training.distributed.process_group import ProcessGroup, split_batch
@@ -123,7 +123,7 @@ class TrainStep:
             raise
         except RemoteOutOfMemory:
             return None
-        except Exception as error:
+        except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
         if self._group.any(losses is None) or losses is None:

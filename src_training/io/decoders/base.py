@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from src_training.errors import InputError, is_out_of_memory
+from src_training.errors import InputError, memory_of
 
 Pixels = NDArray[Any]
 
@@ -90,14 +90,11 @@ NIfTI file
     """
     decoding = _DECODING.set(True)
     try:
-        yield
+        with memory_of(what, "a file that fits"):
+            yield
     except InputError:
         raise
     except Exception as error:  # decoders raise anything on a broken file: zlib, struct, Syntax...
-        if is_out_of_memory(error):
-            raise InputError(
-                f"{what} needs more memory than is free; expected a file that fits"
-            ) from error
         # The key that a decoder looked up in vain says nothing about the file.
         reason = "" if isinstance(error, LookupError) else " ".join(str(error).split())
         raise InputError(

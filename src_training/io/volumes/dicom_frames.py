@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_training.errors import InputError, is_out_of_memory
+from src_training.errors import InputError, is_out_of_memory, memory_of
 from src_training.io.decoders.base import as_input_error
 
 _HEADER = (
@@ -117,12 +117,11 @@ def read_header(file: Path) -> Any:
         header = dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER))
     for name in _HEADER:
         try:
-            header.get(name)
-        except Exception as error:  # pydicom decodes a value when asked for, and raises anything
-            if is_out_of_memory(error):
-                raise InputError(
-                    f"{file} needs more memory than is free; expected a file that fits"
-                ) from error
+            with memory_of(file, "a file that fits"):
+                header.get(name)
+        except InputError:
+            raise
+        except Exception:  # pydicom decodes a value when asked for, and raises anything
             expected = "text" if name in _TEXTS else _count_text(_COUNTS.get(name, 1))
             raise InputError(
                 f"{file} has {name} {_text(header, name)}; expected {expected}"
