@@ -1,6 +1,8 @@
 """The result of a segmentation: labels, and the probabilities that a threshold is applied to."""
 
 import atexit
+import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from napari_msankd.planes import Index, Slicing
@@ -233,8 +236,16 @@ class Uncertainty:
 
 
 def new_folder(cache: Path) -> Path:
-    """A folder for one result, removed when the program ends."""
-    folder = cache / f"result-{uuid4().hex[:8]}"
+    """A folder for one result, removed when the program ends.
+
+    Folders that programs on this computer left when they were killed are removed, too.
+    """
+    prefix = f"result-{platform.node()}-"
+    for former in cache.glob(f"{prefix}*"):
+        process = former.name.removeprefix(prefix).split("-")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(former, ignore_errors=True)
+    folder = cache / f"{prefix}{os.getpid()}-{uuid4().hex[:8]}"
     folder.mkdir(parents=True)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -291,11 +291,6 @@ class SegmentState:
         layer = layer_by_id(viewer, self.image)
         return layer is not None and (layer.rgb or layer.ndim == 2)
 
-    def has_stack(self, viewer: "ViewerModel") -> bool:
-        """Whether the chosen layer has slices."""
-        layer = layer_by_id(viewer, self.image)
-        return layer is not None and layer.ndim > 2
-
     def request(self, viewer: "ViewerModel", preferences: Preferences) -> Request:
         """What Run would segment now, and how.
 

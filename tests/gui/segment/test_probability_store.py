@@ -1,3 +1,8 @@
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,6 +89,26 @@ def test_more_classes_keep_the_most_probable():
     result.write((), everywhere(), maps)
     assert result.foreground is None
     assert np.array_equal(result.labels, maps.argmax(0))
+
+
+def test_folders_of_killed_programs_are_removed(tmp_path):
+    own = new_folder(tmp_path)
+    make = f"""
+import os
+from pathlib import Path
+from napari_msankd.segment.probability_store import new_folder
+print(new_folder(Path({str(tmp_path)!r})), flush=True)
+input()
+os._exit(1)
+"""
+    command = [sys.executable, "-c", make]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as other:
+        folder = Path(other.stdout.readline().strip())
+        new_folder(tmp_path)
+        assert folder.is_dir()
+        other.communicate("\n")
+    new_folder(tmp_path)
+    assert own.is_dir() and not folder.exists()
 
 
 def test_on_disk_and_in_memory_hold_the_same(tmp_path):
