@@ -1,5 +1,7 @@
 """MkDocs hook: one page of API for each module of the engine, the README as first page, links.
 
+Links that leave the site lead to the repository that ``mkdocs.yml`` names.
+
 The pages are made from the docstrings, without importing the engine.
 """
 
@@ -14,8 +16,6 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "src_training"
-REPOSITORY = "https://github.com/napari-msankd/napari-msankd/blob/main"
-RAW = "https://raw.githubusercontent.com/napari-msankd/napari-msankd/main"
 
 
 def modules() -> list[str]:
@@ -49,8 +49,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Put the README on the first page, and leave the text of links to files beside the site.
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
+    """Put the README on the first page, and let links to files beside the site leave it.
 
     Raises
     ------
@@ -58,16 +58,18 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         Where there is no such file.
     """
     source = ROOT / "docs" / page.file.src_uri
+    repository = f"{str(config.repo_url).rstrip('/')}/blob/main"
     if page.file.src_uri == "index.md":
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        markdown = readme.replace(f"{REPOSITORY}/docs/", "").replace(f"{RAW}/docs/", "")
+        raw = f"{str(config.repo_url).replace('github.com', 'raw.githubusercontent.com')}/main"
+        markdown = readme.replace(f"{repository}/docs/", "").replace(f"{raw}/docs/", "")
 
-    def text(match: re.Match[str]) -> str:
+    def leaving(match: re.Match[str]) -> str:
         target = (source.parent / match["target"]).resolve()
         if target.is_relative_to(ROOT / "docs"):
             return match[0]
         if not target.exists():
             raise PluginError(f"{page.file.src_uri} links to {match['target']}, which is not there")
-        return match["text"]
+        return f"[{match['text']}]({repository}/{target.relative_to(ROOT).as_posix()})"
 
-    return re.sub(r"\[(?P<text>[^]]+)\]\((?P<target>\.\./[^)#]*)(#[^)]*)?\)", text, markdown)
+    return re.sub(r"\[(?P<text>[^]]+)\]\((?P<target>\.\./[^)#]*)(#[^)]*)?\)", leaving, markdown)

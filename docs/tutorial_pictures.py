@@ -1,8 +1,10 @@
-"""Make the pictures of the tutorials, ``docs/images/tutorial-*.png``, from the samples.
+"""Make the pictures of the pages, ``docs/images/tutorial-*.png``, from the samples.
 
-Run it on a display, or under ``xvfb-run -a -s "-screen 0 1600x1000x24"``.
+Run it on a display, or under ``xvfb-run -a -s "-screen 0 1600x1000x24"``; names of pictures
+choose some. ``run`` shows the finished run that the variable ``PICTURED_RUN`` names.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from napari_msankd.widgets.plugin_widget import open_widget
 from src_training.data.phantom.camera import fundus_phantom
 
 SIZE = (1280, 800)
+SAMPLE_WAIT = 1200
 
 
 def open_viewer() -> napari.Viewer:
@@ -78,8 +81,38 @@ def train(folder: Path) -> None:
     viewer.close()
 
 
+def run(folder: Path) -> None:
+    """The curves of a finished run, beside the photographs that it learned from."""
+    viewer = open_viewer()
+    for image, mask, name in labelled_eyes():
+        viewer.add_image(image, name=name, rgb=True)
+        viewer.add_labels(mask, name=f"{name} vessels")
+    runs = open_widget(viewer, "Train & distil")
+    runs.pages.setCurrentWidget(runs.runs)
+    runs.runs.choice.open(Path(os.environ["PICTURED_RUN"]).absolute())
+    runs.runs.pages.setCurrentWidget(runs.runs.curves)
+    window_gif.rest(5)
+    save(viewer, "run", folder)
+    viewer.close()
+
+
+def explore(folder: Path) -> None:
+    """The distances between synthetic scanners, and the verdict above them."""
+    viewer = open_viewer()
+    widget = open_widget(viewer, "Explore")
+    window_gif.rest(2)
+    widget.setup.sample.click()
+    window_gif.rest(SAMPLE_WAIT, lambda: widget.state.suitability is not None)
+    widget.pages.setCurrentWidget(widget.parts["fsd"])
+    window_gif.rest(5)
+    viewer.reset_view()
+    save(viewer, "explore", folder)
+    viewer.close()
+
+
+PICTURES = {each.__name__: each for each in (segment, liver, train, explore, run)}
+
 if __name__ == "__main__":
-    images = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "images"
-    for make in (segment, liver, train):
-        make(images)
+    for chosen in sys.argv[1:] or PICTURES:
+        PICTURES[chosen](Path(__file__).parent / "images")
         QApplication.processEvents()

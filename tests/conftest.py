@@ -43,14 +43,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return FileScheduling(config, log)
 
 
+def _use_own_folders(patch: pytest.MonkeyPatch, base: Path) -> None:
+    patch.setenv("MSANKD_RUNS", str(base / "runs"))
+    patch.setenv("MSANKD_MODELS", str(base / "models"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nor does a fixture of a session or module, which is made before those of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        _use_own_folders(patch, tmp_path_factory.getbasetemp() / "own")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_folders_are_temporary(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """No test reads or writes the models and runs of the person who runs it."""
-    base = tmp_path_factory.getbasetemp() / f"own {uuid4().hex[:8]}"
-    monkeypatch.setenv("MSANKD_RUNS", str(base / "runs"))
-    monkeypatch.setenv("MSANKD_MODELS", str(base / "models"))
+    _use_own_folders(monkeypatch, tmp_path_factory.getbasetemp() / f"own {uuid4().hex[:8]}")
 
 
 STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "san", "distil")

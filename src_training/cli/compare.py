@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.markdown import Markdown
-from rich.text import Text
 
 from src_training.cli import console
 from src_training.cli.console import PRESETS, Device, Settings, load_recipe, shipped_yaml
@@ -106,11 +104,7 @@ def compare(
                 f"Left out, as one of their runs failed: {', '.join(incomplete)}."
             )
         write_comparison(comparison, recipes[0].name, out_dir)
-        markdown = as_markdown(comparison, recipes[0].name)
-        # Rendered in a narrow terminal, a table would lose its figures.
-        widths = [len(line) for line in markdown.splitlines() if line[:1] == "|"]
-        fits = max(widths) <= console.out.width
-        console.out.print(Markdown(markdown) if fits else Text(markdown), soft_wrap=not fits)
+        console.print_markdown(as_markdown(comparison, recipes[0].name))
         files = ", ".join(sorted(file.name for file in out_dir.glob("comparison.*")))
         console.written(out_dir, files)
     if failed:

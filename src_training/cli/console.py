@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
+from rich.markdown import Markdown
 from rich.segment import Segment
+from rich.table import Table
 
 from src_training.cli.usage import Choices
 from src_training.errors import InputError, printable
@@ -152,6 +154,40 @@ def refuse_written(path: Path) -> None:
 def screen(json_file: Path | None) -> Console:
     """Where tables and notes go: nowhere if JSON is printed in their place."""
     return plain_console(quiet=True) if json_file == STDOUT else out
+
+
+def print_table(table: Table, screen: Console | None = None) -> None:
+    """Print a table of which nothing is cut, however narrow the terminal.
+
+    A file or a pipe gets lines as long as the table is wide. A terminal that is narrower
+    than the table gets a line for each cell, with the title of its column.
+    """
+    screen = screen or out
+    width = screen.measure(table, options=screen.options.update(max_width=10_000)).maximum
+    if not screen.is_terminal:
+        screen = plain_console(width=width, quiet=screen.quiet)
+    if width <= screen.width:
+        screen.print(table)
+        return
+    titles = [str(column.header) for column in table.columns]
+    longest = max(map(len, titles))
+    if table.title:
+        screen.print(f"{table.title}\n")
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        for title, cell in zip(titles, map(str, row), strict=True):
+            if cell:
+                cell = cell.replace("\n", f"\n{'':{longest}}  ")
+                screen.print(f"{title:{longest}}  {cell}", highlight=False, soft_wrap=True)
+        screen.print()
+
+
+def print_markdown(text: str) -> None:
+    """Print Markdown: rendered in a terminal where its tables fit, else as it is, nothing cut."""
+    widths = [len(line) for line in text.splitlines() if line[:1] == "|"]
+    if out.is_terminal and max(widths, default=0) <= out.width:
+        out.print(Markdown(text))
+    else:
+        out.print(text, highlight=False, soft_wrap=True)
 
 
 def written(path: object, remark: str = "", screen: Console | None = None) -> None:

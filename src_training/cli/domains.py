@@ -74,7 +74,8 @@ def inspect(
             problems.append(finding)
         else:
             notes.append(finding.sentence)
-    screen.print(table, f"{table.row_count:,} in all", *notes, sep="\n")
+    console.print_table(table, screen)
+    screen.print(f"{table.row_count:,} in all", *notes, sep="\n", soft_wrap=True)
     sentences = [problem.sentence for problem in problems]
     console.write_json(json_file, {"cases": cases, "notes": notes, "problems": sentences})
     for sentence in sentences:
@@ -139,8 +140,8 @@ def evaluate(
         for note in each.mask_notes:
             screen.print(f"{each.name}: {note}", markup=False, highlight=False)
     distances = {} if loaded.semantics is None else _distances(loaded, domains)
-    screen.print(_score_table(loaded.card, results, distances))
-    screen.print(_agreement_table(results))
+    console.print_table(_score_table(loaded.card, results, distances), screen)
+    console.print_table(_agreement_table(results), screen)
     if loaded.card.quality is None:
         screen.print(
             "The model file does not tell how expected Dice is corrected, so no interval is known; "
@@ -148,7 +149,7 @@ def evaluate(
             highlight=False,
         )
     if any(result.volumes for result in results):
-        screen.print(_volume_table(results))
+        console.print_table(_volume_table(results), screen)
     for result in results:
         for volume, how in result.resampled_masks.items():
             note = f"{result.domain}: the mask of {volume} is {how}."
@@ -202,7 +203,7 @@ def fsd(
         interval = f"{distance.low:.4g} to {distance.high:.4g}"
         counts = (str(distance.n_a), str(distance.n_b))
         table.add_row(a, b, f"{distance.value:.4g}", interval, *counts, distance.covariance)
-    console.screen(json_file).print(table)
+    console.print_table(table, console.screen(json_file))
     for sentence in distance_warnings(vectors, distances.values()):
         console.err.print(sentence, style="yellow", highlight=False, soft_wrap=True)
     write_json(json_file, [{"a": a, "b": b, **d.to_dict()} for (a, b), d in distances.items()])

@@ -56,7 +56,7 @@ def models(
         )
     folders = [*library.runs, library.models]
     screen = console.screen(json_file)
-    screen.print(table)
+    console.print_table(table, screen)
     for problem in unreadable:
         console.err.print(problem, highlight=False, soft_wrap=True)
     screen.print(console.looked_in(folders), highlight=False, soft_wrap=True)

@@ -10,7 +10,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich.markdown import Markdown
 from rich.table import Table
 
 from src_training.cli import console
@@ -240,7 +239,7 @@ def distil(
         )
     if control:
         _train_control(RunDirectory(folder), device)
-    console.out.print(Markdown((folder / "report" / "report.md").read_text(encoding="utf-8")))
+    console.print_markdown((folder / "report" / "report.md").read_text(encoding="utf-8"))
     verdict = run_verdict(Path(folder))
     for sentence in (*verdict.by_kind, verdict.control) if verdict else ():
         console.out.print(sentence, highlight=False, soft_wrap=True)
@@ -316,7 +315,7 @@ def estimate(
     parts = {"preparing": found.preparing, **found.stage_seconds, "scoring": found.scoring}
     for part, seconds in (parts | {"all": found.seconds}).items():
         table.add_row(part, f"{seconds / 60:.1f}")
-    screen.print(table)
+    console.print_table(table, screen)
     screen.print(f"About {found.memory / 1e9:.1f} GB of memory.", highlight=False)
     for note in found.notes:
         screen.print(f"{note}.", highlight=False, soft_wrap=True)
@@ -369,7 +368,7 @@ def runs(
         )
         result = {"better": verdict.better, "verdict": verdict.sentence} if verdict else {}
         content.append(asdict(run) | result)
-    screen.print(table)
+    console.print_table(table, screen)
     screen.print(console.looked_in(folders), highlight=False, soft_wrap=True)
     console.write_json(json_file, {"runs": content, "folders": folders})
 

@@ -68,7 +68,7 @@ def triage(
     for each in chosen[:_SHOWN]:
         value = "" if each.image is None else str(each.image.expected)
         table.add_row(Path(each.triaged.file).name, value, each.remark)
-    console.out.print(table)
+    console.print_table(table)
     again = f", {before:,} of them done before" if before else ""
     console.out.print(
         f"{len(entries):,} files{again}; {len(chosen):,} to review: {out_dir / 'triage.html'}, "

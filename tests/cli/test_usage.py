@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from rich.table import Table
 
+from src_training.cli import console
 from src_training.cli.console import Model
 from src_training.cli.usage import EXIT_CODES
 
@@ -102,6 +104,36 @@ def test_what_was_written_is_said_without_a_terminal(msankd, make_domain, model_
             f"Written to {tmp_path / name}"
             in msankd(command, *of_model, "--out", tmp_path / name).out
         )
+
+
+LONG = "/a folder/of a long name/" + "runs-" * 20 + "1/model.safetensors"
+
+
+def narrow_table():
+    table = Table("model", "trained on", "Dice", "file", title="two models")
+    table.add_row("first", "CHASE_DB1, HRF", "0.807 CHASE_DB1\n0.773 DRIVE", LONG)
+    table.add_row("second", "", "0.5", "b.safetensors")
+    return table
+
+
+def test_a_table_in_a_file_has_whole_lines(capsys, monkeypatch):
+    monkeypatch.setattr(console, "out", console.plain_console(width=80))
+    console.print_table(narrow_table())
+    lines = capsys.readouterr().out.splitlines()
+    assert any("CHASE_DB1, HRF" in line and LONG in line for line in lines)
+    assert not any("…" in line for line in lines)
+
+
+def test_a_narrow_terminal_gets_a_line_for_each_cell(capsys, monkeypatch):
+    terminal = console.plain_console(width=80, force_terminal=True, color_system=None)
+    monkeypatch.setattr(console, "out", terminal)
+    console.print_table(narrow_table())
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "two models"
+    assert f"file        {LONG}" in lines and "            0.773 DRIVE" in lines
+    assert [line.split()[0] for line in lines if line].count("trained") == 1
+    console.print_table(Table("model", "file"))
+    assert "┏" in capsys.readouterr().out
 
 
 def test_the_page_on_exit_codes_is_the_table(msankd):

@@ -18,8 +18,11 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```[^\n`]*\n(.*?)^```", re.M | re.S)
-REPOSITORY = "https://github.com/napari-msankd/napari-msankd/blob/main/"
-RAW = "https://raw.githubusercontent.com/napari-msankd/napari-msankd/main/"
+SETUP = configparser.ConfigParser()
+SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
+ADDRESS = SETUP["metadata"]["url"]
+REPOSITORY = f"{ADDRESS}/blob/main/"
+RAW = f"{ADDRESS.replace('github.com', 'raw.githubusercontent.com')}/main/"
 
 _STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "san", "distil")
 _SMALL = [
@@ -139,6 +142,12 @@ def test_links_of_the_readme_are_absolute_and_their_files_exist():
     assert inside and not [file for file in inside if not (ROOT / file).is_file()]
 
 
+def test_no_page_but_the_readme_has_the_address():
+    files = [ROOT / "CITATION.cff", *(page for page in PAGES if page != README)]
+    assert not [file for file in files if ADDRESS in file.read_text(encoding="utf-8")]
+    assert f"repo_url: {ADDRESS}\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_targets_of_make_and_extras_of_pip_exist(page):
     text = page.read_text(encoding="utf-8")
@@ -148,9 +157,7 @@ def test_targets_of_make_and_extras_of_pip_exist(page):
     }
     code = "\n".join([*BLOCK.findall(text), *re.findall(r"`([^`\n]+)`", text)])
     assert set(re.findall(r"^make ([\w-]+)", code, re.M)) <= targets
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg", encoding="utf-8")
     named = re.findall(r'(?:"\.|napari-msankd)\[([\w,]+)\]', text)
     assert {extra for names in named for extra in names.split(",")} <= set(
-        setup["options.extras_require"]
+        SETUP["options.extras_require"]
     )
