@@ -77,12 +77,13 @@ def train(folder: Path) -> None:
         viewer.add_labels(mask, name=f"{name} vessels")
     widget = open_widget(viewer, "Train & distil")
     window_gif.rest(window_gif.LONGEST_WAIT, lambda: "min" in widget.prepare.cost.text())
+    viewer.reset_view()
     save(viewer, "train", folder)
     viewer.close()
 
 
 def run(folder: Path) -> None:
-    """The curves of a finished run, beside the photographs that it learned from."""
+    """A finished run and its verdict, beside the photographs that it learned from."""
     viewer = open_viewer()
     for image, mask, name in labelled_eyes():
         viewer.add_image(image, name=name, rgb=True)
@@ -90,8 +91,8 @@ def run(folder: Path) -> None:
     runs = open_widget(viewer, "Train & distil")
     runs.pages.setCurrentWidget(runs.runs)
     runs.runs.choice.open(Path(os.environ["PICTURED_RUN"]).absolute())
-    runs.runs.pages.setCurrentWidget(runs.runs.curves)
     window_gif.rest(5)
+    viewer.reset_view()
     save(viewer, "run", folder)
     viewer.close()
 

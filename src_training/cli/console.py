@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.markdown import Markdown
 from rich.segment import Segment
@@ -92,11 +92,24 @@ Angles = Annotated[
 Settings = Annotated[
     list[str] | None, Parameter(name="--set", help="key=value, e.g. distillation.gkd.views=2.")
 ]
+
+
+def _better_of_run(_type: object, tokens: Sequence[Token]) -> str:
+    """The name or file that was given; of the directory of a run, its better student."""
+    name = tokens[0].value
+    if not Path(name).is_dir():
+        return name
+    from src_training.runs.library import better_student
+
+    return str(better_student(Path(name)))
+
+
 Model = Annotated[
     str,
     Parameter(
+        converter=_better_of_run,
         completer=Choices(shipped_models, ".safetensors"),
-        help="Name of a shipped model, or a model file.",
+        help="Name of a shipped model, a model file, or a run: then its better student.",
     ),
 ]
 

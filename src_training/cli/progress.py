@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from src_training.config.stages import STAGES
 from src_training.errors import printable
 from src_training.runs.events import (
     BatchSplit,
@@ -84,7 +85,7 @@ class RunDisplay(_Bars):
     Parameters
     ----------
     console
-        Where to; without a terminal a line is written as each stage ends.
+        Where to; without a terminal a line is written at each validation and end of a stage.
 
     Attributes
     ----------
@@ -96,7 +97,7 @@ class RunDisplay(_Bars):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._task = self._bar.add_task("preparing", total=None, note="")
-        self._score = ""
+        self._score, self._steps = "", 0
         self.stepping = False
 
     def show(self, event: Event) -> None:
@@ -107,7 +108,7 @@ class RunDisplay(_Bars):
                 count = f"{event.processes} x " if event.processes > 1 else ""
                 self._say(f"On {count}{event.device} in {event.precision}")
             case StageStarted():
-                self._score = ""
+                self._score, self._steps = "", event.steps
                 self._task = self._bar.add_task(
                     event.stage, total=event.steps, completed=event.step, note=""
                 )
@@ -116,8 +117,11 @@ class RunDisplay(_Bars):
                 note = f"loss {event.total:.3f}{self._score}"
                 self._bar.update(self._task, completed=event.step, note=note)
             case Validated():
-                self._score = f", validation {event.score:.3f}"
-                self._bar.update(self._task, note=self._score.removeprefix(", "))
+                score = f"validation {_score(event.stage, event.score)}"
+                self._score = f", {score}"
+                self._bar.update(self._task, note=score)
+                if not self._console.is_terminal:
+                    self._say(f"{event.stage}, step {event.step} of {self._steps}: {score}")
             case Measured():
                 distances = ", ".join(f"{name} {value:.3g}" for name, value in event.fsd.items())
                 self._say(f"{event.stage}, step {event.step}: FSD to the source {distances}")
@@ -127,7 +131,7 @@ class RunDisplay(_Bars):
                 self._say(event.sentence)
             case StageFinished():
                 self.stepping = False
-                note = f"best {event.score:.3f} in {event.seconds:.0f} s"
+                note = f"best {_score(event.stage, event.score)} in {event.seconds:.0f} s"
                 self._bar.update(self._task, note=note)
                 if not self._console.is_terminal:
                     self._say(f"{event.stage}: {note}")
@@ -135,6 +139,12 @@ class RunDisplay(_Bars):
     def _say(self, words: str) -> None:
         """A line above the bars."""
         self._console.print(words, highlight=False, soft_wrap=True)
+
+
+def _score(stage: str, score: float) -> str:
+    """A score by its name: a loss is minus it."""
+    is_loss = stage in STAGES and STAGES[stage].scored_by == "loss"
+    return f"loss {-score:.3f}" if is_loss else f"Dice {score:.3f}"
 
 
 class EstimateDisplay(_Bars):

@@ -15,7 +15,10 @@ from rich.table import Table
 
 from src_training.cli import console
 from src_training.cli.console import Model
+from src_training.cli.progress import RunDisplay
 from src_training.cli.usage import EXIT_CODES
+from src_training.runs.events import StageFinished, StageStarted, Validated
+from src_training.runs.library import better_student
 
 ROOT = Path(__file__).parents[2]
 model_choices = get_args(Model)[1].completer
@@ -106,6 +109,15 @@ def test_what_was_written_is_said_without_a_terminal(msankd, make_domain, model_
         )
 
 
+def test_a_run_is_a_model_too_its_better_student(msankd, finished_run, make_domain, tmp_path):
+    domain = ("--domain", make_domain(), "--json", "-")
+    scored = msankd("evaluate", "--model", finished_run.path, *domain)
+    better = better_student(finished_run.path)
+    assert scored.code == 0 and scored.out == msankd("evaluate", "--model", better, *domain).out
+    said = msankd("evaluate", "--model", tmp_path, *domain)
+    assert said.code == 2 and "expected a finished run" in said.err
+
+
 LONG = "/a folder/of a long name/" + "runs-" * 20 + "1/model.safetensors"
 
 
@@ -134,6 +146,23 @@ def test_a_narrow_terminal_gets_a_line_for_each_cell(capsys, monkeypatch):
     assert [line.split()[0] for line in lines if line].count("trained") == 1
     console.print_table(Table("model", "file"))
     assert "┏" in capsys.readouterr().out
+
+
+def test_a_run_without_a_terminal_names_its_scores(capsys):
+    events = (
+        StageStarted(stage="teacher", step=0, steps=120),
+        Validated(stage="teacher", step=60, score=0.68, best=True),
+        StageFinished(stage="teacher", score=0.7, seconds=11),
+        StageFinished(stage="tan", score=-1.7, seconds=7),
+    )
+    with RunDisplay(console.plain_console()) as display:
+        for event in events:
+            display.show(event)
+    assert capsys.readouterr().out.splitlines() == [
+        "teacher, step 60 of 120: validation Dice 0.680",
+        "teacher: best Dice 0.700 in 11 s",
+        "tan: best loss 1.700 in 7 s",
+    ]
 
 
 def test_the_page_on_exit_codes_is_the_table(msankd):

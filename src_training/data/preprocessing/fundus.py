@@ -81,7 +81,7 @@ class FundusPreprocessing(BasePreprocessing):
         if self.angle is None:
             raise InputError(
                 f"the camera's angle is {angle:g} degrees, but that of the training camera "
-                "is not known; expected both or neither"
+                "is not known; expected no angle with this model"
             )
         diameter = round(self.diameter * angle / self.angle)
         if not 32 <= diameter <= MAX_SIDE:
