@@ -1,1 +1,1 @@
-"""Bottlenecks as semantic vectors: P-SAE, TAN, SAN, and the graphs between vectors."""
+"""Semantic vectors of bottlenecks (P-SAE, TAN, SAN), and graphs between the vectors."""

@@ -1,20 +1,20 @@
-"""Model-specific alignment networks: a bottleneck to one semantic vector, and back.
+"""Model-specific alignment networks: a bottleneck to a semantic vector, and back.
 
-GKD (arXiv 2207.12995), figure 2. The same architecture serves the teacher (TAN),
-the student (SAN) and the pre-trained semantic autoencoder (P-SAE): because all
-have one latent size, headers can be exchanged between them.
+GKD (arXiv 2207.12995), figure 2. The teacher (TAN), the student (SAN) and the
+pre-trained semantic autoencoder (P-SAE) have the same architecture and latent
+size, so that one network's header can decode another's semantic vector.
 """
 
 from torch import Tensor, nn
 
 LARGEST = 16_384
-"""Most entries of a semantic vector, and units of a perceptron: 32 times the published ones."""
+"""Upper limit of `latent` and `hidden`; 32 times the published latent size."""
 
 
 class SemanticEncoder(nn.Module):
     """E: a bottleneck to a semantic vector, one entry for each channel.
 
-    A 1x1 convolution to `latent` channels where the bottleneck has another
+    A 1x1 convolution to `latent` channels if the bottleneck has a different
     number (*reconstruction*); then for each channel, over the flattened grid,
     Linear(hw -> hidden), GELU, Linear(hidden -> 1), with shared weights.
 
@@ -53,7 +53,7 @@ class SemanticEncoder(nn.Module):
         Raises
         ------
         ValueError
-            If the bottleneck's grid is not the one this encoder was made for.
+            If the bottleneck's grid is not `grid`.
         """
         grid = tuple(bottleneck.shape[-2:])
         if grid != self.grid:
@@ -66,8 +66,8 @@ class SemanticHeader(nn.Module):
     """H: a semantic vector back to a bottleneck.
 
     For each entry Linear(1 -> hidden), GELU, Linear(hidden -> hw), with shared
-    weights, reshaped to the grid; and a 1x1 convolution to the bottleneck's
-    channels where they differ from `latent` (*reconstruction*).
+    weights, reshaped to the grid; then a 1x1 convolution to the bottleneck's
+    channels if they differ from `latent` (*reconstruction*).
 
     Parameters
     ----------

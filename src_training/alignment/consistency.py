@@ -1,6 +1,6 @@
 """Alignment consistency training (ACT): the losses of a TAN or a SAN.
 
-GKD (arXiv 2207.12995) names the training; the form of its losses is our
+GKD (arXiv 2207.12995) mentions this training; the form of its losses is our
 *reconstruction*:
 
 L_ACT = mean (H(E(F)) - F)² + mean (E(F) - z_y)²
@@ -22,9 +22,9 @@ class AlignmentOptions(BaseModel):
     Attributes
     ----------
     prior
-        Input of the semantic autoencoder (P-SAE), whose vectors z_y are
-        aligned to: the ``mask``, or the ``image``, from which it then learns
-        to segment.
+        Input of the semantic autoencoder (P-SAE), whose vectors z_y are the
+        target of the alignment: the ``mask``, or the ``image``, which the
+        autoencoder then learns to segment.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -57,10 +57,10 @@ def alignment_losses(
     Returns
     -------
     dict of str to Tensor
-        ``reconstruction`` mean squared error of the bottleneck; ``latent``
-        mean squared error of the vector; ``ce`` cross entropy of Dec(H(E(F)))
-        and the mask; ``kl`` divergence of Dec(H(E(F))) from Dec(F), see
-        `pixel_divergence`. Scalars >= 0, means over samples.
+        ``reconstruction``: mean squared error of the bottleneck. ``latent``:
+        mean squared error of the vector. ``ce``: cross entropy of Dec(H(E(F)))
+        and the mask. ``kl``: divergence of Dec(H(E(F))) from Dec(F), see
+        `pixel_divergence`. All are scalars >= 0 and means over samples.
 
     Examples
     --------

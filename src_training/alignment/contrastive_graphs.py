@@ -8,11 +8,11 @@ _SMALLEST_LENGTH = 1e-4
 
 
 def unit_vectors(vectors: Tensor, dim: int = -1) -> Tensor:
-    """Vectors along a dimension, divided by their length.
+    """Normalise vectors along a dimension to unit length.
 
-    The gradient of a direction grows as its vector shrinks. A vector shorter
-    than 1e-4 is divided by 1e-4 instead, so that the gradient of a vector of
-    zeros stays in the range of half precision.
+    The gradient grows as the vector becomes shorter. Vectors shorter than 1e-4
+    are divided by 1e-4 instead, so that the gradient for a vector of zeros does
+    not overflow in half precision.
 
     Examples
     --------
@@ -73,10 +73,10 @@ def complete_graph(vectors: Tensor) -> Tensor:
 
 
 def centred(vectors: Tensor) -> Tensor:
-    """Vectors (B, 1 + K, d) minus their mean over the batch and the views (*reconstruction*).
+    """Subtract from vectors (B, 1 + K, d) their mean over batch and views (*reconstruction*).
 
-    A component that all vectors share brings every cosine near 1, where the
-    edges of any two networks agree already.
+    A component that is common to all vectors moves every cosine close to 1, so
+    that the edges of any two networks hardly differ.
 
     Examples
     --------

@@ -11,8 +11,8 @@ from src_training.networks.fanet import FANet
 class SemanticAutoencoder(nn.Module):
     """Mask -> bottleneck -> semantic vector z_y -> bottleneck -> mask.
 
-    That the input is the mask and not the image is our *reconstruction*: masks
-    look the same whichever scanner took the image.
+    The mask as the input, instead of the image, is our *reconstruction*: masks
+    do not depend on the scanner.
 
     Parameters
     ----------
@@ -21,13 +21,13 @@ class SemanticAutoencoder(nn.Module):
     patch
         Height and width of the masks, a multiple of 8.
     width
-        Channels at full resolution: the encoder is FANet's, whose bottleneck
+        Channels at full resolution. The encoder is that of FANet; its bottleneck
         has 8 * width channels.
     latent, hidden
         See `SemanticEncoder`.
     image_channels
-        Channels of the image, where the input is the image and not the mask,
-        for an ablation; the output is the mask all the same.
+        Channels of the image if the input is the image instead of the mask, as
+        an ablation. The output is the mask in both cases.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class SemanticAutoencoder(nn.Module):
     ) -> None:
         super().__init__()
         self.image_channels = image_channels
-        # The decoder of this FANet, and with it the number of classes, is not used.
+        # Only the encoder is used, so the number of classes, 2, has no effect.
         self.encoder = FANet(image_channels or foreground, 2, width).encoder
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(8 * width, 4 * width, 2, stride=2),
@@ -61,11 +61,11 @@ class SemanticAutoencoder(nn.Module):
         return image
 
     def regions(self, mask: Tensor) -> Tensor:
-        """One channel for each foreground class: classes (B, h, w) -> (B, foreground, h, w)."""
+        """Classes (B, h, w) as one channel for each foreground class (B, foreground, h, w)."""
         return one_hot(mask, self.foreground + 1)[:, 1:].float()
 
     def encode(self, x: Tensor) -> Tensor:
-        """Bottlenecks (B, 8 width, h / 8, w / 8) of regions (B, foreground, h, w), or of images."""
+        """Bottlenecks (B, 8 width, h / 8, w / 8) of regions (B, foreground, h, w) or images."""
         for level, block in enumerate(self.encoder):
             x = block(F.max_pool2d(x, 2) if level else x)
         return x
@@ -82,5 +82,5 @@ class SemanticAutoencoder(nn.Module):
 
     @property
     def foreground(self) -> int:
-        """Foreground classes."""
+        """Number of foreground classes."""
         return int(self.decoder[-1].out_channels)  # type: ignore[arg-type]  # Sequential hides the layer's type

@@ -1,1 +1,1 @@
-"""What a person writes: recipes, domains and presets."""
+"""User configuration: recipes, domains and presets."""

@@ -1,4 +1,4 @@
-"""Where the images of a recipe are."""
+"""Domains of a recipe: locations and properties of their images."""
 
 import os
 import re
@@ -16,18 +16,19 @@ MaskValue = Annotated[int, Field(ge=-(2**31), lt=2**32)]
 
 
 class Phantoms(BaseModel):
-    """Synthetic fundus photographs in the place of a folder.
+    """Synthetic fundus photographs instead of a folder.
 
     Attributes
     ----------
     scanner
-        Which synthetic camera.
+        Synthetic camera.
     images
-        How many.
+        Number of images.
     size
         Height and width, pixels.
     seed
-        Of the eyes; those of two cameras differ, whatever their seeds.
+        Seed of the random eyes. Two cameras show different eyes even with the
+        same seed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -39,44 +40,44 @@ class Phantoms(BaseModel):
 
 
 class DomainRecipe(BaseModel):
-    """Where the images of one domain are.
+    """A domain of a recipe: its name, the location of its images and how to read them.
 
     Attributes
     ----------
     name
-        What the domain is called in tables and in the model.
+        Name of the domain in tables and in the model.
     folder
-        Folder with ``images/``, ``masks/`` and perhaps ``fov/``, or of a public data
-        set as it is unpacked; see `LAYOUTS`. Environment
-        variables (``${NAME}``) are filled in; a relative path counts from
-        the recipe's folder.
+        Folder with ``images/``, ``masks/`` and optionally ``fov/``, or of an unpacked
+        public data set; see `LAYOUTS`. Environment variables (``${NAME}``) are
+        expanded; a relative path is relative to the recipe's folder.
     phantoms
         Synthetic photographs instead of those of a folder.
     only
-        Regular expression that a case's whole name must match; all if missing.
+        Regular expression that must match a case's whole name. All cases if missing.
     exclude
-        What is left out unread: names of images, volumes or slices without suffix
-        (``eye_07``), or single files (``masks/eye_07.png``).
+        Names without suffix of images, volumes or slices to ignore (``eye_07``), or
+        single files (``masks/eye_07.png``).
     masks
-        ``present``: only the images of the folder that have a mask; ``absent``: only
-        those that have none. All if missing.
+        ``present``: only images of the folder with a mask; ``absent``: only images
+        without one. All if missing.
     class_values
-        Stored value, or values, of each class; read from the masks if missing.
+        Stored value, or values, of each class. Read from the masks if missing.
     channel
-        Which image of each case is read, where the folder has several: ``flair``, ``0001``,
-        or a name from its ``dataset.json``.
+        Image to read of each case if the folder has several: ``flair``, ``0001``, or a
+        name from its ``dataset.json``.
     resample_masks
-        Whether masks of volumes that lie on another grid of the same space are resampled
-        to the grid of their image, nearest neighbour. They are refused otherwise.
+        Whether to resample masks of volumes to the grid of their image by nearest
+        neighbour if they lie on another grid of the same space. Otherwise such masks
+        are an error.
     angle
-        Degrees that the field of view of the fundus camera spans, such as 30
-        or 45, with `Preprocessing.angle`. If missing, images are brought to the
-        same diameter as those of the training camera.
+        Angle of the fundus camera's field of view, degrees, such as 30 or 45; see
+        `Preprocessing.angle`. If missing, images are resized to the same diameter as
+        those of the training camera.
     scanner
-        What the images were taken with, where the name does not say it: two domains are of
-        one scanner if both have one `scanner`, or, where it is missing, one name.
+        Scanner of the images, if it is not the domain's name. Domains with the same
+        `scanner`, or the same name if that is missing, count as one scanner.
     terms
-        Terms of the images, written into the model.
+        Terms of use of the images, stored in the model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -110,14 +111,14 @@ class DomainRecipe(BaseModel):
         return self
 
     def rooted(self, root: Path) -> Self:
-        """With its folder made absolute, from `root` on; errors as `absolute`."""
+        """Copy with an absolute folder, resolved against `root`; raises as `absolute`."""
         if self.folder is None:
             return self
         folder = absolute(self.folder, root, f"domain {self.name}")
         return self.model_copy(update={"folder": folder})
 
     def shares_with(self, other: "DomainRecipe") -> bool:
-        """Whether both may be of one scanner: one `scanner` or name, one folder or one phantom."""
+        """Whether both may be of one scanner: the same `scanner` or name, folder or phantom."""
         if (self.scanner or self.name) == (other.scanner or other.name):
             return True
         if self.phantoms is not None and other.phantoms is not None:
@@ -125,27 +126,27 @@ class DomainRecipe(BaseModel):
         return self.folder is not None and self.folder == other.folder
 
     def by_last_name(self) -> Self:
-        """As it may be handed on: its folder by the last name only."""
+        """Copy for sharing, with only the last component of the folder's path."""
         if self.folder is None:
             return self
         return self.model_copy(update={"folder": Path(self.folder).name})
 
 
 def absolute(path: str, root: Path, what: str) -> str:
-    """A path from `root` on, the environment filled in; `what` names it in an error.
+    """Resolve a path against `root` and expand variables; `what` names the path in errors.
 
     Raises
     ------
     InputError
-        If it names an environment variable that is not set, a person who is not known, or holds
-        a character that no path has.
+        If an environment variable is not set, a user in ``~user`` is unknown, or the path
+        has a zero byte.
     """
-    filled = os.path.expandvars(path)
-    if "\0" in filled:
+    expanded = os.path.expandvars(path)
+    if "\0" in expanded:
         raise InputError(f"{what}: {path!r:.80} holds a zero byte; expected a path")
-    if "$" in filled:
+    if "$" in expanded:
         raise InputError(f"{what}: {path} names an environment variable that is not set")
     try:
-        return str((root / Path(filled).expanduser()).resolve())
+        return str((root / Path(expanded).expanduser()).resolve())
     except RuntimeError:
         raise InputError(f"{what}: {path} begins in a home that is not known") from None

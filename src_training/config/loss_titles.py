@@ -1,7 +1,4 @@
-"""What the losses of a run are called in a legend.
-
-Torch is not needed to read it, nor the methods themselves.
-"""
+"""Titles of losses for legends, without importing torch or the methods."""
 
 LOSS_TITLES = {
     "total": "Total",
@@ -49,11 +46,11 @@ LOSS_TITLES = {
         ("critic", "critic"),
     )
 }
-"""Namespaced loss -> what a legend calls it."""
+"""Namespaced loss -> title in a legend."""
 
 
 def loss_title(name: str) -> str:
-    """What a legend calls a loss; one that is not known, such as a new method's, is spelt out.
+    """Title of a loss in a legend; derived from the name if it is not in `LOSS_TITLES`.
 
     >>> loss_title("gkd/intra"), loss_title("mine/soft_edges")
     ('GKD star graph', 'mine: soft edges')

@@ -1,4 +1,4 @@
-"""Recipes of former versions, turned into the present format."""
+"""Migration of recipes of former versions to the current format."""
 
 from typing import Any
 
@@ -15,31 +15,31 @@ _GKD_FIELDS = (
 )
 _DISTILLING_FIELDS = ("methods", "weights", "start", *_GKD_FIELDS)
 _ALIGNMENT_FIELDS = {"consistency": "reconstruction", "aligned": 1.0, "predicted": 1.0}
-"""Former options of the alignment, each with the value that it always has now."""
+"""Removed options of the alignment, each with its current, fixed value."""
 _DISTIL_FROM = {"alone": "student", "fresh": "scratch"}
 
 
 def migrate_recipe(content: Any, where: str = "recipe") -> tuple[Any, list[str]]:
-    """Turn a recipe of a former version into one of the present version.
+    """Convert a recipe of a former version to the current version.
 
     Parameters
     ----------
     content
         Parsed YAML; need not be valid.
     where
-        Names the recipe in errors.
+        Name of the recipe in errors.
 
     Returns
     -------
     object
-        The present content; the same as `content` where nothing is of a former version.
+        Content in the current format; `content` itself if it has no former field.
     list of str
-        A sentence on each part that changed.
+        A sentence for each change.
 
     Raises
     ------
     InputError
-        If a former field is given beside its successor, or has a wrong form.
+        If a former field and its successor are both given, or a former field is invalid.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def migrate_recipe(content: Any, where: str = "recipe") -> tuple[Any, list[str]]
 
 
 def _migrate_network(former: dict[str, Any]) -> dict[str, Any]:
-    """Leave out former options that have the value that they always have now."""
+    """Drop removed options that have their current, fixed value."""
     name, options = former.get("name"), former.get("options")
     if not isinstance(name, str) or not isinstance(options, dict):
         return former
@@ -84,7 +84,7 @@ def _migrate_network(former: dict[str, Any]) -> dict[str, Any]:
 
 
 def _migrate_start_from(content: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
-    """``student.start_from`` in place of ``start_from``, and a sentence where it named a model."""
+    """Replace ``start_from`` by ``student.start_from``; also return a note if it was set."""
     start_from = content["start_from"]
     content = {name: value for name, value in content.items() if name != "start_from"}
     if start_from is None:
@@ -102,7 +102,7 @@ def _migrate_start_from(content: dict[str, Any], where: str) -> tuple[dict[str, 
 
 
 def _migrate_alignment(former: dict[str, Any], where: str) -> dict[str, Any]:
-    """Leave out options that are none any more; they are in every recipe of a former run."""
+    """Drop removed options, which every recipe of a former run has."""
     for field, only in _ALIGNMENT_FIELDS.items():
         if (value := former.get(field, only)) != only:
             raise InputError(
@@ -113,7 +113,7 @@ def _migrate_alignment(former: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _migrate_distilling(content: dict[str, Any], where: str) -> dict[str, Any]:
-    """``distillation`` and ``distil_from`` in place of ``distilling: {methods: …, views: …}``."""
+    """Convert ``distilling: {methods: …, views: …}`` to ``distillation`` and ``distil_from``."""
     if both := content.keys() & {"distillation", "distil_from"}:
         raise InputError(
             f"{where}: the former field distilling is given beside {min(both)}; "
@@ -134,7 +134,7 @@ def _migrate_distilling(content: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _options(method: str, former: dict[str, Any]) -> dict[str, Any]:
-    """Options of one method among the former fields; those of methods not in use are dropped."""
+    """Options of one method from the former fields, without those of other methods."""
     if method == "gkd":
         return {name: former[name] for name in _GKD_FIELDS if name in former}
     known = METHODS[method].options.model_fields if method in METHODS else {}

@@ -1,4 +1,4 @@
-"""The two networks of a run: which they are, and what they start from."""
+"""The two networks of a run: their architectures and initial weights."""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -16,20 +16,22 @@ Role = Literal["teacher", "student"]
 
 
 class NetworkRecipe(BaseModel):
-    """A network by its name and options, or by the model that it starts from.
+    """A network, given by its name and options or by the model that it starts from.
 
     Attributes
     ----------
     name
-        One of `NETWORKS`; that of the model in `start_from` if missing.
+        One of `NETWORKS`; if missing, that of the model in `start_from`.
     options
-        Its own, such as ``width``; those of the model where the name is missing.
+        Options of the network, such as ``width``; those of the model if the name is
+        missing.
     start_from
-        Model whose weights it starts from: the name of one that ships, a file,
-        or the directory of a finished run, which stands for the run's teacher,
-        or for the better of its two students (`judge`). A relative path counts
-        from the recipe's folder. The model must have this network, these options,
-        and the recipe's channels and number of classes. Random weights if missing.
+        Model with the initial weights: the name of a shipped model, a file, or the
+        directory of a finished run. Of a run, the teacher is taken for the teacher
+        and the better of the two students (`judge`) for the student. A relative path
+        is relative to the recipe's folder. The model must have this network and
+        these options, and the recipe's channels and number of classes. Random
+        weights if missing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -41,8 +43,8 @@ class NetworkRecipe(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_the_model(cls, content: Any) -> Any:
-        """Take name and options from the model that it starts from where no name is given."""
+    def _complete_from_model(cls, content: Any) -> Any:
+        """Take missing name and options from the model in `start_from`."""
         if not isinstance(content, dict) or content.get("name") or not content.get("start_from"):
             return content
         if content.get("options"):
@@ -56,31 +58,32 @@ class NetworkRecipe(BaseModel):
         return content | {"name": card.architecture, "options": card.options}
 
     @model_validator(mode="after")
-    def _known(self) -> "NetworkRecipe":
+    def _check_name(self) -> "NetworkRecipe":
         if self.name not in NETWORKS:
             raise ValueError(f"network {self.name!r} is unknown; expected one of {list(NETWORKS)}")
         return self
 
     def by_last_name(self) -> "NetworkRecipe":
-        """As it may be handed on: its model by the last name only."""
+        """Copy for sharing, with only the last component of the model's path."""
         last = self.start_from and Path(self.start_from).name
         return self.model_copy(update={"start_from": last})
 
 
 class TeacherRecipe(NetworkRecipe):
-    """The teacher: as `NetworkRecipe`, and whether it is trained.
+    """A teacher that is a network of this package, trained in the run or before.
 
     Attributes
     ----------
     kind
         ``network``.
     train
-        Whether the stage ``teacher`` trains it: from random weights, or on from
-        those of `start_from` (fine-tuning). If false, it is used as it is in
-        `start_from`: its stage takes no steps.
+        Whether the stage ``teacher`` trains it, from random weights or from
+        `start_from` (fine-tuning). If false, the model in `start_from` is used
+        unchanged, and its stage takes no steps.
     flips
-        Whether it predicts plain patches as the mean over their eight flips and
-        turns, for eight times the time; see `OutputOptions.teacher_sees`.
+        Whether its prediction of a plain patch is the mean over the patch's eight
+        flips and rotations, which takes eight times as long; see
+        `OutputOptions.teacher_sees`.
     """
 
     role: ClassVar[Role] = "teacher"
@@ -91,14 +94,14 @@ class TeacherRecipe(NetworkRecipe):
     flips: bool = False
 
     @model_validator(mode="after")
-    def _trained_somewhere(self) -> "TeacherRecipe":
+    def _check_trained(self) -> "TeacherRecipe":
         if not self.train and self.start_from is None:
             raise ValueError("train is false but start_from is missing; expected a trained model")
         return self
 
 
 class EnsembleTeacher(BaseModel):
-    """Several models that teach together, as they are: the mean of their probabilities.
+    """A teacher that averages the probabilities of several trained models.
 
     Attributes
     ----------
@@ -107,7 +110,7 @@ class EnsembleTeacher(BaseModel):
     start_from
         Models, each as in `NetworkRecipe`; their networks may differ.
     flips
-        As of `TeacherRecipe`.
+        Whether predictions of plain patches are means over flips; see `TeacherRecipe`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -121,19 +124,19 @@ class EnsembleTeacher(BaseModel):
     flips: bool = False
 
     def by_last_name(self) -> Self:
-        """As it may be handed on: its models by the last name only."""
+        """Copy for sharing, with only the last component of each model's path."""
         return self.model_copy(update={"start_from": [Path(each).name for each in self.start_from]})
 
 
 class ExternalTeacher(ExternalModel):
-    """A model from elsewhere that teaches as it is: an ONNX file or a bioimage.io folder.
+    """A trained teacher of another tool: an ONNX file or a bioimage.io folder.
 
     Attributes
     ----------
     kind
         ``onnx``.
     flips
-        As of `TeacherRecipe`.
+        Whether predictions of plain patches are means over flips; see `TeacherRecipe`.
     """
 
     name: ClassVar[str] = "onnx"
@@ -145,12 +148,12 @@ class ExternalTeacher(ExternalModel):
     flips: bool = False
 
     def by_last_name(self) -> Self:
-        """As it may be handed on: its file by the last name only."""
+        """Copy for sharing, with only the last component of the file's path."""
         return self.model_copy(update={"file": Path(self.file).name})
 
 
 def _with_kind(content: Any) -> Any:
-    """Fields of a teacher with their kind, which need not be given."""
+    """Add the kind of a teacher, which follows from its fields, if it is missing."""
     if not isinstance(content, dict) or "kind" in content:
         return content
     several = isinstance(content.get("start_from"), list)
@@ -161,23 +164,23 @@ Teacher = Annotated[
     Annotated[TeacherRecipe | EnsembleTeacher | ExternalTeacher, Field(discriminator="kind")],
     BeforeValidator(_with_kind),
 ]
-"""The teacher of a recipe, whatever its kind."""
+"""The teacher of a recipe, of any kind."""
 
 
 def find_model(start_from: str | Path, role: Role) -> Path:
-    """The model file that `NetworkRecipe.start_from` names.
+    """Find the model file that `NetworkRecipe.start_from` refers to.
 
     Parameters
     ----------
     start_from
         Name of a shipped model, a file, or the directory of a finished run.
     role
-        Which model of a run.
+        Model to take of a run.
 
     Raises
     ------
     InputError
-        If there is no such model, or the run has left none yet.
+        If there is no such model, or the run is not finished.
     """
     from src_training.inference.shipped import shipped_models
 
@@ -196,7 +199,7 @@ def find_model(start_from: str | Path, role: Role) -> Path:
 
 
 def _model_of_run(run: Path, role: Role) -> Path:
-    """The teacher of a finished run, or its better student; see `judge`."""
+    """Model file of the teacher of a finished run, or of its better student; see `judge`."""
     from src_training.evaluation.verdict import judge
 
     distilled = run / "model.safetensors"
@@ -216,7 +219,7 @@ def _model_of_run(run: Path, role: Role) -> Path:
 
 
 def rooted_model(start_from: object, root: Path, role: Role) -> object:
-    """`NetworkRecipe.start_from` as a shipped name or an absolute path; errors as `absolute`."""
+    """`NetworkRecipe.start_from` as a shipped name or an absolute path; raises as `absolute`."""
     from src_training.inference.shipped import shipped_models
 
     if isinstance(start_from, list):

@@ -1,4 +1,4 @@
-"""One typed recipe: everything a run depends on, as YAML and back."""
+"""The recipe of a run: a typed model of all its settings, read from and written to YAML."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -43,30 +43,26 @@ Validation = list[str] | Annotated[float, Field(gt=0, lt=1)]
 PRESETS = Path(__file__).parent / "presets"
 
 
-def _for_a_folder(name: str) -> str:
-    """The name of a run, which is one of a folder and of model files."""
+def _check_folder_name(name: str) -> str:
+    """Require a valid folder name, because the name of a run is used for folders and files."""
     if fault := name_fault(name):
         raise ValueError(f"it {fault}; expected the name of a folder")
     return name
 
 
 def _complete(stages: dict[str, StageSchedule]) -> dict[str, StageSchedule]:
-    """The schedules in the order of `STAGES`, defaults filled in."""
+    """Sort schedules in the order of `STAGES` and add defaults."""
     specs = {name: spec for name, spec in STAGES.items() if spec.in_recipe}
     if unknown := sorted(stages.keys() - specs.keys()):
         raise ValueError(f"stage {unknown[0]!r} is unknown; expected one of {', '.join(specs)}")
-    found = {name: stages.get(name, spec.default) for name, spec in specs.items()}
-    if missing := [name for name, schedule in found.items() if schedule is None]:
+    schedules = {name: stages.get(name, spec.default) for name, spec in specs.items()}
+    if missing := [name for name, schedule in schedules.items() if schedule is None]:
         raise ValueError(f"stage {missing[0]!r} is missing; expected an entry with its steps")
-    return {name: schedule for name, schedule in found.items() if schedule is not None}
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    return {name: schedule for name, schedule in schedules.items() if schedule is not None}
 
 
 def _parse_methods(content: Any) -> Any:
-    """Options of each method of a list; anything else as it is, for pydantic to refuse."""
+    """Parse the methods of a list; return anything else unchanged, for pydantic to report."""
     return [parse_options(each) for each in content] if isinstance(content, list) else content
 
 
@@ -74,75 +70,77 @@ Distillation = Annotated[list[SerializeAsAny[MethodOptions]], BeforeValidator(_p
 DEFAULT_METHODS = [{"method": "gkd"}]
 
 
-class Recipe(_Part):
-    """Everything a run depends on.
+class Recipe(BaseModel):
+    """All settings of a run.
 
     Attributes
     ----------
     name
-        Of the run and of its model.
+        Name of the run and of its model.
     sources
-        The labelled domains to train on, at least one; their classes are the
-        same. A recipe may say ``source:`` for a single one.
+        Labelled domains to train on, at least one, all with the same classes. A
+        recipe with one source may use the key ``source:`` instead.
     source_sampling
-        How patches are drawn from several sources: ``even`` draws as many from
-        each, ``by_size`` as many from each image.
+        How patches are drawn from several sources: ``even`` draws equally often from
+        each source, ``by_size`` equally often from each image.
     validation
-        Cases of the sources that choose the checkpoints: a share of each
-        source (whole patients, drawn by `seed`), names of cases, or either
-        by the name of each source.
+        Cases of the sources that choose the checkpoints: a share of each source
+        (whole patients, drawn with `seed`), names of cases, or one of these for each
+        source by its name.
     labelled
-        Share of each source's further cases that keep their masks (whole
-        patients, drawn by `seed`); the others are `unlabelled`, too.
+        Share of each source's training cases that keep their masks (whole patients,
+        drawn with `seed`). The others are used like `unlabelled` ones.
     tests
-        Domains to report on; they choose nothing. Masks are needed only for scores.
-        Reports say of each whether the student has seen its scanner; see `kind_of`.
+        Domains to report on; they do not influence the training. Masks are only
+        needed for scores. Reports state whether the student has seen the scanner of
+        each; see `kind_of`.
     unlabelled
-        Domains whose images join the stage ``distil`` without their masks, as
-        half of each batch: the student learns on them what needs no mask
-        (Graph Flow's semi-supervised paradigm). What it has learned on is no
-        unseen domain any more.
+        Domains whose images, without masks, are half of each batch of the stage
+        ``distil``: the student learns on them from all losses that need no mask
+        (Graph Flow's semi-supervised paradigm). They no longer count as unseen.
     preprocessing
         How images are prepared: as ``fundus`` photographs, by their own
         ``intensity``, or in a ``window`` of CT. The angle of the training
         camera is that of the first source.
     augmentation
-        See `Augmentation`.
+        Strengths of the augmentation; see `Augmentation`.
     patch
         Side of the training patch, pixels of the prepared image; a multiple of 32.
     teacher, student
-        The networks, and what they start from; see `NetworkRecipe`, and `TeacherRecipe`,
+        Networks and their initial weights; see `NetworkRecipe`, `TeacherRecipe`,
         `EnsembleTeacher` and `ExternalTeacher`.
     latent, hidden
-        Length of the semantic vectors, and width of their perceptrons.
+        Length of the semantic vectors, and hidden units of their perceptrons.
     alignment
-        What the TAN and the SAN align to; see `AlignmentOptions`.
+        Target of the TAN and the SAN; see `AlignmentOptions`.
     distillation
         Methods by which the student learns from its teacher, each with its `weight` and
-        options of its own. Their losses are added to those from the masks.
+        options. Their losses are added to the supervised losses.
     distil_from
-        Weights that the distilled student starts from. ``student``: those of the stage
+        Initial weights of the distilled student. ``student``: those of the stage
         ``student``. ``scratch``: random ones; ``distil`` then takes the steps of
-        ``student`` as well, and vectors are compared by the SAN of the stage ``student``.
+        ``student`` in addition to its own, and semantic vectors are those of the SAN
+        of the stage ``student``.
     supervised
-        ``ce``: cross entropy, as GKD has it. ``dice_ce``: plus soft Dice.
-        ``dice_focal``: half focal loss, half soft Dice, as EMKD has it;
-        ``dice_focal_detached`` as its public code has it, see `focal_loss`.
+        ``ce``: cross entropy, as in GKD. ``dice_ce``: plus soft Dice.
+        ``dice_focal``: half focal loss, half soft Dice, as in EMKD;
+        ``dice_focal_detached``: as in the public code of EMKD, see `focal_loss`.
     weight_decay
-        Of Adam, decoupled (Loshchilov and Hutter, 2019). As a term of the
-        gradient, 2e-4 as the paper has it, it shrinks what a network with
-        skips can do without: the layers around the bottleneck, whose vectors
-        are then the same for every image.
+        Decoupled weight decay of Adam (Loshchilov and Hutter, 2019). The paper's
+        coupled decay of 2e-4 shrinks layers that a network with skips does not need:
+        those around the bottleneck, whose vectors then are the same for every image.
     stages
         Steps, batch and learning rate of each stage by its name. The stage
-        ``baseline`` trains as long as ``distil`` and has no entry; see `STAGES`.
+        ``baseline`` has no entry, as it trains for as long as ``distil``; see `STAGES`.
     seed
-        Of everything random.
+        Seed of all random numbers.
     licence, description
-        Written into the model.
+        Licence and description, stored in the model.
     """
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$"), AfterValidator(_for_a_folder)]
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$"), AfterValidator(_check_folder_name)]
     sources: Annotated[list[DomainRecipe], Field(min_length=1)]
     source_sampling: Literal["even", "by_size"] = "even"
     validation: Validation | dict[str, Validation] = 0.2
@@ -183,21 +181,26 @@ class Recipe(_Part):
 
     @field_validator("preprocessing")
     @classmethod
-    def _for_the_first_source(cls, how: Preprocessing, info: ValidationInfo) -> Preprocessing:
+    def _angle_of_first_source(
+        cls, preprocessing: Preprocessing, info: ValidationInfo
+    ) -> Preprocessing:
         sources = info.data.get("sources")
-        if not sources or how.kind != "fundus" or how.angle == sources[0].angle:
-            return how
+        if not sources or preprocessing.kind != "fundus":
+            return preprocessing
         angle = sources[0].angle
-        if how.angle is None:
-            return how.model_copy(update={"angle": angle})
+        if preprocessing.angle == angle:
+            return preprocessing
+        if preprocessing.angle is None:
+            return preprocessing.model_copy(update={"angle": angle})
         found = "not given" if angle is None else f"{angle:g}"
         raise ValueError(
-            f"angle is {how.angle:g}, but that of the first source is {found}; expected the same"
+            f"angle is {preprocessing.angle:g}, but that of the first source is {found}; "
+            "expected the same"
         )
 
     @field_validator("distillation")
     @classmethod
-    def _something_teaches(cls, methods: list[MethodOptions]) -> list[MethodOptions]:
+    def _check_methods(cls, methods: list[MethodOptions]) -> list[MethodOptions]:
         names = [options.method for options in methods]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"method {twice[0]} is given twice; expected each method once")
@@ -235,7 +238,7 @@ class Recipe(_Part):
         return self
 
     @model_validator(mode="after")
-    def _teacher_can_teach(self) -> "Recipe":
+    def _check_teacher(self) -> "Recipe":
         teacher, methods = self.teacher, self.distillation
         if teacher.outputs_only:
             for options in methods:
@@ -244,8 +247,8 @@ class Recipe(_Part):
                         f"{sentence}, and of a teacher of kind {teacher.kind} the outputs alone "
                         f"are known; expected methods of outputs: {', '.join(output_methods())}"
                     )
-        blind = self.masks_alone is None and not any(map(sees_plain, methods))
-        if teacher.flips and blind:
+        plain_unused = self.masks_alone is None and not any(map(sees_plain, methods))
+        if teacher.flips and plain_unused:
             raise ValueError(
                 "teacher.flips is true, but no method has the teacher see plain patches; expected "
                 "teacher_sees: plain, or no flips"
@@ -254,30 +257,30 @@ class Recipe(_Part):
 
     @property
     def semi_supervised(self) -> bool:
-        """Whether half of each batch of ``distil`` has no masks."""
+        """Whether half of each batch of the stage ``distil`` has no masks."""
         return bool(self.unlabelled) or self.labelled < 1
 
     @property
     def masks_alone(self) -> MasksOptions | None:
-        """Options of the control that has no teacher; None where a method teaches."""
+        """Options of the control without a teacher; None if there is a distillation method."""
         (first, *others) = self.distillation
         return first if isinstance(first, MasksOptions) and not others else None
 
     def kind_of(self, test: DomainRecipe) -> DomainKind:
-        """What a distilled student knows of the scanner of a test; see `DomainKind`."""
+        """Whether a distilled student has seen the scanner of a test domain; see `DomainKind`."""
         if any(test.shares_with(source) for source in self.sources):
             return "source"
         return "adapted" if any(test.shares_with(each) for each in self.unlabelled) else "unseen"
 
     def schedule(self, stage: str) -> StageSchedule:
-        """How long and how fast a stage trains; see `StageSpec.schedule`."""
+        """Schedule of a stage; see `StageSpec.schedule`."""
         return STAGES[stage].schedule_of(self)
 
     @property
     def centred_vectors(self) -> bool:
         """Whether the distillation subtracts the batch mean from semantic vectors."""
-        asked = [options.centred_vectors for options in self.distillation]
-        return next((centred for centred in asked if centred is not None), True)
+        choices = [options.centred_vectors for options in self.distillation]
+        return next((centred for centred in choices if centred is not None), True)
 
     @classmethod
     def load(
@@ -291,18 +294,18 @@ class Recipe(_Part):
         Parameters
         ----------
         path
-            A file, or the name of a preset that ships.
+            A file, or the name of a shipped preset.
         overrides
-            Values to set first: dotted field -> YAML text, as in
+            Values to set before validation: dotted field -> YAML text, as in
             ``{"stages.teacher.steps": "10"}``; see `set_field`.
         notes
-            Takes a sentence for each part of a former version; see `migrate_recipe`.
+            List to which a sentence for each migrated part is appended; see `migrate_recipe`.
 
         Raises
         ------
         InputError
-            If the file is missing or no YAML, a field is unknown or missing,
-            a value is not allowed, or an environment variable is not set.
+            If the file is missing or not YAML, a field is unknown or missing,
+            a value is invalid, or an environment variable is not set.
         """
         file = _find(Path(path))
         content = parsed(file.read_bytes(), str(file))
@@ -319,9 +322,12 @@ class Recipe(_Part):
 
     @classmethod
     def validated(cls, content: object, where: str) -> "Recipe":
-        """A recipe from parsed YAML; `where` names it in the `InputError` that a fault raises.
+        """Validate parsed YAML, with migration (`migrate_recipe`); `where` names it in errors.
 
-        Fields of former versions are migrated; see `migrate_recipe`.
+        Raises
+        ------
+        InputError
+            If the content is invalid.
         """
         migrated, _ = migrate_recipe(content, where)
         try:
@@ -330,13 +336,12 @@ class Recipe(_Part):
             raise InputError(f"{where}: {first_fault(error, cls)}") from None
 
     def changed(self, fields: Mapping[str, object], where: str) -> "Recipe":
-        """The recipe with other values: dotted field -> value.
+        """Copy with changed values (dotted field -> value); `where` names them in errors.
 
         Raises
         ------
         InputError
-            If the recipe has no such field, or a value is not allowed; `where`
-            names them.
+            If the recipe has no such field, or a value is invalid.
         """
         content = self.model_dump(mode="json")
         for field, value in fields.items():
@@ -344,12 +349,12 @@ class Recipe(_Part):
         return Recipe.validated(content, where)
 
     def to_yaml(self) -> str:
-        """The whole recipe as YAML, defaults included."""
-        # Escaped: left as they are, some line breaks of Unicode come back as blanks.
+        """YAML of the recipe, including defaults."""
+        # Without allow_unicode: YAML reads some unescaped Unicode line breaks back as spaces.
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
     def portable(self) -> "Recipe":
-        """The recipe as it may be handed on: folders by their last name only."""
+        """Copy for sharing, with only the last component of each path."""
         return self.model_copy(
             update={
                 "sources": [domain.by_last_name() for domain in self.sources],
@@ -366,7 +371,7 @@ class Recipe(_Part):
 
 
 def preset_recipes() -> dict[str, Path]:
-    """Recipes that ship with the package: name -> file."""
+    """Shipped recipes: name -> file."""
     return {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
 
 
@@ -382,7 +387,7 @@ def _find(path: Path) -> Path:
 
 
 def _with_rooted_domains(recipe: Recipe, root: Path) -> dict[str, object]:
-    """Folders made absolute; the environment filled in."""
+    """Domains with absolute folders and expanded environment variables."""
     return {
         "sources": [domain.rooted(root) for domain in recipe.sources],
         "tests": [domain.rooted(root) for domain in recipe.tests],
@@ -391,7 +396,7 @@ def _with_rooted_domains(recipe: Recipe, root: Path) -> dict[str, object]:
 
 
 def _with_rooted_models(content: dict[str, Any], root: Path) -> dict[str, Any]:
-    """Models to start from by absolute paths: validation may read them."""
+    """Make the paths of models absolute, because validation may read the models."""
     roles: tuple[Role, ...] = ("teacher", "student")
     for role in roles:
         network = content.get(role)

@@ -1,6 +1,6 @@
-"""The stages of a run, said once: their order, their words, and what builds them.
+"""Registry of the stages of a run: order, titles, schedules and builders.
 
-Torch is not needed to read it: whoever watches a run does not wait for torch.
+It does not import torch, so that a window that watches a run opens quickly.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class StageSchedule(BaseModel):
-    """How long and how fast one stage trains.
+    """Schedule of a stage: number of steps, batch size and learning rate.
 
     Attributes
     ----------
     steps
-        Optimisation steps; 0 leaves the stage's network as it starts.
+        Optimisation steps; with 0 the stage's network keeps its initial weights.
     batch
-        Patches a step.
+        Patches in each step.
     rate
-        Peak learning rate of Adam; it warms up and falls along a cosine.
+        Peak learning rate of Adam, with warm-up and cosine decay.
     validate_every
         Steps between validations and checkpoints.
     """
@@ -36,14 +36,18 @@ class StageSchedule(BaseModel):
     validate_every: Annotated[int, Field(ge=1, le=10**8)] = 50
 
 
-_DEPENDS_NOT = ("name", "description", "licence", "tests")
-_SAID_OF_DOMAINS = ("folder", "terms", "scanner")
-_SHARED_APART: dict[str, tuple[str, ...]] = {
+_METADATA = ("name", "description", "licence", "tests")
+"""Fields of a recipe that no stage's weights depend on."""
+
+_DOMAIN_METADATA = ("folder", "terms", "scanner")
+"""Fields of a domain that no stage's weights depend on."""
+
+_MAY_DIFFER: dict[str, tuple[str, ...]] = {
     "always": ("distillation", "distil_from", "alignment"),
     "alignment": ("distillation", "distil_from"),
     "never": (),
 }
-"""Fields of recipes that may differ between runs which share a stage; see `StageSpec.shared`."""
+"""Fields of recipes that may differ between runs that share a stage; see `StageSpec.shared`."""
 
 
 @dataclass(frozen=True)
@@ -53,34 +57,35 @@ class StageSpec:
     Attributes
     ----------
     name
-        In the recipe's ``stages``, in the run's directory and in its events.
+        Name in the recipe's ``stages``, in the run's directory and in its events.
     title
-        A short label for a window or a table.
+        Short label for a window or a table.
     description
         One sentence on what the stage trains.
     builder
-        What builds it, as ``module:function`` of ``training/stages``; see `build_stage`.
+        Function that builds the stage, as ``module:function`` of ``training/stages``;
+        see `build_stage`.
     scored_by
-        What chooses its checkpoint: mean ``dice`` over the validation images, or
-        minus the total ``loss`` on fixed validation patches.
+        Score that chooses the checkpoint: mean ``dice`` over the validation images,
+        or minus the total ``loss`` on fixed validation patches.
     shared
-        Which runs of a comparison share what it trains: ``always``, those with
-        the same ``alignment``, or ``never``.
+        Runs of a comparison that share the stage's result: ``always`` all, those with
+        the same ``alignment``, or ``never`` any.
     needed
-        Whether a run of this recipe has the stage; missing for one that every run has.
+        Whether a run of a recipe has the stage; None if every run has it.
     schedule
-        How long it trains; by default its own entry of the recipe's ``stages``.
+        Schedule for a recipe; None for the stage's entry in the recipe's ``stages``.
     semi_supervised
-        Whether half of each batch has no masks, where a run has such images.
+        Whether half of each batch has no masks if the run has images without masks.
     inside_teacher
-        Whether it trains what is inside the teacher: a teacher of which the outputs alone are
-        known goes without.
+        Whether it trains weights or reads features of the teacher; such stages are
+        omitted for teachers of which only the outputs are available.
     in_recipe
         Whether the recipe's ``stages`` has an entry for it.
     default
-        That entry where a recipe does not give one; None if it has to.
+        Default of that entry; None if it is required.
     seed_key
-        Random numbers of the stage follow from it; its name if missing.
+        Key of the stage's random numbers; the stage's name if empty.
     former_names
         Names in directories and events of runs by former versions.
     """
@@ -101,21 +106,21 @@ class StageSpec:
     former_names: tuple[str, ...] = ()
 
     def schedule_of(self, recipe: "Recipe") -> StageSchedule:
-        """How long and how fast the stage trains in a run of this recipe."""
+        """Schedule of the stage in a run of this recipe."""
         return recipe.stages[self.name] if self.schedule is None else self.schedule(recipe)
 
     def settings_of(self, recipe: "Recipe") -> dict[str, Any]:
-        """What of a recipe the stage's weights depend on, as JSON has it.
+        """Fields of a recipe that the stage's weights depend on, as JSON values.
 
-        Not the schedules of other stages, what is said of the run, or where its images lie.
+        They exclude schedules of other stages, metadata, and the location of the images.
         """
         content = recipe.portable().model_dump(mode="json")
         for domain in (*content["sources"], *content["unlabelled"]):
-            for field in _SAID_OF_DOMAINS:
+            for field in _DOMAIN_METADATA:
                 del domain[field]
         content["stages"] = {self.name: self.schedule_of(recipe).model_dump(mode="json")}
-        apart = _DEPENDS_NOT + _SHARED_APART[self.shared]
-        return {field: value for field, value in content.items() if field not in apart}
+        excluded = _METADATA + _MAY_DIFFER[self.shared]
+        return {field: value for field, value in content.items() if field not in excluded}
 
 
 def _needs_paraphraser(recipe: "Recipe") -> bool:
@@ -124,37 +129,38 @@ def _needs_paraphraser(recipe: "Recipe") -> bool:
     return any(part.has_paraphraser for each in recipe.distillation for part in active_parts(each))
 
 
-def _none_if_frozen(recipe: "Recipe") -> StageSchedule:
-    """No steps for a teacher that is used as it is; it is validated, and saved with the run."""
-    own = recipe.stages["teacher"]
-    return own if recipe.teacher.train else own.model_copy(update={"steps": 0})
+def _no_steps_if_frozen(recipe: "Recipe") -> StageSchedule:
+    """No steps for a teacher that is not trained; it is only validated and saved with the run."""
+    schedule = recipe.stages["teacher"]
+    return schedule if recipe.teacher.train else schedule.model_copy(update={"steps": 0})
 
 
 def _as_long_as_distilled(recipe: "Recipe") -> StageSchedule:
-    """As many steps as the distilled student, and as many patches with masks a step."""
-    own = recipe.stages["distil"]
+    """As many steps as the distilled student, with as many labelled patches in each step."""
+    schedule = recipe.stages["distil"]
     if not recipe.semi_supervised:
-        return own
-    return own.model_copy(update={"batch": own.batch - own.batch // 2})
+        return schedule
+    return schedule.model_copy(update={"batch": schedule.batch - schedule.batch // 2})
 
 
 def _as_long_as_san(recipe: "Recipe") -> StageSchedule:
-    """Semantic vectors of two students compare if their alignment networks learned alike."""
+    """Same schedule for the SANs of all students, so that their vectors are comparable."""
     return recipe.stages["san"]
 
 
-def _distillation(recipe: "Recipe") -> StageSchedule:
-    """A student that starts from random weights takes the steps of the stage ``student`` too.
+def _distillation_schedule(recipe: "Recipe") -> StageSchedule:
+    """Add the steps of the stage ``student`` for a student that starts from random weights.
 
-    Without a teacher it may take `longer`, and has the baseline's batch unless it is to be whole.
+    A control without a teacher (`MasksOptions`) may take longer, and has the baseline's batch
+    unless `whole_batch` is set.
     """
-    own, control = recipe.stages["distil"], recipe.masks_alone
+    schedule, control = recipe.stages["distil"], recipe.masks_alone
     if control is not None and not control.whole_batch:
-        own = _as_long_as_distilled(recipe)
-    steps = own.steps
+        schedule = _as_long_as_distilled(recipe)
+    steps = schedule.steps
     if recipe.distil_from == "scratch":
         steps += recipe.stages["student"].steps
-    return own.model_copy(update={"steps": round(steps * (control.longer if control else 1))})
+    return schedule.model_copy(update={"steps": round(steps * (control.longer if control else 1))})
 
 
 STAGES: dict[str, StageSpec] = {
@@ -167,7 +173,7 @@ STAGES: dict[str, StageSpec] = {
             "supervised:build_teacher",
             scored_by="dice",
             shared="always",
-            schedule=_none_if_frozen,
+            schedule=_no_steps_if_frozen,
             inside_teacher=True,
         ),
         StageSpec(
@@ -212,7 +218,7 @@ STAGES: dict[str, StageSpec] = {
             shared="always",
             schedule=_as_long_as_distilled,
             in_recipe=False,
-            # Its name until model format 1; another key would draw other patches.
+            # Its name until model format 1; a different key would draw different patches.
             seed_key="alone",
             former_names=("alone",),
         ),
@@ -252,9 +258,9 @@ STAGES: dict[str, StageSpec] = {
             "distillation:build_distillation",
             scored_by="dice",
             shared="never",
-            schedule=_distillation,
+            schedule=_distillation_schedule,
             semi_supervised=True,
-            # That of the baseline: both learn from the same patches.
+            # Same key as the baseline, so that both draw the same patches.
             seed_key="alone",
         ),
         StageSpec(
@@ -270,15 +276,15 @@ STAGES: dict[str, StageSpec] = {
         ),
     )
 }
-"""Every stage by name, in the order in which a run takes them."""
+"""All stages by name, in the order in which they run."""
 
 
 REQUIRED_STAGES = tuple(name for name, spec in STAGES.items() if spec.needed is None)
-"""Names of the stages that every run has, in their order."""
+"""Names of the stages that every run has, in order."""
 
 
 def stages_of(recipe: "Recipe") -> list[StageSpec]:
-    """The stages of a run of this recipe, in their order."""
+    """Stages of a run of this recipe, in order."""
     return [
         spec
         for spec in STAGES.values()
@@ -288,7 +294,7 @@ def stages_of(recipe: "Recipe") -> list[StageSpec]:
 
 
 def stage_name(name: str) -> str:
-    """Today's name of a stage that a former version may have called otherwise.
+    """Current name of a stage, from a current or former name.
 
     >>> stage_name("alone"), stage_name("teacher")
     ('baseline', 'teacher')
@@ -299,7 +305,7 @@ def stage_name(name: str) -> str:
 def first_difference(was: Any, now: Any, field: str = "") -> tuple[str, Any, Any] | None:
     """Return the first field in which two contents of a recipe differ, and its values.
 
-    A field that only one of them has is none: another version may have added it.
+    Fields that only one of them has are ignored, because another version may have added them.
 
     Examples
     --------
@@ -313,10 +319,10 @@ def first_difference(was: Any, now: Any, field: str = "") -> tuple[str, Any, Any
         pairs = [(f"{field}.{name}", a, b) for name, a, b in zip(names, was, now, strict=True)]
     else:
         return None if was == now else (field.removeprefix("."), was, now)
-    return next((found for name, a, b in pairs if (found := first_difference(a, b, name))), None)
+    return next((diff for name, a, b in pairs if (diff := first_difference(a, b, name))), None)
 
 
 def _entry_name(entry: Any, index: int) -> object:
-    """A method or domain of a list by its name."""
+    """Name of a method or domain in a list, else its index."""
     named = entry if isinstance(entry, dict) else {}
     return named.get("method") or named.get("name") or index

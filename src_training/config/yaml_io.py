@@ -1,4 +1,4 @@
-"""The text of a recipe: parsed, changed field by field, and what is wrong with it in words."""
+"""Parsing the YAML of a recipe, setting fields, and formatting validation errors."""
 
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -24,17 +24,17 @@ _EXPECTED = {
     "multiple_of": "a multiple of {multiple_of}",
     "literal_error": "{expected}",
 }
-"""What a value should have been, by the type of pydantic's fault and its context."""
+"""Type of a pydantic error -> description of the expected value, formatted with its context."""
 
-_LONGEST = 80
-"""Letters of a value in a sentence."""
+_MAX_VALUE_LENGTH = 80
+"""Largest number of characters of a value in an error message."""
 
 _METHODS = "distillation"
-"""The field that is a list of methods, each of which can be set by its name."""
+"""Field with a list of methods, whose entries can be addressed by method name."""
 
 
 def parsed(text: bytes, where: str) -> dict[str, Any]:
-    """The fields of a YAML file; `where` names it in the `InputError` that a fault raises."""
+    """Parse the fields of a YAML file; `where` names the file in an `InputError`."""
     try:
         content = parse_yaml(text)
     except yaml.YAMLError as error:
@@ -46,7 +46,7 @@ def parsed(text: bytes, where: str) -> dict[str, Any]:
 
 
 def parsed_value(text: str, field: str) -> object:
-    """What ``--set field=text`` sets a field to; `InputError` if it is no YAML."""
+    """Parse the value of ``--set field=text``; raise `InputError` if it is not YAML."""
     try:
         return parse_yaml(text)
     except yaml.YAMLError as error:
@@ -54,17 +54,17 @@ def parsed_value(text: str, field: str) -> object:
 
 
 def set_field(content: dict[str, Any], field: str, value: object, where: str) -> None:
-    """Set a dotted field of a recipe, and make the groups that it lies in.
+    """Set a dotted field of a recipe, and add missing parent groups.
 
     ``distillation.gkd.views`` is a field of the entry of ``distillation`` whose
-    method is ``gkd``; a missing entry is added. ``distillation`` set to a bare
-    name, ``gkd``, leaves this method alone, with the options that it has.
-    ``sources.0.angle`` is a field of the first source.
+    method is ``gkd``; a missing entry is added. Setting ``distillation`` to a
+    name, such as ``gkd``, removes all other methods and keeps the options of
+    this one. ``sources.0.angle`` is a field of the first source.
 
     Raises
     ------
     InputError
-        If the field lies in what is no group of fields; `where` names it.
+        If a parent of the field is a value without fields; `where` names the field.
     """
     head, _, rest = field.partition(".")
     methods: Any = content.get(_METHODS)
@@ -79,53 +79,52 @@ def set_field(content: dict[str, Any], field: str, value: object, where: str) ->
             for name, each in by_name.items()
         ]
     else:
-        alone = isinstance(value, str)
-        content[_METHODS] = [by_name.get(value, {"method": value})] if alone else value
+        is_name = isinstance(value, str)
+        content[_METHODS] = [by_name.get(value, {"method": value})] if is_name else value
 
 
 def _set_nested(content: dict[str, Any], field: str, value: object, where: str) -> None:
     *parents, last = field.split(".")
-    place: Any = content
+    group: Any = content
     for parent in parents:
-        if isinstance(place, list):
-            place = place[_index(place, parent, where)]
+        if isinstance(group, list):
+            group = group[_index(group, parent, where)]
         else:
-            place = place.setdefault(parent, {})
-        if not isinstance(place, dict | list):
+            group = group.setdefault(parent, {})
+        if not isinstance(group, dict | list):
             raise InputError(f"{where}: {parent} has no fields; expected a group of them")
-    place[_index(place, last, where) if isinstance(place, list) else last] = value
+    group[_index(group, last, where) if isinstance(group, list) else last] = value
 
 
-def _index(listed: list[Any], part: str, where: str) -> int:
-    """The index that a part of a dotted field is in a list."""
-    if not part.isdigit() or int(part) >= len(listed):
+def _index(entries: list[Any], part: str, where: str) -> int:
+    """Parse a part of a dotted field as an index of a list."""
+    if not part.isdigit() or int(part) >= len(entries):
         raise InputError(
-            f"{where}: {part!r} is no entry of a list of {len(listed)}; expected 0, 1…"
+            f"{where}: {part!r} is no entry of a list of {len(entries)}; expected 0, 1…"
         )
     return int(part)
 
 
-def _are_methods(listed: Any) -> bool:
-    return isinstance(listed, list) and all(
-        isinstance(each, dict) and isinstance(each.get("method"), str) for each in listed
+def _are_methods(entries: Any) -> bool:
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and isinstance(entry.get("method"), str) for entry in entries
     )
 
 
 def first_fault(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """What a person should mend first, in a sentence without its end.
+    """Format the first error to correct as a sentence without a full stop.
 
     Parameters
     ----------
     error
-        The faults that pydantic found.
+        Errors of pydantic.
     model
-        Of what it found them: its fields are suggested where one is mistyped, if it is given.
+        Validated model; if given, the closest of its fields is suggested for an unknown field.
     """
-    # An unknown field first: where a name is mistyped, the right one is missing too.
-    faults = sorted(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
-    fault = faults[0]
+    # Unknown fields first: with a mistyped name, pydantic also reports the right one as missing.
+    fault = min(error.errors(), key=lambda fault: fault["type"] not in _UNKNOWN)
     field = ".".join(_path(fault["loc"])) if fault["loc"] else ""
-    text, found = fault["msg"].removeprefix("Value error, "), _shown(fault["input"])
+    text, found = fault["msg"].removeprefix("Value error, "), _abbreviated(fault["input"])
     if not field and fault["type"] == "value_error":
         return text
     if not field:
@@ -148,20 +147,22 @@ def first_fault(error: ValidationError, model: type[BaseModel] | None = None) ->
     return f"the field {field} is {found}: {text}"
 
 
-def _shown(value: object) -> str:
-    """A value as a sentence has room for it."""
+def _abbreviated(value: object) -> str:
+    """Representation of a value, cut to `_MAX_VALUE_LENGTH`."""
     text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]}…"
 
 
 def _suggestion(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    """The field that a mistyped one was meant to be, or all that may stand in its place."""
+    """Suggest the field closest to an unknown one, or list all fields."""
     *groups, last = (str(part) for part in location)
     models = {model}
     for group in groups:
-        inside = [each.model_fields[group] for each in models if group in each.model_fields]
-        if inside:
-            models = set().union(*(_models_in(field.annotation) for field in inside))
+        fields_of_group = [
+            each.model_fields[group] for each in models if group in each.model_fields
+        ]
+        if fields_of_group:
+            models = set().union(*(_models_in(field.annotation) for field in fields_of_group))
         else:  # an index, a key, or the tag that chooses a member of a union
             models = {each for each in _with_subclasses(models) if _has_tag(each, group)} or models
     fields = dict.fromkeys(name for each in models for name in each.model_fields)
@@ -171,7 +172,7 @@ def _suggestion(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:
-    """The models that a field's type is made of: of a list, a union, or by themselves."""
+    """Models in a field's type, including members of lists and unions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {annotation}
     return set().union(*(_models_in(each) for each in get_args(annotation)))
@@ -187,11 +188,11 @@ def _has_tag(model: type[BaseModel], tag: str) -> bool:
 
 
 def _path(location: tuple[int | str, ...]) -> list[str]:
-    """The names that lead to a field, without the kind that pydantic adds to those of a union."""
+    """Path of a field, without the tag that pydantic adds for a discriminated union."""
     path = [str(part) for part in location]
     return path[:1] + path[2:] if path[0] in ("preprocessing", "teacher") else path
 
 
 def _tag(fault: Any) -> str:
-    """The field that tells the members of a union apart; pydantic quotes it."""
+    """Name of a union's discriminator field, which pydantic puts in quotes."""
     return str(fault["ctx"]["discriminator"]).strip("'")

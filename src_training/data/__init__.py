@@ -1,1 +1,1 @@
-"""Images on disk to what networks learn from: reading, domains, preparation, views."""
+"""From images on disk to training batches: domains, preprocessing, augmentation, sampling."""

@@ -1,4 +1,4 @@
-"""Augmentation: spatial, and of the style in which scanners differ."""
+"""Augmentation of patches: spatial, and of the style that differs between scanners."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -17,24 +17,25 @@ class Augmentation(BaseModel):
     Attributes
     ----------
     flips
-        Mirror half of the patches from left to right.
+        Whether to flip half of the patches horizontally.
     turn
-        Largest rotation either way, degrees.
+        Largest rotation in either direction, degrees.
     scale
         Largest relative change of size: 0.25 draws from [0.8, 1.25].
     brightness
-        Largest shift of the grey values either way (image range is [0, 1]).
+        Largest positive or negative shift of the grey values (image range is [0, 1]).
     contrast, gamma
         Largest relative change of the factor, and of the exponent, of the grey
         values: 0.4 draws from [0.71, 1.4].
     blur
-        Range of the standard deviation of the blur, which is at least 0.1, pixels.
+        Range of the standard deviation of the blur, pixels. It is drawn from 0.1
+        to 0.1 more than this; 0 disables the blur.
     noise
         Standard deviation of the added Gaussian noise (image range is [0, 1]).
     resolution
-        Largest factor by which the resolution is lowered, down and up again.
+        Largest factor of downsampling, followed by upsampling to the original size.
     illumination
-        Largest amplitude of a smooth gradient over the patch.
+        Largest amplitude of a linear brightness gradient over the patch.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -52,9 +53,9 @@ class Augmentation(BaseModel):
 
 
 class Augmenter:
-    """Augments batches of patches with Kornia, on the device of the batch.
+    """Augment batches of patches with Kornia, on the device of the batch.
 
-    Parameters are drawn for each sample, from torch's global generator.
+    Parameters are drawn for each sample from torch's global generator.
 
     Parameters
     ----------
@@ -82,15 +83,15 @@ class Augmenter:
 
     @property
     def crop_size(self) -> int:
-        """Side of the crops that `spatial_augmentation` takes, pixels.
+        """Side of the input crops of `spatial_augmentation`, pixels.
 
-        They are larger than the patches, so that rotation and scaling bring in
-        hardly any empty corners.
+        Crops are larger than patches, so that rotation and scaling cause hardly
+        any empty corners.
         """
         return round(self.patch * 1.2 * (1 + self.augmentation.scale))
 
     def spatial_augmentation(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Mirror, rotate and scale image and mask alike, and crop their centres.
+        """Flip, rotate and scale image and mask together, and crop their centres.
 
         Parameters
         ----------
@@ -114,10 +115,10 @@ class Augmenter:
         return self._simulate_low_resolution(self._style(image)).clamp(0, 1)
 
     def views(self, image: Tensor, count: int) -> Tensor:
-        """Style-augment each sample repeatedly: (B, C, h, w) -> (B * count, C, h, w).
+        """Draw `count` views of each sample: (B, C, h, w) -> (B * count, C, h, w).
 
-        Views of a sample follow each other. None is transformed spatially: a
-        prediction for one view fits all.
+        The views of a sample are adjacent. Only their style differs, so that the
+        same mask applies to all of them.
         """
         return self.style_augmentation(image.repeat_interleave(count, dim=0))
 
@@ -127,7 +128,7 @@ class Augmenter:
         return image[..., top : top + self.patch, left : left + self.patch]
 
     def _build_spatial(self) -> Callable[..., tuple[Tensor, Tensor]]:
-        # Imported here, as it takes a third of a second.
+        # Imported on demand, because the import takes a third of a second.
         import kornia.augmentation as K
 
         strength = self.augmentation
@@ -163,12 +164,12 @@ class Augmenter:
         return sequence
 
     def _simulate_low_resolution(self, image: Tensor) -> Tensor:
-        """Resize a random third of the batch to a lower resolution and back."""
+        """Downsample and upsample a random third of the batch."""
         if self.augmentation.resolution <= 1:
             return image
         chosen = torch.rand(image.shape[0], device=image.device) < 1 / 3
         factor = 1 + torch.rand(()).item() * (self.augmentation.resolution - 1)
         size = [max(1, round(side / factor)) for side in image.shape[-2:]]
         coarse = F.interpolate(image, size, mode="bilinear", antialias=True)
-        back = F.interpolate(coarse, image.shape[-2:], mode="bilinear")
-        return torch.where(chosen[:, None, None, None], back, image)
+        degraded = F.interpolate(coarse, image.shape[-2:], mode="bilinear")
+        return torch.where(chosen[:, None, None, None], degraded, image)

@@ -1,4 +1,4 @@
-"""One image of a domain, in memory or on disk."""
+"""A case, one image of a domain with its mask, in memory or on disk."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from src_training.io.masks import field_of_view, read_mask, read_mask_values
 from src_training.io.volumes.grid import format_size
 
 Masks = Literal["required", "optional", "present", "absent"]
-"""Which images of a folder are cases: all, and each must have a mask, or may have one; or
-only those that have one, or only those that have none."""
+"""Images of a folder that are cases. ``required``: all, and each must have a mask.
+``optional``: all. ``present`` or ``absent``: only those with, or without, a mask."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Case:
     Attributes
     ----------
     name
-        Stem of its files, or name of its layer.
+        Stem of the files, or name of the layer.
     image
         (H, W) or (H, W, C), any real dtype.
     mask
@@ -57,7 +57,7 @@ class Case:
     fov
         (H, W) bool field of view; None if there is none.
     position
-        Position in a volume; None for an image that is no slice.
+        Position in a volume; None if the image is not a slice.
     """
 
     name: str
@@ -78,30 +78,30 @@ class Case:
 
     @property
     def files(self) -> dict[str, Path]:
-        """None: it is in memory."""
+        """No files, because the case is in memory."""
         return {}
 
     def read(self) -> "Case":
-        """Return the case itself, which is in memory already."""
+        """Return the case itself, for the interface of `CaseFiles`."""
         return self
 
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Files of a case, with the size and the mask's values that were read from them.
+    """A case on disk: its files, the image size and the values in the mask.
 
     Attributes
     ----------
     name
         Stem of the files.
     image, mask, fov
-        Paths; None where there is no mask or field of view.
+        Paths; None without mask or field of view.
     size
         Height and width, pixels.
     values
         Values stored in the mask file; None without mask.
     classes
-        From stored values to class indices.
+        Mapping of stored values to class indices.
     """
 
     name: str
@@ -114,16 +114,16 @@ class CaseFiles:
 
     @property
     def position(self) -> None:
-        """Images are no slices of a volume."""
+        """None, because images are not slices of a volume."""
 
     @property
     def files(self) -> dict[str, Path]:
-        """Its files, by what they are: ``image``, ``mask``, ``fov``."""
+        """Files by role: ``image``, ``mask``, ``fov``."""
         files = {"image": self.image, "mask": self.mask, "fov": self.fov}
-        return {what: file for what, file in files.items() if file is not None}
+        return {role: file for role, file in files.items() if file is not None}
 
     def read(self) -> Case:
-        """Read the files; raises InputError if one has changed or is broken."""
+        """Read the files; raise InputError if one has changed or is broken."""
         image = read_image(self.image)
         if image.shape[:2] != self.size or image.ndim > 3:
             raise InputError(
@@ -144,7 +144,7 @@ def in_memory(
     fov: NDArray[Any] | None,
     classes: int,
 ) -> Case:
-    """Make a case of arrays, which are checked against each other.
+    """Make a case from arrays, and check that they are consistent.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def in_memory(
     Raises
     ------
     InputError
-        If an array has another shape, or the mask other values.
+        If the shape of an array, or a value of the mask, is invalid.
     """
     if image.ndim not in (2, 3):
         raise InputError(f"image {name} has shape {image.shape}; expected (H, W) or (H, W, C)")
@@ -198,12 +198,12 @@ def stored_mask(path: Path, size: tuple[int, int]) -> StoredMask:
 def select_by_mask(
     folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path], masks: Masks
 ) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return the images by stem that `masks` asks for, and their masks.
+    """Select the images by stem according to `masks`, and their masks.
 
     Raises
     ------
     InputError
-        If every image has a mask, or none has one, and the others were asked for.
+        If `masks` is ``present`` or ``absent`` and selects no image.
     """
     if masks in ("required", "optional"):
         return dict(images), dict(labels)
@@ -216,7 +216,7 @@ def select_by_mask(
 
 
 def require_size(found: Sequence[int], expected: Sequence[int], what: object) -> None:
-    """Raise InputError unless a mask (`what`, named in the sentence) is as large as its image."""
+    """Raise InputError unless a mask (named `what` in the error) has the size of its image."""
     if tuple(found) != tuple(expected):
         raise InputError(
             f"{what} is {format_size(found)}; expected {format_size(expected)}, as its image"

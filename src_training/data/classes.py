@@ -1,4 +1,4 @@
-"""Named classes: which values of a mask file belong to which class index."""
+"""Classes of masks: mapping of the values in a mask file to class indices."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,13 +21,13 @@ BINARY = (BACKGROUND, "foreground")
 _MAX_CLASSES = 32
 _FEWEST_OBJECTS = 5
 _CONTRAST = 64
-"""Least difference of two whole numbers that noise lies between."""
+"""Smallest difference of two integer values for values in between to count as noise."""
 
 _INVERTED = 0.75
-"""Share of the foreground from which masks may be inverted."""
+"""Smallest share of foreground for a note that masks may be inverted."""
 
 _FEW = 8
-"""Most values, neither two nor consecutive, that are labels whatever they look like."""
+"""Largest number of different values for which the mask is not tested for being a picture."""
 
 _SHOWN = 5
 _NAME_THEM = "name them by class_values in the recipe, or by --class"
@@ -35,17 +35,17 @@ _NAME_THEM = "name them by class_values in the recipe, or by --class"
 
 @dataclass(frozen=True)
 class ClassValues:
-    """Which stored values belong to which class.
+    """Mapping of the values stored in masks to classes.
 
     Attributes
     ----------
     names
         Class names; the first is ``background``.
     values
-        Stored values of each class; None if every value but 0 is foreground, or every
-        value above `threshold`.
+        Stored values of each class; None if every value except 0, or every value
+        above `threshold`, is foreground.
     threshold
-        See `values`; None where it is not needed.
+        Threshold of the foreground; None without one.
 
     Examples
     --------
@@ -63,14 +63,14 @@ class ClassValues:
 
     @classmethod
     def from_mapping(cls, class_values: Mapping[str, int | list[int]]) -> "ClassValues":
-        """Take class names with their values, as a recipe has them.
+        """Build the mapping from class names and their values, as in a recipe.
 
-        Background is 0, unless the mapping names values of ``background``.
+        Background is 0, unless there are values for ``background``.
 
         Raises
         ------
         InputError
-            If no class but background is named, or two classes share a value.
+            If there is no class except background, or two classes share a value.
         """
         values_of = {
             name: (value,) if isinstance(value, int) else tuple(value)
@@ -90,8 +90,8 @@ class ClassValues:
     def infer(cls, values: Iterable[float]) -> "ClassValues":
         """Infer the classes from the stored values of all masks.
 
-        Values 0, 1, ..., n with n from 2 to 32 are classes of their own; with
-        any others 0 is background and the rest is foreground.
+        Values 0, 1, ..., n with n from 2 to 32 are separate classes. Otherwise 0
+        is background, and all other values are foreground.
 
         Examples
         --------
@@ -112,21 +112,21 @@ class ClassValues:
         return cls(names, tuple((index,) for index in range(len(names))))
 
     def unknown(self, values: Iterable[float]) -> list[float]:
-        """Return those of `values` that belong to no class, rising."""
+        """Return the values that belong to no class, ascending."""
         if self.values is None:
             return []
         known = {value for part in self.values for value in part}
         return sorted(set(values) - known)
 
     def refusal(self, values: Iterable[float], name: str) -> str:
-        """Return the sentence that refuses a mask with values of no class; empty without any."""
+        """Return the error for a mask with values of no class; empty if it has none."""
         if unknown := self.unknown(values):
             expected = self._format_mapping()
             return f"{name} holds the value {_join(unknown)}; expected only {expected}"
         return ""
 
     def indices(self, mask: NDArray[Any]) -> NDArray[np.uint8]:
-        """Turn stored values (H, W) into class indices (H, W) uint8; unknown values are 0."""
+        """Convert stored values (H, W) to class indices (H, W) uint8; unknown values become 0."""
         if self.values is None:
             foreground = mask != 0 if self.threshold is None else mask > self.threshold
             return np.asarray(foreground, np.uint8)
@@ -143,7 +143,7 @@ class ClassValues:
         return any(value not in background for value in values)
 
     def describe(self, values: Iterable[float]) -> str:
-        """Describe which of `values` belong to which class.
+        """Describe the class of each of `values`.
 
         Examples
         --------
@@ -169,16 +169,16 @@ class ClassValues:
 
 @dataclass(frozen=True)
 class StoredMask:
-    """A mask whose classes are to be found.
+    """A mask whose classes are not known yet.
 
     Attributes
     ----------
     name
-        As sentences name it, such as ``masks/01.png``.
+        Name in messages, such as ``masks/01.png``.
     values
-        The numbers in it.
+        Values in the mask, with their counts.
     read
-        Reads it again: (H, W) or (Z, H, W).
+        Function that reads the mask again: (H, W) or (Z, H, W).
     """
 
     name: str
@@ -188,20 +188,19 @@ class StoredMask:
 
 @dataclass(frozen=True)
 class MaskReading:
-    """How masks are read: one reading for all masks of a domain.
+    """Interpretation of the values in all masks of a domain.
 
     Attributes
     ----------
     classes
-        From stored numbers to class indices.
+        Mapping of stored values to class indices.
     notes
-        What a person should know of it, one sentence each; empty where masks hold
-        labels as they should.
+        Sentences for the user about the interpretation; empty for plain labels.
     problems
-        Name of a mask that is no labels -> what it holds and what is expected.
+        Name of a mask that does not contain labels -> error.
     other_values
-        `class_values` of the other reading that makes sense: numbered objects as classes,
-        classes as objects, inverted; None without one.
+        `class_values` of the plausible alternative (objects as classes, classes as
+        objects, or inverted); None without one.
     """
 
     classes: ClassValues
@@ -213,18 +212,18 @@ class MaskReading:
 def read_classes(
     masks: Sequence[StoredMask], class_values: Mapping[str, int | list[int]] | None = None
 ) -> MaskReading:
-    """Find out how the masks of a domain are read.
+    """Determine the classes of the masks of a domain.
 
-    Values 0, 1, ..., n with n from 2 to 32 are classes of their own, unless they number
-    objects. Two values with the noise of a lossy compression, or with grey edges, are
-    divided by a threshold. Any others are foreground, but for 0.
+    Values 0, 1, ..., n with n from 2 to 32 are separate classes, unless they number
+    objects. Two values with compression noise or grey edges are separated by a
+    threshold. Otherwise all values except 0 are foreground.
 
     Parameters
     ----------
     masks
         All masks of the domain.
     class_values
-        As for `Domain.from_folder`; a mask with another value is a problem.
+        See `Domain.from_folder`; a mask with any other value is a problem.
 
     Examples
     --------
@@ -251,7 +250,7 @@ def read_classes(
 
 
 def _read_plain(masks: Sequence[StoredMask], values: set[float]) -> MaskReading | None:
-    """Labels as they should be; None for any others."""
+    """Read masks as plain labels; None if they do not look like labels."""
     if not {0, *values} - {0, max(values, default=0)} and all(map(_is_whole, values)):
         return MaskReading(ClassValues.infer(values))
     if len(values) == 2 and 0 not in values:
@@ -264,12 +263,11 @@ def _read_plain(masks: Sequence[StoredMask], values: set[float]) -> MaskReading 
         return None
     if len(values - {0}) < _FEWEST_OBJECTS:
         return MaskReading(classes)
-    centers = [object_centers(mask.read()) for mask in masks]
-    whole = [each for each in centers if each is not None]
-    if len(whole) < len(centers):
+    centers = [centers for mask in masks if (centers := object_centers(mask.read())) is not None]
+    if len(centers) < len(masks):
         return MaskReading(classes)
     found = f"In every mask each of the numbers 1 to {max(values):g} is one region"
-    if _lie_anywhere(whole):
+    if _lie_anywhere(centers):
         note = (
             f"{found}, which looks like numbered objects: they are read as one class, any value "
             f"but 0. If the numbers are classes, {_NAME_THEM}."
@@ -289,7 +287,7 @@ def _each_a_class(values: set[float]) -> dict[str, int | list[int]]:
 
 
 def _read_two_valued(masks: Sequence[StoredMask], values: set[float]) -> MaskReading | None:
-    """Two values with noise or grey edges; None if most masks are others."""
+    """Read masks as two values with noise or grey edges; None if half of the masks do not fit."""
     low, high = min(values), max(values)
     lossy = any(mask.values.lossy for mask in masks)
     whole = all(map(_is_whole, values))
@@ -314,7 +312,7 @@ def _read_two_valued(masks: Sequence[StoredMask], values: set[float]) -> MaskRea
 
 
 def _read_merged(masks: Sequence[StoredMask], values: set[float]) -> MaskReading:
-    """Numbers of any kind: all but 0 are foreground; what is a picture is a problem."""
+    """Read all values except 0 as foreground; a mask that looks like a picture is a problem."""
     classes = ClassValues(BINARY)
     problems = {
         mask.name: _no_labels(mask)
@@ -345,7 +343,7 @@ def _is_no_labels(mask: StoredMask, many: bool) -> bool:
 
 
 def _no_labels(mask: StoredMask) -> str:
-    """What is said of a mask that is no labels: which numbers it holds, and how often."""
+    """Format the error for a mask without labels, with its most frequent values."""
     found = sorted(zip(mask.values.counts, mask.values.values, strict=True), reverse=True)
     listed = ", ".join(f"{value:g} ({count:,} px)" for count, value in found[:_SHOWN])
     low, high = mask.values.values[0], mask.values.values[-1]
@@ -373,7 +371,7 @@ def _part_notes(masks: Sequence[StoredMask]) -> tuple[str, ...]:
 
 
 def _share_notes(masks: Sequence[StoredMask], classes: ClassValues) -> tuple[str, ...]:
-    """Say that masks may be inverted."""
+    """Note that masks may be inverted if most pixels are foreground."""
     if len(classes.names) > 2:
         return ()
     total = foreground = 0
@@ -390,9 +388,9 @@ def _share_notes(masks: Sequence[StoredMask], classes: ClassValues) -> tuple[str
 
 
 def _lie_anywhere(masks: Iterable[Mapping[int, tuple[float, ...]]]) -> bool:
-    """Whether the centres of each value lie elsewhere in every mask, as those of objects do.
+    """Whether the centre of each value differs between masks, as for numbered objects.
 
-    A class (an organ, a layer) lies in one mask where it lies in the others.
+    A class, such as an organ or a layer, is at a similar position in all masks.
     """
     places = dict[int, list[tuple[float, ...]]]()
     for centers in masks:
@@ -401,9 +399,9 @@ def _lie_anywhere(masks: Iterable[Mapping[int, tuple[float, ...]]]) -> bool:
     repeated = [np.array(each) for each in places.values() if len(each) > 1]
     if not repeated:
         return True
-    everywhere = np.concatenate(repeated).var(0).sum()
-    apart = np.mean([each.var(0, ddof=1).sum() for each in repeated])
-    return bool(apart >= 0.5 * everywhere)
+    total_variance = np.concatenate(repeated).var(0).sum()
+    variance_within = np.mean([each.var(0, ddof=1).sum() for each in repeated])
+    return bool(variance_within >= 0.5 * total_variance)
 
 
 def _is_whole(value: float) -> bool:
@@ -411,7 +409,7 @@ def _is_whole(value: float) -> bool:
 
 
 def _join(values: Iterable[float]) -> str:
-    """Values separated by commas; of more than eight, the first eight and the last."""
+    """Join values by commas; of more than eight, only the first eight and the last."""
     ordered = list(values)
     first = ", ".join(f"{value:.6g}" for value in ordered[:8])
     return first if len(ordered) <= 8 else f"{first}, ... {ordered[-1]:.6g} ({len(ordered)} values)"

@@ -8,11 +8,11 @@ WINDOWS = {"liver": (-60.0, 140.0), "kidney": (-200.0, 300.0), "soft_tissue": (-
 """Windows of CT by name: lowest and highest HU."""
 
 _AIR = -500
-"""HU below which there is hardly anything but air."""
+"""HU below which there is hardly anything except air."""
 
 
 def looks_like_hounsfield(image: NDArray[Any]) -> bool:
-    """Return whether an image seems to be in HU: it has values as low as those of air.
+    """Return whether an image seems to be in HU, because it has values as low as air.
 
     Examples
     --------

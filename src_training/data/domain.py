@@ -26,7 +26,7 @@ __all__ = ["Case", "Domain", "write_domain"]
 
 @dataclass(frozen=True)
 class Domain:
-    """Images of one scanner or site: a sequence of `Case`, each read when it is indexed.
+    """Images of one scanner or site: a sequence of `Case`, each read on access.
 
     Attributes
     ----------
@@ -41,9 +41,9 @@ class Domain:
     terms
         Terms under which the images may be used, such as a licence.
     file_notes
-        Files of the folder that are not used, a sentence for each kind.
+        Sentences about files of the folder that are not used, one for each kind.
     mask_notes
-        How the masks of the folder are read, where they do not hold plain labels.
+        Sentences about the interpretation of masks without plain labels.
 
     Examples
     --------
@@ -77,40 +77,40 @@ class Domain:
         channel: str | None = None,
         resample_masks: bool = False,
     ) -> "Domain":
-        """Open a folder with ``images/``, ``masks/`` and perhaps ``fov/``.
+        """Open a folder with ``images/``, ``masks/`` and optionally ``fov/``.
 
-        Files of one stem belong together. Masks are read once, to find their
-        classes, and images when they are indexed. Where ``images/`` holds
-        volumes, of any format in `FORMATS`, every slice of each is a case.
+        Files with the same stem belong together. All masks are read once to
+        determine the classes; images are read on access. If ``images/`` has
+        volumes, of any format in `FORMATS`, each of their slices is a case.
 
         Parameters
         ----------
         path
-            The folder.
+            Path of the folder.
         name
-            The folder's name when missing.
+            Name of the domain; by default the folder's name.
         class_values
-            The stored value, or values, of each class; 0 is background unless
-            a class named ``background`` says otherwise. When missing, they are
-            found in the masks; see `read_classes`.
+            Stored value, or values, of each class; 0 is background unless there
+            is a class named ``background``. By default they are determined from
+            the masks; see `read_classes`.
         masks
-            ``required`` if every image must have a mask. ``present`` and ``absent``
-            take only the images that have one, or that have none.
+            Which images are cases, and whether they must have masks; see `Masks`.
         exclude
-            Names of cases or volumes, and files such as ``masks/01.png``, that are
-            left out unread.
+            Names of cases or volumes, and files such as ``masks/01.png``, to ignore
+            without reading them.
         channel
-            Which image of each case is read, where there are several (``flair``, ``0001``).
+            Image to read of each case if there are several (``flair``, ``0001``).
         resample_masks
-            Whether masks of volumes that lie on another grid of the same space are
-            resampled to that of their image, nearest neighbour; see `resampled_masks`.
+            Whether to resample masks of volumes to the grid of their image, by nearest
+            neighbour, if they lie on another grid of the same space; see
+            `resampled_masks`.
 
         Raises
         ------
         InputError
             If there are no images, an image lacks its mask, sizes or grids differ, a
-            value is not in `class_values`, a mask holds no labels, every mask is
-            background, a file cannot be read, or `exclude` names what is not there.
+            value is not in `class_values`, a mask does not contain labels, every mask
+            is background, a file cannot be read, or an entry of `exclude` is unknown.
         """
         path = Path(path)
         found = read_folder(path, exclude, channel)
@@ -142,7 +142,7 @@ class Domain:
         classes: tuple[str, ...] = BINARY,
         names: Sequence[str] | None = None,
     ) -> "Domain":
-        """Make a domain of arrays in memory, such as opened layers.
+        """Make a domain from arrays in memory, such as layers of a viewer.
 
         Parameters
         ----------
@@ -160,8 +160,8 @@ class Domain:
         Raises
         ------
         InputError
-            If there are no images, counts or sizes differ, a name comes twice,
-            a mask holds an index beyond `classes`, or every mask is background.
+            If there are no images, counts or sizes differ, a name is not unique,
+            a mask has an index beyond `classes`, or every mask is background.
         """
         if not images:
             raise InputError(f"domain {name} has no images; expected at least one")
@@ -192,27 +192,28 @@ class Domain:
     def with_neighbours(self, count: int) -> Iterator[Case]:
         """Iterate over the cases, each image with its neighbouring slices as channels.
 
-        Neighbours are found by name (`adjacent_slice_name`) and may be cases
-        that `subset` left out; where there is none, the last slice on that
-        side is repeated.
+        Neighbours are found by name (`adjacent_slice_name`), including cases
+        that are not in this `subset`. Beyond the first and last slice, that
+        slice is repeated.
 
         Parameters
         ----------
         count
-            Number of channels, odd, see `Preprocessing.neighbours`; 1 gives the
-            cases as they are.
+            Number of channels, odd; see `Preprocessing.neighbours`. With 1 the
+            cases are unchanged.
 
         Raises
         ------
         InputError
-            If a slice has channels already, or its neighbour another size.
+            If a slice already has channels, or its neighbour has a different size.
         """
         if count == 1:
             yield from self
             return
         for name in self.names:
             case = self._cases[name].read()
-            slices = [self._cases[beside].read().image for beside in self._beside(name, count)]
+            context = self._context(name, count)
+            slices = [self._cases[neighbour].read().image for neighbour in context]
             if any(image.shape != case.size for image in slices):
                 raise InputError(
                     f"{self.name}/{name} and its neighbours have shapes "
@@ -222,9 +223,9 @@ class Domain:
 
     def missing_context(self, count: int) -> tuple[str, ...]:
         """Names of the cases that lack some of `count` neighbouring slices."""
-        return tuple(n for n in self.names if len(set(self._beside(n, count))) < count)
+        return tuple(n for n in self.names if len(set(self._context(n, count))) < count)
 
-    def _beside(self, name: str, count: int) -> list[str]:
+    def _context(self, name: str, count: int) -> list[str]:
         """Names of a slice and its neighbours, in order."""
         names = [name]
         for _ in range(count // 2):
@@ -233,9 +234,9 @@ class Domain:
         return names
 
     def _next(self, name: str, offset: int) -> str:
-        """Name of the slice at an offset, or `name` itself where there is none."""
-        beside = adjacent_slice_name(name, offset)
-        return name if beside is None or beside not in self._cases else beside
+        """Name of the slice at an offset, or `name` itself if there is none."""
+        neighbour = adjacent_slice_name(name, offset)
+        return name if neighbour is None or neighbour not in self._cases else neighbour
 
     @property
     def labelled(self) -> bool:
@@ -253,7 +254,7 @@ class Domain:
 
     @property
     def resampled_masks(self) -> dict[str, ResampledMask]:
-        """What became of the masks that were resampled, by volume."""
+        """Outcome of resampling by volume, for the masks that were resampled."""
         return {
             case.position.volume: case.resampled
             for case in self._listed
@@ -262,7 +263,7 @@ class Domain:
 
     @property
     def files(self) -> dict[str, dict[str, Path]]:
-        """Files of each case by its name and by what they are; none of arrays in memory."""
+        """Files of each case by name and role; none for arrays in memory."""
         return {case.name: case.files for case in self._listed}
 
     @property
@@ -270,12 +271,12 @@ class Domain:
         return [self._cases[name] for name in self.names]
 
     def subset(self, names: Sequence[str]) -> "Domain":
-        """Select the cases of these names, in this order.
+        """Select cases by name, in the given order.
 
         Raises
         ------
         InputError
-            If a name is not in the domain, or comes twice, or none is given.
+            If a name is not in the domain or not unique, or there are no names.
         """
         known = set(self.names)
         unknown = [name for name in names if name not in known]
@@ -288,12 +289,12 @@ class Domain:
         return replace(self, names=tuple(names))
 
     def without(self, names: Collection[str]) -> "Domain":
-        """Leave out the cases of these names.
+        """Exclude cases by name.
 
         Raises
         ------
         InputError
-            If a name is not in the domain, or no case is left.
+            If a name is not in the domain, or no case remains.
         """
         if unknown := sorted(set(names) - set(self.names)):
             raise InputError(
@@ -316,7 +317,7 @@ class Domain:
         )
 
     def describe(self) -> str:
-        """Describe in one line how many images there are, their sizes, classes and oddities."""
+        """Describe in one line the number of images, their sizes, classes and notes."""
         cases = self._listed
         sizes = sorted({case.size for case in cases})
         size = " to ".join(format_size(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
@@ -342,16 +343,16 @@ class Domain:
 
 
 def write_domain(domain: Domain, folder: Path) -> None:
-    """Save a domain as ``images/``, ``masks/`` and ``fov/`` of PNG files.
+    """Save a domain as ``images/``, ``masks/`` and ``fov/`` with PNG files.
 
-    Images of int16 or float32, such as HU, become TIFF. Masks hold class
-    indices, fields of view 0 and 255. A name that no file may have becomes another, see
-    `file_name`. `Domain.from_folder` reads it back.
+    Images of int16 or float32, such as HU, are saved as TIFF. Masks have class
+    indices, fields of view 0 and 255. Names that are not valid file names are
+    changed (`file_name`). `Domain.from_folder` reads the folder back.
 
     Raises
     ------
     InputError
-        If an image is of another kind than `write_image` takes.
+        If `write_image` does not support an image.
     OSError
         If a file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""The cases of a folder, whatever its layout."""
+"""The cases of a folder of any layout."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,9 +14,9 @@ from src_training.io.images import image_size
 def cases_in_folder(
     files: FolderFiles, masks: Masks, *, resample: bool = False
 ) -> tuple[Mapping[str, CaseFiles | VolumeSlice], list[StoredMask]]:
-    """Return the cases of a folder, and their masks.
+    """Return the cases of a folder, with placeholder classes, and their masks.
 
-    The classes of the cases are still unknown; further as `Domain.from_folder`.
+    See `Domain.from_folder` for parameters and errors.
     """
     path = files.folder
     if files.mixed:
@@ -64,6 +64,6 @@ def _require_masks(files: FolderFiles) -> None:
 
 
 def format_names(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
+    """Join the first five names, and count the others."""
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -1,4 +1,4 @@
-"""Cases of a domain on the grid that networks see: for training, scores and embeddings alike."""
+"""Cases of a domain on the grid of the network's input, for training and evaluation."""
 
 import time
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from src_training.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
-    """A case and the network's input made of it.
+    """A case and the network's input prepared from it.
 
     Attributes
     ----------
     original
-        The case as it was read, on the original grid.
+        Case on the original grid.
     original_fov
-        (H, W) bool field of view on the original grid, detected in a fundus
-        photograph that has none; None: every pixel counts.
+        (H, W) bool field of view on the original grid, of the case or detected in
+        a fundus photograph; None if it is the whole image.
     image
-        The network's input and the mask, on the prepared grid.
+        Network input and mask, on the prepared grid.
     seconds
-        Time that detecting the field of view and preparing took.
+        Duration of detecting the field of view and of preparing.
     """
 
     original: Case
@@ -42,23 +42,23 @@ def prepare_cases(
     preprocessing: Preprocessing,
     masks: Literal["optional", "required", "ignored"] = "optional",
 ) -> Iterator[PreparedCase]:
-    """Prepare the cases of a domain, each when it is asked for.
+    """Prepare the cases of a domain lazily.
 
     Parameters
     ----------
     domain, preprocessing
-        What to prepare, and how; the preprocessing is adapted to the domain's camera.
+        Domain, and preprocessing, which is adapted to the domain's camera.
     masks
-        ``required`` or ``ignored``: the cases are for training, with masks or
-        without, and must have a field of view to draw patches from.
-        ``optional``: cases are taken as they are.
+        ``required`` or ``ignored``: the cases are for training, with or without
+        masks, and must have a field of view to draw patches from.
+        ``optional``: there are no requirements.
 
     Raises
     ------
     InputError
-        If an image cannot be prepared, or a case for training has no mask
-        where one is required or an empty field of view; names the case. See
-        also `BasePreprocessing.for_camera`.
+        If an image cannot be prepared, a required mask is missing, or the field
+        of view of a case for training is empty. See also
+        `BasePreprocessing.for_camera`.
 
     Examples
     --------
@@ -73,13 +73,13 @@ def prepare_cases(
         name = f"{domain.name}/{case.name}"
         if masks == "required" and case.mask is None:
             raise InputError(f"{name} has no mask; expected one for every training image")
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
             fov = adapted.find_fov(case.image) if case.fov is None else case.fov
             image = adapted.prepare(case.image, fov)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         if masks != "optional" and not image.fov.any():
             raise InputError(f"{name}: the field of view is empty; expected pixels in it")
         if case.mask is not None and masks != "ignored":

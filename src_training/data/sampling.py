@@ -1,4 +1,4 @@
-"""Patches for training: drawn at random from prepared images, or side by side over an image."""
+"""Training patches: drawn at random from prepared images, or tiled over an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ AnyArray = NDArray[Any]
 T = TypeVar("T")
 
 FOREGROUND_OVERSAMPLING = 1 / 3
-"""Share of patches that are centred on foreground, as in nnU-Net: small organs occur, too."""
+"""Share of patches centred on foreground, as in nnU-Net, so that small organs are not missed."""
 
 LEAST_INSIDE = 0.5
-"""Share of a patch that must lie inside the field of view for `patch_corners`."""
+"""Smallest share of a patch inside the field of view for `patch_corners`."""
 
 
 class Mixed(NamedTuple):
@@ -29,13 +29,13 @@ class Mixed(NamedTuple):
     Attributes
     ----------
     image
-        (B, C, patch, patch), `share` of the sample's own anchor.
+        Mixed patches (B, C, patch, patch): `share` anchor + (1 - `share`) partner.
     partner
-        The other anchor (B, C, patch, patch), without style augmentation.
+        Partners (B, C, patch, patch), without style augmentation.
     share
-        (B, 1, 1, 1), in [0, 1].
+        Weights (B, 1, 1, 1) of the anchors, in [0, 1].
     partner_mask
-        Classes (B, patch, patch) of the other anchor, int64; -1 where it has no mask.
+        Classes (B, patch, patch) of the partners, int64; -1 for partners without mask.
     """
 
     image: Tensor
@@ -46,7 +46,7 @@ class Mixed(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """The input of a training step.
+    """Input of a training step.
 
     Attributes
     ----------
@@ -56,12 +56,12 @@ class Batch:
         Classes (M, patch, patch), int64, of the first M anchors; the other
         B - M are unlabelled.
     views
-        Further views (B * K, C, patch, patch), sample by sample; None if K is 0.
+        Views (B * K, C, patch, patch), adjacent for each sample; None if K is 0.
     unaugmented
-        The anchors (B, C, patch, patch) without style augmentation; None in a
-        validation, where `image` has none.
+        Anchors (B, C, patch, patch) without style augmentation; None in
+        validation, where `image` has no augmentation.
     mixed
-        See `mix_pairs`; None where nothing reads it.
+        Mixed patches, see `mix_pairs`; None if no distillation reads them.
     """
 
     image: Tensor
@@ -72,7 +72,7 @@ class Batch:
 
 
 def mix_pairs(batch: Batch) -> Batch:
-    """Mix each anchor with that of the sample before it, the share of each drawn from [0, 1]."""
+    """Mix each anchor with that of the previous sample, with weights drawn from [0, 1]."""
     assert batch.unaugmented is not None
     share = torch.rand(len(batch.image), 1, 1, 1).to(batch.image)
     image = torch.lerp(batch.image.roll(1, 0), batch.image, share)
@@ -82,28 +82,27 @@ def mix_pairs(batch: Batch) -> Batch:
 
 
 class Sampler(Protocol):
-    """Anything that batches can be drawn from."""
+    """Interface of objects that draw batches."""
 
     def sample(self, count: int, views: int, device: torch.device) -> Batch:
         """Draw a batch of `count` anchors and `views` views of each, on a device."""
 
 
 class PatchSampler:
-    """Draws batches of augmented patches from prepared images.
+    """Draw batches of augmented patches from prepared images.
 
     A third of the patches is centred on foreground, the others anywhere in the
-    field of view. All random numbers are of torch's global generator: the same
-    seed gives the same anchors, whatever the number of views.
+    field of view. Random numbers are drawn from torch's global generator. A seed
+    gives the same anchors for any number of views.
 
     Parameters
     ----------
     images
-        At least one; images without mask are drawn from as background.
+        At least one image; images without mask count as background.
     augmenter
-        Makes anchors and views of the patches.
+        Augments patches to anchors and views.
     weights
-        How often a patch is drawn from each image, relative to the others;
-        equally often if missing.
+        Relative sampling frequency of each image; uniform if None.
     """
 
     def __init__(
@@ -126,12 +125,11 @@ class PatchSampler:
         image = torch.stack([image for image, _ in crops]).to(device)
         mask = torch.stack([mask for _, mask in crops]).to(device)
         image, mask = self._augmenter.spatial_augmentation(image, mask)
-        # Anchors and views have one style augmentation each: they share one distribution, and
-        # with it the statistics that a network normalises by. Views come last: without them the
-        # anchors are the same.
-        styled = self._augmenter.style_augmentation(image)
+        # Anchors get the same style augmentation as views, so that both have the same batch norm
+        # statistics. Views are drawn last, so that anchors do not depend on their number.
+        anchors = self._augmenter.style_augmentation(image)
         further = self._augmenter.views(image, views) if views else None
-        return Batch(styled, mask.long(), further, image)
+        return Batch(anchors, mask.long(), further, image)
 
     def _draw_image(self) -> int:
         """Draw the index of an image."""
@@ -154,14 +152,14 @@ class PatchSampler:
 
 
 class SemiSupervisedSampler:
-    """Draws batches whose second half is unlabelled.
+    """Draw batches whose second half is unlabelled.
 
-    The semi-supervised paradigm of Graph Flow (arXiv 2203.08667).
+    This is the semi-supervised paradigm of Graph Flow (arXiv 2203.08667).
 
     Parameters
     ----------
     labelled, unlabelled
-        Samplers of either half; of an odd number of patches, more are labelled.
+        Samplers of the two halves; the labelled half is larger if the count is odd.
     """
 
     def __init__(self, labelled: PatchSampler, unlabelled: PatchSampler) -> None:
@@ -195,15 +193,15 @@ def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
 
 
 def patch_corners(fov: Mask, patch: int) -> list[tuple[int, int]]:
-    """Top left corners of patches side by side over an image, in reading order.
+    """Top left corners of patches that tile an image, in reading order.
 
     Parameters
     ----------
     fov
-        (h, w) bool. Patches less than half inside the field of view are left
-        out, unless all would be.
+        (h, w) bool. Patches less than half inside the field of view are
+        excluded, unless this excludes all.
     patch
-        Side, pixels; may exceed the image, which then has one patch.
+        Side, pixels; an image smaller than this has one patch.
 
     Examples
     --------
@@ -218,7 +216,7 @@ def patch_corners(fov: Mask, patch: int) -> list[tuple[int, int]]:
 
 
 def crop_patch(array: AnyArray, corner: tuple[int, int], patch: int) -> AnyArray:
-    """Crop the patch (..., patch, patch) at a corner of (..., h, w), zeros beyond the image.
+    """Crop a patch (..., patch, patch) at a corner of (..., h, w), with zeros beyond the image.
 
     Examples
     --------
@@ -234,7 +232,7 @@ def crop_patch(array: AnyArray, corner: tuple[int, int], patch: int) -> AnyArray
 
 
 def crop_padded(image: Tensor, corner: tuple[int, int], side: int) -> Tensor:
-    """Crop the square (..., side, side) at a corner that may lie outside, zeros beyond the image.
+    """Crop a square (..., side, side) at a corner, possibly outside, with zeros beyond the image.
 
     Examples
     --------
@@ -253,14 +251,14 @@ def crop_padded(image: Tensor, corner: tuple[int, int], side: int) -> Tensor:
 
 
 def _starts(length: int, patch: int) -> list[int]:
-    """Starts of as many patches as fit, spread evenly and centred."""
+    """Starts of as many patches as fit along a side, evenly spaced and centred."""
     count = max(1, length // patch)
     spare = max(0, length - count * patch)
     return [spare * (i + 1) // (count + 1) + i * patch for i in range(count)]
 
 
 def _true_pixels(mask: Mask) -> NDArray[np.int32]:
-    """Flat indices of the pixels that are true."""
+    """Flat indices of the true pixels."""
     return np.flatnonzero(mask).astype(np.int32)
 
 

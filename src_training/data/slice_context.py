@@ -1,4 +1,4 @@
-"""Names of slices, and the slices around one: the channels of a 2.5-D network."""
+"""Names of slices, and neighbouring slices as the channels of a 2.5-D network."""
 
 import re
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# stack-007 is how slices of a single layer are named.
+# Slices of a single layer are named like stack-007.
 _SLICE_NAME = re.compile(
     r"(?P<volume>.*\d.*(?=_\d)|.*(?=_z\d)|.*(?=-\d))(?P<joint>_z?|-)(?P<number>\d+)"
 )
@@ -21,10 +21,10 @@ class SliceName(NamedTuple):
 
 
 def parse_slice_name(name: str) -> SliceName | None:
-    """Return the parts of the name of a slice; None if it is of no slice.
+    """Return the parts of the name of a slice; None if it is not a slice name.
 
-    ``_`` joins a number only to a volume whose name has a digit:
-    ``malignant_1`` is no slice.
+    A number after ``_`` is a slice number only if the volume's name has a digit;
+    ``malignant_1`` is not a slice name.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def slice_name(volume: str, index: int, depth: int) -> str:
 
 
 def adjacent_slice_name(name: str, offset: int) -> str | None:
-    """Return the name of the slice at an offset from another; None if `name` is of no slice.
+    """Return the name of the slice at an offset; None if `name` is not a slice name.
 
     Examples
     --------
@@ -68,19 +68,19 @@ def neighbouring(volume: Any, index: int, count: int, axis: int = 0) -> NDArray[
     Parameters
     ----------
     volume
-        (Z, Y, X), an array, or dask or zarr that is read when it is sliced.
+        (Z, Y, X) array; a lazy array (dask, zarr) is only read where it is sliced.
     index
         Index of the slice along `axis`.
     count
-        Number of slices, odd: as many on either side of the slice.
+        Number of slices, odd, centred on the slice.
     axis
-        Axis along which the slices follow each other.
+        Axis across the slices.
 
     Returns
     -------
     ndarray
-        (H, W, count), from the slice before to the slice after; beyond the
-        ends of the volume its first or last slice is repeated.
+        (H, W, count), in the order of the slices; beyond the ends of the volume
+        its first or last slice is repeated.
     """
     length = volume.shape[axis]
     wanted = np.clip(np.arange(index - count // 2, index + count // 2 + 1), 0, length - 1)

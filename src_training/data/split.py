@@ -1,4 +1,4 @@
-"""Split a domain into training and validation, the cases of a patient on one side."""
+"""Split of a domain into training and validation cases by patient."""
 
 import re
 
@@ -13,7 +13,7 @@ _EYE = re.compile(r"(?P<patient>.*\d)[ _-]?(?:L|R|OD|OS|left|right)", re.IGNOREC
 
 
 def patient_of(name: str) -> str:
-    """Return the patient in the name of a case; the name itself if it has none.
+    """Return the patient part of a case's name; the whole name if there is none.
 
     Examples
     --------
@@ -29,21 +29,20 @@ def patient_of(name: str) -> str:
 def split(domain: Domain, fraction: float, seed: int) -> tuple[Domain, Domain]:
     """Split a domain at random, with foreground on both sides.
 
-    The cases of a patient (`patient_of`) are kept together. If only one
-    patient has foreground, the split is by image; if only one image has, or
-    none, all of the domain is on both sides. `split_note` describes what that
-    means for the scores.
+    The cases of a patient (`patient_of`) stay together. If only one patient has
+    foreground, the split is by image. If at most one image has foreground, both
+    sides are the whole domain. `split_note` describes the effect on scores.
 
     Parameters
     ----------
     domain
-        What to split.
+        Domain to split.
     fraction
-        Share of the cases that goes to validation, above 0 and below 1. At
-        least one patient goes to either side, and validation starts with one
-        that has at most half of the cases, if there is one.
+        Share of the cases for validation, above 0 and below 1. Each side has at
+        least one patient. The first patient of the validation has at most half of
+        the cases, if possible.
     seed
-        The same seed gives the same split.
+        Seed of the split.
 
     Returns
     -------
@@ -103,7 +102,7 @@ def _split_groups(
     fraction: float,
     random: np.random.Generator,
 ) -> tuple[Domain, Domain]:
-    """Put whole groups on either side, at least one with foreground (`painted`) on each."""
+    """Split by whole groups, with at least one group with foreground (`painted`) on each side."""
     order = list(groups)
     random.shuffle(order)
     candidates = [group for group in order if group in painted]
@@ -115,7 +114,7 @@ def _split_groups(
     for group in order:
         if group in (first, first_training):
             continue
-        # Half a patient too many is nearer to the fraction than half too few.
+        # Add a group only if that brings the share closer to the fraction.
         if len(validation) + len(groups[group]) / 2 > wanted:
             break
         validation.update(groups[group])

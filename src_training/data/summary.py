@@ -1,4 +1,4 @@
-"""Summary of a case: its size, the pixels of each class, and a thumbnail with their outlines."""
+"""Summary of a case: size, pixels of each class, and a thumbnail with outlines of the classes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ OUTLINES = (
     (204, 121, 167),
     (213, 94, 0),
 )
-"""Colours (RGB) of the outlines, class by class and then again, by Okabe and Ito."""
+"""Colours (RGB) of the outlines, repeated cyclically over the classes, by Okabe and Ito."""
 
 THUMBNAIL = 96
 """Longer side of a thumbnail, pixels."""
 
 _COVERED = 0.25
-"""Share of a thumbnail's pixel from which a class is drawn there; low, to show thin vessels."""
+"""Smallest covered share of a thumbnail's pixel to draw a class; low, to show thin vessels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +39,14 @@ class CaseSummary:
     Attributes
     ----------
     name
-        Stem of its files, or name of its layer.
+        Stem of the files, or name of the layer.
     size
         Height and width, pixels.
     counts
-        Class -> pixels (of a volume, voxels), background included; None
-        without a mask that can be used.
+        Class -> number of pixels (voxels of a volume), background included; None
+        without a valid mask.
     thumbnail
-        (h, w, 3) uint8, each class of the mask outlined.
+        (h, w, 3) uint8, with an outline of each class of the mask.
     slices
         Number of slices of a volume; 0 for an image.
     """
@@ -65,18 +65,17 @@ class Problem:
     Attributes
     ----------
     file
-        The file within the folder (``masks/01.png``), the layer, or the folder.
+        File within the folder (``masks/01.png``), layer, or folder.
     sentence
-        What was found and what is expected.
+        Error message: what was found and what is expected.
     exclude
-        Leaves out what cannot be used, as an entry of `DomainRecipe.exclude`; empty
-        where the domain as a whole cannot be used.
+        Entry of `DomainRecipe.exclude` that resolves the problem; empty if none does.
     unused
-        Of a mask without an image: nothing reads it, and it is in nobody's way.
+        Whether the file is a mask without an image, which has no effect.
     other_grid
-        Of a mask on another grid than its image: it can be used if it may be resampled.
+        Whether the mask is on another grid than its image; resampling resolves it.
     channels
-        Of a folder with several images of each case: one of these must be chosen.
+        Channels to choose from, if the folder has several images of each case.
     """
 
     file: str
@@ -94,9 +93,9 @@ class Note:
     Attributes
     ----------
     sentence
-        Such as which values of its masks become one class.
+        Remark, for example about values of masks that are merged to one class.
     other_values
-        `class_values` by which the masks are read in the other way that makes sense.
+        `class_values` of the plausible alternative; see `MaskReading`.
     """
 
     sentence: str
@@ -107,7 +106,7 @@ Finding = CaseSummary | Problem | Note
 
 
 def require_foreground(findings: Iterable[Finding], domain: str) -> Iterator[Finding]:
-    """Yield the findings, and a problem at the end if every mask is all background."""
+    """Yield the findings, and finally a problem if every mask is all background."""
     masks = masks_with_foreground = 0
     for finding in findings:
         yield finding
@@ -158,7 +157,7 @@ def summarise_case(
 
 
 def _to_rgb(image: Array) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8; CT in the window of soft tissue, others between percentiles."""
+    """Convert to (H, W, 3) uint8: CT by the soft tissue window, others by percentiles."""
     colours = image[..., None] if image.ndim == 2 else image[..., :3]
     if colours.dtype != np.uint8:
         values = np.nan_to_num(colours.astype(np.float32), posinf=0, neginf=0)

@@ -1,4 +1,4 @@
-"""What is wrong with a domain before it is used: a summary of every case, and every problem."""
+"""Validation of a domain before it is used: a summary of every case, and all problems."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
@@ -32,7 +32,7 @@ from src_training.io.masks import MaskValues, field_of_view, read_mask, read_mas
 
 @dataclass(frozen=True)
 class _LazyCase:
-    """Functions that read a case, and what its parts are called in sentences."""
+    """Functions that read a case, and the names of its files in messages."""
 
     name: str
     image_file: str
@@ -52,30 +52,29 @@ def inspect_folder(
     channel: str | None = None,
     resample: bool = False,
 ) -> Iterator[Finding]:
-    """Inspect every case of a folder, whatever its layout.
+    """Inspect every case of a folder of any layout.
 
-    A volume is one case; its thumbnail is that of the slice with most
-    foreground. What `Domain.from_folder` refuses is a problem here, and no
-    problem hides another. The masks of images are read twice.
+    A volume is one case; its thumbnail shows the slice with the most foreground.
+    Errors of `Domain.from_folder` are problems here, and all of them are
+    reported. The masks of images are read twice.
 
     Parameters
     ----------
     folder
-        The folder.
+        Path of the folder.
     masks
-        Whether an image without mask is a problem; if None, where others have one.
-    exclude
-        What is passed over; as for `Domain.from_folder`.
-    class_values, channel
-        As for `Domain.from_folder`.
+        Whether an image without mask is a problem. If None, it is one if other
+        images have masks.
+    exclude, class_values, channel
+        See `Domain.from_folder`.
     resample
         Whether masks of volumes may be resampled to the grid of their image.
 
     Yields
     ------
     CaseSummary, Problem or Note
-        Case by case, in the order of their names. A case whose mask cannot
-        be used is summarised without it.
+        Findings for each case, in the order of the names. The summary of a case
+        with an invalid mask is without the mask.
     """
     folder = Path(folder)
     try:
@@ -107,7 +106,7 @@ def inspect_folder(
 def inspect_array(
     name: str, image: Array, mask: Array | None, class_values: Values | None, domain: str
 ) -> Iterator[Finding]:
-    """Inspect one case in memory, such as an opened layer; see `inspect_folder`.
+    """Inspect one case in memory, such as a layer of a viewer; see `inspect_folder`.
 
     Parameters
     ----------
@@ -118,14 +117,14 @@ def inspect_array(
     mask
         (H, W) of stored values; None if there is none.
     class_values
-        As for `Domain.from_folder`; None to infer them from the mask.
+        See `Domain.from_folder`; None to infer them from the mask.
     domain
-        Name of its domain, for sentences.
+        Name of the domain, for messages.
 
     Raises
     ------
     InputError
-        If `class_values` make no sense.
+        If `class_values` are invalid.
     """
     array = None if mask is None else partial(_with_values, np.asarray(mask))
     case = _LazyCase(name, name, partial(np.asarray, image), f"mask of {name}", array)
@@ -139,7 +138,7 @@ def _with_values(labels: Array) -> tuple[Array, MaskValues]:
 
 
 def _folder_problems(files: FolderFiles) -> Iterator[Finding]:
-    """Files that stand in the way, and a note for those that are not used."""
+    """Problems with files that prevent the use of the folder, and notes about unused files."""
     for file in files.mixed:
         mixed = f"{file} lies beside volumes; expected either volumes or images"
         yield Problem(files.name_of(file), mixed, files.name_of(file))
@@ -151,10 +150,10 @@ def _folder_problems(files: FolderFiles) -> Iterator[Finding]:
 
 
 def _several_series(files: FolderFiles) -> Iterator[Note]:
-    """A note if TIFFs hold more images than the one that is read."""
+    """A note if TIFF files have more images than the one that is read."""
     notes = list[str]()
     for path in files.images.values():
-        with suppress(InputError):  # of a broken file, which is a problem already
+        with suppress(InputError):  # A broken file is already reported as a problem.
             notes += series_notes(path)
     if notes:
         more = f"; the same of {len(notes) - 1:,} more" if notes[1:] else ""
@@ -189,7 +188,7 @@ def _inspect(case: _LazyCase, reading: MaskReading, masks: Masks) -> Iterator[Fi
 
 
 def _read_classes(cases: Iterable[_LazyCase], class_values: Values | None) -> MaskReading:
-    """How all masks that can be read are read."""
+    """Determine the classes of all readable masks."""
     stored = []
     for case in cases:
         if case.mask is None:
@@ -207,7 +206,7 @@ def _labels(mask: Callable[[], tuple[Array, MaskValues]]) -> Array:
 
 
 def _require_image(image: Array, file: str) -> Array:
-    """Return the image if its shape is one that `Preprocessing.prepare` takes."""
+    """Return the image if `Preprocessing.prepare` supports its shape."""
     if image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (1, 3, 4)):
         return image
     raise InputError(
@@ -219,7 +218,7 @@ def _require_image(image: Array, file: str) -> Array:
 def _read_indices(
     case: _LazyCase, size: tuple[int, int], reading: MaskReading, masks: Masks
 ) -> tuple[NDArray[np.uint8] | None, list[Problem]]:
-    """Read the class indices (H, W) of the mask, None if it cannot be used, and the problems."""
+    """Read the class indices (H, W) of the mask, None if it is invalid, and collect problems."""
     problems, indices = [], None
     try:
         if case.fov and not field_of_view(_require_size_of(case.fov(), size, case.fov_file)).any():

@@ -1,4 +1,4 @@
-"""The slices of whole volumes as cases of a domain."""
+"""Slices of volumes as cases of a domain."""
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -30,15 +30,15 @@ class VolumeSlice:
     image, mask
         Files or folders of volumes; None without mask.
     position
-        Where the slice lies in the volume.
+        Position of the slice in the volume.
     size
         Height and width, pixels.
     values
         Values stored in the mask's slice; None without mask.
     classes
-        From stored values to class indices.
+        Mapping of stored values to class indices.
     resampled
-        What became of the whole mask on the image's grid; None where it lies on it.
+        Outcome of resampling the whole mask; None if it is on the image's grid.
     """
 
     name: str
@@ -52,11 +52,11 @@ class VolumeSlice:
 
     @property
     def files(self) -> dict[str, Path]:
-        """Files or folders of its volumes, by what they are: ``image``, ``mask``."""
+        """Files or folders of the volumes by role: ``image``, ``mask``."""
         return {"image": self.image} | ({} if self.mask is None else {"mask": self.mask})
 
     def read(self) -> Case:
-        """Read the slice; its whole volume stays in memory until another one is read.
+        """Read the slice; the whole volume is cached until another one is read.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class VolumeSlice:
         return Case(self.name, image, self.labels(), position=self.position)
 
     def labels(self) -> NDArray[np.uint8] | None:
-        """Return class indices (H, W), None without mask; InputError if it cannot be read."""
+        """Read class indices (H, W), None without mask; raise InputError if that fails."""
         if self.mask is None:
             return None
         if self.resampled is None:
@@ -82,33 +82,33 @@ class VolumeSlice:
 def slices_in(
     files: FolderFiles, masks: Masks, *, resample: bool = False
 ) -> tuple[dict[str, VolumeSlice], list[StoredMask]]:
-    """Return every slice of the volumes of a folder, and their masks, which are read.
+    """Return all slices of the volumes of a folder, and their masks, which are read.
 
     Parameters
     ----------
     files
-        Of the folder.
+        Files of the folder.
     masks
-        Which of the volumes are taken.
+        Which volumes to take; see `Masks`.
     resample
-        As for `slices_of`.
+        See `slices_of`.
 
     Raises
     ------
     InputError
-        If a file cannot be read, or a mask lies on another grid or is not finite.
+        If a file cannot be read, or a mask is on another grid or not finite.
     """
     images, labels = select_by_mask(files.folder, files.images, files.masks, masks)
-    found, stored = dict[str, VolumeSlice](), list[StoredMask]()
+    slices, stored = dict[str, VolumeSlice](), list[StoredMask]()
     for stem, file in images.items():
         mask = labels.get(stem)
-        found |= slices_of(stem, file, mask, resample=resample)
+        slices |= slices_of(stem, file, mask, resample=resample)
         stored += [stored_mask_of(mask)] if mask is not None else []
-    return found, stored
+    return slices, stored
 
 
 def stored_mask_of(file: Path, name: str = "") -> StoredMask:
-    """Read the mask of a volume for `read_classes`; errors as `slices_of`."""
+    """Read the mask of a volume for `read_classes`; raises as `slices_of`."""
     read = partial(_read_labels, file, _last_change(file))
     return StoredMask(name or str(file), MaskValues.of(read()), read)
 
@@ -116,22 +116,22 @@ def stored_mask_of(file: Path, name: str = "") -> StoredMask:
 def slices_of(
     stem: str, file: Path, mask: Path | None, *, resample: bool = False
 ) -> dict[str, VolumeSlice]:
-    """Return every slice of one volume by name, with the values of its mask, which is read.
+    """Return all slices of a volume by name, with the values of its mask, which is read.
 
     Parameters
     ----------
     stem
         Name of the volume.
     file, mask
-        Of the volume, and of its mask; None if there is none.
+        Paths of the volume and of its mask; None without mask.
     resample
-        Whether a mask on another grid is resampled to that of its image.
+        Whether to resample a mask on another grid to that of its image.
 
     Raises
     ------
     InputError
-        If a file cannot be read, the image has no spacing, or the mask lies on
-        another grid (`GridMismatch`) or is not finite.
+        If a file cannot be read, the image has no spacing, or the mask is on
+        another grid (`GridMismatch`) or not finite.
     """
     volume = open_volume(file)
     depth, height, width = volume.shape
@@ -157,20 +157,20 @@ def slices_of(
 
 
 class GridMismatch(InputError):
-    """A mask lies on another grid than its image, and could be resampled."""
+    """A mask is on another grid than its image, and could be resampled."""
 
 
 def _on_one_grid(volume: Volume, mask: Path, resample: bool) -> bool:
-    """Whether a mask lies on the grid of its image; False only if it may be resampled."""
-    here, there = Grid.of_volume(open_volume(mask)), Grid.of_volume(volume)
-    differences = here.differences(there)
+    """Whether a mask is on the grid of its image; if not, raise unless it is to be resampled."""
+    mask_grid, image_grid = Grid.of_volume(open_volume(mask)), Grid.of_volume(volume)
+    differences = mask_grid.differences(image_grid)
     if not differences:
         return True
-    placed = here.affine is not None and there.affine is not None
-    if placed and resample:
+    have_affines = mask_grid.affine is not None and image_grid.affine is not None
+    if have_affines and resample:
         return False
     sentence = f"{mask} lies on another grid than {volume.path}: {', '.join(differences)}"
-    if not placed:
+    if not have_affines:
         raise InputError(f"{sentence}; expected one grid")
     raise GridMismatch(
         f"{sentence}; expected one grid, or resampling (resample_masks) if both lie in one space"
@@ -181,20 +181,20 @@ def _on_one_grid(volume: Volume, mask: Path, resample: bool) -> bool:
 def _resample(
     mask: Path, image: Path, changed: int, _image_changed: int
 ) -> tuple[NDArray[np.integer], ResampledMask]:
-    """Labels on the grid of the image."""
-    here, there = (Grid.of_volume(open_volume(path)) for path in (mask, image))
-    return resample_labels(_read_labels(mask, changed), here, there, str(mask))
+    """Resample labels to the grid of the image; times of change are part of the cache key."""
+    mask_grid, image_grid = (Grid.of_volume(open_volume(path)) for path in (mask, image))
+    return resample_labels(_read_labels(mask, changed), mask_grid, image_grid, str(mask))
 
 
 def _last_change(path: Path) -> int:
-    """Return when a file, or a folder or anything directly in it, last changed, in ns."""
-    inside = list(path.iterdir()) if path.is_dir() else []
-    return max(each.stat().st_mtime_ns for each in [path, *inside])
+    """Return the latest modification time of a file, or of a folder and its entries, in ns."""
+    entries = list(path.iterdir()) if path.is_dir() else []
+    return max(each.stat().st_mtime_ns for each in [path, *entries])
 
 
 @lru_cache(maxsize=1)
 def _read_voxels(file: Path, _changed: int) -> NDArray[Any]:
-    """Return whole numbers as int16 where they fit, anything else as float32."""
+    """Read voxels as int16 if they are integers in its range, else as float32."""
     voxels = np.asarray(open_volume(file).voxels)
     if not np.isfinite(voxels).all():
         raise InputError(f"{file} has values that are NaN or infinite; expected none")

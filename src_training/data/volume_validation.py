@@ -1,4 +1,4 @@
-"""A domain of volumes before it is used: a summary of every volume, and every problem."""
+"""Validation of a domain of volumes: a summary of every volume, and all problems."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -42,12 +42,12 @@ def inspect_volumes(
     Parameters
     ----------
     files
-        Of the folder.
+        Files of the folder.
     masks, class_values, resample
-        As for `inspect_folder`.
+        See `inspect_folder`.
     """
     images, labels = files.images, files.masks
-    whole, stored = dict[str, list[VolumeSlice]](), dict[str, StoredMask]()
+    volumes, stored = dict[str, list[VolumeSlice]](), dict[str, StoredMask]()
     for stem, file in images.items():
         name = files.name_of(file)
         if masks == "required" and stem not in labels:
@@ -58,7 +58,7 @@ def inspect_volumes(
             slices = list(slices_of(stem, file, labels.get(stem), resample=resample).values())
             if stem in labels:
                 stored[stem] = stored_mask_of(labels[stem], files.name_of(labels[stem]))
-            whole[stem] = slices
+            volumes[stem] = slices
         except GridMismatch as error:
             mask = labels[stem]
             yield Problem(files.name_of(mask), str(error), stem, other_grid=True)
@@ -66,7 +66,7 @@ def inspect_volumes(
             yield Problem(name, str(error), stem)
     reading = read_classes(list(stored.values()), class_values)
     yield from (Note(note, reading.other_values) for note in reading.notes)
-    for stem, slices in whole.items():
+    for stem, slices in volumes.items():
         mask_name = stored[stem].name if stem in stored else ""
         if mask_name in reading.problems:
             yield Problem(mask_name, reading.problems[mask_name], stem)
@@ -83,22 +83,22 @@ def inspect_volumes(
     yield from _note_resampled(
         {
             files.name_of(labels[stem]): slices[0].resampled
-            for stem, slices in whole.items()
+            for stem, slices in volumes.items()
             if slices[0].resampled is not None
         }
     )
 
 
 def _note_resampled(masks: Mapping[str, ResampledMask]) -> Iterator[Note]:
-    """Name each of a few masks that were resampled; of many, how many and the worst."""
+    """Note each resampled mask; if there are many, only their number and the worst."""
     if len(masks) <= _FEW:
         yield from (Note(f"{name} is {mask}.") for name, mask in masks.items())
         return
     worst = max(masks, key=lambda name: masks[name].outside / max(1, masks[name].labelled))
-    whole = ResampledMask(
+    total = ResampledMask(
         sum(mask.labelled for mask in masks.values()), sum(mask.outside for mask in masks.values())
     )
-    yield Note(f"{len(masks):,} masks are {whole}. At the worst, {worst} is {masks[worst]}.")
+    yield Note(f"{len(masks):,} masks are {total}. At the worst, {worst} is {masks[worst]}.")
 
 
 def _summarise_volume(
@@ -118,7 +118,7 @@ def _summarise_volume(
 
 
 def _count_voxels(labelled: VolumeSlice) -> NDArray[np.intp]:
-    """Voxels of each class."""
+    """Number of voxels of each class."""
     labels = labelled.labels()
     assert labels is not None
     return np.bincount(labels.ravel(), minlength=len(labelled.classes.names))

@@ -1,4 +1,4 @@
-"""What a teacher can teach: one interface, one file a method, all of them by name."""
+"""Distillation methods: a common interface, one file per method, and a registry by name."""
 
 from src_training.distillation.base import Distillation, MethodOptions
 from src_training.distillation.registry import (

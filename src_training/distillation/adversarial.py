@@ -19,7 +19,7 @@ from src_training.distillation.base import Distillation, ForwardOutputs, MethodO
 from src_training.networks.base import SegmentationNetwork
 
 MAX_SIDE = 128
-"""Pixels of a side of the critic's input; attention then takes at most 256 KiB a sample."""
+"""Largest side of the critic's input in pixels; bounds an attention matrix to 256 KiB a sample."""
 
 _PENALTY = 10.0
 _WIDTHS = (64, 128, 256, 512)
@@ -28,10 +28,10 @@ _SLOPE = 0.1
 
 
 class Adversarial(Distillation[MethodOptions]):
-    """The student learns logits that a critic takes for the teacher's.
+    """The student learns to predict logits that a critic cannot tell from the teacher's.
 
-    The critic is trained together with the student: its loss has no gradient
-    for the student, the student's has none for the critic.
+    The critic is trained together with the student. The critic's loss has no
+    gradient for the student, and the student's loss has none for the critic.
 
     Parameters
     ----------
@@ -53,16 +53,16 @@ class Adversarial(Distillation[MethodOptions]):
     def for_pair(
         cls, options: MethodOptions, teacher: SegmentationNetwork, student: SegmentationNetwork
     ) -> Self:
-        """Build it with a critic for the student's classes."""
+        """Build the distillation with a critic for the student's classes."""
         return cls(options, Critic(student.classes))
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``adversarial`` of the student and ``critic`` of the critic, scalars of either sign.
+        """Losses ``adversarial`` of the student and ``critic`` of the critic, of either sign.
 
-        -mean D(s), and mean D(s) - mean D(t) + 10 times `gradient_penalty`,
-        where D is the critic of the logits as `pool_logits` returns them.
+        ``adversarial`` is -mean D(s); ``critic`` is mean D(s) - mean D(t) plus 10
+        times `gradient_penalty`. D is the critic's score of logits after `pool_logits`.
         """
         real, fake = pool_logits(teacher.logits), pool_logits(student.logits)
         with frozen(self.critic):
@@ -79,7 +79,7 @@ class Adversarial(Distillation[MethodOptions]):
 class Critic(nn.Module):
     """Four spectrally normalised 4x4 convolutions of stride 2, attention at 256 and 512 channels.
 
-    The mean over pixels at the end, which admits logits of any size, is our
+    The final mean over pixels, which allows logits of any size, is our
     *reconstruction*.
 
     Parameters
@@ -113,12 +113,12 @@ class Critic(nn.Module):
 class SelfAttention(nn.Module):
     """Self-attention between all pixels of a feature (SAGAN, eq. 1-3).
 
-    Its factor gamma is 0 at first: the feature then passes unchanged.
+    The factor gamma is initialised to 0, so that the layer starts as the identity.
 
     Parameters
     ----------
     channels
-        Channels of the feature, at least 8; queries and keys have an eighth of them.
+        Channels of the feature, at least 8; queries and keys have an eighth as many.
     """
 
     def __init__(self, channels: int) -> None:
@@ -129,7 +129,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, h, w) -> the same shape."""
-        query, key, value = (each(x).flatten(2) for each in (self.query, self.key, self.value))
+        query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))
         attention = (query.mT @ key).softmax(-1)
         output: Tensor = x + self.gamma * (value @ attention.mT).view_as(x)
         return output
@@ -171,16 +171,16 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     >>> gradient_penalty(Sum(), real, fake).item()  # the norm is 2
     1.0
     """
-    share = torch.rand_like(real[:, :1, :1, :1])
-    between = torch.lerp(real, fake, share).requires_grad_()
-    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    penalty: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    weight = torch.rand_like(real[:, :1, :1, :1])
+    interpolated = torch.lerp(real, fake, weight).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(interpolated).sum(), interpolated, create_graph=True)
+    penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
     return penalty
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Within the block gradients pass through a module, and its parameters get none."""
+    """Let gradients pass through a module in the block, without gradients for its parameters."""
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in trainable:
         parameter.requires_grad_(False)

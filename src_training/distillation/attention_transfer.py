@@ -35,7 +35,7 @@ class AttentionTransfer(Distillation[AttentionTransferOptions]):
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``attention``: squared difference of attention maps, mean over pixels, sum over taps."""
+        """Loss ``attention``: mean squared difference of attention maps, summed over taps."""
         distances = []
         for tap in self.taps:
             target = teacher.taps[tap]

@@ -1,4 +1,4 @@
-"""The interface of every distillation: options, and losses from two forward passes."""
+"""The interface of all distillations: options, and losses from two forward passes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class MethodOptions(BaseModel):
-    """Options of a distillation method, as a recipe has them.
+    """Options of a distillation method in a recipe.
 
-    Each method derives its own: ``method`` becomes a `Literal` of its name, and
-    every loss of the method has a field of the loss's name, its weight.
+    Each method has a subclass, in which ``method`` is a `Literal` of the method's
+    name, and which has a field for the weight of each loss, named like the loss.
 
     Attributes
     ----------
@@ -39,18 +39,18 @@ class MethodOptions(BaseModel):
 
     @property
     def centred_vectors(self) -> bool | None:
-        """Whether vectors are compared after their batch mean is subtracted; None without any."""
+        """Whether the batch mean is subtracted from semantic vectors; None if none are compared."""
         return None
 
 
 class OutputOptions(MethodOptions):
-    """Options of a method by which the student learns to predict what its teacher predicts.
+    """Options of a method whose student learns the teacher's predictions.
 
     Attributes
     ----------
     teacher_sees
         ``same``: the patch as the student sees it. ``plain``: the patch without
-        its style augmentation, where the teacher is best.
+        style augmentation, on which the teacher is most accurate.
     """
 
     teacher_sees: Annotated[Literal["same", "plain"], Field(title="Teacher sees patches")] = "same"
@@ -66,15 +66,15 @@ class ForwardOutputs:
     Attributes
     ----------
     network
-        The network, for distillations that decode again.
+        The network, for distillations that run its decoder again.
     alignment
-        Its TAN or SAN.
+        TAN of the teacher, or SAN of the student.
     skips, bottleneck, logits
         Outputs of `encode` and `decode` for the anchors: bottleneck
         (B, C, h, w), logits (B, classes, H, W).
     vectors
-        Semantic vectors (B, 1 + K, latent): the anchor's first, then those
-        of its K views. None unless a distillation reads them.
+        Semantic vectors (B, 1 + K, latent) of each anchor and its K views, the
+        anchor's first. None unless a distillation reads them.
     taps
         Features (B, C, h, w) of the anchors at the taps that the
         distillations read.
@@ -88,7 +88,8 @@ class ForwardOutputs:
         Logits of the mixed patches, (B, classes, H, W). None unless a
         distillation `mixes`.
     mixed_share, partner_mask
-        Of which anchors those are, and their masks; see `Mixed`. The student's alone.
+        Weights of the anchors in the mixed patches, and masks of the anchors that
+        they are mixed with; see `Mixed`. Only in the student's outputs.
     """
 
     network: SegmentationNetwork
@@ -111,12 +112,12 @@ class ForwardOutputs:
         return torch.cat([self.logits[:, None], self.view_logits], dim=1)
 
     def map(self, change: Callable[[Tensor], Tensor], *fields: str) -> Self:
-        """Apply a function to every tensor, or to those of the named fields alone."""
+        """Apply a function to every tensor, or only to the tensors of the named fields."""
         names = fields or _TENSOR_FIELDS
         return replace(self, **{name: _map(getattr(self, name), change) for name in names})
 
     def with_views(self, count: int) -> Self:
-        """The same outputs with no more than the first views of each sample."""
+        """Keep only the first `count` views of each sample."""
         return replace(
             self,
             vectors=None if self.vectors is None else self.vectors[:, : 1 + count],
@@ -150,43 +151,43 @@ def _map(value: _Tensors, change: Callable[[Tensor], Tensor]) -> _Tensors:
 
 
 class Distillation(nn.Module, ABC, Generic[Options]):
-    """A loss, or several, that a student learns from its teacher's outputs.
+    """One or several losses of a student, computed from its own and its teacher's outputs.
 
-    It knows no files, devices, recipes or training loops. Parameters of its
-    own, if it has any, are trained together with the student.
+    It does not depend on files, devices, recipes or training loops. Parameters
+    of the distillation itself are trained together with the student.
 
     Parameters
     ----------
     options
-        Options of the method that this is a part of.
+        Options of the method that this distillation is a part of.
 
     Attributes
     ----------
     loss_names
-        Names of the losses; the options have a field of each name, its weight.
+        Names of the losses; the options have a weight of the same name for each.
     taps
         Names of the features of `SegmentationNetwork.taps` that it reads.
     reads_vectors
         Whether it reads the semantic vectors of anchors and views.
     predicts_views
-        Whether it reads the student's logits of the views, if it has any.
+        Whether it reads the student's logits of the views, if there are views.
     learns_outputs
-        Whether the teacher's logits are what the student is to predict: then
-        `OutputOptions.teacher_sees` says of which patch they are.
+        Whether the student learns to predict the teacher's logits. Then
+        `OutputOptions.teacher_sees` selects the patch that the teacher predicts.
     mixes
-        Whether it reads both networks' logits of mixed patches, and none of the
-        teacher's of the anchors.
+        Whether it reads both networks' logits of mixed patches, and not the
+        teacher's logits of the anchors.
     reads_teacher
-        Whether it reads anything of the teacher.
+        Whether it reads any output of the teacher.
     half_precision
-        Whether it may compute in half precision; otherwise all tensors are
-        converted to float32 or better first.
+        Whether it may compute in half precision; otherwise all tensors of lower
+        precision are converted to float32 first.
     adam
-        Settings of Adam for its own parameters, instead of those of the stage.
+        Settings of Adam for the distillation's own parameters, which override
+        those of the stage.
     whole_batch
-        Fields of `ForwardOutputs` that its losses need of the whole batch
-        where that is spread over processes: those of losses that are no means
-        over all samples. The masks are then of the whole batch, too.
+        Fields of `ForwardOutputs` to gather from all processes, for losses that
+        are not means over samples. The masks are then gathered, too.
     has_paraphraser
         Whether it has a `paraphraser`, which is trained before the student.
     """
@@ -212,12 +213,12 @@ class Distillation(nn.Module, ABC, Generic[Options]):
     def for_pair(
         cls, options: Options, teacher: SegmentationNetwork, student: SegmentationNetwork
     ) -> Self:
-        """Build it for two networks, whose numbers of channels or classes it may need."""
+        """Build the distillation for the channels and classes of two networks."""
         return cls(options)
 
     @classmethod
     def weights(cls, options: Options) -> dict[str, float]:
-        """Weight of each loss by name, the weight of the method included."""
+        """Weight of each loss by name, times the weight of the method."""
         return {name: options.weight * getattr(options, name) for name in cls.loss_names}
 
     @property
@@ -227,21 +228,21 @@ class Distillation(nn.Module, ABC, Generic[Options]):
 
     @property
     def views(self) -> int:
-        """Number K of augmented views that it reads of each sample."""
+        """Number K of augmented views that it reads for each sample."""
         return 0
 
     @property
     def sees_plain(self) -> bool:
-        """Whether its teacher's logits are those of the anchors without style augmentation."""
+        """Whether it reads the teacher's logits of the anchors without style augmentation."""
         options = self.options
-        asked = isinstance(options, OutputOptions) and options.teacher_sees == "plain"
-        return self.learns_outputs and asked
+        plain = isinstance(options, OutputOptions) and options.teacher_sees == "plain"
+        return self.learns_outputs and plain
 
     @property
     def reads_anchors(self) -> bool:
-        """Whether it reads the teacher's pass of the anchors as the student sees them."""
-        outputs_alone = self.learns_outputs and (self.sees_plain or self.mixes)
-        return self.reads_teacher and not (outputs_alone and not self.taps)
+        """Whether it reads the teacher's forward pass of the anchors as the student sees them."""
+        reads_other_logits = self.learns_outputs and (self.sees_plain or self.mixes)
+        return self.reads_teacher and (bool(self.taps) or not reads_other_logits)
 
     def forward(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
@@ -269,14 +270,19 @@ class Distillation(nn.Module, ABC, Generic[Options]):
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """As `forward`; the teacher is detached and, unless `half_precision`, all is float32.
+        """Compute the losses; see `forward`.
 
-        A loss is a mean over all samples, or needs its fields in `whole_batch`.
+        The teacher's outputs are detached and, unless `half_precision`, all
+        tensors are float32. A loss that is not a mean over all samples needs the
+        fields that it reads in `whole_batch`.
         """
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """Convert a tensor of lower precision to float32; integers, such as pooling indices, stay."""
+    """Convert a floating-point tensor of lower precision to float32.
+
+    Integer tensors, such as pooling indices, are returned unchanged.
+    """
     if not tensor.is_floating_point():
         return tensor
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -27,10 +27,10 @@ class CoCoOptions(MethodOptions):
 class CoCo(Distillation[CoCoOptions]):
     """The student learns how the spatial similarities of different layers correlate.
 
-    The abstract names what is modelled: correlations, between layers, of
-    channel-mixed spatial similarity. The layers, the pooling to one grid of
-    nodes and the product are our *reconstruction*. The paper's adversarial
-    part and paraphraser are those of Graph Flow, which builds on it.
+    The paper's abstract describes correlations, between layers, of channel-mixed
+    spatial similarity. The layers, the pooling to one grid of nodes and the
+    product are our *reconstruction*. The paper's adversarial part and its
+    paraphraser are implemented with Graph Flow, which builds on this paper.
     """
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_quarter", "encoder_eighth", "decoder_quarter")
@@ -39,21 +39,23 @@ class CoCo(Distillation[CoCoOptions]):
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``correlation``: mean squared difference, mean over pairs of layers."""
+        """Loss ``correlation``: mean squared difference, mean over pairs of layers."""
         grid = node_grid(teacher.taps["encoder_eighth"])
-        target, own = (
-            [pairwise_similarity(each.taps[tap], grid) for tap in self.taps]
-            for each in (teacher, student)
+        targets, similarities = (
+            [pairwise_similarity(outputs.taps[tap], grid) for tap in self.taps]
+            for outputs in (teacher, student)
         )
         distances = [
-            F.mse_loss(layer_correlation(own[a], own[b]), layer_correlation(target[a], target[b]))
-            for a, b in combinations(range(len(self.taps)), 2)
+            F.mse_loss(layer_correlation(*student_pair), layer_correlation(*teacher_pair))
+            for student_pair, teacher_pair in zip(
+                combinations(similarities, 2), combinations(targets, 2), strict=True
+            )
         ]
         return {"correlation": torch.stack(distances).mean()}
 
 
 def layer_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """S_a S_b / n of the similarities S of two layers, each (B, n, n) (*reconstruction*).
+    """S_a S_b / n for the similarities S of two layers, each (B, n, n) (*reconstruction*).
 
     Examples
     --------

@@ -31,9 +31,10 @@ class EMKDOptions(OutputOptions):
     rad_low, rad_high
         Weights of the distance between region affinities, at 1/2 and at 1/8.
     empty_regions
-        ``left_out``: pairs with a region that a sample lacks do not count.
-        ``counted``: they count as no distance, as in the public code a sample
-        without foreground does; one without background is NaN there.
+        How pairs count of which a sample lacks a region. ``left_out``: they are
+        excluded from the mean. ``counted``: they count as a distance of 0. The
+        public code does so for samples without foreground, and returns NaN for
+        samples without background.
     """
 
     method: Literal["emkd"] = "emkd"
@@ -48,21 +49,21 @@ class EMKDOptions(OutputOptions):
 class EMKD(Distillation[EMKDOptions]):
     """The student learns prediction maps, importance maps and the affinity of regions.
 
-    Loss from masks and schedule are the recipe's: the paper's are
-    ``supervised: dice_focal``, ``dice_focal_detached`` in its public code, Adam at
-    1e-2 with cosine decay, and batches of 16.
+    The recipe sets the supervised loss and the schedule. The paper uses
+    ``supervised: dice_focal`` (its public code: ``dice_focal_detached``), Adam
+    at 1e-2 with cosine decay, and batches of 16.
     """
 
     taps: ClassVar[tuple[str, ...]] = tuple(_LEVELS.values())
     learns_outputs: ClassVar[bool] = True
     loss_names: ClassVar[tuple[str, ...]] = ("pmd", "imd_low", "imd_high", "rad_low", "rad_high")
-    # Pairs of regions are counted over all labelled samples.
+    # The mean is over the pairs of all labelled samples.
     whole_batch: ClassVar[tuple[str, ...]] = ("taps",)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``pmd`` of the logits, ``imd`` and ``rad`` of a low and of a high feature."""
+        """Losses ``pmd`` of the logits, ``imd`` and ``rad`` of a low and of a high feature."""
         losses = {"pmd": softened_divergence(teacher.logits, student.logits, TEMPERATURE)}
         classes, labelled = student.logits.shape[1], len(mask)
         counted = self.options.empty_regions == "counted"
@@ -107,7 +108,7 @@ def importance_map(feature: Tensor) -> Tensor:
     >>> importance_map(torch.tensor([[[[1.0, -1.0, 0.0]]]]))
     tensor([[0.7071, 0.7071, 0.0000]])
     """
-    # The fourth power of large values overflows; the normalisation undoes the scaling.
+    # Scale to at most 1, so that the fourth power cannot overflow; normalisation undoes the scale.
     largest = feature.detach().abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
     return F.normalize((feature / largest).pow(4).mean(1).flatten(1))
 
@@ -117,7 +118,7 @@ def affinity_distance(
 ) -> Tensor:
     """RAD, the distance of region affinities: (RC_S - RC_T)², mean over pairs and samples.
 
-    Pairs with an empty region are left out (*reconstruction*), or count as 0.
+    Pairs with an empty region are excluded (*reconstruction*), or count as 0.
 
     Parameters
     ----------
@@ -126,14 +127,14 @@ def affinity_distance(
     mask
         Integer classes (B, H, W).
     classes
-        Number of classes, the background included; every two make a pair.
+        Number of classes, the background included. Every two classes are a pair.
     empty_counted
-        Whether the mean is over all pairs; see `EMKDOptions`.
+        Whether the mean includes pairs with an empty region; see `EMKDOptions`.
 
     Returns
     -------
     Tensor
-        Scalar, >= 0; 0 if every pair has a region that is empty at either size.
+        Scalar, >= 0; 0 if every pair has a region that is empty at one of both sizes.
 
     Examples
     --------
@@ -143,12 +144,11 @@ def affinity_distance(
     >>> affinity_distance(teacher, student, mask, classes=2).item()
     1.0
     """
-    (target, in_teacher), (own, in_student) = (
-        region_affinity(feature, mask, classes) for feature in (teacher, student)
-    )
-    present = (in_teacher & in_student).to(own.dtype)
+    target, in_teacher = region_affinity(teacher, mask, classes)
+    affinity, in_student = region_affinity(student, mask, classes)
+    present = (in_teacher & in_student).to(affinity.dtype)
     count = present.numel() if empty_counted else present.sum().clamp(min=1)
-    return ((own - target).square() * present).sum() / count
+    return ((affinity - target).square() * present).sum() / count
 
 
 def region_affinity(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -159,7 +159,7 @@ def region_affinity(feature: Tensor, mask: Tensor, classes: int) -> tuple[Tensor
     feature
         (B, C, h, w).
     mask
-        Integer classes (B, H, W), sampled at the feature's size.
+        Integer classes (B, H, W), resampled to the feature's size.
     classes
         Number of classes, the background included.
 

@@ -31,18 +31,19 @@ class FSPOptions(MethodOptions):
 
 
 class FSP(Distillation[FSPOptions]):
-    """The student learns how the teacher's features of one layer follow from another's.
+    """The student learns how the teacher's features of one layer relate to another layer's.
 
-    The paper assumes a student with the teacher's channels. Where they differ,
-    a 1x1 convolution, trained together with the student, maps the student's to
-    the teacher's; it, the layers and the weight are our *reconstruction*.
+    The paper assumes that both networks have the same channels. Where they
+    differ, a 1x1 convolution, trained together with the student, maps the
+    student's channels to the teacher's. This convolution, the choice of layers
+    and the weight are our *reconstruction*.
 
     Parameters
     ----------
     options
         Weight of the loss.
     channels
-        Tap -> channels of the student and of the teacher, where they differ.
+        Tap -> channels of the student and of the teacher, for taps where they differ.
     """
 
     taps: ClassVar[tuple[str, ...]] = tuple(
@@ -60,7 +61,7 @@ class FSP(Distillation[FSPOptions]):
     def for_pair(
         cls, options: FSPOptions, teacher: SegmentationNetwork, student: SegmentationNetwork
     ) -> Self:
-        """Build it with a convolution for each tap whose channels differ."""
+        """Build the distillation with a convolution for each tap whose channels differ."""
         before, after = student.tap_channels(*cls.taps), teacher.tap_channels(*cls.taps)
         pairs = {tap: (before[tap], after[tap]) for tap in cls.taps}
         return cls(options, {tap: pair for tap, pair in pairs.items() if pair[0] != pair[1]})
@@ -68,7 +69,7 @@ class FSP(Distillation[FSPOptions]):
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``flow``: mean squared difference of the FSP matrices, mean over pairs of layers."""
+        """Loss ``flow``: mean squared difference of the FSP matrices, mean over pairs of layers."""
         adapted = {
             tap: self.adapted[tap](feature) if tap in self.adapted else feature
             for tap, feature in student.taps.items()

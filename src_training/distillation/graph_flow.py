@@ -1,8 +1,8 @@
 """Graph Flow: Zou et al., "Cross-layer graph flow distillation", IEEE TMI, arXiv 2203.08667.
 
-The scaffold (taps, paraphraser, weights, adversarial part) is published; what
-the salience graph is made of is our *reconstruction*. The paraphraser is that of
-Kim et al., "Paraphrasing complex network" (factor transfer), NeurIPS 2018,
+The taps, the paraphraser, the weights and the adversarial part are published;
+the definition of the salience graph is our *reconstruction*. The paraphraser is
+from Kim et al., "Paraphrasing complex network" (factor transfer), NeurIPS 2018,
 arXiv 1802.04977.
 """
 
@@ -29,11 +29,11 @@ _NEGATIVE_SLOPE = 0.1
 _ENCODER, _DECODER = "encoder_quarter", "decoder_quarter"
 _UPSAMPLED = "decoder_quarter_upsampled"
 PATCH = 3
-"""Side of the patch that is a node, in pixels of the feature (*reconstruction*)."""
+"""Side of the patch of a node, in pixels of the feature (*reconstruction*)."""
 
 
 class Graph(NamedTuple):
-    """A salience graph, or the difference of two (*reconstruction*).
+    """A salience graph, or the difference of two graphs (*reconstruction*).
 
     Attributes
     ----------
@@ -53,9 +53,9 @@ class Graph(NamedTuple):
 class GraphFlowOptions(OutputOptions):
     """Options of ``graph_flow``; the weights are the published ones, for raw sums.
 
-    The public code (WrinkleXuan/Graph-FLow) differs: its edges weigh 1e-8
-    (`edges`), where the table of the paper has 1e-9, and `teacher_decoder` is
-    ``upsampled``. Students are read after the skip is joined there, too.
+    The public code (WrinkleXuan/Graph-FLow) differs in two options: `edges` is
+    1e-8, where the table of the paper has 1e-9, and `teacher_decoder` is
+    ``upsampled``. The student's decoder is read after the skip there, too.
 
     Attributes
     ----------
@@ -66,9 +66,9 @@ class GraphFlowOptions(OutputOptions):
     adversarial, critic
         Weights of the losses of `Adversarial`: the student's and the critic's own.
     teacher_decoder
-        Where the teacher's decoder is read: ``joined``, what a level makes of the
-        skip and of the level before, or ``upsampled``, the latter alone, which
-        FANet has a tap for.
+        Which feature of the teacher's decoder is read. ``joined``: the output of
+        a decoder level. ``upsampled``: the upsampled input of that level, before
+        the skip is joined; only FANet has a tap for it.
     """
 
     method: Literal["graph_flow"] = "graph_flow"
@@ -161,7 +161,7 @@ class Paraphrasers(nn.Module):
 
     def forward(self, taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Code (B, k, h, w), in the student's channels, of each tap's feature (B, C, h, w)."""
-        return {tap: each.encoder(taps[tap]) for tap, each in self.by_tap.items()}  # type: ignore[operator]  # ModuleDict hides the type
+        return {tap: module.encoder(taps[tap]) for tap, module in self.by_tap.items()}  # type: ignore[operator]  # ModuleDict hides the type
 
 
 def _conv_leaky_relu(convolution: nn.Module) -> tuple[nn.Module, ...]:
@@ -171,14 +171,14 @@ def _conv_leaky_relu(convolution: nn.Module) -> tuple[nn.Module, ...]:
 class GraphFlow(Distillation[MethodOptions]):
     """The student learns how the salience graph changes from encoder to decoder, and the logits.
 
-    The losses are raw sums, which the published weights fit.
+    The losses are raw sums, for which the published weights are chosen.
 
     Parameters
     ----------
     options
         Options of a method with fields ``vertices``, ``edges`` and ``prediction``.
     paraphraser
-        Brings the teacher's taps to the student's channels.
+        Maps the teacher's taps to the student's channels.
     """
 
     taps: ClassVar[tuple[str, ...]] = (_ENCODER, _DECODER)
@@ -194,13 +194,13 @@ class GraphFlow(Distillation[MethodOptions]):
     def for_pair(
         cls, options: MethodOptions, teacher: SegmentationNetwork, student: SegmentationNetwork
     ) -> Self:
-        """Build it with a paraphraser from the teacher's channels to the student's.
+        """Build the distillation with a paraphraser of the teacher's to the student's channels.
 
         Raises
         ------
         InputError
-            If the student's two taps differ in channels: their graphs would
-            differ in nodes. If the teacher lacks the tap that an option asks for.
+            If the student's two taps differ in channels, so that their graphs
+            would differ in nodes, or if the teacher has no upsampled tap.
         """
         taps = _teacher_taps(options)
         if missing := [tap for tap in taps if tap not in teacher.taps]:
@@ -215,20 +215,23 @@ class GraphFlow(Distillation[MethodOptions]):
                 f"{after[_ENCODER]} channels and whose {_DECODER} has {after[_DECODER]}; "
                 "expected one whose decoder has features"
             )
-        pairs = {tap: (before[tap], after[own]) for tap, own in zip(taps, cls.taps, strict=True)}
+        pairs = {
+            teacher_tap: (before[teacher_tap], after[student_tap])
+            for teacher_tap, student_tap in zip(taps, cls.taps, strict=True)
+        }
         return cls(options, Paraphrasers(pairs))
 
     @property
     def teacher_taps(self) -> tuple[str, ...]:
-        """Names of the teacher's features that it reads: in the encoder, and in the decoder."""
+        """Names of the teacher's features that it reads, of the encoder and of the decoder."""
         return _teacher_taps(self.options)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``vertices`` and ``edges`` of the variation graphs, ``prediction`` of the logits.
+        """Losses ``vertices`` and ``edges`` of the variation graphs, ``prediction`` of the logits.
 
-        Σ (ΔV_S - ΔV_T)² and Σ (ΔE_S - ΔE_T)² of a sample, mean over samples,
+        Σ (ΔV_S - ΔV_T)² and Σ (ΔE_S - ΔE_T)² of each sample, mean over samples,
         where Δ is decoder minus encoder; and KL(p_T || p_S), mean over pixels.
         """
         codes = self.paraphraser(teacher.taps)
@@ -257,8 +260,8 @@ class GraphFlow(Distillation[MethodOptions]):
 class NormalisedGraphFlow(GraphFlow):
     """Graph Flow with unit nodes, cosine edges and means instead of sums (*reconstruction*).
 
-    The size of the losses depends neither on the strength of the features nor
-    on their number of channels, so that weights near 1 suit them.
+    The losses do not scale with the magnitude of the features or their number
+    of channels, so that weights near 1 are suitable.
 
     Parameters
     ----------
@@ -290,7 +293,7 @@ def salient_patches(feature: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (B, k, PATCH²), row by row. Of several strongest responses the first counts.
+        (B, k, PATCH²), row by row. The first of equal maxima is the centre.
 
     Examples
     --------
@@ -303,7 +306,7 @@ def salient_patches(feature: Tensor) -> Tensor:
     strongest = feature.flatten(2).argmax(-1)
     padded = F.pad(feature, [PATCH // 2] * 4)
     padded_width = padded.shape[-1]
-    # A patch begins, in the padded feature, at the coordinates of its centre in the feature.
+    # Padding shifts all by PATCH // 2, so the centre's coordinates are the corner's after padding.
     corner = strongest // width * padded_width + strongest % width
     steps = torch.arange(PATCH, device=feature.device)
     offsets = (steps[:, None] * padded_width + steps).flatten()

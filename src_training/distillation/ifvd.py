@@ -31,19 +31,19 @@ class IFVD(Distillation[IFVDOptions]):
 
     taps: ClassVar[tuple[str, ...]] = ("decoder_half",)
     loss_names: ClassVar[tuple[str, ...]] = ("variation",)
-    # The loss is a mean over the labelled samples alone.
+    # The loss is a mean over only the labelled samples.
     whole_batch: ClassVar[tuple[str, ...]] = ("taps",)
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``variation``: mean squared difference of both networks' `class_similarity`."""
+        """Loss ``variation``: mean squared difference of both networks' `class_similarity`."""
         classes = student.logits.shape[1]
-        target, own = (
-            class_similarity(each.taps["decoder_half"][: len(mask)], mask, classes)
-            for each in (teacher, student)
+        target, similarity = (
+            class_similarity(outputs.taps["decoder_half"][: len(mask)], mask, classes)
+            for outputs in (teacher, student)
         )
-        return {"variation": F.mse_loss(own, target)}
+        return {"variation": F.mse_loss(similarity, target)}
 
 
 def class_similarity(feature: Tensor, mask: Tensor, classes: int) -> Tensor:
@@ -54,7 +54,7 @@ def class_similarity(feature: Tensor, mask: Tensor, classes: int) -> Tensor:
     feature
         (B, C, h, w).
     mask
-        Integer classes (B, H, W), sampled at the feature's size.
+        Integer classes (B, H, W), resampled to the feature's size.
     classes
         Number of classes, the background included.
 
@@ -71,5 +71,5 @@ def class_similarity(feature: Tensor, mask: Tensor, classes: int) -> Tensor:
     tensor([[[0.7071, 0.7071, 1.0000]]])
     """
     inside = regions(mask, classes, feature.shape[-2:])
-    own_mean = region_means(feature, inside).mT @ inside.flatten(2).to(feature.dtype)
-    return (unit_vectors(feature, 1) * unit_vectors(own_mean.view_as(feature), 1)).sum(1)
+    class_mean = region_means(feature, inside).mT @ inside.flatten(2).to(feature.dtype)
+    return (unit_vectors(feature, 1) * unit_vectors(class_mean.view_as(feature), 1)).sum(1)

@@ -11,7 +11,7 @@ from src_training.distillation.base import Distillation, ForwardOutputs, OutputO
 from src_training.losses.divergence import softened_divergence
 
 TEMPERATURE = 4.0
-"""T, by which logits are divided; the paper found 1 to 20 equally good."""
+"""Temperature T, which divides the logits; 1 to 20 worked equally well in the paper."""
 
 
 class LogitsKDOptions(OutputOptions):
@@ -36,5 +36,5 @@ class LogitsKD(Distillation[LogitsKDOptions]):
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``logits``: see `softened_divergence`."""
+        """Loss ``logits``: `softened_divergence` of the logits."""
         return {"logits": softened_divergence(teacher.logits, student.logits, TEMPERATURE)}

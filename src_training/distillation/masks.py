@@ -1,4 +1,4 @@
-"""A control, not a distillation: the mask takes the teacher's place."""
+"""A control without a teacher: the student learns the masks in place of teacher outputs."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -11,26 +11,28 @@ from src_training.distillation.base import Distillation, ForwardOutputs, MethodO
 
 
 class MasksOptions(MethodOptions):
-    """Options of ``masks``, the student without a teacher; a run has it alone or beside a method.
+    """Options of ``masks``, a student without a teacher; a run may combine it with a method.
 
-    Alone it learns from the images with masks only, and as many a step as the baseline.
+    Without another method, the student sees only images with masks, as many in
+    each step as the baseline.
 
     Attributes
     ----------
     ce
         Weight of the cross entropy of anchor and views.
     mixed
-        Weight of the cross entropy of mixed patches with the mixed masks, the
-        control of ``function_matching``.
+        Weight of the cross entropy of mixed patches and mixed masks, the
+        control for ``function_matching``.
     views
-        Views of each sample (K). With none, nothing is added to the losses
-        from masks: the student alone.
+        Views of each sample (K). With 0, `ce` adds nothing to the supervised
+        losses.
     longer
-        Factor on the steps of ``distil``, for a student alone that takes as
-        long as a distilled one; what a step costs is measured, so it has decimals.
+        Factor on the steps of ``distil``, so that a student without a teacher
+        trains for as long as a distilled one. It is the measured ratio of the
+        time per step, hence not an integer.
     whole_batch
-        Whether, beside images without masks, all patches of a batch have
-        masks, and not half of them.
+        Whether all patches of a batch have masks, instead of half of them,
+        where there are also images without masks.
     """
 
     method: Literal["masks"] = "masks"
@@ -42,26 +44,26 @@ class MasksOptions(MethodOptions):
 
 
 class Masks(Distillation[MasksOptions]):
-    """Teach the mask in anchor and views alike.
+    """The student learns the mask in the anchor and in its views.
 
-    Whatever gain this has is one of the further passes, and not of a teacher.
+    A gain over the baseline then comes from the additional views, not from a teacher.
     """
 
     loss_names: ClassVar[tuple[str, ...]] = ("ce",)
     predicts_views: ClassVar[bool] = True
-    # A mean over labelled samples, of which processes may have different numbers.
+    # A mean over labelled samples, whose number may differ between processes.
     whole_batch: ClassVar[tuple[str, ...]] = ("logits", "view_logits")
     reads_teacher: ClassVar[bool] = False
 
     @property
     def views(self) -> int:
-        """Number K of augmented views that it reads of each sample."""
+        """Number K of augmented views that it reads for each sample."""
         return self.options.views
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``ce``, mean over pixels of all 1 + K views of the labelled samples; 0 without views."""
+        """Loss ``ce``, mean over pixels of anchor and K views of labelled samples; 0 if K is 0."""
         if not self.options.views:
             return {"ce": student.logits.new_zeros(())}
         styles = student.styles[: len(mask)]
@@ -70,9 +72,9 @@ class Masks(Distillation[MasksOptions]):
 
 
 class MixedMasks(Distillation[MasksOptions]):
-    """Teach the mixed masks of mixed patches: mixup (Zhang et al. 2018, arXiv 1710.09412).
+    """The student learns the mixed masks of mixed patches (mixup, arXiv 1710.09412).
 
-    `FunctionMatching` without its teacher: the same patches and passes.
+    It has the same patches and student passes as `FunctionMatching`, without a teacher.
     """
 
     loss_names: ClassVar[tuple[str, ...]] = ("mixed",)
@@ -83,15 +85,15 @@ class MixedMasks(Distillation[MasksOptions]):
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``mixed``: λ CE(own mask) + (1 - λ) CE(the partner's), mean over labelled samples.
+        """Loss ``mixed``: λ CE(anchor's mask) + (1 - λ) CE(partner's mask).
 
-        A partner without a mask adds nothing.
+        The mean is over labelled samples; a partner without a mask contributes 0.
         """
         assert student.mixed_logits is not None
         assert student.mixed_share is not None and student.partner_mask is not None
         labelled = len(mask)
         logits, partner = student.mixed_logits[:labelled], student.partner_mask[:labelled]
         share = student.mixed_share[:labelled, 0]
-        own = F.cross_entropy(logits, mask, reduction="none")
-        others = F.cross_entropy(logits, partner, reduction="none", ignore_index=-1)
-        return {"mixed": torch.lerp(others, own, share).mean()}
+        anchor_loss = F.cross_entropy(logits, mask, reduction="none")
+        partner_loss = F.cross_entropy(logits, partner, reduction="none", ignore_index=-1)
+        return {"mixed": torch.lerp(partner_loss, anchor_loss, share).mean()}

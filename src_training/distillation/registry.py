@@ -1,4 +1,4 @@
-"""Every distillation method by its name; a new one is a file and a line here."""
+"""Registry of the distillation methods by name; a new method is a file and an entry here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,13 +38,13 @@ class MethodSpec:
     Attributes
     ----------
     title
-        Its name in prose.
+        Display name.
     citation
-        Where it is published.
+        Reference of the publication.
     options
-        What a recipe may set, with the published defaults.
+        Options of the method in a recipe.
     parts
-        The distillations that it sums.
+        Distillations whose losses are summed.
     """
 
     title: str
@@ -91,11 +91,11 @@ def parse_options(content: object) -> MethodOptions:
     Raises
     ------
     pydantic.ValidationError
-        If the method is none of `METHODS`, or one of its options is unknown or not allowed.
+        If the method is not in `METHODS`, or one of its options is unknown or invalid.
     """
     if isinstance(content, MethodOptions):
         return content
-    # Made at the first call: a method may be registered after this module was imported.
+    # Built on demand, because a method may be registered after this module is imported.
     return _adapter(tuple(spec.options for spec in METHODS.values())).validate_python(content)
 
 
@@ -106,7 +106,7 @@ def _adapter(options: tuple[type[MethodOptions], ...]) -> TypeAdapter[MethodOpti
 
 
 def active_parts(options: MethodOptions) -> list[type[Distillation[Any]]]:
-    """Parts of a method that have a loss whose weight is not 0."""
+    """Parts of a method with a loss of nonzero weight."""
     return [part for part in METHODS[options.method].parts if any(part.weights(options).values())]
 
 
@@ -127,31 +127,30 @@ def build_distillations(
     ]
 
 
-def _outputs_alone(part: type[Distillation[Any]]) -> bool:
-    """Whether a part reads nothing of the teacher but its outputs."""
+def _reads_only_outputs(part: type[Distillation[Any]]) -> bool:
+    """Whether a part reads at most the teacher's logits, and no features inside it."""
     inside = part.taps or part.reads_vectors or part.has_paraphraser
     return not inside and (part.learns_outputs or not part.reads_teacher)
 
 
 def output_methods() -> list[str]:
-    """Names of the methods that read nothing of the teacher but its outputs."""
-    return [name for name, spec in METHODS.items() if all(map(_outputs_alone, spec.parts))]
+    """Names of the methods that read no features inside the teacher."""
+    return [name for name, spec in METHODS.items() if all(map(_reads_only_outputs, spec.parts))]
 
 
 def inner_features(options: MethodOptions) -> str:
-    """Which parts of a method read what is inside the teacher, as a clause; empty if none do."""
-    parts = active_parts(options)
-    inside = [part for part in parts if not _outputs_alone(part)]
-    if not inside:
+    """Clause about the parts of a method that read features inside the teacher; empty if none."""
+    feature_parts = [part for part in active_parts(options) if not _reads_only_outputs(part)]
+    if not feature_parts:
         return ""
     clause = f"{options.method} reads features inside the teacher"
-    if len(inside) == len(METHODS[options.method].parts):
+    if len(feature_parts) == len(METHODS[options.method].parts):
         return clause
-    names = ", ".join(name for part in inside for name in part.loss_names)
+    names = ", ".join(name for part in feature_parts for name in part.loss_names)
     return f"{clause} unless its weights {names} are 0"
 
 
 def sees_plain(options: MethodOptions) -> bool:
-    """Whether a method has the teacher predict patches without style augmentation."""
+    """Whether the teacher of a method predicts patches without style augmentation."""
     plain = isinstance(options, OutputOptions) and options.teacher_sees == "plain"
     return plain and any(part.learns_outputs for part in active_parts(options))

@@ -10,7 +10,7 @@ from src_training.distillation.base import Distillation, ForwardOutputs, MethodO
 from src_training.losses.regions import resized
 
 MAX_NODES = 16
-"""Nodes of a side; a graph then takes at most 256 KiB a sample."""
+"""Largest number of nodes along a side; bounds a graph to 256 KiB a sample."""
 
 
 class SKDOptions(MethodOptions):
@@ -21,9 +21,9 @@ class SKDOptions(MethodOptions):
     pairwise
         Weight of the distance between pair-wise similarities.
     form
-        ``paper``: nodes are means of 2 x 2 pixels. ``code``, as the public code
-        is run: two by two nodes of the whole feature, each the maxima of its
-        pixels, and no gradient through the norm that a node is divided by.
+        ``paper``: nodes are means of 2 x 2 pixels. ``code``, as in the public
+        code: 2 x 2 nodes for the whole feature, each the maximum over its pixels,
+        and no gradient through the norm that divides a node.
     """
 
     method: Literal["skd"] = "skd"
@@ -35,7 +35,8 @@ class SKD(Distillation[SKDOptions]):
     """The student learns the similarity of any two nodes of the deepest common feature (eq. 2).
 
     The public code (irfanICMLL/structure_knowledge_distillation) differs; see `SKDOptions.form`.
-    Its other parts, pixel-wise and holistic, and its weight of 0.5 are no part of this.
+    The pixel-wise and holistic parts of the paper and the public code's weight of 0.5 are not
+    implemented.
     """
 
     taps: ClassVar[tuple[str, ...]] = ("encoder_eighth",)
@@ -44,27 +45,27 @@ class SKD(Distillation[SKDOptions]):
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``pairwise``: mean squared difference of the similarities, from 0 to 4."""
+        """Loss ``pairwise``: mean squared difference of the similarities, from 0 to 4."""
         target, feature = teacher.taps["encoder_eighth"], student.taps["encoder_eighth"]
         if self.options.form == "code":
-            # Both by the teacher's size, which the student's is resized to elsewhere.
+            # Resize the student's feature, so that both networks have the same grid of nodes.
+            feature = resized(feature, target.shape[-2:])
             kernel = [max(1, length // 2) for length in target.shape[-2:]]
-            nodes = (
-                F.max_pool2d(resized(each, target.shape[-2:]), kernel, ceil_mode=True)
-                for each in (feature, target)
+            similarity, expected = (
+                detached_similarity(F.max_pool2d(x, kernel, ceil_mode=True).flatten(2))
+                for x in (feature, target)
             )
-            own, expected = (detached_similarity(each.flatten(2)) for each in nodes)
-            return {"pairwise": F.mse_loss(own, expected)}
-        grid = node_grid(target)
-        own = pairwise_similarity(feature, grid)
-        return {"pairwise": F.mse_loss(own, pairwise_similarity(target, grid))}
+        else:
+            grid = node_grid(target)
+            similarity, expected = (pairwise_similarity(x, grid) for x in (feature, target))
+        return {"pairwise": F.mse_loss(similarity, expected)}
 
 
 def node_grid(feature: Tensor) -> tuple[int, int]:
     """Rows and columns of nodes for a feature (B, C, h, w).
 
-    A node is the mean of 2 x 2 pixels (beta of the paper), or of more if the
-    grid would have sides of more than `MAX_NODES` (*reconstruction*).
+    A node is the mean of 2 x 2 pixels (beta of the paper), or of more pixels
+    where a side would have more than `MAX_NODES` nodes (*reconstruction*).
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""What semantic vectors, graphs and feature maps tell about domains."""
+"""Analysis of domains by semantic vectors, graphs and feature maps."""

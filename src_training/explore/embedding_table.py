@@ -1,4 +1,4 @@
-"""Semantic vectors of the patches of domains, and what is known about each patch."""
+"""Table of the semantic vectors of patches, with metadata of each patch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class EmbeddingTable:
     Attributes
     ----------
     values
-        (N, d) float64.
+        Semantic vectors (N, d) float64.
     domains, cases
         Name of the domain and of the image of each row.
     corners
@@ -29,15 +29,15 @@ class EmbeddingTable:
     views
         (N,) int64; 0: the patch itself, k: its k-th augmented view.
     areas
-        (N, foreground classes) float64 in [0, 1], share of the patch inside
-        the field of view that each class covers; NaN without mask.
+        (N, foreground classes) float64 in [0, 1], share of each class in the part
+        of the patch inside the field of view; NaN without mask.
     dice
         (N,) float64, Dice of the patch, mean over the foreground classes,
-        with the batch-norm statistics and the threshold of its image. NaN
-        without mask, and for rows of kind ``mask``. An empty prediction of an
-        empty mask scores 1.
+        with the batch norm statistics and the threshold of its image. NaN
+        without mask, and for rows of kind ``mask``. 1 if prediction and mask
+        are empty.
     kinds
-        ``image``: E(F) of the patch; ``mask``: z_y that P-SAE makes of its mask.
+        ``image``: E(F) of the patch; ``mask``: z_y of its mask by P-SAE.
     """
 
     values: NDArray[np.float64]
@@ -51,7 +51,7 @@ class EmbeddingTable:
 
     @classmethod
     def of_case(cls, domain: str, case: str, kind: EmbeddingKind, **columns: NDArray[Any]) -> Self:
-        """Rows of one kind of one image; the other columns by name."""
+        """Create the rows of one kind of one image from the other columns by name."""
         count = len(columns["values"])
         return cls(
             domains=(domain,) * count, cases=(case,) * count, kinds=(kind,) * count, **columns
@@ -61,7 +61,7 @@ class EmbeddingTable:
         return len(self.values)
 
     def take(self, indices: ArrayLike) -> "EmbeddingTable":
-        """The rows at these indices in this order, or where a mask (N,) bool is true."""
+        """Select rows by indices, in their order, or by a mask (N,) bool."""
         indices = np.asarray(indices)
         chosen = np.arange(len(self))[indices] if indices.size else np.arange(0)
         return EmbeddingTable(
@@ -82,7 +82,7 @@ class EmbeddingTable:
         kind: EmbeddingKind | None = None,
         view: int | None = None,
     ) -> "EmbeddingTable":
-        """The rows of one domain, kind and view; None: all."""
+        """Select the rows of a domain, kind and view; None selects all."""
         chosen = np.ones(len(self), bool)
         if domain is not None:
             chosen &= np.array(self.domains) == domain
@@ -93,10 +93,11 @@ class EmbeddingTable:
         return self.take(np.flatnonzero(chosen))
 
     def save_csv(self, path: Path) -> None:
-        """Write the table, a line for each row; NaN is left empty.
+        """Write the table, a line for each row; NaN is written as an empty cell.
 
         ``top`` and ``left`` are the corner of the patch, pixels of the prepared
-        image; ``area_1`` is the first foreground class, ``z_0`` the first of the vector.
+        image; ``area_1`` is the first foreground class, ``z_0`` the first
+        component of the vector.
 
         Raises
         ------
@@ -118,7 +119,7 @@ class EmbeddingTable:
 
 
 def concatenate(tables: Sequence[EmbeddingTable]) -> EmbeddingTable:
-    """The rows of one or more tables, one after another."""
+    """Concatenate the rows of one or more tables."""
     return EmbeddingTable(
         values=np.concatenate([table.values for table in tables]),
         domains=tuple(name for table in tables for name in table.domains),

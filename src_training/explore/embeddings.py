@@ -1,7 +1,7 @@
 """Semantic vectors of patches: E(F) of images, z_y of masks (GKD, arXiv 2207.12995).
 
-Domains are sampled by patches of the training size, side by side: the
-encoder's perceptron has that size (*reconstruction*).
+Images are tiled by patches of the training size, because the encoder's
+perceptron is made for this size (*reconstruction*).
 """
 
 import hashlib
@@ -42,11 +42,11 @@ def encode_batches(
     Parameters
     ----------
     encode
-        Takes a batch of each of the inputs, gives vectors (B, latent).
+        Function of a batch of each of the inputs that returns vectors (B, latent).
     inputs
         Arrays or tensors whose first dimension is N.
     device
-        The encoder's.
+        Device of the encoder.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def encode_batches(
 def encode_images(
     network: SegmentationNetwork, encoder: SemanticEncoder, images: Tensor | NDArray[Any]
 ) -> Array:
-    """Vectors E(F) (N, latent) of image patches (N, C, patch, patch) by their bottlenecks F."""
+    """Vectors E(F) (N, latent) of the bottlenecks F of image patches (N, C, patch, patch)."""
 
     def encode(batch: Tensor) -> Tensor:
         vectors: Tensor = encoder(network.encode(batch)[1])
@@ -74,7 +74,7 @@ def encode_masks(
 ) -> Array:
     """Vectors z_y (N, latent) of class masks (N, patch, patch) by P-SAE.
 
-    A P-SAE that reads images makes them of `images` (N, C, patch, patch).
+    A P-SAE of images encodes `images` (N, C, patch, patch) instead.
     """
     return encode_batches(autoencoder.vectors, masks, images, device=_device(autoencoder))
 
@@ -87,11 +87,11 @@ def image_vectors(
     Parameters
     ----------
     model
-        With its semantic encoder.
+        Model with a semantic encoder.
     domain
-        At least one image.
+        Domain with at least one image.
     cases
-        The result of `prepare_cases` for this domain, if it has been computed already.
+        Result of `prepare_cases` for this domain, if already computed.
 
     Raises
     ------
@@ -114,20 +114,20 @@ def mask_vectors(
     side: int,
     cases: Iterable[PreparedCase] | None = None,
 ) -> Array:
-    """Vectors z_y (N, latent) that P-SAE makes of the masks of the same patches.
+    """Vectors z_y (N, latent) by P-SAE of the masks of the same patches.
 
     Parameters
     ----------
     autoencoder
         P-SAE.
     domain
-        At least one image, each with a mask.
+        Domain with at least one image, all with masks.
     preprocessing
-        From a raw image to the grid that patches are cut from.
+        Preprocessing of the images, whose grid the patches are cut from.
     side
-        Side of the patches that the autoencoder was made for, pixels.
+        Side of the autoencoder's patches, pixels.
     cases
-        As in `image_vectors`.
+        See `image_vectors`.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def mask_vectors(
 
 
 class PatchEmbedder:
-    """Makes the rows of an `EmbeddingTable` from prepared images.
+    """Compute the rows of an `EmbeddingTable` from prepared images.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ class PatchEmbedder:
     Attributes
     ----------
     fingerprint
-        Differs between embedders that give different rows for the same image.
+        Cache key of all settings that the rows depend on.
 
     Raises
     ------
@@ -193,12 +193,12 @@ class PatchEmbedder:
         self.fingerprint = self._fingerprint(seed)
 
     def rows(self, case: PreparedCase, domain: str) -> EmbeddingTable:
-        """All rows of an image: its patches in reading order, each before its views; masks last.
+        """All rows of an image: patches in reading order, each followed by its views, then masks.
 
         Raises
         ------
         InputError
-            If the mask holds a class that the model does not have.
+            If the mask has a class that the model does not have.
         """
         self._check_classes(case, domain)
         patches = [self._with_views(patch) for patch in cut_patches(case, self._model.card.patch)]
@@ -218,7 +218,7 @@ class PatchEmbedder:
         masks = [patch.masks[0] for patch in patches if patch.masks is not None]
         if self._autoencoder is None or not masks:
             return table
-        of_masks = EmbeddingTable.of_case(
+        mask_table = EmbeddingTable.of_case(
             domain,
             case.original.name,
             "mask",
@@ -228,10 +228,10 @@ class PatchEmbedder:
             areas=areas,
             dice=np.full(len(patches), np.nan),
         )
-        return concatenate([table, of_masks])
+        return concatenate([table, mask_table])
 
     def views(self, case: PreparedCase, corner: tuple[int, int]) -> PatchViews:
-        """The patch at a corner of `patch_corners` with its views, as `rows` encodes them."""
+        """Cut the patch at a corner of `patch_corners`, with the same views as in `rows`."""
         [patch] = cut_patches(case, self._model.card.patch, [corner])
         return self._with_views(patch)
 
@@ -245,32 +245,37 @@ class PatchEmbedder:
             return np.full(len(images), np.nan)
         masks = np.concatenate([patch.masks for patch in patches if patch.masks is not None])
         fovs = np.concatenate([patch.fovs for patch in patches])
-        each = zip(self._labels(patches, images), masks, fovs, strict=True)
         return np.array(
             [
                 class_dice(labels[fov], mask[fov], self._classes).mean() if fov.any() else np.nan
-                for labels, mask, fov in each
+                for labels, mask, fov in zip(
+                    self._labels(patches, images), masks, fovs, strict=True
+                )
             ]
         )
 
     def _labels(
         self, patches: list[PatchViews], images: NDArray[np.float32]
     ) -> list[NDArray[np.uint8]]:
-        """Labels of all patches and views, by the statistics and the threshold of their image."""
+        """Labels of all patches and views, with batch norm statistics and threshold per image."""
         card, network, views = self._model.card, self._model.network, 1 + self._count
         if card.bn_mixing:
-            plain = _batches([images[::views]], _device(network))
-            network = self._adaptation.adapt((batch for [batch] in plain), card.bn_mixing)
+            originals = _batches([images[::views]], _device(network))
+            network = self._adaptation.adapt((batch for [batch] in originals), card.bn_mixing)
         batches = _batches([images], _device(network))
-        maps = np.concatenate([network(batch).softmax(1).cpu().numpy() for [batch] in batches])
-        of_image = [
-            each * patch.fovs[0] for each, patch in zip(maps[::views], patches, strict=True)
+        probabilities = np.concatenate(
+            [network(batch).softmax(1).cpu().numpy() for [batch] in batches]
+        )
+        # The threshold of an image depends on its patches, not on their views.
+        inside = [
+            maps * patch.fovs[0]
+            for maps, patch in zip(probabilities[::views], patches, strict=True)
         ]
-        threshold = card.threshold_for(np.concatenate(of_image, axis=1))
-        return [labels_from(each, threshold) for each in maps]
+        threshold = card.threshold_for(np.concatenate(inside, axis=1))
+        return [labels_from(maps, threshold) for maps in probabilities]
 
     def _areas(self, patch: PatchViews) -> Array:
-        """Share of the field of view that each foreground class covers, (classes - 1,)."""
+        """Share of each foreground class in the field of view, (classes - 1,)."""
         if patch.masks is None or not patch.fovs[0].any():
             return np.full(self._classes - 1, np.nan)
         inside = patch.masks[0][patch.fovs[0]]
@@ -293,7 +298,7 @@ class PatchEmbedder:
         card = self._model.card
         parts: list[object] = [self._model.sha256, card.preprocessing.model_dump_json()]
         parts.append(card.bn_mixing)
-        # Without views the seed changes nothing.
+        # Without views the rows do not depend on the seed.
         parts += [self._count, seed if self._count else 0]
         if self._autoencoder is not None:
             digest = hashlib.sha256()

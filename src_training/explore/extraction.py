@@ -1,4 +1,4 @@
-"""Extraction of the semantic vectors of whole domains, with a cache of the images done before."""
+"""Extraction of the semantic vectors of domains, with a cache on disk."""
 
 import hashlib
 import zipfile
@@ -24,16 +24,16 @@ _NUMBERS = ("values", "corners", "views", "areas", "dice")
 
 @dataclass(frozen=True)
 class ExtractionProgress:
-    """State of an extraction after an image.
+    """Progress of an extraction after an image.
 
     Attributes
     ----------
     done, total
-        Images, over all domains.
+        Number of images over all domains.
     cached
-        How many of those done were read from the cache.
+        Number of images so far that were read from the cache.
     table
-        All vectors, after the last image; None before.
+        Table of all vectors after the last image; None before.
     """
 
     done: int
@@ -51,37 +51,38 @@ def extract(
     autoencoder: SemanticAutoencoder | None = None,
     cache: Path | None = None,
 ) -> Iterator[ExtractionProgress]:
-    """Encode every patch of domains, its augmented views and its mask.
+    """Encode all patches of domains, their augmented views and their masks.
 
-    If the iterator is closed early, the images cached so far stay cached.
+    If the iterator is closed early, images that were encoded remain in the cache.
 
     Parameters
     ----------
     model
-        With its semantic encoder.
+        Model with a semantic encoder.
     domains
-        At least one, with different names; masks are not needed.
+        At least one domain, with unique names; masks are not needed.
     views
-        Number of augmented views of each patch, in the style of the model's training.
+        Number of augmented views of each patch, with the augmentation of the
+        model's training.
     seed
         Seed of the views.
     autoencoder
-        P-SAE of the run; patches with a mask then have a row of kind ``mask`` too.
+        P-SAE of the run; adds a row of kind ``mask`` for each patch with a mask.
     cache
-        Folder of a file for each image, named by a digest of all that its
-        rows depend on. A model that was never saved is not cached.
+        Folder with a file for each image, named by a hash of all that its rows
+        depend on. There is no caching for a model that was never saved.
 
     Yields
     ------
     ExtractionProgress
-        After each image; the last one holds the table.
+        Progress after each image; the last one has the table.
 
     Raises
     ------
     InputError
-        If there is no domain, two have the same name, the model has no
-        semantic encoder or no augmentation to make views with, the
-        autoencoder does not fit it, or an image cannot be prepared.
+        If there is no domain, names are not unique, the model has no semantic
+        encoder or, with views, no augmentation, the autoencoder does not match
+        the model, or an image cannot be prepared.
     """
     _check_names(domains)
     embedder = PatchEmbedder(model, views=views, seed=seed, autoencoder=autoencoder)
@@ -115,7 +116,7 @@ def _check_names(domains: Sequence[Domain]) -> None:
 
 
 def _digest(fingerprint: str, case: Case, angle: float | None) -> str:
-    """Digest of all that the rows of a case depend on; its views depend on its name."""
+    """Hash of all that the rows of a case depend on, including the name, which seeds the views."""
     digest = hashlib.sha256(f"{_FORMAT} {fingerprint} {case.name} {angle}".encode())
     for array in (case.image, case.mask, case.fov):
         if array is None:
@@ -133,7 +134,7 @@ def _write(file: Path, rows: EmbeddingTable) -> None:
 
 
 def _read(file: Path, domain: str, case: str) -> EmbeddingTable | None:
-    """The cached rows; None if the file is missing or damaged."""
+    """Read cached rows; None if the file is missing or damaged."""
     try:
         with file.open("rb") as content, np.load(content, allow_pickle=False) as stored:
             numbers = {name: stored[name] for name in _NUMBERS}

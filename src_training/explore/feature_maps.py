@@ -1,7 +1,7 @@
 """Maps of one image: features at a tap, reconstructed bottlenecks, DICD's cross predictions.
 
-A map knows its grid: pixel (i, j) has its centre at ``translate + scale * (i, j)``
-in pixels of the image, as a layer of napari takes it.
+Each map has the transform of a napari layer: pixel (i, j) has its centre at
+``translate + scale * (i, j)`` in pixels of the image.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ class Reconstruction:
     Attributes
     ----------
     bottleneck, reconstructed
-        On the same grid.
+        F and H(E(F)), on the same grid.
     """
 
     bottleneck: FeatureMaps
@@ -71,7 +71,7 @@ class Reconstruction:
 
     @property
     def relative_error(self) -> float:
-        """The squared error over the bottleneck's energy, both over the whole image; >= 0."""
+        """Squared error relative to the bottleneck's energy, over the whole image; >= 0."""
         return float(self.error.sum() / max(self.bottleneck.energy.sum(), np.finfo("f4").tiny))
 
 
@@ -82,11 +82,11 @@ class CrossPredictions:
     Attributes
     ----------
     teacher, student
-        p_T and p_S, each network's own prediction.
+        Predictions p_T and p_S of teacher and student.
     p1
-        The teacher decodes the student's semantic vector.
+        Teacher's decoding of the student's semantic vector.
     p2
-        The student decodes the teacher's semantic vector.
+        Student's decoding of the teacher's semantic vector.
     """
 
     teacher: Float
@@ -102,16 +102,16 @@ def feature_maps(model: SegmentationModel, image: NDArray[np.generic], tap: str)
     Parameters
     ----------
     model
-        Computes on the device of its network.
+        Model; computation is on the device of its network.
     image
-        (H, W) or (H, W, C), as `BasePreprocessing.prepare` takes it.
+        (H, W) or (H, W, C); see `BasePreprocessing.prepare`.
     tap
         Name of a tap of the network.
 
     Raises
     ------
     InputError
-        If there is no such tap, or the image cannot be used or is larger
+        If there is no such tap, or the image cannot be prepared or has more
         than 2048 x 2048 pixels after preprocessing.
     """
     network, card = model.network, model.card
@@ -120,10 +120,10 @@ def feature_maps(model: SegmentationModel, image: NDArray[np.generic], tap: str)
         raise InputError(f"{card.name} has no tap {tap!r}; expected one of {taps}")
     prepared = _checked(card.preprocessing.prepare(image))
     pixels = torch.from_numpy(prepared.pixels)[None].to(_device(network))
-    # A whole number of pixels of the map, which may be coarser than the network's stride.
-    side = network.stride * network.pooled_taps.get(tap, 1)
-    size = (0, -pixels.shape[-1] % side, 0, -pixels.shape[-2] % side)
-    padded = torch.nn.functional.pad(pixels, size, mode="replicate")
+    # Pad to a multiple of the map's stride, which pooling may make larger than the network's.
+    stride = network.stride * network.pooled_taps.get(tap, 1)
+    padding = (0, -pixels.shape[-1] % stride, 0, -pixels.shape[-2] % stride)
+    padded = F.pad(pixels, padding, mode="replicate")
     with network.tapped(tap) as features:
         network(padded)
     return _on_image(features[tap][0], prepared.geometry, padded.shape[-2:])
@@ -133,24 +133,24 @@ def feature_maps(model: SegmentationModel, image: NDArray[np.generic], tap: str)
 def reconstruct_bottleneck(
     networks: TeacherStudentPair, role: Role, image: NDArray[np.generic]
 ) -> Reconstruction:
-    """A network's bottleneck over an image, and its reconstruction by its alignment network.
+    """Bottleneck of a network over an image, and its reconstruction by the alignment network.
 
-    The alignment networks take patches of the training size, so the image is
-    encoded patch by patch, side by side; maps are averaged where patches overlap.
+    Alignment networks require patches of the training size, so the image is
+    tiled by such patches; maps are averaged where patches overlap.
 
     Parameters
     ----------
     networks
-        Of a run.
+        Networks of a run.
     role
-        ``teacher``: its bottleneck by the TAN; ``student``: its bottleneck by the SAN.
+        ``teacher`` with its TAN, or ``student`` with its SAN.
     image
-        As `feature_maps` takes it.
+        See `feature_maps`.
 
     Raises
     ------
     InputError
-        As `feature_maps`.
+        See `feature_maps`.
     """
     network, alignment = {
         "teacher": (networks.teacher, networks.tan),
@@ -170,12 +170,13 @@ def reconstruct_bottleneck(
 def cross_predictions(networks: TeacherStudentPair, image: NDArray[np.generic]) -> CrossPredictions:
     """Predictions of teacher and student, and of each from the other's semantic vector.
 
-    DICD (GKD, arXiv 2207.12995), in evaluation mode and patch by patch as
-    `reconstruct_bottleneck`: p1 = Dec_T(skips_T, H_T(E_S(F_S))),
-    p2 = Dec_S(skips_S, H_S(E_T(F_T))). In training the student decodes p2 with the
-    batch-norm statistics of its batch; with the running ones, as here and in
-    segmentation, a foreign bottleneck fits less well. Parameters and errors as
-    `reconstruct_bottleneck`. Outside the field of view the background has probability 1.
+    These are the predictions of DICD (GKD, arXiv 2207.12995) in evaluation mode:
+    p1 = Dec_T(skips_T, H_T(E_S(F_S))), p2 = Dec_S(skips_S, H_S(E_T(F_T))). In
+    training, the student decodes p2 with the batch norm statistics of the batch.
+    With running statistics, as here and in segmentation, the other network's
+    bottleneck fits less well. Parameters, patches and errors are those of
+    `reconstruct_bottleneck`. Outside the field of view the background has
+    probability 1.
     """
 
     def predict(patches: Tensor) -> Tensor:
@@ -195,17 +196,17 @@ def cross_predictions(networks: TeacherStudentPair, image: NDArray[np.generic]) 
 def _by_patches(
     networks: TeacherStudentPair, pixels: Float, predict: Callable[[Tensor], Any], stride: int = 1
 ) -> tuple[Any, tuple[int, int]]:
-    """Apply networks to patches side by side, and stitch the outputs.
+    """Apply networks to patches that tile an image, and stitch the outputs.
 
-    The image (C, h, w) is padded with zeros at its end to at least one patch
-    and to multiples of `stride`. The last patch of a row or a column overlaps
-    its neighbour, where the outputs are averaged. Outputs may be smaller than
-    the patches.
+    The image (C, h, w) is zero-padded at the bottom and right to at least one
+    patch and to multiples of `stride`. The last patch of a row or column overlaps
+    its neighbour; outputs are averaged there. Outputs may be smaller than the
+    patches.
 
     Returns
     -------
     Tensor or tuple of Tensor
-        (1, C', H', W'), on the CPU.
+        Stitched outputs (1, C', H', W'), on the CPU.
     tuple of int
         Height and width of the padded image.
     """
@@ -255,14 +256,14 @@ def _device(network: SegmentationNetwork) -> torch.device:
 
 
 def _on_image(maps: Tensor, geometry: Geometry, covered: Sequence[int]) -> FeatureMaps:
-    """Place maps (C, h, w) that cover so many prepared pixels on the grid of the image."""
+    """Compute the transform of maps (C, h, w) that cover `covered` prepared pixels."""
     (top, left, bottom, right), (height, width) = geometry.box, geometry.prepared
-    # The size of a pixel of the maps in prepared pixels, times that of those in the image.
+    # Size of a map pixel in prepared pixels, times the size of a prepared pixel in image pixels.
     scale = (
         covered[0] / maps.shape[-2] * (bottom - top) / height,
         covered[1] / maps.shape[-1] * (right - left) / width,
     )
-    # Pixel centres lie at whole numbers, so the box begins half a pixel before its first.
+    # Pixel centres are at integers, so the box begins half a pixel before its first centre.
     translate = (top + (scale[0] - 1) / 2, left + (scale[1] - 1) / 2)
     return FeatureMaps(maps.float().cpu().numpy(), scale, translate)
 

@@ -14,27 +14,27 @@ Array = NDArray[np.float64]
 Covariance = Literal["auto", "empirical", "ledoit_wolf"]
 
 _LEAST_DIAGONAL_RATIO = 1e-5
-"""Least ratio of the diagonal of a triangular factor at which Cholesky keeps ten digits."""
+"""Smallest diagonal ratio of a triangular factor for which Cholesky has ten correct digits."""
 
 _MOST_ROUNDING = 1e-9
-"""Largest relative error that squaring may bring into a sum of singular values."""
+"""Largest accepted relative error of a sum of singular values due to squaring."""
 
 _EQUAL = 1e-13
-"""Distances below this share of the variances are rounding errors of equal sets: 0."""
+"""Distances below this share of the variances count as 0, as rounding errors of equal sets."""
 
 _RANK = 1e-10
 """Singular values below this share of the largest count as 0."""
 
 _COLLAPSED = 1e-3
-"""Largest spread of collapsed vectors, as a share of their length."""
+"""Largest spread of collapsed vectors relative to their length."""
 
 
 def is_collapsed(vectors: ArrayLike) -> bool:
-    """Whether vectors (N, d) are practically all equal, so that their distances say nothing.
+    """Whether vectors (N, d) are practically all equal, so that distances are meaningless.
 
     A network with skips may learn to segment without its bottleneck. Then
     its semantic vectors are the same for every image, and every FSD is near
-    0, however different the scanners are.
+    0 even for very different scanners.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class Gaussian:
     factor
         (m, d) float64; the covariance is ``factor.T @ factor``.
     n
-        Number of vectors it was fitted to.
+        Number of fitted vectors.
     covariance
         Estimator of the covariance: ``empirical`` (divisor N - 1) or
         ``ledoit_wolf`` (divisor N, shrunk towards a multiple of the identity).
@@ -76,12 +76,12 @@ class FSD:
     Attributes
     ----------
     value
-        The squared distance, >= 0, without unit.
+        Squared distance, >= 0, dimensionless.
     low, high
         95 % interval: `value` -/+ 1.96 standard errors, not below 0. Both
-        equal to `value` if no interval was computed.
+        equal `value` if no interval was computed.
     n_a, n_b
-        Number of vectors in either set.
+        Number of vectors in each set.
     covariance
         Estimator of both covariances, see `Gaussian`.
     """
@@ -99,7 +99,7 @@ class FSD:
         return self.low < self.high
 
     def to_dict(self) -> dict[str, float | int | str]:
-        """As values for JSON."""
+        """Convert to JSON values."""
         return asdict(self)
 
 
@@ -111,8 +111,8 @@ def fit_gaussian(vectors: ArrayLike, covariance: Covariance = "auto") -> Gaussia
     vectors
         (N, d), N >= 2, finite.
     covariance
-        ``auto`` shrinks (Ledoit and Wolf, 2004) when N < 2 d, where the
-        empirical covariance is too noisy.
+        ``auto`` uses shrinkage (Ledoit and Wolf, 2004) if N < 2 d, because the
+        empirical covariance is then too noisy.
 
     Raises
     ------
@@ -130,17 +130,17 @@ def ledoit_wolf_shrinkage(rows: Array, dimension: int | None = None) -> float:
     Parameters
     ----------
     rows
-        Not necessarily centred.
+        Vectors, not necessarily centred.
     dimension
-        Length d >= k of the vectors from which directions without variance
-        were left out; None: k. The shrinkage is that of the vectors of length d.
+        Dimension d >= k of the vectors before directions without variance were
+        removed; None for k. The result is the shrinkage of the original vectors.
     """
     from sklearn import covariance
 
     missing = 0 if dimension is None else dimension - rows.shape[1]
-    # No rotation changes the shrinkage: zeros stand for the directions left out.
+    # The shrinkage is invariant to rotation, so zeros can replace the removed directions.
     padded = np.pad(rows, ((0, 0), (0, missing)))
-    # With two vectors rounding may make it negative.
+    # With two vectors, rounding may give a negative value.
     return min(1.0, max(0.0, float(covariance.ledoit_wolf_shrinkage(padded))))
 
 
@@ -158,8 +158,8 @@ def frechet_distance(
     values of ``F_a F_b.T``, which needs no square root of a matrix and is
     always real.
 
-    GKD (arXiv 2207.12995) compares domains by it. Both covariances use the
-    same estimator: with ``auto`` both are shrunk if either set has N < 2 d.
+    GKD (arXiv 2207.12995) compares domains by this distance. Both covariances use
+    the same estimator: with ``auto`` both are shrunk if one set has N < 2 d.
     The shrinkage and the interval are our *reconstruction*.
 
     Parameters
@@ -167,17 +167,16 @@ def frechet_distance(
     a, b
         (N_a, d) and (N_b, d), at least two vectors each, finite.
     covariance
-        See `gaussian`.
+        See `fit_gaussian`.
     interval
-        Whether to compute the confidence interval, which takes a few times as long.
+        Whether to compute the confidence interval, which is a few times slower.
 
     Notes
     -----
-    The standard error is that of the delta method, with the shrinkage fixed:
-    the variance over the vectors of each vector's influence on the distance
-    (for the limit law see Rippl, Munk and Sturm, 2016). A bootstrap takes fifty
-    times as long and is biased, because repeated vectors lower the rank of
-    the covariances.
+    The standard error is that of the delta method with fixed shrinkage: the
+    variance of the influence of each vector on the distance (for the limit law
+    see Rippl, Munk and Sturm, 2016). A bootstrap is fifty times slower, and is
+    biased because repeated vectors reduce the rank of the covariances.
 
     Raises
     ------
@@ -202,10 +201,10 @@ def frechet_distance(
             f"vectors b have {rows_b.shape[1]} components; expected {dimension} as vectors a have"
         )
     estimator = _estimator(covariance, rows_a, rows_b)
-    rows_a, rows_b = _in_their_span(rows_a, rows_b)
+    rows_a, rows_b = _project_to_span(rows_a, rows_b)
     shrunk = estimator == "ledoit_wolf"
     first, second = (_side(rows, dimension, shrunk) for rows in (rows_a, rows_b))
-    # Neither set varies in the directions left out, so their variances come from shrinkage alone.
+    # Both sets are constant in the removed directions; only shrinkage gives them a variance there.
     gap = math.sqrt(first.ridge) - math.sqrt(second.ridge)
     product = first.normal.factor @ second.normal.factor.T
     if interval:
@@ -213,13 +212,13 @@ def frechet_distance(
         common, margin = float(parts[1].sum()), 1.96 * _standard_error(first, second, parts)
     else:
         common, margin = _singular_sum(product), 0.0
-    value = _squared_distance(first.normal, second.normal, common) + first.left_out * gap * gap
+    value = _squared_distance(first.normal, second.normal, common) + first.removed * gap * gap
     low, high = max(0.0, value - margin), value + margin
     return FSD(value, low, high, len(rows_a), len(rows_b), estimator)
 
 
 def _squared_distance(a: Gaussian, b: Gaussian, common: float) -> float:
-    """The distance, given the trace of the root of the product of the covariances."""
+    """Distance from the trace `common` of the root of the product of the covariances."""
     shift = float(((a.mean - b.mean) ** 2).sum())
     variances = float((a.factor**2).sum() + (b.factor**2).sum())
     value = shift + variances - 2 * common
@@ -244,8 +243,8 @@ def _estimator(covariance: Covariance, *sides: Array) -> Literal["empirical", "l
     return "ledoit_wolf" if few else "empirical"
 
 
-def _in_their_span(a: Array, b: Array) -> tuple[Array, Array]:
-    """Both sets in an orthonormal basis of the space that they span, if that is smaller."""
+def _project_to_span(a: Array, b: Array) -> tuple[Array, Array]:
+    """Project both sets to an orthonormal basis of their common span, if that is smaller."""
     centre = (a.mean(0) + b.mean(0)) / 2
     if len(a) + len(b) >= a.shape[1]:
         return a, b
@@ -255,14 +254,14 @@ def _in_their_span(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _fit(rows: Array, dimension: int, shrinkage: float | None) -> tuple[Gaussian, float]:
-    """Fit a normal distribution; without shrinkage the empirical one.
+    """Fit a normal distribution with a given shrinkage; None for the empirical covariance.
 
     Returns
     -------
     Gaussian
-        In the k directions of the rows (N, k).
+        Distribution in the k directions of the rows (N, k).
     float
-        Ridge: the variance that shrinkage gives to every direction.
+        Ridge: the variance that shrinkage adds in every direction.
     """
     n, k = rows.shape
     mean = rows.mean(0)
@@ -271,15 +270,15 @@ def _fit(rows: Array, dimension: int, shrinkage: float | None) -> tuple[Gaussian
         factor, ridge = centred / (n - 1) ** 0.5, 0.0
     else:
         ridge = shrinkage * float((centred**2).sum()) / (n * dimension)
-        varied = centred * ((1 - shrinkage) / n) ** 0.5
-        factor = np.concatenate([varied, ridge**0.5 * np.eye(k)])
+        scaled = centred * ((1 - shrinkage) / n) ** 0.5
+        factor = np.concatenate([scaled, ridge**0.5 * np.eye(k)])
     if len(factor) > k:
         factor = _triangular(factor)
     return Gaussian(mean, factor, n, "empirical" if shrinkage is None else "ledoit_wolf"), ridge
 
 
 def _triangular(factor: Array) -> Array:
-    """R (d, d) of the QR decomposition of a tall factor, by Cholesky where that is exact enough."""
+    """R (d, d) of the QR decomposition of a tall factor, by Cholesky if that is exact enough."""
     with suppress(np.linalg.LinAlgError):
         lower = np.linalg.cholesky(factor.T @ factor)
         diagonal = lower.diagonal()
@@ -289,7 +288,7 @@ def _triangular(factor: Array) -> Array:
 
 
 def _singular_sum(matrix: Array) -> float:
-    """Sum of the singular values, by eigenvalues where those are faster and exact enough."""
+    """Sum of the singular values, by eigenvalues if that is faster and exact enough."""
     if matrix.shape[0] == matrix.shape[1]:
         squared = np.linalg.eigvalsh(matrix @ matrix.T)
         if _exact_enough(squared):
@@ -298,7 +297,7 @@ def _singular_sum(matrix: Array) -> float:
 
 
 def _singular_vectors(matrix: Array) -> tuple[Array, Array, Array]:
-    """The singular value decomposition, by eigenvectors as in `_singular_sum`."""
+    """Singular value decomposition, by eigenvectors under the conditions of `_singular_sum`."""
     if matrix.shape[0] == matrix.shape[1]:
         squared, vectors = np.linalg.eigh(matrix.T @ matrix)
         if _exact_enough(squared):
@@ -309,11 +308,11 @@ def _singular_vectors(matrix: Array) -> tuple[Array, Array, Array]:
 
 
 def _exact_enough(squared: NDArray[np.floating]) -> bool:
-    """Whether singular values may be the roots of these eigenvalues, in ascending order."""
+    """Whether the roots of ascending eigenvalues are accurate singular values."""
     if squared[0] <= 0:
         return False
     roots = np.sqrt(squared)
-    # Each eigenvalue has an error of some units in the last place of the largest.
+    # The error of each eigenvalue is a few units in the last place of the largest one.
     error = 10 * np.finfo(float).eps * squared[-1] * (1 / roots).sum()
     return bool(error < _MOST_ROUNDING * roots.sum())
 
@@ -325,11 +324,11 @@ class _Side:
     Attributes
     ----------
     rows
-        (N, k) in the space that both sets span.
+        Vectors (N, k) in the common span of both sets.
     shrinkage
         Weight of the multiple of the identity in the covariance.
-    left_out
-        d - k, number of directions in which neither set varies.
+    removed
+        d - k, number of directions in which both sets are constant.
     ridge
         See `_fit`.
     """
@@ -337,7 +336,7 @@ class _Side:
     rows: Array
     normal: Gaussian
     shrinkage: float
-    left_out: int
+    removed: int
     ridge: float
 
 
@@ -352,24 +351,24 @@ def _standard_error(a: _Side, b: _Side, product: tuple[Array, Array, Array]) -> 
     left, singular, right = product
     nonzero = singular > _RANK * singular.max()
     weights = 1 / np.sqrt(singular[nonzero])[:, None]
-    # T.T @ T is the optimal transport map from the one distribution to the other.
+    # T.T @ T is the optimal transport map from one distribution to the other.
     to_b = weights * (right[nonzero] @ b.normal.factor)
     to_a = weights * (left.T[nonzero] @ a.normal.factor)
     return math.sqrt(_variance(a, b, to_b) + _variance(b, a, to_a))
 
 
 def _variance(own: _Side, other: _Side, to_other: Array) -> float:
-    """Contribution of one set to the variance of the distance: that of its vectors' influence."""
+    """Variance of the distance due to one set: the variance of its vectors' influence."""
     centred = own.rows - own.normal.mean
     lengths = (centred**2).sum(1)
-    # The derivative by the covariance is 1 - T.T @ T, and this is its trace.
+    # Trace of the derivative by the covariance, 1 - T.T @ T.
     trace = own.rows.shape[1] - float((to_other**2).sum())
-    if own.left_out and own.ridge:
-        trace += own.left_out * (1 - math.sqrt(other.ridge / own.ridge))
-    # Single precision is enough for an error bar, and takes half the time.
+    if own.removed and own.ridge:
+        trace += own.removed * (1 - math.sqrt(other.ridge / own.ridge))
+    # float32 is precise enough for a standard error, and twice as fast.
     images = centred.astype(np.float32) @ to_other.T.astype(np.float32)
-    moved = lengths - np.einsum("ij,ij->i", images, images)
+    length_changes = lengths - np.einsum("ij,ij->i", images, images)
     influence = 2 * centred @ (own.normal.mean - other.normal.mean)
-    influence += (1 - own.shrinkage) * moved
-    influence += own.shrinkage * trace * lengths / (own.rows.shape[1] + own.left_out)
+    influence += (1 - own.shrinkage) * length_changes
+    influence += own.shrinkage * trace * lengths / (own.rows.shape[1] + own.removed)
     return float(influence.var()) / len(own.rows)

@@ -1,4 +1,4 @@
-"""Leave-one-out influence: how much each image adds to the FSD of its domain."""
+"""Leave-one-out influence: the contribution of each image to the FSD of its domain."""
 
 import math
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class Influence:
         Name of the image.
     value
         FSD of the domain minus FSD without the image; negative if the image
-        brings its domain nearer, NaN if fewer than two vectors are left.
+        reduces the distance, NaN if fewer than two vectors remain.
     share
-        `value` over the FSD of the domain; 0 if that is 0, NaN as `value`.
+        `value` relative to the FSD of the domain; 0 if that is 0, NaN if `value` is.
     """
 
     case: str
@@ -39,14 +39,14 @@ class Influence:
 def leave_one_out_influence(table: EmbeddingTable, source: str, target: str) -> list[Influence]:
     """Influence of each image of a domain on its distance from a source, largest first.
 
-    Every image is left out in turn, with all its patches, and FSD is computed
+    Each image, with all its patches, is left out in turn, and FSD is computed
     again: exactly, with the covariance estimator of the whole domain
     (*reconstruction*; no paper ranks images by FSD).
 
     Parameters
     ----------
     table
-        With rows of both; see `vector_sets` for those that count.
+        Table with rows of both; `vector_sets` selects the rows.
     source
         A domain, or `MASKS`.
     target
@@ -64,31 +64,31 @@ def leave_one_out_influence(table: EmbeddingTable, source: str, target: str) -> 
             vectors = "1 vector" if count == 1 else f"{count} vectors"
             raise InputError(f"{name} has {vectors}; expected at least two to measure FSD")
     rows = table.where(domain=target, kind="image", view=0)
-    left_out = _LeaveOneOut(sets[source], rows.values)
-    whole = left_out.distance(np.zeros(len(rows), bool))
+    leave_out = _LeaveOneOut(sets[source], rows.values)
+    total = leave_out.distance(np.zeros(len(rows), bool))
     cases = np.array(rows.cases)
     influences = []
     for case in dict.fromkeys(rows.cases):
-        value = whole - left_out.distance(cases == case)
-        share = value / whole if whole > 0 else 0.0 * value
+        value = total - leave_out.distance(cases == case)
+        share = value / total if total > 0 else 0.0 * value
         influences.append(Influence(case, value, share))
     return sorted(influences, key=lambda each: (math.isnan(each.value), -each.value))
 
 
 class _LeaveOneOut:
-    """FSD from a source to a target without some of its rows, from sums over the rest.
+    """FSD from a source to a target without some of the target's rows.
 
     With ``S_a = G G.T``, ``Tr (S_a S_b)^(1/2)`` is the sum of the square roots
-    of the eigenvalues of ``G.T S_b G``. An image is removed from the scatter
-    of the target by subtracting its own, and one symmetric eigenvalue problem
-    is left to solve.
+    of the eigenvalues of ``G.T S_b G``. The scatter matrix of the rows to leave
+    out is subtracted from that of the target; then only one symmetric eigenvalue
+    problem has to be solved.
     """
 
     def __init__(self, source: Array, target: Array) -> None:
         estimator = frechet_distance(source, target, interval=False).covariance
         self._shrunk = estimator == "ledoit_wolf"
         fitted = fit_gaussian(source, "ledoit_wolf" if self._shrunk else "empirical")
-        # Centred first: sums over rows far from 0 would lose digits.
+        # Centre the rows, because sums over rows far from 0 lose precision.
         centre = target.mean(0)
         self._rows = target - centre
         self._source_mean = fitted.mean - centre
@@ -97,15 +97,15 @@ class _LeaveOneOut:
         self._projected = self._rows @ (axes * np.sqrt(self._variances))
         self._scatter, self._projected_scatter = _outer(self._rows), _outer(self._projected)
 
-    def distance(self, out: NDArray[np.bool_]) -> float:
-        """FSD without the rows where `out` (N,) is true; NaN if fewer than two are left."""
-        n = int((~out).sum())
+    def distance(self, excluded: NDArray[np.bool_]) -> float:
+        """FSD without the rows where `excluded` (N,) is true; NaN if fewer than two remain."""
+        n = int((~excluded).sum())
         if n < _LEAST_VECTORS:
             return math.nan
-        mean, scatter = self._without(self._rows, self._scatter, out)
-        _, projected = self._without(self._projected, self._projected_scatter, out)
+        mean, scatter = self._without(self._rows, self._scatter, excluded)
+        _, projected = self._without(self._projected, self._projected_scatter, excluded)
         divisor = n if self._shrunk else n - 1
-        shrinkage = ledoit_wolf_shrinkage(self._rows[~out]) if self._shrunk else 0.0
+        shrinkage = ledoit_wolf_shrinkage(self._rows[~excluded]) if self._shrunk else 0.0
         trace = float(np.trace(scatter)) / divisor
         ridge = shrinkage * trace / len(mean)
         inner = (1 - shrinkage) * projected / divisor + np.diag(ridge * self._variances)
@@ -114,10 +114,11 @@ class _LeaveOneOut:
         return max(0.0, shift + float(self._variances.sum()) + trace - 2 * common)
 
     @staticmethod
-    def _without(rows: Array, scatter: Array, out: NDArray[np.bool_]) -> tuple[Array, Array]:
-        """Mean, and scatter about it, of the rows that are not left out."""
-        mean = rows[~out].mean(0)
-        return mean, scatter - _outer(rows[out]) - int((~out).sum()) * np.outer(mean, mean)
+    def _without(rows: Array, scatter: Array, excluded: NDArray[np.bool_]) -> tuple[Array, Array]:
+        """Mean and scatter matrix of the rows that are not excluded."""
+        included = ~excluded
+        mean = rows[included].mean(0)
+        return mean, scatter - _outer(rows[excluded]) - int(included.sum()) * np.outer(mean, mean)
 
 
 def _outer(rows: Array) -> Array:

@@ -13,10 +13,10 @@ from src_training.explore.fsd import FSD, frechet_distance, is_collapsed
 Array = NDArray[np.float64]
 
 MASKS = "masks"
-"""Name of the vectors of kind ``mask`` in a matrix."""
+"""Name of the set of vectors of kind ``mask`` in a matrix."""
 
 FEW = 30
-"""A set of fewer vectors comes with a warning."""
+"""Number of vectors below which a set causes a warning."""
 
 _LEAST_VECTORS, _LEAST_DOMAINS = 2, 3
 
@@ -28,12 +28,12 @@ class DistanceMatrix:
     Attributes
     ----------
     names
-        Domains in the order of the table, then `MASKS` where there are any.
+        Domains in the order of the table, then `MASKS` if there are masks.
     fsd
         Rows of distances; None if a set has fewer than two vectors, 0 on the
-        diagonal. `FSD.n_a` counts the vectors of the row, `FSD.n_b` of the column.
+        diagonal. `FSD.n_a` is the number of vectors of the row, `FSD.n_b` of the column.
     warnings
-        Sentences on the reliability of the distances.
+        Sentences about the reliability of the distances.
     """
 
     names: tuple[str, ...]
@@ -46,9 +46,9 @@ class DistanceMatrix:
 
 
 def vector_sets(table: EmbeddingTable) -> dict[str, Array]:
-    """The vectors (N, d) of the patches of each domain, and those of all masks as `MASKS`.
+    """Vectors (N, d) of the patches of each domain, and of all masks as `MASKS`.
 
-    Augmented views are left out, because they are not independent of their patches.
+    Augmented views are excluded, because they are not independent of their patches.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def distance_matrix(table: EmbeddingTable) -> DistanceMatrix:
     Parameters
     ----------
     table
-        With rows of any domains; see `vector_sets` for those that count.
+        Table with rows of any domains; `vector_sets` selects the rows.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def distance_matrix(table: EmbeddingTable) -> DistanceMatrix:
 
 
 def dice_by_domain(table: EmbeddingTable) -> dict[str, float]:
-    """Domain -> mean Dice of its patches; domains without masks are left out."""
+    """Domain -> mean Dice of its patches; domains without masks are excluded."""
     means = {}
     for domain in dict.fromkeys(table.domains):
         dice = table.where(domain=domain, kind="image", view=0).dice
@@ -116,7 +116,7 @@ def dice_correlation(
     matrix, dice
         See `distance_matrix` and `dice_by_domain`.
     source
-        Name of a domain; None: the first of the matrix.
+        Name of a domain; None for the first of the matrix.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def dice_correlation(
 
 
 def distance_warnings(sets: Mapping[str, Array], distances: Iterable[FSD]) -> list[str]:
-    """Sentences on the reliability of distances between sets of vectors (N, d), by name."""
+    """Sentences about the reliability of distances between named sets of vectors (N, d)."""
     warnings = []
     for name, rows in sets.items():
         if len(rows) < _LEAST_VECTORS:

@@ -1,12 +1,12 @@
-"""Verdict: which domains lie about as near to a source as the source's own images do.
+"""Verdict: comparison of a domain's distance from a source with the spread of the source.
 
-FSD grows with the number of components and shrinks with the number of
-vectors, and patches of one image are alike. A single distance therefore says
-little, and its interval, which takes vectors for independent, too much.
-Here images of the source are held out at random, again and again: the
-distance of the rest to those held out is what the source measures of itself,
-and the distance of the rest to as many images of a target, cut to as many
-vectors, compares with it (*reconstruction*).
+FSD grows with the number of components and decreases with the number of
+vectors, and patches of one image are correlated. A single distance is therefore
+hard to interpret, and its interval, which assumes independent vectors, is too
+narrow. Here random images of the source are held out repeatedly. The distance of
+the remaining images to the held-out ones is the reference. The distance to
+equally many images of a target, with equally many vectors, is compared with it
+(*reconstruction*).
 """
 
 from dataclasses import dataclass, replace
@@ -23,10 +23,10 @@ Array = NDArray[np.float64]
 Relation = Literal["near", "unclear", "further", "far", "unknown"]
 
 MIN_SOURCE_IMAGES, MIN_TARGET_IMAGES = 4, 2
-"""With fewer images no distance is judged."""
+"""Smallest numbers of images for a verdict."""
 
 FEW_IMAGES = 10
-"""With fewer images on either side the verdict is called a first impression."""
+"""Number of images on either side below which the verdict is called a first impression."""
 
 _SPLITS = 20
 _NEAR_RATIO, _FAR_RATIO = 1.25, 2.0
@@ -52,22 +52,23 @@ class Spread:
 
 @dataclass(frozen=True)
 class DomainVerdict:
-    """How near a domain lies to the source.
+    """Distance of a domain from the source, compared with the source's own spread.
 
     Attributes
     ----------
     domain
-        Its name.
+        Name of the domain.
     relation
-        By the 90 % ranges over the splits. ``near``: the median is in the
-        source's own range, or at most 1.25 times its median; ``further``: the
-        ranges do not overlap; ``far``: nor are they less than a factor of 2
-        apart by their medians; ``unclear``: in between; ``unknown``: too few images.
+        Comparison of the 90 % ranges over the splits. ``near``: the median is at
+        most the upper end of the source's own range, or at most 1.25 times its
+        median. ``further``: the ranges do not overlap. ``far``: in addition the
+        medians differ by a factor of 2 or more. ``unclear``: none of these.
+        ``unknown``: too few images.
     images, source_images
-        How many there are of either.
+        Number of images of the domain and of the source.
     distance, own
-        FSD from the source to the domain, and to the source's own held-out
-        images; None if unknown.
+        FSD from the source to the domain, and to held-out images of the source;
+        None if unknown.
     """
 
     domain: str
@@ -80,16 +81,16 @@ class DomainVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the distances of all domains from a source come to.
+    """Verdicts on all domains by their distance from a source.
 
     Attributes
     ----------
     source
         Name of the source.
     domains
-        A verdict on each other domain, in order.
+        Verdict on each other domain, in order.
     collapsed
-        Whether the source's vectors are practically equal; nothing is judged then.
+        Whether the source's vectors are practically equal; then there are no verdicts.
     """
 
     source: str
@@ -98,7 +99,7 @@ class Verdict:
 
     @property
     def method(self) -> str:
-        """How it was measured, in a sentence or two."""
+        """Description of the measurement in one sentence."""
         return (
             f"Median FSD over {_SPLITS} random splits of {self.source}'s images, on equal "
             "numbers of vectors; the matrix uses all vectors, so that its values differ."
@@ -106,14 +107,14 @@ class Verdict:
 
 
 def measure_verdict(table: EmbeddingTable, source: str | None = None, *, seed: int = 0) -> Verdict:
-    """Compare every domain with a source by its distance, see the module.
+    """Compare all domains with a source by distance; see the module.
 
     Parameters
     ----------
     table
-        Vectors of one model; of each image the patches count, not augmented views.
+        Vectors of one model; only those of patches are used, not of augmented views.
     source
-        A domain; None: the first of the table.
+        Name of a domain; None for the first of the table.
     seed
         Seed of the splits.
 
@@ -127,8 +128,8 @@ def measure_verdict(table: EmbeddingTable, source: str | None = None, *, seed: i
     if source not in images:
         raise InputError(f"there is no domain {source!r}; expected one of {', '.join(images)}")
     own = images[source]
-    whole = np.concatenate(list(own.values()))
-    if len(whole) > 1 and is_collapsed(whole):
+    source_vectors = np.concatenate(list(own.values()))
+    if len(source_vectors) > 1 and is_collapsed(source_vectors):
         return Verdict(source, (), collapsed=True)
     verdicts = []
     for domain, target in images.items():
@@ -160,7 +161,7 @@ def _vectors_by_image(table: EmbeddingTable) -> dict[str, dict[str, Array]]:
 def _compare(
     own: list[Array], target: list[Array], rng: np.random.Generator
 ) -> tuple[Spread, Spread]:
-    """Distances of the source to a target, and to as many of its own images held out."""
+    """Distances of the source to a target, and to equally many held-out images of the source."""
     held_out = min(len(own) // 2, len(target))
     distances = []
     for _ in range(_SPLITS):
@@ -172,8 +173,8 @@ def _compare(
             np.concatenate([own[i] for i in order[:held_out]]),
         )
         count = min(map(len, sides))
-        equal = [side[rng.permutation(len(side))[:count]] for side in sides]
-        distances.append([frechet_distance(rest, s, interval=False).value for s in equal])
+        subsets = [side[rng.permutation(len(side))[:count]] for side in sides]
+        distances.append([frechet_distance(rest, s, interval=False).value for s in subsets])
     to_target, to_own = np.array(distances).T
     return _spread(to_target), _spread(to_own)
 

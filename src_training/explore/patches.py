@@ -48,11 +48,11 @@ def cut_patches(
     Parameters
     ----------
     case
-        With or without mask.
+        Case with or without mask.
     side
         Side of the patches, pixels of the prepared image.
     corners
-        Tops and lefts of the patches; None: those of `patch_corners`, side by side.
+        Top and left of each patch; None for `patch_corners`, which tile the image.
     """
     image, mask = case.image, case.image.mask
     for corner in patch_corners(image.fov, side) if corners is None else corners:
@@ -62,11 +62,11 @@ def cut_patches(
 
 
 class ViewGenerator:
-    """Adds augmented views to patches: a symmetry of the square, then a style.
+    """Add augmented views to patches: a symmetry of the square, then style augmentation.
 
-    The symmetries are those that the augmentation's flips and rotations can
-    come to; unlike other rotations they need no interpolation, so that masks
-    and fields of view stay exact.
+    The symmetries are those that the augmentation's flips and rotations allow.
+    Unlike other rotations they need no interpolation, so that masks and fields
+    of view remain exact.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ class ViewGenerator:
     count
         Number of views of each patch, K.
     seed
-        Seed of the views. They depend on it, the name of the image and the
-        corner of the patch only, and are therefore the same in every call.
+        Seed of the views. Views only depend on the seed, the name of the image
+        and the corner of the patch, so that they are the same in every call.
     """
 
     def __init__(self, augmentation: Augmentation, side: int, count: int, seed: int) -> None:
@@ -89,13 +89,13 @@ class ViewGenerator:
         self._count, self._seed = count, seed
 
     def __call__(self, patch: PatchViews) -> PatchViews:
-        """The patch with its views."""
+        """Return the patch with its views."""
         top, left = patch.corner
         with drawing(step_seed(self._seed, patch.case, f"{top}/{left}")):
-            chosen = torch.randint(len(self._symmetries), (self._count,)).tolist()
-            symmetries = [self._symmetries[each] for each in chosen]
-            moved = np.stack([_transformed(patch.images[0], each) for each in symmetries])
-            styled = self._augmenter.style_augmentation(torch.from_numpy(moved)).numpy()
+            indices = torch.randint(len(self._symmetries), (self._count,)).tolist()
+            symmetries = [self._symmetries[index] for index in indices]
+            transformed = np.stack([_transformed(patch.images[0], each) for each in symmetries])
+            styled = self._augmenter.style_augmentation(torch.from_numpy(transformed)).numpy()
         symmetries = [0, *symmetries]
         masks = patch.masks
         if masks is not None:
@@ -110,6 +110,6 @@ class ViewGenerator:
 
 
 def _transformed(array: NDArray[Any], symmetry: int) -> NDArray[Any]:
-    """An array (..., n, n) under symmetry 0 to 7 of the square; 0 is the identity."""
+    """Apply symmetry 0 to 7 of the square, where 0 is the identity, to an array (..., n, n)."""
     mirrored = array[..., ::-1] if symmetry >= 4 else array
     return np.ascontiguousarray(np.rot90(mirrored, symmetry % 4, (-2, -1)))

@@ -1,4 +1,4 @@
-"""Projections of semantic vectors to the plane, one for all models, so that they compare."""
+"""Projections of semantic vectors to two dimensions, shared by models for comparison."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 Method = Literal["pca", "tsne", "umap"]
 
 METHODS: dict[Method, str] = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
-"""Projections and their names in text."""
+"""Projection -> display name."""
 
 _PERPLEXITY = 30.0
 _NEIGHBOURS = 15
@@ -25,19 +25,19 @@ Setting = int | float | str
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Vectors in the plane, and the settings that reproduce them.
+    """Vectors projected to two dimensions, and the settings to reproduce them.
 
     Attributes
     ----------
     points
         Model -> (N, 2) float64, in the order of its vectors.
     method
-        The projection: PCA if there are fewer than four distinct vectors.
+        Method of the projection; PCA if there are fewer than four distinct vectors.
     settings
-        Its parameters, the seed, and the number of vectors and of their
+        Parameters of the method, the seed, and the number of vectors and of their
         components.
     explained
-        Share of the variance along either axis, for PCA.
+        Share of the variance along each axis for PCA, else None.
     """
 
     points: dict[str, Array]
@@ -53,15 +53,15 @@ class Projection:
 
 
 def project(tables: Mapping[str, Array], method: Method = "pca", seed: int = 0) -> Projection:
-    """Project the vectors of several models with one map that is fitted to all of them.
+    """Project the vectors of several models by one projection that is fitted to all of them.
 
     Parameters
     ----------
     tables
         Model -> (N, d), with the same d for all models.
     method
-        ``pca`` and ``tsne`` of scikit-learn, ``umap`` of umap-learn, an
-        optional dependency. t-SNE and UMAP get the first 50 principal components.
+        ``pca`` and ``tsne`` by scikit-learn, ``umap`` by umap-learn, an optional
+        dependency. The input of t-SNE and UMAP is the first 50 principal components.
     seed
         Seed of t-SNE and UMAP; PCA is deterministic.
 
@@ -111,7 +111,7 @@ def _pca(rows: Array) -> tuple[Array, tuple[float, float]]:
 
 
 def _principal(rows: Array, count: int) -> tuple[Array, list[float]]:
-    """The first principal components (N, at most count), and their shares of the variance."""
+    """First principal components (N, at most count), and their shares of the variance."""
     from sklearn.decomposition import PCA
 
     if not len(rows) or not np.ptp(rows, axis=0).any():

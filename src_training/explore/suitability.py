@@ -1,8 +1,8 @@
-"""Will a model work on a domain: expected Dice and FSD together, and what would help.
+"""Suitability of a model for a domain, by expected Dice and FSD, and recommendations.
 
-Neither needs a mask. Expected Dice tells how sure the model is, corrected by what it was right
-about on validation images; FSD tells how far its semantic vectors lie from those of the source.
-They see different things, so both are said.
+Neither needs masks. Expected Dice measures the model's confidence, calibrated on validation
+images; FSD measures the distance of its semantic vectors from those of the source. They detect
+different problems, so both are reported.
 """
 
 import math
@@ -37,10 +37,10 @@ from src_training.io.tables import Cell
 Help = Literal["angle", "units", "train", "calibrate", "unlabelled", "nothing"]
 
 FIRST = 3
-"""Images to annotate that a sentence names."""
+"""Number of images to annotate that a sentence lists."""
 
 _FEW_UNLABELLED = 10
-"""With fewer images a run learns little of how a scanner shows things."""
+"""Smallest number of images to recommend for training without masks; fewer have little effect."""
 
 _HELP: dict[Help, str] = {
     "angle": (
@@ -63,14 +63,14 @@ _HELP: dict[Help, str] = {
 
 @dataclass(frozen=True)
 class RankedImage:
-    """An image in the order in which annotating it tells most.
+    """An image, ranked by the benefit of annotating it.
 
     Attributes
     ----------
     quality
-        Expected Dice, and real Dice where there is a mask.
+        Expected Dice, and real Dice if there is a mask.
     influence
-        Share of the domain's FSD that the image adds; NaN where FSD is not known.
+        Share of the domain's FSD due to the image; NaN if FSD is unknown.
     """
 
     quality: ImageQuality
@@ -79,23 +79,25 @@ class RankedImage:
 
 @dataclass(frozen=True)
 class DomainSuitability:
-    """Whether a model will work on a domain.
+    """Suitability of a model for a domain.
 
     Attributes
     ----------
     domain
-        Its name.
+        Name of the domain.
     expected
-        Mean over its images; its interval is that of errors which all go the same way.
+        Mean expected Dice over the images; the interval assumes fully correlated errors.
     compared
-        `expected` against the source's validation images; None where the file lacks those.
+        Comparison of `expected` with the source's validation images; None if the model file
+        does not have them.
     fsd
-        How near it lies to the source; None for the source itself, and without vectors.
+        Distance from the source; None for the source itself, and without vectors.
     images
-        All images, those to annotate first at the front: lowest expected Dice and highest
-        influence on FSD, by the sum of both ranks; what cannot be trusted before all.
+        All images, in the order in which to annotate them: first those with a remark, which
+        are unreliable, then by the sum of the ranks of low expected Dice and of high
+        influence on FSD.
     help
-        What would help, most first.
+        Recommendations, most effective first.
     """
 
     domain: str
@@ -119,18 +121,18 @@ class DomainSuitability:
 
 @dataclass(frozen=True)
 class Suitability:
-    """The verdict on all domains.
+    """Suitability of a model for all domains.
 
     Attributes
     ----------
     source
-        Name of the domain that distances are measured from, the first.
+        Name of the first domain, which distances are measured from.
     scanner
-        What took the training images, see `ModelCard`.
+        Scanner of the training images, see `ModelCard`.
     domains
-        The source first.
+        Suitability for each domain, the source first.
     fsd
-        What the distances come to; None without vectors.
+        Verdict by the distances; None without vectors.
     """
 
     source: str
@@ -144,7 +146,7 @@ class Suitability:
         name: Callable[[str], str] = str,
         link: Callable[[str, str], str] = lambda _domain, case: case,
     ) -> list[str]:
-        """The verdict on a domain: the claim, the numbers, the images, and what would help.
+        """Describe a domain: conclusion, numbers, images to annotate, and recommendations.
 
         Parameters
         ----------
@@ -168,19 +170,20 @@ class Suitability:
         return [sentence for sentence in sentences if sentence]
 
     def rows(self) -> list[list[Cell]]:
-        """A line for each image, with a head; for CSV."""
+        """Header, and a row for each image, for CSV."""
         head = ["domain", "image", "rank", "expected Dice", "low", "high", "remark", "real Dice"]
         rows: list[list[Cell]] = [[*head, "share of FSD"]]
         for domain in self.domains:
             for rank, each in enumerate(domain.images, start=1):
-                found = each.quality.expected
-                value = None if found.foreign else found.value
-                numbers = (value, found.low, found.high, found.remark, each.quality.dice)
-                rows.append([domain.domain, each.quality.case, rank, *numbers, each.influence])
+                expected = each.quality.expected
+                value = None if expected.foreign else expected.value
+                interval = (expected.low, expected.high)
+                cells = (value, *interval, expected.remark, each.quality.dice, each.influence)
+                rows.append([domain.domain, each.quality.case, rank, *cells])
         return rows
 
     def to_dict(self) -> dict[str, object]:
-        """As values for JSON."""
+        """Convert to JSON values."""
         return {"source": self.source, "domains": [self._as_dict(each) for each in self.domains]}
 
     def _as_dict(self, each: DomainSuitability) -> dict[str, object]:
@@ -233,7 +236,7 @@ class Suitability:
         return f"{numbers} {self._distance(each.fsd, each.compared, name(self.source))}"
 
     def _distance(self, fsd: DomainVerdict, compared: SourceComparison | None, source: str) -> str:
-        """How far the domain lies off, and what to think of that."""
+        """Describe the distance of the domain from the source."""
         far, own = fsd.distance, fsd.own
         if far is None or own is None:
             return (
@@ -258,7 +261,7 @@ class Suitability:
 
 
 def format_spread(spread: Spread) -> str:
-    """A distance with its 5th and 95th percentile.
+    """Format a distance with its 5th and 95th percentile.
 
     >>> format_spread(Spread(0.731, 0.4, 137.2))
     '0.73 (0.4 to 137)'
@@ -276,18 +279,18 @@ def judge_suitability(
     *,
     seed: int = 0,
 ) -> Suitability:
-    """Bring expected Dice and FSD together, domain by domain.
+    """Combine expected Dice and FSD for each domain.
 
     Parameters
     ----------
     card
-        Of the model.
+        Card of the model.
     domains
-        The first is the source, or stands for it.
+        Domains; the first is, or represents, the source.
     qualities
-        Domain -> what `image_quality` found of its images.
+        Domain -> results of `image_quality` for its images.
     table
-        Vectors of the same domains; None: nothing is said of FSD.
+        Vectors of the same domains; without them FSD is not reported.
     seed
         See `measure_verdict`.
 
@@ -298,39 +301,41 @@ def judge_suitability(
     """
     source = domains[0].name
     verdict = None if table is None else measure_verdict(table, source, seed=seed)
-    near = {} if verdict is None else {each.domain: each for each in verdict.domains}
-    judged = []
+    distances = {} if verdict is None else {each.domain: each for each in verdict.domains}
+    results = []
     for domain in domains:
-        found = qualities[domain.name]
-        expected = mean_over_images([each.expected for each in found])
-        fsd = near.get(domain.name)
+        images = qualities[domain.name]
+        expected = mean_over_images([each.expected for each in images])
+        fsd = distances.get(domain.name)
         influences = {} if table is None or fsd is None else _influences(table, source, domain.name)
         compared = compare_with_source(expected, card.quality)
-        needed = () if domain.name == source else _help(card, domain, compared, fsd)
-        ranked = _ranked(found, influences)
-        judged.append(DomainSuitability(domain.name, expected, compared, fsd, ranked, needed))
-    return Suitability(source, card.scanner, tuple(judged), verdict)
+        recommendations = () if domain.name == source else _help(card, domain, compared, fsd)
+        ranked = _ranked(images, influences)
+        results.append(
+            DomainSuitability(domain.name, expected, compared, fsd, ranked, recommendations)
+        )
+    return Suitability(source, card.scanner, tuple(results), verdict)
 
 
 def _influences(table: EmbeddingTable, source: str, domain: str) -> dict[str, float]:
     try:
         return {one.case: one.share for one in leave_one_out_influence(table, source, domain)}
-    except InputError:  # too few vectors
+    except InputError:  # There are too few vectors.
         return {}
 
 
 def _ranked(
-    found: Sequence[ImageQuality], influences: Mapping[str, float]
+    qualities: Sequence[ImageQuality], influences: Mapping[str, float]
 ) -> tuple[RankedImage, ...]:
-    images = [RankedImage(each, influences.get(each.case, math.nan)) for each in found]
-    by_dice = sorted(images, key=lambda one: one.quality.expected.value)
-    by_fsd = sorted(images, key=lambda one: -np.nan_to_num(one.influence, nan=-np.inf))
-    places = {id(one): place for place, one in enumerate(by_dice)}
-    if any(not math.isnan(one.influence) for one in images):
-        for place, one in enumerate(by_fsd):
-            places[id(one)] += place
-    trusted = {id(one): not one.quality.expected.remark for one in images}
-    return tuple(sorted(images, key=lambda one: (trusted[id(one)], places[id(one)])))
+    images = [RankedImage(each, influences.get(each.case, math.nan)) for each in qualities]
+    by_dice = sorted(images, key=lambda image: image.quality.expected.value)
+    by_fsd = sorted(images, key=lambda image: -np.nan_to_num(image.influence, nan=-np.inf))
+    ranks = {id(image): rank for rank, image in enumerate(by_dice)}
+    if any(not math.isnan(image.influence) for image in images):
+        for rank, image in enumerate(by_fsd):
+            ranks[id(image)] += rank
+    reliable = {id(image): not image.quality.expected.remark for image in images}
+    return tuple(sorted(images, key=lambda image: (reliable[id(image)], ranks[id(image)])))
 
 
 def _help(
@@ -340,14 +345,14 @@ def _help(
     fsd: DomainVerdict | None,
 ) -> tuple[Help, ...]:
     relation = None if compared is None else compared.relation
-    apart = fsd is not None and fsd.relation in ("further", "far")
-    needed = list[Help]()
+    distant = fsd is not None and fsd.relation in ("further", "far")
+    kinds = list[Help]()
     if relation == "unknown":
         return ("units", "train") if card.preprocessing.kind == "window" else ("train",)
     if getattr(card.preprocessing, "angle", None) is not None and domain.angle is None:
-        needed.append("angle")
-    if relation == "below" or apart:
-        needed.append("calibrate")
-    if apart and len(domain) >= _FEW_UNLABELLED:
-        needed.append("unlabelled")
-    return tuple(needed) or ("nothing",)
+        kinds.append("angle")
+    if relation == "below" or distant:
+        kinds.append("calibrate")
+    if distant and len(domain) >= _FEW_UNLABELLED:
+        kinds.append("unlabelled")
+    return tuple(kinds) or ("nothing",)

@@ -1,4 +1,4 @@
-"""A teacher and a student with their alignment networks, ready to be compared."""
+"""A teacher and a student with their alignment networks, for comparison."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -11,25 +11,24 @@ from src_training.networks.base import SegmentationNetwork
 
 @dataclass(frozen=True, eq=False)
 class TeacherStudentPair:
-    """A teacher and a student, and how their images were prepared.
+    """A teacher and a student with their alignment networks and preprocessing.
 
-    `dataclasses.replace` exchanges the student, for instance for an earlier snapshot.
+    Use `dataclasses.replace` to exchange the student, for instance for an earlier snapshot.
 
     Attributes
     ----------
     teacher, tan
-        The teacher and its alignment network, in evaluation mode.
+        Teacher and its alignment network, in evaluation mode.
     student, san
-        The student and its alignment network, in evaluation mode.
+        Student and its alignment network, in evaluation mode.
     preprocessing
-        From a raw image to the input of both networks.
+        Preprocessing of the input of both networks.
     augmentation
-        Strength of the augmentation of views.
+        Strengths of the augmentation of views.
     patch
-        Side of the patches that the alignment networks take, pixels of the
-        prepared image.
+        Side of the alignment networks' patches, pixels of the prepared image.
     centred
-        Whether DCGD's graphs were those of centred vectors in training.
+        Whether DCGD centred the vectors in training.
     """
 
     teacher: SegmentationNetwork
@@ -42,5 +41,5 @@ class TeacherStudentPair:
     centred: bool
 
     def for_camera(self, angle: float | None) -> Self:
-        """The same networks for images of another fundus camera, see `for_camera` there."""
+        """Adapt to another fundus camera; see `BasePreprocessing.for_camera`."""
         return replace(self, preprocessing=self.preprocessing.for_camera(angle))

@@ -1,4 +1,4 @@
-"""DCGD's contrastive graphs of samples, by teacher and by student (GKD, arXiv 2207.12995)."""
+"""DCGD's contrastive graphs of samples for teacher and student (GKD, arXiv 2207.12995)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Edges = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """The two graphs of one sample; edges are cosines, or differences of cosines.
+    """Both graphs of one sample; edges are cosines, or differences of cosines.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class SampleGraphs:
     images
         (1 + K, p, p) or (1 + K, p, p, C) float32 in [0, 1]: the anchor, then its views.
     teacher, student, difference
-        Graphs by each network, and student - teacher.
+        Graphs of each network, and student - teacher.
     """
 
     images: Float
@@ -58,15 +58,15 @@ class SampleGraphs:
 
 @dataclass(frozen=True, eq=False)
 class BatchGraphs:
-    """Graphs of several samples, each alone and all together (scope ``batch`` of DCGD).
+    """Graphs of several samples, separate and joint (scope ``batch`` of DCGD).
 
     Attributes
     ----------
     samples
-        Each sample alone.
+        Graphs of each sample.
     teacher, student, difference
-        Complete graphs (B * K, B * K) between the views of all samples,
-        sample by sample; anchors are left out, as in training.
+        Complete graphs (B * K, B * K) between the views of all samples, in the
+        order of the samples; as in training, anchors are excluded.
     centred
         Whether the mean over the batch was subtracted from the vectors.
     """
@@ -88,31 +88,34 @@ def view_graphs(
     networks
         Teacher with TAN, student with SAN.
     patches
-        At least one, of prepared images, each (C, p, p) with the p of the
-        training. With several the vectors are centred if they were in
-        training; the mean of one patch's own vectors says nothing about others.
+        At least one patch (C, p, p) of a prepared image, with the training's p.
+        The vectors of several patches are centred if they were in training;
+        those of one patch are not, because a batch mean needs several samples.
     views
         Number of views of each patch, K >= 1.
     seed
-        Seed of the views; those of a patch do not depend on the patches after it.
+        Seed of the views; views of a patch do not depend on later patches.
 
     Raises
     ------
     InputError
-        If a patch has another shape, or `views` is less than 1.
+        If a patch has an unexpected shape, or `views` is less than 1.
     """
     images = _with_views(networks, patches, views, seed)
     centre = networks.centred and len(patches) > 1
     teacher = _vectors(networks.teacher, networks.tan, images, centre)
     student = _vectors(networks.student, networks.san, images, centre)
-    pictures, by_teacher, by_student = _pictures(images), _graphs(teacher), _graphs(student)
     samples = tuple(
-        SampleGraphs(picture, of_teacher, of_student, _difference(of_student, of_teacher))
-        for picture, of_teacher, of_student in zip(pictures, by_teacher, by_student, strict=True)
+        SampleGraphs(
+            sample, teacher_graph, student_graph, _difference(student_graph, teacher_graph)
+        )
+        for sample, teacher_graph, student_graph in zip(
+            _channels_last(images), _graphs(teacher), _graphs(student), strict=True
+        )
     )
-    all_by_teacher, all_by_student = _complete_graph(teacher), _complete_graph(student)
-    difference = all_by_student - all_by_teacher
-    return BatchGraphs(samples, all_by_teacher, all_by_student, difference, centre)
+    teacher_edges, student_edges = _complete_graph(teacher), _complete_graph(student)
+    difference = student_edges - teacher_edges
+    return BatchGraphs(samples, teacher_edges, student_edges, difference, centre)
 
 
 def _with_views(
@@ -130,7 +133,7 @@ def _with_views(
     with drawing(seed):
         for patch in patches:
             anchor = torch.from_numpy(np.array(patch, np.float32))[None]
-            # One patch after another: the views of the first do not depend on the others.
+            # Draw patch by patch, so that views of a patch do not depend on later patches.
             samples.append(torch.cat([anchor, augmenter.views(anchor, count)]))
     return torch.stack(samples)
 
@@ -145,13 +148,13 @@ def _vectors(
 
 
 def _graphs(vectors: Tensor) -> list[Graph]:
-    """The graphs of each sample."""
+    """Graphs of each sample."""
     stars, complete = star_graph(vectors).numpy(), complete_graph(vectors[:, 1:]).numpy()
     return [Graph(star, edges) for star, edges in zip(stars, complete, strict=True)]
 
 
 def _complete_graph(vectors: Tensor) -> Edges:
-    """The complete graph between the views of all samples."""
+    """Complete graph between the views of all samples."""
     edges: Edges = complete_graph(vectors[:, 1:].flatten(0, 1)[None])[0].numpy()
     return edges
 
@@ -160,7 +163,7 @@ def _difference(student: Graph, teacher: Graph) -> Graph:
     return Graph(student.star - teacher.star, student.complete - teacher.complete)
 
 
-def _pictures(images: Tensor) -> Float:
-    """(B, N, p, p) of grey images (B, N, 1, p, p), (B, N, p, p, C) of colour."""
+def _channels_last(images: Tensor) -> Float:
+    """Convert images (B, N, C, p, p) to (B, N, p, p) if C is 1, else to (B, N, p, p, C)."""
     grey = images.shape[2] == 1
     return (images[:, :, 0] if grey else images.movedim(2, -1)).numpy()

@@ -1,4 +1,4 @@
-"""Models for other programs: an ONNX file, or a folder for bioimage.io."""
+"""Export of models as an ONNX file, or as a folder for bioimage.io."""
 
 from src_training.export.bioimageio import export_bioimageio
 from src_training.export.onnx import OnnxCheck, export_onnx

@@ -1,4 +1,4 @@
-"""Export of a model as a bioimage.io folder that bioimage.io's own validator accepts."""
+"""Export of a model as a bioimage.io folder, checked by the validator of bioimage.io."""
 
 import gc
 import re
@@ -34,35 +34,35 @@ from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import labels_from
 from src_training.io.atomic import write_atomic, write_bytes, write_folder_atomic, write_text
 
-# The oldest version that was tried; newer readers accept it too.
+# The oldest tested version; newer readers accept it, too.
 _FORMAT = "0.5.12"
 _TEST_SIDE = 256
 
-# As bioimageio.core: share of the probabilities that may differ by more than the tolerance.
+# Tolerance, and share of probabilities that may exceed it, as in bioimageio.core.
 _TOLERANCE, _TOLERATED_SHARE = 1e-3, 1e-4
 
 
 def export_bioimageio(
     model: SegmentationModel, folder: Path, sample: NDArray[np.generic] | None = None
 ) -> OnnxCheck:
-    """Write a model as a bioimage.io folder, after bioimage.io's own validator accepted it.
+    """Write a model as a bioimage.io folder if the validator of bioimage.io accepts it.
 
-    The folder holds ``rdf.yaml``, ``weights.onnx`` (see `export_onnx`),
+    The folder has ``rdf.yaml``, ``weights.onnx`` (see `export_onnx`),
     ``test_input.npy`` and ``test_output.npy``, ``cover.png``, ``README.md``
-    with the exact preparation, and ``LICENSE.md`` where the terms have no
-    SPDX name. It is written atomically. Windows and percentiles are described
-    in ``rdf.yaml`` by bioimage.io's own steps, and other programs follow them;
-    fundus photographs have to be prepared by the caller.
+    with the exact preprocessing, and ``LICENSE.md`` if the terms have no SPDX
+    name. It is written atomically. ``rdf.yaml`` describes windows and
+    percentiles by preprocessing steps of bioimage.io, which other programs
+    apply; the caller has to preprocess fundus photographs.
 
     Parameters
     ----------
     model
-        Not changed, and stays on its device.
+        Model; not modified or moved to another device.
     folder
-        New, or empty.
+        A new or empty folder.
     sample
-        Image (H, W) or (H, W, C) as the model segments it, the centre of
-        which becomes test and cover; None for a synthetic fundus.
+        Image (H, W) or (H, W, C) in the format of the model's inputs, whose
+        centre is used for the test and the cover; None for a synthetic fundus.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def export_bioimageio(
     ------
     InputError
         If a package of the extra ``export`` is missing, the folder is not
-        empty, the sample cannot be used, or a check fails.
+        empty, the sample cannot be prepared, or a check fails.
     """
     require("export", "the export", "onnx", "onnxscript", "onnxruntime", "bioimageio.spec")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -82,22 +82,22 @@ def export_bioimageio(
     test = _test_tensors(model, sample)
     card = model.card
 
-    def write(half: Path) -> None:
-        half.mkdir()
-        write_bytes(half / "weights.onnx", graph)
-        _save_array(half / "test_input.npy", test.image)
-        _save_array(half / "test_output.npy", test.probabilities)
+    def write(temporary: Path) -> None:
+        temporary.mkdir()
+        write_bytes(temporary / "weights.onnx", graph)
+        _save_array(temporary / "test_input.npy", test.image)
+        _save_array(temporary / "test_output.npy", test.probabilities)
         threshold = card.threshold_for(test.probabilities[0])
         cover = _cover(test.prepared[0], labels_from(test.probabilities[0], threshold))
-        write_atomic(half / "cover.png", lambda path: Image.fromarray(cover).save(path))
+        write_atomic(temporary / "cover.png", lambda path: Image.fromarray(cover).save(path))
         sizes = [(shape[2], shape[3]) for shape in check.shapes]
-        write_text(half / "README.md", readme(card, check.largest_difference, sizes))
+        write_text(temporary / "README.md", readme(card, check.largest_difference, sizes))
         if isinstance(spdx_licence(card.licence), dict):
-            write_text(half / "LICENSE.md", card.licence + "\n")
+            write_text(temporary / "LICENSE.md", card.licence + "\n")
         description = _description(card, model.network.stride)
-        write_text(half / "rdf.yaml", yaml.safe_dump(description, sort_keys=False))
-        _require_reproduced(half / "weights.onnx", test, folder)
-        _require_valid(half / "rdf.yaml", folder)
+        write_text(temporary / "rdf.yaml", yaml.safe_dump(description, sort_keys=False))
+        _require_reproduced(temporary / "weights.onnx", test, folder)
+        _require_valid(temporary / "rdf.yaml", folder)
 
     write_folder_atomic(folder, write)
     return check
@@ -105,16 +105,16 @@ def export_bioimageio(
 
 @dataclass(frozen=True)
 class _TestTensors:
-    """Tensors of a model's test.
+    """Test tensors of a model.
 
     Attributes
     ----------
     image
-        (1, C, h, w), as a program gives it that follows ``rdf.yaml``.
+        Input (1, C, h, w) before the preprocessing steps of ``rdf.yaml``.
     prepared
-        (1, C, h, w) in [0, 1], as the network takes it.
+        Input (1, C, h, w) of the network, in [0, 1].
     probabilities
-        (1, K, h, w), as PyTorch returns them.
+        Output (1, K, h, w) of PyTorch.
     """
 
     image: NDArray[np.float32]
@@ -126,7 +126,7 @@ def _test_tensors(model: SegmentationModel, sample: NDArray[np.generic] | None) 
     preprocessing = model.card.preprocessing
     image = fundus_phantom(0, 512).image if sample is None else sample
     if isinstance(preprocessing, ScaledPreprocessing):
-        pixels = _centre(_with_its_intensities(preprocessing, image))
+        pixels = _centre(_resize_only(preprocessing, image))
         unresized = preprocessing.model_copy(update={"side": None})
         prepared = unresized.prepare(pixels.transpose(1, 2, 0)).pixels
     else:
@@ -136,22 +136,23 @@ def _test_tensors(model: SegmentationModel, sample: NDArray[np.generic] | None) 
     return _TestTensors(pixels[None], prepared[None], probabilities.numpy())
 
 
-def _with_its_intensities(preprocessing: ScaledPreprocessing, image: NDArray[np.generic]) -> Float:
-    """Channels (C, h, w) of an image, resized for the network but not scaled."""
-    everything = IntensityPreprocessing(
+def _resize_only(preprocessing: ScaledPreprocessing, image: NDArray[np.generic]) -> Float:
+    """Resize an image to channels (C, h, w) for the network, without scaling intensities."""
+    full_range = IntensityPreprocessing(
         percentiles=(0, 100),
         channels=preprocessing.channels,
         neighbours=preprocessing.neighbours,
         side=preprocessing.side,
     )
-    pixels = everything.prepare(image).pixels
-    values = image[..., :3] if image.ndim == 3 and image.shape[-1] == 4 else image  # no alpha
+    pixels = full_range.prepare(image).pixels
+    # `prepare` drops alpha.
+    values = image[..., :3] if image.ndim == 3 and image.shape[-1] == 4 else image
     low, high = float(values.min()), float(values.max())
     return np.asarray(pixels * (high - low) + low, np.float32)
 
 
 def _centre(pixels: Float) -> Float:
-    """The central square of an image (C, H, W), at most 256 pixels."""
+    """Crop the central square of an image (C, H, W), with a side of at most 256 pixels."""
     height, width = pixels.shape[1:]
     side = min(_TEST_SIDE, height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -159,7 +160,7 @@ def _centre(pixels: Float) -> Float:
 
 
 def _cover(pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image (C, h, w) in [0, 1], and beside it with its labels (h, w): (h, 2w, 3) uint8."""
+    """Show an image (C, h, w) in [0, 1] without and with labels (h, w), as (h, 2w, 3) uint8."""
     grey = np.clip(pixels.mean(0), 0, 1)
     plain = np.repeat(grey[..., None], 3, axis=-1)
     painted = label2rgb(labels, grey, alpha=0.5, bg_label=0)
@@ -167,9 +168,9 @@ def _cover(pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np
 
 
 def _description(card: ModelCard, stride: int) -> dict[str, Any]:
-    """The content of ``rdf.yaml``."""
+    """Content of ``rdf.yaml``."""
     licence = spdx_licence(card.licence)
-    # GKD's paper, where the model was trained by it.
+    # Cite GKD only for models that were trained with it.
     gkd = "2207.12995"
     cited = [{"text": "GKD, the distillation that trained it", "doi": f"10.48550/arXiv.{gkd}"}]
     return {
@@ -231,13 +232,13 @@ def _channels(card: ModelCard) -> list[str]:
 
 
 def _title(name: str) -> str:
-    """The model's name in the letters that bioimage.io allows, five at least."""
+    """Name of the model in characters that bioimage.io allows, at least five."""
     allowed = re.sub(r"[^A-Za-z0-9_+\- ()]", "-", name)[:120]
     return allowed if len(allowed) >= 5 else f"model {allowed}"
 
 
 def _identifiers(classes: Sequence[str]) -> list[str]:
-    """Names of classes as bioimage.io allows them for channels, in ASCII, each another one.
+    """Convert class names to unique ASCII identifiers, which bioimage.io requires for channels.
 
     >>> _identifiers(["background", "left lung", "肝臓", "腎臓", "2"])
     ['background', 'left_lung', 'class_2', 'class_3', 'class_2_']
@@ -255,7 +256,7 @@ def _identifiers(classes: Sequence[str]) -> list[str]:
 
 
 def spdx_licence(terms: str) -> str | dict[str, str] | None:
-    """Terms as ``rdf.yaml`` names them: an SPDX name of Creative Commons, a file, or None.
+    """Licence for ``rdf.yaml``: an SPDX name of Creative Commons, a file with the terms, or None.
 
     >>> spdx_licence("CC BY 4.0"), spdx_licence("Ask me first."), spdx_licence("")
     ('CC-BY-4.0', {'source': 'LICENSE.md'}, None)
@@ -267,13 +268,13 @@ def spdx_licence(terms: str) -> str | dict[str, str] | None:
 
 
 def _require_valid(rdf: Path, folder: Path) -> None:
-    """Validate the folder with bioimageio.spec; `InputError` if it fails."""
+    """Validate the folder with bioimageio.spec; raise `InputError` if it fails."""
     from bioimageio.spec import load_description
     from loguru import logger
 
     logger.disable("bioimageio")
     try:
-        # bioimageio.spec leaves closing its files to the garbage collector.
+        # bioimageio.spec does not close files; collect them here, without ResourceWarning.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             summary = load_description(rdf, perform_io_checks=True).validation_summary
@@ -289,15 +290,15 @@ def _require_valid(rdf: Path, folder: Path) -> None:
 
 
 def _require_reproduced(weights: Path, test: _TestTensors, folder: Path) -> None:
-    """Run the test with onnxruntime from the file alone; `InputError` if it differs."""
+    """Run the test with onnxruntime on the exported file; raise `InputError` if it differs."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
-    found = session.run(None, {"image": test.prepared})[0]
-    apart = np.abs(found - test.probabilities) > _TOLERANCE * (1 + np.abs(test.probabilities))
-    if apart.mean() > _TOLERATED_SHARE:
+    output = session.run(None, {"image": test.prepared})[0]
+    differs = np.abs(output - test.probabilities) > _TOLERANCE * (1 + np.abs(test.probabilities))
+    if differs.mean() > _TOLERATED_SHARE:
         raise InputError(
-            f"{folder}: onnxruntime differs from PyTorch on the sample in {apart.mean():.2%} of "
+            f"{folder}: onnxruntime differs from PyTorch on the sample in {differs.mean():.2%} of "
             f"the probabilities; expected at most {_TOLERATED_SHARE:.2%} to differ"
         )
 

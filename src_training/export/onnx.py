@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 18
-"""Version of the ONNX operators: the oldest that torch translates to."""
+"""Version of the ONNX operators, the oldest that torch supports."""
 
 TOLERANCE = 1e-4
-"""Largest difference from PyTorch that a graph may have, in probability."""
+"""Largest accepted difference in probability between a graph and PyTorch."""
 
-# Batch, height and width that are multiples of every stride, and sides that are of none.
-_FITTING = ((2, 64, 96), (1, 96, 128))
+# Batch, height and width that are multiples of the stride of every network.
+_MULTIPLES = ((2, 64, 96), (1, 96, 128))
+# Height and width that are not.
 _ODD = (75, 101)
 _IMAGES = 3
 
@@ -44,12 +45,12 @@ class OnnxCheck:
     Attributes
     ----------
     largest_difference
-        Largest difference in probability: over all pixels of an image, the
-        median over three images of noise, and the largest over all shapes.
+        Difference in probability: the maximum over all pixels of an image, of
+        it the median over three noise images, and the maximum over all shapes.
     shapes
-        (B, C, H, W) of the images. The last is no multiple of the stride;
-        there the graph is compared with itself on the padded image, as
-        repeated edges are ties, see `check_graph`.
+        Shapes (B, C, H, W) of the images. The last is not a multiple of the
+        stride; for it the graph is compared with itself on the padded image,
+        because repeated edges are ties of max-pooling, see `check_graph`.
     """
 
     largest_difference: float
@@ -59,18 +60,18 @@ class OnnxCheck:
 def export_onnx(model: SegmentationModel, path: Path) -> OnnxCheck:
     """Write a model as an ONNX file, after checking it against PyTorch.
 
-    The graph takes ``image`` (batch, C, height, width) float32 of any batch,
-    height and width, prepared as its metadata ``preparation`` says, and
-    returns ``probabilities`` (batch, K, height, width) float32. The metadata
-    ``way_back`` describes the way to labels, and ``msankd`` is the model's
-    card as JSON.
+    The graph maps ``image`` (batch, C, height, width) float32, of any batch,
+    height and width, to ``probabilities`` (batch, K, height, width) float32.
+    The metadata ``preparation`` describes the preprocessing of the image,
+    ``way_back`` the postprocessing to labels; ``msankd`` is the model's card as
+    JSON.
 
     Parameters
     ----------
     model
-        Not changed, and stays on its device.
+        Model; not modified or moved to another device.
     path
-        File to make or to replace.
+        File to create or replace.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def export_onnx(model: SegmentationModel, path: Path) -> OnnxCheck:
     ------
     InputError
         If a package of the extra ``export`` is missing, or the outputs differ
-        by more than `TOLERANCE`; nothing is written then.
+        by more than `TOLERANCE`. Then nothing is written.
     """
     content, check = checked_graph(model)
     write_bytes(path, content)
@@ -89,7 +90,7 @@ def export_onnx(model: SegmentationModel, path: Path) -> OnnxCheck:
 
 
 def checked_graph(model: SegmentationModel) -> tuple[bytes, OnnxCheck]:
-    """The content of the ONNX file, and the result of its check; see `export_onnx`."""
+    """Content of the ONNX file, and the result of the check; see `export_onnx`."""
     require("export", "the export", "onnx", "onnxscript", "onnxruntime")
     network = on_cpu(model.network)
     graph = _translate(network, model.card)
@@ -98,22 +99,22 @@ def checked_graph(model: SegmentationModel) -> tuple[bytes, OnnxCheck]:
 
 
 def on_cpu(network: SegmentationNetwork) -> SegmentationNetwork:
-    """A copy in eval mode, float32, in torch's usual memory layout."""
+    """Copy a network to the CPU in eval mode, float32 and the contiguous memory format."""
     copied = copy.deepcopy(network).cpu().float().eval()
     contiguous: SegmentationNetwork = copied.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return contiguous
 
 
 class ExportableAvgPool(nn.Module):
-    """`nn.AdaptiveAvgPool2d` as products with two matrices, for an export.
+    """`nn.AdaptiveAvgPool2d` as products with two matrices, for the export.
 
-    torch's exporter fixes the size of its sample in `nn.AdaptiveAvgPool2d`;
-    here the size is known at run time only.
+    For `nn.AdaptiveAvgPool2d`, torch's exporter hard-codes the input size of the
+    sample. This module supports any size at run time.
 
     Parameters
     ----------
     grid
-        Bins along either side.
+        Number of bins along each side.
 
     Examples
     --------
@@ -134,7 +135,7 @@ class ExportableAvgPool(nn.Module):
 
 
 def with_exportable_pooling(network: nn.Module) -> nn.Module:
-    """A copy of a network with `ExportableAvgPool` for every `nn.AdaptiveAvgPool2d`."""
+    """Copy a network with `ExportableAvgPool` in place of `nn.AdaptiveAvgPool2d`."""
     copied = copy.deepcopy(network)
     for module in list(copied.modules()):
         for name, child in module.named_children():
@@ -145,17 +146,17 @@ def with_exportable_pooling(network: nn.Module) -> nn.Module:
 
 def _averaging_weights(bins: int, length: int) -> Tensor:
     """Weights (bins, length) of each position in the mean of each bin; bins may overlap."""
-    number, position = torch.arange(bins)[:, None], torch.arange(length)
-    first, end = number * length // bins, ((number + 1) * length + bins - 1) // bins
+    index, position = torch.arange(bins)[:, None], torch.arange(length)
+    first, end = index * length // bins, ((index + 1) * length + bins - 1) // bins
     inside = ((position >= first) & (position < end)).float()
     return inside / inside.sum(1, keepdim=True)
 
 
 class _AnySize(nn.Module):
-    """Image (B, C, H, W) to probabilities (B, K, H, W), without a branch on the size.
+    """Map an image (B, C, H, W) to probabilities (B, K, H, W) without branches on the size.
 
-    Repeats the edge up to a multiple of the stride, so that
-    `SegmentationNetwork.pad` has nothing to add.
+    It repeats the edge up to a multiple of the stride, so that
+    `SegmentationNetwork.pad`, which has a branch, does not pad.
     """
 
     def __init__(self, network: nn.Module, stride: int) -> None:
@@ -164,15 +165,15 @@ class _AnySize(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        fitting = image.index_select(2, self._positions(height)).index_select(
+        padded = image.index_select(2, self._positions(height)).index_select(
             3, self._positions(width)
         )
-        logits: Tensor = self.network(fitting)
+        logits: Tensor = self.network(padded)
         return logits[..., :height, :width].softmax(1)
 
     def _positions(self, size: int) -> Tensor:
-        fitting = (size + self.stride - 1) // self.stride * self.stride
-        return torch.arange(fitting).clamp(max=size - 1)
+        padded = (size + self.stride - 1) // self.stride * self.stride
+        return torch.arange(padded).clamp(max=size - 1)
 
 
 def _translate(network: SegmentationNetwork, card: ModelCard) -> "onnx.ModelProto":
@@ -198,11 +199,11 @@ def _translate(network: SegmentationNetwork, card: ModelCard) -> "onnx.ModelProt
 
 
 def _unpooling() -> Callable[..., Any]:
-    """Max-unpooling by 2×2 in operators that every runtime has.
+    """Max-unpooling by 2×2 with operators that all runtimes support.
 
-    A pixel takes the value of its window if the window's index is its own.
-    The result is that of scattering by the indices, which few runtimes
-    support, and equals PyTorch's bit for bit.
+    A pixel gets the value of its window if its position is the window's index,
+    and 0 otherwise. The result is bitwise equal to PyTorch's, which scatters by
+    the indices; few runtimes support that.
     """
     from onnx import TensorProto
     from onnxscript import opset18 as op
@@ -216,7 +217,7 @@ def _unpooling() -> Callable[..., Any]:
     def unpool(pooled: Any, indices: Any, _size: Any) -> Any:
         twice = op.Constant(value_floats=[1.0, 1.0, 2.0, 2.0])
         values = op.Resize(pooled, None, twice, **nearest)
-        # onnxruntime resizes int32, but no int64.
+        # onnxruntime can resize int32, but not int64.
         narrow = op.Cast(indices, to=TensorProto.INT32)
         wanted = op.Cast(op.Resize(narrow, None, twice, **nearest), to=TensorProto.INT64)
         plane = op.Shape(values, start=2, end=4)
@@ -229,7 +230,7 @@ def _unpooling() -> Callable[..., Any]:
 
 
 def _strip(model: "onnx.ModelProto") -> None:
-    """Remove the traces of the export, which name files of this machine."""
+    """Remove debug information of the exporter, which includes local file names."""
     graph = model.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
@@ -244,21 +245,20 @@ def _describe(graph: "onnx.ModelProto", card: ModelCard) -> None:
 
     graph.doc_string = card.description
     graph.graph.name = card.name
-    described = {
+    properties = {
         "msankd": card.model_dump_json(),
         "preparation": preprocessing_text(card.preprocessing),
         "way_back": postprocessing_text(card),
     }
-    set_model_props(graph, described)
+    set_model_props(graph, properties)
 
 
 def check_graph(content: bytes, network: SegmentationNetwork, card: ModelCard) -> OnnxCheck:
-    """Compare the graph with PyTorch on noise; `InputError` if it differs.
+    """Compare the graph with PyTorch on noise; raise `InputError` if it differs.
 
-    Where max-unpooling finds two nearly equal maxima, the last bit of the
-    arithmetic decides between them, in PyTorch as in any runtime, and the
-    probabilities around jump. That happens on about one image of noise in a
-    hundred, hence the median of three.
+    Rounding errors decide between nearly equal maxima in max-pooling, so that
+    the probabilities around them may differ between runtimes. This occurs on
+    about 1 % of noise images, hence the median of three.
     """
     import onnxruntime
 
@@ -269,20 +269,20 @@ def check_graph(content: bytes, network: SegmentationNetwork, card: ModelCard) -
 
     generator = torch.Generator().manual_seed(0)
     shapes, differences = [], []
-    for batch, height, width in _FITTING:
+    for batch, height, width in _MULTIPLES:
         shape = (batch, card.in_channels, height, width)
         images = [torch.rand(shape, generator=generator) for _ in range(_IMAGES)]
         with torch.no_grad():
-            apart = [float((run(each) - network(each).softmax(1)).abs().max()) for each in images]
+            maxima = [float((run(each) - network(each).softmax(1)).abs().max()) for each in images]
         shapes.append(shape)
-        differences.append(float(np.median(apart)))
+        differences.append(float(np.median(maxima)))
     height, width = _ODD
     odd = images[0][..., :height, :width].contiguous()
     padded = run(network.pad(odd))[..., :height, :width]
     shapes.append((1, card.in_channels, height, width))
     differences.append(float((run(odd) - padded).abs().max()))
     largest = float(np.max(differences))
-    # NaN is no agreement either.
+    # The negated comparison also rejects NaN.
     if not largest <= TOLERANCE:
         raise InputError(
             f"{card.name}: onnxruntime differs from PyTorch by {largest:.2g} in probability; "
@@ -293,13 +293,13 @@ def check_graph(content: bytes, network: SegmentationNetwork, card: ModelCard) -
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the warnings that torch's exporter gives about its own parts."""
-    exporter = logging.getLogger("torch.onnx")
-    former = exporter.level
-    exporter.setLevel(logging.ERROR)
+    """Silence warnings of torch's exporter about its internals."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        exporter.setLevel(former)
+        logger.setLevel(level)

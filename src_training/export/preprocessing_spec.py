@@ -1,4 +1,4 @@
-"""Preprocessing and postprocessing of exported models: as text, and for bioimage.io."""
+"""Descriptions of preprocessing and postprocessing, as text and for bioimage.io."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ _CHANNELS = {
 
 
 def preprocessing_text(preprocessing: Preprocessing) -> str:
-    """`Preprocessing.prepare` as text, exact enough to be programmed from it."""
+    """Describe `Preprocessing.prepare` exactly enough to implement it."""
     if preprocessing.kind == "fundus":
         tile = max(8, preprocessing.diameter // 8)
         camera = (
@@ -99,7 +99,7 @@ def preprocessing_text(preprocessing: Preprocessing) -> str:
 
 
 def postprocessing_text(card: ModelCard) -> str:
-    """The way from a graph's probabilities to labels of the original image, as text."""
+    """Describe the steps from a graph's probabilities to labels of the original image."""
     classes = ", ".join(f"{index} {name}" for index, name in enumerate(card.classes))
     resized = ""
     if card.preprocessing.kind == "fundus":
@@ -120,14 +120,14 @@ def postprocessing_text(card: ModelCard) -> str:
 
 
 def bioimageio_preprocessing(preprocessing: Preprocessing) -> list[dict[str, Any]]:
-    """The scaling of intensities as steps of bioimage.io, for the ``rdf.yaml`` of a model.
+    """Preprocessing steps of bioimage.io for intensity scaling, for ``rdf.yaml``.
 
     Returns
     -------
     list of dict
         ``ensure_dtype``, then ``scale_linear`` for a window or ``scale_range``
-        for percentiles, then ``clip``; empty for fundus photographs, whose
-        crop and CLAHE bioimage.io has no steps for.
+        for percentiles, then ``clip``. Empty for fundus photographs, because
+        bioimage.io has no steps for their crop and CLAHE.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def bioimageio_preprocessing(preprocessing: Preprocessing) -> list[dict[str, Any
 
 
 def input_description(preprocessing: Preprocessing) -> str:
-    """What a caller has to give as the input of a bioimage.io model; at most 128 characters."""
+    """Description of the input of a bioimage.io model, at most 128 characters."""
     if preprocessing.kind == "fundus":
         return "Fundus photograph after the preparation in README.md, which the caller does."
     values = "HU" if preprocessing.kind == "window" else "any intensities"

@@ -110,7 +110,7 @@ def _prepared_by(card: ModelCard) -> str:
 
 
 def _scores(card: ModelCard) -> str:
-    """The scores of the card as a Markdown table, a column for each domain."""
+    """Markdown table of the card's scores, with a column for each domain."""
     if not card.metrics:
         return "The model has no scores."
     names = list(dict.fromkeys(name for scores in card.metrics.values() for name in scores))

@@ -1,5 +1,5 @@
-"""Loss terms that several stages and distillations share.
+"""Loss terms that training stages and distillations share.
 
 `segmentation` compares logits with masks, `divergence` compares two predictions,
-`regions` brings features and masks to one size.
+`regions` computes the mean features of the regions of a mask.
 """

@@ -1,11 +1,11 @@
-"""Masks as one channel for each class, and the mean features of their regions."""
+"""One-hot masks, resizing, and the mean features of the regions of a mask."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def one_hot(mask: Tensor, classes: int) -> Tensor:
-    """One channel for each class: which pixels are of it.
+    """Convert a mask to one boolean channel for each class.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def one_hot(mask: Tensor, classes: int) -> Tensor:
 
 
 def resized(feature: Tensor, size: tuple[int, ...]) -> Tensor:
-    """A feature (B, C, h, w) at another height and width, bilinearly.
+    """Resize a feature (B, C, h, w) bilinearly to a height and width.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def resized(feature: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def regions(mask: Tensor, classes: int, size: tuple[int, ...]) -> Tensor:
-    """Which pixels of a feature are of which class.
+    """Find the pixels of a feature that belong to each class.
 
     Parameters
     ----------

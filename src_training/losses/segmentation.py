@@ -1,4 +1,4 @@
-"""Losses between a network's logits and the masks."""
+"""Supervised losses of a network's logits and the masks."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from src_training.losses.regions import one_hot
 
 Supervision = Literal["ce", "dice_ce", "dice_focal", "dice_focal_detached"]
-"""Which losses a network learns from masks by; see `WEIGHTS`."""
+"""Form of the supervised loss; see `WEIGHTS`."""
 
 WEIGHTS: dict[Supervision, dict[str, float]] = {
     "ce": {"ce": 1.0},
@@ -22,10 +22,10 @@ _GAMMA = 2.0
 
 
 def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) -> dict[str, Tensor]:
-    """Losses of logits and masks, unweighted.
+    """Compute the unweighted losses of logits and masks.
 
-    ``dice`` sums over the samples of a batch: it needs the whole batch, and is
-    no mean over samples.
+    ``dice`` is computed from sums over all samples of the batch. It is not a mean
+    over samples, so that it needs the whole batch.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) ->
     mask
         Classes (B, H, W), int64.
     supervision
-        Which losses: those that `WEIGHTS` has a weight for.
+        Form of the loss; `WEIGHTS` lists its terms.
 
     Returns
     -------
     dict of str to Tensor
-        ``ce`` cross entropy; ``focal`` `focal_loss`; ``dice``
-        `region_dice_loss` of the foreground classes. Scalars >= 0.
+        ``ce``: cross entropy. ``focal``: `focal_loss`. ``dice``:
+        `region_dice_loss` of the foreground classes. All are scalars >= 0.
 
     Examples
     --------
@@ -65,11 +65,12 @@ def supervised_losses(logits: Tensor, mask: Tensor, supervision: Supervision) ->
 def focal_loss(logits: Tensor, mask: Tensor, detached: bool = False) -> Tensor:
     """-(1 - p)² log p of the true class, mean over pixels (arXiv 1708.02002, eq. 4).
 
-    The factor (1 - p)² has a gradient, as in the equation, unless it is `detached`, as the
-    public code of EMKD has it: a weighted cross entropy, whose gradients are smaller.
+    As in the equation, the factor (1 - p)² has a gradient. With `detached` it has
+    none, as in the public code of EMKD; this is a weighted cross entropy with
+    smaller gradients.
 
-    MONAI's `FocalLoss` is `classes` times smaller, and casts to single
-    precision: gradients of several processes would differ from those of one.
+    MONAI's `FocalLoss` is `classes` times smaller. It also casts to float32, so
+    that gradients of several processes would differ from those of one.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def focal_loss(logits: Tensor, mask: Tensor, detached: bool = False) -> Tensor:
     mask
         Classes (B, H, W), int64.
     detached
-        Whether no gradient passes through the factor.
+        Whether the factor is detached from the graph.
 
     Returns
     -------
@@ -98,14 +99,14 @@ def focal_loss(logits: Tensor, mask: Tensor, detached: bool = False) -> Tensor:
 
 
 def region_dice_loss(probabilities: Tensor, regions: Tensor) -> Tensor:
-    """1 - soft Dice of each region over the whole batch, mean over regions (MONAI's).
+    """1 - soft Dice of each region over the whole batch, mean over regions (MONAI `DiceLoss`).
 
     Parameters
     ----------
     probabilities
         (B, regions, H, W), in [0, 1].
     regions
-        Of the same shape, 0 or 1.
+        Masks of the regions, of the same shape, 0 or 1.
 
     Returns
     -------
@@ -121,7 +122,7 @@ def region_dice_loss(probabilities: Tensor, regions: Tensor) -> Tensor:
     >>> round(region_dice_loss(1 - region, region).item(), 4)
     1.0
     """
-    # Loaded when it is needed: MONAI takes seconds to import.
+    # Imported on demand, because importing MONAI takes seconds.
     from monai.losses import DiceLoss
 
     loss: Tensor = DiceLoss(batch=True)(probabilities, regions)

@@ -1,4 +1,4 @@
-"""The interface of every network: encode, decode and named taps."""
+"""The interface of all networks: encode, decode and named taps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Skips(NamedTuple):
-    """What the encoder passes to the decoder beside the bottleneck.
+    """Inputs of the decoder in addition to the bottleneck.
 
     Attributes
     ----------
@@ -30,15 +30,15 @@ class Skips(NamedTuple):
 class SegmentationNetwork(nn.Module, ABC):
     """An encoder, a bottleneck and a decoder.
 
-    ``forward(x) == decode(*encode(x))`` holds exactly. Cross distillation
-    relies on it: it replaces the bottleneck and keeps the skips.
+    ``forward(x) == decode(*encode(x))`` holds exactly. Cross distillation, which
+    replaces the bottleneck and keeps the skips, relies on it.
 
     Parameters
     ----------
     in_channels
         Channels of the image.
     classes
-        Classes including the background; `decode` returns that many logits.
+        Number of classes, the background included.
 
     Attributes
     ----------
@@ -48,18 +48,18 @@ class SegmentationNetwork(nn.Module, ABC):
     bottleneck_channels
         Channels of the bottleneck.
     head
-        The last layer, linear: its outputs are the logits, or become them by
-        upsampling.
+        The last layer with weights, a convolution. Its outputs are the logits,
+        possibly before upsampling.
     taps
         Features that distillations may read: name -> path of the submodule
         whose output is the feature. Every network has ``encoder_half``,
         ``encoder_quarter``, ``encoder_eighth``, ``decoder_half`` and
-        ``decoder_quarter``, at these parts of the image's size. A tap whose name
-        begins with ``auxiliary`` has logits that learn from the masks as the
-        network's own do.
+        ``decoder_quarter``, at these fractions of the image's size. A tap whose
+        name begins with ``auxiliary`` has logits, which are trained with the
+        supervised losses like those of the network.
     pooled_taps
-        Taps whose features are means over squares of the module's output:
-        name -> side of the squares.
+        Taps whose features are the module's output after average pooling:
+        name -> side of the pooling window.
     """
 
     stride: ClassVar[int]
@@ -85,7 +85,7 @@ class SegmentationNetwork(nn.Module, ABC):
         Returns
         -------
         Skips
-            What `decode` needs beside the bottleneck.
+            Inputs of `decode` in addition to the bottleneck.
         Tensor
             Bottleneck (B, bottleneck_channels, ceil(H/stride), ceil(W/stride)).
         """
@@ -100,7 +100,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @property
     def auxiliary_taps(self) -> tuple[str, ...]:
-        """Names of the taps of auxiliary logits, (B, classes, H', W') before `crop`."""
+        """Names of the taps with auxiliary logits (B, classes, H', W') before `crop`."""
         return tuple(tap for tap in self.taps if tap.startswith("auxiliary"))
 
     def pad(self, x: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class SegmentationNetwork(nn.Module, ABC):
         Yields
         ------
         dict of str to Tensor
-            Features by tap; those of the last pass replace earlier ones.
+            Features by tap. Each forward pass replaces those of the one before.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class SegmentationNetwork(nn.Module, ABC):
         """
         features: dict[str, Tensor] = {}
 
-        def recorder(name: str) -> object:
+        def make_hook(name: str) -> object:
             side = self.pooled_taps.get(name, 1)
 
             def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -138,7 +138,7 @@ class SegmentationNetwork(nn.Module, ABC):
             return hook
 
         handles = [
-            self.get_submodule(self.taps[name]).register_forward_hook(recorder(name))  # type: ignore[arg-type]
+            self.get_submodule(self.taps[name]).register_forward_hook(make_hook(name))  # type: ignore[arg-type]
             for name in names
         ]
         try:
@@ -156,9 +156,9 @@ class SegmentationNetwork(nn.Module, ABC):
         KeyError
             If a name is not in `taps`.
         """
-        training, any_weight = self.training, next(self.parameters())
+        training, parameter = self.training, next(self.parameters())
         self.eval()
         with self.tapped(*names) as features:
-            self(any_weight.new_zeros(1, self.in_channels, self.stride, self.stride))
+            self(parameter.new_zeros(1, self.in_channels, self.stride, self.stride))
         self.train(training)
         return {name: features[name].shape[1] for name in names}

@@ -1,4 +1,4 @@
-"""ENet: narrow bottlenecks, early downsampling, unpooling to the places of the maxima.
+"""ENet: narrow bottlenecks, early downsampling, max-unpooling.
 
 Paszke et al., "ENet: A deep neural network architecture for real-time semantic
 segmentation", 2016, arXiv 1606.02147, table 1 and figure 2.
@@ -69,7 +69,7 @@ class ENet(SegmentationNetwork):
 
 
 class Bottleneck(nn.Module):
-    """Project to a quarter, convolve, expand, drop channels; beside the identity (fig. 2b).
+    """Residual of a 1x1 projection to a quarter, a convolution and an expansion (fig. 2b).
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Bottleneck(nn.Module):
     convolution
         The convolution between the projections, channels/4 to channels/4.
     dropout
-        Probability to drop a channel of the residual.
+        Probability of dropping a channel of the residual.
     """
 
     def __init__(self, channels: int, convolution: nn.Module, dropout: float) -> None:
@@ -103,9 +103,9 @@ class DownsamplingBottleneck(nn.Module):
     Parameters
     ----------
     in_channels, out_channels
-        Input and output channels; the latter are as many or more.
+        Input and output channels; at least as many output as input channels.
     dropout
-        Probability to drop a channel of the residual.
+        Probability of dropping a channel of the residual.
     """
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
@@ -127,14 +127,14 @@ class DownsamplingBottleneck(nn.Module):
 
 
 class UpsamplingBottleneck(nn.Module):
-    """Double the size; the main branch puts each value back where its maximum was.
+    """Double the size; the main branch is a max-unpooling of the projected input.
 
     Parameters
     ----------
     in_channels
         Input channels.
     out_channels
-        Output channels: those of the max-pooling that is undone.
+        Output channels, equal to those of the max-pooling.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

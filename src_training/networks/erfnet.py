@@ -67,16 +67,16 @@ class ERFNet(SegmentationNetwork):
 
 
 class NonBottleneck1D(nn.Module):
-    """Two 3x3 convolutions, each as 3x1 then 1x3, beside the identity (fig. 2c of the paper).
+    """Residual of two 3x3 convolutions, each factorised into 3x1 and 1x3 (fig. 2c of the paper).
 
     Parameters
     ----------
     channels
         Input and output channels.
     dilation
-        Of the second pair of convolutions, in pixels.
+        Dilation of the second pair of convolutions, in pixels.
     dropout
-        Probability to drop a channel of the residual.
+        Probability of dropping a channel of the residual.
     """
 
     def __init__(self, channels: int, dilation: int = 1, dropout: float = 0.0) -> None:

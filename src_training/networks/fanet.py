@@ -23,9 +23,9 @@ class FANet(UNet):
     """Four encoder levels of width, 2, 4 and 8 times width; three decoder levels.
 
     38.3 M parameters, 41.7 GMAC at 128 x 128 for width 64. *Reconstruction*:
-    the paper gives the plan; the units per block (three in the encoder, one in
-    the decoder), the kernels (3 and 5) and the 3x3 convolutions around the
-    attention are chosen to meet these published numbers.
+    the paper describes the overall architecture. The units per block (three in
+    the encoder, one in the decoder), the kernels (3 and 5) and the 3x3
+    convolutions around the attention are chosen to match these published numbers.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ class FANet(UNet):
 
 
 class SelectiveKernel(nn.Module):
-    """A 3x3 and a 5x5 convolution, mixed per channel with weights pooled from the whole image.
+    """A 3x3 and a 5x5 convolution, mixed per channel with weights from global pooling.
 
     Selective-kernel convolution (Li et al. 2019, arXiv 1903.06586, eq. 1-6).
-    The softmax over two branches is written as the sigmoid it equals, and the
-    squeeze is not normalised, so that a single image can be trained on.
+    The softmax over two branches is implemented as the equivalent sigmoid. The
+    squeeze has no batch normalisation, so that batches of one can be trained on.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class SelectiveKernel(nn.Module):
 
 
 class SelectiveBlock(nn.Module):
-    """Selective-kernel units in a row beside a 1x1 shortcut (*reconstruction*).
+    """Selective-kernel units in a row with a 1x1 shortcut (*reconstruction*).
 
     Parameters
     ----------
@@ -125,9 +125,9 @@ class SelectiveBlock(nn.Module):
 class StripAttention(nn.Module):
     """Weight each pixel by features pooled over its row and over its column, then convolve.
 
-    Strip pooling (Hou et al. 2020, arXiv 2003.13328, eq. 1-5) in the place of
-    FANet's dual-direction attention, which also pools along both directions
-    (*reconstruction*, as is the closing 3x3 convolution).
+    Strip pooling (Hou et al. 2020, arXiv 2003.13328, eq. 1-5) replaces FANet's
+    dual-direction attention, which also pools along both directions
+    (*reconstruction*, as is the final 3x3 convolution).
     """
 
     def __init__(self, channels: int) -> None:
@@ -146,12 +146,12 @@ class StripAttention(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Upsample, concatenate the skip, a selective-kernel block, strip attention.
+    """Upsample, concatenate the skip, apply a selective-kernel block and strip attention.
 
     Parameters
     ----------
     in_channels
-        Input channels, of half the size.
+        Channels of the input, which has half the size of the skip.
     out_channels
         Channels of the skip and of the output.
     """

@@ -1,4 +1,4 @@
-"""Little U-Net and W-Net: few channels at full resolution.
+"""Little U-Net and W-Net: U-Nets with few channels.
 
 Galdran et al., "State-of-the-art retinal vessel segmentation with minimalistic
 models", Sci Rep 2022, doi:10.1038/s41598-022-09675-y.
@@ -21,23 +21,24 @@ _DEPTHS = range(3, 7)
 class LittleUNet(UNet):
     """A U-Net of residual blocks, with a convolution on each skip.
 
-    34 k parameters of width 8 and depth 3. Its bottleneck lies at 1/4 there: the
-    taps ``encoder_eighth`` and ``decoder_quarter`` are then means over 2 x 2 of the
-    bottleneck, and of what the decoder's first block sees (*reconstruction*).
+    34 k parameters for width 8 and depth 3. With depth 3 the bottleneck is at 1/4
+    of the resolution. Then the taps ``encoder_eighth`` and ``decoder_quarter`` are
+    2 x 2 averages of the bottleneck and of the input of the decoder's first block
+    (*reconstruction*).
 
     Parameters
     ----------
     in_channels, classes
         See `SegmentationNetwork`.
     width
-        Channels at full resolution, doubled with each level; 8 as published.
+        Channels at full resolution, doubled at each level; 8 as published.
     depth
-        Levels, 3 to 6; 3 as published. More see more of large structures.
+        Levels, 3 to 6; 3 as published. More levels give a larger receptive field.
 
     Raises
     ------
     InputError
-        If `width` is not a positive integer, or `depth` not one from 3 to 6.
+        If `width` is not a positive integer, or `depth` is not an integer from 3 to 6.
     """
 
     def __init__(self, in_channels: int, classes: int, width: int = 8, depth: int = 3) -> None:
@@ -49,8 +50,9 @@ class LittleUNet(UNet):
                 f"expected an integer from {_DEPTHS[0]} to {_DEPTHS[-1]}."
             )
         widths = [width * 2**level for level in range(depth)]
-        self.stride = 2 ** (depth - 1)  # type: ignore[misc]  # of every other network a constant
-        self.taps = _taps(depth)  # type: ignore[misc]  # as above
+        # Both are class variables of every other network; here they depend on the depth.
+        self.stride = 2 ** (depth - 1)  # type: ignore[misc]
+        self.taps = _taps(depth)  # type: ignore[misc]
         self.pooled_taps = {"encoder_eighth": 2, "decoder_quarter": 2} if depth == 3 else {}
         self.bottleneck_channels = widths[-1]
         self.encoder = nn.ModuleList(
@@ -64,23 +66,23 @@ class LittleUNet(UNet):
 
 
 class WNet(LittleUNet):
-    """Two Little U-Nets; this one sees, beside the image, the logits of the `first`.
+    """Two Little U-Nets; the second one sees the image and the logits of the `first`.
 
-    68 k parameters of width 8 and depth 3. Encoder, bottleneck and decoder are
-    those of the second. The first learns from the masks, too, with the same
-    weight: its logits are the tap ``auxiliary_logits``.
+    68 k parameters for width 8 and depth 3. Encoder, bottleneck and decoder are
+    those of the second. The first is trained with the same supervised losses at
+    the same weight; its logits are the tap ``auxiliary_logits``.
 
     Parameters
     ----------
     in_channels, classes
         See `SegmentationNetwork`.
     width, depth
-        Of both; see `LittleUNet`.
+        Width and depth of both U-Nets; see `LittleUNet`.
 
     Raises
     ------
     InputError
-        As `LittleUNet`.
+        See `LittleUNet`.
     """
 
     def __init__(self, in_channels: int, classes: int, width: int = 8, depth: int = 3) -> None:
@@ -90,7 +92,7 @@ class WNet(LittleUNet):
         self.taps = {**self.taps, "auxiliary_logits": "first.head"}  # type: ignore[misc]
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W) as the second U-Net does, with the first's logits."""
+        """Encode (B, in_channels, H, W) and the first U-Net's logits by the second U-Net."""
         size = (x.shape[-2], x.shape[-1])
         padded = self.pad(x)
         skips, bottleneck = super().encode(torch.cat((padded, self.first(padded)), dim=1))
@@ -98,7 +100,7 @@ class WNet(LittleUNet):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, each with ReLU and then batch normalisation, beside a 1x1 shortcut.
+    """Two 3x3 convolutions, each followed by ReLU and batch normalisation, and a 1x1 shortcut.
 
     Parameters
     ----------
@@ -122,12 +124,12 @@ class ResidualBlock(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Double the size, concatenate the skip after a convolution of its own, a residual block.
+    """Upsample, concatenate the skip after a convolution, apply a residual block.
 
     Parameters
     ----------
     in_channels
-        Input channels, of half the size.
+        Channels of the input, which has half the size of the skip.
     out_channels
         Channels of the skip and of the output.
     """
@@ -136,7 +138,7 @@ class DecoderLevel(nn.Module):
         super().__init__()
         self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
         self.bridge = nn.Sequential(*_conv_relu_bn(out_channels, out_channels))
-        self.joined = nn.Identity()  # A place for a tap.
+        self.joined = nn.Identity()  # A submodule that a tap can refer to.
         self.block = ResidualBlock(2 * out_channels, out_channels)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
@@ -151,7 +153,7 @@ def _conv_relu_bn(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
 
 
 def _taps(depth: int) -> dict[str, str]:
-    """Tap -> path of its module, see `LittleUNet` on those of depth 3."""
+    """Tap -> path of its module; see `LittleUNet` for depth 3."""
     last = depth - 1
     return {
         "encoder_half": "encoder.1",

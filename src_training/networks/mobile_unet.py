@@ -31,12 +31,12 @@ _EXPANSION = 6
 
 
 class MobileUNet(UNet):
-    """MobileNetV2 to 1280 channels at 1/32, four decoder levels, logits from 1/2.
+    """MobileNetV2 to 1280 channels at 1/32, four decoder levels, a head at 1/2.
 
     4.7 M parameters, 0.24 GMAC at 128 x 128. Each decoder level is a transposed
-    convolution, the skip, and an inverted residual. *Reconstruction*: the last
-    doubling is a transposed convolution to the logits, so that structures one
-    pixel wide can still be segmented.
+    convolution, a concatenation with the skip, and an inverted residual.
+    *Reconstruction*: the head is a transposed convolution, so that structures of
+    one pixel's width can be segmented.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ class MobileUNet(UNet):
         See `SegmentationNetwork`.
     width
         Multiplier of every channel count, the paper's alpha, from 0.1 to 2;
-        0.35 gives 0.60 M parameters. *Reconstruction*: the 1280 channels are
-        multiplied, too.
+        0.35 gives 0.60 M parameters. *Reconstruction*: it also multiplies the
+        1280 channels.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class MobileUNet(UNet):
         self.apply(init_kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W) to 1/32; the skips lie at 1/2, 1/4, 1/8 and 1/16."""
+        """Encode (B, in_channels, H, W) to 1/32; the skips are at 1/2, 1/4, 1/8 and 1/16."""
         size = (x.shape[-2], x.shape[-1])
         features: list[Tensor] = []
         x = self.pad(x)
@@ -89,12 +89,12 @@ class MobileUNet(UNet):
 
 
 class DecoderLevel(nn.Module):
-    """Double the size, concatenate the skip, an inverted residual.
+    """Upsample, concatenate the skip, apply an inverted residual.
 
     Parameters
     ----------
     in_channels
-        Input channels, of half the size.
+        Channels of the input, which has half the size of the skip.
     out_channels
         Channels of the skip and of the output.
     """

@@ -1,7 +1,6 @@
 """MobileNetV2 as a student: an encoder to 1/8 and a 1x1 convolution to logits.
 
-Sandler et al., 2018, arXiv 1801.04381, with the strides that EMKD
-(arXiv 2108.09987) gives it.
+Sandler et al., 2018, arXiv 1801.04381, with the strides of EMKD (arXiv 2108.09987).
 """
 
 from typing import ClassVar
@@ -23,7 +22,7 @@ _STAGES = (
 class MobileNetV2(SegmentationNetwork):
     """A student of EMKD: 2.2 M parameters, bottleneck 1280 channels at 1/8, no skips.
 
-    The taps of its decoder are the logits while they are upsampled.
+    The taps of the decoder are the logits at the intermediate steps of upsampling.
 
     Parameters
     ----------
@@ -31,7 +30,7 @@ class MobileNetV2(SegmentationNetwork):
         See `SegmentationNetwork`.
     width
         Multiplier of every channel count, the paper's alpha, from 0.1 to 2.
-        *Reconstruction*: the 1280 channels are multiplied, too.
+        *Reconstruction*: it also multiplies the 1280 channels.
 
     Raises
     ------
@@ -41,7 +40,7 @@ class MobileNetV2(SegmentationNetwork):
 
     stride: ClassVar[int] = 8
     taps: ClassVar[dict[str, str]] = {
-        # The first convolution: the blocks behind it, still at 1/2, are not named.
+        # Output of the first convolution, not of the later blocks at 1/2.
         "encoder_half": "encoder.0.0",
         "encoder_quarter": "encoder.1",
         "encoder_eighth": "encoder.2",
@@ -60,7 +59,7 @@ class MobileNetV2(SegmentationNetwork):
         self.apply(init_kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W) to (B, 1280 of width 1, H/8, W/8)."""
+        """Encode (B, in_channels, H, W) to (B, bottleneck_channels, H/8, W/8)."""
         size = (x.shape[-2], x.shape[-1])
         x = self.pad(x)
         for stage in self.encoder:

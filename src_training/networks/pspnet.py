@@ -1,7 +1,7 @@
 """PSPNet: a dilated ResNet-50 and a pyramid of pooled features.
 
-Zhao et al., "Pyramid scene parsing network", CVPR 2017, arXiv 1612.01105, as EMKD
-(arXiv 2108.09987) has it.
+Zhao et al., "Pyramid scene parsing network", CVPR 2017, arXiv 1612.01105, as in EMKD
+(arXiv 2108.09987).
 """
 
 from typing import ClassVar
@@ -22,8 +22,8 @@ _GRIDS = (1, 2, 3, 6)
 class PSPNet(SegmentationNetwork):
     """A teacher of EMKD: 46.7 M parameters, bottleneck 2048 channels at 1/8, no skips.
 
-    The taps of its decoder are the logits while they are upsampled. The
-    auxiliary branch is left out, as in EMKD.
+    The taps of the decoder are the logits at the intermediate steps of
+    upsampling. As in EMKD, there is no auxiliary branch.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class PSPNet(SegmentationNetwork):
 
     stride: ClassVar[int] = 8
     taps: ClassVar[dict[str, str]] = {
-        # The first of the stem's three convolutions.
+        # Output of the first of the stem's three convolutions.
         "encoder_half": "encoder.stem.0",
         "encoder_quarter": "encoder.stages.0",
         "encoder_eighth": "encoder.stages.3",

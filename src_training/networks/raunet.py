@@ -1,7 +1,7 @@
-"""RA-UNet: a ResNet-34, and a decoder that weights the skips by attention.
+"""RA-UNet: a ResNet-34 encoder, and a decoder that weights the skips by attention.
 
 Ni et al., "RAUNet: Residual attention U-Net for semantic segmentation of cataract
-surgical instruments", 2019, arXiv 1909.10360, as EMKD (arXiv 2108.09987) has it.
+surgical instruments", 2019, arXiv 1909.10360, as in EMKD (arXiv 2108.09987).
 """
 
 from itertools import pairwise
@@ -19,8 +19,8 @@ from src_training.networks.blocks.residual import BasicBlock, ResidualEncoder
 class RAUNet(SegmentationNetwork):
     """A teacher of EMKD: 22.1 M parameters, bottleneck 512 channels at 1/32.
 
-    EMKD begins with weights trained on ImageNet; here training starts from
-    random ones. Convolutions before a batch normalisation have no bias.
+    EMKD starts from weights pre-trained on ImageNet, this network from random
+    ones. Convolutions before a batch normalisation have no bias.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class RAUNet(SegmentationNetwork):
         self.bottleneck_channels = widths[0]
         self.decoder = nn.ModuleList(DecoderLevel(*pair) for pair in pairwise(widths))
         self.attention = nn.ModuleList(AugmentedAttention(channels) for channels in widths[1:4])
-        # Of h pixels a side, the layers make 2h + 1, 2h - 1 and, after the head, 2h.
+        # A side of h pixels becomes 2h + 1, then 2h - 1 and, after the head, 2h.
         self.finish = nn.Sequential(
             nn.ConvTranspose2d(width, width // 2, 3, stride=2),
             nn.ReLU(inplace=True),
@@ -65,7 +65,7 @@ class RAUNet(SegmentationNetwork):
         self.apply(init_kaiming)
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """Encode (B, in_channels, H, W) to 1/32; the skips lie at 1/4, 1/8 and 1/16."""
+        """Encode (B, in_channels, H, W) to 1/32; the skips are at 1/4, 1/8 and 1/16."""
         size = (x.shape[-2], x.shape[-1])
         _, *skips, bottleneck = self.encoder(self.pad(x))
         return Skips(tuple(skips), size), bottleneck
@@ -83,7 +83,7 @@ class RAUNet(SegmentationNetwork):
 
 
 class DecoderLevel(nn.Module):
-    """1x1 to a quarter of the channels, double the size, 1x1: LinkNet (arXiv 1707.03718).
+    """Reduce to a quarter of the channels, upsample, expand: LinkNet (arXiv 1707.03718).
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class DecoderLevel(nn.Module):
 
 
 class AugmentedAttention(nn.Module):
-    """Add the skip, its channels weighted by the spatial means of both inputs (fig. 3)."""
+    """Add the skip with channel weights from the spatial means of both inputs (fig. 3)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The networks by name: recipes and model cards refer to these names."""
+"""Registry of the networks by the names that recipes and model cards use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from src_training.networks.unet_plus_plus import UNetPlusPlus
 Option = int | float | str | bool
 
 MOST_CLASSES = 256
-"""Labels are uint8."""
+"""Largest number of classes, because labels are uint8."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,15 @@ class NetworkSpec:
     Attributes
     ----------
     network
-        Its class; called with the image's channels, the number of classes, and options.
+        Class of the network; called with the image's channels, the number of
+        classes, and options.
     parameters
-        Parameters in millions at the published width, for one image channel
+        Millions of parameters with the default options, for one image channel
         and two classes.
     suits
-        What it is good for, in one line.
+        Recommended use, in one line.
     citation
-        Authors, year, and where it is published.
+        Authors, year and reference.
     """
 
     network: type[SegmentationNetwork]
@@ -48,7 +49,7 @@ class NetworkSpec:
 
     @property
     def options(self) -> dict[str, Option]:
-        """Its options by name, and their defaults: the published network."""
+        """Default of each option by name; the defaults give the published network."""
         parameters = list(signature(self.network).parameters.values())[2:]
         return {parameter.name: parameter.default for parameter in parameters}
 
@@ -121,17 +122,17 @@ NETWORKS: dict[str, NetworkSpec] = {
         "He et al. 2016, arXiv 1512.03385",
     ),
 }
-"""A new network is a file beside these and one entry here."""
+"""All networks; a new network is a file in this package and an entry here."""
 
 
 def migrate_options(name: str, options: Mapping[str, Option]) -> dict[str, Option]:
-    """Options of a network by a former version, without those that always have that value now.
+    """Drop options of former versions that have their current, fixed value.
 
     >>> migrate_options("enet", {"unpooling": "indices"})
     {}
     """
-    former: dict[str, Option] = {"unpooling": "indices"} if name == "enet" else {}
-    return {key: value for key, value in options.items() if former.get(key, ...) != value}
+    fixed: dict[str, Option] = {"unpooling": "indices"} if name == "enet" else {}
+    return {key: value for key, value in options.items() if fixed.get(key, ...) != value}
 
 
 def build_network(
@@ -148,8 +149,8 @@ def build_network(
     classes
         Classes including the background, 2 to `MOST_CLASSES`.
     **options
-        Those of the network: ``width``, which `enet` and `erfnet` do not have,
-        and ``depth`` of `little_unet` and `wnet`.
+        Options of the network: ``width``, except for `enet` and `erfnet`, and
+        ``depth`` of `little_unet` and `wnet`.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """ResNet-18 as a student: an encoder to 1/32 and a 1x1 convolution to logits.
 
-He et al., CVPR 2016, arXiv 1512.03385, as EMKD (arXiv 2108.09987) has it.
+He et al., CVPR 2016, arXiv 1512.03385, as in EMKD (arXiv 2108.09987).
 """
 
 from typing import ClassVar
@@ -16,7 +16,7 @@ from src_training.networks.blocks.residual import BasicBlock, ResidualEncoder
 class ResNet18(SegmentationNetwork):
     """A student of EMKD: 11.2 M parameters, bottleneck 512 channels at 1/32, no skips.
 
-    The taps of its decoder are the logits while they are upsampled.
+    The taps of the decoder are the logits at the intermediate steps of upsampling.
 
     Parameters
     ----------

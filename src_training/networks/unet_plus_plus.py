@@ -1,7 +1,7 @@
-"""UNet++: a U-Net whose skips are U-Nets.
+"""UNet++: a U-Net with nested U-Nets as skips.
 
 Zhou et al., "UNet++: A nested U-Net architecture for medical image segmentation",
-2018, arXiv 1807.10165, as EMKD (arXiv 2108.09987) has it.
+2018, arXiv 1807.10165, as in EMKD (arXiv 2108.09987).
 """
 
 from itertools import pairwise
@@ -22,9 +22,9 @@ _LEVELS = 5
 class UNetPlusPlus(UNet):
     """A teacher of EMKD: 36.6 M parameters, bottleneck 1024 channels at 1/16.
 
-    Without deep supervision. Only features of the encoder are skips: the nested
-    nodes belong to the decoder. MONAI's BasicUNetPlusPlus upsamples by
-    transposed convolutions and has another number of parameters.
+    There is no deep supervision. Only encoder features are skips; the nested
+    nodes belong to the decoder. MONAI's BasicUNetPlusPlus upsamples by transposed
+    convolutions and has a different number of parameters.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class UNetPlusPlus(UNet):
 
 
 def _node(level: int, column: int) -> str:
-    """Name of node X^(level, column), as the paper numbers them."""
+    """Name of node X^(level, column) in the paper's numbering."""
     return f"{level}-{column}"
 
 

@@ -1,4 +1,4 @@
-"""Weights in safetensors files, compared with what a network takes before they are read."""
+"""Reading weights from safetensors files, with checks against the architecture before loading."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,11 +28,11 @@ _INTEGERS = {
 }
 
 _FILLS = {"zero_", "fill_", "normal_", "uniform_", "constant_", "kaiming_uniform_"}
-"""What fills the tensors of a network when it is built."""
+"""Functions that initialise the tensors of a network."""
 
 
-class _Unfilled(TorchFunctionMode):
-    """Leaves out what fills a tensor: on ``meta`` it takes most of the time and does nothing."""
+class _SkipInitialisation(TorchFunctionMode):
+    """Skip the initialisation of tensors; on ``meta`` it has no effect but takes most time."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -44,7 +44,7 @@ class _Unfilled(TorchFunctionMode):
 
 @contextmanager
 def shapes_alone() -> Iterator[None]:
-    """Build the networks of the block without values: they take no memory.
+    """Build networks in the block on the ``meta`` device, without allocating memory.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def shapes_alone() -> Iterator[None]:
     ...     torch.nn.Linear(10**6, 10**6).weight.device
     device(type='meta')
     """
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"), _SkipInitialisation():
         yield
 
 
@@ -61,28 +61,28 @@ def read_weights(
     expected: Mapping[str, Tensor],
     leaves: Callable[[str], bool] = lambda _name: False,
 ) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file, every one of them checked.
+    """Read and check the tensors of a safetensors file.
 
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     expected
-        Name -> a tensor of the shape and kind of number that is expected; it may be on ``meta``,
-        and none of it is allocated.
+        Name -> tensor with the expected shape and kind of number (floating point or integer).
+        Only its metadata is used, so that it may be on ``meta``.
     leaves
-        Whether a further tensor of that name is passed over.
+        Whether to ignore an unexpected tensor, by its name.
 
     Returns
     -------
     dict of str to Tensor
-        In memory of their own, floating point as float32.
+        Copies of the tensors, independent of the file; floating point as float32.
 
     Raises
     ------
     InputError
-        If the file is missing or broken, a tensor is missing, unknown, of another shape or kind
-        of number, or not finite; if a variance is negative; or if memory lacks. Names the tensor.
+        If the file is missing or broken; if a tensor is missing, unexpected, not finite, or of a
+        different shape or kind of number; if a variance is negative; or if memory does not suffice.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -97,7 +97,7 @@ def read_weights(
                 )
             _require_memory(path, expected)
             return {
-                name: _checked(path, name, file.get_tensor(name), tensor)
+                name: _checked_copy(path, name, file.get_tensor(name), tensor)
                 for name, tensor in expected.items()
             }
     except FileNotFoundError:
@@ -108,18 +108,18 @@ def read_weights(
         ) from None
 
 
-def _check_header(path: Path, name: str, expected: Tensor, found: Any) -> None:
-    """InputError unless a tensor, None if it is missing, is of the shape and kind expected."""
-    shape = "missing" if found is None else tuple(found.get_shape())
+def _check_header(path: Path, name: str, expected: Tensor, tensor_slice: Any) -> None:
+    """Raise InputError if a tensor is missing (None) or has an unexpected shape or dtype."""
+    shape = "missing" if tensor_slice is None else tuple(tensor_slice.get_shape())
     if shape != tuple(expected.shape):
         raise InputError(
             f"{path}: {name} is {shape}; expected {tuple(expected.shape)} for this architecture"
         )
     kinds = _FLOATS if expected.is_floating_point() else _INTEGERS
-    if found.get_dtype() not in kinds:
-        dtype = (_FLOATS | _INTEGERS).get(found.get_dtype(), found.get_dtype().lower())
-        what = "floating point" if expected.is_floating_point() else "integers"
-        raise InputError(f"{path}: {name} holds {dtype}; expected {what}")
+    if (code := tensor_slice.get_dtype()) not in kinds:
+        dtype = (_FLOATS | _INTEGERS).get(code, code.lower())
+        kind = "floating point" if expected.is_floating_point() else "integers"
+        raise InputError(f"{path}: {name} holds {dtype}; expected {kind}")
 
 
 def _require_memory(path: Path, expected: Mapping[str, Tensor]) -> None:
@@ -132,12 +132,12 @@ def _require_memory(path: Path, expected: Mapping[str, Tensor]) -> None:
         )
 
 
-def _checked(path: Path, name: str, found: Tensor, expected: Tensor) -> Tensor:
-    """A copy of a tensor, which would else be a view of the file; InputError if it is no number."""
+def _checked_copy(path: Path, name: str, view: Tensor, expected: Tensor) -> Tensor:
+    """Copy a tensor, which is a view of the file; raise InputError if a value is not finite."""
     if not expected.is_floating_point():
-        return found.to(expected.dtype, copy=True)
-    tensor = found.to(torch.float32, copy=True)
-    # A sum of float32 in float64 cannot overflow, and takes one pass without another array.
+        return view.to(expected.dtype, copy=True)
+    tensor = view.to(torch.float32, copy=True)
+    # A float64 sum of float32 values cannot overflow, and it needs one pass and no further array.
     if not torch.isfinite(tensor.sum(dtype=torch.float64)):
         bad = tensor.numel() - int(torch.isfinite(tensor).sum())
         raise InputError(

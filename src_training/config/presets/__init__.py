@@ -1,6 +1,6 @@
 """Recipes from four choices: source, targets, student and time.
 
-Torch is imported only when a recipe is made, so that a form can offer the choices at once.
+Torch is only imported when a recipe is built, so that a form can show the choices immediately.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ PURPOSE = {
     "standard": "A student to work with, in about an hour on two cores.",
     "full": "A wide teacher, and a student that trains and learns from it for long. For a GPU.",
 }
-"""The purpose of each of `TIMES`, as a person reads it."""
+"""Purpose of each of `TIMES`, for the user."""
 
 Network = str | Mapping[str, Any]
 """A network by its name, or fields of `NetworkRecipe` or `TeacherRecipe`."""
@@ -33,19 +33,19 @@ _STUDENTS: dict[str, dict[str, Any]] = {"mobile_unet": {"width": 0.35}}
 """Options of students that are large or slow at their published width."""
 
 _TEACHERS = ("fanet", "raunet", "pspnet", "unet_plus_plus")
-"""Networks whose width, 64 as published, follows from the time."""
+"""Networks whose width (published: 64) depends on the time."""
 
 _WIDE: dict[str, dict[str, Any]] = {name: {"width": 16} for name in ("wnet", "little_unet")}
-"""Options of students where they are the teacher: twice as wide as published."""
+"""Options of student networks that are used as the teacher: twice the published width."""
 
 _FULL_RESOLUTION = ("wnet", "little_unet")
-"""Students of few weights, which need many small steps."""
+"""Students with few weights, which need many small steps."""
 
 _CT_SIDE = 192
-"""Longer side of a prepared CT slice, pixels: a patch holds most of a slice."""
+"""Longer side of a prepared CT slice, pixels, so that a patch covers most of a slice."""
 
 _CT_AUGMENTATION: dict[str, Any] = {"flips": False, "turn": 15, "scale": 0.3, "illumination": 0.1}
-"""Augmentation of CT, not mirrored: a mirrored liver lies where the spleen does."""
+"""Augmentation of CT, without flips: a mirrored liver would be at the place of the spleen."""
 
 _ALIGNMENT = tuple(
     name for name, spec in STAGES.items() if spec.shared == "alignment" and spec.in_recipe
@@ -61,12 +61,12 @@ class _Stage(NamedTuple):
 
 
 class _Preset(NamedTuple):
-    """The differences between the times.
+    """Settings that depend on the time.
 
     A wide teacher diverges at the learning rate of a narrow one. Its
-    predictions have a higher weight, as it is further ahead of the student.
-    The last three fields are of students at full resolution: a step of
-    8 patches of W-Net costs about as much as one of 12 of ENet.
+    predictions have a higher weight, because it is better than the student by
+    more. The last three fields are for students at full resolution: a step with
+    8 patches of W-Net takes about as long as one with 12 patches of ENet.
     """
 
     diameter: int
@@ -133,7 +133,7 @@ def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str,
     time
         One of `TIMES`; see `PURPOSE`.
     student, teacher
-        Which networks, or which models they start from; see `recipe_for`.
+        Networks, or models that they start from; see `recipe_for`.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str,
             stages[role] = stage._replace(steps=stage.steps // 3, rate=stage.rate / 3)
     return {
         "preprocessing": {"kind": "fundus", "diameter": chosen.diameter},
-        # Wide, as cameras of 30 and 45 degrees show vessels of different widths.
+        # A wide range, because the vessel width in pixels differs between 30 and 45 degree cameras.
         "augmentation": {"scale": 0.6},
         "patch": 128,
         **networks,
@@ -170,10 +170,11 @@ def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str,
 
 
 def default_student(kind: str) -> str:
-    """The student for images that are prepared in a way, a `kind` of preprocessing.
+    """Default student for a `kind` of preprocessing.
 
-    One at full resolution, as thin structures are lost where an image is
-    halved first; for CT, whose organs are large, one of few operations.
+    It works at full resolution, because thin structures are lost in networks
+    that halve the image first. For CT, whose organs are large, it is a network
+    with few operations.
 
     >>> default_student("fundus"), default_student("window")
     ('wnet', 'enet')
@@ -182,7 +183,7 @@ def default_student(kind: str) -> str:
 
 
 def _is_small(student: Mapping[str, Any]) -> bool:
-    """Whether a student is one at full resolution; of one to start from, its model says so."""
+    """Whether a student, or the model it starts from, is a network at full resolution."""
     name = student.get("name")
     if name is None and (start_from := student.get("start_from")):
         from src_training.config.networks import find_model
@@ -193,7 +194,7 @@ def _is_small(student: Mapping[str, Any]) -> bool:
 
 
 def _gkd(chosen: _Preset, teacher: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of GKD; of a teacher of outputs alone it takes the predictions."""
+    """Options of GKD; only the predictions if the teacher's features are not available."""
     gkd = {"method": "gkd", "predictions": chosen.predictions, "views": 2}
     if "file" in teacher or isinstance(teacher.get("start_from"), list):
         return gkd | {"intra": 0.0, "inter": 0.0, "cross": 0.0}
@@ -201,7 +202,7 @@ def _gkd(chosen: _Preset, teacher: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields(network: Network, options: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Fields of a network; those without options get the ones of their name."""
+    """Fields of a network; if it has no options, those for its name are added."""
     fields: dict[str, Any] = {"name": network} if isinstance(network, str) else dict(network)
     if "name" in fields and "options" not in fields:
         fields["options"] = options.get(fields["name"], {})
@@ -209,7 +210,7 @@ def _fields(network: Network, options: Mapping[str, dict[str, Any]]) -> dict[str
 
 
 def _preprocessing_of_models(fields: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How the model of the teacher, else of the student, prepares images; None without one."""
+    """Preprocessing of the model of the teacher, else of the student; None without models."""
     from src_training.config.networks import Role, find_model
     from src_training.inference.model_file import read_card
 
@@ -234,7 +235,7 @@ def recipe_for(
     preprocessing: "Preprocessing | None" = None,
     validation: list[str] | float = 0.2,
 ) -> "Recipe":
-    """Make the recipe of a preset for these domains.
+    """Build the recipe of a preset for the given domains.
 
     Parameters
     ----------
@@ -243,27 +244,27 @@ def recipe_for(
     sources, targets
         Domains to train on, at least one, and domains to report on.
     student, teacher
-        Which networks, or which models they start from; without a student
-        `default_student`. The stage of one that starts from a model is a third as
-        long, at a third of the learning rate, so that the weights are adapted
-        rather than replaced; a teacher with ``train: false`` is used as it is.
+        Networks, or models that they start from; the default student is
+        `default_student`. The stage of a network that starts from a model takes a
+        third of the steps at a third of the learning rate, to fine-tune the weights.
+        A teacher with ``train: false`` is not trained.
     time
         One of `TIMES`.
     unlabelled
-        Domains whose images join the distillation without masks.
+        Domains whose images are used in the distillation without masks.
     preprocessing
-        Fields that were set in it replace those of the preset, or of the model
-        that the teacher, else the student, starts from, where that prepares
-        images of the same kind. CT (``window``) is resized to 192 pixels unless
-        `side` is set, and not mirrored.
+        Its set fields replace those of the preset, or those of the model that the
+        teacher, else the student, starts from, if the kinds are the same. CT
+        (``window``) is resized to 192 pixels unless `side` is set, and is not
+        flipped.
     validation
         Names of cases, or their share; see `Recipe` and `split`.
 
     Raises
     ------
     InputError
-        If there is no such preset or network, a name does not fit, or two
-        targets have one name.
+        If there is no such preset or network, a name is invalid, or two targets
+        have the same name.
     """
     from src_training.config.recipe import Recipe
 
@@ -297,10 +298,10 @@ def preprocessing_for(image: NDArray[Any]) -> "Preprocessing":
     Parameters
     ----------
     image
-        (H, W) or (H, W, C). One with values as low as those of air in HU is a
-        CT, prepared by the ``window`` of soft tissue; a bright disc in a dark
-        frame is a ``fundus``; any other is prepared by its ``intensity``, with
-        3 channels if it has colours.
+        (H, W) or (H, W, C). An image with values as low as air in HU is a CT
+        (``window`` of soft tissue); a bright disc on a dark background is a
+        ``fundus`` photograph; any other image is prepared by its ``intensity``,
+        with 3 channels if it has colours.
 
     Examples
     --------

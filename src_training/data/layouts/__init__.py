@@ -1,1 +1,1 @@
-"""How folders of images and masks are laid out, and what of a folder is used."""
+"""Layouts of folders with images and masks, and discovery of the files of a folder."""

@@ -1,4 +1,4 @@
-"""What the ``dataset.json`` of nnU-Net and the Medical Segmentation Decathlon says."""
+"""Reading the ``dataset.json`` of nnU-Net and the Medical Segmentation Decathlon."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,11 +17,11 @@ class DatasetJson:
     Attributes
     ----------
     class_values
-        Stored values by class name, as `Domain.from_folder` takes them; None if there are none.
+        Stored values by class name, for `Domain.from_folder`; None if there are none.
     channels
         Names of channels by their four digits.
     notes
-        What of the file is not used, a sentence each.
+        Sentences about parts of the file that are not used.
     """
 
     class_values: dict[str, int | list[int]] | None = None
@@ -30,12 +30,12 @@ class DatasetJson:
 
 
 def read_dataset_json(file: Path) -> DatasetJson:
-    """Read a ``dataset.json`` of either version; what is wrong with it is a note.
+    """Read a ``dataset.json`` of either version; errors become notes.
 
     Parameters
     ----------
     file
-        Its path; empty if it does not exist.
+        Path of the file; the result is empty if it does not exist.
     """
     if not file.is_file():
         return DatasetJson()
@@ -65,12 +65,12 @@ def read_dataset_json(file: Path) -> DatasetJson:
 
 
 def _class_values(labels: Mapping[str, Any]) -> dict[str, list[int]] | None:
-    """Values by name, of ``{"1": "liver"}`` and of ``{"liver": 1}`` alike; None without a class."""
-    found = dict[str, list[int]]()
+    """Values by class name, of ``{"1": "liver"}`` or ``{"liver": 1}``; None without classes."""
+    classes = dict[str, list[int]]()
     for key, value in labels.items():
         if isinstance(value, str):
-            found.setdefault(value, []).append(int(key))
+            classes.setdefault(value, []).append(int(key))
         else:
             values = value if isinstance(value, list) else [value]
-            found.setdefault(key, []).extend(int(each) for each in values)
-    return found if set(found) - {"background", _IGNORED} else None
+            classes.setdefault(key, []).extend(int(each) for each in values)
+    return classes if set(classes) - {"background", _IGNORED} else None

@@ -1,4 +1,4 @@
-"""The images, masks and fields of view of a folder, and every file that is none of them."""
+"""Discovery of the images, masks and fields of view of a folder, and of its other files."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -26,30 +26,30 @@ _DATASET_JSON = "dataset.json"
 
 @dataclass
 class FolderFiles:
-    """What a folder holds; files by the name of their case, in order.
+    """Files of a folder by case name, in order.
 
     Attributes
     ----------
     folder
-        The folder.
+        Path of the folder.
     layout
-        How it is laid out.
+        Layout of the folder.
     images, masks, fovs
         Images, and the masks and fields of view of those that have one.
     volumes
         Whether the images are volumes.
     mixed
-        Pictures beside volumes.
+        2-D images in a folder of volumes.
     doubles
-        The sentence that refuses each file whose stem another has already.
+        File with the same stem as another one -> error.
     strays
         Masks and fields of view without an image.
     notes
-        What is not used, a sentence each.
+        Sentences about what is not used.
     class_values
-        Of ``dataset.json``; None without one.
+        Class values of ``dataset.json``; None without one.
     unmatched
-        What was to be excluded and is no file.
+        Entries of `exclude` that match no file.
     """
 
     folder: Path
@@ -66,14 +66,14 @@ class FolderFiles:
     unmatched: frozenset[str] = frozenset()
 
     def name_of(self, file: Path) -> str:
-        """Return the path of a file within the folder, as sentences and `exclude` name it."""
+        """Return the path of a file within the folder, as in messages and `exclude`."""
         return file.relative_to(self.folder).as_posix()
 
     @property
     def all_notes(self) -> tuple[str, ...]:
-        """What is not used, and which masks and fields of view have no image."""
-        alone = self.describe_strays()
-        return (*((alone,) if alone else ()), *self.notes)
+        """The notes, preceded by one about masks and fields of view without an image."""
+        strays = self.describe_strays()
+        return (*((strays,) if strays else ()), *self.notes)
 
     def describe_strays(self) -> str:
         """Count and name the masks and fields of view without an image; empty if all have one."""
@@ -81,17 +81,17 @@ class FolderFiles:
             return ""
         names, one = [self.name_of(file) for file in self.strays], len(self.strays) == 1
         has = "has" if one else "have"
-        what = f"{some_names(names)} {has} no image of the same stem"
-        return what if one else f"{len(names):,} masks or fields of view: {what}"
+        sentence = f"{some_names(names)} {has} no image of the same stem"
+        return sentence if one else f"{len(names):,} masks or fields of view: {sentence}"
 
 
 class SeveralChannels(InputError):
-    """A folder holds several images of each case, and one kind must be chosen.
+    """A folder has several images of each case, so that a channel must be chosen.
 
     Attributes
     ----------
     channels
-        What can be chosen.
+        Names of the channels.
     """
 
     def __init__(self, sentence: str, channels: tuple[str, ...]) -> None:
@@ -102,47 +102,47 @@ class SeveralChannels(InputError):
 def read_folder(
     folder: Path, exclude: Collection[str] = (), channel: str | None = None
 ) -> FolderFiles:
-    """Find the images, masks and fields of view of a folder, whatever its layout.
+    """Find the images, masks and fields of view of a folder of any layout.
 
     Parameters
     ----------
     folder
-        The folder; of its subfolders only the first level is listed.
+        Path of the folder; only one level of subfolders is searched.
     exclude
-        Names of cases, and files such as ``masks/01.png``, that are left out.
+        Names of cases, and files such as ``masks/01.png``, to ignore.
     channel
-        Which images of each case are read, where there are several: ``flair``, ``0001``, or
-        a name that ``dataset.json`` gives to these digits.
+        Image to read of each case if there are several: ``flair``, ``0001``, or the
+        name of these digits in ``dataset.json``.
 
     Raises
     ------
     SeveralChannels
-        If there are several images of each case, and `channel` is none of them.
+        If there are several images of each case, and `channel` is not one of them.
     InputError
-        If `channel` is given and there are none.
+        If `channel` is given but the folder has no channels.
     """
     entries, hidden = list_entries(folder)
     layout = layout_of(entries)
     described = read_dataset_json(folder / _DATASET_JSON) if _has_json(layout) else DatasetJson()
     files = FolderFiles(folder, layout, class_values=described.class_values)
     excluded = {nfc(each) for each in exclude}
-    left = [each for each in entries if not _names(each, folder) & excluded]
+    included = [each for each in entries if not _names(each, folder) & excluded]
     used = {folder / _DATASET_JSON} if _has_json(layout) else set[Path]()
     other_channels, matched_cases = _take_images(files, entries, excluded, described, channel, used)
     further = [
-        *_take_masks(files, left, layout.masks, files.masks, excluded, used, matched_cases),
-        *_take_masks(files, left, layout.fov, files.fovs, excluded, used, matched_cases),
+        *_take_masks(files, included, layout.masks, files.masks, used, matched_cases),
+        *_take_masks(files, included, layout.fov, files.fovs, used, matched_cases),
     ]
-    out = {each.path for each in entries} - {each.path for each in left}
+    ignored = {each.path for each in entries} - {each.path for each in included}
     files.unmatched = frozenset(
         each
         for each in exclude
         if not any(nfc(each) in _names(entry, folder) for entry in entries)
         and nfc(each) not in matched_cases
     )
-    used |= {*other_channels, *further, *files.doubles, *files.strays, *files.mixed, *out}
+    used |= {*other_channels, *further, *files.doubles, *files.strays, *files.mixed, *ignored}
     if not files.images and not files.mixed:
-        return files  # why there are none is said, not what else is there
+        return files  # Without images the caller raises an error; notes would distract from it.
     files.notes = (
         *described.notes,
         *_channel_note(other_channels, files),
@@ -160,8 +160,8 @@ def _take_images(
     channel: str | None,
     used: set[Path],
 ) -> tuple[list[Path], dict[str, bool]]:
-    """Fill in the images; return those of other channels, and the cases, whether left out."""
-    found = defaultdict[str, list[tuple[str, Path]]](list)
+    """Set the images; return those of other channels, and whether each case is excluded."""
+    by_channel = defaultdict[str, list[tuple[str, Path]]](list)
     kinds, cases = dict[Path, str](), dict[str, bool]()
     for each in entries:
         match = compiled(files.layout.images).fullmatch(each.key)
@@ -169,32 +169,31 @@ def _take_images(
             continue
         groups = match.groupdict()
         name = groups.get("name") or groups["case"]
-        called = {name, groups["case"], *_names(each, files.folder)}
-        cases[name] = cases[groups["case"]] = bool(called & set(excluded))
+        aliases = {name, groups["case"], *_names(each, files.folder)}
+        cases[name] = cases[groups["case"]] = bool(aliases & set(excluded))
         if cases[name]:
             used.add(each.path)
             continue
         kinds[each.path] = kind
-        found[groups.get("channel") or ""].append((name, each.path))
-    chosen = _chosen_channel(files.folder, found, described, channel)
-    listed = found.pop(chosen, [])
-    files.volumes = any(kinds[path] == "volume" for _, path in listed)
+        by_channel[groups.get("channel") or ""].append((name, each.path))
+    chosen = by_channel.pop(_choose_channel(files.folder, by_channel, described, channel), [])
+    files.volumes = any(kinds[path] == "volume" for _, path in chosen)
     if files.volumes:
-        files.mixed = tuple(path for _, path in listed if kinds[path] == "image")
-    for name, path in listed:
+        files.mixed = tuple(path for _, path in chosen if kinds[path] == "image")
+    for name, path in chosen:
         used.add(path)
         if path in files.mixed:
             continue
         first = files.images.setdefault(name, path)
         if first != path:
             files.doubles[path] = _double(first, path)
-    return [path for each in found.values() for _, path in each], cases
+    return [path for images in by_channel.values() for _, path in images], cases
 
 
-def _chosen_channel(
-    folder: Path, found: Mapping[str, object], described: DatasetJson, channel: str | None
+def _choose_channel(
+    folder: Path, by_channel: Mapping[str, object], described: DatasetJson, channel: str | None
 ) -> str:
-    channels = tuple(each for each in found if each)
+    channels = tuple(each for each in by_channel if each)
     if len(channels) < 2 and channel is None:
         return channels[0] if channels else ""
     names = {each: described.channels.get(each, each) for each in channels}
@@ -218,13 +217,12 @@ def _take_masks(
     files: FolderFiles,
     entries: Iterable[Entry],
     patterns: tuple[str, ...],
-    found: dict[str, Path],
-    excluded: Collection[str],
+    chosen: dict[str, Path],
     used: set[Path],
     cases: Mapping[str, bool],
 ) -> list[Path]:
-    """Fill in masks or fields of view; return those whose image has a better one."""
-    of_case = _images_by_case(files)
+    """Add masks or fields of view to `chosen`; return those of images that have a better one."""
+    image_names = _images_by_case(files)
     ranked = list[tuple[int, Entry, str]]()
     strays = list[Path]()
     for each in entries:
@@ -232,16 +230,16 @@ def _take_masks(
         if not matches or each.path in used or not _fits(each, files.volumes):
             continue
         for rank, match in enumerate(matches):
-            if (name := of_case.get(match["case"])) is not None:
+            if (name := image_names.get(match["case"])) is not None:
                 ranked.append((rank, each, name))
                 break
         else:
-            out = any(cases.get(match["case"]) for match in matches)
-            (used.add if out else strays.append)(each.path)
+            ignored = any(cases.get(match["case"]) for match in matches)
+            (used.add if ignored else strays.append)(each.path)
     further = list[Path]()
     for _, each, name in sorted(ranked, key=lambda item: item[0]):
         used.add(each.path)
-        first = found.setdefault(name, each.path)
+        first = chosen.setdefault(name, each.path)
         if first != each.path and nfc(stem_of(first)) == nfc(stem_of(each.path)):
             files.doubles[each.path] = _double(first, each.path)
         elif first != each.path:
@@ -251,7 +249,7 @@ def _take_masks(
 
 
 def _images_by_case(files: FolderFiles) -> dict[str, str]:
-    """Names of cases by what their masks may call them."""
+    """Names of cases by the names that their masks may have for them."""
     names = dict[str, str]()
     for name, path in files.images.items():
         match = compiled(files.layout.images).fullmatch(key_of(path, files.folder))
@@ -262,7 +260,7 @@ def _images_by_case(files: FolderFiles) -> dict[str, str]:
 
 
 def _fits(entry: Entry, volumes: bool) -> bool:
-    """Whether a mask is of the kind of its image: a volume, or an image."""
+    """Whether a mask is of the same kind as the images: a volume, or a 2-D image."""
     if volumes:
         return entry.kind() == "volume"
     return file_suffix(entry.path) in IMAGE_SUFFIXES
@@ -274,7 +272,7 @@ def _double(first: Path, other: Path) -> str:
 
 
 def _names(entry: Entry, folder: Path) -> set[str]:
-    """What an entry may be called where it is left out."""
+    """Names by which `exclude` may refer to an entry."""
     path = entry.path
     return {
         nfc(each)
@@ -307,18 +305,18 @@ def _further_note(paths: list[Path], files: FolderFiles) -> Iterator[str]:
 def _unused_notes(
     folder: Path, entries: Iterable[Entry], used: Collection[Path], hidden: Iterable[Path]
 ) -> Iterator[str]:
-    """Sentences that count and name what is neither image nor mask; whole folders by theirs."""
+    """Sentences that count and list the unused files; wholly unused folders by their name."""
     unused = [each.path for each in entries if each.path not in used]
     in_use = {path.parent for path in used}
-    whole = Counter(path.parent for path in unused if path.parent not in in_use)
-    whole.pop(folder, None)
-    single = [path for path in unused if path.parent not in whole]
+    folders = Counter(path.parent for path in unused if path.parent not in in_use)
+    folders.pop(folder, None)
+    single = [path for path in unused if path.parent not in folders]
     names = [path.relative_to(folder).as_posix() + "/" * path.is_dir() for path in single]
-    names += [f"{path.name}/ ({count:,} in it)" for path, count in whole.items()]
+    names += [f"{path.name}/ ({count:,} in it)" for path, count in folders.items()]
     if names:
-        total = len(single) + sum(whole.values())
-        are = "file is" if total == 1 else "files are"
-        yield f"{total:,} {are} not used: {some_names(names)}"
+        total = len(single) + sum(folders.values())
+        subject = "file is" if total == 1 else "files are"
+        yield f"{total:,} {subject} not used: {some_names(names)}"
     yield from unread_notes(folder, hidden, "used")
 
 

@@ -1,4 +1,4 @@
-"""The files of a folder, and the layout that fits them best."""
+"""Listing of the files of a folder, and detection of its layout."""
 
 import re
 import unicodedata
@@ -20,9 +20,9 @@ class Entry:
     Attributes
     ----------
     path
-        Where it is.
+        Path of the file or folder.
     key
-        What patterns are matched with, see `key_of`.
+        Path within the folder that patterns are matched with; see `key_of`.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class Entry:
 
     @property
     def readable(self) -> bool:
-        """Whether its name is that of an image or a volume."""
+        """Whether it is, by its name, an image or a volume."""
         return (
             self.path.is_dir()
             or file_suffix(self.path) in IMAGE_SUFFIXES
@@ -38,15 +38,14 @@ class Entry:
         )
 
     def kind(self) -> str:
-        """``volume``, ``image``, or nothing if it is neither."""
-        if (found := format_of(self.path)) is not None and found.in_domains:
+        """``volume``, ``image``, or an empty string if it is neither."""
+        if (volume_format := format_of(self.path)) is not None and volume_format.in_domains:
             return "volume"
-        plain = file_suffix(self.path) in IMAGE_SUFFIXES
-        return "image" if plain else ""
+        return "image" if file_suffix(self.path) in IMAGE_SUFFIXES else ""
 
 
 def list_entries(folder: Path) -> tuple[list[Entry], list[Path]]:
-    """Every file of a folder and of its subfolders, and what is the system's."""
+    """List the files of a folder and its subfolders, and separately the hidden ones."""
     entries, hidden = list[Entry](), list[Path]()
     if not folder.is_dir():
         return entries, hidden
@@ -54,18 +53,18 @@ def list_entries(folder: Path) -> tuple[list[Entry], list[Path]]:
         if is_hidden(path):
             hidden.append(path)
         elif path.is_dir() and not _is_volume_name(path):
-            for inside in sorted(path.iterdir()):
-                if is_hidden(inside):
-                    hidden.append(inside)
+            for child in sorted(path.iterdir()):
+                if is_hidden(child):
+                    hidden.append(child)
                 else:
-                    entries.append(Entry(inside, nfc(f"{path.name}/{stem_of(inside)}")))
+                    entries.append(Entry(child, nfc(f"{path.name}/{stem_of(child)}")))
         else:
             entries.append(Entry(path, nfc(stem_of(path))))
     return entries, hidden
 
 
 def layout_of(entries: Iterable[Entry]) -> Layout:
-    """The layout with masks and fields of view, if there is one; else the first with images."""
+    """Choose the first layout that finds masks, fields of view and images, in this priority."""
     listed = list(entries)
 
     def rank(layout: Layout) -> tuple[bool, bool, bool]:
@@ -76,7 +75,7 @@ def layout_of(entries: Iterable[Entry]) -> Layout:
 
 
 def _fit(layout: Layout, entries: Iterable[Entry]) -> tuple[int, int, int]:
-    """How many images, and how many masks and fields of view of these, a layout finds."""
+    """Count the images, and their masks and fields of view, that match a layout."""
     listed = [each for each in entries if each.readable]
     cases = set[str]()
     for each in listed:
@@ -84,8 +83,10 @@ def _fit(layout: Layout, entries: Iterable[Entry]) -> tuple[int, int, int]:
             cases |= {match["case"], short_case(match["case"])}
 
     def count(patterns: Iterable[str]) -> int:
-        found = [[match["case"] for match in matches_of(patterns, each.key)] for each in listed]
-        return sum(bool(cases & set(names)) for names in found)
+        return sum(
+            any(match["case"] in cases for match in matches_of(patterns, each.key))
+            for each in listed
+        )
 
     images = sum(compiled(layout.images).fullmatch(each.key) is not None for each in listed)
     return images, count(layout.masks), count(layout.fov)
@@ -99,7 +100,7 @@ def matches_of(patterns: Iterable[str], key: str) -> Iterator[re.Match[str]]:
 
 
 def no_images(folder: Path) -> str:
-    """Return why a folder without images and volumes is refused."""
+    """Return the error for a folder without images or volumes."""
     images = folder / "images"
     if images.is_dir() and format_of(images) is not None:
         return f"{images} is itself a volume; expected it in a folder of its own in images/"
@@ -112,15 +113,15 @@ def no_images(folder: Path) -> str:
 
 
 def _parts_of(folder: Path) -> str:
-    """The subfolders that have a layout, such as ``training`` and ``test``, with their counts."""
-    found = []
+    """List subfolders with images, such as ``training`` and ``test``, and their counts."""
+    parts = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir() and not is_hidden(path):
             entries, _ = list_entries(path)
             images, masks, _ = _fit(layout_of(entries), entries)
             count = f"{images:,} image{'s' * (images > 1)}, {masks:,} mask{'s' * (masks != 1)}"
-            found += [f"{path.name}/ ({count})"] if images else []
-    return " and ".join(found) if len(found) < 3 else some_names(found)
+            parts += [f"{path.name}/ ({count})"] if images else []
+    return " and ".join(parts) if len(parts) < 3 else some_names(parts)
 
 
 def _is_volume_name(path: Path) -> bool:
@@ -128,7 +129,7 @@ def _is_volume_name(path: Path) -> bool:
 
 
 def stem_of(path: Path) -> str:
-    """Return the name of an image or volume without its suffix, and of a folder its name."""
+    """Return the name of an image or volume without its suffix, or the name of a folder."""
     if file_suffix(path) == ".ppm.gz" or not _is_volume_name(path):
         known = file_suffix(path) in IMAGE_SUFFIXES and not path.is_dir()
         return file_stem(path) if known else path.name if path.is_dir() else path.stem
@@ -136,11 +137,11 @@ def stem_of(path: Path) -> str:
 
 
 def key_of(path: Path, folder: Path) -> str:
-    """Return the path within a folder that patterns are matched with."""
+    """Return the path within a folder, without suffix, that patterns are matched with."""
     parent = path.relative_to(folder).parent
     return nfc((parent / stem_of(path)).as_posix())
 
 
 def nfc(text: str) -> str:
-    """Return text with composed accents, as names are compared."""
+    """Normalise text to composed characters, so that names can be compared."""
     return unicodedata.normalize("NFC", text)

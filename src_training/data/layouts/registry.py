@@ -1,13 +1,13 @@
-"""The layouts of folders that open as a domain: this project's, and those of public data sets.
+"""Registry of folder layouts that can be opened as a domain, including public data sets.
 
-A further layout is one entry of `LAYOUTS`.
+A new layout is an entry of `LAYOUTS`.
 """
 
 import re
 from dataclasses import dataclass
 from functools import cache
 
-# What data sets append to the stem of an image for its mask or field of view.
+# Suffixes that data sets append to the stem of an image for its mask or field of view.
 _ADDITION = (
     r"(?:_(?:manual[12]?|1stHO|2ndHO|mask|roi|seg|segmentation|labels?|gt|annotation)|\.ah|\.vk)"
 )
@@ -16,22 +16,22 @@ _PART = r"(?:_(?:training|test))"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the images, masks and fields of view of a data set are.
+    """Patterns for the images, masks and fields of view of a data set.
 
-    Every pattern is matched with the whole path within the folder, suffix excluded
-    and whatever the case of its letters. The group ``case`` is what an image, its mask
-    and its field of view have alike; ``name`` is the name of the case where that is another,
-    and ``channel`` what tells several images of a case apart.
+    Patterns are matched case-insensitively with the whole path within the folder,
+    without suffix. The group ``case`` is common to an image, its mask and its field
+    of view. The optional group ``name`` is the name of the case, by default ``case``;
+    ``channel`` distinguishes several images of a case.
 
     Attributes
     ----------
     name
-        Of the data set.
+        Name of the data set.
     images
         Pattern of images.
     masks, fov
-        Patterns in the order in which they are preferred: the mask of the first
-        observer stands before that of the second.
+        Patterns in order of preference; the first observer's mask comes before the
+        second's.
     example
         An image and its mask, for the documentation.
     """
@@ -134,19 +134,19 @@ LAYOUTS = (
         "BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz, …_seg.nii.gz",
     ),
 )
-"""The layouts; of those that fit a folder equally well the first counts."""
+"""All layouts; the first of several equally good matches is used."""
 
 _WITHOUT_PART = re.compile(rf"(.+){_PART}", re.IGNORECASE)
 
 
 @cache
 def compiled(pattern: str) -> re.Pattern[str]:
-    """Return a pattern of a layout, ready to match."""
+    """Return a compiled pattern of a layout, from the cache."""
     return re.compile(pattern, re.IGNORECASE)
 
 
 def short_case(case: str) -> str:
-    """Return a case without the part of the data set that its image names.
+    """Return a case without the suffix ``_training`` or ``_test``.
 
     Examples
     --------

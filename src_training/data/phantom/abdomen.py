@@ -1,8 +1,8 @@
 """A synthetic CT of an abdomen with the exact mask of its liver (*reconstruction*).
 
-It needs no download: the sample volume and tests use it. The organs are ellipsoids whose
-surfaces a smooth noise moves, with the Hounsfield units that they have in the portal phase;
-it is made to look like a CT, not taken from a paper.
+Sample volume and tests use it, so that they need no download. The organs are ellipsoids, some
+with smooth noise on their surface, and have the Hounsfield units of the portal venous phase. The
+phantom is designed to look like a CT; it does not follow a paper.
 """
 
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ class CTPhantom:
     Attributes
     ----------
     voxels
-        (Z, Y, X) int16, Hounsfield units; from the feet up, from the front to the back, and
-        from the patient's right to the left.
+        (Z, Y, X) int16, Hounsfield units. Z runs from feet to head, Y from front to back, X
+        from the patient's right to left.
     liver
-        (Z, Y, X) uint8, 1 in the liver, its vessels and its tumours included.
+        (Z, Y, X) uint8, 1 in the liver, including its vessels and tumours.
     spacing
         Distances (z, y, x) of the voxels, mm.
     """
@@ -52,9 +52,9 @@ def ct_phantom(seed: int = 0, coarseness: float = 1.0) -> CTPhantom:
     Parameters
     ----------
     seed
-        Of the patient: shapes, vessels, tumours and noise.
+        Seed of the patient: shapes, vessels, tumours and noise.
     coarseness
-        Factor on `SPACING`; 4 makes a small volume for tests.
+        Factor on `SPACING`; 4 gives a small volume for tests.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def ct_phantom(seed: int = 0, coarseness: float = 1.0) -> CTPhantom:
 
 
 class _Body:
-    """Draws organ over organ; coordinates in mm from the middle of the lowest slice."""
+    """Draw organs one over another; coordinates are in mm from the centre of the lowest slice."""
 
     def __init__(self, seed: int, coarseness: float) -> None:
         self.rng = np.random.default_rng(seed)
@@ -122,7 +122,7 @@ class _Body:
     def _liver(self, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
         right = self.level((104, 4, -74), (76, 70, 66))
         left = self.level((128, -42, 6), (36, 36, 70))
-        # The smaller of two levels joins two bodies; this one rounds the seam.
+        # A smooth minimum of both levels, which is the union of both bodies with a rounded seam.
         joined = -np.log(np.exp(-6 * right) + np.exp(-6 * left)) / 6
         liver = (joined + 0.05 * self.noise(45) < 1) & inside
         self.paint(liver, 112 + self.rng.normal(0, 4))
@@ -177,7 +177,7 @@ class _Body:
         return np.clip(np.round(blurred), -1024, 3071).astype(np.int16)
 
     def paint(self, where: Any, hu: float) -> None:
-        """Fill a part of the body."""
+        """Set the HU of the voxels for which `where` is true."""
         self.hu[np.broadcast_to(where, self.shape)] = hu
 
     def level(self, centre: Any, radii: Any) -> Map:
@@ -199,5 +199,5 @@ class _Body:
 
 
 def _ellipse(x: Map, width: float, y: Map, height: float) -> NDArray[np.bool_]:
-    """Where (x, y) is within an ellipse of half axes `width` and `height`."""
+    """Whether (x, y) is inside an ellipse with semi-axes `width` and `height`."""
     return np.asarray((x / width) ** 2 + (y / height) ** 2 < 1)

@@ -15,7 +15,7 @@ from src_training.data.phantom.vessel_tree import (
 )
 
 RETINA = (np.array([5.0, 0.0]), 28.0)
-"""Centre and radius of the simulated retina, degrees; it contains every camera's field of view."""
+"""Centre and radius of the simulated retina, degrees; contains every camera's field of view."""
 
 _TARGET_DISTANCES = (8.0, 4.6, 2.7)
 """Distance between the targets of vessel growth, degrees, coarse to fine."""
@@ -32,7 +32,7 @@ class FundusAnatomy:
     disc
         (2,) centre of the optic disc.
     disc_radii
-        (2,) half axes of the disc, horizontal and vertical.
+        (2,) semi-axes of the disc, horizontal and vertical.
     cup
         Cup-to-disc ratio of the diameters.
     pigment
@@ -78,11 +78,11 @@ def smooth_noise(
     Parameters
     ----------
     x, y
-        Coordinates of one shape, degrees.
+        Coordinates, degrees, of equal shapes.
     wavelength
         Size of a blob, degrees.
     rng
-        Draws the texture.
+        Random generator of the texture.
     """
     cell = max(wavelength / 6, 0.08)
     side = int(2 * (RETINA[1] + 6) / cell)
@@ -93,7 +93,7 @@ def smooth_noise(
 
 
 def _tree(disc: Points, height: float, leaf: float, rng: np.random.Generator) -> VesselTree:
-    """Grow arteries or veins, with arcades of a relative `height`, to vessels of radius `leaf`."""
+    """Grow arteries or veins with arcades of a relative `height` and finest radius `leaf`."""
     trunks = [
         *(_arcade(disc, side, height * rng.normal(1, 0.05), rng) for side in (1, -1)),
         *(_nasal(disc, side * rng.uniform(35, 65), rng) for side in (1, -1)),

@@ -1,9 +1,9 @@
 """Synthetic fundus photographs with exact vessel masks, by several cameras.
 
-They need no download: samples, quick start and tests use them. `anatomy` and
-`vessel_tree` draw a fundus; this module photographs it. All of it is
-*reconstruction*: made to look and to vary like fundus photographs, not taken
-from a paper.
+Samples, quick start and tests use them, so that they need no download. `anatomy`
+and `vessel_tree` generate a fundus; this module renders its photograph. All of it
+is *reconstruction*: designed to look and to vary like fundus photographs, without
+following a paper.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,17 +35,17 @@ class FundusCamera:
     centre
         Point on the retina at the centre of the image, degrees.
     crop
-        Height of the field of view relative to its diameter; below 1 it is cut off.
+        Height of the field of view relative to its diameter; below 1 it is truncated.
     notch
-        Whether the frame has a small tab.
+        Whether the field of view has a small tab.
     retina, disc, cup
-        Colours.
+        Colours of the retina, the optic disc and its cup.
     blood
-        Contrast of the vessels, 1 for full.
+        Contrast of the vessels; 1 is full contrast.
     choroid, sheen
-        Strength of the choroidal vessels, and of the reflexes of nerve fibres.
+        Strength of the choroidal vessels, and of the nerve fibre reflexes.
     vignette
-        Fraction of the light that is lost at the rim.
+        Fraction of the light lost at the rim.
     blur
         Standard deviation of the point spread function, degrees.
     noise
@@ -104,15 +104,15 @@ def fundus_phantom(seed: int, size: int = 512, scanner: ScannerName = "A") -> Ca
     size
         Height and width, pixels; 32 or more.
     scanner
-        ``A``: 45 degrees on the macula, tan, sharp. ``B``: 30 degrees on the
-        disc, deep red, tessellated, uneven light. ``C``: 36 degrees, pale,
-        blurred, noisy, cut off above and below.
+        ``A``: 45 degrees, centred on the macula, tan, sharp. ``B``: 30 degrees,
+        centred on the disc, deep red, tessellated, unevenly lit. ``C``: 36 degrees,
+        pale, blurred, noisy, truncated at the top and bottom.
 
     Returns
     -------
     Case
         Image (size, size, 3) uint8; mask (size, size) uint8, 1 where a vessel
-        covers half of the pixel or more; fov (size, size) bool.
+        covers at least half of the pixel; fov (size, size) bool.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def fundus_phantom(seed: int, size: int = 512, scanner: ScannerName = "A") -> Ca
 
 
 def draw_phantoms(scanner: ScannerName, n: int, size: int = 512, seed: int = 0) -> Iterator[Case]:
-    """Draw `n` phantoms of one scanner, each of another eye; see `phantom_domain`."""
+    """Draw `n` phantoms of one scanner, each of a different eye; see `phantom_domain`."""
     if n < 1:
         raise InputError(f"the number of phantoms is {n}; expected 1 or more")
     seeds = np.random.SeedSequence([seed, ord(scanner[:1] or "?")]).generate_state(n)
@@ -161,9 +161,9 @@ def phantom_domain(
     *,
     cases: Sequence[Case] | None = None,
 ) -> Domain:
-    """Draw a domain of `n` phantoms of one scanner, each of another eye.
+    """Draw a domain of `n` phantoms of one scanner, each of a different eye.
 
-    Domains of two scanners have no eye in common, whatever their seeds.
+    Domains of two scanners have no eye in common, for any seeds.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def phantom_domain(
     seed
         Seed of the eyes.
     cases
-        Those of `draw_phantoms`, if they were drawn already.
+        Cases from `draw_phantoms`, to avoid drawing them again.
 
     Raises
     ------
@@ -202,7 +202,7 @@ class _VesselMaps:
 
 
 class _Projection:
-    """The pixel grid of a photograph, and the point on the retina at each pixel."""
+    """Pixel grid of a photograph, and the point on the retina for each pixel."""
 
     def __init__(self, anatomy: FundusAnatomy, camera: FundusCamera, size: int) -> None:
         self.anatomy, self.camera, self.size = anatomy, camera, size
@@ -223,7 +223,7 @@ class _Projection:
         return np.asarray(fov & (np.abs(self.up) <= radius * self.camera.crop))
 
     def vessels(self, tree: VesselTree) -> _VesselMaps:
-        """Draw a tree as discs along every vessel; each pixel belongs to the nearest wall."""
+        """Draw a tree as discs along all vessels; each pixel is assigned to the nearest wall."""
         points, radii = tree.samples(0.4 / self.scale)
         middle = (self.size - 1) / 2
         column = middle - self.side * (points[:, 0] - self.camera.centre[0]) * self.scale
@@ -279,7 +279,7 @@ def _retina(projection: _Projection) -> Map:
 
 
 def _sheen(projection: _Projection, rng: np.random.Generator) -> Map:
-    """Reflexes of nerve fibres (H, W): pale streaks from the disc, strongest above and below."""
+    """Nerve fibre reflexes (H, W): pale streaks from the disc, strongest above and below it."""
     disc = projection.anatomy.disc
     east, north = projection.x - disc[0], projection.y - disc[1]
     distance, angle = np.hypot(east, north), np.arctan2(north, east)

@@ -1,4 +1,4 @@
-"""JPEG compression artefacts, simulated so that they are the same on every machine."""
+"""Simulated JPEG artefacts, which are the same on every machine."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,8 @@ Map = NDArray[np.float64]
 def simulate_jpeg(image: Map, step: float) -> NDArray[np.uint8]:
     """Add the artefacts of JPEG compression.
 
-    The cosine coefficients of 8 x 8 blocks are quantised, coarser for higher
-    frequencies.
+    The cosine coefficients of 8 x 8 blocks are quantised, with larger steps for
+    higher frequencies.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Folders of synthetic images, to try everything without data of one's own."""
+"""Sample folders of synthetic images, to try the package without own data."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from src_training.io.atomic import write_folder_atomic
 
 
 class _Photographs(NamedTuple):
-    """Photographs of some eyes by one camera, and whether their vessels are labelled."""
+    """Photographs by one camera, with or without masks."""
 
     contents: str
     scanner: ScannerName
@@ -40,28 +40,28 @@ _CT = "a CT of an abdomen and the mask of its liver, OME-Zarr"
 def write_samples(
     folder: Path, size: int = 512, coarseness: float = 1.0
 ) -> Iterator[tuple[Path, str]]:
-    """Write the folders of a first try: two cameras and a CT.
+    """Write sample folders: fundus photographs by two cameras and a CT.
 
     Parameters
     ----------
     folder
-        Made if missing.
+        Parent folder; created if missing.
     size
         Height and width of the photographs, pixels.
     coarseness
-        Of the CT, see `ct_phantom`.
+        Coarseness of the CT; see `ct_phantom`.
 
     Yields
     ------
     tuple of Path and str
-        Each folder that was written, and its contents in words.
+        Each folder after it is written, and a description of its contents.
 
     Raises
     ------
     InputError
-        If one of the folders is there already.
+        If one of the folders already exists.
     OSError
-        If something cannot be written.
+        If a file cannot be written.
     """
     for name in (*_PHOTOGRAPHS, "ct"):
         if (folder / name).exists():
@@ -78,7 +78,7 @@ def write_samples(
 
 
 def _write_ct(phantom: CTPhantom, folder: Path) -> None:
-    """Write the voxels of a CT and its liver as OME-Zarr 0.5, with spacing."""
+    """Write the voxels and the liver mask of a CT as OME-Zarr 0.5, with spacing."""
     import zarr
 
     from src_training.io.volumes.registry import open_volume, write_labels_like

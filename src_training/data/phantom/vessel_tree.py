@@ -28,8 +28,8 @@ class VesselTree:
     points
         (N, 2) nodes, degrees.
     parent
-        (N,) index of the next node towards the root, -1 for a root. Every
-        parent comes before its children, and has at most two.
+        (N,) index of the next node towards the root, -1 for a root. Parents
+        come before their children; each has at most two children.
     radius
         (N,) radius of the vessel between a node and its parent, degrees. At a
         branching r0^3 = r1^3 + r2^3 (Murray, 1926); along a branch it is constant.
@@ -61,22 +61,22 @@ def grow_tree(
     """Grow a tree from its trunks to the targets (*reconstruction*).
 
     Space colonization (Runions et al., 2007): each target attracts the nearest
-    node, which grows a step towards all targets that it attracts; a target
-    that is reached is removed. Coarse targets come first, so that long vessels
-    form before fine ones.
+    node, and each attracted node grows a step towards the targets that attract
+    it. Reached targets are removed. Coarse targets come first, so that long
+    vessels form before fine ones.
 
     Parameters
     ----------
     trunks
-        Polylines (n, 2) to start from.
+        Initial polylines (n, 2).
     targets
         Sets (m, 2) of targets, coarse to fine.
     disc
-        (2,) centre of the optic disc, from which vessels run away.
+        (2,) centre of the optic disc, which vessels grow away from.
     leaf_radius
         Radius of the finest vessels, degrees.
     rng
-        Draws the tortuosity.
+        Random generator of the tortuosity.
     """
     points = np.concatenate(trunks)
     parent = np.arange(-1, len(points) - 1)
@@ -110,7 +110,7 @@ def scatter_targets(
 ) -> Points:
     """Draw targets (m, 2) in a circle: a jittered hexagonal grid without the fovea.
 
-    The foveal avascular zone has a radius of 1.7 degrees here.
+    The foveal avascular zone has a radius of 1.7 degrees.
     """
     count = int(np.ceil(radius / spacing)) + 1
     column, row = np.meshgrid(np.arange(-count, count + 1.0), np.arange(-count, count + 1.0))
@@ -167,11 +167,11 @@ def _growth_direction(
     attraction: Points,
     disc: Points,
 ) -> Points:
-    """Unit vectors in which tips grow: to their targets, straight on, and away from the disc."""
+    """Growth directions of tips: towards their targets, straight on, and away from the disc."""
     before = np.where(parent[tips] >= 0, parent[tips], tips)
     straight_on = _unit(points[tips] - points[before])
     away = _unit(points[tips] - disc)
-    # A tip grows straight on; a new branch leaves its vessel at an acute angle.
+    # More inertia for tips, which grow straight on; branches leave their vessel at an acute angle.
     inertia = np.where(children[tips] == 0, 1.3, 0.9)[:, None]
     return _unit(_unit(attraction) + inertia * straight_on + 0.25 * away)
 
@@ -192,7 +192,7 @@ def _smooth_paths(points: Points, parent: Indices) -> Points:
 
 
 def _add_tortuosity(points: Points, rng: np.random.Generator) -> Points:
-    """Bend the vessels by a smooth random displacement field; crossings are preserved."""
+    """Bend the vessels by a smooth random displacement field, which preserves crossings."""
     cell, span = 0.5, 96
     displacement = np.zeros_like(points)
     grid = (points / cell + span).T
@@ -205,6 +205,6 @@ def _add_tortuosity(points: Points, rng: np.random.Generator) -> Points:
 
 
 def _unit(vectors: Points) -> Points:
-    """Vectors (N, 2) of length 1; 0 where a vector is 0."""
+    """Normalise vectors (N, 2) to length 1; vectors of length 0 remain 0."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(length, 1e-9))

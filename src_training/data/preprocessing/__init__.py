@@ -1,8 +1,8 @@
-"""From a raw image to a network's input, and back: the same for training and for segmenting.
+"""Preprocessing of raw images to network inputs, shared by training and segmentation.
 
-There are three ways to prepare an image, distinguished by `kind`: `FundusPreprocessing`,
-`IntensityPreprocessing` and `WindowPreprocessing`. `Preprocessing` is the union of them, as
-recipes and model cards hold it.
+There are three kinds of preprocessing, distinguished by `kind`: `FundusPreprocessing`,
+`IntensityPreprocessing` and `WindowPreprocessing`. Recipes and model cards contain one of
+them, with their union `Preprocessing` as the type.
 """
 
 from collections.abc import Mapping
@@ -32,21 +32,22 @@ __all__ = [
 Preprocessing = Annotated[
     FundusPreprocessing | IntensityPreprocessing | WindowPreprocessing, Field(discriminator="kind")
 ]
-"""How a raw image becomes a network's input; stored in every recipe and every model card."""
+"""Preprocessing of any kind, as stored in recipes and model cards."""
 
 _FORMER_PERCENTILES = {"minmax": (0.0, 100.0), "percentile": (1.0, 99.0)}
-"""Kinds of a former version that are `IntensityPreprocessing` now, and their percentiles."""
+"""Former kinds that are `IntensityPreprocessing` now -> their percentiles."""
 
 _FORMER_FIELDS = {"diameter", "angle", "channels", "window", "neighbours", "side"}
-"""Fields that the one class of a former version had beside `kind`, whatever the kind."""
+"""Fields of the single class of former versions, which applied to all kinds, except `kind`."""
 
 
 def migrate_preprocessing(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn preprocessing of a former version into fields of one of the present classes.
+    """Convert preprocessing of a former version to the fields of a current class.
 
-    Formerly one class had the fields of every kind, and those of other kinds had no
-    effect; they are left out. The kinds ``minmax`` and ``percentile`` are ``intensity``
-    now, and a missing kind was ``fundus``. Present content comes back as it is.
+    Formerly a single class had the fields of all kinds; fields without effect on
+    the kind in use are dropped. The kinds ``minmax`` and ``percentile`` are
+    ``intensity`` now, and a missing kind was ``fundus``. Current content is returned
+    unchanged.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def migrate_preprocessing(content: Mapping[str, Any]) -> dict[str, Any]:
         ),
         migrated.keys(),
     )
-    # An angle, or neighbouring slices, of a kind that has none was an error, and still is.
+    # An angle, or neighbouring slices, of a kind without them was an error, so keep it as one.
     refused = {
         name for name, none in (("angle", None), ("neighbours", 1)) if migrated.get(name) != none
     }

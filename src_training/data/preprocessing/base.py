@@ -1,4 +1,4 @@
-"""What all kinds of preprocessing share."""
+"""Base class of all kinds of preprocessing."""
 
 from abc import ABC, abstractmethod
 from typing import Annotated, Self
@@ -15,14 +15,14 @@ MAX_SIDE = 4096
 """Longest side of a prepared image, pixels."""
 
 MOST_CHANNELS = 64
-"""Of the input of a network."""
+"""Largest number of input channels of a network."""
 
 Side = Annotated[int, Field(ge=32, le=MAX_SIDE)]
 """Pixels along the longer side of a prepared image."""
 
 
 class BasePreprocessing(BaseModel, ABC):
-    """What all classes of `Preprocessing` share."""
+    """Base class of all kinds of `Preprocessing`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -31,12 +31,12 @@ class BasePreprocessing(BaseModel, ABC):
     @property
     @abstractmethod
     def in_channels(self) -> int:
-        """Channels of what `prepare` returns."""
+        """Number of channels of a prepared image."""
 
     @property
     @abstractmethod
     def longer_side(self) -> int | None:
-        """Pixels along the longer side of a prepared image; None: that of the original."""
+        """Pixels along the longer side of a prepared image; None if it is not resized."""
 
     @abstractmethod
     def _pixels(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -47,21 +47,20 @@ class BasePreprocessing(BaseModel, ABC):
         """Prepare valid pixels (H, W, C)."""
 
     def for_camera(self, angle: float | None) -> Self:
-        """The same for images of another camera, with as many pixels a degree.
+        """Adapt the preprocessing to another camera, with equal pixels per degree.
 
         Parameters
         ----------
         angle
-            Degrees that its field of view spans; None where that is not known,
-            which leaves everything as it is.
+            Angle of the camera's field of view, degrees; with None (unknown) the
+            preprocessing is unchanged.
 
         Raises
         ------
         InputError
-            If there is an angle, but images are not prepared as fundus
-            photographs, or the angle of the training camera is not known, or
-            the prepared images would be wider than `MAX_SIDE` or narrower
-            than 32 pixels.
+            If an angle is given, but the images are not fundus photographs, the
+            angle of the training camera is unknown, or the prepared images would
+            be wider than `MAX_SIDE` or narrower than 32 pixels.
         """
         if angle is None:
             return self
@@ -71,18 +70,18 @@ class BasePreprocessing(BaseModel, ABC):
         )
 
     def find_fov(self, image: NDArray[np.generic]) -> Mask | None:
-        """Detect the field of view (H, W) of an image as `prepare` does; None if it is all of it.
+        """Detect the field of view (H, W) as in `prepare`; None if it is the whole image.
 
         Raises
         ------
         InputError
-            If the image is none that `prepare` takes.
+            If `prepare` does not support the image.
         """
         self._pixels(image)
         return None
 
     def grid_of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of a prepared image whose field of view has this height and width."""
+        """Height and width of a prepared image from those of its field of view."""
         side = self.longer_side
         if side is None:
             return size
@@ -96,17 +95,17 @@ class BasePreprocessing(BaseModel, ABC):
         ----------
         image
             (H, W) or (H, W, C) with C = 1, 3 or 4 (alpha is dropped), any
-            real dtype. With more than one of `neighbours` (H, W, neighbours),
-            or a single slice (H, W), which is repeated.
+            real dtype. If `neighbours` is greater than 1: (H, W, neighbours), or
+            a single slice (H, W), which is repeated.
         fov
-            (H, W) bool, the field of view; if missing, all of the image, or
-            what `find_field_of_view` finds in a fundus photograph.
+            Field of view (H, W) bool. If missing, it is detected in a fundus
+            photograph (`find_field_of_view`), and is the whole image otherwise.
 
         Raises
         ------
         InputError
-            If the image has another shape, or a value that is not finite, or
-            the field of view is empty or of another size.
+            If the image has an unsupported shape or values that are not finite,
+            or the field of view is empty or of a different size.
         """
         pixels = self._pixels(image)
         if fov is not None and fov.shape != pixels.shape[:2]:
@@ -116,19 +115,19 @@ class BasePreprocessing(BaseModel, ABC):
 
 
 def as_channels(image: NDArray[np.generic], neighbours: int) -> NDArray[np.generic]:
-    """The image as (H, W, 1 or 3), or (H, W, 1 or `neighbours`) where that is more than 1.
+    """Convert an image to (H, W, 1 or 3), or to (H, W, 1 or `neighbours`) if that is above 1.
 
-    Integers stay what they are, other values become float32.
+    Integer dtypes are kept; other dtypes are converted to float32.
 
     Raises
     ------
     InputError
-        If it has another shape, or values that are not finite.
+        If the image has an unsupported shape, or values that are not finite.
     """
     channels = image[..., None] if image.ndim == 2 else image
-    known = (1, 3, 4) if neighbours == 1 else (1, neighbours)
-    if channels.ndim != 3 or channels.shape[-1] not in known or 0 in channels.shape:
-        *first, last = (str(count) for count in known)
+    supported = (1, 3, 4) if neighbours == 1 else (1, neighbours)
+    if channels.ndim != 3 or channels.shape[-1] not in supported or 0 in channels.shape:
+        *first, last = (str(count) for count in supported)
         raise InputError(
             f"the image has shape {image.shape}; expected (H, W), or (H, W, C) with "
             f"C = {', '.join(first)} or {last}"

@@ -1,4 +1,4 @@
-"""The field of view of a fundus photograph: the bright disc inside a dark frame."""
+"""Detection of the field of view of a fundus photograph, a bright disc in a dark frame."""
 
 import math
 
@@ -12,24 +12,25 @@ from src_training.data.preprocessing.geometry import Float, Mask
 from src_training.errors import InputError
 
 _SEARCHED_SIDE = 1024
-"""Longest side at which a field of view is searched, pixels; a larger image is reduced."""
+"""Longest side for the search of a field of view, pixels; larger images are downsampled."""
 
 _SIGMA = 2.0
 """Standard deviation of the smoothing, pixels."""
 
 _BLOCK = 16
-"""Side of the squares of a reduced image whose rim is refined together, pixels."""
+"""Side of the blocks of a downsampled image in which the rim is refined, pixels."""
 
 _ROUNDING = 1e-9
-"""Variances that differ by less than this share are equal."""
+"""Relative tolerance for equal variances."""
 
 
 def find_field_of_view(pixels: NDArray[np.generic]) -> Mask:
     """Find the bright disc of a fundus photograph.
 
-    Otsu's threshold on the smoothed brightest channel, the largest connected
-    component, holes filled. An image without a dark frame is all field of view.
-    A large image is searched at a size of at most 1024 pixels; the rim is that of full size.
+    It is the largest connected component, with holes filled, of the smoothed
+    brightest channel above a threshold after Otsu. Without a dark frame it is the
+    whole image. Images above 1024 pixels are searched at lower resolution; then the
+    rim is refined at full resolution.
 
     Parameters
     ----------
@@ -57,18 +58,18 @@ def find_field_of_view(pixels: NDArray[np.generic]) -> Mask:
     if factor == 1:
         disc, _ = _disc(ndimage.gaussian_filter(brightest, _SIGMA))
         return np.ones(brightest.shape, bool) if disc is None else disc
-    # The last squares may be incomplete.
+    # ceil_mode includes incomplete windows at the end.
     means = F.avg_pool2d(torch.from_numpy(brightest)[None, None], factor, ceil_mode=True)
-    # The mean of a square smooths by itself.
-    rest = math.sqrt(max(0, _SIGMA**2 - (factor**2 - 1) / 12)) / factor
-    disc, threshold = _disc(ndimage.gaussian_filter(means[0, 0].numpy(), rest))
+    # Average pooling smooths, too; subtract its variance.
+    sigma = math.sqrt(max(0, _SIGMA**2 - (factor**2 - 1) / 12)) / factor
+    disc, threshold = _disc(ndimage.gaussian_filter(means[0, 0].numpy(), sigma))
     if disc is None:
         return np.ones(brightest.shape, bool)
     return _refined(disc, brightest, threshold, factor)
 
 
 def _refined(disc: Mask, brightest: Float, threshold: float, factor: int) -> Mask:
-    """A disc of the size of an image from one that is `factor` times smaller: exact at its rim."""
+    """Upsample a disc by `factor`, and threshold the full image again around its rim."""
     height, width = brightest.shape
     inner, outer = eroded(disc, 2), ~eroded(~disc, 2)
     refined = _enlarged(disc, factor)[:height, :width].copy()
@@ -96,7 +97,7 @@ def _enlarged(mask: Mask, factor: int) -> Mask:
 
 
 def _brightest(pixels: NDArray[np.generic]) -> Float:
-    """The largest channel of every pixel, (H, W)."""
+    """Maximum over the channels, (H, W)."""
     if pixels.ndim == 2:
         return pixels.astype(np.float32)
     brightest = pixels[..., 0]
@@ -106,15 +107,15 @@ def _brightest(pixels: NDArray[np.generic]) -> Float:
 
 
 def _disc(smooth: Float) -> tuple[Mask | None, float]:
-    """The bright disc of a smoothed image (H, W), None without a dark frame; and its threshold."""
+    """Bright disc of a smoothed image (H, W), or None without a dark frame, and the threshold."""
     lowest = float(smooth.min())
     if smooth.max() <= lowest:
         return None, lowest
-    # The frame is far darker than any fundus: a fraction of Otsu's threshold
-    # keeps the shadowed rim inside.
+    # The frame is much darker than the fundus. A fraction of Otsu's threshold includes
+    # the shadowed rim.
     threshold = 0.35 * (_otsu(smooth) - lowest) + lowest
     bright = smooth > threshold
-    # A frame darkens the corners; a caption may light one of them.
+    # The corners belong to the dark frame; only one of them may be bright, by a caption.
     corners = bright[[0, 0, -1, -1], [0, -1, 0, -1]]
     components, count = ndimage.label(bright)
     if count == 0 or corners.sum() > 1:
@@ -125,9 +126,9 @@ def _disc(smooth: Float) -> tuple[Mask | None, float]:
 
 
 def _otsu(values: Float) -> float:
-    """Otsu's threshold; the middle one where several are best, as between two single values.
+    """Otsu's threshold; the mean of equally good thresholds, as between two grey values.
 
-    scikit-image's takes the lowest, which puts a frame's blurred edge into the field of view.
+    scikit-image returns the lowest of them, which includes a blurred edge of the frame.
     """
     pixels, edges = np.histogram(values, 256)
     centres = (edges[:-1] + edges[1:]) / 2
@@ -139,7 +140,7 @@ def _otsu(values: Float) -> float:
 
 
 def eroded(mask: Mask, times: int = 1) -> Mask:
-    """A mask (H, W) without its outermost pixels; what lies beyond the border counts as inside.
+    """Erode a mask (H, W); pixels beyond the image count as true.
 
     >>> eroded(np.array([[True, True, True, False]])).tolist()
     [[True, True, False, False]]
@@ -155,7 +156,7 @@ def eroded(mask: Mask, times: int = 1) -> Mask:
 
 
 def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
-    """Top, left, bottom and right of the pixels that are true; bottom and right are exclusive.
+    """Top, left, bottom and right of the true pixels; bottom and right are exclusive.
 
     Raises
     ------
@@ -178,15 +179,15 @@ def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def extend_rim(image: Float, fov: Mask) -> Float:
-    """Give the pixels outside a field of view the value of the nearest pixel inside.
+    """Replace pixels outside a field of view by the nearest pixel inside.
 
-    CLAHE and the network then see no false edge. The outermost 3 pixels of the
-    field of view, darkened by the rim, are replaced too.
+    This avoids an artificial edge in CLAHE and in the network's input. The
+    outermost 3 pixels of the field of view, which the rim darkens, are replaced, too.
 
     Parameters
     ----------
     image, fov
-        (H, W) each; `fov` has at least one pixel true.
+        (H, W) each; `fov` has at least one true pixel.
     """
     if fov.all():
         return image

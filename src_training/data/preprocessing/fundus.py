@@ -17,13 +17,13 @@ from src_training.data.preprocessing.geometry import Geometry, Mask, PreparedIma
 from src_training.errors import InputError
 
 Angle = Annotated[float, Field(gt=0, le=360)]
-"""Degrees that the field of view of a fundus camera spans."""
+"""Angle of the field of view of a fundus camera, degrees."""
 
 
 class FundusPreprocessing(BasePreprocessing):
     """Photographs of the retina: the green channel of the field of view, with CLAHE.
 
-    The image is cropped to its field of view, brought to `diameter`, scaled to
+    The image is cropped to its field of view, resized to `diameter`, scaled to
     [0, 1] and equalised; pixels outside the field of view are 0.
 
     Attributes
@@ -31,13 +31,13 @@ class FundusPreprocessing(BasePreprocessing):
     kind
         ``fundus``.
     diameter
-        Pixels across the field of view after preparation. One diameter for
-        every camera is the resolution policy: cross-dataset losses are
-        largely resolution.
+        Pixels across the prepared field of view. All cameras get the same
+        diameter, because differences in resolution cause most of the loss of
+        accuracy between data sets.
     angle
-        Degrees that the field of view of the training camera spans; None
-        where it is not known. With it, images of another camera are brought
-        to as many pixels a degree (`for_camera`).
+        Angle of the training camera's field of view, degrees; None if unknown.
+        If given, images of another camera are resized to the same number of
+        pixels per degree (`for_camera`).
 
     Examples
     --------
@@ -52,24 +52,24 @@ class FundusPreprocessing(BasePreprocessing):
 
     @property
     def in_channels(self) -> int:
-        """Channels of what `prepare` returns: 1."""
+        """Number of channels of a prepared image, 1."""
         return 1
 
     @property
     def longer_side(self) -> int:
-        """Pixels along the longer side of a prepared image: the diameter."""
+        """Pixels along the longer side of a prepared image, the diameter."""
         return self.diameter
 
     @property
     def neighbours(self) -> int:
-        """Slices of a volume that are the channels: 1, as a photograph has none beside it."""
+        """Number of slices used as channels, 1, because photographs have no neighbours."""
         return 1
 
     def for_camera(self, angle: float | None) -> Self:
-        """The same for images of another camera; see `BasePreprocessing.for_camera`.
+        """Adapt the diameter to another camera; see `BasePreprocessing.for_camera`.
 
-        A camera of 45 degrees shows vessels two thirds as wide as one of 30
-        does; a diameter one and a half times as large makes them equal.
+        In an image of a 45 degree camera, vessels are two thirds as wide as in one
+        of a 30 degree camera; a diameter 1.5 times as large compensates for it.
 
         Examples
         --------

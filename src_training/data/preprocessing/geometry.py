@@ -1,4 +1,4 @@
-"""A prepared image, and its place in the original image."""
+"""Prepared images, and their position in the original image."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 PADDING = 16
-"""Pixels of zeros around a prepared image when it is segmented."""
+"""Width of the zero padding around a prepared image for segmentation, pixels."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a prepared image lies in its original.
+    """Position of a prepared image in its original.
 
     Attributes
     ----------
     original
         Height and width of the original image, pixels.
     box
-        Top, left, bottom, right of the part that was prepared, original pixels.
+        Top, left, bottom, right of the prepared part, original pixels.
     prepared
         Height and width of the prepared image, pixels.
     """
@@ -50,7 +50,7 @@ class Geometry:
     def to_original(self, maps: Float, outside: float = 0.0, out: Float | None = None) -> Float:
         """Resample maps (K, h, w) of the prepared grid to the original grid, bilinear.
 
-        Pixels outside the box are set to `outside`; the array `out` is filled if there is one.
+        Pixels outside the box are set to `outside`. If given, `out` is filled and returned.
 
         Examples
         --------
@@ -69,16 +69,16 @@ class Geometry:
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """An image as a network sees it.
+    """Input of a network.
 
     Attributes
     ----------
     pixels
         (C, h, w) float32, roughly in [0, 1].
     fov
-        (h, w) bool, the pixels inside the field of view.
+        (h, w) bool, true inside the field of view.
     geometry
-        The way back to the original grid.
+        Mapping to the original grid.
     mask
         (h, w) uint8 class indices; None without mask.
     """
@@ -89,15 +89,15 @@ class PreparedImage:
     mask: NDArray[np.uint8] | None = None
 
     def mask_or_background(self) -> NDArray[np.uint8]:
-        """The mask (h, w); background everywhere if there is none."""
+        """The mask (h, w), or only background if there is none."""
         return np.zeros(self.fov.shape, np.uint8) if self.mask is None else self.mask
 
     @property
     def padded(self) -> Float:
         """The pixels with `PADDING` zeros on each side, (C, h + 2 PADDING, w + 2 PADDING).
 
-        Training patches reach beyond the image in the same way. Without it a network
-        takes the edge of a picture that cuts a disc for a vessel.
+        Training patches extend beyond the image in the same way. Without padding, a
+        network mistakes the image edge for a vessel where the edge cuts the disc.
         """
         return np.pad(self.pixels, ((0, 0), (PADDING, PADDING), (PADDING, PADDING)))
 
@@ -105,7 +105,7 @@ class PreparedImage:
 def resize(maps: Float, size: tuple[int, int]) -> Float:
     """Resize (K, h, w) to (K, *size), bilinear with antialiasing."""
     if size[1] == 1 < size[0]:
-        # PyTorch repeats the first row of a result that is one column wide.
+        # For an output one column wide, PyTorch repeats the first row.
         return resize(maps.transpose(0, 2, 1), size[::-1]).transpose(0, 2, 1)
     tensor = torch.from_numpy(np.ascontiguousarray(maps, np.float32))[None]
     return F.interpolate(tensor, size, mode="bilinear", antialias=True)[0].numpy()

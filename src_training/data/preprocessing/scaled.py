@@ -1,4 +1,4 @@
-"""Preprocessing of whole images, whose intensities are scaled to [0, 1]."""
+"""Preprocessing of whole images by scaling intensities to [0, 1]."""
 
 import math
 from abc import abstractmethod
@@ -16,7 +16,7 @@ Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
 def _window_of_name(value: object) -> object:
-    """The window of a name of `WINDOWS`; any other value unchanged."""
+    """Replace a name by its window in `WINDOWS`; other values are unchanged."""
     if not isinstance(value, str):
         return value
     if value not in WINDOWS:
@@ -30,14 +30,13 @@ class ScaledPreprocessing(BasePreprocessing):
     Attributes
     ----------
     channels
-        1 or 3. Grey images are repeated to 3; colour images are averaged
-        (luma) to 1.
+        Number of channels, 1 or 3. Greyscale images are repeated to 3; colour
+        images are averaged (luma) to 1.
     neighbours
-        Slices of a volume that are the channels: the slice and as many on
-        either side of it.
+        Number of slices of a volume used as channels, centred on the slice.
     side
-        Pixels along the longer side after preparation; None keeps the
-        image's. Slices of one field of view in many matrices need one.
+        Pixels along the longer side of the prepared image; None does not resize.
+        Set it if slices of the same field of view have different matrix sizes.
     """
 
     channels: Literal[1, 3] = 1
@@ -52,17 +51,17 @@ class ScaledPreprocessing(BasePreprocessing):
 
     @property
     def in_channels(self) -> int:
-        """Channels of what `prepare` returns."""
+        """Number of channels of a prepared image."""
         return self.channels * self.neighbours
 
     @property
     def longer_side(self) -> int | None:
-        """Pixels along the longer side of a prepared image; None: that of the original."""
+        """Pixels along the longer side of a prepared image; None if it is not resized."""
         return self.side
 
     @abstractmethod
     def limits(self, pixels: Float) -> tuple[float, float]:
-        """Values of an image (H, W, C) that become 0 and 1."""
+        """Values of an image (H, W, C) that are mapped to 0 and 1."""
 
     def _pixels(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
         return as_channels(image, self.neighbours)
@@ -79,15 +78,15 @@ class ScaledPreprocessing(BasePreprocessing):
 
 
 class IntensityPreprocessing(ScaledPreprocessing):
-    """Images whose intensities have no fixed scale: each is scaled by its own percentiles.
+    """Images without a fixed intensity scale; each is scaled by its own percentiles.
 
     Attributes
     ----------
     kind
         ``intensity``.
     percentiles
-        Percentiles of all values of an image that become 0 and 1. With
-        ``[0, 100]`` these are the smallest and the largest value.
+        Percentiles of all values of an image that are mapped to 0 and 1;
+        ``[0, 100]`` are the minimum and the maximum.
 
     Examples
     --------
@@ -114,14 +113,14 @@ class IntensityPreprocessing(ScaledPreprocessing):
 
 
 class WindowPreprocessing(ScaledPreprocessing):
-    """CT in Hounsfield units (HU): one window for every image.
+    """CT in Hounsfield units (HU), with the same window for all images.
 
     Attributes
     ----------
     kind
         ``window``.
     window
-        Lowest and highest value, HU, which become 0 and 1; in a recipe also a name
+        Lowest and highest value, HU, mapped to 0 and 1; in a recipe also a name
         of `WINDOWS`.
 
     Examples
@@ -147,19 +146,19 @@ class WindowPreprocessing(ScaledPreprocessing):
         return self
 
     def limits(self, pixels: Float) -> tuple[float, float]:
-        """The window, whatever the image."""
+        """The window, independent of the image."""
         return self.window
 
 
 def _rescale(pixels: Float, low: float, high: float) -> Float:
-    """Scale linearly so that `low` becomes 0 and `high` 1, and clip; all 0 where they are equal."""
+    """Map `low` to 0 and `high` to 1 linearly, and clip; all 0 if they are equal."""
     if high <= low:
         return np.zeros_like(pixels)
     return np.asarray(np.clip((pixels - low) / (high - low), 0, 1), np.float32)
 
 
 def _with_channels(pixels: Float, channels: int) -> Float:
-    """(H, W, C) as (channels, H, W): colours averaged to one, one channel repeated."""
+    """Convert (H, W, C) to (channels, H, W): average colours, or repeat a single channel."""
     if pixels.shape[-1] == 3 and channels == 1:
         pixels = (pixels @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     repeated = np.repeat(pixels, channels, axis=-1) if pixels.shape[-1] < channels else pixels

@@ -1,12 +1,12 @@
 """GKD, generalizable knowledge distillation (arXiv 2207.12995).
 
-The published sum has the dual contrastive graphs of `DCGD` and the cross
-distillation of `DICD`. What the graphs and headers are is published, the form of
-the losses is our *reconstruction*. `ViewPredictions` is a term of our own: the
-graphs compare views by one vector each, which says little about where a vessel
-lies. With it the student also learns to predict for anchor and views, each in
-the style of another scanner, what the teacher predicts where it is best: for the
-anchor without style augmentation.
+The published loss sums the dual contrastive graphs of `DCGD` and the cross
+distillation of `DICD`. The graphs and headers are published; the form of the
+losses is our *reconstruction*. `ViewPredictions` is our own term: the graphs
+compare one vector per view, which carries little information about where a
+vessel lies. With this term the student also learns, for the anchor and for each
+view in another scanner's style, the teacher's prediction of the anchor without
+style augmentation, on which the teacher is most accurate.
 """
 
 from src_training.distillation.gkd.dcgd import DCGD

@@ -12,32 +12,32 @@ from src_training.distillation.gkd.options import EdgeLoss, GKDOptions
 
 
 class DCGD(Distillation[GKDOptions]):
-    """Dual contrastive graph distillation: the teacher's similarities between views.
+    """Dual contrastive graph distillation: the student learns similarities between views.
 
     The graphs are a star between a sample's anchor and its views (intra) and a
-    complete graph between the views (inter); `GKDOptions` say how edges are
-    compared (*reconstruction*), and over which views.
+    complete graph between the views (inter). `GKDOptions` select how edges are
+    compared (*reconstruction*), and between which views.
     """
 
     reads_vectors: ClassVar[bool] = True
     loss_names: ClassVar[tuple[str, ...]] = ("intra", "inter")
-    # Vectors are centred on the mean of the batch, and compared across it.
+    # Vectors are centred on the mean of the batch and compared between its samples.
     whole_batch: ClassVar[tuple[str, ...]] = ("vectors",)
 
     @property
     def views(self) -> int:
-        """Number K of augmented views that it reads of each sample."""
+        """Number K of augmented views that it reads for each sample."""
         return self.options.views
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """``intra`` (star) and ``inter`` (complete) losses, scalars >= 0; K >= 2 views."""
+        """Losses ``intra`` (star) and ``inter`` (complete), scalars >= 0; K >= 2 views."""
         assert teacher.vectors is not None and student.vectors is not None
         return self.compare(teacher.vectors, student.vectors)
 
     def compare(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
-        """The losses of semantic vectors (B, 1 + K, d), anchors first; d may differ."""
+        """Losses of semantic vectors (B, 1 + K, d), anchors first; d may differ."""
         if self.options.centred:
             teacher, student = centred(teacher), centred(student)
         return {

@@ -14,21 +14,21 @@ from src_training.losses.divergence import pixel_divergence
 class DICD(Distillation[GKDOptions]):
     """Domain-invariant cross distillation: each network decodes the other's semantic vector.
 
-    p1 = Dec_T(skips_T, H_T(E_S(F_S))) trains the student's encoder, through
-    the frozen teacher; p2 = Dec_S(skips_S, H_S(E_T(F_T))) trains its decoder
-    and, by the skips, its encoder.
+    p1 = Dec_T(skips_T, H_T(E_S(F_S))) trains the student's encoder through the
+    frozen teacher; p2 = Dec_S(skips_S, H_S(E_T(F_T))) trains the student's
+    decoder and, through the skips, its encoder.
     L_cross = KL(p_T || p1) + KL(p_T || p2), mean over pixels.
     """
 
     loss_names: ClassVar[tuple[str, ...]] = ("cross",)
-    # Decoding twice more is most of its cost.
+    # The two further decoder passes are most of the cost.
     half_precision: ClassVar[bool] = True
 
     def losses(
         self, teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
     ) -> dict[str, Tensor]:
-        """The ``cross`` loss, a scalar >= 0."""
-        # The divergence of logits in half precision overflows.
+        """Loss ``cross``, a scalar >= 0."""
+        # The divergence overflows in half precision.
         target, first, second = map(exact, (teacher.logits, *cross_predictions(teacher, student)))
         return {"cross": pixel_divergence(target, first) + pixel_divergence(target, second)}
 
@@ -39,7 +39,7 @@ def cross_predictions(teacher: ForwardOutputs, student: ForwardOutputs) -> tuple
     Parameters
     ----------
     teacher, student
-        Outputs of both networks, with alignment networks of one latent size.
+        Outputs of both networks, whose alignment networks have the same latent size.
 
     Returns
     -------
@@ -57,10 +57,10 @@ def cross_predictions(teacher: ForwardOutputs, student: ForwardOutputs) -> tuple
 
 @contextmanager
 def frozen_running_statistics(network: nn.Module) -> Iterator[None]:
-    """Within the block batch norms normalise by the batch, but keep their running statistics.
+    """In the block, batch norms use batch statistics but do not update running statistics.
 
-    Statistics of a bottleneck of the teacher would spoil those that the
-    student segments with.
+    The running statistics, which the student uses in evaluation mode, must not
+    include features that are decoded from the teacher's vectors.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]

@@ -1,4 +1,4 @@
-"""What a recipe may set of GKD."""
+"""Options of GKD in a recipe."""
 
 from typing import Annotated, Literal
 
@@ -16,14 +16,14 @@ class GKDOptions(OutputOptions):
     ----------
     intra, inter, cross
         Weights of the star graph, the complete graph and the cross
-        distillation (lambda_1 to lambda_3). Published without figures, hence 1
-        each, for vectors that are not `centred`. Centring multiplied the
-        gradients of the graphs by 168 and 255: weighing 1 they were then 10 to
-        60 times as large as those of vessel masks, and 0.02 is as strong as 3
-        to 5 uncentred.
+        distillation (lambda_1 to lambda_3). No values are published, so 1 each
+        is taken as published, for vectors that are not `centred`. Centring
+        multiplies the gradients of the graphs by 168 and 255. With a weight of
+        1 they would be 10 to 60 times as large as the gradients of the masks of
+        vessels; 0.02 corresponds to 3 to 5 without centring.
     predictions
-        Weight of the teacher's prediction of the plain anchor
-        (*reconstruction*; the published sum has no such term).
+        Weight of the divergence from the teacher's prediction of the plain
+        anchor (*reconstruction*; the published sum has no such term).
     views
         Augmented views of each sample (K).
     edge_loss
@@ -32,15 +32,15 @@ class GKDOptions(OutputOptions):
         ``views``: a complete graph over the views of each sample. ``batch``:
         one over the views of all samples.
     teacher_sees
-        What the teacher predicts for `predictions`; see `OutputOptions`. The
-        cross distillation compares what both networks see.
+        Patch that the teacher predicts for `predictions`; see `OutputOptions`.
+        The cross distillation always uses the patch that the student sees.
     temperature
-        Of the ``softmax`` edge loss.
+        Temperature of the ``softmax`` edge loss.
     centred
         Whether the mean over the batch is subtracted from each network's
-        vectors first (*reconstruction*; nothing published says so). The sum as
-        published is ``centred: false`` with `intra`, `inter` and `cross` of 1,
-        the row ``gkd_published`` of ``compare --variants gkd``.
+        vectors (*reconstruction*; the paper does not mention it). The published
+        loss is ``centred: false`` with `intra`, `inter` and `cross` of 1, the
+        row ``gkd_published`` of ``compare --variants gkd``.
     """
 
     method: Literal["gkd"] = "gkd"
@@ -57,5 +57,5 @@ class GKDOptions(OutputOptions):
 
     @property
     def centred_vectors(self) -> bool:
-        """Whether vectors are compared after their batch mean is subtracted."""
+        """Whether the batch mean is subtracted from semantic vectors."""
         return self.centred

@@ -1,13 +1,13 @@
-"""How many channels: the option ``width`` of a network, and what follows from it."""
+"""Numbers of channels: checks of the option ``width`` of a network, and rounding."""
 
 from src_training.errors import InputError
 
 WIDEST = 512
-"""Largest option ``width``: eight times the published networks."""
+"""Upper limit of the option ``width``; eight times that of the published networks."""
 
 
 def check_width(network: str, width: object, multiple: int = 1) -> None:
-    """Raise InputError unless a width is an integer up to `WIDEST`, a multiple of `multiple`."""
+    """Raise InputError unless a width is a multiple of `multiple` from 1 to `WIDEST`."""
     if type(width) is int and 0 < width <= WIDEST and width % multiple == 0:
         return
     expected = "integer" if multiple == 1 else f"multiple of {multiple}"
@@ -23,9 +23,9 @@ def check_multiplier(network: str, width: object) -> None:
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """Channels at a multiplier, as MobileNets round them.
+    """Scale a number of channels by a multiplier, with the rounding of MobileNets.
 
-    A multiple of 8, at least 8, and at least nine tenths of the exact number.
+    The result is a multiple of 8, at least 8, and at least 0.9 times the exact number.
 
     Examples
     --------
@@ -40,8 +40,8 @@ def scaled_channels(channels: int, width: float) -> int:
 def stem_channels(in_channels: int) -> int:
     """Channels after the first `DownsamplerBlock` of ENet and ERFNet.
 
-    16 for grey and colour images, as published; more than three input channels
-    still get 13 learned filters beside them.
+    16 for greyscale and RGB images, as published. The block concatenates the
+    pooled input and learned filters, of which there are always at least 13.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Convolutions with batch normalisation, upsampling, and the weights that training starts from."""
+"""Convolutions with batch normalisation, upsampling, and weight initialisation."""
 
 from typing import Literal
 
@@ -15,9 +15,9 @@ def conv_bn(
     in_channels, out_channels
         Input and output channels.
     kernel
-        Side of the kernel in pixels, odd; the padding keeps the size but for the stride.
+        Side of the kernel in pixels, odd. The padding keeps the size if the stride is 1.
     stride, dilation
-        In pixels.
+        Stride and dilation in pixels.
     """
     padding = kernel // 2 * dilation
     return (
@@ -35,10 +35,10 @@ def conv_bn_relu(
 
 
 def upsample_by(factor: int) -> nn.Sequential:
-    """Bilinear upsampling by a power of two, one doubling after the other.
+    """Bilinear upsampling by a power of two, in steps of a factor of 2.
 
-    *Reconstruction*: EMKD's networks upsample at once, and have no features
-    at the scales between, which other distillations read.
+    *Reconstruction*: EMKD's networks upsample in one step. The intermediate steps
+    provide features at 1/4 and 1/2, which other distillations read.
     """
     doublings = factor.bit_length() - 1
     return nn.Sequential(
@@ -47,13 +47,12 @@ def upsample_by(factor: int) -> nn.Sequential:
 
 
 def init_kaiming(module: nn.Module) -> None:
-    """Draw the weights of a convolution as He et al. 2015 (arXiv 1502.01852, eq. 10).
+    """Initialise a convolution as in He et al. 2015 (arXiv 1502.01852, eq. 10), its bias with 0.
 
-    Its bias becomes zero. For `nn.Module.apply`; every other layer stays as
-    PyTorch initialised it.
+    For `nn.Module.apply`; other layers keep PyTorch's initialisation.
     """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        # A transposed convolution stores (in, out, k, k): its "fan_out" counts its inputs.
+        # Weights of a transposed convolution are (in, out, k, k), so that "fan_out" is its fan-in.
         transposed = isinstance(module, nn.ConvTranspose2d)
         fan: Literal["fan_in", "fan_out"] = "fan_out" if transposed else "fan_in"
         nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""Inverted residual blocks, and the encoder that MobileNetV2 makes of them.
+"""Inverted residual blocks, and the encoder of MobileNetV2.
 
 Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", 2018,
 arXiv 1801.04381, table 2.
@@ -20,17 +20,17 @@ _FIRST_CHANNELS = 32
 class InvertedResidual(nn.Module):
     """Expand by 1x1, filter each channel by 3x3, project linearly (fig. 3b of the paper).
 
-    The input is added where stride and channels allow it.
+    The input is added if the stride is 1 and the channels are equal.
 
     Parameters
     ----------
     in_channels, out_channels
         Input and output channels.
     expansion
-        Factor between the input channels and the filtered ones; 1 leaves the
-        expanding convolution out.
+        Ratio of the filtered to the input channels; 1 omits the expanding
+        convolution.
     stride
-        Of the 3x3 convolution, in pixels.
+        Stride of the 3x3 convolution, in pixels.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ def mobilenetv2_encoder(
     width
         Multiplier of every channel count, the paper's alpha.
     stages
-        Groups of blocks for each module of the returned list. The 3x3
-        convolution opens the first module, the 1x1 convolution closes the last.
+        Groups of blocks for each module of the returned list. The first module
+        begins with the 3x3 convolution, the last ends with the 1x1 convolution.
 
     Returns
     -------

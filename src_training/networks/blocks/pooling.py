@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class DownsamplerBlock(nn.Module):
-    """Halve the size by a strided convolution beside a max-pooling of the same input.
+    """Halve the size by a strided convolution and, in parallel, by max-pooling.
 
     ENet's initial block (arXiv 1606.02147, fig. 2a) and ERFNet's downsampler
     block (doi:10.1109/TITS.2017.2750080), without the activation.
@@ -14,8 +14,8 @@ class DownsamplerBlock(nn.Module):
     Parameters
     ----------
     in_channels, out_channels
-        Input and output channels; the pooling contributes `in_channels` of the
-        latter, the convolution the rest.
+        Input and output channels. The max-pooling gives `in_channels` of the
+        output channels, the convolution the rest.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -33,10 +33,11 @@ class DownsamplerBlock(nn.Module):
 
 
 class PooledBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that also trains on a single value for each channel.
+    """Batch normalisation that can be trained on a single value for each channel.
 
-    One image that is pooled to 1 x 1 has no variance; it is normalised by the
-    running statistics, so that a network can be trained on batches of one.
+    A batch of one image that is pooled to 1 x 1 has no variance, and
+    `nn.BatchNorm2d` raises an error. It is normalised by the running statistics
+    instead, so that a network can be trained on batches of one.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
         try:
             return super().forward(x)
         except ValueError:
-            # PyTorch refuses a batch that is a single value for each channel.
+            # PyTorch raises ValueError for a single value per channel.
             if x.numel() > x.shape[1]:
                 raise
         mean, variance = self.running_mean, self.running_var

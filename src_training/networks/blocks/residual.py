@@ -1,8 +1,8 @@
-"""Residual blocks, and the encoder that ResNets make of them.
+"""Residual blocks, and the encoder of ResNets.
 
 He et al., "Deep residual learning for image recognition", CVPR 2016,
-arXiv 1512.03385, table 1. Neither MONAI's nor torchvision's ResNet is used:
-PSPNet's last stages are dilated, behind a stem of three convolutions.
+arXiv 1512.03385, table 1. The ResNets of MONAI and torchvision do not fit:
+PSPNet has a stem of three convolutions and dilated last stages.
 """
 
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from src_training.networks.blocks.convolution import conv_bn, conv_bn_relu
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut: ResNet-18 and ResNet-34.
+    """Two 3x3 convolutions with a shortcut: ResNet-18 and ResNet-34.
 
     Parameters
     ----------
     in_channels
         Input channels.
     width
-        Channels of both convolutions; `expansion` times as many leave the block.
+        Channels of both convolutions, and of the output.
     stride
-        Of the first 3x3 convolution, in pixels.
+        Stride of the first 3x3 convolution, in pixels.
     dilation
-        Of every 3x3 convolution, in pixels.
+        Dilation of the 3x3 convolutions, in pixels.
     """
 
     expansion = 1
@@ -44,12 +44,13 @@ class BasicBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """1x1 to fewer channels, 3x3, 1x1 to four times as many, beside a shortcut: ResNet-50.
+    """A 1x1, a 3x3 and an expanding 1x1 convolution with a shortcut: ResNet-50.
 
     Parameters
     ----------
     in_channels, width, stride, dilation
-        As in `BasicBlock`; `width` is that of the 3x3 convolution.
+        As in `BasicBlock`, for the 3x3 convolution; the output has `expansion`
+        times `width` channels.
     """
 
     expansion = 4
@@ -70,24 +71,24 @@ class BottleneckBlock(nn.Module):
 
 
 class ResidualEncoder(nn.Module):
-    """A stem at 1/2, a max-pooling, four stages of residual blocks.
+    """A stem with stride 2, a max-pooling, and four stages of residual blocks.
 
     Parameters
     ----------
     in_channels
         Channels of the image.
     width
-        Channels of the stem and of the first stage's 3x3 convolutions; doubles
-        from stage to stage. 64 as published. With `at_eighth` the stem's last
+        Channels of the stem and of the first stage's 3x3 convolutions, doubled
+        at each further stage; 64 as published. With `at_eighth` the stem's last
         convolution has twice as many.
     block
-        Block of all stages.
+        Class of the residual blocks.
     counts
-        Blocks of each stage.
+        Number of blocks in each stage.
     at_eighth
-        Keep the last two stages at 1/8 of the image, with dilated convolutions
-        in the place of strides, behind a stem of three 3x3 convolutions:
-        PSPNet (arXiv 1612.01105).
+        Whether the last two stages stay at 1/8 of the resolution, with dilated
+        instead of strided convolutions, after a stem of three 3x3 convolutions,
+        as in PSPNet (arXiv 1612.01105).
 
     Attributes
     ----------
@@ -116,7 +117,7 @@ class ResidualEncoder(nn.Module):
         for level, (count, dilation) in enumerate(zip(counts, dilations, strict=True)):
             stage_width = width * 2**level
             stride = 1 if level == 0 or dilation > 1 else 2
-            # The first block still reads features of the spacing before this stage.
+            # The first block's input has the sampling of the stage before, hence its dilation.
             first_block = block(channels, stage_width, stride, max(1, dilation // 2))
             channels = stage_width * block.expansion
             further = (block(channels, stage_width, 1, dilation) for _ in range(count - 1))
