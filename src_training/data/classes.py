@@ -243,7 +243,7 @@ def read_classes(
     shares = () if reading.problems else _share_notes(masks, reading.classes)
     notes = (*_part_notes(masks), *reading.notes, *shares)
     other = reading.other_values
-    stored = sorted(int(value) for value in values if _is_whole(value))
+    stored = sorted(int(value) for value in values if _is_integer(value))
     if shares and other is None and len(stored) == len(values) == 2:
         other = {BACKGROUND: stored[1], BINARY[1]: stored[0]}
     return replace(reading, notes=notes, other_values=other)
@@ -251,7 +251,7 @@ def read_classes(
 
 def _read_plain(masks: Sequence[StoredMask], values: set[float]) -> MaskReading | None:
     """Read masks as plain labels; None if they do not look like labels."""
-    if not {0, *values} - {0, max(values, default=0)} and all(map(_is_whole, values)):
+    if not {0, *values} - {0, max(values, default=0)} and all(map(_is_integer, values)):
         return MaskReading(ClassValues.infer(values))
     if len(values) == 2 and 0 not in values:
         low, high = sorted(values)
@@ -290,24 +290,24 @@ def _read_two_valued(masks: Sequence[StoredMask], values: set[float]) -> MaskRea
     """Read masks as two values with noise or grey edges; None if half of the masks do not fit."""
     low, high = min(values), max(values)
     lossy = any(mask.values.lossy for mask in masks)
-    whole = all(map(_is_whole, values))
-    if len(values) < 4 or (whole and high - low < _CONTRAST):
+    integers = all(map(_is_integer, values))
+    if len(values) < 4 or (integers and high - low < _CONTRAST):
         return None
     many = lossy or len(values) > _FEW
-    others = [
+    unfit = [
         mask
         for mask in masks
         if set(mask.values.values) - {low, high} and not is_two_valued(mask.read(), low, high, many)
     ]
-    if 2 * len(others) >= len(masks):
+    if 2 * len(unfit) >= len(masks):
         return None
-    threshold = float((low + high) // 2) if whole else (low + high) / 2
+    threshold = float((low + high) // 2) if integers else (low + high) / 2
     why = "noise of a lossy compression" if lossy else "grey edges or noise"
     note = (
         f"The masks hold {len(values):,} values from {low:g} to {high:g}, two and {why}: above "
         f"{threshold:g} is foreground."
     )
-    problems = {mask.name: _no_labels(mask) for mask in others}
+    problems = {mask.name: _no_labels(mask) for mask in unfit}
     return MaskReading(ClassValues(BINARY, None, threshold), (note,), problems)
 
 
@@ -337,19 +337,19 @@ def _read_merged(masks: Sequence[StoredMask], values: set[float]) -> MaskReading
 def _is_no_labels(mask: StoredMask, many: bool) -> bool:
     if mask.values.lossy and len(mask.values.values) > 2:
         return True
-    if not all(map(_is_whole, mask.values.values)):
+    if not all(map(_is_integer, mask.values.values)):
         return True
     return many and not is_piecewise_constant(mask.read())
 
 
 def _no_labels(mask: StoredMask) -> str:
     """Format the error for a mask without labels, with its most frequent values."""
-    found = sorted(zip(mask.values.counts, mask.values.values, strict=True), reverse=True)
-    listed = ", ".join(f"{value:g} ({count:,} px)" for count, value in found[:_SHOWN])
+    counts = sorted(zip(mask.values.counts, mask.values.values, strict=True), reverse=True)
+    listed = ", ".join(f"{value:g} ({count:,} px)" for count, value in counts[:_SHOWN])
     low, high = mask.values.values[0], mask.values.values[-1]
     lossy = " after a lossy compression" if mask.values.lossy else ""
     return (
-        f"{mask.name} holds {low:g} to {high:g}, {len(found):,} different values{lossy}: mostly "
+        f"{mask.name} holds {low:g} to {high:g}, {len(counts):,} different values{lossy}: mostly "
         f"{listed}; expected labels: two values far apart, or 0, 1, 2… in a lossless format"
     )
 
@@ -404,7 +404,7 @@ def _lie_anywhere(masks: Iterable[Mapping[int, tuple[float, ...]]]) -> bool:
     return bool(variance_within >= 0.5 * total_variance)
 
 
-def _is_whole(value: float) -> bool:
+def _is_integer(value: float) -> bool:
     return float(value).is_integer()
 
 

@@ -113,13 +113,13 @@ class Domain:
             is background, a file cannot be read, or an entry of `exclude` is unknown.
         """
         path = Path(path)
-        found = read_folder(path, exclude, channel)
-        files, stored = cases_in_folder(found, masks, resample=resample_masks)
-        reading = read_classes(stored, found.class_values if class_values is None else class_values)
+        files = read_folder(path, exclude, channel)
+        case_files, stored = cases_in_folder(files, masks, resample=resample_masks)
+        reading = read_classes(stored, files.class_values if class_values is None else class_values)
         for sentence in reading.problems.values():
             raise InputError(sentence)
         mapping = reading.classes
-        cases = {stem: replace(case, classes=mapping) for stem, case in files.items()}
+        cases = {stem: replace(case, classes=mapping) for stem, case in case_files.items()}
         title = name or path.resolve().name
         domain = cls(
             title,
@@ -128,9 +128,9 @@ class Domain:
             cases,
             mapping,
             mask_notes=reading.notes,
-            file_notes=found.all_notes,
+            file_notes=files.all_notes,
         )
-        return domain.without(found.unmatched)._require_foreground(str(path))
+        return domain.without(files.unmatched)._require_foreground(str(path))
 
     @classmethod
     def from_arrays(
@@ -165,8 +165,8 @@ class Domain:
         """
         if not images:
             raise InputError(f"domain {name} has no images; expected at least one")
-        labels = _as_many(name, "masks", masks, len(images))
-        views = _as_many(name, "fovs", fovs, len(images))
+        labels = _one_per_image(name, "masks", masks, len(images))
+        views = _one_per_image(name, "fovs", fovs, len(images))
         stems = tuple(names or (f"{index:03d}" for index in range(len(images))))
         if len(set(stems)) != len(images):
             raise InputError(
@@ -367,7 +367,7 @@ def write_domain(domain: Domain, folder: Path) -> None:
             write_labels(folder / "fov" / file, case.fov.astype(np.uint8) * 255)
 
 
-def _as_many(
+def _one_per_image(
     name: str, what: str, arrays: Sequence[NDArray[Any] | None] | None, count: int
 ) -> Sequence[NDArray[Any] | None]:
     if arrays is None:

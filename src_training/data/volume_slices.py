@@ -199,8 +199,8 @@ def _read_voxels(file: Path, _changed: int) -> NDArray[Any]:
     if not np.isfinite(voxels).all():
         raise InputError(f"{file} has values that are NaN or infinite; expected none")
     low, high = voxels.min(), voxels.max()
-    whole = voxels.dtype.kind in "iu" or bool((voxels == np.round(voxels)).all())
-    fits = whole and low >= np.iinfo(np.int16).min and high <= np.iinfo(np.int16).max
+    integers = voxels.dtype.kind in "iu" or bool((voxels == np.round(voxels)).all())
+    fits = integers and low >= np.iinfo(np.int16).min and high <= np.iinfo(np.int16).max
     return voxels.astype(np.int16 if fits else np.float32)
 
 
@@ -209,8 +209,8 @@ def _read_labels(file: Path, _changed: int) -> NDArray[Any]:
     labels = np.asarray(open_volume(file).voxels)
     if not np.isfinite(labels).all():
         raise InputError(f"{file} has values that are NaN or infinite; expected labels")
-    whole = labels.astype(np.int32)
-    if (whole != labels).any():
+    integers = labels.astype(np.int32)
+    if (integers != labels).any():
         return labels.astype(np.float32)
-    low, high = int(whole.min()), int(whole.max())
-    return whole.astype(np.uint8) if low >= 0 and high <= np.iinfo(np.uint8).max else whole
+    low, high = int(integers.min()), int(integers.max())
+    return integers.astype(np.uint8) if low >= 0 and high <= np.iinfo(np.uint8).max else integers

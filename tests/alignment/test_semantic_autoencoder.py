@@ -1,4 +1,4 @@
-"""P-SAE: shapes, and what its vectors depend on."""
+"""P-SAE: shapes, and the inputs that its vectors depend on."""
 
 import pytest
 import torch

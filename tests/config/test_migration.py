@@ -1,4 +1,4 @@
-"""Recipes of former versions open as those of today, with a sentence."""
+"""Recipes of former versions are migrated, with a note."""
 
 import pytest
 import yaml
@@ -51,7 +51,7 @@ GKD_OF_BEFORE = {
             ],
             "student",
         ),
-        # Fields of methods that are not summed were of no account.
+        # Fields of methods that are not in use had no effect.
         (GKD_OF_BEFORE | {"methods": {"emkd": 1.0}}, [{"method": "emkd"}], "student"),
         (
             {"methods": {"emkd": 0.5, "gkd": 2}, "weights": {"rad_high": 0.2, "flow": 3}},

@@ -1,4 +1,4 @@
-"""Four choices make a whole recipe."""
+"""Complete recipes from four choices."""
 
 import subprocess
 import sys
@@ -154,7 +154,7 @@ def test_a_choice_that_cannot_be_is_one_sentence(arguments, message):
 
 
 def ct_slice():
-    """A round body of 50 HU in air, which is no fundus."""
+    """A round body of 50 HU in air, which is not a fundus photograph."""
     row, column = np.mgrid[:256, :256] - 128
     return np.where(np.hypot(row, column) < 110, 50, -1000).astype(np.int16)
 

@@ -25,7 +25,7 @@ PHANTOM = {"name": "B", "phantoms": {"scanner": "B", "images": 2, "size": 64}}
 
 @pytest.fixture
 def written(tmp_path, tiny_content):
-    """Write the tiny recipe with changes: dotted field -> value, None to leave it out."""
+    """Write the tiny recipe with changes: dotted field -> value, None to remove it."""
 
     def write(**changes):
         content = copy.deepcopy(tiny_content)

@@ -1,4 +1,4 @@
-"""Cameras of different angles are brought to as many pixels a degree."""
+"""Images of cameras with different angles are resized to equal pixels per degree."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ LEARNT = FundusPreprocessing(diameter=200, angle=30)
 
 
 def photograph(side):
-    """A bright disc in a dark frame, and a darker one of a tenth of its width in its middle."""
+    """A bright disc in a dark frame, with a darker disc of a tenth of its width at its centre."""
     row, column = np.mgrid[:side, :side] - (side - 1) / 2
     away = np.hypot(row, column)
     mask = (away <= side / 20).astype(np.uint8)
@@ -73,7 +73,7 @@ def test_only_a_fundus_camera_has_an_angle(kind):
 def test_images_of_a_domain_are_prepared_for_its_camera(angle, wide):
     [case] = prepare_cases(domain(angle), LEARNT)
     assert case.image.pixels.shape == (1, wide, wide)
-    # The small disc, a tenth of the field of view, is so too in pixels.
+    # The small disc has a tenth of the prepared width, too.
     across = np.flatnonzero(case.image.mask.any(axis=0))
     assert across.size == pytest.approx(wide / 10, abs=3)
 

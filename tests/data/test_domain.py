@@ -1,4 +1,4 @@
-"""A folder or arrays become a domain, or one sentence says why not."""
+"""Domains from folders and arrays, and their errors."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""Files and cases that are left out, and images taken by whether they have a mask."""
+"""Excluded files and cases, and selection of images with or without masks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Folders of public data sets open as they are unpacked, and every file is used or named."""
+"""Unpacked folders of public data sets open; every file is used or reported."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ PAINTED[3:6, 4:9] = 255
 
 
 def save(path, labels):
-    """A picture or a volume, an image of anything or a mask with one region."""
+    """Write a 2-D image or a volume, with noise or with a mask of one region."""
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.name.lower()
     if ".nii" in name:

@@ -1,4 +1,4 @@
-"""A mask on another grid than its image is refused, or resampled where a person said so."""
+"""A mask on another grid than its image is an error, unless resampling is enabled."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def save(path, voxels, affine):
 
 @pytest.fixture
 def make(tmp_path):
-    """A folder of one scan, whose mask lies on a grid of its own."""
+    """A folder of one scan, whose mask is on a different grid."""
 
     def make(affine, mask=MASK):
         voxels = np.arange(MASK.size, dtype=np.int16).reshape(SHAPE)
@@ -53,7 +53,7 @@ TRUE = sorted(np.arange(MASK.size).reshape(SHAPE)[MASK > 0].tolist())
 
 
 def at(*diagonal, offset=(0, 0, 0)):
-    """AFFINE after steps of the file's axes were scaled and its first voxel was moved."""
+    """AFFINE with scaled steps along the file's axes and a shifted first voxel."""
     step = np.diag([*diagonal, 1.0])
     step[:3, 3] = offset
     return AFFINE @ step

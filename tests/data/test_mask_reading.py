@@ -1,4 +1,4 @@
-"""Masks that are no labels are read in one way everywhere, or refused; both are said."""
+"""Masks without plain labels are read consistently with a note, or are an error."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +32,7 @@ def discs(seed: int, value: int = 255) -> np.ndarray:
 
 
 def cells(seed: int, count: int = 32) -> np.ndarray:
-    """Squares numbered in no order, at places of their own."""
+    """Numbered squares at random positions, in random order."""
     rng = np.random.default_rng(seed)
     mask = np.zeros((SIDE, SIDE), np.uint8)
     for number, place in enumerate(rng.permutation(36)[:count], start=1):

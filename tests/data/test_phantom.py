@@ -1,4 +1,4 @@
-"""Phantoms follow Murray's law, repeat, and differ by scanner."""
+"""Phantoms follow Murray's law, are reproducible, and differ by scanner."""
 
 from itertools import combinations
 

@@ -1,4 +1,4 @@
-"""Preprocessing: range, geometry there and back, migration, and errors in one sentence."""
+"""Preprocessing: range, geometry and its inverse, migration, and errors."""
 
 import numpy as np
 import pytest
@@ -261,7 +261,7 @@ def test_a_disc_in_a_dark_frame_is_found() -> None:
 
 
 def test_two_values_at_reduced_size_are_parted_in_the_middle() -> None:
-    truth = np.zeros((200, 7200), bool)  # reduced by whole squares of 8 pixels
+    truth = np.zeros((200, 7200), bool)  # downsampled by a factor of 8
     truth[16:184, 16:-16] = True
     found = find_field_of_view(np.where(truth, 255, 0).astype(np.uint8))
     np.testing.assert_allclose(bounding_box(found), bounding_box(truth), atol=3)

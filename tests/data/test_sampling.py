@@ -93,7 +93,7 @@ def test_half_of_a_semi_supervised_batch_has_no_masks(count, labelled):
     batch = SemiSupervisedSampler(sampler(noise(), mask), unlabelled).sample(count, 2, CPU)
     assert len(batch.image) == count and len(batch.mask) == labelled
     assert batch.views.shape == (2 * count, 1, 32, 32)
-    # A ramp, unlike noise, has neighbours that are alike.
+    # Adjacent pixels are similar in a ramp, unlike in noise.
     rough = batch.image.diff(dim=-1).abs().mean((1, 2, 3)) > 0.1
     assert rough.tolist() == [True] * labelled + [False] * (count - labelled)
     assert torch.equal(batch.unaugmented, batch.image)

@@ -1,4 +1,4 @@
-"""The slices around a slice."""
+"""Names and stacks of neighbouring slices."""
 
 import dask.array as da
 import numpy as np

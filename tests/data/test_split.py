@@ -1,4 +1,4 @@
-"""A split keeps patients apart as long as there are enough of them, and says when not."""
+"""A split is by patient if there are enough patients, and a note is given if not."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ needs_real = pytest.mark.skipif(not REAL, reason="MSANKD_DATA does not name the 
 
 
 def domain(*names: str, empty: tuple[str, ...] = ()) -> Domain:
-    """Tiny cases of these names; the masks of those in `empty` are background."""
+    """Tiny cases with these names; masks of those in `empty` are background."""
     masks = [np.full((2, 2), name not in empty, np.uint8) for name in names]
     return Domain.from_arrays("eyes", [np.zeros((2, 2))] * len(names), masks, names=names)
 

@@ -1,4 +1,4 @@
-"""Folders of volumes as domains: every slice a case."""
+"""Folders of volumes as domains, whose cases are the slices."""
 
 import numpy as np
 import pytest

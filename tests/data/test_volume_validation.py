@@ -13,7 +13,7 @@ from tests.io.volumes.files import WRITERS, save_volume
 
 
 def write_folder(folder, name="nifti"):
-    """Two volumes; most foreground is in slice 2 of the first, which is bright."""
+    """Two volumes; slice 2 of the first is bright and has the most foreground."""
     for stem, depth in (("a", 4), ("b", 3)):
         hu, labels = np.full((depth, 9, 11), -900, np.int16), np.zeros((depth, 9, 11), np.uint8)
         labels[1, 2:5, 3:6], labels[2, 2:7, 3:8] = 1, 2

@@ -1,4 +1,4 @@
-"""A network small enough to reason about, with a skip and BatchNorm on either side."""
+"""A minimal network with a skip, and batch norm in encoder and decoder."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ class OneSkip(SegmentationNetwork):
 
 @pytest.fixture
 def make_pass():
-    """Make a `ForwardOutputs`, over 8 x 8 images unless others are given.
+    """Make a `ForwardOutputs`, by default for 8 x 8 images.
 
     Frozen: in evaluation mode, without gradients.
     """

@@ -1,4 +1,4 @@
-"""A method as somebody else would add it: options, a distillation, and its entry."""
+"""A method as a contributor would add it: options, a distillation, and a registry entry."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -25,12 +25,12 @@ class MeanLogitsOptions(MethodOptions):
 
 
 class MeanLogits(Distillation[MeanLogitsOptions]):
-    """Teach the teacher's mean logits of each image."""
+    """The student learns the teacher's mean logits of each image."""
 
     loss_names: ClassVar[tuple[str, ...]] = ("ce",)
 
     def losses(self, teacher, student, mask):
-        """The ``ce`` loss, a scalar >= 0."""
+        """Loss ``ce``, a scalar >= 0."""
         difference = student.logits.mean((2, 3)) - teacher.logits.mean((2, 3))
         return {"ce": difference.abs().pow(self.options.power).mean()}
 

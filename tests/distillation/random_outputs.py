@@ -1,4 +1,4 @@
-"""Passes of which only taps, logits and mask matter, small enough for loops over pixels."""
+"""Random forward outputs (taps, logits, masks), small enough for loops over pixels."""
 
 import torch
 
@@ -18,7 +18,7 @@ STUDENT = dict(zip(SCALES, (3, 4, 5, 4, 3), strict=True))
 
 
 def random_outputs(seed, channels=STUDENT, dtype=torch.float64, side=SIDE, batch=BATCH):
-    """A pass of noise: logits (B, CLASSES, side, side), those of views and plain, and taps."""
+    """Random logits (B, CLASSES, side, side), logits of views and plain patches, and taps."""
     random = torch.Generator().manual_seed(seed)
 
     def noise(count, scale):

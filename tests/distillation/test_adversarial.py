@@ -1,4 +1,4 @@
-"""The critic, its penalty, and what each of the two learns from."""
+"""The critic, the gradient penalty, and the gradients of critic and student."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ def both():
 
 @pytest.fixture
 def attentive():
-    """An adversarial distillation in double precision, past its first steps: places attend."""
+    """An adversarial distillation in float64 with active attention (gamma is not 0)."""
     torch.manual_seed(0)
     distillation = Adversarial(GraphFlowOptions(), Critic(CLASSES)).double().eval()
     for module in distillation.modules():
@@ -39,7 +39,7 @@ def attentive():
 
 
 class Linear(nn.Module):
-    """A critic whose slope is known: the sum of logits times a weight."""
+    """A critic with a known gradient: the sum of logits times a weight."""
 
     def __init__(self, weight):
         super().__init__()
@@ -65,7 +65,7 @@ def test_the_penalty_is_least_at_a_slope_of_one():
     real, fake = torch.zeros(2, 1, 4, 4).double(), torch.ones(2, 1, 4, 4).double()
     critic = Linear(1.0)
     gradient_penalty(critic, real, fake).backward()
-    # (4 w - 1)² has the slope 8 (4 w - 1) at w = 1.
+    # (4 w - 1)² has the derivative 8 (4 w - 1), at w = 1.
     assert critic.weight.grad.item() == EXACT(24.0)
     assert gradient_penalty(Linear(0.25), real, fake).item() == EXACT(0.0)
 
@@ -125,7 +125,7 @@ def test_the_penalty_is_that_of_a_loop_over_samples(monkeypatch):
     expected = []
     for share, t, s in zip(shares, real.numpy(), fake.numpy(), strict=True):
         between = t + share * (s - t)
-        # The slope of half a square is where it is taken.
+        # The critic is half the sum of squares, whose gradient at x is x.
         expected.append((math.sqrt((between**2).sum()) - 1) ** 2)
     assert gradient_penalty(critic, real, fake).item() == EXACT(sum(expected) / 2, rel=1e-9)
 

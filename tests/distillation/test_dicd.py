@@ -52,7 +52,7 @@ def test_p2_trains_the_decoder_and_by_skips_the_encoder(passes):
     network = student.network
     assert network.head.weight.grad.any() and network.up.weight.grad.any()
     assert network.encoder[0].weight.grad.any()
-    # The bottleneck was the teacher's: nothing that is only below it learns.
+    # The bottleneck is the teacher's, so layers only below the student's get no gradient.
     assert network.deeper.weight.grad is None
 
 

@@ -1,4 +1,4 @@
-"""Each term of GKD alone moves the student's encoder, through anchors and through views."""
+"""Each term of GKD alone has a gradient for the student's encoder, by anchors and views."""
 
 import dataclasses
 
@@ -57,14 +57,14 @@ def test_a_term_alone_moves_the_encoder(term):
     ("term", "by_anchors", "by_views"),
     [
         ("intra", True, True),
-        # The complete graph is between views alone.
+        # The complete graph is between views only.
         ("inter", False, True),
         ("predictions", True, True),
     ],
 )
 def test_a_term_reads_anchors_and_views(term, by_anchors, by_views):
     stage, drawn = stage_of(term, centred=False), batch()
-    # In training a batch norm would mix anchors and views.
+    # In training mode, batch norm would mix anchors and views.
     loss = stage.eval()(drawn)[f"gkd/{term}"]
     anchors, views = gradients(loss, [drawn.image, drawn.views])
     assert (bool(anchors.any()), bool(views.any())) == (by_anchors, by_views)

@@ -1,4 +1,4 @@
-"""How much memory the losses take, and how large and small the numbers are that they stand."""
+"""Memory of the losses, and their numerical range."""
 
 import dataclasses
 from functools import partial
@@ -37,7 +37,7 @@ SIDE, BATCH, VIEWS, LATENT = 256, 8, 16, 512
 
 
 class Largest(TorchDispatchMode):
-    """Bytes of the largest tensor that is made."""
+    """Bytes of the largest tensor that is allocated."""
 
     def __init__(self):
         super().__init__()
@@ -53,7 +53,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.fixture
 def large_pass(make_pass):
-    """Make a pass of everything that any distillation reads, of leaves."""
+    """Make forward outputs with all fields of all distillations, as leaf tensors."""
 
     def make(seed):
         bare = make_pass(seed, images=torch.rand(BATCH, 1, SIDE, SIDE))
@@ -113,7 +113,7 @@ GKD = {
 @HALVES
 @pytest.mark.parametrize("strength", [0, 1e3, 6e4])
 def test_half_precision_stays_finite_in_every_part_of_gkd(name, dtype, strength, make_pass):
-    """The strongest are near the largest float16, 65504, in whatever the part reads."""
+    """The largest inputs are close to the maximum of float16, 65504."""
     noise = [
         {
             "view_logits": of.view_logits[:, :, :2, :8, :8],

@@ -1,4 +1,4 @@
-"""Every distillation by its name in a recipe: from shared stages to a distilled student."""
+"""Every distillation, by its name in a recipe, trains a student from shared stages."""
 
 import shutil
 
@@ -68,7 +68,7 @@ def test_every_method_runs_and_logs_its_losses(begun, method):
     events = []
     distil(recipe, path, resume=True, device="cpu", listener=events.append)
     names = {f"{method}/{loss}" for part in METHODS[method].parts for loss in part.loss_names}
-    # Parts that weigh nothing by default.
+    # Parts whose weight is 0 by default.
     names -= {"gkd/predictions", "masks/mixed"}
     steps = [event for event in events if isinstance(event, StepDone) and event.stage == "distil"]
     assert [step.losses.keys() for step in steps] == [{"segmentation/ce"} | names] * 3
@@ -132,7 +132,7 @@ def test_unlabelled_images_join_distil_and_are_on_the_card(
         distillation=[each.model_dump() for each in options_of(*methods)],
     )
     distil(recipe, tmp_path / "run", device="cpu")
-    # One before the first step, to see how loud each loss is.
+    # One batch before the first step, to measure the strength of each loss.
     assert batches == [(3, 2)] * (1 + 2)
     named = {
         role: [domain.name for domain in read_card(model).sources]
@@ -235,7 +235,7 @@ def test_the_critic_has_its_own_learning_rate(begun, monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
     recipe, path = begun(["graph_flow"])
     distil(recipe, path, resume=True, device="cpu")
-    # The first step, at the peak rate; an alignment network has one group.
+    # The first step, at the peak rate. Stages with one parameter group are alignment stages.
     student, critic = next(each for each in groups if len(each) == 2)
     assert student == (recipe.stages["distil"].rate, (0.9, 0.999))
     assert critic == (3e-5, (0.9, 0.99))

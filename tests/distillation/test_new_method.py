@@ -1,4 +1,4 @@
-"""A method that is registered is known to recipes, runs and comparisons, options and all."""
+"""Recipes, runs and comparisons support a newly registered method and its options."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_recipes_hold_its_options(recipe, make_recipe):
 
 
 class ReadsVectors(MeanLogits):
-    """Remembers the vectors that it is called with."""
+    """Record the vectors that it is called with."""
 
     reads_vectors = True
 
@@ -94,7 +94,7 @@ def test_rows_of_a_comparison_train_by_it(recipe, tmp_path):
     ]
     assert len(steps) == 6
     for step in steps:
-        # Its loss has the name of the masks' own, and neither takes the place of the other.
+        # The name `ce` is also that of the supervised loss; both are logged.
         losses = step.losses
         assert losses.keys() == {"segmentation/ce", "segmentation/dice", "mean_logits/ce"}
         masks = losses["segmentation/ce"] + losses["segmentation/dice"]

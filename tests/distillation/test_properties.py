@@ -1,4 +1,4 @@
-"""What must hold for every distillation, whatever it computes."""
+"""Properties of all distillations."""
 
 import dataclasses
 
@@ -34,14 +34,14 @@ from tests.small_networks import small_network
 
 
 class SameTaps(nn.Module):
-    """A paraphraser that returns the taps as they are."""
+    """A paraphraser that returns the taps unchanged."""
 
     def forward(self, taps):
         return taps
 
 
 def maker(part, method, *arguments):
-    """Makes a distillation with the default options of a method."""
+    """Make a distillation with the default options of a method."""
     return lambda: part(parse_options({"method": method}), *arguments)
 
 

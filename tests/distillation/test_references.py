@@ -69,7 +69,7 @@ def cosine(a, b):
 
 
 def pixels(feature):
-    """The feature vectors of one sample (C, h, w), in reading order."""
+    """Feature vectors of one sample (C, h, w), in reading order."""
     return [feature[:, y, x] for y, x in np.ndindex(*feature.shape[1:])]
 
 
@@ -226,7 +226,7 @@ def test_pairwise():
 
 
 def test_pairwise_of_the_public_code():
-    """Maxima of two by two nodes; the gradient as if the norms were constants."""
+    """Maxima of 2 x 2 nodes, with the norms as constants for the gradient."""
     teacher, student = random_outputs(0, TEACHER, side=32), random_outputs(1, side=32)
     feature = student.taps["encoder_eighth"].requires_grad_()
     skd = SKD(SKDOptions(form="code"))
@@ -271,7 +271,7 @@ def importance(feature):
 
 
 def affinities(feature, mask):
-    """Cosine between mean features of each two classes that are there, one sample."""
+    """Cosine between mean features of every two present classes, one sample."""
     step = mask.shape[0] // feature.shape[1]
     small, vectors = mask[::step, ::step].flatten(), pixels(feature)
     means = {
@@ -422,7 +422,7 @@ def test_reconstruction_of_a_paraphraser():
     learnt = [*paraphrasers.parameters()]
 
     def loss(*_weights):
-        # Its slopes at the encoder are far below what is taken for equal.
+        # Scaled up, because gradients of the encoder are below the tolerance of gradcheck.
         return 1e4 * paraphrasers.reconstruction(read)
 
     assert torch.autograd.gradcheck(loss, learnt, fast_mode=True)

@@ -1,4 +1,4 @@
-"""A model with a semantic encoder and an augmentation, and an autoencoder that fits it."""
+"""A model with a semantic encoder and an augmentation, and a matching autoencoder."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from src_training.data.augmentation import Augmentation
 
 @pytest.fixture
 def model(tiny_model):
-    """Its patches have a side of 32 pixels, its vectors three components."""
+    """Model with patches of 32 pixels and vectors of three components."""
     made = tiny_model()
     made.card = made.card.model_copy(update={"augmentation": Augmentation()})
     return made

@@ -1,4 +1,4 @@
-"""Rows of a table: taken, filtered, joined, and written as CSV."""
+"""Selecting, filtering, concatenating and writing rows of a table."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Semantic vectors of patches, and the rows that they become."""
+"""Semantic vectors of patches, and the rows of the table."""
 
 import numpy as np
 import pytest

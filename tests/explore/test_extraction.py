@@ -1,4 +1,4 @@
-"""Extraction of whole domains: its progress, and its cache."""
+"""Extraction of domains: progress and cache."""
 
 import copy
 
@@ -51,7 +51,7 @@ def test_whatever_rows_depend_on_makes_them_anew(model, autoencoder, tmp_path):
     extracted(model, [domain(masks=False)], cache=cache)
     extracted(model, [domain(seed=1)], cache=cache)
     assert len(list(cache.iterdir())) == 7 * 2
-    # A seed without views changes nothing.
+    # Without views the result does not depend on the seed.
     extracted(model, [domain()], cache=cache, seed=9)
     assert len(list(cache.iterdir())) == 7 * 2
 

@@ -1,4 +1,4 @@
-"""Maps over an image: the right features in the right place."""
+"""Maps of an image: values and positions."""
 
 import numpy as np
 import pytest
@@ -97,7 +97,7 @@ def test_maps_lie_where_their_pixels_came_from(tap):
     found = model(how=FundusPreprocessing(diameter=72))
     maps = feature_maps(found, image, tap)
     geometry = found.card.preprocessing.prepare(image).geometry
-    # The position of each original pixel on the prepared grid, by the mapping back itself.
+    # Position of each original pixel on the prepared grid, by `Geometry.to_original`.
     height, width = geometry.prepared
     grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"))
     prepared = geometry.to_original(grid.astype(np.float32))

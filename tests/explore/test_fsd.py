@@ -40,7 +40,7 @@ def correlated(n, d, shift=0.0):
 
 
 def test_two_gaussians_have_the_closed_form():
-    # Of unit variances and no covariance.
+    # Unit variances, zero covariance.
     unit = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]) * 3**0.5 / 2
     a, b = unit * [1, 2], unit * [5, 1] + [3, -4]
     found = frechet_distance(a, b, "empirical", interval=False).value
@@ -191,7 +191,7 @@ def test_the_standard_error_agrees_with_repeated_sampling(n, d, shift, most):
     samples = [drawn() for _ in range(300)]
     spread = np.std([found.value for found in samples])
     error = np.mean([standard_error(found) for found in samples])
-    # With few vectors, or without distance, it is too large rather than too small.
+    # With few vectors, or at distance 0, the standard error is overestimated.
     assert 0.87 * spread < error < most * spread, error / spread
 
 

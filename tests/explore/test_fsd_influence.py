@@ -13,7 +13,7 @@ from tests.explore.tables import table
 
 
 def sampled(seed, d, source, images):
-    """A source, and a target of images of that many patches, each off by itself."""
+    """A source, and a target with `images[i]` patches of image i, each image randomly shifted."""
     random = np.random.default_rng(seed)
     mixing = random.normal(size=(d, d))
     a = random.normal(size=(source, d)) @ mixing
@@ -25,7 +25,7 @@ def sampled(seed, d, source, images):
 
 
 def reference(a, parts, left_out):
-    """FSD of the whole, and the change without an image, with the estimator of the whole."""
+    """FSD of the domain, and its change without an image, with the estimator of the domain."""
     whole = frechet_distance(a, np.concatenate([*parts.values()]), interval=False)
     rest = np.concatenate([rows for name, rows in parts.items() if name != left_out])
     without = frechet_distance(a, rest, whole.covariance, interval=False)

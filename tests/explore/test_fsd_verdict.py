@@ -7,7 +7,7 @@ from tests.explore.tables import table
 
 
 def images(name, seed, count, shift=0.0, scale=1.0, patches=8, d=16):
-    """Images of a domain: patches of one image are alike, as those of scans are."""
+    """Images of a domain; as in scans, patches of one image are correlated."""
     random = np.random.default_rng(seed)
     own = random.normal(size=(count, 1, d)) + random.normal(size=(count, patches, d))
     return [(name, f"{name}{i}", scale * rows + shift) for i, rows in enumerate(own)]

@@ -24,14 +24,14 @@ def shown(augmentation, count):
 
 
 def without_style(**geometry):
-    """An augmentation of flips and rotations alone."""
+    """An augmentation of only flips and rotations."""
     off = dict.fromkeys(("brightness", "contrast", "gamma", "blur", "noise", "illumination"), 0)
     return Augmentation.model_validate({"resolution": 1, **off, **geometry})
 
 
 def test_masks_follow_the_symmetry_of_their_view():
     found = shown(without_style(), 20)
-    # The mask is where the image is above a half of its range.
+    # The mask is true where the image is above half of its range.
     image = first_image().original.image
     half = (0.5 - image.min()) / (image.max() - image.min())
     np.testing.assert_array_equal(found.images[:, 0] > half, found.masks == 1)

@@ -98,7 +98,7 @@ def test_the_lowest_dice_and_the_most_influence_come_first():
     qualities = {"own": of("own", [0.8] * 12), "far": of("far", dice)}
     qualities["far"][5] = of("far", [0.9] * 6, extrapolated=True)[5]
     found = judge_suitability(card(), domains, qualities, table(*rows)).domains[1]
-    # What has a remark comes before all.
+    # Images with a remark come first.
     assert found.first[:2] == ("far5", "far3") and len(found.first) == 3
     assert found.images[1].influence == max(each.influence for each in found.images)
 

@@ -1,4 +1,4 @@
-"""A network that is hard to export, its model, and its graph, translated once."""
+"""A network that is hard to export, its model, and its graph, exported once."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from src_training.networks.base import SegmentationNetwork, Skips
 
 
 class Unpooling(SegmentationNetwork):
-    """Everything that is hard to export, and little else."""
+    """A network of only the operations that are hard to export."""
 
     stride = 4
     taps = {}  # noqa: RUF012 - as the base class declares it
@@ -66,6 +66,6 @@ def graph(unpooling):
 
 @pytest.fixture
 def translated(graph, monkeypatch):
-    """Let every export use the one graph that was translated."""
+    """Make every export use the graph that was exported once."""
     monkeypatch.setattr(onnx_export, "checked_graph", lambda _model: graph)
     monkeypatch.setattr(bioimageio, "checked_graph", lambda _model: graph)

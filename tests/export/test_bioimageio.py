@@ -1,4 +1,4 @@
-"""bioimage.io folders: valid, reproduced by onnxruntime, and understood by other programs."""
+"""bioimage.io folders are valid, and onnxruntime and other programs reproduce the output."""
 
 import importlib.util
 import sys
@@ -36,7 +36,7 @@ def description_in(folder):
 
 
 def preprocessed(steps, tensor):
-    """What a program makes of a tensor (1, C, h, w) that follows bioimage.io's definitions."""
+    """Apply preprocessing to a tensor (1, C, h, w) by bioimage.io's definitions."""
     for step in steps:
         options = step["kwargs"]
         if step["id"] == "ensure_dtype":

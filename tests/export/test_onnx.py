@@ -1,4 +1,4 @@
-"""An exported graph gives what PyTorch gives, or is not written."""
+"""An exported graph agrees with PyTorch, or is not written."""
 
 import json
 
@@ -29,7 +29,7 @@ SIZES = [(1, 1, 1), (1, 7, 30), (3, 16, 24), (1, 40, 12), (2, 33, 17)]
 
 
 def largest_difference(content, network, shape, seed=0):
-    """From PyTorch; of an odd size, from the graph on the padded image: edges repeat, and tie."""
+    """From PyTorch; for odd sizes, where repeated edges tie, from the graph on the padded image."""
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     image = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
     found = session.run(None, {"image": image.numpy()})[0]
@@ -130,7 +130,7 @@ def test_exportable_pooling_equals_adaptive_pooling(grid, size):
 def test_every_network_exports(name):
     torch.manual_seed(0)
     network = small_network(name).train()
-    # Statistics as training leaves them: without, logits are so large that rounding is, too.
+    # Update running statistics; without them, large logits cause large rounding errors.
     with torch.no_grad():
         for _ in range(20):
             network(torch.rand(4, 1, 64, 64))

@@ -1,4 +1,4 @@
-"""The text on preprocessing is exact enough to be programmed from it."""
+"""The description of preprocessing is exact enough to implement it."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def bilinear(maps, size):
 
 
 def test_the_text_for_fundus_gives_the_networks_input():
-    """Programmed from the eight numbered steps, not from `Preprocessing`."""
+    """Implementation of the eight numbered steps, independent of `Preprocessing`."""
     image = fundus_phantom(3, 160).image.astype(np.float32)  # 1
     smooth = ndimage.gaussian_filter(image.max(-1), sigma=2)  # 2
     bright = smooth > smooth.min() + 0.35 * (threshold_otsu(smooth) - smooth.min())

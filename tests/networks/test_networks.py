@@ -1,4 +1,4 @@
-"""What must hold for every network: shapes, sizes, gradients, precision."""
+"""Properties of all networks: shapes, sizes, gradients, precision."""
 
 import copy
 import math
@@ -206,7 +206,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_few_steps_lower_the_loss(name: str) -> None:
     network = seeded(name).train()
-    # Large enough to be learnt at 1/32, too.
+    # A structure large enough for networks whose logits are at 1/32.
     target = torch.zeros(4, 64, 64, dtype=torch.long)
     target[..., :32] = 1
     image = 0.5 * torch.rand(4, 1, 64, 64) + 0.5 * target[:, None]
@@ -222,7 +222,7 @@ def test_a_few_steps_lower_the_loss(name: str) -> None:
 
 
 def difference(network: SegmentationNetwork, image: Tensor, reference: Tensor) -> float:
-    """Largest difference to the reference, relative to the largest logit of it."""
+    """Largest difference from the reference, relative to the reference's largest logit."""
     logits = network(image)
     assert logits.dtype == image.dtype
     return ((logits.double() - reference.double()).abs().max() / reference.abs().max()).item()

@@ -1,4 +1,4 @@
-"""Networks are built by name; errors list the known names and options."""
+"""Networks are built by name; errors list the valid names and options."""
 
 import re
 

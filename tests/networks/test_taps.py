@@ -1,4 +1,4 @@
-"""The table of taps of every network: which module each is the output of, and its shape."""
+"""Taps of every network: the module, and the shape of its output."""
 
 import pytest
 import torch

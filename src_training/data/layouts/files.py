@@ -129,7 +129,7 @@ def read_folder(
     included = [each for each in entries if not _names(each, folder) & excluded]
     used = {folder / _DATASET_JSON} if _has_json(layout) else set[Path]()
     other_channels, matched_cases = _take_images(files, entries, excluded, described, channel, used)
-    further = [
+    extra_masks = [
         *_take_masks(files, included, layout.masks, files.masks, used, matched_cases),
         *_take_masks(files, included, layout.fov, files.fovs, used, matched_cases),
     ]
@@ -140,13 +140,13 @@ def read_folder(
         if not any(nfc(each) in _names(entry, folder) for entry in entries)
         and nfc(each) not in matched_cases
     )
-    used |= {*other_channels, *further, *files.doubles, *files.strays, *files.mixed, *ignored}
+    used |= {*other_channels, *extra_masks, *files.doubles, *files.strays, *files.mixed, *ignored}
     if not files.images and not files.mixed:
         return files  # Without images the caller raises an error; notes would distract from it.
     files.notes = (
         *described.notes,
         *_channel_note(other_channels, files),
-        *_further_note(further, files),
+        *_extra_mask_note(extra_masks, files),
         *_unused_notes(folder, entries, used, hidden),
     )
     return files
@@ -236,16 +236,16 @@ def _take_masks(
         else:
             ignored = any(cases.get(match["case"]) for match in matches)
             (used.add if ignored else strays.append)(each.path)
-    further = list[Path]()
+    extra = list[Path]()
     for _, each, name in sorted(ranked, key=lambda item: item[0]):
         used.add(each.path)
         first = chosen.setdefault(name, each.path)
         if first != each.path and nfc(stem_of(first)) == nfc(stem_of(each.path)):
             files.doubles[each.path] = _double(first, each.path)
         elif first != each.path:
-            further.append(each.path)
+            extra.append(each.path)
     files.strays += tuple(strays)
-    return further
+    return extra
 
 
 def _images_by_case(files: FolderFiles) -> dict[str, str]:
@@ -292,7 +292,7 @@ def _channel_note(paths: list[Path], files: FolderFiles) -> Iterator[str]:
         yield counted(names, f"{one} not used", f"{many} not used")
 
 
-def _further_note(paths: list[Path], files: FolderFiles) -> Iterator[str]:
+def _extra_mask_note(paths: list[Path], files: FolderFiles) -> Iterator[str]:
     if paths:
         names = [files.name_of(path) for path in paths]
         yield counted(
