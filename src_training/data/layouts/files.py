@@ -142,7 +142,7 @@ def read_folder(
     )
     used |= {*other_channels, *extra_masks, *files.doubles, *files.strays, *files.mixed, *ignored}
     if not files.images and not files.mixed:
-        return files  # Without images the caller raises an error; notes would distract from it.
+        return files  # The caller reports the lack of images; notes would distract from it.
     files.notes = (
         *described.notes,
         *_channel_note(other_channels, files),
