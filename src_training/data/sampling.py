@@ -72,7 +72,7 @@ class Batch:
 
 
 def mix_pairs(batch: Batch) -> Batch:
-    """Mix each anchor with that of the previous sample, with weights drawn from [0, 1]."""
+    """Mix each anchor with the anchor of the previous sample, with weights from [0, 1]."""
     assert batch.unaugmented is not None
     share = torch.rand(len(batch.image), 1, 1, 1).to(batch.image)
     image = torch.lerp(batch.image.roll(1, 0), batch.image, share)

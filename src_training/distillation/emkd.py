@@ -31,10 +31,10 @@ class EMKDOptions(OutputOptions):
     rad_low, rad_high
         Weights of the distance between region affinities, at 1/2 and at 1/8.
     empty_regions
-        How pairs count of which a sample lacks a region. ``left_out``: they are
-        excluded from the mean. ``counted``: they count as a distance of 0. The
-        public code does so for samples without foreground, and returns NaN for
-        samples without background.
+        Treatment of pairs with a region that a sample does not have.
+        ``left_out``: they are excluded from the mean. ``counted``: they count as
+        a distance of 0, as in the public code for samples without foreground
+        (which returns NaN for samples without background).
     """
 
     method: Literal["emkd"] = "emkd"

@@ -55,7 +55,7 @@ class GraphFlowOptions(OutputOptions):
 
     The public code (WrinkleXuan/Graph-FLow) differs in two options: `edges` is
     1e-8, where the table of the paper has 1e-9, and `teacher_decoder` is
-    ``upsampled``. The student's decoder is read after the skip there, too.
+    ``upsampled``. The student's decoder is read after the skip in both cases.
 
     Attributes
     ----------
@@ -66,8 +66,8 @@ class GraphFlowOptions(OutputOptions):
     adversarial, critic
         Weights of the losses of `Adversarial`: the student's and the critic's own.
     teacher_decoder
-        Which feature of the teacher's decoder is read. ``joined``: the output of
-        a decoder level. ``upsampled``: the upsampled input of that level, before
+        Feature of the teacher's decoder to read. ``joined``: the output of a
+        decoder level. ``upsampled``: the upsampled input of that level, before
         the skip is joined; only FANet has a tap for it.
     """
 

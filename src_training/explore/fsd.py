@@ -204,7 +204,7 @@ def frechet_distance(
     rows_a, rows_b = _project_to_span(rows_a, rows_b)
     shrunk = estimator == "ledoit_wolf"
     first, second = (_side(rows, dimension, shrunk) for rows in (rows_a, rows_b))
-    # Both sets are constant in the removed directions; only shrinkage gives them a variance there.
+    # Both sets are constant in the removed directions, where only shrinkage adds variance.
     gap = math.sqrt(first.ridge) - math.sqrt(second.ridge)
     product = first.normal.factor @ second.normal.factor.T
     if interval:
