@@ -1,4 +1,4 @@
-"""The engine: train, distil, segment and evaluate, with no window and no screen.
+"""The training engine: train, distil, segment and evaluate, without a graphical interface.
 
 >>> from src_training import Recipe, distil, load_model
 """
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["Domain", "InputError", "Predictor", "Recipe", "distil", "load_model"]
 
 __version__ = "0.2.0"
-"""The only place of the version: setup.cfg, the command line and model cards read it here."""
+"""The version, which setup.cfg, the command line and model cards read from here."""
 
-_HOMES = {
+_MODULES = {
     "Domain": "src_training.data.domain",
     "InputError": "src_training.errors",
     "Predictor": "src_training.inference.predictor",
@@ -30,7 +30,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for: torch takes seconds."""
-    if name not in _HOMES:
+    """Import a public name at its first use, because importing torch takes seconds."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

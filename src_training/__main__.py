@@ -13,7 +13,7 @@ if __name__ == "__main__":
     except SystemExit as end:
         if end.code != _STOPPED:
             raise
-        # Torch takes more than a second to unload: too long for who asked for a stop.
+        # Skip the regular shutdown: torch takes more than a second to unload.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_STOPPED)

@@ -1,4 +1,4 @@
-"""Devices that networks run on, and the precision to train in."""
+"""Devices, and the precision for training on them."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """Find a device by its name; ``auto`` is CUDA, else MPS, else the CPU.
+    """Find a device by name; ``auto`` prefers CUDA to MPS to the CPU.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def find_device(name: str = "auto") -> torch.device:
 
 
 def training_precision(device: torch.device) -> Precision:
-    """Half precision where the hardware supports it; emulated, it is many times slower."""
+    """Return half precision if the hardware supports it; emulation would be many times slower."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16-mixed" if native else "16-mixed"

@@ -1,24 +1,24 @@
-"""The one exception a person is meant to read, and text as it can be shown."""
+"""The exception for invalid input, errors of full memory, and printable text."""
 
 import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LONGEST = 1000
-"""Letters of a sentence: a file may hold names and values of any length."""
+_MAX_LENGTH = 1000
+"""Maximum number of characters of a message, which may quote values of any length from a file."""
 
 MEMORY_IS_FULL = (
     "The memory is full; expected less at once (a smaller image, patch or batch, fewer workers), "
     "other programs closed, or another device"
 )
 
-# Control characters, those that turn the direction of what follows, and halves of surrogates,
-# which stand for bytes of a file's name that are no UTF-8 and cannot be written.
-_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_UNSHOWN_IN_LINES = re.compile(_UNSHOWN.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+# Control characters, bidirectional control characters, and lone surrogates, which Python uses for
+# bytes of a file name that are no UTF-8, and which cannot be encoded.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE_IN_LINES = re.compile(_UNPRINTABLE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 
-# What torch's allocators and oneDNN say, whose errors have no type of their own.
+# Messages of torch's allocators and of oneDNN, whose errors have no type of their own.
 _OUT_OF_MEMORY = re.compile(
     "out of memory|not enough memory|can't allocate memory|cannot allocate memory|bad_alloc"
     "|could not create a (primitive|memory)|unable to allocate|failed to allocate",
@@ -27,55 +27,55 @@ _OUT_OF_MEMORY = re.compile(
 
 
 class InputError(ValueError):
-    """Input that cannot be used, said in one sentence.
+    """Raised for invalid input, with a message of one sentence for the user.
 
-    The message names the file, layer or field, what was found there, and what
+    The message names the file, layer or field, the value that was found, and the value that
     is expected. The command line prints it and exits with 2; the widgets show
-    it in place. Anything else that is raised is a fault of ours.
+    it. Any other exception is a bug.
 
     Parameters
     ----------
     sentence
-        The message; of one that is very long the middle is left out, and control characters,
-        which a file's name may hold, are shown as pictures.
+        The message. The middle of a very long one is left out, and control characters,
+        which a file name may contain, are replaced by visible symbols.
     """
 
     def __init__(self, sentence: object = "") -> None:
         text = printable(str(sentence))
-        if len(text) > _LONGEST:
-            text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+        if len(text) > _MAX_LENGTH:
+            text = f"{text[: _MAX_LENGTH // 2]} … {text[-_MAX_LENGTH // 2 :]}"
         super().__init__(text)
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Return text without characters that would steer a terminal or cannot be written.
+    r"""Replace characters that control a terminal or cannot be encoded by visible symbols.
 
     Parameters
     ----------
     text
-        With names of files, classes and domains, which may hold anything.
+        Text that may contain names of files, classes and domains.
     lines
-        Whether line breaks stay.
+        Whether to keep line breaks.
 
     Examples
     --------
     >>> printable("\x1b[31mliver\n")
     '␛[31mliver␊'
     """
-    return (_UNSHOWN_IN_LINES if lines else _UNSHOWN).sub(_picture, text)
+    return (_UNPRINTABLE_IN_LINES if lines else _UNPRINTABLE).sub(_control_picture, text)
 
 
-def _picture(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _control_picture(match: re.Match[str]) -> str:
+    code = ord(match[0])
     return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "�"
 
 
 MEMORY_ERRORS = (MemoryError, OSError, RuntimeError)
-"""Among these are the errors of full memory, see `is_out_of_memory`; torch's are a RuntimeError."""
+"""Types that an error of full memory can have, torch's included; see `is_out_of_memory`."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the memory of the processor or of a GPU is full.
+    """Whether an exception means that the memory of the computer or of a GPU is full.
 
     Examples
     --------
@@ -91,14 +91,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_of(what: object, expected: str) -> Iterator[None]:
-    """Raise as an `InputError` if the memory does not suffice.
+    """Convert errors of full memory to `InputError`.
 
     Parameters
     ----------
     what
-        What needs it: a file, a layer or a stage.
+        File, layer or stage that needs the memory.
     expected
-        What would help.
+        Advice on how to use less memory.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def memory_of(what: object, expected: str) -> Iterator[None]:
 
 @contextmanager
 def naming(path: object) -> Iterator[None]:
-    """Let an `InputError` from inside begin with a path that it does not name.
+    """Prefix the path to an `InputError` whose message does not contain it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The optional packages."""
+"""Optional dependencies."""
 
 from importlib import import_module
 
@@ -6,19 +6,21 @@ from src_training.errors import InputError
 
 
 def require(extra: str, purpose: str, *packages: str) -> None:
-    """Import packages of an extra.
+    """Check that packages of an extra are installed.
 
     Parameters
     ----------
     extra
-        Its name in setup.cfg.
+        Name of the extra in setup.cfg.
     purpose
-        What they are needed for, as in "expected it for the export".
+        Purpose of the packages, as in "expected it for the export".
+    *packages
+        Names of modules to import.
 
     Raises
     ------
     InputError
-        If one is not installed; says how to install it.
+        If one is not installed; the message says how to install it.
     """
     for package in packages:
         try:

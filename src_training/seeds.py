@@ -1,4 +1,4 @@
-"""Seeds that follow from what they are for: nothing depends on what was drawn before."""
+"""Random seeds that depend on their purpose, not on numbers that were drawn before."""
 
 import hashlib
 import threading
@@ -7,21 +7,21 @@ from contextlib import contextmanager
 
 import torch
 
-_DRAWING = threading.Lock()
+_GENERATOR_LOCK = threading.Lock()
 
 
 def step_seed(seed: int, stage: str, step: int | str) -> int:
-    """A seed for one step of one stage, independent of every other's; below 2**56."""
+    """Return a seed below 2**56 for one step of one stage, independent of other steps' seeds."""
     text = f"{seed}/{stage}/{step}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big")
 
 
 @contextmanager
 def drawing(seed: int) -> Iterator[None]:
-    """Draw from torch's generator as `seed` has it, then leave it as it was.
+    """Seed torch's global generator for a block, and restore its state afterwards.
 
-    There is one generator for all threads, hence one drawing at a time.
+    All threads share this generator, so only one of them can be in such a block at a time.
     """
-    with _DRAWING, torch.random.fork_rng(devices=[]):
+    with _GENERATOR_LOCK, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""Prediction-time adaptation of batch norms to the image at hand."""
+"""Prediction-time adaptation of batch norms to each image."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -21,27 +21,27 @@ Counting = Callable[[nn.Module], AbstractContextManager[Any]]
 
 
 Shift = NDArray[np.float64]
-"""(64,), how the statistics of an image in all batch norms differ from those of training: means
-in standard deviations, logarithms of ratios of variances; projected by random signs."""
+"""(64,), difference of an image's statistics in all batch norms from those of training: means
+in standard deviations, and logarithms of ratios of variances; projected by random signs."""
 
 
 class KnownInputs(BaseModel):
-    """The shifts that validation images show, plain and restyled: a Gaussian, and its limit.
+    """Distribution of the shifts of validation images, plain and restyled: a Gaussian and a limit.
 
-    A probabilistic principal component analysis (Tipping and Bishop 1999). What lies beyond the
-    limit is of another kind than what the model was made for, such as MR for a model of CT; no
-    probability says anything about it.
+    A probabilistic principal component analysis (Tipping and Bishop 1999). Images beyond the
+    limit are unlike those that the model was made for, such as MR for a model of CT, and their
+    probabilities are meaningless.
 
     Attributes
     ----------
     mean
-        Of `Shift`.
+        Mean `Shift`.
     axes, variances
         Principal axes, and the variance along each.
     noise
-        Variance along every other axis.
+        Variance along all other axes.
     limit
-        Largest squared Mahalanobis distance of what is known.
+        Largest squared Mahalanobis distance of known images.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,13 +59,13 @@ class KnownInputs(BaseModel):
         >>> known.distance(np.array([2.0, 3.0]))
         10.0
         """
-        apart = shift - np.array(self.mean)
-        along = np.array(self.axes) @ apart
-        rest = float((apart**2).sum() - (along**2).sum())
+        difference = shift - np.array(self.mean)
+        along = np.array(self.axes) @ difference
+        rest = float((difference**2).sum() - (along**2).sum())
         return float((along**2 / np.array(self.variances)).sum()) + rest / self.noise
 
     def is_foreign(self, shift: Shift | None) -> bool:
-        """Whether an image is of another kind; one whose shift is not known is not called so."""
+        """Whether an image is beyond the limit; false if its shift is unknown."""
         return shift is not None and self.distance(shift) > self.limit
 
 
@@ -80,15 +80,15 @@ class BatchNormAdaptation:
     Parameters
     ----------
     network
-        In eval mode; not changed. The copy shares its weights, and has its
-        own statistics.
+        Network in eval mode; not changed. The copy shares its weights, and has its
+        own running statistics.
 
     Attributes
     ----------
     network
         The copy, in eval mode.
     shift
-        Of the image that it was adapted to last; None without batch norms.
+        Shift of the last image; None without batch norms.
     """
 
     def __init__(self, network: SegmentationNetwork) -> None:
@@ -112,7 +112,7 @@ class BatchNormAdaptation:
         mixing: float,
         counting: Counting = nullcontext,
     ) -> SegmentationNetwork:
-        """Adapt the copy to an image, forgetting the one before.
+        """Adapt the copy to an image, instead of the previous one.
 
         Parameters
         ----------
@@ -128,12 +128,13 @@ class BatchNormAdaptation:
         SegmentationNetwork
             The copy, in eval mode; valid until the next image.
         """
-        for own, of_training in self._statistics:
-            own.copy_(of_training)
+        for adapted, trained in self._statistics:
+            adapted.copy_(trained)
         for norm in self._norms:
             norm.train()
             # Without momentum a norm averages over all tiles, and the first one replaces the
-            # training's statistics. `PooledNorm` counts no single pooled value, and keeps them.
+            # statistics of training. `PooledNorm` ignores single pooled values, and then keeps
+            # the statistics of training.
             norm.get_buffer("num_batches_tracked").zero_()
             norm.momentum = None
         with torch.no_grad():
@@ -143,20 +144,23 @@ class BatchNormAdaptation:
         for norm in self._norms:
             norm.eval()
         self.shift = self._measure_shift()
-        for own, of_training in self._statistics:
-            own.copy_(torch.lerp(of_training, own, mixing))
+        for adapted, trained in self._statistics:
+            adapted.copy_(torch.lerp(trained, adapted, mixing))
         return self.network
 
     def _measure_shift(self) -> Shift | None:
         if not self._statistics:
             return None
-        own, trained = (torch.cat(part) for part in zip(*self._statistics, strict=True))
-        # Means and variances of each norm in turn: a variance for each of both.
+        adapted, trained = (torch.cat(part) for part in zip(*self._statistics, strict=True))
+        # `_statistics` alternates between the mean and the variance of each norm. Both are compared
+        # with the variance of training.
         variances = [pair[1] for pair in self._statistics[1::2]]
-        noise = torch.cat([each for each in variances for _ in range(2)]) + _EPSILON
-        parts = [torch.full_like(each, k) for each in variances for k in (1, 0)]
+        variance = torch.cat([each for each in variances for _ in range(2)]) + _EPSILON
+        is_mean = torch.cat([torch.full_like(each, k) for each in variances for k in (1, 0)]) > 0
         shift = torch.where(
-            torch.cat(parts) > 0, (own - trained) / noise.sqrt(), ((own + _EPSILON) / noise).log()
+            is_mean,
+            (adapted - trained) / variance.sqrt(),
+            ((adapted + _EPSILON) / variance).log(),
         )
         features = shift.double().cpu()
         if self._signs is None:
@@ -165,7 +169,7 @@ class BatchNormAdaptation:
 
 
 def _random_signs(count: int) -> NDArray[np.float64]:
-    """Signs (count, 64), the same everywhere and always: bits of a hash (SplitMix64)."""
+    """Signs (count, 64) from the bits of a hash (SplitMix64), the same on every platform."""
     bits = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them, where they cost nothing."""
+"""Folding batch norms into the preceding convolutions, for faster prediction."""
 
 import copy
 from typing import Any
@@ -19,14 +19,14 @@ _Layers = tuple[Convolution, Convolution, nn.BatchNorm2d]
 class FoldedNetwork:
     """A network without the batch norms that follow a convolution, for prediction.
 
-    Which norm follows which convolution is observed in one small forward
-    pass, and the result is compared with the network itself, so that any
-    network will do. All that is not folded is shared with it.
+    One small forward pass shows which norm follows which convolution, and the
+    output is compared with that of the original network, so that this works for any
+    network. Layers that are not folded share their tensors with the original.
 
     Parameters
     ----------
     network
-        In eval mode; not changed.
+        Network in eval mode; not changed.
     """
 
     def __init__(self, network: SegmentationNetwork) -> None:
@@ -39,43 +39,44 @@ class FoldedNetwork:
         self._folded = self._without_norms()
         self._layers = [self._layers_of(*pair) for pair in self._pairs]
         with torch.no_grad():
-            expected, found = (net.forward(probe) for net in (network, self.folded()))
-        # Rounding may move single pixels far, where a network picks maxima.
-        if (found - expected).abs().median() > _TOLERANCE * expected.std():
+            expected, actual = (net.forward(probe) for net in (network, self.folded()))
+        # The median is compared because rounding can change single pixels a lot in networks that
+        # select maxima, such as by max pooling.
+        if (actual - expected).abs().median() > _TOLERANCE * expected.std():
             self._layers, self._folded = [], network
 
     @torch.no_grad()
     def folded(self) -> SegmentationNetwork:
-        """The folded network, with the present weights and statistics of the network."""
-        for own, convolution, norm in self._layers:
-            weight, bias = _fused(convolution, norm)
-            own.weight.copy_(weight)
-            own.get_parameter("bias").copy_(bias)
+        """Return the folded network, updated to the current weights of the original."""
+        for folded, convolution, norm in self._layers:
+            weight, bias = _fuse(convolution, norm)
+            folded.weight.copy_(weight)
+            folded.get_parameter("bias").copy_(bias)
         return self._folded
 
     def _layers_of(self, convolution: str, norm: str) -> _Layers:
-        """A folded convolution, and the convolution and the norm that it stands for."""
-        own, stored = (net.get_submodule(convolution) for net in (self._folded, self._network))
+        """A folded convolution, and the original convolution and norm that it replaces."""
+        folded, original = (net.get_submodule(convolution) for net in (self._folded, self._network))
         layer = self._network.get_submodule(norm)
-        assert isinstance(own, Convolution) and isinstance(stored, Convolution)
+        assert isinstance(folded, Convolution) and isinstance(original, Convolution)
         assert isinstance(layer, nn.BatchNorm2d)
-        return own, stored, layer
+        return folded, original, layer
 
     def _without_norms(self) -> SegmentationNetwork:
         tensors = (*self._network.parameters(), *self._network.buffers())
         folded = copy.deepcopy(self._network, {id(tensor): tensor for tensor in tensors})
         for convolution, norm in self._pairs:
-            own = folded.get_submodule(convolution)
-            weight = own.get_parameter("weight").detach()
+            layer = folded.get_submodule(convolution)
+            weight = layer.get_parameter("weight").detach()
             channels = self._network.get_submodule(norm).get_buffer("running_mean")
-            own.weight = nn.Parameter(torch.empty_like(weight), requires_grad=False)
-            own.bias = nn.Parameter(torch.empty_like(channels), requires_grad=False)
+            layer.weight = nn.Parameter(torch.empty_like(weight), requires_grad=False)
+            layer.bias = nn.Parameter(torch.empty_like(channels), requires_grad=False)
             parent, _, name = norm.rpartition(".")
             setattr(folded.get_submodule(parent), name, nn.Identity())
         return folded
 
 
-def _fused(convolution: Convolution, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def _fuse(convolution: Convolution, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     transposed = isinstance(convolution, nn.ConvTranspose2d)
     return fuse_conv_bn_weights(
@@ -92,7 +93,7 @@ def _fused(convolution: Convolution, norm: nn.BatchNorm2d) -> tuple[Tensor, Tens
 
 @torch.no_grad()
 def _pairs(network: SegmentationNetwork, probe: Tensor) -> list[tuple[str, str]]:
-    """Paths of the convolutions, and of the batch norms, that run once, one after the other."""
+    """Names of convolutions and of the batch norms that follow them, if each runs only once."""
     outputs = dict[tuple[int, int], tuple[str, Tensor]]()
     runs, pairs = list[str](), list[tuple[str, str]]()
 
@@ -103,7 +104,7 @@ def _pairs(network: SegmentationNetwork, probe: Tensor) -> list[tuple[str, str]]
                 if _version(inputs[0]) in outputs:
                     pairs.append((outputs[_version(inputs[0])][0], name))
             else:
-                # The tensor is held, so that no later one has its id.
+                # Keeping a reference to the tensor prevents a later one from reusing its id.
                 outputs[_version(output)] = name, output
 
         return module.register_forward_hook(hook)
@@ -118,7 +119,7 @@ def _pairs(network: SegmentationNetwork, probe: Tensor) -> list[tuple[str, str]]
 
 
 def _version(tensor: Tensor) -> tuple[int, int]:
-    """What an operation in place, such as ReLU, changes."""
+    """Identify a tensor and its version, which in-place operations such as ReLU increase."""
     return id(tensor), tensor._version
 
 

@@ -1,10 +1,11 @@
-"""How good labels are expected to be, from the probabilities that they were made of alone.
+"""The expected Dice of labels, estimated from their probabilities without a mask.
 
-The soft Dice confidence of labels is twice the probability above the threshold, over labels plus
-probability: the Dice of the expectations, if probabilities are calibrated (arXiv 2402.10665;
-Li et al., arXiv 2207.09957, for each class). A small map, which `evaluation.quality` fits on
-validation images, corrects it and tells how far off it may be. It cannot see what a model is
-wrong about with confidence: an object missed without a trace, or experts who mark other things.
+The soft Dice confidence of labels is twice the probability inside the labels, over the labelled
+pixels plus the total probability. With calibrated probabilities this is the Dice of the
+expectations (arXiv 2402.10665; Li et al., arXiv 2207.09957, for each class).
+`evaluation.quality` fits a linear map of its logit on validation images, which corrects it and
+gives an interval. Confident errors remain invisible, such as an object that the model misses
+with high confidence, or experts who annotate differently.
 """
 
 import math
@@ -22,24 +23,24 @@ from src_training.inference.bn_adaptation import KnownInputs, Shift
 from src_training.inference.image_threshold import STEPS, binarise, step_probabilities
 
 Sums = NDArray[np.float64]
-"""(K - 1, 4), of each foreground class: pixels labelled, probability in them, probability in all,
-and pixels in all. Sums of images add up to those of a stack or a volume."""
+"""(K - 1, 4), of each foreground class: number of labelled pixels, sum of probabilities in them,
+sum of all probabilities, number of all pixels. Sums of slices add up to those of a volume."""
 
 LEVEL = 0.9
-"""Of so many unseen images, the interval of expected Dice is to hold the real Dice."""
+"""Nominal coverage of the interval of expected Dice, over unseen images."""
 
 LOWEST, HIGHEST = 0.01, 0.99
-"""Confidence and Dice are held between these, as their logits must be finite."""
+"""Range that confidence and Dice are clipped to, so that their logits are finite."""
 
-_LARGER = 1.25
-"""So many times the largest labelled share that validation saw is far more."""
+_MAX_SHARE_RATIO = 1.25
+"""Labels are oversized above this multiple of the largest labelled share of a validation image."""
 
 _WIDENING = 0.5
-"""Logits that each end of an interval moves away for a logit below what validation saw."""
+"""Each end of an interval moves by so many logits for every logit below the validation range."""
 
 
 class ClassQuality(BaseModel):
-    """What validation images told of the expected Dice of one class.
+    """Correction of the expected Dice of one class, fitted on validation images.
 
     Attributes
     ----------
@@ -48,12 +49,11 @@ class ClassQuality(BaseModel):
     margin
         Half the interval, as a difference of logits.
     lowest, largest
-        Least confidence, and largest labelled share of an image, among those that the map was
-        fitted to.
+        Lowest confidence and largest labelled share among the images of the fit.
     empty
-        Expected Dice where nothing is labelled: how often that was right.
+        Expected Dice of empty labels: the share of images with empty labels whose mask is empty.
     size
-        Logarithm of the real foreground over the sum of the probabilities.
+        Logarithm of the ratio of real foreground pixels to the sum of probabilities.
     size_margin
         Half the interval of `size`.
     """
@@ -71,14 +71,14 @@ class ClassQuality(BaseModel):
 
 
 class SourceDice(BaseModel):
-    """Expected Dice of the source's own validation images, as its scanner shows them.
+    """Expected Dice of the source's validation images, without style augmentation.
 
     Attributes
     ----------
     mean
-        Over the images of which something is labelled; the expit of their mean logit.
+        Expit of the mean logit over the images with labelled pixels.
     low
-        One in twenty further images of that scanner is expected below it.
+        Lower limit, below which one in twenty further images of that scanner is expected.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -88,20 +88,20 @@ class SourceDice(BaseModel):
 
 
 class Quality(BaseModel):
-    """How expected Dice is corrected; one for a model, in its card.
+    """Correction of the expected Dice of a model; a field of its card.
 
     Attributes
     ----------
     classes
-        For each foreground class.
+        Correction of each foreground class.
     images, restyled
-        How many validation images it was fitted to, plain and in styles of other scanners.
+        Number of validation images of the fit, plain and with style augmentation.
     source
-        What to compare the expected Dice of an image with; None in older files, and where
-        nothing is labelled on any validation image.
+        Expected Dice of the source's images, for comparison; None in older files, and if
+        no validation image has labelled pixels.
     known
-        Which images it holds for; None in older files, and for models whose batch norms do not
-        adapt to the image.
+        Distribution of images that the correction is valid for; None in older files, and for
+        models whose batch norms do not adapt to the image.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -115,27 +115,27 @@ class Quality(BaseModel):
 
 @dataclass(frozen=True)
 class ExpectedDice:
-    """Dice that labels are expected to have; a mean over the foreground classes.
+    """Expected Dice of labels; a mean over the foreground classes.
 
     Attributes
     ----------
     value
-        The expectation: the corrected confidence, or the bare one without a map.
+        Corrected confidence; the uncorrected one if the model has no correction.
     low, high
-        Interval of `LEVEL`; NaN where the model has no map.
+        Interval with coverage `LEVEL`; NaN if the model has no correction.
     confidence
-        Soft Dice confidence; 0 for a class of which nothing is labelled.
+        Soft Dice confidence; 0 for a class without labelled pixels.
     extrapolated
-        Whether the confidence is below that of every validation image, so that the
-        interval is a guess, and wider.
+        Whether the confidence is below that of every validation image; the
+        interval is then wider, and a guess.
     oversized
-        Whether far more is labelled than on any validation image, as where a network takes one
-        organ for another with confidence: nothing is known then, and the interval begins at 0.
+        Whether far more is labelled than on any validation image, as when a network confidently
+        mistakes one organ for another; the interval then begins at 0.
     empty
-        Whether nothing at all is labelled.
+        Whether no pixel is labelled.
     foreign
-        Whether the image, or most of a stack, is of another kind than those that the map was
-        fitted to. Nothing is known then: the interval is 0 to 1, and `value` stands for nothing.
+        Whether the image, or most of a stack, is unlike the images of the fit. The interval is
+        then 0 to 1, and `value` is meaningless.
     """
 
     value: float
@@ -148,7 +148,7 @@ class ExpectedDice:
     foreign: bool = False
 
     def __str__(self) -> str:
-        """For a person to read, as in ``0.78 (0.71 to 0.84)``."""
+        """Format value and interval, as in ``0.78 (0.71 to 0.84)``."""
         if self.foreign:
             return "cannot be told"
         if math.isnan(self.low):
@@ -157,7 +157,7 @@ class ExpectedDice:
 
     @property
     def remark(self) -> str:
-        """What to know of it, or nothing."""
+        """Reason why the value is uncertain; empty if there is none."""
         if self.foreign:
             return "unlike any validation image in intensities or in what it shows"
         if self.empty:
@@ -167,7 +167,7 @@ class ExpectedDice:
         return "less sure than on any validation image" if self.extrapolated else ""
 
     def to_dict(self) -> dict[str, float | bool | None]:
-        """As values for JSON, None for NaN."""
+        """Convert to values for JSON, with None for NaN."""
         return {
             name: None if isinstance(value, float) and math.isnan(value) else value
             for name, value in asdict(self).items()
@@ -176,26 +176,26 @@ class ExpectedDice:
 
 SourceRelation = Literal["as", "below", "unknown"]
 """Whether expected Dice is ``as`` on the source's own images, ``below`` that of nineteen in
-twenty of them, or ``unknown``: nothing is labelled, or what is labelled cannot be trusted."""
+twenty of them, or ``unknown`` because the labels are empty or cannot be trusted."""
 
 
 @dataclass(frozen=True)
 class SourceComparison:
-    """How the expected Dice of an image compares with that of the source's validation images.
+    """Comparison of the expected Dice of an image with that of the source's validation images.
 
     Attributes
     ----------
     relation
         See `SourceRelation`.
     source
-        What it was compared with.
+        Expected Dice of the source's validation images.
     """
 
     relation: SourceRelation
     source: SourceDice
 
     def phrase(self, scanner: str = "scanner") -> str:
-        """Say it in a few words, after the figure; nothing where it is unknown.
+        """Describe the relation in a few words; empty if it is unknown.
 
         >>> SourceComparison("as", SourceDice(mean=0.78, low=0.71)).phrase("camera")
         'as on the training camera'
@@ -215,14 +215,14 @@ def compare_with_source(expected: ExpectedDice, quality: Quality | None) -> Sour
     Parameters
     ----------
     expected
-        Of an image, a slice, a stack or a volume.
+        Expected Dice of an image, a slice, a stack or a volume.
     quality
-        From the card of the model.
+        Correction from the model card.
 
     Returns
     -------
     SourceComparison or None
-        None where the model file does not have that of its source.
+        None if the model card has no expected Dice of its source.
     """
     if quality is None or quality.source is None:
         return None
@@ -234,12 +234,12 @@ def compare_with_source(expected: ExpectedDice, quality: Quality | None) -> Sour
 
 @dataclass(frozen=True)
 class ExpectedSize:
-    """Foreground pixels that an image or a volume is expected to have, of one class.
+    """Expected number of foreground pixels of one class.
 
     Attributes
     ----------
     value, low, high
-        The expectation, and its interval of `LEVEL`; NaN where the model has no map.
+        Expectation, and its interval with coverage `LEVEL`; NaN if the model has no correction.
     """
 
     value: float
@@ -248,7 +248,7 @@ class ExpectedSize:
 
 
 def label_sums(probabilities: Float, labels: NDArray[np.integer]) -> Sums:
-    """`Sums` of an image with probabilities (K, H, W) and labels (H, W) made of them.
+    """Compute the `Sums` of an image from probabilities (K, H, W) and labels (H, W).
 
     Examples
     --------
@@ -258,11 +258,11 @@ def label_sums(probabilities: Float, labels: NDArray[np.integer]) -> Sums:
     """
     sums = []
     for k, maps in enumerate(probabilities[1:], start=1):
-        chosen = labels == k
+        labelled = labels == k
         sums.append(
             (
-                np.count_nonzero(chosen),
-                maps.sum(where=chosen, dtype=np.float64),
+                np.count_nonzero(labelled),
+                maps.sum(where=labelled, dtype=np.float64),
                 maps.sum(dtype=np.float64),
                 maps.size,
             )
@@ -271,20 +271,20 @@ def label_sums(probabilities: Float, labels: NDArray[np.integer]) -> Sums:
 
 
 def sums_of_counts(pixels: NDArray[np.int64], threshold: float) -> Sums:
-    """`label_sums` of two classes, from the `step_counts` of the foreground probabilities.
+    """Compute `label_sums` of two classes from `step_counts` of the foreground probabilities.
 
     >>> pixels = np.zeros(STEPS + 1, np.int64)
     >>> pixels[[0, 50, 150]] = 1
     >>> sums_of_counts(pixels, 0.5).tolist()
     [[1.0, 0.7525, 1.005, 3.0]]
     """
-    chosen = binarise(np.arange(STEPS + 1), threshold) > 0
+    above = binarise(np.arange(STEPS + 1), threshold) > 0
     expected = pixels * step_probabilities()
-    return np.array([[pixels[chosen].sum(), expected[chosen].sum(), expected.sum(), pixels.sum()]])
+    return np.array([[pixels[above].sum(), expected[above].sum(), expected.sum(), pixels.sum()]])
 
 
 def soft_dice(sums: Sums) -> Sums:
-    """Soft Dice confidence of each foreground class, in [0, 1]; 0 where nothing is labelled.
+    """Soft Dice confidence of each foreground class in [0, 1]; 0 without labelled pixels.
 
     >>> soft_dice(np.array([[10, 8, 10, 100], [0, 0, 3, 100]])).tolist()
     [0.8, 0.0]
@@ -297,16 +297,16 @@ def soft_dice(sums: Sums) -> Sums:
 def expected_dice(
     sums: Sums, quality: Quality | None, foreign: Sequence[bool] = ()
 ) -> ExpectedDice:
-    """The Dice that labels are expected to have.
+    """Estimate the Dice of labels.
 
     Parameters
     ----------
     sums
-        Of an image, a slice, a stack or a volume.
+        Sums of an image, a slice, a stack or a volume.
     quality
-        From the card of the model; None: nothing is corrected, and no interval is known.
+        Correction from the model card; without it there is no interval.
     foreign
-        Of the image or of each slice, see `are_foreign`; most of them decide.
+        Whether the image, or each slice, is foreign (see `are_foreign`); the majority decides.
 
     Examples
     --------
@@ -329,7 +329,7 @@ def expected_dice(
 
 
 def are_foreign(quality: Quality | None, shifts: Sequence[Shift | None]) -> list[bool]:
-    """Whether each image is of another kind than those that the map was fitted to."""
+    """Tell of each image whether it is unlike those that the correction was fitted to."""
     if quality is None or quality.known is None:
         return [False] * len(shifts)
     return [quality.known.is_foreign(shift) for shift in shifts]
@@ -338,7 +338,15 @@ def are_foreign(quality: Quality | None, shifts: Sequence[Shift | None]) -> list
 def expected_by_class(
     sums: Sums, quality: Quality | None, classes: Sequence[str]
 ) -> dict[str, ExpectedDice]:
-    """`expected_dice` of each foreground class, by the names of all classes."""
+    """Return foreground class name -> `expected_dice` of that class.
+
+    Parameters
+    ----------
+    sums, quality
+        See `expected_dice`.
+    classes
+        Names of all classes, background first.
+    """
     confidences = soft_dice(sums)
     return {
         name: _of_class(sums[k], confidences[k], None if quality is None else quality.classes[k])
@@ -347,7 +355,7 @@ def expected_by_class(
 
 
 def mean_expected(each: Sequence[ExpectedDice]) -> ExpectedDice:
-    """The mean; its interval is that of errors which all go the same way."""
+    """Average expected Dice; the interval assumes that all errors have the same sign."""
     value, low, high, confidence = (
         float(np.mean([getattr(one, name) for one in each]))
         for name in ("value", "low", "high", "confidence")
@@ -360,7 +368,7 @@ def mean_expected(each: Sequence[ExpectedDice]) -> ExpectedDice:
 
 
 def expected_sizes(sums: Sums, quality: Quality | None) -> list[ExpectedSize]:
-    """Foreground pixels that each class is expected to have in an image, a stack or a volume."""
+    """Estimate the foreground pixels of each class in an image, a stack or a volume."""
     if quality is None:
         return [ExpectedSize(float(total), math.nan, math.nan) for total in sums[:, 2]]
     return [
@@ -372,25 +380,25 @@ def expected_sizes(sums: Sums, quality: Quality | None) -> list[ExpectedSize]:
 
 
 def bounded_logit(shares: NDArray[np.floating] | float) -> NDArray[np.float64]:
-    """Logits of Dice or confidence, held between `LOWEST` and `HIGHEST`."""
+    """Logits of Dice or confidence, clipped to `LOWEST` and `HIGHEST`."""
     return np.asarray(logit(np.clip(np.asarray(shares, np.float64), LOWEST, HIGHEST)))
 
 
-def _of_class(row: Sums, confidence: float, seen: ClassQuality | None) -> ExpectedDice:
+def _of_class(row: Sums, confidence: float, quality: ClassQuality | None) -> ExpectedDice:
     empty = bool(row[0] == 0)
-    if seen is None:
+    if quality is None:
         return ExpectedDice(float(confidence), math.nan, math.nan, float(confidence), empty=empty)
     if empty:
-        # Its Dice is 1 or 0, and nothing in between.
-        low, high = float(seen.empty > LEVEL), float(seen.empty > 1 - LEVEL)
-        if seen.empty == 0:  # no empty mask among the validation images: anything is possible
+        # The Dice of empty labels is either 0 or 1.
+        low, high = float(quality.empty > LEVEL), float(quality.empty > 1 - LEVEL)
+        if quality.empty == 0:  # there may have been no empty mask among the validation images
             high = 1.0
-        return ExpectedDice(seen.empty, low, high, float(confidence), empty=True)
-    at, lowest = float(bounded_logit(confidence)), float(bounded_logit(seen.lowest))
-    centre, beyond = seen.slope * at + seen.offset, max(0.0, lowest - at)
-    margin = seen.margin + _WIDENING * beyond
+        return ExpectedDice(quality.empty, low, high, float(confidence), empty=True)
+    at, lowest = float(bounded_logit(confidence)), float(bounded_logit(quality.lowest))
+    centre, beyond = quality.slope * at + quality.offset, max(0.0, lowest - at)
+    margin = quality.margin + _WIDENING * beyond
     value, low, high = (float(expit(centre + shift)) for shift in (0, -margin, margin))
-    oversized = bool(row[0] > _LARGER * seen.largest * row[3])
+    oversized = bool(row[0] > _MAX_SHARE_RATIO * quality.largest * row[3])
     return ExpectedDice(
         value, 0.0 if oversized else low, high, float(confidence), beyond > 0, oversized
     )

@@ -1,4 +1,4 @@
-"""How far the forward passes of one image have come, layer by layer, and a way to stop them."""
+"""Progress and cancellation of the forward passes of one image, layer by layer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +13,14 @@ class PredictionCancelled(Exception):
 
 
 class ForwardProgress:
-    """Counts the layers that forward passes run; another thread reads it, and cancels.
+    """Counts the layers that forward passes run; another thread may read it and cancel.
 
-    A photograph is often a single tile: its layers are the only steps that it has.
+    A photograph is often a single tile, so tiles would be too coarse for its progress.
 
     Attributes
     ----------
     fraction
-        From 0 to 1, over all forward passes of the image; never decreases.
+        Progress from 0 to 1 over all forward passes of the image; never decreases.
     """
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class ForwardProgress:
         self._cancelled = False
 
     def start(self, passes: int) -> None:
-        """Begin an image that takes so many forward passes."""
+        """Begin an image that takes a number of forward passes."""
         self.fraction, self._done, self._passes = 0.0, 0, passes
 
     def cancel(self) -> None:
-        """Let the forward pass under way raise `PredictionCancelled` at its next layer."""
+        """Make the current forward pass raise `PredictionCancelled` at its next layer."""
         self._cancelled = True
 
     @contextmanager
@@ -46,9 +46,9 @@ class ForwardProgress:
             nonlocal count
             if self._cancelled:
                 raise PredictionCancelled
-            # A layer may run more than once; a pass is not over before its end.
+            # A layer may run more than once, so the count is clipped.
             count = min(count + 1, len(layers) - 1)
-            self._show(count / len(layers))
+            self._update(count / len(layers))
 
         hooks = [layer.register_forward_hook(after_layer) for layer in layers]
         try:
@@ -57,7 +57,7 @@ class ForwardProgress:
             for hook in hooks:
                 hook.remove()
         self._done += 1
-        self._show(0)
+        self._update(0)
 
-    def _show(self, part: float) -> None:
+    def _update(self, part: float) -> None:
         self.fraction = max(self.fraction, (self._done + part) / max(1, self._passes))

@@ -1,4 +1,4 @@
-"""The threshold of best expected Dice of an image, from its calibrated probabilities."""
+"""A threshold for each image: the one with the best expected Dice."""
 
 import math
 
@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 STEPS = 200
-"""Quantisation steps from probability 0 to 1; every threshold in whole percent is exact."""
+"""Quantisation steps from probability 0 to 1; thresholds in whole percent are exact."""
 
 LOWEST, HIGHEST = 0.2, 0.8
-"""Range of the threshold: a lower probability is never foreground, however empty the image."""
+"""Range of the threshold; the lower limit prevents labels of noise in an empty image."""
 
 _TOLERANCE = 1e-6
 
 
 def quantise(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Probabilities in whole steps of 1/`STEPS`, rounded down; uint8 of the same shape.
+    """Quantise probabilities in steps of 1/`STEPS`, rounded down; uint8 of the same shape.
 
     >>> quantise(np.array([0.0, 0.009, 0.5, 1.0])).tolist()
     [0, 1, 100, 200]
@@ -27,7 +27,7 @@ def quantise(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def binarise(steps: NDArray[np.integer], threshold: float) -> NDArray[np.uint8]:
-    """1 where quantised probabilities, or sums of them, reach a threshold; else 0.
+    """Return 1 where quantised probabilities, or sums of them, reach a threshold, else 0.
 
     >>> binarise(np.array([99, 100, 101]), 0.5).tolist()
     [0, 1, 1]
@@ -36,12 +36,12 @@ def binarise(steps: NDArray[np.integer], threshold: float) -> NDArray[np.uint8]:
 
 
 def step_counts(steps: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How many pixels have each quantised probability, (`STEPS` + 1,).
+    """Histogram of quantised probabilities, (`STEPS` + 1,).
 
     >>> step_counts(np.array([[0, 1, 1]], np.uint8))[:3].tolist()
     [1, 2, 0]
     """
-    import torch  # Counts bytes; NumPy would first make eight of each.
+    import torch  # counts uint8 directly, whereas NumPy converts them to int64 first
 
     counts: NDArray[np.int64] = torch.bincount(
         torch.from_numpy(steps).ravel(), minlength=STEPS + 1
@@ -50,9 +50,9 @@ def step_counts(steps: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def step_probabilities() -> NDArray[np.float64]:
-    """The probability that each step stands for, (`STEPS` + 1,).
+    """Probability that each step represents, (`STEPS` + 1,).
 
-    Quantising rounds down, so a step stands for its centre; the outer two are exact.
+    Quantising rounds down, so a step represents its centre; the first and the last are exact.
     """
     probabilities = (np.arange(STEPS + 1) + 0.5) / STEPS
     probabilities[[0, -1]] = 0, 1
@@ -60,14 +60,13 @@ def step_probabilities() -> NDArray[np.float64]:
 
 
 def expected_dice_threshold(steps: NDArray[np.uint8]) -> float:
-    """The threshold at which the labels of an image have the best expected Dice.
+    """Return the threshold at which the labels of an image have the best expected Dice.
 
     With calibrated probabilities p, the labels above a threshold are expected
-    to overlap the mask in ``sum(p[above])`` pixels, and the mask to have
-    ``sum(p)`` pixels, so that the Dice of the expectations is known without a
+    to overlap the mask in ``sum(p[above])`` pixels, and the mask is expected to have
+    ``sum(p)`` pixels, which gives the Dice of the expectations without a
     mask (Lipton, Elkan and Naryanaswamy 2014, arXiv 1402.1892: the best
-    threshold is half the best F1). Faint images get a lower threshold than
-    clear ones.
+    threshold is half the best F1). Images with lower probabilities get a lower threshold.
 
     Parameters
     ----------
@@ -78,7 +77,7 @@ def expected_dice_threshold(steps: NDArray[np.uint8]) -> float:
     Returns
     -------
     float
-        In whole percent, from `LOWEST` to `HIGHEST`; `LOWEST` where no
+        Threshold in whole percent, from `LOWEST` to `HIGHEST`; `LOWEST` if no
         foreground is expected.
 
     Examples
@@ -92,7 +91,7 @@ def expected_dice_threshold(steps: NDArray[np.uint8]) -> float:
 
 
 def best_threshold(pixels: NDArray[np.int64]) -> float:
-    """`expected_dice_threshold` of an image by its `step_counts`."""
+    """Return `expected_dice_threshold` of an image from its `step_counts`."""
     expected = pixels * step_probabilities()
     above, overlap = (np.cumsum(part[::-1])[::-1] for part in (pixels, expected))
     dice = 2 * overlap / np.maximum(above + expected.sum(), 1)

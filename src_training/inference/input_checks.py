@@ -1,4 +1,4 @@
-"""Checks of whether an image suits a model: kind, intensities, channels, size and spacing."""
+"""Checks of whether an image is suitable for a model: intensities, channels, size, spacing."""
 
 import math
 
@@ -18,19 +18,19 @@ MAX_DISC_RMSE = 0.03
 """Largest `circularity_rmse` of a field of view that counts as a disc."""
 
 MAX_SPACING_RATIO = 2.0
-"""Largest ratio of two spacings at which things still look as large as in training."""
+"""Largest ratio of an image's spacing to that of training that causes no warning."""
 
 _CHECKED_SIDE = 512
-"""Longest side at which the field of view and its colour are checked, pixels."""
+"""Maximum side in pixels at which the field of view and its colour are checked."""
 
 _MIN_RIM_PIXELS = 20
-"""Rim pixels that fitting a circle takes."""
+"""Minimum number of rim pixels for fitting a circle."""
 
 
 def input_warnings(
     card: ModelCard, image: NDArray[np.generic], fov: Mask | None = None
 ) -> list[str]:
-    """Reasons why an image may not suit a model.
+    """Return reasons why an image may be unsuitable for a model.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ def input_warnings(
     image
         (H, W) or (H, W, C).
     fov
-        (H, W) bool field of view; found in a fundus photograph if missing.
+        (H, W) bool field of view; found in a fundus photograph if None.
 
     Returns
     -------
     list of str
-        One sentence each; empty if there are none.
+        One sentence for each reason.
     """
     how = card.preprocessing
     known = (1, 3, 4) if how.neighbours == 1 else (1, how.neighbours)
@@ -68,36 +68,36 @@ def input_warnings(
 
 
 def spacing_warnings(card: ModelCard, spacing: tuple[float, float, float]) -> list[str]:
-    """Reasons why volumes of a spacing may not suit a model; see `input_warnings`.
+    """Return reasons why volumes of a spacing may be unsuitable for a model.
 
     Parameters
     ----------
     card
-        Card of the model; without a spacing of its own there are no reasons.
+        Card of the model; nothing is checked if it has no spacing.
     spacing
-        Voxel size (slice, row, column), mm.
+        Voxel size (slice, row, column) in mm.
     """
     if card.spacing is None:
         return []
-    # The distance between slices does not matter to a network of single slices.
+    # The distance between slices is irrelevant to a network of single slices.
     first = 1 if card.preprocessing.neighbours == 1 else 0
-    pairs = list(zip(spacing, card.spacing, strict=True))[first:]
-    if all(1 / MAX_SPACING_RATIO <= here / there <= MAX_SPACING_RATIO for here, there in pairs):
+    ratios = [mm / trained for mm, trained in zip(spacing, card.spacing, strict=True)][first:]
+    if all(1 / MAX_SPACING_RATIO <= ratio <= MAX_SPACING_RATIO for ratio in ratios):
         return []
-    here, there = (" × ".join(f"{mm:.3g}" for mm in side) for side in (spacing, card.spacing))
+    own, trained = (" × ".join(f"{mm:.3g}" for mm in side) for side in (spacing, card.spacing))
     return [
-        f"This model was trained on voxels of {there} mm (slice, row, column); these are "
-        f"{here} mm, so things appear at a size it has not seen."
+        f"This model was trained on voxels of {trained} mm (slice, row, column); these are "
+        f"{own} mm, so things appear at a size it has not seen."
     ]
 
 
 def circularity_rmse(fov: Mask) -> float:
     """Deviation of the rim of a field of view (H, W) from a circle.
 
-    Root mean square distance to the circle fitted to it (Kåsa, 1976), divided
-    by the radius: below 0.02 for fundus cameras, above 0.045 for bodies in CT
-    and MR. Rims along the bounding box, where cameras cut the disc straight,
-    do not count; infinite if too few rim pixels remain.
+    This is the root mean square distance to a fitted circle (Kåsa, 1976), divided
+    by its radius: below 0.02 for fundus cameras, above 0.045 for bodies in CT
+    and MR. Rims along the bounding box do not count, because cameras may crop the disc there.
+    Infinite if too few rim pixels remain.
     """
     rows, columns = np.nonzero(fov & ~eroded(fov))
     if rows.size == 0:
@@ -120,7 +120,7 @@ def _off_border(positions: NDArray[np.intp]) -> Mask:
 def _fundus_warnings(diameter: int, pixels: NDArray[np.generic], fov: Mask | None) -> list[str]:
     warnings = []
     whole = find_field_of_view(pixels) if fov is None else fov.astype(bool)
-    # A rim of five hundred pixels is as round as one of ten thousand.
+    # The shape of the rim and the colour can be checked at a low resolution.
     step = math.ceil(max(whole.shape) / _CHECKED_SIDE)
     fov, pixels = whole[::step, ::step], pixels[::step, ::step]
     if circularity_rmse(fov) > MAX_DISC_RMSE:
@@ -144,12 +144,13 @@ def _fundus_warnings(diameter: int, pixels: NDArray[np.generic], fov: Mask | Non
 
 
 def _window_warnings(window: tuple[float, float], pixels: NDArray[np.generic]) -> list[str]:
-    """A warning if the values of an image cannot be HU that the window is meant for."""
+    """A warning if the values of an image are unlikely to be HU in the range of the window."""
     low, high = window
     least, most = float(pixels.min()), float(pixels.max())
     width = high - low
     covers = least <= low + width / 20 and most >= low + width / 2
-    # Air is in every CT: where values go far above the window and none below 0, air is 0.
+    # Every CT contains air, whose HU are negative: values that extend far above the window but
+    # not below 0 are probably shifted.
     shifted = least >= 0 and most > high + width
     if covers and not shifted:
         return []

@@ -1,4 +1,4 @@
-"""Estimate of the memory that segmenting one image takes."""
+"""Estimating the memory for segmenting one image."""
 
 import weakref
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _CLAHE_BYTES = 60
 """Bytes per prepared pixel at the peak of CLAHE (measured)."""
 
 _WORKSPACE = 2.0
-"""Factor on the activations for the workspace of convolutions (measured)."""
+"""Factor on the activations that accounts for the workspace of convolutions (measured)."""
 
 
 def estimate_memory(
@@ -55,15 +55,15 @@ def estimate_memory(
 def bytes_per_pixel(network: SegmentationNetwork) -> int:
     """Peak bytes of live activations per input pixel, float32, without gradients.
 
-    Counted on one small image, once for a network: activations of a convolutional
-    network grow in proportion to its pixels.
+    Measured on one small image, and cached for each network: activations of a convolutional
+    network grow in proportion to the number of pixels.
     """
-    if network not in _counted:
-        _counted[network] = _count_bytes(network)
-    return _counted[network]
+    if network not in _cache:
+        _cache[network] = _count_bytes(network)
+    return _cache[network]
 
 
-_counted: "weakref.WeakKeyDictionary[SegmentationNetwork, int]" = weakref.WeakKeyDictionary()
+_cache: "weakref.WeakKeyDictionary[SegmentationNetwork, int]" = weakref.WeakKeyDictionary()
 
 
 def _count_bytes(network: SegmentationNetwork) -> int:
@@ -75,11 +75,11 @@ def _count_bytes(network: SegmentationNetwork) -> int:
     return int(live.peak // (side * side))
 
 
-class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped in torch
     """Counts the bytes of all tensors that are alive after every operation."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in torch
         self.peak = 0
         self._now = 0
         self._known: set[int] = set()

@@ -1,4 +1,4 @@
-"""The card in a model file: what the model segments and everything that using it needs."""
+"""The model card: the metadata in a model file that segmenting with the model needs."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,17 +21,17 @@ from src_training.networks import build_network, migrate_options
 from src_training.networks.base import SegmentationNetwork
 
 DomainKind = Literal["validation", "source", "adapted", "unseen"]
-"""What a model knows of a domain that it is scored on.
+"""The part of a domain in the training of a model that is scored on it.
 
-``validation``: images held out of its sources, which chose among its checkpoints. ``source``:
-images of that scanner, with masks, trained it. ``adapted``: images of that scanner without
-masks did. ``unseen``: none did.
+``validation``: held-out images of its sources, used to choose its checkpoints. ``source``: the
+model was trained on images of that scanner with masks. ``adapted``: on such images without
+masks. ``unseen``: on none.
 """
 
 _GridSide = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 FORMAT: Final = 2
-"""Version of the card that this package writes; it reads this one and format 1."""
+"""Version of the cards that this package writes; it also reads format 1."""
 
 _RENAMED_SINCE_1 = {
     "own_threshold": "per_image_threshold",
@@ -45,16 +45,16 @@ def _now() -> str:
 
 
 class TrainingDomain(BaseModel):
-    """A domain whose images trained a model.
+    """A training domain of a model.
 
     Attributes
     ----------
     name
         Name of the domain.
     images
-        Number of its images that were used.
+        Number of training images.
     terms
-        Terms of use of its images; empty if not stated.
+        Terms of use of the images; empty if not stated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -70,7 +70,7 @@ class SemanticSpace(BaseModel):
     Attributes
     ----------
     grid, latent, hidden
-        As in `SemanticEncoder`.
+        See `SemanticEncoder`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -81,59 +81,59 @@ class SemanticSpace(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """Everything about a model except its weights.
+    """Metadata of a model.
 
     Attributes
     ----------
     format
-        Version of this card; see `parse_card` for older ones.
+        Version of the card; see `parse_card` for older ones.
     name
-        Name that the model is listed under.
+        Name of the model in lists.
     architecture, options
         Name of the network in `NETWORKS`, and its keyword options.
     in_channels
-        Channels that the network takes, equal to `preprocessing.in_channels`.
+        Number of input channels of the network, equal to `preprocessing.in_channels`.
     classes
         Names of the classes; the first is the background.
     preprocessing
-        How a raw image becomes the network's input.
+        Preprocessing of images.
     augmentation
-        How training patches were augmented; None if it is not known.
+        Augmentation of training patches; None if unknown.
     patch
-        Side of the training patch, pixels of the prepared image.
+        Side of the training patch in pixels of the prepared image.
     threshold
-        Probability from which a pixel is foreground, in [0, 1], chosen on the
-        validation split. Used by models of two classes only.
+        Foreground threshold in [0, 1] of models with two classes, chosen on the
+        validation split.
     per_image_threshold
-        Whether each image gets its own threshold, that of its best expected
-        Dice (`expected_dice_threshold`), in place of `threshold`.
+        Whether each image gets the threshold of its best expected Dice
+        (`expected_dice_threshold`) instead of `threshold`.
     bn_mixing
         Share of the image's own batch-norm statistics in prediction, in
-        [0, 1]; see `adapt_batch_norm`.
+        [0, 1]; see `BatchNormAdaptation`.
     spacing
         Median voxel size of the training volumes in mm (slice, row, column);
-        None if it is not known.
+        None if unknown.
     quality
-        How expected Dice is corrected, and its interval; None if neither is known.
+        Correction and interval of expected Dice; None if unknown.
     semantics
         Shape of the semantic encoder stored with the weights; None without one.
     sources
-        Domains whose images trained the model, unlabelled ones and those of a
-        model that training started from included.
+        Training domains, including unlabelled ones and those of a
+        model that training started from.
     metrics
         Scores: domain -> metric -> value.
     domain_kinds
-        What the model knows of each domain of `metrics`; see `DomainKind`.
+        Domain of `metrics` -> its part in the training; see `DomainKind`.
     method
         One sentence on how the model was trained.
     recipe
-        The recipe of the training run as YAML, for a reader; nothing parses it.
+        The recipe of the training run as YAML, for human readers.
     package_version
         Version of this package that wrote the card.
     created
-        Time of writing, ISO 8601 in UTC.
+        Time of creation, ISO 8601 in UTC.
     licence, description
-        Terms of use of the weights, and what the model is for.
+        Terms of use of the weights, and purpose of the model.
 
     Examples
     --------
@@ -193,11 +193,11 @@ class ModelCard(BaseModel):
 
     @property
     def scanner(self) -> str:
-        """What took the training images, after the word *training*: a camera or a scanner."""
+        """Word for the source of the training images: ``camera``, ``scanner`` or ``images``."""
         return {"fundus": "camera", "window": "scanner"}.get(self.preprocessing.kind, "images")
 
     def threshold_for(self, probabilities: Float) -> float:
-        """Probability from which a pixel is foreground in an image with maps (K, H, W)."""
+        """Return the foreground threshold for an image with probabilities (K, H, W)."""
         if self.per_image_threshold and len(self.classes) == 2:
             return expected_dice_threshold(quantise(probabilities[1]))
         return self.threshold
@@ -222,14 +222,14 @@ class ModelCard(BaseModel):
 
 
 def parse_card(text: str, where: Path | str) -> ModelCard:
-    """Parse a card from JSON, migrating one of format 1.
+    """Parse a card from JSON, and migrate it from format 1 if necessary.
 
     Parameters
     ----------
     text
-        JSON of a card, as it stands in the header of a model file.
+        JSON of a card, from the header of a model file.
     where
-        Name of the file in error messages.
+        Name of the file for error messages.
 
     Raises
     ------
@@ -242,13 +242,13 @@ def parse_card(text: str, where: Path | str) -> ModelCard:
         raise InputError(
             f"{where}: the card is not JSON ({error}); expected one written by msankd"
         ) from None
-    found = content.get("format") if isinstance(content, dict) else None
-    if found not in (1, FORMAT):
+    version = content.get("format") if isinstance(content, dict) else None
+    if version not in (1, FORMAT):
         raise InputError(
-            f"{where}: the card has format {found!s:.40}; expected format 1 or {FORMAT}"
+            f"{where}: the card has format {version!s:.40}; expected format 1 or {FORMAT}"
         )
     try:
-        return ModelCard.model_validate(_from_format_1(content) if found == 1 else content)
+        return ModelCard.model_validate(_from_format_1(content) if version == 1 else content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "card"
@@ -256,7 +256,7 @@ def parse_card(text: str, where: Path | str) -> ModelCard:
 
 
 def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a format 1 card under their format 2 names."""
+    """Convert the fields of a format 1 card to format 2."""
     migrated = {_RENAMED_SINCE_1.get(name, name): value for name, value in content.items()}
     if isinstance(preprocessing := content.get("preprocessing"), dict):
         migrated["preprocessing"] = migrate_preprocessing(preprocessing)
@@ -267,9 +267,9 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _augmentation_in(recipe: object) -> Augmentation | None:
-    """The augmentation in the YAML of a recipe, the only place where format 1 has it, or None.
+    """Read the augmentation from the YAML of a recipe, since cards of format 1 lack that field.
 
-    A broken recipe counts as none, since it does not matter to segmenting.
+    A broken recipe gives None, because segmenting does not need it.
     """
     try:
         content = parse_yaml(recipe) if isinstance(recipe, str) else None

@@ -1,4 +1,4 @@
-"""Model files: weights and a card in one ``.safetensors`` file, and the models that ship."""
+"""Reading and writing model files: weights and a card in one ``.safetensors`` file."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -28,17 +28,16 @@ class SegmentationModel:
     Attributes
     ----------
     card
-        What the network is and how images are prepared for it.
+        Model card.
     network
-        In eval mode, weights in float32.
+        Network in eval mode, with float32 weights.
     sha256
         SHA-256 of the file that the model was loaded from or saved to; None
         before it is saved.
     source
-        That file.
+        Path of that file.
     semantics
-        Encodes a bottleneck of `network` as a semantic vector; None if the
-        file holds no semantic encoder.
+        Semantic encoder of bottlenecks of `network`, if the model has one.
     """
 
     card: ModelCard
@@ -48,12 +47,12 @@ class SegmentationModel:
     semantics: SemanticEncoder | None = None
 
     def for_camera(self, angle: float | None) -> "SegmentationModel":
-        """The same network for images of another fundus camera.
+        """Return the model with preprocessing for another fundus camera.
 
         Parameters
         ----------
         angle
-            Degrees that the camera's field of view spans; None if not known.
+            Angle of the camera's field of view in degrees; None if unknown.
 
         Raises
         ------
@@ -80,13 +79,13 @@ def save_model(
     Parameters
     ----------
     card
-        Written as JSON into the header.
+        Card, written as JSON into the header.
     network
-        Its parameters and buffers are written with their dtype.
+        Network, whose parameters and buffers are written with their dtype.
     path
-        File to make or to replace.
+        File to create or replace.
     semantics
-        Semantic encoder to write beside the network; `card.semantics` is its shape.
+        Semantic encoder, whose shape is `card.semantics`.
 
     Returns
     -------
@@ -96,9 +95,9 @@ def save_model(
     Raises
     ------
     OSError
-        If the file cannot be written; a former file stays whole.
+        If the file cannot be written; an existing file is then unchanged.
     """
-    # Cloned one by one: tied weights share memory, which safetensors refuses.
+    # Safetensors refuses tensors that share memory, such as tied weights.
     state = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in _state(network, semantics).items()
@@ -109,36 +108,36 @@ def save_model(
 
 
 def copy_with_card(model: Path, card: ModelCard, path: Path) -> None:
-    """Write a model file with another card; its tensors stay byte for byte.
+    """Write a copy of a model file with another card and identical tensors.
 
     Raises
     ------
     OSError
-        If a file cannot be read or written; a former file stays whole.
+        If a file cannot be read or written; an existing file is then unchanged.
     """
     write_bytes(path, save(load_file(model), {_CARD_KEY: card.model_dump_json()}))
 
 
 def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> SegmentationModel:
-    """Load a model; nothing is unpickled.
+    """Load a model, without unpickling anything.
 
     Parameters
     ----------
     name_or_path
         Name of a shipped model, or path of a ``.safetensors`` file.
     device
-        Where the weights go; they are float32 there.
+        Device of the weights, which are converted to float32.
 
     Raises
     ------
     InputError
         If there is no such model, or if the file is truncated, not written
-        by this package, of an unknown format, or its weights do not fit the
-        architecture that it names; see `read_weights`.
+        by this package, of an unknown format, or its weights do not match the
+        architecture of its card; see `read_weights`.
     """
     path = _find(name_or_path)
     card = read_card(path)
-    # Without memory until the shapes in the file are known to be those of the card.
+    # No memory is allocated before the shapes in the file have been checked against the card.
     with shapes_alone():
         network = _build(card, path)
         semantics = card.build_semantics(network)
@@ -146,8 +145,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     encoder = {n: t for n, t in weights.items() if n.startswith(_SEMANTICS_PREFIX)}
     network.load_state_dict({n: t for n, t in weights.items() if n not in encoder}, assign=True)
     if semantics is not None:
-        own = {n.removeprefix(_SEMANTICS_PREFIX): tensor for n, tensor in encoder.items()}
-        semantics.load_state_dict(own, assign=True)
+        state = {n.removeprefix(_SEMANTICS_PREFIX): tensor for n, tensor in encoder.items()}
+        semantics.load_state_dict(state, assign=True)
     for module in (network, semantics):
         if module is not None:
             module.to(device).eval()
@@ -201,9 +200,9 @@ def _build(card: ModelCard, path: Path) -> SegmentationNetwork:
 
 
 def _state(network: SegmentationNetwork, semantics: SemanticEncoder | None) -> dict[str, Tensor]:
-    """Tensors of the file by name: the network's, and the encoder's under a prefix."""
+    """State dict of the file: that of the network, and that of the encoder with a prefix."""
     extra = {} if semantics is None else semantics.state_dict()
-    return network.state_dict() | {_SEMANTICS_PREFIX + name: each for name, each in extra.items()}
+    return network.state_dict() | {_SEMANTICS_PREFIX + name: t for name, t in extra.items()}
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""From an image to class probabilities, by a sliding window."""
+"""Sliding-window inference: from an image to class probabilities."""
 
 import math
 from collections.abc import Iterator
@@ -31,11 +31,16 @@ from src_training.io.volumes.grid import format_size
 from src_training.networks.base import SegmentationNetwork
 
 _LARGE = 2**24
-"""Pixels of an image from which memory is estimated first, which takes some milliseconds."""
+"""Pixels from which memory is estimated before an image is segmented; this takes milliseconds."""
 
 _OVERLAP = 0.25
+"""Overlap of neighbouring tiles, as a share of their side."""
+
 _ADAPTATION_TILES = 8
+"""Maximum number of tiles that batch norms adapt to."""
+
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+"""Axes of each flip for test-time augmentation."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ class Progress:
     region
         Rows and columns of the original image that changed.
     probabilities
-        (K, h, w) float32, the present probabilities of that region; where no
-        tile has been yet, the background has probability 1.
+        (K, h, w) float32, the current probabilities of that region; the background has
+        probability 1 where no tile is finished yet.
     """
 
     done: int
@@ -61,7 +66,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Batch:
-    """The maps after a batch of tiles, and the window of the prepared image that changed."""
+    """Maps after a batch of tiles, and the window of the prepared image that changed."""
 
     done: int
     total: int
@@ -74,7 +79,7 @@ class Predictor:
 
     Memory is bounded by a batch of tiles and the maps of one image. Tiles
     overlap by a quarter and start at multiples of the network's stride, so
-    that away from their borders they agree with a pass over the whole image.
+    that far from their borders they agree with a pass over the whole image.
 
     Parameters
     ----------
@@ -83,17 +88,17 @@ class Predictor:
     device
         ``auto`` (CUDA, else MPS, else the CPU) or a device of torch.
     tile
-        Side of a tile, pixels of the prepared image. None: the whole image
+        Side of a tile in pixels of the prepared image. None: the whole image
         up to 1024 x 1024 pixels, else the training patch, at least 512.
     batch
-        Tiles per forward pass.
+        Number of tiles per forward pass.
     flips
-        Average over the four flips of each tile, at four times the cost.
+        Whether to average over the four flips of each tile, at four times the cost.
 
     Raises
     ------
     InputError
-        If the device does not exist, or a number is out of its range.
+        If the device does not exist, or a number is out of range.
     """
 
     def __init__(
@@ -113,7 +118,7 @@ class Predictor:
         self.tile = tile
         self.batch = batch
         self.flips = flips
-        # A fifth faster on CPUs too; MPS does not support it everywhere.
+        # Channels last is a fifth faster, on CPUs too; not all operations of MPS support it.
         mps = self.device.type == "mps"
         self._layout = torch.contiguous_format if mps else torch.channels_last
         network = model.network.to(self.device)
@@ -121,11 +126,11 @@ class Predictor:
         self._idle = list[tuple[BatchNormAdaptation, FoldedNetwork]]()
 
     def check(self, image: NDArray[np.generic], fov: Mask | None = None) -> list[str]:
-        """Warnings about this image, see `input_warnings`; empty if there are none."""
+        """Return warnings about an image; see `input_warnings`."""
         return input_warnings(self.model.card, image, fov)
 
     def memory(self, shape: tuple[int, ...]) -> int:
-        """Estimated peak memory in bytes for segmenting an image (H, W) or (H, W, C)."""
+        """Estimate the peak memory in bytes for segmenting an image (H, W) or (H, W, C)."""
         card = self.model.card
         size = card.preprocessing.grid_of((shape[0], shape[1]))
         size = (size[0] + 2 * PADDING, size[1] + 2 * PADDING)
@@ -140,29 +145,29 @@ class Predictor:
         prepared: PreparedImage | None = None,
         shifts: list[Shift | None] | None = None,
     ) -> Float:
-        """Probabilities of one image.
+        """Predict the class probabilities of one image.
 
         Parameters
         ----------
         image
-            (H, W) or (H, W, C), as `Preprocessing.prepare` takes it.
+            (H, W) or (H, W, C), as for `Preprocessing.prepare`.
         fov
-            (H, W) bool field of view; found in the image if missing.
+            (H, W) bool field of view; found in the image if None.
         prepared
-            The image as the model's preprocessing prepares it, to save that step.
+            The image after the model's preprocessing, if it was already prepared.
         shifts
-            The image's `Shift` is appended; None where its batch norms are not adapted.
+            List that the image's `Shift` is appended to; None if batch norms are not adapted.
 
         Returns
         -------
         ndarray
-            (K, H, W) float32 in [0, 1], sums to 1 over the K classes; outside
-            the field of view the background has 1.
+            (K, H, W) float32 in [0, 1], sums to 1 over the K classes; the background has
+            probability 1 outside the field of view.
 
         Raises
         ------
         InputError
-            If the image or the field of view cannot be used, or probabilities are not finite.
+            If the image or the field of view is invalid, or probabilities are not finite.
         """
         prepared, inside = self._prepared(image, fov, prepared)
         for batch in self._batches(prepared, None, shifts):
@@ -170,7 +175,7 @@ class Predictor:
         height, width = prepared.geometry.prepared
         maps = blended.read(_with_padding((slice(0, height), slice(0, width))))
         probabilities = np.empty((len(maps), *inside.shape), np.float32)
-        # Of two classes one is enough: the other is the rest.
+        # With two classes, resampling the foreground suffices: `_with_background` sets the rest.
         first = 1 if len(maps) == 2 else 0
         prepared.geometry.to_original(maps[first:], out=probabilities[first:])
         return _with_background(probabilities, inside)
@@ -183,29 +188,29 @@ class Predictor:
         passes: ForwardProgress | None = None,
         shifts: list[Shift | None] | None = None,
     ) -> Iterator[Progress]:
-        """Segment one image, a batch of tiles at a time; parameters as `predict`.
+        """Segment one image, a batch of tiles at a time.
 
-        Closing the iterator stops at the next batch.
+        Closing the iterator stops after the current batch.
 
         Parameters
         ----------
         image, fov, prepared
-            As `predict`.
+            See `predict`.
         passes
-            Follows the layers within a batch, and can stop them.
+            Progress of the layers within a batch, which can also cancel the batch.
         shifts
-            As `predict`; known after the first batch.
+            See `predict`; appended before the first batch is yielded.
 
         Yields
         ------
         Progress
-            The region that changed; the regions pasted one over the other
+            The region that changed; all regions pasted over one another
             make the maps that `predict` returns.
 
         Raises
         ------
         InputError
-            As `predict`, and before the first batch is asked for.
+            See `predict`; errors of the input are raised before the iterator is returned.
         PredictionCancelled
             Within a batch, if `passes` was cancelled.
         """
@@ -215,7 +220,7 @@ class Predictor:
     def _prepared(
         self, image: NDArray[np.generic], fov: Mask | None, prepared: PreparedImage | None
     ) -> tuple[PreparedImage, Mask]:
-        """The prepared image, and the field of view on the original grid, found once."""
+        """Check and prepare an image; also return the field of view on the original grid."""
         if fov is not None and fov.shape != image.shape[:2]:
             raise InputError(
                 f"the field of view has shape {fov.shape}; expected that of the image, "
@@ -230,7 +235,7 @@ class Predictor:
         return prepared, inside
 
     def _require_memory(self, shape: tuple[int, ...]) -> None:
-        """InputError if a large image would take more memory than is free."""
+        """Raise InputError if a large image would need more memory than is free."""
         if self.device.type != "cpu" or math.prod(shape[:2]) < _LARGE:
             return
         needed, free = self.memory(shape), psutil.virtual_memory().available
@@ -291,7 +296,7 @@ class Predictor:
         return _FLIPS if self.flips else _FLIPS[:1]
 
     def _adaptation_windows(self, size: tuple[int, int]) -> list[Window]:
-        """The tiles of an image that batch norms adapt to, however the image is tiled."""
+        """The tiles that batch norms adapt to, which do not depend on `tile`."""
         if self.model.card.bn_mixing == 0:
             return []
         windows = self._windows(size, self._tile(size, None))
@@ -307,14 +312,14 @@ class Predictor:
         counting: Counting,
         shifts: list[Shift | None] | None,
     ) -> Iterator[SegmentationNetwork]:
-        """The network for an image (C, H, W): adapted, and without batch norms; then idle."""
-        # Several images may be under way at once, each with statistics of its own.
+        """Provide a network for an image (C, H, W), with batch norms adapted and folded."""
+        # Several iterators of `tiles` may be open at once, and each needs its own statistics.
         if not self._idle:
             adaptation = BatchNormAdaptation(self._network)
             self._idle.append((adaptation, FoldedNetwork(adaptation.network)))
         adaptation, folding = self._idle.pop()
         try:
-            tiles = (self._placed(pixels[None, :, *window]) for window in windows)
+            tiles = (self._to_device(pixels[None, :, *window]) for window in windows)
             with self._precision():
                 adaptation.adapt(tiles, self.model.card.bn_mixing, counting)
             if shifts is not None:
@@ -323,7 +328,7 @@ class Predictor:
         finally:
             self._idle.append((adaptation, folding))
 
-    def _placed(self, stack: Tensor) -> Tensor:
+    def _to_device(self, stack: Tensor) -> Tensor:
         return stack.to(self.device).contiguous(memory_format=self._layout)
 
     @torch.inference_mode()
@@ -331,13 +336,13 @@ class Predictor:
         self, network: SegmentationNetwork, stack: Tensor, counting: Counting
     ) -> Tensor:
         """Class probabilities (B, K, h, w) float32 on the CPU of tiles (B, C, h, w)."""
-        stack = self._placed(stack)
+        stack = self._to_device(stack)
         total = torch.zeros(())
         for axes in self._axes:
             with self._precision(), counting(network):
                 logits = network(stack.flip(axes))
             total = total + logits.flip(axes).float().softmax(1).cpu()
-        # Above a threshold NaN is nowhere: it would be an empty mask, and nobody would know.
+        # NaN compares false with any threshold, which would give an empty mask without an error.
         if not torch.isfinite(total.sum()):
             raise InputError(
                 f"model {self.model.card.name} returns probabilities that are not finite; expected "
@@ -353,11 +358,11 @@ class Predictor:
 
 
 def labels_from(probabilities: Float, threshold: float) -> NDArray[np.uint8]:
-    """Class indices (H, W) uint8 of probabilities (K, H, W).
+    """Convert probabilities (K, H, W) to class indices (H, W) uint8.
 
-    With two classes a pixel is 1 where the probability of the second is at
-    least `threshold`; with more it is the most probable class, whatever the
-    threshold.
+    With two classes a pixel is 1 if the probability of the second is at
+    least `threshold`; with more classes it is the most probable class, and the threshold is
+    not used.
 
     >>> labels_from(np.array([[[0.7, 0.4]], [[0.3, 0.6]]]), 0.5).tolist()
     [[0, 1]]
@@ -369,9 +374,9 @@ def labels_from(probabilities: Float, threshold: float) -> NDArray[np.uint8]:
 
 
 def _with_background(maps: Float, inside: Mask) -> Float:
-    """The maps (K, H, W), changed: outside the field of view the background has 1.
+    """Set the background of maps (K, H, W) to 1 outside the field of view, in place.
 
-    With two classes the background is what the foreground leaves.
+    With two classes, also set the background to 1 minus the foreground elsewhere.
     """
     if len(maps) == 2:
         maps[1] *= inside
@@ -392,7 +397,7 @@ def _field_of_view(prepared: PreparedImage) -> Mask:
 
 
 def _bounding_window(windows: list[Window]) -> Window:
-    """The smallest window that contains all of them."""
+    """The smallest window that contains all `windows`."""
     rows, columns = zip(*windows, strict=True)
     return (
         slice(min(r.start for r in rows), max(r.stop for r in rows)),
@@ -401,7 +406,7 @@ def _bounding_window(windows: list[Window]) -> Window:
 
 
 def _without_padding(window: Window, size: tuple[int, int]) -> Window:
-    """The part of a window of the padded image that lies in the image; at least one pixel."""
+    """Convert a window of the padded image to the image, clipped; at least one pixel."""
     rows, columns = (
         slice(min(max(0, part.start - PADDING), side - 1), max(1, min(side, part.stop - PADDING)))
         for part, side in zip(window, size, strict=True)
@@ -410,6 +415,6 @@ def _without_padding(window: Window, size: tuple[int, int]) -> Window:
 
 
 def _with_padding(window: Window) -> Window:
-    """A window of the image as a window of the padded image."""
+    """Convert a window of the image to the padded image."""
     rows, columns = (slice(part.start + PADDING, part.stop + PADDING) for part in window)
     return rows, columns

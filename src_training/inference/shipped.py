@@ -1,14 +1,14 @@
-"""The models that come with the package; nothing here loads torch."""
+"""The models that ship with the package; this module does not import torch."""
 
 from importlib.resources import files
 from pathlib import Path
 
 _FIRST = "vessels"
-"""The model of the fundus samples."""
+"""The model for the fundus samples."""
 
 
 def shipped_models() -> dict[str, Path]:
-    """The models that come with the package, that of the fundus samples first: name -> file."""
+    """Return name -> file of the shipped models, the one for the fundus samples first."""
     folder = Path(str(files("src_training"))) / "inference" / "weights"
     paths = sorted(folder.glob("*.safetensors"), key=lambda path: (path.stem != _FIRST, path))
     return {path.stem: path for path in paths}

@@ -1,4 +1,4 @@
-"""Windows that cover an image, and the blending of what a network predicts in them."""
+"""Windows that cover an image, and the blending of the predictions in them."""
 
 import math
 from itertools import product
@@ -13,19 +13,20 @@ Window = tuple[slice, slice]
 """Rows and columns of an image."""
 
 WHOLE_IMAGE_PIXELS = 1024 * 1024
-"""Up to so many pixels an image is one window, unless a side is asked for."""
+"""Maximum number of pixels of an image that is one window, unless a side is given."""
 
 MIN_TILE_SIDE = 512
-"""Least side of the windows of a larger image, pixels, unless a side is asked for."""
+"""Minimum side of the windows of a larger image in pixels, unless a side is given."""
 
 _SPREAD = 1 / 8
 """Standard deviation of the weights of a window, relative to its side."""
 
-_LEAST_IMPORTANCE = 1e-3
+_MIN_IMPORTANCE = 1e-3
+"""Lower bound of these weights."""
 
 
 def round_up(value: int, multiple: int) -> int:
-    """The smallest multiple that is at least a value.
+    """Round a value up to a multiple.
 
     >>> round_up(33, 8)
     40
@@ -34,7 +35,7 @@ def round_up(value: int, multiple: int) -> int:
 
 
 def tile_shape(size: tuple[int, int], side: int | None, patch: int, stride: int) -> tuple[int, int]:
-    """Height and width of the windows of an image, multiples of the network's stride.
+    """Return height and width of the windows of an image, multiples of the network's stride.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def tile_shape(size: tuple[int, int], side: int | None, patch: int, stride: int)
     patch
         Side of the training patch.
     stride
-        Of the network.
+        Stride of the network.
 
     Examples
     --------
@@ -63,7 +64,7 @@ def tile_shape(size: tuple[int, int], side: int | None, patch: int, stride: int)
 def sliding_windows(
     size: tuple[int, int], tile: tuple[int, int], overlap: float, stride: int
 ) -> list[Window]:
-    """Windows of one shape that cover an image and start at multiples of the stride.
+    """Return windows of one shape that cover an image and start at multiples of the stride.
 
     Parameters
     ----------
@@ -73,9 +74,9 @@ def sliding_windows(
     tile
         Height and width of a window, from `tile_shape`.
     overlap
-        Part of a window that the next one covers again, in [0, 1).
+        Overlap of neighbouring windows as a share of their side, in [0, 1).
     stride
-        Of the network.
+        Stride of the network.
 
     Examples
     --------
@@ -92,7 +93,7 @@ def sliding_windows(
 
 
 def _spans(length: int, side: int, overlap: float, stride: int) -> list[slice]:
-    """Spans of one side that cover a length; the last ends with it."""
+    """Spans of equal length that cover a side; the last ends at its end."""
     step = max(stride, int(side * (1 - overlap)) // stride * stride)
     starts = [min(start, length - side) for start in range(0, length - side + step, step)]
     return [slice(start, start + side) for start in starts]
@@ -112,9 +113,9 @@ class BlendedMaps:
     """
 
     def __init__(self, classes: int, size: tuple[int, int], tile: tuple[int, int]) -> None:
-        # MONAI's Gaussian importance map; its `monai.data` takes as long to import as torch.
+        # The Gaussian importance map of MONAI, whose `monai.data` takes too long to import.
         height, width = (gaussian(side, std=_SPREAD * side) for side in tile)
-        self._importance = torch.outer(height, width).clamp(min=_LEAST_IMPORTANCE)
+        self._importance = torch.outer(height, width).clamp(min=_MIN_IMPORTANCE)
         self._sum = torch.zeros(classes, *size)
         self._weight = torch.zeros(size)
 
@@ -125,7 +126,7 @@ class BlendedMaps:
             self._weight[rows, columns] += self._importance
 
     def read(self, window: Window) -> Float:
-        """Average maps (K, h, w) of a window; 1 for the background where nothing was added."""
+        """Return the average maps (K, h, w) of a window; background 1 where nothing was added."""
         rows, columns = window
         weight = self._weight[rows, columns]
         maps = self._sum[:, rows, columns] / weight.clamp(min=torch.finfo(torch.float32).tiny)

@@ -9,7 +9,7 @@ from src_training.inference.sliding_window import Window
 
 
 class WindowResampler:
-    """`Geometry.to_original`, window by window, with the result for the whole image.
+    """Does `Geometry.to_original` window by window, with the same result as for the whole image.
 
     The bilinear resize is linear and separable. One matrix per axis (outputs x
     inputs), made by resizing the identity, represents it exactly and shows
@@ -18,7 +18,7 @@ class WindowResampler:
     Parameters
     ----------
     geometry
-        Where the prepared image lies in its original.
+        Geometry of the prepared image in its original.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -31,7 +31,7 @@ class WindowResampler:
         )
 
     def footprint(self, window: Window) -> tuple[Window, Window]:
-        """The pixels that a change in a window of the prepared image affects.
+        """Return the pixels that a change in a window of the prepared image affects.
 
         Returns
         -------
@@ -64,14 +64,14 @@ class WindowResampler:
 
 
 def _resize_matrix(inputs: int, outputs: int) -> torch.Tensor | None:
-    """Weights (outputs, inputs) of the bilinear resize; None if it changes nothing."""
+    """Weights (outputs, inputs) of the bilinear resize; None if the size does not change."""
     if inputs == outputs:
         return None
     return torch.from_numpy(resize(np.eye(inputs, dtype=np.float32)[None], (outputs, inputs))[0])
 
 
 def _axis_footprint(matrix: torch.Tensor | None, part: slice, size: int) -> tuple[slice, slice]:
-    """The outputs that depend on the inputs `part`, and before them all inputs they depend on."""
+    """All inputs of the outputs that depend on the inputs `part`, and those outputs."""
     part = slice(part.start, min(part.stop, size))
     if matrix is None:
         return part, part

@@ -1,4 +1,4 @@
-"""The cases of a run, each domain read once."""
+"""The domains of a run, and digests that detect changes of their files."""
 
 import hashlib
 import re
@@ -19,26 +19,26 @@ from src_training.data.split import split, split_note
 from src_training.errors import InputError
 
 Digests = dict[str, dict[str, dict[str, tuple[int, str]]]]
-"""Domain -> case -> ``image``, ``mask`` or ``fov`` -> bytes and SHA-256 of the file."""
+"""Domain -> case -> ``image``, ``mask`` or ``fov`` -> size in bytes and SHA-256 of the file."""
 
 _digests = TypeAdapter(Digests)
 
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything that a run reads.
+    """All domains of a run.
 
     Attributes
     ----------
     sources
-        Labelled training cases, a domain for each source of the recipe.
+        Labelled training cases, one domain for each source of the recipe.
     validation
-        Cases held out of each source, in the same order; they choose checkpoints,
+        Validation cases of each source, in the same order, for choosing checkpoints,
         calibration and thresholds.
     tests
         Domains to report on.
     unlabelled
-        Domains that join the stage ``distil`` without their masks.
+        Domains that the stage ``distil`` uses without masks.
     """
 
     sources: tuple[Domain, ...]
@@ -53,7 +53,7 @@ class RunData:
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:
-        """Median spacing of the sources' volumes in mm (slice, row, column); None without."""
+        """Median spacing of the sources' volumes in mm (slice, row, column); None if unknown."""
         spacings = [each for domain in self.sources if (each := domain.spacing) is not None]
         if not spacings:
             return None
@@ -67,15 +67,15 @@ class RunData:
         return (*held_out, *self.tests)
 
     def notes(self, slices: int) -> tuple[str, ...]:
-        """What a person should know of the domains, one sentence each.
+        """Return notes on the domains for the user, one sentence each.
 
-        How masks are read that hold no plain labels, whether validation scores flatter
+        They tell how masks without plain labels are read, whether validation scores are biased
         (see `split_note`), how many slices lack neighbours, and which masks were resampled.
 
         Parameters
         ----------
         slices
-            Neighbouring slices that make an image; see `Preprocessing`.
+            Number of neighbouring slices that make an image; see `Preprocessing`.
         """
         pairs = zip(self.sources, self.validation, strict=True)
         notes = [
@@ -85,9 +85,9 @@ class RunData:
         ]
         notes += [split_note(training, held_out) for training, held_out in pairs]
         for training in self.sources:
-            if bare := training.missing_context(slices):
+            if lacking := training.missing_context(slices):
                 notes.append(
-                    f"{training.name}: {len(bare)} of {len(training)} slices lack some of their "
+                    f"{training.name}: {len(lacking)} of {len(training)} slices lack some of their "
                     f"{slices - 1} neighbours, and the nearest slice is repeated in their place"
                 )
         for domain in (*self.sources, *self.validation, *self.tests):
@@ -98,9 +98,9 @@ class RunData:
         return tuple(dict.fromkeys(note for note in notes if note))
 
     def subset(self, training: int, validation: int, tests: int) -> Self:
-        """The first cases of each domain: so many of sources, validation and tests.
+        """Return the first cases of each domain, with the given numbers of cases.
 
-        A source whose only image is in training and in validation stays so.
+        A source whose only image serves for training and validation keeps that image for both.
         """
 
         def first(domains: Iterable[Domain], count: int) -> tuple[Domain, ...]:
@@ -130,13 +130,13 @@ def load_run_data(recipe: Recipe) -> RunData:
     Raises
     ------
     InputError
-        If a domain cannot be read, a validation case is in no source, nothing is
-        left to train on, or two domains differ in their classes.
+        If a domain cannot be read, a validation case is in no source, no training case
+        remains, or two domains differ in their classes.
     """
     sources = [load_domain(source, masks_required=True) for source in recipe.sources]
     pairs = [_split(source, recipe, sources) for source in sources]
     labelled = [_split_labelled(training, recipe) for training, _ in pairs]
-    without_masks = [others for _, others in labelled if others is not None]
+    without_masks = [unlabelled for _, unlabelled in labelled if unlabelled is not None]
     data = RunData(
         sources=tuple(training for training, _ in labelled),
         validation=tuple(held_out for _, held_out in pairs),
@@ -156,17 +156,17 @@ def load_run_data(recipe: Recipe) -> RunData:
 
 
 def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
-    """The domain that an entry of a recipe names.
+    """Load the domain of an entry of a recipe.
 
     Raises
     ------
     InputError
-        If it cannot be read, no case matches `only`, or `exclude` names none.
+        If it cannot be read, no case matches `only`, or a case of `exclude` does not exist.
     """
     if recipe.phantoms is not None:
-        made = recipe.phantoms
-        drawn = phantom_domain(made.scanner, made.images, made.size, made.seed)
-        domain = replace(drawn, name=recipe.name).without(recipe.exclude)
+        options = recipe.phantoms
+        phantoms = phantom_domain(options.scanner, options.images, options.size, options.seed)
+        domain = replace(phantoms, name=recipe.name).without(recipe.exclude)
     else:
         domain = Domain.from_folder(
             Path(recipe.folder or ""),
@@ -190,7 +190,7 @@ def load_domain(recipe: DomainRecipe, *, masks_required: bool) -> Domain:
 
 
 def _split(source: Domain, recipe: Recipe, sources: list[Domain]) -> tuple[Domain, Domain]:
-    """Training and validation cases of a source."""
+    """Split a source into training and validation cases."""
     validation = recipe.validation
     if isinstance(validation, dict):
         validation = validation[source.name]
@@ -208,7 +208,7 @@ def _split(source: Domain, recipe: Recipe, sources: list[Domain]) -> tuple[Domai
 
 
 def _names_in(source: Domain, names: list[str], sources: list[Domain]) -> list[str]:
-    """Those of the validation's names that are cases of this source."""
+    """Return the validation names that are cases of this source."""
     for name in names:
         holders = [each.name for each in sources if name in each.names]
         if len(sources) > 1 and len(holders) != 1:
@@ -223,20 +223,20 @@ def _names_in(source: Domain, names: list[str], sources: list[Domain]) -> list[s
 
 
 def _split_labelled(training: Domain, recipe: Recipe) -> tuple[Domain, Domain | None]:
-    """Training cases of a source that keep their masks, and the others, if there are any."""
+    """Split training cases into those that keep their masks and those that do not, if any."""
     if recipe.labelled == 1:
         return training, None
-    others, labelled = split(training, recipe.labelled, recipe.seed)
-    if others is labelled:
+    unlabelled, labelled = split(training, recipe.labelled, recipe.seed)
+    if unlabelled is labelled:
         raise InputError(
             f"labelled is {recipe.labelled:g}, but one image alone of {training.name} has "
             "foreground to learn from; expected two or more"
         )
-    return labelled, replace(others, name=f"{others.name}, without masks")
+    return labelled, replace(unlabelled, name=f"{unlabelled.name}, without masks")
 
 
 def digests_of(data: RunData) -> Digests:
-    """Read every file of a run once, to know it again."""
+    """Compute the size and SHA-256 of every file of a run; each file is read once."""
     domains = _files_of(data)
     listed = [files for cases in domains.values() for files in cases.values()]
     known = {file: _digest(file) for file in {each for files in listed for each in files.values()}}
@@ -250,21 +250,21 @@ def digests_of(data: RunData) -> Digests:
 
 
 def changed_cases(file: Path, data: RunData, now: Digests) -> list[str]:
-    """What of the images of a run differs from what its file of digests says, a phrase each.
+    """Return a phrase for each file of a run that differs from the saved digests.
 
-    Domains that only one of them has are left to the settings of the recipe.
+    Domains that are missing on one side are not compared: they differ because the recipe does.
 
     Parameters
     ----------
     file
         `RunDirectory.cases`; runs of former versions have none, and nothing differs then.
     data, now
-        What the run reads, and its `digests_of`.
+        Domains of the run, and their `digests_of`.
 
     Raises
     ------
     InputError
-        If the file is damaged.
+        If the file of digests is damaged.
     """
     try:
         was = _digests.validate_json(file.read_bytes())
@@ -274,40 +274,44 @@ def changed_cases(file: Path, data: RunData, now: Digests) -> list[str]:
         raise InputError(
             f"{file} is damaged; removing it resumes the run with the images as they are now"
         ) from None
-    found, paths = list[str](), _files_of(data)
+    changes, paths = list[str](), _files_of(data)
     for domain in (name for name in was if name in now):
         before, after = was[domain], now[domain]
-        found += [f"{case} of {domain} went away" for case in before if case not in after]
-        found += [f"{case} of {domain} was added" for case in after if case not in before]
+        changes += [f"{case} of {domain} went away" for case in before if case not in after]
+        changes += [f"{case} of {domain} was added" for case in after if case not in before]
         for case in (name for name in before if name in after):
-            kinds = (what for what in {**before[case], **after[case]})
-            differing = [w for w in kinds if before[case].get(w) != after[case].get(w)]
-            for what in differing:
-                path = paths[domain][case].get(what)
-                gone = "was taken away" if path is None or not path.exists() else "changed"
-                found.append(f"{path or f'the {what} of {case}'} {gone}")
-    return list(dict.fromkeys(found))
+            for kind in {**before[case], **after[case]}:
+                if before[case].get(kind) == after[case].get(kind):
+                    continue
+                path = paths[domain][case].get(kind)
+                how = "was taken away" if path is None or not path.exists() else "changed"
+                changes.append(f"{path or f'the {kind} of {case}'} {how}")
+    return list(dict.fromkeys(changes))
 
 
 def _files_of(data: RunData) -> dict[str, dict[str, dict[str, Path]]]:
-    """Domain -> case -> what a file is -> the file."""
+    """Domain -> case -> ``image``, ``mask`` or ``fov`` -> file."""
     parts = {
         "training": data.sources,
         "validation": data.validation,
         "test": data.tests,
         "unlabelled": data.unlabelled,
     }
-    return {f"{part} {each.name}": each.files for part, some in parts.items() for each in some}
+    return {
+        f"{part} {domain.name}": domain.files
+        for part, domains in parts.items()
+        for domain in domains
+    }
 
 
 def _digest(path: Path) -> tuple[int, str]:
-    """Bytes and SHA-256 of a file, or of all files of a folder."""
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
-    whole, size = hashlib.sha256(), 0
-    for each in files:
-        with suppress(OSError), each.open("rb") as content:
-            if each != path:
-                whole.update(f"{each.relative_to(path).as_posix()}\n".encode())
-            whole.update(hashlib.file_digest(content, "sha256").digest())
+    """Size in bytes and SHA-256 of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    digest, size = hashlib.sha256(), 0
+    for file in files:
+        with suppress(OSError), file.open("rb") as content:
+            if file != path:
+                digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
+            digest.update(hashlib.file_digest(content, "sha256").digest())
             size += content.tell()
-    return size, whole.hexdigest()
+    return size, digest.hexdigest()

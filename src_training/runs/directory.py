@@ -1,4 +1,4 @@
-"""Where everything of a run lies: a window, a terminal or a notebook only watches it."""
+"""The directory of a run: the paths of its files, and its lock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,19 +15,21 @@ ROLES = {
     "baseline": "student alone",
     "distilled": "student distilled",
 }
-"""The models that a run leaves, and what they are called."""
+"""Role of each model of a run -> its title."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The paths of a run; a window, a terminal or a notebook only watch them.
+    """The paths of a run.
+
+    The process of the run writes the files; windows, terminals and notebooks read them.
 
     Attributes
     ----------
     path
-        Directory of the run; need not be there yet.
+        Directory of the run; need not exist yet.
     held
-        Where this process holds it; see `locked`.
+        The lock, if this process holds it; see `locked`.
     """
 
     path: Path
@@ -35,50 +37,50 @@ class RunDirectory:
 
     @property
     def recipe(self) -> Path:
-        """The recipe, with every default written out."""
+        """The recipe, including all defaults."""
         return self.path / "recipe.yaml"
 
     @property
     def title_file(self) -> Path:
-        """The name that a person gave the run later."""
+        """File of the name that the user gave the finished run."""
         return self.path / "title.txt"
 
     @property
     def title(self) -> str:
-        """What the run is called: as a person named it later, or as its directory."""
+        """Name of the run: the one that the user gave it, or that of its directory."""
         try:
-            named = self.title_file.read_text(encoding="utf-8", errors="replace").strip()
-            return named or self.path.name
+            name = self.title_file.read_text(encoding="utf-8", errors="replace").strip()
+            return name or self.path.name
         except OSError:
             return self.path.name
 
     @property
     def asked(self) -> Path:
-        """The recipe that a new process is given, before it claims the directory with its own."""
+        """The recipe that is passed to a new process, which then writes `recipe`."""
         return self.path / "asked.yaml"
 
     @property
     def cases(self) -> Path:
-        """The files that the run reads, with their sizes and SHA-256."""
+        """Sizes and SHA-256 of the image files that the run reads."""
         return self.path / "cases.json"
 
     @property
     def events(self) -> Path:
-        """What the run said, one JSON line each."""
+        """Events of the run, as JSON lines."""
         return self.path / "events.jsonl"
 
     @property
     def model(self) -> Path:
-        """The distilled student."""
+        """Model file of the distilled student."""
         return self.path / "model.safetensors"
 
     @property
     def start(self) -> Path:
-        """The run's copies of the models that its networks start from."""
+        """Folder of copies of the models that the networks start from."""
         return self.path / "start"
 
     def start_model(self, role: str) -> Path:
-        """The run's copy of the model that its teacher or student starts from."""
+        """Path of the copy of the model that the teacher or the student starts from."""
         former = self.path / "start.safetensors"
         if role == "student" and former.exists():
             return former
@@ -86,101 +88,101 @@ class RunDirectory:
 
     @property
     def models(self) -> Path:
-        """Models of all `ROLES`."""
+        """Folder of the models of all `ROLES`."""
         return self.path / "models"
 
     def role_model(self, role: str) -> Path:
-        """The model of a role; in a run of a former version under its former name."""
+        """Path of the model of a role; in a run of a former version, its former path."""
         return _with_former_name(self.models, role, ".safetensors")
 
     @property
     def report(self) -> Path:
-        """Tables of scores."""
+        """Folder of the report."""
         return self.path / "report"
 
     def outcome(self, role: str) -> Path:
-        """How a model trained from masks alone does, an `Outcome` as JSON."""
+        """Path of the `Outcome` of a model trained from masks alone, as JSON."""
         return _with_former_name(self.report, role, ".json")
 
     def read_report(self) -> dict[str, Any]:
-        """Role -> how its model does, as JSON has it; OSError or ValueError if there is none."""
+        """Read the report: role -> outcome; OSError or ValueError if there is none."""
         content = parse_json((self.report / "report.json").read_text(encoding="utf-8"))
         return {stage_name(role): outcome for role, outcome in content.items()}
 
     @property
     def output(self) -> Path:
-        """What the process printed, where whoever started it kept that."""
+        """Output of the process, if the program that started it saves the output."""
         return self.path / "output.log"
 
     @property
     def preview_input(self) -> Path:
-        """An image (H, W) or (H, W, C) that anyone may put here, at any time."""
+        """Image (H, W) or (H, W, C) for the preview; any program may write it during the run."""
         return self.path / "preview" / "input.npy"
 
     @property
     def preview_labels(self) -> Path:
-        """Its labels (H, W) uint8 by the network in training, as of the last validation."""
+        """Labels (H, W) uint8 of the preview's image by the network as of the last validation."""
         return self.path / "preview" / "labels.npy"
 
     @property
     def control(self) -> "RunDirectory":
-        """The run whose student, without a teacher, takes as long as this one's distillation."""
+        """Control run, whose student trains without a teacher for as long as distillation took."""
         return RunDirectory(self.path.with_name(f"{self.path.name}-equal-time"))
 
     @property
     def estimate(self) -> Path:
-        """What the run was thought to cost before it began."""
+        """Estimate of the run's cost, made before the run."""
         return self.path / "estimate.json"
 
     def stage(self, name: str) -> Path:
-        """Checkpoints of a stage; in a run of a former version under its former name."""
+        """Folder of the checkpoints of a stage; in a run of a former version, its former path."""
         return _with_former_name(self.path / "stages", name)
 
     @property
     def of_former_stages(self) -> bool:
-        """Whether it is by a version that fitted one alignment network for all its students."""
+        """Whether the run is by a former version, with one alignment network for all students."""
         return self.stage("san").exists() and not self.stage("san_baseline").exists()
 
     def begun(self, stage: str) -> bool:
-        """Whether a stage has a checkpoint to go on from."""
+        """Whether a stage has a checkpoint to resume from."""
         return (self.stage(stage) / "last.safetensors").exists()
 
     def clear_halves(self) -> None:
-        """Remove what a killed process left half written; for who holds the run."""
+        """Remove temporary files of a killed process; requires the lock of the run."""
         for pattern in ("stages/**/.*", "models/.*", "start/.*"):
-            for half in self.path.glob(pattern):
-                half.unlink()
+            for temporary in self.path.glob(pattern):
+                temporary.unlink()
 
     @contextmanager
     def locked(self) -> Iterator["RunDirectory"]:
-        """Hold the run against other processes; released by the system if this one dies.
+        """Lock the run; the operating system releases the lock if this process dies.
 
         Yields
         ------
         RunDirectory
-            The same, which knows that it is held; see `require`.
+            The same directory, with `held` set; see `require`.
 
         Raises
         ------
         InputError
-            If another process holds it.
+            If another process holds the lock.
         """
         with hold(self.path) as held:
             yield replace(self, held=held)
 
     def require(self) -> None:
-        """Raise InputError if this process holds the run, and it was renamed or removed since."""
+        """Raise InputError if this process has locked the run and its folder was moved since."""
         if self.held is not None:
             self.held.require()
 
     @property
     def in_use(self) -> bool:
-        """Whether a process holds it."""
+        """Whether a process holds the lock of the run."""
         return is_held(self.path)
 
 
 def _with_former_name(folder: Path, name: str, suffix: str = "") -> Path:
-    """A path below a folder, or the one of a former name where only that exists."""
+    """Path of a name below a folder, or of its former name if only that exists."""
     path = folder / f"{name}{suffix}"
     former = STAGES[name].former_names if name in STAGES else ()
     if not path.exists():

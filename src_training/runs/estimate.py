@@ -1,4 +1,4 @@
-"""What a run will cost on this machine, from a few real steps of every stage."""
+"""Estimating time and memory of a run on this machine, from a few real steps of every stage."""
 
 import math
 import threading
@@ -29,34 +29,34 @@ _STEPS = 3
 _TRAINING_IMAGES, _VALIDATION_IMAGES, _TEST_IMAGES = 2, 1, 2
 
 _CPU_BATCH = 16
-"""From here on a processor takes as long for each patch; of fewer, each would take up to twice
-as long. A GPU is tried at the whole batch."""
+"""Maximum batch size of the trial on a CPU. From this size on, the time per patch is constant; for
+smaller batches it is up to twice as long. On a GPU the trial uses the whole batch."""
 
 _GUESS_BATCH = 2
-"""Patches of a step on noise: it has to be fast rather than exact."""
+"""Batch size of the first guess on noise, which has to be fast rather than exact."""
 
-_HELD = 10
-"""Bytes beside the channels that a training image's pixel takes: mask, field of view, places."""
+_BYTES_PER_PIXEL = 10
+"""Memory per pixel of a training image beside its channels: mask, field of view, corners."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will cost.
+    """Estimated time and memory of a run.
 
     Attributes
     ----------
     device
-        Where it was tried, as torch names it.
+        Device of the trial, as torch names it.
     memory
-        Peak bytes: of the GPU with CUDA, else of the process.
+        Peak memory in bytes: of the GPU with CUDA, else of the process.
     preparing
-        Seconds until the first stage.
+        Seconds before the first stage.
     stage_seconds
-        Stage -> seconds, validations included.
+        Stage -> seconds, including validations.
     scoring
         Seconds after the last stage, for the report.
     notes
-        What is to be known of the source, sentences; see `source_notes`.
+        Notes on the domains for the user; see `RunData.notes`.
     """
 
     device: str
@@ -68,32 +68,32 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Seconds of the whole run."""
         return self.preparing + sum(self.stage_seconds.values()) + self.scoring
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON; `seconds` too."""
+        """Convert to plain values for JSON, including `seconds`."""
         return {"seconds": self.seconds} | asdict(self) | {"notes": list(self.notes)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Estimate":
-        """From what `to_dict` made."""
+        """Create an estimate from the output of `to_dict`."""
         fields = {name: value for name, value in content.items() if name != "seconds"}
         return cls(**fields | {"notes": tuple(fields.get("notes", ()))})
 
 
 @dataclass(frozen=True)
 class EstimateProgress:
-    """How far an estimate has come.
+    """Progress of an estimate.
 
     Attributes
     ----------
     done, total
-        Parts that are measured, and all of them.
+        Number of parts that are measured, and of all parts.
     part
         Title of the part that is being measured.
     roughly
-        Seconds that the run will take, as far as is known: stages that are not measured
+        Preliminary estimate of the run's seconds. Stages that are not measured
         yet are guessed from one step of teacher and student on noise.
     """
 
@@ -109,30 +109,29 @@ def estimate(
     stopping: Callable[[], bool] = lambda: False,
     progress: Callable[[EstimateProgress], None] = lambda _progress: None,
 ) -> Estimate:
-    """Try a recipe on a few of its images, and reckon what all of it will cost.
+    """Run a few steps of a recipe on a few of its images, and extrapolate time and memory.
 
-    The first step of a stage settles caches and is left out. On a CPU a large
+    The first step of a stage is a warm-up and is not timed. On a CPU a large
     batch is cut to 16 patches, and time and memory are scaled.
 
     Parameters
     ----------
     recipe
-        What is to be run.
+        Recipe of the run.
     device
         See `find_device`.
     stopping
-        As for `distil`.
+        See `distil`.
     progress
-        Called when a part begins, and whenever `roughly` is better known.
+        Called when a part begins, and when `roughly` is updated.
 
     Raises
     ------
     InputError
-        If the recipe cannot be followed.
+        If the recipe is invalid.
     Interrupted
-        If `stopping` said so.
+        If `stopping` returned true.
     """
-    began = time.perf_counter()
     parts = len(stages_of(recipe)) + 2
     fabric = make_fabric(device, 1)
     guessed = _guess_stage_seconds(recipe, fabric)
@@ -144,6 +143,7 @@ def estimate(
     trial = _shortened(recipe, on_cpu=fabric.device.type == "cpu")
     held_out = _images(data.validation)
     trained, tried = (_images((*each.sources, *each.unlabelled)) for each in (data, few))
+    # The ratio of all prepared images to those prepared in the trial.
     prepared = (trained + held_out) / (tried + _images(few.validation))
 
     def seconds_of(stages: Mapping[str, _Times]) -> dict[str, float]:
@@ -175,7 +175,7 @@ def estimate(
 
 @dataclass
 class _Times:
-    """Of one stage of the trial: seconds of each step, of the validation, of all after it."""
+    """Seconds of one stage of the trial: of its steps, its validation, and what follows it."""
 
     steps: list[float] = field(default_factory=list)
     validation: float = 0.0
@@ -184,26 +184,26 @@ class _Times:
 
     @property
     def settled(self) -> bool:
-        """Whether a step was timed after the first, which fills caches."""
+        """Whether a step after the first, the warm-up, was timed."""
         return len(self.steps) > 1
 
     @property
     def step(self) -> float:
-        """Seconds of a step once it has settled."""
+        """Seconds of a step after the warm-up."""
         return min(self.steps[1:] or self.steps, default=0.0)
 
 
 class _Watch:
-    """Measures the times between the events of a run, as they arrive.
+    """Measures the times between the events of a run.
 
     Parameters
     ----------
     memory
-        Of the device.
+        Memory meter of the device.
     on_change
-        Called with the watch when a stage begins, is timed, or is finished.
+        Called with this object when a stage begins, is timed, or is finished.
     count
-        How many stages there are.
+        Number of stages.
 
     Attributes
     ----------
@@ -212,11 +212,11 @@ class _Watch:
     preparing
         Seconds before the first stage.
     memory_before
-        Bytes in use before the first stage.
+        Memory use in bytes before the first stage.
     last
-        When the last event arrived.
+        Time of the last event.
     finished
-        How many stages are finished.
+        Number of finished stages.
     """
 
     def __init__(
@@ -231,34 +231,34 @@ class _Watch:
 
     @property
     def part(self) -> str:
-        """Title of the stage under way, or of what comes after the last."""
+        """Title of the current stage, or of the phase after the last."""
         return "Scoring" if self.finished == self._count else STAGES[list(self.stages)[-1]].title
 
     def on_event(self, event: Event) -> None:
-        """Take the next event."""
+        """Add the time since the last event to the event's stage."""
         if not isinstance(event, StageStarted | StepDone | Validated | StageFinished):
             return
         now = time.perf_counter()
-        took, self.last = now - self.last, now
+        elapsed, self.last = now - self.last, now
         if not self.stages:
-            self.preparing = took
-            # The peak of the preparation is over.
+            self.preparing = elapsed
+            # Discard the peak of the preparation, then read the current use.
             self._memory.take()
             self.memory_before = self._memory.take()
         times = self.stages.setdefault(event.stage, _Times())
         match event:
             case StepDone():
-                times.steps.append(took)
+                times.steps.append(elapsed)
             case Validated():
-                times.validation = took
+                times.validation = elapsed
             case StageFinished():
-                times.rest, times.peak = took, self._memory.take()
+                times.rest, times.peak = elapsed, self._memory.take()
                 self.finished += 1
         self._on_change(self)
 
 
 class _Memory:
-    """The peak of the memory in use: the GPU's own count, or samples of the process."""
+    """Meter of peak memory: by CUDA's own statistics, or by sampling the process in a thread."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -276,7 +276,7 @@ class _Memory:
         self._sampler.join()
 
     def take(self) -> int:
-        """Peak bytes since the last call."""
+        """Return the peak in bytes since the last call."""
         if self._device.type == "cuda":
             peak = torch.cuda.max_memory_reserved(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -313,13 +313,15 @@ _SHARES = {
     **dict.fromkeys(("san", "san_baseline", "san_distilled"), (0.0, 1 / 3)),
     "distil": (1 / 3, 1.0),
 }
-"""Steps of teacher and student that a step of a stage costs, roughly: a forward pass is a third."""
+"""Stage -> approximate cost of its steps in training steps of teacher and of student.
+
+A forward pass counts as a third of a training step."""
 
 
 def _guess_stage_seconds(recipe: Recipe, fabric: Fabric) -> dict[str, float]:
-    """Seconds of the steps of each stage, from a step of each network on noise."""
+    """Guess the seconds of each stage from a training step of each network on noise."""
     teacher, student = 0.0, _patch_seconds(recipe, recipe.student, fabric)
-    # What a model from elsewhere takes is not known before it is measured.
+    # A teacher that is used by its outputs alone is only measured in the trial.
     if isinstance(recipe.teacher, NetworkRecipe):
         teacher = _patch_seconds(recipe, recipe.teacher, fabric)
     views = max((getattr(method, "views", 0) for method in recipe.distillation), default=0)
@@ -334,7 +336,7 @@ def _guess_stage_seconds(recipe: Recipe, fabric: Fabric) -> dict[str, float]:
 
 
 def _patch_seconds(recipe: Recipe, chosen: NetworkRecipe, fabric: Fabric) -> float:
-    """Seconds of a training step of a network for each patch, its second step of two."""
+    """Seconds per patch of a network's training step, measured on its second step."""
     network = fabric.to_device(build_segmentation_network(recipe, chosen, classes=2))
     shape = (_GUESS_BATCH, recipe.preprocessing.in_channels, recipe.patch, recipe.patch)
     noise = torch.randn(shape, device=fabric.device)
@@ -343,12 +345,12 @@ def _patch_seconds(recipe: Recipe, chosen: NetworkRecipe, fabric: Fabric) -> flo
         with fabric.autocast():
             loss = network(noise).float().square().mean()
         loss.backward()
-        float(next(network.parameters()).grad.sum())  # a GPU has finished by then
+        float(next(network.parameters()).grad.sum())  # synchronises with the GPU
     return (time.perf_counter() - began) / _GUESS_BATCH
 
 
 def _stage_seconds(recipe: Recipe, trial: Recipe, stage: str, times: _Times, cases: int) -> float:
-    """Seconds of a stage: its steps, and its validations on so many cases."""
+    """Extrapolate the seconds of a stage: its steps, and its validations on `cases` images."""
     spec = STAGES[stage]
     schedule, tried = spec.schedule_of(recipe), spec.schedule_of(trial)
     validations = max(1, math.ceil(schedule.steps / schedule.validate_every))
@@ -360,20 +362,21 @@ def _stage_seconds(recipe: Recipe, trial: Recipe, stage: str, times: _Times, cas
 def _peak(
     recipe: Recipe, trial: Recipe, watch: _Watch, data: RunData, left_out: int, device: str
 ) -> int:
-    """Peak bytes: those of the stages grow with the batch; so many more images are held."""
+    """Extrapolate peak bytes to the whole batch, and to the images that the trial left out."""
     before, peaks = watch.memory_before, []
     for stage, times in watch.stages.items():
         whole, tried = (STAGES[stage].schedule_of(each).batch for each in (recipe, trial))
         peaks.append(before + max(0, times.peak - before) * whole / tried)
     if device == "cuda":
         return int(max(peaks))
-    preparing = recipe.preprocessing
+    preprocessing = recipe.preprocessing
     pixels = (
-        preparing.diameter**2
-        if preparing.kind == "fundus"
-        else math.prod(preparing.grid_of(data.sources[0][0].size))
+        preprocessing.diameter**2
+        if preprocessing.kind == "fundus"
+        else math.prod(preprocessing.grid_of(data.sources[0][0].size))
     )
-    return int(max(peaks)) + left_out * pixels * (4 * preparing.in_channels + _HELD)
+    image_bytes = pixels * (4 * preprocessing.in_channels + _BYTES_PER_PIXEL)
+    return int(max(peaks)) + left_out * image_bytes
 
 
 def _images(domains: Iterable[Domain]) -> int:

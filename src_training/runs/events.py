@@ -1,7 +1,7 @@
-"""What a run says while it works: typed events, one JSON line each.
+"""The events of a run: typed models, one JSON line each.
 
-``docs/events.md`` writes the format down. It is versioned by `VERSION`: a later
-version may add kinds and fields, and a reader passes over those it does not know.
+``docs/events.md`` documents the format. `VERSION` is its version: a later
+version may add kinds and fields, and readers ignore those that they do not know.
 """
 
 import os
@@ -26,7 +26,7 @@ VERSION = 3
 
 
 StageName = Annotated[str, AfterValidator(stage_name)]
-"""Name of a stage; the former names of stages are read as today's."""
+"""Name of a stage; former names are converted to current ones."""
 
 
 def _now() -> str:
@@ -39,20 +39,20 @@ class _Event(BaseModel):
 
 
 class RunStarted(_Event):
-    """A process began, or resumed, the run.
+    """A process began or resumed the run.
 
     Attributes
     ----------
     version
-        Of the format, `VERSION`.
+        Version of the format; see `VERSION`.
     process, processes
-        Id of the first process in the system, and how many there are.
+        Process id of rank 0, and number of processes.
     device
-        As torch names it, such as ``cuda:0``.
+        Name of the device in torch, such as ``cuda:0``.
     precision
         See `training_precision`.
     stages
-        Names of all stages, in their order.
+        Names of all stages, in order.
     classes
         Names of the classes, background first; empty before version 3.
     """
@@ -73,9 +73,9 @@ class StageStarted(_Event):
     Attributes
     ----------
     stage
-        Its name.
+        Name of the stage.
     step, steps
-        Steps done, more than 0 where it resumes, and steps in all.
+        Number of steps done (above 0 if the stage is resumed), and number of all steps.
     """
 
     kind: Literal["stage_started"] = "stage_started"
@@ -90,11 +90,11 @@ class StepDone(_Event):
     Attributes
     ----------
     stage, step
-        Which, of which stage; the first is 1.
+        Stage, and number of the step from 1.
     total
-        The weighted sum of the losses, finite.
+        Weighted sum of the losses, finite.
     losses
-        Name -> value, unweighted, of the whole batch.
+        Loss name -> unweighted value of the whole batch.
     """
 
     kind: Literal["step_done"] = "step_done"
@@ -110,13 +110,12 @@ class Validated(_Event):
     Attributes
     ----------
     stage, step
-        After which step of which stage.
+        Stage, and number of steps done.
     score
-        More is better: mean Dice, from 0 to 1, of stages that are scored by it
-        (`StageSpec.scored_by`); minus the total loss of the others. Minus
-        infinity where it is not finite.
+        Mean Dice from 0 to 1, or minus the total loss; see `StageSpec.scored_by`. Higher is
+        better. Minus infinity if the value is not finite.
     best
-        Whether the checkpoint was kept as the best so far.
+        Whether this is the best score so far, whose checkpoint is saved.
     """
 
     kind: Literal["validated"] = "validated"
@@ -127,14 +126,14 @@ class Validated(_Event):
 
 
 class Measured(_Event):
-    """FSD between the source and test domains, by the student's own vectors.
+    """FSD between the source and each test domain, by the student's vectors.
 
     Attributes
     ----------
     stage, step
-        After which step of which stage.
+        Stage, and number of steps done.
     fsd
-        Test domain -> FSD on at most 32 patches of either side. Domains that
+        Test domain -> FSD on at most 32 patches of each side. Domains that
         cannot be read, or have fewer than two patches, are missing.
     """
 
@@ -150,9 +149,9 @@ class Previewed(_Event):
     Attributes
     ----------
     stage, step
-        By the network of which stage, after which step.
+        Stage whose network segmented the image, and number of steps done.
     file
-        Of the labels (H, W) uint8; a path below the run's directory.
+        File of the labels (H, W) uint8, relative to the run's directory.
     """
 
     kind: Literal["previewed"] = "previewed"
@@ -162,16 +161,16 @@ class Previewed(_Event):
 
 
 class BatchSplit(_Event):
-    """Memory was full: from this step on, a batch goes in parts, their gradients summed.
+    """Memory was full: from this step on, gradients are accumulated over parts of a batch.
 
     Attributes
     ----------
     stage, step
-        In which step of which stage; the first is 1.
+        Stage, and number of the step from 1.
     batch
-        Patches of a step, over all processes.
+        Batch size over all processes.
     parts
-        In how many parts each process takes its share of them.
+        Number of parts that each process splits its shard into.
     """
 
     kind: Literal["batch_split"] = "batch_split"
@@ -182,14 +181,14 @@ class BatchSplit(_Event):
 
 
 class MemoryUsed(_Event):
-    """Memory that the first process holds.
+    """Memory that the process of rank 0 uses.
 
     Attributes
     ----------
     host
-        Bytes of the computer's memory.
+        Resident memory in bytes.
     device
-        Bytes that torch has taken from the device; 0 on the CPU.
+        Bytes that torch has reserved on the device; 0 on the CPU.
     """
 
     kind: Literal["memory_used"] = "memory_used"
@@ -198,14 +197,14 @@ class MemoryUsed(_Event):
 
 
 class Noted(_Event):
-    """Something a person should know; the run goes on.
+    """A note for the user.
 
     Attributes
     ----------
     stage, step
-        After which step of which stage; 0 before the first.
+        Stage, and number of steps done.
     sentence
-        In words.
+        Text of the note.
     """
 
     kind: Literal["noted"] = "noted"
@@ -220,11 +219,11 @@ class StageFinished(_Event):
     Attributes
     ----------
     stage
-        Its name.
+        Name of the stage.
     score
-        The best, see `Validated`.
+        Best score; see `Validated`.
     seconds
-        By the clock, those before it was resumed included.
+        Wall-clock time, including that before the stage was resumed.
     """
 
     kind: Literal["stage_finished"] = "stage_finished"
@@ -239,9 +238,9 @@ class RunFinished(_Event):
     Attributes
     ----------
     model
-        File of the distilled student, below the run's directory.
+        Model file of the distilled student, relative to the run's directory.
     seconds
-        By the clock, since the last `RunStarted` alone.
+        Wall-clock time since the last `RunStarted`.
     """
 
     kind: Literal["run_finished"] = "run_finished"
@@ -255,7 +254,7 @@ class RunStopped(_Event):
     Attributes
     ----------
     reason
-        ``stopped on request``, or the error's type and message.
+        ``stopped on request``, or type and message of the error.
     """
 
     kind: Literal["run_stopped"] = "run_stopped"
@@ -280,13 +279,13 @@ _event: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="k
 
 
 class EventLog:
-    """Appends events to ``events.jsonl``; each line is complete or absent for a reader.
+    """Appends events to ``events.jsonl``, without ever leaving a partial line.
 
     Parameters
     ----------
     path
-        The file; made if missing. A torn last line of a killed process is
-        closed, so that it cannot swallow the next event.
+        The file; created if missing. If a killed process left a partial last line, a line
+        break is added, so that the next event starts on its own line.
 
     Raises
     ------
@@ -296,15 +295,15 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        partial = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
         self._path = path
-        # Unbuffered: what a full disk refused is not tried again at the close.
+        # A buffered file would try again at its close to write what a full disk has refused.
         self._file = path.open("ab", buffering=0)
-        if torn:
+        if partial:
             self._append(b"\n")
 
     def write(self, event: Event) -> None:
-        """Append one event; raises OSError, naming the file, if it cannot be written."""
+        """Append one event; raise OSError with the file's name if it cannot be written."""
         self._append(event.model_dump_json().encode() + b"\n")
 
     def close(self) -> None:
@@ -316,7 +315,7 @@ class EventLog:
         written = 0
         with naming(self._path):
             try:
-                # A disk that fills takes a part of a line before it takes nothing.
+                # When the disk becomes full, `write` first writes a part of the line, then raises.
                 while written < len(line):
                     written += self._file.write(line[written:])
             except OSError:
@@ -325,7 +324,7 @@ class EventLog:
 
 
 def read_event(line: bytes) -> Event | None:
-    """The event of a line; None where it is torn, or of a kind that is not known."""
+    """Parse the event of a line; None if the line is partial, or its kind is unknown."""
     try:
         return _event.validate_json(line)
     except ValidationError:
@@ -333,22 +332,24 @@ def read_event(line: bytes) -> Event | None:
 
 
 def iter_events(path: Path) -> Iterator[Event]:
-    """The events of a run, in order; none without the file, torn lines and unknown kinds left out.
+    """Iterate over the events of a run, in order.
+
+    Partial lines and unknown kinds are left out; a missing file has no events.
 
     Parameters
     ----------
     path
-        Its ``events.jsonl``.
+        The run's ``events.jsonl``.
     """
     if not path.exists():
         return
     with path.open("rb") as lines:
-        # By bytes: a torn line may end within a character.
+        # A partial line may end within a UTF-8 character, so lines are read as bytes.
         for line in lines:
             if (event := read_event(line.rstrip(b"\n"))) is not None:
                 yield event
 
 
 def read_events(path: Path) -> list[Event]:
-    """All events of a run; see `iter_events`."""
+    """Read all events of a run; see `iter_events`."""
     return list(iter_events(path))

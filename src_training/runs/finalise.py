@@ -1,4 +1,4 @@
-"""What a run leaves: models with their cards, and a report of how they do on every domain."""
+"""The results of a run: models with their cards, and a report of their scores on every domain."""
 
 import copy
 import json
@@ -47,23 +47,22 @@ FROM_MASKS = {
     "teacher": "teacher, from masks alone",
     "baseline": "student, from masks alone, as many steps as the distilled one",
 }
-"""Models that no distillation changes, and how they were trained."""
+"""Role of each model that is trained without distillation -> how it is trained."""
 
 _TRAINED_BY: dict[str, tuple[Role, ...]] = {
     "teacher": ("teacher",),
     "baseline": ("student",),
     "distilled": ("student", "teacher"),
 }
-"""The networks whose former training images a model of a run has learnt from."""
-
+"""Role -> networks whose pretrained weights influence the model of that role."""
 
 _ALIGNED_BY = {"teacher": "tan", "baseline": "baseline_san", "distilled": "distilled_san"}
-"""The alignment network of `Networks` that was fitted on the network of a role."""
+"""Role -> attribute of `Networks` for the alignment network of that role."""
 
 
 @dataclass
 class _Candidate:
-    """A model before its card is complete, and what has been measured of it so far."""
+    """A model whose card is not complete yet, and its measurements so far."""
 
     predictor: Predictor
     source: Vectors
@@ -81,24 +80,24 @@ def finalise(
 ) -> None:
     """Calibrate and score teacher, baseline and distilled student; write models and report.
 
-    Every image is prepared once for all three, and one domain at a time is
-    held in memory. How a model from masks alone does is not measured again
-    where a run of the same comparison has measured it. ``model.safetensors``
-    comes last: where it is, everything is.
+    Every image is prepared once for all three models, and only one domain at a time is
+    in memory. Models trained from masks alone are not scored again
+    if a run of the same comparison has scored them. ``model.safetensors``
+    is written last: if it exists, the results are complete.
 
     Parameters
     ----------
     recipe, data, networks
-        The run's, trained.
+        Recipe, data and trained networks of the run.
     directory
-        Where to write.
+        Directory to write to.
     device
-        Where to score.
+        Device to score on.
 
     Raises
     ------
     InputError
-        If an image cannot be prepared or scored; names it.
+        If an image cannot be prepared or scored; the message names it.
     OSError
         If a file cannot be written.
     """
@@ -119,8 +118,8 @@ def finalise(
         else:
             model.save(file)
             size = file.stat().st_size
-        found = _outcome(candidate, size, kinds[role])
-        outcomes[role] = replace(found, **_training(recipe, role, history))
+        outcome = _outcome(candidate, size, kinds[role])
+        outcomes[role] = replace(outcome, **_training(recipe, role, history))
         if role in FROM_MASKS:
             write_text(directory.outcome(role), json.dumps(asdict(outcomes[role])))
     report = {role: outcomes[role].to_dict() for role in ROLES}
@@ -134,17 +133,17 @@ def finalise(
 
 
 def _known_outcomes(directory: RunDirectory, domains: Sequence[str]) -> dict[str, Outcome]:
-    """How the models from masks alone do, where it was measured before on these domains.
+    """Outcomes of models trained from masks alone that were already measured on these domains.
 
-    A file that is damaged, or by a run with other domains to report on, counts as none.
+    A file that is damaged, or comes from a run with other test domains, is ignored.
     """
-    outcome, known = TypeAdapter(Outcome), {}
+    adapter, known = TypeAdapter(Outcome), {}
     for role in FROM_MASKS:
         with suppress(FileNotFoundError, ValueError):
-            found = outcome.validate_json(directory.outcome(role).read_bytes())
-            # Former versions did not say which domains they were measured on.
-            if not found.domain_kinds or found.domain_kinds.keys() >= set(domains):
-                known[role] = found
+            outcome = adapter.validate_json(directory.outcome(role).read_bytes())
+            # Former versions did not write `domain_kinds`.
+            if not outcome.domain_kinds or outcome.domain_kinds.keys() >= set(domains):
+                known[role] = outcome
     return known
 
 
@@ -156,7 +155,7 @@ def _calibrate(
     roles: Sequence[str],
     device: torch.device,
 ) -> dict[str, _Candidate]:
-    """Models calibrated on the held-out cases alone, with the vectors of the training images."""
+    """Calibrate the models on the validation cases, and encode the training images."""
     preprocessing = recipe.preprocessing
     held_out = [case for each in data.validation for case in prepare_cases(each, preprocessing)]
     sources = [(each, list(prepare_cases(each, preprocessing))) for each in data.sources]
@@ -203,10 +202,10 @@ def _model(
     if role == "teacher" and not recipe.teacher.train:
         names = " and ".join(card.name for card in starts["teacher"]) or recipe.teacher.name
         domains, method = [], f"teacher, {names} as it is"
-    # Images of the models before, and their terms, are in the weights still.
+    # The weights still depend on the images of pretrained models, and on their terms of use.
     cards = [card for each in _TRAINED_BY[role] for card in starts[each]]
     domains = [*dict.fromkeys(source for card in cards for source in card.sources), *domains]
-    blind = isinstance(network, OutputNetwork)
+    outputs_only = isinstance(network, OutputNetwork)
     card = ModelCard(
         name=recipe.name if role == "distilled" else f"{recipe.name}-{role}",
         architecture=used.name,
@@ -216,7 +215,7 @@ def _model(
         preprocessing=recipe.preprocessing,
         patch=recipe.patch,
         spacing=data.spacing,
-        semantics=None if blind else _semantic_space(alignment.encoder, recipe),
+        semantics=None if outputs_only else _semantic_space(alignment.encoder, recipe),
         sources=domains,
         method=method,
         augmentation=recipe.augmentation,
@@ -224,15 +223,15 @@ def _model(
         licence=recipe.licence,
         description=recipe.description,
     )
-    if blind:
+    if outputs_only:
         return SegmentationModel(card, network.eval())
     encoder = alignment.encoder.to(device)
-    # A copy: calibration changes its weights, and the networks are the run's.
+    # Calibration changes the weights of the model, but must not change the networks of the run.
     return SegmentationModel(card, copy.deepcopy(network).eval(), semantics=encoder.eval())
 
 
 def _start_cards(recipe: Recipe, directory: RunDirectory) -> dict[Role, list[ModelCard]]:
-    """Cards of the models that the teacher and the student started from, where they did."""
+    """Cards of the models that the teacher and the student started from, if any."""
     cards: dict[Role, list[ModelCard]] = {"teacher": [], "student": []}
     if isinstance(recipe.teacher, TeacherRecipe) and recipe.teacher.start_from is not None:
         cards["teacher"] = [read_card(directory.start_model("teacher"))]
@@ -247,7 +246,7 @@ def _start_cards(recipe: Recipe, directory: RunDirectory) -> dict[Role, list[Mod
 def _domain_kinds(
     recipe: Recipe, data: RunData, role: str, starts: dict[Role, list[ModelCard]]
 ) -> dict[str, DomainKind]:
-    """What the model of a role knows of each domain that it is scored on."""
+    """Kind of each domain that the model of a role is scored on; see `DomainKind`."""
     cards = [card for each in _TRAINED_BY[role] for card in starts[each]]
     trained = {source.name for card in cards for source in card.sources}
     kinds: dict[str, DomainKind] = {each.name: "validation" for each in data.reported}
@@ -279,9 +278,9 @@ def _score(
     candidates: dict[str, _Candidate],
     autoencoder: SemanticAutoencoder,
 ) -> None:
-    """Add how each model does on a domain."""
+    """Score each model on a domain, and add the results to the candidates."""
     cases = list(prepare_cases(domain, recipe.preprocessing))
-    # P-SAE's vectors of the masks are the same for each model.
+    # P-SAE's vectors of the masks do not depend on the model.
     masks = None
     if domain.labelled:
         masks = mask_vectors(autoencoder, domain, recipe.preprocessing, recipe.patch, cases)
@@ -299,12 +298,12 @@ def _score(
 
 
 def _distance(a: Vectors, b: Vectors) -> FSD | None:
-    """FSD, where both sides have the two vectors that it needs."""
+    """FSD if each side has at least two vectors; None otherwise."""
     return frechet_distance(a, b) if min(len(a), len(b)) > 1 else None
 
 
 def _with_metrics(candidate: _Candidate, kinds: dict[str, DomainKind]) -> SegmentationModel:
-    """The model with its scores on its card."""
+    """The model with its scores and domain kinds on its card."""
     metrics = {name: scores.to_dict()["mean"] for name, scores in candidate.scores.items()}
     model = candidate.predictor.model
     return replace(
@@ -332,7 +331,7 @@ def _outcome(candidate: _Candidate, size: int, kinds: dict[str, DomainKind]) -> 
 
 
 def _training(recipe: Recipe, role: str, history: RunHistory) -> dict[str, Any]:
-    """Whether a teacher taught the model of a role, for how many steps, and what one took."""
+    """Fields of `Outcome` on the training of a role's model."""
     stage = "distil" if role == "distilled" else role
     return {
         "taught": role == "distilled" and recipe.masks_alone is None,

@@ -1,4 +1,4 @@
-"""What a watcher knows of a run: its events read as they come, and what they add up to."""
+"""Following the events of a run, and the progress and curves that they add up to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,60 +29,61 @@ from src_training.runs.events import (
 )
 
 SCORING = "scoring"
-"""What follows the last stage: calibration, thresholds and scores."""
+"""Title of the phase after the last stage: calibration, thresholds and scores."""
 
 
 class RunFollower:
-    """Reads a run's events from where it left off.
+    """Reads the new events of a run at each call.
 
     Parameters
     ----------
     folder
-        The run's directory; need not be there yet.
+        Directory of the run; need not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = RunDirectory(folder).events
-        self._read = 0
+        self._offset = 0
 
     def poll(self, limit: int = 500) -> list[Event]:
-        """At most `limit` events that were written whole since the last call.
+        """Return at most `limit` new events, in order.
 
-        Begins again where the file has become shorter; empty while it is missing.
+        Starts again from the first event if the file has become shorter, and returns an
+        empty list while it is missing.
         """
         events: list[Event] = []
         try:
             with self._path.open("rb") as file:
-                if self._path.stat().st_size < self._read:
-                    self._read = 0
-                file.seek(self._read)
+                if self._path.stat().st_size < self._offset:
+                    self._offset = 0
+                file.seek(self._offset)
                 while len(events) < limit and (line := file.readline()).endswith(b"\n"):
-                    self._read += len(line)
+                    self._offset += len(line)
                     if (event := read_event(line)) is not None:
                         events.append(event)
         except FileNotFoundError:
-            self._read = 0
+            self._offset = 0
         return events
 
 
 @dataclass
 class StageProgress:
-    """How far a stage is.
+    """Progress of a stage.
 
     Attributes
     ----------
     name
-        One of `STAGES`, or of those that the run named.
+        Name of the stage, from `STAGES` or from the run's events.
     state
-        ``waiting``, ``running`` (begun and not done, whether or not a process
-        is at it) or ``done``.
+        ``waiting``, ``running`` (begun and not done, even if its process has ended)
+        or ``done``.
     step, steps
-        Steps done, and to do in all; 0 of 0 before it begins, and where the
-        run took it over from another.
+        Steps done, and all steps; zeros before it begins, and if the
+        run copied its result from another run.
     seconds
-        Spent on it, up to its last event.
+        Training time up to its last event.
     score
-        The best on the source's validation split; None before the first.
+        Best score on the source's validation split; None before the first.
     """
 
     name: str
@@ -95,14 +96,16 @@ class StageProgress:
 
 @dataclass
 class Series:
-    """Values by step; a step said again takes the place of all from it on.
+    """Values by step, such as a loss curve.
+
+    A resumed run may repeat steps: adding a step removes the values at and after it.
 
     Attributes
     ----------
     steps
-        Rising.
+        Steps, ascending.
     values
-        One for each.
+        Value at each step.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -119,7 +122,7 @@ class Series:
 
 @dataclass
 class _Pace:
-    """How fast the running stage goes, in the process that is at it."""
+    """First and last step of the running stage in its current process, for its speed."""
 
     step: int
     time: float
@@ -132,33 +135,33 @@ class _Pace:
 
 
 class RunHistory:
-    """Everything that a run's events add up to.
+    """Progress, curves and notes of a run, accumulated from its events.
 
     Attributes
     ----------
     stages
-        Every stage by name, in order.
+        Stage name -> progress, in order.
     losses
-        Stage -> loss -> values, unweighted; ``total`` is their weighted sum.
+        Stage -> loss -> unweighted values; ``total`` is their weighted sum.
     scores
         Stage -> scores on the source's validation split.
     fsd
-        Test domain -> distance to the source, by the steps of ``distil``.
+        Test domain -> distance to the source, by step of ``distil``.
     device, precision, process, processes
-        What the last process to begin said; empty and 0 before.
+        Fields of the last `RunStarted`; empty or 0 before it.
     memory
-        Bytes in use, of the computer and of the device; None before the first.
+        Memory use of the computer and of the device in bytes; None before the first event.
     preview
-        Stage, step and file (below the run's directory) of the last preview.
+        Stage, step and file (relative to the run's directory) of the last preview.
     notes
-        What a person should know, a sentence each.
+        Notes for the user, one sentence each.
     intervals
-        Stage -> seconds from one step to the next, validations left out.
+        Stage -> seconds of its steps, validations left out.
     state
         ``waiting`` before the first event, then ``running``, ``finished`` or
-        ``stopped`` as the run said itself; see `run_state` for one that died.
+        ``stopped`` according to the events; see `run_state` for runs whose process died.
     stop_reason
-        Why it stopped.
+        Reason of the last stop.
     """
 
     def __init__(self) -> None:
@@ -181,19 +184,19 @@ class RunHistory:
         self._pace: _Pace | None = None
 
     def step_seconds(self, stage: str) -> float | None:
-        """Median seconds from one step of a stage to the next; None where none was timed."""
+        """Median seconds of a step of a stage; None if none was timed."""
         intervals = self.intervals.get(stage)
         return median(intervals) if intervals else None
 
     def read(self, path: Path) -> Event | None:
-        """Take every event of an ``events.jsonl``; the last of them, None where there is none."""
+        """Take every event of an ``events.jsonl``, and return the last one, if there is any."""
         event = None
         for event in iter_events(path):
             self.take(event)
         return event
 
     def take(self, event: Event) -> None:
-        """Take the next event."""
+        """Update the history by the next event."""
         self._pass_time(event)
         if isinstance(event, StepDone):
             if self._last_step is not None:
@@ -236,7 +239,7 @@ class RunHistory:
 
     @property
     def position(self) -> tuple[str, int, int]:
-        """The last stage begun, its steps done, and its steps in all.
+        """Name of the current stage, its steps done, and all its steps.
 
         `SCORING` and zeros after the last stage; an empty name and zeros before
         the first stage and at the end of the run.
@@ -249,7 +252,7 @@ class RunHistory:
         return begun[-1].name, begun[-1].step, begun[-1].steps
 
     def stage_seconds_left(self) -> float | None:
-        """Seconds that the running stage will take yet; None before its second step."""
+        """Return the remaining seconds of the running stage; None before its second step."""
         running = self._running()
         pace = self._pace.seconds_a_step() if self._pace is not None else None
         if running is None or pace is None:
@@ -257,20 +260,18 @@ class RunHistory:
         return pace * (running.steps - running.step)
 
     def seconds_left(self, estimate: Mapping[str, float] | None = None) -> float | None:
-        """Seconds that the whole run will take yet.
+        """Return the remaining seconds of the whole run.
 
         Parameters
         ----------
         estimate
-            Seconds that each part of the run was thought to take: stages by
-            name, and whatever follows them. Those that wait are taken to be
-            off by as much as those that are done.
+            Estimated seconds of each stage by name, and of the phases after the stages. Entries
+            of stages that wait are scaled by how much longer the finished ones took.
 
         Returns
         -------
         float or None
-            None where the estimate lacks a stage that waits, or, without an
-            estimate, where a stage waits at all.
+            None if a stage is waiting for which there is no estimate.
         """
         if self.state == "finished":
             return 0.0
@@ -280,36 +281,36 @@ class RunHistory:
         if any(name not in known for name in waiting):
             return None
         after = sum(seconds for name, seconds in known.items() if name not in begun)
-        running, left = self._running(), self.stage_seconds_left()
-        if running is not None and left is None:
+        running, remaining = self._running(), self.stage_seconds_left()
+        if running is not None and remaining is None:
             if running.name not in known:
                 return None
-            left = max(0.0, known[running.name] - running.seconds)
-        return after * self._slowness(known) + (left or 0.0)
+            remaining = max(0.0, known[running.name] - running.seconds)
+        return after * self._slowdown(known) + (remaining or 0.0)
 
-    def _slowness(self, estimate: Mapping[str, float]) -> float:
-        """How many times longer the stages that are done took than was thought."""
+    def _slowdown(self, estimate: Mapping[str, float]) -> float:
+        """Ratio of actual to estimated time of the finished stages; 1 if unknown."""
         done = [
             stage
             for name, stage in self.stages.items()
             if stage.state == "done" and stage.steps and name in estimate
         ]
-        thought = sum(estimate[stage.name] for stage in done)
-        took = sum(stage.seconds for stage in done)
-        return took / thought if thought > 0 and took > 0 else 1.0
+        estimated = sum(estimate[stage.name] for stage in done)
+        actual = sum(stage.seconds for stage in done)
+        return actual / estimated if estimated > 0 and actual > 0 else 1.0
 
     def _running(self) -> StageProgress | None:
         return next((stage for stage in self.stages.values() if stage.state == "running"), None)
 
     def _stage(self, name: str) -> StageProgress:
-        """The stage of that name; one of a later version joins the others."""
+        """The stage of that name; unknown ones, as of a later version, are added."""
         return self.stages.setdefault(name, StageProgress(name))
 
     def _begin(self, event: StageStarted) -> None:
         stage = self._stage(event.stage)
         for earlier in takewhile(lambda other: other is not stage, self.stages.values()):
-            # What comes before is there: taken over from another run, or killed between its
-            # last checkpoint and its last word.
+            # An earlier stage may lack its last event: it was copied from another run, or the
+            # process was killed after its last checkpoint.
             earlier.state = "done"
         stage.state, stage.step, stage.steps = "running", event.step, event.steps
 
@@ -319,17 +320,17 @@ class RunHistory:
         for name, value in {**event.losses, "total": event.total}.items():
             losses.setdefault(name, Series()).add(event.step, value)
         if self._pace is None:
-            # The first step also pays for what is set up once.
+            # The pace is measured from the end of the first step, which includes warm-up costs.
             self._pace = _Pace(event.step, self._now, event.step, self._now)
         self._pace.last_step, self._pace.last_time = event.step, self._now
 
     def _pass_time(self, event: Event) -> None:
-        """Give the time since the last event to the stage that runs."""
-        former, self._now = self._now, _seconds(event.time, self._now)
+        """Add the time since the last event to the running stage."""
+        previous, self._now = self._now, _seconds(event.time, default=self._now)
         if isinstance(event, RunStarted | StageStarted | StageFinished):
             self._pace = None
         elif self.state == "running" and (running := self._running()) is not None:
-            running.seconds += max(0.0, self._now - former)
+            running.seconds += max(0.0, self._now - previous)
 
     def _note(self, event: BatchSplit | Noted) -> None:
         sentence = event.sentence if isinstance(event, Noted) else split_in_words(event)
@@ -338,16 +339,16 @@ class RunHistory:
 
 
 def split_in_words(event: BatchSplit) -> str:
-    """One sentence on a batch that goes in parts."""
+    """Describe a split of a batch in one sentence."""
     return (
         f"Memory was full at step {event.step} of {event.stage}: its batch of {event.batch} "
         f"goes in {event.parts} parts, their gradients summed."
     )
 
 
-def _seconds(time: str, otherwise: float) -> float:
-    """Seconds since the epoch of an event's time."""
+def _seconds(time: str, default: float) -> float:
+    """Seconds since the epoch of an event's time; `default` if it is invalid."""
     try:
         return datetime.fromisoformat(time).timestamp()
     except ValueError:
-        return otherwise
+        return default

@@ -1,6 +1,6 @@
-"""The models of a person, in one list: shipped ones, those of finished runs, and model files.
+"""The user's models in one list: shipped models, models of finished runs, and model files.
 
-Nothing here loads torch: a window lists models at its start.
+This module does not import torch, because the window lists models when it opens.
 """
 
 import os
@@ -28,12 +28,12 @@ _DATA = user_data_path("napari-msankd", appauthor=False)
 
 
 def runs_folder() -> Path:
-    """Folder of the runs: ``MSANKD_RUNS``, or one among the person's own data."""
+    """Folder of the runs: ``MSANKD_RUNS``, or a folder in the user's data directory."""
     return Path(os.environ.get("MSANKD_RUNS") or _DATA / "runs").expanduser()
 
 
 def models_folder() -> Path:
-    """Folder of the model files: ``MSANKD_MODELS``, or one among the person's own data."""
+    """Folder of the model files: ``MSANKD_MODELS``, or a folder in the user's data directory."""
     return Path(os.environ.get("MSANKD_MODELS") or _DATA / "models").expanduser()
 
 
@@ -44,27 +44,27 @@ class ModelEntry:
     Attributes
     ----------
     path
-        The model file.
+        Path of the model file.
     origin
         ``shipped``, ``run`` or ``file``.
     name
-        Name in the list: of the file, or of the run.
+        Name in the list: that of the file or of the run.
     role
-        Of a run's model: ``teacher``, ``baseline`` or ``distilled``; else empty.
+        Role in its run: ``teacher``, ``baseline`` or ``distilled``; empty without a run.
     better
-        Of a run's model: whether it has the higher Dice of the two students.
+        Whether it has the higher Dice of the two students of its run.
     created
-        ISO 8601 in UTC; empty if it is not known.
+        Time of creation, ISO 8601 in UTC; empty if unknown.
     sources
-        Names of the domains that trained it.
+        Names of the training domains.
     classes
         Names of the classes, background first.
     architecture
         Name of the network.
     dice
-        Domain -> Dice, as far as it was scored; the validation splits come first.
+        Domain -> Dice, for the domains that it was scored on; validation splits come first.
     run
-        Directory of the run that it belongs to.
+        Directory of its run, if any.
     """
 
     path: Path
@@ -81,34 +81,34 @@ class ModelEntry:
 
     @property
     def title(self) -> str:
-        """Name, and role in its run: ``"mine · distilled"``."""
+        """Name and role, as in ``"mine · distilled"``."""
         return f"{self.name} · {self.role}" if self.role else self.name
 
     @property
     def validation_dice(self) -> tuple[str, float] | None:
-        """The first validation split, and its Dice; None if there is none."""
+        """Name and Dice of the first validation split, if any."""
         return self._first(validation=True)
 
     @property
     def test_dice(self) -> tuple[str, float] | None:
-        """The first test domain, and its Dice; None if there is none."""
+        """Name and Dice of the first test domain, if any."""
         return self._first(validation=False)
 
     def _first(self, validation: bool) -> tuple[str, float] | None:
-        found = (item for item in self.dice.items() if item[0].endswith(VALIDATION) == validation)
-        return next(found, None)
+        items = (item for item in self.dice.items() if item[0].endswith(VALIDATION) == validation)
+        return next(items, None)
 
 
 @dataclass(frozen=True)
 class Library:
-    """The folders in which a person's models are looked for.
+    """The folders of the user's models.
 
     Attributes
     ----------
     runs
         Folders of runs.
     models
-        Folder of model files; it also remembers those that lie elsewhere.
+        Folder of model files, and of the list of models that were opened from other folders.
     """
 
     runs: tuple[Path, ...]
@@ -116,26 +116,26 @@ class Library:
 
     @classmethod
     def default(cls) -> "Library":
-        """The person's own folders, see `runs_folder` and `models_folder`."""
+        """The default folders; see `runs_folder` and `models_folder`."""
         return cls((runs_folder(),), models_folder())
 
     @property
     def opened(self) -> Path:
-        """A list of model files that were opened from elsewhere, one path a line."""
+        """File that lists the models and runs opened from other folders, one path a line."""
         return self.models / "opened.txt"
 
     def list_models(self) -> list[ModelEntry]:
-        """Every model: shipped, of finished runs (the newest first), and files by name.
+        """List all models: shipped ones, those of finished runs (newest first), files by name.
 
         Files that are no model of this package are left out; see `unreadable`.
         """
         shipped = [_entry(path, "shipped", path.stem) for path in shipped_models().values()]
-        own = [entry for run in self._finished_runs() for entry in run_models(run)]
-        single = [_entry(path, "file", path.stem) for path in self._files()]
-        return [entry for entry in (*shipped, *own, *single) if entry is not None]
+        of_runs = [entry for run in self._finished_runs() for entry in run_models(run)]
+        files = [_entry(path, "file", path.stem) for path in self._files()]
+        return [entry for entry in (*shipped, *of_runs, *files) if entry is not None]
 
     def unreadable(self) -> list[str]:
-        """One sentence for each file in the list that is no model of this package."""
+        """Return one sentence for each listed file that is no model of this package."""
         return [
             f"{path}: not a model file written by msankd"
             for path in self._files()
@@ -143,7 +143,7 @@ class Library:
         ]
 
     def remember(self, path: Path) -> None:
-        """Keep a run, or a model file with all of its run, that lies elsewhere in the list."""
+        """Add a run, a model file, or the run of a model file to the list of opened models."""
         path = path.absolute()
         run = run_of(path)
         if run is not None:
@@ -155,36 +155,36 @@ class Library:
             self._write_opened([*self._opened(), run or path])
 
     def opened_runs(self) -> list[Path]:
-        """Directories of the runs that were opened from elsewhere and are still there."""
+        """Return the directories of runs opened from other folders that still exist."""
         runs = (run_of(path) for path in self._opened())
         return list(dict.fromkeys(run for run in runs if run is not None))
 
     def forget(self, entry: ModelEntry) -> None:
-        """Take a model that lies elsewhere, with all of its run, off the list; files stay."""
-        gone = entry.run or entry.path
-        self._write_opened([path for path in self._opened() if (run_of(path) or path) != gone])
+        """Remove a model from another folder, or its whole run, from the list; keep the files."""
+        removed = entry.run or entry.path
+        self._write_opened([path for path in self._opened() if (run_of(path) or path) != removed])
 
     def is_elsewhere(self, entry: ModelEntry) -> bool:
-        """Whether an entry was opened from a folder that is not looked in."""
+        """Whether an entry was opened from a folder that is not one of the library."""
         if entry.run is not None:
             return not self._is_inside(entry.run)
         return entry.origin == "file" and entry.path.parent != self.models.absolute()
 
     def rename(self, entry: ModelEntry, name: str) -> Path:
-        """Give a model file, or all models of a run, another name.
+        """Rename a model file, or a run with all its models.
 
-        A run keeps its directory, which its recipe may point into.
+        The directory of a run is not renamed, because its recipe may refer to it.
 
         Returns
         -------
         Path
-            Where the model is now.
+            New path of the model.
 
         Raises
         ------
         InputError
-            If the model ships with the package, or the name is empty, taken, or none
-            that a file can have.
+            If the model ships with the package, or the name is empty, in use, or not
+            valid for a file.
         """
         name = name.strip()
         if fault := name_fault(name):
@@ -205,12 +205,12 @@ class Library:
         return target
 
     def removable(self, entry: ModelEntry) -> Path:
-        """What has to go if a model is deleted: its file, or the directory of its run.
+        """Return the path to delete with a model: its file, or the directory of its run.
 
         Raises
         ------
         InputError
-            If the model ships with the package, or a process is at its run.
+            If the model ships with the package, or its run is in progress.
         """
         if entry.origin == "shipped":
             raise InputError(f"{entry.name} comes with the package; it cannot be deleted")
@@ -225,18 +225,18 @@ class Library:
 
     def _finished_runs(self) -> list[Path]:
         inside = [run for root in self.runs for run in root.absolute().glob("*")]
-        found = {}
+        modified = {}
         for run in (*inside, *self.opened_runs()):
             try:
-                found[run] = RunDirectory(run).model.stat().st_mtime
+                modified[run] = RunDirectory(run).model.stat().st_mtime
             except OSError:  # not finished, or gone
                 continue
-        return sorted(found, key=lambda run: -found[run])
+        return sorted(modified, key=lambda run: -modified[run])
 
     def _files(self) -> list[Path]:
-        own = sorted(self.models.absolute().glob(f"*{SUFFIX}"), key=lambda path: path.stem.lower())
+        files = self.models.absolute().glob(f"*{SUFFIX}")
         opened = [path for path in self._opened() if run_of(path) is None and path.exists()]
-        return [*own, *opened]
+        return [*sorted(files, key=lambda path: path.stem.lower()), *opened]
 
     def _opened(self) -> list[Path]:
         try:
@@ -251,45 +251,45 @@ class Library:
 
 
 def run_models(run: Path) -> list[ModelEntry]:
-    """The models of a finished run: the better student first, then the other, then the teacher."""
+    """List the models of a finished run: the better student, the other student, the teacher."""
     directory = RunDirectory(run)
     verdict = run_verdict(run)
     better = "distilled" if verdict is None else verdict.better
     roles = dict.fromkeys([better, "distilled", "baseline", "teacher"])
-    found = []
+    entries = []
     for role in roles:
         path = directory.role_model(role)
         if role == "distilled" and directory.model.exists():
             path = directory.model
         is_better = verdict is not None and not verdict.tied and role == better
-        found.append(_entry(path, "run", directory.title, role, is_better, run))
-    return [entry for entry in found if entry is not None]
+        entries.append(_entry(path, "run", directory.title, role, is_better, run))
+    return [entry for entry in entries if entry is not None]
 
 
 def run_of(model: Path) -> Path | None:
-    """The run that a model file, or the directory itself, is of; None for a file by itself."""
-    above = model.parent
-    folders = (model, above, above.parent if above.name == "models" else above)
+    """Return the run of a model file, or of the run's directory itself; None without a run."""
+    parent = model.parent
+    folders = (model, parent, parent.parent if parent.name == "models" else parent)
     return next((run for run in folders if RunDirectory(run).recipe.exists()), None)
 
 
 def run_verdict(run: Path) -> Verdict | None:
-    """Which student of a finished run is better; None without a report that says so.
+    """Tell which student of a finished run is better; None without a readable report.
 
-    Its gain is compared with that of its control at equal time, where that was trained.
+    The gain is compared with that of the control at equal time, if that was trained.
     """
     directory = RunDirectory(run)
-    own, control = _stamp(directory), _stamp(directory.control)
-    return None if own is None else _verdict(directory, own, control)
+    stamp, control = _stamp(directory), _stamp(directory.control)
+    return None if stamp is None else _verdict(directory, stamp, control)
 
 
 def better_student(run: Path) -> Path:
-    """The model file of the better student of a finished run.
+    """Return the model file of the better student of a finished run.
 
     Raises
     ------
     InputError
-        If the run has left no student; it has not finished.
+        If there is no model of a student, because the run has not finished.
     """
     students = (entry.path for entry in run_models(run) if entry.role != "teacher")
     if (path := next(students, None)) is None:
@@ -301,19 +301,19 @@ _Stamp = tuple[int, int]
 
 
 def _stamp(directory: RunDirectory) -> _Stamp | None:
-    """Time and size of a report; None where there is none."""
+    """Modification time and size of a report; None if there is no report."""
     try:
-        found = (directory.report / "report.json").stat()
+        status = (directory.report / "report.json").stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=512)
-def _verdict(directory: RunDirectory, _own: _Stamp, control: _Stamp | None) -> Verdict | None:
+def _verdict(directory: RunDirectory, _stamp: _Stamp, control: _Stamp | None) -> Verdict | None:
     try:
-        beside = directory.control.read_report() if control else None
-        return judge(directory.read_report(), beside)
+        control_report = directory.control.read_report() if control else None
+        return judge(directory.read_report(), control_report)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -326,12 +326,12 @@ def _entry(
     better: bool = False,
     run: Path | None = None,
 ) -> ModelEntry | None:
-    """The entry of a model file; None where it is none of ours, or gone."""
+    """The entry of a model file; None if it is gone, or no model of this package."""
     try:
-        stamp = path.stat()
-        card = _card(path, stamp.st_mtime_ns, stamp.st_size)
+        status = path.stat()
+        card = _card(path, status.st_mtime_ns, status.st_size)
         return None if card is None else _entry_of(card, path, origin, name, role, better, run)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # anything may stand in it
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # invalid values in the card
         return None
 
 
@@ -364,7 +364,7 @@ def _entry_of(
 
 @lru_cache(maxsize=2048)
 def _card(path: Path, _modified: int, _size: int) -> dict[str, Any] | None:
-    """The card in the header of a model file, as plain values; None where there is none."""
+    """The card in the header of a model file, as plain values; None if there is none."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

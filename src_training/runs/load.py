@@ -1,4 +1,4 @@
-"""The networks of a run from its checkpoints: no domain is read, nothing is trained."""
+"""Loading the networks of a run from its checkpoints, without reading its images."""
 
 from pathlib import Path
 
@@ -16,29 +16,30 @@ from src_training.training.builders import Networks, build_segmentation_network,
 from src_training.training.checkpoint import load_checkpoint, snapshot_files
 
 _REFITTED = ("san_baseline", "san_distilled")
-"""Stages whose alignment networks are fitted for the report alone."""
+"""Stages whose alignment networks are only used for the report."""
 
 
 def load_networks(run: Path) -> Networks:
-    """The networks of a run, each by its best validation so far.
+    """Load the networks of a run, each from its best checkpoint so far.
 
     They are on the CPU and in evaluation mode.
 
     Raises
     ------
     InputError
-        If the directory holds no run, a stage has not come to its first
-        validation, or a checkpoint is broken; the message names it.
+        If the directory contains no run, a stage has not been validated
+        yet, or a checkpoint is broken; the message names it.
     """
     directory = RunDirectory(Path(run))
     recipe, classes = _recipe_and_classes(directory)
-    # Whoever else draws in this process goes on as if nothing had been built here.
+    # Initialising the networks must not change the state of torch's global generator.
     with drawing(recipe.seed):
         networks = Networks.build(recipe, classes)
     for spec in stages_of(networks.recipe):
         path = directory.stage(spec.name) / "best.safetensors"
         if not path.exists() and spec.name in _REFITTED:
-            # Of a run under way, or by a former version: the student's is the nearest.
+            # Missing in runs that have not finished and in those of former versions: use the
+            # student's alignment network instead.
             path = directory.stage("san") / "best.safetensors"
         if not path.exists():
             raise InputError(
@@ -50,7 +51,7 @@ def load_networks(run: Path) -> Networks:
 
 
 def load_pair(run: Path) -> TeacherStudentPair:
-    """The teacher and the distilled student of a run; errors as `load_networks`."""
+    """Load the teacher and the distilled student of a run; raises as `load_networks`."""
     networks = load_networks(run)
     recipe = networks.recipe
     if recipe.teacher.outputs_only:
@@ -71,17 +72,17 @@ def load_pair(run: Path) -> TeacherStudentPair:
 
 
 def snapshots(run: Path) -> list[int]:
-    """Steps of the stage ``distil`` of which the run has snapshots, rising; empty without a run."""
+    """Return the steps of ``distil`` with snapshots, ascending; empty without a run."""
     return list(snapshot_files(RunDirectory(Path(run)).stage("distil")))
 
 
 def load_snapshot(run: Path, step: int) -> SegmentationNetwork:
-    """The distilled student after so many steps, on the CPU and in evaluation mode.
+    """Load the distilled student after a number of steps, on the CPU and in evaluation mode.
 
     Raises
     ------
     InputError
-        If the directory holds no run, or the snapshot of that step is missing
+        If the directory contains no run, or the snapshot of that step is missing
         or broken.
     """
     directory = RunDirectory(Path(run))
@@ -97,7 +98,7 @@ def load_snapshot(run: Path, step: int) -> SegmentationNetwork:
 
 
 def _recipe_and_classes(directory: RunDirectory) -> tuple[Recipe, int]:
-    """The recipe of a run, and how many classes its networks have."""
+    """Read the recipe of a run and the number of classes of its networks."""
     if not directory.recipe.is_file():
         raise InputError(f"{directory.path}: there is no run; expected recipe.yaml in it")
     recipe = Recipe.load(directory.recipe)
@@ -105,11 +106,11 @@ def _recipe_and_classes(directory: RunDirectory) -> tuple[Recipe, int]:
 
 
 def _class_count(directory: RunDirectory, recipe: Recipe) -> int:
-    """How many classes the networks of a run have, background included."""
+    """Number of classes of the networks of a run, background included."""
     for event in iter_events(directory.events):
         if isinstance(event, RunStarted) and event.classes:
             return len(event.classes)
-    # Runs by former versions did not write it down.
+    # Events of former versions do not contain the classes.
     if directory.model.exists():
         return len(read_card(directory.model).classes)
     return len(load_domain(recipe.sources[0], masks_required=True).classes)

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: events, memory, previews, FSD from sources to targets."""
+"""Callbacks that report on a run: events, memory, previews, and FSD to test domains."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -43,23 +43,27 @@ from src_training.training.stages.base import Stage
 from src_training.training.stages.distillation import DistillationStage
 
 PATCHES = 32
-"""Most patches of a domain that FSD is measured on while a run trains."""
+"""Maximum number of patches of a domain for measuring FSD during a run."""
 
 MEMORY_SECONDS = 2.0
-"""Least time from one `MemoryUsed` to the next."""
+"""Minimum time between two `MemoryUsed` events."""
 
-_CASES = 8
+_MAX_CASES = 8
+"""Maximum number of cases of a test domain for measuring FSD during a run."""
+
 _PREVIEW_SHARE, _PREVIEW_SECONDS = 0.02, 2.0
+"""Previews may take this share of the run's time, and this number of seconds in addition."""
+
 Emit = Callable[[Event], None]
 
 
 class EventCallback(Callback):
-    """Turns what a trainer tells into events.
+    """Emits an event for each call of the training loop.
 
     Parameters
     ----------
     emit
-        Takes them.
+        Called with each event.
     """
 
     def __init__(self, emit: Emit) -> None:
@@ -87,14 +91,14 @@ class EventCallback(Callback):
 
 
 class MemoryCallback(Callback):
-    """Tells the memory of this process now and then, after a step.
+    """Reports the memory use of this process after steps, at most every `MEMORY_SECONDS`.
 
     Parameters
     ----------
     device
-        Whose memory is read beside the computer's own.
+        Device whose memory is reported with that of the computer.
     emit
-        Takes `MemoryUsed`.
+        Called with `MemoryUsed`.
     """
 
     def __init__(self, device: torch.device, emit: Emit) -> None:
@@ -111,7 +115,7 @@ class MemoryCallback(Callback):
         self._emit(MemoryUsed(host=self._process.memory_info().rss, device=self._on_device()))
 
     def _on_device(self) -> int:
-        """Bytes that torch has taken from the device; 0 for the CPU."""
+        """Bytes that torch has reserved on the device; 0 for the CPU."""
         if self._device.type == "cuda":
             return torch.cuda.memory_reserved(self._device)
         return torch.mps.driver_allocated_memory() if self._device.type == "mps" else 0
@@ -119,7 +123,7 @@ class MemoryCallback(Callback):
 
 @dataclass(frozen=True, eq=False)
 class _PreviewImage:
-    """The preview's image as it was last read."""
+    """The preview's image, with modification time and size of its file."""
 
     stamp: tuple[int, int]
     pixels: NDArray[np.generic]
@@ -129,19 +133,19 @@ class _PreviewImage:
 class PreviewCallback(Callback):
     """Segments the preview's image after each validation of a segmentation network.
 
-    Previews take at most a fiftieth of the run's time, after the first
-    seconds: a validation that comes too soon after the last goes without.
+    Previews take at most a fiftieth of the run's time, plus two seconds: if they would take more,
+    a validation gets no preview.
 
     Parameters
     ----------
     recipe, directory
-        The run's.
+        Recipe and directory of the run.
     classes
         Names of the classes, background included.
     device
-        Where the networks are.
+        Device of the networks.
     emit
-        Takes `Previewed` and `Noted`.
+        Called with `Previewed` and `Noted`.
     """
 
     def __init__(
@@ -158,7 +162,7 @@ class PreviewCallback(Callback):
         self._began, self._spent = time.monotonic(), 0.0
 
     def on_evaluation(self, stage: Stage, step: int) -> None:
-        """Segment the image, if there is one and the time for it."""
+        """Segment the image, if there is one and time allows."""
         began, file = time.monotonic(), self._directory.preview_input
         allowed = _PREVIEW_SECONDS + _PREVIEW_SHARE * (began - self._began)
         network = stage.segmentation_network
@@ -169,7 +173,7 @@ class PreviewCallback(Callback):
             labels = self._segment(stage.name, network, self._read(file))
             path = self._directory.preview_labels
             write_atomic(path, lambda temporary: np.save(temporary, labels))
-        # Whoever put the image there cannot end the run by it.
+        # The image comes from another program: an error in it must not end the run.
         except (ValueError, OSError, EOFError, MemoryError, RuntimeError) as error:
             sentence = f"The preview's image cannot be segmented: {_first_line(error)}"
             self._emit(Noted(stage=stage.name, step=step, sentence=sentence))
@@ -179,9 +183,9 @@ class PreviewCallback(Callback):
         self._spent += time.monotonic() - began
 
     def _read(self, file: Path) -> _PreviewImage:
-        """The image, read and prepared anew where it changed."""
-        found = file.stat()
-        stamp = (found.st_mtime_ns, found.st_size)
+        """Return the image, read again if the file has changed."""
+        status = file.stat()
+        stamp = (status.st_mtime_ns, status.st_size)
         if self._image is None or self._image.stamp != stamp:
             with file.open("rb") as content:
                 pixels = read_array(content, allow_pickle=False)
@@ -214,15 +218,15 @@ class DistanceCallback(Callback):
     Parameters
     ----------
     recipe
-        The run's.
+        Recipe of the run.
     source
-        Images of the sources, on the networks' grid.
+        Prepared images of the sources.
     targets
-        Test domains; they are read when they are first needed.
+        Test domains; read at first use.
     device
-        Where the networks are.
+        Device of the networks.
     emit
-        Takes `Measured` and `Noted`.
+        Called with `Measured` and `Noted`.
     """
 
     def __init__(
@@ -238,7 +242,7 @@ class DistanceCallback(Callback):
         self._patches: tuple[Tensor, dict[str, Tensor]] | None = None
 
     def on_evaluation(self, stage: Stage, step: int) -> None:
-        """Measure the distances by the student's own vectors."""
+        """Measure the distances with the student's vectors."""
         if not isinstance(stage, DistillationStage):
             return
         if self._patches is None:
@@ -260,12 +264,12 @@ class DistanceCallback(Callback):
             self._emit(Measured(stage=stage.name, step=step, fsd=fsd))
 
     def _read_targets(self, stage: str, step: int) -> dict[str, Tensor]:
-        """Patches of every target that can be read and has the two that FSD needs."""
+        """Read patches of every target that is readable and has at least two of them, for FSD."""
         targets = {}
         for domain in self._domains:
-            few = domain.subset(evenly_spaced(domain.names, _CASES))
+            subset = domain.subset(evenly_spaced(domain.names, _MAX_CASES))
             try:
-                cases = list(prepare_cases(few, self._recipe.preprocessing))
+                cases = list(prepare_cases(subset, self._recipe.preprocessing))
                 patches = _patches([case.image for case in cases], self._recipe.patch)
             except (InputError, OSError) as error:
                 sentence = f"FSD leaves out {domain.name}: {_first_line(error)}"
@@ -289,17 +293,17 @@ def _patches(images: Sequence[PreparedImage], side: int) -> Tensor:
 
 
 def _without_repeats(emit: Emit) -> Emit:
-    """An `emit` that passes each note on once."""
-    noted: set[str] = set()
+    """Wrap `emit` so that repeated notes are dropped."""
+    sentences: set[str] = set()
 
-    def once(event: Event) -> None:
+    def emit_once(event: Event) -> None:
         if isinstance(event, Noted):
-            if event.sentence in noted:
+            if event.sentence in sentences:
                 return
-            noted.add(event.sentence)
+            sentences.add(event.sentence)
         emit(event)
 
-    return once
+    return emit_once
 
 
 def _first_line(error: Exception) -> str:

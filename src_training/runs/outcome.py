@@ -1,4 +1,4 @@
-"""How the models of a run do, as JSON and as tables a person reads."""
+"""The report on the models of a run, as JSON and as Markdown tables."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,36 +12,36 @@ from src_training.io.tables import markdown_table, markdown_text
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one model of a run does.
+    """Size, speed and scores of one model of a run.
 
     Attributes
     ----------
     parameters, gmac
-        Size of the network, and 1e9 multiply-adds for a training patch.
+        Number of parameters, and 1e9 multiply-adds (MACs) for a training patch.
     bytes
         Size of the model file.
     threshold, own_threshold, own_statistics
-        Chosen on the validation split, see `ModelCard`.
+        Settings chosen on the validation split; see `threshold`, `per_image_threshold` and
+        `bn_mixing` of `ModelCard`.
     seconds_per_image
-        From an image to its labels, on the device of the run: median over
-        the images that were scored.
+        Median time from an image to its labels over the scored images, on the device of the run.
     scores
-        Domain -> scores; domains that lack a mask are left out.
+        Domain -> scores; domains with missing masks are left out.
     fsd
         Domain -> distance of its image vectors to those of the training
         images; domains of a single patch are left out.
     prior_fsd
-        Domain -> distance of its image vectors to its masks'.
+        Domain -> distance of its image vectors to those of its masks.
     vectors_alike
-        Whether all training images have one and the same vector, see
-        `is_collapsed`; then the distances say nothing.
+        Whether all training images have the same vector, which makes the distances
+        meaningless; see `is_collapsed`.
     domain_kinds
-        Domain -> what the model knows of it, see `DomainKind`.
+        Domain -> its part in the training of the model; see `DomainKind`.
     taught
-        Whether a teacher taught it.
+        Whether the model was distilled from a teacher.
     steps, step_seconds
-        Of the stage that trained it: how many, and the median from one to the
-        next, validations left out; None where the run has not timed them.
+        Number of steps of the stage that trained the model, and median seconds of a step without
+        validations; None if the run has not timed them.
     """
 
     parameters: int
@@ -61,7 +61,7 @@ class Outcome:
     step_seconds: float | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """As plain values, for JSON."""
+        """Convert to plain values for JSON."""
         return {
             "parameters": self.parameters,
             "gmac": self.gmac,
@@ -88,20 +88,20 @@ def as_markdown(
     notes: Sequence[str],
     verdict: str = "",
 ) -> str:
-    """The report as two tables: the models, and how each does on each domain.
+    """Format the report as two tables: the models, and their scores on each domain.
 
     Parameters
     ----------
     title
         Name of the run.
     domains
-        In the order of the table; one without masks has a distance only.
+        Domains in the order of the table; one without masks has a distance only.
     outcomes
-        Model -> how it does.
+        Model -> its size, speed and scores.
     notes
-        Sentences on what the scores can tell.
+        Sentences on how to read the scores.
     verdict
-        Which student is better, the first sentence of the page.
+        First sentence of the page, on which student is better.
     """
     models = [
         (

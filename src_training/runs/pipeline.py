@@ -1,4 +1,4 @@
-"""From a recipe and its data to trained networks: the stages in their order."""
+"""The training pipeline of a run: its stages in order."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -52,6 +52,8 @@ from src_training.training.stages.distillation import DistillationStage
 from src_training.training.trainer import fit
 
 VALIDATION_PATCHES = 32
+"""Maximum number of patches for scores of losses."""
+
 _ROLES: tuple[Role, ...] = ("teacher", "student")
 Note = Callable[[str, int, str], None]
 
@@ -62,15 +64,15 @@ class Pipeline:
     Parameters
     ----------
     recipe, data, directory
-        What to do, with which cases, and where.
+        Recipe, cases and directory of the run.
     devices
-        Processes that share each batch.
+        Number of processes that share each batch.
 
     Raises
     ------
     InputError
-        If the model to start from cannot be read or does not fit the recipe,
-        no network or distillation is as the recipe says, or a batch has fewer
+        If a model to start from cannot be read or does not match the recipe,
+        a network or distillation of the recipe is invalid, or a batch has fewer
         patches than there are devices.
     """
 
@@ -87,21 +89,21 @@ class Pipeline:
 
     @cached_property
     def training_images(self) -> list[list[PreparedImage]]:
-        """The labelled training images on the networks' grid, source by source."""
+        """The prepared labelled training images, source by source."""
         return [self._prepare([source], "required") for source in self.data.sources]
 
     @cached_property
     def unlabelled_images(self) -> list[PreparedImage]:
-        """The images without masks on the networks' grid."""
+        """The prepared images without masks."""
         return self._prepare(self.data.unlabelled, "ignored")
 
     @cached_property
     def validation_images(self) -> list[PreparedImage]:
-        """The held-out images of all sources on the networks' grid."""
+        """The prepared validation images of all sources."""
         return self._prepare(self.data.validation, "required")
 
     def prepare(self) -> None:
-        """Prepare all cases, which `run` does otherwise.
+        """Prepare all cases now, instead of in `run`.
 
         Raises
         ------
@@ -121,19 +123,23 @@ class Pipeline:
         note: Note = lambda _stage, _step, _sentence: None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> Networks:
-        """Run every stage that is not done.
+        """Run every stage that is not finished.
 
         Parameters
         ----------
         fabric
-            Owns device, precision and processes; launched.
+            Device, precision and processes; launched.
         callbacks
-            Told of every step and validation.
+            Called after every step and validation.
         note
-            Takes what a person should know of a stage: its name, the step, a
-            sentence.
+            Called with notes for the user: stage name, step and sentence.
         stopping
             See `fit`.
+
+        Returns
+        -------
+        Networks
+            The trained networks.
 
         Raises
         ------
@@ -143,7 +149,7 @@ class Pipeline:
         recipe, directory = self.recipe, self.directory
         opened = None if self._teacher is None else self._teacher.network
         networks = Networks.build(recipe, len(self.data.classes), opened)
-        self._keep_teacher(note)
+        self._save_teacher(note)
         self._start_from_pretrained(networks, note)
         labelled, semi_supervised = self.samplers()
         validation = self._validation(fabric.device)
@@ -188,8 +194,8 @@ class Pipeline:
         copy = self.directory.start_model(role)
         return load_pretrained(self.recipe, role, copy, self.data.classes)
 
-    def _keep_teacher(self, note: Note) -> None:
-        """Copy a teacher of outputs into the run, and say what it is."""
+    def _save_teacher(self, note: Note) -> None:
+        """Copy a teacher that is used by its outputs alone into the run, with its notes."""
         first = self._stages[0].name
         if self._teacher is None or not is_rank_zero():
             return
@@ -201,7 +207,7 @@ class Pipeline:
                 note(first, 0, sentence)
 
     def _start_from_pretrained(self, networks: Networks, note: Note) -> None:
-        """Fill the networks, and save the models: a file may be gone when the run is resumed."""
+        """Load pretrained weights, and copy the models in case a file is gone at a resume."""
         for role, model in self._pretrained.items():
             if model is None:
                 continue
@@ -217,7 +223,7 @@ class Pipeline:
                     note(role, 0, sentence)
 
     def samplers(self) -> tuple[Sampler, Sampler]:
-        """What stages are trained on, and what semi-supervised ones are."""
+        """Return the samplers of supervised stages and of semi-supervised stages."""
         recipe = self.recipe
         augmenter = Augmenter(recipe.augmentation, recipe.patch)
         sources = self.training_images
@@ -253,31 +259,31 @@ class Pipeline:
     def _dominance_warnings(
         self, stage: DistillationStage, sampler: Sampler, fabric: Fabric
     ) -> list[str]:
-        """Which losses dominate the masks', a sentence each."""
+        """Warnings about losses that dominate those from masks, one sentence each."""
         recipe = self.recipe
         torch.manual_seed(step_seed(recipe.seed, "balance", "start"))
         count = min(recipe.stages[stage.name].batch, SAMPLES)
         batch = stage.prepare(sampler.sample(count, stage.views, fabric.device))
-        # It takes more memory than a step; a run that a step fits goes on without it.
+        # The check needs more memory than a training step, and the run can do without it.
         try:
-            found = gradient_ratios(stage, batch, fabric)
+            ratios = gradient_ratios(stage, batch, fabric)
         except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
             return []
-        return dominance_warnings(found, recipe.distillation)
+        return dominance_warnings(ratios, recipe.distillation)
 
     def _check_batches(self, devices: int) -> None:
         for spec in self._stages:
             if not spec.in_recipe:
                 continue
-            plan = spec.schedule_of(self.recipe)
+            schedule = spec.schedule_of(self.recipe)
             halved = spec.semi_supervised and self.recipe.semi_supervised
             halved &= not self.recipe.masks_alone
             least = max(2, 2 * devices - 1) if halved else devices
-            if plan.steps and plan.batch < least:
+            if schedule.steps and schedule.batch < least:
                 raise InputError(
-                    f"stages.{spec.name}.batch is {plan.batch}; expected at least {least}, "
+                    f"stages.{spec.name}.batch is {schedule.batch}; expected at least {least}, "
                     f"one {'labelled ' if halved else ''}patch for each device"
                     f"{' and one without a mask' if halved else ''}"
                 )

@@ -1,4 +1,4 @@
-"""A run in a process of its own: how it is begun, and what it prints."""
+"""A run in its own process: command line, stop requests and output."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 def command(arguments: Sequence[str]) -> list[str]:
-    """``msankd distil`` with these arguments, by this interpreter; what it prints is UTF-8."""
+    """Command of ``msankd distil`` with these arguments, by this interpreter, printing UTF-8."""
     return [sys.executable, "-X", "utf8", "-m", "src_training", "distil", *arguments]
 
 
 def to_begin(recipe: "Recipe", folder: RunDirectory) -> list[str]:
-    """Arguments that begin a new run; its directory is made if missing.
+    """Save the recipe of a new run, and return the arguments of ``msankd distil`` for it.
 
     Parameters
     ----------
     recipe
-        What to do; its folders absolute.
+        Recipe of the run, with absolute folders.
     folder
-        Directory of the run.
+        Directory of the run; created if missing.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     recipe.save(folder.asked)
@@ -36,14 +36,15 @@ def to_begin(recipe: "Recipe", folder: RunDirectory) -> list[str]:
 
 
 def to_resume(folder: RunDirectory) -> list[str]:
-    """Arguments that go on with a run."""
+    """Return the arguments of ``msankd distil`` that resume a run."""
     return ["--resume", str(folder.path.absolute())]
 
 
 def request_stop(process: "psutil.Process | subprocess.Popen[bytes]", folder: RunDirectory) -> None:
-    """Ask the process of a run to save its steps and end: by a signal, on Windows by a file.
+    """Ask the process of a run to save its steps and end.
 
-    On Windows ``terminate`` would end it at once, and its steps would be lost.
+    This sends SIGTERM, except on Windows, where it creates a file that the process polls:
+    ``terminate`` would end the process there at once, and its unsaved steps would be lost.
     """
     if sys.platform == "win32":
         _stop_file(folder).touch()
@@ -52,7 +53,7 @@ def request_stop(process: "psutil.Process | subprocess.Popen[bytes]", folder: Ru
 
 
 def stop_request(folder: RunDirectory) -> Callable[[], bool]:
-    """Whether a stop was requested by a file from now on, as a function."""
+    """Return a function that tells whether a stop was requested by a file since this call."""
     file = _stop_file(folder)
     file.unlink(missing_ok=True)
     return file.exists
@@ -75,19 +76,19 @@ def last_line(printed: bytes) -> str:
 
 
 class Output:
-    """What is printed to a file from now on.
+    """The output that a process appends to a file from now on.
 
     Parameters
     ----------
     path
-        The file; need not be there yet.
+        The file; need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._from = path.stat().st_size if path.exists() else 0
+        self._start = path.stat().st_size if path.exists() else 0
 
     def last_line(self) -> str:
-        """The last line since then; empty if there is none."""
-        printed = self._path.read_bytes()[self._from :] if self._path.exists() else b""
+        """Return the last line that is not blank; empty if there is none."""
+        printed = self._path.read_bytes()[self._start :] if self._path.exists() else b""
         return last_line(printed)

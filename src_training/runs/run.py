@@ -1,6 +1,6 @@
-"""A run from its recipe to its report, in one directory.
+"""A run: from a recipe to trained models and their report, in one directory.
 
-Torch is imported only where a run is made: whoever looks at one does not wait for it.
+Torch is imported only inside the functions that train, because it takes seconds to import.
 """
 
 import json
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Listener = Callable[[Event], None]
 
 CHANGED_IMAGES = "--changed-images"
-"""The option of the command line to resume a run though its images changed."""
+"""Command-line option that resumes a run although its images changed."""
 
 
 def distil(
@@ -46,53 +46,54 @@ def distil(
     stopping: Callable[[], bool] = lambda: False,
     changed_images: bool = False,
 ) -> Path:
-    """Run a recipe: from a labelled source domain to a distilled student and its report.
+    """Run a recipe: train the models, score them, and write the report.
 
     Parameters
     ----------
     recipe
-        What to do.
+        Recipe of the run.
     out
-        Run directory; made if missing.
+        Directory of the run; created if missing.
     resume
-        Continue what lies there. Stages that are done are not done again.
+        Whether to continue the run in `out`. Finished stages are not repeated.
     device
         ``auto``, or a device of torch; see `find_device`.
     devices
-        GPUs to train on at once, or processes on the CPU. Beyond one, this
-        program is started again for each of the others: call it from a script
-        that does the same in each.
+        Number of GPUs to train on in parallel, or of processes on the CPU. With more than one,
+        this program is started once for each further process, so it must be a script
+        that makes the same call in each of them.
     listener
-        Takes every event, in this process.
+        Called with every event, in this process.
     stopping
-        Asked all the time; true stops the run, which can be resumed.
+        Polled during training; true stops the run, which can be resumed.
     changed_images
-        Whether to resume though images are not what they were when the run began.
+        Whether to resume although images have changed since the run began.
 
     Returns
     -------
     Path
-        The distilled student's model file.
+        Model file of the distilled student.
 
     Raises
     ------
     InputError
-        If the recipe cannot be followed, or the directory is in use, holds
-        another run or goes away, or images change.
+        If the recipe is invalid, the directory is in use, contains another run or is
+        removed, or images change during the run.
     Interrupted
-        If `stopping` said so.
+        If `stopping` returned true.
     """
     from src_training.runs.data import changed_cases, digests_of, load_run_data
     from src_training.runs.pipeline import Pipeline
     from src_training.training.distributed.launch import is_rank_zero, make_fabric
 
-    unheld = RunDirectory(Path(out))
+    unlocked = RunDirectory(Path(out))
     first = is_rank_zero()
-    with unheld.locked() if first else nullcontext(unheld) as directory:
+    with unlocked.locked() if first else nullcontext(unlocked) as directory:
         if first:
             check_directory(directory, recipe, resume)
         fabric = make_fabric(device, devices)
-        # Before anything is written: a recipe that cannot be followed claims no directory.
+        # Check data and networks before the recipe is saved, so that an invalid recipe leaves no
+        # run in the directory.
         data = load_run_data(recipe)
         pipeline = Pipeline(recipe, data, directory, devices)
         if devices > 1:
@@ -104,7 +105,7 @@ def distil(
         digests = digests_of(data)
         notes = changed_cases(directory.cases, data, digests) if resume else []
         if notes and not changed_images:
-            raise _changed(directory, notes)
+            raise _changed_images_error(directory, notes)
         if not resume:
             recipe.save(directory.recipe)
         write_text(directory.cases, json.dumps(digests))
@@ -121,7 +122,7 @@ def _run(
     stopping: Callable[[], bool],
     changes: Sequence[str] = (),
 ) -> None:
-    """Execute a pipeline; the events say how it ended, and which `changes` of images it took."""
+    """Execute a pipeline, and log its start, its end, and the `changes` of images it accepted."""
     from src_training.config.stages import stages_of
     from src_training.device import training_precision
     from src_training.training.interruption import Interrupted
@@ -163,14 +164,14 @@ def _run(
 def execute(
     pipeline: "Pipeline", fabric: "Fabric", emit: Listener, stopping: Callable[[], bool]
 ) -> None:
-    """Run the stages of a pipeline, watched, and write what a run leaves.
+    """Run the stages of a pipeline with callbacks, then write models and report.
 
     Parameters
     ----------
     pipeline, fabric
-        What to run, on which device.
+        Pipeline to run, and its device.
     emit
-        Takes every event but those of the run's start and end.
+        Called with every event except those of the run's start and end.
     stopping
         See `distil`.
     """
@@ -197,11 +198,11 @@ def execute(
     )
     networks = pipeline.run(fabric, callbacks=callbacks, note=note, stopping=stopping)
     if changes := changed_cases(directory.cases, data, digests_of(data)):
-        raise _changed(directory, changes)
+        raise _changed_images_error(directory, changes)
     finalise(recipe, data, networks, directory, fabric.device)
 
 
-def _changed(directory: RunDirectory, changes: Sequence[str]) -> InputError:
+def _changed_images_error(directory: RunDirectory, changes: Sequence[str]) -> InputError:
     return InputError(
         f"{directory.path}: since the run began, {some_names(changes)}; expected the same images, "
         f"or {CHANGED_IMAGES} beside --resume to go on with those there are now"
@@ -209,12 +210,12 @@ def _changed(directory: RunDirectory, changes: Sequence[str]) -> InputError:
 
 
 def check_directory(directory: RunDirectory, recipe: "Recipe", resume: bool) -> None:
-    """Check that a new run has its directory to itself, and a resumed one the same recipe.
+    """Check that the directory of a new run contains no run, or that a resumed run has this recipe.
 
     Raises
     ------
     InputError
-        If not; the message names the directory or the recipe.
+        If the check fails; the message names the directory or the recipe.
     """
     from src_training.config.recipe import Recipe
     from src_training.config.stages import first_difference

@@ -1,4 +1,4 @@
-"""How a run stands, from its directory alone."""
+"""The state of a run, read from its directory."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from src_training.runs.process import last_line
 
 @dataclass(frozen=True)
 class RunState:
-    """How a run stands, from its directory alone.
+    """State and progress of a run.
 
     Attributes
     ----------
     path, name
-        The directory, and the recipe's name.
+        Directory of the run, and name in its recipe.
     state
         ``running``, ``finished``, ``stopped`` (on request, by an error that
-        it reported, or not begun yet), ``died`` (it ended without a word) or
-        ``unreadable`` (its recipe is broken, or its folder closed).
+        it reported, or not begun yet), ``died`` (its process ended without an event) or
+        ``unreadable`` (the recipe is broken, or the folder is not accessible).
     stage, step, steps
-        The last stage begun, and how far it came; `SCORING` and 0 after the
-        last; empty and 0 before the first and at the end.
+        Current stage, its steps done and all its steps; `SCORING` and zeros after the
+        last stage; empty and zeros before the first stage and at the end.
     stop_reason
-        Why it stopped or died, as far as can be known.
+        Reason why it stopped or died, if known.
     """
 
     path: Path
@@ -45,17 +45,17 @@ class RunState:
 
 
 def run_state(path: Path) -> RunState:
-    """How the run in a directory stands.
+    """Return the state of the run in a directory.
 
     Raises
     ------
     InputError
-        If there is no run in it, or its recipe is no YAML or has no name.
+        If the directory contains no run, or its recipe is no YAML or has no name.
     """
     directory, history = RunDirectory(path), RunHistory()
     name, last = _name(directory.recipe), history.read(directory.events)
     if history.state in ("waiting", "running") and not directory.in_use:
-        # It may have ended between the last event that was read and now.
+        # The run may have ended after its events were read: read them again.
         history = RunHistory()
         last = history.read(directory.events)
         state, stop_reason = str(history.state), history.stop_reason
@@ -68,27 +68,28 @@ def run_state(path: Path) -> RunState:
 
 
 def find_runs(root: Path) -> list[RunState]:
-    """Every run below a folder, the one begun last first; see `RunState.state`.
+    """Return the states of all runs below a folder, the most recently begun first.
 
-    A comparison among them has its own by seed and method: ``NAME/seed-0/gkd``.
+    This includes the runs of comparisons, whose directories are ``NAME/SEED/METHOD``, such as
+    ``NAME/seed-0/gkd``.
     """
-    found = [file for deep in ("*", "*/*", "*/*/*") for file in root.glob(f"{deep}/recipe.yaml")]
-    recipes = sorted(found, key=_written, reverse=True)
+    recipes = [file for deep in ("*", "*/*", "*/*/*") for file in root.glob(f"{deep}/recipe.yaml")]
+    recipes.sort(key=_modified, reverse=True)
     return [read_state(recipe.parent) for recipe in recipes]
 
 
 def read_state(path: Path) -> RunState:
-    """How the run in a directory stands; ``unreadable`` where `run_state` raises."""
+    """Return the state of the run in a directory; ``unreadable`` if `run_state` raises."""
     try:
         return run_state(path)
-    # Whatever is in one folder, the others are listed.
+    # An error in one folder must not hide the runs in the others.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         return RunState(path, path.name, "unreadable", "", 0, 0, reason)
 
 
-def _written(file: Path) -> float:
-    """When a file was written; 0 where it is gone or closed."""
+def _modified(file: Path) -> float:
+    """Modification time of a file; 0 if it is gone or not accessible."""
     try:
         return file.stat().st_mtime
     except OSError:
@@ -96,7 +97,7 @@ def _written(file: Path) -> float:
 
 
 def _name(recipe: Path) -> str:
-    """The name in a recipe, without the rest."""
+    """Read the name in a recipe without checking its other fields."""
     try:
         content = parse_yaml(recipe.read_bytes())
     except FileNotFoundError:
@@ -110,9 +111,9 @@ def _name(recipe: Path) -> str:
 
 
 def _died(directory: RunDirectory, last: Event | None) -> tuple[str, str]:
-    """State and last words of a run that nobody is at, and whose events do not say how it ended."""
+    """State and stop reason of a run without a process and without an event on its end."""
     ended = 0.0
-    with suppress(ValueError, OverflowError):  # a time that nobody wrote
+    with suppress(ValueError, OverflowError):  # an invalid time
         ended = datetime.fromisoformat(last.time).timestamp() if last is not None else 0.0
     output = _last_line(directory.output, ended)
     if last is None and not output:
@@ -123,7 +124,7 @@ def _died(directory: RunDirectory, last: Event | None) -> tuple[str, str]:
 
 
 def _last_line(output: Path, since: float) -> str:
-    """The last line that was printed, if it was at that time or later."""
+    """The last line of the output, if it was written at that time or later; empty otherwise."""
     try:
         if output.stat().st_mtime < since:
             return ""

@@ -26,34 +26,34 @@ from src_training.seeds import step_seed
 from src_training.training.stages.base import Stage
 
 _AUTOENCODER_WIDTHS = (1, 64)
-"""Least and most channels of the P-SAE's first level, an eighth of those of its bottleneck."""
+"""Least and most channels of the P-SAE's first level; its bottleneck has eight times as many."""
 
 _AUTOENCODER_WIDTH_ALONE = 16
-"""Its channels beside a teacher of which outputs alone are used."""
+"""The same where the teacher is known by its outputs alone, and has no known bottleneck."""
 
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """Everything that the stages of a run train; each stage fills its part.
+    """All networks that the stages of a run train.
 
     Attributes
     ----------
     recipe
-        Of the run.
+        Recipe of the run.
     teacher, tan
-        The teacher and its alignment network.
+        Teacher and its alignment network.
     autoencoder
         P-SAE.
     student, san
-        The student from masks alone, from which `baseline` and `distilled`
-        start, and its alignment network, by which distillation compares vectors.
+        Student trained from masks alone, from which `baseline` and `distilled`
+        start, and its alignment network, whose vectors distillation compares.
     baseline, baseline_san
-        The student after as many further steps from masks alone as `distilled`,
-        and an alignment network of its own, by which it is reported.
+        Student trained further from masks alone, for as many steps as `distilled`,
+        and its own alignment network, used for the report.
     distilled, distilled_san
-        The student that the teacher teaches, and an alignment network of its own.
+        Student trained by distillation, and its own alignment network.
     distillations
-        What the student learns from its teacher.
+        Distillation losses between teacher and student.
     """
 
     recipe: Recipe
@@ -72,22 +72,22 @@ class Networks:
     def build(
         cls, recipe: Recipe, classes: int, teacher: SegmentationNetwork | None = None
     ) -> Self:
-        """All networks with the random weights that follow from the recipe's seed.
+        """Build all networks with random weights that depend on the recipe's seed.
 
         Parameters
         ----------
         recipe
-            Names the networks, and says how they align and distil.
+            Recipe of the run.
         classes
             Number of classes, background included.
         teacher
-            One of which the outputs alone are used, open; see `open_teacher`.
+            Teacher that is used by its outputs alone; see `open_teacher`.
 
         Raises
         ------
         InputError
-            If a network's options are not allowed, or a distillation cannot
-            teach this student.
+            If a network's options are not allowed, or a distillation does not
+            support this student.
         """
 
         def seed(role: str) -> None:
@@ -101,7 +101,8 @@ class Networks:
         tan = _alignment_network(recipe, teacher)
         seed("student")
         student = build_segmentation_network(recipe, recipe.student, classes)
-        # Fitted from the same weights, what they find in three students can be compared.
+        # All three start from the same weights, so that the vectors of the three students can be
+        # compared.
         sans = []
         for _ in range(3):
             seed("san")
@@ -127,7 +128,7 @@ class Networks:
         )
 
     def eval(self) -> Self:
-        """The same networks, in evaluation mode."""
+        """Switch all networks to evaluation mode, and return self."""
         for module in (
             self.teacher,
             self.tan,
@@ -144,7 +145,7 @@ class Networks:
 
 
 def build_stage(spec: StageSpec, networks: Networks) -> Stage:
-    """The stage of a run that a spec names; it trains its part of the networks."""
+    """Build the stage of a spec on the networks of a run."""
     module, _, function = spec.builder.partition(":")
     build = getattr(import_module(f"src_training.training.stages.{module}"), function)
     stage: Stage = build(networks)
@@ -152,13 +153,15 @@ def build_stage(spec: StageSpec, networks: Networks) -> Stage:
 
 
 def check_networks(recipe: Recipe, classes: int) -> None:
-    """Build all networks once where it takes neither time nor memory: not after hours.
+    """Check that all networks can be built and trained, before the hours of training begin.
+
+    They are built without weights, which takes neither time nor memory.
 
     Raises
     ------
     InputError
-        If there is no such network, it cannot be trained on batches this
-        small, they take more memory than is free, or a distillation cannot teach this student.
+        If a network does not exist or cannot be trained on batches this small,
+        the networks take more memory than is free, or a distillation does not support this student.
     """
     with shapes_alone():
         networks = Networks.build(recipe, classes)
@@ -179,13 +182,13 @@ def check_networks(recipe: Recipe, classes: int) -> None:
 
 def _require_memory(networks: Networks, trained: Sequence[nn.Module]) -> None:
     """InputError if the weights alone take more memory than is free, before any is allocated."""
-    modules = {n: each for n, each in vars(networks).items() if isinstance(each, nn.Module)}
-    whole = {name: _bytes(module) for name, module in modules.items()}
-    # Beside the weights of the stage that is trained lie its gradients, and the two means of Adam.
-    needed = sum(whole.values()) + 3 * max(map(_bytes, trained), default=0)
+    modules = {name: part for name, part in vars(networks).items() if isinstance(part, nn.Module)}
+    sizes = {name: _bytes(module) for name, module in modules.items()}
+    # Gradients and the two moments of Adam are as large as the trained weights.
+    needed = sum(sizes.values()) + 3 * max(map(_bytes, trained), default=0)
     free = psutil.virtual_memory().available
     if needed > free:
-        largest = max(whole, key=lambda name: whole[name])
+        largest = max(sizes, key=lambda name: sizes[name])
         raise InputError(
             f"the networks of this recipe take {needed / 1e9:.3g} GB of memory, most of it "
             f"{largest}, and {free / 1e9:.3g} GB are free; expected smaller ones: patch, latent, "
@@ -194,30 +197,30 @@ def _require_memory(networks: Networks, trained: Sequence[nn.Module]) -> None:
 
 
 def _bytes(module: nn.Module) -> int:
-    return sum(each.numel() * each.element_size() for each in module.parameters())
+    return sum(weight.numel() * weight.element_size() for weight in module.parameters())
 
 
 def load_pretrained(
     recipe: Recipe, role: Role, copy: Path, classes: tuple[str, ...]
 ) -> SegmentationModel | None:
-    """The model whose weights the teacher or the student starts from; None without one.
+    """Load the model whose weights the teacher or the student starts from; None without one.
 
     Parameters
     ----------
     recipe
-        Names the model in the `start_from` of the network.
+        Recipe whose `start_from` names the model.
     role
-        Which network.
+        Teacher or student.
     copy
-        The run's own copy of the model, read instead where it exists: the run does
-        not depend on a file that may be gone when it is resumed.
+        Path of the run's own copy of the model, which is read if it exists, because the
+        original may be gone when the run is resumed.
     classes
         Names of the classes, background included.
 
     Raises
     ------
     InputError
-        If the model cannot be read or is of another kind than the network.
+        If the model cannot be read, or does not match the network.
     """
     network = recipe.teacher if role == "teacher" else recipe.student
     if not isinstance(network, NetworkRecipe) or network.start_from is None:
@@ -239,16 +242,16 @@ def load_pretrained(
 
 
 def pretrained_notes(recipe: Recipe, role: Role, card: ModelCard) -> list[str]:
-    """What a person should know of a network that starts from a model, one sentence each.
+    """Notes for the user on a network that starts from a model, one sentence each.
 
     Parameters
     ----------
     recipe
-        Of the run.
+        Recipe of the run.
     role
-        Which network.
+        Teacher or student.
     card
-        Of the model that it starts from.
+        Card of the model that it starts from.
     """
     frozen = role == "teacher" and not recipe.teacher.train
     notes = [
@@ -283,13 +286,13 @@ def build_segmentation_network(
     built = build_network(
         network.name, recipe.preprocessing.in_channels, classes, **network.options
     )
-    # A quarter to a half faster for the students, of no account for the teacher.
+    # Speeds up the students by a quarter to a half, and makes no difference to the teacher.
     built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     return built
 
 
 def _teacher(recipe: Recipe, classes: int) -> SegmentationNetwork:
-    """The teacher with random weights; an empty one where its outputs alone are used."""
+    """The teacher with random weights, or a placeholder if its outputs alone are used."""
     if isinstance(recipe.teacher, TeacherRecipe):
         return build_segmentation_network(recipe, recipe.teacher, classes)
     return OutputNetwork(recipe.preprocessing.in_channels, classes)
@@ -313,6 +316,6 @@ def _autoencoder(recipe: Recipe, classes: int, teacher: SegmentationNetwork) -> 
 
 
 def _alignment_network(recipe: Recipe, network: SegmentationNetwork) -> AlignmentNetwork:
-    """A TAN or a SAN on the grid that its network makes of a training patch."""
+    """A TAN or a SAN for the bottleneck grid of a training patch."""
     side = recipe.patch // network.stride
     return AlignmentNetwork(network.bottleneck_channels, (side, side), recipe.latent, recipe.hidden)

@@ -1,4 +1,4 @@
-"""What a trainer tells while a stage trains."""
+"""Callbacks of the training loop."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -14,19 +14,19 @@ class Callback:
     """
 
     def on_stage_start(self, stage: str, step: int, steps: int) -> None:
-        """A stage begins; `step` is above 0 where it resumes."""
+        """Called when a stage begins; `step` is above 0 if it is resumed."""
 
     def on_batch_split(self, stage: str, step: int, batch: int, parts: int) -> None:
-        """Memory was full: from this step on the batch is taken in parts, gradients summed."""
+        """Called when memory is full: from `step` on, gradients are accumulated over `parts`."""
 
     def on_step_end(self, stage: str, step: int, total: float, losses: Mapping[str, float]) -> None:
-        """An optimisation step is done: its weighted total, and unweighted losses by name."""
+        """Called after a step, with the weighted sum of the losses and each unweighted loss."""
 
     def on_validation_end(self, stage: str, step: int, score: float, best: bool) -> None:
-        """A stage was scored (more is better); `best` if its checkpoint was replaced."""
+        """Called after a validation; a higher score is better, and `best` if it is a new best."""
 
     def on_evaluation(self, stage: "Stage", step: int) -> None:
-        """The stage stands in evaluation mode: before its first step and after a validation."""
+        """Called with the stage in evaluation mode, before its first step and after validations."""
 
     def on_stage_end(self, stage: str, score: float, seconds: float) -> None:
-        """A stage is done: its best score, and the seconds that all its steps took."""
+        """Called when a stage ends, with its best score and its training time in seconds."""

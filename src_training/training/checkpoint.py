@@ -1,4 +1,4 @@
-"""Checkpoints of a stage as safetensors files (nothing is unpickled), and snapshots among them."""
+"""Checkpoints and snapshots of a stage, as safetensors files (which need no pickle)."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from src_training.networks.weights import read_weights
 
 _HEADER, _SETTINGS = "msankd-checkpoint", "msankd-settings"
 SNAPSHOTS = 20
-"""Most snapshots of a stage."""
+"""Maximum number of snapshots of a stage."""
 
 _SNAPSHOTS, _FORMER_SNAPSHOTS = "snapshots", "kept"
 _WEIGHTS, _OPTIMISER = "weights/", "optimiser/"
@@ -30,18 +30,18 @@ _WEIGHTS, _OPTIMISER = "weights/", "optimiser/"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage has come.
+    """Training progress of a stage.
 
     Attributes
     ----------
     step
-        Steps done.
+        Number of steps done.
     score
         Best validation score so far.
     seconds
-        Time spent, over all processes that worked on it.
+        Training time, including that before the stage was resumed.
     finished
-        Whether all its steps are done.
+        Whether all steps are done.
     validated
         Step of the last validation; -1 before the first.
     """
@@ -63,46 +63,44 @@ def save_checkpoint(
     progress: Progress,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint, atomically.
+    """Write a checkpoint atomically.
 
     Parameters
     ----------
     path
-        The file.
+        File to write.
     module, optimiser, progress
-        Weights, the state of their optimiser (if any), and how far they have come.
+        Module and optimiser whose states are saved, and the progress of the stage.
     settings
-        What of the recipe they depend on; see `StageSpec.settings_of`.
+        Fields of the recipe that the weights depend on; see `StageSpec.settings_of`.
 
     Raises
     ------
     OSError
-        If it cannot be written; the former file stays whole.
+        If the file cannot be written; an existing file is then unchanged.
     """
     tensors = {_WEIGHTS + name: value for name, value in module.state_dict().items()}
     if optimiser is not None:
         for index, slots in optimiser.state_dict()["state"].items():
             for slot, value in slots.items():
                 tensors[f"{_OPTIMISER}{index}/{slot}"] = torch.as_tensor(value)
-    # Cloned one by one: views of shared memory are refused by the format.
-    whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    # Safetensors refuses tensors that share memory, so every tensor is cloned.
+    cloned = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     header = {_HEADER: json.dumps(asdict(progress))}
     if settings is not None:
         header[_SETTINGS] = json.dumps(settings)
-    content = save(whole, header)
-    write_bytes(path, content)
+    write_bytes(path, save(cloned, header))
 
 
 def load_checkpoint(
     path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None = None
 ) -> Progress:
-    """Fill a module, and an optimiser of the same parameters, from a checkpoint.
+    """Load a checkpoint into a module, and into an optimiser of the same parameters.
 
     Raises
     ------
     InputError
-        If the file is missing, broken or does not fit, or a tensor is not finite; the message
-        names it.
+        If the file is missing, broken or does not match the module, or a tensor is not finite.
     """
     progress = read_progress(path)
     weights = {_WEIGHTS + name: tensor for name, tensor in module.state_dict().items()}
@@ -117,32 +115,34 @@ def load_checkpoint(
 
 
 def read_progress(path: Path) -> Progress:
-    """The progress of a checkpoint, from its header alone.
+    """Read the progress of a checkpoint from its header.
 
     Raises
     ------
     InputError
-        If the file is missing, truncated or not one of ours.
+        If the file is missing, truncated or no checkpoint of this package.
     """
     header = _read_header(path)
     try:
         return _progress.validate_json(header[_HEADER], strict=True)
     except ValidationError as error:
-        found = first_fault(error)
+        fault = first_fault(error)
     except (KeyError, ValueError, RecursionError):
-        found = "no progress in its header"
+        fault = "no progress in its header"
     raise InputError(
-        f"{path}: the checkpoint cannot be read ({found}); expected one written by msankd"
+        f"{path}: the checkpoint cannot be read ({fault}); expected one written by msankd"
     )
 
 
 def require_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Check that a checkpoint was trained with these settings; one of a former version has none.
+    """Check that a checkpoint was trained with these settings.
+
+    Checkpoints of former versions have no settings and always pass.
 
     Raises
     ------
     InputError
-        If not; names the first field of the recipe that differs.
+        If they differ; the message names the first field that does.
     """
     header = _read_header(path)
     if _SETTINGS not in header:
@@ -173,10 +173,10 @@ def _read_header(path: Path) -> dict[str, str]:
 
 
 def snapshot_steps(schedule: StageSchedule) -> list[int]:
-    """The steps of which snapshots are written: the first, the last, and validations between.
+    """Steps at which snapshots are written: step 0, the last one, and validations in between.
 
-    At most `SNAPSHOTS`, evenly spaced; they follow from the schedule alone, so
-    that an interruption changes nothing.
+    There are at most `SNAPSHOTS`, evenly spaced. They depend on the schedule alone, so that
+    an interruption does not change them.
 
     >>> snapshot_steps(StageSchedule(steps=100, validate_every=50))
     [0, 50, 100]
@@ -194,22 +194,22 @@ def save_snapshot(
     progress: Progress,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a snapshot of a stage's weights, where its step is one of `snapshot_steps`."""
+    """Write a snapshot of a stage's weights if the step is one of `snapshot_steps`."""
     if progress.step in snapshot_steps(schedule):
         file = directory / _SNAPSHOTS / f"{progress.step}.safetensors"
         save_checkpoint(file, trained, None, progress, settings)
 
 
 def snapshot_files(directory: Path) -> dict[int, Path]:
-    """Step -> snapshot of a stage's weights, in the order of steps."""
+    """Step -> snapshot file of a stage, sorted by step."""
     folders = (_FORMER_SNAPSHOTS, _SNAPSHOTS)
     files = [file for folder in folders for file in directory.glob(f"{folder}/[0-9]*.safetensors")]
     return dict(sorted((int(file.stem), file) for file in files))
 
 
 def _expected_slots(path: Path, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Tensors of a checkpoint that fill an optimiser, as large as the parameters they belong to."""
-    parameters = [each for group in optimiser.param_groups for each in group["params"]]
+    """Name of each optimiser tensor in a checkpoint -> a tensor of the expected shape."""
+    parameters = [weight for group in optimiser.param_groups for weight in group["params"]]
     with safe_open(path, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(_OPTIMISER)]  # noqa: SIM118
     expected = {}
@@ -228,6 +228,5 @@ def _slots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     for name, tensor in tensors.items():
         if name.startswith(_OPTIMISER):
             index, slot = name.removeprefix(_OPTIMISER).split("/")
-            # An optimiser keeps what it is given: mapped, Windows could not replace the file.
-            state.setdefault(int(index), {})[slot] = tensor.clone()
+            state.setdefault(int(index), {})[slot] = tensor
     return state

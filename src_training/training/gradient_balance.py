@@ -1,4 +1,4 @@
-"""Warnings of distillations that cannot help: weak teachers, losses that dominate the masks."""
+"""Warnings about distillations that cannot help: weak teachers, and losses that dominate."""
 
 import copy
 import math
@@ -16,13 +16,13 @@ from src_training.training.stages.base import SEGMENTATION, trainable_parameters
 from src_training.training.stages.distillation import DistillationStage
 
 DOMINANCE_RATIO = 5.0
-"""Least norm of a loss's gradient, relative to that of the masks, that is warned of."""
+"""Least norm of a loss's gradient, relative to that of the masks, that causes a warning."""
 
 MIN_TEACHER_LEAD = 0.01
-"""Dice; with a smaller lead of the teacher, distillation gained nothing on CHASE_DB1."""
+"""Least Dice of a teacher above its student: below it, distillation gained nothing on CHASE_DB1."""
 
 SAMPLES = 8
-"""Most samples of the batch on which gradients are compared."""
+"""Maximum batch size for comparing gradients."""
 
 
 class GradientRatio(NamedTuple):
@@ -41,11 +41,11 @@ class GradientRatio(NamedTuple):
 
     @property
     def dominates(self) -> bool:
-        """Whether the sum of both gradients no longer points where that of the masks does.
+        """Whether the loss turns the total gradient away from the gradient of the masks.
 
-        The ratio is at least `DOMINANCE_RATIO`, and the cosine between the sum
-        and the gradient of the masks at most that of an orthogonal loss of this
-        ratio. A loss of any size whose gradient is along that of the masks does
+        True if the ratio is at least `DOMINANCE_RATIO`, and the cosine between the total
+        gradient and the gradient of the masks is at most that for an orthogonal loss of this
+        ratio. A loss of any size whose gradient is parallel to that of the masks does
         not dominate.
 
         >>> GradientRatio(norm=60.0, cosine=0.0).dominates
@@ -64,23 +64,22 @@ def gradient_ratios(
 ) -> dict[str, GradientRatio]:
     """Compare the gradient of each distillation loss with that of the losses from masks.
 
-    The edges of graphs between vectors that hardly differ change with the
-    slightest step: such losses are small, but their gradients are many times
-    those of the masks, and Adam follows them.
+    Small losses can have large gradients: the edges of a graph between vectors that hardly
+    differ change with the slightest step. Adam then follows those gradients instead of the masks'.
 
     Parameters
     ----------
     stage
-        A copy of it is evaluated; it stays as it is.
+        Stage to evaluate; a copy is used, and the stage itself does not change.
     batch
-        A batch as the stage is trained on.
+        Training batch of the stage.
     fabric
         Device and precision.
 
     Returns
     -------
     dict of str to GradientRatio
-        By name of the loss; empty if the masks have no gradient.
+        Loss name -> ratio; empty if the gradient of the masks is zero.
     """
     probe = fabric.to_device(copy.deepcopy(stage)).train()
     with fabric.autocast():
@@ -100,22 +99,22 @@ def gradient_ratios(
     def ratio(loss: Tensor) -> GradientRatio:
         if not loss.requires_grad:
             return GradientRatio(0.0, 0.0)
-        own = gradient(loss)
-        return GradientRatio(float(own.norm()) / norm, float(F.cosine_similarity(own, masks, 0)))
+        flat = gradient(loss)
+        return GradientRatio(float(flat.norm()) / norm, float(F.cosine_similarity(flat, masks, 0)))
 
     return {name: ratio(loss) for name, loss in weighted.items()}
 
 
 def weak_teacher_notes(teacher: float, baseline: float, trained: bool | None = True) -> list[str]:
-    """A sentence if the validation Dice of the teacher hardly exceeds that of the baseline.
+    """Return a sentence if the validation Dice of the teacher hardly exceeds the baseline's.
 
     Parameters
     ----------
     teacher, baseline
-        Their Dice on the validation images.
+        Dice on the validation images.
     trained
-        Whether the run trained the teacher; if not, it can still be fine-tuned; None if not
-        even that.
+        Whether the run trained the teacher; false if it did not but could fine-tune it, and
+        None if the teacher cannot be trained.
 
     Examples
     --------
@@ -133,7 +132,7 @@ def weak_teacher_notes(teacher: float, baseline: float, trained: bool | None = T
 
 
 def no_gain_notes(distilled: float, baseline: float) -> list[str]:
-    """A sentence if the validation Dice of the distilled student is not above the baseline's.
+    """Return a sentence if the validation Dice of the distilled student is at most the baseline's.
 
     >>> no_gain_notes(distilled=0.75, baseline=0.70)
     []
@@ -149,17 +148,17 @@ def no_gain_notes(distilled: float, baseline: float) -> list[str]:
 def dominance_warnings(
     ratios: Mapping[str, GradientRatio], methods: Sequence[MethodOptions]
 ) -> list[str]:
-    """A sentence for each loss that dominates the masks, with a weight that would not.
+    """Return a sentence for each loss that dominates the masks, with a weight that would not.
 
     Parameters
     ----------
     ratios
-        Ratio of each loss by its name, ``<method>/<loss>``; see `gradient_ratios`.
+        Loss name, ``<method>/<loss>`` -> ratio; see `gradient_ratios`.
     methods
         Options of the methods, as in `Recipe.distillation`.
     """
     sentences = []
-    options = {each.method: each for each in methods}
+    options = {method.method: method for method in methods}
     for name, ratio in ratios.items():
         if ratio.dominates:
             method, loss = name.split("/")

@@ -1,4 +1,4 @@
-"""Ending a stage at once, wherever in a step it is."""
+"""Interrupting a stage in the middle of a step."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,41 +7,41 @@ from torch import nn
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; what is done is on disk."""
+    """Raised when the user stops a run; completed steps are saved."""
 
 
 @contextmanager
 def interruptible(module: nn.Module, stopping: Callable[[], bool], *, slow: bool) -> Iterator[None]:
-    """Ask `stopping` at every pass through a module.
+    """Call `stopping` during every forward and backward pass of a module.
 
     Parameters
     ----------
     module
-        Whose passes are to end.
+        Module whose passes may be interrupted.
     stopping
-        Whether they are to.
+        Returns whether to stop.
     slow
-        Ask at every layer forward and at every gradient backward, too: on a
-        CPU a step of a wide network takes seconds, on a GPU less than that asking.
+        Also call it before every layer and after every gradient. A step of a wide network
+        takes seconds on a CPU; on a GPU it takes less time than these calls.
 
     Raises
     ------
     Interrupted
-        From within the pass, if `stopping` says so.
+        From within the pass, if `stopping` returns true.
     """
 
-    def ask(*_: object) -> None:
+    def check(*_: object) -> None:
         if stopping():
             raise Interrupted
 
-    asked = set(module.children())
-    learnt: list[nn.Parameter] = []
+    layers = set(module.children())
+    parameters: list[nn.Parameter] = []
     if slow:
-        asked |= {layer for layer in module.modules() if not any(True for _ in layer.children())}
-        learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    handles = [layer.register_forward_pre_hook(ask) for layer in asked]
-    for parameter in learnt:
-        handles.append(parameter.register_post_accumulate_grad_hook(ask))  # type: ignore[no-untyped-call]  # torch's own lack
+        layers |= {layer for layer in module.modules() if not any(True for _ in layer.children())}
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    handles = [layer.register_forward_pre_hook(check) for layer in layers]
+    for parameter in parameters:
+        handles.append(parameter.register_post_accumulate_grad_hook(check))  # type: ignore[no-untyped-call]  # untyped in torch
     try:
         yield
     finally:

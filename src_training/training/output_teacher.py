@@ -1,4 +1,4 @@
-"""A teacher of which the outputs alone are used: opened, checked on an image, and copied."""
+"""Teachers that are used by their outputs alone: an ONNX model, or an ensemble of models."""
 
 import json
 from dataclasses import dataclass
@@ -24,23 +24,23 @@ from src_training.training.stages.base import mean_dice
 
 _USELESS_DICE = 0.1
 _ROUNDING = 0.01
-"""What probabilities may exceed [0, 1] by, and their sum 1."""
+"""Tolerance for probabilities outside [0, 1], and for sums of probabilities other than 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class OutputTeacher:
-    """A teacher used as it is, by its outputs alone.
+    """A teacher that is used by its outputs alone, and is not trained.
 
     Attributes
     ----------
     network
-        What predicts.
+        Network that predicts.
     title
-        What it is called in a sentence: the files with their SHA-256.
+        Description for use in a sentence: file names with their SHA-256.
     files
-        Name of each copy in the run -> its content.
+        File name in the run's folder -> content.
     cards
-        Cards of an ensemble's members.
+        Model cards of the members of an ensemble.
     """
 
     network: OutputNetwork
@@ -49,20 +49,20 @@ class OutputTeacher:
     cards: tuple[ModelCard, ...] = ()
 
     def save(self, folder: Path, notes: list[str]) -> None:
-        """Copy its files into a run's folder, and what is to be known of it."""
+        """Copy the files into a run's folder, and write their title and `notes` beside them."""
         for name, content in self.files.items():
             if not (folder / name).exists():
                 write_bytes(folder / name, content)
-        described = {"title": self.title, "notes": notes}
-        write_text(folder / DESCRIPTION, json.dumps(described, indent=1, ensure_ascii=False))
+        description = {"title": self.title, "notes": notes}
+        write_text(folder / DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False))
 
     def check(self, image: PreparedImage, name: str) -> list[str]:
-        """Try it on an image with mask, and say how it does, a sentence each.
+        """Segment a labelled image, and return notes on the teacher and its Dice.
 
         Raises
         ------
         InputError
-            If it cannot take the image, or its outputs are not what they should be.
+            If the network refuses the image, or its outputs are not as the recipe declares.
         """
         pixels = torch.from_numpy(image.padded)[None]
         if isinstance(self.network, OnnxNetwork):
@@ -89,25 +89,25 @@ class OutputTeacher:
 
 
 DESCRIPTION = "teacher.json"
-"""Name of the file in a run's folder that says what its teacher is."""
+"""Name of the file in a run's folder that describes its teacher."""
 
 
 def open_teacher(recipe: Recipe, classes: tuple[str, ...], folder: Path) -> OutputTeacher | None:
-    """The recipe's teacher, where its outputs alone are used; None otherwise.
+    """Open the recipe's teacher if it is used by its outputs alone; None otherwise.
 
     Parameters
     ----------
     recipe
-        Names the teacher.
+        Recipe of the run.
     classes
         Names of the classes, background included.
     folder
-        Where a run has its copies, which are read instead where they are.
+        Folder of the run's copies, which are read if they exist.
 
     Raises
     ------
     InputError
-        If a file cannot be read, or is of other channels or classes.
+        If a file cannot be read, or has another number of channels or classes.
     """
     teacher, channels = recipe.teacher, recipe.preprocessing.in_channels
     if isinstance(teacher, ExternalTeacher):
@@ -122,7 +122,7 @@ def open_teacher(recipe: Recipe, classes: tuple[str, ...], folder: Path) -> Outp
 
 
 def read_description(folder: Path) -> tuple[str, list[str]]:
-    """What `OutputTeacher.save` wrote: title and notes."""
+    """Read the title and the notes that `OutputTeacher.save` wrote."""
     content = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
     return content["title"], content["notes"]
 
@@ -154,11 +154,11 @@ def _ensemble(teacher: EnsembleTeacher, channels: int, classes: int, folder: Pat
 
 
 def _check_range(network: OnnxNetwork, pixels: torch.Tensor) -> None:
-    """Raise InputError unless the outputs are finite, and what the recipe says they are."""
-    found, output = network.raw(pixels), network.model.output
-    low, high = float(found.min()), float(found.max())
+    """Raise InputError unless the outputs are finite and of the kind that the recipe declares."""
+    values, output = network.raw(pixels), network.model.output
+    low, high = float(values.min()), float(values.max())
     name = Path(network.model.file).name
-    if not torch.isfinite(found).all():
+    if not torch.isfinite(values).all():
         raise InputError(f"{name} returns values that are not finite; expected finite ones")
     inside = low >= -_ROUNDING and high <= 1 + _ROUNDING
     if output == "probabilities" and not inside:
@@ -166,7 +166,7 @@ def _check_range(network: OnnxNetwork, pixels: torch.Tensor) -> None:
             f"teacher.output is probabilities, and {name} returns values from {low:.3g} to "
             f"{high:.3g}; expected values from 0 to 1, or output: logits or sigmoid"
         )
-    sums = found.sum(1)
+    sums = values.sum(1)
     if output == "logits" and inside and float((sums - 1).abs().max()) <= _ROUNDING:
         raise InputError(
             f"teacher.output is logits, and what {name} returns sums to 1 over its channels; "

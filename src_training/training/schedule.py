@@ -1,4 +1,4 @@
-"""The learning rate of a step: it follows from its number alone."""
+"""The learning rate schedule."""
 
 import math
 
@@ -6,16 +6,16 @@ WARM_UP = 0.05
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over the first twentieth, then a cosine towards zero.
+    """Return the rate of a step: linear warm-up over the first twentieth, then cosine decay to 0.
 
     Parameters
     ----------
     step
-        Steps done before this one, from 0.
+        Number of steps done before this one.
     steps
-        Of the whole stage.
+        Number of steps of the stage.
     peak
-        The rate at the end of the warm-up.
+        Rate at the end of the warm-up.
     """
     warm = max(1, round(WARM_UP * steps))
     if step < warm:

@@ -1,4 +1,4 @@
-"""The semantic encoder that a model lacks: P-SAE on masks, and a SAN on the frozen network."""
+"""Fitting a semantic encoder to a model: a P-SAE on masks, and a SAN on the frozen network."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,9 +23,10 @@ from src_training.training.stages.base import Stage
 from src_training.training.train_step import StepResult, TrainStep
 
 STEPS = 150
-"""Of each stage, as in the recipes that ship."""
+"""Default number of steps of each stage, as in the presets."""
 
 STAGES = 3
+"""Number of stages: ``autoencoder``, ``vectors`` and ``san``."""
 
 _LATENT, _HIDDEN, _WIDTH = 512, 64, 8
 _BATCH, _RATE, _WEIGHT_DECAY = 8, 2e-3, 1e-2
@@ -34,28 +35,28 @@ _BATCH, _RATE, _WEIGHT_DECAY = 8, 2e-3, 1e-2
 def fit_semantic_encoder(
     model: SegmentationModel, domain: Domain, *, steps: int = STEPS, seed: int = 0
 ) -> Iterator[StepResult | SegmentationModel]:
-    """Give a model the semantic encoder that it lacks; its network is not changed.
+    """Fit a semantic encoder to a model that has none; its network does not change.
 
-    The stages ``autoencoder``, ``vectors`` and ``san`` of a run, after
-    which the last weights are kept: that no validation chooses among them is
-    our *reconstruction*, as are P-SAE's width (8) and a latent size of 512.
+    Takes the stages ``autoencoder``, ``vectors`` and ``san`` of a run, and uses the
+    weights of their last steps. That no validation chooses among the weights is our
+    *reconstruction*, as are P-SAE's width (8) and a latent size of 512.
 
     Parameters
     ----------
     model
-        Without semantic encoder; stays where it is. Patches are augmented as
-        its card says, or by the defaults of `Augmentation` where it does not.
+        Model without semantic encoder; its device is used. Patches are augmented as
+        its card says, or by the defaults of `Augmentation` without such an entry.
     domain
-        Labelled, with the model's classes.
+        Labelled domain with the model's classes.
     steps
-        Of each stage (>= 1).
+        Steps of each stage (>= 1).
     seed
-        Of everything random.
+        Random seed.
 
     Yields
     ------
     StepResult or SegmentationModel
-        After each of ``STAGES * steps`` steps; the model comes last, unsaved.
+        A result after each of ``STAGES * steps`` steps, then the new model, which is not saved.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def fit_semantic_encoder(
         san = AlignmentNetwork(network.bottleneck_channels, (side, side), _LATENT, _HIDDEN)
     schedule = StageSchedule(steps=steps, batch=_BATCH, rate=_RATE)
 
-    def fitted(stage: Stage) -> Iterator[StepResult]:
+    def fit(stage: Stage) -> Iterator[StepResult]:
         stage.train()
         train_step = TrainStep(
             stage,
@@ -89,15 +90,15 @@ def fit_semantic_encoder(
             weight_decay=_WEIGHT_DECAY,
         )
         for number in range(steps):
-            # A step seeds itself; whoever else draws in this process waits for it.
+            # A step sets the seed of torch's global generator; other threads must not draw then.
             with drawing(seed):
                 result = train_step(number)
             yield result
         stage.eval()
 
-    yield from fitted(AutoencoderStage(autoencoder))
-    yield from fitted(VectorStage(autoencoder))
-    yield from fitted(AlignmentStage("san", san, network, autoencoder))
+    yield from fit(AutoencoderStage(autoencoder))
+    yield from fit(VectorStage(autoencoder))
+    yield from fit(AlignmentStage("san", san, network, autoencoder))
     space = SemanticSpace(grid=(side, side), latent=_LATENT, hidden=_HIDDEN)
     images = "1 image" if len(domain) == 1 else f"{len(domain)} images"
     method = f"{card.method}; semantic encoder fitted afterwards to {images} of {domain.name}"

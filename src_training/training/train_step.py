@@ -1,4 +1,4 @@
-"""One optimisation step of a stage, taken in parts where memory is full."""
+"""One optimisation step of a stage, with gradient accumulation where memory is full."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ from src_training.training.stages.base import Stage
 
 
 class StepResult(NamedTuple):
-    """What an optimisation step came to.
+    """Losses of an optimisation step.
 
     Attributes
     ----------
     stage
         Name of the stage.
     step
-        Steps done, this one included.
+        Number of steps done, including this one.
     total
-        The weighted sum of the losses, finite.
+        Weighted sum of the losses, finite.
     losses
-        Unweighted losses of the whole batch by name.
+        Loss name -> unweighted loss of the whole batch.
     """
 
     stage: str
@@ -44,27 +44,27 @@ class StepResult(NamedTuple):
 
 
 class TrainStep:
-    """Takes the optimisation steps of a stage; a step is taken whole or not at all.
+    """Takes the optimisation steps of a stage; a step that fails changes nothing.
 
     Parameters
     ----------
     stage
-        Is moved to the device, and trained.
+        Stage to train; moved to the device.
     schedule
-        Its batch and learning rate.
+        Batch size and learning rate.
     sampler
-        What it is trained on.
+        Source of training batches.
     fabric, group
-        Own device, precision and processes.
+        Device and precision, and the processes.
     seed, weight_decay
         See `Recipe`.
     callbacks
-        Told where a batch is split.
+        Called when a batch is split.
 
     Attributes
     ----------
     optimiser
-        AdamW over the stage's parameter groups.
+        AdamW over the parameter groups of the stage.
     """
 
     def __init__(
@@ -94,14 +94,19 @@ class TrainStep:
         self._accumulation_steps, self._labelled = 1, schedule.batch
 
     def __call__(self, number: int) -> StepResult:
-        """Take the step after `number` others.
+        """Take one step.
+
+        Parameters
+        ----------
+        number
+            Number of steps done before this one.
 
         Raises
         ------
         InputError
             If the loss is not finite, or memory is full with a single labelled patch.
         Interrupted
-            From a hook of `interruptible`; weights and statistics are those before the step.
+            From a hook of `interruptible`; weights and running statistics are as before the step.
         """
         schedule = self._schedule
         for group, peak in zip(self.optimiser.param_groups, self._peaks, strict=True):
@@ -114,7 +119,7 @@ class TrainStep:
         return StepResult(self._stage.name, number + 1, losses.pop("total"), losses)
 
     def _gradients(self, number: int) -> dict[str, float] | None:
-        """Gradients of the batch, and its losses with their total; None where memory was full."""
+        """Compute gradients, and return the losses with their total; None if memory was full."""
         losses = None
         try:
             losses = self._accumulate(number)
@@ -129,9 +134,9 @@ class TrainStep:
         if self._group.any(losses is None) or losses is None:
             return None
         values = self._group.all_reduce(torch.stack(list(losses.values()))).tolist()
-        found = dict(zip(losses, values, strict=True))
-        _check_finite(found["total"], self._stage.name, number)
-        return found
+        summed = dict(zip(losses, values, strict=True))
+        _check_finite(summed["total"], self._stage.name, number)
+        return summed
 
     def _accumulate(self, number: int) -> dict[str, Tensor]:
         """Add up losses and gradients over the parts of this process's share."""
@@ -142,16 +147,17 @@ class TrainStep:
         self._labelled = len(batch.mask)
         sums: dict[str, Tensor] = {}
         parts = split_batch(self._group.shard(batch), self._accumulation_steps)
-        # Processes may differ in how many parts they have: then none waits for another.
-        alone = self._accumulation_steps > 1
-        with nullcontext() if alone else sync_batch(self._group, batch):
+        # Processes may have different numbers of parts, and collective operations inside the
+        # parts would then deadlock.
+        accumulates = self._accumulation_steps > 1
+        with nullcontext() if accumulates else sync_batch(self._group, batch):
             for part in (part for part in parts if len(part.image)):
                 for name, loss in self._backward(part).items():
                     sums[name] = sums[name] + loss if name in sums else loss
         return sums
 
     def _backward(self, part: Batch) -> dict[str, Tensor]:
-        """Losses of a part, weighted by its share of the batch, after their gradients."""
+        """Add the gradients of a part; return its losses, weighted by its share of the batch."""
         with self._fabric.autocast():
             losses = self._stage(part)
         losses = {name: exact(loss) for name, loss in losses.items()}
@@ -161,9 +167,9 @@ class TrainStep:
         return {name: loss.detach() * share for name, loss in {"total": total, **losses}.items()}
 
     def _split(self, number: int) -> None:
-        """Take the batch in twice as many parts from now on."""
+        """Double the number of parts that a batch is split into, for the remaining steps."""
         stage, batch = self._stage.name, self._schedule.batch
-        # The failed pass counted into the running statistics.
+        # The failed forward pass has updated the running statistics.
         self._statistics.restore()
         self._scaled_optimiser.zero_grad()
         largest = -(-self._labelled // self._group.world_size)
@@ -181,23 +187,23 @@ class TrainStep:
 
 
 class _RunningStatistics:
-    """A module's running statistics as they were before a step: forward passes change them."""
+    """A copy of a module's running statistics, which every forward pass changes."""
 
     def __init__(self, module: nn.Module) -> None:
-        # A type at a time: then each is one kernel on a GPU.
-        kinds: dict[torch.dtype, list[Tensor]] = {}
+        # Grouped by dtype, so that a GPU copies each group with one kernel.
+        groups: dict[torch.dtype, list[Tensor]] = {}
         for buffer in module.buffers():
-            kinds.setdefault(buffer.dtype, []).append(buffer)
-        self._buffers = list(kinds.values())
-        self._copies = [[buffer.clone() for buffer in kind] for kind in self._buffers]
+            groups.setdefault(buffer.dtype, []).append(buffer)
+        self._buffers = list(groups.values())
+        self._copies = [[buffer.clone() for buffer in group] for group in self._buffers]
 
     def save(self) -> None:
-        for copy, buffer in zip(self._copies, self._buffers, strict=True):
-            torch._foreach_copy_(copy, buffer)
+        for copies, buffers in zip(self._copies, self._buffers, strict=True):
+            torch._foreach_copy_(copies, buffers)
 
     def restore(self) -> None:
-        for copy, buffer in zip(self._copies, self._buffers, strict=True):
-            torch._foreach_copy_(buffer, copy)
+        for copies, buffers in zip(self._copies, self._buffers, strict=True):
+            torch._foreach_copy_(buffers, copies)
 
 
 def _check_finite(total: float, stage: str, number: int) -> None:

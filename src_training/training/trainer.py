@@ -1,4 +1,4 @@
-"""The training loop, written once; it knows no stage."""
+"""The training loop, the same for every stage."""
 
 import math
 import time
@@ -44,32 +44,33 @@ def fit(
     settings: Mapping[str, Any] | None = None,
     before_write: Callable[[], None] = lambda: None,
 ) -> Progress:
-    """Train a stage from its last checkpoint on; leave its best weights, in evaluation mode.
+    """Train a stage from its last checkpoint on, then load its best weights in evaluation mode.
 
-    A step's random numbers and learning rate follow from its number alone, so
-    that an interrupted stage ends with the weights of an uninterrupted one.
+    The random numbers and the learning rate of a step depend on its number alone, so
+    that a stage that was interrupted and resumed ends with the same weights as one that was not.
 
     Parameters
     ----------
     stage, schedule
         What to train, and for how long.
     sampler, validation
-        What it is trained on, and what chooses the checkpoint.
+        Source of training batches, and the data that the checkpoint is chosen on.
     directory
-        Holds ``last.safetensors`` and ``best.safetensors``.
+        Folder of ``last.safetensors`` and ``best.safetensors``.
     fabric
-        Owns device, precision and processes; launched.
+        Device, precision and processes; launched.
     seed, weight_decay
         See `Recipe`.
     callbacks
-        Told of every step and validation.
+        Called after every step and validation.
     stopping
-        Asked all the time; true ends the stage at once, in the middle of a
-        step; with several processes, before the next one.
+        Polled during training; true ends the stage at once, in the middle of a
+        step, or before the next step if there are several processes.
     settings
-        What of the recipe the weights depend on; a checkpoint goes on only with the same.
+        Fields of the recipe that the weights depend on; a checkpoint with other settings is
+        refused.
     before_write
-        Called before each checkpoint; what it raises ends the stage without one.
+        Called before each checkpoint is written; an exception from it ends the stage.
 
     Returns
     -------
@@ -82,7 +83,7 @@ def fit(
         If a checkpoint cannot be read, does not fit or has other settings, a
         loss is not finite, or memory is full with a single patch.
     Interrupted
-        If `stopping` became true; the checkpoint holds every step done.
+        If `stopping` became true; the checkpoint includes every completed step.
     """
     last, best = directory / "last.safetensors", directory / "best.safetensors"
     if settings is not None and last.exists():
@@ -106,7 +107,7 @@ def fit(
     files = _StageFiles(directory, settings, before_write)
     loop = _FitLoop(stage, schedule, validation, train_step, group, files, callbacks)
     interruption = interruptible(stage, stopping, slow=fabric.device.type == "cpu")
-    # One of several processes cannot leave the others alone in the middle of a step.
+    # With several processes, one that left in the middle of a step would block the others.
     with interruption if group.world_size == 1 else nullcontext():
         loop.run(stopping)
     return loop.finish()
@@ -146,7 +147,7 @@ class _StageFiles:
 
 
 class _FitLoop:
-    """A stage on its way from its last checkpoint to its last step."""
+    """The loop over steps and validations of a stage, from its last checkpoint on."""
 
     def __init__(
         self,
@@ -166,13 +167,13 @@ class _FitLoop:
             self._progress = load_checkpoint(
                 files.last, stage.trainable_state, train_step.optimiser
             )
-        # None writes before all have read.
+        # Every process must have read the checkpoint before rank 0 overwrites it.
         group.barrier()
         self._saved = self._progress
         self._began = time.monotonic() - self._progress.seconds
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Take every step that is left."""
+        """Take the remaining steps."""
         name, steps = self._stage.name, self._schedule.steps
         for callback in self._callbacks:
             callback.on_stage_start(name, self._progress.step, steps)
@@ -199,7 +200,7 @@ class _FitLoop:
             raise
 
     def finish(self) -> Progress:
-        """Leave the best weights."""
+        """Mark the stage as finished, and load its best weights."""
         done, stage = replace(self._progress, finished=True), self._stage
         if self._group.is_rank_zero:
             self._files.write(self._files.last, stage.trained, done)
@@ -211,13 +212,13 @@ class _FitLoop:
         return done
 
     def _validation_due(self) -> bool:
-        """Whether a validation is due that was not done before an interruption."""
+        """Whether this step needs a validation that no earlier process has done."""
         step, schedule = self._progress.step, self._schedule
         due = step >= schedule.steps or (step > 0 and step % schedule.validate_every == 0)
         return due and self._progress.validated < step
 
     def _validate(self) -> None:
-        """Score the stage, and save its weights where they are the best so far."""
+        """Score the stage, and save its weights if they are the best so far."""
         step, best = self._progress.step, self._progress.score
         score = 0.0
         if self._group.is_rank_zero:
@@ -234,7 +235,7 @@ class _FitLoop:
             callback.on_validation_end(self._stage.name, step, score, better)
 
     def _save(self) -> None:
-        """Write a checkpoint of every step done."""
+        """Write a checkpoint of the current step."""
         seconds = time.monotonic() - self._began
         self._progress = self._saved = replace(self._progress, seconds=seconds)
         if self._group.is_rank_zero:
@@ -250,7 +251,7 @@ class _FitLoop:
             self._files.write_snapshot(self._stage.trained, self._schedule, self._progress)
 
     def _evaluate(self) -> None:
-        """Show the stage to the callbacks in evaluation mode."""
+        """Call `on_evaluation` with the stage in evaluation mode."""
         with _evaluation(self._stage):
             for callback in self._callbacks:
                 callback.on_evaluation(self._stage, self._progress.step)

@@ -1,1 +1,1 @@
-"""Several processes that train as one: `launch`, `process_group`, `whole_batch`."""
+"""Training in several processes: `launch`, `process_group` and `sync_batch`."""

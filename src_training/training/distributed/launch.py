@@ -1,4 +1,4 @@
-"""Devices and processes of a run: how many there are, how they start, and how they end."""
+"""Starting and ending the processes of a run, and choosing their devices."""
 
 import logging
 import os
@@ -21,16 +21,16 @@ from src_training.errors import InputError
 _RANK_ZERO_PID = "MSANKD_RANK_ZERO_PID"
 
 PARENT_PID = "MSANKD_PARENT_PID"
-"""Environment variable: the process that this one is to end with."""
+"""Environment variable: id of a process; this process stops when that one ends."""
 
 
 def process_count(devices: int) -> int:
-    """Number of processes of a run: what `torchrun` started, else `devices`.
+    """Return the number of processes of a run: that of `torchrun`, or `devices` without it.
 
     Raises
     ------
     InputError
-        If `torchrun` started another number than `devices`, and `devices` is not 1.
+        If `torchrun` started a different number than `devices`, and `devices` is not 1.
     """
     if not is_torchelastic_launched():
         return devices
@@ -44,49 +44,49 @@ def process_count(devices: int) -> int:
 
 
 def make_fabric(device: str, devices: int) -> Fabric:
-    """The device, precision and processes of a run.
+    """Create the Fabric of a run: device, precision and processes.
 
     Parameters
     ----------
     device
         See `find_device`.
     devices
-        GPUs to train on, one process each; on the CPU, processes; under
-        `torchrun` those of all machines. Beyond one, `Fabric.launch` starts
-        this program again for each of the others, unless `torchrun` did.
+        Number of GPUs with one process each, or of processes on the CPU; under
+        `torchrun` that of all machines. With more than one, `Fabric.launch` starts
+        this program once for each further process, unless `torchrun` did.
 
     Raises
     ------
     InputError
-        If this machine has no such device, or fewer of them.
+        If this machine has no such device, or not enough of them.
     """
-    # Device and precision are reported as events; Lightning's own lines would break the bars.
+    # Device and precision are reported as events; Lightning's log lines would break the bars.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch_device = find_device(device)
     precision = training_precision(torch_device)
     if devices == 1:
         index = [torch_device.index] if torch_device.index is not None else 1
         return Fabric(accelerator=torch_device.type, devices=index, precision=precision)
-    here = int(os.environ["LOCAL_WORLD_SIZE"]) if is_torchelastic_launched() else devices
-    _check_devices(device, torch_device.type, here)
+    local = int(os.environ["LOCAL_WORLD_SIZE"]) if is_torchelastic_launched() else devices
+    _check_devices(device, torch_device.type, local)
     if is_rank_zero():
         os.environ[_RANK_ZERO_PID] = str(os.getpid())
     return Fabric(
         accelerator=torch_device.type,
-        devices=here,
-        num_nodes=devices // here,
+        devices=local,
+        num_nodes=devices // local,
         strategy="ddp",
         precision=precision,
     )
 
 
 def device_names(device: str, count: int) -> list[str]:
-    """Names of the devices of as many runs at once: a GPU each, or a process of the CPU.
+    """Return a device name for each of `count` parallel runs: a GPU each, or the CPU for all.
 
     Raises
     ------
     InputError
-        If this machine has no such device, or fewer of them.
+        If this machine has no such device, or not enough of them.
     """
     if count == 1:
         return [device]
@@ -104,33 +104,36 @@ def _check_devices(device: str, kind: str, count: int) -> None:
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the first, or the only, one of its run."""
+    """Whether this process has rank 0 in its run."""
     return int(rank_zero_only.rank) == 0
 
 
 def follow_rank_zero() -> None:
-    """Ignore signals, and end when the first process ends; for every other process of a run.
+    """Ignore signals, and exit when rank 0 ends; called in the processes of other ranks.
 
-    Under `torchrun` it is the agent of this machine whose end is awaited.
+    Under `torchrun`, the process exits when the agent of its machine ends.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    ended = _end_of(int(os.environ.get(_RANK_ZERO_PID, os.getppid())))
-    _when(ended, lambda: os._exit(1))
+    ended = _end_check(int(os.environ.get(_RANK_ZERO_PID, os.getppid())))
+    _call_when(ended, lambda: os._exit(1))
 
 
 def parent_ended() -> Callable[[], bool]:
-    """Whether the process of `PARENT_PID` is gone, as a function: a killed one sends no signal."""
+    """Return a function that tells whether the process of `PARENT_PID` has ended.
+
+    It has to be polled, because a killed process sends no signal.
+    """
     pid = os.environ.get(PARENT_PID)
-    return _end_of(int(pid)) if pid else lambda: False
+    return _end_check(int(pid)) if pid else lambda: False
 
 
 @contextmanager
 def stop_when(condition: Callable[[], bool]) -> Iterator[None]:
-    """Stop the block as at a signal once a condition is true; it is asked several times a second.
+    """Interrupt the block as SIGTERM would once a condition is true; polled five times a second.
 
-    The handler of SIGTERM is called in the main thread. Sending the signal would end the process
-    at once on Windows.
+    The handler of SIGTERM is called in the main thread. The signal itself is not sent, because
+    on Windows it would end the process at once.
     """
     ended = threading.Event()
 
@@ -138,15 +141,15 @@ def stop_when(condition: Callable[[], bool]) -> Iterator[None]:
         if not ended.is_set():
             interrupt_main(signal.SIGTERM)
 
-    _when(lambda: ended.is_set() or condition(), stop)
+    _call_when(lambda: ended.is_set() or condition(), stop)
     try:
         yield
     finally:
         ended.set()
 
 
-def _end_of(pid: int) -> Callable[[], bool]:
-    """Whether a process has ended, as a function; another that has its id later is not it."""
+def _end_check(pid: int) -> Callable[[], bool]:
+    """Return a function that tells whether a process has ended, even if its id is reused."""
     try:
         process = psutil.Process(pid)
     except psutil.NoSuchProcess:
@@ -161,10 +164,12 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _when(condition: Callable[[], bool], act: Callable[[], object]) -> None:
+def _call_when(condition: Callable[[], bool], callback: Callable[[], object]) -> None:
+    """Call a function in a thread once a condition is true."""
+
     def wait() -> None:
         while not condition():
             time.sleep(0.2)
-        act()
+        callback()
 
     threading.Thread(target=wait, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Collective operations between the processes of a run, and each one's part of a batch."""
+"""Collective operations of the processes of a run, and splitting of batches."""
 
 from dataclasses import replace
 from itertools import accumulate
@@ -10,25 +10,25 @@ from torch import Tensor, nn
 from src_training.data.sampling import Batch, Mixed
 
 OUT_OF_MEMORY = -1
-"""The number that a process gathers when its memory is full."""
+"""The value that a process contributes to `all_gather` when its memory is full."""
 
 
 class ProcessGroup:
     """The processes of a run; with one process every operation returns its input.
 
-    All processes draw the same batch, and each computes the gradient of its own
-    part of it; the sums are those of the whole batch, see
+    All processes draw the same batch, and each computes the gradient of its shard.
+    The sum of these gradients is the gradient of the whole batch; see
     `src_training.training.distributed.sync_batch`.
 
     Parameters
     ----------
     fabric
-        Launched.
+        Launched Fabric.
 
     Attributes
     ----------
     rank
-        Number of this process, from 0.
+        Rank of this process.
     world_size
         Number of processes.
     """
@@ -39,35 +39,35 @@ class ProcessGroup:
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this is the process that writes files."""
+        """Whether this process has rank 0; only that one writes files."""
         return self.rank == 0
 
     def shard(self, batch: Batch) -> Batch:
-        """The part of a batch that belongs to this process."""
+        """Return the shard of a batch for this process."""
         return split_batch(batch, self.world_size)[self.rank]
 
     def all_gather(self, number: int) -> list[int]:
-        """The number of each process, in the order of the processes."""
+        """Return the numbers of all processes, by rank."""
         numbers = torch.zeros(self.world_size, dtype=torch.int64)
         numbers[self.rank] = number
         return [int(each) for each in self.all_reduce(numbers)]
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is true in any process.
+        """Return whether the flag is true in any process.
 
-        Processes that wait in a layer or a loss of a `SyncMode` receive it as
-        `RemoteOutOfMemory`.
+        A true flag raises `RemoteOutOfMemory` in processes that wait in a layer or a loss of
+        a `SyncMode`.
         """
         if self.world_size == 1:
             return flag
         return OUT_OF_MEMORY in self.all_gather(OUT_OF_MEMORY if flag else 0)
 
     def broadcast(self, value: float) -> float:
-        """The value of the first process."""
+        """Return the value of rank 0."""
         return float(self._fabric.broadcast(value))
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """The sum over all processes; `values` itself may change."""
+        """Return the sum over all processes; may change `values` in place."""
         if self.world_size == 1:
             return values
         total: Tensor = self._fabric.to_device(values)
@@ -90,10 +90,10 @@ class ProcessGroup:
 
 
 def split_batch(batch: Batch, count: int) -> list[Batch]:
-    """Split a batch into parts of about equal size, each sample with its views.
+    """Split a batch into parts of about equal size, keeping the views of each sample together.
 
-    Labelled and unlabelled samples are split alike: where at least half of the
-    batch is labelled, every part has masks.
+    Labelled and unlabelled samples are split separately, so that every part has labelled
+    samples if at least half of the batch is labelled.
     """
     if count == 1:
         return [batch]
@@ -107,14 +107,11 @@ def split_batch(batch: Batch, count: int) -> list[Batch]:
     parts = [Batch(image, mask) for image, mask in zip(images, masks, strict=True)]
     if batch.unaugmented is not None:
         unaugmented = split(batch.unaugmented)
-        parts = [
-            replace(part, unaugmented=own) for part, own in zip(parts, unaugmented, strict=True)
-        ]
+        parts = [replace(part, unaugmented=u) for part, u in zip(parts, unaugmented, strict=True)]
     if batch.mixed is not None:
         mixed = map(Mixed, *map(split, batch.mixed))
-        parts = [replace(part, mixed=own) for part, own in zip(parts, mixed, strict=True)]
+        parts = [replace(part, mixed=m) for part, m in zip(parts, mixed, strict=True)]
     if batch.views is not None:
-        grouped = split(batch.views.reshape(len(batch.image), -1, *batch.views.shape[1:]))
-        views = [own.flatten(0, 1) for own in grouped]
-        parts = [replace(part, views=own) for part, own in zip(parts, views, strict=True)]
+        views = split(batch.views.reshape(len(batch.image), -1, *batch.views.shape[1:]))
+        parts = [replace(part, views=v.flatten(0, 1)) for part, v in zip(parts, views, strict=True)]
     return parts

@@ -2,14 +2,13 @@
 
 Each process computes the forward pass of its own samples. Within a `SyncMode`,
 batch normalisation takes mean and variance over the samples of all processes,
-dropout and `torch.rand_like` draw what one process would draw, and
+dropout and `torch.rand_like` draw the same numbers as a single process would, and
 `all_gather_samples` collects the inputs of losses that are no means over samples.
-Every process weights its losses by its share of the batch, the shares add up to
-1, and gradients are summed: losses and gradients are those of one process that
-has the whole batch.
+Every process weights its losses by its share of the batch, and gradients are summed.
+Losses and gradients therefore equal those of a single process with the whole batch.
 
-Only what such a loss reads is gathered. Networks, losses and distillations do not
-know of other processes: a distillation names the fields it needs of the whole
+Only the inputs of such losses are gathered. Networks, losses and distillations contain no
+distributed code: a distillation names the fields that it needs of the whole
 batch (`Distillation.whole_batch`), and the training stage gathers them.
 """
 
@@ -31,11 +30,11 @@ Places = Tensor | slice
 
 
 class RemoteOutOfMemory(Exception):
-    """The memory of another process is full in this step."""
+    """Raised when another process has run out of memory in this step."""
 
 
 def all_gather_samples(samples: Tensor) -> Tensor:
-    """The samples of the whole batch, from those of this process.
+    """Gather the samples of the whole batch from all processes.
 
     Parameters
     ----------
@@ -57,12 +56,12 @@ def all_gather_samples(samples: Tensor) -> Tensor:
 def gather_inputs(
     distillation: Distillation[Any], teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
 ) -> tuple[ForwardOutputs, ForwardOutputs, Tensor]:
-    """Inputs of a distillation, with the fields that it needs of the whole batch gathered.
+    """Gather the inputs that a distillation needs of the whole batch.
 
     Parameters
     ----------
     distillation
-        Names the fields in `whole_batch`, and the taps that it reads.
+        Distillation, whose `whole_batch` and `taps` name the fields to gather.
     teacher, student
         Outputs for the samples of this process.
     mask
@@ -79,7 +78,7 @@ def gather_inputs(
 
     def gather(outputs: ForwardOutputs) -> ForwardOutputs:
         taps = {name: outputs.taps[name] for name in distillation.taps}
-        # In full precision, as the losses are computed.
+        # Losses are computed in full precision.
         return replace(outputs, taps=taps).map(
             lambda tensor: all_gather_samples(exact(tensor)), *distillation.whole_batch
         )
@@ -88,7 +87,7 @@ def gather_inputs(
 
 
 def sync_batch(group: ProcessGroup, batch: Batch) -> AbstractContextManager[object]:
-    """Context in which `group.shard(batch)` is trained on as a part of `batch`."""
+    """Return a context that trains on `group.shard(batch)` as a shard of `batch`."""
     if group.world_size == 1:
         return nullcontext()
     places = Batch(torch.arange(len(batch.image)), torch.arange(len(batch.mask)))
@@ -98,17 +97,16 @@ def sync_batch(group: ProcessGroup, batch: Batch) -> AbstractContextManager[obje
 class SyncMode(TorchFunctionMode):
     """A context in which layers and losses compute as on the whole batch.
 
-    It replaces functions of PyTorch, not layers: networks and their saved
-    weights stay as they are. `torch.nn.SyncBatchNorm` supports neither CPUs nor
-    a process that runs out of memory; here all processes hear of that before
-    they wait for one another.
+    It replaces functions of PyTorch, not layers, so that networks and their saved
+    weights do not change. `torch.nn.SyncBatchNorm` supports no CPUs, and deadlocks if a process
+    runs out of memory; here every process learns of that before it waits for the others.
 
     Parameters
     ----------
     group
-        The processes; the random generators of all are in the same state.
+        Process group; the random generators of all processes are in the same state.
     own
-        Places (b,) of this process's samples in the batch; labelled samples
+        Indices (b,) of this process's samples in the batch; labelled samples
         come first, in both.
     batch
         Number of samples of the whole batch.
@@ -145,16 +143,16 @@ class SyncMode(TorchFunctionMode):
         return x * self._draw(lambda ones: F.dropout2d(ones, p), x[..., :1, :1])
 
     def _draw(self, draw: Callable[[Tensor], Tensor], samples: Tensor) -> Tensor:
-        """Draw for the whole batch, and take the numbers of this process's samples.
+        """Draw for the whole batch, and return the values of this process's samples.
 
         The samples are (b, ...), or followed by their K views (b + b K, ...).
         In the whole batch, all views come after all samples.
         """
         views = len(samples) // len(self._own) - 1
-        further = self._batch + self._own[:, None] * views + torch.arange(views)
-        places = torch.cat([self._own, further.flatten()]).to(samples.device)
-        whole = self._batch * (1 + views), *samples.shape[1:]
-        return draw(samples.new_ones(()).expand(whole))[places]
+        view_indices = self._batch + self._own[:, None] * views + torch.arange(views)
+        indices = torch.cat([self._own, view_indices.flatten()]).to(samples.device)
+        shape = self._batch * (1 + views), *samples.shape[1:]
+        return draw(samples.new_ones(()).expand(shape))[indices]
 
     def _batch_norm(
         self,
@@ -167,7 +165,7 @@ class SyncMode(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        """As `torch.nn.functional.batch_norm`, with the values of all processes."""
+        """Like `torch.nn.functional.batch_norm`, with statistics over all processes."""
         if not training:
             return F.batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
         full = exact(x)
@@ -185,10 +183,10 @@ class SyncMode(TorchFunctionMode):
     def _moments(self, x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, variance and number of values of each channel over all processes."""
         variance, mean = torch.var_mean(x, axes, correction=0)
-        own = torch.stack([mean, variance, torch.full_like(mean, x.numel() // x.shape[1])])
-        place = slice(self._group.rank, self._group.rank + 1)
-        parts = _gather(own[None], self._group, place, self._group.world_size)
-        means, variances, counts = parts.unbind(1)
+        local = torch.stack([mean, variance, torch.full_like(mean, x.numel() // x.shape[1])])
+        index = slice(self._group.rank, self._group.rank + 1)
+        moments = _gather(local[None], self._group, index, self._group.world_size)
+        means, variances, counts = moments.unbind(1)
         shares = counts / counts.sum(0)
         mean = (shares * means).sum(0)
         variance = (shares * (variances + (means - mean).square())).sum(0)
@@ -196,7 +194,7 @@ class SyncMode(TorchFunctionMode):
 
 
 def _all_gather(group: ProcessGroup, number: int) -> list[int]:
-    """The number of each process; RemoteOutOfMemory if the memory of one is full."""
+    """Gather a number of each process; raise RemoteOutOfMemory if the memory of one is full."""
     numbers = group.all_gather(number)
     if OUT_OF_MEMORY in numbers:
         raise RemoteOutOfMemory
@@ -204,16 +202,16 @@ def _all_gather(group: ProcessGroup, number: int) -> list[int]:
 
 
 def _gather(samples: Tensor, group: ProcessGroup, own: Places, batch: int) -> Tensor:
-    """The `batch` samples of all processes; those of this one belong in the places `own`."""
-    gathered: Tensor = _Gather.apply(samples, group, own, batch)  # type: ignore[no-untyped-call]  # torch's own lack
+    """Gather the `batch` samples of all processes; those of this one have the indices `own`."""
+    gathered: Tensor = _Gather.apply(samples, group, own, batch)  # type: ignore[no-untyped-call]  # untyped in torch
     return gathered
 
 
 class _Gather(torch.autograd.Function):
-    """Gathers by a sum in which each process has zeros in the places of the others.
+    """Gathers by a sum, in which each process has zeros at the indices of the others.
 
-    Parts may differ in size. Memory is allocated before the processes wait for
-    one another: the one whose memory is full can still say so.
+    Processes may have different numbers of samples. Each allocates memory before it waits for the
+    others, so that one whose memory is full can still report it.
     """
 
     @staticmethod

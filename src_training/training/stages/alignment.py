@@ -24,10 +24,9 @@ class AlignmentStage(Stage):
     name
         ``tan``, ``san``, ``san_baseline`` or ``san_distilled``.
     alignment
-        The alignment network to train.
+        Alignment network to train.
     network, autoencoder
-        The network whose bottlenecks it encodes, and the P-SAE whose vectors
-        it is to predict; both frozen.
+        Network whose bottlenecks it encodes, and P-SAE whose vectors are its targets; both frozen.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class AlignmentStage(Stage):
         self._parts = (alignment, network, autoencoder)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of `alignment_losses`."""
+        """Compute the losses of `alignment_losses`."""
         alignment, network, autoencoder = self._parts
         with torch.no_grad():
             skips, bottleneck = network.encode(batch.image)

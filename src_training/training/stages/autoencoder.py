@@ -21,7 +21,7 @@ class AutoencoderStage(Stage):
     Parameters
     ----------
     autoencoder
-        Its encoder and decoder are trained; its perceptron stays as it is.
+        P-SAE whose encoder and decoder are trained; its perceptron does not change.
     """
 
     def __init__(self, autoencoder: SemanticAutoencoder) -> None:
@@ -31,7 +31,7 @@ class AutoencoderStage(Stage):
         autoencoder.alignment.requires_grad_(False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``bce`` and ``dice`` of the reproduced regions, of the whole batch."""
+        """Compute ``bce`` and ``dice`` of the reproduced regions over the whole batch."""
         regions = all_gather_samples(self.autoencoder.regions(batch.mask))
         inputs = self.autoencoder.inputs(batch.mask, batch.image)
         logits = all_gather_samples(self.autoencoder.decode(self.autoencoder.encode(inputs)))
@@ -42,12 +42,12 @@ class AutoencoderStage(Stage):
 
 
 class VectorStage(Stage):
-    """P-SAE, second phase: trains its perceptron to carry a bottleneck in one vector.
+    """P-SAE, second phase: trains its perceptron to compress a bottleneck into one vector.
 
     Parameters
     ----------
     autoencoder
-        Its perceptron is trained; its encoder and decoder are frozen.
+        P-SAE whose perceptron is trained; its encoder and decoder are frozen.
     """
 
     def __init__(self, autoencoder: SemanticAutoencoder) -> None:
@@ -57,7 +57,7 @@ class VectorStage(Stage):
         self.autoencoder = autoencoder
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``reconstruction`` error of the bottleneck; ``bce`` of the regions decoded from it."""
+        """Compute the ``reconstruction`` error of the bottleneck, and ``bce`` of its regions."""
         regions = self.autoencoder.regions(batch.mask)
         bottleneck = self.autoencoder.encode(self.autoencoder.inputs(batch.mask, batch.image))
         reconstruction = self.trained(bottleneck)

@@ -1,4 +1,4 @@
-"""What every stage of a run has: what it trains, what it freezes, how it is scored."""
+"""Base class of the stages of a run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 
 
 def namespaced(namespace: str, values: Mapping[str, Value]) -> dict[str, Value]:
-    """Prefix the names of losses with what defines them, as in ``segmentation/ce``.
+    """Prefix names of losses with a namespace, as in ``segmentation/ce``.
 
     >>> namespaced("segmentation", {"ce": 1.0})
     {'segmentation/ce': 1.0}
@@ -31,7 +31,7 @@ def namespaced(namespace: str, values: Mapping[str, Value]) -> dict[str, Value]:
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation cases of a run, on the networks' grid.
+    """The validation cases of a run, prepared for the networks.
 
     Attributes
     ----------
@@ -51,22 +51,21 @@ class Stage(nn.Module, ABC):
     Parameters
     ----------
     name
-        Its name in `STAGES`.
+        Name of the stage in `STAGES`.
     trained
-        The module that is trained, and that the checkpoint of the best
-        validation holds.
+        Module that is trained, and that the best checkpoint contains.
     frozen
-        Modules that are passed through but never changed: neither parameters
-        nor running statistics. Gradients still flow through them.
+        Modules whose parameters and running statistics do not change. Gradients still flow
+        through them.
     weights
-        Weight of each loss by name; 1 where missing.
+        Loss name -> weight; 1 for missing names.
     views
-        Augmented views of each sample that `forward` needs.
+        Number of augmented views of each sample that `forward` needs.
 
     Attributes
     ----------
     saves_snapshots
-        Whether snapshots of its weights are written; see `snapshot_steps`.
+        Whether `fit` writes snapshots of the weights; see `snapshot_steps`.
     """
 
     saves_snapshots: ClassVar[bool] = False
@@ -91,16 +90,22 @@ class Stage(nn.Module, ABC):
             parameter.requires_grad_(False)
 
     def prepare(self, batch: Batch) -> Batch:
-        """What else it needs of a whole batch, before that is shared among processes."""
+        """Transform a whole batch before it is split over processes; by default unchanged."""
         return batch
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Unweighted scalar losses by name: means over samples, or of the whole batch."""
+        """Compute the losses.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Loss name -> unweighted scalar, a mean over samples or a loss of the whole batch.
+        """
 
     @property
     def trainable_state(self) -> nn.Module:
-        """What a checkpoint needs to resume: `trained`, and what is trained beside it."""
+        """The module whose state a checkpoint needs to resume: `trained`, and other parameters."""
         return self.trained
 
     def param_groups(self) -> list[dict[str, Any]]:
@@ -109,47 +114,46 @@ class Stage(nn.Module, ABC):
 
     @property
     def segmentation_network(self) -> SegmentationNetwork | None:
-        """The network that is trained to segment; None where the stage has none."""
+        """The segmentation network that the stage trains, if it does."""
         return None
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
-        """The weighted sum of the losses, which is minimised."""
+        """Return the weighted sum of the losses, which is minimised."""
         return torch.stack(list(self.weighted(losses).values())).sum()
 
     def weighted(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Each loss times its weight."""
+        """Multiply each loss by its weight."""
         return {name: self.weights.get(name, 1.0) * loss for name, loss in losses.items()}
 
     def score(self, validation: Validation) -> float:
-        """How good `trained` is on the validation cases; more is better.
+        """Score `trained` on the validation cases; higher is better.
 
-        Mean Dice where the stage trains a segmentation network; otherwise minus
-        the total loss on the fixed patches.
+        The score is the mean Dice if the stage trains a segmentation network, and minus
+        the total loss on the fixed patches otherwise.
         """
         if self.segmentation_network is not None:
             return mean_dice(self.segmentation_network, validation.images)
         return -float(self.total(self(validation.patches)))
 
     def train(self, mode: bool = True) -> "Stage":
-        """Switch `trained` to training or evaluation; what is frozen stays in evaluation mode."""
+        """Set the mode of `trained`; frozen modules stay in evaluation mode."""
         super().train(mode)
         self.frozen.eval()
         return self
 
 
 def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters of a module that an optimiser may change."""
+    """Return the parameters of a module that require a gradient."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def mean_dice(network: SegmentationNetwork, images: list[PreparedImage]) -> float:
-    """Mean Dice on the prepared grid inside the field of view, at the best threshold.
+    """Mean Dice on the prepared images inside the field of view, at the best threshold.
 
-    The mean is over foreground classes and images; a class that is absent from
-    both mask and prediction is left out, and the score is 0 where all are. The
-    threshold is the one with the highest mean: a network separates the
-    classes before its probabilities are calibrated, and its threshold is
-    chosen when it is trained.
+    The mean is over foreground classes and images. A class that is absent from
+    both mask and prediction does not count, and the score is 0 if none counts. The
+    threshold with the highest mean is used, because probabilities are calibrated, and the
+    threshold is chosen, only after training.
     """
     device = next(network.parameters()).device
     curves = []

@@ -1,4 +1,4 @@
-"""The stages in which a student learns from its teacher: paraphrasers, and the student."""
+"""The stages of distillation: one trains paraphrasers, the next the student."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from src_training.training.builders import Networks
 
 
-_LEAST = 1e-30
-"""Least probability of which a logarithm is taken."""
+_MIN_PROBABILITY = 1e-30
+"""Lower bound of probabilities before their logarithm is taken."""
 
 
 class ParaphraserStage(Stage):
@@ -38,7 +38,7 @@ class ParaphraserStage(Stage):
     Parameters
     ----------
     distillations
-        Distillations that have a paraphraser.
+        Distillations with a paraphraser.
     teacher
         Network whose features are compressed; frozen.
     """
@@ -52,7 +52,7 @@ class ParaphraserStage(Stage):
         self._teacher, self._taps = teacher, _teacher_taps(distillations)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``reconstruction`` of the features, summed over the distillations."""
+        """Compute the ``reconstruction`` loss of the features, summed over the distillations."""
         with torch.no_grad(), self._teacher.tapped(*self._taps) as taps:
             self._teacher(batch.image)
         distances = [paraphraser.reconstruction(taps) for paraphraser in self._paraphrasers]
@@ -65,13 +65,13 @@ class DistillationStage(Stage):
     Parameters
     ----------
     student, teacher
-        Each with its alignment network.
+        Network, and its alignment network.
     distillations
-        What the student learns from its teacher; see `build_distillations`.
+        Distillation losses; see `build_distillations`.
     supervision
-        What the student learns from masks; see `supervised_losses`.
+        Supervised losses of the student; see `supervised_losses`.
     flips
-        Whether the teacher predicts plain patches as the mean over flips and turns.
+        Whether the teacher's predictions of unaugmented patches are means over flips and turns.
     """
 
     saves_snapshots: ClassVar[bool] = True
@@ -108,15 +108,16 @@ class DistillationStage(Stage):
 
     @property
     def trainable_state(self) -> nn.Module:
-        """The student, and the distillations that have trainable parameters of their own."""
+        """The student, and the distillations with trainable parameters."""
         if not self._trainable:
             return self.trained
+        # The keys are part of the checkpoint format.
         return nn.ModuleDict({"student": self.trained, "beside": nn.ModuleList(self._trainable)})
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The student, and each such distillation with its settings of Adam."""
-        own = [{"params": trainable_parameters(each), **each.adam} for each in self._trainable]
-        return super().param_groups() + own
+        """The student, and each trainable distillation with its own Adam settings."""
+        groups = [{"params": trainable_parameters(each), **each.adam} for each in self._trainable]
+        return super().param_groups() + groups
 
     @property
     def segmentation_network(self) -> SegmentationNetwork:
@@ -124,14 +125,15 @@ class DistillationStage(Stage):
         return self._student[0]
 
     def prepare(self, batch: Batch) -> Batch:
-        """Mix pairs of anchors, where a distillation reads them."""
+        """Mix pairs of anchors, if a distillation needs mixed patches."""
         return mix_pairs(batch) if self._mixes else batch
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses from the masks of the labelled samples, and those of each distillation."""
+        """Compute the supervised losses of the labelled samples, and the distillation losses."""
         student = self._forward(*self._student, batch, bool(self.views), self._predicts_views)
         if batch.mixed is not None:
-            # Mixed patches are no images: the statistics that segment stay those of the anchors.
+            # Mixed patches are no real images: they must not change the running statistics that
+            # are used for inference.
             with frozen_running_statistics(student.network):
                 mixed = student.network(batch.mixed.image)
             student = replace(
@@ -146,12 +148,12 @@ class DistillationStage(Stage):
         losses = losses_from_masks(student.logits, auxiliary, batch.mask, self._supervision)
         for each in self._distillations:
             outputs = teacher.with_views(each.views), student.with_views(each.views)
-            own = each(*gather_inputs(each, *outputs, batch.mask))
-            losses |= namespaced(each.options.method, own)
+            values = each(*gather_inputs(each, *outputs, batch.mask))
+            losses |= namespaced(each.options.method, values)
         return losses
 
     def _teach(self, batch: Batch, student: ForwardOutputs) -> ForwardOutputs:
-        """What distillations read of the teacher; in the place of the rest stands the student's."""
+        """Outputs of the teacher that distillations read; other fields are the student's."""
         network, alignment = self._teacher
         teacher = replace(student, network=network, alignment=alignment)
         if self._reads_anchors:
@@ -164,20 +166,20 @@ class DistillationStage(Stage):
             return replace(teacher, mixed_logits=network(batch.mixed.image))
         assert teacher.plain_logits is not None
         pair = teacher.plain_logits, self._predict_plain(batch.mixed.partner)
-        own, partner = (logits.float().softmax(1) for logits in pair)
-        # Logarithms of probabilities are their logits.
-        log_p = torch.lerp(partner, own, batch.mixed.share.float()).clamp(min=_LEAST).log()
-        return replace(teacher, mixed_logits=log_p)
+        anchor, partner = (logits.float().softmax(1) for logits in pair)
+        mixed = torch.lerp(partner, anchor, batch.mixed.share.float())
+        # The softmax of log-probabilities is the probabilities, so they can serve as logits.
+        return replace(teacher, mixed_logits=mixed.clamp(min=_MIN_PROBABILITY).log())
 
     def _predict_plain(self, images: Tensor | None) -> Tensor:
-        """The teacher's logits of patches without style augmentation."""
+        """Teacher logits of patches without style augmentation."""
         network = self._teacher[0]
         assert images is not None
         logits: Tensor = turned_mean(network, images) if self._flips else network(images)
         return logits
 
     def vectors(self, images: Tensor) -> Tensor:
-        """Semantic vectors (B, latent) of images (B, C, patch, patch) by the student."""
+        """Return the student's semantic vectors (B, latent) of images (B, C, patch, patch)."""
         network, alignment = self._student
         vectors: Tensor = alignment.encoder(network.encode(images)[1])
         return vectors
@@ -190,11 +192,11 @@ class DistillationStage(Stage):
         encodes_views: bool,
         decodes_views: bool = False,
     ) -> ForwardOutputs:
-        """Encode anchors, and views with them; decode the anchors, and views if `decodes_views`."""
+        """Encode and decode the anchors, and optionally encode and decode their views."""
         count, views = len(batch.image), batch.views if encodes_views else None
         images = batch.image if views is None else torch.cat([batch.image, views])
-        own = self._taps if network is self._student[0] else self._teacher_taps
-        with network.tapped(*own, *network.auxiliary_taps) as taps:
+        names = self._taps if network is self._student[0] else self._teacher_taps
+        with network.tapped(*names, *network.auxiliary_taps) as taps:
             skips, bottleneck = network.encode(images)
             anchors = Skips(tuple(feature[:count] for feature in skips.features), skips.size)
             if decodes_views:
@@ -227,7 +229,7 @@ def build_paraphraser(networks: "Networks") -> ParaphraserStage:
 
 
 def build_distillation(networks: "Networks") -> DistillationStage:
-    """The stage ``distil``, from the trained student on unless the recipe says from scratch."""
+    """The stage ``distil``, on the trained student unless the recipe starts from scratch."""
     recipe = networks.recipe
     if recipe.distil_from == "student":
         networks.distilled.load_state_dict(networks.student.state_dict())
@@ -243,13 +245,13 @@ def build_distillation(networks: "Networks") -> DistillationStage:
 def _weights(
     distillations: Sequence[Distillation[Any]], supervision: Supervision
 ) -> dict[str, float]:
-    """Weight of each loss by its namespaced name."""
+    """Namespaced name of each loss -> weight."""
     weights = namespaced(SEGMENTATION, WEIGHTS[supervision])
     for part in distillations:
-        own = namespaced(part.options.method, part.weights(part.options))
-        if both := weights.keys() & own.keys():
+        added = namespaced(part.options.method, part.weights(part.options))
+        if both := weights.keys() & added.keys():
             raise ValueError(f"two losses are called {min(both)}; expected different names")
-        weights |= own
+        weights |= added
     return weights
 
 

@@ -24,9 +24,9 @@ class SupervisedStage(Stage):
     name
         ``teacher``, ``student`` or ``baseline``.
     network
-        The network to train.
+        Network to train.
     supervision
-        Which losses; see `supervised_losses`.
+        Losses; see `supervised_losses`.
     """
 
     def __init__(self, name: str, network: SegmentationNetwork, supervision: Supervision) -> None:
@@ -36,11 +36,11 @@ class SupervisedStage(Stage):
 
     @property
     def segmentation_network(self) -> SegmentationNetwork:
-        """The network that is trained."""
+        """The trained network."""
         return self.network
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of `losses_from_masks`."""
+        """Compute the losses of `losses_from_masks`."""
         with self.network.tapped(*self.network.auxiliary_taps) as auxiliary:
             logits = self.network(batch.image)
         return losses_from_masks(logits, auxiliary.values(), batch.mask, self._supervision)
@@ -49,14 +49,14 @@ class SupervisedStage(Stage):
 def losses_from_masks(
     logits: Tensor, auxiliary: Iterable[Tensor], mask: Tensor, supervision: Supervision
 ) -> dict[str, Tensor]:
-    """Losses of the labelled samples of the whole batch, over all processes.
+    """Compute the losses of the labelled samples of the whole batch, over all processes.
 
     Parameters
     ----------
     logits
-        Of the network, (B, classes, H, W).
+        Logits (B, classes, H, W) of the network.
     auxiliary
-        Its auxiliary logits, (B, classes, >= H, >= W); see `SegmentationNetwork.taps`.
+        Auxiliary logits, (B, classes, >= H, >= W); see `SegmentationNetwork.taps`.
     mask
         Classes (M, H, W) of the first M <= B samples.
     supervision
@@ -65,14 +65,14 @@ def losses_from_masks(
     Returns
     -------
     dict of str to Tensor
-        Those of `supervised_losses`; with auxiliary logits ``auxiliary``, the sum of
-        the same weighted losses of each. Names are namespaced.
+        Namespaced losses of `supervised_losses`; and if there are auxiliary logits
+        ``auxiliary``, the sum of the same weighted losses of them.
     """
     (labelled, (height, width)), target = (len(mask), mask.shape[1:]), all_gather_samples(mask)
 
-    def supervised(each: Tensor) -> dict[str, Tensor]:
-        fitting = all_gather_samples(each[:labelled, :, :height, :width])
-        return supervised_losses(fitting, target, supervision)
+    def supervised(output: Tensor) -> dict[str, Tensor]:
+        cropped = all_gather_samples(output[:labelled, :, :height, :width])
+        return supervised_losses(cropped, target, supervision)
 
     losses = supervised(logits)
     weights = WEIGHTS[supervision]
@@ -93,6 +93,6 @@ def build_student(networks: "Networks") -> SupervisedStage:
 
 
 def build_baseline(networks: "Networks") -> SupervisedStage:
-    """The stage ``baseline``, which goes on from the trained student."""
+    """The stage ``baseline``, which starts from the trained student."""
     networks.baseline.load_state_dict(networks.student.state_dict())
     return SupervisedStage("baseline", networks.baseline, networks.recipe.supervised)
