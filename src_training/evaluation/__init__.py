@@ -1,1 +1,1 @@
-"""How good a segmentation is, and how far apart two domains are."""
+"""Evaluation: metrics, calibration, and the expected Dice of images without masks."""

@@ -1,4 +1,4 @@
-"""A finished model fitted to labelled images, and written as a new file; nothing is trained."""
+"""Fitting a finished model to labelled images without training, and saving it as a new file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,25 +17,25 @@ from src_training.inference.predictor import Predictor
 def adapt_to_domain(predictor: Predictor, domain: Domain, file: Path) -> Iterator[str]:
     """Calibrate a finished model on labelled images of one scanner, and save it as a new file.
 
-    The threshold follows how much the experts of that domain mark, batch-norm
-    mixing how its scanner shows it. If the iterator is closed before its end,
+    The threshold adapts to how much the experts of that domain annotate, and batch-norm
+    mixing to the appearance of its images. If the iterator is closed before its end,
     nothing is written.
 
     Parameters
     ----------
     predictor
-        Its model is changed, and named after `file`; its card says what it
-        was adapted to.
+        Predictor whose model is changed and named after `file`; the description on its card
+        names the domain.
     domain
         At least one image, each with a mask of the model's classes.
     file
-        ``.safetensors`` to write or to replace.
+        ``.safetensors`` file to write or replace.
 
     Yields
     ------
     str
-        A sentence before each step. The last one, with Dice before and after,
-        comes when the file is there.
+        A sentence before each step, and a last one with Dice before and after
+        when the file is written.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def adapt_to_domain(predictor: Predictor, domain: Domain, file: Path) -> Iterato
         predictor,
         name=file.stem,
         description=f"{model.card.description} {note}".strip(),
-        # The scores on the card belong to the former threshold.
+        # The scores on the card were measured with the former threshold.
         metrics={},
     )
     model.save(file)
@@ -68,24 +68,24 @@ def adapt_to_domain(predictor: Predictor, domain: Domain, file: Path) -> Iterato
 
 
 def add_expected_dice(predictor: Predictor, domain: Domain, file: Path) -> Iterator[str]:
-    """Fit the map of expected Dice alone, and write the model with it as a new file.
+    """Fit only the correction of expected Dice, and write the model with it as a new file.
 
-    The tensors of the file are those of the model's, byte for byte, and so are the labels that
-    it makes. If the iterator is closed before its end, nothing is written.
+    The tensors of the file and the labels of the model do not change.
+    If the iterator is closed before its end, nothing is written.
 
     Parameters
     ----------
     predictor
-        Its model is that of a file; its card is changed.
+        Predictor whose model was loaded from a file; its card is changed.
     domain
         Images that the model was not trained on, each with a mask of its classes.
     file
-        ``.safetensors`` to write or to replace.
+        ``.safetensors`` file to write or replace.
 
     Yields
     ------
     str
-        A sentence before each step, and the last one when the file is there.
+        A sentence before each step, and a last one when the file is written.
 
     Raises
     ------
@@ -104,10 +104,10 @@ def add_expected_dice(predictor: Predictor, domain: Domain, file: Path) -> Itera
     scores = evaluate(predictor, domain, cases=images)
     copy_with_card(source, predictor.model.card, file)
     real = {name: each["dice"] for name, each in scores.images.items()}
-    found = agreement(scores.expected, real)
+    result = agreement(scores.expected, real)
     yield (
-        f"expected Dice {found.expected:.3f}, real {found.real:.3f} "
-        f"on the {found.images} images it was fitted to"
+        f"expected Dice {result.expected:.3f}, real {result.real:.3f} "
+        f"on the {result.images} images it was fitted to"
     )
 
 

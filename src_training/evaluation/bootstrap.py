@@ -1,9 +1,9 @@
 """Confidence intervals of mean scores by a bootstrap over patients.
 
 Images of one patient (two eyes, the slices of a volume) are not independent,
-so patients are drawn, not images. Which images belong together is read from
-their names, see `patient_of`; an image whose name tells no patient counts as
-a patient of its own.
+so the bootstrap draws patients, not images. The names of images identify
+patients, see `patient_of`; an image whose name contains no patient counts as
+its own patient.
 """
 
 import math
@@ -27,9 +27,9 @@ class Estimate:
     Attributes
     ----------
     value
-        The mean.
+        Mean score.
     low, high
-        95 % interval, percentiles of the bootstrap; NaN where a domain has
+        95 % interval, percentiles of the bootstrap; NaN if a domain has
         only one patient.
     """
 
@@ -44,8 +44,8 @@ def bootstrap_by_patient(domains: Sequence[Mapping[str, float]]) -> Estimate:
     Parameters
     ----------
     domains
-        For each domain, image name -> score, finite. 2,000 times patients of
-        each domain are drawn with replacement, with all their images. The
+        For each domain, image name -> finite score. Patients of each domain are drawn 2,000
+        times with replacement, with all their images. The
         draws are the same in every call.
 
     Examples
@@ -60,16 +60,16 @@ def bootstrap_by_patient(domains: Sequence[Mapping[str, float]]) -> Estimate:
     value = float(np.mean([sums.sum() / counts.sum() for sums, counts in patients]))
     if min(len(counts) for _, counts in patients) < 2:
         return Estimate(value, math.nan, math.nan)
-    random, drawn = np.random.default_rng(_SEED), []
+    random, means = np.random.default_rng(_SEED), []
     for sums, counts in patients:
-        chosen = random.integers(len(sums), size=(_DRAWS, len(sums)))
-        drawn.append(sums[chosen].sum(1) / counts[chosen].sum(1))
-    low, high = np.percentile(np.mean(drawn, axis=0), [2.5, 97.5])
+        drawn = random.integers(len(sums), size=(_DRAWS, len(sums)))
+        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+    low, high = np.percentile(np.mean(means, axis=0), [2.5, 97.5])
     return Estimate(value, float(low), float(high))
 
 
 def count_patients(names: Iterable[str]) -> int:
-    """How many patients images of these names are of.
+    """Number of patients of images with these names.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """Calibration of a trained model on validation images: batch-norm mixing, Platt scaling, threshold.
 
-Nothing is trained. The card and the head of the network take the results.
+Nothing is trained. The results are stored in the card and in the head of the network.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,18 +25,22 @@ from src_training.seeds import drawing
 BN_MIXINGS = (0.0, 0.5, 1.0)
 """Candidate shares of the image's own statistics in batch normalisation."""
 
-DEFAULT_BN_MIXING, _LEAST_GAIN = 0.5, 0.01
-"""The share to use, unless the mean Dice of another is higher by more than this gain."""
+DEFAULT_BN_MIXING, _MIN_GAIN = 0.5, 0.01
+"""Default share, and the gain in mean Dice above which another share is chosen."""
 
 StyleAugmentation = Callable[[Tensor], Tensor]
 """Images (B, C, h, w) -> the same in another style; see `Augmenter.style_augmentation`."""
 
-_STYLES, _MOST_STYLED = 3, 12
-"""Styles of each validation image, and the number of styled images that is enough."""
+_STYLES, _MAX_STYLED = 3, 12
+"""Number of styles of each validation image, unless there are more than this number of images."""
 
 _LOGIT_EDGES = np.linspace(-16, 16, 513)
+"""Bin edges of the histograms of logits for Platt scaling."""
+
 _IMAGE_THRESHOLD_COST = 0.005
-"""Dice that image thresholds may lose to the fixed one, which was fitted to the same images."""
+"""Loss in Dice at which image thresholds are still preferred to the fixed threshold.
+
+The fixed threshold has an advantage, because it is fitted to the same images."""
 
 
 def calibrate(
@@ -47,13 +51,13 @@ def calibrate(
     Parameters
     ----------
     predictor
-        Its model is changed: the weights of the network's head take the
-        Platt scaling, the card the rest.
+        Predictor whose model is changed: the Platt scaling goes into the weights of the
+        network's head, the rest into the card.
     validation
         At least one image with mask that the model was not trained on.
     styled
-        See `style_augmented`; none where the validation images are of the
-        scanner on which the model will be used.
+        See `style_augmented`; empty if the validation images are of the
+        scanner that the model will be used on.
 
     Raises
     ------
@@ -69,12 +73,12 @@ def calibrate(
 def style_augmented(
     validation: Sequence[PreparedCase], augment: StyleAugmentation
 ) -> list[PreparedCase]:
-    """The images as other scanners might show them, with their own fields of view and masks.
+    """Apply style augmentation to images; their fields of view and masks do not change.
 
-    Three styles of each image but at most twelve images, or one style of each
+    There are three styles of each image but at most twelve images, or one style of each
     of more than twelve images. The styles are the same in every call.
     """
-    count = max(len(validation), min(_STYLES * len(validation), _MOST_STYLED))
+    count = max(len(validation), min(_STYLES * len(validation), _MAX_STYLED))
     numbered = zip(range(count), cycle(validation), strict=False)
     return [_augment_style(image, seed, augment) for seed, image in numbered]
 
@@ -85,12 +89,12 @@ def choose_bn_mixing(
     """Choose the share of the image's statistics in batch normalisation, one of `BN_MIXINGS`.
 
     Each candidate is scored by its mean Dice at its best threshold, over the
-    validation images and over the styled ones: on images of the source's own
-    scanner the training statistics are right, and the benefit of mixing would
-    not show. `DEFAULT_BN_MIXING` is chosen unless another candidate is
-    clearly better: on few images they differ by chance, and a mixture is what
-    Schneider et al. 2020, arXiv 2006.16971, advise for another scanner
-    (*reconstruction*). The card is left with the last candidate.
+    validation images and over the styled ones, because the benefit of mixing does not
+    show on images of the source's own scanner, which match the training statistics.
+    `DEFAULT_BN_MIXING` is chosen unless another candidate is
+    clearly better: on few images they differ by chance, and Schneider et al. 2020,
+    arXiv 2006.16971, advise a mixture for another scanner
+    (*reconstruction*). The card keeps the last candidate; callers have to set the result.
     """
     groups = (validation, styled) if styled else (validation,)
     dice = {}
@@ -98,11 +102,11 @@ def choose_bn_mixing(
         update_card(predictor, bn_mixing=share)
         dice[share] = np.mean([best_dice(predictor, images) for images in groups])
     best = max(BN_MIXINGS, key=dice.__getitem__)
-    return best if dice[best] > dice[DEFAULT_BN_MIXING] + _LEAST_GAIN else DEFAULT_BN_MIXING
+    return best if dice[best] > dice[DEFAULT_BN_MIXING] + _MIN_GAIN else DEFAULT_BN_MIXING
 
 
 def best_dice(predictor: Predictor, images: Sequence[PreparedCase]) -> float:
-    """Mean Dice of images at the threshold that is best for all of them together."""
+    """Mean Dice of images at the best common threshold."""
     curves = [_dice_curve(_probabilities(predictor, image), image) for image in images]
     return float(np.mean(curves, axis=0).max())
 
@@ -110,9 +114,9 @@ def best_dice(predictor: Predictor, images: Sequence[PreparedCase]) -> float:
 def fit_platt_scaling(predictor: Predictor, validation: Sequence[PreparedCase]) -> None:
     """Calibrate the foreground probability of a two-class network.
 
-    Platt's logistic regression of the mask on the logit, inside the field of
-    view, folded into the weights of the network's head. The network is left
-    unchanged if it has more than two classes, if all pixels are of one class,
+    This fits Platt's logistic regression of the mask on the logit, inside the field of
+    view, and folds it into the weights of the network's head. The network does not
+    change if it has more than two classes, if all pixels are of one class,
     or if the fitted slope is not positive (the logit does not predict the
     mask).
     """
@@ -131,7 +135,7 @@ def fit_platt_scaling(predictor: Predictor, validation: Sequence[PreparedCase]) 
 
 @torch.no_grad()
 def fold_platt_scaling(network: SegmentationNetwork, slope: float, offset: float) -> None:
-    """Scale the foreground logit of a two-class network by its head: ``slope * logit + offset``.
+    """Change the head of a two-class network so that its logit is ``slope * logit + offset``.
 
     The logit is the difference between the network's two outputs.
     """
@@ -144,15 +148,15 @@ def fold_platt_scaling(network: SegmentationNetwork, slope: float, offset: float
 def choose_threshold(
     predictor: Predictor, validation: Sequence[PreparedCase]
 ) -> tuple[float, bool]:
-    """Choose the threshold of the best mean Dice, and whether each image has its own instead.
+    """Choose the threshold of the best mean Dice, and whether to use image thresholds instead.
 
     Returns
     -------
     float
         One of `THRESHOLDS`; 0.5 with more than two classes.
     bool
-        Whether the images' own thresholds (`expected_dice_threshold`) have a mean Dice at most
-        0.005 lower: the fixed threshold was fitted to these images, they were not.
+        Whether image thresholds (`expected_dice_threshold`) have a mean Dice at most
+        0.005 lower. Unlike the fixed threshold they are not fitted to these images.
     """
     if len(predictor.model.card.classes) > 2:
         return 0.5, False
@@ -176,7 +180,7 @@ def _augment_style(case: PreparedCase, seed: int, augment: StyleAugmentation) ->
     pixels = torch.from_numpy(case.image.pixels)[None]
     with drawing(seed):
         styled = augment(pixels)[0].numpy()
-    # Outside the field of view every scanner shows the same.
+    # Style augmentation does not apply outside the field of view.
     styled = np.where(case.image.fov, styled, case.image.pixels)
     return replace(case, image=replace(case.image, pixels=styled))
 
@@ -199,7 +203,7 @@ def _field_of_view(case: PreparedCase) -> Mask | None:
 
 
 def _logit_histograms(foreground: Float, case: PreparedCase) -> NDArray[np.int64]:
-    """Pixels of background and of foreground (2, bins) by their logit, in the field of view."""
+    """Histograms (2, bins) of the logits of background and foreground, in the field of view."""
     positive = _mask(case) > 0
     inside = _field_of_view(case)
     if inside is None:
@@ -218,5 +222,5 @@ def _fit_logistic(counts: NDArray[np.int64]) -> tuple[float, float]:
 
     centres = (_LOGIT_EDGES[:-1] + _LOGIT_EDGES[1:]) / 2
     positive = np.repeat([0, 1], len(centres))
-    fitted = LogisticRegression().fit(np.tile(centres, 2)[:, None], positive, counts.ravel())
-    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    model = LogisticRegression().fit(np.tile(centres, 2)[:, None], positive, counts.ravel())
+    return float(model.coef_[0, 0]), float(model.intercept_[0])

@@ -10,8 +10,8 @@ from src_training.inference.image_threshold import HIGHEST, STEPS, quantise
 THRESHOLDS = np.arange(5, round(100 * HIGHEST) + 1) / 100
 """Candidate thresholds for the foreground probability, in whole percent.
 
-A calibrated model of Dice d does best near d / 2, so the lowest are for weak
-models, which would otherwise predict no foreground at all.
+The best threshold of a calibrated model with Dice d is near d / 2, so weak models need low
+thresholds; they would otherwise predict no foreground at all.
 """
 
 
@@ -21,18 +21,18 @@ def dice_curve(probabilities: Float, mask: NDArray[np.integer], fov: Mask | None
     Parameters
     ----------
     probabilities
-        (K, H, W). With more than two classes a pixel belongs to the most
-        probable one, whatever the threshold.
+        (K, H, W). With more than two classes a pixel gets the most
+        probable class, and the threshold is not used.
     mask
         (H, W) class indices below K.
     fov
-        (H, W) bool, the pixels that count; None: all.
+        (H, W) bool, the pixels that count; None counts all.
 
     Returns
     -------
     ndarray
-        (T,) float32. Where a class is in neither mask nor labels its Dice is
-        left out of the mean; NaN where that leaves no class.
+        (T,) float32. Classes in neither mask nor labels are
+        left out of the mean; NaN if there is no other class.
 
     Examples
     --------
@@ -51,10 +51,10 @@ def dice_curve(probabilities: Float, mask: NDArray[np.integer], fov: Mask | None
 
 
 def _foreground_curve(steps: NDArray[np.uint8], true: Mask) -> Float:
-    """Dice at each threshold, by counting pixels in steps of 1/`STEPS` from the top."""
+    """Dice at each threshold, from cumulative histograms of quantised probabilities."""
     first = np.round(THRESHOLDS * STEPS).astype(int)
     predicted, overlap = (
-        np.bincount(chosen, minlength=STEPS + 1)[::-1].cumsum()[::-1][first]
-        for chosen in (steps, steps[true])
+        np.bincount(selected, minlength=STEPS + 1)[::-1].cumsum()[::-1][first]
+        for selected in (steps, steps[true])
     )
     return dice(overlap, predicted, true.sum(), empty=np.nan).astype(np.float32)

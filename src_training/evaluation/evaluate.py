@@ -36,41 +36,40 @@ OnImage = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class DomainScores:
-    """Scores of a model over a domain; NaN where a metric is not defined.
+    """Scores of a model over a domain; undefined metrics are NaN.
 
     Attributes
     ----------
     domain
-        Its name.
+        Name of the domain.
     images
-        Image -> metric -> value, see `score`.
+        Image -> metric -> value; see `score`.
     mean
         Metric -> mean over the images where it is defined.
     count
         Metric -> number of images in that mean.
     pooled
-        Metric -> value over the pixels of all images, see `Pooled`.
+        Metric -> value over the pixels of all images; see `Pooled`.
     interval
-        ``dice`` -> 95 % interval of its mean, see `bootstrap_by_patient`; NaN
+        ``dice`` -> 95 % interval of its mean; see `bootstrap_by_patient`. NaN
         with one patient.
     thresholds
-        Image -> threshold of the foreground probability.
+        Image -> foreground threshold.
     seconds
         Image -> seconds from the image to its labels: field of view,
-        preprocessing, network and resampling. Not part of `to_dict`, so that
+        preprocessing, network and resampling. Not included in `to_dict`, so that
         scores of equal runs are equal.
     volumes
-        Volume -> metric -> value, see `score_volume`; for the volumes all of
-        whose slices are in the domain.
+        Volume -> metric -> value; see `score_volume`. Only volumes
+        whose slices are all in the domain.
     expected, expected_volumes
-        Image or volume -> the Dice that its labels are expected to have, which was computed
-        without its mask.
+        Image or volume -> expected Dice, computed without the mask.
     milliliters
-        Volume -> class -> ``real``, ``expected``, ``low`` and ``high``, see `expected_sizes`.
+        Volume -> class -> ``real``, ``expected``, ``low`` and ``high``; see `expected_sizes`.
     entropy
-        Image -> mean entropy of a pixel, see `mean_entropy`.
+        Image -> mean entropy of a pixel; see `mean_entropy`.
     resampled_masks
-        Volume -> what became of its mask, where that was resampled to the image's grid.
+        Volume -> how its mask was resampled to the image's grid, if it was.
     mask_notes
         See `Domain`.
     """
@@ -93,37 +92,37 @@ class DomainScores:
 
     @property
     def patients(self) -> int:
-        """Number of patients that the images are of, see `count_patients`."""
+        """Number of patients; see `count_patients`."""
         return count_patients(self.images)
 
     @property
     def volume_mean(self) -> Scores:
-        """Metric -> mean over the volumes where it is defined; empty without volumes."""
+        """Metric -> mean over the volumes where it is defined."""
         return _means(self.volumes)
 
     @property
     def agreement(self) -> dict[str, Agreement]:
-        """Expected with real Dice, beside the simpler measures; of scores that have them.
+        """Measure -> its agreement with real Dice; empty if there is no expected Dice.
 
-        ``expected Dice``, ``soft Dice confidence``, and ``mean entropy``, of whose
-        `Agreement` only the order of images says something.
+        The measures are ``expected Dice``, ``soft Dice confidence`` and ``mean entropy``. For
+        the last one, only fields of `Agreement` on the order of images are meaningful.
         """
         if not self.expected:
             return {}
         real = {name: self.images[name]["dice"] for name in self.expected}
-        plain = {
+        simple = {
             "soft Dice confidence": {name: e.confidence for name, e in self.expected.items()},
             "mean entropy": {name: -value for name, value in self.entropy.items()},
         }
-        bare = {
+        without_interval = {
             title: {name: ExpectedDice(v, math.nan, math.nan, v) for name, v in values.items()}
-            for title, values in plain.items()
+            for title, values in simple.items()
         }
-        every = {"expected Dice": self.expected, **bare}
-        return {title: agreement(values, real) for title, values in every.items()}
+        measures = {"expected Dice": self.expected, **without_interval}
+        return {title: agreement(values, real) for title, values in measures.items()}
 
     def to_dict(self) -> dict[str, object]:
-        """As values for JSON, None where a metric is not defined."""
+        """Convert to values for JSON, with None for undefined metrics."""
         return {
             "domain": self.domain,
             "thresholds": dict(self.thresholds),
@@ -159,27 +158,27 @@ def evaluate(
     threshold: float | None = None,
     cases: Iterable[PreparedCase] | None = None,
 ) -> DomainScores:
-    """Segment every image of a domain and score it on its original pixels; whole volumes too.
+    """Segment every image of a domain, and score images and volumes on their original pixels.
 
     Parameters
     ----------
     predictor
-        Segments the images.
+        Predictor that segments the images.
     domain
-        Images with masks.
+        Domain whose images have masks.
     on_image
         Called after each image with the number of images done, the number of
         images, and the image's name.
     threshold
-        Probability from which a pixel is foreground; None: the model's own.
+        Foreground threshold; None: the model's own.
     cases
-        The result of `prepare_cases` for this domain, if it has been computed already.
+        Result of `prepare_cases` for this domain, if available.
 
     Raises
     ------
     InputError
         If the domain is empty, an image has no mask or cannot be prepared or
-        segmented, or the mask does not fit the model; names the image.
+        segmented, or a mask does not match the model; the message names the image.
     """
     card = predictor.model.card
     if len(domain) == 0:
@@ -192,11 +191,11 @@ def evaluate(
     volumes = _VolumeScores(card.classes, card.quality)
     for done, case in enumerate(cases, start=1):
         name = case.original.name
-        found = _score(predictor, case, threshold, pooled, domain.name)
-        scores[name], thresholds[name] = found.scores, found.threshold
-        seconds[name], entropy[name] = found.seconds, found.entropy
-        expected[name] = expected_dice(found.sums, card.quality, [found.foreign])
-        volumes.add(case.original, found)
+        result = _score(predictor, case, threshold, pooled, domain.name)
+        scores[name], thresholds[name] = result.scores, result.threshold
+        seconds[name], entropy[name] = result.seconds, result.entropy
+        expected[name] = expected_dice(result.sums, card.quality, [result.foreign])
+        volumes.add(case.original, result)
         if on_image is not None:
             on_image(done, len(domain), name)
     dice = bootstrap_by_patient([{name: each["dice"] for name, each in scores.items()}])
@@ -221,7 +220,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _ImageScores:
-    """An image's scores, threshold, seconds and labels, their sums, and whether it is foreign."""
+    """Scores, labels and measurements of an image."""
 
     scores: Scores
     threshold: float
@@ -233,7 +232,7 @@ class _ImageScores:
 
 
 class _VolumeScores:
-    """Collects the slices of one volume after another, and scores a volume once it is complete."""
+    """Collects the slices of one volume after another, and scores each complete volume."""
 
     def __init__(self, classes: list[str], quality: Quality | None) -> None:
         self.scores = dict[str, Scores]()
@@ -266,10 +265,10 @@ class _VolumeScores:
             self._slices = {}
 
     def _sizes(self, true: Labels, voxel: float) -> dict[str, Scores]:
-        """Milliliters of each foreground class, of voxels of so many cubic millimeters."""
-        found = expected_sizes(self._sums, self._quality)
+        """Milliliters of each foreground class; `voxel` is the volume of a voxel in mm³."""
+        expected = expected_sizes(self._sums, self._quality)
         sizes = {}
-        for k, (name, size) in enumerate(zip(self._classes[1:], found, strict=True), start=1):
+        for k, (name, size) in enumerate(zip(self._classes[1:], expected, strict=True), start=1):
             counts = {"real": float(np.count_nonzero(true == k)), "expected": size.value}
             counts |= {"low": size.low, "high": size.high}
             sizes[name] = {what: count * voxel / 1000 for what, count in counts.items()}
@@ -292,15 +291,19 @@ def _score(
         began = time.perf_counter()
         shifts: list[Shift | None] = []
         probabilities = predictor.predict(original.image, fov, case.image, shifts)
-        used = card.threshold_for(probabilities) if threshold is None else threshold
-        labels = labels_from(probabilities, used)
+        if threshold is None:
+            threshold = card.threshold_for(probabilities)
+        labels = labels_from(probabilities, threshold)
         elapsed = time.perf_counter() - began
-        scores = score(probabilities, original.mask, fov, used, classes=card.classes, pooled=pooled)
+        scores = score(
+            probabilities, original.mask, fov, threshold, classes=card.classes, pooled=pooled
+        )
     except InputError as error:
         raise InputError(f"{domain}: image {original.name}: {error}") from None
     sums, entropy = label_sums(probabilities, labels), mean_entropy(probabilities)
     [foreign] = are_foreign(card.quality, shifts)
-    return _ImageScores(scores, used, case.seconds + elapsed, labels, sums, entropy, foreign)
+    seconds = case.seconds + elapsed
+    return _ImageScores(scores, threshold, seconds, labels, sums, entropy, foreign)
 
 
 def _columns(images: Mapping[str, Scores]) -> list[tuple[str, list[float]]]:

@@ -1,7 +1,6 @@
-"""Agreement of predicted probabilities with a mask, for one image and pooled over many.
+"""Metrics of predicted probabilities against a mask, for one image and pooled over many.
 
-Only pixels inside the field of view count. A metric that is not defined is
-NaN, and is left out of means:
+Only pixels inside the field of view count. An undefined metric is NaN, and means leave it out:
 
 * Dice, F1, surface Dice: an empty prediction of an empty mask scores 1; if
   only one of them is empty the score is 0.
@@ -27,31 +26,31 @@ Labels = NDArray[np.integer]
 Array = NDArray[np.float64]
 
 _PIXELS_AT_ONCE = 2**19
-"""Pixels that are counted together: these fit into a processor's cache."""
+"""Number of pixels counted at once; these fit into a processor's cache."""
 
-_MOST_TIED = 1e-5
-"""Largest error of an AUC that pixels of one bin may cause."""
+_MAX_AUC_ERROR = 1e-5
+"""Largest error of a binned AUC; beyond it the exact AUC is computed."""
 
 
 def dice(overlap: ArrayLike, predicted: ArrayLike, true: ArrayLike, empty: float = 1.0) -> Array:
     """Dice coefficient ``2 |A and B| / (|A| + |B|)`` from counts of pixels, in [0, 1].
 
-    The one definition of Dice in this package. It takes counts because the
-    pooled, thresholded and volumetric scores all have counts at hand; MONAI's
+    All Dice scores of this package use this function. It takes counts because
+    pooled, thresholded and volumetric scores are all computed from counts; MONAI's
     `compute_dice` takes one-hot tensors, and computes in single precision.
 
     Parameters
     ----------
     overlap, predicted, true
-        Pixels in both, in the prediction, in the mask; of any one shape.
+        Number of pixels in both, in the prediction, and in the mask; of the same shape.
     empty
-        Value where prediction and mask are empty. 1, so that a correct empty
-        prediction counts as correct, or NaN to leave it out of means.
+        Value if prediction and mask are empty: 1 counts a correct empty
+        prediction as correct, NaN leaves it out of means.
 
     Returns
     -------
     ndarray
-        float64, of the shape of the counts.
+        float64 of the shape of the counts.
 
     Examples
     --------
@@ -92,8 +91,8 @@ def confusion_matrix(labels: Labels, mask: Labels, classes: int) -> NDArray[np.i
            [0, 1]])
     """
     if classes == 2:
-        positive, found = mask.astype(bool), labels.astype(bool)
-        both, true, predicted = map(np.count_nonzero, (positive & found, positive, found))
+        in_mask, in_labels = mask.astype(bool), labels.astype(bool)
+        both, true, predicted = map(np.count_nonzero, (in_mask & in_labels, in_mask, in_labels))
         missed, false = true - both, predicted - both
         return np.array([[mask.size - true - false, false], [missed, both]], np.int64)
     index = mask.astype(np.int64) * classes + labels
@@ -101,7 +100,7 @@ def confusion_matrix(labels: Labels, mask: Labels, classes: int) -> NDArray[np.i
 
 
 def mean_defined(values: Sequence[float] | Array) -> float:
-    """Mean of the values that are not NaN; NaN if all are.
+    """Mean of the values that are not NaN; NaN if there are none.
 
     Examples
     --------
@@ -114,7 +113,7 @@ def mean_defined(values: Sequence[float] | Array) -> float:
 
 
 def accuracy(table: NDArray[np.int64]) -> float:
-    """Share of the pixels of a confusion matrix that have their true class.
+    """Share of correctly classified pixels of a confusion matrix.
 
     Examples
     --------
@@ -125,7 +124,7 @@ def accuracy(table: NDArray[np.int64]) -> float:
 
 
 def sensitivity(table: NDArray[np.int64]) -> float:
-    """Share of the pixels of a class that are predicted as it (recall), foreground mean.
+    """Sensitivity (recall) of a confusion matrix, mean over foreground classes.
 
     Examples
     --------
@@ -136,7 +135,7 @@ def sensitivity(table: NDArray[np.int64]) -> float:
 
 
 def specificity(table: NDArray[np.int64]) -> float:
-    """Share of the pixels outside a class that are not predicted as it, foreground mean.
+    """Specificity of a confusion matrix, mean over foreground classes.
 
     Examples
     --------
@@ -149,7 +148,7 @@ def specificity(table: NDArray[np.int64]) -> float:
 
 
 def mean_iou(table: NDArray[np.int64]) -> float:
-    """Intersection over union, mean over all classes, the background included.
+    """Intersection over union of a confusion matrix, mean over all classes with the background.
 
     Examples
     --------
@@ -161,7 +160,7 @@ def mean_iou(table: NDArray[np.int64]) -> float:
 
 
 def mean_f1(table: NDArray[np.int64]) -> float:
-    """F1, which is the Dice of the counts, foreground mean.
+    """F1 (Dice) of a confusion matrix, mean over foreground classes.
 
     Examples
     --------
@@ -178,7 +177,7 @@ COUNT_METRICS: dict[str, Callable[[NDArray[np.int64]], float]] = {
     "miou": mean_iou,
     "f1": mean_f1,
 }
-"""Metrics of a `confusion_matrix`, for each image and pooled over all."""
+"""Metrics computed from a `confusion_matrix`."""
 
 POOLED = (*COUNT_METRICS, "auc")
 """The metrics of `Pooled.result`."""
@@ -209,7 +208,7 @@ def score(
     fov
         (H, W) bool; None counts every pixel.
     threshold
-        Probability from which a pixel is foreground, for two classes.
+        Foreground threshold, for two classes.
     spacing
         Height and width of a pixel; the unit of `tolerance` and of HD95.
     tolerance
@@ -217,12 +216,12 @@ def score(
     classes
         K names; with more than two classes each gets its own ``dice_NAME``.
     pooled
-        Takes the image too, without counting its pixels again.
+        Pooled metrics to add the image to.
 
     Returns
     -------
     dict of str to float
-        `METRICS`; all but ``hd95`` from 0 to 1. For ``hd95`` and
+        `METRICS`; all except ``hd95`` are from 0 to 1. For ``hd95`` and
         ``surface_dice`` see `hausdorff95` and `surface_dice`. ``auc`` is exact to 1e-5.
 
     Raises
@@ -246,12 +245,13 @@ def score(
         pooled.add_counts(table, histograms)
     per_class = _table_dice(table)
     scores = {"dice": float(per_class.mean())} | _count_scores(table)
-    areas = []
+    aucs = []
     for k, histogram in enumerate(histograms, start=1):
-        area, error = binned_auc(*histogram)
-        exact = error > _MOST_TIED
-        areas.append(exact_auc(probabilities[k][inside], mask[inside] == k) if exact else area)
-    scores["auc"] = mean_defined(areas)
+        auc, error = binned_auc(*histogram)
+        if error > _MAX_AUC_ERROR:
+            auc = exact_auc(probabilities[k][inside], mask[inside] == k)
+        aucs.append(auc)
+    scores["auc"] = mean_defined(aucs)
     scores["hd95"], scores["surface_dice"] = _surface_scores(
         labels, mask, inside, table, spacing, tolerance
     )
@@ -262,7 +262,7 @@ def score(
 
 
 class Pooled:
-    """Metrics over the pixels of many images, without keeping the pixels.
+    """Metrics over the pixels of many images, computed from running counts.
 
     Parameters
     ----------
@@ -271,9 +271,9 @@ class Pooled:
 
     Notes
     -----
-    AUC comes from histograms of the probabilities, whose bins are 1/2048 as wide as
-    p or 1 - p, so that confident networks keep their order; pixels of one bin count
-    as ties.
+    AUC is computed from histograms of the probabilities, with pixels in the same bin as
+    ties. A bin at p is 1/2048 as wide as p or 1 - p, to resolve the probabilities of confident
+    networks.
 
     Examples
     --------
@@ -296,25 +296,25 @@ class Pooled:
         fov: Mask | None = None,
         threshold: float = 0.5,
     ) -> None:
-        """Add one image; parameters and errors as in `score`."""
+        """Add one image; see `score` for parameters and errors."""
         inside = _pixels_to_score(probabilities, mask, fov)
         labels = labels_from(probabilities, threshold)
         self.add_counts(*_count(probabilities, labels, mask, inside))
 
     def add_counts(self, table: NDArray[np.int64], histograms: NDArray[np.int64]) -> None:
-        """Add the confusion matrix of an image, and the bins of its pixels; see `score`."""
+        """Add the confusion matrix and the histograms of an image; called by `score`."""
         self._table += table
         self._histograms += histograms
 
     def result(self) -> dict[str, float]:
-        """`POOLED` over the pixels of all images that were added."""
+        """Return the metrics `POOLED` over the pixels of all added images."""
         scores = _count_scores(self._table)
         scores["auc"] = mean_defined([binned_auc(*pair)[0] for pair in self._histograms])
         return scores
 
 
 def _pixels_to_score(probabilities: Float, mask: Labels, fov: Mask | None) -> Mask:
-    """The pixels (H, W) inside the field of view, once the input has been checked."""
+    """Check the input of `score`, and return the pixels (H, W) inside the field of view."""
     size = probabilities.shape[1:]
     if not np.isfinite([probabilities.min(), probabilities.max()]).all():
         raise InputError("the model gives probabilities that are NaN or infinite; expected none")
@@ -346,7 +346,7 @@ def _count_scores(table: NDArray[np.int64]) -> dict[str, float]:
 
 
 def _ratio(part: ArrayLike, whole: ArrayLike) -> Array:
-    """Quotient of two counts; NaN where both are 0."""
+    """Quotient of two counts; NaN if both are 0."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.true_divide(part, whole), np.float64)
 
@@ -354,22 +354,22 @@ def _ratio(part: ArrayLike, whole: ArrayLike) -> Array:
 def _count(
     probabilities: Float, labels: Labels, mask: Labels, inside: Mask
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The confusion matrix of the pixels inside, and their histograms (K - 1, 2, bins).
+    """Confusion matrix and histograms (K - 1, 2, bins) of the pixels inside.
 
-    Of each foreground class these hold first the pixels outside it, then those in it.
+    Axis 1 of the histograms is pixels outside the foreground class, then pixels in it.
     """
     classes = len(probabilities)
     table = np.zeros((classes, classes), np.int64)
     histograms = np.zeros((classes - 1, 2 * BINS), np.int64)
     maps = probabilities.reshape(classes, -1)
-    all_found, all_true, all_inside = labels.ravel(), mask.ravel(), inside.ravel()
+    flat_labels, flat_mask, flat_inside = labels.ravel(), mask.ravel(), inside.ravel()
     for start in range(0, inside.size, _PIXELS_AT_ONCE):
         part = slice(start, start + _PIXELS_AT_ONCE)
-        chosen = all_inside[part]
-        found, true = all_found[part][chosen], all_true[part][chosen]
-        table += confusion_matrix(found, true, classes)
+        selected = flat_inside[part]
+        predicted, true = flat_labels[part][selected], flat_mask[part][selected]
+        table += confusion_matrix(predicted, true, classes)
         for k in range(1, classes):
-            bins = bins_of(maps[k, part][chosen])
+            bins = bins_of(maps[k, part][selected])
             bins[true == k] += BINS
             histograms[k - 1] += np.bincount(bins, minlength=2 * BINS)
     return table, histograms.reshape(-1, 2, BINS)
@@ -384,14 +384,14 @@ def _surface_scores(
     tolerance: float,
 ) -> tuple[float, float]:
     """HD95 and surface Dice, means over the foreground classes."""
-    distances, surfaces = [], []
+    hd95, dices = [], []
     for k in range(1, len(table)):
         in_mask, in_labels = table[k].sum() > 0, table[:, k].sum() > 0
         if in_mask and in_labels:
             predicted, true = (labels == k) & inside, (mask == k) & inside
-            apart = surface_distances(predicted, true, spacing)
-            distances.append(hausdorff95(apart))
-            surfaces.append(surface_dice(apart, tolerance))
+            distances = surface_distances(predicted, true, spacing)
+            hd95.append(hausdorff95(distances))
+            dices.append(surface_dice(distances, tolerance))
         else:
-            surfaces.append(float(in_mask == in_labels))
-    return mean_defined(distances), mean_defined(surfaces)
+            dices.append(float(in_mask == in_labels))
+    return mean_defined(hd95), mean_defined(dices)

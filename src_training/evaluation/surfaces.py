@@ -1,8 +1,8 @@
 """Distances between the surfaces of two masks, in two or three dimensions.
 
-Both masks are bool arrays of one shape with at least one true pixel each;
-where one of them is empty the distances are not defined, and it is for the
-caller to say what that means. The definitions are MONAI's: a surface is the
+Both masks are bool arrays of the same shape with at least one true pixel each;
+the distances to an empty mask are undefined, and callers have to handle that case.
+The definitions are MONAI's: a surface is the
 pixels of a mask with a neighbour outside it, along an axis.
 """
 
@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from src_training.data.preprocessing.geometry import Mask
 
 _ROUNDING = 1 + 1e-6
-"""Distances are products and roots, a tolerance is a decimal number."""
+"""Factor on a tolerance for rounding errors of distances."""
 
 
 class SurfaceDistances(NamedTuple):
@@ -25,7 +25,7 @@ class SurfaceDistances(NamedTuple):
     Attributes
     ----------
     of_predicted, of_true
-        From the surface of the prediction, and from that of the mask.
+        Distances of the surface pixels of the prediction, and of those of the mask.
     """
 
     of_predicted: NDArray[np.float64]
@@ -33,34 +33,34 @@ class SurfaceDistances(NamedTuple):
 
 
 def surface_distances(predicted: Mask, true: Mask, spacing: Sequence[float]) -> SurfaceDistances:
-    """The distances that all scores of surfaces are made of.
+    """Compute the distances between the surfaces of two masks.
 
     Parameters
     ----------
     predicted, true
-        Masks of one shape, each with a true pixel.
+        Masks of the same shape, each with a true pixel.
     spacing
         Size of a pixel along each axis; the unit of the distances.
     """
-    # Cropped first: a volume need not be searched whole for a small organ.
+    # Cropping saves time for small organs in large volumes.
     box = _bounding_box(predicted | true)
     surfaces = _surface(predicted[box]), _surface(true[box])
     both = surfaces[0] & surfaces[1]
     points = [np.argwhere(surface) * np.asarray(spacing, np.float64) for surface in surfaces]
-    found = []
-    for own, other, surface in ((0, 1, surfaces[0]), (1, 0, surfaces[1])):
-        apart = ~both[surface]
-        distances = np.zeros(apart.size)
-        if apart.any():
-            # A tree of unbalanced boxes takes half the time to build; one query follows.
+    results = []
+    for index, other in ((0, 1), (1, 0)):
+        differs = ~both[surfaces[index]]
+        distances = np.zeros(differs.size)
+        if differs.any():
+            # Building an unbalanced tree takes half the time, and there is only one query.
             tree = cKDTree(points[other], leafsize=32, balanced_tree=False, compact_nodes=False)
-            distances[apart] = tree.query(points[own][apart])[0]
-        found.append(distances)
-    return SurfaceDistances(*found)
+            distances[differs] = tree.query(points[index][differs])[0]
+        results.append(distances)
+    return SurfaceDistances(*results)
 
 
 def hausdorff95(distances: SurfaceDistances) -> float:
-    """HD95: the larger of the two 95th percentiles of the surface distances.
+    """HD95, the larger of the 95th percentiles of the distances in both directions.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def surface_dice(distances: SurfaceDistances, tolerance: float) -> float:
 
 
 def average_surface_distance(distances: SurfaceDistances) -> float:
-    """ASSD: the mean distance of both surfaces from each other (symmetric).
+    """ASSD, the average symmetric surface distance.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def average_surface_distance(distances: SurfaceDistances) -> float:
 
 
 def _surface(mask: Mask) -> Mask:
-    """The pixels of a mask with a neighbour outside it; all is outside beyond the array."""
+    """Pixels of a mask with a neighbour outside it, which includes neighbours beyond the array."""
     padded = np.pad(mask, 1)
     inner = mask.copy()
     for axis in range(mask.ndim):

@@ -1,4 +1,4 @@
-"""Whether distillation helped: the two students of a run compared, and with their control."""
+"""Whether distillation helped: a comparison of the students of a run, and of their control."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from src_training.evaluation.bootstrap import Estimate, bootstrap_by_patient, co
 StudentRole = Literal["baseline", "distilled"]
 
 VALIDATION = ", validation"
-"""How the names of a report's validation splits end."""
+"""Suffix of the names of validation splits in a report."""
 
 NAMES: dict[StudentRole, str] = {
     "baseline": "the baseline (trained without distillation)",
@@ -20,19 +20,27 @@ NAMES: dict[StudentRole, str] = {
 }
 
 _FEW_PATIENTS = 5
+"""Number of patients below which a verdict names it."""
+
 _USELESS_DICE = 0.1
+"""Dice below which a student is useless."""
+
 _TIE = 0.0005
+"""Difference of Dice below which both students are equal."""
+
 _FAR_BEHIND = 0.05
+"""Difference of Dice to the teacher from which a verdict names it."""
+
 _RELEVANT_GAIN = 0.005
-"""Smaller differences of Dice make no difference to a person."""
+"""Smallest relevant difference of Dice."""
 
 EQUAL_TIME = 1.1
-"""Two trainings of which one took at most this many times as long as the other took as long."""
+"""Largest ratio of the durations of two trainings that count as equally long."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which student of a run is the better one, and how sure that is.
+    """Comparison of the students of a run.
 
     Attributes
     ----------
@@ -40,25 +48,25 @@ class Verdict:
         The student with the higher mean Dice; the distilled one if they are equal to three
         digits.
     clear
-        Whether the difference matters, and its 95 % interval excludes 0.
+        Whether the difference is relevant, and its 95 % interval excludes 0.
     dice
-        Mean Dice of each student over the domains that were compared.
+        Mean Dice of each student over the compared domains.
     useless
         Whether neither student segments usefully.
     headline
-        The verdict in a few words, without a full stop.
+        Short verdict, without a full stop.
     sentence
-        The verdict with the numbers behind it, and what would help.
+        Verdict with its numbers and advice.
     by_kind
-        Dice of both students on the tests of each kind, a sentence without full stop each:
-        scanners that are unseen, and those whose images without masks the distilled one saw.
+        Dice of both students on the tests of each kind (unseen scanners, and those whose
+        images were used without masks), one sentence without full stop each.
     control
-        How the student does that takes as long without a teacher, or that none
-        was trained, a sentence without full stop; empty for such a student.
+        Sentence without full stop on the student that trained as long without a teacher,
+        or on its absence; empty if the distilled student has no teacher.
     controlled
-        Whether that is known, or there is no gain to be compared.
+        Whether the gain at equal time is known, or there is no gain to compare.
     offered
-        The better student in words.
+        Description of the better student.
     """
 
     better: StudentRole
@@ -81,15 +89,15 @@ class Verdict:
 def judge(report: Mapping[str, Any], control: Mapping[str, Any] | None = None) -> Verdict | None:
     """Compare the students of a report.
 
-    The test domains decide, if they have masks; the validation splits, which chose the
-    checkpoints, do so otherwise. The difference is taken image by image.
+    The test domains decide if they have masks. Otherwise the validation splits decide, which
+    were also used to choose the checkpoints. The difference is computed image by image.
 
     Parameters
     ----------
     report
-        Role -> how its model does, as a run's ``report.json`` has it.
+        Role -> outcome, from a run's ``report.json``.
     control
-        The report of the run whose student took as long without a teacher, if there is one.
+        Report of the control run, whose student trained as long without a teacher, if any.
 
     Returns
     -------
@@ -146,13 +154,13 @@ def judge(report: Mapping[str, Any], control: Mapping[str, Any] | None = None) -
 
 
 def _scores(report: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """Domain -> scores of a model, of the domains where Dice is defined."""
+    """Domain -> scores of a model, for domains with a defined Dice."""
     scores = report[role]["scores"]
     return {name: each for name, each in scores.items() if each["mean"]["dice"] is not None}
 
 
 def _gain(distilled: Mapping[str, Any], other: Mapping[str, Any], domains: list[str]) -> Estimate:
-    """Dice of the distilled student minus that of another; mean over domains."""
+    """Dice of the distilled student minus that of another one, mean over domains."""
     pairs = [(distilled[name], other[name]) for name in domains]
     if all(one.get("images") and other.get("images") for one, other in pairs):
         by_image = [
@@ -164,7 +172,7 @@ def _gain(distilled: Mapping[str, Any], other: Mapping[str, Any], domains: list[
             for one, other in pairs
         ]
         return bootstrap_by_patient(by_image)
-    # Without images only the intervals of both are known: the difference lies within their ends.
+    # Without scores of images, the intervals of both students bound the difference.
     value = _mean([one["mean"]["dice"] - other["mean"]["dice"] for one, other in pairs])
     ends = [(*_ends(one), *_ends(other)) for one, other in pairs]
     low, high = (_mean([end[a] - end[b] for end in ends]) for a, b in ((0, 3), (1, 2)))
@@ -191,7 +199,7 @@ def _headline(better: StudentRole, clear: bool, gain: Estimate, useless: bool) -
 
 
 def _controlled_headline(at_equal_time: Estimate | None) -> str:
-    """The verdict on a gain at equal steps, by what is left of it at equal time."""
+    """The verdict on a gain at equal steps, given the gain at equal time."""
     if at_equal_time is None:
         return "Distillation helped at equal steps"
     if at_equal_time.low > 0 and at_equal_time.value >= _RELEVANT_GAIN:
@@ -205,18 +213,18 @@ def _compare_at_equal_time(
     domains: list[str],
     gain: Estimate,
 ) -> tuple[Estimate | None, str]:
-    """Gain over a student that trains as long without a teacher, and a sentence on it."""
+    """Gain over a student that trained as long without a teacher, and a sentence on it."""
     distilled, baseline = _seconds(report["distilled"]), _seconds(report["baseline"])
     scores = _scores(control, "distilled") if control else {}
     if control and all(name in scores for name in domains):
-        found = _gain(_scores(report, "distilled"), scores, domains)
+        at_equal_time = _gain(_scores(report, "distilled"), scores, domains)
         took = f"{_duration(_seconds(control['distilled']))}; distillation {_duration(distilled)}"
         steps = control["distilled"].get("steps")
         counted = "" if steps is None else f"{steps:,} steps, "
         dice = _mean([scores[name]["mean"]["dice"] for name in domains])
-        return found, (
+        return at_equal_time, (
             f"At equal time without a teacher ({counted}{took}): Dice {dice:.3f} "
-            f"({_interval(found)})"
+            f"({_interval(at_equal_time)})"
         )
     if distilled is None or baseline is None:
         return None, "No control at equal time was trained"
@@ -230,9 +238,9 @@ def _compare_at_equal_time(
 
 
 def _seconds(outcome: Mapping[str, Any]) -> float | None:
-    """What the stage took that trained a model; None where that was not timed."""
-    steps, each = outcome.get("steps"), outcome.get("step_seconds")
-    return None if steps is None or each is None else float(steps * each)
+    """Seconds of the stage that trained a model; None if it was not timed."""
+    steps, step_seconds = outcome.get("steps"), outcome.get("step_seconds")
+    return None if steps is None or step_seconds is None else float(steps * step_seconds)
 
 
 def _duration(seconds: float | None) -> str:
@@ -264,7 +272,7 @@ def _interval(gain: Estimate) -> str:
 
 
 def _teacher_note(report: Mapping[str, Any], domains: list[str], best: float) -> str:
-    """What the students fall short of their teacher by, where that is much."""
+    """A sentence on the teacher's Dice if both students are far below it; empty otherwise."""
     scores = _scores(report, "teacher") if "teacher" in report else {}
     if not all(name in scores for name in domains):
         return ""
@@ -295,7 +303,7 @@ def _by_kind(
 
 
 def _place(kinds: Mapping[str, str]) -> str:
-    """Where it was measured; the kind of each domain, unless all are unseen."""
+    """The domains of the comparison, with their kinds unless all are unseen."""
     if all(name.endswith(VALIDATION) for name in kinds):
         names = ", ".join(name.removesuffix(VALIDATION) for name in kinds)
         return f"on the validation images of {names}"

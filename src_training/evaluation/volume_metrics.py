@@ -1,10 +1,10 @@
-"""Agreement of the labels of a whole volume with its mask, distances in mm.
+"""Metrics of the labels of a whole volume against its mask, with distances in mm.
 
-A metric that is not defined is NaN: the distances where labels or mask are
-empty, RVD where the mask is. An empty prediction of an empty mask has Dice 1
+An undefined metric is NaN: the distances if labels or mask are
+empty, RVD if the mask is empty. An empty prediction of an empty mask has Dice 1
 and VOE 0. With more than two classes each metric is the mean over the
-foreground classes, each against the rest, and each class has its own
-``METRIC_NAME`` beside it.
+foreground classes, each against the rest, and each class also has its own
+``METRIC_NAME``.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def score_volume(
     spacing
         Millimetres between slices, rows and columns.
     classes
-        Names, the background first.
+        Names of the classes, background first.
 
     Returns
     -------
@@ -71,11 +71,11 @@ def score_volume(
         )
     if min(spacing) <= 0:
         raise InputError(f"the spacing is {spacing} mm; expected above 0 along every axis")
-    each = [_class_scores(labels == k, mask == k, spacing) for k in range(1, len(classes))]
-    scores = {name: mean_defined([own[name] for own in each]) for name in VOLUME_METRICS}
-    if len(each) > 1:
-        for name, own in zip(classes[1:], each, strict=True):
-            scores |= {f"{metric}_{name}": value for metric, value in own.items()}
+    by_class = [_class_scores(labels == k, mask == k, spacing) for k in range(1, len(classes))]
+    scores = {name: mean_defined([each[name] for each in by_class]) for name in VOLUME_METRICS}
+    if len(by_class) > 1:
+        for name, each in zip(classes[1:], by_class, strict=True):
+            scores |= {f"{metric}_{name}": value for metric, value in each.items()}
     return scores
 
 

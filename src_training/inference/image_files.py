@@ -1,4 +1,4 @@
-"""Segmenting image files: finding them, and writing their labels."""
+"""Segmenting image files: finding inputs, naming outputs, and writing labels."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ from src_training.io.volumes.registry import label_path, open_volume
 
 
 class SegmentedFile(NamedTuple):
-    """What segmenting an image file has left.
+    """Results of segmenting an image file.
 
     Attributes
     ----------
     labels
-        The labels' file: uint8 class indices.
+        File of the labels, uint8 class indices.
     notes
         Warnings about the image; see `input_warnings`.
     sums
-        (slices, K - 1, 4), see `label_sums`; of one slice for an image.
+        `label_sums` of each slice, (slices, K - 1, 4); an image is one slice.
     foreign
-        Of each slice, see `are_foreign`.
+        Whether each slice is foreign; see `are_foreign`.
     """
 
     labels: Path
@@ -44,16 +44,16 @@ class SegmentedFile(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What is to be segmented, and where the labels go.
+    """Images and volumes to segment, and the files of their labels.
 
     Attributes
     ----------
     images
-        Image -> file of its labels without suffix, see `label_files`.
+        Image -> path of its labels without suffix; see `label_files`.
     volumes, targets
-        Opened volumes, and the file of the labels of each by its path.
+        Opened volumes, and path of each volume -> file of its labels.
     notes
-        Sentences that name what of folders is not segmented.
+        Sentences on files in the folders that are not segmented.
     """
 
     images: dict[Path, Path]
@@ -70,9 +70,9 @@ def find_inputs(inputs: Sequence[Path], out_dir: Path, images_only: Mapping[str,
     inputs
         Images, volumes, or folders of either.
     out_dir
-        Where the labels go.
+        Folder of the labels.
     images_only
-        Options that no volume takes, and whether they are given.
+        Option that only images support -> whether it is given.
 
     Raises
     ------
@@ -96,13 +96,13 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
     Raises
     ------
     InputError
-        If an input is missing or holds no image.
+        If an input is missing or contains no image.
     """
     return [file for path in inputs for file in _images(path)]
 
 
 def not_segmented(inputs: Sequence[Path], segmented: Sequence[Path]) -> list[str]:
-    """Return sentences that name what of the folders among the inputs is not segmented.
+    """Return sentences on files in the input folders that are not segmented.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def not_segmented(inputs: Sequence[Path], segmented: Sequence[Path]) -> list[str
 def label_files(
     images: Sequence[Path], volumes: Sequence[Volume], folder: Path
 ) -> tuple[dict[Path, Path], dict[Path, Path]]:
-    """Name the file of labels of every input, before the first of them is segmented.
+    """Choose the file of the labels of every input, before the first of them is segmented.
 
     Parameters
     ----------
@@ -130,18 +130,18 @@ def label_files(
     volumes
         Opened volumes.
     folder
-        Where the labels go.
+        Folder of the labels.
 
     Returns
     -------
     tuple of dict
-        Of each image the path of its labels without suffix, which is ``.tif`` if it turns out
-        to be a stack and else ``.png``; of each volume the path of its labels.
+        Image -> path of its labels without suffix (``.tif`` if the file turns out
+        to contain a stack, else ``.png``); path of each volume -> path of its labels.
 
     Raises
     ------
     InputError
-        If two inputs would write the same file, whatever the case of its letters, or labels
+        If two inputs would write the same file (names are compared without case), or labels
         would replace an input.
     """
     writers = dict[str, Path]()
@@ -150,9 +150,9 @@ def label_files(
     written = {image: [f"{stem.name}.png", f"{stem.name}.tif"] for image, stem in stems.items()}
     written |= {path: [target.name] for path, target in targets.items()}
     if len(written) < len(images) + len(volumes):
-        every = [*images, *(volume.path for volume in volumes)]
-        twice = next(path for path in every if every.count(path) > 1)
-        raise InputError(f"{twice} is given twice; expected each input once")
+        paths = [*images, *(volume.path for volume in volumes)]
+        repeated = next(path for path in paths if paths.count(path) > 1)
+        raise InputError(f"{repeated} is given twice; expected each input once")
     for path, names in written.items():
         if path.parent.resolve() == folder.resolve():
             raise InputError(
@@ -202,18 +202,18 @@ def segment_file(
     predictor
         Predictor to segment with.
     file
-        An image, or a stack (Z, H, W) that is segmented slice by slice.
+        Image file, or file of a stack (Z, H, W), which is segmented slice by slice.
     target
         Path to write, without suffix: ``.png`` for an image, ``.tif`` for a stack.
     threshold
-        Instead of the model's own.
+        Threshold instead of the model's own.
     with_probabilities
-        Also write ``*_probabilities.npy``: float32 (K, H, W), or (Z, K, H, W).
+        Whether to write ``*_probabilities.npy`` too: float32 (K, H, W), or (Z, K, H, W).
 
     Raises
     ------
     InputError
-        If the file cannot be read or segmented; names it.
+        If the file cannot be read or segmented; the message names it.
     OSError
         If the labels cannot be written.
     """
@@ -235,14 +235,17 @@ def segment_file(
             maps = [predictor.predict(each, fov, shifts=shifts) for each, fov in pairs]
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    own = predictor.model.card.threshold_for
-    labels = [labels_from(each, own(each) if threshold is None else threshold) for each in maps]
-    written = target.with_name(target.name + (".png" if planar else ".tif"))
-    write_labels(written, labels[0] if planar else np.stack(labels))
+    find_threshold = predictor.model.card.threshold_for
+    labels = [
+        labels_from(each, find_threshold(each) if threshold is None else threshold) for each in maps
+    ]
+    label_file = target.with_name(target.name + (".png" if planar else ".tif"))
+    write_labels(label_file, labels[0] if planar else np.stack(labels))
     if with_probabilities:
-        whole = maps[0] if planar else np.stack(maps)
+        probabilities = maps[0] if planar else np.stack(maps)
         path = target.with_name(target.name + "_probabilities.npy")
-        write_atomic(path, lambda temporary: np.save(temporary, whole))
+        write_atomic(path, lambda temporary: np.save(temporary, probabilities))
     sums = np.stack([label_sums(*pair) for pair in zip(maps, labels, strict=True)])
     notes = [*series_notes(file), *predictor.check(slices[0], fovs[0])]
-    return SegmentedFile(written, notes, sums, are_foreign(predictor.model.card.quality, shifts))
+    foreign = are_foreign(predictor.model.card.quality, shifts)
+    return SegmentedFile(label_file, notes, sums, foreign)

@@ -1,1 +1,1 @@
-"""Pages, tables and pictures of results."""
+"""Reports: HTML pages, tables and SVG figures of results."""

@@ -1,4 +1,4 @@
-"""A comparison as Markdown, CSV and HTML."""
+"""The report of a comparison as Markdown, CSV and HTML."""
 
 import math
 from pathlib import Path
@@ -26,14 +26,14 @@ _SETTINGS = "What the rows differ in"
 
 
 def write_comparison(comparison: Comparison, title: str, out: Path) -> None:
-    """Write ``comparison.md``, ``comparison.csv`` and ``comparison.html``; OSError if it cannot."""
+    """Write ``comparison.md``, ``comparison.csv`` and ``comparison.html``; may raise OSError."""
     write_text(out / "comparison.md", as_markdown(comparison, title))
     write_text(out / "comparison.csv", as_csv(comparison))
     write_text(out / "comparison.html", as_page(comparison, title))
 
 
 def as_markdown(comparison: Comparison, title: str) -> str:
-    """The tables and notes as Markdown."""
+    """Format tables and notes as Markdown."""
     notes = [line for note in comparison.notes for line in ("", markdown_text(note))]
     lines = [f"# {markdown_text(title)}", "", *markdown_table(*_score_table(comparison))]
     for column in _gain_columns(comparison):
@@ -47,7 +47,7 @@ def as_markdown(comparison: Comparison, title: str) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """A line for each row and domain; undefined numbers are empty."""
+    """Format the comparison as CSV, with a line for each row and domain; empty cells for NaN."""
     seeds, rows = list(comparison.rows[0].by_seed), list[list[str | float]]()
     seconds = {row.label: row.seconds for row in comparison.rows}
     for row in comparison.rows:
@@ -63,7 +63,7 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_page(comparison: Comparison, title: str) -> str:
-    """Tables, notes and figures as an HTML page that needs no other file."""
+    """Format tables, notes and figures as a self-contained HTML page."""
     head, rows = _score_table(comparison)
     numbered = [[str(number), *row] for number, row in enumerate(rows, 1)]
     parts = [html_table(["", *head], numbered)]
@@ -78,7 +78,7 @@ def as_page(comparison: Comparison, title: str) -> str:
 
 
 def _score_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: Dice with intervals, and what the training cost."""
+    """Head and rows of Dice with intervals, and of the cost of training."""
     baseline = next(row for row in comparison.rows if row.label == BASELINE)
     head = ["model", *comparison.domains, "ms a step", "x alone", "steps", "seconds"]
     rows = []
@@ -94,7 +94,7 @@ def _score_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def _gain_columns(comparison: Comparison) -> list[str]:
-    """The columns of Dice that gains are shown of."""
+    """Columns of Dice to show gains for."""
     return comparison.means or comparison.domains[-1:]
 
 
@@ -103,7 +103,7 @@ def _gain_title(column: str) -> str:
 
 
 def _gain_table(comparison: Comparison, column: str) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the students: the gain, and what controls leave of a distilled one's."""
+    """Head and rows of the gains of students over the baseline and over each control."""
     baseline = next(row for row in comparison.rows if row.label == BASELINE)
     students = [row for row in comparison.rows if row.gain]
     kinds = [kind for kind in KINDS if any(kind in row.controls for row in students)]
@@ -127,18 +127,18 @@ def _over_control(control: Control | None, column: str) -> str:
 
 
 def _numbers(estimates: dict[str, Estimate], domain: str) -> list[float]:
-    """Value and ends of an interval; NaN where there is none."""
-    found = estimates.get(domain, Estimate(math.nan, math.nan, math.nan))
-    return [found.value, found.low, found.high]
+    """Value, low and high of an estimate; NaN if there is none."""
+    estimate = estimates.get(domain, Estimate(math.nan, math.nan, math.nan))
+    return [estimate.value, estimate.low, estimate.high]
 
 
 def _gain_by_seed(row: Row, baseline: Row, domain: str) -> str:
-    gains = [own[domain] - baseline.by_seed[seed][domain] for seed, own in row.by_seed.items()]
+    gains = [dice[domain] - baseline.by_seed[seed][domain] for seed, dice in row.by_seed.items()]
     return ", ".join(f"{gain:+.3f}" for gain in gains)
 
 
 def _settings_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the fields in which the recipes differ; no rows if in none."""
+    """Head and rows of the recipe fields that differ between rows; no rows if none differ."""
     varied = [row for row in comparison.rows if row.settings]
     fields = list(varied[0].settings) if varied else []
     return ["model", *fields], [
@@ -161,7 +161,7 @@ def _format_estimate(estimate: Estimate, form: str = ".3f") -> str:
 
 
 def _figures(comparison: Comparison) -> list[str]:
-    """A figure for each domain; none if no stage had the two steps that a time takes."""
+    """A figure for each domain; none if no row has a time per step."""
     if all(math.isnan(row.step) for row in comparison.rows):
         return []
     figures = [_figure(comparison, domain) for domain in comparison.domains]

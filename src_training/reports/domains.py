@@ -1,4 +1,4 @@
-"""Page on how models see domains: verdict, semantic vectors, distances, influential images."""
+"""HTML page on domains: verdict, semantic vectors, distances, and influential images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,27 +33,27 @@ def domains_page(
     seed: int = 0,
     suitability: Suitability | None = None,
 ) -> str:
-    """HTML page with a verdict, projections, distances and influences of images of each model.
+    """Return an HTML page with a verdict, projections, distances and influences for each model.
 
     Parameters
     ----------
     title
         Heading of the page.
     tables
-        Model -> its vectors; all of the same domains.
+        Model -> its vectors, of the same domains.
     source
-        Domain from which distances are measured; None: the first.
+        Domain that distances are measured from; None: the first.
     method, seed
-        Projection, see `project`.
+        Projection; see `project`.
     suitability
-        The verdict that the page begins with.
+        Verdict at the beginning of the page.
 
     Raises
     ------
     InputError
         If the models' vectors differ in length; see also `project`.
     """
-    # Augmented views would pass for further patches.
+    # Augmented views must not count as patches.
     plain = {model: table.where(view=0) for model, table in tables.items()}
     source = source or next(iter(plain.values())).domains[0]
     projection = project({model: table.values for model, table in plain.items()}, method, seed)

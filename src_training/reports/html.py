@@ -1,4 +1,4 @@
-"""HTML pages that need no other file, light or dark as the reader's system is."""
+"""Self-contained HTML pages, which follow the light or dark theme of the system."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ svg{max-width:100%;height:auto}
 
 
 def html_page(title: str, parts: Sequence[str]) -> str:
-    """A page of a title and the parts of its body, HTML elements, one below the other."""
+    """Return an HTML page with a title and the parts of its body, which are HTML elements."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{html_text(title)}</title><style>{_STYLE}</style>"

@@ -1,4 +1,4 @@
-"""Figures as SVG text, in the light or dark colours of the page around them."""
+"""Figures as SVG text, which take the light or dark text colour of the page."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from src_training.io.tables import html_text
 Array = NDArray[np.float64]
 Limits = tuple[float, float, float, float]
 
-# Okabe and Ito's colour-blind safe palette without black and yellow, which
-# have no contrast on a dark or on a light page.
+# Okabe and Ito's colour-blind safe palette without black and yellow, which lack contrast on
+# a dark or on a light page.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _GREY = "#8c8c8c"
 _SIDE, _MARGIN = 320, 12
@@ -24,14 +24,14 @@ _BAR, _NAMES, _LENGTH, _NUMBERS = 20, 170, 260, 110
 
 
 def group_colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each domain, repeated after six; grey for the masks."""
+    """Return a colour for each domain, repeated after six; grey for the masks."""
     domains = [name for name in names if name != MASKS]
     chosen = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(domains)}
     return chosen | {name: _GREY for name in names if name == MASKS}
 
 
 def common_limits(points: Sequence[Array]) -> Limits:
-    """Left, bottom, width and height of a square around all points (N, 2)."""
+    """Return left, bottom, width and height of a square around all points (N, 2)."""
     everything = np.concatenate([np.zeros((0, 2)), *points])
     if not len(everything):
         return 0.0, 0.0, 1.0, 1.0
@@ -49,7 +49,7 @@ def scatter_svg(
     colours: Mapping[str, str],
     limits: Limits,
 ) -> str:
-    """Scatter plot in a square.
+    """Draw a square scatter plot.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ def scatter_svg(
     groups, names
         Group of each point, which sets its colour, and its tooltip.
     colours
-        Group -> colour; the first group is drawn on top, the last below.
+        Group -> colour; the first group is drawn on top.
     limits
-        See `common_limits`; figures of the same limits can be compared.
+        See `common_limits`; figures with the same limits are comparable.
     """
     left, bottom, width, height = limits
     inner = _SIDE - 2 * _MARGIN
@@ -85,7 +85,7 @@ def scatter_svg(
 
 
 def bars_svg(title: str, influences: Sequence[Influence], colour: str) -> str:
-    """Bar chart of influences from a common zero, in their order.
+    """Draw a bar chart of influences.
 
     Parameters
     ----------
@@ -126,11 +126,11 @@ class CostPoint(NamedTuple):
     name
         Tooltip.
     cost
-        Above 0; horizontal axis.
+        Cost (> 0), on the horizontal axis.
     value
-        The score; vertical axis.
+        Score, on the vertical axis.
     low, high
-        Ends of its interval; both NaN without one.
+        Interval of the score; both NaN without one.
     """
 
     mark: str
@@ -144,14 +144,14 @@ class CostPoint(NamedTuple):
 def cost_svg(
     title: str, points: Sequence[CostPoint], level: float, axis_labels: tuple[str, str]
 ) -> str:
-    """Scatter plot of scores against costs, with intervals.
+    """Draw a scatter plot of scores against costs, with intervals.
 
     Parameters
     ----------
     title
         Label for screen readers.
     points
-        At least one.
+        At least one point.
     level
         Score of a dashed horizontal line.
     axis_labels

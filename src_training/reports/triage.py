@@ -1,4 +1,4 @@
-"""What a triage leaves to read: a table, pages with thumbnails, and the list to review."""
+"""The report of a triage: a table, HTML pages with thumbnails, and a list of files to review."""
 
 import math
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from src_training.io.tables import Cell, csv_table, html_text
 from src_training.reports.html import html_page
 
 _ON_A_PAGE = 200
-"""Files on a page: with thousands of thumbnails on one, a browser stalls."""
+"""Number of files on a page; browsers stall on a page with thousands of thumbnails."""
 
 
 @dataclass(frozen=True)
 class TriageEntry:
-    """A file with how good its labels are expected to be.
+    """A file with the expected Dice of its labels.
 
     Attributes
     ----------
     triaged
-        What became of it.
+        Results of the file.
     image
-        Its line in tables; None where it could not be segmented.
+        Table entry; None if the file could not be segmented.
     """
 
     triaged: TriagedFile
@@ -34,14 +34,14 @@ class TriageEntry:
 
     @property
     def remark(self) -> str:
-        """Why it needs a person whatever its expected Dice is; or nothing."""
+        """Reason to review the file regardless of its expected Dice; empty if there is none."""
         if self.image is None:
             return self.triaged.error
         return self.image.expected.remark
 
     @property
     def order(self) -> tuple[bool, float]:
-        """What cannot be trusted first, then by expected Dice."""
+        """Sort key: files with a remark or an error first, then by expected Dice."""
         if self.image is None or self.image.expected.foreign:
             return False, -1.0
         return not self.remark, self.image.expected.value
@@ -56,23 +56,23 @@ def write_triage(
 ) -> list[TriageEntry]:
     """Write ``triage.csv``, ``triage.html``, further pages of it, and ``review.txt``.
 
-    The worst come first.
+    Files are sorted, the worst first.
 
     Parameters
     ----------
     folder
-        Of the triage.
+        Folder of the triage.
     entries
         All files.
     classes, quality
-        From the model's card.
+        Fields of the model's card.
     share
-        Share of the files that are to be reviewed; those with a remark are in any case.
+        Share of the files to review; files with a remark are always included.
 
     Returns
     -------
     list of TriageEntry
-        Those to review, the worst first.
+        Files to review, the worst first.
 
     Raises
     ------
@@ -100,10 +100,10 @@ def write_triage(
     for page in range(pages):
         text = _page(folder.resolve().name, ranked, chosen, quality, page, pages)
         write_text(folder / _page_name(page), text)
-    # A former triage of this folder may have had more files.
-    for former in folder.glob("triage-*.html"):
-        if former.name not in {_page_name(page) for page in range(pages)}:
-            former.unlink()
+    # An earlier triage of this folder may have written more pages.
+    for path in folder.glob("triage-*.html"):
+        if path.name not in {_page_name(page) for page in range(pages)}:
+            path.unlink()
     return review
 
 
@@ -153,12 +153,12 @@ def _page(
 
 
 def _links(page: int, pages: int) -> str:
-    """Links to all pages; the one at hand is none."""
-    each = [
-        f"<b>{at + 1}</b>" if at == page else f'<a href="{_page_name(at)}">{at + 1}</a>'
-        for at in range(pages)
+    """Links to all pages; the current one is bold text."""
+    links = [
+        f"<b>{i + 1}</b>" if i == page else f'<a href="{_page_name(i)}">{i + 1}</a>'
+        for i in range(pages)
     ]
-    return f"<p>Page {' '.join(each)}</p>"
+    return f"<p>Page {' '.join(links)}</p>"
 
 
 def _picture(triaged: TriagedFile) -> str:

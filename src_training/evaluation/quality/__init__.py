@@ -1,1 +1,1 @@
-"""Quality without masks: expected Dice, its fit, and what is sorted by it."""
+"""Quality of labels without masks: fitting expected Dice, tables, and triage."""

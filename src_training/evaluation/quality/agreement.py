@@ -1,4 +1,4 @@
-"""How well expected Dice, and simpler measures without masks, tell real Dice."""
+"""Agreement of expected Dice, and of simpler measures without masks, with real Dice."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,27 +16,27 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well expected Dice tells real Dice over the images of a domain.
+    """Agreement of expected with real Dice over the images of a domain.
 
     Attributes
     ----------
     images
-        Number of images of which something is expected.
+        Number of images that are not foreign.
     expected, real
-        Their means.
+        Mean expected and mean real Dice.
     error
         ``expected - real``.
     mean_absolute_error
-        Over images.
+        Mean absolute error over images.
     pearson, spearman
-        Correlation over images; NaN for fewer than three, or where one side is constant.
+        Correlations over images; NaN for fewer than three, or if one side is constant.
     auroc_worst_fifth
-        Area under the ROC curve of finding the fifth of the images with the lowest real Dice;
+        Area under the ROC curve of detecting the fifth of the images with the lowest real Dice;
         NaN for fewer than five.
     coverage
-        Share of images whose interval holds the real Dice; NaN without intervals.
+        Share of images whose interval contains the real Dice; NaN without intervals.
     foreign
-        Number of further images, whose Dice cannot be told; nothing else counts them.
+        Number of foreign images, which all other fields ignore.
     """
 
     images: int
@@ -51,7 +51,7 @@ class Agreement:
     foreign: int = 0
 
     def to_dict(self) -> dict[str, float | None]:
-        """As values for JSON, None for NaN."""
+        """Convert to values for JSON, with None for NaN."""
         return {name: None if math.isnan(v) else v for name, v in asdict(self).items()}
 
 
@@ -72,7 +72,7 @@ def agreement(expected: Mapping[str, ExpectedDice], real: Mapping[str, float]) -
     values = np.array([expected[name].value for name in known])
     truth = np.array([real[name] for name in known], float)
     ends = np.array([(expected[name].low, expected[name].high) for name in known]).reshape(-1, 2)
-    held = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
+    covered = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
     return Agreement(
         images=len(truth),
         expected=float(values.mean()),
@@ -82,13 +82,13 @@ def agreement(expected: Mapping[str, ExpectedDice], real: Mapping[str, float]) -
         pearson=_correlation(stats.pearsonr, values, truth),
         spearman=_correlation(stats.spearmanr, values, truth),
         auroc_worst_fifth=auroc_worst_fifth(values, truth),
-        coverage=math.nan if np.isnan(ends).any() else float(held.mean()),
+        coverage=math.nan if np.isnan(ends).any() else float(covered.mean()),
         foreign=foreign,
     )
 
 
 def auroc_worst_fifth(confidence: Array, truth: Array) -> float:
-    """Area under the ROC curve of finding the worst fifth by low confidence.
+    """Area under the ROC curve of detecting the worst fifth by low confidence.
 
     >>> auroc_worst_fifth(np.array([0.1, 0.3, 0.2, 0.4, 0.5]), np.array([0.0, 0.1, 0.2, 0.3, 0.4]))
     1.0
@@ -103,8 +103,15 @@ def auroc_worst_fifth(confidence: Array, truth: Array) -> float:
 
 
 def mean_entropy(probabilities: NDArray[np.floating]) -> float:
-    """Mean entropy of a pixel in nats, each foreground class against the rest; (K, H, W).
+    """Mean entropy of a pixel in nats, of each foreground class against the rest.
 
+    Parameters
+    ----------
+    probabilities
+        (K, H, W).
+
+    Examples
+    --------
     >>> round(mean_entropy(np.full((2, 4, 4), 0.5)), 3)
     0.693
     """

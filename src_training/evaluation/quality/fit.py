@@ -1,7 +1,7 @@
-"""The map that corrects the expected Dice of a model, and its interval.
+"""Fitting the correction of a model's expected Dice, and its interval.
 
-It is fitted on its validation images, as they are and restyled as other scanners
-might show them, up to thrice over, so that it sees bad results too. No test domain has a say.
+The fit uses validation images, plain and with style augmentation applied up to three times, so
+that it includes bad results. It uses no test domain.
 """
 
 import math
@@ -35,34 +35,34 @@ from src_training.inference.predictor import Predictor, labels_from
 Array = NDArray[np.float64]
 
 _RESTYLED = (1, 2, 3)
-"""How many times over images are restyled: one style alone leaves most results good."""
+"""How often style augmentation is applied to an image; after one, most results are still good."""
 
-_MOST_IMAGES = 60
-"""Validation images that are enough, evenly chosen."""
+_MAX_IMAGES = 60
+"""Maximum number of validation images, evenly chosen."""
 
 _SLOPE_PRIOR = 0.1
-"""Variance of logits at which validation has as much say in the slope as the prior, 1."""
+"""Variance of logits at which the validation images and the prior slope of 1 have equal weight."""
 
-_LEAST_SLOPE = 0.2
+_MIN_SLOPE = 0.2
 
 _DICE_PRIOR, _SIZE_PRIOR = 0.3, 0.1
-"""Errors of one more image that the margins count, in logits and logarithms: one image by itself
-would seem to have none."""
+"""Prior errors, in logits and logarithms, which count as one more image in the margins.
 
+Without them, a single validation image would have an error of 0."""
 
-_AXES, _LEAST_VARIANCE = 10, 1e-9
-"""Principal axes of the shifts, and what keeps the variance of equal ones above 0."""
+_AXES, _MIN_VARIANCE = 10, 1e-9
+"""Maximum number of principal axes of the shifts, and a lower bound of the variance along each."""
 
-_LEAST_IMAGES = 4
-"""With fewer validation images it is not known which images are of another kind."""
+_MIN_IMAGES = 4
+"""Minimum number of validation images for detecting foreign images."""
 
 _FALSE_ALARMS = 0.005
-"""Share of images like those of validation, plain or restyled, that are called foreign."""
+"""Share of images like the validation images, plain or restyled, that count as foreign."""
 
 
 @dataclass(frozen=True)
 class _Observation:
-    """A validation image: sums, real Dice and real pixels of each foreground class, and `Shift`."""
+    """Measurements of a validation image; arrays have one value for each foreground class."""
 
     image: str
     sums: Sums
@@ -76,16 +76,16 @@ def fit_quality(
     validation: Sequence[PreparedCase],
     augment: StyleAugmentation | None = None,
 ) -> None:
-    """Fit the map of expected Dice, and store it in the card of the model.
+    """Fit the correction of expected Dice, and store it in the card of the model.
 
     Parameters
     ----------
     predictor
-        Its calibration is finished; its card is changed.
+        Predictor with a calibrated model; its card is changed.
     validation
         At least one image with mask that the model was not trained on.
     augment
-        Styles of other scanners; None: the augmentation that the card names.
+        Style augmentation; None: that of the card.
 
     Raises
     ------
@@ -96,25 +96,25 @@ def fit_quality(
     if augment is None:
         augmenter = Augmenter(card.augmentation or Augmentation(), card.patch)
         augment = augmenter.style_augmentation
-    step = math.ceil(len(validation) / _MOST_IMAGES)
-    chosen = validation[::step]
-    plain = [_observe(predictor, case) for case in chosen]
-    restyled = [_observe(predictor, case) for case in _restyled(chosen, augment)]
+    step = math.ceil(len(validation) / _MAX_IMAGES)
+    subset = validation[::step]
+    plain = [_observe(predictor, case) for case in subset]
+    restyled = [_observe(predictor, case) for case in _restyle(subset, augment)]
     both = plain + restyled
     classes = [_fit_class(both, plain, k) for k in range(len(card.classes) - 1)]
     quality = Quality(classes=classes, images=len(plain), restyled=len(restyled))
-    added = {"source": _source_dice(plain, quality), "known": _known_inputs(both)}
-    update_card(predictor, quality=quality.model_copy(update=added))
+    update = {"source": _source_dice(plain, quality), "known": _known_inputs(both)}
+    update_card(predictor, quality=quality.model_copy(update=update))
 
 
-def _restyled(
+def _restyle(
     validation: Sequence[PreparedCase], augment: StyleAugmentation
 ) -> Iterator[PreparedCase]:
     for times in _RESTYLED:
-        yield from style_augmented(validation, _repeated(augment, times))
+        yield from style_augmented(validation, _repeat(augment, times))
 
 
-def _repeated(augment: StyleAugmentation, times: int) -> Callable[[Tensor], Tensor]:
+def _repeat(augment: StyleAugmentation, times: int) -> Callable[[Tensor], Tensor]:
     def apply(pixels: Tensor) -> Tensor:
         for _ in range(times):
             pixels = augment(pixels)
@@ -141,18 +141,20 @@ def _observe(predictor: Predictor, case: PreparedCase) -> _Observation:
 def _fit_class(
     observations: Sequence[_Observation], plain: Sequence[_Observation], k: int
 ) -> ClassQuality:
-    """The map of foreground class `k`, counted from 0."""
+    """Fit the correction of foreground class `k`, counted from 0."""
     confidence = np.array([soft_dice(each.sums)[k] for each in observations])
     truth = np.array([each.dice[k] for each in observations])
     labelled = np.array([each.sums[k, 0] > 0 for each in observations])
     images = np.array([each.image for each in observations])
-    # What comes is as likely to be like the source as unlike it: plain images are half the weight.
+    # New images are as likely to resemble the source as not, so plain images, which come first
+    # in `observations`, get half the weight.
     index = np.arange(len(observations))
     count = len(plain), max(1, len(observations) - len(plain))
     weights = np.where(index < count[0], 1 / count[0], 1 / count[1])
-    without = np.array([each.pixels[k] == 0 for each in plain])
-    # As many as were right, and one more image, for which the share of empty masks stands.
-    right, empty = truth[~labelled].sum() + without.mean(), (~labelled).sum() + 1
+    empty_masks = np.array([each.pixels[k] == 0 for each in plain])
+    # The share of empty labels that are correct, with the share of empty masks as a prior that
+    # counts as one more image.
+    correct, empty = truth[~labelled].sum() + empty_masks.mean(), (~labelled).sum() + 1
     slope, offset, margin = _fit_line(
         bounded_logit(confidence[labelled]),
         bounded_logit(truth[labelled]),
@@ -166,7 +168,7 @@ def _fit_class(
         margin=margin,
         lowest=float(confidence[labelled].min()) if labelled.any() else 1.0,
         largest=max(float(each.sums[k, 0] / each.sums[k, 3]) for each in observations),
-        empty=float(right / empty),
+        empty=float(correct / empty),
         size=size,
         size_margin=size_margin,
     )
@@ -178,34 +180,34 @@ def _source_dice(plain: Sequence[_Observation], quality: Quality) -> SourceDice 
     if not len(logits):
         return None
     mean = float(logits.mean())
-    # Two ends of nine in ten: one in twenty lies below the lower one.
+    # One in twenty is below the lower end of a 90 % interval.
     low = mean - _margin(logits - mean, _DICE_PRIOR)
     return SourceDice(mean=float(expit(mean)), low=float(expit(low)))
 
 
 def _known_inputs(observations: Sequence[_Observation]) -> KnownInputs | None:
-    """The Gaussian of all shifts; its limit is that of images that are left out."""
+    """Fit a Gaussian to the shifts; leave-one-out distances of the images give its limit."""
     names = np.array([each.image for each in observations])
     shifts = [each.shift for each in observations if each.shift is not None]
     images = np.unique(names)
-    if len(shifts) < len(observations) or len(images) < _LEAST_IMAGES:
+    if len(shifts) < len(observations) or len(images) < _MIN_IMAGES:
         return None
     rows, logs = np.array(shifts), np.zeros(len(shifts))
     for image in images:
         out = names == image
-        left = _gaussian(rows[~out])
-        logs[out] = [math.log(left.distance(row)) for row in rows[out]]
+        gaussian = _gaussian(rows[~out])
+        logs[out] = [math.log(gaussian.distance(row)) for row in rows[out]]
     spread = logs.std() * math.sqrt(1 + 1 / len(images))
-    beyond = float(stats.t.ppf(1 - _FALSE_ALARMS, len(images) - 1) * spread)
-    limit = math.exp(logs.mean() + beyond)
+    margin = float(stats.t.ppf(1 - _FALSE_ALARMS, len(images) - 1) * spread)
+    limit = math.exp(logs.mean() + margin)
     return _gaussian(rows).model_copy(update={"limit": float(f"{limit:.6g}")})
 
 
 def _gaussian(rows: Array) -> KnownInputs:
-    """Probabilistic principal components of rows (N, d), of six digits for a card; no limit yet."""
+    """Probabilistic PCA of rows (N, d), rounded to six digits for the card; its limit is unset."""
     mean = rows.mean(0)
     _, scales, axes = np.linalg.svd(rows - mean, full_matrices=False)
-    variances = scales**2 / (len(rows) - 1) + _LEAST_VARIANCE
+    variances = scales**2 / (len(rows) - 1) + _MIN_VARIANCE
     count = min(_AXES, len(variances) // 2)
     noise = variances[count:].sum() / (rows.shape[1] - count)
     return KnownInputs(
@@ -224,7 +226,7 @@ def _rounded(values: Array) -> list[float]:
 def _fit_line(
     x: Array, y: Array, weights: Array, images: NDArray[np.str_]
 ) -> tuple[float, float, float]:
-    """Slope, offset and margin of ``y`` by ``x``; its errors are of images that are left out."""
+    """Slope, offset and margin of a line; the margin is from leave-one-out errors of the images."""
     names = np.unique(images)
     if not len(names):
         return 1.0, 0.0, _margin(np.array([2.0]), _DICE_PRIOR)
@@ -232,8 +234,8 @@ def _fit_line(
     squares = []
     for name in names:
         out = images == name
-        left = _line(x[~out], y[~out], weights[~out]) if len(names) > 1 else (slope, offset)
-        errors = y[out] - left[0] * x[out] - left[1]
+        line = _line(x[~out], y[~out], weights[~out]) if len(names) > 1 else (slope, offset)
+        errors = y[out] - line[0] * x[out] - line[1]
         squares.append(np.average(errors**2, weights=weights[out]))
     return slope, offset, _margin(np.sqrt(squares), _DICE_PRIOR)
 
@@ -241,16 +243,16 @@ def _fit_line(
 def _line(x: Array, y: Array, weights: Array) -> tuple[float, float]:
     """Slope and offset of a ridge regression towards a slope of 1."""
     centre, mean = (float(np.average(each, weights=weights)) for each in (x, y))
-    apart, rest = x - centre, y - x
+    centred, residual = x - centre, y - x
     covariance, variance = (
-        float(np.average(apart * other, weights=weights)) for other in (rest, apart)
+        float(np.average(centred * other, weights=weights)) for other in (residual, centred)
     )
-    slope = max(1 + covariance / (variance + _SLOPE_PRIOR), _LEAST_SLOPE)
+    slope = max(1 + covariance / (variance + _SLOPE_PRIOR), _MIN_SLOPE)
     return slope, mean - slope * centre
 
 
 def _fit_size(observations: Sequence[_Observation], k: int) -> tuple[float, float]:
-    """Logarithm of real over expected foreground, and half its interval."""
+    """Mean logarithm of real over expected foreground, and half its interval."""
     ratios: dict[str, list[float]] = {}
     for each in observations:
         if each.pixels[k]:
@@ -265,7 +267,7 @@ def _fit_size(observations: Sequence[_Observation], k: int) -> tuple[float, floa
 
 
 def _margin(errors: Array, prior: float) -> float:
-    """Half the interval of an image that was not seen, by Student's t over images."""
+    """Half the prediction interval for a new image, by Student's t over images."""
     images = len(errors)
     variance = float((errors**2).sum() + prior**2) / (images + 1)
     spread = math.sqrt(variance * (1 + 1 / images))

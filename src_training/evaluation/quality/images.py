@@ -1,4 +1,4 @@
-"""Expected Dice of every image of a domain, and real Dice where there are masks."""
+"""Expected Dice of every image of a domain, and real Dice of those with masks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,16 +22,16 @@ from src_training.inference.predictor import Predictor, labels_from
 
 @dataclass(frozen=True)
 class ImageQuality:
-    """How good the labels of an image are expected to be.
+    """Expected Dice of an image, and its real Dice if known.
 
     Attributes
     ----------
     case
         Name of the image.
     expected
-        From the probabilities alone.
+        Expected Dice.
     dice
-        Mean over the foreground classes; None without mask.
+        Real Dice, mean over the foreground classes; None without mask.
     """
 
     case: str
@@ -40,13 +40,13 @@ class ImageQuality:
 
 
 def image_quality(predictor: Predictor, domain: Domain) -> Iterator[ImageQuality]:
-    """Segment the images of a domain, one when it is asked for; masks are not needed.
+    """Segment the images of a domain lazily, and yield the quality of each.
 
     Raises
     ------
     InputError
-        If an image cannot be prepared or segmented, or a mask does not fit the model; names
-        the image.
+        If an image cannot be prepared or segmented, or a mask does not match the model; the
+        message names the image.
     """
     for case in prepare_cases(domain, predictor.model.card.preprocessing):
         try:
@@ -56,18 +56,18 @@ def image_quality(predictor: Predictor, domain: Domain) -> Iterator[ImageQuality
 
 
 def mean_over_images(each: Sequence[ExpectedDice]) -> ExpectedDice:
-    """Return the mean of a domain, over the images of which it can be told.
+    """Average the expected Dice of a domain over the images that are not foreign.
 
-    Its interval is that of errors which all go the same way; a remark that holds for most of
-    the images holds for the domain.
+    The interval assumes that all errors have the same sign. A remark that applies to most of
+    the images applies to the domain.
 
     Examples
     --------
-    >>> told = ExpectedDice(0.8, 0.7, 0.9, 0.8)
+    >>> known = ExpectedDice(0.8, 0.7, 0.9, 0.8)
     >>> foreign = ExpectedDice(0.9, 0, 1, 0.9, foreign=True)
-    >>> print(mean_over_images([told, told, foreign]))
+    >>> print(mean_over_images([known, known, foreign]))
     0.80 (0.70 to 0.90)
-    >>> print(mean_over_images([told, foreign, foreign]))
+    >>> print(mean_over_images([known, foreign, foreign]))
     cannot be told
     """
     known = [one for one in each if not one.foreign]

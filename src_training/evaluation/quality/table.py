@@ -1,4 +1,4 @@
-"""Tables of expected Dice beside labels: a line for each file, and for each slice of a stack."""
+"""CSV tables of expected Dice in a folder of labels: a row for each file, or for each slice."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -34,22 +34,22 @@ HEAD = (
 
 @dataclass(frozen=True)
 class SegmentedImage:
-    """How good the labels of a file are expected to be.
+    """Expected Dice of the labels of a file.
 
     Attributes
     ----------
     file, labels
-        The image, stack or volume, and the name of its labels.
+        Path of the image, stack or volume, and name of its labels.
     sums
-        (slices, K - 1, 4), see `label_sums`.
+        `label_sums` of each slice, (slices, K - 1, 4).
     expected
-        Of all slices together.
+        Expected Dice of all slices together.
     quality
-        From the card of the model.
+        Correction from the model card.
     voxel
-        Volume of a voxel, ml; None for what has none.
+        Volume of a voxel in ml; None if unknown.
     foreign
-        Of each slice, see `are_foreign`; empty where it is not known.
+        Whether each slice is foreign (see `are_foreign`); empty if unknown.
     """
 
     file: str
@@ -70,12 +70,12 @@ class SegmentedImage:
         voxel: float | None = None,
         foreign: Sequence[bool] = (),
     ) -> "SegmentedImage":
-        """That of a file, from the sums of its slices."""
+        """Create the entry of a file from the sums of its slices."""
         expected = expected_dice(sums.sum(0), quality, foreign)
         return cls(str(file), labels.name, sums, expected, quality, voxel, tuple(foreign))
 
     def sentence(self, scanner: str) -> str:
-        """Expected Dice, compared with that of the source, and what to know of it.
+        """Describe the expected Dice, its comparison with the source, and its remark.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class SegmentedImage:
         return ", ".join(filter(None, [*parts, self.expected.remark]))
 
     def row(self, classes: Sequence[str]) -> list[Cell]:
-        """Cells of the table; `head` has their titles."""
+        """Return the cells of the file's row; see `head` for their titles."""
         total = self.sums.sum(0)
         cells = [self.file, self.labels, len(self.sums), *_cells(self.expected)]
         if len(classes) > 2:
@@ -103,7 +103,7 @@ class SegmentedImage:
         return cells
 
     def slices_table(self, classes: Sequence[str]) -> str:
-        """CSV with a line for each slice, from 0."""
+        """Return a CSV table with a row for each slice, numbered from 0."""
         sizes = ("pixels", "expected pixels", "low pixels", "high pixels")
         head = ["slice", *HEAD[3:], *(f"{size}, {name}" for name in classes[1:] for size in sizes)]
         rows = list[list[Cell]]()
@@ -117,7 +117,7 @@ class SegmentedImage:
 
 
 def head(classes: Sequence[str]) -> list[str]:
-    """Titles of the cells of `SegmentedImage.row`."""
+    """Return the titles of the cells of `SegmentedImage.row`."""
     titles = [*HEAD]
     if len(classes) > 2:
         for name in classes[1:]:
@@ -130,9 +130,9 @@ def head(classes: Sequence[str]) -> list[str]:
 
 
 def write_table(folder: Path, images: Iterable[SegmentedImage], classes: Sequence[str]) -> Path:
-    """Write or update the table of a folder of labels, and one beside the labels of each stack.
+    """Write or update the table of a folder of labels, and write one of slices for each stack.
 
-    Lines of other files in a table of the same columns stay.
+    Rows of other files are kept if the table has the same columns.
 
     Raises
     ------
@@ -140,33 +140,32 @@ def write_table(folder: Path, images: Iterable[SegmentedImage], classes: Sequenc
         If a table cannot be written.
     """
     path, titles = folder / TABLE, head(classes)
-    lines = _former(path, titles)
+    rows = _read_rows(path, titles)
     for image in images:
-        row = image.row(classes)
-        lines[_shown(image.labels)] = row
+        rows[_as_cell(image.labels)] = image.row(classes)
         if len(image.sums) > 1:
             stem = Path(image.labels.removesuffix(".gz")).stem
             write_text(folder / f"{stem}_{TABLE}", image.slices_table(classes))
-    write_text(path, csv_table(titles, lines.values()))
+    write_text(path, csv_table(titles, rows.values()))
     return path
 
 
-def _former(path: Path, titles: Sequence[str]) -> dict[str, list[Cell]]:
-    """Lines of a table that is there already, by the name of the labels."""
+def _read_rows(path: Path, titles: Sequence[str]) -> dict[str, list[Cell]]:
+    """Name of the labels -> row of an existing table; empty if its columns differ."""
     if not path.exists():
         return {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [*csv.reader(file)]
-    except (csv.Error, UnicodeDecodeError):  # no table of ours
+    except (csv.Error, UnicodeDecodeError):  # not a table of this package
         return {}
-    if not rows or rows[0] != [_shown(title) for title in titles]:
+    if not rows or rows[0] != [_as_cell(title) for title in titles]:
         return {}
     return {row[1]: [*row] for row in rows[1:] if len(row) == len(titles)}
 
 
-def _shown(name: str) -> str:
-    """A name as a cell of a CSV table has it."""
+def _as_cell(name: str) -> str:
+    """A name as it is read back from a cell of `csv_table`, which may escape it."""
     return next(csv.reader([csv_table([name], [])]))[0]
 
 

@@ -1,4 +1,4 @@
-"""Small pictures of images with the outlines of their labels."""
+"""Thumbnails of images with the outlines of their labels."""
 
 from pathlib import Path
 
@@ -17,16 +17,16 @@ _OUTLINE = (0, 158, 115)
 
 
 def write_thumbnail(image: Path, labels: Path, index: int, path: Path) -> None:
-    """Write a JPEG of an image, or of a slice of a stack or volume, its labels outlined.
+    """Write a JPEG of an image, or of a slice of a stack or volume, with outlined labels.
 
     Parameters
     ----------
     image, labels
-        Files of one size.
+        Files of the same shape.
     index
-        Of the slice.
+        Index of the slice.
     path
-        ``.jpg`` to write.
+        ``.jpg`` file to write.
     """
     pixels = thumbnail(_plane(image, index), _plane(labels, index))
     write_atomic(path, lambda temporary: Image.fromarray(pixels).save(temporary, quality=80))
@@ -35,20 +35,18 @@ def write_thumbnail(image: Path, labels: Path, index: int, path: Path) -> None:
 def thumbnail(
     image: NDArray[np.generic], labels: NDArray[np.generic], side: int = _SIDE
 ) -> NDArray[np.uint8]:
-    """Return an RGB picture (h, w, 3), at most `side` pixels, with labels (H, W) outlined."""
-    grey = np.nan_to_num(np.asarray(image, np.float32))
-    channels = grey[..., None] if grey.ndim == 2 else grey[..., :3]
+    """Return an RGB thumbnail (h, w, 3) of at most `side` pixels with labels (H, W) outlined."""
+    pixels = np.nan_to_num(np.asarray(image, np.float32))
+    channels = pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
     channels = channels if channels.shape[-1] == 3 else channels[..., :1].repeat(3, -1)
     low, high = np.percentile(channels, (0.5, 99.5))
-    shown = ((channels - low) / max(high - low, 1e-9)).clip(0, 1) * 255
-    scale = side / max(shown.shape[:2])
-    size = tuple(max(1, round(length * min(scale, 1))) for length in reversed(shown.shape[:2]))
-    small = np.asarray(Image.fromarray(shown.astype(np.uint8)).resize(size, Image.Resampling.BOX))
-    marks = (np.asarray(labels) != 0).astype(np.uint8) * 255
-    covered = np.asarray(Image.fromarray(marks).resize(size, Image.Resampling.BOX)) > 127
-    outline = covered & ~ndimage.binary_erosion(covered)
-    small = small.copy()
-    small[outline] = _OUTLINE
+    rgb = ((channels - low) / max(high - low, 1e-9)).clip(0, 1) * 255
+    scale = side / max(rgb.shape[:2])
+    size = tuple(max(1, round(length * min(scale, 1))) for length in reversed(rgb.shape[:2]))
+    small = np.array(Image.fromarray(rgb.astype(np.uint8)).resize(size, Image.Resampling.BOX))
+    foreground = (np.asarray(labels) != 0).astype(np.uint8) * 255
+    covered = np.asarray(Image.fromarray(foreground).resize(size, Image.Resampling.BOX)) > 127
+    small[covered & ~ndimage.binary_erosion(covered)] = _OUTLINE
     return small
 
 

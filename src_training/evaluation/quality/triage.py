@@ -1,4 +1,4 @@
-"""Segmenting a folder to see which results need a person: resumable, image by image."""
+"""Triage: segmenting a folder, resumably, to find the results that need a review."""
 
 import json
 import os
@@ -24,15 +24,15 @@ from src_training.inference.volumes.segment import is_foreign, segment_slabs, se
 from src_training.io.volumes.registry import format_of, open_volume
 
 RECORD = "triage.jsonl"
-"""What was done, a line for each file; the first line is what it depends on."""
+"""Name of the record: the job as JSON, then a line for each file."""
 
 LABELS, THUMBNAILS = "labels", "thumbnails"
-"""Folders of what is written."""
+"""Names of the output folders."""
 
 
 @dataclass(frozen=True)
 class TriageJob:
-    """Everything that the labels of a folder depend on beside its files.
+    """All settings that the labels of a folder depend on.
 
     Attributes
     ----------
@@ -50,26 +50,26 @@ class TriageJob:
 
 @dataclass(frozen=True)
 class TriagedFile:
-    """What became of one file.
+    """Results of one file.
 
     Attributes
     ----------
     file
-        The image, stack or volume.
+        Path of the image, stack or volume.
     identity
-        See `fingerprint`.
+        Fingerprint of the file; see `fingerprint`.
     labels, thumbnail
-        Paths in the folder of the triage; empty where the file could not be segmented.
+        Paths relative to the folder of the triage; empty if the file could not be segmented.
     sums
-        See `label_sums`, of each slice.
+        `label_sums` of each slice.
     notes
-        Sentences: whether the image suits the model.
+        Warnings about the image, one sentence each.
     error
-        Why it could not be segmented.
+        Reason why the file could not be segmented; empty if it was.
     voxel
-        Volume of a voxel, ml; None for what has none.
+        Volume of a voxel in ml; None if unknown.
     foreign
-        Of each slice, see `are_foreign`.
+        Whether each slice is foreign; see `are_foreign`.
     """
 
     file: str
@@ -84,19 +84,19 @@ class TriagedFile:
 
 
 class TriageRecord:
-    """The file that tells what was done; a killed process loses the image at hand at most.
+    """The record of finished files; a killed process loses at most the current file.
 
     Parameters
     ----------
     folder
-        Of the triage; made if missing.
+        Folder of the triage; created if missing.
     job
-        Must be the one that the record was begun with.
+        Job, which must be equal to that of an existing record.
 
     Raises
     ------
     InputError
-        If the folder holds the record of another job.
+        If the folder contains the record of another job.
     """
 
     def __init__(self, folder: Path, job: TriageJob) -> None:
@@ -105,8 +105,7 @@ class TriageRecord:
         folder.mkdir(parents=True, exist_ok=True)
         lines = self._lines()
         if lines:
-            ours = asdict(job)
-            for name, value in ours.items():
+            for name, value in asdict(job).items():
                 if lines[0].get(name) != value:
                     raise InputError(
                         f"{folder} holds a triage that was begun with {name} "
@@ -118,14 +117,14 @@ class TriageRecord:
         self._done = {each["file"]: TriagedFile(**each) for each in lines[1:]}
 
     def done(self, file: Path) -> TriagedFile | None:
-        """What became of a file, if it is unchanged since, and its labels are still there."""
-        found = self._done.get(str(file))
-        if found is None or found.error or found.identity != fingerprint(file):
+        """Return the results of a file if it has not changed and its labels still exist."""
+        result = self._done.get(str(file))
+        if result is None or result.error or result.identity != fingerprint(file):
             return None
-        return found if (self._folder / found.labels).exists() else None
+        return result if (self._folder / result.labels).exists() else None
 
     def add(self, triaged: TriagedFile) -> None:
-        """Record a file, durably."""
+        """Append the results of a file, and sync the record to the disk."""
         self._done[triaged.file] = triaged
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(triaged)) + "\n")
@@ -133,19 +132,19 @@ class TriageRecord:
             os.fsync(file.fileno())
 
     def _lines(self) -> list[dict[str, Any]]:
-        """Whole lines; the last one of a killed process may be torn, and is cut off."""
+        """Read the complete lines; truncate a partial last line of a killed process."""
         if not self.path.exists():
             return []
-        text = self.path.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):
+        content = self.path.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]
+        if len(complete) < len(content):
             with self.path.open("rb+") as file:
-                file.truncate(len(whole))
-        return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+                file.truncate(len(complete))
+        return [json.loads(line) for line in complete.decode("utf-8").splitlines()]
 
 
 class _Stopped(Exception):
-    """Raised within a volume: its finished slabs stay, and are not segmented again."""
+    """Raised to stop within a volume, whose finished slabs are kept."""
 
 
 def _never() -> bool:
@@ -154,7 +153,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class _Worker:
-    """Segments one file after another; what it takes to do so in another process."""
+    """Segments single files; can be pickled and sent to another process."""
 
     model: Path
     device: str
@@ -174,15 +173,15 @@ class _Worker:
     def __call__(self, file: Path, target: Path) -> TriagedFile:
         identity = fingerprint(file)
         try:
-            return self._segmented(file, target, identity)
+            return self._segment(file, target, identity)
         except InputError as error:
             return TriagedFile(str(file), identity, error=str(error))
 
-    def _segmented(self, file: Path, target: Path, identity: str) -> TriagedFile:
+    def _segment(self, file: Path, target: Path, identity: str) -> TriagedFile:
         voxel, notes, foreign = None, list[str](), list[bool]()
         if format_of(file) is None:
-            done = segment_file(self.predictor, file, target, self.job.threshold)
-            written, sums, notes, foreign = done.labels, done.sums, done.notes, done.foreign
+            result = segment_file(self.predictor, file, target, self.job.threshold)
+            labels, notes, sums, foreign = result
         else:
             volume = open_volume(file)
             options = VolumeOptions(flips=self.job.flips, threshold=self.job.threshold)
@@ -198,17 +197,17 @@ class _Worker:
                     f"{file}: its labels were begun by a former version; "
                     f"expected {target}.part removed"
                 )
-            written, sums = target, last.sums
+            labels, sums = target, last.sums
             foreign = [is_foreign(self.predictor, volume.voxels, job, sums)] * len(sums)
             if volume.spacing is not None:
                 voxel = float(np.prod(volume.spacing)) / 1000
-        shown = self.folder / THUMBNAILS / f"{written.name}.jpg"
-        write_thumbnail(file, written, int(sums[:, :, 0].sum(1).argmax()), shown)
+        thumbnail = self.folder / THUMBNAILS / f"{labels.name}.jpg"
+        write_thumbnail(file, labels, int(sums[:, :, 0].sum(1).argmax()), thumbnail)
         return TriagedFile(
             str(file),
             identity,
-            f"{LABELS}/{written.name}",
-            f"{THUMBNAILS}/{shown.name}",
+            f"{LABELS}/{labels.name}",
+            f"{THUMBNAILS}/{thumbnail.name}",
             sums.tolist(),
             tuple(notes),
             voxel=voxel,
@@ -230,31 +229,31 @@ def triage(
     Parameters
     ----------
     targets
-        File -> where its labels go, in the folder `LABELS` of `folder`; see `label_files`.
+        File -> path of its labels in the folder `LABELS` of `folder`; see `label_files`.
     folder
-        Of the triage.
+        Folder of the triage.
     model, device
-        A model file, and where to run it.
+        Model file, and device to run it on.
     job
-        What the labels depend on.
+        Settings that the labels depend on.
     workers
-        Processes, each with a copy of the model; 1: this one.
+        Number of processes, each with a copy of the model; with 1, this process segments.
     stopped
-        Asked before every file, and with one process between the slabs of a volume, too:
-        whether to end here.
+        Returns whether to stop. Called before every file and, with one process, after each slab
+        of a volume.
 
     Yields
     ------
     tuple
-        What became of a file, and whether it was done before. A file that cannot be segmented
-        has an error, and is tried again the next time.
+        Results of a file, and whether it was done before. A file that cannot be segmented
+        has an error, and is tried again next time.
 
     Raises
     ------
     InputError
-        If the folder holds the triage of another job.
+        If the folder contains the triage of another job.
     OSError
-        If something cannot be written.
+        If a file cannot be written.
     """
     record, pending = TriageRecord(folder, job), list[Path]()
     for file in targets:
@@ -263,15 +262,15 @@ def triage(
         else:
             pending.append(file)
     worker = _Worker(model, device, job, folder, stopped if workers == 1 else _never)
-    for done in _each(worker, pending, targets, workers):
-        record.add(done)
-        yield done, False
+    for result in _segment_all(worker, pending, targets, workers):
+        record.add(result)
+        yield result, False
         if stopped():
             return
 
 
 def segmented_image(triaged: TriagedFile, quality: Quality | None) -> SegmentedImage | None:
-    """Its line in the table; None where it could not be segmented."""
+    """Return the table entry of a file; None if it could not be segmented."""
     if triaged.sums is None:
         return None
     return SegmentedImage.of(
@@ -284,7 +283,7 @@ def segmented_image(triaged: TriagedFile, quality: Quality | None) -> SegmentedI
     )
 
 
-def _each(
+def _segment_all(
     worker: _Worker, pending: list[Path], targets: Mapping[Path, Path], workers: int
 ) -> Iterator[TriagedFile]:
     if workers == 1:
@@ -297,13 +296,13 @@ def _each(
                 return
             yield triaged
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (worker,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _initialise, (worker,)) as pool:
         waiting, files = set[Future[TriagedFile]](), iter(pending)
         try:
             while True:
-                # A few ahead, so that no process waits; never all of them.
+                # Submitting a few files ahead keeps the processes busy with bounded memory.
                 while len(waiting) < 2 * workers and (file := next(files, None)) is not None:
-                    waiting.add(pool.submit(_work, file, targets[file]))
+                    waiting.add(pool.submit(_segment_in_process, file, targets[file]))
                 if not waiting:
                     return
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -312,17 +311,18 @@ def _each(
             pool.shutdown(cancel_futures=True)
 
 
-_worker_here: _Worker | None = None
+_process_worker: _Worker | None = None
+"""The worker of this process, if it is one of a pool."""
 
 
-def _start(worker: _Worker) -> None:
-    global _worker_here
+def _initialise(worker: _Worker) -> None:
+    global _process_worker
     import torch
 
     torch.set_num_threads(1)
-    _worker_here = worker
+    _process_worker = worker
 
 
-def _work(file: Path, target: Path) -> TriagedFile:
-    assert _worker_here is not None
-    return _worker_here(file, target)
+def _segment_in_process(file: Path, target: Path) -> TriagedFile:
+    assert _process_worker is not None
+    return _process_worker(file, target)

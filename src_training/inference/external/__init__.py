@@ -1,1 +1,1 @@
-"""Teachers of which the outputs alone are used: models from elsewhere, and ensembles."""
+"""Teachers that are used by their outputs alone: ONNX models, and ensembles."""

@@ -1,4 +1,4 @@
-"""A segmentation model from elsewhere: an ONNX file, what it takes, and what it returns."""
+"""Description of an external segmentation model: an ONNX file, its inputs and its outputs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,34 +11,35 @@ from src_training.errors import InputError
 from src_training.io.yaml_json import parse_json, parse_yaml
 
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
-"""Names of the file that describes a bioimage.io folder."""
+"""Possible names of the description in a bioimage.io folder."""
 
 
 class ExternalPreprocessing(BaseModel):
-    """From a prepared image, whose values lie in [0, 1], to the input of a model from elsewhere.
+    """From a prepared image, with values in [0, 1], to the input of an external model.
 
     Attributes
     ----------
     channels
-        That it takes. One channel is repeated; colours are averaged to one.
+        Input channels of the model. A single channel is repeated; colours are averaged for one.
     values
-        What 0 and 1 of a prepared image are in the values that it was trained on: ``[0, 255]``
-        for photographs, the window in HU for CT.
+        Values that 0 and 1 of a prepared image correspond to in the images that the model was
+        trained on: ``[0, 255]`` for photographs, the window in HU for CT.
     normalise
-        What follows. ``fixed``: minus `mean`, over `std`. ``image``: minus the mean of each
+        Normalisation. ``fixed``: minus `mean`, over `std`. ``image``: minus the mean of each
         image, over its standard deviation. ``percentiles``: each image from its percentiles to
         [0, 1].
     mean, std
-        Of ``fixed``, one for each channel, or one for all.
+        Mean and standard deviation for ``fixed``, one for each channel, or one for all.
     percentiles
-        Of ``percentiles``.
+        Lower and upper percentile for ``percentiles``.
     scale
-        How many times as large its input is as a prepared image; 2 for a model that was
+        Size of the model's input relative to a prepared image; 2 for a model that was
         trained on images twice as large.
     multiple
-        Its input's sides are multiples of it, pixels; edges are repeated up to there.
+        Number that the sides of the input have to be multiples of, pixels; images are padded by
+        repeating their edges.
     side
-        Side of its input, pixels, where that is fixed: larger images are cut into such squares.
+        Side of the input, pixels, if that is fixed: larger images are cut into such squares.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -56,10 +57,10 @@ class ExternalPreprocessing(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.normalise == "fixed":
-            for name, found in (("mean", self.mean), ("std", self.std)):
-                if len(found) not in (1, self.channels):
+            for name, values in (("mean", self.mean), ("std", self.std)):
+                if len(values) not in (1, self.channels):
                     raise ValueError(
-                        f"{name} has {len(found)} values; expected one for all channels, or one "
+                        f"{name} has {len(values)} values; expected one for all channels, or one "
                         f"for each of {self.channels}"
                     )
             if min(self.std) <= 0:
@@ -68,21 +69,21 @@ class ExternalPreprocessing(BaseModel):
 
 
 class ExternalModel(BaseModel):
-    """A segmentation model from elsewhere.
+    """An external segmentation model.
 
     Attributes
     ----------
     file
-        An ONNX file; or a bioimage.io folder that has one, whose description fills in what is
-        not given. A relative path counts from the recipe's folder.
+        An ONNX file; or a bioimage.io folder with one, whose description fills in missing
+        fields. A relative path is relative to the recipe's folder.
     preprocessing
-        From a prepared image to its input.
+        From a prepared image to the model's input.
     output
-        What it returns. ``logits``: their softmax over the channels are probabilities.
-        ``probabilities``. ``sigmoid``: logits, the sigmoid of each is a probability of its own.
+        Kind of output. ``logits``: their softmax over the channels gives probabilities.
+        ``probabilities``. ``sigmoid``: the sigmoid of each channel gives its probability.
     classes
         Name of the class of each output channel, as in the masks; others count as background. If
-        missing, the channels are the classes in their order, the background first, or left out.
+        missing, the channels are the classes in their order, with or without the background.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -95,29 +96,29 @@ class ExternalModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_described(cls, content: Any) -> Any:
-        """Fill in what the file's own description says, where something is not given."""
+        """Fill in missing fields from the file's own description."""
         if not isinstance(content, dict) or not isinstance(content.get("file"), str):
             return content
         if content.keys() >= {"preprocessing", "output"} and content["file"].endswith(".onnx"):
             return content
         try:
-            described = describe_model(Path(content["file"]))
+            description = describe_model(Path(content["file"]))
         except InputError as error:
             raise ValueError(str(error)) from None
         given = content.get("preprocessing", {})
-        merged = {**described, **content, "file": described["file"]}
+        merged = {**description, **content, "file": description["file"]}
         if "output" not in merged:
             raise ValueError(
                 f"output of {Path(merged['file']).name} is missing, and the file does not say it; "
                 "expected logits, probabilities or sigmoid"
             )
         if isinstance(given, Mapping):
-            merged["preprocessing"] = {**described.get("preprocessing", {}), **given}
+            merged["preprocessing"] = {**description.get("preprocessing", {}), **given}
         return merged
 
 
 def describe_model(file: Path) -> dict[str, Any]:
-    """What is known of a model from elsewhere: fields of `ExternalModel`, its `file` at least.
+    """Read the fields of `ExternalModel` that a file describes, at least `file` itself.
 
     Parameters
     ----------
@@ -127,7 +128,8 @@ def describe_model(file: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is no such file, or the folder has no ONNX, or a step that cannot be followed.
+        If there is no such file, the folder has no ONNX, or the description has an
+        unsupported preprocessing step.
     """
     if file.is_dir():
         names = [name for name in DESCRIPTIONS if (file / name).is_file()]
@@ -151,7 +153,7 @@ def describe_model(file: Path) -> dict[str, Any]:
 
 
 def _of_graph(file: Path) -> dict[str, Any]:
-    """What the metadata of a graph say that this package exported."""
+    """Fields from the metadata of a graph, if this package exported it."""
     try:
         import onnxruntime
 
@@ -159,7 +161,7 @@ def _of_graph(file: Path) -> dict[str, Any]:
             str(file), providers=["CPUExecutionProvider"]
         ).get_modelmeta()
         card = metadata.custom_metadata_map.get("msankd")
-    except Exception:  # whatever is wrong with it is said when it is opened
+    except Exception:  # an invalid file raises InputError when `OnnxNetwork` opens it
         return {}
     return _of_card(parse_json(card)) if card else {}
 
@@ -173,26 +175,26 @@ def _of_card(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_description(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Fields of `ExternalModel` from a description of bioimage.io, version 0.4 or 0.5."""
+    """Fields of `ExternalModel` from a bioimage.io description, version 0.4 or 0.5."""
     weights = content["weights"]
     if "onnx" not in weights:
         raise InputError(f"{file}: its weights are {', '.join(weights)}; expected onnx among them")
     source = weights["onnx"]["source"]
-    found: dict[str, Any] = {"file": str(file.parent / Path(str(source)).name)}
+    fields: dict[str, Any] = {"file": str(file.parent / Path(str(source)).name)}
     if isinstance(card := content.get("config", {}).get("msankd"), Mapping):
-        return found | _of_card(card)
-    taken, returned = content["inputs"][0], content["outputs"][0]
-    found["preprocessing"] = _axes(taken, file) | _steps(taken.get("preprocessing") or [], file)
-    after = {_name(step) for step in returned.get("postprocessing") or []}
-    span = (returned.get("data") or {}).get("range") or returned.get("data_range") or [None, None]
-    if "sigmoid" in after:
-        found["output"] = "sigmoid"
-    elif "softmax" in after:
-        found["output"] = "logits"
+        return fields | _of_card(card)
+    input_, output = content["inputs"][0], content["outputs"][0]
+    fields["preprocessing"] = _axes(input_, file) | _steps(input_.get("preprocessing") or [], file)
+    postprocessing = {_name(step) for step in output.get("postprocessing") or []}
+    span = (output.get("data") or {}).get("range") or output.get("data_range") or [None, None]
+    if "sigmoid" in postprocessing:
+        fields["output"] = "sigmoid"
+    elif "softmax" in postprocessing:
+        fields["output"] = "logits"
     elif list(span) == [0, 1]:
-        found["output"] = "probabilities"
-    names = _channel_names(returned)
-    return found | ({"classes": names} if len(names) > 1 else {})
+        fields["output"] = "probabilities"
+    names = _channel_names(output)
+    return fields | ({"classes": names} if len(names) > 1 else {})
 
 
 def _name(step: Mapping[str, Any]) -> str:
@@ -200,7 +202,7 @@ def _name(step: Mapping[str, Any]) -> str:
 
 
 def _axes(tensor: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Channels and sides of an input."""
+    """`channels`, and `multiple` or `side`, of an input tensor."""
     axes = tensor["axes"]
     if isinstance(axes, str):
         shape = tensor["shape"]
@@ -231,8 +233,8 @@ def _channel_names(tensor: Mapping[str, Any]) -> list[str]:
 
 
 def _steps(steps: list[Mapping[str, Any]], file: Path) -> dict[str, Any]:
-    """`ExternalPreprocessing` of the steps that bioimage.io names."""
-    found: dict[str, Any] = {}
+    """Fields of `ExternalPreprocessing` for preprocessing steps of bioimage.io."""
+    fields: dict[str, Any] = {}
     names = [_name(step) for step in steps]
     for step in steps:
         options = step.get("kwargs") or {}
@@ -240,23 +242,23 @@ def _steps(steps: list[Mapping[str, Any]], file: Path) -> dict[str, Any]:
             case "ensure_dtype" | "clip":
                 pass
             case "scale_linear" if "clip" in names:
-                pass  # to [0, 1], as a prepared image is already
+                pass  # prepared images are in [0, 1] already
             case "zero_mean_unit_variance":
-                found["normalise"] = "image"
+                fields["normalise"] = "image"
             case "scale_range":
                 ends = options.get("min_percentile", 0.0), options.get("max_percentile", 100.0)
-                found |= {"normalise": "percentiles", "percentiles": ends}
+                fields |= {"normalise": "percentiles", "percentiles": ends}
             case "fixed_zero_mean_unit_variance":
                 mean, std = (
                     value if isinstance(value, list) else [value]
                     for value in (options["mean"], options["std"])
                 )
-                found |= {"normalise": "fixed", "mean": mean, "std": std}
-                # Means of values in [0, 1] do not exceed 1.
-                found["values"] = (0.0, 255.0) if max(mean) > 1 else (0.0, 1.0)
+                fields |= {"normalise": "fixed", "mean": mean, "std": std}
+                # A mean above 1 shows that the model was trained on values in [0, 255].
+                fields["values"] = (0.0, 255.0) if max(mean) > 1 else (0.0, 1.0)
             case other:
                 raise InputError(
                     f"{file}: its preprocessing has the step {other}, which cannot be followed; "
                     "expected preprocessing in the recipe beside the ONNX file itself"
                 )
-    return found
+    return fields

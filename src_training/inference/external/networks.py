@@ -1,4 +1,4 @@
-"""Networks of which the outputs alone are known: ONNX graphs from elsewhere, and ensembles."""
+"""Networks that are known by their outputs alone: external ONNX graphs, and ensembles."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -17,19 +17,19 @@ from src_training.inference.external.model import ExternalModel
 from src_training.inference.sliding_window import round_up
 from src_training.networks.base import SegmentationNetwork, Skips
 
-_LEAST = 1e-30
-"""Least probability of which a logarithm is taken."""
+_MIN_PROBABILITY = 1e-30
+"""Lower bound of probabilities before their logarithm is taken."""
 
 _LUMA = (0.299, 0.587, 0.114)
 
 
 class OutputNetwork(SegmentationNetwork):
-    """A network without taps: its bottleneck is its logits, which `decode` hands on.
+    """A network without taps: its bottleneck is its logits, which `decode` returns unchanged.
 
     Parameters
     ----------
     in_channels, classes
-        As of `SegmentationNetwork`.
+        See `SegmentationNetwork`.
     """
 
     stride: ClassVar[int] = 32
@@ -38,37 +38,37 @@ class OutputNetwork(SegmentationNetwork):
     def __init__(self, in_channels: int, classes: int) -> None:
         super().__init__(in_channels, classes)
         self.bottleneck_channels = classes
-        # Empty: says which device the network is on, as the weights of others do.
+        # An empty parameter, which tells the device of the network.
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
 
     @property
     def weight_count(self) -> int:
-        """Number of its weights; 0 where that is not known."""
+        """Number of weights; 0 if unknown."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def predict(self, x: Tensor) -> Tensor:
-        """Logits (B, classes, H, W) of an image (B, in_channels, H, W)."""
+        """Predict logits (B, classes, H, W) of images (B, in_channels, H, W)."""
         raise InputError("the teacher's file is not open; expected a run that is under way")
 
     def encode(self, x: Tensor) -> tuple[Skips, Tensor]:
-        """No skips, and the logits."""
+        """Return no skips, and the logits."""
         return Skips((), (x.shape[-2], x.shape[-1])), self.predict(x)
 
     def decode(self, skips: Skips, bottleneck: Tensor) -> Tensor:
-        """The logits as they are."""
+        """Return the logits unchanged."""
         return bottleneck
 
 
 class EnsembleNetwork(OutputNetwork):
-    """Several networks that predict together: the mean of their probabilities.
+    """An ensemble of networks, which predicts the mean of their probabilities.
 
-    Not that of their logits: each network has a scale of its own there, and the most
-    confident one, right or wrong, would decide alone.
+    Logits are not averaged, because their scale differs between networks, so that the most
+    confident network would dominate.
 
     Parameters
     ----------
     members
-        At least one, of the same channels and classes.
+        At least one network; all have the same channels and classes.
     """
 
     def __init__(self, members: Sequence[SegmentationNetwork]) -> None:
@@ -76,19 +76,19 @@ class EnsembleNetwork(OutputNetwork):
         self.members = nn.ModuleList(members)
 
     def predict(self, x: Tensor) -> Tensor:
-        """Logarithms of the mean probabilities, which are logits."""
+        """Predict the logarithms of the mean probabilities, which serve as logits."""
         return _mean_of([partial(each, x) for each in self.members])
 
 
 class OnnxNetwork(OutputNetwork):
-    """An ONNX graph from elsewhere, run by onnxruntime.
+    """An external ONNX graph, run by onnxruntime.
 
     Parameters
     ----------
     model
-        What the graph takes and returns.
+        Description of the graph's inputs and outputs.
     content
-        The graph.
+        The graph as bytes.
     in_channels
         Channels of a prepared image.
     classes
@@ -97,7 +97,7 @@ class OnnxNetwork(OutputNetwork):
     Raises
     ------
     InputError
-        If onnxruntime is not installed, or the graph is none that can be used.
+        If onnxruntime is not installed, or the graph is not usable.
     """
 
     def __init__(
@@ -107,39 +107,39 @@ class OnnxNetwork(OutputNetwork):
         self.model, self.sha256 = model, hashlib.sha256(content).hexdigest()
         self._name, self._names = Path(model.file).name, tuple(classes)
         self._session = _open(content, self._name)
-        taken = self._session.get_inputs()
-        if len(taken) != 1 or len(taken[0].shape) != 4:
-            shapes = " and ".join(str(each.shape) for each in taken)
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+            shapes = " and ".join(str(each.shape) for each in inputs)
             raise InputError(
                 f"{self._name}: its input is {shapes}; expected one image (batch, channels, "
                 "height, width)"
             )
-        self._input = taken[0]
-        if isinstance(found := self._input.shape[1], int) and found != model.preprocessing.channels:
+        self._input = inputs[0]
+        channels = self._input.shape[1]
+        if isinstance(channels, int) and channels != model.preprocessing.channels:
             raise InputError(
                 f"{self._name}: preprocessing.channels is {model.preprocessing.channels}; "
-                f"expected {found}, as many as the input of the file has"
+                f"expected {channels}, as many as the input of the file has"
             )
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
-        """The same: it is never changed, and a session cannot be copied."""
+        """Return self: the network never changes, and a session cannot be copied."""
         return self
 
     def predict(self, x: Tensor) -> Tensor:
-        """Logits of prepared images, whatever the graph takes and returns."""
-        prepared = self._prepared(x.detach().float().cpu())
-        found = self._run(prepared)
-        if found.shape[-2:] != x.shape[-2:]:
+        """Predict logits of the masks' classes for prepared images, at their size."""
+        outputs = self.raw(x)
+        if outputs.shape[-2:] != x.shape[-2:]:
             size = (x.shape[-2], x.shape[-1])
-            found = F.interpolate(found, size, mode="bilinear", antialias=True)
-        return self._logits(found).to(x.device)
+            outputs = F.interpolate(outputs, size, mode="bilinear", antialias=True)
+        return self._logits(outputs).to(x.device)
 
     def raw(self, x: Tensor) -> Tensor:
-        """What the graph itself returns for prepared images."""
-        return self._run(self._prepared(x.detach().float().cpu()))
+        """Return the graph's own outputs for prepared images."""
+        return self._run(self._normalise(x.detach().float().cpu()))
 
-    def _prepared(self, x: Tensor) -> Tensor:
-        """The graph's input but for its size."""
+    def _normalise(self, x: Tensor) -> Tensor:
+        """Convert prepared images to the graph's input, without padding or tiling."""
         how = self.model.preprocessing
         if x.shape[1] == 3 and how.channels == 1:
             x = (x * x.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
@@ -160,16 +160,16 @@ class OnnxNetwork(OutputNetwork):
                 :, None, None
             ]
         if how.normalise == "image":
-            every = (1, 2, 3)
-            return (x - x.mean(every, keepdim=True)) / (x.std(every, keepdim=True) + 1e-6)
+            axes = (1, 2, 3)
+            return (x - x.mean(axes, keepdim=True)) / (x.std(axes, keepdim=True) + 1e-6)
         if how.normalise == "percentiles":
             ends = np.percentile(x.numpy(), how.percentiles, axis=(1, 2, 3), keepdims=True)
-            first, last = (torch.from_numpy(each).float() for each in ends)
+            first, last = (torch.from_numpy(end).float() for end in ends)
             return (x - first) / (last - first + 1e-6)
         return x
 
     def _run(self, x: Tensor) -> Tensor:
-        """Outputs (B, K, h, w) of the graph, of inputs of any size."""
+        """Outputs (B, K, h, w) of the graph for inputs of any size, padded or tiled as needed."""
         height, width = x.shape[-2:]
         how = self.model.preprocessing
         multiple = how.side or how.multiple
@@ -180,17 +180,16 @@ class OnnxNetwork(OutputNetwork):
         count, side = len(x), how.side
         rows, columns = x.shape[-2] // side, x.shape[-1] // side
         tiles = x.unfold(2, side, side).unfold(3, side, side).permute(0, 2, 3, 1, 4, 5)
-        found = self._outputs(tiles.flatten(0, 2).contiguous())
-        grid = found.reshape(count, rows, columns, -1, side, side).permute(0, 3, 1, 4, 2, 5)
-        whole = grid.flatten(4, 5).flatten(2, 3)
-        return whole[..., :height, :width]
+        outputs = self._outputs(tiles.flatten(0, 2).contiguous())
+        grid = outputs.reshape(count, rows, columns, -1, side, side).permute(0, 3, 1, 4, 2, 5)
+        return grid.flatten(4, 5).flatten(2, 3)[..., :height, :width]
 
     def _outputs(self, x: Tensor) -> Tensor:
-        """One pass of the graph, resized to its input's size."""
-        kind = np.float16 if self._input.type == "tensor(float16)" else np.float32
-        images = np.ascontiguousarray(x.numpy().astype(kind))
-        fixed = self._input.shape[0]
-        step = fixed if isinstance(fixed, int) else len(images)
+        """Run the graph on a batch, and resize its outputs to the size of its inputs."""
+        dtype = np.float16 if self._input.type == "tensor(float16)" else np.float32
+        images = np.ascontiguousarray(x.numpy().astype(dtype))
+        batch_size = self._input.shape[0]
+        step = batch_size if isinstance(batch_size, int) else len(images)
         if len(images) % step:
             step = 1
         parts = []
@@ -204,41 +203,42 @@ class OnnxNetwork(OutputNetwork):
                 f"{self._name} refuses an input of {images.shape} ({sentence[:200]}); expected "
                 "one that it takes (teacher.preprocessing: channels, multiple, side)"
             ) from None
-        found = torch.from_numpy(np.concatenate(parts).astype(np.float32))
-        if found.ndim == 3:
-            found = found[:, None]
-        if found.ndim != 4 or len(found) != len(x):
+        outputs = torch.from_numpy(np.concatenate(parts).astype(np.float32))
+        if outputs.ndim == 3:
+            outputs = outputs[:, None]
+        if outputs.ndim != 4 or len(outputs) != len(x):
             raise InputError(
-                f"{self._name} returns {tuple(found.shape)} for {tuple(x.shape)}; expected "
+                f"{self._name} returns {tuple(outputs.shape)} for {tuple(x.shape)}; expected "
                 "(batch, classes, height, width)"
             )
-        if found.shape[-2:] != x.shape[-2:]:
-            found = F.interpolate(found, x.shape[-2:], mode="bilinear")
-        return found
+        if outputs.shape[-2:] != x.shape[-2:]:
+            outputs = F.interpolate(outputs, x.shape[-2:], mode="bilinear")
+        return outputs
 
-    def _logits(self, found: Tensor) -> Tensor:
-        """Logits of our classes from the graph's outputs (B, K, H, W)."""
-        channels = self._channels(found.shape[1])
-        every = [each for each in channels if each is not None]
-        if self.model.output == "logits" and len(every) == len(channels) == found.shape[1]:
-            return found[:, every]
-        p = found
+    def _logits(self, outputs: Tensor) -> Tensor:
+        """Logits of the masks' classes from the graph's outputs (B, K, H, W)."""
+        channels = self._channels(outputs.shape[1])
+        mapped = [channel for channel in channels if channel is not None]
+        if self.model.output == "logits" and len(mapped) == len(channels) == outputs.shape[1]:
+            return outputs[:, mapped]
+        p = outputs
         if self.model.output == "logits":
-            p = found.softmax(1)
+            p = outputs.softmax(1)
         elif self.model.output == "sigmoid":
-            p = found.sigmoid()
-        foreground = p[:, [each for each in channels[1:] if each is not None]]
+            p = outputs.sigmoid()
+        foreground = p[:, [channel for channel in channels[1:] if channel is not None]]
         if channels[0] is None:
             background = (1 - foreground.sum(1, keepdim=True)).clamp(min=0)
         else:
-            others = [each for each in range(p.shape[1]) if each not in channels[1:]]
+            # Channels of classes that the masks do not have count as background.
+            others = [channel for channel in range(p.shape[1]) if channel not in channels[1:]]
             background = p[:, others].sum(1, keepdim=True)
-        return torch.cat([background, foreground], 1).clamp(min=_LEAST).log()
+        return torch.cat([background, foreground], 1).clamp(min=_MIN_PROBABILITY).log()
 
     def _channels(self, count: int) -> list[int | None]:
-        """The graph's channel of each of our classes; None for a background without one."""
-        ours = [_plain(name) for name in self._names]
-        theirs = [_plain(name) for name in self.model.classes]
+        """The graph's channel of each class of the masks; None for a background without one."""
+        ours = [_normalise_name(name) for name in self._names]
+        theirs = [_normalise_name(name) for name in self.model.classes]
         if not theirs:
             if count == len(ours):
                 return list(range(count))
@@ -262,17 +262,17 @@ class OnnxNetwork(OutputNetwork):
         return [first, *(theirs.index(name) for name in ours[1:])]
 
 
-def _plain(name: str) -> str:
+def _normalise_name(name: str) -> str:
     return name.strip().lower().replace(" ", "_")
 
 
 def read_graph(path: Path) -> bytes:
-    """An ONNX graph as one file, weights that lie beside it included.
+    """Read an ONNX graph, including weights from external data files.
 
     Raises
     ------
     InputError
-        If it cannot be read, or is larger than one file can be.
+        If it cannot be read, or is too large for one file.
     """
     try:
         content = path.read_bytes()
@@ -295,27 +295,27 @@ def read_graph(path: Path) -> bytes:
 
 
 def turned_mean(predict: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Logits of square images, of the mean probabilities over their eight flips and turns."""
+    """Average probabilities over the eight flips and rotations of square images; as logits."""
 
-    def turned(quarters: int, mirrored: bool) -> Tensor:
+    def predict_turned(quarters: int, mirrored: bool) -> Tensor:
         image = torch.rot90(x.flip(-1) if mirrored else x, quarters, (-2, -1))
-        back = torch.rot90(predict(image.contiguous()), -quarters, (-2, -1))
-        return back.flip(-1) if mirrored else back
+        logits = torch.rot90(predict(image.contiguous()), -quarters, (-2, -1))
+        return logits.flip(-1) if mirrored else logits
 
     views = [(quarters, mirrored) for mirrored in (False, True) for quarters in range(4)]
-    return _mean_of([partial(turned, *view) for view in views])
+    return _mean_of([partial(predict_turned, *view) for view in views])
 
 
 def _mean_of(members: Sequence[Callable[[], Tensor]]) -> Tensor:
-    """Logarithm of the mean probability of several logits."""
+    """Logarithm of the mean probability over functions that return logits."""
     total = members[0]().float().softmax(1)
-    for each in members[1:]:
-        total = total + each().float().softmax(1)
-    return (total / len(members)).clamp(min=_LEAST).log()
+    for member in members[1:]:
+        total = total + member().float().softmax(1)
+    return (total / len(members)).clamp(min=_MIN_PROBABILITY).log()
 
 
 def _open(content: bytes, name: str) -> Any:
-    """A session of a graph, on the GPU where onnxruntime has one."""
+    """An onnxruntime session of a graph, on the GPU if onnxruntime supports it."""
     require("export", "a teacher from elsewhere", "onnxruntime")
     import onnxruntime
 
@@ -323,8 +323,9 @@ def _open(content: bytes, name: str) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    providers = [each for each in wanted if each in onnxruntime.get_available_providers()]
+    available = onnxruntime.get_available_providers()
+    preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    providers = [provider for provider in preferred if provider in available]
     try:
         return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:

@@ -1,1 +1,1 @@
-"""Volumes larger than memory, segmented slab by slab on one machine or many."""
+"""Segmenting volumes larger than memory, slab by slab, on one machine or several."""

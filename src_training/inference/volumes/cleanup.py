@@ -1,4 +1,4 @@
-"""Clean-up of labels: the largest connected component of a class, its holes filled."""
+"""Clean-up of labels: keep the largest connected component of a class, and fill its holes."""
 
 from typing import Any
 
@@ -25,15 +25,15 @@ def clean_up(labels: Any, *, largest: tuple[int, ...] = (), filled: tuple[int, .
         (Z, Y, X) uint8, NumPy or zarr.
     largest
         Classes of which only the largest connected component (26 neighbours)
-        stays; the others become background.
+        is kept; other components become background.
     filled
-        Classes whose holes, background that they enclose (6 neighbours), are
-        filled. Done after `largest`.
+        Classes whose holes are filled: background that they enclose (6 neighbours).
+        This is done after `largest`.
 
     Raises
     ------
     InputError
-        If a class needs more memory than is free; its labels stay as they are.
+        If a class needs more memory than is free; its labels do not change.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def clean_up(labels: Any, *, largest: tuple[int, ...] = (), filled: tuple[int, .
     >>> labels.tolist()
     [[[1, 1, 0, 0, 0]]]
     """
-    # All components before any hole, so that cleaning up twice ends like cleaning up once.
+    # Components of all classes before the holes of any, so that the clean-up is idempotent.
     for clean, classes in ((_keep_largest, largest), (_fill_holes, filled)):
         for index in sorted(set(classes)):
             box = _bounding_box(labels, index)
@@ -52,7 +52,7 @@ def clean_up(labels: Any, *, largest: tuple[int, ...] = (), filled: tuple[int, .
 
 
 def _bounding_box(labels: Any, index: int) -> tuple[slice, ...] | None:
-    """The bounding box of a class with one voxel around it, read slab by slab; None if absent."""
+    """Bounding box of a class with a margin of one voxel, read slab by slab; None if absent."""
     low = np.array(labels.shape)
     high = np.zeros(3, int)
     for slab in slabs_along(tuple(labels.shape), 0):

@@ -1,4 +1,4 @@
-"""Segmenting the slabs of a volume on many machines, or in several processes of this one."""
+"""Segmenting the slabs of a volume on several machines, or in several processes of this one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,26 +16,26 @@ from src_training.inference.volumes.segment import SlabProgress, segment_slab
 from src_training.inference.volumes.slabs import Slab
 
 _RETRIES = 5
-"""Workers that may die over one slab before it fails."""
+"""Number of times that a slab is tried again after its worker died."""
 
 
 @contextmanager
 def cluster_client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
-    """Client of a running dask cluster, or of one that is started for the block.
+    """Connect to a running dask cluster, or start a local one for the block.
 
     Parameters
     ----------
     scheduler
-        Address of a running scheduler; None starts a cluster.
+        Address of a running scheduler; None starts a local cluster.
     workers
-        Processes to start, >= 1, each with one thread; not used with
+        Number of processes to start (>= 1), each with one thread; not used with
         `scheduler`.
 
     Raises
     ------
     InputError
-        If `distributed` is not installed, nothing answers at the address, or
-        there is neither an address nor a worker.
+        If `distributed` is not installed, no scheduler answers at the address, or
+        neither an address nor a number of workers is given.
     """
     require("cluster", "segmenting on several processes", "distributed")
     from distributed import Client, LocalCluster
@@ -65,10 +65,10 @@ def cluster_client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
 def segment_slabs_on(
     client: Any, model: Path, device: str, voxels: Any, store: LabelStore
 ) -> Iterator[SlabProgress]:
-    """Segment every pending slab on the workers of a cluster; otherwise as `segment_slabs`.
+    """Segment every pending slab on the workers of a cluster; otherwise like `segment_slabs`.
 
-    Workers read the volume and write the labels themselves, so every worker
-    must find both under the same path. A slab whose worker died is given to
+    Workers read the volume and write the labels themselves, so both must have
+    the same path on every worker. A slab whose worker died is tried again on
     another.
 
     Parameters
@@ -80,12 +80,12 @@ def segment_slabs_on(
     device
         See `find_device`.
     voxels, store
-        As in `segment_slabs`.
+        See `segment_slabs`.
 
     Raises
     ------
     InputError, OSError
-        As `segment_slabs`; also `InputError` where a worker finds another model.
+        See `segment_slabs`; also `InputError` if the model file on a worker differs.
     """
     from distributed import as_completed
 
@@ -93,8 +93,8 @@ def segment_slabs_on(
     done, total = len(slabs) - len(pending), len(slabs) + len(store.averaged_slabs)
     yield SlabProgress(done, total)
     if pending:
-        # Bound to the function, the volume is sent to every worker; scattered, it would be
-        # lost with the last worker that held it.
+        # Binding the volume to the function sends it to every worker. If it were scattered, it
+        # would be lost with the last worker that has a copy.
         segment = partial(
             _segment,
             voxels=voxels,
@@ -120,7 +120,10 @@ def segment_slabs_on(
 def _segment(
     slab: Slab, *, voxels: Any, job: VolumeJob, folder: Path, model: Path, device: str
 ) -> Slab | InputError:
-    """Segment and write a slab on a worker; an input error is returned, as retrying is no use."""
+    """Segment and write a slab on a worker.
+
+    An `InputError` is returned instead of raised, so that dask does not try again.
+    """
     try:
         predictor = _cached_predictor(model, job.model, device, job.flips)
         LabelStore(folder, job, begun=True).write(slab, *segment_slab(predictor, voxels, job, slab))
@@ -131,7 +134,7 @@ def _segment(
 
 @lru_cache(maxsize=1)
 def _cached_predictor(model: Path, sha256: str, device: str, flips: bool) -> Predictor:
-    """The predictor, loaded once in each worker."""
+    """Load the predictor, once in each worker."""
     loaded = load_model(model)
     if loaded.sha256 != sha256:
         raise InputError(

@@ -1,4 +1,4 @@
-"""zarr arrays whose chunks are on the disk once they are written, and that lose none silently."""
+"""zarr arrays that sync each chunk to the disk, and raise an error for missing chunks."""
 
 import os
 from asyncio import to_thread
@@ -14,22 +14,22 @@ _CHUNKS = "c/"
 
 
 def open_array(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Any:
-    """Open an array of uint8, or make it where there is none.
+    """Open an array of uint8, or create it if there is none.
 
-    Chunks of zeros are written too, so that one that is missing is noticed:
-    reading it raises `InputError`. New chunks have a checksum.
+    Chunks of zeros are written too, so that missing chunks can be detected:
+    reading one raises `InputError`. Chunks have a checksum.
 
     Parameters
     ----------
     folder
-        Of the array; once it is made, it is never made again.
+        Folder of the array. If it is removed later, writing raises an error.
     shape, chunks
-        Of a new array; one that was begun keeps its chunks.
+        Shape of the array; chunk shape of a new array.
 
     Raises
     ------
     InputError
-        If what is there is damaged, or an array of another shape.
+        If an existing array is damaged, or has another shape.
     """
     import zarr
     from zarr.codecs import ZstdCodec
@@ -46,20 +46,20 @@ def open_array(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) ->
             )
         try:
             array = zarr.open_array(store, mode="r+")
-            found = f"{array.dtype} of shape {array.shape}"
+            actual = f"{array.dtype} of shape {array.shape}"
         except OSError:
             raise
-        except Exception as error:  # zarr raises anything on broken metadata
-            found = " ".join(str(error).split()) or "nothing that can be read"
-    if found != f"uint8 of shape {shape}":
+        except Exception as error:  # zarr raises errors of many types for broken metadata
+            actual = " ".join(str(error).split()) or "nothing that can be read"
+    if actual != f"uint8 of shape {shape}":
         raise InputError(
-            f"{folder / 'zarr.json'} is damaged ({found}); removing {folder.parent} starts over"
+            f"{folder / 'zarr.json'} is damaged ({actual}); removing {folder.parent} starts over"
         )
     return array
 
 
 def chunk_sizes(array: Any) -> dict[str, int]:
-    """Name of each chunk on the disk -> bytes."""
+    """Return name -> size in bytes of each chunk on the disk."""
     root = Path(array.store.root)
     return {
         Path(folder, name).relative_to(root).as_posix(): Path(folder, name).stat().st_size
@@ -69,14 +69,14 @@ def chunk_sizes(array: Any) -> dict[str, int]:
 
 
 def chunk_keys(array: Any, axis: int, start: int, stop: int) -> Iterator[str]:
-    """Names of the chunks that indices from `start` to `stop` along an axis lie in."""
+    """Iterate over the names of the chunks for indices from `start` to `stop` along an axis."""
     counts = [
         range(-(-side // chunk)) for side, chunk in zip(array.shape, array.chunks, strict=True)
     ]
     side = array.chunks[axis]
     counts[axis] = range(start // side, -(-stop // side))
-    for place in product(*counts):
-        yield _CHUNKS + "/".join(map(str, place))
+    for index in product(*counts):
+        yield _CHUNKS + "/".join(map(str, index))
 
 
 def _durable_store(folder: Path) -> Any:

@@ -15,14 +15,14 @@ _SLICES = 2
 
 @dataclass(frozen=True)
 class VolumeEstimate:
-    """The cost of segmenting a volume.
+    """Estimated cost of segmenting a volume.
 
     Attributes
     ----------
     seconds
-        Time on this machine, in one process.
+        Time on this machine with one process.
     disk
-        Bytes on the disk at most, before compression.
+        Maximum size on the disk in bytes, before compression.
     """
 
     seconds: float
@@ -44,6 +44,6 @@ def estimate_volume(predictor: Predictor, voxels: Any, job: VolumeJob) -> Volume
             start = time.perf_counter()
             segment_slab(predictor, voxels, job, Slab(axis, index, index + 1))
             times.append(time.perf_counter() - start)
-        # The first pass of a network over a new size takes longer than those that follow.
+        # The first forward pass at a new size takes longer than later ones.
         seconds += length * min(median(times), times[-1])
     return VolumeEstimate(seconds, job.disk)

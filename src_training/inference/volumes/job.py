@@ -1,4 +1,4 @@
-"""The job of segmenting a volume: everything that its labels depend on."""
+"""The job of segmenting a volume: all settings that its labels depend on."""
 
 import json
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from src_training.io.volumes.base import Volume
 
 AXES = "zyx"
 CHANGED_SOURCE = "--changed-source"
-"""The option of the command line to go on with a volume that changed."""
+"""Command-line option that resumes a volume although it changed."""
 
 
 @dataclass(frozen=True)
 class VolumeOptions:
-    """Options of segmenting volumes, beside the model; see `VolumeJob`.
+    """Options of segmenting volumes; see `VolumeJob`.
 
     Attributes
     ----------
     axis, orthogonal, flips, threshold
-        As in `VolumeJob`.
+        See `VolumeJob`.
     largest, filled
-        Names of classes.
+        Names of classes to clean up.
     """
 
     axis: int = 0
@@ -39,31 +39,30 @@ class VolumeOptions:
 
 @dataclass(frozen=True)
 class VolumeJob:
-    """Everything that the labels of a volume depend on; a job resumes only under equal values.
+    """All settings that the labels of a volume depend on; only an equal job can be resumed.
 
     Attributes
     ----------
     shape
-        (Z, Y, X) of the volume.
+        Shape (Z, Y, X) of the volume.
     source
-        Identifies the volume; see `fingerprint`.
+        Fingerprint of the volume; see `fingerprint`.
     model
         SHA-256 of the model's file.
     classes
         Number of classes, background included.
     axis
-        The axis of (Z, Y, X) along which slices are taken: 0, 1 or 2.
+        Axis of (Z, Y, X) along which slices are taken: 0, 1 or 2.
     orthogonal
         Whether to average the probabilities of slices along all three axes
         instead.
     flips
         See `Predictor`.
     threshold
-        Probability from which a voxel of a two-class model is foreground.
-        None: the model's own, which may differ from slice to slice; never
-        None where three axes are averaged.
+        Foreground threshold of a two-class model. None: the model's own, which may differ from
+        slice to slice; never None if three axes are averaged.
     largest, filled
-        Indices of classes that are cleaned up at the end; see `clean_up`.
+        Indices of classes to clean up; see `clean_up`.
     """
 
     shape: Shape
@@ -79,12 +78,12 @@ class VolumeJob:
 
     @classmethod
     def of(cls, model: SegmentationModel, volume: Volume, options: VolumeOptions) -> "VolumeJob":
-        """The job of segmenting a volume with a model.
+        """Create the job of segmenting a volume with a model.
 
         Raises
         ------
         InputError
-            If the model has no class of a name in the options.
+            If the options name a class that the model does not have.
         """
         card, threshold = model.card, options.threshold
         if options.orthogonal and threshold is None:
@@ -109,24 +108,24 @@ class VolumeJob:
 
     @property
     def maps(self) -> int:
-        """Probabilities per voxel and axis that an average needs: one for two classes."""
+        """Number of maps to store for averaging: one for two classes, else one for each class."""
         return 1 if self.classes == 2 else self.classes
 
     @property
     def disk(self) -> int:
-        """Bytes of labels and stored probabilities before compression."""
+        """Size in bytes of labels and stored probabilities before compression."""
         z, y, x = self.shape
         return z * y * x * (1 + (len(self.axes) * self.maps if self.orthogonal else 0))
 
     def to_json(self) -> str:
-        """The job as JSON, as it is stored beside the labels."""
+        """Convert the job to JSON, for storing it with the labels."""
         return json.dumps(asdict(self), indent=1)
 
     def refuse_other(self, stored: Path, folder: Path) -> None:
-        """Raise `InputError` if the job that is stored in a file of a folder is not this one."""
+        """Raise `InputError` if the job stored in a file of a folder differs from this one."""
         try:
-            theirs = json.loads(stored.read_text(encoding="utf-8"))
-            assert isinstance(theirs, dict)
+            other = json.loads(stored.read_text(encoding="utf-8"))
+            assert isinstance(other, dict)
         except (ValueError, AssertionError, RecursionError):
             raise InputError(
                 f"{stored} is damaged; removing {folder} starts the labels over"
@@ -134,29 +133,29 @@ class VolumeJob:
         except FileNotFoundError:
             raise InputError(f"{stored} was removed; expected it to stay") from None
         for name, value in json.loads(self.to_json()).items():
-            if theirs.get(name) == value:
+            if other.get(name) == value:
                 continue
             if name == "source":
                 raise InputError(
-                    f"{folder} holds labels of {theirs.get(name)}, and the volume is now {value}; "
+                    f"{folder} holds labels of {other.get(name)}, and the volume is now {value}; "
                     f"expected the same, {CHANGED_SOURCE} to go on with it, or that folder removed"
                 )
             raise InputError(
-                f"{folder} holds labels that were begun with {name} {theirs.get(name)!r}, "
+                f"{folder} holds labels that were begun with {name} {other.get(name)!r}, "
                 f"not {value!r}; expected the same, another folder, or that one removed"
             )
 
     def accept_source(self, stored: Path) -> None:
-        """Let a stored job, where there is one, go on with the volume as it is now."""
+        """Update the fingerprint of a stored job, if there is one, to the current volume."""
         try:
-            theirs = json.loads(stored.read_text(encoding="utf-8"))
+            other = json.loads(stored.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError, RecursionError):
-            return  # `refuse_other` says it
-        if isinstance(theirs, dict):
-            write_text(stored, json.dumps(theirs | {"source": self.source}, indent=1))
+            return  # `refuse_other` raises for a damaged file
+        if isinstance(other, dict):
+            write_text(stored, json.dumps(other | {"source": self.source}, indent=1))
 
     def refuse_changed(self, volume: Path) -> None:
-        """Raise `InputError` if a volume is not any more what it was when the job was made."""
+        """Raise `InputError` if a volume has changed since the job was created."""
         if (now := fingerprint(volume)) != self.source:
             raise InputError(
                 f"{volume} changed while it was segmented, from {self.source} to {now}; "
@@ -166,15 +165,15 @@ class VolumeJob:
 
 
 def fingerprint(path: Path) -> str:
-    """Identify a volume by its path, its size and the time of its newest file.
+    """Identify a volume by its path, its size and the modification time of its newest file.
 
-    Labels that are being made inside the volume's folder are no part of it.
+    Unfinished labels (``.part``) inside the folder of the volume are ignored.
     """
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     inside = [each.relative_to(path).parts for each in files]
     stats = []
     for file, parts in zip(files, inside, strict=True):
-        with suppress(FileNotFoundError):  # removed in this instant
+        with suppress(FileNotFoundError):  # removed since it was listed
             if not any(part.endswith(".part") for part in parts):
                 stats.append(file.stat())
     newest = max((each.st_mtime_ns for each in stats), default=0)

@@ -1,4 +1,4 @@
-"""A resumable store for the labels of a volume on the disk."""
+"""A resumable on-disk store for the labels of a volume."""
 
 import json
 import shutil
@@ -23,23 +23,22 @@ _AVERAGING_AXIS = 0
 
 
 class LabelStore:
-    """A folder with the labels of a volume as zarr, and marks of the slabs that are finished.
+    """A folder with the labels of a volume as zarr, and a mark file for each finished slab.
 
-    A slab is written whole, all its chunks are on the disk, and then it is
-    marked by a file of its own: several processes may write, and any may be
-    killed, or the power be cut, at any moment. A slab counts as finished where
-    its mark can be read and none of its chunks is missing.
+    The mark of a slab is written after all its chunks are on the disk. Several processes
+    may therefore write, and be killed, or lose power, at any moment. A slab counts as finished if
+    its mark is readable and none of its chunks is missing.
 
     Parameters
     ----------
     folder
-        Made if missing; one with labels of the same job is resumed.
+        Folder of the store; created if missing. Labels of the same job are resumed.
     job
-        Everything that the labels depend on.
+        All settings that the labels depend on.
     held
-        The folder, where this process holds it: nothing is written once it is gone.
+        Lock of the folder, if this process holds it; checked before each write.
     begun
-        Whether it must be there already, as on a worker.
+        Whether the store must exist already, as on a worker.
 
     Attributes
     ----------
@@ -49,7 +48,7 @@ class LabelStore:
     Raises
     ------
     InputError
-        If the folder holds labels of another job, or something else, or is damaged.
+        If the folder contains labels of another job or other files, or is damaged.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class LabelStore:
         elif any(folder.glob("[!.]*")):
             raise InputError(f"{folder} holds something else; expected labels that were begun")
         else:
-            # First of all, so that a folder left by a killed process is recognised.
+            # Written before anything else, so that the folder of a killed process is recognised.
             write_text(stored, job.to_json())
         self.labels = self._array("labels", job.shape, chunk_shape(job.shape, job.axes[0]))
         self._probabilities = {
@@ -84,12 +83,12 @@ class LabelStore:
 
     @property
     def averaged_slabs(self) -> list[Slab]:
-        """The slabs of `average`; none unless three axes are averaged."""
+        """The slabs of `average`; empty unless three axes are averaged."""
         return self._slabs_along(_AVERAGING_AXIS) if self.job.orthogonal else []
 
     @property
     def pending(self) -> list[Slab]:
-        """The slabs that are not segmented yet, or lack a chunk."""
+        """The slabs that are not segmented yet, or have a missing chunk."""
         return self._unfinished(self.slabs, self._mark)
 
     def write(self, slab: Slab, values: NDArray[np.uint8], sums: Sums | None = None) -> None:
@@ -100,17 +99,17 @@ class LabelStore:
         slab
             One of `slabs`.
         values
-            Labels of its region, uint8; where three axes are averaged,
-            quantised probabilities (maps, *region).
+            Labels of its region, uint8; or quantised probabilities (maps, *region) if three axes
+            are averaged.
         sums
-            `label_sums` of its slices; they are stored in the mark.
+            `label_sums` of its slices; stored in the mark.
 
         Raises
         ------
         InputError
-            If the folder is not there any more.
+            If the folder was removed.
         OSError
-            If the disk is full; the slab is not marked.
+            If the disk is full; the slab is then not marked.
         """
         self._require_folder()
         with naming(self.folder):
@@ -134,12 +133,12 @@ class LabelStore:
             yield slab
 
     def require_whole(self) -> None:
-        """Check that the folder is still this one, and that of no slab a mark or chunk is missing.
+        """Check that the folder still exists, and that no mark or chunk of a slab is missing.
 
         Raises
         ------
         InputError
-            If not; another call of the same job does what is missing.
+            If the check fails; the same job can then be resumed.
         """
         self._require_folder()
         self.job.refuse_other(self.folder / "plan.json", self.folder)
@@ -153,20 +152,20 @@ class LabelStore:
 
     @contextmanager
     def readable(self) -> Iterator[None]:
-        """Where the block fails since a chunk is damaged, say so in a sentence.
+        """Convert errors from damaged chunks in the block to `InputError`.
 
-        The damaged slabs count as not finished from then on.
+        The marks of damaged slabs are removed, so that they are segmented again.
 
         Raises
         ------
         InputError
-            If a chunk cannot be read; another failure is raised as it is.
+            If a chunk cannot be read; other exceptions are not converted.
         """
         try:
             yield
         except (OSError, MemoryError):
             raise
-        except Exception:  # zarr raises anything on a broken chunk
+        except Exception:  # zarr raises errors of many types for a broken chunk
             damaged = [slab for slab in self.slabs if not self._can_be_read(slab)]
             for slab in damaged:
                 self._mark(slab).unlink(missing_ok=True)
@@ -181,17 +180,20 @@ class LabelStore:
             ) from None
 
     def remove(self) -> None:
-        """Remove the folder; its plan goes last, so that whatever a kill leaves is recognised."""
-        for each in self.folder.glob("[!.]*"):
-            if each.is_dir():
-                shutil.rmtree(each, ignore_errors=True)
+        """Remove the folder.
+
+        The plan is removed last, so that the remains are recognised if the process is killed.
+        """
+        for path in self.folder.glob("[!.]*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
         (self.folder / "plan.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def sums(self) -> Sums | None:
-        """`label_sums` of every slice, (slices, K - 1, 4), along the axis of the labels.
+        """Return `label_sums` of every slice, (slices, K - 1, 4), along the axis of the labels.
 
-        None where slabs were finished by a version that did not store them, or are not finished.
+        None if a slab is not finished, or was finished by a version that did not store them.
         """
         marks = [self._mark(slab) for slab in self.slabs]
         if self.job.orthogonal:
@@ -213,13 +215,13 @@ class LabelStore:
         sums = []
         for index in range(labels.shape[_AVERAGING_AXIS]):
             steps = total[:, index].astype(np.float32)
-            # Steps were rounded down, so that each stands for its centre; none of them is none.
+            # Quantising rounds down, so a step represents its centre; step 0 represents 0.
             maps = np.where(steps > 0, np.minimum((steps + axes / 2) / (STEPS * axes), 1), 0)
             sums.append(label_sums(maps, labels[index]))
         return labels, np.stack(sums)
 
     def _slabs_along(self, axis: int) -> list[Slab]:
-        """Those that the chunks allow: labels begun by a former version have larger ones."""
+        """Slabs of whole chunks, which are larger in labels begun by a former version."""
         array = self._probabilities.get(axis, self.labels)
         return slabs_along(self.job.shape, axis, array.chunks[array.ndim - 3 + axis])
 
@@ -238,12 +240,12 @@ class LabelStore:
     def _can_be_read(self, slab: Slab) -> bool:
         try:
             self._array_of(slab)[self._region(slab)]
-        except Exception:  # zarr raises anything on a broken chunk
+        except Exception:  # zarr raises errors of many types for a broken chunk
             return False
         return True
 
     def _unfinished(self, slabs: list[Slab], mark_of: Callable[[Slab], Path]) -> list[Slab]:
-        """Those without a mark that can be read, or without one of their chunks."""
+        """Slabs without a readable mark, or with a missing chunk."""
         if not slabs:
             return []
         averaged = mark_of == self._mark_averaged
@@ -273,7 +275,7 @@ class LabelStore:
 
 
 def _read_mark(mark: Path) -> list[Any] | None:
-    """What a mark holds, empty if nothing; None where it is missing or damaged."""
+    """Content of a mark, an empty list for an empty file; None if it is missing or damaged."""
     try:
         text = mark.read_text("utf-8")
         content = json.loads(text) if text else []

@@ -1,4 +1,4 @@
-"""Segmenting a volume slab by slab, from its voxels to a file of labels."""
+"""Segmenting a volume slab by slab into a file of labels."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -26,6 +26,7 @@ from src_training.io.volumes.dicom import DICOM
 from src_training.io.volumes.registry import format_of, list_folder, write_labels_like
 
 _CHECKED_SLICES = 3
+"""Number of slices that `is_foreign` checks."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class SlabProgress:
     Attributes
     ----------
     done, total
-        Number of slabs; the averaging of three axes counts too.
+        Number of slabs, including those of averaging three axes.
     slab
-        The slab that was finished last; None at the start, and once the file is written.
+        The slab that was just finished; None at the start, and when the file is written.
     sums
-        `LabelStore.sums` of the labels before they were cleaned up, once the file is written.
+        `LabelStore.sums` of the labels before clean-up; only when the file is written.
     """
 
     done: int
@@ -49,13 +50,13 @@ class SlabProgress:
 
 
 SlabSegmenter = Callable[[Volume, LabelStore], Iterator[SlabProgress]]
-"""`segment_slabs` or `segment_slabs_on`, all other arguments bound."""
+"""`segment_slabs` or `segment_slabs_on` with all other arguments bound."""
 
 
 def find_volumes(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Separate files and folders into volumes, those in the folders included, and other inputs.
+    """Separate volumes, including those in folders, from other inputs.
 
-    A folder that holds volumes is replaced by them and by its images.
+    A folder with volumes is replaced by these volumes and by its images.
     """
     volumes, others = list[Path](), list[Path]()
     for path in inputs:
@@ -76,36 +77,36 @@ def segment_volume(
     *,
     changed_source: bool = False,
 ) -> Iterator[SlabProgress]:
-    """Segment a volume into a file of labels, resuming what was begun before.
+    """Segment a volume into a file of labels; an interrupted segmentation is resumed.
 
-    Labels are stored in ``<target>.part`` beside the file, which one process
-    holds at a time and which is removed once the file is written. Before that
-    every slab, and the volume itself, is checked to be what it was.
+    Labels are stored in the folder ``<target>.part``, which this process locks and
+    removes when the file is written. Before the file is written, this checks that no slab is
+    missing and that the volume has not changed.
 
     Parameters
     ----------
     volume, job
-        What to segment, and how.
+        Volume to segment, and the options.
     target
-        The file of the labels.
+        File of the labels.
     segment
-        Segments the slabs.
+        Function that segments the slabs.
     changed_source
-        Whether to go on though the volume is not what it was when the labels were begun.
+        Whether to resume although the volume has changed since the labels were begun.
 
     Yields
     ------
     SlabProgress
-        See `segment_slabs`; a last one, with the sums, once the file is written.
+        See `segment_slabs`; the last one, with the sums, after the file is written.
 
     Raises
     ------
     InputError
-        If labels of another job were begun there or another process is at them,
-        a slice cannot be read or segmented, or the volume or the folder of the
-        labels changed meanwhile; finished slabs stay.
+        If the folder contains labels of another job or is locked by another process,
+        a slice cannot be read or segmented, or the volume or the folder
+        changed during the segmentation; finished slabs are kept.
     OSError
-        If the disk is full; finished slabs stay.
+        If the disk is full; finished slabs are kept.
     """
     folder = target.with_name(target.name + ".part")
     with hold(folder) as held:
@@ -124,25 +125,25 @@ def segment_volume(
         sums = store.sums()
         total = len(store.slabs) + len(store.averaged_slabs)
         store.remove()
-    with suppress(OSError):  # Windows removes no folder that holds a lock
+    with suppress(OSError):  # Windows cannot remove a folder whose lock file is open
         folder.rmdir()
     yield SlabProgress(total, total, sums=sums)
 
 
 def segment_slabs(predictor: Predictor, voxels: Any, store: LabelStore) -> Iterator[SlabProgress]:
-    """Segment every pending slab; closing the iterator stops after the present one.
+    """Segment every pending slab; closing the iterator stops after the current one.
 
-    Peak memory does not depend on the number of slices: a slab, its labels,
+    Peak memory does not depend on the number of slices: it holds one slab, its labels,
     and a batch of tiles.
 
     Parameters
     ----------
     predictor
-        Has the model and the options of the job.
+        Predictor with the model and the options of the job.
     voxels
         (Z, Y, X), NumPy, dask or zarr.
     store
-        Where the labels go; finished slabs are skipped.
+        Store of the labels; finished slabs are skipped.
 
     Yields
     ------
@@ -152,9 +153,9 @@ def segment_slabs(predictor: Predictor, voxels: Any, store: LabelStore) -> Itera
     Raises
     ------
     InputError
-        If a slice cannot be read or segmented; finished slabs stay.
+        If a slice cannot be read or segmented; finished slabs are kept.
     OSError
-        If the disk is full; finished slabs stay.
+        If the disk is full; finished slabs are kept.
     """
     slabs, pending = store.slabs, store.pending
     done, total = len(slabs) - len(pending), len(slabs) + len(store.averaged_slabs)
@@ -175,7 +176,7 @@ def segment_slab(
     Parameters
     ----------
     predictor
-        Has the model and the options of the job.
+        Predictor with the model and the options of the job.
     voxels
         (Z, Y, X), NumPy, dask or zarr; only the slab and its neighbouring
         slices are read.
@@ -185,14 +186,14 @@ def segment_slab(
     Returns
     -------
     ndarray
-        As `LabelStore.write` takes it.
+        Values for `LabelStore.write`.
     ndarray or None
-        `label_sums` of its slices, (slices, K - 1, 4); None where three axes are averaged.
+        `label_sums` of its slices, (slices, K - 1, 4); None if three axes are averaged.
 
     Raises
     ------
     InputError
-        If a slice cannot be read or segmented; names the slices.
+        If a slice cannot be read or segmented; the message names the slices.
     """
     neighbours, axis = predictor.model.card.preprocessing.neighbours, slab.axis
     region, before = slab.with_neighbours(neighbours, job.shape[axis])
@@ -209,24 +210,26 @@ def segment_slab(
         if job.orthogonal:
             segmented.append(quantise(maps[1:] if job.maps == 1 else maps))
         else:
-            own = predictor.model.card.threshold_for(maps)
-            segmented.append(labels_from(maps, own if job.threshold is None else job.threshold))
+            threshold = job.threshold
+            if threshold is None:
+                threshold = predictor.model.card.threshold_for(maps)
+            segmented.append(labels_from(maps, threshold))
             sums.append(label_sums(maps, segmented[-1]))
     values = np.stack(segmented, axis=axis + 1 if job.orthogonal else axis)
     return values, None if job.orthogonal else np.stack(sums)
 
 
 def is_foreign(predictor: Predictor, voxels: Any, job: VolumeJob, sums: Sums) -> bool:
-    """Whether a volume is of another kind than what the model was made for, see `are_foreign`.
+    """Tell whether a volume is unlike those that the model was made for; see `are_foreign`.
 
-    Most of the three slices on which most is labelled decide; they are segmented once more.
+    The three slices with the most labelled pixels are segmented again, and the majority decides.
 
     Parameters
     ----------
     predictor, voxels, job
-        As `segment_slab` takes them.
+        See `segment_slab`.
     sums
-        What `segment_volume` returned.
+        Sums from `segment_volume`.
 
     Raises
     ------
@@ -247,7 +250,7 @@ def is_foreign(predictor: Predictor, voxels: Any, job: VolumeJob, sums: Sums) ->
 
 
 def _read(voxels: Any, region: tuple[slice, ...], slab: Slab) -> NDArray[Any]:
-    """Read a region into memory, one chunk of the source at a time to bound the memory."""
+    """Read a region; dask reads one chunk of the source at a time, which bounds the memory."""
     slices = f"slices {slab.start} to {slab.stop - 1} along {AXES[slab.axis]}"
     with as_input_error(slices, "whole chunks"):
         part = voxels[region]

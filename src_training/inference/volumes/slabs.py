@@ -1,14 +1,14 @@
-"""Slabs: runs of slices of a volume that are read, segmented and written at a time."""
+"""Slabs: consecutive slices of a volume that are read, segmented and written together."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 SLAB_VOXELS = 2**24
-"""Most voxels of a slab: 64 MB of float32."""
+"""Maximum number of voxels of a slab: 64 MB of float32."""
 
 SLAB_SLICES = 16
-"""Most slices of a slab: few, so that several processes end at about the same time."""
+"""Maximum number of slices of a slab; small, so that several processes end at similar times."""
 
 _CHUNK_SIDE = 256
 
@@ -23,7 +23,7 @@ class Slab:
     Attributes
     ----------
     axis
-        The axis of (Z, Y, X) along which the slices follow each other.
+        Axis of (Z, Y, X) along which slices are taken.
     start, stop
         The first slice, and the one after the last.
     """
@@ -38,14 +38,14 @@ class Slab:
         return (slice(None),) * self.axis + (slice(self.start, self.stop),)
 
     def with_neighbours(self, neighbours: int, length: int) -> tuple[tuple[slice, ...], int]:
-        """Index of the slab with the neighbours of its slices, and how many come before it.
+        """Index of the slab with the neighbours of its slices, and the number of those before it.
 
         Parameters
         ----------
         neighbours
-            Slices that the network takes at once; see `ScaledPreprocessing`.
+            Number of slices of a network's input; see `ScaledPreprocessing`.
         length
-            Slices of the volume along the axis.
+            Number of slices of the volume along the axis.
 
         Examples
         --------
@@ -58,7 +58,7 @@ class Slab:
 
 
 def slabs_along(shape: Shape, axis: int, slices: int | None = None) -> list[Slab]:
-    """All slabs of a volume along an axis, in order, of `slices_per_slab` or other `slices`.
+    """Return all slabs of a volume along an axis, of `slices` or `slices_per_slab` slices each.
 
     Examples
     --------
@@ -70,13 +70,13 @@ def slabs_along(shape: Shape, axis: int, slices: int | None = None) -> list[Slab
 
 
 def slices_per_slab(shape: Shape, axis: int) -> int:
-    """Slices of a slab, such that it has at most `SLAB_VOXELS`, however long the volume is."""
+    """Return the number of slices of a slab, limited by `SLAB_SLICES` and `SLAB_VOXELS`."""
     per_slice = int(np.prod(shape, dtype=np.int64)) // shape[axis]
     return max(1, min(shape[axis], SLAB_SLICES, SLAB_VOXELS // per_slice))
 
 
 def chunk_shape(shape: Shape, axis: int) -> Shape:
-    """Chunks of an array that is written slab by slab: no two slabs share one."""
+    """Return the chunk shape of an array written slab by slab, such that slabs share no chunk."""
     sides = [min(side, _CHUNK_SIDE) for side in shape]
     sides[axis] = slices_per_slab(shape, axis)
     z, y, x = sides
