@@ -1,4 +1,4 @@
-"""The command line: `msankd`."""
+"""The command line, `msankd`."""
 
 import os
 import sys
@@ -52,14 +52,14 @@ app.register_install_completion_command(help="Complete commands, options and mod
 
 
 def main() -> None:
-    """Run the command line; it ends with one of `EXIT_CODES`."""
-    # A console or pipe of another encoding than UTF-8 gets a question mark, not a traceback.
+    """Run the command line, and exit with one of `EXIT_CODES`."""
+    # If the console's encoding lacks a character, print a question mark instead of failing.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    # Torch's idle threads would spin: beside other programs that took three times the seconds.
+    # Otherwise torch's idle threads spin, which makes it three times as slow on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # What a GPU of Apple's cannot compute, the CPU does; read when torch is imported.
+    # Operations that MPS lacks run on the CPU. Torch reads the variable when it is imported.
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     try:
         app(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The command that compares distillations."""
+"""The command ``msankd compare``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,10 +90,10 @@ def compare(
     with _report_stop():
         failed = run(plan)
         if controls:
-            # What they cost follows from what the others took.
-            beside = plan_controls([each for each in plan if each.done])
-            failed |= run(beside)
-            plan += beside
+            # Planned after the other runs, because their number of steps depends on measured times.
+            control_runs = plan_controls([each for each in plan if each.done])
+            failed |= run(control_runs)
+            plan += control_runs
     for name, why in failed.items():
         console.err.print(f"{name}: {why}", style="red", highlight=False, soft_wrap=True)
     incomplete = dict.fromkeys(run.label for run in plan if not run.done)
@@ -112,7 +112,7 @@ def compare(
 
 
 def _run_in_turn(plan: "list[PlannedRun]", device: str) -> dict[str, str]:
-    """Name of each run that failed, or waits for one that did -> reason."""
+    """Run one after another; return name -> reason of runs that failed or need a failed one."""
     from src_training.comparison.plan import check_directories
 
     check_directories(plan)
@@ -143,7 +143,7 @@ def _run_concurrently(plan: "list[PlannedRun]", devices: list[str]) -> dict[str,
     from src_training.cli.progress import RunsDisplay
     from src_training.comparison.scheduler import run_concurrently
 
-    # There are always steps to save: those of the other processes.
+    # The other processes may always have steps to save.
     with RunsDisplay(console.out) as display, stop_on_signal(lambda: True) as stopping:
         return run_concurrently(plan, devices, display, stopping)
 

@@ -1,4 +1,4 @@
-"""Where the commands of `msankd` write, and what their options have in common."""
+"""Consoles for the output of `msankd`, and options that several commands share."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 
 def plain_console(**options: Any) -> Console:
-    """Make a console that prints every text as it is, whatever a path or a name holds.
+    """Create a console that prints text literally.
 
-    Brackets and colons are no markup; control characters are shown, see `printable`.
+    It does not interpret brackets and colons as markup, and makes control characters visible;
+    see `printable`. Paths and names may contain either.
     """
     console = Console(markup=False, emoji=False, **options)
     console.push_render_hook(_Printable())
@@ -33,14 +34,14 @@ def plain_console(**options: Any) -> Console:
 
 
 class _Printable(RenderHook):
-    """Every text that a console prints, without control characters that are not its own."""
+    """Makes control characters visible in all text, except those that rich itself emits."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        return [_Shown(each) for each in renderables]
+        return [_PrintableText(each) for each in renderables]
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _PrintableText:
     renderable: ConsoleRenderable
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
@@ -54,7 +55,7 @@ err = plain_console(stderr=True, soft_wrap=True)
 
 
 def refuse(sentence: str) -> None:
-    """Print what cannot be done, and why."""
+    """Print an error in red to stderr."""
     err.print(sentence, style="red", highlight=False)
 
 
@@ -115,7 +116,7 @@ Model = Annotated[
 
 
 def shipped_yaml(folder: str) -> Choices:
-    """The YAML files in a folder of ``config`` that ship, by name, or a file of one's own."""
+    """Choices of an option that takes a shipped YAML file in ``config``, or any YAML file."""
     shipped = Path(str(files("src_training"))) / "config" / folder
     return Choices(lambda: sorted(file.stem for file in shipped.glob("*.yaml")), ".yaml")
 
@@ -124,7 +125,7 @@ PRESETS = shipped_yaml("presets")
 
 
 def overrides(settings: list[str] | None) -> dict[str, str]:
-    """Fields of a recipe and the text of their values; InputError where there is no ``=``."""
+    """Parse ``key=value`` settings to field -> text of the value; InputError without ``=``."""
     for setting in settings or ():
         if "=" not in setting:
             raise InputError(f"--set {setting}: there is no '='; expected key=value")
@@ -132,7 +133,7 @@ def overrides(settings: list[str] | None) -> dict[str, str]:
 
 
 def load_recipe(path: str | Path, settings: list[str] | None = None) -> "Recipe":
-    """Read a recipe that a person named, and print what of it was read as something else."""
+    """Load a recipe, and print notes on its migration from former versions."""
     from src_training.config.recipe import Recipe
 
     notes: list[str] = []
@@ -143,7 +144,7 @@ def load_recipe(path: str | Path, settings: list[str] | None = None) -> "Recipe"
 
 
 def runs_roots(named: Sequence[Path] | None) -> tuple[Path, ...]:
-    """Folders of runs: those that were named, else ``./runs`` where it is, and the person's own."""
+    """Return the folders of runs: the given ones, or ``./runs`` (if it exists) and the default."""
     from src_training.runs.library import runs_folder
 
     if named:
@@ -153,19 +154,19 @@ def runs_roots(named: Sequence[Path] | None) -> tuple[Path, ...]:
 
 
 def looked_in(folders: Sequence[Path]) -> str:
-    """Where a list was looked for, and which of the folders are not there."""
+    """Return a sentence on the searched folders and which of them do not exist."""
     places = [f"{each}" if each.is_dir() else f"{each} (does not exist)" for each in folders]
     return f"Looked in {', '.join(places)}."
 
 
 def refuse_written(path: Path) -> None:
-    """InputError where a model file is there already: none is written over."""
+    """Raise InputError if a model file exists already, so that none is overwritten."""
     if path.exists():
         raise InputError(f"{path} exists already; expected a new file")
 
 
 def screen(json_file: Path | None) -> Console:
-    """Where tables and notes go: nowhere if JSON is printed in their place."""
+    """Return the console for tables and notes, which is quiet if JSON is printed to stdout."""
     return plain_console(quiet=True) if json_file == STDOUT else out
 
 
@@ -204,13 +205,13 @@ def print_markdown(text: str) -> None:
 
 
 def written(path: object, remark: str = "", screen: Console | None = None) -> None:
-    """Print what a command wrote."""
+    """Print that a command has written a file or folder."""
     text = f"Written to {path}" + (f": {remark}" if remark else "")
     (screen or out).print(text, highlight=False, soft_wrap=True)
 
 
 def write_json(path: Path | None, content: object) -> None:
-    """Write a result as JSON to the file that was named, or to the terminal; see `Json`."""
+    """Write a result as JSON to a file, or to stdout; see `Json`."""
     if path == STDOUT:
         print(json.dumps(content, allow_nan=False, default=_plain))
     elif path is not None:
@@ -219,7 +220,7 @@ def write_json(path: Path | None, content: object) -> None:
 
 
 def _plain(value: object) -> str:
-    """The text of a path; nothing else is left for it."""
+    """Convert a path to text for JSON; TypeError for other objects."""
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value)} is not JSON")

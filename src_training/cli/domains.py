@@ -1,4 +1,4 @@
-"""Commands about domains: inspect them, evaluate a model on them, measure their distances."""
+"""Commands about domains: ``inspect``, ``evaluate`` and ``fsd``."""
 
 import math
 from dataclasses import replace
@@ -210,7 +210,7 @@ def fsd(
 
 
 def _distances(model: "SegmentationModel", domains: list["Domain"]) -> dict[str, "FSD"]:
-    """FSD from the first domain to each other one, where both have two vectors."""
+    """Domain -> FSD from the first domain, for domains with at least two vectors."""
     from src_training.explore.embeddings import image_vectors
     from src_training.explore.fsd import frechet_distance
 
@@ -235,12 +235,12 @@ def domains_in(
     channel: str | None = None,
     resample_masks: bool = False,
 ) -> list["Domain"]:
-    """The domains of folders, each with the angle of its camera if angles are given.
+    """Load the domains of folders, with the angles of their cameras if given.
 
     Raises
     ------
     InputError
-        If there are not as many angles as folders, a folder was given twice,
+        If the numbers of angles and folders differ, or a folder is given twice
         or cannot be read.
     """
     from src_training.data.domain import Domain
@@ -269,11 +269,11 @@ def domains_in(
 
 
 def named_folders(folders: list[Path]) -> dict[str, Path]:
-    """Folders by name, or by path if two have the same name; InputError if one is given twice."""
-    own = [folder.resolve().name for folder in folders]
+    """Return name -> folder, or path -> folder for equal names; InputError for repeated folders."""
+    names = [folder.resolve().name for folder in folders]
     named: dict[str, Path] = {}
-    for name, folder in zip(own, folders, strict=True):
-        unique = name if own.count(name) == 1 else str(folder)
+    for name, folder in zip(names, folders, strict=True):
+        unique = name if names.count(name) == 1 else str(folder)
         if unique in named:
             raise InputError(f"--domain {folder} was given twice; expected different folders")
         named[unique] = folder
@@ -281,7 +281,7 @@ def named_folders(folders: list[Path]) -> dict[str, Path]:
 
 
 def _for_model(domain: "Domain", classes: list[str]) -> "Domain":
-    """The domain with the model's class names; InputError unless it has as many classes."""
+    """Rename the classes of a domain to the model's; InputError if their numbers differ."""
     if len(domain.classes) != len(classes):
         raise InputError(
             f"{domain.describe()}; "
@@ -291,7 +291,7 @@ def _for_model(domain: "Domain", classes: list[str]) -> "Domain":
 
 
 def _class_values(texts: list[str] | None) -> dict[str, int | list[int]] | None:
-    """Names and stored values of ``liver=1,2``; None without any."""
+    """Parse texts such as ``liver=1,2`` to class name -> stored values; None if there are none."""
     return dict(_class_value(text) for text in texts or ()) or None
 
 
@@ -308,7 +308,7 @@ def _class_value(text: str) -> tuple[str, int | list[int]]:
 def _score_table(
     card: "ModelCard", results: list["DomainScores"], distances: dict[str, "FSD"]
 ) -> Table:
-    """A column for each domain."""
+    """Table of scores with a column for each domain."""
     from src_training.evaluation.quality.images import mean_over_images
 
     threshold = f"threshold {card.threshold:g}"
@@ -337,7 +337,7 @@ def _score_table(
 
 
 def _agreement_table(results: list["DomainScores"]) -> Table:
-    """How well expected Dice, and simpler measures, tell the Dice of each domain."""
+    """Table of the agreement of measures without masks with real Dice, for each domain."""
     table = Table("domain", "measure", title="measures without masks against real Dice")
     columns = {
         "expected": "mean",
@@ -353,9 +353,9 @@ def _agreement_table(results: list["DomainScores"]) -> Table:
     for title in columns.values():
         table.add_column(title, justify="right")
     for result in results:
-        for measure, found in result.agreement.items():
-            values = found.to_dict()
-            if measure == "mean entropy":  # of no scale of Dice
+        for measure, agreement in result.agreement.items():
+            values = agreement.to_dict()
+            if measure == "mean entropy":  # its scale is not that of Dice
                 values |= dict.fromkeys(("expected", "error", "mean_absolute_error"))
             cells = (
                 "" if (v := values[name]) is None else f"{v}" if name == "foreign" else f"{v:.3f}"
@@ -366,7 +366,7 @@ def _agreement_table(results: list["DomainScores"]) -> Table:
 
 
 def _volume_table(results: list["DomainScores"]) -> Table:
-    """A line for each volume."""
+    """Table of scores with a row for each volume."""
     table = Table("domain", "volume", "expected Dice", title="volumes as wholes")
     columns = {
         "dice": "Dice",

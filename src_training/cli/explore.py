@@ -1,4 +1,4 @@
-"""Commands about semantic vectors: extract them, report on them, fit the encoder for them."""
+"""Commands about semantic vectors: ``features``, ``report`` and ``align``."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -176,7 +176,7 @@ def align(
 
 
 def _domains_of(run: Path) -> list["Domain"]:
-    """The training images of a run's sources, then its test domains."""
+    """Load the training images of a run's sources, and its test domains."""
     from src_training.config.recipe import Recipe
     from src_training.runs.data import load_run_data
     from src_training.runs.directory import RunDirectory
@@ -189,7 +189,7 @@ def _domains_of(run: Path) -> list["Domain"]:
 def _models(
     model: str | None, run: Path | None, device: str
 ) -> Iterator[tuple[str, "SegmentationModel", "SemanticAutoencoder | None"]]:
-    """Each model with its name on the page, and with the autoencoder of its run."""
+    """Iterate over names and models, each with the autoencoder of its run."""
     from src_training.device import find_device
     from src_training.inference.model_file import load_model
     from src_training.runs.directory import ROLES, RunDirectory
@@ -230,18 +230,18 @@ def _extract(
 def _qualities(
     model: "SegmentationModel", domains: list["Domain"], device: str
 ) -> dict[str, list["ImageQuality"]]:
-    """Expected Dice of every image, by domain."""
+    """Domain -> quality of each image."""
     from src_training.cli.progress import counted
     from src_training.evaluation.quality.images import image_quality
     from src_training.inference.predictor import Predictor
 
     predictor = Predictor(model, device=device)
-    found: dict[str, list[ImageQuality]] = {}
+    qualities: dict[str, list[ImageQuality]] = {}
     total = sum(len(domain) for domain in domains)
     with counted(console.out, f"segmenting by {model.card.name}", total) as advance:
         for domain in domains:
-            found[domain.name] = []
+            qualities[domain.name] = []
             for each in image_quality(predictor, domain):
-                found[domain.name].append(each)
+                qualities[domain.name].append(each)
                 advance(each.case)
-    return found
+    return qualities

@@ -1,4 +1,4 @@
-"""Progress on a terminal: bars for files, and a live view of a run's events."""
+"""Progress bars on a terminal, for files and for the events of runs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,14 +49,14 @@ def _bar(console: Console) -> Progress:
 
 @contextmanager
 def counted(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar over `total` things; the yielded function counts one and says its name."""
+    """Show a progress bar; the yielded function advances it by one and shows a note."""
     with _bar(console) as bar:
         task = bar.add_task(what, total=total, note="")
         yield lambda note: bar.update(task, advance=1, note=printable(note))
 
 
 class _Bars:
-    """Bars on a console, while its context lasts."""
+    """A context that shows progress bars on a console."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -75,23 +75,24 @@ class _Bars:
         self.close()
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Stop the bars, and restore the terminal."""
         self._bar.stop()
 
 
 class RunDisplay(_Bars):
-    """Shows a run's events: one bar a stage, with its loss and its validation score.
+    """Shows a run's events: one bar for each stage, with its loss and its validation score.
 
     Parameters
     ----------
     console
-        Where to; without a terminal a line is written at each validation and end of a stage.
+        Console to print to. Without a terminal, a line is printed at each validation and at the
+        end of a stage.
 
     Attributes
     ----------
     stepping
-        Whether a stage is between its first step and its end: only then is
-        there something to keep that is not on disk.
+        Whether a stage is between its first step and its end, so that there may be steps that
+        are not saved yet.
     """
 
     def __init__(self, console: Console) -> None:
@@ -101,7 +102,7 @@ class RunDisplay(_Bars):
         self.stepping = False
 
     def show(self, event: Event) -> None:
-        """Take one event."""
+        """Show one event."""
         match event:
             case RunStarted():
                 self._bar.remove_task(self._task)
@@ -136,9 +137,9 @@ class RunDisplay(_Bars):
                 if not self._console.is_terminal:
                     self._say(f"{event.stage}: {note}")
 
-    def _say(self, words: str) -> None:
-        """A line above the bars."""
-        self._console.print(words, highlight=False, soft_wrap=True)
+    def _say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(text, highlight=False, soft_wrap=True)
 
 
 def _score(stage: str, score: float) -> str:
@@ -148,12 +149,12 @@ def _score(stage: str, score: float) -> str:
 
 
 class EstimateDisplay(_Bars):
-    """Shows how far an estimate has come.
+    """Shows the progress of an estimate.
 
     Parameters
     ----------
     console
-        Where to; nothing is written without a terminal.
+        Console to print to. Without a terminal, nothing is printed.
     """
 
     def __init__(self, console: Console) -> None:
@@ -161,18 +162,18 @@ class EstimateDisplay(_Bars):
         self._task = self._bar.add_task("estimating", total=None, note="")
 
     def show(self, progress: "EstimateProgress") -> None:
-        """Take what is known by now."""
+        """Show the current progress."""
         note = f"{progress.part}; roughly {progress.roughly / 60:.1f} min"
         self._bar.update(self._task, completed=progress.done, total=progress.total, note=note)
 
 
 class RunsDisplay(_Bars):
-    """Shows several runs at once: a bar for each that is under way, at its stage.
+    """Shows several runs at once, with a bar for the current stage of each.
 
     Parameters
     ----------
     console
-        Where to; without a terminal only what began and ended is written.
+        Console to print to. Without a terminal, only starts, ends and notes are printed.
     """
 
     def __init__(self, console: Console) -> None:
@@ -180,11 +181,11 @@ class RunsDisplay(_Bars):
         self._tasks: dict[str, TaskID] = {}
 
     def begin(self, name: str) -> None:
-        """Take a run whose process was started."""
+        """Add a run whose process has started."""
         self._tasks[name] = self._bar.add_task(name, total=None, note="preparing")
 
     def show(self, name: str, event: Event) -> None:
-        """Take one event of a run."""
+        """Show one event of a run."""
         task = self._tasks[name]
         match event:
             case RunStarted():
@@ -202,11 +203,11 @@ class RunsDisplay(_Bars):
                 self._say(name, f"finished in {event.seconds:.0f} s")
 
     def end(self, name: str, why: str) -> None:
-        """Take leave of a run whose process ended; `why` if it failed."""
+        """Remove a run whose process has ended, and print `why` if it failed."""
         self._bar.remove_task(self._tasks.pop(name))
         if why:
             self._say(name, why)
 
-    def _say(self, name: str, words: str) -> None:
-        """A line above the bars."""
-        self._console.print(f"{name}: {words}", highlight=False, soft_wrap=True)
+    def _say(self, name: str, text: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(f"{name}: {text}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands about runs: plan, foretell, train, list."""
+"""Commands about runs: ``recipe``, ``distil``, ``estimate`` and ``runs``."""
 
 import json
 import signal
@@ -127,7 +127,7 @@ def recipe(
 
 
 def _teacher(choice: str, frozen: bool, output: str | None) -> dict[str, object]:
-    """As `_network`, or a model from elsewhere."""
+    """Recipe fields of a teacher: as of `_network`, or of an external model."""
     from src_training.inference.external.model import DESCRIPTIONS
 
     path = Path(choice)
@@ -138,7 +138,7 @@ def _teacher(choice: str, frozen: bool, output: str | None) -> dict[str, object]
 
 
 def _network(choice: str) -> dict[str, object]:
-    """A network by its name, or the absolute place of the model that it starts from."""
+    """Recipe fields of a network: its name, or the absolute path of a model to start from."""
     from src_training.inference.shipped import shipped_models
     from src_training.networks import NETWORKS
 
@@ -206,19 +206,19 @@ def distil(
         raise InputError("--changed-images is for a run that began; expected it with --resume")
     devices = process_count(devices)
     if devices > 1 and not is_rank_zero():
-        # The first process prints for all of them.
+        # Only rank 0 prints.
         console.out.quiet = console.err.quiet = True
     if resume is not None:
         if not RunDirectory(resume).recipe.exists():
             raise InputError(f"{resume}: there is no run in it; expected recipe.yaml of one")
-        plan, folder = load_recipe(RunDirectory(resume).recipe), resume
+        loaded, folder = load_recipe(RunDirectory(resume).recipe), resume
     else:
-        plan = load_recipe(str(recipe), settings)
-        folder = out_dir or Path("runs") / plan.name
+        loaded = load_recipe(str(recipe), settings)
+        folder = out_dir or Path("runs") / loaded.name
     if devices > 1 and not is_rank_zero():
         follow_rank_zero()
         with suppress(Interrupted):
-            run(plan, folder, device=device, devices=devices)
+            run(loaded, folder, device=device, devices=devices)
         return
     ended, requested = parent_ended(), stop_request(RunDirectory(Path(folder)))
     with (
@@ -228,7 +228,7 @@ def distil(
         _stop_says_how_to_resume(display, RunDirectory(folder)),
     ):
         model = run(
-            plan,
+            loaded,
             folder,
             resume=resume is not None,
             device=device,
@@ -250,7 +250,7 @@ def distil(
 
 
 def _train_control(directory: "RunDirectory", device: str) -> None:
-    """Train what is left of the control at equal time of a finished run."""
+    """Train or resume the control at equal time of a finished run."""
     from src_training.cli.progress import RunDisplay
     from src_training.comparison.controls import equal_time_run
 
@@ -270,7 +270,7 @@ def _train_control(directory: "RunDirectory", device: str) -> None:
 def _stop_says_how_to_resume(
     display: "RunDisplay", directory: "RunDirectory", options: str = ""
 ) -> Iterator[None]:
-    """End with exit code 130 where a person stops, and print the command that goes on."""
+    """On a stop by the user, print the command that resumes the run, and exit with code 130."""
     from src_training.training.interruption import Interrupted
 
     try:
@@ -295,7 +295,7 @@ def estimate(
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Time a few real steps of every stage, and reckon what a run will cost here.
+    """Time a few real steps of every stage, and estimate the cost of a run on this machine.
 
     For example:
 
@@ -305,21 +305,21 @@ def estimate(
     ```
     """
     from src_training.cli.progress import EstimateDisplay
-    from src_training.runs.estimate import estimate as reckon
+    from src_training.runs.estimate import estimate as estimate_run
 
-    plan, screen = load_recipe(recipe), console.screen(json_file)
+    loaded, screen = load_recipe(recipe), console.screen(json_file)
     with EstimateDisplay(screen) as display:
         show = _print_progress if progress else display.show
-        found = reckon(plan, device, progress=show)
-    table = Table("part", "minutes", title=f"{recipe} on {found.device}")
-    parts = {"preparing": found.preparing, **found.stage_seconds, "scoring": found.scoring}
-    for part, seconds in (parts | {"all": found.seconds}).items():
+        result = estimate_run(loaded, device, progress=show)
+    table = Table("part", "minutes", title=f"{recipe} on {result.device}")
+    parts = {"preparing": result.preparing, **result.stage_seconds, "scoring": result.scoring}
+    for part, seconds in (parts | {"all": result.seconds}).items():
         table.add_row(part, f"{seconds / 60:.1f}")
     console.print_table(table, screen)
-    screen.print(f"About {found.memory / 1e9:.1f} GB of memory.", highlight=False)
-    for note in found.notes:
+    screen.print(f"About {result.memory / 1e9:.1f} GB of memory.", highlight=False)
+    for note in result.notes:
         screen.print(f"{note}.", highlight=False, soft_wrap=True)
-    console.write_json(json_file, found.to_dict())
+    console.write_json(json_file, result.to_dict())
 
 
 def _print_progress(progress: "EstimateProgress") -> None:
@@ -349,7 +349,7 @@ def runs(
     from src_training.runs.state import find_runs, read_state
 
     table, screen = (
-        Table("run", "state", "stage", "step", "last words, or result"),
+        Table("run", "state", "stage", "step", "stop reason, or result"),
         console.screen(json_file),
     )
     folders = console.runs_roots(roots)
@@ -375,23 +375,24 @@ def runs(
 
 @contextmanager
 def stop_on_signal(keeping: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
-    """Turn the first interrupt into a wish to stop, which keeps the steps done.
+    """Turn the first SIGINT or SIGTERM into a request to stop after saving completed steps.
 
-    A second one is immediate, and so is any while there is nothing to keep.
+    The yielded function tells whether a stop was requested. A second signal interrupts at
+    once, and so does the first one if `keeping` tells that there are no steps to save.
     """
-    wished = False
+    stopped = False
 
-    def wish(_number: int, _frame: FrameType | None) -> None:
-        nonlocal wished
-        wished = True
-        for number, handler in former.items():
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
+        for number, handler in previous.items():
             signal.signal(number, handler)
         if not keeping():
             raise KeyboardInterrupt
 
-    former = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: wished
+        yield lambda: stopped
     finally:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

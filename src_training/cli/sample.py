@@ -1,4 +1,4 @@
-"""Write folders of synthetic images to try the other commands on."""
+"""The command ``msankd sample``: writes synthetic images for trying the other commands."""
 
 from pathlib import Path
 from typing import Annotated

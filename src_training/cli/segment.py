@@ -109,7 +109,7 @@ def segment(
     if opened:
         with _slab_segmenter(predictor, device, volumes) as segment_slabs:
             for volume in opened:
-                with _others_go_on() as failed, memory_of(volume.path, "fewer --workers"):
+                with _print_failure() as failed, memory_of(volume.path, "fewer --workers"):
                     target, changed = targets[volume.path], volumes.changed_source
                     _segment_volume(predictor, volume, target, options, segment_slabs, changed)
                 refused += len(failed)
@@ -118,8 +118,8 @@ def segment(
 
 
 @contextmanager
-def _others_go_on() -> Iterator[list[InputError]]:
-    """Print why a file is not segmented, and go on; the list that is yielded then has it."""
+def _print_failure() -> Iterator[list[InputError]]:
+    """Print an InputError of the block, and append it to the yielded list instead of raising it."""
     refused = list[InputError]()
     try:
         yield refused
@@ -129,13 +129,13 @@ def _others_go_on() -> Iterator[list[InputError]]:
 
 
 def find_inputs(inputs: Sequence[Path], out_dir: Path, images_only: Mapping[str, bool]) -> "Inputs":
-    """Find images and volumes, see `image_files.find_inputs`, and print its notes."""
+    """Find images and volumes with `image_files.find_inputs`, and print its notes."""
     from src_training.inference.image_files import find_inputs as find
 
-    found = find(inputs, out_dir, images_only)
-    for note in found.notes:
+    result = find(inputs, out_dir, images_only)
+    for note in result.notes:
         console.err.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
-    return found
+    return result
 
 
 def _segment_images(
@@ -145,7 +145,7 @@ def _segment_images(
     threshold: float | None,
     probabilities: bool,
 ) -> int:
-    """Segment image files; returns how many could not be."""
+    """Segment image files, and return the number of those that failed."""
     from src_training.cli.progress import counted
     from src_training.evaluation.quality.table import TABLE, SegmentedImage, write_table
     from src_training.inference.image_files import segment_file
@@ -154,24 +154,22 @@ def _segment_images(
     try:
         with counted(console.out, "segmenting", len(files)) as advance:
             for file, target in files.items():
-                with _others_go_on() as failed:
-                    done = segment_file(
+                with _print_failure() as failed:
+                    result = segment_file(
                         predictor, file, target, threshold, with_probabilities=probabilities
                     )
                 if failed:
                     refused += 1
                     advance(f"{file} is not segmented")
                     continue
-                for warning in done.notes:
+                labels, notes, sums, foreign = result
+                for note in notes:
                     console.err.print(
-                        f"{file}: {warning}", style="yellow", highlight=False, soft_wrap=True
+                        f"{file}: {note}", style="yellow", highlight=False, soft_wrap=True
                     )
-                sums, foreign = done.sums, done.foreign
-                images.append(
-                    SegmentedImage.of(file, done.labels, sums, card.quality, foreign=foreign)
-                )
-                advance(f"{done.labels}, {images[-1].sentence(card.scanner)}")
-    finally:  # what was segmented before the disk was full or a person stopped it, too
+                images.append(SegmentedImage.of(file, labels, sums, card.quality, foreign=foreign))
+                advance(f"{labels}, {images[-1].sentence(card.scanner)}")
+    finally:  # also if the disk is full or the user stops the command
         if images:
             write_table(folder, images, card.classes)
             console.written(folder, f"{len(images):,} of {len(files):,} images, and {TABLE}")
@@ -182,7 +180,7 @@ def _segment_images(
 def _slab_segmenter(
     predictor: "Predictor", device: str, volumes: Volumes
 ) -> "Iterator[SlabSegmenter]":
-    """Segment slabs in this process, or on a cluster that lives as long as the block."""
+    """Yield a function that segments slabs in this process, or on a cluster during the block."""
     from src_training.inference.volumes.cluster import cluster_client, segment_slabs_on
     from src_training.inference.volumes.segment import segment_slabs
 

@@ -1,4 +1,4 @@
-"""The command ``msankd triage``: which images of a folder need a person."""
+"""The command ``msankd triage``: finds the images of a folder that need a review."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,8 @@ from src_training.cli.console import Device, Flips, Model
 from src_training.cli.segment import find_inputs
 from src_training.errors import InputError
 
-_SHOWN = 10
+_MAX_ROWS = 10
+"""Maximum number of files in the printed table."""
 
 
 def triage(
@@ -50,28 +51,28 @@ def triage(
         raise InputError(f"--review is {review:g}; expected a share from 0 to 1")
     if workers < 1:
         raise InputError(f"--workers is {workers}; expected at least 1")
-    found = find_inputs([folder], out_dir / LABELS, {"--angle": angle is not None})
-    targets = found.images | found.targets
+    inputs = find_inputs([folder], out_dir / LABELS, {"--angle": angle is not None})
+    targets = inputs.images | inputs.targets
     loaded = load_model(model).for_camera(angle)
     assert loaded.source is not None and loaded.sha256 is not None
     job = TriageJob(loaded.sha256, flips, threshold, angle)
     card = loaded.card
-    entries, before = list[TriageEntry](), 0
+    entries, done_before = list[TriageEntry](), 0
     with counted(console.out, "segmenting", len(targets)) as advance:
-        steps = triage_files(targets, out_dir, loaded.source, job, device, workers)
-        for done, known in steps:
-            entries.append(TriageEntry(done, segmented_image(done, card.quality)))
-            before += known
-            advance(done.file)
-    chosen = write_triage(out_dir, entries, card.classes, card.quality, review)
+        results = triage_files(targets, out_dir, loaded.source, job, device, workers)
+        for result, was_done in results:
+            entries.append(TriageEntry(result, segmented_image(result, card.quality)))
+            done_before += was_done
+            advance(result.file)
+    to_review = write_triage(out_dir, entries, card.classes, card.quality, review)
     table = Table("file", "expected Dice", "remark", title="to review, the worst first")
-    for each in chosen[:_SHOWN]:
+    for each in to_review[:_MAX_ROWS]:
         value = "" if each.image is None else str(each.image.expected)
         table.add_row(Path(each.triaged.file).name, value, each.remark)
     console.print_table(table)
-    again = f", {before:,} of them done before" if before else ""
+    again = f", {done_before:,} of them done before" if done_before else ""
     console.out.print(
-        f"{len(entries):,} files{again}; {len(chosen):,} to review: {out_dir / 'triage.html'}, "
+        f"{len(entries):,} files{again}; {len(to_review):,} to review: {out_dir / 'triage.html'}, "
         f"{out_dir / 'triage.csv'} and {out_dir / 'review.txt'}",
         highlight=False,
         soft_wrap=True,

@@ -1,4 +1,4 @@
-"""What is said of a command line that cannot be understood, and how a command ends."""
+"""Messages for invalid command lines, and the exit codes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,39 +18,39 @@ EXIT_CODES = {
     2: "the command line, or a file that it names, cannot be used",
     130: "stopped by Ctrl+C or a signal; the same command goes on",
 }
-"""Exit code of a command -> when it ends with it."""
+"""Exit code -> its meaning."""
 
 EPILOGUE = "Exit codes: " + "; ".join(f"{code} {when}" for code, when in EXIT_CODES.items()) + ".\n"
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Names that an option takes: the shell completes them, and a sentence lists them.
+    """Possible values of an option, for completion in the shell and for error messages.
 
     Attributes
     ----------
     names
-        Called when they are needed.
+        Function that returns the names.
     suffix
-        Files of this suffix may stand there as well; empty if only names may.
+        Suffix of files that are possible as well; empty if only names are.
     """
 
     names: Callable[[], Iterable[str]]
     suffix: str = ""
 
     def __call__(self, context: "CompletionContext") -> list[str]:
-        """What the word at the cursor may become."""
+        """Return the completions of the word at the cursor."""
         return [*self.names(), *(_paths(context.incomplete, self.suffix) if self.suffix else ())]
 
 
-def _paths(begun: str, suffix: str) -> list[str]:
-    parent = Path(begun) if begun.endswith("/") else Path(begun).parent
-    found = [path for path in parent.glob("[!.]*") if path.is_dir() or path.suffix == suffix]
-    return [f"{path}/" if path.is_dir() else str(path) for path in sorted(found)]
+def _paths(incomplete: str, suffix: str) -> list[str]:
+    parent = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
+    paths = [path for path in parent.glob("[!.]*") if path.is_dir() or path.suffix == suffix]
+    return [f"{path}/" if path.is_dir() else str(path) for path in sorted(paths)]
 
 
 def describe(error: CycloptsError) -> Text:
-    """What is wrong with a command line; of missing options, all of them and what they take."""
+    """Format an error of a command line; lists all missing options with their values."""
     return Text(_sentence(error), "red")
 
 
@@ -70,7 +70,7 @@ def _sentence(error: CycloptsError) -> str:
 
 
 def _missing(error: CycloptsError, first: "Argument") -> list["Argument"]:
-    """The first required argument that was not given, and those after it."""
+    """The first missing required argument, and further missing ones."""
     assert error.app is not None
     given = {token.partition("=")[0] for token in error.root_input_tokens or ()}
     required = [each for each in error.app.assemble_argument_collection() if each.required]
@@ -83,7 +83,7 @@ def _name(argument: "Argument") -> str:
 
 
 def _takes(argument: "Argument") -> str:
-    """What an argument takes, and its choices if there are any."""
+    """Description of an argument's value, with its choices if there are any."""
     text = (argument.parameter.help or "").rstrip(".")
     completer = argument.parameter.completer
     choices = argument.get_choices() or ()

@@ -1,1 +1,1 @@
-"""Many runs beside each other: planned, scheduled and scored."""
+"""Comparisons of several runs: planning, scheduling and scoring."""

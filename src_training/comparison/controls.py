@@ -1,4 +1,7 @@
-"""Controls of a gain: students that no teacher taught, or another way, beside a distilled one."""
+"""Controls of the gain of a distilled student: students trained without or with less of a teacher.
+
+Each control isolates one possible cause of the gain, such as longer training.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,16 +25,17 @@ Fields = dict[str, object]
 
 @dataclass(frozen=True)
 class ControlKind:
-    """A control of a distilled student.
+    """A kind of control of a distilled student.
 
     Attributes
     ----------
     title
-        What it is compared with, as the head of a column.
+        Column title.
     suffix
-        Of its row's label and its directory, behind those of the distilled student.
+        Suffix to label and directory of the distilled student.
     fields
-        What it changes in that student's recipe; None where that has no such control.
+        Function that returns the fields to change in that student's recipe; None if
+        it has no such control.
     """
 
     title: str
@@ -44,7 +48,7 @@ def _masks(**options: object) -> Fields:
 
 
 def _same_style(recipe: Recipe) -> Fields | None:
-    """The mask in every view and mixed patch, weighted as the teacher's predictions of them."""
+    """Masks in place of the teacher's predictions of views and mixed patches, equally weighted."""
     views, ce, mixed = 0, 0.0, 0.0
     for options in recipe.distillation:
         for part in active_parts(options):
@@ -56,7 +60,7 @@ def _same_style(recipe: Recipe) -> Fields | None:
 
 
 def _plain_teacher(recipe: Recipe) -> Fields | None:
-    """The teacher sees plain patches, where it saw those of the student."""
+    """A teacher that sees unaugmented patches instead of the student's patches."""
     fields: Fields = {
         f"distillation.{options.method}.teacher_sees": "plain"
         for options in recipe.distillation
@@ -68,7 +72,7 @@ def _plain_teacher(recipe: Recipe) -> Fields | None:
 
 
 def _whole_batch(recipe: Recipe) -> Fields | None:
-    """All patches of a batch have masks, where half of the distilled student's have none."""
+    """Batches of labelled patches alone, if half of the distilled student's are unlabelled."""
     return _masks(whole_batch=True) if recipe.semi_supervised else None
 
 
@@ -78,18 +82,19 @@ KINDS: dict[str, ControlKind] = {
     "plain": ControlKind("teacher on plain patches", "plain-teacher", _plain_teacher),
     "whole_batch": ControlKind("student alone, whole batch", "whole-batch", _whole_batch),
 }
-"""The student alone for as many measured seconds; the mask in the teacher's place; the same
-distillation from plain patches; and, beside images without masks, the student alone with masks
-for the whole batch."""
+"""The controls: the student alone for as many measured seconds; masks in place of the teacher; the
+same distillation from unaugmented patches; and, in semi-supervised runs, the student alone with
+batches of labelled patches."""
 
 
 def plan_controls(
     plan: Sequence[PlannedRun], kinds: Iterable[str] = tuple(KINDS)
 ) -> list[PlannedRun]:
-    """The controls that the finished runs of a comparison lack.
+    """Plan the missing controls of the finished runs of a comparison.
 
-    Those at equal time take as many steps as the median step of the distillation, over all
-    seeds, allows; one that was begun keeps its steps. Controls with equal recipes are one run.
+    The number of steps of controls at equal time follows from the median duration of a
+    distillation step over all seeds; controls that were begun keep their number. Controls with
+    equal recipes are one run.
 
     Parameters
     ----------
@@ -113,7 +118,7 @@ def plan_controls(
 
 
 def _fields(kind: str, runs: Sequence[PlannedRun]) -> Fields | None:
-    """What a control changes in the recipe of finished runs; None where they have none."""
+    """Fields that a control changes in the recipe of finished runs; None if they have none."""
     fields = KINDS[kind].fields(runs[0].recipe)
     if kind != "equal_time" or fields is None:
         return fields
@@ -122,14 +127,14 @@ def _fields(kind: str, runs: Sequence[PlannedRun]) -> Fields | None:
         if options is not None:
             return _masks(longer=options.longer)
     factor = _time_factor(runs)
-    # As the baseline took as long, it is the control.
+    # If the baseline took as long, it is the control itself.
     if math.isnan(factor) or (factor <= EQUAL_TIME and runs[0].recipe.distil_from == "student"):
         return None
     return _masks(longer=max(1.0, round(factor, 2)))
 
 
 def _time_factor(runs: Sequence[PlannedRun]) -> float:
-    """How many steps of the student alone a step of the distillation takes; NaN if not timed."""
+    """Duration of a distillation step relative to one of the student alone; NaN if not timed."""
     distil = step_seconds([run.directory for run in runs], "distil")
     return distil / step_seconds(baseline_directories(runs), "baseline")
 
@@ -137,7 +142,7 @@ def _time_factor(runs: Sequence[PlannedRun]) -> float:
 def _control(
     run: PlannedRun, label: str, kind: ControlKind, fields: Fields, others: Sequence[PlannedRun]
 ) -> PlannedRun:
-    """A control of a run, which is another one where that has an equal recipe."""
+    """The control of a run, or another run of the same seed with an equal recipe."""
     path = run.directory.path
     changes = {"name": f"{run.recipe.name}-{kind.suffix}"} | fields
     recipe = run.recipe.changed(changes, f"{run.name}: {kind.title}")
@@ -148,18 +153,18 @@ def _control(
         run.directory,
         left_out=run.left_out,
     )
-    beside = (each for each in others if each.directory.path.parent == path.parent)
-    equal = next((each for each in beside if _equal(each.recipe, recipe)), None)
+    same_seed = (other for other in others if other.directory.path.parent == path.parent)
+    equal = next((other for other in same_seed if _equal(other.recipe, recipe)), None)
     return equal if equal is not None else control
 
 
 def equal_time_run(directory: RunDirectory) -> PlannedRun:
-    """The control at equal time of a finished run, in a directory beside it.
+    """Plan the control at equal time of a finished run, in a sibling directory.
 
     Raises
     ------
     InputError
-        If the run has not finished, has no teacher, or was not timed, or its
+        If the run has not finished, has no teacher, or was not timed, or if its
         baseline took as long.
     """
     recipe = Recipe.load(directory.recipe)
@@ -181,47 +186,47 @@ def equal_time_run(directory: RunDirectory) -> PlannedRun:
 def find_controls(
     runs: Mapping[str, Sequence[PlannedRun]], label: str, seconds: Mapping[str, float]
 ) -> dict[str, str]:
-    """Kind of each control that a distilled student has -> label of the row that is it.
+    """Find the controls of a distilled student among the rows of a comparison.
 
     Parameters
     ----------
     runs
-        Label -> the runs of its row.
+        Label -> runs of that row.
     label
-        Of the distilled student.
+        Label of the distilled student.
     seconds
-        Label, also `BASELINE` -> seconds of the stage that trained its student.
+        Label, including `BASELINE` -> seconds of the stage that trained the student.
 
     Returns
     -------
     dict
-        The label is empty where no such control was trained.
+        Kind of control -> label of its row; empty if no such control was trained.
     """
     recipe = runs[label][0].recipe
     if recipe.masks_alone is not None:
         return {}
     # The same distillation with the teacher on plain patches has the same controls.
     base = label.removesuffix(f"-{KINDS['plain'].suffix}")
-    found = {}
+    controls = {}
     for name, kind in KINDS.items():
         if (fields := kind.fields(recipe)) is None:
             continue
-        own = f"{base}-{kind.suffix}"
-        if own in runs:
-            found[name] = own
+        control = f"{base}-{kind.suffix}"
+        if control in runs:
+            controls[name] = control
         elif name == "equal_time":
-            found[name] = _nearest(runs, label, seconds)
+            controls[name] = _nearest(runs, label, seconds)
         else:
             expected = recipe.changed(fields, label)
             equal = (other for other, each in runs.items() if _equal(each[0].recipe, expected))
-            found[name] = next(equal, "")
-    return found
+            controls[name] = next(equal, "")
+    return controls
 
 
 def _nearest(
     runs: Mapping[str, Sequence[PlannedRun]], label: str, seconds: Mapping[str, float]
 ) -> str:
-    """The student alone that took as long; empty if none did."""
+    """Label of the student alone whose duration is most similar; empty if none is similar."""
     recipe = runs[label][0].recipe
     alone = [
         other
@@ -231,10 +236,10 @@ def _nearest(
         and each[0].recipe.distil_from == recipe.distil_from
     ]
     alone += [BASELINE] * (recipe.distil_from == "student")
-    # Logarithms, as half as long is as far off as twice as long.
-    off = {each: abs(math.log(seconds[each] / seconds[label])) for each in alone}
-    close = [each for each in alone if off[each] <= math.log(EQUAL_TIME)]
-    return min(close, key=off.__getitem__, default="")
+    # By the logarithm, so that half as long is as different as twice as long.
+    distance = {each: abs(math.log(seconds[each] / seconds[label])) for each in alone}
+    close = [each for each in alone if distance[each] <= math.log(EQUAL_TIME)]
+    return min(close, key=distance.__getitem__, default="")
 
 
 def _is_alone(options: MasksOptions) -> bool:
@@ -249,15 +254,15 @@ def _by_label(plan: Sequence[PlannedRun]) -> dict[str, list[PlannedRun]]:
 
 
 def _equal(recipe: Recipe, other: Recipe) -> bool:
-    """Whether recipes are equal but for name, description and seed."""
-    named: dict[str, Any] = {
+    """Whether recipes are equal except for name, description and seed."""
+    ignored: dict[str, Any] = {
         field: getattr(recipe, field) for field in ("name", "description", "seed")
     }
-    return other.model_copy(update=named) == recipe
+    return other.model_copy(update=ignored) == recipe
 
 
 def step_seconds(directories: Sequence[RunDirectory], stage: str) -> float:
-    """Median time from one step of a stage to the next, validations left out; NaN without one."""
+    """Median seconds of a step of a stage over several runs, without validations; may be NaN."""
     seconds = list[float]()
     for directory in directories:
         history = RunHistory()
@@ -267,11 +272,11 @@ def step_seconds(directories: Sequence[RunDirectory], stage: str) -> float:
 
 
 def baseline_directories(runs: Sequence[PlannedRun]) -> list[RunDirectory]:
-    """Runs of the same seeds that share stages with these; one of them trained the baseline."""
+    """Return runs that trained the baseline: these, or those of the same seeds that share it."""
     own = [run.directory for run in runs]
     if not math.isnan(step_seconds(own, "baseline")):
         return own
-    beside = ((run.directory.path.parent, run.recipe) for run in runs)
+    folders = ((run.directory.path.parent, run.recipe) for run in runs)
     return [
-        directory for seed, recipe in beside for _, directory in find_shareable_runs(seed, recipe)
+        directory for seed, recipe in folders for _, directory in find_shareable_runs(seed, recipe)
     ]

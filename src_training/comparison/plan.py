@@ -1,4 +1,4 @@
-"""The runs of a comparison: several distillations of one student by one teacher."""
+"""Planning the runs of a comparison: several distillations of one student by one teacher."""
 
 import os
 import re
@@ -27,15 +27,16 @@ Variants = Mapping[str, Mapping[str, object]]
 _VARIANTS = Path(__file__).parents[1] / "config" / "ablations"
 
 BASELINE, TEACHER = "student alone", "teacher"
-"""Labels of the rows that every comparison has."""
+"""Labels of the rows of every comparison."""
 
 SHARED_STAGES = tuple(name for name, spec in STAGES.items() if spec.shared != "never")
-"""Stages that do not depend on the distillation: trained once for each seed."""
+"""Stages that do not depend on the distillation, and are trained once for each seed."""
 
 _STAGES_WITHOUT_ALIGNMENT = tuple(name for name, spec in STAGES.items() if spec.shared == "always")
-"""Those of them that do not depend on the alignment either."""
+"""Shared stages that do not depend on the alignment either."""
 
 _MAY_DIFFER = {"name", "description", "distillation", "distil_from", "alignment", "seed"}
+"""Fields in which the recipes of a comparison may differ."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,15 @@ class PlannedRun:
     label
         Label of its row in the table.
     recipe, directory
-        What to do, and where.
+        Recipe and directory of the run.
     shares_with
-        The run of the same seed whose stages are copied, which may be of an
-        earlier comparison; None for the first one.
+        Run of the same seed whose stages are copied, possibly from an
+        earlier comparison; None for the first run.
     shared_stages
         Names of those stages.
     left_out
         Name of the source that it is tested on instead of trained on; see
-        `leave_one_out`.
+        `plan_leave_one_out`.
     """
 
     label: str
@@ -73,7 +74,7 @@ class PlannedRun:
 
     @property
     def waiting_reason(self) -> str:
-        """Why it cannot begin if the run fails whose stages it needs."""
+        """Reason why the run cannot begin, if the run that it shares stages with has failed."""
         assert self.shares_with is not None
         return (
             f"not begun: it takes over what {self.shares_with.path.name} learns first, which failed"
@@ -81,52 +82,56 @@ class PlannedRun:
 
     @property
     def done(self) -> bool:
-        """Whether the directory holds models and report of this very recipe.
+        """Whether the directory contains the results of this recipe.
 
         Raises
         ------
         InputError
-            If it does, and the recipe beside them cannot be read.
+            If it contains results, and their recipe cannot be read.
         """
         return self.directory.model.exists() and Recipe.load(self.directory.recipe) == self.recipe
 
     def run(
         self, device: str, listener: Callable[[Event], None], stopping: Callable[[], bool]
     ) -> None:
-        """Run what is not done of it; parameters and errors as `src_training.runs.run.distil`."""
+        """Begin or resume the run; see `src_training.runs.run.distil`."""
         resume, path = self.prepare(), self.directory.path
         distil(
             self.recipe, path, resume=resume, device=device, listener=listener, stopping=stopping
         )
 
     def prepare(self) -> bool:
-        """Copy the shared stages, unless it distils already; whether there is a run to resume."""
+        """Copy the shared stages if possible; return whether there is a run to resume."""
         if self.shares_with is not None and self._may_copy():
             self.copy_stages(self.shares_with)
             self.recipe.save(self.directory.recipe)
         return self.directory.recipe.exists()
 
     def _may_copy(self) -> bool:
-        """Not into a run of another recipe, one under way, or one that distils already."""
+        """False for a run of another recipe, one in progress, or one that has begun to distil."""
         directory = self.directory
         if not directory.recipe.exists():
             return True
-        own = directory.begun("distil") or Recipe.load(directory.recipe) != self.recipe
-        return not own and not directory.in_use
+        if directory.begun("distil") or Recipe.load(directory.recipe) != self.recipe:
+            return False
+        return not directory.in_use
 
     def copy_stages(self, other: RunDirectory) -> None:
-        """Link stages and scores of a finished run: files are replaced, never changed."""
+        """Copy stages and scores of a finished run, by hard links if possible.
+
+        Links are safe, because files of a run are only replaced, never modified in place.
+        """
         for name in self.shared_stages:
-            if not other.stage(name).exists():  # one that its teacher goes without
+            if not other.stage(name).exists():  # not every kind of teacher has all stages
                 continue
             shutil.rmtree(self.directory.stage(name), ignore_errors=True)
             shutil.copytree(
                 other.stage(name), self.directory.stage(name), copy_function=_link_or_copy
             )
         for file in other.start.glob("*"):
-            _place(file, self.directory.start / file.name)
+            _copy_file(file, self.directory.start / file.name)
         if other.cases.exists():
-            _place(other.cases, self.directory.cases)
+            _copy_file(other.cases, self.directory.cases)
         if self.shared_stages == SHARED_STAGES:
             self._copy_scores(other)
 
@@ -134,8 +139,8 @@ class PlannedRun:
         own = self.directory
         for role in FROM_MASKS:
             if other.role_model(role).exists():
-                _place(other.role_model(role), own.role_model(role))
-            _place(other.outcome(role), own.outcome(role))
+                _copy_file(other.role_model(role), own.role_model(role))
+            _copy_file(other.outcome(role), own.outcome(role))
 
 
 def plan_runs(
@@ -147,28 +152,29 @@ def plan_runs(
 ) -> list[PlannedRun]:
     """Plan the runs of a comparison, seed by seed.
 
-    Shared stages are those of finished runs in `out` where there are any, of
-    whichever method, and otherwise of the first run of the seed. Recipes that
-    differ in name and description alone are one run with a row for each.
+    Shared stages are copied from finished runs in `out` of any method, if there are any,
+    and otherwise from the first run of the seed. Recipes that
+    differ only in name and description are one run with a row for each.
 
     Parameters
     ----------
     recipes
-        They may differ in distillation and alignment alone.
+        Recipes, which may differ only in distillation and alignment.
     methods
-        If any, each recipe is run with each of them alone instead of with its own.
+        Distillation methods to run each recipe with, instead of its own.
     seeds
-        Each recipe is run with each; if empty, with the seed of the first recipe.
+        Seeds to run each recipe with; if empty, the seed of the first recipe.
     out
         Folder of the runs.
     variants
-        Name -> dotted fields and their values, of recipes to run instead, beside `methods`.
+        Name -> dotted fields and values; variants of each recipe to run in addition to
+        `methods`, instead of the recipe itself.
 
     Raises
     ------
     InputError
-        If the recipes differ in more, two have one name, a method or field is
-        unknown, all weights of one are 0, or one cannot teach this student.
+        If the recipes differ in other fields, two have the same name, a method or field is
+        unknown, all weights of a method are 0, or a method does not support this student.
     """
     by_method = {
         method: {"distillation": method, f"distillation.{method}.weight": 1.0} for method in methods
@@ -178,7 +184,7 @@ def plan_runs(
     chosen = _recipes_by_label(recipes, by_method | dict(variants or {}))
     _check_comparable(chosen)
     for label, recipe in chosen.items():
-        # Before any run has taken hours; the number of classes makes no difference.
+        # Check all recipes before the first run begins; the number of classes does not matter.
         try:
             check_networks(recipe, classes=2)
         except InputError as error:
@@ -190,7 +196,7 @@ def plan_runs(
 
 
 def _plan_seed(chosen: Mapping[str, Recipe], seed: int, out: Path) -> list[PlannedRun]:
-    """The runs of one seed."""
+    """Plan the runs of one seed."""
     first = {label: _first_equal(recipe, chosen) for label, recipe in chosen.items()}
     shareable = find_shareable_runs(out, next(iter(chosen.values())))
     runs: dict[str, PlannedRun] = {}
@@ -200,12 +206,12 @@ def _plan_seed(chosen: Mapping[str, Recipe], seed: int, out: Path) -> list[Plann
             continue
         directory = RunDirectory(out / label)
         others = [(alignment, other) for alignment, other in shareable if other != directory]
-        aligned_alike = [other for alignment, other in others if alignment == recipe.alignment]
-        shares_with = next(iter(aligned_alike or [other for _, other in others]), None)
-        stages = SHARED_STAGES if aligned_alike else _STAGES_WITHOUT_ALIGNMENT
+        same_alignment = [other for alignment, other in others if alignment == recipe.alignment]
+        shares_with = next(iter(same_alignment or [other for _, other in others]), None)
+        stages = SHARED_STAGES if same_alignment else _STAGES_WITHOUT_ALIGNMENT
         recipe = recipe.model_copy(update={"seed": seed})
         runs[label] = PlannedRun(label, recipe, directory, shares_with, stages)
-        if not aligned_alike:
+        if not same_alignment:
             shareable.append((recipe.alignment, directory))
     return list(runs.values())
 
@@ -217,20 +223,20 @@ def plan_leave_one_out(
     out: Path,
     variants: Variants | None = None,
 ) -> list[PlannedRun]:
-    """The runs of a comparison in which each source in turn is tested on, not trained on.
+    """Plan a leave-one-out comparison: each source in turn is the test domain.
 
     Parameters
     ----------
     recipes, methods, seeds, variants
-        As for `plan_runs`; the recipes have the same sources, at least two.
-        Their own tests are left out.
+        See `plan_runs`. The recipes have the same sources, at least two;
+        their own tests are ignored.
     out
-        Folder of the comparison; the runs without a source lie in ``without-NAME``.
+        Folder of the comparison; the runs without a source are in ``without-NAME``.
 
     Raises
     ------
     InputError
-        As `plan_runs`, or if a recipe has a single source.
+        See `plan_runs`; also if a recipe has a single source.
     """
     plan: list[PlannedRun] = []
     for source in recipes[0].sources:
@@ -242,13 +248,13 @@ def plan_leave_one_out(
 
 
 def _without_source(recipe: Recipe, name: str) -> Recipe:
-    """The recipe without a source, which becomes its only test."""
+    """Move a source of a recipe to its tests, which are otherwise removed."""
     sources = [source for source in recipe.sources if source.name != name]
     left_out = [source for source in recipe.sources if source.name == name]
     if not sources or not left_out:
-        found = ", ".join(source.name for source in recipe.sources)
+        listed = ", ".join(source.name for source in recipe.sources)
         raise InputError(
-            f"{recipe.name}: the sources are {found}; expected two or more, the same in every "
+            f"{recipe.name}: the sources are {listed}; expected two or more, the same in every "
             "recipe, to leave one out"
         )
     validation = recipe.validation
@@ -273,7 +279,7 @@ def _without_source(recipe: Recipe, name: str) -> Recipe:
 
 
 def check_directories(plan: Sequence[PlannedRun]) -> None:
-    """Raise InputError if a directory holds a run of another recipe."""
+    """Raise InputError if a directory contains a run of another recipe."""
     for run in plan:
         check_directory(run.directory, run.recipe, resume=run.directory.recipe.exists())
 
@@ -281,25 +287,28 @@ def check_directories(plan: Sequence[PlannedRun]) -> None:
 def find_shareable_runs(
     runs: Path, expected: Recipe
 ) -> list[tuple[AlignmentOptions, RunDirectory]]:
-    """Finished runs of one seed that may share stages with a recipe, and their alignment."""
-    found = []
+    """Return the finished runs of one seed that can share stages with a recipe.
+
+    Each is returned with the alignment options of its recipe.
+    """
+    shareable = []
     for path in sorted(runs.glob("*/")):
         directory = RunDirectory(path)
         if not directory.model.exists() or directory.of_former_stages:
             continue
         recipe = Recipe.load(directory.recipe)
         if _differing_field(recipe, expected) is None:
-            found.append((recipe.alignment, directory))
-    return found
+            shareable.append((recipe.alignment, directory))
+    return shareable
 
 
 def load_variants(path: str | Path) -> Variants:
-    """Variants from YAML: a file, or the name of one that ships.
+    """Load variants from a YAML file, or from a shipped one by its name.
 
     Raises
     ------
     InputError
-        If there is no such file, or it does not name fields and their values.
+        If there is no such file, or it does not contain fields and their values.
     """
     file, shipped = Path(path), {each.stem: each for each in sorted(_VARIANTS.glob("*.yaml"))}
     if not file.is_file():
@@ -320,18 +329,18 @@ def load_variants(path: str | Path) -> Variants:
 
 
 def _recipes_by_label(recipes: Sequence[Recipe], variants: Variants) -> dict[str, Recipe]:
-    """Recipes, or their variants, by the label of their row."""
+    """Label of each row -> recipe, or its variant."""
     chosen: dict[str, Recipe] = {}
     for recipe in recipes:
-        own = {recipe.name: recipe}
+        by_name = {recipe.name: recipe}
         if variants:
-            own = {
+            by_name = {
                 f"{recipe.name}-{name}": recipe.changed(
                     {**fields, "name": f"{recipe.name}-{name}"}, name
                 )
                 for name, fields in variants.items()
             }
-        for name, changed in own.items():
+        for name, changed in by_name.items():
             label = name.removeprefix(f"{recipe.name}-") if len(recipes) == 1 else name
             if label == TEACHER:
                 raise InputError(f"a recipe is called {label}; expected a name of its own")
@@ -355,23 +364,23 @@ def _check_comparable(recipes: Mapping[str, Recipe]) -> None:
 
 
 def _first_equal(recipe: Recipe, chosen: Mapping[str, Recipe]) -> str:
-    """Label of the first recipe that is equal but for name and description."""
-    named = {"name": recipe.name, "description": recipe.description}
+    """Label of the first recipe that is equal except for name and description."""
+    ignored = {"name": recipe.name, "description": recipe.description}
     return next(
-        label for label, other in chosen.items() if other.model_copy(update=named) == recipe
+        label for label, other in chosen.items() if other.model_copy(update=ignored) == recipe
     )
 
 
 def _differing_field(recipe: Recipe, expected: Recipe) -> str | None:
-    """A field in which compared recipes must not differ, but do."""
-    # The paraphraser belongs to the distillation.
+    """A field that differs although compared recipes must agree in it; None if there is none."""
+    # The schedule of the paraphraser is a setting of the distillation, which may differ.
     stages = recipe.stages | {"paraphraser": expected.stages["paraphraser"]}
     recipe = recipe.model_copy(update={"stages": stages})
     fields = Recipe.model_fields.keys() - _MAY_DIFFER
     return next((f for f in fields if getattr(recipe, f) != getattr(expected, f)), None)
 
 
-def _place(source: Path, target: Path) -> None:
+def _copy_file(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     _link_or_copy(source, target)

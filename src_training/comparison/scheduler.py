@@ -1,4 +1,4 @@
-"""Runs of a comparison that train at the same time, each in a process of its own."""
+"""Training several runs of a comparison in parallel, each in its own process."""
 
 import os
 import subprocess
@@ -19,16 +19,16 @@ _POLL_SECONDS = 0.2
 
 
 class Display(Protocol):
-    """Shows several runs while they are under way."""
+    """Shows the progress of several runs."""
 
     def begin(self, name: str) -> None:
-        """Add a run whose process has started."""
+        """Called when the process of a run has started."""
 
     def show(self, name: str, event: Event) -> None:
-        """Show an event of a run."""
+        """Called with each event of a run."""
 
     def end(self, name: str, why: str) -> None:
-        """Remove a run whose process has ended; `why` it failed, empty if it did not."""
+        """Called when the process of a run has ended; `why` it failed, empty if it did not."""
 
 
 def run_concurrently(
@@ -37,11 +37,11 @@ def run_concurrently(
     display: Display,
     stopping: Callable[[], bool],
 ) -> dict[str, str]:
-    """Run what is left of a comparison, one run on each device at a time.
+    """Run the unfinished runs of a comparison, one on each device at a time.
 
-    A run begins once the run is done whose stages it needs. The processes
-    share the threads of the CPU, unless ``OMP_NUM_THREADS`` sets how many each
-    has. They end when this process does, for whatever reason.
+    A run begins after the run whose stages it needs is done. The processes
+    share the threads of the CPU, unless ``OMP_NUM_THREADS`` sets the number of
+    each. They end if this process ends for any reason.
 
     Parameters
     ----------
@@ -50,19 +50,19 @@ def run_concurrently(
     devices
         See `device_names`.
     display
-        Shows the events of all runs.
+        Receives the events of all runs.
     stopping
-        Called several times a second; true stops them all, to be resumed.
+        Called several times a second; true stops all runs, which can be resumed.
 
     Returns
     -------
     dict
-        Name of each run that failed, or waits for one that did -> reason. All others are done.
+        Name of each run that failed, or needs one that failed -> reason. All others are done.
 
     Raises
     ------
     InputError
-        If a directory holds another run; nothing was begun then.
+        If a directory contains another run; no run is begun then.
     Interrupted
         If `stopping` returned true.
     """
@@ -80,12 +80,12 @@ def run_concurrently(
 
 
 class _RunQueue:
-    """Runs that wait, that are under way and that have ended.
+    """The waiting, running and failed runs.
 
     Attributes
     ----------
     failed
-        Name -> reason.
+        Name of each failed run -> reason.
     waiting
         Runs that have not begun.
     """
@@ -97,22 +97,22 @@ class _RunQueue:
             run.directory for run in plan
         }
         self._done = {run.directory for run in plan if run.done} | earlier
-        # Rows of equal recipes are one run.
-        left = {run.directory: run for run in reversed(plan) if run.directory not in self._done}
-        self.waiting = list(left.values())[::-1]
+        # Rows of equal recipes are the same run: keep the first one.
+        unique = {run.directory: run for run in reversed(plan) if run.directory not in self._done}
+        self.waiting = list(unique.values())[::-1]
         self._free, self._display = list(devices), display
         self._environment = _environment(len(devices))
         self._processes: list[_RunProcess] = []
         self.failed: dict[str, str] = {}
 
     def start_ready(self) -> bool:
-        """Give each free device a run that can begin; whether any is under way then."""
+        """Start a run on each free device if one can begin; return whether any is running."""
         ready = [
             run for run in self.waiting if run.shares_with is None or run.shares_with in self._done
         ]
-        # Runs that others wait for come first, so that no device idles in the end.
-        awaited = {run.shares_with for run in self.waiting}
-        ready.sort(key=lambda run: run.directory not in awaited)
+        # Runs that others depend on go first, so that no device is idle at the end.
+        needed = {run.shares_with for run in self.waiting}
+        ready.sort(key=lambda run: run.directory not in needed)
         for run, device in list(zip(ready, self._free, strict=False)):
             self.waiting.remove(run)
             self._free.remove(device)
@@ -121,7 +121,7 @@ class _RunQueue:
         return bool(self._processes)
 
     def poll(self) -> None:
-        """Show new events, and free the devices of runs that ended."""
+        """Pass on new events, and free the devices of runs that ended."""
         for process in list(self._processes):
             ended = process.popen.poll() is not None
             for event in process.events():
@@ -130,14 +130,14 @@ class _RunQueue:
                 self._end(process)
 
     def stop(self) -> None:
-        """End the processes; each saves its steps first."""
+        """Stop the processes, and wait until each has saved its steps."""
         for process in self._processes:
             request_stop(process.popen, process.run.directory)
         try:
             for process in self._processes:
                 process.popen.wait()
         finally:
-            # A second interrupt may have ended the waiting.
+            # A second interrupt ends the waiting; the processes must not outlive this one.
             for process in self._processes:
                 process.popen.kill()
 
@@ -153,7 +153,7 @@ class _RunQueue:
 
 
 class _RunProcess:
-    """The process of a run under way, and its events."""
+    """The process of a run, and its events."""
 
     def __init__(self, run: PlannedRun, device: str, environment: Mapping[str, str]) -> None:
         self.run, self.device, self._started = run, device, False
@@ -161,33 +161,33 @@ class _RunProcess:
         arguments = to_resume(directory) if run.prepare() else to_begin(run.recipe, directory)
         self._follower = RunFollower(directory.path)
         while self._follower.poll():
-            # Earlier events are of a process that has ended.
+            # Skip the events of earlier processes.
             continue
-        self._printed = Output(directory.output)
+        self._output = Output(directory.output)
         with directory.output.open("ab") as output:
             self.popen = subprocess.Popen(
                 command([*arguments, "--device", device]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # The current directory may hold modules that hide those of the package.
+                # Modules in the current directory could shadow those of the package.
                 cwd=directory.path,
                 env=environment,
-                # This process passes an interrupt from the keyboard on.
+                # Ctrl+C must not reach the process directly; `stop` passes it on.
                 start_new_session=True,
             )
 
     def events(self) -> Iterator[Event]:
-        """New events since the last call."""
+        """Iterate over the events since the last call."""
         while events := self._follower.poll():
             for event in events:
                 self._started = self._started or isinstance(event, RunStarted)
                 yield event
 
     def failure(self) -> str:
-        """Why it failed: by its last event or, if the run never started, its last line."""
+        """Reason of the failure: from the last event, or the last line of the output."""
         reason = run_state(self.run.directory.path).stop_reason if self._started else ""
-        reason = reason or self._printed.last_line() or "killed, or out of memory"
+        reason = reason or self._output.last_line() or "killed, or out of memory"
         return reason.removeprefix(f"{InputError.__name__}: ")
 
 

@@ -1,4 +1,4 @@
-"""What the runs of a comparison achieve: Dice on each domain, gains, and the cost of a step."""
+"""Scores of the runs of a comparison: Dice on each domain, gains, and the cost of a step."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,25 +20,25 @@ from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunStarted, read_events
 
 ADAPTED_MEAN, UNSEEN_MEAN = "mean of adapted", "mean of unseen"
-"""The columns of the means over domains of a kind; see `DomainKind`."""
+"""Columns of means over domains of a kind; see `DomainKind`."""
 
 Groups = Mapping[str, Sequence[str]]
-"""Column of a mean -> the domains that it is over; none is empty."""
+"""Column of a mean -> its domains, at least one."""
 
 Dice = dict[str, dict[str, float]]
-"""Domain -> Dice of each image, by its name."""
+"""Domain -> image -> Dice."""
 
-_FEW = 5
+_FEW_PATIENTS = 5
 
 
 @dataclass(frozen=True)
 class Control:
-    """What is left of a gain beside a control; see `KINDS` of `controls`.
+    """Gain of a distilled student over a control; see `KINDS` of `controls`.
 
     Attributes
     ----------
     label
-        Of the control's row; empty if it was not trained.
+        Label of the control's row; empty if it was not trained.
     gain
         Domain, or column of a mean -> Dice minus that of the control, image by
         image; empty if it was not trained.
@@ -62,15 +62,15 @@ class Row:
         Domain, or column of a mean -> Dice minus that of the student alone, image
         by image; empty for the student alone and the teacher.
     controls
-        Kind of control -> the gain over it; those that a distilled student has.
+        Kind of control -> gain over it.
     by_seed
         Seed -> domain -> mean Dice.
     step
         Median seconds of a training step; NaN for the teacher.
     steps
-        Of the stage that trained it.
+        Number of steps of the stage that trained the model.
     settings
-        Dotted fields in which the recipes differ -> value, None if the recipe
+        Dotted field in which the recipes differ -> value, None if the recipe
         has no such field; empty for the student alone and the teacher.
     """
 
@@ -85,7 +85,7 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """What the stage took that trained it, validations left out; NaN for the teacher."""
+        """Seconds of the stage that trained the model, without validations; NaN for the teacher."""
         return self.step * self.steps
 
 
@@ -96,13 +96,13 @@ class Comparison:
     Attributes
     ----------
     rows
-        Teacher, student alone, then the distilled students in their order.
+        Teacher, student alone, then the distilled students in order.
     domains
         Columns: domains, then `means`.
     means
-        Columns of means: `ADAPTED_MEAN` and `UNSEEN_MEAN`, those that have domains.
+        Columns of means: `ADAPTED_MEAN` and `UNSEEN_MEAN`, if there are such domains.
     notes
-        Sentences on how the figures were found.
+        Sentences on how the figures were measured.
     """
 
     rows: list[Row]
@@ -117,14 +117,14 @@ def summarise(plan: Sequence[PlannedRun]) -> Comparison:
     Parameters
     ----------
     plan
-        Runs that are all done; see `plan_runs`.
+        Finished runs; see `plan_runs`.
 
     Raises
     ------
     OSError, KeyError
-        If a report is not there, or lacks a model.
+        If a report is missing, or lacks a model.
     InputError
-        If the recipe of a run beside them cannot be read.
+        If the recipe of a run in the same folder cannot be read.
     """
     by_label: dict[str, list[PlannedRun]] = {}
     for run in sorted(plan, key=lambda run: run.recipe.seed):
@@ -171,12 +171,14 @@ def summarise(plan: Sequence[PlannedRun]) -> Comparison:
 
 
 def _settings(recipes: Mapping[str, Recipe]) -> dict[str, dict[str, object]]:
-    """Label -> field -> value, of the fields in which the recipes differ."""
-    fields = {label: _variable_fields(recipe) for label, recipe in recipes.items()}
-    names = dict.fromkeys(name for own in fields.values() for name in own)
-    values = {name: [own.get(name) for own in fields.values()] for name in names}
-    differ = [name for name, each in values.items() if any(value != each[0] for value in each)]
-    return {label: {name: own.get(name) for name in differ} for label, own in fields.items()}
+    """Label -> field -> value, for fields in which the recipes differ."""
+    by_label = {label: _variable_fields(recipe) for label, recipe in recipes.items()}
+    names = dict.fromkeys(name for fields in by_label.values() for name in fields)
+    values = {name: [fields.get(name) for fields in by_label.values()] for name in names}
+    differing = [name for name, each in values.items() if any(value != each[0] for value in each)]
+    return {
+        label: {name: fields.get(name) for name in differing} for label, fields in by_label.items()
+    }
 
 
 def _variable_fields(recipe: Recipe) -> dict[str, object]:
@@ -192,7 +194,7 @@ def _variable_fields(recipe: Recipe) -> dict[str, object]:
 
 
 def _groups(plan: Sequence[PlannedRun], domains: Iterable[str]) -> Groups:
-    """The tests whose scanners no student has seen, and those that some saw without masks."""
+    """Column of a mean -> tests: those unseen by all students, and those that some adapted to."""
     kinds: dict[str, set[str]] = {}
     for run in plan:
         for test in run.recipe.tests:
@@ -204,20 +206,20 @@ def _groups(plan: Sequence[PlannedRun], domains: Iterable[str]) -> Groups:
 
 
 def _scores(runs: Sequence[PlannedRun], role: str) -> dict[int, Dice]:
-    """Seed -> Dice of each image by domain."""
-    found: dict[int, Dice] = {}
+    """Seed -> domain -> image -> Dice of a role's model."""
+    by_seed: dict[int, Dice] = {}
     for run in runs:
         tests = {test.name for test in run.recipe.tests}
         for domain, scores in run.directory.read_report()[role]["scores"].items():
-            # If one source is left out, several runs have validation cases of a source.
+            # In a leave-one-out comparison several runs have the same validation domain.
             if domain in tests or not run.left_out:
                 of_images = {name: image["dice"] for name, image in scores["images"].items()}
-                found.setdefault(run.recipe.seed, {})[domain] = of_images
-    return found
+                by_seed.setdefault(run.recipe.seed, {})[domain] = of_images
+    return by_seed
 
 
 def _hardware(plan: Sequence[PlannedRun]) -> list[str]:
-    """Devices and precisions that runs were begun or resumed on."""
+    """Devices and precisions of the processes of all runs."""
     events = (event for run in plan for event in read_events(run.directory.events))
     started = [event for event in events if isinstance(event, RunStarted)]
     return sorted({f"{event.device} in {event.precision}" for event in started})
@@ -269,7 +271,7 @@ def _notes(plan: Sequence[PlannedRun], groups: Groups) -> list[str]:
 
 
 def _control_notes(rows: Sequence[Row]) -> list[str]:
-    """Which controls each gain lacks, and how far those at equal time are off it."""
+    """Sentences on missing controls, and on the durations of those at equal time."""
     by_label = {row.label: row for row in rows}
     notes = []
     for kind, spec in KINDS.items():
@@ -295,20 +297,20 @@ def _took(row: Row) -> str:
 
 
 def average_seeds(scores: Mapping[int, Dice]) -> Dice:
-    """Mean over seeds, image by image; seeds may differ in their validation images."""
-    found: dict[str, dict[str, list[float]]] = {}
+    """Average Dice over seeds, image by image; seeds may differ in their validation images."""
+    values: dict[str, dict[str, list[float]]] = {}
     for of_seed in scores.values():
         for domain, images in of_seed.items():
             for name, dice in images.items():
-                found.setdefault(domain, {}).setdefault(name, []).append(dice)
+                values.setdefault(domain, {}).setdefault(name, []).append(dice)
     return {
         domain: {name: float(np.mean(dice)) for name, dice in images.items()}
-        for domain, images in found.items()
+        for domain, images in values.items()
     }
 
 
 def difference(dice: Dice, other: Dice) -> Dice:
-    """Dice minus that of another model, image by image."""
+    """Subtract the Dice of another model, image by image."""
     return {
         domain: {name: value - other[domain][name] for name, value in images.items()}
         for domain, images in dice.items()
@@ -316,30 +318,30 @@ def difference(dice: Dice, other: Dice) -> Dice:
 
 
 def means(scores: Dice, groups: Groups) -> dict[str, float]:
-    """Mean over the images of each domain, and over the domains' means of each group."""
-    found = {domain: float(np.mean(list(images.values()))) for domain, images in scores.items()}
+    """Average Dice over the images of each domain, and over the domains of each group."""
+    result = {domain: float(np.mean(list(images.values()))) for domain, images in scores.items()}
     for column, names in groups.items():
-        found[column] = float(np.mean([found[domain] for domain in names]))
-    return found
+        result[column] = float(np.mean([result[domain] for domain in names]))
+    return result
 
 
 def estimate_means(dice: Dice, groups: Groups) -> dict[str, Estimate]:
-    """The `means` with confidence intervals."""
-    estimated = {domain: bootstrap_by_patient([images]) for domain, images in dice.items()}
+    """Compute `means` with confidence intervals."""
+    estimates = {domain: bootstrap_by_patient([images]) for domain, images in dice.items()}
     for column, names in groups.items():
-        estimated[column] = bootstrap_by_patient([dice[domain] for domain in names])
-    return estimated
+        estimates[column] = bootstrap_by_patient([dice[domain] for domain in names])
+    return estimates
 
 
 def count_images(dice: Dice) -> str:
-    """A sentence on how many images and patients the figures are of, with what that implies."""
+    """Return a sentence on the numbers of images and patients, and on what they imply."""
     counts = {name: count_patients(images) for name, images in dice.items()}
     parts = [
         f"{name} {len(images)}" + (f" (patients: {counts[name]})" * (counts[name] < len(images)))
         for name, images in dice.items()
     ]
     sentence = f"Images: {', '.join(parts)}."
-    if few := [name for name, count in counts.items() if count < _FEW]:
+    if few := [name for name, count in counts.items() if count < _FEW_PATIENTS]:
         sentence += f" {', '.join(few)}: too few patients to conclude, whatever the interval."
     if single := [name for name, count in counts.items() if count == 1]:
         sentence += f" {', '.join(single)}: one patient, no interval, nor one of a mean with it."
