@@ -1,1 +1,1 @@
-"""Bytes to arrays and back: images, volumes, and files written atomically."""
+"""Reading and writing images, volumes, masks and tables; atomic writing and locks."""

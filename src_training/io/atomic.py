@@ -1,4 +1,4 @@
-"""Atomic writing: a reader sees the former or the new file, never a part of one."""
+"""Atomic writing: readers see the old or the new file, never a partial one."""
 
 import os
 import shutil
@@ -10,26 +10,28 @@ from pathlib import Path
 from uuid import uuid4
 
 _REMOVALS = 5
-_PATIENCE, _PAUSE = 40, 0.05
-"""How often, and how many seconds apart, a file is replaced that another process reads."""
+"""Maximum number of attempts to remove a folder."""
+
+_ATTEMPTS, _PAUSE = 40, 0.05
+"""Maximum number of attempts to replace a file on Windows, and seconds between them."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file through a temporary neighbour, fsync it and rename it.
+    """Write a temporary file in the same folder, fsync it, and rename it to its final name.
 
     Parameters
     ----------
     path
-        The file to make or to replace. Its folder is made if missing.
+        File to create or replace. Its folder is created if missing.
     write
         Called with the temporary path, which has the suffix of `path`;
-        must write that file completely.
+        must write the complete file.
 
     Raises
     ------
     OSError
         If the file cannot be written (disk full, no permission); it names
-        `path`. The former file is whole and the temporary one is removed.
+        `path`. An existing file is then unchanged, and the temporary one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid4().hex[:8]}{path.suffix}")
@@ -45,44 +47,44 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_folder_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder through a temporary neighbour and rename it.
+    """Write a temporary folder, and rename it to its final name.
 
     Parameters
     ----------
     path
-        The folder to make or to replace.
+        Folder to create or replace.
     write
-        Called with the temporary path, which must be a whole folder after it.
+        Called with the temporary path; must write the complete folder.
 
     Raises
     ------
     OSError
-        If it cannot be written; it names `path`. The former folder is whole.
+        If the folder cannot be written; it names `path`. An existing folder is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid4().hex[:8]
-    temporary, former = (path.with_name(f".{path.name}.{mark}.{end}") for end in ("new", "old"))
+    unique = uuid4().hex[:8]
+    temporary, old = (path.with_name(f".{path.name}.{unique}.{end}") for end in ("new", "old"))
     try:
         with naming(path):
             write(temporary)
             _sync_files(temporary)
             if path.exists():
-                _replace(path, former)
+                _replace(path, old)
             try:
                 _replace(temporary, path)
             except OSError:
-                if former.exists():
-                    former.replace(path)
+                if old.exists():
+                    old.replace(path)
                 raise
     finally:
-        for leftover in (temporary, former):
+        for leftover in (temporary, old):
             _remove(leftover)
     _sync_folder(path.parent)
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Rename; on Windows only once no other process has one of the two open."""
-    for _ in range(_PATIENCE if sys.platform == "win32" else 0):
+    """Rename; on Windows, try again while another process has one of the two open."""
+    for _ in range(_ATTEMPTS if sys.platform == "win32" else 0):
         try:
             source.replace(target)
         except PermissionError:
@@ -93,7 +95,7 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    # Threads of zarr that were still writing when one of them failed may make it anew.
+    # After a failure, other threads of zarr may still be writing, and create the folder again.
     for _ in range(_REMOVALS):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
@@ -102,7 +104,7 @@ def _remove(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Set the file name of any OSError of the block: that of a full disk has none."""
+    """Set the file name of any OSError of the block; that of a full disk has none."""
     try:
         yield
     except OSError as error:
@@ -120,8 +122,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically, the same bytes on every system; see `write_atomic`."""
-    # Bytes of a file's name that are no UTF-8 are written as they are.
+    """Write UTF-8 text atomically, without converting line ends; see `write_atomic`."""
+    # The text may contain file names that are no UTF-8, whose bytes are written unchanged.
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
@@ -133,7 +135,7 @@ def _sync_files(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system lets folders be opened."""
+    """Sync a folder, which makes a rename durable; POSIX only."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Holding a folder against other processes, and noticing when it is no longer there."""
+"""Locking a folder against other processes, and detecting that it was moved or removed."""
 
 import errno
 from collections.abc import Iterator
@@ -14,33 +14,34 @@ from src_training.io.atomic import naming
 LOCK = ".lock"
 _WAIT_SECONDS = 0.2
 _NO_LOCKS = (None, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Values of ``errno`` on file systems without locks."""
 
 
 @dataclass(frozen=True)
 class HeldFolder:
-    """A folder that this process holds.
+    """A folder that this process has locked.
 
     Attributes
     ----------
     path
-        Where it was when it was taken.
+        Path of the folder when it was locked.
     identity
-        Of its lock file on the disk: another file in its place has another.
+        Device and inode of its lock file, which tell whether another file is at the path.
     """
 
     path: Path
     identity: tuple[int, int]
 
     def require(self) -> None:
-        """Raise InputError if the folder was renamed or removed, whatever is in its place now.
+        """Raise InputError if the folder was renamed or removed, even if the path exists again.
 
-        Called before each file is written, so that no second half of a folder comes to be.
+        Called before each file is written, so that results are not split over two folders.
         """
         try:
-            there = _identity(self.path)
+            current = _identity(self.path)
         except FileNotFoundError:
-            there = None
-        if there != self.identity:
+            current = None
+        if current != self.identity:
             raise InputError(
                 f"{self.path} was renamed or removed while it was being written to; expected it "
                 "to stay: what is done lies where the folder is now, and can be resumed there"
@@ -49,26 +50,26 @@ class HeldFolder:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[HeldFolder]:
-    """Hold a folder; it is released by the system if this process dies.
+    """Lock a folder; the operating system releases the lock if this process dies.
 
     Parameters
     ----------
     folder
-        Made if missing.
+        Folder to lock; created if missing.
 
     Raises
     ------
     InputError
-        If another process holds it, or its disk has no locks.
+        If another process holds the lock, or the file system has no locks.
     """
     lock = FileLock(folder / LOCK)
     try:
         with naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            # Whoever looks whether it is in use holds it for an instant.
+            # `is_held` in another process acquires the lock for an instant.
             lock.acquire(timeout=_WAIT_SECONDS)
         held = HeldFolder(folder, _identity(folder))
-    except (Timeout, FileNotFoundError):  # or its holder removed it in this instant
+    except (Timeout, FileNotFoundError):  # the process that held the lock has removed the folder
         raise InputError(
             f"{folder} is in use by another process; expected a folder that is free"
         ) from None
@@ -86,8 +87,8 @@ def hold(folder: Path) -> Iterator[HeldFolder]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds a folder; false where it cannot be known, as on a read-only disk."""
-    if not (folder / LOCK).exists():  # taking it would make the folder
+    """Whether a process has locked a folder; false if unknown, such as on a read-only disk."""
+    if not (folder / LOCK).exists():  # acquiring the lock would create the folder
         return False
     try:
         with FileLock(folder / LOCK, timeout=0):
@@ -99,5 +100,5 @@ def is_held(folder: Path) -> bool:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    found = (folder / LOCK).stat()
-    return found.st_dev, found.st_ino
+    status = (folder / LOCK).stat()
+    return status.st_dev, status.st_ino

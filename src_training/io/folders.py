@@ -1,4 +1,4 @@
-"""What lies in a folder and is not read: named, so that nothing is left out silently."""
+"""Sentences on files in a folder that are not read, so that nothing is ignored silently."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def is_hidden(path: Path) -> bool:
 
 
 def some_names(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are.
+    """Return the first names and the number of further ones.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def some_names(names: Sequence[str]) -> str:
 
 
 def counted(names: Sequence[str], one: str, many: str = "") -> str:
-    """Return how many there are of what, and the first names.
+    """Return the number of names, what they are, and the first of them.
 
     Examples
     --------
@@ -42,23 +42,23 @@ def counted(names: Sequence[str], one: str, many: str = "") -> str:
 
 
 def unread(folder: Path, read: Collection[Path], what: str = "read") -> tuple[str, ...]:
-    """Return what of a folder is not read, in at most two sentences.
+    """Return at most two sentences on the entries of a folder that are not read.
 
     Parameters
     ----------
     folder
-        Its files and folders are named; what these hold is not.
+        Folder; the contents of its subfolders are not listed.
     read
-        Those of them that are read.
+        Entries of the folder that are read.
     what
-        What does not become of the others, such as ``segmented``.
+        Participle that describes the reading, such as ``segmented``.
     """
     others = [path for path in sorted(folder.iterdir()) if path not in read]
     return unread_notes(folder, others, what)
 
 
 def unread_notes(folder: Path, paths: Iterable[Path], what: str = "read") -> tuple[str, ...]:
-    """Return sentences that count and name files that are not read; see `unread`."""
+    """Return sentences on files that are not read; see `unread`."""
     hidden, others = list[str](), list[str]()
     for path in paths:
         name = path.relative_to(folder).as_posix()

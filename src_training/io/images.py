@@ -33,7 +33,7 @@ Decoded = TypeVar("Decoded")
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the files of a folder that `read_image` may read, by name, without hidden ones."""
+    """List the image files of a folder by suffix, sorted by name, without hidden ones."""
     return [
         file
         for file in sorted(folder.iterdir())
@@ -42,21 +42,21 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Pixels:
-    """Read one image as it was stored.
+    """Read an image with its stored values.
 
     Parameters
     ----------
     path
-        PNG, JPEG, BMP, GIF, WebP, PPM, TIFF, NPY or zarr; the suffix decides.
+        PNG, JPEG, BMP, GIF, WebP, PPM, TIFF, NPY or zarr, according to the suffix.
 
     Returns
     -------
     ndarray
-        (H, W) or (H, W, C), or a stack (Z, H, W) or (Z, H, W, C) where the file
-        is one, of the stored dtype; bool becomes uint8. Alpha is dropped;
+        (H, W) or (H, W, C), or a stack (Z, H, W) or (Z, H, W, C),
+        of the stored dtype; bool becomes uint8. Alpha is dropped;
         palettes, CMYK and YCbCr are converted to RGB. A TIFF that stores white
-        as zero is inverted. Turned and mirrored as the orientation tag of EXIF
-        or TIFF says. PNG with 16-bit colour is read at 8 bits.
+        as zero is inverted. The orientation tag of EXIF or TIFF is applied.
+        PNG with 16-bit colour is read at 8 bits.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises
     ------
     InputError
-        As `image_shape`; also if the file holds a stack.
+        See `image_shape`; also if the file contains a stack.
     """
     shape = image_shape(path)
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 2, 3, 4)):
@@ -104,29 +104,29 @@ def image_size(path: Path) -> tuple[int, int]:
 def image_shape(path: Path) -> tuple[int, ...]:
     """Return the shape (H, W), (H, W, C) or (Z, H, W) of the image or stack in a file.
 
-    Only the header is read. The channels of PNG, JPEG, BMP, GIF, WebP and PPM, and the
-    colours of a palette, are not in the shape.
+    Only the header is read. The shape does not include the channels of PNG, JPEG, BMP, GIF,
+    WebP and PPM, nor the colours of a palette.
 
     Raises
     ------
     InputError
-        As `read_image`.
+        See `read_image`.
     """
     return decode_file(Path(path), decoded_shape)
 
 
 def image_suffix(image: Pixels) -> str:
-    """Return the suffix that `write_image` needs: ``.tif`` for HU and floats, else ``.png``."""
+    """Return the suffix for `write_image`: ``.tif`` for HU and floats, else ``.png``."""
     return ".tif" if image.dtype.kind in "if" else ".png"
 
 
 def write_image(path: Path, image: Pixels) -> None:
-    """Write an image in its own values, as PNG or zlib-compressed TIFF, atomically.
+    """Write an image with its own values, as PNG or zlib-compressed TIFF, atomically.
 
     Parameters
     ----------
     path
-        Ends in .png or .tif, as `image_suffix` says.
+        File that ends in .png or .tif; see `image_suffix`.
     image
         (H, W) uint8 or uint16, or (H, W, 3) uint8 to .png; (H, W) int16 or
         float32 to .tif.
@@ -134,9 +134,9 @@ def write_image(path: Path, image: Pixels) -> None:
     Raises
     ------
     InputError
-        If the suffix, the shape or the dtype does not fit.
+        If the suffix, the shape or the dtype is not supported.
     OSError
-        If the file cannot be written; a former file stays whole.
+        If the file cannot be written; an existing file is then unchanged.
     """
     path = Path(path)
     known = {(2, "u1"), (2, "u2"), (3, "u1"), (2, "i2"), (2, "f4")}
@@ -159,16 +159,16 @@ def write_labels(path: Path, labels: NDArray[Any]) -> None:
     Parameters
     ----------
     path
-        Ends in .png, .tif or .tiff.
+        File that ends in .png, .tif or .tiff.
     labels
         (H, W), or (Z, H, W) for TIFF; bool or integers from 0 to 255.
 
     Raises
     ------
     InputError
-        If the suffix, the shape or a value does not fit.
+        If the suffix, the shape or a value is not supported.
     OSError
-        If the file cannot be written; a former file stays whole.
+        If the file cannot be written; an existing file is then unchanged.
     """
     path = Path(path)
     if labels.dtype.kind not in "bui" or ((labels < 0) | (labels > 255)).any():
@@ -207,7 +207,7 @@ def _require(path: Path) -> None:
 
 
 def decode_file(path: Path, decoder: Callable[[Path], Decoded]) -> Decoded:
-    """Return what a decoder makes of a file; InputError if there is none, or it is broken."""
+    """Check that a file exists, and decode it; InputError if it is missing or broken."""
     _require(path)
     expected = f"a whole {file_suffix(path)} image"
     with without_warnings(), as_input_error(path, expected):
@@ -215,7 +215,7 @@ def decode_file(path: Path, decoder: Callable[[Path], Decoded]) -> Decoded:
 
 
 def plain_numbers(pixels: Pixels, path: Path) -> Pixels:
-    """Return numbers in native byte order; InputError for anything else and empty arrays."""
+    """Convert to real numbers in native byte order; InputError if impossible or empty."""
     if pixels.dtype.kind == "b":
         pixels = pixels.astype(np.uint8)
     if pixels.dtype.kind not in "uif":

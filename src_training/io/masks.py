@@ -1,4 +1,4 @@
-"""Reading masks: which numbers of a file are its labels, and how they are spread."""
+"""Reading masks: extracting the labels from a file, and analysing their values."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,31 +19,41 @@ from src_training.io.images import decode_file, plain_numbers
 
 _LOSSY = frozenset({".jpg", ".jpeg"})
 _LOSSY_TIFF = frozenset({6, 7, 33007, 34892, 50002})
-"""Compressions of a TIFF by JPEG and JPEG XL."""
+"""TIFF compressions of JPEG and JPEG XL."""
 
 _BINS = 256
+"""Number of distinct fractions above which they are binned."""
+
 _COLOURS = 5
+"""Maximum number of colours that an error lists."""
+
 _GREY = 16
-"""Differences of channels up to which a lossy file is grey."""
+"""Maximum difference of channels at which a lossy file is grey."""
 
 _ZONE, _NOISE = 1 / 8, 1 / 32
+"""Distance to one of two values, as a share of their difference, that may be noise: with many
+distinct values, and with few."""
+
 _EDGE, _BLOCK = 7, 17
+"""Width in pixels of the neighbourhood of an edge, and of the JPEG blocks next to it."""
+
 _UNCLEAR = 0.1
+"""Maximum share of marked pixels that are neither noise nor edges in a mask of two values."""
 
 
 @dataclass(frozen=True)
 class MaskValues:
-    """Numbers of a mask and how many pixels have each.
+    """The distinct values of a mask, and their numbers of pixels.
 
     Attributes
     ----------
     values, counts
-        Distinct numbers, rising, and pixels of each. Of many fractions the lowest, the
-        highest, and the middles of bins between them.
+        Distinct values, ascending, and number of pixels of each. Many fractions are binned, into
+        the lowest, the highest, and the centres of bins between them.
     lossy
-        Whether the file's compression changes numbers.
+        Whether the compression of the file changes values.
     part
-        Where in the file they are, if not in its grey values: such as ``alpha channel``.
+        Part of the file that contains the labels, such as ``alpha channel``; empty for grey values.
     """
 
     values: tuple[float, ...]
@@ -53,7 +63,7 @@ class MaskValues:
 
     @classmethod
     def of(cls, labels: NDArray[Any], lossy: bool = False, part: str = "") -> "MaskValues":
-        """Count the numbers of an array.
+        """Count the distinct values of an array.
 
         Examples
         --------
@@ -79,21 +89,21 @@ def read_mask(path: Path) -> NDArray[Any]:
     Parameters
     ----------
     path
-        As for `read_image`.
+        See `read_image`.
 
     Returns
     -------
     ndarray
         (H, W) or (Z, H, W): grey values, or the indices of a coloured palette; whole
-        numbers as integers. A colour file whose channels are equal is grey; one of black
-        and one other colour is 0 and 1. The alpha channel counts where the colours hold
-        one value.
+        numbers as integers. A colour file with equal channels is grey; one of black
+        and a single other colour becomes 0 and 1. The alpha channel contains the labels if all
+        colours are the same.
 
     Raises
     ------
     InputError
-        As `read_image`; also if there are several colours, or if colours and alpha
-        channel both hold labels.
+        See `read_image`; also if there are several colours, or if both colours and alpha
+        channel contain labels.
 
     Examples
     --------
@@ -109,14 +119,14 @@ def read_mask(path: Path) -> NDArray[Any]:
 
 
 def read_mask_values(path: Path) -> tuple[NDArray[Any], MaskValues]:
-    """Read the labels of a mask file with their counts; further as `read_mask`."""
+    """Read the labels of a mask file, and count their values; see `read_mask`."""
     with memory_of(path, "a smaller mask"):
         labels, part = _read_part(path)
         return labels, MaskValues.of(labels, is_lossy(path), part)
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether a file's format changes the numbers that are stored in it."""
+    """Whether the compression of a file changes pixel values."""
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         expected = "a whole TIFF"
@@ -129,13 +139,14 @@ def is_lossy(path: Path) -> bool:
 
 
 def field_of_view(stored: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return where a field of view is: of two values the pixels that are not 0.
+    """Binarise a stored field of view.
 
-    Of more values, as compression and grey edges make them, those above half of the highest.
+    With two values, these are the pixels that are not 0; with more, as from compression or grey
+    edges, the pixels above half of the highest value.
     """
     highest = stored.max()
-    two = ((stored == 0) | (stored == highest)).all()
-    return np.asarray(stored != 0 if two else stored > highest / 2)
+    two_values = ((stored == 0) | (stored == highest)).all()
+    return np.asarray(stored != 0 if two_values else stored > highest / 2)
 
 
 def _read_part(path: Path) -> tuple[NDArray[Any], str]:
@@ -153,21 +164,28 @@ def _read_part(path: Path) -> tuple[NDArray[Any], str]:
 
 
 def one_channel(stored: Pixels, path: object, lossy: bool = False) -> tuple[Pixels, str]:
-    """Return the labels of grey or colours (..., C), perhaps with alpha, and where they are.
+    """Reduce grey or colour channels (..., C), perhaps with alpha, to one channel of labels.
 
     Parameters
     ----------
     stored
-        C is 2 (grey and alpha), 3 or 4.
+        Pixels with C = 2 (grey and alpha), 3 or 4.
     path
-        The file, as sentences name it.
+        Name of the file for errors.
     lossy
-        Whether channels that are nearly equal are grey.
+        Whether nearly equal channels count as grey.
+
+    Returns
+    -------
+    ndarray
+        The labels.
+    str
+        The part of the file that they are from; see `MaskValues.part`.
 
     Raises
     ------
     InputError
-        If there are several colours, or colours and alpha both hold labels.
+        If there are several colours, or both colours and alpha contain labels.
     """
     bands = stored.shape[-1]
     colours, alpha = (stored, None) if bands == 3 else (stored[..., :-1], stored[..., -1])
@@ -200,15 +218,15 @@ def _format_colour(colour: Sequence[Any] | Pixels) -> str:
 
 
 def _count_colours(colours: Pixels) -> str:
-    """Such as ``3 colors: (0, 0, 0) 900 px, (255, 0, 0) 50 px, …``, the most frequent first."""
-    found, counts = np.unique(colours.reshape(-1, colours.shape[-1]), axis=0, return_counts=True)
+    """Text such as ``3 colors: (0, 0, 0) 900 px, (255, 0, 0) 50 px, …``, most frequent first."""
+    unique, counts = np.unique(colours.reshape(-1, colours.shape[-1]), axis=0, return_counts=True)
     most = np.argsort(-counts, kind="stable")[:_COLOURS]
-    listed = ", ".join(f"{_format_colour(found[i])} {counts[i]:,} px" for i in most)
-    return f"{len(found):,} colors: {listed}{', …' if len(found) > _COLOURS else ''}"
+    listed = ", ".join(f"{_format_colour(unique[i])} {counts[i]:,} px" for i in most)
+    return f"{len(unique):,} colors: {listed}{', …' if len(unique) > _COLOURS else ''}"
 
 
 def _numbers(labels: Pixels, path: Path) -> NDArray[Any]:
-    """Whole numbers as int32, fractions as they are; InputError for NaN and what is too large."""
+    """Convert whole floats to int32, keep fractions; InputError for NaN and large values."""
     if not np.isfinite(labels).all():
         raise InputError(f"{path} has values that are NaN or infinite; expected labels")
     if np.abs(labels).max() >= 2**31:
@@ -221,7 +239,7 @@ def _numbers(labels: Pixels, path: Path) -> NDArray[Any]:
 
 
 def is_two_valued(labels: NDArray[Any], low: float, high: float, many: bool) -> bool:
-    """Whether all that lies between two values is noise beside edges, or an edge itself.
+    """Whether all values between two values are edges, or noise near edges.
 
     A value between them that covers an area is a class of its own.
 
@@ -230,10 +248,10 @@ def is_two_valued(labels: NDArray[Any], low: float, high: float, many: bool) -> 
     labels
         (H, W) or (Z, H, W).
     low, high
-        Of all masks that are read alike.
+        The two values, which are those of all masks of a domain.
     many
-        Whether there are so many values that they are no classes, or a lossy
-        compression made them: noise may then be larger.
+        Whether more noise is allowed, because there are too many values for classes, or the
+        compression is lossy.
     """
     zone, noise = (_ZONE, _NOISE) if many else (_NOISE, 0.0)
     marked = unclear = edges = off = highs = 0
@@ -253,9 +271,9 @@ def is_two_valued(labels: NDArray[Any], low: float, high: float, many: bool) -> 
             highs + int(bright.sum()),
         )
     if highs == 0:
-        # Without an edge there is no noise: low numbers alone are other labels.
-        whole = labels.dtype.kind in "bui"
-        return labels.max() <= low if whole else marked == 0
+        # Without edges there is no noise near them, so intermediate values are other labels.
+        is_integer = labels.dtype.kind in "bui"
+        return labels.max() <= low if is_integer else marked == 0
     rims, blocks = (3, 8) if many else (1, 2)
     return unclear <= _UNCLEAR * marked and edges <= rims * highs and off <= blocks * highs
 
@@ -266,16 +284,16 @@ def _grow(region: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
 
 
 def is_piecewise_constant(labels: NDArray[Any]) -> bool:
-    """Whether neighbours mostly have one value, as in labels and not in pictures."""
+    """Whether neighbouring pixels mostly have the same value, as in labels but not in images."""
     left, right = labels[..., :-1], labels[..., 1:]
     marked = (left != 0) | (right != 0)
     return bool((left == right)[marked].mean() >= 0.6) if marked.any() else True
 
 
 def object_centers(labels: NDArray[np.integer]) -> dict[int, tuple[float, ...]] | None:
-    """Return the centre of each value but 0, in shares of the sides, if each is one small region.
+    """Return value -> relative centre of its region, for every value except 0.
 
-    None if one of the values is scattered over several regions, or wider than half the image.
+    None if a value has several regions, or one that is wider than half the image.
     """
     centers = dict[int, tuple[float, ...]]()
     connected = np.ones((3,) * labels.ndim, int)

@@ -1,18 +1,18 @@
-"""Names of runs, models, domains and classes as names of files, in any script."""
+"""File names from names of runs, models, domains and classes, in any script."""
 
 import hashlib
 import re
 import unicodedata
 
 LONGEST_NAME = 100
-"""Letters of a name; with a suffix it stays below what file systems take in any script."""
+"""Maximum number of characters of a name, which file systems support in any script."""
 
-# Devices of Windows: a file of such a name, whatever its suffix, cannot be made there.
+# Windows reserves these names of devices, whatever the suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def name_fault(name: str) -> str:
-    """Return why no file or folder should have this name; empty if it may.
+    """Return why a name is not valid for a file or folder; empty if it is valid.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def name_fault(name: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """Return a name that a file may have: the same where it may, else one of its own.
+    """Return a valid file name: the name itself if it is valid, else a unique one derived from it.
 
     Examples
     --------
@@ -50,14 +50,14 @@ def file_name(name: str) -> str:
 
 
 def plain_name(text: str, joint: str = "-") -> str:
-    """Return the letters, marks, digits, ``.``, ``-`` and ``_`` of a text, which may be none.
+    """Reduce a text to letters, marks, digits, ``.``, ``-`` and ``_``; the result may be empty.
 
     Parameters
     ----------
     text
-        What a person typed, or a layer is called.
+        Text from the user, or name of a layer.
     joint
-        What takes the place of everything else between them.
+        Replacement for other characters between them.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV and HTML: the only writers of tables in this package."""
+"""Formatting tables as Markdown, CSV and HTML."""
 
 import csv
 import io
@@ -11,14 +11,14 @@ from src_training.errors import printable
 
 Cell = str | int | float | None
 
-# What Markdown reads as markup inside a line, underscores within a word excepted.
+# Markup of Markdown inside a line; underscores within a word are no markup.
 _MARKUP = re.compile(r"[\\`*<\[\]|~]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
-# What spreadsheets take for the beginning of a formula.
+# Characters that begin a formula in spreadsheets.
 _FORMULA = tuple("=+-@＝＋－＠")
 
 
 def markdown_text(text: str) -> str:
-    r"""Text of one line that Markdown shows as it is: names may hold any character.
+    r"""Escape text for a line of Markdown, which then shows it literally.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def markdown_text(text: str) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table; cells are escaped.
+    """Format the lines of a Markdown table; cells are escaped.
 
     Examples
     --------
@@ -41,10 +41,10 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 
 
 def csv_table(head: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int | None = 9) -> str:
-    r"""CSV text of a table, with lines ended by ``\n``.
+    r"""Format a table as CSV, with ``\n`` after each line.
 
-    Floating-point numbers are rounded to so many significant digits, or to none with None; NaN
-    is left empty. Text that a spreadsheet would compute, such as ``=1+1``, begins with ``'``.
+    Floats are rounded to `digits` significant digits, unless that is None; NaN becomes an empty
+    cell. Text that a spreadsheet would evaluate, such as ``=1+1``, is prefixed with ``'``.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def csv_table(head: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int |
 
 
 def html_text(text: str) -> str:
-    r"""Text that HTML and SVG show as it is, also as the value of an attribute.
+    r"""Escape text for HTML and SVG, including values of attributes.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def html_text(text: str) -> str:
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """HTML of a table; cells are escaped.
+    """Format a table as HTML; cells are escaped.
 
     Examples
     --------

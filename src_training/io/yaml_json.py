@@ -1,4 +1,4 @@
-"""YAML and JSON from files that a stranger may have written: data alone, and not without end."""
+"""Safe parsing of YAML and JSON from untrusted files: plain values only, and of limited size."""
 
 import json
 from typing import Any
@@ -6,33 +6,33 @@ from typing import Any
 import yaml
 
 LONGEST = 2**20
-"""Bytes of YAML; a recipe that excludes ten thousand images has a third of it."""
+"""Maximum size of YAML in bytes; a recipe that excludes ten thousand images needs a third of it."""
 
 LONGEST_JSON = 2**24
-"""Bytes of JSON; a card with a long recipe has a hundredth of it."""
+"""Maximum size of JSON in bytes; a card with a long recipe needs a hundredth of it."""
 
-_DEEPEST, _MOST = 40, 200_000
-_MOST_DIGITS = 400
+_MAX_DEPTH, _MAX_VALUES = 40, 200_000
+_MAX_DIGITS = 400
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
-# That of libyaml is five times as fast, where there is one.
+# The loader of libyaml, which may be missing, is five times as fast.
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Safe):  # type: ignore[misc]  # one of two classes
-    """Plain values; what a tag cannot be made of is a fault of the text."""
+    """Constructs plain values, and raises a `YAMLError` for invalid ones."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         if not isinstance(node, yaml.ScalarNode):
             return super().construct_object(node, deep)
-        if node.tag in _NUMBERS and len(node.value) > _MOST_DIGITS:
+        if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
             raise _fault(f"a number of {len(node.value):,} digits", node.start_mark)
         try:
             return super().construct_object(node, deep)
         except yaml.YAMLError:
             raise
-        except Exception:  # of an impossible date or number, whatever parses it raises
+        except Exception:  # an invalid date or number raises errors of many types
             kind = node.tag.rpartition(":")[2]
             raise _fault(f"{node.value[:40]!r}, which is no {kind}", node.start_mark) from None
 
@@ -42,7 +42,7 @@ def _fault(problem: str, mark: Any) -> yaml.MarkedYAMLError:
 
 
 def _check(text: bytes | str) -> None:
-    """Refuse nesting without end, and aliases that unfold to more values than a recipe can have."""
+    """Refuse deep nesting, and aliases that expand to more values than a recipe can have."""
     values, sizes, within = 0, dict[str | None, int](), list[tuple[str | None, int]]()
     for event in yaml.parse(text, _Safe):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -52,24 +52,24 @@ def _check(text: bytes | str) -> None:
             if anchor is not None:
                 sizes[anchor] = values - before
         elif isinstance(event, yaml.AliasEvent):
-            endless = any(event.anchor == anchor for anchor, _ in within)
-            values += _MOST + 1 if endless else sizes.get(event.anchor, 1)
+            recursive = any(event.anchor == anchor for anchor, _ in within)
+            values += _MAX_VALUES + 1 if recursive else sizes.get(event.anchor, 1)
         elif isinstance(event, yaml.ScalarEvent):
             values += 1
-        if len(within) > _DEEPEST:
-            raise _fault(f"more than {_DEEPEST} levels of fields", event.start_mark)
-        if values > _MOST:
-            raise _fault(f"more than {_MOST:,} values, aliases unfolded,", event.start_mark)
+        if len(within) > _MAX_DEPTH:
+            raise _fault(f"more than {_MAX_DEPTH} levels of fields", event.start_mark)
+        if values > _MAX_VALUES:
+            raise _fault(f"more than {_MAX_VALUES:,} values, aliases unfolded,", event.start_mark)
 
 
 def parse_yaml(text: bytes | str) -> Any:
-    """Return what YAML holds: plain values, lists and mappings.
+    """Parse YAML to plain values, lists and mappings.
 
     Raises
     ------
     yaml.YAMLError
-        If it is no YAML, or is longer, deeper or, aliases unfolded, larger than any recipe; says in
-        which line.
+        If the text is no YAML, or is longer, deeper or, with expanded aliases, larger than any
+        recipe; the message names the line.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def parse_yaml(text: bytes | str) -> Any:
     except yaml.MarkedYAMLError as error:
         if error.problem_mark is None:
             raise
-        # At the end of the text libyaml counts one line more.
+        # At the end of the text, libyaml counts an additional line.
         line = min(error.problem_mark.line + 1, len(text.splitlines()))
         raise yaml.YAMLError(f"{error.problem} in line {line}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -92,13 +92,13 @@ def parse_yaml(text: bytes | str) -> Any:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Return what JSON holds.
+    """Parse JSON.
 
     Raises
     ------
     ValueError
-        If it is no JSON, is nested without end, has a number of thousands of digits, or is longer
-        than `LONGEST_JSON`.
+        If the text is no JSON, is nested too deeply, has a number of thousands of digits, or is
+        longer than `LONGEST_JSON`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What every decoder of image files shares: errors, memory, orientation and palettes."""
+"""Common functions of image decoders: errors, memory, orientation and palettes."""
 
 import logging
 import threading
@@ -18,12 +18,12 @@ from src_training.errors import InputError, memory_of
 Pixels = NDArray[Any]
 
 NARROWEST = 8
-"""Of a grey stack (Z, H, W) the least width: a shorter last axis is one of channels."""
+"""Minimum width of a grey stack (Z, H, W); a shorter last axis is an axis of channels."""
 
 ORIENTATION_TAG = 274
-"""Of EXIF and TIFF."""
+"""Number of the orientation tag of EXIF and TIFF."""
 
-# By the orientation tag of EXIF and TIFF: whether to transpose, then to flip rows and columns.
+# Orientation tag -> whether to transpose, then whether to flip rows and columns.
 _UPRIGHT = {
     2: (False, False, True),
     3: (False, True, True),
@@ -34,50 +34,50 @@ _UPRIGHT = {
     8: (True, True, False),
 }
 
-# What these log about a broken file, they raise too: one sentence is enough.
+# These libraries log errors that they also raise; silence the log.
 _DECODING = ContextVar("decoding", default=False)
 for _library in ("tifffile", "nibabel.global"):
     logging.getLogger(_library).addFilter(lambda _record: not _DECODING.get())
 
 
-_SILENT = threading.Lock()
+_WARNINGS_LOCK = threading.Lock()
 _silent_decoders = 0
-_silencer = warnings.catch_warnings()
+_catcher = warnings.catch_warnings()
 
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Silence the warnings of decoders, also where several threads read at once.
+    """Silence the warnings of decoders, including those in several threads at once.
 
-    `warnings.catch_warnings` alone puts back the filters of whichever thread began first:
-    here the first thread that decodes silences, and the last one restores.
+    `warnings.catch_warnings` is not thread-safe: it could restore the filters while another
+    thread still decodes. Here the first thread sets the filters, and the last one restores them.
     """
-    global _silent_decoders, _silencer
-    with _SILENT:
+    global _silent_decoders, _catcher
+    with _WARNINGS_LOCK:
         if _silent_decoders == 0:
-            _silencer = warnings.catch_warnings()
-            _silencer.__enter__()
+            _catcher = warnings.catch_warnings()
+            _catcher.__enter__()
             warnings.simplefilter("ignore")
         _silent_decoders += 1
     try:
         yield
     finally:
-        with _SILENT:
+        with _WARNINGS_LOCK:
             _silent_decoders -= 1
             if _silent_decoders == 0:
-                _silencer.__exit__(None, None, None)
+                _catcher.__exit__(None, None, None)
 
 
 @contextmanager
 def as_input_error(what: object, expected: str) -> Iterator[None]:
-    """Raise whatever a decoder raises on a broken file as one `InputError`.
+    """Convert all exceptions that a decoder raises for a broken file to `InputError`.
 
     Parameters
     ----------
     what
-        The file, as the sentence names it.
+        Name of the file for the message.
     expected
-        What it should have been, such as ``a whole .png image``.
+        Expected kind of file, such as ``a whole .png image``.
 
     Examples
     --------
@@ -94,8 +94,8 @@ NIfTI file
             yield
     except InputError:
         raise
-    except Exception as error:  # decoders raise anything on a broken file: zlib, struct, Syntax...
-        # The key that a decoder looked up in vain says nothing about the file.
+    except Exception as error:  # decoders raise many types of errors: zlib, struct, Syntax...
+        # The message of a LookupError is a missing key, which does not describe the file.
         reason = "" if isinstance(error, LookupError) else " ".join(str(error).split())
         raise InputError(
             f"{what} cannot be read ({reason or 'it is broken'}); expected {expected}"
@@ -105,19 +105,19 @@ NIfTI file
 
 
 def require_memory(path: object, what: str, numbers: int, itemsize: int) -> None:
-    """Check that so many numbers fit twice: decoded, and as an array.
+    """Check that there is memory for two copies of the numbers: decoded, and as an array.
 
     Parameters
     ----------
     path, what
-        The file, and what of it is to be read, such as ``10 × 10 px``; both for the sentence.
+        Name of the file, and description of its content such as ``10 × 10 px``, for the message.
     numbers, itemsize
-        How many, and bytes of each.
+        Number of values, and bytes of each.
 
     Raises
     ------
     InputError
-        If they take more memory than is free.
+        If they need more memory than is free.
     """
     needed, free = 2 * itemsize * numbers, psutil.virtual_memory().available
     if needed > free:
@@ -133,14 +133,14 @@ def is_turned(orientation: int) -> bool:
 
 
 def upright(pixels: Pixels, orientation: int, rows: int = 0) -> Pixels:
-    """Turn and mirror pixels as their orientation tag says, as every viewer does.
+    """Rotate and flip pixels according to their orientation tag, as viewers do.
 
     Parameters
     ----------
     pixels
-        Its axes `rows` and `rows` + 1 are rows and columns.
+        Array whose axes `rows` and `rows` + 1 are rows and columns.
     orientation
-        Of EXIF and TIFF, 1 to 8; others change nothing.
+        Value of the orientation tag, 1 to 8; other values change nothing.
     rows
         See `pixels`.
     """
@@ -151,9 +151,9 @@ def upright(pixels: Pixels, orientation: int, rows: int = 0) -> Pixels:
 
 
 def resolve_palette(indices: Pixels, palette: NDArray[np.uint8], labels: bool) -> Pixels:
-    """Return colours of palette indices; for labels the indices, or grey values of a grey palette.
+    """Return the colours of palette indices; for labels the indices, or the grey values.
 
-    GIF masks exist whose index 0 is white: the values of a grey palette count, not its order.
+    Labels take the values of a grey palette, because there are GIF masks whose index 0 is white.
     """
     if not labels:
         return np.asarray(palette[indices])
@@ -162,7 +162,7 @@ def resolve_palette(indices: Pixels, palette: NDArray[np.uint8], labels: bool) -
 
 
 def file_suffix(path: Path) -> str:
-    """Return the suffix that says how a file is read, in lower case.
+    """Return the suffix that determines the decoder, in lower case.
 
     Examples
     --------

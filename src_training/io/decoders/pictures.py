@@ -1,4 +1,4 @@
-"""PNG, JPEG and the other pictures that Pillow decodes."""
+"""PNG, JPEG and other formats, decoded by Pillow."""
 
 import gzip
 import io
@@ -26,12 +26,14 @@ PICTURE_SUFFIXES = frozenset(
 )
 
 _PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP")
-_LONGEST_HEADER = 4096
+_MAX_HEADER = 4096
+"""Maximum size of the header of a PPM in bytes."""
+
 _GREY_MODES = frozenset({"1", "L", "I", "I;16", "I;16B", "I;16L", "F"})
 
 
 def read_picture(path: Path, labels: bool) -> Pixels:
-    """Decode a picture; parameters as `decode` has them. Frames of a GIF or PNG are slices."""
+    """Decode a picture; see `decode` for parameters. Frames of a GIF, PNG or WebP are slices."""
     with _open_picture(path) as picture:
         numbers = math.prod(picture.size) * _frame_count(picture) * len(picture.getbands())
         depth = 4 if picture.mode in ("I", "F", "P") else 2
@@ -43,7 +45,7 @@ def read_picture(path: Path, labels: bool) -> Pixels:
 
 
 def picture_shape(path: Path) -> tuple[int, ...]:
-    """Return the size of what `read_picture` returns, from the header alone."""
+    """Return the size of the result of `read_picture` from the header alone."""
     with _open_picture(path) as picture:
         frames = _frame_count(picture)
         height, width = picture.height, picture.width
@@ -55,17 +57,17 @@ def picture_shape(path: Path) -> tuple[int, ...]:
 def _open_picture(path: Path) -> Image.Image:
     """Open a picture of any size.
 
-    `PIL.Image.open` refuses large ones by a limit that belongs to the whole process, and other
-    plugins may rely on it: what decides here is the memory that is free.
+    `PIL.Image.open` refuses large pictures by a limit of the whole process, which other
+    plugins may rely on. Here `require_memory` checks the free memory instead.
     """
     Image.preinit()
     import_module("PIL.WebPImagePlugin")  # not among the formats of `preinit`
     packed = file_suffix(path) == ".ppm.gz"
     with gzip.open(path) if packed else path.open("rb") as file:
-        prefix = file.read(_LONGEST_HEADER if packed else 16)
+        prefix = file.read(_MAX_HEADER if packed else 16)
         source: Any = str(path)
         if packed:
-            # A small file may unpack to any size: no more is read than its header speaks of.
+            # A small file can expand to any size, so read only as much as its header declares.
             source = io.BytesIO(prefix + file.read(_packed_bytes(prefix, path) - len(prefix)))
     for name in _PICTURE_FORMATS:
         factory, accept = Image.OPEN[name]
@@ -75,11 +77,11 @@ def _open_picture(path: Path) -> Image.Image:
 
 
 def _packed_bytes(prefix: bytes, path: Path) -> int:
-    """Bytes of a packed PPM at most; each number of a plain one takes six and a blank."""
+    """Maximum size of an unpacked PPM; a number takes up to six characters and a blank."""
     picture = PpmImagePlugin.PpmImageFile(io.BytesIO(prefix), str(path))
     numbers = math.prod(picture.size) * len(picture.getbands())
     require_memory(path, format_size((picture.height, picture.width)), numbers, 2)
-    return _LONGEST_HEADER + 7 * numbers
+    return _MAX_HEADER + 7 * numbers
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -87,7 +89,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _frame_count(picture: Image.Image) -> int:
-    # An MPO is one photograph with its previews; GIF and APNG frames are slices.
+    # An MPO is a single photograph with previews; frames of GIF, APNG and WebP are slices.
     return getattr(picture, "n_frames", 1) if picture.format in ("GIF", "PNG", "WEBP") else 1
 
 
@@ -101,8 +103,8 @@ def _frame(picture: Image.Image, labels: bool) -> Pixels:
         return np.asarray(picture)
     if picture.mode in ("LA", "La"):
         return np.asarray(picture)[..., slice(None) if labels else 0]
-    # Premultiplied colours have no direct way to RGB.
-    whole = picture.convert("RGBA") if picture.mode in ("PA", "RGBa") else picture
-    if labels and whole.mode == "RGBA":
-        return np.asarray(whole)
-    return np.asarray(whole.convert("RGB"))
+    # Pillow cannot convert these modes to RGB directly.
+    converted = picture.convert("RGBA") if picture.mode in ("PA", "RGBa") else picture
+    if labels and converted.mode == "RGBA":
+        return np.asarray(converted)
+    return np.asarray(converted.convert("RGB"))

@@ -1,4 +1,4 @@
-"""The decoder of each suffix: Pillow, tifffile, NumPy and zarr behind one function."""
+"""Choosing the decoder of a file by its suffix: Pillow, tifffile, NumPy or zarr."""
 
 import math
 from pathlib import Path
@@ -14,26 +14,26 @@ IMAGE_SUFFIXES = PICTURE_SUFFIXES | TIFF_SUFFIXES | {".npy", ".zarr"}
 
 
 def decode(path: Path, labels: bool) -> Pixels:
-    """Decode a file as it is stored; images without their alpha channel.
+    """Decode a file with its stored values.
 
     Parameters
     ----------
     path
-        Its suffix, one of `IMAGE_SUFFIXES`, chooses the decoder.
+        File with one of `IMAGE_SUFFIXES`, which determines the decoder.
     labels
-        Return palette indices (grey values where the palette is grey) instead of colours,
-        and the alpha channel, if there is one, as the last.
+        Whether to return palette indices (or grey values of a grey palette) instead of colours,
+        and to keep an alpha channel, as the last channel.
 
     Raises
     ------
     Exception
-        Of any kind, from the decoders, if the file is broken.
+        Of any type, from the decoders, if the file is broken.
     """
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         return read_tiff(path, labels)
     if suffix == ".npy":
-        # Mapped first, so that a short file fails before memory is allocated for it.
+        # Memory-mapping fails for a truncated file before memory is allocated.
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
         require_memory(path, f"of shape {stored.shape}", stored.size, stored.itemsize)
         return np.array(stored)
@@ -46,7 +46,7 @@ def decode(path: Path, labels: bool) -> Pixels:
 
 
 def decoded_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of what `decode` returns, from the header alone; raises as it does."""
+    """Return the shape of the result of `decode` from the header alone; raises as `decode`."""
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         return tiff_shape(path)

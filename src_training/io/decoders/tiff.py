@@ -26,7 +26,7 @@ _COLOUR_MODES = {
     tifffile.PHOTOMETRIC.SEPARATED: ("CMYK", 4),
     tifffile.PHOTOMETRIC.YCBCR: ("YCbCr", 3),
 }
-# The decoders of these turn YCbCr into RGB themselves.
+# The decoders of these compressions convert YCbCr to RGB themselves.
 _JPEG = (
     tifffile.COMPRESSION.OJPEG,
     tifffile.COMPRESSION.JPEG,
@@ -36,7 +36,7 @@ _JPEG = (
 
 
 def read_tiff(path: Path, labels: bool) -> Pixels:
-    """Decode the image of a TIFF, see `main_series`; parameters as `decode` has them."""
+    """Decode the main image of a TIFF (see `main_series`); see `decode` for parameters."""
     with tifffile.TiffFile(path) as file:
         series = main_series(file)
         page = series.keyframe
@@ -55,7 +55,7 @@ def read_tiff(path: Path, labels: bool) -> Pixels:
 
 
 def tiff_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of what `read_tiff` returns, from the header alone."""
+    """Return the shape of the result of `read_tiff` from the header alone."""
     with tifffile.TiffFile(path) as file:
         series = main_series(file)
         order = _channels_last(series.axes)
@@ -67,13 +67,13 @@ def tiff_shape(path: Path) -> tuple[int, ...]:
 
 
 def main_series(file: tifffile.TiffFile) -> Any:
-    """Return the first series that is no preview: that is not marked as of reduced resolution."""
-    whole = (series for series in file.series if not series.keyframe.is_reduced)
-    return next(whole, file.series[0])
+    """Return the first series that is not marked as a preview of reduced resolution."""
+    full = (series for series in file.series if not series.keyframe.is_reduced)
+    return next(full, file.series[0])
 
 
 def series_notes(path: Path) -> tuple[str, ...]:
-    """Return which of several images of a TIFF is read; nothing of one, or of another format."""
+    """Return a note on which of several images of a TIFF is read; empty for other files."""
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return ()
     with without_warnings(), as_input_error(path, "a whole TIFF"), tifffile.TiffFile(path) as file:
@@ -89,8 +89,8 @@ def series_notes(path: Path) -> tuple[str, ...]:
 def black_is_zero(pixels: Pixels, page: Any) -> Pixels:
     """Return the pixels of a TIFF page with high values bright.
 
-    Where the page stores white as zero (MINISWHITE), booleans and unsigned
-    integers are inverted, as every viewer does; other numbers stay.
+    If the page stores white as zero (MINISWHITE), booleans and unsigned
+    integers are inverted, as viewers do; other dtypes do not change.
     """
     if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE or pixels.dtype.kind not in "bu":
         return pixels
@@ -99,7 +99,7 @@ def black_is_zero(pixels: Pixels, page: Any) -> Pixels:
 
 
 def tiff_orientation(page: Any) -> int:
-    """Return the orientation tag of a TIFF page, 1 where there is none."""
+    """Return the orientation tag of a TIFF page; 1 if there is none."""
     tag = page.tags.get(ORIENTATION_TAG)
     return int(tag.value) if tag is not None else 1
 
@@ -109,14 +109,14 @@ def _channels_last(axes: str) -> list[int]:
 
 
 def _colour_axis(axes: str, length: int) -> tuple[int, ...]:
-    """Return the last axis after decoding: none for grey with alpha, 3 for RGBA and CMYK."""
+    """Return the last axis after decoding: no axis for grey with alpha, 3 for RGBA and CMYK."""
     if "S" not in axes or length not in (2, 4):
         return (length,)
     return (3,) if length == 4 else ()
 
 
 def _as_grey_or_rgb(samples: Pixels, page: Any, path: Path, alpha: bool) -> Pixels:
-    """Return grey (...) or RGB (..., 3) of the samples (..., S) of a page, or both with alpha."""
+    """Convert samples (..., S) of a page to grey (...) or RGB (..., 3), optionally with alpha."""
     mode, bands = _COLOUR_MODES.get(page.photometric, ("", 0))
     if mode == "CMYK" or (mode == "YCbCr" and page.compression not in _JPEG):
         if samples.dtype != np.uint8 or samples.shape[-1] != bands:

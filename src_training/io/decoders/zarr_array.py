@@ -1,4 +1,4 @@
-"""Arrays in zarr stores."""
+"""Opening arrays in zarr stores."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ _ZARR_METADATA = (".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json")
 
 
 def open_zarr_array(path: Path, within: str = "") -> Any:
-    """Open a zarr array, whose blosc chunks are measured before they are decoded.
+    """Open a zarr array that checks the size of blosc chunks before they are decoded.
 
     Blosc has no checksum, and its decoder reads beyond the end of a truncated
     chunk without an error.
@@ -24,9 +24,9 @@ def open_zarr_array(path: Path, within: str = "") -> Any:
     Raises
     ------
     InputError
-        If there is a group at that place; when read, if a chunk is truncated.
+        If `path` is a group; on reading, if a chunk is truncated.
     """
-    import zarr  # half a second that only zarr files need
+    import zarr  # takes half a second to import, which only zarr files need
 
     node = zarr.open(store=str(path), path=within, mode="r")
     if not isinstance(node, zarr.Array):
@@ -44,12 +44,12 @@ def _blosc_store(path: Path) -> Any:
         async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
             value = await super().get(key, *arguments, **options)
             if value is not None and key.rpartition("/")[2] not in _ZARR_METADATA:
-                # A chunk's header of 16 bytes ends in the size of the whole chunk.
+                # The last four bytes of a chunk's header of 16 bytes are the size of the chunk.
                 header = value[:16].to_bytes()
-                whole = max(16, int.from_bytes(header[12:], "little"))
-                if len(value) != whole:
+                size = max(16, int.from_bytes(header[12:], "little"))
+                if len(value) != size:
                     raise InputError(
-                        f"{path / key} is a truncated chunk: {len(value)} of {whole} bytes; "
+                        f"{path / key} is a truncated chunk: {len(value)} of {size} bytes; "
                         "expected all of them"
                     )
             return value

@@ -1,1 +1,1 @@
-"""Volumes in and out: NIfTI, DICOM series, TIFF stacks, zarr and OME-Zarr, read lazily."""
+"""Reading volumes lazily, and writing labels: NIfTI, DICOM, TIFF stacks, zarr and OME-Zarr."""

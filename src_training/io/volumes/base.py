@@ -1,4 +1,4 @@
-"""A volume in a file, the axes it lies on, and what a format of volumes is."""
+"""Volumes, their orientation, and the interface of volume formats."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ MILLIMETRES = {
     "nanometer": 1e-6,
     "um": 1e-3,
     "µm": 1e-3,  # micro sign
-    "μm": 1e-3,  # Greek mu, which is written as well
+    "μm": 1e-3,  # Greek mu
     "micron": 1e-3,
     "microns": 1e-3,
     "micrometer": 1e-3,
@@ -31,24 +31,24 @@ MILLIMETRES = {
     "m": 1000.0,
     "meter": 1000.0,
 }
-"""Millimetres in a unit, by its name in OME-XML, OME-Zarr and ImageJ."""
+"""Name of a unit in OME-XML, OME-Zarr or ImageJ -> millimetres."""
 
 # (axis of the RAS+ world, direction along it) of canonical z, y and x.
 _CANONICAL_AXES = ((2, 1), (1, -1), (0, -1))
-# Cosine between two axes of a grid from which it counts as sheared: 0.06 degrees.
+# Cosine between two axes above which a grid counts as sheared: 0.06 degrees off.
 _SHEARED = 1e-3
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """How the axes of a file map to canonical (z, y, x), and back.
+    """Mapping between the axes of a file and canonical (z, y, x).
 
     Attributes
     ----------
     order
-        For z, y and x, the axis of the file that runs along it.
+        Axis of the file that runs along z, y and x.
     flips
-        For z, y and x, whether the file runs the other way.
+        Whether that axis runs in the opposite direction, for z, y and x.
 
     Examples
     --------
@@ -64,31 +64,31 @@ class Orientation:
     flips: tuple[bool, bool, bool] = (False, False, False)
 
     def to_canonical(self, voxels: Any) -> Any:
-        """Return a view (Z, Y, X), or a lazy array, of an array on the file's axes."""
-        return voxels.transpose(self.order)[self._flipped]
+        """Return a view (Z, Y, X), or a lazy array, of an array with the file's axes."""
+        return voxels.transpose(self.order)[self._slices]
 
     def to_source(self, voxels: Any) -> Any:
-        """Return a view on the file's axes of an array (Z, Y, X): `to_canonical` undone."""
-        return voxels[self._flipped].transpose([self.order.index(axis) for axis in range(3)])
+        """Return a view with the file's axes of an array (Z, Y, X); inverts `to_canonical`."""
+        return voxels[self._slices].transpose([self.order.index(axis) for axis in range(3)])
 
     @property
-    def _flipped(self) -> tuple[slice, ...]:
+    def _slices(self) -> tuple[slice, ...]:
         return tuple(slice(None, None, -1 if flipped else 1) for flipped in self.flips)
 
     def spacing(self, source: Spacing) -> Spacing:
-        """Return the spacing (z, y, x) from one in the order of the file's axes."""
+        """Reorder a spacing along the file's axes to (z, y, x)."""
         z, y, x = (source[axis] for axis in self.order)
         return z, y, x
 
     def to_canonical_affine(self, affine: Affine, shape: tuple[int, ...]) -> Affine:
-        """Return the affine, 4 × 4, from canonical indices to the world.
+        """Convert an affine, 4 × 4, to one from canonical indices to the world.
 
         Parameters
         ----------
         affine
             4 × 4, from indices on the file's axes to the world.
         shape
-            (Z, Y, X) of the canonical array.
+            Shape (Z, Y, X) of the canonical array.
         """
         to_file = np.zeros((4, 4))
         to_file[3, 3] = 1
@@ -105,14 +105,14 @@ _LPS = np.array([[0.0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
 
 
 def affine_at(spacing: Spacing, origin: tuple[float, float, float]) -> Affine:
-    """Return the affine, 4 × 4, from (z, y, x) indices to RAS+ of a grid that lies straight.
+    """Return the affine, 4 × 4, from (z, y, x) indices to RAS+ of a grid that is not rotated.
 
     Parameters
     ----------
     spacing
-        (z, y, x) in mm.
+        Spacing (z, y, x) in mm.
     origin
-        Centre of the first voxel: mm up, back and left.
+        Centre of the first voxel in mm up, back and left.
     """
     to_lps = np.diag([*spacing, 1.0])
     to_lps[:3, 3] = origin
@@ -120,12 +120,12 @@ def affine_at(spacing: Spacing, origin: tuple[float, float, float]) -> Affine:
 
 
 def from_lps(affine: Affine) -> Affine:
-    """Return the affine to RAS+ of one to mm up, back and left, 4 × 4, from the same indices."""
+    """Convert an affine, 4 × 4, to mm up, back and left to one to RAS+."""
     return np.asarray(np.linalg.inv(_LPS) @ affine)
 
 
 def orientation_of(affine: Affine) -> Orientation:
-    """Return the orientation nearest to an affine, 4 × 4, from file indices to RAS+ (nibabel)."""
+    """Return the orientation closest to an affine, 4 × 4, from file indices to RAS+ (nibabel)."""
     from nibabel.orientations import io_orientation
 
     runs = {
@@ -143,15 +143,15 @@ def spacing_of(affine: Affine, path: Path) -> Spacing:
     Raises
     ------
     InputError
-        If an axis has no length, or two are not at right angles, as under a
-        tilted gantry; names `path`.
+        If an axis has no length, or two are not at right angles, as with a
+        tilted gantry; the message names `path`.
     """
     columns = affine[:3, :3]
     lengths = np.linalg.norm(columns, axis=0)
     if not np.isfinite(affine).all() or (lengths == 0).any():
-        found = " x ".join(f"{length:g}" for length in lengths)
+        listed = " x ".join(f"{length:g}" for length in lengths)
         raise InputError(
-            f"{path} has an affine with spacing {found}; expected three spacings above 0"
+            f"{path} has an affine with spacing {listed}; expected three spacings above 0"
         )
     cosines = np.abs((columns / lengths).T @ (columns / lengths) - np.eye(3))
     if cosines.max() > _SHEARED:
@@ -166,35 +166,35 @@ def spacing_of(affine: Affine, path: Path) -> Spacing:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A scan whose voxels are read when they are computed.
+    """A volume whose voxels are read lazily.
 
     Attributes
     ----------
     voxels
         Lazy (dask) array (Z, Y, X), chunked by slices of the file: z runs from
         inferior to superior, y from anterior to posterior, x from right to
-        left (the LPS of DICOM). Hounsfield units where the file has a
-        rescale. Computing raises `InputError` where the file is broken.
+        left (the LPS of DICOM). Hounsfield units if the file has a
+        rescale. Computing raises `InputError` if the file is broken.
     spacing
-        (z, y, x) in mm; None where the file has none.
+        Spacing (z, y, x) in mm; None if the file has none.
     path
         File or folder.
     format
         Name of its `VolumeFormat`; empty for arrays that are in no file.
     orientation
-        From the file's axes to canonical ones. TIFF and zarr have none: theirs
-        are taken to be canonical.
+        Mapping of the file's axes to canonical ones. TIFF and zarr record none, and are
+        assumed to be canonical.
     affine
-        4 × 4, from indices on the file's axes to RAS+ in mm; None where the
+        4 × 4, from indices on the file's axes to RAS+ in mm; None if the
         file has none.
     coarser
-        Further levels of a pyramid, (Z', Y', X') each, ever coarser.
+        Further levels of a pyramid, (Z', Y', X') each, from fine to coarse.
     name
-        Name of the channel, where the file holds several.
+        Name of the channel, if the file has several.
     notes
-        What a person should know of how it was read, a sentence each.
+        Notes for the user on how the file was read, one sentence each.
     labels
-        Whether the file says that its voxels are labels.
+        Whether the file declares that its voxels are labels.
     """
 
     voxels: Any
@@ -210,26 +210,26 @@ class Volume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(Z, Y, X)."""
+        """Shape (Z, Y, X)."""
         z, y, x = self.voxels.shape
         return int(z), int(y), int(x)
 
     @property
     def canonical_affine(self) -> Affine | None:
-        """4 × 4, from canonical (z, y, x) indices to RAS+ in mm; None without `affine`."""
+        """Affine, 4 × 4, from canonical (z, y, x) indices to RAS+ in mm; None without `affine`."""
         if self.affine is None:
             return None
         return self.orientation.to_canonical_affine(self.affine, self.shape)
 
     @property
     def world_affine(self) -> Affine | None:
-        """4 × 4, canonical (z, y, x) indices to mm up, back and left; None without `affine`."""
+        """Affine, 4 × 4, from canonical indices to mm up, back and left; None without `affine`."""
         affine = self.canonical_affine
         return None if affine is None else np.asarray(_LPS @ affine)
 
     @property
     def origin(self) -> tuple[float, float, float]:
-        """Centre of the first canonical voxel: mm up, back and left; zeros without `affine`."""
+        """Centre of the first canonical voxel in mm up, back and left; zeros without `affine`."""
         world = self.world_affine
         if world is None:
             return 0.0, 0.0, 0.0
@@ -248,34 +248,34 @@ class Volume:
 
 @dataclass(frozen=True)
 class VolumeFormat:
-    """A file format of volumes: all that the rest of the engine asks about it.
+    """A file format of volumes: the interface for reading them and writing labels.
 
     Attributes
     ----------
     name
-        Key in the registry, and `Volume.format` of what `read` returns.
+        Key in the registry, and `Volume.format` of the volumes that `read` returns.
     suffixes
-        Endings of names, in lower case, with the dot; empty where only the
-        content of a folder marks the format.
+        Suffixes of file names in lower case, with the dot; empty if the format is only
+        recognised by the content of a folder.
     recognises
-        Whether an existing file or folder holds a volume of this format, from
-        its name and header. It never raises: what is broken is refused by `read`.
+        Function that tells from name and header whether a file or folder is a volume of this
+        format. It never raises, and accepts broken files, so that `read` can report the error.
     read
-        Open every channel of a volume lazily, at least one; raises
-        `InputError` if it is broken or no volume.
+        Function that opens every channel of a volume lazily, at least one; raises
+        `InputError` if the file is broken or no volume.
     write_labels
-        Write labels of a volume to a path, atomically and slab by slab; see
-        `write_labels_like`, which has checked their shape and dtype. None
-        where the format is only read.
+        Function that writes labels of a volume atomically and slab by slab; called by
+        `write_labels_like`, which checks their shape and dtype. None
+        if the format is read-only.
     label_suffixes
-        Suffixes that labels of such a volume are written with: that of the
-        volume itself where it is among them, else the first. Empty takes
-        those of the registry's first format.
+        Suffixes for labels of such a volume: that of the
+        volume is used if it is among them, else the first. If empty,
+        those of the first format in the registry are used.
     takes_labels
-        Whether labels may be written to a path that has none of the
-        `suffixes`; None where the suffix alone decides.
+        Function that tells whether labels may be written to a path with none of the
+        `suffixes`; None if only the suffix decides.
     in_domains
-        Whether a domain's ``images/`` and ``masks/`` may hold such volumes.
+        Whether a domain's ``images/`` and ``masks/`` may contain such volumes.
     """
 
     name: str
@@ -288,6 +288,6 @@ class VolumeFormat:
     in_domains: bool = True
 
     def suffix_of(self, path: Path) -> str:
-        """Return the longest of the format's suffixes that a name ends with, or ""."""
+        """Return the longest suffix of the format that a name ends with; empty if there is none."""
         name = path.name.lower()
         return max((each for each in self.suffixes if name.endswith(each)), key=len, default="")

@@ -1,4 +1,4 @@
-"""A DICOM series in a folder or a file: frames sorted along the patient, on one regular grid."""
+"""DICOM series in a folder or a file: frames are sorted by position, and form a regular grid."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -32,35 +32,35 @@ from src_training.io.volumes.dicom_frames import (
 )
 from src_training.io.volumes.lazy import StoredArray, as_dask
 
-# A gap between slices may differ from the median by this share: positions are rounded.
+# Tolerance of gaps between slices relative to the median, because positions are rounded.
 _UNEVEN = 0.1
-# Closer than this, mm, two slices have one position.
+# Distance in mm below which two slices have the same position.
 _SAME = 0.01
-# Headers are rounded: spacings may differ by this share, unit vectors by this much.
+# Tolerances for rounded headers: relative for spacings, absolute for unit vectors.
 _SPACING_TOLERANCE, _DIRECTION_TOLERANCE = 1e-3, 1e-3
 
 
 def read_dicom(path: Path) -> list[Volume]:
-    """Open the one series of a folder, the series of a file, or an enhanced CT or MR.
+    """Open the only series of a folder, the series of a file, or an enhanced CT or MR.
 
-    Slices are sorted along the normal of their plane, whatever the names of
-    their files and their instance numbers. Each slice has its own rescale, as
-    PET needs. What lies beside them on a CD and is no slice (DICOMDIR, reports,
-    localizers, secondary captures without a place in the patient) is left out
+    Slices are sorted along the normal of their plane, not by file names or
+    instance numbers. Each slice has its own rescale, as in
+    PET. Other DICOM files, as on a CD (DICOMDIR, reports,
+    localizers, secondary captures without a position), are left out
     and counted in `Volume.notes`.
 
     Returns
     -------
     list of Volume
-        One, in chunks of one slice: int16 or int32 where every rescale is
-        whole, else float32.
+        One volume, in chunks of one slice: int16 or int32 if every rescale is
+        an integer, else float32.
 
     Raises
     ------
     InputError
-        If there is no slice or more than one series, a slice is missing,
-        double, of another spacing, size or orientation, or has no position;
-        if the gantry was tilted; or if files hold colours.
+        If there is no slice or more than one series; a slice is missing,
+        repeated, of another spacing, size or orientation, or has no position;
+        the gantry was tilted; or files contain colours.
     """
     require("volumes", "DICOM", "pydicom", "nibabel")
     headers = _headers(path)
@@ -105,22 +105,23 @@ class _Frames:
 
     def __getitem__(self, index: tuple[Any, Any, Any]) -> NDArray[np.float64]:
         along, *plane = index
-        wanted = np.arange(len(self.frames))[along]
-        read = [read_pixels(self.frames[each])[tuple(plane)] for each in wanted.ravel()]
-        return read[0] if wanted.ndim == 0 else np.stack(read)
+        indices = np.arange(len(self.frames))[along]
+        slices = [read_pixels(self.frames[each])[tuple(plane)] for each in indices.ravel()]
+        return slices[0] if indices.ndim == 0 else np.stack(slices)
 
 
 def _headers(path: Path) -> dict[Path, Any]:
-    """Headers of the DICOM files of a folder; of a file's series, or of the file if it is one."""
+    """Headers of the DICOM files of a folder, of a file's series, or of a multi-frame file."""
     if path.is_dir():
         return {file: read_header(file) for file in sorted(path.iterdir()) if is_dicom(file)}
-    own = read_header(path)
-    if frame_count(path, own) > 1:
-        return {path: own}
-    beside = _headers(path.parent)
-    series = own.get("SeriesInstanceUID")
+    header = read_header(path)
+    if frame_count(path, header) > 1:
+        return {path: header}
+    series = header.get("SeriesInstanceUID")
     return {
-        file: header for file, header in beside.items() if header.get("SeriesInstanceUID") == series
+        file: other
+        for file, other in _headers(path.parent).items()
+        if other.get("SeriesInstanceUID") == series
     }
 
 
@@ -134,7 +135,7 @@ def _notes(reasons: dict[Path, str]) -> tuple[str, ...]:
 
 
 def _foreign_files(path: Path, headers: Collection[Path]) -> tuple[str, ...]:
-    """What lies beside the slices and is no DICOM file."""
+    """Notes on files in the folder that are no DICOM files."""
     if not path.is_dir():
         return ()
     known = {*headers, *(each for each in path.iterdir() if each.name.upper() == "DICOMDIR")}
@@ -148,20 +149,20 @@ def _one_series(frames: Sequence[Frame], path: Path) -> None:
 
 
 def _one_grid(frames: Sequence[Frame]) -> None:
-    """See that size, spacing and orientation agree with those of most frames."""
+    """Raise InputError unless all frames agree in size, spacing and orientation."""
     usual_size = Counter(frame.size for frame in frames).most_common(1)[0][0]
     spacing = tuple(np.median([frame.spacing for frame in frames], axis=0))
     orientation = tuple(np.median([frame.orientation for frame in frames], axis=0))
     for frame in frames:
-        for name, found, expected, relative, absolute in (
+        for name, actual, expected, relative, absolute in (
             ("size", frame.size, usual_size, 0.0, 0.0),
             ("PixelSpacing", frame.spacing, spacing, _SPACING_TOLERANCE, 0.0),
             ("ImageOrientationPatient", frame.orientation, orientation, 0, _DIRECTION_TOLERANCE),
         ):
-            if not np.allclose(found, expected, rtol=relative, atol=absolute):
+            if not np.allclose(actual, expected, rtol=relative, atol=absolute):
                 raise InputError(
-                    f"{frame.path} has {name} {_listed(found)}; "
-                    f"expected {_listed(expected)} as in the other slices"
+                    f"{frame.path} has {name} {_format_numbers(actual)}; "
+                    f"expected {_format_numbers(expected)} as in the other slices"
                 )
 
 
@@ -171,7 +172,7 @@ def _in_order(frames: Sequence[Frame], path: Path) -> list[Frame]:
     gaps = [b.along - a.along for a, b in pairwise(ordered)]
     usual = float(np.median(gaps)) if gaps else 0.0
     for (before, after), gap in zip(pairwise(ordered), gaps, strict=True):
-        names = _named(before), _named(after)
+        names = _frame_name(before), _frame_name(after)
         if gap < _SAME:
             raise InputError(
                 f"{path} has a duplicate slice, {names[0]} and {names[1]} "
@@ -190,7 +191,7 @@ def _in_order(frames: Sequence[Frame], path: Path) -> list[Frame]:
     return ordered
 
 
-def _named(frame: Frame) -> str:
+def _frame_name(frame: Frame) -> str:
     return f"{frame.path.name}, frame {frame.number + 1}" if frame.number else frame.path.name
 
 
@@ -210,19 +211,20 @@ def _affine(frames: Sequence[Frame]) -> Affine:
 
 
 def _dtype(frames: Sequence[Frame]) -> np.dtype[Any]:
-    """Return the smallest dtype that holds every value a frame can have."""
+    """Return the smallest dtype that can represent every possible value of the frames."""
     rescales = {(frame.bits, frame.signed, frame.slope, frame.intercept) for frame in frames}
     if not all(slope.is_integer() and offset.is_integer() for _, _, slope, offset in rescales):
         return np.dtype(np.float32)
-    reach = []
+    limits = []
     for bits, signed, slope, intercept in rescales:
         ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-        reach += [end * slope + intercept for end in ends]
-    fits = np.iinfo(np.int16)
-    return np.dtype(np.int16 if fits.min <= min(reach) and max(reach) <= fits.max else np.int32)
+        limits += [end * slope + intercept for end in ends]
+    int16 = np.iinfo(np.int16)
+    fits = int16.min <= min(limits) and max(limits) <= int16.max
+    return np.dtype(np.int16 if fits else np.int32)
 
 
-def _listed(numbers: Sequence[float]) -> str:
+def _format_numbers(numbers: Sequence[float]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
 
 

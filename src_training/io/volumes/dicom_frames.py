@@ -1,4 +1,4 @@
-"""Frames of DICOM files: their geometry from guarded header values, and their pixels."""
+"""Frames of DICOM files: validated geometry from the headers, and pixels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ _HEADER = (
 )
 _TEXTS = ("SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "ImageType")
 _COUNTS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
-# Directions are rounded to some digits: this far may their lengths be from 1.
+# Tolerance of the lengths of unit vectors, whose components are rounded.
 _UNIT = 0.01
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
-# Transfer syntaxes that pydicom leaves to plug-ins, by the decoder of imagecodecs.
+# Transfer syntax -> imagecodecs decoder, for those that pydicom has no decoder of its own.
 _DECODERS = {
     "1.2.840.10008.1.2.4.50": "jpeg8_decode",
     "1.2.840.10008.1.2.4.57": "ljpeg_decode",
@@ -58,23 +58,23 @@ class Frame:
     Attributes
     ----------
     path, number
-        The file, and the frame in it, from 0.
+        Path of the file, and index of the frame in it.
     size
-        Rows and columns.
+        Number of rows and columns.
     position
         Centre of the first voxel (x, y, z).
     orientation
         Unit vectors along a row and along a column, (6,).
     spacing
-        Between rows and between columns.
+        Distance between rows, and between columns.
     thickness
-        0 where it is not known.
+        Slice thickness; 0 if unknown.
     slope, intercept
-        From stored values to Hounsfield units.
+        Rescale from stored values to Hounsfield units.
     bits, signed
-        Of the stored values.
+        Number of bits and signedness of the stored values.
     series
-        Its UID.
+        UID of the series.
     """
 
     path: Path
@@ -92,17 +92,17 @@ class Frame:
 
     @property
     def normal(self) -> NDArray[np.float64]:
-        """(3,) at right angles to the plane."""
+        """Normal of the plane, (3,)."""
         return np.cross(self.orientation[:3], self.orientation[3:])
 
     @property
     def along(self) -> float:
-        """Place along the normal, mm."""
+        """Position along the normal in mm."""
         return float(np.asarray(self.position) @ self.normal)
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether a file, whatever its name, has ``DICM`` after 128 bytes, and is no directory."""
+    """Whether a file contains ``DICM`` after 128 bytes, and is no DICOMDIR."""
     if not file.is_file() or file.name.upper() == "DICOMDIR":
         return False
     with file.open("rb") as opened:
@@ -110,7 +110,7 @@ def is_dicom(file: Path) -> bool:
 
 
 def read_header(file: Path) -> Any:
-    """Read what `frames_of` needs of a file; InputError if it, or one of its values, is broken."""
+    """Read the header fields for `frames_of`; InputError if the file or one of them is broken."""
     from pydicom import dcmread
 
     with as_input_error(file, "a DICOM file"):
@@ -121,7 +121,7 @@ def read_header(file: Path) -> Any:
                 header.get(name)
         except InputError:
             raise
-        except Exception:  # pydicom decodes a value when asked for, and raises anything
+        except Exception:  # pydicom decodes values lazily, and raises errors of many types
             expected = "text" if name in _TEXTS else _count_text(_COUNTS.get(name, 1))
             raise InputError(
                 f"{file} has {name} {_text(header, name)}; expected {expected}"
@@ -130,15 +130,15 @@ def read_header(file: Path) -> Any:
 
 
 def frame_count(file: Path, header: Any) -> int:
-    """Return the number of frames of a file, 1 where it does not say."""
+    """Return the number of frames of a file, which is 1 by default."""
     return _whole(header, "NumberOfFrames", file, 1, 2**31, (1,))
 
 
 def why_left_out(header: Any) -> str:
-    """Return why a file is no slice of a volume, such as ``localizer``; empty if it may be one."""
+    """Return why a file is no slice of a volume, such as ``localizer``; empty if it is one."""
     if header.get("Rows") in (None, "") or header.get("Columns") in (None, ""):
         return "no image"
-    if "LOCALIZER" in map(str, _listed(header.get("ImageType"))):
+    if "LOCALIZER" in map(str, _as_list(header.get("ImageType"))):
         return "localizer"
     secondary = str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE)
     if secondary and header.get("ImagePositionPatient") in (None, ""):
@@ -147,24 +147,24 @@ def why_left_out(header: Any) -> str:
 
 
 def frames_of(file: Path, header: Any) -> list[Frame]:
-    """Return the frames of a file: one of a slice, many of an enhanced CT or MR.
+    """Return the frames of a file: one for a slice, several for an enhanced CT or MR.
 
     Raises
     ------
     InputError
-        If it holds colours, or a value is missing or not the numbers that belong there; the
-        sentence names file and field.
+        If the file contains colours, or a field is missing or invalid; the message names file
+        and field.
     """
     kind = header.get("PhotometricInterpretation")
     if kind != "MONOCHROME2":
         raise InputError(f"{file} is {kind}; expected MONOCHROME2")
-    groups = _listed(header.get("PerFrameFunctionalGroupsSequence"))
+    groups = _as_list(header.get("PerFrameFunctionalGroupsSequence"))
     count = frame_count(file, header)
     if count > 1 and len(groups) != count:
         raise InputError(f"{file} holds {count} frames; expected a file for each slice")
     if not groups:
         return [_frame(file, 0, header, header)]
-    shared = _listed(header.get("SharedFunctionalGroupsSequence"))
+    shared = _as_list(header.get("SharedFunctionalGroupsSequence"))
     return [
         _frame(file, number, header, _lookup(header, [group, *shared]))
         for number, group in enumerate(groups)
@@ -172,12 +172,12 @@ def frames_of(file: Path, header: Any) -> list[Frame]:
 
 
 def _lookup(header: Any, groups: Sequence[Any]) -> Callable[[str], Any]:
-    """Find a field in the functional groups of a frame, then in those that all frames share."""
+    """Return a function that looks up a field in functional groups in order, then in the header."""
 
     def get(name: str) -> Any:
         for group in groups:
             for item in group:
-                for inner in _listed(item.value):
+                for inner in _as_list(item.value):
                     if hasattr(inner, "get") and inner.get(name) is not None:
                         return inner.get(name)
         return header.get(name)
@@ -213,13 +213,15 @@ def _frame(file: Path, number: int, header: Any, geometry: Any) -> Frame:
 
 
 def _check_grid(file: Path, orientation: tuple[float, ...], spacing: tuple[float, ...]) -> None:
-    """InputError unless spacings are above 0 and directions of length 1."""
+    """Raise InputError unless spacings are above 0 and directions have length 1."""
     if min(spacing) <= 0:
-        raise InputError(f"{file} has PixelSpacing {_shown(spacing)}; expected 2 numbers above 0")
+        raise InputError(
+            f"{file} has PixelSpacing {_format_numbers(spacing)}; expected 2 numbers above 0"
+        )
     lengths = np.linalg.norm(np.reshape(orientation, (2, 3)), axis=1)
     if np.abs(lengths - 1).max() > _UNIT:
         raise InputError(
-            f"{file} has ImageOrientationPatient {_shown(orientation)}; "
+            f"{file} has ImageOrientationPatient {_format_numbers(orientation)}; "
             "expected two directions of length 1"
         )
 
@@ -232,18 +234,18 @@ def _whole(
     high: int,
     default: tuple[float, ...] | None = None,
 ) -> int:
-    """Return the whole number of a field; InputError unless it is from `low` to `high`."""
-    (found,) = _numbers(header, name, file, 1, default)
-    if not low <= found <= high or found != int(found):
-        raise InputError(f"{file} has {name} {found:g}; expected an integer from {low} to {high}")
-    return int(found)
+    """Return the integer of a field; InputError unless it is from `low` to `high`."""
+    (number,) = _numbers(header, name, file, 1, default)
+    if not low <= number <= high or number != int(number):
+        raise InputError(f"{file} has {name} {number:g}; expected an integer from {low} to {high}")
+    return int(number)
 
 
 def _count_text(count: int) -> str:
     return f"{count} number{'s' * (count > 1)}"
 
 
-def _shown(numbers: Sequence[float]) -> str:
+def _format_numbers(numbers: Sequence[float]) -> str:
     return "\\".join(f"{each:g}" for each in numbers)
 
 
@@ -254,43 +256,43 @@ def _numbers(
     count: int,
     default: tuple[float, ...] | None = None,
 ) -> tuple[float, ...]:
-    """Return the numbers of a field; the default where it is missing or empty.
+    """Return the numbers of a field, or the default if it is missing or empty.
 
-    `holder` is a header, or what looks a field up by name.
+    `holder` is a header, or a function that looks up a field by name.
     """
-    numbers = _count_text(count)
+    expected = _count_text(count)
     try:
         value = holder(name) if callable(holder) else holder.get(name)
-        found = tuple(float(each) for each in _listed(value))
+        numbers = tuple(float(each) for each in _as_list(value))
     except Exception as error:  # values of a functional group are decoded here
         if is_out_of_memory(error):
             raise
         text = _text(holder, name)
-        raise InputError(f"{file} has {name} {text}; expected {numbers}") from None
-    if not found and default is not None:
+        raise InputError(f"{file} has {name} {text}; expected {expected}") from None
+    if not numbers and default is not None:
         return tuple(map(float, default))
-    if not found:
+    if not numbers:
         raise InputError(f"{file} has no {name}; expected every slice to have its position")
-    if len(found) != count or not np.isfinite(found).all():
-        raise InputError(f"{file} has {name} {_shown(found)}; expected {numbers}")
-    return found
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise InputError(f"{file} has {name} {_format_numbers(numbers)}; expected {expected}")
+    return numbers
 
 
 def _text(holder: Any, name: str) -> str:
-    """A value as the file has it, as far as it can be shown."""
+    """The raw value of a field as text, if it can be decoded."""
     try:
         raw = holder.get_item(name).value
     except (AttributeError, KeyError, TypeError):
         return "that is no number"
     parts = [
         each.decode("ascii", "replace") if isinstance(each, bytes) else str(each)
-        for each in _listed(raw)
+        for each in _as_list(raw)
     ]
     return "\\".join(parts).strip(" \0")
 
 
-def _listed(value: Any) -> list[Any]:
-    """A value of any multiplicity as a list; none where it is missing or empty."""
+def _as_list(value: Any) -> list[Any]:
+    """Convert a value of any multiplicity to a list, which is empty for a missing value."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return []
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
@@ -310,7 +312,7 @@ def read_pixels(frame: Frame) -> NDArray[Any]:
 def _decode(frame: Frame) -> NDArray[Any]:
     from pydicom.encaps import get_frame
 
-    data, syntax = _opened(frame.path, frame.path.stat().st_mtime_ns)
+    data, syntax = _read_file(frame.path, frame.path.stat().st_mtime_ns)
     count = int(data.get("NumberOfFrames") or 1)
     if syntax not in _DECODERS:
         pixels = np.asarray(data.pixel_array)
@@ -320,15 +322,15 @@ def _decode(frame: Frame) -> NDArray[Any]:
     packed = get_frame(data.PixelData, frame.number, number_of_frames=count)
     pixels = np.asarray(getattr(imagecodecs, _DECODERS[syntax])(packed))
     if frame.signed and pixels.dtype.kind == "u":
-        # Two's complement of so many bits: the highest is moved to the end and back.
+        # Sign-extend two's complement numbers of `bits` bits by shifting left and back.
         signed = pixels.astype(np.uint32) << (32 - frame.bits)
         return signed.view(np.int32) >> (32 - frame.bits)
     return pixels
 
 
 @lru_cache(maxsize=2)
-def _opened(file: Path, _modified: int) -> tuple[Any, str]:
-    """A file with its pixels: the frames of one are read one after the other."""
+def _read_file(file: Path, _modified: int) -> tuple[Any, str]:
+    """Read a file and its transfer syntax; cached, because a file may have many frames."""
     from pydicom import dcmread
 
     data = dcmread(file)

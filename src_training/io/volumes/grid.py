@@ -1,4 +1,4 @@
-"""The grid that voxels lie on: whether two are one, and labels resampled from one to another."""
+"""Grids of voxels: comparing two grids, and resampling labels from one to another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from src_training.errors import InputError
 from src_training.io.volumes.base import Affine, Volume
 
-# As headers are rounded: spacings relative to each other, directions as cosines.
+# Tolerance for rounded headers: relative for spacings, absolute for cosines of directions.
 _ROUNDED = 1e-3
-# How far apart two corners may lie that are one, in voxels.
+# Maximum distance in voxels of two corners that count as the same.
 _APART = 0.1
 
 
@@ -25,11 +25,11 @@ class Grid:
     shape
         Number of voxels along each axis.
     spacing
-        Length of a voxel along each axis; None where it is not known.
+        Length of a voxel along each axis; None if unknown.
     affine
-        From indices to the world, (n + 1) × (n + 1); None where the place is not known.
+        Affine from indices to the world, (n + 1) × (n + 1); None if unknown.
     unit
-        Of the world.
+        Unit of the world.
 
     Examples
     --------
@@ -47,17 +47,17 @@ class Grid:
 
     @classmethod
     def of_affine(cls, shape: tuple[int, ...], affine: Affine, unit: str = "mm") -> "Grid":
-        """Return the grid whose place is given by an affine; its spacing is that, too."""
+        """Create a grid from an affine, which also gives its spacing."""
         spacing = np.linalg.norm(affine[:-1, :-1], axis=0).tolist()
         return cls(shape, tuple(spacing), affine, unit)
 
     @classmethod
     def of_volume(cls, volume: Volume) -> "Grid":
-        """Return the grid of a volume on canonical axes; the world is mm up, back and left."""
+        """Create the grid of a volume with canonical axes; its world is mm up, back and left."""
         return cls(volume.shape, volume.spacing, volume.world_affine)
 
     def __eq__(self, other: object) -> bool:
-        """Whether every number is the same."""
+        """Whether two grids are exactly equal."""
         if not isinstance(other, Grid) or self.shape != other.shape or self.unit != other.unit:
             return False
         if self.affine is None or other.affine is None:
@@ -65,36 +65,39 @@ class Grid:
         return bool(np.array_equal(self.affine, other.affine))
 
     def differences(self, other: "Grid") -> tuple[str, ...]:
-        """Return what differs beyond rounding, "this against that"; what one lacks is passed over.
+        """Describe the differences beyond rounding, such as "this against that".
 
-        Spacings and the cosines of directions may differ by 1e-3, and one corner of both
+        Properties that one of the grids lacks are not compared. Spacings and the cosines of
+        directions may differ by 1e-3, and one corner of both
         must coincide within a tenth of a voxel.
         """
         if self == other:
-            return ()  # at once: layers are compared each with each
-        found = []
+            return ()  # a fast path, because layers are compared pairwise
+        differences = []
         if self.shape != other.shape:
-            found.append(f"{format_size(self.shape)} against {format_size(other.shape)}")
+            differences.append(f"{format_size(self.shape)} against {format_size(other.shape)}")
         axes = "tzyx"[-len(self.shape) :]
         size, expected = self.spacing, other.spacing
         if size and expected and not np.allclose(size, expected, rtol=_ROUNDED, atol=0):
             here, there = (" × ".join(f"{each:.6g}" for each in one) for one in (size, expected))
             names = " × ".join(axes)
-            found.append(f"spacing {here} {self.unit} against {there} {other.unit} ({names})")
+            differences.append(f"spacing {here} {self.unit} against {there} {other.unit} ({names})")
         if self.affine is None or other.affine is None:
-            return tuple(found)
+            return tuple(differences)
         mine, others = _steps(self.affine), _steps(other.affine)
         if np.abs(mine - others).max() > _ROUNDED:
             angle = np.degrees(np.arccos(np.clip((mine * others).sum(axis=0).min(), -1, 1)))
-            found.append(f"axes up to {angle:.1f} degrees apart")
+            differences.append(f"axes up to {angle:.1f} degrees apart")
         if not _corner_in_common(self, self.affine, other, other.affine):
             here, there = (
                 ", ".join(f"{each:.6g}" for each in np.round(one[:-1, -1], 6) + 0.0)
                 for one in (self.affine, other.affine)
             )
             names = ", ".join(axes)
-            found.append(f"origin ({here}) {self.unit} against ({there}) {other.unit} ({names})")
-        return tuple(found)
+            differences.append(
+                f"origin ({here}) {self.unit} against ({there}) {other.unit} ({names})"
+            )
+        return tuple(differences)
 
 
 def _steps(affine: Affine) -> Affine:
@@ -103,7 +106,7 @@ def _steps(affine: Affine) -> Affine:
 
 
 def _corner_in_common(one: Grid, affine: Affine, other: Grid, other_affine: Affine) -> bool:
-    """Whether a corner is one of both: which of them the headers hold exactly is not known."""
+    """Whether any corner coincides, because headers may store any one of them exactly."""
     ends = np.array(list(np.ndindex((2,) * len(one.shape)))).T
     mine, others = (ends * (np.array(grid.shape) - 1)[:, None] for grid in (one, other))
     back = np.linalg.inv(affine) @ other_affine
@@ -118,11 +121,11 @@ class ResampledMask:
     Attributes
     ----------
     labelled
-        Number of voxels with a label before.
+        Number of labelled voxels before.
     outside
-        How many of them lie outside the new grid.
+        Number of those that are outside the new grid.
     lost
-        Labels that are in no voxel any more.
+        Labels that no longer have a voxel.
     """
 
     labelled: int
@@ -130,7 +133,7 @@ class ResampledMask:
     lost: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        """Text that goes on after "the mask is": resampled how, and what was lost."""
+        """Describe the resampling, as the continuation of "the mask is"."""
         share = 100 * self.outside / max(1, self.labelled)
         text = "resampled to the grid of the image (nearest neighbour); "
         text += f"{self.outside:,} of {self.labelled:,} labelled voxels ({share:.1f} %) lay outside"
@@ -140,21 +143,21 @@ class ResampledMask:
 def resample_labels(
     labels: NDArray[np.integer], grid: Grid, onto: Grid, what: str
 ) -> tuple[NDArray[np.integer], ResampledMask]:
-    """Resample labels to another grid of the same world, nearest neighbour.
+    """Resample labels to another grid of the same world by nearest neighbour.
 
     Parameters
     ----------
     labels
-        On `grid`.
+        Labels on `grid`.
     grid, onto
-        Both with an affine.
+        Old and new grid, both with an affine.
     what
-        Names the labels in a sentence.
+        Name of the labels for errors.
 
     Raises
     ------
     InputError
-        If the place of one is not known, or no label is left.
+        If a grid has no affine, or no label remains.
     """
     from scipy import ndimage
 
@@ -170,27 +173,26 @@ def resample_labels(
         back[:-1, -1],
         output_shape=onto.shape,
         order=0,
-        mode="grid-constant",  # "constant" would drop what lies half a voxel beyond a centre
+        mode="grid-constant",  # "constant" would drop voxels up to half a voxel beyond the border
     )
     labelled = int(np.count_nonzero(labels))
     outside = labelled - _count_inside(labels, np.asarray(np.linalg.inv(back)), onto.shape)
-    found = ResampledMask(labelled, outside, _lost(labels, resampled))
     if labelled and not resampled.any():
         raise InputError(
-            f"{what} is empty on the grid of its image: {found.outside:,} of {found.labelled:,} "
+            f"{what} is empty on the grid of its image: {outside:,} of {labelled:,} "
             "labelled voxels lie outside it; expected both in one space"
         )
-    return resampled, found
+    return resampled, ResampledMask(labelled, outside, _lost(labels, resampled))
 
 
 def _count_inside(labels: NDArray[Any], affine: Affine, shape: tuple[int, ...]) -> int:
-    """Count labelled voxels whose centre lies in a grid, by the affine to its indices."""
+    """Count labelled voxels whose centre is in a grid, given the affine to its indices."""
     count, ends = 0, np.array(shape) - 0.5
-    for first, part in enumerate(labels):  # slice by slice: positions take 24 bytes each
+    for first, part in enumerate(labels):  # slice by slice, as positions need 24 bytes each
         positions = np.argwhere(part)
-        there = positions @ affine[:-1, 1:-1].T + affine[:-1, 0] * first + affine[:-1, -1]
-        # Rounding must not push what lies on the very edge out.
-        count += int(((there > -0.5 - 1e-6) & (there < ends + 1e-6)).all(axis=1).sum())
+        mapped = positions @ affine[:-1, 1:-1].T + affine[:-1, 0] * first + affine[:-1, -1]
+        # The tolerance keeps centres that are exactly on the edge.
+        count += int(((mapped > -0.5 - 1e-6) & (mapped < ends + 1e-6)).all(axis=1).sum())
     return count
 
 
@@ -203,7 +205,7 @@ def _lost(before: NDArray[Any], after: NDArray[Any]) -> tuple[int, ...]:
 
 
 def format_size(size: Sequence[int]) -> str:
-    """Return a size (H, W) or (Z, H, W) as text.
+    """Format a size (H, W) or (Z, H, W).
 
     Examples
     --------

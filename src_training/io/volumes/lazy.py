@@ -1,4 +1,4 @@
-"""Arrays in files as dask arrays, opened when they are read; labels a few slices at a time."""
+"""Lazy dask arrays of arrays in files, and iteration over slabs of labels."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,25 +12,24 @@ from numpy.typing import DTypeLike, NDArray
 from src_training.errors import InputError
 from src_training.io.decoders.base import as_input_error, require_memory
 
-# Bytes of labels, as uint8, in memory at a time.
+# Maximum bytes of a slab of labels, as uint8.
 _SLAB = 2**26
-_MOST_CHUNKS = 10**7
+_MAX_CHUNKS = 10**7
 
 
 class StoredArray:
     """An array in a file, opened once in each process that reads it.
 
-    Pickling it, to another machine for example, sends the path and not the
-    open file.
+    Pickling it sends the path instead of the open file, such as to a worker on another machine.
 
     Parameters
     ----------
     path
-        Named by errors.
+        Path of the file for errors.
     opened
-        Opens the array: a function of a module, or a partial of one.
+        Picklable function that opens the array.
     shape, dtype
-        What is read; the values are cast.
+        Shape of the array, and dtype that its values are cast to.
     """
 
     def __init__(
@@ -55,13 +54,13 @@ class StoredArray:
 
 
 def as_dask(stored: StoredArray, chunks: tuple[int, ...]) -> Any:
-    """Return a dask array of a stored one; computing it raises `InputError` as that does.
+    """Return a dask array of a stored array; computing it raises `InputError` for a broken file.
 
     Raises
     ------
     InputError
-        If a chunk is larger than the memory that is free, or there are more than a list of them
-        can have: a header of some bytes may say anything.
+        If a chunk is larger than the free memory, or there are too many chunks, as a corrupt
+        header may declare.
     """
     import dask.array as da
 
@@ -70,9 +69,9 @@ def as_dask(stored: StoredArray, chunks: tuple[int, ...]) -> Any:
     count = math.prod(
         -(-side // max(1, chunk)) for side, chunk in zip(stored.shape, chunks, strict=True)
     )
-    if count > _MOST_CHUNKS:
+    if count > _MAX_CHUNKS:
         raise InputError(
-            f"{stored.path} is {size} in {count:,} chunks; expected at most {_MOST_CHUNKS:,}"
+            f"{stored.path} is {size} in {count:,} chunks; expected at most {_MAX_CHUNKS:,}"
         )
 
     return da.from_array(
@@ -81,12 +80,12 @@ def as_dask(stored: StoredArray, chunks: tuple[int, ...]) -> Any:
 
 
 def number_dtype(dtype: DTypeLike, path: Path) -> np.dtype[Any]:
-    """Return a dtype of real numbers in native byte order; bool becomes uint8.
+    """Convert a dtype of real numbers to native byte order; bool becomes uint8.
 
     Raises
     ------
     InputError
-        If it is of other things: colours, complex numbers, text; names `path`.
+        If it is a dtype of colours, complex numbers or text; the message names `path`.
 
     Examples
     --------
@@ -100,21 +99,21 @@ def number_dtype(dtype: DTypeLike, path: Path) -> np.dtype[Any]:
 
 
 def three_axes(shape: tuple[int, ...], path: Path, leading: bool) -> tuple[int, int, int]:
-    """Return the three axes of one volume, without further ones of length 1.
+    """Return the three axes of a volume's shape, without additional axes of length 1.
 
     Parameters
     ----------
     shape
-        As stored.
+        Stored shape.
     path
-        Named by errors.
+        Path of the file for errors.
     leading
-        Whether further axes come before the three, or after them.
+        Whether additional axes are before the three, instead of after them.
 
     Raises
     ------
     InputError
-        If there are fewer axes, a further one is longer, or one is empty.
+        If there are fewer axes, an additional one is longer, or one is empty.
 
     Examples
     --------
@@ -133,21 +132,21 @@ def three_axes(shape: tuple[int, ...], path: Path, leading: bool) -> tuple[int, 
 
 
 def label_slabs(labels: Any, path: Path, axis: int = 0) -> Iterator[NDArray[np.uint8]]:
-    """Yield successive slabs of labels across an axis, checked.
+    """Yield successive slabs of labels along an axis, and check their values.
 
     Parameters
     ----------
     labels
         (A, B, C), NumPy, dask or zarr, bool or integer.
     path
-        What they are written to; named by errors.
+        Path that they are written to, for errors.
     axis
-        The axis that is cut.
+        Axis to split.
 
     Yields
     ------
     ndarray
-        uint8, of at most about 64 MB or one slice.
+        uint8, at most about 64 MB or one slice.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""NIfTI: the grid of its header, voxels slice by slice, and labels on the same grid."""
+"""NIfTI: reading volumes slice by slice, and writing labels on the same grid."""
 
 import gzip
 import math
@@ -28,12 +28,12 @@ from src_training.io.volumes.lazy import (
 )
 
 _SUFFIXES = (".nii.gz", ".nii")
-# Bytes between two points of the index of a .nii.gz: less cannot be read without them.
+# Bytes between two points of the index of a .nii.gz, from which decompression can start.
 _INDEXED = 2**22
-# By the code of the unit (nifti1.h); others are taken for unknown, and that for mm.
+# Code of the unit (nifti1.h) -> millimetres; unknown units are assumed to be mm.
 _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
 _SPACE = 7
-# "Aligned" and "scanner": the codes of what an affine relates to (nifti1.h).
+# Codes of the coordinate systems "scanner" and "aligned" of an affine (nifti1.h).
 _SCANNER, _ALIGNED = 1, 2
 # NIFTI_INTENT_LABEL: voxels are indices of a set of labels.
 _LABELS = 1002
@@ -45,15 +45,15 @@ def read_nifti(path: Path) -> list[Volume]:
     Parameters
     ----------
     path
-        ``.nii`` is mapped into memory: only the slices asked for are read.
-        ``.nii.gz`` is read through an index of its stream that grows as it is
-        read: the first time all that lies before a slice is decompressed too.
+        ``.nii`` is memory-mapped, so that only the requested slices are read.
+        ``.nii.gz`` is read through an index of its stream, which is built on the fly:
+        the first read of a slice also decompresses everything before it.
 
     Returns
     -------
     list of Volume
-        One, of the stored dtype, or of float32 where the header has a slope
-        or an intercept, in chunks of one slice (about 4 MB of ``.nii.gz``).
+        One volume, of the stored dtype, or of float32 if the header has a slope
+        or an intercept, in chunks of one slice (about 4 MB for ``.nii.gz``).
 
     Raises
     ------
@@ -102,7 +102,7 @@ def read_nifti(path: Path) -> list[Volume]:
 
 
 def _affine(image: Any) -> Affine:
-    """The affine of the header: its sform, but where that is all zeros beside a good qform."""
+    """The affine that nibabel chooses, except that an sform of zeros does not hide a qform."""
     header = image.header
     if int(header["qform_code"]) > 0 and not np.any(header.get_sform()[:3, :3]):
         return np.array(header.get_qform(), float)
@@ -132,7 +132,7 @@ def _slices_at_once(image: Any, path: Path) -> int:
 
 
 def _voxels(path: Path, shape: tuple[int, ...]) -> Any:
-    """Return the array proxy, which scales what it reads, without trailing axes of one."""
+    """Return the array proxy, which rescales values when read, with three axes."""
     return _load(path).dataobj.reshape(shape)
 
 
@@ -145,17 +145,17 @@ def _dtype(image: Any, path: Path) -> np.dtype[Any]:
 def write_nifti_labels(volume: Volume, labels: Any, path: Path) -> None:
     """Write labels as uint8 NIfTI, slab by slab; see `write_labels_like`.
 
-    The header is that of the source where this is NIfTI: affine, codes, units,
+    If the source is NIfTI, its header is used: affine, codes, units,
     description and extensions. Otherwise the axes are (x, y, z) and the affine
-    is the volume's, or, where it has none, that of canonical axes at its
-    spacing, or at 1 of unknown unit where it has no spacing either.
+    is the volume's. Without an affine, it is that of canonical axes with the volume's
+    spacing, or with spacing 1 of unknown unit.
 
     Raises
     ------
     InputError
         If a label is out of range, or nibabel is not installed.
     OSError
-        If the file cannot be written; a former file stays whole.
+        If the file cannot be written; an existing file is then unchanged.
     """
     require("volumes", "NIfTI", "nibabel")
     labels = labels if isinstance(labels, np.ndarray) else _lazy(labels)
@@ -196,7 +196,7 @@ def _new_header(volume: Volume) -> Any:
 
 
 def _affine_of_xyz(volume: Volume) -> Affine:
-    """4 × 4, from canonical indices in the order (x, y, z) to RAS+."""
+    """Affine, 4 × 4, from canonical indices in the order (x, y, z) to RAS+."""
     affine = volume.canonical_affine
     if affine is not None:
         return affine[:, [2, 1, 0, 3]]

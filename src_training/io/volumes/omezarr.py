@@ -1,4 +1,4 @@
-"""zarr arrays and OME-Zarr multiscales, 0.1 to 0.5; labels as OME-Zarr label images."""
+"""Reading zarr arrays and OME-Zarr 0.1 to 0.5; writing labels as OME-Zarr label images."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ def is_zarr(folder: Path) -> bool:
 
 
 def is_zarr_array(folder: Path) -> bool:
-    """Whether a folder is a bare array, and no group; InputError if its store is broken."""
+    """Whether a folder is an array and not a group; InputError if its store is broken."""
     import zarr
 
     if not is_zarr(folder):
@@ -55,14 +55,14 @@ def read_zarr(path: Path) -> list[Volume]:
     Returns
     -------
     list of Volume
-        One for each channel, taken to lie on canonical axes, in the chunks
-        (or shards) of the store; with coarser levels where there are. Spacing
-        None for a bare array, and where an axis has no unit of length.
+        One for each channel, assumed to have canonical axes, in the chunks
+        (or shards) of the store; with coarser levels if there are any. The spacing is
+        None for a plain array, and if an axis has no unit of length.
 
     Raises
     ------
     InputError
-        If the store is broken, has no image, more than one time, or is not
+        If the store is broken, has no image or more than one time point, or is not
         three-dimensional.
 
     Examples
@@ -97,7 +97,7 @@ def _image(path: Path, group: Any) -> list[Volume]:
     with _field(scales, "axes"):
         axes = _axes(scales, levels[0].ndim)
         names = [str(axis["name"]) for axis in axes]
-        MILLIMETRES.keys() & {axis.get("unit") for axis in axes}
+        MILLIMETRES.keys() & {axis.get("unit") for axis in axes}  # raises for a list or mapping
     if names[-3:] != ["z", "y", "x"]:
         raise InputError(f"{path} has axes {', '.join(names)}; expected z, y, x as the last")
     if "t" in names and levels[0].shape[names.index("t")] > 1:
@@ -128,17 +128,17 @@ def _image(path: Path, group: Any) -> list[Volume]:
 
 @contextmanager
 def _field(holder: Mapping[str, Any], name: str) -> Iterator[None]:
-    """Name a field of the metadata in whatever its reading raises."""
+    """Convert exceptions from reading a metadata field to a ValueError with the field's name."""
     try:
         yield
     except (InputError, ValueError):
         raise
-    except Exception as error:  # JSON may hold anything in any place
+    except Exception as error:  # JSON may contain any type in any field
         raise ValueError(f"its {name} is {str(holder.get(name))[:80]}") from error
 
 
 def _axes(scales: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """Axes as 0.4 has them: 0.3 only names them, 0.1 and 0.2 have the last of these five."""
+    """Axes in the form of 0.4; 0.3 has only names, and 0.1 and 0.2 have fixed axes."""
     axes = scales.get("axes") or list("tczyx")[-count:]
     return [{"name": axis} if isinstance(axis, str) else dict(axis) for axis in axes]
 
@@ -156,7 +156,7 @@ def _three_axes(voxels: Any, path: Path) -> Any:
 
 
 def _steps(scales: Mapping[str, Any], axes: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Scale and translation of the finest level, each of all axes, those of the image applied."""
+    """Scale and translation of the finest level along all axes, including those of the image."""
     scale, translation = np.ones(axes), np.zeros(axes)
     for holder in (scales["datasets"][0], scales):
         for transformation in holder.get("coordinateTransformations") or ():
@@ -170,20 +170,20 @@ def _steps(scales: Mapping[str, Any], axes: int) -> tuple[NDArray[Any], NDArray[
 
 def _numbers(transformation: Mapping[str, Any], name: str, axes: int) -> NDArray[Any]:
     """The numbers of a transformation; ValueError unless there is one for each axis."""
-    found = transformation[name]
-    real = isinstance(found, list) and all(isinstance(each, int | float) for each in found)
-    numbers = np.asarray(found if real else [], float)
+    value = transformation[name]
+    valid = isinstance(value, list) and all(isinstance(each, int | float) for each in value)
+    numbers = np.asarray(value if valid else [], float)
     if numbers.shape != (axes,) or not np.isfinite(numbers).all():
-        raise ValueError(f"its {name} is {found}, not {axes} finite numbers")
+        raise ValueError(f"its {name} is {value}, not {axes} finite numbers")
     if name == "scale" and numbers.min() <= 0:
-        raise ValueError(f"its scale is {found}, not {axes} numbers above 0")
+        raise ValueError(f"its scale is {value}, not {axes} numbers above 0")
     return numbers
 
 
 def _place(
     scales: Mapping[str, Any], axes: list[dict[str, Any]]
 ) -> tuple[Spacing | None, Affine | None]:
-    """Spacing and affine of the finest level; None where an axis has no unit of length."""
+    """Spacing and affine of the finest level; None if an axis has no unit of length."""
     scale, translation = (each[-3:] for each in _steps(scales, len(axes)))
     units = np.array([MILLIMETRES.get(axis.get("unit") or "", 0.0) for axis in axes[-3:]])
     z, y, x = (float(step) for step in scale * units)
@@ -202,17 +202,17 @@ def _channel_names(attributes: Mapping[str, Any], count: int) -> list[str]:
 def write_zarr_labels(volume: Volume, labels: Any, path: Path) -> None:
     """Write an OME-Zarr label image, slab by slab; see `write_labels_like`.
 
-    OME-Zarr 0.5 in zarr v3; 0.4 in v2 where the source is v2. One level, so
-    that napari can edit it. At ``IMAGE.zarr/labels/NAME`` it joins the labels
-    of that image; anywhere else it is an image of its own.
+    It is OME-Zarr 0.5 in zarr v3, or 0.4 in v2 if the source is v2, with a single level, so
+    that napari can edit it. At ``IMAGE.zarr/labels/NAME`` it is added to the labels
+    of that image; at other paths it is an independent image.
 
     Raises
     ------
     InputError
-        If a label is out of range, what exists at `path` is no label image, or the axes of
-        the volume are turned, which OME-Zarr cannot say.
+        If a label is out of range, `path` exists and is no label image, or the volume is
+        rotated, which OME-Zarr cannot represent.
     OSError
-        If the folder cannot be written; a former one stays whole.
+        If the folder cannot be written; an existing one is then unchanged.
     """
     import zarr
 
@@ -229,7 +229,7 @@ def write_zarr_labels(volume: Volume, labels: Any, path: Path) -> None:
 
     def write(temporary: Path) -> None:
         group = zarr.create_group(temporary, zarr_format=zarr_format)
-        group.attrs.update(_described(volume, path.name, zarr_format, joins))
+        group.attrs.update(_metadata(volume, path.name, zarr_format, joins))
         array = _array(group, volume.shape, zarr_format)
         first = 0
         for slab in label_slabs(labels, path):
@@ -238,7 +238,7 @@ def write_zarr_labels(volume: Volume, labels: Any, path: Path) -> None:
 
     write_folder_atomic(path, write)
     if joins:
-        _list_among(path, zarr_format)
+        _add_to_group(path, zarr_format)
 
 
 def _attributes(path: Path) -> dict[str, Any]:
@@ -252,15 +252,15 @@ def _attributes(path: Path) -> dict[str, Any]:
 
 def _array(group: Any, shape: tuple[int, int, int], zarr_format: int) -> Any:
     chunks = (1, min(_CHUNK, shape[1]), min(_CHUNK, shape[2]))
-    described: dict[str, Any] = (
+    options: dict[str, Any] = (
         {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
         if zarr_format == 2
         else {"dimension_names": ("z", "y", "x")}
     )
-    return group.create_array("0", shape=shape, chunks=chunks, dtype="uint8", **described)
+    return group.create_array("0", shape=shape, chunks=chunks, dtype="uint8", **options)
 
 
-def _described(volume: Volume, name: str, zarr_format: int, joins: bool) -> dict[str, Any]:
+def _metadata(volume: Volume, name: str, zarr_format: int, joins: bool) -> dict[str, Any]:
     axes, scale, translation = _grid_of(volume)
     transformations: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
     if any(translation):
@@ -278,7 +278,7 @@ def _described(volume: Volume, name: str, zarr_format: int, joins: bool) -> dict
 
 
 def _grid_of(volume: Volume) -> tuple[list[dict[str, Any]], list[float], list[float]]:
-    """Axes, scale and translation of labels: in the units of a zarr that they are of, else mm."""
+    """Axes, scale and translation of labels, in the units of an OME-Zarr source, else in mm."""
     attributes = _attributes(volume.path) if volume.format == "omezarr" else {}
     if attributes.get("multiscales"):
         scales = attributes["multiscales"][0]
@@ -290,8 +290,8 @@ def _grid_of(volume: Volume) -> tuple[list[dict[str, Any]], list[float], list[fl
     return axes, list(volume.spacing or (1.0, 1.0, 1.0)), list(volume.origin)
 
 
-def _list_among(path: Path, zarr_format: int) -> None:
-    """Name the labels in the attributes of their group."""
+def _add_to_group(path: Path, zarr_format: int) -> None:
+    """Add the name of the labels to the attributes of their group."""
     import zarr
 
     group = zarr.open_group(path.parent, mode="a", zarr_format=zarr_format)
@@ -309,13 +309,13 @@ def _is_version_2(volume: Volume) -> bool:
 
 
 def _recognises(path: Path) -> bool:
-    """Whether a folder is an OME-Zarr image, or an array that is a stack and no photograph."""
+    """Whether a folder is a zarr group, or an array that is a stack and no photograph."""
     if not is_zarr(path):
         return False
     try:
         with as_input_error(path, _EXPECTED):
             array = open_zarr_array(path)
-    except InputError:  # a group, or broken: reading it says what is wrong
+    except InputError:  # a group, or broken, which `read_zarr` reports
         return True
     return bool(array.ndim == 3 and array.shape[-1] >= NARROWEST)
 

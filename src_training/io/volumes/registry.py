@@ -1,6 +1,6 @@
-"""The formats of volumes, and what asks them: opening, labels, folders, names.
+"""The registry of volume formats: opening volumes, listing folders, and writing labels.
 
-A further format is one file that defines a `VolumeFormat`, and its line in `FORMATS`.
+To add a format, define a `VolumeFormat` in a new module, and add it to `FORMATS`.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ FORMATS: dict[str, VolumeFormat] = {
         DICOM,
     )
 }
-"""Formats by name; the first that recognises a path reads it."""
+"""Name -> format; the first format that recognises a path reads it."""
 
 
 def format_of(path: Path) -> VolumeFormat | None:
@@ -37,13 +37,13 @@ def open_volume(path: Path) -> Volume:
     Parameters
     ----------
     path
-        A file or folder of one of the `FORMATS`.
+        File or folder in one of the `FORMATS`.
 
     Raises
     ------
     InputError
-        If `path` is missing, of no known format, or not one whole volume on a
-        regular grid; one sentence that names it.
+        If `path` is missing, of unknown format, or not a single complete volume on a
+        regular grid.
 
     Examples
     --------
@@ -66,18 +66,18 @@ def open_volume(path: Path) -> Volume:
 
 
 def open_volumes(path: Path) -> list[Volume]:
-    """Open every channel of a volume lazily, one at least; otherwise as `open_volume`."""
+    """Open every channel of a volume lazily; otherwise like `open_volume`."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected a volume")
-    # A file that only has the suffix of a format is refused by that format's reader.
-    found = format_of(path) or next((f for f in FORMATS.values() if f.suffix_of(path)), None)
-    if found is None:
+    # If only the suffix matches, the reader of that format raises an error with the reason.
+    reader = format_of(path) or next((f for f in FORMATS.values() if f.suffix_of(path)), None)
+    if reader is None:
         expected = [
             each for f in FORMATS.values() for each in f.suffixes or (f"a {f.name} folder",)
         ]
         raise InputError(f"{path} is no volume; expected one of {', '.join(expected)}")
-    return found.read(path)
+    return reader.read(path)
 
 
 def volume_name(path: Path) -> str:
@@ -93,32 +93,32 @@ def volume_name(path: Path) -> str:
 
 
 def list_folder(folder: Path, *, domain: bool = False) -> tuple[list[Path], list[Path]]:
-    """List the volumes and the images of a folder, each by name, without hidden ones.
+    """List the volumes and the images of a folder, sorted by name, without hidden ones.
 
     Parameters
     ----------
     folder
-        Both lists are empty if it does not exist.
+        Folder to list; both lists are empty if it does not exist.
     domain
-        List only volumes that a domain may hold.
+        Whether to list only volumes of formats that a domain may contain.
 
     Returns
     -------
     tuple of list of Path
-        Volumes, and images: a TIFF or zarr that is a volume is no image.
+        Volumes, and images; a TIFF or zarr that is a volume is not listed as an image.
     """
     if not folder.is_dir():
         return [], []
     volumes = []
     for path in sorted(folder.iterdir()):
-        found = None if path.name.startswith(".") else format_of(path)
-        if found is not None and (found.in_domains or not domain):
+        volume_format = None if path.name.startswith(".") else format_of(path)
+        if volume_format is not None and (volume_format.in_domains or not domain):
             volumes.append(path)
     return volumes, [image for image in image_files(folder) if image not in set(volumes)]
 
 
 def label_path(volume: Volume, folder: Path) -> Path:
-    """Return where the labels of a volume go in a folder: its own format, if that is written."""
+    """Return the path of a volume's labels in a folder, in its own format if that is writable."""
     own = FORMATS[volume.format]
     suffixes = own.label_suffixes or next(iter(FORMATS.values())).label_suffixes
     suffix = own.suffix_of(volume.path)
@@ -131,23 +131,23 @@ def write_labels_like(volume: Volume, labels: Any, path: Path) -> None:
     Parameters
     ----------
     volume
-        What the labels belong to; its voxels are not read.
+        Volume that the labels belong to; its voxels are not read.
     labels
-        Class indices from 0 to 255 on its canonical axes, (Z, Y, X): NumPy,
+        Class indices from 0 to 255 with canonical axes, (Z, Y, X): NumPy,
         dask or zarr, bool or integer. At most about 64 MB and a chunk are
         in memory at a time.
     path
-        ``.nii`` or ``.nii.gz``: on the axes of the file, with its header where
-        that is NIfTI. ``.tif``: canonical, with resolution. ``.zarr``, or
-        ``IMAGE.zarr/labels/NAME``: an OME-Zarr label image.
+        ``.nii`` or ``.nii.gz`` is written with the axes and the header of the volume if
+        that is NIfTI; ``.tif`` with canonical axes and resolution; ``.zarr``, or
+        ``IMAGE.zarr/labels/NAME``, as an OME-Zarr label image.
 
     Raises
     ------
     InputError
-        If the suffix, the shape or a value does not fit, or `path` is the
+        If the suffix, the shape or a value is not supported, or `path` is the
         volume itself.
     OSError
-        If the file cannot be written; a former file stays whole.
+        If the file cannot be written; an existing file is then unchanged.
     """
     path = Path(path)
     if path.resolve() == volume.path.resolve():
@@ -159,9 +159,9 @@ def write_labels_like(volume: Volume, labels: Any, path: Path) -> None:
         )
     if labels.dtype.kind not in "bui":
         raise InputError(f"labels for {path} are {labels.dtype}; expected integers from 0 to 255")
-    written = {each: each.write_labels for each in FORMATS.values() if each.write_labels}
-    for each, write in written.items():
+    writers = {each: each.write_labels for each in FORMATS.values() if each.write_labels}
+    for each, write in writers.items():
         if each.suffix_of(path) or (each.takes_labels is not None and each.takes_labels(path)):
             return write(volume, labels, path)
-    expected = ", ".join(suffix for each in written for suffix in each.suffixes)
+    expected = ", ".join(suffix for each in writers for suffix in each.suffixes)
     raise InputError(f"labels cannot be written to {path}; expected one of {expected}")

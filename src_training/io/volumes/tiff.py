@@ -1,4 +1,4 @@
-"""TIFF stacks: ImageJ and OME metadata for the spacing, pages as slices; labels likewise."""
+"""Reading TIFF stacks with the spacing of ImageJ or OME metadata, and writing labels as such."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from src_training.io.decoders.tiff import (
 from src_training.io.volumes.base import MILLIMETRES, Spacing, Volume, VolumeFormat
 from src_training.io.volumes.lazy import StoredArray, as_dask, label_slabs, number_dtype, three_axes
 
-# Bytes of a chunk: each opens the file anew.
+# Bytes of a chunk; reading a chunk opens the file.
 _CHUNK = 2**22
-# Beyond it, ImageJ's own TIFF holds no more.
+# Maximum size of an ImageJ TIFF.
 _IMAGEJ_BYTES = 2**32
 
 
@@ -36,17 +36,17 @@ def read_tiff(path: Path) -> list[Volume]:
     Returns
     -------
     list of Volume
-        One, taken to lie on canonical axes, which TIFF does not record;
-        spacing from OME or ImageJ metadata, None unless these have it of all
-        three axes, in numbers above 0 and a known unit. Of several series the
-        first that is no preview is read. In chunks of about 4 MB. `Volume.notes` tell what of
-        the metadata was not taken, and that there are more series.
+        One volume in chunks of about 4 MB, assumed to have canonical axes, which TIFF does
+        not record. The spacing is from OME or ImageJ metadata, and None unless these have
+        positive numbers and a known unit for all three axes. Of several series, the
+        first that is no preview is read. `Volume.notes` report metadata that was not
+        understood, and further series.
 
     Raises
     ------
     InputError
-        If the file is missing or broken, or not (Z, Y, X): colours, channels
-        or times.
+        If the file is missing or broken, or not (Z, Y, X), but has colours, channels
+        or time points.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def _axes(series: Any) -> tuple[str, tuple[int, ...]]:
 
 
 def _is_stack(axes: str) -> bool:
-    """Whether axes are slices (Z), or pages of which nothing is known (I, Q), of (Y, X)."""
+    """Whether axes are slices (Z), or pages of unknown meaning (I, Q), of (Y, X)."""
     return len(axes) == 3 and axes[0] in "ZIQ" and axes[1:] == "YX"
 
 
@@ -120,7 +120,7 @@ def _number(text: object) -> float:
 
 
 def _steps(file: tifffile.TiffFile, series: Any) -> list[tuple[str, object, str]]:
-    """Name, step and unit of z, y and x, as OME or ImageJ has them; none unless all are there."""
+    """Name, step and unit of z, y and x from OME or ImageJ metadata; empty unless all exist."""
     if file.is_ome:
         pixels = ElementTree.fromstring(file.ome_metadata or "").find(".//{*}Pixels")
         sizes = {} if pixels is None else pixels.attrib
@@ -139,17 +139,17 @@ def _steps(file: tifffile.TiffFile, series: Any) -> list[tuple[str, object, str]
 def write_tiff_labels(volume: Volume, labels: Any, path: Path) -> None:
     """Write labels as zlib-compressed TIFF on canonical axes; see `write_labels_like`.
 
-    With ImageJ's metadata, or those of OME where the name ends in
-    ``.ome.tif`` or the labels are 4 GB or more; without spacing where the
+    The metadata is that of ImageJ, or of OME if the name ends in
+    ``.ome.tif`` or the labels are 4 GB or more; it has no spacing if the
     volume has none.
 
     Raises
     ------
     InputError
-        If a label is out of range, or the volume lies elsewhere than at the origin or turned,
-        which a TIFF cannot say.
+        If a label is out of range, or the volume has an origin or a rotation,
+        which a TIFF cannot represent.
     OSError
-        If the file cannot be written; a former file stays whole.
+        If the file cannot be written; an existing file is then unchanged.
     """
     if not volume.is_straight or any(volume.origin):
         place = ", ".join(f"{each:g}" for each in volume.origin)
@@ -160,7 +160,7 @@ def write_tiff_labels(volume: Volume, labels: Any, path: Path) -> None:
         )
     name = path.name.lower()
     large = int(np.prod(labels.shape, dtype=np.int64)) >= _IMAGEJ_BYTES
-    described = _ome(volume) if large or ".ome." in name else _imagej(volume)
+    options = _ome(volume) if large or ".ome." in name else _imagej(volume)
 
     def write(temporary: Path) -> None:
         tifffile.imwrite(
@@ -170,7 +170,7 @@ def write_tiff_labels(volume: Volume, labels: Any, path: Path) -> None:
             dtype=np.uint8,
             photometric="minisblack",
             compression="zlib",
-            **described,
+            **options,
         )
 
     write_atomic(path, write)
@@ -193,18 +193,18 @@ def _imagej(volume: Volume) -> dict[str, Any]:
 
 
 def _ome(volume: Volume) -> dict[str, Any]:
-    described: dict[str, Any] = {"axes": "ZYX"}
+    metadata: dict[str, Any] = {"axes": "ZYX"}
     for axis, step in zip("ZYX", volume.spacing or (), strict=False):
-        described[f"PhysicalSize{axis}"] = step
-        described[f"PhysicalSize{axis}Unit"] = "mm"
-    return {"ome": True, "bigtiff": True, "metadata": described}
+        metadata[f"PhysicalSize{axis}"] = step
+        metadata[f"PhysicalSize{axis}Unit"] = "mm"
+    return {"ome": True, "bigtiff": True, "metadata": metadata}
 
 
 def _recognises(path: Path) -> bool:
     """Whether a TIFF is a stack of slices and no photograph.
 
-    Pages of which nothing is known are a stack, unless they are so narrow
-    that their last axis must be one of channels.
+    Pages of unknown meaning count as a stack, unless they are so narrow
+    that the last axis must be an axis of channels.
     """
     if not path.is_file() or path.suffix.lower() not in TIFF_SUFFIXES:
         return False
