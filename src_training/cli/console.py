@@ -171,9 +171,9 @@ def screen(json_file: Path | None) -> Console:
 
 
 def print_table(table: Table, screen: Console | None = None) -> None:
-    """Print a table of which nothing is cut, however narrow the terminal.
+    """Print a table without truncating cells.
 
-    A file or a pipe gets lines as long as the table is wide. A terminal that is narrower
+    A file or a pipe gets the full width of the table. A terminal that is narrower
     than the table gets a line for each cell, with the title of its column.
     """
     screen = screen or out
@@ -196,7 +196,7 @@ def print_table(table: Table, screen: Console | None = None) -> None:
 
 
 def print_markdown(text: str) -> None:
-    """Print Markdown: rendered in a terminal where its tables fit, else as it is, nothing cut."""
+    """Print Markdown, rendered if it fits into the terminal, else as plain text."""
     widths = [len(line) for line in text.splitlines() if line[:1] == "|"]
     if out.is_terminal and max(widths, default=0) <= out.width:
         out.print(Markdown(text))

@@ -143,7 +143,7 @@ class RunDisplay(_Bars):
 
 
 def _score(stage: str, score: float) -> str:
-    """A score by its name: a loss is minus it."""
+    """Format the score of a stage as Dice, or as a loss, which is minus the score."""
     is_loss = stage in STAGES and STAGES[stage].scored_by == "loss"
     return f"loss {-score:.3f}" if is_loss else f"Dice {score:.3f}"
 
