@@ -1,4 +1,4 @@
-"""Each kind of bad input is one sentence that names the thing, and leaves earlier results whole."""
+"""Every kind of bad input gives one sentence, and does not damage earlier results."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""`msankd triage`: a folder sorted by expected Dice; resumed, never done twice."""
+"""`msankd triage`: a folder sorted by expected Dice, resumable without repeating files."""
 
 import csv
 import json
@@ -54,7 +54,7 @@ def test_many_files_are_on_pages_of_two_hundred(tmp_path):
     second, last = ((tmp_path / f"triage-{n}.html").read_text() for n in (2, 3))
     assert second.count("<tr>") == 201 and last.count("<tr>") == 2
     assert "Here: 201 to 400." in second and 'href="triage.html"' in second
-    # Fewer files leave no page of the former ones.
+    # With fewer files, further pages of an earlier triage are removed.
     assert written(150) == ["triage.html"]
 
 

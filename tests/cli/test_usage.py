@@ -1,4 +1,4 @@
-"""How `msankd` is called: what is missing, what it prints and writes, and how it ends."""
+"""Usage of `msankd`: missing arguments, output, and exit codes."""
 
 import json
 import os

@@ -26,7 +26,7 @@ AFFINE = np.array([[-0.7, 0, 0, 10], [0, 0.8, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1
 SLICES = 2
 """Slices of a slab, for a volume of several."""
 
-# What a child runs: the command, on slabs of a few slices.
+# Program of a child process: the command with slabs of a few slices.
 CHILD = f"""
 from src_training.inference.volumes import slabs
 slabs.SLAB_VOXELS = {SLICES * SHAPE[0] * SHAPE[1]}

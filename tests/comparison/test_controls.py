@@ -1,4 +1,4 @@
-"""What stands beside a gain: the student without a teacher for as long, and in the same style."""
+"""Controls of a gain: the student without a teacher for as long, and with the same views."""
 
 import csv
 from io import StringIO

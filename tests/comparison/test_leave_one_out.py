@@ -1,4 +1,4 @@
-"""Each source in turn is tested on by models that were trained on the others."""
+"""Leave one out: each source in turn tests models that were trained on the others."""
 
 import pytest
 

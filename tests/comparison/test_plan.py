@@ -1,4 +1,4 @@
-"""The runs of a comparison before any is run: rows, what they share, what is refused."""
+"""Planning the runs of a comparison: rows, shared stages, and invalid plans."""
 
 import pytest
 import yaml

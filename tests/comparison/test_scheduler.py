@@ -1,4 +1,4 @@
-"""Runs of a comparison at once: in processes of their own, which end and go on together."""
+"""Parallel runs of a comparison in separate processes, which stop and resume together."""
 
 import csv
 import os
@@ -52,7 +52,7 @@ def arguments(recipe, tmp_path):
 
 @pytest.fixture
 def process(arguments):
-    """Start the command with two seeds in a process; killed if it is still there at the end."""
+    """Start the command with two seeds in a process, which is killed at the end if running."""
     begun = []
 
     def start():
@@ -112,7 +112,7 @@ sys.exit("emkd" in sys.argv[2] and "no teacher")
 
 
 class Recorder:
-    """A display that keeps what it is shown."""
+    """A display that records its calls."""
 
     def __init__(self, first):
         self.begun, self.ended, self.most, self.first = [], {}, 0, first
@@ -130,7 +130,7 @@ class Recorder:
 
 @pytest.fixture
 def devices(monkeypatch):
-    """The devices that runs use; a stand-in takes their place."""
+    """The devices that runs used; a fake program replaces their processes."""
     used = []
 
     def stand_in(arguments):

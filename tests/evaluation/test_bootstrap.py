@@ -1,4 +1,4 @@
-"""Intervals of means: patients are drawn, with all their images."""
+"""Intervals of means by a bootstrap that draws patients with all their images."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What is chosen on validation images: batch-norm mixing, Platt scaling and thresholds."""
+"""Calibration on validation images: batch-norm mixing, Platt scaling and thresholds."""
 
 import copy
 
@@ -83,7 +83,7 @@ def logistic_domain(count=3, slope=8.0, offset=-6.0, powers=(1, 1, 1)):
     random = np.random.default_rng(0)
     pixels = [random.random((90, 90)).astype(np.float32) ** powers[i] for i in range(count)]
     for each in pixels:
-        # Preparation scales by the smallest and the largest.
+        # Preprocessing scales pixels by their minimum and maximum.
         each.flat[:2] = 0, 1
     masks = [(random.random(x.shape) < expit(slope * x + offset)).astype(np.uint8) for x in pixels]
     return Domain.from_arrays("lab", pixels, masks)
@@ -226,7 +226,7 @@ def test_styles_of_other_scanners_favour_bn_mixing(make_predictor):
 
 
 def test_adapting_to_two_images_helps_on_the_others(make_predictor, tmp_path):
-    # These experts mark more than those of the training set.
+    # These experts annotate more than those of the training set.
     predictor, theirs = (
         make_predictor(8.0, -6.0),
         logistic_domain(count=6, offset=-4.0, powers=(1,) * 6),

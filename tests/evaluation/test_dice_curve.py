@@ -1,4 +1,4 @@
-"""The curve of Dice against `score` at one threshold after another."""
+"""The Dice curve compared with `score` at each threshold."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SHAPE = (5, 6)
     arrays(np.bool_, SHAPE),
 )
 def test_the_curve_is_the_dice_at_every_threshold(steps, mask, seen):
-    # Between two steps, where no rounding decides.
+    # Halfway between two steps, so that rounding errors do not matter.
     foreground = ((steps + 0.5) / 200.5).astype(np.float32)
     maps = np.stack([1 - foreground, foreground])
     found = dice_curve(maps, mask, seen)

@@ -22,7 +22,7 @@ RANDOM = np.random.default_rng(0)
 
 
 class Brightness(SegmentationNetwork):
-    """Calls the brighter half foreground."""
+    """Predicts the brighter half as foreground."""
 
     stride = 1
     taps = {}  # noqa: RUF012 - as the base class declares it
@@ -54,7 +54,7 @@ def predictor():
 
 
 def domain(n=4, wrong=0.1):
-    """Masks, and images that show all but a part of them."""
+    """Masks, and images that show only a part of each."""
     masks = [(RANDOM.random((24, 30)) < 0.3).astype(np.uint8) for _ in range(n)]
     images = [np.where(RANDOM.random(m.shape) < wrong, 1 - m, m) * 200 for m in masks]
     return Domain.from_arrays("lab", images, masks)

@@ -1,4 +1,4 @@
-"""Expected Dice: what it is without masks, its map from validation, and its agreement."""
+"""Expected Dice: computation without masks, fitting its correction, and its agreement."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def sums(labelled=100.0, inside=80.0, everywhere=100.0, pixels=1000.0):
 
 
 def images(count=6, seed=0, sharp=8.0):
-    """Images whose pixels are foreground as often as a logistic function of them says."""
+    """Images whose pixels are foreground with a probability that is a logistic function of them."""
     random = np.random.default_rng(seed)
     pixels = [random.random((48, 48)).astype(np.float32) for _ in range(count)]
     masks = [(random.random(x.shape) < expit(sharp * x - 6)).astype(np.uint8) for x in pixels]
@@ -91,7 +91,7 @@ def test_an_image_is_compared_with_those_of_the_source():
         return compare_with_source(expected_dice(sums(*of), seen), seen).relation
 
     assert relation(100, 80) == "as" and relation(100, 60) == "below"
-    # What is labelled cannot be trusted, or nothing is.
+    # The labels cannot be trusted, or are empty.
     assert relation(300, 290, 300) == relation(0, 0, 5) == "unknown"
     assert compare_with_source(expected_dice(sums(), QUALITY), QUALITY) is None
     assert compare_with_source(expected_dice(sums(), None), None) is None
@@ -101,7 +101,7 @@ def test_of_an_image_of_another_kind_nothing_is_told():
     found = expected_dice(sums(), QUALITY, [True])
     assert found.foreign and (found.low, found.high) == (0, 1)
     assert str(found) == "cannot be told" and found.remark.startswith("unlike any validation image")
-    # Of a stack most slices decide.
+    # The majority of the slices of a stack decides.
     assert not expected_dice(sums(), QUALITY, [True, False]).foreign
     known = KnownInputs(mean=[0.0], axes=[[1.0]], variances=[1.0], noise=1.0, limit=4.0)
     quality = QUALITY.model_copy(update={"known": known})

@@ -1,4 +1,4 @@
-"""Which student of a run is offered, and how sure that is."""
+"""The verdict on which student of a run is better."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Scores of volumes against closed forms."""
+"""Scores of volumes compared with closed forms."""
 
 import math
 

@@ -50,7 +50,7 @@ DEFAULTS = {"fundus": {"diameter": 96}, "intensity": {"percentiles": (0, 100)}, 
 
 @pytest.fixture
 def tiny_model(monkeypatch):
-    """Make models with lively weights and running statistics that are not the default."""
+    """Create models with random weights and running statistics."""
     spec = NetworkSpec(Tiny, parameters=0, suits="tests", citation="none")
     monkeypatch.setitem(NETWORKS, "tiny", spec)
 

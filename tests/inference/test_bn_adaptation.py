@@ -1,4 +1,4 @@
-"""Adapted batch norms, against what batch norm is by definition."""
+"""Adapted batch norms compared with the definition of batch norm."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from src_training.inference.predictor import Predictor
 from src_training.networks.blocks.pooling import PooledBatchNorm2d
 
 RADIUS = 16
-"""Further than the tiny network sees."""
+"""Larger than the receptive field of the tiny network."""
 
 
 def picture(height, width):

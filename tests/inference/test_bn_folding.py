@@ -1,4 +1,4 @@
-"""Networks without the batch norms that follow a convolution, against the networks themselves."""
+"""Networks with folded batch norms compared with the original networks."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from src_training.networks import NETWORKS, build_network
 
 
 def lively(name):
-    """A network whose norms change what passes them."""
+    """A network whose batch norms are not the identity."""
     torch.manual_seed(0)
     network = build_network(name, 1, 2).eval()
     for module in network.modules():
@@ -32,7 +32,7 @@ def test_every_network_gives_the_same_with_fewer_norms(name):
     folded = FoldedNetwork(network).folded()
     image = torch.rand(1, 1, 2 * network.stride, 3 * network.stride)
     expected, found = network(image), folded(image)
-    # Maxima of pooling may change places by rounding.
+    # Rounding errors can move the maxima of pooling.
     assert (found - expected).abs().quantile(0.99) < 1e-3 * expected.std()
     assert norms(folded) < norms(network)
 

@@ -1,4 +1,4 @@
-"""Progress and an end within the forward passes of one image."""
+"""Progress and cancellation within the forward passes of one image."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ def image():
 
 
 class Recorded(ForwardProgress):
-    """Keeps every share that was reported, and cancels beyond one of them."""
+    """Records every reported fraction, and cancels above one of them."""
 
     def __init__(self, last=2.0):
         super().__init__()

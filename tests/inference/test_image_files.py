@@ -1,4 +1,4 @@
-"""What labels are called, and that no two inputs write the same."""
+"""Names of label files, which must be unique."""
 
 from itertools import permutations
 from pathlib import Path

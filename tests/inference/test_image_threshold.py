@@ -1,4 +1,4 @@
-"""The threshold of an image is that of its best expected Dice."""
+"""The image threshold maximises expected Dice."""
 
 import numpy as np
 import pytest

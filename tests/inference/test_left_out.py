@@ -1,4 +1,4 @@
-"""What lies in a folder and is not segmented is named."""
+"""Notes name the files of a folder that are not segmented."""
 
 import gzip
 

@@ -29,7 +29,7 @@ def peak():
 
 
 def used():
-    # Free memory that the process still owns would be used first, and not be seen.
+    # Memory that the process has freed but not returned would be reused without being measured.
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")

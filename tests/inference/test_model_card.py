@@ -1,4 +1,4 @@
-"""Cards: what is valid, what comes back from a file, and files of format 1."""
+"""Model cards: validation, round trips through files, and files of format 1."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from src_training.inference.model_file import load_model, read_card, save_model
 from src_training.inference.predictor import Predictor
 
 FORMAT_1 = Path(__file__).parent / "format_1"
-"""Models that the last version to write format 1 made, and what it predicted with them."""
+"""Models written in format 1, and the predictions of the version that wrote them."""
 
 
 def former_content(name):

@@ -17,7 +17,7 @@ from src_training.inference.model_file import SegmentationModel
 from src_training.inference.predictor import Predictor, labels_from
 from src_training.inference.sliding_window import BlendedMaps, round_up, sliding_windows, tile_shape
 
-RADIUS = 12  # pixels the tiny network looks away, generously
+RADIUS = 12  # upper bound of the receptive field's radius of the tiny network, pixels
 shared_fixture = settings(
     deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -101,7 +101,7 @@ def test_enet_in_tiles_agrees_deep_inside_the_tiles():
     model, image = SegmentationModel(card, card.build().eval()), picture(128, 1024)
     found = Predictor(model, "cpu", tile=640, batch=1).predict(image)
     difference = np.abs(found - whole_pass(model, image))[..., :120]
-    # Rounding alone flips the place of a maximum now and then, and unpooling follows it.
+    # Rounding errors can move the position of a maximum, which changes the unpooling.
     assert (difference > 1e-4).mean() < 0.002
 
 

@@ -1,4 +1,4 @@
-"""How often the costly steps of one image run: counts, as times differ between machines."""
+"""Numbers of calls of the expensive steps of one image, because times differ between machines."""
 
 import numpy as np
 import pytest

@@ -99,7 +99,7 @@ def test_a_writer_killed_half_way_leaves_the_former_file_whole(tmp_path):
 
 @pytest.fixture
 def windows(monkeypatch):
-    """Windows, where a file that another process reads cannot be replaced."""
+    """Simulate Windows, where a file that another process reads cannot be replaced."""
     pauses = []
 
     def make(refusals):

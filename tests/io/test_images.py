@@ -1,4 +1,4 @@
-"""Every format is read as it was stored, and a broken file is one sentence."""
+"""Every format is read with its stored values, and a broken file gives one sentence."""
 
 import gzip
 import io
@@ -337,7 +337,7 @@ def test_an_image_beyond_pillows_limit_is_read(
         with ThreadPoolExecutor(4) as threads:
             pixels = list(threads.map(read_mask, [file] * 16))
         assert image_size(file) == (40, 50)
-        # The filters are again those from before.
+        # The original filters are restored.
         with pytest.raises(UserWarning):
             warnings.warn("still an error", UserWarning, stacklevel=1)
     assert all((each == 255).all() for each in pixels)

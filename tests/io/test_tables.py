@@ -1,4 +1,4 @@
-"""Tables as text: what is written can be read again."""
+"""Formatted tables can be read again."""
 
 import csv
 import io

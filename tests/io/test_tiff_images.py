@@ -1,4 +1,4 @@
-"""A TIFF is read alike whatever its compression, photometric interpretation and axes."""
+"""TIFFs of all compressions, photometric interpretations and axes are read alike."""
 
 from pathlib import Path
 

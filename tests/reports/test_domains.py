@@ -1,4 +1,4 @@
-"""The page on domains: complete, self-contained, and right in its numbers."""
+"""The page on domains is complete, self-contained and correct."""
 
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -39,7 +39,7 @@ def domains(seed=0):
 
 
 class Page(HTMLParser):
-    """Collects tags and text, and whatever would be fetched."""
+    """Collects tags, text, and URLs that a browser would fetch."""
 
     def __init__(self, page):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The student without a teacher, as a run of its own: what a distillation is compared with."""
+"""Control runs: the student without a teacher, which a distillation is compared with."""
 
 import pytest
 import torch

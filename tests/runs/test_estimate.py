@@ -1,4 +1,4 @@
-"""A few real steps tell what a whole run will cost."""
+"""Estimating the cost of a run from a few real steps."""
 
 import json
 
@@ -17,7 +17,7 @@ PLAN = {"steps": 500, "batch": 32, "validate_every": 50}
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Estimate a recipe of which every trial event arrives at a time that is written here."""
+    """Estimate a recipe whose trial events arrive at scripted times."""
     clock = {"now": 0.0}
     trials = []
 
@@ -118,7 +118,7 @@ def test_cases_without_masks_are_tried_and_counted(scripted, make_recipe, monkey
     assert trial.data.sources[0].names == data.sources[0].names
     assert found.preparing == pytest.approx(3 * (2 + 2 + 6) / (2 + 1 + 2))
     assert found.memory == 1000 + (6 - 2) * 64 * 64 * (4 + estimating._HELD)
-    # The report looks at what has masks.
+    # The report includes only domains with masks.
     assert found.scoring == pytest.approx(10 * (2 + 2 + 2) / (2 + 1 + 2))
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves: three models on every domain, what they weigh, how fast they are."""
+"""The results of a run: models, and a report of their scores, sizes and speeds."""
 
 import json
 

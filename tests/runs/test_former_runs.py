@@ -19,7 +19,7 @@ from src_training.training.checkpoint import snapshot_files
 
 @pytest.fixture
 def former(finished_run, tmp_path, tiny_content):
-    """A finished run in the form in which version 0.1 left it."""
+    """A finished run in the format of version 0.1."""
     path = tmp_path / "run"
     shutil.copytree(finished_run.path, path)
     (path / "stages" / "baseline").rename(path / "stages" / "alone")

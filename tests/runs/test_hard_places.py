@@ -1,4 +1,4 @@
-"""Runs whose folders have hard names, or go away."""
+"""Runs whose folders have unusual names, or are removed."""
 
 import shutil
 

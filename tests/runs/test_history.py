@@ -1,4 +1,4 @@
-"""A watcher reads what a run says, whole lines only, and adds it up."""
+"""Following the events of a run by complete lines, and accumulating its history."""
 
 import itertools
 import subprocess

@@ -1,4 +1,4 @@
-"""The list of a person's models: found without torch, renamed, remembered, protected."""
+"""The library of models: listing without torch, renaming, remembering and protecting."""
 
 import json
 import subprocess

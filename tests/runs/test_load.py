@@ -1,4 +1,4 @@
-"""The networks of a run come back from its checkpoints, the student's course with them."""
+"""Loading the networks and snapshots of a run from its checkpoints."""
 
 import copy
 import itertools
@@ -42,7 +42,7 @@ def test_they_are_those_of_the_models_that_the_run_left(networks, finished_run):
         ("distilled", networks.distilled, networks.distilled_san.encoder),
     ):
         model = load_model(finished_run.path / "models" / f"{role}.safetensors")
-        # The model's head took the calibration in.
+        # Calibration changed the head of the model.
         model.network.head.load_state_dict(network.head.state_dict())
         assert_same(network, model.network)
         assert_same(encoder, model.semantics)

@@ -1,4 +1,4 @@
-"""Previews, distances and memory of a run, none of which changes what is trained."""
+"""Previews, distances and memory of a run, none of which changes the training."""
 
 import shutil
 
@@ -46,7 +46,7 @@ def events():
 
 @pytest.fixture
 def preview(make_recipe, folder, events):
-    """A preview of no run; what it emits is in `events`."""
+    """A preview callback without a run; emitted events are recorded in `events`."""
     classes = ("background", "foreground")
     return PreviewCallback(make_recipe(), folder, classes, torch.device("cpu"), events.append)
 
@@ -195,7 +195,7 @@ def test_a_missing_target_is_noted_and_others_are_measured(make_recipe, folder, 
 
 @pytest.fixture
 def measure(make_recipe, events):
-    """Measure FSD from images to domains by an untrained student; the events that come of it."""
+    """Measure FSD from images to domains with an untrained student, and return the events."""
 
     def run(images, domains, patch=32):
         recipe = make_recipe(patch=patch)

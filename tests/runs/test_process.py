@@ -1,4 +1,4 @@
-"""How a run's process is asked to stop, on systems with signals for that and on Windows."""
+"""Stopping the process of a run by a signal, or by a file on Windows."""
 
 import os
 import signal

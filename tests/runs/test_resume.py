@@ -1,4 +1,4 @@
-"""Whatever ends a process, the resumed run ends with the weights of an uninterrupted one."""
+"""A run that was interrupted and resumed ends with the weights of an uninterrupted one."""
 
 import json
 
@@ -27,7 +27,7 @@ def assert_same_outcome(path, finished_run):
     ]
     for report in reports:
         for found in report.values():
-            # What the same work took is the one thing that may differ.
+            # Only the times may differ.
             del found["seconds_per_image"], found["step_seconds"]
     assert reports[0] == reports[1]
 

@@ -1,4 +1,4 @@
-"""A run directory tells how the run stands, and lets one process in at a time."""
+"""The state of a run from its directory, which one process locks at a time."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def begun(make_recipe, tmp_path):
 
 @pytest.fixture
 def held():
-    """Let another process hold a run directory; it is killed at the end, if not before."""
+    """Lock a run directory in another process, which is killed at the end."""
     holders = []
 
     def hold(folder):
@@ -231,6 +231,6 @@ def test_stages_that_are_finished_are_not_repeated(finished_run, tmp_path, monke
     monkeypatch.setattr("src_training.runs.finalise.finalise", lambda *_: None)
     events = []
     distil(finished_run.recipe, tmp_path / "run", resume=True, device="cpu", listener=events.append)
-    # That nothing was gained is said to whoever goes on, too.
+    # The note that nothing was gained is repeated when the run is resumed.
     kinds = [type(event) for event in events if not isinstance(event, Noted)]
     assert kinds == [RunStarted, RunFinished]

@@ -1,4 +1,4 @@
-"""``msankd`` in double precision, where the order of sums, which processes change, is nothing."""
+"""``msankd`` in double precision, so that the order of sums over processes hardly matters."""
 
 import torch
 from torch import Tensor

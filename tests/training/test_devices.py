@@ -1,4 +1,4 @@
-"""Several processes make the run that one makes."""
+"""A run in several processes gives the same results as in a single one."""
 
 import os
 import subprocess
@@ -17,8 +17,9 @@ from src_training.runs.state import run_state
 from src_training.training.distributed import launch
 from src_training.training.distributed.launch import make_fabric, process_count
 
-# In double precision the order of sums is nothing: all are equal to 1e-7. In single precision
-# Adam makes whole steps of gradients that are nothing but rounding, 1e-3 off within two steps.
+# In double precision the order of sums hardly matters: results agree to 1e-7. In single
+# precision Adam turns gradients that are only rounding errors into full steps, which differ by
+# 1e-3 after two steps.
 CLOSE = 1e-6
 
 

@@ -1,4 +1,4 @@
-"""Several processes compute the losses and gradients that one computes of the whole batch."""
+"""Several processes compute the same losses and gradients as a single one."""
 
 import copy
 
@@ -109,7 +109,7 @@ def assert_same(group, stage, batch):
 
 
 def assert_norm(group):
-    """Of maps and of vectors, in parts of different size; a foreign pass leaves no trace."""
+    """Maps and vectors, in parts of different size; frozen running statistics do not change."""
     torch.manual_seed(3)
     for norm, values in (
         (nn.BatchNorm2d(4), 3 + 2 * torch.randn(5, 4, 6, 7)),
@@ -143,7 +143,7 @@ def assert_gathered_in_order(group):
 
 
 class Squares(Stage):
-    """A loss that differs for every value, of what a layer makes of a batch."""
+    """A loss of a layer's output in which every value has another weight."""
 
     def __init__(self, layer):
         super().__init__("squares", layer)
@@ -160,7 +160,7 @@ class Noise:
 
 
 def assert_memory_may_be_full(fabric, group, backward):
-    """One process runs out of memory where the other waits for it; both go on in parts."""
+    """One process runs out of memory while the other waits for it; both then split the batch."""
     torch.manual_seed(4)
     layers = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.BatchNorm1d(4))
     stage, splits = Squares(layers), []

@@ -1,4 +1,4 @@
-"""The gradients of the losses beside that of the masks, and what is said of them."""
+"""Gradients of distillation losses compared with that of the masks, and warnings about them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A batch that memory has no room for goes in parts, and the step is the same."""
+"""A batch that does not fit into memory is split, with the same gradients."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from src_training.training.trainer import fit
 
 
 class Noise:
-    """Patches that depend on the step's randomness and on nothing else."""
+    """Samples patches that depend only on the random seed of the step."""
 
     def sample(self, count, views, device):
         further = torch.randn(count * views, 3) if views else None
@@ -25,7 +25,7 @@ class Noise:
 
 
 class Narrow(Stage):
-    """Learns y = 2x where a pass has room for so many patches."""
+    """Learns y = 2x; a pass of more than a number of patches runs out of memory."""
 
     full: Exception = torch.OutOfMemoryError("CUDA out of memory")
 

@@ -1,4 +1,4 @@
-"""Teachers of which the outputs alone are used: ensembles, and models from elsewhere."""
+"""Teachers that are used by their outputs alone: ensembles, and external models."""
 
 import json
 
@@ -30,7 +30,7 @@ WEIGHTS = np.array([[3.0, -1.0], [-2.0, 1.5]], np.float32)
 
 
 def write_graph(path, weights=WEIGHTS, after=None, side=None):
-    """A graph of a convolution of one pixel, and perhaps one operator after it."""
+    """A graph of a 1 x 1 convolution, optionally followed by an operator."""
     from onnx import TensorProto, helper, numpy_helper
 
     weights = np.asarray(weights, np.float32)
@@ -221,7 +221,7 @@ def copies(finished_run, tmp_path_factory):
     model = load_model(RunDirectory(finished_run.path).role_model("teacher"))
     file = folder / "teacher.safetensors"
     with torch.no_grad():
-        # After three steps logits are hundreds, whose last digits differ by more than a loss may.
+        # After three steps logits are in the hundreds, so their rounding errors are large.
         size = model.network(pixels(1, 1, 64, 64)).std()
         for parameter in model.network.head.parameters():
             parameter /= size

@@ -1,4 +1,4 @@
-"""A teacher or a student that starts from a model has its weights, and its network."""
+"""A teacher or a student can start from the weights of a model with the same network."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Weights along a stage's course: the same, whatever interrupted it."""
+"""Snapshots of a stage's weights are the same with and without an interruption."""
 
 import itertools
 

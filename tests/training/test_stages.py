@@ -226,7 +226,7 @@ class Echo(nn.Module):
 
 
 class Timid(nn.Module):
-    """Tells foreground apart, but never with a probability above 0.4."""
+    """Separates foreground from background, but with probabilities of at most 0.4."""
 
     classes = 2
 
@@ -304,7 +304,7 @@ def test_a_distilled_wnet_learns_with_both_outputs(distillation):
 
 
 class Seen(nn.Module):
-    """Records what a network is shown."""
+    """Records the inputs of a network."""
 
     def __init__(self, network):
         super().__init__()

@@ -31,7 +31,7 @@ from src_training.training.trainer import fit
 
 
 class Noise:
-    """Patches that depend on the step's randomness and on nothing else."""
+    """Samples patches that depend only on the random seed of the step."""
 
     def sample(self, count, views, device):
         return Batch(torch.randn(count, 3), torch.zeros(count))
@@ -79,7 +79,7 @@ def same(a, b):
 
 @pytest.fixture
 def train(tmp_path):
-    """Train a stage in a folder of the test's; events are kept in `train.events`."""
+    """Train a stage in a temporary folder; events are recorded in `train.events`."""
     fabric = Fabric(accelerator="cpu", devices=1)
 
     def run(
@@ -113,7 +113,7 @@ def train(tmp_path):
 
 
 def after(count):
-    """A wish to stop from the count-th time on that it is asked for."""
+    """A `stopping` that returns true from its count-th call on."""
     asked = itertools.count(1)
     return lambda: next(asked) >= count
 

@@ -196,10 +196,6 @@ def _count_inside(labels: NDArray[Any], affine: Affine, shape: tuple[int, ...]) 
     return count
 
 
-def _numbers(values: NDArray[np.float64]) -> str:
-    return f"({', '.join(f'{each:.6g}' for each in np.round(values, 6) + 0.0)})"
-
-
 def _lost(before: NDArray[Any], after: NDArray[Any]) -> tuple[int, ...]:
     return tuple(sorted({*np.unique(before).tolist()} - {0, *np.unique(after).tolist()}))
 

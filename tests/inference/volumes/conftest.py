@@ -13,7 +13,7 @@ from src_training.networks import build_network
 
 @pytest.fixture(scope="session")
 def liver_file(tmp_path_factory):
-    """A tiny student of three neighbouring slices with lively weights."""
+    """A tiny student of three neighbouring slices with random weights."""
     torch.manual_seed(3)
     network = build_network("fanet", 3, 2, width=2)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A label store resumes, whatever was killed or broken, and refuses the labels of another job."""
+"""A label store resumes after kills and damage, and refuses the labels of another job."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def in_memory(predictor, voxels, axis=0):
 
 @pytest.fixture
 def small_slabs(monkeypatch):
-    """Slabs of four slices, which no chunk of the source ends with."""
+    """Slabs of four slices, which do not align with the chunks of the source."""
     monkeypatch.setattr("src_training.inference.volumes.slabs.SLAB_SLICES", 4)
 
 

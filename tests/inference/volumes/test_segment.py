@@ -1,4 +1,4 @@
-"""Labels of a volume segmented slab by slab are those of the whole volume in memory."""
+"""Segmenting a volume slab by slab gives the same labels as segmenting it in memory."""
 
 import dask.array as da
 import numpy as np

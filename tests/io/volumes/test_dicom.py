@@ -1,4 +1,4 @@
-"""A DICOM series lies in the order of the patient, whatever its files are called."""
+"""A DICOM series is sorted by position, not by file names."""
 
 import imagecodecs
 import nibabel
@@ -58,7 +58,7 @@ def test_sagittal_coronal_and_mirrored_slices_come_canonical(orientation, series
             k, np.array([5, 6, 7]) + 2 * k * normal, ImageOrientationPatient=list(orientation)
         )
     volume = open_volume(series.folder)
-    # Where DICOM's own equation puts each voxel, the canonical affine must find its value.
+    # The canonical affine must agree with the equation of the DICOM standard.
     canonical = np.linalg.inv(np.diag([-1, -1, 1, 1]) @ volume.canonical_affine)
     voxels = volume.voxels.compute()
     for k, j, i in np.ndindex(5, 4, 6):

@@ -1,4 +1,4 @@
-"""Grids are compared, and labels resampled, by their places in the world."""
+"""Comparing grids, and resampling labels, in world coordinates."""
 
 import numpy as np
 import pytest

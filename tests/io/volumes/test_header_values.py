@@ -1,4 +1,4 @@
-"""Whatever a header holds: the documented default, or one sentence that names file and field."""
+"""Invalid header values: the documented default, or one sentence that names file and field."""
 
 import json
 import struct
@@ -139,7 +139,7 @@ def test_an_enhanced_file_of_broken_groups(tmp_path):
 
 
 def places(node, before=()):
-    """Every place in JSON: a tuple of keys."""
+    """All paths in JSON, as tuples of keys."""
     inner = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in inner:
         yield (*before, key)

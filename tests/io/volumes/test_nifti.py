@@ -1,4 +1,4 @@
-"""NIfTI: any orientation comes canonical and goes back as it was."""
+"""NIfTI: volumes of any orientation are read as canonical, and labels keep the orientation."""
 
 import errno
 import pickle

@@ -1,4 +1,4 @@
-"""zarr of both versions and OME-Zarr of both: read by attributes, labels written beside."""
+"""zarr v2 and v3 and their OME-Zarr versions: reading by attributes, and writing labels."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""A format of volumes is one file and one line: everything else asks the registry."""
+"""A new volume format needs only a module and an entry in the registry."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""TIFF stacks keep their spacing there and back."""
+"""TIFF stacks keep their spacing in a round trip."""
 
 import errno
 
