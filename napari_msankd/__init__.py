@@ -1,5 +1,4 @@
-"""The face: opened layers become arrays, the engine's answers become layers.
+"""The napari plugin: widgets, readers, writers and sample data over the engine `src_training`.
 
-Importing it is light: the engine, and torch with it, is loaded by the workers
-that need it.
+Importing it is fast: workers import the engine, and torch with it, when they need it.
 """

@@ -26,14 +26,14 @@ def main() -> int:
 
 
 def has_display() -> bool:
-    """Whether a window can be shown; on Linux that takes X or Wayland."""
+    """Whether a window can be shown; Linux needs X or Wayland."""
     if not sys.platform.startswith("linux"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def show() -> int:
-    """Open napari with the sample and the Segment widget, and wait for its end."""
+    """Open napari with the sample and the Segment widget; return when it closes."""
     import napari
 
     from napari_msankd.sample_data import fundus_a

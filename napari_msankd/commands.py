@@ -1,4 +1,4 @@
-"""Commands of the palette and the menus that are more than opening a widget."""
+"""Commands of the command palette and menus."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from napari_msankd.widgets.plugin_widget import open_widget
 
 
 def segment_current_slice(viewer: napari.Viewer) -> SegmentWidget:
-    """Segment the slice in view of the selected image, with the Segment widget's choices."""
+    """Segment the current slice of the selected image with the Segment widget's settings."""
     widget: SegmentWidget = open_widget(viewer, "Segment")
     selected = viewer.layers.selection.active
     if widget.running:

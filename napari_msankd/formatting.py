@@ -1,4 +1,4 @@
-"""Sizes and durations as text."""
+"""Sizes and durations as text, and text without HTML."""
 
 
 def format_bytes(count: int) -> str:
@@ -11,7 +11,7 @@ def format_bytes(count: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A time to wait: ``"8 s"``, ``"2 min 5 s"``, ``"1 h 10 min"``."""
+    """A duration, such as a remaining time: ``"8.0 s"``, ``"2 min 5 s"``, ``"1 h 10 min"``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -23,15 +23,15 @@ def format_duration(seconds: float) -> str:
 
 
 def literal(text: str) -> str:
-    """Text that Qt shows as it is in tooltips and notifications, which guess whether it is HTML.
+    """Protect plain text in tooltips and notifications, which detect HTML automatically.
 
-    An invisible word joiner parts what would begin a tag or an entity.
+    An invisible word joiner breaks up any tag or entity.
     """
     return text.replace("<", "<\u2060").replace("&lt;", "&\u2060lt;")
 
 
 def format_clock(seconds: float) -> str:
-    """A time that passed, short: ``"0:08"``, ``"22:46"``, ``"1:10:05"``."""
+    """An elapsed time: ``"0:08"``, ``"22:46"``, ``"1:10:05"``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

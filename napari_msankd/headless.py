@@ -1,4 +1,4 @@
-"""The sample segmented without a window: engine only, no Qt."""
+"""Segment the sample image without a window: engine only, no Qt."""
 
 from pathlib import Path
 
@@ -14,19 +14,19 @@ _OPACITY = 0.75
 
 
 def segment_sample(folder: Path, model: Path | None = None) -> list[Path]:
-    """Segment the sample fundus and write what came out.
+    """Segment the sample fundus and write the results.
 
     Parameters
     ----------
     folder
-        Made if missing.
+        Output folder, created if missing.
     model
-        File of the model; the one that ships if None.
+        Model file; the shipped one if None.
 
     Returns
     -------
     list of Path
-        The image, its labels and both in one picture, PNG.
+        PNG files of the image, its labels, and the overlay of both.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def segment_sample(folder: Path, model: Path | None = None) -> list[Path]:
 
 
 def overlay(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image (H, W, 3) with what is not background (H, W) in color over it."""
+    """Overlay foreground labels (H, W) in color on an image (H, W, 3)."""
     tinted = (1 - _OPACITY) * image + _OPACITY * _COLOR
     return np.where(labels[..., None] > 0, tinted, image).astype(np.uint8)
 

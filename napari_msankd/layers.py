@@ -1,4 +1,7 @@
-"""Layer to array and back: every transform, unit and axis name kept."""
+"""Add, place, find, show and hide layers; arrays of layers.
+
+Only this module changes layers in a viewer. It keeps transforms, units and axis labels.
+"""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.masks import mask_values
-from napari_msankd.planes import Index
+from napari_msankd.planes import Index, array_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -15,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def placement(layer: "Layer", offset: Sequence[int] | None = None) -> dict[str, Any]:
-    """Where a new layer of the same grid lies in the world.
+    """Transform keywords of a new layer with the pixel grid of an existing one.
 
     Parameters
     ----------
     layer
-        The layer whose place is taken.
+        The existing layer.
     offset
-        Data coordinates in `layer` of the new layer's first pixel; none if
-        both begin together.
+        Data coordinates in `layer` of the new layer's first pixel; None if
+        both start at the same pixel.
 
     Returns
     -------
@@ -32,13 +35,13 @@ def placement(layer: "Layer", offset: Sequence[int] | None = None) -> dict[str, 
     """
     from napari.utils.transforms import Affine
 
-    own = {"scale": layer.scale, "rotate": layer.rotate, "shear": layer.shear}
+    transform = {"scale": layer.scale, "rotate": layer.rotate, "shear": layer.shear}
     translate = np.asarray(layer.translate)
     if offset is not None:
-        linear = Affine(**own, ndim=layer.ndim).linear_matrix
+        linear = Affine(**transform, ndim=layer.ndim).linear_matrix
         translate = translate + linear @ np.asarray(offset, float)
     return {
-        **own,
+        **transform,
         "translate": translate,
         "affine": layer.affine.affine_matrix,
         "units": layer.units,
@@ -52,55 +55,55 @@ def placement_over(
     translate: Sequence[float] = (0, 0),
     leading: int = 0,
 ) -> dict[str, Any]:
-    """Keywords of a new layer whose pixels lie over those of another.
+    """Transform keywords of a new layer that covers an existing one with other pixels.
 
     Parameters
     ----------
     layer
-        What it lies over; of a stack, the last two axes.
+        The existing layer; only the last two axes of a stack count.
     scale, translate
-        From pixels (y, x) of the new layer to those of `layer`.
+        Map pixels (y, x) of the new layer to pixels of `layer`.
     leading
-        Axes of the new layer before (y, x), such as channels.
+        Number of axes of the new layer before (y, x), such as channels.
 
     Returns
     -------
     dict
         ``affine``, ``units``.
     """
-    whole = world_affine(layer)
-    kept = [layer.ndim - 2, layer.ndim - 1, layer.ndim]
+    world = world_affine(layer)
+    plane_axes = [layer.ndim - 2, layer.ndim - 1, layer.ndim]
     inner = np.diag([*map(float, scale), 1.0])
     inner[:2, 2] = translate
     matrix = np.eye(leading + 3)
-    matrix[leading:, leading:] = whole[np.ix_(kept, kept)] @ inner
+    matrix[leading:, leading:] = world[np.ix_(plane_axes, plane_axes)] @ inner
     units = (*("pixel",) * leading, *layer.units[-2:])
     return {"affine": matrix, "units": units}
 
 
 def world_affine(layer: "Layer") -> NDArray[np.float64]:
-    """From data coordinates of a layer to the world, (n + 1) × (n + 1)."""
+    """Affine from data to world coordinates of a layer, (n + 1) × (n + 1)."""
     from napari.utils.transforms import Affine
 
-    own = {"scale": layer.scale, "rotate": layer.rotate, "shear": layer.shear}
-    inner = Affine(**own, translate=layer.translate, ndim=layer.ndim)
+    transform = {"scale": layer.scale, "rotate": layer.rotate, "shear": layer.shear}
+    inner = Affine(**transform, translate=layer.translate, ndim=layer.ndim)
     return np.asarray(layer.affine.affine_matrix @ inner.affine_matrix)
 
 
 def has_place(layer: "Layer") -> bool:
-    """Whether a layer says where its pixels lie, or how large they are."""
-    placed = not np.allclose(world_affine(layer), np.eye(layer.ndim + 1))
-    return placed or any(str(unit) != "pixel" for unit in layer.units)
+    """Whether a layer has a transform other than identity, or physical units."""
+    transformed = not np.allclose(world_affine(layer), np.eye(layer.ndim + 1))
+    return transformed or any(str(unit) != "pixel" for unit in layer.units)
 
 
 def place_like(layer: "Layer", other: "Layer") -> None:
-    """Give a layer the place of another one of the same grid."""
+    """Copy transform, units and axis labels from `other`, which has the same pixel grid."""
     for name, value in placement(other).items():
         setattr(layer, name, value)
 
 
 def shown_index(viewer: "ViewerModel", layer: "Layer", axis: int = 0) -> Index:
-    """Index of the plane of `layer` that the viewer's sliders point at; `axis` as in `Planes`."""
+    """Index of the plane of `layer` at the viewer's sliders; `axis` as in `Planes`."""
     axes = _stack_axes(layer, axis)
     position = np.asarray(layer.world_to_data(viewer.dims.point))[axes]
     last = np.asarray(array_of(layer).shape[: layer.ndim])[axes] - 1
@@ -108,11 +111,11 @@ def shown_index(viewer: "ViewerModel", layer: "Layer", axis: int = 0) -> Index:
 
 
 def show_plane(viewer: "ViewerModel", layer: "Layer", index: Index, axis: int = 0) -> None:
-    """Move the viewer's sliders to a plane of `layer`: what `shown_index` then returns."""
+    """Move the viewer's sliders to a plane of `layer`; the inverse of `shown_index`."""
     position = np.asarray(layer.world_to_data(viewer.dims.point), float)
     position[_stack_axes(layer, axis)] = index
-    own = range(viewer.dims.ndim - layer.ndim, viewer.dims.ndim)
-    viewer.dims.set_point(own, layer.data_to_world(position))
+    layer_axes = range(viewer.dims.ndim - layer.ndim, viewer.dims.ndim)
+    viewer.dims.set_point(layer_axes, layer.data_to_world(position))
 
 
 def _stack_axes(layer: "Layer", axis: int) -> slice:
@@ -120,14 +123,14 @@ def _stack_axes(layer: "Layer", axis: int) -> slice:
 
 
 def shown_axis(viewer: "ViewerModel", layer: "Layer") -> int | None:
-    """The axis across which the viewer cuts a layer, as `Planes.axis` has it.
+    """The axis along which the viewer slices a layer, as in `Planes.axis`.
 
-    0 for a single image and for a stack whose last two axes are in view; the axis that is
-    not in view for a volume, also in a rolled or transposed view. None where the view shows
-    no plane of the layer.
+    0 for a single image and for a stack whose last two axes are displayed. For a volume,
+    the axis that is not displayed, also in a rolled or transposed view. None if the view
+    shows no plane of the layer.
     """
-    before = viewer.dims.ndim - layer.ndim
-    shown = {axis - before for axis in viewer.dims.order[-2:]}
+    extra = viewer.dims.ndim - layer.ndim
+    shown = {axis - extra for axis in viewer.dims.order[-2:]}
     if shown == {layer.ndim - 2, layer.ndim - 1}:
         return 0
     hidden = {0, 1, 2} - shown
@@ -136,27 +139,27 @@ def shown_axis(viewer: "ViewerModel", layer: "Layer") -> int | None:
 
 
 def layer_by_id(viewer: "ViewerModel", unique_id: str | None) -> Any:
-    """The layer of the viewer that has this ``unique_id``; None if it is gone.
+    """The layer of the viewer with this ``unique_id``; None if it was removed.
 
-    Names change and are given again: what is to be found later is remembered by its id.
+    Store the id of a layer to find it later; names can change and be reused.
     """
     return next((layer for layer in viewer.layers if layer.unique_id == unique_id), None)
 
 
 def add_layer(viewer: "ViewerModel", data: Any, attributes: dict[str, Any], kind: str) -> Any:
-    """Add a layer from the parts of napari's layer data tuples, and return it."""
+    """Add a layer from a layer data tuple of napari, and return it."""
     from napari.layers import Layer
 
     return viewer.add_layer(Layer.create(data, attributes, kind))
 
 
 class WidgetLayers:
-    """The layers that a widget adds to a viewer, and what it hides or shows there for a while.
+    """Layers that a widget adds to a viewer, and visibility that it changes temporarily.
 
     Parameters
     ----------
     viewer
-        Whose layers.
+        The viewer.
     """
 
     def __init__(self, viewer: "ViewerModel") -> None:
@@ -166,16 +169,16 @@ class WidgetLayers:
         self._grid: bool | None = None
 
     def add(self, key: Hashable, data: Any, kind: str, **attributes: Any) -> Any:
-        """Add a layer in the place of the one that was added by this key before.
+        """Add a layer; it replaces the one that was added under the same key.
 
         Parameters
         ----------
         key
-            What the widget calls it; a name may be changed, or be another layer's.
+            Identifies the layer in the widget; layer names can change and be reused.
         data, kind
-            As napari's layer data tuples: ``image``, ``points``, ``shapes``, …
+            As in napari's layer data tuples: ``image``, ``points``, ``shapes``, …
         attributes
-            Of the layer.
+            Keywords of the layer.
         """
         self.remove(key)
         layer = add_layer(self._viewer, data, attributes, kind)
@@ -183,18 +186,18 @@ class WidgetLayers:
         return layer
 
     def get(self, key: Hashable) -> Any:
-        """The layer that was added by a key; None if there is none, or it was removed."""
+        """The layer that was added under a key; None if there is none or it was removed."""
         return layer_by_id(self._viewer, self._added.get(key))
 
     def remove(self, key: Hashable) -> None:
-        """Remove the layer of a key, if it is still there."""
+        """Remove the layer of a key, if it still exists."""
         layer = self.get(key)
         if layer is not None:
             self._viewer.layers.remove(layer)
         self._added.pop(key, None)
 
     def added(self, group: str) -> list[Any]:
-        """Layers whose keys are tuples that begin with `group`, in the order they were added."""
+        """Layers whose keys are tuples that start with `group`, in the order of addition."""
         keys = [key for key in self._added if isinstance(key, tuple) and key[0] == group]
         return [layer for layer in map(self.get, keys) if layer is not None]
 
@@ -207,18 +210,18 @@ class WidgetLayers:
 
     def show_only(self, layers: Sequence["Layer"]) -> None:
         """Show these layers and hide all others until `restore`."""
-        self.set_visible([each for each in self._viewer.layers if each not in layers], False)
+        self.set_visible([layer for layer in self._viewer.layers if layer not in layers], False)
         self.set_visible(layers, True)
 
     def set_grid(self, enabled: bool) -> None:
-        """Show layers side by side, or not, until `restore`."""
+        """Turn the viewer's grid mode on or off until `restore`."""
         grid = self._viewer.canvas.grid
         if grid.enabled != enabled:
             self._grid = grid.enabled if self._grid is None else self._grid
             grid.enabled = enabled
 
     def restore(self) -> None:
-        """Show and hide again what was shown and hidden before, and the grid likewise."""
+        """Restore visibility and grid mode to their values before the first change."""
         for unique_id, visible in self._visible.items():
             layer = layer_by_id(self._viewer, unique_id)
             if layer is not None:
@@ -229,15 +232,16 @@ class WidgetLayers:
 
 
 def as_labels(viewer: "ViewerModel", layer: "Image") -> "Labels":
-    """Put a Labels layer in the place of an image layer that holds a mask.
+    """Replace an image layer that holds a mask with a Labels layer.
 
-    As napari's own *Convert to Labels*, for what masks are stored as; see `mask_values`. How
-    they were read, where that is not plain, is a notification and in the metadata.
+    Like napari's *Convert to Labels*, but reads all the ways in which masks are stored; see
+    `mask_values`. Notes about an ambiguous mask become notifications, and entries in the
+    metadata.
 
     Returns
     -------
     napari.layers.Labels
-        With the name, the metadata and the place of the image, which is removed.
+        With the name, metadata and transform of the image, which is removed.
 
     Raises
     ------
@@ -262,8 +266,3 @@ def as_labels(viewer: "ViewerModel", layer: "Image") -> "Labels":
     for note in notes:
         show_info(f"{name}: {note}")
     return labels
-
-
-def array_of(layer: "Layer") -> Any:
-    """The data of a layer; level 0 of a pyramid."""
-    return layer.data[0] if layer.multiscale else layer.data

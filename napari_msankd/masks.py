@@ -1,4 +1,4 @@
-"""Whether an image is a mask, and the labels that it stands for."""
+"""Recognize images that are masks, and convert them to labels."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_msankd.planes import array_of
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,25 +15,26 @@ if TYPE_CHECKING:
     from src_training.io.volumes.base import Volume
 
 _SAMPLED = 50_000
-"""How many pixels tell whether an image looks like a mask."""
+"""Number of pixels that `is_mask_like` looks at."""
 
 _FEW = 16
+"""Number of labels that an image may have to pass as a mask without a name that says so."""
 _HIGHEST_LABEL = 65_535
 _MOST_LABELS = 256
 
 _LABELS = re.compile(r"(?<![a-z])(segmentation|seg|labels?|masks?|lesions?|gt)(?![a-z])")
-"""Words in the names of label files, in lower case."""
+"""Words in names of label files, in lower case."""
 
 
 def is_mask_like(layer: "Layer") -> bool:
     """Whether an image layer looks like a mask, or was made by this plugin.
 
-    Two values at most among the pixels that are looked at, or few small whole numbers. Only
-    arrays in memory are looked at: others would have to be read.
+    A mask has exactly two values, or few small whole numbers, in a sample of its pixels.
+    Only NumPy arrays are sampled; lazy arrays would have to be read from the disk.
     """
     if "msankd" in layer.metadata:
         return True
-    data = layer.data[0] if layer.multiscale else layer.data
+    data = array_of(layer)
     if np.dtype(data.dtype) == bool:
         return True
     if not isinstance(data, np.ndarray) or data.size == 0:
@@ -48,29 +50,29 @@ def is_mask_like(layer: "Layer") -> bool:
 def mask_values(
     pixels: Any, name: str, rgb: bool = False
 ) -> tuple[NDArray[np.integer], tuple[str, ...]]:
-    """The labels that the pixels of a mask stand for, read as the training reads files.
+    """Convert the pixels of a mask to labels, with the rules of the training.
 
     Parameters
     ----------
     pixels
-        (..., Y, X), or (..., Y, X, C) where `rgb`. Two values become labels 0 and 1,
-        also with noise or grey edges; other whole numbers stay as they are.
+        (..., Y, X), or (..., Y, X, C) if `rgb`. Two values become labels 0 and 1,
+        also with noise or grey edges; other whole numbers are unchanged.
     name
-        Of the layer, for the error.
+        Name of the layer, for errors.
     rgb
-        Whether the last axis holds colors.
+        Whether the last axis is color.
 
     Returns
     -------
     ndarray
         The labels.
     tuple of str
-        How they were read, where the pixels are no plain labels; a sentence each.
+        Sentences about a conversion that is not obvious.
 
     Raises
     ------
     InputError
-        If the pixels are no mask.
+        If the pixels are not a mask.
     """
     from src_training.data.classes import StoredMask, read_classes
     from src_training.io.masks import MaskValues, one_channel
@@ -83,17 +85,17 @@ def mask_values(
         values, part = one_channel(values, layer)
     if values.dtype.kind == "f" and bool((values == np.rint(values)).all()):
         values = values.astype(np.int64)
-    found = MaskValues.of(values, part=part)
-    low, high = found.values[0], found.values[-1]
+    stored = MaskValues.of(values, part=part)
+    low, high = stored.values[0], stored.values[-1]
     if low == high and low != 0:
         raise InputError(f"{layer} holds the value {low:g} only; expected a mask of two or more")
     planes = values.reshape(-1, *values.shape[-2:])
-    reading = read_classes([StoredMask(layer, found, lambda: planes)])
+    reading = read_classes([StoredMask(layer, stored, lambda: planes)])
     for sentence in reading.problems.values():
         raise InputError(sentence)
     threshold = reading.classes.threshold
     notes = reading.notes if threshold is not None or part else ()
-    if threshold is not None or len(found.values) <= 2:
+    if threshold is not None or len(stored.values) <= 2:
         return reading.classes.indices(values), notes
     if low < 0 or high > _HIGHEST_LABEL:
         raise InputError(
@@ -103,11 +105,11 @@ def mask_values(
 
 
 def volume_labels(volume: "Volume") -> NDArray[np.integer] | None:
-    """The labels (Z, Y, X) that a volume holds, in memory; None if it is a scan.
+    """The labels (Z, Y, X) of a volume, in memory; None if it is a scan.
 
-    The file says so, or its name (``liver_seg``) or folder (``masks``, ``labelsTr``) does, or
-    its voxels are few whole numbers. The voxels of labels are all read, those of a scan
-    only as far as they tell.
+    A volume has labels if its header says so, if its name (``liver_seg``) or folder
+    (``masks``, ``labelsTr``) does, or if its voxels are few whole numbers. For most scans
+    only the middle slice is read.
     """
     folder = volume.path.parent.name.lower()
     named = _LABELS.search(volume.path.name.lower()) or folder.startswith(("labels", "masks"))

@@ -1,4 +1,4 @@
-"""The pixels of an image layer as 2-D planes, read when they are needed."""
+"""An image layer as 2-D planes that are read lazily."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,14 @@ _WHOLE = (slice(None), slice(None))
 
 @dataclass(frozen=True)
 class Slicing:
-    """How an array (..., Y, X) falls into planes.
+    """Division of an array (..., Y, X) into planes.
 
     Attributes
     ----------
     shape
-        Of the array.
+        Shape of the array.
     axis
-        Of a volume (Z, Y, X), the axis that its planes follow; 0 of anything else.
+        Axis of a volume (Z, Y, X) along which it is sliced; 0 for other arrays.
     """
 
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class Slicing:
 
     @property
     def stack(self) -> tuple[int, ...]:
-        """How many planes there are, by axis; ``()`` for a single image."""
+        """Number of planes along each axis of the stack; ``()`` for a single image."""
         return (self.shape[self.axis],) if len(self.shape) == 3 else self.shape[:-2]
 
     @property
@@ -51,7 +51,7 @@ class Slicing:
         return tuple(np.ndindex(self.stack))
 
     def at(self, index: Index, sides: tuple[Any, Any] = _WHOLE) -> tuple[Any, ...]:
-        """What is told of a plane's index and of its rows and columns, in the array's order."""
+        """Array index that combines a plane's index with one for its rows and columns."""
         if len(index) != 1:
             return (*index, *sides)
         return (*sides[: self.axis], *index, *sides[self.axis :])
@@ -59,24 +59,23 @@ class Slicing:
 
 @dataclass(frozen=True)
 class Planes:
-    """The pixels of an image layer as 2-D planes, read when they are needed.
+    """An image layer as 2-D planes that are read lazily.
 
     Attributes
     ----------
     data
-        (..., Y, X), or (..., Y, X, C) where `rgb`; any array that slices:
-        NumPy, dask, zarr. Level 0 of a pyramid.
+        Array (..., Y, X), or (..., Y, X, C) if `rgb`: NumPy, dask, zarr. Level 0 of a
+        multiscale layer.
     rgb
-        Whether the last axis holds colours.
+        Whether the last axis is colour.
     name
-        Of the layer.
+        Name of the layer.
     axis
-        Of a volume, the one that its planes follow; 0 of anything else.
+        Axis of a volume along which it is sliced; 0 for other arrays.
     spacing
-        From plane to plane, row to row and column to column of a volume, mm;
-        None where that is not known.
+        Distance between planes, rows and columns of a volume, mm; None if unknown.
     layer_id
-        ``unique_id`` of the layer: names change and are given again.
+        ``unique_id`` of the layer; names can change and be reused.
     """
 
     data: Any
@@ -88,18 +87,18 @@ class Planes:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape without colours, (..., Y, X)."""
+        """Shape without the colour axis, (..., Y, X)."""
         shape = tuple(int(size) for size in self.data.shape)
         return shape[:-1] if self.rgb else shape
 
     @property
     def volume(self) -> bool:
-        """Whether these are grey slices of one thing, and no photographs."""
+        """Whether these are grey slices of one object, not separate photographs."""
         return len(self.shape) > 2 and not self.rgb
 
     @property
     def slicing(self) -> Slicing:
-        """How the array falls into planes."""
+        """Division of the array into planes."""
         return Slicing(self.shape, self.axis)
 
     @property
@@ -114,19 +113,19 @@ class Planes:
 
     @property
     def plane_shape(self) -> tuple[int, ...]:
-        """Shape of what `read` returns."""
+        """Shape of the array that `read` returns."""
         return (*self.size, int(self.data.shape[-1])) if self.rgb else self.size
 
     def called(self, index: Index) -> str:
-        """What a sentence about one plane begins with."""
+        """Name of one plane, for the start of a message."""
         return f"layer {self.name!r}" + (f", slice {list(index)}," if index else "")
 
     def read(self, index: Index, neighbours: int = 1) -> NDArray[np.generic]:
-        """One plane (Y, X) or (Y, X, C), in memory; bool becomes uint8.
+        """Read one plane (Y, X) or (Y, X, C) into memory; bool becomes uint8.
 
-        With more than one of `neighbours` a grey plane of a stack comes as
-        (Y, X, neighbours), see `neighbouring`; its neighbours are those along
-        the last axis that is no side of it.
+        If `neighbours` is more than one, a grey plane of a stack is read with its
+        neighbours along the last axis of the index, as (Y, X, neighbours); see
+        `neighbouring`.
 
         Raises
         ------
@@ -144,20 +143,25 @@ class Planes:
     def _read(self, index: Index, neighbours: int) -> NDArray[np.generic]:
         if neighbours == 1 or not index or self.rgb:
             return np.asarray(self.data[self.slicing.at(index)])
-        *outer, at = index
+        *outer, position = index
         volume = self.data[tuple(outer)] if outer else self.data
-        return neighbouring(volume, at, neighbours, self.axis)
+        return neighbouring(volume, position, neighbours, self.axis)
+
+
+def array_of(layer: "Layer") -> Any:
+    """The data of a layer; level 0 if it is multiscale."""
+    return layer.data[0] if layer.multiscale else layer.data
 
 
 def planes_of(layer: "Image", axis: int = 0) -> Planes:
-    """The planes of an image layer; of a volume those that follow `axis`.
+    """The planes of an image layer; a volume is sliced along `axis`.
 
     Raises
     ------
     InputError
         If the layer is empty or holds complex numbers.
     """
-    data = layer.data[0] if layer.multiscale else layer.data
+    data = array_of(layer)
     if 0 in data.shape:
         raise InputError(f"layer {layer.name!r} is empty {tuple(data.shape)}; expected pixels")
     if np.dtype(data.dtype).kind not in "buif":
@@ -167,7 +171,7 @@ def planes_of(layer: "Image", axis: int = 0) -> Planes:
 
 
 def _spacing(layer: "Layer", axis: int) -> tuple[float, float, float] | None:
-    """See `Planes.spacing`; napari's default unit, the pixel, is no length."""
+    """`Planes.spacing` of a layer; None for napari's default unit, the pixel."""
     if layer.ndim != 3:
         return None
     try:
@@ -175,7 +179,7 @@ def _spacing(layer: "Layer", axis: int) -> tuple[float, float, float] | None:
             float((size * unit).to("mm").magnitude)
             for size, unit in zip(layer.scale, layer.units, strict=True)
         ]
-    except TypeError:  # pint's, of a unit that is no length
+    except TypeError:  # from pint, for a unit that is not a length
         return None
-    rows, columns = (size for place, size in enumerate(mm) if place != axis)
+    rows, columns = (size for position, size in enumerate(mm) if position != axis)
     return mm[axis], rows, columns

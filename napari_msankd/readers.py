@@ -1,4 +1,4 @@
-"""Volumes that napari does not open itself: NIfTI, DICOM series, OME-Zarr; scans and labels."""
+"""Readers of volumes that napari does not open itself: NIfTI, DICOM series, OME-Zarr."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ LayerData = tuple[Any, dict[str, Any], str]
 Reader = Callable[[str], list[LayerData]]
 
 VOLUME = "volume"
-"""Where the metadata of a layer keep the volume it was read from."""
+"""Key of a layer's metadata that holds its source `Volume`."""
 
 
 def volume_reader(path: str | Sequence[str]) -> Reader | None:
-    """A reader of a volume in any format that the engine knows and napari does not open itself.
+    """A reader for a volume in a format of the engine; None for a path that napari reads.
 
-    TIFF stacks and bare zarr arrays are left to napari.
+    napari itself reads TIFF stacks and bare zarr arrays.
 
     Raises
     ------
@@ -34,11 +34,11 @@ def volume_reader(path: str | Sequence[str]) -> Reader | None:
     from src_training.io.volumes.omezarr import is_zarr_array
     from src_training.io.volumes.registry import format_of
 
-    # A list is several files for one stack: a volume is a file or a folder by itself.
+    # A list of files is meant to become one stack, but a volume is a single file or folder.
     if not isinstance(path, str) or is_zarr_array(Path(path)):
         return None
-    found = format_of(Path(path))
-    return None if found is None or found.name == "tiff" else _read
+    volume_format = format_of(Path(path))
+    return None if volume_format is None or volume_format.name == "tiff" else _read
 
 
 def _read(path: str) -> list[LayerData]:
@@ -48,14 +48,14 @@ def _read(path: str) -> list[LayerData]:
 
 
 def volume_layer(volume: "Volume", labels: bool = True) -> LayerData:
-    """An image that reads its slices as they come in sight, or labels; in its place, in mm.
+    """Layer data of a volume: a lazy image, or labels in memory; placed in mm.
 
     Parameters
     ----------
     volume
-        As it was opened.
+        The opened volume.
     labels
-        Whether it may be labels.
+        Whether to detect labels; else always an image.
     """
     from src_training.io.volumes.registry import volume_name
 
@@ -80,7 +80,7 @@ def volume_layer(volume: "Volume", labels: bool = True) -> LayerData:
 
 
 def _place(volume: "Volume") -> dict[str, Any]:
-    """Where the first voxel lies, and how the axes are turned: mm up, back and left."""
+    """``translate`` and ``rotate``, in mm towards superior, posterior and left."""
     world = volume.world_affine
     if world is None:
         return {}

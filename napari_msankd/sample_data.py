@@ -1,4 +1,4 @@
-"""Samples that need no download: a synthetic eye by three cameras, and a synthetic CT."""
+"""Synthetic sample data: an eye as seen by three cameras, and an abdominal CT."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -14,22 +14,22 @@ _SOFT_TISSUE = (-160, 240)
 
 
 def fundus_a() -> list[LayerData]:
-    """The eye as scanner A sees it, and its vessels."""
+    """The eye from scanner A, and its vessel mask."""
     return _fundus("A")
 
 
 def fundus_b() -> list[LayerData]:
-    """The eye as scanner B sees it, and its vessels."""
+    """The eye from scanner B, and its vessel mask."""
     return _fundus("B")
 
 
 def fundus_c() -> list[LayerData]:
-    """The eye as scanner C sees it, and its vessels."""
+    """The eye from scanner C, and its vessel mask."""
     return _fundus("C")
 
 
 def abdomen_ct() -> list[LayerData]:
-    """A synthetic CT of an abdomen, spacing in mm, and its liver."""
+    """A synthetic CT of an abdomen, spacing in mm, and the mask of its liver."""
     from src_training.data.phantom.abdomen import ct_phantom
 
     phantom = ct_phantom(_PATIENT)
@@ -44,7 +44,7 @@ def abdomen_ct() -> list[LayerData]:
 
 
 def labelled_eyes() -> Iterator[tuple[Any, Any, str]]:
-    """Three eyes as scanner A sees them, one by one: image, vessels, name. For a worker."""
+    """Yield three eyes from scanner A: image, vessel mask, name. Slow; run it in a worker."""
     with gc_paused():
         from src_training.data.phantom.camera import fundus_phantom
 

@@ -1,4 +1,4 @@
-"""What a person set under Preferences > Plugins."""
+"""The plugin's settings under Preferences > Plugins."""
 
 from dataclasses import dataclass, field
 from itertools import count
@@ -24,15 +24,15 @@ class Preferences:
     device
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     memory_limit
-        Results larger than this, bytes, are kept on the disk.
+        Size in bytes above which results are stored on the disk.
     cache
-        Folder for those.
+        Folder of results on the disk.
     runs
-        Folder of the runs.
+        Folder of training runs.
     on_close
-        What becomes of a run when napari closes.
+        What to do with an active run when napari closes.
     models
-        Folder of calibrated models, and of others that are no run's.
+        Folder of calibrated models and others that belong to no run.
     """
 
     device: str = "auto"
@@ -44,7 +44,7 @@ class Preferences:
 
 
 def preferences() -> Preferences:
-    """The preferences as they are now; defaults where the plugin is not registered."""
+    """The current preferences; defaults if the plugin is not registered with napari."""
     try:
         chosen = get_plugin_settings("napari-msankd")
     except KeyError:
@@ -59,22 +59,22 @@ def preferences() -> Preferences:
 
 
 def library() -> Library:
-    """Where the person's models are, by the preferences."""
+    """The user's model library, in the folders of the preferences."""
     chosen = preferences()
     return Library((chosen.runs,), chosen.models)
 
 
 def remember_on_close(choice: OnClose) -> None:
-    """Keep the answer to what becomes of a run when napari closes."""
+    """Store `Preferences.on_close`."""
     get_plugin_settings("napari-msankd").distil.on_close = choice
 
 
 def new_model_file(name: str) -> Path:
-    """A file in the folder of models that is not there yet; the folder is made if missing."""
+    """An unused path in the folder of models; the folder is created if missing."""
     folder = preferences().models
     folder.mkdir(parents=True, exist_ok=True)
-    free = (f"{name}-{number}" if number > 1 else name for number in count(1))
-    return next(path for each in free if not (path := folder / f"{each}{SUFFIX}").exists())
+    stems = (f"{name}-{number}" if number > 1 else name for number in count(1))
+    return next(path for stem in stems if not (path := folder / f"{stem}{SUFFIX}").exists())
 
 
 def _folder(setting: str) -> Path | None:

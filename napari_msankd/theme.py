@@ -1,4 +1,4 @@
-"""Colors of napari's themes, and colours of lines that can be read on all of them."""
+"""Colors of napari's themes, and line colors that are legible on all of them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ LINES = (
     "#7d6bd1",
     "#a5645a",
 )
-"""Each has a contrast of at least 3 to the background of napari's dark and of its light theme."""
+"""Contrast of at least 3 to the backgrounds of napari's dark and light themes."""
 
 _FOREGROUND = "#00d5ff"
 _GREEN = (47, 149, 86)
@@ -28,22 +28,22 @@ _GREEN = (47, 149, 86)
 
 @dataclass(frozen=True)
 class ThemeColors:
-    """What a drawn widget needs of a theme, each as ``#rrggbb``.
+    """Colors of a theme for custom drawing, as ``#rrggbb``.
 
     Attributes
     ----------
     background, text
-        Of a dock.
+        Colors of a dock.
     faint
-        Between both: frames, grids, what waits.
+        Near the background, for frames, grids and pending items.
     dim
-        Text of second rank.
+        Secondary text.
     raised
-        Of what stands out from the background a little.
+        Slightly off the background.
     chosen
-        What the theme has for what is chosen.
+        The theme's color of a selected item.
     done
-        Of what is done: a green behind text.
+        Green background of completed items.
     """
 
     background: str
@@ -91,7 +91,7 @@ def _hex(colour: tuple[float, ...]) -> str:
 
 
 def label_colormap(classes: int) -> Any:
-    """Colors of labels: a bright one that no fundus has for the one class, napari's for more."""
+    """Colormap of labels: a bright cyan, rare in images, for one class; napari's for more."""
     from napari.utils.colormaps import DirectLabelColormap, label_colormap
 
     if classes > 2:
@@ -102,7 +102,7 @@ def label_colormap(classes: int) -> Any:
 
 
 def uncertainty_colormap() -> Any:
-    """From nothing to a magenta that neither fundus nor CT has: what is sure hides no image."""
+    """Colormap from transparent to magenta, so that certain pixels do not hide the image."""
     from napari.utils.colormaps import Colormap
 
     return Colormap([[1, 0, 0.75, 0], [1, 0, 0.75, 1]], name="uncertainty")

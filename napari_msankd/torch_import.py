@@ -1,4 +1,4 @@
-"""Torch, imported by a worker without holding up the window."""
+"""Import torch in a worker without freezing the window."""
 
 import ctypes
 import gc
@@ -16,21 +16,21 @@ _MODULES = (
     "src_training.inference.predictor",
     "src_training.evaluation.metrics",
 )
-# Not libtorch_python: what it sets up needs the lock itself.
+# Without libtorch_python, whose initialization needs the GIL.
 _LIBRARIES = ("libtorch_global_deps.so", "libtorch_cpu.so", "libtorch.so")
 
 
 def preload() -> None:
-    """Import torch and what segmenting needs; call it in a worker.
+    """Import torch and the modules for segmentation; call it in a worker.
 
-    An import elsewhere than in the main thread still freezes the window: the
-    dynamic loader runs with the interpreter's lock held (0.3 s for torch), and
-    each full garbage collection takes 0.1 s. Here both are kept away.
+    A plain import in a thread still freezes the window: the dynamic loader holds
+    the GIL (0.3 s for torch), and each full garbage collection takes 0.1 s. This
+    function avoids both.
     """
     with _lock:
         if all(module in sys.modules for module in _MODULES):
             return
-        # What a GPU of Apple's cannot compute, the CPU does; read when torch is imported.
+        # CPU fallback for operations that Apple's GPUs lack; torch reads it on import.
         os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
         with gc_paused():
             _preload_torch()
@@ -40,7 +40,7 @@ def preload() -> None:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Keep the garbage collector from its full rounds while much is imported."""
+    """Pause the garbage collector during large imports, which trigger slow full collections."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -51,16 +51,16 @@ def gc_paused() -> Iterator[None]:
 
 
 def _preload_torch() -> None:
-    """Load torch's libraries; a foreign call releases the interpreter's lock."""
+    """Load torch's shared libraries through ctypes, which releases the GIL."""
     torch = importlib.util.find_spec("torch")
     if not sys.platform.startswith("linux") or "torch" in sys.modules or not torch:
         return
-    # Idle threads of torch would spin, and the window's thread wait: on two busy cores networks of
-    # small patches took five times as long. Read once, when the library is loaded.
+    # By default idle OpenMP threads spin and starve the main thread: on two busy cores, networks
+    # with small patches took five times as long. OpenMP reads it once, when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     dlopen = ctypes.CDLL(None).dlopen
     dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
     folder = Path(str(torch.origin)).parent / "lib"
     for name in _LIBRARIES:
-        # What cannot be loaded here, torch's own import reports in its words.
+        # If loading fails, torch's own import reports the error.
         dlopen(os.fsencode(folder / name), os.RTLD_NOW | os.RTLD_GLOBAL * name.endswith("deps.so"))

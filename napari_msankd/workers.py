@@ -1,4 +1,4 @@
-"""Generators in a worker thread; what goes wrong in them arrives as a value, in a sentence."""
+"""Generators in worker threads; their errors arrive as `Failure` values."""
 
 import atexit
 import errno
@@ -18,20 +18,20 @@ log = logging.getLogger(__name__)
 
 Steps = Generator[Any, None, None]
 
-# A script that ends with a worker under way would take its signals from under it.
+# At the end of a script Qt deletes the signals; a worker that still runs would crash on them.
 atexit.register(GeneratorWorker.await_workers, 5000)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An error as a person reads it.
+    """An error for the window.
 
     Attributes
     ----------
     sentence
-        For the widget.
+        Message that the widget shows.
     traceback
-        Where the fault is ours; empty where a person can act.
+        Traceback of an unexpected error; empty if the user can fix the cause.
     """
 
     sentence: str
@@ -39,18 +39,18 @@ class Failure:
 
 
 class Worker(QObject):
-    """A generator that runs in a thread; its items arrive in this one.
+    """Run a generator in a thread; its items arrive in the main thread.
 
     Parameters
     ----------
     steps
-        Advanced in the thread until it ends, raises, or is cancelled.
+        Generator, advanced in the thread until it ends, raises, or is cancelled.
     parent
-        The worker is cancelled with it.
+        Qt parent; the worker is cancelled when it is destroyed.
     title
-        Of a long task, such as ``Segmenting 'fundus A'``: napari then asks before it closes
-        over the task, and shows a bar in its activity dock once an item with ``done`` and
-        ``total`` arrives.
+        Title of a long task, such as ``Segmenting 'fundus A'``. With a title, napari asks
+        before it closes during the task, and shows a progress bar in its activity dock once
+        an item with ``done`` and ``total`` arrives.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Worker(QObject):
     failed
         Emitted with a `Failure` if the generator raises.
     finished
-        Emitted at the end, however it ends, unless it was cancelled.
+        Emitted at the end, after success or failure, unless it was cancelled.
     """
 
     yielded = Signal(object)
@@ -81,15 +81,15 @@ class Worker(QObject):
         self.destroyed.connect(self._worker.quit)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._worker.start()
 
     def quit(self) -> None:
-        """End at the next item."""
+        """Stop at the next item."""
         self._worker.quit()
 
     def cancel(self) -> None:
-        """End at the next item, and emit nothing more."""
+        """Stop at the next item, and emit no more signals."""
         self._listening = False
         self._close_bar()
         self._worker.quit()
@@ -100,12 +100,13 @@ class Worker(QObject):
         if isinstance(item, Failure):
             self.failed.emit(item)
         else:
-            # napari processes events while it draws a bar: what follows must not overtake this.
+            # Emit first: napari processes events while it draws a bar, so that a later item
+            # could arrive before this one.
             self.yielded.emit(item)
             self._show_progress(item)
 
     def _on_finished(self) -> None:
-        # napari keeps every worker that it was told of: its arrays must go with the generator.
+        # napari keeps a reference to every worker; closing the generator frees its arrays.
         self._steps.close()
         self._close_bar()
         if self._listening:
@@ -135,14 +136,14 @@ class Worker(QObject):
 
 
 class WorkerGroup:
-    """Workers by key: one that starts takes the place of the one with its key.
+    """Workers by key, at most one for each.
 
     Parameters
     ----------
     parent
-        All of them are cancelled with it.
+        Qt parent; all workers are cancelled when it is destroyed.
     failed
-        Called with the `Failure` of a worker that was started without a callback of its own.
+        Called with the `Failure` of a worker that has no `failed` callback of its own.
     """
 
     def __init__(self, parent: QObject, failed: Callable[[Failure], None]) -> None:
@@ -164,7 +165,7 @@ class WorkerGroup:
         failed: Callable[[Failure], None] | None = None,
         title: str = "",
     ) -> None:
-        """Start a worker; an earlier one of that key is cancelled. `title` as in `Worker`."""
+        """Start a worker, and cancel the former one of the key. `title` as in `Worker`."""
         self.cancel(key)
         worker = self._running[key] = Worker(steps, self._parent, title)
         worker.yielded.connect(yielded)
@@ -173,7 +174,7 @@ class WorkerGroup:
         worker.start()
 
     def cancel(self, key: str) -> None:
-        """Cancel the worker of a key, if there is one; it ends at its next item."""
+        """Cancel the worker of a key, if there is one; it stops at its next item."""
         if key in self._running:
             self._running.pop(key).cancel()
 
@@ -184,7 +185,7 @@ class WorkerGroup:
 
 
 class _Task(partial):  # type: ignore[type-arg]
-    """A generator function under the name that napari shows when it asks before closing."""
+    """A generator function with the name that napari shows when it asks before closing."""
 
     title = ""
 
@@ -199,7 +200,7 @@ def _create(task: _Task) -> GeneratorWorker:
 
 
 def _catch_errors(holder: list[Steps]) -> Steps:
-    # Workers swallow a RuntimeError, and most of torch's errors are one.
+    # superqt's workers swallow a RuntimeError, which most errors of torch are.
     try:
         yield from holder.pop()
     except Exception as error:
@@ -210,7 +211,7 @@ def _catch_errors(holder: list[Steps]) -> Steps:
 
 
 def as_failure(error: Exception) -> Failure:
-    """An exception as a sentence, with its traceback where the fault is ours."""
+    """An exception as a `Failure`; only an unexpected one has a traceback."""
     if isinstance(error, InputError):
         return Failure(str(error))
     if is_out_of_memory(error):

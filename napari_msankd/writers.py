@@ -1,4 +1,4 @@
-"""Labels of a volume into the formats of radiology."""
+"""Write labels of a volume in radiology formats."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
     """Write a labels layer (Z, Y, X) as NIfTI, TIFF or OME-Zarr.
 
-    Labels of a volume that was read from a file go back onto the grid of that
-    file, a NIfTI with its header; for others the layer's scale is the spacing.
+    Labels of a volume that was read from a file are written on the grid of that
+    file (NIfTI: with its header); for others the layer's scale is the spacing.
 
     Raises
     ------
     RuntimeError
         If the layer is not three-dimensional, holds a label above 255, or the
-        suffix is another. Not `InputError`: napari takes any ValueError of a
-        writer for want of one, and the sentence would be lost.
+        suffix is not supported. Not `InputError`: napari treats a ValueError as
+        "no writer found" and drops its message.
     OSError
-        If the file cannot be written; a former one stays whole.
+        If the file cannot be written; an existing file is then unchanged.
     """
     try:
         _write(Path(path), data, attributes)
@@ -48,14 +48,14 @@ def _write(path: Path, data: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def _source(labels: Any, attributes: Mapping[str, Any]) -> "Volume":
-    """The volume that the labels are of, or one that lies where their layer does."""
+    """The volume that was segmented, or else one with the transform of the labels layer."""
     from src_training.io.volumes.base import Volume, from_lps, spacing_of
 
     name, world = Path(attributes["name"]), _world(attributes)
     source = attributes.get("metadata", {}).get(VOLUME)
     if isinstance(source, Volume) and source.shape == tuple(labels.shape):
-        own = source.world_affine
-        if own is None or np.allclose(own, world, rtol=1e-5, atol=1e-4):
+        expected = source.world_affine
+        if expected is None or np.allclose(expected, world, rtol=1e-5, atol=1e-4):
             return source
     if np.array_equal(world, np.eye(4)) and _in_pixels(attributes):
         return Volume(labels, None, name)
@@ -64,20 +64,20 @@ def _source(labels: Any, attributes: Mapping[str, Any]) -> "Volume":
 
 
 def _world(attributes: Mapping[str, Any]) -> "Affine":
-    """The affine, 4 × 4, from data coordinates to mm up, back and left.
+    """Affine, 4 × 4, from data coordinates to mm towards superior, posterior and left.
 
-    A layer in pixels is taken to be in mm.
+    Units of pixels count as mm.
     """
     from napari.utils.transforms import Affine
 
-    own = Affine(
+    inner = Affine(
         scale=attributes["scale"],
         translate=attributes["translate"],
         rotate=attributes["rotate"],
         shear=attributes["shear"],
         ndim=3,
     )
-    world = np.asarray(attributes["affine"], float) @ own.affine_matrix
+    world = np.asarray(attributes["affine"], float) @ inner.affine_matrix
     return np.diag([*_millimetres(attributes), 1.0]) @ world
 
 
@@ -86,7 +86,7 @@ def _in_pixels(attributes: Mapping[str, Any]) -> bool:
 
 
 def _millimetres(attributes: Mapping[str, Any]) -> list[float]:
-    """Of each axis, the millimetres in its unit."""
+    """Length of each axis' unit, mm; 1 for pixels."""
     import pint
 
     registry = pint.get_application_registry()

@@ -1,1 +1,1 @@
-"""Domains as a person chooses them: folders and opened layers."""
+"""Choice of datasets: folders and open layers."""

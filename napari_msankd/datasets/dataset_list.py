@@ -1,4 +1,4 @@
-"""Several datasets: the sources of a run, its targets, or its images without masks."""
+"""A list of datasets: the sources of a run, its targets, or its images without masks."""
 
 from collections import Counter
 from dataclasses import replace
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 class DatasetList(QWidget):
-    """Any number of datasets, each with a button that removes it.
+    """A list of datasets, each with a button that removes it.
 
     Parameters
     ----------
     viewer
-        Whose layers can be chosen.
+        The viewer whose layers can be chosen.
     masks
-        What they are for; see `Masks`.
+        Purpose of the images; see `Masks`.
     text
-        What they are for, said while there is none.
+        Hint that is shown while the list is empty.
 
     Attributes
     ----------
     changed
-        Emitted whenever `value` may be another.
+        Emitted whenever `value` may have changed.
     """
 
     changed = Signal()
@@ -65,27 +65,27 @@ class DatasetList(QWidget):
 
     @property
     def looking(self) -> bool:
-        """Whether any of them is still being looked at."""
+        """Whether any dataset is being read."""
         return any(choice.looking for choice in self.choices)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Of all of them, a sentence each."""
+        """Problems of all datasets, a sentence each."""
         return tuple(sentence for choice in self.choices for sentence in choice.problems)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes of the first that has masks, background first."""
+        """Names of the classes of the first dataset with masks, background first."""
         return next((choice.classes for choice in self.choices if choice.classes), ())
 
     def value(self) -> list[Dataset] | None:
-        """What was chosen, each with a name of its own; None if one is read or cannot be used."""
+        """The datasets with unique names; None if any is being read or cannot be used."""
         values = [choice.value() for choice in self.choices]
         chosen = [value for value in values if value is not None]
         return _with_distinct_names(chosen) if len(chosen) == len(values) else None
 
     def add(self, folder: Path | None = None) -> DatasetSelector:
-        """One more dataset: a folder, or else the open layers."""
+        """Add a dataset: a folder, or else the open layers."""
         choice = DatasetSelector(self.viewer, self.masks)
         if folder is not None:
             choice.choose_folder(folder)
@@ -113,7 +113,7 @@ class DatasetList(QWidget):
         self.changed.emit()
 
     def end(self) -> None:
-        """Stop looking; called when the widget or napari goes."""
+        """End all selectors, when the widget or napari closes."""
         for choice in self.choices:
             choice.end()
 
@@ -126,7 +126,7 @@ class DatasetList(QWidget):
         self.add()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """A folder may be dropped on the room between the targets, too."""
+        """Accept a folder on the area between the datasets, too."""
         if path_of(event) is not None:
             event.acceptProposedAction()
 
@@ -139,7 +139,7 @@ class DatasetList(QWidget):
 
 
 def _with_distinct_names(datasets: list[Dataset]) -> list[Dataset]:
-    """Let folders of one name say where they lie, and number other datasets of one name."""
+    """Make names unique: add the parent to names of folders, then number the rest."""
     counts = Counter(dataset.name for dataset in datasets)
     taken, named = Counter[str](), list[Dataset]()
     for dataset in datasets:

@@ -1,4 +1,4 @@
-"""The planes of open layers as cases of a dataset: their names, labels and pixels in a file."""
+"""Planes of open layers as cases of a dataset: their names, labels and pixels in files."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ from src_training.errors import InputError
 from src_training.io.names import plain_name
 
 Classes = dict[str, int | list[int]]
-"""Label, or labels, of each class but background, by the name of the class."""
+"""Name of each foreground class -> its label or labels."""
 
 HIGHEST = 255
 """Largest label that a mask file can hold."""
@@ -31,13 +31,13 @@ class LayerCase:
     Attributes
     ----------
     name
-        For files and tables.
+        Name for files and tables.
     pair
         The layers.
     index
-        Of the plane in them.
+        Index of the plane.
     labels
-        (Y, X), with something painted; None if there is nothing.
+        Labels (Y, X); None if they are empty.
     """
 
     name: str
@@ -49,55 +49,57 @@ class LayerCase:
 def cases_of(
     pairs: Sequence[LayerPair], masks: Literal["present", "absent"] | None = None
 ) -> Iterator[LayerCase]:
-    """Every plane that counts, its labels read.
+    """The planes of layers as cases.
 
-    Where a layer has paint, its planes without any are not labelled yet, and
-    are left out; a layer without paint has all its planes. With `masks` it is
-    the planes that have labels, or all that have none.
+    If a layer has labels on some planes, the other planes count as not labelled
+    yet and are left out; a layer without any labels has all its planes. `masks`
+    selects only the planes with labels, or only those without.
     """
     for names, pair in zip(case_names(pairs), pairs, strict=True):
-        bare = list[LayerCase]()
+        unlabelled = list[LayerCase]()
         for index, name in zip(pair.image.indices, names, strict=True):
             case = LayerCase(name, pair, index, pair.labels_at(index))
             if case.labels is None:
-                bare.append(case)
+                unlabelled.append(case)
             elif masks != "absent":
                 yield case
-        if masks == "absent" or (masks is None and len(bare) == len(names)):
-            yield from bare
+        if masks == "absent" or (masks is None and len(unlabelled) == len(names)):
+            yield from unlabelled
 
 
 def case_names(pairs: Sequence[LayerPair]) -> list[tuple[str, ...]]:
-    """A name for every plane of every pair: unique, short, fit for a file.
+    """A unique, short file name for every plane of every pair.
 
-    Slices of a stack are told such that those of one stack stay together
-    when cases are held out, unless there is no other.
+    The names are such that the split keeps slices of one stack together, unless
+    there is only one stack; see `src_training.data.split.patient_of`.
     """
     names, taken = list[tuple[str, ...]](), set[str]()
     for number, pair in enumerate(pairs, 1):
         stem, stack = file_name(pair.image.name), pair.image.indices != ((),)
         if stack and len(pairs) > 1 and not re.search(r"\d", stem):
             stem = f"{stem}{number}"
-        joint = "_" if len(pairs) > 1 else "-"
-        tails = [joint + tail if stack else "" for tail in _tails(pair.image.shape[:-2])]
-        while taken & {(stem + tail).casefold() for tail in tails}:
+        separator = "_" if len(pairs) > 1 else "-"
+        suffixes = [
+            separator + digits if stack else "" for digits in _digits(pair.image.shape[:-2])
+        ]
+        while taken & {(stem + suffix).casefold() for suffix in suffixes}:
             stem = f"{stem}+"
-        own = tuple(stem + tail for tail in tails)
-        taken.update(name.casefold() for name in own)
-        names.append(own)
+        pair_names = tuple(stem + suffix for suffix in suffixes)
+        taken.update(name.casefold() for name in pair_names)
+        names.append(pair_names)
     return names
 
 
 def file_name(name: str) -> str:
-    """A layer's or folder's name as a file may be called: ``fundus A`` -> ``fundus_A``."""
+    """A valid file name from the name of a layer or folder: ``fundus A`` -> ``fundus_A``."""
     return plain_name(name, "_")[:_LONGEST] or "layer"
 
 
 def classes_of(labels: Mapping[int, int]) -> Classes | None:
-    """The classes that counted labels stand for; None if nothing is painted.
+    """The classes of counted labels; None if there are none.
 
-    One label, whatever its number, is ``foreground``; two to 32 are classes
-    of their own; more are taken for objects, and all are foreground.
+    A single label of any value is ``foreground``; 2 to 32 labels are separate
+    classes; more are objects of one class, ``foreground``.
     """
     values = sorted(value for value in labels if value != 0)
     if not values:
@@ -108,29 +110,31 @@ def classes_of(labels: Mapping[int, int]) -> Classes | None:
 
 
 def count_labels(labels: NDArray[np.integer]) -> Counter[int]:
-    """Pixels of every label of a plane (Y, X)."""
+    """Number of pixels of each label of a plane (Y, X)."""
     values, counts = np.unique(labels, return_counts=True)
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
 def is_multiclass(classes: Mapping[str, Any] | None) -> bool:
-    """Whether there is more than one class beside the background."""
+    """Whether there is more than one foreground class."""
     return len([name for name in classes or {} if name != "background"]) > 1
 
 
 def stored_labels(case: LayerCase, classes: Mapping[str, Any] | None) -> NDArray[np.uint8] | None:
-    """Labels (Y, X) as they are written: as painted where there are several classes, else 0 and 1.
+    """Labels (Y, X) for a file: unchanged for several classes, else 0 and 1.
 
     Raises
     ------
     InputError
-        If a label belongs to no class, or a class to a label above `HIGHEST`.
+        If a label belongs to no class, or a class has a label above `HIGHEST`.
     """
     if case.labels is None:
         return None
     if not is_multiclass(classes):
         return (case.labels != 0).astype(np.uint8)
-    known = {0, *(int(value) for each in (classes or {}).values() for value in np.atleast_1d(each))}
+    known = {0}
+    for values in (classes or {}).values():
+        known.update(np.atleast_1d(values).tolist())
     unknown = sorted(set(np.unique(case.labels).tolist()) - known)
     layer = case.pair.labels.name if case.pair.labels else case.name
     if unknown:
@@ -147,11 +151,11 @@ def stored_labels(case: LayerCase, classes: Mapping[str, Any] | None) -> NDArray
 
 
 def stored_pixels(case: LayerCase) -> NDArray[Any]:
-    """The image of a case as a file holds it, grey in its own values.
+    """Pixels of a case for a file.
 
-    Grey is uint8, uint16 or int16 where that holds all values of the plane,
-    else float32: HU stay HU. Colours are uint8, without alpha, stretched
-    where they are of another kind.
+    Grey values are unchanged, such as HU, as uint8, uint16 or int16 if that
+    holds all values of the plane, else float32. Colours become uint8 without
+    alpha, rescaled if their range requires it.
 
     Raises
     ------
@@ -172,8 +176,8 @@ def stored_pixels(case: LayerCase) -> NDArray[Any]:
     low, high = pixels.min(), pixels.max()
     if colour:
         values = pixels.astype(np.float64) - low
-        fits = high == low or (pixels.dtype.kind in "ui" and values.max() <= 255)
-        scale = 1 if fits else 255 / values.max()
+        in_range = high == low or (pixels.dtype.kind in "ui" and values.max() <= 255)
+        scale = 1 if in_range else 255 / values.max()
         return np.round(values * scale).astype(np.uint8)
     if pixels.dtype.kind in "ui":
         for kind in (np.uint16, np.int16):
@@ -182,8 +186,8 @@ def stored_pixels(case: LayerCase) -> NDArray[Any]:
     return pixels.astype(np.float32)
 
 
-def _tails(stack: tuple[int, ...]) -> list[str]:
-    """Digits that tell a slice of a stack: ``007``, or ``002007`` with two sliders."""
+def _digits(stack: tuple[int, ...]) -> list[str]:
+    """Digits for each slice of a stack: ``007``, or ``002007`` with two sliders."""
     widths = [max(3, len(str(size - 1))) for size in stack]
     return [
         "".join(f"{step:0{width}d}" for step, width in zip(index, widths, strict=True))

@@ -1,4 +1,4 @@
-"""Which Labels layer holds the mask of which image layer, and whether it lies on its grid."""
+"""Pairs of image layers and the Labels layers with their masks, and their grids."""
 
 import re
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_msankd.layers import array_of, world_affine
-from napari_msankd.planes import Index, Planes, planes_of
+from napari_msankd.layers import world_affine
+from napari_msankd.planes import Index, Planes, array_of, planes_of
 from src_training.errors import InputError
 from src_training.io.volumes.grid import Grid, ResampledMask, resample_labels
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
 
-# What a model of ours predicted comes after what a person painted.
 _RESULT = 0.3
+"""Penalty on predictions, so that labels painted by the user are preferred."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class LayerRow:
     image, name
         The layer, and its name.
     labels, labels_name
-        The Labels layer that is its mask, and its name; None if there is none.
+        The Labels layer with its mask, and its name; None if there is none.
     candidates
-        Labels layers of its shape.
+        Labels layers of the image's shape.
     ticked
-        Whether it belongs to the dataset.
+        Whether the image belongs to the dataset.
     mask_like
         Whether the image itself looks like a mask.
     """
@@ -49,14 +49,14 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class LayerPair:
-    """An image layer and its Labels layer, as their pixels: a worker may read them.
+    """Pixels of an image layer and its Labels layer, safe to read in a worker.
 
     Attributes
     ----------
     image
-        The planes of the image layer.
+        Planes of the image layer.
     labels
-        Labels of the same shape; None if there are none.
+        Planes of labels of the same shape, or None.
     """
 
     image: Planes
@@ -64,28 +64,28 @@ class LayerPair:
 
     @classmethod
     def of(cls, image: "Image", labels: "Labels | None" = None) -> "LayerPair":
-        """Take the pixels of two layers; in the main thread.
+        """Make the pair of two layers; call it in the main thread.
 
         Raises
         ------
         InputError
-            If the image cannot be used, or the shapes or places differ.
+            If the image is invalid, or the shapes or grids differ.
         """
         planes = planes_of(image)
         if labels is None:
             return cls(planes)
-        painted = Planes(array_of(labels), rgb=False, name=labels.name)
-        if painted.shape != planes.shape:
+        label_planes = Planes(array_of(labels), rgb=False, name=labels.name)
+        if label_planes.shape != planes.shape:
             raise InputError(
-                f"Labels layer {labels.name!r} has shape {painted.shape}; "
+                f"Labels layer {labels.name!r} has shape {label_planes.shape}; "
                 f"expected {planes.shape}, as image layer {image.name!r}"
             )
         if sentence := other_grid(image, labels):
             raise InputError(sentence)
-        return cls(planes, painted)
+        return cls(planes, label_planes)
 
     def labels_at(self, index: Index) -> NDArray[np.integer] | None:
-        """The labels (Y, X) of a plane; None where nothing is painted."""
+        """The labels (Y, X) of a plane; None if they are empty."""
         if self.labels is None:
             return None
         plane = self.labels.read(index)
@@ -93,17 +93,16 @@ class LayerPair:
 
 
 def matched(images: Sequence["Image"], labels: Sequence["Labels"]) -> list["Labels | None"]:
-    """For each image the Labels layer that most likely is its mask.
+    """Find the most likely mask of each image among the Labels layers.
 
-    It must have the image's shape; among several the place decides, then the
-    names (words in common), then the order of the layers. No Labels layer is given twice.
+    Candidates have the image's shape. They are ranked by equality of the grids, then by
+    common words in the names, then by the order of the layers. Each Labels layer is used
+    at most once.
     """
     image_words = [_name_words(layer) for layer in images]
     label_words = [_name_words(layer) for layer in labels]
-    image_grids, label_grids = (
-        [grid_of(each) for each in images],
-        [grid_of(each) for each in labels],
-    )
+    image_grids = [grid_of(layer) for layer in images]
+    label_grids = [grid_of(layer) for layer in labels]
     scores = sorted(
         (
             bool(label_grids[j].differences(image_grids[i])),
@@ -124,25 +123,25 @@ def matched(images: Sequence["Image"], labels: Sequence["Labels"]) -> list["Labe
 
 
 def fits(image: "Image", labels: "Labels") -> bool:
-    """Whether the layers have the same pixels, colours aside."""
+    """Whether the layers have the same shape, without the colour axis."""
     shape = tuple(array_of(image).shape)
     return tuple(array_of(labels).shape) == (shape[:-1] if image.rgb else shape)
 
 
 def grid_of(layer: "Layer", start: Index | None = None) -> Grid:
-    """The grid of a layer's pixels in the viewer's world, in mm where its units are lengths.
+    """The grid of a layer's pixels in world coordinates, in mm if its units are lengths.
 
     Parameters
     ----------
     layer
         An image or labels.
     start
-        Where the grid begins in the layer; at its first pixel when missing.
+        Index of the grid's first pixel in the layer; by default the layer's first.
     """
     affine, unit = world_affine(layer), "mm"
     try:
-        factors = [float((1 * each).to("mm").magnitude) for each in layer.units]
-    except TypeError:  # pint's, of a unit that is no length
+        factors = [float((1 * unit).to("mm").magnitude) for unit in layer.units]
+    except TypeError:  # from pint, for a unit that is not a length
         factors, unit = [1.0] * layer.ndim, "px"
     affine = np.diag([*factors, 1.0]) @ affine
     if start is not None:
@@ -151,34 +150,34 @@ def grid_of(layer: "Layer", start: Index | None = None) -> Grid:
 
 
 def other_grid(image: "Image", labels: "Labels") -> str:
-    """Sentence that labels lie on another grid than an image of their shape; empty if not."""
-    if not (found := grid_of(labels).differences(grid_of(image))):
+    """Message about labels whose grid differs from the image's; empty if it does not."""
+    if not (differences := grid_of(labels).differences(grid_of(image))):
         return ""
     return (
         f"Labels layer {labels.name!r} lies on another grid than image layer {image.name!r}: "
-        f"{', '.join(found)}; expected the same place"
+        f"{', '.join(differences)}; expected the same place"
     )
 
 
 def resampled(image: "Image", labels: "Labels") -> tuple[NDArray[np.integer], ResampledMask]:
-    """Labels on the grid of an image, nearest neighbour; in a worker.
+    """Resample labels to the grid of an image, nearest neighbour; call it in a worker.
 
     Raises
     ------
     InputError
-        If none of them lies in the image.
+        If all labels lie outside the image.
     """
     name = f"Labels layer {labels.name!r}"
     return resample_labels(np.asarray(array_of(labels)), grid_of(labels), grid_of(image), name)
 
 
 def is_result(labels: "Labels") -> bool:
-    """Whether a model of ours made the layer, also if it was edited since."""
+    """Whether this plugin's models predicted the layer, also if it was edited since."""
     return "msankd" in labels.metadata
 
 
 def _mismatch(image_words: set[str], label_words: set[str], labels: "Labels") -> float:
-    """From -1, all words of the names in common, to 0; a result of ours comes later."""
+    """Negative Jaccard index of the words in the names, plus the penalty on predictions."""
     common, union = image_words & label_words, image_words | label_words
     return (_RESULT if is_result(labels) else 0.0) - len(common) / max(1, len(union))
 

@@ -1,4 +1,4 @@
-"""Rows of image layers to tick, each with the Labels layer that is its mask."""
+"""A table of image layers to tick, with the Labels layers that are their masks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,16 +27,16 @@ _IMAGE, _LABELS = 0, 1
 
 
 class LayerTable(QTreeWidget):
-    """The image layers that may belong to a dataset, to tick, each with its Labels layer.
+    """Image layers to tick for a dataset, each with its Labels layer.
 
-    Space ticks a row; Enter or a click lists the Labels layers that fit its image.
+    Space ticks a row; Enter or a click lists the Labels layers that fit the image.
 
     Attributes
     ----------
     ticked
-        Emitted with an image layer and whether it is ticked now.
+        Emitted with an image layer and whether it is ticked.
     paired
-        Emitted with an image layer and the Labels layer, or None, that is its mask now.
+        Emitted with an image layer and its new Labels layer or None.
     """
 
     ticked = Signal(object, bool)
@@ -60,7 +60,7 @@ class LayerTable(QTreeWidget):
         self.itemClicked.connect(self._on_clicked)
 
     def set_theme(self, theme: str) -> None:
-        """Let the ticks look like napari's own, in the theme of that name."""
+        """Style the checkboxes like napari's own, in the theme of that name."""
         colors = get_theme(theme)
         self.setStyleSheet(
             "LayerTable { background: transparent; padding: 0; }"
@@ -71,9 +71,9 @@ class LayerTable(QTreeWidget):
         )
 
     def show_rows(self, rows: Sequence[LayerRow]) -> None:
-        """Show rows, and keep the current one and what is scrolled to where images stay."""
+        """Show rows; if the images are the same, the current row and scroll position are kept."""
         with signals_blocked(self):
-            items = [self.topLevelItem(at) for at in range(self.topLevelItemCount())]
+            items = [self.topLevelItem(index) for index in range(self.topLevelItemCount())]
             if [item.row.image for item in items] != [row.image for row in rows]:
                 self.clear()
                 items = [_Item() for _ in rows]
@@ -130,7 +130,7 @@ class _Item(QTreeWidgetItem):
 
 
 class _LabelsDelegate(QStyledItemDelegate):
-    """Lists the Labels layers of a row in a combobox that opens at once."""
+    """Edits the Labels layer of a row in a combobox that opens immediately."""
 
     def createEditor(
         self, parent: QWidget, option: QStyleOptionViewItem, index: QModelIndex
@@ -144,15 +144,16 @@ class _LabelsDelegate(QStyledItemDelegate):
         box.setToolTip("Labels layers of the image's shape")
         box.setCurrentIndex(choices.index(row.labels))
         box.activated.connect(lambda: self._finish(box))
-        # Once it has its place; not at all if it is gone by then.
-        opening = QTimer(box)
-        opening.setSingleShot(True)
-        opening.timeout.connect(box.showPopup)
-        opening.start(0)
+        # Open the popup when the editor has its position. The timer is a child of the box, so
+        # that it does not fire if the box is deleted first.
+        timer = QTimer(box)
+        timer.setSingleShot(True)
+        timer.timeout.connect(box.showPopup)
+        timer.start(0)
         return box
 
     def setEditorData(self, editor: QWidget, index: QModelIndex) -> None:
-        """The editor is made with its data."""
+        """Do nothing; `createEditor` sets the data."""
 
     def setModelData(self, editor: QWidget, model: Any, index: QModelIndex) -> None:
         assert isinstance(editor, QComboBox)
@@ -162,7 +163,7 @@ class _LabelsDelegate(QStyledItemDelegate):
             self.parent().paired.emit(row.image, labels)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        # The popup takes the focus: that is no reason to close the editor.
+        # Keep the editor open when its own popup takes the focus.
         if event.type() == QEvent.Type.FocusOut and watched.view().isVisible():
             return False
         return super().eventFilter(watched, event)

@@ -1,22 +1,22 @@
-"""What can be done about what was found in a dataset: buttons, and a choice of the channel."""
+"""Buttons with remedies for problems of a dataset, and a choice of the channel."""
 
 from collections.abc import Callable
-from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_msankd.datasets.state import DatasetState
+from napari_msankd.widgets.layout import push_button
 
 
 class Remedies(QWidget):
-    """A button for each remedy; those that would change nothing are hidden.
+    """A button for each remedy; those that do not apply are hidden.
 
     Parameters
     ----------
     state
-        Of the dataset; `update_from_state` shows it.
+        State of the dataset, which `update_from_state` shows.
     use_as_labels, resample
         Slots of the two remedies that change layers.
     """
@@ -36,36 +36,36 @@ class Remedies(QWidget):
         self.channel.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.channel.setMinimumContentsLength(14)
         self.channel.activated.connect(lambda: state.choose_channel(self.channel.currentData()))
-        self.as_labels = button(
-            "", use_as_labels, "Turn image layers that hold masks into Labels layers"
+        self.as_labels = push_button(
+            "", "Turn image layers that hold masks into Labels layers", use_as_labels
         )
-        self.otherwise = button(
+        self.otherwise = push_button(
+            "", "As their numbers may also be meant; no file is changed", state.read_otherwise
+        )
+        self.resample = push_button(
+            "", "Nearest neighbour, where both lie in one space; no file is changed", resample
+        )
+        self.leave_out = push_button(
+            "", "Use the rest; no file is changed or deleted", state.leave_out
+        )
+        self.use_all = push_button(
             "",
-            state.read_otherwise,
-            "As their numbers may also be meant; no file is changed",
-        )
-        self.resample = button(
-            "", resample, "Nearest neighbour, where both lie in one space; no file is changed"
-        )
-        self.leave_out = button("", state.leave_out, "Use the rest; no file is changed or deleted")
-        self.use_all = button(
-            "",
-            state.use_without_masks,
             "They join the last stage without masks: the student learns from the teacher's answers",
+            state.use_without_masks,
         )
-        self.include = button("", state.include_all, "Use everything again")
+        self.include = push_button("", "Use everything again", state.include_all)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addWidget(self.channel, alignment=Qt.AlignmentFlag.AlignLeft)
-        for each, _ in self._texts():
-            layout.addWidget(each, alignment=Qt.AlignmentFlag.AlignLeft)
+        for button, _ in self._texts():
+            layout.addWidget(button, alignment=Qt.AlignmentFlag.AlignLeft)
 
     def update_from_state(self) -> None:
-        """Show what can be done now."""
-        for each, text in self._texts():
-            each.setText(text.replace("&", "&&"))
-            each.setVisible(bool(text))
+        """Show the remedies that apply."""
+        for button, text in self._texts():
+            button.setText(text.replace("&", "&&"))
+            button.setVisible(bool(text))
         state = self._state
         with signals_blocked(self.channel):
             self.channel.clear()
@@ -84,12 +84,3 @@ class Remedies(QWidget):
             (self.use_all, state.use_text),
             (self.include, state.include_text),
         ]
-
-
-def button(text: str, slot: Callable[[], Any] | None = None, tip: str = "") -> QPushButton:
-    """A push button."""
-    made = QPushButton(text)
-    made.setToolTip(tip)
-    if slot is not None:
-        made.clicked.connect(lambda _checked=False: slot())
-    return made

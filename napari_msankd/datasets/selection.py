@@ -1,4 +1,4 @@
-"""A dataset: a folder, or open layers; read in memory, or written for a run."""
+"""Datasets: a folder, or open layers, as domains in memory or on the disk for a run."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,42 +27,42 @@ if TYPE_CHECKING:
     from src_training.data.domain import Domain
 
 Masks = Literal["required", "optional", "unused"]
-"""What images are for: to learn from, to be tested on, or to learn from without masks."""
+"""Purpose of images: to train on, to test on, or to train on without masks."""
 
 Role = Literal["source", "targets", "unlabelled"]
-"""What a run needs a dataset for; also the folder its layers are written to."""
+"""Purpose of a dataset in a run; also the name of the folder for its layers."""
 
 ROLES: dict[Masks, Role] = {"required": "source", "optional": "targets", "unused": "unlabelled"}
 
 Unmasked = Literal["error", "exclude", "unlabelled"]
-"""What becomes of images without a mask where masks are required."""
+"""Treatment of images without a mask if masks are required."""
 
 _ANY_LABEL = ("background", *(f"label {value}" for value in range(1, HIGHEST + 1)))
 
 
 @dataclass(frozen=True)
 class FolderDataset:
-    """A folder with ``images/``, perhaps ``masks/`` and ``fov/``, or of a public data set.
+    """A folder with ``images/`` and optional ``masks/`` and ``fov/``, or of a public data set.
 
     Attributes
     ----------
     path
         The folder.
     name
-        Of the domain; the folder's when missing.
+        Name of the domain; by default that of the folder.
     angle
-        Degrees that the fundus camera's field of view spans; None if not known.
+        Field of view of the fundus camera, degrees; None if unknown.
     exclude
-        Names of cases, and files, that are left out; see `DomainRecipe.exclude`.
+        Names of cases and files to leave out; see `DomainRecipe.exclude`.
     unmasked
-        Of a folder to learn from: whether images without a mask are an error, are left
-        out, or join by `unlabelled_recipe`.
+        In a folder to train on, whether images without a mask are an error, are left
+        out, or are used through `unlabelled_recipe`.
     resample_masks
-        Whether masks on another grid are resampled to that of their image.
+        Whether to resample masks to the grid of their image.
     class_values
-        Stored values of each class; found in the masks when missing.
+        Stored values of each class; None to detect them in the masks.
     channel
-        Which image of each case is read, where the folder has several.
+        Channel of each case, if the folder has several.
     """
 
     path: Path
@@ -79,40 +79,40 @@ class FolderDataset:
             object.__setattr__(self, "name", self.path.resolve().name or "folder")
 
     def recipe(self, run_folder: Path, classes: Mapping[str, Any] | None = None) -> "DomainRecipe":
-        """Where the images are; nothing is copied. Call it in a worker.
+        """The recipe of the domain; copies no files. Call it in a worker.
 
         Parameters
         ----------
         run_folder
-            Of the run; only layers are written there.
+            Folder of the run; not used, because only layers are written there.
         classes
             `class_values` of the source, for a target: several classes have
-            the same values in every domain. Found in the masks when missing.
+            the same values in all domains. None to detect them in the masks.
         """
         masks = None if self.unmasked == "error" else "present"
-        given = self.class_values or (classes if is_multiclass(classes) else None)
-        return self._recipe(self.name, given, masks)
+        values = self.class_values or (classes if is_multiclass(classes) else None)
+        return self._recipe(self.name, values, masks)
 
     def unlabelled_recipe(self, run_folder: Path) -> "DomainRecipe | None":
-        """The images that have no mask, if they are to join without one. Call it in a worker.
+        """The recipe of the images without a mask, if they are used. Call it in a worker.
 
         Parameters
         ----------
         run_folder
-            As for `recipe`.
+            As in `recipe`.
         """
         if self.unmasked != "unlabelled":
             return None
         return self._recipe(f"{self.name}, without masks", None, "absent")
 
     def domain(self, classes: Sequence[str] = ()) -> "Domain":
-        """The images, read when they are asked for, with the masks there are. In a worker.
+        """The images as a lazy domain, with any masks. Call it in a worker.
 
         Parameters
         ----------
         classes
-            Background first. Of more than two, masks hold the indices; else what they
-            hold is found in them.
+            Names, background first. With more than two, masks hold the indices; else the
+            values are detected.
 
         Raises
         ------
@@ -142,16 +142,16 @@ class LayerDataset:
     Attributes
     ----------
     name
-        Of the domain.
+        Name of the domain.
     pairs
-        The layers' pixels, taken in the main thread.
+        Pixels of the layers, made in the main thread.
     role
-        What the run needs them for.
+        Purpose of the layers in a run.
     angle
-        Degrees that the fundus camera's field of view spans; None if not known.
+        Field of view of the fundus camera, degrees; None if unknown.
     unmasked
-        Of layers to learn from: whether images that nothing is painted on are an error, are
-        left out, or join by `unlabelled_recipe`, as do slices that nothing is painted on.
+        For layers to train on, whether images without labels are an error, are left out,
+        or are used through `unlabelled_recipe`, like slices without labels.
     """
 
     name: str
@@ -161,45 +161,45 @@ class LayerDataset:
     unmasked: Unmasked = "error"
 
     def recipe(self, run_folder: Path, classes: Mapping[str, Any] | None = None) -> "DomainRecipe":
-        """Write the layers into the run's folder and say where. Call it in a worker.
+        """Write the layers to the run's folder, and make the recipe. Call it in a worker.
 
         Parameters
         ----------
         run_folder
-            The images go to ``source/NAME/`` or ``targets/NAME/`` in it.
+            Folder of the run; images are written to ``source/NAME/`` or ``targets/NAME/``.
         classes
-            `class_values` of the source, for a target that has masks; found
-            in the labels when missing.
+            `class_values` of the source, for a target with masks; None to
+            detect them in the labels.
 
         Raises
         ------
         InputError
-            If the folder holds images already, nothing is painted where
-            masks are required, or a label belongs to no class.
+            If the folder already has images, labels are empty but required,
+            or a label belongs to no class.
         OSError
             If a file cannot be written.
         """
         folder = Path(run_folder).resolve() / self.role / file_name(self.name)
-        meant = dict(classes) if classes else self.classes()
-        for _ in self.write(folder, meant):
+        values = dict(classes) if classes else self.classes()
+        for _ in self.write(folder, values):
             pass
-        if meant and not is_multiclass(meant):
-            # Written as 0 and 1, whatever was painted.
-            meant = {next(name for name in meant if name != "background"): 1}
-        return _recipe(self.name, folder, meant, self.angle)
+        if values and not is_multiclass(values):
+            # The files hold 0 and 1, for any painted label.
+            values = {next(name for name in values if name != "background"): 1}
+        return _recipe(self.name, folder, values, self.angle)
 
     def unlabelled_recipe(self, run_folder: Path) -> "DomainRecipe | None":
-        """Write what nothing is painted on, if it is to join without a mask. In a worker.
+        """Write the images without labels, if they are used. Call it in a worker.
 
         Parameters
         ----------
         run_folder
-            The images go to a folder of their own in ``unlabelled/``.
+            Folder of the run; images are written to a separate folder in ``unlabelled/``.
 
         Raises
         ------
         InputError, OSError
-            As `recipe`.
+            As in `recipe`.
         """
         if self.unmasked != "unlabelled":
             return None
@@ -210,34 +210,34 @@ class LayerDataset:
         return _recipe(name, folder, None, self.angle)
 
     def domain(self, classes: Sequence[str] = ()) -> "Domain":
-        """The layers as if they had been written to a folder, in memory. In a worker.
+        """The layers as a domain in memory, equal to the written one. Call it in a worker.
 
         Parameters
         ----------
         classes
-            Background first. Of more than two, labels are the indices; else all
-            paint is foreground.
+            Names, background first. With more than two, labels are the indices; else all
+            nonzero labels are foreground.
 
         Raises
         ------
         InputError
-            If nothing is painted, or a label belongs to no class.
+            If all labels are empty, or a label belongs to no class.
         """
         from src_training.data.domain import BINARY, Domain
 
         cases = list(cases_of(self.pairs, self._masks))
-        meant = _indices(classes)
-        found = Domain.from_arrays(
+        values = _indices(classes)
+        domain = Domain.from_arrays(
             self.name,
             [stored_pixels(case) for case in cases],
-            [stored_labels(case, meant) for case in cases],
-            classes=tuple(classes) if meant else BINARY,
+            [stored_labels(case, values) for case in cases],
+            classes=tuple(classes) if values else BINARY,
             names=[case.name for case in cases],
         )
-        return replace(found, angle=self.angle)
+        return replace(domain, angle=self.angle)
 
     def classes(self) -> Classes | None:
-        """What is painted, read plane by plane; None if nothing is."""
+        """Classes of the labels, read plane by plane; None if all labels are empty."""
         counts = Counter[int]()
         for case in cases_of(self.pairs):
             if case.labels is not None:
@@ -245,12 +245,12 @@ class LayerDataset:
         return classes_of(counts)
 
     def write(self, folder: Path, classes: Mapping[str, Any] | None) -> Iterator[str]:
-        """Write case by case; yields the name of each once it is on the disk.
+        """Write case by case; yields the name of each written case.
 
         Raises
         ------
         InputError, OSError
-            As `recipe`.
+            As in `recipe`.
         """
         yield from self._write(folder, self._cases(), classes)
 
@@ -259,12 +259,12 @@ class LayerDataset:
         return None if self.unmasked == "error" else "present"
 
     def _cases(self) -> Iterator[LayerCase]:
-        """What is used with its masks.
+        """Cases to use with their masks.
 
         Raises
         ------
         InputError
-            If nothing is painted where masks are required.
+            If labels are empty but required.
         """
         for case in cases_of(self.pairs, self._masks):
             if case.labels is None and self.role == "source":
@@ -291,25 +291,25 @@ Dataset = FolderDataset | LayerDataset
 
 
 def shared_images(one: Dataset, other: Dataset) -> str:
-    """The folder or the layers that two datasets have in common, in words; empty without one."""
+    """Text about the folder or the layers that two datasets share; empty if there are none."""
     if isinstance(one, FolderDataset) and isinstance(other, FolderDataset):
         path = one.path.resolve()
         return f"Folder {path}" if path == other.path.resolve() else ""
     if isinstance(one, LayerDataset) and isinstance(other, LayerDataset):
-        known = {pair.image.layer_id for pair in one.pairs}
-        both = [pair.image.name for pair in other.pairs if pair.image.layer_id in known]
-        more = f" and {len(both) - 3} more" if len(both) > 3 else ""
-        return f"Layer {', '.join(map(repr, both[:3]))}{more}" if both else ""
+        layer_ids = {pair.image.layer_id for pair in one.pairs}
+        shared = [pair.image.name for pair in other.pairs if pair.image.layer_id in layer_ids]
+        more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+        return f"Layer {', '.join(map(repr, shared[:3]))}{more}" if shared else ""
     return ""
 
 
 def _indices(classes: Sequence[str]) -> dict[str, int | list[int]] | None:
-    """Label of each of several classes but the background; None of one."""
+    """Index of each foreground class; None if there is only one."""
     return {name: index for index, name in enumerate(classes) if index} if classes[2:] else None
 
 
 def unpainted_error(pair: LayerPair) -> InputError:
-    """What is said of an image that should have a mask."""
+    """The error about an image without a mask or with empty labels."""
     image = pair.image.name
     if pair.labels is None:
         return InputError(f"image layer {image!r} has no Labels layer; expected its mask painted")
@@ -329,5 +329,7 @@ def _recipe(
     with gc_paused():
         from src_training.config.domains import DomainRecipe
 
-    meant = dict(classes) if classes else None
-    return DomainRecipe(name=name, folder=str(folder), class_values=meant, angle=angle, **selection)
+    values = dict(classes) if classes else None
+    return DomainRecipe(
+        name=name, folder=str(folder), class_values=values, angle=angle, **selection
+    )

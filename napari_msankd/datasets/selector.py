@@ -1,4 +1,4 @@
-"""Choosing a dataset, a folder or open layers; what is in it is said at once."""
+"""Choice of a dataset, a folder or open layers, with a summary of its contents."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msankd.datasets.layer_table import LayerTable
-from napari_msankd.datasets.remedies import Remedies, button
+from napari_msankd.datasets.remedies import Remedies
 from napari_msankd.datasets.selection import Dataset, Masks
 from napari_msankd.datasets.state import DatasetState
 from napari_msankd.datasets.thumbnails import ThumbnailStrip
@@ -29,7 +29,7 @@ from napari_msankd.layers import add_layer
 from napari_msankd.sample_data import labelled_eyes
 from napari_msankd.widgets.camera_angle import CameraAngle
 from napari_msankd.widgets.error_dialog import show_traceback
-from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.layout import elide_combo, push_button
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import Failure, WorkerGroup
 from src_training.errors import InputError
@@ -47,24 +47,24 @@ _SHOWN = 3
 
 
 class DatasetSelector(QFrame):
-    """A line to choose a dataset; below it what was found, and what can be done about it.
+    """Controls to choose a dataset, with a summary, problems and remedies below.
 
     A view of its `state`.
 
     Parameters
     ----------
     viewer
-        Whose layers can be chosen.
+        The viewer whose layers can be chosen.
     masks
-        What the images are for.
+        Purpose of the images.
 
     Attributes
     ----------
     changed
-        Emitted whenever `value` may be another: something else was chosen or
-        painted, or everything was read.
+        Emitted whenever `value` may have changed: after a choice, after painting, and after
+        reading.
     state
-        What is chosen and what was found.
+        The choice and its summary.
     """
 
     changed = Signal()
@@ -90,13 +90,13 @@ class DatasetSelector(QFrame):
 
     @property
     def looking(self) -> bool:
-        """Whether what is chosen is still to be read, or being read."""
-        waiting = (self._layers_soon, self._read_soon, self._read_paint)
-        return any(timer.isActive() for timer in waiting) or bool(self._workers)
+        """Whether the dataset is being read, or will be read soon."""
+        timers = (self._layers_soon, self._read_soon, self._read_paint)
+        return any(timer.isActive() for timer in timers) or bool(self._workers)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What stands in the way, or was passed over, a sentence each."""
+        """Problems and skipped files, a sentence each."""
         return self.state.summary.problems
 
     @property
@@ -105,21 +105,21 @@ class DatasetSelector(QFrame):
         return self.state.summary.classes
 
     def value(self) -> Dataset | None:
-        """What was chosen; None while it is read, or if it cannot be used."""
+        """The dataset; None while it is read, or if it cannot be used."""
         return None if self.looking else self.state.value()
 
     def choose_folder(self, path: Path | None) -> None:
-        """Take a folder, or the open layers."""
-        known = [self.where.itemData(i) for i in range(self.where.count())]
-        if path not in known:
+        """Choose a folder, or the open layers if None."""
+        entries = [self.where.itemData(i) for i in range(self.where.count())]
+        if path not in entries:
             assert path is not None
             self.where.addItem(f"{path.parent.name}/{path.name}".strip("/") or str(path), path)
-            self.where.setItemData(len(known), literal(str(path)), Qt.ItemDataRole.ToolTipRole)
-            known.append(path)
-        self.where.setCurrentIndex(known.index(path))
+            self.where.setItemData(len(entries), literal(str(path)), Qt.ItemDataRole.ToolTipRole)
+            entries.append(path)
+        self.where.setCurrentIndex(entries.index(path))
 
     def end(self) -> None:
-        """Stop reading, and listen to nothing more; called when the widget or napari goes."""
+        """Stop reading and disconnect, when the widget or napari closes."""
         self._disconnect()
         for timer in (self._read_soon, self._read_paint, self._layers_soon, self._text_soon):
             timer.stop()
@@ -144,7 +144,7 @@ class DatasetSelector(QFrame):
         self._listened.append((self.viewer.events.theme, self._on_theme))
         for source, callback in self._listened:
             source.connect(callback)
-        # The viewer outlives its docks, and Python what Qt has deleted.
+        # The viewer outlives this widget, and would call methods of a deleted object.
         self.destroyed.connect(self._disconnect)
 
     def _disconnect(self) -> None:
@@ -154,7 +154,7 @@ class DatasetSelector(QFrame):
             source.disconnect(callback)
 
     def _on_layers(self, _event: object = None) -> None:
-        # Many layers may come at once: the rows are made when all are there.
+        # Many layers may be added at once; update the rows once after all of them.
         self._layers_soon.start()
 
     def _update_layers(self) -> None:
@@ -176,7 +176,7 @@ class DatasetSelector(QFrame):
             self.changed.emit()
 
     def _on_rows(self) -> None:
-        """Show the rows; read again only if the images that are chosen are others."""
+        """Show the rows; read again only if the chosen images have changed."""
         self.rows.show_rows(self.state.rows)
         if self.state.folder is None and self.state.chosen != self._chosen:
             self._on_choice()
@@ -226,7 +226,7 @@ class DatasetSelector(QFrame):
         self.sample.setEnabled(True)
 
     def _read(self) -> None:
-        """Read what is chosen, from the beginning."""
+        """Read the dataset from the start."""
         for timer in (self._read_soon, self._read_paint, self._text_soon):
             timer.stop()
         self._workers.cancel("read")
@@ -264,7 +264,7 @@ class DatasetSelector(QFrame):
         self.summary.setText(self.state.text)
         problems = self.state.problems
         shown = "\n".join(f"✕ {sentence}" for sentence in problems[:_SHOWN])
-        # A long path may go on in the next line.
+        # Zero-width spaces allow line breaks in long paths.
         self.faults.setText(shown.replace("/", "/\u200b").replace("\\", "\\\u200b"))
         self.more.setText(f"All {len(problems):,} problems…")
         self.more.setVisible(len(problems) > _SHOWN)
@@ -288,10 +288,16 @@ class DatasetSelector(QFrame):
             policy = label.sizePolicy()
             policy.setHorizontalPolicy(QSizePolicy.Policy.Ignored)
             label.setSizePolicy(policy)
-        self.sample = button("Open sample images", self._on_sample)
-        self.sample.setToolTip("Three synthetic fundus photographs with vessels painted; offline")
-        self.more = button("", lambda: show_traceback(self, "\n".join(self.state.problems)))
-        self.more.setToolTip("Every problem, to read and copy")
+        self.sample = push_button(
+            "Open sample images",
+            "Three synthetic fundus photographs with vessels painted; offline",
+            self._on_sample,
+        )
+        self.more = push_button(
+            "",
+            "Every problem, to read and copy",
+            lambda: show_traceback(self, "\n".join(self.state.problems)),
+        )
         self.remedies = Remedies(self.state, self._on_use_as_labels, self._on_resample)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -313,8 +319,8 @@ class DatasetSelector(QFrame):
         self.where.setToolTip("Open layers, or a folder; a folder can also be dropped here")
         self.where.setAccessibleName("Where the images are")
         inside = "images/ and masks/" if self.state.masks == "required" else "images/"
-        self.browse = button("Folder…", self._on_browse)
-        self.browse.setToolTip(f"Choose a folder with {inside}; files are matched by name")
+        tip = f"Choose a folder with {inside}; files are matched by name"
+        self.browse = push_button("Folder…", tip, self._on_browse)
         self.line = QHBoxLayout()
         self.line.setSpacing(4)
         self.line.addWidget(self.where, 1)
@@ -337,19 +343,19 @@ class DatasetSelector(QFrame):
         self.faults.setStyleSheet(f"color: {RED[get_theme(self.viewer.theme).type]};")
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Show that a folder may be dropped here."""
+        """Accept a folder, and highlight the drop area."""
         if path_of(event) is not None:
             event.acceptProposedAction()
             edge = get_theme(self.viewer.theme).current.as_hex()
             self.setStyleSheet(f"DatasetSelector {{ border: 2px dashed {edge}; }}")
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        """Show no edge any more."""
+        """Remove the highlight."""
         self.setStyleSheet("")
         event.accept()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        """Take the folder."""
+        """Choose the dropped folder."""
         self.setStyleSheet("")
         path = path_of(event)
         if path is not None:
@@ -365,20 +371,20 @@ class DatasetSelector(QFrame):
 
 
 def path_of(event: QDropEvent) -> Path | None:
-    """The first file or folder of this computer that is dragged; None if there is none."""
+    """Path of the first local file or folder that is dragged; None if there is none."""
     paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
     return Path(paths[0]) if paths else None
 
 
 def _until_end(steps: Iterator[Any]) -> Iterator[Any]:
-    """The items of a reading, and None at its end."""
+    """The items of an iterator, and None at the end."""
     yield from steps
     yield None
 
 
 def _paint_events(layer: Any) -> list[Any]:
-    """What tells that a layer was painted on, moved, or has other pixels."""
+    """Events of changes to a layer's data, transform and labels."""
     events = layer.events
-    painted = [events.paint, events.labels_update] if isinstance(layer, Labels) else []
-    placed = [events.scale, events.translate, events.rotate, events.shear, events.affine]
-    return [events.data, *placed, *painted]
+    labels = [events.paint, events.labels_update] if isinstance(layer, Labels) else []
+    transform = [events.scale, events.translate, events.rotate, events.shear, events.affine]
+    return [events.data, *transform, *labels]

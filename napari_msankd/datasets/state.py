@@ -1,4 +1,4 @@
-"""What a person chose as a dataset, and what was found in it; drivable without Qt."""
+"""State of a chosen dataset and its summary, without Qt."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -44,32 +44,32 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class DatasetState:
-    """A dataset as it is chosen: open layers or a folder.
+    """Choice of a dataset, open layers or a folder, and its summary.
 
     Attributes
     ----------
     masks
-        What the images are for.
+        Purpose of the images.
     folder
         The chosen folder; None for layers.
     rows
-        The image layers that are open.
+        Open image layers.
     exclude
-        Cases and files of the folder that are left out.
+        Cases and files of the folder to leave out.
     unmasked
-        What becomes of images without a mask, where masks are required.
+        Treatment of images without a mask, if masks are required.
     resample_masks
-        Whether masks of the folder on another grid are resampled to that of their image.
+        Whether to resample masks of the folder to the grid of their image.
     class_values
-        Stored values of each class of the folder; found in the masks when missing.
+        Stored values of each class of the folder; None to detect them in the masks.
     channels, channel
-        Images of each case of the folder, where it has several, and the one that is read.
+        Channels of each case of the folder, if it has several, and the chosen one.
     angle
-        Degrees that the fundus camera's field of view spans; None if not known.
+        Field of view of the fundus camera, degrees; None if unknown.
     summary
-        What has been found so far.
+        Summary of the cases read so far.
     reading
-        Whether there is more to be found.
+        Whether the dataset is being read.
     """
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
@@ -88,6 +88,7 @@ class DatasetState:
 
     def __post_init__(self) -> None:
         self._dataset: Dataset | None = None
+        # All by `unique_id` of layers.
         self._ticked: dict[str, bool] = {}
         self._paired: dict[str, str | None] = {}
         self._mask_like: dict[str, tuple[int, bool]] = {}
@@ -95,18 +96,18 @@ class DatasetState:
 
     @property
     def chosen(self) -> tuple[LayerRow, ...]:
-        """The rows of the images that belong to the dataset; none of a folder."""
+        """Rows of the ticked images; empty for a folder."""
         return () if self.folder is not None else tuple(row for row in self.rows if row.ticked)
 
     @property
     def mask_images(self) -> tuple["Image", ...]:
-        """Image layers that look like masks, and are not images of the dataset."""
+        """Image layers that look like masks and are not ticked."""
         if self.folder is not None or self.masks == "unused":
             return ()
         return tuple(row.image for row in self.rows if row.mask_like and not row.ticked)
 
     def update_layers(self, viewer: "ViewerModel") -> None:
-        """Take the layers of the viewer anew; what a person ticked and paired stays."""
+        """Update the rows from the viewer; the user's ticks and pairs are kept."""
         from napari.layers import Image, Labels
 
         images = [layer for layer in viewer.layers if isinstance(layer, Image)]
@@ -129,8 +130,8 @@ class DatasetState:
                 image.name,
                 mask,
                 None if mask is None else mask.name,
-                tuple(each for each in labels if fits(image, each)),
-                # What a model predicted is nothing to learn from, until a person says so.
+                tuple(layer for layer in labels if fits(image, layer)),
+                # Predictions are not masks to train on, unless the user ticks them.
                 self._ticked.get(image.unique_id, mask is not None and not is_result(mask)),
                 self._looks_like_mask(image),
             )
@@ -138,14 +139,14 @@ class DatasetState:
         )
 
     def tick(self, image: "Image", ticked: bool) -> None:
-        """Take an image into the dataset, or out of it."""
+        """Include an image in the dataset, or exclude it."""
         self._ticked[image.unique_id] = ticked
         self.rows = tuple(
             replace(row, ticked=ticked) if row.image is image else row for row in self.rows
         )
 
     def pair(self, image: "Image", labels: "Labels | None") -> None:
-        """Say which Labels layer is the mask of an image; None if none is."""
+        """Set the Labels layer that is the mask of an image, or None."""
         self._paired[image.unique_id] = None if labels is None else labels.unique_id
         name = None if labels is None else labels.name
         self.rows = tuple(
@@ -153,7 +154,7 @@ class DatasetState:
             for row in self.rows
         )
         if labels is not None and self.masks == "required":
-            # Whoever says where the mask is wants the image.
+            # Choosing a mask implies that the user wants the image.
             self.tick(image, True)
 
     def use_as_labels(self, viewer: "ViewerModel") -> None:
@@ -162,51 +163,51 @@ class DatasetState:
         Raises
         ------
         InputError
-            If one holds no mask.
+            If one is not a mask.
         """
         for image in self.mask_images:
             as_labels(viewer, image)
         self.update_layers(viewer)
 
     def choose_folder(self, folder: Path | None) -> None:
-        """Take a folder, or the open layers; nothing is left out of it."""
+        """Choose a folder, or the open layers if None, without exclusions."""
         if folder != self.folder:
             self.include_all()
             self.channels, self.channel = (), None
             self.folder = folder
 
     def choose_channel(self, channel: str) -> None:
-        """Say which image of each case of the folder is read."""
+        """Choose the channel of each case of the folder."""
         self.channel = channel
 
     def leave_out(self) -> None:
-        """Leave out what cannot be used."""
+        """Exclude all cases and files with problems."""
         summary = self.summary
         self.exclude = (*self.exclude, *summary.faulty)
         if summary.without_masks and self.unmasked == "error":
             self.unmasked = "exclude"
 
     def read_otherwise(self) -> None:
-        """Read the masks of the folder in the other way that makes sense."""
+        """Read the masks of the folder by the alternative class values."""
         self.class_values = dict(self.summary.other_values or {}) or None
 
     def use_without_masks(self) -> None:
-        """Let images without a mask join as unlabelled ones."""
+        """Use images without a mask as unlabelled ones."""
         self.unmasked = "unlabelled"
 
     def include_all(self) -> None:
-        """Leave nothing out, and take every mask as it is."""
+        """Reset all exclusions and changes to the reading of masks."""
         self.exclude, self.unmasked, self.resample_masks = (), "error", False
         self.class_values = None
 
     def resample(self) -> Iterator["Resampling"] | None:
-        """Resample masks that lie on another grid than their image.
+        """Resample masks whose grid differs from that of their image.
 
         Returns
         -------
         iterator or None
-            Of layers: each item is for `add_resampled`; advance it in a worker. None of a
-            folder, whose masks are resampled when they are read.
+            For layers, an iterator to advance in a worker, with items for `add_resampled`.
+            None for a folder, whose masks are resampled on reading.
         """
         if self.folder is None:
             pairs = [(row.image, row.labels) for row in self._on_other_grids]
@@ -215,7 +216,7 @@ class DatasetState:
         return None
 
     def add_resampled(self, viewer: "ViewerModel", item: "Resampling") -> None:
-        """Add the labels that an item of `resample` holds, as the mask of its image."""
+        """Add the resampled labels of an item as a layer, the mask of its image."""
         image, labels, data, how = item
         attributes = {"name": f"{labels.name} resampled", **placement(image)}
         layer = add_layer(viewer, data, attributes, "labels")
@@ -223,13 +224,13 @@ class DatasetState:
         self.pair(image, layer)
 
     def begin(self, viewer: "ViewerModel") -> Iterator["Finding | WithoutMask | int"] | None:
-        """Start anew on what is chosen.
+        """Start to read the chosen dataset.
 
         Returns
         -------
         iterator or None
-            Each of its items is for `add`; advance it in a worker, and `finish` at the end.
-            None if nothing is chosen, or it cannot be read at all.
+            Iterator to advance in a worker, with items for `add`; call `finish` at the end.
+            None if nothing is chosen or it is invalid.
         """
         self.update_layers(viewer)
         self.summary = DatasetSummary(self.masks)
@@ -252,35 +253,35 @@ class DatasetState:
         return inspect(self._dataset, self.masks)
 
     def add(self, finding: "Finding | WithoutMask | int") -> None:
-        """Take an item of what `begin` gave."""
+        """Add an item of the iterator of `begin` to the summary."""
         self.summary.add(finding)
 
     def finish(self) -> None:
-        """Everything was read."""
+        """Complete the summary at the end of reading."""
         self.channels = self.summary.channels or self.channels
         self.summary.close(self.exclude, self.unmasked)
         self.reading = False
 
     def fail(self, sentence: str) -> None:
-        """It cannot be read."""
+        """Stop with an error."""
         self._dataset = None
         self.summary.fail(sentence)
         self.reading = False
 
     def stop(self) -> None:
-        """Read no further; nothing is chosen."""
+        """Stop reading, and discard the dataset."""
         self._dataset = None
         self.reading = False
 
     def value(self) -> Dataset | None:
-        """What was chosen; None while it is read, or if it cannot be used."""
+        """The dataset; None while it is read, or if it cannot be used."""
         if self._dataset is None or self.reading or not self.summary.usable:
             return None
         return replace(self._dataset, angle=None if self.summary.volumes else self.angle)
 
     @property
     def text(self) -> str:
-        """What was found, or is to be done."""
+        """Summary of the dataset, or a hint what to do."""
         if self.reading:
             return self.summary.progress
         if self._dataset is not None or self.summary.problems:
@@ -295,19 +296,19 @@ class DatasetState:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What stands in the way, or was passed over; files by their place in the folder."""
-        inside = "" if self.folder is None else f"{self.folder}{os.sep}"
-        return tuple(each.replace(inside, "") for each in self.summary.problems)
+        """Problems and skipped files, with paths relative to the folder."""
+        prefix = "" if self.folder is None else f"{self.folder}{os.sep}"
+        return tuple(problem.replace(prefix, "") for problem in self.summary.problems)
 
     @property
     def leave_out_text(self) -> str:
-        """On the button that leaves out what cannot be used; empty without one."""
+        """Text of the button that excludes problems; empty hides it."""
         count = 0 if self.reading else self.summary.blocking
         return f"Leave {f'these {count:,}' if count > 1 else 'it'} out" if count else ""
 
     @property
     def use_text(self) -> str:
-        """On the button that lets images without a mask join; empty without one."""
+        """Text of the button that uses images without a mask; empty hides it."""
         count = self.summary.without_masks
         if self.reading or not count or not self.summary.classes or self.unmasked == "unlabelled":
             return ""
@@ -316,7 +317,7 @@ class DatasetState:
 
     @property
     def include_text(self) -> str:
-        """On the button that leaves nothing out; empty without one."""
+        """Text of the button that resets exclusions; empty hides it."""
         if self.exclude or self.unmasked != "error":
             return "Use all files again"
         if self.class_values:
@@ -325,12 +326,12 @@ class DatasetState:
 
     @property
     def reading_text(self) -> str:
-        """On the button that reads masks in another way; empty without one."""
+        """Text of the button that reads masks by other class values; empty hides it."""
         return "" if self.reading or self.folder is None else self.summary.other_reading
 
     @property
     def resample_text(self) -> str:
-        """On the button that resamples masks on another grid; empty without one."""
+        """Text of the button that resamples masks; empty hides it."""
         count = len(self._on_other_grids) if self.folder is None else self.summary.on_other_grids
         if self.reading or not count:
             return ""
@@ -342,7 +343,7 @@ class DatasetState:
 
     @property
     def labels_text(self) -> str:
-        """On the button that turns mask images into Labels layers; empty without one."""
+        """Text of the button that converts mask images to Labels layers; empty hides it."""
         images = self.mask_images
         if not images:
             return ""
@@ -351,7 +352,7 @@ class DatasetState:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to choose from: a sample is offered then."""
+        """Whether there is nothing to choose from, so that a sample is offered."""
         return self.folder is None and not self.rows and self._learns
 
     @property
@@ -376,29 +377,29 @@ class DatasetState:
     def _tick_unlabelled(
         self, images: Sequence["Image"], labels: Sequence["Labels | None"]
     ) -> None:
-        """Where masks are not required: of the first images, those without, or all."""
+        """If masks are not required, tick the first images: those without a mask, else all."""
         if self._learns:
             return
-        first, images_only = not self._ticked, None in labels
+        first, only_unlabelled = not self._ticked, None in labels
         for image, mask in zip(images, labels, strict=True):
-            wanted = first and (mask is None or not images_only)
-            self._ticked.setdefault(image.unique_id, wanted and not self._looks_like_mask(image))
+            tick = first and (mask is None or not only_unlabelled)
+            self._ticked.setdefault(image.unique_id, tick and not self._looks_like_mask(image))
 
     def _looks_like_mask(self, image: "Image") -> bool:
-        known = self._mask_like.get(image.unique_id)
-        if known is None or known[0] != id(image.data):
-            known = id(image.data), "msankd" not in image.metadata and is_mask_like(image)
-            self._mask_like[image.unique_id] = known
-        return known[1]
+        cached = self._mask_like.get(image.unique_id)
+        if cached is None or cached[0] != id(image.data):
+            cached = id(image.data), "msankd" not in image.metadata and is_mask_like(image)
+            self._mask_like[image.unique_id] = cached
+        return cached[1]
 
 
 def common_name(names: Sequence[str]) -> str:
-    """A name for all layers: what theirs begin with.
+    """The common prefix of names of layers.
 
     >>> common_name(["eye 1", "eye 2"]), common_name(["left", "right"])
     ('eye', 'layers')
     """
     if len(names) == 1:
         return names[0]
-    same: Any = takewhile(lambda signs: len(set(signs)) == 1, zip(*names, strict=False))
-    return "".join(signs[0] for signs in same).rstrip(" _-[(.0123456789") or "layers"
+    prefix: Any = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in prefix).rstrip(" _-[(.0123456789") or "layers"

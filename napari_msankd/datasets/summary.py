@@ -1,4 +1,4 @@
-"""What is in a dataset: read case by case in a worker, and said in words."""
+"""Summary of a dataset as text, from cases that a worker reads one by one."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,14 +33,14 @@ _MOST_CLASSES = 8
 
 @dataclass(frozen=True)
 class WithoutMask:
-    """Images without a mask where masks are required.
+    """Images without a mask although masks are required.
 
     Attributes
     ----------
     count
-        How many.
+        Number of images.
     problem
-        Why they stand in the way; empty where they are left out without a question.
+        Message about them; empty if they are left out silently.
     """
 
     count: int
@@ -48,21 +48,21 @@ class WithoutMask:
 
 
 def inspect(dataset: Dataset, masks: Masks) -> "Iterator[Finding | WithoutMask | int]":
-    """Every case and every problem; call it in a worker.
+    """Read all cases of a dataset; call it in a worker.
 
     Parameters
     ----------
     dataset
-        Where the images are; what cannot be used is a `Problem`, not raised.
+        The dataset; errors in it are yielded as `Problem`, not raised.
     masks
-        What they are for.
+        Purpose of the images.
 
     Yields
     ------
     int
-        First of all, how many cases there are.
+        First, the number of cases.
     CaseSummary, Problem, Note or WithoutMask
-        For `DatasetSummary.add`.
+        Items for `DatasetSummary.add`.
     """
     with gc_paused():
         import src_training.data.validation  # noqa: F401
@@ -83,8 +83,8 @@ def _inspect_folder(dataset: FolderDataset) -> "Iterator[Finding | int]":
         try:
             yield len(read_folder(path, dataset.exclude, dataset.channel).images)
         except InputError:
-            yield 0  # said by what follows
-        # An image without a mask is no fault of the image: what becomes of it is asked.
+            yield 0  # `inspect_folder` reports the error
+        # Masks are "optional" here, because the user decides about images without one.
         yield from inspect_folder(
             path,
             "optional",
@@ -94,8 +94,8 @@ def _inspect_folder(dataset: FolderDataset) -> "Iterator[Finding | int]":
             resample=dataset.resample_masks,
         )
         return
-    found = "is a file" if path.exists() else "does not exist"
-    yield Problem(path.name, f"{path} {found}; expected a folder with images/ and masks/")
+    fault = "is a file" if path.exists() else "does not exist"
+    yield Problem(path.name, f"{path} {fault}; expected a folder with images/ and masks/")
 
 
 def _inspect_layers(dataset: LayerDataset, masks: Masks) -> "Iterator[Finding | WithoutMask]":
@@ -117,58 +117,58 @@ def _inspect_layers(dataset: LayerDataset, masks: Masks) -> "Iterator[Finding | 
             yield Problem(layer.name, str(error))
             continue
         for finding in inspect_array(case.name, pixels, labels, classes, dataset.name):
-            # A layer is left out by its tick.
+            # The user excludes layers with the tick, not by name.
             yield replace(finding, exclude="") if isinstance(finding, Problem) else finding
     for pair in dataset.pairs:
-        bare = len(pair.image.indices) - painted[pair.image.name]
-        if bare and painted[pair.image.name]:
-            yield _partly_painted(pair, bare)
-        if bare and required and dataset.unmasked != "unlabelled":
-            whole = not painted[pair.image.name]
-            yield WithoutMask(bare, str(unpainted_error(pair)) if whole else "")
+        unlabelled = len(pair.image.indices) - painted[pair.image.name]
+        if unlabelled and painted[pair.image.name]:
+            yield _partly_painted(pair, unlabelled)
+        if unlabelled and required and dataset.unmasked != "unlabelled":
+            all_empty = not painted[pair.image.name]
+            yield WithoutMask(unlabelled, str(unpainted_error(pair)) if all_empty else "")
 
 
 def _require_labels(case: LayerCase) -> None:
-    """Raise InputError if a Labels layer holds the grey values of a mask: all would be paint."""
+    """Raise InputError if a Labels layer has grey values of a mask instead of labels."""
     from src_training.data.classes import StoredMask, read_classes
     from src_training.io.masks import MaskValues
 
     labels, layer = case.labels, case.pair.labels
     if labels is None or layer is None or labels.max() < HIGHEST // 2:
         return
-    found = MaskValues.of(labels)
-    reading = read_classes([StoredMask(f"Labels layer {layer.name!r}", found, lambda: labels)])
+    stored = MaskValues.of(labels)
+    reading = read_classes([StoredMask(f"Labels layer {layer.name!r}", stored, lambda: labels)])
     for sentence in reading.problems.values():
         raise InputError(sentence)
-    if len(found.values) > 2 and reading.classes.threshold is not None:
+    if len(stored.values) > 2 and reading.classes.threshold is not None:
         raise InputError(
-            f"Labels layer {layer.name!r} holds {len(found.values)} values from "
-            f"{found.values[0]:g} to {found.values[-1]:g}, two and grey edges or noise; expected "
+            f"Labels layer {layer.name!r} holds {len(stored.values)} values from "
+            f"{stored.values[0]:g} to {stored.values[-1]:g}, two and grey edges or noise; expected "
             "painted labels, or the mask opened as an image and used as labels"
         )
 
 
-def _partly_painted(pair: LayerPair, bare: int) -> "Finding":
+def _partly_painted(pair: LayerPair, unlabelled: int) -> "Finding":
     from src_training.data.summary import Note
 
     count = len(pair.image.indices)
-    return Note(f"{count - bare} of {count} slices of {pair.image.name!r} are painted.")
+    return Note(f"{count - unlabelled} of {count} slices of {pair.image.name!r} are painted.")
 
 
 class DatasetSummary:
-    """What has been found so far, in words.
+    """Summary of the cases and problems found so far.
 
     Parameters
     ----------
     masks
-        What the images are for.
+        Purpose of the images.
 
     Attributes
     ----------
     without_masks
-        How many images have no mask, where masks are required.
+        Number of images without a mask, if masks are required.
     other_values
-        See `Note`.
+        Alternative class values; see `Note`.
     """
 
     def __init__(self, masks: Masks = "required") -> None:
@@ -176,16 +176,15 @@ class DatasetSummary:
         self.without_masks = 0
         self.other_values: Mapping[str, int | list[int]] | None = None
         self._notes: list[str] = []
-        self._found: list[Problem] = []
-        self._unmasked: list[str] = []
+        self._problems: list[Problem] = []
+        self._mask_problems: list[str] = []
         self._cases: list[CaseSummary] = []
-        self._bare: list[str] = []
+        self._unmasked_names: list[str] = []
         self._failure = ""
         self._done = self._total = 0
-        self._closed = False
 
     def add(self, finding: "Finding | WithoutMask | int") -> None:
-        """Add what was found."""
+        """Add an item of `inspect`."""
         from src_training.data.summary import Note, Problem
 
         if isinstance(finding, int):
@@ -194,93 +193,90 @@ class DatasetSummary:
             self._notes.append(finding.sentence)
             self.other_values = finding.other_values or self.other_values
         elif isinstance(finding, Problem):
-            self._found.append(finding)
+            self._problems.append(finding)
         elif isinstance(finding, WithoutMask):
             self.without_masks += finding.count
-            self._unmasked += [finding.problem] if finding.problem else []
+            self._mask_problems += [finding.problem] if finding.problem else []
         else:
             self._done += 1
             if finding.counts is None and finding.name in self.faulty:
                 return
             if finding.counts is None and self.masks == "required":
                 self.without_masks += 1
-                self._bare.append(finding.name)
+                self._unmasked_names.append(finding.name)
             else:
                 self._cases.append(finding)
 
     def note(self, sentences: Iterable[str]) -> None:
-        """Add remarks."""
+        """Add notes."""
         self._notes += sentences
 
     def fail(self, sentence: str) -> None:
-        """It cannot be read at all."""
+        """Record that the dataset cannot be read."""
         self._failure = sentence
 
     def close(self, exclude: Sequence[str] = (), unmasked: Unmasked = "error") -> None:
-        """Everything was read: say what follows from the whole.
+        """Add notes and problems that depend on all cases, after reading.
 
         Parameters
         ----------
         exclude, unmasked
-            What was left out, and what becomes of images without a mask.
+            Excluded cases, and treatment of images without a mask.
         """
         from src_training.data.split import patient_of
 
-        self._closed = True
         if exclude:
             self._notes.append(f"{len(exclude)} left out: {_some(exclude)}.")
-        if self._bare and unmasked == "error":
-            count, have = (
-                _count(len(self._bare), self._what),
-                "has" if not self._bare[1:] else "have",
-            )
-            self._unmasked.append(
-                f"{count} {have} no mask ({_some(self._bare)}); "
+        names = self._unmasked_names
+        if names and unmasked == "error":
+            count, have = _count(len(names), self._noun), "has" if len(names) == 1 else "have"
+            self._mask_problems.append(
+                f"{count} {have} no mask ({_some(names)}); "
                 "expected a file of the same name in masks/"
             )
         if unmasked != "error":
-            self._unmasked.clear()
+            self._mask_problems.clear()
         if self.without_masks and unmasked != "error":
             use = "left out" if unmasked == "exclude" else "used as unlabelled images"
             self._notes.append(f"{self.without_masks:,} without a mask: {use}.")
         patients = {patient_of(case.name) for case in self._cases}
         if self.masks == "required" and len(patients) == 1:
             self._notes.append(
-                f"Only one {self._what if len(self._cases) == 1 else 'patient'}: "
+                f"Only one {self._noun if len(self._cases) == 1 else 'patient'}: "
                 "validation is not independent of training."
             )
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What stands in the way, or was passed over, a sentence each."""
-        found = (*(each.sentence for each in self._found), *self._unmasked, self._failure)
-        return tuple(sentence for sentence in found if sentence)
+        """Problems and skipped files, a sentence each."""
+        sentences = [problem.sentence for problem in self._problems]
+        return tuple(filter(None, (*sentences, *self._mask_problems, self._failure)))
 
     @property
     def blocking(self) -> int:
-        """How many images or files stand in the way and can be left out."""
+        """Number of images or files that prevent the use of the dataset and can be excluded."""
         if not self._cases:
             return 0
-        return len(self.faulty) + (self.without_masks if self._unmasked else 0)
+        return len(self.faulty) + (self.without_masks if self._mask_problems else 0)
 
     @property
     def faulty(self) -> tuple[str, ...]:
-        """Entries of `DomainRecipe.exclude` that leave out what cannot be used."""
-        return tuple(dict.fromkeys(each.exclude for each in self._found if each.exclude))
+        """Entries of `DomainRecipe.exclude` that exclude all cases and files with problems."""
+        return tuple(dict.fromkeys(p.exclude for p in self._problems if p.exclude))
 
     @property
     def on_other_grids(self) -> int:
-        """How many masks can be used if they are resampled."""
-        return sum(each.other_grid for each in self._found)
+        """Number of masks that can be used after resampling."""
+        return sum(problem.other_grid for problem in self._problems)
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Images of each case, one of which must be chosen; empty where that is settled."""
-        return next((each.channels for each in self._found if each.channels), ())
+        """Channels of each case, if one must be chosen; else empty."""
+        return next((p.channels for p in self._problems if p.channels), ())
 
     @property
     def other_reading(self) -> str:
-        """The reading by `other_values`, as a button has it; empty without one."""
+        """Text of the button that reads masks by `other_values`; empty if there are none."""
         names = [name for name in self.other_values or () if name != "background"]
         if not names:
             return ""
@@ -290,13 +286,13 @@ class DatasetSummary:
 
     @property
     def usable(self) -> bool:
-        """Whether a run can use the dataset: nothing stands in its way."""
-        errors = [each for each in self._found if not each.unused]
-        return bool(self._cases) and not (errors or self._unmasked or self._failure)
+        """Whether a run can use the dataset."""
+        errors = [problem for problem in self._problems if not problem.unused]
+        return bool(self._cases) and not (errors or self._mask_problems or self._failure)
 
     @property
     def volumes(self) -> bool:
-        """Whether it is volumes."""
+        """Whether the cases are volumes."""
         return any(case.slices for case in self._cases)
 
     @property
@@ -306,17 +302,17 @@ class DatasetSummary:
 
     @property
     def progress(self) -> str:
-        """How much was read so far."""
+        """Progress of the reading."""
         done = self._done
         return f"Reading… {done:,} of {max(done, self._total):,}" if self._total else "Reading…"
 
     @property
     def text(self) -> str:
-        """How many images of which sizes, the share of each class, and remarks."""
+        """Number and sizes of the images, share of each class, and notes."""
         if not self._cases:
             return ""
         slices = sum(case.slices for case in self._cases)
-        count = _count(len(self._cases), self._what) + (f", {slices:,} slices" if slices else "")
+        count = _count(len(self._cases), self._noun) + (f", {slices:,} slices" if slices else "")
         lines = [f"{count} of {self._size()}{self._some_without()}"]
         lines += [self._shares()] if self._labelled else []
         lines += [self._use()] if self.masks != "required" else []
@@ -327,14 +323,14 @@ class DatasetSummary:
         return [case for case in self._cases if case.counts is not None]
 
     @property
-    def _what(self) -> str:
+    def _noun(self) -> str:
         return "volume" if self.volumes else "image"
 
     def _size(self) -> str:
         from src_training.io.volumes.grid import format_size
 
         sizes = sorted({case.size for case in self._cases})
-        return " to ".join(format_size(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
+        return " to ".join(format_size(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
 
     def _some_without(self) -> str:
         without = len(self._cases) - len(self._labelled)
@@ -345,7 +341,7 @@ class DatasetSummary:
         classes = self.classes[1:] or self.classes
         total = sum(counts.values())
         shown = classes if len(classes) <= _MOST_CLASSES else classes[: _MOST_CLASSES - 1]
-        shares = [f"{each} {share_of(counts[each], total, self.volumes)}" for each in shown]
+        shares = [f"{name} {share_of(counts[name], total, self.volumes)}" for name in shown]
         more = len(classes) - len(shown)
         return " · ".join([*shares, *([f"{more} more classes"] if more else [])])
 
@@ -355,18 +351,18 @@ class DatasetSummary:
         if not self._labelled:
             return "No masks: only the distance to the source (FSD) is measured."
         if len(self._labelled) < len(self._cases):
-            return f"No scores: they need a mask for every {self._what}."
+            return f"No scores: they need a mask for every {self._noun}."
         return "Masks are used for scores only."
 
 
 def share_of(count: int, total: int, volumes: bool) -> str:
-    """``"8.1 % (63,712 pixels)"``, or voxels, where they are of volumes."""
+    """``"8.1 % (63,712 pixels)"``, or voxels of volumes."""
     percent, unit = 100 * count / max(1, total), "voxels" if volumes else "pixels"
     return f"{percent:.{1 if percent < 10 else 0}f} % ({count:,} {unit})"
 
 
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ _MOST = 300
 
 
 class ThumbnailStrip(QListWidget):
-    """Cases at a glance, their masks outlined; the first few hundred of them."""
+    """Thumbnails of the first few hundred cases, with outlines of the masks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class ThumbnailStrip(QListWidget):
         self.hide()
 
     def add(self, summary: "CaseSummary") -> None:
-        """Show one more case."""
+        """Add the thumbnail of a case."""
         if self.count() >= _MOST:
             return
         item = QListWidgetItem(_icon(summary), "")
@@ -54,7 +54,7 @@ class ThumbnailStrip(QListWidget):
         self.show()
 
     def _on_range(self, _low: int, high: int) -> None:
-        """Make room for the scroll bar only where there is one."""
+        """Fit the height to whether the scroll bar is visible."""
         self.setFixedHeight(_SIDE + 8 + _BAR * (high > 0))
 
 
@@ -63,7 +63,7 @@ def _icon(case: "CaseSummary") -> QIcon:
     pixels = case.thumbnail.tobytes()
     image = QImage(pixels, width, height, 3 * width, QImage.Format.Format_RGB888)
     icon, pixmap = QIcon(), QPixmap.fromImage(image)
-    # The same when it is selected: a tint would hide the outlines.
+    # Without an icon of its own the selected state gets a tint, which hides the outlines.
     for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):
         icon.addPixmap(pixmap, mode)
     return icon

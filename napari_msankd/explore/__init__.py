@@ -1,1 +1,1 @@
-"""Explore: why a student works on one scanner and not on another."""
+"""The Explore widget: compare domains by a model's semantic vectors."""

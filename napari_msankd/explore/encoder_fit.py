@@ -1,4 +1,4 @@
-"""A semantic encoder for a model that came without one: offered, fitted, saved as a new file."""
+"""Fit a semantic encoder to a model without one, and save both as a new file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ _NO_MASKS = "Add a domain with masks to fit one here."
 
 @dataclass(frozen=True)
 class EncoderFitted:
-    """A model has its semantic encoder now.
+    """Result of a fit.
 
     Attributes
     ----------
     path
         The new file, in the folder of models.
     request
-        The request that the encoder was missing for.
+        The request that lacked the encoder.
     """
 
     path: Path
@@ -42,12 +42,12 @@ class EncoderFitted:
 
 
 class FitEncoderPanel(QWidget):
-    """Says what a model lacks, and offers to fit it to one of the labelled domains.
+    """Explains that a model has no encoder, and offers to fit one to a labelled domain.
 
     Attributes
     ----------
     accepted
-        Emitted with the `MissingEncoder` and the `Domain` that was chosen.
+        Emitted with the `MissingEncoder` and the chosen `Domain`.
     """
 
     accepted = Signal(object, object)
@@ -74,7 +74,7 @@ class FitEncoderPanel(QWidget):
         self.hide()
 
     def show_lack(self, lack: MissingEncoder) -> None:
-        """Make the offer."""
+        """Show the panel for a model without an encoder."""
         self._lack = lack
         offer = _OFFER if lack.domains else _NO_MASKS
         self.text.setText(f"{_MISSING.format(model=_file_of(lack).name)} {offer}")
@@ -90,14 +90,14 @@ class FitEncoderPanel(QWidget):
 
 
 def fit(lack: MissingEncoder, domain: "Domain") -> Iterator[Progress | EncoderFitted]:
-    """Fit and save; the `EncoderFitted` comes last. For a worker.
+    """Fit the encoder and save the model in a worker; the last item is an `EncoderFitted`.
 
     Raises
     ------
     InputError
         If the domain does not fit the model; see `fit_semantic_encoder`.
     OSError
-        If the folder of models cannot be written to.
+        If the folder of models is not writable.
     """
     yield Progress(0, 0, "Preparing the images…")
     model = _file_of(lack)

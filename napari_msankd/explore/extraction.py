@@ -1,4 +1,4 @@
-"""What is explored: models, domains, and the semantic vectors that they make."""
+"""Extraction of semantic vectors from domains by models."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,24 +27,24 @@ _EYES, _SIDE = 4, 512
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be extracted.
+    """Models, domains and options of an extraction.
 
     Attributes
     ----------
     run
-        Whose models are explored; None for none.
+        Run whose models are explored, or None.
     model
-        A model file beside them, or alone; None for none.
+        Model file, in addition to the run or alone, or None.
     datasets
         Chosen folders and layers.
     own_domains
-        Whether those of the run's recipe come too.
+        Whether to include the domains of the run's recipe.
     sample
-        Whether synthetic fundus images of three cameras come too.
+        Whether to include synthetic fundus images of three cameras.
     views
         Number of augmented views of each patch.
     cache
-        Folder in which vectors are cached.
+        Folder of the vector cache.
     """
 
     run: Path | None
@@ -58,21 +58,21 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Extraction:
-    """Models, domains and vectors, as the pictures need them.
+    """Models, domains and their semantic vectors.
 
     Attributes
     ----------
     request
-        What was to be extracted.
+        The request.
     models
-        By the names they have in every picture.
+        Display name -> model.
     domains
-        By name, in the order of every picture.
+        Name -> domain, in display order.
     tables
-        Vectors of each model; those of a run have vectors of masks, too.
+        Model -> vectors; for models of a run they include vectors of masks.
     layers
-        ``unique_id`` of the layer that shows an image, by domain and case: that it was taken
-        from, or that it was opened as later.
+        (domain, case) -> ``unique_id`` of the layer that shows the image: its source, or
+        the layer it was opened in later.
     """
 
     request: Request
@@ -84,14 +84,14 @@ class Extraction:
 
 @dataclass(frozen=True, eq=False)
 class MissingEncoder:
-    """A model file has no semantic encoder.
+    """Result for a model file without a semantic encoder.
 
     Attributes
     ----------
     request
-        Whose `model` it is.
+        The request with the `model`.
     domains
-        Those of the request that have masks, to fit one to; may be empty.
+        Domains with masks, to fit an encoder to; may be empty.
     """
 
     request: Request
@@ -100,14 +100,14 @@ class MissingEncoder:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is.
+    """Progress of an extraction or a fit.
 
     Attributes
     ----------
     done, total
-        Images of one model, or steps; 0 of 0 while that is not known.
+        Number of images of one model, or of steps; both 0 if unknown.
     text
-        What is under way, in words.
+        Status text.
     """
 
     done: int
@@ -117,14 +117,14 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class FirstImage:
-    """The first image, read before anything is encoded, so that there is something to see.
+    """The first image, to show before the encoding starts.
 
     Attributes
     ----------
     extraction
-        Without tables still.
+        The extraction, still without tables.
     sample
-        At its top left.
+        The patch at the top left.
     image
         (H, W) or (H, W, C).
     """
@@ -138,15 +138,15 @@ Step = Progress | MissingEncoder | FirstImage | Extraction
 
 
 def explore(request: Request) -> Iterator[Step]:
-    """Read models and domains, encode every patch; the `Extraction` comes last. For a worker.
+    """Read models and domains, and encode every patch, in a worker.
 
-    Nothing is encoded where the model file has no semantic encoder: `MissingEncoder`
-    comes last then.
+    The last item is the `Extraction`, or a `MissingEncoder` if the model file has no
+    semantic encoder.
 
     Raises
     ------
     InputError
-        If there is no model or domain, or one cannot be used.
+        If there is no model or domain, or one is invalid.
     """
     yield Progress(0, 0, "Loading PyTorch…")
     preload()
@@ -161,7 +161,7 @@ def explore(request: Request) -> Iterator[Step]:
             yield step
         else:
             domains.append(step)
-    domains = _with_own_names(domains)
+    domains = _with_unique_names(domains)
     if request.model is not None and models[_model_name(request)].semantics is None:
         labelled = tuple(domain for domain in domains if domain.labelled)
         yield MissingEncoder(request, labelled)
@@ -214,7 +214,7 @@ def _models(request: Request) -> dict[str, "SegmentationModel"]:
 
 
 def _model_name(request: Request) -> str:
-    """Name of the model file beside the models of a run."""
+    """Display name of the model file, distinct from the models of a run."""
     assert request.model is not None
     name = display_name(request.model)
     return f"{name} (file)" if name in ROLES.values() else name
@@ -232,32 +232,32 @@ def _domains(request: Request) -> "Iterator[Progress | Domain]":
 
 
 def _sample_domains() -> "Iterator[Progress | Domain]":
-    """Synthetic fundus images by three cameras, a `Progress` after each image."""
+    """Yield synthetic domains by three cameras, and a `Progress` after each image."""
     from src_training.data.phantom.camera import draw_phantoms, phantom_domain
 
-    total = _EYES * len(_SCANNERS)
-    for place, scanner in enumerate(_SCANNERS):
+    total, done = _EYES * len(_SCANNERS), 0
+    for scanner in _SCANNERS:
         cases = []
         for case in draw_phantoms(scanner, _EYES, _SIDE):
             cases.append(case)
-            done = place * _EYES + len(cases)
+            done += 1
             yield Progress(done, total, f"Drawing sample images: {done} of {total}")
         domain = phantom_domain(scanner, _EYES, _SIDE, cases=cases)
         yield replace(domain, name=f"scanner {scanner}")
 
 
 def _domains_of_run(run: Path) -> list["Domain"]:
-    """What the run was trained on, and what it was tested on."""
+    """The source and test domains of a run."""
     from src_training.config.recipe import Recipe
     from src_training.runs.data import load_run_data
 
     data = load_run_data(Recipe.load(RunDirectory(run).recipe))
-    sources = [replace(each, name=f"{each.name} (training)") for each in data.sources]
+    sources = [replace(source, name=f"{source.name} (training)") for source in data.sources]
     return [*sources, *data.tests]
 
 
 def _layers(request: Request, domains: Sequence["Domain"]) -> Iterator[tuple[tuple[str, str], str]]:
-    """The images that are open as layers of their own; slices of a stack are not."""
+    """(domain, case) and layer id of images that are single layers, not slices of a stack."""
     chosen = request.datasets
     for domain, dataset in zip(domains[len(domains) - len(chosen) :], chosen, strict=True):
         if isinstance(dataset, LayerDataset):
@@ -266,8 +266,8 @@ def _layers(request: Request, domains: Sequence["Domain"]) -> Iterator[tuple[tup
                     yield (domain.name, names[0]), pair.image.layer_id
 
 
-def _with_own_names(domains: Sequence["Domain"]) -> list["Domain"]:
-    """The same domains; one whose name is taken gets a number."""
+def _with_unique_names(domains: Sequence["Domain"]) -> list["Domain"]:
+    """The same domains, with numbers appended to duplicate names."""
     taken, named = set[str](), []
     for domain in domains:
         name, count = domain.name, 1
@@ -287,5 +287,5 @@ def _autoencoder(request: Request) -> "SemanticAutoencoder | None":
     try:
         return load_networks(request.run).autoencoder
     except InputError:
-        # Models may outlive the checkpoints they were made of; the masks have no vectors then.
+        # The checkpoints may have been deleted; then masks have no vectors.
         return None

@@ -1,4 +1,4 @@
-"""A sample in the viewer: its image, a frame around the patch, and the view made of it."""
+"""Layers of a sample: its image, a frame around the patch, and the augmented view."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from napari_msankd.explore.state import Sample
 
 FRAME, VIEW = "explored patch", "explored view"
-"""Names of the layers that are made anew for each sample."""
+"""Names of the layers that are replaced for each sample."""
 
 _FRAME_COLOR = "#ffd23f"
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedSample:
-    """A sample as layers show it.
+    """Data of a sample for layers.
 
     Attributes
     ----------
     sample
-        Which it is.
+        The sample.
     image
-        (H, W) or (H, W, C) as it was read.
+        Original image, (H, W) or (H, W, C).
     frame
         Top, left, bottom, right of the patch, pixels of `image`.
     view
-        (h, w) or (h, w, C), what the network saw; None for the patch itself.
+        Network input of an augmented view, (h, w) or (h, w, C); None for the patch itself.
     scale
-        Pixels of `image` across one of `view`, (y, x).
+        Size of a pixel of `view` in pixels of `image`, (y, x).
     """
 
     sample: "Sample"
@@ -54,16 +54,16 @@ def read_sample(
     model: str,
     view: NDArray[np.float32] | None = None,
 ) -> Iterator[OpenedSample]:
-    """Read the image of a sample, and make its view again; yields once. For a worker.
+    """Read the image of a sample, and make its view; yields once, for a worker.
 
     Parameters
     ----------
     extraction, sample
-        What was extracted, and which of it.
+        The extraction, and one of its samples.
     model
-        Name of the one whose patches and views these are.
+        Name of the model that defines patches and views.
     view
-        (h, w) or (h, w, C), the view as it was shown elsewhere; made again if None.
+        The view, (h, w) or (h, w, C), if it is already known; computed if None.
 
     Raises
     ------
@@ -84,8 +84,8 @@ def read_sample(
     )
     if sample.view and view is None:
         embedder = PatchEmbedder(extraction.models[model], views=extraction.request.views)
-        made = embedder.views(case, sample.corner).images[sample.view]
-        view = _central_slice(np.moveaxis(made, 0, -1), neighbours)
+        pixels = embedder.views(case, sample.corner).images[sample.view]
+        view = _central_slice(np.moveaxis(pixels, 0, -1), neighbours)
     y, x = top + sample.corner[0] * scale[0], left + sample.corner[1] * scale[1]
     frame = (y, x, y + card.patch * scale[0], x + card.patch * scale[1])
     image = _central_slice(case.original.image, neighbours)
@@ -93,7 +93,7 @@ def read_sample(
 
 
 def _central_slice(pixels: NDArray[Any], neighbours: int) -> NDArray[Any]:
-    """Colours as they are; of a slice and its neighbours, the slice."""
+    """The central slice of a slice with neighbours; other pixels without a single channel axis."""
     if neighbours > 1:
         return pixels[..., neighbours // 2]
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
@@ -102,25 +102,25 @@ def _central_slice(pixels: NDArray[Any], neighbours: int) -> NDArray[Any]:
 def show_sample(
     viewer: "ViewerModel", own: WidgetLayers, extraction: "Extraction", opened: OpenedSample
 ) -> "Image":
-    """Show a sample as `show_image`, with a frame and perhaps a view in place of earlier ones."""
+    """Show the image of a sample, and replace the frame and the view of the former sample."""
     own.restore()
     own.set_visible(own.added("graph"), False)
     image = show_image(viewer, own, extraction, opened.sample, opened.image)
     top, left, bottom, right = opened.frame
     own.remove("view")
     if opened.view is not None:
-        # The frame runs along edges of pixels, a layer begins at the centre of one.
-        begin = (top + (opened.scale[0] - 1) / 2, left + (opened.scale[1] - 1) / 2)
+        # The frame is along edges of pixels; the origin of a layer is the centre of a pixel.
+        origin = (top + (opened.scale[0] - 1) / 2, left + (opened.scale[1] - 1) / 2)
         own.add(
             "view",
             opened.view,
             "image",
             name=f"{VIEW} {opened.sample.view}",
             rgb=opened.view.ndim == 3,
-            # As the network sees it, not stretched.
+            # The range of network inputs; napari's default would stretch the contrast.
             contrast_limits=(0, 1),
             metadata=provenance("view", opened.sample),
-            **placement_over(image, opened.scale, begin),
+            **placement_over(image, opened.scale, origin),
         )
     own.add(
         "frame",
@@ -145,9 +145,9 @@ def show_image(
     sample: "Sample",
     pixels: NDArray[Any],
 ) -> Any:
-    """Show the image of a sample: the layer it was taken from or opened as, or a new one.
+    """Show the image of a sample: its existing layer, or a new one.
 
-    Image layers that would cover it are hidden until ``own.restore()``.
+    Image layers above it are hidden until ``own.restore()``.
     """
     from napari.layers import Image
 
@@ -165,14 +165,14 @@ def show_image(
         extraction.layers[key] = layer.unique_id
     own.set_visible([layer], True)
     above = viewer.layers[viewer.layers.index(layer) + 1 :]
-    # Of the images opened here one at a time is visible, as in a browser of images.
-    others = [each for each in own.added("image") if each is not layer]
-    own.set_visible([*others, *(each for each in above if isinstance(each, Image))], False)
+    # Show only one of the images opened here at a time, as in an image browser.
+    others = [other for other in own.added("image") if other is not layer]
+    own.set_visible([*others, *(other for other in above if isinstance(other, Image))], False)
     return layer
 
 
 def clear_samples(own: WidgetLayers) -> None:
-    """Take frame, view and graphs out of sight; what was hidden for them comes back."""
+    """Remove frame and view, hide graphs and maps, and restore hidden layers."""
     for key in ("frame", "view"):
         own.remove(key)
     own.restore()
@@ -180,9 +180,10 @@ def clear_samples(own: WidgetLayers) -> None:
 
 
 def provenance(kind: str, sample: "Sample | None" = None, **more: Any) -> dict[str, Any]:
-    """Metadata of a layer that Explore made: ``{"msankd": {"explore": kind, …}}``.
+    """Metadata of a layer from Explore: ``{"msankd": {"explore": kind, …}}``.
 
-    Of a sample with ``domain``, ``case``, ``corner`` (pixels of the prepared image) and ``view``.
+    For a sample, it includes ``domain``, ``case``, ``corner`` (pixels of the prepared image)
+    and ``view``.
     """
     if sample is not None:
         more = {"domain": sample.domain, "case": sample.case, "corner": list(sample.corner)}
@@ -191,7 +192,7 @@ def provenance(kind: str, sample: "Sample | None" = None, **more: Any) -> dict[s
 
 
 def camera_angle(extraction: "Extraction", layer: "Image") -> float | None:
-    """Degrees that the camera of an open image spans; None where no explored domain says it."""
+    """Camera angle of an open image, degrees; None if it is of no explored domain or unknown."""
     for dataset in extraction.request.datasets:
         if isinstance(dataset, LayerDataset) and any(
             pair.image.layer_id == layer.unique_id for pair in dataset.pairs

@@ -1,4 +1,4 @@
-"""The Choose page: which models and domains are explored, and their vectors made."""
+"""The Choose page: models and domains to explore, and the extraction of their vectors."""
 
 from collections.abc import Iterator, Sized
 from dataclasses import replace
@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QSpinBox,
@@ -33,7 +32,7 @@ from napari_msankd.formatting import literal
 from napari_msankd.settings import preferences
 from napari_msankd.widgets.error_dialog import show_traceback
 from napari_msankd.widgets.export_button import ask_file
-from napari_msankd.widgets.layout import make_primary, scroll_area
+from napari_msankd.widgets.layout import buddy_label, make_primary, scroll_area
 from napari_msankd.widgets.model_combo import ModelCombo
 from napari_msankd.widgets.run_combo import RunCombo
 from napari_msankd.widgets.wrapping_label import WrappingLabel
@@ -52,19 +51,19 @@ _DOMAINS = "Images: a folder or open layers for each scanner or hospital, the re
 
 
 class ExploreSetupPage(QWidget):
-    """Choose, and press Extract.
+    """Controls to choose models and domains and to start the extraction.
 
     Parameters
     ----------
     viewer
-        Whose layers can be chosen, and whose theme is followed.
+        The viewer whose layers can be chosen and whose theme sets the colors.
     state
-        What is chosen is written to it, and the `Extraction` once every vector is there.
+        State of the Explore widget; gets the choices and the finished `Extraction`.
 
     Attributes
     ----------
     first_image
-        Emitted with a `FirstImage`, before anything is encoded.
+        Emitted with a `FirstImage` before the encoding starts.
     """
 
     first_image = Signal(object)
@@ -79,7 +78,7 @@ class ExploreSetupPage(QWidget):
         self._write_state()
 
     def start(self) -> None:
-        """Extract what is chosen; what the button does."""
+        """Extract the vectors of the chosen models and domains, as the button does."""
         state = self._state
         request = Request(
             run=state.chosen_run,
@@ -92,17 +91,17 @@ class ExploreSetupPage(QWidget):
         self._start(explore(request))
 
     def start_sample(self) -> None:
-        """Explore synthetic fundus images with the first model that ships."""
+        """Explore synthetic fundus images with the chosen model or the first shipped one."""
         cache = preferences().cache / "vectors"
         model = self._state.model or next(iter(shipped_models().values()))
         self._start(explore(Request(run=None, model=model, sample=True, cache=cache)))
 
     def stop(self) -> None:
-        """Stop; what was cached stays."""
+        """Stop the extraction; cached vectors are kept."""
         self._finish("Stopped. Vectors that were computed stay cached.")
 
     def save_report(self, file: Path) -> None:
-        """Write a page on what was extracted, in a worker."""
+        """Write a report of the extraction, in a worker."""
         extraction = self._state.extraction
         assert extraction is not None
         self.status.setText(f"Writing {file.name}…")
@@ -110,7 +109,7 @@ class ExploreSetupPage(QWidget):
         self.workers.start("report", steps, self.status.setText, self._show_failure)
 
     def end(self) -> None:
-        """Cancel workers, and listen no more."""
+        """Cancel workers and end the child widgets."""
         self.run.end()
         self.domains.end()
         self.workers.cancel_all()
@@ -156,9 +155,7 @@ class ExploreSetupPage(QWidget):
         row.addWidget(self.run, 1)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        label = QLabel("R&un")
-        label.setBuddy(self.run)
-        form.addRow(label, row)
+        form.addRow(buddy_label("R&un", self.run), row)
         form.addRow("&Model", self.model)
         form.addRow("&Views per patch", self.views)
         return form
@@ -283,7 +280,7 @@ class ExploreSetupPage(QWidget):
         self._show_failure(failure)
 
     def _show_failure(self, failure: Failure) -> None:
-        """Show an error; other workers go on."""
+        """Show an error without stopping other workers."""
         self._traceback = failure.traceback
         self.status.setText(f"✕ {failure.sentence}")
         self.details.setVisible(bool(failure.traceback))

@@ -1,4 +1,4 @@
-"""What Explore holds: what was chosen, extracted and selected. No Qt, no torch."""
+"""State of the Explore widget, without Qt and torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Sample(NamedTuple):
     view
         0 for the patch itself, k for its k-th view.
     kind
-        ``image`` or ``mask``: what was encoded.
+        Whether the ``image`` or the ``mask`` was encoded.
     """
 
     domain: str
@@ -52,14 +52,14 @@ class Sample(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Samples selected in one picture and marked in all.
+    """Samples selected in one plot and marked in all of them.
 
     Attributes
     ----------
     samples
-        All that are selected.
+        Selected samples.
     current
-        The one that was clicked last.
+        Sample that was clicked last.
     """
 
     samples: frozenset[Sample] = frozenset()
@@ -74,26 +74,26 @@ class ExploreState:
     Attributes
     ----------
     use_run, run
-        Whether the models of a run are explored, and of which.
+        Whether to explore the models of a run, and the run.
     model
-        A model file beside them, or alone.
+        Model file, in addition to the run or alone.
     datasets
-        Chosen folders and layers; None while one of them cannot be used.
+        Chosen folders and layers; None while one of them is invalid.
     own_domains
-        Whether the images of the run come too.
+        Whether to include the images of the run.
     views
         Number of augmented views of each patch.
     extracting
-        Whether vectors are being made.
+        Whether an extraction is active.
     extraction
-        Models, domains and vectors, once they are there.
+        Models, domains and vectors, once they are extracted.
     selection
-        What is selected in all pictures.
+        Selected samples.
     suitability
-        Whether the model will work on each domain, once that was found out.
+        Verdict on the model for each domain, once it is computed.
     open_requested
         Emitted with a `Sample` to show in the viewer, the name of its model, and the
-        view as it was shown, (h, w) or (h, w, C), or None.
+        displayed view, (h, w) or (h, w, C), or None.
     """
 
     open_requested: ClassVar[Signal] = Signal(object, str, object)
@@ -113,29 +113,29 @@ class ExploreState:
 
     @property
     def chosen_run(self) -> Path | None:
-        """The run whose models are explored, if any."""
+        """The run to explore, or None."""
         return self.run if self.use_run else None
 
     def select(self, samples: Iterable[Sample], current: Sample | None = None) -> None:
-        """Select these samples and no others; `current` stays where none is given."""
+        """Select only these samples; the current sample is kept if `current` is None."""
         self.selection = Selection(frozenset(samples), current or self.selection.current)
 
     def open(self, sample: Sample, model: str, view: Any = None) -> None:
-        """Ask for a sample to be shown in the viewer."""
+        """Request to show a sample in the viewer."""
         self.open_requested.emit(sample, model, view)
 
     def open_image(self, model: str, domain: str, case: str) -> None:
         """Select every sample of an image, and show its first patch in the viewer."""
         assert self.extraction is not None
         rows = samples_of(self.extraction.tables[model])
-        samples = [each for each in rows if (each.domain, each.case) == (domain, case)]
-        first = next(each for each in samples if each.kind == "image")
+        samples = [sample for sample in rows if (sample.domain, sample.case) == (domain, case)]
+        first = next(sample for sample in samples if sample.kind == "image")
         self.select(samples, first)
         self.open(first, model)
 
 
 def missing(state: ExploreState) -> str:
-    """What has to be chosen before vectors can be made, in a sentence; empty if nothing."""
+    """Hint about a missing choice; empty if vectors can be extracted."""
     run = state.chosen_run
     if run is None and state.model is None:
         return "Choose a finished run or a model."

@@ -1,7 +1,8 @@
-"""The Verdict page: whether the model will work on each domain, and which images to annotate."""
+"""The Verdict page: suitability of the model for each domain, and images to annotate."""
 
 from collections.abc import Iterator
 from html import escape
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -30,14 +31,14 @@ _TIP = (
 
 
 class VerdictPage(QWidget):
-    """Sentences on every domain, and the images of one in the order to annotate them.
+    """A text about all domains, and a table of one domain's images, ranked for annotation.
 
     Parameters
     ----------
     viewer
-        The viewer it is docked in.
+        The viewer of the dock.
     state
-        Its `suitability` is shown.
+        State of the Explore widget, whose `suitability` is shown.
     """
 
     def __init__(self, viewer: "ViewerModel", state: ExploreState) -> None:
@@ -69,7 +70,7 @@ class VerdictPage(QWidget):
         self._show(state.suitability)
 
     def end(self) -> None:
-        """Listen no more."""
+        """Disconnect from the state."""
         self._state.events.suitability.disconnect(self._show)
 
     def _show(self, suitability: "Suitability | None") -> None:
@@ -81,26 +82,26 @@ class VerdictPage(QWidget):
         self.save_button.setEnabled(suitability is not None)
         self.domain.clear()
         if suitability is not None:
-            self.domain.addItems([each.domain for each in suitability.domains])
+            self.domain.addItems([verdict.domain for verdict in suitability.domains])
             self.domain.setCurrentIndex(self.domain.count() - 1)
 
     @property
     def _listed(self) -> "tuple[RankedImage, ...]":
-        suitability, place = self._state.suitability, self.domain.currentIndex()
-        return () if suitability is None or place < 0 else suitability.domains[place].images
+        suitability, index = self._state.suitability, self.domain.currentIndex()
+        return () if suitability is None or index < 0 else suitability.domains[index].images
 
     def _fill(self) -> None:
         self.images.fill(
             (
-                each.quality.case,
-                str(each.quality.expected),
-                "" if each.quality.dice is None else f"{each.quality.dice:.2f}",
-                f"{each.influence:.1%}" if each.influence == each.influence else "",
+                image.quality.case,
+                str(image.quality.expected),
+                "" if image.quality.dice is None else f"{image.quality.dice:.2f}",
+                "" if isnan(image.influence) else f"{image.influence:.1%}",
             )
-            for each in self._listed
+            for image in self._listed
         )
-        for row, each in enumerate(self._listed):
-            self.images.item(row, 1).setToolTip(each.quality.expected.remark)
+        for row, image in enumerate(self._listed):
+            self.images.item(row, 1).setToolTip(image.quality.expected.remark)
 
     def _on_image(self, row: int) -> None:
         self._open(self.domain.currentText(), self._listed[row].quality.case)
@@ -123,7 +124,7 @@ class VerdictPage(QWidget):
 
 
 def link_html(domain: str, case: str) -> str:
-    """A link to an image, of the form that `VerdictPage` opens."""
+    """A link to an image, in the form that `VerdictPage` opens."""
     target = f"{quote(domain, '')}/{quote(case, '')}"
     return f'<a href="{target}" style="color:{LINES[0]}">{escape(case)}</a>'
 
@@ -131,18 +132,18 @@ def link_html(domain: str, case: str) -> str:
 def suitability_html(suitability: "Suitability") -> str:
     """The verdict as rich text: a paragraph for each domain; images are links."""
     paragraphs = []
-    for each in suitability.domains:
-        claim, *others = suitability.sentences(each, escape, link_html)
-        paragraphs.append(f"<p><b>{claim}</b><br>{'<br>'.join(others)}</p>")
+    for verdict in suitability.domains:
+        claim, *details = suitability.sentences(verdict, escape, link_html)
+        paragraphs.append(f"<p><b>{claim}</b><br>{'<br>'.join(details)}</p>")
     return "".join(paragraphs)
 
 
 def headline_html(suitability: "Suitability", most: int = 3) -> str:
-    """The claim on each domain but the source, a line each."""
+    """The claim about each domain except the source, a line each."""
     lines = [
-        suitability.sentences(each, escape)[0]
-        for each in suitability.domains
-        if each.domain != suitability.source
+        suitability.sentences(verdict, escape)[0]
+        for verdict in suitability.domains
+        if verdict.domain != suitability.source
     ]
     if not lines:
         return f"Add a second domain to compare it with {escape(suitability.source)}."
@@ -152,9 +153,10 @@ def headline_html(suitability: "Suitability", most: int = 3) -> str:
 
 
 def judge(extraction: "Extraction") -> "Iterator[str | Suitability]":
-    """Segment every image, a sentence before each; the verdict comes last. For a worker.
+    """Segment every image with the last model, and judge its suitability; for a worker.
 
-    It is that on the last model, by its own statistics and threshold.
+    Yields a status text before each image, and the verdict at the end. The model uses its
+    own normalization statistics and threshold.
     """
     from src_training.evaluation.quality.images import image_quality
     from src_training.explore.suitability import judge_suitability

@@ -1,4 +1,4 @@
-"""Explore: why a student works on one scanner and not on another, linked to the images."""
+"""The Explore widget: compares domains by a model's semantic vectors, linked to the images."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -36,7 +36,7 @@ _PAGES = (
     ("graphs", "GraphPage", "&Graphs"),
     ("feature_maps", "FeatureMapPage", "&Maps"),
 )
-"""Package, class and title of each picture's page; pyqtgraph comes with them."""
+"""Package, class and title of the pages that are imported late, because they need pyqtgraph."""
 
 
 class ExploreWidget(PluginWidget):
@@ -45,20 +45,22 @@ class ExploreWidget(PluginWidget):
     Parameters
     ----------
     viewer
-        The viewer it is docked in.
+        The viewer of the dock.
 
     Attributes
     ----------
     state
-        What is chosen, extracted and selected.
+        Choices, extraction and selection.
+    own
+        Layers that this widget adds.
     setup
         The first page.
     parts
-        The pages of the pictures by module; empty until they were loaded.
+        Package -> page, for the pages that are imported late; empty until then.
     verdict
-        Whether the model will work on each domain, above all pages.
+        Summary of the model's suitability for each domain, above all pages.
     verdict_page
-        The same with numbers and images, the last page.
+        The last page, with the details of the verdict.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
@@ -68,7 +70,7 @@ class ExploreWidget(PluginWidget):
         self.workers = WorkerGroup(self, self._show_failure)
         self.parts: dict[str, Any] = {}
         self._classes: list[Any] = []
-        # A child: it ends with the widget, however that goes.
+        # Parented to the widget, so that Qt deletes it with the widget.
         self._next_page = QTimer(self)
         self._next_page.setSingleShot(True)
         self._next_page.timeout.connect(self._make_page)
@@ -97,7 +99,7 @@ class ExploreWidget(PluginWidget):
         self.state.open_requested.connect(self._open_sample)
 
     def on_end(self) -> None:
-        """Cancel workers, and give the viewer back as it was."""
+        """Cancel workers and restore the viewer."""
         self._next_page.stop()
         self.workers.cancel_all()
         self.setup.end()
@@ -106,27 +108,27 @@ class ExploreWidget(PluginWidget):
         clear_samples(self.own)
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Load the pages once the widget is visible."""
+        """Load the pages on the first show."""
         super().showEvent(event)
         if not self.parts and "load" not in self.workers:
             self.workers.start("load", _load_pages(), self._make_pages)
 
     def _make_pages(self, classes: list[Any]) -> None:
-        """Make the pages, one a turn of the event loop."""
+        """Create the pages, one per cycle of the event loop."""
         self._classes = classes
         self._make_page()
 
     def _make_page(self) -> None:
-        place = len(self.parts) + 1
-        name, _, title = _PAGES[place - 1]
+        tab = len(self.parts) + 1
+        name, _, title = _PAGES[tab - 1]
         own = (self.own,) if name in ("graphs", "feature_maps") else ()
-        page = self.parts[name] = self._classes[place - 1](self.viewer, self.state, *own)
-        former = self.pages.widget(place)
-        self.pages.removeTab(place)
-        former.deleteLater()
-        self.pages.insertTab(place, page, title)
-        self.pages.setTabEnabled(place, False)
-        if place < len(self._classes):
+        page = self.parts[name] = self._classes[tab - 1](self.viewer, self.state, *own)
+        placeholder = self.pages.widget(tab)
+        self.pages.removeTab(tab)
+        placeholder.deleteLater()
+        self.pages.insertTab(tab, page, title)
+        self.pages.setTabEnabled(tab, False)
+        if tab < len(self._classes):
             self._next_page.start(0)
         elif self.state.extraction is not None:
             self.state.events.extraction.emit(self.state.extraction, None)
@@ -136,11 +138,11 @@ class ExploreWidget(PluginWidget):
         show_image(self.viewer, self.own, step.extraction, step.sample, step.image)
 
     def _on_extraction(self, extraction: Extraction | None) -> None:
-        """Open the pages and the first sample, as soon as both are there."""
+        """Enable the pages and open the first sample, once pages and extraction exist."""
         if extraction is None or len(self.parts) < len(_PAGES):
             return
-        for place in range(1, 1 + len(_PAGES)):
-            self.pages.setTabEnabled(place, True)
+        for tab in range(1, 1 + len(_PAGES)):
+            self.pages.setTabEnabled(tab, True)
         if self.pages.currentWidget() is self.setup:
             self.pages.setCurrentIndex(1)
         self.state.suitability, self.state.selection = None, Selection()
@@ -169,15 +171,15 @@ class ExploreWidget(PluginWidget):
 
     def _show_verdict(self, suitability: "Suitability | None") -> None:
         self.verdict.setText("" if suitability is None else headline_html(suitability))
-        place = self.pages.indexOf(self.verdict_page)
-        self.pages.setTabEnabled(place, suitability is not None)
+        tab = self.pages.indexOf(self.verdict_page)
+        self.pages.setTabEnabled(tab, suitability is not None)
 
     def _show_failure(self, failure: Failure) -> None:
         self.status.setText(f"✕ {failure.sentence}")
 
 
 def _load_pages() -> Iterator[list[Any]]:
-    """The classes of the pages, pyqtgraph imported before them."""
+    """Import pyqtgraph, then the classes of the pages."""
     for _ in load_pyqtgraph():
         pass
     yield [

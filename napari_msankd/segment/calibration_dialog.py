@@ -1,4 +1,4 @@
-"""A model calibrated for another scanner, by a few labelled images of it."""
+"""A dialog to calibrate a model for another scanner with a few labelled images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 STEPS = 5
-"""How many sentences a calibration yields."""
+"""Number of status texts that a calibration yields."""
 
 _TEXT = (
     "Recalibrates threshold, calibration and normalization on two or more labelled images of the "
@@ -42,15 +42,15 @@ class CalibrationDialog(QDialog):
     Parameters
     ----------
     viewer
-        Whose layers can be chosen.
+        The viewer whose layers can be chosen.
     model
         File of the model to calibrate.
     angle
-        Initial angle of the fundus camera, degrees; None if not known.
+        Initial angle of the fundus camera, degrees; None if unknown.
     preferences
-        The device to run on, and the folder of models, where the result is saved by default.
+        Provides the device, and the folder of models, where the result is saved by default.
     parent
-        It is deleted with it.
+        Qt parent.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class CalibrationDialog(QDialog):
         self._enable()
 
     def begin(self, file: Path) -> None:
-        """Calibrate the model on what is chosen, into `file`."""
+        """Calibrate the model on the chosen images, and write it to `file`."""
         chosen = self.images.value()
         assert chosen is not None
         self.bar.setValue(0)
@@ -117,7 +117,7 @@ class CalibrationDialog(QDialog):
         self._enable()
 
     def end(self) -> None:
-        """Stop whatever is under way; no file is written then."""
+        """Cancel the workers; an unfinished calibration writes no file."""
         self.workers.cancel_all()
         self.images.end()
 
@@ -147,7 +147,7 @@ class CalibrationDialog(QDialog):
 
 
 def _calibrate(model: Path, chosen: Dataset, file: Path, device: str) -> Iterator[str | Path]:
-    """Sentences, then the file once it is there; for a worker."""
+    """Calibrate in a worker; yields status texts, and at the end the written file."""
     yield "Loading the model…"
     preload()
     with gc_paused():

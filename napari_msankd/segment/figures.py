@@ -1,4 +1,4 @@
-"""The figures of a result, computed anew whenever its labels come to rest."""
+"""The figures of a result, recomputed after each change of its labels."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +20,16 @@ _REST_MS = 150
 
 
 class ResultFigures:
-    """Expected Dice, agreement with a reference and volumes of a result, in workers.
+    """Compute expected Dice, scores against a reference and volumes of a result in workers.
 
     Parameters
     ----------
     state
-        Takes the figures.
+        State to write the figures to.
     workers
-        Take what is computed.
+        Group for the workers.
     parent
-        Of the timers.
+        Qt parent of the timers.
     """
 
     def __init__(self, state: SegmentState, workers: WorkerGroup, parent: QObject) -> None:
@@ -42,7 +42,7 @@ class ResultFigures:
         self._measure_soon = qdebounced(self._measure, timeout=_REST_MS, parent=parent)
 
     def show(self, run: LiveLabels | None) -> None:
-        """Be about a run, or about none; figures of the former one go, and what computes them."""
+        """Show the figures of a run; clear those of the former run and cancel its workers."""
         for figure in ("score", "measure", "assess"):
             self._workers.cancel(figure)
         self._run, self._quality, self._dice = run, None, {}
@@ -59,12 +59,12 @@ class ResultFigures:
         self._score_soon()
 
     def reference_painted(self) -> None:
-        """The reference has changed."""
+        """Recompute the scores after a change of the reference."""
         self._state.scores = self._state.scores.outdated()
         self._score_soon()
 
     def stop(self) -> None:
-        """Compute nothing more."""
+        """Cancel pending computations."""
         self._score_soon.cancel()
         self._measure_soon.cancel()
 
@@ -100,7 +100,7 @@ class ResultFigures:
         self._set_dice({})
 
     def _measure(self) -> None:
-        """Expected Dice, and where the layer is a volume with lengths that of each class."""
+        """Compute expected Dice and, if the layer has physical units, volumes."""
         self._workers.cancel("measure")
         run = self._run
         if run is None or run.layer is None or run.model is None or run.result is None:
@@ -125,7 +125,7 @@ class ResultFigures:
             self._state.volumes = Figure(volumes)
 
     def _set_dice(self, dice: dict[Index, float]) -> None:
-        """Take the real Dice of slices, and draw them beside what is expected."""
+        """Set the real Dice of slices, and update the curve."""
         self._dice = dice
         stack = () if self._run is None else self._run.request.planes.slicing.stack
         self._state.curve = slice_curve(self._quality, dice, stack)

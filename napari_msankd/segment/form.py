@@ -1,4 +1,4 @@
-"""The controls of the Segment widget, drawn from its state; what they do is in `widget`."""
+"""The controls of the Segment widget, drawn from its state; `widget` connects them."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFrame,
     QHBoxLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QToolButton,
@@ -24,7 +23,7 @@ from napari_msankd.segment.slice_selector import SliceSelector
 from napari_msankd.segment.state import SegmentState, empty_text, stack_shape
 from napari_msankd.widgets.camera_angle import CameraAngle
 from napari_msankd.widgets.layer_combo import LayerCombo
-from napari_msankd.widgets.layout import group_box, make_primary, scroll_area
+from napari_msankd.widgets.layout import buddy_label, group_box, make_primary, scroll_area
 from napari_msankd.widgets.model_combo import ModelCombo
 from napari_msankd.widgets.plugin_widget import PluginWidget
 from napari_msankd.widgets.wrapping_label import WrappingLabel
@@ -36,12 +35,12 @@ _STEPS = 1000
 
 
 class SegmentForm(PluginWidget):
-    """Everything a person sees in the Segment widget.
+    """The controls of the Segment widget.
 
     Parameters
     ----------
     viewer
-        Whose layers the comboboxes follow.
+        The viewer whose layers can be chosen.
     """
 
     def __init__(self, viewer: "ViewerModel") -> None:
@@ -59,7 +58,7 @@ class SegmentForm(PluginWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(scroll_area(inside))
-        # The contents take 300 pixels; the rest is room for the scroll bar.
+        # 300 pixels for the contents and 16 for the scroll bar.
         self.setMinimumWidth(316)
         make_primary(self.run, viewer)
 
@@ -183,9 +182,7 @@ class SegmentForm(PluginWidget):
         row = QHBoxLayout()
         row.addWidget(self.threshold, 1)
         row.addWidget(self.automatic)
-        name = QLabel("&Threshold")
-        name.setBuddy(self.threshold)
-        form.addRow(name, row)
+        form.addRow(buddy_label("&Threshold", self.threshold), row)
         form.addRow("R&eference", self.reference)
         self.curve = SlicePlot(self.viewer)
         below.addWidget(self.as_labels)

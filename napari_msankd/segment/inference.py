@@ -1,4 +1,4 @@
-"""The engine behind the Segment widget: generators for a worker, no Qt."""
+"""Inference for the Segment widget: generators for a worker, no Qt."""
 
 import shutil
 from collections.abc import Iterator
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
     from src_training.inference.expected_dice import Quality
     from src_training.inference.predictor import Predictor, Progress
 
-_turn = Lock()
-"""Networks are shared, and torch goes on importing itself at first use: one thread at a time."""
+_network_lock = Lock()
+"""Held while a network runs: networks are shared, and torch's lazy imports are not thread-safe."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to segment, and how.
+    """Image, model and options of a segmentation.
 
     Attributes
     ----------
     planes
         The image.
     part
-        The planes to segment: a range for each axis of `Planes.stack`.
+        The planes to segment: a range for each axis of `Slicing.stack`.
     shown
-        The plane in view; it is segmented first.
+        The displayed plane, which is segmented first.
     model
-        File of the model.
+        Model file.
     flips
         Average over flips.
     angle
-        Degrees that the fundus camera's field of view spans; None if not
-        known. Plays no part where the model knows none of its own.
+        Field of view of the fundus camera, degrees; None if unknown. Ignored by
+        models without a training angle.
     device
         ``auto`` or a device of torch.
     memory_limit
-        Results larger than this, bytes, go to the disk.
+        Size in bytes above which the result is stored on the disk.
     cache
-        Folder they go to.
+        Folder of results on the disk.
     """
 
     planes: Planes
@@ -69,7 +69,7 @@ class Request:
 
     @property
     def slicing(self) -> Slicing:
-        """How the result falls into planes; its shape is the image's without what is left out."""
+        """Division of the result into planes; its shape is that of the part to segment."""
         image = self.planes.slicing
         return Slicing(image.at(tuple(map(len, self.part)), image.size), image.axis)
 
@@ -80,7 +80,7 @@ class Request:
 
     @property
     def indices(self) -> tuple[Index, ...]:
-        """The planes to segment, from the one in view on and then from the start."""
+        """The planes to segment: from the displayed one to the end, then from the start."""
         planes = tuple(product(*self.part))
         first = planes.index(self.shown) if self.shown in planes else 0
         return (*planes[first:], *planes[:first])
@@ -88,35 +88,35 @@ class Request:
     @property
     def offset(self) -> tuple[int, ...] | None:
         """Data coordinates of the result's first pixel; None at the origin."""
-        first = self.planes.slicing.at(tuple(each.start for each in self.part), (0, 0))
+        first = self.planes.slicing.at(tuple(part.start for part in self.part), (0, 0))
         return None if self.whole else first
 
     @property
     def on_disk(self) -> bool:
-        """Whether the result is too large for the memory it may take."""
+        """Whether the result exceeds the memory limit."""
         return Result.bytes(self.slicing.shape) > self.memory_limit
 
     def place(self, index: Index) -> Index:
         """Index in the result of the plane `index` of the image."""
-        return tuple(at - each.start for at, each in zip(index, self.part, strict=True))
+        return tuple(step - part.start for step, part in zip(index, self.part, strict=True))
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model is, and where it runs.
+    """Metadata of a model, and its device.
 
     Attributes
     ----------
     name, description, classes, threshold, per_image_threshold
-        From its card.
+        From the model card.
     angle
-        Degrees of the fundus camera that it was trained on; None if it knows of none.
+        Angle of the training camera, degrees; None if there is none.
     sha256
-        Of its file.
+        Hash of the model file.
     device
-        As text.
+        Name of the device, for display.
     quality
-        How expected Dice is corrected; None if the model file does not tell.
+        Correction of expected Dice; None if the model file has none.
     """
 
     name: str
@@ -131,23 +131,22 @@ class ModelInfo:
 
     @property
     def fixed_threshold(self) -> float | None:
-        """The threshold of every plane; None where each has its own."""
+        """The threshold of all planes; None if each has its own."""
         return None if self.per_image_threshold else self.threshold
 
 
 @dataclass(frozen=True)
 class Compatibility:
-    """What is known before a run.
+    """Result of the check before a run.
 
     Attributes
     ----------
     model
         The model.
     warnings
-        Why the image may not suit it, a sentence each.
+        Reasons why the image may not suit the model, a sentence each.
     memory
-        Bytes at the peak: of one plane, and of the result unless that goes to
-        the disk.
+        Peak memory in bytes, for one plane and for a result in memory.
     """
 
     model: ModelInfo
@@ -157,14 +156,14 @@ class Compatibility:
 
 @dataclass(frozen=True)
 class Started:
-    """A run has its model and its arrays.
+    """First item of a run: its model and arrays.
 
     Attributes
     ----------
     model
         The model.
     result
-        Empty, or that of the run that is continued.
+        Empty, or the result of the run that is continued.
     """
 
     model: ModelInfo
@@ -173,12 +172,12 @@ class Started:
 
 @dataclass(frozen=True)
 class Step:
-    """Tiles have been written.
+    """Item of a run after a batch of tiles.
 
     Attributes
     ----------
     done, total
-        Planes that are complete, and those that the run segments.
+        Number of complete planes, and of all planes of the run.
     """
 
     done: int
@@ -186,7 +185,7 @@ class Step:
 
 
 def device_name(device: str) -> Iterator[str]:
-    """Yield where networks will run, once. InputError if there is no such device."""
+    """Yield the name of the device, once; raise InputError if there is no such device."""
     preload()
     from src_training.device import find_device
 
@@ -194,14 +193,14 @@ def device_name(device: str) -> Iterator[str]:
 
 
 def check(request: Request) -> Iterator[Compatibility]:
-    """Load the model and compare the image with what it was trained on; yields once.
+    """Load the model and compare the image with its training data; yields once.
 
     Raises
     ------
     InputError
         If model, device or image cannot be used.
     """
-    with _turn, gc_paused():
+    with _network_lock, gc_paused():
         predictor = _predictor(request)
         memory = predictor.memory(request.planes.plane_shape)
     if not request.on_disk:
@@ -224,22 +223,22 @@ def segment(
     Parameters
     ----------
     request
-        What, and how.
+        Image, model and options.
     threshold
-        Probability from which a pixel is foreground; as the model says if None.
+        Foreground threshold on the probability; the model's if None.
     passes
-        Follows the layers of the network within a tile; cancelling it ends the run there.
+        Progress by layers of the network within a tile; cancelling it ends the run.
     result
-        Of a stopped run: the planes that it lacks are segmented into it.
+        Result of a stopped run, to complete.
     skip
-        Planes of the result that are left as they are.
+        Planes of the result not to overwrite.
 
     Raises
     ------
     InputError
         If the model or the image cannot be used, or the disk is too small.
     """
-    with _turn:
+    with _network_lock:
         predictor = _predictor(request)
         model = _model_info(predictor)
         from src_training.inference.expected_dice import are_foreign
@@ -248,8 +247,8 @@ def segment(
         classes = len(model.classes)
         result = Result(request.slicing, classes, model.threshold, first, _folder(request))
     yield Started(model, result)
-    left_out = result.finished | skip
-    planes = [index for index in request.indices if request.place(index) not in left_out]
+    excluded = result.finished | skip
+    planes = [index for index in request.indices if request.place(index) not in excluded]
     total = len(request.indices)
     done = total - len(planes)
     for index in planes:
@@ -273,15 +272,15 @@ def _tiles(
     passes: ForwardProgress,
     shifts: "list[Shift | None]",
 ) -> "Iterator[Progress]":
-    """Tiles of a plane, none of them while `check` works on the same network."""
+    """Segment a plane by tiles; the lock is released between them for `check`."""
     plane = _read(planes, index, predictor)
     try:
-        with _turn:
+        with _network_lock:
             steps = predictor.tiles(plane, passes=passes, shifts=shifts)
     except InputError as error:
         raise InputError(f"{planes.called(index)} cannot be segmented: {error}") from None
     while True:
-        with _turn:
+        with _network_lock:
             progress = next(steps, None)
         if progress is None:
             return
@@ -312,7 +311,7 @@ def _predictor(request: Request) -> "Predictor":
 
 
 def _training_angle(path: Path) -> float | None:
-    """Degrees of the training camera of a model file, if they are known."""
+    """Angle of the training camera of a model file, degrees; None if there is none."""
     from src_training.inference.model_file import read_card
 
     preprocessing = read_card(path).preprocessing
@@ -328,17 +327,17 @@ def _loaded(
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
 
-    place = find_device(device)
-    # A processor gains nothing from batches, and one tile at a time shows and stops first.
-    batch = 1 if place.type == "cpu" else 4
-    model = load_model(path, place)
+    torch_device = find_device(device)
+    # On a CPU larger batches are not faster, and single tiles show and stop sooner.
+    batch = 1 if torch_device.type == "cpu" else 4
+    model = load_model(path, torch_device)
     if _training_angle(path) is not None:
         model = model.for_camera(angle)
-    return Predictor(model, str(place), batch=batch, flips=flips)
+    return Predictor(model, str(torch_device), batch=batch, flips=flips)
 
 
 def _read(planes: Planes, index: Index, predictor: "Predictor") -> NDArray[np.generic]:
-    """A plane as the model takes it."""
+    """Read a plane with as many neighbours as the model needs."""
     return planes.read(index, predictor.model.card.preprocessing.neighbours)
 
 

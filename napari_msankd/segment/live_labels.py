@@ -1,4 +1,4 @@
-"""One segmentation: a worker, the layer it fills, and the record of how it was made."""
+"""One segmentation: its worker, its Labels layer, and the provenance in its metadata."""
 
 import time
 from collections.abc import Iterator
@@ -26,48 +26,48 @@ if TYPE_CHECKING:
 
 _REDRAW_MS = 100
 _PROGRESS_MS = 250
-"""Each step of a bar draws the whole window anew, which without a GPU takes a while."""
+"""Interval of progress updates; each redraws the whole window, which is slow without a GPU."""
 _THRESHOLD_SECONDS = 0.015
 
 
 class LiveLabels(QObject):
-    """A segmentation under way, and its result afterwards.
+    """A segmentation, and its result afterwards.
 
     Parameters
     ----------
     viewer, image
-        Where the labels go, and the layer that they lie over.
+        The viewer that gets the labels, and the image layer.
     request
-        What is segmented.
+        What to segment.
     threshold
-        Probability from which a pixel is foreground; as the model says if None.
+        Foreground threshold on the probability; the model's if None.
     parent
-        It is deleted with it.
+        Qt parent.
 
     Attributes
     ----------
     layer
-        The labels; None before the first tile, and once they were removed.
+        The labels; None before the first tile and after their removal.
     result, model
-        None until model and arrays are there.
+        Arrays of the result and metadata of the model; None until they are loaded.
     stopped, failure, running
-        Whether it was stopped by hand, whether it failed, and whether it has not ended yet.
+        Whether the user stopped it, whether it failed, and whether it is active.
     started
-        Emitted with `ModelInfo` when model and arrays are there.
+        Emitted with `ModelInfo` when the model is loaded.
     layer_added
-        Emitted when the labels are in the viewer.
+        Emitted when the labels were added to the viewer.
     advanced
         Emitted with `Progress`.
     failed
         Emitted with a `Failure`.
     ended
-        Emitted once for each `start` and `resume`, however it ends.
+        Emitted once for each `start`, after success, failure or stop.
     threshold_shown
-        Emitted with the threshold of the plane in view, where each has its own.
+        Emitted with the threshold of the plane in view, if each plane has its own.
     outdated
-        Emitted when the labels begin to change.
+        Emitted when the labels start to change.
     changed
-        Emitted when the labels in the layer have changed and rest.
+        Emitted when a change of the labels is complete.
     layer_removed
         Emitted when the layer was removed from the viewer.
     """
@@ -113,7 +113,7 @@ class LiveLabels(QObject):
         viewer.dims.events.current_step.connect(self._emit_threshold)
 
     def start(self) -> None:
-        """Begin, or go on with the planes that a stopped run lacks."""
+        """Start, or continue with the missing planes of a stopped run."""
         self.stopped, self.failure, self.running = False, False, True
         self._passes = ForwardProgress()
         self._clock, self._first_layer = time.monotonic(), 0.0
@@ -128,26 +128,26 @@ class LiveLabels(QObject):
         self._worker.start()
 
     def stop(self) -> None:
-        """Stop at the next layer of the network; the planes that are complete stay."""
+        """Stop at the next layer of the network; complete planes are kept."""
         if self.running:
             self.stopped = True
             self._passes.cancel()
             self._worker.quit()
 
     def abandon(self) -> None:
-        """Stop, and say so in the record at once: nobody waits for the worker."""
+        """Stop, and update the record at once instead of when the worker ends."""
         self.blockSignals(True)
         if self.running:
             self.stop()
             self._worker.cancel()
             self._on_finished()
         if self._apply_timer.isActive():
-            # The labels come to rest without the widget.
+            # Let the timer apply the threshold to all planes, although the widget is deleted.
             self.setParent(QCoreApplication.instance())
         self.retire()
 
     def retire(self) -> None:
-        """Emit nothing more, and give the memory back once the labels rest."""
+        """Emit no more signals, and delete this object once the threshold is applied."""
         if self._retired:
             return
         self.blockSignals(True)
@@ -159,54 +159,54 @@ class LiveLabels(QObject):
 
     @property
     def pending(self) -> list[Index]:
-        """Planes of the result that neither the model nor a person has come to."""
+        """Planes of the result that neither the model nor the user has labelled."""
         if self.result is None:
             return [self.request.place(index) for index in self.request.indices]
-        there = self.result.finished | self._painted
+        done = self.result.finished | self._painted
         places = map(self.request.place, self.request.indices)
-        return [place for place in places if place not in there]
+        return [place for place in places if place not in done]
 
     @property
     def slices(self) -> list[Index]:
-        """Planes of the image that are complete, in order."""
+        """Complete planes of the image, sorted."""
         finished = set() if self.result is None else self.result.finished
         return sorted(i for i in self.request.indices if self.request.place(i) in finished)
 
     @property
     def shown_slice(self) -> Index:
-        """Index in the image of the plane of the labels in view."""
+        """Index in the image of the displayed plane of the labels."""
         return tuple(
-            at + each.start for at, each in zip(self._shown(), self.request.part, strict=True)
+            step + part.start for step, part in zip(self._shown(), self.request.part, strict=True)
         )
 
     @property
     def can_resume(self) -> bool:
-        """Whether it was stopped with planes left to go on with."""
+        """Whether it was stopped with missing planes."""
         return self.stopped and not self.running and self.layer is not None and bool(self.pending)
 
     @property
     def is_volume(self) -> bool:
-        """Whether the labels are more than one slice of a volume."""
+        """Whether the labels are a volume of more than one slice."""
         shape = self.request.slicing.shape
         return self.request.planes.volume and len(shape) == 3 and min(shape) > 1
 
     @property
     def seconds(self) -> float:
-        """That it has taken, without pauses."""
+        """Duration without pauses."""
         return self._seconds + (time.monotonic() - self._clock if self.running else 0)
 
     def set_threshold(self, threshold: float | None) -> None:
-        """Apply a threshold to the probabilities, without inference; None: the automatic one.
+        """Apply a threshold to the stored probabilities; None means the automatic one.
 
-        Labels that were painted on are left alone: the new ones get a new layer.
+        If the user edited the labels, the new ones go to a new layer.
         """
         self._threshold = threshold
         if self.result is None or self.model is None:
             return
         if self.result.foreground is None or self._removed:
             return
-        ours = self.layer is None or self.layer.data is self.result.labels
-        if self.layer is not None and (self._edited or not ours):
+        replaced = self.layer is not None and self.layer.data is not self.result.labels
+        if self.layer is not None and (self._edited or replaced):
             self.result.detach()
             self._painted.clear()
             self._add_layer()
@@ -219,7 +219,7 @@ class LiveLabels(QObject):
         self._emit_threshold()
 
     def compared_with(self, reference: "Labels") -> Comparison:
-        """What to score: the layer as it is now, on the planes that are complete.
+        """The current labels and a reference, on the complete planes.
 
         Raises
         ------
@@ -259,7 +259,7 @@ class LiveLabels(QObject):
         self.started.emit(step.model)
 
     def _emit_progress(self, slices: int | None = None) -> None:
-        """Tell how far the run is; within a tile by the layers of the network."""
+        """Emit the progress; within a tile it is measured by layers of the network."""
         now, former = time.monotonic(), self._progress
         part = self._passes.fraction
         if not self._first_layer and (part or slices):
@@ -274,10 +274,10 @@ class LiveLabels(QObject):
     def _add_layer(self) -> None:
         assert self.result is not None and self.model is not None
         classes = self.model.classes
-        what = classes[1] if len(classes) == 2 else "labels"
+        suffix = classes[1] if len(classes) == 2 else "labels"
         self._edited = False
         attributes = {
-            "name": f"{self.request.planes.name} {what}",
+            "name": f"{self.request.planes.name} {suffix}",
             "metadata": {"msankd": dict(self._record), **self._volume},
             "features": {"index": list(range(len(classes))), "class": list(classes)},
             "multiscale": False,
@@ -290,7 +290,7 @@ class LiveLabels(QObject):
         self.layer_added.emit()
 
     def _on_paint(self, event: Any) -> None:
-        """Remember which planes a person painted on: a run that goes on leaves them alone."""
+        """Record the painted planes, which a continued run does not overwrite."""
         self._edited = True
         stack = self.request.slicing.stack
         axes = [self.request.planes.axis] if len(stack) == 1 else range(len(stack))
@@ -314,14 +314,14 @@ class LiveLabels(QObject):
         self.changed.emit()
 
     def _record_threshold(self) -> None:
-        """Write down the threshold, or that of each complete plane, once it is known."""
+        """Record the threshold, and that of each complete plane."""
         if self.result is None or self.result.foreground is None:
             return
         places = [self.request.place(index) for index in self.slices]
-        each = [self.result.threshold_at(place) for place in places]
+        thresholds = [self.result.threshold_at(place) for place in places]
         fixed = self.result.threshold
-        shown = each[0] if fixed is None and len(each) == 1 else fixed
-        self._write({"threshold": shown, "thresholds": each})
+        single = thresholds[0] if fixed is None and len(thresholds) == 1 else fixed
+        self._write({"threshold": single, "thresholds": thresholds})
 
     def assess(self) -> "Iterator[ResultQuality | None]":
         """The expected Dice of the complete slices; for a worker."""
@@ -330,12 +330,12 @@ class LiveLabels(QObject):
         return assess(self.result, slices, self.model, self.request.planes.volume)
 
     def uncertainty(self) -> tuple[Uncertainty, dict[str, Any]]:
-        """Where the model is unsure, and the attributes of the image layer that shows it."""
+        """Data and attributes of an image layer of the model's uncertainty."""
         assert self.layer is not None and self.result is not None
-        made = {"uncertainty_of": self.layer.name, "result_id": str(self.layer.unique_id)}
+        origin = {"uncertainty_of": self.layer.name, "result_id": str(self.layer.unique_id)}
         return Uncertainty(self.result), {
             "name": f"{self.layer.name} uncertainty",
-            "metadata": {"msankd": {**self._record, **made}},
+            "metadata": {"msankd": {**self._record, **origin}},
             "rgb": False,
             "multiscale": False,
             "contrast_limits": (0, 0.5),
@@ -345,7 +345,7 @@ class LiveLabels(QObject):
         }
 
     def write_quality(self, quality: ResultQuality) -> None:
-        """Write expected Dice into the record and the features of the layer."""
+        """Store expected Dice in the record and the features of the layer."""
         self._write(quality.record())
         if self.layer is not None:
             features = self.layer.features.copy()
@@ -354,11 +354,11 @@ class LiveLabels(QObject):
             self.layer.features = features
 
     def write_scores(self, scores: Scores | None, reference: str = "") -> None:
-        """Write the agreement with a reference into the record of the layer, or take it out."""
+        """Store the scores against a reference in the record of the layer, or clear them."""
         self._write({"reference": None if scores is None else scores.record(reference)})
 
     def _write(self, values: dict[str, Any]) -> None:
-        """Replace values of the record; the layer gets it anew, for a duplicate shares the old."""
+        """Update the record; the layer gets a new dict, because duplicates share the old one."""
         self._record |= values
         if self.layer is not None:
             self.layer.metadata["msankd"] = dict(self._record)
@@ -368,7 +368,7 @@ class LiveLabels(QObject):
             self.threshold_shown.emit(self.result.threshold_at(self._shown()))
 
     def _on_removed(self, event: Any) -> None:
-        # Plugins get the viewer through a proxy: equal, but not the same.
+        # Compare with ==, because plugins get layers through a proxy.
         if self.layer is not None and event.value == self.layer:
             self._removed = True
             self.stop()
@@ -378,10 +378,10 @@ class LiveLabels(QObject):
             self.layer_removed.emit()
 
     def _apply_some(self) -> None:
-        """Spend a little time on the planes that still have the former threshold."""
-        until = time.monotonic() + _THRESHOLD_SECONDS
+        """Apply the threshold to more planes, within a small time budget."""
+        deadline = time.monotonic() + _THRESHOLD_SECONDS
         for _ in self._applying or ():
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 break
         else:
             self._apply_timer.stop()
@@ -395,7 +395,7 @@ class LiveLabels(QObject):
             self.layer.refresh(extent=False)
 
     def _shown(self) -> Index:
-        """Index in the result of the plane in view, or of the one nearest to it."""
+        """Index in the result of the displayed plane, or of the nearest one."""
         if self.layer is None:
             return self.request.place(self.request.indices[0])
         return shown_index(self._viewer, self.layer, self.request.planes.axis)

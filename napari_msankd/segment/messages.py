@@ -1,4 +1,4 @@
-"""Sentences of the Segment widget: whether the image suits the model, and where it runs."""
+"""Messages of the Segment widget about compatibility, device and storage."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def compatibility_text(compatibility: "Compatibility", request: "Request") -> str:
-    """What the model is, whether the image suits it, and which slices are taken."""
+    """Description of the model, its compatibility with the image, and the slices to segment."""
     model, planes = compatibility.model, request.planes
     lines = [model.description] if model.description else []
     lines += [f"⚠ {warning}" for warning in compatibility.warnings]
@@ -38,7 +38,7 @@ def compatibility_text(compatibility: "Compatibility", request: "Request") -> st
 
 
 def device_text(compatibility: "Compatibility", free: int) -> str:
-    """Where it runs, and whether there is memory for it; `free` in bytes."""
+    """Device, and estimated and free memory; `free` in bytes."""
     line = f"Runs on {compatibility.model.device}"
     memory = f"Estimated memory {format_bytes(compatibility.memory)} ({format_bytes(free)} free)"
     if compatibility.memory <= free:
@@ -47,5 +47,5 @@ def device_text(compatibility: "Compatibility", free: int) -> str:
 
 
 def storage_note(folder: Path | None) -> str:
-    """Where a large result lies, and for how long; nothing for one in memory."""
+    """Note about a result that is stored on the disk; empty for one in memory."""
     return f" Stored temporarily in {folder}; save the layer to keep it." if folder else ""

@@ -1,4 +1,4 @@
-"""Figures about a result: its agreement with a reference, and the volumes of its classes."""
+"""Figures about a result: scores against a reference, and volumes of classes."""
 
 import math
 from collections.abc import Iterator
@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_msankd.datasets.layer_pairs import grid_of
-from napari_msankd.layers import array_of
-from napari_msankd.planes import Index, Slicing
+from napari_msankd.planes import Index, Slicing, array_of
 from napari_msankd.segment.inference import Request
 from napari_msankd.torch_import import preload
 from src_training.errors import InputError
@@ -22,23 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scores:
-    """Agreement of labels with a reference.
+    """Scores of labels against a reference.
 
     Attributes
     ----------
     dice, sensitivity
-        Over all pixels of the planes that are done; mean over foreground classes.
+        Over all pixels of the complete planes; mean over foreground classes.
     hd95
         95th percentile of the distances between the outlines (MONAI's
         definition), mean over the planes where it is defined.
     unit
-        Of `hd95`.
+        Unit of `hd95`.
     planes, of
-        How many planes were compared, and how many the image has.
+        Number of planes compared, and of planes of the image.
     note
-        How the reference was read, where it holds no plain labels.
+        Note about an ambiguous reference; empty for plain labels.
     slices
-        Dice of each slice of a stack, by its index in the image.
+        Index in the image -> Dice of the slice, for a stack.
     """
 
     dice: float
@@ -51,14 +50,14 @@ class Scores:
     slices: dict[Index, float] = field(default_factory=dict)
 
     def record(self, reference: str) -> dict[str, Any]:
-        """Plain values for the metadata of the result; `reference` is the name of the layer."""
+        """JSON values for the metadata of the result; `reference` is the name of the layer."""
         values = {"dice": self.dice, "sensitivity": self.sensitivity, "hd95": self.hd95}
-        known = {k: x if math.isfinite(x) else None for k, x in values.items()}
+        scores = {k: x if math.isfinite(x) else None for k, x in values.items()}
         slices = [self.slices[index] for index in sorted(self.slices)]
-        return {"name": reference, **known, "unit": self.unit, "dice_of_slices": slices}
+        return {"name": reference, **scores, "unit": self.unit, "dice_of_slices": slices}
 
     def __str__(self) -> str:
-        """Text for the widget; n/a where a score is not defined."""
+        """Text for the widget; n/a for an undefined score."""
         distance = f"{self.hd95:.1f} {self.unit}" if math.isfinite(self.hd95) else "n/a"
         sensitivity = f"{self.sensitivity:.3f}" if math.isfinite(self.sensitivity) else "n/a"
         scope = extent_text(self.planes, self.of)
@@ -68,26 +67,25 @@ class Scores:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: labels and reference, taken from their layers.
+    """Labels and reference to compare, independent of their layers.
 
     Attributes
     ----------
     labels, reference
-        (..., Y, X), of one shape, or the reference of the whole stack where
-        the labels are one of its planes.
+        (..., Y, X), of one shape, or the reference of the whole stack if the labels
+        are a part of it.
     slicing
-        How both fall into planes.
+        Division of both into planes.
     planes
-        Index in the image, in `labels` and in `reference` of every plane that is done.
+        Index in the image, in `labels` and in `reference` of each complete plane.
     of
-        How many planes the image has.
+        Number of planes of the image.
     classes
         Number of classes, background included.
     spacing, unit
-        Height and width of a pixel in the viewer, and what they are in; ``px``
-        where the layer has no other.
+        Height and width of a pixel in the viewer, and their unit; ``px`` by default.
     name
-        Of the reference layer.
+        Name of the reference layer.
     """
 
     labels: Any
@@ -109,7 +107,7 @@ def comparison(
     Raises
     ------
     InputError
-        If the reference has another shape, or lies elsewhere.
+        If the reference has another shape or another place.
     """
     truth = array_of(reference)
     shape = tuple(truth.shape)
@@ -128,10 +126,10 @@ def comparison(
         corner = (0, 0)
         here = grid_of(reference, slicing.at(index, corner))
         there = grid_of(labels, slicing.at(place, corner))
-        if found := replace(here, shape=there.shape).differences(there):
+        if differences := replace(here, shape=there.shape).differences(there):
             raise InputError(
                 f"Reference {reference.name!r} lies on another grid than the result: "
-                f"{', '.join(found)}; expected the same place"
+                f"{', '.join(differences)}; expected the same place"
             )
     sides = slicing.at((None,) * len(slicing.stack), (True, True))
     height, width = (float(size) for size, side in zip(labels.scale, sides, strict=True) if side)
@@ -143,12 +141,12 @@ def comparison(
 
 
 def compare(what: Comparison) -> Iterator[Scores | None]:
-    """Score plane by plane; None after each, so that it can be stopped, then the scores.
+    """Score plane by plane; yields None after each, so that it can be stopped, then the scores.
 
     Raises
     ------
     InputError
-        If a label is beyond the classes, or, of two, the reference holds no labels.
+        If a label exceeds the classes, or if a reference of two classes is not a mask.
     """
     preload()
     from src_training.evaluation.metrics import Pooled, score
@@ -160,10 +158,10 @@ def compare(what: Comparison) -> Iterator[Scores | None]:
         truth = _classes(truth > threshold if threshold else truth, what.classes)
         labels = _classes(np.asarray(what.labels[what.slicing.at(place)]), what.classes)
         maps = np.stack([labels == k for k in range(what.classes)]).astype(np.float32)
-        each = score(maps, truth, spacing=what.spacing, pooled=pooled)
-        distances.append(each["hd95"])
+        plane_scores = score(maps, truth, spacing=what.spacing, pooled=pooled)
+        distances.append(plane_scores["hd95"])
         if shown:
-            slices[shown] = each["dice"]
+            slices[shown] = plane_scores["dice"]
         yield None
     total = pooled.result()
     defined = [distance for distance in distances if math.isfinite(distance)]
@@ -173,7 +171,7 @@ def compare(what: Comparison) -> Iterator[Scores | None]:
 
 
 def _reading(what: Comparison) -> tuple[float, str]:
-    """Above which label the reference is foreground, as files are read, and what to say of it."""
+    """Threshold on the reference's labels, by the rules for mask files, and a note about it."""
     from src_training.data.classes import StoredMask, read_classes
     from src_training.io.masks import MaskValues
 
@@ -194,7 +192,7 @@ def _reading(what: Comparison) -> tuple[float, str]:
 
 
 def _classes(labels: NDArray[np.integer], classes: int) -> NDArray[np.uint8]:
-    """Class indices; with two classes, whatever is not 0 is foreground (masks of 255)."""
+    """Class indices; with two classes, nonzero is foreground, such as 255."""
     if classes == 2:
         return (labels != 0).astype(np.uint8)
     if labels.max() >= classes or labels.min() < 0:
@@ -213,13 +211,13 @@ class LabelVolume:
     labels
         Class indices (Z, Y, X).
     slicing
-        How they fall into slices.
+        Division into slices.
     slices
-        Those that are counted.
+        Slices to count.
     of
-        How many slices the image has.
+        Number of slices of the image.
     classes
-        Their names; the first is the background.
+        Names of the classes, background first.
     voxel
         Volume of a voxel, ml.
     """
@@ -235,7 +233,7 @@ class LabelVolume:
 def label_volume(
     layer: "Labels", request: Request, done: set[Index], classes: tuple[str, ...]
 ) -> LabelVolume | None:
-    """What is to be measured; None for a plane, and where the layer has no lengths."""
+    """The volume to measure; None for a single plane, and for a layer without physical units."""
     data = array_of(layer)
     if layer.ndim != 3 or min(data.shape) < 2 or not request.planes.volume:
         return None
@@ -243,7 +241,7 @@ def label_volume(
     edges = np.stack([layer.data_to_world(corner) for corner in np.eye(3)]) - origin
     try:
         units = [float((1 * unit).to("cm").magnitude) for unit in layer.units]
-    except TypeError:  # pint's, of a unit that is no length
+    except TypeError:  # from pint, for a unit that is not a length
         return None
     voxel = abs(float(np.linalg.det(edges))) * float(np.prod(units))
     slices, of = tuple(sorted(done)), len(request.planes.indices)
@@ -251,7 +249,7 @@ def label_volume(
 
 
 def measure(what: LabelVolume) -> Iterator[str | None]:
-    """The volumes as text; None after each slice, so that it can be stopped."""
+    """Measure the volumes; yields None after each slice, so that it can be stopped, then text."""
     counts = np.zeros(256, np.int64)
     for index in what.slices:
         counts += np.bincount(
@@ -263,7 +261,7 @@ def measure(what: LabelVolume) -> Iterator[str | None]:
 
 
 def format_volumes(volumes: dict[str, float], slices: int, of: int) -> str:
-    """Millilitres of each class, and of which part of the volume.
+    """Millilitres of each class, and the number of slices if not all.
 
     >>> format_volumes({"liver": 1482.3}, 78, 78)
     'liver 1,482 ml'
@@ -276,7 +274,7 @@ def format_volumes(volumes: dict[str, float], slices: int, of: int) -> str:
 
 
 def extent_text(slices: int, of: int) -> str:
-    """Of which part of a stack a figure is; nothing for a single image."""
+    """Number of slices that a figure covers; empty for a single image."""
     if of == 1:
         return ""
     return f" · all {of} slices" if slices == of else f" · {slices} of {of} slices"

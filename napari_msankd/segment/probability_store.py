@@ -1,4 +1,4 @@
-"""The result of a segmentation: labels, and the probabilities that a threshold is applied to."""
+"""The result of a segmentation: labels, and the probabilities behind them."""
 
 import atexit
 import os
@@ -30,24 +30,22 @@ _BAND = 2**20
 class Result:
     """Labels of a stack of planes, and the probabilities behind them.
 
-    The foreground probabilities of two-class models are kept as uint8, so a threshold
-    acts without inference. Of models with more classes that of the label is kept.
-    A worker writes while the window reads and moves the threshold.
+    With two classes, foreground probabilities are stored as uint8, so that a new
+    threshold needs no inference. With more classes, the probability of the label is
+    stored. A worker writes while the main thread reads and changes the threshold.
 
     Parameters
     ----------
     slicing
-        Shape of the stack, and how it falls into planes.
+        Shape of the stack and its division into planes.
     classes
         Number of classes, background included.
     first
-        Probability from which a pixel is foreground, as long as a plane is
-        not whole.
+        Foreground threshold of a plane that is not complete yet.
     threshold
-        The same for every plane from the start; None: each has its own.
+        Threshold of all planes; None if each has its own.
     folder
-        Where the arrays go as zarr, removed at exit; None keeps them in
-        memory.
+        Folder for zarr arrays, removed at exit; None keeps the arrays in memory.
 
     Attributes
     ----------
@@ -60,8 +58,8 @@ class Result:
         With more than two classes, uint8: 1 less the probability of the label, in steps of
         1/`STEPS`; None with two.
     written, finished, foreign
-        Planes that hold something, planes that are complete, and those of the latter that are
-        unlike any image that the model was validated on.
+        Planes with any tile, complete planes, and complete planes that are unlike the
+        model's validation images.
     threshold
         As above.
     """
@@ -77,7 +75,7 @@ class Result:
         self.slicing = slicing
         self.threshold = threshold
         self._first = first
-        self._own: dict[Index, float] = {}
+        self._plane_thresholds: dict[Index, float] = {}
         self.folder = folder
         self.labels = self._array("labels")
         self.foreground = self._array("probabilities") if classes == 2 else None
@@ -93,16 +91,16 @@ class Result:
 
     @staticmethod
     def bytes(shape: tuple[int, ...]) -> int:
-        """Bytes that a result of that shape takes."""
+        """Bytes of a result of this shape."""
         return 2 * int(np.prod(shape, dtype=np.int64))
 
     @staticmethod
     def plane_bytes(size: tuple[int, int], classes: int) -> int:
-        """Bytes that the plane under way takes beside: its float32 maps, with several classes."""
+        """Bytes of the float32 maps of the current plane, needed with several classes."""
         return 0 if classes == 2 else 4 * classes * size[0] * size[1]
 
     def write(self, index: Index, region: tuple[slice, slice], maps: NDArray[np.float32]) -> None:
-        """Keep the probabilities (K, h, w) of a region of one plane."""
+        """Store the probabilities (K, h, w) of a region of one plane."""
         where = self.slicing.at(index, region)
         self.written.add(index)
         if self.foreground is None:
@@ -116,7 +114,7 @@ class Result:
             self.labels[where] = binarise(steps, self.threshold_at(index))
 
     def finish(self, index: Index, foreign: bool = False) -> None:
-        """Mark a plane as complete: from now on it has a threshold of its own."""
+        """Mark a plane as complete, and compute its own threshold."""
         self.finished.add(index)
         if foreign:
             self.foreign.add(index)
@@ -128,21 +126,21 @@ class Result:
             self._maps.clear()
             return
         counts = step_counts(np.asarray(self.foreground[self.slicing.at(index)]))
-        self._counts[index], self._own[index] = counts, best_threshold(counts)
+        self._counts[index], self._plane_thresholds[index] = counts, best_threshold(counts)
         if self.threshold is None:
             for _ in self._apply(index):
                 pass
 
     def threshold_at(self, index: Index) -> float:
-        """Probability from which a pixel of a plane is foreground."""
+        """Foreground threshold of a plane."""
         if self.threshold is not None:
             return self.threshold
-        return self._own.get(index, self._first)
+        return self._plane_thresholds.get(index, self._first)
 
     def rethreshold(self, threshold: float | None, first: Index) -> Iterator[None]:
-        """Apply a threshold to every plane, the plane `first` first; yields now and then.
+        """Apply a threshold to every plane, starting with `first`; yields after each band.
 
-        A later call takes over from an unfinished one.
+        A later call supersedes an unfinished one.
         """
         self.threshold = threshold
         rest = (index for index in self.slicing.indices if index != first)
@@ -158,25 +156,21 @@ class Result:
             yield
 
     def detach(self) -> None:
-        """Leave the present labels to their layer and go on with new ones."""
+        """Continue with a new labels array; the layer keeps the present one."""
         self.labels = self._array(f"labels-{uuid4().hex[:6]}")
 
     def sums(self, index: Index) -> NDArray[np.float64]:
-        """`label_sums` of the model's labels of a complete plane, for their expected Dice."""
+        """`label_sums` of a complete plane, for its expected Dice."""
         from src_training.inference.expected_dice import sums_of_counts
 
         if self.foreground is None:
             return self._sums[index]
         return sums_of_counts(self._counts[index], self.threshold_at(index))
 
-    def probabilities(self, index: Index) -> NDArray[np.float32]:
-        """Foreground probabilities (Y, X) of a plane, in steps of 1/`STEPS`."""
-        return np.asarray(self.foreground[self.slicing.at(index)], np.float32) / STEPS
-
     def _plane(self, index: Index) -> NDArray[np.float32]:
-        """The probabilities (K, Y, X) of the plane under way; background where no tile was yet."""
+        """Probabilities (K, Y, X) of the current plane; background where no tile is written."""
         if index not in self._maps:
-            # Of a stopped run an incomplete plane may be left.
+            # Replace the maps of a plane that a stopped run did not complete.
             self._maps = {index: np.zeros((self._classes, *self.slicing.size), np.float32)}
             self._maps[index][0] = 1
         return self._maps[index]
@@ -187,22 +181,22 @@ class Result:
         import zarr
 
         height, width = self.slicing.size
-        lone = (1,) * len(self.slicing.stack)
-        chunks = self.slicing.at(lone, (min(_CHUNK, height), min(_CHUNK, width)))
+        one_plane = (1,) * len(self.slicing.stack)
+        chunks = self.slicing.at(one_plane, (min(_CHUNK, height), min(_CHUNK, width)))
         store = self.folder / f"{name}.zarr"
         return zarr.create_array(store, shape=self.slicing.shape, chunks=chunks, dtype="uint8")
 
 
 class Uncertainty:
-    """Of each pixel the probability that its most probable class is the wrong one.
+    """For each pixel, the probability that its most probable class is wrong.
 
-    An array that is computed where it is read, from the probabilities that a result keeps:
-    it takes no memory, whether these lie in memory or on disk.
+    A lazy array, computed on reading from the probabilities of a result, so that it takes
+    no memory.
 
     Parameters
     ----------
     result
-        Under way or complete; 0 where nothing is segmented yet.
+        Complete or not; the uncertainty is 0 where nothing is segmented yet.
 
     Examples
     --------
@@ -217,13 +211,13 @@ class Uncertainty:
 
     def __init__(self, result: Result) -> None:
         self._steps = result.doubt if result.foreground is None else result.foreground
-        self._folds = result.foreground is not None
+        self._two_classes = result.foreground is not None
         self.shape: tuple[int, ...] = result.slicing.shape
         self.ndim, self.size = len(self.shape), int(np.prod(self.shape, dtype=np.int64))
 
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
         steps = np.asarray(self._steps[key])
-        if self._folds:
+        if self._two_classes:
             steps = np.minimum(steps, STEPS - steps)
         return np.asarray(steps, np.float32) / np.float32(STEPS)
 
@@ -231,14 +225,14 @@ class Uncertainty:
         return np.asarray(self[...], dtype)
 
     def __deepcopy__(self, _memo: Any) -> "Uncertainty":
-        # A duplicate of the layer reads the same probabilities, which nobody paints on.
+        # A duplicate of the layer can share the probabilities, which are read-only for layers.
         return self
 
 
 def new_folder(cache: Path) -> Path:
-    """A folder for one result, removed when the program ends.
+    """Create a folder for one result, removed when the process exits.
 
-    Folders that programs on this computer left when they were killed are removed, too.
+    Also removes folders of processes on this computer that were killed.
     """
     prefix = f"result-{platform.node()}-"
     for former in cache.glob(f"{prefix}*"):
@@ -252,7 +246,7 @@ def new_folder(cache: Path) -> Path:
 
 
 def _bands(size: tuple[int, ...]) -> Iterator[slice]:
-    """Rows at a time, about a million pixels, whole chunks."""
+    """Slices of rows, of about a million pixels and whole chunks each."""
     rows = max(_CHUNK, _BAND // max(1, size[1]) // _CHUNK * _CHUNK)
     for top in range(0, size[0], rows):
         yield slice(top, min(size[0], top + rows))

@@ -1,4 +1,4 @@
-"""How a result was made, as plain values in the metadata of its layer."""
+"""Provenance of a result, as JSON values in the metadata of its layer."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,47 +10,47 @@ if TYPE_CHECKING:
 
 
 def provenance(request: "Request") -> dict[str, Any]:
-    """How a result is made; ``layer.metadata["msankd"]`` of the Labels layer.
+    """Provenance of a result; ``layer.metadata["msankd"]`` of the Labels layer.
 
     Returns
     -------
     dict
-        All of it plain values, for ``json.dump``:
+        JSON values:
 
         ``model``, ``model_sha256``
-            Name on the model's card, and the SHA-256 of its file.
+            Name on the model card, and SHA-256 of the model file.
         ``version``
-            Of this plugin.
+            Version of this plugin.
         ``device``
-            Where the network ran, such as ``CPU (2 threads)``.
+            Device of the network, such as ``CPU (2 threads)``.
         ``input``, ``input_id``
-            Name and ``unique_id`` of the image layer. The id holds for one session of napari.
+            Name and ``unique_id`` of the image layer. The id is valid for one napari session.
         ``flips``
-            Whether the mean over four flips was taken.
+            Whether the probabilities are the mean over four flips.
         ``angle_degrees``
-            Field of view of the fundus camera; None if unknown or of no meaning.
+            Field of view of the fundus camera; None if unknown or irrelevant.
         ``axis``
-            The axis of a volume that was cut across; 0 of anything else.
+            Slicing axis of a volume; 0 for other images.
         ``slices``
-            The complete slices, from 0, in the image: numbers along `axis`; lists of numbers
-            where there is more than one axis of slices; empty for a single image.
+            Complete slices, counted from 0 in the image: numbers along `axis`; lists of
+            numbers if there are several axes of slices; empty for a single image.
         ``threshold``
-            Probability from which a pixel is foreground; None if each slice has its own, or
-            the model has more than two classes.
+            Foreground threshold on the probability; None if each slice has its own, or the
+            model has more than two classes.
         ``thresholds``
-            Of each complete slice, in the order of `slices`; none with more than two classes.
+            Threshold of each of `slices`; empty with more than two classes.
         ``expected_dice``, ``expected_dice_of_classes``, ``expected_dice_of_slices``
-            The Dice that the model's labels are expected to have, see `ExpectedDice`, once the
-            run has ended; of each foreground class, and of each of `slices`.
+            Expected Dice of the model's labels, see `ExpectedDice`, once the run has ended: in
+            total, of each foreground class, and of each of `slices`.
         ``reference``
-            Agreement with the reference layer, where one was chosen: its name, ``dice``,
+            Scores against the reference layer, if one was chosen: its name, ``dice``,
             ``sensitivity``, ``hd95`` with its ``unit``, and ``dice_of_slices``.
         ``started``
-            ISO 8601, UTC.
+            Start time, ISO 8601, UTC.
         ``seconds``
-            That the run took, without pauses.
+            Duration of the run, without pauses.
         ``complete``
-            Whether all slices that were to be segmented are.
+            Whether all requested slices are segmented.
     """
     return {
         "model": request.model.stem,

@@ -1,4 +1,4 @@
-"""How good a result is expected to be, by slice and by class: figures, text and plain values."""
+"""Expected Dice of a result, by slice and by class: values, text and JSON."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from src_training.inference.expected_dice import ExpectedDice, Quality, SourceComparison
 
 _DECISIVE = 3
-"""Slices of a volume that decide whether it is of another kind, as the engine has it."""
+"""Number of slices that decide whether a volume is foreign; the same as in the engine."""
 
 _BATCH = 64
-"""Slices that are assessed between two looks at whether to go on."""
+"""Number of slices between two points at which the worker can be stopped."""
 
 
 @dataclass(frozen=True)
 class ResultQuality:
-    """Expected Dice of a result.
+    """Expected Dice of a result; *foreign* means unlike the model's validation images.
 
     Attributes
     ----------
     whole
-        Of all complete slices together; with several foreground classes, their mean.
+        Expected Dice of all complete slices; with several foreground classes, their mean.
     classes
-        Of each foreground class, by name.
+        Name -> expected Dice of each foreground class.
     slices
-        Of each slice, by its index in the image; empty for a single image.
+        Index in the image -> expected Dice of the slice; empty for a single image.
     source
-        How `whole` compares with the model's own validation images; None if that is unknown.
+        Comparison of `whole` with the model's validation images; None if unknown.
     scanner
-        What took them.
+        Word for the device that took the images, for messages.
     """
 
     whole: "ExpectedDice"
@@ -48,19 +48,20 @@ class ResultQuality:
     scanner: str = "scanner"
 
     def record(self) -> dict[str, Any]:
-        """Plain values for the metadata of the layer; see `provenance`."""
+        """JSON values for the metadata of the layer; see `provenance`."""
+        classes = {name: _as_json(dice) for name, dice in self.classes.items()}
         return {
-            "expected_dice": _plain(self.whole),
-            "expected_dice_of_classes": {name: _plain(one) for name, one in self.classes.items()},
-            "expected_dice_of_slices": [_plain(one) for one in self.slices.values()],
+            "expected_dice": _as_json(self.whole),
+            "expected_dice_of_classes": classes,
+            "expected_dice_of_slices": [_as_json(dice) for dice in self.slices.values()],
         }
 
     def features(self) -> dict[str, list[float]]:
-        """Columns of the features of the layer, a row for each class with the background."""
+        """Columns for the features of the layer, a row for each class, background included."""
         titles = {"value": "expected Dice", "low": "expected Dice, low"}
         titles["high"] = "expected Dice, high"
         return {
-            title: [math.nan, *(_known(one, name) for one in self.classes.values())]
+            title: [math.nan, *(_value_or_nan(dice, name) for dice in self.classes.values())]
             for name, title in titles.items()
         }
 
@@ -71,95 +72,95 @@ def quality_of(
     quality: "Quality | None",
     names: Sequence[str],
 ) -> ResultQuality:
-    """That of labels by class; what is of another kind as a whole is so in every class.
+    """Expected Dice of labels by class; a foreign whole makes every class foreign.
 
     Parameters
     ----------
     whole
-        Of the labels.
+        Expected Dice of the labels.
     sums
         Their `label_sums`.
     quality
-        From the card of the model.
+        Quality field of the model card.
     names
-        Of its classes, background first.
+        Names of the classes, background first.
     """
     from src_training.inference.expected_dice import expected_by_class
 
     classes = expected_by_class(sums, quality, names)
     if whole.foreign:
         unknown = {"low": 0.0, "high": 1.0, "foreign": True}
-        classes = {name: replace(one, **unknown) for name, one in classes.items()}
+        classes = {name: replace(dice, **unknown) for name, dice in classes.items()}
     return ResultQuality(whole, classes)
 
 
 def assess(
     result: Result, slices: Mapping[Index, Index], model: ModelInfo, volume: bool = False
 ) -> Iterator[ResultQuality | None]:
-    """The expected Dice of a result; None now and then, so that it can be stopped.
+    """Compute the expected Dice of a result; yields None regularly, so that it can be stopped.
 
-    It is that of the model's labels at the present threshold: a person's paint does not count.
+    It is about the model's labels at the current threshold, not about edits by the user.
 
     Parameters
     ----------
     result
-        Has the probabilities.
+        Probabilities of the result.
     slices
         Complete slices: index in the image -> index in the result.
     model
-        What made it.
+        The model.
     volume
-        Whether the slices are those of one thing: the ones on which most is labelled decide
-        whether it is of another kind than what the model was validated on.
+        Whether the slices are one object. Then the slices with the most foreground decide
+        whether it is unlike the validation images.
     """
     from src_training.inference.expected_dice import compare_with_source, expected_dice
 
     sums = {index: result.sums(place) for index, place in slices.items()}
     total = np.sum(list(sums.values()), axis=0)
-    each: dict[Index, ExpectedDice] = {}
+    by_slice: dict[Index, ExpectedDice] = {}
     for number, (index, part) in enumerate(sums.items()):
         if index:
-            each[index] = expected_dice(part, model.quality, [slices[index] in result.foreign])
+            by_slice[index] = expected_dice(part, model.quality, [slices[index] in result.foreign])
         if number % _BATCH == 0:
             yield None
-    decide = sorted(sums, key=lambda index: -sums[index][:, 0].sum())
-    decide = decide[:_DECISIVE] if volume else decide
-    foreign = [slices[index] in result.foreign for index in decide]
+    decisive = sorted(sums, key=lambda index: -sums[index][:, 0].sum())
+    decisive = decisive[:_DECISIVE] if volume else decisive
+    foreign = [slices[index] in result.foreign for index in decisive]
     whole = expected_dice(total, model.quality, foreign)
-    found = quality_of(whole, total, model.quality, model.classes)
+    quality = quality_of(whole, total, model.quality, model.classes)
     source = compare_with_source(whole, model.quality)
     scanner = "scanner" if model.angle is None else "camera"
-    yield replace(found, slices=each, source=source, scanner=scanner)
+    yield replace(quality, slices=by_slice, source=source, scanner=scanner)
 
 
 def slice_curve(
     quality: ResultQuality | None, dice: Mapping[Index, float], stack: tuple[int, ...]
 ) -> SliceCurve | None:
-    """What the plot of slices shows; None where there are not two slices.
+    """Values for the plot of slices; None for fewer than two slices.
 
     Parameters
     ----------
     quality
-        Of the result.
+        Expected Dice of the result.
     dice
-        Real Dice of slices, by their index in the image.
+        Index in the image -> real Dice of the slice.
     stack
-        How many slices the image has along each axis of slices.
+        Number of slices of the image along each axis of slices.
     """
     if quality is None or len(quality.slices) < 2:
         return None
     indices = sorted(quality.slices)
     at = [int(np.ravel_multi_index(index, stack)) for index in indices]
     ordered = [quality.slices[index] for index in indices]
-    value, low, high = (
-        tuple(_known(one, name) for one in ordered) for name in ("value", "low", "high")
+    expected, low, high = (
+        tuple(_value_or_nan(dice, name) for dice in ordered) for name in ("value", "low", "high")
     )
     real = tuple(dice.get(index, math.nan) for index in indices)
-    return SliceCurve(tuple(indices), tuple(at), value, low, high, real)
+    return SliceCurve(tuple(indices), tuple(at), expected, low, high, real)
 
 
 def expected_text(quality: ResultQuality) -> str:
-    """What Dice the labels are expected to have, and which slices to check."""
+    """Message about the expected Dice, and the slices to check."""
     whole, slices = quality.whole, quality.slices
     text = f"Expected Dice {_with_interval(whole)}"
     compared = quality.source.phrase(quality.scanner) if quality.source is not None else ""
@@ -169,32 +170,32 @@ def expected_text(quality: ResultQuality) -> str:
         below = quality.source is not None and quality.source.relation == "below"
         text += f"{': check this one' if below else ''}, {compared}"
     if len(quality.classes) > 1 and not whole.foreign:
-        each = (f"{name} {_interval(one)}" for name, one in quality.classes.items())
-        text += f"\n{' · '.join(each)}"
-    doubtful = [at for at, one in slices.items() if one.remark and not one.empty]
+        by_class = (f"{name} {_interval(dice)}" for name, dice in quality.classes.items())
+        text += f"\n{' · '.join(by_class)}"
+    doubtful = [index for index, dice in slices.items() if dice.remark and not dice.empty]
     if doubtful:
         text += f"\nCheck slices {_listed(doubtful)}: unlike any validation image"
     elif slices:
-        worst = min(slices, key=lambda at: (slices[at].empty, slices[at].value))
+        worst = min(slices, key=lambda index: (slices[index].empty, slices[index].value))
         if not slices[worst].empty:
             text += f"\nLowest in slice {_listed([worst])}: {_with_interval(slices[worst])}"
     return text
 
 
-def _known(expected: "ExpectedDice", name: str) -> float:
-    """A figure of it; NaN where nothing can be expected."""
+def _value_or_nan(expected: "ExpectedDice", name: str) -> float:
+    """An attribute of an expected Dice; NaN for a foreign image."""
     return math.nan if expected.foreign else float(getattr(expected, name))
 
 
-def _plain(expected: "ExpectedDice") -> dict[str, Any]:
-    """Values for JSON; the value of what is of another kind stands for nothing."""
+def _as_json(expected: "ExpectedDice") -> dict[str, Any]:
+    """JSON values; a foreign image has no value."""
     return expected.to_dict() | ({"value": None} if expected.foreign else {})
 
 
 def _listed(indices: list[Index]) -> str:
-    """Slices as spans, or those of several axes one by one."""
+    """Slices as ranges; listed one by one if they have several axes."""
     if len(indices[0]) == 1:
-        return span_text([at for (at,) in indices])
+        return span_text([number for (number,) in indices])
     texts = ["(" + ", ".join(map(str, index)) + ")" for index in indices]
     return ", ".join([*texts[:3], "…"] if len(texts) > 4 else texts)
 

@@ -1,4 +1,4 @@
-"""Expected Dice of every slice as a small plot; a click moves the viewer to the slice."""
+"""A small plot of the expected Dice by slice; a click moves the viewer to the slice."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +21,25 @@ _EXPECTED, _REAL = LINES[0], LINES[1]
 _BAND = "#2b83d640"
 _STALE = 0.35
 _RANGE = (0, 1.05)
-"""Of Dice, with room for a line at 1."""
+"""Range of the Dice axis, with space for a line at 1."""
 
 
 class SlicePlot(QWidget):
-    """Expected Dice with its interval by slice, beside the real one where that is known.
+    """Expected Dice with its interval by slice, and the real Dice if it is known.
 
-    It loads pyqtgraph, which takes long, in a worker once there is something to plot.
+    Imports pyqtgraph, which is slow, in a worker when there is something to plot.
 
     Parameters
     ----------
     viewer
-        Whose theme has the colors.
+        The viewer whose theme sets the colors.
 
     Attributes
     ----------
     canvas
-        None until pyqtgraph is there.
+        The pyqtgraph widget; None until pyqtgraph is imported.
     chosen
-        Emitted with the index in the image of the slice that was clicked.
+        Emitted with the index in the image of the clicked slice.
     """
 
     chosen = Signal(object)
@@ -65,11 +65,11 @@ class SlicePlot(QWidget):
         Parameters
         ----------
         curve
-            What to draw; None hides the plot.
+            Values to draw; None hides the plot.
         shown
-            The slice in view, which is marked.
+            The displayed slice, which is marked.
         stale
-            Whether the labels have changed since: it is drawn faintly.
+            Whether the labels have changed since; a stale plot is drawn faintly.
         """
         self._drawn = curve, shown, stale
         self.setVisible(curve is not None)
@@ -87,7 +87,7 @@ class SlicePlot(QWidget):
             self._mark.setValue(curve.at[curve.indices.index(shown)])
 
     def recolor(self, _event: object = None) -> None:
-        """Take the colors of the theme."""
+        """Apply the colors of the theme."""
         if self.canvas is None:
             return
         colors = theme_colors(self._viewer)
@@ -136,9 +136,9 @@ class SlicePlot(QWidget):
             (self._expected, curve.expected),
             (self._dice, curve.dice),
         ):
-            # pyqtgraph warns of a line without a single number.
-            known = np.isfinite(values)
-            item.setData(at[known], np.asarray(values)[known])
+            # pyqtgraph warns about lines that are all NaN.
+            finite = np.isfinite(values)
+            item.setData(at[finite], np.asarray(values)[finite])
         self._item.setRange(xRange=(at[0], at[-1]), yRange=_RANGE, padding=0.02)
         names = [(_EXPECTED, "expected Dice")]
         if np.isfinite(curve.dice).any():

@@ -1,4 +1,4 @@
-"""Which slices of a stack are segmented, and along which of its axes."""
+"""Controls for the slices of a stack and the slicing axis."""
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
@@ -16,12 +16,12 @@ PARTS: dict[Part, str] = {
 
 
 class SliceSelector(QWidget):
-    """Controls for stacks.
+    """Choice of the slices of a stack and the slicing axis.
 
     Attributes
     ----------
     changed
-        Emitted when a person chooses other slices.
+        Emitted when the user changes the choice.
     """
 
     changed = Signal()
@@ -61,7 +61,7 @@ class SliceSelector(QWidget):
             signal.connect(lambda _value: self.changed.emit())
 
     def value(self) -> SliceChoice:
-        """What is chosen."""
+        """The choice."""
         part, axis = self.which.currentData(), max(0, self.axis.currentIndex())
         if part != "range":
             return SliceChoice(part, axis)
@@ -76,11 +76,11 @@ class SliceSelector(QWidget):
         Parameters
         ----------
         choice
-            What is chosen.
+            The choice.
         shape
-            Without colors; ``()`` of a layer without slices.
+            Shape without the color axis; ``()`` for a layer without slices.
         axes
-            Names of the axes that a volume can be cut across; none of photographs.
+            Names of the possible slicing axes of a volume; empty for photographs.
         """
         self.setVisible(len(shape) > 2)
         if len(shape) < 3:

@@ -1,4 +1,4 @@
-"""What is chosen and what is known in Segment; drivable with a `ViewerModel`, without Qt."""
+"""State of the Segment widget; works with a `ViewerModel`, without Qt."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from psygnal import SignalGroupDescriptor
 
 from napari_msankd.formatting import format_duration
-from napari_msankd.layers import array_of, has_place, layer_by_id, shown_axis, shown_index
+from napari_msankd.layers import has_place, layer_by_id, shown_axis, shown_index
 from napari_msankd.masks import is_mask_like
-from napari_msankd.planes import Index, Slicing, planes_of
+from napari_msankd.planes import Index, Slicing, array_of, planes_of
 from napari_msankd.segment.inference import ModelInfo, Request
 from napari_msankd.settings import Preferences
 from src_training.errors import InputError
@@ -23,16 +23,16 @@ Phase = Literal["idle", "loading", "segmenting", "stopping"]
 
 @dataclass(frozen=True)
 class SliceChoice:
-    """Which slices of a stack are segmented.
+    """The slices of a stack to segment.
 
     Attributes
     ----------
     part
-        All, the one in view, or those from `first` to `last`.
+        All slices, the current one, or those from `first` to `last`.
     axis
-        Of a volume, the one that is cut across.
+        Slicing axis of a volume.
     first, last
-        Both included; `last` None for the last of all.
+        Inclusive bounds; `last` None means the last slice.
     """
 
     part: Part = "all"
@@ -41,10 +41,10 @@ class SliceChoice:
     last: int | None = None
 
     def ranges(self, slicing: Slicing, shown: Index) -> tuple[range, ...]:
-        """The planes that are chosen: a range for each axis of the stack."""
+        """The chosen planes: a range for each axis of the stack."""
         if not shown or self.part == "all":
             return tuple(range(count) for count in slicing.stack)
-        outer = tuple(range(at, at + 1) for at in shown[:-1])
+        outer = tuple(range(step, step + 1) for step in shown[:-1])
         if self.part == "current":
             return (*outer, range(shown[-1], shown[-1] + 1))
         last = slicing.stack[-1] - 1 if self.last is None else self.last
@@ -58,9 +58,9 @@ class Figure:
     Attributes
     ----------
     text
-        Empty if there is nothing to say.
+        Empty if there is none.
     stale
-        Whether the labels have changed since: it is shown greyed and marked.
+        Whether the labels have changed since; a stale figure is greyed and marked.
     """
 
     text: str = ""
@@ -68,11 +68,11 @@ class Figure:
 
     @property
     def shown(self) -> str:
-        """The text, marked if it is being computed anew."""
+        """The text, marked while it is being recomputed."""
         return f"{self.text} (updating…)" if self.stale and self.text else self.text
 
     def outdated(self) -> "Figure":
-        """The same text, no longer current."""
+        """A stale copy."""
         return Figure(self.text, bool(self.text))
 
 
@@ -83,13 +83,14 @@ class SliceCurve:
     Attributes
     ----------
     indices
-        Of the slices in the image.
+        Indices of the slices in the image.
     at
-        Their numbers: along the axis of slices, or counted through where there are several.
+        Positions on the horizontal axis: slice numbers, or flat indices if the stack has
+        several axes.
     expected, low, high
-        Expected Dice and its interval; NaN where none is known.
+        Expected Dice and its interval; NaN if unknown.
     dice
-        Against the reference; NaN without one.
+        Dice against the reference; NaN without one.
     """
 
     indices: tuple[Index, ...]
@@ -100,22 +101,22 @@ class SliceCurve:
     dice: tuple[float, ...]
 
     def nearest(self, number: float) -> Index:
-        """The slice that lies nearest to a number."""
+        """Index of the slice nearest to a position."""
         return min(zip(self.at, self.indices, strict=True), key=lambda x: abs(x[0] - number))[1]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes
     ----------
     slices, of
-        Slices that are complete, and all that the run segments; 1 for a photograph.
+        Number of complete slices, and of all slices of the run; 1 for a photograph.
     fraction
-        From 0 to 1, of all the work.
+        Fraction of the work done, from 0 to 1.
     seconds
-        Since the first layer of the network ran.
+        Time since the first layer of the network ran.
     """
 
     slices: int = 0
@@ -125,11 +126,12 @@ class Progress:
 
     def __str__(self) -> str:
         """Text of the bar: ``12 of 78 slices · 40 s left``."""
-        left = ""
+        remaining = ""
         if self.fraction > 0 and self.seconds > 0.5:
-            left = f" · {format_duration(self.seconds * (1 - self.fraction) / self.fraction)} left"
+            seconds = self.seconds * (1 - self.fraction) / self.fraction
+            remaining = f" · {format_duration(seconds)} left"
         done = f"{self.fraction:.0%}" if self.of == 1 else f"{self.slices} of {self.of} slices"
-        return done + left
+        return done + remaining
 
 
 @dataclass
@@ -139,41 +141,42 @@ class SegmentState:
     Attributes
     ----------
     image, reference, result
-        ``unique_id`` of layers; None for none.
+        ``unique_id`` of layers, or None.
     uncertainty
-        ``unique_id`` of the layer of where the result is unsure; None for none.
+        ``unique_id`` of the uncertainty layer, or None.
     mask
-        ``unique_id`` of an image layer that could be the reference, as labels; None for none.
+        ``unique_id`` of an image layer that could become the reference, or None.
     model
         File of the chosen model.
     flips
         Average over flips.
     slices
-        Which slices of a stack.
+        Slices of a stack to segment.
     angles
-        Degrees of the fundus camera by ``unique_id`` of the photograph; None if unknown.
+        Angle of the fundus camera in degrees, by ``unique_id`` of the photograph; None if
+        unknown.
     angle
-        Of the image chosen; of the last one where an image has none on record.
+        Angle of the chosen image; by default that of the former image.
     threshold
-        The one in force for the slice in view.
+        Threshold of the slice in view.
     manual
-        Whether a person set it; else it is the model's or the image's own.
+        Whether the user set the threshold; else it comes from the model or the slice.
     info
-        What is known of the chosen model; None until it has been read.
+        Metadata of the chosen model; None until it is loaded.
     compatibility, device
-        What the model expects of the image, and where it runs.
+        Texts about the fit of image and model, and about the device.
     phase, progress
-        Of the run under way.
+        Phase and progress of the current run.
     message, traceback
-        What happened last, and the traceback of an unexpected error.
+        Status text, and the traceback of an unexpected error.
     expected, scores, volumes
         Figures about the result.
     curve
         Expected and real Dice by slice; None for a single image.
     shown_slice
-        Index in the image of the slice of the result in view.
+        Index in the image of the displayed slice of the result.
     resumable
-        Whether a stopped run of the chosen image and model can go on.
+        Whether a stopped run of the chosen image and model can be continued.
     solid
         Whether the result is a volume, which can be shown in 3-D.
     """
@@ -209,16 +212,16 @@ class SegmentState:
 
     @property
     def running(self) -> bool:
-        """Whether a run is under way."""
+        """Whether a run is active."""
         return self.phase != "idle"
 
     @property
     def two_classes(self) -> bool:
-        """Whether a threshold acts; of several classes the most probable one counts."""
+        """Whether a threshold applies; with more classes the labels are the argmax."""
         return self.info is None or len(self.info.classes) == 2
 
     def choose_image(self, viewer: "ViewerModel", unique_id: str | None) -> None:
-        """Choose an image: its camera's angle and the axis in view come with it."""
+        """Choose an image, and take over its camera angle and the displayed slicing axis."""
         self.image = unique_id
         layer = layer_by_id(viewer, unique_id)
         if layer is None:
@@ -229,7 +232,7 @@ class SegmentState:
             self.message = ""
 
     def choose_model(self, model: Path | None) -> None:
-        """Choose a model; what was known of the former one goes."""
+        """Choose a model, and reset what depends on the former one."""
         if model != self.model:
             self.model, self.info, self.manual = model, None, False
 
@@ -240,59 +243,59 @@ class SegmentState:
             self.angles = {**self.angles, self.image: angle}
 
     def find_mask(self, viewer: "ViewerModel") -> None:
-        """Look for a mask that is open as an image, of the size of the chosen image."""
+        """Look for an image layer that is a mask of the chosen image's shape."""
         image = layer_by_id(viewer, self.image)
         self.mask = None
         if image is None or self.reference is not None:
             return
         for layer in viewer.layers:
             other = type(layer).__name__ == "Image" and layer.unique_id != self.image
-            alike = other and _shape(layer) == _shape(image)
-            if alike and "msankd" not in layer.metadata and is_mask_like(layer):
+            same_shape = other and _shape(layer) == _shape(image)
+            if same_shape and "msankd" not in layer.metadata and is_mask_like(layer):
                 self.mask = layer.unique_id
 
     def lacks_place(self, viewer: "ViewerModel") -> bool:
-        """Whether the reference has lost the spacing and the place that the image has."""
+        """Whether the image has a transform or units but the reference has neither."""
         image, reference = layer_by_id(viewer, self.image), layer_by_id(viewer, self.reference)
         if image is None or reference is None or _shape(image) != _shape(reference):
             return False
         return has_place(image) and not has_place(reference)
 
     def follow_view(self, viewer: "ViewerModel") -> None:
-        """Cut across the axis that the view cuts across, after it was rolled."""
+        """Set the slicing axis to that of the view, after its axes were rolled."""
         layer = layer_by_id(viewer, self.image)
         axis = None if layer is None else shown_axis(viewer, layer)
         if axis is not None and axis != self.slices.axis:
             self.slices = SliceChoice(self.slices.part, axis)
 
     def set_info(self, info: ModelInfo) -> None:
-        """Take what is known of the chosen model, and its threshold."""
+        """Set the metadata of the chosen model, and its threshold."""
         if self.info is None and not self.manual:
             self.threshold = info.threshold
         self.info = info
 
     def outdate_figures(self) -> None:
-        """The labels have changed: mark the figures until they are computed anew."""
+        """Mark the figures as stale, after a change of the labels."""
         self.expected, self.scores = self.expected.outdated(), self.scores.outdated()
         self.volumes = self.volumes.outdated()
 
     def clear_figures(self) -> None:
-        """There is no result any more."""
+        """Clear the figures; there is no result."""
         self.expected = self.scores = self.volumes = Figure()
         self.curve = None
 
     def asks_angle(self, viewer: "ViewerModel") -> bool:
-        """Whether the camera matters: the model knows its own, and the image is a photograph."""
-        known = self.info is not None and self.info.angle is not None
-        return known and self.photograph(viewer)
+        """Whether the camera's angle matters: for a fundus model and a photograph."""
+        fundus_model = self.info is not None and self.info.angle is not None
+        return fundus_model and self.photograph(viewer)
 
     def photograph(self, viewer: "ViewerModel") -> bool:
-        """Whether the chosen layer holds photographs: color, or a single grey image."""
+        """Whether the chosen layer is photographs: color, or a single grey image."""
         layer = layer_by_id(viewer, self.image)
         return layer is not None and (layer.rgb or layer.ndim == 2)
 
     def request(self, viewer: "ViewerModel", preferences: Preferences) -> Request:
-        """What Run would segment now, and how.
+        """The request that Run would start now.
 
         Raises
         ------
@@ -324,7 +327,7 @@ class SegmentState:
         )
 
     def _recorded_angle(self, viewer: "ViewerModel", image: str | None) -> float | None:
-        """One camera takes many photographs: its angle stays, unless another is on record."""
+        """Angle that was set for an image or is stored in its result; else the current one."""
         if image in self.angles:
             return self.angles[image]
         for layer in reversed(viewer.layers):
@@ -335,36 +338,36 @@ class SegmentState:
 
 
 def empty_text(viewer: "ViewerModel") -> str:
-    """What to do where there is nothing to segment; empty where images are open."""
+    """Hint for a viewer without images; empty if there are some."""
     if any(type(layer).__name__ == "Image" for layer in viewer.layers):
         return ""
     return "No image is open. Use File > Open, or begin with a sample."
 
 
 def stack_shape(viewer: "ViewerModel", image: str | None) -> tuple[int, ...]:
-    """Shape without colors of a layer that has slices; ``()`` of any other."""
+    """Shape without the color axis of a layer with slices; ``()`` for any other."""
     layer = layer_by_id(viewer, image)
     return () if layer is None or layer.ndim < 3 else _shape(layer)
 
 
 def _shape(layer: Any) -> tuple[int, ...]:
-    """Without colors."""
+    """Shape without the color axis."""
     return tuple(int(size) for size in array_of(layer).shape[: layer.ndim])
 
 
 def end_message(name: str, slices: list[Index], of: int, seconds: float) -> str:
-    """What a run left.
+    """Status text at the end of a run.
 
     Parameters
     ----------
     name
-        Of the layer.
+        Name of the layer.
     slices
-        Those that are complete.
+        Complete slices.
     of
-        How many were to be segmented; 1 for a photograph.
+        Number of slices of the run; 1 for a photograph.
     seconds
-        That it took.
+        Duration of the run.
 
     Examples
     --------
@@ -375,12 +378,12 @@ def end_message(name: str, slices: list[Index], of: int, seconds: float) -> str:
         return f"✓ {name!r} is ready, in {format_duration(seconds)}."
     if of == 1:
         return f"Stopped: {name!r} is incomplete."
-    which = f" ({span_text([at for (at,) in slices])})" if slices and len(slices[0]) == 1 else ""
-    return f"Stopped: {name!r} has {len(slices)} of {of} slices{which}."
+    spans = f" ({span_text([n for (n,) in slices])})" if slices and len(slices[0]) == 1 else ""
+    return f"Stopped: {name!r} has {len(slices)} of {of} slices{spans}."
 
 
 def span_text(numbers: list[int]) -> str:
-    """Whole numbers as spans.
+    """Integers as ranges.
 
     >>> span_text([3, 4, 5, 9])
     '3–5, 9'

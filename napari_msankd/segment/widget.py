@@ -1,4 +1,4 @@
-"""Segment: opened layers become labels, tile by tile, with the window free."""
+"""The Segment widget: segments image layers in a worker."""
 
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -45,19 +45,19 @@ _REST_MS = 150
 
 
 class SegmentWidget(SegmentForm):
-    """The Segment widget: a view of its `SegmentState`, and the workers that fill it.
+    """The Segment widget: a view of its `SegmentState`, and the workers that update it.
 
     Parameters
     ----------
     viewer
-        The viewer it is docked in.
+        The viewer of the dock.
 
     Attributes
     ----------
     state
-        What is chosen and known; the controls write it and are drawn from it.
+        The state, which the controls write and are drawn from.
     workers
-        Checks and figures under way, by name.
+        Running workers of checks and figures.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
@@ -79,16 +79,16 @@ class SegmentWidget(SegmentForm):
 
     @property
     def result(self) -> Any:
-        """The Labels layer of the last run that gave one; None if it is gone."""
+        """The Labels layer of the last run with a result; None if it was removed."""
         return self._shown.layer if self._shown else None
 
     @property
     def running(self) -> bool:
-        """Whether a segmentation is under way."""
+        """Whether a segmentation is active."""
         return self.state.running
 
     def segment(self) -> None:
-        """Segment the chosen image with the chosen model; what Run does."""
+        """Segment the chosen image with the chosen model, as Run does."""
         if self.running:
             return
         try:
@@ -107,13 +107,13 @@ class SegmentWidget(SegmentForm):
         self._start(run)
 
     def continue_run(self) -> None:
-        """Segment what a stopped run lacks, into its layer; what Continue does."""
+        """Segment the missing slices of a stopped run, as Continue does."""
         if self.state.resumable and not self.running and self._shown is not None:
             self.state.outdate_figures()
             self._start(self._shown)
 
     def on_end(self) -> None:
-        """Stop whatever is under way, and show what was hidden."""
+        """Stop all workers, and restore the visibility of layers."""
         self.state.events.disconnect()
         self._check_soon.cancel()
         self._figures.stop()
@@ -187,7 +187,7 @@ class SegmentWidget(SegmentForm):
             self._check_soon()
 
     def _check(self) -> None:
-        """Compare the image with what the model was trained on; needs no run."""
+        """Check the compatibility of image and model."""
         state = self.state
         if state.image is None or state.model is None:
             state.compatibility = "" if empty_text(self.viewer) else "Choose an image to segment."
@@ -229,7 +229,7 @@ class SegmentWidget(SegmentForm):
             self._run.stop()
 
     def _on_layer_added(self) -> None:
-        """Let threshold, reference and figures be about a run that has labels."""
+        """Connect threshold, reference and figures to the run, which has labels now."""
         run, former = self._run, self._shown
         if run is None or run is former:
             return
@@ -277,7 +277,7 @@ class SegmentWidget(SegmentForm):
                 self._say("")
 
     def _can_resume(self) -> bool:
-        """Whether there is more to segment of the very image and model that are chosen."""
+        """Whether the shown run is incomplete and has the chosen image and model."""
         run = self._shown
         return (
             run is not None
@@ -301,7 +301,7 @@ class SegmentWidget(SegmentForm):
         self.state.threshold = threshold
 
     def _apply_threshold(self, threshold: float | None) -> None:
-        """Apply it to what is shown, and to what is to come."""
+        """Apply a threshold to the shown result and to the current run."""
         for run in {self._shown, self._run}:
             if run is not None:
                 run.set_threshold(threshold)
@@ -350,7 +350,7 @@ class SegmentWidget(SegmentForm):
             layer.refresh(extent=False)
 
     def _on_solid(self, solid: bool) -> None:
-        """Show the labels alone in 3-D: an image's brightest voxels would lie over them."""
+        """Show only the labels in 3-D; a rendered image would cover them."""
         self.viewer.dims.ndisplay = 3 if solid else 2
         if solid and self.result is not None:
             self._layers.show_only([self.result])
@@ -384,7 +384,7 @@ class SegmentWidget(SegmentForm):
         dialog.show()
 
     def open_folder(self) -> FolderDialog:
-        """Open Segment folder with the model and the camera that are chosen here."""
+        """Open Segment folder with the chosen model and camera."""
         state = self.state
         chosen = FolderState(model=state.model, angle=state.angle, flips=state.flips)
         dialog = FolderDialog(self.viewer, chosen, preferences(), self)

@@ -1,1 +1,1 @@
-"""Train & distil: prepare a run, watch it, use what it made."""
+"""The Train & distil widget: prepare runs, watch them, and use their results."""

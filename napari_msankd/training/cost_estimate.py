@@ -1,4 +1,4 @@
-"""The cost of a run on this machine, measured by a few real steps in another process."""
+"""Cost estimate of a run, measured by a few real steps in another process."""
 
 import atexit
 import json
@@ -7,22 +7,22 @@ from pathlib import Path
 
 from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Signal
 
-_ENDING: set[QProcess] = set()
-"""Processes until the system has ended them: each outlives the widget that started it, as a
-process object that is deleted while its process is running would end it with a warning."""
+_PROCESSES: set[QProcess] = set()
+"""Processes that have not ended. Qt warns if a QProcess is deleted while its process runs, so
+each is kept here and may outlive its widget."""
 
 
 class CostEstimate(QObject):
-    """Runs ``msankd estimate`` on a recipe; one at a time.
+    """Run ``msankd estimate`` on a recipe, one at a time.
 
     Attributes
     ----------
     progressed
         Emitted with the fields of an `EstimateProgress`.
     done
-        Emitted with the estimate, as `Estimate.to_dict` has it.
+        Emitted with the result of `Estimate.to_dict`.
     failed
-        Emitted with a sentence.
+        Emitted with an error message.
     """
 
     progressed = Signal(object)
@@ -36,23 +36,23 @@ class CostEstimate(QObject):
 
     @property
     def running(self) -> bool:
-        """Whether steps are being timed."""
+        """Whether an estimate is active."""
         return self._process is not None
 
     def start(self, recipe: Path, device: str) -> None:
-        """Begin to time a recipe; what was being timed is cancelled."""
+        """Start the estimate of a recipe, and cancel the former one."""
         self.stop()
         self._last = ""
         process = self._process = _create_process(recipe, device)
         process.readyReadStandardOutput.connect(self._on_output)
         process.finished.connect(self._on_finished)
         process.errorOccurred.connect(self._on_error)
-        # A widget that is deleted takes its process along.
+        # Kill the process when the widget is deleted.
         self.destroyed.connect(process.kill)
         process.start()
 
     def stop(self) -> None:
-        """Cancel what is being timed."""
+        """Cancel the estimate."""
         if self._process is not None:
             process, self._process = self._process, None
             process.readyReadStandardOutput.disconnect(self._on_output)
@@ -69,7 +69,7 @@ class CostEstimate(QObject):
                 content = json.loads(line)
                 if "roughly" in content:
                     self.progressed.emit(content)
-            if self._process is None:  # stopped by whoever listens
+            if self._process is None:  # a slot called `stop`
                 return
 
     def _on_finished(self, code: int) -> None:
@@ -80,40 +80,40 @@ class CostEstimate(QObject):
         if code == 0:
             self.done.emit(json.loads(self._last))
             return
-        printed = bytes(process.readAllStandardError().data()).decode(errors="replace")
-        lines = [line for line in printed.splitlines() if line.strip()]
+        stderr = bytes(process.readAllStandardError().data()).decode(errors="replace")
+        lines = [line for line in stderr.splitlines() if line.strip()]
         self.failed.emit(lines[-1].strip() if lines else f"msankd estimate ended with code {code}")
 
     def _on_error(self, error: QProcess.ProcessError) -> None:
-        """Nothing else is emitted of a process that cannot be started."""
+        """Report a process that could not be started; Qt emits no `finished` for it."""
         if error == QProcess.ProcessError.FailedToStart and self._process is not None:
             process, self._process = self._process, None
-            _forget(process)
+            _delete(process)
             self.failed.emit(f"msankd estimate could not be started: {process.errorString()}")
 
 
 def _create_process(recipe: Path, device: str) -> QProcess:
     process = QProcess()
-    # What another tool set for this process is of no use to a script.
+    # The environment of the system, without changes that tools made for this process.
     process.setProcessEnvironment(QProcessEnvironment.systemEnvironment())
-    # Not where napari was started: a file called like a module of ours may lie there.
+    # Not the current directory, where a file could shadow one of our modules.
     process.setWorkingDirectory(str(recipe.parent))
     process.setProgram(sys.executable)
     options = ["--json", "-", "--progress", "--device", device]
     process.setArguments(["-m", "src_training", "estimate", str(recipe), *options])
-    _ENDING.add(process)
-    process.finished.connect(lambda: _forget(process))
+    _PROCESSES.add(process)
+    process.finished.connect(lambda: _delete(process))
     return process
 
 
-def _forget(process: QProcess) -> None:
-    _ENDING.discard(process)
+def _delete(process: QProcess) -> None:
+    _PROCESSES.discard(process)
     process.deleteLater()
 
 
 @atexit.register
 def _end_all() -> None:
-    """Kill every process that is still measuring, and wait until the system has ended it."""
-    for process in tuple(_ENDING):
+    """Kill all processes, and wait until they have ended."""
+    for process in tuple(_PROCESSES):
         process.kill()
         process.waitForFinished(-1)

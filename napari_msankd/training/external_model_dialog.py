@@ -1,4 +1,4 @@
-"""What has to be known of a model from elsewhere before it can teach."""
+"""A dialog for inputs and outputs of a teacher in another format (ONNX, bioimage.io)."""
 
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,21 @@ _FIELDS = ("output", "classes", "preprocessing")
 
 
 class ExternalModelDialog(QDialog):
-    """A form for a model from elsewhere, with what its own description says filled in.
+    """A form for a model in another format, prefilled from its own description.
 
     Parameters
     ----------
     file
         An ONNX file, or the description of a bioimage.io folder.
     fields
-        What was said of it before.
+        Former values of the form.
     parent
-        Whose window it belongs to.
+        Qt parent.
 
     Attributes
     ----------
     value
-        Fields of `ExternalModel`, once it was accepted.
+        Fields of `ExternalModel`, once the dialog is accepted.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class ExternalModelDialog(QDialog):
 
     def _fill(self, fields: dict[str, Any]) -> None:
         self._file = fields.get("file", self._file)
-        given = fields.get("preprocessing", {})
-        known = {name: fields[name] for name in _FIELDS if name in fields}
-        self.form.value = known | {"preprocessing": self.form.value["preprocessing"] | given}
+        preprocessing = self.form.value["preprocessing"] | fields.get("preprocessing", {})
+        values = {name: fields[name] for name in _FIELDS if name in fields}
+        self.form.value = values | {"preprocessing": preprocessing}
 
     def _accept(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The Runs page: a run watched, stopped, resumed, previewed, and its results."""
+"""The Runs page: watch, stop, resume and preview a run, and show its results."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
 
 
 class MonitorPage(QWidget):
-    """One run at a time, of those in the runs folder or opened from elsewhere.
+    """One run at a time, from the runs folder or any other.
 
     Parameters
     ----------
     viewer
-        Whose theme is followed, and whose layers are previewed.
+        The viewer whose theme sets the colors and whose layers can be previewed.
 
     Attributes
     ----------
     state
-        What is known of the run that is shown.
+        State of the displayed run.
     job
-        Watches its directory; None before one is chosen.
+        Watcher of the displayed run; None before one is chosen.
     segment_with
         Emitted with the model file to segment with.
     """
@@ -78,17 +78,17 @@ class MonitorPage(QWidget):
 
     @property
     def running(self) -> list[RunWatcher]:
-        """Runs that are going on: the one that is shown, and all that this window started."""
+        """Active runs: the displayed one, and all that this window started."""
         jobs = self._background if self.job is None else [self.job, *self._background]
         return [job for job in jobs if job.running and not job.stopping]
 
     def watch(self, job: RunWatcher) -> None:
-        """Show a run that was just begun."""
+        """Show a run that was just started."""
         self._attach(job)
         self.choice.open(job.folder.path)
 
     def end(self) -> None:
-        """Watch no longer; the run goes on."""
+        """Stop watching; runs continue in their own processes."""
         self.preview.close()
         self.stage_bar.end()
         self.curves.end()
@@ -99,13 +99,13 @@ class MonitorPage(QWidget):
         self.workers.cancel_all()
 
     def stop(self) -> None:
-        """Stop the run; what Stop does."""
+        """Stop the run, as the button does."""
         if self.job is not None:
             self.job.stop()
             self.state.stop()
 
     def resume(self) -> None:
-        """Continue the run; what Resume does."""
+        """Resume the run, as the button does."""
         if self.job is None:
             return
         try:
@@ -174,7 +174,7 @@ class MonitorPage(QWidget):
         self.results.export_bioimageio.connect(self._export_bioimageio)
 
     def _draw(self, _event: object = None) -> None:
-        """Show the state: the line of status, and what can be done."""
+        """Show the status text, and enable the controls."""
         state = self.state
         self.status.setText(state.status)
         self.stop_button.setEnabled(state.can_stop)
@@ -182,7 +182,7 @@ class MonitorPage(QWidget):
         self.previewed.setEnabled(state.can_preview)
 
     def _draw_history(self, _updates: int = 0) -> None:
-        """Show stages and curves; the stages of a run that ended without time left."""
+        """Show stages and curves; a run that ended has no remaining time."""
         state = self.state
         estimate = None if state.phase == "ended" else state.estimate
         self.stage_bar.draw(state.history, estimate)
@@ -210,7 +210,7 @@ class MonitorPage(QWidget):
             self._on_ended(job.state)
 
     def _detach(self) -> None:
-        """Show the run no more; one that this window started is still watched, and asked about."""
+        """Stop showing the run; one that this window started is still watched in the background."""
         job, self.job = self.job, None
         if job is None:
             return
@@ -234,7 +234,7 @@ class MonitorPage(QWidget):
 
     def _on_preview_chosen(self) -> None:
         self.preview.end()
-        # A run that has ended answers no more, and its folder is left as it is.
+        # A run that has ended makes no previews; do not write to its folder.
         if self.previewed.layer is not None and self.job is not None and self.job.running:
             self.preview.watch(self.previewed.layer, self.job.folder.path)
 
@@ -259,13 +259,13 @@ class MonitorPage(QWidget):
     def export(
         self, model: Path, *, onnx: Path | None = None, bioimageio: Path | None = None
     ) -> None:
-        """Export a model in a worker, and say how it went."""
+        """Export a model in a worker, and show the result as a message."""
         self.state.message = f"Exporting {model.name}…"
         self.workers.start("export", _exported(model, onnx, bioimageio), self._on_exported)
 
 
 def _prepared_control(run: Path) -> "Iterator[PlannedRun]":
-    """The control of a finished run, with the stages that it takes over."""
+    """Plan the control of a finished run, and copy the stages that it reuses."""
     preload()
     from src_training.comparison.controls import equal_time_run
     from src_training.runs.directory import RunDirectory

@@ -1,4 +1,4 @@
-"""A row of the Setup page for the teacher or the student: a new network, or a model."""
+"""A row of the Prepare page for the teacher or the student: a new network, or a model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,25 +17,26 @@ from napari_msankd.widgets.wrapping_label import WrappingLabel
 
 
 class NetworkSelector(QWidget):
-    """A new network by its name, or any model of the person's to start from.
+    """Choice of a new network, or of a model to start from.
 
     Parameters
     ----------
     networks
-        Title of each new network by its name; the first is the default.
-    may_freeze
-        Whether a model can be used as it is, as a teacher can: one from elsewhere, too.
+        Name -> title of each new network; the first is the default.
     title
-        For a screen reader, such as ``Teacher``.
+        Accessible name, such as ``Teacher``.
+    may_freeze
+        Whether a model can be used without training, as a teacher; also allows models in
+        other formats (ONNX, bioimage.io).
 
     Attributes
     ----------
     changed
-        Emitted when the choice is another one.
+        Emitted when the choice changes.
     model, network, training
-        The controls: which model, which new network, and whether a model is trained.
+        Controls for the model, the new network, and whether the model is trained.
     note, change
-        What follows from the choice, and the form of a model from elsewhere.
+        Note on the choice, and the button that edits a model in another format.
     """
 
     changed = Signal()
@@ -90,15 +91,15 @@ class NetworkSelector(QWidget):
         return NetworkChoice(str(self.network.value), model, train)
 
     def open_elsewhere(self, file: Path) -> None:
-        """Ask what a model from elsewhere takes and returns, and choose it."""
-        known = dict(self._external) if self._external and file == self._elsewhere else None
-        self.dialog = ExternalModelDialog(file, known, self)
+        """Ask for inputs and outputs of a model in another format, and choose it."""
+        fields = dict(self._external) if self._external and file == self._elsewhere else None
+        self.dialog = ExternalModelDialog(file, fields, self)
         self.dialog.accepted.connect(self._on_described)
         self.dialog.open()
 
     @property
     def _elsewhere(self) -> Path:
-        """The file of the model from elsewhere."""
+        """File of the model in another format."""
         return Path(self._external["file"]) if self._external else Path()
 
     @property
@@ -138,7 +139,7 @@ _FINE_TUNED = "Fine-tuned on the sources, for a third of the steps."
 
 
 def _elsewhere_text(external: Mapping[str, Any] | None) -> str:
-    """What is to be known of the choice of a model from elsewhere."""
+    """Note on a chosen model in another format."""
     fields = external or {}
     channels = fields["preprocessing"]["channels"]
     return literal(
@@ -148,7 +149,7 @@ def _elsewhere_text(external: Mapping[str, Any] | None) -> str:
 
 
 def choices(titles: Mapping[object, str] | Mapping[str, str], name: str) -> ComboBox:
-    """A combobox of titles, each with its key as value; `name` is for a screen reader."""
+    """A combobox of titles with the keys as values; `name` is the accessible name."""
     box = ComboBox(choices=[(title, key) for key, title in titles.items()])
     elide_combo(box.native)
     box.native.setAccessibleName(name)

@@ -1,4 +1,4 @@
-"""A run as a person asks for it, and the recipe it becomes; knows no Qt."""
+"""The user's choices for a run, and the recipe made from them; no Qt."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Kind = Literal["auto", "fundus", "window", "percentile", "minmax"]
 Datasets = tuple["Dataset", ...]
 RECOMMENDED = "recommended"
-"""Instead of the name of a student: the one that suits how its images are prepared."""
+"""Instead of the name of a student: choose the network by the preprocessing of the images."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class NetworkChoice:
     Attributes
     ----------
     name
-        Of a new network; of a student also `RECOMMENDED`.
+        Name of a new network; for a student also `RECOMMENDED`.
     start_from
-        Model file to start from, which names the network; None for a new one.
+        Model file to start from, which determines the network; None for a new network.
     train
-        Whether it is trained; else a teacher is used as it is.
+        Whether to train it; a teacher can also be used frozen.
     external
-        Fields of `ExternalModel`, where the file is a model from elsewhere.
+        Fields of `ExternalModel`, if the file is a model in another format.
     """
 
     name: str
@@ -41,7 +41,7 @@ class NetworkChoice:
     external: Mapping[str, Any] | None = None
 
     def fields(self, **more: Any) -> dict[str, Any]:
-        """Fields of a recipe's network, and others, which a model from elsewhere has none of."""
+        """Fields of a recipe's network; `more` does not apply to a model in another format."""
         if self.external is not None:
             return {"kind": "onnx", **self.external}
         if self.start_from is None:
@@ -51,20 +51,20 @@ class NetworkChoice:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run as it was asked for.
+    """The user's choices for a run.
 
     Attributes
     ----------
     name
-        Of the run and its model.
+        Name of the run and its model.
     sources, targets, unlabelled
-        What to train on, what to report on, and what to distil on without masks.
+        Datasets to train on, to report on, and to distil on without masks.
     teacher, student
-        Which networks, or which models they start from.
+        Networks, or models to start from.
     kind
-        How images are prepared; ``auto`` looks at the first one.
+        Preprocessing of the images; ``auto`` chooses by the first image.
     time
-        A preset's name, one of `TIMES`.
+        Name of a preset, one of `TIMES`.
     """
 
     name: str
@@ -83,7 +83,7 @@ def make_recipe(request: RunRequest, folder: Path) -> Iterator["Recipe"]:
     Raises
     ------
     InputError
-        If a dataset cannot be used, or the request makes no recipe.
+        If a dataset is invalid, or the request does not make a valid recipe.
     OSError
         If a layer cannot be written.
     """
@@ -102,10 +102,10 @@ def make_recipe(request: RunRequest, folder: Path) -> Iterator["Recipe"]:
     classes = sources[0].class_values
     sources += [source.recipe(folder, classes) for source in others]
     targets = [target.recipe(folder, classes) for target in request.targets]
-    unlabelled = [each.recipe(folder) for each in request.unlabelled]
-    joined = (each.unlabelled_recipe(folder) for each in request.sources)
-    unlabelled += [recipe for recipe in joined if recipe is not None]
-    made = {
+    unlabelled = [dataset.recipe(folder) for dataset in request.unlabelled]
+    without_masks = (source.unlabelled_recipe(folder) for source in request.sources)
+    unlabelled += [recipe for recipe in without_masks if recipe is not None]
+    kinds = {
         "fundus": FundusPreprocessing,
         "window": WindowPreprocessing,
         "percentile": IntensityPreprocessing,
@@ -115,7 +115,7 @@ def make_recipe(request: RunRequest, folder: Path) -> Iterator["Recipe"]:
         image = load_domain(sources[0], masks_required=True)[0].image
         preprocessing = preprocessing_for(image)
     else:
-        preprocessing = made[request.kind]()
+        preprocessing = kinds[request.kind]()
     yield recipe_for(
         request.name,
         sources,
@@ -129,12 +129,12 @@ def make_recipe(request: RunRequest, folder: Path) -> Iterator["Recipe"]:
 
 
 def with_datasets_of(edited: "Recipe", fresh: "Recipe") -> "Recipe":
-    """A recipe that a person edited, on the datasets as they were written just now.
+    """The edited recipe with the datasets of a fresh one.
 
     Raises
     ------
     InputError
-        If a dataset has a camera that the edited recipe does not prepare images for.
+        If the preprocessing of the edited recipe does not support a dataset's camera.
     """
     fields = {"name", "sources", "tests"} | ({"unlabelled"} if fresh.unlabelled else set())
     written = fresh.model_dump(mode="json", include=fields)
@@ -142,17 +142,17 @@ def with_datasets_of(edited: "Recipe", fresh: "Recipe") -> "Recipe":
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder that no run came to."""
+    """Remove a folder without a run."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_folder(root: Path, name: str) -> Path:
-    """Make a directory for a new run: ``NAME``, or ``NAME-2`` where that is taken.
+    """Create a directory for a new run: ``NAME``, or ``NAME-2`` if that exists.
 
     Raises
     ------
     OSError
-        If none can be made.
+        If it cannot be created.
     """
     folder, number = root / name, 2
     while True:

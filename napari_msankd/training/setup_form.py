@@ -1,4 +1,4 @@
-"""The controls of the Setup page; what they do is in `setup_page`."""
+"""The controls of the Prepare page; `setup_page` connects them."""
 
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ SUITS = {
     "pspnet": "teacher of EMKD for large structures: context from the whole image, logits at 1/8",
     "unet_plus_plus": "teacher of EMKD: nested skips up to full resolution",
 }
-"""What each network suits, as the registry of networks says, which would load torch."""
+"""Purpose of each network; copied from the registry of networks, whose import loads torch."""
 
 KINDS = {
     "auto": "Auto-detect",
@@ -79,12 +79,12 @@ TIMES = {
 
 
 class SetupForm(QWidget):
-    """Sources, targets, images without masks, teacher, student, time and name; Start.
+    """Controls for datasets, networks, time and name, and the buttons Start and Advanced.
 
     Parameters
     ----------
     viewer
-        Whose layers can be trained on.
+        The viewer whose layers can be trained on.
     """
 
     def __init__(self, viewer: "ViewerModel") -> None:
@@ -137,7 +137,7 @@ class SetupForm(QWidget):
         return box
 
     def _foot(self) -> QWidget:
-        """What is always in sight: time and cost, name, Start."""
+        """The part below the scroll area: name, time, cost, buttons, status."""
         self.time = choices(TIMES, "Time")
         self.time.tooltip = "How large the teacher is, and how long both networks are trained"
         for index, time in enumerate(TIMES):
@@ -176,7 +176,7 @@ class SetupForm(QWidget):
         return foot
 
     def show_progress(self, done: int, total: int) -> None:
-        """Show how far the estimate is; nothing of a total of 0."""
+        """Show the progress of the estimate; a total of 0 hides the bar."""
         self.bar.setRange(0, max(1, total))
         self.bar.setValue(done)
         self.bar.setVisible(total > 0)

@@ -1,4 +1,4 @@
-"""The Setup page: a view of `TrainingState`, and from there to a run that has begun."""
+"""The Prepare page: a view of `TrainingState` that starts runs."""
 
 import json
 from collections.abc import Iterator
@@ -42,27 +42,27 @@ if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
 
 _REST_MS = 600
-"""Rest after a choice before its cost is measured."""
+"""Delay between the last choice and the cost estimate."""
 
 _START_TIP = "Train and distil in a process of its own; the window stays free"
 
 
 class SetupPage(SetupForm):
-    """Choose, see the cost, change the recipe, start.
+    """Choose datasets and networks, estimate the cost, edit the recipe, start a run.
 
     Parameters
     ----------
     viewer
-        Whose layers can be trained on.
+        The viewer whose layers can be trained on.
 
     Attributes
     ----------
     started
-        Emitted with the `RunWatcher` of the run that was started.
+        Emitted with the `RunWatcher` of a started run.
     state
-        Everything that is chosen and known.
+        State of the page.
     editor
-        The recipe under Advanced, once it was opened.
+        Recipe editor of the last Advanced; None before.
     """
 
     started = Signal(object)
@@ -82,7 +82,7 @@ class SetupPage(SetupForm):
         self._redraw()
 
     def start_run(self) -> None:
-        """Write what must be written and start the run; what Start does."""
+        """Write images and recipe, and start the run, as Start does."""
         try:
             request = self.state.request()
             folder = new_folder(preferences().runs, request.name)
@@ -100,7 +100,7 @@ class SetupPage(SetupForm):
         self.workers.start("start", steps, lambda recipe: self._start(recipe, folder), failed)
 
     def edit(self) -> None:
-        """Open the whole recipe; what Advanced does."""
+        """Open the recipe editor, as Advanced does."""
         self.state.editing, self.state.progress = True, None
         if self.state.edited is not None:
             self._open_editor(self.state.edited)
@@ -108,7 +108,7 @@ class SetupPage(SetupForm):
         self._make_recipe("recipe", self._open_editor)
 
     def end(self) -> None:
-        """Stop whatever is under way; called when the widget or napari goes."""
+        """Cancel all work and remove temporary files, when the widget or napari closes."""
         self._pause.cancel()
         self._estimate.stop()
         for part in (self.sources, self.targets, self.unlabelled):
@@ -155,7 +155,7 @@ class SetupPage(SetupForm):
         self.state.name, self.state.failure = text, ""
 
     def _redraw(self, *_event: object) -> None:
-        """Show the state; measure the cost where it is to be known and is not."""
+        """Show the state, and schedule a cost estimate if needed."""
         state = self.state
         missing = obstacle(state)
         self.start.setEnabled(not missing and not state.starting)
@@ -175,7 +175,7 @@ class SetupPage(SetupForm):
         self._measure_soon()
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Measure the cost once the page is in sight; whether a run is training is asked anew."""
+        """Estimate the cost when the page is shown; active runs are looked up again."""
         super().showEvent(event)
         self.state.training = ()
         self._measure_soon()
@@ -187,7 +187,7 @@ class SetupPage(SetupForm):
             self._pause.cancel()
 
     def _measure(self) -> None:
-        """Time a few steps of the run as it is chosen now."""
+        """Time a few steps of the run with the current choices."""
         if not measurable(self.state):
             return
         self.state.progress = {"done": 0, "total": 1, "part": "Reading images", "roughly": 0.0}
@@ -215,17 +215,17 @@ class SetupPage(SetupForm):
         self.state.estimate_error, self.state.progress = sentence, None
 
     def _make_recipe(self, key: str, then: Any) -> None:
-        """Make the recipe of the choices on a copy of the layers, and hand it on."""
+        """Make the recipe with copies of the layers in a worker, and call `then` with it."""
         try:
             request = self.state.request()
         except InputError as error:
             self._fail(as_failure(error))
             return
         discard(self._scratch)
-        # A worker that is not listened to any more may still write into the last one.
+        # Use a new folder, because a cancelled worker may still write to the former one.
         self._scratch = self._scratch_root / uuid4().hex[:8]
-        alone = key == "estimate"
-        steps = _recipe_unless_training(request, self._scratch, preferences().runs, alone)
+        exclusive = key == "estimate"
+        steps = _recipe_unless_training(request, self._scratch, preferences().runs, exclusive)
         self.workers.start(key, steps, then)
 
     def _open_editor(self, recipe: "Recipe") -> None:
@@ -242,7 +242,7 @@ class SetupPage(SetupForm):
         self.state.editing = False
 
     def _start(self, recipe: "Recipe", folder: Path) -> None:
-        """Begin the run, on the edited recipe where there is one."""
+        """Start the run, with the edited recipe if there is one."""
         try:
             if self.state.edited is not None:
                 recipe = with_datasets_of(self.state.edited, recipe)
@@ -265,16 +265,16 @@ class SetupPage(SetupForm):
 
 
 def training_runs(root: Path) -> tuple[str, ...]:
-    """Names of the runs in a folder that are training now."""
+    """Names of the active runs in a folder."""
     recipes = root.glob("*/recipe.yaml")
     return tuple(file.parent.name for file in recipes if RunDirectory(file.parent).in_use)
 
 
 def _recipe_unless_training(
-    request: RunRequest, folder: Path, runs: Path, alone: bool
+    request: RunRequest, folder: Path, runs: Path, exclusive: bool
 ) -> "Iterator[Recipe | tuple[str, ...]]":
-    """The recipe; where it has to be `alone`, the names of the runs that are training, if any."""
-    if alone and (names := training_runs(runs)):
+    """Yield the recipe; if `exclusive` and runs are active, yield their names instead."""
+    if exclusive and (names := training_runs(runs)):
         yield names
     else:
         yield from make_recipe(request, folder)

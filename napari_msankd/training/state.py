@@ -1,4 +1,4 @@
-"""What is chosen for a run, and what follows from it in words; knows no Qt and no torch."""
+"""State of the Prepare page and texts derived from it, without Qt and torch."""
 
 import operator
 from collections.abc import Mapping
@@ -23,44 +23,44 @@ if TYPE_CHECKING:
     from src_training.config.recipe import Recipe
 
 LONGEST_NAME = 80
-"""Letters of a run's name; with what a run writes into its folder, paths stay short enough."""
+"""Maximum length of a run's name, which keeps the paths in its folder short enough."""
 
 _FANET, _RECOMMENDED = NetworkChoice("fanet"), NetworkChoice(RECOMMENDED)
 
 
 @dataclass
 class TrainingState:
-    """The choices on the Setup page, and how far the estimate of their cost is.
+    """Choices on the Prepare page, and the estimate of their cost.
 
     Attributes
     ----------
     sources, targets, unlabelled
         Datasets to train on, to report on, and to distil on without masks; None while one
-        of them cannot be used.
+        of them is invalid.
     teacher, student
-        Which networks, or which models they start from.
+        Networks, or models to start from.
     kind
-        How images are prepared.
+        Preprocessing of the images.
     time
-        A preset's name, one of `TIMES`.
+        Name of a preset, one of `TIMES`.
     name
-        Of the run, as a person types it.
+        Name of the run as typed.
     edited
-        The recipe as it was changed under Advanced; None if it was not.
+        Recipe edited under Advanced, or None.
     reset
-        Whether a later choice discarded such changes.
+        Whether a later choice discarded the edited recipe.
     progress, estimate, estimate_error
-        How far the estimate of the cost is, the estimate, and why there is none.
+        Progress of the cost estimate, its result, and its error.
     training
-        Names of the runs that are training now.
+        Names of active runs.
     starting, editing
-        Whether a run is being written, and whether the recipe is open under Advanced.
+        Whether a run is being prepared, and whether the recipe editor is open.
     failure
-        What went wrong last, in a sentence.
+        Message of the last error.
     """
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor(
-        # Datasets hold arrays, of which `==` is no truth.
+        # Datasets hold arrays, for which `==` has no truth value.
         equality_operators=dict.fromkeys(("sources", "targets", "unlabelled"), operator.is_)
     )
 
@@ -83,7 +83,7 @@ class TrainingState:
     failure: str = ""
 
     def choose(self, **choices: Any) -> None:
-        """Make choices: changes under Advanced and the estimate belong to the former ones."""
+        """Set choices; a change discards the edited recipe and the estimate."""
         changed = False
         for name, value in choices.items():
             former = getattr(self, name)
@@ -95,18 +95,18 @@ class TrainingState:
             self.edit(None)
 
     def edit(self, recipe: "Recipe | None") -> None:
-        """Take the recipe as it was changed under Advanced; its cost is another."""
+        """Set the recipe edited under Advanced, and discard the estimate."""
         self.edited = recipe
         if recipe is not None:
             self.reset = False
         self.clear_estimate()
 
     def clear_estimate(self) -> None:
-        """Forget the cost."""
+        """Discard the estimate."""
         self.progress, self.estimate, self.estimate_error = None, None, ""
 
     def request(self) -> RunRequest:
-        """The run as it is chosen now; InputError where something is missing."""
+        """The run with the current choices; raises InputError if any is missing."""
         if sentence := obstacle(self):
             raise InputError(sentence)
         assert self.sources is not None
@@ -123,11 +123,11 @@ class TrainingState:
 
 
 _ROWS = {"sources": "Sources", "targets": "Targets", "unlabelled": "Images without masks"}
-"""Titles of the rows of datasets, by the field of the state."""
+"""Field of the state -> title of its datasets."""
 
 
 def obstacle(state: TrainingState) -> str:
-    """Why a run cannot start, in a sentence; empty if it can."""
+    """Reason why a run cannot start; empty if it can."""
     if state.sources is None or not state.sources:
         return "Sources are not ready; expected images with masks to train on."
     if state.targets is None:
@@ -144,19 +144,21 @@ def obstacle(state: TrainingState) -> str:
 
 
 def overlap(state: TrainingState) -> str:
-    """Which images are chosen twice, in a sentence: none is trained on twice, or also a target."""
+    """Message about images that are chosen twice; empty if there are none."""
     from napari_msankd.datasets.selection import shared_images
 
-    chosen = [(row, each) for name, row in _ROWS.items() for each in getattr(state, name) or ()]
-    for (row, one), (other_row, other) in combinations(chosen, 2):
-        if images := shared_images(one, other):
+    chosen = [
+        (row, dataset) for name, row in _ROWS.items() for dataset in getattr(state, name) or ()
+    ]
+    for (row, dataset), (other_row, other) in combinations(chosen, 2):
+        if images := shared_images(dataset, other):
             where = f"twice in {row}" if row == other_row else f"in {row} and in {other_row}"
             return f"{images} is {where}; expected each image once."
     return ""
 
 
 def run_name(text: str) -> str:
-    """A file name from what a person typed: letters, digits, ``.``, ``-`` and ``_``.
+    """A file name from the typed text: letters, digits, ``.``, ``-`` and ``_``.
 
     >>> run_name(" My first run (2026) "), run_name("a/b"), run_name("..")
     ('My-first-run-2026', 'a-b', '')
@@ -165,20 +167,20 @@ def run_name(text: str) -> str:
 
 
 def name_note(text: str) -> str:
-    """What folder and model are called, where that is not what was typed."""
+    """Note about the name of folder and model, if it differs from the typed text."""
     name = run_name(text)
     return f"Name of folder and model: {name}" if name and name != text.strip() else ""
 
 
 def measurable(state: TrainingState) -> bool:
-    """Whether the cost of the run should be measured: beside a training run it would disturb."""
-    known = state.progress is not None or state.estimate is not None or state.estimate_error
+    """Whether to measure the cost of the run now; not while another run is training."""
+    started = state.progress is not None or state.estimate is not None or state.estimate_error
     busy = state.training or state.starting or state.editing
-    return not known and not busy and not obstacle(state)
+    return not started and not busy and not obstacle(state)
 
 
 def cost_text(state: TrainingState) -> str:
-    """The cost of the run, or how far it is known.
+    """The estimated cost of the run, or the progress of the estimate.
 
     >>> cost_text(TrainingState(estimate={"seconds": 310, "memory": 12e8, "device": "cpu"}))
     'About 5 min 10 s and 1.2 GB of memory on cpu'
@@ -206,7 +208,7 @@ def cost_text(state: TrainingState) -> str:
 
 
 def message(state: TrainingState) -> str:
-    """What a person should know of the choices as they are."""
+    """Status text for the current choices."""
     if state.starting:
         return "Writing images…"
     if state.failure:

@@ -1,4 +1,4 @@
-"""Train & distil: a student of one's own, from opened layers or a folder."""
+"""The Train & distil widget: trains a student on layers or folders."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -36,12 +36,12 @@ _QUESTION_SEVERAL = (
 
 
 class TrainWidget(PluginWidget):
-    """The Train & distil widget: Prepare a run, watch Runs.
+    """The Train & distil widget, with the pages Prepare and Runs.
 
     Parameters
     ----------
     viewer
-        The viewer it is docked in.
+        The viewer of the dock.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer") -> None:
@@ -55,9 +55,9 @@ class TrainWidget(PluginWidget):
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.pages)
         self.setMinimumWidth(360)
-        self._placed = QTimer(self)
-        self._placed.setSingleShot(True)
-        self._placed.timeout.connect(self._follow_window)
+        self._filter_timer = QTimer(self)
+        self._filter_timer.setSingleShot(True)
+        self._filter_timer.timeout.connect(self._filter_window_events)
         self.prepare.started.connect(self._on_started)
         self.runs.choice.refreshed.connect(self._mark_runs)
         self.runs.segment_with.connect(self.segment_with)
@@ -67,31 +67,31 @@ class TrainWidget(PluginWidget):
         open_widget(self.viewer, "Segment").model.open(model)
 
     def on_end(self) -> None:
-        """Let a run go on by itself."""
+        """End the pages; runs continue in their own processes."""
         self.prepare.end()
         self.runs.end()
 
     def event(self, event: QEvent) -> bool:
-        """Follow napari's window, which a floating dock still belongs to."""
+        """Install the event filter on napari's window after a change of the dock."""
         if event.type() == QEvent.Type.ParentChange:
-            # A new dock has no window yet.
-            self._placed.start(0)
+            # A new dock is not in the window yet.
+            self._filter_timer.start(0)
         return super().event(event)
 
     @property
     def _main_window(self) -> QMainWindow | None:
-        """The window of the dock, floating or not; not kept, or it would never be freed."""
+        """The dock's window, also if it floats; not stored, because a reference would leak it."""
         dock = self.parent()
         window = dock.parent() if isinstance(dock, QDockWidget) else None
         return window if isinstance(window, QMainWindow) else None
 
-    def _follow_window(self) -> None:
+    def _filter_window_events(self) -> None:
         if (window := self._main_window) is not None:
-            # Qt installs a filter once, however often it is asked to.
+            # Qt ignores repeated installations of a filter.
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Ask what happens to a run that is still going on, before napari closes."""
+        """Ask what to do with active runs before napari closes."""
         if event.type() != QEvent.Type.Close or self.ended:
             return False
         window, jobs = self._main_window, self.runs.running
@@ -106,10 +106,10 @@ class TrainWidget(PluginWidget):
         return answer == "cancel"
 
     def _mark_runs(self) -> None:
-        """Mark the tab while a run is going on, also one from an earlier session."""
+        """Mark the tab while any run is active, also one of an earlier session."""
         states = self.runs.choice.states.values()
         running = [state.path.name for state in states if state.state == "running"]
-        # No cost is measured beside them.
+        # Active runs would distort the cost estimate, so the Prepare page must know them.
         self.prepare.state.training = tuple(running)
         tab = self.pages.indexOf(self.runs)
         self.pages.setTabText(tab, "R&uns ●" if running else "R&uns")
@@ -121,7 +121,7 @@ class TrainWidget(PluginWidget):
         self.pages.setCurrentWidget(self.runs)
 
     def _ask(self, jobs: list[RunWatcher], may_cancel: bool) -> Answer:
-        """What to do with runs that go on: as remembered, or as the person answers now."""
+        """What to do with active runs, by the preferences or a question to the user."""
         on_close = preferences().on_close
         if on_close != "ask":
             return on_close
@@ -153,9 +153,9 @@ class TrainWidget(PluginWidget):
 
 
 def _is_torn_down(window: QMainWindow) -> bool:
-    """Whether napari has closed the viewer in the window already, as a script that closes it does.
+    """Whether the viewer in the window is already closed, as by ``viewer.close()`` in a script.
 
-    Then the window can no longer stay open.
+    Then the user can no longer cancel.
     """
     explicit = Qt.WidgetAttribute.WA_WState_ExplicitShowHide
     parts = window.centralWidget().findChildren(

@@ -1,1 +1,1 @@
-"""Qt parts that several widgets are made of."""
+"""Qt widgets that several of the plugin's widgets share."""

@@ -14,12 +14,12 @@ _LARGEST = 200
 
 
 class CameraAngle(QComboBox):
-    """Degrees that a fundus camera's field of view spans, from presets or by free entry.
+    """Field of view of a fundus camera in degrees, from presets or by free entry.
 
     Attributes
     ----------
     valueChanged
-        Emitted with the degrees when they change; 0 stands for unknown.
+        Emitted with the new value in degrees; 0 means unknown.
     """
 
     valueChanged = Signal(float)
@@ -36,8 +36,8 @@ class CameraAngle(QComboBox):
             "are scaled by their field of view's diameter"
         )
         self._value = 0.0
-        self._own: float | None = None
-        self._offer()
+        self._model_angle: float | None = None
+        self._list_presets()
         self.activated.connect(lambda position: self.setValue(self.itemData(position)))
         line = self.lineEdit()
         assert line is not None
@@ -45,41 +45,41 @@ class CameraAngle(QComboBox):
 
     @property
     def angle(self) -> float | None:
-        """Degrees; None if not known."""
+        """Degrees; None if unknown."""
         return self._value or None
 
     def value(self) -> float:
-        """Degrees; 0 if not known."""
+        """Degrees; 0 if unknown."""
         return self._value
 
     def setValue(self, degrees: float) -> None:
-        """Choose an angle; 0 stands for unknown."""
+        """Set the angle; 0 means unknown."""
         before, self._value = self._value, min(max(0.0, float(degrees)), _LARGEST)
         self.setEditText(self._text(self._value))
         if self._value != before:
             self.valueChanged.emit(self._value)
 
     def text(self) -> str:
-        """What is shown: ``45°`` or ``unknown``."""
+        """The displayed text: ``45°`` or ``unknown``."""
         return self.currentText()
 
     def set_model_angle(self, degrees: float | None) -> None:
-        """Mark the angle that the model was trained on among the presets."""
-        if degrees != self._own:
-            self._own = degrees
-            self._offer()
+        """Add and mark the model's training angle among the presets."""
+        if degrees != self._model_angle:
+            self._model_angle = degrees
+            self._list_presets()
 
-    def _offer(self) -> None:
+    def _list_presets(self) -> None:
         with signals_blocked(self):
             self.clear()
             self.addItem(UNKNOWN, 0.0)
-            for degrees in sorted({*PRESETS, *([self._own] if self._own else [])}):
-                note = "  as in training" if degrees == self._own else ""
+            for degrees in sorted({*PRESETS, *([self._model_angle] if self._model_angle else [])}):
+                note = "  as in training" if degrees == self._model_angle else ""
                 self.addItem(f"{degrees:g}°{note}", float(degrees))
             self.setEditText(self._text(self._value))
 
     def _on_edited(self) -> None:
-        """Take what was typed; anything that is no angle goes back to the former one."""
+        """Apply the typed angle; restore the former one if the text is not a number."""
         typed = self.currentText().strip().removesuffix("°").replace(",", ".").strip()
         if typed in ("", UNKNOWN):
             self.setValue(0)

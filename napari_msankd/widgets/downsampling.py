@@ -1,4 +1,4 @@
-"""Growing series, thinned to what a plot can show."""
+"""Downsampling of growing series for plots."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,12 +10,12 @@ Values = NDArray[np.float64]
 
 
 class Growing(Protocol):
-    """A series that someone else appends to; see `src_training.runs.history.Series`.
+    """A series that grows elsewhere; see `src_training.runs.history.Series`.
 
     Attributes
     ----------
     steps, values
-        As many of either.
+        Lists of equal length.
     """
 
     steps: list[int]
@@ -23,12 +23,12 @@ class Growing(Protocol):
 
 
 class DownsampledSeries:
-    """A copy of a growing series as arrays; each `follow` takes only what is new.
+    """A copy of a growing series as arrays; each `follow` copies only new points.
 
     Attributes
     ----------
     length
-        Steps taken.
+        Number of points copied.
     """
 
     def __init__(self) -> None:
@@ -36,22 +36,22 @@ class DownsampledSeries:
         self._steps, self._values = np.empty(1024), np.empty(1024)
 
     def follow(self, series: Growing) -> None:
-        """Take what was appended; all of it where a resumed run went back."""
-        if self.length and not self._begins(series):
+        """Copy new points; copy all of them again if a resumed run went back."""
+        if self.length and not self._is_prefix_of(series):
             self.length = 0
         if len(series.steps) > self.length:
             self._append(series.steps[self.length :], series.values[self.length :])
 
     def thinned(self, limit: int) -> tuple[Values, Values]:
-        """At most `limit` points (N,), (N,): means of equal numbers of steps.
+        """Steps (N,) and values (N,) of at most `limit` points, means of equal bins.
 
-        The last point is a mean of what is left over.
+        The last bin may be smaller.
         """
         width = -(-self.length // limit) if self.length else 1
         return _means(self._steps[: self.length], width), _means(self._values[: self.length], width)
 
-    def _begins(self, series: Growing) -> bool:
-        """Whether the series still begins with what was taken, as its end there tells."""
+    def _is_prefix_of(self, series: Growing) -> bool:
+        """Whether the series still starts with the copy; only the copy's last point is compared."""
         last = self.length - 1
         if len(series.steps) <= last:
             return False

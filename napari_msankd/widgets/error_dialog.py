@@ -1,11 +1,11 @@
-"""The traceback of an error, one click away from its sentence."""
+"""A dialog with the traceback of an error."""
 
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QPlainTextEdit, QVBoxLayout, QWidget
 
 
 def show_traceback(parent: QWidget, error: str) -> QDialog:
-    """Open a window with a traceback that can be copied."""
+    """Open a window with a traceback and a button that copies it."""
     dialog = QDialog(parent)
     dialog.setWindowTitle("What went wrong")
     dialog.resize(640, 400)

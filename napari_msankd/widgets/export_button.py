@@ -1,4 +1,4 @@
-"""Pictures as SVG or PNG, numbers as CSV."""
+"""Export of plots and tables: pictures as SVG or PNG, numbers as CSV."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,12 +21,12 @@ class ExportButton(QPushButton):
     Parameters
     ----------
     tip
-        What is saved, for the tooltip.
+        Tooltip.
 
     Attributes
     ----------
     picture, numbers
-        Emitted with the file to write.
+        Emitted with the path of the file to write.
     """
 
     picture = Signal(object)
@@ -52,7 +52,7 @@ class ExportButton(QPushButton):
 
 
 def ask_file(parent: QWidget, title: str, kinds: str) -> Path | None:
-    """Ask where to save; the suffix of the kind is added where there is none."""
+    """Ask where to save; add the suffix of the file type if there is none."""
     name, kind = QFileDialog.getSaveFileName(parent, title, "", kinds)
     if not name:
         return None
@@ -61,7 +61,7 @@ def ask_file(parent: QWidget, title: str, kinds: str) -> Path | None:
 
 
 def save_and_report(save: Callable[[], None], file: Path) -> str:
-    """Save, and say that it is done or why it cannot be."""
+    """Save, and return a status text of success or failure."""
     try:
         save()
     except OSError as error:
@@ -70,7 +70,7 @@ def save_and_report(save: Callable[[], None], file: Path) -> str:
 
 
 def save_picture(plot: Any, file: Path) -> None:
-    """Write a plot, PNG where the file says so and else SVG; whole or not at all."""
+    """Write a plot atomically, as PNG or SVG by the suffix."""
     from pyqtgraph.exporters import ImageExporter
 
     if file.suffix.lower() == ".png":
@@ -83,10 +83,10 @@ def save_picture(plot: Any, file: Path) -> None:
 
 
 def save_table(table: QTableWidget, file: Path) -> None:
-    """Write all rows of a table as they look, PNG where the file says so and else SVG."""
+    """Write a picture of all rows of a table, as PNG or SVG by the suffix."""
     former, frame = table.size(), 2 * table.frameWidth()
     height = table.horizontalHeader().height() + table.verticalHeader().length()
-    # Back before anything is painted: what is out of sight would be left out.
+    # Only visible rows are painted, so enlarge the table; the window does not repaint meanwhile.
     table.resize(former.width(), height + frame)
     try:
         if file.suffix.lower() == ".png":
@@ -94,28 +94,28 @@ def save_table(table: QTableWidget, file: Path) -> None:
             write_atomic(file, lambda temporary: image.save(str(temporary), "PNG"))
         else:
             size = table.size()
-            # PySide6 takes no painter without the offset.
+            # PySide6 requires the offset.
             write_text(file, _painted(size, lambda painter: table.render(painter, QPoint())))
     finally:
         table.resize(former)
 
 
 def _as_svg(plot: Any) -> str:
-    """A plot as Qt writes it: pyqtgraph's own exporter stumbles over Qt's closed paths."""
+    """SVG of a plot by Qt; pyqtgraph's own exporter fails on closed paths of Qt."""
     from pyqtgraph.exporters.Exporter import Exporter
 
     exporter = Exporter(plot)
     source, target = exporter.getSourceRect(), exporter.getTargetRect()
-    whole = QRectF(0, 0, target.width(), target.height())
+    area = QRectF(0, 0, target.width(), target.height())
 
     def paint(painter: QPainter) -> None:
-        # Points become paths then, not pixels.
+        # The export mode draws points as paths, not as pixmaps.
         exporter.setExportMode(
             True, {"antialias": True, "resolutionScale": 1.0, "painter": painter}
         )
         try:
-            painter.fillRect(whole, plot.getViewWidget().backgroundBrush())
-            exporter.getScene().render(painter, whole, source)
+            painter.fillRect(area, plot.getViewWidget().backgroundBrush())
+            exporter.getScene().render(painter, area, source)
         finally:
             exporter.setExportMode(False)
 
@@ -123,14 +123,14 @@ def _as_svg(plot: Any) -> str:
 
 
 def _painted(size: QSize, paint: Callable[[QPainter], object]) -> str:
-    """What is painted, as SVG."""
+    """SVG of whatever `paint` draws."""
     from qtpy.QtSvg import QSvgGenerator
 
     buffer, svg = QBuffer(), QSvgGenerator()
     svg.setOutputDevice(buffer)
     svg.setSize(size)
     svg.setViewBox(QRectF(0, 0, size.width(), size.height()))
-    # That of the screen, else what is kept as a QPicture (axes) is drawn at another scale.
+    # Use the screen's resolution, at which pyqtgraph caches the axes as QPictures.
     svg.setResolution(round(QGuiApplication.primaryScreen().logicalDotsPerInch()))
     painter = QPainter(svg)
     try:
@@ -142,5 +142,5 @@ def _painted(size: QSize, paint: Callable[[QPainter], object]) -> str:
 
 def save_rows(file: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write rows as CSV."""
-    head, *others = rows
-    write_text(file, csv_table(head, others, digits=None))
+    header, *body = rows
+    write_text(file, csv_table(header, body, digits=None))

@@ -1,4 +1,4 @@
-"""A combobox of layers of one kind, always those of the viewer."""
+"""A combobox of layers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 class LayerCombo(QComboBox):
-    """Layers of one kind, always those of the viewer.
+    """The viewer's layers of one class, kept up to date.
 
-    magicgui's own finds its viewer only inside a docked window, and loses the choice when a
-    layer is renamed.
+    magicgui's layer combobox finds its viewer only inside a docked window, and loses the
+    choice when a layer is renamed.
 
     Parameters
     ----------
     viewer
-        Whose layers.
+        The viewer.
     kind
         Class of the layers.
     none
-        First entry that stands for no layer. If empty, a layer is chosen where there is one
-        that is no mask and no result, and the choice follows the layer list.
+        First entry, which means no layer. If empty, a layer that is neither a mask nor a
+        result is chosen by default, and the choice follows the active layer.
 
     Attributes
     ----------
     changed
-        Emitted when another layer is chosen, by a person or because the former one is gone.
+        Emitted when the choice changes, by the user or because the former layer was removed.
     """
 
     changed = Signal()
@@ -56,7 +56,7 @@ class LayerCombo(QComboBox):
 
     @property
     def layer(self) -> Any:
-        """The chosen layer; None for none, and while no layer is of the kind."""
+        """The chosen layer; None if there is none."""
         position = self.currentIndex()
         return self._layers[position] if 0 <= position < len(self._layers) else None
 
@@ -65,8 +65,8 @@ class LayerCombo(QComboBox):
         self.setCurrentIndex(self._layers.index(layer) if layer in self._layers else -1)
 
     def refresh(self, _event: object = None) -> None:
-        """Take the layers anew; the choice stays while its layer is there."""
-        # napari refers to it weakly: it may live on a while after its widget.
+        """List the layers again; the choice is kept while its layer exists."""
+        # napari holds a weak reference, so this can be called after Qt deleted the widget.
         if not isalive(self):
             return
         before = self.layer
@@ -89,7 +89,7 @@ class LayerCombo(QComboBox):
         self.changed.emit()
 
     def _on_active(self, event: Any) -> None:
-        """Follow the layer list; a choice that may be none is the person's own."""
+        """Follow the active layer, unless the choice is optional."""
         if not isalive(self) or not self.isEnabled() or self._none:
             return
         if event.value in self._layers and not is_mask_like(event.value):

@@ -1,5 +1,6 @@
-"""How controls are arranged, and how they look."""
+"""Layout and style of controls."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -11,6 +12,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QFrame,
     QGroupBox,
+    QLabel,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def make_primary(button: QPushButton, viewer: "ViewerModel") -> None:
-    """Let a button stand out, in the colour the viewer's theme has for what is chosen."""
-    # Nothing of Python may hang on `destroyed`: a button that the garbage collector takes would
-    # call what has been cleared already.
+    """Highlight a button in the accent color of the viewer's theme."""
+    # A weak reference instead of a callback on `destroyed`: during garbage collection that
+    # callback's own objects may be cleared already.
     reference = ref(button)
 
-    def dress(_event: object = None) -> None:
+    def apply_style(_event: object = None) -> None:
         target = reference()
         if target is not None and isalive(target):
             color = get_theme(viewer.theme).current.as_hex()
@@ -36,19 +38,35 @@ def make_primary(button: QPushButton, viewer: "ViewerModel") -> None:
                 f"QPushButton:enabled {{ background-color: {color}; font-weight: bold; }}"
             )
 
-    viewer.events.theme.connect(dress)
-    dress()
+    viewer.events.theme.connect(apply_style)
+    apply_style()
+
+
+def push_button(text: str, tip: str, slot: Callable[[], object] | None = None) -> QPushButton:
+    """A button with a tooltip, and a slot that is called without arguments."""
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    if slot is not None:
+        button.clicked.connect(lambda _checked=False: slot())
+    return button
+
+
+def buddy_label(text: str, control: QWidget) -> QLabel:
+    """A label whose mnemonic moves the focus to a control."""
+    label = QLabel(text)
+    label.setBuddy(control)
+    return label
 
 
 def elide_combo(box: QComboBox) -> None:
-    """Let a long name not widen the dock."""
+    """Elide long entries, so that they do not widen the dock."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(12)
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
 
 def scroll_area(inside: QWidget) -> QScrollArea:
-    """A frameless area that scrolls what is too tall for a dock, and never sideways."""
+    """A frameless area that scrolls vertically only."""
     area = QScrollArea()
     area.setWidget(inside)
     area.setWidgetResizable(True)
@@ -58,7 +76,7 @@ def scroll_area(inside: QWidget) -> QScrollArea:
 
 
 def group_box(title: str) -> tuple[QGroupBox, QFormLayout, QVBoxLayout]:
-    """A box with rows of controls, and room below them."""
+    """A box with a form, and its outer layout for widgets below the form."""
     box, form = QGroupBox(title), QFormLayout()
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
     below = QVBoxLayout(box)

@@ -1,4 +1,4 @@
-"""Line plots that follow the theme; pyqtgraph is loaded when the first is needed."""
+"""Line plots in the colors of the theme; pyqtgraph is imported on first use."""
 
 import html
 import importlib
@@ -23,24 +23,24 @@ _ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
 _FEW_DECADES = 3
 _LEFT, _BOTTOM, _MARGIN = 52, 40, 7
 _ROOM = 1.02
-"""So that a mark on the last step is whole."""
+"""Factor on the range of an axis, so that a symbol at its end is not clipped."""
 
 
 def load_pyqtgraph() -> Iterator[None]:
-    """Import pyqtgraph; for a worker, it takes long."""
+    """Import pyqtgraph; run it in a worker, because it is slow."""
     hooks = sys.excepthook, threading.excepthook
     with gc_paused():
         importlib.import_module("pyqtgraph")
-    # It puts itself between napari and the errors that napari shows.
+    # pyqtgraph replaces the excepthooks, through which napari shows errors.
     sys.excepthook, threading.excepthook = hooks
     yield
 
 
 class Legend(QWidget):
-    """Rich text that wraps, and that changes often.
+    """Rich text that wraps and changes often.
 
-    A label asks for a new layout of the whole window whenever its words change;
-    in here it asks in vain, until it needs more lines or fewer.
+    A plain label triggers a new layout of the whole window with each change of its text.
+    This one has no layout, and changes its height only if the number of lines changes.
     """
 
     def __init__(self) -> None:
@@ -51,11 +51,11 @@ class Legend(QWidget):
         self._fit()
 
     def text(self) -> str:
-        """What it says, as HTML."""
+        """The text, as HTML."""
         return self._label.text()
 
     def setText(self, text: str) -> None:
-        """Say something else."""
+        """Set the text, as HTML."""
         self._label.setText(text)
         self._fit()
 
@@ -70,24 +70,24 @@ class Legend(QWidget):
 
 
 class LinePlot(QWidget):
-    """Named lines over steps, with their names and last values above.
+    """Named lines over steps, with a legend of names and last values above.
 
-    The ends of the axes move in rare, round steps, so that nothing flickers
-    while the lines grow. `load_pyqtgraph` comes before the first.
+    The axis limits are round numbers that change rarely, so that the plot does not
+    flicker while the lines grow. Call `load_pyqtgraph` before creating the first.
 
     Parameters
     ----------
     across, up
-        What the axes show, with the unit.
+        Labels of the axes, with the unit.
     colours
-        Of the theme.
+        Colours of the theme.
     marks
-        Whether each point has a mark; for few points.
+        Whether to draw a symbol at each point; for few points.
 
     Attributes
     ----------
     ends
-        Last step, lowest and highest value of the axes; logarithms where the
+        Last step, lowest and highest value of the axes; log10 of the values if the
         axis is logarithmic.
     """
 
@@ -103,7 +103,7 @@ class LinePlot(QWidget):
         self.legend = Legend()
         self.canvas = pyqtgraph.PlotWidget()
         self.canvas.setFrameShape(QFrame.Shape.NoFrame)
-        # The wheel scrolls the dock that the plot lies in.
+        # Pass wheel events to the dock, so that it scrolls.
         self.canvas.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self._item = self.canvas.getPlotItem()
         self._item.hideButtons()
@@ -111,12 +111,12 @@ class LinePlot(QWidget):
         for side in self._labels:
             axis = self._item.getAxis(side)
             axis.enableAutoSIPrefix(False)
-            # Its grid lies under the lines: it need not be drawn anew with them.
+            # Cache the grid, so that it is not redrawn with the lines.
             axis.setCacheMode(QGraphicsItem.CacheMode.DeviceCoordinateCache)
         self._item.getAxis("left").setWidth(_LEFT)
         bottom = self._item.getAxis("bottom")
         bottom.setHeight(_BOTTOM)
-        # Else the tails of its letters are cut off.
+        # Without a margin the descenders of the label are clipped.
         bottom.label.document().setDocumentMargin(_MARGIN)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -138,19 +138,19 @@ class LinePlot(QWidget):
     def draw(
         self, lines: Mapping[str, "tuple[Values, Values]"], end: float, log: bool = False
     ) -> None:
-        """Show lines, each as its steps (N,) and values (N,).
+        """Draw lines, and remove former lines that are not among them.
 
         Parameters
         ----------
         lines
-            By name. A name that is gone takes its line with it.
+            Name -> steps (N,) and values (N,).
         end
             Last step of the axis.
         log
-            Draw the logarithms; values that are not positive leave gaps.
+            Use a logarithmic axis; values that are not positive leave gaps.
         """
         if list(lines) != self.names or log != self._log:
-            self._renew(list(lines), log)
+            self._create_lines(list(lines), log)
         shown = (
             {name: (steps, _logs(values)) for name, (steps, values) in lines.items()}
             if log
@@ -162,7 +162,7 @@ class LinePlot(QWidget):
         self._update_legend({name: values for name, (_, values) in lines.items()})
 
     def recolour(self, colours: ThemeColors) -> None:
-        """Take the colours of another theme."""
+        """Apply the colours of another theme."""
         self.canvas.setBackground(colours.background)
         for side, text in self._labels.items():
             axis = self._item.getAxis(side)
@@ -171,26 +171,26 @@ class LinePlot(QWidget):
             axis.setLabel(text, color=colours.dim)
         self._item.showGrid(x=False, y=True, alpha=0.25)
 
-    def _renew(self, names: list[str], log: bool) -> None:
+    def _create_lines(self, names: list[str], log: bool) -> None:
         import pyqtgraph
 
         self._item.clear()
         self._log, self.ends = log, ()
         self._item.getAxis("left").setLogMode(log)
         self._lines = {}
-        for name, colour in zip(names, _cycled(len(names)), strict=True):
-            look = {"pen": pyqtgraph.mkPen(colour, width=1), "antialias": True}
-            look["connect"] = "finite"
+        for name, colour in zip(names, _line_colours(len(names)), strict=True):
+            style = {"pen": pyqtgraph.mkPen(colour, width=1), "antialias": True}
+            style["connect"] = "finite"
             if self._marks:
-                look |= {"symbol": "o", "symbolSize": 5, "symbolBrush": colour, "symbolPen": None}
+                style |= {"symbol": "o", "symbolSize": 5, "symbolBrush": colour, "symbolPen": None}
             kind = pyqtgraph.PlotDataItem if self._marks else pyqtgraph.PlotCurveItem
-            self._lines[name] = kind(**look)
+            self._lines[name] = kind(**style)
             self._item.addItem(self._lines[name])
 
     def _set_ends(self, end: float, values: "list[Values]") -> None:
-        known = np.concatenate(values) if values else np.empty(0)
-        known = known[np.isfinite(known)]
-        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+        finite = np.concatenate(values) if values else np.empty(0)
+        finite = finite[np.isfinite(finite)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
         ends = (end, *(_quarters(low, high) if self._log else _round_ends(low, high)))
         if ends != self.ends:
             self.ends = ends
@@ -200,12 +200,12 @@ class LinePlot(QWidget):
     def _update_legend(self, lines: "Mapping[str, Values]") -> None:
         entries = (
             f'<span style="color:{colour}">━</span>&nbsp;{_unbroken(name)}&nbsp;{_short(values)}'
-            for (name, values), colour in zip(lines.items(), _cycled(len(lines)), strict=True)
+            for (name, values), colour in zip(lines.items(), _line_colours(len(lines)), strict=True)
         )
         self.legend.setText(" &nbsp; ".join(entries))
 
 
-def _cycled(count: int) -> list[str]:
+def _line_colours(count: int) -> list[str]:
     return [LINES[position % len(LINES)] for position in range(count)]
 
 
@@ -214,7 +214,7 @@ def _logs(values: "Values") -> "Values":
 
 
 def _unbroken(name: str) -> str:
-    """A name in HTML that stays in one line."""
+    """A name as HTML without line breaks."""
     return html.escape(name).replace(" ", "&nbsp;").replace("/", "/&#8288;")
 
 
@@ -223,23 +223,23 @@ def _short(values: "Values") -> str:
 
 
 def _quarters(low: float, high: float) -> tuple[float, float]:
-    """Ends of an axis of logarithms, on quarters of a decade."""
+    """Limits of a logarithmic axis, log10, rounded to quarters of a decade."""
     return math.floor(low * 4 - 0.1) / 4, math.ceil(high * 4 + 0.1) / 4
 
 
 def _decades(low: float, high: float) -> list[tuple[float, str]]:
-    """Marks of an axis of logarithms: powers of ten, and where these are few 2 and 5 times them."""
+    """Ticks of a logarithmic axis: powers of ten; in a short range also 2 and 5 times them."""
     digits = (1, 2, 5) if high - low < _FEW_DECADES else (1,)
-    marks = (
+    ticks = (
         (decade + math.log10(digit), f"{digit * 10.0**decade:g}")
         for decade in range(math.floor(low), math.ceil(high) + 1)
         for digit in digits
     )
-    return [(place, words) for place, words in marks if low <= place <= high]
+    return [(position, label) for position, label in ticks if low <= position <= high]
 
 
 def _round_ends(low: float, high: float) -> tuple[float, float]:
-    """Ends of an axis: from 0, or from near below where all values lie close together."""
+    """Limits of a linear axis; from 0, unless all values are in the upper half of that range."""
     if high <= 0:
         return 0.0, 1.0
     if low > 0.5 * high:

@@ -1,4 +1,4 @@
-"""A combobox of models: shipped, trained, and opened ones, and a way to open and manage them."""
+"""A combobox of models: shipped, trained and opened ones, and commands to open and manage them."""
 
 from pathlib import Path
 
@@ -19,21 +19,21 @@ _GROUPS = {"shipped": "Shipped", "run": "Trained by your runs", "file": "Model f
 
 
 class ModelCombo(QComboBox):
-    """Every model of the person, grouped by where it comes from.
+    """All models of the user's library, grouped by origin.
 
     Parameters
     ----------
     none
-        First entry, which stands for no model; there is none if empty.
+        First entry, which means no model; omitted if empty.
     elsewhere
-        Whether a model that is no file of this package may be asked for.
+        Whether to offer models in other formats (ONNX, bioimage.io).
 
     Attributes
     ----------
     changed
-        Emitted when another model, or none, is chosen.
+        Emitted when the choice changes.
     elsewhere_asked
-        Emitted when a model from elsewhere is asked for.
+        Emitted when the user asks for a model in another format.
     """
 
     changed = Signal()
@@ -62,11 +62,11 @@ class ModelCombo(QComboBox):
 
     @property
     def entry(self) -> ModelEntry | None:
-        """The chosen model as listed; None if there is none."""
+        """The library's entry of the chosen model; None if there is none."""
         return next((entry for entry in self.entries if entry.path == self._path), None)
 
     def open(self, path: Path) -> None:
-        """Choose a model file; one from elsewhere stays in the lists from now on."""
+        """Choose a model file, and add it to the library if it is not listed."""
         path = path.absolute()
         if all(path != entry.path for entry in self.entries):
             library().remember(path)
@@ -74,11 +74,11 @@ class ModelCombo(QComboBox):
         self._choose(path)
 
     def show_elsewhere(self, path: Path) -> None:
-        """Choose a file that is none of this package's models; the lists do not keep it."""
+        """Choose a model in another format, without adding it to the library."""
         self._choose(path)
 
     def refresh(self) -> None:
-        """List the models as they are now; the choice stays, unless its file is gone."""
+        """List the models again; the choice is kept unless its file was deleted."""
         self.entries = library().list_models()
         former = self._path
         if former is not None and not former.exists():
@@ -88,7 +88,7 @@ class ModelCombo(QComboBox):
             self.changed.emit()
 
     def showPopup(self) -> None:
-        """Show what is there now, wide enough to be read."""
+        """Refresh the list, and show it wide enough for its entries."""
         self.refresh()
         self.view().setMinimumWidth(self.view().sizeHintForColumn(0) + 24)
         super().showPopup()
@@ -97,7 +97,7 @@ class ModelCombo(QComboBox):
         return next((entry.path for entry in self.entries), None)
 
     def _list(self) -> None:
-        """Write the entries: none, the groups of models, and what else can be done."""
+        """Fill the list: no model, the groups of models, and the commands."""
         items = [_item(self._none or "no model yet", None)] if self._none or not self._path else []
         for origin, title in _GROUPS.items():
             group = [entry for entry in self.entries if entry.origin == origin]
@@ -148,7 +148,7 @@ class ModelCombo(QComboBox):
 
 
 def display_name(model: Path) -> str:
-    """What a model is called in the lists: by its file, or by its run and role."""
+    """Title of a model in lists: the name of its file, or its run and role."""
     listed = (entry.title for entry in library().list_models() if entry.path == model)
     run = run_of(model)
     return next(listed, f"{run.name} · {model.stem}" if run else model.stem)

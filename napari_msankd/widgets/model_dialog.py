@@ -1,4 +1,4 @@
-"""The list of a person's models: what each is and how good, to rename, delete or reveal."""
+"""A dialog of the user's models with their scores, to rename, delete or reveal them."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QInputDialog,
     QMessageBox,
-    QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -21,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msankd.formatting import literal
+from napari_msankd.widgets.layout import push_button
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.errors import InputError
 from src_training.evaluation.verdict import VALIDATION
@@ -31,7 +31,7 @@ _ORIGINS = {"shipped": "shipped", "run": "your run", "file": "model file"}
 
 
 class LibraryChanges(QObject):
-    """Tells every list of models that one came, went, or has another name."""
+    """Signals additions, deletions and renames of models to all lists of models."""
 
     changed = Signal()
 
@@ -40,14 +40,14 @@ library_changes = LibraryChanges()
 
 
 class ModelDialog(QDialog):
-    """All models in a table, and what can be done with each.
+    """All models in a table, with buttons to rename, delete and reveal.
 
     Parameters
     ----------
     library
-        Where the models are.
+        Library of the models.
     parent
-        Owner of the dialog.
+        Qt parent.
     """
 
     def __init__(self, library: Library, parent: QWidget | None = None) -> None:
@@ -64,9 +64,9 @@ class ModelDialog(QDialog):
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.itemSelectionChanged.connect(self._enable)
-        self.rename = _button("&Rename…", "Give the model, or its run, another name")
-        self.delete = _button("&Delete…", "Move the model, or its whole run, to the trash")
-        self.reveal = _button("&Show in file manager", "Open the folder that the file lies in")
+        self.rename = push_button("&Rename…", "Give the model, or its run, another name")
+        self.delete = push_button("&Delete…", "Move the model, or its whole run, to the trash")
+        self.reveal = push_button("&Show in file manager", "Open the folder that the file lies in")
         self.status = WrappingLabel()
         self.status.setToolTip("What could not be done, and why")
         self.rename.clicked.connect(self._ask_for_name)
@@ -76,6 +76,7 @@ class ModelDialog(QDialog):
         close.rejected.connect(self.reject)
         row = QHBoxLayout()
         for button in (self.rename, self.delete, self.reveal):
+            button.setAutoDefault(False)
             row.addWidget(button)
         row.addStretch(1)
         row.addWidget(close)
@@ -87,17 +88,17 @@ class ModelDialog(QDialog):
 
     @property
     def entry(self) -> ModelEntry | None:
-        """The chosen model; None without one."""
+        """The selected model; None if there is none."""
         row = self.table.currentRow()
         return self.entries[row] if 0 <= row < len(self.entries) else None
 
     def choose(self, path: Path | None) -> None:
-        """Choose the model of a file, if it is listed."""
+        """Select the model with this path, or else the first one."""
         rows = [row for row, entry in enumerate(self.entries) if entry.path == path]
         self.table.selectRow(rows[0] if rows else 0)
 
     def refresh(self) -> None:
-        """List the models as they are now."""
+        """List the models again."""
         self.entries = self.library.list_models()
         self.table.setRowCount(len(self.entries))
         for row, entry in enumerate(self.entries):
@@ -110,12 +111,12 @@ class ModelDialog(QDialog):
         self._enable()
 
     def rename_to(self, name: str) -> None:
-        """Give the chosen model another name."""
+        """Rename the selected model."""
         if self.entry is not None:
             self._change(lambda entry: self.library.rename(entry, name))
 
     def remove(self) -> None:
-        """Move the chosen model to the trash, or take one from elsewhere off the list."""
+        """Move the selected model to the trash; only unlist one outside the library's folders."""
         if self.entry is not None:
             self._change(self._remove)
 
@@ -140,9 +141,9 @@ class ModelDialog(QDialog):
         library_changes.changed.emit()
 
     def _enable(self) -> None:
-        own = self.entry is not None and self.entry.origin != "shipped"
-        self.rename.setEnabled(own)
-        self.delete.setEnabled(own)
+        editable = self.entry is not None and self.entry.origin != "shipped"
+        self.rename.setEnabled(editable)
+        self.delete.setEnabled(editable)
         self.reveal.setEnabled(self.entry is not None)
         elsewhere = self.entry is not None and self.library.is_elsewhere(self.entry)
         self.delete.setText("&Remove from list" if elsewhere else "&Delete…")
@@ -170,7 +171,7 @@ class ModelDialog(QDialog):
 
 
 def deletion_question(entry: ModelEntry, library: Library) -> str:
-    """What a person is asked before a model goes; nothing for one that only leaves the list."""
+    """The question before a model is deleted; empty if it is only unlisted."""
     if library.is_elsewhere(entry):
         return ""
     path = library.removable(entry)
@@ -183,7 +184,7 @@ def deletion_question(entry: ModelEntry, library: Library) -> str:
 
 
 def entry_text(entry: ModelEntry) -> str:
-    """A model in a line: ``"mine · distilled ★  Dice 0.75 (DRIVE)  30 Nov 2026"``."""
+    """One line about a model: ``"mine · distilled ★  Dice 0.75 (DRIVE)  30 Nov 2026"``."""
     parts = [f"{entry.title} ★" if entry.better else entry.title]
     if scored := entry.test_dice or entry.validation_dice:
         parts.append(f"Dice {scored[1]:.3f} ({scored[0]})")
@@ -193,7 +194,7 @@ def entry_text(entry: ModelEntry) -> str:
 
 
 def entry_tip(entry: ModelEntry) -> str:
-    """Everything that is known of a model, a line each."""
+    """Multi-line description of a model."""
     scores = ", ".join(f"{dice:.3f} on {domain}" for domain, dice in entry.dice.items())
     lines = [
         "★ Higher Dice than the other student of its run" if entry.better else "",
@@ -223,15 +224,8 @@ def _score(scored: tuple[str, float] | None) -> str:
 
 
 def _date(created: str) -> str:
-    """A day, such as ``"30 Nov 2026"``; empty where it is not known."""
+    """A date such as ``"30 Nov 2026"``; empty if unknown."""
     try:
         return datetime.fromisoformat(created).astimezone().strftime("%d %b %Y").lstrip("0")
     except ValueError:
         return ""
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.setAutoDefault(False)
-    return button

@@ -1,4 +1,4 @@
-"""What the three widgets of the plugin have in common: one sidebar, and an end."""
+"""Base class of the plugin's three widgets: tabbed docks and cleanup."""
 
 from collections.abc import Callable
 from itertools import count
@@ -15,20 +15,21 @@ PLUGIN = "napari-msankd"
 
 
 class PluginWidget(QWidget):
-    """A widget that tabs together with the others, and ends with its dock or with napari.
+    """A widget whose dock is tabbed with the plugin's others, and that ends with its dock.
 
-    Neither a dock's × nor closing the viewer fires a widget's ``closeEvent``: what ends is
-    seen here. After its end a widget does nothing, is connected to nothing, and is deleted.
+    Neither a dock's × nor closing the viewer fires a widget's ``closeEvent``, so the end is
+    detected from the parent and the application. An ended widget has no connections, and is
+    deleted.
 
     Parameters
     ----------
     viewer
-        The viewer it is docked in.
+        The viewer of the dock.
 
     Attributes
     ----------
     ended
-        Whether its dock or napari let go of it.
+        Whether the dock or napari was closed.
     """
 
     _count = count()
@@ -39,24 +40,24 @@ class PluginWidget(QWidget):
         self.ended = False
         self._serial = next(self._count)
         self._connections: list[tuple[Any, Callable[..., Any]]] = []
-        # A dock has no place in the window yet when it takes the widget in.
-        self._docked = QTimer(self)
-        self._docked.setSingleShot(True)
-        self._docked.timeout.connect(self._join)
+        # The dock is added to the window only after it becomes the parent, so wait a cycle.
+        self._tab_timer = QTimer(self)
+        self._tab_timer.setSingleShot(True)
+        self._tab_timer.timeout.connect(self._tabify)
         app = QApplication.instance()
         assert app is not None
         app.aboutToQuit.connect(self.end)
 
     def listen(self, emitter: Any, callback: Callable[..., Any]) -> None:
-        """Connect to an event of the viewer or a layer, until the end."""
+        """Connect to an event of the viewer or a layer until the widget ends."""
         emitter.connect(callback)
         self._connections.append((emitter, callback))
 
     def on_end(self) -> None:
-        """Cancel workers, end children and take back what was changed in the viewer."""
+        """Cancel workers, end children and restore the viewer; for subclasses to override."""
 
     def end(self) -> None:
-        """End once, in the order: `on_end`, connections, deletion."""
+        """Clean up once: call `on_end`, disconnect, delete."""
         if self.ended:
             return
         self.ended = True
@@ -68,19 +69,19 @@ class PluginWidget(QWidget):
             self.deleteLater()
 
     def event(self, event: QEvent) -> bool:
-        """Join the other widgets in a new dock; end when a dock lets go."""
+        """Tabify a new dock; end when the dock is closed."""
         if event.type() == QEvent.Type.ParentChange:
             dock = self.parent()
             if dock is None:
                 self.end()
             elif isinstance(dock, QDockWidget):
-                # Tabs and menus take a single & for the mark of a shortcut.
+                # Tabs and menus interpret a single & as the mark of a shortcut.
                 dock.setWindowTitle(dock.windowTitle().replace("&&", "&").replace("&", "&&"))
-                self._docked.start(0)
+                self._tab_timer.start(0)
         return super().event(event)
 
-    def _join(self) -> None:
-        """Let a dock lie behind a tab with the plugin's others, where they are docked alike."""
+    def _tabify(self) -> None:
+        """Tabify the dock with the plugin's other docks, if neither floats."""
         dock = self.parent()
         if self.ended or not isinstance(dock, QDockWidget) or dock.isFloating():
             return
@@ -90,14 +91,14 @@ class PluginWidget(QWidget):
         former = [x for x in window.findChildren(PluginWidget) if x._serial < self._serial]
         others = [x.parent() for x in sorted(former, key=lambda x: x._serial)]
         docked = [x for x in others if isinstance(x, QDockWidget) and not x.isFloating()]
-        # All join the first, else three that open at once would chase each other.
+        # Always use the first dock: three that open at once would otherwise move each other.
         if docked and docked[0] not in window.tabifiedDockWidgets(dock):
             window.tabifyDockWidget(docked[0], dock)
             dock.raise_()
 
 
 def open_widget(viewer: "Viewer", name: str) -> Any:
-    """The open widget of a name, such as ``Segment``, brought to the front, or a new one."""
+    """Raise the open widget of a name, such as ``Segment``, or create it."""
     dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
     dock.show()
     dock.raise_()

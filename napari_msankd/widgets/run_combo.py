@@ -1,4 +1,4 @@
-"""Combobox of runs: those in the runs folder, newest first, and any that was opened."""
+"""A combobox of runs: those in the runs folder, newest first, and opened ones."""
 
 from pathlib import Path
 
@@ -21,23 +21,23 @@ _NONE = "No runs yet"
 
 
 class RunCombo(QComboBox):
-    """Runs with how each stands, kept up to date while in sight or while one goes on.
+    """Runs with their states, updated while the widget is visible or a run is active.
 
-    The run that is going on is chosen at first, else the newest.
+    The initial choice is the active run, else the newest.
 
     Parameters
     ----------
     root
-        Folder of the runs; need not be there yet.
+        Folder of the runs; may not exist yet.
 
     Attributes
     ----------
     changed
-        Emitted with the directory of the run that was chosen.
+        Emitted with the directory of the chosen run.
     refreshed
-        Emitted when the list was read again.
+        Emitted after each update of the list.
     states
-        How each listed run stood then.
+        State of each listed run at the last update.
     """
 
     changed = Signal(object)
@@ -66,7 +66,7 @@ class RunCombo(QComboBox):
         return self._path
 
     def open(self, path: Path) -> None:
-        """List a run, wherever it lies, and choose it."""
+        """List a run, in any folder, and choose it."""
         path = path.absolute()
         self._index.add(path)
         if path not in self.states:
@@ -75,35 +75,35 @@ class RunCombo(QComboBox):
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the list again, in a worker; one that reads already goes on."""
+        """Update the list in a worker, unless an update is in progress."""
         if "read" in self.workers:
             return
         self.workers.start("read", self._index.read(), self._on_read)
 
     def end(self) -> None:
-        """Refresh no more."""
+        """Stop the updates."""
         self._timer.stop()
         self.workers.cancel_all()
 
     def _on_timer(self) -> None:
-        going = any(state.state == "running" for state in self.states.values())
-        if self.isVisible() or going:
+        active = any(state.state == "running" for state in self.states.values())
+        if self.isVisible() or active:
             self.refresh()
 
     def _on_failed(self, failure: Failure) -> None:
         self.setToolTip(literal(f"⚠ {failure.sentence}"))
 
     def _on_read(self, states: list[RunState]) -> None:
-        # Entries do not change while a person chooses one.
+        # Do not change the entries while the popup is open.
         if not self.view().isVisible():
-            known = {state.path for state in states}
-            begun = [state for state in self.states.values() if state.path not in known]
-            self._show([*(state for state in begun if state.path == self._path), *states])
+            paths = {state.path for state in states}
+            unread = [state for state in self.states.values() if state.path not in paths]
+            self._show([*(state for state in unread if state.path == self._path), *states])
             self._choose(self._path or _first(states))
         self.refreshed.emit()
 
     def _show(self, states: list[RunState]) -> None:
-        """Write the entries, where they differ from those in sight."""
+        """Fill the list, if the entries have changed."""
         self.states = {state.path: state for state in states}
         entries = [(run_text(state), str(state.path)) for state in states] or [(_NONE, None)]
         entries.append((_OPEN, None))
@@ -136,7 +136,7 @@ class RunCombo(QComboBox):
 
 
 def run_text(state: RunState) -> str:
-    """A run in a line: ``"retina · running, Distillation 48 %"``."""
+    """One line about a run: ``"retina · running, Distillation 48 %"``."""
     name = RunDirectory(state.path).title
     stage = STAGES[state.stage].title if state.stage in STAGES else state.stage
     share = f" {100 * state.step // state.steps} %" if state.steps else ""
@@ -151,6 +151,6 @@ def run_text(state: RunState) -> str:
 
 
 def _first(states: list[RunState]) -> Path | None:
-    """A run that is going on, else the newest."""
+    """An active run, else the newest."""
     running = (state.path for state in states if state.state == "running")
     return next(running, states[0].path if states else None)

@@ -1,4 +1,4 @@
-"""The state of all runs of a folder, read repeatedly at little cost."""
+"""The states of all runs in a folder, cheap to read repeatedly."""
 
 import os
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ from src_training.runs.history import RunHistory
 from src_training.runs.state import RunState, read_state
 
 _TAIL = 2**15
-"""Bytes, some 150 events: enough to know how a run ended, little enough not to be noticed."""
+"""Bytes at the end of an event log to read, about 150 events."""
 
 
 class RunIndex:
-    """The runs directly below a folder, newest first, and others that were added.
+    """The runs in a folder and others that were added, newest first.
 
-    Of a run that ended, and of one that goes on, only the last events are
-    read; what ended is not read again until it is resumed.
+    Where possible, only the last events of a run are read. A run that ended is not read
+    again until it is resumed.
 
     Parameters
     ----------
     root
-        The folder; need not be there yet.
+        The folder; may not exist yet.
     """
 
     def __init__(self, root: Path) -> None:
@@ -31,12 +31,12 @@ class RunIndex:
         self._runs: dict[Path, _IndexedRun] = {}
 
     def add(self, path: Path) -> None:
-        """List a run that lies elsewhere."""
+        """List a run of another folder."""
         if path not in self._added and path.parent != self.root:
             self._added.append(path)
 
     def read(self) -> Iterator[list[RunState]]:
-        """Yield the state of every run by its last events; for a worker, one at a time."""
+        """Yield the states of all runs; for a worker, one at a time."""
         listed = [*self.root.glob("*/recipe.yaml"), *(path / "recipe.yaml" for path in self._added)]
         written = {recipe.parent: _written(recipe)[0] for recipe in listed if recipe.exists()}
         newest = sorted(written, key=lambda path: -written[path])
@@ -44,7 +44,7 @@ class RunIndex:
 
 
 class _IndexedRun:
-    """A run, its last state, and how far its events were read then."""
+    """A run, its last state, and time and size of its event log at that time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,7 +52,7 @@ class _IndexedRun:
         self._state: RunState | None = None
 
     def read(self) -> RunState:
-        """Its state now."""
+        """The current state."""
         stamp = _written(RunDirectory(self._path).events)
         former, has_grown = self._state, stamp != self._stamp
         if former is not None and not has_grown and former.state != "running":
@@ -67,13 +67,15 @@ class _IndexedRun:
         return self._state
 
     def _from_tail(self, tail: RunHistory) -> RunState:
-        """From its last events; the number of steps may lie further back."""
+        """The state by the last events, which may lack the number of steps."""
         stage, step, steps = tail.position
         former = self._state
-        known = former.steps if former is not None and former.stage == stage else 0
+        former_steps = former.steps if former is not None and former.stage == stage else 0
         state = "running" if tail.state == "waiting" else tail.state
         name = self._path.name
-        return RunState(self._path, name, state, stage, step, steps or known, tail.stop_reason)
+        return RunState(
+            self._path, name, state, stage, step, steps or former_steps, tail.stop_reason
+        )
 
 
 def _read_tail(events: Path) -> RunHistory:
@@ -83,7 +85,7 @@ def _read_tail(events: Path) -> RunHistory:
         with events.open("rb") as file:
             file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
             lines = file.read().split(b"\n")
-    except OSError:  # none yet, or none that can be read: `read_state` says it
+    except OSError:  # missing or unreadable; `read_state` reports it
         return tail
     for line in lines:
         if (event := read_event(line)) is not None:
@@ -92,9 +94,9 @@ def _read_tail(events: Path) -> RunHistory:
 
 
 def _written(file: Path) -> tuple[float, int]:
-    """When a file was written, and its size; zeros where there is none."""
+    """Modification time and size of a file; zeros if it does not exist."""
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return 0.0, 0
-    return found.st_mtime, found.st_size
+    return status.st_mtime, status.st_size

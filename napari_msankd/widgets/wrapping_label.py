@@ -1,4 +1,4 @@
-"""A label as tall as its text."""
+"""A word-wrapping label that fits its height to its text."""
 
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QResizeEvent
@@ -6,7 +6,7 @@ from qtpy.QtWidgets import QLabel
 
 
 class WrappingLabel(QLabel):
-    """Text as tall as its lines need; a plain wrapping label in a dock is cut off."""
+    """Plain text with word wrap; QLabel's own wrapped text is clipped in a dock."""
 
     def __init__(self, text: str = "") -> None:
         super().__init__()
@@ -15,20 +15,20 @@ class WrappingLabel(QLabel):
         self.setText(text)
 
     def setText(self, text: str) -> None:
-        """Show `text`; nothing takes no room."""
+        """Show a text; an empty label is hidden."""
         if text == self.text():
-            # A label said anew is laid out anew, and the whole window with it.
+            # QLabel triggers a new layout of the whole window even if the text is the same.
             return
         super().setText(text)
         self._show()
         self._fit()
 
     def clear(self) -> None:
-        """Show nothing; a label's own keeps the room that its text took."""
+        """Clear and hide the label; QLabel's own method keeps the height."""
         self.setText("")
 
     def event(self, event: QEvent) -> bool:
-        """Show or hide once there is a parent; a label without one would open as a window."""
+        """Show or hide it once it has a parent; without one it would open as a window."""
         if event.type() == QEvent.Type.ParentChange:
             self._show()
         return super().event(event)
@@ -43,6 +43,6 @@ class WrappingLabel(QLabel):
             self.setVisible(bool(self.text()))
 
     def _fit(self) -> None:
-        # Else the height it had counts as one it needs.
+        # Reset the minimum first, which otherwise counts in `heightForWidth`.
         self.setMinimumHeight(0)
         self.setMinimumHeight(max(0, self.heightForWidth(self.width())))

@@ -1,1 +1,1 @@
-"""Semantic vectors, projected to a plane."""
+"""The Vectors page: semantic vectors, projected to a plane."""

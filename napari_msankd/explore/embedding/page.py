@@ -1,4 +1,4 @@
-"""The Vectors page: semantic vectors of every model, in one projection side by side."""
+"""The Vectors page: scatter plots of the semantic vectors of all models, in one projection."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -29,6 +29,7 @@ from napari_msankd.widgets.export_button import (
     save_picture,
     save_rows,
 )
+from napari_msankd.widgets.layout import buddy_label
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import Failure, WorkerGroup
 
@@ -45,19 +46,19 @@ _NO_UMAP = "UMAP is not installed: pip install 'napari-msankd[umap]'"
 
 
 class EmbeddingPage(QWidget):
-    """A scatter for each model; what is selected in one is ringed in all.
+    """A scatter plot for each model; the selection is marked in all of them.
 
     Parameters
     ----------
     viewer
-        Whose theme is followed.
+        The viewer whose theme sets the colors.
     state
-        What was extracted and is selected.
+        State of the Explore widget.
 
     Attributes
     ----------
     scatters
-        The picture of each model.
+        Model -> its plot.
     """
 
     def __init__(self, viewer: "ViewerModel", state: ExploreState) -> None:
@@ -72,7 +73,7 @@ class EmbeddingPage(QWidget):
         self._connect()
 
     def project(self) -> None:
-        """Project anew; an earlier projection under way is cancelled."""
+        """Compute the projection; cancels one that is being computed."""
         if self._state.extraction is None:
             return
         values = {name: table.values for name, table in self._state.extraction.tables.items()}
@@ -83,12 +84,12 @@ class EmbeddingPage(QWidget):
         self._enable()
 
     def stop(self) -> None:
-        """Cancel the projection; what was drawn stays."""
-        self._go_back()
+        """Cancel the projection; the plots keep the former one."""
+        self._restore_method()
         self.status.setText("Stopped.")
 
     def end(self) -> None:
-        """Cancel workers, and listen no more."""
+        """Cancel workers and disconnect from the viewer."""
         self.workers.cancel_all()
         self._viewer.events.theme.disconnect(self._on_theme)
 
@@ -114,14 +115,12 @@ class EmbeddingPage(QWidget):
         self.status.setToolTip("Projection and selection")
         first, second = QHBoxLayout(), QHBoxLayout()
         for text, box in (("P&rojection", self.method), ("&Color by", self.column)):
-            label = QLabel(text)
-            label.setBuddy(box)
-            first.addWidget(label)
+            first.addWidget(buddy_label(text, box))
             first.addWidget(box, 1)
         for part in (self.lasso, self.stop_button, self.list_button, self.save_button):
             second.addWidget(part)
         second.insertStretch(1, 1)
-        # Without a picture it keeps its room: the text stays at the foot.
+        # Takes the free space even without plots, so that the text stays at the bottom.
         pictures = QWidget()
         self._grid = QGridLayout(pictures)
         self._grid.setContentsMargins(0, 0, 0, 0)
@@ -149,7 +148,7 @@ class EmbeddingPage(QWidget):
         self._viewer.events.theme.connect(self._on_theme)
 
     def _on_extraction(self, extraction: "Extraction | None") -> None:
-        # Points of an earlier extraction are of no sample of this.
+        # Remove the plots, whose points belong to the former extraction.
         self._make_scatters([])
         self._projection = None
         tables = {} if extraction is None else extraction.tables
@@ -168,11 +167,11 @@ class EmbeddingPage(QWidget):
         self._mark()
 
     def _on_failed(self, failure: Failure) -> None:
-        self._go_back()
+        self._restore_method()
         self._show_failure(failure)
 
-    def _go_back(self) -> None:
-        """What was drawn stays, and the combobox names how it was drawn."""
+    def _restore_method(self) -> None:
+        """Set the combobox to the method of the displayed projection."""
         self.workers.cancel("project")
         with signals_blocked(self.method):
             self.method.setCurrentIndex(self._drawn_method)
@@ -194,7 +193,7 @@ class EmbeddingPage(QWidget):
             scatter.box.lasso = self.lasso.isChecked()
             scatter.clicked.connect(lambda row, name=name: self._on_clicked(name, row))
             scatter.lassoed.connect(lambda rows, name=name: self._on_lassoed(name, rows))
-            # Pictures compare best along a row; narrow docks have two of them.
+            # At most two columns fit in a narrow dock.
             columns = 1 if len(names) == 1 else 2
             self._grid.addWidget(scatter, place // columns, place % columns)
             self.scatters[name] = scatter
@@ -208,7 +207,7 @@ class EmbeddingPage(QWidget):
     def _mark(self, _selection: object = None) -> None:
         selected = self._state.selection.samples
         for name, scatter in self.scatters.items():
-            rows = [row for row, each in enumerate(self._samples[name]) if each in selected]
+            rows = [row for row, sample in enumerate(self._samples[name]) if sample in selected]
             scatter.ring(rows)
         if self._projection is not None and "project" not in self.workers:
             lines = (_projection_text(self._projection), _selection_text(self._state.selection))
@@ -281,7 +280,7 @@ def _write(tables: "dict[str, EmbeddingTable]", file: Path) -> Iterator[str]:
 
 
 def _file_of(file: Path, name: str, count: int) -> Path:
-    """The file of one model; its name is in it where there are several."""
+    """File name for one model; includes its name if there are several."""
     return file.with_stem(f"{file.stem}-{name.replace(' ', '-')}") if count > 1 else file
 
 

@@ -1,4 +1,4 @@
-"""Colors of the points of a scatter, and their legend."""
+"""Colors of the points of a scatter plot, and their legend."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,11 +28,11 @@ class PointColors:
     Attributes
     ----------
     palette
-        Colors, each ``#rrggbb``.
+        Colors, ``#rrggbb``.
     index
-        (N,) of each row's color in `palette`.
+        Index (N,) of each row's color in `palette`.
     legend
-        Rich text, a line: what each color means.
+        Meaning of the colors, rich text in one line.
     """
 
     palette: tuple[str, ...]
@@ -62,18 +62,18 @@ def _by_column(table: "EmbeddingTable", by: str) -> PointColors:
 
 
 def _named(names: Sequence[str]) -> PointColors:
-    known = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    index = np.array([known[name] % len(LINES) for name in names], np.intp)
-    if len(known) > _MOST_NAMED:
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    index = np.array([numbers[name] % len(LINES) for name in names], np.intp)
+    if len(numbers) > _MOST_NAMED:
         return PointColors(
-            LINES, index, f"{len(known)} images, colors repeat; hover over a point for its name"
+            LINES, index, f"{len(numbers)} images, colors repeat; hover over a point for its name"
         )
-    swatches = (_swatch(LINES[place % len(LINES)], name) for name, place in known.items())
+    swatches = (_swatch(LINES[number % len(LINES)], name) for name, number in numbers.items())
     return PointColors(LINES, index, " &nbsp; ".join(swatches))
 
 
 def _graded(values: NDArray[np.float64], form: str) -> PointColors:
-    """From the lowest to the highest value; what has none is grey."""
+    """A color ramp from the lowest to the highest value; NaN is grey."""
     known = np.isfinite(values)
     index = np.full(len(values), len(_RAMP), np.intp)
     if not known.any():

@@ -1,4 +1,4 @@
-"""A scatter of semantic vectors: hover, click, draw a lasso."""
+"""A scatter plot of semantic vectors with hover, click and lasso."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,14 +20,14 @@ _MIN_CORNERS = 3
 
 
 class LassoBox(pyqtgraph.ViewBox):
-    """A pyqtgraph view; with `lasso` on, the left button draws.
+    """A pyqtgraph view box with a lasso.
 
     Attributes
     ----------
     lasso
-        Whether a drag draws.
+        Whether dragging with the left button draws a lasso.
     drawn
-        Emitted with the corners (M, 2) of a closed lasso, in the plot's units.
+        Emitted with the corners (M, 2) of a finished lasso, in the plot's units.
     """
 
     drawn = Signal(object)
@@ -41,7 +41,7 @@ class LassoBox(pyqtgraph.ViewBox):
         self.addItem(self.line, ignoreBounds=True)
 
     def mouseDragEvent(self, event: Any, axis: Any = None) -> None:
-        """Draw, or move the plot."""
+        """Draw the lasso, or move the plot."""
         if not self.lasso or event.button() != Qt.MouseButton.LeftButton:
             super().mouseDragEvent(event, axis)
             return
@@ -59,23 +59,23 @@ class LassoBox(pyqtgraph.ViewBox):
 
 
 class Scatter(pyqtgraph.PlotWidget):
-    """Points (N, 2) with a title; drag moves, the wheel zooms, a double click shows all.
+    """Points with a title; drag moves, the wheel zooms, a double click resets the view.
 
     Parameters
     ----------
     title
-        Above the points.
+        Title above the points.
     colors
-        Of the theme.
+        Colors of the theme.
 
     Attributes
     ----------
     clicked
-        Emitted with the index of the point that was clicked.
+        Emitted with the index of a clicked point.
     lassoed
         Emitted with the indices of the points in a lasso.
     points
-        (N, 2) as drawn.
+        Points (N, 2).
     """
 
     clicked = Signal(int)
@@ -106,9 +106,9 @@ class Scatter(pyqtgraph.PlotWidget):
     def draw(
         self, points: NDArray[np.float64], labels: Sequence[str], kinds: Sequence[str]
     ) -> None:
-        """Show points (N, 2) and show all of them; masks are diamonds."""
+        """Draw points (N, 2) and fit the view to them; masks are diamonds."""
         self.points, self._labels = points, labels
-        # In the order of the table, the last domain would lie over all others.
+        # In random order, so that the last domain does not cover all others.
         self._order = np.random.default_rng(0).permutation(len(points))
         symbols = ["d" if kinds[row] == "mask" else "o" for row in self._order]
         self.dots.setData(pos=points[self._order], symbol=symbols)
@@ -126,39 +126,38 @@ class Scatter(pyqtgraph.PlotWidget):
         self.rings.setVisible(len(chosen) > 0)
 
     def recolor(self, colors: ThemeColors) -> None:
-        """Take the colors of another theme."""
+        """Apply the colors of another theme."""
         self.setBackground(colors.background)
         self.getPlotItem().setTitle(literal(self.title), color=colors.text, size="9pt")
         pen = pyqtgraph.mkPen(colors.text, width=1.5)
         self.rings.setPen(pen)
         self.box.line.setPen(pen)
 
-    def nearest(self, at: QPointF) -> int | None:
-        """Index of the point nearest to a place of the scene, if there is one under it."""
+    def nearest(self, position: QPointF) -> int | None:
+        """Index of the nearest point to a scene position, or None if none is near."""
         if not len(self.points):
             return None
-        place = self.box.mapSceneToView(at)
-        wide, high = self.box.viewPixelSize()
-        off = (self.points - (place.x(), place.y())) / (wide, high)
-        squared = (off**2).sum(1)
-        found = int(squared.argmin())
-        return found if squared[found] <= _NEAR**2 else None
+        center = self.box.mapSceneToView(position)
+        offsets = (self.points - (center.x(), center.y())) / self.box.viewPixelSize()
+        squared = (offsets**2).sum(1)
+        row = int(squared.argmin())
+        return row if squared[row] <= _NEAR**2 else None
 
-    def _on_moved(self, at: QPointF) -> None:
-        found = self.nearest(at)
-        if found is None:
+    def _on_moved(self, position: QPointF) -> None:
+        row = self.nearest(position)
+        if row is None:
             QToolTip.hideText()
         else:
-            QToolTip.showText(QCursor.pos(), literal(self._labels[found]), self)
+            QToolTip.showText(QCursor.pos(), literal(self._labels[row]), self)
 
     def _on_clicked(self, event: Any) -> None:
         if event.button() != Qt.MouseButton.LeftButton:
             return
-        found = self.nearest(event.scenePos())
-        if event.double() and found is None:
+        row = self.nearest(event.scenePos())
+        if event.double() and row is None:
             self.box.autoRange(padding=0.06)
-        elif found is not None:
-            self.clicked.emit(found)
+        elif row is not None:
+            self.clicked.emit(row)
 
     def _on_lasso(self, outline: NDArray[np.float64]) -> None:
         self.lassoed.emit(points_in_polygon(self.points, outline).tolist())
@@ -173,7 +172,7 @@ def _brush(color: str) -> Any:
 def points_in_polygon(
     points: NDArray[np.float64], outline: NDArray[np.float64]
 ) -> NDArray[np.intp]:
-    """Indices of the points (N, 2) that lie in a polygon (M, 2)."""
+    """Indices of the points (N, 2) inside a polygon (M, 2)."""
     x, y = points[:, :1], points[:, 1:]
     x0, y0 = outline.T
     x1, y1 = np.roll(outline, -1, axis=0).T

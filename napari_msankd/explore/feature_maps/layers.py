@@ -1,4 +1,4 @@
-"""Feature maps of networks, as layers exactly over their image."""
+"""Feature maps of networks as layers over their image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,22 +24,22 @@ _LETTERS = 8
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """A map, and where it lies over the image.
+    """A map, and its position over the image.
 
     Attributes
     ----------
     name
-        For its caption, and the beginning of the layer's name.
+        Caption, and start of the layer's name.
     pixels
-        (h, w), or (C, h, w): a slider goes through the channels.
+        (h, w), or (C, h, w) with a slider over the channels.
     scale, translate
-        From its pixels to those of the image.
+        Transform from its pixels to those of the image.
     colormap
-        Of napari.
+        Colormap of napari.
     limits
-        Lowest and highest value in sight; None: those it has.
+        Contrast limits; by default the range of values.
     text
-        A sentence about it; may be empty.
+        A sentence about the map; may be empty.
     """
 
     name: str
@@ -54,12 +54,12 @@ class FeatureMap:
 def features(
     model: "SegmentationModel", name: str, image: NDArray[Any], tap: str, channels: bool
 ) -> Iterator[list[FeatureMap]]:
-    """Activation energy at a tap, and perhaps its channels. For a worker.
+    """Yield the activation energy at a tap, and optionally its channels; for a worker.
 
     Raises
     ------
     InputError
-        As `feature_maps`.
+        As in `feature_maps`.
     """
     preload()
     with gc_paused():
@@ -80,21 +80,21 @@ def features(
 def reconstructions(
     run: "Path", image: NDArray[Any], angle: float | None
 ) -> Iterator[list[FeatureMap]]:
-    """Bottlenecks as the headers of teacher and student reconstruct them. For a worker.
+    """Yield the bottlenecks reconstructed by the headers of teacher and student; for a worker.
 
     Parameters
     ----------
     run
-        Whose networks.
+        Run with the networks.
     image
-        (H, W) or (H, W, C).
+        Image (H, W) or (H, W, C).
     angle
-        Degrees that its camera spans; None where that is not known.
+        Angle of its camera, degrees; None if unknown.
 
     Raises
     ------
     InputError
-        As `load_pair`, `Preprocessing.for_camera` and `reconstruct_bottleneck`.
+        As in `load_pair`, `Preprocessing.for_camera` and `reconstruct_bottleneck`.
     """
     preload()
     with gc_paused():
@@ -103,13 +103,13 @@ def reconstructions(
 
     networks, pictures = load_pair(run).for_camera(angle), []
     for role in ("teacher", "student"):
-        found = reconstruct_bottleneck(networks, role, image)
-        maps = found.reconstructed
+        result = reconstruct_bottleneck(networks, role, image)
+        maps = result.reconstructed
         place = {"scale": maps.scale, "translate": maps.translate}
-        text = f"The {role}'s header loses {found.relative_error:.0%} of its bottleneck's energy."
+        text = f"The {role}'s header loses {result.relative_error:.0%} of its bottleneck's energy."
         pictures += [
             FeatureMap(f"{role} reconstruction", maps.energy, colormap=_ENERGY, **place),
-            FeatureMap(f"{role} error", found.error, colormap=_ERROR, text=text, **place),
+            FeatureMap(f"{role} error", result.error, colormap=_ERROR, text=text, **place),
         ]
     yield pictures
 
@@ -117,47 +117,46 @@ def reconstructions(
 def cross_predictions(
     run: "Path", image: NDArray[Any], angle: float | None
 ) -> Iterator[list[FeatureMap]]:
-    """Predictions p_T, p_S, p1 and p2 of DICD; otherwise as `reconstructions`."""
+    """Yield the predictions p_T, p_S, p1 and p2 of DICD; otherwise as `reconstructions`."""
     preload()
     with gc_paused():
         from src_training.explore import feature_maps
         from src_training.runs.load import load_pair
 
-    found = feature_maps.cross_predictions(load_pair(run).for_camera(angle), image)
+    predictions = feature_maps.cross_predictions(load_pair(run).for_camera(angle), image)
     maps = {
-        "p_T: teacher": found.teacher,
-        "p_S: student": found.student,
-        "p1: teacher decodes student": found.p1,
-        "p2: student decodes teacher": found.p2,
+        "p_T: teacher": predictions.teacher,
+        "p_S: student": predictions.student,
+        "p1: teacher decodes student": predictions.p1,
+        "p2: student decodes teacher": predictions.p2,
     }
     yield [
-        FeatureMap(name, foreground, colormap=_PROBABILITY, limits=(0.0, 1.0))
-        for name, each in maps.items()
-        # The background is what is left; several classes have a slider.
-        for foreground in [each[1] if len(each) == 2 else each[1:]]
+        # Without the background; several foreground classes have a slider.
+        FeatureMap(name, p[1] if len(p) == 2 else p[1:], colormap=_PROBABILITY, limits=(0.0, 1.0))
+        for name, p in maps.items()
     ]
 
 
 def add_maps(own: WidgetLayers, image: "Image", maps: list[FeatureMap]) -> None:
-    """Add maps over their image; an earlier one of the same name is replaced."""
-    for each in maps:
-        limits = {} if each.limits is None else {"contrast_limits": each.limits}
+    """Add maps over their image, and replace former ones of the same names."""
+    for m in maps:
+        limits = {} if m.limits is None else {"contrast_limits": m.limits}
         own.add(
-            ("map", image.unique_id, each.name),
-            each.pixels,
+            ("map", image.unique_id, m.name),
+            m.pixels,
             "image",
-            # What it is comes first: a list of layers leaves out the middle of a long name.
-            name=f"{each.name} · {image.name}",
-            colormap=each.colormap,
+            # The name of the map comes first, because the layer list elides long names.
+            name=f"{m.name} · {image.name}",
+            colormap=m.colormap,
             rgb=False,
-            metadata=provenance("feature map", map=each.name, image=image.name),
+            metadata=provenance("feature map", map=m.name, image=image.name),
             **limits,
-            **placement_over(image, each.scale, each.translate, leading=each.pixels.ndim - 2),
+            **placement_over(image, m.scale, m.translate, leading=m.pixels.ndim - 2),
         )
 
 
 def style_maps(own: WidgetLayers, side_by_side: bool) -> None:
-    """Side by side, maps have captions and their true colours; else the image shows through."""
+    """Style maps: opaque with captions side by side, else translucent over the image."""
     for layer in own.added("map"):
         layer.opacity = 1.0 if side_by_side else 0.8
         layer.name_overlay.font_size = _LETTERS
@@ -165,6 +164,6 @@ def style_maps(own: WidgetLayers, side_by_side: bool) -> None:
 
 
 def grid_text(maps: list[FeatureMap]) -> str:
-    """What a grid of an image and its maps shows, in a sentence."""
-    names = ", ".join(f"“{each.name}”" for each in maps)
+    """Message about the order of an image and its maps in grid mode."""
+    names = ", ".join(f"“{m.name}”" for m in maps)
     return f"Side by side, row by row: the image, {names}."

@@ -1,4 +1,4 @@
-"""The Maps page: features, reconstructed bottlenecks and cross predictions over an image."""
+"""The Maps page: feature maps, reconstructed bottlenecks and cross predictions over an image."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFormLayout,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -29,7 +28,7 @@ from napari_msankd.explore.state import ExploreState
 from napari_msankd.layers import WidgetLayers, shown_index
 from napari_msankd.planes import Index, Planes, planes_of
 from napari_msankd.widgets.layer_combo import LayerCombo
-from napari_msankd.widgets.layout import group_box
+from napari_msankd.widgets.layout import group_box, push_button
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import Failure, WorkerGroup, as_failure
 from src_training.errors import InputError
@@ -50,11 +49,11 @@ class FeatureMapPage(QWidget):
     Parameters
     ----------
     viewer
-        Whose layers.
+        The viewer.
     state
-        Whose models and run.
+        State of the Explore widget.
     own
-        The layers of the Explore widget.
+        Layers of the Explore widget.
     """
 
     def __init__(self, viewer: "ViewerModel", state: ExploreState, own: WidgetLayers) -> None:
@@ -72,14 +71,14 @@ class FeatureMapPage(QWidget):
         state.events.extraction.connect(self._on_extraction)
 
     def show_features(self) -> None:
-        """Add the energy at the tap, and its channels; what the button does."""
+        """Add the activation energy at the tap, and optionally its channels, as Show does."""
         name, extraction = self.model.currentText(), self._extraction
         model = extraction.models[name].for_camera(camera_angle(extraction, self.image.layer))
         tap, channels = self.tap.currentText(), self.channels.isChecked()
         self._start(model, lambda pixels: features(model, name, pixels, tap, channels))
 
     def end(self) -> None:
-        """Cancel workers, and listen no more."""
+        """Cancel workers and disconnect from the viewer."""
         self.workers.cancel_all()
         self._viewer.canvas.grid.events.enabled.disconnect(self._on_grid)
 
@@ -101,12 +100,14 @@ class FeatureMapPage(QWidget):
         self.tap.setToolTip("Layer of the network, from its first block to its last")
         self.channels = QCheckBox("With all c&hannels")
         self.channels.setToolTip("Also add a stack with a slider over the channels")
-        self.show_button = _button("S&how", "Add the activation energy as a layer over the image")
-        self.reconstruction_button = _button(
+        self.show_button = push_button(
+            "S&how", "Add the activation energy as a layer over the image"
+        )
+        self.reconstruction_button = push_button(
             "Re&construction",
             "The bottleneck as each header (TAN, SAN) reconstructs it, and its error",
         )
-        self.cross_button = _button(
+        self.cross_button = push_button(
             "C&ross predictions",
             "p_T and p_S, and p1 and p2: each network decoding the other's semantic vector",
         )
@@ -137,7 +138,7 @@ class FeatureMapPage(QWidget):
         self._enable()
 
     def _on_extraction(self, extraction: "Extraction | None") -> None:
-        """Offer the models that vectors were made with."""
+        """List the models of the extraction."""
         if extraction is None:
             return
         with signals_blocked(self.model):
@@ -162,7 +163,7 @@ class FeatureMapPage(QWidget):
             self._viewer.canvas.grid.enabled = False
 
     def _on_grid(self, _event: object = None) -> None:
-        """Follow napari's own button, too."""
+        """Follow the grid mode, also when napari's own button changes it."""
         self.grid_box.setChecked(self._viewer.canvas.grid.enabled)
         style_maps(self._own, self._viewer.canvas.grid.enabled)
 
@@ -172,7 +173,7 @@ class FeatureMapPage(QWidget):
         run, extraction = self._run, self._extraction
         assert run is not None
         angle = camera_angle(extraction, self.image.layer)
-        # Those of the run come first, and prepare images alike.
+        # The models of the run come first, and share their preprocessing.
         model = next(iter(extraction.models.values()))
         self._start(model, lambda pixels: steps(run, pixels, angle), grid=True)
 
@@ -199,13 +200,12 @@ class FeatureMapPage(QWidget):
 
     def _show_maps(self, layer: Any, maps: list[FeatureMap], grid: bool) -> None:
         order = [grid_text(maps)] if grid else []
-        self._finish("\n".join([*order, *(each.text for each in maps if each.text)]))
+        self._finish("\n".join([*order, *(m.text for m in maps if m.text)]))
         if layer not in self._viewer.layers:
             return
         add_maps(self._own, layer, maps)
         if grid:
-            names = {each.name for each in maps}
-            added = [self._own.get(("map", layer.unique_id, name)) for name in names]
+            added = [self._own.get(("map", layer.unique_id, m.name)) for m in maps]
             self._own.show_only([layer, *added])
             self._own.set_grid(True)
             self._viewer.fit_to_view()
@@ -234,11 +234,5 @@ def _read_and(
     index: Index,
     neighbours: int,
 ) -> Iterator[list[FeatureMap]]:
-    """A lazy layer is read here, where the window does not wait for it."""
+    """Read a plane, maybe from a lazy layer, and compute its maps; for a worker."""
     yield from steps(planes.read(index, neighbours))
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button

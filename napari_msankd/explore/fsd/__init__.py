@@ -1,1 +1,1 @@
-"""Fréchet Semantic Distances between domains."""
+"""The FSD page: Fréchet Semantic Distances between domains."""

@@ -1,4 +1,4 @@
-"""The FSD page: distances between domains, during training, and images that contribute."""
+"""The FSD page: distances between domains, their trend during training, and influential images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QLayout,
     QTabWidget,
     QVBoxLayout,
@@ -40,6 +39,7 @@ from napari_msankd.widgets.export_button import (
     save_rows,
     save_table,
 )
+from napari_msankd.widgets.layout import buddy_label
 from napari_msankd.widgets.line_plot import LinePlot
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import Failure, WorkerGroup
@@ -65,14 +65,14 @@ _MATRIX, _IMAGES, _TRAINING, _DICE = range(4)
 
 
 class FsdPage(QWidget):
-    """Distances between all domains, by one model at a time.
+    """FSD between all domains, for one model at a time.
 
     Parameters
     ----------
     viewer
-        Whose theme is followed.
+        The viewer whose theme sets the colors.
     state
-        What was extracted and is selected.
+        State of the Explore widget.
     """
 
     def __init__(self, viewer: "ViewerModel", state: ExploreState) -> None:
@@ -87,7 +87,7 @@ class FsdPage(QWidget):
         self._connect()
 
     def end(self) -> None:
-        """Cancel workers, and listen no more."""
+        """Cancel workers and disconnect from the viewer."""
         self.workers.cancel_all()
         self._viewer.events.theme.disconnect(self._on_theme)
 
@@ -109,10 +109,10 @@ class FsdPage(QWidget):
         self.images_text, self.trend_text, self.correlation = (WrappingLabel() for _ in range(3))
         self.status.setToolTip("Warnings")
         top = QHBoxLayout()
-        top.addWidget(_label("&Model", self.model))
+        top.addWidget(buddy_label("&Model", self.model))
         top.addWidget(self.model, 1)
         top.addWidget(self.save_button)
-        # One below the other: side by side, names of domains are cut in a narrow dock.
+        # In rows, because names of domains do not fit side by side in a narrow dock.
         pair = QFormLayout()
         pair.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         pair.addRow("&From", self.source)
@@ -143,7 +143,7 @@ class FsdPage(QWidget):
         self._viewer.events.theme.connect(self._on_theme)
 
     def _on_extraction(self, extraction: "Extraction | None") -> None:
-        """Measure the distances of what was extracted, and read the run's."""
+        """Compute the distances of an extraction, and read those of its run."""
         self.workers.cancel_all()
         if extraction is None:
             return
@@ -227,10 +227,10 @@ class FsdPage(QWidget):
         self._enable()
 
     def _on_cell(self, row: int, column: int) -> None:
-        """Show which images of the column's domain lie far from the row's."""
+        """Rank the images of the column's domain by influence on the distance to the row's."""
         matrix = self._matrices.get(self.model.currentText())
         if matrix is None:
-            # The matrix shown is another model's, until this one's was measured.
+            # The displayed matrix is of the former model; this one's is being computed.
             return
         if "masks" in (matrix.names[row], matrix.names[column]):
             self.done.setText(_MASKS)
@@ -243,7 +243,7 @@ class FsdPage(QWidget):
         self._state.open_image(self.model.currentText(), self.target.currentText(), case)
 
     def _enable(self) -> None:
-        """What is shown can be saved; where there is nothing, the page says why."""
+        """Enable saving if the current page shows anything."""
         measured = self.model.currentText() in self._matrices
         trend = self._history is not None and bool(self._history.fsd)
         ready = (measured, bool(self._influences), trend, measured)
@@ -284,12 +284,6 @@ class FsdPage(QWidget):
         colors = theme_colors(self._viewer)
         self.matrix.recolor(colors)
         self.trend.recolour(colors)
-
-
-def _label(text: str, box: QComboBox) -> QLabel:
-    label = QLabel(text)
-    label.setBuddy(box)
-    return label
 
 
 def _page(*parts: Any) -> QWidget:

@@ -1,4 +1,4 @@
-"""Numbers of the FSD page as rows of CSV: a head first, unrounded, with model or run."""
+"""Numbers of the FSD page as rows of CSV with a header, unrounded."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ Rows = list[list[Any]]
 
 
 def distance_rows(model: str, matrix: "DistanceMatrix") -> Rows:
-    """A line for each pair of domains."""
+    """A row for each pair of domains."""
     rows: Rows = [["model", "a", "b", "fsd", "low", "high", "n_a", "n_b", "covariance"]]
     for row, name in enumerate(matrix.names):
         for column, other in enumerate(matrix.names):
@@ -25,13 +25,13 @@ def distance_rows(model: str, matrix: "DistanceMatrix") -> Rows:
 
 
 def influence_rows(model: str, source: str, target: str, influences: "Iterable[Influence]") -> Rows:
-    """A line for each image of the target."""
+    """A row for each image of the target."""
     rows: Rows = [["model", "from", "to", "image", "value", "share"]]
     return rows + [[model, source, target, c.case, c.value, c.share] for c in influences]
 
 
 def history_rows(run: Path, history: "RunHistory") -> Rows:
-    """A line for each domain and measured step of a run."""
+    """A row for each domain and measured step of a run."""
     rows: Rows = [["run", "domain", "step", "fsd"]]
     for name, series in history.fsd.items():
         pairs = zip(series.steps, series.values, strict=True)

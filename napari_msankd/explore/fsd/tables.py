@@ -1,6 +1,7 @@
-"""The two tables of the FSD page: images by their influence, and domains by Dice."""
+"""Tables of the FSD page: influence of images, and Dice of domains."""
 
 from collections.abc import Iterable, Sequence
+from math import isnan
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -19,14 +20,14 @@ _FEW_DOMAINS = 10
 
 
 class NumberTable(QTableWidget):
-    """A read-only table: a name first, numbers after it.
+    """A read-only table with a column of names and columns of numbers.
 
     Parameters
     ----------
     columns
-        Head of each column.
+        Headers of the columns.
     tip
-        Its tooltip.
+        Tooltip of the table.
     """
 
     def __init__(self, columns: Sequence[str], tip: str) -> None:
@@ -46,10 +47,10 @@ class NumberTable(QTableWidget):
         return [self.item(row, 0).text() for row in range(self.rowCount())]
 
     def fill(self, rows: Iterable[Sequence[str]]) -> None:
-        """Show these rows, each as its cells."""
-        listed = list(rows)
-        self.setRowCount(len(listed))
-        for row, cells in enumerate(listed):
+        """Show rows of cells."""
+        cells_by_row = list(rows)
+        self.setRowCount(len(cells_by_row))
+        for row, cells in enumerate(cells_by_row):
             for column, text in enumerate(cells):
                 item = QTableWidgetItem(text)
                 side = Qt.AlignmentFlag.AlignRight if column else Qt.AlignmentFlag.AlignLeft
@@ -63,12 +64,12 @@ class InfluenceTable(NumberTable):
     Parameters
     ----------
     state
-        Its selection is marked here.
+        State of the Explore widget, whose selection is marked.
 
     Attributes
     ----------
     clicked_case
-        Emitted with the name of the image that was clicked.
+        Emitted with the name of a clicked image.
     """
 
     clicked_case = Signal(str)
@@ -87,15 +88,15 @@ class InfluenceTable(NumberTable):
         """Show the influence of the images of a domain."""
         self._domain = domain
         self.fill(
-            (each.case, f"{each.value:.3g}", f"{each.share:.1%}")
-            if each.value == each.value
-            else (each.case, "—", "—")
-            for each in influences
+            (image.case, "—", "—")
+            if isnan(image.value)
+            else (image.case, f"{image.value:.3g}", f"{image.share:.1%}")
+            for image in influences
         )
         self._mark()
 
     def _mark(self, _selection: object = None) -> None:
-        """Select the rows of images of which something is selected elsewhere."""
+        """Select the rows of images with selected samples."""
         selected = {s.case for s in self._state.selection.samples if s.domain == self._domain}
         with signals_blocked(self):
             self.setSelectionMode(QAbstractItemView.SelectionMode.MultiSelection)
@@ -119,7 +120,7 @@ def dice_cells(matrix: "DistanceMatrix", dice: "Mapping[str, float]") -> Iterabl
 
 
 def correlation_text(first: str, correlation: tuple[float, int] | None) -> str:
-    """How Dice and FSD to the first domain go together, in words."""
+    """Message about the correlation of Dice with FSD to the first domain."""
     if correlation is None:
         return f"FSD to {first}. Too few domains with masks to correlate it with Dice."
     r, count = correlation

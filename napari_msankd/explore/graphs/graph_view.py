@@ -1,4 +1,4 @@
-"""A contrastive graph with thumbnails as nodes; width and color of an edge tell similarity."""
+"""Plot of a contrastive graph; nodes are thumbnails, edges show similarity by width and color."""
 
 from typing import Any
 
@@ -20,19 +20,19 @@ _THUMBNAIL = 96
 
 
 class GraphView(pyqtgraph.PlotWidget):
-    """One panel.
+    """One panel of the Graphs page.
 
     Parameters
     ----------
     title
-        Above it.
+        Title above the graph.
     colors
-        Of the theme.
+        Colors of the theme.
 
     Attributes
     ----------
     clicked
-        Emitted with the index of the node whose thumbnail was clicked.
+        Emitted with the index of a clicked node.
     """
 
     clicked = Signal(int)
@@ -54,10 +54,10 @@ class GraphView(pyqtgraph.PlotWidget):
         self.recolor(colors)
 
     def draw(self, drawing: Drawing, values: NDArray[np.float64], most: float) -> None:
-        """Show edges with these values (m,); `most`, above 0, is the size of the thickest."""
+        """Draw edges with values (m,); `most` > 0 is the absolute value of the thickest edge."""
         self.empty()
         plot, self._drawing = self.getPlotItem(), drawing
-        # The strongest are drawn last, over the others.
+        # Draw the strongest edges last, on top.
         for edge in np.argsort(np.abs(values)):
             self.edges.append(
                 _line(drawing.places[drawing.edges[edge]], float(values[edge]) / most)
@@ -65,25 +65,25 @@ class GraphView(pyqtgraph.PlotWidget):
             plot.addItem(self.edges[-1])
         for place, image in zip(drawing.places, drawing.images, strict=True):
             plot.addItem(_thumbnail(place, drawing.side, image))
-        room = 0.6 * drawing.side
-        low, high = drawing.places.min(0) - room, drawing.places.max(0) + room
+        margin = 0.6 * drawing.side
+        low, high = drawing.places.min(0) - margin, drawing.places.max(0) + margin
         plot.setRange(QRectF(*low, *(high - low)), padding=0)
 
     def empty(self) -> None:
-        """Show nothing."""
+        """Clear the panel."""
         self._drawing, self.edges = None, []
         self.getPlotItem().clear()
 
     def recolor(self, colors: ThemeColors) -> None:
-        """Take the colors of another theme."""
+        """Apply the colors of another theme."""
         self.setBackground(colors.background)
         self.getPlotItem().setTitle(literal(self.title), color=colors.text, size="9pt")
 
     def _on_clicked(self, event: Any) -> None:
         if event.button() != Qt.MouseButton.LeftButton or self._drawing is None:
             return
-        at = self.getPlotItem().vb.mapSceneToView(event.scenePos())
-        node = self._drawing.node_at(at.x(), at.y())
+        point = self.getPlotItem().vb.mapSceneToView(event.scenePos())
+        node = self._drawing.node_at(point.x(), point.y())
         if node is not None:
             self.clicked.emit(node)
 
@@ -97,9 +97,9 @@ def _line(ends: NDArray[np.float64], strength: float) -> Any:
 
 def _thumbnail(place: NDArray[np.float64], side: float, image: NDArray[np.float32]) -> Any:
     step = max(1, -(-image.shape[0] // _THUMBNAIL))
-    # The picture's y axis points up, an image's down.
-    shown = image[::-step, ::step]
-    item = pyqtgraph.ImageItem(np.ascontiguousarray(shown), axisOrder="row-major", levels=(0, 1))
+    # The y axis of the plot points up, the rows of an image down.
+    pixels = np.ascontiguousarray(image[::-step, ::step])
+    item = pyqtgraph.ImageItem(pixels, axisOrder="row-major", levels=(0, 1))
     x, y = place - side / 2
     item.setRect(QRectF(x, y, side, side))
     return item

@@ -1,4 +1,4 @@
-"""Contrastive graphs as layers: a montage of the views, points on it, and edges between them."""
+"""Contrastive graphs as layers: a montage of the views, nodes as points, edges as vectors."""
 
 from typing import TYPE_CHECKING
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _ABOVE = 0.75
-"""From the centre of a thumbnail to the title above it, sides of a thumbnail."""
+"""Distance of a title above the centre of a thumbnail, in sides of a thumbnail."""
 
 
 def add_graphs(
     viewer: "ViewerModel", own: WidgetLayers, drawing: Drawing, name: str
 ) -> "list[Layer]":
-    """Add an image, points and vectors; teacher, student and difference beside one another.
+    """Add an image, points and vectors, with teacher, student and difference side by side.
 
-    Other layers are hidden until ``own.restore()``. Points carry ``node`` and ``panel``
-    as features, and ``title`` where one is written; vectors ``similarity`` and ``panel``.
+    Other layers are hidden until ``own.restore()``. Points have the features ``node``,
+    ``panel`` and ``title`` (empty for most); vectors ``similarity`` and ``panel``.
     """
-    shown = drawing.images[0]
-    side = shown.shape[0]
+    first = drawing.images[0]
+    side = first.shape[0]
     pixel = side / drawing.side
     low, high = drawing.places.min(0), drawing.places.max(0)
     width, height = np.ceil((high - low) * pixel).astype(int) + 2 * side
-    montage = np.zeros((height, len(PANELS) * width, *shown.shape[2:]), np.float32)
+    montage = np.zeros((height, len(PANELS) * width, *first.shape[2:]), np.float32)
     centres = []
     for panel in range(len(PANELS)):
-        # Rows run downwards, the y of a drawing upwards.
+        # Rows of an image point down, the y axis of a drawing up.
         x = (drawing.places[:, 0] - low[0]) * pixel + side + panel * width
         y = (high[1] - drawing.places[:, 1]) * pixel + side
         for row, column, image in zip(y, x, drawing.images, strict=True):
@@ -96,10 +96,10 @@ def _add_edges(
 ) -> "Layer":
     starts, ends = drawing.edges.T
     lines = np.concatenate(
-        [np.stack([place[starts], place[ends] - place[starts]], 1) for place in centres]
+        [np.stack([nodes[starts], nodes[ends] - nodes[starts]], 1) for nodes in centres]
     )
     values = np.concatenate([drawing.values[panel] for panel in PANELS])
-    # Teacher and student share one measure; what is left between them has its own.
+    # Teacher and student share one scale; their difference has its own.
     most = strongest(drawing)
     strength = np.concatenate([np.abs(drawing.values[panel]) / most[panel] for panel in PANELS])
     layer: Layer = own.add(

@@ -1,4 +1,4 @@
-"""Where the nodes of contrastive graphs are drawn, and which edges between them."""
+"""Layout of the nodes and edges of contrastive graphs."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,24 +20,24 @@ _APART = 1.35
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """Nodes and edges in the plane, the same for every panel.
+    """Nodes and edges in the plane, the same for all panels.
 
     Attributes
     ----------
     places
-        (n, 2) x and y of each node.
+        Positions (n, 2) of the nodes, x and y.
     side
-        Of a node's thumbnail, in the same unit.
+        Side of a thumbnail, in the same unit.
     images
-        What each node shows, (p, p) or (p, p, C) in [0, 1].
+        Thumbnails of the nodes, (p, p) or (p, p, C) in [0, 1].
     names
-        ``anchor``, ``view 1``, …
+        Names of the nodes: ``anchor``, ``view 1``, …
     edges
-        (m, 2) indices of nodes.
+        Indices (m, 2) of the nodes of each edge.
     values
-        (m,) of each panel: cosines, or their difference.
+        Panel -> cosine similarities (m,) of the edges, or their difference.
     views
-        Of each sample; its nodes are its anchor and they.
+        Number of views of each sample; its nodes are the anchor and the views.
     """
 
     places: NDArray[np.float64]
@@ -49,11 +49,11 @@ class Drawing:
     views: int
 
     def owner(self, node: int) -> tuple[int, int]:
-        """Which sample a node belongs to, and which of its views it is; 0 is the anchor."""
+        """Index of a node's sample, and of the view in it; view 0 is the anchor."""
         return divmod(node, self.views + 1)
 
     def node_at(self, x: float, y: float) -> int | None:
-        """The node whose thumbnail lies at a place, the last drawn first."""
+        """The topmost node whose thumbnail contains a point, or None."""
         inside = np.abs(self.places - (x, y)).max(1) <= self.side / 2
         return int(np.flatnonzero(inside)[-1]) if inside.any() else None
 
@@ -64,11 +64,11 @@ def drawing(graphs: "BatchGraphs", kinds: str, together: bool) -> Drawing:
     Parameters
     ----------
     graphs
-        Of at least one sample.
+        Graphs of at least one sample.
     kinds
         One of `EDGES`.
     together
-        Draw every sample, and the views of all in one complete graph.
+        Draw all samples, with one complete graph of all their views.
     """
     samples = graphs.samples if together else graphs.samples[:1]
     views = len(samples[0].images) - 1
@@ -78,8 +78,8 @@ def drawing(graphs: "BatchGraphs", kinds: str, together: bool) -> Drawing:
     images = [image for sample in samples for image in sample.images]
     names = ["anchor", *(f"view {k}" for k in range(1, views + 1))] * len(samples)
     stars = [
-        (own * (views + 1), own * (views + 1) + k)
-        for own in range(len(samples))
+        (sample * (views + 1), sample * (views + 1) + k)
+        for sample in range(len(samples))
         for k in range(1, views + 1)
     ]
     rows, columns = np.triu_indices(len(samples) * views, 1)
@@ -89,32 +89,32 @@ def drawing(graphs: "BatchGraphs", kinds: str, together: bool) -> Drawing:
     edges = [np.array(stars)] * star + [np.stack([node, other], 1)] * complete
     values = {}
     for panel in PANELS:
-        owns: list[Graph] = [getattr(sample, panel) for sample in samples]
-        whole = getattr(graphs, panel) if together else owns[0].complete
-        parts = [np.concatenate([own.star for own in owns])] * star
-        values[panel] = np.concatenate([*parts, *([whole[rows, columns]] * complete)])
+        panel_graphs: list[Graph] = [getattr(sample, panel) for sample in samples]
+        matrix = getattr(graphs, panel) if together else panel_graphs[0].complete
+        parts = [np.concatenate([graph.star for graph in panel_graphs])] * star
+        values[panel] = np.concatenate([*parts, *([matrix[rows, columns]] * complete)])
     return Drawing(places, _side(views), images, names, np.concatenate(edges), values, views)
 
 
 def strongest(drawing: Drawing) -> dict[str, float]:
-    """Value of the thickest edge of each panel; teacher and student share one."""
-    both = max(float(np.abs(drawing.values[panel]).max()) for panel in PANELS[:2]) or 1.0
-    rest = float(np.abs(drawing.values["difference"]).max()) or 1.0
-    return {"teacher": both, "student": both, "difference": rest}
+    """Largest absolute value of each panel; teacher and student share one."""
+    shared = max(float(np.abs(drawing.values[panel]).max()) for panel in PANELS[:2]) or 1.0
+    difference = float(np.abs(drawing.values["difference"]).max()) or 1.0
+    return {"teacher": shared, "student": shared, "difference": difference}
 
 
 def _ring(count: int) -> NDArray[np.float64]:
-    """Places on the unit circle, the first at the top."""
+    """Positions on the unit circle, the first at the top."""
     turns = 2 * np.pi * np.arange(count) / count
     return np.stack([np.sin(turns), np.cos(turns)], 1)
 
 
 def _spread(count: int) -> float:
-    """Radius of the circle of circles that do not touch."""
+    """Radius of a circle of samples at which their rings do not touch."""
     return float(_APART / np.sin(np.pi / count))
 
 
 def _side(views: int) -> float:
-    """Side of thumbnails that leave room for the edges."""
+    """Side of a thumbnail at which the edges stay visible."""
     chord = 2 * np.sin(np.pi / views) if views > 1 else 2.0
     return float(min(_LARGEST, _TIGHT * chord / np.sqrt(2)))

@@ -1,4 +1,4 @@
-"""The Graphs page: similarity of the views of a sample, for teacher and student."""
+"""The Graphs page: similarity of augmented views of a sample, for teacher and student."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QPushButton,
     QSlider,
     QSpinBox,
     QVBoxLayout,
@@ -37,6 +36,7 @@ from napari_msankd.widgets.export_button import (
     save_picture,
     save_rows,
 )
+from napari_msankd.widgets.layout import buddy_label, push_button
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import Failure, WorkerGroup
 
@@ -58,21 +58,21 @@ _NO_STEPS = "This run saved no students of earlier steps."
 
 
 class GraphPage(QWidget):
-    """Star and complete graph of the sample that was clicked last.
+    """Star and complete graph of the current sample.
 
     Parameters
     ----------
     viewer
-        Whose theme is followed, and which gets the layers.
+        The viewer, which gets the layers and whose theme sets the colors.
     state
-        Whose run and samples.
+        State of the Explore widget.
     own
-        The layers of the Explore widget.
+        Layers of the Explore widget.
 
     Attributes
     ----------
     pictures
-        Teacher, student, and the difference student - teacher.
+        Plots of teacher, student, and the difference student - teacher.
     """
 
     def __init__(self, viewer: "ViewerModel", state: ExploreState, own: WidgetLayers) -> None:
@@ -94,7 +94,7 @@ class GraphPage(QWidget):
         self._connect()
 
     def compute(self) -> None:
-        """Make the graphs of the current sample."""
+        """Compute the graphs of the current sample in a worker."""
         current = self._state.selection.current
         if self._source is None or current is None:
             return
@@ -109,18 +109,18 @@ class GraphPage(QWidget):
         self.workers.start("graphs", steps, lambda graphs: self._on_graphs(batch, graphs))
 
     def end(self) -> None:
-        """Cancel workers, and listen no more."""
+        """Cancel workers and disconnect from the viewer."""
         self._soon.stop()
         self.workers.cancel_all()
         self._viewer.events.theme.disconnect(self._on_theme)
 
     def _on_extraction(self, extraction: "Extraction | None") -> None:
-        """Take the run that vectors were made of."""
+        """Use the run of an extraction."""
         self.workers.cancel_all()
         if extraction is None:
             return
         run, self._graphs, self._drawing = extraction.request.run, None, None
-        # All models of a run see the same patches.
+        # All models of a run have the same patches, so any table will do.
         self._model = next(iter(extraction.models))
         self._samples = samples_of(next(iter(extraction.tables.values())))
         self._source = None if run is None else GraphSource(extraction, run)
@@ -140,8 +140,8 @@ class GraphPage(QWidget):
 
     @property
     def _step(self) -> int:
-        at = self.slider.value()
-        return self._steps[at] if at < len(self._steps) else FINAL
+        position = self.slider.value()
+        return self._steps[position] if position < len(self._steps) else FINAL
 
     def _build(self) -> None:
         self.scope, self.edges, self.views = QComboBox(), QComboBox(), QSpinBox()
@@ -155,9 +155,8 @@ class GraphPage(QWidget):
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("The student at earlier training steps")
         self.step_label = QLabel()
-        self.open_button = QPushButton("&Open in viewer")
-        self.open_button.setToolTip(
-            "Add the views as an image, nodes as Points and edges as Vectors"
+        self.open_button = push_button(
+            "&Open in viewer", "Add the views as an image, nodes as Points and edges as Vectors"
         )
         self.save_button = ExportButton("The three graphs as pictures, or all edges as CSV")
         colors = theme_colors(self._viewer)
@@ -192,13 +191,9 @@ class GraphPage(QWidget):
     def _lines(self) -> list[QHBoxLayout]:
         first, second, third = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
         for text, control in (("Sco&pe", self.scope), ("&Edges", self.edges)):
-            label = QLabel(text)
-            label.setBuddy(control)
-            first.addWidget(label)
+            first.addWidget(buddy_label(text, control))
             first.addWidget(control, 1)
-        label = QLabel("Vie&ws")
-        label.setBuddy(self.views)
-        second.addWidget(label)
+        second.addWidget(buddy_label("Vie&ws", self.views))
         second.addWidget(self.views)
         second.addStretch(1)
         second.addWidget(self.open_button)
@@ -260,7 +255,7 @@ class GraphPage(QWidget):
         self._enable()
 
     def open(self) -> None:
-        """Show the graphs as layers; what Open in viewer does."""
+        """Show the graphs as layers, as Open in viewer does."""
         if self._drawing is not None:
             add_graphs(self._viewer, self._own, self._drawing, self._batch[0].case)
             order = ", ".join(TITLES.values())
@@ -271,9 +266,9 @@ class GraphPage(QWidget):
 
     def _on_clicked(self, node: int) -> None:
         assert self._drawing is not None
-        own, view = self._drawing.owner(node)
-        seen = self._drawing.images[node] if view else None
-        self._state.open(self._batch[own]._replace(view=view), self._model, seen)
+        index, view = self._drawing.owner(node)
+        image = self._drawing.images[node] if view else None
+        self._state.open(self._batch[index]._replace(view=view), self._model, image)
 
     def _save_picture(self, file: Path) -> None:
         def save() -> None:

@@ -1,4 +1,4 @@
-"""Patches of chosen samples through the networks of a run: what the graphs are drawn of."""
+"""Contrastive graphs of samples, computed with the networks of a run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from src_training.explore.view_graphs import BatchGraphs
 
 FINAL = -1
-"""Stands for the student as its best validation left it."""
+"""Step that means the student of the best validation."""
 
 
 class GraphSource:
-    """Makes graphs; reads the run once, and each patch once.
+    """Compute graphs, with a cache of networks and patches.
 
     Parameters
     ----------
     extraction
-        Whose samples.
+        Extraction with the samples.
     run
-        Whose networks.
+        Run with the networks.
     """
 
     def __init__(self, extraction: "Extraction", run: Path) -> None:
@@ -34,7 +34,7 @@ class GraphSource:
         self._students: dict[int, Any] = {}
 
     def steps(self) -> Iterator[list[int]]:
-        """Steps of the stage ``distil`` whose student was saved. For a worker."""
+        """Yield the steps of the stage ``distil`` with a saved student; for a worker."""
         preload()
         with gc_paused():
             from src_training.runs.load import snapshots
@@ -43,12 +43,12 @@ class GraphSource:
     def graphs(
         self, samples: Sequence[Sample], views: int, step: int = FINAL
     ) -> "Iterator[BatchGraphs]":
-        """Graphs of these samples by the student of a step. For a worker.
+        """Yield the graphs of samples by the student of a step; for a worker.
 
         Raises
         ------
         InputError
-            If the run's checkpoints are gone, or do not fit the samples.
+            If the run's checkpoints are missing, or do not fit the samples.
         """
         preload()
         with gc_paused():
@@ -65,7 +65,7 @@ class GraphSource:
         yield view_graphs(networks, [self._patch(sample) for sample in samples], views)
 
     def _patch(self, sample: Sample) -> Any:
-        """(C, p, p) as the networks see it."""
+        """Network input of a sample, (C, p, p)."""
         from src_training.data.prepared import prepare_cases
         from src_training.data.sampling import crop_patch
 
@@ -80,11 +80,11 @@ class GraphSource:
 def batch_of(
     current: Sample, chosen: Sequence[Sample], known: Sequence[Sample], most: int
 ) -> list[Sample]:
-    """The sample, those selected beside it, and others where there are too few.
+    """The current sample, the selected ones, and others up to a batch of `most`.
 
-    Like a batch of training: the mean over it is subtracted from the vectors.
+    As in training, the mean over the batch is subtracted from the vectors.
     """
-    bare = [sample for sample in known if sample.kind == "image" and sample.view == 0]
-    spread = bare[:: max(1, len(bare) // most)]
-    ordered = [current.patch, *sorted(each.patch for each in chosen), *spread]
+    patches = [sample for sample in known if sample.kind == "image" and sample.view == 0]
+    fill = patches[:: max(1, len(patches) // most)]
+    ordered = [current.patch, *sorted(sample.patch for sample in chosen), *fill]
     return list(dict.fromkeys(ordered))[:most]

@@ -1,1 +1,1 @@
-"""Segment a folder, and open the results that need a person first."""
+"""Segment a folder, and review the least trustworthy results first."""

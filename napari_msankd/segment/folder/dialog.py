@@ -1,4 +1,4 @@
-"""Segment folder: choose one, watch it, and open what needs a person first."""
+"""The Segment folder dialog: choices, progress, and review of the results."""
 
 from collections.abc import Generator
 from itertools import count
@@ -52,13 +52,13 @@ class FolderDialog(QDialog):
     Parameters
     ----------
     viewer
-        Where images and labels are opened.
+        The viewer that images and labels are opened in.
     state
-        With the choices of the Segment widget.
+        Initial state, with the choices of the Segment widget.
     preferences
-        The device to run on.
+        Provides the device.
     parent
-        It is deleted with it.
+        Qt parent.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class FolderDialog(QDialog):
         state.events.connect(self._draw)
 
     def end(self) -> None:
-        """Stop whatever is under way; what is done stays on disk."""
+        """Stop the run and all workers; finished files stay on the disk."""
         self._stop.set()
         self.workers.cancel_all()
         self.state.phase = "idle"
@@ -152,7 +152,7 @@ class FolderDialog(QDialog):
         self.finished.connect(self.end)
 
     def begin(self) -> None:
-        """Segment what is not done yet; what Start does."""
+        """Segment the files that are not done yet, as Start does."""
         state = self.state
         try:
             request = self._request = state.request(self._preferences.device)
@@ -197,21 +197,21 @@ class FolderDialog(QDialog):
         self.workers.start("open", steps, self._on_opened, self._on_open_failed)
 
     def _show_opened(self, file: str) -> bool:
-        """Whether the layers of a file are still open; they are selected then."""
+        """Select the layers of a file if they are still open; return whether they are."""
         if self._opened is None or self._opened[0] != file:
             return False
         layers = [self._layers.get((kind, self._opened)) for kind in ("labels", "image")]
-        there = [layer for layer in layers if layer is not None]
-        if there:
-            self.viewer.layers.selection.active = there[0]
-        return bool(there)
+        layer = next((layer for layer in layers if layer is not None), None)
+        if layer is not None:
+            self.viewer.layers.selection.active = layer
+        return layer is not None
 
     def _on_opened(self, opened: OpenedFile) -> None:
-        """Show a file in place of the one before, unless a person painted on that."""
+        """Show a file; its layers replace those of the former file, unless they were edited."""
         if self._opened is not None:
             for kind in ("labels", "image"):
                 self._layers.remove((kind, self._opened))
-        # A file whose labels were painted on may be opened again beside them.
+        # The serial number makes keys unique if a file is opened again beside its edited labels.
         self._opened = key = (opened.entry.triaged.file, next(self._serial))
         pixels, attributes = opened.image
         image = self._layers.add(("image", key), pixels, "image", **attributes)

@@ -1,4 +1,4 @@
-"""What is chosen and what is done in Segment folder; drivable without Qt."""
+"""State of the Segment folder dialog, without Qt."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,16 +17,17 @@ FolderPhase = Literal["idle", "running", "stopping"]
 
 @dataclass(frozen=True)
 class FolderRequest:
-    """A folder to segment, and how.
+    """Folder, model and options of a run.
 
     Attributes
     ----------
     folder, out
-        Where the images are, and where labels, table and page go.
+        Folder of the images, and output folder for labels, table and page.
     model
-        File of the model.
+        Model file.
     angle
-        Degrees of the fundus camera; None if unknown. Plays no part where the model knows none.
+        Angle of the fundus camera, degrees; None if unknown. Ignored by models without a
+        training angle.
     flips
         Average over flips.
     device
@@ -43,16 +44,16 @@ class FolderRequest:
 
 @dataclass(frozen=True)
 class FolderProgress:
-    """How far a folder is.
+    """Progress of a run.
 
     Attributes
     ----------
     done, total
-        Files.
+        Number of files done, and of all files.
     before
-        Of those that are done, how many were done by an earlier run.
+        Number of files done by an earlier run.
     seconds
-        Since the first file of this run began.
+        Time since the start of this run.
     """
 
     done: int = 0
@@ -63,10 +64,11 @@ class FolderProgress:
     def __str__(self) -> str:
         """Text of the bar: ``12 of 40 · 1 min 5 s left``."""
         new = self.done - self.before
-        left = ""
+        remaining = ""
         if new > 0 and self.done < self.total:
-            left = f" · {format_duration(self.seconds * (self.total - self.done) / new)} left"
-        return f"{self.done:,} of {self.total:,}{left}"
+            seconds = self.seconds * (self.total - self.done) / new
+            remaining = f" · {format_duration(seconds)} left"
+        return f"{self.done:,} of {self.total:,}{remaining}"
 
 
 @dataclass
@@ -76,17 +78,17 @@ class FolderState:
     Attributes
     ----------
     folder
-        Of the images, stacks or volumes.
+        Folder of images, stacks or volumes.
     out
-        Folder for the labels; `default_out` until a person chooses another.
+        Output folder; `default_out` until the user chooses another.
     model, angle, flips
         As in `FolderRequest`.
     phase, progress
-        Of the run.
+        Phase and progress of the run.
     message, traceback
-        What happened last, and the traceback of an unexpected error.
+        Status text, and the traceback of an unexpected error.
     report
-        The page with all results; None until one is written.
+        HTML page with all results; None until it is written.
     """
 
     events = SignalGroupDescriptor()
@@ -111,13 +113,13 @@ class FolderState:
         return self.phase != "idle"
 
     def choose_folder(self, folder: Path) -> None:
-        """Choose where the images are; an output folder that nobody chose follows."""
+        """Choose the folder of images, and update the output folder if it is the default."""
         if self.out is None or self.out == default_out(self.folder):
             self.out = default_out(folder)
         self.folder = folder
 
     def request(self, device: str) -> FolderRequest:
-        """What Start would segment now.
+        """The request that Start would run now.
 
         Raises
         ------
@@ -138,7 +140,7 @@ class FolderState:
 
 
 def default_out(folder: Path | None) -> Path | None:
-    """Beside the images.
+    """Default output folder, a sibling of the folder of images.
 
     >>> default_out(Path("photos")).name
     'photos-segmented'

@@ -1,4 +1,4 @@
-"""Generators for a worker: a folder segmented by the engine's triage, and a result opened."""
+"""Generators for a worker: segment a folder, and open a result."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from src_training.reports.triage import TriageEntry
 
 _REVIEWED = 0.2
-"""Share of the files that the list to review holds at least, as of the command."""
+"""Minimum share of the files in the list to review; the default of the command line."""
 
 
 @dataclass(frozen=True)
 class FileStep:
-    """A file is done.
+    """Item of a run after each file.
 
     Attributes
     ----------
     entry
-        What became of it, and how good its labels are expected to be.
+        Result of the file, with its expected Dice.
     progress
-        Of the folder.
+        Progress of the run.
     """
 
     entry: "TriageEntry"
@@ -39,29 +39,29 @@ class FileStep:
 
     @property
     def done(self) -> int:
-        """Files that are done; for napari's own bar."""
+        """Number of files done, for napari's progress bar."""
         return self.progress.done
 
     @property
     def total(self) -> int:
-        """All files."""
+        """Number of all files."""
         return self.progress.total
 
 
 @dataclass(frozen=True)
 class FolderEnd:
-    """The table and the page are written.
+    """Last item of a run, after the table and the page are written.
 
     Attributes
     ----------
     done, total
-        Files.
+        Number of files done, and of all files.
     failed, review
-        How many could not be segmented, and how many are to be reviewed.
+        Number of files that failed, and of files to review.
     notes
-        What of the folder is not segmented.
+        Notes about files in the folder that were not segmented.
     report
-        The page.
+        HTML page of the results.
     """
 
     done: int
@@ -72,7 +72,7 @@ class FolderEnd:
     report: Path
 
     def __str__(self) -> str:
-        """A sentence for the window."""
+        """Status text."""
         segmented = self.done - self.failed
         text = f"{segmented:,} of {self.total:,} files are segmented"
         lines = [f"✓ {text}; {self.review:,} to review."]
@@ -85,16 +85,17 @@ class FolderEnd:
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """An image of the folder and its labels, as layers show them.
+    """Layer data of an image of the folder and its labels.
 
     Attributes
     ----------
     entry
-        Which it is.
+        Result of the file.
     image
-        Data and attributes.
+        Data and attributes of the image layer.
     labels
-        Data and attributes but the place, which is that of the image; None if there are none.
+        Data and attributes of the labels layer, without the transform, which is that of the
+        image; None if there are no labels.
     """
 
     entry: "TriageEntry"
@@ -105,19 +106,20 @@ class OpenedFile:
 def segment_folder(
     request: FolderRequest, stopped: Callable[[], bool]
 ) -> Iterator[FileStep | FolderEnd]:
-    """Segment what is not done yet; table, page and list are written however it ends.
+    """Segment the files that are not done yet; table, page and list are always written.
 
     Parameters
     ----------
     request
-        What, and how.
+        Folder, model and options.
     stopped
-        Asked before every file and slab: whether to end there.
+        Called before every file and slab; the run stops if it returns True.
 
     Raises
     ------
     InputError
-        If the folder holds nothing to segment, or the output that of another model.
+        If the folder holds nothing to segment, or the output folder has results of another
+        model.
     """
     preload()
     with gc_paused():
@@ -135,10 +137,10 @@ def segment_folder(
     card = model.card
     angle = request.angle if card.preprocessing.kind == "fundus" else None
     given = {"The camera's angle": angle is not None}
-    found = find_inputs([request.folder], request.out / LABELS, given)
-    targets = found.images | found.targets
+    inputs = find_inputs([request.folder], request.out / LABELS, given)
+    targets = inputs.images | inputs.targets
     job = TriageJob(model.sha256 or "", request.flips, None, angle)
-    entries, before, begun = list[TriageEntry](), 0, time.monotonic()
+    entries, before, start = list[TriageEntry](), 0, time.monotonic()
     review: list[TriageEntry] = []
     try:
         for file, known in triage(
@@ -146,16 +148,16 @@ def segment_folder(
         ):
             entries.append(TriageEntry(file, segmented_image(file, card.quality)))
             before += known
-            seconds = time.monotonic() - begun
+            seconds = time.monotonic() - start
             progress = FolderProgress(len(entries), len(targets), before, seconds)
             yield FileStep(entries[-1], progress)
     finally:
         if entries:
             review = write_triage(request.out, entries, card.classes, card.quality, _REVIEWED)
-    failed = sum(each.image is None for each in entries)
+    failed = sum(entry.image is None for entry in entries)
     report = request.out / "triage.html"
     counts = len(entries), len(targets), failed, len(review)
-    yield FolderEnd(*counts, tuple(found.notes), report)
+    yield FolderEnd(*counts, tuple(inputs.notes), report)
 
 
 def open_entry(entry: "TriageEntry", request: FolderRequest) -> Iterator[OpenedFile]:
@@ -164,7 +166,7 @@ def open_entry(entry: "TriageEntry", request: FolderRequest) -> Iterator[OpenedF
     Raises
     ------
     InputError
-        If a file is gone or cannot be read.
+        If a file is missing or cannot be read.
     """
     preload()
     from src_training.inference.model_file import read_card
@@ -181,7 +183,7 @@ def open_entry(entry: "TriageEntry", request: FolderRequest) -> Iterator[OpenedF
 
 
 def _image(file: Path) -> tuple[Any, dict[str, Any]]:
-    """As it was segmented: other readers may turn a photograph, or divide it into channels."""
+    """Read an image as it was segmented; napari's readers may rotate it or split its channels."""
     from src_training.io.decoders.base import NARROWEST
     from src_training.io.images import read_image
     from src_training.io.volumes.registry import format_of, open_volume
@@ -201,7 +203,7 @@ def _pixels(path: Path) -> Any:
     from src_training.io.images import read_image
     from src_training.io.volumes.registry import format_of, open_volume
 
-    # A copy: what was read from a file may not be painted on.
+    # Copy, because arrays read from files may be read-only.
     return np.array(open_volume(path).voxels if format_of(path) else read_image(path))
 
 
@@ -209,7 +211,7 @@ def _label_attributes(
     entry: "TriageEntry", path: Path, request: FolderRequest, card: "ModelCard"
 ) -> dict[str, Any]:
     classes, image = tuple(card.classes), entry.image
-    what = classes[1] if len(classes) == 2 else "labels"
+    suffix = classes[1] if len(classes) == 2 else "labels"
     record: dict[str, Any] = {"model": card.name, "input": entry.triaged.file, "labels": str(path)}
     features: dict[str, Any] = {"index": list(range(len(classes))), "class": list(classes)}
     if image is not None:
@@ -217,7 +219,7 @@ def _label_attributes(
         record |= quality.record()
         features |= quality.features()
     return {
-        "name": f"{Path(entry.triaged.file).stem} {what}",
+        "name": f"{Path(entry.triaged.file).stem} {suffix}",
         "metadata": {"msankd": record | {"flips": request.flips, "angle_degrees": request.angle}},
         "features": features,
         "opacity": 0.75,

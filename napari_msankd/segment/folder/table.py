@@ -1,4 +1,4 @@
-"""The files of a folder by how good their labels are expected to be."""
+"""A table of files, sorted by the expected Dice of their labels."""
 
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 _COLUMNS = ("File", "Expected Dice", "Remark")
 _SORT = Qt.ItemDataRole.UserRole + 1
 _TRUSTED = 10.0
-"""More than any Dice: what has a remark comes before what has none."""
+"""Sort offset above any Dice, so that files with a remark come first."""
 
 
 class EntryTable(QTableView):
-    """Files, the least trustworthy first; sorted otherwise by a click on a column's title."""
+    """Files, the least trustworthy first; a click on a column header changes the order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,11 +46,11 @@ class EntryTable(QTableView):
 
     @property
     def files(self) -> list[str]:
-        """Names in the order shown."""
+        """Names of the files in display order."""
         return [self._sorted.index(row, 0).data() for row in range(self._sorted.rowCount())]
 
     def add(self, entry: "TriageEntry") -> None:
-        """Add a file where it belongs."""
+        """Add a file at its sorted position."""
         value = -1.0 if entry.image is None else entry.image.expected.value
         cells = entry_cells(entry)
         keys = (cells[0].lower(), value + (0 if entry.remark else _TRUSTED), cells[2])
@@ -69,6 +69,6 @@ class EntryTable(QTableView):
         return self._entries[index.data(Qt.ItemDataRole.UserRole)]
 
     def clear(self) -> None:
-        """Show no file."""
+        """Remove all files."""
         self._entries.clear()
         self._items.removeRows(0, self._items.rowCount())

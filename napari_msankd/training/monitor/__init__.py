@@ -1,1 +1,1 @@
-"""Watching a run: its process, stages, curves, preview and results."""
+"""Parts of the Runs page: process, stages, curves, preview and results of a run."""

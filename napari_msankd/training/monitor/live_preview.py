@@ -1,4 +1,4 @@
-"""The current slice as a run's student segments it, anew at each validation."""
+"""Live preview: a run's student segments the current slice at each validation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
 REST_MS = 400
-"""A slice is written for the run once it has been in sight for so long."""
+"""Delay before a newly displayed slice is written for the run."""
 
 _KEY = "preview"
 _OPACITY = 0.5
@@ -31,7 +31,7 @@ _OPACITY = 0.5
 
 @dataclass(frozen=True)
 class _Slice:
-    """A slice that was written for a run, and where its labels belong."""
+    """A slice that was written for a run, with the layer and index for its labels."""
 
     run: RunDirectory
     layer: "Image"
@@ -39,7 +39,7 @@ class _Slice:
     size: tuple[int, int]
 
     def fits(self, other: "_Slice | None") -> bool:
-        """Whether the labels of both fit one layer."""
+        """Whether the labels of both slices can share one Labels layer."""
         return other is not None and (self.layer, self.run, self.size) == (
             other.layer,
             other.run,
@@ -48,23 +48,23 @@ class _Slice:
 
 
 class LivePreview(QObject):
-    """Writes the current slice of a layer for a run, and shows the labels it gives back.
+    """Write the current slice of a layer for a run, and show the labels that the run returns.
 
-    The labels have a layer of their own; when a person removes it, the preview ends.
+    The labels have a layer of their own; the preview ends when the user removes it.
 
     Parameters
     ----------
     viewer
-        Whose slice and layers.
+        The viewer.
     parent
-        With whom it is deleted.
+        Qt parent.
 
     Attributes
     ----------
     written
         Emitted when a slice was written for the run.
     shown
-        Emitted when the labels were brought up to date.
+        Emitted when the labels were updated.
     failed
         Emitted with a `Failure`.
     """
@@ -79,7 +79,7 @@ class LivePreview(QObject):
         self._layers = WidgetLayers(viewer)
         self._watched: tuple[Image, RunDirectory] | None = None
         self._slice: _Slice | None = None
-        self._placed: _Slice | None = None
+        self._shown_slice: _Slice | None = None
         self.workers = WorkerGroup(self, self.failed.emit)
         self._write_later = qdebounced(self._write, timeout=REST_MS)
         viewer.dims.events.current_step.connect(self._on_slice)
@@ -92,29 +92,29 @@ class LivePreview(QObject):
 
     @property
     def layer(self) -> "Labels | None":
-        """The labels; None before the first, and once they were removed."""
+        """The labels; None before the first preview and after their removal."""
         layer: Labels | None = self._layers.get(_KEY)
         return layer
 
     def watch(self, layer: "Image", run: Path) -> None:
-        """Preview the current slice of a layer, now and later, by the network of a run."""
+        """Start to preview the current slice of a layer by the network of a run."""
         self._watched, self._slice = (layer, RunDirectory(run.absolute())), None
         self._write()
 
     def end(self) -> None:
-        """Preview no more; the labels stay as they are."""
+        """Stop the preview; the labels are kept."""
         self._watched = self._slice = None
         self._write_later.cancel()
         self.workers.cancel_all()
 
     def close(self) -> None:
-        """Preview no more, and listen to the viewer no more."""
+        """Stop the preview, and disconnect from the viewer."""
         self.end()
         self._viewer.dims.events.current_step.disconnect(self._on_slice)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
 
     def show(self, file: Path) -> None:
-        """Read and show the labels of a run, unless it is another run's file."""
+        """Read and show the labels in a file, if it belongs to the current run."""
         current = self._slice
         if current is not None and file == current.run.preview_labels:
             self.workers.start(
@@ -122,7 +122,7 @@ class LivePreview(QObject):
             )
 
     def _write(self) -> None:
-        """Write the current slice for the run, if it is another than before."""
+        """Write the current slice for the run, if it has changed."""
         if self._watched is None:
             return
         layer, run = self._watched
@@ -141,25 +141,25 @@ class LivePreview(QObject):
             self._write_later()
 
     def _on_labels(self, current: _Slice, labels: NDArray[np.uint8] | None) -> None:
-        """Bring the layer up to date; labels of a slice that is out of sight are outdated."""
+        """Update the layer, unless the labels are of a slice that is no longer current."""
         if labels is None or current != self._slice or current.layer not in self._viewer.layers:
             return
         data = labels.reshape((1,) * len(current.index) + current.size)
-        place = placement(current.layer, (*current.index, 0, 0))
+        transform = placement(current.layer, (*current.index, 0, 0))
         layer = self.layer
-        if layer is not None and current.fits(self._placed):
+        if layer is not None and current.fits(self._shown_slice):
             layer.data = data
-            layer.translate = place["translate"]
+            layer.translate = transform["translate"]
         else:
-            self._add(current, data, place)
-        self._placed = current
+            self._add(current, data, transform)
+        self._shown_slice = current
         self.shown.emit()
 
-    def _add(self, current: _Slice, data: NDArray[np.uint8], place: dict[str, Any]) -> None:
+    def _add(self, current: _Slice, data: NDArray[np.uint8], transform: dict[str, Any]) -> None:
         selection = self._viewer.layers.selection
         active = selection.active
-        # Its removal now is no person's wish to end the preview.
-        self._placed = None
+        # Adding removes the former layer; `_on_removed` must not take that for the user's action.
+        self._shown_slice = None
         layer = self._layers.add(
             _KEY,
             data,
@@ -168,18 +168,18 @@ class LivePreview(QObject):
             opacity=_OPACITY,
             colormap=label_colormap(max(2, int(data.max()) + 1)),
             metadata={"msankd": {"preview": current.run.title}},
-            **place,
+            **transform,
         )
-        # Whatever would be painted here, the next validation paints over.
+        # The next validation would overwrite any edits.
         layer.editable = False
         selection.active = active
 
     def _on_removed(self, event: Any) -> None:
         if self._watched is None:
             return
-        removed_by_person = self._placed is not None and self.layer is None
-        if event.value is self._watched[0] or removed_by_person:
-            self._placed = None
+        removed_by_user = self._shown_slice is not None and self.layer is None
+        if event.value is self._watched[0] or removed_by_user:
+            self._shown_slice = None
             self.end()
 
 
@@ -190,12 +190,12 @@ def _write(planes: Planes, current: _Slice) -> Iterator[None]:
 
 
 def _read(current: _Slice) -> Iterator[NDArray[np.uint8] | None]:
-    """The labels; None where they are older than the slice or do not fit it."""
+    """Read the labels; yields None if they are missing, outdated or of another size."""
     file, slice_file = current.run.preview_labels, current.run.preview_input
     try:
-        old = file.stat().st_mtime_ns < slice_file.stat().st_mtime_ns
+        outdated = file.stat().st_mtime_ns < slice_file.stat().st_mtime_ns
         labels = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         yield None
         return
-    yield None if old or labels.shape != current.size else labels
+    yield None if outdated or labels.shape != current.size else labels

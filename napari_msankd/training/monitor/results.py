@@ -1,4 +1,4 @@
-"""The models of a finished run and their scores, read from its report."""
+"""The models of a finished run and their scores, from its report."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +11,14 @@ from src_training.runs.directory import ROLES, RunDirectory
 
 @dataclass(frozen=True)
 class Score:
-    """A number and its 95 % interval; formatted, the interval stands below the number.
+    """A score and its 95 % interval; `format` puts the interval on a second line.
 
     Attributes
     ----------
     value
-        None where it is not defined.
+        The score; None if undefined.
     low, high
-        Ends of the 95 % interval; None with a single image.
+        Bounds of the 95 % interval; None for a single image.
     """
 
     value: float | None
@@ -35,32 +35,31 @@ class Score:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """How one model of a run does.
+    """Scores and costs of one model of a run.
 
     Attributes
     ----------
     role
         One of `src_training.runs.directory.ROLES`.
     file
-        The model.
+        Model file.
     parameters
-        Weights of the network; 0 where they are not known.
+        Number of parameters of the network; 0 if unknown.
     bytes
-        Size of the model file; None if it is gone.
+        Size of the model file; None if it is missing.
     seconds
-        Median over the images that were scored, from image to labels; None in
-        reports that did not measure it.
+        Median inference time per image; None in reports that did not measure it.
     dice, fsd
-        By domain: the validation split, then the test domains. Dice is missing
-        where there are no masks, FSD where there are too few patches.
+        Domain -> score: the validation split, then the test domains. Domains without
+        masks have no Dice, and those with too few patches no FSD.
     kinds
-        What the model knows of each domain, ``unseen`` or ``adapted``; see `DomainKind`.
+        Domain -> the model's exposure to it, ``unseen`` or ``adapted``; see `DomainKind`.
     taught
-        Whether a teacher taught it; the distilled student of a control is taught by none.
+        Whether a teacher was used; not for the distilled student of a control.
     training_seconds
-        What the stage took that trained it; None where that was not timed.
+        Duration of the stage that trained it; None if not measured.
     usable
-        Whether the run has it as a model; it has none of a teacher from elsewhere.
+        Whether its file is a model of this package; not for a teacher in another format.
     """
 
     role: str
@@ -82,7 +81,7 @@ def read_results(run: Path) -> list[ModelResult]:
     Raises
     ------
     InputError
-        If the run has no report, or it is none of ours.
+        If the run has no report, or the report is invalid.
     """
     folder = RunDirectory(run)
     file = folder.report / "report.json"
@@ -96,18 +95,19 @@ def read_results(run: Path) -> list[ModelResult]:
 
 
 def as_csv(results: list[ModelResult]) -> str:
-    """A line for each model and domain, unrounded."""
+    """CSV with a row for each model and domain, unrounded."""
     rows = list[list[Cell]]()
     measures = [f"{name}{end}" for name in ("dice", "fsd") for end in ("", "_low", "_high")]
     costs = ["parameters", "bytes", "seconds_per_image", "training_seconds"]
-    head = ["model", "domain", "kind", *measures, *costs]
+    header = ["model", "domain", "kind", *measures, *costs]
     for result in results:
         for domain in domains(results):
-            numbers: list[Cell] = [*_ends(result.dice.get(domain)), *_ends(result.fsd.get(domain))]
+            dice, fsd = result.dice.get(domain), result.fsd.get(domain)
+            numbers: list[Cell] = [*_numbers(dice), *_numbers(fsd)]
             numbers += [result.parameters, result.bytes, result.seconds, result.training_seconds]
             kind = result.kinds.get(domain, "")
             rows.append([ROLES[result.role], domain, kind, *numbers])
-    return csv_table(head, rows, digits=None)
+    return csv_table(header, rows, digits=None)
 
 
 def domains(results: list[ModelResult]) -> list[str]:
@@ -120,7 +120,7 @@ def _result(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelRes
     size = report.get("bytes", file.stat().st_size if file.exists() else None)
     return ModelResult(
         role=role,
-        # The distilled student is what the run is for; its own file may be moved about.
+        # Prefer the run's final model for the distilled student; the role file may be moved.
         file=folder.model if role == "distilled" and folder.model.exists() else file,
         parameters=report["parameters"],
         bytes=size,
@@ -141,9 +141,9 @@ def _result(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelRes
 
 
 def _training_seconds(report: dict[str, Any]) -> float | None:
-    steps, each = report.get("steps"), report.get("step_seconds")
-    return None if steps is None or each is None else steps * each
+    steps, step_seconds = report.get("steps"), report.get("step_seconds")
+    return None if steps is None or step_seconds is None else steps * step_seconds
 
 
-def _ends(score: Score | None) -> tuple[float | None, ...]:
+def _numbers(score: Score | None) -> tuple[float | None, ...]:
     return (None,) * 3 if score is None else (score.value, score.low, score.high)

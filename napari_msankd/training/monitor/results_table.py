@@ -1,4 +1,4 @@
-"""The end of a run: the verdict, its three models side by side, and what to do with them."""
+"""Results of a finished run: the verdict, its models side by side, and actions on them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
     QHeaderView,
-    QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -24,6 +23,7 @@ from napari_msankd.training.monitor.results import (
     domains,
     read_results,
 )
+from napari_msankd.widgets.layout import push_button
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.errors import InputError
 from src_training.evaluation.verdict import Verdict
@@ -47,18 +47,18 @@ _NAMES = {
 
 
 class ResultsTable(QWidget):
-    """Teacher, baseline and distilled student: a column each, measures as rows.
+    """Teacher, baseline and distilled student as columns, measures as rows.
 
-    The buttons act on the model whose column is chosen; at first that is the better student.
+    The buttons act on the model of the selected column, by default the better student.
 
     Attributes
     ----------
     segment_with, export_onnx, export_bioimageio
-        Emitted with the chosen model's file.
+        Emitted with the file of the selected model.
     open_folder
-        Emitted with the run's directory.
+        Emitted with the run directory.
     train_control
-        Emitted with the run's directory, whose control at equal time is to be trained.
+        Emitted with the run directory, to train the control at equal time.
     """
 
     segment_with = Signal(object)
@@ -90,12 +90,12 @@ class ResultsTable(QWidget):
 
     @property
     def chosen(self) -> ModelResult | None:
-        """The model whose column is chosen."""
+        """The model of the selected column."""
         column = self.table.currentColumn()
         return self._results[column] if 0 <= column < len(self._results) else None
 
     def open(self, run: Path, verdict: Verdict | None = None) -> None:
-        """Show the report of a run, and its verdict; a sentence where there is none."""
+        """Show the report of a run and its verdict, or an error if there is no report."""
         self._run = run
         self._better = "" if verdict is None or verdict.tied else verdict.better
         try:
@@ -109,7 +109,7 @@ class ResultsTable(QWidget):
         self.control.setVisible(missing and not RunDirectory(run).control.recipe.exists())
 
     def clear(self) -> None:
-        """Show nothing."""
+        """Clear the table and the texts."""
         self._run = None
         self._show([])
         self.control.hide()
@@ -117,20 +117,20 @@ class ResultsTable(QWidget):
         self.verdict.clear()
 
     def copy(self) -> None:
-        """Put every number on the clipboard, as CSV."""
+        """Copy all numbers to the clipboard, as CSV."""
         QGuiApplication.clipboard().setText(as_csv(self._results))
 
     def _buttons(self) -> list[QHBoxLayout]:
-        self.segment = _button("Se&gment with this model", "Open Segment with the chosen model")
-        self.onnx = _button(
+        self.segment = push_button("Se&gment with this model", "Open Segment with the chosen model")
+        self.onnx = push_button(
             "&ONNX…", "Export the chosen model to an ONNX file, checked on the spot"
         )
-        self.bioimageio = _button(
+        self.bioimageio = push_button(
             "&bioimage.io…", "Export the chosen model to a folder for bioimage.io"
         )
-        self.folder = _button("Open &folder", "Open the run's directory")
-        self.csv = _button("&Copy as CSV", "Copy every number, unrounded")
-        self.control = _button(
+        self.folder = push_button("Open &folder", "Open the run's directory")
+        self.csv = push_button("&Copy as CSV", "Copy every number, unrounded")
+        self.control = push_button(
             "&Train control at equal time",
             "Train the student without a teacher for as long as distillation took: what of the "
             "difference is the teacher's?",
@@ -161,7 +161,8 @@ class ResultsTable(QWidget):
         self.table.setColumnCount(len(results))
         self.table.setRowCount(len(rows))
         titles = [
-            f"{_TITLES[_model_kind(each)]}{' ★' * (each.role == self._better)}" for each in results
+            f"{_TITLES[_model_kind(result)]}{' ★' * (result.role == self._better)}"
+            for result in results
         ]
         self.table.setHorizontalHeaderLabels(titles)
         self.table.setVerticalHeaderLabels([name for name, _ in rows])
@@ -169,7 +170,7 @@ class ResultsTable(QWidget):
             for column, (text, tip) in enumerate(cells):
                 self.table.setItem(row, column, _cell(text, tip))
         self.table.setVisible(bool(results))
-        roles = [each.role for each in results]
+        roles = [result.role for result in results]
         if roles:
             self.table.selectColumn(roles.index(self._better or "distilled"))
         self._on_chosen()
@@ -186,33 +187,33 @@ class ResultsTable(QWidget):
 
 
 def _model_kind(result: ModelResult) -> str:
-    """Its role; ``control`` for a student that no teacher taught in the place of the distilled."""
+    """Role of a model; ``control`` for a distilled student that was trained without a teacher."""
     return "control" if result.role == "distilled" and not result.taught else result.role
 
 
 def _rows(results: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Name of each measure, and its text and tooltip for each model."""
+    """Name of each measure, and text and tooltip for each model."""
     names = domains(results)
     return [
         *(
             (
                 f"Dice\n{name}{_kind(results, name)}",
-                [_dice(each.dice.get(name)) for each in results],
+                [_dice(result.dice.get(name)) for result in results],
             )
             for name in names
         ),
-        *((f"FSD\n{name}", [_fsd(each.fsd.get(name)) for each in results]) for name in names),
-        ("Parameters", [_count(each.parameters) for each in results]),
-        ("Model file", [_size(each.bytes) for each in results]),
-        ("Time per image", [_time(each.seconds) for each in results]),
-        ("Training", [_training_time(each.training_seconds) for each in results]),
+        *((f"FSD\n{name}", [_fsd(result.fsd.get(name)) for result in results]) for name in names),
+        ("Parameters", [_count(result.parameters) for result in results]),
+        ("Model file", [_size(result.bytes) for result in results]),
+        ("Time per image", [_time(result.seconds) for result in results]),
+        ("Training", [_training_time(result.training_seconds) for result in results]),
     ]
 
 
 def _kind(results: list[ModelResult], domain: str) -> str:
-    """Whether any model knows the scanner of a test domain: ``(adapted)``, or ``(unseen)``."""
-    kinds = [each.kinds.get(domain, "") for each in results]
-    kind = next((each for each in kinds if each in ("source", "adapted")), *kinds[:1])
+    """Suffix of a test domain: ``(adapted)`` if any model has seen its scanner, or ``(unseen)``."""
+    kinds = [result.kinds.get(domain, "") for result in results]
+    kind = next((kind for kind in kinds if kind in ("source", "adapted")), *kinds[:1])
     return f" ({kind})" if kind not in ("", "validation") else ""
 
 
@@ -250,8 +251,8 @@ def _time(seconds: float | None) -> tuple[str, str]:
 def _training_time(seconds: float | None) -> tuple[str, str]:
     if seconds is None:
         return _UNKNOWN, _UNMEASURED
-    text = f"{seconds:.1f} s" if seconds < 10 else format_duration(seconds)
-    return text, "Steps of its own stage, without validations and the stages before"
+    tip = "Steps of its own stage, without validations and the stages before"
+    return format_duration(seconds), tip
 
 
 def _cell(text: str, tip: str) -> QTableWidgetItem:
@@ -274,9 +275,3 @@ def _table() -> QTableWidget:
     table.setMinimumHeight(180)
     table.setToolTip("Choose a column: the buttons act on its model")
     return table
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button

@@ -1,4 +1,4 @@
-"""The process of a run: started apart from the viewer, found again, ended."""
+"""Start, find and end the process of a run, which is independent of the viewer."""
 
 import subprocess
 import sys
@@ -13,34 +13,34 @@ from src_training.runs.directory import RunDirectory
 from src_training.runs.process import command, request_stop
 
 STOP_TIMEOUT = 1.5
-"""Seconds that a run is given to end by itself."""
+"""Seconds that a run has to stop before it is killed."""
 
 _STARTED: list[subprocess.Popen[bytes]] = []
-"""Python warns of a process that still runs when its object goes; a run is to go on."""
+"""Keeps the Popen objects alive; Python warns if one is deleted while its process runs."""
 
 
 def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Process:
-    """Start ``msankd distil`` with these arguments; it outlives this process.
+    """Start ``msankd distil`` as a process that outlives this one.
 
-    What it prints goes to the run's ``output.log``.
+    Its output is written to the run's ``output.log``.
 
     Raises
     ------
     InputError
-        If the system refuses.
+        If the process cannot be started.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     program, *rest = command(arguments)
     detached: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        # A console of its own, not shown: what it starts in turn opens none.
+        # A hidden console, which child processes inherit, so that no window opens.
         flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
         detached = {"creationflags": flags}
     try:
         with folder.output.open("ab") as output:
             process = subprocess.Popen(
                 [program, *rest],
-                # The directory the viewer was started in may hold modules of other names.
+                # Not the current directory, where a file could shadow one of our modules.
                 cwd=folder.path,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -57,9 +57,9 @@ def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Proc
 
 
 def find_process(number: int, started: str) -> psutil.Process | None:
-    """The process of a run by its id and its start (ISO 8601); None if it is gone.
+    """The process of a run by its id and start time (ISO 8601); None if it has ended.
 
-    Another process may have its id by now.
+    The start time excludes another process that reuses the id.
     """
     try:
         process = psutil.Process(number)
@@ -71,7 +71,7 @@ def find_process(number: int, started: str) -> psutil.Process | None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -79,18 +79,18 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def stop(process: psutil.Process, folder: RunDirectory) -> list[psutil.Process]:
-    """Let a run stop after its step; returns it and all it started, for `kill`."""
+    """Request a run to stop after its step; returns it and its child processes, for `kill`."""
     try:
-        family = [process, *process.children(recursive=True)]
+        processes = [process, *process.children(recursive=True)]
         request_stop(process, folder)
     except psutil.Error:
         return []
-    return family
+    return processes
 
 
-def kill(family: Sequence[psutil.Process]) -> None:
-    """End processes at once."""
-    for process in family:
+def kill(processes: Sequence[psutil.Process]) -> None:
+    """Kill processes."""
+    for process in processes:
         try:
             process.kill()
         except psutil.Error:

@@ -1,4 +1,4 @@
-"""A run in its own process: started, watched, stopped and resumed from a window."""
+"""Start, watch, stop and resume a run in its own process."""
 
 import time
 from collections.abc import Iterator
@@ -31,44 +31,44 @@ if TYPE_CHECKING:
 
 TICK_MS = 250
 _BUSY_MS = 5
-"""Between ticks while there is more to read."""
+"""Interval of ticks while there are more events to read."""
 
 _SLICE = 50
 _BUDGET = 0.005
-"""Seconds of a tick; a slice of events may go beyond it."""
+"""Time budget of a tick in seconds; one slice of events may exceed it."""
 
 _RESOLVE_SECONDS = 3.0
 
 ON_REQUEST = "stopped on request"
-"""Last words of a run that a person stopped; the engine's, too."""
+"""Stop reason of a run that the user stopped; the same as in the engine."""
 
 
 class RunWatcher(QObject):
-    """Watches the directory of a run, whoever started it; any number may watch one.
+    """Watch the directory of a run, independent of who started it.
 
-    All its events so far are read first. A run that has ended is still watched: it may be
-    resumed from elsewhere.
+    All former events are read first. A run that has ended is still watched, because
+    another process may resume it. Several watchers can watch one run.
 
     Parameters
     ----------
     folder
         Directory of the run.
     parent
-        With whom the watching ends; the run goes on.
+        Qt parent; the run continues when it is deleted.
 
     Attributes
     ----------
     advanced
-        Emitted with the `RunHistory`, at most once a tick.
+        Emitted with the `RunHistory`, at most once per tick.
     ended
-        Emitted with the `RunState` when it is known that no process is at
-        the run: also for one that had ended before.
+        Emitted with the `RunState` when the run's process has ended, also for a
+        run that had ended before.
     previewed
         Emitted with the file of new preview labels.
     history
-        Everything that the run's events add up to.
+        History of all events of the run.
     state
-        How it ended; None while it is running or not known to have ended.
+        State at the end of the run; None while it is active or not known to have ended.
     started_here
         Whether this window started or resumed it.
     """
@@ -105,14 +105,14 @@ class RunWatcher(QObject):
         devices: int = 1,
         parent: QObject | None = None,
     ) -> "RunWatcher":
-        """Begin a new run in its own process, and watch it.
+        """Start a new run in its own process, and watch it.
 
         Parameters
         ----------
         recipe
-            What to do; its folders absolute.
+            Recipe with absolute paths of folders.
         folder
-            Directory of the run; made if missing, and it may hold images.
+            Directory of the run; created if missing, may contain images.
         device, devices
             See `src_training.runs.run.distil`.
         parent
@@ -121,7 +121,7 @@ class RunWatcher(QObject):
         Raises
         ------
         InputError
-            If the directory holds a run already, or no process can be started.
+            If the directory already contains a run, or the process cannot be started.
         OSError
             If the directory or the recipe cannot be written.
         """
@@ -135,7 +135,7 @@ class RunWatcher(QObject):
 
     @property
     def running(self) -> bool:
-        """Whether a process is at the run, or is thought to be."""
+        """Whether the run is active, as far as is known."""
         return self.state is None
 
     @property
@@ -144,46 +144,46 @@ class RunWatcher(QObject):
         return self._stopping and self.running
 
     def resume(self, device: str = "auto", devices: int = 1) -> None:
-        """Go on with a run that ended, in a new process.
+        """Resume a run that ended, in a new process.
 
         Raises
         ------
         InputError
-            If it runs, or no process can be started.
+            If it is active, or the process cannot be started.
         """
         if self.running:
             raise InputError(f"{self.folder.path}: the run is going on; expected one that ended")
         self._start(to_resume(self.folder), device, devices)
 
     def stop(self, wait: bool = False) -> None:
-        """End the run: after its step, or by force after `STOP_TIMEOUT` seconds.
+        """Stop the run after its current step; kill it after `STOP_TIMEOUT` seconds.
 
         Parameters
         ----------
         wait
-            Return once it is ended; for when napari quits.
+            Block until it has ended; for when napari quits.
         """
         process = self._process if self.state is None else None
         if process is None or self._stopping:
             return
         self._stopping = True
-        family = stop(process, self.folder)
+        processes = stop(process, self.folder)
         if wait:
-            _, family = psutil.wait_procs(family, timeout=STOP_TIMEOUT)
-            kill(family)
+            _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT)
+            kill(alive)
         else:
-            QTimer.singleShot(round(1000 * STOP_TIMEOUT), partial(kill, family))
+            QTimer.singleShot(round(1000 * STOP_TIMEOUT), partial(kill, processes))
 
     def close(self) -> None:
-        """Watch no longer; the run goes on."""
+        """Stop watching; the run continues."""
         self._timer.stop()
         self.workers.cancel_all()
 
     def tick(self) -> None:
-        """Read what is new; a few milliseconds."""
-        until = time.monotonic() + _BUDGET
+        """Read new events for a few milliseconds."""
+        deadline = time.monotonic() + _BUDGET
         changed, more = False, True
-        while more and time.monotonic() < until:
+        while more and time.monotonic() < deadline:
             events = self._follower.poll(_SLICE)
             for event in events:
                 self._take(event)
@@ -203,7 +203,7 @@ class RunWatcher(QObject):
 
     def _take(self, event: Event) -> None:
         self.history.take(event)
-        # Whoever says more has not ended, or ended otherwise than was thought.
+        # A new event shows that the run is active, or that the known end is outdated.
         self.state = None
         if isinstance(event, RunStarted):
             self._started, self._startup_output = event.time, None
@@ -217,7 +217,7 @@ class RunWatcher(QObject):
         self.advanced.emit(self.history)
 
     def _check_process(self) -> None:
-        """See whether the process is gone; then a worker finds out how the run stands."""
+        """If the process has ended, read the state of the run in a worker."""
         if self.state is not None or "resolve" in self.workers or self._is_alive():
             return
         if time.monotonic() - self._resolved < _RESOLVE_SECONDS:
@@ -236,24 +236,24 @@ class RunWatcher(QObject):
         path = self.folder.path
         self._on_resolved(RunState(path, path.name, "unreadable", "", 0, 0, failure.sentence))
 
-    def _on_resolved(self, found: RunState | None) -> None:
-        """Believe the directory, but for what a process said that never came to be the run."""
+    def _on_resolved(self, state: RunState | None) -> None:
+        """Set the state from the directory, or from the output of a failed start."""
         if self._startup_output is not None:
-            found = found or RunState(self.folder.path, self.folder.path.name, "", "", 0, 0)
-            words = ON_REQUEST if self._stopping else self._startup_output.last_line()
-            found = replace(found, state="stopped", stop_reason=words)
-        if found is None or found.state == "running":
+            state = state or RunState(self.folder.path, self.folder.path.name, "", "", 0, 0)
+            reason = ON_REQUEST if self._stopping else self._startup_output.last_line()
+            state = replace(state, state="stopped", stop_reason=reason)
+        if state is None or state.state == "running":
             return
         self._startup_output = None
-        self.state = found
-        self.ended.emit(found)
+        self.state = state
+        self.ended.emit(state)
 
 
 def _resolve_state(folder: RunDirectory, stopped: bool) -> Iterator[RunState | None]:
-    """How a run stands; None where there is none yet.
+    """Read the state of a run; yields None if the run does not exist yet.
 
-    For a run that was `stopped` by force its last words are written: no window
-    shall take it for one that died.
+    If the user `stopped` the run and it was killed, this writes the missing event, so
+    that the run does not count as died.
     """
     path = folder.path
     if not folder.recipe.exists():

@@ -1,4 +1,4 @@
-"""The stages of a run in one or two rows, and a line of how far it is."""
+"""A bar of the stages of a run in one or two rows, and a line with its progress."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -30,12 +30,12 @@ _GAP, _PAD, _BAR, _LINE = 3.0, 4.0, 34.0, 20.0
 
 
 class StageBar(QWidget):
-    """Stages done (✓ and time), running (percent) and waiting, and the time left.
+    """Stages that are done (✓ and time), running (percent) and waiting, and the time left.
 
     Parameters
     ----------
     viewer
-        Whose theme it is drawn in.
+        The viewer whose theme sets the colors.
     """
 
     def __init__(self, viewer: "ViewerModel") -> None:
@@ -55,14 +55,14 @@ class StageBar(QWidget):
     def draw(
         self, history: "RunHistory | None", estimate: Mapping[str, float] | None = None
     ) -> None:
-        """Show a run as it stands; None clears.
+        """Show the progress of a run; None clears the bar.
 
         Parameters
         ----------
         history
-            Of the run.
+            History of the run.
         estimate
-            Estimated seconds of each stage; gives the time that is left.
+            Estimated seconds of each stage, for the remaining time.
         """
         self._stages = list(history.stages.values()) if history else []
         self._text = progress_text(history, estimate) if history else ""
@@ -73,7 +73,7 @@ class StageBar(QWidget):
         self.update()
 
     def end(self) -> None:
-        """Follow the theme no more."""
+        """Disconnect from the viewer."""
         self._viewer.events.theme.disconnect(self._on_theme)
 
     @property
@@ -84,29 +84,28 @@ class StageBar(QWidget):
         return font
 
     def resizeEvent(self, _event: QResizeEvent) -> None:
-        """Take a second row where one is too narrow for the names."""
+        """Use a second row if one is too narrow for the names."""
         self._fit_height()
 
     def _fit_height(self) -> None:
-        height = round(self._bar + (_LINE if self._text else 0))
+        height = round(self._rows_height + (_LINE if self._text else 0))
         if height != self.minimumHeight():
             self.setFixedHeight(height)
 
     @property
-    def _bar(self) -> float:
-        """Height of the rows."""
+    def _rows_height(self) -> float:
         return _BAR * max(1, len(self._rows()))
 
     def sizeHint(self) -> QSize:
-        """As wide as its names need."""
+        """A width that fits the names in one or two rows."""
         return QSize(420, self.height())
 
     def event(self, event: QEvent) -> bool:
-        """Explain the stage under the pointer."""
+        """Show a tooltip about the stage under the pointer."""
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
-            at = QPointF(event.pos())
+            position = QPointF(event.pos())
             for stage, box in zip(self._stages, self.boxes(), strict=True):
-                if box.contains(at):
+                if box.contains(position):
                     QToolTip.showText(event.globalPos(), stage_tip(stage), self)
             return True
         return super().event(event)
@@ -119,40 +118,40 @@ class StageBar(QWidget):
         for stage, box in zip(self._stages, self.boxes(), strict=True):
             painter.setFont(self._small)
             _paint_stage(painter, stage, box, colors)
-        line = QRectF(0, self._bar, self.width(), _LINE)
+        line = QRectF(0, self._rows_height, self.width(), _LINE)
         painter.setFont(self.font())
         painter.setPen(QColor(colors.text))
-        fitting = QFontMetricsF(self.font()).elidedText(
+        text = QFontMetricsF(self.font()).elidedText(
             self._text, Qt.TextElideMode.ElideRight, line.width()
         )
-        painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, fitting)
+        painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, text)
 
     def boxes(self) -> list[QRectF]:
-        """A box for each stage, as wide as its share of the letters in its row."""
+        """A box for each stage; a row's width is divided in proportion to the names."""
         boxes = []
-        for row, wanted in enumerate(self._rows()):
-            room = self.width() - _GAP * (len(wanted) - 1) - 1
+        for row, natural in enumerate(self._rows()):
+            available = self.width() - _GAP * (len(natural) - 1) - 1
             left = 0.5
-            for width in wanted:
-                width *= room / sum(wanted)
+            for width in natural:
+                width *= available / sum(natural)
                 boxes.append(QRectF(left, _BAR * row + 0.5, width, _BAR - 2))
                 left += width + _GAP
         return boxes
 
     def _rows(self) -> list[list[float]]:
-        """Widths that the stages want, in one row or in two where one is too narrow."""
+        """Natural widths of the stages, in one row, or in two if one is too narrow."""
         metrics = QFontMetricsF(self._small)
         least = metrics.horizontalAdvance("✓ 00:00")
-        wanted = [
+        widths = [
             max(metrics.horizontalAdvance(_name(stage)), least) + 2 * _PAD for stage in self._stages
         ]
-        if not wanted or sum(wanted) + _GAP * len(wanted) <= self.width():
-            return [wanted] if wanted else []
-        # The split whose longer row is shortest.
+        if not widths or sum(widths) + _GAP * len(widths) <= self.width():
+            return [widths] if widths else []
+        # Minimize the longer row.
         split = min(
-            range(1, len(wanted)), key=lambda k: max(sum(wanted[:k]), sum(wanted[k:])), default=1
+            range(1, len(widths)), key=lambda k: max(sum(widths[:k]), sum(widths[k:])), default=1
         )
-        return [row for row in (wanted[:split], wanted[split:]) if row]
+        return [row for row in (widths[:split], widths[split:]) if row]
 
     def _on_theme(self, _event: object = None) -> None:
         self.update()
@@ -164,30 +163,29 @@ def _paint_stage(
     outline = QPainterPath()
     outline.addRoundedRect(box, 4, 4)
     painter.fillPath(outline, QColor(colors.raised))
-    share = _share(stage)
-    if share:
-        filled = QRectF(box.left(), box.top(), box.width() * share, box.height())
+    fraction = _fraction(stage)
+    if fraction:
+        filled = QRectF(box.left(), box.top(), box.width() * fraction, box.height())
         part = QPainterPath()
         part.addRect(filled)
         painter.fillPath(outline.intersected(part), QColor(_FILLS[stage.state](colors)))
-    waits = stage.state == "waiting"
     painter.setPen(QColor(colors.chosen if stage.state == "running" else colors.faint))
     painter.drawPath(outline)
-    painter.setPen(QColor(colors.dim if waits else colors.text))
+    painter.setPen(QColor(colors.dim if stage.state == "waiting" else colors.text))
     inner = box.adjusted(_PAD - 2, 2, 2 - _PAD, -2)
     upper = QRectF(inner.left(), inner.top(), inner.width(), inner.height() / 2)
     metrics = QFontMetricsF(painter.font())
     progress = _state_text(stage)
     if metrics.horizontalAdvance(progress) > inner.width():
-        # Its color shows it, too.
+        # The color also shows that it is done.
         progress = progress.removeprefix("✓ ")
     for line, text in ((upper, _name(stage)), (upper.translated(0, upper.height()), progress)):
-        fitting = metrics.elidedText(text, Qt.TextElideMode.ElideRight, line.width())
-        painter.drawText(line, Qt.AlignmentFlag.AlignCenter, fitting)
+        elided = metrics.elidedText(text, Qt.TextElideMode.ElideRight, line.width())
+        painter.drawText(line, Qt.AlignmentFlag.AlignCenter, elided)
 
 
-def _share(stage: "StageProgress") -> float:
-    """How much of a stage is done, 0 to 1."""
+def _fraction(stage: "StageProgress") -> float:
+    """Fraction of a stage that is done, 0 to 1."""
     if stage.state == "done":
         return 1.0
     return min(1.0, stage.step / stage.steps) if stage.state == "running" and stage.steps else 0.0
@@ -201,11 +199,11 @@ def _state_text(stage: "StageProgress") -> str:
     """The line below a stage's name."""
     if stage.state == "done":
         return f"✓ {format_clock(stage.seconds)}" if stage.steps else "✓"
-    return f"{int(100 * _share(stage))} %" if stage.state == "running" else ""
+    return f"{int(100 * _fraction(stage))} %" if stage.state == "running" else ""
 
 
 def stage_tip(stage: "StageProgress") -> str:
-    """What a stage trains, how far it is, and how good: a few lines."""
+    """Tooltip of a stage: description, progress and best score."""
     spec = STAGES.get(stage.name)
     lines = [spec.description if spec else stage.name]
     if stage.state == "done" and not stage.steps:
@@ -219,20 +217,20 @@ def stage_tip(stage: "StageProgress") -> str:
 
 
 def progress_text(history: "RunHistory", estimate: Mapping[str, float] | None) -> str:
-    """How far a run is, in a line."""
+    """One line about the progress of a run."""
     running = [stage for stage in history.stages.values() if stage.state == "running"]
     if not running:
         scored = history.state == "running" and all(
             stage.state == "done" for stage in history.stages.values()
         )
         return "Scoring the models…" if scored else ""
-    stage, left = running[0], history.seconds_left(estimate)
+    stage, seconds = running[0], history.seconds_left(estimate)
     parts = [f"{_name(stage)}: step {stage.step} of {stage.steps}"]
     if history.state != "running":
         return parts[0]
-    if left is not None:
-        parts.append(f"about {format_duration(max(1, left))} left")
+    if seconds is not None:
+        parts.append(f"about {format_duration(max(1, seconds))} left")
     else:
-        left = history.stage_seconds_left()
-        parts += [f"about {format_duration(left)} left of this stage"] if left else []
+        seconds = history.stage_seconds_left()
+        parts += [f"about {format_duration(seconds)} left of this stage"] if seconds else []
     return " · ".join(parts)

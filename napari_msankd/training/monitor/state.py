@@ -1,4 +1,4 @@
-"""What the Runs page knows of the run it shows, and what follows from it; no Qt."""
+"""State of the Runs page and texts derived from it; no Qt."""
 
 import json
 from collections.abc import Mapping
@@ -35,24 +35,26 @@ _PRECISIONS = {
 
 @dataclass
 class MonitorState:
-    """The run that is shown.
+    """The displayed run.
 
     Attributes
     ----------
     run
-        Its directory; None before one is chosen.
+        Directory of the run; None before one is chosen.
     phase
-        What is going on with it, as far as this window knows.
+        Phase of the run, as far as this window knows.
     history
-        What it said so far.
+        History of the run's events.
     updates
-        How often the history grew; a listener redraws when it changes.
+        Counter of updates of the history, whose event triggers a redraw.
     outcome
-        How it ended; None while it runs, or is not known to have ended.
+        State at the end of the run; None while it is active or not known to have ended.
     verdict
-        Which of its students is better, once it has finished.
+        Comparison of its students, once it has finished.
     message
-        What an export or a failure came to; empty once something else happens.
+        Result of an export, or an error; cleared by the next change.
+    estimate
+        Estimated seconds of each stage; None if there was no estimate.
     """
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
@@ -79,43 +81,43 @@ class MonitorState:
         self.phase, self.outcome, self.verdict, self.run = "none", None, None, None
 
     def advance(self, _history: RunHistory | None = None) -> None:
-        """Take note that the history grew."""
+        """Update after new events in the history."""
         if self.phase != "stopping" and self.history.state == "running":
             self.outcome, self.phase, self.message = None, "running", ""
         self.updates += 1
 
     def stop(self) -> None:
-        """Take note that the run was told to stop."""
+        """Update after a request to stop the run."""
         self.phase, self.message = "stopping", ""
 
     def resume(self) -> None:
-        """Take note that the run was begun again."""
+        """Update after the run was resumed."""
         self.outcome, self.verdict, self.message = None, None, ""
         self.phase = "resuming"
 
     def finish(self, outcome: "RunState") -> None:
-        """Take note of how the run ended."""
+        """Update after the end of the run."""
         self.verdict = run_verdict(outcome.path) if outcome.state == "finished" else None
         self.outcome, self.message, self.phase = outcome, "", "ended"
 
     @property
     def can_stop(self) -> bool:
-        """Whether the run can be told to stop."""
+        """Whether the run can be stopped."""
         return self.phase in ("loading", "starting", "resuming", "running")
 
     @property
     def can_resume(self) -> bool:
-        """Whether the run ended before its end."""
+        """Whether the run ended before it was finished."""
         return self.outcome is not None and self.outcome.state in ("stopped", "died")
 
     @property
     def can_preview(self) -> bool:
-        """Whether an image may be chosen to be segmented as the run learns."""
+        """Whether an image for the live preview can be chosen."""
         return self.phase != "ended"
 
     @property
     def status(self) -> str:
-        """Where the run is at work, or how it ended, and what should be known of it."""
+        """Status text: device or outcome of the run, and its notes."""
         if self.message:
             return self.message
         if self.phase == "ended":
@@ -128,7 +130,7 @@ class MonitorState:
 
 
 def outcome_text(outcome: "RunState | None", verdict: Verdict | None) -> str:
-    """How a run ended, in a sentence; a finished one begins with the verdict."""
+    """Message about the end of a run; for a finished one with the verdict."""
     if outcome is None:
         return ""
     reason = outcome.stop_reason or "no output"
@@ -143,7 +145,7 @@ def outcome_text(outcome: "RunState | None", verdict: Verdict | None) -> str:
 
 
 def device_text(history: RunHistory) -> str:
-    """Device, precision and memory of a run that is going on."""
+    """Device, precision and memory of an active run."""
     if not history.device:
         return "Reading images…"
     several = f", {history.processes} processes" if history.processes > 1 else ""
@@ -157,7 +159,7 @@ def device_text(history: RunHistory) -> str:
 
 
 def read_estimate(run: Path) -> dict[str, float] | None:
-    """Estimated seconds of each stage and of the report; None if nothing was estimated."""
+    """Estimated seconds of each stage and of the report; None if there was no estimate."""
     try:
         content = json.loads(RunDirectory(run).estimate.read_text(encoding="utf-8"))
         parts = {**content["stage_seconds"], "report": content["scoring"]}

@@ -1,4 +1,4 @@
-"""Live curves of a run: losses of a stage, Dice of every stage, FSD beside it."""
+"""Live curves of a run: losses of one stage, Dice of all stages, and FSD."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QVBoxLayou
 
 from napari_msankd.theme import theme_colors
 from napari_msankd.widgets.downsampling import DownsampledSeries, Growing, Values
+from napari_msankd.widgets.layout import buddy_label
 from napari_msankd.widgets.line_plot import LinePlot, load_pyqtgraph
 from napari_msankd.workers import Worker
 
@@ -19,7 +20,7 @@ from src_training.config.stages import STAGES
 from src_training.runs.history import RunHistory
 
 POINTS = 200
-"""Most points of a line: one for every other pixel."""
+"""Maximum number of points of a line, about one for two pixels."""
 
 _REST_MS = 250
 _SPREAD = 30
@@ -27,22 +28,21 @@ _LATEST = "Latest stage"
 
 
 class TrainingCurves(QWidget):
-    """Losses of a stage above, Dice on the source's validation images and FSD below.
+    """Losses of a stage above; Dice on the source's validation images and FSD below.
 
     Parameters
     ----------
     viewer
-        Whose theme the plots follow.
+        The viewer whose theme sets the colors.
 
     Attributes
     ----------
     stage
-        Whose losses are drawn; the first entry follows the run.
+        Stage of the losses; the first entry follows the run.
     log
-        Whether the losses of the stage are drawn as logarithms: once they
-        spread wide, or as a person chose.
+        Whether the axis of the losses is logarithmic; by default if their range is wide.
     losses, dice, fsd
-        The plots; None until the widget was first shown.
+        The plots; None until the widget is first shown.
     """
 
     def __init__(self, viewer: "ViewerModel") -> None:
@@ -55,46 +55,46 @@ class TrainingCurves(QWidget):
         self.dice: LinePlot | None = None
         self.fsd: LinePlot | None = None
         self.workers: dict[str, Worker] = {}
-        self._since = QElapsedTimer()
-        self._next = QTimer(self)
-        self._next.setSingleShot(True)
-        self._next.timeout.connect(self._on_loaded)
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.timeout.connect(self.redraw)
+        self._since_redraw = QElapsedTimer()
+        self._next_plot = QTimer(self)
+        self._next_plot.setSingleShot(True)
+        self._next_plot.timeout.connect(self._on_loaded)
+        self._redraw_timer = QTimer(self)
+        self._redraw_timer.setSingleShot(True)
+        self._redraw_timer.timeout.connect(self.redraw)
         self._build()
         viewer.events.theme.connect(self._on_theme)
 
     def draw(self, history: "RunHistory | None") -> None:
-        """Show a run as it stands, at most four times a second; None clears."""
+        """Draw the history of a run, at most four times a second; None clears the plots."""
         if history is not self._history:
-            self._forget()
+            self._reset()
             self._history = history
-        if self._rest.isActive() or not self.isVisible():
+        if self._redraw_timer.isActive() or not self.isVisible():
             return
-        rested = self._since.elapsed() if self._since.isValid() else _REST_MS
-        self._rest.start(max(0, _REST_MS - rested))
+        elapsed = self._since_redraw.elapsed() if self._since_redraw.isValid() else _REST_MS
+        self._redraw_timer.start(max(0, _REST_MS - elapsed))
 
     def end(self) -> None:
-        """Draw no more, and follow the theme no more."""
-        self._rest.stop()
-        self._next.stop()
+        """Cancel timers and workers, and disconnect from the viewer."""
+        self._redraw_timer.stop()
+        self._next_plot.stop()
         for work in self.workers.values():
             work.cancel()
         self._viewer.events.theme.disconnect(self._on_theme)
 
     def redraw(self) -> None:
-        """Draw at once."""
+        """Draw immediately."""
         if self.losses is None or self.dice is None or self.fsd is None:
             return
-        self._since.start()
+        self._since_redraw.start()
         history = self._history
         self.empty.setVisible(history is None or not history.losses)
         if history is None:
             for plot in (self.losses, self.dice, self.fsd):
                 plot.draw({}, 1)
             return
-        self._offer(list(history.losses))
+        self._list_stages(list(history.losses))
         self._draw_losses(history, self.losses)
         scores = {
             name: history.scores[name]
@@ -110,7 +110,7 @@ class TrainingCurves(QWidget):
         self.fsd.setVisible(bool(history.fsd))
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Load pyqtgraph at the first show."""
+        """Import pyqtgraph on the first show."""
         super().showEvent(event)
         if self.losses is not None:
             self.redraw()
@@ -125,14 +125,12 @@ class TrainingCurves(QWidget):
         self.stage.addItem(_LATEST, None)
         self.stage.setToolTip("Stage whose losses are shown")
         self.stage.activated.connect(self.redraw)
-        name = QLabel("&Losses of")
-        name.setBuddy(self.stage)
         self.log = QCheckBox("lo&g scale")
         self.log.setToolTip("Logarithmic axis, for losses of different magnitudes")
         self.log.clicked.connect(self._on_log)
         self.empty = QLabel("Curves appear with the first step.")
         row = QHBoxLayout()
-        row.addWidget(name)
+        row.addWidget(buddy_label("&Losses of", self.stage))
         row.addWidget(self.stage, 1)
         row.addWidget(self.log)
         self._below = QHBoxLayout()
@@ -143,7 +141,7 @@ class TrainingCurves(QWidget):
         self._layout.addWidget(self.empty)
 
     def _on_loaded(self, _nothing: object = None) -> None:
-        """Make the plots, one a turn of the event loop: each takes a moment."""
+        """Create the plots, one per cycle of the event loop, because each is slow."""
         colors = theme_colors(self._viewer)
         if self.losses is None:
             self.losses = LinePlot("step of the stage", "loss", colors)
@@ -157,17 +155,17 @@ class TrainingCurves(QWidget):
             self._below.addWidget(self.fsd, 1)
             self.redraw()
             return
-        self._next.start(0)
+        self._next_plot.start(0)
 
-    def _forget(self) -> None:
-        """Another run: what was seen and chosen of the last one goes."""
+    def _reset(self) -> None:
+        """Clear data and choices of the former run."""
         self._traces.clear()
         self._log_stages.clear()
         while self.stage.count() > 1:
             self.stage.removeItem(1)
 
-    def _offer(self, stages: list[str]) -> None:
-        """List the stages that have begun."""
+    def _list_stages(self, stages: list[str]) -> None:
+        """Add new stages to the combobox."""
         for stage in stages[self.stage.count() - 1 :]:
             self.stage.addItem(_stage_title(stage), stage)
 
@@ -181,7 +179,7 @@ class TrainingCurves(QWidget):
         plot.draw(_with_titles(lines), end or 1, self.log.isChecked())
 
     def _stage(self, history: "RunHistory") -> str:
-        """The chosen stage; else the last that has losses."""
+        """The chosen stage, or else the last one with losses."""
         return self.stage.currentData() or next(reversed(history.losses), "")
 
     def _thin(self, kind: str, growing: Mapping[str, Growing]) -> dict[str, tuple[Values, Values]]:
@@ -208,7 +206,7 @@ def _stage_title(stage: str) -> str:
 
 
 def _with_titles(lines: dict[str, tuple[Values, Values]]) -> dict[str, tuple[Values, Values]]:
-    """Lines of losses under what a person calls them; two of one title keep their names."""
+    """Replace names of losses by titles, unless two losses have the same title."""
     titles = [loss_title(name) for name in lines]
     return {
         name if titles.count(title) > 1 else title: line
@@ -217,7 +215,7 @@ def _with_titles(lines: dict[str, tuple[Values, Values]]) -> dict[str, tuple[Val
 
 
 def _spread(lines: Mapping[str, tuple[Values, Values]]) -> float:
-    """Largest value over smallest; 0 where one is not positive."""
+    """Ratio of the largest to the smallest value; 0 if any is not positive."""
     values = [values for _, values in lines.values() if len(values)]
     low = min((float(line.min()) for line in values), default=0.0)
     return max(float(line.max()) for line in values) / low if low > 0 else 0.0

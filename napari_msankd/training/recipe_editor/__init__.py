@@ -1,1 +1,1 @@
-"""The whole recipe, to be read and changed."""
+"""The recipe editor."""

@@ -1,4 +1,4 @@
-"""The whole recipe, as a form and as YAML."""
+"""A dialog to edit a recipe as a form or as YAML."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,21 +30,20 @@ _FILES = "Recipes (*.yaml *.yml)"
 
 
 class RecipeEditor(QDialog):
-    """Everything a run depends on, to be read and changed.
+    """Edit all fields of a recipe, as a form or as YAML.
 
-    The form is made from the typed recipe: a field that the recipe gains is
-    there by itself. The YAML always says the same. While a value is not
-    allowed, one sentence says why, and OK, Save and the other tab are disabled.
+    The form is generated from the recipe's type. Both tabs show the same recipe. While
+    a value is invalid, a message says why, and OK, Save and the other tab are disabled.
 
     Parameters
     ----------
     recipe
-        What it begins with.
+        Initial recipe.
     parent
-        Where it belongs.
+        Qt parent.
     temporary
-        Folder that is deleted with the parent: saving a recipe of images in
-        there warns.
+        Folder that is deleted with the parent; saving a recipe that refers to images
+        in it gives a warning.
 
     Attributes
     ----------
@@ -57,7 +56,7 @@ class RecipeEditor(QDialog):
     def __init__(
         self, recipe: "Recipe", parent: QWidget | None = None, temporary: Path | None = None
     ) -> None:
-        # Whoever has a recipe has torch: this import is free.
+        # Import late, because it loads torch; a caller with a recipe has already loaded it.
         from napari_msankd.training.recipe_editor.form import RecipeForm
 
         super().__init__(parent)
@@ -91,7 +90,7 @@ class RecipeEditor(QDialog):
         return self._recipe
 
     def load(self, path: Path) -> None:
-        """Take the recipe of a file; a broken one gives a message, and changes nothing."""
+        """Load a recipe from a file; if it is invalid, show a message and keep the current one."""
         notes: list[str] = []
         try:
             recipe = type(self._recipe).load(path, notes=notes)
@@ -121,7 +120,7 @@ class RecipeEditor(QDialog):
         self.message.setText(text)
 
     def accept(self) -> None:
-        """Close, unless a value is not allowed."""
+        """Close the dialog if the recipe is valid."""
         if self._validate():
             super().accept()
 
@@ -157,7 +156,7 @@ class RecipeEditor(QDialog):
         self._show(self._recipe)
 
     def _show(self, recipe: "Recipe") -> None:
-        """Fill the current tab; the other one is filled when it is opened."""
+        """Show a recipe in the current tab; the other one is updated when it is opened."""
         if self.tabs.currentIndex() == _FORM:
             with signals_blocked(self.form):
                 self.form.value = recipe.model_dump(mode="json")
@@ -166,7 +165,7 @@ class RecipeEditor(QDialog):
                 self.yaml.setPlainText(recipe.to_yaml())
 
     def _validate(self) -> bool:
-        """Take the recipe of the current tab if it is valid; whether it is."""
+        """Set the recipe from the current tab if it is valid; return whether it is."""
         try:
             content = self.form.value if self.tabs.currentIndex() == _FORM else self._parsed()
             recipe = type(self._recipe).validated(content, "The recipe")

@@ -1,4 +1,4 @@
-"""The recipe as a form: pages of fields, and a search over all of them."""
+"""The recipe as a form with pages of fields and a search over all of them."""
 
 from typing import Any
 
@@ -43,11 +43,11 @@ PAGES = {
     "Training": ("supervised", "weight_decay", "stages"),
     "Distillation": ("distil_from", "distillation"),
 }
-"""Fields by the page that they are on; one that is named nowhere is on the first."""
+"""Page -> its fields; fields that are not listed are on the first page."""
 
 
 class RecipeForm(QWidget):
-    """Every field of a recipe; a page is made when it is first seen or searched.
+    """A form of all fields of a recipe; pages are created when first shown or searched.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class RecipeForm(QWidget):
     Attributes
     ----------
     changed
-        Emitted when a person changes a value.
+        Emitted when the user changes a value.
     """
 
     changed = Signal()
@@ -93,9 +93,11 @@ class RecipeForm(QWidget):
 
     @property
     def value(self) -> Values:
-        """What `Recipe.validated` takes."""
-        made = {name: value for page in self._pages.values() for name, value in page.value.items()}
-        return self._values | made
+        """Field -> value, for `Recipe.validated`."""
+        edited = {
+            name: value for page in self._pages.values() for name, value in page.value.items()
+        }
+        return self._values | edited
 
     @value.setter
     def value(self, values: Values) -> None:
@@ -121,14 +123,14 @@ class RecipeForm(QWidget):
         return self._pages[title]
 
     def filter(self, text: str) -> None:
-        """Show only fields that match a text, and pages that have any."""
-        found = [filter_rows(self.page(title), text.strip().lower()) for title in self._fields]
-        for row, match in enumerate(found):
+        """Show only fields that match a text, and pages with such fields."""
+        matches = [filter_rows(self.page(title), text.strip().lower()) for title in self._fields]
+        for row, match in enumerate(matches):
             self.list.item(row).setHidden(not match)
-        self._stack.setVisible(any(found))
-        self.no_match.setText("" if any(found) else "No field has this text.")
-        if any(found) and not found[self.list.currentRow()]:
-            self.list.setCurrentRow(found.index(True))
+        self._stack.setVisible(any(matches))
+        self.no_match.setText("" if any(matches) else "No field has this text.")
+        if any(matches) and not matches[self.list.currentRow()]:
+            self.list.setCurrentRow(matches.index(True))
 
     def _on_page(self, title: str) -> None:
         self.page(title)
@@ -139,7 +141,7 @@ class RecipeForm(QWidget):
 
 
 class MethodsForm(Group):
-    """A tick for each distillation method, and its options below while it is set."""
+    """A checkbox for each distillation method, with its options while it is checked."""
 
     def __init__(self, **named: Any) -> None:
         forms = {
@@ -157,14 +159,14 @@ class MethodsForm(Group):
 
     @property
     def value(self) -> list[Values]:
-        """Options of each ticked method: in the order of the recipe, then what was added."""
+        """Options of the checked methods; in the order of the recipe, then new ones."""
         names = dict.fromkeys([*self._order, *METHODS])
         values = {name: self[name].value for name in names}
-        return [{"method": name, **each} for name, each in values.items() if each is not None]
+        return [{"method": name, **opts} for name, opts in values.items() if opts is not None]
 
     @value.setter
     def value(self, values: list[Values]) -> None:
-        options = {each["method"]: each for each in values}
+        options = {value["method"]: value for value in values}
         self._order = list(options)
         for form in self:
             form.value = options.get(form.name)

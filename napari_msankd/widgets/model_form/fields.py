@@ -1,4 +1,4 @@
-"""What a form needs to know of a model's fields: types, defaults, labels, descriptions."""
+"""Types, defaults, labels and descriptions of a model's fields, for its form."""
 
 import inspect
 import re
@@ -35,43 +35,43 @@ def is_model(kind: Any) -> bool:
 
 
 def models_of(kind: Any) -> tuple[Any, tuple[Model, ...]]:
-    """The origin (`list`, `dict` or `Union`) of a type made of models, and these; else nothing."""
+    """Origin (`list`, `dict` or `Union`) and models of a type; (None, ()) for other types."""
     origin = Union if get_origin(kind) is UnionType else get_origin(kind)
     items = get_args(kind) if origin is Union else get_args(kind)[-1:]
     models = tuple(map(_bare, items))
-    found = origin in (list, dict, Union) and all(map(is_model, models))
-    return (origin, models) if found else (None, ())
+    made_of_models = origin in (list, dict, Union) and all(map(is_model, models))
+    return (origin, models) if made_of_models else (None, ())
 
 
 def _bare(kind: Any) -> Any:
-    """A type without what `Annotated` adds."""
+    """A type without `Annotated`."""
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def discriminator(models: Sequence[Model]) -> str:
-    """The field of one value each that tells models apart."""
+    """The `Literal` field that distinguishes models of a union."""
     return next(
         name
         for name in models[0].model_fields
-        if all(get_origin(each.model_fields[name].annotation) is Literal for each in models)
+        if all(get_origin(model.model_fields[name].annotation) is Literal for model in models)
     )
 
 
 def bounds(info: FieldInfo) -> dict[str, int]:
-    """``min``, ``max`` and ``step`` of a whole number."""
-    found = {
-        bound: getattr(each, bound)
-        for each in info.metadata
-        for bound in ("ge", "gt", "le", "lt", "multiple_of")
-        if hasattr(each, bound)
+    """``min``, ``max`` and ``step`` of an integer field."""
+    limits = {
+        name: getattr(constraint, name)
+        for constraint in info.metadata
+        for name in ("ge", "gt", "le", "lt", "multiple_of")
+        if hasattr(constraint, name)
     }
-    low = found["gt"] + 1 if "gt" in found else found.get("ge", -_LARGEST)
-    high = found["lt"] - 1 if "lt" in found else found.get("le", _LARGEST)
-    return {"min": low, "max": high, "step": found.get("multiple_of", 1)}
+    low = limits["gt"] + 1 if "gt" in limits else limits.get("ge", -_LARGEST)
+    high = limits["lt"] - 1 if "lt" in limits else limits.get("le", _LARGEST)
+    return {"min": low, "max": high, "step": limits.get("multiple_of", 1)}
 
 
 def defaults(model: Model) -> Values:
-    """Default of each field that has one, as JSON has it."""
+    """Default of each field that has one, in JSON types."""
     return {
         name: to_jsonable_python(info.get_default(call_default_factory=True))
         for name, info in model.model_fields.items()
@@ -80,7 +80,7 @@ def defaults(model: Model) -> Values:
 
 
 def human(name: str) -> str:
-    """A field's name in words.
+    """A field's name as a label.
 
     >>> human("weight_decay")
     'Weight decay'
@@ -91,8 +91,8 @@ def human(name: str) -> str:
 def described(model: Model, name: str) -> dict[str, str]:
     """Name, label and tooltip of a field's widget.
 
-    The label is the field's title, or its name in words, with the unit that its
-    description names: ``Patch (px)``. The tooltip says what it is called in YAML.
+    The label is the field's title or name, with the unit from its description:
+    ``Patch (px)``. The tooltip includes its name in YAML.
     """
     title, doc = model.model_fields[name].title, field_docs(model).get(name, "")
     unit = _UNIT.search(doc.partition(". ")[0])

@@ -1,6 +1,6 @@
-"""Forms of whole models, made from their types.
+"""Forms of pydantic models, generated from their types.
 
-The value of a form is what `pydantic.BaseModel.model_dump` gives in JSON mode.
+The value of a form has the structure of `pydantic.BaseModel.model_dump` in JSON mode.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,18 +28,18 @@ from napari_msankd.widgets.model_form.fields import (
 from napari_msankd.widgets.model_form.value_widgets import choice, value_widget
 
 Editors = Mapping[tuple[Model, str], Callable[..., Widget]]
-"""Own widgets of fields: (model, or its base; name) -> called with name, label and tooltip."""
+"""Custom widgets: (model or base, field) -> factory, called with name, label and tooltip."""
 
 
 class Group(Container[Widget]):
-    """Widgets that are one value together."""
+    """Widgets that form one value."""
 
     def __init__(self, widgets: Sequence[Widget], **named: Any) -> None:
         super().__init__(widgets=widgets, labels=False, **named)
         self.margins = (0, 0, 0, 0)
 
     def show_row(self, row: int, shown: bool) -> None:
-        """Show or hide a row; a group without rows hides nothing."""
+        """Show or hide a row; does nothing in a group without rows."""
 
 
 class ModelForm(Group):
@@ -48,11 +48,11 @@ class ModelForm(Group):
     Parameters
     ----------
     model
-        Whose fields.
+        The model.
     fields
-        Which of them; all if missing.
+        Names of the fields to show; all by default.
     editors
-        Own widgets for some fields, of this model or of those within it.
+        Custom widgets for fields of this model or of nested ones.
     **named
         Name, label and tooltip of the form itself.
     """
@@ -66,7 +66,7 @@ class ModelForm(Group):
     ) -> None:
         names = list(model.model_fields) if fields is None else fields
         super().__init__([field_widget(model, name, editors or {}) for name in names], **named)
-        # The container has the names, values and signals; the layout of labels is Qt's.
+        # The container provides names, values and signals; Qt lays out the labels.
         self._rows = QFormLayout()
         self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         self.native.layout().addLayout(self._rows)
@@ -107,14 +107,14 @@ class ModelForm(Group):
 
 
 class OptionalForm(Group):
-    """A tick, and the form of a model below it while it is set.
+    """A checkbox, and the form of a model that is shown while it is checked.
 
     Parameters
     ----------
     model, fields, editors
-        As of `ModelForm`.
+        As in `ModelForm`.
     **named
-        Name, label and tooltip; the label is that of the tick.
+        Name, label and tooltip; the checkbox has the label.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class OptionalForm(Group):
 
     @property
     def form(self) -> ModelForm:
-        """The form of the model, made when it is first needed."""
+        """The form of the model, created on first use."""
         if self._form is None:
             self._form = ModelForm(*self._arguments)
             self._form.margins = (24, 0, 0, 6)
@@ -144,7 +144,7 @@ class OptionalForm(Group):
 
     @property
     def value(self) -> Values | None:
-        """The form's; None without the tick."""
+        """Value of the form; None if unchecked."""
         return self.form.value if self.tick.value else None
 
     @value.setter
@@ -158,7 +158,7 @@ class OptionalForm(Group):
 
 
 class UnionForm(Group):
-    """One of several models, told apart by a field of one value, and the form of the chosen one.
+    """A choice among the models of a discriminated union, and the form of the chosen one.
 
     Fields that two models share keep their values when the choice changes.
     """
@@ -169,7 +169,7 @@ class UnionForm(Group):
         doc = "\n".join(f"{name}: {summary(model)}" for name, model in members.items())
         kind = choice(list(members), name="", label=human(key), tooltip=doc)
         forms = {
-            name: ModelForm(model, [each for each in model.model_fields if each != key], editors)
+            name: ModelForm(model, [field for field in model.model_fields if field != key], editors)
             for name, model in members.items()
         }
         super().__init__([kind, *forms.values()], **named)
@@ -179,12 +179,12 @@ class UnionForm(Group):
 
     @property
     def form(self) -> ModelForm:
-        """That of the chosen model."""
+        """Form of the chosen model."""
         return self.forms[self.kind.value]
 
     @property
     def value(self) -> Values:
-        """Of the chosen model, with the field that tells it apart."""
+        """Value of the chosen model, with the discriminator."""
         return {self._key: self.kind.value, **self.form.value}
 
     @value.setter
@@ -203,7 +203,7 @@ class UnionForm(Group):
 
 
 class ModelList(Group):
-    """Any number of models of one type, to be added and removed."""
+    """A list of models of one type, with buttons to add and remove items."""
 
     def __init__(self, model: Model, editors: Editors, **named: Any) -> None:
         add = PushButton(text="Add", tooltip=f"Add one: {summary(model)}")
@@ -215,7 +215,7 @@ class ModelList(Group):
 
     @property
     def value(self) -> list[Values]:
-        """Of each, in order."""
+        """Values of the models."""
         return [form.value for form in self.forms]
 
     @value.setter
@@ -228,7 +228,7 @@ class ModelList(Group):
             form.value = content
 
     def remove_form(self, form: ModelForm) -> None:
-        """Take one of the models out."""
+        """Remove one of the models."""
         index = self.forms.index(form)
         del self.forms[index]
         self.pop(index).native.deleteLater()
@@ -247,14 +247,14 @@ class ModelList(Group):
 
 
 class ModelTable(Group):
-    """A row for each of several models of one type by its name, such as schedules of stages.
+    """A table of named models of one type, a row each, such as schedules of stages.
 
     Parameters
     ----------
     model
-        Their type.
+        Type of the models.
     titles
-        What a row is called in the form; its name in words if missing.
+        Name of a row -> its label; by default made from the name.
     **named
         Name, label and tooltip of the table itself.
     """
@@ -279,7 +279,7 @@ class ModelTable(Group):
 
     def _header(self) -> Container[Widget]:
         columns = [described(self._model, field) for field in self._model.model_fields]
-        titles = [Label(value=each["label"], tooltip=each["tooltip"]) for each in columns]
+        titles = [Label(value=column["label"], tooltip=column["tooltip"]) for column in columns]
         return _table_row([Label(value=""), *titles], "")
 
     def _row(self, name: str) -> Container[Widget]:
@@ -295,7 +295,7 @@ def _table_row(cells: Sequence[Widget], name: str) -> Container[Widget]:
     row.margins = (0, 0, 0, 0)
     cells[0].min_width = cells[0].max_width = 110
     for column, cell in enumerate(cells[1:], 1):
-        # Columns of one width, whatever is in them.
+        # Give all columns the same width.
         row.native.layout().setStretch(column, 1)
         policy = cell.native.sizePolicy()
         policy.setHorizontalPolicy(policy.Policy.Ignored)
@@ -325,34 +325,34 @@ def field_widget(model: Model, name: str, editors: Editors) -> Widget:
 
 
 def filter_rows(widget: Widget, text: str) -> bool:
-    """Show only rows whose label, name or tooltip has a text, lower case; whether any has.
+    """Show only rows whose label, name or tooltip contains a text; return whether any does.
 
-    A group that has the text itself is shown whole.
+    A group that itself matches is shown completely. `text` is lower case.
     """
-    own = text in f"{widget.label} {widget.name} {widget.tooltip}".lower()
+    matches = text in f"{widget.label} {widget.name} {widget.tooltip}".lower()
     if not isinstance(widget, Container):
-        return own
-    found = [filter_rows(child, "" if own else text) for child in widget]
+        return matches
+    row_matches = [filter_rows(child, "" if matches else text) for child in widget]
     if isinstance(widget, Group):
-        for row, match in enumerate(found):
+        for row, match in enumerate(row_matches):
             widget.show_row(row, match)
-    # The form of options that are not set may not be made yet.
+    # An unchecked optional form may not exist yet, so search its model instead.
     unset = isinstance(widget, OptionalForm) and text in search_text(widget.model)
-    return own or any(found) or unset
+    return matches or any(row_matches) or unset
 
 
 def set_tab_order(*widgets: Any) -> None:
-    """Let Tab go through widgets, of magicgui or Qt, in this order.
+    """Set the Tab order of widgets, of magicgui or Qt.
 
-    What is added later would else come last.
+    By default widgets that are added later come last.
     """
     for before, after in pairwise(chain.from_iterable(map(_controls, widgets))):
         QWidget.setTabOrder(before, after)
 
 
 def _controls(widget: Any) -> list[QWidget]:
-    """A widget, or all that are in a container; Qt leaves the order as it is at a label."""
+    """Widgets in a container, or a single one, that accept Tab focus; Qt needs only those."""
     if isinstance(widget, Container):
-        return [each for child in widget for each in _controls(child)]
+        return [control for child in widget for control in _controls(child)]
     native = getattr(widget, "native", widget)
     return [native] if native.focusPolicy() & Qt.FocusPolicy.TabFocus else []

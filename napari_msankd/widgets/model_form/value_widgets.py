@@ -1,4 +1,4 @@
-"""Widgets of single values: magicgui's own, and lines of text for what those would round."""
+"""Widgets of single values: magicgui's, and text fields for numbers that they would round."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,18 +14,18 @@ from napari_msankd.widgets.model_form.fields import bounds, without_none
 from src_training.io.yaml_json import parse_yaml
 
 _NUMBER_WIDTH = 130
-"""That of a spin box, pixels."""
+"""Width of a spin box, pixels."""
 
 
 class YamlEdit(LineEdit):
     """A value as a line of YAML: ``0.2``, ``{vessel: 255}``, ``[a, b]``; an empty line is None.
 
-    Numbers are not rounded. A text that is not YAML is its own value: the model
-    says what is wrong with it.
+    Numbers are not rounded. Text that is not YAML becomes a string value, which the
+    model's validation rejects.
     """
 
     def get_value(self) -> Any:
-        """What the line says."""
+        """The parsed value."""
         text = super().get_value()
         try:
             return parse_yaml(text)
@@ -40,7 +40,7 @@ class YamlEdit(LineEdit):
 
 
 class OptionalEdit(LineEdit):
-    """A text that may be missing: an empty line is None."""
+    """An optional text: an empty line is None."""
 
     _empty: str | None = None
 
@@ -56,7 +56,7 @@ class OptionalEdit(LineEdit):
 
 
 def value_widget(info: FieldInfo, named: dict[str, str]) -> Widget:
-    """The widget of a field that is no group of fields; `named` as `described` gives it."""
+    """The widget of a single field; `named` is the result of `described`."""
     kind, optional = without_none(info.annotation)
     if get_origin(kind) is Literal:
         return choice(get_args(kind), "not set" if optional else "", **named)
@@ -72,7 +72,7 @@ def value_widget(info: FieldInfo, named: dict[str, str]) -> Widget:
         annotation=kind, name=named["name"], label=named["label"], options=options
     )
     if isinstance(widget, CheckBox):
-        # The row has a label already.
+        # The row already has a label.
         widget.text = ""
     if isinstance(widget, SpinBox):
         _ignore_wheel(widget)
@@ -80,7 +80,7 @@ def value_widget(info: FieldInfo, named: dict[str, str]) -> Widget:
 
 
 def choice(values: Sequence[Any], missing: str = "", **named: str) -> ComboBox:
-    """A list of values, and None under the text `missing`, if there is one."""
+    """A combobox of values; if `missing` is not empty, that entry means None."""
     entries = [(str(value), value) for value in values]
     widget = ComboBox(choices=entries, nullable=bool(missing), **named)
     widget.null_string = missing
@@ -90,7 +90,7 @@ def choice(values: Sequence[Any], missing: str = "", **named: str) -> ComboBox:
 
 
 class _Wheel(QObject):
-    """Lets the wheel scroll the page, unless the widget under it has the focus."""
+    """Ignores wheel events of a widget without focus, so that the page scrolls."""
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
         if event.type() == QEvent.Type.Wheel and not watched.hasFocus():
