@@ -1,1 +1,1 @@
-"""What a crash, a full disk, a file from a stranger and little memory may and may not do."""
+"""Behavior in case of crashes, full disks, malicious or damaged files, and little memory."""

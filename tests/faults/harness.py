@@ -1,6 +1,6 @@
-"""Faults on purpose: a kill at a chosen moment, a full disk, a mutated file, little memory.
+"""Fault injection: kills, full disks, mutated files, little memory.
 
-A seed chooses the moment, so that what fell once falls again.
+A seed chooses the time of a fault, so that failures are reproducible.
 """
 
 import errno
@@ -23,21 +23,21 @@ posix = pytest.mark.skipif(os.name != "posix", reason="forks and signals are POS
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of the memory are Linux's")
 
 _CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "shutil.rmtree"}
-"""Audit events of whatever changes a folder; an `open` counts where it is for writing."""
+"""Audit events that change a folder; `open` counts only for writing."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a child process, and when.
+    """A fault of a child process.
 
     Attributes
     ----------
     kind
-        ``killed`` by SIGKILL, or ``full``: that change and all later ones find the disk full.
+        ``killed`` by SIGKILL, or ``full``: this change and all later ones raise ENOSPC.
     folder
-        Changes below it count.
+        Folder whose changes are counted.
     change
-        Before which of them, counted from 1.
+        Number of the change before which the fault happens, from 1.
     """
 
     kind: Literal["killed", "full"]
@@ -47,16 +47,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child process ended.
+    """Result of a child process.
 
     Attributes
     ----------
     code
-        Its exit code; minus the signal that killed it.
+        Exit code; negative number of the signal that killed it.
     said
-        What it printed, errors too.
+        Output on stdout and stderr.
     changes
-        How often it changed the fault's folder; 0 where it was killed.
+        Number of changes to the fault's folder; 0 if it was killed.
     """
 
     code: int
@@ -71,18 +71,18 @@ def in_child(
     memory: int | None = None,
     seconds: float = 300,
 ) -> Ended:
-    """Call a function in a process of its own, which has torch already.
+    """Call a function in a new process that already has torch imported.
 
     Parameters
     ----------
     function, arguments
-        Of a module, so that the child finds it, such as `msankd`.
+        A function of a module, so that it can be pickled, such as `msankd`.
     fault
-        What happens to it meanwhile.
+        Fault to inject.
     memory
-        Bytes of address space that it may take beyond what it has at its start.
+        Bytes of address space that the process may allocate after its start.
     seconds
-        It is killed and the test fails if it takes longer.
+        Timeout, after which the process is killed and the test fails.
     """
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["src_training.cli", "src_training.runs.pipeline", "zarr"])
@@ -103,7 +103,7 @@ def in_child(
 
 
 def msankd(*arguments: object) -> None:
-    """Run a command line, as `in_child` calls it."""
+    """Run a command line; for `in_child`."""
     from src_training.cli import main
 
     sys.argv = ["msankd", *map(str, arguments)]
@@ -111,36 +111,35 @@ def msankd(*arguments: object) -> None:
 
 
 def moments(seed: int, count: int, last: int) -> list[int]:
-    """Return so many of the changes from 1 to `last`, rising, chosen by a seed."""
+    """Return `count` sorted random numbers of changes from 1 to `last`."""
     return sorted(random.Random(seed).sample(range(1, last + 1), min(count, last)))
 
 
 def mutated(content: bytes, seed: int) -> bytes:
-    """Return the bytes with one fault: bits flipped, a piece lost, doubled or overwritten, an end.
-
+    """Return bytes with one mutation: a bit flip, or a lost, repeated, overwritten or cut piece.
     >>> mutated(b"0123456789", seed=1) == mutated(b"0123456789", seed=1) != b"0123456789"
     True
     """
-    chance = random.Random(seed)
-    at = chance.randrange(len(content))
-    end = min(len(content), at + chance.choice((1, 4, 64, 4096)))
-    piece = content[at:end]
-    noise = chance.randbytes(len(piece))
+    rng = random.Random(seed)
+    start = rng.randrange(len(content))
+    end = min(len(content), start + rng.choice((1, 4, 64, 4096)))
+    piece = content[start:end]
+    noise = rng.randbytes(len(piece))
     changed = {
-        "flipped": bytes([piece[0] ^ 1 << chance.randrange(8)]) + piece[1:],
+        "flipped": bytes([piece[0] ^ 1 << rng.randrange(8)]) + piece[1:],
         "lost": b"",
         "doubled": piece + piece,
         "zeroed": bytes(len(piece)),
         "noise": noise,
         "cut": piece[: len(piece) // 2],
     }
-    kind = chance.choice(list(changed))
-    return content[:at] + changed[kind] + (b"" if kind == "cut" else content[end:])
+    kind = rng.choice(list(changed))
+    return content[:start] + changed[kind] + (b"" if kind == "cut" else content[end:])
 
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """Make a folder a disk of so many bytes; skips the test where that is not allowed."""
+    """Mount a disk of `size` bytes on a folder; skips the test if that is not permitted."""
     folder.mkdir(parents=True, exist_ok=True)
     if sys.platform != "linux" or os.geteuid():
         pytest.skip("a small disk needs root on Linux")
@@ -161,7 +160,7 @@ def _child(
     printed: Path,
     count: Path,
 ) -> None:
-    """Call the function with output in a file, and end as its command would."""
+    """Call the function with its output in a file."""
     output = os.open(printed, os.O_WRONLY | os.O_CREAT)
     for number in (1, 2):
         os.dup2(output, number)
@@ -181,7 +180,7 @@ def _child(
 
 
 class _Watch:
-    """An audit hook that counts changes below a folder, and lets the fault happen."""
+    """An audit hook that counts changes in a folder, and triggers the fault."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault: Fault | None = fault

@@ -1,4 +1,4 @@
-"""A file of every kind that is read, mutated, and what reading each mutant came to."""
+"""Mutated files of every kind that the package reads, and the results of reading them."""
 
 import json
 import resource
@@ -30,19 +30,19 @@ from src_training.training.checkpoint import Progress, load_checkpoint, save_che
 from tests.faults.harness import mutated
 
 SLOWEST = 30
-"""Seconds until a file counts as one that hangs."""
+"""Timeout in seconds, after which reading a file counts as a hang."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: one that is whole, and what reads it.
+    """An intact file of a kind, and its reader.
 
     Attributes
     ----------
     path
         The file, or a folder whose files are mutated one at a time.
     read
-        Takes its path, or that of a copy.
+        Reader, called with the path of the file or of a mutated copy.
     """
 
     path: Path
@@ -74,7 +74,7 @@ def kinds(folder: Path, recipe: str) -> dict[str, Kind]:
     Parameters
     ----------
     folder
-        New.
+        Folder to create.
     recipe
         Text of a recipe.
     """
@@ -180,10 +180,11 @@ def _write_dicom(folder: Path, voxels: np.ndarray) -> None:
 
 
 def read_mutants(folder: Path, recipe: str, seeds: range, report: Path) -> None:
-    """Read every kind with a fault of each seed, and write what it came to as JSON.
+    """Read a mutant of every kind for each seed, and write a report as JSON.
 
-    A sentence, a success, ``crash``: any other exception, or ``hang``: longer than `SLOWEST`.
-    What kills the process is the name in the report's neighbour ``now.txt``.
+    Outcomes are ``sentence`` (an InputError), ``success``, ``crash`` (any other exception) and
+    ``hang`` (longer than `SLOWEST`). ``now.txt`` beside the report names the current mutant, in
+    case it kills the process.
     """
     counts, faults, slowest = Counter[str](), list[str](), 0.0
 
@@ -217,13 +218,13 @@ def read_mutants(folder: Path, recipe: str, seeds: range, report: Path) -> None:
 
 
 def _mutant(path: Path, folder: Path, seed: int) -> Path:
-    """A copy of a file, or of a folder of which one file is changed."""
+    """A mutated copy of a file, or of a folder with one mutated file."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     copy = folder / path.name
     if path.is_dir():
         shutil.copytree(path, copy)
-        files = sorted(each for each in copy.rglob("*") if each.is_file())
+        files = sorted(file for file in copy.rglob("*") if file.is_file())
         chosen = files[seed % len(files)]
     else:
         shutil.copy(path, copy)

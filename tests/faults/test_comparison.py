@@ -1,4 +1,4 @@
-"""A comparison, and the paraphraser's stage, survive being killed."""
+"""A comparison and the paraphraser's stage can be resumed after a kill."""
 
 import json
 import signal
@@ -29,7 +29,7 @@ def compare(recipe, out, change=10**6):
 
 
 def scores_of(out):
-    """The table without what the work took."""
+    """The table without durations."""
     content = json.loads((out / "comparison.json").read_text())
     text = json.dumps(content, sort_keys=True)
     return json.loads(text, object_hook=_without_seconds)

@@ -1,4 +1,4 @@
-"""An export onto a disk that is full leaves the former export whole, or nothing."""
+"""A failed export leaves the former export intact, or nothing."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def test_an_export_that_fails_leaves_the_former_one_whole(model_file, tmp_path, 
 
     first = export()
     assert first.code == 0, first.said
-    changes = export()  # with a former one in its place
+    changes = export()  # replaces a former one
     former = files_of(out)
     for change in moments(27, 4, changes.changes):
         failed = export(change)

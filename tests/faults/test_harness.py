@@ -1,4 +1,4 @@
-"""The faults of the harness happen, and where none happens nothing changes."""
+"""The harness injects faults, and changes nothing without one."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Mutated files of every kind: each is read or refused in a sentence, in little memory and time."""
+"""Mutated files are read or rejected with a message, within limits of memory and time."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A run whose recipe, images or folder change, whose process is killed, or whose disk is full."""
+"""Runs with changed recipes, images or folders, killed processes, or full disks."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ from tests.runs.test_resume import assert_same_outcome
 
 
 def stop_in(stage, recipe, path, **options):
-    """Begin a run and stop it after the first step of a stage."""
+    """Start a run and stop it after the first step of a stage."""
     events = []
 
     def reached():
@@ -35,7 +35,7 @@ def stop_in(stage, recipe, path, **options):
 
 @pytest.fixture(scope="module")
 def stopped(finished_run, tmp_path_factory):
-    """A run of the tiny recipe, stopped in the stage student; not to be written to."""
+    """A run of the tiny recipe, stopped in the stage student; read-only."""
     path = tmp_path_factory.mktemp("stopped") / "run"
     stop_in("student", finished_run.recipe, path)
     return path
@@ -48,7 +48,7 @@ def run(stopped, tmp_path):
 
 
 def edited(run, **fields):
-    """The recipe of a run with other values of dotted fields, written over its own."""
+    """Change fields of a run's recipe file; ``__`` separates nested names."""
     changed = Recipe.load(run / "recipe.yaml").changed(
         {name.replace("__", "."): value for name, value in fields.items()}, "test"
     )
@@ -108,7 +108,7 @@ def test_a_progress_that_is_none_is_one_sentence(run, finished_run, header):
 
 @pytest.fixture
 def on_disk(make_recipe, make_domain, tmp_path):
-    """A run of images on the disk, stopped in the stage student, and their folder."""
+    """A run on images in a folder, stopped in the stage student, and the folder."""
     folder = make_domain(images=4)
     recipe = make_recipe(source={"name": "mine", "folder": str(folder)}, tests=[])
     stop_in("student", recipe, tmp_path / "run")
@@ -221,7 +221,7 @@ def test_a_disk_without_locks_is_one_sentence(run, finished_run, monkeypatch, nu
 
 
 def test_a_run_that_ends_while_it_is_looked_at_never_died(run, finished_run, monkeypatch):
-    """The last event comes between a watcher's reading the events and its asking who is there."""
+    """The last event is written after a watcher reads events and before it checks the process."""
     events = run / "events.jsonl"
     lines = events.read_bytes().splitlines(keepends=True)
     events.write_bytes(b"".join(lines[:-1]))
@@ -255,12 +255,12 @@ def with_fault(kind, recipe, run, change):
 
 
 def survives(kind, recipe, run, changes, finished_run):
-    """A run is struck before each of these changes in turn, and then ends as if it had not been."""
+    """Check that a run has the same outcome after faults before each of these changes in turn."""
     for change in changes:
-        struck = with_fault(kind, recipe, run, change)
-        # What is removed or renamed needs no space: a disk full at the end may go unnoticed.
-        assert struck.code in ((-signal.SIGKILL,) if kind == "killed" else (0, 1)), struck.said
-        assert "Traceback" not in struck.said, struck.said
+        ended = with_fault(kind, recipe, run, change)
+        # A run can finish on a full disk if only removals and renames are left.
+        assert ended.code in ((-signal.SIGKILL,) if kind == "killed" else (0, 1)), ended.said
+        assert "Traceback" not in ended.said, ended.said
     done = distil_in_child(recipe, run)
     assert done.code == 0, done.said
     assert_same_outcome(run, finished_run)
@@ -286,7 +286,7 @@ def changes_of(recipe, run):
 def test_a_run_struck_often_ends_as_if_not(kind, recipe_file, finished_run, tmp_path):
     last = changes_of(recipe_file, tmp_path / "count")
     for seed in range(6):
-        changes = moments(seed, 5, last // 4)  # counted anew each time that it is resumed
+        changes = moments(seed, 5, last // 4)  # the count restarts with each resume
         survives(kind, recipe_file, tmp_path / f"run {seed}", changes, finished_run)
 
 

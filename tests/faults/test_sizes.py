@@ -1,4 +1,4 @@
-"""Small files that say they are huge, and memory that is full: one sentence, and others go on."""
+"""Small files with huge sizes in their headers, and full memory: errors, but no crash."""
 
 import gzip
 import json
@@ -30,7 +30,7 @@ from tests.faults.harness import in_child, linux
 
 
 def huge_npy(path):
-    """Write a header of 10 TB, and a file of that size that takes no place on the disk."""
+    """Write a sparse file of 10 TB with a matching header."""
     header = {"descr": "<f4", "fortran_order": False, "shape": (1_600_000, 1_600_000)}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -47,7 +47,7 @@ def huge_zarr(path, shape, chunks):
 
 
 def huge_png(path):
-    """Write a picture whose header says 2 billion pixels a side."""
+    """Write a picture whose header claims 2 billion pixels a side."""
     Image.new("L", (4, 4)).save(path)
     content = bytearray(path.read_bytes())
     content[16:24] = struct.pack(">II", 2**31 - 1, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""Recipes, names and texts from a stranger: one sentence, and nothing that steers a terminal."""
+"""Untrusted recipes, names and texts: clear errors, and no terminal escape sequences."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Labels of a volume: whatever is killed, full, removed or damaged, none is lost silently."""
+"""Kills, full disks, removed and damaged files never lose labels of a volume silently."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ SHAPE, SLICES = (10, 40, 36), 2
 
 @pytest.fixture
 def scan(tmp_path):
-    """A zarr array of noise, empty in its upper half."""
+    """A zarr array with noise in its first half and air in the second."""
     noise = np.random.default_rng(1).integers(-900, 900, SHAPE).astype(np.int16)
     noise[5:] = -900
     array = zarr.create_array(
@@ -36,7 +36,7 @@ def scan(tmp_path):
 
 @pytest.fixture
 def model_file(tiny_model, tmp_path):
-    """A model that finds a vessel in half of the voxels of noise."""
+    """A model that labels half of the voxels of noise as vessel."""
     model = tiny_model()
     noise = np.random.default_rng(1).integers(-900, 900, SHAPE[1:]).astype(np.int16)
     median = float(np.median(Predictor(model, "cpu").predict(noise)[1]))
@@ -66,7 +66,7 @@ def labels_in(target):
 
 @pytest.fixture
 def whole(scan, model_file, small_slabs, tmp_path):
-    """Labels that nothing disturbed."""
+    """Labels of an undisturbed run."""
     list(steps_of(scan, model_file, tmp_path / "whole.zarr"))
     labels = labels_in(tmp_path / "whole.zarr")
     assert 0 < labels.mean() < 1
@@ -142,7 +142,7 @@ def test_no_labels_are_written_from_parts_that_were_lost(scan, model_file, whole
     path.unlink() if path.is_file() else shutil.rmtree(path)
     refused(steps, part_of(target))
     assert not target.exists()
-    if lost == "plan.json":  # what else lies there is nobody's
+    if lost == "plan.json":  # without it, the folder is not recognized as a partial result
         refused(steps_of(scan, model_file, target), "holds something else")
         return
     list(steps_of(scan, model_file, target))
@@ -219,7 +219,7 @@ def test_chunks_are_on_the_disk_before_their_mark(
 
 
 def segment_in_slabs(*arguments):
-    """The command, on slabs of a few slices."""
+    """Run the command with slabs of a few slices."""
     slabs.SLAB_SLICES = SLICES
     msankd("segment", *arguments)
 
@@ -229,14 +229,14 @@ def command(scan, model_file, out, *options):
 
 
 def changes_of(scan, model_file, out, *options):
-    """How often a whole command changes its folder."""
+    """Number of changes to the output folder in an undisturbed command."""
     done = in_child(*command(scan, model_file, out, *options), fault=Fault("killed", out, 10**6))
     assert done.code == 0, done.said
     return done.changes
 
 
 def survives_kills(scan, model_file, out, whole, changes, *options):
-    """A command is killed before each of these changes in turn, and then ends."""
+    """Check that a command completes after kills before each of these changes in turn."""
     segment = command(scan, model_file, out, *options)
     for change in changes:
         killed = in_child(*segment, fault=Fault("killed", out, change))

@@ -1,4 +1,4 @@
-"""A reader follows a run's events while they are written, torn, or refused by a full disk."""
+"""Following a run's events while they are written, truncated, or rejected by a full disk."""
 
 import errno
 import random
@@ -44,7 +44,7 @@ def test_damaged_events_are_passed_over(finished_run, tmp_path, seed):
     while more := follower.poll():
         followed += more
     assert followed == read_events(file)[: len(followed)]
-    assert len(read_events(file)) - len(followed) <= 1  # its last line may have lost its end
+    assert len(read_events(file)) - len(followed) <= 1  # the last line may be truncated
 
 
 def write_until_full(path):

@@ -1,4 +1,4 @@
-"""Weights that are no numbers are refused by name, before an image is segmented."""
+"""Model files with invalid weights or cards are rejected with a message."""
 
 import json
 
@@ -40,7 +40,7 @@ def saved(tmp_path):
 
 
 def with_card(path, **fields):
-    """Give a model file another card, whatever is in it."""
+    """Replace the card of a model file without validation."""
     card = CARD.model_dump(mode="json") | fields
     save_file(load_file(path), path, {"msankd": json.dumps(card)})
 
@@ -48,7 +48,7 @@ def with_card(path, **fields):
 def changed(path, change):
     """Rewrite one weight of a model file; returns its name."""
     tensors = load_file(path)
-    name = next(each for each in sorted(tensors) if each.endswith("weight"))
+    name = next(name for name in sorted(tensors) if name.endswith("weight"))
     tensors[name] = change(tensors[name].clone())
     save_file(tensors, path, {"msankd": CARD.model_dump_json()})
     return name

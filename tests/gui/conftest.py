@@ -16,7 +16,7 @@ from src_training.inference.model_file import save_model
 from src_training.networks import build_network
 
 PATIENCE = 90_000
-"""Longest wait for a worker, ms; only a machine that is busy elsewhere needs it."""
+"""Timeout for workers, ms; long enough for a busy machine."""
 
 MANIFEST = Path(napari_msankd.__file__).with_name("napari.yaml")
 
@@ -48,7 +48,7 @@ def make_model(
 
 @torch.no_grad()
 def _soften(network, channels):
-    """Probabilities all over (0, 1); fresh weights give 0 and 1, where no threshold acts."""
+    """Scale the last layer so that probabilities spread over (0, 1) instead of saturating."""
     last = [module for module in network.modules() if hasattr(module, "weight")][-1]
     spread = network(torch.rand(1, channels, 40, 48)).std()
     for parameter in last.parameters():
@@ -63,7 +63,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_preferences(monkeypatch, tmp_path):
-    """Nothing a test does reaches the person's cache, nor their GPU."""
+    """Isolate tests from the user's cache and GPU."""
     chosen = settings.Preferences(
         device="cpu", cache=tmp_path / "cache", models=tmp_path / "models"
     )
@@ -99,7 +99,7 @@ def widget(viewer, model, qtbot):
 
 @pytest.fixture
 def segmented(widget, qtbot):
-    """Press Run and wait for the end; gives the new layer."""
+    """Press Run and wait for the end; returns the new layer."""
 
     def press():
         widget.run.click()

@@ -1,4 +1,4 @@
-"""Image layers that hold masks become Labels layers."""
+"""Conversion of image layers with masks to Labels layers."""
 
 import dask.array as da
 import numpy as np

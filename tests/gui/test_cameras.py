@@ -1,4 +1,4 @@
-"""The angle of a fundus camera: said where a domain or an image is chosen, kept in what is made."""
+"""The angle of the fundus camera: chosen for domains and images, stored in results."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureW
 
 @pytest.fixture
 def fundus_model(tiny_model, tmp_path):
-    """A model that learnt from a camera of 30 degrees."""
+    """A model trained with a camera of 30 degrees."""
     model = tiny_model(FundusPreprocessing(diameter=64, angle=30))
     model.save(tmp_path / "fundus.safetensors")
     return model.source
@@ -54,7 +54,7 @@ def test_segment_asks_for_the_camera_if_the_model_has_an_angle(
     maps = Predictor(loaded.for_camera(45), "cpu").predict(eye)
     np.testing.assert_array_equal(labels.data, labels_from(maps, loaded.card.threshold))
     assert labels.metadata["msankd"]["angle_degrees"] == 45
-    # Another model may know nothing of cameras; the photograph's stays what it is.
+    # Changing to a model without a training angle keeps the photograph's angle.
     widget.model.open(model)
     qtbot.waitUntil(lambda: not widget.choices.isRowVisible(widget.camera), timeout=PATIENCE)
     widget.model.open(fundus_model)
@@ -71,7 +71,7 @@ def eyes(tmp_path):
 
 @pytest.fixture
 def chosen(eyes, qtbot):
-    """Choose the eyes under a camera of some degrees."""
+    """Choose the eyes with a camera angle."""
     made = []
 
     def choose(angle, masks="required"):
@@ -133,7 +133,7 @@ def test_maps_are_those_of_the_camera_that_took_the_image(
         qtbot.waitUntil(lambda: "maps" not in page.workers, timeout=PATIENCE)
         sizes.append(viewer.layers[-1].data.shape)
     page.end()
-    # Twice the angle, twice the pixels across.
+    # Twice the angle means twice the side in pixels.
     np.testing.assert_allclose(sizes[0], 2 * np.array(sizes[1]), atol=2)
 
 
@@ -154,5 +154,5 @@ def test_vectors_are_those_of_the_camera(chosen, fundus_model, tmp_path):
 
     unknown, same, wider = vectors(0), vectors(30), vectors(60)
     np.testing.assert_array_equal(unknown.values, same.values)
-    # Twice the pixels across are four times the patches.
+    # Twice the side in pixels means four times the patches.
     assert len(wider) > 2 * len(same)

@@ -16,7 +16,7 @@ from src_training.errors import InputError
 
 numbers = st.floats(-50, 50, allow_nan=False)
 steps = st.floats(0.1, 20)
-# napari draws such layers flat and says so; where they lie is exact all the same.
+# napari warns that it slices such layers along their data axes; their transforms are still exact.
 tilted = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
 
 

@@ -1,4 +1,4 @@
-"""What napari finds of the plugin."""
+"""The plugin's manifest in napari."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The three widgets share a sidebar, and are dead and deaf once their dock let go of them."""
+"""The three widgets share a tabbed sidebar, and are disconnected and deleted with their docks."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""Volumes in a real viewer: in by the readers, in millimetres, and labels out by the writer."""
+"""Volumes in a real viewer: opened by the readers in millimetres, labels saved by the writer."""
 
 import nibabel
 import numpy as np

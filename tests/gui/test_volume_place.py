@@ -1,4 +1,4 @@
-"""A layer keeps its place in the world: read, segmented or painted, saved, and read again."""
+"""Transforms of volumes survive reading, segmenting, painting, saving and reading again."""
 
 from itertools import permutations, product
 
@@ -14,7 +14,7 @@ from napari_msankd.writers import write_labels
 from tests.io.volumes.files import Series, save, save_ome
 
 TO_LPS = np.array([[0, 0, 1], [0, -1, 0], [-1, 0, 0]])
-"""From RAS+ (x, y, z) to the world of layers: up, back and left, mm."""
+"""From RAS+ (x, y, z) to world coordinates of layers: superior, posterior and left, mm."""
 
 ORDERS = [
     (order, signs) for order in permutations(range(3)) for signs in product((-1, 1), repeat=3)
@@ -22,7 +22,7 @@ ORDERS = [
 
 
 def opened(path):
-    """The one layer of a file."""
+    """The single layer of a file."""
     [(data, attributes, kind)] = volume_reader(str(path))(str(path))
     return {"image": Image, "labels": Labels}[kind](np.asarray(data), **attributes)
 
@@ -33,7 +33,7 @@ def saved(layer, path):
 
 
 def world(path):
-    """Places of the voxels of a NIfTI that are not 0, by nibabel alone; sorted."""
+    """Sorted world coordinates of a NIfTI's nonzero voxels, computed by nibabel."""
     image = nibabel.load(path)
     places = nibabel.affines.apply_affine(image.affine, np.argwhere(np.asarray(image.dataobj)))
     return np.array(sorted((places @ TO_LPS.T).round(3).tolist()))
@@ -45,7 +45,7 @@ def world_of(layer):
 
 
 def painted(layer, shape=None, **place):
-    """Labels of some voxels, on the grid of a layer or on another one."""
+    """A Labels layer with some voxels, on the grid of a layer or another one."""
     labels = np.zeros(shape or layer.data.shape, np.uint8)
     labels[1, 1:3, 2:] = 1
     attributes = {
@@ -62,7 +62,7 @@ def turn(angles):
     """A rotation by three angles."""
     matrix = np.eye(3)
     for axis, angle in enumerate(angles):
-        one, other = [each for each in range(3) if each != axis]
+        one, other = [index for index in range(3) if index != axis]
         step = np.eye(3)
         step[one, one] = step[other, other] = np.cos(angle)
         step[one, other], step[other, one] = -np.sin(angle), np.sin(angle)
@@ -73,7 +73,7 @@ def turn(angles):
 small, spacings = st.floats(-0.6, 0.6), st.floats(0.3, 5)
 
 
-# napari shows the planes of a turned volume as they are stored, and says so.
+# napari warns that it slices a rotated volume along its data axes.
 @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
 @settings(max_examples=30, deadline=None)
 @given(

@@ -1,4 +1,4 @@
-"""What a worker's generator yields arrives, errors as values; what was cancelled is silent."""
+"""Workers: items arrive, errors arrive as values, and cancelled workers emit nothing."""
 
 import errno
 import threading
@@ -99,7 +99,7 @@ def test_napari_knows_of_a_long_task_while_it_runs(group, qtbot, make_napari_vie
 
     workers.start("run", steps(), seen.append, title="Segmenting 'fundus A'")
     qtbot.waitUntil(lambda: len(seen) == 3)
-    # napari shows it to nobody but its own question before it closes.
+    # napari has no public access to the tasks that it asks about before it closes.
     [status] = window._task_status_manager.get_status()
     assert "Segmenting 'fundus A'" in status
     go_on.set()

@@ -40,7 +40,7 @@ def history_rows(run: Path, history: "RunHistory") -> Rows:
 
 
 def dice_rows(model: str, matrix: "DistanceMatrix", dice: Mapping[str, float]) -> Rows:
-    """A line for each domain: FSD to the first, and Dice where it is known."""
+    """A row for each domain: FSD to the first domain, and Dice if known."""
     rows: Rows = [["model", "domain", "vectors", "fsd_to", "fsd", "dice"]]
     for name, fsd in zip(matrix.names, matrix.fsd[0], strict=True):
         if name != "masks":

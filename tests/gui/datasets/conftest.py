@@ -1,4 +1,4 @@
-"""Choices of domains without a window."""
+"""Fixtures for the choice of datasets without a window."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ SIDE = (40, 48)
 
 @pytest.fixture
 def viewer(qapp):
-    """Layers without a window: the choice needs no more, and a window takes seconds."""
+    """A viewer model without a window, which would take seconds."""
     return ViewerModel()
 
 
@@ -36,10 +36,10 @@ def make_choice(viewer, qtbot):
 
 @pytest.fixture
 def await_summary(qtbot):
-    """Wait until a choice has summarised everything that is chosen."""
+    """Wait until a selector has read its dataset."""
 
     def wait(choice):
-        # Rows follow the layers in the next round of the event loop.
+        # The rows are updated in the next cycle of the event loop.
         QApplication.processEvents()
         qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
         return choice
@@ -49,7 +49,7 @@ def await_summary(qtbot):
 
 @pytest.fixture
 def add(viewer):
-    """Open an image, with a square painted on it unless `labels` is false."""
+    """Add an image, and labels with a square unless `labels` is false."""
 
     def add(name, labels=True, shape=SIDE, value=1, **options):
         pixels = np.random.default_rng(len(name)).integers(0, 255, shape, np.uint8)

@@ -200,7 +200,7 @@ def test_ending_while_reading_says_nothing_more(make_choice, make_domain, qtbot)
 
 @pytest.fixture
 def two_channels(make_domain):
-    """Of each case two images, named as nnU-Net does."""
+    """Cases with two channels each, named as in nnU-Net."""
     folder = make_domain("lab", images=2)
     for image in sorted((folder / "images").iterdir()):
         copy(image, image.with_name(f"{image.stem}_0001.png"))

@@ -1,4 +1,4 @@
-"""A folder of volumes is chosen like one of photographs."""
+"""Choosing a folder of volumes."""
 
 import nibabel
 import numpy as np
@@ -29,7 +29,7 @@ def test_volumes_can_be_learned_from_and_are_counted_as_such(folder, qtbot):
     qtbot.waitUntil(lambda: not choice.looking, timeout=PATIENCE)
     assert choice.faults.text() == ""
     assert choice.value().path == folder
-    # A fundus camera's angle is nothing to ask of volumes.
+    # Volumes have no camera angle.
     assert not choice.camera.isVisibleTo(choice) and choice.value().angle is None
     assert "2 volumes, 10 slices of 16 × 12 px (w × h)" in choice.summary.text()
     assert "foreground 7.8 % (150 voxels)" in choice.summary.text()

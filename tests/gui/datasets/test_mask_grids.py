@@ -1,4 +1,4 @@
-"""Masks on another grid than their image: said, and resampled by a button."""
+"""Masks whose grid differs from that of their image: reported, and resampled by a button."""
 
 import nibabel
 import numpy as np

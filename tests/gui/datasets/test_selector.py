@@ -1,4 +1,4 @@
-"""Choosing a domain among opened layers."""
+"""Choosing a dataset among open layers."""
 
 import dask.array as da
 import numpy as np

@@ -1,4 +1,4 @@
-"""Choosing a dataset without a window: what is offered, said and given."""
+"""State of a dataset selector, without a window."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def add_mask(viewer, name, shape=SIDE, kind="labels", value=1):
 
 
 def read(state, viewer):
-    """Read to the end what is chosen."""
+    """Read the chosen dataset to the end."""
     for item in state.begin(viewer) or ():
         state.add(item)
     state.finish()
@@ -83,7 +83,7 @@ def test_nothing_is_given_while_it_is_read(viewer, make_domain):
 
 @pytest.fixture
 def mixed(make_domain):
-    """Of six images one is broken, one has a mask of another size, two have none."""
+    """A folder of six images: one is broken, one has a mask of another size, two have none."""
     folder = make_domain("lab", images=6)
     (folder / "images" / "000.png").write_bytes(b"no picture")
     write_labels(folder / "masks" / "001.png", np.ones((4, 4), np.uint8))

@@ -17,7 +17,7 @@ def own_folders(monkeypatch, tmp_path):
 def explore(viewer, qtbot):
     made = ExploreWidget(viewer)
     viewer.window.add_dock_widget(made, name="Explore")
-    # Places on a picture are those of a window that was laid out.
+    # Show the window, because clicks on plots need a computed layout.
     made.window().show()
     yield made
     made.end()
@@ -26,7 +26,7 @@ def explore(viewer, qtbot):
 
 @pytest.fixture
 def extracted(explore, qtbot):
-    """Choose a model or a run and folders, press Extract, wait for the pictures."""
+    """Choose a model or a run and folders, press Extract, and wait for the plots."""
 
     def extract(*folders, model=None, run=None, wait=True):
         page = explore.setup
@@ -55,7 +55,7 @@ def extracted(explore, qtbot):
 
 
 def wait_until_laid_out(explore, qtbot):
-    """Wait until the pictures keep their places: layouts are made when events are handled."""
+    """Process events until the layout of the plots is stable."""
     scatters = explore.parts["embedding"].scatters.values()
     matrix, former = explore.parts["fsd"].matrix, None
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""Explore in a real napari window: what it shows, and what it writes, says what it is of."""
+"""Explore in a real napari window: messages, plots and saved files name their origin."""
 
 import csv
 import sys
@@ -46,7 +46,7 @@ def test_the_status_names_the_shown_projection_and_its_legend(
     page._state.events.extraction.emit(page._state.extraction, None)
     qtbot.waitUntil(lambda: not page.workers, timeout=PATIENCE)
     assert not page.scatters and page.legend.text() == ""
-    # The text stays at the foot of the page.
+    # The text stays at the bottom of the page.
     assert page.status.geometry().bottom() > 0.9 * page.height()
 
 
@@ -157,13 +157,13 @@ def test_graphs_in_the_viewer_have_titles_and_cover_no_image(
 
 
 def _bytes(image):
-    """The pixels of a picture: PyQt6 gives an address, PySide6 a memoryview."""
+    """Pixels of a QImage; `constBits` returns an address in PyQt6, a memoryview in PySide6."""
     bits = image.constBits()
     return bits.asstring(image.sizeInBytes()) if hasattr(bits, "asstring") else bits
 
 
 def apart(svg, png):
-    """Mean difference of two pictures in grey, in shares of the range that the second has."""
+    """Mean grey difference of two pictures, relative to the value range of the second."""
     shown = QImage(str(png)).convertToFormat(QImage.Format.Format_Grayscale8)
     drawn = QImage(shown.size(), QImage.Format.Format_RGB32)
     painter = QPainter(drawn)
@@ -181,7 +181,7 @@ def apart(svg, png):
 
 def test_pictures_and_numbers_are_written(extracted, make_domain, model_file, tmp_path, qtbot):
     explore = extracted(make_domain("one"), make_domain("two", seed=1), model=model_file)
-    # With room to spare: the line that a save adds moves no picture.
+    # Large enough that the message about a saved file does not resize the plots.
     explore.window().resize(1200, 950)
     for name in ("embedding", "fsd"):
         page = explore.parts[name]

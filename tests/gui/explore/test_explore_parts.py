@@ -1,4 +1,4 @@
-"""What the pictures of Explore are made of, without a window."""
+"""Data of Explore's plots, without a window."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from src_training.explore.embedding_table import EmbeddingTable
 
 @pytest.fixture
 def table():
-    """Two domains, two images each, a patch and a view of it; the second has no masks."""
+    """A table of two domains with two images each, a patch and a view; the second has no masks."""
     rows = [(d, c, v) for d in ("A", "B") for c in ("x", "y") for v in (0, 1)]
     domains, cases, views = zip(*rows, strict=True)
     known = np.array([domain == "A" for domain in domains])
@@ -42,7 +42,7 @@ def table():
 
 @pytest.fixture
 def graphs():
-    """Graphs of two samples with three views, as the engine gives them."""
+    """Graphs of two samples with three views, as from the engine."""
     random = np.random.default_rng(0)
 
     def graph():

@@ -1,4 +1,4 @@
-"""What Explore was asked before comes late, or not at all: nothing is taken for something else."""
+"""Late results of former requests in Explore are not mistaken for current ones."""
 
 import os
 from dataclasses import replace
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureW
 
 @pytest.fixture(scope="module")
 def explored(finished_run, tmp_path_factory):
-    """A run on its own domains: three models."""
+    """An extraction of a run with its own domains and three models."""
     cache = tmp_path_factory.mktemp("vectors")
     *_, last = explore(Request(finished_run.path, None, own_domains=True, cache=cache))
     assert isinstance(last, Extraction)
@@ -55,7 +55,7 @@ def test_late_distances_of_another_model_are_not_shown(page, explored, qtbot):
     last, (first, *_) = page.model.currentText(), explored.tables
     (own,) = page._matrices.values()
     page.model.setCurrentText(first)
-    # The picture in sight is still of the other model.
+    # The displayed matrix is still that of the other model.
     page._on_cell(0, 1)
     page.model.setCurrentText(last)
     at_rest(page, qtbot)

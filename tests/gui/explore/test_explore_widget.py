@@ -1,4 +1,4 @@
-"""Explore in a real napari window: clicks, a lasso, and pictures that follow one another."""
+"""Explore in a real napari window: clicks, lasso, and linked selections."""
 
 import csv
 import gc
@@ -28,20 +28,20 @@ pytestmark = [
 
 
 def at(scatter, point):
-    """Where a point of a scatter lies on its widget."""
+    """Position of a point of a scatter plot on its widget."""
     return scatter.mapFromScene(scatter.box.mapViewToScene(QPointF(*point)))
 
 
 @pytest.fixture
 def drag(monkeypatch):
-    """Drag with the left button along places of a scatter's widget."""
-    # pyqtgraph drops what is faster than any hand.
+    """Drag with the left button along positions on a scatter plot's widget."""
+    # By default pyqtgraph drops mouse events that are faster than a human's.
     monkeypatch.setitem(pyqtgraph.CONFIG_OPTIONS, "mouseRateLimit", -1)
     return dragged
 
 
 def dragged(scatter, places):
-    """Press at the first place, pass the others, let go at the last."""
+    """Press at the first position, move along the others, release at the last."""
     kinds = QEvent.Type.MouseButtonPress, QEvent.Type.MouseMove, QEvent.Type.MouseButtonRelease
     last = len(places) - 1
     for number, place in enumerate(places):
@@ -194,7 +194,7 @@ def test_a_stop_keeps_what_was_encoded(extracted, make_domain, model_file, qtbot
     monkeypatch.setattr(page.status, "setText", messages.append)
     page.extract.click()
     qtbot.waitUntil(lambda: "extract" not in page.workers, timeout=PATIENCE)
-    # The image at hand is encoded to its end.
+    # The current image is still encoded and cached.
     assert "Encoding by tiny: image 3 of 3 (2 from the cache)" in messages
 
 
@@ -317,7 +317,7 @@ def test_an_open_layer_is_framed_where_it_lies(extracted, viewer, model_file, qt
     pixels = np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8)
     layer = viewer.add_image(pixels, name="mine", scale=(2, 2))
     extracted(None, model=model_file)
-    # The first sample is opened without a click.
+    # The first sample is opened automatically.
     qtbot.waitUntil(lambda: "explored patch" in viewer.layers, timeout=PATIENCE)
     assert list(viewer.layers) == [layer, viewer.layers["explored patch"]]
     frame = viewer.layers["explored patch"].extent.world
@@ -368,11 +368,11 @@ def test_a_closed_explore_is_dead_and_deaf(viewer, qtbot):
         closed.append(widget)
         viewer.window.remove_dock_widget(dock)
         del dock
-        # Deletion waits for the event loop.
+        # Qt deletes the widget in the event loop.
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         QApplication.processEvents()
         gc.collect()
-    assert [each() for each in closed] == [None, None]
-    # What is gone hears nothing: a callback of a deleted widget would raise.
+    assert [reference() for reference in closed] == [None, None]
+    # A callback of a deleted widget would raise.
     viewer.add_image(np.zeros((8, 8)))
     viewer.theme, viewer.canvas.grid.enabled = "light", True

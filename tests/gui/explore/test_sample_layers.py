@@ -1,4 +1,4 @@
-"""Samples as layers, by identity and not by name: a model of a viewer, no window."""
+"""Layers of samples, found by identity and not by name; without a window."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Segment without a window, where nothing but its state, controls and workers is tried."""
+"""Fixtures for tests of the Segment widget without a window."""
 
 import pytest
 from napari.components import ViewerModel
@@ -14,7 +14,7 @@ def viewer():
 
 @pytest.fixture
 def window(make_napari_viewer_proxy):
-    """A viewer with its window, for what is about docks, sizes and threads."""
+    """A viewer with a window, for tests of docks, sizes and threads."""
     return make_napari_viewer_proxy()
 
 

@@ -1,4 +1,4 @@
-"""Calibrating a model for a scanner in the Segment widget, on labelled layers, into a file."""
+"""The calibration dialog of the Segment widget with labelled layers."""
 
 from pathlib import Path
 from threading import Event
@@ -26,7 +26,7 @@ def eyes():
 
 @pytest.fixture
 def labelled(viewer, eyes):
-    """Two photographs and their vessels, open."""
+    """Two open photographs and their vessel labels."""
     for number, eye in enumerate(eyes, 1):
         viewer.add_image(eye.image, rgb=True, name=f"eye {number}")
         viewer.add_labels(eye.mask.astype(np.uint8), name=f"eye {number} vessels")
@@ -34,13 +34,14 @@ def labelled(viewer, eyes):
 
 @pytest.fixture
 def dialog(widget, qtbot):
-    """Press the button; gives the dialog once it has looked at what is open."""
+    """Press the button; returns the dialog once it has read the open layers."""
 
     def press():
         widget.calibrate.click()
-        found = [each for each in widget.findChildren(CalibrationDialog) if each.isVisible()][-1]
-        qtbot.waitUntil(lambda: not found.images.looking, timeout=PATIENCE)
-        return found
+        dialogs = widget.findChildren(CalibrationDialog)
+        dialog = [dialog for dialog in dialogs if dialog.isVisible()][-1]
+        qtbot.waitUntil(lambda: not dialog.images.looking, timeout=PATIENCE)
+        return dialog
 
     yield press
     for each in widget.findChildren(CalibrationDialog):

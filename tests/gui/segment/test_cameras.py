@@ -1,4 +1,4 @@
-"""The fundus camera in the Segment widget: for which layers it is shown, and whose angle it is."""
+"""The camera angle in the Segment widget: its visibility and its value for each image."""
 
 import numpy as np
 import pytest

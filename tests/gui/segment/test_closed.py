@@ -1,4 +1,4 @@
-"""A Segment dock that was closed: it hears nothing more and leaves nothing behind."""
+"""A closed Segment dock is disconnected and leaks no memory."""
 
 import gc
 import weakref
@@ -10,7 +10,7 @@ from napari_msankd.segment.widget import SegmentWidget
 
 
 def close_three(window, model, qtbot):
-    """Open and close three docks; weak references to their widgets and states."""
+    """Open and close three docks; returns weak references to their widgets and states."""
     references = []
     for _ in range(3):
         widget = SegmentWidget(window)

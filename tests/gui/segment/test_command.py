@@ -1,4 +1,4 @@
-"""The menu's command: the slice in view of the selected layer, or a sentence why not."""
+"""The menu command that segments the current slice of the selected layer."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureW
 
 @pytest.fixture
 def widget(widget, monkeypatch):
-    """The widget that the command finds open."""
+    """The open widget that the command reuses."""
     monkeypatch.setattr(commands, "open_widget", lambda _viewer, _name: widget)
     return widget
 

@@ -1,4 +1,4 @@
-"""How often the window computes what is costly: it is held by counts, not by times."""
+"""Numbers of costly computations of the widget, tested by counts instead of times."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from tests.gui.conftest import PATIENCE
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Count the calls of a function; gives a list that grows with them."""
+    """Patch a function to record its calls; returns the growing list."""
 
     def count(owner, name):
         calls, function = [], getattr(owner, name)
@@ -31,7 +31,7 @@ def counted(monkeypatch):
 
 @pytest.fixture
 def checked(widget, viewer, qtbot):
-    """Add an image, and wait until its outlook stands."""
+    """Add an image, and wait until it has been checked."""
 
     def add(pixels):
         widget.state.compatibility = ""

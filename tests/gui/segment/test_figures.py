@@ -1,4 +1,4 @@
-"""Figures beside a result: of which labels they are, and when they are out of date."""
+"""Figures of a result: which labels they belong to, and when they are stale."""
 
 from threading import Event
 
@@ -23,7 +23,7 @@ def volume():
 
 @pytest.fixture
 def held(monkeypatch, qtbot):
-    """Hold back what a worker counts; gives what lets it go and hears it out."""
+    """Block a worker of figures; `let_go` releases it and waits for its end."""
     going = Event()
 
     def hold(name, result):

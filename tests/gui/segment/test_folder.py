@@ -1,4 +1,4 @@
-"""Segment folder: what it writes, sorts, resumes and opens."""
+"""The Segment folder dialog: written files, order, resuming, and opening results."""
 
 from threading import Event
 

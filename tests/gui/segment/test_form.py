@@ -1,4 +1,4 @@
-"""The Segment widget on a laptop: it scrolls, and what it shows can be read."""
+"""The Segment widget on a small screen scrolls and is legible."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def viewer(window):
 
 @pytest.fixture
 def widget(docked, qtbot):
-    """Shown, since napari's style counts from then on; as high as a laptop's."""
+    """A widget in a shown window, so that napari's style applies, with a laptop's height."""
     docked.window().resize(1000, 600)
     docked.window().show()
     qtbot.wait(100)

@@ -27,7 +27,7 @@ def everywhere(shape=(6, 7)):
 
 
 def same_but_at_the_step(labels, foreground, threshold):
-    """The same labels, but where a probability is the threshold up to rounding."""
+    """Whether labels are equal, except where a probability equals the threshold up to rounding."""
     clear = np.abs(foreground - threshold) > 1e-5
     return np.array_equal(labels[clear], labels_from(maps_of(foreground), threshold)[clear])
 

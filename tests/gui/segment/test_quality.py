@@ -1,4 +1,4 @@
-"""What Segment shows of how good a result is expected to be."""
+"""Expected Dice in the Segment widget."""
 
 import json
 import math
@@ -21,7 +21,7 @@ CLASSES = ("background", "liver", "tumour")
 
 @pytest.fixture
 def assessed(widget, segmented, qtbot):
-    """Segment, and wait for the expected Dice; gives the labels."""
+    """Segment, and wait for the expected Dice; returns the labels."""
 
     def press():
         labels = segmented()

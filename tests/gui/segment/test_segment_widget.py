@@ -13,8 +13,8 @@ from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor, labels_from
 from tests.gui.conftest import PATIENCE, make_model
 
-# Python keeps one set of warning filters for all threads: while a worker's block ends, what napari
-# and MONAI silence in theirs is heard.
+# Warning filters are global in Python: when a worker leaves its `catch_warnings` block, it resets
+# the filters of napari and MONAI in other threads.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning"),

@@ -1,4 +1,4 @@
-"""What the Segment widget does first, keeps and says of stacks."""
+"""Stacks in the Segment widget: order of slices, stored values and messages."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_the_threshold_goes_back_to_the_models_own(image, viewer, widget, qtbot)
 
 @pytest.fixture
 def own_model(widget, tmp_path):
-    """A chosen model that gives every image a threshold of its own."""
+    """A chosen model with a separate threshold for each image."""
     path = make_model(tmp_path / "own.safetensors", threshold=0.45, per_image_threshold=True)
     widget.model.open(path)
     return path

@@ -1,4 +1,4 @@
-"""What Segment knows and derives, driven with a viewer that has no window."""
+"""State of the Segment widget, with a viewer model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ def state():
 
 @pytest.fixture
 def volume(viewer, state):
-    """A volume of 4 × 5 × 6 whose middle is in view, chosen."""
+    """A chosen volume of 4 × 5 × 6 voxels, with the middle displayed."""
     layer = viewer.add_image(np.random.default_rng(0).random((4, 5, 6)))
     viewer.dims.set_current_step((0, 1, 2), (1, 3, 4))
     state.choose_image(viewer, layer.unique_id)

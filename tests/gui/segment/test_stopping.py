@@ -1,4 +1,4 @@
-"""A run of the Segment widget that does not come to its end, or has not come to it yet."""
+"""Active, stopped and continued runs of the Segment widget."""
 
 import re
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture
 def slow():
-    """Planes that can be counted: many of them, so that a run can be caught under way."""
+    """A stack with so many planes that a run can be stopped before its end."""
     return np.random.default_rng(3).random((150, 24, 24), np.float32)
 
 
@@ -72,7 +72,7 @@ def test_removing_the_image_lets_the_run_end_well(stack, viewer, widget, qtbot):
 
 @pytest.fixture
 def stopped(slow, viewer, widget, qtbot):
-    """A CT in mm whose run was stopped; gives its labels."""
+    """Labels of a stopped run on a CT in mm."""
     viewer.add_image(slow, scale=(2, 1, 1), units=("mm",) * 3, name="ct")
     viewer.dims.set_current_step(0, 0)
     widget.run.click()
@@ -133,7 +133,7 @@ def test_continue_is_for_the_chosen_image_and_model_only(stopped, image, viewer,
 
 
 def test_stop_acts_within_the_only_tile_of_a_photograph(image, viewer, widget, monkeypatch, qtbot):
-    """The first layer of the network waits for Stop: no tile is ever done."""
+    """The first layer of the network blocks until Stop, so that no tile is completed."""
     going = Event()
     count = ForwardProgress.counting
 

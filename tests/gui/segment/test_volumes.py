@@ -1,4 +1,4 @@
-"""Volumes in the Segment widget: parts of them, along any axis, in millimetres."""
+"""Volumes in the Segment widget: parts, slicing axes and physical units."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Event logs of runs that were never trained, written as a run would write them."""
+"""Synthetic event logs of runs, as a real run writes them."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def start_events() -> list[Event]:
 def stage_events(
     name: str, steps: int = 4, to: int | None = None, score: float = 0.5
 ) -> list[Event]:
-    """A stage of so many steps; not finished where it came `to` an earlier one."""
+    """Events of a stage; it is unfinished if it ends at step `to`."""
     last = steps if to is None else to
     events: list[Event] = [StageStarted(stage=name, step=0, steps=steps)]
     for step in range(1, last + 1):
@@ -55,7 +55,7 @@ def run_events() -> list[Event]:
 
 
 def write_run(path: Path, events: list[Event], name: str = "recorded") -> Path:
-    """A run's directory with a recipe of that name and these events."""
+    """A run directory with a recipe of that name and these events."""
     path.mkdir(parents=True, exist_ok=True)
     RunDirectory(path).recipe.write_text(yaml.safe_dump({"name": name}))
     append_events(path, events)

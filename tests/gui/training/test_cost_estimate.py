@@ -1,4 +1,4 @@
-"""Timing a recipe in another process."""
+"""Cost estimates of recipes in another process."""
 
 import psutil
 import pytest
@@ -15,11 +15,11 @@ def parent(qapp):
 
 
 def children():
-    return [each for each in psutil.Process().children() if each.status() != "zombie"]
+    return [child for child in psutil.Process().children() if child.status() != "zombie"]
 
 
 def test_an_estimate_that_fails_emits_the_sentence(parent, qtbot, tmp_path, monkeypatch):
-    # Of no account, though napari was started beside it.
+    # A module in the current directory must not shadow an installed one.
     started = tmp_path / "started"
     started.mkdir()
     (started / "yaml.py").write_text("raise RuntimeError('not ours')")
@@ -53,7 +53,7 @@ def test_what_was_cancelled_emits_nothing(parent, qtbot, tmp_path):
 
 def test_no_process_is_destroyed_while_it_is_running(parent, qtbot, qtlog, tmp_path):
     estimating = CostEstimate(parent)
-    # The first is cancelled and still ends when the widget goes with the second.
+    # The first is cancelled but may still be ending when the widget is deleted with the second.
     for name in ("first", "second"):
         estimating.start(tmp_path / f"{name}.yaml", "cpu")
         qtbot.waitUntil(lambda: bool(children()), timeout=PATIENCE)

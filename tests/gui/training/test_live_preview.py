@@ -1,4 +1,4 @@
-"""The slice in sight, given to a run and shown as its network sees it."""
+"""Live preview: the current slice is written for a run, and the run's labels are shown."""
 
 import os
 
@@ -35,7 +35,7 @@ def watch(preview, layer, run, qtbot):
 
 
 def answer(preview, run, labels, qtbot):
-    """What a run does at a validation."""
+    """Write labels as a run does at a validation."""
     np.save(run.preview_labels, labels)
     with qtbot.waitSignal(preview.shown, timeout=PATIENCE):
         preview.show(run.preview_labels)

@@ -1,4 +1,4 @@
-"""What the Runs page says and allows, by its state alone."""
+"""State of the Runs page: its texts and possible actions."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def history_of(events):
 
 @pytest.fixture
 def opened(tmp_path):
-    """Open a recorded run, and take note of its events and of how it stands."""
+    """Open a synthetic run in a state."""
 
     def open_run(events, **report):
         run = write_run(tmp_path / "run", events)

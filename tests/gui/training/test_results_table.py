@@ -1,4 +1,4 @@
-"""The end of a run, side by side."""
+"""The table of a run's results."""
 
 import csv
 import io

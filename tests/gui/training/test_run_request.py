@@ -1,4 +1,4 @@
-"""Where a new run goes."""
+"""Folders of new runs."""
 
 from napari_msankd.training.run_request import discard, new_folder
 

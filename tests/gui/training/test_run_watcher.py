@@ -1,4 +1,4 @@
-"""Runs in processes of their own: begun, watched, stopped, killed, resumed, left behind."""
+"""Runs in their own processes: start, watch, stop, kill, resume and leave them running."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ ENDLESS = 10**6
 
 @pytest.fixture
 def watch(qtbot):
-    """Watch a directory; ends the watching, and any process that is still at it."""
+    """Watch a directory; at the end, stop the watcher and any process of the run."""
     jobs = []
 
     def attach(folder):
@@ -87,7 +87,7 @@ def test_a_run_is_stopped_within_two_seconds_resumed_and_killed(
     until(at(job, "teacher"))
     until(at(other, "teacher"))
     process, began = process_of(job), time.monotonic()
-    # Any window may stop it.
+    # Any window can stop it.
     other.stop()
     assert other.stopping
     until(lambda: is_gone(process))
@@ -213,7 +213,7 @@ def test_many_events_are_read_a_little_at_a_time(watch, tmp_path, until):
         started = time.thread_time()
         job.tick()
         longest = max(longest, time.thread_time() - started)
-    # A slice more than its 5 ms, on a machine of any speed.
+    # The budget is 5 ms plus one slice of events; the bound also holds on slow machines.
     assert longest < 0.05
 
 

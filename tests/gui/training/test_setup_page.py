@@ -1,4 +1,4 @@
-"""The Setup page in a real window: choose, see the cost, change the recipe, start."""
+"""The Prepare page in a real window: choose, estimate the cost, edit the recipe, start."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureW
 
 
 class Watcher(QObject):
-    """A run that nobody starts."""
+    """Stands in for a `RunWatcher` without a process."""
 
     changed = Signal()
 
@@ -31,7 +31,7 @@ class Watcher(QObject):
 
 @pytest.fixture(autouse=True)
 def own_folders(monkeypatch, tmp_path):
-    """Runs go to a folder of the test; none is started, and no cost measured unasked."""
+    """Use a temporary runs folder; disable runs and automatic cost estimates."""
     root = tmp_path / "Läufe von heute"
     chosen = settings.Preferences("cpu", cache=tmp_path / "cache", runs=root)
     monkeypatch.setattr(setup_page, "preferences", lambda: chosen)
@@ -60,7 +60,7 @@ def make_page(viewer, qtbot):
 
 @pytest.fixture
 def eyes(viewer):
-    """Three photographs and what was painted on them."""
+    """Three photographs and their labels."""
     for number in range(3):
         case = fundus_phantom(number, 96, "A")
         viewer.add_image(case.image, name=f"eye {number}", rgb=True)

@@ -1,4 +1,4 @@
-"""The stages of a run in a row."""
+"""The bar of the stages of a run."""
 
 from itertools import combinations
 

@@ -36,12 +36,12 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def own_folders(monkeypatch, tmp_path):
-    """Runs go to a folder whose name is none too easy."""
+    """Use a runs folder with spaces and umlauts in its name."""
     root = tmp_path / "Läufe von heute"
     chosen = settings.Preferences("cpu", cache=tmp_path / "cache", runs=root, on_close="leave")
     for module in (distil, prepare, runs_page):
         monkeypatch.setattr(module, "preferences", lambda: chosen)
-    # No estimate is timed beside what a test is about.
+    # Disable the cost estimate, which would slow down the tests.
     monkeypatch.setattr(prepare, "_REST_MS", 10**7)
     return chosen
 
@@ -68,7 +68,7 @@ def make_widget(viewer, qtbot):
 
 @pytest.fixture
 def eyes(viewer):
-    """Three photographs and what was painted on them."""
+    """Three photographs and their labels."""
     for number in range(3):
         case = fundus_phantom(number, 96, "A")
         viewer.add_image(case.image, name=f"eye {number}", rgb=True)
@@ -205,7 +205,7 @@ def test_closing_napari_leaves_or_stops_the_run_as_preferred(
     monkeypatch.setattr(distil, "preferences", lambda: chosen)
     widget = begun(steps=400)
     qtbot.waitUntil(at_work(widget), timeout=PATIENCE)
-    # Only what the widget does of it: napari would take the window apart.
+    # Call the filter directly, because sending the event would close napari.
     widget.eventFilter(main_window(widget), QCloseEvent())
     assert run_state(widget.runs.job.folder.path).state == state
 
@@ -254,7 +254,7 @@ def test_a_run_out_of_sight_is_watched_and_stopped_with_napari(
     monkeypatch.setattr(distil, "preferences", lambda: chosen)
     widget.eventFilter(main_window(widget), QCloseEvent())
     assert run_state(first.folder.path).state == "stopped"
-    # Shown again, it is the same watcher, with all that it has read.
+    # Opening the run again reuses its watcher, with the events that it has read.
     runs.choice.open(first.folder.path)
     qtbot.waitUntil(lambda: runs.job is first, timeout=PATIENCE)
     qtbot.waitUntil(lambda: runs.state.can_resume, timeout=PATIENCE)
@@ -262,7 +262,7 @@ def test_a_run_out_of_sight_is_watched_and_stopped_with_napari(
 
 @pytest.fixture
 def watched(make_widget, own_folders, monkeypatch):
-    """A widget that watches a run which is going on, asks at the end, and notes what is stopped."""
+    """A widget that watches an active run, asks on close, and records calls of `stop`."""
     chosen = dataclasses.replace(own_folders, on_close="ask")
     monkeypatch.setattr(distil, "preferences", lambda: chosen)
     run = write_run(
@@ -297,7 +297,7 @@ def test_a_widget_whose_dock_was_closed_asks_nothing(watched, viewer):
     window = main_window(watched)
     viewer.window.remove_dock_widget(watched)
     assert watched.ended
-    # A question would never be answered here.
+    # A dialog would block the test forever.
     assert not watched.eventFilter(window, QCloseEvent())
 
 

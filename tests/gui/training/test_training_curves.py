@@ -1,4 +1,4 @@
-"""Live curves: thinned, readable in both themes, drawn seldom."""
+"""Live curves: downsampled, legible in both themes, redrawn rarely."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def history_of(events):
 
 @pytest.fixture
 def curves(viewer, qtbot):
-    # By itself: the viewer of a test is not shown, and what it docks neither.
+    # Not docked, because the viewer of a test and its docks are hidden.
     made = TrainingCurves(viewer)
     qtbot.addWidget(made)
     made.show()
@@ -102,7 +102,7 @@ def test_losses_dice_and_fsd_are_drawn(curves):
     steps, values = shown(curves.losses)["Cross-entropy"]
     assert np.array_equal(steps, [1, 2, 3, 4])
     assert np.allclose(values, [1, 1 / 2, 1 / 3, 1 / 4])
-    # Scores of the other stages are no Dice.
+    # Scores of other stages are not Dice, and not drawn.
     assert curves.dice.names == ["Teacher", "Student", "Baseline", "Distillation"]
     assert curves.fsd.names == ["DRIVE"]
     assert curves.fsd.isVisible()

@@ -1,4 +1,4 @@
-"""What is chosen for a run decides what can be started, and every sentence on it."""
+"""State of the Prepare page: whether a run can start, and its texts."""
 
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def test_layers_that_are_trained_on_are_no_targets(state):
     first, second = ((LayerPair.of(Image(np.zeros((8, 8)), name="eye")),) for _ in range(2))
     state.choose(sources=(LayerDataset("a", first),), targets=(LayerDataset("b", first),))
     assert message(state).startswith("✕ Layer 'eye' is in Sources and in Targets")
-    # Another layer of that name is another image.
+    # A layer with the same name is a different image.
     state.choose(targets=(LayerDataset("b", second),))
     assert message(state) == overlap(state) == ""
 

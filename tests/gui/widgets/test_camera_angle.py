@@ -1,4 +1,4 @@
-"""The angle of a fundus camera: presets, free entry, and what is unknown."""
+"""The control for the camera angle: presets, free entry and unknown."""
 
 import pytest
 from qtpy.QtCore import Qt

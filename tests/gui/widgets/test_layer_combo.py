@@ -1,4 +1,4 @@
-"""The combobox of layers: what it chooses by itself, and what it remembers."""
+"""The combobox of layers: its default and its persistence."""
 
 import gc
 from weakref import ref

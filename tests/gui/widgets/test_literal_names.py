@@ -1,4 +1,4 @@
-"""Names of files, layers and models are shown as they are, whatever characters they hold."""
+"""Names of files, layers and models are shown literally, without HTML."""
 
 from types import SimpleNamespace
 

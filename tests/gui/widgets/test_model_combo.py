@@ -1,4 +1,4 @@
-"""The list of models in a window: chosen, opened, renamed, deleted."""
+"""The combobox of models: choose, open, rename and delete models."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The list of runs."""
+"""The combobox of runs."""
 
 import os
 
@@ -22,7 +22,7 @@ from tests.gui.training.event_log import (
 
 
 def age(run, seconds):
-    """Let a run have begun so long ago."""
+    """Set the start of a run to this many seconds earlier."""
     recipe = run / "recipe.yaml"
     when = recipe.stat().st_mtime - seconds
     os.utime(recipe, (when, when))
