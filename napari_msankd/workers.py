@@ -1,4 +1,4 @@
-"""Generators in worker threads; their errors arrive as `Failure` values."""
+"""Generators in worker threads, whose errors arrive as `Failure` values; and timers."""
 
 import atexit
 import errno
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import GeneratorWorker
 
 from src_training.errors import InputError, is_out_of_memory
@@ -182,6 +182,17 @@ class WorkerGroup:
         """Cancel every worker."""
         for key in tuple(self._running):
             self.cancel(key)
+
+
+def timer(
+    parent: QObject, slot: Callable[[], object], interval: int = 0, single_shot: bool = True
+) -> QTimer:
+    """Create a timer, `interval` in ms; Qt deletes it with the parent."""
+    qtimer = QTimer(parent)
+    qtimer.setInterval(interval)
+    qtimer.setSingleShot(single_shot)
+    qtimer.timeout.connect(slot)
+    return qtimer
 
 
 class _Task(partial):  # type: ignore[type-arg]

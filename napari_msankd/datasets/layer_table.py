@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, QModelIndex, QObject, QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QModelIndex, QObject, QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -19,6 +19,7 @@ from superqt.utils import signals_blocked
 
 from napari_msankd.datasets.layer_pairs import LayerRow
 from napari_msankd.formatting import literal
+from napari_msankd.workers import timer
 
 _NONE = "no labels"
 _SHOWN = 3
@@ -146,10 +147,7 @@ class _LabelsDelegate(QStyledItemDelegate):
         box.activated.connect(lambda: self._finish(box))
         # Open the popup when the editor has its position. The timer is a child of the box, so
         # that it does not fire if the box is deleted first.
-        timer = QTimer(box)
-        timer.setSingleShot(True)
-        timer.timeout.connect(box.showPopup)
-        timer.start(0)
+        timer(box, box.showPopup).start()
         return box
 
     def setEditorData(self, editor: QWidget, index: QModelIndex) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 from napari.utils.theme import get_theme
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -31,7 +31,7 @@ from napari_msankd.widgets.camera_angle import CameraAngle
 from napari_msankd.widgets.error_dialog import show_traceback
 from napari_msankd.widgets.layout import elide_combo, push_button
 from napari_msankd.widgets.wrapping_label import WrappingLabel
-from napari_msankd.workers import Failure, WorkerGroup
+from napari_msankd.workers import Failure, WorkerGroup, timer
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ class DatasetSelector(QFrame):
         self.state = DatasetState(masks)
         self.setAcceptDrops(True)
         self._workers = WorkerGroup(self, self._on_failed)
-        self._read_soon = self._timer(_REST_MS, self._read)
-        self._read_paint = self._timer(_PAINTED_MS, self._read)
-        self._layers_soon = self._timer(0, self._update_layers)
-        self._text_soon = self._timer(_TEXT_MS, self._show_text)
+        self._read_soon = timer(self, self._read, _REST_MS)
+        self._read_paint = timer(self, self._read, _PAINTED_MS)
+        self._layers_soon = timer(self, self._update_layers)
+        self._text_soon = timer(self, self._show_text, _TEXT_MS)
         self._painted: list[Any] = []
         self._listened: list[tuple[Any, Callable[..., None]]] = []
         self._chosen = self.state.chosen
@@ -92,7 +92,7 @@ class DatasetSelector(QFrame):
     def looking(self) -> bool:
         """Whether the dataset is being read, or will be read soon."""
         timers = (self._layers_soon, self._read_soon, self._read_paint)
-        return any(timer.isActive() for timer in timers) or bool(self._workers)
+        return any(pending.isActive() for pending in timers) or bool(self._workers)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -121,8 +121,8 @@ class DatasetSelector(QFrame):
     def end(self) -> None:
         """Stop reading and disconnect, when the widget or napari closes."""
         self._disconnect()
-        for timer in (self._read_soon, self._read_paint, self._layers_soon, self._text_soon):
-            timer.stop()
+        for pending in (self._read_soon, self._read_paint, self._layers_soon, self._text_soon):
+            pending.stop()
         self._workers.cancel_all()
         self.state.stop()
 
@@ -227,8 +227,8 @@ class DatasetSelector(QFrame):
 
     def _read(self) -> None:
         """Read the dataset from the start."""
-        for timer in (self._read_soon, self._read_paint, self._text_soon):
-            timer.stop()
+        for pending in (self._read_soon, self._read_paint, self._text_soon):
+            pending.stop()
         self._workers.cancel("read")
         self.strip.remove_all()
         steps = self.state.begin(self.viewer)
@@ -361,13 +361,6 @@ class DatasetSelector(QFrame):
         if path is not None:
             event.acceptProposedAction()
             self.choose_folder(path)
-
-    def _timer(self, interval: int, slot: Callable[[], None]) -> QTimer:
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.setInterval(interval)
-        timer.timeout.connect(slot)
-        return timer
 
 
 def path_of(event: QDropEvent) -> Path | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
@@ -23,7 +23,7 @@ from napari_msankd.layers import WidgetLayers
 from napari_msankd.widgets.line_plot import load_pyqtgraph
 from napari_msankd.widgets.plugin_widget import PluginWidget
 from napari_msankd.widgets.wrapping_label import WrappingLabel
-from napari_msankd.workers import Failure, WorkerGroup
+from napari_msankd.workers import Failure, WorkerGroup, timer
 
 if TYPE_CHECKING:
     import napari
@@ -70,10 +70,7 @@ class ExploreWidget(PluginWidget):
         self.workers = WorkerGroup(self, self._show_failure)
         self.parts: dict[str, Any] = {}
         self._classes: list[Any] = []
-        # Parented to the widget, so that Qt deletes it with the widget.
-        self._next_page = QTimer(self)
-        self._next_page.setSingleShot(True)
-        self._next_page.timeout.connect(self._make_page)
+        self._next_page = timer(self, self._make_page)
         self.setup = ExploreSetupPage(viewer, self.state)
         self.pages = QTabWidget()
         self.pages.addTab(self.setup, "&Choose")
@@ -129,7 +126,7 @@ class ExploreWidget(PluginWidget):
         self.pages.insertTab(tab, page, title)
         self.pages.setTabEnabled(tab, False)
         if tab < len(self._classes):
-            self._next_page.start(0)
+            self._next_page.start()
         elif self.state.extraction is not None:
             self.state.events.extraction.emit(self.state.extraction, None)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
+from qtpy.QtCore import QCoreApplication, QObject, Signal
 
 from napari_msankd.layers import add_layer, placement, shown_index
 from napari_msankd.planes import Index
@@ -13,11 +13,11 @@ from napari_msankd.readers import VOLUME
 from napari_msankd.segment.inference import ModelInfo, Request, Started, Step, segment
 from napari_msankd.segment.metrics import Comparison, Scores, comparison
 from napari_msankd.segment.probability_store import Result, Uncertainty
-from napari_msankd.segment.provenance import provenance
+from napari_msankd.segment.provenance import class_attributes, provenance
 from napari_msankd.segment.quality import ResultQuality, assess
 from napari_msankd.segment.state import Progress
-from napari_msankd.theme import label_colormap, uncertainty_colormap
-from napari_msankd.workers import Failure, Worker
+from napari_msankd.theme import uncertainty_colormap
+from napari_msankd.workers import Failure, Worker, timer
 from src_training.inference.forward_progress import ForwardProgress
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ class LiveLabels(QObject):
         self._painted: set[Index] = set()
         self._edited = self._removed = self._retired = False
         self._applying: Iterator[None] | None = None
-        self._apply_timer = self._timer(0, self._apply_some, single=False)
-        self._redraw = self._timer(_REDRAW_MS, self._show)
-        self._poll = self._timer(_PROGRESS_MS, self._emit_progress, single=False)
+        self._apply_timer = timer(self, self._apply_some, single_shot=False)
+        self._redraw = timer(self, self._show, _REDRAW_MS)
+        self._poll = timer(self, self._emit_progress, _PROGRESS_MS, single_shot=False)
         self._record = provenance(request)
         self._seconds = 0.0
         self._progress = Progress(of=len(request.indices))
@@ -273,16 +273,11 @@ class LiveLabels(QObject):
 
     def _add_layer(self) -> None:
         assert self.result is not None and self.model is not None
-        classes = self.model.classes
-        suffix = classes[1] if len(classes) == 2 else "labels"
         self._edited = False
         attributes = {
-            "name": f"{self.request.planes.name} {suffix}",
+            **class_attributes(self.request.planes.name, self.model.classes),
             "metadata": {"msankd": dict(self._record), **self._volume},
-            "features": {"index": list(range(len(classes))), "class": list(classes)},
             "multiscale": False,
-            "opacity": 0.75,
-            "colormap": label_colormap(len(classes)),
             **self._placement,
         }
         self.layer = add_layer(self._viewer, self.result.labels, attributes, "labels")
@@ -399,10 +394,3 @@ class LiveLabels(QObject):
         if self.layer is None:
             return self.request.place(self.request.indices[0])
         return shown_index(self._viewer, self.layer, self.request.planes.axis)
-
-    def _timer(self, interval: int, slot: Any, single: bool = True) -> QTimer:
-        timer = QTimer(self)
-        timer.setInterval(interval)
-        timer.setSingleShot(single)
-        timer.timeout.connect(slot)
-        return timer

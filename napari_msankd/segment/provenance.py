@@ -1,12 +1,25 @@
-"""Provenance of a result, as JSON values in the metadata of its layer."""
+"""Provenance of a result in the metadata of its layer, and the layer's other attributes."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import src_training
+from napari_msankd.theme import label_colormap
 
 if TYPE_CHECKING:
     from napari_msankd.segment.inference import Request
+
+
+def class_attributes(image: str, classes: Sequence[str]) -> dict[str, Any]:
+    """Name, features and style of the Labels layer of an image; `classes` with background."""
+    suffix = classes[1] if len(classes) == 2 else "labels"
+    return {
+        "name": f"{image} {suffix}",
+        "features": {"index": list(range(len(classes))), "class": list(classes)},
+        "opacity": 0.75,
+        "colormap": label_colormap(len(classes)),
+    }
 
 
 def provenance(request: "Request") -> dict[str, Any]:

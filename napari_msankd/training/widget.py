@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QDockWidget,
@@ -19,6 +19,7 @@ from napari_msankd.training.monitor.run_watcher import RunWatcher
 from napari_msankd.training.monitor_page import MonitorPage
 from napari_msankd.training.setup_page import SetupPage
 from napari_msankd.widgets.plugin_widget import PluginWidget, open_widget
+from napari_msankd.workers import timer
 
 if TYPE_CHECKING:
     import napari
@@ -55,9 +56,7 @@ class TrainWidget(PluginWidget):
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.pages)
         self.setMinimumWidth(360)
-        self._filter_timer = QTimer(self)
-        self._filter_timer.setSingleShot(True)
-        self._filter_timer.timeout.connect(self._filter_window_events)
+        self._filter_timer = timer(self, self._filter_window_events)
         self.prepare.started.connect(self._on_started)
         self.runs.choice.refreshed.connect(self._mark_runs)
         self.runs.segment_with.connect(self.segment_with)
@@ -75,7 +74,7 @@ class TrainWidget(PluginWidget):
         """Install the event filter on napari's window after a change of the dock."""
         if event.type() == QEvent.Type.ParentChange:
             # A new dock is not in the window yet.
-            self._filter_timer.start(0)
+            self._filter_timer.start()
         return super().event(event)
 
     @property

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
+
+from napari_msankd.workers import timer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -41,9 +43,7 @@ class PluginWidget(QWidget):
         self._serial = next(self._count)
         self._connections: list[tuple[Any, Callable[..., Any]]] = []
         # The dock is added to the window only after it becomes the parent, so wait a cycle.
-        self._tab_timer = QTimer(self)
-        self._tab_timer.setSingleShot(True)
-        self._tab_timer.timeout.connect(self._tabify)
+        self._tab_timer = timer(self, self._tabify)
         app = QApplication.instance()
         assert app is not None
         app.aboutToQuit.connect(self.end)
@@ -77,7 +77,7 @@ class PluginWidget(QWidget):
             elif isinstance(dock, QDockWidget):
                 # Tabs and menus interpret a single & as the mark of a shortcut.
                 dock.setWindowTitle(dock.windowTitle().replace("&&", "&").replace("&", "&&"))
-                self._tab_timer.start(0)
+                self._tab_timer.start()
         return super().event(event)
 
     def _tabify(self) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QGridLayout,
@@ -38,7 +38,7 @@ from napari_msankd.widgets.export_button import (
 )
 from napari_msankd.widgets.layout import buddy_label, push_button
 from napari_msankd.widgets.wrapping_label import WrappingLabel
-from napari_msankd.workers import Failure, WorkerGroup
+from napari_msankd.workers import Failure, WorkerGroup, timer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -86,10 +86,7 @@ class GraphPage(QWidget):
         self._graphs: BatchGraphs | None = None
         self._drawing: Drawing | None = None
         self.workers = WorkerGroup(self, self._show_failure)
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(_DELAY_MS)
-        self._soon.timeout.connect(self.compute)
+        self._soon = timer(self, self.compute, _DELAY_MS)
         self._build()
         self._connect()
 

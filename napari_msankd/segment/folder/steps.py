@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_msankd.readers import VOLUME, volume_layer
 from napari_msankd.segment.folder.state import FolderProgress, FolderRequest
+from napari_msankd.segment.provenance import class_attributes
 from napari_msankd.segment.quality import quality_of
-from napari_msankd.theme import label_colormap
 from napari_msankd.torch_import import gc_paused, preload
 
 if TYPE_CHECKING:
@@ -211,17 +211,11 @@ def _label_attributes(
     entry: "TriageEntry", path: Path, request: FolderRequest, card: "ModelCard"
 ) -> dict[str, Any]:
     classes, image = tuple(card.classes), entry.image
-    suffix = classes[1] if len(classes) == 2 else "labels"
+    attributes = class_attributes(Path(entry.triaged.file).stem, classes)
     record: dict[str, Any] = {"model": card.name, "input": entry.triaged.file, "labels": str(path)}
-    features: dict[str, Any] = {"index": list(range(len(classes))), "class": list(classes)}
     if image is not None:
         quality = quality_of(image.expected, image.sums.sum(0), image.quality, classes)
         record |= quality.record()
-        features |= quality.features()
-    return {
-        "name": f"{Path(entry.triaged.file).stem} {suffix}",
-        "metadata": {"msankd": record | {"flips": request.flips, "angle_degrees": request.angle}},
-        "features": features,
-        "opacity": 0.75,
-        "colormap": label_colormap(len(classes)),
-    }
+        attributes["features"] |= quality.features()
+    record |= {"flips": request.flips, "angle_degrees": request.angle}
+    return attributes | {"metadata": {"msankd": record}}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QElapsedTimer, QTimer
+from qtpy.QtCore import QElapsedTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
@@ -11,13 +11,13 @@ from napari_msankd.theme import theme_colors
 from napari_msankd.widgets.downsampling import DownsampledSeries, Growing, Values
 from napari_msankd.widgets.layout import buddy_label
 from napari_msankd.widgets.line_plot import LinePlot, load_pyqtgraph
-from napari_msankd.workers import Worker
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
+from napari_msankd.workers import Worker, timer
 from src_training.config.loss_titles import loss_title
 from src_training.config.stages import STAGES
 from src_training.runs.history import RunHistory
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
 
 POINTS = 200
 """Maximum number of points of a line, about one for two pixels."""
@@ -56,12 +56,8 @@ class TrainingCurves(QWidget):
         self.fsd: LinePlot | None = None
         self.workers: dict[str, Worker] = {}
         self._since_redraw = QElapsedTimer()
-        self._next_plot = QTimer(self)
-        self._next_plot.setSingleShot(True)
-        self._next_plot.timeout.connect(self._on_loaded)
-        self._redraw_timer = QTimer(self)
-        self._redraw_timer.setSingleShot(True)
-        self._redraw_timer.timeout.connect(self.redraw)
+        self._next_plot = timer(self, self._on_loaded)
+        self._redraw_timer = timer(self, self.redraw)
         self._build()
         viewer.events.theme.connect(self._on_theme)
 
@@ -155,7 +151,7 @@ class TrainingCurves(QWidget):
             self._below.addWidget(self.fsd, 1)
             self.redraw()
             return
-        self._next_plot.start(0)
+        self._next_plot.start()
 
     def _reset(self) -> None:
         """Clear data and choices of the former run."""
