@@ -93,7 +93,7 @@ def read_sample(
 
 
 def _central_slice(pixels: NDArray[Any], neighbours: int) -> NDArray[Any]:
-    """The central slice of a slice with neighbours; other pixels without a single channel axis."""
+    """The central one of neighbouring slices; other pixels without a singleton channel axis."""
     if neighbours > 1:
         return pixels[..., neighbours // 2]
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels

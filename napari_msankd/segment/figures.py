@@ -109,9 +109,9 @@ class ResultFigures:
             return
         if run.slices:
             self._workers.start("assess", run.assess(), self._on_quality)  # type: ignore[arg-type]
-        what = label_volume(run.layer, run.request, run.result.finished, run.model.classes)
-        if what is not None:
-            self._workers.start("measure", measure(what), self._on_volumes)  # type: ignore[arg-type]
+        volume = label_volume(run.layer, run.request, run.result.finished, run.model.classes)
+        if volume is not None:
+            self._workers.start("measure", measure(volume), self._on_volumes)  # type: ignore[arg-type]
 
     def _on_quality(self, quality: ResultQuality | None) -> None:
         if quality is not None and self._run is not None:

@@ -50,7 +50,7 @@ class SegmentForm(PluginWidget):
         rows.setContentsMargins(8, 8, 8, 8)
         rows.setSpacing(8)
         self.folder = QPushButton("Segment a f&older…")
-        self.folder.setToolTip("Segment a folder, and open what needs a person first")
+        self.folder.setToolTip("Segment a folder, and review the least certain results first")
         parts = self._empty(), self._input(), self._buttons(), self._run_status(), self._output()
         for part in (*parts, self.folder):
             rows.addWidget(part)
@@ -66,9 +66,9 @@ class SegmentForm(PluginWidget):
         self.empty = QFrame()
         self.empty_text = WrappingLabel()
         self.sample = QPushButton("Open a sample &photograph")
-        self.sample.setToolTip("A synthetic fundus photograph and its vessels; made here, offline")
+        self.sample.setToolTip("A synthetic fundus photograph and its vessels; works offline")
         self.sample_ct = QPushButton("Open a sample C&T")
-        self.sample_ct.setToolTip("A synthetic CT of an abdomen and its liver; made here, offline")
+        self.sample_ct.setToolTip("A synthetic CT of an abdomen and its liver; works offline")
         layout = QVBoxLayout(self.empty)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.empty_text)
@@ -146,8 +146,8 @@ class SegmentForm(PluginWidget):
         self.as_labels.setToolTip("Turn this image layer, which holds a mask, into the reference")
         self.place = QPushButton("P&lace it on its image")
         self.place.setToolTip(
-            "The reference says neither where it lies nor how large its pixels are;\n"
-            "give it the place and the spacing of the image"
+            "The reference has no position and no pixel size;\n"
+            "copy both from the image, whose shape is the same"
         )
         self.scores = WrappingLabel()
         self.scores.setToolTip(

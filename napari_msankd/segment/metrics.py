@@ -140,7 +140,7 @@ def comparison(
     return Comparison(data, truth, slicing, planes, of, classes, spacing, unit, reference.name)
 
 
-def compare(what: Comparison) -> Iterator[Scores | None]:
+def compare(data: Comparison) -> Iterator[Scores | None]:
     """Score plane by plane; yields None after each, so that it can be stopped, then the scores.
 
     Raises
@@ -151,14 +151,14 @@ def compare(what: Comparison) -> Iterator[Scores | None]:
     preload()
     from src_training.evaluation.metrics import Pooled, score
 
-    threshold, note = _reading(what) if what.classes == 2 else (0.0, "")
-    pooled, distances, slices = Pooled(what.classes), [], {}
-    for shown, place, index in what.planes:
-        truth = np.asarray(what.reference[what.slicing.at(index)])
-        truth = _classes(truth > threshold if threshold else truth, what.classes)
-        labels = _classes(np.asarray(what.labels[what.slicing.at(place)]), what.classes)
-        maps = np.stack([labels == k for k in range(what.classes)]).astype(np.float32)
-        plane_scores = score(maps, truth, spacing=what.spacing, pooled=pooled)
+    threshold, note = _reading(data) if data.classes == 2 else (0.0, "")
+    pooled, distances, slices = Pooled(data.classes), [], {}
+    for shown, place, index in data.planes:
+        truth = np.asarray(data.reference[data.slicing.at(index)])
+        truth = _classes(truth > threshold if threshold else truth, data.classes)
+        labels = _classes(np.asarray(data.labels[data.slicing.at(place)]), data.classes)
+        maps = np.stack([labels == k for k in range(data.classes)]).astype(np.float32)
+        plane_scores = score(maps, truth, spacing=data.spacing, pooled=pooled)
         distances.append(plane_scores["hd95"])
         if shown:
             slices[shown] = plane_scores["dice"]
@@ -167,19 +167,19 @@ def compare(what: Comparison) -> Iterator[Scores | None]:
     defined = [distance for distance in distances if math.isfinite(distance)]
     hd95 = float(np.mean(defined)) if defined else math.nan
     scores = total["f1"], total["sensitivity"], hd95
-    yield Scores(*scores, what.unit, len(distances), what.of, note, slices)
+    yield Scores(*scores, data.unit, len(distances), data.of, note, slices)
 
 
-def _reading(what: Comparison) -> tuple[float, str]:
+def _reading(data: Comparison) -> tuple[float, str]:
     """Threshold on the reference's labels, by the rules for mask files, and a note about it."""
     from src_training.data.classes import StoredMask, read_classes
     from src_training.io.masks import MaskValues
 
-    planes = [np.asarray(what.reference[what.slicing.at(index)]) for _, _, index in what.planes]
+    planes = [np.asarray(data.reference[data.slicing.at(index)]) for _, _, index in data.planes]
     if not planes:
         return 0.0, ""
     stack = np.stack(planes)
-    name = f"Reference {what.name!r}"
+    name = f"Reference {data.name!r}"
     reading = read_classes([StoredMask(name, MaskValues.of(stack), lambda: stack)])
     for sentence in reading.problems.values():
         raise InputError(sentence)
@@ -248,16 +248,16 @@ def label_volume(
     return LabelVolume(data, request.slicing, slices, of, classes, voxel)
 
 
-def measure(what: LabelVolume) -> Iterator[str | None]:
+def measure(volume: LabelVolume) -> Iterator[str | None]:
     """Measure the volumes; yields None after each slice, so that it can be stopped, then text."""
     counts = np.zeros(256, np.int64)
-    for index in what.slices:
+    for index in volume.slices:
         counts += np.bincount(
-            np.asarray(what.labels[what.slicing.at(index)]).ravel(), minlength=256
+            np.asarray(volume.labels[volume.slicing.at(index)]).ravel(), minlength=256
         )[:256]
         yield None
-    volumes = {name: float(counts[k] * what.voxel) for k, name in enumerate(what.classes) if k}
-    yield format_volumes(volumes, len(what.slices), what.of)
+    volumes = {name: float(counts[k] * volume.voxel) for k, name in enumerate(volume.classes) if k}
+    yield format_volumes(volumes, len(volume.slices), volume.of)
 
 
 def format_volumes(volumes: dict[str, float], slices: int, of: int) -> str:

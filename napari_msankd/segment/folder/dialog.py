@@ -128,7 +128,7 @@ class FolderDialog(QDialog):
         self.start = QPushButton("&Start")
         self.start.setToolTip("Segment what is not done yet; files that have changed are redone")
         self.stop = QPushButton("S&top")
-        self.stop.setToolTip("Stop after the file at hand; Start resumes")
+        self.stop.setToolTip("Stop after the current file; Start resumes")
         self.report = QPushButton("Open &report")
         self.report.setToolTip("Open the page with thumbnails of all results in the browser")
         row = QHBoxLayout()
@@ -183,7 +183,7 @@ class FolderDialog(QDialog):
 
     def _on_stop(self) -> None:
         self._stop.set()
-        self.state.phase, self.state.message = "stopping", "Stopping after the file at hand…"
+        self.state.phase, self.state.message = "stopping", "Stopping after the current file…"
 
     def _on_report(self) -> None:
         if self.state.report is not None:

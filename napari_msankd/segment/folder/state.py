@@ -102,7 +102,7 @@ class FolderState:
     progress: FolderProgress = field(default_factory=FolderProgress)
     message: str = (
         "Segments every image of a folder, writes labels, a table and a page with thumbnails, and "
-        "lists first what needs a person. Start again resumes."
+        "lists the least certain results first. Starting again resumes."
     )
     traceback: str = ""
     report: Path | None = None
