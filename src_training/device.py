@@ -1,5 +1,6 @@
-"""Devices, and the precision for training on them."""
+"""Devices, their memory, and the precision for training on them."""
 
+import ctypes
 from typing import Literal
 
 import torch
@@ -7,6 +8,23 @@ import torch
 from src_training.errors import InputError
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Options of glibc's `mallopt`."""
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep up to 256 MB of memory that it frees, for the next arrays.
+
+    By default glibc returns what a pass of a network frees, and each page that is asked for
+    anew has to be cleared: a fifth of the time of a network at full resolution.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return  # Another C library than glibc.
+    mallopt(_TRIM_THRESHOLD, 2**28)
+    mallopt(_MMAP_THRESHOLD, 2**27)
 
 
 def find_device(name: str = "auto") -> torch.device:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_training.data.preprocessing.geometry import PADDING, Float, Mask, PreparedImage
-from src_training.device import find_device
+from src_training.device import find_device, keep_freed_memory
 from src_training.errors import InputError
 from src_training.inference.bn_adaptation import BatchNormAdaptation, Counting, Shift
 from src_training.inference.bn_folding import FoldedNetwork
@@ -113,11 +113,13 @@ class Predictor:
             raise InputError(f"tile is {tile}; expected at least 1 pixel")
         if batch < 1:
             raise InputError(f"batch is {batch}; expected at least 1 tile")
+        keep_freed_memory()
         self.model = model
         self.device = find_device(device)
         self.tile = tile
         self.batch = batch
         self.flips = flips
+        self._axes = _FLIPS if flips else _FLIPS[:1]
         # Channels last is a fifth faster, on CPUs too; not all operations of MPS support it.
         mps = self.device.type == "mps"
         self._layout = torch.contiguous_format if mps else torch.channels_last
@@ -289,11 +291,6 @@ class Predictor:
 
     def _windows(self, size: tuple[int, int], tile: tuple[int, int]) -> list[Window]:
         return sliding_windows(size, tile, _OVERLAP, self._network.stride)
-
-    @property
-    def _axes(self) -> tuple[tuple[int, ...], ...]:
-        """The flips that are averaged."""
-        return _FLIPS if self.flips else _FLIPS[:1]
 
     def _adaptation_windows(self, size: tuple[int, int]) -> list[Window]:
         """The tiles that batch norms adapt to, which do not depend on `tile`."""

@@ -119,8 +119,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H, W)."""
-        output: Tensor = self.residual(x) + self.shortcut(x)
-        return output
+        output: Tensor = self.residual(x)
+        # In place: large memory that is asked for anew costs more than the sum.
+        return output.add_(self.shortcut(x))
 
 
 class DecoderLevel(nn.Module):

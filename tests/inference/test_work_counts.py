@@ -1,9 +1,12 @@
 """Numbers of calls of the expensive steps of one image, because times differ between machines."""
 
+import platform
+
 import numpy as np
 import pytest
 
 from src_training.data.preprocessing import field_of_view, fundus, geometry
+from src_training.device import keep_freed_memory
 from src_training.inference import input_checks, window_resampling
 from src_training.inference.image_files import segment_file
 from src_training.inference.predictor import Predictor
@@ -94,3 +97,20 @@ def test_images_under_way_at_once_do_not_share_statistics(tiny_model):
     together += [each.probabilities for each in steps]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_memory_that_was_freed_is_not_asked_for_anew():
+    import resource
+
+    def work():
+        return [b"1" * (30 * 2**20) for _ in range(3)]
+
+    def page_faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        work()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_freed_memory()
+    work()
+    assert page_faults() < 1000, "of 23,040 pages"

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch.distributed import is_torchelastic_launched
 
-from src_training.device import find_device, training_precision
+from src_training.device import find_device, keep_freed_memory, training_precision
 from src_training.errors import InputError
 
 _RANK_ZERO_PID = "MSANKD_RANK_ZERO_PID"
@@ -62,6 +62,7 @@ def make_fabric(device: str, devices: int) -> Fabric:
     """
     # Device and precision are reported as events; Lightning's log lines would break the bars.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    keep_freed_memory()
     torch_device = find_device(device)
     precision = training_precision(torch_device)
     if devices == 1:
