@@ -62,11 +62,11 @@ def theme_colors(viewer: "ViewerModel") -> ThemeColors:
     return ThemeColors(
         background=_hex(background),
         text=_hex(text),
-        faint=_hex(_between(background, text, 0.2)),
-        dim=_hex(_between(background, text, 0.7)),
-        raised=_hex(_between(background, text, 0.06)),
+        faint=_hex(_blend(background, text, 0.2)),
+        dim=_hex(_blend(background, text, 0.7)),
+        raised=_hex(_blend(background, text, 0.06)),
         chosen=_hex(theme.current.as_rgb_tuple()),
-        done=_hex(_between(background, _GREEN, 0.4)),
+        done=_hex(_blend(background, _GREEN, 0.4)),
     )
 
 
@@ -82,7 +82,7 @@ def _luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _between(one: tuple[float, ...], other: tuple[float, ...], share: float) -> tuple[float, ...]:
+def _blend(one: tuple[float, ...], other: tuple[float, ...], share: float) -> tuple[float, ...]:
     return tuple(a + (b - a) * share for a, b in zip(one[:3], other[:3], strict=True))
 
 

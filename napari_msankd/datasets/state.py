@@ -287,11 +287,11 @@ class DatasetState:
         if self._dataset is not None or self.summary.problems:
             return self.summary.text
         if not self.rows:
-            what = "Open images and paint Labels on them" if self._learns else "Open images"
+            what = "Open images and paint Labels on them" if self._needs_masks else "Open images"
             return f"No image is open. {what}, or choose or drop a folder."
         if self.mask_images:
             return "No image is ticked. Some image layers look like masks."
-        hint = "Paint Labels on an image, or tick it." if self._learns else "Tick one."
+        hint = "Paint Labels on an image, or tick it." if self._needs_masks else "Tick one."
         return f"No image is ticked. {hint}"
 
     @property
@@ -353,10 +353,10 @@ class DatasetState:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to choose from, so that a sample is offered."""
-        return self.folder is None and not self.rows and self._learns
+        return self.folder is None and not self.rows and self._needs_masks
 
     @property
-    def _learns(self) -> bool:
+    def _needs_masks(self) -> bool:
         return self.masks == "required"
 
     def _choose(self) -> Dataset | None:
@@ -378,7 +378,7 @@ class DatasetState:
         self, images: Sequence["Image"], labels: Sequence["Labels | None"]
     ) -> None:
         """If masks are not required, tick the first images: those without a mask, else all."""
-        if self._learns:
+        if self._needs_masks:
             return
         first, only_unlabelled = not self._ticked, None in labels
         for image, mask in zip(images, labels, strict=True):

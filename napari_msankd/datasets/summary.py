@@ -226,12 +226,12 @@ class DatasetSummary:
         from src_training.data.split import patient_of
 
         if exclude:
-            self._notes.append(f"{len(exclude)} left out: {_some(exclude)}.")
+            self._notes.append(f"{len(exclude)} left out: {_first_names(exclude)}.")
         names = self._unmasked_names
         if names and unmasked == "error":
             count, have = _count(len(names), self._noun), "has" if len(names) == 1 else "have"
             self._mask_problems.append(
-                f"{count} {have} no mask ({_some(names)}); "
+                f"{count} {have} no mask ({_first_names(names)}); "
                 "expected a file of the same name in masks/"
             )
         if unmasked != "error":
@@ -365,6 +365,6 @@ def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_FEW])
     return shown if len(names) <= _FEW else f"{shown} and {len(names) - _FEW:,} more"

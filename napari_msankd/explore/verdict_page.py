@@ -86,7 +86,7 @@ class VerdictPage(QWidget):
             self.domain.setCurrentIndex(self.domain.count() - 1)
 
     @property
-    def _listed(self) -> "tuple[RankedImage, ...]":
+    def _images(self) -> "tuple[RankedImage, ...]":
         suitability, index = self._state.suitability, self.domain.currentIndex()
         return () if suitability is None or index < 0 else suitability.domains[index].images
 
@@ -98,13 +98,13 @@ class VerdictPage(QWidget):
                 "" if image.quality.dice is None else f"{image.quality.dice:.2f}",
                 "" if isnan(image.influence) else f"{image.influence:.1%}",
             )
-            for image in self._listed
+            for image in self._images
         )
-        for row, image in enumerate(self._listed):
+        for row, image in enumerate(self._images):
             self.images.item(row, 1).setToolTip(image.quality.expected.remark)
 
     def _on_image(self, row: int) -> None:
-        self._open(self.domain.currentText(), self._listed[row].quality.case)
+        self._open(self.domain.currentText(), self._images[row].quality.case)
 
     def _on_link(self, link: str) -> None:
         domain, case = map(unquote, link.split("/"))

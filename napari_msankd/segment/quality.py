@@ -174,11 +174,11 @@ def expected_text(quality: ResultQuality) -> str:
         text += f"\n{' · '.join(by_class)}"
     doubtful = [index for index, dice in slices.items() if dice.remark and not dice.empty]
     if doubtful:
-        text += f"\nCheck slices {_listed(doubtful)}: unlike any validation image"
+        text += f"\nCheck slices {_slices_text(doubtful)}: unlike any validation image"
     elif slices:
         worst = min(slices, key=lambda index: (slices[index].empty, slices[index].value))
         if not slices[worst].empty:
-            text += f"\nLowest in slice {_listed([worst])}: {_with_interval(slices[worst])}"
+            text += f"\nLowest in slice {_slices_text([worst])}: {_with_interval(slices[worst])}"
     return text
 
 
@@ -192,7 +192,7 @@ def _as_json(expected: "ExpectedDice") -> dict[str, Any]:
     return expected.to_dict() | ({"value": None} if expected.foreign else {})
 
 
-def _listed(indices: list[Index]) -> str:
+def _slices_text(indices: list[Index]) -> str:
     """Slices as ranges; listed one by one if they have several axes."""
     if len(indices[0]) == 1:
         return span_text([number for (number,) in indices])

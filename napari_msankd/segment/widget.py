@@ -218,14 +218,14 @@ class SegmentWidget(SegmentForm):
     def _start(self, run: LiveLabels) -> None:
         self._run = run
         self.state.progress = Progress(len(run.slices), len(run.request.indices))
-        self._say("Loading the model…")
+        self._set_message("Loading the model…")
         self.state.phase = "loading"
         run.start()
 
     def _on_stop(self) -> None:
         if self._run is not None:
             self.state.phase = "stopping"
-            self._say("Stopping…")
+            self._set_message("Stopping…")
             self._run.stop()
 
     def _on_layer_added(self) -> None:
@@ -247,7 +247,7 @@ class SegmentWidget(SegmentForm):
         self.state.progress = progress
         if self.state.phase == "loading":
             self.state.phase = "segmenting"
-            self._say("Segmenting…")
+            self._set_message("Segmenting…")
 
     def _on_ended(self) -> None:
         run = self._run
@@ -255,14 +255,14 @@ class SegmentWidget(SegmentForm):
         self.state.phase = "idle"
         if run is not self._shown:
             if run.stopped:
-                self._say("Stopped; there is no result.")
+                self._set_message("Stopped; there is no result.")
             run.retire()
             self._run = None
         elif run.layer is not None and not run.failure:
             slices, of = run.slices, len(run.request.indices)
             text = end_message(run.layer.name, slices, of, run.seconds)
             folder = run.result.folder if run.result is not None else None
-            self._say(text + storage_note(folder))
+            self._set_message(text + storage_note(folder))
         self.state.resumable = self._can_resume()
 
     def _on_layer_removed(self) -> None:
@@ -274,7 +274,7 @@ class SegmentWidget(SegmentForm):
             run.retire()
             if run is self._run:
                 self._run = None
-                self._say("")
+                self._set_message("")
 
     def _can_resume(self) -> bool:
         """Whether the shown run is incomplete and has the chosen image and model."""
@@ -362,15 +362,15 @@ class SegmentWidget(SegmentForm):
 
     def _open_sample(self, make: Callable[[], list[LayerData]]) -> None:
         self.empty.setEnabled(False)
-        self._say("Making the sample…")
-        self.workers.start("sample", _make_once(make), self._on_sample)
+        self._set_message("Making the sample…")
+        self.workers.start("sample", _run_once(make), self._on_sample)
 
     def _on_sample(self, layers: list[LayerData]) -> None:
         for layer in layers:
             add_layer(self.viewer, *layer)
         self.viewer.layers.selection = {self.viewer.layers[0]}
         self.empty.setEnabled(True)
-        self._say("")
+        self._set_message("")
 
     def _on_calibrate(self) -> None:
         if self.state.model is None:
@@ -394,9 +394,9 @@ class SegmentWidget(SegmentForm):
 
     def _on_calibrated(self, file: Path) -> None:
         self.model.open(file)
-        self._say(f"✓ {file.name} is chosen; Run segments with it.")
+        self._set_message(f"✓ {file.name} is chosen; Run segments with it.")
 
-    def _say(self, text: str) -> None:
+    def _set_message(self, text: str) -> None:
         self.state.traceback = ""
         self.state.message = text
 
@@ -408,5 +408,5 @@ class SegmentWidget(SegmentForm):
         self.draw(self.state)
 
 
-def _make_once(make: Callable[[], list[LayerData]]) -> Generator[list[LayerData], None, None]:
+def _run_once(make: Callable[[], list[LayerData]]) -> Generator[list[LayerData], None, None]:
     yield make()

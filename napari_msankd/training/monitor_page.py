@@ -120,7 +120,7 @@ class MonitorPage(QWidget):
     def train_control(self, run: Path) -> None:
         """Train the control at equal time of a finished run, and watch it."""
         self.state.message = "Preparing the control…"
-        self.workers.start("control", _prepared_control(run), self._on_control)
+        self.workers.start("control", _prepare_control(run), self._on_control)
 
     def _on_control(self, planned: "PlannedRun") -> None:
         try:
@@ -261,10 +261,10 @@ class MonitorPage(QWidget):
     ) -> None:
         """Export a model in a worker, and show the result as a message."""
         self.state.message = f"Exporting {model.name}…"
-        self.workers.start("export", _exported(model, onnx, bioimageio), self._on_exported)
+        self.workers.start("export", _export_model(model, onnx, bioimageio), self._on_exported)
 
 
-def _prepared_control(run: Path) -> "Iterator[PlannedRun]":
+def _prepare_control(run: Path) -> "Iterator[PlannedRun]":
     """Plan the control of a finished run, and copy the stages that it reuses."""
     preload()
     from src_training.comparison.controls import equal_time_run
@@ -275,7 +275,7 @@ def _prepared_control(run: Path) -> "Iterator[PlannedRun]":
     yield planned
 
 
-def _exported(model: Path, onnx: Path | None, bioimageio: Path | None) -> Iterator[str]:
+def _export_model(model: Path, onnx: Path | None, bioimageio: Path | None) -> Iterator[str]:
     preload()
     from src_training.export import export_bioimageio, export_onnx
     from src_training.inference.model_file import load_model

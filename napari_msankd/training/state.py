@@ -196,7 +196,7 @@ def cost_text(state: TrainingState) -> str:
     if state.estimate_error:
         return f"⚠ Time and memory could not be estimated: {state.estimate_error}"
     if state.training:
-        return f"Time is not estimated while {_listed(state.training)} is training."
+        return f"Time is not estimated while {_quote_names(state.training)} is training."
     if state.progress is None:
         return ""
     part, roughly = state.progress["part"], state.progress["roughly"]
@@ -222,6 +222,6 @@ def message(state: TrainingState) -> str:
     return obstacle(state)
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _quote_names(names: tuple[str, ...]) -> str:
     quoted = [f"“{name}”" for name in names]
     return quoted[0] if len(quoted) == 1 else f"{quoted[0]} or another run"

@@ -95,7 +95,7 @@ def save_table(table: QTableWidget, file: Path) -> None:
         else:
             size = table.size()
             # PySide6 requires the offset.
-            write_text(file, _painted(size, lambda painter: table.render(painter, QPoint())))
+            write_text(file, _render_svg(size, lambda painter: table.render(painter, QPoint())))
     finally:
         table.resize(former)
 
@@ -119,10 +119,10 @@ def _as_svg(plot: Any) -> str:
         finally:
             exporter.setExportMode(False)
 
-    return _painted(target.size().toSize(), paint)
+    return _render_svg(target.size().toSize(), paint)
 
 
-def _painted(size: QSize, paint: Callable[[QPainter], object]) -> str:
+def _render_svg(size: QSize, paint: Callable[[QPainter], object]) -> str:
     """SVG of whatever `paint` draws."""
     from qtpy.QtSvg import QSvgGenerator
 

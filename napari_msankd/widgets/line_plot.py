@@ -199,7 +199,7 @@ class LinePlot(QWidget):
 
     def _update_legend(self, lines: "Mapping[str, Values]") -> None:
         entries = (
-            f'<span style="color:{colour}">━</span>&nbsp;{_unbroken(name)}&nbsp;{_short(values)}'
+            f'<span style="color:{colour}">━</span>&nbsp;{_nobreak(name)}&nbsp;{_short(values)}'
             for (name, values), colour in zip(lines.items(), _line_colours(len(lines)), strict=True)
         )
         self.legend.setText(" &nbsp; ".join(entries))
@@ -213,7 +213,7 @@ def _logs(values: "Values") -> "Values":
     return np.log10(values, out=np.full_like(values, np.nan), where=values > 0)
 
 
-def _unbroken(name: str) -> str:
+def _nobreak(name: str) -> str:
     """A name as HTML without line breaks."""
     return html.escape(name).replace(" ", "&nbsp;").replace("/", "/&#8288;")
 

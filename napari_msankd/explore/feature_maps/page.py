@@ -193,7 +193,7 @@ class FeatureMapPage(QWidget):
         self.status.setText("Computing feature maps…")
         self.workers.start(
             "maps",
-            _read_and(steps, planes, index, neighbours),
+            _read_and_compute(steps, planes, index, neighbours),
             lambda maps: self._show_maps(layer, maps, grid),
         )
         self._enable()
@@ -228,7 +228,7 @@ class FeatureMapPage(QWidget):
             button.setEnabled(ready and self._run is not None)
 
 
-def _read_and(
+def _read_and_compute(
     steps: Callable[[Any], Iterator[list[FeatureMap]]],
     planes: Planes,
     index: Index,

@@ -164,7 +164,7 @@ class FsdPage(QWidget):
             self.trend_text.setText(_NO_RUN)
             self.trend.hide()
         else:
-            self.workers.start("history", _history_of(extraction.request.run), self._on_history)
+            self.workers.start("history", _read_history(extraction.request.run), self._on_history)
 
     @property
     def _table(self) -> "EmbeddingTable":
@@ -183,7 +183,7 @@ class FsdPage(QWidget):
             return
         self.status.setText("Measuring distances…")
         self._enable()
-        steps = _matrix_of(self._table)
+        steps = _measure_matrix(self._table)
         self.workers.start("measure", steps, lambda matrix: self._on_measured(name, matrix))
 
     def _on_measured(self, name: str, matrix: "DistanceMatrix") -> None:
@@ -204,7 +204,7 @@ class FsdPage(QWidget):
         if source == target:
             self.workers.cancel("influence")
             return
-        steps = _influences_of(self._table, source, target)
+        steps = _rank_influences(self._table, source, target)
         failed = lambda failure: self.images_text.setText(f"✕ {failure.sentence}")  # noqa: E731
         self.workers.start("influence", steps, self._show_influences, failed)
 
@@ -295,13 +295,13 @@ def _page(*parts: Any) -> QWidget:
     return page
 
 
-def _matrix_of(table: "EmbeddingTable") -> Iterator["DistanceMatrix"]:
+def _measure_matrix(table: "EmbeddingTable") -> Iterator["DistanceMatrix"]:
     from src_training.explore.fsd_matrix import distance_matrix
 
     yield distance_matrix(table)
 
 
-def _influences_of(
+def _rank_influences(
     table: "EmbeddingTable", source: str, target: str
 ) -> "Iterator[list[Influence]]":
     from src_training.explore.fsd_influence import leave_one_out_influence
@@ -309,7 +309,7 @@ def _influences_of(
     yield leave_one_out_influence(table, source, target)
 
 
-def _history_of(run: Path) -> Iterator["RunHistory"]:
+def _read_history(run: Path) -> Iterator["RunHistory"]:
     from src_training.runs.history import RunFollower, RunHistory
 
     follower, history = RunFollower(run), RunHistory()

@@ -15,7 +15,7 @@ from src_training.runs.process import command, request_stop
 STOP_TIMEOUT = 1.5
 """Seconds that a run has to stop before it is killed."""
 
-_STARTED: list[subprocess.Popen[bytes]] = []
+_PROCESSES: list[subprocess.Popen[bytes]] = []
 """Keeps the Popen objects alive; Python warns if one is deleted while its process runs."""
 
 
@@ -52,7 +52,7 @@ def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Proc
             f"{folder.path}: the run could not be started ({error.strerror}); expected "
             f"{program} to run and the directory to be writable"
         ) from None
-    _STARTED.append(process)
+    _PROCESSES.append(process)
     return psutil.Process(process.pid)
 
 

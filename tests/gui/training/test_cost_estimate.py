@@ -59,5 +59,5 @@ def test_no_process_is_destroyed_while_it_is_running(parent, qtbot, qtlog, tmp_p
         qtbot.waitUntil(lambda: bool(children()), timeout=PATIENCE)
     parent.deleteLater()
     QCoreApplication.sendPostedEvents(parent, QEvent.Type.DeferredDelete)
-    qtbot.waitUntil(lambda: not children() and not cost_estimate._ENDING, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: not children() and not cost_estimate._PROCESSES, timeout=PATIENCE)
     assert not [record.message for record in qtlog.records if "QProcess" in record.message]
