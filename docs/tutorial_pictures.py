@@ -1,7 +1,8 @@
 """Make the pictures of the pages, ``docs/images/tutorial-*.png``, from the samples.
 
 Run it on a display, or under ``xvfb-run -a -s "-screen 0 1600x1000x24"``; names of pictures
-choose some. ``run`` shows the finished run that the variable ``PICTURED_RUN`` names.
+choose some. ``run`` and ``explore`` show the finished run that the variable ``PICTURED_RUN``
+names, such as that of ``msankd distil phantom``.
 """
 
 import os
@@ -98,14 +99,16 @@ def run(folder: Path) -> None:
 
 
 def explore(folder: Path) -> None:
-    """The distances between synthetic scanners, and the verdict above them."""
+    """The distances between the domains of a run, and the verdict above them."""
     viewer = open_viewer()
     widget = open_widget(viewer, "Explore")
     window_gif.rest(2)
-    widget.setup.sample.click()
+    widget.setup.run.open(Path(os.environ["PICTURED_RUN"]).absolute())
+    window_gif.rest(window_gif.LONGEST_WAIT, widget.setup.extract.isEnabled)
+    widget.setup.extract.click()
     window_gif.rest(SAMPLE_WAIT, lambda: widget.state.suitability is not None)
     widget.pages.setCurrentWidget(widget.parts["fsd"])
-    window_gif.rest(5)
+    window_gif.rest(window_gif.LONGEST_WAIT, widget.parts["fsd"].save.isEnabled)
     viewer.reset_view()
     save(viewer, "explore", folder)
     viewer.close()

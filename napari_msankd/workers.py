@@ -3,6 +3,8 @@
 import atexit
 import errno
 import logging
+import os
+import sys
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -18,8 +20,24 @@ log = logging.getLogger(__name__)
 
 Steps = Generator[Any, None, None]
 
-# At the end of a script Qt deletes the signals; a worker that still runs would crash on them.
-atexit.register(GeneratorWorker.await_workers, 5000)
+LONGEST_END = 30.0
+"""Seconds that the program waits for its workers when it exits."""
+
+
+@atexit.register
+def _await_workers() -> None:
+    """Wait for workers at exit, then exit without them.
+
+    Qt deletes their signals at exit; a worker that still runs, such as an import of torch on a
+    busy computer, would abort Python.
+    """
+    try:
+        GeneratorWorker.await_workers(round(LONGEST_END * 1000))
+    except RuntimeError:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(1)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class RunDisplay(_Bars):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._task = self._bar.add_task("preparing", total=None, note="")
-        self._score, self._steps = "", 0
+        self._score, self._steps, self._last_stage = "", 0, ""
         self.stepping = False
 
     def show(self, event: Event) -> None:
@@ -106,6 +106,7 @@ class RunDisplay(_Bars):
         match event:
             case RunStarted():
                 self._bar.remove_task(self._task)
+                self._last_stage = event.stages[-1] if event.stages else ""
                 count = f"{event.processes} x " if event.processes > 1 else ""
                 self._say(f"On {count}{event.device} in {event.precision}")
             case StageStarted():
@@ -136,6 +137,8 @@ class RunDisplay(_Bars):
                 self._bar.update(self._task, note=note)
                 if not self._console.is_terminal:
                     self._say(f"{event.stage}: {note}")
+                if event.stage == self._last_stage:
+                    self._say("Scoring the teacher and both students on every domain")
 
     def _say(self, text: str) -> None:
         """Print a line above the bars."""

@@ -1,6 +1,8 @@
 """Workers: items arrive, errors arrive as values, and cancelled workers emit nothing."""
 
 import errno
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 
@@ -109,3 +111,31 @@ def test_napari_knows_of_a_long_task_while_it_runs(group, qtbot, make_napari_vie
 
 def iter_of(*items):
     yield from items
+
+
+STUCK = """
+from threading import Event
+from qtpy.QtWidgets import QApplication, QWidget
+from napari_msankd import workers
+
+started = Event()
+
+def stuck():
+    started.set()
+    Event().wait()
+    yield
+
+app, parent = QApplication([]), QWidget()
+workers.LONGEST_END = 0.1
+workers.Worker(stuck(), parent).start()
+while not started.is_set():
+    app.processEvents()
+print("last line")
+"""
+
+
+def test_a_program_ends_though_a_worker_does_not():
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "last line\n"), done.stderr
