@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class Frame:
         """Normal of the plane, (3,)."""
         return np.cross(self.orientation[:3], self.orientation[3:])
 
-    @property
+    @cached_property
     def along(self) -> float:
         """Position along the normal in mm."""
         return float(np.asarray(self.position) @ self.normal)
@@ -112,20 +112,22 @@ def is_dicom(file: Path) -> bool:
 def read_header(file: Path) -> Any:
     """Read the header fields for `frames_of`; InputError if the file or one of them is broken."""
     from pydicom import dcmread
+    from pydicom.datadict import tag_for_keyword
 
     with as_input_error(file, "a DICOM file"):
         header = dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER))
-    for name in _HEADER:
-        try:
-            with memory_of(file, "a file that fits"):
+    # Looking up a missing field by name takes as long as decoding it.
+    present = [name for name in _HEADER if tag_for_keyword(name) in header]
+    name = ""
+    try:
+        with memory_of(file, "a file that fits"):
+            for name in present:
                 header.get(name)
-        except InputError:
-            raise
-        except Exception:  # pydicom decodes values lazily, and raises errors of many types
-            expected = "text" if name in _TEXTS else _count_text(_COUNTS.get(name, 1))
-            raise InputError(
-                f"{file} has {name} {_text(header, name)}; expected {expected}"
-            ) from None
+    except InputError:
+        raise
+    except Exception:  # pydicom decodes values lazily, and raises errors of many types
+        expected = "text" if name in _TEXTS else _count_text(_COUNTS.get(name, 1))
+        raise InputError(f"{file} has {name} {_text(header, name)}; expected {expected}") from None
     return header
 
 

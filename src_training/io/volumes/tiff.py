@@ -1,7 +1,7 @@
 """Reading TIFF stacks with the spacing of ImageJ or OME metadata, and writing labels as such."""
 
+import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from src_training.io.decoders.tiff import (
 from src_training.io.volumes.base import MILLIMETRES, Spacing, Volume, VolumeFormat
 from src_training.io.volumes.lazy import StoredArray, as_dask, label_slabs, number_dtype, three_axes
 
-# Bytes of a chunk; reading a chunk opens the file.
+# Bytes of a chunk.
 _CHUNK = 2**22
 # Maximum size of an ImageJ TIFF.
 _IMAGEJ_BYTES = 2**32
@@ -89,19 +89,21 @@ def _is_stack(axes: str) -> bool:
     return len(axes) == 3 and axes[0] in "ZIQ" and axes[1:] == "YX"
 
 
-@dataclass(frozen=True)
 class _Pages:
-    """Slices, decoded page by page."""
+    """Slices, decoded page by page; the file is opened once, as tifffile reads the tags of all."""
 
-    path: Path
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
+    def __init__(self, path: Path) -> None:
         import zarr
 
-        with tifffile.TiffFile(self.path) as file:
-            array: Any = zarr.open(store=main_series(file).aszarr(level=0), mode="r")
-            lead = (0,) * (array.ndim - 3)
-            return black_is_zero(np.asarray(array[(*lead, *index)]), main_series(file).keyframe)
+        file = tifffile.TiffFile(path)
+        weakref.finalize(self, file.close)
+        series = main_series(file)
+        self._page = series.keyframe
+        self._array: Any = zarr.open(store=series.aszarr(level=0), mode="r")
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        lead = (0,) * (self._array.ndim - 3)
+        return black_is_zero(np.asarray(self._array[(*lead, *index)]), self._page)
 
 
 def _spacing(file: tifffile.TiffFile, series: Any) -> Spacing | None:
