@@ -125,7 +125,7 @@ class EnsembleTeacher(BaseModel):
 
     def by_last_name(self) -> Self:
         """Copy for sharing, with only the last component of each model's path."""
-        return self.model_copy(update={"start_from": [Path(each).name for each in self.start_from]})
+        return self.model_copy(update={"start_from": [Path(path).name for path in self.start_from]})
 
 
 class ExternalTeacher(ExternalModel):
@@ -223,7 +223,7 @@ def rooted_model(start_from: object, root: Path, role: Role) -> object:
     from src_training.inference.shipped import shipped_models
 
     if isinstance(start_from, list):
-        return [rooted_model(each, root, role) for each in start_from]
+        return [rooted_model(model, root, role) for model in start_from]
     if not isinstance(start_from, str) or start_from in shipped_models():
         return start_from
     return absolute(start_from, root, f"{role}.start_from")

@@ -63,7 +63,7 @@ def _complete(stages: dict[str, StageSchedule]) -> dict[str, StageSchedule]:
 
 def _parse_methods(content: Any) -> Any:
     """Parse the methods of a list; return anything else unchanged, for pydantic to report."""
-    return [parse_options(each) for each in content] if isinstance(content, list) else content
+    return [parse_options(options) for options in content] if isinstance(content, list) else content
 
 
 Distillation = Annotated[list[SerializeAsAny[MethodOptions]], BeforeValidator(_parse_methods)]
@@ -270,7 +270,9 @@ class Recipe(BaseModel):
         """Whether a distilled student has seen the scanner of a test domain; see `DomainKind`."""
         if any(test.shares_with(source) for source in self.sources):
             return "source"
-        return "adapted" if any(test.shares_with(each) for each in self.unlabelled) else "unseen"
+        return (
+            "adapted" if any(test.shares_with(domain) for domain in self.unlabelled) else "unseen"
+        )
 
     def schedule(self, stage: str) -> StageSchedule:
         """Schedule of a stage; see `StageSpec.schedule`."""

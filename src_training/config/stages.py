@@ -126,7 +126,9 @@ class StageSpec:
 def _needs_paraphraser(recipe: "Recipe") -> bool:
     from src_training.distillation import active_parts
 
-    return any(part.has_paraphraser for each in recipe.distillation for part in active_parts(each))
+    return any(
+        part.has_paraphraser for options in recipe.distillation for part in active_parts(options)
+    )
 
 
 def _no_steps_if_frozen(recipe: "Recipe") -> StageSchedule:
@@ -315,7 +317,7 @@ def first_difference(was: Any, now: Any, field: str = "") -> tuple[str, Any, Any
     if isinstance(was, dict) and isinstance(now, dict):
         pairs = [(f"{field}.{name}", was[name], now[name]) for name in was if name in now]
     elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
-        names = [_entry_name(each, index) for index, each in enumerate(now)]
+        names = [_entry_name(entry, index) for index, entry in enumerate(now)]
         pairs = [(f"{field}.{name}", a, b) for name, a, b in zip(names, was, now, strict=True)]
     else:
         return None if was == now else (field.removeprefix("."), was, now)

@@ -71,12 +71,12 @@ def set_field(content: dict[str, Any], field: str, value: object, where: str) ->
     if head != _METHODS or not _are_methods(methods):
         _set_nested(content, field, value, f"{where} {field}")
         return
-    by_name = {each["method"]: each for each in methods}
+    by_name = {entry["method"]: entry for entry in methods}
     if rest:
         _set_nested(by_name, rest, value, f"{where} {field}")
         content[_METHODS] = [
-            {"method": name, **each} if isinstance(each, dict) else each
-            for name, each in by_name.items()
+            {"method": name, **entry} if isinstance(entry, dict) else entry
+            for name, entry in by_name.items()
         ]
     else:
         is_name = isinstance(value, str)
@@ -159,13 +159,15 @@ def _suggestion(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     models = {model}
     for group in groups:
         fields_of_group = [
-            each.model_fields[group] for each in models if group in each.model_fields
+            candidate.model_fields[group] for candidate in models if group in candidate.model_fields
         ]
         if fields_of_group:
             models = set().union(*(_models_in(field.annotation) for field in fields_of_group))
         else:  # an index, a key, or the tag that chooses a member of a union
-            models = {each for each in _with_subclasses(models) if _has_tag(each, group)} or models
-    fields = dict.fromkeys(name for each in models for name in each.model_fields)
+            models = {
+                candidate for candidate in _with_subclasses(models) if _has_tag(candidate, group)
+            } or models
+    fields = dict.fromkeys(name for candidate in models for name in candidate.model_fields)
     if close := get_close_matches(last, fields, n=1):
         return f"did you mean {close[0]}?"
     return f"expected one of {', '.join(fields)}"
@@ -175,11 +177,11 @@ def _models_in(annotation: Any) -> set[type[BaseModel]]:
     """Models in a field's type, including members of lists and unions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {annotation}
-    return set().union(*(_models_in(each) for each in get_args(annotation)))
+    return set().union(*(_models_in(argument) for argument in get_args(annotation)))
 
 
 def _with_subclasses(models: set[type[BaseModel]]) -> set[type[BaseModel]]:
-    below = {each for model in models for each in model.__subclasses__()}
+    below = {subclass for model in models for subclass in model.__subclasses__()}
     return models | (_with_subclasses(below) if below else set())
 
 

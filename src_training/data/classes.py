@@ -396,11 +396,11 @@ def _lie_anywhere(masks: Iterable[Mapping[int, tuple[float, ...]]]) -> bool:
     for centers in masks:
         for value, center in centers.items():
             places.setdefault(value, []).append(center)
-    repeated = [np.array(each) for each in places.values() if len(each) > 1]
+    repeated = [np.array(positions) for positions in places.values() if len(positions) > 1]
     if not repeated:
         return True
     total_variance = np.concatenate(repeated).var(0).sum()
-    variance_within = np.mean([each.var(0, ddof=1).sum() for each in repeated])
+    variance_within = np.mean([positions.var(0, ddof=1).sum() for positions in repeated])
     return bool(variance_within >= 0.5 * total_variance)
 
 

@@ -320,7 +320,7 @@ class Domain:
         """Describe in one line the number of images, their sizes, classes and notes."""
         cases = self._listed
         sizes = sorted({case.size for case in cases})
-        size = " to ".join(format_size(each) for each in dict.fromkeys((sizes[0], sizes[-1])))
+        size = " to ".join(format_size(extreme) for extreme in dict.fromkeys((sizes[0], sizes[-1])))
         plural = "image" if len(self) == 1 else "images"
         values = [case.values for case in cases if case.values is not None]
         parts = [f"{len(self)} {plural} of {size}"]

@@ -189,7 +189,7 @@ def _resample(
 def _last_change(path: Path) -> int:
     """Return the latest modification time of a file, or of a folder and its entries, in ns."""
     entries = list(path.iterdir()) if path.is_dir() else []
-    return max(each.stat().st_mtime_ns for each in [path, *entries])
+    return max(entry.stat().st_mtime_ns for entry in [path, *entries])
 
 
 @lru_cache(maxsize=1)

@@ -70,7 +70,7 @@ def inspect_volumes(
         mask_name = stored[stem].name if stem in stored else ""
         if mask_name in reading.problems:
             yield Problem(mask_name, reading.problems[mask_name], stem)
-            slices = [replace(each, mask=None) for each in slices]
+            slices = [replace(part, mask=None) for part in slices]
         try:
             with memory_of(files.name_of(images[stem]), "a smaller volume"):
                 summary = _summarise_volume(stem, slices, reading.classes)
@@ -107,7 +107,7 @@ def _summarise_volume(
     counts = None
     shown = slices[len(slices) // 2]
     if shown.mask is not None:
-        table = [_count_voxels(replace(each, classes=classes)) for each in slices]
+        table = [_count_voxels(replace(part, classes=classes)) for part in slices]
         counts = dict(zip(classes.names, np.sum(table, axis=0).tolist(), strict=True))
         foreground = [int(row[1:].sum()) for row in table]
         if any(foreground):

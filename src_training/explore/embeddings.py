@@ -336,9 +336,9 @@ def _check_autoencoder(model: SegmentationModel, autoencoder: SemanticAutoencode
 def _batches(
     inputs: Sequence[Tensor | NDArray[Any]], device: torch.device
 ) -> Iterator[list[Tensor]]:
-    tensors = [torch.as_tensor(each) for each in inputs]
+    tensors = [torch.as_tensor(array) for array in inputs]
     for start in range(0, len(tensors[0]), _BATCH):
-        yield [each[start : start + _BATCH].to(device) for each in tensors]
+        yield [tensor[start : start + _BATCH].to(device) for tensor in tensors]
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -163,7 +163,7 @@ def reconstruct_bottleneck(
 
     prepared = _checked(networks.preprocessing.prepare(image))
     maps, size = _by_patches(networks, prepared.pixels, encode, network.stride)
-    return Reconstruction(*(_on_image(each[0], prepared.geometry, size) for each in maps))
+    return Reconstruction(*(_on_image(batch[0], prepared.geometry, size) for batch in maps))
 
 
 @torch.inference_mode()
@@ -186,8 +186,8 @@ def cross_predictions(networks: TeacherStudentPair, image: NDArray[np.generic]) 
     stitched, _ = _by_patches(networks, prepared.pixels, predict)
     height, width = prepared.geometry.prepared
     inside, predictions = _field_of_view(prepared), []
-    for each in stitched[0].unflatten(0, (4, -1))[..., :height, :width].numpy():
-        probabilities = prepared.geometry.to_original(each)
+    for prepared_maps in stitched[0].unflatten(0, (4, -1))[..., :height, :width].numpy():
+        probabilities = prepared.geometry.to_original(prepared_maps)
         probabilities[0, ~inside], probabilities[1:, ~inside] = 1, 0
         predictions.append(probabilities)
     return CrossPredictions(*predictions)
@@ -238,7 +238,7 @@ def _cross_probabilities(networks: TeacherStudentPair, patches: Tensor) -> Tenso
             student_skips, networks.san.header(networks.tan.encoder(teacher_bottleneck))
         ),
     )
-    return torch.stack([each.float().softmax(1) for each in logits], 1)
+    return torch.stack([output.float().softmax(1) for output in logits], 1)
 
 
 def _checked(prepared: PreparedImage) -> PreparedImage:

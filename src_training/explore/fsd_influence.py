@@ -72,7 +72,7 @@ def leave_one_out_influence(table: EmbeddingTable, source: str, target: str) -> 
         value = total - leave_out.distance(cases == case)
         share = value / total if total > 0 else 0.0 * value
         influences.append(Influence(case, value, share))
-    return sorted(influences, key=lambda each: (math.isnan(each.value), -each.value))
+    return sorted(influences, key=lambda influence: (math.isnan(influence.value), -influence.value))
 
 
 class _LeaveOneOut:

@@ -157,7 +157,7 @@ def distance_warnings(sets: Mapping[str, Array], distances: Iterable[FSD]) -> li
                 f"{name} has vectors that are practically equal: the network does not use its "
                 "bottleneck, and distances say nothing."
             )
-    if any(each.covariance == "ledoit_wolf" for each in distances):
+    if any(fsd.covariance == "ledoit_wolf" for fsd in distances):
         components = next(iter(sets.values())).shape[1]
         warnings.append(
             f"Where a side has fewer than {2 * components} vectors, covariances are shrunk "

@@ -56,7 +56,7 @@ def cut_patches(
     """
     image, mask = case.image, case.image.mask
     for corner in patch_corners(image.fov, side) if corners is None else corners:
-        pixels, fov = (crop_patch(each, corner, side) for each in (image.pixels, image.fov))
+        pixels, fov = (crop_patch(array, corner, side) for array in (image.pixels, image.fov))
         masks = None if mask is None else crop_patch(mask, corner, side)[None]
         yield PatchViews(case.original.name, corner, pixels[None], masks, fov[None])
 
@@ -94,18 +94,20 @@ class ViewGenerator:
         with drawing(step_seed(self._seed, patch.case, f"{top}/{left}")):
             indices = torch.randint(len(self._symmetries), (self._count,)).tolist()
             symmetries = [self._symmetries[index] for index in indices]
-            transformed = np.stack([_transformed(patch.images[0], each) for each in symmetries])
+            transformed = np.stack(
+                [_transformed(patch.images[0], symmetry) for symmetry in symmetries]
+            )
             styled = self._augmenter.style_augmentation(torch.from_numpy(transformed)).numpy()
         symmetries = [0, *symmetries]
         masks = patch.masks
         if masks is not None:
-            masks = np.stack([_transformed(masks[0], each) for each in symmetries])
+            masks = np.stack([_transformed(masks[0], symmetry) for symmetry in symmetries])
         return PatchViews(
             patch.case,
             patch.corner,
             np.concatenate([patch.images[:1], styled]),
             masks,
-            np.stack([_transformed(patch.fovs[0], each) for each in symmetries]),
+            np.stack([_transformed(patch.fovs[0], symmetry) for symmetry in symmetries]),
         )
 
 

@@ -244,8 +244,8 @@ def _identifiers(classes: Sequence[str]) -> list[str]:
     ['background', 'left_lung', 'class_2', 'class_3', 'class_2_']
     """
     names = list[str]()
-    for index, each in enumerate(classes):
-        letters = re.sub(r"\W", "_", each, flags=re.ASCII)
+    for index, class_name in enumerate(classes):
+        letters = re.sub(r"\W", "_", class_name, flags=re.ASCII)
         if not letters.strip("_"):
             letters = str(index)
         name = letters if letters.isidentifier() else f"class_{letters}"

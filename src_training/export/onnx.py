@@ -273,7 +273,9 @@ def check_graph(content: bytes, network: SegmentationNetwork, card: ModelCard) -
         shape = (batch, card.in_channels, height, width)
         images = [torch.rand(shape, generator=generator) for _ in range(_IMAGES)]
         with torch.no_grad():
-            maxima = [float((run(each) - network(each).softmax(1)).abs().max()) for each in images]
+            maxima = [
+                float((run(image) - network(image).softmax(1)).abs().max()) for image in images
+            ]
         shapes.append(shape)
         differences.append(float(np.median(maxima)))
     height, width = _ODD

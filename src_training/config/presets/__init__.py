@@ -269,7 +269,7 @@ def recipe_for(
     from src_training.config.recipe import Recipe
 
     names = [target.name for target in targets]
-    if repeated := sorted({each for each in names if names.count(each) > 1}):
+    if repeated := sorted({duplicate for duplicate in names if names.count(duplicate) > 1}):
         raise InputError(f"two targets are called {repeated[0]}; expected different names")
     if student is None:
         student = default_student("fundus" if preprocessing is None else preprocessing.kind)

@@ -72,5 +72,5 @@ def _class_values(labels: Mapping[str, Any]) -> dict[str, list[int]] | None:
             classes.setdefault(value, []).append(int(key))
         else:
             values = value if isinstance(value, list) else [value]
-            classes.setdefault(key, []).extend(int(each) for each in values)
+            classes.setdefault(key, []).extend(int(number) for number in values)
     return classes if set(classes) - {"background", _IGNORED} else None

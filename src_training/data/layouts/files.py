@@ -125,20 +125,20 @@ def read_folder(
     layout = layout_of(entries)
     described = read_dataset_json(folder / _DATASET_JSON) if _has_json(layout) else DatasetJson()
     files = FolderFiles(folder, layout, class_values=described.class_values)
-    excluded = {nfc(each) for each in exclude}
-    included = [each for each in entries if not _names(each, folder) & excluded]
+    excluded = {nfc(name) for name in exclude}
+    included = [entry for entry in entries if not _names(entry, folder) & excluded]
     used = {folder / _DATASET_JSON} if _has_json(layout) else set[Path]()
     other_channels, matched_cases = _take_images(files, entries, excluded, described, channel, used)
     extra_masks = [
         *_take_masks(files, included, layout.masks, files.masks, used, matched_cases),
         *_take_masks(files, included, layout.fov, files.fovs, used, matched_cases),
     ]
-    ignored = {each.path for each in entries} - {each.path for each in included}
+    ignored = {entry.path for entry in entries} - {entry.path for entry in included}
     files.unmatched = frozenset(
-        each
-        for each in exclude
-        if not any(nfc(each) in _names(entry, folder) for entry in entries)
-        and nfc(each) not in matched_cases
+        name
+        for name in exclude
+        if not any(nfc(name) in _names(entry, folder) for entry in entries)
+        and nfc(name) not in matched_cases
     )
     used |= {*other_channels, *extra_masks, *files.doubles, *files.strays, *files.mixed, *ignored}
     if not files.images and not files.mixed:
@@ -163,19 +163,19 @@ def _take_images(
     """Set the images; return those of other channels, and whether each case is excluded."""
     by_channel = defaultdict[str, list[tuple[str, Path]]](list)
     kinds, cases = dict[Path, str](), dict[str, bool]()
-    for each in entries:
-        match = compiled(files.layout.images).fullmatch(each.key)
-        if match is None or not (kind := each.kind()):
+    for entry in entries:
+        match = compiled(files.layout.images).fullmatch(entry.key)
+        if match is None or not (kind := entry.kind()):
             continue
         groups = match.groupdict()
         name = groups.get("name") or groups["case"]
-        aliases = {name, groups["case"], *_names(each, files.folder)}
+        aliases = {name, groups["case"], *_names(entry, files.folder)}
         cases[name] = cases[groups["case"]] = bool(aliases & set(excluded))
         if cases[name]:
-            used.add(each.path)
+            used.add(entry.path)
             continue
-        kinds[each.path] = kind
-        by_channel[groups.get("channel") or ""].append((name, each.path))
+        kinds[entry.path] = kind
+        by_channel[groups.get("channel") or ""].append((name, entry.path))
     chosen = by_channel.pop(_choose_channel(files.folder, by_channel, described, channel), [])
     files.volumes = any(kinds[path] == "volume" for _, path in chosen)
     if files.volumes:
@@ -193,15 +193,15 @@ def _take_images(
 def _choose_channel(
     folder: Path, by_channel: Mapping[str, object], described: DatasetJson, channel: str | None
 ) -> str:
-    channels = tuple(each for each in by_channel if each)
+    channels = tuple(key for key in by_channel if key)
     if len(channels) < 2 and channel is None:
         return channels[0] if channels else ""
-    names = {each: described.channels.get(each, each) for each in channels}
-    for each, name in names.items():
-        if channel is not None and channel.casefold() in (each.casefold(), name.casefold()):
-            return each
+    names = {key: described.channels.get(key, key) for key in channels}
+    for key, name in names.items():
+        if channel is not None and channel.casefold() in (key.casefold(), name.casefold()):
+            return key
     listed = ", ".join(
-        each if name == each else f"{each} ({name})" for each, name in sorted(names.items())
+        key if name == key else f"{key} ({name})" for key, name in sorted(names.items())
     )
     if not channels:
         raise InputError(f"{folder} has no channels; expected no channel {channel!r}")
@@ -209,7 +209,7 @@ def _choose_channel(
     raise SeveralChannels(
         f"{folder} holds {len(channels)} images of each case{chosen}: {listed}; "
         "expected one to be chosen, by --channel (channel: in a recipe)",
-        tuple(names[each] for each in sorted(channels)),
+        tuple(names[key] for key in sorted(channels)),
     )
 
 
@@ -225,25 +225,25 @@ def _take_masks(
     image_names = _images_by_case(files)
     ranked = list[tuple[int, Entry, str]]()
     strays = list[Path]()
-    for each in entries:
-        matches = list(matches_of(patterns, each.key)) if each.readable else []
-        if not matches or each.path in used or not _fits(each, files.volumes):
+    for entry in entries:
+        matches = list(matches_of(patterns, entry.key)) if entry.readable else []
+        if not matches or entry.path in used or not _fits(entry, files.volumes):
             continue
         for rank, match in enumerate(matches):
             if (name := image_names.get(match["case"])) is not None:
-                ranked.append((rank, each, name))
+                ranked.append((rank, entry, name))
                 break
         else:
             ignored = any(cases.get(match["case"]) for match in matches)
-            (used.add if ignored else strays.append)(each.path)
+            (used.add if ignored else strays.append)(entry.path)
     extra = list[Path]()
-    for _, each, name in sorted(ranked, key=lambda item: item[0]):
-        used.add(each.path)
-        first = chosen.setdefault(name, each.path)
-        if first != each.path and nfc(stem_of(first)) == nfc(stem_of(each.path)):
-            files.doubles[each.path] = _double(first, each.path)
-        elif first != each.path:
-            extra.append(each.path)
+    for _, entry, name in sorted(ranked, key=lambda item: item[0]):
+        used.add(entry.path)
+        first = chosen.setdefault(name, entry.path)
+        if first != entry.path and nfc(stem_of(first)) == nfc(stem_of(entry.path)):
+            files.doubles[entry.path] = _double(first, entry.path)
+        elif first != entry.path:
+            extra.append(entry.path)
     files.strays += tuple(strays)
     return extra
 
@@ -275,8 +275,8 @@ def _names(entry: Entry, folder: Path) -> set[str]:
     """Names by which `exclude` may refer to an entry."""
     path = entry.path
     return {
-        nfc(each)
-        for each in (
+        nfc(name)
+        for name in (
             path.relative_to(folder).as_posix(),
             f"{path.parent.name}/{path.name}",
             stem_of(path),
@@ -306,7 +306,7 @@ def _unused_notes(
     folder: Path, entries: Iterable[Entry], used: Collection[Path], hidden: Iterable[Path]
 ) -> Iterator[str]:
     """Sentences that count and list the unused files; wholly unused folders by their name."""
-    unused = [each.path for each in entries if each.path not in used]
+    unused = [entry.path for entry in entries if entry.path not in used]
     in_use = {path.parent for path in used}
     folders = Counter(path.parent for path in unused if path.parent not in in_use)
     folders.pop(folder, None)

@@ -76,19 +76,19 @@ def layout_of(entries: Iterable[Entry]) -> Layout:
 
 def _fit(layout: Layout, entries: Iterable[Entry]) -> tuple[int, int, int]:
     """Count the images, and their masks and fields of view, that match a layout."""
-    listed = [each for each in entries if each.readable]
+    listed = [entry for entry in entries if entry.readable]
     cases = set[str]()
-    for each in listed:
-        if match := compiled(layout.images).fullmatch(each.key):
+    for entry in listed:
+        if match := compiled(layout.images).fullmatch(entry.key):
             cases |= {match["case"], short_case(match["case"])}
 
     def count(patterns: Iterable[str]) -> int:
         return sum(
-            any(match["case"] in cases for match in matches_of(patterns, each.key))
-            for each in listed
+            any(match["case"] in cases for match in matches_of(patterns, entry.key))
+            for entry in listed
         )
 
-    images = sum(compiled(layout.images).fullmatch(each.key) is not None for each in listed)
+    images = sum(compiled(layout.images).fullmatch(entry.key) is not None for entry in listed)
     return images, count(layout.masks), count(layout.fov)
 
 
@@ -108,7 +108,7 @@ def no_images(folder: Path) -> str:
         return f"{folder} has no images itself, but holds {parts}; expected one of them"
     return (
         f"{folder} has no readable image in images/; expected at least one, "
-        f"or the layout of {', '.join(each.name for each in LAYOUTS[1:])}"
+        f"or the layout of {', '.join(layout.name for layout in LAYOUTS[1:])}"
     )
 
 
@@ -125,7 +125,7 @@ def _parts_of(folder: Path) -> str:
 
 
 def _is_volume_name(path: Path) -> bool:
-    return any(each.suffix_of(path) for each in FORMATS.values())
+    return any(volume_format.suffix_of(path) for volume_format in FORMATS.values())
 
 
 def stem_of(path: Path) -> str:

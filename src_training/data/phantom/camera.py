@@ -149,8 +149,8 @@ def draw_phantoms(scanner: ScannerName, n: int, size: int = 512, seed: int = 0) 
     if n < 1:
         raise InputError(f"the number of phantoms is {n}; expected 1 or more")
     seeds = np.random.SeedSequence([seed, ord(scanner[:1] or "?")]).generate_state(n)
-    for index, each in enumerate(seeds):
-        yield replace(fundus_phantom(int(each), size, scanner), name=f"{scanner}_{index:03d}")
+    for index, case_seed in enumerate(seeds):
+        yield replace(fundus_phantom(int(case_seed), size, scanner), name=f"{scanner}_{index:03d}")
 
 
 def phantom_domain(
