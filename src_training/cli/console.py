@@ -96,7 +96,7 @@ Settings = Annotated[
 
 
 def _better_of_run(_type: object, tokens: Sequence[Token]) -> str:
-    """The name or file that was given; of the directory of a run, its better student."""
+    """Replace the directory of a run by its better student; keep other values."""
     name = tokens[0].value
     if not Path(name).is_dir():
         return name

@@ -1,1 +1,1 @@
-"""Models as files, and segmenting with them."""
+"""Model files, and segmenting images and volumes with models."""

@@ -40,8 +40,7 @@ class FoldedNetwork:
         self._layers = [self._layers_of(*pair) for pair in self._pairs]
         with torch.no_grad():
             expected, actual = (net.forward(probe) for net in (network, self.folded()))
-        # The median is compared because rounding can change single pixels a lot in networks that
-        # select maxima, such as by max pooling.
+        # Compare the median: in networks with max pooling, rounding can change single pixels a lot.
         if (actual - expected).abs().median() > _TOLERANCE * expected.std():
             self._layers, self._folded = [], network
 

@@ -149,8 +149,8 @@ def _window_warnings(window: tuple[float, float], pixels: NDArray[np.generic]) -
     least, most = float(pixels.min()), float(pixels.max())
     width = high - low
     covers = least <= low + width / 20 and most >= low + width / 2
-    # Every CT contains air, whose HU are negative: values that extend far above the window but
-    # not below 0 are probably shifted.
+    # Every CT contains air, whose HU are negative. If values extend far above the window but not
+    # below 0, they are probably shifted so that air is 0.
     shifted = least >= 0 and most > high + width
     if covers and not shifted:
         return []

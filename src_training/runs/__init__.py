@@ -1,1 +1,1 @@
-"""A run: its directory, its events, and who watches it."""
+"""Runs: their directories, stages, events and results."""

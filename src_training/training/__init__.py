@@ -1,1 +1,1 @@
-"""Stages, the loop under them, and runs that outlive their window."""
+"""Training: stages, the training loop, checkpoints, and distributed training."""

@@ -1,1 +1,1 @@
-"""Decoders of image files."""
+"""Decoders of image files: Pillow, tifffile, NumPy and zarr."""

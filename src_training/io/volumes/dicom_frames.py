@@ -39,7 +39,7 @@ _COUNTS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacin
 _UNIT = 0.01
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
-# Transfer syntax -> imagecodecs decoder, for those that pydicom has no decoder of its own.
+# Transfer syntax -> imagecodecs decoder, for those that pydicom cannot decode itself.
 _DECODERS = {
     "1.2.840.10008.1.2.4.50": "jpeg8_decode",
     "1.2.840.10008.1.2.4.57": "ljpeg_decode",

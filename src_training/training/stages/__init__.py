@@ -1,1 +1,1 @@
-"""The stages of a run: what each trains, freezes and is scored by."""
+"""The stages of a run: their modules, losses and scores."""
