@@ -18,9 +18,6 @@ from src_training.networks import build_network
 from src_training.runs.library import Library
 from tests.faults.harness import in_child, linux, msankd
 
-FLOAT32 = torch.finfo(torch.float32)
-
-
 CARD = ModelCard(
     name="tiny",
     architecture="little_unet",

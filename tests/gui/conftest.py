@@ -10,6 +10,7 @@ from napari_msankd import settings
 from napari_msankd.segment import widget as segment
 from napari_msankd.segment.widget import SegmentWidget
 from napari_msankd.torch_import import preload
+from src_training.data.phantom.camera import fundus_phantom
 from src_training.data.preprocessing import IntensityPreprocessing
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import save_model
@@ -84,6 +85,16 @@ def stack():
 @pytest.fixture
 def viewer(make_napari_viewer_proxy):
     return make_napari_viewer_proxy()
+
+
+@pytest.fixture
+def eyes(viewer):
+    """Three photographs and their labels."""
+    for number in range(3):
+        case = fundus_phantom(number, 96, "A")
+        viewer.add_image(case.image, name=f"eye {number}", rgb=True)
+        viewer.add_labels(case.mask, name=f"eye {number} vessels")
+    return viewer
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from napari_msankd.training import setup_page
 from napari_msankd.training.run_request import NetworkChoice
 from napari_msankd.training.setup_form import STUDENTS, SUITS, TEACHERS
 from napari_msankd.training.setup_page import SetupPage
-from src_training.data.phantom.camera import fundus_phantom
 from src_training.networks import NETWORKS
 from src_training.runs.directory import RunDirectory
 from tests.gui.conftest import PATIENCE
@@ -56,16 +55,6 @@ def make_page(viewer, qtbot):
     for page in made:
         page.end()
     qtbot.waitUntil(lambda: not any(page.workers for page in made), timeout=PATIENCE)
-
-
-@pytest.fixture
-def eyes(viewer):
-    """Three photographs and their labels."""
-    for number in range(3):
-        case = fundus_phantom(number, 96, "A")
-        viewer.add_image(case.image, name=f"eye {number}", rgb=True)
-        viewer.add_labels(case.mask, name=f"eye {number} vessels")
-    return viewer
 
 
 @pytest.fixture

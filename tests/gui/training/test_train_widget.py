@@ -20,7 +20,6 @@ from napari_msankd.training.monitor.run_watcher import RunWatcher
 from napari_msankd.training.widget import TrainWidget
 from src_training.config.recipe import Recipe
 from src_training.config.stages import REQUIRED_STAGES
-from src_training.data.phantom.camera import fundus_phantom
 from src_training.inference.model_file import read_card
 from src_training.runs.directory import RunDirectory
 from src_training.runs.state import run_state
@@ -64,16 +63,6 @@ def make_widget(viewer, qtbot):
     qtbot.waitUntil(
         lambda: not any(w.prepare.workers or w.runs.workers for w in made), timeout=PATIENCE
     )
-
-
-@pytest.fixture
-def eyes(viewer):
-    """Three photographs and their labels."""
-    for number in range(3):
-        case = fundus_phantom(number, 96, "A")
-        viewer.add_image(case.image, name=f"eye {number}", rgb=True)
-        viewer.add_labels(case.mask, name=f"eye {number} vessels")
-    return viewer
 
 
 @pytest.fixture
