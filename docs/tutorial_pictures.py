@@ -108,7 +108,7 @@ def explore(folder: Path) -> None:
     widget.setup.extract.click()
     window_gif.rest(SAMPLE_WAIT, lambda: widget.state.suitability is not None)
     widget.pages.setCurrentWidget(widget.parts["fsd"])
-    window_gif.rest(window_gif.LONGEST_WAIT, widget.parts["fsd"].save.isEnabled)
+    window_gif.rest(window_gif.LONGEST_WAIT, widget.parts["fsd"].save_button.isEnabled)
     viewer.reset_view()
     save(viewer, "explore", folder)
     viewer.close()

@@ -141,7 +141,8 @@ def evaluate(
             screen.print(f"{each.name}: {note}", markup=False, highlight=False)
     distances = {} if loaded.semantics is None else _distances(loaded, domains)
     console.print_table(_score_table(loaded.card, results, distances), screen)
-    console.print_table(_agreement_table(results), screen)
+    if any(result.agreement for result in results):
+        console.print_table(_agreement_table(results), screen)
     if loaded.card.quality is None:
         screen.print(
             "The model file does not tell how expected Dice is corrected, so no interval is known; "
@@ -337,12 +338,11 @@ def _score_table(
 
 
 def _agreement_table(results: list["DomainScores"]) -> Table:
-    """Table of the agreement of measures without masks with real Dice, for each domain."""
-    table = Table("domain", "measure", title="measures without masks against real Dice")
+    """Table of how well expected Dice agrees with real Dice in each domain."""
+    table = Table("domain", title="expected Dice, without masks, against real Dice")
     columns = {
-        "expected": "mean",
+        "expected": "expected",
         "real": "real",
-        "error": "error",
         "mean_absolute_error": "mean absolute error",
         "pearson": "Pearson",
         "spearman": "Spearman",
@@ -353,15 +353,15 @@ def _agreement_table(results: list["DomainScores"]) -> Table:
     for title in columns.values():
         table.add_column(title, justify="right")
     for result in results:
-        for measure, agreement in result.agreement.items():
-            values = agreement.to_dict()
-            if measure == "mean entropy":  # its scale is not that of Dice
-                values |= dict.fromkeys(("expected", "error", "mean_absolute_error"))
-            cells = (
-                "" if (v := values[name]) is None else f"{v}" if name == "foreign" else f"{v:.3f}"
-                for name in columns
-            )
-            table.add_row(result.domain, measure, *cells)
+        # Other measures are in the JSON. Without expected Dice there are none.
+        if "expected Dice" not in result.agreement:
+            continue
+        values = result.agreement["expected Dice"].to_dict()
+        cells = (
+            "" if (v := values[name]) is None else f"{v}" if name == "foreign" else f"{v:.3f}"
+            for name in columns
+        )
+        table.add_row(result.domain, *cells)
     return table
 
 
