@@ -40,9 +40,9 @@ TEACHERS = {
     "pspnet": "PSPNet: large structures",
 }
 STUDENTS = {
-    RECOMMENDED: "Recommended: W-Net, for CT ENet",
+    RECOMMENDED: "Recommended: W-Net, for CT Little U-Net",
     "wnet": "W-Net: thin structures (0.07 M)",
-    "little_unet": "Little U-Net: thin structures (0.03 M)",
+    "little_unet": "Little U-Net: thin structures (0.03 M), organs (0.6 M)",
     "enet": "ENet: large structures (0.35 M)",
     "mobile_unet": "Mobile U-Net: large structures (0.6 M)",
     "erfnet": "ERFNet: large structures (2.1 M)",
@@ -51,8 +51,8 @@ SUITS = {
     RECOMMENDED: "by how the images are prepared",
     "fanet": "teacher of GKD: features at full resolution; width 8 to 16 trains on a CPU",
     "wnet": "student for thin structures such as vessels: two little U-Nets at full resolution",
-    "little_unet": "student for thin structures, half of wnet: the fewest parameters; depth 5 for "
-    "organs",
+    "little_unet": "student with the fewest parameters, half of wnet; with depth 5 for organs: the "
+    "default for CT",
     "enet": "student of GKD: the fewest operations; halves the image first, which loses thin "
     "vessels",
     "mobile_unet": "student of GKD: few operations; halves the image first, which loses thin "

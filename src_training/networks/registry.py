@@ -88,7 +88,8 @@ NETWORKS: dict[str, NetworkSpec] = {
     "little_unet": NetworkSpec(
         LittleUNet,
         0.0341,
-        "student for thin structures, half of wnet: the fewest parameters; depth 5 for organs",
+        "student with the fewest parameters, half of wnet; with depth 5 for organs: the default "
+        "for CT",
         "Galdran et al. 2022, doi:10.1038/s41598-022-09675-y",
     ),
     "raunet": NetworkSpec(

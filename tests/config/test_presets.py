@@ -75,12 +75,22 @@ def test_a_student_follows_from_how_images_are_prepared(monkeypatch, tmp_path):
 
     assert student(None) == student(FundusPreprocessing()) == "wnet"
     assert student(IntensityPreprocessing()) == "wnet"
-    assert student(WindowPreprocessing()) == "enet"
+    assert student(WindowPreprocessing()) == "little_unet"
     monkeypatch.setenv("MSANKD_DATA", str(tmp_path))
     for name in preset_recipes():
         recipe = Recipe.load(name)
-        photographs = recipe.preprocessing.kind == "fundus"
-        assert (recipe.student.name in ("wnet", "little_unet")) == photographs, name
+        assert recipe.student.name in ("wnet", "little_unet"), name
+
+
+@pytest.mark.parametrize("name", ["wnet", "little_unet"])
+def test_networks_for_ct_have_five_levels(name):
+    def options(student, **fields):
+        return recipe_for("a", [SOURCE], [], student, "quick", **fields).student.options
+
+    ct = WindowPreprocessing()
+    assert options(name, preprocessing=ct) == {"depth": 5}
+    assert options({"name": name, "options": {"depth": 4}}, preprocessing=ct) == {"depth": 4}
+    assert options(name) == {}
 
 
 def test_students_at_full_resolution_take_many_small_steps():

@@ -44,6 +44,9 @@ _FULL_RESOLUTION = ("wnet", "little_unet")
 _CT_SIDE = 192
 """Longer side of a prepared CT slice, pixels, so that a patch covers most of a slice."""
 
+_CT_DEPTH = 5
+"""Levels of networks at full resolution on CT: with 3, they see too little of an organ."""
+
 _CT_AUGMENTATION: dict[str, Any] = {"flips": False, "turn": 15, "scale": 0.3, "illumination": 0.1}
 """Augmentation of CT, without flips: a mirrored liver would be at the place of the spleen."""
 
@@ -172,14 +175,14 @@ def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str,
 def default_student(kind: str) -> str:
     """Default student for a `kind` of preprocessing.
 
-    It works at full resolution, because thin structures are lost in networks
-    that halve the image first. For CT, whose organs are large, it is a network
-    with few operations.
+    Both work at full resolution, because thin structures are lost in networks
+    that halve the image first. For CT, whose organs are large, `recipe_for`
+    gives it more levels.
 
     >>> default_student("fundus"), default_student("window")
-    ('wnet', 'enet')
+    ('wnet', 'little_unet')
     """
-    return "enet" if kind == "window" else "wnet"
+    return "little_unet" if kind == "window" else "wnet"
 
 
 def _is_small(student: Mapping[str, Any]) -> bool:
@@ -256,7 +259,7 @@ def recipe_for(
         Its set fields replace those of the preset, or those of the model that the
         teacher, else the student, starts from, if the kinds are the same. CT
         (``window``) is resized to 192 pixels unless `side` is set, and is not
-        flipped.
+        flipped; W-Net and Little U-Net get five levels unless `depth` is set.
     validation
         Names of cases, or their share; see `Recipe` and `split`.
 
@@ -282,6 +285,9 @@ def recipe_for(
     if fields["preprocessing"]["kind"] == "window":
         fields["preprocessing"].setdefault("side", _CT_SIDE)
         fields["augmentation"] = _CT_AUGMENTATION
+        for network in (fields["teacher"], fields["student"]):
+            if network.get("name") in _FULL_RESOLUTION and not network.get("start_from"):
+                network["options"] = {"depth": _CT_DEPTH, **network["options"]}
     fields |= {
         "name": name,
         "sources": [source.model_dump() for source in sources],
