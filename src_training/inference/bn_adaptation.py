@@ -22,7 +22,8 @@ Counting = Callable[[nn.Module], AbstractContextManager[Any]]
 
 Shift = NDArray[np.float64]
 """(64,), difference of an image's statistics in all batch norms from those of training: means
-in standard deviations, and logarithms of ratios of variances; projected by random signs."""
+in standard deviations, and logarithms of ratios of variances; the hyperbolic tangent of each,
+projected by random signs."""
 
 
 class KnownInputs(BaseModel):
@@ -162,7 +163,8 @@ class BatchNormAdaptation:
             (adapted - trained) / variance.sqrt(),
             ((adapted + _EPSILON) / variance).log(),
         )
-        features = shift.double().cpu()
+        # Bounded, because channels that are almost constant in training would outweigh all others.
+        features = shift.tanh().double().cpu()
         if self._signs is None:
             self._signs = torch.from_numpy(_random_signs(len(features)))
         return np.asarray((features @ self._signs).numpy() / len(features) ** 0.5)
