@@ -1,6 +1,5 @@
 """Commands about domains: ``inspect``, ``evaluate`` and ``fsd``."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,14 +18,13 @@ from src_training.cli.console import (
     ResampleMasks,
     write_json,
 )
+from src_training.cli.score_tables import agreement_table, score_table, volume_table
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
     from src_training.data.domain import Domain
     from src_training.data.summary import Masks
-    from src_training.evaluation.evaluate import DomainScores
     from src_training.explore.fsd import FSD
-    from src_training.inference.model_card import ModelCard
     from src_training.inference.model_file import SegmentationModel
 
 
@@ -135,14 +133,17 @@ def evaluate(
     results, screen = [], console.screen(json_file)
     with counted(screen, "scoring", sum(len(each) for each in domains)) as advance:
         for each in domains:
-            results.append(score_domain(predictor, each, lambda _d, _n, name: advance(name)))
+            results.append(
+                score_domain(predictor, each, lambda _d, _n, n: advance(n), others_go_on=True)
+            )
+    scored = [each.subset([*result.images]) for each, result in zip(domains, results, strict=True)]
     for each in domains:
         for note in each.mask_notes:
             screen.print(f"{each.name}: {note}", markup=False, highlight=False)
-    distances = {} if loaded.semantics is None else _distances(loaded, domains)
-    console.print_table(_score_table(loaded.card, results, distances), screen)
+    distances = {} if loaded.semantics is None else _distances(loaded, scored)
+    console.print_table(score_table(loaded.card, results, distances), screen)
     if any(result.agreement for result in results):
-        console.print_table(_agreement_table(results), screen)
+        console.print_table(agreement_table(results), screen)
     if loaded.card.quality is None:
         screen.print(
             "The model file does not tell how expected Dice is corrected, so no interval is known; "
@@ -150,7 +151,7 @@ def evaluate(
             highlight=False,
         )
     if any(result.volumes for result in results):
-        console.print_table(_volume_table(results), screen)
+        console.print_table(volume_table(results), screen)
     for result in results:
         for volume, how in result.resampled_masks.items():
             note = f"{result.domain}: the mask of {volume} is {how}."
@@ -160,6 +161,12 @@ def evaluate(
     write_json(
         json_file,
         {each.domain: each.to_dict() | {"fsd": fsd.get(each.domain)} for each in results},
+    )
+    for result in results:
+        for volume, why in result.left_out_volumes.items():
+            console.refuse(f"{result.domain}: volume {volume} is not in the table, as {why}")
+    _end_if_left_out(
+        {each.name: len(each) for each in domains}, {r.domain: r.left_out for r in results}
     )
 
 
@@ -183,6 +190,7 @@ def fsd(
     """
     from itertools import combinations
 
+    from src_training.data.prepared import readable_cases
     from src_training.device import find_device
     from src_training.explore.embeddings import image_vectors
     from src_training.explore.fsd import frechet_distance
@@ -193,7 +201,16 @@ def fsd(
         raise InputError(f"--domain was given {len(domain)} time; expected at least two domains")
     loaded = load_model(model, find_device(device))
     domains = domains_in(domain, angle, channel=channel, resample_masks=resample_masks)
-    vectors = {each.name: image_vectors(loaded, each) for each in domains}
+    preprocessing, vectors = loaded.card.preprocessing, {}
+    unreadable: dict[str, dict[str, str]] = {each.name: {} for each in domains}
+    for each in domains:
+        cases = readable_cases(each, preprocessing, unreadable[each.name])
+        vectors[each.name] = image_vectors(loaded, each, cases)
+    asked = {each.name: len(each) for each in domains}
+    titles = {
+        name: f"{name} ({asked[name] - len(missing)} of {asked[name]})" if missing else name
+        for name, missing in unreadable.items()
+    }
     table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
     for column in ("from", "to", "FSD", "95 % interval", "N from", "N to", "covariance"):
         table.add_column(column)
@@ -203,11 +220,41 @@ def fsd(
     for (a, b), distance in distances.items():
         interval = f"{distance.low:.4g} to {distance.high:.4g}"
         counts = (str(distance.n_a), str(distance.n_b))
-        table.add_row(a, b, f"{distance.value:.4g}", interval, *counts, distance.covariance)
+        cells = (f"{distance.value:.4g}", interval, *counts, distance.covariance)
+        table.add_row(titles[a], titles[b], *cells)
     console.print_table(table, console.screen(json_file))
     for sentence in distance_warnings(vectors, distances.values()):
         console.err.print(sentence, style="yellow", highlight=False, soft_wrap=True)
-    write_json(json_file, [{"a": a, "b": b, **d.to_dict()} for (a, b), d in distances.items()])
+    write_json(
+        json_file,
+        [
+            {"a": a, "b": b, **d.to_dict(), "left_out": {n: unreadable[n] for n in (a, b)}}
+            for (a, b), d in distances.items()
+        ],
+    )
+    _end_if_left_out(asked, unreadable)
+
+
+def _end_if_left_out(asked: dict[str, int], left_out: dict[str, dict[str, str]]) -> None:
+    """Print which images no figure is over, and why, and end with 1; nothing if there are none.
+
+    Parameters
+    ----------
+    asked
+        Domain -> number of its images.
+    left_out
+        Domain -> image -> why.
+    """
+    for name, reasons in left_out.items():
+        for why in reasons.values():
+            console.refuse(why)
+        if reasons:
+            console.refuse(
+                f"{name}: {len(reasons)} of {asked[name]} images are left out, and every figure of "
+                f"{name} is over the other {asked[name] - len(reasons)}"
+            )
+    if any(left_out.values()):
+        raise SystemExit(1)
 
 
 def _distances(model: "SegmentationModel", domains: list["Domain"]) -> dict[str, "FSD"]:
@@ -304,96 +351,3 @@ def _class_value(text: str) -> tuple[str, int | list[int]]:
         raise InputError(
             f"--class {text}: the values are no whole numbers; expected NAME=VALUE,..."
         ) from None
-
-
-def _score_table(
-    card: "ModelCard", results: list["DomainScores"], distances: dict[str, "FSD"]
-) -> Table:
-    """Table of scores with a column for each domain."""
-    from src_training.evaluation.quality.images import mean_over_images
-
-    threshold = f"threshold {card.threshold:g}"
-    if card.per_image_threshold:
-        threshold = "each image's own threshold"
-    table = Table(title=f"{card.name}, {threshold}")
-    table.add_column("inside the field of view")
-    for result in results:
-        table.add_column(f"{result.domain} ({len(result.images)})", justify="right")
-    foreground = card.classes[1:] if len(card.classes) > 2 else ()
-    metrics = {"dice": "Dice"} | {f"dice_{name}": f"Dice, {name}" for name in foreground}
-    metrics |= {"hd95": "HD95, pixels", "surface_dice": "surface Dice"}
-    for name, title in metrics.items():
-        table.add_row(f"mean {title}", *(f"{result.mean[name]:.3f}" for result in results))
-    intervals = [_interval(result.interval["dice"]) for result in results]
-    table.add_row("95 % of mean Dice, over patients", *intervals)
-    means = (mean_over_images([*result.expected.values()]) for result in results)
-    table.add_row("expected Dice without masks", *map(str, means))
-    if distances:
-        cells = ("" if (d := distances.get(r.domain)) is None else _fsd(d) for r in results)
-        table.add_row(f"FSD from {results[0].domain}", *cells)
-    table.add_row("patients", *(str(result.patients) for result in results))
-    for name in results[0].pooled:
-        table.add_row(f"pooled {name}", *(f"{result.pooled[name]:.3f}" for result in results))
-    return table
-
-
-def _agreement_table(results: list["DomainScores"]) -> Table:
-    """Table of how well expected Dice agrees with real Dice in each domain."""
-    table = Table("domain", title="expected Dice, without masks, against real Dice")
-    columns = {
-        "expected": "expected",
-        "real": "real",
-        "mean_absolute_error": "mean absolute error",
-        "pearson": "Pearson",
-        "spearman": "Spearman",
-        "auroc_worst_fifth": "AUROC, worst fifth",
-        "coverage": "in the interval",
-        "foreign": "cannot be told",
-    }
-    for title in columns.values():
-        table.add_column(title, justify="right")
-    for result in results:
-        # Other measures are in the JSON. Without expected Dice there are none.
-        if "expected Dice" not in result.agreement:
-            continue
-        values = result.agreement["expected Dice"].to_dict()
-        cells = (
-            "" if (v := values[name]) is None else f"{v}" if name == "foreign" else f"{v:.3f}"
-            for name in columns
-        )
-        table.add_row(result.domain, *cells)
-    return table
-
-
-def _volume_table(results: list["DomainScores"]) -> Table:
-    """Table of scores with a row for each volume."""
-    table = Table("domain", "volume", "expected Dice", title="volumes as wholes")
-    columns = {
-        "dice": "Dice",
-        "voe": "VOE",
-        "rvd": "RVD",
-        "hd95": "HD95, mm",
-        "assd": "average surface distance, mm",
-    }
-    for title in columns.values():
-        table.add_column(title, justify="right")
-    table.add_column("ml, expected (real)", justify="right")
-    for result in results:
-        for volume, scores in result.volumes.items():
-            cells = (f"{scores[name]:{'+' if name == 'rvd' else ''}.3f}" for name in columns)
-            sizes = "\n".join(
-                f"{name} {ml['expected']:,.0f}, {ml['low']:,.0f} to {ml['high']:,.0f} "
-                f"({ml['real']:,.0f})"
-                for name, ml in result.milliliters[volume].items()
-            )
-            expected = str(result.expected_volumes[volume])
-            table.add_row(result.domain, volume, expected, *cells, sizes)
-    return table
-
-
-def _fsd(fsd: "FSD") -> str:
-    return f"{fsd.value:.3g} ({fsd.low:.3g} to {fsd.high:.3g})"
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    return "one patient" if math.isnan(ends[0]) else f"{ends[0]:.3f} to {ends[1]:.3f}"

@@ -114,7 +114,7 @@ def segment(
                     _segment_volume(predictor, volume, target, options, segment_slabs, changed)
                 refused += len(failed)
     if refused:
-        raise SystemExit(2)
+        raise SystemExit(1 if refused < len(files) + len(opened) else 2)
 
 
 @contextmanager

@@ -140,6 +140,7 @@ class _RunQueue:
             # A second interrupt ends the waiting; the processes must not outlive this one.
             for process in self._processes:
                 process.popen.kill()
+                process.popen.wait()
 
     def _end(self, process: "_RunProcess") -> None:
         self._processes.remove(process)

@@ -1,5 +1,6 @@
 """A domain: images of one scanner or site, with their masks and fields of view."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -251,6 +252,13 @@ class Domain:
             return None
         z, y, x = np.median(list(spacings.values()), axis=0).tolist()
         return z, y, x
+
+    @property
+    def whole_volumes(self) -> tuple[str, ...]:
+        """Names of the volumes all of whose slices are cases of the domain."""
+        positions = [at for case in self._listed if (at := case.position)]
+        slices = Counter(at.volume for at in positions)
+        return tuple(dict.fromkeys(p.volume for p in positions if slices[p.volume] == p.depth))
 
     @property
     def resampled_masks(self) -> dict[str, ResampledMask]:

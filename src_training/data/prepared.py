@@ -11,7 +11,7 @@ from src_training.data.case import Case
 from src_training.data.domain import Domain
 from src_training.data.preprocessing import Preprocessing
 from src_training.data.preprocessing.geometry import Mask, PreparedImage
-from src_training.errors import InputError
+from src_training.errors import InputError, memory_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,9 @@ def prepare_cases(
             raise InputError(f"{name} has no mask; expected one for every training image")
         start = time.perf_counter()
         try:
-            fov = adapted.find_fov(case.image) if case.fov is None else case.fov
-            image = adapted.prepare(case.image, fov)
+            with memory_of("it", "a smaller image"):
+                fov = adapted.find_fov(case.image) if case.fov is None else case.fov
+                image = adapted.prepare(case.image, fov)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
         seconds = time.perf_counter() - start
@@ -86,3 +87,33 @@ def prepare_cases(
             mask = image.geometry.to_prepared(case.mask).astype(np.uint8)
             image = replace(image, mask=mask)
         yield PreparedCase(case, fov, image, seconds)
+
+
+def readable_cases(
+    domain: Domain, preprocessing: Preprocessing, unreadable: dict[str, str]
+) -> Iterator[PreparedCase]:
+    """Prepare the cases of a domain that can be, as `prepare_cases` does.
+
+    Parameters
+    ----------
+    domain, preprocessing
+        What to prepare, and how.
+    unreadable
+        Takes the name of each other case, and why it cannot be read or prepared.
+
+    Raises
+    ------
+    InputError
+        If that is so of every case.
+    """
+    for name in domain.names:
+        try:
+            with memory_of(f"{domain.name}/{name}", "a smaller image"):
+                [case] = prepare_cases(domain.subset([name]), preprocessing)
+        except InputError as error:
+            unreadable[name] = str(error)
+            continue
+        yield case
+    if unreadable and len(unreadable) == len(domain):
+        why = next(iter(unreadable.values()))
+        raise InputError(f"{domain.name}: none of {len(domain)} images can be read; {why}")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from src_training.data.case import Case
 from src_training.data.domain import Domain
-from src_training.data.prepared import PreparedCase, prepare_cases
-from src_training.errors import InputError
+from src_training.data.prepared import PreparedCase, prepare_cases, readable_cases
+from src_training.errors import InputError, memory_of
 from src_training.evaluation.bootstrap import bootstrap_by_patient, count_patients
 from src_training.evaluation.metrics import Pooled, mean_defined, score
 from src_training.evaluation.quality.agreement import Agreement, agreement, mean_entropy
@@ -72,6 +72,8 @@ class DomainScores:
         Volume -> how its mask was resampled to the image's grid, if it was.
     mask_notes
         See `Domain`.
+    left_out, left_out_volumes
+        Image or volume -> why it could not be scored; no figure is over it.
     """
 
     domain: str
@@ -89,6 +91,8 @@ class DomainScores:
     entropy: Scores = field(default_factory=dict)
     resampled_masks: dict[str, ResampledMask] = field(default_factory=dict)
     mask_notes: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
+    left_out_volumes: dict[str, str] = field(default_factory=dict)
 
     @property
     def patients(self) -> int:
@@ -147,6 +151,8 @@ class DomainScores:
             "agreement": {name: each.to_dict() for name, each in self.agreement.items()},
             "resampled_masks": {name: asdict(how) for name, how in self.resampled_masks.items()},
             "mask_notes": list(self.mask_notes),
+            "left_out": dict(self.left_out),
+            "left_out_volumes": dict(self.left_out_volumes),
         }
 
 
@@ -157,6 +163,7 @@ def evaluate(
     *,
     threshold: float | None = None,
     cases: Iterable[PreparedCase] | None = None,
+    others_go_on: bool = False,
 ) -> DomainScores:
     """Segment every image of a domain, and score images and volumes on their original pixels.
 
@@ -173,17 +180,24 @@ def evaluate(
         Foreground threshold; None: the model's own.
     cases
         Result of `prepare_cases` for this domain, if available.
+    others_go_on
+        Whether to leave an image that cannot be scored out of every figure, and add
+        it to `DomainScores.left_out`, instead of raising the error.
 
     Raises
     ------
     InputError
         If the domain is empty, an image has no mask or cannot be prepared or
         segmented, or a mask does not match the model; the message names the image.
+        If others go on, only if that is so of every image.
     """
     card = predictor.model.card
     if len(domain) == 0:
         raise InputError(f"{domain.name}: the domain has no images; expected at least one")
-    if cases is None:
+    left_out = dict[str, str]() if others_go_on else None
+    if cases is None and left_out is not None:
+        cases = readable_cases(domain, card.preprocessing, left_out)
+    elif cases is None:
         cases = prepare_cases(domain, card.preprocessing)
     pooled, scores = Pooled(len(card.classes)), dict[str, Scores]()
     thresholds, seconds = dict[str, float](), dict[str, float]()
@@ -191,13 +205,22 @@ def evaluate(
     volumes = _VolumeScores(card.classes, card.quality)
     for done, case in enumerate(cases, start=1):
         name = case.original.name
-        result = _score(predictor, case, threshold, pooled, domain.name)
+        try:
+            result = _score(predictor, case, threshold, pooled, domain.name)
+        except InputError as error:
+            if left_out is None:
+                raise
+            left_out[name] = str(error)
+            continue
         scores[name], thresholds[name] = result.scores, result.threshold
         seconds[name], entropy[name] = result.seconds, result.entropy
         expected[name] = expected_dice(result.sums, card.quality, [result.foreign])
         volumes.add(case.original, result)
         if on_image is not None:
             on_image(done, len(domain), name)
+    if left_out and not scores:
+        why = next(iter(left_out.values()))
+        raise InputError(f"{domain.name}: none of {len(domain)} images can be scored; {why}")
     dice = bootstrap_by_patient([{name: each["dice"] for name, each in scores.items()}])
     return DomainScores(
         domain=domain.name,
@@ -215,6 +238,12 @@ def evaluate(
         entropy=entropy,
         resampled_masks=domain.resampled_masks,
         mask_notes=domain.mask_notes,
+        left_out=left_out or {},
+        left_out_volumes={
+            volume: "one of its slices could not be scored"
+            for volume in (domain.whole_volumes if left_out else ())
+            if volume not in volumes.scores
+        },
     )
 
 
@@ -290,17 +319,18 @@ def _score(
     try:
         began = time.perf_counter()
         shifts: list[Shift | None] = []
-        probabilities = predictor.predict(original.image, fov, case.image, shifts)
-        if threshold is None:
-            threshold = card.threshold_for(probabilities)
-        labels = labels_from(probabilities, threshold)
-        elapsed = time.perf_counter() - began
-        scores = score(
-            probabilities, original.mask, fov, threshold, classes=card.classes, pooled=pooled
-        )
+        with memory_of("it", "a smaller image"):
+            probabilities = predictor.predict(original.image, fov, case.image, shifts)
+            if threshold is None:
+                threshold = card.threshold_for(probabilities)
+            labels = labels_from(probabilities, threshold)
+            elapsed = time.perf_counter() - began
+            sums, entropy = label_sums(probabilities, labels), mean_entropy(probabilities)
+            scores = score(
+                probabilities, original.mask, fov, threshold, classes=card.classes, pooled=pooled
+            )
     except InputError as error:
         raise InputError(f"{domain}: image {original.name}: {error}") from None
-    sums, entropy = label_sums(probabilities, labels), mean_entropy(probabilities)
     [foreign] = are_foreign(card.quality, shifts)
     seconds = case.seconds + elapsed
     return _ImageScores(scores, threshold, seconds, labels, sums, entropy, foreign)

@@ -241,8 +241,6 @@ def score(
     inside = _pixels_to_score(probabilities, mask, fov)
     labels = labels_from(probabilities, threshold)
     table, histograms = _count(probabilities, labels, mask, inside)
-    if pooled is not None:
-        pooled.add_counts(table, histograms)
     per_class = _table_dice(table)
     scores = {"dice": float(per_class.mean())} | _count_scores(table)
     aucs = []
@@ -258,6 +256,8 @@ def score(
     if len(probabilities) > 2:
         names = classes or [str(k) for k in range(len(probabilities))]
         scores |= {f"dice_{n}": float(d) for n, d in zip(names[1:], per_class, strict=True)}
+    if pooled is not None:  # last: an image that cannot be scored is in no figure
+        pooled.add_counts(table, histograms)
     return scores
 
 

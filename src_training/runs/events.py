@@ -36,6 +36,7 @@ def _now() -> str:
 class _Event(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
     time: str = Field(default_factory=_now)
+    clock: float | None = None  # seconds of the process, those of a sleeping machine left out
 
 
 class RunStarted(_Event):
@@ -324,11 +325,12 @@ class EventLog:
 
 
 def read_event(line: bytes) -> Event | None:
-    """Parse the event of a line; None if the line is partial, or its kind is unknown."""
+    """Parse the event of a line; None if it is partial, has no time, or its kind is unknown."""
     try:
-        return _event.validate_json(line)
+        event = _event.validate_json(line)
     except ValidationError:
         return None
+    return event if "time" in event.model_fields_set else None  # by default it is now
 
 
 def iter_events(path: Path) -> Iterator[Event]:

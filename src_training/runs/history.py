@@ -179,7 +179,7 @@ class RunHistory:
         self.intervals: dict[str, list[float]] = {}
         self.state: Literal["waiting", "running", "finished", "stopped"] = "waiting"
         self.stop_reason = ""
-        self._now = 0.0
+        self._now, self._has_clock = 0.0, False
         self._last_step: float | None = None
         self._pace: _Pace | None = None
 
@@ -326,11 +326,26 @@ class RunHistory:
 
     def _pass_time(self, event: Event) -> None:
         """Add the time since the last event to the running stage."""
-        previous, self._now = self._now, _seconds(event.time, default=self._now)
+        previous, self._now = self._now, self._seconds(event)
         if isinstance(event, RunStarted | StageStarted | StageFinished):
             self._pace = None
         elif self.state == "running" and (running := self._running()) is not None:
             running.seconds += max(0.0, self._now - previous)
+
+    def _seconds(self, event: Event) -> float:
+        """Seconds of an event by the clock of its process; in older versions, by its time.
+
+        No time passes until an event of another process, such as a window that reports that
+        the run was killed.
+        """
+        if isinstance(event, RunStarted):
+            self._has_clock = event.clock is not None
+        if self._has_clock:
+            return self._now if event.clock is None else event.clock
+        try:
+            return datetime.fromisoformat(event.time).timestamp()
+        except ValueError:
+            return self._now
 
     def _note(self, event: BatchSplit | Noted) -> None:
         sentence = event.sentence if isinstance(event, Noted) else split_in_words(event)
@@ -344,11 +359,3 @@ def split_in_words(event: BatchSplit) -> str:
         f"Memory was full at step {event.step} of {event.stage}: its batch of {event.batch} "
         f"goes in {event.parts} parts, their gradients summed."
     )
-
-
-def _seconds(time: str, default: float) -> float:
-    """Seconds since the epoch of an event's time; `default` if it is invalid."""
-    try:
-        return datetime.fromisoformat(time).timestamp()
-    except ValueError:
-        return default

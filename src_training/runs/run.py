@@ -130,6 +130,7 @@ def _run(
     log = EventLog(pipeline.directory.events)
 
     def emit(event: Event) -> None:
+        event = event.model_copy(update={"clock": round(time.monotonic(), 3)})
         log.write(event)
         if listener is not None:
             listener(event)

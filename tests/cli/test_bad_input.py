@@ -1,6 +1,7 @@
 """Every kind of bad input gives one sentence, and does not damage earlier results."""
 
 import errno
+import json
 import os
 import pickle
 
@@ -90,16 +91,17 @@ def no_images(folder):
     return "has no readable image in images/"
 
 
-FAULTS = [
+FAULTS_OF_PIXELS = [nan, two_channels]
+"""Seen where an image is read; the others, as the folder is listed."""
+
+FAULTS_OF_FILES = [
     no_mask,
     mask_of_another_size,
     empty_image,
     truncated_image,
     truncated_mask,
     all_background,
-    nan,
     five_channels,
-    two_channels,
     no_images,
 ]
 
@@ -119,7 +121,7 @@ def recipe_of(tiny_content, tmp_path):
     return write
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FAULTS_OF_PIXELS + FAULTS_OF_FILES)
 def test_training_on_a_faulty_domain(fault, msankd, make_domain, recipe_of, tmp_path):
     folder = make_domain()
     words = fault(folder)
@@ -128,11 +130,37 @@ def test_training_on_a_faulty_domain(fault, msankd, make_domain, recipe_of, tmp_
     assert find_runs(tmp_path) == []
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FAULTS_OF_PIXELS)
+def test_scoring_leaves_out_a_faulty_image(fault, msankd, make_domain, model_file, tmp_path):
+    folder, scores = make_domain(), tmp_path / "scores.json"
+    words = fault(folder)
+    said = msankd("evaluate", "--model", model_file, "--domain", folder, "--json", scores)
+    assert said.code == 1 and "Traceback" not in said.err, said.err
+    count = len([*(folder / "images").iterdir()])
+    assert words in said.err and f"scans: 1 of {count} images are left out" in said.err
+    assert f"scans ({count - 1} of {count})" in said.out
+    found = json.loads(scores.read_text())["scans"]
+    assert [*found["left_out"]] == ["001"] and "001" not in found["images"]
+    for part in ("images", "masks"):
+        for file in (folder / part).glob("001.*"):
+            file.unlink()
+    msankd("evaluate", "--model", model_file, "--domain", folder, "--json", scores)
+    assert json.loads(scores.read_text())["scans"] == found | {"left_out": {}}
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_PIXELS)
+def test_tune_writes_no_model_of_fewer_images(fault, msankd, make_domain, model_file, tmp_path):
+    folder, out = make_domain(), tmp_path / "tuned.safetensors"
+    words = fault(folder)
+    one_sentence(msankd("tune", model_file, "--domain", folder, "--out", out), words)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_FILES)
 def test_scoring_a_faulty_domain(fault, msankd, make_domain, model_file, tmp_path):
     folder, scores = make_domain(), tmp_path / "scores.json"
     scores.write_text("former")
-    words = fault(folder).removeprefix("scans/001: ")
+    words = fault(folder)
     said = msankd("evaluate", "--model", model_file, "--domain", folder, "--json", scores)
     one_sentence(said, words)
     assert scores.read_text() == "former"
@@ -184,7 +212,7 @@ def test_a_broken_image_among_good_ones_leaves_their_labels(
     former = {file.name: file.read_bytes() for file in out.iterdir()}
     truncated_image(folder)
     said = msankd("segment", images, "--model", model_file, "--out", out)
-    one_sentence(said, images / "001.png")
+    one_sentence(said, images / "001.png", code=1)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == former
 
 

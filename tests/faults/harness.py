@@ -22,6 +22,9 @@ import pytest
 posix = pytest.mark.skipif(os.name != "posix", reason="forks and signals are POSIX's")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of the memory are Linux's")
 
+_PRELOADED = ["src_training.cli", "src_training.runs.pipeline", "zarr", "dask.array", "distributed"]
+"""What a command imports: each child would take a second for it."""
+
 _CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "shutil.rmtree"}
 """Audit events that change a folder; `open` counts only for writing."""
 
@@ -33,14 +36,15 @@ class Fault:
     Attributes
     ----------
     kind
-        ``killed`` by SIGKILL, or ``full``: this change and all later ones raise ENOSPC.
+        ``killed`` by SIGKILL, ``asleep`` by SIGSTOP until SIGCONT, or ``full``: this change
+        and all later ones raise ENOSPC.
     folder
         Folder whose changes are counted.
     change
         Number of the change before which the fault happens, from 1.
     """
 
-    kind: Literal["killed", "full"]
+    kind: Literal["killed", "asleep", "full"]
     folder: Path
     change: int
 
@@ -85,7 +89,7 @@ def in_child(
         Timeout, after which the process is killed and the test fails.
     """
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["src_training.cli", "src_training.runs.pipeline", "zarr"])
+    forks.set_forkserver_preload(_PRELOADED)
     with TemporaryDirectory() as folder:
         printed, count = Path(folder) / "printed", Path(folder) / "count"
         child = forks.Process(
@@ -191,8 +195,8 @@ class _Watch:
         if fault is None or event not in _CHANGES or not self._is_change(event, arguments):
             return
         self.changes += 1
-        if fault.kind == "killed" and self.changes == fault.change:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if fault.kind in ("killed", "asleep") and self.changes == fault.change:
+            os.kill(os.getpid(), signal.SIGKILL if fault.kind == "killed" else signal.SIGSTOP)
         frees = event in ("os.remove", "os.rmdir", "os.rename", "shutil.rmtree")
         if fault.kind == "full" and self.changes >= fault.change and not frees:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

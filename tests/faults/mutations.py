@@ -184,7 +184,7 @@ def read_mutants(folder: Path, recipe: str, seeds: range, report: Path) -> None:
 
     Outcomes are ``sentence`` (an InputError), ``success``, ``crash`` (any other exception) and
     ``hang`` (longer than `SLOWEST`). ``now.txt`` beside the report names the current mutant, in
-    case it kills the process.
+    case it kills the process. Whole files are read first; ``before_mb`` is the memory after them.
     """
     counts, faults, slowest = Counter[str](), list[str](), 0.0
 
@@ -192,8 +192,11 @@ def read_mutants(folder: Path, recipe: str, seeds: range, report: Path) -> None:
         raise TimeoutError(f"longer than {SLOWEST} s")
 
     signal.signal(signal.SIGALRM, hang)
-    for name, kind in kinds(folder / "whole", recipe).items():
+    read = kinds(folder / "whole", recipe)
+    for kind in read.values():
         kind.read(kind.path)
+    before = _resident()
+    for name, kind in read.items():
         for seed in seeds:
             report.with_name("now.txt").write_text(f"{name}, seed {seed}")
             mutant = _mutant(kind.path, folder / "mutant", seed)
@@ -213,8 +216,15 @@ def read_mutants(folder: Path, recipe: str, seeds: range, report: Path) -> None:
                 signal.alarm(0)
             slowest = max(slowest, time.perf_counter() - began)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    found = {"tried": sum(counts.values()), **counts, "peak_mb": peak, "slowest_s": slowest}
+    memory = {"before_mb": before, "peak_mb": peak}
+    found = {"tried": sum(counts.values()), **counts, **memory, "slowest_s": slowest}
     report.write_text(json.dumps(found | {"faults": faults}, indent=1))
+
+
+def _resident() -> float:
+    """Memory of this process in MB: Python, torch and the readers, once all were used."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
 
 
 def _mutant(path: Path, folder: Path, seed: int) -> Path:

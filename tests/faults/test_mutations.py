@@ -21,4 +21,5 @@ def test_a_mutated_file_is_read_or_refused_in_a_sentence(seeds, make_recipe, tmp
     found = json.loads(report.read_text())
     print({name: value for name, value in found.items() if name != "faults"})
     assert not found["faults"]
+    assert found["peak_mb"] < found["before_mb"] + 300
     assert found["sentence"] > found["tried"] / 4 and found["tried"] == 20 * len(seeds)

@@ -144,11 +144,41 @@ def test_inspect_names_a_huge_image_and_goes_on(make_domain):
     assert any(getattr(each, "name", "") == "001" for each in found)
 
 
+def test_distances_say_which_images_they_leave_out(msankd, make_domain, model_file, tmp_path):
+    folder, rest = (make_domain(name, masks=False) for name in ("scans", "rest"))
+    for each in (folder, rest):
+        (each / "images" / "000.png").unlink()
+    huge_npy(folder / "images" / "000.npy")
+    domains = ("--domain", folder, "--domain", rest, "--json", tmp_path / "fsd.json")
+    ended = msankd("fsd", "--model", model_file, *domains)
+    assert ended.code == 1 and "Traceback" not in ended.err
+    assert "000.npy is of shape" in ended.err and "scans: 1 of 3 images are left" in ended.err
+    assert "scans (2 of 3)" in " ".join(ended.out.split()) and "rest (" not in ended.out
+    [distance] = json.loads((tmp_path / "fsd.json").read_text())
+    assert [*distance["left_out"]["scans"]] == ["000"] and not distance["left_out"]["rest"]
+    assert distance["n_a"] == distance["n_b"] and distance["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_image_beyond_memory_is_in_no_score(msankd, make_domain, model_file, monkeypatch):
+    folder, predict, asked = make_domain(), Predictor.predict, []
+
+    def full(*arguments, **options):
+        asked.append(0)
+        if len(asked) == 1:
+            raise MemoryError
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(Predictor, "predict", full)
+    ended = msankd("evaluate", "--model", model_file, "--domain", folder)
+    assert ended.code == 1 and "image 000: it needs more memory than is free" in ended.err
+    assert "scans (2 of 3)" in ended.out
+
+
 def test_segment_names_a_huge_image_and_goes_on(msankd, make_domain, model_file, tmp_path):
     images, out = make_domain() / "images", tmp_path / "out"
     huge_npy(images / "0.npy")
     ended = msankd("segment", images, "--model", model_file, "--out", out)
-    assert ended.code == 2 and "0.npy is of shape" in ended.err and "Traceback" not in ended.err
+    assert ended.code == 1 and "0.npy is of shape" in ended.err and "Traceback" not in ended.err
     written = {file.name for file in out.iterdir()}
     assert written >= {"000.png", "001.png"} and "0.png" not in written
 
@@ -162,7 +192,7 @@ def test_memory_that_fills_while_segmenting_is_one_sentence(tmp_path):
     model = ("--model", "vessels")
     ended = in_child(harness.msankd, *arguments, *model, memory=3 * 10**8)
     assert "a.npy: it needs more memory than is free; expected a smaller image" in ended.said
-    assert "Traceback" not in ended.said and ended.code == 2
+    assert "Traceback" not in ended.said and ended.code == 1
     assert (out / "b.png").exists() and not (out / "a.png").exists()
 
 

@@ -167,6 +167,24 @@ def test_a_damaged_chunk_is_said_and_done_anew(scan, model_file, small_slabs, tm
     np.testing.assert_array_equal(labels_in(target), labels_in(expected))
 
 
+def test_memory_that_is_full_is_no_damaged_chunk(
+    scan, model_file, small_slabs, tmp_path, monkeypatch
+):
+    target = tmp_path / "out.zarr"
+    steps = steps_of(scan, model_file, target)
+    while next(steps).done < 5:
+        continue
+    found = [ValueError("a checksum differs")]  # and from then on the memory is full
+
+    def read(_array, _region):
+        raise found.pop() if found else MemoryError
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(zarr.Array, "__getitem__", read)
+        list(steps)
+    assert next(steps_of(scan, model_file, target)).done == 5
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"shape', b"[" * 9000])
 @pytest.mark.parametrize("file", ["plan.json", "labels.zarr/zarr.json"])
 def test_damaged_files_of_a_part_are_one_sentence(
@@ -254,10 +272,10 @@ def test_kills_at_any_change_cost_no_label(scan, model_file, whole, tmp_path):
 
 @posix
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_kill_at_every_change_costs_no_label(scan, model_file, whole, tmp_path):
+@pytest.mark.timeout(900)
+def test_kills_at_many_changes_cost_no_label(scan, model_file, whole, tmp_path):
     last = changes_of(scan, model_file, tmp_path / "count")
-    for change in range(1, last + 1):
+    for change in moments(29, 16, last):
         survives_kills(scan, model_file, tmp_path / f"out {change}", whole, [change])
 
 
@@ -268,7 +286,7 @@ def test_kills_cost_no_label_of_three_axes(scan, model_file, small_slabs, tmp_pa
     list(steps_of(scan, model_file, tmp_path / "whole.zarr", orthogonal=True))
     whole, options = labels_in(tmp_path / "whole.zarr"), (scan, model_file)
     last = changes_of(*options, tmp_path / "count", "--orthogonal")
-    survives_kills(*options, tmp_path / "out", whole, moments(27, 8, last), "--orthogonal")
+    survives_kills(*options, tmp_path / "out", whole, moments(27, 5, last), "--orthogonal")
 
 
 def survives_a_full_disk(scan, model_file, out, whole, change):
@@ -289,10 +307,10 @@ def test_a_disk_full_at_any_change_costs_no_label(scan, model_file, whole, tmp_p
 
 @posix
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_disk_full_at_every_change_costs_no_label(scan, model_file, whole, tmp_path):
+@pytest.mark.timeout(900)
+def test_a_disk_full_at_many_changes_costs_no_label(scan, model_file, whole, tmp_path):
     last = changes_of(scan, model_file, tmp_path / "count")
-    for change in range(2, last + 1):
+    for change in moments(30, 16, last):
         survives_a_full_disk(scan, model_file, tmp_path / f"out {change}", whole, change)
 
 
@@ -312,7 +330,7 @@ def test_labels_go_on_once_a_small_disk_has_space(scan, model_file, whole, tmp_p
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_of_commands_begun_at_once_one_writes_the_labels(scan, model_file, whole, tmp_path):
-    for race in range(5):
+    for race in range(3):
         out = tmp_path / f"out {race}"
         with ThreadPoolExecutor(3) as pool:
             begun = [pool.submit(in_child, *command(scan, model_file, out)) for _ in range(3)]

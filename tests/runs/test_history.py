@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -112,6 +113,7 @@ def test_a_half_written_line_waits_until_it_is_whole(tmp_path_factory, cut):
 def test_torn_lines_and_unknown_kinds_are_passed_over(log, tmp_path):
     with RunDirectory(tmp_path).events.open("ab") as file:
         file.write(b'{"kind":"step_d\n{"kind":"of_later","time":""}\n\n')
+        file.write(b'{"kind":"run_stopped","t me":"","reason":"x"}\n')
     log.write(event := started())
     assert RunFollower(tmp_path).poll(limit=1) == [event]
 
@@ -186,6 +188,28 @@ def test_a_history_holds_what_was_said():
     assert (history.device, history.precision, history.state) == ("cpu", "32-true", "running")
     distil = history.stages["distil"]
     assert (distil.state, distil.step, distil.steps, distil.score) == ("running", 2, 2, 0.75)
+
+
+def test_a_sleep_and_a_jump_of_the_clock_cost_no_time():
+    """Steps of two seconds; the machine sleeps for an hour, then its clock is set back by two."""
+    events = list(running(done=4))
+    jumps = (0, 0, 0, 0, 3600, -7200)
+    asleep = told(
+        *(
+            event.model_copy(
+                update={
+                    "clock": datetime.fromisoformat(event.time).timestamp(),
+                    "time": (datetime.fromisoformat(event.time) + timedelta(seconds=j)).isoformat(),
+                }
+            )
+            for event, j in zip(events, jumps, strict=True)
+        )
+    )
+    awake = told(*events)
+    assert asleep.stage_seconds_left() == awake.stage_seconds_left() == 2 * 6
+    assert asleep.stages["teacher"].seconds == awake.stages["teacher"].seconds == 11
+    asleep.take(RunStopped(reason="killed"))  # by a window, whose clock is another
+    assert asleep.stages["teacher"].seconds == 11
 
 
 def test_only_the_best_score_is_that_of_the_stage():

@@ -16,7 +16,7 @@ STOP_TIMEOUT = 1.5
 """Seconds that a run has to stop before it is killed."""
 
 _PROCESSES: list[subprocess.Popen[bytes]] = []
-"""Keeps the Popen objects alive; Python warns if one is deleted while its process runs."""
+"""Popen objects of running processes; Python warns if one is deleted while its process runs."""
 
 
 def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Process:
@@ -72,6 +72,7 @@ def find_process(number: int, started: str) -> psutil.Process | None:
 
 def is_alive(process: psutil.Process) -> bool:
     """Whether a process is running; a zombie is not."""
+    _wait_for_ended()
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -95,3 +96,9 @@ def kill(processes: Sequence[psutil.Process]) -> None:
             process.kill()
         except psutil.Error:
             continue
+    _wait_for_ended()
+
+
+def _wait_for_ended() -> None:
+    """Take the exit codes of processes that ended, which are zombies until then."""
+    _PROCESSES[:] = [each for each in _PROCESSES if each.poll() is None]

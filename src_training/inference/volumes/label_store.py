@@ -240,6 +240,8 @@ class LabelStore:
     def _can_be_read(self, slab: Slab) -> bool:
         try:
             self._array_of(slab)[self._region(slab)]
+        except (OSError, MemoryError):  # as in `readable`
+            raise
         except Exception:  # zarr raises errors of many types for a broken chunk
             return False
         return True

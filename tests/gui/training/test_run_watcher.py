@@ -129,6 +129,8 @@ def test_a_run_that_cannot_begin_says_why(watch, make_recipe, tmp_path, until):
     assert job.state.state == "stopped"
     assert "gone" in job.state.stop_reason
     assert not job.folder.recipe.exists()
+    children = psutil.Process().children()
+    assert psutil.STATUS_ZOMBIE not in {child.status() for child in children}
 
 
 @pytest.mark.slow
