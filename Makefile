@@ -63,7 +63,7 @@ docs: .venv/docs.stamp
 
 # The pages are made without importing the packages.
 .venv/docs.stamp: .venv/torch.stamp setup.cfg
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[pyqt6,docs]'
 	@touch $@
 
 clean:

@@ -60,7 +60,7 @@ def wheel(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site; a link to nowhere fails."""
     session.install("-r", "constraints.txt")
-    session.install("-c", "constraints.txt", ".[docs]")
+    session.install("-c", "constraints.txt", ".[pyqt6,docs]")  # forms are read, which import Qt
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
 
 

@@ -92,7 +92,9 @@ def run(folder: Path) -> None:
     runs = open_widget(viewer, "Train & distil")
     runs.pages.setCurrentWidget(runs.runs)
     runs.runs.choice.open(Path(os.environ["PICTURED_RUN"]).absolute())
-    window_gif.rest(5)
+    # The last page is that of the result, which opens once the run has been read.
+    last = runs.runs.pages.count() - 1
+    window_gif.rest(window_gif.LONGEST_WAIT, lambda: runs.runs.pages.currentIndex() == last)
     viewer.reset_view()
     save(viewer, "run", folder)
     viewer.close()
