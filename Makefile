@@ -34,6 +34,7 @@ bench: .venv/test.stamp
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_segment
 	$(BIN)/python -m tests.bench_distillation
+	$(BIN)/python -m tests.bench_volume 50 200
 	$(DISPLAYED) $(BIN)/python -m tests.bench_watching
 	$(DISPLAYED) $(BIN)/python -m tests.bench_explore
 
