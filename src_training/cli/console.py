@@ -196,9 +196,17 @@ def print_table(table: Table, screen: Console | None = None) -> None:
 
 
 def print_markdown(text: str) -> None:
-    """Print Markdown, rendered if it fits into the terminal, else as plain text."""
-    widths = [len(line) for line in text.splitlines() if line[:1] == "|"]
-    if out.is_terminal and max(widths, default=0) <= out.width:
+    """Print rendered Markdown without truncating the cells of its tables.
+
+    A file or a pipe gets the full width of the widest table. A terminal that is
+    narrower gets the Markdown as it is.
+    """
+    widths = (len(line) for line in text.splitlines() if line.startswith("|"))
+    # Rendered, a column is at most as wide as in Markdown.
+    width = max(widths, default=0)
+    if not out.is_terminal:
+        plain_console(width=max(width, out.width)).print(Markdown(text))
+    elif width <= out.width:
         out.print(Markdown(text))
     else:
         out.print(text, highlight=False, soft_wrap=True)
