@@ -102,7 +102,7 @@ def test_memory_grows_with_the_images_and_the_batch(scripted, make_recipe, monke
     peaks = iter([9000, 1000, 1500, 3000, *[1000] * 8])
     monkeypatch.setattr(estimating._Memory, "take", lambda _self: next(peaks))
     found, _ = scripted(recipe_of(make_recipe, 10, validation=0.5))
-    held = 3 * 64 * 64 * (4 + estimating._HELD)
+    held = 3 * 64 * 64 * (4 + estimating._BYTES_PER_PIXEL)
     assert found.memory == 1000 + (3000 - 1000) * 32 // 16 + held
 
 
@@ -117,7 +117,7 @@ def test_cases_without_masks_are_tried_and_counted(scripted, make_recipe, monkey
     assert set(trial.data.unlabelled[0].names) <= set(data.unlabelled[0].names)
     assert trial.data.sources[0].names == data.sources[0].names
     assert found.preparing == pytest.approx(3 * (2 + 2 + 6) / (2 + 1 + 2))
-    assert found.memory == 1000 + (6 - 2) * 64 * 64 * (4 + estimating._HELD)
+    assert found.memory == 1000 + (6 - 2) * 64 * 64 * (4 + estimating._BYTES_PER_PIXEL)
     # The report includes only domains with masks.
     assert found.scoring == pytest.approx(10 * (2 + 2 + 2) / (2 + 1 + 2))
 
