@@ -65,13 +65,11 @@ def cost(chosen: MethodOptions, teacher: Aligned, student: Aligned) -> str:
     """The ratio of a step and its parts, in words."""
     parts = build_distillations([chosen], teacher[0], student[0])
     stage = DistillationStage(student, teacher, parts, "dice_ce").train()
-    anchors, views = (torch.rand(n, 1, PATCH, PATCH) for n in (SAMPLES, SAMPLES * VIEWS))
+    counts = (SAMPLES, SAMPLES * stage.views)
+    anchors, views = (torch.rand(count, 1, PATCH, PATCH) for count in counts)
     mask = torch.randint(2, (SAMPLES, PATCH, PATCH))
-    batch = Batch(anchors, mask, views if stage.views else None, anchors)
-    compares, predicts = (
-        any(getattr(part, asked) for part in parts) for asked in ("reads_vectors", "predicts_views")
-    )
-    passed = partial(passes, teacher, student, batch, compares, predicts)
+    batch = stage.prepare(Batch(anchors, mask, views if stage.views else None, anchors))
+    passed = partial(passes, teacher, student, batch, parts)
     kept = [each.map(leaf) for each in passed()]
     step, alone, losses, *added = fastest(
         lambda: stage.total(stage(batch)).backward(),
@@ -101,14 +99,29 @@ def turn(work: Callable[[], object]) -> float:
 
 
 def passes(
-    teacher: Aligned, student: Aligned, batch: Batch, compares: bool, predicts: bool
+    teacher: Aligned, student: Aligned, batch: Batch, parts: Sequence[Distillation]
 ) -> tuple[ForwardOutputs, ForwardOutputs]:
-    """Teacher's and student's, and no more of the views than the method reads."""
+    """Teacher's and student's, and no more of anchors, views and mixed patches than are read."""
+    predicts = any(part.predicts_views and part.views for part in parts)
+    student_outputs = one_pass(*student, batch, predicts)
+    teacher_outputs = replace(student_outputs, network=teacher[0], alignment=teacher[1])
+    if batch.mixed is not None:
+        student_outputs = replace(
+            student_outputs,
+            mixed_logits=student[0](batch.mixed.image),
+            mixed_share=batch.mixed.share,
+            partner_mask=batch.mixed.partner_mask,
+        )
     with torch.no_grad():
-        taught = one_pass(*teacher, batch if compares else replace(batch, views=None), False)
-        if predicts:
-            taught = replace(taught, plain_logits=teacher[0](batch.unaugmented))
-    return taught, one_pass(*student, batch, predicts)
+        if any(part.reads_anchors for part in parts):
+            compares = any(part.reads_vectors for part in parts)
+            seen = batch if compares else replace(batch, views=None)
+            teacher_outputs = one_pass(*teacher, seen, False)
+        if any(part.sees_plain for part in parts):
+            teacher_outputs = replace(teacher_outputs, plain_logits=teacher[0](batch.unaugmented))
+        if batch.mixed is not None and any(part.mixes and part.reads_teacher for part in parts):
+            teacher_outputs = replace(teacher_outputs, mixed_logits=teacher[0](batch.mixed.image))
+    return teacher_outputs, student_outputs
 
 
 def one_pass(
@@ -127,10 +140,10 @@ def one_pass(
     vectors = view_logits = None
     if batch.views is not None:
         flat = alignment.encoder(bottleneck)
-        views = flat[SAMPLES:].unflatten(0, (SAMPLES, VIEWS))
+        views = flat[SAMPLES:].unflatten(0, (SAMPLES, -1))
         vectors = torch.cat([flat[:SAMPLES, None], views], dim=1)
     if decodes:
-        view_logits = logits[SAMPLES:].unflatten(0, (SAMPLES, VIEWS))
+        view_logits = logits[SAMPLES:].unflatten(0, (SAMPLES, -1))
     return ForwardOutputs(
         network,
         alignment,
@@ -202,7 +215,7 @@ def leaf(tensor: Tensor) -> Tensor:
 
 def backward(student: ForwardOutputs) -> None:
     """Through all that a student's pass made."""
-    ends = (student.logits, student.bottleneck, student.vectors, student.view_logits)
+    ends = (student.logits, student.vectors, student.view_logits, student.mixed_logits)
     torch.stack([end.sum() for end in ends if end is not None]).sum().backward()
 
 

@@ -43,8 +43,8 @@ def main() -> None:
     scatter = Scatter("vectors", theme_colors(viewer))
     scatter.resize(SIDE, SIDE)
     scatter.show()
-    scatter.sample(points, [str(number) for number in range(POINTS)], kinds)
-    scatter.colour(PointColors(LINES, random.integers(0, len(LINES), POINTS), ""))
+    scatter.draw(points, [str(number) for number in range(POINTS)], kinds)
+    scatter.color(PointColors(LINES, random.integers(0, len(LINES), POINTS), ""))
     QApplication.processEvents()
     for what, move in (
         ("pan", lambda: scatter.box.translateBy(x=0.01, y=0.01)),

@@ -73,7 +73,7 @@ def curves(viewer: Viewer) -> None:
         history.take(step(number))
     took: dict[str, list[float]] = {"first": [], "set": [], "paint": [], "timeline": []}
     began = time.thread_time()
-    widget.sample(history)
+    widget.draw(history)
     widget.redraw()
     took["first"].append(time.thread_time() - began)
     spin(0.5)
@@ -84,7 +84,7 @@ def curves(viewer: Viewer) -> None:
         set_at = time.thread_time()
         widget.losses.canvas.viewport().grab()
         painted = time.thread_time()
-        timeline.sample(history)
+        timeline.draw(history)
         timeline.grab()
         took["set"].append(set_at - began)
         took["paint"].append(painted - set_at)
@@ -120,7 +120,7 @@ def heartbeat(viewer: Viewer) -> None:
     """Longest gaps between beats of the main thread while a run with 10,000 steps goes on."""
     with tempfile.TemporaryDirectory() as root:
         folder = RunDirectory(Path(root) / "run")
-        recipe_for("run", _PHANTOMS, [], "enet", "quick").save(folder.recipe)
+        recipe_for("run", [_PHANTOMS], [], "enet", "quick").save(folder.recipe)
         log = EventLog(folder.events)
         log.write(RunStarted(device="cpu", precision="32", stages=["distil"]))
         log.write(StageStarted(stage="distil", step=0, steps=2 * STEPS))
@@ -170,10 +170,10 @@ def beats(what: str, each: Callable[[int], object], seconds: float = 10) -> None
 def speed(viewer: Viewer) -> None:
     """Steps of a teacher while it is watched, previews and all, against those while it is not."""
     image = viewer.add_image(fundus_phantom(7, 512).image, name="photograph")
-    recipe = recipe_for("speed", _PHANTOMS, [], "enet", "quick")
+    recipe = recipe_for("speed", [_PHANTOMS], [], "enet", "quick")
     stages, every = recipe.stages, recipe.stages["teacher"].validate_every
-    longer = stages.teacher.model_copy(update={"steps": (2 * INTERVALS + 2) * every})
-    recipe = recipe.model_copy(update={"stages": stages.model_copy(update={"teacher": longer})})
+    longer = stages["teacher"].model_copy(update={"steps": (2 * INTERVALS + 2) * every})
+    recipe = recipe.model_copy(update={"stages": stages | {"teacher": longer}})
     previews = 0
     costs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as root:
