@@ -70,12 +70,18 @@ def liver(folder: Path) -> None:
     viewer.close()
 
 
-def train(folder: Path) -> None:
-    """Three photographs with their labels as the source."""
+def open_labelled_eyes() -> napari.Viewer:
+    """A window with three photographs and the labels of their vessels."""
     viewer = open_viewer()
     for image, mask, name in labelled_eyes():
         viewer.add_image(image, name=name, rgb=True)
         viewer.add_labels(mask, name=f"{name} vessels")
+    return viewer
+
+
+def train(folder: Path) -> None:
+    """Three photographs with their labels as the source."""
+    viewer = open_labelled_eyes()
     widget = open_widget(viewer, "Train & distil")
     window_gif.rest(window_gif.LONGEST_WAIT, lambda: "min" in widget.prepare.cost.text())
     viewer.reset_view()
@@ -85,10 +91,7 @@ def train(folder: Path) -> None:
 
 def run(folder: Path) -> None:
     """A finished run and its verdict, beside the photographs that it learned from."""
-    viewer = open_viewer()
-    for image, mask, name in labelled_eyes():
-        viewer.add_image(image, name=name, rgb=True)
-        viewer.add_labels(mask, name=f"{name} vessels")
+    viewer = open_labelled_eyes()
     runs = open_widget(viewer, "Train & distil")
     runs.pages.setCurrentWidget(runs.runs)
     runs.runs.choice.open(Path(os.environ["PICTURED_RUN"]).absolute())
