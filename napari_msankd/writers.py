@@ -18,11 +18,13 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
 
     Labels of a volume that was read from a file are written on the grid of that
     file (NIfTI: with its header); for others the layer's scale is the spacing.
+    A TIFF of other labels (of a photograph, or above 255) is written by napari:
+    which writer of a suffix napari takes is a matter of chance.
 
     Raises
     ------
     RuntimeError
-        If the layer is not three-dimensional, holds a label above 255, or the
+        If labels for NIfTI or OME-Zarr are not three-dimensional or above 255, or the
         suffix is not supported. Not `InputError`: napari treats a ValueError as
         "no writer found" and drops its message.
     OSError
@@ -36,9 +38,18 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
 
 
 def _write(path: Path, data: Any, attributes: Mapping[str, Any]) -> None:
+    from src_training.io.atomic import write_atomic
+    from src_training.io.decoders.tiff import TIFF_SUFFIXES
     from src_training.io.volumes.registry import write_labels_like
 
     labels = data[0] if attributes.get("multiscale") else data
+    if path.suffix.lower() in TIFF_SUFFIXES and (
+        len(labels.shape) != 3 or (labels.dtype.itemsize > 1 and labels.max() > 255)
+    ):
+        from napari_builtins.io import napari_write_labels
+
+        write_atomic(path, lambda to: napari_write_labels(str(to), labels, dict(attributes)))
+        return
     if len(labels.shape) != 3:
         raise InputError(
             f"layer {attributes['name']!r} has shape {tuple(labels.shape)}; "

@@ -5,6 +5,7 @@ from itertools import permutations, product
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Image, Labels
@@ -182,6 +183,16 @@ def test_a_tiff_refuses_a_place_that_it_cannot_hold(place, tmp_path):
     with pytest.raises(RuntimeError, match="cannot hold the place of"):
         saved(layer, tmp_path / "labels.tif")
     assert not (tmp_path / "labels.tif").exists()
+
+
+@pytest.mark.parametrize("shape, label", [((40, 48), 2), ((40, 48), 300), ((5, 40, 48), 70_000)])
+def test_a_tiff_takes_labels_that_are_no_volume_of_classes(shape, label, tmp_path):
+    # napari may take this writer for any labels, as its own has the same suffixes.
+    labels = np.zeros(shape, np.int32)
+    labels[..., 3:9] = label
+    path = saved(Labels(labels), tmp_path / "labels.tif")
+    assert np.array_equal(tifffile.imread(path), labels)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_sheared_layer_is_refused(tmp_path):
