@@ -100,7 +100,7 @@ def _better_of_run(_type: object, tokens: Sequence[Token]) -> str:
     name = tokens[0].value
     if not Path(name).is_dir():
         return name
-    from src_training.runs.library import better_student
+    from src_training.config.run_models import better_student
 
     return str(better_student(Path(name)))
 

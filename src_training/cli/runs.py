@@ -182,8 +182,8 @@ def distil(
     ```
     """
     from src_training.cli.progress import RunDisplay
+    from src_training.config.run_models import better_student, run_verdict
     from src_training.runs.directory import RunDirectory
-    from src_training.runs.library import run_verdict
     from src_training.runs.process import stop_request
     from src_training.runs.run import distil as run
     from src_training.training.distributed.launch import (
@@ -227,7 +227,7 @@ def distil(
         stop_when(lambda: ended() or requested()),
         _stop_says_how_to_resume(display, RunDirectory(folder)),
     ):
-        model = run(
+        run(
             loaded,
             folder,
             resume=resume is not None,
@@ -243,10 +243,10 @@ def distil(
     verdict = run_verdict(Path(folder))
     for sentence in (*verdict.by_kind, verdict.control) if verdict else ():
         console.out.print(sentence, highlight=False, soft_wrap=True)
-    if verdict is not None and verdict.better != "distilled":
-        model = RunDirectory(folder).role_model(verdict.better)
     role = "distilled" if verdict is None else verdict.better
-    console.out.print(f"The better student ({role}) is {model}", highlight=False, soft_wrap=True)
+    console.out.print(
+        f"The better student ({role}) is {better_student(folder)}", highlight=False, soft_wrap=True
+    )
 
 
 def _train_control(directory: "RunDirectory", device: str) -> None:
@@ -345,7 +345,8 @@ def runs(
     msankd runs comparisons/first
     ```
     """
-    from src_training.runs.library import Library, run_verdict
+    from src_training.config.run_models import run_verdict
+    from src_training.runs.library import Library
     from src_training.runs.state import find_runs, read_state
 
     table, screen = (

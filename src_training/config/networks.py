@@ -6,10 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from src_training.config.domains import absolute
-from src_training.config.stages import STAGES, stage_name
+from src_training.config.run_models import better_student
 from src_training.errors import InputError
 from src_training.inference.external.model import ExternalModel
-from src_training.io.yaml_json import parse_json
 from src_training.networks import NETWORKS
 
 Role = Literal["teacher", "student"]
@@ -28,7 +27,7 @@ class NetworkRecipe(BaseModel):
     start_from
         Model with the initial weights: the name of a shipped model, a file, or the
         directory of a finished run. Of a run, the teacher is taken for the teacher
-        and the better of the two students (`judge`) for the student. A relative path
+        and the better of the two students (`better_student`) for the student. A relative path
         is relative to the recipe's folder. The model must have this network and
         these options, and the recipe's channels and number of classes. Random
         weights if missing.
@@ -191,31 +190,12 @@ def find_model(start_from: str | Path, role: Role) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        return _model_of_run(path, role)
+        student = better_student(path)
+        return student if role == "student" else path / "models" / "teacher.safetensors"
     raise InputError(
         f"{start_from}: there is no such model; expected a .safetensors file, the directory of a "
         f"finished run, or a shipped model ({', '.join(shipped) or 'none'})"
     )
-
-
-def _model_of_run(run: Path, role: Role) -> Path:
-    """Model file of the teacher of a finished run, or of its better student; see `judge`."""
-    from src_training.evaluation.verdict import judge
-
-    distilled = run / "model.safetensors"
-    if not distilled.is_file():
-        raise InputError(f"{run}: there is no finished run; expected model.safetensors in it")
-    if role == "teacher":
-        return run / "models" / "teacher.safetensors"
-    try:
-        report = parse_json((run / "report" / "report.json").read_text(encoding="utf-8"))
-        verdict = judge({stage_name(name): outcome for name, outcome in report.items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return distilled
-    names = ("baseline", *STAGES["baseline"].former_names)
-    files = [run / "models" / f"{name}.safetensors" for name in names]
-    baseline = next((file for file in files if file.is_file()), distilled)
-    return baseline if verdict is not None and verdict.better == "baseline" else distilled
 
 
 def rooted_model(start_from: object, root: Path, role: Role) -> object:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from src_training.config.stages import STAGES, stage_name
+from src_training.config.run_models import control_run, read_report, with_former_name
 from src_training.io.folder_lock import HeldFolder, hold, is_held
-from src_training.io.yaml_json import parse_json
 
 ROLES = {
     "teacher": "teacher",
@@ -93,7 +92,7 @@ class RunDirectory:
 
     def role_model(self, role: str) -> Path:
         """Path of the model of a role; in a run of a former version, its former path."""
-        return _with_former_name(self.models, role, ".safetensors")
+        return with_former_name(self.models, role, ".safetensors")
 
     @property
     def report(self) -> Path:
@@ -102,12 +101,11 @@ class RunDirectory:
 
     def outcome(self, role: str) -> Path:
         """Path of the `Outcome` of a model trained from masks alone, as JSON."""
-        return _with_former_name(self.report, role, ".json")
+        return with_former_name(self.report, role, ".json")
 
     def read_report(self) -> dict[str, Any]:
         """Read the report: role -> outcome; OSError or ValueError if there is none."""
-        content = parse_json((self.report / "report.json").read_text(encoding="utf-8"))
-        return {stage_name(role): outcome for role, outcome in content.items()}
+        return read_report(self.path)
 
     @property
     def output(self) -> Path:
@@ -127,7 +125,7 @@ class RunDirectory:
     @property
     def control(self) -> "RunDirectory":
         """Control run, whose student trains without a teacher for as long as distillation took."""
-        return RunDirectory(self.path.with_name(f"{self.path.name}-equal-time"))
+        return RunDirectory(control_run(self.path))
 
     @property
     def estimate(self) -> Path:
@@ -136,7 +134,7 @@ class RunDirectory:
 
     def stage(self, name: str) -> Path:
         """Folder of the checkpoints of a stage; in a run of a former version, its former path."""
-        return _with_former_name(self.path / "stages", name)
+        return with_former_name(self.path / "stages", name)
 
     @property
     def of_former_stages(self) -> bool:
@@ -179,14 +177,3 @@ class RunDirectory:
     def in_use(self) -> bool:
         """Whether a process holds the lock of the run."""
         return is_held(self.path)
-
-
-def _with_former_name(folder: Path, name: str, suffix: str = "") -> Path:
-    """Path of a name below a folder, or of its former name if only that exists."""
-    path = folder / f"{name}{suffix}"
-    former = STAGES[name].former_names if name in STAGES else ()
-    if not path.exists():
-        for each in former:
-            if (folder / f"{each}{suffix}").exists():
-                return folder / f"{each}{suffix}"
-    return path

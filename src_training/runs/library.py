@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from platformdirs import user_data_path
 
+from src_training.config.run_models import run_verdict
 from src_training.errors import InputError
-from src_training.evaluation.verdict import VALIDATION, Verdict, judge
+from src_training.evaluation.verdict import VALIDATION
 from src_training.inference.shipped import shipped_models
 from src_training.io.atomic import write_text
 from src_training.io.names import LONGEST_NAME, name_fault
@@ -271,51 +272,6 @@ def run_of(model: Path) -> Path | None:
     parent = model.parent
     folders = (model, parent, parent.parent if parent.name == "models" else parent)
     return next((run for run in folders if RunDirectory(run).recipe.exists()), None)
-
-
-def run_verdict(run: Path) -> Verdict | None:
-    """Tell which student of a finished run is better; None without a readable report.
-
-    The gain is compared with that of the control at equal time, if that was trained.
-    """
-    directory = RunDirectory(run)
-    stamp, control = _stamp(directory), _stamp(directory.control)
-    return None if stamp is None else _verdict(directory, stamp, control)
-
-
-def better_student(run: Path) -> Path:
-    """Return the model file of the better student of a finished run.
-
-    Raises
-    ------
-    InputError
-        If there is no model of a student, because the run has not finished.
-    """
-    students = (entry.path for entry in run_models(run) if entry.role != "teacher")
-    if (path := next(students, None)) is None:
-        raise InputError(f"{run}: there is no model of a student; expected a finished run")
-    return path
-
-
-_Stamp = tuple[int, int]
-
-
-def _stamp(directory: RunDirectory) -> _Stamp | None:
-    """Modification time and size of a report; None if there is no report."""
-    try:
-        status = (directory.report / "report.json").stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size
-
-
-@lru_cache(maxsize=512)
-def _verdict(directory: RunDirectory, _stamp: _Stamp, control: _Stamp | None) -> Verdict | None:
-    try:
-        control_report = directory.control.read_report() if control else None
-        return judge(directory.read_report(), control_report)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
 
 
 def _entry(

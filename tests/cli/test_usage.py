@@ -17,8 +17,8 @@ from src_training.cli import console
 from src_training.cli.console import Model
 from src_training.cli.progress import RunDisplay
 from src_training.cli.usage import EXIT_CODES
+from src_training.config.run_models import better_student
 from src_training.runs.events import StageFinished, StageStarted, Validated
-from src_training.runs.library import better_student
 
 ROOT = Path(__file__).parents[2]
 model_choices = get_args(Model)[1].completer
@@ -115,7 +115,7 @@ def test_a_run_is_a_model_too_its_better_student(msankd, finished_run, make_doma
     better = better_student(finished_run.path)
     assert scored.code == 0 and scored.out == msankd("evaluate", "--model", better, *domain).out
     said = msankd("evaluate", "--model", tmp_path, *domain)
-    assert said.code == 2 and "expected a finished run" in said.err
+    assert said.code == 2 and "there is no finished run" in said.err
 
 
 LONG = "/a folder/of a long name/" + "runs-" * 20 + "1/model.safetensors"

@@ -9,9 +9,9 @@ from src_training.comparison import controls
 from src_training.comparison.controls import equal_time_run, plan_controls
 from src_training.comparison.plan import BASELINE, plan_runs
 from src_training.comparison.scores import UNSEEN_MEAN, summarise
+from src_training.config.run_models import run_verdict
 from src_training.errors import InputError
 from src_training.reports.comparison import as_csv, as_markdown, as_page
-from src_training.runs.library import run_verdict
 
 
 def timed(distil, baseline=1.0):

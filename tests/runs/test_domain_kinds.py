@@ -6,10 +6,10 @@ import pytest
 
 from src_training.comparison.plan import plan_runs
 from src_training.comparison.scores import ADAPTED_MEAN, UNSEEN_MEAN, summarise
+from src_training.config.run_models import run_verdict
 from src_training.inference.model_file import read_card
 from src_training.reports.comparison import as_markdown
 from src_training.runs.directory import RunDirectory
-from src_training.runs.library import run_verdict
 
 
 def photographs(name, scanner, **more):

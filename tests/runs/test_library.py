@@ -9,13 +9,14 @@ from shutil import copytree
 import pytest
 from filelock import FileLock
 
+from src_training.config.networks import find_model
+from src_training.config.run_models import better_student, run_verdict
 from src_training.errors import InputError
 from src_training.inference.model_file import read_card
 from src_training.inference.shipped import shipped_models
 from src_training.runs.directory import RunDirectory
 from src_training.runs.library import (
     Library,
-    better_student,
     models_folder,
     runs_folder,
 )
@@ -78,21 +79,42 @@ def test_models_of_a_run_say_their_data_and_scores(library):
     assert not any(entry.better for entry in library.list_models())
 
 
-@pytest.mark.parametrize("better", ["baseline", "distilled"])
-def test_the_better_student_of_a_run_comes_first(library, better):
-    run = RunDirectory(library.runs[0] / "first")
-    report = run.read_report()
-    for role in ("baseline", "distilled"):
-        dice = 0.9 if role == better else 0.2
+def scored(report, baseline, distilled):
+    """A report with these Dice of both students in every image."""
+    for role, dice in (("baseline", baseline), ("distilled", distilled)):
         for scores in report[role]["scores"].values():
             scores["mean"]["dice"] = dice
             scores["images"] = {name: {"dice": dice} for name in scores["images"]}
-    (run.report / "report.json").write_text(json.dumps(report))
+    return json.dumps(report)
+
+
+@pytest.mark.parametrize("better", ["baseline", "distilled"])
+def test_the_better_student_of_a_run_comes_first(library, better):
+    run = RunDirectory(library.runs[0] / "first")
+    dice = {role: 0.9 if role == better else 0.2 for role in ("baseline", "distilled")}
+    (run.report / "report.json").write_text(scored(run.read_report(), **dice))
     assert titles(library)[0] == f"first · {better}"
     assert entry_of(library, f"first · {better}").better
     assert better_student(run.path) == entry_of(library, f"first · {better}").path
-    with pytest.raises(InputError, match="expected a finished run"):
+    with pytest.raises(InputError, match="there is no finished run"):
         better_student(library.runs[0] / "young")
+
+
+@pytest.mark.parametrize(
+    ("baseline", "distilled", "control"), [(0.2, 0.6, 0.9), (0.6, 0.2, 0.9), (0.6, 0.2, None)]
+)
+def test_all_choose_the_same_student_beside_a_control(library, baseline, distilled, control):
+    run = RunDirectory(library.runs[0] / "first")
+    copytree(run.path, run.control.path)
+    (run.report / "report.json").write_text(scored(run.read_report(), baseline, distilled))
+    text = "{" if control is None else scored(run.control.read_report(), 0.1, control)
+    (run.control.report / "report.json").write_text(text)
+    role = "baseline" if baseline > distilled else "distilled"
+    [better] = [entry for entry in library.list_models() if entry.run == run.path and entry.better]
+    assert better.role == role == run_verdict(run.path).better
+    assert better_student(run.path) == find_model(run.path, "student") == better.path
+    unknown = "No control at equal time" in run_verdict(run.path).sentence
+    assert unknown == (control is None)
 
 
 def test_a_run_without_a_report_is_listed_without_a_verdict(library):

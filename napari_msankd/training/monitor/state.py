@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from psygnal import SignalGroupDescriptor
 
 from napari_msankd.formatting import format_bytes
+from src_training.config.run_models import run_verdict
 from src_training.evaluation.verdict import Verdict
 from src_training.runs.directory import RunDirectory
 from src_training.runs.history import RunHistory
-from src_training.runs.library import run_verdict
 
 if TYPE_CHECKING:
     from src_training.runs.state import RunState
@@ -122,6 +122,8 @@ class MonitorState:
             return self.message
         if self.phase == "ended":
             lines = [outcome_text(self.outcome, self.verdict)]
+            if self.verdict is not None:  # the Result page has the notes below its table
+                return lines[0]
         elif self.phase == "running":
             lines = [device_text(self.history)]
         else:

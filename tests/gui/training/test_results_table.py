@@ -8,8 +8,8 @@ from qtpy.QtGui import QGuiApplication
 
 from napari_msankd.training.monitor.results import read_results
 from napari_msankd.training.monitor.results_table import ResultsTable
+from src_training.config.run_models import run_verdict
 from src_training.errors import InputError
-from src_training.runs.library import run_verdict
 
 from .event_log import run_events, write_report, write_run
 
