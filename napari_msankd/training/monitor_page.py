@@ -26,6 +26,7 @@ from napari_msankd.training.monitor.stage_bar import StageBar
 from napari_msankd.training.monitor.state import MonitorState
 from napari_msankd.training.monitor.training_curves import TrainingCurves
 from napari_msankd.widgets.layer_combo import LayerCombo
+from napari_msankd.widgets.layout import scroll_area
 from napari_msankd.widgets.model_dialog import library_changes
 from napari_msankd.widgets.run_combo import RunCombo
 from napari_msankd.widgets.wrapping_label import WrappingLabel
@@ -151,13 +152,18 @@ class MonitorPage(QWidget):
         self.pages = QTabWidget()
         self.pages.addTab(self.curves, "&Curves")
         self.pages.addTab(self.results, "R&esult")
-        layout = QVBoxLayout(self)
+        inside = QWidget()
+        layout = QVBoxLayout(inside)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(top)
         layout.addWidget(self.stage_bar)
         layout.addWidget(self.status)
         layout.addLayout(buttons)
         layout.addWidget(self.pages, 1)
+        outside = QVBoxLayout(self)
+        outside.setContentsMargins(0, 0, 0, 0)
+        # Long notes and verdicts scroll, where they would make napari's window higher.
+        outside.addWidget(scroll_area(inside))
 
     def _connect(self) -> None:
         self.state.events.connect(self._draw)
@@ -227,7 +233,7 @@ class MonitorPage(QWidget):
         self.state.finish(outcome)
         self._draw_history()
         if outcome.state == "finished":
-            self.results.open(outcome.path, self.state.verdict)
+            self.results.open(outcome.path, self.state.verdict, self.state.history.notes)
             self.pages.setCurrentWidget(self.results)
             library_changes.changed.emit()
         self.choice.refresh()

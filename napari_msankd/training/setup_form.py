@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _SOURCES = "Images with masks to train on: folders, or open layers and the labels painted on them."
 _TARGETS = (
-    "Images of other scanners or sites, never trained on: how far they are from the sources "
-    "(FSD) and, where they have masks, the Dice there are reported."
+    "Images of other scanners or sites. They are not trained on: the result says how far they are "
+    "from the sources (FSD), and the Dice on them if they have masks."
 )
 _UNLABELLED = (
-    "They pay when they come from the scanner you want to segment: the student learns there "
-    "from the teacher's answers. Not for images that you will test on."
+    "They help most if they are of the scanner that you want to segment: on them the student "
+    "learns from the teacher's predictions. Leave out images that you will test on."
 )
 TEACHERS = {
     "fanet": "FANet (default)",
@@ -40,15 +40,15 @@ TEACHERS = {
     "pspnet": "PSPNet: large structures",
 }
 STUDENTS = {
-    RECOMMENDED: "Recommended: W-Net, for CT Little U-Net",
+    RECOMMENDED: "Recommended for the images",
     "wnet": "W-Net: thin structures (0.07 M)",
-    "little_unet": "Little U-Net: thin structures (0.03 M), organs (0.6 M)",
+    "little_unet": "Little U-Net: smallest (from 0.03 M)",
     "enet": "ENet: large structures (0.35 M)",
     "mobile_unet": "Mobile U-Net: large structures (0.6 M)",
     "erfnet": "ERFNet: large structures (2.1 M)",
 }
 SUITS = {
-    RECOMMENDED: "by how the images are prepared",
+    RECOMMENDED: "W-Net; for CT a Little U-Net of depth 5",
     "fanet": "teacher of GKD: features at full resolution; width 8 to 16 trains on a CPU",
     "wnet": "student for thin structures such as vessels: two little U-Nets at full resolution",
     "little_unet": "student with the fewest parameters, half of wnet; with depth 5 for organs: the "

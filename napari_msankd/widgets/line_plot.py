@@ -102,6 +102,7 @@ class LinePlot(QWidget):
         self._log = False
         self.legend = Legend()
         self.canvas = pyqtgraph.PlotWidget()
+        self.canvas.setMinimumHeight(130)  # so that the axis labels are not cut
         self.canvas.setFrameShape(QFrame.Shape.NoFrame)
         # Pass wheel events to the dock, so that it scrolls.
         self.canvas.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)

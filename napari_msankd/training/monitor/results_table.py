@@ -1,6 +1,6 @@
 """Results of a finished run: the verdict, its models side by side, and actions on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
@@ -94,8 +94,8 @@ class ResultsTable(QWidget):
         column = self.table.currentColumn()
         return self._results[column] if 0 <= column < len(self._results) else None
 
-    def open(self, run: Path, verdict: Verdict | None = None) -> None:
-        """Show the report of a run and its verdict, or an error if there is no report."""
+    def open(self, run: Path, verdict: Verdict | None = None, notes: Iterable[str] = ()) -> None:
+        """Show the report of a run, its verdict and notes, or an error if there is no report."""
         self._run = run
         self._better = "" if verdict is None or verdict.tied else verdict.better
         try:
@@ -103,7 +103,7 @@ class ResultsTable(QWidget):
         except InputError as error:
             results, note = [], f"⚠ {error}"
         self.verdict.setText(verdict.sentence if verdict else "")
-        self.note.setText(note)
+        self.note.setText("\n".join([note, *(f"⚠ {each}" for each in notes)]))
         self._show(results)
         missing = verdict is not None and not verdict.controlled
         self.control.setVisible(missing and not RunDirectory(run).control.recipe.exists())

@@ -22,10 +22,11 @@ from src_training.config.recipe import Recipe
 from src_training.config.stages import REQUIRED_STAGES
 from src_training.inference.model_file import read_card
 from src_training.runs.directory import RunDirectory
+from src_training.runs.events import Noted
 from src_training.runs.state import run_state
 from tests.gui.conftest import PATIENCE
 
-from .event_log import stage_events, start_events, write_run
+from .event_log import run_events, stage_events, start_events, write_report, write_run
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning"),
@@ -113,6 +114,28 @@ def test_painted_layers_become_a_student_that_segments(begun, viewer, qtbot):
     assert segment.model.entry.name == "mine" and segment.model.entry.run == folder.path
     assert segment.result.metadata["msankd"]["model"] == read_card(segment.model.path).name
     segment.end()
+
+
+def test_long_notes_of_a_run_do_not_grow_the_window(make_widget, own_folders, qtbot):
+    sentences = [f"Note {number}: {'a long sentence ' * 30}" for number in range(9)]
+    notes = [Noted(stage="distil", step=4, sentence=sentence) for sentence in sentences]
+    run = write_run(own_folders.runs / "long", [*start_events(), *notes, *run_events()[1:]])
+    write_report(run)
+    widget = make_widget()
+    window = main_window(widget)
+    window.resize(1280, 800)
+    widget.pages.setCurrentWidget(widget.runs)
+    widget.runs.choice.open(run)
+    qtbot.waitUntil(ended(widget), timeout=PATIENCE)
+    runs = widget.runs
+    # Notes stand once, on the page of the result.
+    assert runs.status.text().startswith("✓ ") and "Note" not in runs.status.text()
+    assert all(f"⚠ {sentence}" in runs.results.note.text() for sentence in sentences)
+    for page in (runs.curves, runs.results):
+        runs.pages.setCurrentWidget(page)
+        QApplication.processEvents()
+        assert window.minimumSizeHint().height() <= 800
+    assert window.height() == 800
 
 
 def test_a_control_trains_beside_its_run(
