@@ -18,7 +18,7 @@ from src_training.cli.console import (
     ResampleMasks,
     write_json,
 )
-from src_training.cli.score_tables import agreement_table, score_table, volume_table
+from src_training.cli.score_tables import agreement_table, images_used, score_table, volume_table
 from src_training.errors import InputError
 
 if TYPE_CHECKING:
@@ -165,9 +165,7 @@ def evaluate(
     for result in results:
         for volume, why in result.left_out_volumes.items():
             console.refuse(f"{result.domain}: volume {volume} is not in the table, as {why}")
-    _end_if_left_out(
-        {each.name: len(each) for each in domains}, {r.domain: r.left_out for r in results}
-    )
+    _end_if_left_out(domains, {result.domain: result.left_out for result in results})
 
 
 def fsd(
@@ -206,10 +204,11 @@ def fsd(
     for each in domains:
         cases = readable_cases(each, preprocessing, unreadable[each.name])
         vectors[each.name] = image_vectors(loaded, each, cases)
-    asked = {each.name: len(each) for each in domains}
     titles = {
-        name: f"{name} ({asked[name] - len(missing)} of {asked[name]})" if missing else name
-        for name, missing in unreadable.items()
+        each.name: f"{each.name} ({images_used(len(each) - len(left_out), len(left_out))})"
+        if (left_out := unreadable[each.name])
+        else each.name
+        for each in domains
     }
     table = Table(title=f"Fréchet semantic distance by {loaded.card.name}")
     for column in ("from", "to", "FSD", "95 % interval", "N from", "N to", "covariance"):
@@ -232,27 +231,26 @@ def fsd(
             for (a, b), d in distances.items()
         ],
     )
-    _end_if_left_out(asked, unreadable)
+    _end_if_left_out(domains, unreadable)
 
 
-def _end_if_left_out(asked: dict[str, int], left_out: dict[str, dict[str, str]]) -> None:
-    """Print which images no figure is over, and why, and end with 1; nothing if there are none.
+def _end_if_left_out(domains: list["Domain"], left_out: dict[str, dict[str, str]]) -> None:
+    """Print the images that no figure is over, and exit with 1; do nothing if there are none.
 
     Parameters
     ----------
-    asked
-        Domain -> number of its images.
+    domains
+        All domains.
     left_out
-        Domain -> image -> why.
+        Domain -> image -> cause.
     """
-    for name, reasons in left_out.items():
-        for why in reasons.values():
-            console.refuse(why)
-        if reasons:
-            console.refuse(
-                f"{name}: {len(reasons)} of {asked[name]} images are left out, and every figure of "
-                f"{name} is over the other {asked[name] - len(reasons)}"
-            )
+    for domain in domains:
+        causes = left_out.get(domain.name, {})
+        for cause in causes.values():
+            console.refuse(cause)
+        if causes:
+            used = images_used(len(domain) - len(causes), len(causes))
+            console.refuse(f"{domain.name}: every figure is over {used} images")
     if any(left_out.values()):
         raise SystemExit(1)
 

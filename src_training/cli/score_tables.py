@@ -23,9 +23,7 @@ def score_table(
     table = Table(title=f"{card.name}, {threshold}")
     table.add_column("inside the field of view")
     for result in results:
-        count = f"{len(result.images)}"
-        if result.left_out:
-            count += f" of {len(result.images) + len(result.left_out)}"
+        count = images_used(len(result.images), len(result.left_out))
         table.add_column(f"{result.domain} ({count})", justify="right")
     foreground = card.classes[1:] if len(card.classes) > 2 else ()
     metrics = {"dice": "Dice"} | {f"dice_{name}": f"Dice, {name}" for name in foreground}
@@ -43,6 +41,11 @@ def score_table(
     for name in results[0].pooled:
         table.add_row(f"pooled {name}", *(f"{result.pooled[name]:.3f}" for result in results))
     return table
+
+
+def images_used(used: int, left_out: int) -> str:
+    """Number of images that the figures of a domain are over: ``8``, or ``7 of 8``."""
+    return f"{used} of {used + left_out}" if left_out else f"{used}"
 
 
 def agreement_table(results: list["DomainScores"]) -> Table:
