@@ -7,6 +7,7 @@ from torch import nn
 from src_training.alignment.alignment_network import AlignmentNetwork
 from src_training.distillation.base import ForwardOutputs
 from src_training.networks.base import SegmentationNetwork, Skips
+from tests.distillation.random_outputs import TEACHER, random_outputs
 
 
 class OneSkip(SegmentationNetwork):
@@ -56,3 +57,8 @@ def make_pass():
         return ForwardOutputs(network, alignment, skips, bottleneck, logits, vectors)
 
     return make
+
+
+@pytest.fixture
+def both():
+    return random_outputs(0, TEACHER), random_outputs(1)

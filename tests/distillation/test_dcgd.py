@@ -21,9 +21,9 @@ def vectors(seed, views=VIEWS):
     return np.random.default_rng(seed).normal(size=(BATCH, 1 + views, LENGTH))
 
 
-def graphs(edge_loss="mse", scope="views", centred=True):
+def graphs(edge_loss="mse", scope="views", centered=True):
     distillation = DCGD(
-        GKDOptions(edge_loss=edge_loss, scope=scope, temperature=TEMPERATURE, centred=centred)
+        GKDOptions(edge_loss=edge_loss, scope=scope, temperature=TEMPERATURE, centered=centered)
     )
 
     def compare(teacher, student):
@@ -81,7 +81,7 @@ def test_the_losses_are_those_of_loops_over_the_edges(edge_loss, scope):
 
 @BOTH
 @SCOPES
-def test_centred_edges_are_those_of_centred_vectors(edge_loss, scope):
+def test_centered_edges_are_those_of_centered_vectors(edge_loss, scope):
     teacher, student = vectors(0), vectors(1)
     plain = graphs(edge_loss, scope, False)
     expected = plain(*(z - z.mean((0, 1)) for z in (teacher, student)))
@@ -92,8 +92,8 @@ def test_centred_edges_are_those_of_centred_vectors(edge_loss, scope):
 @SCOPES
 def test_centring_uncovers_differences(edge_loss, scope):
     teacher, student = vectors(0) + 20, vectors(1) + 20
-    plain, centred = (graphs(edge_loss, scope, c)(teacher, student) for c in (False, True))
-    assert all(centred[name] > 100 * plain[name] for name in ("intra", "inter"))
+    plain, centered = (graphs(edge_loss, scope, c)(teacher, student) for c in (False, True))
+    assert all(centered[name] > 100 * plain[name] for name in ("intra", "inter"))
 
 
 def test_graphs_join_anchor_and_views():

@@ -63,7 +63,7 @@ def test_a_term_alone_moves_the_encoder(term):
     ],
 )
 def test_a_term_reads_anchors_and_views(term, by_anchors, by_views):
-    stage, drawn = stage_of(term, centred=False), batch()
+    stage, drawn = stage_of(term, centered=False), batch()
     # In training mode, batch norm would mix anchors and views.
     loss = stage.eval()(drawn)[f"gkd/{term}"]
     anchors, views = gradients(loss, [drawn.image, drawn.views])
@@ -71,16 +71,16 @@ def test_a_term_reads_anchors_and_views(term, by_anchors, by_views):
     assert all(view.any() for view in views) == by_views
 
 
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize(
     ("term", "part"), [("intra", "anchors"), ("intra", "views"), ("inter", "views")]
 )
-def test_the_encoder_moves_through_either_alone(term, part, centred, make_pass):
+def test_the_encoder_moves_through_either_alone(term, part, centered, make_pass):
     teacher, student = make_pass(0, frozen=True), make_pass(1)
     anchors, views = student.vectors[:, :1], student.vectors[:, 1:]
     only = [anchors, views.detach()] if part == "anchors" else [anchors.detach(), views]
     student = dataclasses.replace(student, vectors=torch.cat(only, 1))
-    DCGD(GKDOptions(centred=centred))(teacher, student, MASK)[term].backward()
+    DCGD(GKDOptions(centered=centered))(teacher, student, MASK)[term].backward()
     network = student.network
     assert network.encoder[0].weight.grad.any() and network.deeper.weight.grad.any()
     assert all(parameter.grad is None for parameter in network.decoder_parameters)

@@ -103,7 +103,7 @@ def test_half_precision_stays_finite(name, dtype, strength):
 GKD = {
     "mse": graphs,
     "softmax": partial(graphs, edge_loss="softmax", scope="batch"),
-    "uncentred": partial(graphs, centred=False),
+    "uncentered": partial(graphs, centered=False),
     "cross": MAKERS[DICD],
     "predictions": MAKERS[ViewPredictions],
 }
@@ -138,13 +138,13 @@ def test_half_precision_stays_finite_in_every_part_of_gkd(name, dtype, strength,
     assert learnt and all(gradient.isfinite().all() for gradient in learnt)
 
 
-@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("centered", [False, True])
 @HALVES
-def test_gradients_are_finite_beside_a_zero_vector(dtype, centred):
+def test_gradients_are_finite_beside_a_zero_vector(dtype, centered):
     teacher, student = (torch.randn(3, 5, 8).to(dtype) for _ in range(2))
     student[1, 2] = student[0, 0] = 0
     student.requires_grad_()
-    losses = graphs(centred=centred).compare(teacher.float(), student.float())
+    losses = graphs(centered=centered).compare(teacher.float(), student.float())
     torch.stack(list(losses.values())).sum().backward()
     assert student.grad.isfinite().all() and student.grad.abs().max() > 0
 
