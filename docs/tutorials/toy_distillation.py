@@ -12,6 +12,7 @@ from src_training import Recipe, distil
 from src_training.distillation import METHODS, MethodOptions
 from src_training.distillation.base import Distillation, ForwardOutputs, Weight
 from src_training.distillation.registry import MethodSpec
+from src_training.runs.events import Event, StageFinished
 
 
 class BlocksOptions(MethodOptions):
@@ -38,13 +39,22 @@ class Blocks(Distillation[BlocksOptions]):
         return {"blocks": F.mse_loss(learned, taught)}
 
 
-METHODS["blocks"] = MethodSpec("blocks", "a tutorial", BlocksOptions, (Blocks,))
+METHODS["blocks"] = MethodSpec(
+    title="blocks", citation="a tutorial", options=BlocksOptions, parts=(Blocks,)
+)
 
 
 def train(recipe: str | Path, run: Path) -> None:
     """Train by a recipe, with this distillation in place of its own."""
     changed = {"distillation": "[{method: blocks, weight: 10, side: 8}]"}
-    distil(Recipe.load(recipe, changed), run)
+    distil(Recipe.load(recipe, changed), run, listener=show)
+    print((run / "report" / "report.md").read_text(encoding="utf-8"))
+
+
+def show(event: Event) -> None:
+    """Print the end of each stage; ``events.jsonl`` in the run has every step."""
+    if isinstance(event, StageFinished):
+        print(f"{event.stage}: {event.score:.3f} after {event.seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
