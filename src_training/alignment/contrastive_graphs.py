@@ -72,7 +72,7 @@ def complete_graph(vectors: Tensor) -> Tensor:
     return unit @ unit.transpose(-1, -2)
 
 
-def centred(vectors: Tensor) -> Tensor:
+def center(vectors: Tensor) -> Tensor:
     """Subtract from vectors (B, 1 + K, d) their mean over batch and views (*reconstruction*).
 
     A component that is common to all vectors moves every cosine close to 1, so
@@ -81,7 +81,7 @@ def centred(vectors: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> centred(torch.tensor([[[1.0, 5.0], [3.0, 5.0]]]))
+    >>> center(torch.tensor([[[1.0, 5.0], [3.0, 5.0]]]))
     tensor([[[-1.,  0.],
              [ 1.,  0.]]])
     """

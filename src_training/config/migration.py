@@ -16,6 +16,8 @@ _GKD_FIELDS = (
 _DISTILLING_FIELDS = ("methods", "weights", "start", *_GKD_FIELDS)
 _ALIGNMENT_FIELDS = {"consistency": "reconstruction", "aligned": 1.0, "predicted": 1.0}
 """Removed options of the alignment, each with its current, fixed value."""
+_RENAMED_GKD_FIELDS = {"centred": "centered"}
+"""Former name of an option of ``gkd`` -> its current name."""
 _DISTIL_FROM = {"alone": "student", "fresh": "scratch"}
 
 
@@ -72,7 +74,22 @@ def migrate_recipe(content: Any, where: str = "recipe") -> tuple[Any, list[str]]
         content = {name: value for name, value in content.items() if name != "distilling"} | new
         text = yaml.safe_dump(new, default_flow_style=True, sort_keys=False, width=10**6)
         changes.append(f"distilling of a former version is read as {text.strip()[1:-1]}")
+    if isinstance(methods := content.get("distillation"), list):
+        content = content | {"distillation": [_rename_gkd_fields(each, where) for each in methods]}
     return content, changes
+
+
+def _rename_gkd_fields(former: Any, where: str) -> Any:
+    """Rename options of ``gkd``; leave other methods as they are."""
+    if not isinstance(former, dict) or former.get("method") != "gkd":
+        return former
+    for name, current in _RENAMED_GKD_FIELDS.items():
+        if name in former and current in former:
+            raise InputError(
+                f"{where}: the former field distillation.gkd.{name} is given beside "
+                f"distillation.gkd.{current}; expected distillation.gkd.{current} alone"
+            )
+    return {_RENAMED_GKD_FIELDS.get(name, name): value for name, value in former.items()}
 
 
 def _migrate_network(former: dict[str, Any]) -> dict[str, Any]:

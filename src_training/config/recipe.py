@@ -25,7 +25,7 @@ from src_training.config.domains import DomainRecipe, absolute
 from src_training.config.migration import migrate_recipe
 from src_training.config.networks import NetworkRecipe, Role, Teacher, TeacherRecipe, rooted_model
 from src_training.config.stages import STAGES, StageSchedule
-from src_training.config.yaml_io import first_fault, parsed, parsed_value, set_field
+from src_training.config.yaml_io import first_fault, parse_fields, parse_value, set_field
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import FundusPreprocessing, Preprocessing
 from src_training.data.preprocessing.base import MAX_SIDE
@@ -279,10 +279,10 @@ class Recipe(BaseModel):
         return STAGES[stage].schedule_of(self)
 
     @property
-    def centred_vectors(self) -> bool:
+    def centered_vectors(self) -> bool:
         """Whether the distillation subtracts the batch mean from semantic vectors."""
-        choices = [options.centred_vectors for options in self.distillation]
-        return next((centred for centred in choices if centred is not None), True)
+        choices = [options.centered_vectors for options in self.distillation]
+        return next((centered for centered in choices if centered is not None), True)
 
     @classmethod
     def load(
@@ -310,13 +310,13 @@ class Recipe(BaseModel):
             a value is invalid, or an environment variable is not set.
         """
         file = _find(Path(path))
-        content = parsed(file.read_bytes(), str(file))
+        content = parse_fields(file.read_bytes(), str(file))
         content, changes = migrate_recipe(content, str(file))
         if notes is not None:
             notes += [f"{file}: {change}" for change in changes]
         content.setdefault("distillation", deepcopy(DEFAULT_METHODS))
         for field, text in (overrides or {}).items():
-            set_field(content, field, parsed_value(text, field), "--set")
+            set_field(content, field, parse_value(text, field), "--set")
         content, _ = migrate_recipe(content, str(file))
         root = file.resolve().parent
         recipe = cls.validated(_with_rooted_models(content, root), str(file))

@@ -33,7 +33,7 @@ _METHODS = "distillation"
 """Field with a list of methods, whose entries can be addressed by method name."""
 
 
-def parsed(text: bytes, where: str) -> dict[str, Any]:
+def parse_fields(text: bytes, where: str) -> dict[str, Any]:
     """Parse the fields of a YAML file; `where` names the file in an `InputError`."""
     try:
         content = parse_yaml(text)
@@ -45,7 +45,7 @@ def parsed(text: bytes, where: str) -> dict[str, Any]:
     return content
 
 
-def parsed_value(text: str, field: str) -> object:
+def parse_value(text: str, field: str) -> object:
     """Parse the value of ``--set field=text``; raise `InputError` if it is not YAML."""
     try:
         return parse_yaml(text)

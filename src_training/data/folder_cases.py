@@ -25,7 +25,7 @@ def cases_in_folder(
             f"{volume.parent} has {volume.name} and {files.mixed[0].name}; "
             "expected either volumes or images"
         )
-    for sentence in files.doubles.values():
+    for sentence in files.duplicates.values():
         raise InputError(sentence)
     if not files.images:
         raise InputError(no_images(path))

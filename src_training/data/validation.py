@@ -142,10 +142,10 @@ def _folder_problems(files: FolderFiles) -> Iterator[Finding]:
     for file in files.mixed:
         mixed = f"{file} lies beside volumes; expected either volumes or images"
         yield Problem(files.name_of(file), mixed, files.name_of(file))
-    for file, sentence in files.doubles.items():
+    for file, sentence in files.duplicates.items():
         yield Problem(files.name_of(file), sentence, files.name_of(file))
-    if alone := files.describe_strays():
-        yield Problem(files.name_of(files.strays[0]), alone, unused=True)
+    if alone := files.describe_unpaired_files():
+        yield Problem(files.name_of(files.unpaired_files[0]), alone, unused=True)
     yield from map(Note, files.notes)
 
 

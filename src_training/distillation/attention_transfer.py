@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
-from src_training.losses.regions import resized
+from src_training.losses.regions import resize
 
 
 class AttentionTransferOptions(MethodOptions):
@@ -39,7 +39,7 @@ class AttentionTransfer(Distillation[AttentionTransferOptions]):
         distances = []
         for tap in self.taps:
             target = teacher.taps[tap]
-            feature = resized(student.taps[tap], target.shape[-2:])
+            feature = resize(student.taps[tap], target.shape[-2:])
             distances.append(F.mse_loss(attention_map(feature), attention_map(target)))
         return {"attention": torch.stack(distances).sum()}
 

@@ -38,7 +38,7 @@ class MethodOptions(BaseModel):
     weight: Weight = 1.0
 
     @property
-    def centred_vectors(self) -> bool | None:
+    def centered_vectors(self) -> bool | None:
         """Whether the batch mean is subtracted from semantic vectors; None if none are compared."""
         return None
 

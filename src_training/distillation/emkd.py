@@ -14,7 +14,7 @@ from src_training.alignment.contrastive_graphs import unit_vectors
 from src_training.distillation.base import Distillation, ForwardOutputs, OutputOptions, Weight
 from src_training.distillation.logits import TEMPERATURE
 from src_training.losses.divergence import softened_divergence
-from src_training.losses.regions import region_means, regions, resized
+from src_training.losses.regions import region_means, regions, resize
 
 _LEVELS = {"low": "encoder_half", "high": "encoder_eighth"}
 
@@ -96,7 +96,7 @@ def importance_distance(teacher: Tensor, student: Tensor) -> Tensor:
     >>> importance_distance(left, right).item()
     2.0
     """
-    student = resized(student, teacher.shape[-2:])
+    student = resize(student, teacher.shape[-2:])
     return (importance_map(student) - importance_map(teacher)).square().sum(1).mean()
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from src_training.alignment.contrastive_graphs import unit_vectors
 from src_training.distillation.base import Distillation, ForwardOutputs, MethodOptions, Weight
-from src_training.losses.regions import resized
+from src_training.losses.regions import resize
 
 MAX_NODES = 16
 """Largest number of nodes along a side; bounds a graph to 256 KiB a sample."""
@@ -49,7 +49,7 @@ class SKD(Distillation[SKDOptions]):
         target, feature = teacher.taps["encoder_eighth"], student.taps["encoder_eighth"]
         if self.options.form == "code":
             # Resize the student's feature, so that both networks have the same grid of nodes.
-            feature = resized(feature, target.shape[-2:])
+            feature = resize(feature, target.shape[-2:])
             kernel = [max(1, length // 2) for length in target.shape[-2:]]
             similarity, expected = (
                 detached_similarity(F.max_pool2d(x, kernel, ceil_mode=True).flatten(2))

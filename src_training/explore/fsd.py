@@ -130,7 +130,7 @@ def ledoit_wolf_shrinkage(rows: Array, dimension: int | None = None) -> float:
     Parameters
     ----------
     rows
-        Vectors, not necessarily centred.
+        Vectors, not necessarily centered.
     dimension
         Dimension d >= k of the vectors before directions without variance were
         removed; None for k. The result is the shrinkage of the original vectors.
@@ -265,12 +265,12 @@ def _fit(rows: Array, dimension: int, shrinkage: float | None) -> tuple[Gaussian
     """
     n, k = rows.shape
     mean = rows.mean(0)
-    centred = rows - mean
+    centered = rows - mean
     if shrinkage is None:
-        factor, ridge = centred / (n - 1) ** 0.5, 0.0
+        factor, ridge = centered / (n - 1) ** 0.5, 0.0
     else:
-        ridge = shrinkage * float((centred**2).sum()) / (n * dimension)
-        scaled = centred * ((1 - shrinkage) / n) ** 0.5
+        ridge = shrinkage * float((centered**2).sum()) / (n * dimension)
+        scaled = centered * ((1 - shrinkage) / n) ** 0.5
         factor = np.concatenate([scaled, ridge**0.5 * np.eye(k)])
     if len(factor) > k:
         factor = _triangular(factor)
@@ -359,16 +359,16 @@ def _standard_error(a: _Side, b: _Side, product: tuple[Array, Array, Array]) -> 
 
 def _variance(own: _Side, other: _Side, to_other: Array) -> float:
     """Variance of the distance due to one set: the variance of its vectors' influence."""
-    centred = own.rows - own.normal.mean
-    lengths = (centred**2).sum(1)
+    centered = own.rows - own.normal.mean
+    lengths = (centered**2).sum(1)
     # Trace of the derivative by the covariance, 1 - T.T @ T.
     trace = own.rows.shape[1] - float((to_other**2).sum())
     if own.removed and own.ridge:
         trace += own.removed * (1 - math.sqrt(other.ridge / own.ridge))
     # float32 is precise enough for a standard error, and twice as fast.
-    images = centred.astype(np.float32) @ to_other.T.astype(np.float32)
+    images = centered.astype(np.float32) @ to_other.T.astype(np.float32)
     length_changes = lengths - np.einsum("ij,ij->i", images, images)
-    influence = 2 * centred @ (own.normal.mean - other.normal.mean)
+    influence = 2 * centered @ (own.normal.mean - other.normal.mean)
     influence += (1 - own.shrinkage) * length_changes
     influence += own.shrinkage * trace * lengths / (own.rows.shape[1] + own.removed)
     return float(influence.var()) / len(own.rows)

@@ -27,8 +27,8 @@ class TeacherStudentPair:
         Strengths of the augmentation of views.
     patch
         Side of the alignment networks' patches, pixels of the prepared image.
-    centred
-        Whether DCGD centred the vectors in training.
+    centered
+        Whether DCGD centered the vectors in training.
     """
 
     teacher: SegmentationNetwork
@@ -38,7 +38,7 @@ class TeacherStudentPair:
     preprocessing: Preprocessing
     augmentation: Augmentation
     patch: int
-    centred: bool
+    centered: bool
 
     def for_camera(self, angle: float | None) -> Self:
         """Adapt to another fundus camera; see `BasePreprocessing.for_camera`."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_training.alignment.alignment_network import AlignmentNetwork
-from src_training.alignment.contrastive_graphs import centred, complete_graph, star_graph
+from src_training.alignment.contrastive_graphs import center, complete_graph, star_graph
 from src_training.data.augmentation import Augmenter
 from src_training.data.preprocessing.geometry import Float
 from src_training.errors import InputError
@@ -67,7 +67,7 @@ class BatchGraphs:
     teacher, student, difference
         Complete graphs (B * K, B * K) between the views of all samples, in the
         order of the samples; as in training, anchors are excluded.
-    centred
+    centered
         Whether the mean over the batch was subtracted from the vectors.
     """
 
@@ -75,7 +75,7 @@ class BatchGraphs:
     teacher: Edges
     student: Edges
     difference: Edges
-    centred: bool
+    centered: bool
 
 
 def view_graphs(
@@ -89,7 +89,7 @@ def view_graphs(
         Teacher with TAN, student with SAN.
     patches
         At least one patch (C, p, p) of a prepared image, with the training's p.
-        The vectors of several patches are centred if they were in training;
+        The vectors of several patches are centered if they were in training;
         those of one patch are not, because a batch mean needs several samples.
     views
         Number of views of each patch, K >= 1.
@@ -102,7 +102,7 @@ def view_graphs(
         If a patch has an unexpected shape, or `views` is less than 1.
     """
     images = _with_views(networks, patches, views, seed)
-    centre = networks.centred and len(patches) > 1
+    centre = networks.centered and len(patches) > 1
     teacher = _vectors(networks.teacher, networks.tan, images, centre)
     student = _vectors(networks.student, networks.san, images, centre)
     samples = tuple(
@@ -144,7 +144,7 @@ def _vectors(
     """Semantic vectors (B, 1 + K, latent) float64 of images (B, 1 + K, C, p, p)."""
     encoded = encode_images(network, alignment.encoder, images.flatten(0, 1))
     vectors = torch.from_numpy(encoded).reshape(*images.shape[:2], -1)
-    return centred(vectors) if centre else vectors
+    return center(vectors) if centre else vectors
 
 
 def _graphs(vectors: Tensor) -> list[Graph]:

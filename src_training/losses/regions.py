@@ -30,13 +30,13 @@ def one_hot(mask: Tensor, classes: int) -> Tensor:
     return F.one_hot(mask.long(), classes).movedim(-1, 1).bool()
 
 
-def resized(feature: Tensor, size: tuple[int, ...]) -> Tensor:
+def resize(feature: Tensor, size: tuple[int, ...]) -> Tensor:
     """Resize a feature (B, C, h, w) bilinearly to a height and width.
 
     Examples
     --------
     >>> import torch
-    >>> resized(torch.zeros(1, 4, 8, 8), (16, 12)).shape
+    >>> resize(torch.zeros(1, 4, 8, 8), (16, 12)).shape
     torch.Size([1, 4, 16, 12])
     """
     if feature.shape[-2:] == size:

@@ -67,7 +67,7 @@ def load_pair(run: Path) -> TeacherStudentPair:
         preprocessing=recipe.preprocessing,
         augmentation=recipe.augmentation,
         patch=recipe.patch,
-        centred=recipe.centred_vectors,
+        centered=recipe.centered_vectors,
     )
 
 

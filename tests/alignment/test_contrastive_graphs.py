@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src_training.alignment.contrastive_graphs import (
-    centred,
+    center,
     complete_graph,
     star_graph,
     unit_vectors,
@@ -39,10 +39,10 @@ def test_graphs_do_not_depend_on_the_length_of_vectors():
     torch.testing.assert_close(complete_graph(lengths * VECTORS), complete_graph(VECTORS))
 
 
-def test_centred_vectors_have_a_mean_of_zero():
+def test_centered_vectors_have_a_mean_of_zero():
     shifted = VECTORS + torch.arange(6)
-    assert centred(shifted).mean((0, 1)).abs().max() < 1e-12
-    torch.testing.assert_close(centred(shifted), centred(VECTORS))
+    assert center(shifted).mean((0, 1)).abs().max() < 1e-12
+    torch.testing.assert_close(center(shifted), center(VECTORS))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])

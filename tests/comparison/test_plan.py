@@ -36,6 +36,7 @@ def test_a_run_of_a_former_recipe_is_done(make_recipe, tmp_path, method):
     (run,) = plan_runs([make_recipe()], [method], [], tmp_path)
     content = run.recipe.model_dump(mode="json", exclude={"distillation", "distil_from"})
     of_gkd = GKDOptions(views=2).model_dump(exclude={"method", "weight", "teacher_sees"})
+    of_gkd["centred"] = of_gkd.pop("centered")
     content["distilling"] = {"methods": {method: 1.0}, "weights": {}, **of_gkd, "start": "alone"}
     run.directory.path.mkdir(parents=True)
     run.directory.recipe.write_text(yaml.safe_dump(content))
@@ -64,8 +65,8 @@ def test_the_ablation_of_gkd_has_every_row(make_recipe, tmp_path):
     assert weights["intra"] == (0.5, 0, 0, 0) and weights["inter"] == (0, 0.2, 0, 0)
     assert weights["cross"] == (0, 0, 0.1, 0) and weights["graphs"] == (0.5, 0.2, 0, 0)
     assert weights["predictions"] == (0, 0, 0, 7) and weights["gkd_published"] == (1, 1, 1, 0)
-    assert not runs["gkd_published"].recipe.distillation[0].centred
-    assert runs["centred-weights-1"].recipe.distillation[0].centred
+    assert not runs["gkd_published"].recipe.distillation[0].centered
+    assert runs["centred-weights-1"].recipe.distillation[0].centered
     assert weights["all"] == (0.5, 0.2, 0.1, 7)
     assert [runs[f"{k}-views"].recipe.distillation[0].views for k in (2, 4, 8)] == [2, 4, 8]
     assert runs["fresh-start"].recipe.distil_from == "scratch"

@@ -47,7 +47,7 @@ GKD_OF_BEFORE = {
             GKD_OF_BEFORE,
             [
                 {"method": "gkd", "inter": 0.5, "predictions": 20, "views": 2, "scope": "batch"}
-                | {"edge_loss": "softmax", "temperature": 0.2, "centred": False}
+                | {"edge_loss": "softmax", "temperature": 0.2, "centered": False}
             ],
             "student",
         ),
@@ -78,6 +78,22 @@ def test_former_distilling_is_read(former, make_recipe, distilling, methods, dis
 def test_former_recipes_are_migrated_before_settings(former):
     (gkd,) = Recipe.load(former({"views": 2}), {"distillation.gkd.intra": "0.3"}).distillation
     assert (gkd.views, gkd.intra) == (2, 0.3)
+
+
+def test_the_former_name_of_centered_is_read(make_recipe, tiny_content, tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        yaml.safe_dump(tiny_content | {"distillation": [{"method": "gkd", "centred": False}]})
+    )
+    recipe = make_recipe(distillation=[{"method": "gkd", "centered": False}])
+    assert Recipe.load(file).distillation == recipe.distillation
+    assert not Recipe.load(file).centered_vectors
+    assert Recipe.load("phantom", {"distillation.gkd.centred": "true"}).centered_vectors
+    both = tiny_content | {"distillation": [{"method": "gkd", "centred": True, "centered": True}]}
+    with pytest.raises(
+        InputError, match=r"gkd\.centred is given beside distillation\.gkd\.centered"
+    ):
+        Recipe.validated(both, "both")
 
 
 def test_the_command_line_prints_the_note(former, msankd, tmp_path):

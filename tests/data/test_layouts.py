@@ -285,7 +285,7 @@ def test_cases_of_layouts_are_left_out_by_name(tmp_path):
     unpack(tmp_path, *LAYOUTS["LiTS"])
     files = read_folder(tmp_path, exclude=["volume-0", "nobody"])
     assert list(files.images) == ["volume-1"] and files.unmatched == {"nobody"}
-    assert files.notes == () and files.strays == ()
+    assert files.notes == () and files.unpaired_files == ()
 
 
 def test_what_is_not_used_stays_known_of_a_part(tmp_path):

@@ -155,9 +155,9 @@ def test_one_dimension_has_the_closed_standard_error():
     a, b = RANDOM.normal(size=50), RANDOM.normal(2, 3, size=40)
     variance = 0.0
     for own, other in ((a, b), (b, a)):
-        centred = own - own.mean()
-        moved = 2 * centred * (own.mean() - other.mean())
-        moved += (1 - other.std(ddof=1) / own.std(ddof=1)) * centred**2
+        centered = own - own.mean()
+        moved = 2 * centered * (own.mean() - other.mean())
+        moved += (1 - other.std(ddof=1) / own.std(ddof=1)) * centered**2
         variance += moved.var() / len(own)
     found = frechet_distance(a[:, None], b[:, None])
     assert standard_error(found) == pytest.approx(variance**0.5, rel=1e-6)

@@ -18,13 +18,13 @@ from src_training.networks import build_network
 K, SIDE = 3, 32
 
 
-def pair(centred=True, seed=0, channels=1):
+def pair(centered=True, seed=0, channels=1):
     torch.manual_seed(seed)
     teacher = build_network("fanet", channels, 2, width=2).eval()
     student = build_network("fanet", channels, 2, width=1).eval()
     tan, san = (AlignmentNetwork(c, (4, 4), 6, 4).eval() for c in (16, 8))
     kind = IntensityPreprocessing(percentiles=(0, 100), channels=channels)
-    return TeacherStudentPair(teacher, tan, student, san, kind, Augmentation(), SIDE, centred)
+    return TeacherStudentPair(teacher, tan, student, san, kind, Augmentation(), SIDE, centered)
 
 
 def patches(count, channels=1, seed=0):
@@ -54,7 +54,7 @@ def test_edges_of_one_patch_are_cosines_of_its_vectors():
     networks = pair()
     graphs = view_graphs(networks, patches(1), K)
     [found] = graphs.samples
-    assert not graphs.centred and found.images.shape == (1 + K, SIDE, SIDE)
+    assert not graphs.centered and found.images.shape == (1 + K, SIDE, SIDE)
     for role, network, alignment in by_role(networks):
         anchor, *views = vectors(network, alignment, found.images)
         graph = getattr(found, role)
@@ -66,7 +66,7 @@ def test_edges_of_one_patch_are_cosines_of_its_vectors():
 def test_the_mean_over_the_batch_is_subtracted():
     networks, drawn = pair(), patches(2)
     found = view_graphs(networks, drawn, K)
-    assert found.centred
+    assert found.centered
     for role, network, alignment in by_role(networks):
         of_each = [vectors(network, alignment, sample.images) for sample in found.samples]
         mean = np.concatenate(of_each).mean(0)
@@ -126,9 +126,9 @@ def test_views_depend_on_the_seed_not_on_other_patches():
 
 
 def test_vectors_are_centred_only_if_they_were_in_training():
-    networks, drawn = pair(centred=False), patches(2)
+    networks, drawn = pair(centered=False), patches(2)
     found = view_graphs(networks, drawn, K)
-    assert not found.centred
+    assert not found.centered
     single = view_graphs(networks, drawn[:1], K).samples[0]
     assert np.allclose(found.samples[0].student.star, single.student.star, atol=1e-6)
 

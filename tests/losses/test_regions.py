@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src_training.losses.regions import one_hot, region_means, regions, resized
+from src_training.losses.regions import one_hot, region_means, regions, resize
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -45,5 +45,5 @@ def test_means_are_those_of_each_region_and_zero_where_empty():
 
 def test_a_feature_of_the_right_size_is_not_touched():
     feature = torch.randn(1, 2, 4, 4)
-    assert resized(feature, (4, 4)) is feature
-    assert resized(feature, (8, 6)).shape == (1, 2, 8, 6)
+    assert resize(feature, (4, 4)) is feature
+    assert resize(feature, (8, 6)).shape == (1, 2, 8, 6)

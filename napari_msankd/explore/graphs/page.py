@@ -236,7 +236,7 @@ class GraphPage(QWidget):
         self._draw()
         others = f" and {len(batch) - 1} others" if self._together else ""
         text = f"{batch[0]}{others}"
-        if graphs.centred:
+        if graphs.centered:
             text += f"\nSimilarities after subtracting the mean of {len(batch)} samples, as in "
             text += "training."
         self.status.setText(text)

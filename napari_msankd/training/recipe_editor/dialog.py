@@ -167,7 +167,7 @@ class RecipeEditor(QDialog):
     def _validate(self) -> bool:
         """Set the recipe from the current tab if it is valid; return whether it is."""
         try:
-            content = self.form.value if self.tabs.currentIndex() == _FORM else self._parsed()
+            content = self.form.value if self.tabs.currentIndex() == _FORM else self._parse()
             recipe = type(self._recipe).validated(content, "The recipe")
         except InputError as error:
             self._set_fault(str(error))
@@ -188,7 +188,7 @@ class RecipeEditor(QDialog):
         other = _YAML if self.tabs.currentIndex() == _FORM else _FORM
         self.tabs.setTabEnabled(other, not sentence)
 
-    def _parsed(self) -> Any:
+    def _parse(self) -> Any:
         try:
             return parse_yaml(self.yaml.toPlainText())
         except yaml.YAMLError as error:

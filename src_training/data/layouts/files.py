@@ -40,9 +40,9 @@ class FolderFiles:
         Whether the images are volumes.
     mixed
         2-D images in a folder of volumes.
-    doubles
+    duplicates
         File with the same stem as another one -> error.
-    strays
+    unpaired_files
         Masks and fields of view without an image.
     notes
         Sentences about what is not used.
@@ -59,8 +59,8 @@ class FolderFiles:
     fovs: dict[str, Path] = field(default_factory=dict)
     volumes: bool = False
     mixed: tuple[Path, ...] = ()
-    doubles: dict[Path, str] = field(default_factory=dict)
-    strays: tuple[Path, ...] = ()
+    duplicates: dict[Path, str] = field(default_factory=dict)
+    unpaired_files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     class_values: dict[str, int | list[int]] | None = None
     unmatched: frozenset[str] = frozenset()
@@ -72,14 +72,15 @@ class FolderFiles:
     @property
     def all_notes(self) -> tuple[str, ...]:
         """The notes, preceded by one about masks and fields of view without an image."""
-        strays = self.describe_strays()
-        return (*((strays,) if strays else ()), *self.notes)
+        unpaired = self.describe_unpaired_files()
+        return (*((unpaired,) if unpaired else ()), *self.notes)
 
-    def describe_strays(self) -> str:
+    def describe_unpaired_files(self) -> str:
         """Count and name the masks and fields of view without an image; empty if all have one."""
-        if not self.strays:
+        if not self.unpaired_files:
             return ""
-        names, one = [self.name_of(file) for file in self.strays], len(self.strays) == 1
+        names = [self.name_of(file) for file in self.unpaired_files]
+        one = len(names) == 1
         has = "has" if one else "have"
         sentence = f"{some_names(names)} {has} no image of the same stem"
         return sentence if one else f"{len(names):,} masks or fields of view: {sentence}"
@@ -140,7 +141,14 @@ def read_folder(
         if not any(nfc(name) in _names(entry, folder) for entry in entries)
         and nfc(name) not in matched_cases
     )
-    used |= {*other_channels, *extra_masks, *files.doubles, *files.strays, *files.mixed, *ignored}
+    used |= {
+        *other_channels,
+        *extra_masks,
+        *files.duplicates,
+        *files.unpaired_files,
+        *files.mixed,
+        *ignored,
+    }
     if not files.images and not files.mixed:
         return files  # The caller reports the lack of images; notes would distract from it.
     files.notes = (
@@ -186,7 +194,7 @@ def _take_images(
             continue
         first = files.images.setdefault(name, path)
         if first != path:
-            files.doubles[path] = _double(first, path)
+            files.duplicates[path] = _duplicate_error(first, path)
     return [path for images in by_channel.values() for _, path in images], cases
 
 
@@ -224,7 +232,7 @@ def _take_masks(
     """Add masks or fields of view to `chosen`; return those of images that have a better one."""
     image_names = _images_by_case(files)
     ranked = list[tuple[int, Entry, str]]()
-    strays = list[Path]()
+    unpaired = list[Path]()
     for entry in entries:
         matches = list(matches_of(patterns, entry.key)) if entry.readable else []
         if not matches or entry.path in used or not _fits(entry, files.volumes):
@@ -235,16 +243,16 @@ def _take_masks(
                 break
         else:
             ignored = any(cases.get(match["case"]) for match in matches)
-            (used.add if ignored else strays.append)(entry.path)
+            (used.add if ignored else unpaired.append)(entry.path)
     extra = list[Path]()
     for _, entry, name in sorted(ranked, key=lambda item: item[0]):
         used.add(entry.path)
         first = chosen.setdefault(name, entry.path)
         if first != entry.path and nfc(stem_of(first)) == nfc(stem_of(entry.path)):
-            files.doubles[entry.path] = _double(first, entry.path)
+            files.duplicates[entry.path] = _duplicate_error(first, entry.path)
         elif first != entry.path:
             extra.append(entry.path)
-    files.strays += tuple(strays)
+    files.unpaired_files += tuple(unpaired)
     return extra
 
 
@@ -266,7 +274,7 @@ def _fits(entry: Entry, volumes: bool) -> bool:
     return file_suffix(entry.path) in IMAGE_SUFFIXES
 
 
-def _double(first: Path, other: Path) -> str:
+def _duplicate_error(first: Path, other: Path) -> str:
     both = f"{other.parent} has both {first.name} and {other.name}"
     return f"{both}; expected one file for each stem"
 

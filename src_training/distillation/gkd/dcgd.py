@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src_training.alignment.contrastive_graphs import centred, complete_graph, star_graph
+from src_training.alignment.contrastive_graphs import center, complete_graph, star_graph
 from src_training.distillation.base import Distillation, ForwardOutputs
 from src_training.distillation.gkd.options import EdgeLoss, GKDOptions
 
@@ -21,7 +21,7 @@ class DCGD(Distillation[GKDOptions]):
 
     reads_vectors: ClassVar[bool] = True
     loss_names: ClassVar[tuple[str, ...]] = ("intra", "inter")
-    # Vectors are centred on the mean of the batch and compared between its samples.
+    # Vectors are centered on the mean of the batch and compared between its samples.
     whole_batch: ClassVar[tuple[str, ...]] = ("vectors",)
 
     @property
@@ -38,8 +38,8 @@ class DCGD(Distillation[GKDOptions]):
 
     def compare(self, teacher: Tensor, student: Tensor) -> dict[str, Tensor]:
         """Losses of semantic vectors (B, 1 + K, d), anchors first; d may differ."""
-        if self.options.centred:
-            teacher, student = centred(teacher), centred(student)
+        if self.options.centered:
+            teacher, student = center(teacher), center(student)
         return {
             "intra": self._distance(star_graph(student), star_graph(teacher)),
             "inter": self._distance(self._view_graph(student), self._view_graph(teacher)),

@@ -17,7 +17,7 @@ class GKDOptions(OutputOptions):
     intra, inter, cross
         Weights of the star graph, the complete graph and the cross
         distillation (lambda_1 to lambda_3). No values are published, so 1 each
-        is taken as published, for vectors that are not `centred`. Centring
+        is taken as published, for vectors that are not `centered`. Centring
         multiplies the gradients of the graphs by 168 and 255. With a weight of
         1 they would be 10 to 60 times as large as the gradients of the masks of
         vessels; 0.02 corresponds to 3 to 5 without centring.
@@ -36,10 +36,10 @@ class GKDOptions(OutputOptions):
         The cross distillation always uses the patch that the student sees.
     temperature
         Temperature of the ``softmax`` edge loss.
-    centred
+    centered
         Whether the mean over the batch is subtracted from each network's
         vectors (*reconstruction*; the paper does not mention it). The published
-        loss is ``centred: false`` with `intra`, `inter` and `cross` of 1, the
+        loss is ``centered: false`` with `intra`, `inter` and `cross` of 1, the
         row ``gkd_published`` of ``compare --variants gkd``.
     """
 
@@ -53,9 +53,9 @@ class GKDOptions(OutputOptions):
     edge_loss: EdgeLoss = "mse"
     scope: Literal["views", "batch"] = "views"
     temperature: Annotated[float, Field(gt=0)] = 0.1
-    centred: Annotated[bool, Field(title="Centred vectors")] = True
+    centered: Annotated[bool, Field(title="Center vectors")] = True
 
     @property
-    def centred_vectors(self) -> bool:
+    def centered_vectors(self) -> bool:
         """Whether the batch mean is subtracted from semantic vectors."""
-        return self.centred
+        return self.centered

@@ -243,9 +243,9 @@ def _fit_line(
 def _line(x: Array, y: Array, weights: Array) -> tuple[float, float]:
     """Slope and offset of a ridge regression towards a slope of 1."""
     centre, mean = (float(np.average(each, weights=weights)) for each in (x, y))
-    centred, residual = x - centre, y - x
+    centered, residual = x - centre, y - x
     covariance, variance = (
-        float(np.average(centred * other, weights=weights)) for other in (residual, centred)
+        float(np.average(centered * other, weights=weights)) for other in (residual, centered)
     )
     slope = max(1 + covariance / (variance + _SLOPE_PRIOR), _MIN_SLOPE)
     return slope, mean - slope * centre
