@@ -23,6 +23,8 @@ from src_training.inference.model_file import SegmentationModel
 from src_training.inference.sliding_window import (
     BlendedMaps,
     Window,
+    bands,
+    bounding_window,
     sliding_windows,
     tile_shape,
 )
@@ -229,8 +231,8 @@ class Predictor:
                 f"{image.shape[:2]}"
             )
         self._require_memory(image.shape)
-        how = self.model.card.preprocessing
         if prepared is None:
+            how = self.model.card.preprocessing
             fov = how.find_fov(image) if fov is None else fov
             prepared = how.prepare(image, fov)
         inside = _field_of_view(prepared) if fov is None else fov.astype(bool)
@@ -283,7 +285,7 @@ class Predictor:
                 chosen = windows[start : start + self.batch]
                 stack = torch.stack([pixels[:, rows, columns] for rows, columns in chosen])
                 blended.add(self._probabilities(network, stack, counting), chosen)
-                changed = _without_padding(_bounding_window(chosen), prepared.geometry.prepared)
+                changed = _without_padding(bounding_window(chosen), prepared.geometry.prepared)
                 yield _Batch(start + len(chosen), len(windows), changed, blended)
 
     def _tile(self, size: tuple[int, int], side: int | None) -> tuple[int, int]:
@@ -293,10 +295,16 @@ class Predictor:
         return sliding_windows(size, tile, _OVERLAP, self._network.stride)
 
     def _adaptation_windows(self, size: tuple[int, int]) -> list[Window]:
-        """The tiles that batch norms adapt to, which do not depend on `tile`."""
-        if self.model.card.bn_mixing == 0:
+        """The tiles that batch norms adapt to, which do not depend on `tile`.
+
+        Bands of a photograph, whose statistics are much the same everywhere; not so a slice's.
+        """
+        card = self.model.card
+        if card.bn_mixing == 0:
             return []
         windows = self._windows(size, self._tile(size, None))
+        if len(windows) == 1 and card.preprocessing.kind == "fundus":
+            return bands(size, self._network.stride)
         count = min(_ADAPTATION_TILES, len(windows))
         chosen = np.linspace(0, len(windows) - 1, count).round().astype(int)
         return [windows[index] for index in chosen]
@@ -391,15 +399,6 @@ def _field_of_view(prepared: PreparedImage) -> Mask:
         return np.ones(geometry.original, np.bool_)
     cover = geometry.to_original(prepared.fov[None].astype(np.float32))[0]
     return np.asarray(cover > 0.5, np.bool_)
-
-
-def _bounding_window(windows: list[Window]) -> Window:
-    """The smallest window that contains all `windows`."""
-    rows, columns = zip(*windows, strict=True)
-    return (
-        slice(min(r.start for r in rows), max(r.stop for r in rows)),
-        slice(min(c.start for c in columns), max(c.stop for c in columns)),
-    )
 
 
 def _without_padding(window: Window, size: tuple[int, int]) -> Window:

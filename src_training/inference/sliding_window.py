@@ -18,6 +18,8 @@ WHOLE_IMAGE_PIXELS = 1024 * 1024
 MIN_TILE_SIDE = 512
 """Minimum side of the windows of a larger image in pixels, unless a side is given."""
 
+_BANDS, _BAND_ROWS = 3, 64
+
 _SPREAD = 1 / 8
 """Standard deviation of the weights of a window, relative to its side."""
 
@@ -90,6 +92,32 @@ def sliding_windows(
         for length, side in zip(size, tile, strict=True)
     )
     return list(product(rows, columns))
+
+
+def bands(size: tuple[int, int], stride: int) -> list[Window]:
+    """Return three bands of 64 rows, evenly spaced over an image; the whole if it is not tall.
+
+    >>> [(rows.start, rows.stop) for rows, _ in bands((704, 640), 32)]
+    [(64, 128), (320, 384), (544, 608)]
+    >>> bands((300, 320), 32)
+    [(slice(0, 320, None), slice(0, 320, None))]
+    """
+    height, width = (round_up(each, stride) for each in size)
+    rows = round_up(_BAND_ROWS, stride)
+    if height < 2 * _BANDS * rows:
+        return [(slice(0, height), slice(0, width))]
+    middles = [height * (2 * index + 1) / (2 * _BANDS) for index in range(_BANDS)]
+    starts = [int(middle - rows / 2) // stride * stride for middle in middles]
+    return [(slice(start, start + rows), slice(0, width)) for start in starts]
+
+
+def bounding_window(windows: list[Window]) -> Window:
+    """The smallest window that contains all `windows`."""
+    rows, columns = zip(*windows, strict=True)
+    return (
+        slice(min(r.start for r in rows), max(r.stop for r in rows)),
+        slice(min(c.start for c in columns), max(c.stop for c in columns)),
+    )
 
 
 def _spans(length: int, side: int, overlap: float, stride: int) -> list[slice]:

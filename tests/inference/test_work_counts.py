@@ -69,6 +69,23 @@ def test_a_photograph_takes_one_search_and_one_resampling(
     assert len(seen) == passes
 
 
+def test_batch_norms_adapt_to_a_third_of_a_photograph_and_to_a_whole_slice(tiny_model):
+    for kind, pixels in (("fundus", 3 * 64 * 640), ("window", 640 * 640)):
+        model, seen = tiny_model(kind), []
+        sizes = {"diameter": 600} if kind == "fundus" else {"side": 600}
+        preprocessing = model.card.preprocessing.model_copy(update=sizes)
+        update = {"bn_mixing": 0.5, "preprocessing": preprocessing}
+        model.card = model.card.model_copy(update=update)
+        model.network.register_forward_pre_hook(
+            lambda _, inputs, seen=seen: seen.append(inputs[0][0, 0].numel())
+        )
+        y, x = np.ogrid[:600, :600]
+        disc = np.where(np.hypot(y - 300, x - 300) < 300, 180, 0).astype(np.uint8)
+        Predictor(model, "cpu").predict(disc)
+        *adapted, last = seen
+        assert sum(adapted) == pytest.approx(pixels, rel=0.05) and last > 600 * 600
+
+
 def test_many_tiles_are_resampled_once(tiny_model, enlargements):
     image = np.random.default_rng(0).integers(0, 255, (90, 117)).astype(np.uint8)
     tiled = Predictor(tiny_model(side=64), "cpu", tile=40, batch=1)
