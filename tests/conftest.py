@@ -68,7 +68,7 @@ STAGES = ("teacher", "autoencoder", "vectors", "tan", "student", "san", "distil"
 
 
 def _content(steps: int) -> dict[str, Any]:
-    small = {"name": "fanet", "options": {"width": 2}}
+    small = {"name": "little_unet", "options": {"width": 4}}
     stage = {"steps": steps, "batch": 2, "validate_every": 2}
     return {
         "name": "tiny",

@@ -18,7 +18,10 @@ def without_teacher(**options):
 
 
 def test_without_teacher_and_views_distil_is_the_baseline(make_recipe, tmp_path):
-    distil(make_recipe(distillation=without_teacher()), tmp_path / "run", device="cpu")
+    # A network without biases before its batch norms, whose gradients are rounding errors.
+    fanet = {"name": "fanet", "options": {"width": 2}}
+    recipe = make_recipe(student=fanet, distillation=without_teacher())
+    distil(recipe, tmp_path / "run", device="cpu")
     baseline, distilled = (weights(tmp_path / "run", name) for name in ("baseline", "distil"))
     same = [name for name in baseline if name.startswith("weights/")]
     assert same

@@ -13,7 +13,7 @@ from src_training.data.sampling import Batch
 from src_training.distillation import build_distillations, parse_options
 from src_training.networks import build_network
 from src_training.networks.enet import ENet
-from src_training.networks.fanet import FANet
+from src_training.networks.little_unet import LittleUNet
 from src_training.runs.events import Noted
 from src_training.runs.run import distil
 from src_training.training.gradient_balance import (
@@ -143,7 +143,7 @@ def test_a_run_warns_before_its_first_step(weight, said, make_recipe, tmp_path):
 
 @pytest.mark.parametrize("weak", [True, False])
 def test_a_run_warns_of_a_teacher_hardly_better(weak, make_recipe, tmp_path, monkeypatch):
-    known = {FANet: 0.7, ENet: 0.695 if weak else 0.68}
+    known = {LittleUNet: 0.7, ENet: 0.695 if weak else 0.68}
     monkeypatch.setattr(stages, "mean_dice", lambda network, _cases: known[type(network)])
     recipe = make_recipe(student={"name": "enet"})
     events = []
