@@ -69,7 +69,7 @@ def test_a_photograph_takes_one_search_and_one_resampling(
     assert len(seen) == passes
 
 
-def test_batch_norms_adapt_to_a_third_of_a_photograph_and_to_a_whole_slice(tiny_model):
+def test_batch_norms_see_bands_of_photographs_and_whole_slices(tiny_model):
     for kind, pixels in (("fundus", 3 * 64 * 640), ("window", 640 * 640)):
         model, seen = tiny_model(kind), []
         sizes = {"diameter": 600} if kind == "fundus" else {"side": 600}
