@@ -37,12 +37,13 @@ def show() -> int:
     import napari
 
     from napari_msankd.sample_data import fundus_a
+    from napari_msankd.widgets.plugin_widget import open_widget
 
     viewer = napari.Viewer(title="napari-msankd")
     for layer in fundus_a():
         viewer.add_layer(napari.layers.Layer.create(*layer))
     viewer.layers.selection = {viewer.layers[0]}
-    viewer.window.add_plugin_dock_widget("napari-msankd", "Segment")
+    open_widget(viewer, "Segment")
     napari.run()
     return 0
 

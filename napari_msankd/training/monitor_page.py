@@ -162,7 +162,7 @@ class MonitorPage(QWidget):
         layout.addWidget(self.pages, 1)
         outside = QVBoxLayout(self)
         outside.setContentsMargins(0, 0, 0, 0)
-        # Long notes and verdicts scroll, where they would make napari's window higher.
+        # Long notes scroll, where they would make napari's window higher.
         outside.addWidget(scroll_area(inside))
 
     def _connect(self) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from napari.plugins import menu_item_template
+from npe2 import PluginManager
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
@@ -98,8 +100,20 @@ class PluginWidget(QWidget):
 
 
 def open_widget(viewer: "Viewer", name: str) -> Any:
-    """Raise the open widget of a name, such as ``Segment``, or create it."""
-    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    """Raise the open widget of a name, such as ``Segment``, or create it.
+
+    The dock has the title that napari's menu gives it, so that the menu finds it, too;
+    `add_plugin_dock_widget` gives it another one.
+    """
+    manifest = PluginManager.instance().get_manifest(PLUGIN)
+    title = menu_item_template.format(manifest.display_name, name)
+    widget: Any = viewer.window.dock_widgets.get(title)
+    if widget is None:
+        widgets = manifest.contributions.widgets or []
+        [contribution] = [each for each in widgets if each.display_name == name]
+        widget = contribution.get_callable()(viewer)
+        viewer.window.add_dock_widget(widget, name=title)
+    dock = widget.parent()
     dock.show()
     dock.raise_()
     return widget

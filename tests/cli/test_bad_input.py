@@ -390,6 +390,7 @@ def test_a_full_disk_while_training_leaves_a_run_that_can_go_on(
     monkeypatch.setattr("src_training.runs.run.execute", lambda *_: None)
     (run / "report").mkdir()
     (run / "report" / "report.md").write_text("report")
+    (run / "model.safetensors").touch()
     assert msankd("distil", "--resume", run, "--device", "cpu").code == 0
 
 

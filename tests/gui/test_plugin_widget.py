@@ -37,6 +37,20 @@ def test_an_open_widget_is_used_again(viewer):
     assert open_widget(viewer, "Segment") is not first
 
 
+def test_the_menu_and_the_plugin_open_the_same_widget(viewer):
+    def choose(menu, title):
+        menu.aboutToShow.emit()
+        return next(action for action in menu.actions() if action.text().startswith(title))
+
+    submenu = choose(viewer.window.plugins_menu, "MSANKD: cross-scanner segmentation").menu()
+    choose(submenu, "Segment").trigger()
+    [(title, widget)] = viewer.window.dock_widgets.items()
+    assert open_widget(viewer, "Segment") is widget
+    viewer.window.remove_dock_widget(dock_of(widget))
+    open_widget(viewer, "Segment")
+    assert list(viewer.window.dock_widgets) == [title]
+
+
 def test_a_widget_hears_nothing_after_its_end(viewer, qtbot):
     heard = []
     widget = PluginWidget(viewer)

@@ -23,7 +23,7 @@ from napari_msankd.training.monitor.results import (
     domains,
     read_results,
 )
-from napari_msankd.widgets.layout import push_button
+from napari_msankd.widgets.layout import push_button, scroll_area
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.errors import InputError
 from src_training.evaluation.verdict import Verdict
@@ -76,14 +76,20 @@ class ResultsTable(QWidget):
         self.verdict = WrappingLabel()
         self.table = _table()
         self.table.itemSelectionChanged.connect(self._on_chosen)
+        rows = self._buttons()
+        inside = QWidget()
+        report = QVBoxLayout(inside)
+        report.setContentsMargins(0, 0, 0, 0)
+        report.setSpacing(6)
+        report.addWidget(self.verdict)
+        report.addWidget(self.control)
+        report.addWidget(self.table, 1)
+        report.addWidget(self.note)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        layout.addWidget(self.verdict)
-        rows = self._buttons()
-        layout.addWidget(self.control)
-        layout.addWidget(self.table, 1)
-        layout.addWidget(self.note)
+        # Long verdicts and notes scroll, where they would make napari's window higher.
+        layout.addWidget(scroll_area(inside), 1)
         for row in rows:
             layout.addLayout(row)
         self.clear()
@@ -228,7 +234,9 @@ def _fsd(score: Score | None) -> tuple[str, str]:
     if score is None:
         return _UNKNOWN, _UNMEASURED
     tip = "Fréchet distance of the semantic vectors to the source's, and its 95 % interval"
-    return f"{score:.3g}", tip
+    largest = max((each for each in (score.value, score.high) if each is not None), default=0)
+    digits = 2 if largest < 10 else 1 if largest < 100 else 0
+    return f"{score:.{digits}f}", tip
 
 
 def _count(parameters: int) -> tuple[str, str]:

@@ -46,7 +46,7 @@ def test_models_are_columns_and_measures_rows(table, run):
         "0.700\n0.690\N{EN DASH}0.710",
         "0.750\n0.740\N{EN DASH}0.760",
     ]
-    assert found["FSD\nbare"] == ["3.25\n0\N{EN DASH}6.5"] * 3
+    assert found["FSD\nbare"] == ["3.25\n0.00\N{EN DASH}6.50"] * 3
     assert "Dice\nbare" not in found or found["Dice\nbare"] == ["—"] * 3
     assert found["Parameters"] == ["1,234,567"] * 3
     assert found["Model file"] == ["2.5 MB"] * 3
