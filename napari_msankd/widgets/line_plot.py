@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QFrame, QGraphicsItem, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QGraphicsItem, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_msankd.theme import LINES, ThemeColors
 from napari_msankd.torch_import import gc_paused
@@ -103,6 +103,8 @@ class LinePlot(QWidget):
         self.legend = Legend()
         self.canvas = pyqtgraph.PlotWidget()
         self.canvas.setMinimumHeight(130)  # so that the axis labels are not cut
+        # Its size hint of 480 px would make a scroll area around it scroll.
+        self.canvas.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         self.canvas.setFrameShape(QFrame.Shape.NoFrame)
         # Pass wheel events to the dock, so that it scrolls.
         self.canvas.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)

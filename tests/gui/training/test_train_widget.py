@@ -123,6 +123,7 @@ def test_long_notes_of_a_run_do_not_grow_the_window(make_widget, own_folders, qt
     write_report(run)
     widget = make_widget()
     window = main_window(widget)
+    window.show()
     window.resize(1280, 800)
     widget.pages.setCurrentWidget(widget.runs)
     widget.runs.choice.open(run)
@@ -135,6 +136,11 @@ def test_long_notes_of_a_run_do_not_grow_the_window(make_widget, own_folders, qt
         runs.pages.setCurrentWidget(page)
         QApplication.processEvents()
         assert window.minimumSizeHint().height() <= 800
+    runs.results.note.clear()
+    runs.pages.setCurrentWidget(runs.curves)
+    qtbot.waitUntil(lambda: runs.curves.dice is not None, timeout=PATIENCE)
+    QApplication.processEvents()
+    assert runs.curves.dice.visibleRegion().boundingRect() == runs.curves.dice.rect()
     assert window.height() == 800
 
 
