@@ -9,6 +9,7 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
     QHeaderView,
+    QSizePolicy,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -26,7 +27,7 @@ from napari_msankd.training.monitor.results import (
 from napari_msankd.widgets.layout import push_button, scroll_area
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.errors import InputError
-from src_training.evaluation.verdict import Verdict
+from src_training.evaluation.verdict import VALIDATION, Verdict
 from src_training.runs.directory import RunDirectory
 
 _UNKNOWN = "—"
@@ -83,8 +84,9 @@ class ResultsTable(QWidget):
         report.setSpacing(6)
         report.addWidget(self.verdict)
         report.addWidget(self.control)
-        report.addWidget(self.table, 1)
+        report.addWidget(self.table)
         report.addWidget(self.note)
+        report.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
@@ -203,17 +205,26 @@ def _rows(results: list[ModelResult]) -> list[tuple[str, list[tuple[str, str]]]]
     return [
         *(
             (
-                f"Dice\n{name}{_kind(results, name)}",
+                _row_title(f"Dice{_kind(results, name)}", name),
                 [_dice(result.dice.get(name)) for result in results],
             )
             for name in names
         ),
-        *((f"FSD\n{name}", [_fsd(result.fsd.get(name)) for result in results]) for name in names),
+        *(
+            (_row_title("FSD", name), [_fsd(result.fsd.get(name)) for result in results])
+            for name in names
+        ),
         ("Parameters", [_count(result.parameters) for result in results]),
         ("Model file", [_size(result.bytes) for result in results]),
         ("Time per image", [_time(result.seconds) for result in results]),
         ("Training", [_training_time(result.training_seconds) for result in results]),
     ]
+
+
+def _row_title(measure: str, domain: str) -> str:
+    """Measure and kind of images above, domain below: short lines leave room for numbers."""
+    validation = VALIDATION if domain.endswith(VALIDATION) else ""
+    return f"{measure}{validation}\n{domain.removesuffix(VALIDATION)}"
 
 
 def _kind(results: list[ModelResult], domain: str) -> str:
@@ -280,6 +291,9 @@ def _table() -> QTableWidget:
     table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
     table.horizontalHeader().setMinimumSectionSize(84)
     table.setWordWrap(False)
-    table.setMinimumHeight(180)
+    # All rows are shown: the page scrolls, not the table inside it.
+    table.setSizeAdjustPolicy(QAbstractItemView.SizeAdjustPolicy.AdjustToContents)
+    table.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+    table.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     table.setToolTip("Choose a column: the buttons act on its model")
     return table
