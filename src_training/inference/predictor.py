@@ -91,7 +91,7 @@ class Predictor:
         ``auto`` (CUDA, else MPS, else the CPU) or a device of torch.
     tile
         Side of a tile in pixels of the prepared image. None: the whole image
-        up to 1024 x 1024 pixels, else the training patch, at least 512.
+        up to 1536 x 1536 pixels, else the training patch, at least 512.
     batch
         Number of tiles per forward pass.
     flips

@@ -12,13 +12,15 @@ from src_training.data.preprocessing.geometry import Float
 Window = tuple[slice, slice]
 """Rows and columns of an image."""
 
-WHOLE_IMAGE_PIXELS = 1024 * 1024
+WHOLE_IMAGE_PIXELS = 1536 * 1536
 """Maximum number of pixels of an image that is one window, unless a side is given."""
 
 MIN_TILE_SIDE = 512
 """Minimum side of the windows of a larger image in pixels, unless a side is given."""
 
-_BANDS, _BAND_ROWS = 3, 64
+_BANDS, _BAND_SHARE = 3, 1 / 11
+_MIN_BAND_ROWS = 48
+"""In lower bands most features would see the zeros beyond their edges."""
 
 _SPREAD = 1 / 8
 """Standard deviation of the weights of a window, relative to its side."""
@@ -95,7 +97,9 @@ def sliding_windows(
 
 
 def bands(size: tuple[int, int], stride: int) -> list[Window]:
-    """Return three bands of 64 rows, evenly spaced over an image; the whole if it is not tall.
+    """Return three bands of rows, evenly spaced over an image, with about 3 of 11 rows.
+
+    An image that is not tall is one window.
 
     >>> [(rows.start, rows.stop) for rows, _ in bands((704, 640), 32)]
     [(64, 128), (320, 384), (544, 608)]
@@ -103,8 +107,8 @@ def bands(size: tuple[int, int], stride: int) -> list[Window]:
     [(slice(0, 320, None), slice(0, 320, None))]
     """
     height, width = (round_up(each, stride) for each in size)
-    rows = round_up(_BAND_ROWS, stride)
-    if height < 2 * _BANDS * rows:
+    rows = round_up(int(height * _BAND_SHARE), stride)
+    if rows < _MIN_BAND_ROWS:
         return [(slice(0, height), slice(0, width))]
     middles = [height * (2 * index + 1) / (2 * _BANDS) for index in range(_BANDS)]
     starts = [int(middle - rows / 2) // stride * stride for middle in middles]

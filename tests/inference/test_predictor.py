@@ -182,10 +182,10 @@ def test_any_size_comes_back_in_its_size(tiny_model, size):
         assert found.shape == (3, *size) and np.isfinite(found).all()
 
 
-def test_the_default_tile_is_the_whole_up_to_a_megapixel():
-    assert tile_shape((1024, 1024), None, 32, 4) == (1024, 1024)
-    assert tile_shape((1025, 1024), None, 32, 4) == (512, 512)
-    assert tile_shape((1025, 1024), None, 640, 4) == (640, 640)
+def test_the_default_tile_is_the_whole_up_to_two_megapixels():
+    assert tile_shape((1536, 1536), None, 32, 4) == (1536, 1536)
+    assert tile_shape((1537, 1536), None, 32, 4) == (512, 512)
+    assert tile_shape((1537, 1536), None, 640, 4) == (640, 640)
     assert tile_shape((300, 9000), None, 32, 4) == (300, 512)
 
 

@@ -70,7 +70,7 @@ def test_a_photograph_takes_one_search_and_one_resampling(
 
 
 def test_batch_norms_see_bands_of_photographs_and_whole_slices(tiny_model):
-    for kind, pixels in (("fundus", 3 * 64 * 640), ("window", 640 * 640)):
+    for kind, pixels in (("fundus", 3 / 11 * 640 * 640), ("window", 640 * 640)):
         model, seen = tiny_model(kind), []
         sizes = {"diameter": 600} if kind == "fundus" else {"side": 600}
         preprocessing = model.card.preprocessing.model_copy(update=sizes)
