@@ -129,7 +129,7 @@ def one_pass(
 ) -> ForwardOutputs:
     """What a network makes of a batch, written without regard to `DistillationStage`."""
     images = batch.image if batch.views is None else torch.cat([batch.image, batch.views])
-    with network.tapped(*SCALES) as taps:
+    with network.collect_taps(*SCALES) as taps:
         skips, bottleneck = network.encode(images)
         anchors = Skips(tuple(feature[:SAMPLES] for feature in skips.features), skips.size)
         logits = (

@@ -29,7 +29,7 @@ from src_training.runs.events import (
     StepDone,
     Validated,
 )
-from src_training.runs.history import split_in_words
+from src_training.runs.history import describe_split
 
 if TYPE_CHECKING:
     from src_training.runs.estimate import EstimateProgress
@@ -128,7 +128,7 @@ class RunDisplay(_Bars):
                 distances = ", ".join(f"{name} {value:.3g}" for name, value in event.fsd.items())
                 self._say(f"{event.stage}, step {event.step}: FSD to the source {distances}")
             case BatchSplit():
-                self._say(split_in_words(event))
+                self._say(describe_split(event))
             case Noted():
                 self._say(event.sentence)
             case StageFinished():
@@ -199,7 +199,7 @@ class RunsDisplay(_Bars):
                 note = f"{event.stage}, loss {event.total:.3f}"
                 self._bar.update(task, completed=event.step, note=note)
             case BatchSplit():
-                self._say(name, split_in_words(event))
+                self._say(name, describe_split(event))
             case Noted():
                 self._say(name, event.sentence)
             case RunFinished():

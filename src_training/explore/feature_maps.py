@@ -124,7 +124,7 @@ def feature_maps(model: SegmentationModel, image: NDArray[np.generic], tap: str)
     stride = network.stride * network.pooled_taps.get(tap, 1)
     padding = (0, -pixels.shape[-1] % stride, 0, -pixels.shape[-2] % stride)
     padded = F.pad(pixels, padding, mode="replicate")
-    with network.tapped(tap) as features:
+    with network.collect_taps(tap) as features:
         network(padded)
     return _on_image(features[tap][0], prepared.geometry, padded.shape[-2:])
 

@@ -323,7 +323,7 @@ def expected_dice(
         _of_class(row, confidence, None if quality is None else quality.classes[k])
         for k, (row, confidence) in enumerate(zip(sums, soft_dice(sums), strict=True))
     ]
-    mean = mean_expected(each)
+    mean = mean_expected_dice(each)
     most = 2 * sum(foreign) > len(foreign)
     return replace(mean, low=0.0, high=1.0, foreign=True) if most else mean
 
@@ -354,7 +354,7 @@ def expected_by_class(
     }
 
 
-def mean_expected(each: Sequence[ExpectedDice]) -> ExpectedDice:
+def mean_expected_dice(each: Sequence[ExpectedDice]) -> ExpectedDice:
     """Average expected Dice; the interval assumes that all errors have the same sign."""
     value, low, high, confidence = (
         float(np.mean([getattr(one, name) for one in each]))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from src_training.data.preprocessing import ScaledPreprocessing
 from src_training.data.preprocessing.field_of_view import (
     bounding_box,
-    eroded,
+    erode,
     find_field_of_view,
 )
 from src_training.data.preprocessing.geometry import Mask
@@ -99,7 +99,7 @@ def circularity_rmse(fov: Mask) -> float:
     and MR. Rims along the bounding box do not count, because cameras may crop the disc there.
     Infinite if too few rim pixels remain.
     """
-    rows, columns = np.nonzero(fov & ~eroded(fov))
+    rows, columns = np.nonzero(fov & ~erode(fov))
     if rows.size == 0:
         return float("inf")
     round_rim = _off_border(rows) & _off_border(columns)

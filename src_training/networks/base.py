@@ -113,7 +113,7 @@ class SegmentationNetwork(nn.Module, ABC):
         return logits[..., : skips.size[0], : skips.size[1]]
 
     @contextmanager
-    def tapped(self, *names: str) -> Iterator[dict[str, Tensor]]:
+    def collect_taps(self, *names: str) -> Iterator[dict[str, Tensor]]:
         """Collect the features of taps from every forward pass inside the block.
 
         Yields
@@ -158,7 +158,7 @@ class SegmentationNetwork(nn.Module, ABC):
         """
         training, parameter = self.training, next(self.parameters())
         self.eval()
-        with self.tapped(*names) as features:
+        with self.collect_taps(*names) as features:
             self(parameter.new_zeros(1, self.in_channels, self.stride, self.stride))
         self.train(training)
         return {name: features[name].shape[1] for name in names}

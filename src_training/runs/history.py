@@ -348,12 +348,12 @@ class RunHistory:
             return self._now
 
     def _note(self, event: BatchSplit | Noted) -> None:
-        sentence = event.sentence if isinstance(event, Noted) else split_in_words(event)
+        sentence = event.sentence if isinstance(event, Noted) else describe_split(event)
         if sentence not in self.notes:
             self.notes.append(sentence)
 
 
-def split_in_words(event: BatchSplit) -> str:
+def describe_split(event: BatchSplit) -> str:
     """Describe a split of a batch in one sentence."""
     return (
         f"Memory was full at step {event.step} of {event.stage}: its batch of {event.batch} "

@@ -247,7 +247,7 @@ def test_every_method_fits_the_networks_of_emkd(teacher, student):
     networks = [small_network(name) for name in (teacher, student)]
     image, passes = torch.rand(2, 1, 64, 64), []
     for network in networks:
-        with network.tapped(*SCALES) as taps:
+        with network.collect_taps(*SCALES) as taps:
             skips, bottleneck = network.encode(image)
             logits = network.decode(skips, bottleneck)
         views = torch.stack([logits, logits.flip(0)], 1)

@@ -143,7 +143,7 @@ def test_graph_flow_may_read_the_teacher_before_its_skip():
     image = torch.rand(1, 1, 32, 32)
     outputs = []
     for network, taps in ((teacher, flow.teacher_taps), (student, flow.taps)):
-        with network.tapped(*taps) as features, torch.no_grad():
+        with network.collect_taps(*taps) as features, torch.no_grad():
             outputs.append(replace(random_outputs(0), logits=network(image), taps=dict(features)))
     up = teacher.decoder[0].up
     deepest = torch.nn.functional.interpolate(

@@ -81,7 +81,7 @@ def test_the_network_of_the_page_keeps_its_promises(monkeypatch):
     network = page.try_it()["network"].eval()
     image = torch.rand(2, 1, 64, 48)
     torch.testing.assert_close(network(image), network.decode(*network.encode(image)))
-    with network.tapped(*network.taps) as features:
+    with network.collect_taps(*network.taps) as features:
         network(image)
     for name, feature in features.items():
         scale = {"half": 2, "quarter": 4, "eighth": 8}[name.split("_")[1]]

@@ -24,7 +24,7 @@ def test_as_many_parameters_as_published(network: type[LittleUNet], parameters: 
 def test_taps_of_any_depth_lie_at_their_scale(name: str, depth: int) -> None:
     network = build_network(name, 1, 3, width=2, depth=depth).eval()
     parts = {"logits": 1, "half": 2, "quarter": 4, "eighth": 8}
-    with network.tapped(*network.taps) as features, torch.no_grad():
+    with network.collect_taps(*network.taps) as features, torch.no_grad():
         logits = network(torch.rand(1, 1, 64, 96))
     assert logits.shape == (1, 3, 64, 96)
     assert network.stride == 2 ** (depth - 1)
@@ -57,7 +57,7 @@ def test_the_first_output_learns_from_masks_with_weight_1() -> None:
     stage = SupervisedStage("student", network, "dice_focal").eval()
     image, mask = torch.rand(2, 1, 30, 30), torch.randint(2, (2, 30, 30))
     losses = stage(Batch(image, mask, None, image))
-    with network.tapped("auxiliary_logits") as features:
+    with network.collect_taps("auxiliary_logits") as features:
         network(image)
     expected = supervised_losses(features["auxiliary_logits"][..., :30, :30], mask, "dice_focal")
     half = 0.5 * (expected["focal"] + expected["dice"])

@@ -129,7 +129,7 @@ def test_taps_are_outputs_of_these_modules_in_these_shapes(name: str) -> None:
 
     for path, _ in TAPS[name].values():
         record(path)
-    with network.tapped(*network.taps) as features, torch.no_grad():
+    with network.collect_taps(*network.taps) as features, torch.no_grad():
         network(image)
     assert features.keys() == TAPS[name].keys()
     for tap, (path, channels) in TAPS[name].items():
@@ -143,7 +143,7 @@ def test_encoder_taps_are_the_skips_of_their_size(
     networks: dict[str, SegmentationNetwork], name: str
 ) -> None:
     network = networks[name]
-    with network.tapped(*network.taps) as features:
+    with network.collect_taps(*network.taps) as features:
         skips, bottleneck = network.encode(torch.rand(1, 1, 64, 96))
     assert features["bottleneck"] is bottleneck
     maps = {skip.shape[-2:]: skip for skip in skips.features if skip.is_floating_point()}
@@ -157,7 +157,7 @@ def test_decoder_taps_alone_depend_on_the_bottleneck(
     networks: dict[str, SegmentationNetwork], name: str
 ) -> None:
     network = networks[name]
-    with network.tapped(*network.taps) as features, torch.no_grad():
+    with network.collect_taps(*network.taps) as features, torch.no_grad():
         skips, bottleneck = network.encode(torch.rand(1, 1, 64, 96))
         encoded = set(features)
         network.decode(skips, bottleneck)
@@ -175,7 +175,7 @@ def test_nothing_changes_the_bottleneck_tap_later(
 ) -> None:
     network = networks[name]
     image = torch.rand(1, 1, 64, 64)
-    with network.tapped("bottleneck") as features:
+    with network.collect_taps("bottleneck") as features:
         network(image)
     assert torch.equal(features["bottleneck"], network.encode(image)[1])
 
@@ -185,12 +185,15 @@ def test_a_tap_no_longer_collects_after_its_block(
     networks: dict[str, SegmentationNetwork], name: str
 ) -> None:
     network = networks[name]
-    with network.tapped("decoder_half") as features:
+    with network.collect_taps("decoder_half") as features:
         pass
     network(torch.rand(1, 1, 32, 32))
     assert features == {}
 
 
 def test_an_unknown_tap_is_a_key_error(networks: dict[str, SegmentationNetwork]) -> None:
-    with pytest.raises(KeyError, match="decoder_tenth"), networks["enet"].tapped("decoder_tenth"):
+    with (
+        pytest.raises(KeyError, match="decoder_tenth"),
+        networks["enet"].collect_taps("decoder_tenth"),
+    ):
         pass

@@ -294,7 +294,7 @@ def test_a_distilled_wnet_learns_with_both_outputs(distillation):
     ]
     stage = DistillationStage(*pair, [distillation], supervision="ce").eval()
     drawn = batch()
-    with student.tapped("auxiliary_logits") as features:
+    with student.collect_taps("auxiliary_logits") as features:
         student(drawn.image)
     expected = nn.functional.cross_entropy(features["auxiliary_logits"], drawn.mask)
     losses = stage(drawn)

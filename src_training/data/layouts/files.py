@@ -15,7 +15,7 @@ from src_training.data.layouts.listing import (
     nfc,
     stem_of,
 )
-from src_training.data.layouts.registry import Layout, compiled, short_case
+from src_training.data.layouts.registry import Layout, compile_pattern, short_case
 from src_training.errors import InputError
 from src_training.io.decoders.base import file_suffix
 from src_training.io.decoders.registry import IMAGE_SUFFIXES
@@ -172,7 +172,7 @@ def _take_images(
     by_channel = defaultdict[str, list[tuple[str, Path]]](list)
     kinds, cases = dict[Path, str](), dict[str, bool]()
     for entry in entries:
-        match = compiled(files.layout.images).fullmatch(entry.key)
+        match = compile_pattern(files.layout.images).fullmatch(entry.key)
         if match is None or not (kind := entry.kind()):
             continue
         groups = match.groupdict()
@@ -260,7 +260,7 @@ def _images_by_case(files: FolderFiles) -> dict[str, str]:
     """Names of cases by the names that their masks may have for them."""
     names = dict[str, str]()
     for name, path in files.images.items():
-        match = compiled(files.layout.images).fullmatch(key_of(path, files.folder))
+        match = compile_pattern(files.layout.images).fullmatch(key_of(path, files.folder))
         names[match["case"] if match else name] = name
     short = Counter(map(short_case, names))
     unique = {short_case(case): name for case, name in names.items() if short[short_case(case)] < 2}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from src_training.data.layouts.registry import LAYOUTS, Layout, compiled, short_case
+from src_training.data.layouts.registry import LAYOUTS, Layout, compile_pattern, short_case
 from src_training.io.decoders.base import file_stem, file_suffix
 from src_training.io.decoders.registry import IMAGE_SUFFIXES
 from src_training.io.folders import is_hidden, some_names
@@ -79,7 +79,7 @@ def _fit(layout: Layout, entries: Iterable[Entry]) -> tuple[int, int, int]:
     listed = [entry for entry in entries if entry.readable]
     cases = set[str]()
     for entry in listed:
-        if match := compiled(layout.images).fullmatch(entry.key):
+        if match := compile_pattern(layout.images).fullmatch(entry.key):
             cases |= {match["case"], short_case(match["case"])}
 
     def count(patterns: Iterable[str]) -> int:
@@ -88,14 +88,16 @@ def _fit(layout: Layout, entries: Iterable[Entry]) -> tuple[int, int, int]:
             for entry in listed
         )
 
-    images = sum(compiled(layout.images).fullmatch(entry.key) is not None for entry in listed)
+    images = sum(
+        compile_pattern(layout.images).fullmatch(entry.key) is not None for entry in listed
+    )
     return images, count(layout.masks), count(layout.fov)
 
 
 def matches_of(patterns: Iterable[str], key: str) -> Iterator[re.Match[str]]:
     """Yield the matches of patterns with a path, in the order of the patterns."""
     for pattern in patterns:
-        if match := compiled(pattern).fullmatch(key):
+        if match := compile_pattern(pattern).fullmatch(key):
             yield match
 
 

@@ -140,8 +140,8 @@ _WITHOUT_PART = re.compile(rf"(.+){_PART}", re.IGNORECASE)
 
 
 @cache
-def compiled(pattern: str) -> re.Pattern[str]:
-    """Return a compiled pattern of a layout, from the cache."""
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern of a layout, or take it from the cache."""
     return re.compile(pattern, re.IGNORECASE)
 
 

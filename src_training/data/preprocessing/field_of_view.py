@@ -71,7 +71,7 @@ def find_field_of_view(pixels: NDArray[np.generic]) -> Mask:
 def _refined(disc: Mask, brightest: Float, threshold: float, factor: int) -> Mask:
     """Upsample a disc by `factor`, and threshold the full image again around its rim."""
     height, width = brightest.shape
-    inner, outer = eroded(disc, 2), ~eroded(~disc, 2)
+    inner, outer = erode(disc, 2), ~erode(~disc, 2)
     refined = _enlarged(disc, factor)[:height, :width].copy()
     step, reach = _BLOCK * factor, math.ceil(4 * _SIGMA)
     squares = np.pad(outer & ~inner, [(0, -side % _BLOCK) for side in disc.shape])
@@ -139,10 +139,10 @@ def _otsu(values: Float) -> float:
     return float(centres[:-1][variance >= (1 - _ROUNDING) * variance.max()].mean())
 
 
-def eroded(mask: Mask, times: int = 1) -> Mask:
+def erode(mask: Mask, times: int = 1) -> Mask:
     """Erode a mask (H, W); pixels beyond the image count as true.
 
-    >>> eroded(np.array([[True, True, True, False]])).tolist()
+    >>> erode(np.array([[True, True, True, False]])).tolist()
     [[True, True, False, False]]
     """
     for _ in range(times):
@@ -191,7 +191,7 @@ def extend_rim(image: Float, fov: Mask) -> Float:
     """
     if fov.all():
         return image
-    inner = eroded(fov, 3)
+    inner = erode(fov, 3)
     source = inner if inner.any() else fov
     nearest = ndimage.distance_transform_edt(~source, return_distances=False, return_indices=True)
     return np.asarray(np.where(source, image, image[tuple(nearest)]), np.float32)

@@ -15,7 +15,7 @@ from src_training.inference.expected_dice import (
     are_foreign,
     expected_dice,
     label_sums,
-    mean_expected,
+    mean_expected_dice,
 )
 from src_training.inference.predictor import Predictor, labels_from
 
@@ -72,10 +72,10 @@ def mean_over_images(each: Sequence[ExpectedDice]) -> ExpectedDice:
     """
     known = [one for one in each if not one.foreign]
     if 2 * len(known) < len(each):
-        return mean_expected(each)
+        return mean_expected_dice(each)
     most = len(known) / 2
     return replace(
-        mean_expected(known),
+        mean_expected_dice(known),
         oversized=sum(one.oversized for one in known) > most,
         extrapolated=sum(one.extrapolated for one in known) > most,
         empty=sum(one.empty for one in known) > most,

@@ -10,7 +10,7 @@ from src_training.alignment.consistency import alignment_losses
 from src_training.alignment.semantic_autoencoder import SemanticAutoencoder
 from src_training.data.sampling import Batch
 from src_training.networks.base import SegmentationNetwork
-from src_training.training.stages.base import Stage, namespaced
+from src_training.training.stages.base import Stage, add_namespace
 
 if TYPE_CHECKING:
     from src_training.training.builders import Networks
@@ -57,7 +57,7 @@ class AlignmentStage(Stage):
             network.decode(skips, reconstruction),
             batch.mask,
         )
-        return namespaced("alignment", losses)
+        return add_namespace("alignment", losses)
 
 
 def build_tan(networks: "Networks") -> AlignmentStage:

@@ -20,10 +20,10 @@ SEGMENTATION = "segmentation"
 Value = TypeVar("Value")
 
 
-def namespaced(namespace: str, values: Mapping[str, Value]) -> dict[str, Value]:
+def add_namespace(namespace: str, values: Mapping[str, Value]) -> dict[str, Value]:
     """Prefix names of losses with a namespace, as in ``segmentation/ce``.
 
-    >>> namespaced("segmentation", {"ce": 1.0})
+    >>> add_namespace("segmentation", {"ce": 1.0})
     {'segmentation/ce': 1.0}
     """
     return {f"{namespace}/{name}": value for name, value in values.items()}

@@ -19,7 +19,7 @@ from src_training.training.distributed.sync_batch import gather_inputs
 from src_training.training.stages.base import (
     SEGMENTATION,
     Stage,
-    namespaced,
+    add_namespace,
     trainable_parameters,
 )
 from src_training.training.stages.supervised import losses_from_masks
@@ -53,7 +53,7 @@ class ParaphraserStage(Stage):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the ``reconstruction`` loss of the features, summed over the distillations."""
-        with torch.no_grad(), self._teacher.tapped(*self._taps) as taps:
+        with torch.no_grad(), self._teacher.collect_taps(*self._taps) as taps:
             self._teacher(batch.image)
         distances = [paraphraser.reconstruction(taps) for paraphraser in self._paraphrasers]
         return {"paraphraser/reconstruction": torch.stack(distances).sum()}
@@ -149,7 +149,7 @@ class DistillationStage(Stage):
         for each in self._distillations:
             outputs = teacher.with_views(each.views), student.with_views(each.views)
             values = each(*gather_inputs(each, *outputs, batch.mask))
-            losses |= namespaced(each.options.method, values)
+            losses |= add_namespace(each.options.method, values)
         return losses
 
     def _teach(self, batch: Batch, student: ForwardOutputs) -> ForwardOutputs:
@@ -196,7 +196,7 @@ class DistillationStage(Stage):
         count, views = len(batch.image), batch.views if encodes_views else None
         images = batch.image if views is None else torch.cat([batch.image, views])
         names = self._taps if network is self._student[0] else self._teacher_taps
-        with network.tapped(*names, *network.auxiliary_taps) as taps:
+        with network.collect_taps(*names, *network.auxiliary_taps) as taps:
             skips, bottleneck = network.encode(images)
             anchors = Skips(tuple(feature[:count] for feature in skips.features), skips.size)
             if decodes_views:
@@ -246,9 +246,9 @@ def _weights(
     distillations: Sequence[Distillation[Any]], supervision: Supervision
 ) -> dict[str, float]:
     """Namespaced name of each loss -> weight."""
-    weights = namespaced(SEGMENTATION, WEIGHTS[supervision])
+    weights = add_namespace(SEGMENTATION, WEIGHTS[supervision])
     for part in distillations:
-        added = namespaced(part.options.method, part.weights(part.options))
+        added = add_namespace(part.options.method, part.weights(part.options))
         if both := weights.keys() & added.keys():
             raise ValueError(f"two losses are called {min(both)}; expected different names")
         weights |= added

@@ -10,7 +10,7 @@ from src_training.data.sampling import Batch
 from src_training.losses.segmentation import WEIGHTS, Supervision, supervised_losses
 from src_training.networks.base import SegmentationNetwork
 from src_training.training.distributed.sync_batch import all_gather_samples
-from src_training.training.stages.base import SEGMENTATION, Stage, namespaced
+from src_training.training.stages.base import SEGMENTATION, Stage, add_namespace
 
 if TYPE_CHECKING:
     from src_training.training.builders import Networks
@@ -30,7 +30,7 @@ class SupervisedStage(Stage):
     """
 
     def __init__(self, name: str, network: SegmentationNetwork, supervision: Supervision) -> None:
-        super().__init__(name, network, weights=namespaced(SEGMENTATION, WEIGHTS[supervision]))
+        super().__init__(name, network, weights=add_namespace(SEGMENTATION, WEIGHTS[supervision]))
         self.network = network
         self._supervision: Supervision = supervision
 
@@ -41,7 +41,7 @@ class SupervisedStage(Stage):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the losses of `losses_from_masks`."""
-        with self.network.tapped(*self.network.auxiliary_taps) as auxiliary:
+        with self.network.collect_taps(*self.network.auxiliary_taps) as auxiliary:
             logits = self.network(batch.image)
         return losses_from_masks(logits, auxiliary.values(), batch.mask, self._supervision)
 
@@ -79,7 +79,7 @@ def losses_from_masks(
     terms = [weights[name] * loss for each in auxiliary for name, loss in supervised(each).items()]
     if terms:
         losses["auxiliary"] = torch.stack(terms).sum()
-    return namespaced(SEGMENTATION, losses)
+    return add_namespace(SEGMENTATION, losses)
 
 
 def build_teacher(networks: "Networks") -> SupervisedStage:
