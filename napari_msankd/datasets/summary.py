@@ -349,7 +349,7 @@ class DatasetSummary:
         if self.masks == "unused":
             return "Their masks are not used." if self._labelled else ""
         if not self._labelled:
-            return "No masks: only the distance to the source (FSD) is measured."
+            return "No masks, so no Dice is measured; the distance to the source (FSD) is."
         if len(self._labelled) < len(self._cases):
             return f"No scores: they need a mask for every {self._noun}."
         return "Masks are used for scores only."
