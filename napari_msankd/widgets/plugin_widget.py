@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.plugins import menu_item_template
 from npe2 import PluginManager
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QLabel, QMainWindow, QWidget
 
 from napari_msankd.workers import timer
 
@@ -83,9 +83,14 @@ class PluginWidget(QWidget):
         return super().event(event)
 
     def _tabify(self) -> None:
-        """Tabify the dock with the plugin's other docks, if neither floats."""
+        """Tabify the dock with the plugin's other docks, if neither floats; shorten its title."""
         dock = self.parent()
-        if self.ended or not isinstance(dock, QDockWidget) or dock.isFloating():
+        if self.ended or not isinstance(dock, QDockWidget):
+            return
+        for label in dock.titleBarWidget().findChildren(QLabel):
+            # The plugin's name after it is cut in a narrow dock; tabs and menus have it.
+            label.setText(label.text().partition(" (")[0])
+        if dock.isFloating():
             return
         window = dock.parent()
         if not isinstance(window, QMainWindow):

@@ -4,7 +4,7 @@ import gc
 import weakref
 
 import pytest
-from qtpy.QtWidgets import QDockWidget, QMainWindow
+from qtpy.QtWidgets import QDockWidget, QLabel, QMainWindow
 
 from napari_msankd.widgets.plugin_widget import PluginWidget, open_widget
 
@@ -28,6 +28,10 @@ def test_the_three_widgets_are_tabs_of_one_sidebar(viewer, qtbot):
     window = docks[0].parent()
     assert isinstance(window, QMainWindow)
     qtbot.waitUntil(lambda: set(window.tabifiedDockWidgets(docks[0])) >= set(docks[1:]))
+    titles = [
+        [label.text() for label in dock.titleBarWidget().findChildren(QLabel)] for dock in docks
+    ]
+    assert titles == [[name] for name in NAMES]
 
 
 def test_an_open_widget_is_used_again(viewer):
