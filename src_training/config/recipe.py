@@ -102,8 +102,6 @@ class Recipe(BaseModel):
         How images are prepared: as ``fundus`` photographs, by their own
         ``intensity``, or in a ``window`` of CT. The angle of the training
         camera is that of the first source.
-    test_resolution
-        Resolution for finished models, relative to training (Touvron et al. 2019, 1906.06423).
     augmentation
         Strengths of the augmentation; see `Augmentation`.
     patch
@@ -150,7 +148,6 @@ class Recipe(BaseModel):
     tests: Annotated[list[DomainRecipe], Field(title="Test domains")] = []
     unlabelled: Annotated[list[DomainRecipe], Field(title="Domains without masks")] = []
     preprocessing: Annotated[Preprocessing, Field(validate_default=True)] = FundusPreprocessing()
-    test_resolution: Annotated[float, Field(ge=0.25, le=4)] = 1.0
     augmentation: Augmentation = Augmentation()
     patch: Annotated[int, Field(ge=32, le=MAX_SIDE, multiple_of=32)] = 256
     teacher: Annotated[Teacher, Field(validate_default=False)] = TeacherRecipe(name="fanet")
@@ -233,10 +230,9 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _angles_agree(self) -> "Recipe":
-        preprocessing = self.test_preprocessing
         for domain in (*self.sources, *self.tests, *self.unlabelled):
             try:
-                preprocessing.for_camera(domain.angle)
+                self.preprocessing.for_camera(domain.angle)
             except InputError as error:
                 raise ValueError(f"domain {domain.name}: {error}") from None
         return self
@@ -260,11 +256,6 @@ class Recipe(BaseModel):
         return self
 
     @property
-    def test_preprocessing(self) -> Preprocessing:
-        """Preprocessing of the finished models."""
-        return self.preprocessing.at_resolution(self.test_resolution)
-
-    @property
     def semi_supervised(self) -> bool:
         """Whether half of each batch of the stage ``distil`` has no masks."""
         return bool(self.unlabelled) or self.labelled < 1
@@ -279,8 +270,9 @@ class Recipe(BaseModel):
         """Whether a distilled student has seen the scanner of a test domain; see `DomainKind`."""
         if any(test.shares_with(source) for source in self.sources):
             return "source"
-        adapted = any(test.shares_with(domain) for domain in self.unlabelled)
-        return "adapted" if adapted else "unseen"
+        return (
+            "adapted" if any(test.shares_with(domain) for domain in self.unlabelled) else "unseen"
+        )
 
     def schedule(self, stage: str) -> StageSchedule:
         """Schedule of a stage; see `StageSpec.schedule`."""

@@ -156,7 +156,7 @@ def _calibrate(
     device: torch.device,
 ) -> dict[str, _Candidate]:
     """Calibrate the models on the validation cases, and encode the training images."""
-    preprocessing = recipe.test_preprocessing
+    preprocessing = recipe.preprocessing
     held_out = [case for each in data.validation for case in prepare_cases(each, preprocessing)]
     sources = [(each, list(prepare_cases(each, preprocessing))) for each in data.sources]
     augment = Augmenter(recipe.augmentation, recipe.patch).style_augmentation
@@ -212,7 +212,7 @@ def _model(
         options=used.options,
         in_channels=recipe.preprocessing.in_channels,
         classes=list(data.classes),
-        preprocessing=recipe.test_preprocessing,
+        preprocessing=recipe.preprocessing,
         patch=recipe.patch,
         spacing=data.spacing,
         semantics=None if outputs_only else _semantic_space(alignment.encoder, recipe),
@@ -279,12 +279,11 @@ def _score(
     autoencoder: SemanticAutoencoder,
 ) -> None:
     """Score each model on a domain, and add the results to the candidates."""
-    preprocessing = recipe.test_preprocessing
-    cases = list(prepare_cases(domain, preprocessing))
+    cases = list(prepare_cases(domain, recipe.preprocessing))
     # P-SAE's vectors of the masks do not depend on the model.
     masks = None
     if domain.labelled:
-        masks = mask_vectors(autoencoder, domain, preprocessing, recipe.patch, cases)
+        masks = mask_vectors(autoencoder, domain, recipe.preprocessing, recipe.patch, cases)
     for candidate in candidates.values():
         vectors = np.empty((0, recipe.latent))
         if candidate.predictor.model.semantics is not None:

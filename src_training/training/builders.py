@@ -268,7 +268,7 @@ def pretrained_notes(recipe: Recipe, role: Role, card: ModelCard) -> list[str]:
         differences = ", ".join(
             f"{name} {trained.get(name)} instead of {own.get(name)}" for name in names
         )
-        notes.append(f"{card.name} is for images prepared with {differences}")
+        notes.append(f"{card.name} was trained on images prepared with {differences}")
     sources = {source.name for source in recipe.sources}
     trained_on = {source.name for source in card.sources}
     notes += [

@@ -308,14 +308,6 @@ def test_the_student_alone_is_a_fair_match(make_recipe):
         ({"distillation": gkd(views=2.5)}, "gkd.views is 2.5; expected a whole number"),
         ({"distillation": gkd(edge_loss="l1")}, "expected 'mse' or 'softmax'"),
         ({"patch": 50}, "patch is 50; expected a multiple of 32"),
-        (
-            {"preprocessing": {"kind": "intensity"}, "test_resolution": 2},
-            "the test resolution is 2, but images are not resized; expected a side",
-        ),
-        (
-            {"preprocessing": {"kind": "fundus", "diameter": 2000}, "test_resolution": 3},
-            "the test resolution is 3, 6000 pixels across; expected 32 to 4096 pixels",
-        ),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(make_recipe, fields, said):

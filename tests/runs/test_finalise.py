@@ -72,16 +72,6 @@ def test_a_run_on_one_image_and_a_small_target_finishes(make_recipe, tmp_path):
     assert list(metrics) == ["A, validation", "B"]
 
 
-def test_finished_models_see_images_at_the_test_resolution(make_recipe, tmp_path):
-    recipe = make_recipe(1, test_resolution=1.5)
-    distil(recipe, tmp_path / "run", device="cpu")
-    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
-    model = load_model(tmp_path / "run" / "model.safetensors")
-    assert (recipe.preprocessing.diameter, model.card.preprocessing.diameter) == (64, 96)
-    found = evaluate(Predictor(model, "cpu"), load_domain(recipe.tests[0], masks_required=True))
-    assert found.to_dict() == report["distilled"]["scores"]["B"]
-
-
 def test_calibration_is_alike_and_on_held_out_images(make_recipe, tmp_path, monkeypatch):
     calls = {}
 

@@ -38,7 +38,7 @@ PAGES = {
     "Sources": ("source_sampling", "validation", "labelled", "sources"),
     "Test sets": ("tests",),
     "Without masks": ("unlabelled",),
-    "Images": ("patch", "preprocessing", "test_resolution", "augmentation"),
+    "Images": ("patch", "preprocessing", "augmentation"),
     "Networks": ("teacher", "student", "latent", "hidden", "alignment"),
     "Training": ("supervised", "weight_decay", "stages"),
     "Distillation": ("distil_from", "distillation"),

@@ -69,36 +69,6 @@ class BasePreprocessing(BaseModel, ABC):
             "expected fundus photographs, or no angle"
         )
 
-    def at_resolution(self, factor: float) -> Self:
-        """Prepare images with `factor` times as many pixels along each side.
-
-        Raises
-        ------
-        InputError
-            If images are not resized, or would be wider than `MAX_SIDE` or narrower than 32.
-
-        Examples
-        --------
-        >>> from src_training.data.preprocessing import FundusPreprocessing
-        >>> FundusPreprocessing(diameter=640).at_resolution(1.25).diameter
-        800
-        """
-        if factor == 1:
-            return self
-        if self.longer_side is None:
-            raise InputError(
-                f"the test resolution is {factor:g}, but images are not resized; expected a side "
-                "in the preprocessing, or a test resolution of 1"
-            )
-        [field] = {"diameter", "side"} & type(self).model_fields.keys()
-        side = round(self.longer_side * factor)
-        if not 32 <= side <= MAX_SIDE:
-            raise InputError(
-                f"the test resolution is {factor:g}, {side} pixels across; "
-                f"expected 32 to {MAX_SIDE} pixels"
-            )
-        return self.model_copy(update={field: side})
-
     def find_fov(self, image: NDArray[np.generic]) -> Mask | None:
         """Detect the field of view (H, W) as in `prepare`; None if it is the whole image.
 
