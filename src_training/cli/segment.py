@@ -216,7 +216,7 @@ def _segment_volume(
         cost = estimate_volume(predictor, volume.voxels, job)
     size = " x ".join(map(str, job.shape))
     console.out.print(
-        f"{volume.path}: {size} voxels, about {cost.seconds / 60:.1f} minutes in one process "
+        f"{volume.path}: {size} voxels, about {console.duration(cost.seconds)} in one process "
         f"and at most {cost.disk / 1e9:.2g} GB of disk",
         highlight=False,
         soft_wrap=True,
