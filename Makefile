@@ -31,12 +31,7 @@ check: .venv/test.stamp
 	$(BIN)/npe2 validate napari.yaml
 
 bench: .venv/test.stamp
-	$(BIN)/python -m tests.bench
-	$(BIN)/python -m tests.bench_segment
-	$(BIN)/python -m tests.bench_distillation
-	$(BIN)/python -m tests.bench_volume 50 200
-	$(DISPLAYED) $(BIN)/python -m tests.bench_watching
-	$(DISPLAYED) $(BIN)/python -m tests.bench_explore
+	$(DISPLAYED) $(BIN)/python -m tests.bench
 
 docs: .venv/docs.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -25,7 +25,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-collect_ignore_glob = ["bench*.py"]
+collect_ignore = ["bench"]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,15 +1,12 @@
-"""What a step of each distillation costs: ``python -m tests.bench_distillation``.
+"""What a step of each distillation costs.
 
 A step is held against the network passes that it cannot do without: the teacher's
 forward, the student's forward and backward, the views' where they are compared, and
 those of what a method adds: the semantic encoders, the cross decodings, the
 paraphraser, and the critic, which passes the student's and the teacher's logits
-forward and backward once and again for its gradient penalty. The losses are profiled
-on passes that are kept. All is processor time of one thread, each the fastest of
-rounds in which all take turns: a busy machine changes little.
+forward and backward once and again for its gradient penalty.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,6 +32,7 @@ from src_training.distillation.graph_flow import GraphFlow, NormalisedGraphFlow
 from src_training.networks import SegmentationNetwork, build_network
 from src_training.networks.base import Skips
 from src_training.training.stages.distillation import DistillationStage
+from tests.bench.row import BenchRow, Rows, medians
 from tests.distillation.random_outputs import SCALES
 
 PATCH, SAMPLES, VIEWS, WIDTH = 128, 8, 4, 8
@@ -48,8 +46,8 @@ CHOSEN = {method: parse_options({"method": method}) for method in METHODS} | {
 Aligned = tuple[SegmentationNetwork, AlignmentNetwork]
 
 
-def main() -> None:
-    """Print, for each method, the ratio of its step and what its losses take of it."""
+def rows() -> Rows:
+    """The ratio of each method's step to its passes."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     grid = (PATCH // 8, PATCH // 8)
@@ -58,11 +56,13 @@ def main() -> None:
         for network in (build_network("fanet", 1, 2, width=WIDTH), build_network("enet", 1, 2))
     )
     for name, chosen in CHOSEN.items():
-        print(f"a step of {name}: {cost(chosen, teacher, student)}", flush=True)
+        what = f"step of {name} / its network passes"
+        before = "1.21 ×" if name == "gkd" else ""
+        yield BenchRow(what, ratio(chosen, teacher, student), "×", "≤ 1.15", before)
 
 
-def cost(chosen: MethodOptions, teacher: Aligned, student: Aligned) -> str:
-    """The ratio of a step and its parts, in words."""
+def ratio(chosen: MethodOptions, teacher: Aligned, student: Aligned) -> float:
+    """Seconds of a step to those of its passes."""
     parts = build_distillations([chosen], teacher[0], student[0])
     stage = DistillationStage(student, teacher, parts, "dice_ce").train()
     counts = (SAMPLES, SAMPLES * stage.views)
@@ -70,32 +70,16 @@ def cost(chosen: MethodOptions, teacher: Aligned, student: Aligned) -> str:
     mask = torch.randint(2, (SAMPLES, PATCH, PATCH))
     batch = stage.prepare(Batch(anchors, mask, views if stage.views else None, anchors))
     passed = partial(passes, teacher, student, batch, parts)
-    kept = [each.map(leaf) for each in passed()]
-    step, alone, losses, *added = fastest(
-        lambda: stage.total(stage(batch)).backward(),
-        lambda: backward(passed()[1]),
-        lambda: stage.total(taught(parts, *kept, mask)).backward(),
-        *[partial(add, part, *kept) for part in parts if type(part) in ADDED],
-    )
-    needed, own = alone + sum(added), max(0.0, losses - sum(added))
-    return (
-        f"{step / needed:.2f} x its network passes ({step / alone:.2f} x those of teacher and "
-        f"student alone); of it {sum(added) / step:.0%} networks that the method adds, "
-        f"{own / step:.1%} its losses"
-    )
-
-
-def fastest(*works: Callable[[], object]) -> list[float]:
-    """Seconds of the processor for each work: the least of `ROUNDS` turns, after one to warm up."""
-    took = [[turn(work) for work in works] for _ in range(1 + ROUNDS)]
-    return [min(times) for times in zip(*took[1:], strict=True)]
-
-
-def turn(work: Callable[[], object]) -> float:
-    """Seconds of the processor."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+    detached = [each.map(leaf) for each in passed()]
+    works: dict[str, Callable[[], object]] = {
+        "step": lambda: stage.total(stage(batch)).backward(),
+        "passes": lambda: backward(passed()[1]),
+    }
+    for number, part in enumerate(parts):
+        if type(part) in ADDED:
+            works[f"added {number}"] = partial(add, part, *detached)
+    took = medians(works, ROUNDS)
+    return took.pop("step") / sum(took.values())
 
 
 def passes(
@@ -201,13 +185,6 @@ def add(part: Distillation, teacher: ForwardOutputs, student: ForwardOutputs) ->
         torch.stack([each.sum() for each in made]).sum().backward()
 
 
-def taught(
-    parts: Sequence[Distillation], teacher: ForwardOutputs, student: ForwardOutputs, mask: Tensor
-) -> dict[str, Tensor]:
-    """The losses of all parts."""
-    return {name: loss for part in parts for name, loss in part(teacher, student, mask).items()}
-
-
 def leaf(tensor: Tensor) -> Tensor:
     """The tensor without its past, and with a gradient of its own."""
     return tensor.detach().clone().requires_grad_(tensor.is_floating_point())
@@ -217,7 +194,3 @@ def backward(student: ForwardOutputs) -> None:
     """Through all that a student's pass made."""
     ends = (student.logits, student.vectors, student.view_logits, student.mixed_logits)
     torch.stack([end.sum() for end in ends if end is not None]).sum().backward()
-
-
-if __name__ == "__main__":
-    main()

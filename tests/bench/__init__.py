@@ -1,0 +1,1 @@
+"""What costs what, as ratios measured in one run, so that they carry to other machines."""
