@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -86,6 +87,8 @@ def segment(
     msankd segment huge.zarr --model liver.safetensors --out labels --workers 4
     ```
     """
+    if volumes.workers is not None:
+        _prepare_workers(volumes)
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
@@ -126,6 +129,17 @@ def _print_failure() -> Iterator[list[InputError]]:
     except InputError as error:
         console.refuse(str(error))
         refused.append(error)
+
+
+def _prepare_workers(volumes: Volumes) -> None:
+    """Let the processes import torch while this one does."""
+    from src_training.inference.process_pool import prepare_pool
+
+    if volumes.scheduler is not None:
+        raise InputError("--workers starts processes and --scheduler names a cluster; expected one")
+    if volumes.workers is not None and volumes.workers < 1:
+        raise InputError(f"--workers is {volumes.workers}; expected at least 1")
+    prepare_pool()
 
 
 def find_inputs(inputs: Sequence[Path], out_dir: Path, images_only: Mapping[str, bool]) -> "Inputs":
@@ -181,18 +195,18 @@ def _slab_segmenter(
     predictor: "Predictor", device: str, volumes: Volumes
 ) -> "Iterator[SlabSegmenter]":
     """Yield a function that segments slabs in this process, or on a cluster during the block."""
-    from src_training.inference.volumes.cluster import cluster_client, segment_slabs_on
+    from src_training.inference.volumes import cluster
     from src_training.inference.volumes.segment import segment_slabs
 
-    if volumes.workers is None and volumes.scheduler is None:
-        yield lambda volume, store: segment_slabs(predictor, volume.voxels, store)
-        return
-    if volumes.workers is not None and volumes.scheduler is not None:
-        raise InputError("--workers starts a cluster and --scheduler names one; expected either")
-    path = predictor.model.source
+    path, workers = predictor.model.source, volumes.workers
     assert path is not None  # it was loaded
-    with cluster_client(volumes.scheduler, volumes.workers) as client:
-        yield lambda volume, store: segment_slabs_on(client, path, device, volume.voxels, store)
+    if workers is not None:
+        yield partial(cluster.segment_slabs_in_processes, workers, path, device)
+    elif volumes.scheduler is not None:
+        with cluster.cluster_client(volumes.scheduler) as client:
+            yield partial(cluster.segment_slabs_on, client, path, device)
+    else:
+        yield partial(segment_slabs, predictor)
 
 
 def _segment_volume(

@@ -158,7 +158,7 @@ def test_wishes_that_cannot_be_met_are_one_sentence(msankd, scan, model_file, tm
     for wish, words in (
         (("--keep-largest", "spleen"), "--keep-largest spleen: the model has no such class"),
         (("--workers", "0"), "--workers is 0; expected at least 1"),
-        (("--workers", "2", "--scheduler", "tcp://nowhere:1"), "expected either"),
+        (("--workers", "2", "--scheduler", "tcp://nowhere:1"), "expected one"),
         (("--probabilities",), "is a volume; expected images only"),
     ):
         said = msankd("segment", scan, *options, *wish)
@@ -207,16 +207,29 @@ def wait_for(condition, child, seconds=120):
 
 
 @pytest.mark.slow
+def test_workers_end_with_the_command_that_is_killed(scan, model_file, tmp_path):
+    import psutil
+
+    child = started(tmp_path, scan, model_file, "--workers", "2")
+    part = tmp_path / "out" / "scan.nii.gz.part"
+    wait_for(lambda: len(list((part / "done").glob("0-*"))) >= 1, child)
+    others = psutil.Process(child.pid).children(recursive=True)
+    assert len(others) > 2
+    child.kill()
+    child.communicate()
+    assert psutil.wait_procs(others, timeout=60)[1] == []
+
+
+@pytest.mark.slow
 def test_workers_give_the_same_bits_though_one_is_killed(scan, model_file, tmp_path):
     import psutil
 
     child = started(tmp_path, scan, model_file, "--workers", "2")
     part = tmp_path / "out" / "scan.nii.gz.part"
     wait_for(lambda: len(list((part / "done").glob("0-*"))) >= 1, child)
+    # The command's child forks the workers.
     workers = [
-        process
-        for process in psutil.Process(child.pid).children(recursive=True)
-        if "spawn_main" in " ".join(process.cmdline())
+        each for server in psutil.Process(child.pid).children() for each in server.children()
     ]
     workers[0].kill()
     out, _ = child.communicate(timeout=200)

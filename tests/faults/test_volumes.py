@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -55,9 +56,7 @@ def steps_of(scan, model_file, target, **options):
     predictor, volume = Predictor(load_model(model_file), "cpu"), open_volume(scan)
     fields = {name: options.pop(name) for name in ("orthogonal",) if name in options}
     job = VolumeJob.of(predictor.model, volume, VolumeOptions(**fields))
-    return segment_volume(
-        volume, job, target, lambda v, store: segment_slabs(predictor, v.voxels, store), **options
-    )
+    return segment_volume(volume, job, target, partial(segment_slabs, predictor), **options)
 
 
 def labels_in(target):

@@ -3,10 +3,9 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from multiprocessing import get_context
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from src_training.inference.expected_dice import Quality
 from src_training.inference.image_files import segment_file
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor
+from src_training.inference.process_pool import process_pool, run_task
 from src_training.inference.volumes.job import VolumeJob, VolumeOptions, fingerprint
 from src_training.inference.volumes.segment import is_foreign, segment_slabs, segment_volume
 from src_training.io.volumes.registry import format_of, open_volume
@@ -186,9 +186,7 @@ class _Worker:
             volume = open_volume(file)
             options = VolumeOptions(flips=self.job.flips, threshold=self.job.threshold)
             job = VolumeJob.of(self.predictor.model, volume, options)
-            steps = segment_volume(
-                volume, job, target, lambda v, s: segment_slabs(self.predictor, v.voxels, s)
-            )
+            steps = segment_volume(volume, job, target, partial(segment_slabs, self.predictor))
             for last in steps:
                 if last.sums is None and self.stopped():
                     raise _Stopped
@@ -296,33 +294,16 @@ def _segment_all(
                 return
             yield triaged
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _initialise, (worker,)) as pool:
+    with process_pool(workers, worker) as pool:
         waiting, files = set[Future[TriagedFile]](), iter(pending)
         try:
             while True:
                 # Submitting a few files ahead keeps the processes busy with bounded memory.
                 while len(waiting) < 2 * workers and (file := next(files, None)) is not None:
-                    waiting.add(pool.submit(_segment_in_process, file, targets[file]))
+                    waiting.add(pool.submit(run_task, file, targets[file]))
                 if not waiting:
                     return
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (each.result() for each in finished)
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-_process_worker: _Worker | None = None
-"""The worker of this process, if it is one of a pool."""
-
-
-def _initialise(worker: _Worker) -> None:
-    global _process_worker
-    import torch
-
-    torch.set_num_threads(1)
-    _process_worker = worker
-
-
-def _segment_in_process(file: Path, target: Path) -> TriagedFile:
-    assert _process_worker is not None
-    return _process_worker(file, target)

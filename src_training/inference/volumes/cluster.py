@@ -1,6 +1,8 @@
-"""Segmenting the slabs of a volume on several machines, or in several processes of this one."""
+"""Segmenting the slabs of a volume in several processes of this machine, or on a dask cluster."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -10,55 +12,74 @@ from src_training.errors import InputError
 from src_training.extras import require
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor
+from src_training.inference.process_pool import process_pool, run_task
 from src_training.inference.volumes.job import VolumeJob
 from src_training.inference.volumes.label_store import LabelStore
 from src_training.inference.volumes.segment import SlabProgress, segment_slab
 from src_training.inference.volumes.slabs import Slab
 
 _RETRIES = 5
-"""Number of times that a slab is tried again after its worker died."""
+"""Number of times that slabs are tried again after a worker died."""
+
+Segment = Callable[[Slab], Slab | InputError]
 
 
-@contextmanager
-def cluster_client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
-    """Connect to a running dask cluster, or start a local one for the block.
+def segment_slabs_in_processes(
+    workers: int, model: Path, device: str, voxels: Any, store: LabelStore
+) -> Iterator[SlabProgress]:
+    """Segment every pending slab in processes of this machine; otherwise like `segment_slabs`.
+
+    Processes read the volume and write the labels themselves. If one dies, the slabs that are
+    not finished are tried again.
 
     Parameters
     ----------
-    scheduler
-        Address of a running scheduler; None starts a local cluster.
     workers
-        Number of processes to start (>= 1), each with one thread; not used with
-        `scheduler`.
+        Number of processes (>= 1), each with one thread.
+    model
+        File of the job's model.
+    device
+        See `find_device`.
+    voxels, store
+        See `segment_slabs`.
+
+    Raises
+    ------
+    InputError, OSError
+        See `segment_slabs`; also `InputError` if processes die again and again.
+    """
+    for _ in range(1 + _RETRIES):
+        try:
+            yield from _in_pool(workers, _segment_in(store, model, device, voxels), store)
+        except BrokenProcessPool:
+            continue
+        return
+    raise InputError(
+        f"a process of --workers {workers} was ended {1 + _RETRIES} times, as the system does "
+        "where memory is full; expected fewer of them. The same command resumes"
+    )
+
+
+@contextmanager
+def cluster_client(scheduler: str) -> Iterator[Any]:
+    """Connect to a running dask cluster for the block.
 
     Raises
     ------
     InputError
-        If `distributed` is not installed, no scheduler answers at the address, or
-        neither an address nor a number of workers is given.
+        If `distributed` is not installed, or no scheduler answers at the address.
     """
-    require("cluster", "segmenting on several processes", "distributed")
-    from distributed import Client, LocalCluster
+    require("cluster", "segmenting on a cluster", "distributed")
+    from distributed import Client
 
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=10, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"--scheduler {scheduler}: nothing answers ({error}); "
-                "expected the address of a dask scheduler, as in tcp://host:8786"
-            ) from None
-        with client:
-            yield client
-        return
-    if workers is None or workers < 1:
-        raise InputError(f"--workers is {workers}; expected at least 1")
-    with (
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    try:
+        client = Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--scheduler {scheduler}: nothing answers ({error}); "
+            "expected the address of a dask scheduler, as in tcp://host:8786"
+        ) from None
+    with client:
         yield client
 
 
@@ -75,12 +96,8 @@ def segment_slabs_on(
     ----------
     client
         See `cluster_client`.
-    model
-        File of the job's model.
-    device
-        See `find_device`.
-    voxels, store
-        See `segment_slabs`.
+    model, device, voxels, store
+        See `segment_slabs_in_processes`.
 
     Raises
     ------
@@ -89,32 +106,58 @@ def segment_slabs_on(
     """
     from distributed import as_completed
 
+    # Binding the volume to the function sends it to every worker. If it were scattered, it
+    # would be lost with the last worker that has a copy.
+    segment = _segment_in(store, model, device, voxels)
+
+    def results(pending: Sequence[Slab]) -> Iterator[Slab | InputError]:
+        tasks = client.map(segment, pending, retries=_RETRIES, pure=False)
+        try:
+            yield from (task.result() for task in as_completed(tasks, loop=client.loop))
+        finally:
+            client.cancel(tasks)
+
+    yield from _progress(results, store)
+
+
+def _in_pool(workers: int, segment: Segment, store: LabelStore) -> Iterator[SlabProgress]:
+    def results(pending: Sequence[Slab]) -> Iterator[Slab | InputError]:
+        with process_pool(workers, segment) as pool:
+            try:
+                tasks = [pool.submit(run_task, slab) for slab in pending]
+                yield from (task.result() for task in as_completed(tasks))
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    yield from _progress(results, store)
+
+
+def _progress(
+    results: Callable[[Sequence[Slab]], Iterator[Slab | InputError]], store: LabelStore
+) -> Iterator[SlabProgress]:
+    """Progress of slabs as they are finished, then of averaging."""
     slabs, pending = store.slabs, store.pending
     done, total = len(slabs) - len(pending), len(slabs) + len(store.averaged_slabs)
     yield SlabProgress(done, total)
-    if pending:
-        # Binding the volume to the function sends it to every worker. If it were scattered, it
-        # would be lost with the last worker that has a copy.
-        segment = partial(
-            _segment,
-            voxels=voxels,
-            job=store.job,
-            folder=store.folder.resolve(),
-            model=model.resolve(),
-            device=device,
-        )
-        tasks = client.map(segment, pending, retries=_RETRIES, pure=False)
-        try:
-            for task in as_completed(tasks, loop=client.loop):
-                slab = task.result()
-                if isinstance(slab, InputError):
-                    raise slab
-                done += 1
-                yield SlabProgress(done, total, slab)
-        finally:
-            client.cancel(tasks)
+    for slab in results(pending) if pending else ():
+        if isinstance(slab, InputError):
+            raise slab
+        done += 1
+        yield SlabProgress(done, total, slab)
     for number, slab in enumerate(store.average(), done + 1):
         yield SlabProgress(number, total, slab)
+
+
+def _segment_in(store: LabelStore, model: Path, device: str, voxels: Any) -> Segment:
+    """A function that workers call with a slab."""
+    return partial(
+        _segment,
+        voxels=voxels,
+        job=store.job,
+        folder=store.folder.resolve(),
+        model=model.resolve(),
+        device=device,
+    )
 
 
 def _segment(

@@ -49,8 +49,8 @@ class SlabProgress:
     sums: Sums | None = None
 
 
-SlabSegmenter = Callable[[Volume, LabelStore], Iterator[SlabProgress]]
-"""`segment_slabs` or `segment_slabs_on` with all other arguments bound."""
+SlabSegmenter = Callable[[Any, LabelStore], Iterator[SlabProgress]]
+"""`segment_slabs`, or one that shares the slabs out, with all but the voxels and store bound."""
 
 
 def find_volumes(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -114,7 +114,7 @@ def segment_volume(
             job.accept_source(folder / "plan.json")
         store = LabelStore(folder, job, held)
         with naming(volume.path):
-            yield from segment(volume, store)
+            yield from segment(volume.voxels, store)
         store.require_whole()
         with store.readable():
             clean_up(store.labels, largest=job.largest, filled=job.filled)

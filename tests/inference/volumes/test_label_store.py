@@ -86,13 +86,17 @@ def test_a_cluster_whose_only_worker_is_killed_loses_nothing(
     ct, predictor, liver_file, tmp_path, monkeypatch
 ):
     import dask.array as da
+    from distributed import LocalCluster
 
     from src_training.inference.volumes.cluster import cluster_client, segment_slabs_on
 
     voxels = ct((45, 32, 32))
     monkeypatch.setattr("src_training.inference.volumes.slabs.SLAB_SLICES", 3)
     store = LabelStore(tmp_path / "labels", job_of(predictor.model, voxels))
-    with cluster_client(None, 1) as client:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        cluster_client(cluster.scheduler_address) as client,
+    ):
         done = []
         for step in segment_slabs_on(client, liver_file, "cpu", da.from_zarr(voxels), store):
             done.append(step.done)
@@ -100,6 +104,19 @@ def test_a_cluster_whose_only_worker_is_killed_loses_nothing(
                 victim = next(iter(client.run(os.getpid).values()))
                 os.kill(victim, signal.SIGKILL)
     assert done[-1] == 15
+    np.testing.assert_array_equal(store.labels[:], in_memory(predictor, voxels))
+
+
+@pytest.mark.slow
+def test_processes_share_a_lazy_volume(ct, predictor, liver_file, tmp_path, small_slabs):
+    import dask.array as da
+
+    from src_training.inference.volumes.cluster import segment_slabs_in_processes
+
+    voxels = ct()
+    store = LabelStore(tmp_path / "labels", job_of(predictor.model, voxels))
+    steps = segment_slabs_in_processes(2, liver_file, "cpu", da.from_zarr(voxels), store)
+    assert [step.done for step in steps] == list(range(1 + len(store.slabs)))
     np.testing.assert_array_equal(store.labels[:], in_memory(predictor, voxels))
 
 
