@@ -1,19 +1,35 @@
 """``python -m src_training`` is ``msankd``."""
 
+import atexit
 import os
 import sys
 
 from src_training.cli import main
 
-_STOPPED = 130
+_status = 1
 
-if __name__ == "__main__":
+
+def run() -> None:
+    """Run the command line, and end the process."""
+    global _status
+    atexit.register(_exit_without_unloading)  # first registered, last called
     try:
         main()
+        _status = 0
     except SystemExit as end:
-        if end.code != _STOPPED:
-            raise
-        # Skip the regular shutdown: torch takes more than a second to unload.
+        _status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+
+
+def _exit_without_unloading() -> None:
+    """Exit before Python unloads torch, which takes half a second or more."""
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(_STOPPED)
+    except (OSError, ValueError):
+        return  # Python reports it
+    os._exit(_status)
+
+
+if __name__ == "__main__":
+    run()

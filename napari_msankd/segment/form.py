@@ -201,7 +201,7 @@ class SegmentForm(PluginWidget):
     def draw(self, state: SegmentState) -> None:
         """Show a state in the controls."""
         self._draw_input(state)
-        self._draw_run(state)
+        self.draw_run(state)
         self._draw_result(state)
 
     def _draw_input(self, state: SegmentState) -> None:
@@ -223,7 +223,8 @@ class SegmentForm(PluginWidget):
         self.compatibility.setText(state.compatibility)
         self.device.setText(state.device)
 
-    def _draw_run(self, state: SegmentState) -> None:
+    def draw_run(self, state: SegmentState) -> None:
+        """Show a run's progress and what can be done about it."""
         self.run.setEnabled(not state.running and state.image is not None)
         self.stop.setEnabled(state.phase in ("loading", "segmenting"))
         self.stop.setVisible(state.running or not state.resumable)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from psygnal import EmissionInfo
 from qtpy.QtCore import Qt
 from superqt.utils import qdebounced
 
@@ -75,7 +76,7 @@ class SegmentWidget(SegmentForm):
         self.state.choose_model(self.model.path)
         self._on_image()
         self._redraw()
-        self.state.events.connect(self._redraw)
+        self.state.events.connect(self._on_state)
 
     @property
     def result(self) -> Any:
@@ -403,6 +404,12 @@ class SegmentWidget(SegmentForm):
     def _fail(self, failure: Failure) -> None:
         self.state.traceback = failure.traceback
         self.state.message = f"✕ {failure.sentence}"
+
+    def _on_state(self, change: EmissionInfo) -> None:
+        if change.signal.name == "progress":
+            self.draw_run(self.state)
+        else:
+            self._redraw()
 
     def _redraw(self, _event: object = None) -> None:
         self.draw(self.state)
