@@ -133,7 +133,7 @@ def _print_failure() -> Iterator[list[InputError]]:
 
 def _prepare_workers(volumes: Volumes) -> None:
     """Let the processes import torch while this one does."""
-    from src_training.inference.process_pool import prepare_pool
+    from src_training.inference.volumes.process_pool import prepare_pool
 
     if volumes.scheduler is not None:
         raise InputError("--workers starts processes and --scheduler names a cluster; expected one")

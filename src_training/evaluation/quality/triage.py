@@ -18,8 +18,8 @@ from src_training.inference.expected_dice import Quality
 from src_training.inference.image_files import segment_file
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor
-from src_training.inference.process_pool import process_pool, run_task
 from src_training.inference.volumes.job import VolumeJob, VolumeOptions, fingerprint
+from src_training.inference.volumes.process_pool import process_pool, run_task
 from src_training.inference.volumes.segment import is_foreign, segment_slabs, segment_volume
 from src_training.io.volumes.registry import format_of, open_volume
 

@@ -12,9 +12,9 @@ from src_training.errors import InputError
 from src_training.extras import require
 from src_training.inference.model_file import load_model
 from src_training.inference.predictor import Predictor
-from src_training.inference.process_pool import process_pool, run_task
 from src_training.inference.volumes.job import VolumeJob
 from src_training.inference.volumes.label_store import LabelStore
+from src_training.inference.volumes.process_pool import process_pool, run_task
 from src_training.inference.volumes.segment import SlabProgress, segment_slab
 from src_training.inference.volumes.slabs import Slab
 
