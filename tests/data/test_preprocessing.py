@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import TypeAdapter, ValidationError
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_fill_holes, gaussian_filter
 from skimage.filters import threshold_otsu
 
 from src_training.data.phantom.camera import fundus_phantom
@@ -17,7 +17,11 @@ from src_training.data.preprocessing import (
     WindowPreprocessing,
     migrate_preprocessing,
 )
-from src_training.data.preprocessing.field_of_view import bounding_box, find_field_of_view
+from src_training.data.preprocessing.field_of_view import (
+    bounding_box,
+    fill_holes,
+    find_field_of_view,
+)
 from src_training.data.preprocessing.geometry import Geometry, resize
 from src_training.errors import InputError
 
@@ -35,6 +39,12 @@ DTYPES = ["u1", "u2", "i2", "i4", "i8", "f2", "f4", "f8", "?"]
 def disc(size: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
     row, column = np.mgrid[: size[0], : size[1]]
     return np.hypot(row - centre[0], column - centre[1]) <= radius
+
+
+@settings(deadline=None)
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
+def test_holes_are_filled_as_by_scipy(mask):
+    np.testing.assert_array_equal(fill_holes(mask), binary_fill_holes(mask))
 
 
 @settings(deadline=None, max_examples=60)

@@ -121,8 +121,24 @@ def _disc(smooth: Float) -> tuple[Mask | None, float]:
     if count == 0 or corners.sum() > 1:
         return None, threshold
     sizes = np.bincount(components.ravel())[1:]
-    disc = ndimage.binary_fill_holes(components == 1 + int(sizes.argmax()))
+    disc = fill_holes(components == 1 + int(sizes.argmax()))
     return (disc if disc.mean() > 0.2 else None), threshold
+
+
+def fill_holes(mask: Mask) -> Mask:
+    """Fill the holes of a mask (H, W), three times as fast as `ndimage.binary_fill_holes`.
+
+    >>> fill_holes(np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 1]], bool)).astype(int)
+    array([[1, 1, 1, 0],
+           [1, 1, 1, 0],
+           [1, 1, 1, 1]])
+    """
+    outside, count = ndimage.label(~mask)
+    hole = np.ones(count + 1, bool)
+    for edge in (outside[0], outside[-1], outside[:, 0], outside[:, -1]):
+        hole[edge] = False
+    hole[0] = True  # the mask itself
+    return hole[outside]
 
 
 def _otsu(values: Float) -> float:
