@@ -53,8 +53,9 @@ def write_volume(folder: Path, slices: int) -> Path:
 def path_seconds(volume: Path, out: Path, workers: int | None) -> float:
     """CPU seconds that `msankd segment` takes one after another.
 
-    They are those of the command's own process and of the busiest of the others, which on free
-    cores is the time on the clock. What starts workers works beside the command and is left out.
+    They are those of the command's own process and of a worker, which on free cores is the time
+    on the clock. The process that workers are forked from starts beside the command, and is left
+    out.
     """
     options = [] if workers is None else ["--workers", str(workers)]
     command = ["segment", volume, "--model", "liver-msd", "--out", out, *options]
@@ -75,7 +76,8 @@ def path_seconds(volume: Path, out: Path, workers: int | None) -> float:
         time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"msankd {' '.join(map(str, command))} ended with {process.returncode}")
-    return used.pop(process.pid) + max(used.values(), default=0)
+    own = used.pop(process.pid)
+    return own + sum(sorted(used.values())[-workers:]) / workers if workers else own
 
 
 def stream(source: Path, labels: Path) -> None:
