@@ -147,7 +147,7 @@ def test_a_target_takes_what_is_not_labelled(add, make_choice, await_summary):
     choice = await_summary(make_choice("optional"))
     assert names(choice) == [("other scanner", None)]
     assert choice.value().role == "targets"
-    assert "No masks: only the distance" in choice.summary.text()
+    assert "No masks, so no Dice is measured" in choice.summary.text()
 
 
 def test_a_layer_opened_after_a_target_is_not_added_by_itself(
