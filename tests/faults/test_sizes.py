@@ -155,7 +155,10 @@ def test_distances_say_which_images_they_leave_out(msankd, make_domain, model_fi
     domains = ("--domain", folder, "--domain", rest, "--json", tmp_path / "fsd.json")
     ended = msankd("fsd", "--model", model_file, *domains)
     assert ended.code == 1 and "Traceback" not in ended.err
-    assert "000.npy is of shape" in ended.err and "scans: 1 of 3 images are left" in ended.err
+    assert (
+        "000.npy is of shape" in ended.err
+        and "scans: every figure is over 2 of 3 images" in ended.err
+    )
     assert "scans (2 of 3)" in " ".join(ended.out.split()) and "rest (" not in ended.out
     [distance] = json.loads((tmp_path / "fsd.json").read_text())
     assert [*distance["left_out"]["scans"]] == ["000"] and not distance["left_out"]["rest"]
