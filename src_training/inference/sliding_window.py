@@ -19,7 +19,7 @@ MIN_TILE_SIDE = 512
 """Minimum side of the windows of a larger image in pixels, unless a side is given."""
 
 _BANDS, _BAND_SHARE = 3, 1 / 11
-_MIN_BAND_ROWS = 48
+_MIN_BAND_ROWS = 40
 """In lower bands most features would see the zeros beyond their edges."""
 
 _SPREAD = 1 / 8

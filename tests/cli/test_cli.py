@@ -32,6 +32,18 @@ def test_the_version_is_that_of_the_package_and_the_citation(msankd):
     assert f"\n## {src_training.__version__}\n" in changelog
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["runs", "."], 0), (["segment"], 2), (["inspect", "no folder of images"], 2)],
+)
+def test_a_process_ends_with_the_code_of_its_command(arguments, code, tmp_path):
+    command = [sys.executable, "-m", "src_training", *arguments]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert ended.returncode == code and (ended.stderr if code else ended.stdout).strip()
+    assert "Traceback" not in ended.stderr
+
+
 def test_help_names_every_command(msankd):
     said = msankd("--help")
     assert said.code == 0 and all(command in said.out for command in COMMANDS)
