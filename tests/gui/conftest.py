@@ -1,3 +1,4 @@
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,9 @@ def stack():
 
 @pytest.fixture
 def viewer(make_napari_viewer_proxy):
+    # That fixture collects garbage; modules that are imported by now would take most of the time.
+    gc.collect()
+    gc.freeze()
     return make_napari_viewer_proxy()
 
 
