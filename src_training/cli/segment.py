@@ -87,8 +87,7 @@ def segment(
     msankd segment huge.zarr --model liver.safetensors --out labels --workers 4
     ```
     """
-    if volumes.workers is not None:
-        _prepare_workers(volumes)
+    _prepare_workers(volumes)
     from src_training.inference.model_file import load_model
     from src_training.inference.predictor import Predictor
     from src_training.inference.volumes.job import VolumeOptions
@@ -132,12 +131,14 @@ def _print_failure() -> Iterator[list[InputError]]:
 
 
 def _prepare_workers(volumes: Volumes) -> None:
-    """Let the processes import torch while this one does."""
+    """Let the processes of ``--workers`` import torch while this one does."""
+    if volumes.workers is None:
+        return
     from src_training.inference.volumes.process_pool import prepare_pool
 
     if volumes.scheduler is not None:
         raise InputError("--workers starts processes and --scheduler names a cluster; expected one")
-    if volumes.workers is not None and volumes.workers < 1:
+    if volumes.workers < 1:
         raise InputError(f"--workers is {volumes.workers}; expected at least 1")
     prepare_pool()
 

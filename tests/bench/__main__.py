@@ -1,6 +1,6 @@
 """``python -m tests.bench [NAME …]``: one table of what is measured, row by row as it comes.
 
-Nothing here passes or fails. Without names all run, which takes about half an hour.
+Nothing here passes or fails. Without names all run, which takes six minutes on a quiet machine.
 Some need the images of ``MSANKD_DATA``, and those of the window a display.
 """
 
