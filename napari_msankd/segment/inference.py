@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_msankd.formatting import format_bytes
 from napari_msankd.planes import Index, Planes, Slicing
 from napari_msankd.segment.probability_store import Result, new_folder
 from napari_msankd.torch_import import gc_paused, preload
 from src_training.errors import InputError
+from src_training.formatting import format_bytes
 from src_training.inference.forward_progress import ForwardProgress, PredictionCancelled
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_msankd.formatting import format_bytes
+from src_training.formatting import format_bytes
 
 if TYPE_CHECKING:
     from napari_msankd.segment.inference import Compatibility, Request

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from psygnal import SignalGroupDescriptor
 
-from napari_msankd.formatting import format_duration
 from napari_msankd.layers import has_place, layer_by_id, shown_axis, shown_index
 from napari_msankd.masks import is_mask_like
 from napari_msankd.planes import Index, Slicing, array_of, planes_of
 from napari_msankd.segment.inference import ModelInfo, Request
 from napari_msankd.settings import Preferences
 from src_training.errors import InputError
+from src_training.formatting import format_duration
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

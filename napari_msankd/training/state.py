@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import SignalGroupDescriptor
 
-from napari_msankd.formatting import format_bytes, format_duration
 from napari_msankd.training.run_request import (
     RECOMMENDED,
     Datasets,
@@ -17,6 +16,7 @@ from napari_msankd.training.run_request import (
     RunRequest,
 )
 from src_training.errors import InputError
+from src_training.formatting import format_bytes, format_duration
 from src_training.io.names import plain_name
 
 if TYPE_CHECKING:
@@ -202,8 +202,7 @@ def cost_text(state: TrainingState) -> str:
     part, roughly = state.progress["part"], state.progress["roughly"]
     if not roughly:
         return f"Estimating time and memory: {part}…"
-    minutes = max(1, round(roughly / 60))
-    time = f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    time = format_duration(60 * max(1, round(roughly / 60)))
     return f"Roughly {time}; measuring: {part}…"
 
 

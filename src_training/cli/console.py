@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,15 +52,6 @@ class _PrintableText:
 
 out = plain_console()
 err = plain_console(stderr=True, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """A duration with its unit.
-
-    >>> duration(2.4), duration(150)
-    ('3 s', '2.5 min')
-    """
-    return f"{ceil(seconds)} s" if seconds < 60 else f"{seconds / 60:.1f} min"
 
 
 def refuse(sentence: str) -> None:

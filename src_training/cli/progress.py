@@ -17,6 +17,7 @@ from rich.progress import (
 
 from src_training.config.stages import STAGES
 from src_training.errors import printable
+from src_training.formatting import format_duration
 from src_training.runs.events import (
     BatchSplit,
     Event,
@@ -133,7 +134,9 @@ class RunDisplay(_Bars):
                 self._say(event.sentence)
             case StageFinished():
                 self.stepping = False
-                note = f"best {_score(event.stage, event.score)} in {event.seconds:.0f} s"
+                note = (
+                    f"best {_score(event.stage, event.score)} in {format_duration(event.seconds)}"
+                )
                 self._bar.update(self._task, note=note)
                 if not self._console.is_terminal:
                     self._say(f"{event.stage}: {note}")
@@ -166,7 +169,7 @@ class EstimateDisplay(_Bars):
 
     def show(self, progress: "EstimateProgress") -> None:
         """Show the current progress."""
-        note = f"{progress.part}; roughly {progress.roughly / 60:.1f} min"
+        note = f"{progress.part}; roughly {format_duration(progress.roughly)}"
         self._bar.update(self._task, completed=progress.done, total=progress.total, note=note)
 
 
@@ -203,7 +206,7 @@ class RunsDisplay(_Bars):
             case Noted():
                 self._say(name, event.sentence)
             case RunFinished():
-                self._say(name, f"finished in {event.seconds:.0f} s")
+                self._say(name, f"finished in {format_duration(event.seconds)}")
 
     def end(self, name: str, why: str) -> None:
         """Remove a run whose process has ended, and print `why` if it failed."""

@@ -23,6 +23,7 @@ from src_training.cli.console import (
     load_recipe,
 )
 from src_training.errors import InputError
+from src_training.formatting import format_bytes
 
 if TYPE_CHECKING:
     from src_training.cli.progress import RunDisplay
@@ -316,7 +317,7 @@ def estimate(
     for part, seconds in (parts | {"all": result.seconds}).items():
         table.add_row(part, f"{seconds / 60:.1f}")
     console.print_table(table, screen)
-    screen.print(f"About {result.memory / 1e9:.1f} GB of memory.", highlight=False)
+    screen.print(f"About {format_bytes(result.memory)} of memory.", highlight=False)
     for note in result.notes:
         screen.print(f"{note}.", highlight=False, soft_wrap=True)
     console.write_json(json_file, result.to_dict())

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from src_training.cli import console
 from src_training.cli.console import Device, Flips, Model
 from src_training.errors import InputError, memory_of, naming
+from src_training.formatting import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from src_training.inference.image_files import Inputs
@@ -231,8 +232,8 @@ def _segment_volume(
         cost = estimate_volume(predictor, volume.voxels, job)
     size = " x ".join(map(str, job.shape))
     console.out.print(
-        f"{volume.path}: {size} voxels, about {console.duration(cost.seconds)} in one process "
-        f"and at most {cost.disk / 1e9:.2g} GB of disk",
+        f"{volume.path}: {size} voxels, about {format_duration(cost.seconds)} in one process "
+        f"and at most {format_bytes(cost.disk)} of disk",
         highlight=False,
         soft_wrap=True,
     )

@@ -16,6 +16,7 @@ from src_training.comparison.controls import (
 from src_training.comparison.plan import BASELINE, TEACHER, PlannedRun
 from src_training.config.recipe import Recipe
 from src_training.evaluation.bootstrap import Estimate, bootstrap_by_patient, count_patients
+from src_training.formatting import format_duration
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import RunStarted, read_events
 
@@ -292,7 +293,7 @@ def _control_notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _took(row: Row) -> str:
-    seconds = "an unknown time" if math.isnan(row.seconds) else f"{row.seconds:,.1f} s"
+    seconds = "an unknown time" if math.isnan(row.seconds) else format_duration(row.seconds)
     return f"{seconds} ({row.steps:,} steps)"
 
 

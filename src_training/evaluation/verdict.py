@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from src_training.evaluation.bootstrap import Estimate, bootstrap_by_patient, count_patients
+from src_training.formatting import format_duration
 
 StudentRole = Literal["baseline", "distilled"]
 
@@ -244,9 +245,7 @@ def _seconds(outcome: Mapping[str, Any]) -> float | None:
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "not timed"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:,.0f} s"
+    return "not timed" if seconds is None else format_duration(seconds)
 
 
 def _figures(

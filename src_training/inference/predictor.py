@@ -14,6 +14,7 @@ from torch import Tensor
 from src_training.data.preprocessing.geometry import PADDING, Float, Mask, PreparedImage
 from src_training.device import find_device, keep_freed_memory
 from src_training.errors import InputError
+from src_training.formatting import format_bytes
 from src_training.inference.bn_adaptation import BatchNormAdaptation, Counting, Shift
 from src_training.inference.bn_folding import FoldedNetwork
 from src_training.inference.forward_progress import ForwardProgress
@@ -245,8 +246,8 @@ class Predictor:
         needed, free = self.memory(shape), psutil.virtual_memory().available
         if needed > free:
             raise InputError(
-                f"{format_size(shape[:2])} take about {needed / 1e9:.1f} GB of memory to segment, "
-                f"of which {free / 1e9:.1f} GB are free; expected a smaller image, or a part of it"
+                f"{format_size(shape[:2])} take about {format_bytes(needed)} of memory to segment, "
+                f"of which {format_bytes(free)} are free; expected a smaller image, or a part of it"
             )
 
     def _parts(

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from src_training.errors import InputError
+from src_training.formatting import format_bytes
 
 _FLOATS = {
     "F64": "float64",
@@ -127,8 +128,8 @@ def _require_memory(path: Path, expected: Mapping[str, Tensor]) -> None:
     free = psutil.virtual_memory().available
     if needed > free:
         raise InputError(
-            f"{path}: the weights take {needed / 1e9:.1f} GB of memory, of which "
-            f"{free / 1e9:.1f} GB are free; expected a model that fits"
+            f"{path}: the weights take {format_bytes(needed)} of memory, of which "
+            f"{format_bytes(free)} are free; expected a model that fits"
         )
 
 

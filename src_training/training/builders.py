@@ -17,6 +17,7 @@ from src_training.config.recipe import Recipe
 from src_training.config.stages import StageSpec, stages_of
 from src_training.distillation import Distillation, build_distillations
 from src_training.errors import InputError
+from src_training.formatting import format_bytes
 from src_training.inference.external.networks import OutputNetwork
 from src_training.inference.model_card import ModelCard
 from src_training.inference.model_file import SegmentationModel, load_model
@@ -190,8 +191,8 @@ def _require_memory(networks: Networks, trained: Sequence[nn.Module]) -> None:
     if needed > free:
         largest = max(sizes, key=lambda name: sizes[name])
         raise InputError(
-            f"the networks of this recipe take {needed / 1e9:.3g} GB of memory, most of it "
-            f"{largest}, and {free / 1e9:.3g} GB are free; expected smaller ones: patch, latent, "
+            f"the networks of this recipe take {format_bytes(needed)} of memory, most of it "
+            f"{largest}, and {format_bytes(free)} are free; expected smaller ones: patch, latent, "
             "hidden, or the width of teacher and student"
         )
 

@@ -161,7 +161,7 @@ def test_a_run_without_a_terminal_names_its_scores(capsys):
     assert capsys.readouterr().out.splitlines() == [
         "teacher, step 60 of 120: validation Dice 0.680",
         "teacher: best Dice 0.700 in 11 s",
-        "tan: best loss 1.700 in 7 s",
+        "tan: best loss 1.700 in 7.0 s",
     ]
 
 

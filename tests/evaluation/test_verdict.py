@@ -60,14 +60,16 @@ def test_a_gain_is_judged_beside_its_control(alone, said):
     control = timed(report(SPREAD, shifted(alone)), "distilled", 1200, 301)
     verdict = judge(timed(report(SPREAD, shifted(GAIN)), "distilled", 400, 300), control)
     assert verdict.headline == said
-    assert "without a teacher (1,200 steps, 301 s; distillation 300 s): Dice" in verdict.sentence
+    assert (
+        "without a teacher (1,200 steps, 5 min 1 s; distillation 5 min): Dice" in verdict.sentence
+    )
 
 
 def test_what_a_missing_control_would_cost_is_said():
     found = timed(report(SPREAD, shifted(GAIN)), "distilled", 400, 300)
     slow = judge(timed(found, "baseline", 400, 100))
     assert slow.control.startswith("No control at equal time was trained: distillation took 3.0")
-    assert "(300 s of distillation, 100 s of the baseline)" in slow.sentence
+    assert "(5 min of distillation, 1 min 40 s of the baseline)" in slow.sentence
     equal = judge(timed(found, "baseline", 400, 290))
     assert equal.headline == "Distillation helped, at equal time too"
     assert equal.control.startswith("The baseline is a control at equal time, too")

@@ -351,7 +351,7 @@ def test_an_image_beyond_memory_is_refused(
     file = save(tmp_path / f"large{suffix}", np.zeros((3000, 5000), np.uint8))
     memory = SimpleNamespace(available=1_000_000)
     monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
-    sentence = r"large\.\w+ is 5000 × 3000 px \(w × h\) and takes about .* GB .* 0\.0 GB are free"
+    sentence = r"large\.\w+ is 5000 × 3000 px \(w × h\) and takes about .* MB .* 1\.0 MB are free"
     with pytest.raises(InputError, match=sentence):
         read_image(file)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from psygnal import SignalGroupDescriptor
 
-from napari_msankd.formatting import format_duration
 from src_training.errors import InputError
+from src_training.formatting import format_duration
 
 if TYPE_CHECKING:
     from src_training.reports.triage import TriageEntry

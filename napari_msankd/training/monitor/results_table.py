@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_msankd.formatting import format_bytes, format_duration
 from napari_msankd.training.monitor.results import (
     ModelResult,
     Score,
@@ -28,6 +27,7 @@ from napari_msankd.widgets.layout import push_button, scroll_area
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.errors import InputError
 from src_training.evaluation.verdict import VALIDATION, Verdict
+from src_training.formatting import format_bytes, format_duration
 from src_training.runs.directory import RunDirectory
 
 _UNKNOWN = "—"

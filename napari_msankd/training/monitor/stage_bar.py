@@ -16,9 +16,10 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
-from napari_msankd.formatting import format_clock, format_duration
+from napari_msankd.formatting import format_clock
 from napari_msankd.theme import ThemeColors, theme_colors
 from src_training.config.stages import STAGES
+from src_training.formatting import format_duration
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

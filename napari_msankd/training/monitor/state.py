@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from psygnal import SignalGroupDescriptor
 
-from napari_msankd.formatting import format_bytes
 from src_training.config.run_models import run_verdict
 from src_training.evaluation.verdict import Verdict
+from src_training.formatting import format_bytes
 from src_training.runs.directory import RunDirectory
 from src_training.runs.history import RunHistory
 

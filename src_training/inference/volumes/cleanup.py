@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from src_training.errors import InputError
+from src_training.formatting import format_bytes
 from src_training.inference.volumes.slabs import slabs_along
 
 BYTES_PER_VOXEL = 10
@@ -91,6 +92,6 @@ def _refuse_large(box: tuple[slice, ...], index: int) -> None:
     needed, free = BYTES_PER_VOXEL * voxels, psutil.virtual_memory().available
     if needed > free:
         raise InputError(
-            f"cleaning up class {index} takes about {needed / 1e9:.1f} GB of memory and "
-            f"{free / 1e9:.1f} GB are free; expected more, or no clean-up"
+            f"cleaning up class {index} takes about {format_bytes(needed)} of memory and "
+            f"{format_bytes(free)} are free; expected more, or no clean-up"
         )

@@ -14,6 +14,7 @@ import psutil
 from numpy.typing import NDArray
 
 from src_training.errors import InputError, memory_of
+from src_training.formatting import format_bytes
 
 Pixels = NDArray[Any]
 
@@ -122,8 +123,8 @@ def require_memory(path: object, what: str, numbers: int, itemsize: int) -> None
     needed, free = 2 * itemsize * numbers, psutil.virtual_memory().available
     if needed > free:
         raise InputError(
-            f"{path} is {what} and takes about {needed / 1e9:,.1f} GB of memory to read, "
-            f"of which {free / 1e9:.1f} GB are free; expected what fits"
+            f"{path} is {what} and takes about {format_bytes(needed)} of memory to read, "
+            f"of which {format_bytes(free)} are free; expected what fits"
         )
 
 

@@ -128,7 +128,7 @@ def test_the_cost_is_said_as_far_as_it_is_known(state):
     state.progress = {"done": 1, "total": 9, "part": "Teacher", "roughly": 4000.0}
     assert cost_text(state) == "Roughly 1 h 7 min; measuring: Teacher…"
     state.progress, state.estimate = None, ESTIMATE | {"notes": ["One image."]}
-    assert cost_text(state) == "About 1 min 0 s and 1.0 GB of memory on cpu\nOne image."
+    assert cost_text(state) == "About 1 min and 1.0 GB of memory on cpu\nOne image."
     state.clear_estimate()
     state.estimate_error = "no such file"
     assert cost_text(state).startswith("⚠ Time and memory could not be estimated: no such file")

@@ -1,0 +1,36 @@
+"""Sizes and durations as text."""
+
+import math
+
+
+def format_bytes(count: float) -> str:
+    """Bytes with their unit.
+
+    >>> format_bytes(300), format_bytes(1_260_000), format_bytes(12e9)
+    ('1 kB', '1.3 MB', '12 GB')
+    """
+    for unit, scale in (("GB", 10**9), ("MB", 10**6)):
+        if count >= scale:
+            value = count / scale
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{math.ceil(count / 1000)} kB"
+
+
+def format_duration(seconds: float) -> str:
+    """A duration, such as a remaining time, with its units.
+
+    >>> format_duration(2.41), format_duration(125), format_duration(4200)
+    ('2.4 s', '2 min 5 s', '1 h 10 min')
+    >>> format_duration(240), format_duration(3600)
+    ('4 min', '1 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if (whole := round(seconds)) < 60:
+        return f"{whole} s"
+    large, small, units = (
+        (*divmod(whole, 60), ("min", "s"))
+        if whole < 3600
+        else (whole // 3600, whole % 3600 // 60, ("h", "min"))
+    )
+    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
