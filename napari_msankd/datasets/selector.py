@@ -9,7 +9,6 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QFrame,
     QHBoxLayout,
@@ -29,7 +28,7 @@ from napari_msankd.layers import add_layer
 from napari_msankd.sample_data import labelled_eyes
 from napari_msankd.widgets.camera_angle import CameraAngle
 from napari_msankd.widgets.error_dialog import show_traceback
-from napari_msankd.widgets.layout import elide_combo, push_button
+from napari_msankd.widgets.layout import ElidingComboBox, push_button
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from napari_msankd.workers import Failure, WorkerGroup, timer
 from src_training.errors import InputError
@@ -313,8 +312,7 @@ class DatasetSelector(QFrame):
         layout.addStretch(1)
 
     def _build_line(self) -> QHBoxLayout:
-        self.where = QComboBox()
-        elide_combo(self.where)
+        self.where = ElidingComboBox()
         self.where.addItem("Open layers", None)
         self.where.setToolTip("Open layers, or a folder; a folder can also be dropped here")
         self.where.setAccessibleName("Where the images are")

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_msankd.explore.extraction import MissingEncoder, Progress, Request
 from napari_msankd.settings import new_model_file
 from napari_msankd.torch_import import gc_paused
-from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.layout import ElidingComboBox
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 
 if TYPE_CHECKING:
@@ -57,10 +57,9 @@ class FitEncoderPanel(QWidget):
         self._lack: MissingEncoder | None = None
         self.text = WrappingLabel()
         self.text.setToolTip("What the model is missing")
-        self.domain = QComboBox()
+        self.domain = ElidingComboBox()
         self.domain.setToolTip("Images with masks to train the semantic encoder on")
         self.domain.setAccessibleName("Domain to fit the semantic encoder to")
-        elide_combo(self.domain)
         self.button = QPushButton("&Fit one to")
         self.button.setToolTip("Takes a few minutes on a CPU; Stop discards it")
         self.button.clicked.connect(self._on_clicked)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_msankd.explore.fsd.tables import NumberTable
 from napari_msankd.explore.state import ExploreState
 from napari_msankd.theme import LINES
 from napari_msankd.widgets.export_button import ExportButton, save_and_report, save_rows, save_table
-from napari_msankd.widgets.layout import elide_combo, scroll_area
+from napari_msankd.widgets.layout import ElidingComboBox, scroll_area
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ class VerdictPage(QWidget):
         self.text, self.done = WrappingLabel(), WrappingLabel()
         self.text.setTextFormat(Qt.TextFormat.RichText)
         self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.domain = QComboBox()
+        self.domain = ElidingComboBox()
         self.domain.setToolTip("Domain whose images are listed")
-        elide_combo(self.domain)
         self.images = NumberTable(("image", "expected Dice", "real", "share of FSD"), _TIP)
         self.save_button = ExportButton("The images of the domain shown, or those of all as CSV")
         row = QHBoxLayout()

@@ -6,7 +6,7 @@ from superqt.utils import signals_blocked
 
 from napari_msankd.planes import Slicing
 from napari_msankd.segment.state import Part, SliceChoice
-from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.layout import ElidingComboBox
 
 PARTS: dict[Part, str] = {
     "all": "all slices",
@@ -32,8 +32,7 @@ class SliceSelector(QWidget):
         for part, text in PARTS.items():
             self.which.addItem(text, part)
         self.which.setToolTip("Segment the whole stack, the slice in view, or a range of slices")
-        self.axis = QComboBox()
-        elide_combo(self.axis)
+        self.axis = ElidingComboBox()
         self.axis.setToolTip("Slicing axis of the volume; follows the view when it is rolled")
         self._along = QLabel("along")
         self.first, self.last = QSpinBox(), QSpinBox()

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QPushButton, QVBoxLayout, QWidget
 from napari_msankd.formatting import literal
 from napari_msankd.training.external_model_dialog import FILTER, ExternalModelDialog
 from napari_msankd.training.run_request import NetworkChoice
-from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.layout import keep_narrow
 from napari_msankd.widgets.model_combo import ModelCombo
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 
@@ -151,6 +151,6 @@ def _elsewhere_text(external: Mapping[str, Any] | None) -> str:
 def choices(titles: Mapping[object, str] | Mapping[str, str], name: str) -> ComboBox:
     """A combobox of titles with the keys as values; `name` is the accessible name."""
     box = ComboBox(choices=[(title, key) for key, title in titles.items()])
-    elide_combo(box.native)
+    keep_narrow(box.native)
     box.native.setAccessibleName(name)
     return box

@@ -4,7 +4,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 from superqt.utils import signals_blocked
 
-from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.layout import keep_narrow
 
 PRESETS = (30, 35, 45, 50, 200)
 """Degrees of common fundus cameras; 200 is ultra-widefield."""
@@ -26,7 +26,7 @@ class CameraAngle(QComboBox):
 
     def __init__(self) -> None:
         super().__init__()
-        elide_combo(self)
+        keep_narrow(self)
         self.setEditable(True)
         self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.setAccessibleName("Angle of the fundus camera")

@@ -4,18 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.compat import isalive
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox
 from superqt.utils import signals_blocked
 
 from napari_msankd.masks import is_mask_like
-from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.layout import ElidingComboBox
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
 
-class LayerCombo(QComboBox):
+class LayerCombo(ElidingComboBox):
     """The viewer's layers of one class, kept up to date.
 
     magicgui's layer combobox finds its viewer only inside a docked window, and loses the
@@ -45,7 +44,6 @@ class LayerCombo(QComboBox):
         self._kind = kind
         self._none = none
         self._layers: list[Layer | None] = []
-        elide_combo(self)
         self.setPlaceholderText("none" if none else "choose a layer")
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):

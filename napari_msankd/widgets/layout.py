@@ -7,6 +7,7 @@ from weakref import ref
 from napari.utils.theme import get_theme
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -16,6 +17,9 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QVBoxLayout,
     QWidget,
 )
@@ -58,11 +62,37 @@ def buddy_label(text: str, control: QWidget) -> QLabel:
     return label
 
 
-def elide_combo(box: QComboBox) -> None:
-    """Elide long entries, so that they do not widen the dock."""
+def keep_narrow(box: QComboBox) -> None:
+    """Let a combobox be narrower than its entries, so that they do not widen the dock."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(12)
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+
+class ElidingComboBox(QComboBox):
+    """A narrow combobox that ends a long choice in an ellipsis; Qt's own cuts it off."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        keep_narrow(self)
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """Draw the frame, and as much of the choice as fits."""
+        painter, option = QStylePainter(self), QStyleOptionComboBox()
+        self.initStyleOption(option)
+        if self.currentIndex() < 0:
+            option.currentText = self.placeholderText()
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        field = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox,
+            option,
+            QStyle.SubControl.SC_ComboBoxEditField,
+            self,
+        )
+        option.currentText = self.fontMetrics().elidedText(
+            option.currentText, Qt.TextElideMode.ElideRight, field.width()
+        )
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
 
 def scroll_area(inside: QWidget) -> QScrollArea:

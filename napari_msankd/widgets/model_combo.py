@@ -4,12 +4,12 @@ from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QStandardItem, QStandardItemModel
-from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 from superqt.utils import signals_blocked
 
 from napari_msankd.formatting import literal
 from napari_msankd.settings import library
-from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.layout import ElidingComboBox
 from napari_msankd.widgets.model_dialog import ModelDialog, entry_text, entry_tip, library_changes
 from src_training.runs.library import ModelEntry, run_of
 
@@ -18,7 +18,7 @@ _ELSEWHERE = "A model from elsewhere (ONNX, bioimage.io)…"
 _GROUPS = {"shipped": "Shipped", "run": "Trained by your runs", "file": "Model files"}
 
 
-class ModelCombo(QComboBox):
+class ModelCombo(ElidingComboBox):
     """All models of the user's library, grouped by origin.
 
     Parameters
@@ -43,7 +43,6 @@ class ModelCombo(QComboBox):
         self, none: str = "", parent: QWidget | None = None, elsewhere: bool = False
     ) -> None:
         super().__init__(parent)
-        elide_combo(self)
         self._none, self._elsewhere = none, elsewhere
         self._path: Path | None = None
         self.entries = library().list_models()

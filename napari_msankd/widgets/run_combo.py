@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_msankd.formatting import literal
 from napari_msankd.settings import library
-from napari_msankd.widgets.layout import elide_combo
+from napari_msankd.widgets.layout import ElidingComboBox
 from napari_msankd.widgets.run_index import RunIndex
 from napari_msankd.workers import Failure, WorkerGroup
 from src_training.config.stages import STAGES
@@ -20,7 +20,7 @@ _OPEN = "Open run folder…"
 _NONE = "No runs yet"
 
 
-class RunCombo(QComboBox):
+class RunCombo(ElidingComboBox):
     """Runs with their states, updated while the widget is visible or a run is active.
 
     The initial choice is the active run, else the newest.
@@ -45,7 +45,6 @@ class RunCombo(QComboBox):
 
     def __init__(self, root: Path, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        elide_combo(self)
         self.setToolTip("Run to watch, also one started by another window or a terminal")
         self.states: dict[Path, RunState] = {}
         self.workers = WorkerGroup(self, self._on_failed)

@@ -95,7 +95,7 @@ def is_held(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # a disk without locks, or that is read-only
         return False
 
 

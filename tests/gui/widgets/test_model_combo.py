@@ -5,9 +5,13 @@ import sys
 from shutil import copytree
 
 import pytest
+from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage
+from qtpy.QtWidgets import QComboBox
 
 from napari_msankd.settings import library
+from napari_msankd.widgets.layout import ElidingComboBox
 from napari_msankd.widgets.model_combo import ModelCombo, display_name
 from napari_msankd.widgets.model_dialog import ModelDialog, deletion_question
 from src_training.errors import InputError
@@ -167,3 +171,16 @@ def test_a_model_from_elsewhere_leaves_the_list_but_not_the_disk(dialog, model):
     dialog.remove()
     assert model.exists()
     assert all(entry.path != model for entry in dialog.entries)
+
+
+def test_a_choice_too_long_to_show_ends_in_an_ellipsis(qtbot: QtBot) -> None:
+    def picture(box: QComboBox, choice: str) -> QImage:
+        qtbot.addWidget(box)
+        box.addItem(choice)
+        box.setFixedSize(160, 30)
+        return box.grab().toImage()
+
+    long = "vessels   Dice 0.806 (CHASE_DB1, validation)"
+    assert picture(ElidingComboBox(), "vessels") == picture(QComboBox(), "vessels")
+    assert picture(ElidingComboBox(), long) == picture(ElidingComboBox(), f"{long} of today")
+    assert picture(ElidingComboBox(), long) != picture(QComboBox(), long)
