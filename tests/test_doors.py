@@ -16,7 +16,7 @@ WINDOWS = {"napari", "qtpy", "PyQt6", "PySide6", "magicgui", "superqt", "matplot
 
 
 IMPORT_ORDER = (
-    {"errors"},
+    {"errors", "formatting"},
     {"device", "seeds", "extras"},
     {"io"},
     {"data"},
