@@ -169,8 +169,9 @@ class _RunProcess:
             self.popen = subprocess.Popen(
                 command([*arguments, "--device", device]),
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                # Its progress is in the events; only what went wrong is kept.
+                stdout=subprocess.DEVNULL,
+                stderr=output,
                 # Modules in the current directory could shadow those of the package.
                 cwd=directory.path,
                 env=environment,

@@ -109,7 +109,7 @@ class RunDirectory:
 
     @property
     def output(self) -> Path:
-        """Output of the process, if the program that started it saves the output."""
+        """Standard error of the process, if the program that started it saves it."""
         return self.path / "output.log"
 
     @property

@@ -22,7 +22,7 @@ _PROCESSES: list[subprocess.Popen[bytes]] = []
 def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Process:
     """Start ``msankd distil`` as a process that outlives this one.
 
-    Its output is written to the run's ``output.log``.
+    What it prints to standard error is written to the run's ``output.log``.
 
     Raises
     ------
@@ -43,8 +43,9 @@ def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Proc
                 # Not the current directory, where a file could shadow one of our modules.
                 cwd=folder.path,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                # Its progress is in the events; only what went wrong is kept.
+                stdout=subprocess.DEVNULL,
+                stderr=output,
                 **detached,
             )
     except OSError as error:
@@ -72,11 +73,12 @@ def find_process(number: int, started: str) -> psutil.Process | None:
 
 def is_alive(process: psutil.Process) -> bool:
     """Whether a process is running; a zombie is not."""
-    _wait_for_ended()
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
-        return False
+        alive = False
+    _wait_for_ended()  # last, so that a process found to have ended leaves no zombie
+    return alive
 
 
 def stop(process: psutil.Process, folder: RunDirectory) -> list[psutil.Process]:

@@ -338,7 +338,7 @@ def test_the_time_left_counts_the_report(make_widget, own_folders):
     widget = make_widget()
     widget.runs.watch(RunWatcher(run))
     widget.runs.job.tick()
-    assert "about 2 h 0 min" in widget.runs.stage_bar.text
+    assert "about 2 h left" in widget.runs.stage_bar.text
 
 
 def test_a_run_that_ended_is_given_nothing_to_preview(make_widget, own_folders, eyes, qtbot):
