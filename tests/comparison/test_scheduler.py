@@ -97,10 +97,15 @@ def times_of(folder: Path) -> tuple[datetime, datetime]:
 
 
 def but_for_times(text: str) -> list[dict[str, str]]:
-    lines = list(csv.DictReader(text.splitlines()))
-    for line in lines:
-        del line["seconds_a_step"]
-    return lines
+    """The rows without times, and without the control that depends on them."""
+    return [
+        {
+            column: value
+            for column, value in line.items()
+            if "seconds" not in column and not column.startswith("equal_time")
+        }
+        for line in csv.DictReader(text.splitlines())
+    ]
 
 
 STAND_IN = """
