@@ -26,11 +26,7 @@ def format_duration(seconds: float) -> str:
     """
     if seconds < 10:
         return f"{seconds:.1f} s"
-    if (whole := round(seconds)) < 60:
-        return f"{whole} s"
-    large, small, units = (
-        (*divmod(whole, 60), ("min", "s"))
-        if whole < 3600
-        else (whole // 3600, whole % 3600 // 60, ("h", "min"))
-    )
-    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "min"), (0 if hours else rest, "s"))
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)

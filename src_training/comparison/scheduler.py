@@ -1,7 +1,6 @@
 """Training several runs of a comparison in parallel, each in its own process."""
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
@@ -10,7 +9,7 @@ from src_training.comparison.plan import PlannedRun, check_directories
 from src_training.errors import InputError
 from src_training.runs.events import Event, RunStarted
 from src_training.runs.history import RunFollower
-from src_training.runs.process import Output, command, request_stop, to_begin, to_resume
+from src_training.runs.process import Output, request_stop, start_distil, to_begin, to_resume
 from src_training.runs.state import run_state
 from src_training.training.distributed.launch import PARENT_PID
 from src_training.training.interruption import Interrupted
@@ -165,19 +164,10 @@ class _RunProcess:
             # Skip the events of earlier processes.
             continue
         self._output = Output(directory.output)
-        with directory.output.open("ab") as output:
-            self.popen = subprocess.Popen(
-                command([*arguments, "--device", device]),
-                stdin=subprocess.DEVNULL,
-                # Its progress is in the events; only what went wrong is kept.
-                stdout=subprocess.DEVNULL,
-                stderr=output,
-                # Modules in the current directory could shadow those of the package.
-                cwd=directory.path,
-                env=environment,
-                # Ctrl+C must not reach the process directly; `stop` passes it on.
-                start_new_session=True,
-            )
+        # Ctrl+C must not reach the process directly; `stop` passes it on.
+        self.popen = start_distil(
+            [*arguments, "--device", device], directory, env=environment, start_new_session=True
+        )
 
     def events(self) -> Iterator[Event]:
         """Iterate over the events since the last call."""

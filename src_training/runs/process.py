@@ -1,9 +1,9 @@
-"""A run in its own process: command line, stop requests and output."""
+"""A run in its own process: command line, start, stop requests and output."""
 
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from src_training.runs.directory import RunDirectory
 
@@ -18,6 +18,41 @@ if TYPE_CHECKING:
 def command(arguments: Sequence[str]) -> list[str]:
     """Command of ``msankd distil`` with these arguments, by this interpreter, printing UTF-8."""
     return [sys.executable, "-X", "utf8", "-m", "src_training", "distil", *arguments]
+
+
+def start_distil(
+    arguments: Sequence[str], folder: RunDirectory, **options: Any
+) -> "subprocess.Popen[bytes]":
+    """Start ``msankd distil`` as a process whose standard error is added to the run's log.
+
+    Its progress is in the events of the run; only what went wrong is kept of what it prints.
+
+    Parameters
+    ----------
+    arguments
+        Arguments of ``msankd distil``.
+    folder
+        Directory of the run, which exists.
+    options
+        Further options of `subprocess.Popen`.
+
+    Raises
+    ------
+    OSError
+        If the process cannot be started, or its log cannot be written.
+    """
+    import subprocess
+
+    with folder.output.open("ab") as output:
+        return subprocess.Popen(
+            command(arguments),
+            # Modules in the current directory could shadow those of the package.
+            cwd=folder.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+            **options,
+        )
 
 
 def to_begin(recipe: "Recipe", folder: RunDirectory) -> list[str]:

@@ -142,7 +142,7 @@ def devices(monkeypatch):
         used.append(arguments[-1])
         return [sys.executable, "-c", STAND_IN, *arguments]
 
-    monkeypatch.setattr(scheduler, "command", stand_in)
+    monkeypatch.setattr("src_training.runs.process.command", stand_in)
     monkeypatch.setattr(PlannedRun, "copy_stages", lambda *_: None)
     return used
 
@@ -223,7 +223,7 @@ def test_runs_that_wait_for_a_failed_one_do_not_begin(make_recipe, arguments, ms
 
 
 def test_a_folder_of_another_comparison_begins_nothing(make_recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(scheduler.subprocess, "Popen", pytest.fail)
+    monkeypatch.setattr(scheduler, "start_distil", pytest.fail)
     plan = plan_runs([make_recipe()], ["logits"], [0, 1], tmp_path)
     make_recipe(patch=64).save(plan[1].directory.recipe)
     with pytest.raises(InputError, match="begun with another recipe"):

@@ -10,7 +10,7 @@ import psutil
 
 from src_training.errors import InputError
 from src_training.runs.directory import RunDirectory
-from src_training.runs.process import command, request_stop
+from src_training.runs.process import request_stop, start_distil
 
 STOP_TIMEOUT = 1.5
 """Seconds that a run has to stop before it is killed."""
@@ -30,28 +30,17 @@ def start_process(folder: RunDirectory, arguments: Sequence[str]) -> psutil.Proc
         If the process cannot be started.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    program, *rest = command(arguments)
     detached: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         # A hidden console, which child processes inherit, so that no window opens.
         flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
         detached = {"creationflags": flags}
     try:
-        with folder.output.open("ab") as output:
-            process = subprocess.Popen(
-                [program, *rest],
-                # Not the current directory, where a file could shadow one of our modules.
-                cwd=folder.path,
-                stdin=subprocess.DEVNULL,
-                # Its progress is in the events; only what went wrong is kept.
-                stdout=subprocess.DEVNULL,
-                stderr=output,
-                **detached,
-            )
+        process = start_distil(arguments, folder, **detached)
     except OSError as error:
         raise InputError(
             f"{folder.path}: the run could not be started ({error.strerror}); expected "
-            f"{program} to run and the directory to be writable"
+            f"{sys.executable} to run and the directory to be writable"
         ) from None
     _PROCESSES.append(process)
     return psutil.Process(process.pid)
