@@ -80,7 +80,8 @@ def test_models_of_a_run_say_their_data_and_scores(library):
 
 
 def scored(report, baseline, distilled):
-    """A report with these Dice of both students in every image."""
+    """A report with these Dice in every image, and three times as long to distil."""
+    report["baseline"]["step_seconds"], report["distilled"]["step_seconds"] = 0.1, 0.3
     for role, dice in (("baseline", baseline), ("distilled", distilled)):
         for scores in report[role]["scores"].values():
             scores["mean"]["dice"] = dice
