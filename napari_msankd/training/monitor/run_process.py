@@ -61,13 +61,18 @@ def find_process(number: int, started: str) -> psutil.Process | None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process is running; a zombie is not."""
+    """Whether a process is running; a zombie is not.
+
+    A process started here counts as running until its exit code is taken, which leaves no
+    zombie: one with threads can be a zombie before the last of them has ended.
+    """
+    _take_exit_codes()
+    if any(each.pid == process.pid for each in _PROCESSES):
+        return True
     try:
-        alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
-        alive = False
-    _wait_for_ended()  # last, so that a process found to have ended leaves no zombie
-    return alive
+        return False
 
 
 def stop(process: psutil.Process, folder: RunDirectory) -> list[psutil.Process]:
@@ -87,9 +92,9 @@ def kill(processes: Sequence[psutil.Process]) -> None:
             process.kill()
         except psutil.Error:
             continue
-    _wait_for_ended()
+    _take_exit_codes()
 
 
-def _wait_for_ended() -> None:
+def _take_exit_codes() -> None:
     """Take the exit codes of processes that ended, which are zombies until then."""
     _PROCESSES[:] = [each for each in _PROCESSES if each.poll() is None]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import psutil
 import pytest
 
+from napari_msankd.training.monitor import run_process
 from napari_msankd.training.monitor.run_watcher import RunWatcher
 from src_training.config.stages import REQUIRED_STAGES
 from src_training.errors import InputError
@@ -133,13 +134,28 @@ def test_a_run_is_stopped_before_its_first_step(watch, make_recipe, tmp_path, un
 
 def test_a_run_that_cannot_begin_says_why(watch, make_recipe, tmp_path, until):
     gone = {"name": "A", "folder": str(tmp_path / "gone")}
+    before = psutil.Process().children()
     job = watch.start(make_recipe(source=gone), tmp_path / "run")
     until(ended(job))
     assert job.state.state == "stopped"
     assert "gone" in job.state.stop_reason
     assert not job.folder.recipe.exists()
-    children = psutil.Process().children()
-    assert psutil.STATUS_ZOMBIE not in {child.status() for child in children}
+    # Not even a zombie of the run is left.
+    assert set(psutil.Process().children()) <= set(before)
+
+
+def test_a_process_whose_threads_still_end_leaves_no_zombie(monkeypatch, tmp_path, until):
+    # Its first thread is a zombie for some milliseconds before its exit code can be taken.
+    ends_slowly = (
+        "import os, threading, time; data = bytearray(400_000_000)\n"
+        "for _ in range(200): threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"
+        "os._exit(0)"
+    )
+    command = [sys.executable, "-c", ends_slowly]
+    monkeypatch.setattr(run_process, "start_distil", lambda *_, **__: subprocess.Popen(command))
+    process = run_process.start_process(RunDirectory(tmp_path / "run"), [])
+    until(lambda: not run_process.is_alive(process))
+    assert process not in psutil.Process().children()
 
 
 @pytest.mark.slow
