@@ -1,6 +1,18 @@
-"""Sizes and durations as text."""
+"""Numbers, sizes and durations as text."""
 
 import math
+
+
+def format_number(value: float, digits: int = 3) -> str:
+    """A number rounded to significant digits, its integer digits in full.
+
+    >>> format_number(0.01234), format_number(12.345), format_number(267.4, digits=2)
+    ('0.0123', '12.3', '267')
+    >>> format_number(1234567)
+    '1,234,567'
+    """
+    rounded = f"{value:.{digits}g}"
+    return f"{value:,.0f}" if "e+" in rounded else rounded
 
 
 def format_bytes(count: float) -> str:

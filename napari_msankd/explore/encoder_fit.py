@@ -13,6 +13,7 @@ from napari_msankd.settings import new_model_file
 from napari_msankd.torch_import import gc_paused
 from napari_msankd.widgets.layout import ElidingComboBox
 from napari_msankd.widgets.wrapping_label import WrappingLabel
+from src_training.formatting import format_number
 
 if TYPE_CHECKING:
     from src_training.data.domain import Domain
@@ -109,7 +110,8 @@ def fit(lack: MissingEncoder, domain: "Domain") -> Iterator[Progress | EncoderFi
     for step in fit_semantic_encoder(load_model(model), domain, steps=STEPS):
         if isinstance(step, StepResult):
             done += 1
-            text = f"Fitting to {domain.name}: step {done} of {total}, loss {step.total:.3g}"
+            loss = format_number(step.total)
+            text = f"Fitting to {domain.name}: step {done} of {total}, loss {loss}"
             yield Progress(done, total, text)
         else:
             file = new_model_file(f"{model.stem}-aligned")

@@ -13,6 +13,7 @@ from napari_msankd.planes import Index, Slicing, array_of
 from napari_msankd.segment.inference import Request
 from napari_msankd.torch_import import preload
 from src_training.errors import InputError
+from src_training.formatting import format_number
 from src_training.io.volumes.grid import format_size
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def format_volumes(volumes: dict[str, float], slices: int, of: int) -> str:
     >>> format_volumes({"liver": 501.2}, 15, 78)
     'liver 501 ml in 15 of 78 slices'
     """
-    listed = " · ".join(f"{name} {_rounded(ml)} ml" for name, ml in volumes.items())
+    listed = " · ".join(f"{name} {format_number(ml)} ml" for name, ml in volumes.items())
     part = "" if slices == of else f" in {slices} of {of} slices"
     return f"{listed}{part}"
 
@@ -278,7 +279,3 @@ def extent_text(slices: int, of: int) -> str:
     if of == 1:
         return ""
     return f" · all {of} slices" if slices == of else f" · {slices} of {of} slices"
-
-
-def _rounded(ml: float) -> str:
-    return f"{ml:,.0f}" if ml >= 100 else f"{ml:.3g}"

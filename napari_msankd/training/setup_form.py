@@ -29,8 +29,8 @@ _TARGETS = (
     "from the sources (FSD), and the Dice on them if they have masks."
 )
 _UNLABELLED = (
-    "They help most if they are of the scanner that you want to segment: on them the student "
-    "learns from the teacher's predictions. Leave out images that you will test on."
+    "On them the student learns from the teacher's predictions, which can help where few images "
+    "have masks. Leave out images that you will test on."
 )
 TEACHERS = {
     "fanet": "FANet (default)",

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QFrame, QGraphicsItem, QLabel, QSizePolicy, QVBoxLayo
 
 from napari_msankd.theme import LINES, ThemeColors
 from napari_msankd.torch_import import gc_paused
+from src_training.formatting import format_number
 
 if TYPE_CHECKING:
     from napari_msankd.widgets.downsampling import Values
@@ -222,7 +223,7 @@ def _nobreak(name: str) -> str:
 
 
 def _short(values: "Values") -> str:
-    return f"{values[-1]:.3g}" if len(values) else ""
+    return format_number(values[-1]) if len(values) else ""
 
 
 def _quarters(low: float, high: float) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from rich.progress import (
 
 from src_training.config.stages import STAGES
 from src_training.errors import printable
-from src_training.formatting import format_duration
+from src_training.formatting import format_duration, format_number
 from src_training.runs.events import (
     BatchSplit,
     Event,
@@ -126,7 +126,8 @@ class RunDisplay(_Bars):
                 if not self._console.is_terminal:
                     self._say(f"{event.stage}, step {event.step} of {self._steps}: {score}")
             case Measured():
-                distances = ", ".join(f"{name} {value:.3g}" for name, value in event.fsd.items())
+                fsd = {name: format_number(value) for name, value in event.fsd.items()}
+                distances = ", ".join(f"{name} {value}" for name, value in fsd.items())
                 self._say(f"{event.stage}, step {event.step}: FSD to the source {distances}")
             case BatchSplit():
                 self._say(describe_split(event))

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from src_training.formatting import format_number
+
 if TYPE_CHECKING:
     from src_training.evaluation.evaluate import DomainScores
     from src_training.explore.fsd import FSD
@@ -103,7 +105,8 @@ def volume_table(results: list["DomainScores"]) -> Table:
 
 
 def _fsd(fsd: "FSD") -> str:
-    return f"{fsd.value:.3g} ({fsd.low:.3g} to {fsd.high:.3g})"
+    value, low, high = (format_number(each) for each in (fsd.value, fsd.low, fsd.high))
+    return f"{value} ({low} to {high})"
 
 
 def _interval(ends: tuple[float, float]) -> str:

@@ -26,6 +26,7 @@ from src_training.explore.fsd_verdict import (
     Verdict,
     measure_verdict,
 )
+from src_training.formatting import format_number
 from src_training.inference.expected_dice import (
     ExpectedDice,
     SourceComparison,
@@ -267,7 +268,7 @@ def format_spread(spread: Spread) -> str:
     '0.73 (0.4 to 137)'
     """
     ends = (spread.median, spread.low, spread.high)
-    median, low, high = (f"{end:.0f}" if end >= 100 else f"{end:.2g}" for end in ends)
+    median, low, high = (format_number(end, digits=2) for end in ends)
     return f"{median} ({low} to {high})"
 
 

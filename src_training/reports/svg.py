@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from src_training.explore.fsd_influence import Influence
 from src_training.explore.fsd_matrix import MASKS
+from src_training.formatting import format_number
 from src_training.io.tables import html_text
 
 Array = NDArray[np.float64]
@@ -111,7 +112,7 @@ def bars_svg(title: str, influences: Sequence[Influence], colour: str) -> str:
             f'<rect x="{start:.1f}" y="{top + 3}" width="{length:.1f}" '
             f'height="{_BAR - 6}" fill="{colour}"/>'
         )
-        number = f"{each.value:.3g} ({each.share:.0%})"
+        number = f"{format_number(each.value)} ({each.share:.0%})"
         parts.append(f'<text x="{_NAMES + _LENGTH + 8}" y="{middle:.1f}">{number}</text>')
     return _svg(title, _NAMES + _LENGTH + _NUMBERS, max(1, len(influences)) * _BAR, parts)
 

@@ -71,7 +71,7 @@ def test_the_page_is_complete_and_fetches_nothing():
     ):
         assert text in read.text
     near = distance_matrix(tables["teacher"].where(view=0)).between("S", "near")
-    assert f"{near.value:.3g}" in read.text and f"[{near.low:.3g}, {near.high:.3g}]" in read.text
+    assert f"{near.value:.3g}" in read.text and f"[{near.low:.3g} to {near.high:.3g}]" in read.text
     first = leave_one_out_influence(tables["teacher"], "S", "near")[0]
     assert f"{first.value:.3g} ({first.share:.0%})" in read.text
     assert "0.850" in read.text and "Pearson" not in read.text

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QFrame, QGraphicsRectItem
 
 from napari_msankd.formatting import literal
 from napari_msankd.theme import LINES, ThemeColors
+from src_training.formatting import format_number
 
 if TYPE_CHECKING:
     from src_training.explore.fsd import FSD
@@ -103,11 +104,12 @@ class DistanceMatrixView(pyqtgraph.PlotWidget):
         cell.setBrush(pyqtgraph.mkBrush(shade))
         cell.setPen(pyqtgraph.mkPen(self._colors.faint))
         plot.addItem(cell)
-        value = "—" if fsd is None else f"{fsd.value:.3g}"
+        value = "—" if fsd is None else format_number(fsd.value)
         self._add_text(value, column + 0.5, row + 0.4, 10)
         if fsd is not None and row != column:
             # The interval is symmetric, except that its lower bound is clipped at 0.
-            self._add_text(f"± {fsd.high - fsd.value:.2g}", column + 0.5, row + 0.72, 7)
+            margin = format_number(fsd.high - fsd.value, digits=2)
+            self._add_text(f"± {margin}", column + 0.5, row + 0.72, 7)
 
     def _add_text(self, text: str, x: float, y: float, size: int) -> None:
         item = pyqtgraph.TextItem(text, color=self._colors.text, anchor=(0.5, 0.5))

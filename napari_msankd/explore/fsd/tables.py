@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableW
 from superqt.utils import signals_blocked
 
 from napari_msankd.explore.state import ExploreState
+from src_training.formatting import format_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +91,7 @@ class InfluenceTable(NumberTable):
         self.fill(
             (image.case, "—", "—")
             if isnan(image.value)
-            else (image.case, f"{image.value:.3g}", f"{image.share:.1%}")
+            else (image.case, format_number(image.value), f"{image.share:.1%}")
             for image in influences
         )
         self._mark()
@@ -114,7 +115,7 @@ def dice_cells(matrix: "DistanceMatrix", dice: "Mapping[str, float]") -> Iterabl
             yield (
                 name,
                 "< 2" if fsd is None else f"{fsd.n_b}",
-                "—" if fsd is None else f"{fsd.value:.3g}",
+                "—" if fsd is None else format_number(fsd.value),
                 f"{dice[name]:.3f}" if name in dice else "—",
             )
 
