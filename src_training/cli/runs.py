@@ -49,7 +49,7 @@ def recipe(
         str | None,
         Parameter(
             help="wnet, little_unet, enet, mobile_unet …; or a model file, a shipped model or a "
-            "run directory to fine-tune; by default wnet, for CT enet."
+            "run directory to fine-tune; by default wnet, for CT little_unet."
         ),
     ] = None,
     teacher: Annotated[
