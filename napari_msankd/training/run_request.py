@@ -17,6 +17,8 @@ Kind = Literal["auto", "fundus", "window", "percentile", "minmax"]
 Datasets = tuple["Dataset", ...]
 RECOMMENDED = "recommended"
 """Instead of the name of a student: choose the network by the preprocessing of the images."""
+NO_TEACHER = "none"
+"""Instead of the name of a teacher: train the student alone."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class NetworkChoice:
     Attributes
     ----------
     name
-        Name of a new network; for a student also `RECOMMENDED`.
+        Name of a new network; for a student also `RECOMMENDED`, for a teacher `NO_TEACHER`.
     start_from
         Model file to start from, which determines the network; None for a new network.
     train
@@ -39,6 +41,11 @@ class NetworkChoice:
     start_from: Path | None = None
     train: bool = True
     external: Mapping[str, Any] | None = None
+
+    @property
+    def is_none(self) -> bool:
+        """Whether there is no such network."""
+        return self.name == NO_TEACHER and self.start_from is None
 
     def fields(self, **more: Any) -> dict[str, Any]:
         """Fields of a recipe's network; `more` does not apply to a model in another format."""
@@ -122,7 +129,9 @@ def make_recipe(request: RunRequest, folder: Path) -> Iterator["Recipe"]:
         targets,
         None if request.student == NetworkChoice(RECOMMENDED) else request.student.fields(),
         request.time,
-        teacher=request.teacher.fields(train=request.teacher.train),
+        teacher=None
+        if request.teacher.is_none
+        else request.teacher.fields(train=request.teacher.train),
         unlabelled=unlabelled,
         preprocessing=preprocessing,
     )

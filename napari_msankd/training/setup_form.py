@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.datasets.dataset_list import DatasetList
 from napari_msankd.training.network_selector import NetworkSelector, choices
-from napari_msankd.training.run_request import RECOMMENDED
+from napari_msankd.training.run_request import NO_TEACHER, RECOMMENDED
 from napari_msankd.widgets.layout import group_box, make_primary, scroll_area
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.config.presets import PURPOSE
@@ -38,6 +38,7 @@ TEACHERS = {
     "unet_plus_plus": "UNet++",
     "raunet": "RA-UNet",
     "pspnet": "PSPNet: large structures",
+    NO_TEACHER: "None: train the student alone",
 }
 STUDENTS = {
     RECOMMENDED: "Recommended for the images",
@@ -49,6 +50,7 @@ STUDENTS = {
 }
 SUITS = {
     RECOMMENDED: "W-Net; for CT a Little U-Net of depth 5",
+    NO_TEACHER: "no distillation: the student learns from masks alone, in a fraction of the time",
     "fanet": "teacher of GKD: features at full resolution; width 8 to 16 trains on a CPU",
     "wnet": "student for thin structures such as vessels: two little U-Nets at full resolution",
     "little_unet": "student with the fewest parameters, half of wnet; with depth 5 for organs: the "

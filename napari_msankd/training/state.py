@@ -134,6 +134,9 @@ def obstacle(state: TrainingState) -> str:
         return "A target is not ready; expected usable images, or no such target."
     if state.unlabelled is None:
         return "Images without masks are not ready; expected usable images, or none."
+    unlabelled = state.unlabelled or any(each.unmasked == "unlabelled" for each in state.sources)
+    if unlabelled and state.teacher.is_none:
+        return "Images without masks need a teacher to learn from; expected one, or no such images."
     if sentence := overlap(state):
         return sentence
     if not run_name(state.name):

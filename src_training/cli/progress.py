@@ -142,7 +142,7 @@ class RunDisplay(_Bars):
                 if not self._console.is_terminal:
                     self._say(f"{event.stage}: {note}")
                 if event.stage == self._last_stage:
-                    self._say("Scoring the teacher and both students on every domain")
+                    self._say("Scoring the models on every domain")
 
     def _say(self, text: str) -> None:
         """Print a line above the bars."""

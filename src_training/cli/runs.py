@@ -56,7 +56,8 @@ def recipe(
         str,
         Parameter(
             help="fanet, raunet …; or a model file, a shipped model or a run directory to "
-            "fine-tune; or a model from elsewhere, an ONNX file or a bioimage.io folder."
+            "fine-tune; or a model from elsewhere, an ONNX file or a bioimage.io folder; or none: "
+            "the student is trained alone."
         ),
     ] = "fanet",
     freeze_teacher: Annotated[
@@ -127,9 +128,12 @@ def recipe(
     console.written(out_file, f"images are prepared as {how.kind}")
 
 
-def _teacher(choice: str, frozen: bool, output: str | None) -> dict[str, object]:
-    """Recipe fields of a teacher: as of `_network`, or of an external model."""
+def _teacher(choice: str, frozen: bool, output: str | None) -> dict[str, object] | None:
+    """Recipe fields of a teacher: as of `_network`, or of an external model; None for none."""
     from src_training.inference.external.model import DESCRIPTIONS
+
+    if choice == "none":
+        return None
 
     path = Path(choice)
     if path.suffix == ".onnx" or any((path / name).is_file() for name in DESCRIPTIONS):
@@ -171,6 +175,8 @@ def distil(
     ] = False,
 ) -> None:
     """Train teacher, semantic autoencoder, student and distilled student by a recipe.
+
+    A recipe whose distillation is empty trains the student alone.
 
     For example:
 
@@ -244,10 +250,8 @@ def distil(
     verdict = run_verdict(Path(folder))
     for sentence in (*verdict.by_kind, verdict.control) if verdict else ():
         console.out.print(sentence, highlight=False, soft_wrap=True)
-    role = "distilled" if verdict is None else verdict.better
-    console.out.print(
-        f"The better student ({role}) is {better_student(folder)}", highlight=False, soft_wrap=True
-    )
+    what = "The student" if verdict is None else f"The better student ({verdict.better})"
+    console.out.print(f"{what} is {better_student(folder)}", highlight=False, soft_wrap=True)
 
 
 def _train_control(directory: "RunDirectory", device: str) -> None:

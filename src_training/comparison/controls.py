@@ -171,7 +171,7 @@ def equal_time_run(directory: RunDirectory) -> PlannedRun:
     run = PlannedRun(directory.path.name, recipe, directory, None)
     if not run.done:
         raise InputError(f"{directory.path}: the run has not finished; expected a finished one")
-    if recipe.masks_alone is not None:
+    if not recipe.distils or recipe.masks_alone is not None:
         raise InputError(f"{directory.path}: no teacher taught this run; expected a distillation")
     if planned := plan_controls([run], ["equal_time"]):
         return planned[0]

@@ -17,7 +17,6 @@ from src_training.io.names import file_name
 from src_training.io.yaml_json import parse_yaml
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event
-from src_training.runs.finalise import FROM_MASKS
 from src_training.runs.run import check_directory, distil
 from src_training.training.builders import check_networks
 
@@ -137,7 +136,7 @@ class PlannedRun:
 
     def _copy_scores(self, other: RunDirectory) -> None:
         own = self.directory
-        for role in FROM_MASKS:
+        for role in ("teacher", "baseline"):
             if other.role_model(role).exists():
                 _copy_file(other.role_model(role), own.role_model(role))
             _copy_file(other.outcome(role), own.outcome(role))
@@ -184,6 +183,10 @@ def plan_runs(
     chosen = _recipes_by_label(recipes, by_method | dict(variants or {}))
     _check_comparable(chosen)
     for label, recipe in chosen.items():
+        if not recipe.distils:
+            raise InputError(
+                f"{label}: the recipe has no distillation; expected --method, or a recipe with one"
+            )
         # Check all recipes before the first run begins; the number of classes does not matter.
         try:
             check_networks(recipe, classes=2)

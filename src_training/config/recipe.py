@@ -29,7 +29,7 @@ from src_training.config.yaml_io import first_fault, parse_fields, parse_value, 
 from src_training.data.augmentation import Augmentation
 from src_training.data.preprocessing import FundusPreprocessing, Preprocessing
 from src_training.data.preprocessing.base import MAX_SIDE
-from src_training.distillation import METHODS, MethodOptions, active_parts, parse_options
+from src_training.distillation import MethodOptions, active_parts, parse_options
 from src_training.distillation.masks import MasksOptions
 from src_training.distillation.registry import inner_features, output_methods, sees_plain
 from src_training.errors import InputError
@@ -115,7 +115,8 @@ class Recipe(BaseModel):
         Target of the TAN and the SAN; see `AlignmentOptions`.
     distillation
         Methods by which the student learns from its teacher, each with its `weight` and
-        options. Their losses are added to the supervised losses.
+        options. Their losses are added to the supervised losses. With none, the student is
+        trained alone: the stages ``student`` and those of its alignment network are all.
     distil_from
         Initial weights of the distilled student. ``student``: those of the stage
         ``student``. ``scratch``: random ones; ``distil`` then takes the steps of
@@ -201,11 +202,11 @@ class Recipe(BaseModel):
     @field_validator("distillation")
     @classmethod
     def _check_methods(cls, methods: list[MethodOptions]) -> list[MethodOptions]:
+        if not methods:
+            return methods
         names = [options.method for options in methods]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"method {twice[0]} is given twice; expected each method once")
-        if not methods:
-            raise ValueError(f"there is no method; expected at least one of {list(METHODS)}")
         if not any(options.weight for options in methods):
             raise ValueError("all method weights are 0; expected one above 0")
         if not any(active_parts(options) for options in methods):
@@ -240,6 +241,13 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _check_teacher(self) -> "Recipe":
         teacher, methods = self.teacher, self.distillation
+        if not self.distils:
+            if self.unlabelled:
+                raise ValueError(
+                    "unlabelled has domains, but there is no distillation to use them; expected "
+                    "a method, or no such domains"
+                )
+            return self
         if teacher.outputs_only:
             for options in methods:
                 if sentence := inner_features(options):
@@ -256,15 +264,20 @@ class Recipe(BaseModel):
         return self
 
     @property
+    def distils(self) -> bool:
+        """Whether there is a distillation; otherwise the student is trained alone."""
+        return bool(self.distillation)
+
+    @property
     def semi_supervised(self) -> bool:
         """Whether half of each batch of the stage ``distil`` has no masks."""
-        return bool(self.unlabelled) or self.labelled < 1
+        return self.distils and (bool(self.unlabelled) or self.labelled < 1)
 
     @property
     def masks_alone(self) -> MasksOptions | None:
         """Options of the control without a teacher; None if there is a distillation method."""
-        (first, *others) = self.distillation
-        return first if isinstance(first, MasksOptions) and not others else None
+        only = self.distillation[0] if len(self.distillation) == 1 else None
+        return only if isinstance(only, MasksOptions) else None
 
     def kind_of(self, test: DomainRecipe) -> DomainKind:
         """Whether a distilled student has seen the scanner of a test domain; see `DomainKind`."""

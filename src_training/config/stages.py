@@ -72,11 +72,14 @@ class StageSpec:
         Runs of a comparison that share the stage's result: ``always`` all, those with
         the same ``alignment``, or ``never`` any.
     needed
-        Whether a run of a recipe has the stage; None if every run has it.
+        Whether a run of a recipe has the stage; None if every such run has it.
     schedule
         Schedule for a recipe; None for the stage's entry in the recipe's ``stages``.
     semi_supervised
         Whether half of each batch has no masks if the run has images without masks.
+    distils
+        Whether it is part of the distillation, or of the comparison with it; omitted in a run
+        that trains the student alone.
     inside_teacher
         Whether it trains weights or reads features of the teacher; such stages are
         omitted for teachers of which only the outputs are available.
@@ -99,6 +102,7 @@ class StageSpec:
     needed: Callable[["Recipe"], bool] | None = None
     schedule: Callable[["Recipe"], StageSchedule] | None = None
     semi_supervised: bool = False
+    distils: bool = False
     inside_teacher: bool = False
     in_recipe: bool = True
     default: StageSchedule | None = None
@@ -176,6 +180,7 @@ STAGES: dict[str, StageSpec] = {
             scored_by="dice",
             shared="always",
             schedule=_no_steps_if_frozen,
+            distils=True,
             inside_teacher=True,
         ),
         StageSpec(
@@ -201,6 +206,7 @@ STAGES: dict[str, StageSpec] = {
             "alignment:build_tan",
             scored_by="loss",
             shared="alignment",
+            distils=True,
             inside_teacher=True,
         ),
         StageSpec(
@@ -219,6 +225,7 @@ STAGES: dict[str, StageSpec] = {
             scored_by="dice",
             shared="always",
             schedule=_as_long_as_distilled,
+            distils=True,
             in_recipe=False,
             # Its name until model format 1; a different key would draw different patches.
             seed_key="alone",
@@ -240,6 +247,7 @@ STAGES: dict[str, StageSpec] = {
             scored_by="loss",
             shared="alignment",
             schedule=_as_long_as_san,
+            distils=True,
             in_recipe=False,
             seed_key="san",
         ),
@@ -261,6 +269,7 @@ STAGES: dict[str, StageSpec] = {
             scored_by="dice",
             shared="never",
             schedule=_distillation_schedule,
+            distils=True,
             semi_supervised=True,
             # Same key as the baseline, so that both draw the same patches.
             seed_key="alone",
@@ -273,6 +282,7 @@ STAGES: dict[str, StageSpec] = {
             scored_by="loss",
             shared="never",
             schedule=_as_long_as_san,
+            distils=True,
             in_recipe=False,
             seed_key="san",
         ),
@@ -282,7 +292,7 @@ STAGES: dict[str, StageSpec] = {
 
 
 REQUIRED_STAGES = tuple(name for name, spec in STAGES.items() if spec.needed is None)
-"""Names of the stages that every run has, in order."""
+"""Names of the stages that every run with a distillation has, in order."""
 
 
 def stages_of(recipe: "Recipe") -> list[StageSpec]:
@@ -291,6 +301,7 @@ def stages_of(recipe: "Recipe") -> list[StageSpec]:
         spec
         for spec in STAGES.values()
         if (spec.needed is None or spec.needed(recipe))
+        and (recipe.distils or not spec.distils)
         and not (spec.inside_teacher and recipe.teacher.outputs_only)
     ]
 

@@ -103,8 +103,10 @@ def judge(report: Mapping[str, Any], control: Mapping[str, Any] | None = None) -
     Returns
     -------
     Verdict or None
-        None if no domain has a Dice of both students.
+        None if no domain has a Dice of both students, or there is only one.
     """
+    if "distilled" not in report:
+        return None
     baseline, distilled = _scores(report, "baseline"), _scores(report, "distilled")
     shared = [name for name in distilled if name in baseline]
     domains = [name for name in shared if not name.endswith(VALIDATION)] or shared

@@ -13,8 +13,9 @@ ROLES = {
     "teacher": "teacher",
     "baseline": "student alone",
     "distilled": "student distilled",
+    "student": "student",
 }
-"""Role of each model of a run -> its title."""
+"""Role of each model of a run -> its title; ``student`` is that of a run without distillation."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class RunDirectory:
 
     @property
     def model(self) -> Path:
-        """Model file of the distilled student."""
+        """Model file of the distilled student, or of the student trained alone."""
         return self.path / "model.safetensors"
 
     @property

@@ -35,7 +35,7 @@ from src_training.inference.predictor import Predictor
 from src_training.io.atomic import write_text
 from src_training.networks import SegmentationNetwork
 from src_training.runs.data import RunData
-from src_training.runs.directory import ROLES, RunDirectory
+from src_training.runs.directory import RunDirectory
 from src_training.runs.history import RunHistory
 from src_training.runs.outcome import Outcome, as_markdown
 from src_training.training.builders import Networks, pretrained_notes
@@ -46,6 +46,7 @@ Vectors = NDArray[np.float64]
 FROM_MASKS = {
     "teacher": "teacher, from masks alone",
     "baseline": "student, from masks alone, as many steps as the distilled one",
+    "student": "student, from masks alone",
 }
 """Role of each model that is trained without distillation -> how it is trained."""
 
@@ -53,10 +54,16 @@ _TRAINED_BY: dict[str, tuple[Role, ...]] = {
     "teacher": ("teacher",),
     "baseline": ("student",),
     "distilled": ("student", "teacher"),
+    "student": ("student",),
 }
 """Role -> networks whose pretrained weights influence the model of that role."""
 
-_ALIGNED_BY = {"teacher": "tan", "baseline": "baseline_san", "distilled": "distilled_san"}
+_ALIGNED_BY = {
+    "teacher": "tan",
+    "baseline": "baseline_san",
+    "distilled": "distilled_san",
+    "student": "san",
+}
 """Role -> attribute of `Networks` for the alignment network of that role."""
 
 
@@ -80,10 +87,10 @@ def finalise(
 ) -> None:
     """Calibrate and score teacher, baseline and distilled student; write models and report.
 
-    Every image is prepared once for all three models, and only one domain at a time is
-    in memory. Models trained from masks alone are not scored again
-    if a run of the same comparison has scored them. ``model.safetensors``
-    is written last: if it exists, the results are complete.
+    Without a distillation it is the student alone. Every image is prepared once for
+    all models, and only one domain at a time is in memory. Models trained from masks alone
+    are not scored again if a run of the same comparison has scored them.
+    ``model.safetensors`` is written last: if it exists, the results are complete.
 
     Parameters
     ----------
@@ -102,10 +109,11 @@ def finalise(
         If a file cannot be written.
     """
     outcomes = _known_outcomes(directory, [domain.name for domain in data.reported])
-    missing = [role for role in ROLES if role not in outcomes]
+    roles = _roles(recipe)
+    missing = [role for role in roles if role not in outcomes]
     candidates = _calibrate(recipe, data, networks, directory, missing, device)
     starts = _start_cards(recipe, directory)
-    kinds = {role: _domain_kinds(recipe, data, role, starts) for role in ROLES}
+    kinds = {role: _domain_kinds(recipe, data, role, starts) for role in roles}
     history = RunHistory()
     history.read(directory.events)
     for domain in data.reported:
@@ -122,14 +130,21 @@ def finalise(
         outcomes[role] = replace(outcome, **_training(recipe, role, history))
         if role in FROM_MASKS:
             write_text(directory.outcome(role), json.dumps(asdict(outcomes[role])))
-    report = {role: outcomes[role].to_dict() for role in ROLES}
+    outcomes = {role: outcomes[role] for role in roles}
+    report = {role: outcome.to_dict() for role, outcome in outcomes.items()}
     directory.require()
     write_text(directory.report / "report.json", json.dumps(report, indent=1, allow_nan=False))
-    teacher_notes = read_description(directory.start)[1] if recipe.teacher.outputs_only else []
+    external = recipe.distils and recipe.teacher.outputs_only
+    teacher_notes = read_description(directory.start)[1] if external else []
     write_text(
         directory.report / "report.md", _report_page(recipe, data, outcomes, starts, teacher_notes)
     )
     model.save(directory.model)
+
+
+def _roles(recipe: Recipe) -> tuple[str, ...]:
+    """Roles of the models of a run, the one that is offered last."""
+    return ("teacher", "baseline", "distilled") if recipe.distils else ("student",)
 
 
 def _known_outcomes(directory: RunDirectory, domains: Sequence[str]) -> dict[str, Outcome]:
@@ -207,7 +222,7 @@ def _model(
     domains = [*dict.fromkeys(source for card in cards for source in card.sources), *domains]
     outputs_only = isinstance(network, OutputNetwork)
     card = ModelCard(
-        name=recipe.name if role == "distilled" else f"{recipe.name}-{role}",
+        name=f"{recipe.name}-{role}" if role in ("teacher", "baseline") else recipe.name,
         architecture=used.name,
         options=used.options,
         in_channels=recipe.preprocessing.in_channels,
@@ -233,13 +248,15 @@ def _model(
 def _start_cards(recipe: Recipe, directory: RunDirectory) -> dict[Role, list[ModelCard]]:
     """Cards of the models that the teacher and the student started from, if any."""
     cards: dict[Role, list[ModelCard]] = {"teacher": [], "student": []}
+    if recipe.student.start_from is not None:
+        cards["student"] = [read_card(directory.start_model("student"))]
+    if not recipe.distils:
+        return cards
     if isinstance(recipe.teacher, TeacherRecipe) and recipe.teacher.start_from is not None:
         cards["teacher"] = [read_card(directory.start_model("teacher"))]
     elif isinstance(recipe.teacher, EnsembleTeacher):
         files = sorted(directory.start.glob("teacher-*.safetensors"))
         cards["teacher"] = [read_card(file) for file in files]
-    if recipe.student.start_from is not None:
-        cards["student"] = [read_card(directory.start_model("student"))]
     return cards
 
 
@@ -361,14 +378,12 @@ def _report_page(
     notes += [
         f"{name}: its semantic vectors are all alike, since the network makes nothing of its "
         "bottleneck; its FSD says nothing"
-        for name in ROLES
-        if outcomes[name].vectors_alike
+        for name, outcome in outcomes.items()
+        if outcome.vectors_alike
     ]
-    verdict = judge({role: outcomes[role].to_dict() for role in ROLES})
+    verdict = judge({role: outcome.to_dict() for role, outcome in outcomes.items()})
     sentence = verdict.sentence if verdict else ""
-    return as_markdown(
-        recipe.name, names, {role: outcomes[role] for role in ROLES}, notes, sentence
-    )
+    return as_markdown(recipe.name, names, outcomes, notes, sentence)
 
 
 def _gmac(network: SegmentationNetwork, patch: int) -> float:

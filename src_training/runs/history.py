@@ -210,7 +210,10 @@ class RunHistory:
                 self.state, self.stop_reason = "running", ""
                 self.device, self.precision = event.device, event.precision
                 self.process, self.processes = event.process, event.processes
-                self.stages = {name: self._stage(name) for name in (*event.stages, *self.stages)}
+                # Events of former versions do not name the stages.
+                named = event.stages or list(self.stages)
+                begun = [name for name, stage in self.stages.items() if stage.state != "waiting"]
+                self.stages = {name: self._stage(name) for name in (*named, *begun)}
             case StageStarted():
                 self._begin(event)
             case StepDone():

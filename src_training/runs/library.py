@@ -252,15 +252,19 @@ class Library:
 
 
 def run_models(run: Path) -> list[ModelEntry]:
-    """List the models of a finished run: the better student, the other student, the teacher."""
+    """List the models of a finished run: the better student, the other student, the teacher.
+
+    Of a run without distillation it is the student.
+    """
     directory = RunDirectory(run)
     verdict = run_verdict(run)
-    better = "distilled" if verdict is None else verdict.better
-    roles = dict.fromkeys([better, "distilled", "baseline", "teacher"])
+    alone = directory.role_model("student").exists()
+    better = "student" if alone else "distilled" if verdict is None else verdict.better
+    roles = dict.fromkeys([better] if alone else [better, "distilled", "baseline", "teacher"])
     entries = []
     for role in roles:
         path = directory.role_model(role)
-        if role == "distilled" and directory.model.exists():
+        if role in ("distilled", "student") and directory.model.exists():
             path = directory.model
         is_better = verdict is not None and not verdict.tied and role == better
         entries.append(_entry(path, "run", directory.title, role, is_better, run))

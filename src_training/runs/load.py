@@ -54,6 +54,10 @@ def load_pair(run: Path) -> TeacherStudentPair:
     """Load the teacher and the distilled student of a run; raises as `load_networks`."""
     networks = load_networks(run)
     recipe = networks.recipe
+    if not recipe.distils:
+        raise InputError(
+            f"{run}: its student was trained alone; expected a run with a teacher to compare with"
+        )
     if recipe.teacher.outputs_only:
         raise InputError(
             f"{run}: of its teacher, of kind {recipe.teacher.kind}, the outputs alone are known; "

@@ -54,7 +54,6 @@ from src_training.training.trainer import fit
 VALIDATION_PATCHES = 32
 """Maximum number of patches for scores of losses."""
 
-_ROLES: tuple[Role, ...] = ("teacher", "student")
 Note = Callable[[str, int, str], None]
 
 
@@ -83,8 +82,11 @@ class Pipeline:
         self._stages = stages_of(recipe)
         self._check_batches(devices)
         check_networks(recipe, len(data.classes))
-        self._pretrained = {role: self._load_pretrained(role) for role in _ROLES}
-        self._teacher = open_teacher(recipe, data.classes, directory.start)
+        roles: tuple[Role, ...] = ("teacher", "student") if recipe.distils else ("student",)
+        self._pretrained = {role: self._load_pretrained(role) for role in roles}
+        self._teacher = None
+        if recipe.distils:
+            self._teacher = open_teacher(recipe, data.classes, directory.start)
         self._teacher_notes: list[str] = []
 
     @cached_property
@@ -95,7 +97,7 @@ class Pipeline:
     @cached_property
     def unlabelled_images(self) -> list[PreparedImage]:
         """The prepared images without masks."""
-        return self._prepare(self.data.unlabelled, "ignored")
+        return self._prepare(self.data.unlabelled, "ignored") if self.recipe.distils else []
 
     @cached_property
     def validation_images(self) -> list[PreparedImage]:

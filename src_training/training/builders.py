@@ -293,8 +293,8 @@ def build_segmentation_network(
 
 
 def _teacher(recipe: Recipe, classes: int) -> SegmentationNetwork:
-    """The teacher with random weights, or a placeholder if its outputs alone are used."""
-    if isinstance(recipe.teacher, TeacherRecipe):
+    """The teacher with random weights; a placeholder if its outputs alone are used, or nothing."""
+    if recipe.distils and isinstance(recipe.teacher, TeacherRecipe):
         return build_segmentation_network(recipe, recipe.teacher, classes)
     return OutputNetwork(recipe.preprocessing.in_channels, classes)
 

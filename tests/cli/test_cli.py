@@ -99,6 +99,23 @@ def test_a_recipe_has_a_frozen_teacher_and_unlabelled_images(
     assert recipe.student.name == "erfnet" and recipe.unlabelled[0].folder == str(theirs)
 
 
+def test_without_a_teacher_a_student_is_trained_alone(msankd, finished_run, make_domain, tmp_path):
+    file = tmp_path / "alone.yaml"
+    said = msankd("recipe", make_domain("ours"), "--teacher", "none", "--out", file)
+    assert said.code == 0 and not Recipe.load(file).distils
+    recipe = tmp_path / "tiny.yaml"
+    finished_run.recipe.save(recipe)
+    run = tmp_path / "first"
+    words = ["--set", "distillation=[]", "--device", "cpu"]
+    said = msankd("distil", recipe, "--out", run, *words)
+    assert said.code == 0, said.err
+    assert f"The student is {run / 'model.safetensors'}" in said.out.replace("\n", "")
+    listed = msankd("models", "--runs", run.parent).out
+    assert "first · student" in listed and "distilled" not in listed
+    refused = msankd("distil", "--resume", run, "--control")
+    assert refused.code == 2 and "no teacher taught this run" in refused.err.replace("\n", " ")
+
+
 def test_the_true_command_has_exit_codes_and_a_quiet_stdout(tmp_path):
     code = "from src_training.cli import main; main()"
     done = subprocess.run(

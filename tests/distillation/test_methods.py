@@ -253,7 +253,6 @@ def test_the_critic_has_its_own_learning_rate(begun, monkeypatch):
         ([{"method": "emkd", "weight": 0}], "all method weights are 0; expected one above 0"),
         ([{"method": "fsp", "flow": 0}], "all weights of the losses of fsp are 0"),
         ([{"method": "fsp"}, {"method": "fsp"}], "method fsp is given twice"),
-        ([], "there is no method; expected at least one of"),
         ({"method": "gkd"}, "expected a list"),
     ],
 )

@@ -78,6 +78,8 @@ class ModelResult:
 def read_results(run: Path) -> list[ModelResult]:
     """The models of a finished run: teacher, student alone, student distilled.
 
+    Of a run without distillation it is the student.
+
     Raises
     ------
     InputError
@@ -87,7 +89,8 @@ def read_results(run: Path) -> list[ModelResult]:
     file = folder.report / "report.json"
     try:
         report = folder.read_report()
-        return [_result(role, report[role], folder) for role in ROLES]
+        roles = ["student"] if "student" in report else ["teacher", "baseline", "distilled"]
+        return [_result(role, report[role], folder) for role in roles]
     except FileNotFoundError:
         raise InputError(f"{file}: there is no such file; expected a finished run") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -120,8 +123,8 @@ def _result(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelRes
     size = report.get("bytes", file.stat().st_size if file.exists() else None)
     return ModelResult(
         role=role,
-        # Prefer the run's final model for the distilled student; the role file may be moved.
-        file=folder.model if role == "distilled" and folder.model.exists() else file,
+        # Prefer the run's final model for the student; the role file may be moved.
+        file=folder.model if role in ("distilled", "student") and folder.model.exists() else file,
         parameters=report["parameters"],
         bytes=size,
         seconds=report.get("seconds_per_image"),

@@ -38,12 +38,14 @@ _TITLES = {
     "baseline": "Baseline\nstudent",
     "distilled": "Distilled\nstudent",
     "control": "Control\nstudent",
+    "student": "Student",
 }
 _NAMES = {
     "teacher": "teacher",
     "baseline": "baseline",
     "distilled": "distilled student",
     "control": "control",
+    "student": "student",
 }
 
 
@@ -180,7 +182,7 @@ class ResultsTable(QWidget):
         self.table.setVisible(bool(results))
         roles = [result.role for result in results]
         if roles:
-            self.table.selectColumn(roles.index(self._better or "distilled"))
+            self.table.selectColumn(roles.index(self._better or roles[-1]))
         self._on_chosen()
 
     def _on_chosen(self) -> None:

@@ -102,7 +102,8 @@ class TrainingCurves(QWidget):
             for stage, (steps, values) in self._thin("dice", scores).items()
         }
         self.dice.draw(dice, 100)
-        self.fsd.draw(self._thin("fsd", history.fsd), history.stages["distil"].steps or 1)
+        steps = history.stages["distil"].steps if "distil" in history.stages else 0
+        self.fsd.draw(self._thin("fsd", history.fsd), steps or 1)
         self.fsd.setVisible(bool(history.fsd))
 
     def showEvent(self, event: QShowEvent) -> None:

@@ -128,7 +128,7 @@ _PRESETS = {
 }
 
 
-def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str, Any]:
+def preset(time: str, student: Network, teacher: Network | None = "fanet") -> dict[str, Any]:
     """Return the fields of a recipe: networks, preprocessing, patch, losses and stages.
 
     Parameters
@@ -150,10 +150,15 @@ def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str,
     stages |= dict.fromkeys(_ALIGNMENT, chosen.alignment)
     batch = dict.fromkeys(stages, chosen.batch)
     widths = {name: {"width": chosen.width} for name in _TEACHERS} | _STUDENTS | _WIDE
-    networks = {"teacher": _fields(teacher, widths), "student": _fields(student, _STUDENTS)}
+    networks = {"student": _fields(student, _STUDENTS)}
+    if teacher is not None:
+        networks["teacher"] = _fields(teacher, widths)
     if _is_small(networks["student"]):
         stages |= {"student": chosen.small_student, "distil": chosen.small_distil}
         batch |= dict.fromkeys(("student", "distil"), chosen.small_batch)
+    if teacher is None:
+        alone = stages["student"]
+        stages["student"] = alone._replace(steps=alone.steps + stages["distil"].steps)
     for role, network in networks.items():
         if network.get("start_from"):
             stage = stages[role]
@@ -165,7 +170,7 @@ def preset(time: str, student: Network, teacher: Network = "fanet") -> dict[str,
         "patch": 128,
         **networks,
         "supervised": "dice_ce",
-        "distillation": [_gkd(chosen, networks["teacher"])],
+        "distillation": [] if teacher is None else [_gkd(chosen, networks["teacher"])],
         "stages": {
             name: {"batch": batch[name], **stage._asdict()} for name, stage in stages.items()
         },
@@ -219,7 +224,7 @@ def _preprocessing_of_models(fields: Mapping[str, Any]) -> dict[str, Any] | None
 
     roles: tuple[Role, ...] = ("teacher", "student")
     for role in roles:
-        if start_from := fields[role].get("start_from"):
+        if start_from := fields.get(role, {}).get("start_from"):
             first = start_from[0] if isinstance(start_from, list) else start_from
             card = read_card(find_model(first, role))
             return card.preprocessing.model_dump(exclude={"angle"})
@@ -233,7 +238,7 @@ def recipe_for(
     student: Network | None,
     time: str,
     *,
-    teacher: Network = "fanet",
+    teacher: Network | None = "fanet",
     unlabelled: Sequence["DomainRecipe"] = (),
     preprocessing: "Preprocessing | None" = None,
     validation: list[str] | float = 0.2,
@@ -250,7 +255,8 @@ def recipe_for(
         Networks, or models that they start from; the default student is
         `default_student`. The stage of a network that starts from a model takes a
         third of the steps at a third of the learning rate, to fine-tune the weights.
-        A teacher with ``train: false`` is not trained.
+        A teacher with ``train: false`` is not trained; with None the student is trained
+        alone, for the steps of ``student`` and ``distil``.
     time
         One of `TIMES`.
     unlabelled
@@ -285,7 +291,7 @@ def recipe_for(
     if fields["preprocessing"]["kind"] == "window":
         fields["preprocessing"].setdefault("side", _CT_SIDE)
         fields["augmentation"] = _CT_AUGMENTATION
-        for network in (fields["teacher"], fields["student"]):
+        for network in (fields[role] for role in ("teacher", "student") if role in fields):
             if network.get("name") in _FULL_RESOLUTION and not network.get("start_from"):
                 network["options"] = {"depth": _CT_DEPTH, **network["options"]}
     fields |= {

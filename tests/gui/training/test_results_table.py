@@ -146,6 +146,18 @@ def test_without_a_verdict_the_distilled_student_is_chosen(table, run):
     assert table.verdict.text() == ""
 
 
+def test_a_student_trained_alone_is_the_only_column(table, tmp_path):
+    run = write_run(tmp_path / "alone", run_events())
+    write_report(run, {"student": 0.8})
+    (run / "model.safetensors").write_bytes(b"")
+    table.open(run, run_verdict(run))
+    assert cells(table)["Dice\nDRIVE"] == ["0.800\n0.790\N{EN DASH}0.810"]
+    assert table.table.horizontalHeaderItem(0).text() == "Student"
+    assert table.segment.text() == "Se&gment with the student"
+    assert table.chosen.file == run / "model.safetensors"
+    assert table.verdict.text() == "" and table.control.isHidden()
+
+
 def test_a_run_without_a_report_says_so(table, tmp_path):
     table.open(write_run(tmp_path / "young", []))
     assert "expected a finished run" in table.note.text()

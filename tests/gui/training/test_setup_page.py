@@ -8,7 +8,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_msankd import settings
 from napari_msankd.training import setup_page
-from napari_msankd.training.run_request import NetworkChoice
+from napari_msankd.training.run_request import NO_TEACHER, NetworkChoice
 from napari_msankd.training.setup_form import STUDENTS, SUITS, TEACHERS
 from napari_msankd.training.setup_page import SetupPage
 from src_training.networks import NETWORKS
@@ -105,6 +105,15 @@ def test_choices_reach_the_recipe_of_the_run(page, make_domain, model_file, qtbo
     assert [each.name for each in recipe.unlabelled] == ["unlabelled"]
     assert recipe.teacher.start_from == str(model_file) and not recipe.teacher.train
     assert recipe.student.name == "erfnet"
+
+
+def test_without_a_teacher_the_recipe_trains_the_student_alone(page, qtbot):
+    page.teacher.network.value = NO_TEACHER
+    assert page.start.isEnabled()
+    with qtbot.waitSignal(page.started, timeout=PATIENCE) as started:
+        page.start.click()
+    recipe = started.args[0].recipe
+    assert not recipe.distils and recipe.student.name == "wnet"
 
 
 def test_the_controls_of_a_network_follow_its_start(page, model_file):

@@ -1,5 +1,6 @@
 """State of the Prepare page: whether a run can start, and its texts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,12 @@ import pytest
 
 from napari_msankd.datasets.layer_pairs import LayerPair
 from napari_msankd.datasets.selection import FolderDataset, LayerDataset
-from napari_msankd.training.run_request import NetworkChoice, make_recipe, with_datasets_of
+from napari_msankd.training.run_request import (
+    NO_TEACHER,
+    NetworkChoice,
+    make_recipe,
+    with_datasets_of,
+)
 from napari_msankd.training.state import (
     TrainingState,
     cost_text,
@@ -69,6 +75,17 @@ def test_a_name_that_is_changed_is_shown(state):
         ),
         ({"name": "/"}, "The run has no name"),
         ({"teacher": NetworkChoice("fanet", None, train=False)}, "frozen teacher has no model"),
+        (
+            {"teacher": NetworkChoice(NO_TEACHER), "unlabelled": (THEIRS,)},
+            "Images without masks need a teacher",
+        ),
+        (
+            {
+                "teacher": NetworkChoice(NO_TEACHER),
+                "sources": (replace(OURS, unmasked="unlabelled"),),
+            },
+            "Images without masks need a teacher",
+        ),
     ],
 )
 def test_what_is_missing_is_one_sentence(state, choice, sentence):
