@@ -17,6 +17,7 @@ from src_training.io.names import file_name
 from src_training.io.yaml_json import parse_yaml
 from src_training.runs.directory import RunDirectory
 from src_training.runs.events import Event
+from src_training.runs.finalise import SHARED_ROLES
 from src_training.runs.run import check_directory, distil
 from src_training.training.builders import check_networks
 
@@ -136,7 +137,7 @@ class PlannedRun:
 
     def _copy_scores(self, other: RunDirectory) -> None:
         own = self.directory
-        for role in ("teacher", "baseline"):
+        for role in SHARED_ROLES:
             if other.role_model(role).exists():
                 _copy_file(other.role_model(role), own.role_model(role))
             _copy_file(other.outcome(role), own.outcome(role))

@@ -50,6 +50,9 @@ FROM_MASKS = {
 }
 """Role of each model that is trained without distillation -> how it is trained."""
 
+SHARED_ROLES = ("teacher", "baseline")
+"""Roles of the models that the runs of a comparison share, with their scores."""
+
 _TRAINED_BY: dict[str, tuple[Role, ...]] = {
     "teacher": ("teacher",),
     "baseline": ("student",),
@@ -128,7 +131,7 @@ def finalise(
             size = file.stat().st_size
         outcome = _outcome(candidate, size, kinds[role])
         outcomes[role] = replace(outcome, **_training(recipe, role, history))
-        if role in FROM_MASKS:
+        if role in SHARED_ROLES:
             write_text(directory.outcome(role), json.dumps(asdict(outcomes[role])))
     outcomes = {role: outcomes[role] for role in roles}
     report = {role: outcome.to_dict() for role, outcome in outcomes.items()}
@@ -148,12 +151,12 @@ def _roles(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _known_outcomes(directory: RunDirectory, domains: Sequence[str]) -> dict[str, Outcome]:
-    """Outcomes of models trained from masks alone that were already measured on these domains.
+    """Outcomes of `SHARED_ROLES` that were already measured on these domains.
 
     A file that is damaged, or comes from a run with other test domains, is ignored.
     """
     adapter, known = TypeAdapter(Outcome), {}
-    for role in FROM_MASKS:
+    for role in SHARED_ROLES:
         with suppress(FileNotFoundError, ValueError):
             outcome = adapter.validate_json(directory.outcome(role).read_bytes())
             # Former versions did not write `domain_kinds`.
@@ -222,7 +225,7 @@ def _model(
     domains = [*dict.fromkeys(source for card in cards for source in card.sources), *domains]
     outputs_only = isinstance(network, OutputNetwork)
     card = ModelCard(
-        name=f"{recipe.name}-{role}" if role in ("teacher", "baseline") else recipe.name,
+        name=f"{recipe.name}-{role}" if role in SHARED_ROLES else recipe.name,
         architecture=used.name,
         options=used.options,
         in_channels=recipe.preprocessing.in_channels,

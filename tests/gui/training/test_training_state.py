@@ -27,6 +27,7 @@ from napari_msankd.training.state import (
 from src_training.errors import InputError
 
 OURS, THEIRS = FolderDataset(Path("/data/ours")), FolderDataset(Path("/data/theirs"))
+SOME_MASKS = replace(OURS, unmasked="unlabelled")
 ESTIMATE = {"seconds": 60.0, "memory": 10**9, "device": "cpu"}
 
 
@@ -80,10 +81,7 @@ def test_a_name_that_is_changed_is_shown(state):
             "Images without masks need a teacher",
         ),
         (
-            {
-                "teacher": NetworkChoice(NO_TEACHER),
-                "sources": (replace(OURS, unmasked="unlabelled"),),
-            },
+            {"teacher": NetworkChoice(NO_TEACHER), "sources": (SOME_MASKS,)},
             "Images without masks need a teacher",
         ),
     ],
