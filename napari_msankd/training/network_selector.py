@@ -6,18 +6,18 @@ from typing import Any
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
 
 from napari_msankd.formatting import literal
 from napari_msankd.training.external_model_dialog import FILTER, ExternalModelDialog
-from napari_msankd.training.run_request import NetworkChoice
+from napari_msankd.training.run_request import NO_TEACHER, NetworkChoice
 from napari_msankd.widgets.layout import keep_narrow
 from napari_msankd.widgets.model_combo import ModelCombo
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 
 
 class NetworkSelector(QWidget):
-    """Choice of a new network, or of a model to start from.
+    """Choice of a new network, or of a model to start from; for a teacher also of none.
 
     Parameters
     ----------
@@ -25,28 +25,33 @@ class NetworkSelector(QWidget):
         Name -> title of each new network; the first is the default.
     title
         Accessible name, such as ``Teacher``.
-    may_freeze
-        Whether a model can be used without training, as a teacher; also allows models in
-        other formats (ONNX, bioimage.io).
+    is_teacher
+        Whether a model can be used without training, may be in another format (ONNX,
+        bioimage.io), or left out.
 
     Attributes
     ----------
     changed
         Emitted when the choice changes.
-    model, network, training
-        Controls for the model, the new network, and whether the model is trained.
+    none, model, network, training
+        Controls for no teacher, the model, the new network, and whether the model is trained.
     note, change
         Note on the choice, and the button that edits a model in another format.
     """
 
     changed = Signal()
 
-    def __init__(self, networks: Mapping[str, str], title: str, may_freeze: bool = False) -> None:
+    def __init__(self, networks: Mapping[str, str], title: str, is_teacher: bool = False) -> None:
         super().__init__()
-        self._may_freeze = may_freeze
+        self._is_teacher = is_teacher
         self._external: Mapping[str, Any] | None = None
         self.dialog: ExternalModelDialog | None = None
-        self.model = ModelCombo(none="New network", elsewhere=may_freeze)
+        self.none = QCheckBox("None: train the student alone")
+        self.none.setToolTip(
+            "No distillation: the student learns from masks alone, in a fraction of the time"
+        )
+        self.none.setVisible(is_teacher)
+        self.model = ModelCombo(none="New network", elsewhere=is_teacher)
         self.model.setAccessibleName(f"{title}: new network or model")
         self.model.setToolTip(
             "A new network, or a model to start from: shipped, trained by a run, or a file"
@@ -67,6 +72,7 @@ class NetworkSelector(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(4)
         for part in (
+            self.none,
             self.model,
             self.network.native,
             self.training.native,
@@ -74,7 +80,8 @@ class NetworkSelector(QWidget):
             self.change,
         ):
             rows.addWidget(part)
-        self.setFocusProxy(self.model)
+        self.setFocusProxy(self.none if is_teacher else self.model)
+        self.none.toggled.connect(self._on_model)
         self.model.changed.connect(self._on_model)
         self.model.elsewhere_asked.connect(self._ask_for_file)
         self.change.clicked.connect(lambda: self.open_elsewhere(self._elsewhere))
@@ -84,10 +91,12 @@ class NetworkSelector(QWidget):
 
     def value(self) -> NetworkChoice:
         """The choice."""
+        if self.none.isChecked():
+            return NetworkChoice(NO_TEACHER)
         model = self.model.path
         if model is not None and self._is_elsewhere:
             return NetworkChoice(str(self.network.value), model, False, self._external)
-        train = model is None or not self._may_freeze or bool(self.training.value)
+        train = model is None or not self._is_teacher or bool(self.training.value)
         return NetworkChoice(str(self.network.value), model, train)
 
     def open_elsewhere(self, file: Path) -> None:
@@ -127,11 +136,15 @@ class NetworkSelector(QWidget):
         self.changed.emit()
 
     def _show_controls(self) -> None:
-        new, elsewhere = self.model.path is None, self._is_elsewhere
-        self.network.native.setVisible(new)
-        self.training.native.setVisible(not new and self._may_freeze and not elsewhere)
+        used = not self.none.isChecked()
+        new = self.model.path is None
+        elsewhere = self._is_elsewhere and used
+        started = used and not new and not elsewhere
+        self.model.setVisible(used)
+        self.network.native.setVisible(used and new)
+        self.training.native.setVisible(started and self._is_teacher)
         self.note.setText(_elsewhere_text(self._external) if elsewhere else _FINE_TUNED)
-        self.note.setVisible(elsewhere or (not new and not self._may_freeze))
+        self.note.setVisible(elsewhere or (started and not self._is_teacher))
         self.change.setVisible(elsewhere)
 
 

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_msankd.datasets.dataset_list import DatasetList
 from napari_msankd.training.network_selector import NetworkSelector, choices
-from napari_msankd.training.run_request import NO_TEACHER, RECOMMENDED
+from napari_msankd.training.run_request import RECOMMENDED
 from napari_msankd.widgets.layout import group_box, make_primary, scroll_area
 from napari_msankd.widgets.wrapping_label import WrappingLabel
 from src_training.config.presets import PURPOSE
@@ -38,7 +38,6 @@ TEACHERS = {
     "unet_plus_plus": "UNet++",
     "raunet": "RA-UNet",
     "pspnet": "PSPNet: large structures",
-    NO_TEACHER: "None: train the student alone",
 }
 STUDENTS = {
     RECOMMENDED: "Recommended for the images",
@@ -50,7 +49,6 @@ STUDENTS = {
 }
 SUITS = {
     RECOMMENDED: "W-Net; for CT a Little U-Net of depth 5",
-    NO_TEACHER: "no distillation: the student learns from masks alone, in a fraction of the time",
     "fanet": "teacher of GKD: features at full resolution; width 8 to 16 trains on a CPU",
     "wnet": "student for thin structures such as vessels: two little U-Nets at full resolution",
     "little_unet": "student with the fewest parameters, half of wnet; with depth 5 for organs: the "
@@ -123,7 +121,7 @@ class SetupForm(QWidget):
         return boxes
 
     def _networks(self) -> QWidget:
-        self.teacher = NetworkSelector(TEACHERS, "Teacher", may_freeze=True)
+        self.teacher = NetworkSelector(TEACHERS, "Teacher", is_teacher=True)
         self.student = NetworkSelector(STUDENTS, "Student")
         for row, titles in ((self.teacher, TEACHERS), (self.student, STUDENTS)):
             row.network.tooltip = "\n".join(f"{titles[name]}: {SUITS[name]}" for name in titles)

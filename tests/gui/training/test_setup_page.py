@@ -8,7 +8,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_msankd import settings
 from napari_msankd.training import setup_page
-from napari_msankd.training.run_request import NO_TEACHER, NetworkChoice
+from napari_msankd.training.run_request import NetworkChoice
 from napari_msankd.training.setup_form import STUDENTS, SUITS, TEACHERS
 from napari_msankd.training.setup_page import SetupPage
 from src_training.networks import NETWORKS
@@ -108,7 +108,8 @@ def test_choices_reach_the_recipe_of_the_run(page, make_domain, model_file, qtbo
 
 
 def test_without_a_teacher_the_recipe_trains_the_student_alone(page, qtbot):
-    page.teacher.network.value = NO_TEACHER
+    page.teacher.none.setChecked(True)
+    assert not page.teacher.model.isVisibleTo(page) and not page.student.none.isVisibleTo(page)
     assert page.start.isEnabled()
     with qtbot.waitSignal(page.started, timeout=PATIENCE) as started:
         page.start.click()
