@@ -370,13 +370,22 @@ def runs(
             run.state,
             run.stage,
             f"{run.step} of {run.steps}" if run.steps else "",
-            verdict.sentence if verdict else run.stop_reason,
+            verdict.sentence if verdict else run.stop_reason or _dice_of_student(run.path),
         )
         result = {"better": verdict.better, "verdict": verdict.sentence} if verdict else {}
         content.append(asdict(run) | result)
     console.print_table(table, screen)
     screen.print(console.looked_in(folders), highlight=False, soft_wrap=True)
     console.write_json(json_file, {"runs": content, "folders": folders})
+
+
+def _dice_of_student(run: Path) -> str:
+    """Dice of the student of a finished run that has no other to compare it with."""
+    from src_training.runs.library import run_models
+
+    students = [entry for entry in run_models(run) if entry.role == "student"]
+    dice = [f"{dice:.3f} on {name}" for each in students for name, dice in each.dice.items()]
+    return f"Dice of the student {', '.join(dice)}" if dice else ""
 
 
 @contextmanager

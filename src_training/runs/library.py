@@ -51,7 +51,7 @@ class ModelEntry:
     name
         Name in the list: that of the file or of the run.
     role
-        Role in its run: ``teacher``, ``baseline`` or ``distilled``; empty without a run.
+        Role in its run, one of `src_training.runs.directory.ROLES`; empty without a run.
     better
         Whether it has the higher Dice of the two students of its run.
     created

@@ -1,6 +1,7 @@
 """The command line as a whole, `recipe`, `distil`, `models` and `runs`."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -112,6 +113,7 @@ def test_without_a_teacher_a_student_is_trained_alone(msankd, finished_run, make
     assert f"The student is {run / 'model.safetensors'}" in said.out.replace("\n", "")
     listed = msankd("models", "--runs", run.parent).out
     assert "first · student" in listed and "distilled" not in listed
+    assert re.search(r"Dice of the student 0\.\d{3} on A, validation", msankd("runs", tmp_path).out)
     refused = msankd("distil", "--resume", run, "--control")
     assert refused.code == 2 and "no teacher taught this run" in refused.err.replace("\n", " ")
 
