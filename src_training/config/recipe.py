@@ -116,7 +116,7 @@ class Recipe(BaseModel):
     distillation
         Methods by which the student learns from its teacher, each with its `weight` and
         options. Their losses are added to the supervised losses. With none, the student is
-        trained alone: the stages ``student`` and those of its alignment network are all.
+        trained alone.
     distil_from
         Initial weights of the distilled student. ``student``: those of the stage
         ``student``. ``scratch``: random ones; ``distil`` then takes the steps of
@@ -202,14 +202,12 @@ class Recipe(BaseModel):
     @field_validator("distillation")
     @classmethod
     def _check_methods(cls, methods: list[MethodOptions]) -> list[MethodOptions]:
-        if not methods:
-            return methods
         names = [options.method for options in methods]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"method {twice[0]} is given twice; expected each method once")
-        if not any(options.weight for options in methods):
+        if methods and not any(options.weight for options in methods):
             raise ValueError("all method weights are 0; expected one above 0")
-        if not any(active_parts(options) for options in methods):
+        if methods and not any(active_parts(options) for options in methods):
             losses = " and ".join(options.method for options in methods if options.weight)
             raise ValueError(f"all weights of the losses of {losses} are 0; expected one above 0")
         return methods
@@ -241,13 +239,8 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _check_teacher(self) -> "Recipe":
         teacher, methods = self.teacher, self.distillation
-        if not self.distils:
-            if self.unlabelled:
-                raise ValueError(
-                    "unlabelled has domains, but there is no distillation to use them; expected "
-                    "a method, or no such domains"
-                )
-            return self
+        if self.unlabelled and not self.distils:
+            raise ValueError("unlabelled has domains, but no method uses them; expected a method")
         if teacher.outputs_only:
             for options in methods:
                 if sentence := inner_features(options):
@@ -255,8 +248,8 @@ class Recipe(BaseModel):
                         f"{sentence}, and of a teacher of kind {teacher.kind} the outputs alone "
                         f"are known; expected methods of outputs: {', '.join(output_methods())}"
                     )
-        plain_unused = self.masks_alone is None and not any(map(sees_plain, methods))
-        if teacher.flips and plain_unused:
+        plain = not self.distils or self.masks_alone or any(map(sees_plain, methods))
+        if teacher.flips and not plain:
             raise ValueError(
                 "teacher.flips is true, but no method has the teacher see plain patches; expected "
                 "teacher_sees: plain, or no flips"
