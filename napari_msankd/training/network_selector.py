@@ -50,7 +50,6 @@ class NetworkSelector(QWidget):
         self.none.setToolTip(
             "No distillation: the student learns from masks alone, in a fraction of the time"
         )
-        self.none.setVisible(is_teacher)
         self.model = ModelCombo(none="New network", elsewhere=is_teacher)
         self.model.setAccessibleName(f"{title}: new network or model")
         self.model.setToolTip(
@@ -80,6 +79,7 @@ class NetworkSelector(QWidget):
             self.change,
         ):
             rows.addWidget(part)
+        self.none.setVisible(is_teacher)
         self.setFocusProxy(self.none if is_teacher else self.model)
         self.none.toggled.connect(self._on_model)
         self.model.changed.connect(self._on_model)

@@ -133,6 +133,8 @@ def _teacher(choice: str, frozen: bool, output: str | None) -> dict[str, object]
     from src_training.inference.external.model import DESCRIPTIONS
 
     if choice == "none":
+        if frozen or output:
+            raise InputError("--teacher is none; expected no --freeze-teacher or --teacher-output")
         return None
 
     path = Path(choice)
@@ -222,6 +224,8 @@ def distil(
     else:
         loaded = load_recipe(str(recipe), settings)
         folder = out_dir or Path("runs") / loaded.name
+    if control and not loaded.distils:
+        raise InputError(f"{loaded.name} has no distillation, so it has no control; expected one")
     if devices > 1 and not is_rank_zero():
         follow_rank_zero()
         with suppress(Interrupted):
@@ -364,28 +368,26 @@ def runs(
         listed += [(path, read_state(path)) for path in Library.default().opened_runs()]
     content = []
     for name, run in listed:
+        text, result = run.stop_reason, dict[str, object]()
         verdict = run_verdict(run.path) if run.state == "finished" else None
-        table.add_row(
-            str(name),
-            run.state,
-            run.stage,
-            f"{run.step} of {run.steps}" if run.steps else "",
-            verdict.sentence if verdict else run.stop_reason or _dice_of_student(run.path),
-        )
-        result = {"better": verdict.better, "verdict": verdict.sentence} if verdict else {}
+        if verdict is not None:
+            text, result = verdict.sentence, {"better": verdict.better, "verdict": verdict.sentence}
+        elif run.state == "finished" and (dice := _dice_of_student(run.path)):
+            scores = "; ".join(f"{score:.3f} on {domain}" for domain, score in dice.items())
+            text, result = f"Dice of the student: {scores}", {"dice": dice}
+        steps = f"{run.step} of {run.steps}" if run.steps else ""
+        table.add_row(str(name), run.state, run.stage, steps, text)
         content.append(asdict(run) | result)
     console.print_table(table, screen)
     screen.print(console.looked_in(folders), highlight=False, soft_wrap=True)
     console.write_json(json_file, {"runs": content, "folders": folders})
 
 
-def _dice_of_student(run: Path) -> str:
-    """Dice of the student of a finished run that has no other to compare it with."""
+def _dice_of_student(run: Path) -> dict[str, float]:
+    """Domain -> Dice of the student of a finished run that has no other to compare it with."""
     from src_training.runs.library import run_models
 
-    students = [entry for entry in run_models(run) if entry.role == "student"]
-    dice = [f"{dice:.3f} on {name}" for each in students for name, dice in each.dice.items()]
-    return f"Dice of the student {', '.join(dice)}" if dice else ""
+    return next((entry.dice for entry in run_models(run) if entry.role == "student"), {})
 
 
 @contextmanager

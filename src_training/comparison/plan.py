@@ -301,7 +301,7 @@ def find_shareable_runs(
         if not directory.model.exists() or directory.of_former_stages:
             continue
         recipe = Recipe.load(directory.recipe)
-        if _differing_field(recipe, expected) is None:
+        if recipe.distils and _differing_field(recipe, expected) is None:
             shareable.append((recipe.alignment, directory))
     return shareable
 

@@ -190,8 +190,13 @@ def find_model(start_from: str | Path, role: Role) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        student = better_student(path)
-        return student if role == "student" else path / "models" / "teacher.safetensors"
+        student, teacher = better_student(path), path / "models" / "teacher.safetensors"
+        if role == "teacher" and not teacher.is_file():
+            raise InputError(
+                f"{path}: the run has no teacher of this package; expected a run with one, or the "
+                f"file of its student, {student}"
+            )
+        return student if role == "student" else teacher
     raise InputError(
         f"{start_from}: there is no such model; expected a .safetensors file, the directory of a "
         f"finished run, or a shipped model ({', '.join(shipped) or 'none'})"

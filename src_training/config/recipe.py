@@ -240,7 +240,7 @@ class Recipe(BaseModel):
     def _check_teacher(self) -> "Recipe":
         teacher, methods = self.teacher, self.distillation
         if self.unlabelled and not self.distils:
-            raise ValueError("unlabelled has domains, but no method uses them; expected a method")
+            raise ValueError("unlabelled has domains, but no distillation uses them; expected one")
         if teacher.outputs_only:
             for options in methods:
                 if sentence := inner_features(options):

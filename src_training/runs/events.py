@@ -239,7 +239,7 @@ class RunFinished(_Event):
     Attributes
     ----------
     model
-        Model file of the distilled student, relative to the run's directory.
+        Model file of the student, relative to the run's directory.
     seconds
         Wall-clock time since the last `RunStarted`.
     """

@@ -52,8 +52,7 @@ def load_networks(run: Path) -> Networks:
 
 def load_pair(run: Path) -> TeacherStudentPair:
     """Load the teacher and the distilled student of a run; raises as `load_networks`."""
-    networks = load_networks(run)
-    recipe = networks.recipe
+    recipe, _ = _recipe_and_classes(RunDirectory(Path(run)))
     if not recipe.distils:
         raise InputError(
             f"{run}: its student was trained alone; expected a run with a teacher to compare with"
@@ -63,6 +62,7 @@ def load_pair(run: Path) -> TeacherStudentPair:
             f"{run}: of its teacher, of kind {recipe.teacher.kind}, the outputs alone are known; "
             "expected a run whose teacher is a network of this package"
         )
+    networks = load_networks(run)
     return TeacherStudentPair(
         teacher=networks.teacher,
         tan=networks.tan,

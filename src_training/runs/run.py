@@ -72,7 +72,7 @@ def distil(
     Returns
     -------
     Path
-        Model file of the distilled student.
+        Model file of the distilled student, or of the student trained alone.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The command line as a whole, `recipe`, `distil`, `models` and `runs`."""
 
+import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -100,22 +100,32 @@ def test_a_recipe_has_a_frozen_teacher_and_unlabelled_images(
     assert recipe.student.name == "erfnet" and recipe.unlabelled[0].folder == str(theirs)
 
 
-def test_without_a_teacher_a_student_is_trained_alone(msankd, finished_run, make_domain, tmp_path):
-    file = tmp_path / "alone.yaml"
-    said = msankd("recipe", make_domain("ours"), "--teacher", "none", "--out", file)
-    assert said.code == 0 and not Recipe.load(file).distils
-    recipe = tmp_path / "tiny.yaml"
+def test_a_recipe_without_a_teacher_keeps_one_for_later(msankd, make_domain, tmp_path):
+    ours, file = make_domain("ours"), tmp_path / "alone.yaml"
+    words = ["recipe", ours, "--teacher", "none", "--time", "quick", "--out", file]
+    refused = msankd(*words, "--freeze-teacher")
+    assert refused.code == 2 and "--teacher is none; expected no" in refused.err
+    assert msankd(*words).code == 0
+    recipe = Recipe.load(file)
+    assert not recipe.distils and recipe.teacher.options == {"width": 8}
+
+
+def test_a_student_trained_alone_is_listed_with_its_dice(msankd, finished_run, tmp_path):
+    recipe, run = tmp_path / "tiny.yaml", tmp_path / "first"
     finished_run.recipe.save(recipe)
-    run = tmp_path / "first"
-    words = ["--set", "distillation=[]", "--device", "cpu"]
-    said = msankd("distil", recipe, "--out", run, *words)
+    words = ["distil", recipe, "--out", run, "--set", "distillation=[]", "--device", "cpu"]
+    refused = msankd(*words, "--control")
+    assert refused.code == 2 and "tiny has no distillation, so it has no control" in refused.err
+    said = msankd(*words)
     assert said.code == 0, said.err
     assert f"The student is {run / 'model.safetensors'}" in said.out.replace("\n", "")
-    listed = msankd("models", "--runs", run.parent).out
+    listed = msankd("models", "--runs", tmp_path).out
     assert "first · student" in listed and "distilled" not in listed
-    assert re.search(r"Dice of the student 0\.\d{3} on A, validation", msankd("runs", tmp_path).out)
-    refused = msankd("distil", "--resume", run, "--control")
-    assert refused.code == 2 and "no teacher taught this run" in refused.err.replace("\n", " ")
+    (found,) = json.loads(msankd("runs", tmp_path, "--json", "-").out)["runs"]
+    assert found["dice"].keys() == {"A, validation", "B"}
+    assert "Dice of the student: 0." in msankd("runs", tmp_path).out
+    taught = msankd("distil", recipe, "--out", tmp_path / "b", "--set", f"teacher.start_from={run}")
+    assert taught.code == 2 and "the run has no teacher of this package" in taught.err
 
 
 def test_the_true_command_has_exit_codes_and_a_quiet_stdout(tmp_path):

@@ -78,7 +78,7 @@ def test_there_is_nothing_to_compare_it_with(alone, tmp_path):
 
 def test_images_without_masks_are_refused(make_recipe):
     domain = {"name": "C", "phantoms": {"scanner": "B", "images": 2, "size": 64}}
-    with pytest.raises(InputError, match="unlabelled has domains, but no method uses them"):
+    with pytest.raises(InputError, match="unlabelled has domains, but no distillation uses them"):
         make_recipe(distillation=[], unlabelled=[domain])
     # Masks that a share leaves out are not used either.
     assert not make_recipe(distillation=[], labelled=0.5).semi_supervised

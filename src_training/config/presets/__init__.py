@@ -150,9 +150,11 @@ def preset(time: str, student: Network, teacher: Network | None = "fanet") -> di
     stages |= dict.fromkeys(_ALIGNMENT, chosen.alignment)
     batch = dict.fromkeys(stages, chosen.batch)
     widths = {name: {"width": chosen.width} for name in _TEACHERS} | _STUDENTS | _WIDE
-    networks = {"student": _fields(student, _STUDENTS)}
-    if teacher is not None:
-        networks["teacher"] = _fields(teacher, widths)
+    # A teacher that is not used is still there for methods that are added later.
+    networks = {
+        "teacher": _fields(teacher or "fanet", widths),
+        "student": _fields(student, _STUDENTS),
+    }
     if _is_small(networks["student"]):
         stages |= {"student": chosen.small_student, "distil": chosen.small_distil}
         batch |= dict.fromkeys(("student", "distil"), chosen.small_batch)
@@ -224,7 +226,7 @@ def _preprocessing_of_models(fields: Mapping[str, Any]) -> dict[str, Any] | None
 
     roles: tuple[Role, ...] = ("teacher", "student")
     for role in roles:
-        if start_from := fields.get(role, {}).get("start_from"):
+        if start_from := fields[role].get("start_from"):
             first = start_from[0] if isinstance(start_from, list) else start_from
             card = read_card(find_model(first, role))
             return card.preprocessing.model_dump(exclude={"angle"})
@@ -291,7 +293,7 @@ def recipe_for(
     if fields["preprocessing"]["kind"] == "window":
         fields["preprocessing"].setdefault("side", _CT_SIDE)
         fields["augmentation"] = _CT_AUGMENTATION
-        for network in (fields[role] for role in ("teacher", "student") if role in fields):
+        for network in (fields["teacher"], fields["student"]):
             if network.get("name") in _FULL_RESOLUTION and not network.get("start_from"):
                 network["options"] = {"depth": _CT_DEPTH, **network["options"]}
     fields |= {
