@@ -60,7 +60,7 @@ def small_settings(recipe: str, other_methods: bool) -> list[str]:
     """What makes a run of this recipe small."""
     read = Recipe.load(recipe)
     left_out = set()
-    if other_methods or read.distillation[0].method != "gkd":
+    if other_methods or [options.method for options in read.distillation] != ["gkd"]:
         left_out.add("distillation.gkd.views")
     if getattr(read.teacher, "name", None) != "fanet":
         left_out.add("teacher.options.width")
