@@ -15,6 +15,15 @@ def format_number(value: float, digits: int = 3) -> str:
     return f"{value:,.0f}" if "e+" in rounded else rounded
 
 
+def format_range(low: float, high: float, digits: int = 3) -> str:
+    """A lower and an upper number, each as by `format_number`.
+
+    >>> format_range(0.4, 1371.2)
+    '0.4 to 1,371'
+    """
+    return f"{format_number(low, digits)} to {format_number(high, digits)}"
+
+
 def format_bytes(count: float) -> str:
     """Bytes with their unit.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from src_training.formatting import format_number
+from src_training.formatting import format_number, format_range
 
 if TYPE_CHECKING:
     from src_training.evaluation.evaluate import DomainScores
@@ -105,8 +105,7 @@ def volume_table(results: list["DomainScores"]) -> Table:
 
 
 def _fsd(fsd: "FSD") -> str:
-    value, low, high = (format_number(each) for each in (fsd.value, fsd.low, fsd.high))
-    return f"{value} ({low} to {high})"
+    return f"{format_number(fsd.value)} ({format_range(fsd.low, fsd.high)})"
 
 
 def _interval(ends: tuple[float, float]) -> str:

@@ -26,7 +26,7 @@ from src_training.explore.fsd_verdict import (
     Verdict,
     measure_verdict,
 )
-from src_training.formatting import format_number
+from src_training.formatting import format_number, format_range
 from src_training.inference.expected_dice import (
     ExpectedDice,
     SourceComparison,
@@ -267,9 +267,8 @@ def format_spread(spread: Spread) -> str:
     >>> format_spread(Spread(0.731, 0.4, 137.2))
     '0.73 (0.4 to 137)'
     """
-    ends = (spread.median, spread.low, spread.high)
-    median, low, high = (format_number(end, digits=2) for end in ends)
-    return f"{median} ({low} to {high})"
+    ends = format_range(spread.low, spread.high, digits=2)
+    return f"{format_number(spread.median, digits=2)} ({ends})"
 
 
 def judge_suitability(

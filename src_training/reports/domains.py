@@ -16,7 +16,7 @@ from src_training.explore.fsd_matrix import (
 )
 from src_training.explore.projection import Method, Projection, project
 from src_training.explore.suitability import DomainSuitability, Suitability, format_spread
-from src_training.formatting import format_number
+from src_training.formatting import format_number, format_range
 from src_training.io.tables import html_table, html_text
 from src_training.reports.html import html_page
 from src_training.reports.svg import bars_svg, common_limits, group_colours, scatter_svg
@@ -174,8 +174,8 @@ def _cell(cell: FSD | None, highest: float) -> str:
     if cell is None:
         return "<td>too few</td>"
     strength = 0.6 * cell.value / highest if highest else 0.0
-    value, low, high = (format_number(each) for each in (cell.value, cell.low, cell.high))
-    interval = f"<br><small>[{low} to {high}]</small>" if cell.has_interval else ""
+    value, ends = format_number(cell.value), format_range(cell.low, cell.high)
+    interval = f"<br><small>[{ends}]</small>" if cell.has_interval else ""
     return f'<td style="background:rgba(213,94,0,{strength:.2f})">{value}{interval}</td>'
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from src_training.evaluation.evaluate import DomainScores
 from src_training.explore.fsd import FSD
-from src_training.formatting import format_number
+from src_training.formatting import format_number, format_range
 from src_training.inference.model_card import DomainKind
 from src_training.io.tables import markdown_table, markdown_text
 
@@ -175,5 +175,4 @@ def _dice(scores: DomainScores | None) -> tuple[str, str]:
 def _distance(fsd: FSD | None) -> tuple[str, str, str]:
     if fsd is None:
         return "too few patches", "", ""
-    value, low, high = (format_number(each) for each in (fsd.value, fsd.low, fsd.high))
-    return value, f"{low} to {high}", str(fsd.n_a)
+    return format_number(fsd.value), format_range(fsd.low, fsd.high), str(fsd.n_a)
