@@ -92,7 +92,7 @@ class NetworkSelector(QWidget):
     def value(self) -> NetworkChoice:
         """The choice."""
         if self.none.isChecked():
-            return NetworkChoice(NO_TEACHER)
+            return NO_TEACHER
         model = self.model.path
         if model is not None and self._is_elsewhere:
             return NetworkChoice(str(self.network.value), model, False, self._external)

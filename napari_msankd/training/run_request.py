@@ -17,8 +17,6 @@ Kind = Literal["auto", "fundus", "window", "percentile", "minmax"]
 Datasets = tuple["Dataset", ...]
 RECOMMENDED = "recommended"
 """Instead of the name of a student: choose the network by the preprocessing of the images."""
-NO_TEACHER = "none"
-"""Instead of the name of a teacher: train the student alone."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class NetworkChoice:
     Attributes
     ----------
     name
-        Name of a new network; for a student also `RECOMMENDED`, for a teacher `NO_TEACHER`.
+        Name of a new network; for a student also `RECOMMENDED`. Of `NO_TEACHER` it is ``none``.
     start_from
         Model file to start from, which determines the network; None for a new network.
     train
@@ -42,11 +40,6 @@ class NetworkChoice:
     train: bool = True
     external: Mapping[str, Any] | None = None
 
-    @property
-    def is_none(self) -> bool:
-        """Whether there is no such network."""
-        return self.name == NO_TEACHER and self.start_from is None
-
     def fields(self, **more: Any) -> dict[str, Any]:
         """Fields of a recipe's network; `more` does not apply to a model in another format."""
         if self.external is not None:
@@ -54,6 +47,10 @@ class NetworkChoice:
         if self.start_from is None:
             return {"name": self.name} | more
         return {"start_from": str(self.start_from)} | more
+
+
+NO_TEACHER = NetworkChoice("none")
+"""Choice of no teacher: the student is trained alone."""
 
 
 @dataclass(frozen=True)
@@ -123,15 +120,14 @@ def make_recipe(request: RunRequest, folder: Path) -> Iterator["Recipe"]:
         preprocessing = preprocessing_for(image)
     else:
         preprocessing = kinds[request.kind]()
+    student, teacher = request.student, request.teacher
     yield recipe_for(
         request.name,
         sources,
         targets,
-        None if request.student == NetworkChoice(RECOMMENDED) else request.student.fields(),
+        None if student == NetworkChoice(RECOMMENDED) else student.fields(),
         request.time,
-        teacher=None
-        if request.teacher.is_none
-        else request.teacher.fields(train=request.teacher.train),
+        teacher=None if teacher == NO_TEACHER else teacher.fields(train=teacher.train),
         unlabelled=unlabelled,
         preprocessing=preprocessing,
     )

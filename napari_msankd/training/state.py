@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import SignalGroupDescriptor
 
 from napari_msankd.training.run_request import (
+    NO_TEACHER,
     RECOMMENDED,
     Datasets,
     Kind,
@@ -135,7 +136,7 @@ def obstacle(state: TrainingState) -> str:
     if state.unlabelled is None:
         return "Images without masks are not ready; expected usable images, or none."
     unlabelled = state.unlabelled or any(each.unmasked == "unlabelled" for each in state.sources)
-    if unlabelled and state.teacher.is_none:
+    if unlabelled and state.teacher == NO_TEACHER:
         return "Images without masks need a teacher to learn from; expected one, or no such images."
     if sentence := overlap(state):
         return sentence

@@ -18,6 +18,11 @@ ROLES = {
 """Role of each model of a run -> its title; ``student`` is that of a run without distillation."""
 
 
+def roles_of(distils: bool) -> tuple[str, ...]:
+    """Roles of the models of a run with or without a distillation, the run's own model last."""
+    return ("teacher", "baseline", "distilled") if distils else ("student",)
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """The paths of a run.
@@ -94,6 +99,11 @@ class RunDirectory:
     def role_model(self, role: str) -> Path:
         """Path of the model of a role; in a run of a former version, its former path."""
         return with_former_name(self.models, role, ".safetensors")
+
+    def offered_model(self, role: str) -> Path:
+        """Path of the model of a role to use; of the last role, the run's own model if there."""
+        final = role in ("distilled", "student") and self.model.exists()
+        return self.model if final else self.role_model(role)
 
     @property
     def report(self) -> Path:

@@ -35,7 +35,7 @@ from src_training.inference.predictor import Predictor
 from src_training.io.atomic import write_text
 from src_training.networks import SegmentationNetwork
 from src_training.runs.data import RunData
-from src_training.runs.directory import RunDirectory
+from src_training.runs.directory import RunDirectory, roles_of
 from src_training.runs.history import RunHistory
 from src_training.runs.outcome import Outcome, as_markdown
 from src_training.training.builders import Networks, pretrained_notes
@@ -112,7 +112,7 @@ def finalise(
         If a file cannot be written.
     """
     outcomes = _known_outcomes(directory, [domain.name for domain in data.reported])
-    roles = _roles(recipe)
+    roles = roles_of(recipe.distils)
     missing = [role for role in roles if role not in outcomes]
     candidates = _calibrate(recipe, data, networks, directory, missing, device)
     starts = _start_cards(recipe, directory)
@@ -143,11 +143,6 @@ def finalise(
         directory.report / "report.md", _report_page(recipe, data, outcomes, starts, teacher_notes)
     )
     model.save(directory.model)
-
-
-def _roles(recipe: Recipe) -> tuple[str, ...]:
-    """Roles of the models of a run, the one that is offered last."""
-    return ("teacher", "baseline", "distilled") if recipe.distils else ("student",)
 
 
 def _known_outcomes(directory: RunDirectory, domains: Sequence[str]) -> dict[str, Outcome]:

@@ -19,7 +19,7 @@ from src_training.inference.shipped import shipped_models
 from src_training.io.atomic import write_text
 from src_training.io.names import LONGEST_NAME, name_fault
 from src_training.io.yaml_json import LONGEST_JSON, parse_json
-from src_training.runs.directory import RunDirectory
+from src_training.runs.directory import RunDirectory, roles_of
 
 Origin = Literal["shipped", "run", "file"]
 
@@ -258,14 +258,11 @@ def run_models(run: Path) -> list[ModelEntry]:
     """
     directory = RunDirectory(run)
     verdict = run_verdict(run)
-    alone = directory.role_model("student").exists()
-    better = "student" if alone else "distilled" if verdict is None else verdict.better
-    roles = dict.fromkeys([better] if alone else [better, "distilled", "baseline", "teacher"])
+    *others, last = roles_of(distils=not directory.role_model("student").exists())
+    better = last if verdict is None else verdict.better
     entries = []
-    for role in roles:
-        path = directory.role_model(role)
-        if role in ("distilled", "student") and directory.model.exists():
-            path = directory.model
+    for role in dict.fromkeys([better, last, *reversed(others)]):
+        path = directory.offered_model(role)
         is_better = verdict is not None and not verdict.tied and role == better
         entries.append(_entry(path, "run", directory.title, role, is_better, run))
     return [entry for entry in entries if entry is not None]

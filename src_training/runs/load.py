@@ -31,11 +31,14 @@ def load_networks(run: Path) -> Networks:
         yet, or a checkpoint is broken; the message names it.
     """
     directory = RunDirectory(Path(run))
-    recipe, classes = _recipe_and_classes(directory)
+    return _load(directory, *_recipe_and_classes(directory))
+
+
+def _load(directory: RunDirectory, recipe: Recipe, classes: int) -> Networks:
     # Initialising the networks must not change the state of torch's global generator.
     with drawing(recipe.seed):
         networks = Networks.build(recipe, classes)
-    for spec in stages_of(networks.recipe):
+    for spec in stages_of(recipe):
         path = directory.stage(spec.name) / "best.safetensors"
         if not path.exists() and spec.name in _REFITTED:
             # Missing in runs that have not finished and in those of former versions: use the
@@ -52,7 +55,8 @@ def load_networks(run: Path) -> Networks:
 
 def load_pair(run: Path) -> TeacherStudentPair:
     """Load the teacher and the distilled student of a run; raises as `load_networks`."""
-    recipe, _ = _recipe_and_classes(RunDirectory(Path(run)))
+    directory = RunDirectory(Path(run))
+    recipe, classes = _recipe_and_classes(directory)
     if not recipe.distils:
         raise InputError(
             f"{run}: its student was trained alone; expected a run with a teacher to compare with"
@@ -62,7 +66,7 @@ def load_pair(run: Path) -> TeacherStudentPair:
             f"{run}: of its teacher, of kind {recipe.teacher.kind}, the outputs alone are known; "
             "expected a run whose teacher is a network of this package"
         )
-    networks = load_networks(run)
+    networks = _load(directory, recipe, classes)
     return TeacherStudentPair(
         teacher=networks.teacher,
         tan=networks.tan,

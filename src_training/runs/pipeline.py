@@ -54,6 +54,7 @@ from src_training.training.trainer import fit
 VALIDATION_PATCHES = 32
 """Maximum number of patches for scores of losses."""
 
+_ROLES: tuple[Role, ...] = ("teacher", "student")
 Note = Callable[[str, int, str], None]
 
 
@@ -82,11 +83,8 @@ class Pipeline:
         self._stages = stages_of(recipe)
         self._check_batches(devices)
         check_networks(recipe, len(data.classes))
-        roles: tuple[Role, ...] = ("teacher", "student") if recipe.distils else ("student",)
-        self._pretrained = {role: self._load_pretrained(role) for role in roles}
-        self._teacher = None
-        if recipe.distils:
-            self._teacher = open_teacher(recipe, data.classes, directory.start)
+        self._pretrained = {role: self._load_pretrained(role) for role in _ROLES}
+        self._teacher = open_teacher(recipe, data.classes, directory.start)
         self._teacher_notes: list[str] = []
 
     @cached_property

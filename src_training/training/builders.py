@@ -204,7 +204,7 @@ def _bytes(module: nn.Module) -> int:
 def load_pretrained(
     recipe: Recipe, role: Role, copy: Path, classes: tuple[str, ...]
 ) -> SegmentationModel | None:
-    """Load the model whose weights the teacher or the student starts from; None without one.
+    """Load the model whose weights a network of the run starts from; None without one.
 
     Parameters
     ----------
@@ -224,7 +224,8 @@ def load_pretrained(
         If the model cannot be read, or does not match the network.
     """
     network = recipe.teacher if role == "teacher" else recipe.student
-    if not isinstance(network, NetworkRecipe) or network.start_from is None:
+    used = role == "student" or recipe.distils
+    if not used or not isinstance(network, NetworkRecipe) or network.start_from is None:
         return None
     model = load_model(copy if copy.exists() else find_model(network.start_from, role))
     card = model.card

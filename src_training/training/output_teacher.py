@@ -93,7 +93,7 @@ DESCRIPTION = "teacher.json"
 
 
 def open_teacher(recipe: Recipe, classes: tuple[str, ...], folder: Path) -> OutputTeacher | None:
-    """Open the recipe's teacher if it is used by its outputs alone; None otherwise.
+    """Open the recipe's teacher if the run uses it by its outputs alone; None otherwise.
 
     Parameters
     ----------
@@ -110,6 +110,8 @@ def open_teacher(recipe: Recipe, classes: tuple[str, ...], folder: Path) -> Outp
         If a file cannot be read, or has another number of channels or classes.
     """
     teacher, channels = recipe.teacher, recipe.preprocessing.in_channels
+    if not recipe.distils:
+        return None
     if isinstance(teacher, ExternalTeacher):
         copy = folder / "teacher.onnx"
         content = read_graph(copy if copy.exists() else Path(teacher.file))

@@ -6,7 +6,7 @@ from typing import Any
 
 from src_training.errors import InputError
 from src_training.io.tables import Cell, csv_table
-from src_training.runs.directory import ROLES, RunDirectory
+from src_training.runs.directory import ROLES, RunDirectory, roles_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def read_results(run: Path) -> list[ModelResult]:
     file = folder.report / "report.json"
     try:
         report = folder.read_report()
-        roles = ["student"] if "student" in report else ["teacher", "baseline", "distilled"]
+        roles = roles_of(distils="student" not in report)
         return [_result(role, report[role], folder) for role in roles]
     except FileNotFoundError:
         raise InputError(f"{file}: there is no such file; expected a finished run") from None
@@ -123,8 +123,7 @@ def _result(role: str, report: dict[str, Any], folder: RunDirectory) -> ModelRes
     size = report.get("bytes", file.stat().st_size if file.exists() else None)
     return ModelResult(
         role=role,
-        # Prefer the run's final model for the student; the role file may be moved.
-        file=folder.model if role in ("distilled", "student") and folder.model.exists() else file,
+        file=folder.offered_model(role),
         parameters=report["parameters"],
         bytes=size,
         seconds=report.get("seconds_per_image"),

@@ -102,8 +102,7 @@ class TrainingCurves(QWidget):
             for stage, (steps, values) in self._thin("dice", scores).items()
         }
         self.dice.draw(dice, 100)
-        steps = history.stages["distil"].steps if "distil" in history.stages else 0
-        self.fsd.draw(self._thin("fsd", history.fsd), steps or 1)
+        self.fsd.draw(self._thin("fsd", history.fsd), _end_of(history, "distil"))
         self.fsd.setVisible(bool(history.fsd))
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -172,8 +171,7 @@ class TrainingCurves(QWidget):
         if stage not in self._log_stages and _spread(lines) > _SPREAD:
             self._log_stages[stage] = True
         self.log.setChecked(self._log_stages.get(stage, False))
-        end = history.stages[stage].steps if stage in history.stages else 0
-        plot.draw(_with_titles(lines), end or 1, self.log.isChecked())
+        plot.draw(_with_titles(lines), _end_of(history, stage), self.log.isChecked())
 
     def _stage(self, history: "RunHistory") -> str:
         """The chosen stage, or else the last one with losses."""
@@ -196,6 +194,11 @@ class TrainingCurves(QWidget):
         for plot in (self.losses, self.dice, self.fsd):
             if plot is not None:
                 plot.recolour(theme_colors(self._viewer))
+
+
+def _end_of(history: "RunHistory", stage: str) -> int:
+    """Steps of a stage, at least 1, which a run may not have."""
+    return max(1, history.stages[stage].steps) if stage in history.stages else 1
 
 
 def _stage_title(stage: str) -> str:

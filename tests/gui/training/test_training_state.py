@@ -77,11 +77,11 @@ def test_a_name_that_is_changed_is_shown(state):
         ({"name": "/"}, "The run has no name"),
         ({"teacher": NetworkChoice("fanet", None, train=False)}, "frozen teacher has no model"),
         (
-            {"teacher": NetworkChoice(NO_TEACHER), "unlabelled": (THEIRS,)},
+            {"teacher": NO_TEACHER, "unlabelled": (THEIRS,)},
             "Images without masks need a teacher",
         ),
         (
-            {"teacher": NetworkChoice(NO_TEACHER), "sources": (SOME_MASKS,)},
+            {"teacher": NO_TEACHER, "sources": (SOME_MASKS,)},
             "Images without masks need a teacher",
         ),
     ],
